@@ -1,0 +1,114 @@
+"""`grad` and `gradcheck`: gradients as values, and the test that every rule has to pass (floor 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import GradientError, words
+from .modes import enable_grad, no_grad
+from .op import new_value
+from .tape import walk
+from .tensor import Tensor
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Any, ...]:
+    """d(sum of outputs)/dinput for every input, as a tuple; `.grad` is left alone.
+
+    create_graph: the result can be differentiated again. Raises GradientError where an output does not depend on an
+    input, unless `allow_unused`, which gives None for it.
+    """
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    given = grad_outputs if isinstance(grad_outputs, list | tuple) else [grad_outputs] * len(outputs)
+    for output in outputs:
+        output.check_on_tape("grad")
+    starts = [output.output_gradient(g) for output, g in zip(outputs, given, strict=True)]
+    keep = create_graph if retain_graph is None else retain_graph
+    found = walk(outputs, starts, keep=keep, create_graph=create_graph, wanted=inputs)
+    results = tuple(found[id(value)][1] if id(value) in found else None for value in inputs)
+    for position, (value, result) in enumerate(zip(inputs, results, strict=True)):
+        if result is None and not allow_unused:
+            raise GradientError(
+                f"grad: the outputs do not depend on input {position} {words(value.shape)}; "
+                "expected every input to be used; "
+                "pass allow_unused=True to get None for it"
+            )
+    return results
+
+
+def gradcheck(
+    function: Callable[..., Any], inputs: Sequence[Tensor], *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3,
+    order: int = 1,
+) -> bool:  # fmt: skip
+    """Compare the gradient of `function(*inputs)` with central differences, in float64; raise GradientError on a miss.
+
+    Checks (f(x + eps e) - f(x - eps e)) / 2 eps against the tape for every number of every float64 input that requires
+    a gradient, through a fixed random projection of the output; `order=2` checks the gradient's gradient as well.
+    """
+    watched = [x for x in inputs if x.requires_grad]
+    for x in watched:
+        if x.dtype != np.float64:
+            raise GradientError(
+                f"gradcheck: an input is {x.dtype}; expected float64, finite differences need it; use .double()"
+            )
+
+    def projected(*values: Any) -> Tensor:
+        y = function(*values)
+        weights = np.random.default_rng(0).uniform(0.5, 1.5, y.shape)  # the same at every call
+        return (y * Tensor(weights)).sum()
+
+    _compare(projected, inputs, watched, eps, atol, rtol)
+    if order > 1:
+
+        def first_order(*values: Any) -> Tensor:
+            with enable_grad():
+                targets = [v for v in values if v.requires_grad]
+                grads = grad(projected(*values), targets, create_graph=True, allow_unused=True)
+                parts = [(g * (0.7 + 0.1 * i)).sum() for i, g in enumerate(grads) if g is not None]
+                return sum(parts[1:], parts[0])
+
+        _compare(first_order, inputs, watched, eps, atol, rtol)
+    return True
+
+
+def _compare(function: Any, inputs: Any, watched: Any, eps: float, atol: float, rtol: float) -> None:
+    output = function(*inputs)
+    if output.requires_grad:
+        analytic = grad(output, watched, allow_unused=True)
+    else:
+        analytic = tuple(None for _ in watched)
+    for position, (x, g) in enumerate(zip(watched, analytic, strict=True)):
+        found = np.zeros(x.shape) if g is None else g.array
+        expected = _differences(function, inputs, x, eps)
+        if not np.allclose(found, expected, atol=atol, rtol=rtol):
+            worst = np.unravel_index(np.argmax(abs(found - expected)), x.shape) if x.ndim else ()
+            raise GradientError(
+                f"gradcheck: input {position} {words(x.shape)} at {tuple(int(i) for i in worst)}: the rule gives {found[worst]:.6g}, "
+                f"finite differences {expected[worst]:.6g}; expected them equal to {atol:g}; check the gradient rule"
+            )
+
+
+def _differences(function: Any, inputs: Any, x: Any, eps: float) -> np.ndarray:
+    """dL/dx by central differences, one number of x at a time."""
+    result = np.zeros(x.shape)
+    for place in np.ndindex(x.shape):
+        sides = []
+        for step in (eps, -eps):
+            moved = x.array.copy()
+            moved[place] += step
+            stand_in = new_value(moved)
+            stand_in.requires_grad = True
+            with no_grad():
+                sides.append(function(*[stand_in if value is x else value for value in inputs]).item())
+        result[place] = (sides[0] - sides[1]) / (2 * eps)
+    return result

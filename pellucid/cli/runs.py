@@ -1,0 +1,53 @@
+"""`pellucid runs`: what has been trained here (floor 7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import PellucidError
+from ..training import run as runs
+from ..training.metrics import score_line
+from .options import baseline_json, baseline_words, flat, print_json
+
+
+@click.command("runs")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(as_json: bool) -> None:
+    """List the runs under runs/ with their test scores, or how far they came."""
+    rows = [_row(folder) for folder in runs.folders()]
+    if as_json:
+        print_json({"runs": [about for about, _ in rows]})
+        return
+    if not rows:
+        click.echo("no runs here yet; make one: pellucid train digits")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("run", "task", "begun", "test", "strongest baseline"):
+        table.add_column(heading, no_wrap=True)
+    for _, cells in rows:
+        table.add_row(*cells)
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _row(folder: Any) -> tuple[dict[str, Any], list[str]]:
+    """A run as JSON and as cells; a damaged one says so instead of stopping the list."""
+    try:
+        run = runs.load(folder)
+    except PellucidError as error:
+        return {"run": str(folder), "error": str(error)}, [folder.name, "", "", "damaged: see pellucid summary", ""]
+    config = run.config
+    about = {"run": str(folder), "task": config["task"], "data": config["data"], "model": config["family"]}
+    begun = config.get("created", "")[:16].replace("T", " ")
+    result = run.result()
+    if result is None:
+        epochs = len(run.history())
+        state = f"stopped after {epochs} of {config['settings']['epochs']} epochs"
+        return {**about, "epochs": epochs, "finished": False}, [run.name, config["task"], begun, state, ""]
+    full = {**about, "finished": True, **flat(result["test"]), "seconds": result["seconds"], "baseline": baseline_json(result["baselines"])}
+    return full, [run.name, config["task"], begun, score_line(result["test"]), baseline_words(result["baselines"])]
+
+

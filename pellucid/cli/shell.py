@@ -1,0 +1,158 @@
+"""What all commands share: finding them by name, and turning every failure into one line and an exit code (floor 7).
+
+    0 done    1 our own bug (the traceback is saved, its place told)    2 input, option or disk    3 non-finite numbers
+    130 Ctrl-C, after a checkpoint where one is worth having
+
+Errors go to stderr as one line, so stdout holds results or nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+import click
+
+from ..errors import NonFiniteError, PellucidError, nearest
+
+COMMANDS = {  # name -> what `pellucid --help` says of it; the module of the same name is imported when it is asked for
+    "train": "Train a network on a data set, a table or a folder.",
+    "evaluate": "Score a trained network on its test data, or on other data.",
+    "predict": "Let a trained network answer for new rows or a picture.",
+    "summary": "Show the layers, shapes and parameters of a trained network.",
+    "runs": "List the runs here with their scores.",
+    "datasets": "List the data sets known by name.",
+}
+
+
+class Stopped(Exception):
+    """Ctrl-C was heard and everything worth keeping is saved; the message says how to go on."""
+
+
+class Shell(click.Group):
+    """The group of commands; its `main` is the one place where errors become lines and exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f".{cmd_name}", __package__).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):  # without importing any of them
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        if args and args[0] not in COMMANDS:
+            known = "" if (hint := nearest(args[0], COMMANDS)) else f" expected one of {', '.join(COMMANDS)}."
+            raise click.UsageError(f"no such command: {args[0]!r}.{known}{hint}")
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
+        extra.pop("standalone_mode", None)
+        sys.exit(self._run(list(sys.argv[1:] if args is None else args), extra))
+
+    def _run(self, args: list[str], extra: dict[str, Any]) -> int:
+        given = " ".join(["pellucid", *args[:1]]) if args and args[0] in COMMANDS else "pellucid"
+        try:
+            with _warnings_as_lines():
+                result = super().main(args, prog_name="pellucid", standalone_mode=False, **extra)
+            return result if isinstance(result, int) else 0
+        except click.exceptions.Exit as exit:
+            return exit.exit_code
+        except click.ClickException as error:
+            return _say(given, _usage_words(error), 2)
+        except NonFiniteError as error:
+            return _say(given, str(error), 3)
+        except PellucidError as error:
+            return _say(given, str(error), 2)
+        except Stopped as stopped:
+            return _say(given, str(stopped), 130)
+        except (KeyboardInterrupt, click.Abort):
+            return _say(given, "stopped by Ctrl-C", 130)
+        except BrokenPipeError:  # the reader, `head` say, has what it wanted
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except MemoryError:
+            return _say(given, "there is not enough memory; expected data and network to fit; try a lower --batch-size or fewer rows", 2)
+        except OSError as error:
+            name = f"{error.filename}: " if error.filename else ""
+            return _say(given, f"{name}{(error.strerror or type(error).__name__).lower()}; check the path, its permissions and the disk", 2)
+        except Exception:
+            return _say(given, f"this is a bug of pellucid, not yours; its traceback was saved to {_save_traceback()}", 1)
+
+
+def _say(where: str, message: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        click.echo(f"{where}: {' '.join(message.split())}", err=True)
+    return code
+
+
+def _usage_words(error: click.ClickException) -> str:
+    """Click's complaint as one line in this house's words."""
+    command = getattr(error, "ctx", None) and error.ctx.command  # type: ignore[attr-defined]
+    if isinstance(error, click.NoSuchOption):
+        options = [name for p in (command.params if command else ()) for name in (*p.opts, *p.secondary_opts) if name.startswith("--")]
+        see = f"see pellucid {command.name} --help" if command and command.name in COMMANDS else "see pellucid --help"
+        return f"no such option: {error.option_name}.{nearest(error.option_name, [*options, '--help']) or f' {see}'}"
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        name = error.param.opts[-1] if error.param.param_type_name == "option" else (error.param.human_readable_name)
+        if isinstance(error, click.MissingParameter):
+            return f"{name} is missing; see pellucid {command.name if command else ''} --help"
+        return f"{name}: {error.message.rstrip('.')}"
+    message = error.format_message().rstrip()
+    return message[:1].lower() + message[1:]
+
+
+def _save_traceback() -> str:
+    """Write the traceback under way to a new file in the temporary folder, and give its path."""
+    try:
+        handle, path = tempfile.mkstemp(prefix="pellucid-traceback-", suffix=".txt")
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(" ".join(sys.argv) + "\n\n" + traceback.format_exc())
+        return path
+    except OSError:
+        return "nowhere (the disk is full): " + traceback.format_exc().splitlines()[-1]
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show our warnings as one line on stderr, without Python's file and line."""
+
+    def show(message: Any, category: Any, *rest: Any, **more: Any) -> None:
+        if issubclass(category, UserWarning):
+            click.echo(f"note: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+@click.group(cls=Shell, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="pellucid", message="pellucid %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Neural networks you can see through: train one on a table or on images, and look inside.
+
+    \b
+    pellucid train digits                          a first network, in seconds
+    pellucid train people.csv --target income      your own table
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main() -> None:
+    """The entry point of the command `pellucid`."""
+    cli.main()

@@ -1,0 +1,51 @@
+"""`pellucid summary`: the layers, shapes and parameters of a run's network (floor 7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..inspect.summary import summary
+from ..creation import zeros
+from ..training import run as runs
+from ..training.metrics import score_line
+from .options import print_json
+
+
+@click.command("summary")
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(run: str, as_json: bool) -> None:
+    """Show the layers, output shapes and parameters of RUN: a path, a name under runs/, or last."""
+    found = runs.find(run)
+    network = found.network() if found.weights.exists() else found.new_network()
+    table = summary(network, input=example_inputs(found.config["inputs"]))
+    config, result = found.config, found.result()
+    parameters = sum(p.numel() for p in network.parameters())
+    if as_json:
+        print_json({"run": str(found.folder), "task": config["task"], "data": config["data"], "parameters": parameters,
+                    "network": config["network"], "settings": config["settings"], "epochs": len(found.history())})  # fmt: skip
+        return
+    click.echo(f"{found.folder}: {config['task']} on {config['data']}")
+    for note in config["notes"]:
+        click.echo(f"  {note}")
+    click.echo()
+    click.echo(str(table))
+    click.echo()
+    settings = config["settings"]
+    click.echo("settings  " + ", ".join(f"{name} {value}" for name, value in settings.items()))
+    click.echo(f"epochs    {len(found.history())}")
+    click.echo(f"test      {score_line(result['test'])}" if result else f"test      not finished; go on: pellucid train --resume {found.name}")
+
+
+def example_inputs(spec: dict[str, Any]) -> tuple[Any, ...]:
+    """Zeros of one example, in the order a network reads them."""
+    inputs: list[Any] = []
+    if "image" in spec:
+        inputs.append(zeros(1, *spec["image"]))
+    if spec.get("numbers"):
+        inputs.append(zeros(1, spec["numbers"]))
+    if spec.get("categories"):
+        inputs.append(zeros(1, len(spec["categories"])).long())
+    return tuple(inputs)

@@ -1,0 +1,163 @@
+"""`pellucid train`: from a data set to a trained, saved and scored network (floor 7)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..data.sources import load_problem
+from ..errors import OptionError
+from ..models import FAMILIES
+from ..models.mlp import ACTIVATIONS
+from ..training import run as runs
+from ..training import session
+from ..training.metrics import score_line, verdict
+from ..training.settings import OPTIMIZERS, choose, read_config, recipe
+from .options import (
+    CtrlC, Names, Number, Numbers, Whole, as_options, baseline_json, baseline_words, flat, print_json, shell_word,
+)  # fmt: skip
+from .progress import Watcher
+from .shell import Stopped
+
+DATA_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label")
+BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
+
+
+@click.command("train", short_help="Train a network.", options_metavar="[OPTIONS]")
+@click.argument("data", required=False)
+@click.option("--target", metavar="NAME|N", help="The column to predict: its name, or its number from 1; -1 is the last.")
+@click.option("--header/--no-header", default=None, help="Whether the first row names the columns (else it is sniffed).")
+@click.option("--test", metavar="FILE", help="A table to test on, in place of a share of DATA.")
+@click.option("--drop", type=Names(), help="Columns to leave out.")
+@click.option("--task", metavar="TASK", help="classification or regression (else the target decides).")
+@click.option("--strip-label", metavar="TEXT", help="Remove TEXT from the end of the labels, such as a dot.")
+@click.option("--model", metavar="NAME", help=f"The family of network: {', '.join(FAMILIES)}.")
+@click.option("--layers", type=Numbers(), help="Sizes of the hidden layers, or none; 128,64 for images.")
+@click.option("--activation", metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.")
+@click.option("--dropout", type=Number(), help="Share of hidden units left out at each step.")
+@click.option("--optimizer", metavar="NAME", help=f"{', '.join(OPTIMIZERS)}.")
+@click.option("--lr", type=Number(), help="The highest learning rate.")
+@click.option("--epochs", type=Whole(), help="How often to go through the training data.")
+@click.option("--batch-size", type=Whole(), help="Examples a step.")
+@click.option("--seed", type=Whole(0), help="Start of all random numbers, the split included.  [default: 0]")
+@click.option("--threads", type=Whole(), help="Threads for matrix products.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="Options and settings in a TOML file.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder, a new one (else runs/DATA-MODEL-N).")
+@click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.pass_context
+def command(context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet) or a folder.
+
+    \b
+    pellucid train digits
+    pellucid train people.csv --target income
+    pellucid train --resume last
+    """
+    if resume is not None:
+        training = _resume(context, data, resume, options)
+    elif data is None:
+        raise click.UsageError("DATA is missing; expected a data set, a table or --resume RUN; write: pellucid train digits")
+    else:
+        training = _begin(data, {name: value for name, value in options.items() if value is not None}, quiet)
+    result = _watch(training, quiet)
+    if as_json:
+        print_json(_as_json(training, result))
+    else:
+        for line in closing_lines(training, result):
+            click.echo(line)
+
+
+def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
+    out = options.pop("out", None)
+    if out is not None and out.exists():
+        raise OptionError(f"--out {out}: there is something of that name already; expected a new folder; choose another name")
+    path = options.pop("config_file", None)
+    written = read_config(path) if path else {}
+    asked = {**written, **options}
+    family = asked.pop("model", "mlp")
+    about = {name: asked.pop(name) for name in DATA_OPTIONS if name in asked}
+    try:
+        choose(family, asked)  # a wrong option should not wait for the data
+        problem = load_problem(data, seed=asked.get("seed", 0), **about)
+        values = {**recipe(problem.name, problem.kind, problem.task), **asked}
+        training = session.begin(problem, family, values, out)
+    except OptionError as error:
+        raise _named(error, options, written, path) from None
+    if not quiet:
+        sizes = ", ".join(f"{len(getattr(problem, part).target):,} {part}" for part in ("train", "validation", "test"))
+        for note in [*problem.notes, f"examples: {sizes}", f"run: {training.run.folder}"]:
+            click.echo(note, err=True)
+    return training
+
+
+def _named(error: OptionError, options: dict[str, Any], written: dict[str, Any], path: Path | None) -> OptionError:
+    """Say whether a bad setting came from an option or from the --config file."""
+    name = str(error).split(":")[0]
+    if name in written and name not in options:
+        return OptionError(f"{path}: {error}")
+    return as_options(error, {*options, "model"})
+
+
+def _resume(context: click.Context, data: str | None, name: str, options: dict[str, Any]) -> session.Training:
+    given = [p for p in context.params if context.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
+    extra = sorted("--" + p.replace("_", "-").removesuffix("-file") for p in given if p not in BESIDE_RESUME | {"data"})
+    if data is not None or extra:
+        what = f"DATA ({data})" if data is not None else extra[0]
+        raise click.UsageError(f"--resume: {what} cannot be given beside it, a run goes on as it was begun; expected only --epochs, "
+                               "--threads, --quiet, --json; leave it out, or begin a new run")  # fmt: skip
+    run = runs.find(name)
+    source = run.config["source"]
+    training = session.resume(run, load_problem(**source), options["epochs"], options["threads"])
+    stored = run.config["settings"]["threads"]
+    if training.settings.threads != stored:
+        click.echo(f"note: the run was begun with {stored} threads and goes on with {training.settings.threads}; its last bits may "
+                   "differ from an uninterrupted run's", err=True)  # fmt: skip
+    return training
+
+
+def _watch(training: session.Training, quiet: bool) -> session.Result:
+    """Train and finish, showing progress; after Ctrl-C save a checkpoint and raise Stopped with the command to go on."""
+    learner, name = training.learner, shell_word(training.run.name)
+    again = f"to go on: pellucid train --resume {name}"
+    try:
+        with CtrlC() as ctrl_c, Watcher(training.settings.epochs, len(learner.loader), quiet=quiet) as watcher:
+            for event in training.events():
+                watcher.show(event)
+                if ctrl_c.heard:
+                    training.save()
+                    at = learner.progress
+                    raise Stopped(f"stopped in epoch {at.epoch + 1} at step {at.step}, everything is saved; {again}")
+        return training.finish()
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped, the last checkpoint is kept; {again}") from None
+
+
+def closing_lines(training: session.Training, result: session.Result) -> list[str]:
+    """Test score against the baseline, the run, the report, and the next command to paste."""
+    run = training.run
+    judged = verdict(result.metrics, result.baselines)
+    mark = {"better": "better than", "unclear": "no better than", "worse": "worse than"}.get(judged.level, "beside")
+    return [
+        f"test    {score_line(result.metrics)}, {mark} {baseline_words(result.baselines)}",
+        f"run     {run.folder}",
+        f"report  {run.report}",
+        f"next    {next_command(training)}",
+    ]
+
+
+def next_command(training: session.Training) -> str:
+    run, problem = shell_word(training.run.name), training.problem
+    if problem.kind == "table":
+        return f"pellucid predict {run} {shell_word(problem.source['spec'])} --out predictions.csv"
+    return f"pellucid predict {run} {shell_word(problem.source['spec'])} --show"
+
+
+def _as_json(training: session.Training, result: session.Result) -> dict[str, Any]:
+    return {
+        "run": str(training.run.folder), "task": training.problem.task, **flat(result.metrics), "seconds": round(result.seconds, 3),
+        "epochs": result.epochs, "best_epoch": result.best_epoch, "baseline": baseline_json(result.baselines),
+    }  # fmt: skip

@@ -1,0 +1,111 @@
+"""Making Tensors: from data, from a rule (zeros, arange, ...), and from other Tensors (cat, stack, where) (floor 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import OptionError
+from .ops import elementwise
+from .shapes import array_of, as_dtype, float32, int64, shape_of
+from .tensor import Tensor, concatenate, operand
+
+
+def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """A Tensor with a copy of `data`: numbers, nested lists, NumPy arrays.
+
+    Without `dtype`, Python floats become float32 and integers int64; NumPy arrays keep theirs (float16 and the like
+    widen to float32, small integers to int64 or int32).
+    """
+    if isinstance(data, Tensor):
+        array = data.array
+    else:
+        array = array_of(data)
+    if dtype is not None:
+        array = array.astype(as_dtype(dtype))
+    result = Tensor(np.array(array, copy=True))
+    return result.requires_grad_() if requires_grad else result
+
+
+def as_tensor(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """`data` itself where it is a Tensor (cast to `dtype`), else `tensor(data)`."""
+    if isinstance(data, Tensor):
+        return data if dtype is None else data.to(dtype)
+    return tensor(data, dtype=dtype)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A Tensor with a copy of `array`: unlike PyTorch's, it shares nothing with it."""
+    return tensor(array)
+
+
+def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """`fill_value` everywhere."""
+    kind = as_dtype(dtype) if dtype is not None else tensor(fill_value).dtype
+    result = Tensor(np.full(shape_of((size,) if isinstance(size, int) else tuple(size)), fill_value, kind))
+    return result.requires_grad_() if requires_grad else result
+
+
+def zeros(*size: Any, dtype: Any = float32, requires_grad: bool = False, device: Any = None) -> Tensor:
+    return full(shape_of(size), 0, dtype=dtype or float32, requires_grad=requires_grad)
+
+
+def ones(*size: Any, dtype: Any = float32, requires_grad: bool = False, device: Any = None) -> Tensor:
+    return full(shape_of(size), 1, dtype=dtype or float32, requires_grad=requires_grad)
+
+
+def empty(*size: Any, dtype: Any = float32, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """Zeros: what is not yet written should at least be the same each time."""
+    return zeros(*size, dtype=dtype, requires_grad=requires_grad)
+
+
+def zeros_like(x: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    return full(x.shape, 0, dtype=dtype or x.dtype, requires_grad=requires_grad)
+
+
+def ones_like(x: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    return full(x.shape, 1, dtype=dtype or x.dtype, requires_grad=requires_grad)
+
+
+def full_like(x: Tensor, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    return full(x.shape, fill_value, dtype=dtype or x.dtype, requires_grad=requires_grad)
+
+
+empty_like = zeros_like
+
+
+def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """start, start + step, ... below `end` (from 0 with one argument)."""
+    start, end = (0, start) if end is None else (start, end)
+    if not step:
+        raise OptionError("arange: step 0; expected another number; leave it out for 1")
+    return tensor(
+        np.arange(start, end, step), dtype=dtype or (int64 if isinstance(start + end + step, int) else float32)
+    )
+
+
+def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None) -> Tensor:
+    return tensor(np.linspace(start, end, steps), dtype=dtype or float32)
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
+    return Tensor(np.eye(n, m, dtype=as_dtype(dtype or float32)))
+
+
+cat = concat = concatenate
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """The Tensors side by side along a new axis `dim`."""
+    return cat([x.unsqueeze(dim) for x in tensors], dim % (tensors[0].ndim + 1) if len(tensors) else dim)
+
+
+def where(condition: Tensor, a: Any, b: Any) -> Tensor:
+    """a where the condition holds, else b."""
+    return elementwise.where(condition, operand(a), operand(b))
+
+
+def is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)

@@ -1,0 +1,249 @@
+"""Examples into batches: data sets, subsets, and the loader that shuffles, cuts and resumes (floor 4).
+
+The order of an epoch is a function of (seed, epoch) alone, the same on every machine, so a run can be taken up again in
+the middle of an epoch, and a compiled loop can be given the whole order at once (`DataLoader.indices`).
+Where the examples come from (tables, images) is left to the other files of `data/`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from .. import random
+from ..creation import tensor
+from ..errors import DataError, OptionError, ShapeError, StateError, words
+from ..op import new_value
+from ..tensor import Tensor
+
+Example = TypeVar("Example", covariant=True)
+
+
+class Dataset(Generic[Example]):
+    """Numbered examples: define `__getitem__(i)` and `__len__()`.
+
+    A data set may also have `gather(indices)`, int64 (B,) -> a list of Tensors (B, ...), one for each part of an example;
+    the loader then takes whole batches from it.
+    """
+
+    def __getitem__(self, index: int) -> Example:
+        raise NotImplementedError(f"{type(self).__name__} does not define __getitem__(index)")
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} does not define __len__()")
+
+
+class TensorDataset(Dataset[tuple[Tensor, ...]]):
+    """Example i is `(a[i], b[i], ...)` for the Tensors (N, ...) given. Raises ShapeError where their N differ."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        if not tensors:
+            raise OptionError("TensorDataset: no Tensors; expected at least one; write TensorDataset(inputs, targets)")
+        for i, t in enumerate(tensors):
+            if not isinstance(t, Tensor):
+                raise OptionError(f"TensorDataset: argument {i} is a {type(t).__name__}; expected a Tensor; "
+                                  "write TensorDataset(tensor(x), tensor(y))")  # fmt: skip
+            if t.ndim == 0 or t.shape[0] != tensors[0].shape[0]:
+                raise ShapeError(f"TensorDataset: argument {i} has shape {words(t.shape)}, argument 0 {words(tensors[0].shape)}; "
+                                 "expected the same first axis, one entry an example; check that both hold all rows")  # fmt: skip
+        self.tensors = tensors
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
+        return tuple(t[index] for t in self.tensors)
+
+    def __len__(self) -> int:
+        return self.tensors[0].shape[0]
+
+    def gather(self, indices: np.ndarray) -> list[Tensor]:
+        # Straight from the arrays: a batch is data and has no place on the tape.
+        return [new_value(np.take(t.array, indices, axis=0)) for t in self.tensors]
+
+
+class Subset(Dataset[Example]):
+    """The examples `indices` of another data set, in that order."""
+
+    def __init__(self, dataset: Dataset[Example], indices: Sequence[int] | np.ndarray) -> None:
+        self.dataset = dataset
+        self.indices = indices
+
+    def __getitem__(self, index: int) -> Example:
+        return self.dataset[int(self.indices[index])]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def gather(self) -> Callable[[np.ndarray], list[Tensor]] | None:
+        """Whole batches, where the other data set gives them."""
+        gather = getattr(self.dataset, "gather", None)
+        return None if gather is None else lambda indices: gather(np.asarray(self.indices, np.int64)[indices])
+
+
+def random_split(
+    dataset: Dataset[Example], lengths: Sequence[float], generator: random.Generator | None = None
+) -> list[Subset[Example]]:
+    """Disjoint random subsets of `dataset`: `lengths` are counts that add up to its length, or fractions that add up to 1.
+
+    With fractions, what rounding down leaves over goes to the first subsets, one example each. Raises OptionError.
+    """
+    n = len(dataset)
+    counts = [int(x) for x in lengths]
+    if all(0 <= x <= 1 for x in lengths) and math.isclose(sum(lengths), 1):
+        counts = [math.floor(n * x) for x in lengths]
+        for i in range(n - sum(counts)):
+            counts[i % len(counts)] += 1
+    if sum(counts) != n or any(x < 0 for x in counts):
+        raise OptionError(f"random_split: lengths is {list(lengths)}; expected counts that add up to the {n} examples, or fractions "
+                          "that add up to 1; write for example [0.8, 0.2]")  # fmt: skip
+    order = random.randperm(n, generator=generator).array
+    ends = np.cumsum([0, *counts])
+    return [Subset(dataset, order[a:b]) for a, b in pairwise(ends)]
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
+    """The shuffled order of `n` examples in `epoch`, int64 (n,): a function of its arguments, the same bits everywhere."""
+    generator = random.Generator(seed)
+    # The generator's state is (seed, calls so far); starting at `epoch` calls makes every epoch's order one call away.
+    generator.state.assign(np.array([generator.initial_seed(), epoch]))
+    return random.randperm(n, generator=generator).array
+
+
+class DataLoader:
+    """Batches of a data set, an epoch for each `for batch in loader`.
+
+    A batch is what `collate_fn` makes of a list of examples; by default a list of Tensors (B, ...), one for each part of an
+    example. The last batch is smaller where `batch_size` does not divide the number of examples, unless `drop_last`.
+
+    shuffle: a new order each epoch, by (seed, epoch).
+    seed: of the order; drawn from `generator`, or from the default generator (`manual_seed`), where it is not given.
+    num_workers: 0, since batches are made in this process; `pin_memory` concerns GPUs and changes nothing here.
+    Raises OptionError for an option out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        *,
+        drop_last: bool = False,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        generator: random.Generator | None = None,
+        seed: int | None = None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+            raise OptionError(f"DataLoader: dataset is a {type(dataset).__name__}; expected one with a length and numbered examples; "
+                              "write for example DataLoader(TensorDataset(x, y))")  # fmt: skip
+        whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+        if not whole or batch_size < 1:
+            raise OptionError(f"DataLoader: batch_size is {batch_size!r}; expected a whole number of at least 1; "
+                              "write for example batch_size=64")  # fmt: skip
+        if num_workers != 0:
+            raise OptionError(f"DataLoader: num_workers is {num_workers!r}; expected 0, since batches are made in this process; "
+                              "leave it out")  # fmt: skip
+        self.dataset = dataset
+        self.batch_size = int(batch_size)
+        self.shuffle = bool(shuffle)
+        self.drop_last = bool(drop_last)
+        self.collate_fn = collate_fn
+        self.generator = generator
+        if seed is None:
+            seed = int(random.randint(2**31, (1,), generator=generator).item()) if self.shuffle else 0
+        self.seed = random.Generator(seed).initial_seed()
+        self._next = (0, 0)  # where the next `for` begins: epoch, batch
+        self._given = (0, 0)  # what the last one has given out: epoch, batches of it
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        n = len(self.dataset)
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+    def indices(self, epoch: int = 0) -> np.ndarray:
+        """The order of the examples in `epoch`, int64 (N,); batch k is its k-th run of `batch_size`."""
+        n = len(self.dataset)
+        return epoch_order(n, self.seed, epoch) if self.shuffle else np.arange(n, dtype=np.int64)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches of the next epoch; after `load_state_dict`, what is left of the saved one."""
+        epoch, first = self._given = self._next
+        self._next = (epoch + 1, 0)  # a loop left early is over, as in PyTorch
+        return self._batches(epoch, first)
+
+    def _batches(self, epoch: int, first: int) -> Iterator[Any]:
+        order, size = self.indices(epoch), self.batch_size
+        for k in range(first, len(self)):
+            batch = self._batch(order[k * size : (k + 1) * size])
+            self._given = (epoch, k + 1) if k + 1 < len(self) else (epoch + 1, 0)
+            yield batch
+
+    def _batch(self, indices: np.ndarray) -> Any:
+        gather = getattr(self.dataset, "gather", None)
+        if self.collate_fn is None and gather is not None:
+            return gather(indices)
+        examples = [self.dataset[int(i)] for i in indices]
+        return default_collate(examples) if self.collate_fn is None else self.collate_fn(examples)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands, in plain numbers: the next batch is `batch` of `epoch`. What must agree is noted too."""
+        epoch, batch = self._given
+        return {"seed": self.seed, "epoch": epoch, "batch": batch, **self._layout()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Let the next `for` go on where `state_dict` was taken. Raises StateError where the batches would be others."""
+        layout = self._layout()
+        if not isinstance(state_dict, Mapping) or state_dict.keys() != {"seed", "epoch", "batch"} | layout.keys():
+            raise StateError(
+                "DataLoader.load_state_dict: expected a dict as DataLoader.state_dict() gives it; pass that one"
+            )
+        for name, here in layout.items():
+            if state_dict[name] != here:
+                raise StateError(f"DataLoader.load_state_dict: {name} was {state_dict[name]} when it was saved, here it is {here}; "
+                                 "expected the same batches; build the loader as then")  # fmt: skip
+        self.seed = int(state_dict["seed"])
+        self._next = self._given = (int(state_dict["epoch"]), int(state_dict["batch"]))
+
+    def _layout(self) -> dict[str, Any]:
+        return {
+            "examples": len(self.dataset),
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "drop_last": self.drop_last,
+        }
+
+
+def default_collate(examples: list[Any]) -> Any:
+    """A list of B examples as one batch: Tensors, arrays and numbers become a Tensor (B, ...); tuples, lists and dicts are
+    collated part by part; text stays a list.
+
+    Python floats become float64, as in PyTorch. Raises ShapeError where shapes differ and DataError for other types.
+    """
+    first = examples[0]
+    if isinstance(first, Tensor | np.ndarray | np.generic):
+        shapes = {np.shape(x) for x in examples}
+        if len(shapes) > 1:
+            listed = " and ".join(words(shape) for shape in sorted(shapes)[:2])
+            raise ShapeError(f"DataLoader: examples of shapes {listed} in one batch; expected one shape; "
+                             "pad or resize them in the data set, or pass a collate_fn")  # fmt: skip
+        arrays = [x.array if isinstance(x, Tensor) else x for x in examples]
+        return tensor(np.stack(arrays))
+    if isinstance(first, bool | int | float):
+        return tensor(np.array(examples))
+    if isinstance(first, str | bytes):
+        return list(examples)
+    if isinstance(first, Mapping):
+        return {key: default_collate([x[key] for x in examples]) for key in first}
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return type(first)(*(default_collate(list(part)) for part in zip(*examples, strict=True)))
+    if isinstance(first, tuple | list):
+        if len({len(x) for x in examples}) > 1:
+            raise ShapeError("DataLoader: examples with different numbers of parts in one batch; expected the same parts in each; "
+                             "make __getitem__ give one form, or pass a collate_fn")  # fmt: skip
+        return [default_collate(list(part)) for part in zip(*examples, strict=True)]
+    raise DataError(f"DataLoader: an example holds a {type(first).__name__}; expected Tensors, arrays, numbers, text, or tuples, "
+                    "lists and dicts of those; convert it in __getitem__, or pass a collate_fn")  # fmt: skip

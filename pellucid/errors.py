@@ -1,0 +1,86 @@
+"""The errors pellucid raises, as an outline; floor 0, it imports nothing of the library.
+
+PellucidError                 anything a user can put right; the command line prints it and exits with code 2
+├── ShapeError (ValueError)       shapes or axes that do not fit an operation
+├── DTypeError (TypeError)        element types that do not fit an operation
+├── IndexRangeError (IndexError)  an index beyond the axis it points into
+├── GradientError (RuntimeError)  a backward pass that cannot be done, or would be wrong
+├── TraceError (RuntimeError)     a step that cannot be recorded as it stands
+├── StateError (RuntimeError)     weights or checkpoints that do not fit where they are loaded
+├── DataError (ValueError)        a file or its contents; names the file and, where there is one, the row
+├── OptionError (ValueError)      an argument or command-line option outside its range
+└── NonFiniteError (ArithmeticError)  the loss became NaN or infinite; exit code 3
+
+A message names four things: where it happened, what came, what was expected, what to do next. Low floors raise the bare
+fact; `nn.Module` and the command line add the path (`in_module`), once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class PellucidError(Exception):
+    """Base of every error that pellucid raises on purpose."""
+
+    where: str | None = None
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{self.where}: {message}" if self.where else message
+
+
+class ShapeError(PellucidError, ValueError):
+    """Shapes or axes do not fit the operation."""
+
+
+class DTypeError(PellucidError, TypeError):
+    """Element types do not fit the operation."""
+
+
+class IndexRangeError(PellucidError, IndexError):
+    """An index lies beyond the axis it points into."""
+
+
+class GradientError(PellucidError, RuntimeError):
+    """The backward pass cannot be done, or its result would be wrong."""
+
+
+class TraceError(PellucidError, RuntimeError):
+    """The step cannot be recorded as it stands."""
+
+
+class StateError(PellucidError, RuntimeError):
+    """Saved weights or a checkpoint do not fit where they are loaded."""
+
+
+class DataError(PellucidError, ValueError):
+    """A data file, or what stands in it, cannot be used."""
+
+
+class OptionError(PellucidError, ValueError):
+    """An argument or a command-line option is outside its range."""
+
+
+class NonFiniteError(PellucidError, ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+def in_module(error: PellucidError, path: str) -> PellucidError:
+    """Say where `error` happened, unless a deeper layer has said so already."""
+    if error.where is None:
+        error.where = path
+    return error
+
+
+def words(shape: Sequence[int]) -> str:
+    """A shape as messages show it: `(32, 783)`, `(5,)`, `()`."""
+    inside = ", ".join(str(size) for size in shape)
+    return f"({inside},)" if len(shape) == 1 else f"({inside})"
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """` Did you mean 'income'?` when one of `choices` is close to `name`, else the empty string."""
+    matches = get_close_matches(name, list(choices), n=1, cutoff=0.6)
+    return f" Did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,504 @@
+"""Composites: activations, losses, normalisation, convolution and pooling, put together from the operations (floor 3).
+
+None of these has a gradient rule of its own. Names, arguments and reductions are PyTorch's.
+Letters: B batch, N examples, K classes, C channels, F features, H W size; `*` any further axes.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .creation import arange, full, where
+from .errors import DTypeError, OptionError, ShapeError, words
+from .modes import no_grad
+from .op import module_path
+from .ops import contraction, elementwise, movement
+from .ops.index import take
+from .random import Generator, keep_mask
+from .shapes import axis_of
+from .tensor import Tensor, matmul
+
+# ---- activations -----------------------------------------------------------------------------------------------------
+
+
+def relu(x: Tensor, inplace: bool = False) -> Tensor:
+    return elementwise.relu(x)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return elementwise.sigmoid(x)
+
+
+def tanh(x: Tensor) -> Tensor:
+    return elementwise.tanh(x)
+
+
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """x times the normal distribution function of x (Hendrycks and Gimpel 2016), exact or by tanh."""
+    if approximate == "tanh":
+        return x * 0.5 * (1 + elementwise.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)))
+    if approximate != "none":
+        raise OptionError(
+            f'gelu: approximate={approximate!r}; expected "none" or "tanh"; leave it out for the exact form'
+        )
+    return x * 0.5 * (1 + elementwise.erf(x * (1 / math.sqrt(2))))
+
+
+def silu(x: Tensor, inplace: bool = False) -> Tensor:
+    return x * elementwise.sigmoid(x)
+
+
+def leaky_relu(x: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    return where(x > 0, x, x * negative_slope)
+
+
+def elu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x above 0, alpha (exp(x) - 1) below (Clevert et al. 2015); the branch not taken is kept from overflowing."""
+    return where(x > 0, x, elementwise.expm1(where(x > 0, 0, x)) * alpha)
+
+
+def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta x)) / beta, as max(z, 0) + log(1 + exp(-|z|)); x itself where beta x > threshold."""
+    z = x * beta
+    return where(z > threshold, x, (elementwise.relu(z) + elementwise.log1p(elementwise.exp(-abs(z)))) / beta)
+
+
+def logsigmoid(x: Tensor) -> Tensor:
+    return -softplus(-x)
+
+
+def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    return x.clamp(min_val, max_val)
+
+
+def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    return (x if dtype is None else x.to(dtype)).softmax(dim)
+
+
+def log_softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    return (x if dtype is None else x.to(dtype)).log_softmax(dim)
+
+
+# ---- layers' arithmetic ----------------------------------------------------------------------------------------------
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (*, in) @ weight (out, in) transposed + bias (out,) -> (*, out)."""
+    y = matmul(x, weight.T)
+    return y if bias is None else y + bias
+
+
+def embedding(index: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+    """The rows of weight (V, C) at `index` (*) -> (*, C); the row `padding_idx` gets no gradient."""
+    rows = take(weight, index)
+    if padding_idx is None:
+        return rows
+    padding = (index == padding_idx % weight.shape[0]).unsqueeze(-1)
+    return where(padding, rows.detach(), rows)
+
+
+def dropout(
+    x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, generator: Generator | None = None
+) -> Tensor:
+    """Each number 0 with probability p, the others divided by 1 - p (Srivastava et al. 2014); x itself outside training."""
+    if not 0 <= p <= 1:
+        raise OptionError(f"dropout: p = {p}; expected a probability from 0 to 1; 0.1 to 0.5 are usual")
+    if not training or p == 0:
+        return x
+    if p == 1:
+        return x * 0
+    return where(keep_mask(x.shape, 1 - p, generator), x * (1 / (1 - p)), 0)
+
+
+def layer_norm(
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) over the last axes, then scale and shift (Ba et al. 2016)."""
+    shape = tuple(normalized_shape)
+    if x.shape[x.ndim - len(shape) :] != shape:
+        raise ShapeError(
+            f"layer_norm: input {words(x.shape)}; expected it to end in {words(shape)}; check normalized_shape"
+        )
+    axes = tuple(range(-len(shape), 0))
+    away = x - x.mean(axes, keepdim=True)
+    y = away / ((away * away).mean(axes, keepdim=True) + eps).sqrt()
+    return _scaled(y, weight, bias)
+
+
+def _scaled(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def batch_norm(
+    x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """x (B, C, *) with each channel brought to mean 0 and variance 1 (Ioffe and Szegedy 2015), then scale and shift.
+
+    In training by the batch's own statistics, which also move `running_mean` and `running_var` (unbiased) by `momentum`;
+    otherwise by the running ones.
+    """
+    column = (1, -1, *(1,) * (x.ndim - 2))
+    if training or running_mean is None or running_var is None:
+        axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+        n = x.numel() // max(x.shape[1], 1)
+        if training and n < 2:
+            raise ShapeError(
+                f"batch_norm: input {words(x.shape)} has {n} value a channel; expected at least 2 in training; "
+                "use a larger batch, or eval()"
+            )
+        mean = x.mean(axes, keepdim=True)
+        away = x - mean
+        variance = (away * away).mean(axes, keepdim=True)
+        if training and running_mean is not None and running_var is not None:
+            with no_grad():
+                running_mean.assign(running_mean.lerp(mean.reshape(-1), momentum))
+                running_var.assign(running_var.lerp(variance.reshape(-1) * (n / (n - 1)), momentum))
+    else:
+        away, variance = x - running_mean.reshape(column), running_var.reshape(column)
+    y = away / (variance + eps).sqrt()
+    return _scaled(
+        y, None if weight is None else weight.reshape(column), None if bias is None else bias.reshape(column)
+    )
+
+
+def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x divided by its p-norm along `dim`, or by eps where that is larger."""
+    return x / x.norm(p, dim, keepdim=True).clamp(min=eps)
+
+
+def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
+    """int64 (*) -> int64 (*, K): 1 at the index, 0 elsewhere."""
+    classes = int(index.array.max()) + 1 if num_classes == -1 else num_classes
+    return (index.unsqueeze(-1) == arange(classes)).long()
+
+
+# ---- convolution and pooling -----------------------------------------------------------------------------------------
+
+
+def _pair(value: Any, what: str) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(n, int) for n in pair):
+        raise OptionError(f"{what}: {value!r}; expected a whole number or two; pass (height, width)")
+    return pair
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """x (B, C, H, W), weight (O, C/groups, K, L) -> (B, O, P, Q)."""
+    y = contraction.convolution(
+        x, weight, stride=_pair(stride, "stride"), padding=_pair(padding, "padding"), dilation=_pair(dilation, "dilation"),
+        groups=groups,
+    )  # fmt: skip
+    return y if bias is None else y + bias.reshape(1, -1, 1, 1)
+
+
+def conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Tensor:
+    """x (B, C, T), weight (O, C/groups, K) -> (B, O, P): a convolution of height 1."""
+    y = conv2d(x.unsqueeze(2), weight.unsqueeze(2), bias, (1, stride), (0, padding), (1, dilation), groups)
+    return y.squeeze(2)
+
+
+def conv_transpose2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1,
+) -> Tensor:  # fmt: skip
+    """x (B, C, P, Q), weight (C, O/groups, K, L) -> (B, O, H, W): the transpose of a convolution, as its input gradient."""
+    s, p, d, extra = (
+        _pair(stride, "stride"),
+        _pair(padding, "padding"),
+        _pair(dilation, "dilation"),
+        _pair(output_padding, "output_padding"),
+    )
+    size = tuple(
+        (n - 1) * s[i] - 2 * p[i] + d[i] * (k - 1) + 1 + extra[i]
+        for i, (n, k) in enumerate(zip(x.shape[2:], weight.shape[2:], strict=True))
+    )
+    y = contraction.convolution_input(x, weight, size=size, stride=s, padding=p, dilation=d, groups=groups)
+    return y if bias is None else y + bias.reshape(1, -1, 1, 1)
+
+
+def pad(x: Tensor, padding: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
+    """`padding` = (left, right, top, bottom, ...): numbers added before and after, from the last axis backwards."""
+    if mode != "constant" or len(padding) % 2 or len(padding) > 2 * x.ndim or min(padding, default=0) < 0:
+        raise OptionError(
+            f'pad: {tuple(padding)}, mode {mode!r}; expected pairs of numbers from 0 and mode "constant"; slice to crop'
+        )
+    sides = [(0, 0)] * x.ndim
+    for i in range(len(padding) // 2):
+        sides[-1 - i] = (padding[2 * i], padding[2 * i + 1])
+    shape = tuple(before + size + after for size, (before, after) in zip(x.shape, sides, strict=True))
+    slices = tuple((before, size, 1) for size, (before, _) in zip(x.shape, sides, strict=True))
+    y = movement.place(x, shape=shape, slices=slices)
+    if value == 0:
+        return y
+    return where(movement.place(full(x.shape, True), shape=shape, slices=slices), y, value)
+
+
+def _pool_windows(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, fill: float) -> Tensor:
+    p, k = _pair(padding, "padding"), _pair(kernel, "kernel_size")
+    if p != (0, 0):
+        x = pad(x, (p[1], p[1], p[0], p[0]), value=fill)
+    s = k if stride is None else _pair(stride, "stride")
+    return contraction.windows(x, kernel=k, stride=s, dilation=_pair(dilation, "dilation"))  # (B, C, P, Q, K, L)
+
+
+def max_pool2d(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Tensor:
+    """x (B, C, H, W) -> (B, C, P, Q): the largest number under each window; the first of equals gets the gradient."""
+    patches = _pool_windows(x, kernel_size, stride, padding, dilation, -math.inf).flatten(-2)
+    return patches.max(-1).values
+
+
+def avg_pool2d(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Tensor:
+    """x (B, C, H, W) -> (B, C, P, Q): the mean under each window, zeros of the padding included."""
+    return _pool_windows(x, kernel_size, stride, padding, 1, 0.0).mean((-2, -1))
+
+
+# ---- losses ----------------------------------------------------------------------------------------------------------
+
+
+def _reduced(loss: Tensor, reduction: str) -> Tensor:
+    if reduction == "mean":
+        return loss.mean()
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "none":
+        return loss
+    raise OptionError(f'reduction={reduction!r}; expected "mean", "sum" or "none"; leave it out for the mean')
+
+
+def _same_shape(input: Tensor, target: Tensor, loss: str) -> None:
+    """A loss never broadcasts: (N, 1) against (N,) would compare every example with every other, in silence."""
+    if input.shape == target.shape:
+        return
+    fix = "reshape one of them"
+    if input.numel() == target.numel():
+        fix = "write input.squeeze(-1)" if input.ndim > target.ndim else "write target.squeeze(-1)"
+    raise ShapeError(f"{loss}: input {words(input.shape)}, target {words(target.shape)}; expected equal shapes; {fix}")
+
+
+def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    _same_shape(input, target, "mse_loss")
+    away = input - target
+    return _reduced(away * away, reduction)
+
+
+def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    _same_shape(input, target, "l1_loss")
+    return _reduced(abs(input - target), reduction)
+
+
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """Half the square up to `delta`, a straight line beyond (Huber 1964)."""
+    _same_shape(input, target, "huber_loss")
+    away = abs(input - target)
+    return _reduced(where(away < delta, away * away * 0.5, (away - delta / 2) * delta), reduction)
+
+
+def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """The Huber loss divided by beta; plain L1 at beta 0."""
+    if beta == 0:
+        return l1_loss(input, target, reduction)
+    return huber_loss(input, target, reduction, beta) / beta
+
+
+def cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """-log softmax(input) at the target: input (N, K, *) logits (or (K,)), target int64 (N, *), or probabilities (N, K, *).
+
+    weight (K,): a factor per class, by which the mean is weighted; targets equal to `ignore_index` do not count;
+    label_smoothing: that share of the target spread evenly over the classes (Szegedy et al. 2015).
+    """
+    if not 0 <= label_smoothing <= 1:
+        raise OptionError(f"cross_entropy: label_smoothing = {label_smoothing}; expected 0 to 1; 0.1 is usual")
+    if input.made_by == "softmax":
+        _warn_once(
+            "softmax before cross-entropy: cross_entropy takes logits and applies log-softmax itself; "
+            "a softmax in front "
+            "flattens the gradient; remove it from the network"
+        )
+    if input.ndim == 1:
+        input, target = input.unsqueeze(0), target.unsqueeze(0)
+    log_p = input.log_softmax(1)
+    if target.dtype.kind == "f":
+        return _soft_cross_entropy(log_p, target, weight, reduction, label_smoothing)
+    _check_classes(input, target, ignore_index)
+    loss = _negative_log(log_p, target, weight, ignore_index)
+    if label_smoothing:
+        spread = -(log_p if weight is None else log_p * _class_column(weight, log_p)).mean(1)
+        loss = loss * (1 - label_smoothing) + where(target == ignore_index, 0, spread) * label_smoothing
+    return _weighted_mean(loss, target, weight, ignore_index, reduction)
+
+
+def nll_loss(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """-input at the target: input (N, K, *) log-probabilities, target int64 (N, *)."""
+    if input.ndim == 1:
+        input, target = input.unsqueeze(0), target.unsqueeze(0)
+    _check_classes(input, target, ignore_index)
+    loss = _negative_log(input, target, weight, ignore_index)
+    return _weighted_mean(loss, target, weight, ignore_index, reduction)
+
+
+def _check_classes(input: Tensor, target: Tensor, ignore_index: int) -> None:
+    if target.dtype.kind not in "iu":
+        raise DTypeError(
+            f"cross_entropy: target is {target.dtype}; expected int64 class numbers, or float probabilities; "
+            "convert with .long()"
+        )
+    expected = (input.shape[0], *input.shape[2:])
+    if target.shape != expected:
+        fix = (
+            "write target.squeeze(-1)"
+            if target.shape == (*expected, 1)
+            else "pass one class number an example, 0 to K-1"
+        )
+        raise ShapeError(
+            f"cross_entropy: input {words(input.shape)}, target {words(target.shape)}; "
+            f"expected a target {words(expected)}; {fix}"
+        )
+    numbers = target.array
+    outside = (numbers < 0) | (numbers >= input.shape[1])
+    if outside.any():
+        wrong = numbers[outside & (numbers != ignore_index)]
+        if wrong.size:
+            raise ShapeError(f"cross_entropy: a target is {wrong.flat[0]}; "
+f"expected 0 to {input.shape[1] - 1} for {input.shape[1]} classes; "
+                             "number the classes from 0, or give the last layer more outputs")  # fmt: skip
+
+
+def _class_column(weight: Tensor, like: Tensor) -> Tensor:
+    return weight.reshape(1, -1, *(1,) * (like.ndim - 2))
+
+
+def _negative_log(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+    """-log p at each target, times its class weight; 0 where it is ignored. (N, *)"""
+    counted = target != ignore_index
+    at = where(counted, target, 0).long()
+    loss = -log_p.gather(1, at.unsqueeze(1)).squeeze(1)
+    if weight is not None:
+        loss = loss * take(weight, at)
+    return where(counted, loss, 0)
+
+
+def _weighted_mean(loss: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
+    if reduction != "mean":
+        return _reduced(loss, reduction)
+    counted = target != ignore_index
+    if weight is None:
+        return loss.sum() / counted.sum()
+    return loss.sum() / where(counted, take(weight, where(counted, target, 0).long()), 0).sum()
+
+
+def _soft_cross_entropy(
+    log_p: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float
+) -> Tensor:
+    if target.shape != log_p.shape:
+        raise ShapeError(f"cross_entropy: probabilities {words(target.shape)} for input {words(log_p.shape)}; "
+"expected equal shapes, "
+                         "or int64 class numbers; convert those with .long()")  # fmt: skip
+    target = target * (1 - label_smoothing) + label_smoothing / log_p.shape[1]
+    terms = target * log_p if weight is None else target * log_p * _class_column(weight, log_p)
+    loss = -terms.sum(1)
+    return loss.sum() / loss.numel() if reduction == "mean" else _reduced(loss, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """-target log s(x) - (1 - target) log(1 - s(x)) for logits x, in the form that never overflows."""
+    _same_shape(input, target, "binary_cross_entropy_with_logits")
+    positive = 1.0 if pos_weight is None else (pos_weight - 1) * target + 1
+    loss = (1 - target) * input + positive * softplus(-input, threshold=math.inf)
+    return _reduced(loss if weight is None else loss * weight, reduction)
+
+
+def binary_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
+) -> Tensor:
+    """The same for probabilities; each logarithm is held at -100 or above, as in PyTorch."""
+    _same_shape(input, target, "binary_cross_entropy")
+    loss = -(target * input.log().clamp(min=-100) + (1 - target) * (1 - input).log().clamp(min=-100))
+    return _reduced(loss if weight is None else loss * weight, reduction)
+
+
+def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
+    """target (log target - input) for log-probabilities `input`; "batchmean" divides by the batch, as the definition does."""
+    _same_shape(input, target, "kl_div")
+    if log_target:
+        loss = target.exp() * (target - input)
+    else:
+        positive = target > 0
+        loss = where(positive, target * (where(positive, target, 1).log() - input), 0)
+    return loss.sum() / input.shape[0] if reduction == "batchmean" else _reduced(loss, reduction)
+
+
+def cosine_similarity(a: Tensor, b: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    axis = axis_of(a, dim, "cosine_similarity")
+    return (a * b).sum(axis) / (a.norm(2, axis) * b.norm(2, axis)).clamp(min=eps)
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        path = module_path.get()
+        warnings.warn(f"{path}: {message}" if path else message, UserWarning, stacklevel=3)
+
+
+# ---- methods as functions, as PyTorch's users write them ---------------------------------------------------------------
+
+
+def _method(name: str) -> Callable[..., Any]:
+    def function(x: Tensor, *arguments: Any, **options: Any) -> Any:
+        return getattr(x, name)(*arguments, **options)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"`x.{name}(...)` as a function."
+    return function
+
+
+METHODS = (
+    "abs", "add", "all", "allclose", "amax", "amin", "any", "argmax", "argmin", "argsort", "broadcast_to", "ceil", "chunk", "clamp", "clip",
+    "clone", "cos", "cumsum", "div", "eq", "equal", "erf", "exp", "expm1", "flatten", "flip", "floor", "gather", "ge", "gt",
+    "index_select", "isfinite", "isinf", "isnan", "le", "log", "log10", "log1p", "log2", "logical_and", "logical_not",
+    "logical_or", "logsumexp", "lt", "masked_select", "max", "maximum", "mean", "min", "minimum", "movedim", "mul",
+    "narrow", "ne", "neg", "nonzero", "norm", "numel", "permute", "pow", "prod", "reciprocal", "remainder",
+    "repeat_interleave", "reshape", "roll", "round", "rsqrt", "scatter_add", "sign", "sin", "sort", "split", "sqrt",
+    "square", "squeeze", "std", "sub", "sum", "t", "topk", "transpose", "tril", "triu", "trunc", "unbind", "unique",
+    "unsqueeze", "var",
+)  # fmt: skip
+
+methods = {name: _method(name) for name in METHODS}

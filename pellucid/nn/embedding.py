@@ -1,0 +1,57 @@
+"""Embedding: a learned row for each of a fixed set of numbers (floor 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import functional as F
+from ..creation import empty
+from ..errors import OptionError
+from ..tensor import Parameter, Tensor
+from . import init
+from .linear import whole
+from .module import Module
+
+
+class Embedding(Module):
+    """index int64 (*) -> (*, C): row `index` of weight (V, C), which starts standard normal.
+
+    padding_idx: a row that starts at zero and is not trained.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.num_embeddings = whole(num_embeddings, "Embedding", "num_embeddings")
+        self.embedding_dim = whole(embedding_dim, "Embedding", "embedding_dim")
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise OptionError(
+                f"Embedding: padding_idx={padding_idx}; expected {-num_embeddings} to {num_embeddings - 1}; "
+                "check the vocabulary"
+            )
+        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self.weight = Parameter(empty(num_embeddings, embedding_dim, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            rows = self.weight.array.copy()
+            rows[self.padding_idx] = 0
+            self.weight.assign(rows)
+
+    def forward(self, index: Tensor) -> Tensor:
+        return F.embedding(index, self.weight, self.padding_idx)
+
+    def _describe(self) -> str:
+        return f"Embedding {self.num_embeddings}→{self.embedding_dim}"
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"

@@ -1,0 +1,97 @@
+"""Layers that bring numbers to mean 0 and variance 1: batch and layer normalisation (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import functional as F
+from ..creation import ones, tensor, zeros
+from ..errors import ShapeError, words
+from ..shapes import int64
+from ..tensor import Parameter, Tensor
+from .linear import whole
+from .module import Module
+
+
+class _BatchNorm(Module):
+    """Each channel of x (B, C, *) normalised over the batch (Ioffe and Szegedy 2015); abstract over the axes allowed.
+
+    running_mean, running_var (C,): moved by `momentum` towards each training batch's (by their plain average with
+    momentum=None), used by `eval()`.
+    """
+
+    axes: tuple[int, ...] = ()
+    form = ""
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+        track_running_stats: bool = True, device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.num_features = whole(num_features, type(self).__name__, "num_features")
+        self.eps, self.momentum, self.affine, self.track_running_stats = eps, momentum, affine, track_running_stats
+        self.register_parameter("weight", Parameter(ones(num_features, dtype=dtype)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(num_features, dtype=dtype)) if affine else None)
+        tracked = track_running_stats
+        self.register_buffer("running_mean", zeros(num_features, dtype=dtype) if tracked else None)
+        self.register_buffer("running_var", ones(num_features, dtype=dtype) if tracked else None)
+        self.register_buffer("num_batches_tracked", tensor(0, dtype=int64) if tracked else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim not in self.axes or x.shape[1] != self.num_features:
+            raise ShapeError(
+                f"input {words(x.shape)}; expected {self.form} with C = {self.num_features}; "
+                "check num_features and the axes"
+            )
+        momentum = 0.0
+        if self.training and self.track_running_stats:
+            self.num_batches_tracked.assign(self.num_batches_tracked + 1)
+            momentum = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias,
+            self.training or not self.track_running_stats, momentum, self.eps,
+        )  # fmt: skip
+
+    def _describe(self) -> str:
+        return f"{type(self).__name__} {self.num_features}"
+
+    def extra_repr(self) -> str:
+        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+                f"track_running_stats={self.track_running_stats}")  # fmt: skip
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalisation of (B, C) or (B, C, T)."""
+
+    axes, form = (2, 3), "(B, C) or (B, C, T)"
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalisation of (B, C, H, W)."""
+
+    axes, form = (4,), "(B, C, H, W)"
+
+
+class LayerNorm(Module):
+    """Each example normalised over its last axes, `normalized_shape` (Ba et al. 2016)."""
+
+    def __init__(
+        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True,
+        device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = tuple(whole(size, "LayerNorm", "normalized_shape") for size in shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.register_parameter("weight", Parameter(ones(*shape, dtype=dtype)) if elementwise_affine else None)
+        self.register_parameter("bias", Parameter(zeros(*shape, dtype=dtype)) if elementwise_affine and bias else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def _describe(self) -> str:
+        return f"LayerNorm {','.join(map(str, self.normalized_shape))}"
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"

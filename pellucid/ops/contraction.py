@@ -1,0 +1,312 @@
+"""Matrix product and convolution: where nearly all the arithmetic of a network is spent (floor 2).
+
+Convolution, its gradient for the input and its gradient for the weight are three operations, each linear in both of
+its arguments; together they are closed: the gradients of each are the other two. Transposed convolution is the second.
+
+Letters: B batch, C input channels, O output channels, G groups, H W input size, P Q output size, K L kernel size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..errors import words
+from ..op import Op, Spec
+from .movement import permute
+from .reduce import sum_to
+
+Pair = tuple[int, int]
+
+
+def swap_last(x: Any) -> Any:
+    """The last two axes exchanged."""
+    axes = tuple(range(x.ndim))
+    return permute(x, axes=(*axes[:-2], axes[-1], axes[-2]))
+
+
+class MatMul(Op):
+    """a (..., M, K) @ b (..., K, N) -> (..., M, N); the leading axes broadcast."""
+
+    kind = "contraction"
+    reads_output = False
+
+    def infer(self, a: Any, b: Any) -> Spec:
+        if a.ndim < 2 or b.ndim < 2:
+            raise self.fail(
+                f"{words(a.shape)} @ {words(b.shape)}", "expected two axes or more on each side", "unsqueeze the vector"
+            )
+        if a.shape[-1] != b.shape[-2]:
+            raise self.fail(
+                f"{words(a.shape)} @ {words(b.shape)}, last axis {a.shape[-1]} against {b.shape[-2]}",
+                "expected the last axis of the left to equal the second last of the right",
+                "check the sizes, or transpose one side",
+            )
+        try:
+            batch = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        except ValueError:
+            raise self.fail(
+                f"{words(a.shape)} @ {words(b.shape)}", "the leading axes differ and neither is 1", "expand one side"
+            ) from None
+        return Spec((*batch, a.shape[-2], b.shape[-1]), a.dtype)
+
+    def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.matmul(a, b)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+            ((2, 3), (3, 4)),
+            ((1, 1), (1, 1)),
+            ((0, 3), (3, 2)),
+            ((2, 0), (0, 2)),
+            ((5, 2, 3), (5, 3, 1)),
+            ((2, 3), (4, 3, 2)),
+            ((3, 1, 2, 2), (4, 2, 3)),
+        ]
+        for left, right in pairs:
+            yield [random.normal(size=left), random.normal(size=right)], {}
+        yield [random.normal(size=(3, 2)).T, random.normal(size=(4, 3)).T], {}
+
+
+matmul: Op = MatMul(
+    "matmul",
+    [
+        lambda g, y, a, b: sum_to(matmul(g, swap_last(b)), a.shape),
+        lambda g, y, a, b: sum_to(matmul(swap_last(a), g), b.shape),
+    ],
+)
+
+
+# ---- convolution -----------------------------------------------------------------------------------------------------
+
+
+def _windows(x: np.ndarray, kernel: Pair, output: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
+    """A view (B, C, P, Q, K, L) of zero-padded x (B, C, H, W): the patch under the kernel at every output position."""
+    x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    b, c, h, w = x.strides
+    strides = (b, c, h * stride[0], w * stride[1], h * dilation[0], w * dilation[1])
+    return as_strided(x, (*x.shape[:2], *output, *kernel), strides, writeable=False)
+
+
+def _add_windows(patches: np.ndarray, size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
+    """The transpose of `_windows`: patches (B, C, P, Q, K, L) summed into (B, C, H, W), one kernel tap at a time."""
+    batch, channels, p, q, kernel_h, kernel_w = patches.shape
+    x = np.zeros((batch, channels, size[0] + 2 * padding[0], size[1] + 2 * padding[1]), patches.dtype)
+    for i in range(kernel_h):
+        for j in range(kernel_w):
+            top, left = i * dilation[0], j * dilation[1]
+            x[:, :, top : top + p * stride[0] : stride[0], left : left + q * stride[1] : stride[1]] += patches[
+                ..., i, j
+            ]
+    return x[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
+
+
+class Convolution(Op):
+    """What the three have in common: stride, zero padding, dilation and groups, as pairs for (height, width)."""
+
+    kind = "contraction"
+    reads_output = False
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        cases = [  # x (B, C, H, W), weight (O, C/G, K, L), stride, padding, dilation, G
+            ((2, 3, 5, 4), (4, 3, 3, 2), (1, 1), (0, 0), (1, 1), 1),
+            ((1, 2, 6, 5), (2, 2, 3, 3), (2, 1), (1, 2), (1, 1), 1),
+            ((2, 4, 5, 6), (6, 2, 2, 3), (1, 2), (1, 0), (2, 1), 2),
+            ((1, 3, 4, 4), (3, 1, 2, 2), (3, 3), (0, 0), (1, 1), 3),
+        ]
+        for x_shape, w_shape, stride, padding, dilation, groups in cases:
+            x, w = random.normal(size=x_shape), random.normal(size=w_shape)
+            common = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+            kernel, size = w_shape[2:], x_shape[2:]
+            p, q = output_size(size, kernel, stride, padding, dilation)
+            g = random.normal(size=(x_shape[0], w_shape[0], p, q))
+            yield self.sample(x, w, g, common, size, kernel)
+
+    def sample(self, x: Any, w: Any, g: Any, common: dict[str, Any], size: Any, kernel: Any) -> Any:
+        raise NotImplementedError
+
+
+def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
+    """Positions of the kernel along each axis; not positive where the kernel does not fit."""
+    p, q = (
+        (n + 2 * pad - d * (k - 1) - 1) // s + 1
+        for n, k, s, pad, d in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
+    return p, q
+
+
+class Forward(Convolution):
+    """x (B, C, H, W) * weight (O, C/G, K, L) -> (B, O, P, Q)."""
+
+    def infer(self, x: Any, w: Any, *, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
+        if x.ndim != 4 or w.ndim != 4:
+            raise self.fail(
+                f"input {words(x.shape)}, weight {words(w.shape)}",
+                "expected (B, C, H, W) and (O, C/groups, K, L)",
+                "add the missing axis",
+            )
+        if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
+            raise self.fail(
+                f"input {words(x.shape)} has {x.shape[1]} channels, weight {words(w.shape)} with {groups} groups",
+                f"expected {w.shape[1] * groups} channels",
+                "check in_channels and groups",
+            )
+        p, q = output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
+        if p < 1 or q < 1:
+            raise self.fail(
+                f"kernel {w.shape[2:]} with dilation {dilation} on input {words(x.shape)}, padding {padding}",
+                "expected a kernel no larger than the padded input",
+                "pad the input or shrink the kernel",
+            )
+        return Spec((x.shape[0], w.shape[0], p, q), x.dtype)
+
+    def forward(
+        self, x: np.ndarray, w: np.ndarray, *, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    ) -> np.ndarray:
+        output = output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
+        patches = _windows(x, w.shape[2:], output, stride, padding, dilation)
+        pieces = [
+            np.tensordot(part, weight, axes=((1, 4, 5), (1, 2, 3)))  # (B, P, Q, O/G)
+            for part, weight in zip(np.split(patches, groups, 1), np.split(w, groups), strict=True)
+        ]
+        return np.ascontiguousarray(np.concatenate(pieces, -1).transpose(0, 3, 1, 2))
+
+    def sample(self, x: Any, w: Any, g: Any, common: dict[str, Any], size: Any, kernel: Any) -> Any:
+        return [x, w], common
+
+
+class ForInput(Convolution):
+    """g (B, O, P, Q), weight (O, C/G, K, L) -> (B, C, H, W) with `size` = (H, W)."""
+
+    def infer(self, g: Any, w: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
+        if g.ndim != 4 or w.ndim != 4 or g.shape[1] != w.shape[0]:
+            raise self.fail(
+                f"input {words(g.shape)}, weight {words(w.shape)}",
+                "expected (B, O, P, Q) and (O, C/groups, K, L) with the same O",
+                "check in_channels",
+            )
+        if output_size(size, w.shape[2:], stride, padding, dilation) != g.shape[2:]:
+            raise self.fail(
+                f"size {size} for input {words(g.shape)}",
+                "expected a size that convolves back to it",
+                "check output_padding, which must be below stride",
+            )
+        return Spec((g.shape[0], w.shape[1] * groups, *size), g.dtype)
+
+    def forward(
+        self, g: np.ndarray, w: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    ) -> np.ndarray:
+        pieces = [
+            np.tensordot(part, weight, axes=((1,), (0,)))  # (B, P, Q, C/G, K, L)
+            for part, weight in zip(np.split(g, groups, 1), np.split(w, groups), strict=True)
+        ]
+        patches = np.concatenate(pieces, 3).transpose(0, 3, 1, 2, 4, 5)  # (B, C, P, Q, K, L)
+        return _add_windows(patches, size, stride, padding, dilation)
+
+    def sample(self, x: Any, w: Any, g: Any, common: dict[str, Any], size: Any, kernel: Any) -> Any:
+        return [g, w], {**common, "size": size}
+
+
+class ForWeight(Convolution):
+    """g (B, O, P, Q), x (B, C, H, W) -> (O, C/G, K, L) with `kernel` = (K, L)."""
+
+    def infer(self, g: Any, x: Any, *, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
+        return Spec((g.shape[1], x.shape[1] // groups, *kernel), g.dtype)
+
+    def forward(
+        self, g: np.ndarray, x: np.ndarray, *, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    ) -> np.ndarray:
+        patches = _windows(x, kernel, g.shape[2:], stride, padding, dilation)
+        pieces = [
+            np.tensordot(part, patch, axes=((0, 2, 3), (0, 2, 3)))  # (O/G, C/G, K, L)
+            for part, patch in zip(np.split(g, groups, 1), np.split(patches, groups, 1), strict=True)
+        ]
+        return np.concatenate(pieces, 0)
+
+    def sample(self, x: Any, w: Any, g: Any, common: dict[str, Any], size: Any, kernel: Any) -> Any:
+        return [g, x], {**common, "kernel": kernel}
+
+
+convolution: Op = Forward(
+    "convolution",
+    [
+        lambda g, y, x, w, **how: convolution_input(g, w, size=x.shape[2:], **how),
+        lambda g, y, x, w, **how: convolution_weight(g, x, kernel=w.shape[2:], **how),
+    ],
+)
+convolution_input: Op = ForInput(
+    "convolution_input",
+    [
+        lambda h, y, g, w, size, **how: convolution(h, w, **how),
+        lambda h, y, g, w, size, **how: convolution_weight(g, h, kernel=w.shape[2:], **how),
+    ],
+)
+convolution_weight: Op = ForWeight(
+    "convolution_weight",
+    [
+        lambda h, y, g, x, kernel, **how: convolution(x, h, **how),
+        lambda h, y, g, x, kernel, **how: convolution_input(g, h, size=x.shape[2:], **how),
+    ],
+)
+
+
+# ---- windows: what pooling looks through -------------------------------------------------------------------------------
+
+
+class Windows(Op):
+    """x (B, C, H, W) -> (B, C, P, Q, K, L): the patch under a moving window at every position, no padding."""
+
+    kind = "movement"
+    reads_inputs = False
+    reads_output = False
+
+    def infer(self, x: Any, *, kernel: Pair, stride: Pair, dilation: Pair) -> Spec:
+        if x.ndim != 4:
+            raise self.fail(f"input {words(x.shape)}", "expected (B, C, H, W)", "add the missing axis with unsqueeze")
+        p, q = output_size(x.shape[2:], kernel, stride, (0, 0), dilation)
+        if p < 1 or q < 1:
+            raise self.fail(
+                f"window {kernel} on input {words(x.shape)}",
+                "expected a window no larger than the input",
+                "pad the input or shrink the window",
+            )
+        return Spec((*x.shape[:2], p, q, *kernel), x.dtype)
+
+    def forward(self, x: np.ndarray, *, kernel: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
+        output = output_size(x.shape[2:], kernel, stride, (0, 0), dilation)
+        return _windows(x, kernel, output, stride, (0, 0), dilation)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(1, 2, 4, 5))], {"kernel": (2, 2), "stride": (2, 2), "dilation": (1, 1)}
+        yield [random.normal(size=(2, 1, 5, 5))], {"kernel": (3, 2), "stride": (1, 2), "dilation": (1, 2)}
+
+
+class AddWindows(Op):
+    """Patches (B, C, P, Q, K, L) summed where they lay: the transpose of `windows`, onto `size` = (H, W)."""
+
+    kind = "movement"
+    reads_inputs = False
+    reads_output = False
+
+    def infer(self, x: Any, *, size: Pair, stride: Pair, dilation: Pair) -> Spec:
+        return Spec((*x.shape[:2], *size), x.dtype)
+
+    def forward(self, x: np.ndarray, *, size: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
+        return _add_windows(x, size, stride, (0, 0), dilation)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(1, 2, 2, 2, 2, 2))], {"size": (4, 5), "stride": (2, 2), "dilation": (1, 1)}
+        yield [random.normal(size=(2, 1, 3, 2, 3, 2))], {"size": (5, 5), "stride": (1, 2), "dilation": (1, 2)}
+
+
+windows: Op = Windows(
+    "windows",
+    [lambda g, y, x, kernel, stride, dilation: add_windows(g, size=x.shape[2:], stride=stride, dilation=dilation)],
+)
+add_windows: Op = AddWindows(
+    "add_windows",
+    [lambda g, y, x, size, stride, dilation: windows(g, kernel=x.shape[4:], stride=stride, dilation=dilation)],
+)

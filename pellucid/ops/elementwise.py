@@ -1,0 +1,274 @@
+"""Operations that work on each number by itself: arithmetic, functions, comparisons, choices (floor 2).
+
+One entry an operation: name, forward, one gradient rule per input (`g` is dL/dy, `y` the output), and `domain`, the
+interval the gradient checks draw from. Inputs broadcast as in NumPy; where one was stretched, its gradient is summed
+back to its own shape here, once, for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DTypeError, words
+from ..op import DTYPES, Node, Op, Spec, align, apply, new_value
+from .reduce import expand, sum_to
+
+Rule = Callable[..., Any]
+
+
+class Elementwise(Op):
+    """y[i] = f(a[i], b[i], ...), after broadcasting.
+
+    result: the output's dtype where it is not the inputs' (bool for comparisons).
+    integers, floats: whether the operation is defined on them.
+    """
+
+    kind = "elementwise"
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable[..., Any],
+        gradients: Sequence[Rule | None] = (),
+        *,
+        inputs: int = 1,
+        reads: str = "inputs output",
+        result: type | None = None,
+        floating: bool = False,
+        integers: bool = True,
+        floats: bool = True,
+        domain: tuple[float, float] = (-2.0, 2.0),
+    ) -> None:
+        super().__init__(name, gradients)
+        self.forward = forward
+        self.count = inputs
+        self.result = None if result is None else np.dtype(result)
+        self.reads_inputs = "inputs" in reads
+        self.reads_output = "output" in reads
+        self.floating = floating
+        self.integers = integers
+        self.floats = floats
+        self.domain = domain
+
+    def infer(self, *inputs: Any, **attributes: Any) -> tuple[tuple[int, ...], np.dtype]:
+        first = inputs[0].array
+        shape, dtype = first.shape, first.dtype
+        for other in inputs[1:]:
+            if other.array.shape != shape:
+                shape = self.broadcast([v.shape for v in inputs])
+                break
+        if dtype.kind == "f" and not self.floats:
+            raise DTypeError(
+                f"{self.name}: input is {dtype}; expected bool or integers; compare first (x > 0) or cast with .to()"
+            )
+        return shape, self.result or dtype  # a bare pair: making a Spec would cost as much as adding two small arrays
+
+    def broadcast(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        if len(shapes) == 2 and () in shapes:  # a number beside a Tensor
+            return shapes[0] or shapes[1]
+        try:
+            return np.broadcast_shapes(*shapes)
+        except ValueError:
+            axis = _disagreeing_axis(shapes)
+            sizes = " and ".join(str(shape[axis]) for shape in shapes if len(shape) >= -axis)
+            raise self.fail(
+                f"shapes {' and '.join(words(shape) for shape in shapes)}, axis {axis} has {sizes}",
+                "expected equal sizes, or 1 where one is to be repeated",
+                "reshape or unsqueeze one of them",
+            ) from None
+
+    def backward(self, node: Node, g: Any) -> list[Any]:
+        grads = super().backward(node, g)
+        return [
+            grad if grad is None or grad.shape == value.shape else sum_to(grad, value.shape)
+            for grad, value in zip(grads, node.inputs, strict=True)
+        ]
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        low, high = self.domain
+        shapes: list[list[tuple[int, ...]]]
+        if self.count == 1:
+            shapes = [[()], [(5,)], [(0,)], [(2, 3)], [(3, 0, 2)]]
+        else:
+            pairs = [((), ()), ((4,), ()), ((2, 3), (3,)), ((2, 1), (1, 3)), ((0, 3), (1, 3)), ((2, 3), (2, 3))]
+            shapes = [list(pair) + [pair[-1]] * (self.count - 2) for pair in pairs]
+        for group in shapes:
+            yield [random.uniform(low, high, shape) for shape in group], {}
+
+
+def _disagreeing_axis(shapes: Sequence[tuple[int, ...]]) -> int:
+    for axis in range(-1, -1 - max(len(shape) for shape in shapes), -1):
+        sizes = {shape[axis] for shape in shapes if len(shape) >= -axis} - {1}
+        if len(sizes) > 1:
+            return axis
+    raise AssertionError("the shapes broadcast")
+
+
+# ---- arithmetic ------------------------------------------------------------------------------------------------------
+
+add = Elementwise("add", np.add, [lambda g, y, a, b: g, lambda g, y, a, b: g], inputs=2, reads="")
+subtract = Elementwise("subtract", np.subtract, [lambda g, y, a, b: g, lambda g, y, a, b: -g], inputs=2, reads="")
+multiply = Elementwise(
+    "multiply", np.multiply, [lambda g, y, a, b: g * b, lambda g, y, a, b: g * a], inputs=2, reads="inputs"
+)
+divide = Elementwise(
+    "divide", np.divide, [lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b],
+    inputs=2, floating=True, domain=(0.5, 2.0),
+)  # fmt: skip
+negative = Elementwise("negative", np.negative, [lambda g, y, x: -g], reads="")
+absolute = Elementwise("absolute", np.abs, [lambda g, y, x: g * sign(x)], reads="inputs", domain=(0.2, 2.0))
+sign: Op = Elementwise("sign", np.sign)
+floor_divide = Elementwise("floor_divide", np.floor_divide, inputs=2, domain=(0.5, 5.0))
+remainder = Elementwise(
+    "remainder", np.remainder, [lambda g, y, a, b: g, lambda g, y, a, b: -g * floor_divide(a, b)],
+    inputs=2, reads="inputs", domain=(0.6, 1.1),
+)  # fmt: skip
+
+
+def _base_gradient(g: Any, y: Any, x: Any, p: Any) -> Any:
+    # p * x**(p-1), but 0 for p = 0: there x**(p-1) may be infinite while the power is constant.
+    return g * where(equal(p, 0), zeros_like(y), p * power(x, p - 1))
+
+
+def _exponent_gradient(g: Any, y: Any, x: Any, p: Any) -> Any:
+    # log(x) at x = 0 is -inf, but 0**p is 0 for every positive p, so the power does not move.
+    return g * where(equal(x, 0), zeros_like(y), y * log(where(equal(x, 0), ones_like(x), x)))
+
+
+power = Elementwise("power", np.power, [_base_gradient, _exponent_gradient], inputs=2, domain=(0.4, 2.0))
+
+maximum = Elementwise(
+    "maximum", np.maximum, [lambda g, y, a, b: g * _winner(a, b, greater), lambda g, y, a, b: g * _winner(b, a, greater)],
+    inputs=2, reads="inputs",
+)  # fmt: skip
+minimum = Elementwise(
+    "minimum", np.minimum, [lambda g, y, a, b: g * _winner(a, b, less), lambda g, y, a, b: g * _winner(b, a, less)],
+    inputs=2, reads="inputs",
+)  # fmt: skip
+
+
+def _winner(a: Any, b: Any, beats: Any) -> Any:
+    """1 where `a` wins, 0 where it loses, a half where the two are equal."""
+    one = ones_like(a)
+    return where(beats(a, b), one, where(equal(a, b), one * 0.5, one * 0))
+
+
+# ---- functions of one number -----------------------------------------------------------------------------------------
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    # 1 / (1 + exp(-x)) overflows to a harmless infinity for very negative x; NaN stays NaN.
+    return 1 / (1 + np.exp(-x))
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    from scipy.special import erf  # on first use: importing it takes 0.3 s, more than all of pellucid
+
+    return erf(x)
+
+
+exp = Elementwise("exp", np.exp, [lambda g, y, x: g * y], reads="output", floating=True)
+expm1 = Elementwise("expm1", np.expm1, [lambda g, y, x: g * (y + 1)], reads="output", floating=True)
+log: Op = Elementwise("log", np.log, [lambda g, y, x: g / x], reads="inputs", floating=True, domain=(0.3, 3.0))
+log1p = Elementwise("log1p", np.log1p, [lambda g, y, x: g / (x + 1)], reads="inputs", floating=True, domain=(-0.5, 3.0))
+sqrt = Elementwise("sqrt", np.sqrt, [lambda g, y, x: g / (y * 2)], reads="output", floating=True, domain=(0.3, 3.0))
+sin = Elementwise("sin", np.sin, [lambda g, y, x: g * cos(x)], reads="inputs", floating=True)
+cos: Op = Elementwise("cos", np.cos, [lambda g, y, x: -g * sin(x)], reads="inputs", floating=True)
+tanh = Elementwise("tanh", np.tanh, [lambda g, y, x: g * (1 - y * y)], reads="output", floating=True)
+sigmoid = Elementwise("sigmoid", _sigmoid, [lambda g, y, x: g * y * (1 - y)], reads="output", floating=True)
+erf = Elementwise(
+    "erf", _erf, [lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi))], reads="inputs", floating=True
+)
+# A primitive and not maximum(x, 0): at 0 its gradient is 0, as everywhere in the field, not the half of a tie.
+relu = Elementwise(
+    "relu", lambda x: np.maximum(x, 0), [lambda g, y, x: where(greater(y, 0), g, 0)], reads="output", domain=(0.1, 2.0)
+)
+floor = Elementwise("floor", np.floor)
+ceil = Elementwise("ceil", np.ceil)
+trunc = Elementwise("trunc", np.trunc)
+round = Elementwise("round", np.rint)
+
+# ---- comparisons and logic: bool, no gradient ------------------------------------------------------------------------
+
+equal = Elementwise("equal", np.equal, inputs=2, result=bool)
+not_equal = Elementwise("not_equal", np.not_equal, inputs=2, result=bool)
+less: Op = Elementwise("less", np.less, inputs=2, result=bool)
+less_equal = Elementwise("less_equal", np.less_equal, inputs=2, result=bool)
+greater: Op = Elementwise("greater", np.greater, inputs=2, result=bool)
+greater_equal = Elementwise("greater_equal", np.greater_equal, inputs=2, result=bool)
+is_finite = Elementwise("is_finite", np.isfinite, result=bool)
+bitwise_and = Elementwise("bitwise_and", np.bitwise_and, inputs=2, floats=False)
+bitwise_or = Elementwise("bitwise_or", np.bitwise_or, inputs=2, floats=False)
+bitwise_xor = Elementwise("bitwise_xor", np.bitwise_xor, inputs=2, floats=False)
+bitwise_not = Elementwise("bitwise_not", np.invert, floats=False)
+
+
+# ---- where and cast: inputs of more than one dtype -------------------------------------------------------------------
+
+
+class Where(Elementwise):
+    """a where the condition holds, else b; numbers of the branch not taken never leak, NaN included."""
+
+    same_dtype = False
+
+    def __call__(self, condition: Any, a: Any, b: Any) -> Any:
+        return apply(self, condition, *align(self, (a, b)))  # the branches share a dtype, the condition is bool
+
+    def infer(self, condition: Any, a: Any, b: Any) -> Spec:
+        if condition.dtype.kind != "b":
+            raise DTypeError(f"where: condition is {condition.dtype}; expected bool; compare first, such as x > 0")
+        shape = condition.shape
+        if not shape == a.shape == b.shape:
+            shape = self.broadcast([condition.shape, a.shape, b.shape])
+        return Spec(shape, a.dtype)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        for shapes in [((), (), ()), ((2, 3), (3,), (2, 1)), ((1, 3), (2, 3), ()), ((0,), (0,), (1,))]:
+            condition, a, b = (random.uniform(-1, 1, shape) for shape in shapes)
+            yield [np.asarray(condition > 0), a, b], {}
+
+
+where: Op = Where(
+    "where", np.where,
+    [None, lambda g, y, c, a, b: where(c, g, 0), lambda g, y, c, a, b: where(c, 0, g)],
+    inputs=3, reads="inputs",
+)  # fmt: skip
+
+
+class Cast(Elementwise):
+    """The same numbers in another dtype."""
+
+    same_dtype = False
+
+    def infer(self, x: Any, *, dtype: np.dtype) -> Spec:
+        if dtype not in DTYPES:
+            names = ", ".join(sorted(str(known) for known in DTYPES))
+            raise DTypeError(f"cast: to {dtype}; expected one of {names}; convert with NumPy first")
+        return Spec(x.shape, dtype)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        for shape in [(), (3,), (2, 0)]:
+            yield [random.uniform(-2, 2, shape)], {"dtype": np.dtype(np.float64)}
+
+
+cast: Op = Cast("cast", lambda x, dtype: x.astype(dtype), [lambda g, y, x, dtype: cast(g, dtype=x.dtype)], reads="")
+
+
+# ---- constants of a given shape, which the rules above use -----------------------------------------------------------
+
+
+def full_like(x: Any, number: float) -> Any:
+    """`number` in the shape and dtype of x: one stored number, read everywhere."""
+    return expand(new_value(np.asarray(number, x.dtype)), shape=x.shape)
+
+
+def zeros_like(x: Any) -> Any:
+    return full_like(x, 0)
+
+
+def ones_like(x: Any) -> Any:
+    return full_like(x, 1)

@@ -1,0 +1,208 @@
+"""Operations that pick numbers by position: gather, take, put, sort (floor 2).
+
+Indices are int64 values, checked before anything is read; negative ones count from the end. What a gather read, its
+gradient adds back in the same order, so a repeated index sums and the sum has the same bits every time.
+
+General indexing, `x[key]`, is put together from these in `tensor.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import DTypeError, IndexRangeError, words
+from ..op import Op, Spec
+from .elementwise import zeros_like
+
+
+class Indexing(Op):
+    """Picks by an integer input, which is never promoted with the others and has no gradient."""
+
+    kind = "index"
+    same_dtype = False
+    reads_output = False
+
+    def check_index(self, index: Any) -> None:
+        if index.dtype.kind not in "iu":
+            raise DTypeError(f"{self.name}: index is {index.dtype}; expected integers; convert with .long()")
+
+    def check_range(self, index: np.ndarray, size: int, axis: int) -> None:
+        """Raise IndexRangeError unless every index lies in -size ... size-1."""
+        if index.size and (index.min() < -size or index.max() >= size):
+            wrong = index[(index < -size) | (index >= size)].flat[0]
+            raise IndexRangeError(
+                f"{self.name}: index {wrong} on axis {axis} of size {size}; expected {-size} to {size - 1}; "
+                "check the labels or tokens, which count from 0"
+            )
+
+
+class Take(Indexing):
+    """x (N, ...), index (any shape I) -> I + (...): whole rows of x, as an embedding looks them up."""
+
+    reads_inputs = True
+
+    def infer(self, x: Any, index: Any) -> Spec:
+        self.check_index(index)
+        if x.ndim < 1:
+            raise self.fail("a 0-d value", "expected at least one axis", "reshape it to (1,)")
+        return Spec((*index.shape, *x.shape[1:]), x.dtype)
+
+    def forward(self, x: np.ndarray, index: np.ndarray) -> np.ndarray:
+        self.check_range(index, x.shape[0], 0)
+        return x[index]
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(4, 3)), np.array([0, 3, 3, -1])], {}
+        yield [random.normal(size=(5,)), np.array([[1, 1], [4, 0]])], {}
+        yield [random.normal(size=(3, 2)), np.array(2)], {}
+        yield [random.normal(size=(3, 2)), np.zeros((0,), np.int64)], {}
+
+
+class AddAt(Indexing):
+    """Zeros of `shape` with the rows of g added at `index`, in order: the transpose of `take`."""
+
+    reads_inputs = True
+
+    def infer(self, g: Any, index: Any, *, shape: tuple[int, ...]) -> Spec:
+        self.check_index(index)
+        return Spec(shape, g.dtype)
+
+    def forward(self, g: np.ndarray, index: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
+        self.check_range(index, shape[0], 0)
+        y = np.zeros(shape, g.dtype)
+        np.add.at(y, index, g)
+        return y
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(3, 2)), np.array([1, 1, -4])], {"shape": (4, 2)}
+        yield [random.normal(size=(2, 2)), np.array([[0, 0], [1, 0]])], {"shape": (3,)}
+
+
+class Put(Indexing):
+    """x (N, ...) with its rows at `index` replaced by `rows` (I + (...)); the last of a repeated index stays."""
+
+    reads_inputs = True
+
+    def infer(self, x: Any, index: Any, rows: Any) -> Spec:
+        self.check_index(index)
+        if rows.shape != (*index.shape, *x.shape[1:]):
+            raise self.fail(
+                f"rows {words(rows.shape)}", f"expected {words((*index.shape, *x.shape[1:]))}", "expand them"
+            )
+        return Spec(x.shape, x.dtype)
+
+    def forward(self, x: np.ndarray, index: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        self.check_range(index, x.shape[0], 0)
+        y = x.copy()
+        y[index] = rows
+        return y
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(4, 3)), np.array([0, 2]), random.normal(size=(2, 3))], {}
+        yield [random.normal(size=(5,)), np.array([[-1, 0]]), random.normal(size=(1, 2))], {}
+
+
+class Gather(Indexing):
+    """y[i][j] = x[i][index[i][j]] along `axis`; the other axes of `index` are those of x, or shorter."""
+
+    reads_inputs = True
+
+    def infer(self, x: Any, index: Any, *, axis: int) -> Spec:
+        self.check_index(index)
+        _check_gather(self, x.shape, index.shape, axis)
+        return Spec(index.shape, x.dtype)
+
+    def forward(self, x: np.ndarray, index: np.ndarray, *, axis: int) -> np.ndarray:
+        self.check_range(index, x.shape[axis], axis)
+        return x[_grid(index, axis)]
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(3, 4)), np.array([[0, 0], [3, 1], [2, -1]])], {"axis": 1}
+        yield [random.normal(size=(3, 2)), np.array([[2, 0], [1, 1], [2, 2], [0, 0]])], {"axis": 0}
+        yield [random.normal(size=(2, 3)), np.array([[1]])], {"axis": 1}
+
+
+class ScatterAdd(Indexing):
+    """x with g added at the positions a gather with `index` reads: y[i][index[i][j]] += g[i][j]."""
+
+    reads_inputs = True
+
+    def infer(self, x: Any, index: Any, g: Any, *, axis: int) -> Spec:
+        self.check_index(index)
+        _check_gather(self, x.shape, index.shape, axis)
+        if g.shape != index.shape:
+            raise self.fail(
+                f"source {words(g.shape)}, index {words(index.shape)}", "expected equal shapes", "expand or slice one"
+            )
+        return Spec(x.shape, x.dtype)
+
+    def forward(self, x: np.ndarray, index: np.ndarray, g: np.ndarray, *, axis: int) -> np.ndarray:
+        self.check_range(index, x.shape[axis], axis)
+        y = x.copy()
+        if index.shape[axis] == 1:  # one position a row, as in cross-entropy: none can repeat
+            y[_grid(index, axis)] += g
+        else:
+            np.add.at(y, _grid(index, axis), g)
+        return y
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(3, 4)), np.array([[0, 0], [3, 1], [2, -1]]), random.normal(size=(3, 2))], {"axis": 1}
+
+
+def _check_gather(op: Op, shape: tuple[int, ...], index: tuple[int, ...], axis: int) -> None:
+    fits = len(shape) == len(index) and all(
+        i == axis or b <= a for i, (a, b) in enumerate(zip(shape, index, strict=True))
+    )
+    if not fits:
+        raise op.fail(
+            f"values {words(shape)}, index {words(index)}",
+            f"expected as many axes, none but axis {axis} longer than the values'",
+            "unsqueeze or slice the index",
+        )
+
+
+def _grid(index: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
+    """NumPy index arrays for every axis, `index` on `axis` and plain positions on the others."""
+    ndim = index.ndim
+    return tuple(
+        index if i == axis else np.arange(size).reshape((size,) + (1,) * (ndim - 1 - i))
+        for i, size in enumerate(index.shape)
+    )
+
+
+class ArgSort(Op):
+    """The positions that sort x along `axis`, equal numbers in their order; NaN last."""
+
+    kind = "index"
+
+    def infer(self, x: Any, *, axis: int, descending: bool) -> Spec:
+        return Spec(x.shape, np.dtype(np.int64))
+
+    def forward(self, x: np.ndarray, *, axis: int, descending: bool) -> np.ndarray:
+        if not descending:
+            return np.argsort(x, axis, stable=True)
+        # Sorting the reversed array and reversing again keeps equal numbers in their order.
+        backward = np.argsort(np.flip(x, axis), axis, stable=True)
+        return x.shape[axis] - 1 - np.flip(backward, axis)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        for descending in (False, True):
+            yield [random.normal(size=(3, 4))], {"axis": 1, "descending": descending}
+            yield [random.integers(0, 3, (5,)).astype(float)], {"axis": 0, "descending": descending}
+
+
+take: Op = Take("take", [lambda g, y, x, index: add_at(g, index, shape=x.shape), None])
+add_at: Op = AddAt("add_at", [lambda h, y, g, index, shape: take(h, index), None])
+put: Op = Put(
+    "put",
+    [lambda g, y, x, index, rows: put(g, index, zeros_like(rows)), None, lambda g, y, x, index, rows: take(g, index)],
+)
+gather: Op = Gather("gather", [lambda g, y, x, index, axis: scatter_add(zeros_like(x), index, g, axis=axis), None])
+scatter_add: Op = ScatterAdd(
+    "scatter_add",
+    [lambda h, y, x, index, g, axis: h, None, lambda h, y, x, index, g, axis: gather(h, index, axis=axis)],
+)
+argsort = ArgSort("argsort")

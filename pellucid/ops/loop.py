@@ -1,0 +1,114 @@
+"""The time loop: `scan(body, carry, xs) -> carry, ys`, one body applied at every position of a sequence (floor 2).
+
+    for t in range(T):  carry, y[t] = body(carry, x[t])
+
+Eagerly it is that Python loop, and the tape it leaves gives gradients of any order. What it promises so that it can
+also be recorded as one operation, whose compile time does not grow with T, is checked here in every mode: the length
+is static, the carry keeps its structure, shapes and dtypes, and the body assigns no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from ..errors import ShapeError, TraceError, words
+from ..op import Value
+from .movement import concatenate, reshape, slice_
+
+# The name of the loop while its body runs; `Tensor.assign` refuses then.
+inside: ContextVar[str] = ContextVar("scan", default="")
+
+
+def scan(
+    body: Callable[[Any, Any], tuple[Any, Any]],
+    carry: Any,
+    xs: Any = None,
+    *,
+    reverse: bool = False,
+    length: int | None = None,
+) -> tuple[Any, Any]:
+    """Apply `body(carry, x_t) -> (carry, y_t)` along the first axis of `xs`; give the last carry and all y stacked.
+
+    carry, xs, ys: a Tensor, or a nest of tuples, lists and dicts of Tensors; every leaf of `xs` is (T, ...), and y_t of
+        shape S becomes (T, *S). `ys` may be None. Without `xs`, `length` says how many steps.
+    reverse: walk from the last position to the first; ys keep the positions of xs.
+    Raises ShapeError where lengths disagree or the carry changes, TraceError where the body assigns a Tensor.
+    """
+    steps = _length(xs, length)
+    outputs: list[Any] = []
+    form = _describe(carry)
+    mark = inside.set(getattr(body, "__name__", "body"))
+    try:
+        for t in reversed(range(steps)) if reverse else range(steps):
+            carry, y = body(carry, map_nest(lambda x, t=t: _at(x, t), xs))
+            if _describe(carry) != form:
+                raise ShapeError(
+                    f"scan: the body turned the carry {form} into {_describe(carry)} at position {t}; "
+                    "expected the same structure, shapes and dtypes; cast or reshape what it returns"
+                )
+            outputs.append(y)
+    finally:
+        inside.reset(mark)
+    if reverse:
+        outputs.reverse()
+    return carry, (_stack(outputs) if outputs else None)
+
+
+def refuse_inside_scan() -> None:
+    """Raise TraceError when called while the body of a scan runs."""
+    name = inside.get()
+    if name:
+        raise TraceError(f"scan: {name} assigns a Tensor; expected a body that only computes; "
+                         "pass the state through the carry and assign it after the loop")  # fmt: skip
+
+
+def map_nest(function: Callable[..., Any], *nests: Any) -> Any:
+    """`function` applied to corresponding leaves of nests of tuples, lists and dicts; None stays None."""
+    first = nests[0]
+    if isinstance(first, dict):
+        return {key: map_nest(function, *(nest[key] for nest in nests)) for key in first}
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return type(first)(*(map_nest(function, *parts) for parts in zip(*nests, strict=True)))
+    if isinstance(first, tuple | list):
+        return type(first)(map_nest(function, *parts) for parts in zip(*nests, strict=True))
+    return None if first is None else function(*nests)
+
+
+def leaves(nest: Any) -> list[Any]:
+    """The leaves of a nest, in order."""
+    found: list[Any] = []
+    map_nest(found.append, nest)
+    return found
+
+
+def _length(xs: Any, length: int | None) -> int:
+    lengths = [x.shape[0] if x.ndim else -1 for x in leaves(xs)] + ([] if length is None else [length])
+    if not lengths or -1 in lengths or len(set(lengths)) > 1:
+        raise ShapeError(f"scan: lengths {lengths}; "
+"expected one length T, the first axis of every leaf of xs (or length=T); "
+                         "slice or stack the sequences to equal length")  # fmt: skip
+    return lengths[0]
+
+
+def _at(x: Any, t: int) -> Any:
+    row = slice_(x, slices=((t, 1, 1), *((0, size, 1) for size in x.shape[1:])))
+    return reshape(row, shape=x.shape[1:])
+
+
+def _stack(outputs: list[Any]) -> Any:
+    return map_nest(lambda *ys: concatenate(*[reshape(y, shape=(1, *y.shape)) for y in ys], axis=0), *outputs)
+
+
+def _describe(nest: Any) -> Any:
+    """Structure, shapes and dtypes of a nest, comparable and readable."""
+
+    def leaf(x: Any) -> str:
+        if not isinstance(x, Value):
+            raise ShapeError(
+                f"scan: the carry holds {x!r} ({type(x).__name__}); expected Tensors; wrap it in pellucid.tensor(...)"
+            )
+        return f"{words(x.shape)} {x.dtype}"
+
+    return map_nest(leaf, nest)

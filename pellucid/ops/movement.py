@@ -1,0 +1,163 @@
+"""Operations that move numbers without changing them: reshape, permute, slice, place, concatenate (floor 2).
+
+All are linear, so their gradients need shapes alone, and each is the transpose of another: what a slice took, `place`
+puts back among zeros. `expand` is one of them too; it stands in `reduce.py` beside the sum that is its transpose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import words
+from ..op import Node, Op, Spec
+
+Slices = tuple[tuple[int, int, int], ...]  # (start, count, step) for every axis; step may be negative
+
+
+class Movement(Op):
+    kind = "movement"
+    reads_inputs = False
+    reads_output = False
+
+
+class Reshape(Movement):
+    """The same numbers in row-major order under another shape."""
+
+    def infer(self, x: Any, *, shape: tuple[int, ...]) -> Spec:
+        if math.prod(shape) != math.prod(x.shape):
+            raise self.fail(
+                f"{words(x.shape)} holds {math.prod(x.shape)} numbers, {words(shape)} would hold {math.prod(shape)}",
+                "expected the same count",
+                "use -1 for one size to have it worked out",
+            )
+        return Spec(shape, x.dtype)
+
+    def forward(self, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
+        return x.reshape(shape)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(2, 6))], {"shape": (3, 4)}
+        yield [random.normal(size=(4, 3)).T], {"shape": (12,)}
+        yield [random.normal(size=())], {"shape": (1, 1)}
+        yield [random.normal(size=(0, 3))], {"shape": (3, 0)}
+
+
+class Permute(Movement):
+    """The axes in another order: axis i of the output is axis `axes[i]` of the input."""
+
+    def infer(self, x: Any, *, axes: tuple[int, ...]) -> Spec:
+        if sorted(axes) != list(range(x.ndim)):
+            raise self.fail(f"axes {axes} for shape {words(x.shape)}", "expected each axis once", "name them all")
+        return Spec(tuple([x.shape[axis] for axis in axes]), x.dtype)
+
+    def forward(self, x: np.ndarray, *, axes: tuple[int, ...]) -> np.ndarray:
+        return x.transpose(axes)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(2, 3))], {"axes": (1, 0)}
+        yield [random.normal(size=(2, 3, 4))], {"axes": (2, 0, 1)}
+        yield [random.normal(size=())], {"axes": ()}
+        yield [random.normal(size=(0, 2))], {"axes": (1, 0)}
+
+
+class Slice(Movement):
+    """`count` numbers from `start` on, `step` apart, along every axis."""
+
+    def infer(self, x: Any, *, slices: Slices) -> Spec:
+        for axis, (start, count, step) in enumerate(slices):
+            last = start + (count - 1) * step
+            if count and not (0 <= start < x.shape[axis] and 0 <= last < x.shape[axis]):
+                raise self.fail(
+                    f"{count} from {start} by {step} on axis {axis} of {words(x.shape)}",
+                    f"positions 0 to {x.shape[axis] - 1}",
+                    "check the bounds",
+                )
+        return Spec(tuple([count for _, count, _ in slices]), x.dtype)
+
+    def forward(self, x: np.ndarray, *, slices: Slices) -> np.ndarray:
+        return x[as_slices(slices)]
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(5,))], {"slices": ((1, 3, 1),)}
+        yield [random.normal(size=(4, 6))], {"slices": ((3, 4, -1), (0, 3, 2))}
+        yield [random.normal(size=(3, 2))], {"slices": ((0, 0, 1), (1, 1, 1))}
+        yield [random.normal(size=())], {"slices": ()}
+
+
+class Place(Movement):
+    """Zeros of `shape` with x at `slices`: the transpose of `slice`, and zero padding."""
+
+    def infer(self, x: Any, *, shape: tuple[int, ...], slices: Slices) -> Spec:
+        return Spec(shape, x.dtype)
+
+    def forward(self, x: np.ndarray, *, shape: tuple[int, ...], slices: Slices) -> np.ndarray:
+        y = np.zeros(shape, x.dtype)
+        y[as_slices(slices)] = x
+        return y
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(3,))], {"shape": (6,), "slices": ((1, 3, 2),)}
+        yield [random.normal(size=(2, 2))], {"shape": (4, 3), "slices": ((3, 2, -2), (1, 2, 1))}
+        yield [random.normal(size=(0,))], {"shape": (2,), "slices": ((0, 0, 1),)}
+
+
+class Concatenate(Movement):
+    """Any number of inputs one after another along `axis`."""
+
+    def infer(self, *inputs: Any, axis: int) -> Spec:
+        first = inputs[0].shape
+        for position, value in enumerate(inputs[1:], start=1):
+            if value.shape[:axis] != first[:axis] or value.shape[axis + 1 :] != first[axis + 1 :]:
+                raise self.fail(
+                    f"input {position} is {words(value.shape)}, input 0 is {words(first)}",
+                    f"expected equal sizes on every axis but {axis}",
+                    "reshape or slice them",
+                )
+        total = sum(value.shape[axis] for value in inputs)
+        return Spec((*first[:axis], total, *first[axis + 1 :]), inputs[0].dtype)
+
+    def forward(self, *arrays: np.ndarray, axis: int) -> np.ndarray:
+        return np.concatenate(arrays, axis)
+
+    def rules(self, node: Node) -> Sequence[Any]:
+        rules, start = [], 0
+        for value in node.inputs:
+            rules.append(_piece(start, value.shape))
+            start += value.shape[node.attributes["axis"]]
+        return rules
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(2, 3)), random.normal(size=(4, 3))], {"axis": 0}
+        yield [random.normal(size=(2, 1)), random.normal(size=(2, 0)), random.normal(size=(2, 2))], {"axis": 1}
+        yield [random.normal(size=(3,))], {"axis": 0}
+
+
+def _piece(start: int, shape: tuple[int, ...]) -> Any:
+    """The gradient rule of the input that lies at `start`: its slice of g."""
+
+    def rule(g: Any, y: Any, *inputs: Any, axis: int) -> Any:
+        return slice_(g, slices=tuple([(start if i == axis else 0, size, 1) for i, size in enumerate(shape)]))
+
+    return rule
+
+
+def as_slices(slices: Slices) -> tuple[slice, ...]:
+    """NumPy's slices for `(start, count, step)` triples (an end before 0 must be spelled None)."""
+    result = []
+    for start, count, step in slices:
+        stop = start + count * step
+        result.append(slice(start, stop if stop >= 0 else None, step) if count else slice(0, 0))
+    return tuple(result)
+
+
+reshape: Op = Reshape("reshape", [lambda g, y, x, shape: reshape(g, shape=x.shape)])
+permute: Op = Permute(
+    "permute", [lambda g, y, x, axes: permute(g, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))]
+)
+slice_: Op = Slice("slice", [lambda g, y, x, slices: place(g, shape=x.shape, slices=slices)])
+place: Op = Place("place", [lambda g, y, x, shape, slices: slice_(g, slices=slices)])
+concatenate = Concatenate("concatenate", [None])

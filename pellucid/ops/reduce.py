@@ -1,0 +1,185 @@
+"""Operations that take an axis away, and `expand`, which repeats one: the two are each other's transpose (floor 2).
+
+`axes` is a tuple of non-negative axes; `keepdims` leaves them in place with size 1. The gradient of a sum is the plainest
+rule of all: every number that went in gets the whole of g.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import words
+from ..op import Op, Spec
+from .movement import Movement, reshape
+
+
+class Reduction(Op):
+    kind = "reduction"
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        gradients: Sequence[Callable[..., Any] | None] = (),
+        *,
+        reads: str = "",
+        identity: bool = False,
+        result: Callable[[np.dtype], np.dtype] = lambda dtype: dtype,
+    ) -> None:
+        super().__init__(name, gradients)
+        self.function = function
+        self.reads_inputs = "inputs" in reads
+        self.reads_output = "output" in reads
+        self.identity = identity  # of no numbers at all: sum has one (0), the largest has none
+        self.result = result
+
+    def infer(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Spec:
+        shape = x.shape
+        if not self.identity and any(shape[axis] == 0 for axis in axes):
+            raise self.fail(
+                f"shape {words(shape)} has no numbers on axis {axes}",
+                "expected at least one",
+                "check that the data is not empty",
+            )
+        if keepdims:
+            out = tuple([1 if axis in axes else size for axis, size in enumerate(shape)])
+        else:
+            out = tuple([size for axis, size in enumerate(shape) if axis not in axes])
+        return Spec(out, self.result(x.dtype))
+
+    def forward(self, x: np.ndarray, *, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
+        return self.function(x, axis=axes, keepdims=keepdims)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        for shape, axes in [((), ()), ((5,), (0,)), ((2, 3), (1,)), ((2, 3, 2), (0, 2)), ((2, 3), ())]:
+            for keepdims in (False, True):
+                yield [random.normal(size=shape)], {"axes": axes, "keepdims": keepdims}
+        yield [random.normal(size=(3, 4)).T], {"axes": (0,), "keepdims": False}
+        if self.identity:
+            yield [random.normal(size=(0, 3))], {"axes": (0,), "keepdims": False}
+
+
+def _spread(g: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """g with the reduced axes back in place, repeated to the shape of x."""
+    if not keepdims and axes:
+        kept = tuple([1 if axis in axes else size for axis, size in enumerate(x.shape)])
+        g = reshape(g, shape=kept)
+    return expand(g, shape=x.shape)
+
+
+def _to_winners(g: Any, y: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """g to the numbers that won, in equal shares where several did."""
+    won = x == _spread(y, x, axes, keepdims)
+    return _spread(g, x, axes, keepdims) * won / sum(won, axes=axes, keepdims=True)
+
+
+def _counting_dtype(dtype: np.dtype) -> np.dtype:
+    return dtype if dtype.kind == "f" else np.dtype(np.int64)
+
+
+class Expand(Movement):
+    """Axes of size 1, and new ones in front, repeated to `shape`; nothing is copied."""
+
+    def infer(self, x: Any, *, shape: tuple[int, ...]) -> Spec:
+        new = len(shape) - x.ndim
+        if new < 0 or any(have not in (1, want) for have, want in zip(x.shape, shape[new:], strict=True)):
+            raise self.fail(
+                f"{words(x.shape)} to {words(shape)}",
+                "only axes of size 1 can be repeated",
+                "unsqueeze or reshape first",
+            )
+        return Spec(shape, x.dtype)
+
+    def forward(self, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
+        return np.broadcast_to(x, shape)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(3, 1))], {"shape": (3, 4)}
+        yield [random.normal(size=(1, 2))], {"shape": (5, 3, 2)}
+        yield [random.normal(size=())], {"shape": (2, 2)}
+        yield [random.normal(size=(1, 3))], {"shape": (0, 3)}
+
+
+sum: Op = Reduction(
+    "sum",
+    np.add.reduce,
+    [lambda g, y, x, axes, keepdims: _spread(g, x, axes, keepdims)],
+    identity=True,
+    result=_counting_dtype,
+)
+expand: Op = Expand("expand", [lambda g, y, x, shape: sum_to(g, x.shape)])
+amax = Reduction("amax", np.maximum.reduce, [_to_winners], reads="inputs output")
+amin = Reduction("amin", np.minimum.reduce, [_to_winners], reads="inputs output")
+any_ = Reduction("any", np.logical_or.reduce, identity=True, result=lambda dtype: np.dtype(bool))
+all_ = Reduction("all", np.logical_and.reduce, identity=True, result=lambda dtype: np.dtype(bool))
+
+
+class Position(Op):
+    """Where along `axis` the largest (or smallest) number stands, the first of equals."""
+
+    kind = "reduction"
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        super().__init__(name)
+        self.function = function
+
+    def infer(self, x: Any, *, axis: int, keepdims: bool) -> Spec:
+        if x.shape[axis] == 0:
+            raise self.fail(
+                f"shape {words(x.shape)} has no numbers on axis {axis}",
+                "expected at least one",
+                "check that the data is not empty",
+            )
+        kept = (1,) if keepdims else ()
+        return Spec((*x.shape[:axis], *kept, *x.shape[axis + 1 :]), np.dtype(np.int64))
+
+    def forward(self, x: np.ndarray, *, axis: int, keepdims: bool) -> np.ndarray:
+        return self.function(x, axis=axis, keepdims=keepdims)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        for shape, axis in [((4,), 0), ((2, 3), 1), ((2, 3, 2), 0)]:
+            for keepdims in (False, True):
+                yield [random.integers(0, 3, shape).astype(float)], {"axis": axis, "keepdims": keepdims}
+
+
+argmax = Position("argmax", np.argmax)
+argmin = Position("argmin", np.argmin)
+
+
+class CumulativeSum(Op):
+    """y[i] = x[0] + ... + x[i] along `axis`; from the far end when `reverse`."""
+
+    kind = "reduction"
+    reads_inputs = False
+    reads_output = False
+
+    def infer(self, x: Any, *, axis: int, reverse: bool) -> Spec:
+        return Spec(x.shape, _counting_dtype(x.dtype))
+
+    def forward(self, x: np.ndarray, *, axis: int, reverse: bool) -> np.ndarray:
+        if reverse:
+            return np.flip(np.add.accumulate(np.flip(x, axis), axis), axis)
+        return np.add.accumulate(x, axis)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        for shape, axis in [((4,), 0), ((2, 3), 1), ((2, 3), 0), ((0, 2), 0)]:
+            for reverse in (False, True):
+                yield [random.normal(size=shape)], {"axis": axis, "reverse": reverse}
+
+
+cumulative_sum: Op = CumulativeSum(
+    "cumulative_sum", [lambda g, y, x, axis, reverse: cumulative_sum(g, axis=axis, reverse=not reverse)]
+)
+
+
+def sum_to(x: Any, shape: tuple[int, ...]) -> Any:
+    """x summed over the axes that broadcasting from `shape` has stretched or added: the transpose of `expand`."""
+    new = x.ndim - len(shape)
+    stretched = [new + axis for axis, size in enumerate(shape) if size == 1 and x.shape[new + axis] != 1]
+    axes = (*range(new), *stretched)
+    if axes:
+        x = sum(x, axes=axes, keepdims=False)
+    return x if x.shape == shape else reshape(x, shape=shape)

@@ -1,0 +1,65 @@
+"""Adagrad (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..tensor import Tensor
+from . import options as check
+from .fused import add_scaled, descend
+from .optimizer import Group, Optimizer
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi, Hazan and Singer 2011).
+
+        s <- s + g^2,   p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps),   s from initial_accumulator_value on
+
+    Raises OptionError for an option out of range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
+                                  "initial_accumulator_value": initial_accumulator_value, "eps": eps,
+                                  "maximize": maximize})  # fmt: skip
+
+    def coefficients(self, options: Mapping[str, Any]) -> dict[str, float]:
+        checked = {
+            name: check.number("Adagrad", name, options[name], "a number of 0 or more", example=example)
+            for name, example in [("lr", 0.01), ("lr_decay", 0.001), ("weight_decay", 0.0001),
+                                  ("initial_accumulator_value", 0.1), ("eps", 1e-10)]
+        }  # fmt: skip
+        check.flag("Adagrad", "maximize", options["maximize"])
+        return {"lr": checked["lr"], "lr_decay": checked["lr_decay"], "decay": checked["weight_decay"],
+                "eps": checked["eps"], "one": 1.0, "first": 1 - checked["lr_decay"]}  # fmt: skip
+
+    def moments(self, options: Mapping[str, Any]) -> dict[str, float]:
+        return {"sum": options["initial_accumulator_value"]}
+
+    def counts(self, options: Mapping[str, Any]) -> bool:
+        return True
+
+    def prepare(self, group: Group, step: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        s = group.scalars
+        if not group["lr_decay"]:
+            return s, s["lr"]
+        return s, s["lr"] / (s["first"] + step * s["lr_decay"])
+
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: Any, group: Group) -> None:
+        s, lr = shared
+        if group["weight_decay"]:
+            g = add_scaled(g, s["decay"], p)
+        total = state["sum"] + g * g
+        state["sum"].assign(total)
+        p.assign(descend(p, lr, g, total, s["eps"]))

@@ -1,0 +1,126 @@
+"""A running mean of the weights, which often generalises better than the last of them (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..creation import tensor
+from ..errors import OptionError, StateError, words
+from ..modes import no_grad
+from ..tensor import Tensor
+from . import options as check
+from .fused import add_scaled
+
+
+class ExponentialMovingAverage:
+    """The exponential moving average of weights: a <- d a + (1 - d) p after every step (Polyak and Juditsky 1992).
+
+        ema = ExponentialMovingAverage(model, decay=0.999)
+        for ...:  ...; optimizer.step(); ema.update()
+        with ema.applied():
+            evaluate(model)          # the model has the averaged weights in here
+
+    source: a network, whose floating-point buffers (the statistics of batch norm) are averaged too; or its parameters, or
+        `(name, Tensor)` pairs.
+    decay: d, from 0 up to but not including 1; about 1 - 1 / (the number of last steps that shall count).
+    warmup: after t updates d is at most (1 + t) / (10 + t), so that the initial weights are soon forgotten.
+    Raises OptionError for an option out of range or a source without Tensors.
+    """
+
+    def __init__(self, source: Any, decay: float = 0.999, warmup: bool = True) -> None:
+        name = "ExponentialMovingAverage"
+        self.decay = check.number(name, "decay", decay, "a number from 0 up to, but not including, 1", example=0.999)
+        self.warmup = check.flag(name, "warmup", warmup)
+        self._tensors = dict(_named(source))
+        if not self._tensors:
+            raise OptionError(f"{name}: source has no floating-point Tensors; expected a network or its parameters; "
+                              "write ExponentialMovingAverage(model)")  # fmt: skip
+        with no_grad():
+            self.averages: dict[str, Tensor] = {key: t.detach().clone() for key, t in self._tensors.items()}
+        # State and coefficients are Tensors, so that an update can be recorded together with the step it follows.
+        single = np.dtype(np.float32)
+        self._count = tensor(0.0, dtype=single)
+        self._new = tensor(1 - self.decay, dtype=single)
+        self._one, self._nine = tensor(1.0, dtype=single), tensor(9.0, dtype=single)
+        self._originals: dict[str, Tensor] | None = None
+
+    def update(self) -> None:
+        """Take the current weights into the average; call it after `optimizer.step()`."""
+        if self._originals is not None:
+            raise StateError("ExponentialMovingAverage: update() inside applied(), where the weights are the average itself; "
+                             "expected trained weights; call it after the block")  # fmt: skip
+        with no_grad():
+            self._count.assign(self._count + self._one)
+            new = self._new
+            if self.warmup:  # 1 - (1 + t) / (10 + t) = 9 / (10 + t)
+                new = (self._nine / (self._count + self._nine + self._one)).clamp(min=1 - self.decay)
+            for key, t in self._tensors.items():
+                average = self.averages[key]
+                average.assign(add_scaled(average, new, t.detach() - average))
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The weights are the averaged ones inside the block, and bit for bit the trained ones again after it."""
+        if self._originals is not None:
+            raise StateError("ExponentialMovingAverage: applied() inside applied(); expected one block; "
+                             "the weights are the average already")  # fmt: skip
+        self._originals = {key: t.detach() for key, t in self._tensors.items()}
+        try:
+            with no_grad():
+                for key, t in self._tensors.items():
+                    t.assign(self.averages[key])
+            yield
+        finally:
+            with no_grad():
+                for key, t in self._tensors.items():
+                    t.assign(self._originals[key])
+            self._originals = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """`{"decay", "warmup", "count": Tensor, "averages": {name: Tensor}}`, a snapshot."""
+        averages = {key: t.detach() for key, t in self.averages.items()}
+        return {"decay": self.decay, "warmup": self.warmup, "count": self._count.detach(), "averages": averages}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`, with Tensors or arrays in it. Raises StateError where it belongs to another network."""
+        if not isinstance(state_dict, Mapping) or state_dict.keys() != {"decay", "warmup", "count", "averages"}:
+            raise StateError("ExponentialMovingAverage.load_state_dict: expected a dict with 'decay', 'warmup', 'count' and "
+                             "'averages', as state_dict() gives it")  # fmt: skip
+        saved = state_dict["averages"]
+        if saved.keys() != self.averages.keys():
+            odd = sorted(saved.keys() ^ self.averages.keys())
+            raise StateError(f"ExponentialMovingAverage.load_state_dict: {', '.join(odd[:3])} stand on one side only; expected "
+                             "the same names; build the same network as when it was saved")  # fmt: skip
+        for key, average in self.averages.items():
+            if np.shape(saved[key]) != average.shape:
+                raise StateError(f"ExponentialMovingAverage.load_state_dict: {key} was saved as {words(np.shape(saved[key]))}, "
+                                 f"here it is {words(average.shape)}; build the same network as when it was saved")  # fmt: skip
+        self.decay = check.number("ExponentialMovingAverage", "decay", state_dict["decay"],
+                                  "a number from 0 up to, but not including, 1", example=0.999)  # fmt: skip
+        self.warmup = bool(state_dict["warmup"])
+        self._new.assign(1 - self.decay)
+        self._count.assign(state_dict["count"])
+        for key, average in self.averages.items():
+            average.assign(saved[key])
+
+
+def _named(source: Any) -> Iterator[tuple[str, Tensor]]:
+    """Every floating-point Tensor of a network or of an iterable, by name, or by its number where it has none."""
+    if hasattr(source, "named_parameters"):
+        items: Iterable[Any] = [*source.named_parameters(), *source.named_buffers()]
+    elif isinstance(source, Iterable) and not isinstance(source, Tensor | str):
+        items = source
+    else:
+        raise OptionError(f"ExponentialMovingAverage: source is a {type(source).__name__}; expected a network or its parameters; "
+                          "write ExponentialMovingAverage(model)")  # fmt: skip
+    for i, item in enumerate(items):
+        key, t = item if isinstance(item, tuple) else (str(i), item)
+        if not isinstance(t, Tensor):
+            raise OptionError(f"ExponentialMovingAverage: source has a {type(t).__name__} at {key}; expected Tensors; "
+                              "write ExponentialMovingAverage(model)")  # fmt: skip
+        if t.dtype.kind == "f":
+            yield key, t

@@ -1,0 +1,82 @@
+"""RMSprop (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..tensor import Tensor
+from . import options as check
+from .fused import add_scaled, descend, weighted, weighted_square
+from .optimizer import Group, Optimizer
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Hinton's Coursera lecture 6e, 2012); `centered` as in Graves 2013.
+
+        v <- alpha v + (1 - alpha) g^2,   p <- p - lr g / (sqrt(v) + eps)
+
+    With momentum: b <- momentum b + g / (sqrt(v) + eps), p <- p - lr b. Centred: v - a^2 stands for v, a the running mean
+    of g. Raises OptionError for an option out of range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay,
+                                  "momentum": momentum, "centered": centered, "maximize": maximize})  # fmt: skip
+
+    def coefficients(self, options: Mapping[str, Any]) -> dict[str, float]:
+        lr = check.number("RMSprop", "lr", options["lr"], "a number of 0 or more", example=0.01)
+        alpha = check.number("RMSprop", "alpha", options["alpha"], "a number from 0 to 1", example=0.99)
+        eps = check.number("RMSprop", "eps", options["eps"], "a number of 0 or more", example=1e-8)
+        decay = check.number(
+            "RMSprop", "weight_decay", options["weight_decay"], "a number of 0 or more", example=0.0001
+        )
+        momentum = check.number("RMSprop", "momentum", options["momentum"], "a number of 0 or more", example=0.9)
+        check.flag("RMSprop", "centered", options["centered"])
+        check.flag("RMSprop", "maximize", options["maximize"])
+        return {
+            "lr": lr,
+            "minus_lr": -lr,
+            "alpha": alpha,
+            "new": 1 - alpha,
+            "eps": eps,
+            "decay": decay,
+            "momentum": momentum,
+        }
+
+    def moments(self, options: Mapping[str, Any]) -> dict[str, float]:
+        names = (
+            ["square_avg"] + ["momentum_buffer"] * bool(options["momentum"]) + ["grad_avg"] * bool(options["centered"])
+        )
+        return dict.fromkeys(names, 0.0)
+
+    def counts(self, options: Mapping[str, Any]) -> bool:
+        return True  # the rule needs no count, PyTorch's saved state has one
+
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: Any, group: Group) -> None:
+        s: dict[str, Tensor] = shared
+        if group["weight_decay"]:
+            g = add_scaled(g, s["decay"], p)
+        v = weighted_square(s["alpha"], state["square_avg"], s["new"], g)
+        state["square_avg"].assign(v)
+        if group["centered"]:
+            mean = weighted(s["alpha"], state["grad_avg"], s["new"], g)
+            state["grad_avg"].assign(mean)
+            v = (v - mean * mean).clamp(min=0.0)  # rounding makes it negative where g hardly changes
+        if not group["momentum"]:
+            p.assign(descend(p, s["lr"], g, v, s["eps"]))
+            return
+        move = add_scaled(g / (v.sqrt() + s["eps"]), s["momentum"], state["momentum_buffer"])
+        state["momentum_buffer"].assign(move)
+        p.assign(add_scaled(p, s["minus_lr"], move))

@@ -1,0 +1,203 @@
+"""Chance: the generator that counts calls, and distributions over its bits (floor 3).
+
+Every number is a function of (seed, call, position): see `ops/random.py`. The state is a Tensor, read and assigned like
+any other, so a recorded step finds it. Whole numbers, uniforms, masks and permutations are the same bits everywhere;
+normals go through log and cos and may differ by a few units in the last place between machines.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from typing import Any
+
+import numpy as np
+
+from .creation import tensor
+from .errors import OptionError
+from .modes import no_grad
+from .op import default_dtype
+from .ops.elementwise import cast, floor_divide
+from .ops.random import bits
+from .shapes import as_dtype, int64, shape_of
+from .tensor import Tensor
+
+
+class Generator:
+    """A stream of random numbers: state = (seed, calls so far), an int64 Tensor of shape (2,)."""
+
+    def __init__(self, seed: int = 0, device: Any = None) -> None:
+        self.state = tensor([_signed(seed), 0], dtype=int64)
+
+    def manual_seed(self, seed: int) -> Generator:
+        self.state.assign(np.array([_signed(seed), 0]))
+        return self
+
+    def seed(self) -> int:
+        """A new seed from the operating system; returned so that it can be told."""
+        fresh = secrets.randbits(48)
+        self.manual_seed(fresh)
+        return fresh
+
+    def initial_seed(self) -> int:
+        return int(self.state.array[0])
+
+    def get_state(self) -> Tensor:
+        return self.state.clone()
+
+    def set_state(self, state: Tensor) -> None:
+        if state.shape != (2,) or state.dtype != int64:
+            raise OptionError(
+                f"set_rng_state: {state.shape} {state.dtype}; expected the (2,) int64 that get_rng_state gave; "
+                "pass that one"
+            )
+        self.state.assign(state)
+
+    def bits(self, *size: int) -> Tensor:
+        """uint32 numbers of shape `size`, each bit fair; advances the state by one call."""
+        with no_grad():
+            drawn = bits(self.state, shape=size)
+            # Not `assign`: the counter may advance inside a scan, where states of the user's may not.
+            self.state.array = self.state.array + np.array([0, 1])
+            self.state.version += 1
+        return drawn
+
+
+def _signed(seed: int) -> int:
+    """The seed's low 64 bits as int64 holds them."""
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
+        raise OptionError(f"seed: {seed!r}; expected a whole number; pass 0, say")
+    low = int(seed) & 0xFFFFFFFFFFFFFFFF
+    return low - (1 << 64) if low >= 1 << 63 else low
+
+
+default_generator = Generator(0)
+
+
+def manual_seed(seed: int) -> Generator:
+    """Start the default stream over from `seed`; the same seed gives the same numbers."""
+    return default_generator.manual_seed(seed)
+
+
+def get_rng_state() -> Tensor:
+    return default_generator.get_state()
+
+
+def set_rng_state(state: Tensor) -> None:
+    default_generator.set_state(state)
+
+
+# ---- distributions -------------------------------------------------------------------------------------------------------
+
+
+def uniform_from(generator: Generator | None, size: tuple[int, ...], dtype: Any = None) -> Tensor:
+    """Uniform in [0, 1): the upper 24 bits of a word for float32, 53 bits of two words for float64."""
+    dtype = as_dtype(dtype or default_dtype)
+    source = generator or default_generator
+    with no_grad():
+        if dtype == np.float64:
+            high, low = source.bits(2, *size).unbind(0)
+            high, low = cast(floor_divide(high, 32), dtype=dtype), cast(floor_divide(low, 64), dtype=dtype)
+            return (high * 67108864.0 + low) * 2.0**-53
+        return cast(floor_divide(source.bits(*size), 256), dtype=dtype) * 2.0**-24
+
+
+def rand(
+    *size: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False, device: Any = None
+) -> Tensor:
+    """Uniform numbers in [0, 1)."""
+    result = uniform_from(generator, shape_of(size), dtype)
+    return result.requires_grad_() if requires_grad else result
+
+
+def randn(
+    *size: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False, device: Any = None
+) -> Tensor:
+    """Standard normal numbers (Box and Muller 1958): sqrt(-2 log(1 - u)) cos(2 pi v) for uniform u, v."""
+    shape = shape_of(size)
+    with no_grad():
+        u, v = uniform_from(generator, shape, dtype), uniform_from(generator, shape, dtype)
+        result = ((1 - u).log() * -2).sqrt() * (v * (2 * math.pi)).cos()
+    return result.requires_grad_() if requires_grad else result
+
+
+def randint(
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    *,
+    dtype: Any = None,
+    generator: Generator | None = None,
+    device: Any = None,
+) -> Tensor:
+    """Whole numbers in [low, high), int64: `randint(10, (3,))` or `randint(2, 10, (3,))`; at most 2**31 of them.
+
+    The remainder of a 32-bit word: uneven by at most (high - low) / 2**32.
+    """
+    if size is None:
+        low, high, size = 0, low, high
+    span = high - low
+    if not 0 < span <= 2**31:
+        raise OptionError(
+            f"randint: from {low} to below {high}; expected 1 to 2**31 numbers between; check low and high"
+        )
+    with no_grad():
+        words = cast((generator or default_generator).bits(*shape_of(size)), dtype=int64)
+        result = words % span + low
+    return result if dtype is None else result.to(dtype)
+
+
+def randperm(n: int, *, generator: Generator | None = None, device: Any = None) -> Tensor:
+    """The numbers 0 ... n-1 in random order, int64: the order that sorts n random 62-bit keys."""
+    with no_grad():
+        high, low = (cast(word, dtype=int64) for word in (generator or default_generator).bits(2, n).unbind(0))
+        return (floor_divide(high, 2) * 2147483648 + floor_divide(low, 2)).argsort(0)
+
+
+def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
+    """1 with probability p, else 0, for every number of p; in p's dtype."""
+    return (uniform_from(generator, p.shape, p.dtype) < p).to(p.dtype)
+
+
+def keep_mask(size: tuple[int, ...], keep: float, generator: Generator | None = None) -> Tensor:
+    """A bool mask, true with probability `keep` to 32 bits: what dropout multiplies by."""
+    with no_grad():
+        threshold = tensor(min(round(keep * 2**32), 2**32 - 1)).array.astype(np.uint32)
+        return (generator or default_generator).bits(*size) <= Tensor(threshold)
+
+
+def multinomial(
+    weights: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """Positions drawn with probability proportional to `weights` (K,) or (B, K) -> int64 (num_samples,) or (B, num_samples).
+
+    The largest of log(weight) + Gumbel noise (Gumbel 1954; without replacement, Vieira 2014).
+    """
+    with no_grad():
+        shape = (num_samples, *weights.shape) if replacement else weights.shape
+        noise = -(-(1 - uniform_from(generator, shape, np.float64)).log()).log()
+        keys = weights.to(np.float64).log() + noise
+        if not replacement:
+            return keys.topk(num_samples, -1).indices
+        return keys.argmax(-1).movedim(0, -1)
+
+
+def rand_like(x: Tensor, **options: Any) -> Tensor:
+    return rand(*x.shape, dtype=options.pop("dtype", x.dtype), **options)
+
+
+def randn_like(x: Tensor, **options: Any) -> Tensor:
+    return randn(*x.shape, dtype=options.pop("dtype", x.dtype), **options)
+
+
+def _uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    return self.write(uniform_from(generator, self.shape, self.dtype) * (b - a) + a)
+
+
+def _normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    return self.write(randn(*self.shape, dtype=self.dtype, generator=generator) * std + mean)
+
+
+# The two in-place methods that need chance; `tensor.py` stands below this file and cannot know it.
+Tensor.uniform_ = _uniform_  # type: ignore[attr-defined]
+Tensor.normal_ = _normal_  # type: ignore[attr-defined]

@@ -1,0 +1,118 @@
+"""Arguments made plain: dtypes, dims, sizes and data, checked once and worded once (floor 1).
+
+`dim` counts from 0, or from the end when negative; `axes` are counted from 0 and sorted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import DTypeError, ShapeError, words
+from .op import DTYPES, Value, default_dtype
+
+float32 = np.dtype(np.float32)
+float64 = np.dtype(np.float64)
+int64 = np.dtype(np.int64)
+int32 = np.dtype(np.int32)
+uint8 = np.dtype(np.uint8)
+bool_ = np.dtype(np.bool_)
+
+
+def as_dtype(dtype: Any) -> np.dtype:
+    """`dtype` as one of ours; raises DTypeError for others."""
+    known = np.dtype(dtype)
+    if known not in DTYPES:
+        names = "float32, float64, int64, int32, uint8, bool"
+        raise DTypeError(f"dtype {known}; expected one of {names}; convert the data with NumPy's astype first")
+    return known
+
+
+def axis_of(x: Any, dim: int, what: str) -> int:
+    """`dim` counted from 0; raises ShapeError outside the Tensor."""
+    ndim = x.ndim
+    if not ndim:
+        raise ShapeError(f"{what}: dim {dim} of a 0-d Tensor; expected at least one axis; reshape it to (1,) first")
+    if not -ndim <= dim < ndim:
+        raise ShapeError(
+            f"{what}: dim {dim} of shape {words(x.shape)}; expected {-ndim} to {ndim - 1}; count the axes from 0"
+        )
+    return dim % ndim
+
+
+def axes_of(x: Any, dim: Any, what: str) -> tuple[int, ...]:
+    """`dim` (None for all, a number, or several) as sorted axes counted from 0."""
+    if dim is None or x.ndim == 0:
+        return tuple(range(x.ndim))
+    if isinstance(dim, int):
+        return (axis_of(x, dim, what),)
+    axes = sorted(axis_of(x, d, what) for d in dim)
+    if len(set(axes)) < len(axes):
+        raise ShapeError(
+            f"{what}: dim {tuple(dim)} of shape {words(x.shape)}; expected each axis once; remove the repeated one"
+        )
+    return tuple(axes)
+
+
+def count(x: Any, axes: Sequence[int]) -> int:
+    return math.prod(x.shape[axis] for axis in axes)
+
+
+def whole_shape(x: Any, shape: Sequence[Any]) -> tuple[int, ...]:
+    """`shape` with the one -1 worked out."""
+    sizes = spread(shape)
+    if -1 not in sizes:
+        return sizes
+    known = -math.prod(sizes)
+    if sizes.count(-1) > 1 or known <= 0 or x.array.size % known:
+        raise ShapeError(
+            f"reshape: {words(x.shape)} to {words(sizes)}; "
+            f"expected at most one -1 and sizes that divide {x.array.size}; check them"
+        )
+    return tuple(x.array.size // known if size == -1 else size for size in sizes)
+
+
+def spread(arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """Numbers given one by one, or as one tuple or list, as a tuple."""
+    if len(arguments) == 1 and isinstance(arguments[0], tuple | list):
+        return tuple(arguments[0])
+    return tuple(arguments)
+
+
+def broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    return all(have in (1, want) for have, want in zip(reversed(shape), reversed(target), strict=False))
+
+
+def shape_of(sizes: Sequence[Any]) -> tuple[int, ...]:
+    """The sizes of a new Tensor, given one by one or as one tuple; raises ShapeError for a negative one."""
+    sizes = spread(sizes)
+    for size in sizes:
+        if not isinstance(size, int | np.integer) or size < 0:
+            raise ShapeError(
+                f"size {size!r} in shape {tuple(sizes)}; expected whole numbers from 0; check the arguments"
+            )
+    return tuple(int(size) for size in sizes)
+
+
+def array_of(data: Any) -> np.ndarray:
+    """`data` as an array of one of our dtypes: Python floats become float32, small integers widen; not always a copy."""
+    from_numpy = isinstance(data, np.ndarray | np.generic)
+    if isinstance(data, list | tuple) and any(isinstance(item, Value) for item in data):
+        return np.stack([item.array if isinstance(item, Value) else np.asarray(item) for item in data])
+    try:
+        array = np.asarray(data)
+    except ValueError:
+        raise ShapeError(
+            "tensor: nested lists of unequal length; expected a rectangular block of numbers; pad or drop the odd rows"
+        ) from None
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(
+            f"tensor: {type(data).__name__} of {array.dtype}; expected numbers; encode text and dates as numbers first"
+        )
+    if array.dtype in DTYPES and (from_numpy or array.dtype.kind != "f"):
+        return array
+    widened = {"f": default_dtype, "i": int64 if array.dtype.itemsize > 2 else int32, "u": int64, "b": bool_}
+    return array.astype(widened[array.dtype.kind])

@@ -1,0 +1,114 @@
+"""The reverse walk: from a loss back to every leaf, one Node at a time (floor 1).
+
+The chain rule is all there is to it: a Node that received dL/dy asks its operation for dL/dx of every input and hands
+those to its parents. What each operation answers stands in `ops/`; this file only keeps the order and the sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .errors import GradientError, words
+from .op import Node, Value, grad_mode, origin
+
+
+def reachable(roots: Sequence[Node]) -> list[Node]:
+    """Every Node that `roots` depend on, newest first, which is an order the walk can follow."""
+    found: dict[int, Node] = {}
+    waiting = list(roots)
+    while waiting:
+        node = waiting.pop()
+        if node.sequence not in found:
+            found[node.sequence] = node
+            waiting.extend(parent for parent in node.parents if isinstance(parent, Node))
+    return [found[sequence] for sequence in sorted(found, reverse=True)]
+
+
+def walk(
+    outputs: Sequence[Any],
+    grads: Sequence[Any],
+    *,
+    keep: bool = False,
+    create_graph: bool = False,
+    wanted: Sequence[Any] | None = None,
+) -> dict[int, tuple[Any, Any]]:
+    """Send `grads` (dL/doutput) back from `outputs`; give `{id: (value, dL/dvalue)}` for the leaves reached.
+
+    keep: keep the tape for another walk; otherwise each Node is emptied as soon as it has been used.
+    create_graph: record the walk itself, so that its results can be differentiated again.
+    wanted: also give dL/dvalue of these values, leaves or not.
+    Raises GradientError where the tape is gone or an input has been overwritten since it was read.
+    """
+    arrived: dict[int, Any] = {}  # Node.sequence -> dL/d(its output), the sum of what has come so far
+    leaves: dict[int, tuple[Any, Any]] = {}
+    watched = {value.node.sequence: value for value in wanted or () if value.node is not None}
+    found: dict[int, tuple[Any, Any]] = {}
+
+    def deliver(parent: Node | Value | None, g: Any) -> None:
+        if isinstance(parent, Node):
+            known = arrived.get(parent.sequence)
+            arrived[parent.sequence] = g if known is None else known + g
+        elif parent is not None:
+            known = leaves.get(id(parent))
+            leaves[id(parent)] = (parent, g if known is None else known[1] + g)
+
+    mode = grad_mode.set(create_graph)
+    try:
+        for value, g in zip(outputs, grads, strict=True):
+            deliver(value.node or value, g)
+        for node in reachable([value.node for value in outputs if value.node is not None]):
+            g = arrived.pop(node.sequence, None)
+            if g is None:
+                continue
+            place = origin.set(node.origin) if create_graph else None
+            try:
+                for hook in node.hooks or ():
+                    g = _hooked(hook, g)
+                if node.sequence in watched:
+                    found[id(watched[node.sequence])] = (watched[node.sequence], g)
+                for parent, parent_g in zip(node.parents, _step(node, g), strict=True):
+                    if parent_g is not None:
+                        deliver(parent, parent_g)
+            finally:
+                if place is not None:
+                    origin.reset(place)
+            if not keep:
+                _release(node)
+        for key, (leaf, g) in leaves.items():
+            for hook in leaf.hooks or ():
+                g = _hooked(hook, g)
+            leaves[key] = (leaf, g)
+    finally:
+        grad_mode.reset(mode)
+    return leaves | found
+
+
+def _step(node: Node, g: Any) -> list[Any]:
+    """One Node's share of the chain rule, after making sure that what it read is still there."""
+    if node.inputs is None:
+        raise GradientError(
+            f"{node.op.name} ({node.origin}): its part of the tape was released by an earlier backward(); to walk it "
+            "twice, pass retain_graph=True the first time"
+        )
+    for value, version in zip(node.inputs, node.versions, strict=False):
+        if value.version != version:
+            raise GradientError(
+                f"{node.op.name} ({node.origin}): the Tensor {words(value.shape)} it read was overwritten at "
+                f"{value.written_at} before backward(); its gradient needs the old numbers, so call backward() first, "
+                "or write to a clone()"
+            )
+    return node.op.backward(node, g)
+
+
+def _release(node: Node) -> None:
+    """Empty a Node that has been used, so that a step's memory goes as the walk proceeds."""
+    node.inputs = None  # type: ignore[assignment]
+    node.array = None
+    node.parents = ()
+    node.hooks = None
+
+
+def _hooked(hook: Any, g: Any) -> Any:
+    changed = hook(g)
+    return g if changed is None else changed

@@ -1,0 +1,1074 @@
+"""Tensor: PyTorch's methods and operators over the operations, each a line or two (floor 3).
+
+Tensors are values: indexing, `reshape` and `detach` never alias what they came from. `assign` is the one way a Tensor
+changes, and every in-place method (`add_`, `x[i] = v`, `w -= ...`) means it. Longer recipes (softmax, losses) stand in
+`functional.py`; indexing in `indexing.py`; chance in `random.py`.
+
+`dim` counts from 0, or from the end when negative. Shapes below: B batch, N any size.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import ops
+from .errors import DTypeError, GradientError, OptionError, ShapeError, words
+from .indexing import index, with_index
+from .op import Value, grad_mode, here, new_value, use_value_class
+from .ops import contraction, elementwise, movement, reduce
+from .ops.loop import refuse_inside_scan
+from .shapes import (
+    array_of,
+    as_dtype,
+    axes_of,
+    axis_of,
+    bool_,
+    broadcasts,
+    float32,
+    float64,
+    int32,
+    int64,
+    shape_of,
+    spread,
+    uint8,
+    whole_shape,
+)
+from .tape import walk
+
+
+class MinMax(NamedTuple):
+    """What `max(dim)`, `sort` and `topk` give: the values, and the int64 positions they came from."""
+
+    values: Any
+    indices: Any
+
+
+class device:
+    """A place to compute. There is one, "cpu"; the class exists so that programs written for several run unchanged."""
+
+    def __init__(self, name: str | device = "cpu") -> None:
+        self.type = str(name).split(":")[0]
+        if self.type != "cpu":
+            raise OptionError(
+                f'device: {str(name)!r}; expected "cpu"; choose it with device("cuda" if cuda.is_available() else "cpu")'
+            )
+        self.index = None
+
+    def __repr__(self) -> str:
+        return f"device(type={self.type!r})"
+
+    def __str__(self) -> str:
+        return self.type
+
+    def __eq__(self, other: object) -> bool:
+        return str(other) == self.type
+
+    def __hash__(self) -> int:
+        return hash(self.type)
+
+
+_Device = device  # under the name that `Tensor.to(device=...)` does not hide
+
+
+class Tensor(Value):
+    """A multi-dimensional array that remembers how it was made. Make one with `pellucid.tensor(...)`."""
+
+    __array_priority__ = 1000  # a NumPy array on the left gives way to our operators
+    made_by = ""  # "softmax" on its result, so that cross-entropy can warn about a second one
+
+    # ---- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def grad(self) -> Any:
+        """dL/d(this), summed over every `backward()` since it was last cleared; None before the first."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
+            came = words(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ShapeError(f"grad: {came}; expected a Tensor of shape {words(self.shape)}, or None; reshape it first")
+        self._grad = value
+
+    @property
+    def device(self) -> device:
+        return device("cpu")
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.node is None
+
+    @property
+    def grad_fn(self) -> Any:
+        return self.node
+
+    @property
+    def data(self) -> Tensor:
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self.assign(value)
+
+    @property
+    def T(self) -> Tensor:
+        return movement.permute(self, axes=tuple(reversed(range(self.ndim))))
+
+    @property
+    def mT(self) -> Tensor:
+        return self.transpose(-1, -2)
+
+    def dim(self) -> int:
+        return self.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[axis_of(self, dim, "size")]
+
+    def numel(self) -> int:
+        return self.array.size
+
+    nelement = numel
+
+    def element_size(self) -> int:
+        return self.dtype.itemsize
+
+    def is_floating_point(self) -> bool:
+        return self.dtype.kind == "f"
+
+    def is_contiguous(self) -> bool:
+        return True
+
+    # ---- out to Python and NumPy ----------------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray:
+        """A read-only snapshot as a NumPy array; `.copy()` it to write."""
+        if self.requires_grad and grad_mode.get():
+            raise GradientError(
+                f"numpy(): this Tensor {words(self.shape)} is on the tape, NumPy is not; "
+                "expected a detached one; write x.detach().numpy()"
+            )
+        return self.snapshot()
+
+    def snapshot(self) -> np.ndarray:
+        view = self.array.view()
+        view.flags.writeable = False
+        return view
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return (
+            np.array(self.snapshot(), dtype=dtype, copy=copy)
+            if copy or dtype not in (None, self.dtype)
+            else self.snapshot()
+        )
+
+    def item(self) -> Any:
+        if self.array.size != 1:
+            raise ShapeError(
+                f"item: shape {words(self.shape)}; expected a single number; use tolist(), or reduce it first"
+            )
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        return self.array.tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise DTypeError(f"index: {self.dtype}; expected an integer Tensor; convert with .long()")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise ShapeError(
+                f"bool: shape {words(self.shape)} is neither true nor false; expected one number; use .any() or .all()"
+            )
+        return bool(self.item())
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise ShapeError("len: a 0-d Tensor has no first axis; expected at least one axis; use item()")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any().item())
+
+    def __repr__(self) -> str:
+        shown = self.array if self.ndim else self.array.reshape(1)
+        body = np.array2string(shown, separator=", ", prefix="tensor(", precision=4, floatmode="maxprec_equal")
+        body = body if self.ndim else body[1:-1].strip()
+        notes = "" if self.dtype in (float32, int64, bool_) else f", dtype={self.dtype}"
+        if self.node is not None:
+            notes += f", made by {self.node.op.name}"
+        elif self.requires_grad:
+            notes += ", requires_grad=True"
+        return f"tensor({body}{notes})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.array.size == 1 else repr(self)
+
+    def _repr_html_(self) -> str:
+        about = f"Tensor {words(self.shape)} {self.dtype}" + (f", made by {self.node.op.name}" if self.node else "")
+        numbers = np.array2string(self.array, separator=", ", precision=4, threshold=200)
+        return f"<div><small>{html.escape(about)}</small><pre>{html.escape(numbers)}</pre></div>"
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self.node is not None:
+            raise GradientError(
+                f"deepcopy: this Tensor was made by {self.node.op.name}; expected a leaf; copy x.detach() instead"
+            )
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(array=self.array, requires_grad=self.requires_grad)
+        if self._grad is not None:
+            copy._grad = self._grad.detach()
+        memo[id(self)] = copy
+        return copy
+
+    # ---- gradients -------------------------------------------------------------------------------------------------
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        if requires_grad and self.dtype.kind != "f":
+            raise DTypeError(f"requires_grad_: {self.dtype}; expected floating-point numbers; convert with .float()")
+        if self.node is not None and not requires_grad:
+            raise GradientError("requires_grad_(False): this Tensor was computed; expected a leaf; use x.detach()")
+        self.requires_grad = requires_grad
+        return self
+
+    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
+        """Add dL/dleaf to `.grad` of every leaf that this Tensor was computed from.
+
+        gradient: dL/d(this), same shape; may be left out for a single number, where it is 1.
+        """
+        self.check_on_tape("backward")
+        g = self.output_gradient(gradient)
+        keep = create_graph if retain_graph is None else retain_graph
+        for leaf, grad in walk([self], [g], keep=keep, create_graph=create_graph).values():
+            leaf._grad = grad if leaf._grad is None else leaf._grad + grad
+
+    def check_on_tape(self, what: str) -> None:
+        if not self.requires_grad:
+            raise GradientError(
+                f"{what}: this Tensor {words(self.shape)} does not depend on anything that requires a gradient; "
+                "expected "
+                "one computed from parameters; set requires_grad=True on a leaf, and compute it outside no_grad()"
+            )
+
+    def output_gradient(self, gradient: Any) -> Any:
+        """`gradient` checked against this output, or 1 where it is a single number and none is given."""
+        if gradient is None:
+            if self.array.size != 1:
+                raise GradientError(f"backward: shape {words(self.shape)}; expected a single number, such as a loss; "
+                                    "reduce it with .mean() or .sum(), or pass gradient=")  # fmt: skip
+            return new_value(np.ones(self.shape, self.dtype))
+        gradient = as_value_of(gradient, self.dtype)
+        if gradient.shape != self.shape:
+            raise ShapeError(f"backward: gradient {words(gradient.shape)}; expected {words(self.shape)}; reshape it")
+        return gradient
+
+    def retain_grad(self) -> None:
+        """Keep `.grad` of a computed Tensor too."""
+        if self.node is None:
+            return
+        ref = weakref.ref(self)
+
+        def keep(g: Any) -> None:
+            tensor = ref()
+            if tensor is not None:
+                tensor._grad = g if tensor._grad is None else tensor._grad + g
+
+        self.register_hook(keep)
+
+    def register_hook(self, hook: Callable[[Any], Any]) -> RemovableHook:
+        """Call `hook(grad)` when this Tensor's gradient is known; what it returns, unless None, takes its place."""
+        self.check_on_tape("register_hook")
+        owner: Any = self if self.node is None else self.node
+        if owner.hooks is None:
+            owner.hooks = []
+        owner.hooks.append(hook)
+        return RemovableHook(owner.hooks, hook)
+
+    def detach(self) -> Tensor:
+        """The same numbers, off the tape."""
+        return new_value(self.array)
+
+    def detach_(self) -> Tensor:
+        self.node, self.requires_grad = None, False
+        return self
+
+    def clone(self) -> Tensor:
+        """An own Tensor with the same numbers, still on the tape (arrays are values: nothing is copied)."""
+        return movement.reshape(self, shape=self.shape)
+
+    # ---- the one way to change -------------------------------------------------------------------------------------
+
+    def assign(self, value: Any) -> Tensor:
+        """Take over the numbers of `value` (Tensor, array or number, broadcast to this shape, cast to this dtype).
+
+        The old array is left as it was for whoever holds it. `version` goes up, so a gradient that still needs the old
+        numbers is refused in `backward()` instead of being wrong. What was computed before is not part of the tape.
+        """
+        array = value.array if isinstance(value, Value) else np.asarray(value)
+        shape = self.array.shape
+        if array.shape != shape:
+            if array.ndim > len(shape) or not broadcasts(array.shape, shape):
+                raise ShapeError(
+                    f"assign: {words(array.shape)} into a Tensor {words(shape)}; expected the same shape; "
+                    "reshape it first"
+                )
+            array = np.broadcast_to(array, shape).copy()
+        if array.dtype != self.array.dtype:
+            array = array.astype(self.array.dtype)
+        elif not isinstance(value, Value):
+            array = array.copy()  # the caller may go on writing into it
+        refuse_inside_scan()
+        self.array = array
+        self.version += 1
+        self.written_at = here()
+        return self
+
+    def write(self, value: Any) -> Tensor:
+        """In-place methods end here: `assign` under no_grad or on plain data; on the tape, become the computed value."""
+        value = value if isinstance(value, Value) else new_value(np.asarray(value, self.dtype))
+        if not grad_mode.get() or not (self.requires_grad or value.requires_grad):
+            return self.assign(value)
+        if self.node is None and self.requires_grad:
+            raise GradientError(
+                f"in-place write into a leaf {words(self.shape)} that requires a gradient; "
+                "expected the tape to be off for an "
+                "update; wrap it in `with no_grad():`"
+            )
+        value = movement.reshape(self.cast_like(value), shape=self.shape)
+        self.assign(value)
+        self.node, self.requires_grad = value.node, value.requires_grad
+        return self
+
+    def cast_like(self, value: Any) -> Any:
+        return value if value.dtype == self.dtype else elementwise.cast(value, dtype=self.dtype)
+
+    def aside(self) -> Tensor:
+        """This Tensor as it is now, under another identity: what an in-place method reads while it writes."""
+        value = new_value(self.array)
+        value.node, value.requires_grad = self.node, self.requires_grad
+        return value
+
+    def add_(self, other: Any, *, alpha: float = 1) -> Tensor:
+        return self.change(lambda mine, other: mine.add(other, alpha=alpha), other)
+
+    def sub_(self, other: Any, *, alpha: float = 1) -> Tensor:
+        return self.change(lambda mine, other: mine.sub(other, alpha=alpha), other)
+
+    def mul_(self, other: Any) -> Tensor:
+        return self.change(lambda mine, other: mine * other, other)
+
+    def div_(self, other: Any) -> Tensor:
+        return self.change(lambda mine, other: mine / other, other)
+
+    def change(self, compute: Callable[..., Tensor], other: Any) -> Tensor:
+        """Write `compute(self, other)`; raises DTypeError where this dtype would cut off what came out."""
+        mine = self.now()
+        result = compute(mine, mine if other is self else other)
+        lost = {"b": "iuf", "u": "f", "i": "f", "f": ""}[self.dtype.kind]
+        if result.dtype.kind in lost:
+            raise DTypeError(
+                f"in-place arithmetic: the result is {result.dtype}, this Tensor {words(self.shape)} {self.dtype}; expected one "
+                "that holds it; write x = x + y, or convert x first"
+            )
+        return self.write(result)
+
+    def now(self) -> Tensor:
+        return self.aside() if self.node is not None else self
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self.add_(other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self.sub_(other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self.mul_(other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self.div_(other)
+
+    def zero_(self) -> Tensor:
+        return self.fill_(0)
+
+    def fill_(self, number: Any) -> Tensor:
+        return self.write(np.full(self.shape, number, self.dtype))
+
+    def copy_(self, other: Any) -> Tensor:
+        return self.write(as_value_of(other, self.dtype).expand(self.shape))
+
+    def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
+        return self.write(self.now().clamp(min, max))
+
+    def relu_(self) -> Tensor:
+        return self.write(elementwise.relu(self.now()))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.write(with_index(self.now(), key, as_value_of(value, self.dtype)))
+
+    # ---- dtype and device ------------------------------------------------------------------------------------------
+
+    def to(self, *where: Any, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
+        """Another dtype (`x.to(float64)`, `x.to(other)`); a device is accepted where it is "cpu"."""
+        for argument in (*where, device):
+            if isinstance(argument, Tensor):
+                dtype = argument.dtype
+            elif isinstance(argument, str | _Device):
+                _Device(argument)
+            elif argument is not None and not isinstance(argument, bool):
+                dtype = argument
+        if dtype is None or as_dtype(dtype) == self.dtype:
+            return self
+        return elementwise.cast(self, dtype=as_dtype(dtype))
+
+    def type(self, dtype: Any = None) -> Any:
+        return str(self.dtype) if dtype is None else self.to(dtype)
+
+    def cpu(self) -> Tensor:
+        return self
+
+    def contiguous(self) -> Tensor:
+        return self
+
+    def float(self) -> Tensor:
+        return self.to(float32)
+
+    def double(self) -> Tensor:
+        return self.to(float64)
+
+    def long(self) -> Tensor:
+        return self.to(int64)
+
+    def int(self) -> Tensor:
+        return self.to(int32)
+
+    def byte(self) -> Tensor:
+        return self.to(uint8)
+
+    def bool(self) -> Tensor:
+        return self != 0
+
+    def type_as(self, other: Tensor) -> Tensor:
+        return self.to(other.dtype)
+
+    # ---- arithmetic ------------------------------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return elementwise.add(self, operand(other))
+
+    def __radd__(self, other: Any) -> Tensor:
+        return elementwise.add(operand(other), self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return elementwise.subtract(self, operand(other))
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return elementwise.subtract(operand(other), self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return elementwise.multiply(self, operand(other))
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return elementwise.multiply(operand(other), self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return elementwise.divide(self, operand(other))
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return elementwise.divide(operand(other), self)
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return elementwise.floor_divide(self, operand(other))
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return elementwise.floor_divide(operand(other), self)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return elementwise.remainder(self, operand(other))
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return elementwise.remainder(operand(other), self)
+
+    def __pow__(self, exponent: Any) -> Tensor:
+        if isinstance(exponent, int | float):
+            if exponent == 2:
+                return elementwise.multiply(self, self)  # a third of the time of the general power
+            if exponent == 0.5:
+                return elementwise.sqrt(self)
+        return elementwise.power(self, operand(exponent))
+
+    def __rpow__(self, base: Any) -> Tensor:
+        return elementwise.power(operand(base), self)
+
+    def __neg__(self) -> Tensor:
+        return elementwise.negative(self)
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return elementwise.absolute(self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return matmul(operand(other), self)
+
+    def __and__(self, other: Any) -> Tensor:
+        return elementwise.bitwise_and(self, operand(other))
+
+    def __or__(self, other: Any) -> Tensor:
+        return elementwise.bitwise_or(self, operand(other))
+
+    def __xor__(self, other: Any) -> Tensor:
+        return elementwise.bitwise_xor(self, operand(other))
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __invert__(self) -> Tensor:
+        return elementwise.bitwise_not(self)
+
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return elementwise.equal(self, operand(other))
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return elementwise.not_equal(self, operand(other))
+
+    def __lt__(self, other: Any) -> Tensor:
+        return elementwise.less(self, operand(other))
+
+    def __le__(self, other: Any) -> Tensor:
+        return elementwise.less_equal(self, operand(other))
+
+    def __gt__(self, other: Any) -> Tensor:
+        return elementwise.greater(self, operand(other))
+
+    def __ge__(self, other: Any) -> Tensor:
+        return elementwise.greater_equal(self, operand(other))
+
+    def add(self, other: Any, *, alpha: Any = 1) -> Tensor:
+        return self + (other if alpha == 1 else other * alpha)
+
+    def sub(self, other: Any, *, alpha: Any = 1) -> Tensor:
+        return self - (other if alpha == 1 else other * alpha)
+
+    mul = __mul__
+    div = true_divide = __truediv__
+    pow = __pow__
+    neg = __neg__
+    abs = __abs__
+    eq = __eq__
+    ne = __ne__
+    lt = __lt__
+    le = __le__
+    gt = __gt__
+    ge = __ge__
+    remainder = __mod__
+    logical_and = lambda self, other: self.bool() & other.bool()
+    logical_or = lambda self, other: self.bool() | other.bool()
+    logical_not = lambda self: self == 0
+
+    def matmul(self, other: Any) -> Tensor:
+        return matmul(self, other)
+
+    mm = bmm = dot = mv = matmul
+
+    # ---- functions of each number ----------------------------------------------------------------------------------
+
+    def exp(self) -> Tensor:
+        return elementwise.exp(self)
+
+    def expm1(self) -> Tensor:
+        return elementwise.expm1(self)
+
+    def log(self) -> Tensor:
+        return elementwise.log(self)
+
+    def log1p(self) -> Tensor:
+        return elementwise.log1p(self)
+
+    def log2(self) -> Tensor:
+        return elementwise.log(self) * (1 / math.log(2))
+
+    def log10(self) -> Tensor:
+        return elementwise.log(self) * (1 / math.log(10))
+
+    def sqrt(self) -> Tensor:
+        return elementwise.sqrt(self)
+
+    def rsqrt(self) -> Tensor:
+        return 1 / elementwise.sqrt(self)
+
+    def square(self) -> Tensor:
+        return self * self
+
+    def reciprocal(self) -> Tensor:
+        return 1 / self
+
+    def sin(self) -> Tensor:
+        return elementwise.sin(self)
+
+    def cos(self) -> Tensor:
+        return elementwise.cos(self)
+
+    def tanh(self) -> Tensor:
+        return elementwise.tanh(self)
+
+    def sigmoid(self) -> Tensor:
+        return elementwise.sigmoid(self)
+
+    def relu(self) -> Tensor:
+        return elementwise.relu(self)
+
+    def erf(self) -> Tensor:
+        return elementwise.erf(self)
+
+    def sign(self) -> Tensor:
+        return elementwise.sign(self)
+
+    def floor(self) -> Tensor:
+        return elementwise.floor(self)
+
+    def ceil(self) -> Tensor:
+        return elementwise.ceil(self)
+
+    def trunc(self) -> Tensor:
+        return elementwise.trunc(self)
+
+    def round(self) -> Tensor:
+        return elementwise.round(self)
+
+    def isfinite(self) -> Tensor:
+        return elementwise.is_finite(self)
+
+    def isnan(self) -> Tensor:
+        return elementwise.not_equal(self, self)
+
+    def isinf(self) -> Tensor:
+        return elementwise.equal(elementwise.absolute(self), math.inf)
+
+    def maximum(self, other: Any) -> Tensor:
+        return elementwise.maximum(self, operand(other))
+
+    def minimum(self, other: Any) -> Tensor:
+        return elementwise.minimum(self, operand(other))
+
+    def clamp(self, min: Any = None, max: Any = None) -> Tensor:
+        """Numbers below `min` become `min`, above `max` become `max`; NaN stays. The gradient is 1 from min to max."""
+        if min is None and max is None:
+            raise OptionError("clamp: neither min nor max; expected one of them or both; pass min=0, say")
+        x = self
+        if min is not None:
+            x = elementwise.where(x < min, min, x)
+        return x if max is None else elementwise.where(x > max, max, x)
+
+    clip = clamp
+
+    def masked_fill(self, mask: Tensor, value: Any) -> Tensor:
+        return elementwise.where(mask, value, self)
+
+    def where(self, condition: Tensor, other: Any) -> Tensor:
+        return elementwise.where(condition, self, operand(other))
+
+    def lerp(self, end: Any, weight: Any) -> Tensor:
+        return self + (end - self) * weight
+
+    # ---- reductions ------------------------------------------------------------------------------------------------
+
+    def sum(self, dim: Any = None, keepdim: Any = False, dtype: Any = None) -> Tensor:
+        x = self if dtype is None else self.to(dtype)
+        return reduce.sum(x, axes=axes_of(self, dim, "sum"), keepdims=keepdim)
+
+    def mean(self, dim: Any = None, keepdim: Any = False) -> Tensor:
+        if self.dtype.kind != "f":
+            raise DTypeError(f"mean: {self.dtype}; expected floating-point numbers; convert with .float()")
+        axes = axes_of(self, dim, "mean")
+        return reduce.sum(self, axes=axes, keepdims=keepdim) / count(self, axes)
+
+    def var(self, dim: Any = None, unbiased: Any = True, keepdim: Any = False, *, correction: Any = None) -> Tensor:
+        """The variance; divided by n - 1, or by n with `correction=0` (`unbiased=False`)."""
+        axes = axes_of(self, dim, "var")
+        correction = (1 if unbiased else 0) if correction is None else correction
+        away = self - self.mean(axes, keepdim=True)
+        return reduce.sum(away * away, axes=axes, keepdims=keepdim) / max(count(self, axes) - correction, 0)
+
+    def std(self, dim: Any = None, unbiased: Any = True, keepdim: Any = False, *, correction: Any = None) -> Tensor:
+        return self.var(dim, unbiased, keepdim, correction=correction).sqrt()
+
+    def norm(self, p: Any = 2, dim: Any = None, keepdim: Any = False) -> Tensor:
+        axes = axes_of(self, dim, "norm")
+        if p == math.inf:
+            return reduce.amax(abs(self), axes=axes, keepdims=keepdim)
+        if p == 1:
+            return reduce.sum(abs(self), axes=axes, keepdims=keepdim)
+        if p != 2:
+            return reduce.sum(abs(self) ** p, axes=axes, keepdims=keepdim) ** (1 / p)
+        return reduce.sum(self * self, axes=axes, keepdims=keepdim).sqrt()
+
+    def amax(self, dim: Any = None, keepdim: Any = False) -> Tensor:
+        return reduce.amax(self, axes=axes_of(self, dim, "amax"), keepdims=keepdim)
+
+    def amin(self, dim: Any = None, keepdim: Any = False) -> Tensor:
+        return reduce.amin(self, axes=axes_of(self, dim, "amin"), keepdims=keepdim)
+
+    def max(self, dim: Any = None, keepdim: Any = False) -> Any:
+        """The largest number; along `dim`, values and positions; of two Tensors, the larger number by number."""
+        if isinstance(dim, Tensor):
+            return self.maximum(dim)
+        return self.amax() if dim is None else self._picked(self.argmax(dim, keepdim=True), dim, keepdim)
+
+    def min(self, dim: Any = None, keepdim: Any = False) -> Any:
+        if isinstance(dim, Tensor):
+            return self.minimum(dim)
+        return self.amin() if dim is None else self._picked(self.argmin(dim, keepdim=True), dim, keepdim)
+
+    def _picked(self, positions: Tensor, dim: Any, keepdim: Any) -> MinMax:
+        values = self.gather(dim, positions) if self.ndim else self
+        return MinMax(values, positions) if keepdim else MinMax(values.squeeze(dim), positions.squeeze(dim))
+
+    def argmax(self, dim: Any = None, keepdim: Any = False) -> Tensor:
+        return self._position(reduce.argmax, dim, keepdim)
+
+    def argmin(self, dim: Any = None, keepdim: Any = False) -> Tensor:
+        return self._position(reduce.argmin, dim, keepdim)
+
+    def _position(self, op: Any, dim: Any, keepdim: Any) -> Tensor:
+        if dim is None or not self.ndim:  # of all numbers in row-major order
+            place = op(self.reshape(-1), axis=0, keepdims=False)
+            return place.reshape((1,) * self.ndim) if keepdim else place
+        return op(self, axis=axis_of(self, dim, op.name), keepdims=keepdim)
+
+    def any(self, dim: Any = None, keepdim: Any = False) -> Tensor:
+        return reduce.any_(self, axes=axes_of(self, dim, "any"), keepdims=keepdim)
+
+    def all(self, dim: Any = None, keepdim: Any = False) -> Tensor:
+        return reduce.all_(self, axes=axes_of(self, dim, "all"), keepdims=keepdim)
+
+    def prod(self, dim: Any = None, keepdim: Any = False) -> Tensor:
+        """The product, by halves: half of the numbers times the other half, so that a zero has its right gradient."""
+        if dim is None:
+            return self.reshape(-1).prod(0)
+        if not self.ndim:
+            return self.reshape(1).prod(0)
+        dim = axis_of(self, dim, "prod")
+        x = self if self.dtype.kind == "f" else self.long()
+        if not self.shape[dim]:
+            return new_value(np.ones([size for i, size in enumerate(self.shape) if i != dim], x.dtype))
+        while x.shape[dim] > 1:
+            half = x.shape[dim] // 2
+            product = x.narrow(dim, 0, half) * x.narrow(dim, half, half)
+            x = concatenate([product, x.narrow(dim, 2 * half, 1)], dim) if x.shape[dim] % 2 else product
+        return x if keepdim else x.squeeze(dim)
+
+    def cumsum(self, dim: Any) -> Tensor:
+        if not self.ndim:
+            return self.sum()
+        return reduce.cumulative_sum(self, axis=axis_of(self, dim, "cumsum"), reverse=False)
+
+    def logsumexp(self, dim: Any, keepdim: Any = False) -> Tensor:
+        """log(sum(exp(x))) without overflow: the largest number is taken out first."""
+        axes = axes_of(self, dim, "logsumexp")
+        top = reduce.amax(self.detach(), axes=axes, keepdims=True)
+        top = elementwise.where(top.isfinite(), top, 0)
+        total = reduce.sum((self - top).exp(), axes=axes, keepdims=True).log() + top
+        return total if keepdim else total.squeeze(axes)
+
+    def softmax(self, dim: Any) -> Tensor:
+        """exp(x) / sum(exp(x)) along `dim`, computed from x minus its largest, so that nothing overflows."""
+        axes = axes_of(self, dim, "softmax")
+        e = (self - reduce.amax(self.detach(), axes=axes, keepdims=True)).exp()
+        result = e / reduce.sum(e, axes=axes, keepdims=True)
+        result.made_by = "softmax"
+        return result
+
+    def log_softmax(self, dim: Any) -> Tensor:
+        axes = axes_of(self, dim, "log_softmax")
+        x = self - reduce.amax(self.detach(), axes=axes, keepdims=True)
+        return x - reduce.sum(x.exp(), axes=axes, keepdims=True).log()
+
+    # ---- shape -----------------------------------------------------------------------------------------------------
+
+    def reshape(self, *shape: Any) -> Tensor:
+        return movement.reshape(self, shape=whole_shape(self, shape))
+
+    view = reshape
+
+    def view_as(self, other: Tensor) -> Tensor:
+        return movement.reshape(self, shape=other.shape)
+
+    reshape_as = view_as
+
+    def flatten(self, start_dim: Any = 0, end_dim: Any = -1) -> Tensor:
+        if not self.ndim:
+            return self.reshape(1)
+        start, end = axis_of(self, start_dim, "flatten"), axis_of(self, end_dim, "flatten")
+        return self.reshape(*self.shape[:start], math.prod(self.shape[start : end + 1]), *self.shape[end + 1 :])
+
+    def unflatten(self, dim: Any, sizes: Sequence[Any]) -> Tensor:
+        dim = axis_of(self, dim, "unflatten")
+        rest = -1 if -1 not in sizes else self.shape[dim] // max(-math.prod(sizes), 1)
+        filled = [rest if size == -1 else size for size in sizes]
+        return self.reshape(*self.shape[:dim], *filled, *self.shape[dim + 1 :])
+
+    def squeeze(self, dim: Any = None) -> Tensor:
+        """Without the axes of size 1 (all of them, or those in `dim`)."""
+        axes = set(axes_of(self, dim, "squeeze"))
+        return self.reshape(tuple(size for i, size in enumerate(self.shape) if size != 1 or i not in axes))
+
+    def unsqueeze(self, dim: Any) -> Tensor:
+        dim = dim + self.ndim + 1 if dim < 0 else dim
+        if not 0 <= dim <= self.ndim:
+            raise ShapeError(
+                f"unsqueeze: dim {dim} of shape {words(self.shape)}; expected {-self.ndim - 1} to {self.ndim}; "
+                "count the axes"
+            )
+        return self.reshape(*self.shape[:dim], 1, *self.shape[dim:])
+
+    def permute(self, *dims: Any) -> Tensor:
+        dims = spread(dims)
+        return movement.permute(self, axes=tuple(axis_of(self, dim, "permute") for dim in dims))
+
+    def transpose(self, dim0: Any, dim1: Any) -> Tensor:
+        axes = list(range(self.ndim))
+        i, j = axis_of(self, dim0, "transpose"), axis_of(self, dim1, "transpose")
+        axes[i], axes[j] = axes[j], axes[i]
+        return movement.permute(self, axes=tuple(axes))
+
+    swapaxes = transpose
+
+    def t(self) -> Tensor:
+        return self.T
+
+    def movedim(self, source: Any, destination: Any) -> Tensor:
+        axes = [i for i in range(self.ndim) if i != axis_of(self, source, "movedim")]
+        axes.insert(axis_of(self, destination, "movedim"), axis_of(self, source, "movedim"))
+        return movement.permute(self, axes=tuple(axes))
+
+    def expand(self, *shape: Any) -> Tensor:
+        """Axes of size 1 repeated to `shape`; -1 leaves a size as it is."""
+        sizes = spread(shape)
+        new = len(sizes) - self.ndim
+        whole = tuple(self.shape[i - new] if size == -1 and i >= new else size for i, size in enumerate(sizes))
+        return reduce.expand(self, shape=whole)
+
+    def expand_as(self, other: Tensor) -> Tensor:
+        return self.expand(other.shape)
+
+    broadcast_to = expand
+
+    def repeat(self, *times: Any) -> Tensor:
+        """The whole Tensor laid out `times` along each axis."""
+        times = spread(times)
+        x = self.reshape(*(1,) * (len(times) - self.ndim), *self.shape)
+        for dim, n in enumerate(times):
+            x = concatenate([x] * n, dim) if n != 1 else x
+        return x
+
+    def repeat_interleave(self, repeats: Any, dim: Any = None) -> Tensor:
+        """Each element `repeats` times in a row along `dim` (flattened without one)."""
+        if dim is None:
+            return self.reshape(-1).repeat_interleave(repeats, 0)
+        dim = axis_of(self, dim, "repeat_interleave")
+        x = self.unsqueeze(dim + 1).expand(*self.shape[: dim + 1], repeats, *self.shape[dim + 1 :])
+        return x.flatten(dim, dim + 1)
+
+    def narrow(self, dim: Any, start: Any, length: Any) -> Tensor:
+        dim = axis_of(self, dim, "narrow")
+        slices = [(0, size, 1) for size in self.shape]
+        slices[dim] = (start, length, 1)
+        return movement.slice_(self, slices=tuple(slices))
+
+    def split(self, size: Any, dim: Any = 0) -> tuple[Tensor, ...]:
+        """Pieces of `size` along `dim`, or of the sizes in a list."""
+        dim = axis_of(self, dim, "split")
+        total = self.shape[dim]
+        sizes = [min(size, total - i) for i in range(0, total, size)] if isinstance(size, int) else list(size)
+        if sum(sizes) != total:
+            raise ShapeError(
+                f"split: sizes {sizes} add up to {sum(sizes)}; "
+                f"expected {total}, axis {dim} of {words(self.shape)}; adjust them"
+            )
+        starts = np.cumsum([0, *sizes[:-1]]).tolist()
+        return tuple(self.narrow(dim, start, length) for start, length in zip(starts, sizes, strict=True))
+
+    def chunk(self, chunks: Any, dim: Any = 0) -> tuple[Tensor, ...]:
+        return self.split(max(-(-self.shape[axis_of(self, dim, "chunk")] // chunks), 1), dim)
+
+    def unbind(self, dim: Any = 0) -> tuple[Tensor, ...]:
+        return tuple(self.select(dim, i) for i in range(self.shape[axis_of(self, dim, "unbind")]))
+
+    def select(self, dim: Any, index: Any) -> Tensor:
+        dim = axis_of(self, dim, "select")
+        return self[(slice(None),) * dim + (index,)]
+
+    def flip(self, *dims: Any) -> Tensor:
+        dims = spread(dims)
+        axes = {axis_of(self, dim, "flip") for dim in dims}
+        slices = [(size - 1, size, -1) if i in axes else (0, size, 1) for i, size in enumerate(self.shape)]
+        return movement.slice_(self, slices=tuple(slices))
+
+    def roll(self, shift: Any, dim: Any) -> Tensor:
+        size = self.shape[axis_of(self, dim, "roll")]
+        cut = (-shift) % size if size else 0
+        return concatenate([self.narrow(dim, cut, size - cut), self.narrow(dim, 0, cut)], dim)
+
+    def tril(self, diagonal: Any = 0) -> Tensor:
+        """The lower triangle of the last two axes, zeros elsewhere."""
+        return elementwise.where(_triangle(self, diagonal, lower=True), self, 0)
+
+    def triu(self, diagonal: Any = 0) -> Tensor:
+        return elementwise.where(_triangle(self, diagonal, lower=False), self, 0)
+
+    # ---- picking by position ---------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return index(self, key)
+
+    def gather(self, dim: Any, index: Tensor) -> Tensor:
+        return ops.index.gather(self, index, axis=axis_of(self, dim, "gather"))
+
+    def scatter_add(self, dim: Any, index: Tensor, src: Tensor) -> Tensor:
+        return ops.index.scatter_add(self, index, self.cast_like(src), axis=axis_of(self, dim, "scatter_add"))
+
+    def index_select(self, dim: Any, index: Tensor) -> Tensor:
+        dim = axis_of(self, dim, "index_select")
+        return ops.index.take(self.movedim(dim, 0), index).movedim(0, dim)
+
+    def masked_select(self, mask: Tensor) -> Tensor:
+        return self[mask]
+
+    def nonzero(self) -> Tensor:
+        return new_value(np.argwhere(self.array))
+
+    def unique(self) -> Tensor:
+        return new_value(np.unique(self.array))
+
+    def argsort(self, dim: Any = -1, descending: Any = False, stable: Any = True) -> Tensor:
+        if not self.ndim:
+            return new_value(np.zeros((), np.int64))
+        return ops.index.argsort(self, axis=axis_of(self, dim, "argsort"), descending=descending)
+
+    def sort(self, dim: Any = -1, descending: Any = False, stable: Any = True) -> MinMax:
+        positions = self.argsort(dim, descending)
+        return MinMax(self.gather(dim, positions) if self.ndim else self, positions)
+
+    def topk(self, k: Any, dim: Any = -1, largest: Any = True) -> MinMax:
+        size = self.shape[axis_of(self, dim, "topk")]
+        if not 0 <= k <= size:
+            raise OptionError(
+                f"topk: k = {k}; expected 0 to {size}, the size of axis {dim} of {words(self.shape)}; ask for fewer"
+            )
+        positions = self.argsort(dim, descending=largest).narrow(dim, 0, k)
+        return MinMax(self.gather(dim, positions), positions)
+
+    def allclose(self, other: Any, rtol: Any = 1e-5, atol: Any = 1e-8) -> Any:
+        return bool(np.allclose(self.array, np.asarray(other), rtol=rtol, atol=atol))
+
+    def equal(self, other: Any) -> Any:
+        return bool(np.array_equal(self.array, np.asarray(other)))
+
+    # ---- new ones like this ----------------------------------------------------------------------------------------
+
+    def new_zeros(self, *shape: Any) -> Tensor:
+        return new_value(np.zeros(shape_of(shape), self.dtype))
+
+    def new_ones(self, *shape: Any) -> Tensor:
+        return new_value(np.ones(shape_of(shape), self.dtype))
+
+
+use_value_class(Tensor)
+
+
+class Parameter(Tensor):
+    """A Tensor that a Module trains: it registers itself when set as an attribute."""
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        source = data if isinstance(data, Tensor) else new_value(np.array(array_of(data)))
+        if requires_grad and source.dtype.kind != "f":
+            raise DTypeError(f"Parameter: {source.dtype}; expected floating-point numbers; convert with .float()")
+        super().__init__(source.array)
+        self.requires_grad = requires_grad
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+
+class RemovableHook:
+    """What registering a hook gives: `remove()` takes it out again; as a context manager, at the end."""
+
+    def __init__(self, hooks: list[Any], hook: Any) -> None:
+        self.hooks, self.hook = hooks, hook
+
+    def remove(self) -> None:
+        if self.hook in self.hooks:
+            self.hooks.remove(self.hook)
+
+    def __enter__(self) -> RemovableHook:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.remove()
+
+
+# ---- what the methods share -------------------------------------------------------------------------------------------
+
+
+def operand(value: Any) -> Any:
+    """What stands beside a Tensor in an expression: a Tensor, a number, or data to make a Tensor of."""
+    return new_value(np.array(array_of(value))) if isinstance(value, (np.ndarray, list, tuple)) else value
+
+
+def as_value_of(data: Any, dtype: np.dtype) -> Any:
+    """`data` as a Tensor of `dtype`."""
+    value = data if isinstance(data, Tensor) else new_value(array_of(data))
+    return value if value.dtype == dtype else elementwise.cast(value, dtype=dtype)
+
+
+def count(x: Any, axes: Sequence[int]) -> int:
+    return math.prod(x.shape[axis] for axis in axes)
+
+
+def concatenate(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """The Tensors one after another along `dim`."""
+    if not len(tensors):
+        raise OptionError("cat: no Tensors; expected at least one; check the list")
+    return movement.concatenate(*tensors, axis=axis_of(tensors[0], dim, "cat"))
+
+
+def matmul(a: Any, b: Any) -> Tensor:
+    """a @ b with PyTorch's rules: vectors are promoted to matrices and their axis taken out again."""
+    a, b = operand(a), operand(b)
+    if a.ndim == 0 or b.ndim == 0:
+        raise ShapeError(
+            f"matmul: {words(a.shape)} @ {words(b.shape)}; expected at least one axis on each side; use * for numbers"
+        )
+    left = a.unsqueeze(0) if a.ndim == 1 else a
+    right = b.unsqueeze(1) if b.ndim == 1 else b
+    result = contraction.matmul(left, right)
+    if b.ndim == 1:
+        result = result.squeeze(-1)
+    return result.squeeze(-2 if b.ndim > 1 else -1) if a.ndim == 1 else result
+
+
+def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:
+    rows, columns = new_value(np.arange(x.shape[-2])).unsqueeze(1), new_value(np.arange(x.shape[-1]))
+    return columns <= rows + diagonal if lower else columns >= rows + diagonal

@@ -1,0 +1,113 @@
+"""What a network has to beat: the majority class or the mean, and logistic or ridge regression, on the same inputs.
+
+Scikit-learn is imported at the top, which is slow: import this module only in a command that needs it. It knows arrays,
+not networks; the scores and the verdict are `metrics.py`'s.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.preprocessing import OneHotEncoder
+
+from pellucid.errors import OptionError
+from pellucid.training.metrics import Metrics, classification_metrics, gain, regression_metrics
+
+DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
+RIDGE_STRENGTHS = np.logspace(-2, 4, 7)
+
+
+def baselines(
+    task: str,
+    train_inputs: Mapping[str, np.ndarray],
+    train_target: np.ndarray,
+    test_inputs: Mapping[str, np.ndarray],
+    test_target: np.ndarray,
+    *,
+    classes: Sequence[str] | None = None,
+    network: np.ndarray | None = None,
+) -> dict[str, Metrics]:
+    """Metrics of the baselines on the test examples, by name; everything is fitted to the training examples alone.
+
+    task: "classification" gives `majority` and `logistic_regression`, "regression" gives `mean` and `ridge_regression`.
+    inputs: what the preprocessor encoded: any of `image` (N, H, W), `numbers` (N, F), `categories` (N, C) int64.
+    target: (N,) int64 class indices, with `classes` naming all K; or (N,) float in the target's own units.
+    network: the network's (N, K) probabilities or (N,) predictions for the test examples; when given, each baseline's
+    metrics also hold `gain`, [value, low, high]: how much better the network is on these same examples.
+    """
+    if task not in ("classification", "regression"):
+        raise OptionError(f"baseline: task {task!r}; expected 'classification' or 'regression'.")
+    train_target = np.asarray(train_target)
+    train, test = design_matrices(train_inputs, test_inputs)
+    if task == "classification":
+        k = len(classes) if classes is not None else int(max(train_target.max(), np.max(test_target))) + 1
+        outputs = _class_probabilities(train, train_target, test, k)
+    else:
+        outputs = _numbers(train, train_target, test)
+    result = {}
+    for name, output in outputs.items():
+        score = classification_metrics if task == "classification" else regression_metrics
+        result[name] = score(output, test_target)
+        if network is not None:
+            result[name]["gain"] = gain(task, network, output, test_target)
+    return result
+
+
+def design_matrices(train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
+    """Encoded inputs as two matrices (N, columns): pixels and numbers as they are, categories one-hot.
+
+    Sparse (CSR) when the categories make more than a thousand columns. A category that training never saw is all zeros.
+    """
+    pair: list[list[Any]] = [[], []]
+    for name in sorted(train):
+        if name == "categories":
+            if train[name].shape[1]:
+                encoder = OneHotEncoder(handle_unknown="ignore", dtype=np.float32).fit(train[name])
+                pair[0].append(encoder.transform(train[name]))
+                pair[1].append(encoder.transform(test[name]))
+            continue
+        for parts, inputs in zip(pair, (train, test), strict=True):
+            parts.append(np.asarray(inputs[name], dtype=np.float32).reshape(len(inputs[name]), -1))  # (N, columns)
+    return _joined(pair[0]), _joined(pair[1])
+
+
+def _joined(parts: list[Any]) -> Any:
+    if not parts:
+        raise OptionError("baseline: no inputs; expected at least one of image, numbers, categories.")
+    if not any(sparse.issparse(part) for part in parts):
+        return np.hstack(parts)
+    whole = sparse.hstack(parts, format="csr")
+    return whole.toarray() if whole.shape[1] <= DENSE_COLUMNS else whole
+
+
+def _class_probabilities(train: Any, target: np.ndarray, test: Any, k: int) -> dict[str, np.ndarray]:
+    """name -> (N test, K). The majority answers with the training shares, so that its log loss means something."""
+    shares = np.bincount(target, minlength=k) / len(target)
+    result = {"majority": np.tile(shares, (test.shape[0], 1))}
+    seen = np.unique(target)
+    if train.shape[1] and len(seen) > 1:
+        with warnings.catch_warnings():
+            # Stopped at the limit it is still a baseline, and its score is measured, not assumed.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = LogisticRegression(max_iter=200).fit(train, target)
+        probabilities = np.zeros((test.shape[0], k))
+        probabilities[:, seen] = model.predict_proba(test)
+        result["logistic_regression"] = probabilities
+    return result
+
+
+def _numbers(train: Any, target: np.ndarray, test: Any) -> dict[str, np.ndarray]:
+    """name -> (N test,). The ridge's strength is chosen by leave-one-out error on the training rows."""
+    target = np.asarray(target, dtype=np.float64)
+    result = {"mean": np.full(test.shape[0], target.mean())}
+    if train.shape[1]:
+        model = Ridge(alpha=1.0) if sparse.issparse(train) or len(target) < 3 else RidgeCV(alphas=RIDGE_STRENGTHS)
+        # float64: normal equations of strongly related columns lose all digits of float32.
+        result["ridge_regression"] = model.fit(train.astype(np.float64), target).predict(test.astype(np.float64))
+    return result

@@ -1,0 +1,86 @@
+"""Writing files so that a crash, a kill or a full disk leaves the old one or the new one, never half of one (floor 6)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Put `content` at `path`: written beside it, flushed to the disk, renamed into place.
+
+    Raises DataError for a full disk or a missing permission; what stood at `path` is then still there.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise disk_error(path, error) from None
+
+
+def write_text(path: Path, content: str) -> None:
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to `path`, flushed to the disk. A kill may leave the last line incomplete; `read_lines` drops it."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise disk_error(path, error) from None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file with one a line; none where there is no file. An incomplete last line is left out."""
+    found = []
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    for line in text.splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
+def disk_error(path: Path, error: OSError) -> DataError:
+    """`error` in words that say what to do."""
+    where = f"{path}: "
+    if error.errno in (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC):
+        return DataError(f"{where}the disk is full; what was saved before is intact; free some space, or choose another --out")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return DataError(f"{where}no permission to write here; choose a folder of your own with --out")
+    reason = (error.strerror or type(error).__name__).lower()
+    return DataError(f"{where}cannot be written ({reason}); choose another place with --out")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut; Windows cannot open folders, and does not need it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

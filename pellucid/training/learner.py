@@ -1,0 +1,233 @@
+"""All that changes while a network trains, gathered so that it can be put back or saved as a whole (floor 6).
+
+`loop.py` moves it, `checkpoint.py` writes it to disk. What it holds: network, optimizers, schedules, average of weights,
+the loader's place, the random stream, the best weights so far, and the counts of `Progress`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import optim
+from ..creation import tensor
+from ..data.loader import DataLoader
+from ..modes import no_grad
+from ..nn import Module
+from ..nn.utils import clip_grad_norm_
+from ..random import default_generator, get_rng_state, set_rng_state
+from ..tensor import Tensor
+from .nonfinite import is_finite
+from .settings import Settings
+
+Batch = Sequence[Tensor]
+Step = Callable[[Batch], dict[str, Tensor]]
+
+
+@dataclass
+class Progress:
+    """Counts: epochs and steps done, sums over the epoch under way, and the best validation result so far."""
+
+    epoch: int = 0
+    step: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] | None = None
+    best_epoch: int = 0
+    waited: int = 0
+
+    def add(self, values: dict[str, Tensor], count: int) -> None:
+        self.seen += count
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.array) * count
+
+    def mean(self, name: str) -> float:
+        return self.sums[name] / max(self.seen, 1)
+
+    def close_epoch(self) -> dict[str, float]:
+        means = {name: self.mean(name) for name in self.sums}
+        self.epoch, self.seen, self.seconds, self.sums = self.epoch + 1, 0, 0.0, {}
+        return means
+
+
+class Learner:
+    """A network with everything that trains it, built from Settings; `steps` is the length of the whole training."""
+
+    def __init__(self, network: Module, loader: DataLoader, settings: Settings) -> None:
+        self.network = network
+        self.loader = loader
+        self.settings = settings
+        self.examples = len(loader.dataset)
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.optimizers = make_optimizers(network, settings)
+        steps = settings.epochs * len(loader)
+        curve = learning_rate_curve(settings.schedule, settings.warmup, steps)
+        self.schedules = [optim.lr_scheduler.LambdaLR(optimizer, curve) for optimizer in self.optimizers]
+        self.average = optim.ExponentialMovingAverage(network, settings.average) if settings.average else None
+        self.best: dict[str, np.ndarray] | None = None
+        self.progress = Progress()
+        self._written: list[Tensor] | None = None
+
+    @property
+    def lr(self) -> float:
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One update: batch (inputs ..., target) -> mean loss, and accuracy where the targets are classes."""
+        *inputs, target = batch
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        output = self.network(*inputs)
+        loss = self.network.loss(output, target)
+        loss.backward()
+        if self.settings.clip:
+            clip_grad_norm_(self.parameters, self.settings.clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        if self.average:
+            self.average.update()
+        values = {"loss": loss.detach()}
+        if output.ndim > 1:
+            with no_grad():
+                values["accuracy"] = (output.detach().argmax(1) == target).float().mean()
+        return values
+
+    def advance(self) -> None:
+        """Set the learning rate of the next step."""
+        for schedule in self.schedules:
+            schedule.step()
+
+    # ---- putting back, and the best so far -------------------------------------------------------------------------
+
+    def tensors(self) -> list[Tensor]:
+        """Every Tensor that a step writes; all of them exist before the first."""
+        if self._written is not None:
+            return self._written
+        found = [*self.network.parameters(), *self.network.buffers(), default_generator.state]
+        for optimizer in self.optimizers:
+            found += [t for kept in optimizer.state.values() for t in kept.values()]
+        if self.average:
+            found += [*self.average.averages.values(), self.average._count]
+        self._written = list({id(t): t for t in found}.values())
+        return self._written
+
+    def snapshot(self) -> list[tuple[Tensor, np.ndarray]]:
+        """The arrays in place now. Arrays are values, so nothing is copied."""
+        return [(t, t.array) for t in self.tensors()]
+
+    def put_back(self, snapshot: list[tuple[Tensor, np.ndarray]]) -> None:
+        for t, array in snapshot:
+            t.assign(array)
+
+    def is_finite(self) -> bool:
+        return all(is_finite(p.array) for p in self.parameters)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the network has its averaged weights, where there is an average."""
+        with self.average.applied() if self.average else contextlib.nullcontext():
+            yield
+
+    def keep_best(self) -> None:
+        self.best = {name: t.array for name, t in self.network.state_dict().items()}
+
+    # ---- as arrays and plain values, for a checkpoint --------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Everything as arrays by name, and the rest as plain values that JSON can hold."""
+        arrays = {f"network/{name}": t.array for name, t in self.network.state_dict().items()}
+        arrays |= {f"best/{name}": array for name, array in (self.best or {}).items()}
+        arrays["random"] = get_rng_state().array
+        groups = []
+        for i, optimizer in enumerate(self.optimizers):
+            state = optimizer.state_dict()
+            arrays |= {f"optimizer{i}/{k}/{n}": t.array for k, kept in state["state"].items() for n, t in kept.items()}
+            groups.append(state["param_groups"])
+        if self.average:
+            state = self.average.state_dict()
+            arrays |= {f"average/{name}": t.array for name, t in state["averages"].items()}
+            arrays["average_count"] = state["count"].array
+        rest = {
+            "progress": asdict(self.progress), "groups": groups, "loader": self.loader.state_dict(),
+            "schedules": [schedule.state_dict() for schedule in self.schedules],
+        }  # fmt: skip
+        return arrays, rest
+
+    def load_state(self, arrays: dict[str, np.ndarray], rest: dict[str, Any]) -> None:
+        """Go on from what `state()` gave. Raises StateError where it belongs to another network."""
+        self.network.load_state_dict(_below("network/", arrays))
+        self.best = {name: t.array for name, t in _below("best/", arrays).items()} or None
+        for i, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, value in _below(f"optimizer{i}/", arrays).items():
+                k, n = name.split("/")
+                state.setdefault(int(k), {})[n] = value
+            optimizer.load_state_dict({"state": state, "param_groups": rest["groups"][i]})
+        for schedule, saved in zip(self.schedules, rest["schedules"], strict=True):
+            schedule.load_state_dict(saved)
+        if self.average:
+            self.average.load_state_dict({**self.average.state_dict(), "count": tensor(arrays["average_count"]),
+                                          "averages": _below("average/", arrays)})  # fmt: skip
+        self.loader.load_state_dict(rest["loader"])
+        self.progress = Progress(**rest["progress"])
+        set_rng_state(tensor(arrays["random"]))
+
+
+def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: tensor(array) for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def learning_rate_curve(schedule: str, warmup: float, steps: int) -> Callable[[int], float]:
+    """The learning rate of each step as a share of the highest.
+
+    "cosine": in a line from 0 to 1 in the first `warmup` of all steps, then down half a cosine (Loshchilov and Hutter
+    2017). "onecycle": up and down by half cosines, from 1/25 and to 1/10,000 (Smith and Topin 2018). "constant": a line, then 1.
+    """
+    rise = max(1, round(warmup * steps))
+
+    def curve(step: int) -> float:
+        t = min(1.0, (step - rise) / max(1, steps - rise))
+        if schedule == "onecycle":
+            if step < rise:
+                return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * step / rise)) / 2
+            return 1e-4 + (1 - 1e-4) * (1 + math.cos(math.pi * t)) / 2
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        return 1.0 if schedule == "constant" else (1 + math.cos(math.pi * t)) / 2
+
+    return curve
+
+
+def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer]:
+    """The optimizer the settings name; biases and the vectors of embeddings are not decayed.
+
+    Muon moves the matrices of hidden layers only, so an AdamW stands beside it for the rest.
+    """
+    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    lr, decay = settings.lr, settings.weight_decay
+    if settings.optimizer == "muon":
+        matrices = [(name, p) for name, p in named if p.ndim == 2 and name.startswith("layers.")][:-1]
+        rest = [p for name, p in named if name not in dict(matrices)]
+        adamw = optim.AdamW(rest, lr=lr, weight_decay=decay)
+        if not matrices:
+            return [adamw]
+        muon = optim.Muon([p for _, p in matrices], lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+        return [muon, adamw]
+    weights = [p for name, p in named if p.ndim > 1 and name.endswith("weight")]
+    others = [p for name, p in named if not (p.ndim > 1 and name.endswith("weight"))]
+    groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    makers: dict[str, Callable[[], optim.Optimizer]] = {
+        "adamw": lambda: optim.AdamW(groups, lr=lr),
+        "adam": lambda: optim.Adam(groups, lr=lr),
+        "sgd": lambda: optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True),
+        "rmsprop": lambda: optim.RMSprop(groups, lr=lr),
+        "adagrad": lambda: optim.Adagrad(groups, lr=lr),
+    }
+    return [makers[settings.optimizer]()]

@@ -1,0 +1,85 @@
+"""The MLP's numbers, shapes and configuration."""
+
+import numpy as np
+import pytest
+
+import pellucid as pl
+from pellucid.errors import OptionError
+from pellucid.models import family, mlp
+
+IMAGES = {"image": [28, 28]}
+TABLE = {"numbers": 2, "categories": [3, 2], "number_bins": [[-1.0, 0.0, 1.0], [-2.0, 2.0]]}
+
+
+def rows(count=5):
+    random = np.random.default_rng(0)
+    numbers = pl.tensor(random.normal(size=(count, 2)).astype(np.float32))
+    categories = pl.tensor(np.stack([random.integers(0, 3, count), random.integers(0, 2, count)], 1))
+    return numbers, categories
+
+
+def test_the_default_network_for_mnist_has_the_textbooks_109386_parameters():
+    network = mlp.build(IMAGES, 10, "classification", mlp.Config())
+    assert sum(p.numel() for p in network.parameters()) == 109_386
+    assert [tuple(p.shape) for p in network.parameters()][::2] == [(128, 784), (64, 128), (10, 64)]
+    assert network(pl.zeros(3, 28, 28)).shape == (3, 10)
+
+
+@pytest.mark.parametrize("numbers", mlp.NUMBERS)
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_tables_of_numbers_and_categories(numbers, task):
+    network = mlp.build(TABLE, 4 if task == "classification" else 1, task, mlp.Config(layers=(8,), numbers=numbers))
+    output = network(*rows())
+    assert output.shape == ((5, 4) if task == "classification" else (5,))
+    target = pl.tensor(np.array([0, 1, 2, 3, 0])) if task == "classification" else pl.zeros(5)
+    network.loss(output, target).backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize("missing", ["numbers", "categories"])
+def test_a_table_without_numbers_or_without_categories(missing):
+    spec = {**TABLE, missing: 0 if missing == "numbers" else []}
+    network = mlp.build(spec, 2, "classification", mlp.Config(layers=()))
+    numbers, categories = rows()
+    assert network.order == (("categories",) if missing == "numbers" else ("numbers",))
+    assert network(categories if missing == "numbers" else numbers).shape == (5, 2)
+
+
+def test_piecewise_numbers_are_a_line_plus_a_slope_of_its_own_in_each_bin():
+    layer = mlp.PiecewiseNumbers([[-1.0, 0.0, 2.0]], 1)
+    layer.weight.data, layer.bias.data = pl.zeros(1, 1), pl.zeros(1, 1)
+    layer.bends.data = pl.tensor([[[1.0], [10.0]]])
+    x = pl.tensor([[-3.0], [-1.0], [-0.5], [0.0], [1.0], [2.0], [9.0]])
+    expected = [0, 0, 0.5, 1, 6, 11, 11]
+    assert layer(x).detach().numpy()[:, 0].tolist() == pytest.approx(expected)
+
+
+def test_shifting_moves_each_image_as_a_whole_and_only_while_training():
+    pl.manual_seed(0)
+    layer = mlp.Pixels(5, 5, 1)
+    image = pl.zeros(200, 5, 5)
+    image[:, 2, 2] = 1.0
+    moved = layer(image).reshape(200, 5, 5).numpy()
+    assert (moved.sum((1, 2)) == 1).all()
+    places = {tuple(map(int, np.argwhere(picture)[0])) for picture in moved}
+    assert places == {(i, j) for i in (1, 2, 3) for j in (1, 2, 3)}
+    assert layer.eval()(image).equal(image.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"layers": (0,)}, "layers: 0"),
+        ({"activation": "rely"}, "Did you mean 'relu'"),
+        ({"dropout": 1.0}, "dropout: 1.0"),
+        ({"numbers": "piecwise"}, "Did you mean 'piecewise'"),
+    ],
+)
+def test_a_wrong_configuration_is_named(values, words):
+    with pytest.raises(OptionError, match=words):
+        mlp.Config(**values)
+
+
+def test_an_unknown_family_suggests_the_near_one():
+    with pytest.raises(OptionError, match="Did you mean 'mlp'"):
+        family("mpl")
