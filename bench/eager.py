@@ -11,6 +11,7 @@ of its steps, and a row shows the median over rounds with the smallest and large
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -32,7 +33,7 @@ def start(batch: int, batches: int = 8) -> tuple[list[np.ndarray], list[np.ndarr
     """The weights both sides start from (uniform, +-1/sqrt(fan in)) and the batches both sides see."""
     random = np.random.default_rng(0)
     weights = []
-    for inputs, outputs in zip(SIZES, SIZES[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(SIZES):
         bound = inputs**-0.5
         weights += [random.uniform(-bound, bound, shape).astype(np.float32) for shape in [(outputs, inputs), (outputs,)]]
     images = [random.random((batch, SIZES[0]), np.float32) for _ in range(batches)]
@@ -45,7 +46,7 @@ def make_step(torch: object, batch: int, **options: object) -> Step:
     nn = torch.nn  # type: ignore[attr-defined]
     weights, images, labels = start(batch)
     layers = []
-    for i, (inputs, outputs) in enumerate(zip(SIZES, SIZES[1:], strict=False)):
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(SIZES)):
         layers += [nn.Linear(inputs, outputs)] + ([nn.ReLU()] if i < len(SIZES) - 2 else [])
     model = nn.Sequential(*layers)
     tensor, no_grad = torch.tensor, torch.no_grad  # type: ignore[attr-defined]

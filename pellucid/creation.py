@@ -19,12 +19,11 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device:
     Without `dtype`, Python floats become float32 and integers int64; NumPy arrays keep theirs (float16 and the like
     widen to float32, small integers to int64 or int32).
     """
+    kind = None if dtype is None else as_dtype(dtype)
     if isinstance(data, Tensor):
-        array = data.array
+        array = data.array if kind is None else data.array.astype(kind)
     else:
-        array = array_of(data)
-    if dtype is not None:
-        array = array.astype(as_dtype(dtype))
+        array = array_of(data, kind)
     result = Tensor(np.array(array, copy=True))
     return result.requires_grad_() if requires_grad else result
 
@@ -91,7 +90,8 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
-    return Tensor(np.eye(n, m, dtype=as_dtype(dtype or float32)))
+    rows, columns = shape_of((n, n if m is None else m))
+    return Tensor(np.eye(rows, columns, dtype=as_dtype(dtype or float32)))
 
 
 cat = concat = concatenate

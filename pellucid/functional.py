@@ -491,8 +491,8 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 METHODS = (
-    "abs", "add", "all", "allclose", "amax", "amin", "any", "argmax", "argmin", "argsort", "broadcast_to", "ceil", "chunk", "clamp", "clip",
-    "clone", "cos", "cumsum", "div", "eq", "equal", "erf", "exp", "expm1", "flatten", "flip", "floor", "gather", "ge", "gt",
+    "abs", "add", "all", "allclose", "amax", "amin", "any", "argmax", "argmin", "argsort", "broadcast_to", "ceil", "chunk",
+    "clamp", "clip", "clone", "cos", "cumsum", "div", "eq", "equal", "erf", "exp", "expm1", "flatten", "flip", "floor", "gather", "ge", "gt",
     "index_select", "isfinite", "isinf", "isnan", "le", "log", "log10", "log1p", "log2", "logical_and", "logical_not",
     "logical_or", "logsumexp", "lt", "masked_select", "max", "maximum", "mean", "min", "minimum", "movedim", "mul",
     "narrow", "ne", "neg", "nonzero", "norm", "numel", "permute", "pow", "prod", "reciprocal", "remainder",

@@ -18,6 +18,7 @@ from .ops.elementwise import add, cast, less, multiply, where
 from .ops.index import put, take
 from .ops.movement import Slices, permute, place, reshape, slice_
 from .ops.reduce import expand
+from .shapes import array_of
 
 
 class Plan(NamedTuple):
@@ -73,7 +74,7 @@ def read_key(shape: tuple[int, ...], key: Any) -> Plan:
         if part is None:
             basic.append(1)
         elif isinstance(part, slice):
-            start, stop, step = part.indices(shape[axis])
+            start, stop, step = _bounds(part, shape[axis])
             slices.append((start, len(range(start, stop, step)), step))
             basic.append(slices[-1][1])
         elif isinstance(part, Value):
@@ -86,6 +87,15 @@ def read_key(shape: tuple[int, ...], key: Any) -> Plan:
     return Plan(tuple(slices), tuple(basic), picks)
 
 
+def _bounds(part: slice, size: int) -> tuple[int, int, int]:
+    try:
+        return part.indices(size)
+    except (TypeError, ValueError):
+        raise IndexRangeError(
+            f"index: {part}; expected whole numbers or nothing around the colons, and a step that is not 0; check them"
+        ) from None
+
+
 def _with_ellipsis(shape: tuple[int, ...], parts: list[Any]) -> list[Any]:
     """The key with `...` spelled out and positions as values, one part per axis (or None for a new one)."""
     parts = [_as_part(part) for part in parts]
@@ -95,6 +105,8 @@ def _with_ellipsis(shape: tuple[int, ...], parts: list[Any]) -> list[Any]:
             f"index: {used} positions for shape {words(shape)}; expected at most {len(shape)}; drop some"
         )
     dots = [i for i, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) > 1:
+        raise IndexRangeError(f"index: {len(dots)} times `...`; expected it once; write : for the other axes")
     at = dots[0] if dots else len(parts)
     return parts[:at] + [slice(None)] * (len(shape) - used) + parts[at + (1 if dots else 0) :]
 
@@ -107,11 +119,13 @@ def _axes_used(part: Any) -> int:
 
 def _as_part(part: Any) -> Any:
     if isinstance(part, list | np.ndarray):
-        part = new_value(np.asarray(part, np.int64 if len(part) == 0 else None))
+        array = array_of(part)
+        none = isinstance(part, list) and not array.size
+        part = new_value(np.array(array, np.int64 if none else None))  # a copy: the gradient reads it later
     if isinstance(part, Value):
         if part.dtype.kind not in "iub":
             raise DTypeError(f"index: {part.dtype}; expected whole numbers or bool; convert with .long()")
-        return part if part.ndim or part.dtype.kind == "b" else int(part.array)
+        return part if part.ndim else part.array.item()
     return part
 
 

@@ -276,7 +276,7 @@ def apply(op: Op, *inputs: Any, **attributes: Any) -> Any:
     return result
 
 
-Op.__call__ = apply  # type: ignore[method-assign]  # one Python call less on the way of every operation
+Op.__call__ = apply  # type: ignore[assignment]  # one Python call less on the way of every operation
 
 
 # ---- type promotion: one table, PyTorch's ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .creation import tensor
-from .errors import OptionError
+from .errors import DTypeError, OptionError
 from .modes import no_grad
 from .op import default_dtype
 from .ops.elementwise import cast, floor_divide
@@ -93,6 +93,10 @@ def set_rng_state(state: Tensor) -> None:
 def uniform_from(generator: Generator | None, size: tuple[int, ...], dtype: Any = None) -> Tensor:
     """Uniform in [0, 1): the upper 24 bits of a word for float32, 53 bits of two words for float64."""
     dtype = as_dtype(dtype or default_dtype)
+    if dtype.kind != "f":
+        raise DTypeError(
+            f"random numbers from 0 to 1: {dtype}; expected float32 or float64; draw whole numbers with randint"
+        )
     source = generator or default_generator
     with no_grad():
         if dtype == np.float64:
@@ -134,8 +138,12 @@ def randint(
 
     The remainder of a 32-bit word: uneven by at most (high - low) / 2**32.
     """
-    if size is None:
-        low, high, size = 0, low, high
+    if size is None or high is None:
+        low, high, size = 0, low, high if size is None else size
+    if not isinstance(size, tuple | list) or not all(isinstance(n, int | np.integer) for n in (low, high)):
+        raise OptionError(
+            f"randint: from {low!r} to {high!r}, size {size!r}; expected whole numbers and a tuple; write randint(10, (3,))"
+        )
     span = high - low
     if not 0 < span <= 2**31:
         raise OptionError(
@@ -149,6 +157,7 @@ def randint(
 
 def randperm(n: int, *, generator: Generator | None = None, device: Any = None) -> Tensor:
     """The numbers 0 ... n-1 in random order, int64: the order that sorts n random 62-bit keys."""
+    shape_of((n,))  # refuses what is no count
     with no_grad():
         high, low = (cast(word, dtype=int64) for word in (generator or default_generator).bits(2, n).unbind(0))
         return (floor_divide(high, 2) * 2147483648 + floor_divide(low, 2)).argsort(0)
@@ -178,6 +187,11 @@ def multinomial(
         noise = -(-(1 - uniform_from(generator, shape, np.float64)).log()).log()
         keys = weights.to(np.float64).log() + noise
         if not replacement:
+            if num_samples > weights.shape[-1]:
+                raise OptionError(
+                    f"multinomial: {num_samples} of {weights.shape[-1]} without replacement; expected no more than there are; "
+                    "pass replacement=True"
+                )
             return keys.topk(num_samples, -1).indices
         return keys.argmax(-1).movedim(0, -1)
 
@@ -199,5 +213,5 @@ def _normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Ge
 
 
 # The two in-place methods that need chance; `tensor.py` stands below this file and cannot know it.
-Tensor.uniform_ = _uniform_  # type: ignore[attr-defined]
-Tensor.normal_ = _normal_  # type: ignore[attr-defined]
+Tensor.uniform_ = _uniform_
+Tensor.normal_ = _normal_

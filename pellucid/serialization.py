@@ -1,31 +1,34 @@
 """`save` and `load`: weights in safetensors files, which hold numbers and nothing that could run (floor 4).
 
 A file is written beside its place and renamed into it, so a crash leaves the old one whole. Pickle files, the other
-format in use, execute code when they are opened; they are recognised and refused, with the way to convert them.
+format in use, execute code when they are opened; they are recognised by their contents and refused, with the way to
+convert them. A file's name does not matter: `save(state, "model.pt")` writes safetensors too.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-from safetensors import SafetensorError
+from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as to_bytes
 
-from .errors import DataError, OptionError, StateError
+from .errors import DataError, DTypeError, OptionError, StateError
 from .nn import Module
 from .shapes import array_of
 from .tensor import Tensor
 
-CONVERT = (
-    "convert it where PyTorch is installed: import torch; from safetensors.torch import save_file; "
-    'save_file(torch.load("FILE", weights_only=True), "model.safetensors")'
-)
+# The format's element types as NumPy reads them; what the library has no dtype for widens in `array_of`.
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
+    "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "?",
+}  # fmt: skip
+_PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in (2, 3, 4, 5))
 
 
 def save(
@@ -41,17 +44,28 @@ def save(
         raise OptionError(
             f"save: {type(obj).__name__}; expected a Module or a dict of Tensors by name; pass model.state_dict()"
         )
-    arrays = {}
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor | np.ndarray):
+    for name, text in (metadata or {}).items():
+        if not isinstance(name, str) or not isinstance(text, str):
             raise OptionError(
-                f"save: entry {name!r} is {type(value).__name__}; expected names of Tensors; "
-                "keep settings in JSON beside the file"
+                f"save: metadata {name!r} is {type(text).__name__}; expected text; write it with json.dumps"
             )
-        array = value.array if isinstance(value, Tensor) else array_of(value)
-        # np.asarray keeps 0-d arrays 0-d, which ascontiguousarray would not.
-        arrays[name] = array if array.flags.c_contiguous else np.array(array, order="C")
+    arrays = {name: _array(name, value) for name, value in state.items()}
     write_atomically(Path(path), to_bytes(arrays, metadata=dict(metadata) if metadata else None))
+
+
+def _array(name: Any, value: Any) -> np.ndarray:
+    """One entry as the writer wants it: in one of our dtypes, its numbers in a row."""
+    if not isinstance(name, str) or not isinstance(value, Tensor | np.ndarray):
+        raise OptionError(
+            f"save: entry {name!r} is {type(value).__name__}; expected Tensors by name; "
+            "save each state_dict to its own file, and keep settings in `metadata` or in JSON beside it"
+        )
+    try:
+        array = value.array if isinstance(value, Tensor) else array_of(value)
+    except DTypeError as error:
+        raise DTypeError(f"save: entry {name!r}: {error}") from None
+    # Not ascontiguousarray, which would turn a 0-d array into a 1-d one.
+    return array if array.flags.c_contiguous else np.array(array, order="C")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -64,53 +78,76 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
         reason = error.strerror or "it cannot be written"
         raise DataError(
             f"{path}: {reason}; expected a place that can be written; check the folder, its permissions and the disk"
         ) from None
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def load(path: str | os.PathLike[str], map_location: Any = None, weights_only: bool = True) -> dict[str, Tensor]:
     """The Tensors of a safetensors file by name; hand them to `module.load_state_dict`.
 
-    Nothing in the file is executed. Raises DataError where it is absent, StateError where it is damaged or a pickle.
+    Nothing in the file is executed, whatever `weights_only` says (it and `map_location` are there for programs written
+    for PyTorch). Raises DataError where the file cannot be read, StateError where it is damaged or a pickle.
     """
-    with open_safely(path) as file:
-        return {name: Tensor(array_of(file.get_tensor(name))) for name in file.keys()}  # noqa: SIM118
+    place = Path(path)
+    content = _read(place)
+    return {name: Tensor(_read_array(place, name, entry)) for name, entry in _entries(place, content)}
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """The text that was saved in the file's header."""
-    with open_safely(path) as file:
-        return file.metadata() or {}
-
-
-def open_safely(path: str | os.PathLike[str]) -> Any:
-    """The file opened by safetensors, or an error that says what it is instead."""
     place = Path(path)
-    if not place.exists():
-        raise DataError(f"{place}: no such file; expected a safetensors file; check the path")
+    content = _read(place)
+    _entries(place, content)  # a file whose header reads well but whose numbers are cut off is refused here too
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return header.get("__metadata__") or {}
+
+
+def _read(place: Path) -> bytes:
     if place.is_dir():
         raise DataError(f"{place}: a directory; expected a safetensors file; name the file in it")
-    if looks_like_pickle(place):
-        raise StateError(f"{place}: a pickle file, which may run any code when opened; expected safetensors; {CONVERT}")
     try:
-        return safetensors.safe_open(str(place), framework="numpy")
-    except (SafetensorError, OSError):
-        size = place.stat().st_size
-        raise StateError(f"{place}: {size} bytes that are not a whole safetensors file; "
-"expected one that save() finished; "
-                         "it is damaged or cut short: copy or save it again") from None  # fmt: skip
+        return place.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{place}: no such file; expected a safetensors file; check the path") from None
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+        raise DataError(f"{place}: {reason}; expected a file to read; check its permissions and the disk") from None
 
 
-def looks_like_pickle(place: Path) -> bool:
-    """Whether the file begins like a pickle, or is a zip with one inside, as PyTorch writes them."""
-    with open(place, "rb") as file:
-        head = file.read(2)
-    if head[:1] == b"\x80" and head[1:] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return True
-    if head == b"PK" and zipfile.is_zipfile(place):
-        with zipfile.ZipFile(place) as archive:
-            return any(name.endswith(".pkl") for name in archive.namelist())
-    return False
+def _entries(place: Path, content: bytes) -> list[tuple[str, Any]]:
+    """The file taken apart and checked by safetensors, or an error that says what it is instead."""
+    if is_pickle(content):
+        raise StateError(
+            f"{place}: a pickle file, as torch.save writes them, which may run any code when opened; expected "
+            "safetensors; convert it where PyTorch is installed: import torch; from safetensors.torch import save_file; "
+            f'save_file(torch.load("{place.name}", weights_only=True), "{place.stem}.safetensors")'
+        )
+    try:
+        return deserialize(content)
+    except SafetensorError:
+        raise StateError(
+            f"{place}: {len(content):,} bytes that are not a whole safetensors file; expected one that save() finished; "
+            "it is damaged or cut short: copy it again, or save it again"
+        ) from None
+
+
+def is_pickle(content: bytes) -> bool:
+    """Whether a file begins like a pickle, or like a zip archive whose first entries are one, as torch.save writes it."""
+    return content.startswith(_PICKLES) or (content.startswith(b"PK\x03\x04") and b".pkl" in content[:4096])
+
+
+def _read_array(place: Path, name: str, entry: Any) -> np.ndarray:
+    kind, data = entry["dtype"], entry["data"]
+    if kind == "BF16":  # the upper half of a float32
+        array = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    elif kind in _DTYPES:
+        array = np.frombuffer(data, _DTYPES[kind])
+    else:
+        raise StateError(
+            f"{place}: {name!r} is stored as {kind}; expected one of {', '.join([*_DTYPES, 'BF16'])}; save it as F32"
+        )
+    return array_of(array.astype(array.dtype.newbyteorder("=")).reshape(entry["shape"]))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import DTypeError, ShapeError, words
-from .op import DTYPES, Value, default_dtype
+from .op import DTYPES, Value, default_dtype, result_type
 
 float32 = np.dtype(np.float32)
 float64 = np.dtype(np.float64)
@@ -24,7 +24,10 @@ bool_ = np.dtype(np.bool_)
 
 def as_dtype(dtype: Any) -> np.dtype:
     """`dtype` as one of ours; raises DTypeError for others."""
-    known = np.dtype(dtype)
+    try:
+        known = np.dtype(dtype)
+    except TypeError:
+        known = dtype
     if known not in DTYPES:
         names = "float32, float64, int64, int32, uint8, bool"
         raise DTypeError(f"dtype {known}; expected one of {names}; convert the data with NumPy's astype first")
@@ -36,6 +39,8 @@ def axis_of(x: Any, dim: int, what: str) -> int:
     ndim = x.ndim
     if not ndim:
         raise ShapeError(f"{what}: dim {dim} of a 0-d Tensor; expected at least one axis; reshape it to (1,) first")
+    if type(dim) is not int and not isinstance(dim, int | np.integer):
+        raise ShapeError(f"{what}: dim {dim!r}; expected a whole number; count the axes from 0")
     if not -ndim <= dim < ndim:
         raise ShapeError(
             f"{what}: dim {dim} of shape {words(x.shape)}; expected {-ndim} to {ndim - 1}; count the axes from 0"
@@ -47,7 +52,7 @@ def axes_of(x: Any, dim: Any, what: str) -> tuple[int, ...]:
     """`dim` (None for all, a number, or several) as sorted axes counted from 0."""
     if dim is None or x.ndim == 0:
         return tuple(range(x.ndim))
-    if isinstance(dim, int):
+    if not isinstance(dim, tuple | list):
         return (axis_of(x, dim, what),)
     axes = sorted(axis_of(x, d, what) for d in dim)
     if len(set(axes)) < len(axes):
@@ -97,11 +102,16 @@ def shape_of(sizes: Sequence[Any]) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes)
 
 
-def array_of(data: Any) -> np.ndarray:
-    """`data` as an array of one of our dtypes: Python floats become float32, small integers widen; not always a copy."""
+def array_of(data: Any, dtype: np.dtype | None = None) -> np.ndarray:
+    """`data` as an array of one of our dtypes: Python floats become float32, small integers widen, unless `dtype` says otherwise.
+
+    Not always a copy.
+    """
     from_numpy = isinstance(data, np.ndarray | np.generic)
     if isinstance(data, list | tuple) and any(isinstance(item, Value) for item in data):
-        return np.stack([item.array if isinstance(item, Value) else np.asarray(item) for item in data])
+        kind = result_type(*data)
+        data = [np.asarray(item.array if isinstance(item, Value) else item, kind) for item in data]
+        from_numpy = True
     try:
         array = np.asarray(data)
     except ValueError:
@@ -112,7 +122,13 @@ def array_of(data: Any) -> np.ndarray:
         raise DTypeError(
             f"tensor: {type(data).__name__} of {array.dtype}; expected numbers; encode text and dates as numbers first"
         )
+    if dtype is not None:
+        return array.astype(dtype, copy=False)
     if array.dtype in DTYPES and (from_numpy or array.dtype.kind != "f"):
         return array
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise DTypeError(
+            f"tensor: uint64 up to {array.max()}; expected at most {np.iinfo(np.int64).max}; scale or hash it first"
+        )
     widened = {"f": default_dtype, "i": int64 if array.dtype.itemsize > 2 else int32, "u": int64, "b": bool_}
     return array.astype(widened[array.dtype.kind])

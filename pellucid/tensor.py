@@ -80,6 +80,9 @@ class Tensor(Value):
     """A multi-dimensional array that remembers how it was made. Make one with `pellucid.tensor(...)`."""
 
     __array_priority__ = 1000  # a NumPy array on the left gives way to our operators
+    # Given by `random.py`, which stands above this file.
+    uniform_: Callable[..., Tensor]
+    normal_: Callable[..., Tensor]
     made_by = ""  # "softmax" on its result, so that cross-entropy can warn about a second one
 
     # ---- what it is ------------------------------------------------------------------------------------------------
@@ -208,7 +211,9 @@ class Tensor(Value):
 
     def __repr__(self) -> str:
         shown = self.array if self.ndim else self.array.reshape(1)
-        body = np.array2string(shown, separator=", ", prefix="tensor(", precision=4, floatmode="maxprec_equal")
+        whole = shown.dtype.kind != "f" or bool(np.all(shown == np.trunc(shown)))  # 1. and not 1.0000
+        mode: Any = "maxprec_equal" if whole else "fixed"
+        body = np.array2string(shown, separator=", ", prefix="tensor(", precision=4, floatmode=mode)
         body = body if self.ndim else body[1:-1].strip()
         notes = "" if self.dtype in (float32, int64, bool_) else f", dtype={self.dtype}"
         if self.node is not None:
@@ -239,6 +244,14 @@ class Tensor(Value):
             copy._grad = self._grad.detach()
         memo[id(self)] = copy
         return copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copying to another process keeps: the numbers, not the tape."""
+        if self.node is not None:
+            raise GradientError(
+                f"pickle: this Tensor was made by {self.node.op.name}; expected a leaf; pass x.detach()"
+            )
+        return {"array": self.array, "requires_grad": self.requires_grad}
 
     # ---- gradients -------------------------------------------------------------------------------------------------
 
@@ -547,11 +560,11 @@ class Tensor(Value):
     def __invert__(self) -> Tensor:
         return elementwise.bitwise_not(self)
 
-    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return elementwise.equal(self, operand(other))
+    def __eq__(self, other: Any) -> Any:
+        return False if other is None else elementwise.equal(self, operand(other))
 
-    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return elementwise.not_equal(self, operand(other))
+    def __ne__(self, other: Any) -> Any:
+        return True if other is None else elementwise.not_equal(self, operand(other))
 
     def __lt__(self, other: Any) -> Tensor:
         return elementwise.less(self, operand(other))
@@ -720,6 +733,10 @@ class Tensor(Value):
             return reduce.amax(abs(self), axes=axes, keepdims=keepdim)
         if p == 1:
             return reduce.sum(abs(self), axes=axes, keepdims=keepdim)
+        if p <= 0:
+            raise OptionError(
+                f"norm: p = {p}; expected a number above 0, or infinity; count numbers with (x != 0).sum()"
+            )
         if p != 2:
             return reduce.sum(abs(self) ** p, axes=axes, keepdims=keepdim) ** (1 / p)
         return reduce.sum(self * self, axes=axes, keepdims=keepdim).sqrt()
@@ -821,6 +838,10 @@ class Tensor(Value):
         if not self.ndim:
             return self.reshape(1)
         start, end = axis_of(self, start_dim, "flatten"), axis_of(self, end_dim, "flatten")
+        if start > end:
+            raise ShapeError(
+                f"flatten: dims {start_dim} to {end_dim} of {words(self.shape)}; expected the first before the last; exchange them"
+            )
         return self.reshape(*self.shape[:start], math.prod(self.shape[start : end + 1]), *self.shape[end + 1 :])
 
     def unflatten(self, dim: Any, sizes: Sequence[Any]) -> Tensor:
@@ -856,6 +877,10 @@ class Tensor(Value):
     swapaxes = transpose
 
     def t(self) -> Tensor:
+        if self.ndim > 2:
+            raise ShapeError(
+                f"t: shape {words(self.shape)}; expected two axes at most; use mT or transpose(dim0, dim1)"
+            )
         return self.T
 
     def movedim(self, source: Any, destination: Any) -> Tensor:
@@ -897,11 +922,18 @@ class Tensor(Value):
         slices[dim] = (start, length, 1)
         return movement.slice_(self, slices=tuple(slices))
 
-    def split(self, size: Any, dim: Any = 0) -> tuple[Tensor, ...]:
-        """Pieces of `size` along `dim`, or of the sizes in a list."""
+    def split(self, split_size: Any, dim: Any = 0) -> tuple[Tensor, ...]:
+        """Pieces of `split_size` along `dim`, or of the sizes in a list."""
         dim = axis_of(self, dim, "split")
         total = self.shape[dim]
-        sizes = [min(size, total - i) for i in range(0, total, size)] if isinstance(size, int) else list(size)
+        if isinstance(split_size, int):
+            if split_size < 1:
+                raise OptionError(
+                    f"split: pieces of {split_size} on axis {dim} of {words(self.shape)}; expected 1 or more; pass another"
+                )
+            sizes = [min(split_size, total - i) for i in range(0, max(total, 1), split_size)]
+        else:
+            sizes = list(split_size)
         if sum(sizes) != total:
             raise ShapeError(
                 f"split: sizes {sizes} add up to {sum(sizes)}; "
@@ -911,6 +943,8 @@ class Tensor(Value):
         return tuple(self.narrow(dim, start, length) for start, length in zip(starts, sizes, strict=True))
 
     def chunk(self, chunks: Any, dim: Any = 0) -> tuple[Tensor, ...]:
+        if chunks < 1:
+            raise OptionError(f"chunk: {chunks} pieces of {words(self.shape)}; expected 1 or more; pass another")
         return self.split(max(-(-self.shape[axis_of(self, dim, "chunk")] // chunks), 1), dim)
 
     def unbind(self, dim: Any = 0) -> tuple[Tensor, ...]:
@@ -920,16 +954,23 @@ class Tensor(Value):
         dim = axis_of(self, dim, "select")
         return self[(slice(None),) * dim + (index,)]
 
-    def flip(self, *dims: Any) -> Tensor:
-        dims = spread(dims)
-        axes = {axis_of(self, dim, "flip") for dim in dims}
+    def flip(self, *dim: Any, dims: Any = ()) -> Tensor:
+        axes = {axis_of(self, d, "flip") for d in (*spread(dim), *dims)}
         slices = [(size - 1, size, -1) if i in axes else (0, size, 1) for i, size in enumerate(self.shape)]
         return movement.slice_(self, slices=tuple(slices))
 
-    def roll(self, shift: Any, dim: Any) -> Tensor:
-        size = self.shape[axis_of(self, dim, "roll")]
-        cut = (-shift) % size if size else 0
-        return concatenate([self.narrow(dim, cut, size - cut), self.narrow(dim, 0, cut)], dim)
+    def roll(self, shifts: Any, dims: Any = None) -> Tensor:
+        """Moved on by `shifts` along `dims`, around the end (flattened without one)."""
+        if dims is None:
+            return self.reshape(-1).roll(shifts, 0).reshape(self.shape)
+        if isinstance(dims, tuple | list):
+            x = self
+            for shift, dim in zip(shifts, dims, strict=True):
+                x = x.roll(shift, dim)
+            return x
+        size = self.shape[axis_of(self, dims, "roll")]
+        cut = (-shifts) % size if size else 0
+        return concatenate([self.narrow(dims, cut, size - cut), self.narrow(dims, 0, cut)], dims)
 
     def tril(self, diagonal: Any = 0) -> Tensor:
         """The lower triangle of the last two axes, zeros elsewhere."""
@@ -971,7 +1012,7 @@ class Tensor(Value):
         positions = self.argsort(dim, descending)
         return MinMax(self.gather(dim, positions) if self.ndim else self, positions)
 
-    def topk(self, k: Any, dim: Any = -1, largest: Any = True) -> MinMax:
+    def topk(self, k: Any, dim: Any = -1, largest: Any = True, sorted: Any = True) -> MinMax:
         size = self.shape[axis_of(self, dim, "topk")]
         if not 0 <= k <= size:
             raise OptionError(
@@ -993,6 +1034,9 @@ class Tensor(Value):
 
     def new_ones(self, *shape: Any) -> Tensor:
         return new_value(np.ones(shape_of(shape), self.dtype))
+
+    def new_tensor(self, data: Any) -> Tensor:
+        return as_value_of(data, self.dtype).detach()
 
 
 use_value_class(Tensor)
@@ -1039,7 +1083,7 @@ def operand(value: Any) -> Any:
 
 def as_value_of(data: Any, dtype: np.dtype) -> Any:
     """`data` as a Tensor of `dtype`."""
-    value = data if isinstance(data, Tensor) else new_value(array_of(data))
+    value = data if isinstance(data, Tensor) else new_value(np.array(array_of(data)))  # a copy: the caller may write on
     return value if value.dtype == dtype else elementwise.cast(value, dtype=dtype)
 
 
@@ -1070,5 +1114,7 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 
 def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:
+    if x.ndim < 2:
+        raise ShapeError(f"triangle of {words(x.shape)}; expected two axes or more; unsqueeze it first")
     rows, columns = new_value(np.arange(x.shape[-2])).unsqueeze(1), new_value(np.arange(x.shape[-1]))
     return columns <= rows + diagonal if lower else columns >= rows + diagonal

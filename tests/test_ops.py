@@ -199,7 +199,9 @@ def test_a_wrong_gradient_rule_is_found() -> None:
     with pytest.raises(GradientError, match="gradcheck: input 0"):
         gradcheck(halved, [x])
 
-    def first_right_second_wrong(x: Tensor) -> Tensor:  # x**2 + 2 c (x - c) - (x - c)**2 is x**2 to first order at c = x
+    def first_right_second_wrong(
+        x: Tensor,
+    ) -> Tensor:  # x**2 + 2 c (x - c) - (x - c)**2 is x**2 to first order at c = x
         c = x.detach()
         return (x - c) * 2 * c + c * c
 
@@ -221,6 +223,11 @@ def gradient(function: Any, *numbers: Any) -> list[Any]:
 def test_relu_and_abs_left_of_zero_and_at_it() -> None:
     assert gradient(lambda x: x.relu(), [-2.0, 0.0, 3.0]) == [[0.0, 0.0, 1.0]]
     assert gradient(lambda x: x.abs(), [-2.0, 0.0, 3.0]) == [[-1.0, 0.0, 1.0]]
+
+
+def test_clamp_at_its_bounds() -> None:
+    """At the bound itself the number was not changed, so its gradient is 1, as in PyTorch."""
+    assert gradient(lambda x: x.clamp(-1, 1), [-2.0, -1.0, 0.0, 1.0, 2.0]) == [[0.0, 1.0, 1.0, 1.0, 0.0]]
 
 
 def test_ties_share_the_gradient() -> None:
@@ -261,7 +268,10 @@ def test_convolution_equals_the_sum_it_stands_for() -> None:
     for b, o, p, q in np.ndindex(*y.shape):
         group = o // 3
         total = sum(
-            wide[b, group * 2 + c, p * 2 + k, q + l * 2] * w[o, c, k, l] for c in range(2) for k in range(3) for l in range(2)
+            wide[b, group * 2 + c, p * 2 + k, q + l * 2] * w[o, c, k, l]
+            for c in range(2)
+            for k in range(3)
+            for l in range(2)
         )
         assert y[b, o, p, q] == pytest.approx(total)
     assert y.shape == (2, 6, 4, 8)
@@ -291,5 +301,5 @@ def test_shape_errors_come_from_the_shape_rule() -> None:
         lambda: P.ones(0, 3).amax(0),
         lambda: P.ones(2, 2).gather(1, P.zeros(3, 1, dtype=P.int64)),
     ):
-        with pytest.raises(ShapeError, match="expected|neither|only"):
+        with pytest.raises(ShapeError, match=r"expected|neither|only"):
             call()

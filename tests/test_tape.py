@@ -256,6 +256,15 @@ def test_an_in_place_write_on_the_tape_is_differentiated() -> None:
     assert x.grad.tolist() == [4.0, 10.0, 12.0]
 
 
+def test_a_tensor_changed_by_itself_is_differentiated() -> None:
+    x = P.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 3
+    y *= y
+    y += y
+    y.sum().backward()  # 18 x**2
+    assert y.tolist() == [18.0, 72.0] and x.grad.tolist() == [36.0, 72.0]
+
+
 def test_a_chain_of_assigns_counts_versions() -> None:
     x = P.ones(2)
     assert x.version == 0

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from ..data.sources import catalogue
-from .options import print_json
+from ..data.catalogue import Dataset, catalogue
+from .options import aligned, print_json
 
 
 @click.command("datasets")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(as_json: bool) -> None:
     """List the data sets known by name: size, licence, and whether they are at hand."""
-    raise NotImplementedError(catalogue, Console, Table, print_json, as_json)
+    entries = catalogue()
+    if as_json:
+        print_json({"datasets": [
+            {"name": e.name, "kind": e.kind, "rows": e.rows, "bytes": e.size, "licence": e.licence, "address": e.address,
+             "at_hand": e.at_hand, "trains": e.trainable} for e in entries
+        ]})  # fmt: skip
+        return
+    rows = [[e.name, e.kind, e.rows, _size(e.size), e.licence, _there(e), e.about] for e in entries]
+    click.echo(aligned(["name", "kind", "rows", "size", "licence", "at hand", "what"], rows))
+
+
+def _there(e: Dataset) -> str:
+    # A file without an address has to be put in place by hand; `train` says where.
+    there = "yes" if e.at_hand else "to download" if all(file.url for file in e.files) else "no, by hand"
+    return there if e.trainable else f"{there} (not trained on yet)"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB" if size else "bundled"

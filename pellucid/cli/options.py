@@ -134,6 +134,12 @@ def print_json(content: dict[str, Any]) -> None:
     click.echo(json.dumps(content, ensure_ascii=False, allow_nan=False))
 
 
+def aligned(headings: list[str], rows: list[list[str]]) -> str:
+    """Rows under their headings, in columns as wide as their widest cell; nothing is cut off."""
+    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [headings, *rows])
+
+
 def shell_word(text: str | Path) -> str:
     """`text` as it can be pasted after a command: in quotes where it needs them."""
     word = str(text)

@@ -20,8 +20,7 @@ class Watcher:
         self.epochs = epochs
         self.batches = batches
         self.rate = 0.0
-        self.first_step = 0
-        self.last_seen = (0, 0.0)
+        self.headed = False
         self.bar: Progress | None = None
         self.quiet = quiet
         if not quiet and sys.stderr.isatty():
@@ -55,26 +54,30 @@ class Watcher:
         self.rate = event.examples_per_second
         if self.quiet:
             return
+        if not self.headed:
+            self.headed = True
+            self._line(f"{'epoch':>9}  {'training loss':>13}  {score_name(event.train):>8}  {'validation loss':>15}  "
+                       f"{score_name(event.validation):>8}    {'examples/s':>10}  left   (*: the best so far)")  # fmt: skip
         left = (self.epochs - event.epoch) * event.seconds
-        line = (
-            f"epoch {event.epoch:>{len(str(self.epochs))}}/{self.epochs}   training {values(event.train)}   "
-            f"validation {values(event.validation)}{' *' if event.improved else '  '}  {event.examples_per_second:,.0f} examples/s"
-            f"   {_duration(left) + ' left' if left else ''}"
-        ).rstrip()
+        self._line(
+            f"{f'{event.epoch}/{self.epochs}':>9}  {event.train['loss']:>13.4f}  {score(event.train):>8}  {event.validation['loss']:>15.4f}  "
+            f"{score(event.validation):>8} {'*' if event.improved else ' '}  {event.examples_per_second:>10,.0f}  {_duration(left) if left else ''}"
+        )
+
+    def _line(self, line: str) -> None:
         if self.bar:
-            self.bar.console.print(line)
+            self.bar.console.print(line.rstrip(), soft_wrap=True)
         else:
-            click.echo(line, err=True)
+            click.echo(line.rstrip(), err=True)
 
 
-def values(found: dict[str, Any]) -> str:
-    """`loss 0.0821 accuracy 97.9%`."""
-    parts = [f"loss {found['loss']:.4f}"]
-    if "accuracy" in found:
-        parts.append(f"accuracy {100 * found['accuracy']:.1f}%")
-    if "rmse" in found:
-        parts.append(f"rmse {found['rmse']:.4g}")
-    return " ".join(parts)
+def score_name(values: dict[str, Any]) -> str:
+    return "accuracy" if "accuracy" in values else "rmse" if "rmse" in values else ""
+
+
+def score(values: dict[str, Any]) -> str:
+    """`97.9%`, or an rmse to four digits."""
+    return f"{100 * values['accuracy']:.1f}%" if "accuracy" in values else f"{values['rmse']:.4g}" if "rmse" in values else ""
 
 
 def _duration(seconds: float) -> str:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from ..errors import PellucidError
 from ..training import run as runs
 from ..training.metrics import score_line
-from .options import baseline_json, baseline_words, flat, print_json
+from .options import aligned, baseline_json, baseline_words, flat, print_json
 
 
 @click.command("runs")
@@ -25,12 +23,7 @@ def command(as_json: bool) -> None:
     if not rows:
         click.echo("no runs here yet; make one: pellucid train digits")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("run", "task", "begun", "test", "strongest baseline"):
-        table.add_column(heading, no_wrap=True)
-    for _, cells in rows:
-        table.add_row(*cells)
-    Console(highlight=False, soft_wrap=True).print(table)
+    click.echo(aligned(["run", "task", "begun", "test", "strongest baseline"], [cells for _, cells in rows]))
 
 
 def _row(folder: Any) -> tuple[dict[str, Any], list[str]]:

@@ -54,8 +54,8 @@ class Shell(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
         if args and args[0] not in COMMANDS:
-            known = "" if (hint := nearest(args[0], COMMANDS)) else f" expected one of {', '.join(COMMANDS)}."
-            raise click.UsageError(f"no such command: {args[0]!r}.{known}{hint}")
+            hint = nearest(args[0], COMMANDS) or f" Expected one of {', '.join(COMMANDS)}."
+            raise click.UsageError(f"no such command: {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
@@ -112,7 +112,7 @@ def _usage_words(error: click.ClickException) -> str:
             return f"{name} is missing; see pellucid {command.name if command else ''} --help"
         return f"{name}: {error.message.rstrip('.')}"
     message = error.format_message().rstrip()
-    return message[:1].lower() + message[1:]
+    return message if message[1:2].isupper() else message[:1].lower() + message[1:]
 
 
 def _save_traceback() -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from ..inspect.summary import summary
 from ..creation import zeros
+from ..inspect.summary import summary
 from ..training import run as runs
 from ..training.metrics import score_line
 from .options import print_json

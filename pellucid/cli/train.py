@@ -16,7 +16,17 @@ from ..training import session
 from ..training.metrics import score_line, verdict
 from ..training.settings import OPTIMIZERS, choose, read_config, recipe
 from .options import (
-    CtrlC, Names, Number, Numbers, Whole, as_options, baseline_json, baseline_words, flat, print_json, shell_word,
+    CtrlC,
+    Names,
+    Number,
+    Numbers,
+    Whole,
+    as_options,
+    baseline_json,
+    baseline_words,
+    flat,
+    print_json,
+    shell_word,
 )  # fmt: skip
 from .progress import Watcher
 from .shell import Stopped
@@ -131,6 +141,8 @@ def _watch(training: session.Training, quiet: bool) -> session.Result:
                     training.save()
                     at = learner.progress
                     raise Stopped(f"stopped in epoch {at.epoch + 1} at step {at.step}, everything is saved; {again}")
+        if not quiet:
+            click.echo("scoring on the test data, and fitting the baselines to compare with ...", err=True)
         return training.finish()
     except KeyboardInterrupt:
         raise Stopped(f"stopped, the last checkpoint is kept; {again}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,22 +9,32 @@ from ..creation import zeros
 from ..errors import OptionError, words
 from ..modes import no_grad
 from ..nn import Module
+from ..random import get_rng_state, set_rng_state
 from ..tensor import Tensor
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer: its dotted path, kind, output shape (None where it was not called) and own parameters."""
+    """One layer: its dotted path, kind, output shapes and own parameters.
+
+    outputs: those of the first call, more than one where it gives several Tensors; none where it was not called.
+    """
 
     path: str
     kind: str
-    output: tuple[int, ...] | None
+    outputs: tuple[Shape, ...]
     parameters: int
+    trainable: int
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The rows, and what they add up to; a Parameter shared by two layers counts once. `print` shows a table."""
+    """The rows, and what they add up to; a Parameter shared by two layers counts once. `print` shows a table.
+
+    bytes: what the parameters and buffers take.
+    """
 
     rows: tuple[Row, ...]
     parameters: int
@@ -34,70 +43,100 @@ class Summary:
 
     def __str__(self) -> str:
         cells = [("layer", "kind", "output", "parameters")]
-        cells += [
-            (row.path, row.kind, "-" if row.output is None else words(row.output), f"{row.parameters:,}")
-            for row in self.rows
-        ]
+        for row in self.rows:
+            outputs = ", ".join(map(words, row.outputs)) or "not called"
+            cells.append((row.path, row.kind, outputs, f"{row.parameters:,}" if row.parameters else "-"))
         widths = [max(len(row[column]) for row in cells) for column in range(4)]
-        lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=False)), row[3].rjust(widths[3])])
-                 for row in cells]  # fmt: skip
-        total = f"{self.parameters:,} parameters, {self.trainable:,} trained, {self.bytes / 1e6:.2f} MB"
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "-" * len(lines[0]), total])
+        lines = [
+            "  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3].rjust(widths[3])]).rstrip() for row in cells
+        ]
+        rule = "-" * (sum(widths) + 6)
+        return "\n".join([lines[0], rule, *lines[1:], rule, self.total])
 
     __repr__ = __str__
 
+    @property
+    def total(self) -> str:
+        return f"{self.parameters:,} parameters, {self.trainable:,} of them trained, {_size(self.bytes)}"
 
-def summary(model: Module, input: Any) -> Summary:
-    """Run `model` once on `input` (a Tensor, a tuple of Tensors, or a shape to fill with zeros) and tell what passed.
 
-    The pass is in eval mode, off the tape, and leaves the model as it was. Shapes include the batch axis.
+def _size(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def summary(model: Module, input: Any = None, *, input_size: Any = None) -> Summary:
+    """Run `model` once on `input` and tell what passed, with the batch axis.
+
+    input: a Tensor, a tuple of arguments for a model that takes several, or a shape. input_size: a shape, or a list of
+    them; shapes are filled with float32 zeros. The pass is in eval mode and off the tape, and leaves the model, its mode
+    and the random numbers as they were.
     """
-    inputs = _inputs(input)
-    modes = {module: module.training for module in model.modules()}
-    names = {id(module): name for name, module in model.named_modules()}
-    shapes: dict[int, tuple[int, ...] | None] = {}
+    inputs = _filled(input_size) if input is None else _inputs(input)
+    modes = [(module, module.training) for module in model.modules()]
+    outputs: dict[int, tuple[Shape, ...]] = {}
 
     def seen(module: Module, _: Any, output: Any) -> None:
-        shapes.setdefault(id(module), output.shape if isinstance(output, Tensor) else None)
+        outputs.setdefault(id(module), tuple(_shapes(output)))
 
-    hooks = [module.register_forward_hook(seen) for module in modes]
+    hooks = [module.register_forward_hook(seen) for module, _ in modes]
+    chance = get_rng_state()
     try:
         with no_grad():
             model.eval()(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes.items():
+        for module, mode in modes:
             module.training = mode
-    return _collect(model, names, shapes)
+        set_rng_state(chance)
+    return _collect(model, outputs)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(type(size) is int for size in value)
 
 
 def _inputs(input: Any) -> tuple[Any, ...]:
-    if isinstance(input, Tensor):
-        return (input,)
-    if isinstance(input, Sequence) and all(isinstance(size, int) for size in input):
-        return (zeros(*input),)
-    if isinstance(input, tuple) and all(isinstance(value, Tensor) for value in input):
-        return input
+    if _is_shape(input):
+        return _filled(input)
+    return input if isinstance(input, tuple) else (input,)
+
+
+def _filled(size: Any) -> tuple[Tensor, ...]:
+    if _is_shape(size):
+        return (zeros(*size),)
+    if isinstance(size, list | tuple) and size and all(map(_is_shape, size)):
+        return tuple(zeros(*one) for one in size)
     raise OptionError(
-        f"summary: input {input!r}; "
-        "expected a Tensor, a tuple of Tensors or a shape with the batch axis; pass (1, 784), say"
+        f"summary: input_size {size!r}; expected a shape with its batch axis, or a list of them; pass (1, 784), say"
     )
 
 
-def _collect(model: Module, names: dict[int, str], shapes: dict[int, tuple[int, ...] | None]) -> Summary:
-    rows, counted = [], set()
-    for module in model.modules():
+def _shapes(output: Any) -> list[Shape]:
+    """The shapes of all Tensors in `output`, in order."""
+    if isinstance(output, Tensor):
+        return [output.shape]
+    parts = output.values() if isinstance(output, dict) else output if isinstance(output, list | tuple) else ()
+    return [shape for part in parts for shape in _shapes(part)]
+
+
+def _collect(model: Module, outputs: dict[int, tuple[Shape, ...]]) -> Summary:
+    """A row for every layer that holds no others or has Parameters of its own."""
+    rows = []
+    counted: set[int] = set()
+    for path, module in model.named_modules():
         own = [p for p in module.parameters(recurse=False) if id(p) not in counted]
-        counted.update(id(p) for p in own)
-        leaf = not any(True for _ in module.children())
-        if leaf or own:
+        counted.update(map(id, own))
+        if own or next(module.children(), None) is None:
             kind = type(module).__name__
-            rows.append(Row(names[id(module)] or kind, kind, shapes.get(id(module)), sum(p.numel() for p in own)))
-    parameters = list(model.parameters())
+            trainable = sum(p.numel() for p in own if p.requires_grad)
+            rows.append(Row(path or kind, kind, outputs.get(id(module), ()), sum(p.numel() for p in own), trainable))
     return Summary(
         rows=tuple(rows),
-        parameters=sum(p.numel() for p in parameters),
-        trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        bytes=sum(p.numel() * p.element_size() for p in parameters),
+        parameters=sum(row.parameters for row in rows),
+        trainable=sum(row.trainable for row in rows),
+        bytes=sum(value.numel() * value.element_size() for value in (*model.parameters(), *model.buffers())),
     )

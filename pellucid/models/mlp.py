@@ -110,8 +110,8 @@ class PiecewiseNumbers(nn.Module):
         self.register_buffer("start", tensor(start.astype(np.float32)))  # (F, T)
         self.register_buffer("scale", tensor(scale.astype(np.float32)))  # (F, T)
         bound = 1 / math.sqrt(dim)
-        self.weight = nn.Parameter(zeros(len(bins), dim).uniform_(-bound, bound))  # (F, D)
-        self.bias = nn.Parameter(zeros(len(bins), dim).uniform_(-bound, bound))  # (F, D)
+        self.weight = nn.Parameter(nn.init.uniform_(zeros(len(bins), dim), -bound, bound))  # (F, D)
+        self.bias = nn.Parameter(nn.init.uniform_(zeros(len(bins), dim), -bound, bound))  # (F, D)
         self.bends = nn.Parameter(zeros(len(bins), most, dim))  # (F, T, D)
 
     def forward(self, numbers: Tensor) -> Tensor:
@@ -136,8 +136,8 @@ class PeriodicNumbers(nn.Module):
         self.size = numbers * dim
         bound = 1 / math.sqrt(2 * frequencies)
         self.frequency = nn.Parameter(randn(numbers, frequencies) * sigma)  # (F, N)
-        self.weight = nn.Parameter(zeros(numbers, 2 * frequencies, dim).uniform_(-bound, bound))  # (F, 2N, D)
-        self.bias = nn.Parameter(zeros(numbers, dim).uniform_(-bound, bound))  # (F, D)
+        self.weight = nn.Parameter(nn.init.uniform_(zeros(numbers, 2 * frequencies, dim), -bound, bound))  # (F, 2N, D)
+        self.bias = nn.Parameter(nn.init.uniform_(zeros(numbers, dim), -bound, bound))  # (F, D)
 
     def forward(self, numbers: Tensor) -> Tensor:
         angle = numbers.T.unsqueeze(-1) * self.frequency.unsqueeze(1) * (2 * math.pi)  # (F, B, N)
@@ -213,7 +213,8 @@ def input_parts(inputs: dict[str, Any], config: Config) -> dict[str, nn.Module]:
     """One module for each array the network reads, by the array's name in the preprocessor's encoding."""
     parts: dict[str, nn.Module] = {}
     if "image" in inputs:
-        parts["image"] = Pixels(*inputs["image"], config.shift)
+        height, width = inputs["image"]
+        parts["image"] = Pixels(height, width, config.shift)
     if inputs.get("numbers"):
         if config.numbers == "piecewise":
             parts["numbers"] = PiecewiseNumbers(inputs["number_bins"], config.embedding)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import functional as F
 from ..tensor import Tensor
 from .module import Module
+
+
+def _inplace(layer: Any, before: str = "") -> str:
+    """PyTorch's switch, kept and shown; Tensors are values here, so it changes nothing."""
+    return f"{before}inplace=True" if layer.inplace else ""
 
 
 class ReLU(Module):
@@ -12,9 +19,13 @@ class ReLU(Module):
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
+        self.inplace = inplace
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x)
+
+    def extra_repr(self) -> str:
+        return _inplace(self)
 
 
 class LeakyReLU(Module):
@@ -22,13 +33,13 @@ class LeakyReLU(Module):
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
-        self.negative_slope = negative_slope
+        self.negative_slope, self.inplace = negative_slope, inplace
 
     def forward(self, x: Tensor) -> Tensor:
         return F.leaky_relu(x, self.negative_slope)
 
     def extra_repr(self) -> str:
-        return f"negative_slope={self.negative_slope}"
+        return f"negative_slope={self.negative_slope}{_inplace(self, ', ')}"
 
 
 class ELU(Module):
@@ -36,13 +47,13 @@ class ELU(Module):
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
-        self.alpha = alpha
+        self.alpha, self.inplace = alpha, inplace
 
     def forward(self, x: Tensor) -> Tensor:
         return F.elu(x, self.alpha)
 
     def extra_repr(self) -> str:
-        return f"alpha={self.alpha}"
+        return f"alpha={self.alpha}{_inplace(self, ', ')}"
 
 
 class GELU(Module):
@@ -64,9 +75,13 @@ class SiLU(Module):
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
+        self.inplace = inplace
 
     def forward(self, x: Tensor) -> Tensor:
         return F.silu(x)
+
+    def extra_repr(self) -> str:
+        return _inplace(self)
 
 
 class Softplus(Module):

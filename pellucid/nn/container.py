@@ -5,119 +5,166 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..errors import OptionError
+from ..errors import IndexRangeError, OptionError, nearest
 from ..tensor import Parameter
 from .module import Module
 
 
-def _member(value: Any, owner: str) -> Module:
-    if not isinstance(value, Module):
-        raise OptionError(
-            f"{owner}: {value!r} ({type(value).__name__}); expected a Module; "
-            "wrap a function in a Module with forward()"
+class _Row(Module):
+    """Modules in an order, registered under names (their positions, unless Sequential is given others); abstract."""
+
+    def _member(self, value: Any) -> Module:
+        if not isinstance(value, Module):
+            raise OptionError(
+                f"{type(self).__name__}: {value!r} ({type(value).__name__}); expected a Module; "
+                "wrap a function in a Module with forward()"
+            )
+        return value
+
+    def _name_at(self, index: int) -> str:
+        return list(self._modules)[_place(self, index, "modules")]
+
+    def append(self, module: Module) -> Any:
+        self.add_module(str(len(self)), self._member(module))
+        return self
+
+    def extend(self, modules: Iterable[Any]) -> Any:
+        for module in modules:
+            self.append(module)
+        return self
+
+    def insert(self, index: int, module: Module) -> None:
+        """Put `module` before position `index`; those behind it move on by one."""
+        members = list(self)
+        members.insert(index, self._member(module))
+        self._renew(members)
+
+    def _renew(self, members: list[Any]) -> None:
+        for name in list(self._modules):
+            delattr(self, name)
+        self.extend(members)
+
+    def __iadd__(self, modules: Iterable[Any]) -> Any:
+        return self.extend(modules)
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        self.add_module(self._name_at(index), self._member(module))
+
+    def __delitem__(self, index: int) -> None:
+        delattr(self, self._name_at(index))
+        self._renew(list(self))
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._modules.values())
+
+
+def _place(owner: Any, index: Any, what: str) -> int:
+    """`index` into `owner`, from the end where negative, checked."""
+    if not isinstance(index, int) or not -len(owner) <= index < len(owner):
+        expected = f"a number from {-len(owner)} to {len(owner) - 1}" if len(owner) else "none"
+        raise IndexRangeError(
+            f"{type(owner).__name__}: index {index!r}; expected {expected}, as it holds {len(owner)} {what}; "
+            "check the index"
         )
-    return value
+    return index
 
 
-class Sequential(Module):
+class Sequential(_Row):
     """The output of each Module is the input of the next; given one by one, or as one dict of names."""
 
     def __init__(self, *modules: Any) -> None:
         super().__init__()
-        named = modules[0].items() if len(modules) == 1 and isinstance(modules[0], Mapping) else enumerate(modules)
-        for name, module in named:
-            self.add_module(str(name), _member(module, "Sequential"))
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            for name, module in modules[0].items():
+                self.add_module(name, self._member(module))
+        else:
+            self.extend(modules)
 
     def forward(self, x: Any) -> Any:
         for module in self._modules.values():
             x = module(x)  # type: ignore[misc]
         return x
 
-    def append(self, module: Module) -> Sequential:
-        self.add_module(str(len(self)), _member(module, "Sequential"))
-        return self
+    def _renew(self, members: list[Any]) -> None:
+        if all(name.isdigit() for name in self._modules):  # chosen names stay with their Modules
+            super()._renew(members)
 
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._modules.values())
+    def insert(self, index: int, module: Module) -> None:
+        if not all(name.isdigit() for name in self._modules):
+            raise OptionError("Sequential.insert: its modules have chosen names; expected positions; use add_module")
+        super().insert(index, module)
 
     def __getitem__(self, index: Any) -> Any:
-        names = list(self._modules)
         if isinstance(index, slice):
-            return Sequential({name: self._modules[name] for name in names[index]})
-        return self._modules[_name_at(names, index, "Sequential")]
+            return Sequential({name: self._modules[name] for name in list(self._modules)[index]})
+        return self._modules[self._name_at(index)]
 
 
-def _name_at(names: list[str], index: int, owner: str) -> str:
-    if not -len(names) <= index < len(names):
-        raise OptionError(
-            f"{owner}: index {index}; expected {-len(names)} to {len(names) - 1}; it holds {len(names)} modules"
-        )
-    return names[index]
-
-
-class ModuleList(Module):
+class ModuleList(_Row):
     """A list of Modules, registered under their positions; it has no forward of its own."""
 
     def __init__(self, modules: Iterable[Any] = ()) -> None:
         super().__init__()
         self.extend(modules)
 
-    def append(self, module: Module) -> ModuleList:
-        self.add_module(str(len(self)), _member(module, "ModuleList"))
-        return self
-
-    def extend(self, modules: Iterable[Any]) -> ModuleList:
-        for module in modules:
-            self.append(module)
-        return self
-
-    def insert(self, index: int, module: Module) -> None:
-        members = list(self)
-        members.insert(index, _member(module, "ModuleList"))
-        self._modules.clear()
-        self.extend(members)
-
-    def __setitem__(self, index: int, module: Module) -> None:
-        self.add_module(_name_at(list(self._modules), index, "ModuleList"), _member(module, "ModuleList"))
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._modules.values())
-
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return ModuleList(list(self)[index])
-        return self._modules[_name_at(list(self._modules), index, "ModuleList")]
+        return self._modules[self._name_at(index)]
+
+    def __repr__(self) -> str:
+        """Equal neighbours are told once: `(0-2): 3 x Linear(...)`."""
+        runs: list[tuple[int, int, str]] = []  # first, last, text
+        for i, text in enumerate(map(repr, self)):
+            if runs and runs[-1][2] == text:
+                runs[-1] = (runs[-1][0], i, text)
+            else:
+                runs.append((i, i, text))
+        lines = [
+            f"({first}): {text}" if first == last else f"({first}-{last}): {last - first + 1} x {text}"
+            for first, last, text in runs
+        ]
+        body = "".join("\n  " + line.replace("\n", "\n  ") for line in lines)
+        return f"ModuleList({body}\n)" if lines else "ModuleList()"
 
 
 class ModuleDict(Module):
     """Modules by name; it has no forward of its own."""
 
-    def __init__(self, modules: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, modules: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
         super().__init__()
-        self.update(modules or {})
+        self.update(modules)
 
-    def update(self, modules: Mapping[str, Any]) -> None:
-        for name, module in modules.items():
+    def update(self, modules: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        for name, module in dict(modules).items():
             self[name] = module
 
     def __setitem__(self, name: str, module: Module) -> None:
-        self.add_module(name, _member(module, "ModuleDict"))
+        if not isinstance(module, Module):
+            raise OptionError(f"ModuleDict: {name!r} is {type(module).__name__}; expected a Module; wrap it in one")
+        self.add_module(name, module)
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._modules:
-            raise OptionError(
-                f"ModuleDict: {name!r}; expected one of {', '.join(self._modules) or 'no names yet'}; add it first"
-            )
-        return self._modules[name]
+        return self._modules[self._known(name)]
 
     def __delitem__(self, name: str) -> None:
-        delattr(self, name)
+        delattr(self, self._known(name))
+
+    def _known(self, name: str) -> str:
+        if name not in self._modules:
+            raise OptionError(
+                f"ModuleDict: {name!r}; expected one of {', '.join(self._modules) or 'no names yet'}; "
+                f"add it first.{nearest(name, self._modules)}"
+            )
+        return name
+
+    def pop(self, name: str) -> Any:
+        module = self[name]
+        del self[name]
+        return module
 
     def __contains__(self, name: object) -> bool:
         return name in self._modules
@@ -139,17 +186,28 @@ class ModuleDict(Module):
 
 
 class ParameterList(Module):
-    """Parameters, registered under their positions."""
+    """Parameters, registered under their positions; Tensors and arrays are made Parameters."""
 
     def __init__(self, values: Iterable[Any] = ()) -> None:
         super().__init__()
-        for value in values:
-            self.append(value)
+        self.extend(values)
 
     def append(self, value: Any) -> ParameterList:
-        parameter = value if isinstance(value, Parameter) else Parameter(value)
-        self.register_parameter(str(len(self)), parameter)
+        self.register_parameter(str(len(self)), value if isinstance(value, Parameter) else Parameter(value))
         return self
+
+    def extend(self, values: Iterable[Any]) -> ParameterList:
+        for value in values:
+            self.append(value)
+        return self
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        name = list(self._parameters)[_place(self, index, "parameters")]
+        self.register_parameter(name, value if isinstance(value, Parameter) else Parameter(value))
+
+    def __getitem__(self, index: Any) -> Any:
+        values = list(self)
+        return ParameterList(values[index]) if isinstance(index, slice) else values[_place(self, index, "parameters")]
 
     def __len__(self) -> int:
         return len(self._parameters)
@@ -157,5 +215,8 @@ class ParameterList(Module):
     def __iter__(self) -> Iterator[Any]:
         return iter(self._parameters.values())
 
-    def __getitem__(self, index: int) -> Any:
-        return self._parameters[_name_at(list(self._parameters), index, "ParameterList")]
+    def extra_repr(self) -> str:
+        return "\n".join(
+            f"({i}): Parameter containing: [{value.dtype} of size {'x'.join(map(str, value.shape))}]"
+            for i, value in enumerate(self)
+        )

@@ -6,10 +6,10 @@ from typing import Any
 
 from .. import functional as F
 from ..creation import empty
-from ..errors import OptionError
+from ..errors import DTypeError, IndexRangeError, OptionError, words
 from ..tensor import Parameter, Tensor
 from . import init
-from .linear import whole
+from .linear import check_input, whole
 from .module import Module
 
 
@@ -24,19 +24,22 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         padding_idx: int | None = None,
+        *,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
         super().__init__()
         self.num_embeddings = whole(num_embeddings, "Embedding", "num_embeddings")
         self.embedding_dim = whole(embedding_dim, "Embedding", "embedding_dim")
-        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+        if padding_idx is not None and (
+            not isinstance(padding_idx, int) or not -num_embeddings <= padding_idx < num_embeddings
+        ):
             raise OptionError(
                 f"Embedding: padding_idx={padding_idx}; expected {-num_embeddings} to {num_embeddings - 1}; "
                 "check the vocabulary"
             )
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
-        self.weight = Parameter(empty(num_embeddings, embedding_dim, dtype=dtype))
+        self.weight = Parameter(empty(self.num_embeddings, self.embedding_dim, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -47,10 +50,23 @@ class Embedding(Module):
             self.weight.assign(rows)
 
     def forward(self, index: Tensor) -> Tensor:
-        return F.embedding(index, self.weight, self.padding_idx)
+        check_input(index)
+        if index.dtype.kind not in "iu":
+            raise DTypeError(
+                f"input {words(index.shape)} is {index.dtype}; expected int64 row numbers, 0 to {self.num_embeddings - 1}; "
+                "convert with .long()"
+            )
+        numbers = index.array
+        if numbers.size and not (numbers.min() >= 0 and numbers.max() < self.num_embeddings):
+            wrong = numbers[(numbers < 0) | (numbers >= self.num_embeddings)].flat[0]
+            raise IndexRangeError(
+                f"input {words(index.shape)} holds {wrong}; expected row numbers 0 to {self.num_embeddings - 1}; "
+                "check the encoding, or make num_embeddings larger"
+            )
+        return F.embedding(index, self.weight, self.padding_idx)  # (*, C)
 
     def _describe(self) -> str:
-        return f"Embedding {self.num_embeddings}→{self.embedding_dim}"
+        return f"{type(self).__name__} {self.num_embeddings}→{self.embedding_dim}"
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"

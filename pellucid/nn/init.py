@@ -24,7 +24,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         return math.sqrt(2 / (1 + slope**2))
     if nonlinearity not in GAINS:
         names = ", ".join([*GAINS, "leaky_relu"])
-        raise OptionError(f"nonlinearity: {nonlinearity!r}; expected one of {names}.{nearest(nonlinearity, GAINS)}")
+        raise OptionError(
+            f"nonlinearity: {nonlinearity!r}; expected one of {names}.{nearest(nonlinearity, [*GAINS, 'leaky_relu'])}"
+        )
     return GAINS[nonlinearity]
 
 
@@ -124,14 +126,14 @@ def trunc_normal_(
     generator: Generator | None = None,
 ) -> Tensor:
     """Normal, drawn again wherever it falls outside [a, b]."""
-    values = randn(*tensor.shape, generator=generator).array * std + mean
+    draw = lambda *size: randn(*size, dtype=tensor.dtype, generator=generator).array * std + mean
+    values = draw(*tensor.shape)
     for _ in range(1000):
         outside = (values < a) | (values > b)
         if not outside.any():
             return tensor.assign(values)
-        again = randn(int(outside.sum()), generator=generator).array * std + mean
         values = values.copy()
-        values[outside] = again
+        values[outside] = draw(int(outside.sum()))
     raise OptionError(
         f"trunc_normal_: [{a}, {b}] holds almost nothing of mean {mean}, std {std}; "
         "expected a wider interval; move a and b"

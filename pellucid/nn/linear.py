@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import functional as F
 from ..creation import empty
-from ..errors import OptionError, ShapeError, words
+from ..errors import DTypeError, OptionError, ShapeError, words
 from ..tensor import Parameter, Tensor
 from . import init
 from .module import Module
@@ -16,9 +18,18 @@ from .module import Module
 
 def whole(value: Any, owner: str, option: str, least: int = 1) -> int:
     """`value` as a size; raises OptionError below `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         raise OptionError(f"{owner}: {option}={value!r}; expected a whole number from {least}; check the sizes")
-    return value
+    return int(value)
+
+
+def check_input(x: Any, dtype: np.dtype | None = None) -> None:
+    """That a layer got a Tensor, of its weights' `dtype` where that matters; raises DTypeError."""
+    if not isinstance(x, Tensor):
+        raise DTypeError(f"input is {type(x).__name__}; expected a Tensor; make it one with pellucid.tensor(...)")
+    if dtype is not None and x.dtype != dtype:
+        fix = "convert the input with .float()" if dtype == np.float32 else f"convert one of them with .to({dtype})"
+        raise DTypeError(f"input {words(x.shape)} is {x.dtype}; expected {dtype}, as the weights are; {fix}")
 
 
 class Linear(Module):
@@ -33,10 +44,8 @@ class Linear(Module):
         super().__init__()
         self.in_features = whole(in_features, "Linear", "in_features")
         self.out_features = whole(out_features, "Linear", "out_features")
-        self.weight = Parameter(empty(out_features, in_features, dtype=dtype))
-        self.bias = Parameter(empty(out_features, dtype=dtype)) if bias else None
-        if not bias:
-            self.register_parameter("bias", None)
+        self.weight = Parameter(empty(self.out_features, self.in_features, dtype=dtype))
+        self.register_parameter("bias", Parameter(empty(self.out_features, dtype=dtype)) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -46,24 +55,24 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
+        check_input(x, weight.dtype)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
-            fix = (
-                "flatten the examples first, with nn.Flatten()"
-                if _flattens(x.shape, self.in_features)
-                else "give the layer that many inputs, or the data"
-            )
-            raise ShapeError(f"input {words(x.shape)}; expected last axis {self.in_features}; {fix}")
-        return F.linear(x, self.weight, self.bias)  # (*, out)
+            fix = "check the data, or the size of the layer before"
+            if any(math.prod(x.shape[i:]) == self.in_features for i in range(1, x.ndim)):
+                fix = "flatten the examples first, with nn.Flatten()"
+            elif x.shape == (self.in_features, 1):
+                fix = "transpose it, with x.T"
+            elif x.ndim:
+                fix += f", or make this one Linear({x.shape[-1]}, {self.out_features})"
+            raise ShapeError(f"input {words(x.shape)}, last axis must be {self.in_features}; {fix}")
+        return F.linear(x, weight, self.bias)  # (*, out)
 
     def _describe(self) -> str:
-        return f"Linear {self.in_features}→{self.out_features}"
+        return f"{type(self).__name__} {self.in_features}→{self.out_features}"
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
-
-
-def _flattens(shape: tuple[int, ...], size: int) -> bool:
-    return any(math.prod(shape[i:]) == size for i in range(len(shape)))
 
 
 class Identity(Module):
@@ -91,7 +100,7 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Axis `dim` split into `unflattened_size`."""
+    """Axis `dim` split into `unflattened_size`, one of which may be -1: (B, 6) -> (B, 2, 3)."""
 
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()

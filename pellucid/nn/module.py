@@ -15,18 +15,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..creation import zeros_like
 from ..errors import DTypeError, OptionError, PellucidError, StateError, in_module, nearest, words
 from ..op import module_path
+from ..shapes import array_of, as_dtype
 from ..tensor import Parameter, RemovableHook, Tensor, device
+from .hooks import BackwardWatch
 
-# Bumped by every attribute set on any Module: who remembers a number of it knows when a network may have changed shape.
+# Bumped by whatever changes the structure or an attribute of any Module: who remembers a number of it knows when a
+# network may compute something else.
 _changes = [0]
 # The outermost Module being called; paths are told as seen from it.
 _root: ContextVar[Module | None] = ContextVar("root", default=None)
 
 
 def structure_version() -> int:
-    """How often any Module's attributes have been set so far."""
+    """How often any Module's attributes, layers or hooks have been changed so far."""
     return _changes[0]
 
 
@@ -60,111 +64,128 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         fields = self.__dict__
+        home = "_parameters" if isinstance(value, Parameter) else "_modules" if isinstance(value, Module) else None
         if "_parameters" not in fields:
+            self._check_started(name, home)
+        _changes[0] += 1
+        if home is None:
+            for known in _HOMES:
+                if name in fields.get(known, ()):
+                    self._check_kind(known, name, value)
+                    fields[known][name] = value
+                    return
+            object.__setattr__(self, name, value)
+            return
+        for other in (fields, *(fields[known] for known in _HOMES if known != home)):
+            other.pop(name, None)
+        fields["_transient"].discard(name)
+        fields[home][name] = value
+
+    def _check_started(self, name: str, home: str | None) -> None:
+        if home is not None:
             raise OptionError(
                 f"{type(self).__name__}.{name} is set before super().__init__(); expected that call to come first; "
                 "write super().__init__() as the first line of __init__"
             )
-        _changes[0] += 1
-        homes = [fields["_parameters"], fields["_buffers"], fields["_modules"]]
-        if isinstance(value, Parameter):
-            home = homes[0]
-        elif isinstance(value, Module):
-            home = homes[2]
-        elif name in fields["_buffers"] and (value is None or isinstance(value, Tensor)):
-            home = homes[1]
-        elif value is None and any(name in known for known in homes):
-            home = next(known for known in homes if name in known)
-        else:
-            if name in fields["_parameters"]:
-                raise DTypeError(
-                    f"{type(self).__name__}.{name} is a Parameter and was set to {type(value).__name__}; expected a "
-                    "Parameter or None; write nn.Parameter(value), or use assign() to change its numbers"
-                )
-            home = fields
-        for known in (fields, *homes):
-            if known is not home:
-                known.pop(name, None)
-        home[name] = value
+
+    def _check_kind(self, home: str, name: str, value: Any) -> None:
+        """What may stand under a registered name: None, or a value of the same kind."""
+        if value is None or isinstance(value, _HOMES[home]):
+            return
+        kind = _HOMES[home].__name__
+        fix = "write nn.Parameter(value), or assign() to change its numbers" if kind == "Parameter" else (
+            "write pellucid.tensor(value)" if kind == "Tensor" else "choose another name, or `del` it first"
+        )  # fmt: skip
+        raise DTypeError(
+            f"{type(self).__name__}.{name} was set to {type(value).__name__}; expected a {kind} or None; {fix}"
+        )
 
     def __getattr__(self, name: str) -> Any:
         fields = self.__dict__
-        for home in ("_parameters", "_buffers", "_modules"):
-            if home in fields and name in fields[home]:
-                return fields[home][name]
-        known = [n for home in ("_parameters", "_buffers", "_modules") for n in fields.get(home, ())]
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{nearest(name, known)}")
+        if "_parameters" in fields:  # written out, as every layer reads its weights this way in every call
+            if name in (home := fields["_parameters"]):
+                return home[name]
+            if name in (home := fields["_modules"]):
+                return home[name]
+            if name in (home := fields["_buffers"]):
+                return home[name]
+        known = [n for home in _HOMES for n in fields.get(home, ())]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{nearest(name, [*known, *fields])}")
 
     def __delattr__(self, name: str) -> None:
         _changes[0] += 1
-        for home in ("_parameters", "_buffers", "_modules"):
+        for home in _HOMES:
             if name in self.__dict__[home]:
                 del self.__dict__[home][name]
+                self.__dict__["_transient"].discard(name)
                 return
         object.__delattr__(self, name)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_paths": (-1, {})}  # a copy has other layers, so it finds its paths itself
+
     def register_parameter(self, name: str, param: Parameter | None) -> None:
-        self._check_name(name, "register_parameter")
-        self._parameters[name] = param
-        _changes[0] += 1
+        self._register("_parameters", name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """A Tensor that belongs to the state but is not trained, such as a running mean."""
-        self._check_name(name, "register_buffer")
-        self._buffers[name] = tensor
-        if not persistent:
-            self.__dict__["_transient"].add(name)
-        _changes[0] += 1
+        """A Tensor that belongs to the state but is not trained, such as a running mean; saved if `persistent`."""
+        self._register("_buffers", name, tensor)
+        (self.__dict__["_transient"].discard if persistent else self.__dict__["_transient"].add)(name)
 
     def add_module(self, name: str, module: Module | None) -> None:
-        self._check_name(name, "add_module")
-        self._modules[name] = module
-        _changes[0] += 1
+        self._register("_modules", name, module)
 
     register_module = add_module
 
-    def _check_name(self, name: str, what: str) -> None:
-        taken = hasattr(self, name) and all(
-            name not in home for home in (self._parameters, self._buffers, self._modules)
-        )
+    def _register(self, home: str, name: str, value: Any) -> None:
+        fields = self.__dict__
+        if home not in fields:
+            self._check_started(name, home)
+        elsewhere = [fields, *(fields[known] for known in _HOMES if known != home)]
+        taken = isinstance(name, str) and (hasattr(type(self), name) or any(name in place for place in elsewhere))
         if not isinstance(name, str) or not name or "." in name or taken:
-            raise OptionError(f"{what}: name {name!r}; expected a new attribute name without dots; choose another")
+            raise OptionError(
+                f"{type(self).__name__}: the name {name!r}{' is taken' if taken else ''}; expected a new attribute name "
+                "without dots; choose another"
+            )
+        self._check_kind(home, name, value)
+        _changes[0] += 1
+        fields[home][name] = value
 
     # ---- calling -----------------------------------------------------------------------------------------------------
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        root = _root.get()
-        mark = _root.set(self) if root is None else None
-        path = (self if root is None else root)._path_of(self)
-        token = module_path.set(path)
+        root, mark = _root.get(), None
+        path = None if root is None else root._path_of(self)
+        if path is None:  # nobody is being called, or a network that this one does not belong to
+            path, mark = self._path_of(self), _root.set(self)
+        token = module_path.set(path)  # type: ignore[arg-type]  # a Module is always part of itself
         try:
             if self._pre_hooks or self._hooks or self._backward_hooks:
                 return self._call_with_hooks(inputs, options)
             return self.forward(*inputs, **options)
         except PellucidError as error:
-            raise in_module(error, path) from None if error.__cause__ is None else error.__cause__
+            in_module(error, path)  # type: ignore[arg-type]
+            raise
         finally:
             module_path.reset(token)
             if mark is not None:
                 _root.reset(mark)
 
-    def _path_of(self, module: Module) -> str:
-        """The dotted path of `module` as seen from this root, with its kind: `SimpleNet.layer1 (Linear 784→128)`."""
+    def _path_of(self, module: Module) -> str | None:
+        """Where `module` stands as seen from this root, `SimpleNet.layer1 (Linear 784→128)`; None outside it."""
         version, paths = self.__dict__["_paths"]
-        if version != _changes[0] or id(module) not in paths:
+        if version != _changes[0]:
             root = type(self).__name__
-            paths = {}
-            for name, child in self.named_modules():
-                about = child._describe()
-                paths[id(child)] = (
-                    f"{root}.{name} ({about})" if name else (f"{root} ({about})" if about != root else root)
-                )
-            paths.setdefault(id(module), module._describe())
+            paths = {
+                id(child): f"{root}.{name} ({child._describe()})" if name else child._describe()
+                for name, child in self.named_modules()
+            }
             self.__dict__["_paths"] = (_changes[0], paths)
-        return paths[id(module)]
+        return paths.get(id(module))
 
     def _describe(self) -> str:
         """The kind and, for layers that have them, the sizes: `Linear 784→128`."""
@@ -175,29 +196,28 @@ class Module:
             changed = hook(self, inputs)
             if changed is not None:
                 inputs = changed if isinstance(changed, tuple) else (changed,)
-        watch = _BackwardWatch(self) if self._backward_hooks else None
-        if watch:
-            inputs = watch.inputs(inputs)
-        output = self.forward(*inputs, **options)
+        watch = BackwardWatch(self, self._backward_hooks) if self._backward_hooks else None
+        output = self.forward(*(watch.enter(inputs) if watch else inputs), **options)
         for hook in list(self._hooks):
             changed = hook(self, inputs, output)
             output = output if changed is None else changed
-        return watch.outputs(output) if watch else output
+        return watch.leave(output) if watch else output
 
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHook:
         """Call `hook(module, inputs)` before each forward; what it returns, unless None, replaces the inputs."""
-        return _registered(self._pre_hooks, hook)
+        return _ModuleHook(self._pre_hooks, hook)
 
     def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHook:
         """Call `hook(module, inputs, output)` after each forward; what it returns, unless None, replaces the output."""
-        return _registered(self._hooks, hook)
+        return _ModuleHook(self._hooks, hook)
 
     def register_full_backward_hook(self, hook: Callable[..., Any]) -> RemovableHook:
-        """Call `hook(module, grad_input, grad_output)` (tuples) when the gradients of the inputs are known.
+        """Call `hook(module, grad_input, grad_output)`, tuples with None where there is none, in each backward pass.
 
-        What it returns, unless None, replaces the gradients of the inputs.
+        It runs once all inputs that the output depends on have their gradients. What it returns, unless None, replaces
+        `grad_input`, where a single input needs one.
         """
-        return _registered(self._backward_hooks, hook)
+        return _ModuleHook(self._backward_hooks, hook)
 
     # ---- walking -----------------------------------------------------------------------------------------------------
 
@@ -211,13 +231,13 @@ class Module:
     def children(self) -> Iterator[Module]:
         return (module for _, module in self.named_children())
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This Module and all below it with their dotted paths, each once."""
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """This Module and all below it with their dotted paths; a shared one once, or under each of its names."""
         seen: set[int] = set()
         waiting: list[tuple[str, Module]] = [(prefix, self)]
         while waiting:
             name, module = waiting.pop()
-            if id(module) in seen:
+            if remove_duplicate and id(module) in seen:
                 continue
             seen.add(id(module))
             yield name, module
@@ -229,39 +249,45 @@ class Module:
     def modules(self) -> Iterator[Module]:
         return (module for _, module in self.named_modules())
 
-    def _named(self, home: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
+    def _named(self, home: str, prefix: str, recurse: bool, once: bool) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
-        for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
-            for name, value in getattr(module, home).items():
-                if value is not None and id(value) not in seen:
+        for path, module in self.named_modules(prefix, once) if recurse else [(prefix, self)]:
+            for name, value in module.__dict__[home].items():
+                if value is not None and not (once and id(value) in seen):
                     seen.add(id(value))
                     yield (f"{path}.{name}" if path else name), value
 
-    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
-        return self._named("_parameters", prefix, recurse)
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        return self._named("_parameters", prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         return (value for _, value in self.named_parameters(recurse=recurse))
 
-    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
-        return self._named("_buffers", prefix, recurse)
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        return self._named("_buffers", prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         return (value for _, value in self.named_buffers(recurse=recurse))
 
     def get_submodule(self, target: str) -> Module:
-        found = dict(self.named_modules())
-        if target not in found:
-            raise OptionError(f"get_submodule: {target!r}; expected the path of a layer of {type(self).__name__};"
-                              f"{nearest(target, found) or ' list(model.named_modules()) shows them'}")  # fmt: skip
-        return found[target]
+        """The layer at a dotted path; this Module for the empty one."""
+        return self._found("layer", dict(self.named_modules(remove_duplicate=False)), target)
 
     def get_parameter(self, target: str) -> Parameter:
-        found = dict(self.named_parameters())
-        if target not in found:
-            raise OptionError(f"get_parameter: {target!r}; expected the path of a parameter of {type(self).__name__};"
-                              f"{nearest(target, found) or ' list(model.named_parameters()) shows them'}")  # fmt: skip
-        return found[target]
+        return self._found("parameter", dict(self.named_parameters(remove_duplicate=False)), target)
+
+    def get_buffer(self, target: str) -> Tensor:
+        return self._found("buffer", dict(self.named_buffers(remove_duplicate=False)), target)
+
+    def _found(self, kind: str, known: dict[str, Any], target: str) -> Any:
+        if target not in known:
+            names = nearest(target, known) or f" There are {', '.join(filter(None, known)) or 'none'}."
+            raise OptionError(f"no {kind} {target!r} in {type(self).__name__}; expected the path of one.{names}")
+        return known[target]
 
     def apply(self, function: Callable[[Module], Any]) -> Module:
         """Call `function` on every Module below and then on this one."""
@@ -273,9 +299,13 @@ class Module:
     # ---- modes -------------------------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Module:
-        for module in self.modules():
-            if module.training != mode:
-                module.training = mode
+        """Set `training` here and below, through each layer's own `train`, which may decide otherwise."""
+        if not isinstance(mode, bool):
+            raise OptionError(f"train: mode {mode!r}; expected True or False; call model.train() or model.eval()")
+        if self.training != mode:
+            self.training = mode
+        for child in self.children():
+            child.train(mode)
         return self
 
     def eval(self) -> Module:
@@ -291,7 +321,7 @@ class Module:
             if set_to_none:
                 parameter.grad = None
             elif parameter.grad is not None:
-                parameter.grad = parameter.grad.detach() * 0
+                parameter.grad = zeros_like(parameter.grad)
 
     def to(self, *where: Any, dtype: Any = None, **options: Any) -> Module:
         """Cast floating parameters and buffers in place; a device is accepted where it is "cpu"."""
@@ -300,12 +330,19 @@ class Module:
                 device(argument)
             elif argument is not None and not isinstance(argument, bool):
                 dtype = argument.dtype if isinstance(argument, Tensor) else argument
-        if dtype is not None:
-            for tensor in itertools.chain(self.parameters(), self.buffers()):
-                if tensor.dtype.kind == "f" and tensor.dtype != np.dtype(dtype):
-                    tensor.array = tensor.to(dtype).array
-                    tensor.version += 1
-                    tensor.grad = None
+        if dtype is None:
+            return self
+        dtype = as_dtype(dtype)
+        if dtype.kind != "f":
+            raise DTypeError(
+                f"{type(self).__name__}.to: {dtype}; expected float32 or float64; weights are trained in those"
+            )
+        for tensor in itertools.chain(self.parameters(), self.buffers()):
+            if tensor.dtype.kind == "f" and tensor.dtype != dtype:
+                tensor.array = tensor.array.astype(dtype)
+                tensor.version += 1
+                tensor._grad = None if tensor.grad is None else tensor.grad.detach().to(dtype)
+        _changes[0] += 1
         return self
 
     def cpu(self) -> Module:
@@ -319,22 +356,24 @@ class Module:
 
     # ---- state -------------------------------------------------------------------------------------------------------
 
-    def _state(self) -> dict[str, Tensor]:
+    def _state(self, prefix: str = "") -> dict[str, Tensor]:
         """Every Parameter and saved buffer by its path; a shared one under each of its names, as in PyTorch."""
         state: dict[str, Tensor] = {}
-        waiting: list[tuple[str, Module]] = [("", self)]
-        while waiting:
-            prefix, module = waiting.pop()
-            for name, value in (*module._parameters.items(), *module._buffers.items()):
+        for path, module in self.named_modules(remove_duplicate=False):
+            start = f"{prefix}{path}." if path else prefix
+            state.update((start + name, value) for name, value in module._parameters.items() if value is not None)
+            for name, value in module._buffers.items():
                 if value is not None and name not in module.__dict__["_transient"]:
-                    state[prefix + name] = value
-            below = [(f"{prefix}{name}.", child) for name, child in module._modules.items() if child is not None]
-            waiting.extend(reversed(below))
+                    state[start + name] = value
         return state
 
-    def state_dict(self) -> OrderedDict[str, Tensor]:
-        """The state by dotted path: parameters, and the buffers that are saved. The Tensors are values of this moment."""
-        return OrderedDict((name, value.detach()) for name, value in self._state().items())
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Tensor]:
+        """The state by dotted path: parameters, and the buffers that are saved.
+
+        The Tensors are values of this moment, which later training leaves alone; with `keep_vars`, the Module's own.
+        """
+        state = self._state(prefix)
+        return OrderedDict(state if keep_vars else {name: value.detach() for name, value in state.items()})
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Take over the numbers of `state_dict` (Tensors, or anything NumPy reads).
@@ -343,13 +382,11 @@ class Module:
         anything is changed. With `strict=False` only shapes are an error.
         """
         own = self._state()
-        given = {
-            name: value.array if isinstance(value, Tensor) else np.asarray(value) for name, value in state_dict.items()
-        }
-        missing = [name for name in own if name not in given]
-        unexpected = [name for name in given if name not in own]
-        problems = [f"{name} {words(given[name].shape)}, expected {words(value.shape)}"
-                    for name, value in own.items() if name in given and given[name].shape != value.shape]  # fmt: skip
+        given, problems = self._read_state(state_dict)
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        problems += [f"{name} {words(given[name].shape)}, expected {words(value.shape)}"
+                     for name, value in own.items() if name in given and given[name].shape != value.shape]  # fmt: skip
         if strict:
             problems += [f"{name} is missing" for name in missing]
             problems += [f"{name} is not part of this network.{nearest(name, missing)}" for name in unexpected]
@@ -363,6 +400,22 @@ class Module:
                 value.assign(given[name])
         return IncompatibleKeys(missing, unexpected)
 
+    def _read_state(self, state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
+        """The values as Tensors, and what is wrong with those that are no numbers."""
+        if not isinstance(state_dict, Mapping):
+            raise StateError(
+                f"load_state_dict into {type(self).__name__}: {type(state_dict).__name__}; expected a dict of Tensors by "
+                "name; read a file first, with pellucid.load(path)"
+            )
+        given: dict[str, Tensor] = {}
+        problems = []
+        for name, value in state_dict.items():
+            try:
+                given[name] = value if isinstance(value, Tensor) else Tensor(np.array(array_of(np.asarray(value))))
+            except (PellucidError, TypeError, ValueError, RuntimeError):  # whatever its own library says of it
+                problems.append(f"{name} is {type(value).__name__}, expected a Tensor or an array of numbers")
+        return given, problems
+
     # ---- showing -----------------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
@@ -371,67 +424,23 @@ class Module:
     def __repr__(self) -> str:
         children = [f"({name}): {module!r}".replace("\n", "\n  ") for name, module in self._modules.items()]
         extra = self.extra_repr()
-        if not children:
+        if not children and "\n" not in extra:
             return f"{type(self).__name__}({extra})"
-        body = "\n  ".join(([extra] if extra else []) + children)
+        body = "\n  ".join((extra.split("\n") if extra else []) + children)
         return f"{type(self).__name__}(\n  {body}\n)"
 
 
-def _registered(hooks: list[Any], hook: Any) -> RemovableHook:
-    hooks.append(hook)
-    return RemovableHook(hooks, hook)
+_HOMES: dict[str, type] = {"_parameters": Parameter, "_buffers": Tensor, "_modules": Module}
 
 
-class _BackwardWatch:
-    """Collects a Module's gradients during backward and calls its hooks once those of the inputs are known."""
+class _ModuleHook(RemovableHook):
+    """A hook that counts as a change of structure when it comes and when it goes."""
 
-    def __init__(self, module: Module) -> None:
-        self.module = module
-        self.grad_output: list[Any] = []
+    def __init__(self, hooks: list[Any], hook: Callable[..., Any]) -> None:
+        super().__init__(hooks, hook)
+        hooks.append(hook)
+        _changes[0] += 1
 
-    def inputs(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The inputs passed through a fresh Node each, on which the gradient can be seen and replaced."""
-        self.grad_input: list[Any] = [None] * len(inputs)
-        self.waiting = sum(isinstance(x, Tensor) and x.requires_grad for x in inputs)
-        return tuple(self._seen(i, x) if isinstance(x, Tensor) and x.requires_grad else x for i, x in enumerate(inputs))
-
-    def _seen(self, position: int, x: Tensor) -> Tensor:
-        passed = x.clone()
-
-        def arrived(g: Any) -> Any:
-            self.grad_input[position] = g
-            self.waiting -= 1
-            if self.waiting:
-                return None
-            replaced = self._call()
-            return None if replaced is None else replaced[position]
-
-        passed.register_hook(arrived)
-        return passed
-
-    def outputs(self, output: Any) -> Any:
-        several = isinstance(output, tuple | list)
-        outputs = list(output) if several else [output]
-        self.grad_output = [None] * len(outputs)
-        for i, y in enumerate(outputs):
-            if isinstance(y, Tensor) and y.requires_grad:
-                outputs[i] = y = y.clone()
-                y.register_hook(self._output_hook(i))
-        return type(output)(outputs) if several else outputs[0]
-
-    def _output_hook(self, position: int) -> Callable[[Any], Any]:
-        def arrived(g: Any) -> Any:
-            self.grad_output[position] = g
-            if not self.waiting:  # no input wants a gradient: the outputs are all there is to see
-                self._call()
-
-        return arrived
-
-    def _call(self) -> Any:
-        result = None
-        for hook in list(self.module._backward_hooks):
-            changed = hook(self.module, tuple(self.grad_input), tuple(self.grad_output))
-            if changed is not None:
-                result = changed if isinstance(changed, tuple) else (changed,)
-                self.grad_input = list(result)
-        return result
+    def remove(self) -> None:
+        _changes[0] += 1
+        super().remove()

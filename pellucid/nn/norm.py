@@ -10,7 +10,7 @@ from ..creation import ones, tensor, zeros
 from ..errors import ShapeError, words
 from ..shapes import int64
 from ..tensor import Parameter, Tensor
-from .linear import whole
+from .linear import check_input, whole
 from .module import Module
 
 
@@ -26,38 +26,44 @@ class _BatchNorm(Module):
 
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-        track_running_stats: bool = True, device: Any = None, dtype: Any = None,
+        track_running_stats: bool = True, device: Any = None, dtype: Any = None, *, bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         self.num_features = whole(num_features, type(self).__name__, "num_features")
         self.eps, self.momentum, self.affine, self.track_running_stats = eps, momentum, affine, track_running_stats
         self.register_parameter("weight", Parameter(ones(num_features, dtype=dtype)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(num_features, dtype=dtype)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(num_features, dtype=dtype)) if affine and bias else None)
         tracked = track_running_stats
         self.register_buffer("running_mean", zeros(num_features, dtype=dtype) if tracked else None)
         self.register_buffer("running_var", ones(num_features, dtype=dtype) if tracked else None)
         self.register_buffer("num_batches_tracked", tensor(0, dtype=int64) if tracked else None)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_input(x, self.weight.dtype if self.affine else None)
         if x.ndim not in self.axes or x.shape[1] != self.num_features:
             raise ShapeError(
                 f"input {words(x.shape)}; expected {self.form} with C = {self.num_features}; "
                 "check num_features and the axes"
             )
-        momentum = 0.0
-        if self.training and self.track_running_stats:
-            self.num_batches_tracked.assign(self.num_batches_tracked + 1)
-            momentum = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-        return F.batch_norm(
+        moving = self.training and self.track_running_stats
+        momentum = self.momentum or 0.0
+        if moving:
+            count = self.num_batches_tracked + 1
+            momentum = 1 / count if self.momentum is None else momentum
+        y = F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias,
             self.training or not self.track_running_stats, momentum, self.eps,
         )  # fmt: skip
+        if moving:
+            self.num_batches_tracked.assign(count)
+        return y
 
     def _describe(self) -> str:
         return f"{type(self).__name__} {self.num_features}"
 
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+                f"bias={self.affine and self.bias is not None}, "
                 f"track_running_stats={self.track_running_stats}")  # fmt: skip
 
 
@@ -84,14 +90,16 @@ class LayerNorm(Module):
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.normalized_shape = tuple(whole(size, "LayerNorm", "normalized_shape") for size in shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        self.register_parameter("weight", Parameter(ones(*shape, dtype=dtype)) if elementwise_affine else None)
-        self.register_parameter("bias", Parameter(zeros(*shape, dtype=dtype)) if elementwise_affine and bias else None)
+        shape, affine = self.normalized_shape, elementwise_affine
+        self.register_parameter("weight", Parameter(ones(*shape, dtype=dtype)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(*shape, dtype=dtype)) if affine and bias else None)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_input(x, self.weight.dtype if self.elementwise_affine else None)
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def _describe(self) -> str:
-        return f"LayerNorm {','.join(map(str, self.normalized_shape))}"
+        return f"{type(self).__name__} {','.join(map(str, self.normalized_shape))}"
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"

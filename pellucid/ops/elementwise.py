@@ -58,9 +58,12 @@ class Elementwise(Op):
         first = inputs[0].array
         shape, dtype = first.shape, first.dtype
         for other in inputs[1:]:
-            if other.array.shape != shape:
-                shape = self.broadcast([v.shape for v in inputs])
-                break
+            size = other.array.shape
+            if size and size != shape:  # a 0-d input fits everything
+                if shape:
+                    shape = self.broadcast([v.shape for v in inputs])
+                    break
+                shape = size
         if dtype.kind == "f" and not self.floats:
             raise DTypeError(
                 f"{self.name}: input is {dtype}; expected bool or integers; compare first (x > 0) or cast with .to()"
@@ -68,8 +71,6 @@ class Elementwise(Op):
         return shape, self.result or dtype  # a bare pair: making a Spec would cost as much as adding two small arrays
 
     def broadcast(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        if len(shapes) == 2 and () in shapes:  # a number beside a Tensor
-            return shapes[0] or shapes[1]
         try:
             return np.broadcast_shapes(*shapes)
         except ValueError:

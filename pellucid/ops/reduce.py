@@ -85,7 +85,8 @@ class Expand(Movement):
 
     def infer(self, x: Any, *, shape: tuple[int, ...]) -> Spec:
         new = len(shape) - x.ndim
-        if new < 0 or any(have not in (1, want) for have, want in zip(x.shape, shape[new:], strict=True)):
+        fits = new >= 0 and all(have in (1, want) for have, want in zip(x.shape, shape[new:], strict=True))
+        if not fits or min(shape, default=0) < 0:
             raise self.fail(
                 f"{words(x.shape)} to {words(shape)}",
                 "only axes of size 1 can be repeated",

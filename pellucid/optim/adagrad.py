@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..ops.update import add_scaled, descend
 from ..tensor import Tensor
 from . import options as check
-from .fused import add_scaled, descend
 from .optimizer import Group, Optimizer
 
 

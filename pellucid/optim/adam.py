@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import OptionError
+from ..ops.update import add_scaled, descend, weighted, weighted_square
 from ..tensor import Tensor
 from . import options as check
-from .fused import add_scaled, descend, weighted, weighted_square
 from .optimizer import Group, Optimizer
 
 _BELOW_ONE = "a number from 0 up to, but not including, 1"

@@ -11,9 +11,9 @@ import numpy as np
 from ..creation import tensor
 from ..errors import OptionError, StateError, words
 from ..modes import no_grad
+from ..ops.update import add_scaled
 from ..tensor import Tensor
 from . import options as check
-from .fused import add_scaled
 
 
 class ExponentialMovingAverage:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import OptionError
+from ..ops.update import add_scaled, weighted
 from ..tensor import Tensor
 from . import options as check
-from .fused import add_scaled, weighted
 from .optimizer import Group, Optimizer
 
 

@@ -16,8 +16,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.preprocessing import OneHotEncoder
 
-from pellucid.errors import OptionError
-from pellucid.training.metrics import Metrics, classification_metrics, gain, regression_metrics
+from ..errors import OptionError
+from .metrics import Metrics, classification_metrics, gain, regression_metrics
 
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
 RIDGE_STRENGTHS = np.logspace(-2, 4, 7)
@@ -95,7 +95,7 @@ def _class_probabilities(train: Any, target: np.ndarray, test: Any, k: int) -> d
         with warnings.catch_warnings():
             # Stopped at the limit it is still a baseline, and its score is measured, not assumed.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(max_iter=200).fit(train, target)
+            model = LogisticRegression(max_iter=100).fit(train, target)
         probabilities = np.zeros((test.shape[0], k))
         probabilities[:, seen] = model.predict_proba(test)
         result["logistic_regression"] = probabilities

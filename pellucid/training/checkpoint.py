@@ -24,7 +24,7 @@ FORMAT = 1
 def save_checkpoint(path: Path, learner: Learner) -> None:
     """Write where `learner` stands to `path`. Raises DataError for a full disk or a missing permission."""
     arrays, rest = learner.state()
-    content = to_bytes({name: np.ascontiguousarray(a) for name, a in arrays.items()},
+    content = to_bytes({name: np.asarray(a, order="C") for name, a in arrays.items()},
                        {"format": str(FORMAT), "state": json.dumps(rest)})  # fmt: skip
     write_bytes(path, content)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.errors import IndexRangeError, NonFiniteError, OptionError, ShapeError, words
+from ..errors import IndexRangeError, NonFiniteError, OptionError, ShapeError, words
 
 Metrics = dict[str, Any]
 Z = 1.959964  # two-sided 95% of the normal distribution
@@ -31,6 +31,7 @@ BASELINE_NAMES = {
 
 
 # ---------------------------------------------------------------- scores
+
 
 def classification_metrics(probabilities: Any, target: Any, classes: Sequence[str] | None = None) -> Metrics:
     """Scores of class probabilities: accuracy, log_loss, roc_auc, f1_macro, correct, n and intervals.
@@ -77,7 +78,9 @@ def regression_metrics(prediction: Any, target: Any) -> Metrics:
     """
     prediction, target = _checked_regression(prediction, target)
     error, centred = prediction - target, target - target.mean()
-    rows = np.stack([error**2, np.abs(error), centred, centred**2], axis=1)  # (N, 4): all three scores are means of these
+    rows = np.stack(
+        [error**2, np.abs(error), centred, centred**2], axis=1
+    )  # (N, 4): all three scores are means of these
     rmse, mae, r2 = _regression_scores(rows.mean(axis=0))
     metrics: Metrics = {"rmse": rmse, "mae": mae, "r2": r2, "n": len(target), "intervals": {}}
     if len(target) < 2:
@@ -114,6 +117,7 @@ def f1_macro(confusion: np.ndarray) -> float:
 
 
 # ---------------------------------------------------------------- intervals
+
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """The 95% score interval of a proportion (Wilson 1927); never empty, never outside 0..1."""
@@ -203,6 +207,7 @@ def _roc_auc(probabilities: np.ndarray, target: np.ndarray) -> tuple[float | Non
 
 # ---------------------------------------------------------------- against a baseline
 
+
 def gain(task: str, network: Any, baseline: Any, target: Any) -> list[float]:
     """How much better the network's headline score is on the same examples: [value, low, high], above 0 is better.
 
@@ -223,18 +228,24 @@ def gain(task: str, network: Any, baseline: Any, target: Any) -> list[float]:
     squares = np.stack([(theirs - truth) ** 2, (ours - truth) ** 2], axis=1)
     value = float(np.subtract(*np.sqrt(squares.mean(axis=0))))
     if len(truth) < 2:
-        return [value, -math.inf, math.inf]
+        return [value, -abs(value), abs(value)]  # one example proves nothing: an interval around 0
     drawn = np.sqrt(_resampled_means(squares))
     return [value, *_percentiles(drawn[:, 0] - drawn[:, 1])]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`level` is "better", "unclear", "worse" or "alone" (nothing to compare with); `sentence` says it to a person."""
+    """`level` is "better", "unclear", "worse" or "alone" (nothing to compare with); the rest says it to a person."""
 
     level: str
-    sentence: str
+    claim: str
+    evidence: str = ""
     against: str | None = None  # key of the strongest baseline
+
+    @property
+    def sentence(self) -> str:
+        """Claim and evidence, in one or two sentences."""
+        return self.claim + self.evidence
 
 
 def verdict(metrics: Metrics, baselines: Mapping[str, Metrics]) -> Verdict:
@@ -243,7 +254,7 @@ def verdict(metrics: Metrics, baselines: Mapping[str, Metrics]) -> Verdict:
     Uses each baseline's paired `gain` where present (see `baseline.baselines`), else whether the intervals overlap.
     """
     if not baselines:
-        return Verdict("alone", "No baseline was measured beside it.")
+        return Verdict("alone", "No baseline was measured beside it", ".")
     name = headline(metrics)
     strongest = (max if name == "accuracy" else min)(baselines, key=lambda key: baselines[key][name])
     other = baselines[strongest]
@@ -251,14 +262,13 @@ def verdict(metrics: Metrics, baselines: Mapping[str, Metrics]) -> Verdict:
     value, low, high = _difference(metrics, other, name)
     by = _difference_words(value, low, high, name)
     if low > 0:
-        return Verdict("better", f"Better than {label}: by {by}.", strongest)
+        return Verdict("better", f"Better than {label}", f": {by}.", strongest)
     if high < 0:
-        return Verdict("worse", f"Worse than {label}: by {by}. The simpler model does this job better.", strongest)
+        return Verdict("worse", f"Worse than {label}", f": {by}. The simpler model does this job better.", strongest)
     if value == 0:
-        return Verdict("unclear", f"No better than {label}: the two scores are the same.", strongest)
-    side = "ahead" if value > 0 else "behind"
-    sentence = f"No better than {label}, as far as {metrics['n']:,} examples can tell: {side} by {by}, which may be chance."
-    return Verdict("unclear", sentence, strongest)
+        return Verdict("unclear", f"No better than {label}", ": the two scores are the same.", strongest)
+    evidence = f", as far as {metrics['n']:,} examples can tell: {by}, which may be chance."
+    return Verdict("unclear", f"No better than {label}", evidence, strongest)
 
 
 def _difference(metrics: Metrics, other: Metrics, name: str) -> tuple[float, float, float]:
@@ -275,16 +285,18 @@ def _difference(metrics: Metrics, other: Metrics, name: str) -> tuple[float, flo
 
 
 def _difference_words(value: float, low: float, high: float, name: str) -> str:
+    side = ("ahead", "behind") if name == "accuracy" else (f"{name} lower", f"{name} higher")
+    which = side[value < 0]
     if value < 0:
         value, low, high = -value, -high, -low
-    scale = 100 if name == "accuracy" else 1
+    scale, unit = (100, " points") if name == "accuracy" else (1, "")
     digits = _decimals((high - low) * scale / 2)
-    unit = " points" if name == "accuracy" else f" of {name}"
     text = [f"{part * scale:,.{digits}f}" for part in (value, low, high)]
-    return f"{text[0]}{unit} (95% interval {text[1]} to {text[2]})"
+    return f"{which} by {text[0]}{unit} (95% interval {text[1]} to {text[2]})"
 
 
 # ---------------------------------------------------------------- in words
+
 
 def headline(metrics: Mapping[str, Any]) -> str:
     """The name of the score that stands first: `accuracy` or `rmse`."""
@@ -292,7 +304,9 @@ def headline(metrics: Mapping[str, Any]) -> str:
         return "accuracy"
     if "rmse" in metrics:
         return "rmse"
-    raise OptionError(f"score: metrics with {', '.join(sorted(metrics)) or 'nothing'}; expected accuracy or rmse among them.")
+    raise OptionError(
+        f"score: metrics with {', '.join(sorted(metrics)) or 'nothing'}; expected accuracy or rmse among them."
+    )
 
 
 def score_line(metrics: Metrics, dash: str = "-") -> str:
@@ -350,9 +364,15 @@ def _decimals(half_width: float) -> int:
 
 # ---------------------------------------------------------------- checks
 
+
 def _checked_classification(probabilities: Any, target: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:
     probabilities, target = np.asarray(probabilities), np.asarray(target)
-    if probabilities.ndim != 2 or probabilities.shape[1] < 2 or target.shape != probabilities.shape[:1] or not len(target):
+    if (
+        probabilities.ndim != 2
+        or probabilities.shape[1] < 2
+        or target.shape != probabilities.shape[:1]
+        or not len(target)
+    ):
         raise ShapeError(
             f"classification metrics: probabilities {words(probabilities.shape)} and targets {words(target.shape)}; "
             "expected (N, K) with at least two classes and (N,) with at least one example."

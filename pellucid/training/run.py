@@ -91,7 +91,7 @@ class Run:
     def save_weights(self, weights: dict[str, np.ndarray]) -> None:
         from safetensors.numpy import save
 
-        write_bytes(self.weights, save({name: np.ascontiguousarray(a) for name, a in weights.items()}))
+        write_bytes(self.weights, save({name: np.asarray(a, order="C") for name, a in weights.items()}))
 
 
 # ---- making and finding runs ---------------------------------------------------------------------------------------------

@@ -33,7 +33,9 @@ from . import run as runs
 from .checkpoint import load_checkpoint, save_checkpoint
 from .learner import Learner
 from .loop import BatchDone, EpochDone, fit
-from .metrics import Metrics, classification_metrics, regression_metrics
+from .metrics import Metrics, classification_metrics, headline, regression_metrics
+from .nonfinite import explain_validation
+from .report import ReportData, write_report
 from .run import Run
 from .settings import Settings, choose
 
@@ -71,7 +73,7 @@ class Training:
             for event in fit(self.learner, step, self._validate, epochs=epochs, patience=patience, better=self._better):
                 if isinstance(event, EpochDone):
                     event = dataclasses.replace(event, train=self._in_units(event.train))
-                    self.run.log(asdict(event))
+                    self.run.log(as_line(event))
                     self.save()
                 yield event
         except NonFiniteError:
@@ -103,11 +105,22 @@ class Training:
         history = self.run.history()
         at = self.learner.progress
         result = Result(metrics, others, sum(line["seconds"] for line in history), at.epoch, at.best_epoch)
-        from .reporting import report  # the report reads the finished run
-
-        report(self, result, output)
+        self._report(result, output)
         self.run.log({"test": metrics, "baselines": others, "seconds": result.seconds, "best_epoch": result.best_epoch})
         return result
+
+    def _report(self, result: Result, output: np.ndarray) -> None:
+        problem, run = self.problem, self.run
+        score = headline(result.metrics)
+        renamed = {f"train_{score}": "train_score", f"validation_{score}": "validation_score"}
+        write_report(run.report, ReportData(
+            title=f"{run.config['family']} on {problem.name}", run=run.name, task=problem.task, output=output,
+            target=self._targets(problem.test), metrics=result.metrics, classes=problem.preprocessor.classes,
+            baselines=result.baselines, history=[{renamed.get(k, k): v for k, v in line.items()} for line in run.history()],
+            best_epoch=result.best_epoch, target_name=problem.preprocessor.target_name,
+            settings={**run.config["network"], **asdict(self.settings)}, network=str(self.network).splitlines(),
+            notes=problem.notes, describe=lambda i: problem.describe("test", i), created=run.config["created"],
+        ))  # fmt: skip
 
     def answers(self, examples: Examples) -> np.ndarray:
         """What the network says of `examples`: (N, K) probabilities, or (N,) numbers in the target's units."""
@@ -121,6 +134,8 @@ class Training:
         raw = outputs(self.network, arrays_for(self.network, examples))
         with no_grad():
             loss = float(self.network.loss(tensor(raw), tensor(examples.target)).array)
+        if not np.isfinite(loss):
+            raise explain_validation(self.learner, [Tensor(a) for a in (*arrays_for(self.network, examples), examples.target)])
         if self.problem.task == "classification":
             return {"loss": loss, "accuracy": float((raw.argmax(1) == examples.target).mean())}
         return self._in_units({"loss": loss})
@@ -136,6 +151,13 @@ class Training:
         if self.settings.monitor == "score" and "accuracy" in a and a["accuracy"] != b["accuracy"]:
             return a["accuracy"] > b["accuracy"]
         return a["loss"] < b["loss"]
+
+
+def as_line(event: EpochDone) -> dict[str, Any]:
+    """An epoch as metrics.jsonl has it: flat, `train_loss`, `validation_accuracy` and so on."""
+    values = {f"{part}_{name}": v for part in ("train", "validation") for name, v in getattr(event, part).items()}
+    return {"epoch": event.epoch, "step": event.step, **values, "learning_rate": event.lr, "best": event.improved,
+            "seconds": event.seconds, "examples_per_second": event.examples_per_second}  # fmt: skip
 
 
 # ---- beginning and going on ----------------------------------------------------------------------------------------------

@@ -68,10 +68,10 @@ class Settings:
 # A recipe holds settings and the network's configuration side by side, as a --config file does. Later lines of a look-up
 # overrule earlier ones: kind, then kind and task, then the data set's own name.
 RECIPES: dict[str, dict[str, Any]] = {
-    "images": {"layers": [128, 64], "epochs": 30, "batch_size": 128, "monitor": "score"},
+    "images": {"layers": [128, 64], "shift": 1, "epochs": 30, "weight_decay": 0.1},
     "table": {"layers": [128, 64], "dropout": 0.1, "epochs": 60, "patience": 16},
-    "mnist": {"layers": [128, 64], "epochs": 20, "batch_size": 128},
-    "digits": {"layers": [128, 64], "epochs": 60, "batch_size": 32},
+    "adult": {"epochs": 12, "batch_size": 256, "average": 0.995, "patience": 0, "weight_decay": 0.1},
+    "digits": {"shift": 0, "dropout": 0.1, "label_smoothing": 0.05, "lr": 4e-3, "batch_size": 32, "epochs": 40},
 }
 
 _KINDS = {

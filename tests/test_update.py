@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pellucid
-from pellucid.optim import fused
+from pellucid.ops import update as fused
 
 CASES = {
     "add_scaled": (fused.add_scaled, lambda x, a, y: x + a * y, 3),

@@ -1,7 +1,7 @@
-"""The elementwise sums that update rules are made of, each as one operation (floor 4, an annex of `ops/elementwise.py`).
+"""The elementwise sums that update rules are made of, each as one operation (floor 2).
 
-They could be composed, and once were: Adam over the six parameters of a small network then took 2.4 times as long, nearly
-all of it in dispatch, and over 784-128-64-10 1.9 times (eager, one thread). Numbers and bits are those of the composition.
+They could be composed, and once were: a step of Adam over six parameters then took 385 us where it now takes 180 (32-16-10,
+all dispatch), and 585 us where it now takes 335 (784-128-64-10); eager, one thread. The bits are those of the composition.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.elementwise import Elementwise
+from .elementwise import Elementwise
 
 
 def _over(function: Callable[..., Any], a: Any, b: Any) -> Any:

@@ -1,0 +1,138 @@
+"""`pellucid predict`: what a trained network says of new rows or pictures (floor 7)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from ..errors import OptionError
+from ..training import run as runs
+from ..training.answering import Answers, Trained
+from ..training.files import write_text
+from .options import print_json
+
+SHADES = " .:-=+*#%@"
+SHOWN = 10  # pictures drawn, and lines printed, at most
+
+
+@click.command("predict")
+@click.argument("run")
+@click.argument("data", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table here: .csv or .tsv.")
+@click.option("--show", is_flag=True, help="Draw what the network saw (pictures).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, as_json: bool) -> None:
+    """Let RUN answer for DATA: a table (it comes back with predictions), or pictures for a run on images.
+
+    \b
+    pellucid predict last people.csv --out answers.csv
+    pellucid predict last seven.png --show
+    """
+    _check_out(out)
+    found = runs.find(run)
+    pictures = found.config["kind"] == "images"
+    if show and not pictures:
+        raise OptionError(f"--show: {found.name} reads tables; expected a run on images; leave it out")
+    if not pictures and len(data) > 1:
+        raise OptionError(f"DATA: {len(data)} tables; expected one; predict them one after another")
+    trained = Trained(found)
+    answers = trained.images(list(data)) if pictures else trained.rows(data[0])
+    if show:
+        _draw(trained, answers)
+    rows = _rows(trained, answers)
+    if out is not None:
+        write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))
+        click.echo(f"{out}: {len(rows):,} rows with predictions", err=as_json)
+    if as_json:
+        print_json({"run": str(found.folder), "task": found.config["task"], "n": len(rows), "predictions": _json_rows(trained, answers)})
+    elif out is None and pictures:
+        for line in _sentences(trained, answers):
+            click.echo(line)
+    elif out is None:
+        click.echo(_as_text(rows, ","), nl=False)
+
+
+def _check_out(out: Path | None) -> None:
+    if out is None:
+        return
+    if out.suffix.lower() not in (".csv", ".tsv"):
+        raise OptionError(f"--out {out}: expected a name that ends in .csv or .tsv; write answers.csv")
+    if out.exists():
+        raise OptionError(f"--out {out}: there is a file of that name already; expected a new one; choose another name")
+
+
+def said(trained: Trained, answers: Answers) -> list[Any]:
+    """The answer for each example: a class name, or a number."""
+    if trained.classes is None:
+        return [float(f"{value:.7g}") for value in answers.output]
+    return [trained.classes[i] for i in answers.output.argmax(1)]
+
+
+def _rows(trained: Trained, answers: Answers) -> list[dict[str, Any]]:
+    """The table that goes out: what came in, the prediction, and a probability for each class."""
+    rows = []
+    for i, prediction in enumerate(said(trained, answers)):
+        row: dict[str, Any] = answers.table.row(i) if answers.table is not None else {"picture": answers.names[i]}
+        row[_free("prediction", row)] = prediction
+        for k, name in enumerate(trained.classes or []):
+            row[_free(f"probability {name}", row)] = f"{answers.output[i, k]:.6f}"
+        rows.append(row)
+    return rows
+
+
+def _free(name: str, row: dict[str, Any]) -> str:
+    """`name`, unless the table that came in has such a column already."""
+    while name in row:
+        name += "_"
+    return name
+
+
+def _as_text(rows: list[dict[str, Any]], separator: str) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], delimiter=separator, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _json_rows(trained: Trained, answers: Answers) -> list[dict[str, Any]]:
+    found = []
+    for i, prediction in enumerate(said(trained, answers)):
+        row: dict[str, Any] = {"name": answers.names[i], "prediction": prediction}
+        if trained.classes is not None:
+            row["probabilities"] = {name: round(float(answers.output[i, k]), 6) for k, name in enumerate(trained.classes)}
+        found.append(row)
+    return found
+
+
+def _sentences(trained: Trained, answers: Answers) -> list[str]:
+    """`seven.png: 7 (98.2%), then 1 (1.1%), 9 (0.4%)`, for each of the first pictures."""
+    lines = []
+    for i, name in enumerate(answers.names[:SHOWN]):
+        best = np.argsort(-answers.output[i])[:3]
+        words = [f"{trained.classes[k]} ({100 * answers.output[i, k]:.1f}%)" for k in best]  # type: ignore[index]
+        truth = f"; it is {trained.classes[answers.target[i]]}" if answers.target is not None and trained.classes else ""
+        lines.append(f"{name}: {words[0]}, then {', '.join(words[1:])}{truth}")
+    if len(answers.names) > SHOWN:
+        lines.append(f"... and {len(answers.names) - SHOWN:,} more; --out answers.csv writes all of them")
+    return lines
+
+
+def _draw(trained: Trained, answers: Answers) -> None:
+    """The first images as the network saw them, in characters, on stderr so that stdout stays a table."""
+    assert answers.images is not None
+    for name, image, prediction in zip(answers.names[:SHOWN], answers.images, said(trained, answers), strict=False):
+        click.echo(f"{name}, seen as {image.shape[0]}x{image.shape[1]}: {prediction}", err=True)
+        for line in drawing(image):
+            click.echo("  " + line, err=True)
+
+
+def drawing(image: np.ndarray) -> list[str]:
+    """uint8 (H, W) as H lines of 2W characters, light where the image is."""
+    shades = image.astype(int) * (len(SHADES) - 1) // 255
+    return ["".join(2 * SHADES[shade] for shade in row).rstrip() for row in shades]

@@ -1,0 +1,101 @@
+"""What the readers hand to training: examples as arrays, the preprocessor that made them, and the problem as a whole.
+
+Nothing here reads a file. `sources.py` finds out what was asked for, `table.py` and `idx.py` read it, `encode.py` and
+`images.py` hold the two preprocessors. N examples, F numbers, C categories, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import DataError
+
+
+@dataclass
+class Examples:
+    """Encoded rows: every array's first axis is N. `target` is int64 class indices (N,) or float32 (N,)."""
+
+    inputs: dict[str, np.ndarray]
+    target: np.ndarray
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(array) for name, array in self.inputs.items()} | {"target": len(self.target)}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"examples: arrays of different lengths {lengths}; expected one example per entry in each")
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def take(self, rows: np.ndarray) -> Examples:
+        """The examples at `rows` (int64), in that order, copied."""
+        return Examples({name: array[rows] for name, array in self.inputs.items()}, self.target[rows])
+
+
+class Preprocessor(ABC):
+    """Turns raw input into arrays with what was learned from the training rows, and a network's output into units.
+
+    Everything it knows goes into `to_json()` (plain JSON); `preprocessor.preprocessor_from_json` reads it back.
+    """
+
+    kind: ClassVar[str]  # "images" or "table"
+    task: str  # "classification" or "regression"
+    classes: list[str] | None  # class names in index order
+    target_name: str | None
+
+    @abstractmethod
+    def input_spec(self) -> dict[str, Any]:
+        """What a network must take in: sizes, cardinalities, bin edges."""
+
+    @abstractmethod
+    def encode(self, raw: Any) -> dict[str, np.ndarray]:
+        """Raw input as the arrays of `Examples.inputs`."""
+
+    def decode(self, output: np.ndarray) -> np.ndarray:
+        """A regression network's output in the target's own units, float64; classification has none to undo."""
+        return np.asarray(output, dtype=np.float64)
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """All it knows, as plain JSON."""
+
+
+Describe = Callable[[int], "dict[str, str] | np.ndarray"]
+
+
+@dataclass
+class Problem:
+    """Everything training needs, split and encoded; statistics come from the training rows alone."""
+
+    name: str  # the run is called runs/NAME-MODEL-N
+    kind: str  # "images" or "table"
+    task: str  # "classification" or "regression"
+    preprocessor: Preprocessor
+    train: Examples
+    validation: Examples
+    test: Examples
+    notes: list[str]  # choices to print, one line each
+    fingerprint: str  # SHA-256 over the source files' bytes
+    source: dict[str, Any]  # plain JSON: `sources.reload_problem(source)` gives this problem again
+    describers: dict[str, Describe] = field(default_factory=dict, repr=False)
+
+    def describe(self, part: str, i: int) -> dict[str, str] | np.ndarray:
+        """Example `i` of `part` ("train", "validation" or "test") as it was: column -> text, or uint8 (H, W)."""
+        if part not in self.describers:
+            raise DataError(f"describe: no part {part!r}; expected one of {', '.join(self.describers)}")
+        return self.describers[part](i)
+
+
+@dataclass
+class Evaluation:
+    """Labelled examples read for a network that exists already: its own preprocessor encoded them."""
+
+    name: str
+    examples: Examples
+    notes: list[str]
+    fingerprint: str
+    describe: Describe

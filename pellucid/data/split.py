@@ -1,0 +1,48 @@
+"""Which rows train, validate and test: seeded, stratified, the same on every machine.
+
+Only row numbers: nothing here sees an input. Chance comes from the library's own counter-based bits, so a split does
+not change with NumPy's version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..random import Generator
+
+THREE_WAY = (0.70, 0.15, 0.15)  # train, validation, test
+TWO_WAY = (0.85, 0.15)  # train, validation: the test rows are a file of their own
+BANDS = 10  # a regression target is stratified by its deciles
+
+
+def split_rows(target: np.ndarray, task: str, seed: int, fractions: Sequence[float] = THREE_WAY) -> list[np.ndarray]:
+    """Row numbers (int64, ascending) of each part, the first part being the training rows.
+
+    `target` (N,) is stratified: by class, or by tenths of its range of ranks for "regression". Part k > 0 has exactly
+    round(N * fractions[k]) rows, and every class keeps at least one row in the first part.
+    """
+    strata = target if task == "classification" else _bands(target)
+    bits = Generator(seed).bits(len(strata)).array  # (N,) uint32
+    order = np.lexsort((bits, strata))  # by stratum, shuffled within
+    first = np.concatenate([[True], strata[order][1:] != strata[order][:-1]])
+    part = np.zeros(len(strata), dtype=np.int64)
+    free = order[~first]  # the first of each stratum stays in training
+    for k in range(len(fractions) - 1, 0, -1):
+        chosen = _every(len(free), min(round(len(strata) * fractions[k]), len(free)))
+        part[free[chosen]] = k
+        free = free[~chosen]
+    return [np.flatnonzero(part == k) for k in range(len(fractions))]
+
+
+def _bands(target: np.ndarray) -> np.ndarray:
+    ranks = np.empty(len(target), dtype=np.int64)
+    ranks[np.argsort(target, kind="stable")] = np.arange(len(target))
+    return ranks * BANDS // len(target)
+
+
+def _every(length: int, count: int) -> np.ndarray:
+    """A mask (length,) with exactly `count` True, evenly spread: neighbours in the order share a stratum."""
+    steps = np.arange(length + 1) * count // max(length, 1)
+    return np.asarray(steps[1:] > steps[:-1])

@@ -1,0 +1,129 @@
+"""Backward hooks: how a Module's users see, and may replace, the gradients that pass through it (floor 4).
+
+The inputs and the output of a watched call each pass through a Node of their own (a `clone`), so that what is seen there
+belongs to this call alone. `module.py` decides when to watch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import GradientError, ShapeError, words
+from ..op import Node, grad_mode
+from ..tensor import Tensor
+
+
+def mapped(values: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """`values` (a Tensor, or tuples, lists and dicts of them) with `function` applied to every Tensor on the tape."""
+    if isinstance(values, Tensor):
+        return function(values) if values.requires_grad else values
+    if isinstance(values, dict):
+        return type(values)((name, mapped(value, function)) for name, value in values.items())
+    if isinstance(values, tuple) and hasattr(values, "_fields"):
+        return type(values)(*(mapped(value, function) for value in values))
+    if isinstance(values, tuple | list):
+        return type(values)(mapped(value, function) for value in values)
+    return values
+
+
+class BackwardWatch:
+    """One call of a Module whose gradients are watched.
+
+    The walk reaches the outputs' Nodes first and the inputs' last, so when the last input has its gradient, all is known.
+    """
+
+    def __init__(self, module: Any, hooks: list[Callable[..., Any]]) -> None:
+        self.module, self.hooks = module, hooks
+        self.inputs: dict[int, int] = {}  # the sequence number of an input's own Node -> its position
+        self.outputs = 0
+        self.used: set[int] = set()  # positions of the inputs that the outputs depend on
+        self.positions = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.grad_input: dict[int, Any] = {}
+        self.grad_output: dict[int, Any] = {}
+
+    def enter(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The inputs as the forward should read them."""
+        self.positions = len(inputs)
+        if not grad_mode.get():
+            return inputs
+        return tuple(
+            self._enter(i, x) if isinstance(x, Tensor) and x.requires_grad else x for i, x in enumerate(inputs)
+        )
+
+    def _enter(self, position: int, x: Tensor) -> Tensor:
+        passed = x.clone()
+        passed.register_hook(lambda g: self._input_arrived(position, g))
+        assert passed.node is not None
+        self.inputs[passed.node.sequence] = position
+        return passed
+
+    def leave(self, output: Any) -> Any:
+        """The output as the caller should read it."""
+        if not grad_mode.get():
+            return output
+        nodes: list[Any] = []
+
+        def watched(y: Tensor) -> Tensor:
+            nodes.append(y.node)
+            position, passed = len(nodes) - 1, y.clone()
+            passed.register_hook(lambda g: self._output_arrived(position, g))
+            return passed
+
+        output = mapped(output, watched)
+        self.outputs = len(nodes)
+        self.used = self._used(nodes)
+        return output
+
+    def _used(self, waiting: list[Any]) -> set[int]:
+        """The inputs found on the way back from the outputs; Nodes older than the inputs are not looked at."""
+        first = min(self.inputs, default=0)
+        seen: set[int] = set()
+        while self.inputs and waiting:
+            node = waiting.pop()
+            if isinstance(node, Node) and node.sequence >= first and node.sequence not in seen:
+                seen.add(node.sequence)
+                waiting.extend(node.parents)
+        return {position for sequence, position in self.inputs.items() if sequence in seen}
+
+    def _output_arrived(self, position: int, g: Any) -> None:
+        self.grad_output[position] = g
+        if not self.used and len(self.grad_output) == self.outputs:  # no input wants a gradient: this is all there is
+            self._call()
+
+    def _input_arrived(self, position: int, g: Any) -> Any:
+        self.grad_input[position] = g
+        if len(self.grad_input) < len(self.used):
+            return None
+        replaced = self._call()
+        return None if replaced is None else replaced[position]
+
+    def _call(self) -> tuple[Any, ...] | None:
+        grad_input = tuple(self.grad_input.get(i) for i in range(self.positions))
+        grad_output = tuple(self.grad_output.get(i) for i in range(self.outputs))
+        self._reset()  # the tape may be walked again
+        result = None
+        for hook in list(self.hooks):
+            changed = hook(self.module, grad_input, grad_output)
+            if changed is not None:
+                result = grad_input = self._checked(changed, grad_input)
+        return result
+
+    def _checked(self, changed: Any, grad_input: tuple[Any, ...]) -> tuple[Any, ...]:
+        changed = changed if isinstance(changed, tuple) else (changed,)
+        if len(self.used) > 1:
+            raise GradientError(
+                f"backward hook of {type(self.module).__name__} replaces the gradients of {len(self.used)} inputs; "
+                "expected one such input at most; use register_hook on the input Tensors instead"
+            )
+        for new, old in zip(changed, grad_input, strict=False):
+            if old is not None and (not isinstance(new, Tensor) or new.shape != old.shape):
+                came = words(new.shape) if isinstance(new, Tensor) else repr(new)
+                raise ShapeError(
+                    f"backward hook of {type(self.module).__name__} gave {came} for an input's gradient; expected a "
+                    f"Tensor {words(old.shape)}; return a tuple like grad_input, or None to leave it"
+                )
+        return (*changed, *grad_input[len(changed) :])

@@ -1,0 +1,116 @@
+"""A finished run and new data: rows or pictures in, scores or answers out (floor 6).
+
+Everything goes through the preprocessor saved with the run, so new data are read exactly as the training data were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.catalogue import find
+from ..data.images import read_picture
+from ..data.sources import IMAGE_ENDINGS, load_problem, read_rows_for_prediction
+from ..data.table import Table
+from ..errors import DataError
+from ..nn import Module
+from .metrics import Metrics, classification_metrics, regression_metrics
+from .run import Run
+from .session import answers, in_units
+
+
+@dataclass
+class Answers:
+    """output: (N, K) probabilities or (N,) numbers. names: of each row or picture. images: uint8 (N, H, W) as the network
+    saw them. table: the rows that came in. target: encoded, where it was there and asked for."""
+
+    output: np.ndarray
+    names: list[str]
+    images: np.ndarray | None = None
+    table: Table | None = None
+    target: np.ndarray | None = None
+
+
+class Trained:
+    """A run's network and preprocessor, loaded once."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.preprocessor = run.preprocessor()
+        self.network: Module = run.network()
+
+    @property
+    def classes(self) -> list[str] | None:
+        return self.preprocessor.classes  # type: ignore[no-any-return]
+
+    def own_test(self) -> Answers:
+        """The run's own test part, loaded again. Raises DataError where the data have changed since."""
+        config = self.run.config
+        problem = load_problem(**config["source"])
+        if problem.fingerprint != config["fingerprint"]:
+            raise DataError(f"{self.run.name}: its data have changed since training (SHA-256 differs), so its test part is not the same; "
+                            "put the old files back, or name the data to score: pellucid evaluate RUN DATA")  # fmt: skip
+        names = [f"test {i + 1}" for i in range(len(problem.test.target))]
+        return Answers(self._answer(problem.test.inputs), names, target=problem.test.target)
+
+    def scored(self, data: str) -> Answers:
+        """Other data with the right answers in them."""
+        if self.preprocessor.kind == "images":
+            found = self._image_set(data)
+        else:
+            found = self.rows(data)
+            assert found.table is not None
+            found.target = self.preprocessor.encode_target(found.table)
+        return found
+
+    def rows(self, data: str) -> Answers:
+        """The rows of a table, or the test part of a set known by name."""
+        table = read_rows_for_prediction(Path(data), self.preprocessor) if find(data) is None else self._test_rows(data)
+        return Answers(self._answer(self.preprocessor.encode(table)), [str(i + 1) for i in range(len(table))], table=table)
+
+    def _test_rows(self, data: str) -> Table:
+        problem = load_problem(data, seed=self.run.config["settings"]["seed"])
+        if problem.kind != "table":
+            raise DataError(f"{data}: a data set of {problem.kind}; expected a table, as {self.run.name} was trained on one; name a table")
+        rows = [problem.describe("test", i) for i in range(len(problem.test.target))]
+        columns = [np.array([row[name] or None for row in rows], dtype=object) for name in rows[0]]
+        return Table(Path(data), list(rows[0]), columns, True)
+
+    def images(self, data: list[str]) -> Answers:
+        """Pictures, or the test images of one set known by name or its directory."""
+        if len(data) == 1 and (find(data[0]) is not None or Path(data[0]).is_dir()) and not _pictures(Path(data[0])):
+            return self._image_set(data[0])
+        paths = [path for name in data for path in (_pictures(Path(name)) or [Path(name)])]
+        images = np.stack([read_picture(path, self.preprocessor) for path in paths])
+        return Answers(self._answer(self.preprocessor.encode(images)), [str(path) for path in paths], images=images)
+
+    def _image_set(self, data: str) -> Answers:
+        if find(data) is None and Path(data).is_file():
+            raise DataError(f"{data}: one file; expected images with their labels: a name from `pellucid datasets`, or a directory with "
+                            "MNIST's files; for a picture, use pellucid predict")  # fmt: skip
+        problem = load_problem(data, seed=self.run.config["settings"]["seed"])
+        size = list(problem.preprocessor.size) if problem.kind == "images" else None
+        if size != list(self.preprocessor.size) or problem.preprocessor.classes != self.classes:
+            came = f"images {size[0]}x{size[1]}, {len(problem.preprocessor.classes)} classes" if size else "a table"
+            raise DataError(f"{data}: {came}; expected images {self.preprocessor.size[0]}x{self.preprocessor.size[1]} with the classes "
+                            f"{', '.join(self.classes or [])}, as {self.run.name} was trained on; choose data of that form")  # fmt: skip
+        images = np.stack([problem.describe("test", i) for i in range(len(problem.test.target))])
+        names = [f"{problem.name} test {i + 1}" for i in range(len(images))]
+        return Answers(self._answer(self.preprocessor.encode(images)), names, images=images, target=problem.test.target)
+
+    def _answer(self, inputs: dict[str, Any]) -> np.ndarray:
+        return answers(self.network, self.preprocessor, [inputs[name] for name in self.network.order])
+
+    def score(self, found: Answers) -> Metrics:
+        assert found.target is not None
+        if self.classes is None:
+            return regression_metrics(found.output, in_units(self.preprocessor, found.target))
+        return classification_metrics(found.output, found.target, self.classes)
+
+
+def _pictures(path: Path) -> list[Path]:
+    """The pictures in a directory."""
+    return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS) if path.is_dir() else []

@@ -1,0 +1,197 @@
+"""The house rules of DESIGN.md, read from the source: who may import whom, and what `import pellucid` costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pellucid
+
+ROOT = Path(pellucid.__file__).parent
+FILES = sorted(p for p in ROOT.rglob("*.py"))
+
+# Floors: an import points to a lower floor, or stays in its own room. Within a floor, rooms may read each other only as
+# told in SAME_FLOOR.
+FLOORS = {
+    "errors": 0,
+    "op": 1, "tape": 1, "shapes": 1, "threads": 1, "cuda": 1,
+    "ops": 2, "modes": 2,
+    "tensor": 3, "indexing": 3, "creation": 3, "random": 3, "functional": 3, "autograd": 3,
+    "nn": 4, "optim": 4, "data": 4, "utils": 4, "serialization": 4,
+    "models": 5,
+    "training": 6, "inspect": 6,
+    "cli": 7,
+    "__main__": 8,
+}  # fmt: skip
+
+# Floor mates that may be imported, and why.
+SAME_FLOOR = {
+    ("tape", "op"): "the walk reads Nodes",
+    ("shapes", "op"): "arguments are checked against Value and the dtypes",
+    ("tensor", "indexing"): "x[key] stands in a file of its own",
+    ("creation", "tensor"): "makes Tensors",
+    ("random", "tensor"): "distributions are Tensors",
+    ("random", "creation"): "the generator's state is one",
+    ("functional", "tensor"): "composites over Tensors",
+    ("functional", "creation"): "and new ones",
+    ("functional", "random"): "dropout",
+    ("autograd", "tensor"): "gradients are Tensors",
+    ("utils", "data"): "PyTorch's address for the DataLoader",
+    ("serialization", "nn"): "a Module is saved by its state_dict",
+}
+
+# Imports inside a function: (file, module) -> why it cannot stand at the top.
+LAZY = {
+    ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",
+    ("threads.py", "threadpoolctl"): "asked for by few programs",
+    ("data/sources.py", "sklearn.datasets"): "half a second that only the digits should pay",
+    (
+        "training/session.py",
+        "pellucid.training.baseline",
+    ): "scikit-learn; a second that a resumed or failing run should not pay",
+}
+
+# Third-party packages, and the rooms that may import them (None: everywhere). The last ones never at `import pellucid`.
+PACKAGES: dict[str, set[str] | None] = {
+    "numpy": None,
+    "safetensors": {"serialization", "training"},
+    "scipy": {"ops", "training"},
+    "threadpoolctl": {"threads"},
+    "sklearn": {"data", "training"},
+    "duckdb": {"data"},
+    "PIL": {"data", "training", "inspect", "cli"},
+    "rich": {"cli"},
+    "click": {"cli"},
+}
+HEAVY = ("sklearn", "duckdb", "scipy", "PIL", "rich", "click")
+
+
+def room(path: Path) -> str:
+    """`ops/index.py` -> "ops", `tensor.py` -> "tensor"."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, ast.stmt, bool]]:
+    """(absolute dotted name, statement, whether it stands inside a function) for every import of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    package = ["pellucid", *path.relative_to(ROOT).parts[:-1]]
+    found: list[tuple[str, ast.stmt, bool]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node, id(node) in inside) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found += [(".".join([*base, name]), node, id(node) in inside) for name in names]
+    return found
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_downward(path: Path) -> None:
+    here = room(path)
+    if here == "__init__":
+        return  # the public list stands above every floor
+    assert here in FLOORS, f"{name_of(path)}: give {here!r} a floor in FLOORS and in DESIGN.md"
+    for name, node, _ in imports(path):
+        if name.split(".")[0] != "pellucid":
+            continue
+        parts = name.split(".")
+        there = parts[1] if len(parts) > 1 else "__init__"
+        if there in (here, "__init__") and there == here:
+            continue
+        assert there in FLOORS, (
+            f"{name_of(path)}:{node.lineno} imports pellucid itself; import the file that has the name"
+        )
+        down = FLOORS[there] < FLOORS[here]
+        assert down or (here, there) in SAME_FLOOR, (
+            f"{name_of(path)}:{node.lineno}: {here} (floor {FLOORS[here]}) imports {there} (floor {FLOORS[there]})"
+        )
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_stand_at_the_top(path: Path) -> None:
+    checks = [n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.If)]
+    typing_only = {
+        line
+        for n in checks
+        if "TYPE_CHECKING" in ast.unparse(n.test)
+        for line in range(n.lineno, (n.end_lineno or 0) + 1)
+    }
+    for name, node, inside in imports(path):
+        if inside:
+            assert (name_of(path), name) in LAZY, f"{name_of(path)}:{node.lineno}: import {name} inside a function"
+        else:
+            free = node.col_offset == 0 or node.lineno in typing_only
+            assert free, f"{name_of(path)}:{node.lineno}: import {name} under a condition"
+
+
+def test_the_lists_of_exceptions_have_no_dead_entries() -> None:
+    used = {(name_of(path), name) for path in FILES for name, _, inside in imports(path) if inside}
+    assert set(LAZY) <= used
+    rooms = {
+        (room(path), name.split(".")[1])
+        for path in FILES
+        for name, _, _ in imports(path)
+        if name.startswith("pellucid.")
+    }
+    assert set(SAME_FLOOR) <= rooms
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_packages_stay_in_their_rooms(path: Path) -> None:
+    for name, node, _ in imports(path):
+        package = name.split(".")[0]
+        if package == "pellucid" or package in sys.stdlib_module_names:
+            continue
+        assert package in PACKAGES, f"{name_of(path)}:{node.lineno}: {package} is no dependency"
+        rooms = PACKAGES[package]
+        assert rooms is None or room(path) in rooms, (
+            f"{name_of(path)}:{node.lineno}: {package} belongs in {sorted(rooms)}"
+        )
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_says_what_it_is_and_stays_readable(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    if not text.strip():
+        return
+    assert ast.get_docstring(tree), f"{name_of(path)} has no opening paragraph"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= 60, (
+                f"{name_of(path)}:{node.lineno}: {node.name} has {length} lines; name the two things it has become"
+            )
+
+
+@pytest.mark.parametrize("module", ["pellucid", "pellucid.nn", "pellucid.data", "pellucid.optim"])
+def test_importing_is_light(module: str) -> None:
+    code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT.parent)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+def test_the_public_list_is_sorted_and_every_name_exists() -> None:
+    names = pellucid.__all__
+    assert names == sorted(set(names))
+    assert [name for name in names if not hasattr(pellucid, name)] == []
+    assert all(not name.startswith("_") for name in names)
+    for package in ("nn", "optim", "data"):
+        listed = getattr(__import__(f"pellucid.{package}", fromlist=["__all__"]), "__all__", [])
+        assert listed and len(set(listed)) == len(listed), f"pellucid.{package}.__all__"  # ruff keeps it sorted
+        assert all(hasattr(getattr(pellucid, package), name) for name in listed if package != "data")

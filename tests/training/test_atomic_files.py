@@ -1,0 +1,36 @@
+"""Files that are whole or not there: full disks, missing permissions, lines cut short."""
+
+import errno
+import os
+
+import pytest
+
+from pellucid.errors import DataError
+from pellucid.training.files import append_line, read_lines, write_bytes
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize(
+    ("code", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "no permission"), (errno.EIO, "cannot be written")]
+)
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch, call, code, words):
+    path = tmp_path / "model.safetensors"
+    write_bytes(path, b"old")
+
+    def fail(*arguments):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(DataError, match=f"model.safetensors: .*{words}"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    append_line(path, '{"epoch": 1}')
+    append_line(path, '{"epoch": 2}')
+    path.write_bytes(path.read_bytes()[:-4])
+    assert read_lines(path) == [{"epoch": 1}]
+    assert read_lines(tmp_path / "missing.jsonl") == []

@@ -1,0 +1,84 @@
+"""The baselines learn from training rows alone, take every kind of encoded input, and know what they are worth."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from pellucid.errors import OptionError
+from pellucid.training.baseline import baselines, design_matrices
+
+
+def rows(n, seed, cardinality=3):
+    rng = np.random.default_rng(seed)
+    return {
+        "numbers": rng.normal(size=(n, 2)).astype(np.float32),
+        "categories": rng.integers(0, cardinality, (n, 1)),
+    }
+
+
+def test_classification_learns_from_numbers_and_categories_and_measures_the_network_beside():
+    train, test = rows(400, 0), rows(100, 1)
+    label = lambda part: ((part["numbers"][:, 0] > 0) ^ (part["categories"][:, 0] == 2)).astype(int)
+    easy = lambda part: ((part["numbers"][:, 0] + 2 * (part["categories"][:, 0] == 2)) > 0.5).astype(int)
+    result = baselines(
+        "classification", train, easy(train), test, easy(test), classes=["no", "yes"], network=np.eye(2)[easy(test)]
+    )
+    assert list(result) == ["majority", "logistic_regression"]
+    assert result["logistic_regression"]["accuracy"] > 0.9 > result["majority"]["accuracy"]
+    assert result["majority"]["roc_auc"] == 0.5
+    value, low, high = result["majority"]["gain"]  # the network here is perfect
+    assert value == pytest.approx(1 - result["majority"]["accuracy"]) and 0 < low < high
+    hard = baselines("classification", train, label(train), test, label(test), classes=["no", "yes"])
+    assert hard["logistic_regression"]["accuracy"] < 0.9 and "gain" not in hard["majority"]
+
+
+def test_the_majority_is_that_of_training_not_of_the_test_rows():
+    train, test = rows(30, 0), rows(10, 1)
+    result = baselines(
+        "classification", train, np.zeros(30, dtype=int), test, np.ones(10, dtype=int), classes=["a", "b"]
+    )
+    assert list(result) == ["majority"]  # one class in training: nothing to regress on
+    assert result["majority"]["accuracy"] == 0
+
+
+def test_a_class_that_training_never_saw_keeps_its_column():
+    train, test = rows(60, 0), rows(20, 1)
+    target = np.arange(60) % 2 * 2  # classes 0 and 2 of 3
+    result = baselines("classification", train, target, test, np.arange(20) % 3, classes=["a", "b", "c"])
+    assert result["logistic_regression"]["n"] == 20 and result["logistic_regression"]["accuracy"] <= 14 / 20
+
+
+def test_regression_recovers_a_straight_line():
+    train, test = rows(300, 0), rows(80, 1)
+    line = lambda part: 100 + 7 * part["numbers"][:, 0] - 20.0 * (part["categories"][:, 0] == 1)
+    result = baselines("regression", train, line(train), test, line(test), network=line(test) + 1)
+    assert list(result) == ["mean", "ridge_regression"]
+    assert result["ridge_regression"]["r2"] > 0.999
+    assert result["mean"]["r2"] == pytest.approx(0, abs=0.1) and result["mean"]["gain"][1] > 0
+    assert result["ridge_regression"]["gain"][2] < 0  # it beats a network that is off by one everywhere
+
+
+def test_inputs_become_one_matrix():
+    images = {"image": np.arange(24, dtype=np.float32).reshape(2, 3, 4)}
+    train, _ = design_matrices(images, images)
+    assert train.shape == (2, 12) and train[1, 0] == 12
+    train, test = design_matrices({"categories": np.array([[0], [1]])}, {"categories": np.array([[5]])})
+    assert train.shape == (2, 2) and test.tolist() == [[0, 0]]  # never seen: all zeros
+    many = {"numbers": np.zeros((1500, 1), np.float32), "categories": np.arange(1500)[:, None]}
+    assert sparse.issparse(design_matrices(many, many)[0])
+    none = {"numbers": np.zeros((4, 1), np.float32), "categories": np.zeros((4, 0), np.int64)}
+    assert design_matrices(none, none)[0].shape == (4, 1)
+
+
+def test_a_sparse_regression_still_runs():
+    rng = np.random.default_rng(0)
+    many = {"numbers": rng.normal(size=(1200, 1)).astype(np.float32), "categories": np.arange(1200)[:, None]}
+    target = 3 * many["numbers"][:, 0]
+    assert baselines("regression", many, target, many, target)["ridge_regression"]["r2"] > 0.9
+
+
+def test_an_unknown_task_or_no_inputs_is_refused():
+    with pytest.raises(OptionError, match="expected 'classification' or 'regression'"):
+        baselines("ranking", rows(3, 0), np.zeros(3), rows(3, 0), np.zeros(3))
+    with pytest.raises(OptionError, match="no inputs"):
+        baselines("regression", {}, np.zeros(3), {}, np.zeros(3))
