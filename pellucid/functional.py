@@ -343,7 +343,10 @@ def cross_entropy(
             "flattens the gradient; remove it from the network"
         )
     if input.ndim == 1:
-        input, target = input.unsqueeze(0), target.unsqueeze(0)
+        whole = cross_entropy(
+            input.unsqueeze(0), target.unsqueeze(0), weight, ignore_index, reduction, label_smoothing
+        )
+        return whole.squeeze(0) if reduction == "none" else whole
     log_p = input.log_softmax(1)
     if target.dtype.kind == "f":
         return _soft_cross_entropy(log_p, target, weight, reduction, label_smoothing)
@@ -360,7 +363,8 @@ def nll_loss(
 ) -> Tensor:
     """-input at the target: input (N, K, *) log-probabilities, target int64 (N, *)."""
     if input.ndim == 1:
-        input, target = input.unsqueeze(0), target.unsqueeze(0)
+        whole = nll_loss(input.unsqueeze(0), target.unsqueeze(0), weight, ignore_index, reduction)
+        return whole.squeeze(0) if reduction == "none" else whole
     _check_classes(input, target, ignore_index)
     loss = _negative_log(input, target, weight, ignore_index)
     return _weighted_mean(loss, target, weight, ignore_index, reduction)
@@ -502,3 +506,41 @@ METHODS = (
 )  # fmt: skip
 
 methods = {name: _method(name) for name in METHODS}
+
+__all__ = [
+    "avg_pool2d",
+    "batch_norm",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "conv1d",
+    "conv2d",
+    "conv_transpose2d",
+    "cosine_similarity",
+    "cross_entropy",
+    "dropout",
+    "elu",
+    "embedding",
+    "gelu",
+    "hardtanh",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "logsigmoid",
+    "max_pool2d",
+    "mse_loss",
+    "nll_loss",
+    "normalize",
+    "one_hot",
+    "pad",
+    "relu",
+    "sigmoid",
+    "silu",
+    "smooth_l1_loss",
+    "softmax",
+    "softplus",
+    "tanh",
+]

@@ -48,7 +48,6 @@ SAME_FLOOR = {
 LAZY = {
     ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",
     ("threads.py", "threadpoolctl"): "asked for by few programs",
-    ("data/sources.py", "sklearn.datasets"): "half a second that only the digits should pay",
     (
         "training/session.py",
         "pellucid.training.baseline",

@@ -110,6 +110,18 @@ def test_second_order_leaves_nothing_behind(no_collector: None) -> None:
     assert [ref() for ref in refs] == [None, None]
 
 
+def test_gradients_go_as_the_walk_passes(no_collector: None) -> None:
+    x = P.ones(3, requires_grad=True)
+    early = x * 2
+    late = early.exp().tanh()
+    seen: list[weakref.ref[Tensor]] = []
+    late.register_hook(lambda g: seen.append(weakref.ref(g)))
+    alive: list[bool] = []
+    early.register_hook(lambda g: alive.append(seen[0]() is not None))
+    (late * 3).sum().backward()
+    assert alive == [False]
+
+
 def test_a_loop_of_steps_does_not_grow(no_collector: None) -> None:
     weight = P.ones(8, requires_grad=True)
 
@@ -401,6 +413,7 @@ x = P.tensor([0.0, -1.0, 1e30, float("inf"), float("nan")], requires_grad=True)
 for y in (x.log(), x.sqrt(), x.exp(), x * x, x / 0, x**0.5, x.cumsum(0), x.sum(), x.var(), x.softmax(0), x - x, x.max(0).values, x.amax()):
     y.sum().backward()
 assert x.grad.isnan().any()
+P.tensor([float("inf"), float("-inf")]).sum(), P.tensor([3e38, 3e38]).cumsum(0), P.tensor([3e38, 3e38]).sum()
 x.detach().long(), (P.tensor([1]) % 0), P.tensor([1]) // 0, x.detach().norm(), x.detach().sort(), x.reshape(5, 1) @ x.reshape(1, 5)
 """
 

@@ -93,7 +93,7 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
     try:
         choose(family, asked)  # a wrong option should not wait for the data
         problem = load_problem(data, seed=asked.get("seed", 0), **about)
-        values = {**recipe(problem.name, problem.kind, problem.task), **asked}
+        values = {**recipe(problem.name, problem.kind, len(problem.train)), **asked}
         training = session.begin(problem, family, values, out)
     except OptionError as error:
         raise _named(error, options, written, path) from None

@@ -6,6 +6,7 @@ Every choice is a note for the user. What a column then becomes, and its statist
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 
@@ -120,28 +121,27 @@ def _role(table: Table, position: int, rows: np.ndarray, notes: list[str]) -> Nu
     if parsed is not None and len(parsed[1]) <= FEW_STRAYS * len(table):
         values, strays = parsed
         if ROW_NUMBER.fullmatch(name) and np.array_equal(values, np.arange(len(values)) + values[0]):
-            notes.append(f"column {name}: numbers the rows, left out")
-            return None
+            return _left_out(name, "numbers the rows", notes)
         check_finite(table, position)
         if len(strays):
             i = int(strays[0])
             notes.append(f"column {name}: {len(strays):,} of {len(table):,} are no numbers ({table.columns[position][i]!r} first, "
                          f"{table.where(i)}), taken for missing")  # fmt: skip
         column = fit_number(name, values[rows], strays=bool(len(strays)))
-        return column or _same(name, notes)
+        return column or _left_out(name, "the same in all training rows", notes)
     known = [value for value in table.columns[position].tolist() if not _gone(value)]
     if all(DATE.fullmatch(value) for value in known[:200]):
-        notes.append(f"column {name}: dates, which this version does not learn from, left out")
-        return None
+        return _left_out(name, "dates, which this version does not learn from", notes)
     different = len(set(known))
     if (different == len(known) >= 5) or different > max(NAMES_FROM, len(known) // 2):
-        notes.append(f"column {name}: {different:,} different texts in {len(known):,} rows, names the rows, left out")
-        return None
-    return fit_category(name, table.columns[position][rows]) or _same(name, notes)
+        return _left_out(name, f"{different:,} different texts in {len(known):,} rows, names the rows", notes)
+    return fit_category(name, table.columns[position][rows]) or _left_out(name, "the same in all training rows", notes)
 
 
-def _same(name: str, notes: list[str]) -> None:
-    notes.append(f"column {name}: the same in all training rows, left out")
+def _left_out(name: str, why: str, notes: list[str]) -> Any:
+    """None, with a note."""
+    notes.append(f"column {name}: {why}, left out")
+    return None
 
 
 def _scaling_notes(numbers: list[NumberColumn], categories: list[CategoryColumn]) -> list[str]:

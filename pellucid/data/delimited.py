@@ -41,10 +41,22 @@ class Dialect:
 def records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """(line on which it begins, fields) of every record that is not blank."""
     with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=separator, skipinitialspace=separator != "\t")
+        quotes = 0  # in the lines of this record
+
+        def lines() -> Iterator[str]:
+            nonlocal quotes
+            for text in file:
+                quotes += text.count('"')
+                yield text
+
+        reader = csv.reader(lines(), delimiter=separator, skipinitialspace=separator != "\t")
         line = 1
         try:
             for record in reader:
+                if reader.line_num > line and quotes % 2:  # one that spans lines has its quotes in pairs
+                    raise DataError(f"{path}, line {line}: a quote is opened and never closed; expected quotes in pairs; close it, or "
+                                    "double one that is text")  # fmt: skip
+                quotes = 0
                 fields = [field.strip(BLANKS) for field in record]
                 if any(fields):
                     yield line, fields
@@ -58,6 +70,9 @@ def sniff(path: Path) -> tuple[Dialect, list[list[str]]]:
     """The dialect of a text file, and its first records. The first row says how many fields there are."""
     samples = {s: [fields for _, fields in _sample(path, s)] for s in SEPARATORS}
     separator = max(SEPARATORS, key=lambda s: _evenness(samples[s]))
+    if not samples[separator]:
+        next(records(path, separator), None)  # raises where a quote is to blame
+        raise DataError(f"{path}: only blanks and separators; expected rows of data; check how it was made")
     with open_bytes(path) as file:
         start = file.read(1 << 16)
     newline = "\r\n" if b"\r\n" in start else "\n" if b"\n" in start else "\r" if b"\r" in start else "\n"
@@ -100,9 +115,6 @@ def _ragged(
 ) -> DataError:
     came = f"{len(fields)} field{'s' * (len(fields) != 1)}"
     where = f"{path}, line {line}"
-    if any("\n" in field or "\r" in field for field in fields) and next(rest, None) is None:
-        return DataError(f"{where}: a quote is opened and never closed, the row runs to the end of the file; expected "
-                         f"{dialect.width} fields separated by {dialect.shown}; close the quote, or double one that is text")  # fmt: skip
     following = Counter(len(record) for _, record in itertools.islice(rest, 20))
     if second and following and following.keys() == {len(fields)}:
         return DataError(f"{path}, line 1: {dialect.width} field{'s' * (dialect.width != 1)}, but the rows after it have "

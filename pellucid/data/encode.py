@@ -123,7 +123,7 @@ class TablePreprocessor(Preprocessor):
 
     names: list[str]
     header: bool  # whether the training file had one
-    target_name: str  # type: ignore[assignment]
+    target_name: str
     task: str
     classes: list[str] | None
     numbers: list[NumberColumn]
@@ -135,7 +135,7 @@ class TablePreprocessor(Preprocessor):
     @property
     def needed(self) -> list[str]:
         """The columns that a table must have for a prediction."""
-        wanted = {column.name for column in (*self.numbers, *self.categories)}
+        wanted = {column.name for column in self.numbers} | {column.name for column in self.categories}
         return [name for name in self.names if name in wanted]
 
     def input_spec(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from ..errors import DataError, nearest
 
@@ -84,7 +84,9 @@ def starts_with(path: Path, magic: bytes) -> bool:
 
 def open_bytes(path: Path) -> IO[bytes]:
     """The file's bytes, unpacked where they are gzip."""
-    return gzip.open(path) if starts_with(path, GZIP) else open(path, "rb")
+    if starts_with(path, GZIP):
+        return cast("IO[bytes]", gzip.open(path))
+    return open(path, "rb")
 
 
 def chunks(path: Path) -> Iterator[bytes]:

@@ -50,9 +50,9 @@ class ImagePreprocessor(Preprocessor):
         """What there is to know about `images` (N, H, W) uint8, the training ones."""
         sample = images[:2000]
         border = np.concatenate([sample[:, 0], sample[:, -1], sample[:, :, 0], sample[:, :, -1]], axis=1)
-        drawn = sample > 0
-        tall = _extent(drawn.any(axis=2))  # (N,) rows of ink
-        wide = _extent(drawn.any(axis=1))
+        drawn = np.greater(sample, 0)
+        tall = _extent(np.any(drawn, axis=2))  # (N,) rows of ink
+        wide = _extent(np.any(drawn, axis=1))
         height, width = images.shape[1:]
         box = float(np.median(np.maximum(tall, wide))) / min(height, width)
         # Ink on black: nothing at most of the border. Photographs, clothes and faces run to the edge.
@@ -168,7 +168,8 @@ def _open(path: Path) -> Image.Image:
 
 def _grey(picture: Image.Image, path: Path) -> np.ndarray:
     """Grey values float32 (h, w), 0 black to 255 white; what is transparent counts as white paper."""
-    picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX) if max(picture.size) > LARGEST else None
+    if max(picture.size) > LARGEST:
+        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
     if picture.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):  # deeper than eight bits: Pillow would clip it
         deep = np.asarray(picture, dtype=np.float64)
         if not np.isfinite(deep).all():

@@ -18,7 +18,7 @@ from ..errors import DataError, OptionError, nearest
 from .catalogue import Dataset, catalogue, find, locate, unknown
 from .decide import decide_task, fit
 from .encode import TablePreprocessor, label_text
-from .examples import Examples, Problem
+from .examples import Describe, Examples, Problem
 from .files import sha256, unreadable
 from .idx import pairs_in, read_bytes, read_pair
 from .images import ImagePreprocessor
@@ -146,7 +146,7 @@ def _image_problem(
     classes = [str(i) for i in range(max(int(labels.max()) for _, labels in parts) + 1)]
     known = ImagePreprocessor.fit(parts[0][0], classes)
     train, validation, test = (Examples(known.encode(images), labels) for images, labels in parts)
-    raw = {part: images.__getitem__ for part, (images, _) in zip(PARTS, parts, strict=True)}
+    raw: dict[str, Describe] = {part: images.__getitem__ for part, (images, _) in zip(PARTS, parts, strict=True)}
     return Problem(name, "images", "classification", known, train, validation, test, notes, fingerprint, source, raw)
 
 
@@ -193,7 +193,8 @@ def _table_problem(
     if columns and not table.header:
         table = _renamed(table, list(columns))
     target, drop = _chosen_columns(table, given)
-    strip, notes = given.get("strip_label"), []
+    strip = given.get("strip_label")
+    notes: list[str] = []
     table = _with_target(table, target, notes)
     if len(table) < LEAST_ROWS:
         raise DataError(f"{path}: {len(table)} rows with a target; expected {LEAST_ROWS} at least to train, validate and test on; collect more")
@@ -214,8 +215,9 @@ def _table_problem(
             source["test"] = str(test_path.resolve())
     else:
         more.append(f"split: 70/15/15{by}")
-    raw = {part: own.row for part, own in zip(PARTS, tables, strict=True)}
-    return Problem(name, "table", task, known, *encoded, [*notes, *more], sha256(used), source, raw)
+    raw: dict[str, Describe] = {part: own.row for part, own in zip(PARTS, tables, strict=True)}
+    train, validation, last = encoded
+    return Problem(name, "table", task, known, train, validation, last, [*notes, *more], sha256(used), source, raw)
 
 
 def _renamed(table: Table, names: list[str]) -> Table:

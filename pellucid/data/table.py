@@ -15,8 +15,16 @@ import numpy as np
 
 from ..errors import DataError, OptionError, nearest
 from .delimited import (
-    BLANKS, MISSING, MISSING_INPUT, Dialect, as_number, checked_records, looks_like_header, records, sniff,
-)  # fmt: skip
+    BLANKS,
+    MISSING,
+    MISSING_INPUT,
+    Dialect,
+    as_number,
+    checked_records,
+    looks_like_header,
+    records,
+    sniff,
+)
 from .files import GZIP, PARQUET, check_text, existing_file, starts_with
 
 SHOWN = 20  # columns that a message lists
@@ -133,7 +141,7 @@ def check_finite(table: Table, position: int) -> None:
     if found is not None and (huge := np.flatnonzero(np.abs(found[0]) > LARGEST)).size:
         i = int(huge[0])
         raise DataError(f"{table.where(i)}, column {table.names[position]}: {table.columns[position][i]} is beyond the range of "
-                        "numbers; expected at most {LARGEST:g}; correct it, or leave the field empty")  # fmt: skip
+                        f"numbers; expected at most {LARGEST:g}; correct it, or leave the field empty")  # fmt: skip
 
 
 # ---- reading -----------------------------------------------------------------------------------------------------------
@@ -196,9 +204,10 @@ def _fast(path: Path, dialect: Dialect) -> list[np.ndarray] | None:
 
 def _stripped(column: np.ndarray) -> np.ndarray:
     """A column of DuckDB's as object array of str without blanks around it, empty where null."""
-    filled = column.filled(None) if isinstance(column, np.ma.MaskedArray) else column
-    result = np.empty(len(filled), dtype=object)
-    result[:] = ["" if text is None else text.strip(BLANKS) for text in filled.tolist()]
+    gone = np.ma.getmaskarray(column)  # `filled` would put a question mark
+    texts = np.ma.getdata(column).tolist()
+    result = np.empty(len(texts), dtype=object)
+    result[:] = ["" if no or text is None else text.strip(BLANKS) for text, no in zip(texts, gone.tolist(), strict=True)]
     if len(result):
         result[0] = result[0].removeprefix("\ufeff").strip(BLANKS)
     return result

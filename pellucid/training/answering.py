@@ -44,7 +44,7 @@ class Trained:
 
     @property
     def classes(self) -> list[str] | None:
-        return self.preprocessor.classes  # type: ignore[no-any-return]
+        return self.preprocessor.classes
 
     def own_test(self) -> Answers:
         """The run's own test part, loaded again. Raises DataError where the data have changed since."""
@@ -92,12 +92,12 @@ class Trained:
             raise DataError(f"{data}: one file; expected images with their labels: a name from `pellucid datasets`, or a directory with "
                             "MNIST's files; for a picture, use pellucid predict")  # fmt: skip
         problem = load_problem(data, seed=self.run.config["settings"]["seed"])
-        size = list(problem.preprocessor.size) if problem.kind == "images" else None
-        if size != list(self.preprocessor.size) or problem.preprocessor.classes != self.classes:
-            came = f"images {size[0]}x{size[1]}, {len(problem.preprocessor.classes)} classes" if size else "a table"
-            raise DataError(f"{data}: {came}; expected images {self.preprocessor.size[0]}x{self.preprocessor.size[1]} with the classes "
-                            f"{', '.join(self.classes or [])}, as {self.run.name} was trained on; choose data of that form")  # fmt: skip
-        images = np.stack([problem.describe("test", i) for i in range(len(problem.test.target))])
+        spec, own = problem.preprocessor.input_spec(), self.preprocessor.input_spec()
+        if spec != own or problem.preprocessor.classes != self.classes:
+            came = f"images {_by(spec)}, {len(problem.preprocessor.classes or [])} classes" if "image" in spec else "a table"
+            raise DataError(f"{data}: {came}; expected images {_by(own)} with the classes {', '.join(self.classes or [])}, as "
+                            f"{self.run.name} was trained on; choose data of that form")  # fmt: skip
+        images = np.stack([np.asarray(problem.describe("test", i)) for i in range(len(problem.test.target))])
         names = [f"{problem.name} test {i + 1}" for i in range(len(images))]
         return Answers(self._answer(self.preprocessor.encode(images)), names, images=images, target=problem.test.target)
 
@@ -109,6 +109,10 @@ class Trained:
         if self.classes is None:
             return regression_metrics(found.output, in_units(self.preprocessor, found.target))
         return classification_metrics(found.output, found.target, self.classes)
+
+
+def _by(spec: dict[str, Any]) -> str:
+    return "x".join(map(str, spec["image"]))
 
 
 def _pictures(path: Path) -> list[Path]:

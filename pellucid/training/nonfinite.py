@@ -55,7 +55,7 @@ def explain_validation(learner: Learner, batch: Batch) -> NonFiniteError:
 
 def _bad_layer(loss: Tensor) -> str | None:
     node = first_bad_node(loss)
-    return node and f"{node.origin.path or 'the loss'} gave NaN or infinity (operation {node.op.name})"
+    return None if node is None else f"{node.origin.path or 'the loss'} gave NaN or infinity (operation {node.op.name})"
 
 
 def _error(where: str, what: str, fix: str) -> NonFiniteError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save as to_bytes
 
 from .. import models
 from ..creation import tensor
@@ -89,9 +90,7 @@ class Run:
         return network.eval()
 
     def save_weights(self, weights: dict[str, np.ndarray]) -> None:
-        from safetensors.numpy import save
-
-        write_bytes(self.weights, save({name: np.asarray(a, order="C") for name, a in weights.items()}))
+        write_bytes(self.weights, to_bytes({name: np.asarray(a, order="C") for name, a in weights.items()}))
 
 
 # ---- making and finding runs ---------------------------------------------------------------------------------------------

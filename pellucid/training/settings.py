@@ -1,7 +1,7 @@
 """How a network is trained: the settings, the recipes that fill them in, and what of them a user may say (floor 6).
 
 A setting comes from the command line, else from `--config FILE.toml`, else from the recipe of the data set, else from the
-recipe of its kind and task, else from the default here. Recipes were chosen on validation data alone.
+recipe of its kind and size, else from the default here. Recipes were chosen on validation data alone.
 """
 
 from __future__ import annotations
@@ -65,13 +65,15 @@ class Settings:
             raise OptionError(f"{name}: {getattr(self, name)}; expected {expected}; write {default}")
 
 
-# A recipe holds settings and the network's configuration side by side, as a --config file does. Later lines of a look-up
-# overrule earlier ones: kind, then kind and task, then the data set's own name.
+# A recipe holds settings and the network's configuration side by side, as a --config file does. The more particular one
+# overrules: kind, then "large" from LARGE training examples on, then the data set's own name.
+LARGE = 10_000
 RECIPES: dict[str, dict[str, Any]] = {
-    "images": {"layers": [128, 64], "shift": 1, "epochs": 30, "weight_decay": 0.1},
-    "table": {"layers": [128, 64], "dropout": 0.1, "epochs": 60, "patience": 16},
-    "adult": {"epochs": 12, "batch_size": 256, "average": 0.995, "patience": 0, "weight_decay": 0.1},
-    "digits": {"shift": 0, "dropout": 0.1, "label_smoothing": 0.05, "lr": 4e-3, "batch_size": 32, "epochs": 40},
+    "images": {"layers": [128, 64], "shift": 1, "weight_decay": 0.1, "epochs": 20, "threads": 2},
+    "table": {"layers": [128, 64], "dropout": 0.1, "epochs": 100, "batch_size": 32, "patience": 20},
+    "table large": {"epochs": 15, "batch_size": 256, "average": 0.995, "weight_decay": 0.1, "patience": 6},
+    "digits": {"shift": 0, "dropout": 0.1, "label_smoothing": 0.05, "lr": 4e-3, "epochs": 40, "batch_size": 32, "threads": 1},
+    "abalone": {"numbers": "plain"},
 }
 
 _KINDS = {
@@ -82,10 +84,10 @@ _KINDS = {
 }
 
 
-def recipe(name: str, kind: str, task: str) -> dict[str, Any]:
-    """The shipped values for the data set `name`, of `kind` ("images", "table") and `task`."""
+def recipe(name: str, kind: str, examples: int) -> dict[str, Any]:
+    """The shipped values for the data set `name`, of `kind` ("images", "table") and with so many training `examples`."""
     found: dict[str, Any] = {}
-    for key in (kind, f"{kind} {task}", name):
+    for key in (kind, f"{kind} large" if examples >= LARGE else "", name):
         found.update(RECIPES.get(key, {}))
     return found
 

@@ -14,7 +14,9 @@ def test_every_recipe_fits(name):
 def test_the_more_particular_recipe_wins(monkeypatch):
     monkeypatch.setitem(RECIPES, "images", {"epochs": 1, "lr": 0.5})
     monkeypatch.setitem(RECIPES, "mnist", {"epochs": 2})
-    assert recipe("mnist", "images", "classification") == {"epochs": 2, "lr": 0.5}
+    monkeypatch.setitem(RECIPES, "images large", {"seed": 7})
+    assert recipe("mnist", "images", 9_999) == {"epochs": 2, "lr": 0.5}
+    assert recipe("mnist", "images", 10_000) == {"epochs": 2, "lr": 0.5, "seed": 7}
 
 
 def test_a_list_and_a_whole_number_will_do():
