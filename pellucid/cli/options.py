@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from ..errors import OptionError
+from ..training.files import plain
 from ..training.metrics import BASELINE_NAMES, Metrics, headline, value_text
 
 
@@ -131,7 +132,7 @@ def baseline_json(baselines: dict[str, Metrics]) -> dict[str, Any]:
 
 
 def print_json(content: dict[str, Any]) -> None:
-    click.echo(json.dumps(content, ensure_ascii=False, allow_nan=False))
+    click.echo(json.dumps(plain(content), ensure_ascii=False, allow_nan=False))
 
 
 def aligned(headings: list[str], rows: list[list[str]]) -> str:

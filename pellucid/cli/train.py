@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..data.sources import load_problem
+from ..data.sources import find, load_problem
 from ..errors import OptionError
 from ..models import FAMILIES
 from ..models.mlp import ACTIVATIONS
@@ -93,7 +93,8 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
     try:
         choose(family, asked)  # a wrong option should not wait for the data
         problem = load_problem(data, seed=asked.get("seed", 0), **about)
-        values = {**recipe(problem.name, problem.kind, len(problem.train)), **asked}
+        known = data if find(data) else ""  # a user's digits.csv has nothing to do with the recipe of digits
+        values = {**recipe(known, problem.kind, len(problem.train)), **asked}
         training = session.begin(problem, family, values, out)
     except OptionError as error:
         raise _named(error, options, written, path) from None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..data.catalogue import find
+from ..data.encode import preprocessor_from_json
 from ..data.images import read_picture
 from ..data.sources import IMAGE_ENDINGS, load_problem, read_rows_for_prediction
 from ..data.table import Table
@@ -39,7 +40,7 @@ class Trained:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.preprocessor = run.preprocessor()
+        self.preprocessor = preprocessor_from_json(run.config["preprocessor"])
         self.network: Module = run.network()
 
     @property

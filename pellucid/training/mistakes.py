@@ -74,7 +74,7 @@ def _confusion(data: Outcome, confusion: np.ndarray) -> str:
         parts.append(listing)
     if len(names) == 2:
         parts.append(_class_table(names, confusion)[1])
-    layout = f'<div class="pair">{"".join(parts)}</div>' if len(names) <= NUMBERED else "".join(parts)
+    layout = f'<div class="beside">{"".join(parts)}</div>' if len(names) <= NUMBERED else "".join(parts)
     return section("What it confuses", layout, lead=lead)
 
 

@@ -144,6 +144,8 @@ p { margin: .5rem 0; max-width: 50rem; }
 .facts div { display: flex; flex-direction: column; }
 .facts dt { font-size: .8rem; color: var(--soft); }
 .facts dd { margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; }
+.beside { display: flex; flex-wrap: wrap; gap: 1.2rem 2.4rem; align-items: flex-start; }
+.beside > * { max-width: 100%; }
 .pair { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr)); gap: 1.2rem;
   align-items: start; }
 figure { margin: 0; min-width: 0; }

@@ -19,11 +19,10 @@ from safetensors.numpy import save as to_bytes
 
 from .. import models
 from ..creation import tensor
-from ..data.encode import preprocessor_from_json
 from ..errors import DataError, OptionError, StateError, nearest
 from ..nn import Module
 from .checkpoint import read_arrays
-from .files import append_line, disk_error, read_lines, write_bytes, write_json
+from .files import append_line, disk_error, plain, read_lines, write_bytes, write_json
 from .settings import choose
 
 FORMAT = 1
@@ -48,7 +47,7 @@ class Run:
         return self.folder.name if self.folder.parent == HOME else str(self.folder)
 
     def log(self, line: dict[str, Any]) -> None:
-        append_line(self.metrics, json.dumps(line, allow_nan=False))
+        append_line(self.metrics, json.dumps(plain(line), allow_nan=False))
 
     def history(self) -> list[dict[str, Any]]:
         """The epochs, as logged."""
@@ -64,9 +63,6 @@ class Run:
         write_bytes(self.metrics, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     # ---- rebuilding what was trained ---------------------------------------------------------------------------------
-
-    def preprocessor(self) -> Any:
-        return preprocessor_from_json(self.config["preprocessor"])
 
     def new_network(self) -> Module:
         """The run's network with fresh weights."""
