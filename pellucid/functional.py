@@ -495,14 +495,15 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 METHODS = (
-    "abs", "add", "all", "allclose", "amax", "amin", "any", "argmax", "argmin", "argsort", "broadcast_to", "ceil", "chunk",
-    "clamp", "clip", "clone", "cos", "cumsum", "div", "eq", "equal", "erf", "exp", "expm1", "flatten", "flip", "floor", "gather", "ge", "gt",
-    "index_select", "isfinite", "isinf", "isnan", "le", "log", "log10", "log1p", "log2", "logical_and", "logical_not",
-    "logical_or", "logsumexp", "lt", "masked_select", "max", "maximum", "mean", "min", "minimum", "movedim", "mul",
-    "narrow", "ne", "neg", "nonzero", "norm", "numel", "permute", "pow", "prod", "reciprocal", "remainder",
-    "repeat_interleave", "reshape", "roll", "round", "rsqrt", "scatter_add", "sign", "sin", "sort", "split", "sqrt",
-    "square", "squeeze", "std", "sub", "sum", "t", "topk", "transpose", "tril", "triu", "trunc", "unbind", "unique",
-    "unsqueeze", "var",
+    "abs", "add", "all", "allclose", "amax", "amin", "any", "argmax", "argmin", "argsort", "broadcast_to", "ceil",
+    "chunk", "clamp", "clip", "clone", "cos", "cumsum", "div", "dot", "eq", "equal", "erf", "exp", "expm1", "flatten",
+    "flip", "floor", "gather", "ge", "gt", "index_select", "isclose", "isfinite", "isinf", "isnan", "le", "lerp",
+    "log", "log10", "log1p", "log2", "logical_and", "logical_not", "logical_or", "logsumexp", "lt", "masked_fill",
+    "masked_select", "max", "maximum", "mean", "min", "minimum", "movedim", "mul", "mv", "narrow", "ne", "neg",
+    "nonzero", "norm", "numel", "outer", "permute", "pow", "prod", "reciprocal", "remainder", "repeat_interleave",
+    "reshape", "roll", "round", "rsqrt", "scatter_add", "sign", "sin", "sort", "split", "sqrt", "square", "squeeze",
+    "std", "sub", "sum", "t", "tan", "topk", "transpose", "tril", "triu", "trunc", "unbind", "unique", "unsqueeze",
+    "var",
 )  # fmt: skip
 
 methods = {name: _method(name) for name in METHODS}

@@ -431,6 +431,9 @@ class Tensor(Value):
     def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
         return self.write(self.now().clamp(min, max))
 
+    def masked_fill_(self, mask: Tensor, value: Any) -> Tensor:
+        return self.write(self.now().masked_fill(mask, value))
+
     def relu_(self) -> Tensor:
         return self.write(elementwise.relu(self.now()))
 
@@ -605,6 +608,10 @@ class Tensor(Value):
 
     mm = bmm = dot = mv = matmul
 
+    def outer(self, other: Tensor) -> Tensor:
+        """x (M,), y (N,) -> (M, N): every product."""
+        return self.unsqueeze(1) * other.unsqueeze(0)
+
     # ---- functions of each number ----------------------------------------------------------------------------------
 
     def exp(self) -> Tensor:
@@ -643,6 +650,9 @@ class Tensor(Value):
     def cos(self) -> Tensor:
         return elementwise.cos(self)
 
+    def tan(self) -> Tensor:
+        return elementwise.sin(self) / elementwise.cos(self)
+
     def tanh(self) -> Tensor:
         return elementwise.tanh(self)
 
@@ -678,6 +688,10 @@ class Tensor(Value):
 
     def isinf(self) -> Tensor:
         return elementwise.equal(elementwise.absolute(self), math.inf)
+
+    def isclose(self, other: Any, rtol: Any = 1e-5, atol: Any = 1e-8) -> Tensor:
+        other = as_value_of(other, self.dtype)
+        return (self == other) | (abs(self - other) <= abs(other) * rtol + atol)
 
     def maximum(self, other: Any) -> Tensor:
         return elementwise.maximum(self, operand(other))

@@ -21,7 +21,11 @@ def command(run: str, data: str | None, as_json: bool) -> None:
     metrics = trained.score(found)
     result = trained.run.result() if data is None else None
     if as_json:
-        about = {"run": str(trained.run.folder), "task": trained.run.config["task"], "data": data or trained.run.config["data"]}
+        about = {
+            "run": str(trained.run.folder),
+            "task": trained.run.config["task"],
+            "data": data or trained.run.config["data"],
+        }
         beside = {"baseline": baseline_json(result["baselines"])} if result else {}
         print_json({**about, **flat(metrics), **beside})
         return

@@ -30,7 +30,9 @@ class Numbers(click.ParamType):
             return ()
         parts = [part.strip() for part in value.split(",")]
         if not all(re.fullmatch(r"[0-9]+", part) for part in parts) or not all(int(part) for part in parts):
-            self.fail(f"{value!r}; expected whole numbers from 1, the size of each hidden layer; write 128,64", param, ctx)
+            self.fail(
+                f"{value!r}; expected whole numbers from 1, the size of each hidden layer; write 128,64", param, ctx
+            )
         return tuple(int(part) for part in parts)
 
 
@@ -87,7 +89,9 @@ class CtrlC:
             self.before = signal.signal(signal.SIGINT, self._note)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.before is not None:
             signal.signal(signal.SIGINT, self.before)
 
@@ -138,7 +142,10 @@ def print_json(content: dict[str, Any]) -> None:
 def aligned(headings: list[str], rows: list[list[str]]) -> str:
     """Rows under their headings, in columns as wide as their widest cell; nothing is cut off."""
     widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [headings, *rows])
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [headings, *rows]
+    )
 
 
 def shell_word(text: str | Path) -> str:

@@ -49,7 +49,14 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, as_js
         write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))
         click.echo(f"{out}: {len(rows):,} rows with predictions", err=as_json)
     if as_json:
-        print_json({"run": str(found.folder), "task": found.config["task"], "n": len(rows), "predictions": _json_rows(trained, answers)})
+        print_json(
+            {
+                "run": str(found.folder),
+                "task": found.config["task"],
+                "n": len(rows),
+                "predictions": _json_rows(trained, answers),
+            }
+        )
     elif out is None and pictures:
         for line in _sentences(trained, answers):
             click.echo(line)
@@ -105,7 +112,9 @@ def _json_rows(trained: Trained, answers: Answers) -> list[dict[str, Any]]:
     for i, prediction in enumerate(said(trained, answers)):
         row: dict[str, Any] = {"name": answers.names[i], "prediction": prediction}
         if trained.classes is not None:
-            row["probabilities"] = {name: round(float(answers.output[i, k]), 6) for k, name in enumerate(trained.classes)}
+            row["probabilities"] = {
+                name: round(float(answers.output[i, k]), 6) for k, name in enumerate(trained.classes)
+            }
         found.append(row)
     return found
 
@@ -116,7 +125,9 @@ def _sentences(trained: Trained, answers: Answers) -> list[str]:
     for i, name in enumerate(answers.names[:SHOWN]):
         best = np.argsort(-answers.output[i])[:3]
         words = [f"{trained.classes[k]} ({100 * answers.output[i, k]:.1f}%)" for k in best]  # type: ignore[index]
-        truth = f"; it is {trained.classes[answers.target[i]]}" if answers.target is not None and trained.classes else ""
+        truth = (
+            f"; it is {trained.classes[answers.target[i]]}" if answers.target is not None and trained.classes else ""
+        )
         lines.append(f"{name}: {words[0]}, then {', '.join(words[1:])}{truth}")
     if len(answers.names) > SHOWN:
         lines.append(f"... and {len(answers.names) - SHOWN:,} more; --out answers.csv writes all of them")

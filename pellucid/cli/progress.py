@@ -25,7 +25,9 @@ class Watcher:
         self.quiet = quiet
         if not quiet and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[status]}"))
-            self.bar = Progress(*columns, console=Console(stderr=True, highlight=False), transient=True, refresh_per_second=8)
+            self.bar = Progress(
+                *columns, console=Console(stderr=True, highlight=False), transient=True, refresh_per_second=8
+            )
             self.task = self.bar.add_task("", total=epochs * batches, status="")
 
     def __enter__(self) -> Watcher:
@@ -33,7 +35,9 @@ class Watcher:
             self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.bar:
             self.bar.stop()
 
@@ -48,7 +52,9 @@ class Watcher:
         left = self.bar.tasks[0].time_remaining
         rate = f"{self.rate:,.0f} examples/s" if self.rate else ""
         status = f"loss {event.loss:.4f}  {rate}  {_duration(left) + ' left' if left else ''}"
-        self.bar.update(self.task, completed=event.step, description=f"epoch {event.epoch}/{self.epochs}", status=status)
+        self.bar.update(
+            self.task, completed=event.step, description=f"epoch {event.epoch}/{self.epochs}", status=status
+        )
 
     def _epoch(self, event: EpochDone) -> None:
         self.rate = event.examples_per_second
@@ -77,7 +83,13 @@ def score_name(values: dict[str, Any]) -> str:
 
 def score(values: dict[str, Any]) -> str:
     """`97.9%`, or an rmse to four digits."""
-    return f"{100 * values['accuracy']:.1f}%" if "accuracy" in values else f"{values['rmse']:.4g}" if "rmse" in values else ""
+    return (
+        f"{100 * values['accuracy']:.1f}%"
+        if "accuracy" in values
+        else f"{values['rmse']:.4g}"
+        if "rmse" in values
+        else ""
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -40,7 +40,11 @@ def _row(folder: Any) -> tuple[dict[str, Any], list[str]]:
         epochs = len(run.history())
         state = f"stopped after {epochs} of {config['settings']['epochs']} epochs"
         return {**about, "epochs": epochs, "finished": False}, [run.name, config["task"], begun, state, ""]
-    full = {**about, "finished": True, **flat(result["test"]), "seconds": result["seconds"], "baseline": baseline_json(result["baselines"])}
+    full = {
+        **about,
+        "finished": True,
+        **flat(result["test"]),
+        "seconds": result["seconds"],
+        "baseline": baseline_json(result["baselines"]),
+    }
     return full, [run.name, config["task"], begun, score_line(result["test"]), baseline_words(result["baselines"])]
-
-

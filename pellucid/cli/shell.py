@@ -85,12 +85,22 @@ class Shell(click.Group):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except MemoryError:
-            return _say(given, "there is not enough memory; expected data and network to fit; try a lower --batch-size or fewer rows", 2)
+            return _say(
+                given,
+                "there is not enough memory; expected data and network to fit; try a lower --batch-size or fewer rows",
+                2,
+            )
         except OSError as error:
             name = f"{error.filename}: " if error.filename else ""
-            return _say(given, f"{name}{(error.strerror or type(error).__name__).lower()}; check the path, its permissions and the disk", 2)
+            return _say(
+                given,
+                f"{name}{(error.strerror or type(error).__name__).lower()}; check the path, its permissions and the disk",
+                2,
+            )
         except Exception:
-            return _say(given, f"this is a bug of pellucid, not yours; its traceback was saved to {_save_traceback()}", 1)
+            return _say(
+                given, f"this is a bug of pellucid, not yours; its traceback was saved to {_save_traceback()}", 1
+            )
 
 
 def _say(where: str, message: str, code: int) -> int:
@@ -103,7 +113,12 @@ def _usage_words(error: click.ClickException) -> str:
     """Click's complaint as one line in this house's words."""
     command = getattr(error, "ctx", None) and error.ctx.command  # type: ignore[attr-defined]
     if isinstance(error, click.NoSuchOption):
-        options = [name for p in (command.params if command else ()) for name in (*p.opts, *p.secondary_opts) if name.startswith("--")]
+        options = [
+            name
+            for p in (command.params if command else ())
+            for name in (*p.opts, *p.secondary_opts)
+            if name.startswith("--")
+        ]
         see = f"see pellucid {command.name} --help" if command and command.name in COMMANDS else "see pellucid --help"
         return f"no such option: {error.option_name}.{nearest(error.option_name, [*options, '--help']) or f' {see}'}"
     if isinstance(error, click.BadParameter) and error.param is not None:
@@ -139,7 +154,11 @@ def _warnings_as_lines() -> Iterator[None]:
         yield
 
 
-@click.group(cls=Shell, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Shell,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="pellucid", message="pellucid %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:

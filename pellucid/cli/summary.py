@@ -36,7 +36,11 @@ def command(run: str, as_json: bool) -> None:
     settings = config["settings"]
     click.echo("settings  " + ", ".join(f"{name} {value}" for name, value in settings.items()))
     click.echo(f"epochs    {len(found.history())}")
-    click.echo(f"test      {score_line(result['test'])}" if result else f"test      not finished; go on: pellucid train --resume {found.name}")
+    click.echo(
+        f"test      {score_line(result['test'])}"
+        if result
+        else f"test      not finished; go on: pellucid train --resume {found.name}"
+    )
 
 
 def example_inputs(spec: dict[str, Any]) -> tuple[Any, ...]:

@@ -37,8 +37,12 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 
 @click.command("train", short_help="Train a network.", options_metavar="[OPTIONS]")
 @click.argument("data", required=False)
-@click.option("--target", metavar="NAME|N", help="The column to predict: its name, or its number from 1; -1 is the last.")
-@click.option("--header/--no-header", default=None, help="Whether the first row names the columns (else it is sniffed).")
+@click.option(
+    "--target", metavar="NAME|N", help="The column to predict: its name, or its number from 1; -1 is the last."
+)
+@click.option(
+    "--header/--no-header", default=None, help="Whether the first row names the columns (else it is sniffed)."
+)
 @click.option("--test", metavar="FILE", help="A table to test on, in place of a share of DATA.")
 @click.option("--drop", type=Names(), help="Columns to leave out.")
 @click.option("--task", metavar="TASK", help="classification or regression (else the target decides).")
@@ -53,13 +57,26 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 @click.option("--batch-size", type=Whole(), help="Examples a step.")
 @click.option("--seed", type=Whole(0), help="Start of all random numbers, the split included.  [default: 0]")
 @click.option("--threads", type=Whole(), help="Threads for matrix products.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="Options and settings in a TOML file.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder, a new one (else runs/DATA-MODEL-N).")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Options and settings in a TOML file.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The run's folder, a new one (else runs/DATA-MODEL-N).",
+)
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.pass_context
-def command(context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
+def command(
+    context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: Any
+) -> None:
     """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet) or a folder.
 
     \b
@@ -70,7 +87,9 @@ def command(context: click.Context, data: str | None, resume: str | None, as_jso
     if resume is not None:
         training = _resume(context, data, resume, options)
     elif data is None:
-        raise click.UsageError("DATA is missing; expected a data set, a table or --resume RUN; write: pellucid train digits")
+        raise click.UsageError(
+            "DATA is missing; expected a data set, a table or --resume RUN; write: pellucid train digits"
+        )
     else:
         training = _begin(data, {name: value for name, value in options.items() if value is not None}, quiet)
     result = _watch(training, quiet)
@@ -84,7 +103,9 @@ def command(context: click.Context, data: str | None, resume: str | None, as_jso
 def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
     out = options.pop("out", None)
     if out is not None and out.exists():
-        raise OptionError(f"--out {out}: there is something of that name already; expected a new folder; choose another name")
+        raise OptionError(
+            f"--out {out}: there is something of that name already; expected a new folder; choose another name"
+        )
     path = options.pop("config_file", None)
     written = read_config(path) if path else {}
     asked = {**written, **options}

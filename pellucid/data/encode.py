@@ -89,7 +89,7 @@ def fit_number(name: str, values: np.ndarray, strays: bool = False) -> NumberCol
     column = NumberColumn(name, float(np.median(known)), scale, knots, heights, bool(np.isnan(values).any()), [], strays)
     scaled = column.encode(known)[0]
     cuts = np.linspace(0, 1, max(2, min(MOST_BINS, len(known) // ROWS_A_BIN)) + 1)
-    edges = np.unique(np.quantile(scaled, cuts).astype(np.float32))
+    edges = np.unique(np.quantile(scaled, cuts, method="lower").astype(np.float32))  # values that there are
     column.bins = [float(edge) for edge in edges]
     return column if len(edges) > 1 else None
 

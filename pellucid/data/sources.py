@@ -254,7 +254,7 @@ def _with_target(table: Table, target: int, notes: list[str]) -> Table:
         return table
     if not known.any():
         raise DataError(f"{table.path}: the target {table.names[target]} is missing in every row; expected values; choose another --target")
-    notes.append(f"{table.path.name}: {int((~known).sum()):,} rows without a {table.names[target]} left out")
+    notes.append(f"{table.path.name}: {int((~known).sum()):,} rows without a value of {table.names[target]} left out")
     return table.take(np.flatnonzero(known))
 
 

@@ -19,7 +19,9 @@ FAMILIES: dict[str, ModuleType] = {
 def family(name: str) -> ModuleType:
     """The module of the family called `name`; raises OptionError for an unknown one."""
     if name not in FAMILIES:
-        raise OptionError(f"model: {name!r} is unknown; expected one of {', '.join(FAMILIES)}.{nearest(name, FAMILIES)}")
+        raise OptionError(
+            f"model: {name!r} is unknown; expected one of {', '.join(FAMILIES)}.{nearest(name, FAMILIES)}"
+        )
     return FAMILIES[name]
 
 

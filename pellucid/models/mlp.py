@@ -53,12 +53,16 @@ class Config:
         object.__setattr__(self, "layers", tuple(self.layers))
         if not all(isinstance(size, int) and size >= 1 for size in self.layers):
             shown = ",".join(map(str, self.layers))
-            raise OptionError(f"layers: {shown}; expected whole numbers from 1, the size of each hidden layer; write 128,64")
+            raise OptionError(
+                f"layers: {shown}; expected whole numbers from 1, the size of each hidden layer; write 128,64"
+            )
         if self.activation not in ACTIVATIONS:
             raise OptionError(f"activation: {self.activation!r}; expected one of {', '.join(ACTIVATIONS)}."
                               f"{nearest(self.activation, ACTIVATIONS)}")  # fmt: skip
         if self.numbers not in NUMBERS:
-            raise OptionError(f"numbers: {self.numbers!r}; expected one of {', '.join(NUMBERS)}.{nearest(self.numbers, NUMBERS)}")
+            raise OptionError(
+                f"numbers: {self.numbers!r}; expected one of {', '.join(NUMBERS)}.{nearest(self.numbers, NUMBERS)}"
+            )
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{name}: {getattr(self, name)}; expected 0 up to, but not including, 1; write 0.1")

@@ -34,7 +34,7 @@ class Indexing(Op):
         if index.size and (index.min() < -size or index.max() >= size):
             wrong = index[(index < -size) | (index >= size)].flat[0]
             raise IndexRangeError(
-                f"{self.name}: index {wrong} on axis {axis} of size {size}; expected {-size} to {size - 1}; "
+                f"{self.name}: index {wrong} on axis {axis} of size {size}; expected 0 to {size - 1} (or {-size} to -1, from the end); "
                 "check the labels or tokens, which count from 0"
             )
 

@@ -40,7 +40,7 @@ class Trained:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.preprocessor = preprocessor_from_json(run.config["preprocessor"])
+        self.preprocessor: Any = preprocessor_from_json(run.config["preprocessor"])
         self.network: Module = run.network()
 
     @property
@@ -70,12 +70,16 @@ class Trained:
     def rows(self, data: str) -> Answers:
         """The rows of a table, or the test part of a set known by name."""
         table = read_rows_for_prediction(Path(data), self.preprocessor) if find(data) is None else self._test_rows(data)
-        return Answers(self._answer(self.preprocessor.encode(table)), [str(i + 1) for i in range(len(table))], table=table)
+        return Answers(
+            self._answer(self.preprocessor.encode(table)), [str(i + 1) for i in range(len(table))], table=table
+        )
 
     def _test_rows(self, data: str) -> Table:
         problem = load_problem(data, seed=self.run.config["settings"]["seed"])
         if problem.kind != "table":
-            raise DataError(f"{data}: a data set of {problem.kind}; expected a table, as {self.run.name} was trained on one; name a table")
+            raise DataError(
+                f"{data}: a data set of {problem.kind}; expected a table, as {self.run.name} was trained on one; name a table"
+            )
         rows = [problem.describe("test", i) for i in range(len(problem.test.target))]
         columns = [np.array([row[name] or None for row in rows], dtype=object) for name in rows[0]]
         return Table(Path(data), list(rows[0]), columns, True)
@@ -95,7 +99,11 @@ class Trained:
         problem = load_problem(data, seed=self.run.config["settings"]["seed"])
         spec, own = problem.preprocessor.input_spec(), self.preprocessor.input_spec()
         if spec != own or problem.preprocessor.classes != self.classes:
-            came = f"images {_by(spec)}, {len(problem.preprocessor.classes or [])} classes" if "image" in spec else "a table"
+            came = (
+                f"images {_by(spec)}, {len(problem.preprocessor.classes or [])} classes"
+                if "image" in spec
+                else "a table"
+            )
             raise DataError(f"{data}: {came}; expected images {_by(own)} with the classes {', '.join(self.classes or [])}, as "
                             f"{self.run.name} was trained on; choose data of that form")  # fmt: skip
         images = np.stack([np.asarray(problem.describe("test", i)) for i in range(len(problem.test.target))])

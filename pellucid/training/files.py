@@ -79,7 +79,9 @@ def disk_error(path: Path, error: OSError) -> DataError:
     """`error` in words that say what to do."""
     where = f"{path}: "
     if error.errno in (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC):
-        return DataError(f"{where}the disk is full; what was saved before is intact; free some space, or choose another --out")
+        return DataError(
+            f"{where}the disk is full; what was saved before is intact; free some space, or choose another --out"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return DataError(f"{where}no permission to write here; choose a folder of your own with --out")
     reason = (error.strerror or type(error).__name__).lower()

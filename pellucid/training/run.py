@@ -1,10 +1,10 @@
 """The folder of a run: where it is, what it is called, and what its files mean (floor 6).
 
-    config.json              format version, data, settings: enough to rebuild network and preprocessing
-    model.safetensors        the best weights by validation
-    metrics.jsonl            one line an epoch, then one with the test scores
-    checkpoint.safetensors   where training stands; `train --resume` goes on from it
-    report.html              written at the end
+config.json              format version, data, settings: enough to rebuild network and preprocessing
+model.safetensors        the best weights by validation
+metrics.jsonl            one line an epoch, then one with the test scores
+checkpoint.safetensors   where training stands; `train --resume` goes on from it
+report.html              written at the end
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def create(config: dict[str, Any], out: Path | None = None) -> Run:
     try:
         if out is not None:
             if out.exists():
-                raise OptionError(f"--out {out}: there is something of that name already; expected a new folder; choose another name")
+                raise OptionError(
+                    f"--out {out}: there is something of that name already; expected a new folder; choose another name"
+                )
             out.mkdir(parents=True)
         else:
             folder = _next_free(f"{config['data']}-{config['family']}")
@@ -126,7 +128,9 @@ def find(name: str) -> Run:
     names = [path.name for path in folders()]
     if name == "last":
         if not names:
-            raise DataError("last: there are no runs here yet; expected some under runs/; make one: pellucid train digits")
+            raise DataError(
+                "last: there are no runs here yet; expected some under runs/; make one: pellucid train digits"
+            )
         return load(max(folders(), key=_last_touched))
     for folder in (HOME / name, Path(name)):
         if (folder / "config.json").is_file():
@@ -154,13 +158,21 @@ def load(folder: Path) -> Run:
         config = json.loads(path.read_text(encoding="utf-8"))
         version = config["format"]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({(error.strerror or 'unknown').lower()}); check its permissions") from None
+        raise DataError(
+            f"{path}: cannot be read ({(error.strerror or 'unknown').lower()}); check its permissions"
+        ) from None
     except (ValueError, KeyError, TypeError):
-        raise StateError(f"{path}: damaged; expected the JSON that `pellucid train` wrote; restore it from a copy, or train again") from None
+        raise StateError(
+            f"{path}: damaged; expected the JSON that `pellucid train` wrote; restore it from a copy, or train again"
+        ) from None
     if not isinstance(version, int) or version > FORMAT:
-        raise StateError(f"{path}: format {version}, made by a newer pellucid; this version reads up to {FORMAT}; update pellucid")
+        raise StateError(
+            f"{path}: format {version}, made by a newer pellucid; this version reads up to {FORMAT}; update pellucid"
+        )
     needed = {"family", "network", "inputs", "outputs", "task", "kind", "preprocessor", "settings", "data", "source"}
     missing = sorted(needed - config.keys())
     if missing:
-        raise StateError(f"{path}: {', '.join(missing)} missing; expected a complete config; restore it from a copy, or train again")
+        raise StateError(
+            f"{path}: {', '.join(missing)} missing; expected a complete config; restore it from a copy, or train again"
+        )
     return Run(folder, config)

@@ -31,6 +31,7 @@ from ..tensor import Tensor
 from ..threads import set_num_threads
 from . import run as runs
 from .checkpoint import load_checkpoint, save_checkpoint
+from .files import write_json
 from .learner import Learner
 from .loop import BatchDone, EpochDone, fit
 from .metrics import Metrics, classification_metrics, headline, regression_metrics
@@ -135,7 +136,9 @@ class Training:
         with no_grad():
             loss = float(self.network.loss(tensor(raw), tensor(examples.target)).array)
         if not np.isfinite(loss):
-            raise explain_validation(self.learner, [Tensor(a) for a in (*arrays_for(self.network, examples), examples.target)])
+            raise explain_validation(
+                self.learner, [Tensor(a) for a in (*arrays_for(self.network, examples), examples.target)]
+            )
         if self.problem.task == "classification":
             return {"loss": loss, "accuracy": float((raw.argmax(1) == examples.target).mean())}
         return self._in_units({"loss": loss})
@@ -192,10 +195,17 @@ def resume(run: Run, problem: Problem, epochs: int | None = None, threads: int |
     training = Training(run, problem, run.new_network(), settings)
     if run.checkpoint.exists():
         load_checkpoint(run.checkpoint, training.learner)
-    elif run.history():
-        raise StateError(f"{run.checkpoint}: missing; expected it beside metrics.jsonl; train anew")
+    elif run.result():  # without one, it was stopped before its first checkpoint and begins again
+        raise StateError(
+            f"{run.checkpoint}: missing, though the run is finished; expected it beside model.safetensors; train anew"
+        )
     if training.learner.progress.epoch > settings.epochs:
-        raise DataError(f"{run.name}: {training.learner.progress.epoch} epochs are done; expected --epochs of at least that many")
+        raise DataError(
+            f"{run.name}: {training.learner.progress.epoch} epochs are done; expected --epochs of at least that many"
+        )
+    if settings.epochs != stored["epochs"]:  # a later resume goes on to the same end
+        run.config["settings"] = {**stored, "epochs": settings.epochs}
+        write_json(run.folder / "config.json", run.config)
     run.keep_history_to(training.learner.progress.epoch)
     return training
 
@@ -212,7 +222,9 @@ def outputs(network: Module, inputs: list[np.ndarray]) -> np.ndarray:
     """The network's raw outputs for all rows, without gradients, batch by batch."""
     n = len(inputs[0])
     with no_grad():
-        parts = [network(*(Tensor(a[i : i + EVALUATION_BATCH]) for a in inputs)).array for i in range(0, n, EVALUATION_BATCH)]
+        parts = [
+            network(*(Tensor(a[i : i + EVALUATION_BATCH]) for a in inputs)).array for i in range(0, n, EVALUATION_BATCH)
+        ]
     return np.concatenate(parts)
 
 

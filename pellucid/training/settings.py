@@ -50,7 +50,9 @@ class Settings:
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("monitor", MONITORS)):
             value = getattr(self, name)
             if value not in choices:
-                raise OptionError(f"{name}: {value!r}; expected one of {', '.join(choices)}.{nearest(str(value), choices)}")
+                raise OptionError(
+                    f"{name}: {value!r}; expected one of {', '.join(choices)}.{nearest(str(value), choices)}"
+                )
         for name in ("epochs", "batch_size", "threads"):
             self._check(name, getattr(self, name) >= 1, "a whole number from 1")
         for name in ("patience", "seed", "clip", "weight_decay"):
@@ -72,7 +74,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "images": {"layers": [128, 64], "shift": 1, "weight_decay": 0.1, "epochs": 20, "threads": 2},
     "table": {"layers": [128, 64], "dropout": 0.1, "epochs": 100, "batch_size": 32, "patience": 20},
     "table large": {"epochs": 15, "batch_size": 256, "average": 0.995, "weight_decay": 0.1, "patience": 6},
-    "digits": {"shift": 0, "dropout": 0.1, "label_smoothing": 0.05, "lr": 4e-3, "epochs": 40, "batch_size": 32, "threads": 1},
+    "digits": {
+        "shift": 0,
+        "dropout": 0.1,
+        "label_smoothing": 0.05,
+        "lr": 4e-3,
+        "epochs": 40,
+        "batch_size": 32,
+        "threads": 1,
+    },
     "abalone": {"numbers": "plain"},
 }
 
@@ -99,7 +109,9 @@ def choose(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
     checked = {}
     for name, value in values.items():
         if name not in fields:
-            raise OptionError(f"{name}: no such setting; expected one of {', '.join(sorted(fields))}.{nearest(name, fields)}")
+            raise OptionError(
+                f"{name}: no such setting; expected one of {', '.join(sorted(fields))}.{nearest(name, fields)}"
+            )
         checked[name] = _typed(name, value, type(fields[name].default))
     mine = {f.name for f in dataclasses.fields(Settings)}
     settings = Settings(**{name: value for name, value in checked.items() if name in mine})
@@ -124,7 +136,9 @@ def read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; expected a TOML file with settings, such as lr = 0.001") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {_first_line(error)}; expected TOML, one setting a line, such as lr = 0.001") from None
+        raise DataError(
+            f"{path}: {_first_line(error)}; expected TOML, one setting a line, such as lr = 0.001"
+        ) from None
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,9 @@ import pytest
 QUICK = ("--epochs", 2, "--layers", 8, "--quiet")
 
 
-ROWS = "age,city,income\n" + "".join(f"{20 + i},{'Rome' if i % 3 else 'Oslo'},{'yes' if i % 2 else 'no'}\n" for i in range(30))
+ROWS = "age,city,income\n" + "".join(
+    f"{20 + i},{'Rome' if i % 3 else 'Oslo'},{'yes' if i % 2 else 'no'}\n" for i in range(30)
+)
 
 
 def refused(run, *words):
@@ -69,12 +71,18 @@ ARGUMENTS = {
     "no epochs": (["train", "digits", "--epochs", 0], "--epochs: '0'; expected a whole number from 1"),
     "dropout of all": (["train", "digits", "--dropout", 1], "--dropout: 1.0"),
     "an unknown activation": (["train", "digits", "--activation", "rely"], "--activation: 'rely'.*Did you mean 'relu'"),
-    "an unknown optimizer": (["train", "digits", "--optimizer", "adamww"], "--optimizer: 'adamww'.*Did you mean 'adamw'"),
+    "an unknown optimizer": (
+        ["train", "digits", "--optimizer", "adamww"],
+        "--optimizer: 'adamww'.*Did you mean 'adamw'",
+    ),
     "an unknown model": (["train", "digits", "--model", "mpl"], "--model: 'mpl'.*Did you mean 'mlp'"),
     "an unknown task": (["train", "people.csv", "--task", "regresion"], "regresion"),
     "an out that is there": (["train", "digits", "--out", "empty"], "--out empty: there is something of that name"),
     "a missing config": (["train", "digits", "--config", "no.toml"], "no.toml: no such file"),
-    "a misspelt setting": (["train", "digits", "--config", "bad.toml"], "bad.toml: epoch: no such setting.*Did you mean 'epochs'"),
+    "a misspelt setting": (
+        ["train", "digits", "--config", "bad.toml"],
+        "bad.toml: epoch: no such setting.*Did you mean 'epochs'",
+    ),
     "no such run": (["summary", "nothing"], "nothing: no such run"),
     "options beside resume": (["train", "--resume", "x", "--lr", 1], "--lr cannot be given beside it"),
     "data beside resume": (["train", "digits", "--resume", "x"], "DATA .digits. cannot be given beside it"),

@@ -16,7 +16,6 @@ import pytest
 QUICK = ("--epochs", 2, "--layers", 8, "--quiet")
 
 
-
 def pellucid(*words, **more):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen([sys.executable, "-m", "pellucid", *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -129,13 +128,35 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bits(here):
     assert epochs == [*range(1, 13), None]
 
 
+def test_killed_before_its_first_checkpoint_a_run_begins_again(run, people, here):
+    run("train", people, "--target", "income", *QUICK)
+    folder = here / "runs/people-mlp-1"
+    weights = (folder / "model.safetensors").read_bytes()
+    for name in ("checkpoint.safetensors", "model.safetensors", "report.html"):
+        (folder / name).unlink()
+    first = (folder / "metrics.jsonl").read_text().splitlines()[0]
+    (folder / "metrics.jsonl").write_text(first + "\n")
+    run("train", "--resume", "last", "--quiet")
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_more_epochs_can_be_asked_of_a_finished_run(run, people, here):
+    run("train", people, "--target", "income", *QUICK)
+    assert json.loads(run("train", "--resume", "last", "--epochs", 4, "--json", "--quiet").stdout)["epochs"] == 4
+    assert "expected --epochs" in run("train", "--resume", "last", "--epochs", 3, code=2).stderr
+    assert json.loads((here / "runs/people-mlp-1/config.json").read_text())["settings"]["epochs"] == 4
+
+
 def test_resuming_under_another_thread_count_warns(run, people):
     run("train", people, "--target", "income", "--threads", 1, *QUICK)
     assert "begun with 1 threads" in run("train", "--resume", "last", "--threads", 2, "--quiet").stderr
 
 
 def test_a_loss_that_explodes_exits_with_3_and_keeps_weights(run, people, here):
-    result = run("train", people, "--target", "income", "--lr", "1e38", "--optimizer", "sgd", "--epochs", 3, "--quiet", code=3)
+    result = run(
+        "train", people, "--target", "income", "--lr", "1e38", "--optimizer", "sgd", "--epochs", 3, "--quiet", code=3
+    )
     assert re.search(r"step \d+ \(.*epoch \d\): MLP\.(layers|parts)\.", result.stderr)
     assert (here / "runs/people-mlp-1/model.safetensors").exists()
 

@@ -31,7 +31,9 @@ def train(learner, epochs=4, losses=None, patience=0, until=None):
     given = iter(np.linspace(1, 0.5, 100) if losses is None else losses)
     validate = lambda: {"loss": float(next(given))}
     events = []
-    for event in fit(learner, learner.step, validate, epochs=epochs, patience=patience, better=lambda a, b: a["loss"] < b["loss"]):
+    for event in fit(
+        learner, learner.step, validate, epochs=epochs, patience=patience, better=lambda a, b: a["loss"] < b["loss"]
+    ):
         events.append(event)
         if len(events) == until:
             break
@@ -56,7 +58,9 @@ def test_it_learns():
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_lowers_the_loss(optimizer):
-    epochs = [e for e in train(a_learner(optimizer=optimizer, schedule="constant"), epochs=15) if isinstance(e, EpochDone)]
+    epochs = [
+        e for e in train(a_learner(optimizer=optimizer, schedule="constant"), epochs=15) if isinstance(e, EpochDone)
+    ]
     assert epochs[-1].train["loss"] < epochs[0].train["loss"]
 
 
