@@ -6,6 +6,7 @@ checked by SHA-256. Reading them is for `sources.py`. Digits come with scikit-le
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import importlib.util
@@ -105,7 +106,7 @@ DATASETS = (
         target="income", test="tabular/adult-test.csv", strip_label=".",
     ),
     Dataset(
-        "housing", "table", "house prices in Boston, 1978; column B encodes race", "506", "public, from UCI and StatLib",
+        "housing", "table", "house prices in Boston, 1978; column B encodes race", "506", "see the address",
         "https://lib.stat.cmu.edu/datasets/boston",
         (_table("housing.csv", "2682ca02e83b89467d7d0cdcbde7c0cc4d2566119be8ce8d84dad4f0fa20859a", 41_295),),
         columns=("CRIM", "ZN", "INDUS", "CHAS", "NOX", "RM", "AGE", "DIS", "RAD", "TAX", "PTRATIO", "B", "LSTAT", "MEDV"),
@@ -118,14 +119,14 @@ DATASETS = (
         target="rings",
     ),
     Dataset(
-        "pima", "table", "diabetes within five years, Pima women", "768", "public, from UCI and NIDDK",
+        "pima", "table", "diabetes within five years, Pima women", "768", "see the address",
         "https://github.com/jbrownlee/Datasets",
         (_table("pima-indians-diabetes.csv", "6bfe5d0f379d17a0e0819b996407e3c09bf80febd4287f2ed212190dfff154af", 23_278),),
         columns=("pregnancies", "glucose", "blood pressure", "skin thickness", "insulin", "bmi", "pedigree", "age", "diabetes"),
         target="diabetes",
     ),
     Dataset(
-        "temperatures", "series", "daily minimum in Melbourne, 1981-1990", "3,650", "CC BY 4.0", "https://www.bom.gov.au",
+        "temperatures", "series", "daily minimum in Melbourne, 1981-1990", "3,650", "see the address", "https://www.bom.gov.au",
         (_table("daily-min-temperatures.csv", "8b9de63ed6789492bf497625e7f9beb96a63d367b4b0a21754006f749fa5e5da", 67_921),),
         trainable=False,
     ),
@@ -226,7 +227,8 @@ def _fetch(dataset: Dataset, file: File, progress: Progress | None) -> Path:
         raise DataError(f"{goal}: cannot be written ({error.strerror or error}); free some space or set PELLUCID_CACHE to "
                         "a folder that can be written") from None  # fmt: skip
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
     return goal
 
 
@@ -258,8 +260,9 @@ def _hash(path: Path, unpacked: bool) -> str:
 def unknown(spec: str) -> DataError:
     """The error for a DATA that is neither a known name nor a path."""
     names = [dataset.name for dataset in DATASETS]
-    folder = Path(spec).parent
-    beside = [str(folder / path.name) for path in folder.iterdir()] if folder.is_dir() else []
+    folder, beside = Path(spec).parent, []
+    with contextlib.suppress(OSError, ValueError):  # a suggestion is not worth an error
+        beside = [str(folder / path.name) for path in folder.iterdir()]
     hint = nearest(spec, [*names, *beside])
     return DataError(f"{spec}: no data set of that name and no such file; expected one of {', '.join(names)}, or the path of "
                      f"a table.{hint or ' See `pellucid datasets`.'}")  # fmt: skip

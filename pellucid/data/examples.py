@@ -88,14 +88,3 @@ class Problem:
         if part not in self.describers:
             raise DataError(f"describe: no part {part!r}; expected one of {', '.join(self.describers)}")
         return self.describers[part](i)
-
-
-@dataclass
-class Evaluation:
-    """Labelled examples read for a network that exists already: its own preprocessor encoded them."""
-
-    name: str
-    examples: Examples
-    notes: list[str]
-    fingerprint: str
-    describe: Describe

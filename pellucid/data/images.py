@@ -160,8 +160,8 @@ def _open(path: Path) -> Image.Image:
                         "save it as one of these") from None  # fmt: skip
     except Image.DecompressionBombError:
         raise DataError(f"{path}: too many pixels; expected at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,}; make it smaller") from None
-    except PermissionError:
-        raise DataError(f"{path}: cannot be read; expected a picture; check its permissions") from None
+    except (PermissionError, IsADirectoryError):
+        raise DataError(f"{path}: cannot be read; expected a picture file; check its name and permissions") from None
     except (OSError, SyntaxError, ValueError, EOFError):  # how Pillow's decoders report damage
         raise DataError(f"{path}: the picture is cut off or damaged; copy or save it again") from None
 

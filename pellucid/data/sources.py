@@ -57,9 +57,9 @@ def load_problem(
     if dataset is not None:
         return _named(dataset, given, seed)
     place = Path(path or spec).expanduser()
-    source = {**given, "spec": spec, "path": str(place.resolve()), "seed": seed}
-    if not place.exists():
+    if not spec or not _exists(place):
         raise unknown(spec)
+    source = {**given, "spec": spec, "path": str(place.resolve()), "seed": seed}
     if place.is_dir():
         pairs, table = _content(place)
         if table is None:
@@ -67,6 +67,13 @@ def load_problem(
             return _idx_problem(place.resolve().name, pairs, source)
         place = table
     return _table_problem(place.name.split(".")[0] or "table", place, given, source)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
 
 
 def _named(dataset: Dataset, given: dict[str, Any], seed: int) -> Problem:

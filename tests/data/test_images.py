@@ -82,7 +82,7 @@ def test_a_photo_lying_on_its_side(save):
 
 
 def test_a_fine_pen_is_made_as_thick_as_in_training(save):
-    thick = ImagePreprocessor((28, 28), list("0123456789"), stroke=2.5)
+    thick = ImagePreprocessor((28, 28), list("0123456789"), stroke=1.8)
     fine, broad = save(seven(pen=2)), save(seven(pen=14), "b.png")
     assert read_picture(fine, thick).sum() > 1.5 * read_picture(fine, MNIST).sum()
     np.testing.assert_array_equal(read_picture(broad, thick), read_picture(broad, MNIST))  # that is thick enough

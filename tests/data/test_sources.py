@@ -350,6 +350,12 @@ def test_options_for_tables_with_images(option):
         load_problem("digits", **option)
 
 
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "", "no/such/folder/a.csv"])
+def test_names_that_no_file_can_have(name):
+    with pytest.raises(DataError):
+        load_problem(name, target="1")
+
+
 def test_unknown_name():
     with pytest.raises(DataError, match=r"digts: no data set of that name and no such file; .* Did you mean 'digits'\?"):
         load_problem("digts")

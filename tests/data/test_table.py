@@ -107,7 +107,7 @@ def test_duckdb_and_the_plain_reader_agree(write):
     chance = random.Random(0)
     pieces = ["", " ", "1", "-2.5", "x", "a b", '"q"', '"a,b"', '"a ""b"""', '"l\nm"', " y ", '5" pipe', "é", "#", "?", '" z "']
     fast = 0
-    for k in range(300):
+    for k in range(120):
         width, end = chance.randint(2, 4), chance.choice(["\n", "\r\n"])
         rows = [chance.choices(pieces, k=width) for _ in range(chance.randint(1, 6))]
         path = write(end.join(",".join(row) for row in rows) + chance.choice(["", end]), f"{k}.csv")
@@ -120,7 +120,7 @@ def test_duckdb_and_the_plain_reader_agree(write):
         if quick is not None:
             fast += 1
             assert [list(c) for c in quick] == [list(c) for c in plain], path.read_text()
-    assert fast > 100
+    assert fast > 40
 
 
 # ---- header --------------------------------------------------------------------------------------------------------------
