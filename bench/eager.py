@@ -35,7 +35,9 @@ def start(batch: int, batches: int = 8) -> tuple[list[np.ndarray], list[np.ndarr
     weights = []
     for inputs, outputs in itertools.pairwise(SIZES):
         bound = inputs**-0.5
-        weights += [random.uniform(-bound, bound, shape).astype(np.float32) for shape in [(outputs, inputs), (outputs,)]]
+        weights += [
+            random.uniform(-bound, bound, shape).astype(np.float32) for shape in [(outputs, inputs), (outputs,)]
+        ]
     images = [random.random((batch, SIZES[0]), np.float32) for _ in range(batches)]
     labels = [random.integers(0, SIZES[-1], batch) for _ in range(batches)]
     return weights, images, labels

@@ -343,9 +343,7 @@ def cross_entropy(
             "flattens the gradient; remove it from the network"
         )
     if input.ndim == 1:
-        whole = cross_entropy(
-            input.unsqueeze(0), target.unsqueeze(0), weight, ignore_index, reduction, label_smoothing
-        )
+        whole = cross_entropy(input.unsqueeze(0), target.unsqueeze(0), weight, ignore_index, reduction, label_smoothing)
         return whole.squeeze(0) if reduction == "none" else whole
     log_p = input.log_softmax(1)
     if target.dtype.kind == "f":

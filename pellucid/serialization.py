@@ -7,7 +7,6 @@ convert them. A file's name does not matter: `save(state, "model.pt")` writes sa
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as to_bytes
 
 from .errors import DataError, DTypeError, OptionError, StateError
+from .files import write_bytes
 from .nn import Module
 from .shapes import array_of
 from .tensor import Tensor
@@ -50,7 +50,7 @@ def save(
                 f"save: metadata {name!r} is {type(text).__name__}; expected text; write it with json.dumps"
             )
     arrays = {name: _array(name, value) for name, value in state.items()}
-    write_atomically(Path(path), to_bytes(arrays, metadata=dict(metadata) if metadata else None))
+    write_bytes(Path(path), to_bytes(arrays, metadata=dict(metadata) if metadata else None))
 
 
 def _array(name: Any, value: Any) -> np.ndarray:
@@ -66,24 +66,6 @@ def _array(name: Any, value: Any) -> np.ndarray:
         raise DTypeError(f"save: entry {name!r}: {error}") from None
     # Not ascontiguousarray, which would turn a 0-d array into a 1-d one.
     return array if array.flags.c_contiguous else np.array(array, order="C")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: written beside it, flushed to the disk, renamed into place."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        reason = error.strerror or "it cannot be written"
-        raise DataError(
-            f"{path}: {reason}; expected a place that can be written; check the folder, its permissions and the disk"
-        ) from None
 
 
 def load(path: str | os.PathLike[str], map_location: Any = None, weights_only: bool = True) -> dict[str, Tensor]:

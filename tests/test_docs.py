@@ -49,7 +49,9 @@ def test_the_neuron_shows_the_numbers_of_the_textbook():
     assert "0.8x0.7 + 0.3x0.2 + 0.6x0.5 = 0.92" in shown
     assert "0.7150" in shown
     gradients = re.findall(r"= (0\.\d{4})$", shown.split("backward:")[1], re.M)
-    assert gradients == re.findall(r"0\.\d{4}", shown.splitlines()[-1])  # the product of slopes is what backward() gives
+    assert gradients == re.findall(
+        r"0\.\d{4}", shown.splitlines()[-1]
+    )  # the product of slopes is what backward() gives
 
 
 def test_the_gitignore_keeps_runs_and_environments_out():

@@ -18,7 +18,7 @@ FILES = sorted(p for p in ROOT.rglob("*.py"))
 # told in SAME_FLOOR.
 FLOORS = {
     "errors": 0,
-    "op": 1, "tape": 1, "shapes": 1, "threads": 1, "cuda": 1,
+    "files": 1, "op": 1, "tape": 1, "shapes": 1, "threads": 1, "cuda": 1,
     "ops": 2, "modes": 2,
     "tensor": 3, "indexing": 3, "creation": 3, "random": 3, "functional": 3, "autograd": 3,
     "nn": 4, "optim": 4, "data": 4, "utils": 4, "serialization": 4,
@@ -57,7 +57,7 @@ LAZY = {
 # Third-party packages, and the rooms that may import them (None: everywhere). The last ones never at `import pellucid`.
 PACKAGES: dict[str, set[str] | None] = {
     "numpy": None,
-    "safetensors": {"serialization", "training"},
+    "safetensors": {"serialization"},
     "scipy": {"ops", "training"},
     "threadpoolctl": {"threads"},
     "sklearn": {"data", "training"},

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ..errors import OptionError
-from ..training.files import plain
+from ..files import plain
 from ..training.metrics import BASELINE_NAMES, Metrics, headline, value_text
 
 

@@ -11,9 +11,9 @@ import click
 import numpy as np
 
 from ..errors import OptionError
+from ..files import write_text
 from ..training import run as runs
 from ..training.answering import Answers, Trained
-from ..training.files import write_text
 from .options import print_json
 
 SHADES = " .:-=+*#%@"

@@ -56,10 +56,14 @@ def _check_strays(table: Table, position: int, task: str | None, strays: np.ndar
     i = int(strays[0])
     what = f"{table.where(i)}: the target {table.names[position]} is {table.columns[position][i]!r}"
     if task == "regression":
-        raise OptionError(f"{what}; expected a number for --task regression; correct the row, or use --task classification")
+        raise OptionError(
+            f"{what}; expected a number for --task regression; correct the row, or use --task classification"
+        )
     few = table.parsed(position) is not None and len(strays) <= FEW_STRAYS * len(table)
     if task is None and few and labels > MOST_CLASSES_FROM_NUMBERS:
-        raise DataError(f"{what}, where nearly all others are numbers; expected a number; correct the row, or say --task classification")
+        raise DataError(
+            f"{what}, where nearly all others are numbers; expected a number; correct the row, or say --task classification"
+        )
 
 
 def class_names(table: Table, position: int, strip: str | None) -> list[str]:
@@ -107,7 +111,9 @@ def _refuse_all_missing(table: Table, inputs: list[int]) -> None:
     empty = [table.names[i] for i in inputs if all(_gone(value) for value in table.columns[i].tolist())]
     if empty:
         columns = f"column{'s' * (len(empty) > 1)} {', '.join(empty)}"
-        raise DataError(f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop {','.join(empty)}")
+        raise DataError(
+            f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop {','.join(empty)}"
+        )
 
 
 def _gone(value: str | None) -> bool:
@@ -146,7 +152,10 @@ def _left_out(name: str, why: str, notes: list[str]) -> Any:
 
 def _scaling_notes(numbers: list[NumberColumn], categories: list[CategoryColumn]) -> list[str]:
     gaps = sum(column.gaps for column in numbers)
-    notes = [f"inputs: {len(numbers)} of numbers, {len(categories)} of categories" + (f"; {gaps} of numbers with gaps" if gaps else "")]
+    notes = [
+        f"inputs: {len(numbers)} of numbers, {len(categories)} of categories"
+        + (f"; {gaps} of numbers with gaps" if gaps else "")
+    ]
     for scale, words in (("standard", "mean and deviation"), ("quantile", "quantiles, being skewed")):
         names = [column.name for column in numbers if column.scale == scale]
         if names:

@@ -86,7 +86,9 @@ def fit_number(name: str, values: np.ndarray, strays: bool = False) -> NumberCol
         scale, knots, heights = "standard", [mean, mean + std], [0.0, 1.0]
         if knots[0] == knots[1]:  # a spread lost in rounding, as of 1e16 and 1e16 + 2
             return None
-    column = NumberColumn(name, float(np.median(known)), scale, knots, heights, bool(np.isnan(values).any()), [], strays)
+    column = NumberColumn(
+        name, float(np.median(known)), scale, knots, heights, bool(np.isnan(values).any()), [], strays
+    )
     scaled = column.encode(known)[0]
     cuts = np.linspace(0, 1, max(2, min(MOST_BINS, len(known) // ROWS_A_BIN)) + 1)
     edges = np.unique(np.quantile(scaled, cuts, method="lower").astype(np.float32))  # values that there are
@@ -242,10 +244,15 @@ def label_text(value: str, strip: str | None) -> str:
 
 def preprocessor_from_json(known: dict[str, Any]) -> Preprocessor:
     """The preprocessor that `to_json` described. Raises StateError for one that this version cannot read."""
-    kinds: dict[str, type[ImagePreprocessor] | type[TablePreprocessor]] = {"images": ImagePreprocessor, "table": TablePreprocessor}
+    kinds: dict[str, type[ImagePreprocessor] | type[TablePreprocessor]] = {
+        "images": ImagePreprocessor,
+        "table": TablePreprocessor,
+    }
     kind = known.get("kind") if isinstance(known, dict) else None
     if kind not in kinds:
-        raise StateError(f"preprocessor of kind {kind!r}; expected {' or '.join(kinds)}; the run is of another version of pellucid")
+        raise StateError(
+            f"preprocessor of kind {kind!r}; expected {' or '.join(kinds)}; the run is of another version of pellucid"
+        )
     try:
         return kinds[kind].from_json(known)
     except (TypeError, KeyError, ValueError):

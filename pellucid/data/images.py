@@ -125,7 +125,9 @@ class ImagePreprocessor(Preprocessor):
 def read_picture(path: str | Path, preprocessor: Preprocessor) -> np.ndarray:
     """The picture in a file as `preprocessor`'s training images looked: uint8 (H, W). Raises DataError."""
     if not isinstance(preprocessor, ImagePreprocessor):
-        raise DataError(f"{path}: a picture, for a network of tables; expected a table; name a CSV, TSV or Parquet file")
+        raise DataError(
+            f"{path}: a picture, for a network of tables; expected a table; name a CSV, TSV or Parquet file"
+        )
     return preprocessor.read_picture(path)
 
 
@@ -159,7 +161,9 @@ def _open(path: Path) -> Image.Image:
         raise DataError(f"{path}: not a picture that can be read; expected PNG, JPEG, GIF, BMP, TIFF or WebP; "
                         "save it as one of these") from None  # fmt: skip
     except Image.DecompressionBombError:
-        raise DataError(f"{path}: too many pixels; expected at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,}; make it smaller") from None
+        raise DataError(
+            f"{path}: too many pixels; expected at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,}; make it smaller"
+        ) from None
     except (PermissionError, IsADirectoryError):
         raise DataError(f"{path}: cannot be read; expected a picture file; check its name and permissions") from None
     except (OSError, SyntaxError, ValueError, EOFError):  # how Pillow's decoders report damage

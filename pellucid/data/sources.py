@@ -51,7 +51,14 @@ def load_problem(
     """
     if task is not None and task not in TASKS:
         raise OptionError(f"--task {task}: no such task; expected classification or regression.{nearest(task, TASKS)}")
-    about = {"target": target, "header": header, "test": test, "drop": list(drop), "task": task, "strip_label": strip_label}
+    about = {
+        "target": target,
+        "header": header,
+        "test": test,
+        "drop": list(drop),
+        "task": task,
+        "strip_label": strip_label,
+    }
     given = {name: value for name, value in about.items() if value not in (None, [])}
     dataset = find(spec)
     if dataset is not None:
@@ -99,7 +106,9 @@ def _named(dataset: Dataset, given: dict[str, Any], seed: int) -> Problem:
 def _refuse_for_images(given: dict[str, Any], spec: str) -> None:
     if given:
         name = next(iter(given)).replace("_", "-")
-        raise OptionError(f"--{name}: {spec} holds images, whose labels are known; expected a table with this option; leave it out")
+        raise OptionError(
+            f"--{name}: {spec} holds images, whose labels are known; expected a table with this option; leave it out"
+        )
 
 
 # ---- images ------------------------------------------------------------------------------------------------------------
@@ -135,13 +144,17 @@ def _idx_problem(name: str, pairs: dict[str, tuple[Path, Path]], source: dict[st
     else:
         test_images, test_labels, more = read_pair(*pairs[test])
         if test_images.shape[1:] != images.shape[1:]:
-            raise DataError(f"{pairs[test][0]}: images {test_images.shape[1:]}; expected {images.shape[1:]}, as in training")
+            raise DataError(
+                f"{pairs[test][0]}: images {test_images.shape[1:]}; expected {images.shape[1:]}, as in training"
+            )
         hashes += more
         cut = len(labels) - min(MNIST_VALIDATION, round(0.15 * len(labels)))
         parts = [(images[:cut], labels[:cut]), (images[cut:], labels[cut:]), (test_images, test_labels)]
         how = f"validation is the last {len(labels) - cut:,} training images, test the {len(test_labels):,} of its own"
     if len(labels) < LEAST_ROWS or not all(len(own) for _, own in parts):
-        raise DataError(f"{name}: {len(labels):,} images; expected {LEAST_ROWS} at least to train, validate and test on; add more")
+        raise DataError(
+            f"{name}: {len(labels):,} images; expected {LEAST_ROWS} at least to train, validate and test on; add more"
+        )
     size = f"{images.shape[1]}x{images.shape[2]}"
     notes = [f"{name}: {len(labels):,} images {size}, {int(labels.max()) + 1} classes; {how}"]
     return _image_problem(name, parts, notes, hashlib.sha256("".join(hashes).encode()).hexdigest(), source)
@@ -167,7 +180,9 @@ def _content(folder: Path) -> tuple[dict[str, tuple[Path, Path]], Path | None]:
     except OSError as error:
         raise unreadable(folder, error) from None
     if not files:
-        raise DataError(f"{folder}: the directory is empty; expected a table or MNIST's files in it; name what to learn from")
+        raise DataError(
+            f"{folder}: the directory is empty; expected a table or MNIST's files in it; name what to learn from"
+        )
     pairs = pairs_in(folder)
     if pairs:
         return pairs, None
@@ -176,11 +191,15 @@ def _content(folder: Path) -> tuple[dict[str, tuple[Path, Path]], Path | None]:
     if kinds == {"table": 1}:
         return {}, files[0]
     if kinds.keys() == {"table"}:
-        raise DataError(f"{folder}: {counts} files ({', '.join(p.name for p in files[:5])}); expected one; name the table to learn from")
+        raise DataError(
+            f"{folder}: {counts} files ({', '.join(p.name for p in files[:5])}); expected one; name the table to learn from"
+        )
     if len(kinds) == 1 and kinds.keys() <= {"image", "text"}:
         raise DataError(f"{folder}: {counts} files; a folder of them is recognised, but this version does not learn from it yet; "
                         "expected a table, or a name that `pellucid datasets` lists")  # fmt: skip
-    raise DataError(f"{folder}: {counts} files; expected one kind, a table or MNIST's files; name the file to learn from")
+    raise DataError(
+        f"{folder}: {counts} files; expected one kind, a table or MNIST's files; name the file to learn from"
+    )
 
 
 def _kind(path: Path) -> str:
@@ -204,10 +223,14 @@ def _table_problem(
     notes: list[str] = []
     table = _with_target(table, target, notes)
     if len(table) < LEAST_ROWS:
-        raise DataError(f"{path}: {len(table)} rows with a target; expected {LEAST_ROWS} at least to train, validate and test on; collect more")
+        raise DataError(
+            f"{path}: {len(table)} rows with a target; expected {LEAST_ROWS} at least to train, validate and test on; collect more"
+        )
     task, note = decide_task(table, target, given.get("task"), strip)
     notes.append(note)
-    parts = split_rows(_strata(table, target, task, strip), task, source["seed"], TWO_WAY if "test" in given else THREE_WAY)
+    parts = split_rows(
+        _strata(table, target, task, strip), task, source["seed"], TWO_WAY if "test" in given else THREE_WAY
+    )
     known, more = fit(table, parts[0], target, task, drop, strip)
     every = Examples(known.encode(table), known.encode_target(table))
     encoded, tables, used = [every.take(rows) for rows in parts], [table.take(rows) for rows in parts], [path]
@@ -229,7 +252,9 @@ def _table_problem(
 
 def _renamed(table: Table, names: list[str]) -> Table:
     if len(names) != len(table.names):
-        raise DataError(f"{table.path}: {len(table.names)} columns; expected {len(names)} ({', '.join(names)}); fetch the file again")
+        raise DataError(
+            f"{table.path}: {len(table.names)} columns; expected {len(names)} ({', '.join(names)}); fetch the file again"
+        )
     return Table(table.path, names, table.columns, table.header, table.decimal_comma)
 
 
@@ -244,7 +269,9 @@ def _chosen_columns(table: Table, given: dict[str, Any]) -> tuple[int, list[int]
     target = table.position(given["target"])
     drop = [table.position(column, "--drop") for column in given.get("drop", ())]
     if target in drop:
-        raise OptionError(f"--drop {table.names[target]}: it is the target; expected other columns; leave it out of --drop")
+        raise OptionError(
+            f"--drop {table.names[target]}: it is the target; expected other columns; leave it out of --drop"
+        )
     return target, drop
 
 
@@ -260,7 +287,9 @@ def _with_target(table: Table, target: int, notes: list[str]) -> Table:
     if known.all():
         return table
     if not known.any():
-        raise DataError(f"{table.path}: the target {table.names[target]} is missing in every row; expected values; choose another --target")
+        raise DataError(
+            f"{table.path}: the target {table.names[target]} is missing in every row; expected values; choose another --target"
+        )
     notes.append(f"{table.path.name}: {int((~known).sum()):,} rows without a value of {table.names[target]} left out")
     return table.take(np.flatnonzero(known))
 

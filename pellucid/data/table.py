@@ -69,7 +69,9 @@ class Table:
     def take(self, rows: np.ndarray) -> Table:
         """The table of these rows; messages still give their lines in the file."""
         rows_of_file = rows if self.rows is None else self.rows[rows]
-        return Table(self.path, self.names, [c[rows] for c in self.columns], self.header, self.decimal_comma, rows_of_file)
+        return Table(
+            self.path, self.names, [c[rows] for c in self.columns], self.header, self.decimal_comma, rows_of_file
+        )
 
     def where(self, i: int) -> str:
         """`people.csv, line 17`, where row `i` begins; a Parquet file has rows, not lines."""
@@ -80,7 +82,10 @@ class Table:
 
     def row(self, i: int) -> dict[str, str]:
         """Row `i` as it was: column -> text, empty where missing."""
-        return {name: "" if column[i] is None else str(column[i]) for name, column in zip(self.names, self.columns, strict=True)}
+        return {
+            name: "" if column[i] is None else str(column[i])
+            for name, column in zip(self.names, self.columns, strict=True)
+        }
 
     def parsed(self, position: int) -> tuple[np.ndarray, np.ndarray] | None:
         """(float64 values (N,), NaN where missing or not a number; int64 rows of what is text), or None for a text column.
@@ -96,7 +101,11 @@ class Table:
         found = self.parsed(position)
         if found is not None:
             return found
-        text = [i for i, value in enumerate(self.columns[position].tolist()) if value is not None and value.lower() not in MISSING_INPUT]
+        text = [
+            i
+            for i, value in enumerate(self.columns[position].tolist())
+            if value is not None and value.lower() not in MISSING_INPUT
+        ]
         strays = [i for i in text if _as_number(self.columns[position][i], self.decimal_comma) is None]
         return np.full(len(self), np.nan), np.array(strays, dtype=np.int64)
 
@@ -152,7 +161,9 @@ def read_table(path: Path, header: bool | None = None) -> Table:
     existing_file(path, "CSV, TSV or Parquet")
     table = _read_parquet(path) if starts_with(path, PARQUET) else _read_text(path, header)
     if not len(table):
-        raise DataError(f"{path}: a header and no rows; expected rows of data; if the only row is data, pass --no-header")
+        raise DataError(
+            f"{path}: a header and no rows; expected rows of data; if the only row is data, pass --no-header"
+        )
     twice = [name for name, count in Counter(table.names).items() if count > 1]
     if twice:
         places = [str(i + 1) for i, name in enumerate(table.names) if name == twice[0]]
@@ -207,7 +218,9 @@ def _stripped(column: np.ndarray) -> np.ndarray:
     gone = np.ma.getmaskarray(column)  # `filled` would put a question mark
     texts = np.ma.getdata(column).tolist()
     result = np.empty(len(texts), dtype=object)
-    result[:] = ["" if no or text is None else text.strip(BLANKS) for text, no in zip(texts, gone.tolist(), strict=True)]
+    result[:] = [
+        "" if no or text is None else text.strip(BLANKS) for text, no in zip(texts, gone.tolist(), strict=True)
+    ]
     if len(result):
         result[0] = result[0].removeprefix("\ufeff").strip(BLANKS)
     return result
@@ -234,8 +247,12 @@ def _read_parquet(path: Path) -> Table:
             selected = ", ".join(f'CAST("{name}" AS VARCHAR) AS c{i}' for i, name in enumerate(quoted))
             found = connection.execute(f"SELECT {selected} FROM source").fetchnumpy()
         except duckdb.Error:
-            raise DataError(f"{path}: not a whole Parquet file; expected one that its writer finished; write or copy it again") from None
-    nested = next((n for n, kind in zip(names, types, strict=True) if kind.endswith("]") or kind.startswith(NESTED)), None)
+            raise DataError(
+                f"{path}: not a whole Parquet file; expected one that its writer finished; write or copy it again"
+            ) from None
+    nested = next(
+        (n for n, kind in zip(names, types, strict=True) if kind.endswith("]") or kind.startswith(NESTED)), None
+    )
     if nested is not None:
         raise DataError(f"{path}: column {nested!r} holds {types[names.index(nested)].split('(')[0].lower()} values; expected numbers or "
                         "text; take it apart, or write the file without it")  # fmt: skip

@@ -22,7 +22,6 @@ from ..nn import Module
 from ..nn.utils import clip_grad_norm_
 from ..random import default_generator, get_rng_state, set_rng_state
 from ..tensor import Tensor
-from .nonfinite import is_finite
 from .settings import Settings
 
 Batch = Sequence[Tensor]
@@ -54,6 +53,13 @@ class Progress:
         means = {name: self.mean(name) for name in self.sums}
         self.epoch, self.seen, self.seconds, self.sums = self.epoch + 1, 0, 0.0, {}
         return means
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether every number is finite. One dot product answers it nearly always, at a tenth of the cost of looking."""
+    flat = array.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.dot(flat, flat)) or np.isfinite(flat).all())
 
 
 class Learner:

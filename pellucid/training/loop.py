@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .learner import Learner, Step
-from .nonfinite import explain, is_finite
+from .learner import Learner, Step, is_finite
+from .nonfinite import explain
 
 
 @dataclass(frozen=True)

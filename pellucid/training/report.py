@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from ..files import write_text
 from . import charts
-from .files import write_text
 from .metrics import (
     BASELINE_NAMES,
     Metrics,

@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save as to_bytes
 
-from .. import models
-from ..creation import tensor
+from .. import models, serialization
 from ..errors import DataError, OptionError, StateError, nearest
+from ..files import append_line, disk_error, plain, read_lines, write_bytes, write_json
 from ..nn import Module
-from .checkpoint import read_arrays
-from .files import append_line, disk_error, plain, read_lines, write_bytes, write_json
 from .settings import choose
 
 FORMAT = 1
@@ -72,7 +69,9 @@ class Run:
 
     def network(self) -> Module:
         """The run's network with its saved weights, ready to predict. Raises StateError where they do not fit."""
-        arrays, _ = read_arrays(self.weights)
+        if not self.weights.is_file():
+            raise StateError(f"{self.weights}: no such file; expected a run that has finished an epoch; train it first")
+        arrays = serialization.load(self.weights)
         network = self.new_network()
         own = {name: t.shape for name, t in network.state_dict().items()}
         saved = {name: a.shape for name, a in arrays.items()}
@@ -82,11 +81,11 @@ class Run:
                     f"{self.weights}: {name} is {saved.get(name, 'missing')}, but config.json asks for "
                     f"{own.get(name, 'no such weight')}; expected weights and config of the same run; restore both from a copy"
                 )
-        network.load_state_dict({name: tensor(a) for name, a in arrays.items()})
+        network.load_state_dict(arrays)
         return network.eval()
 
     def save_weights(self, weights: dict[str, np.ndarray]) -> None:
-        write_bytes(self.weights, to_bytes({name: np.asarray(a, order="C") for name, a in weights.items()}))
+        serialization.save(weights, self.weights)
 
 
 # ---- making and finding runs ---------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ..creation import tensor
 from ..data.examples import Examples, Problem
 from ..data.loader import DataLoader, TensorDataset
 from ..errors import DataError, NonFiniteError, StateError
+from ..files import write_json
 from ..modes import no_grad
 from ..nn import Module
 from ..random import manual_seed
@@ -31,7 +32,6 @@ from ..tensor import Tensor
 from ..threads import set_num_threads
 from . import run as runs
 from .checkpoint import load_checkpoint, save_checkpoint
-from .files import write_json
 from .learner import Learner
 from .loop import BatchDone, EpochDone, fit
 from .metrics import Metrics, classification_metrics, headline, regression_metrics

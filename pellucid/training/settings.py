@@ -71,7 +71,7 @@ class Settings:
 # overrules: kind, then "large" from LARGE training examples on, then the data set's own name.
 LARGE = 10_000
 RECIPES: dict[str, dict[str, Any]] = {
-    "images": {"layers": [128, 64], "shift": 1, "weight_decay": 0.1, "epochs": 20, "threads": 2},
+    "images": {"layers": [128, 64], "shift": 1, "weight_decay": 0.1, "epochs": 30, "threads": 2},
     "table": {"layers": [128, 64], "dropout": 0.1, "epochs": 100, "batch_size": 32, "patience": 20},
     "table large": {"epochs": 15, "batch_size": 256, "average": 0.995, "weight_decay": 0.1, "patience": 6},
     "digits": {

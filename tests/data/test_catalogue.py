@@ -27,7 +27,9 @@ def nowhere(monkeypatch, tmp_path):
     """An empty cache, no PELLUCID_DATA, and a network that is not there."""
     monkeypatch.delenv("PELLUCID_DATA", raising=False)
     monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(shelf.urllib.request, "urlopen", lambda url, timeout: (_ for _ in ()).throw(urllib.error.URLError("no route")))
+    monkeypatch.setattr(
+        shelf.urllib.request, "urlopen", lambda url, timeout: (_ for _ in ()).throw(urllib.error.URLError("no route"))
+    )
 
 
 class Answer(io.BytesIO):
@@ -45,7 +47,18 @@ def serve(monkeypatch, data, length=None):
 
 def test_names():
     names = [dataset.name for dataset in catalogue()]
-    assert names == ["digits", "mnist", "adult", "housing", "abalone", "pima", "temperatures", "shakespeare", "names", "cifar10"]
+    assert names == [
+        "digits",
+        "mnist",
+        "adult",
+        "housing",
+        "abalone",
+        "pima",
+        "temperatures",
+        "shakespeare",
+        "names",
+        "cifar10",
+    ]
     assert find("mnist") is catalogue()[1] and find("mnst") is None
 
 
@@ -82,12 +95,17 @@ def test_offline_says_where_to_get_it_and_where_to_put_it(tmp_path):
         locate(TOY)
     message = str(caught.value)
     assert "toy: not on this machine, and https://example.org/toy.csv cannot be reached (no route)" in message
-    assert f"put it at {tmp_path / 'cache' / 'toys' / 'toy.csv'}, or set PELLUCID_DATA to a folder that has toys/toy.csv" in message
+    assert (
+        f"put it at {tmp_path / 'cache' / 'toys' / 'toy.csv'}, or set PELLUCID_DATA to a folder that has toys/toy.csv"
+        in message
+    )
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_set_without_an_address(tmp_path):
-    with pytest.raises(DataError, match="cifar10: images/cifar10-jpeg.tar.gz is not on this machine and has no address"):
+    with pytest.raises(
+        DataError, match="cifar10: images/cifar10-jpeg.tar.gz is not on this machine and has no address"
+    ):
         locate(find("cifar10"))
 
 
@@ -116,13 +134,29 @@ def test_a_download_that_breaks_off(monkeypatch, tmp_path):
 
 
 def test_gzip_is_checked_by_what_is_in_it(monkeypatch):
-    packed = Dataset("toy", "images", "", "", "", "", (File("t.gz", hashlib.sha256(BYTES).hexdigest(), 0, "https://x/t.gz", unpacked=True),))
+    packed = Dataset(
+        "toy",
+        "images",
+        "",
+        "",
+        "",
+        "",
+        (File("t.gz", hashlib.sha256(BYTES).hexdigest(), 0, "https://x/t.gz", unpacked=True),),
+    )
     serve(monkeypatch, gzip.compress(BYTES, 1))
     assert gzip.decompress(locate(packed)["t.gz"].read_bytes()) == BYTES
 
 
 def test_damaged_gzip_is_refused(monkeypatch):
-    packed = Dataset("toy", "images", "", "", "", "", (File("t.gz", hashlib.sha256(BYTES).hexdigest(), 0, "https://x/t.gz", unpacked=True),))
+    packed = Dataset(
+        "toy",
+        "images",
+        "",
+        "",
+        "",
+        "",
+        (File("t.gz", hashlib.sha256(BYTES).hexdigest(), 0, "https://x/t.gz", unpacked=True),),
+    )
     serve(monkeypatch, gzip.compress(BYTES)[:-9])
     with pytest.raises(DataError, match="damaged gzip"):
         locate(packed)
@@ -140,6 +174,10 @@ def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("PELLUCID_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    for platform, end in (("linux", "xdg/pellucid"), ("win32", "local/pellucid/Cache"), ("darwin", "Library/Caches/pellucid")):
+    for platform, end in (
+        ("linux", "xdg/pellucid"),
+        ("win32", "local/pellucid/Cache"),
+        ("darwin", "Library/Caches/pellucid"),
+    ):
         monkeypatch.setattr(shelf.sys, "platform", platform)
         assert cache_folder().as_posix().endswith(end)

@@ -119,7 +119,8 @@ def test_one_category_is_no_column():
 # ---- the whole -----------------------------------------------------------------------------------------------------------
 
 PEOPLE = "age,job,gain,income\n" + "".join(
-    f"{20 + i % 40},{('clerk', 'cook', '?')[i % 3]},{'' if i % 7 == 0 else i * i},{'high' if i % 4 == 0 else 'low'}\n" for i in range(200)
+    f"{20 + i % 40},{('clerk', 'cook', '?')[i % 3]},{'' if i % 7 == 0 else i * i},{'high' if i % 4 == 0 else 'low'}\n"
+    for i in range(200)
 )
 
 
@@ -142,7 +143,9 @@ def test_statistics_come_from_training_rows_alone(table):
     rows = np.arange(100)
     known, _ = fitted(people, "income", rows=rows)
     changed, _ = fitted(table(PEOPLE.replace("\n20,", "\n99,")), "income", rows=rows)
-    again, _ = fitted(table("\n".join(PEOPLE.split("\n")[:101]) + "\n77,pilot,-5,low" * 100 + "\n"), "income", rows=rows)
+    again, _ = fitted(
+        table("\n".join(PEOPLE.split("\n")[:101]) + "\n77,pilot,-5,low" * 100 + "\n"), "income", rows=rows
+    )
     assert known == again and known != changed
 
 
@@ -157,7 +160,14 @@ def test_json_and_back(table):
 
 
 def test_json_of_another_version_is_refused():
-    for damaged in ({}, {"kind": "sounds"}, {"kind": "table"}, {"kind": "images"}, {"kind": "table", "numbers": [{}]}, []):
+    for damaged in (
+        {},
+        {"kind": "sounds"},
+        {"kind": "table"},
+        {"kind": "images"},
+        {"kind": "table", "numbers": [{}]},
+        [],
+    ):
         with pytest.raises(StateError, match="another version"):
             preprocessor_from_json(damaged)
 
@@ -173,7 +183,9 @@ def test_regression_is_standardised_and_decoded(table):
 
 def test_new_rows_need_their_columns_and_numbers(table):
     known, _ = fitted(table(PEOPLE), "income")
-    with pytest.raises(DataError, match=r"column 'gain' is missing; expected the columns .*: age, job, gain\. Did you mean 'gains'"):
+    with pytest.raises(
+        DataError, match=r"column 'gain' is missing; expected the columns .*: age, job, gain\. Did you mean 'gains'"
+    ):
         known.encode(table("age,job,gains\n1,cook,2\n"))
     with pytest.raises(DataError, match=r"people.csv, line 3, column age: 'old' is not a number"):
         known.encode(table("age,job,gain\n1,cook,2\nold,cook,2\n"))
@@ -186,7 +198,10 @@ def test_unseen_label_shows_both_sets_and_the_fix(table):
         known.encode_target(table("age,income\n1,low\n2,high.\n3,low.\n"))
     message = str(caught.value)
     assert "line 3: the label 'high.' of income was never seen in training" in message
-    assert "labels here: 'high.', 'low', 'low.'; expected those of training: 'high', 'low'. Pass --strip-label ." in message
+    assert (
+        "labels here: 'high.', 'low', 'low.'; expected those of training: 'high', 'low'. Pass --strip-label ."
+        in message
+    )
     with pytest.raises(DataError, match=r"Did you mean 'high'\?"):
         known.encode_target(table("age,income\n1,low\n2,hihg\n"))
     with pytest.raises(DataError, match="line 3: the target income is missing"):
@@ -195,7 +210,15 @@ def test_unseen_label_shows_both_sets_and_the_fix(table):
 
 def test_labels():
     assert [label_text(s, ".") for s in (">50K.", " >50K. ", ">50K")] == [">50K"] * 3
-    assert [label_text(s, None) for s in ("1", "1.0", "01", "-0", "1e0", "1.5", "a")] == ["1", "1", "1", "0", "1", "1.5", "a"]
+    assert [label_text(s, None) for s in ("1", "1.0", "01", "-0", "1e0", "1.5", "a")] == [
+        "1",
+        "1",
+        "1",
+        "0",
+        "1",
+        "1.5",
+        "a",
+    ]
 
 
 # ---- decisions -----------------------------------------------------------------------------------------------------------
@@ -206,8 +229,13 @@ def decided(people, target, task=None, strip=None):
 
 
 def test_task(table):
-    people = table("t,few,many,real,ones\n" + "".join(f"{'ab'[i % 2]},{i % 20},{i % 21},{i % 3 + 0.5},{i % 2}.0\n" for i in range(100)))
-    assert [decided(people, c)[0] for c in people.names] == ["classification"] * 2 + ["regression"] * 2 + ["classification"]
+    people = table(
+        "t,few,many,real,ones\n"
+        + "".join(f"{'ab'[i % 2]},{i % 20},{i % 21},{i % 3 + 0.5},{i % 2}.0\n" for i in range(100))
+    )
+    assert [decided(people, c)[0] for c in people.names] == ["classification"] * 2 + ["regression"] * 2 + [
+        "classification"
+    ]
     assert decided(people, "t")[1] == "target t: text, 2 different values -> classification"
     assert decided(people, "few", "regression")[1].endswith("-> regression (asked for; classification by itself)")
     assert decided(people, "real", "classification")[0] == "classification"
@@ -224,8 +252,16 @@ def test_classes_are_in_order(table):
         (["x"] * 30, None, "the target b is 'x' in every row; expected two different values"),
         (["2.5"] * 30, None, "the target b is '2.5' in every row"),
         ([f"n{i}" for i in range(30)], None, "30 different values in 30 rows; expected classes that come again"),
-        (["1.5"] * 10 + ["2"] * 19 + ["x"], "regression", "line 31: the target b is 'x'; expected a number for --task regression"),
-        ([str(i / 7) for i in range(60)] + ["oops"], None, "line 62: the target b is 'oops', where nearly all others are numbers"),
+        (
+            ["1.5"] * 10 + ["2"] * 19 + ["x"],
+            "regression",
+            "line 31: the target b is 'x'; expected a number for --task regression",
+        ),
+        (
+            [str(i / 7) for i in range(60)] + ["oops"],
+            None,
+            "line 62: the target b is 'oops', where nearly all others are numbers",
+        ),
         (["1"] * 20 + ["1e400"], None, "line 22, column b: 1e400 is beyond the range"),
     ],
 )
@@ -263,7 +299,9 @@ def test_a_little_text_among_numbers_is_missing_with_a_note(table):
 
 
 def test_words_for_missing_in_inputs(table):
-    people = table("x,c,y\n" + "".join(f"{'-' if i % 2 else i},{('none', 'a', 'b')[i % 3]},{i % 2}\n" for i in range(60)))
+    people = table(
+        "x,c,y\n" + "".join(f"{'-' if i % 2 else i},{('none', 'a', 'b')[i % 3]},{i % 2}\n" for i in range(60))
+    )
     known, _ = fitted(people, "y")
     assert [c.name for c in known.numbers] == ["x"] and known.numbers[0].gaps
     assert known.categories == [CategoryColumn("c", ["a", "b"])]

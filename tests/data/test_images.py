@@ -67,7 +67,11 @@ def test_the_same_drawing_in_many_forms(save, picture, options):
 
 
 def test_a_photo_with_noise_and_shade(save):
-    page = np.asarray(seven(60, 210), dtype=float) + np.linspace(-12, 12, 200) + np.random.default_rng(0).normal(0, 3, (300, 200))
+    page = (
+        np.asarray(seven(60, 210), dtype=float)
+        + np.linspace(-12, 12, 200)
+        + np.random.default_rng(0).normal(0, 3, (300, 200))
+    )
     photo = read_picture(save(Image.fromarray(page.clip(0, 255).astype(np.uint8)), "a.jpg", quality=85), MNIST)
     clean = read_picture(save(seven(), "b.png"), MNIST)
     assert np.corrcoef(photo.ravel(), clean.ravel())[0, 1] > 0.97
@@ -117,7 +121,9 @@ def test_fit_reads_the_training_images():
     assert known.stroke == pytest.approx(6, rel=0.3)
     photos = np.random.default_rng(0).integers(0, 256, (50, 28, 28)).astype(np.uint8)
     assert not ImagePreprocessor.fit(photos, ["1"]).ink
-    assert ImagePreprocessor.fit(np.zeros((5, 8, 8), np.uint8), ["1"]).deviation == 255  # blank images divide by no zero
+    assert (
+        ImagePreprocessor.fit(np.zeros((5, 8, 8), np.uint8), ["1"]).deviation == 255
+    )  # blank images divide by no zero
 
 
 @pytest.mark.parametrize("raw", [np.zeros((2, 8, 8), np.uint8), np.zeros((28, 28), np.uint8), np.zeros((1, 28, 28))])

@@ -57,8 +57,16 @@ def test_digits_are_scikit_learns():
     from sklearn.datasets import load_digits
 
     bunch, problem = load_digits(), load_problem("digits")
-    ours = np.concatenate([[problem.describe(part, i) for i in range(len(getattr(problem, part)))] for part in ("train", "validation", "test")])
-    both = [sorted(map(bytes, np.rint(images * factor).astype(np.uint8))) for images, factor in ((bunch.images, 1), (ours, 16 / 255))]
+    ours = np.concatenate(
+        [
+            [problem.describe(part, i) for i in range(len(getattr(problem, part)))]
+            for part in ("train", "validation", "test")
+        ]
+    )
+    both = [
+        sorted(map(bytes, np.rint(images * factor).astype(np.uint8)))
+        for images, factor in ((bunch.images, 1), (ours, 16 / 255))
+    ]
     assert both[0] == both[1]
 
 
@@ -100,7 +108,8 @@ def test_adult_by_its_path_is_the_same_problem():
 
 
 @pytest.mark.parametrize(
-    ("name", "task", "rows"), [("housing", "regression", 506), ("abalone", "regression", 4177), ("pima", "classification", 768)]
+    ("name", "task", "rows"),
+    [("housing", "regression", 506), ("abalone", "regression", 4177), ("pima", "classification", 768)],
 )
 def test_small_tables(name, task, rows):
     if not here[name]:
@@ -112,7 +121,9 @@ def test_small_tables(name, task, rows):
 
 @pytest.mark.parametrize("name", ["temperatures", "shakespeare", "names", "cifar10"])
 def test_known_kinds_that_are_not_learned_yet(name):
-    with pytest.raises(DataError, match=f"{name}: a data set of .*, which this version does not learn from yet; expected one of digits"):
+    with pytest.raises(
+        DataError, match=f"{name}: a data set of .*, which this version does not learn from yet; expected one of digits"
+    ):
         load_problem(name)
 
 
@@ -178,8 +189,16 @@ def test_regression_parts_cover_the_range(csv):
         ({"target": "income", "drop": ["jb"]}, OptionError, "--drop jb: .* Did you mean 'job'"),
         ({"target": "income", "drop": ["income"]}, OptionError, "--drop income: it is the target"),
         ({"target": "income", "drop": ["age", "job"]}, DataError, "no column is left to learn from"),
-        ({"target": "income", "task": "clasification"}, OptionError, "--task clasification: .* Did you mean 'classification'"),
-        ({"target": "income", "task": "regression"}, OptionError, "line 2: the target income is 'high'; expected a number"),
+        (
+            {"target": "income", "task": "clasification"},
+            OptionError,
+            "--task clasification: .* Did you mean 'classification'",
+        ),
+        (
+            {"target": "income", "task": "regression"},
+            OptionError,
+            "line 2: the target income is 'high'; expected a number",
+        ),
         ({"target": "income", "test": "no.csv"}, DataError, "no.csv: no such file"),
     ],
 )
@@ -225,7 +244,10 @@ def test_columns_in_another_order_or_with_more(csv):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (people(40).replace("job", "work", 1), "test.csv: column job missing; expected those of training: age, job; the file has age, work"),
+        (
+            people(40).replace("job", "work", 1),
+            "test.csv: column job missing; expected those of training: age, job; the file has age, work",
+        ),
         (people(40).replace("income", "incomes", 1), "the target income is missing; .* Did you mean 'incomes'"),
         ("1,2\n3,4\n", "test.csv: 2 columns; expected 3|the target"),
         (people(40, label=lambda i: "High"), "test.csv, line 2: the label 'High' of income was never seen"),
@@ -260,7 +282,9 @@ def test_one_column_is_enough_for_a_network_of_one(csv, tmp_path):
 
 
 def test_header_of_numbers_is_known_by_its_names(csv, tmp_path):
-    known = load_problem(csv("2019,2020\n" + "".join(f"{i % 9},{i % 2}\n" for i in range(60))), target="2020", header=True).preprocessor
+    known = load_problem(
+        csv("2019,2020\n" + "".join(f"{i % 9},{i % 2}\n" for i in range(60))), target="2020", header=True
+    ).preprocessor
     (tmp_path / "new.csv").write_text("2019,x\n3,1\n")
     table = read_rows_for_prediction(tmp_path / "new.csv", known)
     assert table.header and len(table) == 1
@@ -288,8 +312,16 @@ def mnist_like(folder, n=100, test=40, packed=True):
 
 def test_a_directory_in_mnists_form(tmp_path):
     problem = load_problem(str(mnist_like(tmp_path / "letters")))
-    assert problem.name == "letters" and [len(p) for p in (problem.train, problem.validation, problem.test)] == [85, 15, 40]
-    assert problem.preprocessor.size == (6, 5) and problem.preprocessor.classes == ["0", "1", "2"] and not problem.preprocessor.ink
+    assert problem.name == "letters" and [len(p) for p in (problem.train, problem.validation, problem.test)] == [
+        85,
+        15,
+        40,
+    ]
+    assert (
+        problem.preprocessor.size == (6, 5)
+        and problem.preprocessor.classes == ["0", "1", "2"]
+        and not problem.preprocessor.ink
+    )
     unpacked = load_problem(str(mnist_like(tmp_path / "plain", packed=False)))
     assert unpacked.fingerprint == problem.fingerprint
     alone = load_problem(str(mnist_like(tmp_path / "alone", test=0)))
@@ -302,7 +334,10 @@ def test_a_directory_in_mnists_form(tmp_path):
     ("damage", "words"),
     [
         (lambda f: f.write_bytes(f.read_bytes()[:60]), "cut off or damaged"),
-        (lambda f: f.write_bytes(idx(np.zeros((99, 6, 5), np.uint8))), "99 images, but train-labels-idx1-ubyte.gz has 100 labels"),
+        (
+            lambda f: f.write_bytes(idx(np.zeros((99, 6, 5), np.uint8))),
+            "99 images, but train-labels-idx1-ubyte.gz has 100 labels",
+        ),
         (lambda f: f.write_bytes(idx(np.zeros(100, np.uint8))), "an array of 1 axes; expected 3"),
         (lambda f: f.write_bytes(gzip.compress(b"hello, world")), "expected an IDX file"),
         (lambda f: f.write_bytes(gzip.compress(gzip.decompress(f.read_bytes())[:-1])), "its header announces 3,016"),
@@ -322,7 +357,10 @@ def test_damaged_images(tmp_path, damage, words):
     [
         ([], "the directory is empty"),
         (["a.png", "b.jpg", "c.csv"], "2 image, 1 table files; expected one kind"),
-        (["a.png", "sub/b.jpeg"], "2 image files; a folder of them is recognised, but this version does not learn from it yet"),
+        (
+            ["a.png", "sub/b.jpeg"],
+            "2 image files; a folder of them is recognised, but this version does not learn from it yet",
+        ),
         (["a.txt"], "1 text files; a folder of them is recognised"),
         (["a.csv", "b.tsv.gz"], r"2 table files \(a.csv, b.tsv.gz\); expected one"),
         (["a.xyz"], "1 other files"),
@@ -343,7 +381,9 @@ def test_the_one_table_of_a_directory(csv, tmp_path):
     assert load_problem(str(tmp_path / "data"), target="income").name == "people"
 
 
-@pytest.mark.parametrize("option", [{"target": "1"}, {"test": "x"}, {"strip_label": "."}, {"header": False}, {"drop": ["a"]}])
+@pytest.mark.parametrize(
+    "option", [{"target": "1"}, {"test": "x"}, {"strip_label": "."}, {"header": False}, {"drop": ["a"]}]
+)
 def test_options_for_tables_with_images(option):
     name = next(iter(option)).replace("_", "-")
     with pytest.raises(OptionError, match=f"--{name}: digits holds images"):
@@ -357,5 +397,7 @@ def test_names_that_no_file_can_have(name):
 
 
 def test_unknown_name():
-    with pytest.raises(DataError, match=r"digts: no data set of that name and no such file; .* Did you mean 'digits'\?"):
+    with pytest.raises(
+        DataError, match=r"digts: no data set of that name and no such file; .* Did you mean 'digits'\?"
+    ):
         load_problem("digts")

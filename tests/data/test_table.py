@@ -95,7 +95,9 @@ def test_a_name_with_duckdbs_wildcards_is_a_name(write):
 
 def test_parquet(tmp_path):
     path = tmp_path / "people.parquet"
-    duckdb.sql("SELECT * FROM (VALUES (1, 0.1::FLOAT, ' x ', true, NULL), (2, 'nan'::FLOAT, '?', false, 7)) t(a, b, c, d, e)").write_parquet(str(path))
+    duckdb.sql(
+        "SELECT * FROM (VALUES (1, 0.1::FLOAT, ' x ', true, NULL), (2, 'nan'::FLOAT, '?', false, 7)) t(a, b, c, d, e)"
+    ).write_parquet(str(path))
     table = read_table(path)
     assert table.names == list("abcde")
     assert lists(table) == [["1", "2"], ["0.1", None], ["x", None], ["true", "false"], [None, "7"]]
@@ -105,7 +107,24 @@ def test_parquet(tmp_path):
 def test_duckdb_and_the_plain_reader_agree(write):
     """The fast path is checked against its twin on files made of everything awkward."""
     chance = random.Random(0)
-    pieces = ["", " ", "1", "-2.5", "x", "a b", '"q"', '"a,b"', '"a ""b"""', '"l\nm"', " y ", '5" pipe', "é", "#", "?", '" z "']
+    pieces = [
+        "",
+        " ",
+        "1",
+        "-2.5",
+        "x",
+        "a b",
+        '"q"',
+        '"a,b"',
+        '"a ""b"""',
+        '"l\nm"',
+        " y ",
+        '5" pipe',
+        "é",
+        "#",
+        "?",
+        '" z "',
+    ]
     fast = 0
     for k in range(120):
         width, end = chance.randint(2, 4), chance.choice(["\n", "\r\n"])
@@ -154,7 +173,14 @@ def test_header_can_be_overruled(write):
 
 def test_positions(write):
     table = read_table(write("age,job,2\n39,clerk,x\n"), header=True)
-    assert [table.position(c) for c in ("age", "job", "1", "-1", 3, "2")] == [0, 1, 0, 2, 2, 2]  # a name wins over a number
+    assert [table.position(c) for c in ("age", "job", "1", "-1", 3, "2")] == [
+        0,
+        1,
+        0,
+        2,
+        2,
+        2,
+    ]  # a name wins over a number
 
 
 @pytest.mark.parametrize("wrong", ["income", "0", "4", "-4", "1.5", ""])
@@ -185,7 +211,10 @@ def said(path, **options):
 
 def test_missing_file(tmp_path, write):
     write("a,b\n1,2\n")
-    assert said(tmp_path / "peple.csv") == ": no such file; expected a CSV, TSV or Parquet file. Did you mean 'people.csv'?"
+    assert (
+        said(tmp_path / "peple.csv")
+        == ": no such file; expected a CSV, TSV or Parquet file. Did you mean 'people.csv'?"
+    )
 
 
 def test_empty_and_blank_files(write):
@@ -211,7 +240,9 @@ def test_ragged_row_far_down(write):
 
 
 def test_title_above_the_header(write):
-    assert said(write("Sales of May\na,b,c\n1,2,3\n4,5,6\n")).startswith(", line 1: 1 field, but the rows after it have 3")
+    assert said(write("Sales of May\na,b,c\n1,2,3\n4,5,6\n")).startswith(
+        ", line 1: 1 field, but the rows after it have 3"
+    )
 
 
 def test_a_quote_never_closed(write):
@@ -278,7 +309,9 @@ def test_parquet_with_lists(tmp_path):
     assert "column 'b' holds" in said(path)
 
 
-@pytest.mark.parametrize(("content", "words"), [(b"PK\x03\x04aaaa", "Excel"), (b"\x89PNG\r\n\x1a\n", "a picture"), (b"%PDF-1.7\n", "PDF")])
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"PK\x03\x04aaaa", "Excel"), (b"\x89PNG\r\n\x1a\n", "a picture"), (b"%PDF-1.7\n", "PDF")]
+)
 def test_files_that_are_no_tables(write, content, words):
     assert words in said(write(content))
 

@@ -96,7 +96,7 @@ def test_a_checkpoint_cut_short_is_named(tmp_path):
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, a_learner())
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(StateError, match="c.safetensors: damaged or cut short"):
+    with pytest.raises(StateError, match="c.safetensors: .* not a whole safetensors file"):
         load_checkpoint(path, a_learner())
 
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from pellucid.errors import DataError
-from pellucid.training.files import append_line, read_lines, write_bytes
+from pellucid.files import append_line, read_lines, write_bytes
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

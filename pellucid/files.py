@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a kill or a full disk leaves the old one or the new one, never half of one (floor 6)."""
+"""Writing files so that a crash, a kill or a full disk leaves the old one or the new one, never half of one (floor 1)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from .errors import DataError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -80,12 +80,12 @@ def disk_error(path: Path, error: OSError) -> DataError:
     where = f"{path}: "
     if error.errno in (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC):
         return DataError(
-            f"{where}the disk is full; what was saved before is intact; free some space, or choose another --out"
+            f"{where}the disk is full; what was saved before is intact; free some space, or choose another place (--out)"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return DataError(f"{where}no permission to write here; choose a folder of your own with --out")
+        return DataError(f"{where}no permission to write here; expected a folder of your own; choose another place (--out)")
     reason = (error.strerror or type(error).__name__).lower()
-    return DataError(f"{where}cannot be written ({reason}); choose another place with --out")
+    return DataError(f"{where}cannot be written ({reason}); expected a folder that exists; choose another place (--out)")
 
 
 def _sync_folder(folder: Path) -> None:
