@@ -138,7 +138,7 @@ def test_text_arrays_and_metadata_that_is_no_text_are_refused(place):
 def test_a_place_that_cannot_be_written(tmp_path):
     with pytest.raises(DataError, match=r"absent.m.safetensors: cannot be written .no such file or directory.; expected a folder"):
         P.save({}, tmp_path / "absent" / "m.safetensors")
-    with pytest.raises(DataError, match="expected a place that can be written"):
+    with pytest.raises(DataError, match="cannot be written .*choose another place"):
         P.save({}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
