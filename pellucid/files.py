@@ -83,9 +83,13 @@ def disk_error(path: Path, error: OSError) -> DataError:
             f"{where}the disk is full; what was saved before is intact; free some space, or choose another place (--out)"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return DataError(f"{where}no permission to write here; expected a folder of your own; choose another place (--out)")
+        return DataError(
+            f"{where}no permission to write here; expected a folder of your own; choose another place (--out)"
+        )
     reason = (error.strerror or type(error).__name__).lower()
-    return DataError(f"{where}cannot be written ({reason}); expected a folder that exists; choose another place (--out)")
+    return DataError(
+        f"{where}cannot be written ({reason}); expected a folder that exists; choose another place (--out)"
+    )
 
 
 def _sync_folder(folder: Path) -> None:

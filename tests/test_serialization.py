@@ -136,7 +136,9 @@ def test_text_arrays_and_metadata_that_is_no_text_are_refused(place):
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
-    with pytest.raises(DataError, match=r"absent.m.safetensors: cannot be written .no such file or directory.; expected a folder"):
+    with pytest.raises(
+        DataError, match=r"absent.m.safetensors: cannot be written .no such file or directory.; expected a folder"
+    ):
         P.save({}, tmp_path / "absent" / "m.safetensors")
     with pytest.raises(DataError, match="cannot be written .*choose another place"):
         P.save({}, tmp_path)
@@ -162,9 +164,7 @@ def test_a_full_disk_leaves_the_old_file_whole(place, monkeypatch, step):
         )
     else:
         monkeypatch.setattr(os, step, fails)
-    with pytest.raises(
-        DataError, match=r"model.safetensors: the disk is full; what was saved before is intact"
-    ):
+    with pytest.raises(DataError, match=r"model.safetensors: the disk is full; what was saved before is intact"):
         P.save({"x": P.zeros(1)}, place)
     monkeypatch.undo()
     assert place.read_bytes() == old
