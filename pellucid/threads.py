@@ -7,6 +7,7 @@ The bits of an eager product may depend on the count; a run stores it, and resum
 from __future__ import annotations
 
 import os
+import warnings
 
 from .errors import OptionError
 
@@ -33,8 +34,15 @@ def set_num_threads(count: int) -> None:
     _chosen = count
 
 
-if os.environ.get("PELLUCID_NUM_THREADS"):
-    _wish = os.environ["PELLUCID_NUM_THREADS"]
-    if not _wish.isdigit():
-        raise OptionError(f"PELLUCID_NUM_THREADS: {_wish!r}; expected a whole number from 1; unset it for one a core")
-    set_num_threads(int(_wish))
+def _from_environment() -> None:
+    wish = os.environ.get("PELLUCID_NUM_THREADS", "")
+    if wish.isdigit() and int(wish):
+        set_num_threads(int(wish))
+    elif wish:  # a warning: an import that fails would leave no one to say so in plain words
+        warnings.warn(
+            f"PELLUCID_NUM_THREADS is {wish!r}; expected a whole number from 1; it is ignored, unset it or mend it",
+            stacklevel=2,
+        )
+
+
+_from_environment()
