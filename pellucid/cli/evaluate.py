@@ -8,6 +8,7 @@ from ..training import run as runs
 from ..training.answering import Trained
 from ..training.metrics import headline, interval_text, score_line, value_text
 from .options import baseline_json, baseline_words, flat, print_json
+from .progress import say
 
 
 @click.command("evaluate")
@@ -19,6 +20,8 @@ def command(run: str, data: str | None, as_json: bool) -> None:
     trained = Trained(runs.find(run))
     found = trained.own_test() if data is None else trained.scored(data)
     metrics = trained.score(found)
+    for note in trained.notes_on(data):
+        say(f"note: {note}")
     result = trained.run.result() if data is None else None
     if as_json:
         about = {

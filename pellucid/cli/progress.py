@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import TracebackType
 from typing import Any
@@ -74,7 +75,15 @@ class Watcher:
         if self.bar:
             self.bar.console.print(line.rstrip(), soft_wrap=True)
         else:
-            click.echo(line.rstrip(), err=True)
+            say(line.rstrip())
+
+
+def say(line: str) -> None:
+    """A line on stderr. A reader of it who has gone away, `head` say, stops the showing, not the training."""
+    try:
+        click.echo(line, err=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def score_name(values: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ from .options import (
     print_json,
     shell_word,
 )  # fmt: skip
-from .progress import Watcher
+from .progress import Watcher, say
 from .shell import Stopped
 
 DATA_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label")
@@ -111,6 +111,8 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
     asked = {**written, **options}
     family = asked.pop("model", "mlp")
     about = {name: asked.pop(name) for name in DATA_OPTIONS if name in asked}
+    if isinstance(about.get("drop"), str):  # from a config file, where one name needs no list
+        about["drop"] = [name.strip() for name in about["drop"].split(",")]
     try:
         choose(family, asked)  # a wrong option should not wait for the data
         problem = load_problem(data, seed=asked.get("seed", 0), **about)
@@ -121,8 +123,12 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
         raise _named(error, options, written, path) from None
     if not quiet:
         sizes = ", ".join(f"{len(getattr(problem, part).target):,} {part}" for part in ("train", "validation", "test"))
-        for note in [*problem.notes, f"examples: {sizes}", f"run: {training.run.folder}"]:
-            click.echo(note, err=True)
+        smooth = training.run.config["network"].get("label_smoothing", 0)
+        more = (
+            [f"training loss: with label smoothing {smooth:g}, so it ends above the validation loss"] if smooth else []
+        )
+        for note in [*problem.notes, *more, f"examples: {sizes}", f"run: {training.run.folder}"]:
+            say(note)
     return training
 
 
@@ -144,10 +150,14 @@ def _resume(context: click.Context, data: str | None, name: str, options: dict[s
     run = runs.find(name)
     source = run.config["source"]
     training = session.resume(run, load_problem(**source), options["epochs"], options["threads"])
+    if training.is_done():
+        say(
+            f"note: {run.name} is finished, after {training.learner.progress.epoch} of {training.settings.epochs} epochs; nothing is left to train"
+        )
     stored = run.config["settings"]["threads"]
     if training.settings.threads != stored:
-        click.echo(f"note: the run was begun with {stored} threads and goes on with {training.settings.threads}; its last bits may "
-                   "differ from an uninterrupted run's", err=True)  # fmt: skip
+        say(f"note: the run was begun with {stored} threads and goes on with {training.settings.threads}; its last bits may "
+            "differ from an uninterrupted run's")  # fmt: skip
     return training
 
 
@@ -164,7 +174,7 @@ def _watch(training: session.Training, quiet: bool) -> session.Result:
                     at = learner.progress
                     raise Stopped(f"stopped in epoch {at.epoch + 1} at step {at.step}, everything is saved; {again}")
         if not quiet:
-            click.echo("scoring on the test data, and fitting the baselines to compare with ...", err=True)
+            say("scoring on the test data, and fitting the baselines to compare with ...")
         return training.finish()
     except KeyboardInterrupt:
         raise Stopped(f"stopped, the last checkpoint is kept; {again}") from None
@@ -174,9 +184,8 @@ def closing_lines(training: session.Training, result: session.Result) -> list[st
     """Test score against the baseline, the run, the report, and the next command to paste."""
     run = training.run
     judged = verdict(result.metrics, result.baselines)
-    mark = {"better": "better than", "unclear": "no better than", "worse": "worse than"}.get(judged.level, "beside")
     return [
-        f"test    {score_line(result.metrics)}, {mark} {baseline_words(result.baselines)}",
+        f"test    {score_line(result.metrics)}, {judged.relation} {baseline_words(result.baselines)}",
         f"run     {run.folder}",
         f"report  {run.report}",
         f"next    {next_command(training)}",

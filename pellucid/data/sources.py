@@ -237,6 +237,11 @@ def _table_problem(
     by = " by class" if task == "classification" else ""
     if "test" in given:
         test_path = Path(given["test"])
+        if test_path.is_file() and sha256([test_path]) == sha256([path]):
+            raise OptionError(
+                f"--test {test_path}: it holds the same bytes as {path}, so the network would be tested on what it learned; "
+                "expected rows of its own; leave --test out to have a part held back"
+            )
         tables.append(_labelled(test_path, known, given.get("header"), notes))
         encoded.append(Examples(known.encode(tables[-1]), known.encode_target(tables[-1])))
         used.append(test_path)

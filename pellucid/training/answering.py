@@ -13,10 +13,11 @@ import numpy as np
 
 from ..data.catalogue import find
 from ..data.encode import preprocessor_from_json
+from ..data.files import sha256
 from ..data.images import read_picture
 from ..data.sources import IMAGE_ENDINGS, load_problem, read_rows_for_prediction
 from ..data.table import Table
-from ..errors import DataError
+from ..errors import DataError, NonFiniteError
 from ..nn import Module
 from .metrics import Metrics, classification_metrics, regression_metrics
 from .run import Run
@@ -111,13 +112,39 @@ class Trained:
         return Answers(self._answer(self.preprocessor.encode(images)), names, images=images, target=problem.test.target)
 
     def _answer(self, inputs: dict[str, Any]) -> np.ndarray:
-        return answers(self.network, self.preprocessor, [inputs[name] for name in self.network.order])
+        output = answers(self.network, self.preprocessor, [inputs[name] for name in self.network.order])
+        bad = int((~np.isfinite(output.reshape(len(output), -1)).all(1)).sum())
+        if bad:
+            raise NonFiniteError(
+                f"{self.run.name}: its network gives NaN or infinity for {bad:,} of {len(output):,} examples; expected finite "
+                "numbers; its training blew up: train again with a lower --lr"
+            )
+        return output
+
+    def notes_on(self, data: str | None) -> list[str]:
+        """What a reader of its scores should know: that training is not finished, or that it has learned from `data`."""
+        notes = []
+        if self.run.result() is None:
+            notes.append(f"{self.run.name} is not finished ({len(self.run.history())} of {self.run.config['settings']['epochs']} epochs): "
+                         f"its scores will change; go on with: pellucid train --resume {self.run.name}")  # fmt: skip
+        own = self.run.config["source"].get("path")
+        if data is not None and own and Path(data).is_file() and _same(Path(data), Path(own)):
+            notes.append(f"{data} is what {self.run.name} was trained on, so this score flatters it; `pellucid evaluate {self.run.name}` "
+                         "scores the rows it has never seen")  # fmt: skip
+        return notes
 
     def score(self, found: Answers) -> Metrics:
         assert found.target is not None
         if self.classes is None:
             return regression_metrics(found.output, in_units(self.preprocessor, found.target))
         return classification_metrics(found.output, found.target, self.classes)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files are the same one, or hold the same bytes."""
+    if not other.is_file():
+        return False
+    return one.samefile(other) or (one.stat().st_size == other.stat().st_size and sha256([one]) == sha256([other]))
 
 
 def _by(spec: dict[str, Any]) -> str:

@@ -243,6 +243,11 @@ class Verdict:
     against: str | None = None  # key of the strongest baseline
 
     @property
+    def relation(self) -> str:
+        """`better than`, `not clearly better than`, ...: the claim up to what it compares with."""
+        return self.claim.partition(" than ")[0].lower() + " than" if self.against else "beside"
+
+    @property
     def sentence(self) -> str:
         """Claim and evidence, in one or two sentences."""
         return self.claim + self.evidence
@@ -268,7 +273,7 @@ def verdict(metrics: Metrics, baselines: Mapping[str, Metrics]) -> Verdict:
     if value == 0:
         return Verdict("unclear", f"No better than {label}", ": the two scores are the same.", strongest)
     evidence = f", as far as {metrics['n']:,} examples can tell: {by}, which may be chance."
-    return Verdict("unclear", f"No better than {label}", evidence, strongest)
+    return Verdict("unclear", f"{'Not clearly' if value > 0 else 'No'} better than {label}", evidence, strongest)
 
 
 def _difference(metrics: Metrics, other: Metrics, name: str) -> tuple[float, float, float]:

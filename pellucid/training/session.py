@@ -70,6 +70,7 @@ class Training:
     def events(self) -> Iterator[BatchDone | EpochDone]:
         """Train; every epoch is in metrics.jsonl and the checkpoint, and its weights saved, before its event comes out."""
         step, epochs, patience = self.learner.step, self.settings.epochs, self.settings.patience
+        first = {name: t.array for name, t in self.network.state_dict().items()}
         try:
             for event in fit(self.learner, step, self._validate, epochs=epochs, patience=patience, better=self._better):
                 if isinstance(event, EpochDone):
@@ -78,11 +79,15 @@ class Training:
                     self.save()
                 yield event
         except NonFiniteError:
-            # The loop has put the state before the bad step back. Where no epoch was finished, those are the good weights.
-            if self.learner.best is None:
-                self.learner.keep_best()
-            self.run.save_weights(self.learner.best or {})
+            # Without a validated epoch the only weights known to be good are those it began with: the ones just before
+            # the bad step may be finite and useless.
+            self.run.save_weights(self.learner.best or first)
             raise
+
+    def is_done(self) -> bool:
+        """Whether no epoch is left to train: all are done, or too many went by without a better one."""
+        at, patience = self.learner.progress, self.settings.patience
+        return at.epoch >= self.settings.epochs or bool(patience and at.waited >= patience)
 
     def save(self) -> None:
         """Write the checkpoint, and the best weights so far beside it. Call it between two events only."""
