@@ -82,5 +82,5 @@ def words(shape: Sequence[int]) -> str:
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """` Did you mean 'income'?` when one of `choices` is close to `name`, else the empty string."""
-    matches = get_close_matches(name, list(choices), n=1, cutoff=0.6)
+    matches = get_close_matches(name, list(choices), n=1, cutoff=0.65)
     return f" Did you mean {matches[0]!r}?" if matches else ""

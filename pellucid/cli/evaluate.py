@@ -20,7 +20,7 @@ def command(run: str, data: str | None, as_json: bool) -> None:
     trained = Trained(runs.find(run))
     found = trained.own_test() if data is None else trained.scored(data)
     metrics = trained.score(found)
-    for note in trained.notes_on(data):
+    for note in trained.notes_on(data, found):
         say(f"note: {note}")
     result = trained.run.result() if data is None else None
     if as_json:

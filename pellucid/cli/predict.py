@@ -15,6 +15,7 @@ from ..files import write_text
 from ..training import run as runs
 from ..training.answering import Answers, Trained
 from .options import print_json
+from .progress import say
 
 SHADES = " .:-=+*#%@"
 SHOWN = 10  # pictures drawn, and lines printed, at most
@@ -42,6 +43,8 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, as_js
         raise OptionError(f"DATA: {len(data)} tables; expected one; predict them one after another")
     trained = Trained(found)
     answers = trained.images(list(data)) if pictures else trained.rows(data[0])
+    for note in trained.strangers(answers):
+        say(f"note: {note}")
     if show:
         _draw(trained, answers)
     rows = _rows(trained, answers)
@@ -58,7 +61,7 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, as_js
             }
         )
     elif out is None and pictures:
-        for line in _sentences(trained, answers):
+        for line in _sentences(trained, answers, max(SHOWN, len(data))):  # each picture that was named has its line
             click.echo(line)
     elif out is None:
         click.echo(_as_text(rows, ","), nl=False)
@@ -119,18 +122,18 @@ def _json_rows(trained: Trained, answers: Answers) -> list[dict[str, Any]]:
     return found
 
 
-def _sentences(trained: Trained, answers: Answers) -> list[str]:
+def _sentences(trained: Trained, answers: Answers, most: int) -> list[str]:
     """`seven.png: 7 (98.2%), then 1 (1.1%), 9 (0.4%)`, for each of the first pictures."""
     lines = []
-    for i, name in enumerate(answers.names[:SHOWN]):
+    for i, name in enumerate(answers.names[:most]):
         best = np.argsort(-answers.output[i])[:3]
         words = [f"{trained.classes[k]} ({100 * answers.output[i, k]:.1f}%)" for k in best]  # type: ignore[index]
         truth = (
             f"; it is {trained.classes[answers.target[i]]}" if answers.target is not None and trained.classes else ""
         )
         lines.append(f"{name}: {words[0]}, then {', '.join(words[1:])}{truth}")
-    if len(answers.names) > SHOWN:
-        lines.append(f"... and {len(answers.names) - SHOWN:,} more; --out answers.csv writes all of them")
+    if len(answers.names) > most:
+        lines.append(f"... and {len(answers.names) - most:,} more; --out answers.csv writes all of them")
     return lines
 
 

@@ -166,6 +166,17 @@ class TablePreprocessor(Preprocessor):
             inputs["categories"] = np.stack(columns, axis=1)
         return inputs
 
+    def strangers(self, raw: Table) -> list[str]:
+        """A line for each category column of `raw` that holds values never seen in training; they count as missing."""
+        lines = []
+        for c in self.categories:
+            column, known = raw.columns[self._position(raw, c.name)].tolist(), set(c.values)
+            rows = [i for i, value in enumerate(column) if value is not None and value not in known]
+            if rows:
+                lines.append(f"column {c.name}: {len(rows):,} of {len(column):,} rows hold values never seen in training, "
+                             f"{column[rows[0]]!r} first; they count as missing")  # fmt: skip
+        return lines
+
     def _position(self, raw: Table, name: str) -> int:
         if name not in raw.names:
             hint = nearest(name, raw.names) or " Add it."
@@ -210,7 +221,9 @@ class TablePreprocessor(Preprocessor):
         classes = self.classes or []
         came = sorted(set(labels))
         ends = {label[len(c) :] for label in came if label not in classes for c in classes if label.startswith(c) and c}
-        fix = f" Pass --strip-label {min(ends, key=len)}" if ends else nearest(labels[first], classes)
+        near = {c.lower(): c for c in classes}.get(labels[first].lower())
+        fix = f" Did you mean {near!r}?" if near else nearest(labels[first], classes)
+        fix = f" Pass --strip-label {min(ends, key=len)}" if ends else fix
         return DataError(f"{raw.where(first)}: the label {labels[first]!r} of {self.target_name} was never seen in training; labels here: "
                          f"{_shown(came)}; expected those of training: {_shown(classes)}.{fix or ' Correct the labels.'}")  # fmt: skip
 

@@ -121,9 +121,13 @@ class Trained:
             )
         return output
 
-    def notes_on(self, data: str | None) -> list[str]:
-        """What a reader of its scores should know: that training is not finished, or that it has learned from `data`."""
-        notes = []
+    def strangers(self, found: Answers) -> list[str]:
+        """Columns with values the network has never seen, a line each."""
+        return [] if found.table is None else self.preprocessor.strangers(found.table)
+
+    def notes_on(self, data: str | None, found: Answers) -> list[str]:
+        """What a reader of its scores should know: strange values, training not finished, or `data` it has learned from."""
+        notes = self.strangers(found)
         if self.run.result() is None:
             notes.append(f"{self.run.name} is not finished ({len(self.run.history())} of {self.run.config['settings']['epochs']} epochs): "
                          f"its scores will change; go on with: pellucid train --resume {self.run.name}")  # fmt: skip

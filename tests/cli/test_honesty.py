@@ -63,3 +63,19 @@ def test_a_reader_of_stderr_who_leaves_does_not_stop_the_training(people, here):
     done = subprocess.run(words, stderr=write, stdout=subprocess.PIPE, text=True, cwd=here)
     os.close(write)
     assert done.returncode == 0 and done.stdout.startswith("test ")
+
+
+def test_values_never_seen_in_training_are_noted(run, people, here):
+    run("train", people, "--target", "income", *QUICK)
+    (here / "new.csv").write_text("age,city,hours\n30,Rome,40\n40,Atlantis,20\n")
+    for command in ("predict", "evaluate"):
+        if command == "evaluate":
+            (here / "new.csv").write_text("age,city,hours,income\n30,Rome,40,yes\n40,Atlantis,20,no\n")
+        told = run(command, "last", "new.csv").stderr
+        assert "column city: 1 of 2 rows hold values never seen in training, 'Atlantis' first" in told
+
+
+def test_a_label_in_other_letters_is_recognised(run, people, here):
+    run("train", people, "--target", "income", *QUICK)
+    (here / "loud.csv").write_text("age,city,hours,income\n30,Rome,40,YES\n40,Oslo,20,NO\n")
+    assert "Did you mean 'yes'?" in run("evaluate", "last", "loud.csv", code=2).stderr
