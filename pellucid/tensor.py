@@ -1,8 +1,8 @@
 """Tensor: PyTorch's methods and operators over the operations, each a line or two (floor 3).
 
 Tensors are values: indexing, `reshape` and `detach` never alias what they came from. `assign` is the one way a Tensor
-changes, and every in-place method (`add_`, `x[i] = v`, `w -= ...`) means it. Longer recipes (softmax, losses) stand in
-`functional.py`; indexing in `indexing.py`; chance in `random.py`.
+changes, and every in-place method (`add_`, `x[i] = v`, `w -= ...`) means it. Longer recipes (losses, normalisation,
+convolution) stand in `functional.py`; indexing in `indexing.py`; chance in `random.py`.
 
 `dim` counts from 0, or from the end when negative. Shapes below: B batch, N any size.
 """

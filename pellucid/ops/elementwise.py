@@ -24,7 +24,7 @@ class Elementwise(Op):
     """y[i] = f(a[i], b[i], ...), after broadcasting.
 
     result: the output's dtype where it is not the inputs' (bool for comparisons).
-    integers, floats: whether the operation is defined on them.
+    floats: whether the operation is defined on floating-point numbers.
     """
 
     kind = "elementwise"
@@ -39,7 +39,6 @@ class Elementwise(Op):
         reads: str = "inputs output",
         result: type | None = None,
         floating: bool = False,
-        integers: bool = True,
         floats: bool = True,
         domain: tuple[float, float] = (-2.0, 2.0),
     ) -> None:
@@ -50,7 +49,6 @@ class Elementwise(Op):
         self.reads_inputs = "inputs" in reads
         self.reads_output = "output" in reads
         self.floating = floating
-        self.integers = integers
         self.floats = floats
         self.domain = domain
 

@@ -44,7 +44,7 @@ def _descend(p: np.ndarray, size: np.ndarray, m: np.ndarray, v: np.ndarray, eps:
 add_scaled = Elementwise(
     "add_scaled", _add_scaled,
     [lambda g, o, x, a, y: g, lambda g, o, x, a, y: g * y, lambda g, o, x, a, y: g * a],
-    inputs=3, reads="inputs", integers=False,
+    inputs=3, reads="inputs",
 )  # fmt: skip
 
 # a x + b y
@@ -52,7 +52,7 @@ weighted = Elementwise(
     "weighted", _weighted,
     [lambda g, o, a, x, b, y: g * x, lambda g, o, a, x, b, y: g * a,
      lambda g, o, a, x, b, y: g * y, lambda g, o, a, x, b, y: g * b],
-    inputs=4, reads="inputs", integers=False,
+    inputs=4, reads="inputs",
 )  # fmt: skip
 
 # a x + b y^2
@@ -60,7 +60,7 @@ weighted_square = Elementwise(
     "weighted_square", _weighted_square,
     [lambda g, o, a, x, b, y: g * x, lambda g, o, a, x, b, y: g * a,
      lambda g, o, a, x, b, y: g * y * y, lambda g, o, a, x, b, y: g * b * y * 2],
-    inputs=4, reads="inputs", integers=False,
+    inputs=4, reads="inputs",
 )  # fmt: skip
 
 # p - size m / (sqrt(v) + eps)
@@ -71,5 +71,5 @@ descend = Elementwise(
      lambda g, o, p, size, m, v, eps: -g * size / (v.sqrt() + eps),
      lambda g, o, p, size, m, v, eps: g * size * m / (v.sqrt() + eps).square() / v.sqrt() / 2,
      lambda g, o, p, size, m, v, eps: g * size * m / (v.sqrt() + eps).square()],
-    inputs=5, reads="inputs", integers=False, domain=(0.5, 2.0),
+    inputs=5, reads="inputs", domain=(0.5, 2.0),
 )  # fmt: skip
