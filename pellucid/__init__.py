@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import autograd, cuda, errors, functional, nn, ops, optim, random, utils
+from .compiler.step import compile
 from .creation import (
     arange,
     as_tensor,
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
 
 __all__ = sorted(
     {
-        "Generator", "Tensor", "arange", "as_tensor", "autograd", "bernoulli", "bmm", "bool", "cat", "concat", "concatenate",
+        "Generator", "Tensor", "arange", "as_tensor", "autograd", "bernoulli", "bmm", "bool", "cat", "compile", "concat", "concatenate",
         "cuda", "device", "double", "dtype", "empty", "empty_like", "enable_grad", "errors", "eye", "float", "float32",
         "float64", "from_numpy", "full", "full_like", "functional", "get_num_threads", "get_rng_state", "inference_mode",
         "int", "int32", "int64", "is_grad_enabled", "is_tensor", "linspace", "load", "long", "manual_seed", "matmul", "mm",

@@ -14,9 +14,9 @@ from typing import Any
 from .creation import arange, full, where
 from .errors import DTypeError, OptionError, ShapeError, words
 from .modes import no_grad
-from .op import module_path
+from .op import content, module_path
 from .ops import contraction, elementwise, movement
-from .ops.index import take
+from .ops.index import take, within
 from .random import Generator, keep_mask
 from .shapes import axis_of
 from .tensor import Tensor, matmul
@@ -177,7 +177,7 @@ def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Te
 
 def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
     """int64 (*) -> int64 (*, K): 1 at the index, 0 elsewhere."""
-    classes = int(index.array.max()) + 1 if num_classes == -1 else num_classes
+    classes = int(content(index).max()) + 1 if num_classes == -1 else num_classes
     return (index.unsqueeze(-1) == arange(classes)).long()
 
 
@@ -348,7 +348,7 @@ def cross_entropy(
     log_p = input.log_softmax(1)
     if target.dtype.kind == "f":
         return _soft_cross_entropy(log_p, target, weight, reduction, label_smoothing)
-    _check_classes(input, target, ignore_index)
+    target = _checked_classes(input, target, ignore_index)
     loss = _negative_log(log_p, target, weight, ignore_index)
     if label_smoothing:
         spread = -(log_p if weight is None else log_p * _class_column(weight, log_p)).mean(1)
@@ -363,12 +363,12 @@ def nll_loss(
     if input.ndim == 1:
         whole = nll_loss(input.unsqueeze(0), target.unsqueeze(0), weight, ignore_index, reduction)
         return whole.squeeze(0) if reduction == "none" else whole
-    _check_classes(input, target, ignore_index)
+    target = _checked_classes(input, target, ignore_index)
     loss = _negative_log(input, target, weight, ignore_index)
     return _weighted_mean(loss, target, weight, ignore_index, reduction)
 
 
-def _check_classes(input: Tensor, target: Tensor, ignore_index: int) -> None:
+def _checked_classes(input: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     if target.dtype.kind not in "iu":
         raise DTypeError(
             f"cross_entropy: target is {target.dtype}; expected int64 class numbers, or float probabilities; "
@@ -385,14 +385,9 @@ def _check_classes(input: Tensor, target: Tensor, ignore_index: int) -> None:
             f"cross_entropy: input {words(input.shape)}, target {words(target.shape)}; "
             f"expected a target {words(expected)}; {fix}"
         )
-    numbers = target.array
-    outside = (numbers < 0) | (numbers >= input.shape[1])
-    if outside.any():
-        wrong = numbers[outside & (numbers != ignore_index)]
-        if wrong.size:
-            raise ShapeError(f"cross_entropy: a target is {wrong.flat[0]}; "
-f"expected 0 to {input.shape[1] - 1} for {input.shape[1]} classes; "
-                             "number the classes from 0, or give the last layer more outputs")  # fmt: skip
+    message = (f"cross_entropy: a target is {{}}; expected 0 to {input.shape[1] - 1} for {input.shape[1]} classes; "
+               "number the classes from 0, or give the last layer more outputs")  # fmt: skip
+    return within(target, low=0, high=input.shape[1], spare=ignore_index, message=message)
 
 
 def _class_column(weight: Tensor, like: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import DTypeError, IndexRangeError, ShapeError, words
-from .op import Value, new_value
+from .op import Value, content, new_value
 from .ops.elementwise import add, cast, less, multiply, where
-from .ops.index import put, take
+from .ops.index import put, take, within
 from .ops.movement import Slices, permute, place, reshape, slice_
 from .ops.reduce import expand
 from .shapes import array_of
@@ -125,7 +125,7 @@ def _as_part(part: Any) -> Any:
     if isinstance(part, Value):
         if part.dtype.kind not in "iub":
             raise DTypeError(f"index: {part.dtype}; expected whole numbers or bool; convert with .long()")
-        return part if part.ndim else part.array.item()
+        return part if part.ndim else content(part).item()
     return part
 
 
@@ -152,7 +152,7 @@ def _positions(part: Any, shape: tuple[int, ...], axis: int) -> list[Any]:
             f"index: mask {words(part.shape)} on axes {words(shape[axis : axis + part.ndim])}; "
             "expected equal shapes; build it from the same Tensor"
         )
-    return [new_value(found) for found in np.nonzero(part.array)]
+    return [new_value(found) for found in np.nonzero(content(part))]
 
 
 # ---- picking by Tensors of positions -----------------------------------------------------------------------------------
@@ -168,21 +168,17 @@ def _flat_rows(shape: tuple[int, ...], picks: dict[int, Any]) -> tuple[Any, tupl
         raise ShapeError(f"index: positions of shapes {came}; expected shapes that broadcast; reshape one") from None
     rows: Any = None
     for axis in axes:
-        size, position = shape[axis], picks[axis]
-        _check(position, size, axis, shape)
+        size = shape[axis]
+        position = _checked(picks[axis], size, axis, shape)
         position = where(less(position, 0), add(position, size), position)
         rows = position if rows is None else add(multiply(rows, size), position)
     order = (*axes, *(axis for axis in range(len(shape)) if axis not in axes))
     return expand(rows, shape=picked), order, tuple(shape[axis] for axis in axes)
 
 
-def _check(position: Any, size: int, axis: int, shape: tuple[int, ...]) -> None:
-    numbers = position.array
-    if numbers.size and (numbers.min() < -size or numbers.max() >= size):
-        wrong = numbers[(numbers < -size) | (numbers >= size)].flat[0]
-        raise IndexRangeError(
-            f"index: {wrong} on axis {axis} of {words(shape)}; expected {-size} to {size - 1}; check the positions"
-        )
+def _checked(position: Any, size: int, axis: int, shape: tuple[int, ...]) -> Any:
+    message = f"index: {{}} on axis {axis} of {words(shape)}; expected {-size} to {size - 1}; check the positions"
+    return within(position, low=-size, high=size, spare=None, message=message)
 
 
 def _pick(y: Any, picks: dict[int, Any]) -> Any:

@@ -9,6 +9,7 @@ The operations themselves stand in `ops/`, the walk back along the tape in `tape
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import sys
 import warnings
@@ -19,11 +20,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import DTypeError, ShapeError, words
+from .errors import DTypeError, ShapeError, TraceError, words
 
 # NaN and infinities travel through the arithmetic as values; the training loop stops at the first of them and names its
 # layer. NumPy's warning about the same event would only be noise, so it is silenced for these modules and nobody else's.
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"pellucid\.(op|ops|optim)\b")
+
+# Bumped by whatever may change what a network computes: an attribute set on a Module, an option of an Optimizer. Who
+# remembers a number of it, as a compiled step does, knows when to look again.
+structure = [0]
 
 grad_mode: ContextVar[bool] = ContextVar("grad_mode", default=True)
 module_path: ContextVar[str] = ContextVar("module_path", default="")
@@ -83,20 +88,103 @@ class Value:
     hooks: list[Callable[[Any], Any]] | None = None
     _grad: Any = None
 
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
+    # The native memory of a Tensor that a compiled program writes; see `__getattr__`.
+    storage: Any = None
+
+    def __init__(self, array: Any) -> None:
+        if _recorders:
+            recorder = active_recorder.get()
+            if recorder is not None:
+                array = recorder.born(self, array)
+        self.array: Any = array
+
+    def __getattr__(self, name: str) -> Any:
+        # Only an attribute that is missing comes here: `array`, after a compiled program has written this value's memory.
+        if name == "array" and self.storage is not None:
+            return self.storage.snapshot(self)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.array.shape
+        return self.array.shape if self.storage is None else self.storage.shape
 
     @property
     def dtype(self) -> np.dtype:
-        return self.array.dtype
+        return self.array.dtype if self.storage is None else self.storage.dtype
 
     @property
     def ndim(self) -> int:
-        return self.array.ndim
+        return len(self.shape)
+
+
+# ---- recording: a step as a graph, instead of numbers ------------------------------------------------------------------
+
+
+class Symbol:
+    """What stands for an array while a step is recorded: the operation that will compute it, and no numbers.
+
+    op: the operation, or None for an input of the step and for a constant.
+    constant: a constant's numbers, else None.
+    Whatever asks for numbers gets a TraceError that names the user's line.
+    """
+
+    __slots__ = ("__weakref__", "attributes", "constant", "dtype", "inputs", "op", "origin", "shape")
+
+    def __init__(
+        self, op: Op | None, inputs: tuple[Symbol, ...], attributes: dict[str, Any], shape: tuple[int, ...],
+        dtype: np.dtype, origin: Origin, constant: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        self.op, self.inputs, self.attributes = op, inputs, attributes
+        self.shape, self.dtype, self.origin, self.constant = shape, dtype, origin, constant
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__array__":
+            raise AttributeError(name)
+        self.refuse()
+
+    def refuse(self, *_: Any, **__: Any) -> Any:
+        """Raise TraceError: numbers were asked for."""
+        raise TraceError(
+            f"{here()}: the numbers of a Tensor {words(self.shape)} {self.dtype} are asked for while the step is being "
+            "recorded; expected a step whose course does not depend on them (no item(), numpy(), if or print of values); "
+            "choose with where(), or return the Tensor and look at it after the step"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name if self.op else 'constant' if self.constant is not None else 'input'} {words(self.shape)} {self.dtype}>"
+
+
+for _name in ("array", "bool", "float", "int", "index", "len", "iter", "getitem", "lt", "le", "gt", "ge", "add", "radd",
+              "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "and", "or", "invert", "neg"):  # fmt: skip
+    setattr(Symbol, f"__{_name}__", Symbol.refuse)
+
+# The recorder of this context, and how many there are in all: eager work pays for one look at a number.
+active_recorder: ContextVar[Any] = ContextVar("recorder", default=None)
+_recorders = 0
+
+
+def count_recorders(change: int) -> None:
+    global _recorders
+    _recorders += change
+
+
+def recorder() -> Any:
+    """The recorder at work in this context, or None. Its interface is that of `compiler/trace.py`."""
+    return active_recorder.get() if _recorders else None
+
+
+def content(value: Value) -> Any:
+    """`value.array`; while a step is recorded its Symbol, so that the recorder knows that it was read."""
+    active = recorder()
+    return value.array if active is None else active.read(value)
 
 
 _value_class: type[Value] = Value
@@ -168,6 +256,7 @@ _ENGINE_ROOMS = (
     "ops" + os.sep,
     "nn" + os.sep,
     "optim" + os.sep,
+    "compiler" + os.sep,
 )
 
 
@@ -255,16 +344,20 @@ class Op:
 def apply(op: Op, *inputs: Any, **attributes: Any) -> Any:
     """Run `op`: check shapes, compute, and put a Node on the tape if any input needs a gradient."""
     values = align(op, inputs) if op.same_dtype else inputs
-    _, dtype = op.infer(*values, **attributes)
+    shape, dtype = op.infer(*values, **attributes)
+    active = active_recorder.get() if _recorders else None
     try:
-        array = op.forward(*[v.array for v in values], **attributes)
+        if active is None:
+            array = op.forward(*[v.array for v in values], **attributes)
+        else:
+            array = active.append(op, values, attributes, shape, dtype)
     except (TypeError, ValueError):  # shapes have passed `infer`: what is left is an operation without this dtype
         dtypes = " and ".join(str(v.dtype) for v in values)
         raise DTypeError(
             f"{op.name}: not defined on these {dtypes} values; expected floating-point numbers; "
             "convert with .to(pellucid.float32)"
         ) from None
-    if array.__class__ is not np.ndarray or array.dtype != dtype:  # NumPy gives a scalar for 0-d results
+    if active is None and (array.__class__ is not np.ndarray or array.dtype != dtype):  # a scalar for 0-d results
         array = np.asarray(array, dtype)
     result = _value_class(array)
     if op.gradients and grad_mode.get() and dtype.kind == "f":

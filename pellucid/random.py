@@ -17,7 +17,7 @@ from .creation import tensor
 from .errors import DTypeError, OptionError
 from .modes import no_grad
 from .op import default_dtype
-from .ops.elementwise import cast, floor_divide
+from .ops.elementwise import add, cast, floor_divide
 from .ops.random import bits
 from .shapes import as_dtype, int64, shape_of
 from .tensor import Tensor
@@ -58,8 +58,7 @@ class Generator:
         with no_grad():
             drawn = bits(self.state, shape=size)
             # Not `assign`: the counter may advance inside a scan, where states of the user's may not.
-            self.state.array = self.state.array + np.array([0, 1])
-            self.state.version += 1
+            self.state.rebind(add(self.state, Tensor(np.array([0, 1]))).array)
         return drawn
 
 
@@ -171,7 +170,7 @@ def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
 def keep_mask(size: tuple[int, ...], keep: float, generator: Generator | None = None) -> Tensor:
     """A bool mask, true with probability `keep` to 32 bits: what dropout multiplies by."""
     with no_grad():
-        threshold = tensor(min(round(keep * 2**32), 2**32 - 1)).array.astype(np.uint32)
+        threshold = np.asarray(min(round(keep * 2**32), 2**32 - 1), np.uint32)
         return (generator or default_generator).bits(*size) <= Tensor(threshold)
 
 

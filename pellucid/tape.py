@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .errors import GradientError, words
-from .op import Node, Value, grad_mode, origin
+from .op import Node, Value, grad_mode, origin, recorder
 
 
 def reachable(roots: Sequence[Node]) -> list[Node]:
@@ -61,7 +61,7 @@ def walk(
             g = arrived.pop(node.sequence, None)
             if g is None:
                 continue
-            place = origin.set(node.origin) if create_graph else None
+            place = origin.set(node.origin) if create_graph or recorder() is not None else None
             try:
                 for hook in node.hooks or ():
                     g = _hooked(hook, g)

@@ -20,7 +20,7 @@ import numpy as np
 from . import ops
 from .errors import DTypeError, GradientError, OptionError, ShapeError, words
 from .indexing import index, with_index
-from .op import Value, grad_mode, here, new_value, use_value_class
+from .op import Value, content, grad_mode, here, new_value, recorder, use_value_class
 from .ops import contraction, elementwise, movement, reduce
 from .ops.loop import refuse_inside_scan
 from .shapes import (
@@ -76,6 +76,16 @@ class device:
 _Device = device  # under the name that `Tensor.to(device=...)` does not hide
 
 
+class UsedUp:
+    """Stands in `.grad` after a compiled step whose optimizer has used the gradient, which was never stored."""
+
+    def refuse(self) -> Any:
+        raise GradientError(
+            "grad: the compiled step used this gradient up without storing it; expected to be told to keep it; "
+            "write pellucid.compile(step, keep_grads=True)"
+        )
+
+
 class Tensor(Value):
     """A multi-dimensional array that remembers how it was made. Make one with `pellucid.tensor(...)`."""
 
@@ -90,14 +100,31 @@ class Tensor(Value):
     @property
     def grad(self) -> Any:
         """dL/d(this), summed over every `backward()` since it was last cleared; None before the first."""
-        return self._grad
+        grad = self._grad
+        if grad is None:
+            return None
+        active = recorder()
+        if active is not None:
+            return active.read_grad(self)
+        return grad if grad.__class__ is not UsedUp else grad.refuse()
 
     @grad.setter
     def grad(self, value: Any) -> None:
         if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
             came = words(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(f"grad: {came}; expected a Tensor of shape {words(self.shape)}, or None; reshape it first")
+        self.set_grad(value)
+
+    def set_grad(self, value: Any) -> None:
+        active = recorder()
+        if active is not None:
+            active.touch_grad(self)
         self._grad = value
+
+    def add_grad(self, value: Any) -> None:
+        """What `backward` brings, added to what is there."""
+        known = self.grad if self._grad.__class__ is not UsedUp else None
+        self.set_grad(value if known is None else known + value)
 
     @property
     def device(self) -> device:
@@ -159,7 +186,7 @@ class Tensor(Value):
         return self.snapshot()
 
     def snapshot(self) -> np.ndarray:
-        view = self.array.view()
+        view = content(self).view()
         view.flags.writeable = False
         return view
 
@@ -175,10 +202,10 @@ class Tensor(Value):
             raise ShapeError(
                 f"item: shape {words(self.shape)}; expected a single number; use tolist(), or reduce it first"
             )
-        return self.array.item()
+        return content(self).item()
 
     def tolist(self) -> Any:
-        return self.array.tolist()
+        return content(self).tolist()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -210,6 +237,8 @@ class Tensor(Value):
         return bool((self == value).any().item())
 
     def __repr__(self) -> str:
+        if recorder() is not None:
+            return f"tensor(being recorded, shape={words(self.shape)}, dtype={self.dtype})"
         shown = self.array if self.ndim else self.array.reshape(1)
         whole = shown.dtype.kind != "f" or bool(np.all(shown == np.trunc(shown)))  # 1. and not 1.0000
         mode: Any = "maxprec_equal" if whole else "fixed"
@@ -272,7 +301,7 @@ class Tensor(Value):
         g = self.output_gradient(gradient)
         keep = create_graph if retain_graph is None else retain_graph
         for leaf, grad in walk([self], [g], keep=keep, create_graph=create_graph).values():
-            leaf._grad = grad if leaf._grad is None else leaf._grad + grad
+            leaf.add_grad(grad)
 
     def check_on_tape(self, what: str) -> None:
         if not self.requires_grad:
@@ -303,7 +332,7 @@ class Tensor(Value):
         def keep(g: Any) -> None:
             tensor = ref()
             if tensor is not None:
-                tensor._grad = g if tensor._grad is None else tensor._grad + g
+                tensor.add_grad(g)
 
         self.register_hook(keep)
 
@@ -318,7 +347,7 @@ class Tensor(Value):
 
     def detach(self) -> Tensor:
         """The same numbers, off the tape."""
-        return new_value(self.array)
+        return new_value(content(self))
 
     def detach_(self) -> Tensor:
         self.node, self.requires_grad = None, False
@@ -336,24 +365,35 @@ class Tensor(Value):
         The old array is left as it was for whoever holds it. `version` goes up, so a gradient that still needs the old
         numbers is refused in `backward()` instead of being wrong. What was computed before is not part of the tape.
         """
-        array = value.array if isinstance(value, Value) else np.asarray(value)
-        shape = self.array.shape
-        if array.shape != shape:
-            if array.ndim > len(shape) or not broadcasts(array.shape, shape):
-                raise ShapeError(
-                    f"assign: {words(array.shape)} into a Tensor {words(shape)}; expected the same shape; "
-                    "reshape it first"
-                )
-            array = np.broadcast_to(array, shape).copy()
-        if array.dtype != self.array.dtype:
-            array = array.astype(self.array.dtype)
-        elif not isinstance(value, Value):
-            array = array.copy()  # the caller may go on writing into it
+        array = content(value) if isinstance(value, Value) else np.asarray(value)
+        shape = self.shape
+        if array.shape != shape and (array.ndim > len(shape) or not broadcasts(array.shape, shape)):
+            raise ShapeError(
+                f"assign: {words(array.shape)} into a Tensor {words(shape)}; expected the same shape; reshape it first"
+            )
         refuse_inside_scan()
-        self.array = array
-        self.version += 1
+        if recorder() is not None:
+            self.rebind(recorded_as(value, shape, self.dtype))
+        else:
+            if array.shape != shape:
+                array = np.broadcast_to(array, shape).copy()
+            if array.dtype != self.dtype:
+                array = array.astype(self.dtype)
+            elif not isinstance(value, Value):
+                array = array.copy()  # the caller may go on writing into it
+            self.rebind(array)
         self.written_at = here()
         return self
+
+    def rebind(self, array: Any) -> None:
+        """Put another array in place of this one; who remembers the old one can see it by `version`."""
+        active = recorder()
+        if active is not None:
+            active.read(self)  # so that the recorder knows this Tensor, and what it was
+        self.array = array
+        self.version += 1
+        if self.storage is not None and active is None:
+            self.storage.overwritten(self)
 
     def write(self, value: Any) -> Tensor:
         """In-place methods end here: `assign` under no_grad or on plain data; on the tape, become the computed value."""
@@ -376,7 +416,7 @@ class Tensor(Value):
 
     def aside(self) -> Tensor:
         """This Tensor as it is now, under another identity: what an in-place method reads while it writes."""
-        value = new_value(self.array)
+        value = new_value(content(self))
         value.node, value.requires_grad = self.node, self.requires_grad
         return value
 
@@ -1099,6 +1139,14 @@ def as_value_of(data: Any, dtype: np.dtype) -> Any:
     """`data` as a Tensor of `dtype`."""
     value = data if isinstance(data, Tensor) else new_value(np.array(array_of(data)))  # a copy: the caller may write on
     return value if value.dtype == dtype else elementwise.cast(value, dtype=dtype)
+
+
+def recorded_as(value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """The Symbol of `value` in another shape and dtype, as `assign` writes it into a recorded step."""
+    value = value if isinstance(value, Value) else new_value(np.asarray(value, dtype))
+    if value.dtype != dtype:
+        value = elementwise.cast(value, dtype=dtype)
+    return content(value if value.shape == shape else reduce.expand(value, shape=shape))
 
 
 def count(x: Any, axes: Sequence[int]) -> int:

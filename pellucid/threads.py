@@ -1,11 +1,14 @@
-"""How many threads the matrix products use: NumPy's BLAS decides that, so this sets it there (floor 1).
+"""How many threads the matrix products and the compiled programs use (floor 1).
 
-The bits of an eager product may depend on the count; a run stores it, and resuming under another warns.
-`PELLUCID_NUM_THREADS` sets it at the start. threadpoolctl (which comes with scikit-learn) speaks to the BLAS.
+NumPy's BLAS decides about an eager product, so this sets it there; threadpoolctl (which comes with scikit-learn) speaks
+to the BLAS. The bits of an eager product may depend on the count; a run stores it, and resuming under another warns.
+Compiled programs have a pool of their own (`compiler/runtime.py`), and the same bits for every count.
+`PELLUCID_NUM_THREADS` sets both at the start.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 
@@ -21,6 +24,16 @@ def get_num_threads() -> int:
     from threadpoolctl import threadpool_info  # takes 20 ms to import, and few programs ask
 
     return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
+
+
+def compute_threads() -> int:
+    """The threads a compiled program uses: those chosen, or one for each processor this process may use."""
+    return _chosen if _chosen is not None else _processors()
+
+
+@functools.cache  # asked at every run
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_num_threads(count: int) -> None:

@@ -21,7 +21,7 @@ FLOORS = {
     "files": 1, "op": 1, "tape": 1, "shapes": 1, "threads": 1, "cuda": 1,
     "ops": 2, "modes": 2,
     "tensor": 3, "indexing": 3, "creation": 3, "random": 3, "functional": 3, "autograd": 3,
-    "nn": 4, "optim": 4, "data": 4, "utils": 4, "serialization": 4,
+    "compiler": 4, "nn": 4, "optim": 4, "data": 4, "utils": 4, "serialization": 4,
     "models": 5,
     "training": 6, "inspect": 6,
     "cli": 7,
@@ -46,6 +46,7 @@ SAME_FLOOR = {
 
 # Imports inside a function: (file, module) -> why it cannot stand at the top.
 LAZY = {
+    ("compiler/step.py", "pellucid.compiler.program"): "LLVM; most programs that import pellucid never compile",
     ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",
     ("threads.py", "threadpoolctl"): "asked for by few programs",
     (
@@ -60,13 +61,14 @@ PACKAGES: dict[str, set[str] | None] = {
     "safetensors": {"serialization"},
     "scipy": {"ops", "training"},
     "threadpoolctl": {"threads"},
+    "llvmlite": {"compiler"},
     "sklearn": {"data", "training"},
     "duckdb": {"data"},
     "PIL": {"data", "training", "inspect", "cli"},
     "rich": {"cli"},
     "click": {"cli"},
 }
-HEAVY = ("sklearn", "duckdb", "scipy", "PIL", "rich", "click")
+HEAVY = ("llvmlite", "sklearn", "duckdb", "scipy", "PIL", "rich", "click")
 
 
 def room(path: Path) -> str:

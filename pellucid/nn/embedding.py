@@ -6,7 +6,8 @@ from typing import Any
 
 from .. import functional as F
 from ..creation import empty
-from ..errors import DTypeError, IndexRangeError, OptionError, words
+from ..errors import DTypeError, OptionError, words
+from ..ops.index import within
 from ..tensor import Parameter, Tensor
 from . import init
 from .linear import check_input, whole
@@ -56,13 +57,9 @@ class Embedding(Module):
                 f"input {words(index.shape)} is {index.dtype}; expected int64 row numbers, 0 to {self.num_embeddings - 1}; "
                 "convert with .long()"
             )
-        numbers = index.array
-        if numbers.size and not (numbers.min() >= 0 and numbers.max() < self.num_embeddings):
-            wrong = numbers[(numbers < 0) | (numbers >= self.num_embeddings)].flat[0]
-            raise IndexRangeError(
-                f"input {words(index.shape)} holds {wrong}; expected row numbers 0 to {self.num_embeddings - 1}; "
-                "check the encoding, or make num_embeddings larger"
-            )
+        message = (f"input {words(index.shape)} holds {{}}; expected row numbers 0 to {self.num_embeddings - 1}; "
+                   "check the encoding, or make num_embeddings larger")  # fmt: skip
+        index = within(index, low=0, high=self.num_embeddings, spare=None, message=message)
         return F.embedding(index, self.weight, self.padding_idx)  # (*, C)
 
     def _describe(self) -> str:

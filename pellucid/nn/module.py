@@ -17,14 +17,12 @@ import numpy as np
 
 from ..creation import zeros_like
 from ..errors import DTypeError, OptionError, PellucidError, StateError, in_module, nearest, words
-from ..op import module_path
+from ..op import module_path, structure
 from ..shapes import array_of, as_dtype
 from ..tensor import Parameter, RemovableHook, Tensor, device
 from .hooks import BackwardWatch
 
-# Bumped by whatever changes the structure or an attribute of any Module: who remembers a number of it knows when a
-# network may compute something else.
-_changes = [0]
+_changes = structure  # bumped here by every attribute set, and by every layer or hook that comes or goes
 # The outermost Module being called; paths are told as seen from it.
 _root: ContextVar[Module | None] = ContextVar("root", default=None)
 
@@ -339,8 +337,7 @@ class Module:
             )
         for tensor in itertools.chain(self.parameters(), self.buffers()):
             if tensor.dtype.kind == "f" and tensor.dtype != dtype:
-                tensor.array = tensor.array.astype(dtype)
-                tensor.version += 1
+                tensor.rebind(tensor.array.astype(dtype))
                 tensor._grad = None if tensor.grad is None else tensor.grad.detach().to(dtype)
         _changes[0] += 1
         return self

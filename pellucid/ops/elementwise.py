@@ -25,6 +25,9 @@ class Elementwise(Op):
 
     result: the output's dtype where it is not the inputs' (bool for comparisons).
     floats: whether the operation is defined on floating-point numbers.
+    native: `native(e, *vectors, **attributes)`, the same function on vectors of numbers, where `e` is the arithmetic of
+        `compiler/kernels/arithmetic.py` for the inputs' dtype (the last one's, where they differ). The compiler calls
+        it; nothing here imports that file.
     """
 
     kind = "elementwise"
@@ -41,6 +44,7 @@ class Elementwise(Op):
         floating: bool = False,
         floats: bool = True,
         domain: tuple[float, float] = (-2.0, 2.0),
+        native: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__(name, gradients)
         self.forward = forward
@@ -51,6 +55,7 @@ class Elementwise(Op):
         self.floating = floating
         self.floats = floats
         self.domain = domain
+        self.native = native
 
     def infer(self, *inputs: Any, **attributes: Any) -> tuple[tuple[int, ...], np.dtype]:
         first = inputs[0].array
@@ -109,22 +114,37 @@ def _disagreeing_axis(shapes: Sequence[tuple[int, ...]]) -> int:
 
 # ---- arithmetic ------------------------------------------------------------------------------------------------------
 
-add = Elementwise("add", np.add, [lambda g, y, a, b: g, lambda g, y, a, b: g], inputs=2, reads="")
-subtract = Elementwise("subtract", np.subtract, [lambda g, y, a, b: g, lambda g, y, a, b: -g], inputs=2, reads="")
+add = Elementwise(
+    "add", np.add, [lambda g, y, a, b: g, lambda g, y, a, b: g], inputs=2, reads="",
+    native=lambda e, a, b: e.add(a, b),
+)  # fmt: skip
+subtract = Elementwise(
+    "subtract", np.subtract, [lambda g, y, a, b: g, lambda g, y, a, b: -g], inputs=2, reads="",
+    native=lambda e, a, b: e.subtract(a, b),
+)  # fmt: skip
 multiply = Elementwise(
-    "multiply", np.multiply, [lambda g, y, a, b: g * b, lambda g, y, a, b: g * a], inputs=2, reads="inputs"
-)
+    "multiply", np.multiply, [lambda g, y, a, b: g * b, lambda g, y, a, b: g * a], inputs=2, reads="inputs",
+    native=lambda e, a, b: e.multiply(a, b),
+)  # fmt: skip
 divide = Elementwise(
     "divide", np.divide, [lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b],
     inputs=2, floating=True, domain=(0.5, 2.0),
+    native=lambda e, a, b: e.divide(a, b),
 )  # fmt: skip
-negative = Elementwise("negative", np.negative, [lambda g, y, x: -g], reads="")
-absolute = Elementwise("absolute", np.abs, [lambda g, y, x: g * sign(x)], reads="inputs", domain=(0.2, 2.0))
-sign: Op = Elementwise("sign", np.sign)
-floor_divide = Elementwise("floor_divide", np.floor_divide, inputs=2, domain=(0.5, 5.0))
+negative = Elementwise("negative", np.negative, [lambda g, y, x: -g], reads="", native=lambda e, x: e.negative(x))
+absolute = Elementwise(
+    "absolute", np.abs, [lambda g, y, x: g * sign(x)], reads="inputs", domain=(0.2, 2.0),
+    native=lambda e, x: e.absolute(x),
+)  # fmt: skip
+sign: Op = Elementwise("sign", np.sign, native=lambda e, x: e.sign(x))
+floor_divide = Elementwise(
+    "floor_divide", np.floor_divide, inputs=2, domain=(0.5, 5.0),
+    native=lambda e, a, b: e.floor_divide(a, b),
+)  # fmt: skip
 remainder = Elementwise(
     "remainder", np.remainder, [lambda g, y, a, b: g, lambda g, y, a, b: -g * floor_divide(a, b)],
     inputs=2, reads="inputs", domain=(0.6, 1.1),
+    native=lambda e, a, b: e.remainder(a, b),
 )  # fmt: skip
 
 
@@ -138,15 +158,20 @@ def _exponent_gradient(g: Any, y: Any, x: Any, p: Any) -> Any:
     return g * where(equal(x, 0), zeros_like(y), y * log(where(equal(x, 0), ones_like(x), x)))
 
 
-power = Elementwise("power", np.power, [_base_gradient, _exponent_gradient], inputs=2, domain=(0.4, 2.0))
+power = Elementwise(
+    "power", np.power, [_base_gradient, _exponent_gradient], inputs=2, domain=(0.4, 2.0),
+    native=lambda e, a, b: e.power(a, b),
+)  # fmt: skip
 
 maximum = Elementwise(
     "maximum", np.maximum, [lambda g, y, a, b: g * _winner(a, b, greater), lambda g, y, a, b: g * _winner(b, a, greater)],
     inputs=2, reads="inputs",
+    native=lambda e, a, b: e.maximum(a, b),
 )  # fmt: skip
 minimum = Elementwise(
     "minimum", np.minimum, [lambda g, y, a, b: g * _winner(a, b, less), lambda g, y, a, b: g * _winner(b, a, less)],
     inputs=2, reads="inputs",
+    native=lambda e, a, b: e.minimum(a, b),
 )  # fmt: skip
 
 
@@ -170,40 +195,75 @@ def _erf(x: np.ndarray) -> np.ndarray:
     return erf(x)
 
 
-exp = Elementwise("exp", np.exp, [lambda g, y, x: g * y], reads="output", floating=True)
-expm1 = Elementwise("expm1", np.expm1, [lambda g, y, x: g * (y + 1)], reads="output", floating=True)
-log: Op = Elementwise("log", np.log, [lambda g, y, x: g / x], reads="inputs", floating=True, domain=(0.3, 3.0))
-log1p = Elementwise("log1p", np.log1p, [lambda g, y, x: g / (x + 1)], reads="inputs", floating=True, domain=(-0.5, 3.0))
-sqrt = Elementwise("sqrt", np.sqrt, [lambda g, y, x: g / (y * 2)], reads="output", floating=True, domain=(0.3, 3.0))
-sin = Elementwise("sin", np.sin, [lambda g, y, x: g * cos(x)], reads="inputs", floating=True)
-cos: Op = Elementwise("cos", np.cos, [lambda g, y, x: -g * sin(x)], reads="inputs", floating=True)
-tanh = Elementwise("tanh", np.tanh, [lambda g, y, x: g * (1 - y * y)], reads="output", floating=True)
-sigmoid = Elementwise("sigmoid", _sigmoid, [lambda g, y, x: g * y * (1 - y)], reads="output", floating=True)
+exp = Elementwise("exp", np.exp, [lambda g, y, x: g * y], reads="output", floating=True, native=lambda e, x: e.exp(x))
+expm1 = Elementwise(
+    "expm1", np.expm1, [lambda g, y, x: g * (y + 1)], reads="output", floating=True,
+    native=lambda e, x: e.expm1(x),
+)  # fmt: skip
+log: Op = Elementwise(
+    "log", np.log, [lambda g, y, x: g / x], reads="inputs", floating=True, domain=(0.3, 3.0),
+    native=lambda e, x: e.log(x),
+)  # fmt: skip
+log1p = Elementwise(
+    "log1p", np.log1p, [lambda g, y, x: g / (x + 1)], reads="inputs", floating=True, domain=(-0.5, 3.0),
+    native=lambda e, x: e.log1p(x),
+)  # fmt: skip
+sqrt = Elementwise(
+    "sqrt", np.sqrt, [lambda g, y, x: g / (y * 2)], reads="output", floating=True, domain=(0.3, 3.0),
+    native=lambda e, x: e.sqrt(x),
+)  # fmt: skip
+sin = Elementwise(
+    "sin", np.sin, [lambda g, y, x: g * cos(x)], reads="inputs", floating=True,
+    native=lambda e, x: e.sin(x),
+)  # fmt: skip
+cos: Op = Elementwise(
+    "cos", np.cos, [lambda g, y, x: -g * sin(x)], reads="inputs", floating=True,
+    native=lambda e, x: e.cos(x),
+)  # fmt: skip
+tanh = Elementwise(
+    "tanh", np.tanh, [lambda g, y, x: g * (1 - y * y)], reads="output", floating=True,
+    native=lambda e, x: e.tanh(x),
+)  # fmt: skip
+sigmoid = Elementwise(
+    "sigmoid", _sigmoid, [lambda g, y, x: g * y * (1 - y)], reads="output", floating=True,
+    native=lambda e, x: e.sigmoid(x),
+)  # fmt: skip
 erf = Elementwise(
-    "erf", _erf, [lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi))], reads="inputs", floating=True
-)
+    "erf", _erf, [lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi))], reads="inputs", floating=True,
+    native=lambda e, x: e.erf(x),
+)  # fmt: skip
 # A primitive and not maximum(x, 0): at 0 its gradient is 0, as everywhere in the field, not the half of a tie.
 relu = Elementwise(
-    "relu", lambda x: np.maximum(x, 0), [lambda g, y, x: where(greater(y, 0), g, 0)], reads="output", domain=(0.1, 2.0)
-)
-floor = Elementwise("floor", np.floor)
-ceil = Elementwise("ceil", np.ceil)
-trunc = Elementwise("trunc", np.trunc)
-round = Elementwise("round", np.rint)
+    "relu", lambda x: np.maximum(x, 0), [lambda g, y, x: where(greater(y, 0), g, 0)], reads="output", domain=(0.1, 2.0),
+    native=lambda e, x: e.relu(x),
+)  # fmt: skip
+floor = Elementwise("floor", np.floor, native=lambda e, x: e.floor(x))
+ceil = Elementwise("ceil", np.ceil, native=lambda e, x: e.ceil(x))
+trunc = Elementwise("trunc", np.trunc, native=lambda e, x: e.trunc(x))
+round = Elementwise("round", np.rint, native=lambda e, x: e.round(x))
 
 # ---- comparisons and logic: bool, no gradient ------------------------------------------------------------------------
 
-equal = Elementwise("equal", np.equal, inputs=2, result=bool)
-not_equal = Elementwise("not_equal", np.not_equal, inputs=2, result=bool)
-less: Op = Elementwise("less", np.less, inputs=2, result=bool)
-less_equal = Elementwise("less_equal", np.less_equal, inputs=2, result=bool)
-greater: Op = Elementwise("greater", np.greater, inputs=2, result=bool)
-greater_equal = Elementwise("greater_equal", np.greater_equal, inputs=2, result=bool)
-is_finite = Elementwise("is_finite", np.isfinite, result=bool)
-bitwise_and = Elementwise("bitwise_and", np.bitwise_and, inputs=2, floats=False)
-bitwise_or = Elementwise("bitwise_or", np.bitwise_or, inputs=2, floats=False)
-bitwise_xor = Elementwise("bitwise_xor", np.bitwise_xor, inputs=2, floats=False)
-bitwise_not = Elementwise("bitwise_not", np.invert, floats=False)
+equal = Elementwise("equal", np.equal, inputs=2, result=bool, native=lambda e, a, b: e.equal(a, b))
+not_equal = Elementwise("not_equal", np.not_equal, inputs=2, result=bool, native=lambda e, a, b: e.not_equal(a, b))
+less: Op = Elementwise("less", np.less, inputs=2, result=bool, native=lambda e, a, b: e.less(a, b))
+less_equal = Elementwise("less_equal", np.less_equal, inputs=2, result=bool, native=lambda e, a, b: e.less_equal(a, b))
+greater: Op = Elementwise("greater", np.greater, inputs=2, result=bool, native=lambda e, a, b: e.greater(a, b))
+greater_equal = Elementwise(
+    "greater_equal", np.greater_equal, inputs=2, result=bool,
+    native=lambda e, a, b: e.greater_equal(a, b),
+)  # fmt: skip
+is_finite = Elementwise("is_finite", np.isfinite, result=bool, native=lambda e, x: e.is_finite(x))
+bitwise_and = Elementwise(
+    "bitwise_and", np.bitwise_and, inputs=2, floats=False,
+    native=lambda e, a, b: e.bitwise_and(a, b),
+)  # fmt: skip
+bitwise_or = Elementwise("bitwise_or", np.bitwise_or, inputs=2, floats=False, native=lambda e, a, b: e.bitwise_or(a, b))
+bitwise_xor = Elementwise(
+    "bitwise_xor", np.bitwise_xor, inputs=2, floats=False,
+    native=lambda e, a, b: e.bitwise_xor(a, b),
+)  # fmt: skip
+bitwise_not = Elementwise("bitwise_not", np.invert, floats=False, native=lambda e, x: e.bitwise_not(x))
 
 
 # ---- where and cast: inputs of more than one dtype -------------------------------------------------------------------
@@ -235,6 +295,7 @@ where: Op = Where(
     "where", np.where,
     [None, lambda g, y, c, a, b: where(c, g, 0), lambda g, y, c, a, b: where(c, 0, g)],
     inputs=3, reads="inputs",
+    native=lambda e, c, a, b: e.where(c, a, b),
 )  # fmt: skip
 
 
@@ -254,7 +315,10 @@ class Cast(Elementwise):
             yield [random.uniform(-2, 2, shape)], {"dtype": np.dtype(np.float64)}
 
 
-cast: Op = Cast("cast", lambda x, dtype: x.astype(dtype), [lambda g, y, x, dtype: cast(g, dtype=x.dtype)], reads="")
+cast: Op = Cast(
+    "cast", lambda x, dtype: x.astype(dtype), [lambda g, y, x, dtype: cast(g, dtype=x.dtype)], reads="",
+    native=lambda e, x, dtype: e.cast(x, dtype),
+)  # fmt: skip
 
 
 # ---- constants of a given shape, which the rules above use -----------------------------------------------------------

@@ -39,6 +39,32 @@ class Indexing(Op):
             )
 
 
+class Within(Indexing):
+    """The index itself, once every number of it is known to lie in low ... high-1 (or to be `spare`).
+
+    A check as an operation: eager it raises here; a compiled step raises a flag instead, stops before it has written
+    anything, and lets the eager step tell what is wrong. message: the error's words, with {} for the number.
+    """
+
+    reads_inputs = False
+
+    def infer(self, index: Any, *, low: int, high: int, spare: int | None, message: str) -> Spec:
+        self.check_index(index)
+        return Spec(index.shape, index.dtype)
+
+    def forward(self, index: np.ndarray, *, low: int, high: int, spare: int | None, message: str) -> np.ndarray:
+        if index.size and (index.min() < low or index.max() >= high):
+            outside = (index < low) | (index >= high)
+            wrong = index[outside if spare is None else outside & (index != spare)]
+            if wrong.size:
+                raise IndexRangeError(message.format(wrong.flat[0]))
+        return index
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        for array, spare in [([[0, 3], [-2, 1]], None), ([3, -100], -100), ([], None)]:
+            yield [np.array(array, np.int64)], {"low": -2, "high": 4, "spare": spare, "message": "it is {}"}
+
+
 class Take(Indexing):
     """x (N, ...), index (any shape I) -> I + (...): whole rows of x, as an embedding looks them up."""
 
@@ -194,6 +220,7 @@ class ArgSort(Op):
             yield [random.integers(0, 3, (5,)).astype(float)], {"axis": 0, "descending": descending}
 
 
+within: Op = Within("within")
 take: Op = Take("take", [lambda g, y, x, index: add_at(g, index, shape=x.shape), None])
 add_at: Op = AddAt("add_at", [lambda h, y, g, index, shape: take(h, index), None])
 put: Op = Put(

@@ -45,6 +45,7 @@ add_scaled = Elementwise(
     "add_scaled", _add_scaled,
     [lambda g, o, x, a, y: g, lambda g, o, x, a, y: g * y, lambda g, o, x, a, y: g * a],
     inputs=3, reads="inputs",
+    native=lambda e, x, a, y: e.multiply_add(a, y, x),
 )  # fmt: skip
 
 # a x + b y
@@ -53,6 +54,7 @@ weighted = Elementwise(
     [lambda g, o, a, x, b, y: g * x, lambda g, o, a, x, b, y: g * a,
      lambda g, o, a, x, b, y: g * y, lambda g, o, a, x, b, y: g * b],
     inputs=4, reads="inputs",
+    native=lambda e, a, x, b, y: e.multiply_add(a, x, e.multiply(b, y)),
 )  # fmt: skip
 
 # a x + b y^2
@@ -61,6 +63,7 @@ weighted_square = Elementwise(
     [lambda g, o, a, x, b, y: g * x, lambda g, o, a, x, b, y: g * a,
      lambda g, o, a, x, b, y: g * y * y, lambda g, o, a, x, b, y: g * b * y * 2],
     inputs=4, reads="inputs",
+    native=lambda e, a, x, b, y: e.multiply_add(a, x, e.multiply(e.multiply(b, y), y)),
 )  # fmt: skip
 
 # p - size m / (sqrt(v) + eps)
@@ -72,4 +75,5 @@ descend = Elementwise(
      lambda g, o, p, size, m, v, eps: g * size * m / (v.sqrt() + eps).square() / v.sqrt() / 2,
      lambda g, o, p, size, m, v, eps: g * size * m / (v.sqrt() + eps).square()],
     inputs=5, reads="inputs", domain=(0.5, 2.0),
+    native=lambda e, p, size, m, v, eps: e.subtract(p, e.multiply(e.divide(m, e.add(e.sqrt(v), eps)), size)),
 )  # fmt: skip

@@ -1,0 +1,280 @@
+"""From operations to kernels: what is computed in one pass over memory, and in which order the kernels run (floor 4).
+
+Elementwise operations over one shape join a kernel, so that a number is read once, worked on in registers and written
+once. They may follow a matrix product, whose results they take while those are still in registers, and a reduction may
+end them. Two kernels join only where no third stands between them, so the order never becomes a circle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..op import REGISTRY, Symbol
+from .graph import Graph, Slot
+from .llvm import MEMORY
+from .passes import apply
+from .views import VIEWS, View, broadcast, core, is_identity, view
+
+REDUCTIONS = {"sum", "amax", "amin", "any", "all", "argmax", "argmin"}
+NATIVE = set(MEMORY) - {"float64"}
+
+
+@dataclass(eq=False)
+class Kernel:
+    """What one native function computes.
+
+    kind: "loop" (elementwise, perhaps ending in reductions), "product" (a matrix product and what follows it
+        elementwise), or the name of a single operation; "interpreted" where there is no native rule for it.
+    symbols: the operations, in order. domain: the shape it runs over, without axes of size 1.
+    """
+
+    kind: str
+    symbols: list[Symbol]
+    domain: tuple[int, ...]
+    axes: tuple[int, ...] | None = None  # of the domain, that its reductions take away
+    after: set[Kernel] = field(default_factory=set)  # kernels whose results it reads
+    apart: set[Kernel] = field(default_factory=set)  # those it reads elsewhere than at its own position: never joined
+    stored: list[Symbol] = field(default_factory=list)  # those of its symbols that have a place in memory
+
+    @property
+    def anchor(self) -> Symbol:
+        return self.symbols[0]
+
+    @property
+    def reductions(self) -> list[Symbol]:
+        return [s for s in self.symbols if s.op.name in REDUCTIONS] if self.kind == "loop" else []  # type: ignore[union-attr]
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.domain}: {' '.join(s.op.name for s in self.symbols)}>"  # type: ignore[union-attr]
+
+
+def operands(symbol: Symbol) -> list[View]:
+    """What an elementwise operation reads, as seen from its own shape."""
+    return [broadcast(view(x), x.shape, symbol.shape) for x in symbol.inputs]
+
+
+def is_native(symbol: Symbol) -> bool:
+    """Whether every dtype it meets, and its operation, have native code."""
+    known = all(s.dtype.name in NATIVE for s in (symbol, *symbol.inputs))
+    return known and (symbol.op.kind != "elementwise" or getattr(symbol.op, "native", None) is not None)  # type: ignore[union-attr]
+
+
+def is_movement(symbol: Symbol) -> bool:
+    return symbol.op is None or symbol.op.name in VIEWS
+
+
+class Fusion:
+    """The kernels of a graph while they grow."""
+
+    def __init__(self, symbols: list[Symbol], fuse: bool = True) -> None:
+        self.order = {symbol: i for i, symbol in enumerate(symbols)}
+        self.fuse = fuse
+        self.kernels: list[Kernel] = []
+        self.home: dict[Symbol, Kernel] = {}
+
+    def add(self, symbol: Symbol) -> None:
+        name, kind = symbol.op.name, symbol.op.kind  # type: ignore[union-attr]
+        if is_movement(symbol):
+            if name == "reshape" and view(symbol).source is symbol:  # memory in row order; a kernel of its own may copy
+                self._single("reshape", symbol)
+        elif not is_native(symbol):
+            self._single("interpreted", symbol)
+        elif kind == "elementwise" or name == "within":
+            self._elementwise(symbol)
+        elif name in REDUCTIONS:
+            self._reduction(symbol)
+        elif name == "matmul" and symbol.dtype == np.float32:
+            self._single("product", symbol)
+        else:
+            self._single(name if name in SINGLE else "interpreted", symbol)
+
+    def _single(self, kind: str, symbol: Symbol) -> None:
+        kernel = Kernel(kind, [symbol], core(symbol.shape))
+        kernel.after = self._homes(view(x) for x in symbol.inputs)
+        self._settle(kernel)
+
+    def _homes(self, views: object) -> set[Kernel]:
+        return {self.home[v.source] for v in views if v.source in self.home}  # type: ignore[attr-defined]
+
+    def _settle(self, kernel: Kernel) -> None:
+        if kernel not in self.kernels:
+            self.kernels.append(kernel)
+        for symbol in kernel.symbols:
+            self.home[symbol] = kernel
+
+    def _elementwise(self, symbol: Symbol) -> None:
+        kernel = Kernel("loop", [symbol], core(symbol.shape))
+        seen = operands(symbol)
+        kernel.after = self._homes(seen)
+        self._settle(kernel)
+        if not self.fuse:
+            return
+        for v in seen:
+            home = self.home.get(v.source)
+            if home is not None and (not is_identity(v, symbol) or v.source in home.reductions):
+                kernel.apart.add(home)
+        for other in sorted(kernel.after - kernel.apart, key=self.kernels.index, reverse=True):
+            if other.domain == kernel.domain and other in self.kernels:
+                kernel = self._joined(other, kernel)
+
+    def _reduction(self, symbol: Symbol) -> None:
+        x = symbol.inputs[0]
+        how = symbol.attributes
+        axes = how["axes"] if "axes" in how else (how["axis"],)
+        long = [axis for axis, size in enumerate(x.shape) if size != 1]
+        kernel = Kernel("loop", [symbol], core(x.shape), tuple(i for i, axis in enumerate(long) if axis in axes))
+        seen = view(x)
+        kernel.after = self._homes([seen])
+        self._settle(kernel)
+        source = self.home.get(seen.source)
+        if source is None or not self.fuse or source.kind != "loop" or source.domain != kernel.domain:
+            return
+        if is_identity(seen, x) and seen.source not in source.reductions:
+            self._joined(source, kernel)
+
+    def _joined(self, first: Kernel, second: Kernel) -> Kernel:
+        """Both as one kernel, where that is allowed; else `second` as it was."""
+        if "product" in (first.kind, second.kind) and (first.kind == second.kind or first.axes or second.axes):
+            return second
+        if first.kind not in ("loop", "product") or second.kind not in ("loop", "product"):
+            return second
+        if None not in (first.axes, second.axes) and first.axes != second.axes:
+            return second
+        if (
+            first in second.apart
+            or second in first.apart
+            or self._between(first, second)
+            or (self._between(second, first))
+        ):
+            return second
+        whole, part = (second, first) if second.kind == "product" else (first, second)
+        symbols = sorted({*whole.symbols, *part.symbols}, key=lambda s: self.order[s])
+        if whole.kind == "product":
+            symbols.remove(whole.anchor)
+            symbols.insert(0, whole.anchor)
+        whole.symbols = symbols
+        whole.axes = whole.axes or part.axes
+        whole.after = (whole.after | part.after) - {whole, part}
+        whole.apart |= part.apart
+        self.kernels.remove(part)
+        for kernel in self.kernels:
+            for known in (kernel.after, kernel.apart):
+                if part in known:
+                    known.discard(part)
+                    known.add(whole)
+        self._settle(whole)
+        return whole
+
+    def _between(self, first: Kernel, second: Kernel) -> bool:
+        """Whether `second` needs something that needs `first`, other than by reading `first` itself."""
+        waiting = [k for k in second.after if k is not first]
+        seen: set[Kernel] = set()
+        while waiting:
+            kernel = waiting.pop()
+            if kernel is first:
+                return True
+            if kernel not in seen:
+                seen.add(kernel)
+                waiting.extend(kernel.after)
+        return False
+
+
+SINGLE = {"reshape"}
+
+
+def with_copies(graph: Graph) -> Graph:
+    """Give every result an operation of its own: an input, a constant or a view that is returned or written is copied."""
+    taken: set[Symbol] = set()
+    copies: list[Symbol] = []
+
+    def own(symbol: Symbol) -> Symbol:
+        if is_movement(symbol) or symbol in taken:
+            symbol = apply("cast", symbol, origin=symbol.origin, dtype=symbol.dtype)
+            copies.append(symbol)
+        taken.add(symbol)
+        return symbol
+
+    writes = [(slot, own(s)) for slot, s in graph.writes]
+    outputs = [own(s) for s in graph.outputs]
+    return Graph(graph.inputs, graph.symbols + copies, outputs, writes)
+
+
+def fused(graph: Graph, fuse: bool = True) -> list[Kernel]:
+    """The kernels of `graph`, in an order in which they can run, with what each has to store."""
+    fusion = Fusion(graph.symbols, fuse)
+    for symbol in graph.symbols:
+        fusion.add(symbol)
+    _mark_stored(graph, fusion)
+    return _in_order(graph, fusion)
+
+
+def _mark_stored(graph: Graph, fusion: Fusion) -> None:
+    needed: set[Symbol] = set(graph.results)
+    for kernel in fusion.kernels:
+        for symbol in kernel.symbols:
+            for x in symbol.inputs:
+                seen = view(x)
+                inside = seen.source in kernel.symbols and kernel.kind in ("loop", "product")
+                if not inside:
+                    needed.add(seen.source)
+    for kernel in fusion.kernels:
+        kernel.stored = [s for s in kernel.symbols if s in needed]
+
+
+def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
+    """Readers of a Tensor before the kernel that writes it, checks first, else as recorded."""
+    before: dict[Kernel, set[Kernel]] = {k: set(k.after) for k in fusion.kernels}
+    for slot, symbol in graph.writes:
+        writer = fusion.home[symbol]
+        for kernel in fusion.kernels:
+            if kernel is not writer and slot.symbol in sources(kernel) and not _reaches(before, writer, kernel):
+                before[writer].add(kernel)
+    position = {s: i for i, s in enumerate(graph.symbols)}
+    done: list[Kernel] = []
+    left = sorted(fusion.kernels, key=lambda k: (not checks(k), min(position[s] for s in k.symbols)))
+    placed: set[Kernel] = set()
+    while left:
+        ready = next(k for k in left if before[k] <= placed)
+        left.remove(ready)
+        placed.add(ready)
+        done.append(ready)
+    return done
+
+
+def _reaches(before: dict[Kernel, set[Kernel]], first: Kernel, second: Kernel) -> bool:
+    """Whether `second` has to come after `first`."""
+    waiting, seen = [second], set()
+    while waiting:
+        kernel = waiting.pop()
+        if kernel is first:
+            return True
+        if kernel not in seen:
+            seen.add(kernel)
+            waiting.extend(before[kernel])
+    return False
+
+
+def checks(kernel: Kernel) -> bool:
+    return any(s.op is REGISTRY["within"] for s in kernel.symbols)
+
+
+def sources(kernel: Kernel) -> dict[Symbol, None]:
+    """The Symbols outside the kernel that it reads memory of."""
+    found: dict[Symbol, None] = {}
+    for symbol in kernel.symbols:
+        for x in symbol.inputs:
+            seen = view(x)
+            inside = seen.source in kernel.symbols and kernel.kind in ("loop", "product")
+            if not inside and (seen.source.constant is None or seen.source.size > 1):
+                found[seen.source] = None
+    return found
+
+
+def slots_by_symbol(graph: Graph) -> dict[Symbol, Slot]:
+    return {slot.symbol: slot for slot in graph.inputs}
+
+
+def dtype_size(symbol: Symbol) -> int:
+    return np.dtype(symbol.dtype).itemsize

@@ -1,0 +1,262 @@
+"""Elementwise kernels, with or without reductions at their end, and copies that exchange axes (floor 4).
+
+The lanes run along the axis that most operands have contiguous. Where that axis stays, a reduction keeps one sum per lane
+and loops over the axes it takes away; where it goes, the lanes are partial sums, folded at the end in a fixed tree. Threads
+share out axes that stay, so which thread works on what never changes a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..llvm import Builder, i32
+from ..recipe import Load, Recipe, Store
+from .body import Frame, Index, accumulators, split, stores_of
+
+
+def accesses(recipe: Recipe) -> list[Load | Store]:
+    """Every operand and result in memory."""
+    return [x for step in recipe.steps for x in step.operands if isinstance(x, Load)] + list(recipe.stores)
+
+
+def collapsed(recipe: Recipe) -> Recipe:
+    """The same kernel over fewer axes: two that every access runs through as if they were one become one."""
+    rank = len(recipe.domain)
+    positional = any(step.name in ("argmax", "argmin") for step in recipe.steps)
+    for outer in range(rank):
+        for inner in range(rank):
+            kept = outer not in recipe.axes
+            if outer == inner or (inner not in recipe.axes) != kept or (positional and not kept):
+                continue
+            size = recipe.domain[inner]
+            if all(x.strides[outer] == size * x.strides[inner] for x in accesses(recipe)):
+                return collapsed(_merged(recipe, outer, inner))
+    return recipe
+
+
+def _merged(recipe: Recipe, outer: int, inner: int) -> Recipe:
+    drop = lambda values: tuple(v for axis, v in enumerate(values) if axis != outer)
+    sizes = list(recipe.domain)
+    sizes[inner] *= sizes[outer]
+    without = lambda x: x._replace(strides=drop(x.strides))
+    steps = tuple(
+        step._replace(operands=tuple(without(x) if isinstance(x, Load) else x for x in step.operands))
+        for step in recipe.steps
+    )
+    axes = tuple(axis - (axis > outer) for axis in recipe.axes if axis != outer)
+    return recipe._replace(domain=drop(sizes), axes=axes, steps=steps, stores=tuple(without(s) for s in recipe.stores))
+
+
+def vector_axis(recipe: Recipe, lanes: int) -> int | None:
+    """The axis the lanes run along: contiguous for most accesses, and long enough to fill them."""
+    best: tuple[float, int | None] = (float("-inf"), None)
+    for axis, size in enumerate(recipe.domain):
+        gain = sum(2 if x.strides[axis] == 1 else 0 if x.strides[axis] == 0 else -8 for x in accesses(recipe))
+        waste = -(-size // lanes) * lanes / size
+        score = gain - 4 * (waste - 1) * len(accesses(recipe)) / 2
+        if score > best[0]:
+            best = (score, axis)
+    return best[1]
+
+
+class Nest:
+    """One loop kernel being written."""
+
+    def __init__(
+        self, builder: Builder, recipe: Recipe, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
+    ) -> None:
+        self.builder, self.recipe, self.pointers, self.flag = builder, collapsed(recipe), pointers, flag
+        self.thread, self.threads, self.lanes = thread, threads, builder.lanes
+        self.vector = vector_axis(self.recipe, builder.lanes)
+        self.reducing = accumulators(builder, self.recipe)
+        order = sorted(range(len(self.recipe.domain)), key=self._stride, reverse=True)
+        self.kept = [axis for axis in order if axis not in self.recipe.axes]
+        self.gone = [axis for axis in order if axis in self.recipe.axes]
+        for axes in (self.kept, self.gone):  # the lanes' axis is the innermost of its kind
+            if self.vector in axes:
+                axes.remove(self.vector)
+                axes.append(self.vector)
+        self.shared = max(self.kept, key=self._units, default=None)
+
+    def _stride(self, axis: int) -> int:
+        return max((abs(x.strides[axis]) for x in accesses(self.recipe)), default=0)
+
+    def _units(self, axis: int) -> int:
+        size = self.recipe.domain[axis]
+        return -(-size // self.lanes) if axis == self.vector else size
+
+    def emit(self) -> None:
+        if self.shared is None or self._units(self.shared) < 2:
+            self.shared = None
+            with self.builder.when(self.builder.icmp_unsigned("==", self.thread, self.builder.index(0))):
+                self._outer(self.kept, {})
+        else:
+            self._outer(self.kept, {})
+
+    def _range(self, axis: int) -> tuple[Any, Any]:
+        units = self._units(axis)
+        return split(self.builder, units, self.thread, self.threads) if axis == self.shared else (0, units)
+
+    def _outer(self, axes: list[int], indices: dict[int, Index]) -> None:
+        """Loop over the axes that stay, and do the rest inside."""
+        if not axes:
+            self._inside(indices, None)
+        elif axes[0] == self.vector:
+            self._units_of(axes[0], lambda index, mask: self._inside({**indices, axes[0]: index}, mask))
+        else:
+            first, last = self._range(axes[0])
+            self.builder.loop(first, last, 1, lambda i: self._outer(axes[1:], {**indices, axes[0]: (i, 0)}))
+
+    def _units_of(self, axis: int, body: Callable[[Index, Any], Any]) -> None:
+        """Vectors along `axis`, the last one masked where the size is no multiple of the lanes."""
+        builder, size = self.builder, self.recipe.domain[axis]
+        full, rest = divmod(size, self.lanes)
+        first, last = self._range(axis)
+        lanes = builder.index(self.lanes)
+        if axis != self.shared:
+            builder.loop(0, full, 1, lambda u: body((builder.mul(u, lanes), 0), None))
+            if rest:
+                body((builder.index(full * self.lanes), 0), builder.first_lanes(rest))
+            return
+        if not rest:
+            builder.loop(first, last, 1, lambda u: body((builder.mul(u, lanes), 0), None))
+            return
+        has_rest = builder.icmp_signed(">", last, builder.index(full))
+        whole = builder.select(has_rest, builder.index(full), last)
+        builder.loop(first, whole, 1, lambda u: body((builder.mul(u, lanes), 0), None))
+        with builder.when(builder.and_(has_rest, builder.icmp_signed("<", first, last))):
+            body((builder.index(full * self.lanes), 0), builder.first_lanes(rest))
+
+    def _frame(self, indices: dict[int, Index], mask: Any) -> Frame:
+        return Frame(self.builder, self.pointers, self.flag, indices, self.vector, mask)
+
+    def _inside(self, indices: dict[int, Index], mask: Any) -> None:
+        """At one vector of the axes that stay: compute and store, or run through the axes that go."""
+        if not self.reducing:
+            self._point(indices, mask, [])
+            return
+        state = [x for acc in self.reducing for x in acc.start()]
+        state = self._gone(self.gone, indices, mask, state)
+        across = self.vector in self.gone
+        frame = self._frame({axis: index for axis, index in indices.items() if axis in self.kept}, mask)
+        frame.vector = None if across else self.vector
+        at = 0
+        for acc in self.reducing:
+            width = 2 if acc.positional else 1
+            mine, at = state[at : at + width], at + width
+            value = acc.result(acc.folded(mine) if across else mine)
+            for store in stores_of(self.recipe, reduced=True):
+                if store.step == acc.number:
+                    frame.store(store, value)
+
+    def _gone(self, axes: list[int], indices: dict[int, Index], mask: Any, state: list[Any]) -> list[Any]:
+        if not axes:
+            return self._point(indices, mask, state)
+        axis, builder = axes[0], self.builder
+        if axis != self.vector:
+            body = lambda i, *carry: self._gone(axes[1:], {**indices, axis: (i, 0)}, mask, list(carry))
+            return builder.loop(0, self.recipe.domain[axis], 1, body, state)
+        full, rest = divmod(self.recipe.domain[axis], self.lanes)
+        lanes = builder.index(self.lanes)
+        body = lambda u, *carry: self._point({**indices, axis: (builder.mul(u, lanes), 0)}, None, list(carry))
+        state = builder.loop(0, full, 1, body, state)
+        if rest:
+            index = (builder.index(full * self.lanes), 0)
+            state = self._point({**indices, axis: index}, builder.first_lanes(rest), state)
+        return state
+
+    def _point(self, indices: dict[int, Index], mask: Any, state: list[Any]) -> list[Any]:
+        frame = self._frame(indices, mask)
+        values = frame.run(self.recipe, {})
+        for store in stores_of(self.recipe, reduced=False):
+            frame.store(store, values[store.step])
+        result: list[Any] = []
+        at = 0
+        for acc in self.reducing:
+            width = 2 if acc.positional else 1
+            position = self._position(indices) if acc.positional else None
+            result += acc.add(state[at : at + width], frame, values, position)
+            at += width
+        return result
+
+    def _position(self, indices: dict[int, Index]) -> Any:
+        """Where this vector stands along the reduced axis, as i32."""
+        builder = self.builder
+        if not self.gone:
+            return builder.bits(0)
+        axis = self.gone[0]
+        start = builder.splat(builder.trunc(indices[axis][0], i32))
+        return builder.add(start, builder.lane_numbers(i32)) if axis == self.vector else start
+
+
+def emit_loop(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    Nest(builder, recipe, pointers, flag, thread, threads).emit()
+
+
+def emit_copy(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    """A copy; where the contiguous axis changes, blocks of lanes x lanes are turned in registers."""
+    recipe = collapsed(recipe)
+    source, store = recipe.steps[0].operands[0], recipe.stores[0]
+    rows = next((axis for axis, s in enumerate(store.strides) if s == 1), None)  # lanes of what is written
+    columns = (
+        next((axis for axis, s in enumerate(source.strides) if s == 1), None) if isinstance(source, Load) else None
+    )
+    if rows is None or columns is None or rows == columns or store.dtype != source.dtype or store.dtype == "bool":
+        emit_loop(builder, recipe, pointers, flag, thread, threads)
+    else:
+        Turn(builder, recipe, pointers, flag, rows, columns).emit(thread, threads)
+
+
+class Turn:
+    """A copy in which axis `columns` is contiguous before and axis `rows` after."""
+
+    def __init__(self, builder: Builder, recipe: Recipe, pointers: Any, flag: Any, rows: int, columns: int) -> None:
+        self.builder, self.recipe, self.pointers, self.flag = builder, recipe, pointers, flag
+        self.rows, self.columns, self.lanes = rows, columns, builder.lanes
+        self.source, self.store = recipe.steps[0].operands[0], recipe.stores[0]
+
+    def emit(self, thread: Any, threads: Any) -> None:
+        others = [axis for axis in range(len(self.recipe.domain)) if axis not in (self.rows, self.columns)]
+        blocks = -(-self.recipe.domain[self.columns] // self.lanes)
+        part = split(self.builder, blocks, thread, threads)
+        self._others(others, {}, part)
+
+    def _others(self, axes: list[int], indices: dict[int, Index], part: Any) -> None:
+        if axes:
+            body = lambda i: self._others(axes[1:], {**indices, axes[0]: (i, 0)}, part)
+            self.builder.loop(0, self.recipe.domain[axes[0]], 1, body)
+            return
+        builder, lanes = self.builder, self.lanes
+        full, rest = divmod(self.recipe.domain[self.columns], lanes)
+        has_rest = builder.icmp_signed(">", part[1], builder.index(full))
+        last = builder.select(has_rest, builder.index(full), part[1])
+        at = lambda block: (builder.mul(block, builder.index(lanes)), 0)
+        builder.loop(part[0], last, 1, lambda block: self._strip({**indices, self.columns: at(block)}, lanes))
+        if rest:
+            with builder.when(builder.and_(has_rest, builder.icmp_signed("<", part[0], part[1]))):
+                self._strip({**indices, self.columns: (builder.index(full * lanes), 0)}, rest)
+
+    def _strip(self, indices: dict[int, Index], width: int) -> None:
+        builder, lanes = self.builder, self.lanes
+        full, rest = divmod(self.recipe.domain[self.rows], lanes)
+        at = lambda block: (builder.mul(block, builder.index(lanes)), 0)
+        builder.loop(0, full, 1, lambda block: self._block({**indices, self.rows: at(block)}, width, lanes))
+        if rest:
+            self._block({**indices, self.rows: (builder.index(full * lanes), 0)}, width, rest)
+
+    def _block(self, indices: dict[int, Index], width: int, height: int) -> None:
+        """Up to lanes x lanes numbers; rows that do not exist are read as the last one and not written."""
+        builder = self.builder
+        frame = Frame(builder, self.pointers, self.flag, indices, None)
+        into = builder.first_lanes(width) if width < self.lanes else None
+        lines = []
+        for line in range(self.lanes):
+            moved = frame.moved({self.rows: min(line, height - 1)}, None)
+            address = moved.address(self.source.pointer, self.source.offset, self.source.strides, self.source.dtype)
+            lines.append(builder.load_vector(address, self.source.dtype, into))
+        out = builder.first_lanes(height) if height < self.lanes else None
+        for column, line in enumerate(builder.transpose(lines)[:width]):
+            moved = frame.moved({self.columns: column}, None)
+            address = moved.address(self.store.pointer, 0, self.store.strides, self.store.dtype)
+            builder.store_vector(line, address, self.store.dtype, out)

@@ -1,0 +1,255 @@
+"""A plan as native code: one function per distinct recipe, and a driver that calls them in order (floor 4).
+
+The driver is the program: `program(team, context, thread, threads, step)`. context holds the addresses of all regions
+(arena, outputs, slots), and behind them how many bytes each moves on from step to step. Small kernels run on thread 0
+alone, one after another; between two kernels that touch the same bytes on different threads stands a barrier. Kernels
+without native code cut the program into segments, between which Python runs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .fuse import checks
+from .kernels.loops import accesses, emit_copy, emit_loop
+from .kernels.products import emit_product
+from .llvm import Target, compile_module, i8, i64, new_function, new_module, pointer
+from .plan import ARENA, SLOTS, Job, Place, Plan
+from .recipe import Recipe
+from .runtime import PROGRAM, emit_barrier
+
+TEMPLATES: dict[str, Callable[..., None]] = {
+    "loop": emit_loop, "copy": emit_copy, "reshape": emit_copy, "product": emit_product,
+}  # fmt: skip
+ALONE = 1 << 15  # a kernel of fewer operations than this costs less than sharing it out
+
+
+def flops(recipe: Recipe) -> int:
+    """Additions, multiplications and function values of one run."""
+    size = math.prod(recipe.domain)
+    if recipe.product is not None:
+        return size * (2 * recipe.product.size + len(recipe.steps) - 1)
+    return size * len(recipe.steps) * (4 if recipe.kind == "copy" else 1)
+
+
+def traffic(recipe: Recipe) -> int:
+    """Bytes of the domain read and written, each operand once."""
+    total = 0
+    for x in accesses(recipe):
+        moved = math.prod(n for n, stride in zip(recipe.domain, x.strides, strict=False) if stride)
+        total += moved * np.dtype(x.dtype).itemsize
+    return total
+
+
+@dataclass
+class Segment:
+    """Consecutive native jobs, then one interpreted one (or none, at the end)."""
+
+    jobs: list[Job] = field(default_factory=list)
+    interpreted: Job | None = None
+
+
+@dataclass
+class Lowered:
+    """What there is to compile: the text is made only where no object code is kept for `key`."""
+
+    plan: Plan
+    target: Target
+    segments: list[Segment]
+    places: list[list[list[Place]]]  # of every pointer of every native job, by segment
+    key: str = ""
+
+    def module(self) -> Any:
+        return emitted(self)
+
+    def object_code(self) -> bytes:
+        return compile_module(self.module(), self.target)
+
+
+def lowered(plan: Plan, target: Target) -> Lowered:
+    segments = [Segment()]
+    for job in plan.jobs:
+        if job.recipe is None:
+            segments[-1].interpreted = job
+            segments.append(Segment())
+        else:
+            segments[-1].jobs.append(job)
+    places = [[[plan.places[s] for s in job.pointers] for job in segment.jobs] for segment in segments]
+    result = Lowered(plan, target, segments, places)
+    described = repr([[j.recipe for j in s.jobs] for s in segments]) + repr([places, _late(result), plan.slots])
+    result.key = hashlib.sha256(described.encode()).hexdigest()
+    return result
+
+
+def _late(program: Lowered) -> list[tuple[Place, Place]]:
+    places = program.plan.places
+    return [(places[symbol], places[slot.symbol]) for symbol, slot in program.plan.late]
+
+
+def alone(recipe: Recipe) -> bool:
+    """Whether one thread runs the whole kernel."""
+    return (recipe.product is None and flops(recipe) < ALONE) or flops(recipe) < 2 * ALONE
+
+
+def emitted(program: Lowered, timed: bool = False) -> Any:
+    """The whole program as one LLVM module: its kernels as `kernel0` ..., its segments as `program0` ...
+
+    timed: between barriers, the processor's clock is read around each kernel; what passed is added to the table whose
+    address stands behind the context.
+    """
+    module = new_module("pellucid", program.target)
+    functions: dict[Recipe, Any] = {}
+    for segment in program.segments:
+        for job in segment.jobs:
+            assert job.recipe is not None
+            if job.recipe not in functions:
+                functions[job.recipe] = _kernel(module, f"kernel{len(functions)}", job.recipe, program.target)
+    for number in range(len(program.segments)):
+        _Driver(module, program, number, functions, timed).emit()
+    return module
+
+
+def _kernel(module: Any, name: str, recipe: Recipe, target: Target) -> Any:
+    """kernel(pointers..., flag, thread, threads)."""
+    count = 1 + max([s.pointer for s in recipe.stores] + [x.pointer for x in _loads(recipe)], default=-1)
+    function, builder = new_function(module, name, [pointer] * (count + 1) + [i64, i64], target)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    *pointers, flag, thread, threads = function.args
+    if 0 not in recipe.domain or recipe.axes or recipe.kind not in ("loop", "copy", "product"):
+        TEMPLATES[recipe.kind](builder, recipe, pointers, flag, thread, threads)
+    builder.ret_void()
+    return function
+
+
+def _loads(recipe: Recipe) -> list[Any]:
+    loads: list[Any] = [x for step in recipe.steps for x in step.operands if hasattr(x, "pointer")]
+    return loads + ([recipe.product.a, recipe.product.b] if recipe.product is not None else [])
+
+
+class _Driver:
+    """One segment being written: loads addresses, calls kernels, puts barriers where bytes pass between threads."""
+
+    def __init__(self, module: Any, program: Lowered, number: int, functions: dict[Recipe, Any], timed: bool) -> None:
+        self.program, self.number, self.functions, self.timed = program, number, functions, timed
+        self.called = sum(len(segment.jobs) for segment in program.segments[:number])
+        _, self.builder = new_function(module, f"program{number}", PROGRAM, program.target)
+        self.team, self.context, self.thread, self.threads, self.step = self.builder.function.args
+        self.bases: dict[int, Any] = {}
+        self.since: list[tuple[list[Place], list[Place], bool]] = []  # reads, writes, alone: since the last barrier
+
+    def emit(self) -> None:
+        builder = self.builder
+        segment, places = self.program.segments[self.number], self.program.places[self.number]
+        regions = {
+            ARENA,
+            *(p.region for row in places for p in row),
+            *(p.region for pair in _late(self.program) for p in pair),
+        }
+        for region in sorted(regions):
+            self.bases[region] = self._base(region)
+        leave = builder.function.append_basic_block("leave")
+        checked = False
+        for job, row in zip(segment.jobs, places, strict=True):
+            writes = [self.program.plan.places[s] for s in job.writes]
+            if checked and any(p.region >= SLOTS for p in writes):
+                self._leave_if_flagged(leave)
+                checked = False
+            checked |= checks(job.kernel)
+            self._call(job, row, writes)
+        if self.number == len(self.program.segments) - 1:
+            self._copy_late()
+        builder.branch(leave)
+        builder.position_at_end(leave)
+        emit_barrier(builder, self.team, self.threads)
+        builder.ret_void()
+
+    def _base(self, region: int) -> Any:
+        """The address of a region at this step."""
+        builder, count = self.builder, SLOTS + self.program.plan.slots
+        base = builder.load(builder.at(self.context, region, "int64"), typ=i64)
+        if region != ARENA:
+            stride = builder.load(builder.at(self.context, count + region, "int64"), typ=i64)
+            base = builder.add(base, builder.mul(self.step, stride))
+        return builder.inttoptr(base, pointer)
+
+    def _address(self, place: Place) -> Any:
+        return self.builder.gep(self.bases[place.region], [self.builder.index(place.offset)], source_etype=i8)
+
+    def _call(self, job: Job, row: list[Place], writes: list[Place]) -> None:
+        assert job.recipe is not None
+        builder = self.builder
+        reads = [self.program.plan.places[s] for s in job.reads]
+        single = alone(job.recipe)
+        self._meet(reads, writes, single)
+        arguments = [*(self._address(place) for place in row), self.bases[ARENA]]
+        function = self.functions[job.recipe]
+        before = self._clock() if self.timed else None
+        if single:
+            with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
+                builder.call(function, [*arguments, builder.index(0), builder.index(1)])
+        else:
+            builder.call(function, [*arguments, self.thread, self.threads])
+        if self.timed:
+            self._note(before)
+
+    def _clock(self) -> Any:
+        self._barrier()
+        return self.builder.call(self.builder.declare("llvm.readcyclecounter", i64, []), [])
+
+    def _note(self, before: Any) -> None:
+        """Add what has passed since `before` to the kernel's entry in the table."""
+        builder = self.builder
+        passed = builder.sub(self._clock(), before)
+        with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
+            behind = 2 * (SLOTS + self.program.plan.slots)
+            table = builder.load(builder.at(self.context, behind, "int64"), typ=pointer)
+            entry = builder.at(table, self.called, "int64")
+            builder.store(builder.add(builder.load(entry, typ=i64), passed), entry)
+        self.called += 1
+
+    def _meet(self, reads: list[Place], writes: list[Place], single: bool) -> None:
+        """A barrier, if what comes touches bytes that another thread may still be at."""
+        for earlier_reads, earlier_writes, earlier_single in self.since:
+            if single and earlier_single:
+                continue
+            if _touch(earlier_writes, reads + writes) or _touch(earlier_reads, writes):
+                self._barrier()
+                break
+        self.since.append((reads, writes, single))
+
+    def _barrier(self) -> None:
+        emit_barrier(self.builder, self.team, self.threads)
+        self.since = []
+
+    def _leave_if_flagged(self, leave: Any) -> None:
+        """An index was out of range: end the step before it writes anything that lasts."""
+        builder = self.builder
+        self._barrier()
+        flagged = builder.icmp_unsigned("!=", builder.load(self.bases[ARENA], typ=i8), i8(0))
+        go_on = builder.function.append_basic_block("go_on")
+        builder.cbranch(flagged, leave, go_on)
+        builder.position_at_end(go_on)
+
+    def _copy_late(self) -> None:
+        """What could not be computed in its place is copied there, now that nobody reads the old numbers."""
+        late = _late(self.program)
+        if not late:
+            return
+        builder = self.builder
+        self._barrier()
+        with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
+            for source, slot in late:
+                arguments = [self._address(slot), self._address(source), builder.index(source.size)]
+                memcpy = builder.declare("memcpy", pointer, [pointer, pointer, i64])
+                builder.call(memcpy, arguments)
+
+
+def _touch(a: list[Place], b: list[Place]) -> bool:
+    return any(x.overlaps(y) for x in a for y in b)

@@ -1,0 +1,305 @@
+"""What is done to a graph before it becomes loops: each pass is a function from Graph to Graph (floor 4).
+
+A pass visits the operations in order and says what stands in place of each; everything else here is that one walk. The
+numbers stay those of the interpreter, except where a pass says so. `PASSES` is the order they run in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..op import REGISTRY, Symbol
+from .graph import Graph, ordered, uses
+
+FOLDED = 4096  # a constant result of more numbers than this is computed at every step rather than kept
+SMALL_AXIS = 64  # up to here, picking along an axis is a comparison with every position of it
+Rewrite = Callable[[Symbol, tuple[Symbol, ...]], Symbol | None]
+
+
+def rewritten(graph: Graph, rewrite: Rewrite) -> Graph:
+    """The graph with `rewrite(symbol, its new inputs)` in place of each symbol; None keeps it as it is."""
+    new: dict[Symbol, Symbol] = {}
+    for symbol in graph.symbols:
+        inputs = tuple(new.get(x, x) for x in symbol.inputs)
+        replacement = rewrite(symbol, inputs)
+        if replacement is None:
+            replacement = symbol if inputs == symbol.inputs else like(symbol, inputs)
+        new[symbol] = replacement
+    return with_results(graph, new)
+
+
+def with_results(graph: Graph, new: dict[Symbol, Symbol]) -> Graph:
+    """The graph whose results are the replacements in `new`, with what they need and nothing else."""
+    outputs = [new.get(s, s) for s in graph.outputs]
+    writes = [(slot, new.get(s, s)) for slot, s in graph.writes]
+    kept = list(graph.inputs)
+    checks = [new.get(s, s) for s in graph.symbols if s.op is REGISTRY["within"]]
+    symbols = ordered([*checks, *outputs, *(s for _, s in writes)])
+    return Graph(kept, symbols, outputs, writes)
+
+
+def like(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol:
+    return Symbol(symbol.op, inputs, symbol.attributes, symbol.shape, symbol.dtype, symbol.origin)
+
+
+def apply(name: str, *inputs: Symbol, origin: Any, **attributes: Any) -> Symbol:
+    """A new operation in the graph, its shape by the operation's own rule."""
+    op = REGISTRY[name]
+    shape, dtype = op.infer(*[_Bare(x) for x in inputs], **attributes)
+    return Symbol(op, inputs, attributes, tuple(shape), dtype, origin)
+
+
+class _Bare:
+    """A Symbol as a shape rule reads it."""
+
+    def __init__(self, symbol: Symbol) -> None:
+        self.array, self.shape, self.dtype, self.ndim = symbol, symbol.shape, symbol.dtype, symbol.ndim
+
+
+def number(value: Any, dtype: Any, origin: Any) -> Symbol:
+    array = np.asarray(value, dtype)
+    return Symbol(None, (), {}, array.shape, array.dtype, origin, array)
+
+
+# ---- the passes --------------------------------------------------------------------------------------------------------
+
+
+def dead_code(graph: Graph) -> Graph:
+    """Leave out what no result depends on. Checks of indices stay: an eager step would have raised."""
+    return with_results(graph, {})
+
+
+def constants(graph: Graph) -> Graph:
+    """Compute now what depends on nothing; movements of large constants are left to be views."""
+
+    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        if any(x.constant is None for x in inputs) or symbol.size > FOLDED or symbol.op.kind == "movement":  # type: ignore[union-attr]
+            return None
+        array = np.asarray(symbol.op.forward(*[x.constant for x in inputs], **symbol.attributes), symbol.dtype)  # type: ignore[union-attr]
+        return Symbol(None, (), {}, symbol.shape, symbol.dtype, symbol.origin, array)
+
+    return rewritten(graph, rewrite)
+
+
+def simplify(graph: Graph) -> Graph:
+    """Take out what changes nothing, and join movements that follow each other."""
+
+    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        name = symbol.op.name  # type: ignore[union-attr]
+        if not inputs:
+            return None
+        x = inputs[0]
+        if name in ("reshape", "expand", "slice", "permute", "cast") and x.shape == symbol.shape:
+            identity = name != "permute" or symbol.attributes["axes"] == tuple(range(x.ndim))
+            identity &= name != "slice" or all(
+                start == 0 and step == 1 for start, _, step in symbol.attributes["slices"]
+            )
+            if identity and x.dtype == symbol.dtype:
+                return x
+        if name == "permute" and _is(x, "permute"):
+            axes = tuple(x.attributes["axes"][a] for a in symbol.attributes["axes"])
+            if axes == tuple(range(len(axes))):
+                return x.inputs[0]
+            return apply("permute", x.inputs[0], origin=symbol.origin, axes=axes)
+        if name == "reshape" and _is(x, "reshape"):
+            return like(symbol, (x.inputs[0],)) if x.inputs[0].shape != symbol.shape else x.inputs[0]
+        if name == "sum" and symbol.size == x.size and symbol.dtype == x.dtype:
+            return apply("reshape", x, origin=symbol.origin, shape=symbol.shape)
+        return None
+
+    return rewritten(graph, rewrite)
+
+
+def _is(symbol: Symbol, name: str) -> bool:
+    return symbol.op is not None and symbol.op.name == name
+
+
+def common_subexpressions(graph: Graph) -> Graph:
+    """Compute once what is computed twice from the same inputs."""
+    known: dict[Any, Symbol] = {}
+
+    def name_of(x: Symbol) -> Any:
+        if x.constant is not None and x.size <= 16:
+            return x.constant.tobytes(), x.shape, x.dtype
+        return id(x)
+
+    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        key = (symbol.op, tuple(name_of(x) for x in inputs), repr(sorted(symbol.attributes.items())))
+        found = known.get(key)
+        if found is None:
+            found = known[key] = symbol if inputs == symbol.inputs else like(symbol, inputs)
+        return found
+
+    return rewritten(graph, rewrite)
+
+
+def transposed_products(graph: Graph) -> Graph:
+    """permute(a @ b) with the last two axes exchanged is b^T @ a^T, which gives the same numbers in that order."""
+    readers = uses(graph)
+
+    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        if symbol.op.name != "permute" or not _is(inputs[0], "matmul"):  # type: ignore[union-attr]
+            return None
+        axes, n = symbol.attributes["axes"], symbol.ndim
+        if axes != (*range(n - 2), n - 1, n - 2) or len(readers.get(symbol.inputs[0], ())) > 1:
+            return None
+        if symbol.inputs[0] in graph.results:
+            return None
+        a, b = inputs[0].inputs
+        return apply("matmul", _swapped(b), _swapped(a), origin=inputs[0].origin)
+
+    return rewritten(graph, rewrite)
+
+
+def _swapped(x: Symbol) -> Symbol:
+    n = x.ndim
+    axes = (*range(n - 2), n - 1, n - 2)
+    if _is(x, "permute") and x.attributes["axes"] == axes:
+        return x.inputs[0]
+    return apply("permute", x, origin=x.origin, axes=axes)
+
+
+def small_axis_picks(graph: Graph) -> Graph:
+    """A gather or scatter of one position along a short axis, as in cross-entropy: compare with every position instead.
+
+    where(position == index, x, 0) summed along the axis is an elementwise loop, which fuses; a scatter_add is the same
+    without the sum. What is picked is a single number, so the bits are those of the gather, except that -0 becomes 0.
+    """
+
+    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        name = symbol.op.name  # type: ignore[union-attr]
+        if name not in ("gather", "scatter_add"):
+            return None
+        x, index, axis, place = inputs[0], inputs[1], symbol.attributes["axis"], symbol.origin
+        size = x.shape[axis]
+        same = all(i == axis or a == b for i, (a, b) in enumerate(zip(x.shape, index.shape, strict=True)))
+        if index.shape[axis] != 1 or not same or size > SMALL_AXIS or size == 0:
+            return None
+        message = f"index {{}} on axis {axis} of size {size}; expected 0 to {size - 1}; check the labels"
+        index = apply("within", index, origin=place, low=-size, high=size, spare=None, message=message)
+        zero = number(0, index.dtype, place)
+        wrapped = apply("add", index, number(size, index.dtype, place), origin=place)
+        index = apply("where", apply("less", index, zero, origin=place), wrapped, index, origin=place)
+        shape = tuple(size if i == axis else 1 for i in range(x.ndim))
+        positions = number(np.arange(size).reshape(shape), index.dtype, place)
+        here = apply("equal", positions, index, origin=place)
+        nothing = number(0, x.dtype, place)
+        if name == "gather":
+            return apply(
+                "sum", apply("where", here, x, nothing, origin=place), origin=place, axes=(axis,), keepdims=True
+            )
+        added = apply("where", here, inputs[2], nothing, origin=place)
+        if _is(x, "expand") and x.inputs[0].constant is not None and not x.inputs[0].constant.any():
+            return added
+        return apply("add", x, added, origin=place)
+
+    return rewritten(graph, rewrite)
+
+
+def convolutions(graph: Graph) -> Graph:
+    """Convolutions as products over a view of the patches, group by group."""
+
+    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        lowering = _CONVOLUTIONS.get(symbol.op.name)  # type: ignore[union-attr]
+        return lowering(symbol, *inputs) if lowering and symbol.size else None
+
+    return rewritten(graph, rewrite)
+
+
+def _patches(x: Symbol, kernel: Any, how: dict[str, Any], origin: Any) -> Symbol:
+    """x (B, C, H, W), zero-padded, as (B, G, P*Q, C/G*K*L): the patch under the kernel at every output position."""
+    pad, groups = how["padding"], how["groups"]
+    if any(pad):
+        shape = (*x.shape[:2], x.shape[2] + 2 * pad[0], x.shape[3] + 2 * pad[1])
+        slices = ((0, shape[0], 1), (0, shape[1], 1), (pad[0], x.shape[2], 1), (pad[1], x.shape[3], 1))
+        x = apply("place", x, origin=origin, shape=shape, slices=slices)
+    y = apply("windows", x, origin=origin, kernel=tuple(kernel), stride=how["stride"], dilation=how["dilation"])
+    b, c, p, q, k, l = y.shape
+    y = apply("reshape", y, origin=origin, shape=(b, groups, c // groups, p, q, k, l))
+    y = apply("permute", y, origin=origin, axes=(0, 1, 3, 4, 2, 5, 6))
+    return apply("reshape", y, origin=origin, shape=(b, groups, p * q, c // groups * k * l))
+
+
+def _forward(s: Symbol, x: Symbol, w: Symbol) -> Symbol:
+    groups, (o, c, k, l) = s.attributes["groups"], w.shape
+    patches = _patches(x, w.shape[2:], s.attributes, s.origin)
+    weight = apply("reshape", w, origin=s.origin, shape=(groups, o // groups, c * k * l))
+    y = apply("matmul", weight, _swapped(patches), origin=s.origin)  # (B, G, O/G, P*Q)
+    return apply("reshape", y, origin=s.origin, shape=s.shape)
+
+
+def _for_weight(s: Symbol, g: Symbol, x: Symbol) -> Symbol:
+    groups, (b, o, p, q) = s.attributes["groups"], g.shape
+    patches = _patches(x, s.attributes["kernel"], s.attributes, s.origin)  # (B, G, P*Q, C/G*K*L)
+    columns = patches.shape[3]
+    patches = apply("permute", patches, origin=s.origin, axes=(1, 0, 2, 3))
+    patches = apply("reshape", patches, origin=s.origin, shape=(groups, b * p * q, columns))
+    g = apply("reshape", g, origin=s.origin, shape=(b, groups, o // groups, p * q))
+    g = apply("permute", g, origin=s.origin, axes=(1, 2, 0, 3))
+    g = apply("reshape", g, origin=s.origin, shape=(groups, o // groups, b * p * q))
+    return apply("reshape", apply("matmul", g, patches, origin=s.origin), origin=s.origin, shape=s.shape)
+
+
+def _for_input(s: Symbol, g: Symbol, w: Symbol) -> Symbol:
+    how, (b, o, p, q), (_, c, k, l) = s.attributes, g.shape, w.shape
+    groups, pad, size = how["groups"], how["padding"], how["size"]
+    g = apply("reshape", g, origin=s.origin, shape=(b, groups, o // groups, p * q))
+    weight = apply("reshape", w, origin=s.origin, shape=(groups, o // groups, c * k * l))
+    patches = apply("matmul", _swapped(weight), g, origin=s.origin)  # (B, G, C/G*K*L, P*Q)
+    patches = apply("reshape", patches, origin=s.origin, shape=(b, groups * c, k, l, p, q))
+    patches = apply("permute", patches, origin=s.origin, axes=(0, 1, 4, 5, 2, 3))
+    whole = (size[0] + 2 * pad[0], size[1] + 2 * pad[1])
+    x = apply("add_windows", patches, origin=s.origin, size=whole, stride=how["stride"], dilation=how["dilation"])
+    slices = ((0, b, 1), (0, groups * c, 1), (pad[0], size[0], 1), (pad[1], size[1], 1))
+    return apply("slice", x, origin=s.origin, slices=slices) if any(pad) else x
+
+
+_CONVOLUTIONS: dict[str, Callable[..., Symbol]] = {
+    "convolution": _forward, "convolution_weight": _for_weight, "convolution_input": _for_input,
+}  # fmt: skip
+
+
+def long_sums(graph: Graph) -> Graph:
+    """A sum of very many numbers into few is cut into pieces first: the pieces can be shared out among threads.
+
+    The cut depends on the shape alone, so the bits do not depend on how many threads there are.
+    """
+
+    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        if symbol.op.name != "sum" or symbol.size != 1 or inputs[0].size < LONG:  # type: ignore[union-attr]
+            return None
+        n = inputs[0].size
+        pieces = next((p for p in range(64, 7, -1) if n % p == 0), 0)
+        if not pieces or inputs[0].dtype != symbol.dtype:
+            return None
+        parts = apply("reshape", inputs[0], origin=symbol.origin, shape=(pieces, n // pieces))
+        parts = apply("sum", parts, origin=symbol.origin, axes=(1,), keepdims=False)
+        whole = apply("sum", parts, origin=symbol.origin, axes=(0,), keepdims=False)
+        return apply("reshape", whole, origin=symbol.origin, shape=symbol.shape)
+
+    return rewritten(graph, rewrite)
+
+
+LONG = 1 << 15
+PASSES: dict[str, Callable[[Graph], Graph]] = {
+    "dead code": dead_code,
+    "constants": constants,
+    "small axis picks": small_axis_picks,
+    "convolutions": convolutions,
+    "simplify": simplify,
+    "transposed products": transposed_products,
+    "long sums": long_sums,
+    "common subexpressions": common_subexpressions,
+    "simplify again": simplify,
+}
+
+
+def optimised(graph: Graph, leave_out: frozenset[str] = frozenset()) -> Graph:
+    """All passes, in order; `leave_out` names those that a test or a curious reader wants off."""
+    for name, run in PASSES.items():
+        if name not in leave_out:
+            graph = run(graph)
+    return graph

@@ -1,0 +1,243 @@
+"""A recorded step made ready to run: native code bound to the Tensors it reads and writes (floor 4).
+
+What a call does: look whether anyone touched a Tensor of the step, set the addresses of the arguments, run, copy the
+outputs. Everything else was decided when the program was made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import GradientError, TraceError
+from ..op import Node, Op, new_value
+from ..tensor import Tensor, UsedUp
+from . import runtime
+from .cache import code_for
+from .fuse import fused, with_copies
+from .layout import laid_out
+from .llvm import Code, host
+from .lower import Lowered, lowered
+from .passes import optimised
+from .plan import ARENA, OUTPUTS, SLOTS, Memory, planned
+from .storage import Storage, aligned, storage_of
+from .trace import Flagged, Position, Recording
+
+
+class Program:
+    """One recording, compiled. arguments: how many Tensors a call gives."""
+
+    def __init__(self, recording: Recording, arguments: int, leave_out: frozenset[str] = frozenset()) -> None:
+        self.recording, self.arguments = recording, arguments
+        graph = with_copies(optimised(recording.graph, leave_out))
+        kernels, self.layout = laid_out(graph, fused(graph, "fusion" not in leave_out), host())
+        self.graph = graph
+        self.plan = planned(graph, kernels, self.layout, "reuse" not in leave_out)
+        self.lowered: Lowered = lowered(self.plan, host())
+        self.code: Code = code_for(self.lowered)
+        self.entries = [self.code.address(f"program{i}") for i in range(len(self.lowered.segments))]
+        self.arena = aligned((self.plan.arena,), np.uint8)
+        self.outputs = aligned((max(self.plan.output_bytes, 1),), np.uint8)
+        self.regions = {ARENA: self.arena, OUTPUTS: self.outputs}
+        self.memory = Memory(self.plan, self.layout, self.regions)
+        self._constants()
+        self.context = aligned((2 * (SLOTS + self.plan.slots) + 1,), np.int64)  # and a word for the table of times
+        self.context[ARENA], self.context[OUTPUTS] = self.arena.ctypes.data, self.outputs.ctypes.data
+        self.context_address = self.context.ctypes.data
+        self.flag = ctypes.c_uint8.from_address(self.arena.ctypes.data)
+        self.dirty: set[Tensor] = set()
+        self._bind()
+        self.rebuild = rebuilder(recording.result, self._output_makers())
+
+    # ---- making ready ----
+
+    def _constants(self) -> None:
+        for symbol in self.plan.constants:
+            self.memory.stored(symbol)[...] = symbol.constant
+
+    def _bind(self) -> None:
+        """Give every Tensor of the step its memory, and find out which slots each call has to set."""
+        written = {id(slot) for slot, _ in self.graph.writes}
+        self.number: dict[Tensor, int] = {}
+        self.written: set[Tensor] = set()
+        self.given: list[tuple[int, int]] = []  # (place in the context, position among the arguments)
+        self.grads: list[tuple[int, Tensor, np.ndarray]] = []  # gradients that are read
+        self.kept: list[tuple[Tensor, np.ndarray]] = []  # gradients that are written
+        self.changed: list[tuple[int, np.ndarray]] = []  # arguments that are written
+        for number, slot in enumerate(self.graph.inputs):
+            place = SLOTS + number
+            if slot.kind == "state":
+                storage = storage_of(slot.owner)
+                if id(slot) in written:
+                    storage.own(slot.owner)
+                    self.written.add(slot.owner)
+                storage.watchers.append(self.dirty)
+                self.number[slot.owner] = place
+                self.dirty.add(slot.owner)
+            elif slot.kind == "argument" and id(slot) not in written:
+                self.given.append((place, slot.position))
+            else:
+                room = aligned(slot.symbol.shape, slot.symbol.dtype)
+                self.regions[place] = room.reshape(-1).view(np.uint8) if room.size else np.zeros(1, np.uint8)
+                self.context[place] = room.ctypes.data
+                if slot.kind == "argument":
+                    self.changed.append((slot.position, room))
+                elif id(slot) in written:
+                    self.kept.append((slot.owner, room))
+                if slot.kind == "gradient":
+                    self.grads.append((place, slot.owner, room))
+
+    def _output_makers(self) -> list[Callable[[], Any]]:
+        makers = []
+        for symbol, tracked in zip(self.graph.outputs, self.recording.tracked, strict=True):
+            makers.append(_maker(self.memory.stored(symbol), tracked))
+        return makers
+
+    def release(self) -> None:
+        """Forget the Tensors: nobody has to tell this program anything any more."""
+        for tensor in self.number:
+            if tensor.storage is not None and self.dirty in tensor.storage.watchers:
+                tensor.storage.watchers = [w for w in tensor.storage.watchers if w is not self.dirty]
+
+    # ---- a call ----
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Any:
+        self.prepare(tensors)
+        if len(self.entries) == 1:
+            runtime.run(self.entries[0], self.context_address)
+        else:
+            self._run_in_segments()
+        if self.flag.value:
+            self.flag.value = 0
+            raise Flagged
+        self.finish(tensors)
+        return self.rebuild()
+
+    def prepare(self, tensors: Sequence[Tensor]) -> None:
+        if self.dirty:
+            self._refresh()
+        context = self.context
+        for place, position in self.given:
+            array = tensors[position].array
+            if not array.flags.c_contiguous:
+                array = self._hold(place, np.ascontiguousarray(array))
+            context[place] = array.__array_interface__["data"][0]
+        for position, room in self.changed:
+            np.copyto(room, tensors[position].array)
+        for _, owner, room in self.grads:
+            if owner._grad is not None and owner._grad.__class__ is not UsedUp:
+                np.copyto(room, owner._grad.array)
+
+    def _hold(self, place: int, array: np.ndarray) -> np.ndarray:
+        self.regions[place] = array  # alive until the next call
+        return array
+
+    def _refresh(self) -> None:
+        """After somebody looked at a Tensor of the step, or assigned it."""
+        for tensor in self.dirty:
+            storage: Storage = tensor.storage
+            storage.refresh(tensor)
+            if tensor in self.written:
+                if not storage.owned:
+                    storage.own(tensor)
+                tensor.__dict__.pop("array", None)
+                tensor.version += 1
+            self.context[self.number[tensor]] = storage.address
+        self.dirty.clear()
+
+    def finish(self, tensors: Sequence[Tensor]) -> None:
+        """What the step did to gradients and arguments."""
+        for position, room in self.changed:
+            tensors[position].assign(room)
+        for owner, room in self.kept:
+            owner._grad = new_value(room.copy())
+        for owner in self.recording.cleared:
+            owner._grad = None
+        for owner in self.recording.used:
+            owner._grad = USED_UP
+
+    def _run_in_segments(self) -> None:
+        """Native parts, and the operations without native code between them."""
+        for number, slot in enumerate(self.graph.inputs):
+            if slot.kind == "state":
+                storage = slot.owner.storage
+                self.regions[SLOTS + number] = _bytes(storage.memory)
+        for place, _position in self.given:
+            self.regions[place] = _bytes_at(
+                int(self.context[place]), self.plan.places[self.graph.inputs[place - SLOTS].symbol].size
+            )
+        for entry, segment in zip(self.entries, self.lowered.segments, strict=True):
+            runtime.run(entry, self.context_address)
+            if self.flag.value:
+                return
+            if segment.interpreted is not None:
+                self.memory.run(segment.interpreted)
+
+
+USED_UP = UsedUp()
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    flat = array.reshape(-1)
+    return flat.view(np.uint8) if flat.size else np.zeros(1, np.uint8)
+
+
+def _bytes_at(address: int, size: int) -> np.ndarray:
+    if not size:
+        return np.zeros(1, np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+
+def _maker(view: np.ndarray, tracked: bool) -> Callable[[], Any]:
+    """A function that makes the Tensor of one output."""
+    if not tracked:
+        return lambda: new_value(view.copy())
+
+    def make() -> Any:
+        value = new_value(view.copy())
+        value.node, value.requires_grad = Node(_COMPILED, (), {}, value.array), True
+        return value
+
+    return make
+
+
+class _Compiled(Op):
+    """Stands on the tape for a whole compiled function, whose inside was not recorded for eager gradients."""
+
+    name = "compiled"
+    reads_inputs = reads_output = False
+
+    def __init__(self) -> None:  # not in the registry: it is no operation
+        self.gradients = ()
+
+    def backward(self, node: Node, g: Any) -> list[Any]:
+        raise GradientError(
+            "backward through the result of a compiled function; expected the backward inside it, where it is compiled "
+            "too; compile the whole step, with loss.backward() and optimizer.step() in it"
+        )
+
+
+_COMPILED = _Compiled()
+
+
+def rebuilder(result: Any, makers: list[Callable[[], Any]]) -> Callable[[], Any]:
+    """A function that gives the step's return value anew, in the structure that was recorded."""
+    if isinstance(result, Position):
+        return makers[result]
+    if isinstance(result, dict):
+        parts = {key: rebuilder(value, makers) for key, value in result.items()}
+        return lambda: {key: make() for key, make in parts.items()}
+    if isinstance(result, tuple | list):
+        items = [rebuilder(value, makers) for value in result]
+        if hasattr(result, "_fields"):
+            return lambda: type(result)(*[make() for make in items])
+        return lambda: type(result)([make() for make in items])
+    if result is None or isinstance(result, int | float | str | bool):
+        return lambda: result
+    raise TraceError(
+        f"compile: the step returns a {type(result).__name__}; expected Tensors, or dicts, lists and tuples of them; "
+        "return those, and compute the rest outside"
+    )

@@ -1,0 +1,168 @@
+"""A kernel as plain data: steps, where each operand is read and each result stored; no Symbols and no addresses (floor 4).
+
+Two kernels with the same recipe are the same native function, called with other pointers: equal layers share their code,
+and the recipes of a program are the key under which its code is kept on disk.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..op import Symbol
+from .fuse import Kernel, operands
+from .layout import Layout, domain_axes
+from .views import View, row_major, view
+
+
+class Load(NamedTuple):
+    """An operand in memory: pointers[pointer] + offset + sum of stride * index over the axes of the domain, in elements."""
+
+    pointer: int
+    offset: int
+    strides: tuple[int, ...]
+    dtype: str
+
+
+class Number(NamedTuple):
+    """An operand that is the same number everywhere and always."""
+
+    value: float | int | bool
+    dtype: str
+
+
+class Step(NamedTuple):
+    """One operation: its operands are Loads, Numbers, or the numbers of earlier steps."""
+
+    name: str
+    attributes: tuple[tuple[str, Any], ...]
+    dtype: str
+    operands: tuple[Any, ...]
+
+
+class Store(NamedTuple):
+    step: int
+    pointer: int
+    strides: tuple[int, ...]  # along the domain; 0 along an axis that was reduced away
+    dtype: str
+
+
+class Product(NamedTuple):
+    """A matrix product over the domain: result[...] = sum over k of a[..., k] b[..., k].
+
+    a, b: with one stride more than the domain has axes, that along k. rows, columns: the axes of the domain that belong to
+    a alone and to b alone, or None where they have size 1. vector: "m", "n" or "k", the axis the vectors lie along.
+    """
+
+    a: Load
+    b: Load
+    size: int
+    rows: int | None
+    columns: int | None
+    vector: str
+
+
+class Recipe(NamedTuple):
+    """kind: what `kernels/` writes it with. domain: the shape it runs over, without axes of size 1; axes: those of it that
+    its reductions take away. shapes: for a single operation, the shapes of its operands and of its result, with all axes
+    (the strides of its Loads and its Store then have all axes too)."""
+
+    kind: str
+    domain: tuple[int, ...]
+    axes: tuple[int, ...]
+    steps: tuple[Step, ...]
+    stores: tuple[Store, ...]
+    product: Product | None = None
+    shapes: tuple[tuple[int, ...], ...] = ()
+
+
+class Writer:
+    """Writes the recipe of one kernel, and collects the Symbols that its pointers stand for."""
+
+    def __init__(self, kernel: Kernel, layout: Layout) -> None:
+        self.kernel, self.layout = kernel, layout
+        self.pointers: list[Symbol] = []
+        self.numbers = {s: i for i, s in enumerate(kernel.symbols)}
+
+    def pointer(self, symbol: Symbol) -> int:
+        if symbol not in self.pointers:
+            self.pointers.append(symbol)
+        return self.pointers.index(symbol)
+
+    @property
+    def looping(self) -> bool:
+        return self.kernel.kind in ("loop", "product", "copy")
+
+    def load(self, seen: View, shape: tuple[int, ...]) -> Load:
+        """`seen` by a reader of `shape`; in loops without the axes of size 1."""
+        offset, strides = seen.address(self.strides_of(seen.source), len(shape))
+        if self.looping:
+            strides = tuple(a for a, size in zip(strides, shape, strict=True) if size != 1)
+        return Load(self.pointer(seen.source), offset, strides, seen.source.dtype.name)
+
+    def strides_of(self, symbol: Symbol) -> tuple[int, ...]:
+        return self.layout.strides.get(symbol) or row_major(symbol.shape)  # constants lie in row order
+
+    def operand(self, seen: View, shape: tuple[int, ...]) -> Any:
+        source = seen.source
+        if self.looping and source in self.numbers:
+            return self.numbers[source]
+        if self.looping and source.constant is not None and source.size == 1:
+            return Number(source.constant.item(), source.dtype.name)
+        return self.load(seen, shape)
+
+    def recipe(self) -> Recipe:
+        kernel = self.kernel
+        product = self.product() if kernel.kind == "product" else None
+        steps = []
+        for symbol in kernel.symbols:
+            if product is not None and symbol is kernel.anchor:
+                read: tuple[Any, ...] = ()
+            elif symbol.op.kind == "elementwise" or symbol.op.name == "within":  # type: ignore[union-attr]
+                read = tuple(self.operand(v, symbol.shape) for v in operands(symbol))
+            else:
+                read = tuple(self.operand(view(x), x.shape) for x in symbol.inputs)
+            attributes = tuple(sorted((k, _frozen(v)) for k, v in symbol.attributes.items() if k != "message"))
+            steps.append(Step(symbol.op.name, attributes, symbol.dtype.name, read))  # type: ignore[union-attr]
+        shapes = () if self.looping else tuple(x.shape for x in (*kernel.anchor.inputs, kernel.anchor))
+        return Recipe(kernel.kind, kernel.domain, kernel.axes or (), tuple(steps), self.stores(), product, shapes)
+
+    def stores(self) -> tuple[Store, ...]:
+        found = []
+        for symbol in self.kernel.stored:
+            along = [0] * len(self.kernel.domain)
+            if self.looping:
+                strides = [s for s, size in zip(self.layout.strides[symbol], symbol.shape, strict=True) if size != 1]
+                for axis, stride in zip(domain_axes(self.kernel, symbol), strides, strict=True):
+                    along[axis] = stride
+            else:
+                along = list(self.layout.strides[symbol])
+            found.append(Store(self.numbers[symbol], self.pointer(symbol), tuple(along), symbol.dtype.name))
+        return tuple(found)
+
+    def product(self) -> Product:
+        kernel, symbol = self.kernel, self.kernel.anchor
+        shape = symbol.shape
+        loads = []
+        for side, x in enumerate(symbol.inputs):
+            copy = self.layout.operand.get((kernel, side))
+            seen = view(x) if copy is None else view(copy, {copy})
+            offset, along = seen.address(self.strides_of(seen.source), x.ndim)
+            batch = (0,) * (len(shape) - x.ndim) + along[:-2]
+            m, n, k = (along[-2], 0, along[-1]) if side == 0 else (0, along[-1], along[-2])
+            strides = tuple(s for s, size in zip((*batch, m, n), shape, strict=True) if size != 1)
+            loads.append(Load(self.pointer(seen.source), offset, (*strides, k), seen.source.dtype.name))
+        long = [axis for axis, size in enumerate(shape) if size != 1]
+        rows = long.index(len(shape) - 2) if len(shape) - 2 in long else None
+        columns = long.index(len(shape) - 1) if len(shape) - 1 in long else None
+        k = symbol.inputs[0].shape[-1]
+        return Product(loads[0], loads[1], k, rows, columns, self.layout.vector[kernel])
+
+
+def _frozen(value: Any) -> Any:
+    return (
+        tuple(_frozen(v) for v in value)
+        if isinstance(value, list | tuple)
+        else str(value)
+        if hasattr(value, "name")
+        else value
+    )

@@ -1,0 +1,223 @@
+"""`pellucid.compile`: a function that is recorded at its first call and runs as native code from then on (floor 4).
+
+A program belongs to a signature: the structure, shapes and dtypes of the arguments, whether gradients are on, the plain
+numbers the function reads from its closure and its module, and a count that every attribute set on a Module bumps.
+Another signature is another program; programs share the Tensors they find.
+"""
+
+from __future__ import annotations
+
+import threading
+import types
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OptionError, PellucidError
+from ..op import Value, grad_mode, recorder, structure
+from ..ops.loop import map_nest
+from ..tensor import Tensor
+from .trace import Flagged, Recording, record
+
+if TYPE_CHECKING:
+    from .program import Program
+
+PLAIN = (int, float, bool, str, type(None))
+RETRACES = 3  # so many programs for one cause are no accident
+
+
+def compile(function: Callable[..., Any], *, keep_grads: bool = False, leave_out: Any = ()) -> Compiled:
+    """`function` as a native program: the same results, recorded at the first call and run natively.
+
+    function: eager code over Tensors, a whole training step or a Module. Tensors it reads and assigns are found by
+        themselves. It may return a Tensor, or dicts, lists and tuples of them.
+    keep_grads: store the gradients that the optimizer uses, so that `.grad` can be read after the step.
+    leave_out: names of passes to leave out (see `passes.PASSES`, and "fusion", "reuse"), to see what they do.
+    Raises TraceError, at the first call, where the function's course depends on numbers or a Tensor of it stays behind.
+    """
+    if not callable(function):
+        raise OptionError(f"compile: {function!r}; expected a function or a Module; write compile(step)")
+    return Compiled(function, keep_grads, frozenset(leave_out))
+
+
+class Compiled:
+    """What `compile` gives: call it like the function."""
+
+    def __init__(self, function: Callable[..., Any], keep_grads: bool, leave_out: frozenset[str]) -> None:
+        self.function, self.keep_grads, self.leave_out = function, keep_grads, leave_out
+        self.programs: dict[Any, Program] = {}  # by signature
+        self.made: dict[Any, Program] = {}  # by what was recorded: several signatures may come to the same
+        self.last: Program | None = None
+        self._numbers = numbers_of(function)
+        self._lock = threading.RLock()
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self.__doc__ = function.__doc__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if recorder() is not None:  # inside another step that is being recorded: part of that one
+            return self.function(*args, **kwargs)
+        with self._lock:
+            tensors, key = self._signature(args, kwargs)
+            program = self.programs.get(key)
+            if program is None or not _present(program.recording):
+                program = self._program(key, args, kwargs, len(tensors))
+            self.last = program
+            try:
+                return program(tensors)
+            except Flagged:
+                self.function(*args, **kwargs)  # raises, and says what and where
+                raise PellucidError(
+                    f"{self.__name__}: an index was out of range in the compiled step and is not in the eager one; "
+                    "expected both to be the same; please report it"
+                ) from None
+
+    def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
+        """The Tensors of a call, and everything else about it that a program depends on."""
+        tensors: list[Tensor] = []
+        parts: list[Any] = [structure[0], grad_mode.get(), self._numbers()]
+        for x in args:
+            if isinstance(x, Value):
+                tensors.append(x)  # type: ignore[arg-type]
+                parts.append((x.shape, x.dtype, x.requires_grad))
+            else:
+                parts.append(_described(x, tensors))
+        if kwargs:
+            parts.append(_described(kwargs, tensors))
+        return tensors, tuple(parts)
+
+    def _program(self, key: Any, args: Any, kwargs: Any, count: int) -> Program:
+        recording = record(self.function, (args, kwargs), tensor_names(self.function, args, kwargs), self.keep_grads)
+        about = fingerprint(recording)
+        program = self.made.get(about)
+        if program is None:
+            from .program import Program  # with LLVM; most programs that import pellucid never compile
+
+            if len(self.made) == RETRACES:
+                warnings.warn(
+                    f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({_why(self.programs, key)}); "
+                    "pass Tensors of few shapes, and numbers that change as Tensors",
+                    stacklevel=3,
+                )
+            program = self.made[about] = Program(recording, count, self.leave_out)
+        self.programs[key] = program
+        return program
+
+    # ---- looking inside ----
+
+    @property
+    def graph(self) -> Any:
+        """The graph of the program that ran last, after all passes; print it."""
+        return self._seen().graph
+
+    def _seen(self) -> Program:
+        if self.last is None:
+            raise OptionError(f"{self.__name__}: nothing has been compiled yet; expected a call first; call it once")
+        return self.last
+
+
+def _present(recording: Recording) -> bool:
+    """Whether the gradients that the recorded step found, or missed, still are as it found them."""
+    return all((tensor._grad is not None) == there for tensor, there in recording.presence)
+
+
+def _described(x: Any, tensors: list[Tensor]) -> Any:
+    """A hashable description of a nest of arguments; its Tensors go to `tensors`."""
+    if isinstance(x, Value):
+        tensors.append(x)  # type: ignore[arg-type]
+        return (x.shape, x.dtype, x.requires_grad)
+    if isinstance(x, dict):
+        return ("dict", *((k, _described(v, tensors)) for k, v in x.items()))
+    if isinstance(x, tuple | list):
+        return (type(x).__name__, *(_described(v, tensors) for v in x))
+    if isinstance(x, PLAIN):
+        return (type(x), x)
+    raise OptionError(
+        f"a compiled step was given a {type(x).__name__}; expected Tensors, plain numbers, and lists, tuples and dicts of "
+        "them; make an array a Tensor with pellucid.tensor(...)"
+    )
+
+
+def numbers_of(function: Any) -> Callable[[], tuple[Any, ...]]:
+    """A function that gives the plain numbers `function` now reads from its closure and its module."""
+    inner = function.__func__ if isinstance(function, types.MethodType) else function
+    if not isinstance(inner, types.FunctionType):
+        return lambda: ()
+    cells = [cell for cell in inner.__closure__ or () if _is_plain_cell(cell)]
+    names = [n for n in inner.__code__.co_names if isinstance(inner.__globals__.get(n, ...), PLAIN)]
+    space = inner.__globals__
+    if not cells and not names:
+        return lambda: ()
+    return lambda: tuple([_value(cell.cell_contents) for cell in cells] + [_value(space.get(n)) for n in names])
+
+
+def _value(x: Any) -> Any:
+    return x if isinstance(x, PLAIN) else id(x)
+
+
+def _is_plain_cell(cell: Any) -> bool:
+    try:
+        return isinstance(cell.cell_contents, PLAIN)
+    except ValueError:  # not filled yet
+        return True
+
+
+def tensor_names(function: Any, args: Any, kwargs: Any) -> dict[int, str]:
+    """How listings call the Tensors of a step: parameters by their path, arguments by their position."""
+    names: dict[int, str] = {}
+    inner = getattr(function, "__func__", function)
+    owners = [function, getattr(function, "__self__", None)]
+    for cell, name in zip(
+        getattr(inner, "__closure__", None) or (),
+        getattr(getattr(inner, "__code__", None), "co_freevars", ()),
+        strict=False,
+    ):
+        try:
+            owners.append(cell.cell_contents)
+            if isinstance(cell.cell_contents, Tensor):
+                names[id(cell.cell_contents)] = name
+        except ValueError:
+            continue
+    space = getattr(inner, "__globals__", {})
+    for name in getattr(getattr(inner, "__code__", None), "co_names", ()):
+        owners.append(space.get(name))
+        if isinstance(space.get(name), Tensor):
+            names[id(space[name])] = name
+    for owner in owners:
+        _name_state(owner, names)
+    for i, x in enumerate(args):
+        map_nest(lambda leaf, i=i: names.setdefault(id(leaf), f"argument {i}"), x)
+    for key, x in kwargs.items():
+        map_nest(lambda leaf, key=key: names.setdefault(id(leaf), key), x)
+    return names
+
+
+def _name_state(owner: Any, names: dict[int, str]) -> None:
+    if hasattr(owner, "named_parameters"):
+        names |= {id(p): name for name, p in owner.named_parameters()}
+        names |= {id(b): name for name, b in owner.named_buffers()}
+    for group in getattr(owner, "param_groups", ()):
+        names |= {id(t): name for name, t in getattr(group, "scalars", {}).items()}
+    for parameter, kept in getattr(owner, "state", {}).items() if hasattr(owner, "param_groups") else ():
+        names |= {id(t): f"{names.get(id(parameter), 'parameter')}.{name}" for name, t in kept.items()}
+
+
+def fingerprint(recording: Recording) -> Any:
+    """What makes two recordings the same program: the graph, its constants, its Tensors, its structure."""
+    graph = recording.graph
+    constants = [x.constant.tobytes() for s in graph.symbols for x in s.inputs if x.constant is not None]
+    constants += [s.constant.tobytes() for s in graph.results if s.constant is not None]
+    slots = tuple((slot.kind, slot.position if slot.kind == "argument" else id(slot.owner)) for slot in graph.inputs)
+    after = (tuple(map(id, recording.cleared)), tuple(map(id, recording.used)), tuple(recording.tracked))
+    seen = tuple((id(t), there) for t, there in recording.presence)
+    return str(graph), tuple(constants), slots, after, seen, repr(recording.result)
+
+
+def _why(known: dict[Any, Program], key: Any) -> str:
+    """What differs between a new signature and the last one known."""
+    before = next(reversed(known))
+    if before[0] != key[0] and before[1:] == key[1:]:
+        return "an attribute of a Module or an option of an Optimizer was set"
+    for i, (a, b) in enumerate(zip(before[3:], key[3:], strict=False)):
+        if a != b:
+            return f"argument {i} was {a}, now it is {b}"
+    return "a number it reads has changed" if before[2] != key[2] else "gradients were switched"

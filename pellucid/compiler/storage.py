@@ -1,0 +1,82 @@
+"""The memory of Tensors that compiled programs read and write (floor 4).
+
+A Tensor that a program writes has its numbers in aligned memory of its own, in row order, at an address that stays. Its
+`array` is then made only when somebody asks for it, as a copy that no later step overwrites. Programs that share the
+Tensor share the memory; each is told, through a set of its own, when an array was made or assigned, so that a step in
+which nobody looked costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..tensor import Tensor
+
+ALIGNED = 64
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Zeros in row order that begin at a cache line."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + ALIGNED, np.uint8)
+    start = -raw.ctypes.data % ALIGNED
+    return np.ndarray(shape, dtype, raw.data, start)
+
+
+class Storage:
+    """One Tensor's memory. owned: written by programs, and so apart from every array anyone holds."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.shape, self.dtype = tensor.array.shape, tensor.array.dtype
+        self.memory = np.ascontiguousarray(tensor.array)
+        self.owned = self.stale = False
+        self.watchers: list[set[Tensor]] = []
+        tensor.storage = self
+
+    @property
+    def address(self) -> int:
+        return self.memory.ctypes.data
+
+    def snapshot(self, tensor: Any) -> np.ndarray:
+        """What `tensor.array` becomes when it is asked for."""
+        array = self.memory.copy()
+        tensor.array = array
+        self._tell(tensor)
+        return array
+
+    def overwritten(self, tensor: Any) -> None:
+        """`tensor.array` has been assigned."""
+        self.stale = True
+        self._tell(tensor)
+
+    def _tell(self, tensor: Any) -> None:
+        for watcher in self.watchers:
+            watcher.add(tensor)
+
+    def own(self, tensor: Tensor) -> None:
+        """From now on programs write here."""
+        if not self.owned:
+            memory = aligned(self.shape, self.dtype)
+            memory[...] = tensor.array
+            self.memory, self.owned, self.stale = memory, True, False
+            self._tell(tensor)
+
+    def refresh(self, tensor: Tensor) -> None:
+        """Take over what was assigned."""
+        if not self.stale:
+            return
+        self.stale = False
+        array = tensor.array
+        if array.shape != self.shape or array.dtype != self.dtype:  # Module.to
+            self.shape, self.dtype = array.shape, array.dtype
+            self.owned = False
+        if self.owned:
+            np.copyto(self.memory, array)
+        else:
+            self.memory = np.ascontiguousarray(array)
+
+
+def storage_of(tensor: Tensor) -> Storage:
+    return tensor.storage if tensor.storage is not None else Storage(tensor)
