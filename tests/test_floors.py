@@ -47,6 +47,7 @@ SAME_FLOOR = {
 # Imports inside a function: (file, module) -> why it cannot stand at the top.
 LAZY = {
     ("compiler/step.py", "pellucid.compiler.program"): "LLVM; most programs that import pellucid never compile",
+    ("compiler/step.py", "pellucid.compiler.listing"): "LLVM, as above",
     ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",
     ("threads.py", "threadpoolctl"): "asked for by few programs",
     (

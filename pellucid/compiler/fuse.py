@@ -181,7 +181,8 @@ class Fusion:
         return False
 
 
-SINGLE = {"reshape"}
+SINGLE = {"place", "concatenate", "add_windows", "bits", "take", "gather", "scatter_add", "add_at", "put",
+          "cumulative_sum", "reshape"}  # fmt: skip
 
 
 def with_copies(graph: Graph) -> Graph:

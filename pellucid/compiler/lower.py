@@ -18,14 +18,17 @@ import numpy as np
 
 from .fuse import checks
 from .kernels.loops import accesses, emit_copy, emit_loop
+from .kernels.moves import MOVES
+from .kernels.picks import PICKS
 from .kernels.products import emit_product
+from .kernels.random import RANDOM
 from .llvm import Target, compile_module, i8, i64, new_function, new_module, pointer
 from .plan import ARENA, SLOTS, Job, Place, Plan
 from .recipe import Recipe
 from .runtime import PROGRAM, emit_barrier
 
 TEMPLATES: dict[str, Callable[..., None]] = {
-    "loop": emit_loop, "copy": emit_copy, "reshape": emit_copy, "product": emit_product,
+    "loop": emit_loop, "copy": emit_copy, "reshape": emit_copy, "product": emit_product, **MOVES, **PICKS, **RANDOM,
 }  # fmt: skip
 ALONE = 1 << 15  # a kernel of fewer operations than this costs less than sharing it out
 
@@ -35,7 +38,7 @@ def flops(recipe: Recipe) -> int:
     size = math.prod(recipe.domain)
     if recipe.product is not None:
         return size * (2 * recipe.product.size + len(recipe.steps) - 1)
-    return size * len(recipe.steps) * (4 if recipe.kind == "copy" else 1)
+    return 0 if recipe.kind in ("copy", "reshape") else size * len(recipe.steps)
 
 
 def traffic(recipe: Recipe) -> int:
@@ -233,9 +236,13 @@ class _Driver:
         builder = self.builder
         self._barrier()
         flagged = builder.icmp_unsigned("!=", builder.load(self.bases[ARENA], typ=i8), i8(0))
-        go_on = builder.function.append_basic_block("go_on")
-        builder.cbranch(flagged, leave, go_on)
-        builder.position_at_end(go_on)
+        with builder.when(flagged):
+            noted = builder.at(self.bases[ARENA], 1, "int64")  # the first step that was left, counted from 1
+            first = builder.icmp_unsigned("==", builder.load(noted, typ=i64), builder.index(0))
+            mine = builder.icmp_unsigned("==", self.thread, builder.index(0))
+            with builder.when(builder.and_(first, mine)):
+                builder.store(builder.add(self.step, builder.index(1)), noted)
+            builder.branch(leave)
 
     def _copy_late(self) -> None:
         """What could not be computed in its place is copied there, now that nobody reads the old numbers."""

@@ -22,7 +22,7 @@ from .views import VIEWS, row_major
 
 ALIGNED = 64  # bytes: a cache line, and the widest vector
 ARENA, OUTPUTS, SLOTS = 0, 1, 2  # regions: slot i is region SLOTS + i
-FLAG = ALIGNED  # the arena's first line is the flag of indices out of range
+FLAG = ALIGNED  # the arena begins with a line for the flag of indices out of range, and the step that raised it
 
 
 class Place(NamedTuple):

@@ -7,13 +7,14 @@ outputs. Everything else was decided when the program was made.
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import GradientError, TraceError
-from ..op import Node, Op, new_value
+from ..op import Node, Op, Symbol, new_value
 from ..tensor import Tensor, UsedUp
 from . import runtime
 from .cache import code_for
@@ -25,6 +26,9 @@ from .passes import optimised
 from .plan import ARENA, OUTPUTS, SLOTS, Memory, planned
 from .storage import Storage, aligned, storage_of
 from .trace import Flagged, Position, Recording
+
+
+CHUNK = 0.05  # seconds of native work between two looks at what Python wants
 
 
 class Program:
@@ -48,6 +52,8 @@ class Program:
         self.context[ARENA], self.context[OUTPUTS] = self.arena.ctypes.data, self.outputs.ctypes.data
         self.context_address = self.context.ctypes.data
         self.flag = ctypes.c_uint8.from_address(self.arena.ctypes.data)
+        self.flagged_step = ctypes.c_int64.from_address(self.arena.ctypes.data + 8)  # counted from 1
+        self.held: Sequence[Tensor] = ()  # the arguments of the last call: their memory has to last as long as it is known
         self.dirty: set[Tensor] = set()
         self._bind()
         self.rebuild = rebuilder(recording.result, self._output_makers())
@@ -111,12 +117,17 @@ class Program:
         else:
             self._run_in_segments()
         if self.flag.value:
-            self.flag.value = 0
-            raise Flagged
+            self.raise_flagged()
         self.finish(tensors)
         return self.rebuild()
 
+    def raise_flagged(self) -> None:
+        step = max(self.flagged_step.value - 1, 0)
+        self.flag.value = self.flagged_step.value = 0
+        raise Flagged(step)
+
     def prepare(self, tensors: Sequence[Tensor]) -> None:
+        self.held = tensors
         if self.dirty:
             self._refresh()
         context = self.context
@@ -158,6 +169,52 @@ class Program:
             owner._grad = None
         for owner in self.recording.used:
             owner._grad = USED_UP
+
+    # ---- many steps in one call ----
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether many steps can run without Python between them."""
+        return len(self.entries) == 1 and not (self.changed or self.kept or self.grads)
+
+    def many(self, indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
+        """One step for each row of `indices` (S, B), its only argument; the outputs stacked, (S, ...).
+
+        Native code runs for about CHUNK seconds at a time; in between come signals and `progress(steps done)`.
+        """
+        steps, width = len(indices), max(self.plan.output_bytes, 1)
+        outputs = aligned((steps, width), np.uint8)
+        self.prepare([new_value(indices[0])])
+        stride = SLOTS + self.plan.slots
+        (place, _) = self.given[0] if self.given else (OUTPUTS, 0)
+        done, count = 0, 1
+        try:
+            while done < steps:
+                if self.dirty:
+                    self._refresh()
+                self.context[OUTPUTS], self.context[stride + OUTPUTS] = outputs.ctypes.data, width
+                if self.given:
+                    self.context[place], self.context[stride + place] = indices.ctypes.data, indices.strides[0]
+                count = min(count, steps - done)
+                began = time.perf_counter()
+                runtime.run(self.entries[0], self.context_address, None, done, count)
+                passed = time.perf_counter() - began
+                if self.flag.value:
+                    self.raise_flagged()
+                done += count
+                count = max(1, int(count * min(8.0, CHUNK / max(passed, 1e-6))))
+                if progress is not None:
+                    progress(done)
+        finally:
+            self.context[stride:] = 0
+            self.context[OUTPUTS] = self.outputs.ctypes.data
+        self.finish(())
+        return rebuilder(self.recording.result, [self._stacked(s, outputs) for s in self.graph.outputs])()
+
+    def _stacked(self, symbol: Symbol, outputs: np.ndarray) -> Callable[[], Any]:
+        place, steps = self.plan.places[symbol], len(outputs)
+        part = outputs[:, place.offset : place.offset + place.size]
+        return lambda: new_value(np.ascontiguousarray(part).view(symbol.dtype).reshape(steps, *symbol.shape))
 
     def _run_in_segments(self) -> None:
         """Native parts, and the operations without native code between them."""

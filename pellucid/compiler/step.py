@@ -13,8 +13,12 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError, PellucidError
-from ..op import Value, grad_mode, recorder, structure
+import numpy as np
+
+from ..creation import stack
+from ..errors import OptionError, PellucidError, words
+from ..op import Value, grad_mode, new_value, recorder, structure
+from ..ops.index import take
 from ..ops.loop import map_nest
 from ..tensor import Tensor
 from .trace import Flagged, Recording, record
@@ -49,6 +53,7 @@ class Compiled:
         self.made: dict[Any, Program] = {}  # by what was recorded: several signatures may come to the same
         self.last: Program | None = None
         self._numbers = numbers_of(function)
+        self._resident: dict[Any, Compiled] = {}  # for `many`, by the Tensors of data
         self._lock = threading.RLock()
         self.__name__ = getattr(function, "__name__", type(function).__name__)
         self.__doc__ = function.__doc__
@@ -65,11 +70,45 @@ class Compiled:
             try:
                 return program(tensors)
             except Flagged:
-                self.function(*args, **kwargs)  # raises, and says what and where
-                raise PellucidError(
-                    f"{self.__name__}: an index was out of range in the compiled step and is not in the eager one; "
-                    "expected both to be the same; please report it"
-                ) from None
+                self._explain(*args, **kwargs)
+
+    def _explain(self, *args: Any, **kwargs: Any) -> Any:
+        """The eager step on what raised the flag: it says what is wrong, and where."""
+        self.function(*args, **kwargs)
+        raise PellucidError(
+            f"{self.__name__}: an index was out of range in the compiled step and is not in the eager one; "
+            "expected both to be the same; please report it"
+        )
+
+    def many(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
+        """One step for each row of `indices`, on those rows of `data`: an epoch in one call, with native code in between.
+
+        data: a Tensor (N, ...) or several, the arguments of the function; they stay where they are.
+        indices: whole numbers (S, B), the rows of each step. progress: called with the steps done, about every 50 ms.
+        Returns what the function returns, each Tensor stacked along a new first axis S.
+        """
+        data = (data,) if isinstance(data, Tensor) else tuple(data)
+        rows = np.ascontiguousarray(indices.array if isinstance(indices, Tensor) else indices, np.int64)
+        if rows.ndim != 2 or not rows.size:
+            raise OptionError(f"many: indices {words(rows.shape)}; expected (steps, batch), both at least 1; reshape them")
+        key = tuple(map(id, data))
+        if key not in self._resident:
+            function = self.function
+            self._resident[key] = Compiled(lambda index: function(*[take(x, index) for x in data]), self.keep_grads, self.leave_out)
+        inner = self._resident[key]
+        with self._lock:
+            first = new_value(rows[0])
+            tensors, about = inner._signature((first,), {})
+            program = inner.programs.get(about)
+            if program is None or not _present(program.recording):
+                program = inner._program(about, (first,), {}, 1)
+            inner.last = self.last = program
+            if not program.is_whole:
+                return _stacked([inner(new_value(row)) for row in rows])
+            try:
+                return program.many(rows, progress)
+            except Flagged as flagged:
+                inner._explain(new_value(rows[flagged.args[0]]))
 
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call, and everything else about it that a program depends on."""
@@ -99,7 +138,7 @@ class Compiled:
                     stacklevel=3,
                 )
             program = self.made[about] = Program(recording, count, self.leave_out)
-        self.programs[key] = program
+        self.programs[(structure[0], *key[1:])] = program  # recording may itself have set attributes
         return program
 
     # ---- looking inside ----
@@ -109,10 +148,25 @@ class Compiled:
         """The graph of the program that ran last, after all passes; print it."""
         return self._seen().graph
 
+    def kernels(self, measure: bool = True) -> Any:
+        """The kernels of the program that ran last, in order, each with its operations, layers, lines, cost and time.
+
+        Print it for a table; each entry has `llvm()`, its native code as text. measure=False does not run anything.
+        """
+        from .listing import kernels
+
+        with self._lock:
+            return kernels(self._seen(), measure)
+
     def _seen(self) -> Program:
         if self.last is None:
             raise OptionError(f"{self.__name__}: nothing has been compiled yet; expected a call first; call it once")
         return self.last
+
+
+def _stacked(results: list[Any]) -> Any:
+    """The results of many steps as one, each Tensor with a new first axis."""
+    return map_nest(lambda *values: stack(values) if isinstance(values[0], Value) else values[0], *results)
 
 
 def _present(recording: Recording) -> bool:
