@@ -13,25 +13,25 @@ import hashlib
 import os
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DataError
 from ..files import write_bytes
-from .llvm import Code, versions
-from .lower import Lowered
+from .llvm import versions
 
 DIGEST = 32  # bytes of a SHA-256
 
 
-def code_for(program: Lowered) -> Code:
-    """The program's native code, from the cache where it is there."""
-    file = _file(program.key)
+def object_code(key: str, make: Callable[[], bytes]) -> bytes:
+    """The object code for `key`, from the cache where it is there, else made now and kept."""
+    file = _file(key)
     kept = _read(file) if file is not None else None
     if kept is None:
-        kept = program.object_code()
+        kept = make()
         if file is not None:
             _write(file, kept)
-    return Code(kept)
+    return kept
 
 
 def folder() -> Path | None:

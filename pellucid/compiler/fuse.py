@@ -93,6 +93,7 @@ class Fusion:
     def _single(self, kind: str, symbol: Symbol) -> None:
         kernel = Kernel(kind, [symbol], core(symbol.shape))
         kernel.after = self._homes(view(x) for x in symbol.inputs)
+        kernel.apart = set(kernel.after)
         self._settle(kernel)
 
     def _homes(self, views: object) -> set[Kernel]:
@@ -133,10 +134,14 @@ class Fusion:
             return
         if is_identity(seen, x) and seen.source not in source.reductions:
             self._joined(source, kernel)
+        else:
+            kernel.apart.add(source)
 
     def _joined(self, first: Kernel, second: Kernel) -> Kernel:
         """Both as one kernel, where that is allowed; else `second` as it was."""
-        if "product" in (first.kind, second.kind) and (first.kind == second.kind or first.axes or second.axes):
+        if "product" in (first.kind, second.kind) and (
+            first.kind == second.kind or (first.axes, second.axes) != (None, None)
+        ):
             return second
         if first.kind not in ("loop", "product") or second.kind not in ("loop", "product"):
             return second
@@ -155,7 +160,7 @@ class Fusion:
             symbols.remove(whole.anchor)
             symbols.insert(0, whole.anchor)
         whole.symbols = symbols
-        whole.axes = whole.axes or part.axes
+        whole.axes = part.axes if whole.axes is None else whole.axes
         whole.after = (whole.after | part.after) - {whole, part}
         whole.apart |= part.apart
         self.kernels.remove(part)
@@ -227,10 +232,14 @@ def _mark_stored(graph: Graph, fusion: Fusion) -> None:
 def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
     """Readers of a Tensor before the kernel that writes it, checks first, else as recorded."""
     before: dict[Kernel, set[Kernel]] = {k: set(k.after) for k in fusion.kernels}
+    readers: dict[Symbol, list[Kernel]] = {}
+    for kernel in fusion.kernels:
+        for source in sources(kernel):
+            readers.setdefault(source, []).append(kernel)
     for slot, symbol in graph.writes:
         writer = fusion.home[symbol]
-        for kernel in fusion.kernels:
-            if kernel is not writer and slot.symbol in sources(kernel) and not _reaches(before, writer, kernel):
+        for kernel in readers.get(slot.symbol, ()):
+            if kernel is not writer and not _reaches(before, writer, kernel):
                 before[writer].add(kernel)
     position = {s: i for i, s in enumerate(graph.symbols)}
     done: list[Kernel] = []

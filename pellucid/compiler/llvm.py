@@ -20,7 +20,7 @@ from llvmlite import ir
 binding.initialize_native_target()
 binding.initialize_native_asmprinter()
 
-i1, i8, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
+i1, i8, i16, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 f32, f64 = ir.FloatType(), ir.DoubleType()
 pointer = ir.PointerType()
 void = ir.VoidType()
@@ -93,6 +93,17 @@ def mangled(type: Any) -> str:
     return "p0" if isinstance(type, ir.PointerType) else "f32" if isinstance(type, ir.FloatType) else "f64"
 
 
+class Everywhere(ir.Constant):
+    """A constant vector with the same number in every lane; llvmlite would write out each."""
+
+    def __init__(self, scalar: Any, lanes: int) -> None:
+        self.type, self.constant = ir.VectorType(scalar.type, lanes), scalar.constant
+        self._text = f"splat ({scalar.type} {scalar.get_reference()})"
+
+    def _get_reference(self) -> str:
+        return self._text
+
+
 class Builder(ir.IRBuilder):
     """llvmlite's builder with vectors of `target.lanes`, counted loops, and addresses in elements.
 
@@ -121,11 +132,15 @@ class Builder(ir.IRBuilder):
         """A vector with `number` in every lane."""
         dtype = np.dtype(dtype)
         value = float32(float(number)) if dtype == np.float32 else float(number) if dtype.kind == "f" else int(number)
-        return ir.Constant(self.vector(dtype), [value] * self.lanes)
+        return self._everywhere(ir.Constant(self.element(dtype), value))
+
+    def _everywhere(self, scalar: Any) -> Any:
+        """A constant vector, in a tenth of the text that naming each lane takes."""
+        return Everywhere(scalar, self.lanes)
 
     def bits(self, number: int) -> Any:
         """A vector of i32 with `number` in every lane."""
-        return ir.Constant(ir.VectorType(i32, self.lanes), [number] * self.lanes)
+        return self._everywhere(i32(number))
 
     def lane_numbers(self, type: Any = i64) -> Any:
         """The vector 0, 1, 2, ..."""
@@ -207,7 +222,7 @@ class Builder(ir.IRBuilder):
         self.call(function, arguments)
 
     def _addresses(self, base: Any, offsets: Any, dtype: np.dtype) -> Any:
-        bytes_ = self.mul(offsets, ir.Constant(offsets.type, [dtype.itemsize] * self.lanes))
+        bytes_ = self.mul(offsets, self._everywhere(ir.Constant(offsets.type.element, dtype.itemsize)))
         start = self.splat(self.ptrtoint(base, i64))
         return self.inttoptr(self.add(start, bytes_), ir.VectorType(pointer, self.lanes))
 
@@ -232,7 +247,7 @@ class Builder(ir.IRBuilder):
         )
 
     def all_lanes(self) -> Any:
-        return ir.Constant(ir.VectorType(i1, self.lanes), [1] * self.lanes)
+        return self._everywhere(i1(1))
 
     def first_lanes(self, count: Any) -> Any:
         """The mask of the first `count` lanes (an i64 scalar, or an int)."""

@@ -19,12 +19,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ..threads import compute_threads
+from .cache import object_code
 from .llvm import Builder, Code, Target, compile_module, host, i32, i64, ir, new_function, new_module, pointer, void
+
+T = TypeVar("T")
 
 # The signature of a program.
 PROGRAM = (pointer, pointer, i64, i64, i64)
@@ -335,7 +338,33 @@ class Native(NamedTuple):
 @functools.cache
 def native() -> Native:
     """Compiled at the first run of a process; a forked child inherits it."""
-    return Native.load(native_object())
+    return undisturbed(lambda: Native.load(object_code("runtime", native_object)))
+
+
+def undisturbed(work: Callable[[], T]) -> T:
+    """The result of `work`, done in a thread of its own, where no Ctrl-C strikes.
+
+    Between two lines of llvmlite's an object may have two owners; an interrupt there frees it twice. Here only the wait
+    is interrupted; the work goes on to its end, and Python's exit waits for it.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    worker = threading.Thread(target=body, name="pellucid-compile")
+    try:
+        worker.start()
+    except RuntimeError:  # no thread to be had: see Pool.grow
+        return work()
+    worker.join()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 # ---- the pool ----
@@ -357,11 +386,12 @@ class Pool:
         """Have `threads` threads, or as many as can be had; how many of them to use."""
         with self._growing:
             if not self.ready:
-                self.launch = native().launch
+                self._native = native()
+                self.launch = self._native.launch
                 self.ready = 1
             while self.ready < min(threads, self.most):
                 worker = threading.Thread(
-                    target=native().serve, args=(self.team, self.ready), daemon=True, name=f"pellucid-{self.ready}"
+                    target=self._serve, args=(self.ready,), daemon=True, name=f"pellucid-{self.ready}"
                 )
                 # Ctrl-C may strike on any line here. Then the next to come starts a worker for the same mailbox, and
                 # of the two the later finds it served and ends.
@@ -374,6 +404,10 @@ class Pool:
                     self.ready += 1
             return max(1, min(threads, self.ready))
 
+    def _serve(self, thread: int) -> None:
+        """A worker's Python side: a method, so that memory and code stay as long as it runs."""
+        self._native.serve(self.team, thread)
+
     def close(self, patience: float = 2.0) -> None:
         """End the workers; runs go alone from now on. One that does not end within `patience` seconds keeps its own."""
         with self._growing:
@@ -381,7 +415,7 @@ class Pool:
             if self.ready > 1:
                 workers, self.ready = self.ready, 1
                 deadline = time.monotonic() + patience
-                while not native().stop(self.team, workers) and time.monotonic() < deadline:
+                while not self._native.stop(self.team, workers) and time.monotonic() < deadline:
                     time.sleep(0.001)
                 for worker in self._workers:
                     if worker.is_alive():

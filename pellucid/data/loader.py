@@ -171,23 +171,33 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of the next epoch; after `load_state_dict`, what is left of the saved one."""
+        return map(self.batch, self.picks())
+
+    def picks(self) -> Iterator[np.ndarray]:
+        """What `for` goes through, as the numbers of the examples, int64 (B,), in place of the batches."""
         epoch, first = self._given = self._next
         self._next = (epoch + 1, 0)  # a loop left early is over, as in PyTorch
-        return self._batches(epoch, first)
+        return self._picks(epoch, first)
 
-    def _batches(self, epoch: int, first: int) -> Iterator[Any]:
+    def _picks(self, epoch: int, first: int) -> Iterator[np.ndarray]:
         order, size = self.indices(epoch), self.batch_size
         for k in range(first, len(self)):
-            batch = self._batch(order[k * size : (k + 1) * size])
             self._given = (epoch, k + 1) if k + 1 < len(self) else (epoch + 1, 0)
-            yield batch
+            yield order[k * size : (k + 1) * size]
 
-    def _batch(self, indices: np.ndarray) -> Any:
+    def batch(self, indices: np.ndarray) -> Any:
+        """The batch of the examples `indices`."""
         gather = getattr(self.dataset, "gather", None)
         if self.collate_fn is None and gather is not None:
             return gather(indices)
         examples = [self.dataset[int(i)] for i in indices]
         return default_collate(examples) if self.collate_fn is None else self.collate_fn(examples)
+
+    @property
+    def resident(self) -> tuple[Tensor, ...] | None:
+        """The Tensors (N, ...) whose rows are the batches, so that a compiled step can pick them itself; else None."""
+        here = isinstance(self.dataset, TensorDataset) and self.collate_fn is None
+        return self.dataset.tensors if here else None
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands, in plain numbers: the next batch is `batch` of `epoch`. What must agree is noted too."""

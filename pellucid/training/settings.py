@@ -30,6 +30,7 @@ class Settings:
     clip: largest norm of the gradient; 0 for no limit.
     patience: epochs without a better validation result after which training stops; 0 for never.
     monitor: what "better" means on validation data: "score" (accuracy, RMSE) or "loss".
+    eager: run operation by operation; else whole steps are compiled.
     """
 
     optimizer: str = "adamw"
@@ -45,6 +46,7 @@ class Settings:
     monitor: str = "loss"
     seed: int = 0
     threads: int = 1
+    eager: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("monitor", MONITORS)):
@@ -91,6 +93,7 @@ _KINDS = {
     float: "a number",
     str: "a word",
     tuple: "a list of whole numbers",
+    bool: "true or false",
 }
 
 

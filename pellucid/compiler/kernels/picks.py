@@ -68,12 +68,12 @@ def emit_take(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread
     (x, index), target = single.operands, single.result
     (size, *row), sizes = single.shapes[0], single.shapes[1]
     first, rest = range(len(sizes)), range(len(sizes), len(single.shape))
-    if math.prod(row) == 1 or size == 0:  # without any row there is none to stand in for a wrong one
+    if math.prod(row) == 1:
         source = Access(x.address, (0,) * len(sizes), x.dtype)
-        wrong = target.along(first) if math.prod(row) else target._replace(strides=(0,) * len(sizes))
-        if math.prod(row) == 1:
-            _pick(builder, sizes, index, source, x.strides[0], size, wrong, flag, thread, threads)
-        elif math.prod(sizes):
+        _pick(builder, sizes, index, source, x.strides[0], size, target.along(first), flag, thread, threads)
+        return
+    if size == 0:  # there is no row to stand in for a wrong one, and every index is wrong
+        if math.prod(sizes):
             builder.store(i8(1), flag)
         return
     lines = Sweep(builder, sizes, [index, target.along(first)], lanes=False)

@@ -14,13 +14,20 @@ from ..llvm import Builder
 from ..recipe import Load, Recipe
 from .body import Frame, Index, split
 
+LIGHT = 6  # steps and stores after a product, up to which they are written out for every row of a tile
 FAR = 1 << 17  # numbers: where the vector operand is larger, it is read once and the rows again and again
 
 
 def tiles(size: int, most: int) -> list[tuple[int, int, int]]:
-    """`size` cut into near-equal parts of at most `most`: (where a run of equal parts begins, how many, their size)."""
+    """`size` cut into parts of at most `most`: (where a run of equal parts begins, how many, their size).
+
+    Equal parts where they are not much smaller, since each size is code of its own; else near-equal ones.
+    """
     if size == 0:
         return []
+    for part in range(most, (most + 1) // 2, -1):
+        if size % part == 0:
+            return [(0, size // part, part)]
     count = -(-size // most)
     small, larger = divmod(size, count)
     runs = [(0, larger, small + 1)] if larger else []
@@ -46,6 +53,7 @@ class Tile:
         wide = min(target.vectors, units)
         self.row_runs = tiles(self.rows, min(28, target.rows * target.vectors // wide))
         self.column_runs = tiles(units, wide)
+        self.room = builder.alloca(builder.vector("float32"), 28)  # a tile of sums, for what is written as a loop
 
     def emit(self) -> None:
         """Batches outermost; then the larger operand is read once, and the smaller stays near."""
@@ -56,8 +64,9 @@ class Tile:
         far = self.recipe.product.size * self.columns > FAR
 
         def body(indices: dict[int, Index]) -> None:
-            rows = lambda inner: self._run(self.row_runs, row_tiles, share == "rows", inner)
-            columns = lambda inner: self._run(self.column_runs, panels, share == "columns", inner)
+            rows = lambda inner: self._run(self.row_runs, row_tiles, share == "rows", False, inner)
+            ragged = self.columns % self.lanes != 0
+            columns = lambda inner: self._run(self.column_runs, panels, share == "columns", ragged, inner)
             if far:
                 columns(lambda c, wide, last: rows(lambda r, high, _: self._tile(indices, r, high, c, wide, last)))
             else:
@@ -75,13 +84,15 @@ class Tile:
         first, last = split(self.builder, size, self.thread, self.threads) if shared else (0, size)
         self.builder.loop(first, last, 1, lambda i: self._batches(axes[1:], {**indices, axes[0]: (i, 0)}, False, body))
 
-    def _run(self, runs: list[tuple[int, int, int]], total: int, shared: bool, body: Callable[..., None]) -> None:
-        """Call body(start, size, is the last of all) for every tile, or for this thread's share of them."""
+    def _run(
+        self, runs: list[tuple[int, int, int]], total: int, shared: bool, apart: bool, body: Callable[..., None]
+    ) -> None:
+        """Call body(start, size, last) for every tile, or for this thread's share; apart: the last of all is another."""
         builder, seen = self.builder, 0
         first, last = split(builder, total, self.thread, self.threads) if shared else (None, None)
         for run, (start, count, size) in enumerate(runs):
-            final = run == len(runs) - 1
-            inner = count - 1 if final else count  # the last tile of all may be masked, so it is written apart
+            final = apart and run == len(runs) - 1
+            inner = count - 1 if final else count
             place = lambda t, start=start, size=size, seen=seen: builder.add(
                 builder.index(start), builder.mul(builder.sub(t, builder.index(seen)), builder.index(size))
             )

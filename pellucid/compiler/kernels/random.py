@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...ops.random import MULTIPLIERS, ROUNDS, WEYL
-from ..llvm import Builder, i32
+from ..llvm import Builder, i32, i64
 from ..recipe import Recipe
 from .body import split
 
@@ -49,37 +49,36 @@ def emit_bits(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread
             fill(end, rest)
 
 
-def _halves(builder: Builder, number: Any) -> tuple[Any, Any]:
-    """The low and the high 32 bits of an i64, or of a vector of them."""
-    vector = hasattr(number.type, "count")
-    shift = builder.constant(32, np.int64) if vector else builder.index(32)
-    narrow = builder.vector(np.uint32) if vector else i32
-    return builder.trunc(number, narrow), builder.trunc(builder.lshr(number, shift), narrow)
-
-
 def _counter(builder: Builder, blocks: Any, call: Any) -> list[Any]:
-    low, high = _halves(builder, call)
-    return [*_halves(builder, blocks), builder.splat(low), builder.splat(high)]
+    """Four words of 32 bits, each in a lane of 64: a product of two fits there, and nothing has to be repacked."""
+    wide = [blocks, builder.splat(call)]
+    return [half(builder, number) for number in wide for half in (_low, _high)]
+
+
+def _low(builder: Builder, number: Any) -> Any:
+    return builder.and_(number, builder.constant(0xFFFFFFFF, np.int64))
+
+
+def _high(builder: Builder, number: Any) -> Any:
+    return builder.lshr(number, builder.constant(32, np.int64))
 
 
 def _rounds(builder: Builder, words: list[Any], seed: Any) -> list[Any]:
+    """The ten rounds, then the words as 32 bits."""
     a, b, c, d = words
-    keys = _halves(builder, seed)
-    wide = builder.vector(np.int64)
-
-    def product(x: Any, multiplier: Any) -> tuple[Any, Any]:
-        number = builder.mul(builder.zext(x, wide), builder.constant(int(multiplier), np.int64))
-        return _halves(builder, number)
-
+    keys = builder.trunc(seed, i32), builder.trunc(builder.lshr(seed, builder.index(32)), i32)
     for number in range(ROUNDS):
-        (low, high), (other_low, other_high) = product(a, MULTIPLIERS[0]), product(c, MULTIPLIERS[1])
+        left, right = (
+            builder.mul(x, builder.constant(int(m), np.int64)) for x, m in zip((a, c), MULTIPLIERS, strict=True)
+        )
         key0, key1 = (
-            builder.splat(builder.add(key, i32(number * weyl & 0xFFFFFFFF)))
+            builder.splat(builder.zext(builder.add(key, i32(number * weyl & 0xFFFFFFFF)), i64))
             for key, weyl in zip(keys, WEYL, strict=True)
         )
-        a, c = builder.xor(builder.xor(other_high, b), key0), builder.xor(builder.xor(high, d), key1)
-        b, d = other_low, low
-    return [a, b, c, d]
+        a = builder.xor(builder.xor(_high(builder, right), b), key0)
+        c = builder.xor(builder.xor(_high(builder, left), d), key1)
+        b, d = _low(builder, right), _low(builder, left)
+    return [builder.trunc(word, builder.vector(np.uint32)) for word in (a, b, c, d)]
 
 
 def interleaved(builder: Builder, words: Sequence[Any]) -> list[Any]:

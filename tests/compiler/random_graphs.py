@@ -1,0 +1,574 @@
+"""Random graphs, and the four ways to run a function that have to agree: what `test_random_graphs.py` is made of.
+
+A graph grows by running: each move picks values that are there, computes another with eager operations, and is kept as a
+function to be called again, eagerly or while it is recorded. A value is called exact when every way to compute it gives
+the same bits (small multiples of 1/4, added, moved, compared); only such values decide anything by a jump, such as a
+comparison, so that a last bit never changes the course.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import pellucid as P
+from pellucid.compiler.fuse import fused, with_copies
+from pellucid.compiler.graph import Graph, run_reference
+from pellucid.compiler.layout import laid_out
+from pellucid.compiler.llvm import host
+from pellucid.compiler.passes import PASSES, optimised
+from pellucid.compiler.plan import planned, run_planned
+from pellucid.compiler.trace import record
+from pellucid.errors import PellucidError
+from pellucid.ops import index, movement, reduce
+from pellucid.ops.loop import leaves
+from pellucid.random import default_generator
+from pellucid.tensor import Tensor
+
+LEAVE_OUT = [(), *[(name,) for name in PASSES], ("fusion",), ("reuse",), (*PASSES, "fusion", "reuse")]
+SIZES = [1, 2, 3, 5, 7, 8, 13, 16, 17, 19, 31, 33]
+Arrays = list[np.ndarray]
+
+
+# ---- the ways to run a function ------------------------------------------------------------------------------------------
+
+
+def arrays_of(result: Any) -> Arrays:
+    return [np.array(leaf.detach().numpy()) for leaf in leaves(result)]
+
+
+@dataclass
+class Trial:
+    """A function of `args` that may read and write `states`; `start` is what they hold before every run."""
+
+    function: Callable[..., Any]
+    args: Sequence[Tensor]
+    states: Sequence[Tensor]
+
+    def __post_init__(self) -> None:
+        self.states = [*self.states, default_generator.state]
+        self.start = [s.array.copy() for s in self.states]
+
+    def reset(self) -> None:
+        for state, array in zip(self.states, self.start, strict=True):
+            state.assign(array)
+
+    def run(self, function: Callable[..., Any], times: int = 1) -> Arrays:
+        """What `times` calls from the same start give, and leave in the states."""
+        self.reset()
+        found = [x for _ in range(times) for x in arrays_of(function(*self.args))]
+        found += [s.array.copy() for s in self.states]
+        self.reset()
+        return found
+
+    def inputs(self, graph: Graph) -> Arrays:
+        start = {id(s): a for s, a in zip(self.states, self.start, strict=True)}
+        given = [start.get(id(slot.owner), slot.owner.array) for slot in graph.inputs]
+        return [np.asarray(a) for a in given]
+
+    def spread(self, graph: Graph, outputs: Arrays, writes: Arrays) -> Arrays:
+        """Outputs and written states in the order of `run`."""
+        written = {id(slot.owner): a for (slot, _), a in zip(graph.writes, writes, strict=True)}
+        return outputs + [written.get(id(s), a) for s, a in zip(self.states, self.start, strict=True)]
+
+
+def planned_run(graph: Graph, values: Arrays, leave_out: Sequence[str] = ()) -> tuple[Arrays, Arrays]:
+    """All passes and the memory plan, run in NumPy."""
+    graph = with_copies(optimised(graph, frozenset(leave_out)))
+    kernels, layout = laid_out(graph, fused(graph, "fusion" not in leave_out), host())
+    plan = planned(graph, kernels, layout, "reuse" not in leave_out)
+    return run_planned(graph, plan, layout, values)
+
+
+def check(trial: Trial, leave_out: Sequence[str] = (), scale: float = 1.0, native: bool = True) -> None:
+    """Eager, interpreter, memory plan and (twice in a row) native code give the same."""
+    truth = trial.run(trial.function)
+    graph = record(trial.function, (tuple(trial.args), {}), {}).graph
+    values = trial.inputs(graph)
+    same(trial.spread(graph, *run_reference(graph, values)), truth, "interpreter", scale)
+    same(trial.spread(graph, *planned_run(graph, values, leave_out)), truth, f"plan without {leave_out}", scale)
+    if native:
+        compiled = P.compile(trial.function, leave_out=leave_out)
+        same(trial.run(compiled), truth, f"native without {leave_out}", scale)
+        same(trial.run(compiled, 2), trial.run(trial.function, 2), f"second call without {leave_out}", 4 * scale)
+
+
+def same(found: Arrays, truth: Arrays, how: str, scale: float = 1.0) -> None:
+    assert len(found) == len(truth), f"{how}: {len(found)} results for {len(truth)}"
+    for i, (a, b) in enumerate(zip(found, truth, strict=True)):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype), f"{how}: result {i} is {a.shape} {a.dtype} for {b.shape} {b.dtype}"
+        if b.dtype.kind != "f":
+            np.testing.assert_array_equal(a, b, f"{how}: result {i}")
+        else:
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5 * scale, err_msg=f"{how}: result {i}")
+
+
+# ---- growing -------------------------------------------------------------------------------------------------------------
+
+Move = tuple[Callable[..., Any], list[int], bool]  # what computes the value, from which others, whether it is exact
+
+
+class Grower:
+    """A graph while it grows. values: what the moves so far have given; leaves: its inputs, the first of them."""
+
+    def __init__(self, random: np.random.Generator) -> None:
+        self.random = random
+        self.values: list[Tensor] = []
+        self.exact: list[bool] = []
+        self.moves: list[Move] = []
+        shape = self.shape()
+        others = [shape, shape[-1:], self.shape()]
+        self.leaves = [self.quarters(s) for s in [shape, *others[: random.integers(1, 4)]]]
+        for leaf in self.leaves:
+            leaf.requires_grad_(bool(random.random() < 0.7))
+        self.values += self.leaves
+        self.exact += [True] * len(self.leaves)
+        self.states = [self.quarters(shape), self.quarters(shape), self.quarters(())]
+
+    # ---- chance ----
+
+    def shape(self) -> tuple[int, ...]:
+        while True:
+            rank = int(self.random.choice([0, 1, 1, 2, 2, 2, 3, 3, 4]))
+            shape = tuple(int(n) for n in self.random.choice(SIZES, rank))
+            if math.prod(shape) <= 1500:
+                return tuple(0 if self.random.random() < 0.01 else n for n in shape)
+
+    def quarters(self, shape: tuple[int, ...]) -> Tensor:
+        return P.tensor((self.random.integers(-12, 13, shape) / 4).astype(np.float32))
+
+    def pick(self, wanted: Callable[[int], bool] = lambda i: True) -> int:
+        """The position of a value, rather a late one; IndexError where there is none such."""
+        found = [i for i in range(len(self.values)) if wanted(i)]
+        return found[max(self.random.integers(0, len(found), 2))] if found else [][0]
+
+    def floats(self, i: int) -> bool:
+        return self.values[i].dtype == np.float32
+
+    def sure(self, i: int) -> bool:
+        return self.exact[i]
+
+    def any_axes(self, x: Tensor) -> tuple[int, ...]:
+        return tuple(axis for axis in range(x.ndim) if self.random.random() < 0.5)
+
+    def axis(self, x: Tensor) -> int:
+        return int(self.random.integers(0, x.ndim))
+
+    # ---- moves ----
+
+    def grow(self, moves: int) -> None:
+        """Up to `moves` moves; the states are then what they were."""
+        start, tries = [s.array for s in self.states], 0
+        while len(self.moves) < moves and tries < 8 * moves:
+            tries += 1
+            self.try_one()
+        self.put_back(start)
+
+    def try_one(self) -> None:
+        """One more move; one that eager operations refuse, or whose numbers leave the ordinary, is not made."""
+        kept = [s.array for s in self.states]
+        try:
+            move = MOVES[self.random.integers(0, len(MOVES))](self)
+            value = move[0](*[self.values[i] for i in move[1]])
+        except (PellucidError, IndexError, ValueError):
+            return self.put_back(kept)
+        array = value.array
+        if array.size > 3000 or (array.size and not np.abs(array.astype(np.float64)).max() < 100):
+            return self.put_back(kept)
+        self.moves.append(move)
+        self.values.append(value)
+        self.exact.append(move[2])
+
+    def put_back(self, states: list[np.ndarray]) -> None:
+        for state, array in zip(self.states, states, strict=True):
+            state.assign(array)
+
+    def replay(self, given: Sequence[Tensor]) -> list[Any]:
+        """The moves once more on `given` leaves: their last values, and the gradients of a loss over these."""
+        values = list(given)
+        for function, positions, _ in self.moves:
+            values.append(function(*[values[i] for i in positions]))
+        last = values[-4:]
+        tracked = [v for v in values[len(given) :] if v.requires_grad][-3:]
+        wanted = [v for v in given if v.requires_grad]
+        if not tracked or not wanted:
+            return [v.detach() for v in last]
+        loss = sum(((v * v).sum() * (0.5 / max(v.numel(), 1)) + v.sum() * 0.1 for v in tracked), P.tensor(0.0))
+        grads = P.autograd.grad(loss, wanted, allow_unused=True)
+        return [*[v.detach() for v in last], loss.detach(), *grads]
+
+
+def pack(seed: int, graphs: int, moves: int) -> Trial:
+    """One function that holds many random graphs; its arguments are their leaves."""
+    random = np.random.default_rng(seed)
+    growers = [Grower(random) for _ in range(graphs)]
+    for grower in growers:
+        grower.grow(int(random.integers(2, moves + 1)))
+
+    def together(*args: Tensor) -> list[Any]:
+        found, at = [], 0
+        for grower in growers:
+            found.append(grower.replay(args[at : at + len(grower.leaves)]))
+            at += len(grower.leaves)
+        return found
+
+    return Trial(together, [x for g in growers for x in g.leaves], [s for g in growers for s in g.states])
+
+
+MOVES: list[Callable[[Grower], Move]] = []
+
+
+def a_move(weight: int) -> Callable[[Callable[[Grower], Move]], Callable[[Grower], Move]]:
+    def add(maker: Callable[[Grower], Move]) -> Callable[[Grower], Move]:
+        MOVES.extend([maker] * weight)
+        return maker
+
+    return add
+
+
+# ---- elementwise ---------------------------------------------------------------------------------------------------------
+
+SMOOTH: list[Callable[[Tensor], Tensor]] = [
+    lambda x: x.exp(), lambda x: x.tanh(), lambda x: x.sigmoid(), lambda x: x.sin(), lambda x: x.cos(),
+    lambda x: x.erf(), lambda x: x.square(), lambda x: (x * x + 0.5).sqrt(), lambda x: (x * x + 0.5).log(),
+    lambda x: x.expm1(), lambda x: (x * x).log1p(), lambda x: 1 / (x * x + 1), lambda x: x / 3, lambda x: x * 0.7,
+    lambda x: P.functional.gelu(x), lambda x: P.functional.softplus(x), lambda x: (x * x + 1) ** 0.7,
+]  # fmt: skip
+PIECES: list[Callable[[Tensor], Tensor]] = [
+    lambda x: x.relu(), lambda x: abs(x), lambda x: x.clamp(-0.6, 0.8), lambda x: -x, lambda x: x + 1,
+    lambda x: 2 - x, lambda x: x.maximum(-x), lambda x: x.minimum(1),
+]  # fmt: skip
+JUMPS: list[Callable[[Tensor], Tensor]] = [
+    lambda x: x.floor(), lambda x: x.ceil(), lambda x: x.trunc(), lambda x: x.round(), lambda x: x.sign(),
+    lambda x: (x > 0.25).to(P.float32), lambda x: x % 1.5, lambda x: x // 0.75, lambda x: (x <= 0) & (x != -1),
+    lambda x: x.long(), lambda x: x.int(), lambda x: (x * 4).int().to(P.float32), lambda x: x.isfinite(),
+]  # fmt: skip
+WHOLE: list[Callable[[Tensor], Tensor]] = [
+    lambda n: n + 3, lambda n: n * 2 - 1, lambda n: n // 3, lambda n: n % 5, lambda n: n.to(P.float32) * 0.25,
+    lambda n: n > 1, lambda n: ~n, lambda n: n & 6, lambda n: n ^ 9, lambda n: n | 1, lambda n: -n, lambda n: abs(n),
+]  # fmt: skip
+PAIRS: list[Callable[[Tensor, Tensor], Tensor]] = [
+    lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a.maximum(b), lambda a, b: a.minimum(b),
+]  # fmt: skip
+
+
+@a_move(4)
+def smooth(g: Grower) -> Move:
+    return SMOOTH[g.random.integers(0, len(SMOOTH))], [g.pick(g.floats)], False
+
+
+@a_move(3)
+def piecewise(g: Grower) -> Move:
+    at = g.pick(g.floats)
+    return PIECES[g.random.integers(0, len(PIECES))], [at], g.exact[at]
+
+
+@a_move(2)
+def jump(g: Grower) -> Move:
+    return JUMPS[g.random.integers(0, len(JUMPS))], [g.pick(lambda i: g.floats(i) and g.sure(i))], True
+
+
+@a_move(2)
+def whole(g: Grower) -> Move:
+    return WHOLE[g.random.integers(0, len(WHOLE))], [g.pick(lambda i: g.values[i].dtype.kind in "iub")], True
+
+
+def partner(g: Grower, at: int) -> tuple[int, Callable[[Tensor], Tensor]]:
+    """Another value, and what makes it fit beside the one at `at`: as it is, or a part of it."""
+    shape = g.values[at].shape
+
+    def fits(i: int) -> bool:
+        other = g.values[i].shape
+        low = min(len(shape), len(other))
+        pairs = zip(shape[len(shape) - low :], other[len(other) - low :], strict=True)
+        return g.values[i].dtype == np.float32 and all(a == b or 1 in (a, b) for a, b in pairs)
+
+    if g.random.random() < 0.7:
+        return g.pick(fits), lambda x: x
+    axes = g.any_axes(g.values[at])
+    return at, lambda x: x.amax(axes, keepdim=True)
+
+
+@a_move(4)
+def pair(g: Grower) -> Move:
+    at = g.pick(g.floats)
+    other, part = partner(g, at)
+    function = PAIRS[g.random.integers(0, len(PAIRS))]
+    exact = g.exact[at] and g.exact[other]
+    return (lambda a, b: function(a, part(b))) if g.random.random() < 0.5 else (lambda a, b: function(part(b), a)), [at, other], exact
+
+
+@a_move(4)
+def product(g: Grower) -> Move:
+    at = g.pick(g.floats)
+    other, part = partner(g, at)
+    if g.random.random() < 0.2:
+        return lambda a, b: a / (part(b) * part(b) + 1), [at, other], False
+    return lambda a, b: a * part(b), [at, other], False
+
+
+@a_move(2)
+def choice(g: Grower) -> Move:
+    judge = g.pick(lambda i: g.floats(i) and g.sure(i))
+    level = float(g.random.integers(-4, 5) / 4)
+    at, other = judge, g.pick(lambda i: g.floats(i) and g.values[i].shape in (g.values[judge].shape, ()))
+    return lambda a, b: P.where(a > level, b, a), [at, other], g.exact[other]
+
+
+# ---- reductions, normalisations ------------------------------------------------------------------------------------------
+
+
+@a_move(4)
+def reduction(g: Grower) -> Move:
+    at = g.pick(g.floats)
+    axes, keep = g.any_axes(g.values[at]), bool(g.random.random() < 0.5)
+    which = int(g.random.integers(0, 5))
+    functions: list[Callable[[Tensor], Tensor]] = [
+        lambda x: reduce.sum(x, axes=axes, keepdims=keep),
+        lambda x: reduce.amax(x, axes=axes, keepdims=keep),
+        lambda x: reduce.amin(x, axes=axes, keepdims=keep),
+        lambda x: x.mean(axes, keepdim=keep) if axes else x,
+        lambda x: x.var(axes, keepdim=keep, correction=0) if axes else x,
+    ]
+    return functions[which], [at], g.exact[at] and which < 3
+
+
+@a_move(2)
+def verdict(g: Grower) -> Move:
+    at = g.pick(lambda i: g.sure(i) and g.values[i].ndim > 0)
+    axis, keep, which = g.axis(g.values[at]), bool(g.random.random() < 0.5), int(g.random.integers(0, 5))
+    functions: list[Callable[[Tensor], Tensor]] = [
+        lambda x: x.argmax(axis, keepdim=keep),
+        lambda x: x.argmin(axis, keepdim=keep),
+        lambda x: (x > 1).any(axis, keepdim=keep),
+        lambda x: (x < 2).all(axis, keepdim=keep),
+        lambda x: (x > 0).sum(axis, keepdim=keep),
+    ]
+    return functions[which], [at], True
+
+
+@a_move(3)
+def normalised(g: Grower) -> Move:
+    at = g.pick(lambda i: g.floats(i) and g.values[i].ndim > 0)
+    axis, which = g.axis(g.values[at]), int(g.random.integers(0, 5))
+    functions: list[Callable[[Tensor], Tensor]] = [
+        lambda x: x.softmax(axis),
+        lambda x: x.log_softmax(axis),
+        lambda x: x.logsumexp(axis),
+        lambda x: P.functional.layer_norm(x, x.shape[-1:], None, None, 0.1),
+        lambda x: x.cumsum(axis),
+    ]
+    return functions[which], [at], False
+
+
+@a_move(2)
+def cross_entropy(g: Grower) -> Move:
+    at = g.pick(lambda i: g.floats(i) and g.values[i].ndim == 2 and 0 not in g.values[i].shape)
+    rows, classes = g.values[at].shape
+    target = P.tensor(g.random.integers(0, classes, rows))
+    if rows > 1 and g.random.random() < 0.4:
+        target[0] = -100
+    return lambda x: P.functional.cross_entropy(x, target), [at], False
+
+
+# ---- movements -----------------------------------------------------------------------------------------------------------
+
+
+@a_move(3)
+def reshaped(g: Grower) -> Move:
+    at = g.pick(lambda i: g.values[i].numel() > 0)
+    size, shape = g.values[at].numel(), []
+    while size > 1 and len(shape) < 3 and g.random.random() < 0.7:
+        part = int(g.random.choice([n for n in range(1, size + 1) if size % n == 0]))
+        shape, size = [*shape, part], size // part
+    shape = [*shape, size]
+    return lambda x: x.reshape(shape), [at], g.exact[at]
+
+
+@a_move(3)
+def permuted(g: Grower) -> Move:
+    at = g.pick(lambda i: g.values[i].ndim > 1)
+    axes = tuple(g.random.permutation(g.values[at].ndim).tolist())
+    return lambda x: x.permute(axes), [at], g.exact[at]
+
+
+@a_move(2)
+def repeated(g: Grower) -> Move:
+    at = g.pick()
+    n = int(g.random.integers(1, 5))
+    place = int(g.random.integers(0, g.values[at].ndim + 1))
+    shape = list(g.values[at].shape)
+    shape.insert(place, n)
+    return lambda x: x.unsqueeze(place).expand(shape), [at], g.exact[at]
+
+
+def some_slices(g: Grower, shape: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+    found = []
+    for size in shape:
+        step = int(g.random.choice([1, 1, 1, 2, 3, -1, -2]))
+        count = int(g.random.integers(0 if g.random.random() < 0.03 else 1, -(-size // abs(step)) + 1)) if size else 0
+        reach = (count - 1) * abs(step) if count else 0
+        start = int(g.random.integers(0, size - reach)) if size else 0
+        found.append((start if step > 0 else start + reach, count, step))
+    return tuple(found)
+
+
+@a_move(3)
+def sliced(g: Grower) -> Move:
+    at = g.pick()
+    slices = some_slices(g, g.values[at].shape)
+    return lambda x: movement.slice_(x, slices=slices), [at], g.exact[at]
+
+
+@a_move(2)
+def placed(g: Grower) -> Move:
+    at = g.pick()
+    slices, shape = [], []
+    for size in g.values[at].shape:
+        step = int(g.random.choice([1, 1, 2, -1]))
+        before, after = (int(n) for n in g.random.integers(0, 3, 2))
+        reach = max(size - 1, 0) * abs(step)
+        shape.append(before + reach + 1 + after)
+        slices.append((before if step > 0 else before + reach, size, step))
+    return lambda x: movement.place(x, shape=tuple(shape), slices=tuple(slices)), [at], g.exact[at]
+
+
+@a_move(2)
+def joined(g: Grower) -> Move:
+    at = g.pick(lambda i: g.values[i].ndim > 0)
+    axis, x = g.axis(g.values[at]), g.values[at]
+
+    def fits(i: int) -> bool:
+        a, b = g.values[i].shape, x.shape
+        return len(a) == len(b) and g.values[i].dtype == x.dtype and (*a[:axis], *a[axis + 1 :]) == (*b[:axis], *b[axis + 1 :])
+
+    other, third = g.pick(fits), g.pick(fits)
+    exact = g.exact[at] and g.exact[other] and g.exact[third]
+    return lambda a, b, c: P.cat([a, b, c] if axis else [b, a], axis), [at, other, third], exact
+
+
+@a_move(2)
+def turned(g: Grower) -> Move:
+    at = g.pick(lambda i: g.values[i].ndim > 0)
+    axis, by = g.axis(g.values[at]), int(g.random.integers(-3, 4))
+    functions: list[Callable[[Tensor], Tensor]] = [
+        lambda x: x.flip(axis), lambda x: x.roll(by, axis), lambda x: x.tril(by) if x.ndim > 1 else x.flip(0),
+        lambda x: x.triu(by) if x.ndim > 1 else x.roll(by),
+    ]  # fmt: skip
+    return functions[g.random.integers(0, len(functions))], [at], g.exact[at]
+
+
+# ---- products ------------------------------------------------------------------------------------------------------------
+
+
+@a_move(4)
+def matmul(g: Grower) -> Move:
+    at = g.pick(lambda i: g.floats(i) and g.values[i].ndim >= 2)
+    shape = g.values[at].shape
+    n = int(g.random.choice(SIZES))
+    weight = g.quarters((*(shape[:-2] if g.random.random() < 0.2 else ()), n, shape[-1])) * (1 / (1 + shape[-1]))
+    which = int(g.random.integers(0, 5))
+    functions: list[Callable[[Tensor], Tensor]] = [
+        lambda x: x @ weight.mT,
+        lambda x: (weight @ x.mT).mT,
+        lambda x: x.mT @ x * (1 / (1 + x.shape[-2])),
+        lambda x: x @ x.mT * (1 / (1 + x.shape[-1])),
+        lambda x: (x @ weight.mT + 0.25).relu(),
+    ]
+    return functions[which], [at], False
+
+
+@a_move(2)
+def between(g: Grower) -> Move:
+    """A product of two values of the graph, flattened to matrices."""
+    at, other = g.pick(lambda i: g.floats(i) and g.values[i].ndim >= 2), g.pick(lambda i: g.floats(i) and g.values[i].ndim >= 2)
+    k = min(g.values[at].shape[-1], g.values[other].shape[-2])
+    return lambda a, b: a[..., :k] @ b[..., :k, :] * (1 / (1 + k)), [at, other], False
+
+
+# ---- picking -------------------------------------------------------------------------------------------------------------
+
+
+@a_move(2)
+def rows(g: Grower) -> Move:
+    at = g.pick(lambda i: g.values[i].ndim > 0 and g.values[i].shape[0] > 0)
+    size = g.values[at].shape[0]
+    where = P.tensor(g.random.integers(-size, size, [(), (3,), (2, 2)][g.random.integers(0, 3)]))
+    return lambda x: index.take(x, where), [at], g.exact[at]
+
+
+@a_move(2)
+def gathered(g: Grower) -> Move:
+    at = g.pick(lambda i: g.values[i].ndim > 0 and 0 not in g.values[i].shape)
+    x = g.values[at]
+    axis = g.axis(x)
+    size = x.shape[axis]
+    shape = list(x.shape)
+    shape[axis] = int(g.random.integers(1, 4))
+    where = P.tensor(g.random.integers(-size, size, shape))
+    if g.random.random() < 0.5 or not g.floats(at):
+        return lambda x: x.gather(axis, where), [at], g.exact[at]
+    return lambda x: x.scatter_add(axis, where, x.gather(axis, where) * 0.5), [at], False
+
+
+@a_move(1)
+def picked_by_value(g: Grower) -> Move:
+    """Positions computed in the graph: the largest numbers along an axis."""
+    at = g.pick(lambda i: g.floats(i) and g.sure(i) and g.values[i].ndim > 0)
+    axis = g.axis(g.values[at])
+    return lambda x: x.gather(axis, x.argmax(axis, keepdim=True)), [at], True
+
+
+@a_move(1)
+def put(g: Grower) -> Move:
+    at = g.pick(lambda i: g.values[i].ndim > 0 and g.values[i].shape[0] > 2 and g.floats(i))
+    size = g.values[at].shape[0]
+    where = P.tensor(g.random.permutation(size)[:2].copy())
+    return lambda x: index.put(x, where, index.take(x, where) * -0.5), [at], g.exact[at]
+
+
+# ---- chance and state ----------------------------------------------------------------------------------------------------
+
+
+@a_move(1)
+def chance(g: Grower) -> Move:
+    at = g.pick(g.floats)
+    which = int(g.random.integers(0, 3))
+    functions: list[Callable[[Tensor], Tensor]] = [
+        lambda x: x * P.rand(*x.shape),
+        lambda x: P.functional.dropout(x, 0.3),
+        lambda x: x + P.randint(-3, 4, x.shape).to(P.float32) * 0.25,
+    ]
+    return functions[which], [at], which == 2 and g.exact[at]
+
+
+@a_move(3)
+def written(g: Grower) -> Move:
+    """A write into a state; the value is what stands in it then."""
+    first, second, single = g.states
+    at = g.pick(lambda i: g.floats(i) and g.values[i].shape == first.shape)
+    which = int(g.random.integers(0, 6))
+
+    def write(x: Tensor) -> Tensor:
+        with P.no_grad():
+            if which == 0:
+                first.assign(x.detach())
+            elif which == 1:
+                first.mul_(0.5).add_(x.detach())
+            elif which == 2:
+                kept = first.detach()
+                first.assign(second)
+                second.assign(kept)
+            elif which == 3:
+                single.add_(0.25)
+            elif which == 4:
+                second.assign(first + single)
+            elif first.ndim:
+                first[::2] = x[::2].detach()
+        return first.detach() if which < 3 else second.detach() + single
+
+    return write, [at], False
