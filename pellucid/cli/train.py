@@ -58,6 +58,9 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 @click.option("--seed", type=Whole(0), help="Start of all random numbers, the split included.  [default: 0]")
 @click.option("--threads", type=Whole(), help="Threads for matrix products.")
 @click.option(
+    "--eager", is_flag=True, default=None, help="Run operation by operation; slower, but does not wait for a compiler."
+)
+@click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),

@@ -52,7 +52,9 @@ class Kernels(list[KernelInfo]):
     """The kernels of a program, in the order they run. `print` shows a table."""
 
     def __str__(self) -> str:
-        head = f"{'kernel':<9} {'runs over':<16} {'us':>7} {'GFLOP/s':>8} {'peak':>5} {'KB':>8}  operations, layer, line"
+        head = (
+            f"{'kernel':<9} {'runs over':<16} {'us':>7} {'GFLOP/s':>8} {'peak':>5} {'KB':>8}  operations, layer, line"
+        )
         return "\n".join([head, *(_row(kernel) for kernel in self)])
 
 

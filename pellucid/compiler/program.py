@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GradientError, TraceError
-from ..op import Node, Op, Symbol, new_value
+from ..op import Symbol, new_value
 from ..tensor import Tensor, UsedUp
 from . import runtime
 from .cache import object_code
@@ -24,10 +23,11 @@ from .llvm import Code, host
 from .lower import Lowered, lowered
 from .passes import optimised
 from .plan import ARENA, OUTPUTS, SLOTS, Memory, planned
+from .results import leave_gradients, maker, rebuilder
 from .storage import Storage, aligned, storage_of
-from .trace import Flagged, Position, Recording
+from .trace import Flagged, Recording
 
-
+COPIED = 1 << 14  # bytes: to copy a smaller argument takes less time than to ask NumPy for its address
 CHUNK = 0.05  # seconds of native work between two looks at what Python wants
 
 
@@ -53,7 +53,9 @@ class Program:
         self.context_address = self.context.ctypes.data
         self.flag = ctypes.c_uint8.from_address(self.arena.ctypes.data)
         self.flagged_step = ctypes.c_int64.from_address(self.arena.ctypes.data + 8)  # counted from 1
-        self.held: Sequence[Tensor] = ()  # the arguments of the last call: their memory has to last as long as it is known
+        self.held: Sequence[
+            Tensor
+        ] = ()  # the arguments of the last call: their memory has to last as long as it is known
         self.dirty: set[Tensor] = set()
         self._bind()
         self.rebuild = rebuilder(recording.result, self._output_makers())
@@ -72,9 +74,10 @@ class Program:
         self.given: list[tuple[int, int]] = []  # (place in the context, position among the arguments)
         self.grads: list[tuple[int, Tensor, np.ndarray]] = []  # gradients that are read
         self.kept: list[tuple[Tensor, np.ndarray]] = []  # gradients that are written
-        self.changed: list[tuple[int, np.ndarray]] = []  # arguments that are written
+        self.copied: list[tuple[int, np.ndarray]] = []  # arguments that are copied here
+        self.changed: list[tuple[int, np.ndarray]] = []  # those that the step writes
         for number, slot in enumerate(self.graph.inputs):
-            place = SLOTS + number
+            place, extent = SLOTS + number, self.plan.places[slot.symbol].size
             if slot.kind == "state":
                 storage = storage_of(slot.owner)
                 if id(slot) in written:
@@ -83,14 +86,16 @@ class Program:
                 storage.watchers.append(self.dirty)
                 self.number[slot.owner] = place
                 self.dirty.add(slot.owner)
-            elif slot.kind == "argument" and id(slot) not in written:
+            elif slot.kind == "argument" and id(slot) not in written and extent > COPIED:
                 self.given.append((place, slot.position))
             else:
                 room = aligned(slot.symbol.shape, slot.symbol.dtype)
                 self.regions[place] = room.reshape(-1).view(np.uint8) if room.size else np.zeros(1, np.uint8)
                 self.context[place] = room.ctypes.data
                 if slot.kind == "argument":
-                    self.changed.append((slot.position, room))
+                    self.copied.append((slot.position, room))
+                    if id(slot) in written:
+                        self.changed.append((slot.position, room))
                 elif id(slot) in written:
                     self.kept.append((slot.owner, room))
                 if slot.kind == "gradient":
@@ -99,7 +104,8 @@ class Program:
     def _output_makers(self) -> list[Callable[[], Any]]:
         makers = []
         for symbol, tracked in zip(self.graph.outputs, self.recording.tracked, strict=True):
-            makers.append(_maker(self.memory.stored(symbol), tracked))
+            view = self.memory.stored(symbol)
+            makers.append(maker(view.copy, tracked))
         return makers
 
     def release(self) -> None:
@@ -136,7 +142,7 @@ class Program:
             if not array.flags.c_contiguous:
                 array = self._hold(place, np.ascontiguousarray(array))
             context[place] = array.__array_interface__["data"][0]
-        for position, room in self.changed:
+        for position, room in self.copied:
             np.copyto(room, tensors[position].array)
         for _, owner, room in self.grads:
             if owner._grad is not None and owner._grad.__class__ is not UsedUp:
@@ -165,10 +171,7 @@ class Program:
             tensors[position].assign(room)
         for owner, room in self.kept:
             owner._grad = new_value(room.copy())
-        for owner in self.recording.cleared:
-            owner._grad = None
-        for owner in self.recording.used:
-            owner._grad = USED_UP
+        leave_gradients(self.recording)
 
     # ---- many steps in one call ----
 
@@ -186,14 +189,15 @@ class Program:
         outputs = aligned((steps, width), np.uint8)
         self.prepare([new_value(indices[0])])
         stride = SLOTS + self.plan.slots
-        (place, _) = self.given[0] if self.given else (OUTPUTS, 0)
+        places = [SLOTS + i for i, slot in enumerate(self.graph.inputs) if slot.kind == "argument"]
+        before = self.context.copy()
         done, count = 0, 1
         try:
             while done < steps:
                 if self.dirty:
                     self._refresh()
                 self.context[OUTPUTS], self.context[stride + OUTPUTS] = outputs.ctypes.data, width
-                if self.given:
+                for place in places:  # one, unless the step does not read its rows at all
                     self.context[place], self.context[stride + place] = indices.ctypes.data, indices.strides[0]
                 count = min(count, steps - done)
                 began = time.perf_counter()
@@ -207,7 +211,8 @@ class Program:
                     progress(done)
         finally:
             self.context[stride:] = 0
-            self.context[OUTPUTS] = self.outputs.ctypes.data
+            for place in (OUTPUTS, *places):
+                self.context[place] = before[place]
         self.finish(())
         return rebuilder(self.recording.result, [self._stacked(s, outputs) for s in self.graph.outputs])()
 
@@ -234,9 +239,6 @@ class Program:
                 self.memory.run(segment.interpreted)
 
 
-USED_UP = UsedUp()
-
-
 def _bytes(array: np.ndarray) -> np.ndarray:
     flat = array.reshape(-1)
     return flat.view(np.uint8) if flat.size else np.zeros(1, np.uint8)
@@ -246,55 +248,3 @@ def _bytes_at(address: int, size: int) -> np.ndarray:
     if not size:
         return np.zeros(1, np.uint8)
     return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
-
-
-def _maker(view: np.ndarray, tracked: bool) -> Callable[[], Any]:
-    """A function that makes the Tensor of one output."""
-    if not tracked:
-        return lambda: new_value(view.copy())
-
-    def make() -> Any:
-        value = new_value(view.copy())
-        value.node, value.requires_grad = Node(_COMPILED, (), {}, value.array), True
-        return value
-
-    return make
-
-
-class _Compiled(Op):
-    """Stands on the tape for a whole compiled function, whose inside was not recorded for eager gradients."""
-
-    name = "compiled"
-    reads_inputs = reads_output = False
-
-    def __init__(self) -> None:  # not in the registry: it is no operation
-        self.gradients = ()
-
-    def backward(self, node: Node, g: Any) -> list[Any]:
-        raise GradientError(
-            "backward through the result of a compiled function; expected the backward inside it, where it is compiled "
-            "too; compile the whole step, with loss.backward() and optimizer.step() in it"
-        )
-
-
-_COMPILED = _Compiled()
-
-
-def rebuilder(result: Any, makers: list[Callable[[], Any]]) -> Callable[[], Any]:
-    """A function that gives the step's return value anew, in the structure that was recorded."""
-    if isinstance(result, Position):
-        return makers[result]
-    if isinstance(result, dict):
-        parts = {key: rebuilder(value, makers) for key, value in result.items()}
-        return lambda: {key: make() for key, make in parts.items()}
-    if isinstance(result, tuple | list):
-        items = [rebuilder(value, makers) for value in result]
-        if hasattr(result, "_fields"):
-            return lambda: type(result)(*[make() for make in items])
-        return lambda: type(result)([make() for make in items])
-    if result is None or isinstance(result, int | float | str | bool):
-        return lambda: result
-    raise TraceError(
-        f"compile: the step returns a {type(result).__name__}; expected Tensors, or dicts, lists and tuples of them; "
-        "return those, and compute the rest outside"
-    )

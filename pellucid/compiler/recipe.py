@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..op import Symbol
 from .fuse import Kernel, operands
 from .layout import Layout, domain_axes
-from .views import View, row_major, view
+from .views import View, core, row_major, view
 
 
 class Load(NamedTuple):
@@ -90,7 +90,7 @@ class Writer:
 
     @property
     def looping(self) -> bool:
-        return self.kernel.kind in ("loop", "product", "copy")
+        return self.kernel.kind in ("loop", "product", "copy", "reshape")
 
     def load(self, seen: View, shape: tuple[int, ...]) -> Load:
         """`seen` by a reader of `shape`; in loops without the axes of size 1."""
@@ -112,6 +112,8 @@ class Writer:
 
     def recipe(self) -> Recipe:
         kernel = self.kernel
+        if kernel.kind == "reshape":
+            return self.row_copy()
         product = self.product() if kernel.kind == "product" else None
         steps = []
         for symbol in kernel.symbols:
@@ -125,6 +127,14 @@ class Writer:
             steps.append(Step(symbol.op.name, attributes, symbol.dtype.name, read))  # type: ignore[union-attr]
         shapes = () if self.looping else tuple(x.shape for x in (*kernel.anchor.inputs, kernel.anchor))
         return Recipe(kernel.kind, kernel.domain, kernel.axes or (), tuple(steps), self.stores(), product, shapes)
+
+    def row_copy(self) -> Recipe:
+        """A reshape that has to move numbers: a copy into row order, over the shape of what it reads."""
+        symbol, x = self.kernel.anchor, self.kernel.anchor.inputs[0]
+        dtype, domain = symbol.dtype.name, core(x.shape)
+        step = Step("cast", (("dtype", dtype),), dtype, (self.operand(view(x), x.shape),))
+        store = Store(0, self.pointer(symbol), row_major(domain), dtype)
+        return Recipe("copy", domain, (), (step,), (store,))
 
     def stores(self) -> tuple[Store, ...]:
         found = []

@@ -7,6 +7,7 @@ Another signature is another program; programs share the Tensors they find.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import types
 import warnings
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..creation import stack
-from ..errors import OptionError, PellucidError, words
+from ..errors import OptionError, PellucidError, nearest, words
 from ..op import Value, grad_mode, new_value, recorder, structure
 from ..ops.index import take
 from ..ops.loop import map_nest
 from ..tensor import Tensor
+from .reference import ReferenceProgram
 from .trace import Flagged, Recording, record
 
 if TYPE_CHECKING:
@@ -30,18 +32,22 @@ PLAIN = (int, float, bool, str, type(None))
 RETRACES = 3  # so many programs for one cause are no accident
 
 
-def compile(function: Callable[..., Any], *, keep_grads: bool = False, leave_out: Any = ()) -> Compiled:
+def compile(
+    function: Callable[..., Any], *, keep_grads: bool = False, watch: Any = (), leave_out: Any = ()
+) -> Compiled:
     """`function` as a native program: the same results, recorded at the first call and run natively.
 
     function: eager code over Tensors, a whole training step or a Module. Tensors it reads and assigns are found by
         themselves. It may return a Tensor, or dicts, lists and tuples of them.
     keep_grads: store the gradients that the optimizer uses, so that `.grad` can be read after the step.
-    leave_out: names of passes to leave out (see `passes.PASSES`, and "fusion", "reuse"), to see what they do.
+    watch: paths of layers, such as "layers.0"; after each call `watched` has their outputs and the gradients of those.
+    leave_out: names of passes to leave out (`passes.PASSES`, "fusion", "reuse", "native"), to see what they do.
     Raises TraceError, at the first call, where the function's course depends on numbers or a Tensor of it stays behind.
     """
     if not callable(function):
         raise OptionError(f"compile: {function!r}; expected a function or a Module; write compile(step)")
-    return Compiled(function, keep_grads, frozenset(leave_out))
+    compiled = Compiled(function, keep_grads, frozenset(leave_out))
+    return Watching(compiled, tuple(watch)) if watch else compiled
 
 
 class Compiled:
@@ -90,15 +96,19 @@ class Compiled:
         data = (data,) if isinstance(data, Tensor) else tuple(data)
         rows = np.ascontiguousarray(indices.array if isinstance(indices, Tensor) else indices, np.int64)
         if rows.ndim != 2 or not rows.size:
-            raise OptionError(f"many: indices {words(rows.shape)}; expected (steps, batch), both at least 1; reshape them")
+            raise OptionError(
+                f"many: indices {words(rows.shape)}; expected (steps, batch), both at least 1; reshape them"
+            )
         key = tuple(map(id, data))
         if key not in self._resident:
             function = self.function
-            self._resident[key] = Compiled(lambda index: function(*[take(x, index) for x in data]), self.keep_grads, self.leave_out)
+            self._resident[key] = Compiled(
+                lambda index: function(*[take(x, index) for x in data]), self.keep_grads, self.leave_out
+            )
         inner = self._resident[key]
         with self._lock:
             first = new_value(rows[0])
-            tensors, about = inner._signature((first,), {})
+            _, about = inner._signature((first,), {})
             program = inner.programs.get(about)
             if program is None or not _present(program.recording):
                 program = inner._program(about, (first,), {}, 1)
@@ -129,15 +139,13 @@ class Compiled:
         about = fingerprint(recording)
         program = self.made.get(about)
         if program is None:
-            from .program import Program  # with LLVM; most programs that import pellucid never compile
-
             if len(self.made) == RETRACES:
                 warnings.warn(
                     f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({_why(self.programs, key)}); "
                     "pass Tensors of few shapes, and numbers that change as Tensors",
                     stacklevel=3,
                 )
-            program = self.made[about] = Program(recording, count, self.leave_out)
+            program = self.made[about] = _made(recording, count, self.leave_out)
         self.programs[(structure[0], *key[1:])] = program  # recording may itself have set attributes
         return program
 
@@ -162,6 +170,81 @@ class Compiled:
         if self.last is None:
             raise OptionError(f"{self.__name__}: nothing has been compiled yet; expected a call first; call it once")
         return self.last
+
+
+def _made(recording: Recording, arguments: int, leave_out: frozenset[str]) -> Any:
+    """A native program; without llvmlite, or with "native" left out, an interpreted one."""
+    if "native" not in leave_out:
+        try:
+            from .program import Program  # with LLVM; most programs that import pellucid never compile
+
+            return Program(recording, arguments, leave_out)
+        except ModuleNotFoundError as error:
+            if error.name != "llvmlite":
+                raise
+            warnings.warn(
+                "llvmlite is not installed, so compiled steps are interpreted; pip install llvmlite", stacklevel=4
+            )
+    return ReferenceProgram(recording)
+
+
+class Watching(Compiled):
+    """A compiled step that also gives what passes through some of its layers.
+
+    watched: after a call, {path: {"output": Tensor, "grad": Tensor or None}}. The step's own results are unchanged.
+    """
+
+    def __init__(self, compiled: Compiled, paths: tuple[str, ...]) -> None:
+        super().__init__(compiled.function, compiled.keep_grads, compiled.leave_out)
+        self.watched: dict[str, dict[str, Any]] = {}
+        plain, layers = compiled.function, _layers(compiled.function, paths)
+
+        def watching(*args: Any, **kwargs: Any) -> Any:
+            seen: dict[str, dict[str, Any]] = {path: {"output": None, "grad": None} for path in layers}
+            hooks = [layer.register_forward_hook(_look(seen[path])) for path, layer in layers.items()]
+            try:
+                result = plain(*args, **kwargs)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            return result, seen
+
+        self.function = watching
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result, self.watched = super().__call__(*args, **kwargs)
+        return result
+
+    def many(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
+        result, self.watched = super().many(data, indices, progress)
+        return result
+
+
+def _look(seen: dict[str, Any]) -> Callable[..., None]:
+    """A forward hook that keeps a layer's output and, once it is known, the gradient of it."""
+
+    def gradient(g: Tensor) -> None:
+        seen["grad"] = g.detach()
+
+    def hook(module: Any, inputs: Any, output: Tensor) -> None:
+        seen["output"] = output.detach()
+        if output.requires_grad:
+            output.register_hook(gradient)
+
+    return hook
+
+
+def _layers(function: Any, paths: tuple[str, ...]) -> dict[str, Any]:
+    """The layers that `paths` name in the networks the function reads."""
+    networks = [owner for _, owner in reachable(function) if hasattr(owner, "named_modules")]
+    known = {path: layer for network in networks for path, layer in network.named_modules() if path}
+    for path in paths:
+        if path not in known:
+            raise OptionError(
+                f"compile: watch names {path!r}; expected the path of a layer that the step uses, one of "
+                f"{', '.join(known) or 'none'}.{nearest(path, known)}"
+            )
+    return {path: known[path] for path in paths}
 
 
 def _stacked(results: list[Any]) -> Any:
@@ -215,28 +298,24 @@ def _is_plain_cell(cell: Any) -> bool:
         return True
 
 
+def reachable(function: Any) -> list[tuple[str, Any]]:
+    """What a function can read by name: itself, the object it is a method of, its closure, its module's variables."""
+    inner = getattr(function, "__func__", function)
+    found: list[tuple[str, Any]] = [("", function), ("", getattr(function, "__self__", None))]
+    code = getattr(inner, "__code__", None)
+    for name, cell in zip(getattr(code, "co_freevars", ()), getattr(inner, "__closure__", None) or (), strict=False):
+        with contextlib.suppress(ValueError):  # not filled yet
+            found.append((name, cell.cell_contents))
+    space = getattr(inner, "__globals__", {})
+    return found + [(name, space[name]) for name in getattr(code, "co_names", ()) if name in space]
+
+
 def tensor_names(function: Any, args: Any, kwargs: Any) -> dict[int, str]:
     """How listings call the Tensors of a step: parameters by their path, arguments by their position."""
     names: dict[int, str] = {}
-    inner = getattr(function, "__func__", function)
-    owners = [function, getattr(function, "__self__", None)]
-    for cell, name in zip(
-        getattr(inner, "__closure__", None) or (),
-        getattr(getattr(inner, "__code__", None), "co_freevars", ()),
-        strict=False,
-    ):
-        try:
-            owners.append(cell.cell_contents)
-            if isinstance(cell.cell_contents, Tensor):
-                names[id(cell.cell_contents)] = name
-        except ValueError:
-            continue
-    space = getattr(inner, "__globals__", {})
-    for name in getattr(getattr(inner, "__code__", None), "co_names", ()):
-        owners.append(space.get(name))
-        if isinstance(space.get(name), Tensor):
-            names[id(space[name])] = name
-    for owner in owners:
+    for name, owner in reachable(function):
+        if isinstance(owner, Tensor):
+            names[id(owner)] = name
         _name_state(owner, names)
     for i, x in enumerate(args):
         map_nest(lambda leaf, i=i: names.setdefault(id(leaf), f"argument {i}"), x)

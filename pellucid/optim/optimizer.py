@@ -19,6 +19,7 @@ import numpy as np
 from ..creation import full, tensor
 from ..errors import OptionError, StateError, nearest, words
 from ..modes import enable_grad, no_grad
+from ..op import structure
 from ..tensor import Tensor
 from . import options as check
 
@@ -67,6 +68,8 @@ class Group(dict[str, Any]):
         """Take over new options, all of them or, where one is refused, none."""
         changed = {option: _tidy(value) for option, value in dict(*changes, **more).items()}
         numbers = self._optimizer.coefficients({**self, **changed})
+        if any(_decides(self.get(option), value) for option, value in changed.items()):
+            structure[0] += 1  # a compiled step looks again
         super().update(changed)
         for name, number in numbers.items():
             if name not in self.scalars:
@@ -79,6 +82,14 @@ class Group(dict[str, Any]):
     def __ior__(self, changes: Any) -> Group:  # type: ignore[override,misc]
         self.update(changes)
         return self
+
+
+def _decides(before: Any, after: Any) -> bool:
+    """Whether a new value of an option may change what the rule computes, and not only with which numbers."""
+    plain = (int, float)
+    if isinstance(before, plain) and isinstance(after, plain) and not isinstance(after, bool):
+        return bool(before) != bool(after)
+    return before is not after and not (isinstance(before, tuple) and isinstance(after, tuple))
 
 
 def _tidy(value: Any) -> Any:

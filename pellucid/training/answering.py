@@ -20,6 +20,7 @@ from ..data.table import Table
 from ..errors import DataError, NonFiniteError
 from ..nn import Module
 from .metrics import Metrics, classification_metrics, regression_metrics
+from .native import Forward
 from .run import Run
 from .session import answers, in_units
 
@@ -43,6 +44,7 @@ class Trained:
         self.run = run
         self.preprocessor: Any = preprocessor_from_json(run.config["preprocessor"])
         self.network: Module = run.network()
+        self._forward = Forward(self.network, eager=run.config["settings"].get("eager", True))
 
     @property
     def classes(self) -> list[str] | None:
@@ -112,7 +114,7 @@ class Trained:
         return Answers(self._answer(self.preprocessor.encode(images)), names, images=images, target=problem.test.target)
 
     def _answer(self, inputs: dict[str, Any]) -> np.ndarray:
-        output = answers(self.network, self.preprocessor, [inputs[name] for name in self.network.order])
+        output = answers(self._forward, self.preprocessor, [inputs[name] for name in self.network.order])
         bad = int((~np.isfinite(output.reshape(len(output), -1)).all(1)).sum())
         if bad:
             raise NonFiniteError(

@@ -7,9 +7,10 @@ the loader's place, the random stream, the best weights so far, and the counts o
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,13 @@ from ..data.loader import DataLoader
 from ..modes import no_grad
 from ..nn import Module
 from ..nn.utils import clip_grad_norm_
+from ..ops.index import take
 from ..random import default_generator, get_rng_state, set_rng_state
 from ..tensor import Tensor
+from .native import Native
 from .settings import Settings
 
 Batch = Sequence[Tensor]
-Step = Callable[[Batch], dict[str, Tensor]]
 
 
 @dataclass
@@ -41,10 +43,11 @@ class Progress:
     best_epoch: int = 0
     waited: int = 0
 
-    def add(self, values: dict[str, Tensor], count: int) -> None:
+    def add(self, values: dict[str, float], count: int) -> None:
+        self.step += 1
         self.seen += count
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.array) * count
+            self.sums[name] = self.sums.get(name, 0.0) + value * count
 
     def mean(self, name: str) -> float:
         return self.sums[name] / max(self.seen, 1)
@@ -62,8 +65,21 @@ def is_finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(np.dot(flat, flat)) or np.isfinite(flat).all())
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a Learner stood between two steps, its loader apart."""
+
+    arrays: list[tuple[Tensor, np.ndarray]]
+    schedules: list[dict[str, Any]]
+    progress: Progress
+
+
 class Learner:
-    """A network with everything that trains it, built from Settings; `steps` is the length of the whole training."""
+    """A network with everything that trains it, built from Settings.
+
+    judged: the same network in evaluation mode. It shares every Tensor, and so always has the newest weights; switching
+    the mode of one network to and fro would have each of its programs recorded again every time.
+    """
 
     def __init__(self, network: Module, loader: DataLoader, settings: Settings) -> None:
         self.network = network
@@ -79,6 +95,10 @@ class Learner:
         self.best: dict[str, np.ndarray] | None = None
         self.progress = Progress()
         self._written: list[Tensor] | None = None
+        shared = {id(t): t for t in [*network.parameters(), *network.buffers()]}
+        self.judged: Module = copy.deepcopy(network, shared).eval()
+        self._whole = loader.resident is not None
+        self.native = Native(self._picking_step if self._whole else self.step, settings.eager)
 
     @property
     def lr(self) -> float:
@@ -104,8 +124,18 @@ class Learner:
                 values["accuracy"] = (output.detach().argmax(1) == target).float().mean()
         return values
 
-    def advance(self) -> None:
-        """Set the learning rate of the next step."""
+    def _picking_step(self, picked: Tensor) -> dict[str, Tensor]:
+        """`step` on the rows `picked`; taking them is part of it, so that a compiled step reads the data where they are."""
+        return self.step([take(x, picked) for x in self.loader.resident or ()])
+
+    def run(self, picked: np.ndarray) -> dict[str, float]:
+        """`step` on the examples `picked`, natively where that is possible, and its results as numbers."""
+        values = self.native(Tensor(picked) if self._whole else self.loader.batch(picked))
+        return {name: float(value.array) for name, value in values.items()}
+
+    def count(self, values: dict[str, float], examples: int) -> None:
+        """After a step: count it, and set the learning rate of the next one."""
+        self.progress.add(values, examples)
         for schedule in self.schedules:
             schedule.step()
 
@@ -123,13 +153,20 @@ class Learner:
         self._written = list({id(t): t for t in found}.values())
         return self._written
 
-    def snapshot(self) -> list[tuple[Tensor, np.ndarray]]:
-        """The arrays in place now. Arrays are values, so nothing is copied."""
-        return [(t, t.array) for t in self.tensors()]
+    def snapshot(self) -> Snapshot:
+        """What `put_back` needs. After a compiled step it copies every array, after an eager one none."""
+        arrays = [(t, t.array) for t in self.tensors()]
+        progress = replace(self.progress, sums=dict(self.progress.sums))
+        return Snapshot(arrays, [schedule.state_dict() for schedule in self.schedules], progress)
 
-    def put_back(self, snapshot: list[tuple[Tensor, np.ndarray]]) -> None:
-        for t, array in snapshot:
+    def put_back(self, snapshot: Snapshot) -> None:
+        for t, array in snapshot.arrays:
             t.assign(array)
+        for schedule, saved in zip(self.schedules, snapshot.schedules, strict=True):
+            schedule.load_state_dict(saved)
+            for group, lr in zip(schedule.optimizer.param_groups, schedule.get_last_lr(), strict=True):
+                group["lr"] = lr
+        self.progress = replace(snapshot.progress, sums=dict(snapshot.progress.sums))
 
     def is_finite(self) -> bool:
         return all(is_finite(p.array) for p in self.parameters)

@@ -54,11 +54,8 @@ class Forward:
         n = len(inputs[0])
         run = self.native if n >= WORTH_COMPILING else self.network
         # Batches of one size need one program. The last may begin with rows that the one before it has had.
-        size = -(-n // -(-n // EVALUATION_BATCH)) if n else 1
+        size = -(-n // -(-n // EVALUATION_BATCH))
+        starts = [min(i, n - size) for i in range(0, n, size)]
         with no_grad():
-            parts = [run(*(Tensor(a[i : i + size]) for a in inputs)).array for i in _starts(n, size)]
+            parts = [run(*(Tensor(a[i : i + size]) for a in inputs)).array for i in starts]
         return np.concatenate([*parts[:-1], parts[-1][len(parts) * size - n :]])
-
-
-def _starts(n: int, size: int) -> list[int]:
-    return [max(0, min(i, n - size)) for i in range(0, max(n, 1), size)]

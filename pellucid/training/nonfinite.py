@@ -1,11 +1,17 @@
-"""When a loss or weight becomes NaN or infinite: which layer did it, and at which step (floor 6).
+"""When a loss or weight becomes NaN or infinite: which step did it, and which layer (floor 6).
 
-The step is replayed from the state before it, and the tape is walked forward, from the oldest operation on, to the first
-whose output is not finite. Where the whole forward pass is finite, the first gradient that is not is named instead.
+Looking at all weights after each step would cost more than a compiled step itself. So steps run in stretches of some
+50 ms, and nobody sees the end of one before its weights are known to be finite. Where they are not, the state from before
+it is put back and the same steps run again, same bits, with a look at the weights after each: the first bad one is the
+one. It is then replayed eagerly, and the tape is walked forward, from the oldest operation on, to the first whose output
+is not finite. Where the whole forward pass is finite, the first gradient that is not is named instead.
 """
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,10 +20,59 @@ from ..errors import NonFiniteError
 from ..op import Node
 from ..tape import reachable
 from ..tensor import Tensor
-from .learner import Batch, Learner, Step
+from .learner import Batch, Learner, Snapshot
+
+STRETCH = 0.05  # seconds
+SHARE = 20  # a stretch takes so many times as long as the look at its end, which copies all state once,
+LONGEST = 40  # but not more than so many times STRETCH: Ctrl-C is heard at its end
 
 
-def explain(learner: Learner, step: Step, batch: Batch) -> NonFiniteError:
+def stretches(learner: Learner, picks: Iterable[np.ndarray], seconds: float = STRETCH) -> Iterator[None]:
+    """A step on each of `picks`, the numbers of its examples; a yield after each stretch, when all is known to be finite.
+
+    seconds: about how long a stretch is; 0 makes each step one. Raises NonFiniteError, with the state from before the bad
+    step put back.
+    """
+    before, since = learner.snapshot(), list[np.ndarray]()
+    due = time.perf_counter() + seconds
+    for picked in picks:
+        since.append(picked)
+        values = learner.run(picked)
+        if not math.isfinite(values["loss"]):
+            raise _first_bad(learner, before, since)
+        learner.count(values, len(picked))
+        began = time.perf_counter()
+        if began < due:
+            continue
+        _look(learner, before, since)
+        before, since = learner.snapshot(), []
+        cost = time.perf_counter() - began
+        yield
+        due = time.perf_counter() + max(seconds, min(SHARE * cost, LONGEST * seconds))
+    if since:
+        _look(learner, before, since)
+        yield
+
+
+def _look(learner: Learner, before: Snapshot, since: list[np.ndarray]) -> None:
+    if not learner.is_finite():
+        raise _first_bad(learner, before, since)
+
+
+def _first_bad(learner: Learner, before: Snapshot, since: list[np.ndarray]) -> NonFiniteError:
+    """The error to raise when the steps on `since`, taken from `before`, ended in a loss or weight that is not finite."""
+    learner.put_back(before)
+    for picked in since:
+        kept = learner.snapshot()
+        values = learner.run(picked)
+        if not (math.isfinite(values["loss"]) and learner.is_finite()):
+            learner.put_back(kept)
+            return explain(learner, learner.loader.batch(picked))
+        learner.count(values, len(picked))
+    raise AssertionError("a loss or weight that was not finite became so when the same steps ran again")
+
+
+def explain(learner: Learner, batch: Batch) -> NonFiniteError:
     """The error to raise, for a learner put back to the state before the bad step."""
     at = learner.progress
     where = f"step {at.step + 1} (epoch {at.epoch + 1})"
@@ -37,9 +92,9 @@ def explain(learner: Learner, step: Step, batch: Batch) -> NonFiniteError:
 
 def explain_validation(learner: Learner, batch: Batch) -> NonFiniteError:
     """The error for weights that are finite, but give a validation loss that is not."""
-    at = learner.progress
+    at, network = learner.progress, learner.judged
     *inputs, target = batch
-    what = _bad_layer(learner.network.loss(learner.network(*inputs), target)) or "the loss became infinite"
+    what = _bad_layer(network.loss(network(*inputs), target)) or "the loss became infinite"
     fix = f"train with a lower --lr (it was {learner.settings.lr:g})"
     return _error(f"step {at.step} (validation of epoch {at.epoch + 1})", what, fix)
 

@@ -35,12 +35,11 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .learner import Learner
 from .loop import BatchDone, EpochDone, fit
 from .metrics import Metrics, classification_metrics, headline, regression_metrics
+from .native import Forward
 from .nonfinite import explain_validation
 from .report import ReportData, write_report
 from .run import Run
 from .settings import Settings, choose
-
-EVALUATION_BATCH = 2048
 
 
 @dataclass
@@ -66,13 +65,14 @@ class Training:
         dataset = TensorDataset(*(tensor(array) for array in data))
         loader = DataLoader(dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed)
         self.learner = Learner(network, loader, settings)
+        self.forward = Forward(self.learner.judged, settings.eager)
 
     def events(self) -> Iterator[BatchDone | EpochDone]:
         """Train; every epoch is in metrics.jsonl and the checkpoint, and its weights saved, before its event comes out."""
-        step, epochs, patience = self.learner.step, self.settings.epochs, self.settings.patience
+        epochs, patience = self.settings.epochs, self.settings.patience
         first = {name: t.array for name, t in self.network.state_dict().items()}
         try:
-            for event in fit(self.learner, step, self._validate, epochs=epochs, patience=patience, better=self._better):
+            for event in fit(self.learner, self._validate, epochs=epochs, patience=patience, better=self._better):
                 if isinstance(event, EpochDone):
                     event = dataclasses.replace(event, train=self._in_units(event.train))
                     self.run.log(as_line(event))
@@ -91,9 +91,18 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint, and the best weights so far beside it. Call it between two events only."""
+        if self.learner.native.eager:  # maybe only since its step could not be compiled; a resumed run keeps to that
+            self.remember(eager=True)
         save_checkpoint(self.run.checkpoint, self.learner)
         if self.learner.best is not None:
             self.run.save_weights(self.learner.best)
+
+    def remember(self, **settings: Any) -> None:
+        """Have config.json say so where `settings` are no longer those it has."""
+        stored = self.run.config["settings"]
+        if {**stored, **settings} != stored:
+            self.run.config["settings"] = {**stored, **settings}
+            write_json(self.run.folder / "config.json", self.run.config)
 
     def finish(self) -> Result:
         """Read the test data, for the first and only time, with the best weights; log the scores and write the report."""
@@ -130,16 +139,16 @@ class Training:
 
     def answers(self, examples: Examples) -> np.ndarray:
         """What the network says of `examples`: (N, K) probabilities, or (N,) numbers in the target's units."""
-        return answers(self.network, self.problem.preprocessor, arrays_for(self.network, examples))
+        return answers(self.forward, self.problem.preprocessor, arrays_for(self.network, examples))
 
     def _targets(self, examples: Examples) -> np.ndarray:
         return in_units(self.problem.preprocessor, examples.target)
 
     def _validate(self) -> dict[str, float]:
         examples = self.problem.validation
-        raw = outputs(self.network, arrays_for(self.network, examples))
+        raw = self.forward(arrays_for(self.network, examples))
         with no_grad():
-            loss = float(self.network.loss(tensor(raw), tensor(examples.target)).array)
+            loss = float(self.learner.judged.loss(tensor(raw), tensor(examples.target)).array)
         if not np.isfinite(loss):
             raise explain_validation(
                 self.learner, [Tensor(a) for a in (*arrays_for(self.network, examples), examples.target)]
@@ -193,7 +202,7 @@ def resume(run: Run, problem: Problem, epochs: int | None = None, threads: int |
     if problem.fingerprint != run.config["fingerprint"]:
         raise DataError(f"{run.name}: its data have changed since it was begun (SHA-256 {problem.fingerprint[:12]}, was "
                         f"{run.config['fingerprint'][:12]}); expected the same files; put them back, or train anew")  # fmt: skip
-    stored = dict(run.config["settings"])
+    stored = {"eager": True, **run.config["settings"]}  # what was begun before there was a compiler goes on without it
     settings = Settings(**{**stored, "epochs": epochs or stored["epochs"], "threads": threads or stored["threads"]})
     set_num_threads(settings.threads)
     manual_seed(settings.seed)
@@ -208,9 +217,7 @@ def resume(run: Run, problem: Problem, epochs: int | None = None, threads: int |
         raise DataError(
             f"{run.name}: {training.learner.progress.epoch} epochs are done; expected --epochs of at least that many"
         )
-    if settings.epochs != stored["epochs"]:  # a later resume goes on to the same end
-        run.config["settings"] = {**stored, "epochs": settings.epochs}
-        write_json(run.folder / "config.json", run.config)
+    training.remember(epochs=settings.epochs)  # a later resume goes on to the same end
     run.keep_history_to(training.learner.progress.epoch)
     return training
 
@@ -223,19 +230,9 @@ def arrays_for(network: Module, examples: Examples) -> list[np.ndarray]:
     return [examples.inputs[name] for name in network.order]
 
 
-def outputs(network: Module, inputs: list[np.ndarray]) -> np.ndarray:
-    """The network's raw outputs for all rows, without gradients, batch by batch."""
-    n = len(inputs[0])
-    with no_grad():
-        parts = [
-            network(*(Tensor(a[i : i + EVALUATION_BATCH]) for a in inputs)).array for i in range(0, n, EVALUATION_BATCH)
-        ]
-    return np.concatenate(parts)
-
-
-def answers(network: Module, preprocessor: Any, inputs: list[np.ndarray]) -> np.ndarray:
+def answers(forward: Forward, preprocessor: Any, inputs: list[np.ndarray]) -> np.ndarray:
     """(N, K) probabilities in float64, or (N,) predictions in the target's units."""
-    raw = outputs(network, inputs)
+    raw = forward(inputs)
     if preprocessor.classes is None:
         return in_units(preprocessor, raw)
     shifted = np.exp(raw.astype(np.float64) - raw.max(axis=1, keepdims=True))

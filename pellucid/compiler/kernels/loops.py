@@ -53,7 +53,7 @@ def vector_axis(recipe: Recipe, lanes: int) -> int | None:
     best: tuple[float, int | None] = (float("-inf"), None)
     for axis, size in enumerate(recipe.domain):
         gain = sum(2 if x.strides[axis] == 1 else 0 if x.strides[axis] == 0 else -8 for x in accesses(recipe))
-        waste = -(-size // lanes) * lanes / size
+        waste = -(-size // lanes) * lanes / max(size, 1)
         score = gain - 4 * (waste - 1) * len(accesses(recipe)) / 2
         if score > best[0]:
             best = (score, axis)

@@ -56,7 +56,7 @@ def _pick(
     def body(addresses: list[Any], mask: Any) -> None:
         place, inside = _positions(builder, sweep.read(0, addresses, mask), index.dtype, size, flag, mask)
         offsets = builder.add(builder.mul(place, builder.constant(step, np.int64)), sweep.spaced(1))
-        there = inside if mask is None else builder.and_(inside, mask)
+        there = mask if size else inside  # in an axis of size 0 there is no number 0 to read for a wrong index
         sweep.write(2, addresses, builder.gather(addresses[1], offsets, source.dtype, there), mask)
 
     sweep.run(body)
@@ -94,9 +94,7 @@ def emit_gather(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thre
     (x, index), axis = single.operands, single.how["axis"]
     source = x._replace(strides=tuple(0 if i == axis else s for i, s in enumerate(x.strides)))
     size = single.shapes[0][axis]
-    _pick(
-        builder, single.shape, index, source, x.strides[axis], size, single.result, flag, thread, threads
-    )  # fmt: skip
+    _pick(builder, single.shape, index, source, x.strides[axis], size, single.result, flag, thread, threads)
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------------

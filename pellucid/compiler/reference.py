@@ -1,0 +1,55 @@
+"""A recorded step run by the plain interpreter: where llvmlite is not installed, and where a test wants an oracle (floor 4).
+
+It keeps what compiling promises besides speed: the same calls, the same errors, the same state afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import IndexRangeError
+from ..op import new_value
+from ..tensor import Tensor, UsedUp
+from .graph import Graph, Slot, run_reference
+from .results import leave_gradients, maker, rebuilder
+from .trace import Flagged, Recording
+
+
+class ReferenceProgram:
+    """One recording, interpreted. It takes the place of a `Program`."""
+
+    is_whole = False  # many steps are so many calls
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.graph: Graph = recording.graph
+        self.results: list[np.ndarray] = []
+        makers = [maker(lambda i=i: self.results[i].copy(), tracked) for i, tracked in enumerate(recording.tracked)]  # type: ignore[misc]
+        self.rebuild = rebuilder(recording.result, makers)
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Any:
+        values = [_array(slot, tensors) for slot in self.graph.inputs]
+        try:
+            self.results, written = run_reference(self.graph, values)
+        except IndexRangeError:
+            raise Flagged(0) from None
+        for (slot, _), array in zip(self.graph.writes, written, strict=True):
+            if slot.kind == "gradient":
+                slot.owner._grad = new_value(array)
+            else:
+                owner = slot.owner if slot.kind == "state" else tensors[slot.position]
+                owner.rebind(np.array(array))
+        leave_gradients(self.recording)
+        return self.rebuild()
+
+
+def _array(slot: Slot, tensors: Sequence[Tensor]) -> np.ndarray:
+    if slot.kind == "argument":
+        return tensors[slot.position].array
+    if slot.kind == "state":
+        return slot.owner.array
+    grad = slot.owner._grad
+    return np.zeros(slot.symbol.shape, slot.symbol.dtype) if grad is None or isinstance(grad, UsedUp) else grad.array
