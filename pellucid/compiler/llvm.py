@@ -7,6 +7,7 @@ loops look like stands in `kernels/`; this file knows machines, vectors and memo
 from __future__ import annotations
 
 import functools
+import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ import llvmlite
 import llvmlite.binding as binding
 import numpy as np
 from llvmlite import ir
+
+from ..errors import OptionError
 
 binding.initialize_native_target()
 binding.initialize_native_asmprinter()
@@ -52,7 +55,7 @@ def _features(text: str) -> str:
 
 TARGETS = {
     "avx512": Target("avx512", "x86_64-unknown-linux-gnu", "x86-64-v4", "", 16, 14, 2, True),
-    "avx2": Target("avx2", "x86_64-unknown-linux-gnu", "x86-64-v3", "", 8, 6, 2, True),
+    "avx2": Target("avx2", "x86_64-unknown-linux-gnu", "x86-64-v3", _features("fma avx2"), 8, 6, 2, True),
     "neon": Target("neon", "aarch64-unknown-linux-gnu", "generic", _features("neon"), 4, 8, 3, True),
     # Without a fused multiply-add `llvm.fma` would become a library call per number.
     "baseline": Target("baseline", binding.get_default_triple(), "generic", "", 4, 4, 2, False),
@@ -61,19 +64,24 @@ TARGETS = {
 
 @functools.cache
 def host() -> Target:
-    """The best target that this machine runs."""
+    """The best target that this machine runs, or the one that PELLUCID_TARGET names."""
     triple, cpu, features = binding.get_default_triple(), binding.get_host_cpu_name(), binding.get_host_cpu_features()
-    if triple.startswith(("aarch64", "arm64")):
-        name = "neon"
-    elif all(features.get(need) for need in ("avx512f", "avx512vl", "avx512bw", "avx512dq", "fma")):
-        name = "avx512"
-    elif features.get("avx2") and features.get("fma"):
-        name = "avx2"
-    else:
-        name = "baseline"
+    arm = triple.startswith(("aarch64", "arm64"))
+    can = {
+        "avx512": all(features.get(need) for need in ("avx512f", "avx512vl", "avx512bw", "avx512dq", "fma")),
+        "avx2": bool(features.get("avx2") and features.get("fma")),
+        "neon": arm,
+        "baseline": True,
+    }
+    wish = os.environ.get("PELLUCID_TARGET", "")
+    if wish and not can.get(wish):
+        names = ", ".join(name for name, possible in can.items() if possible)
+        raise OptionError(f"PELLUCID_TARGET is {wish!r}; expected one that this machine runs: {names}; unset it")
+    name = wish or next(name for name, possible in can.items() if possible)
+    if name != "avx512" and not arm:  # as if the machine had no more than that
+        return TARGETS[name]._replace(triple=triple)
     wide = ",-prefer-256-bit" if name == "avx512" else ""
-    flat = features.flatten() if name != "baseline" else ""
-    return TARGETS[name]._replace(triple=triple, cpu=cpu if name != "baseline" else "generic", features=flat + wide)
+    return TARGETS[name]._replace(triple=triple, cpu=cpu, features=features.flatten() + wide)
 
 
 def float32(number: float) -> float:

@@ -103,6 +103,7 @@ def shapes(random: np.random.Generator, count: int, rank: int = 3) -> Iterator[t
 DTYPES = ("float32", "int64", "int32", "uint32", "uint8", "bool", "float64")
 SUMMED = DTYPES[:-1]  # there is no native arithmetic in float64
 INDICES = ("int64", "int32", "uint8")
+PAIRS = tuple(itertools.product(DTYPES, INDICES))
 
 
 def place(random: np.random.Generator) -> Iterator[Sample]:
@@ -146,7 +147,7 @@ def cumulative_sum(random: np.random.Generator) -> Iterator[Sample]:
 
 
 def take(random: np.random.Generator) -> Iterator[Sample]:
-    for (dtype, index), shape in zip(itertools.cycle(itertools.product(DTYPES, INDICES)), shapes(random, 30), strict=False):  # fmt: skip
+    for (dtype, index), shape in zip(itertools.cycle(PAIRS), shapes(random, 30), strict=False):
         size, *row = shape
         sizes = tuple(int(n) for n in random.choice(SIZES, random.integers(0, 3)))
         yield [numbers(random, (size or 5, *row), dtype), of(random, sizes, size or 5, index)], {}
@@ -155,7 +156,7 @@ def take(random: np.random.Generator) -> Iterator[Sample]:
 
 
 def gather(random: np.random.Generator) -> Iterator[Sample]:
-    for (dtype, index), shape in zip(itertools.cycle(itertools.product(DTYPES, INDICES)), shapes(random, 30), strict=False):  # fmt: skip
+    for (dtype, index), shape in zip(itertools.cycle(PAIRS), shapes(random, 30), strict=False):
         axis = int(random.integers(len(shape)))
         shape = (*shape[:axis], shape[axis] or 3, *shape[axis + 1 :])
         shorter = [int(random.integers(n + 1)) for n in shape]

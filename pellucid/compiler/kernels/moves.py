@@ -1,9 +1,9 @@
 """Operations that put numbers elsewhere or add them up where they land, each a kernel of its own: place, concatenate,
 add_windows, cumulative_sum; and Sweep, the loop nest that they and `picks.py` are written with (floor 4).
 
-A Sweep runs over axes of any strides, with the lanes along one that is contiguous. Threads share out an axis along which
-no two of them write the same number, and whatever is added up is added by one thread in a fixed order; so which thread
-works on what never changes a bit.
+A Sweep runs over axes of any strides, with the lanes along one that is contiguous. Threads share out an axis along
+which no two of them write the same number, and whatever is added up is added by one thread in a fixed order; so which
+thread works on what never changes a bit.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class Sweep:
         self.run(body, addresses)
 
 
-# ---- place, concatenate --------------------------------------------------------------------------------------------------
+# ---- place, concatenate ----------------------------------------------------------------------------------------------
 
 
 def _copy_shared(
@@ -294,7 +294,7 @@ def emit_concatenate(builder: Builder, recipe: Recipe, pointers: Any, flag: Any,
         start += shape[axis]
 
 
-# ---- sums ----------------------------------------------------------------------------------------------------------------
+# ---- sums ------------------------------------------------------------------------------------------------------------
 
 
 def emit_add_windows(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:

@@ -1,8 +1,8 @@
 """Kernels that pick numbers by an index in memory: take, gather, and what adds or puts them back (floor 4).
 
-An index counts from the end where it is negative. One outside its range raises the flag; it is read as 0, and nothing is
-written for it, so memory is safe whatever the numbers are. What is added or put goes in the order of the index, and all
-that may meet at one place is done by one thread: threads share out axes along which no two indices can collide.
+An index counts from the end where it is negative. One outside its range raises the flag; it is read as 0, and nothing
+is written for it, so memory is safe whatever the numbers are. What is added or put goes in the order of the index, and
+all that may meet at one place is done by one thread: threads share out axes along which no two indices can collide.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _positions(builder: Builder, index: Any, dtype: str, size: int, flag: Any, m
     return builder.select(inside, place, constant(0)), inside
 
 
-# ---- reading -------------------------------------------------------------------------------------------------------------
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 def _pick(
@@ -97,7 +97,7 @@ def emit_gather(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thre
     _pick(builder, single.shape, index, source, x.strides[axis], size, single.result, flag, thread, threads)
 
 
-# ---- writing -------------------------------------------------------------------------------------------------------------
+# ---- writing ---------------------------------------------------------------------------------------------------------
 
 
 def emit_scatter_add(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
