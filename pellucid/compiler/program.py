@@ -57,6 +57,7 @@ class Program:
             Tensor
         ] = ()  # the arguments of the last call: their memory has to last as long as it is known
         self.dirty: set[Tensor] = set()
+        self.pace = runtime.Pace()
         self._bind()
         self.rebuild = rebuilder(recording.result, self._output_makers())
 
@@ -119,7 +120,9 @@ class Program:
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
         self.prepare(tensors)
         if len(self.entries) == 1:
-            runtime.run(self.entries[0], self.context_address)
+            began = time.perf_counter()
+            runtime.run(self.entries[0], self.context_address, self.pace.threads)
+            self.pace.note(began, time.perf_counter())
         else:
             self._run_in_segments()
         if self.flag.value:
@@ -201,8 +204,10 @@ class Program:
                     self.context[place], self.context[stride + place] = indices.ctypes.data, indices.strides[0]
                 count = min(count, steps - done)
                 began = time.perf_counter()
-                runtime.run(self.entries[0], self.context_address, None, done, count)
-                passed = time.perf_counter() - began
+                runtime.run(self.entries[0], self.context_address, self.pace.threads, done, count)
+                ended = time.perf_counter()
+                self.pace.note(began, ended, count)
+                passed = ended - began
                 if self.flag.value:
                     self.raise_flagged()
                 done += count

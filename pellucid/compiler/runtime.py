@@ -453,3 +453,36 @@ if hasattr(os, "register_at_fork"):
 def _close() -> None:
     """A worker must not outlive the code that it runs; a program run later, by another's atexit, runs alone."""
     _pool.close()
+
+
+class Pace:
+    """Goes on alone for a while where other processes hold the processors: a barrier then waits for a time slice.
+
+    One for each program. threads: what to give `run`; None for all there are. The bits do not depend on it.
+    """
+
+    SLOW = 2.5  # times the fastest step: beyond it, waiting costs more than a second thread brings
+    LONG = 5e-3  # seconds: a step as long as this waits little for its barriers
+    SHORTEST, LONGEST = 0.05, 1.0  # seconds alone before trying again, doubled each time that fails
+
+    def __init__(self) -> None:
+        self.threads: int | None = None
+        self.fastest = self.recent = float("inf")
+        self.alone = self.SHORTEST
+        self.until = 0.0
+
+    def note(self, began: float, ended: float, steps: int = 1) -> None:
+        """A run of so many steps took from `began` to `ended`, seconds of `time.perf_counter`."""
+        if self.threads is not None:
+            if ended > self.until:
+                self.threads, self.recent = None, self.fastest
+            return
+        passed = (ended - began) / steps
+        if passed < self.fastest:
+            self.fastest = self.recent = passed
+        self.recent += (passed - self.recent) / 8
+        if self.recent < self.SLOW * self.fastest:
+            self.alone = max(self.SHORTEST, self.alone * 0.99)
+        elif self.fastest < self.LONG:
+            self.threads, self.until = 1, ended + self.alone
+            self.alone = min(self.LONGEST, 2 * self.alone)

@@ -1,39 +1,45 @@
-"""The loop: what it yields, when it stops, what it does with a loss that is not finite, and going on with the same bits."""
+"""The loop: what it yields, when it stops, what it does with a loss that is not finite, and going on with the same bits.
+
+Networks here are tiny and steps few, so most tests run eagerly; what compiling could change is tested both ways.
+"""
+
+import sys
 
 import numpy as np
 import pytest
 
 import pellucid as pl
-from pellucid.data.loader import DataLoader, TensorDataset
+from pellucid.data.loader import DataLoader, TensorDataset, default_collate
 from pellucid.errors import NonFiniteError, StateError
 from pellucid.models import mlp
 from pellucid.training.checkpoint import load_checkpoint, save_checkpoint
 from pellucid.training.learner import Learner, learning_rate_curve
 from pellucid.training.loop import BatchDone, EpochDone, fit
+from pellucid.training.native import Forward
 from pellucid.training.settings import OPTIMIZERS, Settings
 
 N = 50
+both_ways = pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])
 
 
 def a_learner(**changes):
     random = np.random.default_rng(0)
     x = random.normal(size=(N, 4, 4)).astype(np.float32)
     y = (x.sum((1, 2)) > 0).astype(np.int64)
-    settings = Settings(**{"epochs": 4, "batch_size": 16, "lr": 0.02, **changes})
+    settings = Settings(**{"epochs": 4, "batch_size": 16, "lr": 0.02, "eager": True, **changes})
     pl.manual_seed(settings.seed)
     network = mlp.build({"image": [4, 4]}, 2, "classification", mlp.Config(layers=(8,), dropout=0.2, shift=1))
     loader = DataLoader(TensorDataset(pl.tensor(x), pl.tensor(y)), batch_size=16, shuffle=True, seed=settings.seed)
     return Learner(network, loader, settings)
 
 
-def train(learner, epochs=4, losses=None, patience=0, until=None):
+def train(learner, epochs=4, losses=None, patience=0, until=None, stretch=0):
     """The events of a training whose validation losses are `losses`, cut short after `until` of them."""
     given = iter(np.linspace(1, 0.5, 100) if losses is None else losses)
     validate = lambda: {"loss": float(next(given))}
     events = []
-    for event in fit(
-        learner, learner.step, validate, epochs=epochs, patience=patience, better=lambda a, b: a["loss"] < b["loss"]
-    ):
+    better = lambda a, b: a["loss"] < b["loss"]
+    for event in fit(learner, validate, epochs=epochs, patience=patience, better=better, stretch=stretch):
         events.append(event)
         if len(events) == until:
             break
@@ -49,6 +55,13 @@ def test_events_count_batches_and_epochs():
     assert [type(e) for e in events] == 2 * [*4 * [BatchDone], EpochDone]
     assert [e.seen for e in events[:4]] == [16, 32, 48, 50]
     assert events[-1].step == 8 and events[-1].epoch == 2
+
+
+def test_a_long_stretch_is_one_event_and_ends_with_the_epoch():
+    learner = a_learner()
+    events = train(learner, epochs=2, stretch=1e9)
+    assert [type(e) for e in events] == 2 * [BatchDone, EpochDone]
+    assert [e.seen for e in events[::2]] == [50, 50] and learner.progress.step == 8
 
 
 def test_it_learns():
@@ -73,15 +86,15 @@ def test_patience_stops_and_the_best_weights_stay():
     assert any((learner.best[name] != array).any() for name, array in weights(learner).items())
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+@pytest.mark.parametrize(("optimizer", "eager"), [("adamw", True), ("sgd", True), ("muon", True), ("adamw", False)])
 @pytest.mark.parametrize("cut", [1, 4, 5, 7])  # in an epoch, after its last batch, after it, in the next one
-def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, cut, optimizer):
-    whole = a_learner(optimizer=optimizer)
-    train(whole)
-    first = a_learner(optimizer=optimizer)
+def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, cut, optimizer, eager):
+    whole = a_learner(optimizer=optimizer, eager=eager)
+    train(whole, stretch=1e9)
+    first = a_learner(optimizer=optimizer, eager=eager)
     train(first, until=cut)
     save_checkpoint(tmp_path / "c.safetensors", first)
-    second = a_learner(optimizer=optimizer)
+    second = a_learner(optimizer=optimizer, eager=eager)
     pl.manual_seed(99)  # whatever the random stream was doing
     load_checkpoint(tmp_path / "c.safetensors", second)
     done = second.progress.epoch
@@ -100,24 +113,91 @@ def test_a_checkpoint_cut_short_is_named(tmp_path):
         load_checkpoint(path, a_learner())
 
 
-def test_a_loss_that_explodes_names_layer_and_step_and_puts_the_weights_back():
-    learner = a_learner()
+@both_ways
+@pytest.mark.parametrize("stretch", [0, 1e9])
+def test_a_loss_that_explodes_names_layer_and_step_and_puts_the_weights_back(eager, stretch):
+    learner = a_learner(eager=eager)
     train(learner, epochs=1)
     layer = learner.network.layers[0]
     with pl.no_grad():
         layer.weight.fill_(3e38)
     before = weights(learner)
     with pytest.raises(NonFiniteError, match=r"step 5 \(epoch 2\): .*layers\.0 \(Linear 16→8\)") as raised:
-        train(learner, epochs=2)
+        train(learner, epochs=2, stretch=stretch)
     assert "--lr (it was 0.02)" in str(raised.value)
     assert all((before[name] == array).all() for name, array in weights(learner).items())
 
 
-def test_inputs_that_are_not_finite_are_told_apart_from_layers():
-    learner = a_learner()
+def test_the_first_bad_step_is_found_however_long_nobody_looked_and_its_start_put_back():
+    """The weights blow up slowly under this rate, and go on for some steps with a loss that is still finite."""
+    found = []
+    for eager, stretch in [(True, 0), (True, 1e9), (False, 0), (False, 1e9)]:
+        learner = a_learner(eager=eager, optimizer="sgd", lr=1e4, clip=0.0, schedule="constant", warmup=0.0, epochs=200)
+        with pytest.raises(NonFiniteError) as raised:
+            train(learner, epochs=200, stretch=stretch)
+        assert learner.is_finite() and learner.progress.step == learner.schedules[0].last_epoch
+        found.append((str(raised.value), learner.progress.step, learner.progress.seen, learner.lr, weights(learner)))
+    for one, other in [found[:2], found[2:]]:
+        assert one[:4] == other[:4]
+        assert all(array.tobytes() == other[4][name].tobytes() for name, array in one[4].items())
+    assert found[0][:4] == found[2][:4], "eager and compiled name the same step and layer"
+
+
+@both_ways
+def test_inputs_that_are_not_finite_are_told_apart_from_layers(eager):
+    learner = a_learner(eager=eager)
     learner.loader.dataset.tensors[0].array[7, 0, 0] = np.nan
     with pytest.raises(NonFiniteError, match="the inputs 'image' of the batch hold NaN"):
         train(learner)
+
+
+# ---- compiled ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_compiled_it_learns_the_same_with_the_same_shuffles_and_masks(resident):
+    """Dropout and shifts are drawn at every step, so that other masks would show at once."""
+    means = []
+    for eager in (True, False):
+        learner = a_learner(eager=eager, epochs=10)
+        if not resident:
+            learner.loader.collate_fn = default_collate
+            learner = Learner(learner.network, learner.loader, learner.settings)
+        means.append([e.train["loss"] for e in train(learner, epochs=10) if isinstance(e, EpochDone)])
+    np.testing.assert_allclose(means[1], means[0], rtol=1e-3)
+    assert len(learner.native.compiled.made) == 2, "one program for full batches, one for the last"
+
+
+def test_what_cannot_be_recorded_goes_on_eagerly_and_says_why():
+    learner = a_learner(eager=False)
+    forward = learner.network.forward
+    object.__setattr__(learner.network, "forward", lambda x: forward(x) if x.sum().item() else forward(x) * 2)
+    with pytest.warns(UserWarning, match="not compiled, so it runs slower.*item"):
+        events = train(learner, epochs=2)
+    assert learner.native.eager and events[-1].step == 8
+
+
+def test_without_llvmlite_it_goes_on_eagerly_and_says_so(monkeypatch):
+    learner = a_learner(eager=False)
+    for name in [name for name in sys.modules if name.startswith("llvmlite")] + ["pellucid.compiler.program"]:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in [name for name in sys.modules if name.startswith("pellucid.compiler.") and name.rpartition(".")[2] in ("llvm", "lower", "cache", "runtime")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    with pytest.warns(UserWarning, match="llvmlite cannot be imported; install it"):
+        train(learner, epochs=1)
+    assert weights(learner).keys() and learner.native.eager
+
+
+def test_a_few_rows_are_not_worth_compiling_and_many_need_one_program():
+    network = a_learner().judged
+    forward = Forward(network)
+    x = np.random.default_rng(0).normal(size=(4099, 4, 4)).astype(np.float32)
+    expected = network(pl.tensor(x)).numpy()
+    np.testing.assert_array_equal(forward([x[:1]]), network(pl.tensor(x[:1])).numpy())
+    assert forward.native.compiled.last is None
+    np.testing.assert_allclose(forward([x]), expected, rtol=1e-5, atol=1e-6)
+    assert len(forward.native.compiled.made) == 1
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
