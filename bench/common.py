@@ -5,9 +5,11 @@ Imports NumPy alone, so that a fresh process of one side holds nothing of anothe
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -113,17 +115,22 @@ def training_step(library: Any, task: Task, **adam: Any) -> Callable[[Any, Any],
 
 @dataclass
 class Side:
-    """`call(i)` does `steps` training steps and gives their losses; a round makes `calls` calls."""
+    """`call(i)` does `steps` training steps, and `read` makes NumPy of what it gives; a round makes `calls` calls."""
 
     name: str
     call: Callable[[int], Any]
     calls: int
     steps: int = 1
+    read: Callable[[Any], Any] = np.asarray
     prepare: Callable[[], object] = lambda: None  # before each round, not timed
+    compared: bool = True  # its losses, with the other sides'
+
+    def named(self, name: str) -> Side:
+        return dataclasses.replace(self, name=name)
 
     def losses(self) -> np.ndarray:
         """Of the first CHECKED steps."""
-        return np.array([np.asarray(self.call(i)) for i in range(-(-CHECKED // self.steps))]).ravel()[:CHECKED]
+        return np.array([self.read(self.call(i)) for i in range(-(-CHECKED // self.steps))]).ravel()[:CHECKED]
 
     def round(self) -> float:
         """Microseconds of one step: the median over the calls of a round."""
@@ -146,7 +153,7 @@ def attempt(name: str, make: Callable[[], Any], skipped: dict[str, str]) -> Any:
         return make()
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
-        skipped[name] = f"{type(error).__name__}: {lines[0]}"[:160]
+        skipped[name] = re.sub(r"(/[\w.+-]+)+/", "", f"{type(error).__name__}: {lines[0]}")[:160]
         return None
 
 

@@ -5,6 +5,7 @@ A program costs up to a second to compile, the first time on a machine, so a few
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -30,15 +31,18 @@ class Native:
         self.compiled = compile(function)
 
     def __call__(self, *args: Any) -> Any:
+        if not self.eager and self.compiled.last is None and importlib.util.find_spec("llvmlite") is None:
+            self._give_up("llvmlite is not installed; pip install llvmlite")
         if not self.eager:
             try:
                 return self.compiled(*args)
-            except (TraceError, ImportError) as error:  # nothing has been written: see compiler/trace.py
-                self.eager = True
-                missing = isinstance(error, ImportError)
-                why = "llvmlite cannot be imported; install it: pip install llvmlite" if missing else error
-                warnings.warn(f"not compiled, so it runs slower, operation by operation: {why}", stacklevel=2)
+            except TraceError as error:  # and nothing has been written: see compiler/trace.py
+                self._give_up(error)
         return self.function(*args)
+
+    def _give_up(self, why: Any) -> None:
+        self.eager = True
+        warnings.warn(f"not compiled, so it runs operation by operation, more slowly: {why}", stacklevel=1)
 
 
 class Forward:
