@@ -24,7 +24,7 @@ from .errors import DTypeError, ShapeError, TraceError, words
 
 # NaN and infinities travel through the arithmetic as values; the training loop stops at the first of them and names its
 # layer. NumPy's warning about the same event would only be noise, so it is silenced for these modules and nobody else's.
-warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"pellucid\.(op|ops|optim)\b")
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"pellucid\.(op|ops|optim|compiler)\b")
 
 # Bumped by whatever may change what a network computes: an attribute set on a Module, an option of an Optimizer. Who
 # remembers a number of it, as a compiled step does, knows when to look again.

@@ -100,12 +100,8 @@ class Tensor(Value):
     @property
     def grad(self) -> Any:
         """dL/d(this), summed over every `backward()` since it was last cleared; None before the first."""
-        grad = self._grad
-        if grad is None:
-            return None
         active = recorder()
-        if active is not None:
-            return active.read_grad(self)
+        grad = self._grad if active is None else active.read_grad(self)
         return grad if grad.__class__ is not UsedUp else grad.refuse()
 
     @grad.setter
@@ -123,7 +119,7 @@ class Tensor(Value):
 
     def add_grad(self, value: Any) -> None:
         """What `backward` brings, added to what is there."""
-        known = self.grad if self._grad.__class__ is not UsedUp else None
+        known = self.grad
         self.set_grad(value if known is None else known + value)
 
     @property
@@ -270,7 +266,7 @@ class Tensor(Value):
         copy = type(self).__new__(type(self))
         copy.__dict__.update(array=self.array, requires_grad=self.requires_grad)
         if self._grad is not None:
-            copy._grad = self._grad.detach()
+            copy._grad = self._grad if self._grad.__class__ is UsedUp else self._grad.detach()
         memo[id(self)] = copy
         return copy
 

@@ -148,12 +148,14 @@ class Recorder:
         self.grads.setdefault(id(owner), (owner, owner._grad))
 
     def read_grad(self, owner: Tensor) -> Any:
-        """`owner.grad`, which is not None; where it was there before the step it becomes an input."""
-        if owner._grad.__class__ is UsedUp:
-            owner._grad.refuse()
+        """`owner.grad`; where it was there before the step it becomes an input, and that it was is remembered."""
+        grad = owner._grad
+        if grad.__class__ is UsedUp:
+            return grad
         if id(owner) not in self.grads:
-            self.looked[id(owner)] = (owner, True)
-            grad = owner._grad
+            self.looked[id(owner)] = (owner, grad is not None)
+            if grad is None:
+                return None
             self.touch_grad(owner)
             stand_in = Tensor(self._input(grad))
             name = f"{self.names.get(id(owner), '')}.grad"

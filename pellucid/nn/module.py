@@ -338,7 +338,7 @@ class Module:
         for tensor in itertools.chain(self.parameters(), self.buffers()):
             if tensor.dtype.kind == "f" and tensor.dtype != dtype:
                 tensor.rebind(tensor.array.astype(dtype))
-                tensor._grad = None if tensor.grad is None else tensor.grad.detach().to(dtype)
+                tensor.grad = None if tensor._grad is None else tensor.grad.detach().to(dtype)
         _changes[0] += 1
         return self
 

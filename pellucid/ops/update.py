@@ -74,6 +74,6 @@ descend = Elementwise(
      lambda g, o, p, size, m, v, eps: -g * size / (v.sqrt() + eps),
      lambda g, o, p, size, m, v, eps: g * size * m / (v.sqrt() + eps).square() / v.sqrt() / 2,
      lambda g, o, p, size, m, v, eps: g * size * m / (v.sqrt() + eps).square()],
-    inputs=5, reads="inputs", domain=(0.5, 2.0),
+    inputs=5, reads="inputs", floating=True, domain=(0.5, 2.0),
     native=lambda e, p, size, m, v, eps: e.subtract(p, e.multiply(e.divide(m, e.add(e.sqrt(v), eps)), size)),
 )  # fmt: skip

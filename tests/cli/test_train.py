@@ -107,7 +107,7 @@ def test_a_config_file_gives_options_and_the_command_line_overrules_it(run, peop
 
 
 def test_killed_at_any_moment_it_resumes_to_the_same_bits(here):
-    words = ("train", "digits", "--epochs", 12, "--quiet", "--out")
+    words = ("train", "digits", "--epochs", 40, "--quiet", "--out")
     whole = pellucid(*words, "whole")
     cut = pellucid(*words, "cut")
     wait_for_epochs(cut, here / "cut", 2)
@@ -125,7 +125,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bits(here):
     assert whole.wait(timeout=60) == 0
     assert (here / "cut/model.safetensors").read_bytes() == (here / "whole/model.safetensors").read_bytes()
     epochs = [json.loads(line).get("epoch") for line in (here / "cut/metrics.jsonl").read_text().splitlines()]
-    assert epochs == [*range(1, 13), None]
+    assert epochs == [*range(1, 41), None]
 
 
 def test_killed_before_its_first_checkpoint_a_run_begins_again(run, people, here):
@@ -154,11 +154,47 @@ def test_resuming_under_another_thread_count_warns(run, people):
 
 
 def test_a_loss_that_explodes_exits_with_3_and_keeps_weights(run, people, here):
-    result = run(
-        "train", people, "--target", "income", "--lr", "1e38", "--optimizer", "sgd", "--epochs", 3, "--quiet", code=3
-    )
+    words = ("train", people, "--target", "income", "--lr", "1e38", "--optimizer", "sgd", "--epochs", 3, "--quiet")
+    result = run(*words, code=3)
     assert re.search(r"step \d+ \(.*epoch \d\): MLP\.(layers|parts)\.", result.stderr)
     assert (here / "runs/people-mlp-1/model.safetensors").exists()
+    assert run(*words, "--eager", code=3).stderr == result.stderr
+
+
+def test_eager_and_compiled_train_the_same(run, here):
+    results, histories = [], []
+    for i, more in enumerate([(), ("--eager",)]):
+        results.append(json.loads(run("train", "digits", "--epochs", 6, "--quiet", "--json", *more).stdout))
+        lines = (here / f"runs/digits-mlp-{i + 1}/metrics.jsonl").read_text().splitlines()
+        names = ("train_loss", "validation_loss", "learning_rate")
+        histories.append([[json.loads(line)[name] for name in names] for line in lines[:-1]])
+        config = json.loads((here / f"runs/digits-mlp-{i + 1}/config.json").read_text())
+        assert config["settings"]["eager"] is bool(more)
+    np.testing.assert_allclose(histories[0], histories[1], rtol=1e-3)
+    assert abs(results[0]["correct"] - results[1]["correct"]) <= 2
+
+
+def test_a_resumed_run_keeps_to_eager_or_compiled_steps(run, people, here):
+    for eager in (True, False):
+        run("train", people, "--target", "income", *QUICK, "--out", f"{eager}", *(["--eager"] if eager else []))
+        run("train", "--resume", f"{eager}", "--epochs", 3, "--quiet")
+        path = here / f"{eager}/config.json"
+        assert json.loads(path.read_text())["settings"]["eager"] is eager
+    config = json.loads(path.read_text())
+    del config["settings"]["eager"]  # a run begun before there was a choice
+    path.write_text(json.dumps(config))
+    run("train", "--resume", "False", "--epochs", 4, "--quiet")
+    assert json.loads(path.read_text())["settings"]["eager"] is True
+    assert "expected only" in run("train", "--resume", "True", "--eager", code=2).stderr
+
+
+def test_without_llvmlite_one_line_says_so_and_the_run_stays_eager(run, people, here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    result = run("train", people, "--target", "income", *QUICK)
+    assert result.stderr.splitlines() == [
+        "note: not compiled, so it runs operation by operation, more slowly: llvmlite is not installed; pip install llvmlite"
+    ]
+    assert json.loads((here / "runs/people-mlp-1/config.json").read_text())["settings"]["eager"] is True
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["train", "--help"], ["predict", "-h"], ["--version"]])

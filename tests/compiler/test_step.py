@@ -107,7 +107,7 @@ def clipped() -> tuple[Step, list[Any]]:
 
 def averaged() -> tuple[Step, list[Any]]:
     model = mlp(nn.BatchNorm1d(7), nn.Tanh())
-    optimizer, ema = optim.Adam(model.parameters(), lr=0.01), None
+    optimizer = optim.SGD(model.parameters(), lr=0.05)
     ema = optim.ExponentialMovingAverage(model, decay=0.9)
 
     def step(x: Tensor, y: Tensor) -> Tensor:
@@ -508,10 +508,10 @@ def test_arguments_of_every_kind() -> None:
     run = P.compile(function)
     for k in (1, 2):
         x, a, s = P.ones(3) * k, P.arange(3).float(), P.tensor(2.0)
-        for flags in ((), ("deep",)):
+        for flags in ((), ("deep",))[:k]:
             args, options = (x, {"a": [a, None], "b": 3}), {"scale": s, "power": k, "flags": flags}
             np.testing.assert_allclose(run(*args, **options).numpy(), function(*args, **options).numpy(), rtol=1e-6)
-    np.testing.assert_allclose(run(x, {"a": [a], "b": 1}, scale=s).numpy(), [8, 12, 16])
+    np.testing.assert_allclose(P.compile(function)(x, {"a": [a], "b": 1}, scale=s).numpy(), [8, 12, 16])
 
 
 def test_arguments_in_every_memory_order_and_dtype() -> None:
