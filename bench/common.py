@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -188,8 +189,12 @@ def use_processors(threads: int) -> None:
 
 
 def versions(modules: Iterable[ModuleType], threads: int) -> dict[str, object]:
-    found: dict[str, object] = {module.__name__: getattr(module, "__version__", "") for module in modules}
-    return found | {"python": sys.version.split()[0], "threads": threads}
+    packages = metadata.packages_distributions()
+    names = {packages.get(module.__name__, [module.__name__])[0] for module in modules}
+    return {name: metadata.version(name) for name in sorted(names)} | {
+        "python": sys.version.split()[0],
+        "threads": threads,
+    }
 
 
 def fresh(script: str, *arguments: str, cache: str | None = None) -> dict[str, Any]:

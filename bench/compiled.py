@@ -50,6 +50,7 @@ from common import (
 OURS, RESIDENT = "pellucid", "pellucid, many"  # one call per step: the headline; a resident epoch
 REFERENCE = "PyTorch"
 QUEUED = 10  # JAX's steps between two waits
+FEW = 20  # steps in a round of the sides that take long
 GROWTH = {
     "width": [(width, (784, width, width, 10), 128) for width in (64, 128, 256, 512, 1024)],
     "depth": [(depth, (784, *[128] * depth, 10), 128) for depth in (1, 2, 4, 8)],
@@ -179,8 +180,7 @@ def jax_resident(task: Task) -> Side:
 
 
 def tinygrad_side(task: Task) -> Side:
-    os.environ.setdefault("DEV", "CPU")
-    from tinygrad import Tensor, TinyJit, nn
+    from tinygrad import Context, Tensor, TinyJit, nn
 
     weights = [Tensor(w).contiguous().realize() for w in task.weights]
     layers = list(zip(weights[::2], weights[1::2], strict=True))
@@ -188,7 +188,7 @@ def tinygrad_side(task: Task) -> Side:
 
     @TinyJit
     def step(x: Any, y: Any) -> Any:
-        with Tensor.train():
+        with Context(TRAINING=1):
             optimizer.zero_grad()
             for weight, bias in layers[:-1]:
                 x = x.linear(weight.T, bias).relu()
@@ -201,14 +201,7 @@ def tinygrad_side(task: Task) -> Side:
     def call(i: int) -> float:
         return step(*batches[i % len(batches)]).item()
 
-    call(0)  # says at once when there is no compiler
-    for weight, value in zip(weights, task.weights, strict=True):
-        weight.assign(Tensor(value)).realize()
-    for moment in (*optimizer.m, *optimizer.v):
-        moment.assign(moment.zeros_like()).realize()
-    for power in (optimizer.b1_t, optimizer.b2_t):
-        power.assign(power.ones_like()).realize()
-    return Side("tinygrad, TinyJit", call, min(20, len(batches)))
+    return Side("tinygrad, TinyJit", call, min(FEW, len(batches)))
 
 
 def scikit_side(task: Task) -> Side:
@@ -221,7 +214,7 @@ def scikit_side(task: Task) -> Side:
     def call(i: int) -> None:
         model.partial_fit(*batches[i % len(batches)], classes=classes)
 
-    return Side("scikit-learn", call, len(batches), compared=False)
+    return Side("scikit-learn", call, min(FEW, len(batches)), compared=False)
 
 
 def training_row(batch: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -438,7 +431,7 @@ def cold_rows(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def show_cold(result: dict[str, Any]) -> None:
-    print("\nfresh processes: what the first call of a compiled step costs more than a later one, and peak memory of 200 steps")
+    print("\nfresh processes: the first call of a compiled step less a later one, and peak memory of 200 steps")
     labels = {"cold": ("compile, empty cache", "ms"), "warm": ("compile, filled cache", "ms"),
               "pellucid MB": ("peak memory, pellucid", "MB"), "PyTorch MB": ("peak memory, PyTorch", "MB")}  # fmt: skip
     for key, (label, unit) in labels.items():
@@ -460,12 +453,13 @@ def growth_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
                      attempt(REFERENCE, lambda task=task: torch_side(task, fused=True), skipped)]  # fmt: skip
             ready = [side for side in sides if side and attempt(side.name, side.losses, skipped) is not None]
             times = measure(ready, options.rounds)
-            results.append({"kind": kind, "value": value, "flops": task.flops, "microseconds": times, "skipped": skipped})
+            about = {"kind": kind, "value": value, "flops": task.flops}
+            results.append(about | {"microseconds": times, "skipped": skipped})
     return results
 
 
 def show_growth(results: list[dict[str, Any]], peak: float) -> None:
-    print("\nhow a step grows (784-w-w-10 at batch 128; d layers of 128 at batch 128; 784-128-64-10): us, PyTorch with fused Adam")
+    print("\nhow a step grows: us; 784-w-w-10 and d layers of 128 at batch 128, 784-128-64-10; PyTorch with fused Adam")
     print(f"  {'':<14}{'pellucid':>10}{'PyTorch':>10}{'ratio':>8}{'of peak':>9}")
     for result in results:
         times = result["microseconds"]
@@ -484,6 +478,7 @@ def show_growth(results: list[dict[str, Any]], peak: float) -> None:
 def set_threads(threads: int, libraries: list[str]) -> list[Any]:
     """Import the libraries that are there, on so many processors, with so many threads; the modules."""
     use_processors(threads)
+    os.environ.setdefault("DEV", "CPU")  # tinygrad reads it when it is imported
     modules = []
     for name in libraries:
         try:

@@ -213,6 +213,7 @@ def fused(graph: Graph, fuse: bool = True) -> list[Kernel]:
     for symbol in graph.symbols:
         fusion.add(symbol)
     _mark_stored(graph, fusion)
+    fusion.kernels = [k for k in fusion.kernels if k.stored or checks(k)]  # dead code may have been left in
     return _in_order(graph, fusion)
 
 

@@ -188,9 +188,10 @@ def small_axis_picks(graph: Graph) -> Graph:
         here = apply("equal", positions, index, origin=place)
         nothing = number(0, x.dtype, place)
         if name == "gather":
-            return apply(
-                "sum", apply("where", here, x, nothing, origin=place), origin=place, axes=(axis,), keepdims=True
-            )
+            picked = apply("where", here, x, nothing, origin=place)
+            meet = "any" if x.dtype == np.bool_ else "sum"
+            picked = apply(meet, picked, origin=place, axes=(axis,), keepdims=True)
+            return apply("cast", picked, origin=place, dtype=x.dtype)  # sums of small integers are int64
         added = apply("where", here, inputs[2], nothing, origin=place)
         if _is(x, "expand") and x.inputs[0].constant is not None and not x.inputs[0].constant.any():
             return added

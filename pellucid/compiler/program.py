@@ -6,9 +6,11 @@ outputs. Everything else was decided when the program was made.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +60,10 @@ class Program:
         ] = ()  # the arguments of the last call: their memory has to last as long as it is known
         self.dirty: set[Tensor] = set()
         self.pace = runtime.Pace()
+        self.lock = threading.RLock()
+        self.locks: list[threading.RLock] = [self.lock]
         self._bind()
+        self._find_locks()
         self.rebuild = rebuilder(recording.result, self._output_makers())
 
     # ---- making ready ----
@@ -82,7 +87,7 @@ class Program:
             if slot.kind == "state":
                 storage = storage_of(slot.owner)
                 if id(slot) in written:
-                    storage.own(slot.owner)
+                    storage.own(slot.owner, self.lock)
                     self.written.add(slot.owner)
                 storage.watchers.append(self.dirty)
                 self.number[slot.owner] = place
@@ -118,6 +123,17 @@ class Program:
     # ---- a call ----
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
+        with self.locks[0] if len(self.locks) == 1 else self._all_locks():
+            return self._call(tensors)
+
+    @contextlib.contextmanager
+    def _all_locks(self) -> Iterator[None]:
+        with contextlib.ExitStack() as held:
+            for lock in self.locks:
+                held.enter_context(lock)
+            yield
+
+    def _call(self, tensors: Sequence[Tensor]) -> Any:
         self.prepare(tensors)
         if len(self.entries) == 1:
             began = time.perf_counter()
@@ -162,11 +178,16 @@ class Program:
             storage.refresh(tensor)
             if tensor in self.written:
                 if not storage.owned:
-                    storage.own(tensor)
+                    storage.own(tensor, self.lock)
                 tensor.__dict__.pop("array", None)
                 tensor.version += 1
             self.context[self.number[tensor]] = storage.address
         self.dirty.clear()
+        self._find_locks()
+
+    def _find_locks(self) -> None:
+        """Those of all Tensors that some program writes, in one order for all, so that no two wait for each other."""
+        self.locks = sorted({t.storage.lock for t in self.number if t.storage.owned}, key=id) or [self.lock]
 
     def finish(self, tensors: Sequence[Tensor]) -> None:
         """What the step did to gradients and arguments."""
@@ -188,6 +209,10 @@ class Program:
 
         Native code runs for about CHUNK seconds at a time; in between come signals and `progress(steps done)`.
         """
+        with self._all_locks():
+            return self._many(indices, progress)
+
+    def _many(self, indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
         steps, width = len(indices), max(self.plan.output_bytes, 1)
         outputs = aligned((steps, width), np.uint8)
         self.prepare([new_value(indices[0])])

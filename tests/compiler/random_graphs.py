@@ -102,7 +102,9 @@ def check(trial: Trial, leave_out: Sequence[str] = (), scale: float = 1.0, nativ
 def same(found: Arrays, truth: Arrays, how: str, scale: float = 1.0) -> None:
     assert len(found) == len(truth), f"{how}: {len(found)} results for {len(truth)}"
     for i, (a, b) in enumerate(zip(found, truth, strict=True)):
-        assert (a.shape, a.dtype) == (b.shape, b.dtype), f"{how}: result {i} is {a.shape} {a.dtype} for {b.shape} {b.dtype}"
+        assert (a.shape, a.dtype) == (b.shape, b.dtype), (
+            f"{how}: result {i} is {a.shape} {a.dtype} for {b.shape} {b.dtype}"
+        )
         if b.dtype.kind != "f":
             np.testing.assert_array_equal(a, b, f"{how}: result {i}")
         else:
@@ -301,7 +303,11 @@ def pair(g: Grower) -> Move:
     other, part = partner(g, at)
     function = PAIRS[g.random.integers(0, len(PAIRS))]
     exact = g.exact[at] and g.exact[other]
-    return (lambda a, b: function(a, part(b))) if g.random.random() < 0.5 else (lambda a, b: function(part(b), a)), [at, other], exact
+    return (
+        (lambda a, b: function(a, part(b))) if g.random.random() < 0.5 else (lambda a, b: function(part(b), a)),
+        [at, other],
+        exact,
+    )
 
 
 @a_move(4)
@@ -446,7 +452,11 @@ def joined(g: Grower) -> Move:
 
     def fits(i: int) -> bool:
         a, b = g.values[i].shape, x.shape
-        return len(a) == len(b) and g.values[i].dtype == x.dtype and (*a[:axis], *a[axis + 1 :]) == (*b[:axis], *b[axis + 1 :])
+        return (
+            len(a) == len(b)
+            and g.values[i].dtype == x.dtype
+            and (*a[:axis], *a[axis + 1 :]) == (*b[:axis], *b[axis + 1 :])
+        )
 
     other, third = g.pick(fits), g.pick(fits)
     exact = g.exact[at] and g.exact[other] and g.exact[third]
@@ -472,14 +482,15 @@ def matmul(g: Grower) -> Move:
     at = g.pick(lambda i: g.floats(i) and g.values[i].ndim >= 2)
     shape = g.values[at].shape
     n = int(g.random.choice(SIZES))
-    weight = g.quarters((*(shape[:-2] if g.random.random() < 0.2 else ()), n, shape[-1])) * (1 / (1 + shape[-1]))
+    axes = (*(shape[:-2] if g.random.random() < 0.2 else ()), n, shape[-1])
+    weight = P.tensor((g.random.normal(size=axes) / (1 + shape[-1]) ** 0.5).astype(np.float32))  # no two sums alike
     which = int(g.random.integers(0, 5))
     functions: list[Callable[[Tensor], Tensor]] = [
         lambda x: x @ weight.mT,
         lambda x: (weight @ x.mT).mT,
         lambda x: x.mT @ x * (1 / (1 + x.shape[-2])),
         lambda x: x @ x.mT * (1 / (1 + x.shape[-1])),
-        lambda x: (x @ weight.mT + 0.2618).relu(),
+        lambda x: (x @ weight.mT + 0.1).relu(),
     ]
     return functions[which], [at], False
 
@@ -487,7 +498,10 @@ def matmul(g: Grower) -> Move:
 @a_move(2)
 def between(g: Grower) -> Move:
     """A product of two values of the graph, flattened to matrices."""
-    at, other = g.pick(lambda i: g.floats(i) and g.values[i].ndim >= 2), g.pick(lambda i: g.floats(i) and g.values[i].ndim >= 2)
+    at, other = (
+        g.pick(lambda i: g.floats(i) and g.values[i].ndim >= 2),
+        g.pick(lambda i: g.floats(i) and g.values[i].ndim >= 2),
+    )
     k = min(g.values[at].shape[-1], g.values[other].shape[-2])
     return lambda a, b: a[..., :k] @ b[..., :k, :] * (1 / (1 + k)), [at, other], False
 

@@ -59,14 +59,29 @@ def odd_shapes(op: Op, random: np.random.Generator) -> Iterator[Call]:
         for shapes in [((67,), (67,)), ((3, 19), (19,)), ((19, 3), (19, 1)), ((2, 5, 7), (5, 1)), ((33, 17), ())]:
             yield [normal(*shape) for shape in [*shapes, *[shapes[-1]] * count][:count]], {}
     if op.kind == "reduction" and op.name not in ("expand", "argmax", "argmin", "cumulative_sum"):
-        for shape, axes in [((37, 19), (0,)), ((37, 19), (1,)), ((5, 1, 23, 7), (0, 2)), ((3, 17, 2), (0, 1, 2)), ((4, 1), (1,))]:
+        for shape, axes in [
+            ((37, 19), (0,)),
+            ((37, 19), (1,)),
+            ((5, 1, 23, 7), (0, 2)),
+            ((3, 17, 2), (0, 1, 2)),
+            ((4, 1), (1,)),
+        ]:
             for keepdims in (False, True):
                 yield [normal(*shape)], {"axes": axes, "keepdims": keepdims}
     if op.name in ("argmax", "argmin"):
         for shape, axis in [((37, 19), 0), ((37, 19), 1), ((3, 1, 5), 1), ((2, 3, 33), 2)]:
             yield [random.integers(0, 9, shape).astype(np.float32)], {"axis": axis, "keepdims": False}
     if op.name == "matmul":
-        for m, k, n in [(1, 1, 1), (1, 37, 1), (17, 1, 19), (31, 29, 37), (2, 67, 33), (33, 0, 5), (1, 40, 40), (61, 3, 1)]:
+        for m, k, n in [
+            (1, 1, 1),
+            (1, 37, 1),
+            (17, 1, 19),
+            (31, 29, 37),
+            (2, 67, 33),
+            (33, 0, 5),
+            (1, 40, 40),
+            (61, 3, 1),
+        ]:
             yield [normal(m, k), normal(k, n)], {}
             yield [normal(k, m).T, normal(n, k).T], {}
         yield [normal(3, 1, 5, 7), normal(2, 7, 17)], {}
@@ -110,7 +125,10 @@ def test_every_operation_compiled_is_what_it_is_eager(name: str) -> None:
     check(Trial(all_at_once(op, calls), args, []))
 
 
-SPECIAL = np.array([0, -0.0, 1, -1, 0.5, -2.5, 3, 1e-40, -1e-40, 88.8, -104, 1e20, -3e38, np.inf, -np.inf, np.nan], np.float32)
+# No denormals: compiled code flushes them.
+SPECIAL = np.array(
+    [0, -0.0, 1, -1, 0.5, -2.5, 3, 1e-40, -1e-40, 88.8, -104, 1e20, -3e38, np.inf, -np.inf, np.nan], np.float32
+)
 
 
 def special_calls(x: Tensor, y: Tensor) -> Iterator[Tensor]:

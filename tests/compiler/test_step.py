@@ -271,7 +271,9 @@ def test_train_and_eval_and_a_smaller_last_batch_alternate(records: list[int]) -
         results.append(told)
     for a, b in zip(results[1], results[0], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
-    assert len(train.made) == 2 and len(evaluate.made) == 1  # nothing is compiled again for a mode that was there before
+    assert (
+        len(train.made) == 2 and len(evaluate.made) == 1
+    )  # nothing is compiled again for a mode that was there before
     assert len(records) >= known
 
 
@@ -304,7 +306,9 @@ def test_a_number_in_the_closure_that_changes_makes_another_program() -> None:
 
 def test_the_warning_about_many_programs_names_the_cause() -> None:
     scaled = P.compile(lambda x, by: x * by)
-    with pytest.warns(UserWarning, match=r"argument 1 was .*1.5.*now it is .*3.5|argument 1 was .*2.5.*now it is .*3.5"):
+    with pytest.warns(
+        UserWarning, match=r"argument 1 was .*1.5.*now it is .*3.5|argument 1 was .*2.5.*now it is .*3.5"
+    ):
         for by in (0.5, 1.5, 2.5, 3.5):
             scaled(P.ones(2), by)
     shaped = P.compile(lambda x: x * 2)
@@ -519,7 +523,13 @@ def test_arguments_in_every_memory_order_and_dtype() -> None:
     block = random.normal(size=(6, 8)).astype(np.float32)
     function = lambda x: (x @ x.mT, x.sum(0), x * 2)
     run = P.compile(function)
-    for array in (block, block.T.copy().T, block[::-1], np.repeat(block, 2, 1)[:, ::2], np.broadcast_to(block[:1], (6, 8))):
+    for array in (
+        block,
+        block.T.copy().T,
+        block[::-1],
+        np.repeat(block, 2, 1)[:, ::2],
+        np.broadcast_to(block[:1], (6, 8)),
+    ):
         for a, b in zip(run(Tensor(array)), function(Tensor(array)), strict=True):
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5)
     for dtype in (np.float64, np.int64, np.int32, np.uint8):
@@ -597,7 +607,9 @@ def test_an_empty_batch_and_a_single_row() -> None:
     model = mlp().eval()
     predict = P.compile(model)
     assert predict(P.zeros(0, 5)).shape == (0, 3)
-    np.testing.assert_allclose(predict(P.zeros(1, 5)).detach().numpy(), model(P.zeros(1, 5)).detach().numpy(), rtol=1e-5)
+    np.testing.assert_allclose(
+        predict(P.zeros(1, 5)).detach().numpy(), model(P.zeros(1, 5)).detach().numpy(), rtol=1e-5
+    )
 
 
 def test_an_index_out_of_range_is_the_eager_error_and_changes_nothing() -> None:
