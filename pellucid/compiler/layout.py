@@ -139,9 +139,12 @@ class _Worker:
             "m": (0 if along_a[-2] == 1 or m == 1 else 2 * a.size) + self._mismatch(kernel, -2),
             "n": (0 if along_b[-1] == 1 or n == 1 else 2 * b.size) + self._mismatch(kernel, -1),
         }
-        for name, size in (("m", m), ("n", n)):  # lanes that stay empty
+        for name, size in (("m", m), ("n", n)):
             lanes = self.target.lanes
-            cost[name] += product.size * a.shape[-1] * (-(-size // lanes) * lanes - size) // (8 * max(size, 1))
+            empty = -(-size // lanes) * lanes - size
+            cost[name] += product.size * a.shape[-1] * empty // (3 * max(size, 1))
+            if 1 < size < lanes:  # what follows, a softmax say, would run through short rows
+                cost[name] += 4 * product.size
         if min(m, n) < self.target.lanes // 2 and along_a[-1] == 1 and along_b[-2] == 1:
             cost["k"] = product.size * a.shape[-1] // 8  # a few rows: vectors along k, nothing to copy
         vector = min(cost, key=lambda name: (cost[name], "nmk".index(name)))

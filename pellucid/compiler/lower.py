@@ -96,8 +96,11 @@ def _late(program: Lowered) -> list[tuple[Place, Place]]:
 
 
 def alone(recipe: Recipe) -> bool:
-    """Whether one thread runs the whole kernel."""
-    return (recipe.product is None and flops(recipe) < ALONE) or flops(recipe) < 2 * ALONE
+    """Whether one thread runs the whole kernel, since sharing it out would cost more than it saves."""
+    if recipe.product is not None:
+        return flops(recipe) < 2 * ALONE
+    largest = max((math.prod(shape) for shape in recipe.shapes), default=0)
+    return max(flops(recipe), traffic(recipe) // 2, largest) < ALONE
 
 
 def emitted(program: Lowered, timed: bool = False) -> Any:
