@@ -241,6 +241,7 @@ class Node:
 
 
 _ENGINE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
 _engine_files: dict[str, bool] = {}
 # Floors whose frames are skipped when looking for the user's line. Models and training count as "the user": in a run
 # from the command line they are where a network's arithmetic is written down.
@@ -264,7 +265,8 @@ def _is_engine(file: str) -> bool:
     known = _engine_files.get(file)
     if known is None:
         path = os.path.abspath(file)
-        known = path.startswith(_ENGINE) and path[len(_ENGINE) :].startswith(_ENGINE_ROOMS)
+        ours = path.startswith(_ENGINE) and path[len(_ENGINE) :].startswith(_ENGINE_ROOMS)
+        known = ours or path.startswith(_NUMPY)
         _engine_files[file] = known
     return known
 

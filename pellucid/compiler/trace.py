@@ -79,7 +79,7 @@ class Recorder:
         self.names = names
         self.symbols: list[Symbol] = []
         self.slots: dict[int, Slot] = {}  # by id of the Tensor; the Slot keeps it alive
-        self.before: list[tuple[Tensor, Any, int, Any]] = []  # Tensor, array, version, node
+        self.before: list[tuple[Tensor, Any, dict[str, Any]]] = []  # Tensor, its array, and the rest of what may change
         self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
         self.grad_slots: dict[int, Slot] = {}
         self.looked: dict[int, tuple[Tensor, bool]] = {}
@@ -119,7 +119,8 @@ class Recorder:
     def _slot(self, kind: str, value: Any, position: int = -1) -> Slot:
         slot = Slot(kind, value, self._input(value), position, self.names.get(id(value), ""))
         self.slots[id(value)] = slot
-        self.before.append((value, value.__dict__.get("array"), value.version, value.node))
+        rest = {name: getattr(value, name) for name in ("version", "node", "requires_grad", "written_at", "hooks")}
+        self.before.append((value, value.__dict__.get("array"), rest))
         value.array = slot.symbol
         return slot
 
@@ -191,8 +192,8 @@ class Recorder:
         return Recording(graph, described, tracked, list(self.looked.values()), cleared, used)
 
     def _check_tape(self) -> None:
-        for owner, _, _, node in self.before:
-            if owner.node is not node:
+        for owner, _, rest in self.before:
+            if owner.node is not rest["node"]:
                 raise TraceError(
                     f"compile: a Tensor {words(owner.shape)} from outside the step was written on the tape at "
                     f"{owner.written_at}; expected writes under no_grad(); write x = x + y, or wrap it in no_grad()"
@@ -222,12 +223,13 @@ class Recorder:
 
     def put_back(self) -> None:
         """Every Tensor as it was before the step."""
-        for owner, array, version, node in self.before:
+        for owner, array, rest in self.before:
             if array is None:
                 owner.__dict__.pop("array", None)
             else:
                 owner.array = array
-            owner.version, owner.node = version, node
+            for name, value in rest.items():
+                setattr(owner, name, value)
         for owner, grad in self.grads.values():
             owner._grad = grad
 

@@ -23,8 +23,9 @@ from ..tensor import Tensor
 from .learner import Batch, Learner, Snapshot
 
 STRETCH = 0.05  # seconds
-SHARE = 20  # a stretch takes so many times as long as the look at its end, which copies all state once,
-LONGEST = 40  # but not more than so many times STRETCH: Ctrl-C is heard at its end
+# Where the look at its end, which copies all state, takes long, a stretch is made SHARE times as long as that, but not
+# longer than LONGEST times what was asked for: Ctrl-C is heard only at its end.
+SHARE, LONGEST = 20, 40
 
 
 def stretches(learner: Learner, picks: Iterable[np.ndarray], seconds: float = STRETCH) -> Iterator[None]:
