@@ -27,8 +27,9 @@ from .errors import DTypeError, ShapeError, TraceError, words
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"pellucid\.(op|ops|optim|compiler)\b")
 
 # Bumped by whatever may change what a network computes: an attribute set on a Module, an option of an Optimizer. Who
-# remembers a number of it, as a compiled step does, knows when to look again.
-structure = [0]
+# remembers the two numbers, as a compiled step does, knows when to look again. The first counts changes. The second
+# is the exclusive or of a token for each Module in training mode, so it returns when `eval()` is followed by `train()`.
+structure = [0, 0]
 
 grad_mode: ContextVar[bool] = ContextVar("grad_mode", default=True)
 module_path: ContextVar[str] = ContextVar("module_path", default="")

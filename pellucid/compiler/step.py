@@ -123,7 +123,7 @@ class Compiled:
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call, and everything else about it that a program depends on."""
         tensors: list[Tensor] = []
-        parts: list[Any] = [structure[0], grad_mode.get(), self._numbers()]
+        parts: list[Any] = [tuple(structure), grad_mode.get(), self._numbers()]
         for x in args:
             if isinstance(x, Value):
                 tensors.append(x)  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ class Compiled:
                     stacklevel=3,
                 )
             program = self.made[about] = _made(recording, count, self.leave_out)
-        self.programs[(structure[0], *key[1:])] = program  # recording may itself have set attributes
+        self.programs[(tuple(structure), *key[1:])] = program  # recording may itself have set attributes
         return program
 
     # ---- looking inside ----

@@ -27,9 +27,9 @@ _changes = structure  # bumped here by every attribute set, and by every layer o
 _root: ContextVar[Module | None] = ContextVar("root", default=None)
 
 
-def structure_version() -> int:
-    """How often any Module's attributes, layers or hooks have been changed so far."""
-    return _changes[0]
+def structure_version() -> tuple[int, int]:
+    """Differs wherever any Module's attributes, layers, hooks or training modes do; see `op.structure`."""
+    return _changes[0], _changes[1]
 
 
 class IncompatibleKeys(NamedTuple):
@@ -65,7 +65,11 @@ class Module:
         home = "_parameters" if isinstance(value, Parameter) else "_modules" if isinstance(value, Module) else None
         if "_parameters" not in fields:
             self._check_started(name, home)
-        _changes[0] += 1
+        if name == "training" and name in fields:
+            if bool(fields[name]) != bool(value):
+                _changes[1] ^= hash((Module, id(self)))
+        else:
+            _changes[0] += 1
         if home is None:
             for known in _HOMES:
                 if name in fields.get(known, ()):
