@@ -8,7 +8,7 @@
 A step is zero_grad, forward, loss, backward and Adam. All sides start from the same weights and see the same dense random
 batches; the first 30 losses must agree within 1e-3 relative with PyTorch eager's or the row says "not comparable". Rounds
 alternate between the sides. For a side called once a step a round is the median of its steps; for a resident epoch, where
-one call runs all steps on rows that lie in memory, the epoch's time over its steps. A row shows the median over rounds with
+one call runs all steps on rows that lie in memory, the median of three over their steps. A row shows the median over rounds with
 the smallest and largest, and how many times as long as pellucid it took, round by round. JAX's calls are queued by tens,
 as in a loop that does not read every loss. A side that is not installed or cannot run here is named with its reason:
     pip install torch==2.13.0 jax scikit-learn tinygrad onnx onnxruntime
@@ -50,6 +50,7 @@ from common import (
 OURS, RESIDENT = "pellucid", "pellucid, many"  # one call per step: the headline; a resident epoch
 REFERENCE = "PyTorch"
 QUEUED = 10  # JAX's steps between two waits
+EPOCHS = 3  # in a round of a resident side
 FEW = 20  # steps in a round of the sides that take long
 GROWTH = {
     "width": [(width, (784, width, width, 10), 128) for width in (64, 128, 256, 512, 1024)],
@@ -81,7 +82,7 @@ def pellucid_resident(task: Task) -> Side:
 
     step = pellucid.compile(training_step(pellucid, task))
     data = pellucid.tensor(task.rows), pellucid.tensor(task.labels)
-    return Side(RESIDENT, lambda _: step.many(data, task.indices), 1, task.steps, lambda losses: losses.numpy())
+    return Side(RESIDENT, lambda _: step.many(data, task.indices), EPOCHS, task.steps, lambda losses: losses.numpy())
 
 
 def torch_side(task: Task, name: str = REFERENCE, **adam: Any) -> Side:
@@ -176,7 +177,7 @@ def jax_resident(task: Task) -> Side:
         state, losses = compiled(state, rows, labels, indices)
         return jax.block_until_ready(losses)
 
-    return Side("JAX, scan", call, 1, task.steps)
+    return Side("JAX, scan", call, EPOCHS, task.steps)
 
 
 def tinygrad_side(task: Task) -> Side:
@@ -512,23 +513,27 @@ def main() -> None:
     if options.worker:
         print(json.dumps(worker(options.worker, options.threads)))
         return
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {"load": os.getloadavg()[0]}
     if not options.growth:
         results["cold"] = cold_rows(options)  # first, while this process is small and quiet
     libraries = ["pellucid", "numpy", "torch", "jax", "sklearn", "tinygrad", "onnxruntime"]
     results["versions"] = versions(set_threads(options.threads, libraries), options.threads)
-    if not options.cold:
-        results["peak"] = machine_peak()
+    peaks = [] if options.cold else [machine_peak()]
     if options.growth:
         results["growth"] = growth_rows(options)
     elif not options.cold:
-        results["training"] = [training_row(batch, options) for batch in options.batch]
+        results["training"] = []
+        for batch in options.batch:
+            results["training"].append(training_row(batch, options))
+            peaks.append(machine_peak())  # again and again, for one quiet moment
         results["forward"] = forward_row(options)
+    results["peak"] = max(peaks, default=None)
     if options.json:
         print(json.dumps(results))
         return
     print("MLP " + "-".join(map(str, SIZES)) + ", Adam:", results["versions"])
-    if "peak" in results:
+    print(f"other work on this machine when it began: {results['load']:.1f} processes on average in the last minute")
+    if results["peak"]:
         print(f"peak of this machine (2048^3 float32 product): {results['peak']:.0f} GFLOP/s")
     for result in results.get("training", []):
         show_training(result, results["peak"])

@@ -20,7 +20,7 @@ import numpy as np
 from . import ops
 from .errors import DTypeError, GradientError, OptionError, ShapeError, words
 from .indexing import index, with_index
-from .op import Value, content, grad_mode, here, new_value, recorder, use_value_class
+from .op import Value, content, grad_mode, here, new_value, recorder, structure, use_value_class
 from .ops import contraction, elementwise, movement, reduce
 from .ops.loop import refuse_inside_scan
 from .shapes import (
@@ -1101,6 +1101,17 @@ class Parameter(Tensor):
             raise DTypeError(f"Parameter: {source.dtype}; expected floating-point numbers; convert with .float()")
         super().__init__(source.array)
         self.requires_grad = requires_grad
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether it is trained; a change is one of structure, which compiled steps look at again."""
+        return self.__dict__.get("requires_grad", False)
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self.__dict__.get("requires_grad", False) != value:
+            structure[0] += 1
+        self.__dict__["requires_grad"] = value
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..op import REGISTRY, Symbol
+from ..op import Symbol
 from .graph import Graph, Slot
 from .llvm import MEMORY
 from .passes import apply
@@ -37,6 +37,7 @@ class Kernel:
     after: set[Kernel] = field(default_factory=set)  # kernels whose results it reads
     apart: set[Kernel] = field(default_factory=set)  # those it reads elsewhere than at its own position: never joined
     stored: list[Symbol] = field(default_factory=list)  # those of its symbols that have a place in memory
+    checking: bool = False  # whether it may find an index out of range
 
     @property
     def anchor(self) -> Symbol:
@@ -186,6 +187,7 @@ class Fusion:
         return False
 
 
+PICKS = {"take", "gather", "scatter_add", "add_at", "put"}
 SINGLE = {"place", "concatenate", "add_windows", "bits", "take", "gather", "scatter_add", "add_at", "put",
           "cumulative_sum", "reshape"}  # fmt: skip
 
@@ -213,7 +215,9 @@ def fused(graph: Graph, fuse: bool = True) -> list[Kernel]:
     for symbol in graph.symbols:
         fusion.add(symbol)
     _mark_stored(graph, fusion)
-    fusion.kernels = [k for k in fusion.kernels if k.stored or checks(k)]  # dead code may have been left in
+    _mark_checking(graph, fusion)
+    # Dead code may have been left in; of that, only checks that stand for themselves remain.
+    fusion.kernels = [k for k in fusion.kernels if k.stored or (checks(k) and k.kind == "loop")]
     return _in_order(graph, fusion)
 
 
@@ -231,7 +235,7 @@ def _mark_stored(graph: Graph, fusion: Fusion) -> None:
 
 
 def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
-    """Readers of a Tensor before the kernel that writes it, checks first, else as recorded."""
+    """Readers of a Tensor before the kernel that writes it, checks before all that write, else as recorded."""
     before: dict[Kernel, set[Kernel]] = {k: set(k.after) for k in fusion.kernels}
     readers: dict[Symbol, list[Kernel]] = {}
     for kernel in fusion.kernels:
@@ -268,7 +272,23 @@ def _reaches(before: dict[Kernel, set[Kernel]], first: Kernel, second: Kernel) -
 
 
 def checks(kernel: Kernel) -> bool:
-    return any(s.op is REGISTRY["within"] for s in kernel.symbols)
+    return kernel.checking
+
+
+def _mark_checking(graph: Graph, fusion: Fusion) -> None:
+    """Note which kernels look at an index first; what picks by it again, as gradients do, finds nothing new."""
+    known: set[tuple[Symbol, int]] = set()
+    for symbol in graph.symbols:
+        name = symbol.op.name  # type: ignore[union-attr]
+        if name in PICKS:
+            shape = symbol.attributes.get("shape", symbol.inputs[0].shape)
+            about = (symbol.inputs[1], shape[symbol.attributes.get("axis", 0)])
+            first = about not in known
+            known.add(about)
+        else:
+            first = name == "within"
+        if first:
+            fusion.home[symbol].checking = True
 
 
 def sources(kernel: Kernel) -> dict[Symbol, None]:

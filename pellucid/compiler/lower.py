@@ -170,6 +170,8 @@ class _Driver:
             checked |= checks(job.kernel)
             self._call(job, row, writes)
         if self.number == len(self.program.segments) - 1:
+            if checked and self.program.plan.late:
+                self._leave_if_flagged(leave)
             self._copy_late()
         builder.branch(leave)
         builder.position_at_end(leave)

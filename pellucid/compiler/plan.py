@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..op import Symbol
-from .fuse import Kernel, dtype_size, sources
+from .fuse import Kernel, checks, dtype_size, sources
 from .graph import Graph, Slot
 from .layout import Layout
 from .recipe import Load, Recipe, Writer
@@ -152,8 +152,8 @@ def _place_results(graph: Graph, plan: Plan, layout: Layout) -> None:
 def _in_place(plan: Plan, slot: Slot, symbol: Symbol) -> bool:
     """Whether `symbol` may be computed into the memory of `slot`, whose old numbers are then gone."""
     writer = next(i for i, job in enumerate(plan.jobs) if symbol in job.writes)
-    if any(slot.symbol in job.reads for job in plan.jobs[writer + 1 :]):
-        return False
+    if any(slot.symbol in job.reads or checks(job.kernel) for job in plan.jobs[writer + 1 :]):
+        return False  # a check that fails must find everything unwritten
     job = plan.jobs[writer]
     if slot.symbol not in job.reads:
         return True

@@ -25,7 +25,7 @@ from .llvm import Code, host
 from .lower import Lowered, lowered
 from .passes import optimised
 from .plan import ARENA, OUTPUTS, SLOTS, Memory, planned
-from .results import leave_gradients, maker, rebuilder
+from .results import Owners, maker, rebuilder
 from .storage import Storage, aligned, storage_of
 from .trace import Flagged, Recording
 
@@ -75,6 +75,7 @@ class Program:
     def _bind(self) -> None:
         """Give every Tensor of the step its memory, and find out which slots each call has to set."""
         written = {id(slot) for slot, _ in self.graph.writes}
+        self.owners = Owners(self.recording)
         self.number: dict[Tensor, int] = {}
         self.written: set[Tensor] = set()
         self.given: list[tuple[int, int]] = []  # (place in the context, position among the arguments)
@@ -163,7 +164,8 @@ class Program:
             context[place] = array.__array_interface__["data"][0]
         for position, room in self.copied:
             np.copyto(room, tensors[position].array)
-        for _, owner, room in self.grads:
+        for _, recorded, room in self.grads:
+            owner = self.owners.now(recorded, tensors)
             if owner._grad is not None and owner._grad.__class__ is not UsedUp:
                 np.copyto(room, owner._grad.array)
 
@@ -194,8 +196,8 @@ class Program:
         for position, room in self.changed:
             tensors[position].assign(room)
         for owner, room in self.kept:
-            owner._grad = new_value(room.copy())
-        leave_gradients(self.recording)
+            self.owners.now(owner, tensors)._grad = new_value(room.copy())
+        self.owners.leave(tensors)
 
     # ---- many steps in one call ----
 

@@ -14,7 +14,7 @@ from ..errors import IndexRangeError
 from ..op import new_value
 from ..tensor import Tensor, UsedUp
 from .graph import Graph, Slot, run_reference
-from .results import leave_gradients, maker, rebuilder
+from .results import Owners, maker, rebuilder
 from .trace import Flagged, Recording
 
 
@@ -26,30 +26,32 @@ class ReferenceProgram:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.graph: Graph = recording.graph
+        self.owners = Owners(recording)
         self.results: list[np.ndarray] = []
         makers = [maker(lambda i=i: self.results[i].copy(), tracked) for i, tracked in enumerate(recording.tracked)]  # type: ignore[misc]
         self.rebuild = rebuilder(recording.result, makers)
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
-        values = [_array(slot, tensors) for slot in self.graph.inputs]
+        values = [self._array(slot, tensors) for slot in self.graph.inputs]
         try:
             self.results, written = run_reference(self.graph, values)
         except IndexRangeError:
             raise Flagged(0) from None
         for (slot, _), array in zip(self.graph.writes, written, strict=True):
             if slot.kind == "gradient":
-                slot.owner._grad = new_value(array)
+                self.owners.now(slot.owner, tensors)._grad = new_value(array)
             else:
                 owner = slot.owner if slot.kind == "state" else tensors[slot.position]
                 owner.rebind(np.array(array))
-        leave_gradients(self.recording)
+        self.owners.leave(tensors)
         return self.rebuild()
 
-
-def _array(slot: Slot, tensors: Sequence[Tensor]) -> np.ndarray:
-    if slot.kind == "argument":
-        return tensors[slot.position].array
-    if slot.kind == "state":
-        return slot.owner.array
-    grad = slot.owner._grad
-    return np.zeros(slot.symbol.shape, slot.symbol.dtype) if grad is None or isinstance(grad, UsedUp) else grad.array
+    def _array(self, slot: Slot, tensors: Sequence[Tensor]) -> np.ndarray:
+        if slot.kind == "argument":
+            return tensors[slot.position].array
+        if slot.kind == "state":
+            return slot.owner.array
+        grad = self.owners.now(slot.owner, tensors)._grad
+        return (
+            np.zeros(slot.symbol.shape, slot.symbol.dtype) if grad is None or isinstance(grad, UsedUp) else grad.array
+        )

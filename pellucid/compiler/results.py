@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import GradientError, TraceError
 from ..op import Node, Op, new_value
-from ..tensor import UsedUp
+from ..tensor import Tensor, UsedUp
 from .trace import Position, Recording
 
 USED_UP = UsedUp()
 
 
-def leave_gradients(recording: Recording) -> None:
-    """Gradients that the step cleared are gone; reading one that its optimizer used up says so."""
-    for owner in recording.cleared:
-        owner._grad = None
-    for owner in recording.used:
-        owner._grad = USED_UP
+class Owners:
+    """Whose `.grad` a recorded one stands for: a Tensor of the step's own, or whatever a call gives as that argument."""
+
+    def __init__(self, recording: Recording) -> None:
+        slots = recording.graph.inputs
+        self.positions = {id(slot.owner): slot.position for slot in slots if slot.kind == "argument"}
+        self.cleared, self.used = recording.cleared, recording.used
+
+    def now(self, owner: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+        position = self.positions.get(id(owner))
+        return owner if position is None else tensors[position]
+
+    def leave(self, tensors: Sequence[Tensor]) -> None:
+        """Gradients that the step cleared are gone; reading one that its optimizer used up says so."""
+        for owner in self.cleared:
+            self.now(owner, tensors)._grad = None
+        for owner in self.used:
+            self.now(owner, tensors)._grad = USED_UP
 
 
 def maker(array: Callable[[], np.ndarray], tracked: bool) -> Callable[[], Any]:

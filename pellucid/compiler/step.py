@@ -58,7 +58,8 @@ class Compiled:
         self.programs: dict[Any, Program] = {}  # by signature
         self.made: dict[Any, Program] = {}  # by what was recorded: several signatures may come to the same
         self.last: Program | None = None
-        self._numbers = numbers_of(function)
+        self._variables = variables_of(function)
+        self._state: set[int] = set()  # ids of Tensors that the function reads by itself; the programs keep them alive
         self._resident: dict[Any, Compiled] = {}  # for `many`, by the Tensors of data
         self._lock = threading.RLock()
         self.__name__ = getattr(function, "__name__", type(function).__name__)
@@ -71,16 +72,22 @@ class Compiled:
             tensors, key = self._signature(args, kwargs)
             program = self.programs.get(key)
             if program is None or not _present(program.recording):
-                program = self._program(key, args, kwargs, len(tensors))
+                program = self._program(args, kwargs, len(tensors))
             self.last = program
             try:
                 return program(tensors)
             except Flagged:
-                self._explain(*args, **kwargs)
+                self._explain(program, *args, **kwargs)
 
-    def _explain(self, *args: Any, **kwargs: Any) -> Any:
-        """The eager step on what raised the flag: it says what is wrong, and where."""
-        self.function(*args, **kwargs)
+    def _explain(self, program: Program, *args: Any, **kwargs: Any) -> Any:
+        """The eager step on what raised the flag: it says what is wrong, and where. What it writes on the way is undone."""
+        owners = [slot.owner for slot, _ in program.graph.writes if slot.kind == "state"]
+        kept = [(owner, owner.array) for owner in owners]
+        try:
+            self.function(*args, **kwargs)
+        finally:
+            for owner, array in kept:
+                owner.rebind(array)
         raise PellucidError(
             f"{self.__name__}: an index was out of range in the compiled step and is not in the eager one; "
             "expected both to be the same; please report it"
@@ -111,31 +118,34 @@ class Compiled:
             _, about = inner._signature((first,), {})
             program = inner.programs.get(about)
             if program is None or not _present(program.recording):
-                program = inner._program(about, (first,), {}, 1)
+                program = inner._program((first,), {}, 1)
             inner.last = self.last = program
             if not program.is_whole:
                 return _stacked([inner(new_value(row)) for row in rows])
             try:
                 return program.many(rows, progress)
             except Flagged as flagged:
-                inner._explain(new_value(rows[flagged.args[0]]))
+                inner._explain(program, new_value(rows[flagged.args[0]]))
 
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call, and everything else about it that a program depends on."""
         tensors: list[Tensor] = []
-        parts: list[Any] = [tuple(structure), grad_mode.get(), self._numbers()]
+        parts: list[Any] = [tuple(structure), grad_mode.get(), self._variables()]
         for x in args:
-            if isinstance(x, Value):
-                tensors.append(x)  # type: ignore[arg-type]
-                parts.append((x.shape, x.dtype, x.requires_grad))
-            else:
-                parts.append(_described(x, tensors))
+            parts.append(_described(x, tensors))
         if kwargs:
             parts.append(_described(kwargs, tensors))
+        # An argument that the function also reads by another way is its state, and then this Tensor and no other.
+        parts += [x for x in tensors if id(x) in self._state]
         return tensors, tuple(parts)
 
-    def _program(self, key: Any, args: Any, kwargs: Any, count: int) -> Program:
-        recording = record(self.function, (args, kwargs), tensor_names(self.function, args, kwargs), self.keep_grads)
+    def _program(self, args: Any, kwargs: Any, count: int) -> Program:
+        names = tensor_names(self.function)
+        self._state.update(names)
+        _name_arguments(names, args, kwargs)
+        recording = record(self.function, (args, kwargs), names, self.keep_grads)
+        self._state.update(id(slot.owner) for slot in recording.graph.inputs if slot.kind == "state")
+        _, key = self._signature(args, kwargs)  # again: recording may have set attributes, and found more state
         about = fingerprint(recording)
         program = self.made.get(about)
         if program is None:
@@ -146,7 +156,7 @@ class Compiled:
                     stacklevel=3,
                 )
             program = self.made[about] = _made(recording, count, self.leave_out)
-        self.programs[(tuple(structure), *key[1:])] = program  # recording may itself have set attributes
+        self.programs[key] = program
         return program
 
     # ---- looking inside ----
@@ -254,14 +264,14 @@ def _stacked(results: list[Any]) -> Any:
 
 def _present(recording: Recording) -> bool:
     """Whether the gradients that the recorded step found, or missed, still are as it found them."""
-    return all((tensor._grad is not None) == there for tensor, there in recording.presence)
+    return all((tensor._grad is not None) == there for tensor, there in recording.presence)  # arguments': in the key
 
 
 def _described(x: Any, tensors: list[Tensor]) -> Any:
     """A hashable description of a nest of arguments; its Tensors go to `tensors`."""
     if isinstance(x, Value):
         tensors.append(x)  # type: ignore[arg-type]
-        return (x.shape, x.dtype, x.requires_grad)
+        return (x.shape, x.dtype, x.requires_grad and (True, x._grad is None))
     if isinstance(x, dict):
         return ("dict", *((k, _described(v, tensors)) for k, v in x.items()))
     if isinstance(x, tuple | list):
@@ -274,28 +284,29 @@ def _described(x: Any, tensors: list[Tensor]) -> Any:
     )
 
 
-def numbers_of(function: Any) -> Callable[[], tuple[Any, ...]]:
-    """A function that gives the plain numbers `function` now reads from its closure and its module."""
+def variables_of(function: Any) -> Callable[[], tuple[Any, ...]]:
+    """A function that gives what `function` now reads by name, of what a program depends on: plain numbers, and which
+    Tensors, networks and optimizers (themselves, so that a key that holds them keeps them alive)."""
     inner = function.__func__ if isinstance(function, types.MethodType) else function
     if not isinstance(inner, types.FunctionType):
         return lambda: ()
-    cells = [cell for cell in inner.__closure__ or () if _is_plain_cell(cell)]
-    names = [n for n in inner.__code__.co_names if isinstance(inner.__globals__.get(n, ...), PLAIN)]
+    cells = [cell for cell in inner.__closure__ or () if _matters(_content(cell))]
+    names = [n for n in inner.__code__.co_names if n in inner.__globals__ and _matters(inner.__globals__[n])]
     space = inner.__globals__
     if not cells and not names:
         return lambda: ()
-    return lambda: tuple([_value(cell.cell_contents) for cell in cells] + [_value(space.get(n)) for n in names])
+    return lambda: tuple([_content(cell) for cell in cells] + [space.get(n) for n in names])
 
 
-def _value(x: Any) -> Any:
-    return x if isinstance(x, PLAIN) else id(x)
-
-
-def _is_plain_cell(cell: Any) -> bool:
+def _content(cell: Any) -> Any:
     try:
-        return isinstance(cell.cell_contents, PLAIN)
+        return cell.cell_contents
     except ValueError:  # not filled yet
-        return True
+        return None
+
+
+def _matters(x: Any) -> bool:
+    return isinstance(x, (*PLAIN, Value)) or hasattr(x, "named_parameters") or hasattr(x, "param_groups")
 
 
 def reachable(function: Any) -> list[tuple[str, Any]]:
@@ -310,18 +321,21 @@ def reachable(function: Any) -> list[tuple[str, Any]]:
     return found + [(name, space[name]) for name in getattr(code, "co_names", ()) if name in space]
 
 
-def tensor_names(function: Any, args: Any, kwargs: Any) -> dict[int, str]:
-    """How listings call the Tensors of a step: parameters by their path, arguments by their position."""
+def tensor_names(function: Any) -> dict[int, str]:
+    """How listings call the Tensors that a step reads by itself: variables by name, parameters by their path; by id."""
     names: dict[int, str] = {}
     for name, owner in reachable(function):
         if isinstance(owner, Tensor):
             names[id(owner)] = name
         _name_state(owner, names)
+    return names
+
+
+def _name_arguments(names: dict[int, str], args: Any, kwargs: Any) -> None:
     for i, x in enumerate(args):
         map_nest(lambda leaf, i=i: names.setdefault(id(leaf), f"argument {i}"), x)
     for key, x in kwargs.items():
         map_nest(lambda leaf, key=key: names.setdefault(id(leaf), key), x)
-    return names
 
 
 def _name_state(owner: Any, names: dict[int, str]) -> None:
@@ -339,9 +353,11 @@ def fingerprint(recording: Recording) -> Any:
     graph = recording.graph
     constants = [x.constant.tobytes() for s in graph.symbols for x in s.inputs if x.constant is not None]
     constants += [s.constant.tobytes() for s in graph.results if s.constant is not None]
-    slots = tuple((slot.kind, slot.position if slot.kind == "argument" else id(slot.owner)) for slot in graph.inputs)
-    after = (tuple(map(id, recording.cleared)), tuple(map(id, recording.used)), tuple(recording.tracked))
-    seen = tuple((id(t), there) for t, there in recording.presence)
+    positions = {id(slot.owner): slot.position for slot in graph.inputs if slot.kind == "argument"}
+    who = lambda tensor: ("argument", positions[id(tensor)]) if id(tensor) in positions else id(tensor)
+    slots = tuple((slot.kind, who(slot.owner)) for slot in graph.inputs)
+    after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
+    seen = tuple((who(t), there) for t, there in recording.presence)
     return str(graph), tuple(constants), slots, after, seen, repr(recording.result)
 
 

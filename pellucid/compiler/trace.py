@@ -36,7 +36,7 @@ class Recording:
 
     result: the step's return value with the position in `graph.outputs` in place of each Tensor.
     tracked: for each position, whether a backward through that output would be asked for.
-    presence: gradients whose being there, or not, the step has looked at: (Tensor, there).
+    presence: gradients whose being there, or not, the step has looked at: (Tensor, there); arguments are not among them.
     cleared: Tensors whose `.grad` the step has set to None.
     used: Tensors whose `.grad` the optimizer has used up.
     """
@@ -189,7 +189,9 @@ class Recorder:
         known = {id(slot) for slot in inputs}
         inputs += [slot for slot, _ in grads if id(slot) not in known]
         graph = Graph(inputs, self.symbols, outputs, writes + grads)
-        return Recording(graph, described, tracked, list(self.looked.values()), cleared, used)
+        given = {id(slot.owner) for slot in inputs if slot.kind == "argument"}
+        presence = [about for key, about in self.looked.items() if key not in given]
+        return Recording(graph, described, tracked, presence, cleared, used)
 
     def _check_tape(self) -> None:
         for owner, _, rest in self.before:

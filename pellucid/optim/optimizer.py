@@ -198,6 +198,7 @@ class Optimizer:
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters, with options that overrule the defaults, for example when a frozen layer is to train too."""
+        structure[0] += 1
         owner = type(self).__name__
         names, params = _parameters(owner, param_group, known=self.state_order())
         for option in param_group.keys() - self.defaults.keys() - _SCHEDULE_KEYS - {"params"}:

@@ -31,6 +31,7 @@ from pellucid.tensor import Tensor
 
 LEAVE_OUT = [(), *[(name,) for name in PASSES], ("fusion",), ("reuse",), (*PASSES, "fusion", "reuse")]
 SIZES = [1, 2, 3, 5, 7, 8, 13, 16, 17, 19, 31, 33]
+LARGE = [3, 17, 67, 96, 131, 160, 257]  # enough numbers to be shared out among threads
 Arrays = list[np.ndarray]
 
 
@@ -119,16 +120,16 @@ Move = tuple[Callable[..., Any], list[int], bool]  # what computes the value, fr
 class Grower:
     """A graph while it grows. values: what the moves so far have given; leaves: its inputs, the first of them."""
 
-    def __init__(self, random: np.random.Generator) -> None:
-        self.random = random
+    def __init__(self, random: np.random.Generator, large: bool = False) -> None:
+        self.random, self.large = random, large
         self.values: list[Tensor] = []
         self.exact: list[bool] = []
         self.moves: list[Move] = []
         shape = self.shape()
         others = [shape, shape[-1:], self.shape()]
         self.leaves = [self.quarters(s) for s in [shape, *others[: random.integers(1, 4)]]]
-        for leaf in self.leaves:
-            leaf.requires_grad_(bool(random.random() < 0.7))
+        for leaf in self.leaves if random.random() < 0.6 else ():
+            leaf.requires_grad_(bool(random.random() < 0.8))
         self.values += self.leaves
         self.exact += [True] * len(self.leaves)
         self.states = [self.quarters(shape), self.quarters(shape), self.quarters(())]
@@ -137,9 +138,9 @@ class Grower:
 
     def shape(self) -> tuple[int, ...]:
         while True:
-            rank = int(self.random.choice([0, 1, 1, 2, 2, 2, 3, 3, 4]))
-            shape = tuple(int(n) for n in self.random.choice(SIZES, rank))
-            if math.prod(shape) <= 1500:
+            rank = int(self.random.choice([2, 2, 3] if self.large else [0, 1, 1, 2, 2, 2, 3, 3, 4]))
+            shape = tuple(int(n) for n in self.random.choice(LARGE if self.large else SIZES, rank))
+            if math.prod(shape) <= (20_000 if self.large else 1500):
                 return tuple(0 if self.random.random() < 0.01 else n for n in shape)
 
     def quarters(self, shape: tuple[int, ...]) -> Tensor:
@@ -181,7 +182,9 @@ class Grower:
         except (PellucidError, IndexError, ValueError):
             return self.put_back(kept)
         array = value.array
-        if array.size > 3000 or (array.size and not np.abs(array.astype(np.float64)).max() < 100):
+        if array.size > (40_000 if self.large else 3000) or (
+            array.size and not np.abs(array.astype(np.float64)).max() < 100
+        ):
             return self.put_back(kept)
         self.moves.append(move)
         self.values.append(value)
@@ -196,7 +199,7 @@ class Grower:
         values = list(given)
         for function, positions, _ in self.moves:
             values.append(function(*[values[i] for i in positions]))
-        last = values[-4:]
+        last = values[-2:]
         tracked = [v for v in values[len(given) :] if v.requires_grad][-2:]
         wanted = [v for v in given if v.requires_grad]
         if not tracked or not wanted:
@@ -206,10 +209,10 @@ class Grower:
         return [*[v.detach() for v in last], loss.detach(), *grads]
 
 
-def pack(seed: int, graphs: int, moves: int) -> Trial:
+def pack(seed: int, graphs: int, moves: int, large: bool = False) -> Trial:
     """One function that holds many random graphs; its arguments are their leaves."""
     random = np.random.default_rng(seed)
-    growers = [Grower(random) for _ in range(graphs)]
+    growers = [Grower(random, large) for _ in range(graphs)]
     for grower in growers:
         grower.grow(int(random.integers(2, moves + 1)))
 
@@ -389,7 +392,8 @@ def cross_entropy(g: Grower) -> Move:
 @a_move(3)
 def reshaped(g: Grower) -> Move:
     at = g.pick(lambda i: g.values[i].numel() > 0)
-    size, shape = g.values[at].numel(), []
+    size = g.values[at].numel()
+    shape: list[int] = []
     while size > 1 and len(shape) < 3 and g.random.random() < 0.7:
         part = int(g.random.choice([n for n in range(1, size + 1) if size % n == 0]))
         shape, size = [*shape, part], size // part

@@ -1,0 +1,258 @@
+"""What goes into a compiled step and what comes out of it: structures, memory orders, modules, indices out of range."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any
+
+import numpy as np
+import pytest
+from small_networks import batch, mlp, state_of, train_step
+
+import pellucid as P
+from pellucid import nn, optim
+from pellucid.errors import GradientError, OptionError, PellucidError
+from pellucid.nn.functional import cross_entropy
+from pellucid.random import default_generator
+from pellucid.tensor import Tensor
+
+Pair = namedtuple("Pair", "first second")
+
+
+def test_every_structure_is_returned_as_it_was() -> None:
+    def nest(x: Tensor) -> Any:
+        return {"a": [x + 1, (x * 2, None)], "b": Pair(x - 1, 3), "c": ({}, [], "name", True, 2.5), "d": x}
+
+    x = P.tensor([1.0, 2])
+    result = P.compile(nest)(x)
+    assert list(result) == ["a", "b", "c", "d"]
+    assert isinstance(result["a"], list) and isinstance(result["a"][1], tuple) and isinstance(result["b"], Pair)
+    assert result["a"][0].tolist() == [2, 3] and result["a"][1][0].tolist() == [2, 4] and result["a"][1][1] is None
+    assert result["b"].first.tolist() == [0, 1] and result["b"].second == 3
+    assert result["c"] == ({}, [], "name", True, 2.5)
+    assert result["d"].tolist() == [1, 2]
+    assert P.compile(lambda x: None)(x) is None
+    assert P.compile(lambda x: x)(x).tolist() == [1, 2]
+
+
+def test_the_same_tensor_returned_twice_and_a_written_one_returned() -> None:
+    state = P.zeros(2)
+
+    def function(x: Tensor) -> Any:
+        y = x + 1
+        state.add_(y)
+        return y, y, state, state * 1, x
+
+    run = P.compile(function)
+    for i in (1, 2):
+        y, z, written, again, given = run(P.tensor([1.0, 2]))
+        assert y.tolist() == z.tolist() == [2, 3]
+        assert written.tolist() == again.tolist() == [2 * i, 3 * i] == state.tolist()
+        assert given.tolist() == [1, 2]
+    y.add_(1)
+    assert z.tolist() == [2, 3]
+
+
+def test_arguments_of_every_kind() -> None:
+    def function(x: Tensor, parts: Any, *, scale: Tensor, power: int = 2, flags: Any = ()) -> Tensor:
+        return (x + parts["a"][0] * parts["b"]) * scale ** (power + len(flags))
+
+    run = P.compile(function)
+    for k in (1, 2):
+        x, a, s = P.ones(3) * k, P.arange(3).float(), P.tensor(2.0)
+        for flags in ((), ("deep",))[:k]:
+            options: Any = {"scale": s, "power": k, "flags": flags}
+            args = (x, {"a": [a, None], "b": 3})
+            np.testing.assert_allclose(run(*args, **options).numpy(), function(*args, **options).numpy(), rtol=1e-6)
+    np.testing.assert_allclose(P.compile(function)(x, {"a": [a], "b": 1}, scale=s).numpy(), [8, 12, 16])
+
+
+def test_arguments_in_every_memory_order_and_dtype() -> None:
+    random = np.random.default_rng(0)
+    block = random.normal(size=(6, 8)).astype(np.float32)
+    function = lambda x: (x @ x.mT, x.sum(0), x * 2)
+    run = P.compile(function)
+    for array in (
+        block,
+        block.T.copy().T,
+        block[::-1],
+        np.repeat(block, 2, 1)[:, ::2],
+        np.broadcast_to(block[:1], (6, 8)),
+    ):
+        for a, b in zip(run(Tensor(array)), function(Tensor(array)), strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5)
+    for dtype in (np.float64, np.int64, np.int32, np.uint8):
+        x = Tensor((10 * abs(block)).astype(dtype))
+        for a, b in zip(P.compile(function)(x), function(x), strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12)
+
+
+def test_a_float64_step_trains_in_the_interpreter() -> None:
+    losses = []
+    for native in (False, True):
+        model = mlp().double()
+        step: Any = train_step(model, optim.Adam(model.parameters(), lr=0.05))
+        run = P.compile(step) if native else step
+        losses.append([float(run(batch(seed=i)[0].double(), batch(seed=i)[1])) for i in range(4)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-10)
+
+
+def test_an_argument_may_be_written() -> None:
+    def function(x: Tensor, y: Tensor) -> Tensor:
+        x.add_(1)
+        y[0] = 9
+        return x * y
+
+    run = P.compile(function)
+    x, y = P.tensor([1.0, 2]), P.tensor([3.0, 4])
+    for i in (1, 2, 3):
+        held = x.numpy()
+        assert run(x, y).tolist() == [9 * (1 + i), 4 * (2 + i)]
+        assert (x.tolist(), y.tolist()) == ([1 + i, 2 + i], [9, 4])
+        assert held.tolist() == [i, 1 + i]
+
+
+def test_state_given_as_an_argument_is_that_state() -> None:
+    """A Tensor that one compiled function writes as its state is an argument of another."""
+    counter = P.zeros(2)
+    count, read = P.compile(lambda: counter.add_(1)), P.compile(lambda x: x * 10)
+    for i in (1, 2, 3):
+        count()
+        assert read(counter).tolist() == [10 * i, 10 * i]
+
+
+def test_an_argument_of_no_known_kind_is_refused() -> None:
+    with pytest.raises(OptionError, match="make an array a Tensor"):
+        P.compile(lambda x: x)(np.ones(3))
+    with pytest.raises(OptionError, match="expected a function or a Module"):
+        P.compile(3)  # type: ignore[arg-type]
+
+
+def test_a_module_is_compiled_for_prediction() -> None:
+    model = mlp(nn.BatchNorm1d(7), nn.ReLU()).eval()
+    predict = P.compile(model)
+    for size in (1, 4, 1):
+        x = batch(size)[0]
+        with P.no_grad():
+            np.testing.assert_allclose(predict(x).numpy(), model(x).numpy(), rtol=1e-4, atol=1e-6)
+    with pytest.raises(GradientError, match="compile the whole step"):
+        predict(batch()[0]).sum().backward()
+
+
+def test_a_compiled_function_inside_another_is_part_of_it() -> None:
+    model = mlp()
+    forward = P.compile(lambda x: model(x))
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    run = P.compile(train_step(forward, optimizer))
+    truth = mlp()
+    step = train_step(truth, optim.SGD(truth.parameters(), lr=0.1))
+    for i in range(3):
+        np.testing.assert_allclose(float(run(*batch(seed=i))), float(step(*batch(seed=i))), rtol=1e-5)
+    assert not forward.made
+
+
+def test_an_empty_batch_and_a_single_row() -> None:
+    model = mlp().eval()
+    predict = P.compile(model)
+    assert predict(P.zeros(0, 5)).shape == (0, 3)
+    np.testing.assert_allclose(
+        predict(P.zeros(1, 5)).detach().numpy(), model(P.zeros(1, 5)).detach().numpy(), rtol=1e-5
+    )
+
+
+def test_an_index_out_of_range_is_the_eager_error_and_changes_nothing() -> None:
+    model = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 3))
+    optimizer = optim.Adam(model.parameters(), lr=0.1)
+    step = train_step(model, optimizer)
+    run = P.compile(step)
+    good, label = P.tensor([0, 5, 2]), P.tensor([0, 1, 2])
+    for _ in range(3):
+        run(good, label)
+    kept = [*state_of(model, optimizer), default_generator.state.array.copy()]
+    for x, y in [(P.tensor([0, 6, 2]), label), (good, P.tensor([0, 3, 1])), (P.tensor([-7, 0, 0]), label)]:
+        with pytest.raises(PellucidError) as eager:
+            cross_entropy(model(x), y)
+        with pytest.raises(PellucidError) as native:
+            run(x, y)
+        assert type(native.value) is type(eager.value)
+        assert str(native.value) == str(eager.value)
+        for a, b in zip([*state_of(model, optimizer), default_generator.state.array], kept, strict=True):
+            np.testing.assert_array_equal(a, b)
+    run(good, label)
+    assert not np.array_equal(state_of(model)[0], kept[0])
+
+
+def test_an_index_out_of_range_is_found_before_anything_is_written() -> None:
+    """Where the state would be written first, and where the index itself is computed."""
+    counter, table, rows = P.zeros(2), P.arange(8).float().reshape(4, 2), P.zeros(4, 2)
+
+    def early(i: Tensor) -> Tensor:
+        counter.add_(1)
+        with P.no_grad():
+            rows.assign(P.ops.index.put(rows, i, P.ones(2, 2)))
+        return counter + P.ops.index.take(table, i).sum(0)
+
+    def computed(i: Tensor) -> Tensor:
+        counter.add_(1)
+        place = (i + counter.sum().long()).reshape(2, 1)  # depends on what is written
+        rows.add_(1)
+        return P.cat([table, rows], 1).gather(0, place.expand(2, 4))
+
+    for function, good, wrong in ((early, [0, 3], [1, 4]), (computed, [-6, -5], [2, 0])):
+        for state in (counter, rows):
+            state.assign(0)
+        run = P.compile(function)
+        for _ in range(2):
+            truth = counter.tolist(), rows.tolist()
+            with pytest.raises(PellucidError, match="index 4|index [68]"):
+                run(P.tensor(wrong))
+            assert (counter.tolist(), rows.tolist()) == truth
+            run(P.tensor(good))
+            assert counter.tolist() == [truth[0][0] + 1] * 2
+
+
+def test_many_steps_in_one_call_are_the_same_as_one_by_one() -> None:
+    results = []
+    order = np.random.default_rng(0).integers(0, 50, (40, 8))
+    for whole in (False, True):
+        model = mlp(nn.ReLU(), nn.Dropout(0.3))
+        x, y = batch(50)
+        run = P.compile(train_step(model, optim.Adam(model.parameters(), lr=0.05)))
+        P.manual_seed(5)
+        losses = (
+            run.many((x, y), order).numpy() if whole else [float(run(x[P.tensor(i)], y[P.tensor(i)])) for i in order]
+        )
+        results.append([np.asarray(losses, np.float32), *state_of(model)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_many_steps_stop_at_an_index_out_of_range() -> None:
+    total, x = P.zeros(3), P.ones(5, 3)
+    run = P.compile(lambda x: total.add_(x.sum(0)))
+    with pytest.raises(PellucidError, match="index 5"):
+        run.many(x, [[0, 1], [2, 3], [4, 5], [0, 0]])
+    assert total.tolist() == [4, 4, 4]  # the two steps before it
+
+
+def test_an_argument_that_is_also_state() -> None:
+    w = P.tensor([2.0])
+    scale = P.compile(lambda x: x * w)
+    assert scale(w).tolist() == [4]
+    assert scale(P.tensor([3.0])).tolist() == [6]
+    assert scale(w).tolist() == [4]
+    written = P.compile(lambda x: (w.add_(1), x * w)[1])
+    assert written(P.tensor([3.0])).tolist() == [9]
+    assert written(w).tolist() == [16]
+    assert w.tolist() == [4]
+
+
+def test_the_gradient_of_an_argument_goes_to_that_argument() -> None:
+    run = P.compile(lambda x: (x * x).sum().backward())
+    first, second = P.tensor([1.0], requires_grad=True), P.tensor([5.0], requires_grad=True)
+    run(first)
+    run(second)
+    assert (first.grad.tolist(), second.grad.tolist()) == ([2], [10])
+    run(first)
+    assert (first.grad.tolist(), second.grad.tolist()) == ([4], [10])
