@@ -77,8 +77,8 @@ class Task:
 def make_task(sizes: tuple[int, ...], batch: int, steps: int) -> Task:
     """Dense random rows around 0, each used once in the epoch, in random order.
 
-    Around 0 every unit is at work. Rows of one sign leave some that fire once in a thousand rows; Adam makes a whole step
-    of the rounding in their gradients, and the losses of any two libraries drift apart.
+    Around 0 every unit is at work. Rows of one sign leave some that fire once in a thousand rows; Adam makes a whole
+    step of the rounding in their gradients, and the losses of any two libraries drift apart.
     """
     random = np.random.default_rng(1)
     count = batch * steps
@@ -188,7 +188,7 @@ def spread(values: list[float], unit: str = "us", digits: int | None = None) -> 
 
 
 def use_processors(threads: int) -> None:
-    """Keep this process, and so every library's threads in it, on `threads` processors. Call it before importing them."""
+    """Keep this process, and so every library's threads in it, on `threads` processors; call it before any import."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))

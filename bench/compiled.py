@@ -5,12 +5,15 @@
     python bench/compiled.py --cold           compile time and peak memory alone, each from a fresh process
     python bench/compiled.py --growth         how step time grows with width, depth and batch, alone
 
-A step is zero_grad, forward, loss, backward and Adam. All sides start from the same weights and see the same dense random
-batches; the first 30 losses must agree within 1e-3 relative with PyTorch eager's or the row says "not comparable". Rounds
-alternate between the sides. For a side called once a step a round is the median of its steps; for a resident epoch, where
-one call runs all steps on rows that lie in memory, the median of three over their steps. A row shows the median over rounds with
-the smallest and largest, and how many times as long as pellucid it took, round by round. JAX's calls are queued by tens,
-as in a loop that does not read every loss. A side that is not installed or cannot run here is named with its reason:
+A step is zero_grad, forward, loss, backward and Adam. All sides start from the same weights and see the same dense
+random batches; the first 30 losses must agree with PyTorch eager's within 1e-3 relative, or the row says "not
+comparable". Rounds alternate between the sides. For a side that is called once a step, a round is the median of its steps;
+for a resident epoch, where one call runs all steps on rows that lie in memory, the median of three such calls over their
+steps. A row shows the median over rounds with the smallest and largest, and how many times as long as pellucid it took,
+round by round. JAX's calls are queued by tens, as in a loop that does not read every loss. Other work on the machine
+makes whoever waits spinning look slow: run it on a quiet one; the load is printed.
+
+A side that is not installed or cannot run is named with the reason (tinygrad needs clang, or CC with a compiler like it):
     pip install torch==2.13.0 jax scikit-learn tinygrad onnx onnxruntime
 """
 

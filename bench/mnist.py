@@ -3,10 +3,10 @@
     python bench/mnist.py                                   each side in five fresh processes, medians and spread
     python bench/mnist.py --side pellucid --threads 2       one side, once; or --side torch
 
-Both sides are the whole training program a user would write: an MLP 784-128-64-10, Adam with a learning rate of 1e-3, batches
-of 128, pixels over 255, the 10,000 test images after each third of an epoch, the end at 97%. Run k starts both from the same
-weights and the same shuffling, drawn from seed k. PyTorch is `pip install torch==2.13.0`, with its fused Adam. The files
-(train-images-idx3-ubyte.gz and so on) lie in $PELLUCID_DATA/mnist or in ../shared/data/mnist.
+Both sides are the whole training program a user would write: an MLP 784-128-64-10, Adam with a learning rate of 1e-3,
+batches of 128, pixels over 255, the 10,000 test images after each third of an epoch, the end at 97%. Run k starts both
+from the same weights and the same shuffling, drawn from seed k. PyTorch is `pip install torch==2.13.0`, with its fused
+Adam. The files (train-images-idx3-ubyte.gz and so on) lie in $PELLUCID_DATA/mnist or in ../shared/data/mnist.
 """
 
 from __future__ import annotations
