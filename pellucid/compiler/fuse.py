@@ -7,6 +7,7 @@ end them. Two kernels join only where no third stands between them, so the order
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -175,16 +176,20 @@ class Fusion:
 
     def _between(self, first: Kernel, second: Kernel) -> bool:
         """Whether `second` needs something that needs `first`, other than by reading `first` itself."""
-        waiting = [k for k in second.after if k is not first]
-        seen: set[Kernel] = set()
-        while waiting:
-            kernel = waiting.pop()
-            if kernel is first:
-                return True
-            if kernel not in seen:
-                seen.add(kernel)
-                waiting.extend(kernel.after)
-        return False
+        return _leads_to(second.after - {first}, first, lambda kernel: kernel.after)
+
+
+def _leads_to(starts: Iterable[Kernel], goal: Kernel, below: Callable[[Kernel], Iterable[Kernel]]) -> bool:
+    """Whether a way down from one of `starts` comes to `goal`."""
+    waiting, seen = list(starts), set[Kernel]()
+    while waiting:
+        kernel = waiting.pop()
+        if kernel is goal:
+            return True
+        if kernel not in seen:
+            seen.add(kernel)
+            waiting.extend(below(kernel))
+    return False
 
 
 PICKS = {"take", "gather", "scatter_add", "add_at", "put"}
@@ -244,7 +249,7 @@ def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
     for slot, symbol in graph.writes:
         writer = fusion.home[symbol]
         for kernel in readers.get(slot.symbol, ()):
-            if kernel is not writer and not _reaches(before, writer, kernel):
+            if kernel is not writer and not _leads_to([kernel], writer, before.__getitem__):
                 before[writer].add(kernel)
     position = {s: i for i, s in enumerate(graph.symbols)}
     done: list[Kernel] = []
@@ -256,19 +261,6 @@ def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
         placed.add(ready)
         done.append(ready)
     return done
-
-
-def _reaches(before: dict[Kernel, set[Kernel]], first: Kernel, second: Kernel) -> bool:
-    """Whether `second` has to come after `first`."""
-    waiting, seen = [second], set()
-    while waiting:
-        kernel = waiting.pop()
-        if kernel is first:
-            return True
-        if kernel not in seen:
-            seen.add(kernel)
-            waiting.extend(before[kernel])
-    return False
 
 
 def checks(kernel: Kernel) -> bool:

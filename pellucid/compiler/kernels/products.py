@@ -34,8 +34,8 @@ def tiles(size: int, most: int) -> list[tuple[int, int, int]]:
     return [*runs, (larger * (small + 1), count - larger, small)] if count - larger else runs
 
 
-class Tile:
-    """One product kernel being written: `vectors` operand and axis against `splat` operand and axis."""
+class Writer:
+    """One product kernel being written."""
 
     def __init__(
         self, builder: Builder, recipe: Recipe, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
@@ -43,7 +43,15 @@ class Tile:
         assert recipe.product is not None
         self.builder, self.recipe, self.pointers, self.flag = builder, recipe, pointers, flag
         self.thread, self.threads, self.lanes = thread, threads, builder.lanes
-        product = recipe.product
+        self.product = recipe.product
+
+
+class Tile(Writer):
+    """Tiles of sums: the `vectors` operand and its axis against the `splat` operand and its axis."""
+
+    def __init__(self, builder: Builder, recipe: Recipe, *rest: Any) -> None:
+        super().__init__(builder, recipe, *rest)
+        product = self.product
         sides = [(product.a, product.rows), (product.b, product.columns)]
         (self.splat, self.row_axis), (self.vectors, self.lane_axis) = sides if product.vector == "n" else sides[::-1]
         self.rows = 1 if self.row_axis is None else recipe.domain[self.row_axis]
@@ -60,8 +68,7 @@ class Tile:
         row_tiles, panels = (sum(count for _, count, _ in runs) for runs in (self.row_runs, self.column_runs))
         first = self.recipe.domain[self.batch[0]] if self.batch else 1
         share = "batch" if first >= 8 else "rows" if row_tiles >= min(4, panels) else "columns"
-        assert self.recipe.product is not None
-        far = self.recipe.product.size * self.columns > FAR
+        far = self.product.size * self.columns > FAR
 
         def body(indices: dict[int, Index]) -> None:
             rows = lambda inner: self._run(self.row_runs, row_tiles, share == "rows", False, inner)
@@ -142,7 +149,6 @@ class Tile:
 
     def _sums(self, frame: Frame, high: int, wide: int, masks: list[Any]) -> list[Any]:
         """The microkernel."""
-        assert self.recipe.product is not None
         builder, dtype = self.builder, self.vectors.dtype
         a = frame.address(self.splat.pointer, self.splat.offset, self.splat.strides[:-1], dtype)
         b = frame.address(self.vectors.pointer, self.vectors.offset, self.vectors.strides[:-1], dtype)
@@ -157,7 +163,7 @@ class Tile:
             return [builder.at(a, self.splat.strides[-1]), builder.at(b, self.vectors.strides[-1]), *new]
 
         zeros = [builder.constant(0.0)] * (high * wide)
-        return builder.loop(0, self.recipe.product.size, 1, body, [a, b, *zeros])[2:]
+        return builder.loop(0, self.product.size, 1, body, [a, b, *zeros])[2:]
 
     def _line(self, address: Any, dtype: str, mask: Any) -> Any:
         if self.lane_axis is None:
@@ -165,16 +171,12 @@ class Tile:
         return self.builder.load_vector(address, dtype, mask)
 
 
-class Dots:
+class Dots(Writer):
     """A product of few rows: each result is a sum over k in lanes, `lanes` results at a time."""
 
-    def __init__(
-        self, builder: Builder, recipe: Recipe, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
-    ) -> None:
-        assert recipe.product is not None
-        self.builder, self.recipe, self.pointers, self.flag = builder, recipe, pointers, flag
-        self.thread, self.threads, self.lanes = thread, threads, builder.lanes
-        product = recipe.product
+    def __init__(self, builder: Builder, recipe: Recipe, *rest: Any) -> None:
+        super().__init__(builder, recipe, *rest)
+        product = self.product
         sizes = [1 if axis is None else recipe.domain[axis] for axis in (product.rows, product.columns)]
         sides = [(product.a, product.rows), (product.b, product.columns)]
         (self.one, self.few), (self.many, self.lane_axis) = sides if sizes[1] >= sizes[0] else sides[::-1]
@@ -211,7 +213,6 @@ class Dots:
 
     def _sums(self, frame: Frame, count: int) -> Any:
         """`count` sums over k, one in each lane."""
-        assert self.recipe.product is not None
         builder, lanes = self.builder, self.lanes
         one = self._address(frame, self.one)
         many = self._address(frame, self.many)
@@ -222,7 +223,7 @@ class Dots:
             lines = [builder.load_vector(builder.at(builder.at(many, k), r * step), mask=mask) for r in range(count)]
             return [builder.multiply_add(x, line, total) for line, total in zip(lines, sums, strict=True)]
 
-        full, rest = divmod(self.recipe.product.size, lanes)
+        full, rest = divmod(self.product.size, lanes)
         body = lambda u, *sums: add(builder.mul(u, builder.index(lanes)), sums, None)
         sums = builder.loop(0, full, 1, body, [builder.constant(0.0)] * count)
         if rest:
