@@ -376,13 +376,26 @@ def compile_module(module: Any, target: Target, *, assembly: bool = False) -> An
     return generator.emit_assembly(parsed) if assembly else generator.emit_object(parsed)
 
 
+_gone: list[Any] = []  # engines without an owner
+
+
 class Code:
-    """Object code in memory; it stays there as long as this lives."""
+    """Object code in memory; it stays there as long as this lives.
+
+    To free an engine takes a lock of llvmlite's, which a Ctrl-C in the middle would leave locked. So an engine that is no
+    longer wanted is freed when the next one is made: in the thread that compiles, where no Ctrl-C strikes.
+    """
 
     def __init__(self, object_code: bytes) -> None:
+        _gone.clear()
         self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine(host()))
         self._engine.add_object_file(binding.ObjectFileRef.from_data(object_code))
         self._engine.finalize_object()
+
+    def __del__(self) -> None:
+        engine = self.__dict__.get("_engine")
+        if engine is not None and _gone is not None:  # gone itself, at the end of Python
+            _gone.append(engine)
 
     def address(self, name: str) -> int:
         return self._engine.get_function_address(name)
