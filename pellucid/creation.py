@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .errors import OptionError
+from .op import recorder, refuse_array
 from .ops import elementwise
 from .shapes import array_of, as_dtype, float32, int64, shape_of
 from .tensor import Tensor, concatenate, operand
@@ -20,12 +21,23 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device:
     widen to float32, small integers to int64 or int32).
     """
     kind = None if dtype is None else as_dtype(dtype)
+    if recorder() is not None:
+        recorded = _recorded(data, kind)
+        return recorded.requires_grad_() if requires_grad else recorded
     if isinstance(data, Tensor):
         array = data.array if kind is None else data.array.astype(kind)
     else:
         array = array_of(data, kind)
     result = Tensor(np.array(array, copy=True))
     return result.requires_grad_() if requires_grad else result
+
+
+def _recorded(data: Any, kind: Any) -> Tensor:
+    """`tensor(data)` inside a step that is being recorded: literals are constants of it, an array would be by mistake."""
+    if isinstance(data, Tensor):
+        return data.detach() if kind is None else data.detach().to(kind)
+    refuse_array(data)
+    return Tensor(array_of(data, kind))
 
 
 def as_tensor(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:

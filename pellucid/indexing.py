@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import DTypeError, IndexRangeError, ShapeError, words
-from .op import Value, content, new_value
+from .op import Value, content, new_value, refuse_array
 from .ops.elementwise import add, cast, less, multiply, where
 from .ops.index import put, take, within
 from .ops.movement import Slices, permute, place, reshape, slice_
@@ -119,6 +119,7 @@ def _axes_used(part: Any) -> int:
 
 def _as_part(part: Any) -> Any:
     if isinstance(part, list | np.ndarray):
+        refuse_array(part)
         array = array_of(part)
         none = isinstance(part, list) and not array.size
         part = new_value(np.array(array, np.int64 if none else None))  # a copy: the gradient reads it later

@@ -155,7 +155,7 @@ class Symbol:
         """Raise TraceError: numbers were asked for."""
         raise TraceError(
             f"{here()}: the numbers of a Tensor {words(self.shape)} {self.dtype} are asked for while the step is being "
-            "recorded; expected a step whose course does not depend on them (no item(), numpy(), if or print of values); "
+            "recorded; expected a step whose course does not depend on them (no item(), no numpy(), no if); "
             "choose with where(), or return the Tensor and look at it after the step"
         )
 
@@ -186,6 +186,16 @@ def content(value: Value) -> Any:
     """`value.array`; while a step is recorded its Symbol, so that the recorder knows that it was read."""
     active = recorder()
     return value.array if active is None else active.read(value)
+
+
+def refuse_array(data: Any) -> None:
+    """Raise TraceError where an array would become a constant of a step that is being recorded: it may be another one in
+    the next call, the next batch of an iterator say."""
+    if _recorders and isinstance(data, np.ndarray) and data.ndim and active_recorder.get() is not None:
+        raise TraceError(
+            f"{here()}: a compiled step makes a Tensor of an array {words(data.shape)}, whose numbers it would keep for "
+            "ever; expected what changes from call to call as an argument; pass it in, or make the Tensor before the step"
+        )
 
 
 _value_class: type[Value] = Value

@@ -20,7 +20,7 @@ import numpy as np
 from . import ops
 from .errors import DTypeError, GradientError, OptionError, ShapeError, words
 from .indexing import index, with_index
-from .op import Value, content, grad_mode, here, new_value, recorder, structure, use_value_class
+from .op import Value, content, grad_mode, here, new_value, recorder, refuse_array, structure, use_value_class
 from .ops import contraction, elementwise, movement, reduce
 from .ops.loop import refuse_inside_scan
 from .shapes import (
@@ -1139,17 +1139,20 @@ class RemovableHook:
 
 def operand(value: Any) -> Any:
     """What stands beside a Tensor in an expression: a Tensor, a number, or data to make a Tensor of."""
+    refuse_array(value)
     return new_value(np.array(array_of(value))) if isinstance(value, (np.ndarray, list, tuple)) else value
 
 
 def as_value_of(data: Any, dtype: np.dtype) -> Any:
     """`data` as a Tensor of `dtype`."""
+    refuse_array(data)
     value = data if isinstance(data, Tensor) else new_value(np.array(array_of(data)))  # a copy: the caller may write on
     return value if value.dtype == dtype else elementwise.cast(value, dtype=dtype)
 
 
 def recorded_as(value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     """The Symbol of `value` in another shape and dtype, as `assign` writes it into a recorded step."""
+    refuse_array(value)
     value = value if isinstance(value, Value) else new_value(np.asarray(value, dtype))
     if value.dtype != dtype:
         value = elementwise.cast(value, dtype=dtype)

@@ -391,3 +391,18 @@ def test_a_dead_cycle_is_no_leak() -> None:
         return x * 2
 
     assert P.compile(step)(P.ones(2)).tolist() == [2, 2]
+
+
+def test_an_array_made_a_tensor_inside_the_step_is_refused_and_a_literal_is_a_constant() -> None:
+    """The next batch of an iterator would be the first one, at every step, in silence."""
+    batches = iter([np.ones(3), np.zeros(3)])
+    with pytest.raises(TraceError, match=r"array \(3,\), whose numbers it would keep for ever.*argument"):
+        P.compile(lambda x: x + P.tensor(next(batches)))(P.ones(3))
+    for careless in (lambda x: x * np.arange(3.0), lambda x: x[np.array([0, 2])], lambda x: np.ones(3) + x):
+        with pytest.raises(TraceError, match="keep for ever"):
+            P.compile(careless)(P.ones(3))
+    w = P.ones(3)
+    step = P.compile(lambda x: x * P.tensor([1.0, 2.0, 3.0]) + P.tensor(w))
+    assert step(P.ones(3)).tolist() == [2, 3, 4]
+    w.assign(5)
+    assert step(P.ones(3)).tolist() == [6, 7, 8]  # a Tensor made of a Tensor reads it at every call

@@ -148,11 +148,11 @@ class Arithmetic:
         return self.where(self.less(x, self.constant(0)), self.negative(x), x) if self.is_signed else x
 
     def sign(self, x: Vector) -> Vector:
-        """-1, 0 or 1; x itself where it is neither above nor below 0, which keeps NaN."""
+        """-1, 0 or 1; x + 0 where it is neither above nor below 0, which keeps NaN and makes 0 of -0, as NumPy does."""
         zero, one = self.constant(0), self.constant(1)
         if not (self.is_float or self.is_signed):
             return self.minimum(x, one)
-        return self.where(self.less(zero, x), one, self.where(self.less(x, zero), self.constant(-1), x))
+        return self.where(self.less(zero, x), one, self.where(self.less(x, zero), self.constant(-1), self.add(x, zero)))
 
     def maximum(self, a: Vector, b: Vector) -> Vector:
         return self.builder.or_(a, b) if self.is_bool else self._winner(self.greater, a, b)
@@ -491,7 +491,7 @@ class Arithmetic:
     # ---- sine and cosine ---------------------------------------------------------------------------------------------
 
     def sin(self, x: Vector) -> Vector:
-        return self._sine(x, "sin", 0)
+        return self.where(self.equal(x, self.constant(0)), x, self._sine(x, "sin", 0))  # -0 stays -0
 
     def cos(self, x: Vector) -> Vector:
         return self._sine(x, "cos", 1)
