@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..op import Symbol
-from .graph import Graph, Slot
+from .graph import Graph
 from .llvm import MEMORY
 from .passes import apply
 from .views import VIEWS, View, broadcast, core, is_identity, view
@@ -293,10 +293,6 @@ def sources(kernel: Kernel) -> dict[Symbol, None]:
             if not inside and (seen.source.constant is None or seen.source.size > 1):
                 found[seen.source] = None
     return found
-
-
-def slots_by_symbol(graph: Graph) -> dict[Symbol, Slot]:
-    return {slot.symbol: slot for slot in graph.inputs}
 
 
 def dtype_size(symbol: Symbol) -> int:

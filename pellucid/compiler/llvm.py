@@ -23,7 +23,7 @@ from ..errors import OptionError
 binding.initialize_native_target()
 binding.initialize_native_asmprinter()
 
-i1, i8, i16, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+i1, i8, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 f32, f64 = ir.FloatType(), ir.DoubleType()
 pointer = ir.PointerType()
 void = ir.VoidType()

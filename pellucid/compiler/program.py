@@ -115,10 +115,10 @@ class Program:
             makers.append(maker(view.copy, tracked))
         return makers
 
-    def release(self) -> None:
-        """Forget the Tensors: nobody has to tell this program anything any more."""
-        for tensor in self.number:
-            if tensor.storage is not None and self.dirty in tensor.storage.watchers:
+    def __del__(self) -> None:
+        """Nobody has to tell this program anything any more."""
+        for tensor in self.__dict__.get("number", ()):
+            if tensor.storage is not None:
                 tensor.storage.watchers = [w for w in tensor.storage.watchers if w is not self.dirty]
 
     # ---- a call ----

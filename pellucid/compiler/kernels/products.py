@@ -14,7 +14,6 @@ from ..llvm import Builder
 from ..recipe import Load, Recipe
 from .body import Frame, Index, split
 
-LIGHT = 6  # steps and stores after a product, up to which they are written out for every row of a tile
 FAR = 1 << 17  # numbers: where the vector operand is larger, it is read once and the rows again and again
 
 
@@ -61,7 +60,6 @@ class Tile(Writer):
         wide = min(target.vectors, units)
         self.row_runs = tiles(self.rows, min(28, target.rows * target.vectors // wide))
         self.column_runs = tiles(units, wide)
-        self.room = builder.alloca(builder.vector("float32"), 28)  # a tile of sums, for what is written as a loop
 
     def emit(self) -> None:
         """Batches outermost; then the larger operand is read once, and the smaller stays near."""
