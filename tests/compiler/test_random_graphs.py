@@ -111,7 +111,7 @@ def all_at_once(op: Op, calls: list[Call]) -> Callable[..., Any]:
             y = op(*values, **attributes)
             found.append(y.detach())
             if y.requires_grad:
-                wave = P.tensor(np.cos(np.arange(y.numel(), dtype=np.float32)).reshape(y.shape))
+                wave = P.tensor(np.cos(np.arange(y.numel(), dtype=np.float32)).tolist()).reshape(y.shape)
                 wanted = [v for v in values if v.requires_grad]
                 found += P.autograd.grad((y * wave).sum(), wanted, allow_unused=True)
         return found
