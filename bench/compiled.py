@@ -4,6 +4,7 @@
     python bench/compiled.py --batch 32 --rounds 15 --eager --json
     python bench/compiled.py --cold           compile time and peak memory alone, each from a fresh process
     python bench/compiled.py --growth         how step time grows with width, depth and batch, alone
+    python bench/compiled.py --kernels        what our step spends its time on, kernel by kernel, alone
 
 A step is zero_grad, forward, loss, backward and Adam. All sides start from the same weights and see the same dense
 random batches; the first 30 losses must agree with PyTorch eager's within 1e-3 relative, or the row says "not
@@ -503,6 +504,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--eager", action="store_true", help="pellucid without compile, too")
     parser.add_argument("--cold", action="store_true", help="compile time and peak memory alone")
     parser.add_argument("--growth", action="store_true", help="how step time grows, alone")
+    parser.add_argument("--kernels", action="store_true", help="what our step and forward spend their time on, alone")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", choices=[OURS, "torch"], help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -511,8 +513,26 @@ def parse() -> argparse.Namespace:
     return options
 
 
+def show_kernels(options: argparse.Namespace) -> None:
+    """Our own profile: each kernel of the step at every batch, and of one example forward."""
+    import pellucid
+
+    set_threads(options.threads, ["pellucid"])
+    for batch in options.batch:
+        task = make_task(SIZES, batch, options.steps)
+        step = pellucid.compile(training_step(pellucid, task))
+        step(pellucid.tensor(task.batches[0][0]), pellucid.tensor(task.batches[0][1]))
+        print(f"\none step, batch {batch}\n{step.kernels()}")
+    with pellucid.no_grad():
+        forward = pellucid.compile(network(pellucid, SIZES, task.weights))
+        forward(pellucid.tensor(task.rows[:1]))
+        print(f"\none example forward\n{forward.kernels()}")
+
+
 def main() -> None:
     options = parse()
+    if options.kernels:
+        return show_kernels(options)
     if options.worker:
         print(json.dumps(worker(options.worker, options.threads)))
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,8 @@ from .lower import alone, emitted, flops, traffic
 from .plan import ARENA, Job
 from .program import Program
 
-ROUNDS = 20  # times the program runs for a measurement; the smallest time of each kernel counts
+ROUNDS = 20  # times at least that something runs for a measurement; the smallest time of each kernel counts
+ENOUGH = 0.15  # seconds: sooner, the system may still have two threads on one processor
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def _row(k: KernelInfo) -> str:
 def kernels(program: Program, measure: bool = True) -> Kernels:
     """The listing of `program`; measure=False leaves the times out and runs nothing."""
     jobs = program.plan.jobs
-    times = times_of(program) if measure and program.is_whole and program.held is not None else None
+    times = times_of(program) if measure and program.is_whole else None
     peak = machine_peak() if times is not None else 0.0
     functions: dict[Any, int] = {}
     result = Kernels()
@@ -104,7 +106,7 @@ def _function_text(module: str, name: str) -> str:
 
 
 def times_of(program: Program) -> np.ndarray:
-    """Microseconds of each kernel: the smallest of ROUNDS runs."""
+    """Microseconds of each kernel: the smallest of many runs."""
     jobs = program.plan.jobs
     code = runtime.undisturbed(lambda: Code(compile_module(emitted(program.lowered, timed=True), host())))
     entry = code.address("program0")
@@ -114,7 +116,7 @@ def times_of(program: Program) -> np.ndarray:
     best: np.ndarray | None = None
     spent = ticks = 0.0
     try:
-        for _ in range(ROUNDS):
+        for _ in _measurements():
             table[:] = 0
             began = time.perf_counter()
             runtime.run(entry, program.context_address)
@@ -130,6 +132,14 @@ def times_of(program: Program) -> np.ndarray:
     return best * (spent * 1e6 / max(ticks, 1.0))
 
 
+def _measurements() -> Iterator[int]:
+    """Rounds, at least ROUNDS of them, for about ENOUGH seconds."""
+    began, number = time.perf_counter(), 0
+    while number < ROUNDS or time.perf_counter() - began < ENOUGH:
+        yield number
+        number += 1
+
+
 # ---- the machine's peak --------------------------------------------------------------------------------------------------
 
 
@@ -141,7 +151,7 @@ def machine_peak() -> float:
     code = runtime.undisturbed(lambda: Code(compile_module(_peak_module(target, chains, turns), target)))
     word = aligned_word()
     best = 0.0
-    for _ in range(5):
+    for _ in _measurements():
         began = time.perf_counter()
         runtime.run(code.address("peak"), ctypes.addressof(word))
         passed = time.perf_counter() - began

@@ -35,8 +35,8 @@ MEMORY = {"float32": f32, "float64": f64, "int64": i64, "int32": i32, "uint32": 
 class Target(NamedTuple):
     """An instruction set: how many float32 a vector holds, and the tile of accumulators its registers have room for.
 
-    rows, vectors: the tile of a matrix product, `rows` splatted numbers against `vectors` vectors (the prototypes'
-    measurements: one row more, and accumulators spill to memory).
+    rows, vectors: the tile of a matrix product, `rows` splatted numbers against `vectors` vectors: as large as leaves
+    every accumulator in a register (`tests/compiler/test_targets.py` looks for spills).
     """
 
     name: str

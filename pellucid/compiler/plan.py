@@ -18,9 +18,9 @@ from .fuse import Kernel, checks, dtype_size, sources
 from .graph import Graph, Slot
 from .layout import Layout
 from .recipe import Load, Recipe, Writer
+from .storage import ALIGNED
 from .views import VIEWS, row_major
 
-ALIGNED = 64  # bytes: a cache line, and the widest vector
 ARENA, OUTPUTS, SLOTS = 0, 1, 2  # regions: slot i is region SLOTS + i
 FLAG = ALIGNED  # the arena begins with a line for the flag of indices out of range, and the step that raised it
 
@@ -51,13 +51,12 @@ class Job:
 
 @dataclass
 class Plan:
-    """places: of every stored Symbol, input and constant. outputs: the places of what the step returns.
+    """places: of every stored Symbol, input and constant.
     late: writes that are copied into their slot at the end."""
 
     jobs: list[Job]
     places: dict[Symbol, Place]
     constants: list[Symbol]
-    outputs: list[Place]
     late: list[tuple[Symbol, Slot]]
     slots: int
     arena: int = FLAG
@@ -93,7 +92,7 @@ def extent(symbol: Symbol, layout: Layout) -> int:
 
 
 def planned(graph: Graph, kernels: list[Kernel], layout: Layout, reuse: bool = True) -> Plan:
-    plan = Plan(make_jobs(kernels, layout), {}, [], [], [], len(graph.inputs))
+    plan = Plan(make_jobs(kernels, layout), {}, [], [], len(graph.inputs))
 
     def root(symbol: Symbol) -> Symbol:
         return root(layout.same[symbol]) if symbol in layout.same else symbol
@@ -135,18 +134,15 @@ def _place_constants(plan: Plan, layout: Layout) -> None:
 
 
 def _place_results(graph: Graph, plan: Plan, layout: Layout) -> None:
-    """Outputs, and gradients that are kept, in a region of their own; writes in their slot, where they may."""
-    number = {slot.symbol: i for i, slot in enumerate(graph.inputs)}
+    """Outputs in a region of their own; writes in their slot, where they may."""
     for symbol in graph.outputs:
         plan.places[symbol] = Place(OUTPUTS, plan.output_bytes, extent(symbol, layout))
-        plan.outputs.append(plan.places[symbol])
         plan.output_bytes += _whole(extent(symbol, layout))
     for slot, symbol in graph.writes:
         if _in_place(plan, slot, symbol):
             plan.places[symbol] = plan.places[slot.symbol]
         else:
             plan.late.append((symbol, slot))
-    assert len(number) == len(graph.inputs)
 
 
 def _in_place(plan: Plan, slot: Slot, symbol: Symbol) -> bool:

@@ -34,10 +34,10 @@ CHUNK = 0.05  # seconds of native work between two looks at what Python wants
 
 
 class Program:
-    """One recording, compiled. arguments: how many Tensors a call gives."""
+    """One recording, compiled and bound to its Tensors."""
 
-    def __init__(self, recording: Recording, arguments: int, leave_out: frozenset[str] = frozenset()) -> None:
-        self.recording, self.arguments = recording, arguments
+    def __init__(self, recording: Recording, leave_out: frozenset[str] = frozenset()) -> None:
+        self.recording = recording
         graph = with_copies(optimised(recording.graph, leave_out))
         kernels, self.layout = laid_out(graph, fused(graph, "fusion" not in leave_out), host())
         self.graph = graph
@@ -55,9 +55,8 @@ class Program:
         self.context_address = self.context.ctypes.data
         self.flag = ctypes.c_uint8.from_address(self.arena.ctypes.data)
         self.flagged_step = ctypes.c_int64.from_address(self.arena.ctypes.data + 8)  # counted from 1
-        self.held: Sequence[
-            Tensor
-        ] = ()  # the arguments of the last call: their memory has to last as long as it is known
+        # The arguments of the last call: their memory has to last as long as its address is known.
+        self.held: Sequence[Tensor] = ()
         self.dirty: set[Tensor] = set()
         self.pace = runtime.Pace()
         self.lock = threading.RLock()
@@ -97,7 +96,7 @@ class Program:
                 self.given.append((place, slot.position))
             else:
                 room = aligned(slot.symbol.shape, slot.symbol.dtype)
-                self.regions[place] = room.reshape(-1).view(np.uint8) if room.size else np.zeros(1, np.uint8)
+                self.regions[place] = _bytes(room)
                 self.context[place] = room.ctypes.data
                 if slot.kind == "argument":
                     self.copied.append((slot.position, room))

@@ -1,7 +1,8 @@
 """`pellucid.compile`: a function that is recorded at its first call and runs as native code from then on (floor 4).
 
 A program belongs to a signature: the structure, shapes and dtypes of the arguments, whether gradients are on, the plain
-numbers the function reads from its closure and its module, and a count that every attribute set on a Module bumps.
+numbers, Tensors, networks and optimizers the function reads by name, and `op.structure`, which every attribute set on a
+Module changes.
 Another signature is another program; programs share the Tensors they find.
 """
 
@@ -46,34 +47,38 @@ def compile(
     """
     if not callable(function):
         raise OptionError(f"compile: {function!r}; expected a function or a Module; write compile(step)")
-    compiled = Compiled(function, keep_grads, frozenset(leave_out))
-    return Watching(compiled, tuple(watch)) if watch else compiled
+    if watch:
+        return Watching(function, keep_grads, frozenset(leave_out), tuple(watch))
+    return Compiled(function, keep_grads, frozenset(leave_out))
 
 
 class Compiled:
-    """What `compile` gives: call it like the function."""
+    """What `compile` gives: call it like the function.
 
-    def __init__(self, function: Callable[..., Any], keep_grads: bool, leave_out: frozenset[str]) -> None:
+    source: where `function` only wraps the user's, that one; its variables are what the signature and the names are read
+        from.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], keep_grads: bool, leave_out: frozenset[str], source: Any = None
+    ) -> None:
         self.function, self.keep_grads, self.leave_out = function, keep_grads, leave_out
+        self.source = source or function
         self.programs: dict[Any, Program] = {}  # by signature
         self.made: dict[Any, Program] = {}  # by what was recorded: several signatures may come to the same
         self.last: Program | None = None
-        self._variables = variables_of(function)
+        self._variables = variables_of(self.source)
         self._state: set[int] = set()  # ids of Tensors that the function reads by itself; the programs keep them alive
         self._resident: dict[Any, Compiled] = {}  # for `many`, by the Tensors of data
         self._lock = threading.RLock()
-        self.__name__ = getattr(function, "__name__", type(function).__name__)
-        self.__doc__ = function.__doc__
+        self.__name__ = getattr(self.source, "__name__", type(self.source).__name__)
+        self.__doc__ = self.source.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if recorder() is not None:  # inside another step that is being recorded: part of that one
             return self.function(*args, **kwargs)
         with self._lock:
-            tensors, key = self._signature(args, kwargs)
-            program = self.programs.get(key)
-            if program is None or not _present(program.recording):
-                program = self._program(args, kwargs, len(tensors))
-            self.last = program
+            tensors, program = self._found(args, kwargs)
             try:
                 return program(tensors)
             except Flagged:
@@ -109,17 +114,12 @@ class Compiled:
         key = tuple(map(id, data))
         if key not in self._resident:
             function = self.function
-            self._resident[key] = Compiled(
-                lambda index: function(*[take(x, index) for x in data]), self.keep_grads, self.leave_out
-            )
+            gathered = lambda index: function(*[take(x, index) for x in data])
+            self._resident[key] = Compiled(gathered, self.keep_grads, self.leave_out, self.source)
         inner = self._resident[key]
         with self._lock:
-            first = new_value(rows[0])
-            _, about = inner._signature((first,), {})
-            program = inner.programs.get(about)
-            if program is None or not _present(program.recording):
-                program = inner._program((first,), {}, 1)
-            inner.last = self.last = program
+            _, program = inner._found((new_value(rows[0]),), {})
+            self.last = program
             if not program.is_whole:
                 return _stacked([inner(new_value(row)) for row in rows])
             try:
@@ -139,8 +139,17 @@ class Compiled:
         parts += [x for x in tensors if id(x) in self._state]
         return tensors, tuple(parts)
 
-    def _program(self, args: Any, kwargs: Any, count: int) -> Program:
-        names = tensor_names(self.function)
+    def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
+        """The Tensors of a call and the program for it, recorded now where there is none."""
+        tensors, key = self._signature(args, kwargs)
+        program = self.programs.get(key)
+        if program is None or not _present(program.recording):
+            program = self._program(args, kwargs)
+        self.last = program
+        return tensors, program
+
+    def _program(self, args: Any, kwargs: Any) -> Program:
+        names = tensor_names(self.source)
         self._state.update(names)
         _name_arguments(names, args, kwargs)
         recording = record(self.function, (args, kwargs), names, self.keep_grads)
@@ -153,9 +162,9 @@ class Compiled:
                 warnings.warn(
                     f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({_why(self.programs, key)}); "
                     "pass Tensors of few shapes, and numbers that change as Tensors",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
-            program = self.made[about] = _made(recording, count, self.leave_out)
+            program = self.made[about] = _made(recording, self.leave_out)
         self.programs[key] = program
         return program
 
@@ -182,18 +191,18 @@ class Compiled:
         return self.last
 
 
-def _made(recording: Recording, arguments: int, leave_out: frozenset[str]) -> Any:
+def _made(recording: Recording, leave_out: frozenset[str]) -> Any:
     """A native program; without llvmlite, or with "native" left out, an interpreted one."""
     if "native" not in leave_out:
         try:
             from .program import Program  # with LLVM; most programs that import pellucid never compile
 
-            return Program(recording, arguments, leave_out)
+            return Program(recording, leave_out)
         except ModuleNotFoundError as error:
             if error.name != "llvmlite":
                 raise
             warnings.warn(
-                "llvmlite is not installed, so compiled steps are interpreted; pip install llvmlite", stacklevel=4
+                "llvmlite is not installed, so compiled steps are interpreted; pip install llvmlite", stacklevel=5
             )
     return ReferenceProgram(recording)
 
@@ -204,10 +213,11 @@ class Watching(Compiled):
     watched: after a call, {path: {"output": Tensor, "grad": Tensor or None}}. The step's own results are unchanged.
     """
 
-    def __init__(self, compiled: Compiled, paths: tuple[str, ...]) -> None:
-        super().__init__(compiled.function, compiled.keep_grads, compiled.leave_out)
+    def __init__(
+        self, plain: Callable[..., Any], keep_grads: bool, leave_out: frozenset[str], paths: tuple[str, ...]
+    ) -> None:
         self.watched: dict[str, dict[str, Any]] = {}
-        plain, layers = compiled.function, _layers(compiled.function, paths)
+        layers = _layers(plain, paths)
 
         def watching(*args: Any, **kwargs: Any) -> Any:
             seen: dict[str, dict[str, Any]] = {path: {"output": None, "grad": None} for path in layers}
@@ -219,7 +229,7 @@ class Watching(Compiled):
                     hook.remove()
             return result, seen
 
-        self.function = watching
+        super().__init__(watching, keep_grads, leave_out, source=plain)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result, self.watched = super().__call__(*args, **kwargs)

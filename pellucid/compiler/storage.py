@@ -15,7 +15,7 @@ import numpy as np
 
 from ..tensor import Tensor
 
-ALIGNED = 64
+ALIGNED = 64  # bytes: a cache line, and the widest vector
 LARGE = 1 << 24  # bytes: a data set that stays where it is
 
 
@@ -28,7 +28,7 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def _readable(array: np.ndarray) -> np.ndarray:
-    """The numbers in row order and aligned, which is read a third faster; what is large is read where it lies."""
+    """The numbers in row order and aligned, so that no vector lies on two cache lines; what is large is read where it is."""
     if array.nbytes > LARGE and array.flags.c_contiguous:
         return array
     memory = aligned(array.shape, array.dtype)

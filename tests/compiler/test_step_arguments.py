@@ -256,3 +256,15 @@ def test_the_gradient_of_an_argument_goes_to_that_argument() -> None:
     assert (first.grad.tolist(), second.grad.tolist()) == ([2], [10])
     run(first)
     assert (first.grad.tolist(), second.grad.tolist()) == ([4], [10])
+
+
+def test_many_sees_variables_and_names_as_a_single_call_does() -> None:
+    scale, layer = 1.0, nn.Linear(2, 1)
+    run = P.compile(lambda x: (layer(x) * scale).sum())
+    rows = np.array([[0, 1], [2, 3]])
+    first = run.many(P.ones(4, 2), rows)
+    scale = 3.0
+    np.testing.assert_allclose(run.many(P.ones(4, 2), rows).numpy(), 3 * first.numpy(), rtol=1e-6)
+    assert {"weight", "bias"} <= {slot.name for slot in run.graph.inputs}
+    layer = nn.Linear(2, 1)
+    np.testing.assert_allclose(run.many(P.ones(4, 2), rows)[0].item(), 3 * layer(P.ones(2, 2)).sum().item(), rtol=1e-5)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_networks import train_step
 
 import pellucid as P
 from pellucid import nn, optim
@@ -93,16 +94,7 @@ def simple(seed: int) -> Callable[..., Any]:
     """A step without chance, so that several may run side by side with known results."""
     P.manual_seed(seed)
     model = nn.Sequential(nn.Linear(40, 64), nn.Tanh(), nn.Linear(64, 10))
-    optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-
-    def step(x: Tensor, y: Tensor) -> Tensor:
-        optimizer.zero_grad()
-        loss = cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+    return train_step(model, optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
 
 
 def test_a_step_recorded_and_run_in_another_thread() -> None:
