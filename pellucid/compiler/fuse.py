@@ -141,20 +141,7 @@ class Fusion:
 
     def _joined(self, first: Kernel, second: Kernel) -> Kernel:
         """Both as one kernel, where that is allowed; else `second` as it was."""
-        if "product" in (first.kind, second.kind) and (
-            first.kind == second.kind or (first.axes, second.axes) != (None, None)
-        ):
-            return second
-        if first.kind not in ("loop", "product") or second.kind not in ("loop", "product"):
-            return second
-        if None not in (first.axes, second.axes) and first.axes != second.axes:
-            return second
-        if (
-            first in second.apart
-            or second in first.apart
-            or self._between(first, second)
-            or (self._between(second, first))
-        ):
+        if not self._may_join(first, second):
             return second
         whole, part = (second, first) if second.kind == "product" else (first, second)
         symbols = sorted({*whole.symbols, *part.symbols}, key=lambda s: self.order[s])
@@ -173,6 +160,17 @@ class Fusion:
                     known.add(whole)
         self._settle(whole)
         return whole
+
+    def _may_join(self, first: Kernel, second: Kernel) -> bool:
+        kinds = {first.kind, second.kind}
+        reducing = [kernel.axes for kernel in (first, second) if kernel.axes is not None]
+        if kinds == {"loop"}:
+            fitting = len(set(reducing)) <= 1  # reductions that join take the same axes away
+        else:
+            fitting = kinds == {"loop", "product"} and not reducing  # one product, and what follows it number by number
+        if not fitting or first in second.apart or second in first.apart:
+            return False
+        return not self._between(first, second) and not self._between(second, first)
 
     def _between(self, first: Kernel, second: Kernel) -> bool:
         """Whether `second` needs something that needs `first`, other than by reading `first` itself."""

@@ -14,7 +14,8 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler import cache, llvm
+from pellucid.compiler import cache, fuse, llvm, lower
+from pellucid.compiler.kernels.picks import PICKS
 from pellucid.compiler.reference import ReferenceProgram
 from pellucid.compiler.runtime import Pace
 from pellucid.errors import OptionError
@@ -162,3 +163,9 @@ def test_a_step_goes_alone_while_others_hold_the_processors_and_tries_again() ->
     now += 10
     pace.note(now, now + 200e-6)
     assert pace.threads is None
+
+
+def test_what_fusion_leaves_to_templates_is_what_there_are_templates_for() -> None:
+    """A template added to `kernels/` is used; a name without one would be a crash while compiling."""
+    assert set(lower.TEMPLATES) - {"loop", "copy", "product"} == fuse.SINGLE
+    assert set(PICKS) == fuse.PICKS

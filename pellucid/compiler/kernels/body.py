@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from ...op import REGISTRY
+from ..fuse import REDUCTIONS
 from ..llvm import Builder, i8, i32, ir
 from ..recipe import Load, Number, Recipe, Step, Store
 from .arithmetic import Arithmetic
 
 Index = tuple[Any, int]
-REDUCING = {"sum", "amax", "amin", "any", "all", "argmax", "argmin"}
 
 
 class Frame:
@@ -90,7 +90,7 @@ class Frame:
     def run(self, recipe: Recipe, values: dict[int, Any]) -> dict[int, Any]:
         """The numbers of every step that is not a reduction; `values` holds those known already."""
         for i, step in enumerate(recipe.steps):
-            if i in values or step.name in REDUCING:
+            if i in values or step.name in REDUCTIONS:
                 continue
             operands = [self.operand(x, values) for x in step.operands]
             if step.name == "within":
@@ -212,8 +212,8 @@ class Accumulator:
 
 
 def accumulators(builder: Builder, recipe: Recipe) -> list[Accumulator]:
-    return [Accumulator(builder, recipe, i) for i, step in enumerate(recipe.steps) if step.name in REDUCING]
+    return [Accumulator(builder, recipe, i) for i, step in enumerate(recipe.steps) if step.name in REDUCTIONS]
 
 
 def stores_of(recipe: Recipe, reduced: bool) -> Iterator[Store]:
-    return (store for store in recipe.stores if (recipe.steps[store.step].name in REDUCING) == reduced)
+    return (store for store in recipe.stores if (recipe.steps[store.step].name in REDUCTIONS) == reduced)
