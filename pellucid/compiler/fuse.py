@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..op import Symbol
+from .contractions import LONG, PRODUCTS, terms
 from .graph import Graph
 from .llvm import MEMORY
-from .passes import apply
+from .rewriting import apply
 from .views import VIEWS, View, broadcast, core, is_identity, view
 
 REDUCTIONS = {"sum", "amax", "amin", "any", "all", "argmax", "argmin"}
@@ -87,7 +88,7 @@ class Fusion:
             self._elementwise(symbol)
         elif name in REDUCTIONS:
             self._reduction(symbol)
-        elif name == "matmul" and symbol.dtype == np.float32:
+        elif name in PRODUCTS and symbol.dtype == np.float32:
             self._single("product", symbol)
         else:
             self._single(name if name in SINGLE else "interpreted", symbol)
@@ -168,6 +169,7 @@ class Fusion:
             fitting = len(set(reducing)) <= 1  # reductions that join take the same axes away
         else:
             fitting = kinds == {"loop", "product"} and not reducing  # one product, and what follows it number by number
+            fitting = fitting and all(k.kind == "loop" or terms(k.anchor) < LONG for k in (first, second))
         if not fitting or first in second.apart or second in first.apart:
             return False
         return not self._between(first, second) and not self._between(second, first)

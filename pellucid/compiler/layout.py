@@ -11,24 +11,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..op import Symbol
+from .contractions import Labels, labels, terms
 from .fuse import Kernel, operands
 from .graph import Graph
 from .llvm import Target
-from .passes import apply
+from .rewriting import apply
 from .views import View, core, row_major, view
 
 CROWDED = 512  # bytes: rows a multiple of this apart fall into few sets of the cache, so they are padded by one vector
 
 
+class Orientation(NamedTuple):
+    """How a product is computed. vectors: the operand, 0 or 1, that is read vector by vector, along `lanes`; rows: the
+    axis of the rows of a tile. Both are axes of the result. dots: vectors lie along the axis that is summed over."""
+
+    vectors: int
+    lanes: int | None
+    rows: int | None
+    dots: bool
+
+
 @dataclass(eq=False)
 class Layout:
-    """strides: in elements, one per axis of each stored Symbol. vector: for a product, "m" or "n", the axis of its vectors.
-    same: a reshape that is the memory of another Symbol."""
+    """strides: in elements, one per axis of each stored Symbol. same: a reshape that is the memory of another Symbol."""
 
     strides: dict[Symbol, tuple[int, ...]]
-    vector: dict[Kernel, str]
+    product: dict[Kernel, Orientation]
     same: dict[Symbol, Symbol]
     operand: dict[tuple[Kernel, int], Symbol]  # a copy to read in place of a product's operand
 
@@ -63,10 +74,19 @@ class _Worker:
             self._reshape(kernel)
         elif kernel.kind == "loop":
             self._store(kernel, self._order(kernel))
+        elif kernel.kind == "place":
+            self._store(kernel, self._lying(kernel.anchor))
         else:
             for symbol in kernel.stored:
                 self.layout.strides[symbol] = row_major(symbol.shape)
         return []
+
+    def _lying(self, symbol: Symbol) -> list[int]:
+        """The axes of what is put elsewhere, outermost first: as they lie in what it is made of."""
+        x = symbol.inputs[0]
+        along = self.along(view(x), x.ndim)
+        long = [axis for axis, size in enumerate(symbol.shape) if size != 1]
+        return sorted(range(len(long)), key=lambda axis: (-abs(along[long[axis]]), axis))
 
     def _store(self, kernel: Kernel, order: list[int]) -> None:
         """Strides for everything stored: domain axes from the outermost in `order`, except results, which keep row order."""
@@ -132,38 +152,81 @@ class _Worker:
 
     def _product(self, kernel: Kernel) -> list[Kernel]:
         product = kernel.anchor
-        a, b = product.inputs
-        along_a, along_b = self.along(view(a), a.ndim), self.along(view(b), b.ndim)
-        m, n = product.shape[-2:]
-        cost = {
-            "m": (0 if along_a[-2] == 1 or m == 1 else 2 * a.size) + self._mismatch(kernel, -2),
-            "n": (0 if along_b[-1] == 1 or n == 1 else 2 * b.size) + self._mismatch(kernel, -1),
-        }
-        for name, size in (("m", m), ("n", n)):
-            lanes = self.target.lanes
-            empty = -(-size // lanes) * lanes - size
-            cost[name] += product.size * a.shape[-1] * empty // (3 * max(size, 1))
-            if 1 < size < lanes:  # what follows, a softmax say, would run through short rows
-                cost[name] += 4 * product.size
-        if min(m, n) < self.target.lanes // 2 and along_a[-1] == 1 and along_b[-2] == 1:
-            cost["k"] = product.size * a.shape[-1] // 8  # a few rows: vectors along k, nothing to copy
-        vector = min(cost, key=lambda name: (cost[name], "nmk".index(name)))
-        self.layout.vector[kernel] = vector
-        rank = len(kernel.domain)
-        order = list(range(rank))
-        if vector == "m" and m != 1 and n != 1:
-            order[-2:] = [order[-1], order[-2]]
+        *sides, whole = labels(product)
+        strides = [
+            dict(zip(side, self.along(view(x), x.ndim), strict=True))
+            for side, x in zip(sides, product.inputs, strict=True)
+        ]
+        own = [
+            [
+                axis
+                for axis, letter in enumerate(whole)
+                if product.shape[axis] != 1 and letter in here and letter not in there
+            ]
+            for here, there in (sides, sides[::-1])
+        ]
+        found: list[tuple[int, Orientation]] = []
+        for side in (1, 0):
+            along = {axis: strides[side][whole[axis]] for axis in own[side]}
+            rows = self._rows({axis: strides[1 - side][whole[axis]] for axis in own[1 - side]}, product.shape)
+            for axis in reversed(own[side]):
+                found.append((self._cost(kernel, side, axis, along[axis], rows), Orientation(side, axis, rows, False)))
+        dots = self._dots(product, sides, strides, own)
+        if dots is not None:
+            found.append(dots)
+        if not found:
+            found.append((0, Orientation(1, None, None, False)))
+        how = self.layout.product[kernel] = min(found, key=lambda each: each[0])[1]
+        order = list(range(len(kernel.domain)))
+        if how.lanes is not None and not how.dots:
+            lane = sum(1 for size in product.shape[: how.lanes] if size != 1)
+            order.remove(lane)
+            order.append(lane)
         self._store(kernel, order)
-        side, x, along = (0, a, along_a[-2]) if vector == "m" else (1, b, along_b[-1])
-        size = 1 if vector == "k" else m if vector == "m" else n
-        return self._copied(kernel, side, x) if along != 1 and size != 1 else []
+        if how.dots or how.lanes is None or strides[how.vectors][whole[how.lanes]] == 1:
+            return []
+        summed = [letter for letter in sides[0] if letter is not None and letter not in whole]
+        summed.sort(key=lambda letter: -abs(strides[1 - how.vectors][letter]))
+        inner = [*summed, whole[how.lanes]]
+        letters = [letter for letter in sides[how.vectors] if letter not in inner]
+        order = [sides[how.vectors].index(letter) for letter in (*letters, *inner)]
+        return self._copied(kernel, how.vectors, product.inputs[how.vectors], order)
+
+    def _rows(self, strides: dict[int, int], shape: tuple[int, ...]) -> int | None:
+        """The axis of the rows of a tile: long enough to fill it, and with its numbers near each other."""
+        enough = min(self.target.rows, max((shape[axis] for axis in strides), default=0))
+        fitting = [axis for axis in strides if shape[axis] >= enough]
+        return min(fitting, key=lambda axis: (abs(strides[axis]), -axis), default=None)
+
+    def _cost(self, kernel: Kernel, side: int, axis: int, stride: int, rows: int | None) -> int:
+        """Numbers moved, and vectors that stay empty, where the lanes lie along `axis`, which belongs to operand `side`."""
+        product, lanes = kernel.anchor, self.target.lanes
+        size, long = product.shape[axis], terms(product)
+        cost = (0 if stride == 1 else 2 * product.inputs[side].size) + self._mismatch(kernel, axis)
+        cost += product.size * long * (-(-size // lanes) * lanes - size) // (3 * max(size, 1))
+        if size < lanes:  # what follows, a softmax say, would run through short rows
+            cost += 4 * product.size
+        high = 1 if rows is None else product.shape[rows]
+        return cost + product.size * long * max(0, 6 - high) // 64  # a tile of few rows loads more than it multiplies
+
+    def _dots(
+        self, product: Symbol, sides: list[Labels], strides: list[dict[str | None, int]], own: list[list[int]]
+    ) -> tuple[int, Orientation] | None:
+        """A few rows: vectors along what is summed over, if that lies contiguous on both sides; nothing is copied."""
+        summed = [letter for letter in sides[0] if letter is not None and letter not in labels(product)[2]]
+        sizes = [math.prod(product.shape[axis] for axis in axes) for axes in own]
+        if min(sizes) >= self.target.lanes // 2 or len(summed) != 1 or any(s[summed[0]] != 1 for s in strides):
+            return None
+        if any(len(axes) > 1 for axes in own):
+            return None
+        many = 1 if sizes[1] >= sizes[0] else 0
+        lanes, rows = (axes[0] if axes else None for axes in (own[many], own[1 - many]))
+        return product.size * terms(product) // 8, Orientation(many, lanes, rows, True)
 
     def _mismatch(self, kernel: Kernel, axis: int) -> int:
         """What it costs that operands and results of the epilogue do not lie along the product's `axis`."""
         product = kernel.anchor
-        if product.shape[axis] == 1:
-            return 0
-        where = sum(1 for size in product.shape[: axis % product.ndim] if size != 1)
+        where = sum(1 for size in product.shape[:axis] if size != 1)
         lies = [self.strides_of(s) for s in kernel.stored if s in self.fixed]
         strides = [
             tuple(x for x, size in zip(row, product.shape[-len(row) :], strict=False) if size != 1) for row in lies
@@ -172,18 +235,16 @@ class _Worker:
             strides += [along for along in self.reads(kernel, symbol) if all(along)]
         return 4 * product.size * sum(1 for row in strides if len(row) == len(kernel.domain) and row[where] != 1)
 
-    def _copied(self, kernel: Kernel, side: int, x: Symbol) -> list[Kernel]:
-        """A copy of an operand with its own axis contiguous, made once for all products that want it."""
+    def _copied(self, kernel: Kernel, side: int, x: Symbol, order: list[int]) -> list[Kernel]:
+        """A copy of an operand with its axes in this order, made once for all products that want it."""
         seen = view(x)
-        key = (x if x in self.layout.strides else seen.source, f"{side} {seen.indices}")
+        key = (x if x in self.layout.strides else seen.source, f"{seen.indices} {order}")
         known = self.copies.get(key)
         if known is None:
             copy = apply("cast", x, origin=x.origin, dtype=x.dtype)
             made = Kernel("copy", [copy], core(x.shape), stored=[copy])
-            order = list(range(len(made.domain)))
-            if side == 0 and 1 not in x.shape[-2:]:
-                order[-2:] = [order[-1], order[-2]]
-            self._store(made, order)
+            long = [axis for axis, size in enumerate(x.shape) if size != 1]
+            self._store(made, [long.index(axis) for axis in order if axis in long])
             self.copies[key] = (copy, made)
             self.layout.operand[kernel, side] = copy
             return [made]

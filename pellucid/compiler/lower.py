@@ -37,7 +37,7 @@ def flops(recipe: Recipe) -> int:
     """Additions, multiplications and function values of one run."""
     size = math.prod(recipe.domain)
     if recipe.product is not None:
-        return size * (2 * recipe.product.size + len(recipe.steps) - 1)
+        return size * (2 * math.prod(recipe.product.sizes) + len(recipe.steps) - 1)
     return 0 if recipe.kind in ("copy", "reshape") else size * len(recipe.steps)
 
 
@@ -136,7 +136,7 @@ def _kernel(module: Any, name: str, recipe: Recipe, target: Target) -> Any:
 
 def _loads(recipe: Recipe) -> list[Any]:
     loads: list[Any] = [x for step in recipe.steps for x in step.operands if hasattr(x, "pointer")]
-    return loads + ([recipe.product.a, recipe.product.b] if recipe.product is not None else [])
+    return loads + ([recipe.product.splat, recipe.product.vectors] if recipe.product is not None else [])
 
 
 class _Driver:

@@ -1,7 +1,7 @@
 """What is done to a graph before it becomes loops: each pass is a function from Graph to Graph (floor 4).
 
-A pass visits the operations in order and says what stands in place of each; everything else here is that one walk. The
-numbers stay those of the interpreter, except where a pass says so. `PASSES` is the order they run in.
+The numbers stay those of the interpreter, except where a pass says so. `PASSES` is the order they run in; those about
+products and convolutions stand in `contractions.py`, the walk that all share in `rewriting.py`.
 """
 
 from __future__ import annotations
@@ -11,57 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ..op import REGISTRY, Symbol
-from .graph import Graph, ordered, uses
+from ..op import Symbol
+from .contractions import absorbed_movements, convolutions
+from .graph import Graph, uses
+from .rewriting import apply, like, number, rewritten, with_results
 
 FOLDED = 4096  # a constant result of more numbers than this is computed at every step rather than kept
 SMALL_AXIS = 64  # up to here, picking along an axis is a comparison with every position of it
-Rewrite = Callable[[Symbol, tuple[Symbol, ...]], Symbol | None]
-
-
-def rewritten(graph: Graph, rewrite: Rewrite) -> Graph:
-    """The graph with `rewrite(symbol, its new inputs)` in place of each symbol; None keeps it as it is."""
-    new: dict[Symbol, Symbol] = {}
-    for symbol in graph.symbols:
-        inputs = tuple(new.get(x, x) for x in symbol.inputs)
-        replacement = rewrite(symbol, inputs)
-        if replacement is None:
-            replacement = symbol if inputs == symbol.inputs else like(symbol, inputs)
-        new[symbol] = replacement
-    return with_results(graph, new)
-
-
-def with_results(graph: Graph, new: dict[Symbol, Symbol]) -> Graph:
-    """The graph whose results are the replacements in `new`, with what they need and nothing else."""
-    outputs = [new.get(s, s) for s in graph.outputs]
-    writes = [(slot, new.get(s, s)) for slot, s in graph.writes]
-    kept = list(graph.inputs)
-    checks = [new.get(s, s) for s in graph.symbols if s.op is REGISTRY["within"]]
-    symbols = ordered([*checks, *outputs, *(s for _, s in writes)])
-    return Graph(kept, symbols, outputs, writes)
-
-
-def like(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol:
-    return Symbol(symbol.op, inputs, symbol.attributes, symbol.shape, symbol.dtype, symbol.origin)
-
-
-def apply(name: str, *inputs: Symbol, origin: Any, **attributes: Any) -> Symbol:
-    """A new operation in the graph, its shape by the operation's own rule."""
-    op = REGISTRY[name]
-    shape, dtype = op.infer(*[_Bare(x) for x in inputs], **attributes)
-    return Symbol(op, inputs, attributes, tuple(shape), dtype, origin)
-
-
-class _Bare:
-    """A Symbol as a shape rule reads it."""
-
-    def __init__(self, symbol: Symbol) -> None:
-        self.array, self.shape, self.dtype, self.ndim = symbol, symbol.shape, symbol.dtype, symbol.ndim
-
-
-def number(value: Any, dtype: Any, origin: Any) -> Symbol:
-    array = np.asarray(value, dtype)
-    return Symbol(None, (), {}, array.shape, array.dtype, origin, array)
 
 
 # ---- the passes --------------------------------------------------------------------------------------------------------
@@ -200,69 +156,6 @@ def small_axis_picks(graph: Graph) -> Graph:
     return rewritten(graph, rewrite)
 
 
-def convolutions(graph: Graph) -> Graph:
-    """Convolutions as products over a view of the patches, group by group."""
-
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        lowering = _CONVOLUTIONS.get(symbol.op.name)  # type: ignore[union-attr]
-        return lowering(symbol, *inputs) if lowering and symbol.size else None
-
-    return rewritten(graph, rewrite)
-
-
-def _patches(x: Symbol, kernel: Any, how: dict[str, Any], origin: Any) -> Symbol:
-    """x (B, C, H, W), zero-padded, as (B, G, P*Q, C/G*K*L): the patch under the kernel at every output position."""
-    pad, groups = how["padding"], how["groups"]
-    if any(pad):
-        shape = (*x.shape[:2], x.shape[2] + 2 * pad[0], x.shape[3] + 2 * pad[1])
-        slices = ((0, shape[0], 1), (0, shape[1], 1), (pad[0], x.shape[2], 1), (pad[1], x.shape[3], 1))
-        x = apply("place", x, origin=origin, shape=shape, slices=slices)
-    y = apply("windows", x, origin=origin, kernel=tuple(kernel), stride=how["stride"], dilation=how["dilation"])
-    b, c, p, q, k, l = y.shape
-    y = apply("reshape", y, origin=origin, shape=(b, groups, c // groups, p, q, k, l))
-    y = apply("permute", y, origin=origin, axes=(0, 1, 3, 4, 2, 5, 6))
-    return apply("reshape", y, origin=origin, shape=(b, groups, p * q, c // groups * k * l))
-
-
-def _forward(s: Symbol, x: Symbol, w: Symbol) -> Symbol:
-    groups, (o, c, k, l) = s.attributes["groups"], w.shape
-    patches = _patches(x, w.shape[2:], s.attributes, s.origin)
-    weight = apply("reshape", w, origin=s.origin, shape=(groups, o // groups, c * k * l))
-    y = apply("matmul", weight, _swapped(patches), origin=s.origin)  # (B, G, O/G, P*Q)
-    return apply("reshape", y, origin=s.origin, shape=s.shape)
-
-
-def _for_weight(s: Symbol, g: Symbol, x: Symbol) -> Symbol:
-    groups, (b, o, p, q) = s.attributes["groups"], g.shape
-    patches = _patches(x, s.attributes["kernel"], s.attributes, s.origin)  # (B, G, P*Q, C/G*K*L)
-    columns = patches.shape[3]
-    patches = apply("permute", patches, origin=s.origin, axes=(1, 0, 2, 3))
-    patches = apply("reshape", patches, origin=s.origin, shape=(groups, b * p * q, columns))
-    g = apply("reshape", g, origin=s.origin, shape=(b, groups, o // groups, p * q))
-    g = apply("permute", g, origin=s.origin, axes=(1, 2, 0, 3))
-    g = apply("reshape", g, origin=s.origin, shape=(groups, o // groups, b * p * q))
-    return apply("reshape", apply("matmul", g, patches, origin=s.origin), origin=s.origin, shape=s.shape)
-
-
-def _for_input(s: Symbol, g: Symbol, w: Symbol) -> Symbol:
-    how, (b, o, p, q), (_, c, k, l) = s.attributes, g.shape, w.shape
-    groups, pad, size = how["groups"], how["padding"], how["size"]
-    g = apply("reshape", g, origin=s.origin, shape=(b, groups, o // groups, p * q))
-    weight = apply("reshape", w, origin=s.origin, shape=(groups, o // groups, c * k * l))
-    patches = apply("matmul", _swapped(weight), g, origin=s.origin)  # (B, G, C/G*K*L, P*Q)
-    patches = apply("reshape", patches, origin=s.origin, shape=(b, groups * c, k, l, p, q))
-    patches = apply("permute", patches, origin=s.origin, axes=(0, 1, 4, 5, 2, 3))
-    whole = (size[0] + 2 * pad[0], size[1] + 2 * pad[1])
-    x = apply("add_windows", patches, origin=s.origin, size=whole, stride=how["stride"], dilation=how["dilation"])
-    slices = ((0, b, 1), (0, groups * c, 1), (pad[0], size[0], 1), (pad[1], size[1], 1))
-    return apply("slice", x, origin=s.origin, slices=slices) if any(pad) else x
-
-
-_CONVOLUTIONS: dict[str, Callable[..., Symbol]] = {
-    "convolution": _forward, "convolution_weight": _for_weight, "convolution_input": _for_input,
-}  # fmt: skip
-
-
 def long_sums(graph: Graph) -> Graph:
     """A sum of very many numbers into few is cut into pieces first: the pieces can be shared out among threads.
 
@@ -292,6 +185,8 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
     "convolutions": convolutions,
     "simplify": simplify,
     "transposed products": transposed_products,
+    "absorbed movements": absorbed_movements,
+    "simplified movements": simplify,
     "long sums": long_sums,
     "common subexpressions": common_subexpressions,
     "simplify again": simplify,

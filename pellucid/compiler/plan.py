@@ -76,7 +76,7 @@ def make_jobs(kernels: list[Kernel], layout: Layout) -> list[Job]:
         recipe = writer.recipe()
         loads = {x.pointer for step in recipe.steps for x in step.operands if isinstance(x, Load)}
         if recipe.product is not None:
-            loads |= {recipe.product.a.pointer, recipe.product.b.pointer}
+            loads |= {recipe.product.splat.pointer, recipe.product.vectors.pointer}
         reads = [s for i, s in enumerate(writer.pointers) if i in loads]
         jobs.append(Job(kernel, recipe, writer.pointers, reads, list(kernel.stored)))
     return jobs
@@ -158,7 +158,8 @@ def _in_place(plan: Plan, slot: Slot, symbol: Symbol) -> bool:
     pointer, target = job.pointers.index(slot.symbol), job.pointers.index(symbol)
     store = next(s for s in job.recipe.stores if s.pointer == target)
     loads = [x for step in job.recipe.steps for x in step.operands if isinstance(x, Load) and x.pointer == pointer]
-    if job.recipe.product is not None and pointer in (job.recipe.product.a.pointer, job.recipe.product.b.pointer):
+    product = job.recipe.product
+    if product is not None and pointer in (product.splat.pointer, product.vectors.pointer):
         return False
     return all(x.offset == 0 and x.strides == store.strides for x in loads)
 

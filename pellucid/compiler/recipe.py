@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..op import Symbol
+from .contractions import labels
 from .fuse import Kernel, operands
 from .layout import Layout, domain_axes
 from .views import View, core, row_major, view
@@ -47,18 +48,19 @@ class Store(NamedTuple):
 
 
 class Product(NamedTuple):
-    """A matrix product over the domain: result[...] = sum over k of a[..., k] b[..., k].
+    """A contraction over the domain: result[...] = sum over k of splat[..., k] vectors[..., k].
 
-    a, b: with one stride more than the domain has axes, that along k. rows, columns: the axes of the domain that belong to
-    a alone and to b alone, or None where they have size 1. vector: "m", "n" or "k", the axis the vectors lie along.
+    splat, vectors: with the strides along k, one for each of `sizes`, behind those along the domain.
+    rows, lanes: the axes of the domain that the rows and the vectors of a tile lie along, which belong to `splat` alone and to
+        `vectors` alone; None where there is no such axis. dots: vectors lie along k instead, and `lanes` results make one.
     """
 
-    a: Load
-    b: Load
-    size: int
+    splat: Load
+    vectors: Load
+    sizes: tuple[int, ...]
     rows: int | None
-    columns: int | None
-    vector: str
+    lanes: int | None
+    dots: bool
 
 
 class Recipe(NamedTuple):
@@ -151,21 +153,36 @@ class Writer:
 
     def product(self) -> Product:
         kernel, symbol = self.kernel, self.kernel.anchor
-        shape = symbol.shape
+        *sides, whole = labels(symbol)
+        summed = [letter for letter in sides[0] if letter is not None and letter not in whole]
         loads = []
         for side, x in enumerate(symbol.inputs):
             copy = self.layout.operand.get((kernel, side))
             seen = view(x) if copy is None else view(copy, {copy})
             offset, along = seen.address(self.strides_of(seen.source), x.ndim)
-            batch = (0,) * (len(shape) - x.ndim) + along[:-2]
-            m, n, k = (along[-2], 0, along[-1]) if side == 0 else (0, along[-1], along[-2])
-            strides = tuple(s for s, size in zip((*batch, m, n), shape, strict=True) if size != 1)
-            loads.append(Load(self.pointer(seen.source), offset, (*strides, k), seen.source.dtype.name))
-        long = [axis for axis, size in enumerate(shape) if size != 1]
-        rows = long.index(len(shape) - 2) if len(shape) - 2 in long else None
-        columns = long.index(len(shape) - 1) if len(shape) - 1 in long else None
-        k = symbol.inputs[0].shape[-1]
-        return Product(loads[0], loads[1], k, rows, columns, self.layout.vector[kernel])
+            by = dict(zip(sides[side], along, strict=True))
+            strides = [by.get(letter, 0) for letter, size in zip(whole, symbol.shape, strict=True) if size != 1]
+            strides += [by[letter] for letter in summed]
+            loads.append(Load(self.pointer(seen.source), offset, tuple(strides), seen.source.dtype.name))
+        long = [axis for axis, size in enumerate(symbol.shape) if size != 1]
+        how = self.layout.product[kernel]
+        rows, lanes = (long.index(axis) if axis in long else None for axis in (how.rows, how.lanes))
+        sizes = dict(zip(sides[0], symbol.inputs[0].shape, strict=True))
+        splat, vectors = (loads[1 - how.vectors], loads[how.vectors])
+        return _outermost_first(Product(splat, vectors, tuple(sizes[k] for k in summed), rows, lanes, how.dots))
+
+
+def _outermost_first(product: Product) -> Product:
+    """The axes that are summed over in the order in which the numbers read one by one lie, those of size 1 left out."""
+    inner = len(product.splat.strides) - len(product.sizes)
+    stride = lambda k: (-abs(product.splat.strides[inner + k]), -abs(product.vectors.strides[inner + k]))
+    order = sorted((k for k, size in enumerate(product.sizes) if size != 1), key=stride)
+
+    def turned(x: Load) -> Load:
+        return x._replace(strides=(*x.strides[:inner], *(x.strides[inner + k] for k in order)))
+
+    sizes = tuple(product.sizes[k] for k in order)
+    return product._replace(splat=turned(product.splat), vectors=turned(product.vectors), sizes=sizes)
 
 
 def _frozen(value: Any) -> Any:

@@ -1,6 +1,7 @@
-"""Matrix product and convolution: where nearly all the arithmetic of a network is spent (floor 2).
+"""Matrix product, contraction and convolution: where nearly all the arithmetic of a network is spent (floor 2).
 
-Convolution, its gradient for the input and its gradient for the weight are three operations, each linear in both of
+A contraction multiplies two arrays and sums over any axes they share; the matrix product is the one that everybody
+knows, and the compiler turns the others into contractions. Convolution, its gradient for the input and its gradient for the weight are three operations, each linear in both of
 its arguments; together they are closed: the gradients of each are the other two. Transposed convolution is the second.
 
 Letters: B batch, C input channels, O output channels, G groups, H W input size, P Q output size, K L kernel size.
@@ -76,6 +77,59 @@ matmul: Op = MatMul(
     [
         lambda g, y, a, b: sum_to(matmul(g, swap_last(b)), a.shape),
         lambda g, y, a, b: sum_to(matmul(swap_last(a), g), b.shape),
+    ],
+)
+
+
+class Contract(Op):
+    """y[...] = sum of a[...] b[...] over the axes that `y` does not name: one letter for each axis, as in einsum.
+
+    Every letter of a stands in b or y too, and so do those of b: what is summed is shared by both.
+    """
+
+    kind = "contraction"
+    reads_output = False
+
+    def infer(self, a_value: Any, b_value: Any, *, a: str, b: str, y: str) -> Spec:
+        sizes: dict[str, int] = {}
+        for letters, value in ((a, a_value), (b, b_value)):
+            named = {letter: value.shape[axis] for axis, letter in enumerate(letters[: value.ndim])}
+            fits = all(sizes.get(letter, size) == size for letter, size in named.items())
+            if len(set(letters)) != len(letters) or len(letters) != value.ndim or not fits:
+                raise self.fail(
+                    f"{a},{b}->{y} on {words(a_value.shape)} and {words(b_value.shape)}",
+                    "expected one letter for each axis, and equal sizes for equal letters",
+                    "check the letters against the shapes",
+                )
+            sizes |= named
+        if len(set(y)) != len(y) or not set(y) <= set(sizes) or not set(a) ^ set(b) <= set(y):
+            raise self.fail(
+                f"{a},{b}->{y}", "expected a sum over axes that both sides have", "sum the other axes beforehand"
+            )
+        return Spec(tuple(sizes[letter] for letter in y), a_value.dtype)
+
+    def forward(self, a_array: np.ndarray, b_array: np.ndarray, *, a: str, b: str, y: str) -> np.ndarray:
+        return np.einsum(f"{a},{b}->{y}", a_array, b_array, optimize=True)
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        for letters, sizes in [
+            (("ik", "kj", "ij"), {"i": 2, "k": 3, "j": 4}),
+            (("bik", "bjk", "ij"), {"b": 3, "i": 2, "k": 2, "j": 3}),
+            (("bckl", "ockl", "bo"), {"b": 2, "c": 2, "k": 3, "l": 1, "o": 3}),
+            (("gi", "gj", "jgi"), {"g": 2, "i": 3, "j": 2}),
+            (("i", "i", ""), {"i": 4}),
+            (("ik", "k", "i"), {"i": 2, "k": 0}),
+        ]:
+            a, b, y = letters
+            arrays = [random.normal(size=tuple(sizes[letter] for letter in side)) for side in (a, b)]
+            yield arrays, {"a": a, "b": b, "y": y}
+
+
+contract: Op = Contract(
+    "contract",
+    [
+        lambda g, out, p, q, a, b, y: contract(g, q, a=y, b=b, y=a),
+        lambda g, out, p, q, a, b, y: contract(p, g, a=a, b=y, y=b),
     ],
 )
 

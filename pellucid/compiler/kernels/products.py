@@ -2,19 +2,120 @@
 
 One microkernel: sum[m][v] += splat(a[m]) * b[v], for the rows m of a tile and a few vectors v, along k. It serves every
 orientation, as the operand with its own axis contiguous gives the vectors and the other is read number by number, where
-it lies. For a handful of rows, such as one example, vectors along k are used instead. k is never shared among threads.
+it lies; and products over several axes, convolutions among them, since every axis is only a stride. For a handful of
+rows, such as one example, vectors along k are used instead. k is never shared among threads.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..contractions import LONG
 from ..llvm import Builder
 from ..recipe import Load, Recipe
 from .body import Frame, Index, split
 
-FAR = 1 << 17  # numbers: where the vector operand is larger, it is read once and the rows again and again
+NEAR = 1 << 19  # bytes of panels that stay in the cache near a core while all rows pass by
+PART = 512  # terms of a part, about
+
+
+class Parts(NamedTuple):
+    """How long sums are cut: along summed axis `axis`, `length` numbers at a time, which makes `terms` terms in all."""
+
+    axis: int
+    length: int
+    terms: int
+
+
+class Part(NamedTuple):
+    """One part of all sums: where its operands begin, in elements; how many numbers it takes along the cut axis; begun: an
+    i64 that is 0 for the first part."""
+
+    splat: Any
+    vectors: Any
+    axis: int
+    count: Any
+    begun: Any
+
+
+def is_long(recipe: Recipe) -> bool:
+    """Whether the sums are made in parts, which meet in memory; nothing else may then be computed with the result."""
+    product = recipe.product
+    return product is not None and not product.dots and math.prod(product.sizes) >= LONG and len(recipe.steps) == 1
+
+
+def parts(sizes: Sequence[int]) -> Parts:
+    inner = 1
+    for axis in reversed(range(len(sizes))):
+        if inner * sizes[axis] > PART:
+            length = max(1, PART // inner)
+            length = -(-sizes[axis] // -(-sizes[axis] // length))  # near-equal parts
+            return Parts(axis, length, length * inner)
+        inner *= sizes[axis]
+    return Parts(0, sizes[0], inner)
+
+
+def tile_shape(rows: int, units: int, most_rows: int, most_vectors: int) -> tuple[int, int]:
+    """Rows and vectors of a tile: as high as registers allow; wider where there are few rows, higher where few vectors."""
+    registers = most_rows * most_vectors
+    wide = min(most_vectors, units)
+    while rows * (wide + 1) <= registers - wide and wide < units:
+        wide += 1
+    return min(2 * most_rows, registers // wide), wide
+
+
+def merged(recipe: Recipe) -> Recipe:
+    """The same product over fewer axes: neighbours of one kind that everything runs through as if they were one are one."""
+    product = recipe.product
+    assert product is not None
+    rank, domain = len(recipe.domain), recipe.domain
+    loads = [x for step in recipe.steps for x in step.operands if isinstance(x, Load)]
+    lying: list[Any] = [product.splat, product.vectors, *loads, *recipe.stores]
+    kind = lambda axis: (product.splat.strides[axis] == 0, product.vectors.strides[axis] == 0)
+    for outer, inner in itertools.permutations(range(rank), 2):
+        joined = all(x.strides[outer] == domain[inner] * x.strides[inner] for x in lying)
+        if joined and kind(outer) == kind(inner):
+            return merged(_without(recipe, outer, inner))
+    for outer in range(len(product.sizes) - 1):
+        both = [x.strides[rank:] for x in (product.splat, product.vectors)]
+        if all(s[outer] == product.sizes[outer + 1] * s[outer + 1] for s in both):
+            return merged(_summed_as_one(recipe, outer))
+    return recipe
+
+
+def _without(recipe: Recipe, outer: int, inner: int) -> Recipe:
+    """Axis `outer` of the domain as part of axis `inner`."""
+    assert recipe.product is not None
+    drop = lambda x: x._replace(strides=tuple(s for axis, s in enumerate(x.strides) if axis != outer))
+
+    def number(axis: int | None) -> int | None:
+        axis = inner if axis == outer else axis
+        return None if axis is None else axis - (axis > outer)
+
+    sizes = [n * recipe.domain[outer] if axis == inner else n for axis, n in enumerate(recipe.domain) if axis != outer]
+    product = recipe.product._replace(
+        splat=drop(recipe.product.splat), vectors=drop(recipe.product.vectors),
+        rows=number(recipe.product.rows), lanes=number(recipe.product.lanes),
+    )  # fmt: skip
+    steps = tuple(
+        step._replace(operands=tuple(drop(x) if isinstance(x, Load) else x for x in step.operands))
+        for step in recipe.steps
+    )
+    return recipe._replace(domain=tuple(sizes), product=product, steps=steps, stores=tuple(map(drop, recipe.stores)))
+
+
+def _summed_as_one(recipe: Recipe, outer: int) -> Recipe:
+    """Axis `outer` of what is summed over and the one behind it as one."""
+    product, rank = recipe.product, len(recipe.domain)
+    assert product is not None
+    drop = lambda x: x._replace(strides=tuple(s for axis, s in enumerate(x.strides) if axis != rank + outer))
+    sizes = (*product.sizes[:outer], product.sizes[outer] * product.sizes[outer + 1], *product.sizes[outer + 2 :])
+    return recipe._replace(
+        product=product._replace(splat=drop(product.splat), vectors=drop(product.vectors), sizes=sizes)
+    )
 
 
 def tiles(size: int, most: int) -> list[tuple[int, int, int]]:
@@ -39,132 +140,214 @@ class Writer:
     def __init__(
         self, builder: Builder, recipe: Recipe, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
     ) -> None:
+        recipe = merged(recipe)
         assert recipe.product is not None
         self.builder, self.recipe, self.pointers, self.flag = builder, recipe, pointers, flag
         self.thread, self.threads, self.lanes = thread, threads, builder.lanes
         self.product = recipe.product
 
+    def size(self, axis: int | None) -> int:
+        return 1 if axis is None else self.recipe.domain[axis]
+
+    def summed(self, operand: Load) -> tuple[int, ...]:
+        """The strides of an operand along what is summed over."""
+        return operand.strides[len(self.recipe.domain) :]
+
+    def address(self, frame: Frame, operand: Load) -> Any:
+        return frame.address(operand.pointer, operand.offset, operand.strides[: len(self.recipe.domain)], operand.dtype)
+
 
 class Tile(Writer):
-    """Tiles of sums: the `vectors` operand and its axis against the `splat` operand and its axis."""
+    """Tiles of sums: rows of the `splat` operand against vectors of the other, shared out among threads one by one.
+
+    Tiles are numbered: axes that both operands have come first; then blocks of panels (a panel is as wide as a tile, a block
+    fits into the cache near the core), in a block the rows, for each row of tiles the panels of the block.
+    """
 
     def __init__(self, builder: Builder, recipe: Recipe, *rest: Any) -> None:
         super().__init__(builder, recipe, *rest)
-        product = self.product
-        sides = [(product.a, product.rows), (product.b, product.columns)]
-        (self.splat, self.row_axis), (self.vectors, self.lane_axis) = sides if product.vector == "n" else sides[::-1]
-        self.rows = 1 if self.row_axis is None else recipe.domain[self.row_axis]
-        self.columns = 1 if self.lane_axis is None else recipe.domain[self.lane_axis]
-        self.batch = [a for a in range(len(recipe.domain)) if a not in (self.row_axis, self.lane_axis)]
-        target, units = builder.target, -(-self.columns // self.lanes)
-        wide = min(target.vectors, units)
-        self.row_runs = tiles(self.rows, min(28, target.rows * target.vectors // wide))
-        self.column_runs = tiles(units, wide)
+        product, target = self.product, builder.target
+        self.outer = [axis for axis in range(len(self.recipe.domain)) if axis not in (product.rows, product.lanes)]
+        self.columns = self.size(product.lanes)
+        units = -(-self.columns // self.lanes)
+        high, wide = tile_shape(self.size(product.rows), units, target.rows, target.vectors)
+        self.row_runs, self.column_runs = tiles(self.size(product.rows), high), tiles(units, wide)
+        self.row_tiles, self.panels = (sum(count for _, count, _ in runs) for runs in (self.row_runs, self.column_runs))
+        terms = math.prod(product.sizes)
+        self.parts = parts(product.sizes) if is_long(recipe) else None
+        terms = terms if self.parts is None else self.parts.terms
+        self.near = max(1, min(self.panels, NEAR // (4 * max(terms, 1) * wide * self.lanes)))
 
     def emit(self) -> None:
-        """Batches outermost; then the larger operand is read once, and the smaller stays near."""
-        row_tiles, panels = (sum(count for _, count, _ in runs) for runs in (self.row_runs, self.column_runs))
-        first = self.recipe.domain[self.batch[0]] if self.batch else 1
-        share = "batch" if first >= 8 else "rows" if row_tiles >= min(4, panels) else "columns"
-        far = self.product.size * self.columns > FAR
+        builder = self.builder
+        count = math.prod(self.size(axis) for axis in self.outer) * self.row_tiles * self.panels
+        first, last = split(builder, count, self.thread, self.threads)
+        if self.parts is None:
+            self._tiles(first, last, None)
+        else:
+            self._in_parts(lambda part: self._tiles(first, last, part))
 
-        def body(indices: dict[int, Index]) -> None:
-            rows = lambda inner: self._run(self.row_runs, row_tiles, share == "rows", False, inner)
-            ragged = self.columns % self.lanes != 0
-            columns = lambda inner: self._run(self.column_runs, panels, share == "columns", ragged, inner)
-            if far:
-                columns(lambda c, wide, last: rows(lambda r, high, _: self._tile(indices, r, high, c, wide, last)))
-            else:
-                rows(lambda r, high, _: columns(lambda c, wide, last: self._tile(indices, r, high, c, wide, last)))
+    def _tiles(self, first: Any, last: Any, part: Part | None) -> None:
+        self.builder.loop(first, last, 1, lambda tile: self._numbered(tile, part))
 
-        self._batches(self.batch, {}, share == "batch", body)
+    def _in_parts(self, body: Callable[[Part], None]) -> None:
+        """Call body for each part of the sums, in order."""
+        assert self.parts is not None
+        builder, (axis, length) = self.builder, self.parts[:2]
+        sizes, strides = self.product.sizes, [self.summed(x) for x in (self.product.splat, self.product.vectors)]
 
-    def _batches(
-        self, axes: list[int], indices: dict[int, Index], shared: bool, body: Callable[[dict[int, Index]], None]
+        def nest(k: int, offsets: list[Any], so_far: Any) -> None:
+            step = length if k == axis else 1
+
+            def inside(i: Any) -> None:
+                moved = [
+                    builder.add(o, builder.mul(i, builder.index(s[k]))) for o, s in zip(offsets, strides, strict=True)
+                ]
+                begun = builder.or_(so_far, i)
+                if k < axis:
+                    nest(k + 1, moved, begun)
+                    return
+                left = builder.sub(builder.index(sizes[k]), i)
+                whole = sizes[k] % length == 0
+                count = length if whole else builder.intrinsic("smin", left, builder.index(length))
+                body(Part(moved[0], moved[1], axis, count, begun))
+
+            builder.loop(0, sizes[k], step, inside)
+
+        nest(0, [builder.index(0), builder.index(0)], builder.index(0))
+
+    # ---- which tile ----
+
+    def _numbered(self, tile: Any, part: Part | None) -> None:
+        """The tile of that number."""
+        builder, near = self.builder, self.near
+        plane = self.row_tiles * self.panels
+        outer, rest = self._divided(tile, plane)
+        indices: dict[int, Index] = {}
+        for axis in reversed(self.outer):
+            outer, index = self._divided(outer, self.size(axis))
+            indices[axis] = (index, 0)
+        if near == self.panels:
+            row, panel = self._divided(rest, self.panels)
+        else:
+            block, rest = self._divided(rest, self.row_tiles * near)
+            begin = builder.mul(block, builder.index(near))
+            width = builder.intrinsic("smin", builder.index(near), builder.sub(builder.index(self.panels), begin))
+            row = builder.udiv(rest, width)
+            panel = builder.add(begin, builder.urem(rest, width))
+        ragged = self.columns % self.lanes != 0
+        self._of_run(self.row_runs, row, False, lambda start, high, _: self._of_run(
+            self.column_runs, panel, ragged,
+            lambda unit, wide, last: self._tile(indices, start, high, unit, wide, last, part)))  # fmt: skip
+
+    def _divided(self, number: Any, size: int) -> tuple[Any, Any]:
+        builder = self.builder
+        if size == 1:
+            return number, builder.index(0)
+        return builder.udiv(number, builder.index(size)), builder.urem(number, builder.index(size))
+
+    def _of_run(
+        self, runs: list[tuple[int, int, int]], number: Any, apart: bool, body: Callable[[Any, int, bool], None]
     ) -> None:
-        if not axes:
-            body(indices)
-            return
-        size = self.recipe.domain[axes[0]]
-        first, last = split(self.builder, size, self.thread, self.threads) if shared else (0, size)
-        self.builder.loop(first, last, 1, lambda i: self._batches(axes[1:], {**indices, axes[0]: (i, 0)}, False, body))
-
-    def _run(
-        self, runs: list[tuple[int, int, int]], total: int, shared: bool, apart: bool, body: Callable[..., None]
-    ) -> None:
-        """Call body(start, size, last) for every tile, or for this thread's share; apart: the last of all is another."""
-        builder, seen = self.builder, 0
-        first, last = split(builder, total, self.thread, self.threads) if shared else (None, None)
+        """Call body(start, size, last) for part `number` of the runs; apart: the last part of all is another."""
+        builder, seen, cases = self.builder, 0, []
         for run, (start, count, size) in enumerate(runs):
             final = apart and run == len(runs) - 1
-            inner = count - 1 if final else count
-            place = lambda t, start=start, size=size, seen=seen: builder.add(
-                builder.index(start), builder.mul(builder.sub(t, builder.index(seen)), builder.index(size))
-            )
-            low, high = (seen, seen + inner)
-            if shared:
-                low, high = self._clipped(first, low, "max"), self._clipped(last, high, "min")
-            builder.loop(low, high, 1, lambda t, place=place, size=size: body(place(t), size, False))
-            if final:
-                end = builder.index(start + inner * size)
-                if shared:
-                    number = builder.index(total - 1)
-                    mine = builder.and_(
-                        builder.icmp_signed("<=", first, number), builder.icmp_signed(">", last, number)
-                    )
-                    with builder.when(mine):
-                        body(end, size, True)
-                else:
-                    body(end, size, True)
+            cases += [(seen, count - 1, start, size, False)] if final and count > 1 else []
+            at = (count - 1) if final else 0
+            cases.append((seen + at, count - at, start + at * size, size, final))
             seen += count
+        for first, count, start, size, last in cases:
+            place = builder.index(start)
+            if count > 1:
+                passed = builder.sub(number, builder.index(first))
+                place = builder.add(place, builder.mul(passed, builder.index(size)))
+            if len(cases) == 1:
+                body(place, size, last)
+                return
+            inside = builder.icmp_unsigned("<", builder.sub(number, builder.index(first)), builder.index(count))
+            with builder.when(inside):
+                body(place, size, last)
 
-    def _clipped(self, value: Any, bound: int, how: str) -> Any:
-        limit = self.builder.index(bound)
-        keep = self.builder.icmp_signed(">" if how == "max" else "<", value, limit)
-        return self.builder.select(keep, value, limit)
+    # ---- one tile ----
 
-    def _tile(self, indices: dict[int, Index], row: Any, high: int, unit: Any, wide: int, last: bool) -> None:
-        builder = self.builder
-        column = builder.mul(unit, builder.index(self.lanes))
+    def _tile(
+        self, indices: dict[int, Index], row: Any, high: int, unit: Any, wide: int, last: bool, part: Part | None
+    ) -> None:
+        builder, product = self.builder, self.product
         indices = dict(indices)
-        if self.row_axis is not None:
-            indices[self.row_axis] = (row, 0)
-        if self.lane_axis is not None:
-            indices[self.lane_axis] = (column, 0)
+        if product.rows is not None:
+            indices[product.rows] = (row, 0)
+        if product.lanes is not None:
+            indices[product.lanes] = (builder.mul(unit, builder.index(self.lanes)), 0)
         rest = self.columns % self.lanes
         masks = [builder.first_lanes(rest) if last and v == wide - 1 and rest else None for v in range(wide)]
-        frame = Frame(builder, self.pointers, self.flag, indices, self.lane_axis)
-        sums = self._sums(frame, high, wide, masks)
+        frame = Frame(builder, self.pointers, self.flag, indices, product.lanes)
+        points = []
         for m in range(high):
             for v in range(wide):
-                extras = {
-                    axis: n for axis, n in ((self.row_axis, m), (self.lane_axis, v * self.lanes)) if axis is not None
-                }
-                point = frame.moved(extras, masks[v])
-                values = point.run(self.recipe, {0: sums[m * wide + v]})
-                for store in self.recipe.stores:
-                    point.store(store, values[store.step])
+                axes = ((product.rows, m), (product.lanes, v * self.lanes))
+                points.append(frame.moved({axis: n for axis, n in axes if axis is not None}, masks[v]))
+        sums = [builder.constant(0.0)] * len(points) if part is None else self._begun(points, part)
+        sums = self._sums(frame, high, wide, masks, sums, part)
+        for point, total in zip(points, sums, strict=True):
+            values = point.run(self.recipe, {0: total})
+            for store in self.recipe.stores:
+                point.store(store, values[store.step])
 
-    def _sums(self, frame: Frame, high: int, wide: int, masks: list[Any]) -> list[Any]:
-        """The microkernel."""
-        builder, dtype = self.builder, self.vectors.dtype
-        a = frame.address(self.splat.pointer, self.splat.offset, self.splat.strides[:-1], dtype)
-        b = frame.address(self.vectors.pointer, self.vectors.offset, self.vectors.strides[:-1], dtype)
-        step = 0 if self.row_axis is None else self.splat.strides[self.row_axis]
+    def _begun(self, points: list[Frame], part: Part) -> list[Any]:
+        """The sums of the parts before, which stand where the result will; zeros for the first."""
+        builder, (store,) = self.builder, self.recipe.stores
+        load = Load(store.pointer, 0, store.strides, store.dtype)
+        before = builder.block
+        with builder.when(builder.icmp_unsigned("!=", part.begun, builder.index(0))):
+            loaded = [point.load(load) for point in points]
+            after = builder.block
+        sums = []
+        for value in loaded:
+            total = builder.phi(value.type)
+            total.add_incoming(builder.constant(0.0), before)
+            total.add_incoming(value, after)
+            sums.append(total)
+        for point in points:
+            point.bases = {}  # those computed inside are not known out here
+        return sums
 
-        def body(_: Any, a: Any, b: Any, *sums: Any) -> list[Any]:
+    def _sums(
+        self, frame: Frame, high: int, wide: int, masks: list[Any], sums: list[Any], part: Part | None
+    ) -> list[Any]:
+        """The microkernel, inside the loops over what is summed over."""
+        builder, product, dtype = self.builder, self.product, self.product.vectors.dtype
+        counts: list[Any] = list(product.sizes)
+        a, b = self.address(frame, product.splat), self.address(frame, product.vectors)
+        if part is not None:
+            a, b = builder.at(a, part.splat, dtype), builder.at(b, part.vectors, dtype)
+            counts = [*[1] * part.axis, part.count, *counts[part.axis + 1 :]]
+        step = 0 if product.rows is None else product.splat.strides[product.rows]
+        steps = list(zip(counts, self.summed(product.splat), self.summed(product.vectors), strict=True))
+        steps = [each for each in steps if not (isinstance(each[0], int) and each[0] == 1)] or [(1, 0, 0)]
+
+        def nest(k: int, a: Any, b: Any, sums: Sequence[Any]) -> list[Any]:
+            count, along_a, along_b = steps[k]
+
+            def body(_: Any, a: Any, b: Any, *sums: Any) -> list[Any]:
+                new = inner(a, b, sums) if k == len(steps) - 1 else nest(k + 1, a, b, sums)
+                return [builder.at(a, along_a), builder.at(b, along_b), *new]
+
+            return builder.loop(0, count, 1, body, [a, b, *sums])[2:]
+
+        def inner(a: Any, b: Any, sums: Sequence[Any]) -> list[Any]:
             lines = [self._line(builder.at(b, v * self.lanes), dtype, masks[v]) for v in range(wide)]
             new = []
             for m in range(high):
                 number = builder.splat(builder.load_scalar(builder.at(a, m * step), dtype))
                 new += [builder.multiply_add(number, lines[v], sums[m * wide + v]) for v in range(wide)]
-            return [builder.at(a, self.splat.strides[-1]), builder.at(b, self.vectors.strides[-1]), *new]
+            return new
 
-        zeros = [builder.constant(0.0)] * (high * wide)
-        return builder.loop(0, self.product.size, 1, body, [a, b, *zeros])[2:]
+        return nest(0, a, b, sums)
 
     def _line(self, address: Any, dtype: str, mask: Any) -> Any:
-        if self.lane_axis is None:
+        if self.product.lanes is None:
             return self.builder.splat(self.builder.load_scalar(address, dtype))
         return self.builder.load_vector(address, dtype, mask)
 
@@ -174,11 +357,8 @@ class Dots(Writer):
 
     def __init__(self, builder: Builder, recipe: Recipe, *rest: Any) -> None:
         super().__init__(builder, recipe, *rest)
-        product = self.product
-        sizes = [1 if axis is None else recipe.domain[axis] for axis in (product.rows, product.columns)]
-        sides = [(product.a, product.rows), (product.b, product.columns)]
-        (self.one, self.few), (self.many, self.lane_axis) = sides if sizes[1] >= sizes[0] else sides[::-1]
-        self.outer = [axis for axis in range(len(recipe.domain)) if axis != self.lane_axis]
+        self.lane_axis = self.product.lanes
+        self.outer = [axis for axis in range(len(self.recipe.domain)) if axis != self.lane_axis]
 
     def emit(self) -> None:
         size = 1 if self.lane_axis is None else self.recipe.domain[self.lane_axis]
@@ -212,16 +392,15 @@ class Dots(Writer):
     def _sums(self, frame: Frame, count: int) -> Any:
         """`count` sums over k, one in each lane."""
         builder, lanes = self.builder, self.lanes
-        one = self._address(frame, self.one)
-        many = self._address(frame, self.many)
-        step = 0 if self.lane_axis is None else self.many.strides[self.lane_axis]
+        one, many = self.address(frame, self.product.splat), self.address(frame, self.product.vectors)
+        step = 0 if self.lane_axis is None else self.product.vectors.strides[self.lane_axis]
 
         def add(k: Any, sums: Sequence[Any], mask: Any) -> list[Any]:
             x = builder.load_vector(builder.at(one, k), mask=mask)
             lines = [builder.load_vector(builder.at(builder.at(many, k), r * step), mask=mask) for r in range(count)]
             return [builder.multiply_add(x, line, total) for line, total in zip(lines, sums, strict=True)]
 
-        full, rest = divmod(self.product.size, lanes)
+        full, rest = divmod(math.prod(self.product.sizes), lanes)
         body = lambda u, *sums: add(builder.mul(u, builder.index(lanes)), sums, None)
         sums = builder.loop(0, full, 1, body, [builder.constant(0.0)] * count)
         if rest:
@@ -231,11 +410,8 @@ class Dots(Writer):
             columns = [builder.fadd(x, y) for x, y in zip(columns[::2], columns[1::2], strict=True)]
         return columns[0]
 
-    def _address(self, frame: Frame, operand: Load) -> Any:
-        return frame.address(operand.pointer, operand.offset, operand.strides[:-1], operand.dtype)
-
 
 def emit_product(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     assert recipe.product is not None
-    writer = Dots if recipe.product.vector == "k" else Tile
+    writer = Dots if recipe.product.dots else Tile
     writer(builder, recipe, pointers, flag, thread, threads).emit()
