@@ -128,7 +128,7 @@ def layer_norm(
         )
     axes = tuple(range(-len(shape), 0))
     away = x - x.mean(axes, keepdim=True)
-    y = away / ((away * away).mean(axes, keepdim=True) + eps).sqrt()
+    y = away * ((away * away).mean(axes, keepdim=True) + eps).rsqrt()
     return _scaled(y, weight, bias)
 
 
@@ -164,7 +164,7 @@ def batch_norm(
                 running_var.assign(running_var.lerp(variance.reshape(-1) * (n / (n - 1)), momentum))
     else:
         away, variance = x - running_mean.reshape(column), running_var.reshape(column)
-    y = away / (variance + eps).sqrt()
+    y = away * (variance + eps).rsqrt()
     return _scaled(
         y, None if weight is None else weight.reshape(column), None if bias is None else bias.reshape(column)
     )

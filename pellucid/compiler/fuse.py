@@ -1,12 +1,14 @@
 """From operations to kernels: what is computed in one pass over memory, and in which order the kernels run (floor 4).
 
 Elementwise operations over one shape join a kernel, so that a number is read once, worked on in registers and written
-once. They may follow a matrix product, whose results they take while those are still in registers, and a reduction may
-end them. Two kernels join only where no third stands between them, so the order never becomes a circle.
+once. They may follow a matrix product, whose results they take while those are still in registers. A reduction joins
+them, and what is computed with its result joins too, row by row: a softmax or a layer norm goes over each row several
+times while it is near. Two kernels join only where no third stands between them, so the order never becomes a circle.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -17,8 +19,10 @@ from .contractions import LONG, PRODUCTS, terms
 from .graph import Graph
 from .llvm import MEMORY
 from .rewriting import apply
-from .views import VIEWS, View, broadcast, core, is_identity, view
+from .views import VIEWS, Index, View, broadcast, core, is_identity, view
 
+ROW = 1 << 13  # numbers of a row that stay near while it is gone over again
+SHARED = 8  # rows at least, so that threads have something to share
 REDUCTIONS = {"sum", "amax", "amin", "any", "all", "argmax", "argmin"}
 NATIVE = set(MEMORY) - {"float64"}
 
@@ -40,6 +44,7 @@ class Kernel:
     apart: set[Kernel] = field(default_factory=set)  # those it reads elsewhere than at its own position: never joined
     stored: list[Symbol] = field(default_factory=list)  # those of its symbols that have a place in memory
     checking: bool = False  # whether it may find an index out of range
+    rows: set[Symbol] = field(default_factory=set)  # computed from reductions, once for each row
 
     @property
     def anchor(self) -> Symbol:
@@ -48,6 +53,15 @@ class Kernel:
     @property
     def reductions(self) -> list[Symbol]:
         return [s for s in self.symbols if s.op.name in REDUCTIONS] if self.kind == "loop" else []  # type: ignore[union-attr]
+
+    @property
+    def kept(self) -> list[int]:
+        """The axes of the domain that its reductions leave."""
+        return [axis for axis in range(len(self.domain)) if axis not in (self.axes or ())]
+
+    def of_rows(self, symbol: Symbol) -> bool:
+        """Whether this operation gives one number for each row: a reduction, or computed from one."""
+        return symbol in self.rows or symbol in self.reductions
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.domain}: {' '.join(s.op.name for s in self.symbols)}>"  # type: ignore[union-attr]
@@ -66,6 +80,13 @@ def is_native(symbol: Symbol) -> bool:
 
 def is_movement(symbol: Symbol) -> bool:
     return symbol.op is None or symbol.op.name in VIEWS
+
+
+def _along(v: View, reader: Symbol, kept: list[int]) -> bool:
+    """Whether the reader finds one number of the source in each row, wherever it stands in it."""
+    axes = [axis for axis, size in enumerate(reader.shape) if size != 1]
+    indices = [i for i, size in zip(v.indices, v.source.shape, strict=True) if size != 1]
+    return indices == [Index(0, ((axes[axis], 1),)) for axis in kept]
 
 
 class Fusion:
@@ -117,11 +138,24 @@ class Fusion:
             return
         for v in seen:
             home = self.home.get(v.source)
-            if home is not None and (not is_identity(v, symbol) or v.source in home.reductions):
+            if home is not None and not self._meets(home, v, symbol):
                 kernel.apart.add(home)
         for other in sorted(kernel.after - kernel.apart, key=self.kernels.index, reverse=True):
-            if other.domain == kernel.domain and other in self.kernels:
+            if other in self.kernels:
                 kernel = self._joined(other, kernel)
+
+    def _meets(self, home: Kernel, v: View, symbol: Symbol) -> bool:
+        """Whether `symbol`, in the kernel that computes what `v` sees, would find it at its own place, or in its own row."""
+        if not home.of_rows(v.source):
+            return core(symbol.shape) == home.domain and is_identity(v, symbol)
+        rows = math.prod(home.domain[axis] for axis in home.kept)
+        if rows < SHARED:
+            return False
+        if core(symbol.shape) == tuple(home.domain[axis] for axis in home.kept) and is_identity(v, symbol):
+            return True
+        return core(symbol.shape) == home.domain and _along(v, symbol, home.kept) and (
+            math.prod(home.domain) // rows <= ROW
+        )  # fmt: skip
 
     def _reduction(self, symbol: Symbol) -> None:
         x = symbol.inputs[0]
@@ -135,7 +169,7 @@ class Fusion:
         source = self.home.get(seen.source)
         if source is None or not self.fuse or source.kind != "loop" or source.domain != kernel.domain:
             return
-        if is_identity(seen, x) and seen.source not in source.reductions:
+        if is_identity(seen, x) and not source.of_rows(seen.source):
             self._joined(source, kernel)
         else:
             kernel.apart.add(source)
@@ -150,6 +184,9 @@ class Fusion:
             symbols.remove(whole.anchor)
             symbols.insert(0, whole.anchor)
         whole.symbols = symbols
+        whole.rows |= part.rows
+        if part.domain != whole.domain:
+            whole.rows |= set(part.symbols)
         whole.axes = part.axes if whole.axes is None else whole.axes
         whole.after = (whole.after | part.after) - {whole, part}
         whole.apart |= part.apart
@@ -170,6 +207,9 @@ class Fusion:
         else:
             fitting = kinds == {"loop", "product"} and not reducing  # one product, and what follows it number by number
             fitting = fitting and all(k.kind == "loop" or terms(k.anchor) < LONG for k in (first, second))
+        if first.domain != second.domain:
+            rows = [first.domain[axis] for axis in first.kept] if first.axes is not None else None
+            fitting = fitting and second.axes is None and rows is not None and tuple(rows) == second.domain
         if not fitting or first in second.apart or second in first.apart:
             return False
         return not self._between(first, second) and not self._between(second, first)

@@ -10,7 +10,8 @@ read, multiplied and updated where they lie.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..op import Symbol
@@ -36,17 +37,26 @@ class Orientation(NamedTuple):
 
 @dataclass(eq=False)
 class Layout:
-    """strides: in elements, one per axis of each stored Symbol. same: a reshape that is the memory of another Symbol."""
+    """strides: in elements, one per axis of each stored Symbol. same: a reshape that is the memory of another Symbol.
+    inside: a Symbol that is computed right into the memory of a larger one, and where it begins there, in elements."""
 
     strides: dict[Symbol, tuple[int, ...]]
     product: dict[Kernel, Orientation]
     same: dict[Symbol, Symbol]
     operand: dict[tuple[Kernel, int], Symbol]  # a copy to read in place of a product's operand
+    inside: dict[Symbol, tuple[Symbol, int]] = field(default_factory=dict)
+
+    def home(self, symbol: Symbol) -> Symbol:
+        """The Symbol whose memory this one lies in."""
+        if symbol in self.same:
+            return self.home(self.same[symbol])
+        return self.home(self.inside[symbol][0]) if symbol in self.inside else symbol
 
 
 def laid_out(graph: Graph, kernels: list[Kernel], target: Target) -> tuple[list[Kernel], Layout]:
     """The kernels, with the copies that products need put in, and the layout of all they store."""
     worker = _Worker(graph, target)
+    worker.containers = containers(kernels, worker.fixed)
     result: list[Kernel] = []
     for kernel in kernels:
         result += [*worker.place(kernel), kernel]
@@ -59,6 +69,7 @@ class _Worker:
         self.fixed = set(graph.results)  # these have to lie in row order
         self.layout = Layout({slot.symbol: row_major(slot.symbol.shape) for slot in graph.inputs}, {}, {}, {})
         self.copies: dict[tuple[Symbol, str], tuple[Symbol, Kernel]] = {}
+        self.containers: dict[Symbol, Symbol] = {}
 
     def along(self, seen: View, rank: int) -> tuple[int, ...]:
         return seen.address(self.strides_of(seen.source), rank)[1]
@@ -74,7 +85,9 @@ class _Worker:
             self._reshape(kernel)
         elif kernel.kind == "loop":
             self._store(kernel, self._order(kernel))
-        elif kernel.kind == "place":
+        elif kernel.anchor in self.layout.strides:
+            pass  # what it is made of has been computed into it
+        elif kernel.kind in CONTAINERS:
             self._store(kernel, self._lying(kernel.anchor))
         else:
             for symbol in kernel.stored:
@@ -95,13 +108,34 @@ class _Worker:
                 self.layout.strides[symbol] = row_major(symbol.shape)
                 continue
             axes = domain_axes(kernel, symbol)
-            sizes = dict(zip(axes, core(symbol.shape), strict=True))
-            step, strides = 1, {}
-            for axis in reversed([axis for axis in order if axis in sizes]):
-                strides[axis] = step
-                step = self._padded(step * sizes[axis], step, symbol)
-            values = iter(axes)
-            self.layout.strides[symbol] = tuple(0 if size == 1 else strides[next(values)] for size in symbol.shape)
+            own = dict(zip(axes, (axis for axis, size in enumerate(symbol.shape) if size != 1), strict=True))
+            inner_last = [own[axis] for axis in order if axis in own]
+            if symbol in self.containers:
+                self._store_inside(symbol, self.containers[symbol], inner_last)
+            else:
+                self.layout.strides[symbol] = self._strides(symbol, inner_last)
+
+    def _strides(self, symbol: Symbol, order: Sequence[int]) -> tuple[int, ...]:
+        """Its axes from the outermost in `order`; those of size 1 have none."""
+        strides, step = [0] * symbol.ndim, 1
+        for axis in reversed(order):
+            strides[axis] = step
+            step = self._padded(step * symbol.shape[axis], step, symbol)
+        return tuple(strides)
+
+    def _store_inside(self, symbol: Symbol, container: Symbol, order: list[int]) -> None:
+        """`symbol` where `container` wants its numbers: inside its borders, or window by window."""
+        long = [axis for axis in range(container.ndim) if container.shape[axis] != 1]
+        whole = [axis for axis in long if axis not in order] + [axis for axis in order if axis in long]
+        strides = self.layout.strides[container] = self._strides(container, whole)
+        start = 0
+        if container.op.name == "place":  # type: ignore[union-attr]
+            start = sum(s[0] * stride for s, stride in zip(container.attributes["slices"], strides, strict=True))
+        else:
+            (k, l), (b, c, h, w) = container.attributes["stride"], strides
+            strides = (b, c, k * h, l * w, h, w)
+        self.layout.strides[symbol] = tuple(0 if n == 1 else s for n, s in zip(symbol.shape, strides, strict=True))
+        self.layout.inside[symbol] = (container, start)
 
     def _padded(self, step: int, inner: int, symbol: Symbol) -> int:
         bytes_ = step * symbol.dtype.itemsize
@@ -132,8 +166,11 @@ class _Worker:
         found = []
         for v in seen:
             if v.source not in kernel.symbols and (v.source.constant is None or v.source.size > 1):
-                along = self.along(v, len(shape))
-                found.append(tuple(a for a, size in zip(along, shape, strict=True) if size != 1))
+                along = [a for a, size in zip(self.along(v, len(shape)), shape, strict=True) if size != 1]
+                if symbol in kernel.rows:
+                    by = dict(zip(kernel.kept, along, strict=True))
+                    along = [by.get(axis, 0) for axis in range(len(kernel.domain))]
+                found.append(tuple(along))
         return found
 
     def _reshape(self, kernel: Kernel) -> None:
@@ -252,9 +289,28 @@ class _Worker:
         return []
 
 
+CONTAINERS = {"place", "add_windows"}
+
+
+def containers(kernels: list[Kernel], fixed: set[Symbol]) -> dict[Symbol, Symbol]:
+    """What is computed only to be put, number by number, into something larger: zeros around it, or windows side by side."""
+    computed = {s for kernel in kernels if kernel.kind in ("loop", "product") for s in kernel.stored}
+    found: dict[Symbol, Symbol] = {}
+    for kernel in kernels:
+        container = kernel.anchor
+        x = container.inputs[0] if container.inputs else container
+        if kernel.kind not in CONTAINERS or x not in computed or x in found or {x, container} & fixed:
+            continue
+        how = container.attributes
+        if kernel.kind == "place":
+            fits = all(step == 1 for _, _, step in how["slices"])
+        else:
+            fits = how["stride"] == x.shape[4:] and how["dilation"] == (1, 1)
+        if fits and x.size and x.dtype == container.dtype:
+            found[x] = container
+    return found
+
+
 def domain_axes(kernel: Kernel, symbol: Symbol) -> list[int]:
     """The axes of the kernel's domain that `symbol`'s own axes (those not of size 1) run along."""
-    rank = len(kernel.domain)
-    if symbol in kernel.reductions and kernel.axes is not None:
-        return [axis for axis in range(rank) if axis not in kernel.axes]
-    return list(range(rank))
+    return kernel.kept if kernel.of_rows(symbol) else list(range(len(kernel.domain)))

@@ -180,6 +180,12 @@ class Builder(ir.IRBuilder):
             offset = self.index(offset)
         return self.gep(base, [offset], source_etype=MEMORY[np.dtype(dtype).name])
 
+    def room(self, count: int, dtype: Any) -> Any:
+        """The address of room for `count` numbers on the stack; ask for it at the start of a function."""
+        place = self.alloca(MEMORY[np.dtype(dtype).name], self.index(count))
+        place.align, place.type = 64, pointer
+        return place
+
     def load_scalar(self, address: Any, dtype: Any = np.float32) -> Any:
         memory = MEMORY[np.dtype(dtype).name]
         value = self.load(address, typ=memory, align=np.dtype(dtype).itemsize)

@@ -13,11 +13,12 @@ import numpy as np
 
 from ..op import Symbol
 from .contractions import absorbed_movements, convolutions
+from .extremes import extremes
 from .graph import Graph, uses
 from .rewriting import apply, like, number, rewritten, with_results
 
 FOLDED = 4096  # a constant result of more numbers than this is computed at every step rather than kept
-SMALL_AXIS = 64  # up to here, picking along an axis is a comparison with every position of it
+SMALL_AXIS = 256  # up to here, picking along an axis is a comparison with every position of it
 
 
 # ---- the passes --------------------------------------------------------------------------------------------------------
@@ -181,6 +182,7 @@ LONG = 1 << 15
 PASSES: dict[str, Callable[[Graph], Graph]] = {
     "dead code": dead_code,
     "constants": constants,
+    "extremes": extremes,
     "small axis picks": small_axis_picks,
     "convolutions": convolutions,
     "simplify": simplify,

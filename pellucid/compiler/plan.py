@@ -17,7 +17,7 @@ from ..op import Symbol
 from .fuse import Kernel, checks, dtype_size, sources
 from .graph import Graph, Slot
 from .layout import Layout
-from .recipe import Load, Recipe, Writer
+from .recipe import Load, Recipe, Writer, borders
 from .storage import ALIGNED
 from .views import VIEWS, row_major
 
@@ -69,6 +69,8 @@ def make_jobs(kernels: list[Kernel], layout: Layout) -> list[Job]:
     for kernel in kernels:
         if kernel.kind == "reshape" and kernel.anchor in layout.same:
             continue
+        if kernel.kind == "add_windows" and kernel.anchor.inputs[0] in layout.inside and not borders(kernel.anchor):
+            continue
         if kernel.kind == "interpreted":
             jobs.append(Job(kernel, None, [], list(sources(kernel)), list(kernel.stored)))
             continue
@@ -94,9 +96,7 @@ def extent(symbol: Symbol, layout: Layout) -> int:
 def planned(graph: Graph, kernels: list[Kernel], layout: Layout, reuse: bool = True) -> Plan:
     plan = Plan(make_jobs(kernels, layout), {}, [], [], len(graph.inputs))
 
-    def root(symbol: Symbol) -> Symbol:
-        return root(layout.same[symbol]) if symbol in layout.same else symbol
-
+    root = layout.home
     for number, slot in enumerate(graph.inputs):
         plan.places[slot.symbol] = Place(SLOTS + number, 0, extent(slot.symbol, layout))
     _place_constants(plan, layout)
@@ -110,18 +110,29 @@ def planned(graph: Graph, kernels: list[Kernel], layout: Layout, reuse: bool = T
     arena = Arena(plan.arena)
     for number, job in enumerate(plan.jobs):
         for symbol in job.writes:
-            if symbol not in plan.places:
-                plan.places[symbol] = arena.take(extent(symbol, layout))
+            if root(symbol) not in plan.places:
+                plan.places[root(symbol)] = arena.take(extent(root(symbol), layout))
         done = [s for s in dict.fromkeys(root(x) for x in (*job.reads, *job.writes)) if last[s] == number]
         for symbol in done:
             place = plan.places[symbol]
             if reuse and place.region == ARENA and symbol.constant is None:
                 arena.give(place)
                 plan.freed.setdefault(number, []).append(place)
-    for symbol in layout.same:
-        plan.places[symbol] = plan.places[root(symbol)]
+    for symbol in (*layout.same, *layout.inside):
+        plan.places[symbol] = _inner_place(symbol, plan, layout)
     plan.arena = arena.size
     return plan
+
+
+def _inner_place(symbol: Symbol, plan: Plan, layout: Layout) -> Place:
+    """The place of a Symbol that lies in the memory of another."""
+    if symbol in layout.same:
+        return _inner_place(layout.same[symbol], plan, layout)
+    if symbol not in layout.inside:
+        return plan.places[symbol]
+    container, start = layout.inside[symbol]
+    region, offset, _ = _inner_place(container, plan, layout)
+    return Place(region, offset + start * dtype_size(symbol), extent(symbol, layout))
 
 
 def _place_constants(plan: Plan, layout: Layout) -> None:
@@ -159,6 +170,8 @@ def _in_place(plan: Plan, slot: Slot, symbol: Symbol) -> bool:
     store = next(s for s in job.recipe.stores if s.pointer == target)
     loads = [x for step in job.recipe.steps for x in step.operands if isinstance(x, Load) and x.pointer == pointer]
     product = job.recipe.product
+    if any(step.level for step in job.recipe.steps):
+        return False  # it goes over its rows again
     if product is not None and pointer in (product.splat.pointer, product.vectors.pointer):
         return False
     return all(x.offset == 0 and x.strides == store.strides for x in loads)

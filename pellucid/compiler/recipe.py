@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..op import Symbol
 from .contractions import labels
 from .fuse import Kernel, operands
-from .layout import Layout, domain_axes
+from .layout import CONTAINERS, Layout, domain_axes
 from .views import View, core, row_major, view
 
 
@@ -32,12 +32,17 @@ class Number(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One operation: its operands are Loads, Numbers, or the numbers of earlier steps."""
+    """One operation: its operands are Loads, Numbers, or the numbers of earlier steps.
+
+    level: how often the row has been gone over before it can be computed. of_rows: it gives one number for each row.
+    """
 
     name: str
     attributes: tuple[tuple[str, Any], ...]
     dtype: str
     operands: tuple[Any, ...]
+    level: int = 0
+    of_rows: bool = False
 
 
 class Store(NamedTuple):
@@ -117,7 +122,7 @@ class Writer:
         if kernel.kind == "reshape":
             return self.row_copy()
         product = self.product() if kernel.kind == "product" else None
-        steps = []
+        steps: list[Step] = []
         for symbol in kernel.symbols:
             if product is not None and symbol is kernel.anchor:
                 read: tuple[Any, ...] = ()
@@ -126,9 +131,22 @@ class Writer:
             else:
                 read = tuple(self.operand(view(x), x.shape) for x in symbol.inputs)
             attributes = tuple(sorted((k, _frozen(v)) for k, v in symbol.attributes.items() if k != "message"))
-            steps.append(Step(symbol.op.name, attributes, symbol.dtype.name, read))  # type: ignore[union-attr]
+            if symbol.inputs and symbol.inputs[0] in self.layout.inside and kernel.kind in CONTAINERS:
+                attributes += (("inside", borders(symbol)),)
+            of_rows = kernel.of_rows(symbol)
+            if symbol in kernel.rows:
+                read = tuple(self._in_rows(x) if isinstance(x, Load) else x for x in read)
+            step = Step(symbol.op.name, attributes, symbol.dtype.name, read, 0, of_rows)  # type: ignore[union-attr]
+            steps.append(step._replace(level=_level(step, steps)))
         shapes = () if self.looping else tuple(x.shape for x in (*kernel.anchor.inputs, kernel.anchor))
         return Recipe(kernel.kind, kernel.domain, kernel.axes or (), tuple(steps), self.stores(), product, shapes)
+
+    def _in_rows(self, load: Load) -> Load:
+        """What a row reads once: the same wherever in the row."""
+        strides = [0] * len(self.kernel.domain)
+        for axis, stride in zip(self.kernel.kept, load.strides, strict=True):
+            strides[axis] = stride
+        return load._replace(strides=tuple(strides))
 
     def row_copy(self) -> Recipe:
         """A reshape that has to move numbers: a copy into row order, over the shape of what it reads."""
@@ -170,6 +188,23 @@ class Writer:
         sizes = dict(zip(sides[0], symbol.inputs[0].shape, strict=True))
         splat, vectors = (loads[1 - how.vectors], loads[how.vectors])
         return _outermost_first(Product(splat, vectors, tuple(sizes[k] for k in summed), rows, lanes, how.dots))
+
+
+def borders(container: Symbol) -> tuple[tuple[int, int], ...]:
+    """Of a Symbol that another is computed into, along each axis: where that begins, and how many numbers it fills; nothing
+    where it fills all."""
+    if container.op.name == "place":  # type: ignore[union-attr]
+        filled = tuple((start, count) for start, count, _ in container.attributes["slices"])
+    else:
+        b, c, p, q, k, l = container.inputs[0].shape
+        filled = ((0, b), (0, c), (0, p * k), (0, q * l))
+    return () if all(count == n for (_, count), n in zip(filled, container.shape, strict=True)) else filled
+
+
+def _level(step: Step, before: list[Step]) -> int:
+    """A number of the row waits for those of rows that it reads; those of rows stand at the end of their pass."""
+    own = [before[x] for x in step.operands if isinstance(x, int)]
+    return max((x.level + (x.of_rows and not step.of_rows) for x in own), default=0)
 
 
 def _outermost_first(product: Product) -> Product:

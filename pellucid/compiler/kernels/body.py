@@ -6,7 +6,7 @@ so that the rows of a tile share one address computation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,10 +87,10 @@ class Frame:
             return self.builder.constant(operand.value, operand.dtype)
         return values[operand]
 
-    def run(self, recipe: Recipe, values: dict[int, Any]) -> dict[int, Any]:
-        """The numbers of every step that is not a reduction; `values` holds those known already."""
+    def run(self, recipe: Recipe, values: dict[int, Any], level: int = 0, of_rows: bool = False) -> dict[int, Any]:
+        """The numbers of every step of that level that is not a reduction; `values` holds those known already."""
         for i, step in enumerate(recipe.steps):
-            if i in values or step.name in REDUCTIONS:
+            if i in values or step.name in REDUCTIONS or (step.level, step.of_rows) != (level, of_rows):
                 continue
             operands = [self.operand(x, values) for x in step.operands]
             if step.name == "within":
@@ -213,7 +213,3 @@ class Accumulator:
 
 def accumulators(builder: Builder, recipe: Recipe) -> list[Accumulator]:
     return [Accumulator(builder, recipe, i) for i, step in enumerate(recipe.steps) if step.name in REDUCTIONS]
-
-
-def stores_of(recipe: Recipe, reduced: bool) -> Iterator[Store]:
-    return (store for store in recipe.stores if (recipe.steps[store.step].name in REDUCTIONS) == reduced)

@@ -7,12 +7,13 @@ share out axes that stay, so which thread works on what never changes a bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..llvm import Builder, i32
 from ..recipe import Load, Recipe, Store
-from .body import Frame, Index, accumulators, split, stores_of
+from .body import Frame, Index, accumulators, split
 
 
 def accesses(recipe: Recipe) -> list[Load | Store]:
@@ -77,6 +78,7 @@ class Nest:
             if self.vector in axes:
                 axes.remove(self.vector)
                 axes.append(self.vector)
+        self.scratch = self._make_scratch()
         self.shared = max(self.kept, key=self._units, default=None)
 
     def _stride(self, axis: int) -> int:
@@ -132,53 +134,114 @@ class Nest:
         return Frame(self.builder, self.pointers, self.flag, indices, self.vector, mask)
 
     def _inside(self, indices: dict[int, Index], mask: Any) -> None:
-        """At one vector of the axes that stay: compute and store, or run through the axes that go."""
+        """At one vector of the axes that stay: compute and store, or go over the row, as often as it takes."""
         if not self.reducing:
-            self._point(indices, mask, [])
+            self._point(indices, mask, [], 0, {})
             return
-        state = [x for acc in self.reducing for x in acc.start()]
-        state = self._gone(self.gone, indices, mask, state)
+        rows: dict[int, Any] = {}
+        for level in range(1 + max(step.level for step in self.recipe.steps)):
+            reducing = [acc for acc in self.reducing if acc.step.level == level]
+            state = [x for acc in reducing for x in acc.start()]
+            if reducing or any(step.level == level and not step.of_rows for step in self.recipe.steps):
+                state = self._gone(self.gone, indices, mask, state, level, rows)
+            self._finish(indices, mask, level, reducing, state, rows)
+
+    def _finish(
+        self,
+        indices: dict[int, Index],
+        mask: Any,
+        level: int,
+        reducing: list[Any],
+        state: list[Any],
+        rows: dict[int, Any],
+    ) -> None:
+        """What a pass over the row has come to, and what is computed from that once for the row."""
         across = self.vector in self.gone
         frame = self._frame({axis: index for axis, index in indices.items() if axis in self.kept}, mask)
         frame.vector = None if across else self.vector
         at = 0
-        for acc in self.reducing:
+        for acc in reducing:
             width = 2 if acc.positional else 1
             mine, at = state[at : at + width], at + width
-            value = acc.result(acc.folded(mine) if across else mine)
-            for store in stores_of(self.recipe, reduced=True):
-                if store.step == acc.number:
-                    frame.store(store, value)
+            rows[acc.number] = acc.result(acc.folded(mine) if across else mine)
+        frame.run(self.recipe, rows, level, of_rows=True)
+        for store in self.recipe.stores:
+            step = self.recipe.steps[store.step]
+            if step.of_rows and step.level == level:
+                frame.store(store, rows[store.step])
 
-    def _gone(self, axes: list[int], indices: dict[int, Index], mask: Any, state: list[Any]) -> list[Any]:
+    def _gone(
+        self, axes: list[int], indices: dict[int, Index], mask: Any, state: list[Any], level: int, rows: dict[int, Any]
+    ) -> list[Any]:
         if not axes:
-            return self._point(indices, mask, state)
+            return self._point(indices, mask, state, level, rows)
         axis, builder = axes[0], self.builder
         if axis != self.vector:
-            body = lambda i, *carry: self._gone(axes[1:], {**indices, axis: (i, 0)}, mask, list(carry))
+            body = lambda i, *carry: self._gone(axes[1:], {**indices, axis: (i, 0)}, mask, list(carry), level, rows)
             return builder.loop(0, self.recipe.domain[axis], 1, body, state)
         full, rest = divmod(self.recipe.domain[axis], self.lanes)
         lanes = builder.index(self.lanes)
-        body = lambda u, *carry: self._point({**indices, axis: (builder.mul(u, lanes), 0)}, None, list(carry))
+        point = lambda index, mask, state: self._point({**indices, axis: index}, mask, state, level, rows)
+        body = lambda u, *carry: point((builder.mul(u, lanes), 0), None, list(carry))
         state = builder.loop(0, full, 1, body, state)
         if rest:
-            index = (builder.index(full * self.lanes), 0)
-            state = self._point({**indices, axis: index}, builder.first_lanes(rest), state)
+            state = point((builder.index(full * self.lanes), 0), builder.first_lanes(rest), state)
         return state
 
-    def _point(self, indices: dict[int, Index], mask: Any, state: list[Any]) -> list[Any]:
+    def _point(
+        self, indices: dict[int, Index], mask: Any, state: list[Any], level: int, rows: dict[int, Any]
+    ) -> list[Any]:
+        """One vector of the row, in one pass over it; gives what that pass's reductions have come to."""
         frame = self._frame(indices, mask)
-        values = frame.run(self.recipe, {})
-        for store in stores_of(self.recipe, reduced=False):
-            frame.store(store, values[store.step])
+        values = dict(rows)
+        for i, (_, dtype) in self.scratch.items():
+            if self.recipe.steps[i].level < level:
+                values[i] = self.builder.load_vector(self._in_scratch(i, indices), dtype)
+        frame.run(self.recipe, values, level)
+        for i, (_, dtype) in self.scratch.items():
+            if self.recipe.steps[i].level == level:
+                self.builder.store_vector(values[i], self._in_scratch(i, indices), dtype)
+        for store in self.recipe.stores:
+            step = self.recipe.steps[store.step]
+            if not step.of_rows and step.level == level:
+                frame.store(store, values[store.step])
         result: list[Any] = []
         at = 0
         for acc in self.reducing:
-            width = 2 if acc.positional else 1
-            position = self._position(indices) if acc.positional else None
-            result += acc.add(state[at : at + width], frame, values, position)
-            at += width
+            if acc.step.level == level:
+                width = 2 if acc.positional else 1
+                position = self._position(indices) if acc.positional else None
+                result += acc.add(state[at : at + width], frame, values, position)
+                at += width
         return result
+
+    # ---- numbers of a row that are wanted again in a later pass ----
+
+    def _make_scratch(self) -> dict[int, tuple[Any, str]]:
+        """Room for one row of each step that a later pass reads."""
+        steps, wanted = self.recipe.steps, set()
+        for step in steps:
+            wanted |= {
+                x for x in step.operands
+                if isinstance(x, int) and not steps[x].of_rows and steps[x].level < step.level
+            }  # fmt: skip
+        units = math.prod(self._units(axis) for axis in self.gone)
+        room = {}
+        for i in sorted(wanted):
+            room[i] = self.builder.room(units * self.lanes, steps[i].dtype), steps[i].dtype
+        return room
+
+    def _in_scratch(self, number: int, indices: dict[int, Index]) -> Any:
+        builder, place = self.builder, self.builder.index(0)
+        for axis in self.gone:  # the lanes' axis counts numbers, the others vectors
+            if axis == self.vector:
+                place = builder.add(builder.mul(place, builder.index(self._units(axis) * self.lanes)), indices[axis][0])
+            else:
+                place = builder.add(builder.mul(place, builder.index(self.recipe.domain[axis])), indices[axis][0])
+        if self.vector not in self.gone:
+            place = builder.mul(place, builder.index(self.lanes))
+        address, dtype = self.scratch[number]
+        return builder.at(address, place, dtype)
 
     def _position(self, indices: dict[int, Index]) -> Any:
         """Where this vector stands along the reduced axis, as i32."""

@@ -253,6 +253,9 @@ def emit_place(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, threa
     """A thread owns a range of the result along one axis: it clears it, then copies what of x belongs there."""
     single = Single(builder, recipe, pointers, moving=True)
     (source,), target, shape = single.operands, single.result, single.shape
+    if "inside" in single.how:
+        _clear_borders(builder, single, thread, threads)
+        return
     if not shape:
         _copy_shared(builder, (), source, target, thread, threads)
         return
@@ -278,6 +281,20 @@ def emit_place(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, threa
     moved.copy()
 
 
+def _clear_borders(builder: Builder, single: Single, thread: Any, threads: Any) -> None:
+    """Zeros around what has been computed into the result."""
+    filled, shape = single.how["inside"], single.shape
+    for axis, (start, count) in enumerate(filled):
+        for first, end in ((0, start), (start + count, shape[axis])):
+            bounds = [*filled[:axis], (first, end - first), *((0, n) for n in shape[axis + 1 :])]
+            sizes = [n for _, n in bounds]
+            if 0 not in sizes:
+                begin = sum(at * s for (at, _), s in zip(bounds, single.result.strides, strict=True))
+                slab = Sweep(builder, sizes, [single.result.beyond(builder, begin)])
+                slab.share(thread, threads)
+                slab.clear()
+
+
 def _before(builder: Builder, end: Any, start: int, step: int, count: int) -> Any:
     """How many of the `count` positions start, start + step, ... lie before `end`."""
     distance = builder.intrinsic("smax", builder.sub(end, builder.index(start)), builder.index(0))
@@ -301,6 +318,9 @@ def emit_add_windows(builder: Builder, recipe: Recipe, pointers: Any, flag: Any,
     """A thread owns whole planes (one image, one channel): zeros, then one tap of the window after the other."""
     single = Single(builder, recipe, pointers)
     (source,), target, how = single.operands, single.result, single.how
+    if "inside" in how:
+        _clear_borders(builder, single, thread, threads)
+        return
     batch, channels, p, q, kernel_h, kernel_w = single.shapes[0]
     stride, dilation = how["stride"], how["dilation"]
     height, width = target.strides[2:]

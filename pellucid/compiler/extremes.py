@@ -1,0 +1,103 @@
+"""The largest of a few, as in pooling: picks of a maximum, and windows that are looked through number by number (floor 4).
+
+max(-1) records the position of the maximum and a pick by it; the gradient puts numbers at that position. Both are
+elementwise once the position is known, and for a window of a few numbers so is the position.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..op import Symbol
+from .graph import Graph
+from .rewriting import apply, number, rewritten
+
+# A position along a window as it was asked for: the same as uint8, and the shape of the window.
+Small = dict[Symbol, tuple[Symbol, tuple[int, int]]]
+FEW = 16  # numbers of a window that is looked through one by one
+
+
+def extremes(graph: Graph) -> Graph:
+    """gather(x, argmax(x)) is amax(x); scatter_add at an argmax compares positions; both over a window are written out."""
+    small: Small = {}
+
+    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        name = symbol.op.name  # type: ignore[union-attr]
+        if name == "gather" and _is_position_in(inputs[1], inputs[0], symbol.attributes["axis"], small):
+            return _extreme(symbol, *inputs)
+        if name == "argmax" and inputs[0].dtype.kind == "f":
+            places = _windows_of(inputs[0], symbol.attributes["axis"])
+            if places:
+                _, position = _looked_through(symbol, places)
+                position = apply("reshape", position, origin=symbol.origin, shape=symbol.shape)
+                result = apply("cast", position, origin=symbol.origin, dtype=symbol.dtype)
+                _, _, _, _, *window = inputs[0].inputs[0].shape
+                small[result] = position, (window[0], window[1])
+                return result
+        if name == "scatter_add" and inputs[1] in small:
+            return _put(symbol, inputs, *small[inputs[1]])
+        return None
+
+    return rewritten(graph, rewrite)
+
+
+def _is_position_in(index: Symbol, x: Symbol, axis: int, small: Small) -> bool:
+    """Whether `index` is where the largest numbers of x stand along `axis`."""
+    if index in small:
+        return _windows_of(x, axis) != [] and index.shape == (*x.shape[:-1], 1)
+    positional = index.op is not None and index.op.name in ("argmax", "argmin")
+    return positional and index.inputs[0] is x and index.attributes == {"axis": axis, "keepdims": True}
+
+
+def _extreme(symbol: Symbol, x: Symbol, index: Symbol) -> Symbol:
+    axis = symbol.attributes["axis"]
+    places = _windows_of(x, axis) if x.dtype.kind == "f" else []
+    if places and (index.op is None or index.op.name != "argmin"):
+        best, _ = _looked_through(symbol, places)
+        return apply("reshape", best, origin=symbol.origin, shape=symbol.shape)
+    name = {"argmax": "amax", "argmin": "amin"}[index.op.name]  # type: ignore[union-attr]
+    return apply(name, x, origin=symbol.origin, axes=(axis,), keepdims=True)
+
+
+def _windows_of(x: Symbol, axis: int) -> list[Symbol]:
+    """The numbers of each window, place by place, where x is a few windows' numbers put in a row along its last axis."""
+    if axis != x.ndim - 1 or x.op is None or x.op.name != "reshape" or not 0 < x.shape[axis] <= FEW:
+        return []
+    windows = x.inputs[0]
+    if windows.op is None or windows.op.name != "windows" or windows.shape[:4] != x.shape[:-1]:
+        return []
+    found = []
+    for k in range(windows.shape[4]):
+        for l in range(windows.shape[5]):
+            cut = (*((0, n, 1) for n in windows.shape[:4]), (k, 1, 1), (l, 1, 1))
+            place = apply("slice", windows, origin=x.origin, slices=cut)
+            found.append(apply("reshape", place, origin=x.origin, shape=windows.shape[:4]))
+    return found
+
+
+def _looked_through(symbol: Symbol, places: list[Symbol]) -> tuple[Symbol, Symbol]:
+    """The largest of the places, NaN above all, and the number of the first that holds it (uint8)."""
+    do = lambda name, *inputs: apply(name, *inputs, origin=symbol.origin)
+    best = places[0]
+    position = number(0, np.uint8, symbol.origin)
+    for i, x in enumerate(places[1:], 1):
+        first_nan = do("bitwise_and", do("not_equal", x, x), do("equal", best, best))
+        better = do("bitwise_or", do("greater", x, best), first_nan)
+        position = do("where", better, number(i, np.uint8, symbol.origin), position)
+        best = do("where", better, x, best)
+    if position.ndim == 0:
+        position = apply("expand", position, origin=symbol.origin, shape=best.shape)
+    return best, position
+
+
+def _put(symbol: Symbol, inputs: tuple[Symbol, ...], position: Symbol, window: tuple[int, int]) -> Symbol | None:
+    """`values` at that position of each window, zeros elsewhere, computed over the window's own two axes."""
+    x, _, values = inputs
+    if x.op is None or x.op.name != "expand" or x.inputs[0].constant is None or x.inputs[0].constant.any():
+        return None
+    do = lambda name, *of, **how: apply(name, *of, origin=symbol.origin, **how)
+    one = (*x.shape[:-1], 1, 1)
+    positions = number(np.arange(x.shape[-1]).reshape(window), np.uint8, symbol.origin)
+    here = do("equal", positions, do("reshape", position, shape=one))
+    spread = do("where", here, do("reshape", values, shape=one), number(0, x.dtype, symbol.origin))
+    return do("reshape", spread, shape=symbol.shape)
