@@ -92,13 +92,12 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     start, end = (0, start) if end is None else (start, end)
     if not step:
         raise OptionError("arange: step 0; expected another number; leave it out for 1")
-    return tensor(
-        np.arange(start, end, step), dtype=dtype or (int64 if isinstance(start + end + step, int) else float32)
-    )
+    kind = dtype or (int64 if isinstance(start + end + step, int) else float32)
+    return Tensor(array_of(np.arange(start, end, step), as_dtype(kind)))
 
 
 def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None) -> Tensor:
-    return tensor(np.linspace(start, end, steps), dtype=dtype or float32)
+    return Tensor(array_of(np.linspace(start, end, steps), as_dtype(dtype or float32)))
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:

@@ -1,6 +1,7 @@
-"""Composites: activations, losses, normalisation, convolution and pooling, put together from the operations (floor 3).
+"""Composites: activations, losses and normalisation, put together from the operations (floor 3).
 
-None of these has a gradient rule of its own. Names, arguments and reductions are PyTorch's.
+None of these has a gradient rule of its own. Names, arguments and reductions are PyTorch's. Convolution and
+pooling stand in `spatial.py` and can be called from here.
 Letters: B batch, N examples, K classes, C channels, F features, H W size; `*` any further axes.
 """
 
@@ -11,14 +12,28 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .creation import arange, full, where
+import numpy as np
+
+from .creation import arange, where
 from .errors import DTypeError, OptionError, ShapeError, words
 from .modes import no_grad
 from .op import content, module_path
-from .ops import contraction, elementwise, movement
+from .ops import elementwise
 from .ops.index import take, within
 from .random import Generator, keep_mask
 from .shapes import axis_of
+from .spatial import (
+    adaptive_avg_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    conv1d,
+    conv2d,
+    conv_transpose2d,
+    interpolate,
+    max_pool1d,
+    max_pool2d,
+    pad,
+)
 from .tensor import Tensor, matmul
 
 # ---- activations -----------------------------------------------------------------------------------------------------
@@ -121,15 +136,47 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """(x - mean) / sqrt(variance + eps) over the last axes, then scale and shift (Ba et al. 2016)."""
-    shape = tuple(normalized_shape)
-    if x.shape[x.ndim - len(shape) :] != shape:
-        raise ShapeError(
-            f"layer_norm: input {words(x.shape)}; expected it to end in {words(shape)}; check normalized_shape"
-        )
-    axes = tuple(range(-len(shape), 0))
+    axes = _last_axes(x, normalized_shape, "layer_norm")
     away = x - x.mean(axes, keepdim=True)
     y = away * ((away * away).mean(axes, keepdim=True) + eps).rsqrt()
     return _scaled(y, weight, bias)
+
+
+def rms_norm(
+    x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:  # fmt: skip
+    """x / sqrt(mean of squares + eps) over the last axes, then scale (Zhang and Sennrich 2019)."""
+    axes = _last_axes(x, normalized_shape, "rms_norm")
+    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    return _scaled(x / ((x * x).mean(axes, keepdim=True) + eps).sqrt(), weight, None)
+
+
+def group_norm(
+    x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """x (B, C, *), each example normalised over each of `num_groups` groups of channels (Wu and He 2018)."""
+    if x.ndim < 2 or num_groups < 1 or x.shape[1] % num_groups:
+        raise ShapeError(
+            f"group_norm: input {words(x.shape)}, {num_groups} groups; expected (B, C, *) with C a multiple of them; "
+            "check num_groups"
+        )
+    size = math.prod(x.shape[1:]) // num_groups
+    y = layer_norm(x.reshape(x.shape[0], num_groups, size), (size,), eps=eps)
+    return _scaled(y.reshape(x.shape), _column(weight, x), _column(bias, x))
+
+
+def _column(values: Tensor | None, like: Tensor) -> Tensor | None:
+    """(C,) so that it broadcasts along the channels of (B, C, *)."""
+    return None if values is None else values.reshape(1, -1, *(1,) * (like.ndim - 2))
+
+
+def _last_axes(x: Tensor, normalized_shape: Sequence[int], what: str) -> tuple[int, ...]:
+    shape = tuple(normalized_shape)
+    if x.shape[max(x.ndim - len(shape), 0) :] != shape:
+        raise ShapeError(
+            f"{what}: input {words(x.shape)}; expected it to end in {words(shape)}; check normalized_shape"
+        )
+    return tuple(range(-len(shape), 0))
 
 
 def _scaled(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -165,9 +212,7 @@ def batch_norm(
     else:
         away, variance = x - running_mean.reshape(column), running_var.reshape(column)
     y = away * (variance + eps).rsqrt()
-    return _scaled(
-        y, None if weight is None else weight.reshape(column), None if bias is None else bias.reshape(column)
-    )
+    return _scaled(y, _column(weight, x), _column(bias, x))
 
 
 def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
@@ -179,102 +224,6 @@ def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
     """int64 (*) -> int64 (*, K): 1 at the index, 0 elsewhere."""
     classes = int(content(index).max()) + 1 if num_classes == -1 else num_classes
     return (index.unsqueeze(-1) == arange(classes)).long()
-
-
-# ---- convolution and pooling -----------------------------------------------------------------------------------------
-
-
-def _pair(value: Any, what: str) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(n, int) for n in pair):
-        raise OptionError(f"{what}: {value!r}; expected a whole number or two; pass (height, width)")
-    return pair
-
-
-def conv2d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """x (B, C, H, W), weight (O, C/groups, K, L) -> (B, O, P, Q)."""
-    y = contraction.convolution(
-        x, weight, stride=_pair(stride, "stride"), padding=_pair(padding, "padding"), dilation=_pair(dilation, "dilation"),
-        groups=groups,
-    )  # fmt: skip
-    return y if bias is None else y + bias.reshape(1, -1, 1, 1)
-
-
-def conv1d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
-    groups: int = 1,
-) -> Tensor:
-    """x (B, C, T), weight (O, C/groups, K) -> (B, O, P): a convolution of height 1."""
-    y = conv2d(x.unsqueeze(2), weight.unsqueeze(2), bias, (1, stride), (0, padding), (1, dilation), groups)
-    return y.squeeze(2)
-
-
-def conv_transpose2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
-    groups: int = 1, dilation: Any = 1,
-) -> Tensor:  # fmt: skip
-    """x (B, C, P, Q), weight (C, O/groups, K, L) -> (B, O, H, W): the transpose of a convolution, as its input gradient."""
-    s, p, d, extra = (
-        _pair(stride, "stride"),
-        _pair(padding, "padding"),
-        _pair(dilation, "dilation"),
-        _pair(output_padding, "output_padding"),
-    )
-    size = tuple(
-        (n - 1) * s[i] - 2 * p[i] + d[i] * (k - 1) + 1 + extra[i]
-        for i, (n, k) in enumerate(zip(x.shape[2:], weight.shape[2:], strict=True))
-    )
-    y = contraction.convolution_input(x, weight, size=size, stride=s, padding=p, dilation=d, groups=groups)
-    return y if bias is None else y + bias.reshape(1, -1, 1, 1)
-
-
-def pad(x: Tensor, padding: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """`padding` = (left, right, top, bottom, ...): numbers added before and after, from the last axis backwards."""
-    if mode != "constant" or len(padding) % 2 or len(padding) > 2 * x.ndim or min(padding, default=0) < 0:
-        raise OptionError(
-            f'pad: {tuple(padding)}, mode {mode!r}; expected pairs of numbers from 0 and mode "constant"; slice to crop'
-        )
-    sides = [(0, 0)] * x.ndim
-    for i in range(len(padding) // 2):
-        sides[-1 - i] = (padding[2 * i], padding[2 * i + 1])
-    shape = tuple(before + size + after for size, (before, after) in zip(x.shape, sides, strict=True))
-    slices = tuple((before, size, 1) for size, (before, _) in zip(x.shape, sides, strict=True))
-    y = movement.place(x, shape=shape, slices=slices)
-    if value == 0:
-        return y
-    return where(movement.place(full(x.shape, True), shape=shape, slices=slices), y, value)
-
-
-def _pool_windows(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, fill: float) -> Tensor:
-    p, k = _pair(padding, "padding"), _pair(kernel, "kernel_size")
-    if p != (0, 0):
-        x = pad(x, (p[1], p[1], p[0], p[0]), value=fill)
-    s = k if stride is None else _pair(stride, "stride")
-    return contraction.windows(x, kernel=k, stride=s, dilation=_pair(dilation, "dilation"))  # (B, C, P, Q, K, L)
-
-
-def max_pool2d(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Tensor:
-    """x (B, C, H, W) -> (B, C, P, Q): the largest number under each window; the first of equals gets the gradient."""
-    patches = _pool_windows(x, kernel_size, stride, padding, dilation, -math.inf).flatten(-2)
-    return patches.max(-1).values
-
-
-def avg_pool2d(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Tensor:
-    """x (B, C, H, W) -> (B, C, P, Q): the mean under each window, zeros of the padding included."""
-    return _pool_windows(x, kernel_size, stride, padding, 1, 0.0).mean((-2, -1))
 
 
 # ---- losses ----------------------------------------------------------------------------------------------------------
@@ -351,7 +300,7 @@ def cross_entropy(
     target = _checked_classes(input, target, ignore_index)
     loss = _negative_log(log_p, target, weight, ignore_index)
     if label_smoothing:
-        spread = -(log_p if weight is None else log_p * _class_column(weight, log_p)).mean(1)
+        spread = -(log_p if weight is None else log_p * _column(weight, log_p)).mean(1)
         loss = loss * (1 - label_smoothing) + where(target == ignore_index, 0, spread) * label_smoothing
     return _weighted_mean(loss, target, weight, ignore_index, reduction)
 
@@ -390,10 +339,6 @@ def _checked_classes(input: Tensor, target: Tensor, ignore_index: int) -> Tensor
     return within(target, low=0, high=input.shape[1], spare=ignore_index, message=message)
 
 
-def _class_column(weight: Tensor, like: Tensor) -> Tensor:
-    return weight.reshape(1, -1, *(1,) * (like.ndim - 2))
-
-
 def _negative_log(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
     """-log p at each target, times its class weight; 0 where it is ignored. (N, *)"""
     counted = target != ignore_index
@@ -421,7 +366,7 @@ def _soft_cross_entropy(
 "expected equal shapes, "
                          "or int64 class numbers; convert those with .long()")  # fmt: skip
     target = target * (1 - label_smoothing) + label_smoothing / log_p.shape[1]
-    terms = target * log_p if weight is None else target * log_p * _class_column(weight, log_p)
+    terms = target * log_p if weight is None else target * log_p * _column(weight, log_p)
     loss = -terms.sum(1)
     return loss.sum() / loss.numel() if reduction == "mean" else _reduced(loss, reduction)
 
@@ -502,6 +447,8 @@ METHODS = (
 methods = {name: _method(name) for name in METHODS}
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy",
@@ -515,8 +462,10 @@ __all__ = [
     "elu",
     "embedding",
     "gelu",
+    "group_norm",
     "hardtanh",
     "huber_loss",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",
@@ -524,6 +473,7 @@ __all__ = [
     "linear",
     "log_softmax",
     "logsigmoid",
+    "max_pool1d",
     "max_pool2d",
     "mse_loss",
     "nll_loss",
@@ -531,6 +481,7 @@ __all__ = [
     "one_hot",
     "pad",
     "relu",
+    "rms_norm",
     "sigmoid",
     "silu",
     "smooth_l1_loss",

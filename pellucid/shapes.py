@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DTypeError, ShapeError, words
+from .errors import DTypeError, OptionError, ShapeError, words
 from .op import DTYPES, Value, default_dtype, result_type
 
 float32 = np.dtype(np.float32)
@@ -100,6 +100,15 @@ def shape_of(sizes: Sequence[Any]) -> tuple[int, ...]:
                 f"size {size!r} in shape {tuple(sizes)}; expected whole numbers from 0; check the arguments"
             )
     return tuple(int(size) for size in sizes)
+
+
+def sizes_of(value: Any, count: int, what: str, least: int = 0) -> tuple[int, ...]:
+    """`value`, one whole number for all of `count` axes or one for each; raises OptionError below `least`."""
+    sizes = tuple(value) if isinstance(value, tuple | list) else (value,) * count
+    if len(sizes) != count or not all(isinstance(n, int | np.integer) and n is not True and n >= least for n in sizes):
+        each = {1: "", 2: " or two of them, (height, width)"}.get(count, f" or {count} of them")
+        raise OptionError(f"{what}={value!r}; expected a whole number from {least}{each}; check the sizes")
+    return tuple(int(n) for n in sizes)
 
 
 def array_of(data: Any, dtype: np.dtype | None = None) -> np.ndarray:

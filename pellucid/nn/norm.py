@@ -1,4 +1,5 @@
-"""Layers that bring numbers to mean 0 and variance 1: batch and layer normalisation (floor 4)."""
+"""Layers that bring numbers to mean 0 and variance 1: batch, layer and group normalisation, and by the root mean square
+alone; the arithmetic stands in `functional.py` (floor 4)."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any
 
 from .. import functional as F
 from ..creation import ones, tensor, zeros
-from ..errors import ShapeError, words
+from ..errors import OptionError, ShapeError, words
 from ..shapes import int64
 from ..tensor import Parameter, Tensor
 from .linear import check_input, whole
@@ -103,3 +104,61 @@ class LayerNorm(Module):
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
+
+
+class RMSNorm(Module):
+    """Each example divided by its root mean square over its last axes (Zhang and Sennrich 2019)."""
+
+    def __init__(
+        self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True,
+        device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = tuple(whole(size, "RMSNorm", "normalized_shape") for size in shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        weight = Parameter(ones(*self.normalized_shape, dtype=dtype)) if elementwise_affine else None
+        self.register_parameter("weight", weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input(x, self.weight.dtype if self.elementwise_affine else None)
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+
+    def _describe(self) -> str:
+        return f"{type(self).__name__} {','.join(map(str, self.normalized_shape))}"
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class GroupNorm(Module):
+    """Each example (C, *) normalised over each of `num_groups` groups of its channels (Wu and He 2018)."""
+
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, device: Any = None,
+        dtype: Any = None, *, bias: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.num_groups = whole(num_groups, "GroupNorm", "num_groups")
+        self.num_channels = whole(num_channels, "GroupNorm", "num_channels")
+        if num_channels % num_groups:
+            raise OptionError(f"GroupNorm: num_channels={num_channels}, num_groups={num_groups}; "
+                              "expected a number of groups that divides the channels; change one")  # fmt: skip
+        self.eps, self.affine = eps, affine
+        self.register_parameter("weight", Parameter(ones(num_channels, dtype=dtype)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(num_channels, dtype=dtype)) if affine and bias else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input(x, self.weight.dtype if self.affine else None)
+        if x.ndim < 2 or x.shape[1] != self.num_channels:
+            raise ShapeError(
+                f"input {words(x.shape)}; expected (B, C, *) with C = {self.num_channels}; check num_channels"
+            )
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def _describe(self) -> str:
+        return f"{type(self).__name__} {self.num_channels}, {self.num_groups} groups"
+
+    def extra_repr(self) -> str:
+        return (f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+                f"bias={self.affine and self.bias is not None}")  # fmt: skip

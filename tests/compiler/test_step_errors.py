@@ -406,3 +406,5 @@ def test_an_array_made_a_tensor_inside_the_step_is_refused_and_a_literal_is_a_co
     assert step(P.ones(3)).tolist() == [2, 3, 4]
     w.assign(5)
     assert step(P.ones(3)).tolist() == [6, 7, 8]  # a Tensor made of a Tensor reads it at every call
+    ruled = P.compile(lambda x: x * P.arange(3) + P.linspace(0, 1, 3))  # arrays too, but the same ones at every call
+    assert ruled(P.ones(3)).tolist() == [0, 1.5, 3]

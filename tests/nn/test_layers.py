@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from layer_checks import check_gradients
 
 import pellucid as P
 from pellucid import nn
@@ -17,18 +18,6 @@ erf = np.vectorize(math.erf)
 def softmax(x, axis):
     e = np.exp(x - x.max(axis, keepdims=True))
     return e / e.sum(axis, keepdims=True)
-
-
-def check_gradients(layer, x):
-    """The gradients of the input and of every Parameter, which stand-ins replace for the finite differences."""
-    names = [name for name, _ in layer.named_parameters()]
-
-    def call(x, *values):
-        layer._parameters.update(zip(names, values, strict=True))
-        return layer(x)
-
-    x = P.tensor(np.asarray(x, np.float64), requires_grad=True)
-    return gradcheck(call, [x, *layer.parameters()])
 
 
 ACTIVATIONS = {
@@ -124,6 +113,12 @@ def test_linear_says_what_to_do_about_a_wrong_type():
         (lambda: nn.Embedding(3, 1, padding_idx=3), "padding_idx=3; expected -3 to 2"),
         (lambda: nn.BatchNorm1d(True), "BatchNorm1d: num_features=True"),
         (lambda: nn.LayerNorm((3, 0)), "LayerNorm: normalized_shape=0"),
+        (lambda: nn.RMSNorm((3, 0)), "RMSNorm: normalized_shape=0"),
+        (lambda: nn.GroupNorm(0, 4), "GroupNorm: num_groups=0"),
+        (
+            lambda: nn.GroupNorm(3, 4),
+            "GroupNorm: num_channels=4, num_groups=3; expected a number of groups that divides",
+        ),
         (lambda: nn.Dropout(1.5), "Dropout: p=1.5; expected a probability from 0 to 1"),
         (lambda: nn.MSELoss(reduction="avg"), 'MSELoss: reduction=\'avg\'; expected one of "mean", "sum", "none"'),
     ],
@@ -248,6 +243,40 @@ def test_layer_norm():
     with pytest.raises(ShapeError, match=r"LayerNorm 3,4: layer_norm: input \(2, 4\); expected it to end in \(3, 4\)"):
         nn.LayerNorm((3, 4))(P.ones(2, 4))
     assert check_gradients(nn.LayerNorm(4, dtype=P.float64), x[0])
+
+
+def test_rms_norm():
+    x = np.random.default_rng(0).normal(2, 3, (2, 3, 4)).astype(np.float32)
+    for shape, axes in ((4, -1), ((3, 4), (-2, -1))):
+        layer = nn.RMSNorm(shape, 0.1)
+        layer.weight.assign(layer.weight * 2)
+        expected = 2 * x / np.sqrt((x * x).mean(axes, keepdims=True) + 0.1)
+        assert np.allclose(layer(P.tensor(x)).array, expected, atol=1e-5)
+    assert list(nn.RMSNorm(4).state_dict()) == ["weight"] and nn.RMSNorm(4, elementwise_affine=False).weight is None
+    assert nn.RMSNorm(4)(P.zeros(2, 4)).tolist() == [[0] * 4] * 2  # the smallest eps keeps it from 0 / 0
+    with pytest.raises(ShapeError, match=r"RMSNorm 3,4: rms_norm: input \(2, 4\); expected it to end in \(3, 4\)"):
+        nn.RMSNorm((3, 4))(P.ones(2, 4))
+    with pytest.raises(ShapeError, match="expected it to end in"):
+        nn.RMSNorm((3, 4))(P.ones(4))
+    assert check_gradients(nn.RMSNorm(4, dtype=P.float64), x[0])
+
+
+def test_group_norm():
+    x = np.random.default_rng(0).normal(2, 3, (2, 6, 3, 2)).astype(np.float32)
+    layer = nn.GroupNorm(3, 6, eps=0.1)
+    layer.weight.assign(np.arange(6.0))
+    layer.bias.assign(np.arange(6.0) - 3)
+    groups, column = x.reshape(2, 3, 12), np.arange(6.0).reshape(6, 1, 1)
+    normal = (groups - groups.mean(2, keepdims=True)) / np.sqrt(groups.var(2, keepdims=True) + 0.1)
+    assert np.allclose(layer(P.tensor(x)).array, normal.reshape(x.shape) * column + column - 3, atol=1e-5)
+    plain = nn.GroupNorm(1, 6, affine=False)
+    assert not plain.state_dict() and np.allclose(plain(P.tensor(x)).array.mean((1, 2, 3)), 0, atol=1e-6)
+    assert nn.GroupNorm(2, 4, bias=False).bias is None and nn.GroupNorm(2, 4)(P.ones(0, 4)).shape == (0, 4)
+    with pytest.raises(ShapeError, match=r"GroupNorm 6, 3 groups: input \(2, 5\); expected \(B, C, \*\) with C = 6"):
+        layer(P.ones(2, 5))
+    with pytest.raises(ShapeError, match=r"group_norm: input \(2, 5\), 2 groups; expected"):
+        nn.functional.group_norm(P.ones(2, 5), 2)
+    assert check_gradients(nn.GroupNorm(2, 4, dtype=P.float64), x[:1, :4])
 
 
 # ---- losses -----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Each text is evaluated once with pellucid as T, once with PyTorch.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,49 @@ LAYERS: dict[str, np.ndarray] = {
     "nn.LayerNorm((4, 5), 1e-3)": SEQUENCES,
     "nn.LayerNorm([5, 6], bias=False)": IMAGES,
     "nn.LayerNorm(4, elementwise_affine=False)": ROWS,
+    "nn.RMSNorm(5)": SEQUENCES,
+    "nn.RMSNorm((4, 5), 1e-3)": SEQUENCES,
+    "nn.RMSNorm(6, elementwise_affine=False)": IMAGES,
+    "nn.GroupNorm(2, 4)": IMAGES,
+    "nn.GroupNorm(4, 4, 1e-3, affine=False)": SEQUENCES,
+    "nn.GroupNorm(1, 4, bias=False)": ROWS,
+    "nn.Conv1d(4, 3, 2)": SEQUENCES,
+    "nn.Conv1d(4, 6, 3, 2, 1, 1, 2)": SEQUENCES,
+    "nn.Conv1d(4, 2, 2, padding='same', dilation=3, bias=False)": SEQUENCES,
+    "nn.Conv1d(4, 5, 2)": SEQUENCES[0],
+    "nn.Conv2d(4, 3, 3)": IMAGES,
+    "nn.Conv2d(4, 3, 3, 2, 1)": IMAGES,
+    "nn.Conv2d(4, 2, (3, 2), (1, 2), (2, 0), (2, 1), 2)": IMAGES,
+    "nn.Conv2d(4, 8, 1, groups=4, bias=False)": IMAGES,
+    "nn.Conv2d(4, 2, (2, 4), padding='same')": IMAGES,
+    "nn.Conv2d(4, 2, 3, 2, 'valid')": IMAGES,
+    "nn.Conv2d(4, 2, 3)": IMAGES[0],
+    "nn.ConvTranspose2d(4, 3, 3)": IMAGES,
+    "nn.ConvTranspose2d(4, 3, 3, 2, 1, 1)": IMAGES,
+    "nn.ConvTranspose2d(4, 6, (2, 3), (3, 2), (0, 1), (2, 1), 2, False)": IMAGES,
+    "nn.ConvTranspose2d(4, 2, 2, dilation=2)": IMAGES[0],
+    "nn.MaxPool1d(2)": SEQUENCES,
+    "nn.MaxPool1d(3, 1, 1, 1)": SEQUENCES[0],
+    "nn.MaxPool2d(2)": IMAGES,
+    "nn.MaxPool2d((3, 2), stride=(2, 1), padding=(1, 0))": IMAGES,
+    "nn.MaxPool2d(2, 1, 1, 2)": IMAGES[0],
+    "nn.AvgPool1d(2)": SEQUENCES,
+    "nn.AvgPool1d(3, 2, 1, count_include_pad=False)": SEQUENCES[0],
+    "nn.AvgPool2d(2)": IMAGES,
+    "nn.AvgPool2d((2, 3), 1, (1, 0), count_include_pad=False)": IMAGES,
+    "nn.AvgPool2d(3, 2, 1)": IMAGES[0],
+    "nn.AvgPool2d(2, divisor_override=3)": IMAGES,
+    "nn.AdaptiveAvgPool2d(1)": IMAGES,
+    "nn.AdaptiveAvgPool2d((3, None))": IMAGES,
+    "nn.AdaptiveAvgPool2d((2, 7))": IMAGES[0],
+    "nn.Upsample(scale_factor=2)": IMAGES,
+    "nn.Upsample(scale_factor=(2, 3))": IMAGES,
+    "nn.Upsample((10, 18))": IMAGES,
+    "nn.Upsample(size=10)": SEQUENCES,
+    "nn.RNNCell(4, 3)": ROWS,
+    "nn.RNNCell(4, 3, False, 'relu')": ROWS[0],
+    "nn.GRUCell(4, 3)": ROWS,
+    "nn.GRUCell(4, 3, bias=False)": ROWS[0],
     "nn.Embedding(7, 3)": INDICES,
     "nn.Embedding(7, 3, padding_idx=2)": INDICES,
     "nn.Embedding(7, 3, padding_idx=-1)": INDICES,
@@ -199,7 +243,8 @@ def test_weights_start_from_the_same_distribution(text):
     """Same bounds and deviations: the two libraries draw different numbers."""
     P.manual_seed(0)
     torch.manual_seed(0)
-    scale = text.replace("4, 3", "400, 300").replace("5, 2", "500, 200").replace("7, 3", "700, 300")
+    scale = re.sub(r"(Linear|Embedding|Cell)\((\d), (\d)", r"\1(\g<2>00, \g<3>00", text)
+    scale = re.sub(r"Conv(\w*)\(4, (\d)", r"Conv\1(40, \g<2>0", scale)
     ours, theirs = build(scale, P), build(scale, torch)
     for (name, p), (_, q) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
         p, q = numbers(p), numbers(q)
@@ -291,3 +336,96 @@ def test_a_file_of_torch_save_is_refused_and_the_way_out_works(tmp_path, monkeyp
     ours = P.nn.Linear(3, 2)
     ours.load_state_dict(P.load("weights.safetensors"))
     agree(ours(P.ones(1, 3)), theirs(torch.ones(1, 3)))
+
+
+# ---- recurrent layers ------------------------------------------------------------------------------------------------
+
+RECURRENT = [
+    "nn.RNN(5, 4)", "nn.RNN(5, 3, 2, 'relu')", "nn.RNN(5, 2, nonlinearity='tanh', bias=False, bidirectional=True)",
+    "nn.LSTM(5, 4)", "nn.LSTM(5, 3, 2, batch_first=True, bidirectional=True)", "nn.LSTM(5, 2, 3, False)",
+    "nn.GRU(5, 4)", "nn.GRU(5, 3, 2, True, True, 0.0, True)", "nn.GRU(5, 2, bias=False)", "nn.LSTM(5, 3, 2, dropout=1.0)",
+]  # fmt: skip
+
+
+def both(text: str) -> tuple[Any, Any]:
+    """The same layer of the two libraries, the weights crossing over in both directions."""
+    P.manual_seed(0)
+    ours, theirs = build(text, P), build(text, torch)
+    assert repr(ours) == repr(theirs)
+    ours.load_state_dict(to_ours(theirs.state_dict()))
+    theirs = build(text, torch)
+    theirs.load_state_dict(to_theirs(ours.state_dict()))
+    assert [n for n, _ in ours.named_parameters()] == [n for n, _ in theirs.named_parameters()]
+    return ours, theirs
+
+
+def flat(nest: Any) -> list[Any]:
+    return [leaf for part in nest for leaf in flat(part)] if isinstance(nest, tuple) else [nest]
+
+
+def agree_in_all(ours: Any, theirs: Any, arrays: list[np.ndarray], call: Any) -> None:
+    """Outputs, and the gradients of `arrays` and all Parameters for a fixed weighting of the outputs."""
+    results = []
+    for layer, library in ((ours, P), (theirs, torch)):
+        inputs = [library.tensor(array.copy()).requires_grad_() for array in arrays]
+        outputs = flat(call(layer, *inputs))
+        weights = np.random.default_rng(1)
+        total = 0
+        for y in outputs:
+            total = total + (y * library.tensor(weights.uniform(0.5, 1.5, tuple(y.shape)).astype(np.float32))).sum()
+        total.backward()
+        results.append([*outputs, *(x.grad for x in inputs), *(p.grad for p in layer.parameters())])
+    for i, (one, other) in enumerate(zip(*results, strict=True)):
+        assert (one is None) == (other is None), i
+        if one is not None:
+            agree(one, other, str(i))
+
+
+@pytest.mark.parametrize("start", [False, True], ids=["from zero", "from hx"])
+@pytest.mark.parametrize("single", [False, True], ids=["batch", "one sequence"])
+@pytest.mark.parametrize("text", RECURRENT)
+def test_recurrent_layers(text, single, start):
+    ours, theirs = both(text)
+    arrays = [SEQUENCES[0] if single else SEQUENCES]
+    rows = ours.num_layers * (2 if ours.bidirectional else 1)
+    batch = () if single else (3 if ours.batch_first else 4,)
+    if start:
+        shape = (rows, *batch, ours.hidden_size)
+        arrays += [random.normal(size=shape).astype(np.float32) for _ in range(2 if "LSTM" in text else 1)]
+    call = lambda layer, x, *hx: layer(x, hx if len(hx) > 1 else hx[0] if hx else None)
+    agree_in_all(ours, theirs, arrays, call)
+
+
+@pytest.mark.parametrize("text", ["nn.LSTMCell(4, 3)", "nn.LSTMCell(4, 2, bias=False)", "nn.GRUCell(4, 3)", "nn.RNNCell(4, 3)"])  # fmt: skip
+def test_cells_from_a_state(text):
+    ours, theirs = both(text)
+    states = [random.normal(size=(6, ours.hidden_size)).astype(np.float32) for _ in range(2 if "LSTM" in text else 1)]
+    agree_in_all(ours, theirs, [ROWS, *states], lambda cell, x, *hx: cell(x, hx if len(hx) > 1 else hx[0]))
+    agree_in_all(ours, theirs, [ROWS[0]], lambda cell, x: cell(x))
+
+
+@pytest.mark.parametrize("text", [text for text in RECURRENT if "1.0" not in text])
+def test_lengths_do_what_packed_sequences_do(text):
+    ours, theirs = both(text)
+    first, total = ours.batch_first, SEQUENCES.shape[1 if ours.batch_first else 0]
+    lengths = np.array([2, total, 1, total][: SEQUENCES.shape[0 if first else 1]])
+
+    def call(layer: Any, x: Any) -> Any:
+        if layer is ours:
+            return layer(x, lengths=P.tensor(lengths))
+        rnn = torch.nn.utils.rnn
+        packed = rnn.pack_padded_sequence(x, torch.tensor(lengths), batch_first=first, enforce_sorted=False)
+        y, final = layer(packed)
+        return rnn.pad_packed_sequence(y, batch_first=first, total_length=total)[0], final
+
+    agree_in_all(ours, theirs, [SEQUENCES], call)
+
+
+@pytest.mark.parametrize("text", ["nn.LSTM(30, 40, 2)", "nn.GRU(30, 40, bidirectional=True)", "nn.RNN(30, 100)"])
+def test_recurrent_weights_start_from_the_same_distribution(text):
+    P.manual_seed(0)
+    torch.manual_seed(0)
+    for p, q in zip(build(text, P).parameters(), build(text, torch).parameters(), strict=True):
+        p, q = numbers(p), numbers(q)
+        assert p.size < 1000 or abs(p.std() - q.std()) <= 0.05 * q.std()
+        assert abs(abs(p).max() - abs(q).max()) <= 0.1 * abs(q).max()
