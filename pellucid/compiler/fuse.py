@@ -9,7 +9,7 @@ times while it is near. Two kernels join only where no third stands between them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -92,9 +92,9 @@ def _along(v: View, reader: Symbol, kept: list[int]) -> bool:
 class Fusion:
     """The kernels of a graph while they grow."""
 
-    def __init__(self, symbols: list[Symbol], fuse: bool = True) -> None:
+    def __init__(self, symbols: list[Symbol], fuse: bool = True, copies: Set[Symbol] = frozenset()) -> None:
         self.order = {symbol: i for i, symbol in enumerate(symbols)}
-        self.fuse = fuse
+        self.fuse, self.copies = fuse, copies
         self.kernels: list[Kernel] = []
         self.home: dict[Symbol, Kernel] = {}
 
@@ -138,7 +138,8 @@ class Fusion:
             return
         for v in seen:
             home = self.home.get(v.source)
-            if home is not None and not self._meets(home, v, symbol):
+            remade = symbol in self.copies and v.source not in self.copies  # to join would be to keep it after all
+            if home is not None and (remade or not self._meets(home, v, symbol)):
                 kernel.apart.add(home)
         for other in sorted(kernel.after - kernel.apart, key=self.kernels.index, reverse=True):
             if other in self.kernels:
@@ -254,9 +255,12 @@ def with_copies(graph: Graph) -> Graph:
     return Graph(graph.inputs, graph.symbols + copies, outputs, writes)
 
 
-def fused(graph: Graph, fuse: bool = True) -> list[Kernel]:
-    """The kernels of `graph`, in an order in which they can run, with what each has to store."""
-    fusion = Fusion(graph.symbols, fuse)
+def fused(graph: Graph, fuse: bool = True, copies: Set[Symbol] = frozenset()) -> list[Kernel]:
+    """The kernels of `graph`, in an order in which they can run, with what each has to store.
+
+    copies: operations that stand there once more, for the kernel that reads them and not for the one of the original.
+    """
+    fusion = Fusion(graph.symbols, fuse, copies)
     for symbol in graph.symbols:
         fusion.add(symbol)
     _mark_stored(graph, fusion)

@@ -20,7 +20,7 @@ from .fuse import Kernel, operands
 from .graph import Graph
 from .llvm import Target
 from .rewriting import apply
-from .views import View, core, row_major, view
+from .views import Index, View, core, row_major, view
 
 CROWDED = 512  # bytes: rows a multiple of this apart fall into few sets of the cache, so they are padded by one vector
 
@@ -243,8 +243,20 @@ class _Worker:
         cost += product.size * long * (-(-size // lanes) * lanes - size) // (3 * max(size, 1))
         if size < lanes:  # what follows, a softmax say, would run through short rows
             cost += 4 * product.size
+        overlapping = any(len(i.terms) > 1 and axis in dict(i.terms) for i in self._indices(product, side))
+        cost += overlapping * product.size * long // 16  # windows begin anywhere: their vectors lie across two lines
         high = 1 if rows is None else product.shape[rows]
         return cost + product.size * long * max(0, 6 - high) // 64  # a tile of few rows loads more than it multiplies
+
+    def _indices(self, product: Symbol, side: int) -> list[Index]:
+        """Where an operand's source is read, by the axes of the result (those summed over count from there on)."""
+        *sides, whole = labels(product)
+        place = {letter: axis for axis, letter in enumerate((*whole, *(k for k in sides[0] if k not in whole)))}
+        own = [place.get(letter, -1) for letter in sides[side]]
+        return [
+            index._replace(terms=tuple((own[axis], step) for axis, step in index.terms))
+            for index in view(product.inputs[side]).indices
+        ]
 
     def _dots(
         self, product: Symbol, sides: list[Labels], strides: list[dict[str | None, int]], own: list[list[int]]

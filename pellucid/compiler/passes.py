@@ -119,6 +119,48 @@ def _swapped(x: Symbol) -> Symbol:
     return apply("permute", x, origin=x.origin, axes=axes)
 
 
+def joined_places(graph: Graph) -> Graph:
+    """A sum of pieces, each placed among zeros, that fill an axis side by side is their concatenation: what comes back
+    through `chunk` or `unbind`."""
+    readers = uses(graph)
+
+    def terms(symbol: Symbol, new: Symbol) -> list[Symbol]:
+        """The summands of an addition, additions that nobody else reads taken apart."""
+        found = []
+        for old, x in zip(symbol.inputs, new.inputs, strict=True):
+            nested = _is(x, "add") and _is(old, "add") and len(readers.get(old, ())) == 1 and x.shape == new.shape
+            found += terms(old, x) if nested else [x]
+        return found
+
+    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        if symbol.op.name != "add" or not all(x.shape == symbol.shape for x in inputs):  # type: ignore[union-attr]
+            return None
+        pieces = terms(symbol, like(symbol, inputs))
+        axis = _filled_axis(pieces, symbol.shape)
+        if axis is None:
+            return None
+        pieces.sort(key=lambda x: x.attributes["slices"][axis][0])
+        return apply("concatenate", *(x.inputs[0] for x in pieces), origin=symbol.origin, axis=axis)
+
+    return rewritten(graph, rewrite)
+
+
+def _filled_axis(pieces: list[Symbol], shape: tuple[int, ...]) -> int | None:
+    """The axis along which placed pieces lie side by side without a gap, whole along all others; None if there is none."""
+    if not all(_is(x, "place") for x in pieces):
+        return None
+    slices = [x.attributes["slices"] for x in pieces]
+    parted = [axis for axis, size in enumerate(shape) if any(s[axis] != (0, size, 1) for s in slices)]
+    if len(parted) != 1:
+        return None
+    end = 0
+    for start, count, step in sorted(s[parted[0]] for s in slices):
+        if start != end or (step != 1 and count != 1):
+            return None
+        end += count
+    return parted[0] if end == shape[parted[0]] else None
+
+
 def small_axis_picks(graph: Graph) -> Graph:
     """A gather or scatter of one position along a short axis, as in cross-entropy: compare with every position instead.
 
@@ -185,6 +227,7 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
     "extremes": extremes,
     "small axis picks": small_axis_picks,
     "convolutions": convolutions,
+    "joined places": joined_places,
     "simplify": simplify,
     "transposed products": transposed_products,
     "absorbed movements": absorbed_movements,

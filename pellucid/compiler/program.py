@@ -19,13 +19,11 @@ from ..op import Symbol, new_value
 from ..tensor import Tensor, UsedUp
 from . import runtime
 from .cache import object_code
-from .fuse import fused, with_copies
-from .layout import laid_out
 from .llvm import Code, host
 from .lower import Lowered, lowered
-from .passes import optimised
 from .plan import ARENA, OUTPUTS, SLOTS, Memory, planned
 from .results import Owners, maker, rebuilder
+from .schedule import scheduled
 from .storage import Storage, aligned, storage_of
 from .trace import Flagged, Recording
 
@@ -38,8 +36,7 @@ class Program:
 
     def __init__(self, recording: Recording, leave_out: frozenset[str] = frozenset()) -> None:
         self.recording = recording
-        graph = with_copies(optimised(recording.graph, leave_out))
-        kernels, self.layout = laid_out(graph, fused(graph, "fusion" not in leave_out), host())
+        graph, kernels, self.layout = scheduled(recording.graph, host(), leave_out)
         self.graph = graph
         self.plan = planned(graph, kernels, self.layout, "reuse" not in leave_out)
         self.lowered: Lowered = lowered(self.plan, host())

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 
 import pellucid as P
-from pellucid.compiler.fuse import fused, with_copies
 from pellucid.compiler.graph import Graph, run_reference
-from pellucid.compiler.layout import laid_out
 from pellucid.compiler.llvm import host
-from pellucid.compiler.passes import PASSES, optimised
+from pellucid.compiler.passes import PASSES
 from pellucid.compiler.plan import planned, run_planned
+from pellucid.compiler.schedule import scheduled
 from pellucid.compiler.trace import record
 from pellucid.errors import PellucidError
 from pellucid.ops import index, movement, reduce
@@ -29,7 +28,7 @@ from pellucid.ops.loop import leaves
 from pellucid.random import default_generator
 from pellucid.tensor import Tensor
 
-LEAVE_OUT = [(), *[(name,) for name in PASSES], ("fusion",), ("reuse",), (*PASSES, "fusion", "reuse")]
+LEAVE_OUT = [(), *[(name,) for name in PASSES], ("fusion",), ("remaking",), ("reuse",), (*PASSES, "fusion", "reuse")]
 SIZES = [1, 2, 3, 5, 7, 8, 13, 16, 17, 19, 31, 33]
 LARGE = [3, 17, 67, 96, 131, 160, 257]  # enough numbers to be shared out among threads
 Arrays = list[np.ndarray]
@@ -79,8 +78,7 @@ class Trial:
 
 def planned_run(graph: Graph, values: Arrays, leave_out: Sequence[str] = ()) -> tuple[Arrays, Arrays]:
     """All passes and the memory plan, run in NumPy."""
-    graph = with_copies(optimised(graph, frozenset(leave_out)))
-    kernels, layout = laid_out(graph, fused(graph, "fusion" not in leave_out), host())
+    graph, kernels, layout = scheduled(graph, host(), frozenset(leave_out))
     plan = planned(graph, kernels, layout, "reuse" not in leave_out)
     return run_planned(graph, plan, layout, values)
 

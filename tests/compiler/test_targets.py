@@ -14,7 +14,7 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler import fuse, layout, llvm, lower, passes, plan, trace
+from pellucid.compiler import llvm, lower, plan, schedule, trace
 
 MULTIPLY_ADD = re.compile(r"\b(vfmadd\w+|fmla|mulps)\b")
 LEAVES_THE_TILE = re.compile(r"sqrt|div")  # an optimizer's update, which follows the product
@@ -39,8 +39,7 @@ def training_step() -> tuple[Callable[..., Any], Any, Any]:
 def assembly(target: llvm.Target) -> str:
     step, x, y = training_step()
     recording = trace.record(step, ((x, y), {}), {})
-    graph = fuse.with_copies(passes.optimised(recording.graph))
-    kernels, places = layout.laid_out(graph, fuse.fused(graph), target)
+    graph, kernels, places = schedule.scheduled(recording.graph, target)
     program = lower.lowered(plan.planned(graph, kernels, places), target)
     return llvm.compile_module(program.module(), target, assembly=True)
 

@@ -15,6 +15,8 @@ from ..llvm import Builder, i32
 from ..recipe import Load, Recipe, Store
 from .body import Frame, Index, accumulators, split
 
+BLOCK = 256  # numbers that are summed one after another
+
 
 def accesses(recipe: Recipe) -> list[Load | Store]:
     """Every operand and result in memory."""
@@ -178,15 +180,33 @@ class Nest:
         axis, builder = axes[0], self.builder
         if axis != self.vector:
             body = lambda i, *carry: self._gone(axes[1:], {**indices, axis: (i, 0)}, mask, list(carry), level, rows)
-            return builder.loop(0, self.recipe.domain[axis], 1, body, state)
+            return self._in_blocks(self.recipe.domain[axis], body, state, level)
         full, rest = divmod(self.recipe.domain[axis], self.lanes)
         lanes = builder.index(self.lanes)
         point = lambda index, mask, state: self._point({**indices, axis: index}, mask, state, level, rows)
         body = lambda u, *carry: point((builder.mul(u, lanes), 0), None, list(carry))
-        state = builder.loop(0, full, 1, body, state)
+        state = self._in_blocks(full, body, state, level)
         if rest:
             state = point((builder.index(full * self.lanes), 0), builder.first_lanes(rest), state)
         return state
+
+    def _in_blocks(self, count: int, body: Callable[..., Any], state: list[Any], level: int) -> list[Any]:
+        """body(i, *state) for 0 ... count-1. Many numbers are summed in blocks first: rounding grows with the length of a
+        chain of additions, not with how many chains there are."""
+        builder, reducing = self.builder, [acc for acc in self.reducing if acc.step.level == level]
+        if count <= 2 * BLOCK or not reducing:
+            return builder.loop(0, count, 1, body, state)
+
+        def block(first: Any, *carry: Any) -> list[Any]:
+            end = builder.intrinsic("smin", builder.add(first, builder.index(BLOCK)), builder.index(count))
+            part = builder.loop(first, end, 1, body, [x for acc in reducing for x in acc.start()])
+            result: list[Any] = []
+            for acc in reducing:
+                mine = slice(len(result), len(result) + (2 if acc.positional else 1))
+                result += acc.combine(carry[mine], part[mine])
+            return result
+
+        return builder.loop(0, count, BLOCK, block, state)
 
     def _point(
         self, indices: dict[int, Index], mask: Any, state: list[Any], level: int, rows: dict[int, Any]

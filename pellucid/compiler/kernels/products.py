@@ -19,6 +19,9 @@ from ..recipe import Load, Recipe
 from .body import Frame, Index, split
 
 NEAR = 1 << 19  # bytes of panels that stay in the cache near a core while all rows pass by
+SHORT = (
+    5  # steps: what follows a product with more is a loop over the rows of the tile, not written out for each vector
+)
 PART = 512  # terms of a part, about
 
 
@@ -176,6 +179,7 @@ class Tile(Writer):
         terms = math.prod(product.sizes)
         self.parts = parts(product.sizes) if is_long(recipe) else None
         terms = terms if self.parts is None else self.parts.terms
+        self.scratch = builder.room(high * wide * self.lanes, "float32") if len(recipe.steps) > SHORT else None
         self.near = max(1, min(self.panels, NEAR // (4 * max(terms, 1) * wide * self.lanes)))
 
     def emit(self) -> None:
@@ -290,10 +294,30 @@ class Tile(Writer):
                 points.append(frame.moved({axis: n for axis, n in axes if axis is not None}, masks[v]))
         sums = [builder.constant(0.0)] * len(points) if part is None else self._begun(points, part)
         sums = self._sums(frame, high, wide, masks, sums, part)
-        for point, total in zip(points, sums, strict=True):
-            values = point.run(self.recipe, {0: total})
-            for store in self.recipe.stores:
-                point.store(store, values[store.step])
+        if self.scratch is None:
+            for point, total in zip(points, sums, strict=True):
+                self._finish(point, total)
+            return
+        for i, total in enumerate(sums):
+            builder.store_vector(total, builder.at(self.scratch, i * self.lanes))
+        builder.loop(0, high, 1, lambda m: self._finish_row(indices, m, wide, masks))
+
+    def _finish(self, point: Frame, total: Any) -> None:
+        """What follows the sums, at one vector of them, and what is stored of it."""
+        values = point.run(self.recipe, {0: total})
+        for store in self.recipe.stores:
+            point.store(store, values[store.step])
+
+    def _finish_row(self, indices: dict[int, Index], m: Any, wide: int, masks: list[Any]) -> None:
+        """The same for row m of the tile, whose sums wait in the scratch."""
+        builder, product = self.builder, self.product
+        if product.rows is not None:
+            indices = {**indices, product.rows: (builder.add(indices[product.rows][0], m), 0)}
+        frame = Frame(builder, self.pointers, self.flag, indices, product.lanes)
+        first = builder.at(self.scratch, builder.mul(m, builder.index(wide * self.lanes)))
+        for v in range(wide):
+            point = frame.moved({} if product.lanes is None else {product.lanes: v * self.lanes}, masks[v])
+            self._finish(point, builder.load_vector(builder.at(first, v * self.lanes)))
 
     def _begun(self, points: list[Frame], part: Part) -> list[Any]:
         """The sums of the parts before, which stand where the result will; zeros for the first."""

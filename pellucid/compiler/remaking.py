@@ -1,0 +1,131 @@
+"""Numbers that are made again where they are wanted, rather than written, kept and read (floor 4).
+
+A backward pass reads what the forward pass computed in registers on its way: a GELU's erf and exp, a batch norm's
+normalised input. Where a kernel can make such numbers from fewer that lie in memory anyway, it does: arithmetic in
+registers costs less than memory, and what is not kept needs no room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..op import Symbol
+from .fuse import Kernel, is_movement, operands
+from .graph import Graph
+from .rewriting import like, with_results
+from .views import is_identity, view
+
+LARGE = 1 << 14  # numbers: fewer stay near the core between two kernels anyway
+MOST = 32  # operations that are done again in one kernel
+
+
+@dataclass(eq=False)
+class Remaking:
+    """What a kernel makes again: the Symbols it would have read (`wanted`), and all that has to be computed for them."""
+
+    wanted: set[Symbol] = field(default_factory=set)
+    made: set[Symbol] = field(default_factory=set)
+
+
+def remade(graph: Graph, kernels: Sequence[Kernel]) -> tuple[Graph, set[Symbol]]:
+    """The graph with copies of operations in front of the kernels that do them again, and those copies."""
+    search = _Search(graph, kernels)
+    plans = {kernel: plan for kernel in kernels if (plan := search.plan(kernel)) is not None}
+    return _rewritten(graph, kernels, plans) if plans else (graph, set())
+
+
+class _Search:
+    def __init__(self, graph: Graph, kernels: Sequence[Kernel]) -> None:
+        self.results = set(graph.results)
+        self.home = {s: kernel for kernel in kernels for s in kernel.symbols}
+        self.readers: dict[Symbol, set[Kernel]] = {}
+        for kernel in kernels:
+            for symbol in kernel.symbols:
+                for x in symbol.inputs:
+                    source = view(x).source
+                    if self.home.get(source) is not kernel:
+                        self.readers.setdefault(source, set()).add(kernel)
+
+    def plan(self, kernel: Kernel) -> Remaking | None:
+        """What `kernel` had better make again, all of it from one earlier kernel's own operands; None for nothing."""
+        if kernel.kind not in ("loop", "product"):
+            return None
+        found: dict[Kernel, set[Symbol]] = {}
+        for symbol in kernel.symbols:
+            if symbol.op.kind == "elementwise" and not kernel.of_rows(symbol):  # type: ignore[union-attr]
+                for v in operands(symbol):
+                    home = self.home.get(v.source)
+                    if home is not None and home is not kernel and is_identity(v, symbol) and self._can(v.source, home):
+                        found.setdefault(home, set()).add(v.source)
+        best = Remaking()
+        for home, wanted in found.items():
+            plan = self._worth(kernel, home, wanted)
+            if plan is not None and len(best.made) + len(plan.made) <= MOST:
+                best.wanted |= plan.wanted
+                best.made |= plan.made
+        return best if best.wanted else None
+
+    def _can(self, symbol: Symbol, home: Kernel) -> bool:
+        """Whether the symbol is one that another kernel could compute as well."""
+        kind = home.kind in ("loop", "product") and symbol.size >= LARGE and symbol not in self.results
+        return kind and symbol.op.kind == "elementwise" and not home.of_rows(symbol)  # type: ignore[union-attr]
+
+    def _worth(self, kernel: Kernel, home: Kernel, wanted: set[Symbol]) -> Remaking | None:
+        """The plan for all of `wanted`, if it moves fewer numbers than reading them."""
+        made: set[Symbol] = set()
+        leaves: set[Symbol] = set()
+        for symbol in wanted:
+            self._expand(symbol, kernel, home, wanted, made, leaves)
+        own = {s for s in wanted if self.readers[s] == {kernel}}
+        size = max(s.size for s in wanted)
+        large = {x for x in leaves if x.size * 4 > size}
+        reading = {x for x in large if kernel not in self.readers.get(x, ()) and self.home.get(x) is not kernel}
+        storing = {x for x in large if self.home.get(x) is home and not self.readers.get(x) and x not in self.results}
+        gain = len(wanted) + len(own) - len(reading) - len(storing)
+        return Remaking(wanted, made) if gain > 0 and len(made) <= MOST else None
+
+    def _expand(
+        self, symbol: Symbol, kernel: Kernel, home: Kernel, wanted: set[Symbol], made: set[Symbol], leaves: set[Symbol]
+    ) -> None:
+        """Add the operations that make `symbol`, down to what lies in memory or is a product's own result."""
+        if symbol in made:
+            return
+        made.add(symbol)
+        for v in operands(symbol):
+            x = v.source
+            if x.constant is not None:
+                continue
+            kept = bool(self.readers.get(x, set()) - {kernel}) or x in self.results
+            inside = self.home.get(x) is home and self._can(x, home) and is_identity(v, symbol)
+            if inside and (x in wanted or not kept):
+                self._expand(x, kernel, home, wanted, made, leaves)
+            else:
+                leaves.add(x)
+
+
+def _rewritten(graph: Graph, kernels: Sequence[Kernel], plans: dict[Kernel, Remaking]) -> tuple[Graph, set[Symbol]]:
+    home = {s: kernel for kernel in kernels for s in kernel.symbols}
+    new: dict[Symbol, Symbol] = {}
+    again: dict[tuple[Kernel, Symbol], Symbol] = {}
+    copies: set[Symbol] = set()
+
+    def once_more(symbol: Symbol, kernel: Kernel, plan: Remaking) -> Symbol:
+        """`symbol` as `kernel` reads it: made again, seen through its movements, or as it is."""
+        if symbol.op is None or not (symbol in plan.made or (is_movement(symbol) and view(symbol).source in plan.made)):
+            return new.get(symbol, symbol)
+        if (kernel, symbol) not in again:
+            copy = again[kernel, symbol] = like(symbol, tuple(once_more(x, kernel, plan) for x in symbol.inputs))
+            if symbol in plan.made:
+                copies.add(copy)
+        return again[kernel, symbol]
+
+    for symbol in graph.symbols:
+        kernel = home.get(symbol)
+        plan = plans.get(kernel) if kernel is not None else None
+        if plan is None or kernel is None:
+            inputs = tuple(new.get(x, x) for x in symbol.inputs)
+        else:
+            inputs = tuple(once_more(x, kernel, plan) for x in symbol.inputs)
+        new[symbol] = symbol if inputs == symbol.inputs else like(symbol, inputs)
+    return with_results(graph, new), copies
