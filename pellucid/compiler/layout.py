@@ -46,6 +46,10 @@ class Layout:
     operand: dict[tuple[Kernel, int], Symbol]  # a copy to read in place of a product's operand
     inside: dict[Symbol, tuple[Symbol, int]] = field(default_factory=dict)
 
+    def contains(self, container: Symbol) -> bool:
+        """Whether what `container` is made of has been computed right into it."""
+        return self.inside.get(container.inputs[0], (None, 0))[0] is container
+
     def home(self, symbol: Symbol) -> Symbol:
         """The Symbol whose memory this one lies in."""
         if symbol in self.same:

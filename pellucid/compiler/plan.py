@@ -69,7 +69,7 @@ def make_jobs(kernels: list[Kernel], layout: Layout) -> list[Job]:
     for kernel in kernels:
         if kernel.kind == "reshape" and kernel.anchor in layout.same:
             continue
-        if kernel.kind == "add_windows" and kernel.anchor.inputs[0] in layout.inside and not borders(kernel.anchor):
+        if kernel.kind == "add_windows" and layout.contains(kernel.anchor) and not borders(kernel.anchor):
             continue
         if kernel.kind == "interpreted":
             jobs.append(Job(kernel, None, [], list(sources(kernel)), list(kernel.stored)))

@@ -131,7 +131,7 @@ class Writer:
             else:
                 read = tuple(self.operand(view(x), x.shape) for x in symbol.inputs)
             attributes = tuple(sorted((k, _frozen(v)) for k, v in symbol.attributes.items() if k != "message"))
-            if symbol.inputs and symbol.inputs[0] in self.layout.inside and kernel.kind in CONTAINERS:
+            if kernel.kind in CONTAINERS and self.layout.contains(symbol):
                 attributes += (("inside", borders(symbol)),)
             of_rows = kernel.of_rows(symbol)
             if symbol in kernel.rows:

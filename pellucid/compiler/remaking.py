@@ -22,16 +22,22 @@ MOST = 32  # operations that are done again in one kernel
 
 @dataclass(eq=False)
 class Remaking:
-    """What a kernel makes again: the Symbols it would have read (`wanted`), and all that has to be computed for them."""
+    """What a kernel makes again: the Symbols it would have read (`wanted`), and all that has to be computed for them.
+
+    gain: how many numbers less are moved, in arrays. Where it is 0, one is read in place of another; that is worth it if
+    all readers do so, since then nobody writes it.
+    """
 
     wanted: set[Symbol] = field(default_factory=set)
     made: set[Symbol] = field(default_factory=set)
+    gain: int = 0
 
 
 def remade(graph: Graph, kernels: Sequence[Kernel]) -> tuple[Graph, set[Symbol]]:
     """The graph with copies of operations in front of the kernels that do them again, and those copies."""
     search = _Search(graph, kernels)
-    plans = {kernel: plan for kernel in kernels if (plan := search.plan(kernel)) is not None}
+    found = {kernel: search.plans(kernel) for kernel in kernels}
+    plans = {kernel: _together(mine) for kernel, mine in search.agreed(found).items() if mine}
     return _rewritten(graph, kernels, plans) if plans else (graph, set())
 
 
@@ -47,10 +53,10 @@ class _Search:
                     if self.home.get(source) is not kernel:
                         self.readers.setdefault(source, set()).add(kernel)
 
-    def plan(self, kernel: Kernel) -> Remaking | None:
-        """What `kernel` had better make again, all of it from one earlier kernel's own operands; None for nothing."""
+    def plans(self, kernel: Kernel) -> list[Remaking]:
+        """What `kernel` might make again, for each earlier kernel whose numbers it reads."""
         if kernel.kind not in ("loop", "product"):
-            return None
+            return []
         found: dict[Kernel, set[Symbol]] = {}
         for symbol in kernel.symbols:
             if symbol.op.kind == "elementwise" and not kernel.of_rows(symbol):  # type: ignore[union-attr]
@@ -58,13 +64,23 @@ class _Search:
                     home = self.home.get(v.source)
                     if home is not None and home is not kernel and is_identity(v, symbol) and self._can(v.source, home):
                         found.setdefault(home, set()).add(v.source)
-        best = Remaking()
-        for home, wanted in found.items():
-            plan = self._worth(kernel, home, wanted)
-            if plan is not None and len(best.made) + len(plan.made) <= MOST:
-                best.wanted |= plan.wanted
-                best.made |= plan.made
-        return best if best.wanted else None
+        made = [self._worth(kernel, home, wanted) for home, wanted in found.items()]
+        return [plan for plan in made if plan is not None]
+
+    def agreed(self, found: dict[Kernel, list[Remaking]]) -> dict[Kernel, list[Remaking]]:
+        """The plans that gain something, and those that do so if all readers go along."""
+        while True:
+            asking: dict[Symbol, set[Kernel]] = {}
+            for kernel, plans in found.items():
+                for symbol in (s for plan in plans for s in plan.wanted):
+                    asking.setdefault(symbol, set()).add(kernel)
+            kept = {
+                kernel: [plan for plan in plans if plan.gain or all(self.readers[s] <= asking[s] for s in plan.wanted)]
+                for kernel, plans in found.items()
+            }
+            if kept == found:
+                return kept
+            found = kept
 
     def _can(self, symbol: Symbol, home: Kernel) -> bool:
         """Whether the symbol is one that another kernel could compute as well."""
@@ -83,7 +99,7 @@ class _Search:
         reading = {x for x in large if kernel not in self.readers.get(x, ()) and self.home.get(x) is not kernel}
         storing = {x for x in large if self.home.get(x) is home and not self.readers.get(x) and x not in self.results}
         gain = len(wanted) + len(own) - len(reading) - len(storing)
-        return Remaking(wanted, made) if gain > 0 and len(made) <= MOST else None
+        return Remaking(wanted, made, gain) if gain >= 0 and len(made) <= MOST else None
 
     def _expand(
         self, symbol: Symbol, kernel: Kernel, home: Kernel, wanted: set[Symbol], made: set[Symbol], leaves: set[Symbol]
@@ -102,6 +118,10 @@ class _Search:
                 self._expand(x, kernel, home, wanted, made, leaves)
             else:
                 leaves.add(x)
+
+
+def _together(plans: list[Remaking]) -> Remaking:
+    return Remaking({s for plan in plans for s in plan.wanted}, {s for plan in plans for s in plan.made})
 
 
 def _rewritten(graph: Graph, kernels: Sequence[Kernel], plans: dict[Kernel, Remaking]) -> tuple[Graph, set[Symbol]]:

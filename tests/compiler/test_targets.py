@@ -17,7 +17,7 @@ from pellucid import nn, optim
 from pellucid.compiler import llvm, lower, plan, schedule, trace
 
 MULTIPLY_ADD = re.compile(r"\b(vfmadd\w+|fmla|mulps)\b")
-LEAVES_THE_TILE = re.compile(r"sqrt|div")  # an optimizer's update, which follows the product
+LEAVES_THE_TILE = re.compile(r"sqrt|div|sll|\bshl\b|cvt")  # an optimizer's update, a softmax: no microkernel
 STACK = re.compile(r"\b(zmm|ymm|xmm|v|q)\d+.*(\(%rsp\)|\[sp)|(\(%rsp\)|\[sp).*\b(zmm|ymm|xmm|v|q)\d+")
 
 
