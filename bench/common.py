@@ -1,11 +1,12 @@
 """What the benchmarks share: the same task for every side, rounds that alternate, ratios with their spread.
 
-Imports NumPy alone, so that a fresh process of one side holds nothing of another.
+Imports NumPy alone until it is asked for more, so that a fresh process of one side holds nothing of another.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 import json
 import os
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,10 +26,12 @@ from typing import Any
 import numpy as np
 
 SIZES = (784, 128, 64, 10)
+OURS, REFERENCE = "pellucid", "PyTorch"  # the headline; whose losses the others' must agree with
 CHECKED = 30  # steps whose losses are compared
 APART = 1e-3  # by how much they may differ, relatively
 SETTLE = 0.01  # seconds before a round, in which the threads of the side before it fall asleep
-WARM = 3  # calls before a round is timed
+CACHES = "PELLUCID_CACHE", "TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR"  # where each keeps compiled code
+WARM = 3  # calls before a round is timed, where a side is called once a step
 
 
 # ---- the task: weights, rows and batches that every side gets ----
@@ -129,20 +132,21 @@ class Side:
     read: Callable[[Any], Any] = np.asarray
     prepare: Callable[[], object] = lambda: None  # before each round, not timed
     compared: bool = True  # its losses, with the other sides'
+    warm: int = WARM
 
     def named(self, name: str) -> Side:
         return dataclasses.replace(self, name=name)
 
-    def losses(self) -> np.ndarray:
-        """Of the first CHECKED steps."""
-        return np.array([self.read(self.call(i)) for i in range(-(-CHECKED // self.steps))]).ravel()[:CHECKED]
+    def losses(self, count: int = CHECKED) -> np.ndarray:
+        """Of the first `count` steps."""
+        return np.array([self.read(self.call(i)) for i in range(-(-count // self.steps))]).ravel()[:count]
 
     def round(self) -> float:
         """Microseconds of one step: the median over the calls of a round."""
         self.prepare()
         time.sleep(SETTLE)
         if self.steps == 1:
-            for i in range(WARM):
+            for i in range(self.warm):
                 self.call(i)
         times = []
         for i in range(self.calls):
@@ -162,6 +166,22 @@ def attempt(name: str, make: Callable[[], Any], skipped: dict[str, str]) -> Any:
         return None
 
 
+def ready(
+    makers: Mapping[str, Callable[[], Side]], skipped: dict[str, str], count: int = CHECKED
+) -> tuple[list[Side], dict[str, float]]:
+    """The sides that can run, and how much their first losses differ from the reference's, relatively."""
+    sides, losses = [], {}
+    for name, make in makers.items():
+        side = attempt(name, make, skipped)
+        first = side and attempt(name, lambda side=side: side.losses(count), skipped)
+        if first is not None:
+            sides.append(side)
+            losses[name] = first
+    apart = {side.name: float(np.max(abs(losses[side.name] / losses[REFERENCE] - 1))) for side in sides
+             if side.compared and REFERENCE in losses}  # fmt: skip
+    return sides, apart
+
+
 def measure(sides: Iterable[Side], rounds: int) -> dict[str, list[float]]:
     """Microseconds of one step, by side and round; rounds alternate, so that all sides meet the same weather."""
     times: dict[str, list[float]] = {side.name: [] for side in sides}
@@ -177,6 +197,14 @@ def ratio(theirs: list[float], ours: list[float]) -> tuple[float, float, float]:
     return statistics.median(ratios), min(ratios), max(ratios)
 
 
+def best_torch(times: dict[str, list[float]]) -> str | None:
+    return min(
+        (name for name in times if name.startswith("PyTorch")),
+        key=lambda name: statistics.median(times[name]),
+        default=None,
+    )
+
+
 def spread(values: list[float], unit: str = "us", digits: int | None = None) -> str:
     """Median (smallest-largest)."""
     if digits is None:
@@ -184,7 +212,26 @@ def spread(values: list[float], unit: str = "us", digits: int | None = None) -> 
     return f"{statistics.median(values):8.{digits}f} {unit}  ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
-# ---- processes and threads ----
+# ---- the machine: its peak, processes and threads ----
+
+
+def machine_peak(size: int = 2048) -> float:
+    """GFLOP/s of the best float32 matrix product at hand, NumPy's or PyTorch's."""
+    a = np.random.default_rng(0).random((size, size), np.float32)
+    products: list[Callable[[], Any]] = [lambda: a @ a]
+    try:
+        import torch
+
+        b = torch.from_numpy(a)
+        products.append(lambda: b @ b)
+    except ImportError:
+        pass
+    best = np.inf
+    for product in products * 8:
+        before = time.perf_counter()
+        product()
+        best = min(best, time.perf_counter() - before)
+    return 2 * size**3 / best / 1e9
 
 
 def use_processors(threads: int) -> None:
@@ -192,6 +239,21 @@ def use_processors(threads: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
+def set_threads(threads: int, libraries: list[str]) -> list[Any]:
+    """Import the libraries that are there, on so many processors, with so many threads; the modules."""
+    use_processors(threads)
+    os.environ.setdefault("DEV", "CPU")  # tinygrad reads it when it is imported
+    modules = []
+    for name in libraries:
+        try:
+            modules.append(importlib.import_module(name))
+        except ImportError:
+            continue
+        if name in ("pellucid", "torch"):
+            modules[-1].set_num_threads(threads)
+    return modules
 
 
 def versions(modules: Iterable[ModuleType], threads: int) -> dict[str, object]:
@@ -204,8 +266,8 @@ def versions(modules: Iterable[ModuleType], threads: int) -> dict[str, object]:
 
 
 def fresh(script: str, *arguments: str, cache: str | None = None) -> dict[str, Any]:
-    """What a fresh process of `script` prints as its last line, JSON; `cache` is the folder of compiled code."""
-    environment = dict(os.environ) | ({"PELLUCID_CACHE": cache} if cache else {})
+    """What a fresh process of `script` prints as its last line, JSON; `cache`: every library's folder of compiled code."""
+    environment = dict(os.environ) | (dict.fromkeys(CACHES, cache) if cache else {})
     done = subprocess.run([sys.executable, script, *arguments], env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or ["it failed"])[-1])

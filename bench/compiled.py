@@ -21,7 +21,6 @@ A side that is not installed or cannot run is named with the reason (tinygrad ne
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import statistics
@@ -33,26 +32,30 @@ import numpy as np
 from common import (
     APART,
     CHECKED,
+    OURS,
+    REFERENCE,
     SIZES,
     Side,
     Task,
     attempt,
+    best_torch,
     empty_cache,
     fresh,
+    machine_peak,
     make_task,
     measure,
     network,
     peak_memory,
     ratio,
+    ready,
+    set_threads,
     spread,
     start_weights,
     training_step,
-    use_processors,
     versions,
 )
 
-OURS, RESIDENT = "pellucid", "pellucid, many"  # one call per step: the headline; a resident epoch
-REFERENCE = "PyTorch"
+RESIDENT = "pellucid, many"  # a resident epoch
 QUEUED = 10  # JAX's steps between two waits
 EPOCHS = 3  # in a round of a resident side
 FEW = 20  # steps in a round of the sides that take long
@@ -237,25 +240,9 @@ def training_row(batch: int, options: argparse.Namespace) -> dict[str, Any]:
         "scikit-learn": lambda: scikit_side(task),
         "tinygrad, TinyJit": lambda: tinygrad_side(task),
     }
-    sides, losses = [], {}
-    for name, make in makers.items():
-        side = attempt(name, make, skipped)
-        first = side and attempt(name, side.losses, skipped)
-        if first is not None:
-            sides.append(side)
-            losses[name] = first
-    apart = {side.name: float(np.max(abs(losses[side.name] / losses[REFERENCE] - 1))) for side in sides
-             if side.compared and REFERENCE in losses}  # fmt: skip
+    sides, apart = ready(makers, skipped)
     times = measure(sides, options.rounds)
     return {"batch": batch, "flops": task.flops, "apart": apart, "microseconds": times, "skipped": skipped}
-
-
-def best_torch(times: dict[str, list[float]]) -> str | None:
-    return min(
-        (name for name in times if name.startswith("PyTorch")),
-        key=lambda name: statistics.median(times[name]),
-        default=None,
-    )
 
 
 def show_training(result: dict[str, Any], peak: float) -> None:
@@ -378,26 +365,7 @@ def show_forward(result: dict[str, Any]) -> None:
         print(f"  {name:<24}cannot run here: {reason}")
 
 
-# ---- the machine's peak, compile time, memory ----
-
-
-def machine_peak(size: int = 2048) -> float:
-    """GFLOP/s of the best float32 matrix product at hand, NumPy's or PyTorch's."""
-    a = np.random.default_rng(0).random((size, size), np.float32)
-    products: list[Callable[[], Any]] = [lambda: a @ a]
-    try:
-        import torch
-
-        b = torch.from_numpy(a)
-        products.append(lambda: b @ b)
-    except ImportError:
-        pass
-    best = np.inf
-    for product in products * 8:
-        before = time.perf_counter()
-        product()
-        best = min(best, time.perf_counter() - before)
-    return 2 * size**3 / best / 1e9
+# ---- compile time, memory ----
 
 
 def worker(name: str, threads: int) -> dict[str, float]:
@@ -478,21 +446,6 @@ def show_growth(results: list[dict[str, Any]], peak: float) -> None:
 
 
 # ---- the command ----
-
-
-def set_threads(threads: int, libraries: list[str]) -> list[Any]:
-    """Import the libraries that are there, on so many processors, with so many threads; the modules."""
-    use_processors(threads)
-    os.environ.setdefault("DEV", "CPU")  # tinygrad reads it when it is imported
-    modules = []
-    for name in libraries:
-        try:
-            modules.append(importlib.import_module(name))
-        except ImportError:
-            continue
-        if name in ("pellucid", "torch"):
-            modules[-1].set_num_threads(threads)
-    return modules
 
 
 def parse() -> argparse.Namespace:
