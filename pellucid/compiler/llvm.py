@@ -180,6 +180,12 @@ class Builder(ir.IRBuilder):
             offset = self.index(offset)
         return self.gep(base, [offset], source_etype=MEMORY[np.dtype(dtype).name])
 
+    def room(self, count: int) -> Any:
+        """The address of `count` float32 on the stack, at the start of a cache line; to be asked for once, at the start."""
+        room = self.alloca(ir.ArrayType(f32, count))
+        room.align, room.type = 64, pointer  # llvmlite gives it the type of what it holds
+        return room
+
     def load_scalar(self, address: Any, dtype: Any = np.float32) -> Any:
         memory = MEMORY[np.dtype(dtype).name]
         value = self.load(address, typ=memory, align=np.dtype(dtype).itemsize)
