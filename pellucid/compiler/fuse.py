@@ -235,7 +235,7 @@ def _leads_to(starts: Iterable[Kernel], goal: Kernel, below: Callable[[Kernel], 
 
 PICKS = {"take", "gather", "scatter_add", "add_at", "put"}
 SINGLE = {"place", "concatenate", "add_windows", "bits", "take", "gather", "scatter_add", "add_at", "put",
-          "cumulative_sum", "reshape"}  # fmt: skip
+          "cumulative_sum", "reshape", "attention", "attention_gradient"}  # fmt: skip
 
 
 def with_copies(graph: Graph) -> Graph:

@@ -180,10 +180,11 @@ class Builder(ir.IRBuilder):
             offset = self.index(offset)
         return self.gep(base, [offset], source_etype=MEMORY[np.dtype(dtype).name])
 
-    def room(self, count: int, dtype: Any) -> Any:
-        """The address of room for `count` numbers on the stack; ask for it at the start of a function."""
-        place = self.alloca(MEMORY[np.dtype(dtype).name], self.index(count))
-        place.align, place.type = 64, pointer
+    def room(self, count: int, dtype: Any = np.float32) -> Any:
+        """The address of room for `count` numbers on the stack, at the start of a cache line; ask for it once, at the start
+        of a function."""
+        place = self.alloca(ir.ArrayType(MEMORY[np.dtype(dtype).name], count))
+        place.align, place.type = 64, pointer  # llvmlite gives it the type of what it holds
         return place
 
     def load_scalar(self, address: Any, dtype: Any = np.float32) -> Any:

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from .fuse import checks
+from .kernels import attention
+from .kernels.attention import ATTENTION
 from .kernels.loops import accesses, emit_copy, emit_loop
 from .kernels.moves import MOVES
 from .kernels.picks import PICKS
@@ -29,6 +31,7 @@ from .runtime import PROGRAM, emit_barrier
 
 TEMPLATES: dict[str, Callable[..., None]] = {
     "loop": emit_loop, "copy": emit_copy, "reshape": emit_copy, "product": emit_product, **MOVES, **PICKS, **RANDOM,
+    **ATTENTION,
 }  # fmt: skip
 ALONE = 1 << 15  # a kernel of fewer operations than this costs less than sharing it out
 
@@ -38,6 +41,8 @@ def flops(recipe: Recipe) -> int:
     size = math.prod(recipe.domain)
     if recipe.product is not None:
         return size * (2 * math.prod(recipe.product.sizes) + len(recipe.steps) - 1)
+    if recipe.kind in ATTENTION:
+        return attention.flops(recipe)
     return 0 if recipe.kind in ("copy", "reshape") else size * len(recipe.steps)
 
 

@@ -63,11 +63,25 @@ def simplify(graph: Graph) -> Graph:
             return apply("permute", x.inputs[0], origin=symbol.origin, axes=axes)
         if name == "reshape" and _is(x, "reshape"):
             return like(symbol, (x.inputs[0],)) if x.inputs[0].shape != symbol.shape else x.inputs[0]
+        if name == "slice" and _is(x, "place"):
+            return _of_placed(symbol, x)
         if name == "sum" and symbol.size == x.size and symbol.dtype == x.dtype:
             return apply("reshape", x, origin=symbol.origin, shape=symbol.shape)
         return None
 
     return rewritten(graph, rewrite)
+
+
+def _of_placed(symbol: Symbol, x: Symbol) -> Symbol | None:
+    """A slice of what was placed among zeros: just that, or nothing but zeros."""
+    wanted, placed = symbol.attributes["slices"], x.attributes["slices"]
+    if wanted == placed:
+        return x.inputs[0]
+    pairs = [(a, b) for a, b in zip(wanted, placed, strict=True) if a[2] == b[2] == 1]
+    if any(a[0] + a[1] <= b[0] or b[0] + b[1] <= a[0] for a, b in pairs):
+        zero = number(0, symbol.dtype, symbol.origin)
+        return apply("expand", zero, origin=symbol.origin, shape=symbol.shape)
+    return None
 
 
 def _is(symbol: Symbol, name: str) -> bool:

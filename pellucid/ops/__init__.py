@@ -1,5 +1,5 @@
 """Every primitive operation, once: shape rule, forward, gradient and samples (floor 2). `op.REGISTRY` lists them."""
 
-from . import contraction, elementwise, index, loop, movement, random, reduce, update
+from . import attention, contraction, elementwise, index, loop, movement, random, reduce, update
 
-__all__ = ["contraction", "elementwise", "index", "loop", "movement", "random", "reduce", "update"]
+__all__ = ["attention", "contraction", "elementwise", "index", "loop", "movement", "random", "reduce", "update"]
