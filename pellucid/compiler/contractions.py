@@ -152,7 +152,8 @@ _CONVOLUTIONS: dict[str, Callable[..., Symbol]] = {
 
 
 def absorbed_movements(graph: Graph) -> Graph:
-    """Take a sum over the batch, a reshape of the result, and reshapes of what is summed over into the product itself."""
+    """Take a sum over the batch, a reshape or permutation of the result, and reshapes of what is summed over, into the
+    product itself."""
     readers = uses(graph)
     results = set(graph.results)
 
@@ -169,6 +170,9 @@ def absorbed_movements(graph: Graph) -> Graph:
             return _summed(symbol, below)
         if name == "reshape":
             return _reshaped(symbol, below)
+        if name == "permute":
+            a, b, y = labels(below)
+            return _contract(below.origin, *_pair(below), (a, b, tuple(y[axis] for axis in symbol.attributes["axes"])))
         return None
 
     return rewritten(graph, rewrite)
@@ -184,6 +188,11 @@ def _contract(origin: Any, a: Symbol, b: Symbol, sides: tuple[Labels, Labels, La
     return apply("contract", *inputs, origin=origin, a=words[0], b=words[1], y=words[2])
 
 
+def _pair(product: Symbol) -> tuple[Symbol, Symbol]:
+    a, b = product.inputs
+    return a, b
+
+
 def _summed(symbol: Symbol, product: Symbol) -> Symbol | None:
     """sum over axes that both sides have: the product sums over them as well."""
     a, b, y = labels(product)
@@ -191,8 +200,7 @@ def _summed(symbol: Symbol, product: Symbol) -> Symbol | None:
     if not all(letter in a and letter in b for letter in gone) or symbol.dtype != product.dtype:
         return None
     kept = tuple(letter for letter in y if letter not in gone)
-    left, right = product.inputs
-    result = _contract(product.origin, left, right, (a, b, kept))
+    result = _contract(product.origin, *_pair(product), (a, b, kept))
     return (
         result if result.shape == symbol.shape else apply("reshape", result, origin=symbol.origin, shape=symbol.shape)
     )

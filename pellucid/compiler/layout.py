@@ -61,6 +61,7 @@ def laid_out(graph: Graph, kernels: list[Kernel], target: Target) -> tuple[list[
     """The kernels, with the copies that products need put in, and the layout of all they store."""
     worker = _Worker(graph, target)
     worker.containers = containers(kernels, worker.fixed)
+    worker.orders = _orders(kernels)
     result: list[Kernel] = []
     for kernel in kernels:
         result += [*worker.place(kernel), kernel]
@@ -74,6 +75,7 @@ class _Worker:
         self.layout = Layout({slot.symbol: row_major(slot.symbol.shape) for slot in graph.inputs}, {}, {}, {})
         self.copies: dict[tuple[Symbol, str], tuple[Symbol, Kernel]] = {}
         self.containers: dict[Symbol, Symbol] = {}
+        self.orders: dict[Symbol, tuple[int, ...]] = {}
 
     def along(self, seen: View, rank: int) -> tuple[int, ...]:
         return seen.address(self.strides_of(seen.source), rank)[1]
@@ -95,8 +97,16 @@ class _Worker:
             self._store(kernel, self._lying(kernel.anchor))
         else:
             for symbol in kernel.stored:
-                self.layout.strides[symbol] = row_major(symbol.shape)
+                self.layout.strides[symbol] = self._row_order(symbol)
         return []
+
+    def _row_order(self, symbol: Symbol) -> tuple[int, ...]:
+        """Strides without gaps, the axes in the order in which a reshape wants to read them."""
+        order = self.orders.get(symbol)
+        if order is None or symbol in self.fixed:
+            return row_major(symbol.shape)
+        strides = dict(zip(order, row_major([symbol.shape[axis] for axis in order]), strict=True))
+        return tuple(strides[axis] for axis in range(symbol.ndim))
 
     def _lying(self, symbol: Symbol) -> list[int]:
         """The axes of what is put elsewhere, outermost first: as they lie in what it is made of."""
@@ -303,6 +313,18 @@ class _Worker:
             return [made]
         self.layout.operand[kernel, side] = known[0]
         return []
+
+
+def _orders(kernels: list[Kernel]) -> dict[Symbol, tuple[int, ...]]:
+    """For what is concatenated and then read in another order by a reshape: that order."""
+    joined = {kernel.anchor for kernel in kernels if kernel.kind == "concatenate"}
+    found: dict[Symbol, tuple[int, ...]] = {}
+    for kernel in kernels:
+        x = kernel.anchor.inputs[0] if kernel.kind == "reshape" else None
+        below = x.inputs[0] if x is not None and x.op is not None and x.op.name == "permute" else None
+        if x is not None and below in joined:
+            found.setdefault(below, x.attributes["axes"])
+    return found
 
 
 CONTAINERS = {"place", "add_windows"}
