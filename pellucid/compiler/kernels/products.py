@@ -18,7 +18,7 @@ from ..llvm import Builder
 from ..recipe import Load, Recipe
 from .body import Frame, Index, split
 
-NEAR = 1 << 19  # bytes of panels that stay in the cache near a core while all rows pass by
+NEAR = 1 << 21  # bytes of panels that stay in the cache while all rows pass by
 SHORT = (
     5  # steps: what follows a product with more is a loop over the rows of the tile, not written out for each vector
 )
