@@ -13,15 +13,15 @@ from .errors import GradientError, words
 from .op import Node, Value, grad_mode, origin, recorder
 
 
-def reachable(roots: Sequence[Node]) -> list[Node]:
-    """Every Node that `roots` depend on, newest first, which is an order the walk can follow."""
+def reachable(roots: Sequence[Node], since: int = 0) -> list[Node]:
+    """Every Node from number `since` on that `roots` depend on, newest first, which is an order the walk can follow."""
     found: dict[int, Node] = {}
     waiting = list(roots)
     while waiting:
         node = waiting.pop()
         if node.sequence not in found:
             found[node.sequence] = node
-            waiting.extend(parent for parent in node.parents if isinstance(parent, Node))
+            waiting.extend(p for p in node.parents if isinstance(p, Node) and p.sequence >= since)
     return [found[sequence] for sequence in sorted(found, reverse=True)]
 
 
@@ -32,12 +32,14 @@ def walk(
     keep: bool = False,
     create_graph: bool = False,
     wanted: Sequence[Any] | None = None,
+    since: int = 0,
 ) -> dict[int, tuple[Any, Any]]:
     """Send `grads` (dL/doutput) back from `outputs`; give `{id: (value, dL/dvalue)}` for the leaves reached.
 
     keep: keep the tape for another walk; otherwise each Node is emptied as soon as it has been used.
     create_graph: record the walk itself, so that its results can be differentiated again.
     wanted: also give dL/dvalue of these values, leaves or not.
+    since: end at Nodes older than this number, as if at leaves, and leave the leaves' hooks to a later walk.
     Raises GradientError where the tape is gone or an input has been overwritten since it was read.
     """
     arrived: dict[int, Any] = {}  # Node.sequence -> dL/d(its output), the sum of what has come so far
@@ -46,7 +48,7 @@ def walk(
     found: dict[int, tuple[Any, Any]] = {}
 
     def deliver(parent: Node | Value | None, g: Any) -> None:
-        if isinstance(parent, Node):
+        if isinstance(parent, Node) and parent.sequence >= since:
             known = arrived.get(parent.sequence)
             arrived[parent.sequence] = g if known is None else known + g
         elif parent is not None:
@@ -57,7 +59,8 @@ def walk(
     try:
         for value, g in zip(outputs, grads, strict=True):
             deliver(value.node or value, g)
-        for node in reachable([value.node for value in outputs if value.node is not None]):
+        starts = [v.node for v in outputs if v.node is not None and v.node.sequence >= since]
+        for node in reachable(starts, since):
             g = arrived.pop(node.sequence, None)
             if g is None:
                 continue
@@ -76,7 +79,7 @@ def walk(
             if not keep:
                 _release(node)
         for key, (leaf, g) in leaves.items():
-            for hook in leaf.hooks or ():
+            for hook in (leaf.hooks or ()) if not since else ():
                 g = _hooked(hook, g)
             leaves[key] = (leaf, g)
     finally:

@@ -6,6 +6,7 @@ views.py     movements as index arithmetic    fuse.py    operations to kernels, 
 layout.py    which axis lies contiguous       plan.py    memory, and a run of the plan in NumPy
 recipe.py    a kernel as plain data           lower.py   recipes to functions, and the driver that calls them
 kernels/     what the inner loops look like   llvm.py    the builder; alone knows llvmlite
+timeloop.py  scan as one operation            lifting.py  what need not stay in such a loop leaves it
 program.py   native code bound to Tensors     storage.py their memory       results.py  what a call gives back
 runtime.py   threads                          cache.py   objects on disk    listing.py  kernels, for people
 reference.py the interpreter in the place of a program

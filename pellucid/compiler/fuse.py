@@ -11,14 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from ..op import Symbol
+from ..ops.loop import part
 from .contractions import LONG, PRODUCTS, terms
 from .graph import Graph
 from .llvm import MEMORY
 from .rewriting import apply
+from .timeloop import Body
 from .views import VIEWS, Index, View, broadcast, core, is_identity, view
 
 ROW = 1 << 13  # numbers of a row that stay near while it is gone over again
@@ -32,7 +35,8 @@ class Kernel:
     """What one native function computes.
 
     kind: "loop" (elementwise, perhaps ending in reductions), "product" (a matrix product and what follows it
-        elementwise), or the name of a single operation; "interpreted" where there is no native rule for it.
+        elementwise), "scan" (other kernels, repeated), or the name of a single operation; "interpreted" where there is no
+        native rule for it.
     symbols: the operations, in order. domain: the shape it runs over, without axes of size 1.
     """
 
@@ -44,6 +48,7 @@ class Kernel:
     apart: set[Kernel] = field(default_factory=set)  # those it reads elsewhere than at its own position: never joined
     stored: list[Symbol] = field(default_factory=list)  # those of its symbols that have a place in memory
     checking: bool = False  # whether it may find an index out of range
+    inside: Inside | None = None  # what a loop repeats
     rows: set[Symbol] = field(default_factory=set)  # computed from reductions, once for each row
 
     @property
@@ -63,8 +68,22 @@ class Kernel:
         """Whether this operation gives one number for each row: a reduction, or computed from one."""
         return symbol in self.rows or symbol in self.reductions
 
+    def hands_on(self, symbol: Symbol) -> bool:
+        """Whether `symbol` is made in here, and needs no memory for what else is made in here."""
+        return symbol in self.symbols and (self.kind in ("loop", "product") or self.inside is not None)
+
     def __repr__(self) -> str:
         return f"<{self.kind} {self.domain}: {' '.join(s.op.name for s in self.symbols)}>"  # type: ignore[union-attr]
+
+
+@dataclass(eq=False)
+class Inside:
+    """The body of a loop as kernels. layout: of what they store, once it is decided."""
+
+    body: Body
+    graph: Graph
+    kernels: list[Kernel]
+    layout: Any = None
 
 
 def operands(symbol: Symbol) -> list[View]:
@@ -100,7 +119,9 @@ class Fusion:
 
     def add(self, symbol: Symbol) -> None:
         name, kind = symbol.op.name, symbol.op.kind  # type: ignore[union-attr]
-        if is_movement(symbol):
+        if kind == "loop":
+            self._loop(symbol)
+        elif is_movement(symbol):
             if name == "reshape" and view(symbol).source is symbol:  # memory in row order; a kernel of its own may copy
                 self._single("reshape", symbol)
         elif not is_native(symbol):
@@ -119,6 +140,21 @@ class Fusion:
         kernel.after = self._homes(view(x) for x in symbol.inputs)
         kernel.apart = set(kernel.after)
         self._settle(kernel)
+
+    def _loop(self, symbol: Symbol) -> None:
+        """A loop, or a part of one."""
+        if symbol.op is part:
+            kernel = self.home[symbol.inputs[0]]
+            kernel.symbols.append(symbol)
+            self.home[symbol] = kernel
+            return
+        body = symbol.attributes["body"]
+        graph = with_copies(body.graph)
+        inside = Inside(body, graph, fused(graph, self.fuse))
+        self._single("scan" if all(k.kind != "interpreted" for k in inside.kernels) else "interpreted", symbol)
+        kernel = self.home[symbol]
+        kernel.domain, kernel.inside = (body.length,), inside
+        kernel.checking = any(k.checking for k in inside.kernels)
 
     def _homes(self, views: object) -> set[Kernel]:
         return {self.home[v.source] for v in views if v.source in self.home}  # type: ignore[attr-defined]
@@ -244,7 +280,7 @@ def with_copies(graph: Graph) -> Graph:
     copies: list[Symbol] = []
 
     def own(symbol: Symbol) -> Symbol:
-        if is_movement(symbol) or symbol in taken:
+        if is_movement(symbol) or symbol in taken or symbol.op.kind == "loop":  # type: ignore[union-attr]
             symbol = apply("cast", symbol, origin=symbol.origin, dtype=symbol.dtype)
             copies.append(symbol)
         taken.add(symbol)
@@ -266,7 +302,7 @@ def fused(graph: Graph, fuse: bool = True, copies: Set[Symbol] = frozenset()) ->
     _mark_stored(graph, fusion)
     _mark_checking(graph, fusion)
     # Dead code may have been left in; of that, only checks that stand for themselves remain.
-    fusion.kernels = [k for k in fusion.kernels if k.stored or (checks(k) and k.kind == "loop")]
+    fusion.kernels = [k for k in fusion.kernels if k.stored or (checks(k) and (k.kind == "loop" or k.inside))]
     return _in_order(graph, fusion)
 
 
@@ -276,8 +312,7 @@ def _mark_stored(graph: Graph, fusion: Fusion) -> None:
         for symbol in kernel.symbols:
             for x in symbol.inputs:
                 seen = view(x)
-                inside = seen.source in kernel.symbols and kernel.kind in ("loop", "product")
-                if not inside:
+                if not kernel.hands_on(seen.source):
                     needed.add(seen.source)
     for kernel in fusion.kernels:
         kernel.stored = [s for s in kernel.symbols if s in needed]
@@ -333,8 +368,7 @@ def sources(kernel: Kernel) -> dict[Symbol, None]:
     for symbol in kernel.symbols:
         for x in symbol.inputs:
             seen = view(x)
-            inside = seen.source in kernel.symbols and kernel.kind in ("loop", "product")
-            if not inside and (seen.source.constant is None or seen.source.size > 1):
+            if not kernel.hands_on(seen.source) and (seen.source.constant is None or seen.source.size > 1):
                 found[seen.source] = None
     return found
 

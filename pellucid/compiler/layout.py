@@ -57,9 +57,20 @@ class Layout:
         return self.home(self.inside[symbol][0]) if symbol in self.inside else symbol
 
 
-def laid_out(graph: Graph, kernels: list[Kernel], target: Target) -> tuple[list[Kernel], Layout]:
-    """The kernels, with the copies that products need put in, and the layout of all they store."""
+def laid_out(
+    graph: Graph, kernels: list[Kernel], target: Target, given: dict[Symbol, tuple[int, ...]] | None = None,
+    repeated: dict[Symbol, int] | None = None,
+) -> tuple[list[Kernel], Layout]:  # fmt: skip
+    """The kernels, with the copies that products need put in, and the layout of all they store.
+
+    given: how inputs lie, where that is not in row order. repeated: inputs that stay the same for so many runs.
+    """
     worker = _Worker(graph, target)
+    worker.layout.strides |= given or {}
+    worker.repeated = repeated or {}
+    for kernel in kernels:
+        if kernel.inside is not None:  # what a loop reads at each position, vectors should find in row order
+            worker.fixed |= {view(x).source for x in kernel.anchor.inputs}
     worker.containers = containers(kernels, worker.fixed)
     worker.orders = _orders(kernels)
     result: list[Kernel] = []
@@ -73,6 +84,7 @@ class _Worker:
         self.target = target
         self.fixed = set(graph.results)  # these have to lie in row order
         self.layout = Layout({slot.symbol: row_major(slot.symbol.shape) for slot in graph.inputs}, {}, {}, {})
+        self.repeated: dict[Symbol, int] = {}
         self.copies: dict[tuple[Symbol, str], tuple[Symbol, Kernel]] = {}
         self.containers: dict[Symbol, Symbol] = {}
         self.orders: dict[Symbol, tuple[int, ...]] = {}
@@ -89,6 +101,8 @@ class _Worker:
             return self._product(kernel)
         if kernel.kind == "reshape":
             self._reshape(kernel)
+        elif kernel.kind == "scan":
+            self._loop(kernel)
         elif kernel.kind == "loop":
             self._store(kernel, self._order(kernel))
         elif kernel.anchor in self.layout.strides:
@@ -199,7 +213,28 @@ class _Worker:
         if lies and offset == 0 and seen.source.constant is None:
             self.layout.same[symbol] = seen.source
 
+    def _loop(self, kernel: Kernel) -> None:
+        """The layout of the body; what passes between positions, and to other kernels, lies in row order."""
+        inside = kernel.inside
+        assert inside is not None
+        self.layout.strides |= {symbol: row_major(symbol.shape) for symbol in kernel.stored}
+        body, given, repeated = inside.body, {}, {}
+        for i, (slot, x) in enumerate(zip(inside.graph.inputs, kernel.anchor.inputs, strict=True)):
+            along = self.along(view(x), x.ndim)
+            if i < body.carries:
+                along = row_major(x.shape)
+            elif i < body.carries + body.slices:
+                along = along[1:]
+            else:
+                repeated[slot.symbol] = body.length
+            given[slot.symbol] = along
+        inside.kernels, inside.layout = laid_out(inside.graph, inside.kernels, self.target, given, repeated)
+
     # ---- products ----
+
+    def _price(self, x: Symbol) -> int:
+        """What a copy of an operand costs, in numbers moved; one copy serves all positions of a loop."""
+        return 2 * x.size // self.repeated.get(view(x).source, 1)
 
     def _product(self, kernel: Kernel) -> list[Kernel]:
         product = kernel.anchor
@@ -253,7 +288,7 @@ class _Worker:
         """Numbers moved, and vectors that stay empty, where the lanes lie along `axis`, which belongs to operand `side`."""
         product, lanes = kernel.anchor, self.target.lanes
         size, long = product.shape[axis], terms(product)
-        cost = (0 if stride == 1 else 2 * product.inputs[side].size) + self._mismatch(kernel, axis)
+        cost = (0 if stride == 1 else self._price(product.inputs[side])) + self._mismatch(kernel, axis)
         cost += product.size * long * (-(-size // lanes) * lanes - size) // (3 * max(size, 1))
         if size < lanes:  # what follows, a softmax say, would run through short rows
             cost += 4 * product.size

@@ -20,7 +20,7 @@ from ..threads import compute_threads
 from . import runtime
 from .llvm import Code, Target, compile_module, host, i64, new_function, new_module, pointer
 from .lower import alone, emitted, flops, traffic
-from .plan import ARENA, Job
+from .plan import ARENA, Job, every_job
 from .program import Program
 
 ROUNDS = 20  # times at least that something runs for a measurement; the smallest time of each kernel counts
@@ -29,8 +29,9 @@ ENOUGH = 0.15  # seconds: sooner, the system may still have two threads on one p
 
 @dataclass(frozen=True)
 class KernelInfo:
-    """One kernel. operations: each with the layer it belongs to and the line that asked for it. bytes: read and written,
-    each number once. offset: of its first result in the arena, None where it writes into a Tensor. shared: whether threads
+    """One kernel. operations: each with the layer it belongs to and the line that asked for it. runs: how often it runs in
+    a step, which is more than once inside a loop; flops, bytes (read and written, each number once) and microseconds are of
+    all runs together. offset: of its first result in the arena, None where it writes into a Tensor. shared: whether threads
     share it. microseconds, share: measured, on all threads; None for an interpreted one."""
 
     name: str
@@ -41,6 +42,7 @@ class KernelInfo:
     bytes: int
     offset: int | None
     shared: bool
+    runs: int
     microseconds: float | None
     share: float | None
     text: Any = field(repr=False, compare=False)
@@ -55,7 +57,7 @@ class Kernels(list[KernelInfo]):
 
     def __str__(self) -> str:
         head = (
-            f"{'kernel':<9} {'runs over':<16} {'us':>7} {'GFLOP/s':>8} {'peak':>5} {'KB':>8}  operations, layer, line"
+            f"{'kernel':<9} {'runs over':<18} {'us':>7} {'GFLOP/s':>8} {'peak':>5} {'KB':>8}  operations, layer, line"
         )
         return "\n".join([head, *(_row(kernel) for kernel in self)])
 
@@ -67,36 +69,38 @@ def _row(k: KernelInfo) -> str:
     names = " ".join(name for name, _ in k.operations)
     places = list(dict.fromkeys(place for _, place in k.operations))
     where = places[0] + (f" and {len(places) - 1} more" if len(places) > 1 else "")
-    shape = "x".join(map(str, k.shape)) or "1"
-    return f"{k.name:<9} {shape:<16} {spent:>7} {rate:>8} {share:>5} {k.bytes / 1024:>8.1f}  {names}  [{where}]"
+    shape = (f"{k.runs} times " if k.runs > 1 else "") + ("x".join(map(str, k.shape)) or "1")
+    return f"{k.name:<9} {shape:<18} {spent:>7} {rate:>8} {share:>5} {k.bytes / 1024:>8.1f}  {names}  [{where}]"
 
 
 def kernels(program: Program, measure: bool = True) -> Kernels:
     """The listing of `program`; measure=False leaves the times out and runs nothing."""
-    jobs = program.plan.jobs
+    jobs = list(every_job(program.plan.jobs))
     times = times_of(program) if measure and program.is_whole else None
     peak = machine_peak() if times is not None else 0.0
     functions: dict[Any, int] = {}
     result = Kernels()
-    for number, job in enumerate(jobs):
+    for number, (job, runs) in enumerate(jobs):
         spent = None if times is None else float(times[number])
-        result.append(_info(program, job, functions, spent, peak))
+        result.append(_info(program, job, runs, functions, spent, peak))
     return result
 
 
-def _info(program: Program, job: Job, functions: dict[Any, int], spent: float | None, peak: float) -> KernelInfo:
+def _info(
+    program: Program, job: Job, runs: int, functions: dict[Any, int], spent: float | None, peak: float
+) -> KernelInfo:
     kernel, recipe = job.kernel, job.recipe
     operations = tuple((s.op.name, str(s.origin)) for s in kernel.symbols)  # type: ignore[union-attr]
-    places = [program.plan.places[s] for s in job.writes]
+    places = [program.plan.places[s] for s in job.writes if s in program.plan.places]  # not those inside a loop
     offset = next((p.offset for p in places if p.region == ARENA), None)
     if recipe is None:
-        return KernelInfo("python", "interpreted", kernel.domain, operations, 0, 0, offset, False, None, None,
+        return KernelInfo("python", "interpreted", kernel.domain, operations, 0, 0, offset, False, runs, None, None,
                           lambda: "no native code: this operation runs in the interpreter")  # fmt: skip
     name = f"kernel{functions.setdefault(recipe, len(functions))}"
-    share = flops(recipe) / (spent * 1e3) / peak if spent and peak else None
+    share = runs * flops(recipe) / (spent * 1e3) / peak if spent and peak else None
     text = lambda: _function_text(str(program.lowered.module()), name)
-    return KernelInfo(name, kernel.kind, kernel.domain, operations, flops(recipe), traffic(recipe), offset,
-                      not alone(recipe), spent, share, text)  # fmt: skip
+    return KernelInfo(name, kernel.kind, kernel.domain, operations, runs * flops(recipe),
+                      runs * traffic(recipe), offset, not alone(recipe), runs, spent, share, text)  # fmt: skip
 
 
 def _function_text(module: str, name: str) -> str:
@@ -107,7 +111,7 @@ def _function_text(module: str, name: str) -> str:
 
 def times_of(program: Program) -> np.ndarray:
     """Microseconds of each kernel: the smallest of many runs."""
-    jobs = program.plan.jobs
+    jobs = list(every_job(program.plan.jobs))
     code = runtime.undisturbed(lambda: Code(compile_module(emitted(program.lowered, timed=True), host())))
     entry = code.address("program0")
     table = np.zeros(len(jobs), np.int64)

@@ -25,7 +25,7 @@ from .kernels.picks import PICKS
 from .kernels.products import emit_product
 from .kernels.random import RANDOM
 from .llvm import Target, compile_module, i8, i64, new_function, new_module, pointer
-from .plan import ARENA, SLOTS, Job, Place, Plan
+from .plan import ARENA, OUTPUTS, SLOTS, Job, Loop, Place, Plan, every_job
 from .recipe import Recipe
 from .runtime import PROGRAM, emit_barrier
 
@@ -70,7 +70,7 @@ class Lowered:
     plan: Plan
     target: Target
     segments: list[Segment]
-    places: list[list[list[Place]]]  # of every pointer of every native job, by segment
+    places: list[list[list[Place]]]  # of all that every native job touches, by segment
     key: str = ""
 
     def module(self) -> Any:
@@ -83,16 +83,31 @@ class Lowered:
 def lowered(plan: Plan, target: Target) -> Lowered:
     segments = [Segment()]
     for job in plan.jobs:
-        if job.recipe is None:
+        if job.recipe is None and job.loop is None:
             segments[-1].interpreted = job
             segments.append(Segment())
         else:
             segments[-1].jobs.append(job)
-    places = [[[plan.places[s] for s in job.pointers] for job in segment.jobs] for segment in segments]
+    places = [[_touched(job, plan) for job in segment.jobs] for segment in segments]
     result = Lowered(plan, target, segments, places)
-    described = repr([[j.recipe for j in s.jobs] for s in segments]) + repr([places, _late(result), plan.slots])
+    described = repr([[_described(j) for j in s.jobs] for s in segments]) + repr([places, _late(result), plan.slots])
     result.key = hashlib.sha256(described.encode()).hexdigest()
     return result
+
+
+def _touched(job: Job, plan: Plan) -> list[Place]:
+    return [plan.places[s] for s in (job.pointers if job.loop is None else [*job.reads, *job.writes])]
+
+
+def _described(job: Job) -> Any:
+    """All that the code of a job depends on besides the places it touches."""
+    loop = job.loop
+    if loop is None:
+        return job.recipe
+    sources = [(job.reads.index(s), offset, step) for s, offset, step in loop.sources]
+    inner = [(_described(j), _touched(j, loop.plan)) for j in loop.plan.jobs]
+    about = (loop.body.length, loop.body.reverse, loop.body.kept, loop.body.slices, loop.once, loop.outputs)
+    return about, sources, [_described(j) for j in loop.starts], inner
 
 
 def _late(program: Lowered) -> list[tuple[Place, Place]]:
@@ -117,7 +132,7 @@ def emitted(program: Lowered, timed: bool = False) -> Any:
     module = new_module("pellucid", program.target)
     functions: dict[Recipe, Any] = {}
     for segment in program.segments:
-        for job in segment.jobs:
+        for job, _ in every_job(segment.jobs):
             assert job.recipe is not None
             if job.recipe not in functions:
                 functions[job.recipe] = _kernel(module, f"kernel{len(functions)}", job.recipe, program.target)
@@ -144,12 +159,69 @@ def _loads(recipe: Recipe) -> list[Any]:
     return loads + ([recipe.product.splat, recipe.product.vectors] if recipe.product is not None else [])
 
 
+class _Position:
+    """Where the Symbols of a loop's body lie at position t, as seen from `outer`, which runs the loop; t is None before."""
+
+    def __init__(self, driver: _Driver, loop: Loop, outer: Any, t: Any) -> None:
+        self.builder, self.loop, self.outer, self.plan, self.t = driver.builder, loop, outer, loop.plan, t
+        self.outputs = loop.outputs
+
+    def address(self, place: Place) -> Any:
+        body, offset = self.loop.body, place.offset
+        known = self._symbol(place)
+        base = self.outer.address(self.outer.plan.places[known])
+        if place.region == OUTPUTS:
+            index = self.outputs[place.offset]
+            offset = self._slot(index, body.step if index < body.carries else 0, place.size)
+        elif place.region >= SLOTS:
+            index = place.region - SLOTS
+            if index < body.carries:
+                offset = self._slot(index, 0, place.size)
+            else:
+                _, offset, step = self.loop.sources[index - body.carries]
+                offset = self._moved(self.t, step, offset) if step else offset
+        return self.builder.at(base, offset, "uint8")
+
+    def _slot(self, index: int, ahead: int, size: int) -> Any:
+        """Bytes from the first state, or output, of a result to that of this position, or the next."""
+        body, builder = self.loop.body, self.builder
+        if index >= body.carries:
+            return self._moved(self.t, size, 0)
+        shift = ahead + int(body.reverse)
+        if body.kept[index] > 2:
+            return self._moved(self.t, size, shift * size)
+        parity = builder.and_(builder.add(self.t, builder.index(shift)), builder.index(1))
+        return self._moved(parity, size, 0)
+
+    def _moved(self, t: Any, step: int, offset: int) -> Any:
+        builder = self.builder
+        return builder.add(builder.mul(t, builder.index(step)), builder.index(offset))
+
+    def _symbol(self, place: Place) -> Any:
+        """What of the outer plan it is a piece of."""
+        loop = self.loop
+        if place.region == ARENA:
+            return loop.scratch
+        if place.region == OUTPUTS:
+            return loop.results[self.outputs[place.offset]]
+        index = place.region - SLOTS
+        return loop.results[index] if index < loop.body.carries else loop.sources[index - loop.body.carries][0]
+
+    def whole(self, place: Place) -> Place:
+        """Bytes of the program that `place` lies in, at whatever position."""
+        within = self.outer.whole(self.outer.plan.places[self._symbol(place)])
+        if place.region == ARENA and within.size >= place.offset + place.size:
+            return Place(within.region, within.offset + place.offset, place.size)
+        return within
+
+
 class _Driver:
     """One segment being written: loads addresses, calls kernels, puts barriers where bytes pass between threads."""
 
     def __init__(self, module: Any, program: Lowered, number: int, functions: dict[Recipe, Any], timed: bool) -> None:
         self.program, self.number, self.functions, self.timed = program, number, functions, timed
-        self.called = sum(len(segment.jobs) for segment in program.segments[:number])
+        self.plan = program.plan
+        self.called = sum(1 for segment in program.segments[:number] for _ in every_job(segment.jobs))
         _, self.builder = new_function(module, f"program{number}", PROGRAM, program.target)
         self.team, self.context, self.thread, self.threads, self.step = self.builder.function.args
         self.bases: dict[int, Any] = {}
@@ -167,13 +239,12 @@ class _Driver:
             self.bases[region] = self._base(region)
         leave = builder.function.append_basic_block("leave")
         checked = False
-        for job, row in zip(segment.jobs, places, strict=True):
-            writes = [self.program.plan.places[s] for s in job.writes]
-            if checked and any(p.region >= SLOTS for p in writes):
+        for job in segment.jobs:
+            if checked and any(self.plan.places[s].region >= SLOTS for s in job.writes):
                 self._leave_if_flagged(leave)
                 checked = False
             checked |= checks(job.kernel)
-            self._call(job, row, writes)
+            self._run(job, self)
         if self.number == len(self.program.segments) - 1:
             if checked and self.program.plan.late:
                 self._leave_if_flagged(leave)
@@ -192,16 +263,47 @@ class _Driver:
             base = builder.add(base, builder.mul(self.step, stride))
         return builder.inttoptr(base, pointer)
 
-    def _address(self, place: Place) -> Any:
+    def address(self, place: Place) -> Any:
         return self.builder.gep(self.bases[place.region], [self.builder.index(place.offset)], source_etype=i8)
 
-    def _call(self, job: Job, row: list[Place], writes: list[Place]) -> None:
+    def whole(self, place: Place) -> Place:
+        return place
+
+    def _run(self, job: Job, where: _Driver | _Position) -> None:
+        """A kernel or a loop, whose Symbols lie where `where` says."""
+        if job.loop is None:
+            self._call(job, where)
+        else:
+            self._repeat(job.loop, where)
+
+    def _repeat(self, loop: Loop, where: _Driver | _Position) -> None:
+        """A loop: its body stands here once. Where threads share its work they meet after every position."""
+        builder, body = self.builder, loop.body
+        first = [(job, where) for job in loop.starts]
+        before = _Position(self, loop, where, None)
+        for job, place in first + [(job, before) for job in loop.plan.jobs[: loop.once]]:
+            self._run(job, place)
+        repeated = loop.plan.jobs[loop.once :]
+        shared = not all(job.recipe is not None and alone(job.recipe) for job, _ in every_job(repeated))
+        if shared or not all(single for _, _, single in self.since):
+            self._barrier()
+
+        def position(i: Any) -> None:
+            t = builder.sub(builder.index(body.length - 1), i) if body.reverse else i
+            for job in repeated:
+                self._run(job, _Position(self, loop, where, t))
+            if shared:
+                self._barrier()
+
+        builder.loop(0, body.length, 1, position)
+
+    def _call(self, job: Job, where: _Driver | _Position) -> None:
         assert job.recipe is not None
-        builder = self.builder
-        reads = [self.program.plan.places[s] for s in job.reads]
+        builder, places = self.builder, where.plan.places
+        reads, writes = ([where.whole(places[s]) for s in symbols] for symbols in (job.reads, job.writes))
         single = alone(job.recipe)
         self._meet(reads, writes, single)
-        arguments = [*(self._address(place) for place in row), self.bases[ARENA]]
+        arguments = [*(where.address(places[s]) for s in job.pointers), self.bases[ARENA]]
         function = self.functions[job.recipe]
         before = self._clock() if self.timed else None
         if single:
@@ -263,7 +365,7 @@ class _Driver:
         self._barrier()
         with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
             for source, slot in late:
-                arguments = [self._address(slot), self._address(source), builder.index(source.size)]
+                arguments = [self.address(slot), self.address(source), builder.index(source.size)]
                 memcpy = builder.declare("memcpy", pointer, [pointer, pointer, i64])
                 builder.call(memcpy, arguments)
 

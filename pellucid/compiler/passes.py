@@ -33,7 +33,7 @@ def constants(graph: Graph) -> Graph:
     """Compute now what depends on nothing; movements of large constants are left to be views."""
 
     def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if any(x.constant is None for x in inputs) or symbol.size > FOLDED or symbol.op.kind == "movement":  # type: ignore[union-attr]
+        if any(x.constant is None for x in inputs) or symbol.size > FOLDED or symbol.op.kind in ("movement", "loop"):  # type: ignore[union-attr]
             return None
         array = np.asarray(symbol.op.forward(*[x.constant for x in inputs], **symbol.attributes), symbol.dtype)  # type: ignore[union-attr]
         return Symbol(None, (), {}, symbol.shape, symbol.dtype, symbol.origin, array)

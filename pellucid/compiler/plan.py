@@ -8,18 +8,21 @@ values fails in it without any native code.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..op import Symbol
+from ..op import Symbol, here
 from .fuse import Kernel, checks, dtype_size, sources
 from .graph import Graph, Slot
 from .layout import Layout
 from .recipe import Load, Recipe, Writer, borders
+from .rewriting import apply
 from .storage import ALIGNED
-from .views import VIEWS, row_major
+from .timeloop import Body
+from .views import VIEWS, core, row_major, view
 
 ARENA, OUTPUTS, SLOTS = 0, 1, 2  # regions: slot i is region SLOTS + i
 FLAG = ALIGNED  # the arena begins with a line for the flag of indices out of range, and the step that raised it
@@ -40,13 +43,40 @@ class Place(NamedTuple):
 
 @dataclass(eq=False)
 class Job:
-    """A kernel with its recipe (None: interpreted), and the Symbols whose memory it touches."""
+    """A kernel with its recipe (None: a loop, or interpreted), and the Symbols whose memory it touches."""
 
     kernel: Kernel
     recipe: Recipe | None
     pointers: list[Symbol]
     reads: list[Symbol]
     writes: list[Symbol]
+    loop: Loop | None = None
+
+
+@dataclass(eq=False)
+class Loop:
+    """What a loop does. plan: of its body, whose regions are the memory `scratch`, the results and the inputs.
+
+    starts: copies of the carry into the first of its states. once: how many of the body's jobs run before the first
+    position only. sources: of the inputs behind the carry, and of the constants, where each lies: in which Symbol, how many
+    bytes behind its beginning, and how many more from position to position. results: the states of each carry, then the
+    stacks.
+    """
+
+    body: Body
+    plan: Plan
+    layout: Layout
+    once: int
+    starts: list[Job]
+    sources: list[tuple[Symbol, int, int]]
+    results: list[Symbol]
+    scratch: Symbol
+
+    @property
+    def outputs(self) -> dict[int, int]:
+        """Which output lies where in the body's own plan."""
+        outputs = self.plan.outputs
+        return {self.plan.places[symbol].offset: index for index, symbol in enumerate(outputs)}
 
 
 @dataclass
@@ -56,6 +86,7 @@ class Plan:
 
     jobs: list[Job]
     places: dict[Symbol, Place]
+    outputs: list[Symbol]
     constants: list[Symbol]
     late: list[tuple[Symbol, Slot]]
     slots: int
@@ -64,7 +95,7 @@ class Plan:
     freed: dict[int, list[Place]] = field(default_factory=dict)  # after job number: what nobody reads any more
 
 
-def make_jobs(kernels: list[Kernel], layout: Layout) -> list[Job]:
+def make_jobs(kernels: list[Kernel], layout: Layout, reuse: bool = True) -> list[Job]:
     jobs = []
     for kernel in kernels:
         if kernel.kind == "reshape" and kernel.anchor in layout.same:
@@ -74,14 +105,78 @@ def make_jobs(kernels: list[Kernel], layout: Layout) -> list[Job]:
         if kernel.kind == "interpreted":
             jobs.append(Job(kernel, None, [], list(sources(kernel)), list(kernel.stored)))
             continue
-        writer = Writer(kernel, layout)
-        recipe = writer.recipe()
-        loads = {x.pointer for step in recipe.steps for x in step.operands if isinstance(x, Load)}
-        if recipe.product is not None:
-            loads |= {recipe.product.splat.pointer, recipe.product.vectors.pointer}
-        reads = [s for i, s in enumerate(writer.pointers) if i in loads]
-        jobs.append(Job(kernel, recipe, writer.pointers, reads, list(kernel.stored)))
+        jobs.append(_loop(kernel, layout, reuse) if kernel.kind == "scan" else _job(kernel, layout))
     return jobs
+
+
+def _job(kernel: Kernel, layout: Layout) -> Job:
+    writer = Writer(kernel, layout)
+    recipe = writer.recipe()
+    loads = {x.pointer for step in recipe.steps for x in step.operands if isinstance(x, Load)}
+    if recipe.product is not None:
+        loads |= {recipe.product.splat.pointer, recipe.product.vectors.pointer}
+    reads = [s for i, s in enumerate(writer.pointers) if i in loads]
+    return Job(kernel, recipe, writer.pointers, reads, list(kernel.stored))
+
+
+def _loop(kernel: Kernel, layout: Layout, reuse: bool) -> Job:
+    """A loop: its body planned by itself, and where what goes in and out lies."""
+    inside, inputs = kernel.inside, kernel.anchor.inputs
+    assert inside is not None
+    body, carries = inside.body, inside.body.carries
+    once, rest = _hoisted(inside.graph, inside.kernels, carries + body.slices)
+    plan = planned(inside.graph, once + rest, inside.layout, reuse, once)
+    count = sum(job.kernel in once for job in plan.jobs)
+    starts = [_start(x, layout) for x in inputs[:carries]]
+    places = []
+    for i, x in enumerate(inputs[carries:]):
+        seen = view(x)
+        offset, along = seen.address(layout.strides.get(seen.source) or row_major(seen.source.shape), x.ndim)
+        size = dtype_size(x)
+        places.append((seen.source, offset * size, along[0] * size if i < body.slices else 0))
+    places += [(constant, 0, 0) for constant in plan.constants]
+    made = {(s.attributes["what"], s.attributes["index"]): s for s in kernel.stored}
+    keys = [("states" if i < carries else "stack", i) for i in range(len(inside.graph.outputs))]
+    results = [made[key] if key in made else _room(*body.part(*key)) for key in keys]
+    scratch = _room((plan.arena,), np.dtype(np.uint8))
+    reads = list(dict.fromkeys([*(s for start in starts for s in start.reads), *(s for s, _, _ in places)]))
+    loop = Loop(body, plan, inside.layout, count, starts, places, results, scratch)
+    return Job(kernel, None, [], reads, [*results, scratch], loop)
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype) -> Symbol:
+    return Symbol(None, (), {}, shape, dtype, here())
+
+
+def _start(x: Symbol, layout: Layout) -> Job:
+    """A copy of the carry a loop begins with; its place is decided with that of the states."""
+    begin = apply("cast", x, origin=x.origin, dtype=x.dtype)
+    layout.strides[begin] = row_major(x.shape)
+    return _job(Kernel("copy", [begin], core(x.shape), stored=[begin]), layout)
+
+
+def _hoisted(graph: Graph, kernels: list[Kernel], first: int) -> tuple[list[Kernel], list[Kernel]]:
+    """The kernels of a body that read nothing but inputs from number `first` on, and the others."""
+    known = {slot.symbol for slot in graph.inputs[first:]}
+    once, rest = [], []
+    for kernel in kernels:
+        same = all(s in known or s.constant is not None for s in sources(kernel))
+        if same and not checks(kernel) and not set(kernel.stored) & set(graph.outputs):
+            once.append(kernel)
+            known.update(kernel.stored)
+        else:
+            rest.append(kernel)
+    return once, rest
+
+
+def every_job(jobs: list[Job], times: int = 1) -> Iterator[tuple[Job, int]]:
+    """The jobs that are one kernel each, in order, those in loops too, and how often each runs."""
+    for job in jobs:
+        if job.loop is None:
+            yield job, times
+        else:
+            yield from every_job([*job.loop.starts, *job.loop.plan.jobs[: job.loop.once]], times)
+            yield from every_job(job.loop.plan.jobs[job.loop.once :], times * job.loop.body.length)
 
 
 def extent(symbol: Symbol, layout: Layout) -> int:
@@ -93,25 +188,31 @@ def extent(symbol: Symbol, layout: Layout) -> int:
     return (last + 1) * dtype_size(symbol)
 
 
-def planned(graph: Graph, kernels: list[Kernel], layout: Layout, reuse: bool = True) -> Plan:
-    plan = Plan(make_jobs(kernels, layout), {}, [], [], len(graph.inputs))
+def planned(
+    graph: Graph, kernels: list[Kernel], layout: Layout, reuse: bool = True, once: list[Kernel] | None = None
+) -> Plan:
+    """The plan of a program, or of what a loop repeats; of that, the kernels `once` run before the first position only, so
+    that nobody may overwrite their results."""
+    plan = Plan(make_jobs(kernels, layout, reuse), {}, graph.outputs, [], [], len(graph.inputs))
 
     root = layout.home
     for number, slot in enumerate(graph.inputs):
         plan.places[slot.symbol] = Place(SLOTS + number, 0, extent(slot.symbol, layout))
-    _place_constants(plan, layout)
+    _place_constants(plan, layout, once is not None)
     _place_results(graph, plan, layout)
     last: dict[Symbol, int] = {}
     for number, job in enumerate(plan.jobs):
         for symbol in (*job.reads, *job.writes):
             last[root(symbol)] = number
-    for symbol, _ in plan.late:
+    for symbol in [s for s, _ in plan.late] + [s for kernel in once or () for s in kernel.stored]:
         last[root(symbol)] = len(plan.jobs)
     arena = Arena(plan.arena)
     for number, job in enumerate(plan.jobs):
         for symbol in job.writes:
             if root(symbol) not in plan.places:
                 plan.places[root(symbol)] = arena.take(extent(root(symbol), layout))
+        if job.loop is not None:
+            _place_starts(plan, job.loop)
         done = [s for s in dict.fromkeys(root(x) for x in (*job.reads, *job.writes)) if last[s] == number]
         for symbol in done:
             place = plan.places[symbol]
@@ -135,10 +236,23 @@ def _inner_place(symbol: Symbol, plan: Plan, layout: Layout) -> Place:
     return Place(region, offset + start * dtype_size(symbol), extent(symbol, layout))
 
 
-def _place_constants(plan: Plan, layout: Layout) -> None:
+def _place_starts(plan: Plan, loop: Loop) -> None:
+    for i, start in enumerate(loop.starts):
+        (begin,), states = start.writes, plan.places[loop.results[i]]
+        size = begin.size * dtype_size(begin)
+        where = states.offset + loop.body.state(i, loop.body.first) * size
+        plan.places[begin] = Place(states.region, where, size)
+
+
+def _place_constants(plan: Plan, layout: Layout, outside: bool) -> None:
+    """outside: the constants of a body are constants of the program, and here like inputs behind the others."""
     for job in plan.jobs:
         for symbol in job.reads:
             if symbol.constant is not None and symbol not in plan.places:
+                if outside:
+                    plan.places[symbol] = Place(SLOTS + plan.slots + len(plan.constants), 0, extent(symbol, layout))
+                    plan.constants.append(symbol)
+                    continue
                 plan.places[symbol] = Place(ARENA, plan.arena, extent(symbol, layout))
                 plan.constants.append(symbol)
                 plan.arena += _whole(extent(symbol, layout))
@@ -216,11 +330,18 @@ def _whole(size: int) -> int:
 class Memory:
     """Regions as NumPy bytes, and Symbols as views of them."""
 
-    def __init__(self, plan: Plan, layout: Layout, regions: dict[int, np.ndarray]) -> None:
-        self.plan, self.layout, self.regions = plan, layout, regions
+    def __init__(
+        self, plan: Plan, layout: Layout, regions: dict[int, np.ndarray], given: dict[Symbol, np.ndarray] | None = None
+    ) -> None:
+        self.plan, self.layout, self.regions, self.given = plan, layout, regions, given or {}
 
     def stored(self, symbol: Symbol) -> np.ndarray:
         """The writable view of a stored Symbol."""
+        root = symbol
+        while root in self.layout.same:
+            root = self.layout.same[root]
+        if root in self.given:
+            return self.given[root].reshape(symbol.shape)
         place = self.plan.places[symbol]
         strides = self.layout.strides.get(symbol) or row_major(symbol.shape)
         size = dtype_size(symbol)
@@ -239,6 +360,8 @@ class Memory:
 
     def run(self, job: Job) -> None:
         """One kernel, operation by operation, into its planned places."""
+        if job.loop is not None:
+            return self._repeat(job, job.loop)
         known: dict[Symbol, Any] = {}
         for symbol in job.kernel.symbols:
             copies = [self.layout.operand.get((job.kernel, side)) for side in range(len(symbol.inputs))]
@@ -250,6 +373,29 @@ class Memory:
             known[symbol] = np.array(symbol.op.forward(*inputs, **symbol.attributes), symbol.dtype)  # type: ignore[union-attr]
         for symbol in job.writes:
             self.stored(symbol)[...] = known[symbol]
+
+    def _repeat(self, job: Job, loop: Loop) -> None:
+        """A loop, position by position, each in the same planned memory."""
+        body, graph_inputs = loop.body, job.kernel.inside.graph.inputs  # type: ignore[union-attr]
+        n, outputs = body.carries, loop.plan.outputs
+        for start in loop.starts:
+            self.run(start)
+        scratch = self.stored(loop.scratch)
+        scratch[...] = 255
+        values = [self.read(x, {}) for x in job.kernel.anchor.inputs[n:]]
+        results = [self.stored(r).reshape(-1, *s.shape) for r, s in zip(loop.results, outputs, strict=True)]
+        for t in range(body.length)[:: body.step]:
+            now = [results[i][body.state(i, t), ...] for i in range(n)]
+            now += [x[t, ...] if j < body.slices else x for j, x in enumerate(values)]
+            given = {slot.symbol: x for slot, x in zip(graph_inputs, now, strict=True)}
+            for i, symbol in enumerate(outputs):
+                given[symbol] = results[i][body.state(i, t + body.step) if i < n else t, ...]
+            inner = Memory(loop.plan, loop.layout, {ARENA: scratch}, given)
+            for number, part in enumerate(loop.plan.jobs):
+                if number >= loop.once or t == body.first:
+                    inner.run(part)
+                for place in loop.plan.freed.get(number, ()):
+                    scratch[place.offset : place.offset + place.size] = 255
 
 
 def run_planned(

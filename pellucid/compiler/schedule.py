@@ -5,8 +5,8 @@ from __future__ import annotations
 from .fuse import Kernel, fused, with_copies
 from .graph import Graph
 from .layout import Layout, laid_out
+from .lifting import prepared
 from .llvm import Target
-from .passes import optimised
 from .remaking import remade
 
 
@@ -15,9 +15,9 @@ def scheduled(
 ) -> tuple[Graph, list[Kernel], Layout]:
     """The graph after all passes, its kernels and their layout.
 
-    leave_out: names of passes, "fusion", or "remaking", that a test or a curious reader wants off.
+    leave_out: names of passes, "lifting", "fusion", or "remaking", that a test or a curious reader wants off.
     """
-    graph = with_copies(optimised(graph, leave_out))
+    graph = with_copies(prepared(graph, leave_out))
     fuse = "fusion" not in leave_out
     kernels = fused(graph, fuse)
     if fuse and "remaking" not in leave_out:

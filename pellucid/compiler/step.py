@@ -42,7 +42,7 @@ def compile(
         themselves. It may return a Tensor, or dicts, lists and tuples of them.
     keep_grads: store the gradients that the optimizer uses, so that `.grad` can be read after the step.
     watch: paths of layers, such as "layers.0"; after each call `watched` has their outputs and the gradients of those.
-    leave_out: names of passes to leave out (`passes.PASSES`, "fusion", "reuse", "native"), to see what they do.
+    leave_out: names of passes to leave out (`passes.PASSES`, "lifting", "fusion", "reuse", "native"), to see what they do.
     Raises TraceError, at the first call, where the function's course depends on numbers or a Tensor of it stays behind.
     """
     if not callable(function):
@@ -368,7 +368,8 @@ def fingerprint(recording: Recording) -> Any:
     slots = tuple((slot.kind, who(slot.owner)) for slot in graph.inputs)
     after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
     seen = tuple((who(t), there) for t, there in recording.presence)
-    return str(graph), tuple(constants), slots, after, seen, repr(recording.result)
+    attributes = tuple(repr(s.attributes) for s in graph.symbols)  # in full, as printing does not show them
+    return str(graph), attributes, tuple(constants), slots, after, seen, repr(recording.result)
 
 
 def _why(known: dict[Any, Program], key: Any) -> str:

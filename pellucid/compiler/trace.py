@@ -22,6 +22,7 @@ from ..ops.loop import map_nest
 from ..ops.reduce import expand
 from ..tensor import Tensor, UsedUp
 from .graph import Graph, Slot
+from .timeloop import Trace, record_loop
 
 _one_at_a_time = threading.RLock()  # recording swaps the arrays of Tensors that other threads may see
 
@@ -84,6 +85,8 @@ class Recorder:
         self.grad_slots: dict[int, Slot] = {}
         self.looked: dict[int, tuple[Tensor, bool]] = {}
         self.made: list[tuple[weakref.ref[Value], Symbol]] = []
+        self.inner: set[Symbol] = set()  # of the bodies of loops: nothing outside may read them
+        self.traces: list[Trace] = []  # the loops whose bodies are being recorded, outermost first
 
     # ---- what op.py asks for ----
 
@@ -112,9 +115,20 @@ class Recorder:
 
     def read(self, value: Any) -> Symbol:
         """The Symbol of `value`; a Tensor that was there before the step becomes an input of it."""
-        if value.__dict__.get("array").__class__ is Symbol:
-            return value.array
-        return self._slot("state", value).symbol
+        known = value.__dict__.get("array")
+        symbol = known if known.__class__ is Symbol else self._slot("state", value).symbol
+        if symbol in self.inner:
+            raise TraceError(
+                f"scan: a Tensor {words(symbol.shape)} made inside the loop at {symbol.origin} is read outside of it; "
+                "expected what leaves the body to be returned; make it part of the carry or of y"
+            )
+        for trace in self.traces:
+            trace.used[id(value)] = value
+        return symbol
+
+    def scan(self, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
+        """The loop of `ops/loop.py` as one operation."""
+        return record_loop(self, body, carry, xs, length, reverse)
 
     def _slot(self, kind: str, value: Any, position: int = -1) -> Slot:
         slot = Slot(kind, value, self._input(value), position, self.names.get(id(value), ""))

@@ -2,9 +2,10 @@
 
     for t in range(T):  carry, y[t] = body(carry, x[t])
 
-Eagerly it is that Python loop, and the tape it leaves gives gradients of any order. What it promises so that it can
-also be recorded as one operation, whose compile time does not grow with T, is checked here in every mode: the length
-is static, the carry keeps its structure, shapes and dtypes, and the body assigns no state.
+Eagerly it is that Python loop, and the tape it leaves gives gradients of any order. While a step is recorded it is one
+operation, whose compile time does not grow with T: the recorder runs the body once (`compiler/timeloop.py`). What the
+loop promises for that is checked here in every mode: the length is static, the carry keeps its structure, shapes and
+dtypes, and the body assigns no state.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
+
 from ..errors import ShapeError, TraceError, words
-from ..op import Value
+from ..op import Node, Op, Spec, Value, recorder
 from .movement import concatenate, reshape, slice_
 
 # The name of the loop while its body runs; `Tensor.assign` refuses then.
 inside: ContextVar[str] = ContextVar("scan", default="")
+SHORT = 2  # a loop of so few positions is recorded position by position: there is nothing to gain
 
 
 def scan(
@@ -37,23 +41,37 @@ def scan(
     Raises ShapeError where lengths disagree or the carry changes, TraceError where the body assigns a Tensor.
     """
     steps = _length(xs, length)
+    active = recorder()
+    if active is not None and steps > SHORT:
+        return active.scan(body, carry, xs, steps, reverse)
+    return unrolled(body, carry, xs, steps, reverse)
+
+
+def unrolled(body: Callable[..., Any], carry: Any, xs: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
+    """`scan` as a Python loop."""
     outputs: list[Any] = []
-    form = _describe(carry)
-    mark = inside.set(getattr(body, "__name__", "body"))
-    try:
-        for t in reversed(range(steps)) if reverse else range(steps):
-            carry, y = body(carry, map_nest(lambda x, t=t: _at(x, t), xs))
-            if _describe(carry) != form:
-                raise ShapeError(
-                    f"scan: the body turned the carry {form} into {_describe(carry)} at position {t}; "
-                    "expected the same structure, shapes and dtypes; cast or reshape what it returns"
-                )
-            outputs.append(y)
-    finally:
-        inside.reset(mark)
+    form = describe(carry)
+    for t in reversed(range(steps)) if reverse else range(steps):
+        carry, y = one_step(body, carry, map_nest(lambda x, t=t: _at(x, t), xs), form, t)
+        outputs.append(y)
     if reverse:
         outputs.reverse()
     return carry, (_stack(outputs) if outputs else None)
+
+
+def one_step(body: Callable[..., Any], carry: Any, x: Any, form: Any, t: int) -> tuple[Any, Any]:
+    """The body at position t; `form` is what `describe` said of the carry it began with."""
+    mark = inside.set(getattr(body, "__name__", "body"))
+    try:
+        carry, y = body(carry, x)
+    finally:
+        inside.reset(mark)
+    if describe(carry) != form:
+        raise ShapeError(
+            f"scan: the body turned the carry {form} into {describe(carry)} at position {t}; "
+            "expected the same structure, shapes and dtypes; cast or reshape what it returns"
+        )
+    return carry, y
 
 
 def refuse_inside_scan() -> None:
@@ -101,7 +119,7 @@ def _stack(outputs: list[Any]) -> Any:
     return map_nest(lambda *ys: concatenate(*[reshape(y, shape=(1, *y.shape)) for y in ys], axis=0), *outputs)
 
 
-def _describe(nest: Any) -> Any:
+def describe(nest: Any) -> Any:
     """Structure, shapes and dtypes of a nest, comparable and readable."""
 
     def leaf(x: Any) -> str:
@@ -112,3 +130,65 @@ def _describe(nest: Any) -> Any:
         return f"{words(x.shape)} {x.dtype}"
 
     return map_nest(leaf, nest)
+
+
+# ---- the loop as one operation of a recorded step ------------------------------------------------------------------------
+
+
+class Loop(Op):
+    """A whole loop. Its value stands for all it computes; `part` takes out one of them.
+
+    body: a `Body` of `compiler/timeloop.py`, which runs the loop on arrays and knows what its parts are. The operation is
+    made by the recorder alone, so it is in no registry; its gradient, another such loop, is the recorder's as well.
+    """
+
+    kind = "loop"
+    same_dtype = False
+    reads_output = False
+
+    def __init__(self, name: str, gradients: Any = ()) -> None:
+        self.name, self.gradients = name, tuple(gradients)
+
+    def infer(self, *inputs: Any, body: Any) -> Spec:
+        return Spec((), np.dtype(object))
+
+    def forward(self, *arrays: np.ndarray, body: Any) -> np.ndarray:
+        everything = np.empty((), object)
+        everything[()] = body(*arrays)
+        return everything
+
+    def backward(self, node: Node, g: Any) -> list[Any]:
+        return node.attributes["trace"].backward(g)
+
+
+class Part(Op):
+    """One result of a loop, laid out in a row. what: "last", carry number `index` after the last step; "states", that
+    carry at every position, before the first included; "stack", output number `index` at every position."""
+
+    kind = "loop"
+    same_dtype = False
+    reads_inputs = False
+    reads_output = False
+
+    def __init__(self, name: str, gradients: Any = ()) -> None:
+        self.name, self.gradients = name, tuple(gradients)
+
+    def infer(self, loop: Any, *, what: str, index: int) -> Spec:
+        return loop.array.attributes["body"].part(what, index)
+
+    def forward(self, loop: Any, *, what: str, index: int) -> np.ndarray:
+        return loop[()][what, index]
+
+
+class Cotangents(dict[tuple[str, int], Any]):
+    """dL/d(part) for some parts of a loop: what the tape carries to the loop, added up part by part."""
+
+    def __add__(self, other: Cotangents) -> Cotangents:
+        both = Cotangents(self)
+        for key, g in other.items():
+            both[key] = both[key] + g if key in both else g
+        return both
+
+
+loop = Loop("scan", [None])
+part = Part("part", [lambda g, y, loop, what, index: Cotangents({(what, index): g})])

@@ -268,3 +268,16 @@ def test_many_sees_variables_and_names_as_a_single_call_does() -> None:
     assert {"weight", "bias"} <= {slot.name for slot in run.graph.inputs}
     layer = nn.Linear(2, 1)
     np.testing.assert_allclose(run.many(P.ones(4, 2), rows)[0].item(), 3 * layer(P.ones(2, 2)).sum().item(), rtol=1e-5)
+
+
+def test_a_number_anywhere_in_an_operation_makes_another_program() -> None:
+    x = P.arange(12**6).reshape(12, 12, 12, 12, 12, 12)
+    start = 0
+
+    def step(x: Tensor) -> Tensor:
+        return x[10:, 10:, 10:, 10:, 10:, start : start + 5]
+
+    run = P.compile(step)
+    first = run(x).tolist()
+    start = 3
+    assert run(x).tolist() == step(x).tolist() != first
