@@ -19,6 +19,7 @@ from .errors import DTypeError, OptionError, ShapeError, words
 from .modes import no_grad
 from .op import content, module_path
 from .ops import attention, elementwise
+from .ops.composite import standardise, statistics
 from .ops.index import take, within
 from .random import Generator, keep_mask
 from .shapes import axis_of
@@ -219,9 +220,9 @@ def layer_norm(
 ) -> Tensor:
     """(x - mean) / sqrt(variance + eps) over the last axes, then scale and shift (Ba et al. 2016)."""
     axes = _last_axes(x, normalized_shape, "layer_norm")
-    away = x - x.mean(axes, keepdim=True)
-    y = away * ((away * away).mean(axes, keepdim=True) + eps).rsqrt()
-    return _scaled(y, weight, bias)
+    with no_grad():
+        mean, variance = statistics(x, axes)
+    return _scaled(standardise(x, mean, variance, axes=axes, eps=eps), weight, bias)
 
 
 def rms_norm(
@@ -258,7 +259,7 @@ def _last_axes(x: Tensor, normalized_shape: Sequence[int], what: str) -> tuple[i
         raise ShapeError(
             f"{what}: input {words(x.shape)}; expected it to end in {words(shape)}; check normalized_shape"
         )
-    return tuple(range(-len(shape), 0))
+    return tuple(range(x.ndim - len(shape), x.ndim))
 
 
 def _scaled(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -284,16 +285,14 @@ def batch_norm(
                 f"batch_norm: input {words(x.shape)} has {n} value a channel; expected at least 2 in training; "
                 "use a larger batch, or eval()"
             )
-        mean = x.mean(axes, keepdim=True)
-        away = x - mean
-        variance = (away * away).mean(axes, keepdim=True)
-        if training and running_mean is not None and running_var is not None:
-            with no_grad():
+        with no_grad():
+            mean, variance = statistics(x, axes)
+            if training and running_mean is not None and running_var is not None:
                 running_mean.assign(running_mean.lerp(mean.reshape(-1), momentum))
                 running_var.assign(running_var.lerp(variance.reshape(-1) * (n / (n - 1)), momentum))
+        y = standardise(x, mean, variance, axes=axes, eps=eps)
     else:
-        away, variance = x - running_mean.reshape(column), running_var.reshape(column)
-    y = away * (variance + eps).rsqrt()
+        y = (x - running_mean.reshape(column)) * (running_var.reshape(column) + eps).rsqrt()
     return _scaled(y, _column(weight, x), _column(bias, x))
 
 

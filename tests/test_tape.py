@@ -377,7 +377,7 @@ def test_a_node_knows_the_user_s_line_and_the_layer() -> None:
     for node in reachable([y.node]):
         assert node.origin.file == __file__ and node.origin.line == line
         assert str(node.origin) == f"net.layer1 (Linear 2→1) at test_tape.py:{line}"
-    assert repr(y.node).startswith("<divide -> (2,), net.layer1")
+    assert repr(y.node).startswith("<standardise -> (2,), net.layer1")
 
 
 def test_backward_nodes_inherit_the_place_of_the_forward() -> None:

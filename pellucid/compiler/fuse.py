@@ -24,6 +24,7 @@ from .rewriting import apply
 from .timeloop import Body
 from .views import VIEWS, Index, View, broadcast, core, is_identity, view
 
+LARGE = 1 << 14  # numbers that do not stay near a core until the next kernel
 ROW = 1 << 13  # numbers of a row that stay near while it is gone over again
 SHARED = 8  # rows at least, so that threads have something to share
 REDUCTIONS = {"sum", "amax", "amin", "any", "all", "argmax", "argmin"}
@@ -236,6 +237,21 @@ class Fusion:
         self._settle(whole)
         return whole
 
+    def join_siblings(self) -> None:
+        """Reductions that take the same axes away and read the same large numbers read them once."""
+        if not self.fuse:
+            return
+        largest: dict[tuple[Any, ...], Kernel] = {}
+        for kernel in list(self.kernels):
+            for source in sources(kernel) if kernel.kind == "loop" and kernel.axes else ():
+                if kernel not in self.kernels:
+                    break
+                about = (source, kernel.domain, kernel.axes)
+                other = largest.setdefault(about, kernel) if source.size >= LARGE else kernel
+                if other is not kernel and other in self.kernels:
+                    whole = self._joined(other, kernel)
+                    kernel = largest[about] = whole
+
     def _may_join(self, first: Kernel, second: Kernel) -> bool:
         kinds = {first.kind, second.kind}
         reducing = [kernel.axes for kernel in (first, second) if kernel.axes is not None]
@@ -299,6 +315,7 @@ def fused(graph: Graph, fuse: bool = True, copies: Set[Symbol] = frozenset()) ->
     fusion = Fusion(graph.symbols, fuse, copies)
     for symbol in graph.symbols:
         fusion.add(symbol)
+    fusion.join_siblings()
     _mark_stored(graph, fusion)
     _mark_checking(graph, fusion)
     # Dead code may have been left in; of that, only checks that stand for themselves remain.

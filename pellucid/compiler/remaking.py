@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..op import Symbol
-from .fuse import Kernel, is_movement, operands
+from .fuse import LARGE, Kernel, is_movement, operands
 from .graph import Graph
 from .rewriting import like, with_results
-from .views import is_identity, view
+from .views import View, is_identity, view
 
-LARGE = 1 << 14  # numbers: fewer stay near the core between two kernels anyway
 MOST = 32  # operations that are done again in one kernel
 
 
@@ -41,6 +40,13 @@ def remade(graph: Graph, kernels: Sequence[Kernel]) -> tuple[Graph, set[Symbol]]
     return _rewritten(graph, kernels, plans) if plans else (graph, set())
 
 
+def _seen(kernel: Kernel, symbol: Symbol) -> list[tuple[View, Symbol]]:
+    """What an operation reads number by number, and as whose shape it sees it."""
+    if symbol in kernel.reductions:
+        return [(view(symbol.inputs[0]), symbol.inputs[0])]
+    return [(v, symbol) for v in operands(symbol)] if symbol.op.kind == "elementwise" else []  # type: ignore[union-attr]
+
+
 class _Search:
     def __init__(self, graph: Graph, kernels: Sequence[Kernel]) -> None:
         self.results = set(graph.results)
@@ -59,10 +65,10 @@ class _Search:
             return []
         found: dict[Kernel, set[Symbol]] = {}
         for symbol in kernel.symbols:
-            if symbol.op.kind == "elementwise" and not kernel.of_rows(symbol):  # type: ignore[union-attr]
-                for v in operands(symbol):
+            if symbol not in kernel.rows:
+                for v, reader in _seen(kernel, symbol):
                     home = self.home.get(v.source)
-                    if home is not None and home is not kernel and is_identity(v, symbol) and self._can(v.source, home):
+                    if home is not None and home is not kernel and is_identity(v, reader) and self._can(v.source, home):
                         found.setdefault(home, set()).add(v.source)
         made = [self._worth(kernel, home, wanted) for home, wanted in found.items()]
         return [plan for plan in made if plan is not None]

@@ -1,0 +1,77 @@
+"""Composites with a gradient of their own, and the one there is: standardising (floor 2).
+
+What is put together from operations gets its gradient from theirs. Where a shorter one is known, as for normalisation, a
+Composite states it: on the tape it is one node, while what it computes, forward and backward, are operations like any
+others. So it records, fuses and differentiates again without a word about it anywhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..op import Node, Op, grad_mode, new_value
+from .elementwise import sqrt
+from .reduce import sum
+
+
+class Composite(Op):
+    """A function of values, put together from operations, with its gradient.
+
+    compute(*inputs, **attributes): the value. gradient(g, y, *inputs, **attributes): dL/dinput for each input, None where
+    there is none, by operations; under `create_graph` it must depend on the inputs as the true gradient does.
+    """
+
+    kind = "composite"
+
+    def __init__(self, name: str, compute: Callable[..., Any], gradient: Callable[..., Sequence[Any]]) -> None:
+        self.name, self.compute, self.gradient = name, compute, gradient  # not an entry of the registry
+
+    def __call__(self, *inputs: Any, **attributes: Any) -> Any:
+        mode = grad_mode.set(False)
+        try:
+            y = self.compute(*inputs, **attributes)
+        finally:
+            grad_mode.reset(mode)
+        if grad_mode.get() and any(x.requires_grad for x in inputs):
+            y.node, y.requires_grad = Node(self, inputs, attributes, y.array), True
+        return y
+
+    def forward(self, *arrays: Any, **attributes: Any) -> Any:
+        mode = grad_mode.set(False)
+        try:
+            return self.compute(*[new_value(array) for array in arrays], **attributes).array
+        finally:
+            grad_mode.reset(mode)
+
+    def backward(self, node: Node, g: Any) -> list[Any]:
+        grads = self.gradient(g, node.output(), *node.inputs, **node.attributes)
+        return [None if parent is None else grad for parent, grad in zip(node.parents, grads, strict=True)]
+
+
+def statistics(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """Mean and variance of x along `axes` (non-negative), which stay with size 1."""
+    count = max(math.prod(x.shape[axis] for axis in axes), 1)
+    mean = sum(x, axes=axes, keepdims=True) / count
+    away = x - mean
+    return mean, sum(away * away, axes=axes, keepdims=True) / count
+
+
+def _standardise(x: Any, mean: Any, variance: Any, axes: tuple[int, ...], eps: float) -> Any:
+    return (x - mean) * (1 / sqrt(variance + eps))
+
+
+def _gradient(g: Any, y: Any, x: Any, mean: Any, variance: Any, axes: tuple[int, ...], eps: float) -> list[Any]:
+    """(g - mean(g) - y mean(g y)) / deviation: two sums, where the chain rule through mean and variance takes four."""
+    if grad_mode.get():
+        mean, variance = statistics(x, axes)
+        y = _standardise(x, mean, variance, axes, eps)
+    count = max(math.prod(x.shape[axis] for axis in axes), 1)
+    over = lambda value: sum(value, axes=axes, keepdims=True) / count
+    return [(g - over(g) - y * over(g * y)) * (1 / sqrt(variance + eps)), None, None]
+
+
+# standardise(x, mean, variance, axes=..., eps=...): x brought to mean 0 and variance 1 along `axes`, by its own `statistics`
+# there; that these are functions of x is in the gradient (Ioffe and Szegedy 2015, section 3).
+standardise = Composite("standardise", _standardise, _gradient)
