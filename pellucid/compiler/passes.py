@@ -15,6 +15,7 @@ from ..op import Symbol
 from .contractions import absorbed_movements, convolutions
 from .extremes import extremes
 from .graph import Graph, uses
+from .lookups import looked_up
 from .rewriting import apply, like, number, rewritten, with_results
 
 FOLDED = 4096  # a constant result of more numbers than this is computed at every step rather than kept
@@ -245,6 +246,7 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
     "simplify": simplify,
     "transposed products": transposed_products,
     "absorbed movements": absorbed_movements,
+    "lookups": looked_up,
     "simplified movements": simplify,
     "long sums": long_sums,
     "common subexpressions": common_subexpressions,

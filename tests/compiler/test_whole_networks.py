@@ -203,6 +203,30 @@ def test_pieces_side_by_side_are_put_together_once() -> None:
     check(Trial(step, [], []))
 
 
+# ---- lookups -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(40,), (6, 9), (3, 4, 5), (2, 3)])
+@pytest.mark.parametrize("leave_out", [(), ("absorbed movements",), ("lookups",)])
+def test_products_with_looked_up_rows(shape: tuple[int, ...], leave_out: tuple[str, ...]) -> None:
+    index = P.tensor(np.random.default_rng(1).integers(-7, 7, shape))
+
+    def network(table: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        x = F.embedding(index, table)
+        x = x.transpose(0, 1) if index.ndim > 1 else x
+        return F.linear(x, w, b).tanh()
+
+    check(trial(network, normal(7, 17), normal(20, 17, seed=1), normal(20, seed=2)), leave_out, scale=10)
+
+
+def test_a_layer_behind_an_embedding_multiplies_the_table() -> None:
+    table, w = normal(10, 32).requires_grad_(), normal(48, 32, seed=1).requires_grad_()
+    index = P.randint(0, 10, (8, 50))
+    found = kernels(lambda index: grad((F.linear(F.embedding(index, table), w) ** 2).sum(), [table, w]), index)
+    assert sum(k.kind == "product" for k in found) == 3
+    assert max(k.flops for k in found if k.kind == "product") < 2 * 2 * 10 * 32 * 48  # not 400 rows
+
+
 # ---- made again ----------------------------------------------------------------------------------------------------------
 
 
