@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..op import Symbol
-from .graph import Graph
-from .rewriting import apply, number, rewritten
+from .graph import Graph, uses
+from .rewriting import apply, like, number, rewritten
 
 # A position along a window as it was asked for: the same as uint8, and the shape of the window.
 Small = dict[Symbol, tuple[Symbol, tuple[int, int]]]
@@ -101,3 +101,36 @@ def _put(symbol: Symbol, inputs: tuple[Symbol, ...], position: Symbol, window: t
     here = do("equal", positions, do("reshape", position, shape=one))
     spread = do("where", here, do("reshape", values, shape=one), number(0, x.dtype, symbol.origin))
     return do("reshape", spread, shape=symbol.shape)
+
+
+def masked_windows(graph: Graph) -> Graph:
+    """where(mask, windows side by side, 0) with the mask seen window by window: the gradients of a pool and of the ReLU in
+    front of it are one pass."""
+    readers = uses(graph)
+
+    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        if symbol.op.name != "where" or len(readers.get(symbol.inputs[1], ())) != 1:  # type: ignore[union-attr]
+            return None
+        mask, x, other = inputs
+        if not _side_by_side(x) or mask.shape != x.shape or other.size != 1 or symbol.inputs[1] in graph.results:
+            return None
+        spread = apply("where", _by_window(mask, x), x.inputs[0], other, origin=symbol.origin)
+        return like(x, (spread,)) if spread.shape == x.inputs[0].shape else None
+
+    return rewritten(graph, rewrite)
+
+
+def _side_by_side(x: Symbol) -> bool:
+    """Whether x is put together from windows that neither overlap nor leave anything out."""
+    if x.op is None or x.op.name != "add_windows" or x.attributes["dilation"] != (1, 1):
+        return False
+    _, _, p, q, *window = x.inputs[0].shape
+    return x.attributes["stride"] == tuple(window) and x.shape[2:] == (p * window[0], q * window[1])
+
+
+def _by_window(mask: Symbol, x: Symbol) -> Symbol:
+    """The mask as the windows that x is made of; a comparison with a number compares those of what it compares."""
+    if mask.op is not None and mask.op.kind == "elementwise" and len(mask.inputs) == 2 and mask.inputs[1].size == 1:
+        return apply(mask.op.name, _by_window(mask.inputs[0], x), mask.inputs[1], origin=mask.origin, **mask.attributes)
+    window = x.inputs[0].shape[4:]
+    return apply("windows", mask, origin=mask.origin, kernel=window, stride=window, dilation=(1, 1))

@@ -155,8 +155,11 @@ class _Worker:
         """`symbol` where `container` wants its numbers: inside its borders, or window by window."""
         long = [axis for axis in range(container.ndim) if container.shape[axis] != 1]
         whole = [axis for axis in long if axis not in order] + [axis for axis in order if axis in long]
-        strides = self.layout.strides[container] = self._strides(container, whole)
-        start = 0
+        if container in self.containers:
+            self._store_inside(container, self.containers[container], whole)
+        else:
+            self.layout.strides[container] = self._strides(container, whole)
+        strides, start = self.layout.strides[container], 0
         if container.op.name == "place":  # type: ignore[union-attr]
             start = sum(s[0] * stride for s, stride in zip(container.attributes["slices"], strides, strict=True))
         else:
@@ -381,6 +384,8 @@ def containers(kernels: list[Kernel], fixed: set[Symbol]) -> dict[Symbol, Symbol
             fits = how["stride"] == x.shape[4:] and how["dilation"] == (1, 1)
         if fits and x.size and x.dtype == container.dtype:
             found[x] = container
+            if kernel.kind == "add_windows" and container.size == x.size:
+                computed.add(container)  # windows side by side fill it, and it may itself lie in another
     return found
 
 

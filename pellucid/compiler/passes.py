@@ -13,7 +13,7 @@ import numpy as np
 
 from ..op import Symbol
 from .contractions import absorbed_movements, convolutions
-from .extremes import extremes
+from .extremes import extremes, masked_windows
 from .graph import Graph, uses
 from .lookups import looked_up
 from .rewriting import apply, like, number, rewritten, with_results
@@ -244,6 +244,7 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
     "convolutions": convolutions,
     "joined places": joined_places,
     "simplify": simplify,
+    "masked windows": masked_windows,
     "transposed products": transposed_products,
     "absorbed movements": absorbed_movements,
     "lookups": looked_up,
