@@ -9,7 +9,7 @@ times while it is near. Two kernels join only where no third stands between them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,9 @@ ROW = 1 << 13  # numbers of a row that stay near while it is gone over again
 SHARED = 8  # rows at least, so that threads have something to share
 REDUCTIONS = {"sum", "amax", "amin", "any", "all", "argmax", "argmin"}
 NATIVE = set(MEMORY) - {"float64"}
+
+
+Copies = dict[Symbol, object]  # operations that stand there once more, and whom each was made for
 
 
 @dataclass(eq=False)
@@ -112,9 +115,9 @@ def _along(v: View, reader: Symbol, kept: list[int]) -> bool:
 class Fusion:
     """The kernels of a graph while they grow."""
 
-    def __init__(self, symbols: list[Symbol], fuse: bool = True, copies: Set[Symbol] = frozenset()) -> None:
+    def __init__(self, symbols: list[Symbol], fuse: bool = True, copies: Copies | None = None) -> None:
         self.order = {symbol: i for i, symbol in enumerate(symbols)}
-        self.fuse, self.copies = fuse, copies
+        self.fuse, self.copies = fuse, copies or {}
         self.kernels: list[Kernel] = []
         self.home: dict[Symbol, Kernel] = {}
 
@@ -175,7 +178,8 @@ class Fusion:
             return
         for v in seen:
             home = self.home.get(v.source)
-            remade = symbol in self.copies and v.source not in self.copies  # to join would be to keep it after all
+            made_for = self.copies.get(symbol)  # to join anything else would be to keep it after all
+            remade = made_for is not None and self.copies.get(v.source) is not made_for
             if home is not None and (remade or not self._meets(home, v, symbol)):
                 kernel.apart.add(home)
         for other in sorted(kernel.after - kernel.apart, key=self.kernels.index, reverse=True):
@@ -307,7 +311,7 @@ def with_copies(graph: Graph) -> Graph:
     return Graph(graph.inputs, graph.symbols + copies, outputs, writes)
 
 
-def fused(graph: Graph, fuse: bool = True, copies: Set[Symbol] = frozenset()) -> list[Kernel]:
+def fused(graph: Graph, fuse: bool = True, copies: Copies | None = None) -> list[Kernel]:
     """The kernels of `graph`, in an order in which they can run, with what each has to store.
 
     copies: operations that stand there once more, for the kernel that reads them and not for the one of the original.

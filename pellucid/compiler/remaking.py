@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..op import Symbol
-from .fuse import LARGE, Kernel, is_movement, operands
+from .fuse import LARGE, Copies, Kernel, is_movement, operands
 from .graph import Graph
 from .rewriting import like, with_results
 from .views import View, is_identity, view
@@ -32,12 +32,13 @@ class Remaking:
     gain: int = 0
 
 
-def remade(graph: Graph, kernels: Sequence[Kernel]) -> tuple[Graph, set[Symbol]]:
-    """The graph with copies of operations in front of the kernels that do them again, and those copies."""
+def remade(graph: Graph, kernels: Sequence[Kernel], before: Copies) -> tuple[Graph, Copies]:
+    """The graph with copies of operations in front of the kernels that do them again, and those copies, with the ones that
+    were there before: each with a word for the kernel it was made for."""
     search = _Search(graph, kernels)
     found = {kernel: search.plans(kernel) for kernel in kernels}
     plans = {kernel: _together(mine) for kernel, mine in search.agreed(found).items() if mine}
-    return _rewritten(graph, kernels, plans) if plans else (graph, set())
+    return _rewritten(graph, kernels, plans, before) if plans else (graph, before)
 
 
 def _seen(kernel: Kernel, symbol: Symbol) -> list[tuple[View, Symbol]]:
@@ -130,11 +131,13 @@ def _together(plans: list[Remaking]) -> Remaking:
     return Remaking({s for plan in plans for s in plan.wanted}, {s for plan in plans for s in plan.made})
 
 
-def _rewritten(graph: Graph, kernels: Sequence[Kernel], plans: dict[Kernel, Remaking]) -> tuple[Graph, set[Symbol]]:
+def _rewritten(
+    graph: Graph, kernels: Sequence[Kernel], plans: dict[Kernel, Remaking], before: Copies
+) -> tuple[Graph, Copies]:
     home = {s: kernel for kernel in kernels for s in kernel.symbols}
     new: dict[Symbol, Symbol] = {}
     again: dict[tuple[Kernel, Symbol], Symbol] = {}
-    copies: set[Symbol] = set()
+    copies: Copies = {}
 
     def once_more(symbol: Symbol, kernel: Kernel, plan: Remaking) -> Symbol:
         """`symbol` as `kernel` reads it: made again, seen through its movements, or as it is."""
@@ -143,7 +146,7 @@ def _rewritten(graph: Graph, kernels: Sequence[Kernel], plans: dict[Kernel, Rema
         if (kernel, symbol) not in again:
             copy = again[kernel, symbol] = like(symbol, tuple(once_more(x, kernel, plan) for x in symbol.inputs))
             if symbol in plan.made:
-                copies.add(copy)
+                copies[copy] = plan
         return again[kernel, symbol]
 
     for symbol in graph.symbols:
@@ -154,4 +157,4 @@ def _rewritten(graph: Graph, kernels: Sequence[Kernel], plans: dict[Kernel, Rema
         else:
             inputs = tuple(once_more(x, kernel, plan) for x in symbol.inputs)
         new[symbol] = symbol if inputs == symbol.inputs else like(symbol, inputs)
-    return with_results(graph, new), copies
+    return with_results(graph, new), copies | {new.get(s, s): made_for for s, made_for in before.items()}

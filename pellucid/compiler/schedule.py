@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from .fuse import Kernel, fused, with_copies
+from .fuse import Copies, Kernel, fused, with_copies
 from .graph import Graph
 from .layout import Layout, laid_out
 from .lifting import prepared
 from .llvm import Target
 from .remaking import remade
+
+ROUNDS = 3  # kernels that make numbers again may join, and then see what else they might make
 
 
 def scheduled(
@@ -20,8 +22,12 @@ def scheduled(
     graph = with_copies(prepared(graph, leave_out))
     fuse = "fusion" not in leave_out
     kernels = fused(graph, fuse)
-    if fuse and "remaking" not in leave_out:
-        graph, copies = remade(graph, kernels)
-        kernels = fused(graph, fuse, copies) if copies else kernels
+    copies: Copies = {}
+    for _ in range(ROUNDS if fuse and "remaking" not in leave_out else 0):
+        known = copies
+        graph, copies = remade(graph, kernels, known)
+        if copies is known:
+            break
+        kernels = fused(graph, fuse, copies)
     kernels, layout = laid_out(graph, kernels, target)
     return graph, kernels, layout
