@@ -18,6 +18,7 @@ import pellucid as P
 from pellucid import functional as F
 from pellucid import nn, optim
 from pellucid.autograd import grad
+from pellucid.compiler.kernels import loops
 from pellucid.tensor import Tensor
 
 
@@ -146,6 +147,13 @@ ROWS = {
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_that_are_gone_over_several_times(name: str, shape: tuple[int, ...]) -> None:
     check(trial(ROWS[name], normal(*shape)), scale=10)
+
+
+@pytest.mark.parametrize("name", ["over columns", "layer_norm", "two sums"])
+def test_rows_too_long_for_the_stack_are_computed_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PELLUCID_CACHE", "off")
+    monkeypatch.setattr(loops, "SCRATCH", 0)
+    check(trial(ROWS[name], normal(40, 33)), scale=10)
 
 
 def test_a_row_of_minus_infinities_is_what_numpy_makes_of_it() -> None:

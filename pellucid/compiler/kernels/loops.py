@@ -15,6 +15,7 @@ from ..llvm import Builder, i32
 from ..recipe import Load, Recipe, Store
 from .body import Frame, Index, accumulators, split
 
+SCRATCH = 1 << 18  # bytes of the stack, which is small in some threads
 BLOCK = 256  # numbers that are summed one after another
 
 
@@ -217,7 +218,8 @@ class Nest:
         for i, (_, dtype) in self.scratch.items():
             if self.recipe.steps[i].level < level:
                 values[i] = self.builder.load_vector(self._in_scratch(i, indices), dtype)
-        frame.run(self.recipe, values, level)
+        for earlier in range(0 if not self.scratch else level, level + 1):
+            frame.run(self.recipe, values, earlier)
         for i, (_, dtype) in self.scratch.items():
             if self.recipe.steps[i].level == level:
                 self.builder.store_vector(values[i], self._in_scratch(i, indices), dtype)
@@ -238,7 +240,8 @@ class Nest:
     # ---- numbers of a row that are wanted again in a later pass ----
 
     def _make_scratch(self) -> dict[int, tuple[Any, str]]:
-        """Room for one row of each step that a later pass reads."""
+        """Room on the stack for one row of each step that a later pass reads; none if that is too much, and then each pass
+        computes again what it wants."""
         steps, wanted = self.recipe.steps, set()
         for step in steps:
             wanted |= {
@@ -246,6 +249,8 @@ class Nest:
                 if isinstance(x, int) and not steps[x].of_rows and steps[x].level < step.level
             }  # fmt: skip
         units = math.prod(self._units(axis) for axis in self.gone)
+        if 4 * units * self.lanes * len(wanted) > SCRATCH:
+            return {}
         room = {}
         for i in sorted(wanted):
             room[i] = self.builder.room(units * self.lanes, steps[i].dtype), steps[i].dtype
