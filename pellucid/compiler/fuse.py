@@ -8,6 +8,7 @@ times while it is near. Two kernels join only where no third stands between them
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from .rewriting import apply
 from .timeloop import Body
 from .views import VIEWS, Index, View, broadcast, core, is_identity, view
 
+MUCH = 1 << 20  # bytes that are worth an earlier turn
 LARGE = 1 << 14  # numbers that do not stay near a core until the next kernel
 ROW = 1 << 13  # numbers of a row that stay near while it is gone over again
 SHARED = 8  # rows at least, so that threads have something to share
@@ -352,14 +354,43 @@ def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
             if kernel is not writer and not _leads_to([kernel], writer, before.__getitem__):
                 before[writer].add(kernel)
     position = {s: i for i, s in enumerate(graph.symbols)}
-    done: list[Kernel] = []
     left = sorted(fusion.kernels, key=lambda k: (not checks(k), min(position[s] for s in k.symbols)))
-    placed: set[Kernel] = set()
-    while left:
-        ready = next(k for k in left if before[k] <= placed)
-        left.remove(ready)
-        placed.add(ready)
-        done.append(ready)
+    return _early_frees(left, before, set(graph.results))
+
+
+def _early_frees(left: list[Kernel], before: dict[Kernel, set[Kernel]], results: set[Symbol]) -> list[Kernel]:
+    """The kernels in an order that `before` allows: as they come, but one that lets go of much more memory than it takes,
+    such as the gradient of a weight, as soon as it can run."""
+    own = {s: s.size * dtype_size(s) for kernel in left for s in kernel.stored if s not in results}
+    reads = {kernel: [s for s in sources(kernel) if s in own] for kernel in left}
+    waiting: dict[Symbol, int] = {}  # kernels that still have to read it
+    for kernel in left:
+        for s in reads[kernel]:
+            waiting[s] = waiting.get(s, 0) + 1
+    after: dict[Kernel, list[Kernel]] = {}
+    missing = {kernel: len(before[kernel]) for kernel in left}
+    for kernel in left:
+        for earlier in before[kernel]:
+            after.setdefault(earlier, []).append(kernel)
+    place = {kernel: i for i, kernel in enumerate(left)}
+    ready = [kernel for kernel in left if not missing[kernel]]
+    done: list[Kernel] = []
+
+    def gain(kernel: Kernel) -> int:
+        freed = sum(own[s] for s in reads[kernel] if waiting[s] == 1)
+        return freed - sum(own.get(s, 0) for s in kernel.stored)
+
+    while ready:
+        kernel = next((k for k in ready if gain(k) >= MUCH), ready[0])
+        ready.remove(kernel)
+        done.append(kernel)
+        for s in reads[kernel]:
+            waiting[s] -= 1
+        for later in after.get(kernel, ()):
+            missing[later] -= 1
+            if not missing[later]:
+                bisect.insort(ready, later, key=place.__getitem__)
+    assert len(done) == len(left), "kernels wait for each other"
     return done
 
 

@@ -254,6 +254,21 @@ def test_what_a_gelu_computes_on_its_way_is_made_again() -> None:
     check(Trial(step, [normal(128, 64)], []), scale=300)
 
 
+def test_weight_gradients_are_made_before_their_operands_pile_up() -> None:
+    layers = [normal(256, 256, seed=i).requires_grad_() for i in range(8)]
+
+    def step(x: Tensor) -> Any:
+        for w in layers:
+            x = F.linear(x, w).tanh()
+        return grad(x.sum(), layers)
+
+    compiled = P.compile(step)
+    compiled(normal(2048, 256))
+    assert compiled.last is not None
+    activation = 4 * 2048 * 256
+    assert compiled.last.plan.arena < (len(layers) + 4) * activation  # not one more gradient for each layer
+
+
 # ---- whole steps ---------------------------------------------------------------------------------------------------------
 
 
