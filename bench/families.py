@@ -4,7 +4,8 @@
     python bench/families.py --network cnn,lstm --rounds 9 --steps 20 --json
     python bench/families.py --kernels --network gpt    what our step spends its time on, kernel by kernel, alone
     python bench/families.py --cold                     compile time and peak memory alone, from fresh processes
-    python bench/families.py --growth                   how step time grows with batch, size and width, alone; long
+    python bench/families.py --growth --eager           how step time grows with batch, size and width, alone; without
+                                                        --eager beside torch.compile, too, which takes long
 
 A step is zero_grad, forward, loss, backward and AdamW (learning rate 1e-3, else its defaults) in float32. The networks
 (networks.py): cnn, two convolutions on 28x28; cnn2, six with batch norm on 3x32x32; lstm, one layer of 256 over 64
@@ -62,8 +63,8 @@ COLD_STEPS = {"gpt2": 3}  # steps of a fresh process; elsewhere CHECKED
 GROWTH = {
     "cnn": {"batch": (16, 64, 256), "side": (16, 28, 40), "width": (16, 32, 64)},
     "cnn2": {"batch": (16, 64, 128), "side": (16, 32, 48), "width": (16, 32, 64)},
-    "lstm": {"batch": (8, 32, 128), "time": (16, 64, 128), "width": (128, 256, 512)},
-    "gpt": {"batch": (4, 12, 32), "time": (32, 64, 128), "width": (64, 128, 256)},
+    "lstm": {"batch": (8, 32, 128), "time": (16, 64, 128, 256), "width": (128, 256, 512)},
+    "gpt": {"batch": (4, 12, 32), "time": (32, 64, 128, 256), "width": (64, 128, 256)},
 }
 
 
@@ -285,7 +286,8 @@ def growth_rows(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         for value in values:
             network, skipped = dataclasses.replace(NETWORKS[name], **{kind: value}), {}
             forget()
-            sides, apart = ready(makers(network, options.steps or 4, [*torch_names(network), OURS]), skipped, CHECKED)
+            names = [name for name in torch_names(network) if not (options.eager and name.startswith(COMPILED))]
+            sides, apart = ready(makers(network, options.steps or 4, [*names, OURS]), skipped, CHECKED)
             times = measure([side for side in sides if apart.get(side.name, 0) <= APART], options.rounds or 3)
             skipped |= {side.name: "its losses differ" for side in sides if side.name not in times}
             about = {"network": name, "kind": kind, "value": value, "flops": network.flops}
@@ -321,6 +323,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cold", action="store_true", help="compile time and peak memory, alone")
     parser.add_argument("--growth", action="store_true", help="how step time grows, alone")
+    parser.add_argument(
+        "--eager", action="store_true", help="with --growth: PyTorch without torch.compile, much sooner done"
+    )
     parser.add_argument("--kernels", action="store_true", help="what our step spends its time on, alone")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

@@ -19,9 +19,7 @@ from ..recipe import Load, Recipe
 from .body import Frame, Index, split
 
 NEAR = 1 << 21  # bytes of panels that stay in the cache while all rows pass by
-SHORT = (
-    5  # steps: what follows a product with more is a loop over the rows of the tile, not written out for each vector
-)
+SHORT = 5  # steps: what follows a product with more is a loop over the rows of the tile, not written out each time
 PART = 512  # terms of a part, about
 
 
@@ -164,7 +162,7 @@ class Tile(Writer):
     """Tiles of sums: rows of the `splat` operand against vectors of the other, shared out among threads one by one.
 
     Tiles are numbered: axes that both operands have come first; then blocks of panels (a panel is as wide as a tile, a block
-    fits into the cache near the core), in a block the rows, for each row of tiles the panels of the block.
+    of them stays in the cache), in a block the rows, for each row of tiles the panels of the block.
     """
 
     def __init__(self, builder: Builder, recipe: Recipe, *rest: Any) -> None:
