@@ -54,7 +54,7 @@ class Kernel:
     apart: set[Kernel] = field(default_factory=set)  # those it reads elsewhere than at its own position: never joined
     stored: list[Symbol] = field(default_factory=list)  # those of its symbols that have a place in memory
     checking: bool = False  # whether it may find an index out of range
-    inside: Inside | None = None  # what a loop repeats
+    loop_body: LoopBody | None = None  # what a loop repeats
     rows: set[Symbol] = field(default_factory=set)  # computed from reductions, once for each row
 
     @property
@@ -76,14 +76,14 @@ class Kernel:
 
     def hands_on(self, symbol: Symbol) -> bool:
         """Whether `symbol` is made in here, and needs no memory for what else is made in here."""
-        return symbol in self.symbols and (self.kind in ("loop", "product") or self.inside is not None)
+        return symbol in self.symbols and (self.kind in ("loop", "product") or self.loop_body is not None)
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.domain}: {' '.join(s.op.name for s in self.symbols)}>"  # type: ignore[union-attr]
 
 
 @dataclass(eq=False)
-class Inside:
+class LoopBody:
     """The body of a loop as kernels. layout: of what they store, once it is decided."""
 
     body: Body
@@ -156,11 +156,11 @@ class Fusion:
             return
         body = symbol.attributes["body"]
         graph = with_copies(body.graph)
-        inside = Inside(body, graph, fused(graph, self.fuse))
-        self._single("scan" if all(k.kind != "interpreted" for k in inside.kernels) else "interpreted", symbol)
+        loop_body = LoopBody(body, graph, fused(graph, self.fuse))
+        self._single("scan" if all(k.kind != "interpreted" for k in loop_body.kernels) else "interpreted", symbol)
         kernel = self.home[symbol]
-        kernel.domain, kernel.inside = (body.length,), inside
-        kernel.checking = any(k.checking for k in inside.kernels)
+        kernel.domain, kernel.loop_body = (body.length,), loop_body
+        kernel.checking = any(k.checking for k in loop_body.kernels)
 
     def _homes(self, views: object) -> set[Kernel]:
         return {self.home[v.source] for v in views if v.source in self.home}  # type: ignore[attr-defined]
@@ -325,7 +325,7 @@ def fused(graph: Graph, fuse: bool = True, copies: Copies | None = None) -> list
     _mark_stored(graph, fusion)
     _mark_checking(graph, fusion)
     # Dead code may have been left in; of that, only checks that stand for themselves remain.
-    fusion.kernels = [k for k in fusion.kernels if k.stored or (checks(k) and (k.kind == "loop" or k.inside))]
+    fusion.kernels = [k for k in fusion.kernels if k.stored or (checks(k) and (k.kind == "loop" or k.loop_body))]
     return _in_order(graph, fusion)
 
 

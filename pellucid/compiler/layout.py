@@ -69,7 +69,7 @@ def laid_out(
     worker.layout.strides |= given or {}
     worker.repeated = repeated or {}
     for kernel in kernels:
-        if kernel.inside is not None:  # what a loop reads at each position, vectors should find in row order
+        if kernel.loop_body is not None:  # what a loop reads at each position, vectors should find in row order
             worker.fixed |= {view(x).source for x in kernel.anchor.inputs}
     worker.containers = containers(kernels, worker.fixed)
     worker.orders = _orders(kernels)
@@ -218,11 +218,11 @@ class _Worker:
 
     def _loop(self, kernel: Kernel) -> None:
         """The layout of the body; what passes between positions, and to other kernels, lies in row order."""
-        inside = kernel.inside
-        assert inside is not None
+        loop = kernel.loop_body
+        assert loop is not None
         self.layout.strides |= {symbol: row_major(symbol.shape) for symbol in kernel.stored}
-        body, given, repeated = inside.body, {}, {}
-        for i, (slot, x) in enumerate(zip(inside.graph.inputs, kernel.anchor.inputs, strict=True)):
+        body, given, repeated = loop.body, {}, {}
+        for i, (slot, x) in enumerate(zip(loop.graph.inputs, kernel.anchor.inputs, strict=True)):
             along = self.along(view(x), x.ndim)
             if i < body.carries:
                 along = row_major(x.shape)
@@ -231,7 +231,7 @@ class _Worker:
             else:
                 repeated[slot.symbol] = body.length
             given[slot.symbol] = along
-        inside.kernels, inside.layout = laid_out(inside.graph, inside.kernels, self.target, given, repeated)
+        loop.kernels, loop.layout = laid_out(loop.graph, loop.kernels, self.target, given, repeated)
 
     # ---- products ----
 

@@ -121,11 +121,11 @@ def _job(kernel: Kernel, layout: Layout) -> Job:
 
 def _loop(kernel: Kernel, layout: Layout, reuse: bool) -> Job:
     """A loop: its body planned by itself, and where what goes in and out lies."""
-    inside, inputs = kernel.inside, kernel.anchor.inputs
-    assert inside is not None
-    body, carries = inside.body, inside.body.carries
-    once, rest = _hoisted(inside.graph, inside.kernels, carries + body.slices)
-    plan = planned(inside.graph, once + rest, inside.layout, reuse, once)
+    inner, inputs = kernel.loop_body, kernel.anchor.inputs
+    assert inner is not None
+    body, carries = inner.body, inner.body.carries
+    once, rest = _hoisted(inner.graph, inner.kernels, carries + body.slices)
+    plan = planned(inner.graph, once + rest, inner.layout, reuse, once)
     count = sum(job.kernel in once for job in plan.jobs)
     starts = [_start(x, layout) for x in inputs[:carries]]
     places = []
@@ -136,11 +136,11 @@ def _loop(kernel: Kernel, layout: Layout, reuse: bool) -> Job:
         places.append((seen.source, offset * size, along[0] * size if i < body.slices else 0))
     places += [(constant, 0, 0) for constant in plan.constants]
     made = {(s.attributes["what"], s.attributes["index"]): s for s in kernel.stored}
-    keys = [("states" if i < carries else "stack", i) for i in range(len(inside.graph.outputs))]
+    keys = [("states" if i < carries else "stack", i) for i in range(len(inner.graph.outputs))]
     results = [made[key] if key in made else _room(*body.part(*key)) for key in keys]
     scratch = _room((plan.arena,), np.dtype(np.uint8))
     reads = list(dict.fromkeys([*(s for start in starts for s in start.reads), *(s for s, _, _ in places)]))
-    loop = Loop(body, plan, inside.layout, count, starts, places, results, scratch)
+    loop = Loop(body, plan, inner.layout, count, starts, places, results, scratch)
     return Job(kernel, None, [], reads, [*results, scratch], loop)
 
 
@@ -376,7 +376,7 @@ class Memory:
 
     def _repeat(self, job: Job, loop: Loop) -> None:
         """A loop, position by position, each in the same planned memory."""
-        body, graph_inputs = loop.body, job.kernel.inside.graph.inputs  # type: ignore[union-attr]
+        body, graph_inputs = loop.body, job.kernel.loop_body.graph.inputs  # type: ignore[union-attr]
         n, outputs = body.carries, loop.plan.outputs
         for start in loop.starts:
             self.run(start)
