@@ -23,12 +23,14 @@ from ..errors import OptionError, nearest
 from ..modes import no_grad
 from ..random import randint, randn
 from ..tensor import Tensor
+from .network import Answering, joined
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "elu": nn.ELU, "leaky_relu": nn.LeakyReLU, "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
 }  # fmt: skip
 NUMBERS = ("piecewise", "periodic", "plain")
+KINDS = ("table", "images")
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ class Categories(nn.Module):
         return self.table(categories + self.first).flatten(1)  # (B, C*D)
 
 
-class MLP(nn.Module):
+class MLP(Answering):
     """The network. `forward` takes the arrays of one preprocessor's encoding, in its order, and gives (B, K).
 
     K is the number of classes, their logits; for regression the output is (B,), in units of the target's deviation.
@@ -202,15 +204,8 @@ class MLP(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         rows = [self.parts[name](x) for name, x in zip(self.order, inputs, strict=True)]
-        y = self.layers(rows[0] if len(rows) == 1 else cat(rows, 1))  # (B, K)
+        y = self.layers(joined(rows))  # (B, K)
         return y.squeeze(1) if self.task == "regression" else y
-
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy of logits (B, K) with classes (B,), or the mean square of (B,) against (B,)."""
-        if self.task == "regression":
-            return F.mse_loss(output, target)
-        smoothing = self.label_smoothing if self.training else 0.0
-        return F.cross_entropy(output, target, label_smoothing=smoothing)
 
 
 def input_parts(inputs: dict[str, Any], config: Config) -> dict[str, nn.Module]:
