@@ -288,16 +288,21 @@ class Tensor(Value):
         self.requires_grad = requires_grad
         return self
 
-    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
-        """Add dL/dleaf to `.grad` of every leaf that this Tensor was computed from.
+    def backward(
+        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+        inputs: Sequence[Tensor] | None = None,
+    ) -> None:  # fmt: skip
+        """Add dL/dleaf to `.grad` of every leaf that this Tensor was computed from, or of those among `inputs`.
 
         gradient: dL/d(this), same shape; may be left out for a single number, where it is 1.
         """
         self.check_on_tape("backward")
         g = self.output_gradient(gradient)
         keep = create_graph if retain_graph is None else retain_graph
+        chosen = None if inputs is None else {id(leaf) for leaf in inputs}
         for leaf, grad in walk([self], [g], keep=keep, create_graph=create_graph).values():
-            leaf.add_grad(grad)
+            if chosen is None or id(leaf) in chosen:
+                leaf.add_grad(grad)
 
     def check_on_tape(self, what: str) -> None:
         if not self.requires_grad:

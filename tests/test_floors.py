@@ -54,7 +54,7 @@ LAZY = {
     ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",
     ("threads.py", "threadpoolctl"): "asked for by few programs",
     (
-        "training/session.py",
+        "training/examination.py",
         "pellucid.training.baseline",
     ): "scikit-learn; a second that a resumed or failing run should not pay",
 }

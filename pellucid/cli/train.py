@@ -120,7 +120,7 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
         choose(family, asked)  # a wrong option should not wait for the data
         problem = load_problem(data, seed=asked.get("seed", 0), **about)
         known = data if find(data) else ""  # a user's digits.csv has nothing to do with the recipe of digits
-        values = {**recipe(known, problem.kind, len(problem.train)), **asked}
+        values = {**recipe(family, known, problem.kind, len(problem.train)), **asked}
         training = session.begin(problem, family, values, out)
     except OptionError as error:
         raise _named(error, options, written, path) from None

@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..creation import tensor
 from ..errors import DataError
+from .loader import TensorDataset
 
 
 @dataclass
@@ -30,6 +32,14 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.target)
+
+    def dataset(self, network: Any) -> TensorDataset:
+        """The arrays that `network` reads, in its order, then the target."""
+        return TensorDataset(*(tensor(self.inputs[name]) for name in network.order), tensor(self.target))
+
+    def judged(self, network: Any) -> TensorDataset:
+        """What `network` is judged on: the same."""
+        return self.dataset(network)
 
     def take(self, rows: np.ndarray) -> Examples:
         """The examples at `rows` (int64), in that order, copied."""

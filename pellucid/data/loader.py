@@ -18,6 +18,7 @@ from .. import random
 from ..creation import tensor
 from ..errors import DataError, OptionError, ShapeError, StateError, words
 from ..op import new_value
+from ..ops.index import take
 from ..tensor import Tensor
 
 Example = TypeVar("Example", covariant=True)
@@ -27,7 +28,8 @@ class Dataset(Generic[Example]):
     """Numbered examples: define `__getitem__(i)` and `__len__()`.
 
     A data set may also have `gather(indices)`, int64 (B,) -> a list of Tensors (B, ...), one for each part of an example;
-    the loader then takes whole batches from it.
+    the loader then takes whole batches from it. Where all of it is in memory, `pick` does the same with operations on
+    Tensors, so that a compiled step takes its batch itself, from where the data are.
     """
 
     def __getitem__(self, index: int) -> Example:
@@ -61,6 +63,10 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     def gather(self, indices: np.ndarray) -> list[Tensor]:
         # Straight from the arrays: a batch is data and has no place on the tape.
         return [new_value(np.take(t.array, indices, axis=0)) for t in self.tensors]
+
+    def pick(self, indices: Tensor) -> list[Tensor]:
+        """`gather` made of operations: int64 (B,) -> Tensors (B, ...)."""
+        return [take(t, indices) for t in self.tensors]
 
 
 class Subset(Dataset[Example]):
@@ -119,6 +125,7 @@ class DataLoader:
     example. The last batch is smaller where `batch_size` does not divide the number of examples, unless `drop_last`.
 
     shuffle: a new order each epoch, by (seed, epoch).
+    steps: batches of an epoch, the first of its order; 0 for as many as go through all examples.
     seed: of the order; drawn from `generator`, or from the default generator (`manual_seed`), where it is not given.
     num_workers: 0, since batches are made in this process; `pin_memory` concerns GPUs and changes nothing here.
     Raises OptionError for an option out of range.
@@ -134,6 +141,7 @@ class DataLoader:
         collate_fn: Callable[[list[Any]], Any] | None = None,
         generator: random.Generator | None = None,
         seed: int | None = None,
+        steps: int = 0,
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
@@ -151,6 +159,7 @@ class DataLoader:
         self.batch_size = int(batch_size)
         self.shuffle = bool(shuffle)
         self.drop_last = bool(drop_last)
+        self.steps = steps
         self.collate_fn = collate_fn
         self.generator = generator
         if seed is None:
@@ -162,7 +171,13 @@ class DataLoader:
     def __len__(self) -> int:
         """The number of batches in an epoch."""
         n = len(self.dataset)
-        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+        most = n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+        return min(self.steps, most) if self.steps else most
+
+    @property
+    def examples(self) -> int:
+        """The number of examples in an epoch."""
+        return min(len(self.dataset), len(self) * self.batch_size)
 
     def indices(self, epoch: int = 0) -> np.ndarray:
         """The order of the examples in `epoch`, int64 (N,); batch k is its k-th run of `batch_size`."""
@@ -194,10 +209,9 @@ class DataLoader:
         return default_collate(examples) if self.collate_fn is None else self.collate_fn(examples)
 
     @property
-    def resident(self) -> tuple[Tensor, ...] | None:
-        """The Tensors (N, ...) whose rows are the batches, so that a compiled step can pick them itself; else None."""
-        here = isinstance(self.dataset, TensorDataset) and self.collate_fn is None
-        return self.dataset.tensors if here else None
+    def pick(self) -> Callable[[Tensor], list[Tensor]] | None:
+        """The data set's way to take a batch with operations (see `Dataset`); None where it has none."""
+        return getattr(self.dataset, "pick", None) if self.collate_fn is None else None
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands, in plain numbers: the next batch is `batch` of `epoch`. What must agree is noted too."""
@@ -224,6 +238,7 @@ class DataLoader:
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
+            "steps": self.steps,
         }
 
 

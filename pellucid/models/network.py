@@ -43,6 +43,7 @@ class Network(nn.Module):
     """A network that can be trained. A batch is the arrays `order` names, in that order, then the target."""
 
     order: tuple[str, ...] = ()
+    judged_batch = 2048  # the most examples to judge, or to answer for, at once
 
     def turns(self) -> list[Turn]:
         """The moves of a step, in order. One, but for networks that train against each other."""

@@ -11,7 +11,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, Self, NamedTuple
 
 import numpy as np
 
@@ -300,7 +300,7 @@ class Module:
 
     # ---- modes -------------------------------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self, mode: bool = True) -> Self:
         """Set `training` here and below, through each layer's own `train`, which may decide otherwise."""
         if not isinstance(mode, bool):
             raise OptionError(f"train: mode {mode!r}; expected True or False; call model.train() or model.eval()")
@@ -310,7 +310,7 @@ class Module:
             child.train(mode)
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Self:
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Module:

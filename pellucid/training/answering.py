@@ -19,10 +19,10 @@ from ..data.sources import IMAGE_ENDINGS, load_problem, read_rows_for_prediction
 from ..data.table import Table
 from ..errors import DataError, NonFiniteError
 from ..nn import Module
+from .examination import answers, in_units
 from .metrics import Metrics, classification_metrics, regression_metrics
 from .native import Forward
 from .run import Run
-from .session import answers, in_units
 
 
 @dataclass

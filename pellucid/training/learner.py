@@ -18,10 +18,9 @@ import numpy as np
 from .. import optim
 from ..creation import tensor
 from ..data.loader import DataLoader
-from ..modes import no_grad
-from ..nn import Module
+from ..models.network import Network, Turn
+from ..nn import Module, Parameter
 from ..nn.utils import clip_grad_norm_
-from ..ops.index import take
 from ..random import default_generator, get_rng_state, set_rng_state
 from ..tensor import Tensor
 from .native import Native
@@ -74,6 +73,15 @@ class Snapshot:
     progress: Progress
 
 
+@dataclass
+class Move:
+    """A turn of the network with what takes it: its module's parameters and their optimizers."""
+
+    turn: Turn
+    parameters: list[Parameter]
+    optimizers: list[optim.Optimizer]
+
+
 class Learner:
     """A network with everything that trains it, built from Settings.
 
@@ -81,13 +89,14 @@ class Learner:
     the mode of one network to and fro would have each of its programs recorded again every time.
     """
 
-    def __init__(self, network: Module, loader: DataLoader, settings: Settings) -> None:
+    def __init__(self, network: Network, loader: DataLoader, settings: Settings) -> None:
         self.network = network
         self.loader = loader
         self.settings = settings
-        self.examples = len(loader.dataset)
+        self.examples = loader.examples
         self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.optimizers = make_optimizers(network, settings)
+        self.moves = [make_move(turn, settings) for turn in network.turns()]
+        self.optimizers = [optimizer for move in self.moves for optimizer in move.optimizers]
         steps = settings.epochs * len(loader)
         curve = learning_rate_curve(settings.schedule, settings.warmup, steps)
         self.schedules = [optim.lr_scheduler.LambdaLR(optimizer, curve) for optimizer in self.optimizers]
@@ -96,8 +105,8 @@ class Learner:
         self.progress = Progress()
         self._written: list[Tensor] | None = None
         shared = {id(t): t for t in [*network.parameters(), *network.buffers()]}
-        self.judged: Module = copy.deepcopy(network, shared).eval()
-        self._whole = loader.resident is not None
+        self.judged: Network = copy.deepcopy(network, shared).eval()
+        self._whole = loader.pick is not None
         self.native = Native(self._picking_step if self._whole else self.step, settings.eager)
 
     @property
@@ -105,28 +114,36 @@ class Learner:
         return float(self.optimizers[0].param_groups[0]["lr"])
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One update: batch (inputs ..., target) -> mean loss, and accuracy where the targets are classes."""
-        *inputs, target = batch
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-        output = self.network(*inputs)
-        loss = self.network.loss(output, target)
-        loss.backward()
-        if self.settings.clip:
-            clip_grad_norm_(self.parameters, self.settings.clip)
-        for optimizer in self.optimizers:
-            optimizer.step()
+        """One update: each turn of the network in order. Gives what the turns tell; "loss" is their sum."""
+        told: dict[str, Tensor] = {}
+        for move in self.moves:
+            values = self.take(move, batch)
+            losses = [told["loss"]] if "loss" in told else []
+            if move.turn.name:
+                told |= {f"{move.turn.name}_{name}": value for name, value in values.items()}
+            else:
+                told |= values
+            told["loss"] = sum(losses, values["loss"])
         if self.average:
             self.average.update()
-        values = {"loss": loss.detach()}
-        if output.ndim > 1:
-            with no_grad():
-                values["accuracy"] = (output.detach().argmax(1) == target).float().mean()
-        return values
+        return told
+
+    def take(self, move: Move, batch: Batch) -> dict[str, Tensor]:
+        """One turn: forward, blame sent back to the parameters whose turn it is, and their update."""
+        for optimizer in move.optimizers:
+            optimizer.zero_grad()
+        values = move.turn.values(*batch)
+        values["loss"].backward(inputs=move.parameters)
+        if self.settings.clip:
+            clip_grad_norm_(move.parameters, self.settings.clip)
+        for optimizer in move.optimizers:
+            optimizer.step()
+        return {name: value.detach() for name, value in values.items()}
 
     def _picking_step(self, picked: Tensor) -> dict[str, Tensor]:
         """`step` on the rows `picked`; taking them is part of it, so that a compiled step reads the data where they are."""
-        return self.step([take(x, picked) for x in self.loader.resident or ()])
+        assert self.loader.pick is not None
+        return self.step(self.loader.pick(picked))
 
     def run(self, picked: np.ndarray) -> dict[str, float]:
         """`step` on the examples `picked`, natively where that is possible, and its results as numbers."""
@@ -247,6 +264,11 @@ def learning_rate_curve(schedule: str, warmup: float, steps: int) -> Callable[[i
     return curve
 
 
+def make_move(turn: Turn, settings: Settings) -> Move:
+    parameters = [p for p in turn.module.parameters() if p.requires_grad]
+    return Move(turn, parameters, make_optimizers(turn.module, settings))
+
+
 def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer]:
     """The optimizer the settings name; biases and the vectors of embeddings are not decayed.
 
@@ -257,7 +279,7 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
     if settings.optimizer == "muon":
         matrices = [(name, p) for name, p in named if p.ndim == 2 and name.startswith("layers.")][:-1]
         rest = [p for name, p in named if name not in dict(matrices)]
-        adamw = optim.AdamW(rest, lr=lr, weight_decay=decay)
+        adamw = optim.AdamW(rest, lr=lr, weight_decay=decay, betas=(settings.momentum, settings.momentum2))
         if not matrices:
             return [adamw]
         muon = optim.Muon([p for _, p in matrices], lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
@@ -266,10 +288,11 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
     others = [p for name, p in named if not (p.ndim > 1 and name.endswith("weight"))]
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
+    betas = (settings.momentum, settings.momentum2)
     makers: dict[str, Callable[[], optim.Optimizer]] = {
-        "adamw": lambda: optim.AdamW(groups, lr=lr),
-        "adam": lambda: optim.Adam(groups, lr=lr),
-        "sgd": lambda: optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True),
+        "adamw": lambda: optim.AdamW(groups, lr=lr, betas=betas),
+        "adam": lambda: optim.Adam(groups, lr=lr, betas=betas),
+        "sgd": lambda: optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=settings.momentum > 0),
         "rmsprop": lambda: optim.RMSprop(groups, lr=lr),
         "adagrad": lambda: optim.Adagrad(groups, lr=lr),
     }

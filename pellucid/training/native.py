@@ -14,11 +14,10 @@ import numpy as np
 
 from ..compiler.step import compile
 from ..errors import TraceError
+from ..models.network import Network
 from ..modes import no_grad
-from ..nn import Module
 from ..tensor import Tensor
 
-EVALUATION_BATCH = 2048
 WORTH_COMPILING = 2000  # rows
 
 
@@ -48,7 +47,7 @@ class Native:
 class Forward:
     """What a network says of many rows, without gradients, batch by batch: raw outputs (N, ...) from arrays (N, ...)."""
 
-    def __init__(self, network: Module, eager: bool = False) -> None:
+    def __init__(self, network: Network, eager: bool = False) -> None:
         self.network = network
         self.native = Native(network, eager)
 
@@ -57,9 +56,43 @@ class Forward:
         # weights by the same bits.
         n = len(inputs[0])
         run = self.native if n >= WORTH_COMPILING else self.network
-        # Batches of one size need one program. The last may begin with rows that the one before it has had.
-        size = -(-n // -(-n // EVALUATION_BATCH))
-        starts = [min(i, n - size) for i in range(0, n, size)]
-        with no_grad():
-            parts = [run(*(Tensor(a[i : i + size]) for a in inputs)).array for i in starts]
-        return np.concatenate([*parts[:-1], parts[-1][len(parts) * size - n :]])
+        take = lambda rows: run(*(Tensor(a[rows.start : rows.stop]) for a in inputs)).array
+        return _in_batches(n, self.network.judged_batch, take)
+
+
+class Judge:
+    """What a network's `judge` says of each example of a data set: values (N,) by name."""
+
+    def __init__(self, network: Network, eager: bool = False) -> None:
+        self.network = network
+        self.native = Native(network.judge, eager)
+
+    def __call__(self, dataset: Any) -> dict[str, np.ndarray]:
+        n = len(dataset)
+        positions = n * dataset.gather(np.zeros(1, np.int64))[-1].array.size
+        run = self.native if positions >= WORTH_COMPILING else self.network.judge
+        names: list[str] = []
+
+        def take(rows: range) -> np.ndarray:
+            found = run(*dataset.gather(np.arange(rows.start, rows.stop)))
+            names[:] = found
+            return np.stack([value.array for value in found.values()], axis=1).astype(np.float64)
+
+        values = _in_batches(n, self.network.judged_batch, take)
+        return {name: values[:, i] for i, name in enumerate(names)}
+
+
+def means(values: dict[str, np.ndarray]) -> dict[str, float]:
+    """The mean of each value that `Judge` gave, over all scored positions."""
+    count = values.get("count", np.ones(len(values["loss"])))
+    return {name: float(value.sum() / count.sum()) for name, value in values.items() if name != "count"}
+
+
+def _in_batches(n: int, most: int, take: Callable[[range], np.ndarray]) -> np.ndarray:
+    """`take(rows)` for all of n rows, at most so many at a time, joined along the first axis."""
+    # Batches of one size need one program. The last may begin with rows that the one before it has had.
+    size = -(-n // -(-n // most))
+    starts = [min(i, n - size) for i in range(0, n, size)]
+    with no_grad():
+        parts = [take(range(i, i + size)) for i in starts]
+    return np.concatenate([*parts[:-1], parts[-1][len(parts) * size - n :]])

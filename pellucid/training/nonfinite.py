@@ -20,7 +20,7 @@ from ..errors import NonFiniteError
 from ..op import Node
 from ..tape import reachable
 from ..tensor import Tensor
-from .learner import Batch, Learner, Snapshot
+from .learner import Batch, Learner, Move, Snapshot
 
 STRETCH = 0.05  # seconds
 # Where the look at its end, which copies all state, takes long, a stretch is made SHARE times as long as that, but not
@@ -77,14 +77,12 @@ def explain(learner: Learner, batch: Batch) -> NonFiniteError:
     """The error to raise, for a learner put back to the state before the bad step."""
     at = learner.progress
     where = f"step {at.step + 1} (epoch {at.epoch + 1})"
-    *inputs, target = batch
     before = learner.snapshot()
-    named_inputs = zip(learner.network.order, inputs, strict=True)
+    named_inputs = zip(learner.network.order, batch[:-1], strict=True)
     bad_input = next((name for name, x in named_inputs if x.dtype.kind == "f" and not np.isfinite(x.array).all()), None)
     if bad_input:
         return _error(where, f"the inputs {bad_input!r} of the batch hold NaN or infinity", "clean the data")
-    loss = learner.network.loss(learner.network(*inputs), target)
-    what = _bad_layer(loss) or _bad_gradient(learner, loss)
+    what = next((found for move in learner.moves if (found := _bad_move(learner, move, batch))), "the loss overflowed")
     for p in learner.parameters:
         p.grad = None
     learner.put_back(before)
@@ -94,8 +92,7 @@ def explain(learner: Learner, batch: Batch) -> NonFiniteError:
 def explain_validation(learner: Learner, batch: Batch) -> NonFiniteError:
     """The error for weights that are finite, but give a validation loss that is not."""
     at, network = learner.progress, learner.judged
-    *inputs, target = batch
-    what = _bad_layer(network.loss(network(*inputs), target)) or "the loss became infinite"
+    what = _bad_layer(network.judge(*batch)["loss"]) or "the loss became infinite"
     fix = f"train with a lower --lr (it was {learner.settings.lr:g})"
     return _error(f"step {at.step} (validation of epoch {at.epoch + 1})", what, fix)
 
@@ -129,12 +126,27 @@ def _output(node: Node) -> Any:
     return None
 
 
-def _bad_gradient(learner: Learner, loss: Tensor) -> str:
-    for p in learner.parameters:
+def _bad_move(learner: Learner, move: Move, batch: Batch) -> str | None:
+    """What became NaN or infinite in one turn, forward, backward or by its update; None where nothing did."""
+    kept = learner.snapshot()
+    loss = move.turn.values(*batch)["loss"]
+    what = _bad_layer(loss) or _bad_gradient(move, loss)
+    if what:
+        return what
+    learner.put_back(kept)  # the same masks once more
+    learner.take(move, batch)
+    named = move.turn.module.named_parameters()
+    broken = next((name for name, p in named if not np.isfinite(p.array).all()), None)
+    return f"the update made {broken.rpartition('.')[0] or broken} NaN or infinite" if broken else None
+
+
+def _bad_gradient(move: Move, loss: Tensor) -> str | None:
+    """The last layer whose gradient, sent back from `loss`, is not finite."""
+    for p in move.parameters:
         p.grad = None
-    loss.backward()
-    named = [(name, p) for name, p in learner.network.named_parameters() if p.grad is not None]
+    loss.backward(inputs=move.parameters)
+    named = [(name, p) for name, p in move.turn.module.named_parameters() if p.grad is not None]
     for name, p in reversed(named):  # gradients flow from the last layer to the first
         if not np.isfinite(p.grad.array).all():
             return f"the gradient of {name} became NaN or infinite"
-    return f"the update made {named[-1][0].rpartition('.')[0]} NaN or infinite" if named else "the update overflowed"
+    return None

@@ -19,7 +19,7 @@ import numpy as np
 from .. import models, serialization
 from ..errors import DataError, OptionError, StateError, nearest
 from ..files import append_line, disk_error, plain, read_lines, write_bytes, write_json
-from ..nn import Module
+from ..models.network import Network
 from .settings import choose
 
 FORMAT = 1
@@ -61,13 +61,13 @@ class Run:
 
     # ---- rebuilding what was trained ---------------------------------------------------------------------------------
 
-    def new_network(self) -> Module:
+    def new_network(self) -> Network:
         """The run's network with fresh weights."""
         config = self.config
         _, network = choose(config["family"], config["network"])
         return models.family(config["family"]).build(config["inputs"], config["outputs"], config["task"], network)
 
-    def network(self) -> Module:
+    def network(self) -> Network:
         """The run's network with its saved weights, ready to predict. Raises StateError where they do not fit."""
         if not self.weights.is_file():
             raise StateError(f"{self.weights}: no such file; expected a run that has finished an epoch; train it first")

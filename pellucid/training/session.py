@@ -17,26 +17,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import models
 from ..creation import tensor
-from ..data.examples import Examples, Problem
-from ..data.loader import DataLoader, TensorDataset
+from ..data.examples import Problem
+from ..data.loader import DataLoader
 from ..errors import DataError, NonFiniteError, StateError
 from ..files import write_json
-from ..modes import no_grad
-from ..nn import Module
+from ..models.network import Network
 from ..random import manual_seed
-from ..tensor import Tensor
 from ..threads import set_num_threads
 from . import run as runs
 from .checkpoint import load_checkpoint, save_checkpoint
+from .examination import Answers, Examination, Examined
 from .learner import Learner
 from .loop import BatchDone, EpochDone, fit
-from .metrics import Metrics, classification_metrics, headline, regression_metrics
-from .native import Forward
-from .nonfinite import explain_validation
+from .metrics import Metrics, headline
 from .report import ReportData, write_report
 from .run import Run
 from .settings import Settings, choose
@@ -56,26 +51,30 @@ class Result:
 class Training:
     """A run under way: `events()` trains it, `finish()` closes it."""
 
-    def __init__(self, run: Run, problem: Problem, network: Module, settings: Settings) -> None:
+    def __init__(self, run: Run, problem: Problem, network: Network, settings: Settings) -> None:
         self.run = run
         self.problem = problem
         self.network = network
         self.settings = settings
-        data = [*arrays_for(network, problem.train), problem.train.target]
-        dataset = TensorDataset(*(tensor(array) for array in data))
-        loader = DataLoader(dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed)
+        dataset = problem.train.dataset(network)
+        loader = DataLoader(
+            dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.epoch_steps
+        )
         self.learner = Learner(network, loader, settings)
-        self.forward = Forward(self.learner.judged, settings.eager)
+        self.examination = examination(network)(run, problem, self.learner)
 
     def events(self) -> Iterator[BatchDone | EpochDone]:
         """Train; every epoch is in metrics.jsonl and the checkpoint, and its weights saved, before its event comes out."""
         epochs, patience = self.settings.epochs, self.settings.patience
         first = {name: t.array for name, t in self.network.state_dict().items()}
         try:
-            for event in fit(self.learner, self._validate, epochs=epochs, patience=patience, better=self._better):
+            judge = self.examination
+            for event in fit(self.learner, judge.validate, epochs=epochs, patience=patience, better=judge.better):
                 if isinstance(event, EpochDone):
-                    event = dataclasses.replace(event, train=self._in_units(event.train))
-                    self.run.log(as_line(event))
+                    event = dataclasses.replace(event, train=judge.in_units(event.train))
+                    with self.learner.averaged():
+                        kept = judge.keep(event.epoch)
+                    self.run.log({**as_line(event), **kept})
                     self.save()
                 yield event
         except NonFiniteError:
@@ -106,68 +105,31 @@ class Training:
 
     def finish(self) -> Result:
         """Read the test data, for the first and only time, with the best weights; log the scores and write the report."""
-        from .baseline import baselines  # scikit-learn takes a second to import
-
         assert self.learner.best is not None
         self.network.load_state_dict({name: tensor(array) for name, array in self.learner.best.items()})
         self.network.eval()
         self.run.save_weights(self.learner.best)
-        problem, test = self.problem, self.problem.test
-        output = self.answers(test)
-        metrics = score(problem, output, test.target)
-        others = baselines(problem.task, problem.train.inputs, self._targets(problem.train), test.inputs,
-                           self._targets(test), classes=problem.preprocessor.classes, network=output)  # fmt: skip
+        found = self.examination.test()
         history = self.run.history()
         at = self.learner.progress
-        result = Result(metrics, others, sum(line["seconds"] for line in history), at.epoch, at.best_epoch)
-        self._report(result, output)
-        self.run.log({"test": metrics, "baselines": others, "seconds": result.seconds, "best_epoch": result.best_epoch})
+        result = Result(
+            found.metrics, found.baselines, sum(line["seconds"] for line in history), at.epoch, at.best_epoch
+        )
+        self._report(result, found)
+        self.run.log({"test": result.metrics, "baselines": result.baselines, "seconds": result.seconds,
+                      "best_epoch": result.best_epoch})  # fmt: skip
         return result
 
-    def _report(self, result: Result, output: np.ndarray) -> None:
+    def _report(self, result: Result, found: Examined) -> None:
         problem, run = self.problem, self.run
         score = headline(result.metrics)
         renamed = {f"train_{score}": "train_score", f"validation_{score}": "validation_score"}
         write_report(run.report, ReportData(
-            title=f"{run.config['family']} on {problem.name}", run=run.name, task=problem.task, output=output,
-            target=self._targets(problem.test), metrics=result.metrics, classes=problem.preprocessor.classes,
+            title=f"{run.config['family']} on {problem.name}", run=run.name, task=run.config["task"], metrics=result.metrics,
             baselines=result.baselines, history=[{renamed.get(k, k): v for k, v in line.items()} for line in run.history()],
-            best_epoch=result.best_epoch, target_name=problem.preprocessor.target_name,
-            settings={**run.config["network"], **asdict(self.settings)}, network=str(self.network).splitlines(),
-            notes=problem.notes, describe=lambda i: problem.describe("test", i), created=run.config["created"],
+            best_epoch=result.best_epoch, settings={**run.config["network"], **asdict(self.settings)},
+            network=str(self.network).splitlines(), notes=problem.notes, created=run.config["created"], **found.shown,
         ))  # fmt: skip
-
-    def answers(self, examples: Examples) -> np.ndarray:
-        """What the network says of `examples`: (N, K) probabilities, or (N,) numbers in the target's units."""
-        return answers(self.forward, self.problem.preprocessor, arrays_for(self.network, examples))
-
-    def _targets(self, examples: Examples) -> np.ndarray:
-        return in_units(self.problem.preprocessor, examples.target)
-
-    def _validate(self) -> dict[str, float]:
-        examples = self.problem.validation
-        raw = self.forward(arrays_for(self.network, examples))
-        with no_grad():
-            loss = float(self.learner.judged.loss(tensor(raw), tensor(examples.target)).array)
-        if not np.isfinite(loss):
-            raise explain_validation(
-                self.learner, [Tensor(a) for a in (*arrays_for(self.network, examples), examples.target)]
-            )
-        if self.problem.task == "classification":
-            return {"loss": loss, "accuracy": float((raw.argmax(1) == examples.target).mean())}
-        return self._in_units({"loss": loss})
-
-    def _in_units(self, values: dict[str, float]) -> dict[str, float]:
-        """`values` with the root of a regression's loss, as RMSE in the target's units."""
-        if self.problem.task == "classification":
-            return values
-        zero, one = in_units(self.problem.preprocessor, np.array([0.0, 1.0]))
-        return {**values, "rmse": float(values["loss"] ** 0.5 * (one - zero))}
-
-    def _better(self, a: dict[str, float], b: dict[str, float]) -> bool:
-        if self.settings.monitor == "score" and "accuracy" in a and a["accuracy"] != b["accuracy"]:
-            return a["accuracy"] > b["accuracy"]
-        return a["loss"] < b["loss"]
 
 
 def as_line(event: EpochDone) -> dict[str, Any]:
@@ -175,6 +137,11 @@ def as_line(event: EpochDone) -> dict[str, Any]:
     values = {f"{part}_{name}": v for part in ("train", "validation") for name, v in getattr(event, part).items()}
     return {"epoch": event.epoch, "step": event.step, **values, "learning_rate": event.lr, "best": event.improved,
             "seconds": event.seconds, "examples_per_second": event.examples_per_second}  # fmt: skip
+
+
+def examination(network: Network) -> type[Examination]:
+    """How a network of that kind is judged."""
+    return Answers
 
 
 # ---- beginning and going on ----------------------------------------------------------------------------------------------
@@ -220,32 +187,3 @@ def resume(run: Run, problem: Problem, epochs: int | None = None, threads: int |
     training.remember(epochs=settings.epochs)  # a later resume goes on to the same end
     run.keep_history_to(training.learner.progress.epoch)
     return training
-
-
-# ---- a network's answers -------------------------------------------------------------------------------------------------
-
-
-def arrays_for(network: Module, examples: Examples) -> list[np.ndarray]:
-    """The arrays of `examples` that `network` reads, in its order."""
-    return [examples.inputs[name] for name in network.order]
-
-
-def answers(forward: Forward, preprocessor: Any, inputs: list[np.ndarray]) -> np.ndarray:
-    """(N, K) probabilities in float64, or (N,) predictions in the target's units."""
-    raw = forward(inputs)
-    if preprocessor.classes is None:
-        return in_units(preprocessor, raw)
-    shifted = np.exp(raw.astype(np.float64) - raw.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def in_units(preprocessor: Any, target: np.ndarray) -> np.ndarray:
-    """Regression targets as the data wrote them; class indices stay what they are."""
-    return target if preprocessor.classes is not None else np.asarray(preprocessor.decode(target), np.float64)
-
-
-def score(problem: Problem, output: np.ndarray, target: np.ndarray) -> Metrics:
-    """The metrics of `output`, as `answers` gives it, against encoded targets."""
-    if problem.task == "classification":
-        return classification_metrics(output, target, problem.preprocessor.classes)
-    return regression_metrics(output, in_units(problem.preprocessor, target))

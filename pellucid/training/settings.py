@@ -28,6 +28,9 @@ class Settings:
     lr: the highest learning rate; `schedule` says how it is reached and left, in `warmup`, a share of all steps.
     average: decay of the moving average of weights that is validated and saved; 0 for none.
     clip: largest norm of the gradient; 0 for no limit.
+    momentum: share of the step before that a step keeps (SGD), or decay of the mean gradient (Adam's first beta);
+    momentum2: decay of the mean squared gradient (Adam's second beta).
+    epoch_steps: steps of an epoch, on examples chosen anew each time; 0 for one pass over all examples.
     patience: epochs without a better validation result after which training stops; 0 for never.
     monitor: what "better" means on validation data: "score" (accuracy, RMSE) or "loss".
     eager: run operation by operation; else whole steps are compiled.
@@ -42,6 +45,9 @@ class Settings:
     batch_size: int = 128
     average: float = 0.99
     clip: float = 1.0
+    momentum: float = 0.9
+    momentum2: float = 0.999
+    epoch_steps: int = 0
     patience: int = 0
     monitor: str = "loss"
     seed: int = 0
@@ -57,10 +63,11 @@ class Settings:
                 )
         for name in ("epochs", "batch_size", "threads"):
             self._check(name, getattr(self, name) >= 1, "a whole number from 1")
-        for name in ("patience", "seed", "clip", "weight_decay"):
+        for name in ("patience", "seed", "clip", "weight_decay", "epoch_steps"):
             self._check(name, getattr(self, name) >= 0 and math.isfinite(getattr(self, name)), "0 or more")
         self._check("lr", 0 < self.lr < math.inf, "a number above 0")
-        self._check("average", 0 <= self.average < 1, "0 up to, but not including, 1")
+        for name in ("average", "momentum", "momentum2"):
+            self._check(name, 0 <= getattr(self, name) < 1, "0 up to, but not including, 1")
         self._check("warmup", 0 <= self.warmup <= 1, "a share of all steps, 0 to 1")
 
     def _check(self, name: str, fits: bool, expected: str) -> None:
@@ -69,24 +76,10 @@ class Settings:
             raise OptionError(f"{name}: {getattr(self, name)}; expected {expected}; write {default}")
 
 
-# A recipe holds settings and the network's configuration side by side, as a --config file does. The more particular one
-# overrules: kind, then "large" from LARGE training examples on, then the data set's own name.
+# A recipe is a file in pellucid/recipes: settings and the network's configuration side by side, as in a --config file.
+# The more particular one overrules: FAMILY-KIND, then FAMILY-KIND-large from LARGE training examples on, then FAMILY-DATA.
+RECIPES = Path(__file__).parent.parent / "recipes"
 LARGE = 10_000
-RECIPES: dict[str, dict[str, Any]] = {
-    "images": {"layers": [128, 64], "shift": 1, "weight_decay": 0.1, "epochs": 30, "threads": 2},
-    "table": {"layers": [128, 64], "dropout": 0.1, "epochs": 100, "batch_size": 32, "patience": 20},
-    "table large": {"epochs": 15, "batch_size": 256, "average": 0.995, "weight_decay": 0.1, "patience": 6},
-    "digits": {
-        "shift": 0,
-        "dropout": 0.1,
-        "label_smoothing": 0.05,
-        "lr": 4e-3,
-        "epochs": 40,
-        "batch_size": 32,
-        "threads": 1,
-    },
-    "abalone": {"numbers": "plain"},
-}
 
 _KINDS = {
     int: "a whole number",
@@ -97,11 +90,13 @@ _KINDS = {
 }
 
 
-def recipe(name: str, kind: str, examples: int) -> dict[str, Any]:
-    """The shipped values for the data set `name`, of `kind` ("images", "table") and with so many training `examples`."""
+def recipe(family: str, data: str, kind: str, examples: int) -> dict[str, Any]:
+    """The shipped values of `family` for the data set `data`, of `kind` and with so many training `examples`."""
     found: dict[str, Any] = {}
-    for key in (kind, f"{kind} large" if examples >= LARGE else "", name):
-        found.update(RECIPES.get(key, {}))
+    for name in (kind, f"{kind}-large" if examples >= LARGE else "", data):
+        path = RECIPES / f"{family}-{name}.toml"
+        if name and path.is_file():
+            found.update(read_config(path))
     return found
 
 
@@ -133,7 +128,9 @@ def _typed(name: str, value: Any, kind: type) -> Any:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file, as written; raises DataError where it cannot be read."""
+    """The settings of a TOML file, or of a shipped recipe by its name, as written; raises DataError."""
+    shipped = RECIPES / f"{path}.toml"
+    path = shipped if shipped.is_file() and not path.exists() else path
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

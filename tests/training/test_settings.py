@@ -1,22 +1,26 @@
 """Settings: where they come from, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 
 from pellucid.errors import DataError, OptionError
 from pellucid.training.settings import RECIPES, choose, read_config, recipe
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
 def test_every_recipe_fits(name):
-    choose("mlp", RECIPES[name])
+    choose(name.split("-")[0], read_config(Path(name)))
 
 
-def test_the_more_particular_recipe_wins(monkeypatch):
-    monkeypatch.setitem(RECIPES, "images", {"epochs": 1, "lr": 0.5})
-    monkeypatch.setitem(RECIPES, "mnist", {"epochs": 2})
-    monkeypatch.setitem(RECIPES, "images large", {"seed": 7})
-    assert recipe("mnist", "images", 9_999) == {"epochs": 2, "lr": 0.5}
-    assert recipe("mnist", "images", 10_000) == {"epochs": 2, "lr": 0.5, "seed": 7}
+def test_the_more_particular_recipe_wins(monkeypatch, tmp_path):
+    monkeypatch.setattr("pellucid.training.settings.RECIPES", tmp_path)
+    (tmp_path / "mlp-images.toml").write_text("epochs = 1\nlr = 0.5")
+    (tmp_path / "mlp-mnist.toml").write_text("epochs = 2")
+    (tmp_path / "mlp-images-large.toml").write_text("seed = 7")
+    (tmp_path / "cnn-images.toml").write_text("epochs = 9")
+    assert recipe("mlp", "mnist", "images", 9_999) == {"epochs": 2, "lr": 0.5}
+    assert recipe("mlp", "mnist", "images", 10_000) == {"epochs": 2, "lr": 0.5, "seed": 7}
 
 
 def test_a_list_and_a_whole_number_will_do():
