@@ -25,11 +25,13 @@ from .random import Generator, keep_mask
 from .shapes import axis_of
 from .spatial import (
     adaptive_avg_pool2d,
+    affine_grid,
     avg_pool1d,
     avg_pool2d,
     conv1d,
     conv2d,
     conv_transpose2d,
+    grid_sample,
     interpolate,
     max_pool1d,
     max_pool2d,
@@ -529,6 +531,7 @@ methods = {name: _method(name) for name in METHODS}
 
 __all__ = [
     "adaptive_avg_pool2d",
+    "affine_grid",
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
@@ -543,6 +546,7 @@ __all__ = [
     "elu",
     "embedding",
     "gelu",
+    "grid_sample",
     "group_norm",
     "hardtanh",
     "huber_loss",
