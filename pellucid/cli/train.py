@@ -9,12 +9,12 @@ import click
 
 from ..data.sources import find, load_problem
 from ..errors import OptionError
-from ..models import FAMILIES
+from ..models import FAMILIES, family_for
 from ..models.mlp import ACTIVATIONS
 from ..training import run as runs
 from ..training import session
 from ..training.metrics import score_line, verdict
-from ..training.settings import OPTIMIZERS, choose, read_config, recipe
+from ..training.settings import OPTIMIZERS, as_settings, choose, read_config, recipe
 from .options import (
     CtrlC,
     Names,
@@ -51,6 +51,9 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 @click.option("--layers", type=Numbers(), help="Sizes of the hidden layers, or none; 128,64 for images.")
 @click.option("--activation", metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.")
 @click.option("--dropout", type=Number(), help="Share of hidden units left out at each step.")
+@click.option(
+    "--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting of training or of the network."
+)
 @click.option("--optimizer", metavar="NAME", help=f"{', '.join(OPTIMIZERS)}.")
 @click.option("--lr", type=Number(), help="The highest learning rate.")
 @click.option("--epochs", type=Whole(), help="How often to go through the training data.")
@@ -65,7 +68,7 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
     "config_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Options and settings in a TOML file.",
+    help="Options and settings in a TOML file, or a shipped recipe's name.",
 )
 @click.option(
     "--out",
@@ -111,14 +114,17 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
         )
     path = options.pop("config_file", None)
     written = read_config(path) if path else {}
-    asked = {**written, **options}
-    family = asked.pop("model", "mlp")
+    more = options.pop("more", ())
+    asked = {**written, **options, **as_settings(more)}
+    family = asked.pop("model", None)
     about = {name: asked.pop(name) for name in DATA_OPTIONS if name in asked}
     if isinstance(about.get("drop"), str):  # from a config file, where one name needs no list
         about["drop"] = [name.strip() for name in about["drop"].split(",")]
     try:
-        choose(family, asked)  # a wrong option should not wait for the data
+        if family is not None:
+            choose(family, asked)  # a wrong option should not wait for the data
         problem = load_problem(data, seed=asked.get("seed", 0), **about)
+        family = family_for(problem.kind, family)
         known = data if find(data) else ""  # a user's digits.csv has nothing to do with the recipe of digits
         values = {**recipe(family, known, problem.kind, len(problem.train)), **asked}
         training = session.begin(problem, family, values, out)

@@ -1,7 +1,7 @@
 """The model families by name, one line each; the command line and saved runs read this list (floor 5).
 
-A family is a module with `Config` (a frozen dataclass of plain values) and `build(inputs, outputs, task, config)`, which
-gives a network with `loss(output, target)`. `inputs` is a preprocessor's `input_spec()`.
+A family is a module with `KINDS` of data it learns from, `Config` (a frozen dataclass of plain values) and
+`build(inputs, outputs, task, config)`, which gives a `Network`; `inputs` is a preprocessor's `input_spec()`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,19 @@ from __future__ import annotations
 from types import ModuleType
 
 from ..errors import OptionError, nearest
-from . import mlp
+from . import cnn, mlp
 
 FAMILIES: dict[str, ModuleType] = {
     "mlp": mlp,
+    "cnn": cnn,
 }
+DEFAULTS = {
+    "table": "mlp",
+    "images": "mlp",
+    "pictures": "cnn",
+    "text": "transformer",
+    "series": "lstm",
+}  # by kind of data
 
 
 def family(name: str) -> ModuleType:
@@ -25,4 +33,16 @@ def family(name: str) -> ModuleType:
     return FAMILIES[name]
 
 
-__all__ = ["FAMILIES", "family"]
+def family_for(kind: str, name: str | None) -> str:
+    """The name of the family to train on data of `kind`: `name`, else the default. Raises OptionError where they do not fit."""
+    chosen = name or DEFAULTS[kind]
+    able = [one for one, module in FAMILIES.items() if kind in module.KINDS]
+    if kind not in family(chosen).KINDS:
+        raise OptionError(
+            f"model: {chosen} learns from {', '.join(family(chosen).KINDS)}, the data are of kind {kind}; expected one of "
+            f"{', '.join(able)}; leave --model out for {DEFAULTS[kind]}"
+        )
+    return chosen
+
+
+__all__ = ["DEFAULTS", "FAMILIES", "family", "family_for"]

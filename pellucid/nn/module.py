@@ -11,7 +11,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, Self, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,12 +117,30 @@ def choose(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
     return settings, config(**{name: value for name, value in checked.items() if name not in mine})
 
 
+def as_settings(written: Iterable[str]) -> dict[str, Any]:
+    """NAME=VALUE, each as a line of TOML would say it; a bare word is text, and 128,64 a list."""
+    found = {}
+    for line in written:
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or not name or not value:
+            raise OptionError(f"--set {line}: no NAME=VALUE; expected one setting; write --set lr=0.001")
+        try:
+            found[name.replace("-", "_")] = tomllib.loads(f"x = [{value}]" if "," in value else f"x = {value}")["x"]
+        except tomllib.TOMLDecodeError:
+            found[name.replace("-", "_")] = value
+    return found
+
+
 def _typed(name: str, value: Any, kind: type) -> Any:
     """`value` as `kind`; an int will do for a float, a list for a tuple."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is tuple and isinstance(value, list):
         return tuple(value)
+    if kind is tuple and isinstance(value, int) and not isinstance(value, bool):
+        return (value,)
+    if kind is int and isinstance(value, list | tuple) and len(value) == 1:  # --layers 4, where layers are counted
+        return value[0]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected {_KINDS.get(kind, kind.__name__)}")
     return value

@@ -1,0 +1,133 @@
+"""The convolutional network, for images: its configuration and network (floor 5).
+
+    image -> [3x3 convolution, max pooling to half, batch norm, GELU, then 3x3 convolution, batch norm, GELU ...] a stage
+          -> the mean over what is left of the picture -> classes (B, K)
+
+Pooling straight after the first convolution of a stage, before norm and GELU, saves three quarters of their work (the
+layout of airbench, Jordan 2024, arXiv 2404.00498). B batch, C channels, H x W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .. import nn
+from ..errors import OptionError, nearest
+from ..tensor import Tensor
+from .mlp import ACTIVATIONS
+from .network import Answering
+from .pictures import Movements, Pictures
+
+KINDS = ("images", "pictures")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What makes one CNN differ from another; plain values, so that it can be saved as JSON.
+
+    channels: of each stage.      depth: convolutions of a stage.      activation: a key of ACTIVATIONS.
+    dropout: before the last layer.      residual: from the second convolution of a stage on, add what came in (He 2015).
+    shift ... erase: how training images are moved, see `Movements`.
+    mirror: in evaluation, the mean of the answers for the image and its mirror image.
+    label_smoothing: the share of a class label spread over all classes (Szegedy et al. 2015).
+    """
+
+    channels: tuple[int, ...] = (32, 64, 128)
+    depth: int = 2
+    activation: str = "gelu"
+    residual: bool = False
+    dropout: float = 0.0
+    shift: int = 0
+    flip: bool = False
+    rotate: float = 0.0
+    zoom: float = 0.0
+    shear: float = 0.0
+    erase: int = 0
+    mirror: bool = False
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if not self.channels or not all(isinstance(n, int) and n >= 1 for n in self.channels):
+            raise OptionError(
+                f"channels: {self.channels}; expected whole numbers from 1, one for each stage; write 32,64,128"
+            )
+        if self.depth < 1:
+            raise OptionError(f"depth: {self.depth}; expected at least 1 convolution a stage; write 2")
+        if self.activation not in ACTIVATIONS:
+            raise OptionError(f"activation: {self.activation!r}; expected one of {', '.join(ACTIVATIONS)}."
+                              f"{nearest(self.activation, ACTIVATIONS)}")  # fmt: skip
+        for name in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise OptionError(f"{name}: {getattr(self, name)}; expected 0 up to, but not including, 1; write 0.1")
+        _ = self.moves
+
+    @property
+    def moves(self) -> Movements:
+        return Movements(self.shift, self.flip, self.rotate, self.zoom, self.shear, self.erase)
+
+
+class Convolution(nn.Module):
+    """3x3 convolution (B, C, H, W) -> (B, D, H, W), pooled to half its size if `pool`, batch norm, activation."""
+
+    def __init__(self, channels: int, out: int, config: Config, pool: bool, residual: bool) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, out, 3, padding=1, bias=False)
+        self.pool = nn.MaxPool2d(2) if pool else None
+        self.norm = nn.BatchNorm2d(out)
+        self.activation = ACTIVATIONS[config.activation]()
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.convolution(x)
+        if self.pool is not None:
+            y = self.pool(y)
+        y = self.activation(self.norm(y))
+        return x + y if self.residual else y
+
+
+class CNN(Answering):
+    """The network: images as the preprocessor encodes them -> logits (B, K)."""
+
+    order = ("image",)
+    judged_batch = 512
+
+    def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
+        super().__init__()
+        self.label_smoothing, self.mirror = config.label_smoothing, config.mirror
+        self.pictures = Pictures(inputs, config.moves)
+        channels, side = self.pictures.channels, min(self.pictures.height, self.pictures.width)
+        stages = []
+        for out in config.channels:
+            pool = side >= 4
+            first = Convolution(channels, out, config, pool, False)
+            rest = [Convolution(out, out, config, False, config.residual) for _ in range(config.depth - 1)]
+            stages.append(nn.Sequential(first, *rest))
+            channels, side = out, side // 2 if pool else side
+        self.stages = nn.Sequential(*stages)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(channels, outputs)
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the last layer reads: (B, C), the mean of the last stage over the picture."""
+        return self._features(self.pictures(image))
+
+    def _features(self, x: Tensor) -> Tensor:
+        return self.stages(x).mean((2, 3))
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.pictures(image)
+        y = self.head(self.dropout(self._features(x)))
+        if self.mirror and not self.training:
+            y = (y + self.head(self._features(x.flip(-1)))) / 2
+        return y
+
+
+def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> CNN:
+    """The network for `inputs`, an image preprocessor's `input_spec()`; its weights come from the global random stream."""
+    if task != "classification" or "image" not in inputs:
+        raise OptionError(
+            f"model: cnn, for {task} of {', '.join(inputs)}; expected classification of images; write --model mlp"
+        )
+    return CNN(inputs, outputs, config)
