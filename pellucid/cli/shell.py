@@ -26,6 +26,7 @@ COMMANDS = {  # name -> what `pellucid --help` says of it; the module of the sam
     "train": "Train a network on a data set, a table or a folder.",
     "evaluate": "Score a trained network on its test data, or on other data.",
     "predict": "Let a trained network answer for new rows or a picture.",
+    "sample": "Let a trained network write text or draw images.",
     "summary": "Show the layers, shapes and parameters of a trained network.",
     "runs": "List the runs here with their scores.",
     "datasets": "List the data sets known by name.",

@@ -15,6 +15,7 @@ from ..training import run as runs
 from ..training import session
 from ..training.metrics import score_line, verdict
 from ..training.settings import OPTIMIZERS, as_settings, choose, read_config, recipe
+from ..training.transfer import network_values
 from .options import (
     CtrlC,
     Names,
@@ -76,6 +77,8 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
     metavar="DIR",
     help="The run's folder, a new one (else runs/DATA-MODEL-N).",
 )
+@click.option("--from", "source", metavar="RUN", help="Begin with the weights of RUN; only the last layer may differ.")
+@click.option("--freeze", type=Names(), help="Layers that do not learn, by path, such as stages.0.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -117,6 +120,9 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
     more = options.pop("more", ())
     asked = {**written, **options, **as_settings(more)}
     family = asked.pop("model", None)
+    source = runs.find(asked.pop("source")) if "source" in asked else None
+    inherited = {} if source is None else network_values(source, family)
+    family = source.config["family"] if source else family
     about = {name: asked.pop(name) for name in DATA_OPTIONS if name in asked}
     if isinstance(about.get("drop"), str):  # from a config file, where one name needs no list
         about["drop"] = [name.strip() for name in about["drop"].split(",")]
@@ -126,8 +132,8 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
         problem = load_problem(data, seed=asked.get("seed", 0), **about)
         family = family_for(problem.kind, family)
         known = data if find(data) else ""  # a user's digits.csv has nothing to do with the recipe of digits
-        values = {**recipe(family, known, problem.kind, len(problem.train)), **asked}
-        training = session.begin(problem, family, values, out)
+        values = {**recipe(family, known, problem.kind, len(problem.train)), **inherited, **asked}
+        training = session.begin(problem, family, values, out, source)
     except OptionError as error:
         raise _named(error, options, written, path) from None
     if not quiet:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .. import nn
 from ..errors import OptionError, nearest
 from ..tensor import Tensor
@@ -20,6 +22,7 @@ from .network import Answering
 from .pictures import Movements, Pictures
 
 KINDS = ("images", "pictures")
+EVEN = 5e-4  # added to the variance along each axis, so that noise is not blown up (Jordan 2024)
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Config:
     """What makes one CNN differ from another; plain values, so that it can be saved as JSON.
 
     channels: of each stage.      depth: convolutions of a stage.      activation: a key of ACTIVATIONS.
+    whiten: before all stages, patches of so many pixels a side are whitened (Page 2018), by what training images are like.
     dropout: before the last layer.      residual: from the second convolution of a stage on, add what came in (He 2015).
     shift ... erase: how training images are moved, see `Movements`.
     mirror: in evaluation, the mean of the answers for the image and its mirror image.
@@ -35,6 +39,7 @@ class Config:
 
     channels: tuple[int, ...] = (32, 64, 128)
     depth: int = 2
+    whiten: int = 0
     activation: str = "gelu"
     residual: bool = False
     dropout: float = 0.0
@@ -58,6 +63,8 @@ class Config:
         if self.activation not in ACTIVATIONS:
             raise OptionError(f"activation: {self.activation!r}; expected one of {', '.join(ACTIVATIONS)}."
                               f"{nearest(self.activation, ACTIVATIONS)}")  # fmt: skip
+        if self.whiten < 0:
+            raise OptionError(f"whiten: {self.whiten}; expected pixels a side, or 0 for none; write 2")
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{name}: {getattr(self, name)}; expected 0 up to, but not including, 1; write 0.1")
@@ -87,6 +94,33 @@ class Convolution(nn.Module):
         return x + y if self.residual else y
 
 
+class Whitening(nn.Module):
+    """(B, C, H, W) -> (B, 2 C k k, H - k + 1, W - k + 1): how far each patch lies along each of the ways patches differ.
+
+    The filters are the principal axes of training patches, each with its opposite, divided by the deviation along it
+    (Page 2018; Jordan 2024). They are set once and not learned; the bias is.
+    """
+
+    def __init__(self, channels: int, size: int, activation: str) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, 2 * channels * size**2, size)
+        self.convolution.weight.requires_grad_(False)
+        self.activation = ACTIVATIONS[activation]()
+
+    def fit(self, images: np.ndarray) -> None:
+        """images: float32 (N, C, H, W), as the layer is given them."""
+        size = self.convolution.weight.shape[-1]
+        windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), (2, 3))[:, :, ::2, ::2]
+        patches = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, images.shape[1] * size**2).astype(np.float64)
+        values, axes = np.linalg.eigh(patches.T @ patches / len(patches))
+        filters = (axes / np.sqrt(values + EVEN)).T.reshape(-1, images.shape[1], size, size)
+        self.convolution.weight.assign(np.concatenate([filters, -filters]).astype(np.float32))
+        nn.init.zeros_(self.convolution.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.convolution(x))
+
+
 class CNN(Answering):
     """The network: images as the preprocessor encodes them -> logits (B, K)."""
 
@@ -98,6 +132,9 @@ class CNN(Answering):
         self.label_smoothing, self.mirror = config.label_smoothing, config.mirror
         self.pictures = Pictures(inputs, config.moves)
         channels, side = self.pictures.channels, min(self.pictures.height, self.pictures.width)
+        self.whitening = Whitening(channels, config.whiten, config.activation) if config.whiten else None
+        if config.whiten:
+            channels, side = 2 * channels * config.whiten**2, side - config.whiten + 1
         stages = []
         for out in config.channels:
             pool = side >= 4
@@ -114,7 +151,12 @@ class CNN(Answering):
         return self._features(self.pictures(image))
 
     def _features(self, x: Tensor) -> Tensor:
-        return self.stages(x).mean((2, 3))
+        return self.stages(x if self.whitening is None else self.whitening(x)).mean((2, 3))
+
+    def prepare(self, *batch: Tensor) -> None:
+        if self.whitening is not None:
+            self.eval()
+            self.whitening.fit(self.pictures(batch[0]).array)
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.pictures(image)

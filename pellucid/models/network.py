@@ -17,11 +17,10 @@ import numpy as np
 from .. import functional as F
 from .. import nn
 from ..creation import cat, tensor
+from ..data.loader import IGNORED
 from ..modes import no_grad
 from ..random import Generator, multinomial
 from ..tensor import Tensor
-
-IGNORED = -100  # a target that is not scored, PyTorch's ignore_index
 
 Values = dict[str, Tensor]
 
@@ -44,6 +43,9 @@ class Network(nn.Module):
 
     order: tuple[str, ...] = ()
     judged_batch = 2048  # the most examples to judge, or to answer for, at once
+
+    def prepare(self, *batch: Tensor) -> None:
+        """Look at some training examples before the first step, to set what is not learned. By default, nothing."""
 
     def turns(self) -> list[Turn]:
         """The moves of a step, in order. One, but for networks that train against each other."""
@@ -113,10 +115,13 @@ class Writing(Network):
 
     def judge(self, *batch: Tensor) -> Values:
         tokens, target = batch
-        logits = self(tokens)  # (B, T, V)
-        losses = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED, reduction="none")
-        scored = (target != IGNORED).float()
-        return {"loss": losses.reshape(target.shape).sum(1), "count": scored.sum(1)}
+        return {"loss": self.losses(tokens, target).sum(1), "count": (target != IGNORED).float().sum(1)}
+
+    def losses(self, tokens: Tensor, target: Tensor) -> Tensor:
+        """How surprised it is by each target, in nats (B, T); 0 where it is IGNORED."""
+        logits = self(tokens).flatten(0, 1)  # (B * T, V)
+        losses = F.cross_entropy(logits, target.flatten(), ignore_index=IGNORED, reduction="none")
+        return losses.reshape(target.shape)
 
     def next_logits(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Logits (B, V) of the token after `tokens` (B, T), and a state: with it the next call takes new tokens only."""

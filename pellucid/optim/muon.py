@@ -21,8 +21,9 @@ class Muon(Optimizer):
 
     ratio: sqrt(max(1, rows / columns)) ("original"), or 0.2 sqrt(max(rows, columns)), which lets learning rates tuned for
     AdamW be kept ("match_rms_adamw", Liu et al. 2025). Biases, norms and embeddings go to a second optimizer, AdamW.
+    The filters of a convolution (out, in, H, W) are moved as the matrix (out, in H W); PyTorch takes matrices alone.
     PyTorch iterates in bfloat16, which this library does not have; here it is the parameter's own dtype.
-    Raises OptionError for an option out of range or a parameter that is not 2-D.
+    Raises OptionError for an option out of range or a parameter with less than two axes.
     """
 
     def __init__(
@@ -44,11 +45,11 @@ class Muon(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         names, params = _parameters("Muon", param_group, known=self.state_order())
         for i, p in enumerate(params):
-            if p.ndim != 2:
+            if p.ndim < 2:
                 what = f"parameter {i}{f' ({names[i]})' if names else ''}"
                 raise OptionError(
                     f"Muon: {what} has shape {words(p.shape)}; expected a matrix, the weight of a hidden layer; give the "
-                    "others to a second optimizer: AdamW([p for p in model.parameters() if p.ndim != 2])"
+                    "others to a second optimizer: AdamW([p for p in model.parameters() if p.ndim < 2])"
                 )
         given: Any = list(zip(names, params, strict=True)) if names else params
         super().add_param_group({**param_group, "params": given})
@@ -79,8 +80,9 @@ class Muon(Optimizer):
         buffer = weighted(s["momentum"], state["momentum_buffer"], s["new"], g)
         state["momentum_buffer"].assign(buffer)
         direction = weighted(s["new"], g, s["momentum"], buffer) if group["nesterov"] else buffer
-        size = s["minus_lr"] * _ratio(group["adjust_lr_fn"], *p.shape)
-        p.assign(weighted(s["keep"], p, size, _orthogonal(direction, s, group["ns_steps"])))
+        matrix = direction.flatten(1)
+        size = s["minus_lr"] * _ratio(group["adjust_lr_fn"], *matrix.shape)
+        p.assign(weighted(s["keep"], p, size, _orthogonal(matrix, s, group["ns_steps"]).reshape(p.shape)))
 
 
 def _orthogonal(x: Tensor, s: dict[str, Tensor], steps: int) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import optim
+from .. import nn, optim
 from ..creation import tensor
 from ..data.loader import DataLoader
 from ..models.network import Network, Turn
@@ -25,6 +25,7 @@ from ..random import default_generator, get_rng_state, set_rng_state
 from ..tensor import Tensor
 from .native import Native
 from .settings import Settings
+from .transfer import frozen_layers
 
 Batch = Sequence[Tensor]
 
@@ -94,6 +95,7 @@ class Learner:
         self.loader = loader
         self.settings = settings
         self.examples = loader.examples
+        self.frozen = frozen_layers(network, settings.freeze)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.moves = [make_move(turn, settings) for turn in network.turns()]
         self.optimizers = [optimizer for move in self.moves for optimizer in move.optimizers]
@@ -108,6 +110,12 @@ class Learner:
         self.judged: Network = copy.deepcopy(network, shared).eval()
         self._whole = loader.pick is not None
         self.native = Native(self._picking_step if self._whole else self.step, settings.eager)
+
+    def to_learning(self) -> None:
+        """The network in training mode, but for layers that are frozen: their batch norms keep the statistics they have."""
+        self.network.train()
+        for layer in self.frozen:
+            layer.eval()
 
     @property
     def lr(self) -> float:
@@ -276,19 +284,19 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
     """
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     lr, decay = settings.lr, settings.weight_decay
+    betas = (settings.momentum, settings.momentum2)
     if settings.optimizer == "muon":
-        matrices = [(name, p) for name, p in named if p.ndim == 2 and name.startswith("layers.")][:-1]
-        rest = [p for name, p in named if name not in dict(matrices)]
-        adamw = optim.AdamW(rest, lr=lr, weight_decay=decay, betas=(settings.momentum, settings.momentum2))
+        matrices = hidden_matrices(network)
+        rest = [p for _, p in named if not any(p is m for m in matrices)]
+        adamw = optim.AdamW(rest, lr=lr, weight_decay=decay, betas=betas)
         if not matrices:
             return [adamw]
-        muon = optim.Muon([p for _, p in matrices], lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+        muon = optim.Muon(matrices, lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
         return [muon, adamw]
     weights = [p for name, p in named if p.ndim > 1 and name.endswith("weight")]
     others = [p for name, p in named if not (p.ndim > 1 and name.endswith("weight"))]
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
-    betas = (settings.momentum, settings.momentum2)
     makers: dict[str, Callable[[], optim.Optimizer]] = {
         "adamw": lambda: optim.AdamW(groups, lr=lr, betas=betas),
         "adam": lambda: optim.Adam(groups, lr=lr, betas=betas),
@@ -297,3 +305,9 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
         "adagrad": lambda: optim.Adagrad(groups, lr=lr),
     }
     return [makers[settings.optimizer]()]
+
+
+def hidden_matrices(network: Module) -> list[Parameter]:
+    """The weights between one layer and the next, first to last; not the embeddings, and not the layer that answers."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d)]
+    return [m.weight for m in layers[:-1] if m.weight.requires_grad]

@@ -53,7 +53,7 @@ def fit(
     Raises NonFiniteError, with the state before the step put back, once a loss or weight is NaN or infinite.
     """
     at = learner.progress
-    learner.network.train()
+    learner.to_learning()
     while at.epoch < epochs and not (patience and at.waited >= patience):
         began, seen_before, seconds_before = time.perf_counter(), at.seen, at.seconds
         # A run taken up again may stand between the last batch of an epoch and its validation.

@@ -22,11 +22,17 @@ Z = 1.959964  # two-sided 95% of the normal distribution
 RESAMPLES = 1000
 LARGE = 50_000  # beyond this many examples 200 resamples fix the interval well enough
 
+# What stands first of a run's scores: accuracy is in percent and better where higher, the others where lower.
+HEADLINES = {"accuracy": "", "rmse": "", "nats": " nats per character", "frechet": ""}
+
 BASELINE_NAMES = {
     "majority": "majority class",
     "logistic_regression": "logistic regression",
     "mean": "mean of the training rows",
     "ridge_regression": "ridge regression",
+    "unigram": "frequency of characters",
+    "bigram": "bigram",
+    "kneser_ney_5": "Kneser-Ney 5-gram",
 }
 
 
@@ -205,6 +211,35 @@ def _roc_auc(probabilities: np.ndarray, target: np.ndarray) -> tuple[float | Non
     return area, _normal_interval(area, math.sqrt(float((influence**2).sum())), 0.0, 1.0)
 
 
+# ---------------------------------------------------------------- of text
+
+
+def text_metrics(losses: Any, characters: Any) -> Metrics:
+    """Scores of a model that writes: nats per character, perplexity (per character), bits, n and an interval of nats.
+
+    losses, characters: (N,) of each window or line, the sum of its losses in nats and how many characters it has. The
+    interval (95%) takes the windows for independent draws, as a ratio of their sums (Cochran 1977).
+    """
+    losses, characters = np.asarray(losses, np.float64), np.asarray(characters, np.float64)
+    if losses.shape != characters.shape or losses.ndim != 1 or not characters.sum() > 0:
+        raise ShapeError(f"text metrics: losses {words(losses.shape)}, characters {words(characters.shape)}; expected (N,) "
+                         "both, with at least one character in all")  # fmt: skip
+    _check_finite("text metrics: losses", losses)
+    total = characters.sum()
+    nats, n = float(losses.sum() / total), len(losses)
+    metrics: Metrics = {
+        "nats": nats,
+        "perplexity": math.exp(nats),
+        "bits": nats / math.log(2),
+        "n": int(total),
+        "intervals": {},
+    }
+    if n > 1:
+        error = math.sqrt(float(((losses - nats * characters) ** 2).sum()) * n / (n - 1)) / total
+        metrics["intervals"]["nats"] = _normal_interval(nats, error, 0.0, math.inf)
+    return metrics
+
+
 # ---------------------------------------------------------------- against a baseline
 
 
@@ -304,23 +339,22 @@ def _difference_words(value: float, low: float, high: float, name: str) -> str:
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
-    """The name of the score that stands first: `accuracy` or `rmse`."""
-    if "accuracy" in metrics:
-        return "accuracy"
-    if "rmse" in metrics:
-        return "rmse"
+    """The name of the score that stands first: one of HEADLINES."""
+    for name in HEADLINES:
+        if name in metrics:
+            return name
     raise OptionError(
-        f"score: metrics with {', '.join(sorted(metrics)) or 'nothing'}; expected accuracy or rmse among them."
+        f"score: metrics with {', '.join(sorted(metrics)) or 'nothing'}; expected one of {', '.join(HEADLINES)} among them."
     )
 
 
 def score_line(metrics: Metrics, dash: str = "-") -> str:
     """The headline score on one line: `97.2% (350 of 360, 95-98)`, or `rmse 3.21 (n 76, 2.61-3.95)`."""
-    n = metrics["n"]
-    count = f"{metrics['correct']:,} of {n:,}" if headline(metrics) == "accuracy" else f"n {n:,}"
-    span = interval_text(metrics, headline(metrics), dash)
-    lead = "" if headline(metrics) == "accuracy" else "rmse "
-    return f"{lead}{_score_only(metrics)} ({count}{', ' + span if span else ''})"
+    n, name = metrics["n"], headline(metrics)
+    count = f"{metrics['correct']:,} of {n:,}" if name == "accuracy" else f"n {n:,}"
+    span = interval_text(metrics, name, dash)
+    lead = "" if HEADLINES[name] or name == "accuracy" else f"{name} "
+    return f"{lead}{_score_only(metrics)}{HEADLINES[name]} ({count}{', ' + span if span else ''})"
 
 
 def value_text(metrics: Metrics, name: str) -> str:

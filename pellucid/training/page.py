@@ -217,6 +217,9 @@ td small.gloss { white-space: normal; }
 .settings dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .75rem 1rem; margin: .3rem
   0 .9rem; overflow-x: auto; font: .85rem/1.5 ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, monospace; }
+pre.wrap { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; }
+.surprise span { background: rgb(var(--other-rgb) / var(--s)); }
+.grid img { width: 100%; max-width: 34rem; image-rendering: pixelated; border-radius: 8px; }
 ul { margin: .4rem 0; padding-left: 1.3rem; }
 .card + .wide { margin-top: 1.6rem; }
 details { margin-top: 1rem; }

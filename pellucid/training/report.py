@@ -40,6 +40,22 @@ METRIC_WORDS = {
     "rmse": ("rmse", "root of the mean squared error; large errors weigh more; lower is better"),
     "mae": ("mean absolute error", "how far off on average; lower is better"),
     "r2": ("r2", "share of the target's variance explained; 0 is the mean's, 1 perfect"),
+    "nats": ("nats per character", "how surprised it is by each character, on average; lower is better"),
+    "bits": ("bits per character", "the same in bits, as a file compressed with its help would need; lower is better"),
+    "perplexity": ("perplexity", "between how many equally likely characters it wavers; lower is better"),
+    "frechet": ("Frechet distance", "of drawn from real images in a judge's features; lower is better"),
+    "floor": ("the same of real images", "that of training from test images: nothing can be much lower"),
+    "named_right": ("named right", "share of images that the judge takes for what they were to be; higher is better"),
+    "smallest_class": ("rarest class", "its share among the images drawn, as the judge names them"),
+    "largest_class": ("commonest class", "its share among the images drawn, as the judge names them"),
+    "nearest": (
+        "nearest training image",
+        "distance of drawn images to it, mean; below the test images' own means copying",
+    ),
+    "nearest_test": (
+        "the same of test images",
+        "distance of real images never learned from to the nearest training image",
+    ),
 }
 
 
@@ -52,6 +68,7 @@ class ReportData:
     history: a dict an epoch: epoch, train_loss, validation_loss, train_score, validation_score, learning_rate, seconds;
     any but `epoch` may be missing or None. score_name: what the history's scores are; "" means accuracy or rmse.
     best_epoch: the epoch whose weights were kept; None means that of the lowest validation loss.
+    sections: markup that shows what the network writes or draws, in place of `output` and `target`.
     describe(i): test example i as a person knows it, a row (column -> value) or a uint8 image (H, W); None without.
     commands: (what it does, command) pairs; None derives them from `run`.
     """
@@ -59,9 +76,9 @@ class ReportData:
     title: str
     run: str
     task: str
-    output: np.ndarray
-    target: np.ndarray
     metrics: Metrics
+    output: np.ndarray | None = None
+    target: np.ndarray | None = None
     classes: Sequence[str] | None = None
     baselines: Mapping[str, Metrics] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
@@ -72,18 +89,20 @@ class ReportData:
     network: Sequence[str] = ()
     notes: Sequence[str] = ()
     describe: Callable[[int], Any] | None = None
+    sections: Sequence[str] = ()
     commands: Sequence[tuple[str, str]] | None = None
     created: str = ""
 
     @property
     def names(self) -> list[str]:
         """Class names, or their numbers where there are none; empty for a regression."""
-        if self.task != "classification":
+        if self.task != "classification" or self.output is None:
             return []
         return [str(c) for c in (self.classes if self.classes is not None else range(np.shape(self.output)[1]))]
 
     @property
     def outcome(self) -> Outcome:
+        assert self.output is not None and self.target is not None
         target = np.asarray(self.target, dtype=np.int64 if self.task == "classification" else np.float64)
         output = np.asarray(self.output, dtype=np.float64)
         return Outcome(output, target, self.names, self.target_name, self.describe)
@@ -98,8 +117,10 @@ def write_report(path: str | Path, data: ReportData) -> Path:
 
 def render_report(data: ReportData) -> str:
     """The page as one HTML document."""
-    wrong = classification_sections if data.task == "classification" else regression_sections
-    parts = [_header(data), _hero(data), _curves(data), wrong(data.outcome)]
+    parts = [_header(data), _hero(data), _curves(data), *data.sections]
+    if data.output is not None:
+        wrong = classification_sections if data.task == "classification" else regression_sections
+        parts.append(wrong(data.outcome))
     parts += [_scores(data), _making(data), _onward(data)]
     created = f" on {text(data.created)}" if data.created else ""
     parts.append(
@@ -122,6 +143,8 @@ def _hero(data: ReportData) -> str:
     label = {
         "accuracy": "test accuracy",
         "rmse": f"test error (rmse){' of ' + data.target_name if data.target_name else ''}",
+        "nats": "nats per character",
+        "frechet": "Frechet distance",
     }[name]
     left = (
         f'<div><p class="score"><small>{text(label)}</small>{text(value_text(data.metrics, name))}</p>'
@@ -137,6 +160,10 @@ def _score_sentence(data: ReportData) -> str:
     span = interval_text(m, name, DASH)
     if name == "accuracy":
         return f"Right on {m['correct']:,} of {m['n']:,} test examples it had never seen. 95% interval: {span}%."
+    if name == "nats":
+        return f"On {m['n']:,} characters it had not learned from.{f' 95% interval: {span}.' if span else ''}"
+    if name == "frechet":
+        return f"Of {m['n']:,} images it drew; real images are {value_text(m, 'floor')} from one another."
     r2 = (
         f" It explains {100 * m['r2']:.0f}% of the variance (r2 {m['r2']:.2f})."
         if m.get("r2") is not None and m["r2"] > 0
@@ -174,7 +201,8 @@ def _facts(data: ReportData) -> str:
     seconds = [row["seconds"] for row in data.history if _number(row.get("seconds")) is not None]
     if seconds:
         facts.append(("training time", _duration(sum(seconds))))
-    facts.append(("test examples", f"{data.metrics['n']:,}"))
+    if data.output is not None:
+        facts.append(("test examples", f"{data.metrics['n']:,}"))
     if data.task == "classification":
         facts.append(("classes", f"{len(data.names):,}"))
     return f'<dl class="facts">{"".join(f"<div><dt>{text(a)}</dt><dd>{text(b)}</dd></div>" for a, b in facts)}</dl>'
@@ -205,7 +233,7 @@ def _best_epoch(data: ReportData) -> int | None:
 def _curves(data: ReportData) -> str:
     if not data.history:
         return ""
-    score = data.score_name or ("accuracy" if data.task == "classification" else "rmse")
+    score = data.score_name or headline(data.metrics)
     best = _best_epoch(data)
     figures = []
     for kind, name in (("loss", "loss"), ("score", score)):
@@ -259,7 +287,14 @@ def _scores(data: ReportData) -> str:
             )
         rows.append((label, *cells, Markup(f'<small class="gloss">{text(gloss)}</small>')))
     head = ("score", *(label for label, _ in measured), "")
-    caption = f"On the {data.metrics['n']:,} test examples, with 95% intervals"
+    what = (
+        "characters of the test part"
+        if "nats" in data.metrics
+        else "images drawn"
+        if data.output is None
+        else "test examples"
+    )
+    caption = f"On the {data.metrics['n']:,} {what}, with 95% intervals where they can be told"
     return section("All scores", table(caption, head, rows, style="scores"))
 
 
@@ -291,10 +326,13 @@ def _setting(value: Any) -> Markup:
 def _onward(data: ReportData) -> str:
     run = shlex.quote(data.run)
     source = "picture.png" if data.describe and isinstance(data.describe(0), np.ndarray) else "rows.csv"
+    use = [("Use it on new data", f"pellucid predict {run} {source}")]
+    if data.sections:
+        use = [("Let it make more", f"pellucid sample {run}")]
     commands = data.commands
     if commands is None:
         commands = [
-            ("Use it on new data", f"pellucid predict {run} {source}"),
+            *use,
             ("Measure it again", f"pellucid evaluate {run}"),
             ("See the network layer by layer", f"pellucid summary {run}"),
             ("Train on from its last epoch", f"pellucid train --resume {run} --epochs {len(data.history) * 2 or 20}"),

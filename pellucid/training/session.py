@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import models
 from ..creation import tensor
 from ..data.examples import Problem
@@ -35,6 +37,9 @@ from .metrics import Metrics, headline
 from .report import ReportData, write_report
 from .run import Run
 from .settings import Settings, choose
+from .transfer import take_over
+
+PREPARED = 2000  # training examples that a network sees before its first step
 
 
 @dataclass
@@ -51,12 +56,14 @@ class Result:
 class Training:
     """A run under way: `events()` trains it, `finish()` closes it."""
 
-    def __init__(self, run: Run, problem: Problem, network: Network, settings: Settings) -> None:
+    def __init__(self, run: Run, problem: Problem, network: Network, settings: Settings, fresh: bool = False) -> None:
         self.run = run
         self.problem = problem
         self.network = network
         self.settings = settings
         dataset = problem.train.dataset(network)
+        if fresh:
+            network.prepare(*dataset.gather(np.linspace(0, len(dataset) - 1, PREPARED).astype(np.int64)))
         loader = DataLoader(
             dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.epoch_steps
         )
@@ -147,8 +154,13 @@ def examination(network: Network) -> type[Examination]:
 # ---- beginning and going on ----------------------------------------------------------------------------------------------
 
 
-def begin(problem: Problem, family: str, values: dict[str, Any], out: Path | None = None) -> Training:
-    """Start a new run on `problem` with `values` for settings and network; its folder is made here."""
+def begin(
+    problem: Problem, family: str, values: dict[str, Any], out: Path | None = None, source: Run | None = None
+) -> Training:
+    """Start a new run on `problem` with `values` for settings and network; its folder is made here.
+
+    source: a run whose weights the network begins with, as far as they fit.
+    """
     settings, config = choose(family, values)
     preprocessor = problem.preprocessor
     set_num_threads(settings.threads)
@@ -161,7 +173,10 @@ def begin(problem: Problem, family: str, values: dict[str, Any], out: Path | Non
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }  # fmt: skip
     network = models.family(family).build(about["inputs"], about["outputs"], problem.task, config)
-    return Training(runs.create(about, out), problem, network, settings)
+    if source is not None:
+        problem.notes += take_over(source, network)
+        about["from"] = str(source.folder)
+    return Training(runs.create(about, out), problem, network, settings, fresh=source is None)
 
 
 def resume(run: Run, problem: Problem, epochs: int | None = None, threads: int | None = None) -> Training:

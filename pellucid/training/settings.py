@@ -35,6 +35,7 @@ class Settings:
     patience: epochs without a better validation result after which training stops; 0 for never.
     monitor: what "better" means on validation data: "score" (accuracy, RMSE) or "loss".
     eager: run operation by operation; else whole steps are compiled.
+    freeze: paths of layers that do not learn.
     """
 
     optimizer: str = "adamw"
@@ -54,8 +55,10 @@ class Settings:
     seed: int = 0
     threads: int = 1
     eager: bool = False
+    freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "freeze", tuple(self.freeze))
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("monitor", MONITORS)):
             value = getattr(self, name)
             if value not in choices:
@@ -137,7 +140,7 @@ def _typed(name: str, value: Any, kind: type) -> Any:
         return float(value)
     if kind is tuple and isinstance(value, list):
         return tuple(value)
-    if kind is tuple and isinstance(value, int) and not isinstance(value, bool):
+    if kind is tuple and isinstance(value, int | str) and not isinstance(value, bool):
         return (value,)
     if kind is int and isinstance(value, list | tuple) and len(value) == 1:  # --layers 4, where layers are counted
         return value[0]

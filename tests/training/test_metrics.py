@@ -135,7 +135,7 @@ def test_score_lines():
         == "rmse 45,123 (n 9, 41,000-49,000)"
     )
     assert score_line({"rmse": 0.5, "n": 1, "intervals": {}}) == "rmse 0.5000 (n 1)"
-    with pytest.raises(OptionError, match="accuracy or rmse"):
+    with pytest.raises(OptionError, match="one of accuracy, rmse"):
         score_line({"n": 3})
 
 

@@ -1,0 +1,85 @@
+"""What a trained network makes of itself: text after a prompt, images of a class (floor 6).
+
+The same preprocessor that read the training data turns tokens into text and numbers into pixels. Where it goes, to the
+screen, a file or a report, is for others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..data.encode import preprocessor_from_json
+from ..errors import OptionError, nearest
+from ..models.network import Drawing, Writing
+from ..random import Generator
+from .run import Run
+
+LINE = 200  # tokens at most, where each line is an example
+
+
+class Sampler:
+    """A run's network and preprocessor, loaded once. Raises OptionError for a network that answers instead."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.preprocessor: Any = preprocessor_from_json(run.config["preprocessor"])
+        self.network = run.network()
+        if not isinstance(self.network, Writing | Drawing):
+            raise OptionError(f"{run.name}: a network that answers ({run.config['family']}); expected one that writes or draws, such as "
+                              "transformer, lstm on text, gan or diffusion; use pellucid predict")  # fmt: skip
+
+    @property
+    def writes(self) -> bool:
+        return isinstance(self.network, Writing)
+
+    def text(
+        self, prompt: str = "", length: int = 500, *, temperature: float = 1.0, top_k: int = 0, generator: Generator | None = None
+    ) -> str:  # fmt: skip
+        """What the network writes after `prompt`, `length` tokens, or to the end of the line where lines were learned."""
+        assert isinstance(self.network, Writing)
+        known = self.preprocessor
+        begun = "\n" + prompt if known.lines or not prompt else prompt
+        tokens = known.tokenizer.encode(begun)
+        drawn = self.network.write(
+            tokens,
+            min(length, LINE) if known.lines else length,
+            temperature=temperature,
+            top_k=top_k,
+            generator=generator,
+        )
+        text = str(known.text(drawn))
+        return text.partition("\n")[0] if known.lines else text
+
+    def images(self, labels: np.ndarray, generator: Generator | None = None) -> np.ndarray:
+        """An image of each class number of `labels` (N,): uint8 (N, H, W), or (N, H, W, 3) in colour."""
+        assert isinstance(self.network, Drawing)
+        return as_pixels(self.preprocessor, self.network.draw(labels, generator))
+
+    def class_number(self, name: str) -> int:
+        classes = self.preprocessor.classes or []
+        if name not in classes:
+            raise OptionError(f"--class {name}: not among the classes of {self.run.name}; expected one of {', '.join(classes[:20])}."
+                              f"{nearest(name, classes)}")  # fmt: skip
+        return int(classes.index(name))
+
+
+def as_pixels(preprocessor: Any, drawn: np.ndarray) -> np.ndarray:
+    """Images in a preprocessor's encoding, (N, H, W) or (N, C, H, W), as uint8 (N, H, W) or (N, H, W, 3)."""
+    scale = getattr(preprocessor, "deviation", 1.0)
+    pixels = np.rint(np.asarray(drawn, np.float32) * np.float32(scale)).clip(0, 255).astype(np.uint8)
+    if pixels.ndim == 4:
+        pixels = pixels.transpose(0, 2, 3, 1)
+    return pixels[..., 0] if pixels.ndim == 4 and pixels.shape[-1] == 1 else pixels
+
+
+def grid(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images uint8 (N, H, W) or (N, H, W, 3) as one picture, row by row, a line of grey between them."""
+    n, height, width = images.shape[:3]
+    rows = -(-n // columns)
+    whole = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, *images.shape[3:]), 96, np.uint8)
+    for i, image in enumerate(images):
+        top, left = i // columns * (height + 1), i % columns * (width + 1)
+        whole[top : top + height, left : left + width] = image
+    return whole

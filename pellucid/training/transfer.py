@@ -1,0 +1,66 @@
+"""Starting from a trained network in place of chance: what is taken over, what begins anew, what stays as it is (floor 6).
+
+A network that can tell eight things apart has layers that see edges, textures and parts; for two other things only the
+layer that answers has to be new. Layers that are frozen keep their weights, and the statistics of their batch norms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .. import serialization
+from ..errors import OptionError, nearest
+from ..nn import Module
+from .run import Run
+
+
+def network_values(run: Run, family: str | None) -> dict[str, Any]:
+    """The family and network configuration of `run`, for a network that is to begin with its weights. Raises OptionError."""
+    if family is not None and family != run.config["family"]:
+        raise OptionError(
+            f"--from {run.name}: a {run.config['family']}, and --model says {family}; expected one family; leave --model out"
+        )
+    return dict(run.config["network"])
+
+
+def take_over(run: Run, network: Module) -> list[str]:
+    """Give `network` the weights of `run`, but for the layer that answers where the answers differ; tell what was done.
+
+    Raises OptionError where anything else differs.
+    """
+    saved = serialization.load(run.weights)
+    own = network.state_dict()
+    head = list(dict(network.named_parameters()))[-1].rpartition(".")[0]
+    odd = sorted(name for name in own if name not in saved or saved[name].shape != own[name].shape)
+    new = [name for name in odd if name.rpartition(".")[0] == head]
+    if len(new) < len(odd) or saved.keys() - own.keys():
+        first = next((name for name in odd if name not in new), None) or sorted(saved.keys() - own.keys())[0]
+        there = saved[first].shape if first in saved else "missing"
+        here = own[first].shape if first in own else "missing"
+        raise OptionError(f"--from {run.name}: {first} is {there} there and {here} here; expected networks that differ in the last layer "
+                          f"({head}) alone; keep its image size, channels and layers")  # fmt: skip
+    network.load_state_dict({**own, **{name: saved[name] for name in own if name not in new}})
+    kept = f"{len(own) - len(new)} of {len(own)} weights taken from {run.name}"
+    return [f"{kept}; {head} begins anew" if new else kept]
+
+
+def frozen_layers(network: Module, names: Iterable[str]) -> list[Module]:
+    """The layers whose path is, or begins with, one of `names`; their parameters no longer ask for gradients."""
+    modules = dict(network.named_modules())
+    found = []
+    for name in names:
+        layers = [m for path, m in modules.items() if path == name or path.startswith(name + ".")]
+        if not layers:
+            paths = [path for path in modules if path]
+            raise OptionError(
+                f"freeze: {name!r}; expected the path of a layer, such as {', '.join(paths[:4])}.{nearest(name, paths)}"
+            )
+        for p in layers[0].parameters():
+            p.requires_grad_(False)
+        found += layers
+    if not any(p.requires_grad for p in network.parameters()):
+        raise OptionError(
+            f"freeze: {', '.join(names)} leaves nothing to train; expected at least one layer that learns; freeze fewer"
+        )
+    return found
