@@ -31,7 +31,7 @@ from .options import (
 from .progress import Watcher, say
 from .shell import Stopped
 
-DATA_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label")
+DATA_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label", "lines", "tokenizer", "vocabulary")
 BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 
 
@@ -47,6 +47,9 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 @click.option("--drop", type=Names(), help="Columns to leave out.")
 @click.option("--task", metavar="TASK", help="classification or regression (else the target decides).")
 @click.option("--strip-label", metavar="TEXT", help="Remove TEXT from the end of the labels, such as a dot.")
+@click.option("--lines", is_flag=True, default=None, help="Take each line of a text for an example of its own.")
+@click.option("--tokenizer", metavar="NAME", help="characters or bpe, what a text is cut into.  [default: characters]")
+@click.option("--vocabulary", type=Whole(), metavar="N", help="Tokens of --tokenizer bpe.  [default: 1000]")
 @click.option("--model", metavar="NAME", help=f"The family of network: {', '.join(FAMILIES)}.")
 @click.option("--layers", type=Numbers(), help="Sizes of the hidden layers, or none; 128,64 for images.")
 @click.option("--activation", metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.")
@@ -80,7 +83,7 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 def command(
     context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet) or a folder.
+    """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet), a text (TXT, MD) or a folder.
 
     \b
     pellucid train digits

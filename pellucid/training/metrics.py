@@ -27,6 +27,9 @@ BASELINE_NAMES = {
     "logistic_regression": "logistic regression",
     "mean": "mean of the training rows",
     "ridge_regression": "ridge regression",
+    "unigram": "how often each character comes",
+    "bigram": "pairs of characters",
+    "kneser_ney_5": "5-grams (Kneser-Ney)",
 }
 
 
