@@ -51,6 +51,7 @@ SAME_FLOOR = {
 LAZY = {
     ("compiler/step.py", "pellucid.compiler.program"): "LLVM; most programs that import pellucid never compile",
     ("compiler/step.py", "pellucid.compiler.listing"): "LLVM, as above",
+    ("data/tokens.py", "tokenizers"): "an extra, needed by --tokenizer bpe alone",
     ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",
     ("threads.py", "threadpoolctl"): "asked for by few programs",
     (
@@ -68,11 +69,12 @@ PACKAGES: dict[str, set[str] | None] = {
     "llvmlite": {"compiler"},
     "sklearn": {"data", "training"},
     "duckdb": {"data"},
+    "tokenizers": {"data"},
     "PIL": {"data", "training", "inspect", "cli"},
     "rich": {"cli"},
     "click": {"cli"},
 }
-HEAVY = ("llvmlite", "sklearn", "duckdb", "scipy", "PIL", "rich", "click")
+HEAVY = ("llvmlite", "sklearn", "tokenizers", "duckdb", "scipy", "PIL", "rich", "click")
 
 
 def room(path: Path) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ..training.loop import BatchDone, EpochDone
+from ..training.metrics import HEADLINES
 
 
 class Watcher:
@@ -87,18 +88,13 @@ def say(line: str) -> None:
 
 
 def score_name(values: dict[str, Any]) -> str:
-    return "accuracy" if "accuracy" in values else "rmse" if "rmse" in values else ""
+    return next((name for name in HEADLINES if name in values), "")
 
 
 def score(values: dict[str, Any]) -> str:
-    """`97.9%`, or an rmse to four digits."""
-    return (
-        f"{100 * values['accuracy']:.1f}%"
-        if "accuracy" in values
-        else f"{values['rmse']:.4g}"
-        if "rmse" in values
-        else ""
-    )
+    """`97.9%`, or another score to four digits."""
+    name = score_name(values)
+    return "" if not name else f"{100 * values[name]:.1f}%" if name == "accuracy" else f"{values[name]:.4g}"
 
 
 def _duration(seconds: float) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from ..data.examples import Passage
 from ..data.sources import find, load_problem
 from ..errors import OptionError
 from ..models import FAMILIES, family_for
 from ..models.mlp import ACTIVATIONS
+from ..models.network import Drawing, Writing
 from ..training import run as runs
 from ..training import session
 from ..training.metrics import score_line, verdict
@@ -32,7 +34,7 @@ from .options import (
 from .progress import Watcher, say
 from .shell import Stopped
 
-DATA_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label")
+DATA_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label", "lines", "tokenizer", "vocabulary")
 BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 
 
@@ -48,6 +50,9 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 @click.option("--drop", type=Names(), help="Columns to leave out.")
 @click.option("--task", metavar="TASK", help="classification or regression (else the target decides).")
 @click.option("--strip-label", metavar="TEXT", help="Remove TEXT from the end of the labels, such as a dot.")
+@click.option("--lines", is_flag=True, default=None, help="Take each line of a text for an example of its own.")
+@click.option("--tokenizer", metavar="NAME", help="characters or bpe, what a text is cut into.  [default: characters]")
+@click.option("--vocabulary", type=Whole(), metavar="N", help="Tokens of --tokenizer bpe.  [default: 1000]")
 @click.option("--model", metavar="NAME", help=f"The family of network: {', '.join(FAMILIES)}.")
 @click.option("--layers", type=Numbers(), help="Sizes of the hidden layers, or none; 128,64 for images.")
 @click.option("--activation", metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.")
@@ -86,7 +91,7 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 def command(
     context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet) or a folder.
+    """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet), a text (TXT, MD) or a folder.
 
     \b
     pellucid train digits
@@ -137,12 +142,17 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
     except OptionError as error:
         raise _named(error, options, written, path) from None
     if not quiet:
-        sizes = ", ".join(f"{len(getattr(problem, part).target):,} {part}" for part in ("train", "validation", "test"))
+        sizes = ", ".join(f"{len(getattr(problem, part)):,} {part}" for part in ("train", "validation", "test"))
         smooth = training.run.config["network"].get("label_smoothing", 0)
         more = (
             [f"training loss: with label smoothing {smooth:g}, so it ends above the validation loss"] if smooth else []
         )
-        for note in [*problem.notes, *more, f"examples: {sizes}", f"run: {training.run.folder}"]:
+        for note in [
+            *problem.notes,
+            *more,
+            f"{'tokens' if isinstance(problem.train, Passage) else 'examples'}: {sizes}",
+            f"run: {training.run.folder}",
+        ]:
             say(note)
     return training
 
@@ -209,6 +219,8 @@ def closing_lines(training: session.Training, result: session.Result) -> list[st
 
 def next_command(training: session.Training) -> str:
     run, problem = shell_word(training.run.name), training.problem
+    if isinstance(training.network, Writing | Drawing):
+        return f"pellucid sample {run}"
     if problem.kind == "table":
         return f"pellucid predict {run} {shell_word(problem.source['spec'])} --out predictions.csv"
     return f"pellucid predict {run} {shell_word(problem.source['spec'])} --show"

@@ -4,6 +4,6 @@ Reading files stands in the other modules of this folder, each imported by whoev
 longer to import than the whole library.
 """
 
-from .loader import DataLoader, Dataset, Subset, TensorDataset, default_collate, random_split
+from .loader import DataLoader, Dataset, Subset, TensorDataset, WindowDataset, default_collate, random_split
 
-__all__ = ["DataLoader", "Dataset", "Subset", "TensorDataset", "default_collate", "random_split"]
+__all__ = ["DataLoader", "Dataset", "Subset", "TensorDataset", "WindowDataset", "default_collate", "random_split"]

@@ -39,7 +39,7 @@ class File:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A line of `pellucid datasets`. `target` ... `strip_label` are what a table needs to be told, said once here."""
+    """A line of `pellucid datasets`. `target` ... `last` are what a table or text needs to be told, said once here."""
 
     name: str
     kind: str  # "images", "table", "text", "series", "colour images"
@@ -53,6 +53,8 @@ class Dataset:
     target: str | None = None
     test: str | None = None  # path of the file that is the test set
     strip_label: str | None = None
+    lines: bool = False  # whether each line of a text is an example
+    last: float = 0.0  # share at the end of a text that the field both chooses and tells by
 
     @property
     def size(self) -> int:
@@ -135,13 +137,13 @@ DATASETS = (
         "https://github.com/karpathy/char-rnn",
         (File("text/tinyshakespeare.txt", "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed", 1_115_394,
               "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"),),
-        trainable=False,
+        last=0.1,
     ),
     Dataset(
         "names", "text", "first names, one a line", "32,033", "public domain", "https://github.com/karpathy/makemore",
         (File("text/names.txt", "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d", 228_145,
               "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"),),
-        trainable=False,
+        lines=True,
     ),
     Dataset(
         "cifar10", "colour images", "ten kinds of thing, 32x32 JPEG", "50,000 + 10,000", "see the address",
@@ -265,4 +267,4 @@ def unknown(spec: str) -> DataError:
         beside = [str(folder / path.name) for path in folder.iterdir()]
     hint = nearest(spec, [*names, *beside])
     return DataError(f"{spec}: no data set of that name and no such file; expected one of {', '.join(names)}, or the path of "
-                     f"a table.{hint or ' See `pellucid datasets`.'}")  # fmt: skip
+                     f"a table or text.{hint or ' See `pellucid datasets`.'}")  # fmt: skip

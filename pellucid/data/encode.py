@@ -21,6 +21,7 @@ from .delimited import MISSING_INPUT, as_number
 from .examples import Preprocessor
 from .images import ImagePreprocessor
 from .table import Table, check_finite
+from .tokens import TextPreprocessor
 
 MOST_BINS = 32
 ROWS_A_BIN = 16  # training rows that a bin should hold: small tables get fewer, wider bins
@@ -257,9 +258,10 @@ def label_text(value: str, strip: str | None) -> str:
 
 def preprocessor_from_json(known: dict[str, Any]) -> Preprocessor:
     """The preprocessor that `to_json` described. Raises StateError for one that this version cannot read."""
-    kinds: dict[str, type[ImagePreprocessor] | type[TablePreprocessor]] = {
+    kinds: dict[str, type[ImagePreprocessor] | type[TablePreprocessor] | type[TextPreprocessor]] = {
         "images": ImagePreprocessor,
         "table": TablePreprocessor,
+        "text": TextPreprocessor,
     }
     kind = known.get("kind") if isinstance(known, dict) else None
     if kind not in kinds:

@@ -1,7 +1,7 @@
 """What the readers hand to training: examples as arrays, the preprocessor that made them, and the problem as a whole.
 
-Nothing here reads a file. `sources.py` finds out what was asked for, `table.py` and `idx.py` read it, `encode.py` and
-`images.py` hold the two preprocessors. N examples, F numbers, C categories, H x W pixels.
+Nothing here reads a file. `sources.py` finds out what was asked for, `table.py`, `idx.py` and `text.py` read it;
+`encode.py`, `images.py` and `tokens.py` hold the preprocessors. N examples, F numbers, C categories, H x W pixels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..creation import tensor
 from ..errors import DataError
-from .loader import TensorDataset
+from .loader import TensorDataset, WindowDataset
 
 
 @dataclass
@@ -46,14 +46,36 @@ class Examples:
         return Examples({name: array[rows] for name, array in self.inputs.items()}, self.target[rows])
 
 
+@dataclass
+class Passage:
+    """A stretch of running text: `tokens` (L,), of the smallest unsigned dtype that holds the vocabulary."""
+
+    tokens: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def dataset(self, network: Any) -> WindowDataset:
+        """To learn from: a window of `network.context` tokens at every place. Raises DataError for a shorter text."""
+        if len(self) <= network.context:
+            raise DataError(f"text: {len(self):,} tokens to learn from; expected more than the {network.context:,} of a window (--context); "
+                            "shorten the window, or give more text")  # fmt: skip
+        return WindowDataset(self.tokens, network.context)
+
+    def judged(self, network: Any) -> WindowDataset:
+        """To score: windows of `network.judged_context` tokens (less in a shorter text), each token after the first once."""
+        length = min(network.judged_context, len(self) - 1)
+        return WindowDataset(self.tokens, length, judged=True, warm=min(network.warm, length - 1))
+
+
 class Preprocessor(ABC):
     """Turns raw input into arrays with what was learned from the training rows, and a network's output into units.
 
     Everything it knows goes into `to_json()` (plain JSON); `preprocessor.preprocessor_from_json` reads it back.
     """
 
-    kind: ClassVar[str]  # "images" or "table"
-    task: str  # "classification" or "regression"
+    kind: ClassVar[str]  # "images", "table" or "text"
+    task: str  # "classification", "regression" or "language"
     classes: list[str] | None  # class names in index order
     target_name: str | None
 
@@ -82,12 +104,12 @@ class Problem:
     """Everything training needs, split and encoded; statistics come from the training rows alone."""
 
     name: str  # the run is called runs/NAME-MODEL-N
-    kind: str  # "images" or "table"
-    task: str  # "classification" or "regression"
+    kind: str  # "images", "table" or "text"
+    task: str  # "classification", "regression" or "language"
     preprocessor: Preprocessor
-    train: Examples
-    validation: Examples
-    test: Examples
+    train: Any  # Examples, or a Passage of text
+    validation: Any
+    test: Any
     notes: list[str]  # choices to print, one line each
     fingerprint: str  # SHA-256 over the source files' bytes
     source: dict[str, Any]  # plain JSON: `sources.reload_problem(source)` gives this problem again

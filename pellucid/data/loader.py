@@ -17,10 +17,13 @@ import numpy as np
 from .. import random
 from ..creation import tensor
 from ..errors import DataError, OptionError, ShapeError, StateError, words
+from ..functional import where
+from ..modes import no_grad
 from ..op import new_value
 from ..ops.index import take
 from ..tensor import Tensor
 
+IGNORED = -100  # a target that is not scored, PyTorch's ignore_index
 Example = TypeVar("Example", covariant=True)
 
 
@@ -67,6 +70,63 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     def pick(self, indices: Tensor) -> list[Tensor]:
         """`gather` made of operations: int64 (B,) -> Tensors (B, ...)."""
         return [take(t, indices) for t in self.tensors]
+
+
+class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Windows of running text: example i is (tokens, targets), both int64 (T,), each target the token after its own.
+
+    The text lies there once, however much the windows overlap; `pick` reads them from it by operations, so that a
+    compiled step takes its own batch.
+
+    tokens: whole numbers (L,).      length: T, which needs L > T.
+    judged: False for learning, a window at every place, N = L - T. True for scoring every token after the first exactly
+    once: windows end to end, each beginning with `warm` tokens that the one before has scored, whose targets are IGNORED;
+    the last one begins earlier, to end with the text.
+    Raises OptionError for a `length` or `warm` out of range.
+    """
+
+    def __init__(self, tokens: np.ndarray, length: int, *, judged: bool = False, warm: int = 0) -> None:
+        last = len(tokens) - 1 - length  # where the last window begins
+        if length < 1 or last < 0:
+            raise OptionError(f"WindowDataset: length {length} of {len(tokens):,} tokens; expected 1 up to {len(tokens) - 1}, as each "
+                              "token needs the one after it; make the windows shorter, or the text longer")  # fmt: skip
+        if not 0 <= warm < length:
+            raise OptionError(
+                f"WindowDataset: warm {warm} of length {length}; expected 0 up to {length - 1}; make it less"
+            )
+        # Texts of up to 256 different tokens stay bytes; Tensors have no 16-bit numbers.
+        self.stream = tensor(np.asarray(tokens, tokens.dtype if tokens.dtype == np.uint8 else np.int32))  # (L,)
+        self.steps = tensor(np.arange(length, dtype=np.int64))  # (T,)
+        self.windows: tuple[Tensor, Tensor] | None = None  # (N,) each: where they begin, targets not scored
+        self._count = last + 1
+        if judged:
+            stride = length - warm
+            ideal = stride * np.arange(1 - -last // stride, dtype=np.int64)
+            begins = np.minimum(ideal, last)
+            skipped = np.where(ideal > 0, warm + ideal - begins, 0)
+            self.windows, self._count = (tensor(begins), tensor(skipped)), len(begins)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        tokens, target = self.gather(np.array([index % len(self)]))
+        return tokens[0], target[0]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def pick(self, picked: Tensor) -> list[Tensor]:
+        """The windows `picked`, int64 (B,) -> [tokens (B, T), targets (B, T)], both int64."""
+        begins = picked if self.windows is None else take(self.windows[0], picked)
+        places = begins.unsqueeze(1) + self.steps  # (B, T)
+        tokens, target = take(self.stream, places).long(), take(self.stream, places + 1).long()
+        if self.windows is not None:
+            target = where(self.steps < take(self.windows[1], picked).unsqueeze(1), IGNORED, target)
+        return [tokens, target]
+
+    def gather(self, indices: np.ndarray) -> list[Tensor]:
+        with no_grad():
+            return self.pick(new_value(np.asarray(indices, np.int64)))
 
 
 class Subset(Dataset[Example]):

@@ -1,4 +1,4 @@
-"""DATA, as the command line takes it, turned into a Problem: a known name, a table, or a directory (floor 4).
+"""DATA, as the command line takes it, turned into a Problem: a known name, a table, a text, or a directory (floor 4).
 
 What `load_problem` decides on the way (the task, the split, the columns left out) is told in the Problem's notes. Splits
 are 70/15/15 unless the data bring a test part of their own; statistics come from training rows alone.
@@ -24,6 +24,7 @@ from .idx import pairs_in, read_bytes, read_pair
 from .images import ImagePreprocessor
 from .split import THREE_WAY, TWO_WAY, split_rows
 from .table import Table, read_table
+from .text import text_problem
 
 __all__ = ["catalogue", "find", "load_problem", "read_rows_for_prediction"]
 
@@ -35,18 +36,21 @@ TEST_STEMS = ("t10k", "test")
 MNIST_VALIDATION = 5000  # the last training images; the choices of the recipe were made on them
 LEAST_ROWS = 20
 TASKS = ("classification", "regression")
+TABLE_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label")
+TEXT_OPTIONS = ("lines", "tokenizer", "vocabulary")
 
 
 def load_problem(
     spec: str, *, target: str | int | None = None, header: bool | None = None, test: str | None = None,
-    drop: Sequence[str] = (), task: str | None = None, strip_label: str | None = None, seed: int = 0,
-    path: str | None = None,
+    drop: Sequence[str] = (), task: str | None = None, strip_label: str | None = None, lines: bool | None = None,
+    tokenizer: str | None = None, vocabulary: int | None = None, seed: int = 0, path: str | None = None,
 ) -> Problem:  # fmt: skip
-    """The Problem of `spec`: a name from the catalogue, or the path of a table or directory.
+    """The Problem of `spec`: a name from the catalogue, or the path of a table, text or directory.
 
     target: a column by name or number from 1 (-1 the last). header: overrules what is sniffed. test: a table to test on.
-    drop: columns to leave out. strip_label: taken from the end of each label. path: where `spec` was found at first, so
-    that `load_problem(**problem.source)` loads it again from any folder.
+    drop: columns to leave out. strip_label: taken from the end of each label. lines, tokenizer, vocabulary: of a text, see
+    `text_problem`; a file is one if it has such an option, or is called .txt or .md and has none of a table's.
+    path: where `spec` was found at first, so that `load_problem(**problem.source)` loads it again from any folder.
     Raises DataError or OptionError with the file, line or option, and what to do.
     """
     if task is not None and task not in TASKS:
@@ -58,6 +62,9 @@ def load_problem(
         "drop": list(drop),
         "task": task,
         "strip_label": strip_label,
+        "lines": lines,
+        "tokenizer": tokenizer,
+        "vocabulary": vocabulary,
     }
     given = {name: value for name, value in about.items() if value not in (None, [])}
     dataset = find(spec)
@@ -68,11 +75,15 @@ def load_problem(
         raise unknown(spec)
     source = {**given, "spec": spec, "path": str(place.resolve()), "seed": seed}
     if place.is_dir():
-        pairs, table = _content(place)
-        if table is None:
-            _refuse_for_images(given, spec)
+        pairs, files = _content(place)
+        if pairs:
+            _refuse(given, spec, "images, whose labels are known", "a table")
             return _idx_problem(place.resolve().name, pairs, source)
-        place = table
+        if _kind(files[0]) == "text":
+            return _text_problem(place.resolve().name, files, given, source)
+        place = files[0]
+    if given.keys() & {*TEXT_OPTIONS} or (_kind(place) == "text" and not given):
+        return _text_problem(place.name.split(".")[0] or "text", [place], given, source)
     return _table_problem(place.name.split(".")[0] or "table", place, given, source)
 
 
@@ -90,12 +101,18 @@ def _named(dataset: Dataset, given: dict[str, Any], seed: int) -> Problem:
                         f"{able}, or a table of your own")  # fmt: skip
     source = {**given, "spec": dataset.name, "seed": seed}
     if dataset.kind == "images":
-        _refuse_for_images(given, dataset.name)
+        _refuse(given, dataset.name, "images, whose labels are known", "a table")
+    elif dataset.kind != "text":
+        _refuse(given, dataset.name, "a table", "a text", TEXT_OPTIONS)
     files = locate(dataset)
     if dataset.name == "digits":
         return _digits(files["digits.csv.gz"], source)
     if dataset.kind == "images":
         return _idx_problem(dataset.name, pairs_in(next(iter(files.values())).parent), source)
+    if dataset.kind == "text":
+        lines = given.get("lines", dataset.lines)
+        own = {"lines": lines, "last": 0.0 if lines else dataset.last}
+        return _text_problem(dataset.name, list(files.values()), {**given, **own}, source)
     own = {"target": dataset.target, "strip_label": dataset.strip_label}
     if dataset.test is not None:
         own["test"] = str(files[dataset.test])
@@ -103,12 +120,22 @@ def _named(dataset: Dataset, given: dict[str, Any], seed: int) -> Problem:
     return _table_problem(dataset.name, files[dataset.files[0].path], options, source, dataset.columns)
 
 
-def _refuse_for_images(given: dict[str, Any], spec: str) -> None:
-    if given:
-        name = next(iter(given)).replace("_", "-")
-        raise OptionError(
-            f"--{name}: {spec} holds images, whose labels are known; expected a table with this option; leave it out"
-        )
+def _refuse(given: dict[str, Any], spec: str, holds: str, expected: str, names: Sequence[str] = ()) -> None:
+    """Raise OptionError for an option (one of `names`, where there are any) that is for other data."""
+    for name in given:
+        if not names or name in names:
+            raise OptionError(
+                f"--{name.replace('_', '-')}: {spec} holds {holds}; expected {expected} with this option; leave it out"
+            )
+
+
+# ---- text --------------------------------------------------------------------------------------------------------------
+
+
+def _text_problem(name: str, paths: list[Path], given: dict[str, Any], source: dict[str, Any]) -> Problem:
+    """given: the options, those a known data set brings included."""
+    _refuse(given, source["spec"], "text", "a table", TABLE_OPTIONS)
+    return text_problem(name, paths, source, **given)
 
 
 # ---- images ------------------------------------------------------------------------------------------------------------
@@ -173,32 +200,32 @@ def _image_problem(
 # ---- directories -------------------------------------------------------------------------------------------------------
 
 
-def _content(folder: Path) -> tuple[dict[str, tuple[Path, Path]], Path | None]:
-    """MNIST's files in `folder`, by stem, or the one table in it; else a DataError with the counts."""
+def _content(folder: Path) -> tuple[dict[str, tuple[Path, Path]], list[Path]]:
+    """MNIST's files in `folder`, by stem, or the one table or all the texts in it; else a DataError with the counts."""
     try:
         files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
     except OSError as error:
         raise unreadable(folder, error) from None
     if not files:
         raise DataError(
-            f"{folder}: the directory is empty; expected a table or MNIST's files in it; name what to learn from"
+            f"{folder}: the directory is empty; expected a table, texts or MNIST's files in it; name what to learn from"
         )
     pairs = pairs_in(folder)
     if pairs:
-        return pairs, None
+        return pairs, []
     kinds = Counter(_kind(p) for p in files)
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-    if kinds == {"table": 1}:
-        return {}, files[0]
+    if kinds == {"table": 1} or kinds.keys() == {"text"}:
+        return {}, files
     if kinds.keys() == {"table"}:
         raise DataError(
             f"{folder}: {counts} files ({', '.join(p.name for p in files[:5])}); expected one; name the table to learn from"
         )
-    if len(kinds) == 1 and kinds.keys() <= {"image", "text"}:
+    if kinds.keys() == {"image"}:
         raise DataError(f"{folder}: {counts} files; a folder of them is recognised, but this version does not learn from it yet; "
                         "expected a table, or a name that `pellucid datasets` lists")  # fmt: skip
     raise DataError(
-        f"{folder}: {counts} files; expected one kind, a table or MNIST's files; name the file to learn from"
+        f"{folder}: {counts} files; expected one kind, a table, texts or MNIST's files; name the file to learn from"
     )
 
 
@@ -267,7 +294,7 @@ def _chosen_columns(table: Table, given: dict[str, Any]) -> tuple[int, list[int]
     """The target's place, and those of the columns to drop. Raises OptionError."""
     if len(table.names) == 1:
         raise DataError(f"{table.path}: one column ({table.names[0][:40]}); expected two at least, separated by commas, tabs or semicolons; "
-                        "plain text is not learned from yet")  # fmt: skip
+                        "a .txt or .md file is learned from as text if no option for tables, as --target, is given")  # fmt: skip
     if "target" not in given:
         raise OptionError(f"--target: missing; {table.path} has the columns {table.listed()}; expected the one to predict; "
                           f"write --target {table.names[-1]!r}, say")  # fmt: skip

@@ -9,11 +9,13 @@ from __future__ import annotations
 from types import ModuleType
 
 from ..errors import OptionError, nearest
-from . import cnn, mlp
+from . import cnn, lstm, mlp, transformer
 
 FAMILIES: dict[str, ModuleType] = {
     "mlp": mlp,
     "cnn": cnn,
+    "lstm": lstm,
+    "transformer": transformer,
 }
 DEFAULTS = {
     "table": "mlp",

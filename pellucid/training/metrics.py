@@ -30,9 +30,9 @@ BASELINE_NAMES = {
     "logistic_regression": "logistic regression",
     "mean": "mean of the training rows",
     "ridge_regression": "ridge regression",
-    "unigram": "frequency of characters",
-    "bigram": "bigram",
-    "kneser_ney_5": "Kneser-Ney 5-gram",
+    "unigram": "how often each character comes",
+    "bigram": "pairs of characters",
+    "kneser_ney_5": "Kneser-Ney 5-grams",
 }
 
 

@@ -25,7 +25,7 @@ from ..data.examples import Problem
 from ..data.loader import DataLoader
 from ..errors import DataError, NonFiniteError, StateError
 from ..files import write_json
-from ..models.network import Network
+from ..models.network import Network, Writing
 from ..random import manual_seed
 from ..threads import set_num_threads
 from . import run as runs
@@ -38,6 +38,7 @@ from .report import ReportData, write_report
 from .run import Run
 from .settings import Settings, choose
 from .transfer import take_over
+from .writing import Writes
 
 PREPARED = 2000  # training examples that a network sees before its first step
 
@@ -148,7 +149,7 @@ def as_line(event: EpochDone) -> dict[str, Any]:
 
 def examination(network: Network) -> type[Examination]:
     """How a network of that kind is judged."""
-    return Answers
+    return Writes if isinstance(network, Writing) else Answers
 
 
 # ---- beginning and going on ----------------------------------------------------------------------------------------------

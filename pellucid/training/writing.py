@@ -6,12 +6,13 @@ character of the part is scored once; see `WindowDataset`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..data.examples import Problem
 from ..data.loader import IGNORED
+from ..data.tokens import TextPreprocessor
 from ..random import Generator
 from .examination import Examination, Examined
 from .kneser_ney import text_baselines
@@ -31,7 +32,8 @@ class Writes(Examination):
 
     def __init__(self, run: Run, problem: Problem, learner: Learner) -> None:
         super().__init__(run, problem, learner)
-        self.lengths = problem.preprocessor.tokenizer.lengths()  # characters of each token
+        self.known = cast(TextPreprocessor, problem.preprocessor)
+        self.lengths = self.known.tokenizer.lengths()  # characters of each token
         targets = self.judged.gather(np.arange(min(len(self.judged), 1000)))[-1].array
         scored = targets[targets != IGNORED]
         self.characters = self.lengths[scored].sum() / len(scored)  # of a token, about
@@ -49,17 +51,15 @@ class Writes(Examination):
 
     def sample(self, length: int) -> str:
         """Something it writes, the same chance every time; begins after a newline."""
-        known = self.problem.preprocessor
-        prompt = known.tokenizer.encode("\n")
-        return str(
-            known.text(self.learner.judged.write(prompt, length, generator=Generator(self.learner.settings.seed)))
-        )
+        network: Any = self.learner.judged
+        prompt = self.known.tokenizer.encode("\n")
+        return str(self.known.text(network.write(prompt, length, generator=Generator(self.learner.settings.seed))))
 
     def test(self) -> Examined:
-        problem, known = self.problem, self.problem.preprocessor
+        problem = self.problem
         dataset = problem.test.judged(self.learner.judged)
         losses, characters = per_window(self.judge, dataset, self.lengths)
-        others = text_baselines(known, problem.train, problem.test)
+        others = text_baselines(self.known, problem.train, problem.test)
         sections = [self._samples(), self._surprises(dataset)]
         return Examined(text_metrics(losses, characters), others, {"sections": [part for part in sections if part]})
 
@@ -84,7 +84,7 @@ class Writes(Examination):
         for loss, token in zip(losses.ravel(), targets.ravel(), strict=True):
             if token == IGNORED or shown > PASSAGE:
                 continue
-            letters = self.problem.preprocessor.text(np.array([token]))
+            letters = self.known.text(np.array([token]))
             shown += len(letters)
             spans.append(
                 f'<span style="--s:{min(float(loss) / 6, 1):.2f}" title="{loss:.2f} nats">{text(letters)}</span>'

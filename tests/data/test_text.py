@@ -1,0 +1,324 @@
+"""Text as examples: reading, splits, vocabularies, lines, byte pairs, and what is refused."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from pellucid.data import catalogue as shelf
+from pellucid.data.encode import preprocessor_from_json
+from pellucid.data.sources import load_problem
+from pellucid.data.text import decode_part, encode_part, read_text, text_problem
+from pellucid.data.tokens import BytePairs, Characters, TextPreprocessor, byte_letters
+from pellucid.errors import DataError, OptionError, StateError
+from pellucid.training.kneser_ney import text_baselines
+
+needs_tokenizers = pytest.mark.skipif(
+    importlib.util.find_spec("tokenizers") is None, reason="the package tokenizers is not installed"
+)
+PARTS = ("train", "validation", "test")
+
+
+def needs(name):
+    return pytest.mark.skipif(not shelf.find(name).at_hand, reason=f"{name} is not on this machine (PELLUCID_DATA)")
+
+
+def words(n=500, seed=0):
+    rng = np.random.default_rng(seed)
+    return " ".join(rng.choice(["to", "be", "or", "not\n", "that", "is", "the", "question"], n).tolist()) + "\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(content, name="play.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        return path
+
+    return write
+
+
+def parts(problem):
+    return [getattr(problem, part) for part in PARTS]
+
+
+def texts(problem):
+    return [decode_part(problem.preprocessor, part) for part in parts(problem)]
+
+
+# ---- running text ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_split_where_it_stands(file):
+    text = words()
+    problem = load_problem(str(file(text)))
+    assert (problem.name, problem.kind, problem.task) == ("play", "text", "language")
+    assert "".join(texts(problem)) == text
+    n = len(text)
+    assert [len(part) for part in parts(problem)] == [
+        round(0.8 * n),
+        round(0.9 * n) - round(0.8 * n),
+        n - round(0.9 * n),
+    ]
+    assert all(part.tokens.dtype == np.uint8 for part in parts(problem))
+    assert problem.preprocessor.input_spec() == {"tokens": len(set(text)) + 1}
+    assert problem.notes[0] == f"play: {n:,} characters; split 80/10/10 by position: the last tenth is the test part"
+    assert "the 14 different characters of the training part" in problem.notes[1]
+    assert problem.describe("test", 3) == {"text": texts(problem)[2][3:103]}
+
+
+def test_source_loads_it_again(file, tmp_path, monkeypatch):
+    file("Once upon a time\n" * 100, "tales/b.md"), file(words(), "tales/a.txt"), file("hidden", "tales/.a.txt")
+    monkeypatch.chdir(tmp_path)
+    problem = load_problem("tales", lines=True, seed=4)
+    monkeypatch.chdir("/")
+    again = load_problem(**json.loads(json.dumps(problem.source)))
+    assert again.notes == problem.notes and again.fingerprint == problem.fingerprint and texts(again) == texts(problem)
+
+
+def test_a_folder_of_texts_is_one_text(file, tmp_path):
+    (
+        file(words(seed=1), "tales/b/z.txt"),
+        file("\ufeffOnce\r\nupon a time\r\n" * 100, "tales/a.md"),
+        file("x", "tales/.hidden"),
+    )
+    problem = load_problem(str(tmp_path / "tales"))
+    assert problem.name == "tales" and problem.notes[0] == "tales: 2 files, joined with a blank line"
+    first = "Once\nupon a time\n" + "\ufeffOnce\nupon a time\n" * 99  # a mark inside is a character
+    assert "".join(texts(problem)) == first + "\n\n" + words(seed=1)
+
+
+def test_gzip_and_many_characters(file):
+    text = "".join(chr(0x4E00 + i % 900) for i in range(3000))
+    problem = load_problem(str(file(gzip.compress(text.encode()), "china.txt.gz")))
+    assert problem.name == "china" and problem.train.tokens.dtype == np.uint16
+    assert problem.preprocessor.input_spec() == {"tokens": 901} and "".join(texts(problem)) == text
+
+
+def test_characters_never_seen_in_training_are_told_and_scored(file):
+    text = "abcd\n" * 500 + "abxd\n" * 50 + "yyé\n" * 10
+    problem = load_problem(str(file(text)))
+    known, test = problem.preprocessor, problem.test
+    assert known.tokenizer.alphabet == "\nabcd" and known.input_spec() == {"tokens": 6}
+    count = sum(c in "xyé" for c in text[round(0.9 * len(text)) :])
+    note = (
+        f"test: {count} of 279 characters were never seen in training ('x', 'y', 'é'); they count as one unknown token"
+    )
+    assert note in problem.notes and (test.tokens == 5).sum() == count == known.text(test.tokens).count("\ufffd")
+    assert known.strangers("bad ß") == [
+        "2 of 5 characters were never seen in training (' ', 'ß'); they count as one unknown token"
+    ]
+    assert known.strangers("bad\n") == known.strangers("") == []
+
+
+@needs("shakespeare")
+def test_shakespeare_is_split_as_the_field_does():
+    problem = load_problem("shakespeare")
+    assert [len(part) for part in parts(problem)] == [1_003_854, 111_540, 111_540]
+    assert problem.preprocessor.input_spec() == {"tokens": 66}
+    np.testing.assert_array_equal(problem.validation.tokens, problem.test.tokens)
+    assert "the last 10% is validation and also what is told at the end" in problem.notes[0]
+    assert texts(problem)[0].startswith("First Citizen:\nBefore we proceed")
+    assert [len(part) for part in parts(load_problem("shakespeare", lines=True))] == [26_221, 3_278, 3_278]
+
+
+# ---- lines -----------------------------------------------------------------------------------------------------------------
+
+
+def test_lines(file):
+    lines = [f"name{i}" for i in range(200)] + ["dup"] * 100
+    problem = load_problem(str(file("\n\n".join(lines))), lines=True)
+    assert [len(part) for part in parts(problem)] == [240, 30, 30]
+    newline = problem.preprocessor.tokenizer.encode("\n")[0]
+    for part, text in zip(parts(problem), texts(problem), strict=True):
+        tokens, target = part.inputs["tokens"], part.target
+        assert tokens.dtype == target.dtype == np.int64 and tokens.shape == target.shape
+        own = text.split("\n")[:-1]
+        assert len(own) == len(part) and tokens.shape[1] == len("name199") + 1
+        for i, line in enumerate(own):
+            n = len(line) + 1
+            assert problem.preprocessor.text(tokens[i, :n]) == "\n" + line
+            assert problem.preprocessor.text(target[i, :n]) == line + "\n"
+            assert (target[i, n:] == -100).all() and (tokens[i, n:] == newline).all()
+    assert sorted(line for text in texts(problem) for line in text.split()) == sorted(lines)
+    again = sum(line == "dup" for line in texts(problem)[2].split())
+    assert f"test: {again} of 30 lines also stand in the training part" in problem.notes
+    assert problem.describe("test", 4) == {"line": texts(problem)[2].split()[4]}
+    assert texts(load_problem(problem.source["path"], lines=True, seed=1)) != texts(problem)
+
+
+def test_the_beginning_of_a_line_begins_with_a_newline(file):
+    path = str(file(words()))
+    known = load_problem(path, lines=True).preprocessor
+    assert known.text(known.encode("to")["tokens"]) == "\nto" and known.text(known.encode("")["tokens"]) == "\n"
+    known = load_problem(path).preprocessor
+    assert known.text(known.encode("to")["tokens"]) == "to" and known.text(known.encode("")["tokens"]) == "\n"
+
+
+@needs("names")
+def test_names():
+    problem = load_problem("names")
+    assert [len(part) for part in parts(problem)] == [25_627, 3_203, 3_203]
+    assert problem.train.inputs["tokens"].shape == (25_627, 16) and problem.preprocessor.input_spec() == {
+        "tokens": 28,
+        "length": 16,
+    }
+    assert problem.test.target.shape == (3_203, 16)
+
+
+# ---- the preprocessor --------------------------------------------------------------------------------------------------------
+
+
+def test_characters():
+    made = Characters.fit("hello\n\U0001f600")
+    assert made.alphabet == "\nehlo\U0001f600" and made.size == 7
+    assert made.encode("hex\U0001f600").tolist() == [2, 1, 6, 5]
+    assert made.decode(np.array([2, 1, 6, 5])) == "he\ufffd\U0001f600"
+    assert made.encode("").dtype == np.int64 and made.decode(made.encode("")) == ""
+
+
+def test_json_both_ways():
+    known = TextPreprocessor(Characters.fit('a "quoted"\tline\n\U0001f600'), lines=True, length=7)
+    back = preprocessor_from_json(json.loads(json.dumps(known.to_json())))
+    assert back == known and back.task == "language" and back.classes is None
+    damaged = known.to_json() | {"tokenizer": {"kind": "words"}}
+    with pytest.raises(StateError, match="preprocessor of kind 'text'"):
+        preprocessor_from_json(damaged)
+
+
+def test_count_is_of_characters():
+    known = TextPreprocessor(Characters.fit("abc"))
+    assert known.count(np.array([[0, 1, -100], [3, -100, -100]])) == 3
+
+
+# ---- byte pairs --------------------------------------------------------------------------------------------------------------
+
+
+@needs_tokenizers
+def test_byte_pairs(file):
+    text = words(2000) + "Grüße, 世界 \U0001f600!\n" * 40
+    path = str(file(text))
+    problem = load_problem(path, tokenizer="bpe", vocabulary=270)
+    known = problem.preprocessor
+    assert known.input_spec()["tokens"] == 270 and "".join(texts(problem)) == text
+    assert problem.train.tokens.dtype == np.uint16 and len(problem.train) < 0.6 * len(texts(problem)[0])
+    for part, own in zip(parts(problem), texts(problem), strict=True):
+        assert known.count(part.tokens) == len(own)  # also where a character is of several tokens
+    assert known.strangers("never seen: ξ") == []
+    assert any(note.startswith("tokens: 270 byte pairs, ") for note in problem.notes)
+    again = load_problem(**json.loads(json.dumps(problem.source)))
+    assert again.preprocessor == known
+    back = preprocessor_from_json(json.loads(json.dumps(known.to_json())))
+    np.testing.assert_array_equal(back.encode(text)["tokens"], known.encode(text)["tokens"])
+
+
+@needs_tokenizers
+def test_lines_of_byte_pairs(file):
+    problem = load_problem(
+        str(file("\n".join(f"name  number{i} \t" for i in range(200)))), lines=True, tokenizer="bpe", vocabulary=290
+    )
+    target = problem.test.target
+    ends = [problem.preprocessor.text(row[row != -100]) for row in target]
+    assert all(line.startswith("name  number") and line.count("\n") == 1 and line.endswith("\n") for line in ends)
+    assert problem.preprocessor.count(target) == sum(map(len, ends))
+
+
+@needs_tokenizers
+def test_baselines_of_byte_pairs_count_characters(file):
+    path = str(file(words(2000)))
+    for lines in (False, True):
+        plain, pairs = (load_problem(path, lines=lines, tokenizer=name) for name in ("characters", "bpe"))
+        one, other = (text_baselines(p.preprocessor, p.train, p.test) for p in (plain, pairs))
+        assert one == other
+
+
+@needs_tokenizers
+def test_letters_of_bytes_are_those_of_the_package():
+    import tokenizers
+
+    assert sorted(byte_letters()) == sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    made = BytePairs.fit("é" * 50, 257)
+    shown = [made.tokenizer.token_to_id(byte_letters()[byte]) for byte in "ß€".encode()]
+    assert made.decode(np.array(shown)) == "ß€" and made.lengths()[shown].tolist() == [1, 0, 1, 0, 0]
+
+
+def test_byte_pairs_without_the_package(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(
+        OptionError, match=r"tokenizer: bpe needs the package tokenizers, .* pip install 'pellucid\[tokenizers\]'"
+    ):
+        load_problem(str(file(words())), tokenizer="bpe")
+
+
+# ---- what is refused ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "play.txt: the file is empty"),
+    (b"short\n" * 100, "play.txt: 600 characters; expected 1,000 at least"),
+    (words().encode() + b"\0", r"play.txt, byte \d,\d\d\d: a NUL byte; expected UTF-8 text"),
+    (words().encode("utf-16"), "play.txt: the text is UTF-16; expected UTF-8; convert it"),
+    (b"x" * 1200 + "é".encode("latin-1") + b"x" * 9, "play.txt, byte 1,200: 0xe9 is not UTF-8"),
+    (codecs.BOM_UTF8 + b"x" * 1200 + b"\xff", "play.txt, byte 1,203: 0xff is not UTF-8"),
+    (gzip.compress(words(9000).encode())[:-20], "play.txt: the gzip data is cut off or damaged"),
+])  # fmt: skip
+def test_files_that_are_no_text(file, content, message):
+    with pytest.raises(DataError, match=message):
+        load_problem(str(file(content)))
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("x" * 999 + "\n" + "y\n" * 18, "play: 19 lines that are not blank; expected 20 at least"),
+    ("y\n" * 100 + "x" * 1001, r"play: a line of 1,001 characters \('x+'...\); expected at most 1,000"),
+])  # fmt: skip
+def test_lines_that_are_none(file, content, message):
+    with pytest.raises(DataError, match=message):
+        load_problem(str(file(content)), lines=True)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"tokenizer": "bpes"}, "tokenizer: 'bpes'; expected one of characters, bpe. Did you mean 'bpe'"),
+    ({"vocabulary": 500}, "vocabulary: 500 for a text in characters"),
+    ({"tokenizer": "bpe", "vocabulary": 256}, "vocabulary: 256; expected 257 up to 65536"),
+    ({"lines": True, "target": "income"}, "--target: .*play.txt holds text; expected a table with this option"),
+])  # fmt: skip
+def test_options_that_do_not_fit(file, options, message):
+    with pytest.raises(OptionError, match=message):
+        load_problem(str(file(words())), **options)
+
+
+def test_options_of_texts_are_not_for_others():
+    with pytest.raises(OptionError, match="--lines: digits holds images"):
+        load_problem("digits", lines=True)
+    with pytest.raises(OptionError, match="--tokenizer: housing holds a table; expected a text with this option"):
+        load_problem("housing", tokenizer="bpe")
+
+
+def test_a_text_may_be_called_anything(file):
+    path = file(words(), "LICENSE")
+    assert load_problem(str(path), tokenizer="characters").kind == "text"
+    with pytest.raises(DataError, match=r"one column .* a .txt or .md file is learned from as text"):
+        load_problem(str(file(b"First Citizen:\n" + b"Speak\nHear me\n" * 40, "play.txt")), target="1")
+
+
+def test_read_text_and_parts_go_both_ways(file):
+    assert read_text(file("\ufeffa\r\nb\rc\n")) == "a\nb\rc\n"
+    for lines in (False, True):
+        known = TextPreprocessor(Characters.fit("\nabc"), lines)
+        assert decode_part(known, encode_part(known, "a\ncab\nbb\n")) == "a\ncab\nbb\n"
+
+
+def test_text_problem_by_itself(file):
+    paths = [file(words(), "a"), file(words(), "b")]
+    problem = text_problem("two", paths, {"seed": 0, "spec": "two"}, last=0.25)
+    n = 2 * len(words()) + 2
+    assert [len(part) for part in parts(problem)] == [int(0.75 * n), n - int(0.75 * n), n - int(0.75 * n)]
+    with pytest.raises(DataError, match="no such file"):
+        text_problem("no", [file("x").parent / "no.txt"], {"seed": 0})

@@ -1,0 +1,141 @@
+"""N-grams: against dictionaries counted the slow way, sums of one, and what is known of real texts."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+
+from pellucid.data import catalogue as shelf
+from pellucid.data.sources import load_problem
+from pellucid.data.text import text_problem
+from pellucid.errors import OptionError
+from pellucid.training.kneser_ney import KneserNey, running, text_baselines
+
+
+class Slow:
+    """The formula in dictionaries, one line of text at a time."""
+
+    def __init__(self, order, vocabulary, lines):
+        self.order, self.vocabulary = order, vocabulary
+        counts = [Counter() for _ in range(order + 1)]
+        before = [defaultdict(set) for _ in range(order + 1)]
+        for line in lines:
+            for i in range(1, len(line)):
+                for k in range(1, min(order, i + 1) + 1):
+                    gram = tuple(line[i - k + 1 : i + 1])
+                    if k == order or i - k + 1 == 0:
+                        counts[k][gram] += 1
+                    else:
+                        before[k][gram].add(line[i - k])
+        for k in range(1, order):
+            counts[k].update({gram: len(others) for gram, others in before[k].items()})
+        self.counts = counts
+        self.discounts = []
+        for k in range(order + 1):
+            n1, n2 = (sum(c == n for c in counts[k].values()) for n in (1, 2))
+            self.discounts.append(n1 / (n1 + 2 * n2) if n1 else 0.5)
+        self.after = [defaultdict(list) for _ in range(order + 1)]
+        for k in range(1, order + 1):
+            for gram, c in counts[k].items():
+                self.after[k][gram[:-1]].append(c)
+
+    def probability(self, history, w):
+        p = 1 / self.vocabulary
+        for k in range(1, min(self.order, len(history) + 1) + 1):
+            h = tuple(history[len(history) - k + 1 :])
+            seen = self.after[k].get(h)
+            if seen:
+                d = self.discounts[k]
+                p = (max(self.counts[k][(*h, w)] - d, 0) + d * len(seen) * p) / sum(seen)
+        return p
+
+
+def rows(lines):
+    return np.concatenate(lines), np.concatenate([np.arange(len(line)) for line in lines])
+
+
+def some_lines(seed, count, length, letters=4):
+    """Lines that begin with 0 and end with it, as those of names do; letters are likely to come again."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for _ in range(count):
+        inside = rng.integers(1, letters + 1, rng.integers(1, length))
+        inside[1:] = np.where(rng.random(len(inside) - 1) < 0.5, inside[:-1], inside[1:])
+        lines.append([0, *inside.tolist(), 0])
+    return lines
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("count", [1, 40])
+def test_against_dictionaries(order, count):
+    train, test = some_lines(1, count, 200 if count == 1 else 9), some_lines(2, 20, 9, letters=6)
+    slow = Slow(order, 8, train)
+    nats = KneserNey(order, 8).fit(*rows(train)).nats(*rows(test))
+    expected = [-np.log(slow.probability(line[:i], line[i])) for line in test for i in range(len(line))]
+    np.testing.assert_allclose(nats, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("order", [1, 2, 4, 6])
+def test_probabilities_add_up_to_one(order):
+    model = KneserNey(order, 8).fit(*rows(some_lines(3, 60, 9)))
+    rng = np.random.default_rng(4)
+    histories = [[0], [0, 1], [0, 1, 1, 1], [0, 7, 7], [0, 7, 1, 2]] + [[0, *rng.integers(0, 8, 7)] for _ in range(50)]
+    for history in histories:
+        asked = [[*history, w] for w in range(8)]
+        nats, depth = model.nats(*rows(asked)), rows(asked)[1]
+        np.testing.assert_allclose(np.exp(-nats[depth == len(history)]).sum(), 1, rtol=1e-12)
+
+
+def test_orders_out_of_range():
+    with pytest.raises(OptionError, match="KneserNey: order 0, vocabulary 8; expected both at least 1"):
+        KneserNey(0, 8)
+
+
+def test_a_line_does_not_see_the_one_before():
+    model = KneserNey(4, 8).fit(*rows(some_lines(5, 60, 9)))
+    one, two = [0, 1, 2, 2, 0], [0, 3, 1, 0]
+    both, alone = model.nats(*rows([one, two])), model.nats(*rows([two]))
+    np.testing.assert_array_equal(both[5:], alone)
+
+
+def words(n=4000, seed=0):
+    rng = np.random.default_rng(seed)
+    return " ".join(rng.choice(["to", "be", "or", "not", "that", "is", "the", "question"], n).tolist()) + "\n"
+
+
+def test_baselines_of_a_text(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text(words())
+    problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"})
+    found = text_baselines(problem.preprocessor, problem.train, problem.test)
+    assert list(found) == ["unigram", "bigram", "kneser_ney_5"]
+    assert all(metrics["n"] == len(problem.test) - 1 for metrics in found.values())
+    entropy = np.log(8) / 4.25  # eight words of like chance, 3.25 letters and a blank each
+    assert entropy * 0.97 < found["kneser_ney_5"]["nats"] < entropy * 1.1
+    assert found["kneser_ney_5"]["nats"] < found["bigram"]["nats"] < found["unigram"]["nats"] < np.log(20)
+
+
+needs = {name: pytest.mark.skipif(not shelf.find(name).at_hand, reason=f"{name} is not on this machine (PELLUCID_DATA)")
+         for name in ("shakespeare", "names")}  # fmt: skip
+
+
+@needs["shakespeare"]
+def test_shakespeare():
+    problem = load_problem("shakespeare")
+    found = text_baselines(problem.preprocessor, problem.train, problem.test)
+    assert found["kneser_ney_5"]["n"] == 111_539
+    for name, loss in {"unigram": 3.3473, "bigram": 2.4844, "kneser_ney_5": 1.5789}.items():
+        assert found[name]["nats"] == pytest.approx(loss, abs=1e-4)
+
+
+@needs["names"]
+def test_names():
+    problem = load_problem("names")
+    tokens, depth = running(problem.test)
+    assert problem.preprocessor.text(tokens[:7]) == "\n" + problem.describe("test", 0)["line"][:6]
+    assert (depth > 0).sum() == (problem.test.target >= 0).sum()
+    found = text_baselines(problem.preprocessor, problem.train, problem.test)
+    for name, loss in {"unigram": 2.8220, "bigram": 2.4574, "kneser_ney_5": 1.9919}.items():
+        assert found[name]["nats"] == pytest.approx(loss, abs=1e-4)
