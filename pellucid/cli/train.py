@@ -208,9 +208,9 @@ def _watch(training: session.Training, quiet: bool) -> session.Result:
 def closing_lines(training: session.Training, result: session.Result) -> list[str]:
     """Test score against the baseline, the run, the report, and the next command to paste."""
     run = training.run
-    judged = verdict(result.metrics, result.baselines)
+    beside = f", {verdict(result.metrics, result.baselines).relation} {baseline_words(result.baselines)}" if result.baselines else ""
     return [
-        f"test    {score_line(result.metrics)}, {judged.relation} {baseline_words(result.baselines)}",
+        f"test    {score_line(result.metrics)}{beside}",
         f"run     {run.folder}",
         f"report  {run.report}",
         f"next    {next_command(training)}",

@@ -9,13 +9,15 @@ from __future__ import annotations
 from types import ModuleType
 
 from ..errors import OptionError, nearest
-from . import cnn, lstm, mlp, transformer
+from . import cnn, diffusion, gan, lstm, mlp, transformer
 
 FAMILIES: dict[str, ModuleType] = {
     "mlp": mlp,
     "cnn": cnn,
     "lstm": lstm,
     "transformer": transformer,
+    "gan": gan,
+    "diffusion": diffusion,
 }
 DEFAULTS = {
     "table": "mlp",

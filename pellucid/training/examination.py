@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..data.examples import Examples, Problem
-from ..errors import NonFiniteError
-from .learner import Learner
+from ..models.network import Network
+from ..tensor import Tensor
 from .metrics import Metrics, classification_metrics, regression_metrics
 from .native import Forward, Judge, means
-from .nonfinite import explain_validation
 from .run import Run
+from .settings import Settings
 
 
 @dataclass
@@ -31,23 +31,31 @@ class Examined:
     shown: dict[str, Any] = field(default_factory=dict)
 
 
-class Examination:
-    """What every kind of judging has in common; `learner.network` has the weights to judge when it is asked."""
+class BadLoss(Exception):
+    """A validation loss that is not finite, and a batch that has it; whoever trains can say which layer gave it."""
 
-    def __init__(self, run: Run, problem: Problem, learner: Learner) -> None:
+    def __init__(self, batch: list[Tensor]) -> None:
+        super().__init__("a validation loss is not finite")
+        self.batch = batch
+
+
+class Examination:
+    """What every kind of judging has in common. network: in evaluation mode, with the weights to judge when it is asked."""
+
+    def __init__(self, run: Run, problem: Problem, network: Network, settings: Settings) -> None:
         self.run = run
         self.problem = problem
-        self.learner = learner
-        self.judge = Judge(learner.judged, learner.settings.eager)
-        self.judged: Any = problem.validation.judged(learner.judged)
+        self.network: Any = network
+        self.settings = settings
+        self.judge = Judge(network, settings.eager)
+        self.judged: Any = problem.validation.judged(network)
 
     def validate(self) -> dict[str, float]:
-        """The means over the validation part; "loss" is among them. Raises NonFiniteError where it is not finite."""
+        """The means over the validation part; "loss" is among them. Raises BadLoss where it is not finite."""
         values = self.judge(self.judged)
         found = means(values)
         if not np.isfinite(found["loss"]):
-            bad = np.flatnonzero(~np.isfinite(values["loss"]))[:1]
-            raise explain_validation(self.learner, self.judged.gather(bad)) if len(bad) else _overflowed()
+            raise BadLoss(self.judged.gather(np.argsort(np.isfinite(values["loss"]), kind="stable")[:1]))
         return self.in_units(found)
 
     def in_units(self, values: dict[str, float]) -> dict[str, float]:
@@ -67,18 +75,12 @@ class Examination:
         raise NotImplementedError(f"{type(self).__name__} does not define test()")
 
 
-def _overflowed() -> NonFiniteError:
-    return NonFiniteError(
-        "validation: the sum of the losses overflowed; expected finite numbers; train with a lower --lr"
-    )
-
-
 class Answers(Examination):
     """Of a network that answers: accuracy or RMSE beside the plain models of `baseline.py`."""
 
-    def __init__(self, run: Run, problem: Problem, learner: Learner) -> None:
-        super().__init__(run, problem, learner)
-        self.forward = Forward(learner.judged, learner.settings.eager)
+    def __init__(self, run: Run, problem: Problem, network: Network, settings: Settings) -> None:
+        super().__init__(run, problem, network, settings)
+        self.forward = Forward(network, settings.eager)
 
     def in_units(self, values: dict[str, float]) -> dict[str, float]:
         """With the root of a regression's loss, as RMSE in the target's units."""
@@ -88,7 +90,7 @@ class Answers(Examination):
         return {**values, "rmse": float(values["loss"] ** 0.5 * (one - zero))}
 
     def better(self, a: Mapping[str, float], b: Mapping[str, float]) -> bool:
-        if self.learner.settings.monitor == "score" and "accuracy" in a and a["accuracy"] != b["accuracy"]:
+        if self.settings.monitor == "score" and "accuracy" in a and a["accuracy"] != b["accuracy"]:
             return a["accuracy"] > b["accuracy"]
         return super().better(a, b)
 
@@ -96,7 +98,7 @@ class Answers(Examination):
         from .baseline import baselines  # scikit-learn takes a second to import
 
         problem, test = self.problem, self.problem.test
-        output = answers(self.forward, problem.preprocessor, arrays_for(self.learner.network, test))
+        output = answers(self.forward, problem.preprocessor, arrays_for(self.network, test))
         target, known = self._targets(test), problem.preprocessor
         others = baselines(problem.task, problem.train.inputs, self._targets(problem.train), test.inputs, target,
                            classes=known.classes, network=output)  # fmt: skip

@@ -351,6 +351,9 @@ def headline(metrics: Mapping[str, Any]) -> str:
 def score_line(metrics: Metrics, dash: str = "-") -> str:
     """The headline score on one line: `97.2% (350 of 360, 95-98)`, or `rmse 3.21 (n 76, 2.61-3.95)`."""
     n, name = metrics["n"], headline(metrics)
+    if name == "frechet":
+        named = f", {100 * metrics['named_right']:.1f}% named right" if "named_right" in metrics else ""
+        return f"frechet {_score_only(metrics)}, {metrics['ratio']:.1f} times that of real images (n {n:,}{named})"
     count = f"{metrics['correct']:,} of {n:,}" if name == "accuracy" else f"n {n:,}"
     span = interval_text(metrics, name, dash)
     lead = "" if HEADLINES[name] or name == "accuracy" else f"{name} "

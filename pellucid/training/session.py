@@ -25,15 +25,17 @@ from ..data.examples import Problem
 from ..data.loader import DataLoader
 from ..errors import DataError, NonFiniteError, StateError
 from ..files import write_json
-from ..models.network import Network, Writing
+from ..models.network import Drawing, Network, Writing
 from ..random import manual_seed
 from ..threads import set_num_threads
 from . import run as runs
 from .checkpoint import load_checkpoint, save_checkpoint
-from .examination import Answers, Examination, Examined
+from .drawing import Draws
+from .examination import Answers, BadLoss, Examination, Examined
 from .learner import Learner
 from .loop import BatchDone, EpochDone, fit
 from .metrics import Metrics, headline
+from .nonfinite import explain_validation
 from .report import ReportData, write_report
 from .run import Run
 from .settings import Settings, choose
@@ -69,7 +71,7 @@ class Training:
             dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.epoch_steps
         )
         self.learner = Learner(network, loader, settings)
-        self.examination = examination(network)(run, problem, self.learner)
+        self.examination = examination(network)(run, problem, self.learner.judged, settings)
 
     def events(self) -> Iterator[BatchDone | EpochDone]:
         """Train; every epoch is in metrics.jsonl and the checkpoint, and its weights saved, before its event comes out."""
@@ -77,7 +79,7 @@ class Training:
         first = {name: t.array for name, t in self.network.state_dict().items()}
         try:
             judge = self.examination
-            for event in fit(self.learner, judge.validate, epochs=epochs, patience=patience, better=judge.better):
+            for event in fit(self.learner, self._validate, epochs=epochs, patience=patience, better=judge.better):
                 if isinstance(event, EpochDone):
                     event = dataclasses.replace(event, train=judge.in_units(event.train))
                     with self.learner.averaged():
@@ -90,6 +92,12 @@ class Training:
             # the bad step may be finite and useless.
             self.run.save_weights(self.learner.best or first)
             raise
+
+    def _validate(self) -> dict[str, float]:
+        try:
+            return self.examination.validate()
+        except BadLoss as bad:
+            raise explain_validation(self.learner, bad.batch) from None
 
     def is_done(self) -> bool:
         """Whether no epoch is left to train: all are done, or too many went by without a better one."""
@@ -149,7 +157,15 @@ def as_line(event: EpochDone) -> dict[str, Any]:
 
 def examination(network: Network) -> type[Examination]:
     """How a network of that kind is judged."""
-    return Writes if isinstance(network, Writing) else Answers
+    return Draws if isinstance(network, Drawing) else Writes if isinstance(network, Writing) else Answers
+
+
+def examine(run: Run, problem: Problem) -> Examined:
+    """The scores of a trained run on its test part, once more. Raises DataError where the data have changed since."""
+    _check_unchanged(run, problem)
+    settings, _ = choose(run.config["family"], {**run.config["settings"], **run.config["network"]})
+    network = run.network()
+    return examination(network)(run, problem, network, settings).test()
 
 
 # ---- beginning and going on ----------------------------------------------------------------------------------------------
@@ -182,9 +198,7 @@ def begin(
 
 def resume(run: Run, problem: Problem, epochs: int | None = None, threads: int | None = None) -> Training:
     """Go on with `run` where its checkpoint stands. Raises DataError where the data have changed since."""
-    if problem.fingerprint != run.config["fingerprint"]:
-        raise DataError(f"{run.name}: its data have changed since it was begun (SHA-256 {problem.fingerprint[:12]}, was "
-                        f"{run.config['fingerprint'][:12]}); expected the same files; put them back, or train anew")  # fmt: skip
+    _check_unchanged(run, problem)
     stored = {"eager": True, **run.config["settings"]}  # what was begun before there was a compiler goes on without it
     settings = Settings(**{**stored, "epochs": epochs or stored["epochs"], "threads": threads or stored["threads"]})
     set_num_threads(settings.threads)
@@ -203,3 +217,12 @@ def resume(run: Run, problem: Problem, epochs: int | None = None, threads: int |
     training.remember(epochs=settings.epochs)  # a later resume goes on to the same end
     run.keep_history_to(training.learner.progress.epoch)
     return training
+
+
+def _check_unchanged(run: Run, problem: Problem) -> None:
+    if problem.fingerprint != run.config["fingerprint"]:
+        raise DataError(f"{run.name}: its data have changed since it was begun (SHA-256 {problem.fingerprint[:12]}, was "
+                        f"{run.config['fingerprint'][:12]}); expected the same files; put them back, or train anew")  # fmt: skip
+    if problem.preprocessor.to_json() != run.config["preprocessor"]:
+        raise DataError(f"{run.name}: its data are read otherwise than when it was begun, by another version of a library perhaps; "
+                        "expected the same preprocessing; train anew")  # fmt: skip

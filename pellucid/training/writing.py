@@ -13,14 +13,15 @@ import numpy as np
 from ..data.examples import Problem
 from ..data.loader import IGNORED
 from ..data.tokens import TextPreprocessor
+from ..models.network import Network
 from ..random import Generator
 from .examination import Examination, Examined
 from .kneser_ney import text_baselines
-from .learner import Learner
 from .metrics import text_metrics
 from .native import Judge
 from .page import Markup, section, table, text
 from .run import Run
+from .settings import Settings
 
 SAMPLE = 300  # tokens written each epoch
 SHOWN = 6  # epochs whose writing is shown
@@ -30,8 +31,8 @@ PASSAGE = 800  # characters of the test part shown with its surprises
 class Writes(Examination):
     """Of a network that writes."""
 
-    def __init__(self, run: Run, problem: Problem, learner: Learner) -> None:
-        super().__init__(run, problem, learner)
+    def __init__(self, run: Run, problem: Problem, network: Network, settings: Settings) -> None:
+        super().__init__(run, problem, network, settings)
         self.known = cast(TextPreprocessor, problem.preprocessor)
         self.lengths = self.known.tokenizer.lengths()  # characters of each token
         targets = self.judged.gather(np.arange(min(len(self.judged), 1000)))[-1].array
@@ -51,13 +52,12 @@ class Writes(Examination):
 
     def sample(self, length: int) -> str:
         """Something it writes, the same chance every time; begins after a newline."""
-        network: Any = self.learner.judged
         prompt = self.known.tokenizer.encode("\n")
-        return str(self.known.text(network.write(prompt, length, generator=Generator(self.learner.settings.seed))))
+        return str(self.known.text(self.network.write(prompt, length, generator=Generator(self.settings.seed))))
 
     def test(self) -> Examined:
         problem = self.problem
-        dataset = problem.test.judged(self.learner.judged)
+        dataset = problem.test.judged(self.network)
         losses, characters = per_window(self.judge, dataset, self.lengths)
         others = text_baselines(self.known, problem.train, problem.test)
         sections = [self._samples(), self._surprises(dataset)]
@@ -77,9 +77,8 @@ class Writes(Examination):
 
     def _surprises(self, dataset: Any) -> Markup:
         """A passage of the test part, each token tinted by how little the network expected it."""
-        network = self.learner.judged
         batch = dataset.gather(np.arange(min(len(dataset), 4)))
-        losses, targets = network.losses(*batch).array, batch[-1].array
+        losses, targets = self.network.losses(*batch).array, batch[-1].array
         spans, shown = [], 0
         for loss, token in zip(losses.ravel(), targets.ravel(), strict=True):
             if token == IGNORED or shown > PASSAGE:

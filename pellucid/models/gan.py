@@ -1,0 +1,207 @@
+"""A generative adversarial network for small images: a generator and the critic it learns to convince (floor 5).
+
+    latent (B, Z), class -> Linear -> (B, C, P, Q) -> doubled until H x W -> image          the generator
+    image, class -> halved until P x Q -> Linear -> score (B,), above 0 for "real"          the critic
+
+Goodfellow et al. 2014 (arXiv 1406.2661), with convolutions after Radford et al. 2015 (arXiv 1511.06434) and a critic whose
+layers have spectral norm 1 (Miyato et al. 2018, arXiv 1802.05957) and which is told the class (Miyato and Koyama 2018).
+Shapes: B batch, Z latent, C channels, K classes, H x W pixels, P x Q the smallest sides. What an image is stands in `canvas.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from .. import nn
+from ..compiler.step import compile
+from ..creation import cat, tensor, zeros
+from ..errors import OptionError, nearest
+from ..modes import no_grad
+from ..random import Generator, randn
+from ..tensor import Tensor
+from .canvas import Canvas, Double, Halve, checked_labels, in_batches
+from .network import Drawing, Turn, Values
+
+KINDS = ("images", "pictures")
+LOSSES = ("logistic", "hinge")
+SMALLEST = 8  # sides are halved until they are no longer than this, but once at least
+WATCHED = 640  # images of fixed latents that are compared with data when the network is judged
+
+
+@dataclass(frozen=True)
+class Config:
+    """What makes one GAN differ from another; plain values, so that it can be saved as JSON.
+
+    latent: Z.        width, critic_width: channels beside the full size, twice as many for each halving.
+    conditional: whether it is told the classes; else it draws any.        loss: one of LOSSES.
+    """
+
+    latent: int = 64
+    width: int = 48
+    critic_width: int = 48
+    conditional: bool = True
+    loss: str = "logistic"
+
+    def __post_init__(self) -> None:
+        for name in ("latent", "width", "critic_width"):
+            if getattr(self, name) < 1:
+                default = next(field.default for field in fields(self) if field.name == name)
+                raise OptionError(f"{name}: {getattr(self, name)}; expected a whole number from 1; write {default}")
+        if self.loss not in LOSSES:
+            raise OptionError(f"loss: {self.loss!r}; expected one of {', '.join(LOSSES)}.{nearest(self.loss, LOSSES)}")
+
+
+class Drawer(nn.Module):
+    """latent (B, Z), classes (B,) -> (B, C, H, W) between -1 and 1."""
+
+    def __init__(self, canvas: Canvas, classes: int, config: Config) -> None:
+        super().__init__()
+        channels, height, width = canvas.shape
+        self.sides, halvings = (height, width), halvings_of(canvas)
+        widths = [config.width * 2**i for i in reversed(range(halvings))]
+        self.start = (widths[0], -(-height // 2**halvings), -(-width // 2**halvings))
+        self.classes = nn.Embedding(classes, config.latent) if classes else None
+        first = int(np.prod(self.start))
+        self.enter = nn.Linear(config.latent * (2 if classes else 1), first, bias=False)  # a norm follows
+        self.norms = nn.ModuleList([nn.BatchNorm2d(width) for width in widths])
+        self.doubles = nn.ModuleList([Double(a, b) for a, b in zip(widths, [*widths[1:], channels], strict=True)])
+        self.ground = nn.Parameter(zeros(channels))
+
+    def forward(self, latent: Tensor, classes: Tensor) -> Tensor:
+        if self.classes is not None:
+            latent = cat([latent, self.classes(classes)], 1)
+        x = self.enter(latent).reshape(-1, *self.start)
+        for norm, double in zip(self.norms, self.doubles, strict=True):
+            x = double(F.relu(norm(x)))
+        x = x[:, :, : self.sides[0], : self.sides[1]]
+        return (x + self.ground.reshape(1, -1, 1, 1)).tanh()
+
+
+class Bounded(nn.Module):
+    """A Conv2d or Linear whose weight is divided by its largest singular value, found by one power iteration a step."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("direction", F.normalize(randn(layer.weight.shape[0]), dim=0))  # (out,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.layer.weight, self.layer.bias
+        matrix = weight.flatten(1)  # (out, rest)
+        with no_grad():
+            right = F.normalize(self.direction @ matrix, dim=0)
+            left = F.normalize(matrix @ right, dim=0)
+            if self.training:
+                self.direction.assign(left)
+        unit = weight / ((matrix @ right) * left).sum()
+        return F.linear(x, unit, bias) if weight.ndim == 2 else F.conv2d(x, unit, bias, padding=self.layer.padding)
+
+
+class Critic(nn.Module):
+    """images (B, C, H, W), classes (B,) -> scores (B,): one for being an image, and one for being of its class."""
+
+    def __init__(self, canvas: Canvas, classes: int, config: Config) -> None:
+        super().__init__()
+        channels, h, w = canvas.shape
+        sizes = [channels, *(config.critic_width * 2**i for i in range(halvings_of(canvas)))]
+        self.conditional = bool(classes)
+        self.halves = nn.ModuleList([Halve(a, b, Bounded) for a, b in pairwise(sizes)])
+        for _ in self.halves:
+            h, w = -(-h // 2), -(-w // 2)
+        self.scores = Bounded(nn.Linear(sizes[-1] * h * w, 1 + classes))
+
+    def forward(self, x: Tensor, classes: Tensor) -> Tensor:
+        for halve in self.halves:
+            x = F.leaky_relu(halve(x), 0.2)
+        scores = self.scores(x.flatten(1))  # (B, 1 + K)
+        own = scores[:, 0]
+        return own + scores[:, 1:].gather(1, classes.unsqueeze(1)).squeeze(1) if self.conditional else own
+
+
+class GAN(Drawing):
+    """Generator and critic. A step has two turns: the critic learns to tell data from drawings, then the generator to pass."""
+
+    def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
+        super().__init__()
+        self.canvas, self.classes, self.config = Canvas(inputs), outputs, config
+        told = outputs if config.conditional else 0
+        self.generator = Drawer(self.canvas, told, config)
+        self.critic = Critic(self.canvas, told, config)
+        # Fixed latents, so that what is judged depends on neither luck nor time.
+        groups = max(told, 1)
+        each = max(WATCHED // groups, 4)
+        latents = randn(groups, each, config.latent, generator=Generator(1))
+        self.register_buffer("watched", latents, persistent=False)  # (G, M, Z), G groups of classes
+        self.register_buffer("named", tensor(np.arange(groups).repeat(each)), persistent=False)  # (G M,)
+
+    def forward(self, latent: Tensor, classes: Tensor) -> Tensor:
+        """latent (B, Z), classes (B,) -> images as the data encode them."""
+        return self.canvas.encoded(self.generator(latent, classes))
+
+    def turns(self) -> list[Turn]:
+        return [
+            Turn("critic", self.critic, self.critic_values),
+            Turn("generator", self.generator, self.generator_values),
+        ]
+
+    def critic_values(self, image: Tensor, target: Tensor) -> Values:
+        """How far the critic takes data for data and drawings for drawings; "right" is the share where it does."""
+        with no_grad():
+            drawn = self.generator(randn(len(target), self.config.latent), target)
+        real = self.critic(self.canvas.seen(image), target)
+        false = self.critic(drawn, target)
+        if self.config.loss == "hinge":
+            loss = F.relu(1 - real).mean() + F.relu(1 + false).mean()
+        else:
+            loss = F.softplus(-real).mean() + F.softplus(false).mean()
+        with no_grad():
+            right = ((real > 0).float().mean() + (false < 0).float().mean()) / 2
+        return {"loss": loss, "right": right}
+
+    def generator_values(self, image: Tensor, target: Tensor) -> Values:
+        """How far the critic takes drawings for drawings, in the form whose gradient does not vanish while it is right."""
+        score = self.critic(self.generator(randn(len(target), self.config.latent), target), target)
+        return {"loss": (-score if self.config.loss == "hinge" else F.softplus(-score)).mean()}
+
+    def judge(self, *batch: Tensor) -> Values:
+        """The energy score (Gneiting and Raftery 2007): least, on average, where drawings are distributed as the data are.
+
+        For an image x and drawings d, d' of its class: mean |x - d| - mean |d - d'| / 2, in root mean squares of pixels.
+        """
+        image, target = batch
+        groups, each, _ = self.watched.shape
+        drawn = self.generator(self.watched.flatten(0, 1), self.named).reshape(groups, each, -1)
+        away = distances(self.canvas.seen(image).flatten(1), drawn.flatten(0, 1))  # (B, G each)
+        away = away.reshape(-1, groups, each).mean(2)  # (B, G)
+        apart = distances(drawn, drawn).sum((1, 2)) / (each * (each - 1))  # (G,)
+        score = away - apart / 2
+        return {"loss": score.gather(1, target.clamp(max=groups - 1).unsqueeze(1)).squeeze(1)}
+
+    def draw(self, labels: np.ndarray, generator: Generator | None = None) -> np.ndarray:
+        wanted = checked_labels(labels, self.classes)
+        latents = randn(len(wanted), self.config.latent, generator=generator).array
+        return in_batches(compile(self), latents, wanted)
+
+
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """(*, N, F) and (*, M, F) -> (*, N, M): root mean squares of the differences."""
+    squared = (a * a).sum(-1).unsqueeze(-1) + (b * b).sum(-1).unsqueeze(-2) - (a @ b.mT) * 2
+    return (squared.clamp(min=0) / a.shape[-1]).sqrt()
+
+
+def halvings_of(canvas: Canvas) -> int:
+    """How often both sides are halved until they are no longer than SMALLEST; at least once."""
+    longest, count = max(canvas.shape[1:]), 1
+    while -(-longest // 2**count) > SMALLEST:
+        count += 1
+    return count
+
+
+def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> GAN:
+    """The network for `inputs`, a preprocessor's `input_spec()`; its weights come from the global random stream."""
+    return GAN(inputs, outputs, config)

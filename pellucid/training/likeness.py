@@ -1,0 +1,118 @@
+"""How like drawn images are to real ones: by a judge's features and names, and by the nearest training image (floor 6).
+
+The judge is any network that classifies such images, given as two functions of arrays; which one it is, and who draws, is
+left to others. Shapes: N drawn images, M test images, T training images, F features, K classes; an image (H, W) or (C, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ShapeError, words
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+BLOCK = 2**25  # numbers of a matrix of distances that exist at once
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The mean of some numbers, and their QUANTILES."""
+
+    mean: float
+    quantiles: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Spread:
+        return cls(float(values.mean()), tuple(np.quantile(values, QUANTILES).tolist()))
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What `likeness` found.
+
+    frechet: between the features of `count` drawn images and of all test images.      count: the fewer of N and T.
+    floor: the same with `count` training images, chosen by lot, in place of the drawn: what real images come to. The judge
+        has learned from them, and not from the test images, which is part of it.
+    shares (K,): of drawn images that the judge gives to each class.      right: of drawn images whose class it names.
+    drawn_nearest, test_nearest: Euclidean distances, in units of the encoding, to the nearest training image. Drawn images
+        that lie much nearer than test images do are copies.
+    """
+
+    count: int
+    frechet: float
+    floor: float
+    shares: tuple[float, ...]
+    right: float
+    drawn_nearest: Spread
+    test_nearest: Spread
+
+    @property
+    def ratio(self) -> float:
+        return self.frechet / self.floor
+
+
+def likeness(
+    drawn: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray,
+    features: Callable[[np.ndarray], np.ndarray], logits: Callable[[np.ndarray], np.ndarray],
+    *, compared: int = 1000, seed: int = 0,
+) -> Likeness:  # fmt: skip
+    """Compare drawn images (N, ...), wanted to be of the classes `labels` (N,), with training (T, ...) and test images (M, ...).
+
+    features, logits: of the judge, (B, F) and (B, K) of any images.      compared: of the drawn and of the test images, how
+    many are held against every training image.      seed: of the lot by which training images are chosen.
+    """
+    _check_images(drawn, train, test)
+    count = min(len(drawn), len(train))
+    lot = np.random.default_rng(seed).choice(len(train), count, replace=False)
+    real, named = features(test), logits(drawn)
+    found = named.argmax(1)
+    return Likeness(
+        count=count,
+        frechet=frechet_distance(features(drawn[:count]), real),
+        floor=frechet_distance(features(train[np.sort(lot)]), real),
+        shares=tuple((np.bincount(found, minlength=named.shape[1]) / len(found)).tolist()),
+        right=float((found == labels).mean()),
+        drawn_nearest=Spread.of(nearest(drawn[:compared], train)[0]),
+        test_nearest=Spread.of(nearest(test[:compared], train)[0]),
+    )
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Between the normal distributions with the means and covariances of features (N, F) and (M, F), squared.
+
+    |m - n|^2 + tr(A + B - 2 (A B)^(1/2)) (Dowson and Landau 1982; of an Inception network's features, the FID of Heusel et al.
+    2017). The trace of the root is that of (R B R)^(1/2) with R = A^(1/2): both are symmetric, so their eigenvalues will do.
+    Raises ShapeError for fewer than two examples, or features that do not match.
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ShapeError(f"frechet_distance: features {words(a.shape)} and {words(b.shape)}; expected (N, F) and (M, F), at least "
+                         "two examples each; flatten what comes after the first axis")  # fmt: skip
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    away = a.mean(0) - b.mean(0)
+    first, second = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    shared = np.sqrt(np.linalg.eigvalsh(root @ second @ root).clip(0)).sum()
+    return float(away @ away + np.trace(first) + np.trace(second) - 2 * shared)
+
+
+def nearest(images: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each of `images` (N, ...) the Euclidean distance (N,) to the nearest of `among` (T, ...), and which that is (N,)."""
+    _check_images(images, among)
+    x, y = (part.reshape(len(part), -1).astype(np.float32) for part in (images, among))
+    lengths = np.square(y).sum(1)
+    rows = max(1, BLOCK // len(y))
+    # |x|^2 is the same for all that x is compared with, so it does not decide.
+    place = np.concatenate([(lengths - 2 * (x[i : i + rows] @ y.T)).argmin(1) for i in range(0, len(x), rows)])
+    return np.linalg.norm(x - y[place], axis=1), place  # from the differences: exact for a copy, too
+
+
+def _check_images(*parts: np.ndarray) -> None:
+    if any(not len(part) or part.shape[1:] != parts[0].shape[1:] for part in parts):
+        raise ShapeError(
+            f"likeness: images {', '.join(words(part.shape) for part in parts)}; expected some of each, all of one size; "
+            "encode all of them by the same preprocessor"
+        )
