@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .errors import OptionError
+from .modes import is_skeleton
 from .op import recorder, refuse_array
 from .ops import elementwise
 from .shapes import array_of, as_dtype, float32, int64, shape_of
@@ -55,7 +56,10 @@ def from_numpy(array: np.ndarray) -> Tensor:
 def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """`fill_value` everywhere."""
     kind = as_dtype(dtype) if dtype is not None else tensor(fill_value).dtype
-    result = Tensor(np.full(shape_of((size,) if isinstance(size, int) else tuple(size)), fill_value, kind))
+    shape = shape_of((size,) if isinstance(size, int) else tuple(size))
+    result = Tensor(
+        np.broadcast_to(np.asarray(fill_value, kind), shape) if is_skeleton() else np.full(shape, fill_value, kind)
+    )
     return result.requires_grad_() if requires_grad else result
 
 

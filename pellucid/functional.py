@@ -250,6 +250,25 @@ def group_norm(
     return _scaled(y.reshape(x.shape), _column(weight, x), _column(bias, x))
 
 
+def local_response_norm(
+    x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:  # fmt: skip
+    """x (B, C, *) over (k + alpha mean of squares)^beta, the mean over `size` channels around each (Krizhevsky et al. 2012).
+
+    Beyond the first and the last channel stand zeros, which count in the mean.
+    """
+    if x.ndim < 3 or size < 1:
+        raise ShapeError(
+            f"local_response_norm: input {words(x.shape)}, size {size}; expected (B, C, *) and at least 1 channel; "
+            "check the axes and size"
+        )
+    squares = pad(x * x, (0, 0) * (x.ndim - 2) + (size // 2, (size - 1) // 2))
+    total = squares[:, : x.shape[1]]
+    for i in range(1, size):
+        total = total + squares[:, i : i + x.shape[1]]
+    return x / (total * (alpha / size) + k) ** beta
+
+
 def _column(values: Tensor | None, like: Tensor) -> Tensor | None:
     """(C,) so that it broadcasts along the channels of (B, C, *)."""
     return None if values is None else values.reshape(1, -1, *(1,) * (like.ndim - 2))

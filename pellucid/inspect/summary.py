@@ -1,4 +1,4 @@
-"""`summary(model, input_size)`: each layer's path, output shape and parameters, from one forward pass (floor 6)."""
+"""`summary(model, input_size)`: each layer's path, parameters and, from one forward pass, output shape (floor 6)."""
 
 from __future__ import annotations
 
@@ -33,18 +33,19 @@ class Row:
 class Summary:
     """The rows, and what they add up to; a Parameter shared by two layers counts once. `print` shows a table.
 
-    bytes: what the parameters and buffers take.
+    bytes: what the parameters and buffers take.      run: whether there was a forward pass.
     """
 
     rows: tuple[Row, ...]
     parameters: int
     trainable: int
     bytes: int
+    run: bool = True
 
     def __str__(self) -> str:
         cells = [("layer", "kind", "output", "parameters")]
         for row in self.rows:
-            outputs = ", ".join(map(words, row.outputs)) or "not called"
+            outputs = ", ".join(map(words, row.outputs)) or ("not called" if self.run else "-")
             cells.append((row.path, row.kind, outputs, f"{row.parameters:,}" if row.parameters else "-"))
         widths = [max(len(row[column]) for row in cells) for column in range(4)]
         lines = [
@@ -72,8 +73,11 @@ def summary(model: Module, input: Any = None, *, input_size: Any = None) -> Summ
 
     input: a Tensor, a tuple of arguments for a model that takes several, or a shape. input_size: a shape, or a list of
     them; shapes are filled with float32 zeros. The pass is in eval mode and off the tape, and leaves the model, its mode
-    and the random numbers as they were.
+    and the random numbers as they were. Without either nothing is run and the parameters are counted, which needs no
+    numbers in them: see `nn.init.skeleton`.
     """
+    if input is None and input_size is None:
+        return _collect(model, {}, False)
     inputs = _filled(input_size) if input is None else _inputs(input)
     modes = [(module, module.training) for module in model.modules()]
     outputs: dict[int, tuple[Shape, ...]] = {}
@@ -92,7 +96,7 @@ def summary(model: Module, input: Any = None, *, input_size: Any = None) -> Summ
         for module, mode in modes:
             module.training = mode
         set_rng_state(chance)
-    return _collect(model, outputs)
+    return _collect(model, outputs, True)
 
 
 def _is_shape(value: Any) -> bool:
@@ -123,7 +127,7 @@ def _shapes(output: Any) -> list[Shape]:
     return [shape for part in parts for shape in _shapes(part)]
 
 
-def _collect(model: Module, outputs: dict[int, tuple[Shape, ...]]) -> Summary:
+def _collect(model: Module, outputs: dict[int, tuple[Shape, ...]], run: bool) -> Summary:
     """A row for every layer that holds no others or has Parameters of its own."""
     rows = []
     counted: set[int] = set()
@@ -139,4 +143,5 @@ def _collect(model: Module, outputs: dict[int, tuple[Shape, ...]]) -> Summary:
         parameters=sum(row.parameters for row in rows),
         trainable=sum(row.trainable for row in rows),
         bytes=sum(value.numel() * value.element_size() for value in (*model.parameters(), *model.buffers())),
+        run=run,
     )

@@ -7,6 +7,7 @@ from typing import Any
 from .. import functional as F
 from ..creation import empty
 from ..errors import DTypeError, OptionError, words
+from ..modes import is_skeleton
 from ..ops.index import within
 from ..tensor import Parameter, Tensor
 from . import init
@@ -45,7 +46,7 @@ class Embedding(Module):
 
     def reset_parameters(self) -> None:
         init.normal_(self.weight)
-        if self.padding_idx is not None:
+        if self.padding_idx is not None and not is_skeleton():
             rows = self.weight.array.copy()
             rows[self.padding_idx] = 0
             self.weight.assign(rows)

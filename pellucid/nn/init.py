@@ -1,16 +1,22 @@
 """Where weights start: in-place initialisers, each with its paper (floor 4).
 
 `fan_in` is how many numbers feed one output, `fan_out` how many outputs one number feeds; for a weight
-(out, in, *kernel) they are in x kernel and out x kernel. All give the Tensor they were given.
+(out, in, *kernel) they are in x kernel and out x kernel. All give the Tensor they were given, and inside `skeleton()`,
+under which a network is made without memory, leave it as it is.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import numpy as np
 
 from ..errors import OptionError, ShapeError, nearest, words
+from ..modes import is_skeleton
+from ..modes import skeleton as skeleton  # the mode stands below; this is where networks are begun
 from ..random import Generator, rand, randn
 from ..tensor import Tensor
 
@@ -41,14 +47,27 @@ def fans(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * kernel, tensor.shape[0] * kernel
 
 
+def _start(fill: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """An initialiser that fills nothing inside `skeleton()`."""
+
+    @wraps(fill)
+    def started(tensor: Tensor, *how: Any, **options: Any) -> Tensor:
+        return tensor if is_skeleton() else fill(tensor, *how, **options)
+
+    return started
+
+
+@_start
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     return tensor.assign(rand(*tensor.shape, dtype=tensor.dtype, generator=generator) * (b - a) + a)
 
 
+@_start
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     return tensor.assign(randn(*tensor.shape, dtype=tensor.dtype, generator=generator) * std + mean)
 
 
+@_start
 def constant_(tensor: Tensor, val: float) -> Tensor:
     return tensor.assign(np.full(tensor.shape, val, tensor.dtype))
 
@@ -61,6 +80,7 @@ def ones_(tensor: Tensor) -> Tensor:
     return constant_(tensor, 1)
 
 
+@_start
 def eye_(tensor: Tensor) -> Tensor:
     if tensor.ndim != 2:
         raise ShapeError(f"eye_: shape {words(tensor.shape)}; expected two axes; reshape it")
@@ -107,6 +127,7 @@ def kaiming_normal_(
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 
 
+@_start
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Rows (or columns) of length `gain` at right angles to each other (Saxe et al. 2014)."""
     fans(tensor)
@@ -117,6 +138,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     return tensor.assign(gain * (q if rows >= columns else q.T).reshape(tensor.shape))
 
 
+@_start
 def trunc_normal_(
     tensor: Tensor,
     mean: float = 0.0,

@@ -1,5 +1,5 @@
-"""Layers that bring numbers to mean 0 and variance 1: batch, layer and group normalisation, and by the root mean square
-alone; the arithmetic stands in `functional.py` (floor 4)."""
+"""Layers that bring numbers to mean 0 and variance 1: batch, layer and group normalisation, by the root mean square
+alone, and by the channels around; the arithmetic stands in `functional.py` (floor 4)."""
 
 from __future__ import annotations
 
@@ -162,3 +162,19 @@ class GroupNorm(Module):
     def extra_repr(self) -> str:
         return (f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
                 f"bias={self.affine and self.bias is not None}")  # fmt: skip
+
+
+class LocalResponseNorm(Module):
+    """Each number of x (B, C, *) held down by those of `size` channels around it (Krizhevsky et al. 2012)."""
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        self.size = whole(size, "LocalResponseNorm", "size")
+        self.alpha, self.beta, self.k = alpha, beta, k
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input(x)
+        return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -99,7 +99,7 @@ def test_ways_to_give_the_input():
             return a @ b
 
     assert summary(Two(), input_size=[(2, 3), (3, 4)]).rows[0].outputs == ((2, 4),)
-    for wrong in (None, (), 3, [(2, 3), "x"]):
+    for wrong in ((), 3, [(2, 3), "x"]):
         with pytest.raises(OptionError, match="expected a shape with its batch axis"):
             summary(Two(), input_size=wrong)
     assert np.prod(summary(nn.Identity(), (2, 3)).rows[0].outputs[0]) == 6

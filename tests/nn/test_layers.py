@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from layer_checks import check_gradients
+from layer_checks import check_gradients, same_losses_compiled
 
 import pellucid as P
 from pellucid import nn
@@ -277,6 +277,26 @@ def test_group_norm():
     with pytest.raises(ShapeError, match=r"group_norm: input \(2, 5\), 2 groups; expected"):
         nn.functional.group_norm(P.ones(2, 5), 2)
     assert check_gradients(nn.GroupNorm(2, 4, dtype=P.float64), x[:1, :4])
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 9])
+def test_local_response_norm(size):
+    x = np.random.default_rng(0).normal(size=(2, 5, 3, 2))
+    expected = np.empty_like(x)
+    for c in range(5):
+        around = x[:, max(c - size // 2, 0) : c + (size - 1) // 2 + 1]
+        expected[:, c] = x[:, c] / (2 + 0.5 / size * (around**2).sum(1)) ** 0.75
+    layer = nn.LocalResponseNorm(size, alpha=0.5, k=2.0)
+    np.testing.assert_allclose(layer(P.tensor(x)).array, expected, rtol=1e-12)
+    assert not layer.state_dict() and check_gradients(layer, x[:1])
+    same_losses_compiled(lambda: nn.Sequential(nn.Conv2d(5, 4, 1), layer), x.astype(np.float32))
+
+
+def test_local_response_norm_complains():
+    with pytest.raises(ShapeError, match=r"input \(2, 3\), size 5; expected \(B, C, \*\)"):
+        nn.LocalResponseNorm(5)(P.ones(2, 3))
+    with pytest.raises(OptionError, match="LocalResponseNorm: size=0"):
+        nn.LocalResponseNorm(0)
 
 
 # ---- losses -----------------------------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ LAYERS: dict[str, np.ndarray] = {
     "nn.RMSNorm(5)": SEQUENCES,
     "nn.RMSNorm((4, 5), 1e-3)": SEQUENCES,
     "nn.RMSNorm(6, elementwise_affine=False)": IMAGES,
+    "nn.LocalResponseNorm(3, 0.5, 0.6, 2.0)": IMAGES,
+    "nn.LocalResponseNorm(4)": SEQUENCES,
     "nn.GroupNorm(2, 4)": IMAGES,
     "nn.GroupNorm(4, 4, 1e-3, affine=False)": SEQUENCES,
     "nn.GroupNorm(1, 4, bias=False)": ROWS,
