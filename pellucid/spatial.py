@@ -1,4 +1,4 @@
-"""Convolution, pooling, padding and resizing, put together from the operations (floor 3).
+"""Convolution, pooling, padding, resizing and warping, put together from the operations (floor 3).
 
 Names and arguments are PyTorch's, and users find these in `functional.py`. What can be done in one dimension is done as
 two of height 1. Letters: B batch, C input and O output channels, H W (or T) input size, P Q output size, K L kernel.
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .creation import full, ones, where
-from .errors import OptionError, ShapeError, words
+from .errors import DTypeError, OptionError, ShapeError, words
 from .ops import contraction, movement
 from .shapes import sizes_of
 from .tensor import Tensor, matmul
@@ -253,3 +253,85 @@ def interpolate(
     for axis, factor in enumerate(factors, start=2):
         x = x if factor == 1 else x.repeat_interleave(factor, axis)
     return x
+
+
+# ---- warping ---------------------------------------------------------------------------------------------------------
+
+
+def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
+    """theta (B, 2, 3), size (B, C, P, Q) -> (B, P, Q, 2): theta (x, y, 1), the places that `grid_sample` reads.
+
+    x and y run from -1 to 1 over the width and the height: between the centres of the outermost pixels with
+    align_corners, else between their outer edges (Jaderberg et al. 2015).
+    """
+    batch, _, p, q = sizes_of(size, 4, "affine_grid: size", 1)
+    if theta.shape != (batch, 2, 3) or theta.dtype.kind != "f":
+        raise ShapeError(f"affine_grid: theta {words(theta.shape)} {theta.dtype}, size {tuple(size)}; "
+                         f"expected floating-point numbers ({batch}, 2, 3); check the batch, or expand theta")  # fmt: skip
+    x = _centres(q, align_corners, theta.dtype).reshape(1, 1, q, 1)
+    y = _centres(p, align_corners, theta.dtype).reshape(1, p, 1, 1)
+    to_x, to_y, shift = (part.reshape(batch, 1, 1, 2) for part in theta.unbind(2))
+    return x * to_x + y * to_y + shift  # (B, P, Q, 2)
+
+
+def _centres(count: int, align_corners: bool | None, dtype: Any) -> Tensor:
+    """The centres of `count` pixels between -1 and 1; a single one is in the middle."""
+    edge = 0.0 if count == 1 else 1.0 if align_corners else 1 - 1 / count
+    return Tensor(np.linspace(-edge, edge, count, dtype=dtype))
+
+
+def grid_sample(
+    x: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
+) -> Tensor:
+    """x (B, C, H, W), grid (B, P, Q, 2) -> (B, C, P, Q): x at the places (x, y) of the grid; see `affine_grid`.
+
+    mode: "bilinear" between the four pixels around, or "nearest" (of which the grid gets no gradient). padding_mode:
+    what lies outside is "zeros", or the nearest pixel of the "border".
+    """
+    _check_grid(x, grid, mode, padding_mode)
+    sizes = (x.shape[3], x.shape[2])  # in the grid's order
+    flat = [place.reshape(grid.shape[0], 1, -1) for place in grid.unbind(3)]  # (B, 1, P*Q) for all channels
+    places = [_in_pixels(*pair, padding_mode, align_corners) for pair in zip(flat, sizes, strict=True)]
+    if mode == "nearest":
+        y = _pixels(x, *(place.detach().round() for place in places))
+    else:
+        y = _between_pixels(x, *places)
+    return y.reshape(*x.shape[:2], *grid.shape[1:3])
+
+
+def _between_pixels(x: Tensor, column: Tensor, row: Tensor) -> Tensor:
+    """x (B, C, H, W) at places (B, 1, N), by the four pixels around each: (B, C, N)."""
+    left, top = column.detach().floor(), row.detach().floor()
+    right, below = column - left, row - top  # shares, 0 to 1
+    upper = _pixels(x, left, top) * (1 - right) + _pixels(x, left + 1, top) * right
+    lower = _pixels(x, left, top + 1) * (1 - right) + _pixels(x, left + 1, top + 1) * right
+    return upper * (1 - below) + lower * below
+
+
+def _check_grid(x: Tensor, grid: Tensor, mode: str, padding_mode: str) -> None:
+    if mode not in ("bilinear", "nearest") or padding_mode not in ("zeros", "border"):
+        raise OptionError(f'grid_sample: mode={mode!r}, padding_mode={padding_mode!r}; expected "bilinear" or "nearest", '
+                          'and "zeros" or "border"; leave them out for the first of each')  # fmt: skip
+    if x.dtype != grid.dtype or x.dtype.kind != "f":
+        raise DTypeError(f"grid_sample: input {x.dtype}, grid {grid.dtype}; expected one floating dtype; convert one")
+    if x.ndim != 4 or grid.ndim != 4 or grid.shape[3] != 2 or x.shape[0] != grid.shape[0] or 0 in x.shape[2:]:
+        raise ShapeError(f"grid_sample: input {words(x.shape)}, grid {words(grid.shape)}; expected (B, C, H, W), not "
+                         "empty, and (B, P, Q, 2); make the grid with affine_grid")  # fmt: skip
+
+
+def _in_pixels(place: Tensor, size: int, padding_mode: str, align_corners: bool | None) -> Tensor:
+    """-1 ... 1 as a place along `size` pixels, whose centres lie at 0 ... size - 1."""
+    place = (place + 1) / 2 * (size - 1) if align_corners else ((place + 1) * size - 1) / 2
+    if padding_mode == "zeros":
+        return place
+    inside = (place > 0) & (place < size - 1)  # at the border itself there is no gradient any more, as in PyTorch
+    return where(inside, place, place.detach().clamp(0, size - 1))
+
+
+def _pixels(x: Tensor, column: Tensor, row: Tensor) -> Tensor:
+    """x (B, C, H, W) at whole columns and rows (B, 1, N), 0 for what lies outside: (B, C, N)."""
+    batch, channels, height, width = x.shape
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    column, row = (where(inside, place, 0).int() for place in (column, row))
+    index = (row * width + column).expand(batch, channels, -1)
+    return where(inside, x.flatten(2).gather(2, index), 0)
