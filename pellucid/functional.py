@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -150,12 +151,11 @@ def scaled_dot_product_attention(
     dropout_p: with this probability a weight is 0, in evaluation too, as in PyTorch. A query that may look at nothing
     gives zeros. Raises ShapeError, DTypeError and OptionError.
     """
+    watcher = attention_watcher.get()
+    if watcher is not None:
+        watcher(attention_weights(query, key, attn_mask, is_causal, scale, enable_gqa))
     q, k, v, lead = _in_four_axes(query, key, value, enable_gqa)
-    mask = () if attn_mask is None else (_mask_in_four_axes(attn_mask, (*lead, q.shape[2], k.shape[2])),)
-    how: dict[str, Any] = {
-        "causal": bool(is_causal),
-        "scale": 1 / math.sqrt(max(q.shape[3], 1)) if scale is None else float(scale),
-    }
+    mask, how = _mask_and_scale(q, k, lead, attn_mask, is_causal, scale)
     largest = max(q.shape[3], v.shape[3])
     if dropout_p or largest > attention.LARGEST_HEAD or any(m.requires_grad for m in mask):
         attention.check(attention.attention, q, k, v, *mask)
@@ -165,6 +165,33 @@ def scaled_dot_product_attention(
         packed = attention.attention(q, k, v, *mask, **how)
         result = attention.heads_first(attention.parts(packed, attention.result_shapes(q, v)[:1])[0])
     return result.reshape(*lead, q.shape[2], v.shape[3])
+
+
+# What `scaled_dot_product_attention` hands its weights (*, T, S) to, where somebody wants to see them.
+attention_watcher: ContextVar[Callable[[Tensor], Any] | None] = ContextVar("attention_watcher", default=None)
+
+
+def attention_weights(
+    query: Tensor,
+    key: Tensor,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """The weights that `scaled_dot_product_attention` gives to the values, before dropout: (*, T, S)."""
+    q, k, _, lead = _in_four_axes(query, key, key, enable_gqa)
+    mask, how = _mask_and_scale(q, k, lead, attn_mask, is_causal, scale)
+    attention.check(attention.attention, q, k, k, *mask)
+    return attention.weights(q, k, *mask, **how).reshape(*lead, q.shape[2], k.shape[2])
+
+
+def _mask_and_scale(
+    q: Tensor, k: Tensor, lead: tuple[int, ...], attn_mask: Tensor | None, is_causal: bool, scale: float | None
+) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+    mask = () if attn_mask is None else (_mask_in_four_axes(attn_mask, (*lead, q.shape[2], k.shape[2])),)
+    scale = 1 / math.sqrt(max(q.shape[3], 1)) if scale is None else float(scale)
+    return mask, {"causal": bool(is_causal), "scale": scale}
 
 
 def _in_four_axes(
@@ -551,6 +578,7 @@ methods = {name: _method(name) for name in METHODS}
 __all__ = [
     "adaptive_avg_pool2d",
     "affine_grid",
+    "attention_weights",
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",

@@ -261,6 +261,7 @@ _ENGINE_ROOMS = (
     "tape.py",
     "tensor.py",
     "functional.py",
+    "spatial.py",
     "random.py",
     "creation.py",
     "indexing.py",

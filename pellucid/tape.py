@@ -38,7 +38,7 @@ def walk(
 
     keep: keep the tape for another walk; otherwise each Node is emptied as soon as it has been used.
     create_graph: record the walk itself, so that its results can be differentiated again.
-    wanted: also give dL/dvalue of these values, leaves or not.
+    wanted: give dL/dvalue of these values alone, leaves or not; nothing is computed, and no hook called, off the way there.
     since: end at Nodes older than this number, as if at leaves, and leave the leaves' hooks to a later walk.
     Raises GradientError where the tape is gone or an input has been overwritten since it was read.
     """
@@ -46,8 +46,12 @@ def walk(
     leaves: dict[int, tuple[Any, Any]] = {}
     watched = {value.node.sequence: value for value in wanted or () if value.node is not None}
     found: dict[int, tuple[Any, Any]] = {}
+    order = reachable([v.node for v in outputs if v.node is not None and v.node.sequence >= since], since)
+    way = None if wanted is None else _way_to(wanted, order)
 
     def deliver(parent: Node | Value | None, g: Any) -> None:
+        if way is not None and id(parent) not in way:
+            return
         if isinstance(parent, Node) and parent.sequence >= since:
             known = arrived.get(parent.sequence)
             arrived[parent.sequence] = g if known is None else known + g
@@ -59,18 +63,16 @@ def walk(
     try:
         for value, g in zip(outputs, grads, strict=True):
             deliver(value.node or value, g)
-        starts = [v.node for v in outputs if v.node is not None and v.node.sequence >= since]
-        for node in reachable(starts, since):
+        for node in order:
             g = arrived.pop(node.sequence, None)
             if g is None:
                 continue
             place = origin.set(node.origin) if create_graph or recorder() is not None else None
             try:
-                for hook in node.hooks or ():
-                    g = _hooked(hook, g)
+                g = _hooked(node.hooks, g)
                 if node.sequence in watched:
                     found[id(watched[node.sequence])] = (watched[node.sequence], g)
-                for parent, parent_g in zip(node.parents, _step(node, g), strict=True):
+                for parent, parent_g in zip(node.parents, _step(node, g, way), strict=True):
                     if parent_g is not None:
                         deliver(parent, parent_g)
             finally:
@@ -78,16 +80,23 @@ def walk(
                     origin.reset(place)
             if not keep:
                 _release(node)
-        for key, (leaf, g) in leaves.items():
-            for hook in (leaf.hooks or ()) if not since else ():
-                g = _hooked(hook, g)
-            leaves[key] = (leaf, g)
+        if not since:
+            leaves = {key: (leaf, _hooked(leaf.hooks, g)) for key, (leaf, g) in leaves.items()}
     finally:
         grad_mode.reset(mode)
     return leaves | found
 
 
-def _step(node: Node, g: Any) -> list[Any]:
+def _way_to(wanted: Sequence[Any], order: Sequence[Node]) -> set[int]:
+    """The ids of `wanted` and of the Nodes that depend on them. One that is released may have: `_step` will say so."""
+    way = {id(value.node or value) for value in wanted}
+    for node in reversed(order):
+        if node.inputs is None or any(id(parent) in way for parent in node.parents):
+            way.add(id(node))
+    return way
+
+
+def _step(node: Node, g: Any, way: set[int] | None) -> list[Any]:
     """One Node's share of the chain rule, after making sure that what it read is still there."""
     if node.inputs is None:
         raise GradientError(
@@ -101,7 +110,15 @@ def _step(node: Node, g: Any) -> list[Any]:
                 f"{value.written_at} before backward(); its gradient needs the old numbers, so call backward() first, "
                 "or write to a clone()"
             )
-    return node.op.backward(node, g)
+    if way is None:
+        return node.op.backward(node, g)
+    parents = node.parents
+    node.parents = tuple([parent if id(parent) in way else None for parent in parents])  # what rules compute for
+    try:
+        further = any(parent is not None for parent in node.parents)
+        return node.op.backward(node, g) if further else [None] * len(parents)
+    finally:
+        node.parents = parents
 
 
 def _release(node: Node) -> None:
@@ -112,6 +129,8 @@ def _release(node: Node) -> None:
     node.hooks = None
 
 
-def _hooked(hook: Any, g: Any) -> Any:
-    changed = hook(g)
-    return g if changed is None else changed
+def _hooked(hooks: Sequence[Any] | None, g: Any) -> Any:
+    for hook in hooks or ():
+        changed = hook(g)
+        g = g if changed is None else changed
+    return g

@@ -289,20 +289,22 @@ class Tensor(Value):
         return self
 
     def backward(
-        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
-        inputs: Sequence[Tensor] | None = None,
+        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
     ) -> None:  # fmt: skip
-        """Add dL/dleaf to `.grad` of every leaf that this Tensor was computed from, or of those among `inputs`.
+        """Add dL/dleaf to `.grad` of every leaf that this Tensor was computed from.
 
-        gradient: dL/d(this), same shape; may be left out for a single number, where it is 1.
+        gradient: dL/d(this), same shape; may be left out for a single number, where it is 1. inputs: a Tensor or several;
+        only these get their gradient, and nothing is computed for others.
         """
         self.check_on_tape("backward")
+        inputs = [inputs] if isinstance(inputs, Tensor) else None if inputs is None else list(inputs)
+        if inputs is not None and not (inputs and all(isinstance(x, Tensor) and x.requires_grad for x in inputs)):
+            raise GradientError("backward: inputs holds nothing, or what requires no gradient; expected Tensors that do; "
+                                "leave it out for every leaf, or set requires_grad=True on them before the forward")  # fmt: skip
         g = self.output_gradient(gradient)
         keep = create_graph if retain_graph is None else retain_graph
-        chosen = None if inputs is None else {id(leaf) for leaf in inputs}
-        for leaf, grad in walk([self], [g], keep=keep, create_graph=create_graph).values():
-            if chosen is None or id(leaf) in chosen:
-                leaf.add_grad(grad)
+        for leaf, grad in walk([self], [g], keep=keep, create_graph=create_graph, wanted=inputs).values():
+            leaf.add_grad(grad)
 
     def check_on_tape(self, what: str) -> None:
         if not self.requires_grad:

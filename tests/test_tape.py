@@ -17,6 +17,7 @@ import pellucid as P
 from pellucid.autograd import grad
 from pellucid.errors import GradientError
 from pellucid.op import Node, module_path
+from pellucid.ops.contraction import matmul
 from pellucid.tape import reachable
 from pellucid.tensor import Tensor
 
@@ -214,6 +215,52 @@ def test_a_shared_part_that_was_released_is_refused() -> None:
     one.backward()
     with pytest.raises(GradientError, match="multiply"):
         two.backward()
+
+
+def test_backward_for_some_inputs_computes_nothing_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, a, b = (P.ones(3, 3, requires_grad=True) for _ in range(3))
+    hidden = x @ a
+    hidden.register_hook(lambda g: pytest.fail("off the way"))
+    x.register_hook(lambda g: pytest.fail("off the way"))
+    loss = ((hidden @ b) * 2).sum()
+    products, forward = [], type(matmul).forward
+    monkeypatch.setattr(type(matmul), "forward", lambda self, *arrays: products.append(1) or forward(self, *arrays))
+    loss.backward(inputs=b, retain_graph=True)
+    assert len(products) == 1 and (x.grad, a.grad) == (None, None) and b.grad.tolist() == [[18.0] * 3] * 3
+    loss.backward(inputs=[b])
+    assert b.grad.tolist() == [[36.0] * 3] * 3
+    with pytest.raises(GradientError, match=r"released by an earlier backward\(\)"):
+        loss.backward(inputs=[b])
+
+
+def test_backward_for_a_computed_input_and_for_one_that_is_not_used() -> None:
+    x, unused = P.tensor(2.0, requires_grad=True), P.tensor(1.0, requires_grad=True)
+    hidden = x * 3
+    (hidden * hidden + x).backward(inputs=[hidden, unused])
+    assert hidden.grad.item() == 12.0 and x.grad is None and unused.grad is None
+    (x * 1).backward(inputs=(x,))
+    assert x.grad.item() == 1.0
+    for nothing in ([], [P.ones(1)], [3.0]):
+        with pytest.raises(GradientError, match=r"backward: inputs.*expected Tensors that do; leave it out"):
+            (x * 1).backward(inputs=nothing)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_backward_for_some_inputs_in_a_step(native: bool) -> None:
+    """A generator and its critic in one step: each loss moves its own."""
+    ours, theirs = P.nn.Linear(3, 2), P.nn.Linear(2, 1)
+
+    def step(x: Tensor) -> Tensor:
+        loss = theirs(ours(x)).square().mean()
+        loss.backward(retain_graph=True, inputs=list(ours.parameters()))
+        (-loss).backward(inputs=list(theirs.parameters()))
+        return loss
+
+    (P.compile(step, keep_grads=True) if native else step)(P.ones(4, 3))
+    y = ours(P.ones(4, 3))
+    expected = grad(theirs(y).square().mean(), [*ours.parameters(), *theirs.parameters()])
+    for sign, p, g in zip((1, 1, -1, -1), [*ours.parameters(), *theirs.parameters()], expected, strict=True):
+        assert (p.grad * sign).allclose(g, rtol=1e-4, atol=1e-6)
 
 
 def test_what_backward_refuses() -> None:

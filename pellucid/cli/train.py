@@ -208,7 +208,11 @@ def _watch(training: session.Training, quiet: bool) -> session.Result:
 def closing_lines(training: session.Training, result: session.Result) -> list[str]:
     """Test score against the baseline, the run, the report, and the next command to paste."""
     run = training.run
-    beside = f", {verdict(result.metrics, result.baselines).relation} {baseline_words(result.baselines)}" if result.baselines else ""
+    beside = (
+        f", {verdict(result.metrics, result.baselines).relation} {baseline_words(result.baselines)}"
+        if result.baselines
+        else ""
+    )
     return [
         f"test    {score_line(result.metrics)}{beside}",
         f"run     {run.folder}",

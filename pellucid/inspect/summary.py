@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,24 +81,34 @@ def summary(model: Module, input: Any = None, *, input_size: Any = None) -> Summ
     if input is None and input_size is None:
         return _collect(model, {}, False)
     inputs = _filled(input_size) if input is None else _inputs(input)
-    modes = [(module, module.training) for module in model.modules()]
     outputs: dict[int, tuple[Shape, ...]] = {}
 
     def seen(module: Module, _: Any, output: Any) -> None:
         outputs.setdefault(id(module), tuple(_shapes(output)))
 
-    hooks = [module.register_forward_hook(seen) for module, _ in modes]
-    chance = get_rng_state()
+    hooks = [module.register_forward_hook(seen) for module in model.modules()]
     try:
-        with no_grad():
-            model.eval()(*inputs)
+        with undisturbed(model):
+            model(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
+    return _collect(model, outputs, True)
+
+
+@contextmanager
+def undisturbed(model: Module) -> Iterator[None]:
+    """Eval mode, off the tape; at the end each layer's mode and the random numbers are what they were."""
+    modes = [(module, module.training) for module in model.modules()]
+    chance = get_rng_state()
+    try:
+        model.eval()
+        with no_grad():
+            yield
+    finally:
         for module, mode in modes:
             module.training = mode
         set_rng_state(chance)
-    return _collect(model, outputs, True)
 
 
 def _is_shape(value: Any) -> bool:

@@ -52,6 +52,7 @@ class Module:
         fields["training"] = True
         fields["_parameters"], fields["_buffers"], fields["_modules"] = {}, {}, {}
         fields["_transient"] = set()  # names of buffers that are not saved
+        fields["_computed"] = {}  # attributes that a function of this Module gives; see `register_computed`
         fields["_pre_hooks"], fields["_hooks"], fields["_backward_hooks"] = [], [], []
         fields["_paths"] = (-1, {})  # (structure version, {id(module): path}), filled where this Module is called first
 
@@ -92,7 +93,7 @@ class Module:
 
     def _check_kind(self, home: str, name: str, value: Any) -> None:
         """What may stand under a registered name: None, or a value of the same kind."""
-        if value is None or isinstance(value, _HOMES[home]):
+        if value is None or isinstance(value, _HOMES.get(home, object)):
             return
         kind = _HOMES[home].__name__
         fix = "write nn.Parameter(value), or assign() to change its numbers" if kind == "Parameter" else (
@@ -111,6 +112,8 @@ class Module:
                 return home[name]
             if name in (home := fields["_buffers"]):
                 return home[name]
+            if name in (home := fields["_computed"]):
+                return home[name](self)
         known = [n for home in _HOMES for n in fields.get(home, ())]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{nearest(name, [*known, *fields])}")
 
@@ -141,6 +144,10 @@ class Module:
         self._register("_modules", name, module)
 
     register_module = add_module
+
+    def register_computed(self, name: str, function: Callable[[Any], Any]) -> None:
+        """Let `function(self)` be what the attribute `name` is, whenever it is read: a weight made of others, say."""
+        self._register("_computed", name, function)
 
     def _register(self, home: str, name: str, value: Any) -> None:
         fields = self.__dict__

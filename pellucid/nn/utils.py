@@ -1,4 +1,4 @@
-"""Clipping gradients, and parameters as one vector (floor 4)."""
+"""Clipping gradients, parameters as one vector, and spectral normalisation (floor 4)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ..creation import cat, tensor
 from ..errors import NonFiniteError, OptionError, ShapeError, words
 from ..modes import no_grad
 from ..tensor import Tensor
+from .spectral_norm import spectral_norm
 
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -69,3 +70,12 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     for p in targets:
         p.assign(vec.narrow(0, start, p.numel()).reshape(p.shape))
         start += p.numel()
+
+
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "parameters_to_vector",
+    "spectral_norm",
+    "vector_to_parameters",
+]

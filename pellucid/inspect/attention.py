@@ -1,0 +1,47 @@
+"""`attention_maps(network, *inputs)`: where every attention of a network looks, from one forward pass (floor 6).
+
+`functional.scaled_dot_product_attention` tells its weights to whoever watches; here they are collected, layer by layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import OptionError
+from ..functional import attention_watcher
+from ..nn import Module
+from ..op import module_path
+from ..tensor import Tensor
+from .summary import undisturbed
+
+
+def attention_maps(network: Module, *inputs: Any, **options: Any) -> dict[str, Tensor]:
+    """{layer path: (B, H, T, S)}: how much each of T queries takes of each of S values; rows sum to 1.
+
+    Runs `network(*inputs, **options)` once, in eval mode and off the tape, and leaves the network, its modes and the random
+    numbers as they were (but its own state, such as a cache, moves on). A layer that attends more than once has
+    "path (2)" and so on for the later times. The maps are those before dropout. Raises OptionError where nothing attends.
+    """
+    paths = {network._path_of(module): name or type(module).__name__ for name, module in network.named_modules()}
+    maps: dict[str, Tensor] = {}
+
+    def seen(weights: Tensor) -> None:
+        path = place = paths.get(module_path.get(), type(network).__name__)
+        times = 1
+        while place in maps:
+            times += 1
+            place = f"{path} ({times})"
+        maps[place] = weights.detach()
+
+    token = attention_watcher.set(seen)
+    try:
+        with undisturbed(network):
+            network(*inputs, **options)
+    finally:
+        attention_watcher.reset(token)
+    if not maps:
+        raise OptionError(
+            f"attention_maps: {type(network).__name__} called no attention; expected layers that go through "
+            "functional.scaled_dot_product_attention, as nn.MultiheadAttention does; build them with it"
+        )
+    return maps

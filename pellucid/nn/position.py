@@ -1,0 +1,110 @@
+"""Where a token stands in its sequence, told to a network: learned, by sines, or by turning queries and keys (floor 4).
+
+All take an offset, a number or a 0-d Tensor, for sequences that go on token by token behind a `KeyValueCache`.
+Letters: B batch, T time, H heads, D channels of a head, C channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..creation import arange, empty, tensor
+from ..errors import IndexRangeError, OptionError, ShapeError, words
+from ..ops.index import take, within
+from ..tensor import Parameter, Tensor
+from . import init
+from .linear import check_input, whole
+from .module import Module
+
+
+def _rows(table: Tensor, positions: Any, count: int, owner: str) -> Tensor:
+    """Rows of the table (S, C): `count` from a number or a 0-d Tensor on, (T, C); or those of a Tensor, (*, C)."""
+    size = table.shape[0]
+    message = f"{owner}: position {{}}; expected 0 to {size - 1}; make it for longer sequences, or cut this one"
+    if not isinstance(positions, Tensor):
+        end = int(positions) + count
+        if positions < 0 or end > size:
+            raise IndexRangeError(message.format(positions if positions < 0 else end - 1))
+        return table[positions:end]
+    positions = positions.long() if positions.ndim else positions.long() + arange(count)
+    return take(table, within(positions, low=0, high=size, spare=None, message=message))
+
+
+class _Added(Module):
+    """A row for every position, added to x; abstract over where the rows come from."""
+
+    weight: Tensor
+
+    def forward(self, x: Tensor, offset: Any = 0) -> Tensor:
+        """x (*, T, C) plus the rows of positions offset ... offset + T - 1."""
+        check_input(x, self.weight.dtype)
+        if x.ndim < 2 or x.shape[-1] != self.weight.shape[1]:
+            raise ShapeError(f"input {words(x.shape)}; expected (*, T, {self.weight.shape[1]}); check the channels")
+        return x + _rows(self.weight, offset, x.shape[-2], type(self).__name__)
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.weight.shape))
+
+
+class LearnedPositions(_Added):
+    """x (*, T, C) plus a trained row of `weight` (length, C) for every position, which starts normal with deviation 0.02."""
+
+    def __init__(self, length: int, dim: int, *, dtype: Any = None) -> None:
+        super().__init__()
+        sizes = whole(length, "LearnedPositions", "length"), whole(dim, "LearnedPositions", "dim")
+        self.weight = Parameter(empty(*sizes, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        init.normal_(self.weight, std=0.02)
+
+
+class SinusoidalPositions(_Added):
+    """x (*, T, C) plus sines and cosines of the position, side by side, of wavelengths from 2 pi to 2 pi base.
+
+    `weight` (length, C) is not trained and not saved (Vaswani et al. 2017, section 3.5).
+    """
+
+    def __init__(self, length: int, dim: int, base: float = 10_000, *, dtype: Any = None) -> None:
+        super().__init__()
+        angles = _angles("SinusoidalPositions", length, dim, base)  # (S, C / 2)
+        waves = np.stack([np.sin(angles), np.cos(angles)], 2).reshape(len(angles), -1)
+        self.register_buffer("weight", tensor(waves, dtype=dtype or np.float32), persistent=False)
+
+
+class Rotary(Module):
+    """Queries and keys (B, T, H, D), each pair of channels turned by an angle that grows with the position: so their
+    products depend on how far apart they stand (Su et al. 2021, arXiv 2104.09864)."""
+
+    def __init__(self, dim: int, max_seq_len: int = 4096, base: float = 10_000, *, dtype: Any = None) -> None:
+        super().__init__()
+        self.dim, self.max_seq_len, self.base = dim, max_seq_len, base
+        angles = np.repeat(_angles("Rotary", max_seq_len, dim, base), 2, axis=1)  # (S, D), a pair has one angle
+        sines = np.sin(angles) * np.tile([-1.0, 1.0], dim // 2)
+        self.register_buffer("cosines", tensor(np.cos(angles), dtype=dtype or np.float32), persistent=False)
+        self.register_buffer("sines", tensor(sines, dtype=dtype or np.float32), persistent=False)
+
+    def forward(self, x: Tensor, *, input_pos: Any = 0) -> Tensor:
+        """input_pos: the position of the first token, a number or a 0-d Tensor; or each one's, (T,) or (B, T)."""
+        check_input(x, self.cosines.dtype)
+        if x.ndim != 4 or x.shape[3] != self.dim:
+            raise ShapeError(f"input {words(x.shape)}; expected (B, T, H, {self.dim}); transpose heads and time, "
+                             "or check dim")  # fmt: skip
+        cosines, sines = (
+            _rows(table, input_pos, x.shape[1], "Rotary").unsqueeze(-2) for table in (self.cosines, self.sines)
+        )  # (T, 1, D) or (B, T, 1, D)
+        other = x.unflatten(3, (-1, 2)).flip(4).flatten(3)  # each channel's partner; a copy, which compiles faster here
+        return x * cosines + other * sines  # (a, b) -> (a cos - b sin, b cos + a sin)
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, max_seq_len={self.max_seq_len}, base={self.base}"
+
+
+def _angles(owner: str, length: int, dim: int, base: float) -> np.ndarray:
+    """(S, C / 2): position / base^(2 i / C)."""
+    if whole(dim, owner, "dim", 2) % 2:
+        raise OptionError(f"{owner}: dim={dim}; expected an even number, channels go in pairs; take {dim + 1}")
+    positions = np.arange(whole(length, owner, "length"))
+    return np.outer(positions, float(base) ** (-np.arange(0, dim, 2) / dim))

@@ -1,0 +1,197 @@
+"""The Transformer's layers and stacks, as Vaswani et al. 2017 describe them (floor 4).
+
+Attention itself stands in `attention.py`, where a token stands in its sequence in `position.py`. Masks and `is_causal` mean
+what they mean to `MultiheadAttention`. Letters: B batch, T and S lengths, E channels; (T, B, E), or (B, T, E) with
+batch_first.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from ..errors import OptionError
+from ..tensor import Tensor
+from . import init
+from .attention import MultiheadAttention
+from .container import ModuleList
+from .dropout import Dropout
+from .linear import Linear, whole
+from .module import Module
+from .norm import LayerNorm
+
+Activation = str | Callable[[Tensor], Tensor]
+
+
+def _activation(given: Activation, owner: str) -> Callable[[Tensor], Tensor]:
+    known: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
+    if callable(given):
+        return given
+    if given not in known:
+        raise OptionError(f'{owner}: activation={given!r}; expected "relu", "gelu" or a function; pass F.silu, say')
+    return known[given]
+
+
+class _Layer(Module):
+    """What both kinds of layers share: sublayers added to what they read, each normalised; abstract."""
+
+    def _add(self, x: Tensor, norm: Module, dropout: Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """x + sublayer(norm(x)) with norm_first (Xiong et al. 2020), else norm(x + sublayer(x)) as in the paper."""
+        if self.norm_first:
+            return x + dropout(sublayer(norm(x)))
+        return norm(x + dropout(sublayer(x)))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(self.activation(self.linear1(x))))  # (*, E) -> (*, F) -> (*, E)
+
+
+class TransformerEncoderLayer(_Layer):
+    """Self-attention, then a network of two Linear layers for each position: (T, B, E) -> (T, B, E)."""
+
+    def __init__(
+        self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1, activation: Activation = F.relu,
+        layer_norm_eps: float = 1e-5, batch_first: bool = False, norm_first: bool = False, bias: bool = True,
+        device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.norm_first, self.activation = norm_first, _activation(activation, "TransformerEncoderLayer")
+        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype)
+        self.linear1 = Linear(d_model, dim_feedforward, bias, dtype=dtype)
+        self.dropout = Dropout(dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, bias, dtype=dtype)
+        for name in ("norm1", "norm2"):
+            setattr(self, name, LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype))
+        for name in ("dropout1", "dropout2"):
+            setattr(self, name, Dropout(dropout))
+
+    def forward(
+        self, src: Tensor, src_mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """src_mask (T, T) or (B H, T, T); src_key_padding_mask (B, T)."""
+        attend = lambda x: self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[0]
+        x = self._add(src, self.norm1, self.dropout1, attend)
+        return self._add(x, self.norm2, self.dropout2, self._feed_forward)
+
+
+class TransformerDecoderLayer(_Layer):
+    """Self-attention, attention to the encoder's `memory`, then a network for each position: (T, B, E) -> (T, B, E)."""
+
+    def __init__(
+        self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1, activation: Activation = F.relu,
+        layer_norm_eps: float = 1e-5, batch_first: bool = False, norm_first: bool = False, bias: bool = True,
+        device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.norm_first, self.activation = norm_first, _activation(activation, "TransformerDecoderLayer")
+        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype)
+        self.multihead_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype)
+        self.linear1 = Linear(d_model, dim_feedforward, bias, dtype=dtype)
+        self.dropout = Dropout(dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, bias, dtype=dtype)
+        for name in ("norm1", "norm2", "norm3"):
+            setattr(self, name, LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype))
+        for name in ("dropout1", "dropout2", "dropout3"):
+            setattr(self, name, Dropout(dropout))
+
+    def forward(
+        self, tgt: Tensor, memory: Tensor, tgt_mask: Tensor | None = None, memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None, memory_key_padding_mask: Tensor | None = None,
+        tgt_is_causal: bool = False, memory_is_causal: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """memory (S, B, E); tgt_mask (T, T), memory_mask (T, S), or (B H, ...); key_padding_masks (B, T) and (B, S)."""
+        attend = lambda x: self.self_attn(x, x, x, tgt_key_padding_mask, False, tgt_mask, is_causal=tgt_is_causal)[0]
+        look_up = lambda x: self.multihead_attn(
+            x, memory, memory, memory_key_padding_mask, False, memory_mask, is_causal=memory_is_causal
+        )[0]
+        x = self._add(tgt, self.norm1, self.dropout1, attend)
+        x = self._add(x, self.norm2, self.dropout2, look_up)
+        return self._add(x, self.norm3, self.dropout3, self._feed_forward)
+
+
+def _copies(layer: Module, count: int, owner: str) -> ModuleList:
+    return ModuleList([copy.deepcopy(layer) for _ in range(whole(count, owner, "num_layers"))])
+
+
+class TransformerEncoder(Module):
+    """`num_layers` copies of a layer, one after another, each with weights of its own; then perhaps `norm`."""
+
+    def __init__(
+        self, encoder_layer: Module, num_layers: int, norm: Module | None = None, enable_nested_tensor: bool = True,
+        mask_check: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.layers = _copies(encoder_layer, num_layers, "TransformerEncoder")
+        self.num_layers, self.norm = num_layers, norm
+
+    def forward(
+        self, src: Tensor, mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None,
+        is_causal: bool | None = None,
+    ) -> Tensor:  # fmt: skip
+        for layer in self.layers:
+            src = layer(src, mask, src_key_padding_mask, bool(is_causal))
+        return src if self.norm is None else self.norm(src)
+
+
+class TransformerDecoder(Module):
+    """`num_layers` copies of a layer, all of which look at the same `memory`; then perhaps `norm`."""
+
+    def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
+        super().__init__()
+        self.layers = _copies(decoder_layer, num_layers, "TransformerDecoder")
+        self.num_layers, self.norm = num_layers, norm
+
+    def forward(
+        self, tgt: Tensor, memory: Tensor, tgt_mask: Tensor | None = None, memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None, memory_key_padding_mask: Tensor | None = None,
+        tgt_is_causal: bool | None = None, memory_is_causal: bool = False,
+    ) -> Tensor:  # fmt: skip
+        for layer in self.layers:
+            tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask,
+                        bool(tgt_is_causal), memory_is_causal)  # fmt: skip
+        return tgt if self.norm is None else self.norm(tgt)
+
+
+class Transformer(Module):
+    """An encoder and a decoder that looks at what it gives; every matrix starts Xavier-uniform."""
+
+    def __init__(
+        self, d_model: int = 512, nhead: int = 8, num_encoder_layers: int = 6, num_decoder_layers: int = 6,
+        dim_feedforward: int = 2048, dropout: float = 0.1, activation: Activation = F.relu,
+        custom_encoder: Module | None = None, custom_decoder: Module | None = None, layer_norm_eps: float = 1e-5,
+        batch_first: bool = False, norm_first: bool = False, bias: bool = True, device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        how = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias)
+        norm = lambda: LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
+        self.encoder = custom_encoder or TransformerEncoder(
+            TransformerEncoderLayer(*how, dtype=dtype), num_encoder_layers, norm()
+        )
+        self.decoder = custom_decoder or TransformerDecoder(
+            TransformerDecoderLayer(*how, dtype=dtype), num_decoder_layers, norm()
+        )
+        self.d_model, self.nhead, self.batch_first = d_model, nhead, batch_first
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                init.xavier_uniform_(parameter)
+
+    @staticmethod
+    def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
+        """(T, T) to add to the scores: query t may look at keys 0 ... t."""
+        return Tensor(np.triu(np.full((sz, sz), -math.inf, dtype or np.float32), 1))
+
+    def forward(
+        self, src: Tensor, tgt: Tensor, src_mask: Tensor | None = None, tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None, memory_key_padding_mask: Tensor | None = None,
+        src_is_causal: bool | None = None, tgt_is_causal: bool | None = None, memory_is_causal: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """src (S, B, E), tgt (T, B, E) -> (T, B, E)."""
+        memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
+        return self.decoder(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask,
+                            tgt_is_causal, memory_is_causal)  # fmt: skip
