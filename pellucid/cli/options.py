@@ -127,7 +127,8 @@ def baseline_words(baselines: dict[str, Metrics]) -> str:
     found = strongest(baselines)
     if found is None:
         return "no baseline"
-    return f"{BASELINE_NAMES.get(found[0], found[0])} {value_text(found[1], headline(found[1]))}"
+    shown = {found[0]: found[1]} | {name: m for name, m in baselines.items() if name == "persistence"}
+    return ", ".join(f"{BASELINE_NAMES.get(name, name)} {value_text(m, headline(m))}" for name, m in shown.items())
 
 
 def baseline_json(baselines: dict[str, Metrics]) -> dict[str, Any]:

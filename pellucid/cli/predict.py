@@ -14,7 +14,8 @@ from ..errors import OptionError
 from ..files import write_text
 from ..training import run as runs
 from ..training.answering import Answers, Trained
-from .options import print_json
+from ..training.forecast import forecast, read_series
+from .options import Whole, print_json
 from .progress import say
 
 SHADES = " .:-=+*#%@"
@@ -26,13 +27,15 @@ SHOWN = 10  # pictures drawn, and lines printed, at most
 @click.argument("data", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table here: .csv or .tsv.")
 @click.option("--show", is_flag=True, help="Draw what the network saw (pictures).")
+@click.option("--horizon", type=Whole(), metavar="N", help="How many steps to go on with a series; 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, as_json: bool) -> None:
-    """Let RUN answer for DATA: a table (it comes back with predictions), or pictures for a run on images.
+def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horizon: int | None, as_json: bool) -> None:
+    """Let RUN answer for DATA: a table (it comes back with predictions), pictures for a run on images, or a series to go on with.
 
     \b
     pellucid predict last people.csv --out answers.csv
     pellucid predict last seven.png --show
+    pellucid predict last temperatures.csv --horizon 7
     """
     _check_out(out)
     found = runs.find(run)
@@ -42,6 +45,12 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, as_js
     if not pictures and len(data) > 1:
         raise OptionError(f"DATA: {len(data)} tables; expected one; predict them one after another")
     trained = Trained(found)
+    if found.config["kind"] == "series":
+        return _go_on(trained, data[0], horizon or 1, out, as_json)
+    if horizon is not None:
+        raise OptionError(
+            f"--horizon {horizon}: {found.name} was not trained on a series; expected one that was; leave it out"
+        )
     answers = trained.images(list(data)) if pictures else trained.rows(data[0])
     for note in trained.strangers(answers):
         say(f"note: {note}")
@@ -63,6 +72,20 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, as_js
     elif out is None and pictures:
         for line in _sentences(trained, answers, max(SHOWN, len(data))):  # each picture that was named has its line
             click.echo(line)
+    elif out is None:
+        click.echo(_as_text(rows, ","), nl=False)
+
+
+def _go_on(trained: Trained, data: str, horizon: int, out: Path | None, as_json: bool) -> None:
+    """The steps after the end of a series, one a row."""
+    known = trained.preprocessor
+    steps = forecast(trained.network, known, read_series(data, known), horizon)
+    rows = [{known.clock.name: time, "prediction": float(f"{answer:.7g}")} for time, answer in steps]
+    if out is not None:
+        write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))
+        click.echo(f"{out}: {len(rows):,} steps that come next", err=as_json)
+    if as_json:
+        print_json({"run": str(trained.run.folder), "task": "regression", "n": len(rows), "predictions": rows})
     elif out is None:
         click.echo(_as_text(rows, ","), nl=False)
 

@@ -34,7 +34,9 @@ from .options import (
 from .progress import Watcher, say
 from .shell import Stopped
 
-DATA_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label", "lines", "tokenizer", "vocabulary")
+DATA_OPTIONS = (
+    "target", "header", "test", "drop", "task", "strip_label", "lines", "tokenizer", "vocabulary", "time", "window",
+)  # fmt: skip
 BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 
 
@@ -53,6 +55,10 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 @click.option("--lines", is_flag=True, default=None, help="Take each line of a text for an example of its own.")
 @click.option("--tokenizer", metavar="NAME", help="characters or bpe, what a text is cut into.  [default: characters]")
 @click.option("--vocabulary", type=Whole(), metavar="N", help="Tokens of --tokenizer bpe.  [default: 1000]")
+@click.option(
+    "--time", metavar="NAME|N", help="The column that says when a row was: the table is a series, to be gone on with."
+)
+@click.option("--window", type=Whole(), help="How many past steps of a series are looked at; 30.")
 @click.option("--model", metavar="NAME", help=f"The family of network: {', '.join(FAMILIES)}.")
 @click.option("--layers", type=Numbers(), help="Sizes of the hidden layers, or none; 128,64 for images.")
 @click.option("--activation", metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.")
@@ -225,8 +231,9 @@ def next_command(training: session.Training) -> str:
     run, problem = shell_word(training.run.name), training.problem
     if isinstance(training.network, Writing | Drawing):
         return f"pellucid sample {run}"
-    if problem.kind == "table":
-        return f"pellucid predict {run} {shell_word(problem.source['spec'])} --out predictions.csv"
+    if problem.kind in ("table", "series"):
+        how = "--horizon 7" if problem.kind == "series" else "--out predictions.csv"
+        return f"pellucid predict {run} {shell_word(problem.source['spec'])} {how}"
     return f"pellucid predict {run} {shell_word(problem.source['spec'])} --show"
 
 

@@ -51,6 +51,7 @@ class Dataset:
     trainable: bool = True
     columns: tuple[str, ...] = ()  # names of a table without a header
     target: str | None = None
+    time: str | None = None  # the column of a series that says when a row was
     test: str | None = None  # path of the file that is the test set
     strip_label: str | None = None
     lines: bool = False  # whether each line of a text is an example
@@ -130,7 +131,7 @@ DATASETS = (
     Dataset(
         "temperatures", "series", "daily minimum in Melbourne, 1981-1990", "3,650", "see the address", "https://www.bom.gov.au",
         (_table("daily-min-temperatures.csv", "8b9de63ed6789492bf497625e7f9beb96a63d367b4b0a21754006f749fa5e5da", 67_921),),
-        trainable=False,
+        target="Temp", time="Date",
     ),
     Dataset(
         "shakespeare", "text", "plays of Shakespeare, 1.1 million characters", "40,000 lines", "public domain",

@@ -20,6 +20,7 @@ from ..errors import DataError, StateError, nearest
 from .delimited import MISSING_INPUT, as_number
 from .examples import Preprocessor
 from .images import ImagePreprocessor
+from .series import SeriesPreprocessor
 from .table import Table, check_finite
 from .tokens import TextPreprocessor
 
@@ -258,10 +259,11 @@ def label_text(value: str, strip: str | None) -> str:
 
 def preprocessor_from_json(known: dict[str, Any]) -> Preprocessor:
     """The preprocessor that `to_json` described. Raises StateError for one that this version cannot read."""
-    kinds: dict[str, type[ImagePreprocessor] | type[TablePreprocessor] | type[TextPreprocessor]] = {
+    kinds: dict[str, Any] = {
         "images": ImagePreprocessor,
         "table": TablePreprocessor,
         "text": TextPreprocessor,
+        "series": SeriesPreprocessor,
     }
     kind = known.get("kind") if isinstance(known, dict) else None
     if kind not in kinds:

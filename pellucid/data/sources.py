@@ -22,6 +22,7 @@ from .examples import Describe, Examples, Problem
 from .files import sha256, unreadable
 from .idx import pairs_in, read_bytes, read_pair
 from .images import ImagePreprocessor
+from .series import series_problem
 from .split import THREE_WAY, TWO_WAY, split_rows
 from .table import Table, read_table
 from .text import text_problem
@@ -36,20 +37,23 @@ TEST_STEMS = ("t10k", "test")
 MNIST_VALIDATION = 5000  # the last training images; the choices of the recipe were made on them
 LEAST_ROWS = 20
 TASKS = ("classification", "regression")
-TABLE_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label")
+TABLE_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label", "time", "window")
 TEXT_OPTIONS = ("lines", "tokenizer", "vocabulary")
+SERIES_OPTIONS = ("time", "window")
 
 
 def load_problem(
     spec: str, *, target: str | int | None = None, header: bool | None = None, test: str | None = None,
     drop: Sequence[str] = (), task: str | None = None, strip_label: str | None = None, lines: bool | None = None,
-    tokenizer: str | None = None, vocabulary: int | None = None, seed: int = 0, path: str | None = None,
+    tokenizer: str | None = None, vocabulary: int | None = None, time: str | int | None = None,
+    window: int | None = None, seed: int = 0, path: str | None = None,
 ) -> Problem:  # fmt: skip
     """The Problem of `spec`: a name from the catalogue, or the path of a table, text or directory.
 
     target: a column by name or number from 1 (-1 the last). header: overrules what is sniffed. test: a table to test on.
-    drop: columns to leave out. strip_label: taken from the end of each label. lines, tokenizer, vocabulary: of a text, see
-    `text_problem`; a file is one if it has such an option, or is called .txt or .md and has none of a table's.
+    drop: columns to leave out. strip_label: taken from the end of each label. time: the column that says when a row was,
+    which makes the table a series, of whose past the last `window` steps are read. lines, tokenizer, vocabulary: of a text,
+    see `text_problem`; a file is one if it has such an option, or is called .txt or .md and has none of a table's.
     path: where `spec` was found at first, so that `load_problem(**problem.source)` loads it again from any folder.
     Raises DataError or OptionError with the file, line or option, and what to do.
     """
@@ -65,6 +69,8 @@ def load_problem(
         "lines": lines,
         "tokenizer": tokenizer,
         "vocabulary": vocabulary,
+        "time": time,
+        "window": window,
     }
     given = {name: value for name, value in about.items() if value not in (None, [])}
     dataset = find(spec)
@@ -84,6 +90,9 @@ def load_problem(
         place = files[0]
     if given.keys() & {*TEXT_OPTIONS} or (_kind(place) == "text" and not given):
         return _text_problem(place.name.split(".")[0] or "text", [place], given, source)
+    if "time" in given:
+        return _series(place.name.split(".")[0] or "series", place, given, source)
+    _refuse(given, spec, "a table of separate rows", "--time", SERIES_OPTIONS)
     return _table_problem(place.name.split(".")[0] or "table", place, given, source)
 
 
@@ -104,6 +113,8 @@ def _named(dataset: Dataset, given: dict[str, Any], seed: int) -> Problem:
         _refuse(given, dataset.name, "images, whose labels are known", "a table")
     elif dataset.kind != "text":
         _refuse(given, dataset.name, "a table", "a text", TEXT_OPTIONS)
+    if dataset.kind == "table":
+        _refuse(given, dataset.name, "a table of separate rows", "a series", SERIES_OPTIONS)
     files = locate(dataset)
     if dataset.name == "digits":
         return _digits(files["digits.csv.gz"], source)
@@ -113,6 +124,9 @@ def _named(dataset: Dataset, given: dict[str, Any], seed: int) -> Problem:
         lines = given.get("lines", dataset.lines)
         own = {"lines": lines, "last": 0.0 if lines else dataset.last}
         return _text_problem(dataset.name, list(files.values()), {**given, **own}, source)
+    if dataset.kind == "series":
+        own = {"target": dataset.target, "time": dataset.time}
+        return _series(dataset.name, next(iter(files.values())), {**own, **given}, source)
     own = {"target": dataset.target, "strip_label": dataset.strip_label}
     if dataset.test is not None:
         own["test"] = str(files[dataset.test])
@@ -280,6 +294,12 @@ def _table_problem(
     raw: dict[str, Describe] = {part: own.row for part, own in zip(PARTS, tables, strict=True)}
     train, validation, last = encoded
     return Problem(name, "table", task, known, train, validation, last, [*notes, *more], sha256(used), source, raw)
+
+
+def _series(name: str, path: Path, given: dict[str, Any], source: dict[str, Any]) -> Problem:
+    _refuse(given, path.name, "a series, split by time", "a table without --time", ("test", "strip_label"))
+    table = read_table(path, given.get("header"))
+    return series_problem(name, table, *_chosen_columns(table, given), given, source)
 
 
 def _renamed(table: Table, names: list[str]) -> Table:

@@ -2,7 +2,7 @@
 
     text     tokens (B, T) -> embedded (B, T, E) -> layers (B, T, H) -> logits (B, T, V) of each next token
     series   window (B, T, F) -> layers (B, T, H) -> its last position (B, H) -> (B, K)
-                 \\--------------------- a straight line through the whole window ----/
+                 \\------------- a straight line through the whole window, where asked for -----/
 
 Shapes: B batch, T time, V vocabulary, E embedding size, H size of the last layer, F features, K outputs (1 for regression).
 The recurrence itself is `nn.LSTM` and `nn.GRU`; what a series' features are is the preprocessor's business (`data/`).
@@ -32,7 +32,8 @@ class Config:
 
     layers: sizes of the layers, each reading the one before.      cell: a key of CELLS.      dropout: after each layer.
     embedding: E, numbers each token becomes.      context: tokens in a training window of text.
-    shortcut: a series' answer also has a straight line through its window, which is a linear autoregression.
+    shortcut: a series' answer also has a straight line through its window, a linear autoregression: for series that leave
+    the range they were trained in, where the layers alone saturate.
     """
 
     layers: tuple[int, ...] = (256,)
@@ -40,7 +41,7 @@ class Config:
     dropout: float = 0.0
     embedding: int = 64
     context: int = 128
-    shortcut: bool = True
+    shortcut: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))

@@ -20,6 +20,7 @@ from ..data.table import Table
 from ..errors import DataError, NonFiniteError
 from ..nn import Module
 from .examination import answers, in_units
+from .forecast import read_series
 from .metrics import Metrics, classification_metrics, regression_metrics
 from .native import Forward
 from .run import Run
@@ -64,11 +65,23 @@ class Trained:
         """Other data with the right answers in them."""
         if self.preprocessor.kind == "images":
             found = self._image_set(data)
+        elif self.preprocessor.kind == "series":
+            return self._steps(data)
         else:
             found = self.rows(data)
             assert found.table is not None
             found.target = self.preprocessor.encode_target(found.table)
         return found
+
+    def _steps(self, data: str) -> Answers:
+        """Every step of another series that has a whole window before it, with what came."""
+        line = self.preprocessor.read(read_series(data, self.preprocessor))
+        if len(line) <= self.preprocessor.window:
+            raise DataError(f"{data}: {len(line):,} steps; expected more than {self.preprocessor.window}, the window that {self.run.name} "
+                            "looks at; give more rows")  # fmt: skip
+        found = self.preprocessor.examples(line)
+        names = [self.preprocessor.clock.text(time) for time in line.times[self.preprocessor.asked(line)]]
+        return Answers(self._answer(found.inputs), names, target=found.target)
 
     def rows(self, data: str) -> Answers:
         """The rows of a table, or the test part of a set known by name."""

@@ -1,4 +1,5 @@
-"""What a network has to beat: the majority class or the mean, and logistic or ridge regression, on the same inputs.
+"""What a network has to beat: the majority class or the mean, and logistic or ridge regression, on the same inputs; for a
+series, that nothing changes, and a linear autoregression.
 
 Scikit-learn is imported at the top, which is slow: import this module only in a command that needs it. It knows arrays,
 not networks; the scores and the verdict are `metrics.py`'s.
@@ -7,7 +8,7 @@ not networks; the scores and the verdict are `metrics.py`'s.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .metrics import Metrics, classification_metrics, gain, regression_metrics
 
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
 RIDGE_STRENGTHS = np.logspace(-2, 4, 7)
+ORDER = 15  # past values that the autoregression weighs
 
 
 def baselines(
@@ -32,11 +34,14 @@ def baselines(
     *,
     classes: Sequence[str] | None = None,
     network: np.ndarray | None = None,
+    decode: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, Metrics]:
     """Metrics of the baselines on the test examples, by name; everything is fitted to the training examples alone.
 
-    task: "classification" gives `majority` and `logistic_regression`, "regression" gives `mean` and `ridge_regression`.
-    inputs: what the preprocessor encoded: any of `image` (N, H, W), `numbers` (N, F), `categories` (N, C) int64.
+    task: "classification" gives `majority` and `logistic_regression`, "regression" gives `mean` and `ridge_regression`, or
+    for a series `persistence` and `autoregression`.
+    inputs: what the preprocessor encoded: any of `image` (N, H, W), `numbers` (N, F), `categories` (N, C) int64, or `series`
+    (N, T, F) whose feature 0 is the target's own past; `decode` brings that into the target's units.
     target: (N,) int64 class indices, with `classes` naming all K; or (N,) float in the target's own units.
     network: the network's (N, K) probabilities or (N,) predictions for the test examples; when given, each baseline's
     metrics also hold `gain`, [value, low, high]: how much better the network is on these same examples.
@@ -44,18 +49,27 @@ def baselines(
     if task not in ("classification", "regression"):
         raise OptionError(f"baseline: task {task!r}; expected 'classification' or 'regression'.")
     train_target = np.asarray(train_target)
+    if "series" in train_inputs:
+        outputs = _series(train_inputs["series"], train_target, test_inputs["series"], decode or np.asarray)
+        return _scored(task, outputs, test_target, network)
     train, test = design_matrices(train_inputs, test_inputs)
     if task == "classification":
         k = len(classes) if classes is not None else int(max(train_target.max(), np.max(test_target))) + 1
         outputs = _class_probabilities(train, train_target, test, k)
     else:
         outputs = _numbers(train, train_target, test)
+    return _scored(task, outputs, test_target, network)
+
+
+def _scored(
+    task: str, outputs: dict[str, np.ndarray], target: np.ndarray, network: np.ndarray | None
+) -> dict[str, Metrics]:
     result = {}
     for name, output in outputs.items():
         score = classification_metrics if task == "classification" else regression_metrics
-        result[name] = score(output, test_target)
+        result[name] = score(output, target)
         if network is not None:
-            result[name]["gain"] = gain(task, network, output, test_target)
+            result[name]["gain"] = gain(task, network, output, target)
     return result
 
 
@@ -111,3 +125,16 @@ def _numbers(train: Any, target: np.ndarray, test: Any) -> dict[str, np.ndarray]
         # float64: normal equations of strongly related columns lose all digits of float32.
         result["ridge_regression"] = model.fit(train.astype(np.float64), target).predict(test.astype(np.float64))
     return result
+
+
+def _series(
+    train: np.ndarray, target: np.ndarray, test: np.ndarray, decode: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """name -> (N test,). The autoregression (Yule 1927) is least squares on the last ORDER values, on the other columns'
+    last value and on the calendar of the day that is asked for."""
+    last, other = (
+        np.concatenate([np.ones((len(x), 1)), x[:, -ORDER:, 0], x[:, -1, 1:]], 1, dtype=np.float64)
+        for x in (train, test)
+    )  # (N, columns)
+    weights = np.linalg.lstsq(last, np.asarray(target, np.float64), rcond=None)[0]
+    return {"persistence": np.asarray(decode(test[:, -1, 0]), np.float64), "autoregression": other @ weights}

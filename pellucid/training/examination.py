@@ -101,7 +101,7 @@ class Answers(Examination):
         output = answers(self.forward, problem.preprocessor, arrays_for(self.network, test))
         target, known = self._targets(test), problem.preprocessor
         others = baselines(problem.task, problem.train.inputs, self._targets(problem.train), test.inputs, target,
-                           classes=known.classes, network=output)  # fmt: skip
+                           classes=known.classes, network=output, decode=known.decode)  # fmt: skip
         shown = {
             "output": output, "target": target, "classes": known.classes, "target_name": known.target_name,
             "describe": lambda i: problem.describe("test", i),

@@ -30,6 +30,8 @@ BASELINE_NAMES = {
     "logistic_regression": "logistic regression",
     "mean": "mean of the training rows",
     "ridge_regression": "ridge regression",
+    "persistence": "the last value again",
+    "autoregression": "linear autoregression",
     "unigram": "how often each character comes",
     "bigram": "pairs of characters",
     "kneser_ney_5": "Kneser-Ney 5-grams",

@@ -1,0 +1,57 @@
+"""A series from the command line: trained, scored beside both its baselines, gone on with."""
+
+import csv
+import json
+import math
+import re
+
+import pytest
+
+
+@pytest.fixture
+def tides(here):
+    with open(here / "tides.csv", "w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["hour", "level"])
+        for i in range(600):
+            out.writerow([f"2024-03-{1 + i // 24:02} {i % 24:02}:00", round(math.sin(i / 2) + math.sin(i / 3.7), 4)])
+    return here / "tides.csv"
+
+
+def test_a_series_is_trained_scored_and_gone_on_with(run, here, tides):
+    result = run("train", tides, "--target", "level", "--time", "hour", "--window", 12, "--layers", 8, "--epochs", 12)
+    lines = result.stdout.splitlines()
+    assert re.fullmatch(
+        r"test    rmse .* \(n 60, .*\), .* than linear autoregression [\d.]+, the last value again [\d.]+", lines[0]
+    )
+    assert lines[3] == f"next    pellucid predict tides-lstm-1 {tides} --horizon 7"
+    assert "600 steps of 1 hour, 2024-03-01 to 2024-03-25 23:00:00" in result.stderr
+    gone_on = run("predict", "last", tides, "--horizon", 3).stdout.splitlines()
+    assert gone_on[0] == "hour,prediction"
+    assert [line.split(",")[0] for line in gone_on[1:]] == ["2024-03-26", "2024-03-26 01:00:00", "2024-03-26 02:00:00"]
+    run("predict", "last", tides, "--horizon", 3, "--out", "next.csv")
+    assert (here / "next.csv").read_text().splitlines() == gone_on
+    said = json.loads(run("predict", "last", tides, "--json").stdout)
+    assert said["n"] == 1 and said["predictions"][0]["hour"] == "2024-03-26"
+    assert f"{said['predictions'][0]['prediction']:.7g}" == gone_on[1].split(",")[1]
+
+
+def test_a_series_is_scored_again_and_on_other_data(run, here, tides):
+    run("train", tides, "--target", "level", "--time", "hour", "--window", 12, "--layers", 8, "--epochs", 6, "--quiet")
+    log = (here / "runs/tides-lstm-1/metrics.jsonl").read_text().splitlines()
+    own = json.loads(run("evaluate", "last", "--json").stdout)
+    assert own["rmse"] == pytest.approx(json.loads(log[-1])["test"]["rmse"]) and own["n"] == 60
+    other = here / "other.csv"
+    other.write_text("\n".join(tides.read_text().splitlines()[:101]))
+    assert json.loads(run("evaluate", "last", other, "--json").stdout)["n"] == 100 - 12
+    other.write_text("\n".join(tides.read_text().splitlines()[:9]))
+    assert "8 steps; expected more than 12" in run("evaluate", "last", other, code=2).stderr
+
+
+def test_options_that_belong_to_series_alone(run, people):
+    run("train", people, "--target", "income", "--epochs", 1, "--quiet")
+    assert (
+        "--horizon 3: people-mlp-1 was not trained on a series"
+        in run("predict", "last", people, "--horizon", 3, code=2).stderr
+    )
+    assert "--window: " in run("train", people, "--target", "income", "--window", 3, code=2).stderr
