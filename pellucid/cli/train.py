@@ -31,7 +31,7 @@ from .options import (
 from .progress import Watcher, say
 from .shell import Stopped
 
-DATA_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label")
+DATA_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label", "size")
 BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 
 
@@ -47,6 +47,11 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 @click.option("--drop", type=Names(), help="Columns to leave out.")
 @click.option("--task", metavar="TASK", help="classification or regression (else the target decides).")
 @click.option("--strip-label", metavar="TEXT", help="Remove TEXT from the end of the labels, such as a dot.")
+@click.option(
+    "--size",
+    type=Whole(),
+    help="Pixels a side that pictures are brought to (else theirs; at most 64 where they differ).",
+)
 @click.option("--model", metavar="NAME", help=f"The family of network: {', '.join(FAMILIES)}.")
 @click.option("--layers", type=Numbers(), help="Sizes of the hidden layers, or none; 128,64 for images.")
 @click.option("--activation", metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.")
@@ -80,11 +85,13 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 def command(
     context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet) or a folder.
+    """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet), or a folder
+    or archive of pictures, with a folder for each class.
 
     \b
     pellucid train digits
     pellucid train people.csv --target income
+    pellucid train pets/
     pellucid train --resume last
     """
     if resume is not None:

@@ -42,7 +42,7 @@ class Dataset:
     """A line of `pellucid datasets`. `target` ... `strip_label` are what a table needs to be told, said once here."""
 
     name: str
-    kind: str  # "images", "table", "text", "series", "colour images"
+    kind: str  # "images", "pictures", "table", "text", "series"
     about: str
     rows: str
     licence: str
@@ -144,10 +144,9 @@ DATASETS = (
         trainable=False,
     ),
     Dataset(
-        "cifar10", "colour images", "ten kinds of thing, 32x32 JPEG", "50,000 + 10,000", "see the address",
+        "cifar10", "pictures", "ten kinds of thing, 32x32 JPEG", "50,000 + 10,000", "see the address",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
         (File("images/cifar10-jpeg.tar.gz", "0bfcb68717a0ecb0d51ed61034906a773d48d424d94b766a46d7d1c55702a4d9", 19_432_150),),
-        trainable=False,
     ),
 )  # fmt: skip
 
@@ -265,4 +264,4 @@ def unknown(spec: str) -> DataError:
         beside = [str(folder / path.name) for path in folder.iterdir()]
     hint = nearest(spec, [*names, *beside])
     return DataError(f"{spec}: no data set of that name and no such file; expected one of {', '.join(names)}, or the path of "
-                     f"a table.{hint or ' See `pellucid datasets`.'}")  # fmt: skip
+                     f"a table or folder.{hint or ' See `pellucid datasets`.'}")  # fmt: skip

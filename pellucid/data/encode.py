@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import DataError, StateError, nearest
 from .delimited import MISSING_INPUT, as_number
 from .examples import Preprocessor
+from .gallery import PicturePreprocessor
 from .images import ImagePreprocessor
 from .table import Table, check_finite
 
@@ -257,8 +258,9 @@ def label_text(value: str, strip: str | None) -> str:
 
 def preprocessor_from_json(known: dict[str, Any]) -> Preprocessor:
     """The preprocessor that `to_json` described. Raises StateError for one that this version cannot read."""
-    kinds: dict[str, type[ImagePreprocessor] | type[TablePreprocessor]] = {
+    kinds: dict[str, type[ImagePreprocessor] | type[PicturePreprocessor] | type[TablePreprocessor]] = {
         "images": ImagePreprocessor,
+        "pictures": PicturePreprocessor,
         "table": TablePreprocessor,
     }
     kind = known.get("kind") if isinstance(known, dict) else None

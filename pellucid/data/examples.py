@@ -1,7 +1,7 @@
 """What the readers hand to training: examples as arrays, the preprocessor that made them, and the problem as a whole.
 
-Nothing here reads a file. `sources.py` finds out what was asked for, `table.py` and `idx.py` read it, `encode.py` and
-`images.py` hold the two preprocessors. N examples, F numbers, C categories, H x W pixels.
+Nothing here reads a file. `sources.py` finds out what was asked for, `table.py`, `idx.py` and `pictures.py` read it; `encode.py`,
+`images.py` and `gallery.py` hold the preprocessors. N examples, F numbers, C categories, H x W pixels.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..creation import tensor
 from ..errors import DataError
+from .loader import Dataset, RowDataset, TensorDataset
+
+PARTS = ("train", "validation", "test")
 
 
 @dataclass
 class Examples:
-    """Encoded rows: every array's first axis is N. `target` is int64 class indices (N,) or float32 (N,)."""
+    """Encoded rows: every array's first axis is N. `target` is int64 class indices (N,) or float32 (N,).
+
+    An input may also be what is indexed like an array and reads its rows only then (`gallery.PictureFiles`).
+    """
 
     inputs: dict[str, np.ndarray]
     target: np.ndarray
@@ -31,6 +38,13 @@ class Examples:
     def __len__(self) -> int:
         return len(self.target)
 
+    def dataset(self, network: Any) -> Dataset[Any]:
+        """Example i is the i-th row of each array in `network.order`, then its target."""
+        arrays = [*(self.inputs[name] for name in network.order), self.target]
+        if all(isinstance(array, np.ndarray) for array in arrays):
+            return TensorDataset(*map(tensor, arrays))
+        return RowDataset(*arrays)
+
     def take(self, rows: np.ndarray) -> Examples:
         """The examples at `rows` (int64), in that order, copied."""
         return Examples({name: array[rows] for name, array in self.inputs.items()}, self.target[rows])
@@ -42,7 +56,7 @@ class Preprocessor(ABC):
     Everything it knows goes into `to_json()` (plain JSON); `preprocessor.preprocessor_from_json` reads it back.
     """
 
-    kind: ClassVar[str]  # "images" or "table"
+    kind: ClassVar[str]  # "images", "pictures" or "table"
     task: str  # "classification" or "regression"
     classes: list[str] | None  # class names in index order
     target_name: str | None
@@ -72,7 +86,7 @@ class Problem:
     """Everything training needs, split and encoded; statistics come from the training rows alone."""
 
     name: str  # the run is called runs/NAME-MODEL-N
-    kind: str  # "images" or "table"
+    kind: str  # "images", "pictures" or "table"
     task: str  # "classification" or "regression"
     preprocessor: Preprocessor
     train: Examples
@@ -84,7 +98,7 @@ class Problem:
     describers: dict[str, Describe] = field(default_factory=dict, repr=False)
 
     def describe(self, part: str, i: int) -> dict[str, str] | np.ndarray:
-        """Example `i` of `part` ("train", "validation" or "test") as it was: column -> text, or uint8 (H, W)."""
+        """Example `i` of `part` ("train", "validation" or "test") as it was: column -> text, or uint8 (H, W), in colour (H, W, 3)."""
         if part not in self.describers:
             raise DataError(f"describe: no part {part!r}; expected one of {', '.join(self.describers)}")
         return self.describers[part](i)

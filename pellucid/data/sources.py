@@ -1,4 +1,4 @@
-"""DATA, as the command line takes it, turned into a Problem: a known name, a table, or a directory (floor 4).
+"""DATA, as the command line takes it, turned into a Problem: a known name, a table, a directory or an archive (floor 4).
 
 What `load_problem` decides on the way (the task, the split, the columns left out) is told in the Problem's notes. Splits
 are 70/15/15 unless the data bring a test part of their own; statistics come from training rows alone.
@@ -18,34 +18,36 @@ from ..errors import DataError, OptionError, nearest
 from .catalogue import Dataset, catalogue, find, locate, unknown
 from .decide import decide_task, fit
 from .encode import TablePreprocessor, label_text
-from .examples import Describe, Examples, Problem
+from .examples import PARTS, Describe, Examples, Problem
 from .files import sha256, unreadable
+from .folders import is_archive
 from .idx import pairs_in, read_bytes, read_pair
 from .images import ImagePreprocessor
-from .split import THREE_WAY, TWO_WAY, split_rows
+from .pictures import picture_problem
+from .pixels import IMAGE_ENDINGS
+from .split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
 from .table import Table, read_table
 
 __all__ = ["catalogue", "find", "load_problem", "read_rows_for_prediction"]
 
 TABLE_ENDINGS = {".csv", ".tsv", ".parquet", ".pq", ".data", ".tab"}
-IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 TEXT_ENDINGS = {".txt", ".md"}
-PARTS = ("train", "validation", "test")
 TEST_STEMS = ("t10k", "test")
+LARGEST_SIZE = 1024  # pixels a side
 MNIST_VALIDATION = 5000  # the last training images; the choices of the recipe were made on them
-LEAST_ROWS = 20
 TASKS = ("classification", "regression")
 
 
 def load_problem(
     spec: str, *, target: str | int | None = None, header: bool | None = None, test: str | None = None,
     drop: Sequence[str] = (), task: str | None = None, strip_label: str | None = None, seed: int = 0,
-    path: str | None = None,
+    size: int | None = None, path: str | None = None,
 ) -> Problem:  # fmt: skip
-    """The Problem of `spec`: a name from the catalogue, or the path of a table or directory.
+    """The Problem of `spec`: a name from the catalogue, or the path of a table, directory or archive.
 
     target: a column by name or number from 1 (-1 the last). header: overrules what is sniffed. test: a table to test on.
-    drop: columns to leave out. strip_label: taken from the end of each label. path: where `spec` was found at first, so
+    drop: columns to leave out. strip_label: taken from the end of each label. size: pixels a side that a folder's
+    pictures are brought to. path: where `spec` was found at first, so
     that `load_problem(**problem.source)` loads it again from any folder.
     Raises DataError or OptionError with the file, line or option, and what to do.
     """
@@ -58,6 +60,7 @@ def load_problem(
         "drop": list(drop),
         "task": task,
         "strip_label": strip_label,
+        "size": size,
     }
     given = {name: value for name, value in about.items() if value not in (None, [])}
     dataset = find(spec)
@@ -67,13 +70,22 @@ def load_problem(
     if not spec or not _exists(place):
         raise unknown(spec)
     source = {**given, "spec": spec, "path": str(place.resolve()), "seed": seed}
+    if is_archive(place):
+        return _picture_problem(_stem(place), place, given, source)
     if place.is_dir():
-        pairs, table = _content(place)
-        if table is None:
-            _refuse_for_images(given, spec)
-            return _idx_problem(place.resolve().name, pairs, source)
-        place = table
-    return _table_problem(place.name.split(".")[0] or "table", place, given, source)
+        kind, what = _content(place)
+        if kind == "pictures":
+            return _picture_problem(place.resolve().name, place, given, source)
+        if kind == "images":
+            _refuse(given, "images", spec)
+            return _idx_problem(place.resolve().name, what, source)
+        place = what
+    _refuse(given, "table", spec)
+    return _table_problem(_stem(place), place, given, source)
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0] or "table"
 
 
 def _exists(path: Path) -> bool:
@@ -89,13 +101,14 @@ def _named(dataset: Dataset, given: dict[str, Any], seed: int) -> Problem:
         raise DataError(f"{dataset.name}: a data set of {dataset.kind}, which this version does not learn from yet; expected one of "
                         f"{able}, or a table of your own")  # fmt: skip
     source = {**given, "spec": dataset.name, "seed": seed}
-    if dataset.kind == "images":
-        _refuse_for_images(given, dataset.name)
+    _refuse(given, dataset.kind, dataset.name)
     files = locate(dataset)
     if dataset.name == "digits":
         return _digits(files["digits.csv.gz"], source)
     if dataset.kind == "images":
         return _idx_problem(dataset.name, pairs_in(next(iter(files.values())).parent), source)
+    if dataset.kind == "pictures":
+        return _picture_problem(dataset.name, files[dataset.files[0].path], given, source)
     own = {"target": dataset.target, "strip_label": dataset.strip_label}
     if dataset.test is not None:
         own["test"] = str(files[dataset.test])
@@ -103,12 +116,19 @@ def _named(dataset: Dataset, given: dict[str, Any], seed: int) -> Problem:
     return _table_problem(dataset.name, files[dataset.files[0].path], options, source, dataset.columns)
 
 
-def _refuse_for_images(given: dict[str, Any], spec: str) -> None:
-    if given:
-        name = next(iter(given)).replace("_", "-")
-        raise OptionError(
-            f"--{name}: {spec} holds images, whose labels are known; expected a table with this option; leave it out"
-        )
+def _refuse(given: dict[str, Any], kind: str, spec: str) -> None:
+    """Raise OptionError for the first option that data of this `kind` cannot take."""
+    options = {"images": set[str](), "pictures": {"size"}, "table": given.keys() - {"size"}}
+    strange = next((name for name in given if name not in options[kind]), None)
+    if strange is None:
+        return
+    name = strange.replace("_", "-")
+    if strange == "size":
+        raise OptionError(f"--size: {spec} is {'a table' if kind == 'table' else 'of images with a size of their own'}; expected a folder of "
+                          "pictures with this option; leave it out")  # fmt: skip
+    raise OptionError(
+        f"--{name}: {spec} holds images, whose labels are known; expected a table with this option; leave it out"
+    )
 
 
 # ---- images ------------------------------------------------------------------------------------------------------------
@@ -170,36 +190,47 @@ def _image_problem(
     return Problem(name, "images", "classification", known, train, validation, test, notes, fingerprint, source, raw)
 
 
+# ---- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def _picture_problem(name: str, path: Path, given: dict[str, Any], source: dict[str, Any]) -> Problem:
+    _refuse(given, "pictures", source["spec"])
+    size = given.get("size")
+    if size is not None and not 4 <= size <= LARGEST_SIZE:
+        raise OptionError(f"--size: {size}; expected pixels a side, 4 to {LARGEST_SIZE}; write --size 32, say")
+    return picture_problem(name, path, source, size)
+
+
 # ---- directories -------------------------------------------------------------------------------------------------------
 
 
-def _content(folder: Path) -> tuple[dict[str, tuple[Path, Path]], Path | None]:
-    """MNIST's files in `folder`, by stem, or the one table in it; else a DataError with the counts."""
+def _content(folder: Path) -> tuple[str, Any]:
+    """What is in `folder`: ("images", MNIST's files by stem), ("pictures", None), ("table", the one in it); else a DataError."""
     try:
         files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+        pairs = pairs_in(folder)
     except OSError as error:
         raise unreadable(folder, error) from None
-    if not files:
-        raise DataError(
-            f"{folder}: the directory is empty; expected a table or MNIST's files in it; name what to learn from"
-        )
-    pairs = pairs_in(folder)
     if pairs:
-        return pairs, None
+        return "images", pairs
     kinds = Counter(_kind(p) for p in files)
+    if 2 * kinds["image"] > len(files):
+        return "pictures", None
+    if not files:
+        raise DataError(f"{folder}: the directory is empty; expected a table, MNIST's files, or a folder of pictures for each class in it; "
+                        "name what to learn from")  # fmt: skip
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     if kinds == {"table": 1}:
-        return {}, files[0]
+        return "table", files[0]
     if kinds.keys() == {"table"}:
         raise DataError(
             f"{folder}: {counts} files ({', '.join(p.name for p in files[:5])}); expected one; name the table to learn from"
         )
-    if len(kinds) == 1 and kinds.keys() <= {"image", "text"}:
+    if kinds.keys() == {"text"}:
         raise DataError(f"{folder}: {counts} files; a folder of them is recognised, but this version does not learn from it yet; "
                         "expected a table, or a name that `pellucid datasets` lists")  # fmt: skip
-    raise DataError(
-        f"{folder}: {counts} files; expected one kind, a table or MNIST's files; name the file to learn from"
-    )
+    raise DataError(f"{folder}: {counts} files; expected one kind: a table, MNIST's files, or a folder of pictures for each class; "
+                    "name the file to learn from")  # fmt: skip
 
 
 def _kind(path: Path) -> str:

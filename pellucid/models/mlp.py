@@ -1,10 +1,11 @@
 """The multi-layer perceptron, for images and for tables: its configuration, network and loss (floor 5).
 
     images   (B, H, W) -> flat (B, H*W) ------------------------------------\\
+    pictures (B, C, H, W) bytes -> by mean and deviation, flat (B, C*H*W) ---\\
     tables   numbers (B, F) -> each number embedded (B, F*D) -----------------> hidden layers -> (B, K)
              categories (B, C) -> each category embedded (B, C*D) ----------/
 
-Shapes: B batch, F numbers, C categorical columns, D embedding size, T bins, K outputs (classes, or 1 for regression).
+Shapes: B batch, F numbers, C categorical columns (of a picture: channels), D embedding size, T bins, K outputs (classes, or 1 for regression).
 How a table becomes numbers and categories is the preprocessor's business (`data/`), training that of `training/`.
 """
 
@@ -71,26 +72,46 @@ class Config:
 
 
 class Pixels(nn.Module):
-    """Images (B, H, W) as rows (B, H*W); while training each is first moved by up to `shift` pixels, zeros coming in."""
+    """Images (B, H, W) or (B, C, H, W) as rows (B, C*H*W); while training each is first moved by up to `shift` pixels.
 
-    def __init__(self, height: int, width: int, shift: int) -> None:
+    Zeros come in at the edge; all channels of an image move together.
+    """
+
+    def __init__(self, height: int, width: int, shift: int, channels: int = 1) -> None:
         super().__init__()
         self.height, self.width, self.shift = height, width, shift
-        self.size = height * width
-        wide = width + 2 * shift
+        self.size = channels * height * width
+        tall, wide = height + 2 * shift, width + 2 * shift
         rows, columns = np.arange(height)[:, None] * wide, np.arange(width)[None, :]
-        self.register_buffer("places", tensor((rows + columns).reshape(1, -1)), persistent=False)  # (1, H*W)
+        places = np.arange(channels)[:, None, None] * (tall * wide) + rows + columns  # (C, H, W)
+        self.register_buffer("places", tensor(places.reshape(1, -1)), persistent=False)  # (1, C*H*W)
 
     def forward(self, image: Tensor) -> Tensor:
         if not (self.shift and self.training):
-            return image.flatten(1)  # (B, H*W)
+            return image.flatten(1)  # (B, C*H*W)
         s, batch = self.shift, image.shape[0]
-        padded = F.pad(image, (s, s, s, s)).flatten(1)  # (B, (H+2s)*(W+2s))
+        padded = F.pad(image, (s, s, s, s)).flatten(1)  # (B, C*(H+2s)*(W+2s))
         down, right = randint(0, 2 * s + 1, (2, batch, 1)).unbind(0)  # (B, 1) each
-        return padded.gather(1, self.places + (down * (self.width + 2 * s) + right))  # (B, H*W)
+        return padded.gather(1, self.places + (down * (self.width + 2 * s) + right))  # (B, C*H*W)
 
     def extra_repr(self) -> str:
         return f"{self.height}x{self.width}, shift={self.shift}"
+
+
+class Pictures(nn.Module):
+    """Bytes (B, C, H, W) as rows (B, C*H*W), each channel less its mean, by its deviation; moved as Pixels are."""
+
+    def __init__(self, inputs: dict[str, Any], shift: int) -> None:
+        super().__init__()
+        channels, height, width = inputs["image"]
+        for name in ("mean", "std"):
+            values = np.array(inputs[name], dtype=np.float32).reshape(-1, 1, 1)
+            self.register_buffer(name, tensor(values), persistent=False)  # (C, 1, 1)
+        self.pixels = Pixels(height, width, shift, channels)
+        self.size = self.pixels.size
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.pixels((image.float() - self.mean) / self.std)
 
 
 class PiecewiseNumbers(nn.Module):
@@ -216,7 +237,9 @@ class MLP(nn.Module):
 def input_parts(inputs: dict[str, Any], config: Config) -> dict[str, nn.Module]:
     """One module for each array the network reads, by the array's name in the preprocessor's encoding."""
     parts: dict[str, nn.Module] = {}
-    if "image" in inputs:
+    if "mean" in inputs:
+        parts["image"] = Pictures(inputs, config.shift)
+    elif "image" in inputs:
         height, width = inputs["image"]
         parts["image"] = Pixels(height, width, config.shift)
     if inputs.get("numbers"):

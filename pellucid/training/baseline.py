@@ -20,6 +20,7 @@ from ..errors import OptionError
 from .metrics import Metrics, classification_metrics, gain, regression_metrics
 
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
+MOST_VALUES = 200_000_000  # numbers of a dense matrix, 800 MB; of more training rows, evenly spread ones are used
 RIDGE_STRENGTHS = np.logspace(-2, 4, 7)
 
 
@@ -36,7 +37,7 @@ def baselines(
     """Metrics of the baselines on the test examples, by name; everything is fitted to the training examples alone.
 
     task: "classification" gives `majority` and `logistic_regression`, "regression" gives `mean` and `ridge_regression`.
-    inputs: what the preprocessor encoded: any of `image` (N, H, W), `numbers` (N, F), `categories` (N, C) int64.
+    inputs: what the preprocessor encoded: any of `image` (N, H, W) or uint8 (N, C, H, W), `numbers` (N, F), `categories` (N, C) int64.
     target: (N,) int64 class indices, with `classes` naming all K; or (N,) float in the target's own units.
     network: the network's (N, K) probabilities or (N,) predictions for the test examples; when given, each baseline's
     metrics also hold `gain`, [value, low, high]: how much better the network is on these same examples.
@@ -44,6 +45,12 @@ def baselines(
     if task not in ("classification", "regression"):
         raise OptionError(f"baseline: task {task!r}; expected 'classification' or 'regression'.")
     train_target = np.asarray(train_target)
+    widest = max([1, *(int(np.prod(array.shape[1:])) for array in train_inputs.values())])
+    most = MOST_VALUES // widest
+    if len(train_target) > most:
+        rows = np.linspace(0, len(train_target) - 1, most).astype(np.int64)
+        train_inputs = {name: array[rows] for name, array in train_inputs.items()}
+        train_target = train_target[rows]
     train, test = design_matrices(train_inputs, test_inputs)
     if task == "classification":
         k = len(classes) if classes is not None else int(max(train_target.max(), np.max(test_target))) + 1
@@ -73,7 +80,9 @@ def design_matrices(train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarr
                 pair[1].append(encoder.transform(test[name]))
             continue
         for parts, inputs in zip(pair, (train, test), strict=True):
-            parts.append(np.asarray(inputs[name], dtype=np.float32).reshape(len(inputs[name]), -1))  # (N, columns)
+            values = np.asarray(inputs[name], dtype=np.float32).reshape(len(inputs[name]), -1)  # (N, columns)
+            # Bytes on a scale near 1, as all else is: it is what the penalty on weights and the solver are made for.
+            parts.append(values / 64 - 2 if inputs[name].dtype == np.uint8 else values)
     return _joined(pair[0]), _joined(pair[1])
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from .. import models
 from ..creation import tensor
 from ..data.examples import Examples, Problem
-from ..data.loader import DataLoader, TensorDataset
+from ..data.loader import DataLoader
 from ..errors import DataError, NonFiniteError, StateError
 from ..files import write_json
 from ..modes import no_grad
@@ -61,8 +61,7 @@ class Training:
         self.problem = problem
         self.network = network
         self.settings = settings
-        data = [*arrays_for(network, problem.train), problem.train.target]
-        dataset = TensorDataset(*(tensor(array) for array in data))
+        dataset = problem.train.dataset(network)
         loader = DataLoader(dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed)
         self.learner = Learner(network, loader, settings)
         self.forward = Forward(self.learner.judged, settings.eager)

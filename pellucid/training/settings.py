@@ -74,6 +74,7 @@ class Settings:
 LARGE = 10_000
 RECIPES: dict[str, dict[str, Any]] = {
     "images": {"layers": [128, 64], "shift": 1, "weight_decay": 0.1, "epochs": 30, "threads": 2},
+    "pictures": {"layers": [256, 128], "shift": 2, "weight_decay": 0.1, "epochs": 30, "threads": 2},
     "table": {"layers": [128, 64], "dropout": 0.1, "epochs": 100, "batch_size": 32, "patience": 20},
     "table large": {"epochs": 15, "batch_size": 256, "average": 0.995, "weight_decay": 0.1, "patience": 6},
     "digits": {
@@ -98,7 +99,7 @@ _KINDS = {
 
 
 def recipe(name: str, kind: str, examples: int) -> dict[str, Any]:
-    """The shipped values for the data set `name`, of `kind` ("images", "table") and with so many training `examples`."""
+    """The shipped values for the data set `name`, of `kind` ("images", "pictures", "table") and with so many training `examples`."""
     found: dict[str, Any] = {}
     for key in (kind, f"{kind} large" if examples >= LARGE else "", name):
         found.update(RECIPES.get(key, {}))
