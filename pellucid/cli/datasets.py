@@ -16,7 +16,7 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json({"datasets": [
             {"name": e.name, "kind": e.kind, "rows": e.rows, "bytes": e.size, "licence": e.licence, "address": e.address,
-             "at_hand": e.at_hand, "trains": e.trainable} for e in entries
+             "at_hand": e.at_hand} for e in entries
         ]})  # fmt: skip
         return
     rows = [[e.name, e.kind, e.rows, _size(e.size), e.licence, _there(e), e.about] for e in entries]
@@ -26,7 +26,7 @@ def command(as_json: bool) -> None:
 def _there(e: Dataset) -> str:
     # A file without an address has to be put in place by hand; `train` says where.
     there = "yes" if e.at_hand else "to download" if all(file.url for file in e.files) else "no, by hand"
-    return there if e.trainable else f"{there} (not trained on yet)"
+    return there
 
 
 def _size(size: int) -> str:

@@ -36,10 +36,11 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
     pellucid predict last people.csv --out answers.csv
     pellucid predict last seven.png --show
     pellucid predict last temperatures.csv --horizon 7
+    pellucid predict last photos/ --out answers.csv
     """
     _check_out(out)
     found = runs.find(run)
-    pictures = found.config["kind"] == "images"
+    pictures = found.config["kind"] in ("images", "pictures")
     if show and not pictures:
         raise OptionError(f"--show: {found.name} reads tables; expected a run on images; leave it out")
     if not pictures and len(data) > 1:
@@ -170,6 +171,7 @@ def _draw(trained: Trained, answers: Answers) -> None:
 
 
 def drawing(image: np.ndarray) -> list[str]:
-    """uint8 (H, W) as H lines of 2W characters, light where the image is."""
-    shades = image.astype(int) * (len(SHADES) - 1) // 255
+    """uint8 (H, W), or (H, W, 3) in colour, as H lines of 2W characters, light where the image is."""
+    grey = image.mean(2) if image.ndim == 3 else image
+    shades = grey.astype(int) * (len(SHADES) - 1) // 255
     return ["".join(2 * SHADES[shade] for shade in row).rstrip() for row in shades]

@@ -35,7 +35,7 @@ from .progress import Watcher, say
 from .shell import Stopped
 
 DATA_OPTIONS = (
-    "target", "header", "test", "drop", "task", "strip_label", "lines", "tokenizer", "vocabulary", "time", "window",
+    "target", "header", "test", "drop", "task", "strip_label", "lines", "tokenizer", "vocabulary", "time", "window", "size",
 )  # fmt: skip
 BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 
@@ -59,6 +59,11 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
     "--time", metavar="NAME|N", help="The column that says when a row was: the table is a series, to be gone on with."
 )
 @click.option("--window", type=Whole(), help="How many past steps of a series are looked at; 30.")
+@click.option(
+    "--size",
+    type=Whole(),
+    help="Pixels a side that pictures are brought to (else theirs; at most 64 where they differ).",
+)
 @click.option("--model", metavar="NAME", help=f"The family of network: {', '.join(FAMILIES)}.")
 @click.option("--layers", type=Numbers(), help="Sizes of the hidden layers, or none; 128,64 for images.")
 @click.option("--activation", metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.")
@@ -97,11 +102,13 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 def command(
     context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet), a text (TXT, MD) or a folder.
+    """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet), a text (TXT, MD), or a
+    folder or archive of pictures, with a folder for each class.
 
     \b
     pellucid train digits
     pellucid train people.csv --target income
+    pellucid train pets/
     pellucid train --resume last
     """
     if resume is not None:

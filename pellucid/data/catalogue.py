@@ -42,13 +42,12 @@ class Dataset:
     """A line of `pellucid datasets`. `target` ... `last` are what a table or text needs to be told, said once here."""
 
     name: str
-    kind: str  # "images", "table", "text", "series", "colour images"
+    kind: str  # "images", "pictures", "table", "text", "series"
     about: str
     rows: str
     licence: str
     address: str  # where its files come from, for people
     files: tuple[File, ...] = ()
-    trainable: bool = True
     columns: tuple[str, ...] = ()  # names of a table without a header
     target: str | None = None
     time: str | None = None  # the column of a series that says when a row was
@@ -147,10 +146,9 @@ DATASETS = (
         lines=True,
     ),
     Dataset(
-        "cifar10", "colour images", "ten kinds of thing, 32x32 JPEG", "50,000 + 10,000", "see the address",
+        "cifar10", "pictures", "ten kinds of thing, 32x32 JPEG", "50,000 + 10,000", "see the address",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
         (File("images/cifar10-jpeg.tar.gz", "0bfcb68717a0ecb0d51ed61034906a773d48d424d94b766a46d7d1c55702a4d9", 19_432_150),),
-        trainable=False,
     ),
 )  # fmt: skip
 
@@ -268,4 +266,4 @@ def unknown(spec: str) -> DataError:
         beside = [str(folder / path.name) for path in folder.iterdir()]
     hint = nearest(spec, [*names, *beside])
     return DataError(f"{spec}: no data set of that name and no such file; expected one of {', '.join(names)}, or the path of "
-                     f"a table or text.{hint or ' See `pellucid datasets`.'}")  # fmt: skip
+                     f"a table, text or folder.{hint or ' See `pellucid datasets`.'}")  # fmt: skip

@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import DataError, StateError, nearest
 from .delimited import MISSING_INPUT, as_number
 from .examples import Preprocessor
+from .gallery import PicturePreprocessor
 from .images import ImagePreprocessor
 from .series import SeriesPreprocessor
 from .table import Table, check_finite
@@ -261,6 +262,7 @@ def preprocessor_from_json(known: dict[str, Any]) -> Preprocessor:
     """The preprocessor that `to_json` described. Raises StateError for one that this version cannot read."""
     kinds: dict[str, Any] = {
         "images": ImagePreprocessor,
+        "pictures": PicturePreprocessor,
         "table": TablePreprocessor,
         "text": TextPreprocessor,
         "series": SeriesPreprocessor,

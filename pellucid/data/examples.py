@@ -1,7 +1,8 @@
 """What the readers hand to training: examples as arrays, the preprocessor that made them, and the problem as a whole.
 
-Nothing here reads a file. `sources.py` finds out what was asked for, `table.py`, `idx.py` and `text.py` read it;
-`encode.py`, `images.py` and `tokens.py` hold the preprocessors. N examples, F numbers, C categories, H x W pixels.
+Nothing here reads a file. `sources.py` finds out what was asked for; `table.py`, `idx.py`, `pictures.py`, `text.py` and
+`series.py` read it; `encode.py`, `images.py`, `gallery.py`, `tokens.py` and `series.py` hold the preprocessors.
+N examples, F numbers, C categories, H x W pixels.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ import numpy as np
 
 from ..creation import tensor
 from ..errors import DataError
-from .loader import TensorDataset, WindowDataset
+from .loader import Dataset, RowDataset, TensorDataset, WindowDataset
+
+PARTS = ("train", "validation", "test")
 
 
 @dataclass
 class Examples:
-    """Encoded rows: every array's first axis is N. `target` is int64 class indices (N,) or float32 (N,)."""
+    """Encoded rows: every array's first axis is N. `target` is int64 class indices (N,) or float32 (N,).
+
+    An input may also be what is indexed like an array and reads its rows only then (`gallery.PictureFiles`).
+    """
 
     inputs: dict[str, np.ndarray]
     target: np.ndarray
@@ -33,11 +39,14 @@ class Examples:
     def __len__(self) -> int:
         return len(self.target)
 
-    def dataset(self, network: Any) -> TensorDataset:
-        """The arrays that `network` reads, in its order, then the target."""
-        return TensorDataset(*(tensor(self.inputs[name]) for name in network.order), tensor(self.target))
+    def dataset(self, network: Any) -> Dataset[Any]:
+        """Example i is the i-th row of each array in `network.order`, then its target."""
+        arrays = [*(self.inputs[name] for name in network.order), self.target]
+        if all(isinstance(array, np.ndarray) for array in arrays):
+            return TensorDataset(*map(tensor, arrays))
+        return RowDataset(*arrays)
 
-    def judged(self, network: Any) -> TensorDataset:
+    def judged(self, network: Any) -> Dataset[Any]:
         """What `network` is judged on: the same."""
         return self.dataset(network)
 
@@ -74,7 +83,7 @@ class Preprocessor(ABC):
     Everything it knows goes into `to_json()` (plain JSON); `preprocessor.preprocessor_from_json` reads it back.
     """
 
-    kind: ClassVar[str]  # "images", "table" or "text"
+    kind: ClassVar[str]  # "images", "pictures", "table", "text" or "series"
     task: str  # "classification", "regression" or "language"
     classes: list[str] | None  # class names in index order
     target_name: str | None
@@ -104,7 +113,7 @@ class Problem:
     """Everything training needs, split and encoded; statistics come from the training rows alone."""
 
     name: str  # the run is called runs/NAME-MODEL-N
-    kind: str  # "images", "table" or "text"
+    kind: str  # "images", "pictures", "table", "text" or "series"
     task: str  # "classification", "regression" or "language"
     preprocessor: Preprocessor
     train: Any  # Examples, or a Passage of text
@@ -116,7 +125,7 @@ class Problem:
     describers: dict[str, Describe] = field(default_factory=dict, repr=False)
 
     def describe(self, part: str, i: int) -> dict[str, str] | np.ndarray:
-        """Example `i` of `part` ("train", "validation" or "test") as it was: column -> text, or uint8 (H, W)."""
+        """Example `i` of `part` ("train", "validation" or "test") as it was: column -> text, or uint8 (H, W), in colour (H, W, 3)."""
         if part not in self.describers:
             raise DataError(f"describe: no part {part!r}; expected one of {', '.join(self.describers)}")
         return self.describers[part](i)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import DataError
 from .examples import Preprocessor
+from .pixels import deep_levels, moments, on_white, upright
 
 INK = 0.05  # of the brightest: what counts as drawn when the box around the ink is sought, where paper is even
 LARGEST = 1024  # pixels a side: a photo is brought down to this before its ink is sought
@@ -59,7 +60,8 @@ class ImagePreprocessor(Preprocessor):
         ink = bool((border == 0).mean() > 0.5)
         strokes = [_stroke(image) for image in sample.astype(np.float32) / 255 if image.any()] if ink else []
         thin = float(np.quantile(strokes, 0.25)) if strokes else 0.0
-        return cls((height, width), classes, _deviation(images), ink=ink, box=min(max(box, 0.1), 1.0), stroke=thin)
+        deviation = moments(np.bincount(images.ravel(), minlength=256))[1]
+        return cls((height, width), classes, deviation, ink=ink, box=min(max(box, 0.1), 1.0), stroke=thin)
 
     def input_spec(self) -> dict[str, Any]:
         """{"image": [H, W]}."""
@@ -75,7 +77,7 @@ class ImagePreprocessor(Preprocessor):
 
     def read_picture(self, path: str | Path) -> np.ndarray:
         """The picture in a file as this network's training images looked: uint8 (H, W). Raises DataError."""
-        grey = _grey(_open(Path(path)), Path(path))
+        grey = _grey(Path(path))
         if grey.max() - grey.min() < FAINT:
             raise DataError(f"{path}: nothing is drawn on it, all of it is nearly one grey; expected ink on a plain ground; "
                             "draw darker, or crop the picture")  # fmt: skip
@@ -131,14 +133,6 @@ def read_picture(path: str | Path, preprocessor: Preprocessor) -> np.ndarray:
     return preprocessor.read_picture(path)
 
 
-def _deviation(images: np.ndarray) -> float:
-    """Of all pixels, exactly: from whole-number sums, so that it is the same on every machine; 255 for blank images."""
-    counts = np.bincount(images.ravel(), minlength=256)
-    values = np.arange(256)
-    n, total, squares = images.size, int(counts @ values), int(counts @ values**2)
-    return ((squares / n) - (total / n) ** 2) ** 0.5 or 255.0
-
-
 def _extent(any_ink: np.ndarray) -> np.ndarray:
     """How far the True of each row of (N, L) reach, first to last; 0 where there are none."""
     length = any_ink.shape[1]
@@ -149,42 +143,17 @@ def _extent(any_ink: np.ndarray) -> np.ndarray:
 # ---- picture files -----------------------------------------------------------------------------------------------------
 
 
-def _open(path: Path) -> Image.Image:
-    """The picture, upright and in memory. Raises DataError in our words."""
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return ImageOps.exif_transpose(picture)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected a picture; check the name") from None
-    except UnidentifiedImageError:
-        raise DataError(f"{path}: not a picture that can be read; expected PNG, JPEG, GIF, BMP, TIFF or WebP; "
-                        "save it as one of these") from None  # fmt: skip
-    except Image.DecompressionBombError:
-        raise DataError(
-            f"{path}: too many pixels; expected at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,}; make it smaller"
-        ) from None
-    except (PermissionError, IsADirectoryError):
-        raise DataError(f"{path}: cannot be read; expected a picture file; check its name and permissions") from None
-    except (OSError, SyntaxError, ValueError, EOFError):  # how Pillow's decoders report damage
-        raise DataError(f"{path}: the picture is cut off or damaged; copy or save it again") from None
-
-
-def _grey(picture: Image.Image, path: Path) -> np.ndarray:
+def _grey(path: Path) -> np.ndarray:
     """Grey values float32 (h, w), 0 black to 255 white; what is transparent counts as white paper."""
+    picture = upright(path, path)
     if max(picture.size) > LARGEST:
         picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
-    if picture.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):  # deeper than eight bits: Pillow would clip it
-        deep = np.asarray(picture, dtype=np.float64)
-        if not np.isfinite(deep).all():
-            raise DataError(f"{path}: pixels that are no finite numbers; save it as PNG")
-        top = 65535.0 if picture.mode.startswith("I") and deep.max() <= 65535 else float(deep.max())
-        return np.asarray(deep.clip(0, None) * (255.0 / max(top, 1e-9)), dtype=np.float32)
+    deep = deep_levels(picture, path)
+    if deep is not None:
+        return deep.astype(np.float32)
     if picture.has_transparency_data:
-        layers = picture.convert("RGBA")
-        alpha = np.asarray(layers.getchannel("A"), dtype=np.float32)
-        paper = Image.new("RGBA", layers.size, "white")
-        grey = np.asarray(Image.alpha_composite(paper, layers).convert("L"), dtype=np.float32)
+        alpha = np.asarray(picture.convert("RGBA").getchannel("A"), dtype=np.float32)
+        grey = np.asarray(on_white(picture).convert("L"), dtype=np.float32)
         white_ink = grey.max() - grey.min() < FAINT <= alpha.max() - alpha.min()
         return 255 - alpha if white_ink else grey  # white ink on nothing would vanish on white paper
     return np.asarray(picture.convert("L"), dtype=np.float32)

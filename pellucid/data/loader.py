@@ -129,6 +129,22 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
             return self.pick(new_value(np.asarray(indices, np.int64)))
 
 
+class RowDataset(Dataset[tuple[Tensor, ...]]):
+    """Example i is row i of each of the arrays (N, ...) given, which need not be in memory: anything indexed like an array."""
+
+    def __init__(self, *arrays: Any) -> None:
+        self.arrays = arrays
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return tuple(Tensor(np.asarray(a[index])) for a in self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def gather(self, indices: np.ndarray) -> list[Tensor]:
+        return [new_value(np.asarray(a[indices])) for a in self.arrays]
+
+
 class Subset(Dataset[Example]):
     """The examples `indices` of another data set, in that order."""
 

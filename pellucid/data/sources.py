@@ -1,4 +1,4 @@
-"""DATA, as the command line takes it, turned into a Problem: a known name, a table, a text, or a directory (floor 4).
+"""DATA, as the command line takes it, turned into a Problem: a known name, a table, a text, a directory or an archive.
 
 What `load_problem` decides on the way (the task, the split, the columns left out) is told in the Problem's notes. Splits
 are 70/15/15 unless the data bring a test part of their own; statistics come from training rows alone.
@@ -18,42 +18,58 @@ from ..errors import DataError, OptionError, nearest
 from .catalogue import Dataset, catalogue, find, locate, unknown
 from .decide import decide_task, fit
 from .encode import TablePreprocessor, label_text
-from .examples import Describe, Examples, Problem
+from .examples import PARTS, Describe, Examples, Problem
 from .files import sha256, unreadable
+from .folders import is_archive
 from .idx import pairs_in, read_bytes, read_pair
 from .images import ImagePreprocessor
+from .pictures import picture_problem
+from .pixels import IMAGE_ENDINGS
 from .series import series_problem
-from .split import THREE_WAY, TWO_WAY, split_rows
+from .split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
 from .table import Table, read_table
 from .text import text_problem
 
 __all__ = ["catalogue", "find", "load_problem", "read_rows_for_prediction"]
 
 TABLE_ENDINGS = {".csv", ".tsv", ".parquet", ".pq", ".data", ".tab"}
-IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 TEXT_ENDINGS = {".txt", ".md"}
-PARTS = ("train", "validation", "test")
 TEST_STEMS = ("t10k", "test")
+LARGEST_SIZE = 1024  # pixels a side
 MNIST_VALIDATION = 5000  # the last training images; the choices of the recipe were made on them
-LEAST_ROWS = 20
 TASKS = ("classification", "regression")
-TABLE_OPTIONS = ("target", "header", "test", "drop", "task", "strip_label", "time", "window")
-TEXT_OPTIONS = ("lines", "tokenizer", "vocabulary")
-SERIES_OPTIONS = ("time", "window")
+# The options that data of each kind can take, what such data are called, and what an option asks for.
+_TABLE = ("target", "header", "test", "drop", "task", "strip_label")
+OPTIONS = {
+    "table": _TABLE,
+    "images": (),
+    "pictures": ("size",),
+    "text": ("lines", "tokenizer", "vocabulary"),
+    "series": ("target", "header", "drop", "task", "time", "window"),
+}
+HOLDS = {
+    "table": "a table of separate rows",
+    "images": "images, whose labels are known",
+    "pictures": "images, whose labels are known",
+    "text": "text",
+    "series": "a series, split by time",
+}
+HOLDERS = {"table": "a table", "pictures": "a folder of pictures", "text": "a text", "series": "a series, a table with --time,"}
 
 
 def load_problem(
     spec: str, *, target: str | int | None = None, header: bool | None = None, test: str | None = None,
     drop: Sequence[str] = (), task: str | None = None, strip_label: str | None = None, lines: bool | None = None,
     tokenizer: str | None = None, vocabulary: int | None = None, time: str | int | None = None,
-    window: int | None = None, seed: int = 0, path: str | None = None,
+    window: int | None = None, size: int | None = None, seed: int = 0, path: str | None = None,
 ) -> Problem:  # fmt: skip
-    """The Problem of `spec`: a name from the catalogue, or the path of a table, text or directory.
+    """The Problem of `spec`: a name from the catalogue, or the path of a table, text, directory or archive.
 
     target: a column by name or number from 1 (-1 the last). header: overrules what is sniffed. test: a table to test on.
     drop: columns to leave out. strip_label: taken from the end of each label. time: the column that says when a row was,
     which makes the table a series, of whose past the last `window` steps are read. lines, tokenizer, vocabulary: of a text,
     see `text_problem`; a file is one if it has such an option, or is called .txt or .md and has none of a table's.
+    size: pixels a side that a folder's pictures are brought to.
     path: where `spec` was found at first, so that `load_problem(**problem.source)` loads it again from any folder.
     Raises DataError or OptionError with the file, line or option, and what to do.
     """
@@ -71,6 +87,7 @@ def load_problem(
         "vocabulary": vocabulary,
         "time": time,
         "window": window,
+        "size": size,
     }
     given = {name: value for name, value in about.items() if value not in (None, [])}
     dataset = find(spec)
@@ -80,20 +97,28 @@ def load_problem(
     if not spec or not _exists(place):
         raise unknown(spec)
     source = {**given, "spec": spec, "path": str(place.resolve()), "seed": seed}
+    if is_archive(place):
+        return _picture_problem(_stem(place), place, given, source)
     if place.is_dir():
-        pairs, files = _content(place)
-        if pairs:
-            _refuse(given, spec, "images, whose labels are known", "a table")
-            return _idx_problem(place.resolve().name, pairs, source)
-        if _kind(files[0]) == "text":
-            return _text_problem(place.resolve().name, files, given, source)
-        place = files[0]
-    if given.keys() & {*TEXT_OPTIONS} or (_kind(place) == "text" and not given):
-        return _text_problem(place.name.split(".")[0] or "text", [place], given, source)
+        kind, what = _content(place)
+        if kind == "pictures":
+            return _picture_problem(place.resolve().name, place, given, source)
+        if kind == "images":
+            _refuse(given, "images", spec)
+            return _idx_problem(place.resolve().name, what, source)
+        if kind == "text":
+            return _text_problem(place.resolve().name, what, given, source)
+        place = what
+    if given.keys() & {*OPTIONS["text"]} or (_kind(place) == "text" and not given):
+        return _text_problem(_stem(place), [place], given, source)
     if "time" in given:
-        return _series(place.name.split(".")[0] or "series", place, given, source)
-    _refuse(given, spec, "a table of separate rows", "--time", SERIES_OPTIONS)
-    return _table_problem(place.name.split(".")[0] or "table", place, given, source)
+        return _series(_stem(place), place, given, source)
+    _refuse(given, "table", spec)
+    return _table_problem(_stem(place), place, given, source)
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0] or "data"
 
 
 def _exists(path: Path) -> bool:
@@ -104,22 +129,15 @@ def _exists(path: Path) -> bool:
 
 
 def _named(dataset: Dataset, given: dict[str, Any], seed: int) -> Problem:
-    if not dataset.trainable:
-        able = ", ".join(other.name for other in catalogue() if other.trainable)
-        raise DataError(f"{dataset.name}: a data set of {dataset.kind}, which this version does not learn from yet; expected one of "
-                        f"{able}, or a table of your own")  # fmt: skip
     source = {**given, "spec": dataset.name, "seed": seed}
-    if dataset.kind == "images":
-        _refuse(given, dataset.name, "images, whose labels are known", "a table")
-    elif dataset.kind != "text":
-        _refuse(given, dataset.name, "a table", "a text", TEXT_OPTIONS)
-    if dataset.kind == "table":
-        _refuse(given, dataset.name, "a table of separate rows", "a series", SERIES_OPTIONS)
+    _refuse(given, dataset.kind, dataset.name)
     files = locate(dataset)
     if dataset.name == "digits":
         return _digits(files["digits.csv.gz"], source)
     if dataset.kind == "images":
         return _idx_problem(dataset.name, pairs_in(next(iter(files.values())).parent), source)
+    if dataset.kind == "pictures":
+        return _picture_problem(dataset.name, files[dataset.files[0].path], given, source)
     if dataset.kind == "text":
         lines = given.get("lines", dataset.lines)
         own = {"lines": lines, "last": 0.0 if lines else dataset.last}
@@ -134,13 +152,13 @@ def _named(dataset: Dataset, given: dict[str, Any], seed: int) -> Problem:
     return _table_problem(dataset.name, files[dataset.files[0].path], options, source, dataset.columns)
 
 
-def _refuse(given: dict[str, Any], spec: str, holds: str, expected: str, names: Sequence[str] = ()) -> None:
-    """Raise OptionError for an option (one of `names`, where there are any) that is for other data."""
+def _refuse(given: dict[str, Any], kind: str, spec: str) -> None:
+    """Raise OptionError for the first option that data of this `kind` cannot take."""
     for name in given:
-        if not names or name in names:
-            raise OptionError(
-                f"--{name.replace('_', '-')}: {spec} holds {holds}; expected {expected} with this option; leave it out"
-            )
+        if name not in OPTIONS[kind]:
+            able = next(other for other, options in OPTIONS.items() if name in options)
+            raise OptionError(f"--{name.replace('_', '-')}: {spec} holds {HOLDS[kind]}; expected {HOLDERS[able]} with this option; "
+                              "leave it out")  # fmt: skip
 
 
 # ---- text --------------------------------------------------------------------------------------------------------------
@@ -148,7 +166,8 @@ def _refuse(given: dict[str, Any], spec: str, holds: str, expected: str, names: 
 
 def _text_problem(name: str, paths: list[Path], given: dict[str, Any], source: dict[str, Any]) -> Problem:
     """given: the options, those a known data set brings included."""
-    _refuse(given, source["spec"], "text", "a table", TABLE_OPTIONS)
+    own = {option: value for option, value in given.items() if option != "last"}
+    _refuse(own, "text", source["spec"])
     return text_problem(name, paths, source, **given)
 
 
@@ -211,36 +230,47 @@ def _image_problem(
     return Problem(name, "images", "classification", known, train, validation, test, notes, fingerprint, source, raw)
 
 
+# ---- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def _picture_problem(name: str, path: Path, given: dict[str, Any], source: dict[str, Any]) -> Problem:
+    _refuse(given, "pictures", source["spec"])
+    size = given.get("size")
+    if size is not None and not 4 <= size <= LARGEST_SIZE:
+        raise OptionError(f"--size: {size}; expected pixels a side, 4 to {LARGEST_SIZE}; write --size 32, say")
+    return picture_problem(name, path, source, size)
+
+
 # ---- directories -------------------------------------------------------------------------------------------------------
 
 
-def _content(folder: Path) -> tuple[dict[str, tuple[Path, Path]], list[Path]]:
-    """MNIST's files in `folder`, by stem, or the one table or all the texts in it; else a DataError with the counts."""
+def _content(folder: Path) -> tuple[str, Any]:
+    """What is in `folder`: ("images", MNIST's files by stem), ("pictures", None), ("text", all of them) or ("table", the one
+    in it); else a DataError."""
     try:
         files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+        pairs = pairs_in(folder)
     except OSError as error:
         raise unreadable(folder, error) from None
-    if not files:
-        raise DataError(
-            f"{folder}: the directory is empty; expected a table, texts or MNIST's files in it; name what to learn from"
-        )
-    pairs = pairs_in(folder)
     if pairs:
-        return pairs, []
+        return "images", pairs
     kinds = Counter(_kind(p) for p in files)
+    if 2 * kinds["image"] > len(files):
+        return "pictures", None
+    if not files:
+        raise DataError(f"{folder}: the directory is empty; expected a table, MNIST's files, or a folder of pictures for each class in it; "
+                        "name what to learn from")  # fmt: skip
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-    if kinds == {"table": 1} or kinds.keys() == {"text"}:
-        return {}, files
+    if kinds == {"table": 1}:
+        return "table", files[0]
+    if kinds.keys() == {"text"}:
+        return "text", files
     if kinds.keys() == {"table"}:
         raise DataError(
             f"{folder}: {counts} files ({', '.join(p.name for p in files[:5])}); expected one; name the table to learn from"
         )
-    if kinds.keys() == {"image"}:
-        raise DataError(f"{folder}: {counts} files; a folder of them is recognised, but this version does not learn from it yet; "
-                        "expected a table, or a name that `pellucid datasets` lists")  # fmt: skip
-    raise DataError(
-        f"{folder}: {counts} files; expected one kind, a table, texts or MNIST's files; name the file to learn from"
-    )
+    raise DataError(f"{folder}: {counts} files; expected one kind: a table, texts, MNIST's files, or a folder of pictures for each "
+                    "class; name the file to learn from")  # fmt: skip
 
 
 def _kind(path: Path) -> str:
@@ -297,7 +327,7 @@ def _table_problem(
 
 
 def _series(name: str, path: Path, given: dict[str, Any], source: dict[str, Any]) -> Problem:
-    _refuse(given, path.name, "a series, split by time", "a table without --time", ("test", "strip_label"))
+    _refuse(given, "series", path.name)
     table = read_table(path, given.get("header"))
     return series_problem(name, table, *_chosen_columns(table, given), given, source)
 

@@ -1,10 +1,11 @@
 """The multi-layer perceptron, for images and for tables: its configuration, network and loss (floor 5).
 
     images   (B, H, W) -> flat (B, H*W) ------------------------------------\\
+    pictures (B, C, H, W) bytes -> by mean and deviation, flat (B, C*H*W) ---\\
     tables   numbers (B, F) -> each number embedded (B, F*D) -----------------> hidden layers -> (B, K)
              categories (B, C) -> each category embedded (B, C*D) ----------/
 
-Shapes: B batch, F numbers, C categorical columns, D embedding size, T bins, K outputs (classes, or 1 for regression).
+Shapes: B batch, F numbers, C categorical columns (of a picture: channels), D embedding size, T bins, K outputs (classes, or 1 for regression).
 How a table becomes numbers and categories is the preprocessor's business (`data/`), training that of `training/`.
 """
 
@@ -21,16 +22,17 @@ from .. import nn
 from ..creation import cat, tensor, zeros
 from ..errors import OptionError, nearest
 from ..modes import no_grad
-from ..random import randint, randn
+from ..random import randn
 from ..tensor import Tensor
 from .network import Answering, joined
+from .pictures import Movements, Pictures
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "elu": nn.ELU, "leaky_relu": nn.LeakyReLU, "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
 }  # fmt: skip
 NUMBERS = ("piecewise", "periodic", "plain")
-KINDS = ("table", "images")
+KINDS = ("table", "images", "pictures")
 
 
 @dataclass(frozen=True)
@@ -73,26 +75,15 @@ class Config:
 
 
 class Pixels(nn.Module):
-    """Images (B, H, W) as rows (B, H*W); while training each is first moved by up to `shift` pixels, zeros coming in."""
+    """Images as rows (B, C*H*W), scaled and, while training, moved by up to `shift` pixels: see `Pictures`."""
 
-    def __init__(self, height: int, width: int, shift: int) -> None:
+    def __init__(self, inputs: dict[str, Any], shift: int) -> None:
         super().__init__()
-        self.height, self.width, self.shift = height, width, shift
-        self.size = height * width
-        wide = width + 2 * shift
-        rows, columns = np.arange(height)[:, None] * wide, np.arange(width)[None, :]
-        self.register_buffer("places", tensor((rows + columns).reshape(1, -1)), persistent=False)  # (1, H*W)
+        self.pictures = Pictures(inputs, Movements(shift=shift))
+        self.size = self.pictures.channels * self.pictures.height * self.pictures.width
 
     def forward(self, image: Tensor) -> Tensor:
-        if not (self.shift and self.training):
-            return image.flatten(1)  # (B, H*W)
-        s, batch = self.shift, image.shape[0]
-        padded = F.pad(image, (s, s, s, s)).flatten(1)  # (B, (H+2s)*(W+2s))
-        down, right = randint(0, 2 * s + 1, (2, batch, 1)).unbind(0)  # (B, 1) each
-        return padded.gather(1, self.places + (down * (self.width + 2 * s) + right))  # (B, H*W)
-
-    def extra_repr(self) -> str:
-        return f"{self.height}x{self.width}, shift={self.shift}"
+        return self.pictures(image).flatten(1)
 
 
 class PiecewiseNumbers(nn.Module):
@@ -212,8 +203,7 @@ def input_parts(inputs: dict[str, Any], config: Config) -> dict[str, nn.Module]:
     """One module for each array the network reads, by the array's name in the preprocessor's encoding."""
     parts: dict[str, nn.Module] = {}
     if "image" in inputs:
-        height, width = inputs["image"]
-        parts["image"] = Pixels(height, width, config.shift)
+        parts["image"] = Pixels(inputs, config.shift)
     if inputs.get("numbers"):
         if config.numbers == "piecewise":
             parts["numbers"] = PiecewiseNumbers(inputs["number_bins"], config.embedding)

@@ -5,17 +5,21 @@ Everything goes through the preprocessor saved with the run, so new data are rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.catalogue import find
+from ..data.catalogue import find, locate
 from ..data.encode import preprocessor_from_json
-from ..data.files import sha256
+from ..data.files import existing_file, sha256
+from ..data.folders import Picture, is_archive, list_pictures
+from ..data.gallery import listed, read_gallery
 from ..data.images import read_picture
-from ..data.sources import IMAGE_ENDINGS, load_problem, read_rows_for_prediction
+from ..data.pictures import labelled_pictures
+from ..data.pixels import IMAGE_ENDINGS, as_seen
+from ..data.sources import load_problem, read_rows_for_prediction
 from ..data.table import Table
 from ..errors import DataError, NonFiniteError
 from ..nn import Module
@@ -29,13 +33,15 @@ from .run import Run
 @dataclass
 class Answers:
     """output: (N, K) probabilities or (N,) numbers. names: of each row or picture. images: uint8 (N, H, W) as the network
-    saw them. table: the rows that came in. target: encoded, where it was there and asked for."""
+    saw them, in colour (N, H, W, 3). table: the rows that came in. target: encoded, where it was there and asked for.
+    notes: what was left out."""
 
     output: np.ndarray
     names: list[str]
     images: np.ndarray | None = None
     table: Table | None = None
     target: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 class Trained:
@@ -67,6 +73,8 @@ class Trained:
             found = self._image_set(data)
         elif self.preprocessor.kind == "series":
             return self._steps(data)
+        elif self.preprocessor.kind == "pictures":
+            found = self._picture_set(data)
         else:
             found = self.rows(data)
             assert found.table is not None
@@ -102,6 +110,8 @@ class Trained:
 
     def images(self, data: list[str]) -> Answers:
         """Pictures, or the test images of one set known by name or its directory."""
+        if self.preprocessor.kind == "pictures":
+            return self._picture_set(data[0]) if len(data) == 1 and find(data[0]) is not None else self._pictures(data)
         if len(data) == 1 and (find(data[0]) is not None or Path(data[0]).is_dir()) and not _pictures(Path(data[0])):
             return self._image_set(data[0])
         paths = [path for name in data for path in (_pictures(Path(name)) or [Path(name)])]
@@ -126,6 +136,47 @@ class Trained:
         names = [f"{problem.name} test {i + 1}" for i in range(len(images))]
         return Answers(self._answer(self.preprocessor.encode(images)), names, images=images, target=problem.test.target)
 
+    def _picture_set(self, data: str) -> Answers:
+        """Pictures with their classes: those of a folder or archive, or of a set known by name; the test part where there is one."""
+        dataset, path = find(data), Path(data)
+        if dataset is not None and dataset.kind != "pictures":
+            raise DataError(
+                f"{data}: a data set of {dataset.kind}; expected pictures, as {self.run.name} was trained on; name a folder of them"
+            )
+        if dataset is not None:
+            path = next(iter(locate(dataset).values()))
+        elif not path.is_dir() and not is_archive(existing_file(path, "folder or archive of pictures")):
+            raise DataError(f"{data}: one file; expected a folder or archive of pictures, a folder for each class; for a picture, use "
+                            "pellucid predict")  # fmt: skip
+        images, target, names, notes = labelled_pictures(path, self.preprocessor)
+        return Answers(
+            self._answer(self.preprocessor.encode(images)), names, images=as_seen(images), target=target, notes=notes
+        )
+
+    def _pictures(self, data: list[str]) -> Answers:
+        """Picture files, and all pictures in folders and archives, whatever lies between."""
+        parts, names, notes = [], [], []
+        for path in map(Path, data):
+            if not path.is_dir() and not is_archive(path):
+                parts.append(self.preprocessor.read_picture(path)[None])
+                names.append(str(path))
+                continue
+            pictures = [Picture("/".join(place), "", content) for place, content in list_pictures(path).files.items()]
+            gallery = read_gallery(pictures, self.preprocessor.size)
+            if not len(gallery.rows):
+                raise DataError(
+                    f"{path}: no pictures in it that can be read; expected PNG, JPEG or the like; name another folder"
+                )
+            notes += (
+                [f"{path}: {len(gallery.broken):,} pictures cannot be read: {listed(gallery.broken)}"]
+                if gallery.broken
+                else []
+            )
+            names += [str(path / pictures[i].name) for i in gallery.rows]
+            parts.append(gallery.images)
+        images = np.concatenate(parts)
+        return Answers(self._answer(self.preprocessor.encode(images)), names, images=as_seen(images), notes=notes)
+
     def _answer(self, inputs: dict[str, Any]) -> np.ndarray:
         output = answers(self._forward, self.preprocessor, [inputs[name] for name in self.network.order])
         bad = int((~np.isfinite(output.reshape(len(output), -1)).all(1)).sum())
@@ -137,8 +188,8 @@ class Trained:
         return output
 
     def strangers(self, found: Answers) -> list[str]:
-        """Columns with values the network has never seen, a line each."""
-        return [] if found.table is None else self.preprocessor.strangers(found.table)
+        """What was left out, and columns with values the network has never seen, a line each."""
+        return [*found.notes, *([] if found.table is None else self.preprocessor.strangers(found.table))]
 
     def notes_on(self, data: str | None, found: Answers) -> list[str]:
         """What a reader of its scores should know: strange values, training not finished, or `data` it has learned from."""
@@ -147,7 +198,7 @@ class Trained:
             notes.append(f"{self.run.name} is not finished ({len(self.run.history())} of {self.run.config['settings']['epochs']} epochs): "
                          f"its scores will change; go on with: pellucid train --resume {self.run.name}")  # fmt: skip
         own = self.run.config["source"].get("path")
-        if data is not None and own and Path(data).is_file() and _same(Path(data), Path(own)):
+        if data is not None and own and Path(data).exists() and _same(Path(data), Path(own)):
             notes.append(f"{data} is what {self.run.name} was trained on, so this score flatters it; `pellucid evaluate {self.run.name}` "
                          "scores the rows it has never seen")  # fmt: skip
         return notes
@@ -160,10 +211,12 @@ class Trained:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two files are the same one, or hold the same bytes."""
-    if not other.is_file():
+    """Whether two files are the same one, or hold the same bytes; of directories, whether they are one."""
+    if not other.exists() or one.is_dir() != other.is_dir():
         return False
-    return one.samefile(other) or (one.stat().st_size == other.stat().st_size and sha256([one]) == sha256([other]))
+    return one.samefile(other) or (
+        one.is_file() and (one.stat().st_size == other.stat().st_size and sha256([one]) == sha256([other]))
+    )
 
 
 def _by(spec: dict[str, Any]) -> str:

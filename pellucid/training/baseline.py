@@ -21,6 +21,7 @@ from ..errors import OptionError
 from .metrics import Metrics, classification_metrics, gain, regression_metrics
 
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
+MOST_VALUES = 200_000_000  # numbers of a dense matrix, 800 MB; of more training rows, evenly spread ones are used
 RIDGE_STRENGTHS = np.logspace(-2, 4, 7)
 ORDER = 15  # past values that the autoregression weighs
 
@@ -40,8 +41,8 @@ def baselines(
 
     task: "classification" gives `majority` and `logistic_regression`, "regression" gives `mean` and `ridge_regression`, or
     for a series `persistence` and `autoregression`.
-    inputs: what the preprocessor encoded: any of `image` (N, H, W), `numbers` (N, F), `categories` (N, C) int64, or `series`
-    (N, T, F) whose feature 0 is the target's own past; `decode` brings that into the target's units.
+    inputs: what the preprocessor encoded: any of `image` (N, H, W) or uint8 (N, C, H, W), `numbers` (N, F), `categories` (N, C)
+    int64, or `series` (N, T, F) whose feature 0 is the target's own past; `decode` brings that into the target's units.
     target: (N,) int64 class indices, with `classes` naming all K; or (N,) float in the target's own units.
     network: the network's (N, K) probabilities or (N,) predictions for the test examples; when given, each baseline's
     metrics also hold `gain`, [value, low, high]: how much better the network is on these same examples.
@@ -52,6 +53,12 @@ def baselines(
     if "series" in train_inputs:
         outputs = _series(train_inputs["series"], train_target, test_inputs["series"], decode or np.asarray)
         return _scored(task, outputs, test_target, network)
+    widest = max([1, *(int(np.prod(array.shape[1:])) for array in train_inputs.values())])
+    most = MOST_VALUES // widest
+    if len(train_target) > most:
+        rows = np.linspace(0, len(train_target) - 1, most).astype(np.int64)
+        train_inputs = {name: array[rows] for name, array in train_inputs.items()}
+        train_target = train_target[rows]
     train, test = design_matrices(train_inputs, test_inputs)
     if task == "classification":
         k = len(classes) if classes is not None else int(max(train_target.max(), np.max(test_target))) + 1
@@ -87,7 +94,9 @@ def design_matrices(train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarr
                 pair[1].append(encoder.transform(test[name]))
             continue
         for parts, inputs in zip(pair, (train, test), strict=True):
-            parts.append(np.asarray(inputs[name], dtype=np.float32).reshape(len(inputs[name]), -1))  # (N, columns)
+            values = np.asarray(inputs[name], dtype=np.float32).reshape(len(inputs[name]), -1)  # (N, columns)
+            # Bytes on a scale near 1, as all else is: it is what the penalty on weights and the solver are made for.
+            parts.append(values / 64 - 2 if inputs[name].dtype == np.uint8 else values)
     return _joined(pair[0]), _joined(pair[1])
 
 

@@ -28,7 +28,7 @@ class Outcome:
     """What the network said to the test examples, and what they were.
 
     output: (N, K) probabilities or (N,) predictions. target: (N,) class indices or numbers. names: K class names, none
-    for a regression. describe(i): example i as a person knows it, a row (column -> value) or uint8 (H, W).
+    for a regression. describe(i): example i as a person knows it, a row (column -> value) or uint8 (H, W), in colour (H, W, 3).
     """
 
     output: np.ndarray

@@ -56,7 +56,7 @@ def test_piecewise_numbers_are_a_line_plus_a_slope_of_its_own_in_each_bin():
 
 def test_shifting_moves_each_image_as_a_whole_and_only_while_training():
     pl.manual_seed(0)
-    layer = mlp.Pixels(5, 5, 1)
+    layer = mlp.Pixels({"image": [5, 5]}, 1)
     image = pl.zeros(200, 5, 5)
     image[:, 2, 2] = 1.0
     moved = layer(image).reshape(200, 5, 5).numpy()
@@ -64,6 +64,23 @@ def test_shifting_moves_each_image_as_a_whole_and_only_while_training():
     places = {tuple(map(int, np.argwhere(picture)[0])) for picture in moved}
     assert places == {(i, j) for i in (1, 2, 3) for j in (1, 2, 3)}
     assert layer.eval()(image).equal(image.flatten(1))
+
+
+def test_pictures_are_standardised_by_channel_and_their_channels_move_together():
+    spec = {"image": [3, 4, 5], "mean": [10.0, 20.0, 30.0], "std": [2.0, 4.0, 5.0]}
+    image = np.random.default_rng(0).integers(0, 256, (200, 3, 4, 5)).astype(np.uint8)
+    layer = mlp.build(spec, 7, "classification", mlp.Config(shift=1)).parts["image"]
+    assert layer.size == 60
+    expected = (image - np.array([10, 20, 30]).reshape(3, 1, 1)) / np.array([2, 4, 5]).reshape(3, 1, 1)
+    np.testing.assert_allclose(layer.eval()(pl.tensor(image)).numpy(), expected.reshape(200, 60), rtol=1e-6)
+    padded = np.pad(expected, [(0, 0), (0, 0), (1, 1), (1, 1)])
+    moved = {(d, r): padded[:, :, d : d + 4, r : r + 5] for d in range(3) for r in range(3)}
+    found = []
+    for i, row in enumerate(layer.train()(pl.tensor(image)).numpy().reshape(200, 3, 4, 5)):
+        where = [by for by, all_of_them in moved.items() if np.allclose(all_of_them[i], row, rtol=1e-5)]
+        assert len(where) == 1
+        found += where
+    assert set(found) == moved.keys()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 from scipy import sparse
 
 from pellucid.errors import OptionError
+from pellucid.training import baseline
 from pellucid.training.baseline import baselines, design_matrices
 
 
@@ -68,6 +69,22 @@ def test_inputs_become_one_matrix():
     assert sparse.issparse(design_matrices(many, many)[0])
     none = {"numbers": np.zeros((4, 1), np.float32), "categories": np.zeros((4, 0), np.int64)}
     assert design_matrices(none, none)[0].shape == (4, 1)
+
+
+def test_bytes_are_brought_to_a_scale_near_1():
+    images = np.array([0, 128, 255, 64], np.uint8).reshape(2, 1, 1, 2)
+    np.testing.assert_array_equal(
+        design_matrices({"image": images}, {"image": images})[0], [[-2, 0], [255 / 64 - 2, -1]]
+    )
+
+
+def test_of_too_many_training_rows_some_from_everywhere_are_used(monkeypatch):
+    numbers, target = np.arange(100, dtype=np.float32)[:, None], np.arange(100) // 50
+    whole = baselines("classification", {"numbers": numbers}, target, {"numbers": numbers}, target)
+    monkeypatch.setattr(baseline, "MOST_VALUES", 20)
+    fewer = baselines("classification", {"numbers": numbers}, target, {"numbers": numbers}, target)
+    assert fewer["logistic_regression"]["accuracy"] >= 0.95
+    assert fewer["logistic_regression"]["log_loss"] != whole["logistic_regression"]["log_loss"]
 
 
 def test_a_sparse_regression_still_runs():

@@ -1,0 +1,101 @@
+"""Pictures from the command line: trained on, scored, predicted for, reported."""
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pellucid.data import pictures
+
+COLOURS = ("blue", "green", "red")
+
+
+@pytest.fixture
+def folder(here):
+    """Noise in which one colour is a little stronger; mixed sizes and formats."""
+    chance = np.random.default_rng(0)
+    for c, name in enumerate(COLOURS):
+        (here / "tints" / name).mkdir(parents=True)
+        for i in range(30):
+            array = chance.integers(0, 150, (*chance.integers(16, 30, 2), 3)).astype(np.uint8)
+            array[:, :, 2 - c] += 80
+            Image.fromarray(array).save(here / "tints" / name / f"{i}.{('png', 'jpg', 'bmp')[i % 3]}")
+    return here / "tints"
+
+
+def train(run, *words):
+    return run(
+        "train", *words, "--model", "mlp", "--epochs", 3, "--eager", "--quiet", "--batch-size", 16, "--layers", "8"
+    )
+
+
+def test_a_folder_end_to_end(run, folder, here):
+    result = train(run, "tints")
+    assert re.match(
+        r"test    \d+\.\d% \(\d+ of \d+, .*\n(.*\n)*next    pellucid predict tints-mlp-1 tints --show", result.stdout
+    )
+    report = (here / "runs/tints-mlp-1/report.html").read_text()
+    drawn = re.findall(r'src="data:image/png;base64,([^"]*)"', report)
+    shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in drawn]
+    assert shown and all(image.shape == (16, 16, 3) for image in shown)  # tiles, in colour
+
+    own = json.loads(run("evaluate", "last", "--json").stdout)
+    assert own["n"] == 14 and own["accuracy"] >= 0.8
+    other = run("evaluate", "last", "tints")
+    assert "on tints" in other.stdout and "note: tints is what tints-mlp-1 was trained on" in other.stderr
+
+    shutil.rmtree(folder / "red")
+    (folder / "blue" / "bad.png").write_bytes(b"no")
+    result = run("predict", "last", "tints", "--out", "answers.csv")
+    assert "note: tints: 1 pictures cannot be read: blue/bad.png" in result.stderr
+    rows = list(csv.DictReader((here / "answers.csv").read_text().splitlines()))
+    assert [row["picture"] for row in rows[:2]] == ["tints/blue/0.png", "tints/blue/1.jpg"] and len(rows) == 60
+    assert np.mean([row["prediction"] in row["picture"] for row in rows]) > 0.8
+    assert abs(sum(float(rows[0][f"probability {name}"]) for name in COLOURS) - 1) < 1e-4
+    result = run("predict", "last", "tints/blue/0.png", "--show")
+    assert result.stdout.startswith("tints/blue/0.png: ") and "seen as 16x16" in result.stderr
+    assert json.loads(run("evaluate", "last", "tints", "--json").stdout)["n"] == 60
+
+
+def test_an_archive_is_trained_on_scored_and_predicted_for_like_the_folder(run, folder, here):
+    shutil.make_archive("tints", "gztar", ".", "tints")
+    train(run, "tints.tar.gz", "--size", 8)
+    config = json.loads((here / "runs/tints-mlp-1/config.json").read_text())
+    assert config["kind"] == "pictures" and config["inputs"]["image"] == [3, 8, 8]
+    by_archive, by_folder = (
+        json.loads(run("evaluate", "last", data, "--json").stdout) for data in ("tints.tar.gz", "tints")
+    )
+    assert by_archive["n"] == by_folder["n"] == 90 and by_archive["accuracy"] == by_folder["accuracy"]
+    assert len(run("predict", "last", "tints.tar.gz").stdout.splitlines()) == 11
+
+
+def test_more_pictures_than_memory_train_to_the_same_bits(run, folder, here, monkeypatch):
+    words = ["--model", "mlp", "--epochs", 2, "--quiet", "--layers", "8"]
+    run("train", "tints", *words)
+    monkeypatch.setattr(pictures, "MOST_MEMORY", 1000)
+    run("train", "tints", *words)
+    one, other = ((here / f"runs/tints-mlp-{k}/model.safetensors").read_bytes() for k in (1, 2))
+    assert one == other
+    run("train", "--resume", "last", "--epochs", 3, "--quiet")
+
+
+def test_what_pictures_cannot_be_used_for(run, folder, here, people):
+    train(run, "tints")
+    (folder / "blue").rename(folder / "bleu")
+    for words, message in (
+        (("evaluate", "last", "tints"), "of the class 'bleu', never seen in training; expected blue, green, red"),
+        (("evaluate", "last", "people.csv"), "one file; expected a folder or archive of pictures"),
+        (("evaluate", "last", "digits"), "a data set of images; expected pictures"),
+        (("evaluate", "last", "nowhere"), "no such file"),
+        (("predict", "last", "people.csv"), "not a picture that can be read"),
+        (("predict", "last", "runs"), "no pictures in it that can be read"),
+        (("train", "people.csv", "--target", "income", "--size", 8), "--size: people.csv holds a table"),
+        (("train", "tints", "--target", "red"), "--target: tints holds images"),
+    ):
+        assert message in run(*words, code=2).stderr
