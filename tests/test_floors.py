@@ -44,6 +44,7 @@ SAME_FLOOR = {
     ("spatial", "creation"): "and new ones",
     ("autograd", "tensor"): "gradients are Tensors",
     ("utils", "data"): "PyTorch's address for the DataLoader",
+    ("training", "inspect"): "a report shows what inspect reads",
     ("serialization", "nn"): "a Module is saved by its state_dict",
 }
 

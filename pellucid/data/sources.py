@@ -54,7 +54,12 @@ HOLDS = {
     "text": "text",
     "series": "a series, split by time",
 }
-HOLDERS = {"table": "a table", "pictures": "a folder of pictures", "text": "a text", "series": "a series, a table with --time,"}
+HOLDERS = {
+    "table": "a table",
+    "pictures": "a folder of pictures",
+    "text": "a text",
+    "series": "a series, a table with --time,",
+}
 
 
 def load_problem(

@@ -16,6 +16,7 @@ import numpy as np
 from ..data.examples import Examples, Problem
 from ..models.network import Network
 from ..tensor import Tensor
+from .insights import filters
 from .metrics import Metrics, classification_metrics, regression_metrics
 from .native import Forward, Judge, means
 from .run import Run
@@ -104,7 +105,7 @@ class Answers(Examination):
                            classes=known.classes, network=output, decode=known.decode)  # fmt: skip
         shown = {
             "output": output, "target": target, "classes": known.classes, "target_name": known.target_name,
-            "describe": lambda i: problem.describe("test", i),
+            "describe": lambda i: problem.describe("test", i), "sections": [part for part in [filters(self.network)] if part],
         }  # fmt: skip
         return Examined(score(problem, output, test.target), others, shown)
 

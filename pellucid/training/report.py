@@ -68,7 +68,7 @@ class ReportData:
     history: a dict an epoch: epoch, train_loss, validation_loss, train_score, validation_score, learning_rate, seconds;
     any but `epoch` may be missing or None. score_name: what the history's scores are; "" means accuracy or rmse.
     best_epoch: the epoch whose weights were kept; None means that of the lowest validation loss.
-    sections: markup that shows what the network writes or draws, in place of `output` and `target`.
+    sections: markup that shows what the network writes or draws, after what `output` and `target` tell, if they are there.
     describe(i): test example i as a person knows it, a row (column -> value) or a uint8 image (H, W); None without.
     commands: (what it does, command) pairs; None derives them from `run`.
     """
@@ -117,10 +117,11 @@ def write_report(path: str | Path, data: ReportData) -> Path:
 
 def render_report(data: ReportData) -> str:
     """The page as one HTML document."""
-    parts = [_header(data), _hero(data), _curves(data), *data.sections]
+    parts = [_header(data), _hero(data), _curves(data)]
     if data.output is not None:
         wrong = classification_sections if data.task == "classification" else regression_sections
         parts.append(wrong(data.outcome))
+    parts += data.sections
     parts += [_scores(data), _making(data), _onward(data)]
     created = f" on {text(data.created)}" if data.created else ""
     parts.append(
@@ -327,7 +328,7 @@ def _onward(data: ReportData) -> str:
     run = shlex.quote(data.run)
     source = "picture.png" if data.describe and isinstance(data.describe(0), np.ndarray) else "rows.csv"
     use = [("Use it on new data", f"pellucid predict {run} {source}")]
-    if data.sections:
+    if data.output is None:
         use = [("Let it make more", f"pellucid sample {run}")]
     commands = data.commands
     if commands is None:

@@ -16,6 +16,7 @@ from ..data.tokens import TextPreprocessor
 from ..models.network import Network
 from ..random import Generator
 from .examination import Examination, Examined
+from .insights import TOKENS, attention
 from .kneser_ney import text_baselines
 from .metrics import text_metrics
 from .native import Judge
@@ -60,7 +61,9 @@ class Writes(Examination):
         dataset = problem.test.judged(self.network)
         losses, characters = per_window(self.judge, dataset, self.lengths)
         others = text_baselines(self.known, problem.train, problem.test)
-        sections = [self._samples(), self._surprises(dataset)]
+        tokens = dataset.gather(np.zeros(1, np.int64))[0][:, :TOKENS]
+        letters = [self.known.text(token) for token in tokens.array[0][:, None]]
+        sections = [self._samples(), self._surprises(dataset), attention(self.network, tokens, letters)]
         return Examined(text_metrics(losses, characters), others, {"sections": [part for part in sections if part]})
 
     def _samples(self) -> Markup:

@@ -403,7 +403,11 @@ def test_options_that_pictures_do_not_take(tmp_path):
     for path, options, words in (
         (folder, {"target": "x"}, "--target: .* holds images, whose labels are known"),
         (folder, {"size": 2}, "--size: 2; expected pixels a side, 4 to 1024"),
-        (tmp_path / "a.csv", {"size": 8, "target": "b"}, "--size: .* holds a table of separate rows; expected a folder of pictures"),
+        (
+            tmp_path / "a.csv",
+            {"size": 8, "target": "b"},
+            "--size: .* holds a table of separate rows; expected a folder of pictures",
+        ),
         ("digits", {"size": 8}, "--size: digits holds images, whose labels are known"),
     ):
         with pytest.raises(OptionError, match=words):

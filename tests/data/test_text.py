@@ -297,7 +297,9 @@ def test_options_that_do_not_fit(file, options, message):
 def test_options_of_texts_are_not_for_others():
     with pytest.raises(OptionError, match="--lines: digits holds images"):
         load_problem("digits", lines=True)
-    with pytest.raises(OptionError, match="--tokenizer: housing holds a table of separate rows; expected a text with this option"):
+    with pytest.raises(
+        OptionError, match="--tokenizer: housing holds a table of separate rows; expected a text with this option"
+    ):
         load_problem("housing", tokenizer="bpe")
 
 
