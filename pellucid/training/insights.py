@@ -47,11 +47,11 @@ def attention(network: Module, tokens: Any, letters: Sequence[str]) -> Markup:
     for path, heads in maps.items():
         shares = heads.detach().numpy()[0]  # (H, T, S)
         brightest = shares / shares.max(axis=(1, 2), keepdims=True).clip(1e-12)
-        whole = grid(np.rint(255 * brightest).astype(np.uint8).repeat(4, 1).repeat(4, 2), min(len(shares), 8))
+        whole = grid(np.rint(255 * np.sqrt(brightest)).astype(np.uint8).repeat(4, 1).repeat(4, 2), min(len(shares), 8))
         rows.append(
             f'<figure class="card grid"><figcaption>{text(path)}, {len(shares)} heads</figcaption>'
             f"{picture(whole, f'attention of {path}', largest=2000)}</figure>"
         )
-    lead = "A row is a character, a column one that stands before it; the brighter, the more it is looked at."
+    lead = "A row is a character, a column one that stands before it; the brighter, the more it is looked at (as a square root)."
     shown = Markup(f'<p class="hint">The text: {text(repr("".join(letters)))}</p>')
     return section("Where attention looks", shown, Markup(f'<div class="pair">{"".join(rows)}</div>'), lead=lead)

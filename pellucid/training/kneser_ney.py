@@ -23,7 +23,7 @@ from ..data.loader import IGNORED
 from ..data.text import decode_part, encode_part
 from ..data.tokens import Characters, TextPreprocessor
 from ..errors import OptionError
-from .metrics import Metrics
+from .metrics import Metrics, text_metrics
 
 ORDER = 5
 Part = Passage | Examples
@@ -132,7 +132,7 @@ def running(part: Part) -> tuple[np.ndarray, np.ndarray]:
 
 
 def text_baselines(known: TextPreprocessor, train: Part, test: Part, order: int = ORDER) -> dict[str, Metrics]:
-    """What n-grams fitted to `train` make of `test`: "unigram", "bigram" and "kneser_ney_N", each {"nats", "n", "intervals"}.
+    """What n-grams fitted to `train` make of `test`: "unigram", "bigram" and "kneser_ney_N", the scores of each as `text_metrics` has them.
 
     n: the characters scored, all but the first of a text, and of a line all and its end.
     In a text of byte pairs too, it is characters that they count.
@@ -145,5 +145,5 @@ def text_baselines(known: TextPreprocessor, train: Part, test: Part, order: int 
     (tokens, depth), held = running(train), running(test)
     for k in sorted({1, 2, order}):
         nats = KneserNey(k, known.tokenizer.size).fit(tokens, depth).nats(*held)[held[1] > 0]
-        result[NAMES.get(k, f"kneser_ney_{k}")] = {"nats": float(nats.mean()), "n": len(nats), "intervals": {}}
+        result[NAMES.get(k, f"kneser_ney_{k}")] = text_metrics(nats, np.ones(len(nats)))
     return result

@@ -237,7 +237,8 @@ def _curves(data: ReportData) -> str:
     score = data.score_name or headline(data.metrics)
     best = _best_epoch(data)
     figures = []
-    for kind, name in (("loss", "loss"), ("score", score)):
+    same = all(row.get("validation_loss") == row.get("validation_score") for row in data.history)
+    for kind, name in (("loss", "loss"), ("score", score))[: 1 if same else 2]:
         series = [
             charts.Series(part, style, _points(data.history, f"{part}_{kind}"))
             for part, style in (("validation", "ours"), ("train", "other"))

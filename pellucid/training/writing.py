@@ -80,7 +80,7 @@ class Writes(Examination):
 
     def _surprises(self, dataset: Any) -> Markup:
         """A passage of the test part, each token tinted by how little the network expected it."""
-        batch = dataset.gather(np.arange(min(len(dataset), 4)))
+        batch = dataset.gather(np.arange(min(len(dataset), 24)))
         losses, targets = self.network.losses(*batch).array, batch[-1].array
         spans, shown = [], 0
         for loss, token in zip(losses.ravel(), targets.ravel(), strict=True):
