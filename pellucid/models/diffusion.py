@@ -30,7 +30,7 @@ from .network import Drawing, Values
 
 KINDS = ("images", "pictures")
 DATA = 0.5  # deviation of the data between -1 and 1, as the paper takes it
-MEAN, SPREAD = -1.2, 1.2  # of the logarithm of the noise levels that are trained on
+MEAN, SPREAD = -1.2, 1.2  # of the logarithm of the noise levels that are judged, the paper's for training
 LEAST, MOST, CURVE = 0.002, 80.0, 7.0  # the sampler's last and first noise levels, and how they crowd towards the last
 JUDGED = 16  # noise levels that examples are judged at, in turn, each as likely as the others in training
 GROUPS = 8  # of channels, normalised together
@@ -41,6 +41,7 @@ class Config:
     """What makes one diffusion model differ from another; plain values, so that it can be saved as JSON.
 
     width: channels at full size, twice as many on each of the `depth` floors below.    blocks: of a floor, each way.
+    noise_mean, noise_spread: of the logarithm of the noise levels that are trained on; the paper's for photographs.
     patch: squares of so many pixels a side enter as one.    attention: whether the lowest floor has it.
     dropped: how often the class is kept from the network in training.    steps: noise levels of the sampler, 2 steps - 1
     evaluations.    guidance: how far drawings go from what is drawn without a class towards their own, and past it above 1.
@@ -50,7 +51,9 @@ class Config:
     depth: int = 2
     blocks: int = 1
     patch: int = 2
-    attention: bool = False
+    attention: bool = True
+    noise_mean: float = MEAN
+    noise_spread: float = SPREAD
     conditional: bool = True
     dropped: float = 0.1
     steps: int = 18
@@ -200,7 +203,7 @@ class Diffusion(Drawing):
 
     def values(self, *batch: Tensor) -> Values:
         image, target = batch
-        noise = (randn(len(target)) * SPREAD + MEAN).exp()
+        noise = (randn(len(target)) * self.config.noise_spread + self.config.noise_mean).exp()
         classes = where(rand(len(target)) < self.config.dropped, self.classes, target)
         return {"loss": self._losses(image, noise, randn(len(target), *self.canvas.shape), self._told(classes)).mean()}
 

@@ -1,7 +1,7 @@
 """A generative adversarial network for small images: a generator and the critic it learns to convince (floor 5).
 
-    latent (B, Z), class -> Linear -> (B, C, P, Q) -> doubled until H x W -> image          the generator
-    image, class -> halved until P x Q -> Linear -> score (B,), above 0 for "real"          the critic
+    latent (B, Z), by class -> Linear -> (B, C, P, Q) -> doubled until H x W -> image          the generator
+    image -> halved until P x Q -> Linear -> score (B,) of its class, above 0 for "real"    the critic
 
 Goodfellow et al. 2014 (arXiv 1406.2661), with convolutions after Radford et al. 2015 (arXiv 1511.06434) and a critic whose
 layers have spectral norm 1 (Miyato et al. 2018, arXiv 1802.05957) and which is told the class (Miyato and Koyama 2018).
@@ -30,6 +30,7 @@ from .network import Drawing, Turn, Values
 KINDS = ("images", "pictures")
 LOSSES = ("logistic", "hinge")
 SMALLEST = 8  # sides are halved until they are no longer than this, but once at least
+SPREAD_WEIGHT = 4.0  # of the differences within a batch beside what each image shows
 WATCHED = 640  # images of fixed latents that are compared with data when the network is judged
 
 
@@ -42,8 +43,8 @@ class Config:
     """
 
     latent: int = 64
-    width: int = 48
-    critic_width: int = 48
+    width: int = 32
+    critic_width: int = 32
     conditional: bool = True
     loss: str = "logistic"
 
@@ -56,8 +57,26 @@ class Config:
             raise OptionError(f"loss: {self.loss!r}; expected one of {', '.join(LOSSES)}.{nearest(self.loss, LOSSES)}")
 
 
+class ClassNorm(nn.Module):
+    """x (B, C, H, W) normalised over the batch, then scaled and shifted by its class's own numbers (de Vries et al. 2017)."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.styles = nn.Embedding(classes, 2 * channels)
+        nn.init.zeros_(self.styles.weight)
+
+    def forward(self, x: Tensor, classes: Tensor) -> Tensor:
+        scale, shift = self.styles(classes).unsqueeze(-1).unsqueeze(-1).chunk(2, 1)  # (B, C, 1, 1) each
+        return self.norm(x) * (scale + 1) + shift
+
+
 class Drawer(nn.Module):
-    """latent (B, Z), classes (B,) -> (B, C, H, W) between -1 and 1."""
+    """latent (B, Z), classes (B,) -> (B, C, H, W) between -1 and 1.
+
+    The class weighs the latent, as in Odena et al. 2017 (arXiv 1610.09585). Where it stands beside the latent instead, the
+    generator soon draws one image for each class, whatever the latent.
+    """
 
     def __init__(self, canvas: Canvas, classes: int, config: Config) -> None:
         super().__init__()
@@ -65,19 +84,16 @@ class Drawer(nn.Module):
         self.sides, halvings = (height, width), halvings_of(canvas)
         widths = [config.width * 2**i for i in reversed(range(halvings))]
         self.start = (widths[0], -(-height // 2**halvings), -(-width // 2**halvings))
-        self.classes = nn.Embedding(classes, config.latent) if classes else None
-        first = int(np.prod(self.start))
-        self.enter = nn.Linear(config.latent * (2 if classes else 1), first, bias=False)  # a norm follows
-        self.norms = nn.ModuleList([nn.BatchNorm2d(width) for width in widths])
-        self.doubles = nn.ModuleList([Double(a, b) for a, b in zip(widths, [*widths[1:], channels], strict=True)])
+        self.classes = nn.Embedding(classes, config.latent)
+        self.enter = nn.Linear(config.latent, int(np.prod(self.start)), bias=False)  # a norm follows
+        self.norms = nn.ModuleList([ClassNorm(width, classes) for width in widths])
+        self.doubles = nn.ModuleList([Double(a, b) for a, b in pairwise([*widths, channels])])
         self.ground = nn.Parameter(zeros(channels))
 
     def forward(self, latent: Tensor, classes: Tensor) -> Tensor:
-        if self.classes is not None:
-            latent = cat([latent, self.classes(classes)], 1)
-        x = self.enter(latent).reshape(-1, *self.start)
+        x = self.enter(latent * self.classes(classes)).reshape(-1, *self.start)
         for norm, double in zip(self.norms, self.doubles, strict=True):
-            x = double(F.relu(norm(x)))
+            x = double(F.relu(norm(x, classes)))
         x = x[:, :, : self.sides[0], : self.sides[1]]
         return (x + self.ground.reshape(1, -1, 1, 1)).tanh()
 
@@ -103,24 +119,29 @@ class Bounded(nn.Module):
 
 
 class Critic(nn.Module):
-    """images (B, C, H, W), classes (B,) -> scores (B,): one for being an image, and one for being of its class."""
+    """images (B, C, H, W), classes (B,) -> scores (B,): one for being an image, plus one for being of its class.
+
+    It also sees how much the images of a batch differ (Karras et al. 2018, arXiv 1710.10196): a generator that draws one
+    image over and over is found out by that.
+    """
 
     def __init__(self, canvas: Canvas, classes: int, config: Config) -> None:
         super().__init__()
         channels, h, w = canvas.shape
         sizes = [channels, *(config.critic_width * 2**i for i in range(halvings_of(canvas)))]
-        self.conditional = bool(classes)
         self.halves = nn.ModuleList([Halve(a, b, Bounded) for a, b in pairwise(sizes)])
         for _ in self.halves:
             h, w = -(-h // 2), -(-w // 2)
-        self.scores = Bounded(nn.Linear(sizes[-1] * h * w, 1 + classes))
+        self.scores = Bounded(nn.Linear(sizes[-1] * (h * w + 1), 1 + classes))
 
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:
         for halve in self.halves:
             x = F.leaky_relu(halve(x), 0.2)
-        scores = self.scores(x.flatten(1))  # (B, 1 + K)
-        own = scores[:, 0]
-        return own + scores[:, 1:].gather(1, classes.unsqueeze(1)).squeeze(1) if self.conditional else own
+        spread = (
+            (x.var(0, unbiased=False) + 1e-6).sqrt().mean((1, 2)).expand(x.shape[0], -1)
+        )  # (B, C), all rows the same
+        scores = self.scores(cat([x.flatten(1), spread * SPREAD_WEIGHT], 1))  # (B, 1 + K)
+        return scores[:, 0] + scores[:, 1:].gather(1, classes.unsqueeze(1)).squeeze(1)
 
 
 class GAN(Drawing):
@@ -129,19 +150,21 @@ class GAN(Drawing):
     def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
         super().__init__()
         self.canvas, self.classes, self.config = Canvas(inputs), outputs, config
-        told = outputs if config.conditional else 0
-        self.generator = Drawer(self.canvas, told, config)
-        self.critic = Critic(self.canvas, told, config)
+        self.told = outputs if config.conditional else 1  # classes that are told apart
+        self.generator = Drawer(self.canvas, self.told, config)
+        self.critic = Critic(self.canvas, self.told, config)
         # Fixed latents, so that what is judged depends on neither luck nor time.
-        groups = max(told, 1)
-        each = max(WATCHED // groups, 4)
-        latents = randn(groups, each, config.latent, generator=Generator(1))
-        self.register_buffer("watched", latents, persistent=False)  # (G, M, Z), G groups of classes
-        self.register_buffer("named", tensor(np.arange(groups).repeat(each)), persistent=False)  # (G M,)
+        each = max(WATCHED // self.told, 4)
+        latents = randn(self.told, each, config.latent, generator=Generator(1))
+        self.register_buffer("watched", latents, persistent=False)  # (K, M, Z)
+        self.register_buffer("named", tensor(np.arange(self.told).repeat(each)), persistent=False)  # (K M,)
 
     def forward(self, latent: Tensor, classes: Tensor) -> Tensor:
         """latent (B, Z), classes (B,) -> images as the data encode them."""
-        return self.canvas.encoded(self.generator(latent, classes))
+        return self.canvas.encoded(self.generator(latent, self._told(classes)))
+
+    def _told(self, classes: Tensor) -> Tensor:
+        return classes if self.config.conditional else classes * 0
 
     def turns(self) -> list[Turn]:
         return [
@@ -151,10 +174,11 @@ class GAN(Drawing):
 
     def critic_values(self, image: Tensor, target: Tensor) -> Values:
         """How far the critic takes data for data and drawings for drawings; "right" is the share where it does."""
+        classes = self._told(target)
         with no_grad():
-            drawn = self.generator(randn(len(target), self.config.latent), target)
-        real = self.critic(self.canvas.seen(image), target)
-        false = self.critic(drawn, target)
+            drawn = self.generator(randn(len(target), self.config.latent), classes)
+        real = self.critic(self.canvas.seen(image), classes)
+        false = self.critic(drawn, classes)
         if self.config.loss == "hinge":
             loss = F.relu(1 - real).mean() + F.relu(1 + false).mean()
         else:
@@ -165,7 +189,8 @@ class GAN(Drawing):
 
     def generator_values(self, image: Tensor, target: Tensor) -> Values:
         """How far the critic takes drawings for drawings, in the form whose gradient does not vanish while it is right."""
-        score = self.critic(self.generator(randn(len(target), self.config.latent), target), target)
+        classes = self._told(target)
+        score = self.critic(self.generator(randn(len(target), self.config.latent), classes), classes)
         return {"loss": (-score if self.config.loss == "hinge" else F.softplus(-score)).mean()}
 
     def judge(self, *batch: Tensor) -> Values:
@@ -176,11 +201,11 @@ class GAN(Drawing):
         image, target = batch
         groups, each, _ = self.watched.shape
         drawn = self.generator(self.watched.flatten(0, 1), self.named).reshape(groups, each, -1)
-        away = distances(self.canvas.seen(image).flatten(1), drawn.flatten(0, 1))  # (B, G each)
-        away = away.reshape(-1, groups, each).mean(2)  # (B, G)
-        apart = distances(drawn, drawn).sum((1, 2)) / (each * (each - 1))  # (G,)
+        away = distances(self.canvas.seen(image).flatten(1), drawn.flatten(0, 1))  # (B, K M)
+        away = away.reshape(-1, groups, each).mean(2)  # (B, K)
+        apart = distances(drawn, drawn).sum((1, 2)) / (each * (each - 1))  # (K,)
         score = away - apart / 2
-        return {"loss": score.gather(1, target.clamp(max=groups - 1).unsqueeze(1)).squeeze(1)}
+        return {"loss": score.gather(1, self._told(target).unsqueeze(1)).squeeze(1)}
 
     def draw(self, labels: np.ndarray, generator: Generator | None = None) -> np.ndarray:
         wanted = checked_labels(labels, self.classes)

@@ -309,5 +309,8 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
 
 def hidden_matrices(network: Module) -> list[Parameter]:
     """The weights between one layer and the next, first to last; not the embeddings, and not the layer that answers."""
-    layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d)]
-    return [m.weight for m in layers[:-1] if m.weight.requires_grad]
+    layers = [m for m in network.modules() if isinstance(getattr(m, "weight", None), Parameter) and m.weight.ndim > 1]
+    layers = [m for m in layers if not isinstance(m, nn.Embedding) and m.weight.requires_grad]
+    if layers and isinstance(layers[-1], nn.Linear):  # it answers; a tied head is an embedding
+        layers.pop()
+    return [m.weight for m in layers]

@@ -1,0 +1,191 @@
+"""The GAN: its pieces against what they stand for, its turns, its judgement, its drawings, and that it learns."""
+
+import numpy as np
+import pytest
+from drawing import SPECS, batch, check_compiled_step, digits, whole_step
+
+import pellucid as P
+from pellucid import functional as F
+from pellucid import nn
+from pellucid.autograd import grad
+from pellucid.errors import OptionError, ShapeError
+from pellucid.models import canvas, gan
+
+SMALL = gan.Config(latent=5, width=4, critic_width=4)
+
+
+def build(spec, config=SMALL, classes=3):
+    P.manual_seed(0)
+    return gan.build(SPECS[spec], classes, "classification", config)
+
+
+# ---- canvas ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_canvas_shows_black_as_minus_one_and_white_as_one_and_back(spec):
+    image, _ = batch(SPECS[spec])
+    easel = canvas.Canvas(SPECS[spec])
+    seen = easel.seen(image)
+    assert seen.shape == (6, *easel.shape)
+    assert -1 <= seen.min().item() < -0.9 and 0.9 < seen.max().item() <= 1
+    np.testing.assert_allclose(easel.encoded(seen).numpy(), image.numpy(), atol=1e-4)
+    white = easel.white.item()
+    assert white == (image.max().item() if easel.grey else 255) == easel.encoded(seen * 9).max().item()
+    easel.eval().seen(image * 2)
+    assert easel.white.item() == white  # only training images say what white is
+    with pytest.raises(ShapeError, match=r"expected \(B, "):
+        easel.seen(image[..., 1:])
+
+
+@pytest.mark.parametrize("sides", [(8, 6), (7, 5)])
+def test_halving_is_a_convolution_of_kernel_4_and_stride_2(sides):
+    P.manual_seed(1)
+    x = P.randn(2, 3, *sides)
+    halve = canvas.Halve(3, 5)
+    parts = halve.squares.weight.reshape(
+        5, 3, 2, 2, 2, 2
+    )  # (out, in, row in a square, column in it, square's row, column)
+    weight = parts.permute(0, 1, 4, 2, 5, 3).reshape(5, 3, 4, 4)
+    even = F.pad(x, (0, sides[1] % 2, 0, sides[0] % 2))
+    expected = F.conv2d(even, weight, halve.squares.bias, stride=2, padding=1)
+    np.testing.assert_allclose(halve(x).detach().numpy(), expected.detach().numpy(), atol=1e-5)
+
+
+def test_doubling_is_a_transposed_convolution_of_kernel_4_and_stride_2():
+    P.manual_seed(1)
+    x = P.randn(2, 3, 4, 5)
+    double = canvas.Double(3, 2)
+    parts = double.squares.weight.reshape(2, 2, 2, 3, 2, 2)  # (out, row in a square, column in it, in, kernel)
+    weight = parts.flip(-1, -2).permute(3, 0, 4, 1, 5, 2).reshape(3, 2, 4, 4)
+    expected = F.conv_transpose2d(x, weight, stride=2, padding=1)
+    assert expected.shape == (2, 2, 8, 10)
+    np.testing.assert_allclose(double(x).detach().numpy(), expected.detach().numpy(), atol=1e-5)
+
+
+def test_squares_of_pixels_become_channels_and_pixels_again():
+    x = P.arange(2 * 3 * 4 * 6).float().reshape(2, 3, 4, 6)
+    assert canvas.squares(x, 2)[0, :4, 1, 2].tolist() == [
+        16,
+        17,
+        22,
+        23,
+    ]  # rows 2, 3 and columns 4, 5 of the first channel
+    assert (canvas.pixels(canvas.squares(x, 2), 2) == x).all()
+
+
+# ---- the networks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(7, 5), nn.Conv2d(3, 4, 2)], ids=["linear", "convolution"])
+def test_a_bounded_layer_has_spectral_norm_one(layer):
+    P.manual_seed(2)
+    bounded = gan.Bounded(layer)
+    x = P.randn(6, 7) if isinstance(layer, nn.Linear) else P.randn(2, 3, 5, 5)
+    for _ in range(300):
+        y = bounded(x)
+    largest = np.linalg.svd(layer.weight.detach().numpy().reshape(len(layer.weight), -1))[1][0]
+    expected = (layer(x) - layer(x * 0)) / largest + layer(x * 0)
+    np.testing.assert_allclose(y.detach().numpy(), expected.detach().numpy(), rtol=1e-3, atol=1e-4)
+    kept = bounded.direction.numpy()
+    bounded.eval()(x)
+    assert (bounded.direction.numpy() == kept).all()  # judging moves nothing
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+@pytest.mark.parametrize("spec", SPECS)
+def test_images_of_any_size_are_drawn_in_the_encodings_scale(spec, conditional):
+    network = build(spec, gan.Config(latent=5, width=4, critic_width=4, conditional=conditional)).eval()
+    drawn = network.draw(np.array([0, 2, 1, 1]), P.Generator(3))
+    assert drawn.shape == (4, *SPECS[spec]["image"]) and drawn.dtype == np.float32
+    assert drawn.min() >= 0 and drawn.max() <= network.canvas.white.item()
+    assert network.critic(network.canvas.seen(batch(SPECS[spec])[0]), P.tensor([0, 1, 2] * 2) * conditional).shape == (
+        6,
+    )
+    assert (network.draw(np.array([0, 2, 1, 1]), P.Generator(3)) == drawn).all()
+    assert (network.draw(np.array([0, 2, 1, 1]), P.Generator(4)) != drawn).any()
+
+
+def test_what_is_drawn_in_several_goes_is_what_one_go_draws(monkeypatch):
+    network, labels = build("digits").eval(), np.array([0, 2, 1, 1, 0])
+    whole = network.draw(labels, P.Generator(3))
+    monkeypatch.setattr(canvas, "DRAWN", 2)
+    np.testing.assert_allclose(network.draw(labels, P.Generator(3)), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [[], [[1]], [3], [-1], [0.5]])
+def test_labels_that_name_no_class_are_refused(labels):
+    with pytest.raises(OptionError, match="draw: labels"):
+        build("digits").draw(np.array(labels))
+
+
+def test_options_that_make_no_network_are_refused():
+    with pytest.raises(OptionError, match="hinge"):
+        gan.Config(loss="hnge")
+    with pytest.raises(OptionError, match="latent: 0"):
+        gan.Config(latent=0)
+
+
+# ---- learning --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", gan.LOSSES)
+def test_each_turn_follows_its_own_loss(loss):
+    network = build("digits", gan.Config(latent=5, width=4, critic_width=4, loss=loss))
+    image, target = batch(SPECS["digits"])
+    for turn in network.turns():
+        parameters = list(turn.module.parameters())
+        gradients = [g.numpy() for g in grad(turn.values(image, target)["loss"], parameters)]
+        assert all(np.isfinite(g).all() for g in gradients)
+        assert all(abs(g).max() > 0 for g in gradients if g.ndim > 1)
+    critic, generator = network.turns()
+    network.critic.scores.layer.weight.data = network.critic.scores.layer.weight.detach() * 0 + 1e-6
+    network.critic.scores.layer.bias.data = P.tensor(
+        [9.0, 0, 0, 0]
+    )  # takes all for real: right with half of what it sees
+    assert critic.values(image, target)["right"].item() == 0.5
+    assert generator.values(image, target)["loss"].item() < 0.01 or loss == "hinge"
+
+
+@pytest.mark.parametrize("spec", ["digits", "odd"])
+def test_a_whole_step_is_the_same_eagerly_and_compiled(spec):
+    check_compiled_step(lambda: gan.build(SPECS[spec], 3, "classification", SMALL), *batch(SPECS[spec]))
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_the_energy_score_is_least_where_drawings_are_spread_as_the_data_are(conditional):
+    image, target = digits()
+    network = build("digits", gan.Config(latent=5, width=4, critic_width=4, conditional=conditional), classes=10).eval()
+    per_class = [np.flatnonzero(target.numpy() == k)[:64] for k in range(10)]
+    rows = np.concatenate(per_class) if conditional else np.arange(640)
+    real = network.canvas.seen(image[P.tensor(rows)])
+    held = slice(1000, None)
+    scores = {}
+    for name, drawn in {"real": real, "pale": real * 0.5, "one": real[:1] + real * 0, "mixed": real.flip(0)}.items():
+        network.generator.forward = lambda latent, classes, drawn=drawn: drawn
+        scores[name] = network.judge(image[held], target[held])["loss"].mean().item()
+    assert network.judge(image[:7], target[:7])["loss"].shape == (7,)
+    assert scores["real"] < min(scores["pale"], scores["one"])
+    assert (
+        scores["real"] < scores["mixed"] if conditional else scores["real"] == pytest.approx(scores["mixed"], rel=1e-4)
+    )
+
+
+def test_judging_does_not_touch_the_random_stream():
+    network = build("digits").eval()
+    before = P.get_rng_state().tolist()
+    first = network.judge(*batch(SPECS["digits"]))["loss"].tolist()
+    assert P.get_rng_state().tolist() == before
+    assert network.judge(*batch(SPECS["digits"]))["loss"].tolist() == first
+
+
+def test_a_small_one_learns_to_draw_digits():
+    image, target = digits()
+    network = build("digits", gan.Config(latent=16, width=16, critic_width=16), classes=10)
+    judge = lambda: network.eval().judge(image[1500:], target[1500:])["loss"].mean().item()
+    before = judge()
+    network.train()
+    step = P.compile(whole_step(network, 2e-3, (0.0, 0.99))[0])
+    for rows in np.random.default_rng(0).integers(0, 1500, (250, 32)):
+        step(image[P.tensor(rows)], target[P.tensor(rows)])
+    assert judge() < 0.8 * before
