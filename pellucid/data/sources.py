@@ -124,8 +124,9 @@ def _refuse(given: dict[str, Any], spec: str, holds: str, expected: str, names: 
     """Raise OptionError for an option (one of `names`, where there are any) that is for other data."""
     for name in given:
         if not names or name in names:
+            with_it = "a text" if name in TEXT_OPTIONS else expected
             raise OptionError(
-                f"--{name.replace('_', '-')}: {spec} holds {holds}; expected {expected} with this option; leave it out"
+                f"--{name.replace('_', '-')}: {spec} holds {holds}; expected {with_it} with this option; leave it out"
             )
 
 
