@@ -3,40 +3,105 @@
 from __future__ import annotations
 
 import click
+import numpy as np
 
+from ..data.sources import load_problem
+from ..errors import OptionError
+from ..models.network import Drawing, Writing
 from ..training import run as runs
-from ..training.answering import Trained
-from ..training.metrics import headline, interval_text, score_line, value_text
+from ..training import session
+from ..training.answering import Answers, Trained
+from ..training.metrics import Metrics, headline, interval_text, score_line, value_text
+from ..training.reading import Reader
 from .options import baseline_json, baseline_words, flat, print_json
 from .progress import say
+
+Scores = tuple[Metrics, dict[str, Metrics], list[str]]  # with those of the baselines, and notes
 
 
 @click.command("evaluate")
 @click.argument("run")
 @click.argument("data", required=False)
+@click.option("--judge", metavar="RUN", help="For images drawn: the cnn run on the same data that judges them.")
+@click.option(
+    "--with", "others", multiple=True, metavar="RUN", help="Let RUN answer together with this one: the mean of both."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(run: str, data: str | None, as_json: bool) -> None:
-    """Score RUN (a path, a name under runs/, or last) on its own test data, or on DATA, which must hold the answers."""
-    trained = Trained(runs.find(run))
-    found = trained.own_test() if data is None else trained.scored(data)
-    metrics = trained.score(found)
-    for note in trained.notes_on(data, found):
+def command(run: str, data: str | None, judge: str | None, others: tuple[str, ...], as_json: bool) -> None:
+    """Score RUN (a path, a name under runs/, or last) on its own test data, or on DATA, which must hold the answers.
+
+    A run that writes scores any text; one that draws is compared with its own test data alone.
+
+    \b
+    pellucid evaluate mnist-cnn-1 --with mnist-cnn-2 --with mnist-cnn-3
+    """
+    found = runs.find(run)
+    network = found.new_network()
+    draws = isinstance(network, Drawing)
+    if judge is not None and not draws:
+        raise OptionError(
+            f"--judge {judge}: {found.name} draws nothing; expected a run that does, such as a gan; leave it out"
+        )
+    if others and (draws or isinstance(network, Writing)):
+        raise OptionError(
+            f"--with {others[0]}: {found.name} answers nothing; expected a run that does, such as a cnn; leave it out"
+        )
+    if draws and data is not None:
+        raise OptionError(
+            f"{data}: {found.name} draws, and is compared with its own test data; expected no DATA; leave it out"
+        )
+    if draws or (isinstance(network, Writing) and data is None):
+        metrics, baselines, notes = _examined(found, judge)
+    elif isinstance(network, Writing):
+        metrics, baselines, notes = _read(found, str(data))
+    else:
+        metrics, baselines, notes = _answered(found, data, [runs.find(other) for other in others])
+    for note in notes:
         say(f"note: {note}")
-    result = trained.run.result() if data is None else None
     if as_json:
-        about = {
-            "run": str(trained.run.folder),
-            "task": trained.run.config["task"],
-            "data": data or trained.run.config["data"],
-        }
-        beside = {"baseline": baseline_json(result["baselines"])} if result else {}
-        print_json({**about, **flat(metrics), **beside})
+        about = {"run": str(found.folder), "task": found.config["task"], "data": data or found.config["data"]}
+        print_json({**about, **flat(metrics), **({"baseline": baseline_json(baselines)} if baselines else {})})
         return
-    click.echo(f"{trained.run.folder} on {data or 'its test data'}: {score_line(metrics)}")
-    for name in metrics:
-        if name in ("intervals", "n", "correct", headline(metrics)):
-            continue
+    click.echo(f"{found.folder} on {data or 'its test data'}: {score_line(metrics)}")
+    names = [name for name in metrics if name not in ("intervals", "n", "correct", headline(metrics))]
+    width = max(map(len, [*names, "baseline"]))
+    for name in names:
         span = interval_text(metrics, name)
-        click.echo(f"  {name:<9} {value_text(metrics, name)}{f'  ({span})' if span else ''}")
-    if result:
-        click.echo(f"  baseline  {baseline_words(result['baselines'])}")
+        click.echo(f"  {name:<{width}}  {value_text(metrics, name)}{f'  ({span})' if span else ''}")
+    if baselines:
+        click.echo(f"  {'baseline':<{width}}  {baseline_words(baselines)}")
+
+
+def _answered(run: runs.Run, data: str | None, others: list[runs.Run]) -> Scores:
+    """Of a run that answers, or of the mean of several's answers; on its own test data beside its baselines."""
+    trained = Trained(run)
+    found = trained.own_test() if data is None else trained.scored(data)
+    outputs = [found.output]
+    for other in map(Trained, others):
+        theirs = other.own_test() if data is None else other.scored(data)
+        if other.classes != trained.classes or not np.array_equal(np.asarray(theirs.target), np.asarray(found.target)):
+            raise OptionError(f"--with {other.run.name}: its test examples are others than those of {run.name}; expected runs on the same "
+                              "data and split; name the data to score, or leave it out")  # fmt: skip
+        outputs.append(theirs.output)
+    found.output = np.mean(outputs, axis=0)
+    result = run.result() if data is None else None
+    return trained.score(found), result["baselines"] if result else {}, trained.notes_on(data, found)
+
+
+def _examined(run: runs.Run, judge: str | None) -> Scores:
+    """Of a run that writes or draws, on its own test data."""
+    problem = load_problem(**run.config["source"])
+    told = len(problem.notes)
+    found = session.examine(run, problem, runs.find(judge) if judge else None)
+    return found.metrics, found.baselines, [*problem.notes[told:], *_caveats(run, None)]
+
+
+def _read(run: runs.Run, data: str) -> Scores:
+    """Of a run that writes, on another text."""
+    reader = Reader(run)
+    text = reader.text(data)
+    return reader.score(text), {}, [*reader.known.strangers(text), *_caveats(run, data)]
+
+
+def _caveats(run: runs.Run, data: str | None) -> list[str]:
+    return Trained(run).notes_on(data, Answers(np.empty(0), []))

@@ -37,16 +37,21 @@ class Numbers(click.ParamType):
 
 
 class Names(click.ParamType):
-    """`A,B` as ("A", "B")."""
+    """`A,B` as ("A", "B"); `what` they name, and an `example` of them, are for the message where there is none."""
 
     name = "A,B"
+
+    def __init__(self, what: str = "columns", example: str = "age,city") -> None:
+        self.what, self.example = what, example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         if not isinstance(value, str):
             return tuple(value)
         names = tuple(part.strip() for part in value.split(",") if part.strip())
         if not names:
-            self.fail(f"{value!r}; expected names of columns, with commas between; write age,city", param, ctx)
+            self.fail(
+                f"{value!r}; expected names of {self.what}, with commas between; write {self.example}", param, ctx
+            )
         return names
 
 

@@ -12,9 +12,12 @@ import numpy as np
 
 from ..errors import OptionError
 from ..files import write_text
+from ..models.network import Drawing
 from ..training import run as runs
 from ..training.answering import Answers, Trained
 from ..training.forecast import forecast, read_series
+from ..training.metrics import score_line
+from ..training.reading import Reader
 from .options import Whole, print_json
 from .progress import say
 
@@ -31,6 +34,7 @@ SHOWN = 10  # pictures drawn, and lines printed, at most
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horizon: int | None, as_json: bool) -> None:
     """Let RUN answer for DATA: a table (it comes back with predictions), pictures for a run on images, or a series to go on with.
+    A run that writes tells how little it expects a text, and with --out each of its characters.
 
     \b
     pellucid predict last people.csv --out answers.csv
@@ -40,6 +44,9 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
     """
     _check_out(out)
     found = runs.find(run)
+    if found.config["kind"] == "text":
+        return _read(found, data, out, show, as_json)
+    _check_answers(found)
     pictures = found.config["kind"] in ("images", "pictures")
     if show and not pictures:
         raise OptionError(f"--show: {found.name} reads tables; expected a run on images; leave it out")
@@ -89,6 +96,39 @@ def _go_on(trained: Trained, data: str, horizon: int, out: Path | None, as_json:
         print_json({"run": str(trained.run.folder), "task": "regression", "n": len(rows), "predictions": rows})
     elif out is None:
         click.echo(_as_text(rows, ","), nl=False)
+
+
+def _check_answers(found: runs.Run) -> None:
+    if isinstance(found.new_network(), Drawing):
+        raise OptionError(f"{found.name}: a {found.config['family']}, which draws and answers nothing; expected a run that answers, such as "
+                          f"a cnn; for images it draws: pellucid sample {found.name}")  # fmt: skip
+
+
+def _read(found: runs.Run, data: tuple[str, ...], out: Path | None, show: bool, as_json: bool) -> None:
+    """How little a run that writes expects each text, or with `out` each character of one."""
+    if show:
+        raise OptionError(f"--show: {found.name} reads texts; expected a run on images; leave it out")
+    if out is not None and len(data) > 1:
+        raise OptionError(f"DATA: {len(data)} texts; expected one with --out; read them one after another")
+    reader = Reader(found)
+    texts = {name: reader.text(name) for name in data}
+    for name, text in texts.items():
+        for note in reader.known.strangers(text):
+            say(f"note: {name}: {note}")
+    scores = {name: reader.score(text) for name, text in texts.items()}
+    if out is not None:
+        rows = [
+            {"position": place, "character": letters, "nats": f"{nats:.6f}"}
+            for place, letters, nats in reader.surprises(texts[data[0]])
+        ]
+        write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))
+        click.echo(f"{out}: {len(rows):,} rows", err=as_json)
+    if as_json:
+        told = [{"name": name, "nats": metrics["nats"], "characters": metrics["n"]} for name, metrics in scores.items()]
+        print_json({"run": str(found.folder), "task": found.config["task"], "n": len(told), "predictions": told})
+    elif out is None:
+        for name, metrics in scores.items():
+            click.echo(f"{name}: {score_line(metrics)}")
 
 
 def _check_out(out: Path | None) -> None:

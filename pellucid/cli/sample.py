@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from ..random import Generator
 from ..training import run as runs
 from ..training.sampling import Sampler, grid
 from .options import Number, Whole, print_json
+from .progress import say
 
 LARGER = 3  # times each pixel is enlarged, where pictures are small
 SMALL = 64  # pixels a side
@@ -31,8 +33,9 @@ SMALL = 64  # pixels a side
 @click.option("--seed", type=Whole(0), default=0, show_default=True, help="The same seed, the same sample.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="The picture: .png (else RUN-sample.png).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
 def command(
-    run: str, count: int | None, wanted: str | None, prompt: str, length: int, temperature: float, top_k: int, seed: int,
+    context: click.Context, run: str, count: int | None, wanted: str | None, prompt: str, length: int, temperature: float, top_k: int, seed: int,
     out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Let RUN write text, or draw a grid of images.
@@ -41,7 +44,7 @@ def command(
     pellucid sample last --prompt "ROMEO:"
     pellucid sample last --n 64 --class 7 --out sevens.png
     """
-    if temperature < 0:
+    if not 0 <= temperature < math.inf:
         raise OptionError(
             f"--temperature {temperature:g}: expected 0 or more; 0 takes the likeliest, 1 draws; write 0.8"
         )
@@ -53,6 +56,8 @@ def command(
             raise OptionError(f"--{'class' if wanted is not None else 'out'}: {found.name} writes text; expected --prompt, --length, "
                               "--temperature or --top-k; leave it out")  # fmt: skip
         options = {"temperature": temperature, "top_k": top_k, "generator": generator}
+        for note in sampler.preprocessor.strangers(prompt):
+            say(f"note: --prompt: {note}")
         many = count or (20 if sampler.preprocessor.lines else 1)
         texts = [prompt + sampler.text(prompt, length, **options) for _ in range(many)]  # type: ignore[arg-type]
         if as_json:
@@ -60,6 +65,11 @@ def command(
         else:
             click.echo("\n".join(texts) if sampler.preprocessor.lines else "\n\n".join(texts))
         return
+    for name in ("prompt", "length", "temperature", "top_k"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise OptionError(
+                f"--{name.replace('_', '-')}: {found.name} draws images; expected --n, --class, --seed or --out; leave it out"
+            )
     _draw(sampler, count or 64, wanted, generator, out, as_json)
 
 

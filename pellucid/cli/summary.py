@@ -8,6 +8,7 @@ import click
 
 from ..creation import zeros
 from ..inspect.summary import summary
+from ..models.network import Drawing
 from ..training import run as runs
 from ..training.metrics import score_line
 from .options import print_json
@@ -20,7 +21,8 @@ def command(run: str, as_json: bool) -> None:
     """Show the layers, output shapes and parameters of RUN: a path, a name under runs/, or last."""
     found = runs.find(run)
     network = found.network() if found.weights.exists() else found.new_network()
-    table = summary(network, input=example_inputs(found.config["inputs"]))
+    inputs = None if isinstance(network, Drawing) else example_inputs(found.config["inputs"])  # a drawing has none
+    table = summary(network, input=inputs)
     config, result = found.config, found.result()
     parameters = sum(p.numel() for p in network.parameters())
     if as_json:
@@ -46,6 +48,10 @@ def command(run: str, as_json: bool) -> None:
 def example_inputs(spec: dict[str, Any]) -> tuple[Any, ...]:
     """Zeros of one example, in the order a network reads them."""
     inputs: list[Any] = []
+    if "tokens" in spec:
+        inputs.append(zeros(1, 1).long())
+    if "series" in spec:
+        inputs.append(zeros(1, *spec["series"]))
     if "image" in spec:
         inputs.append(zeros(1, *spec["image"]))
     if spec.get("numbers"):

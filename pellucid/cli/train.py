@@ -34,9 +34,10 @@ from .options import (
 from .progress import Watcher, say
 from .shell import Stopped
 
-DATA_OPTIONS = (
-    "target", "header", "test", "drop", "task", "strip_label", "lines", "tokenizer", "vocabulary", "time", "window", "size",
-)  # fmt: skip
+DATA_OPTIONS: dict[str, tuple[type, ...]] = {  # and what --set or a --config file may give them
+    "target": (str, int), "header": (bool,), "test": (str,), "drop": (list, tuple, str), "task": (str,), "strip_label": (str,),
+    "lines": (bool,), "tokenizer": (str,), "vocabulary": (int,), "time": (str, int), "window": (int,), "size": (int,),
+}  # fmt: skip
 BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
 
 
@@ -93,8 +94,11 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
     metavar="DIR",
     help="The run's folder, a new one (else runs/DATA-MODEL-N).",
 )
-@click.option("--from", "source", metavar="RUN", help="Begin with the weights of RUN; only the last layer may differ.")
-@click.option("--freeze", type=Names(), help="Layers that do not learn, by path, such as stages.0.")
+@click.option("--from", metavar="RUN", help="Begin with the weights of RUN; only the last layer may differ.")
+@click.option("--freeze", type=Names("layers", "stages.0"), help="Layers that do not learn, by path, such as stages.0.")
+@click.option(
+    "--judge", metavar="RUN", help="For images drawn: a cnn run on DATA to judge them (else the best that is found)."
+)
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -135,34 +139,32 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
         )
     path = options.pop("config_file", None)
     written = read_config(path) if path else {}
-    more = options.pop("more", ())
-    asked = {**written, **options, **as_settings(more)}
-    family = asked.pop("model", None)
-    source = runs.find(asked.pop("source")) if "source" in asked else None
+    more = as_settings(options.pop("more", ()))
+    asked = {**written, **options, **more}
+    family = str(asked.pop("model")) if "model" in asked else None
+    source, judge = (runs.find(str(asked.pop(name))) if name in asked else None for name in ("from", "judge"))
     inherited = {} if source is None else network_values(source, family)
     family = source.config["family"] if source else family
     about = {name: asked.pop(name) for name in DATA_OPTIONS if name in asked}
-    if isinstance(about.get("drop"), str):  # from a config file, where one name needs no list
-        about["drop"] = [name.strip() for name in about["drop"].split(",")]
     try:
-        if family is not None:
-            choose(family, asked)  # a wrong option should not wait for the data
-        problem = load_problem(data, seed=asked.get("seed", 0), **about)
+        # A wrong option should not wait for the data.
+        settings, _ = choose(family or "mlp", asked if family else {"seed": asked.get("seed", 0)})
+        problem = load_problem(data, seed=settings.seed, **_checked(about))
         family = family_for(problem.kind, family)
         known = data if find(data) else ""  # a user's digits.csv has nothing to do with the recipe of digits
         values = {**recipe(family, known, problem.kind, len(problem.train)), **inherited, **asked}
-        training = session.begin(problem, family, values, out, source)
+        training = session.begin(problem, family, values, out, source=source, judge=judge)
     except OptionError as error:
-        raise _named(error, options, written, path) from None
+        raise _named(error, options, more, written, path) from None
     if not quiet:
         sizes = ", ".join(f"{len(getattr(problem, part)):,} {part}" for part in ("train", "validation", "test"))
         smooth = training.run.config["network"].get("label_smoothing", 0)
-        more = (
+        smoothed = (
             [f"training loss: with label smoothing {smooth:g}, so it ends above the validation loss"] if smooth else []
         )
         for note in [
             *problem.notes,
-            *more,
+            *smoothed,
             f"{'tokens' if isinstance(problem.train, Passage) else 'examples'}: {sizes}",
             f"run: {training.run.folder}",
         ]:
@@ -170,17 +172,34 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
     return training
 
 
-def _named(error: OptionError, options: dict[str, Any], written: dict[str, Any], path: Path | None) -> OptionError:
-    """Say whether a bad setting came from an option or from the --config file."""
+def _checked(about: dict[str, Any]) -> dict[str, Any]:
+    """Options about the data, each of a kind that it can be. Raises OptionError."""
+    for name, value in about.items():
+        kinds = DATA_OPTIONS[name]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected a {' or '.join(kind.__name__ for kind in kinds)}; "
+                              "see pellucid train --help")  # fmt: skip
+    if isinstance(about.get("drop"), str):  # from a config file, where one name needs no list
+        about["drop"] = [name.strip() for name in about["drop"].split(",")]
+    return about
+
+
+def _named(
+    error: OptionError, options: dict[str, Any], more: dict[str, Any], written: dict[str, Any], path: Path | None
+) -> OptionError:
+    """Say whether a bad setting came from an option, from --set or from the --config file."""
     name = str(error).split(":")[0]
+    if name in more:
+        return OptionError(f"--set {error}")
     if name in written and name not in options:
         return OptionError(f"{path}: {error}")
     return as_options(error, {*options, "model"})
 
 
 def _resume(context: click.Context, data: str | None, name: str, options: dict[str, Any]) -> session.Training:
-    given = [p for p in context.params if context.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
-    extra = sorted("--" + p.replace("_", "-").removesuffix("-file") for p in given if p not in BESIDE_RESUME | {"data"})
+    command_line = click.core.ParameterSource.COMMANDLINE
+    given = [p for p in context.command.params if context.get_parameter_source(str(p.name)) is command_line]
+    extra = sorted(p.opts[0] for p in given if p.name not in BESIDE_RESUME | {"data"})
     if data is not None or extra:
         what = f"DATA ({data})" if data is not None else extra[0]
         raise click.UsageError(f"--resume: {what} cannot be given beside it, a run goes on as it was begun; expected only --epochs, "

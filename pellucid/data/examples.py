@@ -67,8 +67,8 @@ class Passage:
     def dataset(self, network: Any) -> WindowDataset:
         """To learn from: a window of `network.context` tokens at every place. Raises DataError for a shorter text."""
         if len(self) <= network.context:
-            raise DataError(f"text: {len(self):,} tokens to learn from; expected more than the {network.context:,} of a window (--context); "
-                            "shorten the window, or give more text")  # fmt: skip
+            raise DataError(f"text: {len(self):,} tokens to learn from; expected more than the {network.context:,} of a window; "
+                            f"write --set context={max(1, len(self) // 10)}, say, or give more text")  # fmt: skip
         return WindowDataset(self.tokens, network.context)
 
     def judged(self, network: Any) -> WindowDataset:

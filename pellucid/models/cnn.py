@@ -132,6 +132,10 @@ class CNN(Answering):
         self.label_smoothing, self.mirror = config.label_smoothing, config.mirror
         self.pictures = Pictures(inputs, config.moves)
         channels, side = self.pictures.channels, min(self.pictures.height, self.pictures.width)
+        if config.whiten > side:
+            raise OptionError(
+                f"whiten: {config.whiten}; expected at most the {side} pixels of the images' shorter side; write 2"
+            )
         self.whitening = Whitening(channels, config.whiten, config.activation) if config.whiten else None
         if config.whiten:
             channels, side = 2 * channels * config.whiten**2, side - config.whiten + 1

@@ -40,11 +40,11 @@ class Movements:
     erase: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("shift", "rotate", "zoom", "shear", "erase"):
-            if getattr(self, name) < 0:
-                raise OptionError(f"{name}: {getattr(self, name)}; expected 0 or more; write 0 for none")
-        if self.zoom >= 1:
-            raise OptionError(f"zoom: {self.zoom}; expected a share from 0 to below 1; write 0.1")
+        limits = {"shift": math.inf, "rotate": math.inf, "zoom": 1, "shear": 90, "erase": math.inf}
+        for name, limit in limits.items():
+            if not 0 <= getattr(self, name) < limit:
+                below = "or more" if limit == math.inf else f"up to, but not including, {limit}"
+                raise OptionError(f"{name}: {getattr(self, name)}; expected 0 {below}; write 0 for none")
 
 
 class Pictures(nn.Module):
@@ -96,8 +96,9 @@ def _warped(x: Tensor, moves: Movements) -> Tensor:
     cos, sin, slope = angle.cos(), angle.sin(), lean.tan()
     right = _uniform(batch, 2 * moves.shift / width)
     below = _uniform(batch, 2 * moves.shift / height)
-    upper = stack([cos * across, (cos * slope - sin) * down, right], 1)
-    lower = stack([sin * across, (sin * slope + cos) * down, below], 1)
+    # The grid counts both sides from -1 to 1, whichever is longer.
+    upper = stack([cos * across, (cos * slope - sin) * down * (height / width), right], 1)
+    lower = stack([sin * across * (width / height), (sin * slope + cos) * down, below], 1)
     grid = F.affine_grid(stack([upper, lower], 1), x.shape, align_corners=False)
     return F.grid_sample(x, grid, align_corners=False)
 

@@ -280,7 +280,13 @@ class Transformer(Writing):
 
 
 def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> Transformer:
-    """The network for texts of `inputs["tokens"]` different tokens; its weights come from the global random stream."""
+    """The network for texts of `inputs["tokens"]` different tokens; its weights come from the global random stream.
+
+    Raises OptionError where a context does not hold the longest line, `inputs["length"]`, of a text learned by lines.
+    """
+    if inputs.get("length", 0) > config.context:
+        raise OptionError(f"context: {config.context}; expected at least {inputs['length']}, the tokens of the longest line; write --set "
+                          f"context={inputs['length']}")  # fmt: skip
     return Transformer(inputs["tokens"], config)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
@@ -25,6 +26,16 @@ from .hooks import BackwardWatch
 _changes = structure  # bumped here by every attribute set, and by every layer or hook that comes or goes
 # The outermost Module being called; paths are told as seen from it.
 _root: ContextVar[Module | None] = ContextVar("root", default=None)
+
+
+@contextmanager
+def seen_from(network: Module) -> Iterator[None]:
+    """Inside, layers are told by their paths in `network`, also where it is not called itself."""
+    mark = _root.set(network)
+    try:
+        yield
+    finally:
+        _root.reset(mark)
 
 
 def structure_version() -> tuple[int, int]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..errors import PellucidError
+from ..errors import OptionError, PellucidError
 from ..files import write_bytes
+from ..models.network import Drawing, Network
 from ..random import Generator
 from . import run as runs
 from .examination import Examination, Examined
@@ -94,10 +96,31 @@ class Draws(Examination):
         return section("What it draws", Markup(f'<div class="pair">{figures}</div>'), lead="The same chance in every epoch: a column is a class.")  # fmt: skip
 
 
+def named_judge(judge: Run, network: Network, config: dict[str, Any]) -> str:
+    """The path of `judge`, to be kept in the `config` of a run whose `network` it is to judge. Raises OptionError."""
+    if not isinstance(network, Drawing):
+        raise OptionError(f"--judge {judge.name}: for a {config['family']}, which draws nothing; expected a network that draws, such as gan "
+                          "or diffusion; leave it out")  # fmt: skip
+    if not _fits(judge, config):
+        raise OptionError(f"--judge {judge.name}: a {judge.config['family']} on {judge.config['data']}; expected a cnn on the same data as "
+                          f"the images drawn ({config['data']}), with the same --seed; make one: pellucid train {config['data']} --model cnn")  # fmt: skip
+    if not judge.weights.is_file():
+        raise OptionError(
+            f"--judge {judge.name}: it has no weights yet; expected a run that has finished an epoch; train it first"
+        )
+    return str(judge.folder.resolve())
+
+
+def _fits(judge: Run, config: dict[str, Any]) -> bool:
+    """Whether `judge` is a cnn of the same images, scaled and split alike: it must not have learned from the test part."""
+    same = ("fingerprint", "preprocessor")
+    return judge.config["family"] == "cnn" and all(judge.config.get(name) == config[name] for name in same)
+
+
 def find_judge(run: Run) -> Run | None:
     """The run that `--judge` named, else the finished one on the same data that tells its classes apart best; or None."""
     if named := run.config.get("judge"):
-        return runs.find(named)
+        return runs.load(Path(named))
     best: tuple[float, Run] | None = None
     for folder in runs.folders():
         try:
@@ -105,11 +128,7 @@ def find_judge(run: Run) -> Run | None:
         except PellucidError:
             continue
         result = other.result()
-        if (
-            result is None
-            or other.config["fingerprint"] != run.config["fingerprint"]
-            or other.config["family"] != "cnn"
-        ):
+        if result is None or not _fits(other, run.config):
             continue
         accuracy = result["test"].get("accuracy", 0.0)
         if best is None or accuracy > best[0]:

@@ -18,6 +18,7 @@ import numpy as np
 from .. import nn, optim
 from ..creation import tensor
 from ..data.loader import DataLoader
+from ..models import transformer
 from ..models.network import Network, Turn
 from ..nn import Module, Parameter
 from ..nn.utils import clip_grad_norm_
@@ -307,10 +308,13 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
     return [makers[settings.optimizer]()]
 
 
+MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.RNN, nn.GRU, nn.LSTM, transformer.Conv1D)
+
+
 def hidden_matrices(network: Module) -> list[Parameter]:
     """The weights between one layer and the next, first to last; not the embeddings, and not the layer that answers."""
-    layers = [m for m in network.modules() if isinstance(getattr(m, "weight", None), Parameter) and m.weight.ndim > 1]
-    layers = [m for m in layers if not isinstance(m, nn.Embedding) and m.weight.requires_grad]
+    layers = [m for m in network.modules() if isinstance(m, MATRICES)]
     if layers and isinstance(layers[-1], nn.Linear):  # it answers; a tied head is an embedding
         layers.pop()
-    return [m.weight for m in layers]
+    own = [p for m in layers for name, p in m.named_parameters(recurse=False) if name.startswith("weight")]
+    return [p for p in own if p.requires_grad]

@@ -57,7 +57,7 @@ class Forward:
         n = len(inputs[0])
         run = self.native if n >= WORTH_COMPILING else self.network
         take = lambda rows: run(*(Tensor(a[rows.start : rows.stop]) for a in inputs)).array
-        return _in_batches(n, self.network.judged_batch, take)
+        return in_batches(n, self.network.judged_batch, take)
 
 
 class Judge:
@@ -78,7 +78,7 @@ class Judge:
             names[:] = found
             return np.stack([value.array for value in found.values()], axis=1).astype(np.float64)
 
-        values = _in_batches(n, self.network.judged_batch, take)
+        values = in_batches(n, self.network.judged_batch, take)
         return {name: values[:, i] for i, name in enumerate(names)}
 
 
@@ -88,7 +88,7 @@ def means(values: dict[str, np.ndarray]) -> dict[str, float]:
     return {name: float(value.sum() / count.sum()) for name, value in values.items() if name != "count"}
 
 
-def _in_batches(n: int, most: int, take: Callable[[range], np.ndarray]) -> np.ndarray:
+def in_batches(n: int, most: int, take: Callable[[range], np.ndarray]) -> np.ndarray:
     """`take(rows)` for all of n rows, at most so many at a time, joined along the first axis."""
     # Batches of one size need one program. The last may begin with rows that the one before it has had.
     size = -(-n // -(-n // most))

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import NonFiniteError
+from ..nn import Parameter
+from ..nn.module import seen_from
 from ..op import Node
 from ..tape import reachable
 from ..tensor import Tensor
@@ -82,7 +84,10 @@ def explain(learner: Learner, batch: Batch) -> NonFiniteError:
     bad_input = next((name for name, x in named_inputs if x.dtype.kind == "f" and not np.isfinite(x.array).all()), None)
     if bad_input:
         return _error(where, f"the inputs {bad_input!r} of the batch hold NaN or infinity", "clean the data")
-    what = next((found for move in learner.moves if (found := _bad_move(learner, move, batch))), "the loss overflowed")
+    with seen_from(learner.network):
+        what = next(
+            (found for move in learner.moves if (found := _bad_move(learner, move, batch))), "the loss overflowed"
+        )
     for p in learner.parameters:
         p.grad = None
     learner.put_back(before)
@@ -92,7 +97,8 @@ def explain(learner: Learner, batch: Batch) -> NonFiniteError:
 def explain_validation(learner: Learner, batch: Batch) -> NonFiniteError:
     """The error for weights that are finite, but give a validation loss that is not."""
     at, network = learner.progress, learner.judged
-    what = _bad_layer(network.judge(*batch)["loss"]) or "the loss became infinite"
+    with seen_from(network):
+        what = _bad_layer(network.judge(*batch)["loss"]) or "the loss became infinite"
     fix = f"train with a lower --lr (it was {learner.settings.lr:g})"
     return _error(f"step {at.step} (validation of epoch {at.epoch + 1})", what, fix)
 
@@ -130,23 +136,27 @@ def _bad_move(learner: Learner, move: Move, batch: Batch) -> str | None:
     """What became NaN or infinite in one turn, forward, backward or by its update; None where nothing did."""
     kept = learner.snapshot()
     loss = move.turn.values(*batch)["loss"]
-    what = _bad_layer(loss) or _bad_gradient(move, loss)
+    what = _bad_layer(loss) or _bad_gradient(learner, move, loss)
     if what:
         return what
     learner.put_back(kept)  # the same masks once more
     learner.take(move, batch)
-    named = move.turn.module.named_parameters()
-    broken = next((name for name, p in named if not np.isfinite(p.array).all()), None)
+    broken = next((name for name, p in _named(learner, move) if not np.isfinite(p.array).all()), None)
     return f"the update made {broken.rpartition('.')[0] or broken} NaN or infinite" if broken else None
 
 
-def _bad_gradient(move: Move, loss: Tensor) -> str | None:
+def _named(learner: Learner, move: Move) -> list[tuple[str, Parameter]]:
+    """The parameters of a turn by their paths in the network."""
+    own = {id(p) for p in move.parameters}
+    return [(name, p) for name, p in learner.network.named_parameters() if id(p) in own]
+
+
+def _bad_gradient(learner: Learner, move: Move, loss: Tensor) -> str | None:
     """The last layer whose gradient, sent back from `loss`, is not finite."""
     for p in move.parameters:
         p.grad = None
     loss.backward(inputs=move.parameters)
-    named = [(name, p) for name, p in move.turn.module.named_parameters() if p.grad is not None]
-    for name, p in reversed(named):  # gradients flow from the last layer to the first
-        if not np.isfinite(p.grad.array).all():
+    for name, p in reversed(_named(learner, move)):  # gradients flow from the last layer to the first
+        if p.grad is not None and not np.isfinite(p.grad.array).all():
             return f"the gradient of {name} became NaN or infinite"
     return None

@@ -41,7 +41,7 @@ class Run:
     @property
     def name(self) -> str:
         """What a user types to name this run: its folder's name under runs/, else its path."""
-        return self.folder.name if self.folder.parent == HOME else str(self.folder)
+        return self.folder.name if self.folder.parent.resolve() == HOME.resolve() else str(self.folder)
 
     def log(self, line: dict[str, Any]) -> None:
         append_line(self.metrics, json.dumps(plain(line), allow_nan=False))

@@ -30,7 +30,7 @@ from ..random import manual_seed
 from ..threads import set_num_threads
 from . import run as runs
 from .checkpoint import load_checkpoint, save_checkpoint
-from .drawing import Draws
+from .drawing import Draws, named_judge
 from .examination import Answers, BadLoss, Examination, Examined
 from .learner import Learner
 from .loop import BatchDone, EpochDone, fit
@@ -160,29 +160,34 @@ def examination(network: Network) -> type[Examination]:
     return Draws if isinstance(network, Drawing) else Writes if isinstance(network, Writing) else Answers
 
 
-def examine(run: Run, problem: Problem) -> Examined:
-    """The scores of a trained run on its test part, once more. Raises DataError where the data have changed since."""
+def examine(run: Run, problem: Problem, judge: Run | None = None) -> Examined:
+    """The scores of a trained run on its test part, once more; what is worth knowing of them is added to `problem.notes`.
+
+    judge: of a network that draws, in place of the run's own. Raises DataError where the data have changed since.
+    """
     _check_unchanged(run, problem)
-    settings, _ = choose(run.config["family"], {**run.config["settings"], **run.config["network"]})
     network = run.network()
-    return examination(network)(run, problem, network, settings).test()
+    if judge is not None:
+        run = Run(run.folder, {**run.config, "judge": named_judge(judge, network, run.config)})
+    return examination(network)(run, problem, network, Settings(**run.config["settings"])).test()
 
 
 # ---- beginning and going on ----------------------------------------------------------------------------------------------
 
 
 def begin(
-    problem: Problem, family: str, values: dict[str, Any], out: Path | None = None, source: Run | None = None
-) -> Training:
-    """Start a new run on `problem` with `values` for settings and network; its folder is made here.
+    problem: Problem, family: str, values: dict[str, Any], out: Path | None = None, *, source: Run | None = None,
+    judge: Run | None = None,
+) -> Training:  # fmt: skip
+    """Start a new run on `problem` with `values` for settings and network; its folder is made here, once nothing is refused.
 
-    source: a run whose weights the network begins with, as far as they fit.
+    source: a run whose weights the network begins with, as far as they fit. judge: of a network that draws, see `drawing.py`.
     """
     settings, config = choose(family, values)
     preprocessor = problem.preprocessor
     set_num_threads(settings.threads)
     manual_seed(settings.seed)
-    about = {
+    about: dict[str, Any] = {
         "data": problem.name, "kind": problem.kind, "task": problem.task, "family": family, "network": asdict(config),
         "settings": asdict(settings), "inputs": preprocessor.input_spec(), "outputs": len(preprocessor.classes or [0]),
         "preprocessor": preprocessor.to_json(), "source": problem.source, "fingerprint": problem.fingerprint,
@@ -191,9 +196,14 @@ def begin(
     }  # fmt: skip
     network = models.family(family).build(about["inputs"], about["outputs"], problem.task, config)
     if source is not None:
-        problem.notes += take_over(source, network)
-        about["from"] = str(source.folder)
-    return Training(runs.create(about, out), problem, network, settings, fresh=source is None)
+        problem.notes += take_over(source, network, about["preprocessor"])
+        about["from"] = str(source.folder.resolve())
+    if judge is not None:
+        about["judge"] = named_judge(judge, network, about)
+    training = Training(Run(runs.HOME, about), problem, network, settings, fresh=source is None)
+    made = runs.create(about, out)
+    training.run.folder, training.run.config = made.folder, made.config
+    return training
 
 
 def resume(run: Run, problem: Problem, epochs: int | None = None, threads: int | None = None) -> Training:
@@ -201,15 +211,19 @@ def resume(run: Run, problem: Problem, epochs: int | None = None, threads: int |
     _check_unchanged(run, problem)
     stored = {"eager": True, **run.config["settings"]}  # what was begun before there was a compiler goes on without it
     settings = Settings(**{**stored, "epochs": epochs or stored["epochs"], "threads": threads or stored["threads"]})
-    set_num_threads(settings.threads)
-    manual_seed(settings.seed)
-    training = Training(run, problem, run.new_network(), settings)
-    if run.checkpoint.exists():
-        load_checkpoint(run.checkpoint, training.learner)
-    elif run.result():  # without one, it was stopped before its first checkpoint and begins again
+    again = not run.checkpoint.exists()  # without one, it was stopped before its first checkpoint and begins again
+    if again and run.result():
         raise StateError(
             f"{run.checkpoint}: missing, though the run is finished; expected it beside model.safetensors; train anew"
         )
+    set_num_threads(settings.threads)
+    manual_seed(settings.seed)
+    network, source = run.new_network(), run.config.get("from")
+    if again and source:
+        take_over(runs.load(Path(source)), network, run.config["preprocessor"])
+    training = Training(run, problem, network, settings, fresh=again and not source)
+    if not again:
+        load_checkpoint(run.checkpoint, training.learner)
     if training.learner.progress.epoch > settings.epochs:
         raise DataError(
             f"{run.name}: {training.learner.progress.epoch} epochs are done; expected --epochs of at least that many"

@@ -6,6 +6,7 @@ recipe of its kind and size, else from the default here. Recipes were chosen on 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import tomllib
@@ -73,6 +74,8 @@ class Settings:
         for name in ("average", "momentum", "momentum2"):
             self._check(name, 0 <= getattr(self, name) < 1, "0 up to, but not including, 1")
         self._check("warmup", 0 <= self.warmup <= 1, "a share of all steps, 0 to 1")
+        if not all(isinstance(path, str) for path in self.freeze):
+            raise OptionError(f'freeze: {list(self.freeze)}; expected paths of layers; write freeze = ["stages.0"]')
 
     def _check(self, name: str, fits: bool, expected: str) -> None:
         if not fits:
@@ -89,7 +92,7 @@ _KINDS = {
     int: "a whole number",
     float: "a number",
     str: "a word",
-    tuple: "a list of whole numbers",
+    tuple: "a list",
     bool: "true or false",
 }
 
@@ -114,7 +117,7 @@ def choose(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
             raise OptionError(
                 f"{name}: no such setting; expected one of {', '.join(sorted(fields))}.{nearest(name, fields)}"
             )
-        checked[name] = _typed(name, value, type(fields[name].default))
+        checked[name] = _typed(name, value, fields[name].default)
     mine = {f.name for f in dataclasses.fields(Settings)}
     settings = Settings(**{name: value for name, value in checked.items() if name in mine})
     return settings, config(**{name: value for name, value in checked.items() if name not in mine})
@@ -127,15 +130,20 @@ def as_settings(written: Iterable[str]) -> dict[str, Any]:
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not name or not value:
             raise OptionError(f"--set {line}: no NAME=VALUE; expected one setting; write --set lr=0.001")
-        try:
-            found[name.replace("-", "_")] = tomllib.loads(f"x = [{value}]" if "," in value else f"x = {value}")["x"]
-        except tomllib.TOMLDecodeError:
-            found[name.replace("-", "_")] = value
+        found[name.replace("-", "_")] = _said(value)
     return found
 
 
-def _typed(name: str, value: Any, kind: type) -> Any:
-    """`value` as `kind`; an int will do for a float, a list for a tuple."""
+def _said(value: str) -> Any:
+    for text in (value, f"[{value}]"):
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            return tomllib.loads(f"x = {text}")["x"]
+    return [_said(part.strip()) for part in value.split(",")] if "," in value else value
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    """`value` as the type of `default`; an int will do for a float, a list for a tuple."""
+    kind = type(default)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is tuple and isinstance(value, list):
@@ -145,18 +153,27 @@ def _typed(name: str, value: Any, kind: type) -> Any:
     if kind is int and isinstance(value, list | tuple) and len(value) == 1:  # --layers 4, where layers are counted
         return value[0]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected {_KINDS.get(kind, kind.__name__)}")
+        shown = str(default).lower() if kind is bool else ",".join(map(str, default)) if kind is tuple else default
+        raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected {_KINDS.get(kind, kind.__name__)}; "
+                          f"write {shown}")  # fmt: skip
     return value
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file, or of a shipped recipe by its name, as written; raises DataError."""
-    shipped = RECIPES / f"{path}.toml"
-    path = shipped if shipped.is_file() and not path.exists() else path
+    """The settings of a TOML file, as written; or of a shipped recipe by its name, and then its family is their `model`.
+
+    Raises DataError.
+    """
+    recipes = [shipped.stem for shipped in RECIPES.glob("*.toml")]
+    if str(path) in recipes and not path.exists():
+        return {"model": str(path).partition("-")[0], **read_config(RECIPES / f"{path}.toml")}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected a TOML file with settings, such as lr = 0.001") from None
+        raise DataError(f"{path}: no such file; expected a TOML file with settings, such as lr = 0.001, or a recipe; write one of "
+                        f"{', '.join(sorted(recipes))}.{nearest(str(path), recipes)}") from None  # fmt: skip
+    except IsADirectoryError:
+        raise DataError(f"{path}: a directory; expected a TOML file with settings; name one in it") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}: {_first_line(error)}; expected TOML, one setting a line, such as lr = 0.001"

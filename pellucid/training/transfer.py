@@ -6,11 +6,12 @@ layer that answers has to be new. Layers that are frozen keep their weights, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from .. import serialization
 from ..errors import OptionError, nearest
+from ..models.network import Answering, Network
 from ..nn import Module
 from .run import Run
 
@@ -24,17 +25,22 @@ def network_values(run: Run, family: str | None) -> dict[str, Any]:
     return dict(run.config["network"])
 
 
-def take_over(run: Run, network: Module) -> list[str]:
+def take_over(run: Run, network: Network, preprocessor: dict[str, Any]) -> list[str]:
     """Give `network` the weights of `run`, but for the layer that answers where the answers differ; tell what was done.
 
-    Raises OptionError where anything else differs.
+    preprocessor: of the new data, as JSON. Raises OptionError where anything else differs.
     """
+    known = run.config["preprocessor"]
+    if known.get("tokenizer") != preprocessor.get("tokenizer"):
+        raise OptionError(f"--from {run.name}: its tokens are not those of this text; expected the same characters, or byte pairs, in the "
+                          "same order; give a text with the same ones, or train anew")  # fmt: skip
     saved = serialization.load(run.weights)
     own = network.state_dict()
     head = list(dict(network.named_parameters()))[-1].rpartition(".")[0]
     odd = sorted(name for name in own if name not in saved or saved[name].shape != own[name].shape)
-    new = [name for name in odd if name.rpartition(".")[0] == head]
-    if len(new) < len(odd) or saved.keys() - own.keys():
+    others = isinstance(network, Answering) and known.get("classes") != preprocessor.get("classes")
+    new = [name for name in (own if others else odd) if name.rpartition(".")[0] == head]
+    if set(odd) - set(new) or saved.keys() - own.keys():
         first = next((name for name in odd if name not in new), None) or sorted(saved.keys() - own.keys())[0]
         there = saved[first].shape if first in saved else "missing"
         here = own[first].shape if first in own else "missing"
@@ -45,8 +51,11 @@ def take_over(run: Run, network: Module) -> list[str]:
     return [f"{kept}; {head} begins anew" if new else kept]
 
 
-def frozen_layers(network: Module, names: Iterable[str]) -> list[Module]:
-    """The layers whose path is, or begins with, one of `names`; their parameters no longer ask for gradients."""
+def frozen_layers(network: Network, names: Sequence[str]) -> list[Module]:
+    """The layers whose path is, or begins with, one of `names`; their parameters no longer ask for gradients.
+
+    Raises OptionError for a name that is no layer's, and where a turn of the network would have nothing to move.
+    """
     modules = dict(network.named_modules())
     found = []
     for name in names:
@@ -54,13 +63,15 @@ def frozen_layers(network: Module, names: Iterable[str]) -> list[Module]:
         if not layers:
             paths = [path for path in modules if path]
             raise OptionError(
-                f"freeze: {name!r}; expected the path of a layer, such as {', '.join(paths[:4])}.{nearest(name, paths)}"
+                f"freeze: {name!r}; expected the path of a layer, such as {', '.join(paths[:4])}; "
+                f"see pellucid summary.{nearest(name, paths)}"
             )
         for p in layers[0].parameters():
             p.requires_grad_(False)
         found += layers
-    if not any(p.requires_grad for p in network.parameters()):
-        raise OptionError(
-            f"freeze: {', '.join(names)} leaves nothing to train; expected at least one layer that learns; freeze fewer"
-        )
+    for turn in network.turns():
+        if not any(p.requires_grad for p in turn.module.parameters()):
+            where = f" in the {turn.name}" if turn.name else ""
+            raise OptionError(f"freeze: {', '.join(names)} leaves nothing to train{where}; expected at least one layer that learns; "
+                              "freeze fewer")  # fmt: skip
     return found

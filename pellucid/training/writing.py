@@ -40,12 +40,8 @@ class Writes(Examination):
         scored = targets[targets != IGNORED]
         self.characters = self.lengths[scored].sum() / len(scored)  # of a token, about
 
-    def validate(self) -> dict[str, float]:
-        """The loss per token, and in nats per character."""
-        found = super().validate()
-        return {**found, "nats": found["loss"] / self.characters}
-
     def in_units(self, values: dict[str, float]) -> dict[str, float]:
+        """With the loss, which is per token, in nats per character."""
         return {**values, "nats": values["loss"] / self.characters}
 
     def keep(self, epoch: int) -> dict[str, Any]:

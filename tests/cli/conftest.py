@@ -55,3 +55,14 @@ def write_people():
 @pytest.fixture
 def people(here):
     return _write_people(here / "people.csv")
+
+
+@pytest.fixture
+def story(here):
+    """A text of 7,500 characters in 400 lines, whose words anybody can learn."""
+    chance = random.Random(0)
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "ran", "to", "its", "red", "hat"]
+    lines = [" ".join(chance.choice(words) for _ in range(chance.randint(3, 7))) for _ in range(400)]
+    path = here / "story.txt"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

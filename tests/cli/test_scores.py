@@ -23,3 +23,37 @@ def test_the_mean_accuracy_of_three_seeds(run, data, least):
 def test_the_mean_error_of_three_seeds_is_below_ridge_regression(run, data):
     about = [json.loads(run("train", data, "--seed", seed, "--json", "--quiet").stdout) for seed in range(3)]
     assert sum(result["rmse"] for result in about) < sum(result["baseline"]["rmse"] for result in about)
+
+
+@pytest.mark.parametrize(
+    ("words", "score", "most"),
+    [
+        (("shakespeare",), "nats", 1.88),
+        (("names",), "nats", 1.99),
+        (("shakespeare", "--model", "lstm"), "nats", 1.578),  # a Kneser-Ney 5-gram's is 1.579
+        (("temperatures",), "rmse", 2.25),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_what_texts_and_series_are_promised(run, words, score, most):
+    about = json.loads(run("train", *words, "--json", "--quiet").stdout)
+    assert about[score] <= most
+
+
+def test_a_cnn_reads_mnist(run):
+    about = [
+        json.loads(run("train", "mnist", "--model", "cnn", "--seed", seed, "--json", "--quiet").stdout)
+        for seed in range(3)
+    ]
+    assert sum(result["accuracy"] for result in about) / 3 >= 0.995
+
+
+def test_what_is_drawn_is_judged(run):
+    run("train", "mnist", "--model", "cnn", "--epochs", 3, "--quiet")
+    drawn = {
+        family: json.loads(run("train", "mnist", "--model", family, "--json", "--quiet").stdout)
+        for family in ("gan", "diffusion")
+    }
+    assert drawn["gan"]["ratio"] <= 10 and drawn["diffusion"]["ratio"] <= 5
+    assert drawn["gan"]["smallest_class"] >= 0.05 and drawn["gan"]["largest_class"] <= 0.2
+    assert drawn["diffusion"]["named_right"] >= 0.95

@@ -1,0 +1,230 @@
+"""What can be done with runs that write or draw: evaluate, predict, sample, summary, and judges."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pellucid.training import run as runs
+from pellucid.training.reading import Reader
+
+QUICK = ("--epochs", 1, "--quiet", "--eager", "--set", "epoch_steps=4", "--set", "batch_size=8")
+TINY = ("--layers", 1, "--set", "heads=1", "--set", "width=8", "--set", "context=8")
+DRAWS = ("digits", "--model", "gan", "--set", "width=2", "--set", "critic_width=2", "--set", "latent=3")
+NAMES = ("digits", "--model", "cnn", "--set", "channels=4,4", "--set", "depth=1", "--set", "whiten=2")
+
+
+def told(run, *words):
+    return json.loads(run(*words, "--json").stdout)
+
+
+def says(run, *words):
+    return run(*words, code=2).stderr
+
+
+@pytest.fixture
+def writer(run, story):
+    run("train", story, *TINY, *QUICK)
+    return "story-transformer-1"
+
+
+@pytest.fixture
+def drawer(run):
+    run("train", *DRAWS, *QUICK)
+    return "digits-gan-1"
+
+
+def result_of(name):
+    return json.loads(Path(f"runs/{name}/metrics.jsonl").read_text().splitlines()[-1])["test"]
+
+
+# ---- runs that write -----------------------------------------------------------------------------------------------------
+
+
+def test_a_writer_is_scored_on_its_test_part_beside_n_grams(run, writer):
+    about, then = told(run, "evaluate", writer), result_of(writer)
+    assert {name: about[name] for name in ("nats", "perplexity", "bits", "n")} == {
+        name: then[name] for name in ("nats", "perplexity", "bits", "n")
+    }
+    assert about["baseline"]["name"] == "kneser_ney_5" and about["baseline"]["nats"] < about["nats"]
+    lines = run("evaluate", writer).stdout.splitlines()
+    assert "nats per character (n 749," in lines[0] and lines[-1].split() == [
+        "baseline", "Kneser-Ney", "5-grams", f"{about['baseline']['nats']:.4f}",
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines[1:]] == ["perplexity", "bits", "baseline"]
+
+
+def test_a_text_it_has_learned_from_scores_as_told_and_is_noted(run, writer, story):
+    assert "flatters" in run("evaluate", writer, story).stderr
+    text = story.read_text(encoding="utf-8")
+    cut = len(text) * 9 // 10
+    Path("end.txt").write_text(text[cut:], encoding="utf-8")
+    assert told(run, "evaluate", writer, "end.txt")["nats"] == pytest.approx(result_of(writer)["nats"], rel=1e-6)
+
+
+def test_characters_never_seen_are_told(run, writer):
+    Path("new.txt").write_text("the cat sät on 7 mats", encoding="utf-8")
+    for command in ("evaluate", "predict"):
+        result = run(command, writer, "new.txt")
+        assert "2 of 21 characters were never seen in training ('7', 'ä')" in result.stderr
+        assert "(n 20," in result.stdout
+    assert "1 of 1 characters were never seen" in run("sample", writer, "--prompt", "ä", "--length", 3).stderr
+
+
+def test_predict_tells_the_nats_of_each_text_on_a_line(run, writer, story):
+    Path("cat.txt").write_text("the cat sat on a mat", encoding="utf-8")
+    lines = run("predict", writer, "cat.txt", story).stdout.splitlines()
+    assert lines[0].startswith("cat.txt: ") and lines[1].startswith(f"{story}: ") and len(lines) == 2
+    about = told(run, "predict", writer, "cat.txt")
+    assert about["n"] == 1 and about["predictions"][0]["characters"] == 19
+    assert f"{about['predictions'][0]['nats']:.3f} nats per character" in lines[0]
+
+
+@pytest.mark.parametrize("text", ["the cat sat on\r\na mat", "so, är it was:\n\n\t“yes”"])
+def test_predict_writes_each_character_with_its_nats(run, writer, text):
+    Path("some.txt").write_bytes(text.encode())
+    run("predict", writer, "some.txt", "--out", "each.csv")
+    with open("each.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    plain = text.replace("\r\n", "\n")
+    assert [row["position"] for row in rows] == [str(i) for i in range(2, len(plain) + 1)]
+    assert "".join(row["character"] for row in rows) == plain[1:]
+    mean = sum(float(row["nats"]) for row in rows) / len(rows)
+    assert told(run, "predict", writer, "some.txt")["predictions"][0]["nats"] == pytest.approx(mean, abs=1e-5)
+
+
+@pytest.mark.parametrize("more", [(), ("--tokenizer", "bpe", "--vocabulary", 270)])
+def test_each_token_stands_for_the_characters_that_begin_in_it(run, story, more):
+    if more:
+        pytest.importorskip("tokenizers")
+    run("train", story, *TINY, *QUICK, *more)
+    reader = Reader(runs.find("last"))
+    text = "the cät sat on her hat\nand än"
+    found = reader.surprises(text)
+    start = found[0][0] - 1
+    assert "".join(letters for _, letters, _ in found) == text[start:] and 0 < start < 4
+    assert all(text[place - 1 :].startswith(letters) for place, letters, _ in found)
+    assert sum(nats for *_, nats in found) / (len(text) - start) == pytest.approx(reader.score(text)["nats"], rel=1e-5)
+
+
+def test_lines_are_read_line_by_line(run, story):
+    run("train", story, "--lines", "--layers", 1, "--set", "heads=1", "--set", "width=8", "--set", "context=64", *QUICK)
+    Path("two.txt").write_text("the cat\n\nand a mat  \n", encoding="utf-8")
+    assert told(run, "predict", "last", "two.txt")["predictions"][0]["characters"] == len("the cat\nand a mat\n")
+    run("predict", "last", "two.txt", "--out", "each.csv")
+    with open("each.csv", newline="", encoding="utf-8") as file:
+        assert "".join(row["character"] for row in csv.DictReader(file)) == "the cat\nand a mat\n"
+    assert told(run, "evaluate", "last", "two.txt")["n"] == 18
+
+
+def test_long_texts_are_read_compiled_with_the_same_nats(run, writer, story):
+    eager, compiled = (Reader(runs.find(writer)) for _ in range(2))
+    compiled.eager = False
+    text = eager.text(str(story))
+    one, other = eager.surprises(text), compiled.surprises(text)
+    assert len(one) == len(text) - 1 and one == [(i, letters, pytest.approx(x, rel=1e-4)) for i, letters, x in other]
+
+
+TEXTS = {
+    "nothing": (["evaluate", "RUN", "empty.txt"], "empty.txt: .*expected .*give more text|empty"),
+    "one character": (["predict", "RUN", "one.txt"], "one.txt: 1 characters; expected 2 tokens at least"),
+    "no such file": (["predict", "RUN", "no.txt"], "no.txt: no such"),
+    "not text": (["predict", "RUN", "odd.txt"], "odd.txt, byte 1: 0xff is not UTF-8"),
+    "two texts with --out": (["predict", "RUN", "one.txt", "one.txt", "--out", "x.csv"], "DATA: 2 texts; expected one"),
+    "pictures of a text": (["predict", "RUN", "one.txt", "--show"], "--show: .* reads texts"),
+    "a set of images": (["evaluate", "RUN", "digits"], "digits: a data set of images; expected a text"),
+    "a judge": (["evaluate", "RUN", "--judge", "RUN"], "--judge story-transformer-1: .* draws nothing"),
+    "a class": (["sample", "RUN", "--class", 3], "--class: .* writes text"),
+    "a mad temperature": (["sample", "RUN", "--temperature", "nan"], "--temperature nan: expected 0 or more"),
+}
+
+
+def test_texts_and_options_that_cannot_be_used(run, writer):
+    for name, content in {"empty": b"", "one": b"a", "odd": b"a\xff"}.items():
+        Path(f"{name}.txt").write_bytes(content)
+    for case, (words, expected) in TEXTS.items():
+        line = says(run, *(writer if word == "RUN" else word for word in words))
+        assert re.search(expected, line), (case, line)
+    assert not Path("x.csv").exists()
+
+
+def test_a_summary_of_a_writer_shows_its_layers(run, writer):
+    assert "h.0.attn.c_attn" in run("summary", writer).stdout
+
+
+def test_a_writer_can_be_begun_with_only_by_a_text_of_its_tokens(run, writer, story):
+    story.with_name("more.txt").write_text(story.read_text(encoding="utf-8")[3000:], encoding="utf-8")
+    story.with_name("other.txt").write_text(story.read_text(encoding="utf-8").replace("cat", "cow"), encoding="utf-8")
+    assert (
+        "weights taken from story-transformer-1"
+        in run("train", "more.txt", "--from", writer, *QUICK[:2], *QUICK[3:]).stderr
+    )
+    assert "--from story-transformer-1: its tokens are not those" in says(
+        run, "train", "other.txt", "--from", writer, *QUICK
+    )
+
+
+# ---- runs that draw ------------------------------------------------------------------------------------------------------
+
+
+def test_a_drawer_is_judged_by_pixels_then_by_the_cnn_that_is_found_or_named(run, drawer):
+    by_pixels = told(run, "evaluate", drawer)
+    assert by_pixels["frechet"] == result_of(drawer)["frechet"] and "named_right" not in by_pixels
+    assert "coarse pixels" in run("evaluate", drawer).stderr
+    for name in ("one", "two"):
+        run("train", *NAMES, *QUICK, "--seed", 0, "--lr", 0.01 if name == "one" else 0.02, "--out", f"runs/{name}")
+    best = max(("one", "two"), key=lambda name: result_of(name)["accuracy"])
+    found = run("evaluate", drawer)
+    assert f"note: judged by {best}, which names" in found.stderr and "named_right" in found.stdout
+    other = "two" if best == "one" else "one"
+    assert f"note: judged by {other}, which names" in run("evaluate", drawer, "--judge", other).stderr
+
+
+def test_a_judge_named_in_training_is_kept(run):
+    run("train", *NAMES, *QUICK, "--out", "elsewhere")
+    run("train", *DRAWS, *QUICK, "--judge", "elsewhere")
+    config = json.loads(Path("runs/digits-gan-1/config.json").read_text())
+    assert Path(config["judge"]) == Path("elsewhere").resolve()
+    assert "named_right" in result_of("digits-gan-1")
+    assert told(run, "evaluate", "last")["named_right"] == result_of("digits-gan-1")["named_right"]
+    Path("again.toml").write_text('model = "gan"\njudge = "elsewhere"\nwidth = 2\ncritic_width = 2\n')
+    run("train", "digits", "--config", "again.toml", *QUICK)
+    assert "named_right" in result_of("digits-gan-2")
+
+
+def test_judges_that_cannot_be_used(run, drawer, people):
+    run("train", "digits", "--layers", 4, *QUICK, "--out", "mlp")
+    run("train", *NAMES, *QUICK, "--seed", 1, "--out", "seed")
+    run("train", *NAMES, *QUICK, "--out", "bare")
+    Path("bare/model.safetensors").unlink()
+    for name, words in {"mlp": "--judge mlp: a mlp on digits; expected a cnn", "seed": "the same --seed", "bare": "--judge bare: it has no weights yet", "no": "no: no such run"}.items():  # fmt: skip
+        assert words in says(run, "evaluate", drawer, "--judge", name)
+        assert words in says(run, "train", *DRAWS, *QUICK, "--judge", name)
+    assert "for a mlp, which draws nothing" in says(run, "train", "digits", *QUICK, "--judge", "seed")
+    assert {path.name for path in Path("runs").iterdir()} == {drawer}
+    assert "seed" not in run("evaluate", drawer).stderr, "a cnn that has seen the test images is not taken"
+
+
+def test_a_drawer_answers_nothing(run, drawer, people):
+    assert "which draws and answers nothing; expected a run that answers" in says(run, "predict", drawer, people)
+    assert "is compared with its own test data; expected no DATA" in says(run, "evaluate", drawer, "digits")
+    assert "generator.enter" in run("summary", drawer).stdout
+
+
+def test_samples_are_drawn_into_a_picture(run, drawer):
+    run("sample", drawer, "--n", 12, "--class", 7, "--out", "sevens.png")
+    with Image.open("sevens.png") as picture:
+        assert picture.size == (3 * 26, 3 * 35)  # three in a row, four rows
+    again = told(run, "sample", drawer, "--n", 12, "--class", 7, "--out", "again.png")
+    assert again["classes"] == ["7"] * 12 and Path("again.png").read_bytes() == Path("sevens.png").read_bytes()
+    for words, expected in {
+        ("--class", "x"): "--class x: not among the classes",
+        ("--out", "sevens.png"): "there is a file of that name already",
+        ("--out", "sevens.jpg"): "expected a name that ends in .png",
+        ("--prompt", "7"): "--prompt: digits-gan-1 draws images",
+        ("--top-k", 3): "--top-k: digits-gan-1 draws images",
+    }.items():
+        assert expected in says(run, "sample", drawer, *words)
