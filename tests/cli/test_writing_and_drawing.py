@@ -52,7 +52,7 @@ def test_a_writer_is_scored_on_its_test_part_beside_n_grams(run, writer):
     assert about["baseline"]["name"] == "kneser_ney_5" and about["baseline"]["nats"] < about["nats"]
     lines = run("evaluate", writer).stdout.splitlines()
     assert "nats per character (n 749," in lines[0] and lines[-1].split() == [
-        "baseline", "Kneser-Ney", "5-grams", f"{about['baseline']['nats']:.4f}",
+        "baseline", "Kneser-Ney", "5-grams", f"{about['baseline']['nats']:.3f}",
     ]  # fmt: skip
     assert [line.split()[0] for line in lines[1:]] == ["perplexity", "bits", "baseline"]
 
