@@ -98,26 +98,6 @@ class Drawer(nn.Module):
         return (x + self.ground.reshape(1, -1, 1, 1)).tanh()
 
 
-class Bounded(nn.Module):
-    """A Conv2d or Linear whose weight is divided by its largest singular value, found by one power iteration a step."""
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__()
-        self.layer = layer
-        self.register_buffer("direction", F.normalize(randn(layer.weight.shape[0]), dim=0))  # (out,)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.layer.weight, self.layer.bias
-        matrix = weight.flatten(1)  # (out, rest)
-        with no_grad():
-            right = F.normalize(self.direction @ matrix, dim=0)
-            left = F.normalize(matrix @ right, dim=0)
-            if self.training:
-                self.direction.assign(left)
-        unit = weight / ((matrix @ right) * left).sum()
-        return F.linear(x, unit, bias) if weight.ndim == 2 else F.conv2d(x, unit, bias, padding=self.layer.padding)
-
-
 class Critic(nn.Module):
     """images (B, C, H, W), classes (B,) -> scores (B,): one for being an image, plus one for being of its class.
 
@@ -129,10 +109,10 @@ class Critic(nn.Module):
         super().__init__()
         channels, h, w = canvas.shape
         sizes = [channels, *(config.critic_width * 2**i for i in range(halvings_of(canvas)))]
-        self.halves = nn.ModuleList([Halve(a, b, Bounded) for a, b in pairwise(sizes)])
+        self.halves = nn.ModuleList([Halve(a, b, nn.utils.spectral_norm) for a, b in pairwise(sizes)])
         for _ in self.halves:
             h, w = -(-h // 2), -(-w // 2)
-        self.scores = Bounded(nn.Linear(sizes[-1] * (h * w + 1), 1 + classes))
+        self.scores = nn.utils.spectral_norm(nn.Linear(sizes[-1] * (h * w + 1), 1 + classes))
 
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:
         for halve in self.halves:
