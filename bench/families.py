@@ -31,7 +31,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,7 @@ from common import (
 from networks import NETWORKS, Images, Network
 
 JAX, COMPILED, LAST = "JAX, jit", "PyTorch, torch.compile", ", channels_last"
+LIBRARIES = {OURS: "pellucid", JAX: "jax"}  # of a side; else torch
 CHECKED = 10  # steps whose losses are compared, and batches
 PACE = {"cnn": (7, 8), "cnn2": (5, 4), "lstm": (7, 8), "gpt": (7, 16), "gpt2": (3, 1)}  # rounds, steps in each
 COLD_STEPS = {"gpt2": 3}  # steps of a fresh process; elsewhere CHECKED
@@ -90,7 +91,7 @@ def training_step(library: Any, model: Any, wrap: Callable[[Any], Any] = lambda 
     return step
 
 
-def per_call(name: str, step: Callable[[Any, Any], Any], batches: list[tuple[Any, Any]], steps: int) -> Side:
+def per_call(name: str, step: Callable[..., Any], batches: list[tuple[Any, ...]], steps: int) -> Side:
     def call(i: int) -> Any:
         return step(*batches[i % len(batches)])
 
@@ -197,18 +198,23 @@ def forget() -> None:
 
 def training_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Median step times of all sides on one network."""
-    network, skipped = NETWORKS[name], {}
+    network = NETWORKS[name]
     rounds, steps = options.rounds or PACE[name][0], options.steps or PACE[name][1]
+    sides = makers(network, steps, [*torch_names(network), OURS, JAX])
+    return {"network": name, "steps": steps, "flops": network.flops} | timed(sides, rounds)
+
+
+def timed(sides: dict[str, Callable[[], Side]], rounds: int) -> dict[str, Any]:
+    """How much the sides' losses differ, and how long their steps take; {"rounds", "apart", "microseconds", "skipped"}."""
+    skipped: dict[str, str] = {}
     forget()
-    sides, apart = ready(makers(network, steps, [*torch_names(network), OURS, JAX]), skipped, CHECKED)
-    times = measure(sides, rounds)
-    about = {"network": name, "rounds": rounds, "steps": steps, "flops": network.flops}
-    return about | {"apart": apart, "microseconds": times, "skipped": skipped}
+    able, apart = ready(sides, skipped, CHECKED)
+    return {"rounds": rounds, "apart": apart, "microseconds": measure(able, rounds), "skipped": skipped}
 
 
 def show_training(result: dict[str, Any], peak: float) -> None:
     times, apart = result["microseconds"], result["apart"]
-    fine = [name for name in times if apart.get(name, np.inf) <= APART]
+    fine = [name for name in times if apart.get(name, np.inf) <= result.get("allowed", APART)]
     print(f"\n{result['network']}: {result['flops'] / 1e9:.1f} Gflop; {result['rounds']} rounds of {result['steps']}")
     if fine:
         print(f"  the losses of {CHECKED} steps agree within {max(apart[name] for name in fine):.0e} relative")
@@ -216,7 +222,9 @@ def show_training(result: dict[str, Any], peak: float) -> None:
     for name, values in times.items():
         rate = result["flops"] / statistics.median(values) / 1e3
         line = f"  {name:<38}{spread([v / 1e3 for v in values], 'ms', 2):<32}{rate:>8.1f}  {rate / peak:<9.0%}"
-        if name not in fine:
+        if name in result.get("notes", {}):
+            line += result["notes"][name]
+        elif name not in fine:
             line += "not comparable: "
             line += f"losses differ by {apart[name]:.0e}" if name in apart else f"no losses of {REFERENCE}'s"
         elif name != OURS and OURS in fine:
@@ -236,25 +244,31 @@ def show_training(result: dict[str, Any], peak: float) -> None:
 
 def worker(network: str, name: str, threads: int) -> dict[str, float]:
     """In a fresh process: a few steps of one side; how long the first took beyond the others, most memory."""
-    set_threads(threads, [{OURS: "pellucid", JAX: "jax"}.get(name, "torch")])
-    side = make_side(NETWORKS[network], 1, name)
+    set_threads(threads, [LIBRARIES.get(name, "torch")])
+    return first_steps(make_side(NETWORKS[network], 1, name), COLD_STEPS.get(network, CHECKED))
+
+
+def first_steps(side: Side, count: int) -> dict[str, float]:
     times = []
-    for i in range(COLD_STEPS.get(network, CHECKED)):
+    for i in range(count):
         before = time.perf_counter()
         side.call(i)
         times.append(time.perf_counter() - before)
     return {"seconds": times[0] - statistics.median(times[1:]), "megabytes": peak_memory()}
 
 
-def cold_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Every side twice in fresh processes, with an empty cache of compiled code and then with a filled one."""
+def cold_row(name: str, options: argparse.Namespace, script: str = __file__, *given: str) -> dict[str, Any]:
+    """Every side twice in fresh processes, with an empty cache of compiled code and then with a filled one.
+
+    script: the benchmark; given: what its workers are told besides the side.
+    """
     sides: dict[str, dict[str, list[float]]] = {}
     skipped: dict[str, str] = {}
 
     def once(side: str) -> None:
-        arguments = ["--worker", side, "--network", name, "--threads", str(options.threads)]
+        arguments = ["--worker", side, "--network", name, "--threads", str(options.threads), *given]
         with empty_cache() as folder:
-            empty, filled = (fresh(__file__, *arguments, cache=folder) for _ in range(2))
+            empty, filled = (fresh(script, *arguments, cache=folder) for _ in range(2))
         row = sides.setdefault(side, {"empty": [], "filled": [], "megabytes": []})
         row["empty"].append(empty["seconds"])
         row["filled"].append(filled["seconds"])
@@ -315,25 +329,26 @@ def show_growth(results: list[dict[str, Any]], peak: float) -> None:
 # ---- the command ----
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default=",".join(NETWORKS), help="some of " + ",".join(NETWORKS))
+def new_parser(about: str | None, networks: Iterable[str]) -> argparse.ArgumentParser:
+    """What the command lines of families.py and recipes.py share."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default=",".join(networks), help="some of " + ",".join(networks))
     parser.add_argument("--rounds", type=int, help="default: as each network needs")
     parser.add_argument("--steps", type=int, help="in a round; default: as each network needs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cold", action="store_true", help="compile time and peak memory, alone")
-    parser.add_argument("--growth", action="store_true", help="how step time grows, alone")
-    parser.add_argument(
-        "--eager", action="store_true", help="with --growth: PyTorch without torch.compile, much sooner done"
-    )
     parser.add_argument("--kernels", action="store_true", help="what our step spends its time on, alone")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, networks: Iterable[str]) -> argparse.Namespace:
     options = parser.parse_args()
     options.network = options.network.split(",")
     for name in options.network:
-        if name not in NETWORKS:
-            parser.error(f"--network: {name!r}; expected some of {', '.join(NETWORKS)}, with commas between")
+        if name not in networks:
+            parser.error(f"--network: {name!r}; expected some of {', '.join(networks)}, with commas between")
     for name in ("rounds", "steps", "threads"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             parser.error(f"--{name} {getattr(options, name)}: expected a number from 1")
@@ -356,8 +371,20 @@ def show_kernels(options: argparse.Namespace) -> None:
         print(f"\none step of {name}\n{attempt(name, listing, skipped) or 'cannot run here: ' + skipped[name]}")
 
 
+def show_machine(what: str, results: dict[str, Any]) -> None:
+    print(f"{what}:", results["versions"])
+    print(f"other work on this machine when it began: {results['load']:.1f} processes on average in the last minute")
+    if "peak" in results:
+        print(f"peak of this machine (2048^3 float32 product): {results['peak']:.0f} GFLOP/s")
+
+
 def main() -> None:
-    options = parse()
+    parser = new_parser(__doc__, NETWORKS)
+    parser.add_argument("--growth", action="store_true", help="how step time grows, alone")
+    parser.add_argument(
+        "--eager", action="store_true", help="with --growth: PyTorch without torch.compile, much sooner done"
+    )
+    options = parse(parser, NETWORKS)
     if options.kernels:
         return show_kernels(options)
     if options.worker:
@@ -378,10 +405,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(results))
         return
-    print("training steps with AdamW:", results["versions"])
-    print(f"other work on this machine when it began: {results['load']:.1f} processes on average in the last minute")
-    if "peak" in results:
-        print(f"peak of this machine (2048^3 float32 product): {results['peak']:.0f} GFLOP/s")
+    show_machine("training steps with AdamW", results)
     for result in results.get("training", []):
         show_training(result, results["peak"])
     for result in results.get("cold", []):
