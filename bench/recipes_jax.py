@@ -160,9 +160,18 @@ def residual(w: Weights, name: str, x: Any, known: Any) -> Any:
     return past + y
 
 
+def pixel_attention(w: Weights, name: str, x: Any) -> Any:
+    parts = convolution(w, name + ".qkv", group_norm(w, name + ".norm", x))
+    q, k, v = jnp.split(parts.reshape(len(x), -1, parts.shape[-1]), 3, 2)  # (B, H W, C) each
+    mixed = jax.nn.softmax(q @ k.swapaxes(1, 2) * q.shape[-1] ** -0.5) @ v
+    return x + convolution(w, name + ".out", mixed.reshape(x.shape))
+
+
 def floor(w: Weights, name: str, x: Any, known: Any, config: dict[str, Any], depth: int) -> Any:
     for i in range(config["blocks"]):
         x = residual(w, f"{name}.first.{i}", x, known)
+    if config["attention"] and depth == 1:
+        x = pixel_attention(w, name + ".attention", x)
     if depth > 1:
         b, h, across, c = x.shape
         half = x.reshape(b, h // 2, 2, across // 2, 2, c).mean((2, 4))
@@ -190,7 +199,7 @@ def diffusion(
     start: Start, w: Weights, running: Weights, image: Any, level: Any, chance: Any, normal: Any, target: Any
 ) -> tuple[Any, Weights]:
     white = jnp.maximum(running["canvas.white"], image.max())
-    noise = jnp.exp(level * 1.2 - 1.2)
+    noise = jnp.exp(level * start.config["noise_spread"] + start.config["noise_mean"])
     classes = jnp.where(chance < start.config["dropped"], start.outputs, target)
     total, column = noise**2 + 0.25, lambda values: values[:, None, None, None]
     clean = image[..., None] * (2 / white) - 1
@@ -226,7 +235,7 @@ def make_update(start: Start) -> Callable[..., Any]:
     muon = settings["optimizer"] == "muon"
 
     def update(name: str, w: Any, g: Any, state: Any, lr: Any, count: Any) -> Any:
-        if muon and name.endswith(".convolution.weight"):
+        if name in start.matrices:
             buffer = 0.95 * state[0] + 0.05 * g
             matrix = (0.05 * g + 0.95 * buffer).reshape(len(g), -1)
             far = lr * 0.2 * math.sqrt(max(matrix.shape))

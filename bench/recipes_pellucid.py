@@ -19,7 +19,7 @@ import pellucid
 from pellucid.data.loader import DataLoader, TensorDataset, WindowDataset
 from pellucid.models import family
 from pellucid.models.network import Network, Values
-from pellucid.training.learner import Learner, learning_rate_curve
+from pellucid.training.learner import Learner, hidden_matrices, learning_rate_curve
 from pellucid.training.session import PREPARED
 from pellucid.training.settings import choose, recipe
 
@@ -69,6 +69,7 @@ class Ours:
     def start(self) -> Start:
         """To be taken before the first step."""
         learner = self.learner
+        matrices = hidden_matrices(learner.network) if learner.settings.optimizer == "muon" else []
         return Start(
             self.name,
             dataclasses.asdict(learner.settings),
@@ -76,6 +77,7 @@ class Ours:
             {key: t.array.copy() for key, t in learner.network.state_dict().items()},
             [tuple(t.array for t in learner.loader.batch(picked)) for picked in self.picks],
             self.shares,
+            [name for name, p in learner.network.named_parameters() if any(p is m for m in matrices)],
         )
 
 

@@ -195,6 +195,16 @@ class Squares(nn.Module):
         return self.squares(x)
 
 
+class ClassNorm(nn.Module):
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.norm, self.styles = nn.BatchNorm2d(channels, affine=False), nn.Embedding(classes, 2 * channels)
+
+    def forward(self, x: Tensor, classes: Tensor) -> Tensor:
+        scale, shift = self.styles(classes)[:, :, None, None].chunk(2, 1)
+        return self.norm(x) * (scale + 1) + shift
+
+
 class Drawer(nn.Module):
     def __init__(self, start: Start) -> None:
         super().__init__()
@@ -202,38 +212,17 @@ class Drawer(nn.Module):
         widths = [config["width"] * 2, config["width"]]  # 28 -> 14 -> 7
         self.start = (widths[0], height // 4, width // 4)
         self.classes = nn.Embedding(start.outputs, config["latent"])
-        self.enter = nn.Linear(2 * config["latent"], math.prod(self.start), bias=False)
-        self.norms = nn.ModuleList([nn.BatchNorm2d(width) for width in widths])
+        self.enter = nn.Linear(config["latent"], math.prod(self.start), bias=False)
+        self.norms = nn.ModuleList([ClassNorm(width, start.outputs) for width in widths])
         doubles = [nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=False) for a, b in pairwise((*widths, 1))]
         self.doubles = nn.ModuleList([Squares(layer) for layer in doubles])
         self.ground = nn.Parameter(torch.zeros(1))
 
     def forward(self, latent: Tensor, classes: Tensor) -> Tensor:
-        x = self.enter(torch.cat([latent, self.classes(classes)], 1)).reshape(-1, *self.start)
+        x = self.enter(latent * self.classes(classes)).reshape(-1, *self.start)
         for norm, double in zip(self.norms, self.doubles, strict=True):
-            x = double(F.relu(norm(x)))
+            x = double(F.relu(norm(x, classes)))
         return (x + self.ground.reshape(1, -1, 1, 1)).tanh()
-
-
-class Bounded(nn.Module):
-    """torch's spectral_norm takes the two halves of a power iteration in the other order, so here it is by hand."""
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__()
-        self.layer = layer
-        self.register_buffer("direction", torch.zeros(layer.weight.shape[0]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.layer.weight, self.layer.bias
-        matrix = weight.flatten(1)
-        with torch.no_grad():
-            right = F.normalize(self.direction @ matrix, dim=0)
-            left = F.normalize(matrix @ right, dim=0)
-            self.direction.copy_(left)
-        unit = weight / torch.dot(left, matrix @ right)
-        if weight.ndim == 2:
-            return F.linear(x, unit, bias)
-        return F.conv2d(x, unit, bias, self.layer.stride, self.layer.padding)
 
 
 class Critic(nn.Module):
@@ -241,13 +230,15 @@ class Critic(nn.Module):
         super().__init__()
         width, (height, across) = start.config["critic_width"], start.inputs["image"]
         halves = [nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise((1, width, 2 * width))]
-        self.halves = nn.ModuleList([Squares(Bounded(layer)) for layer in halves])
-        self.scores = Bounded(nn.Linear(2 * width * (height // 4) * (across // 4), 1 + start.outputs))
+        self.halves = nn.ModuleList([Squares(nn.utils.spectral_norm(layer)) for layer in halves])
+        pixels = (height // 4) * (across // 4)
+        self.scores = nn.utils.spectral_norm(nn.Linear(2 * width * (pixels + 1), 1 + start.outputs))
 
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:
         for halve in self.halves:
             x = F.leaky_relu(halve(x), 0.2)
-        scores = self.scores(x.flatten(1))  # (B, 1 + K)
+        spread = (x.var(0, unbiased=False) + 1e-6).sqrt().mean((1, 2)).expand(x.shape[0], -1)
+        scores = self.scores(torch.cat([x.flatten(1), spread * 4], 1))  # (B, 1 + K)
         return scores[:, 0] + scores[:, 1:].gather(1, classes.unsqueeze(1)).squeeze(1)
 
 
@@ -286,18 +277,32 @@ class Residual(nn.Module):
         return self.past(x) + self.conv2(F.silu(self.norm2(y) * (scale + 1) + shift))
 
 
-class Floor(nn.Module):
-    def __init__(self, inputs: int, width: int, depth: int, known: int, blocks: int) -> None:
+class PixelAttention(nn.Module):
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        inner = [width] * blocks
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.qkv, self.out = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, -1)).transpose(2, 3).unbind(1)  # (B, H W, C) each
+        mixed = F.scaled_dot_product_attention(q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)).squeeze(1)
+        return x + self.out(mixed.transpose(1, 2).reshape(x.shape))
+
+
+class Floor(nn.Module):
+    def __init__(self, inputs: int, width: int, depth: int, known: int, config: dict[str, Any]) -> None:
+        super().__init__()
+        inner = [width] * config["blocks"]
+        self.attention = PixelAttention(width) if config["attention"] and depth == 1 else nn.Identity()
         self.first = nn.ModuleList([Residual(a, width, known) for a in [inputs, *inner[1:]]])
-        self.below = Floor(width, 2 * width, depth - 1, known, blocks) if depth > 1 else None
+        self.below = Floor(width, 2 * width, depth - 1, known, config) if depth > 1 else None
         self.rise = nn.Conv2d(2 * width, width, 1) if depth > 1 else nn.Identity()
         self.last = nn.ModuleList([Residual(width, width, known) for _ in inner])
 
     def forward(self, x: Tensor, known: Tensor) -> Tensor:
         for block in self.first:
             x = block(x, known)
+        x = self.attention(x)
         if self.below is not None:
             x = x + F.interpolate(self.rise(self.below(F.avg_pool2d(x, 2), known)), scale_factor=2)
         for block in self.last:
@@ -315,7 +320,7 @@ class UNet(nn.Module):
         self.noise, self.mix = nn.Linear(32, known), nn.Linear(known, known)
         self.classes = nn.Embedding(start.outputs + 1, known)
         self.enter = nn.Conv2d(self.patch**2, width, 3, padding=1)
-        self.floor = Floor(width, width, config["depth"], known, config["blocks"])
+        self.floor = Floor(width, width, config["depth"], known, config)
         self.norm = nn.GroupNorm(GROUPS, width)
         self.leave = nn.Conv2d(width, self.patch**2, 3, padding=1)
 
@@ -331,11 +336,11 @@ class Diffusion(Network):
     def __init__(self, start: Start) -> None:
         super().__init__()
         self.canvas, self.unet = Canvas(), UNet(start)
-        self.nobody, self.dropped = start.outputs, start.config["dropped"]
+        self.nobody, self.config = start.outputs, start.config
 
     def values(self, image: Tensor, level: Tensor, chance: Tensor, normal: Tensor, target: Tensor) -> Tensor:
-        noise = (level * 1.2 - 1.2).exp()
-        classes = torch.where(chance < self.dropped, self.nobody, target)
+        noise = (level * self.config["noise_spread"] + self.config["noise_mean"]).exp()
+        classes = torch.where(chance < self.config["dropped"], self.nobody, target)
         clean, deviation, total = self.canvas(image), noise[:, None, None, None], noise**2 + 0.25
         noisy = clean + normal * deviation
         column = lambda values: values[:, None, None, None]
@@ -359,6 +364,8 @@ def own_layout(start: Start) -> dict[str, Tensor]:
 
 
 def layer_weight(start: Start, name: str, array: np.ndarray) -> np.ndarray:
+    if "halves" in name and name.endswith("weight_v"):  # a vector over the inputs of a kernel
+        return layer_weight(start, name.replace("_v", "_orig"), array.reshape(1, -1, 2, 2)).ravel()
     if start.recipe == "transformer-text" and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
         return array.T  # (in, out) -> (out, in)
     if ".squares." in name and array.ndim == 4:
@@ -409,18 +416,17 @@ def make_optimizers(module: nn.Module, start: Start, wrap: Callable[[Any], Any])
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     betas, decay = (settings["momentum"], settings["momentum2"]), settings["weight_decay"]
     if settings["optimizer"] == "muon":
-        kinds = (nn.Linear, nn.Conv2d)
-        hidden = [m.weight for m in module.modules() if isinstance(m, kinds)][:-1]
-        matrices = [p for p in hidden if p.requires_grad]
-        rest = [p for _, p in named if not any(p is m for m in matrices)]
+        matrices = [p for name, p in named if name in start.matrices]
+        rest = [p for name, p in named if name not in start.matrices]
         adamw = torch.optim.AdamW(rest, weight_decay=decay, betas=betas, fused=True)
         return [Muon(matrices, settings, wrap), adamw]
     parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, p in named:
         parts[start.decays(name, p.ndim)].append(p)
     groups = [{"params": parts[decays], "weight_decay": decay * decays} for decays in parts if parts[decays]]
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings["optimizer"]]
-    return [kind(groups, betas=betas, fused=True)]
+    if settings["optimizer"] == "rmsprop":
+        return [torch.optim.RMSprop(groups, foreach=True)]  # of which there is no fused one
+    return [torch.optim.AdamW(groups, betas=betas, fused=True)]
 
 
 def as_it_is(function: Any) -> Any:

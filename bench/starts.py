@@ -67,7 +67,7 @@ RECIPES = {
 class Start:
     """recipe: a key of RECIPES.      settings, config: of training and of the network, by name.
     weights: the network's state_dict.      batches: inputs, drawn numbers, target of each step.
-    shares: of the highest learning rate, by step; the last one stays.
+    shares: of the highest learning rate, by step; the last one stays.      matrices: the weights that Muon moves, if it does.
     """
 
     recipe: str
@@ -76,6 +76,7 @@ class Start:
     weights: dict[str, np.ndarray]
     batches: list[tuple[np.ndarray, ...]]
     shares: list[float]
+    matrices: list[str]
 
     @property
     def inputs(self) -> dict[str, Any]:
