@@ -415,18 +415,17 @@ def make_optimizers(module: nn.Module, start: Start, wrap: Callable[[Any], Any])
     settings = start.settings
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     betas, decay = (settings["momentum"], settings["momentum2"]), settings["weight_decay"]
-    if settings["optimizer"] == "muon":
-        matrices = [p for name, p in named if name in start.matrices]
-        rest = [p for name, p in named if name not in start.matrices]
-        adamw = torch.optim.AdamW(rest, weight_decay=decay, betas=betas, fused=True)
-        return [Muon(matrices, settings, wrap), adamw]
     parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, p in named:
-        parts[start.decays(name, p.ndim)].append(p)
+        if name not in start.matrices:
+            parts[start.decays(name, p.ndim)].append(p)
     groups = [{"params": parts[decays], "weight_decay": decay * decays} for decays in parts if parts[decays]]
     if settings["optimizer"] == "rmsprop":
         return [torch.optim.RMSprop(groups, foreach=True)]  # of which there is no fused one
-    return [torch.optim.AdamW(groups, betas=betas, fused=True)]
+    adamw = torch.optim.AdamW(groups, betas=betas, fused=True)
+    if settings["optimizer"] != "muon":
+        return [adamw]
+    return [Muon([p for name, p in named if name in start.matrices], settings, wrap), adamw]
 
 
 def as_it_is(function: Any) -> Any:

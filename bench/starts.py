@@ -94,8 +94,8 @@ class Start:
         return max(1 - float(self.settings["average"]), 9 / (step + 11))
 
     def decays(self, name: str, axes: int) -> bool:
-        """Whether weight decay is for that parameter, where the optimizer is not Muon."""
-        return axes > 1 and name.endswith("weight")
+        """Whether weight decay is for that parameter: `_is_matrix` in `pellucid/training/learner.py`."""
+        return axes > 1 and "weight" in name.rpartition(".")[2]
 
 
 def drawn_numbers(recipe: Recipe, examples: int) -> list[np.ndarray]:

@@ -24,8 +24,8 @@ class ExponentialMovingAverage:
         with ema.applied():
             evaluate(model)          # the model has the averaged weights in here
 
-    source: a network, whose floating-point buffers (the statistics of batch norm) are averaged too; or its parameters, or
-        `(name, Tensor)` pairs.
+    source: a network, whose saved floating-point buffers (the statistics of batch norm) are averaged too; or its parameters,
+        or `(name, Tensor)` pairs.
     decay: d, from 0 up to but not including 1; about 1 - 1 / (the number of last steps that shall count).
     warmup: after t updates d is at most (1 + t) / (10 + t), so that the initial weights are soon forgotten.
     Raises OptionError for an option out of range or a source without Tensors.
@@ -109,9 +109,10 @@ class ExponentialMovingAverage:
 
 
 def _named(source: Any) -> Iterator[tuple[str, Tensor]]:
-    """Every floating-point Tensor of a network or of an iterable, by name, or by its number where it has none."""
+    """Every floating-point Tensor that a network saves or an iterable holds, by name, or by its number where it has none."""
     if hasattr(source, "named_parameters"):
-        items: Iterable[Any] = [*source.named_parameters(), *source.named_buffers()]
+        kept = source.state_dict()  # what is not saved is no result of training: constants, caches
+        items: Iterable[Any] = [*source.named_parameters(), *((k, t) for k, t in source.named_buffers() if k in kept)]
     elif isinstance(source, Iterable) and not isinstance(source, Tensor | str):
         items = source
     else:

@@ -279,23 +279,18 @@ def make_move(turn: Turn, settings: Settings) -> Move:
 
 
 def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer]:
-    """The optimizer the settings name; biases and the vectors of embeddings are not decayed.
+    """The optimizer the settings name. Matrices are decayed; biases, the scales of norms and other vectors are not.
 
     Muon moves the matrices of hidden layers only, so an AdamW stands beside it for the rest.
     """
-    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     lr, decay = settings.lr, settings.weight_decay
     betas = (settings.momentum, settings.momentum2)
-    if settings.optimizer == "muon":
-        matrices = hidden_matrices(network)
-        rest = [p for _, p in named if not any(p is m for m in matrices)]
-        adamw = optim.AdamW(rest, lr=lr, weight_decay=decay, betas=betas)
-        if not matrices:
-            return [adamw]
-        muon = optim.Muon(matrices, lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
-        return [muon, adamw]
-    weights = [p for name, p in named if p.ndim > 1 and name.endswith("weight")]
-    others = [p for name, p in named if not (p.ndim > 1 and name.endswith("weight"))]
+    matrices = hidden_matrices(network) if settings.optimizer == "muon" else []
+    rest = [
+        (name, p) for name, p in network.named_parameters() if p.requires_grad and not any(p is m for m in matrices)
+    ]
+    weights = [p for name, p in rest if _is_matrix(name, p)]
+    others = [p for name, p in rest if not _is_matrix(name, p)]
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     makers: dict[str, Callable[[], optim.Optimizer]] = {
@@ -305,10 +300,23 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
         "rmsprop": lambda: optim.RMSprop(groups, lr=lr),
         "adagrad": lambda: optim.Adagrad(groups, lr=lr),
     }
-    return [makers[settings.optimizer]()]
+    if settings.optimizer != "muon":
+        return [makers[settings.optimizer]()]
+    found: list[optim.Optimizer] = []
+    if matrices:
+        found.append(optim.Muon(matrices, lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    if groups:
+        found.append(makers["adamw"]())
+    return found
 
 
-MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.RNN, nn.GRU, nn.LSTM, transformer.Conv1D)
+def _is_matrix(name: str, parameter: Parameter) -> bool:
+    """Whether it multiplies what comes in: `weight`, `weight_ih_l0`, `weight_orig`, `in_proj_weight`, of two axes or more."""
+    return parameter.ndim > 1 and "weight" in name.rpartition(".")[2]
+
+
+MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.RNN, nn.GRU, nn.LSTM, nn.MultiheadAttention,
+            transformer.Conv1D)  # fmt: skip
 
 
 def hidden_matrices(network: Module) -> list[Parameter]:
@@ -316,5 +324,5 @@ def hidden_matrices(network: Module) -> list[Parameter]:
     layers = [m for m in network.modules() if isinstance(m, MATRICES)]
     if layers and isinstance(layers[-1], nn.Linear):  # it answers; a tied head is an embedding
         layers.pop()
-    own = [p for m in layers for name, p in m.named_parameters(recurse=False) if name.startswith("weight")]
+    own = [p for m in layers for name, p in m.named_parameters(recurse=False) if _is_matrix(name, p)]
     return [p for p in own if p.requires_grad]

@@ -17,12 +17,16 @@ class Network:
         self.w = pellucid.tensor([1.0, 2.0]).requires_grad_()
         self.mean = pellucid.tensor([0.0])
         self.seen = pellucid.tensor(0)
+        self.noise = pellucid.tensor([0.5])  # not saved: no result of training
 
     def named_parameters(self):
         return [("w", self.w)]
 
     def named_buffers(self):
-        return [("mean", self.mean), ("seen", self.seen)]
+        return [("mean", self.mean), ("seen", self.seen), ("noise", self.noise)]
+
+    def state_dict(self):
+        return {"w": self.w, "mean": self.mean, "seen": self.seen}
 
 
 def move(net, t):
@@ -40,7 +44,7 @@ def test_values(warmup):
         ema.update()
         d = min(0.9, (1 + t) / (10 + t)) if warmup else 0.9
         expected = {name: d * a + (1 - d) * getattr(net, name).array for name, a in expected.items()}
-    assert set(ema.averages) == {"w", "mean"}  # a count of batches is no weight
+    assert set(ema.averages) == {"w", "mean"}  # a count of batches is no weight, what is not saved neither
     for name, a in expected.items():
         np.testing.assert_allclose(ema.averages[name].array, a, rtol=1e-5)
         assert not ema.averages[name].requires_grad
