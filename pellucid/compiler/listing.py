@@ -112,7 +112,7 @@ def _function_text(module: str, name: str) -> str:
 def times_of(program: Program) -> np.ndarray:
     """Microseconds of each kernel: the smallest of many runs."""
     jobs = list(every_job(program.plan.jobs))
-    code = runtime.undisturbed(lambda: Code(compile_module(emitted(program.lowered, timed=True), host())))
+    code = runtime.undisturbed(lambda: Code(compile_module(emitted(program.lowered, timed=True), host()), ["program0"]))
     entry = code.address("program0")
     table = np.zeros(len(jobs), np.int64)
     kept = [(storage.memory, storage.memory.copy()) for storage in (t.storage for t in program.written)]
@@ -152,7 +152,7 @@ def machine_peak() -> float:
     """GFLOP/s that multiply-adds in registers reach on all threads together."""
     chains, turns = 20, 20_000
     target = host()
-    code = runtime.undisturbed(lambda: Code(compile_module(_peak_module(target, chains, turns), target)))
+    code = runtime.undisturbed(lambda: Code(compile_module(_peak_module(target, chains, turns), target), ["peak"]))
     word = aligned_word()
     best = 0.0
     for _ in _measurements():

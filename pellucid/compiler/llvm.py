@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -387,25 +387,32 @@ _gone: list[Any] = []  # engines without an owner
 
 
 class Code:
-    """Object code in memory; it stays there as long as this lives.
+    """Object code in memory, with the addresses of the functions `names`; it stays there as long as this lives.
+
+    JITLink places a program's code and constants in one block: MCJIT places each where there is room, and aborts the process
+    where they come to lie more than 2 GB apart.
 
     To free an engine takes a lock of llvmlite's, which a Ctrl-C in the middle would leave locked. So an engine that is no
     longer wanted is freed when the next one is made: in the thread that compiles, where no Ctrl-C strikes.
     """
 
-    def __init__(self, object_code: bytes) -> None:
-        _gone.clear()
-        self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine(host()))
-        self._engine.add_object_file(binding.ObjectFileRef.from_data(object_code))
-        self._engine.finalize_object()
+    def __init__(self, object_code: bytes, names: Iterable[str]) -> None:
+        while _gone:
+            tracker, engine = _gone.pop()
+            tracker.close()
+            engine.close()
+        engine = binding.create_lljit_compiler(machine(host()), use_jit_link=True)
+        library = binding.JITLibraryBuilder().add_object_img(object_code).add_current_process()
+        for name in names:
+            library.export_symbol(name)
+        self._tracker, self._engine = library.link(engine, "code"), engine
 
     def __del__(self) -> None:
-        engine = self.__dict__.get("_engine")
-        if engine is not None and _gone is not None:  # gone itself, at the end of Python
-            _gone.append(engine)
+        if "_engine" in self.__dict__ and _gone is not None:  # gone itself, at the end of Python
+            _gone.append((self._tracker, self._engine))
 
     def address(self, name: str) -> int:
-        return self._engine.get_function_address(name)
+        return self._tracker[name]
 
 
 def versions() -> str:

@@ -40,8 +40,9 @@ class Program:
         self.graph = graph
         self.plan = planned(graph, kernels, self.layout, "reuse" not in leave_out)
         self.lowered: Lowered = lowered(self.plan, host())
-        self.code = runtime.undisturbed(lambda: Code(object_code(self.lowered.key, self.lowered.object_code)))
-        self.entries = [self.code.address(f"program{i}") for i in range(len(self.lowered.segments))]
+        names = [f"program{i}" for i in range(len(self.lowered.segments))]
+        self.code = runtime.undisturbed(lambda: Code(object_code(self.lowered.key, self.lowered.object_code), names))
+        self.entries = [self.code.address(name) for name in names]
         self.arena = aligned((self.plan.arena,), np.uint8)
         self.outputs = aligned((max(self.plan.output_bytes, 1),), np.uint8)
         self.regions = {ARENA: self.arena, OUTPUTS: self.outputs}

@@ -329,7 +329,7 @@ class Native(NamedTuple):
     @classmethod
     def load(cls, object_code: bytes) -> Native:
         # c_void_p stands for whole numbers, too: ctypes hands one over 60 ns sooner than a c_int64.
-        code, word = Code(object_code), ctypes.c_void_p
+        code, word = Code(object_code, ["launch", "serve", "stop"]), ctypes.c_void_p
         launch = ctypes.CFUNCTYPE(None, *[word] * 6)(code.address("launch"))
         serve = ctypes.CFUNCTYPE(None, word, word)(code.address("serve"))
         return cls(launch, serve, ctypes.CFUNCTYPE(ctypes.c_int64, word, word)(code.address("stop")), code)

@@ -85,7 +85,9 @@ CASES = [case for name in OPERATIONS for case in cases_of(name)]
 @functools.cache
 def compiled(target: str) -> Code:
     """All cases for one of the instruction sets that run here, compiled once: that takes seconds."""
-    return Code(compile_module(emit(RUNNABLE[target], CASES), RUNNABLE[target]))
+    return Code(
+        compile_module(emit(RUNNABLE[target], CASES), RUNNABLE[target]), [f"case{i}" for i in range(len(CASES))]
+    )
 
 
 def native(target: str, case: Case, *arrays: np.ndarray) -> np.ndarray:

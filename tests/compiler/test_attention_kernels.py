@@ -66,7 +66,9 @@ def module(name: str, found: list[Case], target: Target) -> Any:
 @pytest.mark.parametrize("target", RUNNABLE)
 def test_kernel_equals_numpy_with_any_threads(name: str, target: str) -> None:
     found, op = cases(name), REGISTRY[name]
-    code = Code(compile_module(module(name, found, RUNNABLE[target]), RUNNABLE[target]))
+    code = Code(
+        compile_module(module(name, found, RUNNABLE[target]), RUNNABLE[target]), [f"case{i}" for i in range(len(found))]
+    )
     for number, case in enumerate(found):
         exact = [x.astype(np.float64) if x.dtype == np.float32 else x for x in case.arrays]
         expected = op.forward(*exact, **case.attributes)

@@ -40,7 +40,7 @@ def summing_program():
         add(builder.at(context, 8 * MOST + 1, np.int64), threads)
     emit_barrier(builder, team, threads)
     builder.ret_void()
-    return Code(compile_module(module, host()))
+    return Code(compile_module(module, host()), ["summing"])
 
 
 CODE = summing_program()
@@ -191,7 +191,7 @@ def denormal_program():
     product = builder.fmul(source, builder.load(builder.at(context, 9), typ=f32))
     builder.store(product, builder.at(context, thread))
     builder.ret_void()
-    return Code(compile_module(module, host()))
+    return Code(compile_module(module, host()), ["denormal"])
 
 
 @pytest.mark.skipif(not host().triple.startswith("x86_64"), reason="other machines keep their way with denormals")

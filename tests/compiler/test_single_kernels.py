@@ -290,7 +290,9 @@ ORDERS = ([0], [0, 1], [0, 1, 2], [2, 1, 0])
 @pytest.mark.parametrize("target", RUNNABLE)
 def test_kernel_equals_numpy(name: str, target: str) -> None:
     found = cases(name)
-    code = Code(compile_module(emit(name, found, RUNNABLE[target]), RUNNABLE[target]))
+    code = Code(
+        compile_module(emit(name, found, RUNNABLE[target]), RUNNABLE[target]), [f"case{i}" for i in range(len(found))]
+    )
     op: Any = REGISTRY[name]
     for number, case in enumerate(found):
         before = [x.tobytes() for x in case.arrays]
@@ -356,7 +358,7 @@ def without(name: str, arrays: list[np.ndarray], attributes: dict[str, Any], at:
 def test_wrong_index_raises_the_flag(name: str, target: str) -> None:
     found = list(wrong_cases(name))
     modules = emit(name, [case for case, _ in found], RUNNABLE[target])
-    code = Code(compile_module(modules, RUNNABLE[target]))
+    code = Code(compile_module(modules, RUNNABLE[target]), [f"case{i}" for i in range(len(found))])
     for number, (case, expected) in enumerate(found):
         for order in ORDERS:
             result, flagged = run(code, number, case, order)
@@ -380,12 +382,12 @@ NOTHING = [  # an axis of size 0 has no right index
 def test_index_into_nothing_raises_the_flag(name: str, sizes: list[Any], attributes: dict[str, Any]) -> None:
     arrays = [np.zeros(shape, np.int64 if i == 1 else np.float32) for i, shape in enumerate(sizes)]
     case = case_of(name, arrays, attributes)
-    code = Code(compile_module(emit(name, [case], host()), host()))
+    code = Code(compile_module(emit(name, [case], host()), host()), ["case0"])
     for order in ORDERS:
         assert run(code, 0, case, order)[1]
 
 
 def test_one_wrong_byte_raises_the_flag() -> None:
     case = case_of("take", [np.ones((3, 5), np.float32), np.array([2, 3, 255], np.uint8)], {})
-    code = Code(compile_module(emit("take", [case], host()), host()))
+    code = Code(compile_module(emit("take", [case], host()), host()), ["case0"])
     assert run(code, 0, case, [0])[1]
