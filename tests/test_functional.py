@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 import pellucid as P
 from pellucid import functional as F
+from pellucid import losses
 from pellucid.autograd import gradcheck
 from pellucid.errors import DTypeError, IndexRangeError, OptionError, ShapeError
 from pellucid.tensor import Tensor
@@ -352,10 +353,10 @@ def test_what_cross_entropy_refuses() -> None:
 
 @pytest.fixture
 def unwarned() -> Iterator[None]:
-    before = set(F._warned)
-    F._warned.clear()
+    before = set(losses._warned)
+    losses._warned.clear()
     yield
-    F._warned.update(before)
+    losses._warned.update(before)
 
 
 def test_softmax_before_cross_entropy_warns_once(unwarned: None) -> None:

@@ -26,13 +26,13 @@ EVEN = 5e-4  # added to the variance along each axis, so that noise is not blown
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Movements):
     """What makes one CNN differ from another; plain values, so that it can be saved as JSON.
 
     channels: of each stage.      depth: convolutions of a stage.      activation: a key of ACTIVATIONS.
     whiten: before all stages, patches of so many pixels a side are whitened (Page 2018), by what training images are like.
     dropout: before the last layer.      residual: from the second convolution of a stage on, add what came in (He 2015).
-    shift ... erase: how training images are moved, see `Movements`.
+    And how far training images are moved, as `Movements` says.
     mirror: in evaluation, the mean of the answers for the image and its mirror image.
     label_smoothing: the share of a class label spread over all classes (Szegedy et al. 2015).
     """
@@ -43,16 +43,11 @@ class Config:
     activation: str = "gelu"
     residual: bool = False
     dropout: float = 0.0
-    shift: int = 0
-    flip: bool = False
-    rotate: float = 0.0
-    zoom: float = 0.0
-    shear: float = 0.0
-    erase: int = 0
     mirror: bool = False
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "channels", tuple(self.channels))
         if not self.channels or not all(isinstance(n, int) and n >= 1 for n in self.channels):
             raise OptionError(
@@ -68,11 +63,6 @@ class Config:
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{name}: {getattr(self, name)}; expected 0 up to, but not including, 1; write 0.1")
-        _ = self.moves
-
-    @property
-    def moves(self) -> Movements:
-        return Movements(self.shift, self.flip, self.rotate, self.zoom, self.shear, self.erase)
 
 
 class Convolution(nn.Module):
@@ -130,7 +120,7 @@ class CNN(Answering):
     def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
         super().__init__()
         self.label_smoothing, self.mirror = config.label_smoothing, config.mirror
-        self.pictures = Pictures(inputs, config.moves)
+        self.pictures = Pictures(inputs, config)
         channels, side = self.pictures.channels, min(self.pictures.height, self.pictures.width)
         if config.whiten > side:
             raise OptionError(

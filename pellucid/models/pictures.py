@@ -10,7 +10,7 @@ B batch, C channels, H x W pixels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,8 @@ class Pictures(nn.Module):
         return moved(x, self.moves) if self.training else x
 
     def extra_repr(self) -> str:
-        return f"{self.channels}x{self.height}x{self.width}, {self.moves}"
+        moves = ((f.name, getattr(self.moves, f.name)) for f in fields(Movements))
+        return ", ".join([f"{self.channels}x{self.height}x{self.width}", *(f"{name}={by}" for name, by in moves if by)])
 
 
 def moved(x: Tensor, moves: Movements) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,28 @@ def _activation(given: Activation, owner: str) -> Callable[[Tensor], Tensor]:
 
 
 class _Layer(Module):
-    """What both kinds of layers share: sublayers added to what they read, each normalised; abstract."""
+    """What both kinds of layers share: sublayers added to what they read, each normalised; abstract.
+
+    attentions: their names; one norm and one dropout for each, and for the two Linear layers that follow.
+    """
+
+    def __init__(
+        self, attentions: Sequence[str], d_model: int, nhead: int, dim_feedforward: int, dropout: float, activation: Activation,
+        layer_norm_eps: float, batch_first: bool, norm_first: bool, bias: bool, dtype: Any,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.norm_first, self.activation = norm_first, _activation(activation, type(self).__name__)
+        for name in attentions:
+            attention = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype)
+            setattr(self, name, attention)
+        self.linear1 = Linear(d_model, dim_feedforward, bias, dtype=dtype)
+        self.dropout = Dropout(dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, bias, dtype=dtype)
+        sublayers = range(1, len(attentions) + 2)
+        for i in sublayers:
+            setattr(self, f"norm{i}", LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype))
+        for i in sublayers:
+            setattr(self, f"dropout{i}", Dropout(dropout))
 
     def _add(self, x: Tensor, norm: Module, dropout: Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """x + sublayer(norm(x)) with norm_first (Xiong et al. 2020), else norm(x + sublayer(x)) as in the paper."""
@@ -58,16 +79,9 @@ class TransformerEncoderLayer(_Layer):
         layer_norm_eps: float = 1e-5, batch_first: bool = False, norm_first: bool = False, bias: bool = True,
         device: Any = None, dtype: Any = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.norm_first, self.activation = norm_first, _activation(activation, "TransformerEncoderLayer")
-        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype)
-        self.linear1 = Linear(d_model, dim_feedforward, bias, dtype=dtype)
-        self.dropout = Dropout(dropout)
-        self.linear2 = Linear(dim_feedforward, d_model, bias, dtype=dtype)
-        for name in ("norm1", "norm2"):
-            setattr(self, name, LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype))
-        for name in ("dropout1", "dropout2"):
-            setattr(self, name, Dropout(dropout))
+        super().__init__(
+            ("self_attn",), d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias, dtype
+        )  # fmt: skip
 
     def forward(
         self, src: Tensor, src_mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None,
@@ -87,17 +101,9 @@ class TransformerDecoderLayer(_Layer):
         layer_norm_eps: float = 1e-5, batch_first: bool = False, norm_first: bool = False, bias: bool = True,
         device: Any = None, dtype: Any = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.norm_first, self.activation = norm_first, _activation(activation, "TransformerDecoderLayer")
-        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype)
-        self.multihead_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype)
-        self.linear1 = Linear(d_model, dim_feedforward, bias, dtype=dtype)
-        self.dropout = Dropout(dropout)
-        self.linear2 = Linear(dim_feedforward, d_model, bias, dtype=dtype)
-        for name in ("norm1", "norm2", "norm3"):
-            setattr(self, name, LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype))
-        for name in ("dropout1", "dropout2", "dropout3"):
-            setattr(self, name, Dropout(dropout))
+        super().__init__(
+            ("self_attn", "multihead_attn"), d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias, dtype
+        )  # fmt: skip
 
     def forward(
         self, tgt: Tensor, memory: Tensor, tgt_mask: Tensor | None = None, memory_mask: Tensor | None = None,
