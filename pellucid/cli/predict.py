@@ -27,14 +27,15 @@ SHOWN = 10  # pictures drawn, and lines printed, at most
 
 @click.command("predict")
 @click.argument("run")
-@click.argument("data", nargs=-1, required=True)
+@click.argument("data", nargs=-1)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table here: .csv or .tsv.")
 @click.option("--show", is_flag=True, help="Draw what the network saw (pictures).")
 @click.option("--horizon", type=Whole(), metavar="N", help="How many steps to go on with a series; 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horizon: int | None, as_json: bool) -> None:
     """Let RUN answer for DATA: a table (it comes back with predictions), pictures for a run on images, or a series to go on with.
-    A run that writes tells how little it expects a text, and with --out each of its characters.
+    A run that writes tells how little it expects a text, and with --out each of its characters. A series without DATA goes on
+    where the run's own ends.
 
     \b
     pellucid predict last people.csv --out answers.csv
@@ -44,6 +45,10 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
     """
     _check_out(out)
     found = runs.find(run)
+    if not data and found.config["kind"] == "series":
+        data = (found.config["source"]["spec"],)
+    if not data:
+        raise OptionError(f"DATA is missing; expected what {found.name} shall answer for; see pellucid predict --help")
     if found.config["kind"] == "text":
         return _read(found, data, out, show, as_json)
     _check_answers(found)

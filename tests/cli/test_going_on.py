@@ -29,6 +29,7 @@ def test_a_series_is_trained_scored_and_gone_on_with(run, here, tides):
     gone_on = run("predict", "last", tides, "--horizon", 3).stdout.splitlines()
     assert gone_on[0] == "hour,prediction"
     assert [line.split(",")[0] for line in gone_on[1:]] == ["2024-03-26", "2024-03-26 01:00:00", "2024-03-26 02:00:00"]
+    assert run("predict", "last", "--horizon", 3).stdout.splitlines() == gone_on  # after the run's own data
     run("predict", "last", tides, "--horizon", 3, "--out", "next.csv")
     assert (here / "next.csv").read_text().splitlines() == gone_on
     said = json.loads(run("predict", "last", tides, "--json").stdout)
