@@ -240,7 +240,7 @@ def make_update(start: Start) -> Callable[..., Any]:
             far = lr * 0.2 * math.sqrt(max(matrix.shape))
             return w * (1 - lr * decay) - far * orthogonal(matrix).reshape(w.shape), (buffer,)
         m, v = beta1 * state[0] + (1 - beta1) * g, beta2 * state[1] + (1 - beta2) * g * g
-        kept = w * (1 - lr * decay) if start.decays(name, w.ndim) else w
+        kept = w * (1 - lr * decay) if name in start.decayed else w
         moved = kept - lr * (m / (1 - beta1**count)) / (jnp.sqrt(v / (1 - beta2**count)) + 1e-8)
         return moved, (m, v)
 

@@ -19,7 +19,7 @@ import pellucid
 from pellucid.data.loader import DataLoader, TensorDataset, WindowDataset
 from pellucid.models import family
 from pellucid.models.network import Network, Values
-from pellucid.training.learner import Learner, hidden_matrices, learning_rate_curve
+from pellucid.training.learner import Learner, hidden_matrices, is_matrix, learning_rate_curve
 from pellucid.training.session import PREPARED
 from pellucid.training.settings import choose, recipe
 
@@ -78,6 +78,7 @@ class Ours:
             [tuple(t.array for t in learner.loader.batch(picked)) for picked in self.picks],
             self.shares,
             [name for name, p in learner.network.named_parameters() if any(p is m for m in matrices)],
+            [name for name, p in learner.network.named_parameters() if is_matrix(name, p)],
         )
 
 
@@ -97,9 +98,14 @@ def make_dataset(recipe: Recipe, batch: int, network: Network) -> Any:
         *channels, height, width = recipe.inputs["image"]
         target = random.integers(0, recipe.outputs, n)
         coarse = random.random((recipe.outputs, *channels, height // 4, width // 4), np.float32)
-        own = coarse.repeat(4, -1).repeat(4, -2)[target]  # each class has its pattern of large squares
-        inputs = 0.3 * own + 0.7 * random.random(own.shape, np.float32)
-        inputs = inputs * 3 if recipe.kind == "images" else (inputs * 255).astype(np.uint8)
+        squares = coarse.repeat(4, -1).repeat(4, -2)  # each class has its pattern of large squares
+
+        def some(classes: np.ndarray) -> np.ndarray:
+            images = 0.3 * squares[classes] + 0.7 * random.random((len(classes), *squares.shape[1:]), np.float32)
+            return images * 3 if recipe.kind == "images" else (images * 255).astype(np.uint8)
+
+        # Batch by batch: the peak memory of a fresh process shall be that of training.
+        inputs = np.concatenate([some(classes) for classes in np.split(target, CHECKED)])
     return TensorDataset(*map(pellucid.tensor, (inputs, *drawn_numbers(recipe, n), target)))
 
 

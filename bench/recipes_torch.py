@@ -418,7 +418,7 @@ def make_optimizers(module: nn.Module, start: Start, wrap: Callable[[Any], Any])
     parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, p in named:
         if name not in start.matrices:
-            parts[start.decays(name, p.ndim)].append(p)
+            parts[name in start.decayed].append(p)
     groups = [{"params": parts[decays], "weight_decay": decay * decays} for decays in parts if parts[decays]]
     if settings["optimizer"] == "rmsprop":
         return [torch.optim.RMSprop(groups, foreach=True)]  # of which there is no fused one

@@ -68,6 +68,7 @@ class Start:
     """recipe: a key of RECIPES.      settings, config: of training and of the network, by name.
     weights: the network's state_dict.      batches: inputs, drawn numbers, target of each step.
     shares: of the highest learning rate, by step; the last one stays.      matrices: the weights that Muon moves, if it does.
+    decayed: those that weight decay is for.
     """
 
     recipe: str
@@ -77,6 +78,7 @@ class Start:
     batches: list[tuple[np.ndarray, ...]]
     shares: list[float]
     matrices: list[str]
+    decayed: list[str]
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -92,10 +94,6 @@ class Start:
     def renewed(self, step: int) -> float:
         """The share of the newest weights in their moving average after `step` (0 the first): more in the first steps."""
         return max(1 - float(self.settings["average"]), 9 / (step + 11))
-
-    def decays(self, name: str, axes: int) -> bool:
-        """Whether weight decay is for that parameter: `_is_matrix` in `pellucid/training/learner.py`."""
-        return axes > 1 and "weight" in name.rpartition(".")[2]
 
 
 def drawn_numbers(recipe: Recipe, examples: int) -> list[np.ndarray]:

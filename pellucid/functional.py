@@ -1,7 +1,7 @@
-"""Composites: activations, attention and normalisation, put together from the operations (floor 3).
+"""Composites: attention, normalisation and what else layers compute, put together from the operations (floor 3).
 
-None of these has a gradient rule of its own. Names, arguments and reductions are PyTorch's. Losses stand in `losses.py`,
-convolution and pooling in `spatial.py`; all can be called from here.
+None of these has a gradient rule of its own. Names, arguments and reductions are PyTorch's. `activations.py`, `losses.py` and
+`spatial.py` (convolution and pooling) hold the others; all can be called from here.
 Letters: B batch, K classes, C channels, F features, H W size; `*` any further axes.
 """
 
@@ -14,6 +14,20 @@ from typing import Any
 
 import numpy as np
 
+from .activations import (
+    elu,
+    gelu,
+    hardtanh,
+    leaky_relu,
+    log_softmax,
+    logsigmoid,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
 from .creation import arange, where
 from .errors import OptionError, ShapeError, words
 from .losses import (
@@ -30,7 +44,7 @@ from .losses import (
 )
 from .modes import no_grad
 from .op import content
-from .ops import attention, elementwise
+from .ops import attention
 from .ops.composite import standardise, statistics
 from .ops.index import take
 from .random import Generator, keep_mask
@@ -49,67 +63,6 @@ from .spatial import (
     pad,
 )
 from .tensor import Tensor, matmul
-
-# ---- activations -----------------------------------------------------------------------------------------------------
-
-
-def relu(x: Tensor, inplace: bool = False) -> Tensor:
-    return elementwise.relu(x)
-
-
-def sigmoid(x: Tensor) -> Tensor:
-    return elementwise.sigmoid(x)
-
-
-def tanh(x: Tensor) -> Tensor:
-    return elementwise.tanh(x)
-
-
-def gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    """x times the normal distribution function of x (Hendrycks and Gimpel 2016), exact or by tanh."""
-    if approximate == "tanh":
-        return x * 0.5 * (1 + elementwise.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)))
-    if approximate != "none":
-        raise OptionError(
-            f'gelu: approximate={approximate!r}; expected "none" or "tanh"; leave it out for the exact form'
-        )
-    return x * 0.5 * (1 + elementwise.erf(x * (1 / math.sqrt(2))))
-
-
-def silu(x: Tensor, inplace: bool = False) -> Tensor:
-    return x * elementwise.sigmoid(x)
-
-
-def leaky_relu(x: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    return where(x > 0, x, x * negative_slope)
-
-
-def elu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x above 0, alpha (exp(x) - 1) below (Clevert et al. 2015); the branch not taken is kept from overflowing."""
-    return where(x > 0, x, elementwise.expm1(where(x > 0, 0, x)) * alpha)
-
-
-def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta x)) / beta, as max(z, 0) + log(1 + exp(-|z|)); x itself where beta x > threshold."""
-    z = x * beta
-    return where(z > threshold, x, (elementwise.relu(z) + elementwise.log1p(elementwise.exp(-abs(z)))) / beta)
-
-
-def logsigmoid(x: Tensor) -> Tensor:
-    return -softplus(-x)
-
-
-def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    return x.clamp(min_val, max_val)
-
-
-def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
-    return (x if dtype is None else x.to(dtype)).softmax(dim)
-
-
-def log_softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
-    return (x if dtype is None else x.to(dtype)).log_softmax(dim)
-
 
 # ---- layers' arithmetic ----------------------------------------------------------------------------------------------
 
@@ -419,6 +372,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "logsigmoid",
     "max_pool1d",

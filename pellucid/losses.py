@@ -6,12 +6,13 @@ Letters: N examples, K classes; `*` any further axes.
 
 from __future__ import annotations
 
+import math
 import warnings
 
+from .activations import softplus
 from .creation import where
 from .errors import DTypeError, OptionError, ShapeError, words
 from .op import module_path
-from .ops import elementwise
 from .ops.index import take, within
 from .shapes import axis_of
 from .tensor import Tensor
@@ -174,8 +175,7 @@ def binary_cross_entropy_with_logits(
     """-target log s(x) - (1 - target) log(1 - s(x)) for logits x, in the form that never overflows."""
     _same_shape(input, target, "binary_cross_entropy_with_logits")
     positive = 1.0 if pos_weight is None else (pos_weight - 1) * target + 1
-    softplus = elementwise.relu(-input) + elementwise.log1p(elementwise.exp(-abs(input)))  # log(1 + exp(-input))
-    loss = (1 - target) * input + positive * softplus
+    loss = (1 - target) * input + positive * softplus(-input, threshold=math.inf)
     return _reduced(loss if weight is None else loss * weight, reduction)
 
 

@@ -261,6 +261,8 @@ _ENGINE_ROOMS = (
     "tape.py",
     "tensor.py",
     "functional.py",
+    "activations.py",
+    "losses.py",
     "spatial.py",
     "random.py",
     "creation.py",

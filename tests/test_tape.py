@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import gc
-import inspect
 import subprocess
 import sys
 import threading
@@ -413,18 +412,27 @@ def test_a_hook_as_a_context_goes_at_its_end() -> None:
 # ---- what a Node remembers -------------------------------------------------------------------------------------------
 
 
-def test_a_node_knows_the_user_s_line_and_the_layer() -> None:
+COMPOSITES = {  # one of each file that they stand in
+    "standardise": lambda x: P.functional.layer_norm(x, (2,)),
+    "divide": lambda x: P.functional.mse_loss(x, x * 2),
+    "reshape": lambda x: P.functional.avg_pool1d(x.reshape(1, 2), 2),
+    "where": lambda x: P.functional.softplus(x),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_a_node_knows_the_user_s_line_and_the_layer(name: str) -> None:
     x = P.tensor([1.0, 2.0], requires_grad=True)
+    line = COMPOSITES[name].__code__.co_firstlineno
     token = module_path.set("net.layer1 (Linear 2→1)")
     try:
-        line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
-        y = P.functional.layer_norm(x, (2,))
+        y = COMPOSITES[name](x)
     finally:
         module_path.reset(token)
     for node in reachable([y.node]):
         assert node.origin.file == __file__ and node.origin.line == line
         assert str(node.origin) == f"net.layer1 (Linear 2→1) at test_tape.py:{line}"
-    assert repr(y.node).startswith("<standardise -> (2,), net.layer1")
+    assert repr(y.node).startswith(f"<{name} -> ") and ", net.layer1" in repr(y.node)
 
 
 def test_backward_nodes_inherit_the_place_of_the_forward() -> None:

@@ -11,8 +11,8 @@ from ..data.examples import Passage
 from ..data.sources import find, load_problem
 from ..errors import OptionError
 from ..models import FAMILIES, family_for
-from ..models.mlp import ACTIVATIONS
 from ..models.network import Drawing, Writing
+from ..nn.activation import ACTIVATIONS
 from ..training import run as runs
 from ..training import session
 from ..training.metrics import score_line, verdict

@@ -16,8 +16,8 @@ import numpy as np
 
 from .. import nn
 from ..errors import OptionError, nearest
+from ..nn.activation import ACTIVATIONS
 from ..tensor import Tensor
-from .mlp import ACTIVATIONS
 from .network import Answering
 from .pictures import Movements, Pictures
 

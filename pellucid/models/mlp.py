@@ -22,15 +22,12 @@ from .. import nn
 from ..creation import cat, tensor, zeros
 from ..errors import OptionError, nearest
 from ..modes import no_grad
+from ..nn.activation import ACTIVATIONS
 from ..random import randn
 from ..tensor import Tensor
 from .network import Answering, joined
 from .pictures import Movements, Pictures
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "elu": nn.ELU, "leaky_relu": nn.LeakyReLU, "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-}  # fmt: skip
 NUMBERS = ("piecewise", "periodic", "plain")
 KINDS = ("table", "images", "pictures")
 

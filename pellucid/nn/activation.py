@@ -138,3 +138,8 @@ class LogSoftmax(Module):
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
+
+
+ACTIVATIONS: dict[str, type[Module]] = {  # by the names they have in settings
+    "relu": ReLU, "gelu": GELU, "silu": SiLU, "elu": ELU, "leaky_relu": LeakyReLU, "tanh": Tanh, "sigmoid": Sigmoid,
+}  # fmt: skip

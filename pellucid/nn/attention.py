@@ -138,12 +138,10 @@ class MultiheadAttention(Module):
         lead = query.ndim == 2
         first = lambda x: x.unsqueeze(0) if lead else x if self.batch_first else x.transpose(0, 1)
         q, k, v = (self._heads(first(x)) for x in self._projected(query, key, value))  # (B, H, T, D), (B, H, S, D)
-        if is_causal or cache is not None:
-            attn_mask = None
-        mask = self._mask(key_padding_mask, attn_mask, (*q.shape[:3], k.shape[2]))
+        mask = self._mask(key_padding_mask, attn_mask, (*q.shape[:3], k.shape[2]), is_causal)
         if cache is not None:
-            if mask is not None:
-                raise OptionError("key_padding_mask together with a cache; expected one of them; leave the mask out")
+            if key_padding_mask is not None or attn_mask is not None:
+                raise OptionError("a mask together with a cache; expected one of them; leave the mask out")
             k, v = cache.append(k, v)
             mask, is_causal = cache.mask(q.shape[2]), False
         y = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0, is_causal)
@@ -187,8 +185,13 @@ class MultiheadAttention(Module):
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)  # (B, T, E) -> (B, H, T, D)
 
-    def _mask(self, padding: Tensor | None, mask: Tensor | None, scores: tuple[int, ...]) -> Tensor | None:
-        """Both masks as one for `scaled_dot_product_attention`, which broadcasts to `scores` (B, H, T, S)."""
+    def _mask(
+        self, padding: Tensor | None, mask: Tensor | None, scores: tuple[int, ...], causal: bool
+    ) -> Tensor | None:
+        """Both masks as one for `scaled_dot_product_attention`, which broadcasts to `scores` (B, H, T, S).
+
+        causal: `mask` only has to fit.
+        """
         batch, heads, queries, keys = scores
         parts = []
         if padding is not None:
@@ -201,7 +204,8 @@ class MultiheadAttention(Module):
             if mask.shape not in ((queries, keys), (batch * heads, queries, keys)):
                 raise ShapeError(f"attn_mask {words(mask.shape)}; expected {words((queries, keys))} or "
                                  f"{words((batch * heads, queries, keys))}; check its axes")  # fmt: skip
-            parts.append(mask.reshape(*((1, 1) if mask.ndim == 2 else (batch, heads)), queries, keys))
+            if not causal:
+                parts.append(mask.reshape(*((1, 1) if mask.ndim == 2 else (batch, heads)), queries, keys))
         for part in parts:
             if part.dtype.kind not in "bf":
                 raise DTypeError(f"a mask is {part.dtype}; expected bool, or numbers to add; convert with .bool()")

@@ -77,11 +77,13 @@ class _Convolution(Module):
             bound = 1 / math.sqrt(init.fans(self.weight)[0])
             init.uniform_(self.bias, -bound, bound)
 
-    def _check(self, x: Tensor) -> None:
-        check_input(x, self.weight.dtype)
+    def _weight_for(self, x: Tensor) -> Tensor:
+        """The weight, read once: under spectral norm it is computed. Raises ShapeError where x does not fit it."""
+        weight = self.weight
+        check_input(x, weight.dtype)
         batched, c = self.axes + 2, self.in_channels
         if x.ndim in (batched - 1, batched) and x.shape[x.ndim - self.axes - 1] == c:
-            return
+            return weight
         fix = "check the data, or the layer before"
         if c == 1 and x.ndim == batched - 1:
             fix = "add the channel axis, with x.unsqueeze(1)"
@@ -119,8 +121,8 @@ class Conv1d(_Convolution):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
-        return F.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)  # (B, out, P)
+        weight = self._weight_for(x)
+        return F.conv1d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)  # (B, out, P)
 
 
 class Conv2d(_Convolution):
@@ -140,10 +142,8 @@ class Conv2d(_Convolution):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
-        return F.conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )  # (B, out, P, Q)
+        weight = self._weight_for(x)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)  # (B, out, P, Q)
 
 
 class ConvTranspose2d(_Convolution):
@@ -166,7 +166,7 @@ class ConvTranspose2d(_Convolution):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
+        weight = self._weight_for(x)
         return F.conv_transpose2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            x, weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
         )  # (B, out, H, W)

@@ -289,8 +289,8 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
     rest = [
         (name, p) for name, p in network.named_parameters() if p.requires_grad and not any(p is m for m in matrices)
     ]
-    weights = [p for name, p in rest if _is_matrix(name, p)]
-    others = [p for name, p in rest if not _is_matrix(name, p)]
+    weights = [p for name, p in rest if is_matrix(name, p)]
+    others = [p for name, p in rest if not is_matrix(name, p)]
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     makers: dict[str, Callable[[], optim.Optimizer]] = {
@@ -310,7 +310,7 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
     return found
 
 
-def _is_matrix(name: str, parameter: Parameter) -> bool:
+def is_matrix(name: str, parameter: Parameter) -> bool:
     """Whether it multiplies what comes in: `weight`, `weight_ih_l0`, `weight_orig`, `in_proj_weight`, of two axes or more."""
     return parameter.ndim > 1 and "weight" in name.rpartition(".")[2]
 
@@ -324,5 +324,5 @@ def hidden_matrices(network: Module) -> list[Parameter]:
     layers = [m for m in network.modules() if isinstance(m, MATRICES)]
     if layers and isinstance(layers[-1], nn.Linear):  # it answers; a tied head is an embedding
         layers.pop()
-    own = [p for m in layers for name, p in m.named_parameters(recurse=False) if _is_matrix(name, p)]
+    own = [p for m in layers for name, p in m.named_parameters(recurse=False) if is_matrix(name, p)]
     return [p for p in own if p.requires_grad]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -241,8 +242,11 @@ def test_what_the_cache_refuses() -> None:
     with pytest.raises(DTypeError, match="float64; expected float32"):
         cache.append(new.double(), new)
     layer, x = nn.MultiheadAttention(8, 2, batch_first=True), P.ones(2, 1, 8)
-    with pytest.raises(OptionError, match="key_padding_mask together with a cache"):
-        layer(x, x, x, P.zeros(2, 1).bool(), cache=cache)
+    for mask in ({"key_padding_mask": P.zeros(2, 1).bool()}, {"attn_mask": P.zeros(1, 1).bool()}):
+        with pytest.raises(OptionError, match="a mask together with a cache"):
+            layer(x, x, x, **mask, cache=cache)
+    with pytest.raises(ShapeError, match=r"attn_mask \(7, 7\); expected \(1, 1\)"):
+        layer(x, x, x, attn_mask=P.zeros(7, 7).bool(), is_causal=True)
 
 
 # ---- spectral normalisation ----------------------------------------------------------------------------------------------
@@ -279,6 +283,14 @@ def test_spectral_norm_compiled_goes_on_with_u_and_v() -> None:
         found.append([value.numpy() for value in network.state_dict().values()])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [nn.Linear, lambda i, o: nn.Conv2d(i, o, 1)])
+def test_a_forward_computes_the_weight_once(make: Callable[[int, int], nn.Module]) -> None:
+    layer, times = nn.utils.spectral_norm(make(3, 4)), []
+    layer.register_computed("weight", lambda module: times.append(1) or module.weight_orig)
+    layer(P.ones(1, 3, 3, 3) if isinstance(layer, nn.Conv2d) else P.ones(2, 3))
+    assert len(times) == 1
 
 
 def test_two_forwards_before_one_backward_and_a_copy() -> None:
