@@ -22,6 +22,7 @@ from .llvm import Target
 from .rewriting import apply
 from .views import Index, View, core, row_major, view
 
+FAR = 1 << 20  # numbers: a copy of more of them goes to memory and back, which takes four times as long
 CROWDED = 512  # bytes: rows a multiple of this apart fall into few sets of the cache, so they are padded by one vector
 
 
@@ -237,7 +238,7 @@ class _Worker:
 
     def _price(self, x: Symbol) -> int:
         """What a copy of an operand costs, in numbers moved; one copy serves all positions of a loop."""
-        return 2 * x.size // self.repeated.get(view(x).source, 1)
+        return (8 if x.size > FAR else 2) * x.size // self.repeated.get(view(x).source, 1)
 
     def _product(self, kernel: Kernel) -> list[Kernel]:
         product = kernel.anchor
