@@ -99,7 +99,7 @@ def make_dataset(recipe: Recipe, batch: int, network: Network) -> Any:
         coarse = random.random((recipe.outputs, *channels, height // 4, width // 4), np.float32)
         own = coarse.repeat(4, -1).repeat(4, -2)[target]  # each class has its pattern of large squares
         inputs = 0.3 * own + 0.7 * random.random(own.shape, np.float32)
-        inputs = inputs * 3 if recipe.kind == "images" else (inputs * 255).astype(np.uint8)
+        inputs = inputs * recipe.inputs["white"] if recipe.kind == "images" else (inputs * 255).astype(np.uint8)
     return TensorDataset(*map(pellucid.tensor, (inputs, *drawn_numbers(recipe, n), target)))
 
 
