@@ -20,7 +20,7 @@ from starts import Start
 
 Weights = dict[str, Any]
 Loss = Callable[..., tuple[Any, Weights]]  # (start, weights, running, *batch) -> (loss, running)
-RUNNING = ("running_mean", "running_var", "white")  # what a step changes by the way, by the ends of their names
+RUNNING = ("running_mean", "running_var")  # what a step changes by the way, by the ends of their names
 FIXED = "whitening.convolution.weight"
 GROUPS = 8
 
@@ -198,15 +198,14 @@ def unet(start: Start, w: Weights, x: Any, noise: Any, classes: Any) -> Any:
 def diffusion(
     start: Start, w: Weights, running: Weights, image: Any, level: Any, chance: Any, normal: Any, target: Any
 ) -> tuple[Any, Weights]:
-    white = jnp.maximum(running["canvas.white"], image.max())
     noise = jnp.exp(level * start.config["noise_spread"] + start.config["noise_mean"])
     classes = jnp.where(chance < start.config["dropped"], start.outputs, target)
     total, column = noise**2 + 0.25, lambda values: values[:, None, None, None]
-    clean = image[..., None] * (2 / white) - 1
+    clean = image[..., None] * (2 / start.inputs["white"]) - 1
     noisy = clean + normal.reshape(clean.shape) * column(noise)
     said = unet(start, w, noisy * column(lax.rsqrt(total)), jnp.log(noise) / 4, classes)
     away = noisy * column(0.25 / total) + said * column(noise * 0.5 * lax.rsqrt(total)) - clean
-    return (jnp.square(away).mean((1, 2, 3)) * total / jnp.square(noise * 0.5)).mean(), {"canvas.white": white}
+    return (jnp.square(away).mean((1, 2, 3)) * total / jnp.square(noise * 0.5)).mean(), running
 
 
 LOSSES: dict[str, Loss] = {

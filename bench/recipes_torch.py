@@ -174,13 +174,11 @@ class Transformer(Network):
 class Canvas(nn.Module):
     """Grey images (B, H, W) -> (B, 1, H, W) between -1 and 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Start) -> None:
         super().__init__()
-        self.register_buffer("white", torch.tensor(1.0))
+        self.white = start.inputs["white"]
 
     def forward(self, image: Tensor) -> Tensor:
-        with torch.no_grad():
-            self.white.copy_(torch.maximum(self.white, image.amax()))
         return image.unsqueeze(1) * (2 / self.white) - 1
 
 
@@ -245,7 +243,7 @@ class Critic(nn.Module):
 class GAN(Network):
     def __init__(self, start: Start) -> None:
         super().__init__()
-        self.canvas, self.generator, self.critic = Canvas(), Drawer(start), Critic(start)
+        self.canvas, self.generator, self.critic = Canvas(start), Drawer(start), Critic(start)
 
     def turns(self) -> Turns:
         return [(self.critic, self.critic_values), (self.generator, self.generator_values)]
@@ -335,7 +333,7 @@ class UNet(nn.Module):
 class Diffusion(Network):
     def __init__(self, start: Start) -> None:
         super().__init__()
-        self.canvas, self.unet = Canvas(), UNet(start)
+        self.canvas, self.unet = Canvas(start), UNet(start)
         self.nobody, self.config = start.outputs, start.config
 
     def values(self, image: Tensor, level: Tensor, chance: Tensor, normal: Tensor, target: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class Recipe:
     drawn: tuple[tuple[Numbers, ...], ...] = ()
 
 
-MNIST: dict[str, Any] = {"image": [28, 28]}
+MNIST: dict[str, Any] = {"image": [28, 28], "white": 3.0}
 RECIPES = {
     "cnn-images": Recipe("cnn", "images", MNIST, 10, STILL, (7, 6)),
     "cnn-pictures": Recipe(

@@ -86,17 +86,18 @@ def _draw(
     classes = len(sampler.preprocessor.classes or [0])
     labels = np.arange(count) % classes if wanted is None else np.full(count, sampler.class_number(wanted))
     images = sampler.images(labels, generator)
-    columns = min(count, classes) if wanted is None and classes > 1 else round(count**0.5) or 1
+    by_class = wanted is None and classes > 1 and sampler.conditional
+    columns = min(count, classes) if by_class else round(count**0.5) or 1
     whole = grid(images, columns)
     if max(images.shape[1:3]) <= SMALL:
         whole = whole.repeat(LARGER, 0).repeat(LARGER, 1)
     buffer = io.BytesIO()
     Image.fromarray(whole).save(buffer, "PNG", optimize=True)
     write_bytes(path, buffer.getvalue())
-    names = [(sampler.preprocessor.classes or ["image"])[i] for i in labels]
+    names = [(sampler.preprocessor.classes or ["image"])[i] for i in labels] if sampler.conditional else []
     if as_json:
         print_json({"run": str(sampler.run.folder), "picture": str(path), "n": count, "classes": names})
     else:
         click.echo(
-            f"{path}: {count} images, {columns} a row" + ("" if wanted else f", of {', '.join(names[:columns])}")
+            f"{path}: {count} images, {columns} a row" + (f", of {', '.join(names[:columns])}" if by_class else "")
         )

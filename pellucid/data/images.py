@@ -64,8 +64,8 @@ class ImagePreprocessor(Preprocessor):
         return cls((height, width), classes, deviation, ink=ink, box=min(max(box, 0.1), 1.0), stroke=thin)
 
     def input_spec(self) -> dict[str, Any]:
-        """{"image": [H, W]}."""
-        return {"image": list(self.size)}
+        """{"image": [H, W], "white": what 255 is encoded as}."""
+        return {"image": list(self.size), "white": 255 / self.deviation}
 
     def encode(self, raw: Any) -> dict[str, np.ndarray]:
         """uint8 images (N, H, W) as {"image": float32 (N, H, W)}. Raises DataError for another shape."""

@@ -1,4 +1,4 @@
-"""What the families that draw share: pixels between -1 and 1, halving and doubling of sides, many images natively (floor 5).
+"""What the families that draw share: pixels between -1 and 1, halving and doubling of sides, labels to draw (floor 5).
 
 Shapes: N images, B batch, C channels, H x W pixels, P Q output positions. What is learned stands in `gan.py` and
 `diffusion.py`.
@@ -13,19 +13,15 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn
-from ..creation import tensor
 from ..errors import OptionError, ShapeError, words
-from ..modes import no_grad
 from ..tensor import Tensor
-
-DRAWN = 250  # images that a compiled program draws at once; of 1,000 or 10,000 none is drawn in vain
 
 
 class Canvas(nn.Module):
     """Images as the data encode them, and as networks that draw see them: (B, C, H, W), black -1 and white 1.
 
-    inputs: a preprocessor's `input_spec()`: {"image": [H, W]} of numbers (B, H, W) from 0, the brightest of which turns out in
-    training, or {"image": [C, H, W], ...} of bytes (B, C, H, W).
+    inputs: a preprocessor's `input_spec()`: {"image": [H, W], "white": ...} of numbers (B, H, W) from 0 to white, or
+    {"image": [C, H, W], ...} of bytes (B, C, H, W).
     """
 
     def __init__(self, inputs: dict[str, Any]) -> None:
@@ -33,7 +29,7 @@ class Canvas(nn.Module):
         *channels, height, width = inputs["image"]
         self.grey = not channels
         self.shape = (*(channels or [1]), height, width)
-        self.register_buffer("white", tensor(1.0 if self.grey else 255.0))
+        self.white = float(inputs.get("white", 255))
 
     def seen(self, image: Tensor) -> Tensor:
         """Encoded images, as a network sees them. Raises ShapeError for another size."""
@@ -43,8 +39,6 @@ class Canvas(nn.Module):
                 f"input {words(image.shape)}; expected (B, {', '.join(map(str, expected))}); "
                 "pass images as the preprocessor encodes them"
             )
-        if self.grey and self.training:
-            self.white.assign(self.white.maximum(image.amax()))
         return image.reshape(-1, *self.shape).float() * (2 / self.white) - 1  # (B, C, H, W)
 
     def encoded(self, x: Tensor) -> Tensor:
@@ -104,13 +98,3 @@ def checked_labels(labels: np.ndarray, classes: int) -> np.ndarray:
         raise OptionError(f"draw: labels from {wanted.min()} to {wanted.max()}; expected classes 0 to {classes - 1}; "
                           "check how classes are numbered")  # fmt: skip
     return wanted.astype(np.int64)
-
-
-def in_batches(draw: Callable[..., Tensor], *arrays: np.ndarray) -> np.ndarray:
-    """`draw(*rows)` of all rows of `arrays` (N, ...), DRAWN at a time, so that what is compiled in it is so once."""
-    n = len(arrays[0])
-    size = min(n, DRAWN)
-    starts = [min(i, n - size) for i in range(0, n, size)]  # the last may draw some of the one before once more
-    with no_grad():
-        parts = [draw(*(Tensor(a[i : i + size]) for a in arrays)).array for i in starts]
-    return np.concatenate([*parts[:-1], parts[-1][len(parts) * size - n :]])

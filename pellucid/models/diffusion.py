@@ -20,13 +20,12 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn
-from ..compiler.step import compile
 from ..creation import cat, tensor, where
 from ..errors import OptionError
 from ..random import Generator, rand, randn
 from ..tensor import Tensor
-from .canvas import Canvas, checked_labels, in_batches, pixels, squares
-from .network import Drawing, Values
+from .canvas import Canvas, checked_labels, pixels, squares
+from .network import Drawing, Values, in_batches
 
 KINDS = ("images", "pictures")
 DATA = 0.5  # deviation of the data between -1 and 1, as the paper takes it
@@ -72,6 +71,9 @@ class Config:
         if not 0 <= self.dropped < 1 or not 0 <= self.guidance < math.inf:
             raise OptionError(f"dropped, guidance: {self.dropped}, {self.guidance}; expected 0 up to, but not including, 1, and "
                               "a number from 0; write 0.1 and 1")  # fmt: skip
+        if not math.isfinite(self.noise_mean) or not 0 <= self.noise_spread < math.inf:
+            raise OptionError(f"noise_mean, noise_spread: {self.noise_mean}, {self.noise_spread}; expected a number, and one from 0; "
+                              f"write {MEAN} and {SPREAD}")  # fmt: skip
 
 
 # ---- the network -----------------------------------------------------------------------------------------------------
@@ -181,6 +183,7 @@ class Diffusion(Drawing):
     def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
         super().__init__()
         self.canvas, self.classes, self.config = Canvas(inputs), outputs, config
+        self.conditional = config.conditional
         self.unet = UNet(self.canvas, outputs if config.conditional else 0, config)
         deviations = [MEAN + SPREAD * NormalDist().inv_cdf((i + 0.5) / JUDGED) for i in range(JUDGED)]
         self.register_buffer(
@@ -215,29 +218,31 @@ class Diffusion(Drawing):
         return {"loss": self._losses(image, noise, normal, self._told(target))}
 
     def _told(self, classes: Tensor) -> Tensor:
-        return classes if self.config.conditional else classes * 0
+        return classes if self.conditional else classes * 0
 
-    def guided(self, x: Tensor, noise: Tensor, classes: Tensor) -> Tensor:
+    def paint(self, *batch: Tensor) -> Tensor:
         """D with classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): D(none) + guidance (D(class) - D(none))."""
+        x, noise, classes = batch
         much = self.config.guidance
-        if much == 1 or not self.config.conditional:
+        if much == 1 or not self.conditional:
             return self(x, noise, self._told(classes))
         both = self(cat([x, x]), cat([noise, noise]), cat([classes, classes * 0 + self.classes]))
         own, none = both.chunk(2)
         return none + (own - none) * much
 
-    def draw(self, labels: np.ndarray, generator: Generator | None = None, *, steps: int | None = None) -> np.ndarray:
-        """steps: noise levels, where not those of the configuration; 2 steps - 1 evaluations of the network."""
-        wanted = checked_labels(labels, self.classes)
-        levels = noise_levels(steps or self.config.steps)
+    def draw(
+        self, labels: np.ndarray, generator: Generator | None = None, paint: Callable[..., Any] | None = None
+    ) -> np.ndarray:
+        wanted, run = checked_labels(labels, self.classes), paint or self.paint
+        levels = noise_levels(self.config.steps)
         start = randn(len(wanted), *self.canvas.shape, generator=generator).array
-        denoise = compile(self.guided)
 
-        def drawn(start: Tensor, classes: Tensor) -> Tensor:
-            at = lambda x, level: denoise(x, tensor(np.full(len(classes), level, np.float32)), classes)
-            return self.canvas.encoded(sample(at, start * float(levels[0]), levels))
+        def drawn(rows: range) -> np.ndarray:
+            classes = Tensor(wanted[rows])
+            at = lambda x, level: run(x, tensor(np.full(len(rows), level, np.float32)), classes)
+            return self.canvas.encoded(sample(at, Tensor(start[rows]) * float(levels[0]), levels)).array
 
-        return in_batches(drawn, start, wanted)
+        return in_batches(len(wanted), self.drawn_batch, drawn)
 
 
 # ---- the formulas of Karras et al. 2022 ------------------------------------------------------------------------------

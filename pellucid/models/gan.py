@@ -10,6 +10,7 @@ Shapes: B batch, Z latent, C channels, K classes, H x W pixels, P x Q the smalle
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -18,14 +19,13 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn
-from ..compiler.step import compile
 from ..creation import cat, tensor, zeros
 from ..errors import OptionError, nearest
 from ..modes import no_grad
 from ..random import Generator, randn
 from ..tensor import Tensor
-from .canvas import Canvas, Double, Halve, checked_labels, in_batches
-from .network import Drawing, Turn, Values
+from .canvas import Canvas, Double, Halve, checked_labels
+from .network import Drawing, Turn, Values, in_batches
 
 KINDS = ("images", "pictures")
 LOSSES = ("logistic", "hinge")
@@ -130,6 +130,7 @@ class GAN(Drawing):
     def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
         super().__init__()
         self.canvas, self.classes, self.config = Canvas(inputs), outputs, config
+        self.conditional = config.conditional
         self.told = outputs if config.conditional else 1  # classes that are told apart
         self.generator = Drawer(self.canvas, self.told, config)
         self.critic = Critic(self.canvas, self.told, config)
@@ -144,7 +145,7 @@ class GAN(Drawing):
         return self.canvas.encoded(self.generator(latent, self._told(classes)))
 
     def _told(self, classes: Tensor) -> Tensor:
-        return classes if self.config.conditional else classes * 0
+        return classes if self.conditional else classes * 0
 
     def turns(self) -> list[Turn]:
         return [
@@ -187,10 +188,13 @@ class GAN(Drawing):
         score = away - apart / 2
         return {"loss": score.gather(1, self._told(target).unsqueeze(1)).squeeze(1)}
 
-    def draw(self, labels: np.ndarray, generator: Generator | None = None) -> np.ndarray:
-        wanted = checked_labels(labels, self.classes)
+    def draw(
+        self, labels: np.ndarray, generator: Generator | None = None, paint: Callable[..., Any] | None = None
+    ) -> np.ndarray:
+        wanted, run = checked_labels(labels, self.classes), paint or self.paint
         latents = randn(len(wanted), self.config.latent, generator=generator).array
-        return in_batches(compile(self), latents, wanted)
+        drawn = lambda rows: run(Tensor(latents[rows]), Tensor(wanted[rows])).array
+        return in_batches(len(wanted), self.drawn_batch, drawn)
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:

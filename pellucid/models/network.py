@@ -159,10 +159,31 @@ class Drawing(Network):
 
     order = ("image",)
     classes: int
+    conditional = True  # whether it is told which class to draw
+    drawn_batch = 250  # the most images to draw at once
 
-    def draw(self, labels: np.ndarray, generator: Generator | None = None) -> np.ndarray:
-        """An image for each of the class numbers `labels` (N,): float32 (N, H, W) or (N, C, H, W), in the encoding's scale."""
-        raise NotImplementedError(f"{type(self).__name__} does not define draw(labels, generator)")
+    def paint(self, *batch: Tensor) -> Tensor:
+        """The part of `draw` that is worth compiling. By default, the network itself."""
+        return self(*batch)
+
+    def draw(
+        self, labels: np.ndarray, generator: Generator | None = None, paint: Callable[..., Any] | None = None
+    ) -> np.ndarray:
+        """An image for each of the class numbers `labels` (N,): float32 (N, H, W) or (N, C, H, W), in the encoding's scale.
+
+        paint: called in place of the method, `compile(network.paint)` say; who draws again and again keeps it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define draw(labels, generator, paint)")
+
+
+def in_batches(n: int, most: int, take: Callable[[range], np.ndarray]) -> np.ndarray:
+    """`take(rows)` for all of n rows, at most so many at a time, joined along the first axis; without gradients."""
+    # Batches of one size need one program. The last may begin with rows that the one before it has had.
+    size = -(-n // -(-n // most))
+    starts = [min(i, n - size) for i in range(0, n, size)]
+    with no_grad():
+        parts = [take(range(i, i + size)) for i in starts]
+    return np.concatenate([*parts[:-1], parts[-1][len(parts) * size - n :]])
 
 
 def joined(parts: list[Tensor]) -> Tensor:

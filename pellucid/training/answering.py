@@ -124,7 +124,7 @@ class Trained:
                             "MNIST's files; for a picture, use pellucid predict")  # fmt: skip
         problem = load_problem(data, seed=self.run.config["settings"]["seed"])
         spec, own = problem.preprocessor.input_spec(), self.preprocessor.input_spec()
-        if spec != own or problem.preprocessor.classes != self.classes:
+        if spec.get("image") != own["image"] or problem.preprocessor.classes != self.classes:
             came = (
                 f"images {_by(spec)}, {len(problem.preprocessor.classes or [])} classes"
                 if "image" in spec

@@ -19,6 +19,7 @@ from ..tensor import Tensor
 from .insights import filters
 from .metrics import Metrics, classification_metrics, regression_metrics
 from .native import Forward, Judge, means
+from .page import Markup
 from .run import Run
 from .settings import Settings
 
@@ -74,6 +75,10 @@ class Examination:
     def test(self) -> Examined:
         """Read the test part, for the first and only time, with the weights the network has now."""
         raise NotImplementedError(f"{type(self).__name__} does not define test()")
+
+    def sections(self) -> list[Markup]:
+        """What only the report shows, of the network as it was tested. By default, nothing."""
+        return []
 
 
 class Answers(Examination):

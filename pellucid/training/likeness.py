@@ -1,7 +1,8 @@
 """How like drawn images are to real ones: by a judge's features and names, and by the nearest training image (floor 6).
 
 The judge is any network that classifies such images, given as two functions of arrays; which one it is, and who draws, is
-left to others. Shapes: N drawn images, M test images, T training images, F features, K classes; an image (H, W) or (C, H, W).
+left to others. Training and test images may be what is indexed like an array and reads its rows only then.
+Shapes: N drawn images, M test images, T training images, F features, K classes; an image (H, W) or (C, H, W).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from ..errors import ShapeError, words
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-BLOCK = 2**25  # numbers of a matrix of distances that exist at once
+BLOCK = 2**25  # numbers of training images, or of distances to them, that exist at once
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,17 @@ def likeness(
     lot = np.random.default_rng(seed).choice(len(train), count, replace=False)
     real, named = features(test), logits(drawn)
     found = named.argmax(1)
+    held = min(compared, len(test))
+    some = drawn[:compared], test[np.arange(held) * len(test) // held]  # evenly: a folder's test part may come by class
+    away = nearest(np.concatenate(some), train)[0]
     return Likeness(
         count=count,
         frechet=frechet_distance(features(drawn[:count]), real),
         floor=frechet_distance(features(train[np.sort(lot)]), real),
         shares=tuple((np.bincount(found, minlength=named.shape[1]) / len(found)).tolist()),
         right=float((found == labels).mean()),
-        drawn_nearest=Spread.of(nearest(drawn[:compared], train)[0]),
-        test_nearest=Spread.of(nearest(test[:compared], train)[0]),
+        drawn_nearest=Spread.of(away[:-held]),
+        test_nearest=Spread.of(away[-held:]),
     )
 
 
@@ -102,12 +106,22 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 def nearest(images: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each of `images` (N, ...) the Euclidean distance (N,) to the nearest of `among` (T, ...), and which that is (N,)."""
     _check_images(images, among)
-    x, y = (part.reshape(len(part), -1).astype(np.float32) for part in (images, among))
-    lengths = np.square(y).sum(1)
-    rows = max(1, BLOCK // len(y))
-    # |x|^2 is the same for all that x is compared with, so it does not decide.
-    place = np.concatenate([(lengths - 2 * (x[i : i + rows] @ y.T)).argmin(1) for i in range(0, len(x), rows)])
-    return np.linalg.norm(x - y[place], axis=1), place  # from the differences: exact for a copy, too
+    x = flat(images)
+    least, place = np.full(len(x), np.inf, np.float32), np.zeros(len(x), np.int64)
+    rows = max(1, BLOCK // max(x.shape))
+    for start in range(0, len(among), rows):
+        y = flat(among[start : start + rows])
+        # |x|^2 is the same for all that x is compared with, so it does not decide.
+        apart = np.square(y).sum(1) - 2 * (x @ y.T)
+        here = apart.min(1)
+        place = np.where(here < least, start + apart.argmin(1), place)
+        least = np.minimum(here, least)
+    return np.linalg.norm(x - flat(among[place]), axis=1), place  # from the differences: exact for a copy, too
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    """Images (N, ...) as float32 (N, F)."""
+    return np.asarray(images, np.float32).reshape(len(images), -1)
 
 
 def _check_images(*parts: np.ndarray) -> None:

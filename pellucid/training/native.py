@@ -14,8 +14,7 @@ import numpy as np
 
 from ..compiler.step import compile
 from ..errors import TraceError
-from ..models.network import Network
-from ..modes import no_grad
+from ..models.network import Network, in_batches
 from ..tensor import Tensor
 
 WORTH_COMPILING = 2000  # rows
@@ -86,13 +85,3 @@ def means(values: dict[str, np.ndarray]) -> dict[str, float]:
     """The mean of each value that `Judge` gave, over all scored positions."""
     count = values.get("count", np.ones(len(values["loss"])))
     return {name: float(value.sum() / count.sum()) for name, value in values.items() if name != "count"}
-
-
-def in_batches(n: int, most: int, take: Callable[[range], np.ndarray]) -> np.ndarray:
-    """`take(rows)` for all of n rows, at most so many at a time, joined along the first axis."""
-    # Batches of one size need one program. The last may begin with rows that the one before it has had.
-    size = -(-n // -(-n // most))
-    starts = [min(i, n - size) for i in range(0, n, size)]
-    with no_grad():
-        parts = [take(range(i, i + size)) for i in starts]
-    return np.concatenate([*parts[:-1], parts[-1][len(parts) * size - n :]])

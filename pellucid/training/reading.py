@@ -21,8 +21,9 @@ from ..data.sources import load_problem
 from ..data.text import decode_part, encode_part, read_text
 from ..data.tokens import TextPreprocessor
 from ..errors import DataError, NonFiniteError
+from ..models.network import in_batches
 from .metrics import Metrics, text_metrics
-from .native import WORTH_COMPILING, Judge, Native, in_batches
+from .native import WORTH_COMPILING, Judge, Native
 from .run import Run
 from .writing import per_window
 

@@ -14,6 +14,7 @@ from ..data.encode import preprocessor_from_json
 from ..errors import OptionError, nearest
 from ..models.network import Drawing, Writing
 from ..random import Generator
+from .native import Native
 from .run import Run
 
 LINE = 200  # tokens at most, where each line is an example
@@ -33,6 +34,11 @@ class Sampler:
     @property
     def writes(self) -> bool:
         return isinstance(self.network, Writing)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it draws images of the class it is told."""
+        return isinstance(self.network, Drawing) and self.network.conditional
 
     def text(
         self, prompt: str = "", length: int = 500, *, temperature: float = 1.0, top_k: int = 0, generator: Generator | None = None
@@ -55,10 +61,15 @@ class Sampler:
     def images(self, labels: np.ndarray, generator: Generator | None = None) -> np.ndarray:
         """An image of each class number of `labels` (N,): uint8 (N, H, W), or (N, H, W, 3) in colour."""
         assert isinstance(self.network, Drawing)
-        return as_pixels(self.preprocessor, self.network.draw(labels, generator))
+        paint = Native(self.network.paint, self.run.config["settings"]["eager"])
+        return as_pixels(self.preprocessor, self.network.draw(labels, generator, paint))
 
     def class_number(self, name: str) -> int:
+        """Raises OptionError for a class that is not known, and where the network cannot be told one."""
         classes = self.preprocessor.classes or []
+        if not self.conditional:
+            raise OptionError(f"--class {name}: {self.run.name} was never told the classes (conditional = false) and draws any of them; "
+                              "expected a network that was; leave it out, or train one without conditional = false")  # fmt: skip
         if name not in classes:
             raise OptionError(f"--class {name}: not among the classes of {self.run.name}; expected one of {', '.join(classes[:20])}."
                               f"{nearest(name, classes)}")  # fmt: skip

@@ -139,12 +139,13 @@ class Training:
     def _report(self, result: Result, found: Examined) -> None:
         problem, run = self.problem, self.run
         score = headline(result.metrics)
+        shown = {**found.shown, "sections": [*found.shown.get("sections", []), *self.examination.sections()]}
         renamed = {f"train_{score}": "train_score", f"validation_{score}": "validation_score"}
         write_report(run.report, ReportData(
             title=f"{run.config['family']} on {problem.name}", run=run.name, task=run.config["task"], metrics=result.metrics,
             baselines=result.baselines, history=[{renamed.get(k, k): v for k, v in line.items()} for line in run.history()],
             best_epoch=result.best_epoch, settings={**run.config["network"], **asdict(self.settings)},
-            network=str(self.network).splitlines(), notes=problem.notes, created=run.config["created"], **found.shown,
+            network=str(self.network).splitlines(), notes=problem.notes, created=run.config["created"], **shown,
         ))  # fmt: skip
 
 

@@ -29,6 +29,9 @@ def folder(here):
     return here / "tints"
 
 
+NAMES = ("tints", "--model", "cnn", "--epochs", 1, "--quiet", "--eager", "--set", "channels=4,4", "--set", "depth=1")
+
+
 def train(run, *words):
     return run(
         "train", *words, "--model", "mlp", "--epochs", 3, "--eager", "--quiet", "--batch-size", 16, "--layers", "8"
@@ -83,6 +86,22 @@ def test_more_pictures_than_memory_train_to_the_same_bits(run, folder, here, mon
     one, other = ((here / f"runs/tints-mlp-{k}/model.safetensors").read_bytes() for k in (1, 2))
     assert one == other
     run("train", "--resume", "last", "--epochs", 3, "--quiet")
+
+
+def test_more_pictures_than_memory_are_drawn_and_judged_to_the_same_scores(run, folder, here, monkeypatch):
+    small = [f"--set={name}=2" for name in ("width", "critic_width", "latent")]
+    words = ["train", "tints", "--model", "gan", "--epochs", 1, "--quiet", "--eager", "--size", 8, *small]
+    for most in (pictures.MOST_MEMORY, 100):
+        monkeypatch.setattr(pictures, "MOST_MEMORY", most)
+        run(*words)
+    one, other = (
+        json.loads((here / f"runs/tints-gan-{k}/metrics.jsonl").read_text().splitlines()[-1])["test"] for k in (1, 2)
+    )
+    for scores in (one, other):
+        assert scores.pop("images_per_second") > 0
+    assert one == other and one["frechet"] > 0
+    run("train", *NAMES, "--size", 8)
+    assert "named_right" in run("evaluate", "tints-gan-1").stdout
 
 
 def test_what_pictures_cannot_be_used_for(run, folder, here, people):

@@ -3,12 +3,15 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pellucid.training import run as runs
+from pellucid.training.drawing import by_network
 from pellucid.training.reading import Reader
 
 QUICK = ("--epochs", 1, "--quiet", "--eager", "--set", "epoch_steps=4", "--set", "batch_size=8")
@@ -35,6 +38,15 @@ def writer(run, story):
 def drawer(run):
     run("train", *DRAWS, *QUICK)
     return "digits-gan-1"
+
+
+def score(name, validation, test):
+    """Have a run of one epoch say that it had these accuracies."""
+    path = Path(f"runs/{name}/metrics.jsonl")
+    epoch, last = map(json.loads, path.read_text().splitlines())
+    epoch["validation_accuracy"] = validation
+    last["test"]["accuracy"] = test
+    path.write_text("".join(json.dumps(line) + "\n" for line in (epoch, last)))
 
 
 def result_of(name):
@@ -175,12 +187,24 @@ def test_a_drawer_is_judged_by_pixels_then_by_the_cnn_that_is_found_or_named(run
     assert by_pixels["frechet"] == result_of(drawer)["frechet"] and "named_right" not in by_pixels
     assert "coarse pixels" in run("evaluate", drawer).stderr
     for name in ("one", "two"):
-        run("train", *NAMES, *QUICK, "--seed", 0, "--lr", 0.01 if name == "one" else 0.02, "--out", f"runs/{name}")
-    best = max(("one", "two"), key=lambda name: result_of(name)["accuracy"])
+        run("train", *NAMES, *QUICK, "--lr", 0.01 if name == "one" else 0.02, "--out", f"runs/{name}")
+    best, other = "two", "one"
+    score(best, validation=0.6, test=0.5)
+    score(other, validation=0.5, test=0.6)  # the test images are not what a judge is chosen by
     found = run("evaluate", drawer)
     assert f"note: judged by {best}, which names" in found.stderr and "named_right" in found.stdout
-    other = "two" if best == "one" else "one"
     assert f"note: judged by {other}, which names" in run("evaluate", drawer, "--judge", other).stderr
+    Path(f"runs/{best}/model.safetensors").unlink()
+    assert f"note: judged by {other}, which names" in run("evaluate", drawer).stderr
+    Path(f"runs/{other}/model.safetensors").write_bytes(b"cut off")
+    assert "coarse pixels" in run("evaluate", drawer).stderr
+
+
+def test_the_features_of_few_images_are_a_judges_features(run):
+    run("train", *NAMES, *QUICK, "--out", "judge")
+    features, logits, _ = by_network(runs.find("judge"))
+    images = np.zeros((5, 8, 8), np.float32)
+    assert features(images).shape == (5, 4) and logits(images).shape == (5, 10)
 
 
 def test_a_judge_named_in_training_is_kept(run):
@@ -193,6 +217,28 @@ def test_a_judge_named_in_training_is_kept(run):
     Path("again.toml").write_text('model = "gan"\njudge = "elsewhere"\nwidth = 2\ncritic_width = 2\n')
     run("train", "digits", "--config", "again.toml", *QUICK)
     assert "named_right" in result_of("digits-gan-2")
+
+
+def test_a_judge_or_pictures_that_are_gone_do_not_stop_a_training(run):
+    run("train", *NAMES, *QUICK, "--out", "elsewhere")
+    run("train", *DRAWS, *QUICK, "--judge", "elsewhere")
+    Path("elsewhere").rename("moved")
+    shutil.rmtree("runs/digits-gan-1/samples")
+    assert "the judge that was named is passed over: " in run("evaluate", "last").stderr
+    run("train", "--resume", "last", "--epochs", 2, "--quiet")
+    assert "named_right" not in result_of("digits-gan-1")
+    report = Path("runs/digits-gan-1/report.html").read_text(encoding="utf-8")
+    assert "is passed over" in report and "<figcaption>epoch 2<" in report and "<figcaption>epoch 1<" not in report
+
+
+def test_a_drawer_that_is_not_told_the_classes_is_not_asked_for_one(run):
+    run("train", *NAMES, *QUICK, "--out", "judge")
+    run("train", *DRAWS, *QUICK, "--set", "conditional=false", "--judge", "judge")
+    assert "named_right" not in result_of("digits-gan-1") and "largest_class" in result_of("digits-gan-1")
+    assert "--class 7: digits-gan-1 was never told the classes" in says(run, "sample", "last", "--class", 7)
+    assert told(run, "sample", "last", "--n", 9)["classes"] == []
+    with Image.open("digits-gan-1-sample.png") as picture:
+        assert picture.size == (3 * 26, 3 * 26)
 
 
 def test_judges_that_cannot_be_used(run, drawer, people):

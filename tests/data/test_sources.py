@@ -44,7 +44,9 @@ def test_digits():
     problem = load_problem("digits")
     assert (problem.name, problem.kind, problem.task) == ("digits", "images", "classification")
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [1257, 270, 270]
-    assert problem.preprocessor.input_spec() == {"image": [8, 8]} and problem.preprocessor.classes == list("0123456789")
+    white = float(problem.train.inputs["image"].max())
+    assert problem.preprocessor.input_spec() == {"image": [8, 8], "white": pytest.approx(white)}
+    assert problem.preprocessor.classes == list("0123456789")
     images = problem.train.inputs["image"]
     assert images.dtype == np.float32 and images.min() == 0 and abs(images.std() - 1) < 1e-3
     assert problem.train.target.dtype == np.int64 and np.bincount(problem.test.target).min() >= 25

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from drawing import SPECS, batch, check_compiled_step, digits, whole_step
+from drawing import SPECS, batch, check_compiled_step, digits, learn
 
 import pellucid as P
 from pellucid.errors import OptionError
-from pellucid.models import canvas, diffusion
+from pellucid.models import diffusion
 
 SMALL = diffusion.Config(width=8, patch=1, steps=3)
 
@@ -58,14 +58,16 @@ def test_noise_levels_are_those_of_the_paper():
 
 
 @pytest.mark.parametrize("spec", ["digits", "odd"])
-def test_the_loss_begins_at_one_where_the_data_have_the_deviation_it_assumes(spec):
+@pytest.mark.parametrize("deviation", [0.0, 0.5])
+def test_the_loss_begins_at_one_where_the_data_have_the_deviation_it_assumes_and_lower_for_all_grey(spec, deviation):
     network = build(spec).train()
     easel = network.canvas
-    image = easel.encoded(P.randn(400, *easel.shape) * 0)  # half grey, exactly 0 on the canvas
-    noisy_only = network.values(image, P.zeros(400, dtype=P.int64))["loss"].item()
+    canvas = P.randn(400, *easel.shape).sign() * deviation  # half grey is 0 on the canvas
+    begins = network.values(easel.encoded(canvas), P.zeros(400, dtype=P.int64))["loss"].item()
     levels = np.exp(np.random.default_rng(0).normal(diffusion.MEAN, diffusion.SPREAD, 100_000))
-    expected = np.mean(diffusion.DATA**2 / (levels**2 + diffusion.DATA**2))  # c_skip^2 s^2 / c_out^2
-    assert noisy_only == pytest.approx(expected, rel=0.15)
+    grey = np.mean(diffusion.DATA**2 / (levels**2 + diffusion.DATA**2))  # c_skip^2 s^2 / c_out^2
+    assert begins == (pytest.approx(1, rel=0.02) if deviation else pytest.approx(grey, rel=0.15))
+    assert grey < 0.8
 
 
 # ---- the sampler -----------------------------------------------------------------------------------------------------------
@@ -110,16 +112,19 @@ def test_images_of_any_size_are_drawn_in_the_encodings_scale(spec, config):
     labels = np.array([0, 2, 1, 1])
     drawn = network.draw(labels, P.Generator(3))
     assert drawn.shape == (4, *SPECS[spec]["image"]) and drawn.dtype == np.float32
-    assert drawn.min() >= 0 and drawn.max() <= network.canvas.white.item()
+    assert drawn.min() >= 0 and drawn.max() <= network.canvas.white
     assert (network.draw(labels, P.Generator(3)) == drawn).all()
     assert (network.draw(labels[::-1].copy(), P.Generator(3)) != drawn).any()  # it listens to the class
 
 
-def test_what_is_drawn_in_several_goes_is_what_one_go_draws(monkeypatch):
+def test_what_is_drawn_natively_and_in_several_goes_is_what_one_go_draws():
     network, labels = moved(build("digits")).eval(), np.array([0, 2, 1, 1, 0])
     whole = network.draw(labels, P.Generator(3))
-    monkeypatch.setattr(canvas, "DRAWN", 2)
+    network.drawn_batch = 2
     np.testing.assert_allclose(network.draw(labels, P.Generator(3)), whole, atol=1e-3)
+    paint = P.compile(network.paint)
+    np.testing.assert_allclose(network.draw(labels, P.Generator(3), paint), whole, atol=1e-3)
+    assert len(paint.made) == 1
 
 
 def test_guidance_goes_from_no_class_through_the_class_and_beyond():
@@ -128,7 +133,7 @@ def test_guidance_goes_from_no_class_through_the_class_and_beyond():
     def guided(much):
         config = diffusion.Config(width=8, patch=1, guidance=much)
         with P.no_grad():
-            return moved(build("digits", config)).eval().guided(x, noise, classes).numpy()
+            return moved(build("digits", config)).eval().paint(x, noise, classes).numpy()
 
     network = moved(build("digits")).eval()
     none = network(x, noise, classes * 0 + 3).detach().numpy()
@@ -155,8 +160,10 @@ def test_judging_depends_on_neither_luck_nor_mode():
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("width", 12), ("depth", 0), ("steps", 1), ("dropped", 1.0), ("guidance", -1.0)]
-)
+    ("option", "value"),
+    [("width", 12), ("depth", 0), ("steps", 1), ("dropped", 1.0), ("guidance", -1.0), ("noise_mean", math.inf),
+     ("noise_spread", math.nan), ("noise_spread", -1.0)],
+)  # fmt: skip
 def test_options_that_make_no_network_are_refused(option, value):
     with pytest.raises(OptionError, match=option):
         diffusion.Config(**{option: value})
@@ -168,7 +175,8 @@ def test_options_that_make_no_network_are_refused(option, value):
 @pytest.mark.parametrize("spec", ["digits", "odd"])
 def test_a_whole_step_is_the_same_eagerly_and_compiled(spec):
     config = diffusion.Config(width=8, patch=2, attention=True)
-    check_compiled_step(lambda: diffusion.build(SPECS[spec], 3, "classification", config), *batch(SPECS[spec]))
+    build = lambda: moved(diffusion.build(SPECS[spec], 3, "classification", config))
+    check_compiled_step(build, *batch(SPECS[spec]))
 
 
 def test_a_small_one_learns_to_clean_digits():
@@ -176,8 +184,6 @@ def test_a_small_one_learns_to_clean_digits():
     network = build("digits", diffusion.Config(width=8, patch=2), classes=10)
     judge = lambda: network.eval().judge(image[1500:], target[1500:])["loss"].mean().item()
     before = judge()
-    network.train()
-    step = P.compile(whole_step(network, 3e-3)[0])
-    for rows in np.random.default_rng(0).integers(0, 1500, (100, 32)):
-        step(image[P.tensor(rows)], target[P.tensor(rows)])
+    batches = np.random.default_rng(0).integers(0, 1500, (100, 32))
+    learn(network, (image, target), batches, optimizer="adam", lr=3e-3, momentum2=0.99)
     assert judge() < 0.7 * before

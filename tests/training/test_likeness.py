@@ -6,6 +6,7 @@ from scipy.linalg import sqrtm
 
 from pellucid.errors import ShapeError
 from pellucid.training import likeness as like
+from pellucid.training.drawing import by_pixels
 
 
 def normal(count, mean, deviation, seed=0):
@@ -55,6 +56,36 @@ def test_the_nearest_image_is_the_one_that_comparing_all_would_find(monkeypatch,
     distances, places = like.nearest(images, among)
     np.testing.assert_allclose(distances, away.min(1), atol=1e-6)
     assert (places == away.argmin(1)).all() and distances[3] == 0
+
+
+class Lazy:
+    """Images that are read when they are asked for; `most` is how many there were at once."""
+
+    def __init__(self, images):
+        self.images, self.shape, self.most = images, images.shape, 0
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, key):
+        rows = self.images[key]
+        self.most = max(self.most, len(rows))
+        return rows
+
+
+def test_images_that_are_read_when_asked_for_are_never_all_there(monkeypatch):
+    random = np.random.default_rng(0)
+    drawn, train, test = (random.integers(0, 256, (n, 1, 28, 20)).astype(np.uint8) for n in (60, 5000, 3000))
+    monkeypatch.setattr(like, "BLOCK", 2**20)
+    judge = {"features": by_pixels, "logits": lambda x: np.zeros((len(x), 2))}
+    labels = np.zeros(60, np.int64)
+    lazy = Lazy(train), Lazy(test)
+    assert like.likeness(drawn, labels, *lazy, **judge, compared=50) == like.likeness(
+        drawn, labels, train, test, **judge, compared=50
+    )
+    assert max(part.most for part in lazy) <= 2048
+    expected = train.reshape(5000, 14, 2, 10, 2).mean((2, 4)).reshape(5000, -1)
+    np.testing.assert_allclose(by_pixels(lazy[0]), expected, rtol=1e-6)
 
 
 def test_likeness_of_real_images_copies_and_noise():
