@@ -7,10 +7,11 @@ import numpy as np
 
 from ..data.sources import load_problem
 from ..errors import OptionError
-from ..models.network import Drawing, Writing
+from ..models.network import Answering, Drawing, Writing
 from ..training import run as runs
 from ..training import session
-from ..training.answering import Answers, Trained
+from ..training.answering import Trained, caveats
+from ..training.examination import in_units
 from ..training.metrics import Metrics, headline, interval_text, score_line, value_text
 from ..training.reading import Reader
 from .options import baseline_json, baseline_words, flat, print_json
@@ -35,17 +36,16 @@ def command(run: str, data: str | None, judge: str | None, others: tuple[str, ..
     \b
     pellucid evaluate mnist-cnn-1 --with mnist-cnn-2 --with mnist-cnn-3
     """
-    found = runs.find(run)
+    found, beside = runs.find(run), [runs.find(other) for other in others]
     network = found.new_network()
     draws = isinstance(network, Drawing)
     if judge is not None and not draws:
         raise OptionError(
             f"--judge {judge}: {found.name} draws nothing; expected a run that does, such as a gan; leave it out"
         )
-    if others and (draws or isinstance(network, Writing)):
-        raise OptionError(
-            f"--with {others[0]}: {found.name} answers nothing; expected a run that does, such as a cnn; leave it out"
-        )
+    for one in (found, *beside) if beside else ():
+        if not isinstance(one.new_network(), Answering):
+            raise OptionError(f"--with {', '.join(others)}: {one.name} answers nothing; expected runs that do, such as cnns; leave it out")  # fmt: skip
     if draws and data is not None:
         raise OptionError(
             f"{data}: {found.name} draws, and is compared with its own test data; expected no DATA; leave it out"
@@ -55,7 +55,8 @@ def command(run: str, data: str | None, judge: str | None, others: tuple[str, ..
     elif isinstance(network, Writing):
         metrics, baselines, notes = _read(found, str(data))
     else:
-        metrics, baselines, notes = _answered(found, data, [runs.find(other) for other in others])
+        metrics, baselines, notes = _answered(found, data, beside)
+    notes += [note for one in (found, *beside) for note in caveats(one, data)]
     for note in notes:
         say(f"note: {note}")
     if as_json:
@@ -76,16 +77,22 @@ def _answered(run: runs.Run, data: str | None, others: list[runs.Run]) -> Scores
     """Of a run that answers, or of the mean of several's answers; on its own test data beside its baselines."""
     trained = Trained(run)
     found = trained.own_test() if data is None else trained.scored(data)
-    outputs = [found.output]
+    outputs, truth = [found.output], trained.truth(found)
+    zero, one = in_units(trained.preprocessor, np.array([0.0, 1.0]))
     for other in map(Trained, others):
         theirs = other.own_test() if data is None else other.scored(data)
-        if other.classes != trained.classes or not np.array_equal(np.asarray(theirs.target), np.asarray(found.target)):
+        own = other.truth(theirs)
+        # Each run keeps targets as float32 on a scale of its own, so they agree but for rounding.
+        same = own.shape == truth.shape and np.allclose(own, truth, rtol=0, atol=1e-4 * (one - zero))
+        if data is None:
+            same = same and other.run.config["fingerprint"] == run.config["fingerprint"]
+        if other.classes != trained.classes or not same:
             raise OptionError(f"--with {other.run.name}: its test examples are others than those of {run.name}; expected runs on the same "
                               "data and split; name the data to score, or leave it out")  # fmt: skip
         outputs.append(theirs.output)
     found.output = np.mean(outputs, axis=0)
     result = run.result() if data is None else None
-    return trained.score(found), result["baselines"] if result else {}, trained.notes_on(data, found)
+    return trained.score(found), result["baselines"] if result else {}, trained.strangers(found)
 
 
 def _examined(run: runs.Run, judge: str | None) -> Scores:
@@ -93,15 +100,11 @@ def _examined(run: runs.Run, judge: str | None) -> Scores:
     problem = load_problem(**run.config["source"])
     told = len(problem.notes)
     found = session.examine(run, problem, runs.find(judge) if judge else None)
-    return found.metrics, found.baselines, [*problem.notes[told:], *_caveats(run, None)]
+    return found.metrics, found.baselines, problem.notes[told:]
 
 
 def _read(run: runs.Run, data: str) -> Scores:
     """Of a run that writes, on another text."""
     reader = Reader(run)
     text = reader.text(data)
-    return reader.score(text), {}, [*reader.known.strangers(text), *_caveats(run, data)]
-
-
-def _caveats(run: runs.Run, data: str | None) -> list[str]:
-    return Trained(run).notes_on(data, Answers(np.empty(0), []))
+    return reader.score(text), {}, reader.known.strangers(text)

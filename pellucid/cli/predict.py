@@ -14,7 +14,7 @@ from ..errors import OptionError
 from ..files import write_text
 from ..models.network import Drawing
 from ..training import run as runs
-from ..training.answering import Answers, Trained
+from ..training.answering import Answered, Trained
 from ..training.forecast import forecast, read_series
 from ..training.metrics import score_line
 from ..training.reading import Reader
@@ -49,6 +49,10 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
         data = (found.config["source"]["spec"],)
     if not data:
         raise OptionError(f"DATA is missing; expected what {found.name} shall answer for; see pellucid predict --help")
+    if horizon is not None and found.config["kind"] != "series":
+        raise OptionError(
+            f"--horizon {horizon}: {found.name} was not trained on a series; expected one that was; leave it out"
+        )
     if found.config["kind"] == "text":
         return _read(found, data, out, show, as_json)
     _check_answers(found)
@@ -60,10 +64,6 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
     trained = Trained(found)
     if found.config["kind"] == "series":
         return _go_on(trained, data[0], horizon or 1, out, as_json)
-    if horizon is not None:
-        raise OptionError(
-            f"--horizon {horizon}: {found.name} was not trained on a series; expected one that was; leave it out"
-        )
     answers = trained.images(list(data)) if pictures else trained.rows(data[0])
     for note in trained.strangers(answers):
         say(f"note: {note}")
@@ -83,8 +83,12 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
             }
         )
     elif out is None and pictures:
-        for line in _sentences(trained, answers, max(SHOWN, len(data))):  # each picture that was named has its line
+        most = max(SHOWN, len(data))  # each picture that was named has its line
+        for line in _sentences(trained, answers, most):
             click.echo(line)
+        if len(rows) > most:
+            say(f"and {len(rows) - most:,} more, for which there are answers too; --out answers.csv writes a table of all: each picture's "
+                "file, its class, and the probability of every class")  # fmt: skip
     elif out is None:
         click.echo(_as_text(rows, ","), nl=False)
 
@@ -145,14 +149,14 @@ def _check_out(out: Path | None) -> None:
         raise OptionError(f"--out {out}: there is a file of that name already; expected a new one; choose another name")
 
 
-def said(trained: Trained, answers: Answers) -> list[Any]:
+def said(trained: Trained, answers: Answered) -> list[Any]:
     """The answer for each example: a class name, or a number."""
     if trained.classes is None:
         return [float(f"{value:.7g}") for value in answers.output]
     return [trained.classes[i] for i in answers.output.argmax(1)]
 
 
-def _rows(trained: Trained, answers: Answers) -> list[dict[str, Any]]:
+def _rows(trained: Trained, answers: Answered) -> list[dict[str, Any]]:
     """The table that goes out: what came in, the prediction, and a probability for each class."""
     rows = []
     for i, prediction in enumerate(said(trained, answers)):
@@ -179,7 +183,7 @@ def _as_text(rows: list[dict[str, Any]], separator: str) -> str:
     return text.getvalue()
 
 
-def _json_rows(trained: Trained, answers: Answers) -> list[dict[str, Any]]:
+def _json_rows(trained: Trained, answers: Answered) -> list[dict[str, Any]]:
     found = []
     for i, prediction in enumerate(said(trained, answers)):
         row: dict[str, Any] = {"name": answers.names[i], "prediction": prediction}
@@ -191,7 +195,7 @@ def _json_rows(trained: Trained, answers: Answers) -> list[dict[str, Any]]:
     return found
 
 
-def _sentences(trained: Trained, answers: Answers, most: int) -> list[str]:
+def _sentences(trained: Trained, answers: Answered, most: int) -> list[str]:
     """`seven.png: 7 (98.2%), then 1 (1.1%), 9 (0.4%)`, for each of the first pictures."""
     lines = []
     for i, name in enumerate(answers.names[:most]):
@@ -201,15 +205,14 @@ def _sentences(trained: Trained, answers: Answers, most: int) -> list[str]:
             f"; it is {trained.classes[answers.target[i]]}" if answers.target is not None and trained.classes else ""
         )
         lines.append(f"{name}: {words[0]}, then {', '.join(words[1:])}{truth}")
-    if len(answers.names) > most:
-        lines.append(f"... and {len(answers.names) - most:,} more; --out answers.csv writes all of them")
     return lines
 
 
-def _draw(trained: Trained, answers: Answers) -> None:
+def _draw(trained: Trained, answers: Answered) -> None:
     """The first images as the network saw them, in characters, on stderr so that stdout stays a table."""
-    assert answers.images is not None
-    for name, image, prediction in zip(answers.names[:SHOWN], answers.images, said(trained, answers), strict=False):
+    assert answers.seen is not None
+    for i, (name, prediction) in enumerate(zip(answers.names[:SHOWN], said(trained, answers), strict=False)):
+        image = answers.seen(i)
         click.echo(f"{name}, seen as {image.shape[0]}x{image.shape[1]}: {prediction}", err=True)
         for line in drawing(image):
             click.echo("  " + line, err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ DATA_OPTIONS: dict[str, tuple[type, ...]] = {  # and what --set or a --config fi
     "target": (str, int), "header": (bool,), "test": (str,), "drop": (list, tuple, str), "task": (str,), "strip_label": (str,),
     "lines": (bool,), "tokenizer": (str,), "vocabulary": (int,), "time": (str, int), "window": (int,), "size": (int,),
 }  # fmt: skip
-BESIDE_RESUME = {"resume", "epochs", "threads", "quiet", "as_json"}
+BESIDE_RESUME = {"resume", "epochs", "threads", "judge", "quiet", "as_json"}
 
 
 @click.command("train", short_help="Train a network.", options_metavar="[OPTIONS]")
@@ -188,11 +189,12 @@ def _named(
     error: OptionError, options: dict[str, Any], more: dict[str, Any], written: dict[str, Any], path: Path | None
 ) -> OptionError:
     """Say whether a bad setting came from an option, from --set or from the --config file."""
-    name = str(error).split(":")[0]
+    bare = str(error).removeprefix("--")
+    name = re.split("[: ]", bare)[0].replace("-", "_")
     if name in more:
-        return OptionError(f"--set {error}")
+        return OptionError(f"--set {bare}")
     if name in written and name not in options:
-        return OptionError(f"{path}: {error}")
+        return OptionError(f"{path}: {bare}")
     return as_options(error, {*options, "model"})
 
 
@@ -203,10 +205,14 @@ def _resume(context: click.Context, data: str | None, name: str, options: dict[s
     if data is not None or extra:
         what = f"DATA ({data})" if data is not None else extra[0]
         raise click.UsageError(f"--resume: {what} cannot be given beside it, a run goes on as it was begun; expected only --epochs, "
-                               "--threads, --quiet, --json; leave it out, or begin a new run")  # fmt: skip
+                               "--threads, --judge, --quiet, --json; leave it out, or begin a new run")  # fmt: skip
     run = runs.find(name)
     source = run.config["source"]
-    training = session.resume(run, load_problem(**source), options["epochs"], options["threads"])
+    judge = runs.find(options["judge"]) if options["judge"] else None
+    try:
+        training = session.resume(run, load_problem(**source), options["epochs"], options["threads"], judge)
+    except OptionError as error:
+        raise as_options(error, {"epochs"}) from None
     if training.is_done():
         say(
             f"note: {run.name} is finished, after {training.learner.progress.epoch} of {training.settings.epochs} epochs; nothing is left to train"

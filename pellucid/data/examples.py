@@ -80,7 +80,7 @@ class Passage:
 class Preprocessor(ABC):
     """Turns raw input into arrays with what was learned from the training rows, and a network's output into units.
 
-    Everything it knows goes into `to_json()` (plain JSON); `preprocessor.preprocessor_from_json` reads it back.
+    Everything it knows goes into `to_json()` (plain JSON); `encode.preprocessor_from_json` reads it back.
     """
 
     kind: ClassVar[str]  # "images", "pictures", "table", "text" or "series"
@@ -121,11 +121,13 @@ class Problem:
     test: Any
     notes: list[str]  # choices to print, one line each
     fingerprint: str  # SHA-256 over the source files' bytes
-    source: dict[str, Any]  # plain JSON: `sources.reload_problem(source)` gives this problem again
+    source: dict[str, Any]  # plain JSON: `sources.load_problem(**source)` gives this problem again
     describers: dict[str, Describe] = field(default_factory=dict, repr=False)
+    names: dict[str, list[str]] = field(default_factory=dict, repr=False)  # of a part's files, where an example is one
 
     def describe(self, part: str, i: int) -> dict[str, str] | np.ndarray:
         """Example `i` of `part` ("train", "validation" or "test") as it was: column -> text, or uint8 (H, W), in colour (H, W, 3)."""
         if part not in self.describers:
-            raise DataError(f"describe: no part {part!r}; expected one of {', '.join(self.describers)}")
+            known = " or ".join(self.describers) or "none, as running text has no examples"
+            raise DataError(f"describe: no part {part!r}; expected {known}; ask for such a part")
         return self.describers[part](i)

@@ -6,9 +6,9 @@ N pictures, C channels (1 grey, 3 colours), H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -17,27 +17,34 @@ import numpy as np
 from ..errors import DataError
 from .examples import Preprocessor
 from .folders import Picture
-from .pixels import moments, read_pixels
+from .pixels import as_seen, moments, read_pixels
 
+MOST_MEMORY = 2 << 30  # bytes of decoded pictures; of more of them, files are decoded when they are asked for
 PHOTO = 30_000  # bytes of a file from which threads are quicker: smaller ones are mostly work that Python does alone
 BLOCK = 1024  # pictures decoded at a time
-MOST_BROKEN = 0.01  # of the files; one is always let pass
+MOST_BROKEN = 0.01  # of the files; one is let pass where there are others
 
-Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-def each(function: Callable[[Given], Made], items: Sequence[Given], contents: Iterable[Path | bytes]) -> list[Made]:
-    """`function` of every item, in threads where the files `contents` are large."""
-    sizes = [len(one) if isinstance(one, bytes) else _size(one) for one, _ in zip(contents, range(50), strict=False)]
-    if sum(sizes) < PHOTO * len(sizes) or len(items) < 2:
-        return [function(item) for item in items]
+def each(function: Callable[[Picture], Made], pictures: Sequence[Picture]) -> list[Made]:
+    """`function` of every picture, in threads where the files are large."""
+    sizes = [_size(picture.content) for picture in pictures[:50]]
+    if sum(sizes) < PHOTO * len(sizes) or len(pictures) < 2:
+        return [function(picture) for picture in pictures]
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(function, pictures))
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _size(content: Path | bytes) -> int:
+    if isinstance(content, bytes):
+        return len(content)
+    return content.stat().st_size if content.exists() else 0
+
+
+def fits(pictures: int, size: tuple[int, int, int]) -> bool:
+    """Whether so many of them are kept in memory once they are decoded."""
+    return pictures * int(np.prod(size)) <= MOST_MEMORY
 
 
 class PictureFiles:
@@ -58,7 +65,7 @@ class PictureFiles:
         if isinstance(key, int | np.integer):
             return read_pixels(self.pictures[key].content, self.pictures[key].name, size)
         chosen = [self.pictures[i] for i in np.arange(len(self))[key]]
-        arrays = each(lambda one: read_pixels(one.content, one.name, size), chosen, (one.content for one in chosen))
+        arrays = each(lambda one: read_pixels(one.content, one.name, size), chosen)
         return np.stack(arrays) if arrays else np.empty((0, *size), np.uint8)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -67,16 +74,22 @@ class PictureFiles:
 
 @dataclass
 class Gallery:
-    """What came of reading pictures. images: (N, C, H, W). rows: which of the files these are. broken: names of the others.
+    """What came of reading pictures. images: (N, C, H, W). rows: which of the files these are, and their names. broken: names
+    of the others.
 
     counts: how often each channel has each value, int64 (C, 256). coloured: whether any pixel is other than grey.
     """
 
     images: np.ndarray
     rows: np.ndarray
+    names: list[str]
     broken: list[str]
     counts: np.ndarray
     coloured: bool
+
+    def seen(self, i: int) -> np.ndarray:
+        """Image i as it is shown: (H, W), or (H, W, 3) in colour."""
+        return as_seen(self.images[i])
 
     def grey(self) -> Gallery:
         """The same, of one channel; right where it is not `coloured`."""
@@ -85,11 +98,12 @@ class Gallery:
             less: Any = PictureFiles(images.pictures, (1, *images.shape[2:]))
         else:
             less = np.ascontiguousarray(images[:, :1])
-        return Gallery(less, self.rows, self.broken, self.counts[:1], False)
+        return replace(self, images=less, counts=self.counts[:1], coloured=False)
 
 
-def read_gallery(pictures: Sequence[Picture], size: tuple[int, int, int], keep: bool = True) -> Gallery:
-    """All of `pictures`, those left out that cannot be read; where not to `keep`, as PictureFiles."""
+def read_gallery(pictures: Sequence[Picture], size: tuple[int, int, int], keep: bool | None = None) -> Gallery:
+    """All of `pictures`, those left out that cannot be read; where not to `keep` (else as many as `fits`), as PictureFiles."""
+    keep = fits(len(pictures), size) if keep is None else keep
     images = np.empty((len(pictures) if keep else 0, *size), np.uint8)
     counts, coloured = np.zeros((size[0], 256), np.int64), False
     rows: list[int] = []
@@ -103,7 +117,7 @@ def read_gallery(pictures: Sequence[Picture], size: tuple[int, int, int], keep: 
 
     for start in range(0, len(pictures), BLOCK):
         some = pictures[start : start + BLOCK]
-        arrays = each(attempt, some, (one.content for one in some))
+        arrays = each(attempt, some)
         broken += [one.name for one, array in zip(some, arrays, strict=True) if array is None]
         good = [array for array in arrays if array is not None]
         block = np.stack(good) if good else np.empty((0, *size), np.uint8)
@@ -112,15 +126,16 @@ def read_gallery(pictures: Sequence[Picture], size: tuple[int, int, int], keep: 
         rows += [start + i for i, array in enumerate(arrays) if array is not None]
         counts += np.stack([np.bincount(block[:, c].ravel(), minlength=256) for c in range(size[0])])
         coloured = coloured or bool((block != block[:, :1]).any())
-    kept: Any = images[: len(rows)] if keep else PictureFiles([pictures[i] for i in rows], size)
-    return Gallery(kept, np.array(rows, np.int64), broken, counts, coloured)
+    good_files = [pictures[i] for i in rows]
+    kept: Any = images[: len(rows)] if keep else PictureFiles(good_files, size)
+    return Gallery(kept, np.array(rows, np.int64), [one.name for one in good_files], broken, counts, coloured)
 
 
 def check_broken(where: object, broken: Sequence[str], files: int) -> None:
-    """Raise DataError where more than MOST_BROKEN of `files` cannot be read."""
-    if len(broken) > max(1, MOST_BROKEN * files):
+    """Raise DataError where more than MOST_BROKEN of `files` cannot be read, or all of them."""
+    if len(broken) > max(min(1, files - 1), MOST_BROKEN * files):
         raise DataError(f"{where}: {len(broken):,} of {files:,} pictures cannot be read: {listed(broken)}; expected at most "
-                        f"{MOST_BROKEN:.0%} of them, or one; copy them again, or remove them")  # fmt: skip
+                        f"{MOST_BROKEN:.0%} of them, or one of several; copy them again, or remove them")  # fmt: skip
 
 
 def listed(names: Sequence[str]) -> str:

@@ -228,6 +228,9 @@ class DataLoader:
         if not whole or batch_size < 1:
             raise OptionError(f"DataLoader: batch_size is {batch_size!r}; expected a whole number of at least 1; "
                               "write for example batch_size=64")  # fmt: skip
+        if not isinstance(steps, int | np.integer) or isinstance(steps, bool) or steps < 0:
+            raise OptionError(f"DataLoader: steps is {steps!r}; expected a whole number of batches, or 0 for as many as there are; "
+                              "leave it out")  # fmt: skip
         if num_workers != 0:
             raise OptionError(f"DataLoader: num_workers is {num_workers!r}; expected 0, since batches are made in this process; "
                               "leave it out")  # fmt: skip
@@ -235,7 +238,7 @@ class DataLoader:
         self.batch_size = int(batch_size)
         self.shuffle = bool(shuffle)
         self.drop_last = bool(drop_last)
-        self.steps = steps
+        self.steps = int(steps)
         self.collate_fn = collate_fn
         self.generator = generator
         if seed is None:

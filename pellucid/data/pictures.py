@@ -17,11 +17,10 @@ import numpy as np
 from ..errors import DataError, nearest
 from .examples import PARTS, Describe, Examples, Problem
 from .folders import Listing, Part, Picture, by_part, list_pictures
-from .gallery import Gallery, PicturePreprocessor, check_broken, each, listed, read_gallery
-from .pixels import as_seen, measure
+from .gallery import Gallery, PicturePreprocessor, check_broken, each, fits, listed, read_gallery
+from .pixels import measure
 from .split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
 
-MOST_MEMORY = 2 << 30  # bytes of decoded pictures; with more of them, files are decoded when a batch asks for them
 SIDE = 64  # pixels a side at most of pictures of mixed sizes, unless told otherwise
 KEPT = 128  # pixels a side up to which pictures that share one size stay as they are
 STEP = 8  # sides are multiples of it: halving them three times leaves no remainder
@@ -48,7 +47,7 @@ def picture_problem(name: str, path: Path, source: dict[str, Any], size: int | N
     found = list_pictures(path)
     parts = by_part(found)
     classes = _classes(path, parts, found)
-    looks = {part: each(_look, one.pictures, (p.content for p in one.pictures)) for part, one in parts.items()}
+    looks = {part: each(_look, one.pictures) for part, one in parts.items()}
     every = [look for part in sorted(looks) for look in looks[part]]
     broken = [look.picture.name for look in every if look.size is None]
     check_broken(path, broken, len(every))
@@ -63,15 +62,18 @@ def picture_problem(name: str, path: Path, source: dict[str, Any], size: int | N
     total = sum(map(len, labels))
     colour = "colour" if form[0] == 3 else "grey"
     notes = [f"{name}: {total:,} pictures, {colour}, {len(classes)} classes ({_some(classes)}); {change}", how, *notes]
-    notes += [f"left out: {len(broken):,} pictures that cannot be read: {listed(broken)}"] if broken else []
-    notes += [f"left aside: {count:,} files {reason}" for reason, count in found.aside.items() if count]
+    notes += [f"left out, pictures that cannot be read: {listed(broken)}"] if broken else []
+    notes += [f"left aside, files {reason}: {count:,}" for reason, count in found.aside.items() if count]
     train, validation, test = (Examples(known.encode(g.images), own) for g, own in zip(galleries, labels, strict=True))
-    seen = {part: _describer(g) for part, g in zip(PARTS, galleries, strict=True)}
-    return Problem(name, "pictures", "classification", known, train, validation, test, notes, fingerprint, source, seen)
+    seen: dict[str, Describe] = {part: g.seen for part, g in zip(PARTS, galleries, strict=True)}
+    names = {part: g.names for part, g in zip(PARTS, galleries, strict=True)}
+    return Problem(
+        name, "pictures", "classification", known, train, validation, test, notes, fingerprint, source, seen, names
+    )
 
 
-def labelled_pictures(path: Path, known: PicturePreprocessor) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
-    """Pictures with their classes, to score a network on: uint8 (N, C, H, W), int64 (N,), their names, notes.
+def labelled_pictures(path: Path, known: PicturePreprocessor) -> tuple[Gallery, np.ndarray]:
+    """Pictures that can be read, to score a network on, and their classes int64 (N,).
 
     The test part of `path` where it has one, else all of it. Raises DataError for a class that `known` has not.
     """
@@ -87,10 +89,7 @@ def labelled_pictures(path: Path, known: PicturePreprocessor) -> tuple[np.ndarra
                         f"{nearest(unseen.label, known.classes) or ' Rename its folder, or take it away.'}")  # fmt: skip
     gallery = read_gallery(pictures, known.size)
     check_broken(path, gallery.broken, len(pictures))
-    good = [pictures[i] for i in gallery.rows]
-    target = np.array([number[picture.label] for picture in good], np.int64)
-    notes = [f"{len(gallery.broken):,} pictures cannot be read: {listed(gallery.broken)}"] if gallery.broken else []
-    return gallery.images, target, [picture.name for picture in good], notes
+    return gallery, np.array([number[pictures[i].label] for i in gallery.rows], np.int64)
 
 
 # ---- before decoding -----------------------------------------------------------------------------------------------------
@@ -153,9 +152,9 @@ def _without_copies(looks: dict[str, list[Look]]) -> list[str]:
         ]
         if len(kept) < len(good):
             apart = sum(len(own) > 1 for own in labels.values()) if splits else 0
-            more = f"; {apart:,} pictures stood under two classes, both were left out" if apart else ""
+            more = f"; under two classes, so both are left out: {apart:,}" if apart else ""
             notes.append(
-                f"left out: {len(good) - len(kept):,} files{f' of {part}' if part else ''} that are copies of others, byte for byte{more}"
+                f"left out, files{f' of {part}' if part else ''} that are copies of others, byte for byte: {len(good) - len(kept):,}{more}"
             )
         seen |= labels.keys()
         if part in looks:
@@ -220,12 +219,12 @@ def _decoded(
     Training pictures whose colours are all greys are taken for grey, and the other parts with them.
     """
     number = {label: i for i, label in enumerate(classes)}
-    room = {part: len(looks) * int(np.prod(form)) for part, looks in sides.items()}
-    fits = {part: sum(room.values()) - (room["train"] if part != "train" else 0) <= MOST_MEMORY for part in PARTS}
+    judged = len(sides["validation"]) + len(sides["test"])  # kept first: they are read again and again, in one order
+    keep = {part: fits(judged + (len(sides["train"]) if part == "train" else 0), form) for part in PARTS}
     galleries, labels = [], []
     for part in PARTS:
         pictures = [look.picture for look in sides[part]]
-        gallery = read_gallery(pictures, form, keep=fits[part])
+        gallery = read_gallery(pictures, form, keep=keep[part])
         if part == "train" and form[0] == 3 and not gallery.coloured:
             gallery, form = gallery.grey(), (1, *form[1:])
         galleries.append(gallery)
@@ -233,7 +232,3 @@ def _decoded(
         broken += gallery.broken
     check_broken(path, broken, files)
     return galleries, labels
-
-
-def _describer(gallery: Gallery) -> Describe:
-    return lambda i: as_seen(gallery.images[i])

@@ -45,7 +45,9 @@ def in_our_words(name: object) -> Iterator[None]:
     except (PermissionError, IsADirectoryError):
         raise DataError(f"{name}: cannot be read; expected a picture file; check its name and permissions") from None
     except DAMAGE:  # how Pillow's decoders report it
-        raise DataError(f"{name}: the picture is cut off or damaged; copy or save it again") from None
+        raise DataError(
+            f"{name}: the picture is cut off or damaged; expected a whole one; copy or save it again"
+        ) from None
 
 
 def _open(content: Path | bytes) -> Image.Image:

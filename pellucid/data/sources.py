@@ -242,7 +242,7 @@ def _picture_problem(name: str, path: Path, given: dict[str, Any], source: dict[
     _refuse(given, "pictures", source["spec"])
     size = given.get("size")
     if size is not None and not 4 <= size <= LARGEST_SIZE:
-        raise OptionError(f"--size: {size}; expected pixels a side, 4 to {LARGEST_SIZE}; write --size 32, say")
+        raise OptionError(f"size: {size}; expected pixels a side, 4 to {LARGEST_SIZE}; write --size 32, say")
     return picture_problem(name, path, source, size)
 
 
@@ -377,7 +377,7 @@ def _with_target(table: Table, target: int, notes: list[str]) -> Table:
         raise DataError(
             f"{table.path}: the target {table.names[target]} is missing in every row; expected values; choose another --target"
         )
-    notes.append(f"{table.path.name}: {int((~known).sum()):,} rows without a value of {table.names[target]} left out")
+    notes.append(f"{table.path.name}: left out, rows without a value of {table.names[target]}: {int((~known).sum()):,}")
     return table.take(np.flatnonzero(known))
 
 

@@ -5,6 +5,7 @@ Everything goes through the preprocessor saved with the run, so new data are rea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,30 +16,30 @@ from ..data.catalogue import find, locate
 from ..data.encode import preprocessor_from_json
 from ..data.files import existing_file, sha256
 from ..data.folders import Picture, is_archive, list_pictures
-from ..data.gallery import listed, read_gallery
+from ..data.gallery import Gallery, listed, read_gallery
 from ..data.images import read_picture
 from ..data.pictures import labelled_pictures
-from ..data.pixels import IMAGE_ENDINGS, as_seen
+from ..data.pixels import IMAGE_ENDINGS
 from ..data.sources import load_problem, read_rows_for_prediction
 from ..data.table import Table
 from ..errors import DataError, NonFiniteError
 from ..nn import Module
-from .examination import answers, in_units
+from .examination import answers, in_units, score
 from .forecast import read_series
-from .metrics import Metrics, classification_metrics, regression_metrics
+from .metrics import Metrics
 from .native import Forward
 from .run import Run
 
 
 @dataclass
-class Answers:
-    """output: (N, K) probabilities or (N,) numbers. names: of each row or picture. images: uint8 (N, H, W) as the network
-    saw them, in colour (N, H, W, 3). table: the rows that came in. target: encoded, where it was there and asked for.
+class Answered:
+    """output: (N, K) probabilities or (N,) numbers. names: of each row or picture. seen(i): picture i as the network saw
+    it, uint8 (H, W), in colour (H, W, 3). table: the rows that came in. target: encoded, where it was there and asked for.
     notes: what was left out."""
 
     output: np.ndarray
     names: list[str]
-    images: np.ndarray | None = None
+    seen: Callable[[int], np.ndarray] | None = None
     table: Table | None = None
     target: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
@@ -51,23 +52,20 @@ class Trained:
         self.run = run
         self.preprocessor: Any = preprocessor_from_json(run.config["preprocessor"])
         self.network: Module = run.network()
-        self._forward = Forward(self.network, eager=run.config["settings"].get("eager", True))
+        self._forward = Forward(self.network, eager=run.config["settings"]["eager"])
 
     @property
     def classes(self) -> list[str] | None:
         return self.preprocessor.classes
 
-    def own_test(self) -> Answers:
+    def own_test(self) -> Answered:
         """The run's own test part, loaded again. Raises DataError where the data have changed since."""
-        config = self.run.config
-        problem = load_problem(**config["source"])
-        if problem.fingerprint != config["fingerprint"]:
-            raise DataError(f"{self.run.name}: its data have changed since training (SHA-256 differs), so its test part is not the same; "
-                            "put the old files back, or name the data to score: pellucid evaluate RUN DATA")  # fmt: skip
-        names = [f"test {i + 1}" for i in range(len(problem.test.target))]
-        return Answers(self._answer(problem.test.inputs), names, target=problem.test.target)
+        problem = load_problem(**self.run.config["source"])
+        self.run.check_unchanged(problem)
+        names = problem.names.get("test") or [f"test {i + 1}" for i in range(len(problem.test.target))]
+        return Answered(self._answer(problem.test.inputs), names, target=problem.test.target)
 
-    def scored(self, data: str) -> Answers:
+    def scored(self, data: str) -> Answered:
         """Other data with the right answers in them."""
         if self.preprocessor.kind == "images":
             found = self._image_set(data)
@@ -81,20 +79,28 @@ class Trained:
             found.target = self.preprocessor.encode_target(found.table)
         return found
 
-    def _steps(self, data: str) -> Answers:
-        """Every step of another series that has a whole window before it, with what came."""
-        line = self.preprocessor.read(read_series(data, self.preprocessor))
-        if len(line) <= self.preprocessor.window:
-            raise DataError(f"{data}: {len(line):,} steps; expected more than {self.preprocessor.window}, the window that {self.run.name} "
+    def _steps(self, data: str) -> Answered:
+        """The steps of another series that have a whole window before them, with what came; of one known by name, those of
+        its test part."""
+        known = self.preprocessor
+        line = known.read(read_series(data, known))
+        if len(line) <= known.window:
+            raise DataError(f"{data}: {len(line):,} steps; expected more than {known.window}, the window that {self.run.name} "
                             "looks at; give more rows")  # fmt: skip
-        found = self.preprocessor.examples(line)
-        names = [self.preprocessor.clock.text(time) for time in line.times[self.preprocessor.asked(line)]]
-        return Answers(self._answer(found.inputs), names, target=found.target)
+        found, rows = known.examples(line), known.asked(line)
+        if not len(rows):
+            raise DataError(f"{data}: {known.target_name} is missing in every step after the first {known.window}, the window that "
+                            f"{self.run.name} looks at; expected values to score; fill them, or give more rows")  # fmt: skip
+        if find(data) is not None:  # what it is tested on stands last
+            test = load_problem(data, target=known.target_name, time=known.clock.name, window=known.window).test
+            found, rows = found.take(np.arange(len(rows))[-len(test) :]), rows[-len(test) :]
+        names = [known.clock.text(time) for time in line.times[rows]]
+        return Answered(self._answer(found.inputs), names, target=found.target)
 
-    def rows(self, data: str) -> Answers:
+    def rows(self, data: str) -> Answered:
         """The rows of a table, or the test part of a set known by name."""
         table = read_rows_for_prediction(Path(data), self.preprocessor) if find(data) is None else self._test_rows(data)
-        return Answers(
+        return Answered(
             self._answer(self.preprocessor.encode(table)), [str(i + 1) for i in range(len(table))], table=table
         )
 
@@ -108,7 +114,7 @@ class Trained:
         columns = [np.array([row[name] or None for row in rows], dtype=object) for name in rows[0]]
         return Table(Path(data), list(rows[0]), columns, True)
 
-    def images(self, data: list[str]) -> Answers:
+    def images(self, data: list[str]) -> Answered:
         """Pictures, or the test images of one set known by name or its directory."""
         if self.preprocessor.kind == "pictures":
             return self._picture_set(data[0]) if len(data) == 1 and find(data[0]) is not None else self._pictures(data)
@@ -116,9 +122,11 @@ class Trained:
             return self._image_set(data[0])
         paths = [path for name in data for path in (_pictures(Path(name)) or [Path(name)])]
         images = np.stack([read_picture(path, self.preprocessor) for path in paths])
-        return Answers(self._answer(self.preprocessor.encode(images)), [str(path) for path in paths], images=images)
+        return Answered(
+            self._answer(self.preprocessor.encode(images)), [str(path) for path in paths], images.__getitem__
+        )
 
-    def _image_set(self, data: str) -> Answers:
+    def _image_set(self, data: str) -> Answered:
         if find(data) is None and Path(data).is_file():
             raise DataError(f"{data}: one file; expected images with their labels: a name from `pellucid datasets`, or a directory with "
                             "MNIST's files; for a picture, use pellucid predict")  # fmt: skip
@@ -134,9 +142,11 @@ class Trained:
                             f"{self.run.name} was trained on; choose data of that form")  # fmt: skip
         images = np.stack([np.asarray(problem.describe("test", i)) for i in range(len(problem.test.target))])
         names = [f"{problem.name} test {i + 1}" for i in range(len(images))]
-        return Answers(self._answer(self.preprocessor.encode(images)), names, images=images, target=problem.test.target)
+        return Answered(
+            self._answer(self.preprocessor.encode(images)), names, images.__getitem__, target=problem.test.target
+        )
 
-    def _picture_set(self, data: str) -> Answers:
+    def _picture_set(self, data: str) -> Answered:
         """Pictures with their classes: those of a folder or archive, or of a set known by name; the test part where there is one."""
         dataset, path = find(data), Path(data)
         if dataset is not None and dataset.kind != "pictures":
@@ -148,34 +158,25 @@ class Trained:
         elif not path.is_dir() and not is_archive(existing_file(path, "folder or archive of pictures")):
             raise DataError(f"{data}: one file; expected a folder or archive of pictures, a folder for each class; for a picture, use "
                             "pellucid predict")  # fmt: skip
-        images, target, names, notes = labelled_pictures(path, self.preprocessor)
-        return Answers(
-            self._answer(self.preprocessor.encode(images)), names, images=as_seen(images), target=target, notes=notes
-        )
+        return self._seen(*labelled_pictures(path, self.preprocessor))
 
-    def _pictures(self, data: list[str]) -> Answers:
+    def _pictures(self, data: list[str]) -> Answered:
         """Picture files, and all pictures in folders and archives, whatever lies between."""
-        parts, names, notes = [], [], []
-        for path in map(Path, data):
-            if not path.is_dir() and not is_archive(path):
-                parts.append(self.preprocessor.read_picture(path)[None])
-                names.append(str(path))
-                continue
-            pictures = [Picture("/".join(place), "", content) for place, content in list_pictures(path).files.items()]
-            gallery = read_gallery(pictures, self.preprocessor.size)
-            if not len(gallery.rows):
-                raise DataError(
-                    f"{path}: no pictures in it that can be read; expected PNG, JPEG or the like; name another folder"
-                )
-            notes += (
-                [f"{path}: {len(gallery.broken):,} pictures cannot be read: {listed(gallery.broken)}"]
-                if gallery.broken
-                else []
-            )
-            names += [str(path / pictures[i].name) for i in gallery.rows]
-            parts.append(gallery.images)
-        images = np.concatenate(parts)
-        return Answers(self._answer(self.preprocessor.encode(images)), names, images=as_seen(images), notes=notes)
+        asked = [(path, _listed(path)) for path in map(Path, data)]
+        pictures = [picture for _, some in asked for picture in some]
+        gallery = read_gallery(pictures, self.preprocessor.size)
+        broken = set(gallery.broken)
+        for path, some in asked:
+            if all(picture.name in broken for picture in some):
+                if some and some[0].content == path:
+                    self.preprocessor.read_picture(path)  # which says why it cannot
+                raise DataError(f"{path}: no pictures in it that can be read; expected PNG, JPEG or the like; name another folder")  # fmt: skip
+        return self._seen(gallery)
+
+    def _seen(self, gallery: Gallery, target: np.ndarray | None = None) -> Answered:
+        notes = [f"pictures that cannot be read: {listed(gallery.broken)}"] if gallery.broken else []
+        output = self._answer(self.preprocessor.encode(gallery.images))
+        return Answered(output, gallery.names, gallery.seen, target=target, notes=notes)
 
     def _answer(self, inputs: dict[str, Any]) -> np.ndarray:
         output = answers(self._forward, self.preprocessor, [inputs[name] for name in self.network.order])
@@ -187,27 +188,31 @@ class Trained:
             )
         return output
 
-    def strangers(self, found: Answers) -> list[str]:
+    def truth(self, found: Answered) -> np.ndarray:
+        """The targets of `found` as the data wrote them, (N,)."""
+        assert found.target is not None
+        return in_units(self.preprocessor, found.target)
+
+    def score(self, found: Answered) -> Metrics:
+        assert found.target is not None
+        return score(self.preprocessor, found.output, found.target)
+
+    def strangers(self, found: Answered) -> list[str]:
         """What was left out, and columns with values the network has never seen, a line each."""
         return [*found.notes, *([] if found.table is None else self.preprocessor.strangers(found.table))]
 
-    def notes_on(self, data: str | None, found: Answers) -> list[str]:
-        """What a reader of its scores should know: strange values, training not finished, or `data` it has learned from."""
-        notes = self.strangers(found)
-        if self.run.result() is None:
-            notes.append(f"{self.run.name} is not finished ({len(self.run.history())} of {self.run.config['settings']['epochs']} epochs): "
-                         f"its scores will change; go on with: pellucid train --resume {self.run.name}")  # fmt: skip
-        own = self.run.config["source"].get("path")
-        if data is not None and own and Path(data).exists() and _same(Path(data), Path(own)):
-            notes.append(f"{data} is what {self.run.name} was trained on, so this score flatters it; `pellucid evaluate {self.run.name}` "
-                         "scores the rows it has never seen")  # fmt: skip
-        return notes
 
-    def score(self, found: Answers) -> Metrics:
-        assert found.target is not None
-        if self.classes is None:
-            return regression_metrics(found.output, in_units(self.preprocessor, found.target))
-        return classification_metrics(found.output, found.target, self.classes)
+def caveats(run: Run, data: str | None) -> list[str]:
+    """What a reader of scores of `run` should know: training not finished, or `data` it has learned from."""
+    notes = []
+    if run.result() is None:
+        notes.append(f"{run.name} is not finished ({len(run.history())} of {run.config['settings']['epochs']} epochs): "
+                     f"its scores will change; go on with: pellucid train --resume {run.name}")  # fmt: skip
+    own = run.config["source"].get("path")
+    if data is not None and own and Path(data).exists() and _same(Path(data), Path(own)):
+        notes.append(f"{data} is what {run.name} was trained on, so this score flatters it; `pellucid evaluate {run.name}` "
+                     "scores the rows it has never seen")  # fmt: skip
+    return notes
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -226,3 +231,10 @@ def _by(spec: dict[str, Any]) -> str:
 def _pictures(path: Path) -> list[Path]:
     """The pictures in a directory."""
     return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS) if path.is_dir() else []
+
+
+def _listed(path: Path) -> list[Picture]:
+    """The pictures that `path` stands for: itself, or all in a folder or archive."""
+    if not path.is_dir() and not is_archive(path):
+        return [Picture(str(path), "", path)]
+    return [Picture(str(path.joinpath(*place)), "", content) for place, content in list_pictures(path).files.items()]

@@ -21,9 +21,12 @@ from ..errors import OptionError
 from .metrics import Metrics, classification_metrics, gain, regression_metrics
 
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
+BLOCK_VALUES = 20_000_000  # numbers of the rows that are answered for at a time
 MOST_VALUES = 200_000_000  # numbers of a dense matrix, 800 MB; of more training rows, evenly spread ones are used
 RIDGE_STRENGTHS = np.logspace(-2, 4, 7)
 ORDER = 15  # past values that the autoregression weighs
+
+Model = Callable[[Any], np.ndarray]  # fitted: from a matrix of N rows to what it says of each
 
 
 def baselines(
@@ -59,12 +62,18 @@ def baselines(
         rows = np.linspace(0, len(train_target) - 1, most).astype(np.int64)
         train_inputs = {name: array[rows] for name, array in train_inputs.items()}
         train_target = train_target[rows]
-    train, test = design_matrices(train_inputs, test_inputs)
+    design = Design(train_inputs)
     if task == "classification":
         k = len(classes) if classes is not None else int(max(train_target.max(), np.max(test_target))) + 1
-        outputs = _class_probabilities(train, train_target, test, k)
+        models = _classifiers(design(train_inputs), train_target, k)
     else:
-        outputs = _numbers(train, train_target, test)
+        models = _regressions(design(train_inputs), train_target)
+    block = max(1, BLOCK_VALUES // widest)  # pictures to test on may be more than memory holds
+    parts = []
+    for start in range(0, len(test_target), block):
+        matrix = design({name: array[start : start + block] for name, array in test_inputs.items()})
+        parts.append({name: model(matrix) for name, model in models.items()})
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in models}
     return _scored(task, outputs, test_target, network)
 
 
@@ -80,60 +89,64 @@ def _scored(
     return result
 
 
-def design_matrices(train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
-    """Encoded inputs as two matrices (N, columns): pixels and numbers as they are, categories one-hot.
+class Design:
+    """Encoded inputs as a matrix (N, columns): pixels and numbers as they are, categories one-hot.
 
     Sparse (CSR) when the categories make more than a thousand columns. A category that training never saw is all zeros.
     """
-    pair: list[list[Any]] = [[], []]
-    for name in sorted(train):
-        if name == "categories":
-            if train[name].shape[1]:
-                encoder = OneHotEncoder(handle_unknown="ignore", dtype=np.float32).fit(train[name])
-                pair[0].append(encoder.transform(train[name]))
-                pair[1].append(encoder.transform(test[name]))
-            continue
-        for parts, inputs in zip(pair, (train, test), strict=True):
+
+    def __init__(self, train: Mapping[str, np.ndarray]) -> None:
+        self.encoder = None
+        if "categories" in train and train["categories"].shape[1]:
+            self.encoder = OneHotEncoder(handle_unknown="ignore", dtype=np.float32).fit(train["categories"])
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> Any:
+        parts: list[Any] = [] if self.encoder is None else [self.encoder.transform(inputs["categories"])]
+        for name in sorted(inputs.keys() - {"categories"}):
             values = np.asarray(inputs[name], dtype=np.float32).reshape(len(inputs[name]), -1)  # (N, columns)
-            # Bytes on a scale near 1, as all else is: it is what the penalty on weights and the solver are made for.
-            parts.append(values / 64 - 2 if inputs[name].dtype == np.uint8 else values)
-    return _joined(pair[0]), _joined(pair[1])
+            if inputs[name].dtype == np.uint8:
+                # On a scale near 1, as all else is: it is what the penalty on weights and the solver are made for.
+                values /= 64
+                values -= 2
+            parts.append(values)
+        if not parts:
+            raise OptionError("baseline: no inputs; expected at least one of image, numbers, categories; give one")
+        if self.encoder is None:
+            return np.hstack(parts) if len(parts) > 1 else parts[0]
+        whole = sparse.hstack(parts, format="csr")
+        return whole.toarray() if whole.shape[1] <= DENSE_COLUMNS else whole
 
 
-def _joined(parts: list[Any]) -> Any:
-    if not parts:
-        raise OptionError("baseline: no inputs; expected at least one of image, numbers, categories.")
-    if not any(sparse.issparse(part) for part in parts):
-        return np.hstack(parts)
-    whole = sparse.hstack(parts, format="csr")
-    return whole.toarray() if whole.shape[1] <= DENSE_COLUMNS else whole
-
-
-def _class_probabilities(train: Any, target: np.ndarray, test: Any, k: int) -> dict[str, np.ndarray]:
-    """name -> (N test, K). The majority answers with the training shares, so that its log loss means something."""
+def _classifiers(train: Any, target: np.ndarray, k: int) -> dict[str, Model]:
+    """Give (N, K) each. The majority answers with the training shares, so that its log loss means something."""
     shares = np.bincount(target, minlength=k) / len(target)
-    result = {"majority": np.tile(shares, (test.shape[0], 1))}
+    models: dict[str, Model] = {"majority": lambda rows: np.tile(shares, (rows.shape[0], 1))}
     seen = np.unique(target)
     if train.shape[1] and len(seen) > 1:
         with warnings.catch_warnings():
             # Stopped at the limit it is still a baseline, and its score is measured, not assumed.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(max_iter=100).fit(train, target)
-        probabilities = np.zeros((test.shape[0], k))
-        probabilities[:, seen] = model.predict_proba(test)
-        result["logistic_regression"] = probabilities
-    return result
+            fitted = LogisticRegression(max_iter=100).fit(train, target)
+
+        def logistic_regression(rows: Any) -> np.ndarray:
+            probabilities = np.zeros((rows.shape[0], k))
+            probabilities[:, seen] = fitted.predict_proba(rows)
+            return probabilities
+
+        models["logistic_regression"] = logistic_regression
+    return models
 
 
-def _numbers(train: Any, target: np.ndarray, test: Any) -> dict[str, np.ndarray]:
-    """name -> (N test,). The ridge's strength is chosen by leave-one-out error on the training rows."""
+def _regressions(train: Any, target: np.ndarray) -> dict[str, Model]:
+    """Give (N,) each. The ridge's strength is chosen by leave-one-out error on the training rows."""
     target = np.asarray(target, dtype=np.float64)
-    result = {"mean": np.full(test.shape[0], target.mean())}
+    models: dict[str, Model] = {"mean": lambda rows: np.full(rows.shape[0], target.mean())}
     if train.shape[1]:
-        model = Ridge(alpha=1.0) if sparse.issparse(train) or len(target) < 3 else RidgeCV(alphas=RIDGE_STRENGTHS)
+        ridge = Ridge(alpha=1.0) if sparse.issparse(train) or len(target) < 3 else RidgeCV(alphas=RIDGE_STRENGTHS)
         # float64: normal equations of strongly related columns lose all digits of float32.
-        result["ridge_regression"] = model.fit(train.astype(np.float64), target).predict(test.astype(np.float64))
-    return result
+        ridge.fit(train.astype(np.float64), target)
+        models["ridge_regression"] = lambda rows: ridge.predict(rows.astype(np.float64))
+    return models
 
 
 def _series(

@@ -110,9 +110,9 @@ class Answers(Examination):
                            classes=known.classes, network=output, decode=known.decode)  # fmt: skip
         shown = {
             "output": output, "target": target, "classes": known.classes, "target_name": known.target_name,
-            "describe": lambda i: problem.describe("test", i), "sections": [part for part in [filters(self.network)] if part],
+            "describe": lambda i: problem.describe("test", i), "files": problem.names.get("test", ()), "sections": [part for part in [filters(self.network)] if part],
         }  # fmt: skip
-        return Examined(score(problem, output, test.target), others, shown)
+        return Examined(score(known, output, test.target), others, shown)
 
     def _targets(self, examples: Examples) -> np.ndarray:
         return in_units(self.problem.preprocessor, examples.target)
@@ -140,8 +140,8 @@ def in_units(preprocessor: Any, target: np.ndarray) -> np.ndarray:
     return target if preprocessor.classes is not None else np.asarray(preprocessor.decode(target), np.float64)
 
 
-def score(problem: Problem, output: np.ndarray, target: np.ndarray) -> Metrics:
+def score(preprocessor: Any, output: np.ndarray, target: np.ndarray) -> Metrics:
     """The metrics of `output`, as `answers` gives it, against encoded targets."""
-    if problem.task == "classification":
-        return classification_metrics(output, target, problem.preprocessor.classes)
-    return regression_metrics(output, in_units(problem.preprocessor, target))
+    if preprocessor.classes is None:
+        return regression_metrics(output, in_units(preprocessor, target))
+    return classification_metrics(output, target, preprocessor.classes)

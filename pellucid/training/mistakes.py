@@ -29,6 +29,7 @@ class Outcome:
 
     output: (N, K) probabilities or (N,) predictions. target: (N,) class indices or numbers. names: K class names, none
     for a regression. describe(i): example i as a person knows it, a row (column -> value) or uint8 (H, W), in colour (H, W, 3).
+    files: the name of each example's file, where it is one.
     """
 
     output: np.ndarray
@@ -36,6 +37,7 @@ class Outcome:
     names: Sequence[str]
     target_name: str | None
     describe: Callable[[int], Any] | None
+    files: Sequence[str] = ()
 
     def described(self, i: int) -> Any:
         return self.describe(i) if self.describe else None
@@ -216,10 +218,11 @@ def _tile(data: Outcome, i: int, said: int) -> str:
     was = int(data.target[i])
     words = [f"{verb} {data.names[c]} ({_chance(data.output[i, c])})" for verb, c in (("said", said), ("was", was))]
     style = "was" if said == was else "said"
+    file = f"<br><small>{text(data.files[i])}</small>" if data.files else ""
     return (
         f"<li>{picture(data.described(i), ', '.join(words))}"
         f'said <span class="{style}">{_quoted(data, i, said)}</span><br>'
-        f'was <span class="was">{_quoted(data, i, was)}</span></li>'
+        f'was <span class="was">{_quoted(data, i, was)}</span>{file}</li>'
     )
 
 

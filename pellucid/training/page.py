@@ -208,7 +208,7 @@ td small.gloss { white-space: normal; }
 .pixels { image-rendering: pixelated; }
 .said { color: var(--other); font-weight: 600; }
 .was { font-weight: 600; }
-.tiles small { color: var(--soft); font-weight: 400; }
+.tiles small { color: var(--soft); font-weight: 400; overflow-wrap: anywhere; }
 .settings { display: grid; grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr)); gap: 0 2rem; margin: 0 0
   1.2rem; }
 .settings div { display: flex; justify-content: space-between; gap: 1rem; border-bottom: 1px solid var(--line);

@@ -70,6 +70,7 @@ class ReportData:
     best_epoch: the epoch whose weights were kept; None means that of the lowest validation loss.
     sections: markup that shows what the network writes or draws, after what `output` and `target` tell, if they are there.
     describe(i): test example i as a person knows it, a row (column -> value) or a uint8 image (H, W); None without.
+    files: the name of each test example's file, where it is one.
     commands: (what it does, command) pairs; None derives them from `run`.
     """
 
@@ -89,6 +90,7 @@ class ReportData:
     network: Sequence[str] = ()
     notes: Sequence[str] = ()
     describe: Callable[[int], Any] | None = None
+    files: Sequence[str] = ()
     sections: Sequence[str] = ()
     commands: Sequence[tuple[str, str]] | None = None
     created: str = ""
@@ -105,7 +107,7 @@ class ReportData:
         assert self.output is not None and self.target is not None
         target = np.asarray(self.target, dtype=np.int64 if self.task == "classification" else np.float64)
         output = np.asarray(self.output, dtype=np.float64)
-        return Outcome(output, target, self.names, self.target_name, self.describe)
+        return Outcome(output, target, self.names, self.target_name, self.describe, self.files)
 
 
 def write_report(path: str | Path, data: ReportData) -> Path:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import models, serialization
+from ..data.examples import Problem
 from ..errors import DataError, OptionError, StateError, nearest
 from ..files import append_line, disk_error, plain, read_lines, write_bytes, write_json
 from ..models.network import Network
@@ -58,6 +59,22 @@ class Run:
         """Forget what was logged after `epoch`, which is where the checkpoint stands."""
         lines = [line for line in self.history() if line["epoch"] <= epoch]
         write_bytes(self.metrics, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def remember(self, **changes: Any) -> None:
+        """Have config.json say so where `changes` are not what it has."""
+        if {**self.config, **changes} != self.config:
+            self.config.update(changes)
+            write_json(self.folder / "config.json", self.config)
+
+    def check_unchanged(self, problem: Problem) -> None:
+        """Raise DataError where `problem`, its data loaded again, is not what the run was begun on."""
+        known = self.config["fingerprint"]
+        if problem.fingerprint != known:
+            raise DataError(f"{self.name}: its data have changed since it was begun (SHA-256 {problem.fingerprint[:12]}, was {known[:12]}); "
+                            "expected the same files; put them back, or train anew; other files are scored by: pellucid evaluate RUN DATA")  # fmt: skip
+        if problem.preprocessor.to_json() != self.config["preprocessor"]:
+            raise DataError(f"{self.name}: its data are read otherwise than when it was begun, by another version of a library perhaps; "
+                            "expected the same preprocessing; train anew")  # fmt: skip
 
     # ---- rebuilding what was trained ---------------------------------------------------------------------------------
 

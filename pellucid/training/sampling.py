@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.encode import preprocessor_from_json
+from ..data.pixels import as_seen
 from ..errors import OptionError, nearest
 from ..models.network import Drawing, Writing
 from ..random import Generator
@@ -80,9 +81,7 @@ def as_pixels(preprocessor: Any, drawn: np.ndarray) -> np.ndarray:
     """Images in a preprocessor's encoding, (N, H, W) or (N, C, H, W), as uint8 (N, H, W) or (N, H, W, 3)."""
     scale = getattr(preprocessor, "deviation", 1.0)
     pixels = np.rint(np.asarray(drawn, np.float32) * np.float32(scale)).clip(0, 255).astype(np.uint8)
-    if pixels.ndim == 4:
-        pixels = pixels.transpose(0, 2, 3, 1)
-    return pixels[..., 0] if pixels.ndim == 4 and pixels.shape[-1] == 1 else pixels
+    return as_seen(pixels) if pixels.ndim == 4 else pixels
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:

@@ -23,8 +23,7 @@ from .. import models
 from ..creation import tensor
 from ..data.examples import Problem
 from ..data.loader import DataLoader
-from ..errors import DataError, NonFiniteError, StateError
-from ..files import write_json
+from ..errors import NonFiniteError, OptionError, StateError
 from ..models.network import Drawing, Network, Writing
 from ..random import manual_seed
 from ..threads import set_num_threads
@@ -114,10 +113,7 @@ class Training:
 
     def remember(self, **settings: Any) -> None:
         """Have config.json say so where `settings` are no longer those it has."""
-        stored = self.run.config["settings"]
-        if {**stored, **settings} != stored:
-            self.run.config["settings"] = {**stored, **settings}
-            write_json(self.run.folder / "config.json", self.run.config)
+        self.run.remember(settings={**self.run.config["settings"], **settings})
 
     def finish(self) -> Result:
         """Read the test data, for the first and only time, with the best weights; log the scores and write the report."""
@@ -166,7 +162,7 @@ def examine(run: Run, problem: Problem, judge: Run | None = None) -> Examined:
 
     judge: of a network that draws, in place of the run's own. Raises DataError where the data have changed since.
     """
-    _check_unchanged(run, problem)
+    run.check_unchanged(problem)
     network = run.network()
     if judge is not None:
         run = Run(run.folder, {**run.config, "judge": named_judge(judge, network, run.config)})
@@ -207,10 +203,15 @@ def begin(
     return training
 
 
-def resume(run: Run, problem: Problem, epochs: int | None = None, threads: int | None = None) -> Training:
-    """Go on with `run` where its checkpoint stands. Raises DataError where the data have changed since."""
-    _check_unchanged(run, problem)
-    stored = {"eager": True, **run.config["settings"]}  # what was begun before there was a compiler goes on without it
+def resume(
+    run: Run, problem: Problem, epochs: int | None = None, threads: int | None = None, judge: Run | None = None
+) -> Training:
+    """Go on with `run` where its checkpoint stands; with `judge`, in place of the one it was begun with.
+
+    Raises DataError where the data have changed since.
+    """
+    run.check_unchanged(problem)
+    stored = run.config["settings"]
     settings = Settings(**{**stored, "epochs": epochs or stored["epochs"], "threads": threads or stored["threads"]})
     again = not run.checkpoint.exists()  # without one, it was stopped before its first checkpoint and begins again
     if again and run.result():
@@ -226,18 +227,11 @@ def resume(run: Run, problem: Problem, epochs: int | None = None, threads: int |
     if not again:
         load_checkpoint(run.checkpoint, training.learner)
     if training.learner.progress.epoch > settings.epochs:
-        raise DataError(
-            f"{run.name}: {training.learner.progress.epoch} epochs are done; expected --epochs of at least that many"
-        )
+        done = training.learner.progress.epoch
+        raise OptionError(f"epochs: {settings.epochs}, and {run.name} has done {done} already; expected --epochs of at least that many; "
+                          f"write --epochs {2 * done}, say, or leave it out")  # fmt: skip
+    if judge is not None:
+        run.remember(judge=named_judge(judge, network, run.config))
     training.remember(epochs=settings.epochs)  # a later resume goes on to the same end
     run.keep_history_to(training.learner.progress.epoch)
     return training
-
-
-def _check_unchanged(run: Run, problem: Problem) -> None:
-    if problem.fingerprint != run.config["fingerprint"]:
-        raise DataError(f"{run.name}: its data have changed since it was begun (SHA-256 {problem.fingerprint[:12]}, was "
-                        f"{run.config['fingerprint'][:12]}); expected the same files; put them back, or train anew")  # fmt: skip
-    if problem.preprocessor.to_json() != run.config["preprocessor"]:
-        raise DataError(f"{run.name}: its data are read otherwise than when it was begun, by another version of a library perhaps; "
-                        "expected the same preprocessing; train anew")  # fmt: skip

@@ -7,9 +7,11 @@ layer that answers has to be new. Layers that are frozen keep their weights, and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from .. import serialization
+from ..data.encode import preprocessor_from_json
 from ..errors import OptionError, nearest
 from ..models.network import Answering, Network
 from ..nn import Module
@@ -26,11 +28,15 @@ def network_values(run: Run, family: str | None) -> dict[str, Any]:
 
 
 def take_over(run: Run, network: Network, preprocessor: dict[str, Any]) -> list[str]:
-    """Give `network` the weights of `run`, but for the layer that answers where the answers differ; tell what was done.
+    """Give `network` the weights of `run`, but for the layer that answers where the question differs; tell what was done.
 
     preprocessor: of the new data, as JSON. Raises OptionError where anything else differs.
     """
     known = run.config["preprocessor"]
+    for old, now in zip_longest(_columns(known), _columns(preprocessor), fillvalue="nothing"):
+        if old != now:
+            raise OptionError(f"--from {run.name}: its columns are not those of these data: {old:.100} there, {now:.100} here; expected the "
+                              "same ones in the same order; rename, drop or reorder columns, or train anew")  # fmt: skip
     if known.get("tokenizer") != preprocessor.get("tokenizer"):
         raise OptionError(f"--from {run.name}: its tokens are not those of this text; expected the same characters, or byte pairs, in the "
                           "same order; give a text with the same ones, or train anew")  # fmt: skip
@@ -38,7 +44,8 @@ def take_over(run: Run, network: Network, preprocessor: dict[str, Any]) -> list[
     own = network.state_dict()
     head = list(dict(network.named_parameters()))[-1].rpartition(".")[0]
     odd = sorted(name for name in own if name not in saved or saved[name].shape != own[name].shape)
-    others = isinstance(network, Answering) and known.get("classes") != preprocessor.get("classes")
+    asked = ("classes", "target_name")
+    others = isinstance(network, Answering) and any(known.get(name) != preprocessor.get(name) for name in asked)
     new = [name for name in (own if others else odd) if name.rpartition(".")[0] == head]
     if set(odd) - set(new) or saved.keys() - own.keys():
         first = next((name for name in odd if name not in new), None) or sorted(saved.keys() - own.keys())[0]
@@ -49,6 +56,13 @@ def take_over(run: Run, network: Network, preprocessor: dict[str, Any]) -> list[
     network.load_state_dict({**own, **{name: saved[name] for name in own if name not in new}})
     kept = f"{len(own) - len(new)} of {len(own)} weights taken from {run.name}"
     return [f"{kept}; {head} begins anew" if new else kept]
+
+
+def _columns(known: dict[str, Any]) -> list[str]:
+    """What each column is that a network of a table or series reads, with the categories that its embeddings stand for."""
+    preprocessor = preprocessor_from_json(known)
+    values = {column["name"]: f" ({', '.join(column['values'])})" for column in known.get("categories", ())}
+    return [name + values.get(name, "") for name in getattr(preprocessor, "input_names", list)()]
 
 
 def frozen_layers(network: Network, names: Sequence[str]) -> list[Module]:

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from pellucid.data import catalogue
+
 
 @pytest.fixture
 def tides(here):
@@ -47,6 +49,18 @@ def test_a_series_is_scored_again_and_on_other_data(run, here, tides):
     assert json.loads(run("evaluate", "last", other, "--json").stdout)["n"] == 100 - 12
     other.write_text("\n".join(tides.read_text().splitlines()[:9]))
     assert "8 steps; expected more than 12" in run("evaluate", "last", other, code=2).stderr
+    lines = tides.read_text().splitlines()[:30]
+    other.write_text("\n".join(lines[:13] + [line.split(",")[0] + "," for line in lines[13:]]))
+    said = run("evaluate", "last", other, code=2).stderr
+    assert "other.csv: level is missing in every step after the first 12, the window" in said and "fill them" in said
+
+
+@pytest.mark.skipif(not catalogue.find("temperatures").at_hand, reason="temperatures is not here (PELLUCID_DATA)")
+def test_a_series_known_by_name_is_scored_on_its_test_part(run):
+    quick = ("--epochs", 1, "--eager", "--quiet", "--layers", 4, "--set", "epoch_steps=3")
+    run("train", "temperatures", "--window", 9, *quick)
+    own, named = (json.loads(run("evaluate", "last", *data, "--json").stdout) for data in ((), ("temperatures",)))
+    assert named["n"] == own["n"] == 365 and named["rmse"] == own["rmse"]
 
 
 def test_options_that_belong_to_series_alone(run, people):

@@ -32,3 +32,49 @@ def test_runs_with_other_test_rows_do_not_answer_together(run, people):
         "--with people-mlp-2: its test examples are others"
         in run("evaluate", "people-mlp-1", "--with", "people-mlp-2", code=2).stderr
     )
+
+
+def test_regressions_of_other_splits_answer_together_for_data_that_are_named(run, people):
+    """Each standardises the target by its own training rows; what counts is the target itself."""
+    quick = ("--target", "hours", "--quiet", "--eager", "--epochs", 1, "--layers", "4")
+    run("train", people, *quick)
+    run("train", people, *quick, "--seed", 1)
+    trained = [Trained(runs.find(f"people-mlp-{k}")) for k in (1, 2)]
+    assert trained[0].preprocessor.mean != trained[1].preprocessor.mean
+    answers = [one.scored(str(people)) for one in trained]
+    together = json.loads(run("evaluate", "people-mlp-1", people, "--with", "people-mlp-2", "--json").stdout)
+    error = np.mean([found.output for found in answers], axis=0) - trained[0].truth(answers[0])
+    assert together["rmse"] == pytest.approx(np.sqrt((error**2).mean())) and together["n"] == 120
+    refused = run("evaluate", "people-mlp-1", "--with", "people-mlp-2", code=2).stderr
+    assert "its test examples are others" in refused
+
+
+def test_the_same_test_rows_in_other_data_are_other_data(run, people):
+    """Fewer rows to learn from, the test part alike: which file it was is told by its bytes."""
+    quick = ("--target", "income", "--quiet", "--eager", "--epochs", 1, "--layers", "4", "--test", "test.csv")
+    lines = people.read_text().splitlines(True)
+    people.with_name("test.csv").write_text("".join([lines[0], *lines[-20:]]))
+    for name, rows in (("one", lines[:-20]), ("two", lines[:-30])):
+        people.with_name(f"{name}.csv").write_text("".join(rows))
+        run("train", f"{name}.csv", *quick)
+    assert "test examples are others" in run("evaluate", "one-mlp-1", "--with", "two-mlp-1", code=2).stderr
+    run("evaluate", "one-mlp-1", "test.csv", "--with", "two-mlp-1")
+
+
+def test_what_each_run_has_learned_from_is_noted(run, people):
+    quick = ("--target", "income", "--quiet", "--eager", "--epochs", 1, "--layers", "4")
+    other = people.with_name("other.csv")
+    other.write_text("".join(people.read_text().splitlines(True)[:81]))
+    for data in (people, other):
+        run("train", data, *quick)
+    told = run("evaluate", "people-mlp-1", other, "--with", "other-mlp-1").stderr
+    assert "other.csv is what other-mlp-1 was trained on, so this score flatters it" in told
+
+
+def test_a_run_that_writes_or_draws_does_not_answer_together_with_others(run, people, story):
+    quick = ("--quiet", "--eager", "--epochs", 1, "--set", "epoch_steps=1")
+    run("train", people, "--target", "income", *quick, "--layers", "4", "--out", "answers")
+    run("train", story, *quick, "--layers", 1, "--set", "heads=1", "--set", "width=8", "--set", "context=8", "--out", "w")  # fmt: skip
+    for one, other in (("answers", "w"), ("w", "answers")):
+        said = run("evaluate", one, "--with", other, code=2).stderr
+        assert f"--with {other}: w answers nothing; expected runs that do" in said

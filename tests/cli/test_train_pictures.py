@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pellucid.data import pictures
+from pellucid.data import gallery
+from pellucid.data.pixels import as_seen, read_pixels
+from pellucid.training import run as runs
+from pellucid.training.answering import Trained
 
 COLOURS = ("blue", "green", "red")
 
@@ -47,6 +50,12 @@ def test_a_folder_end_to_end(run, folder, here):
     drawn = re.findall(r'src="data:image/png;base64,([^"]*)"', report)
     shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in drawn]
     assert shown and all(image.shape == (16, 16, 3) for image in shown)  # tiles, in colour
+    files = re.findall(r"<small>((?:blue|green|red)/\d+\.\w+)</small>", report)
+    own = Trained(runs.find("last")).own_test()
+    assert len(files) == len(shown)
+    for name, image in zip(files, shown, strict=True):
+        np.testing.assert_array_equal(image, as_seen(read_pixels(folder / name, name, (3, 16, 16))))
+        assert name in own.names
 
     own = json.loads(run("evaluate", "last", "--json").stdout)
     assert own["n"] == 14 and own["accuracy"] >= 0.8
@@ -56,7 +65,7 @@ def test_a_folder_end_to_end(run, folder, here):
     shutil.rmtree(folder / "red")
     (folder / "blue" / "bad.png").write_bytes(b"no")
     result = run("predict", "last", "tints", "--out", "answers.csv")
-    assert "note: tints: 1 pictures cannot be read: blue/bad.png" in result.stderr
+    assert "note: pictures that cannot be read: tints/blue/bad.png\n" in result.stderr
     rows = list(csv.DictReader((here / "answers.csv").read_text().splitlines()))
     assert [row["picture"] for row in rows[:2]] == ["tints/blue/0.png", "tints/blue/1.jpg"] and len(rows) == 60
     assert np.mean([row["prediction"] in row["picture"] for row in rows]) > 0.8
@@ -75,17 +84,35 @@ def test_an_archive_is_trained_on_scored_and_predicted_for_like_the_folder(run, 
         json.loads(run("evaluate", "last", data, "--json").stdout) for data in ("tints.tar.gz", "tints")
     )
     assert by_archive["n"] == by_folder["n"] == 90 and by_archive["accuracy"] == by_folder["accuracy"]
-    assert len(run("predict", "last", "tints.tar.gz").stdout.splitlines()) == 11
+    predicted = run("predict", "last", "tints.tar.gz")
+    assert len(predicted.stdout.splitlines()) == 10
+    assert "and 80 more, for which there are answers too; --out answers.csv writes a table of all" in predicted.stderr
 
 
 def test_more_pictures_than_memory_train_to_the_same_bits(run, folder, here, monkeypatch):
     words = ["--model", "mlp", "--epochs", 2, "--quiet", "--layers", "8"]
     run("train", "tints", *words)
-    monkeypatch.setattr(pictures, "MOST_MEMORY", 1000)
+    monkeypatch.setattr(gallery, "MOST_MEMORY", 1000)
     run("train", "tints", *words)
     one, other = ((here / f"runs/tints-mlp-{k}/model.safetensors").read_bytes() for k in (1, 2))
     assert one == other
     run("train", "--resume", "last", "--epochs", 3, "--quiet")
+    lazy = [run(command, "tints-mlp-1", "tints").stdout for command in ("evaluate", "predict")]
+    assert isinstance(Trained(runs.find("last")).images(["tints"]).seen.__self__.images, gallery.PictureFiles)
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert lazy == [run(command, "tints-mlp-1", "tints").stdout for command in ("evaluate", "predict")]
+
+
+def test_a_size_out_of_range_is_told_by_where_it_stands(run, folder, here):
+    (here / "small.toml").write_text("size = 2\n")
+    for words, said in (
+        (("--size", 2), "pellucid train: --size: 2; expected pixels a side"),
+        (("--config", "small.toml"), "pellucid train: small.toml: size: 2; expected pixels a side"),
+        (("--set", "size=2"), "pellucid train: --set size: 2; expected pixels a side"),
+        (("--set", "window=3"), "pellucid train: --set window: tints holds images"),
+    ):
+        assert said in run("train", "tints", *words, code=2).stderr
 
 
 def test_more_pictures_than_memory_are_drawn_and_judged_to_the_same_scores(run, folder, here, monkeypatch):
@@ -106,12 +133,19 @@ def test_more_pictures_than_memory_are_drawn_and_judged_to_the_same_scores(run, 
 
 def test_what_pictures_cannot_be_used_for(run, folder, here, people):
     train(run, "tints")
+    (here / "one" / "red").mkdir(parents=True)
+    (here / "one" / "red" / "bad.png").write_bytes(b"no")
     (folder / "blue").rename(folder / "bleu")
     for words, message in (
         (("evaluate", "last", "tints"), "of the class 'bleu', never seen in training; expected blue, green, red"),
         (("evaluate", "last", "people.csv"), "one file; expected a folder or archive of pictures"),
         (("evaluate", "last", "digits"), "a data set of images; expected pictures"),
         (("evaluate", "last", "nowhere"), "no such file"),
+        (
+            ("evaluate", "last", "one"),
+            "one: 1 of 1 pictures cannot be read: red/bad.png; expected at most 1% of them",
+        ),
+        (("predict", "last", "tints/red/0.png", "nowhere.png"), "nowhere.png: no such file"),
         (("predict", "last", "people.csv"), "not a picture that can be read"),
         (("predict", "last", "runs"), "no pictures in it that can be read"),
         (("train", "people.csv", "--target", "income", "--size", 8), "--size: people.csv holds a table"),

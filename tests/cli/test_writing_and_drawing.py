@@ -147,6 +147,7 @@ TEXTS = {
     "not text": (["predict", "RUN", "odd.txt"], "odd.txt, byte 1: 0xff is not UTF-8"),
     "two texts with --out": (["predict", "RUN", "one.txt", "one.txt", "--out", "x.csv"], "DATA: 2 texts; expected one"),
     "pictures of a text": (["predict", "RUN", "one.txt", "--show"], "--show: .* reads texts"),
+    "a horizon": (["predict", "RUN", "one.txt", "--horizon", 3], "--horizon 3: .* was not trained on a series"),
     "a set of images": (["evaluate", "RUN", "digits"], "digits: a data set of images; expected a text"),
     "a judge": (["evaluate", "RUN", "--judge", "RUN"], "--judge story-transformer-1: .* draws nothing"),
     "a class": (["sample", "RUN", "--class", 3], "--class: .* writes text"),
@@ -239,6 +240,19 @@ def test_a_drawer_that_is_not_told_the_classes_is_not_asked_for_one(run):
     assert told(run, "sample", "last", "--n", 9)["classes"] == []
     with Image.open("digits-gan-1-sample.png") as picture:
         assert picture.size == (3 * 26, 3 * 26)
+
+
+def test_a_judge_can_be_named_when_a_run_goes_on(run, drawer):
+    run("train", *NAMES, *QUICK, "--out", "elsewhere")
+    run("train", "--resume", drawer, "--epochs", 2, "--judge", "elsewhere", "--quiet")
+    config = json.loads(Path(f"runs/{drawer}/config.json").read_text())
+    assert Path(config["judge"]) == Path("elsewhere").resolve() and "named_right" in result_of(drawer)
+    assert "for a cnn, which draws nothing" in says(run, "train", "--resume", "elsewhere", "--judge", "elsewhere")
+    few = says(run, "train", "--resume", drawer, "--epochs", 1)
+    assert (
+        "--epochs: 1, and digits-gan-1 has done 2 already; expected --epochs of at least that many; write --epochs 4"
+        in few
+    )
 
 
 def test_judges_that_cannot_be_used(run, drawer, people):

@@ -247,6 +247,8 @@ def test_collate_refuses(error, examples, message):
         ),
         (lambda: DataLoader(dataset(), batch_size=2.0), r"DataLoader: batch_size is 2.0"),
         (lambda: DataLoader(dataset(), num_workers=4), r"DataLoader: num_workers is 4; expected 0.*leave it out"),
+        (lambda: DataLoader(dataset(), steps=-2), r"DataLoader: steps is -2; expected a whole number of batches, or 0"),
+        (lambda: DataLoader(dataset(), steps=1.5), r"DataLoader: steps is 1.5"),
         (lambda: DataLoader(iter([1])), r"DataLoader: dataset is a list_iterator"),
         (lambda: DataLoader(dataset(), shuffle=True, seed="a"), r"seed: 'a'"),
         (lambda: TensorDataset(), r"TensorDataset: no Tensors"),

@@ -6,7 +6,7 @@ from scipy import sparse
 
 from pellucid.errors import OptionError
 from pellucid.training import baseline
-from pellucid.training.baseline import baselines, design_matrices
+from pellucid.training.baseline import Design, baselines
 
 
 def rows(n, seed, cardinality=3):
@@ -61,21 +61,47 @@ def test_regression_recovers_a_straight_line():
 
 def test_inputs_become_one_matrix():
     images = {"image": np.arange(24, dtype=np.float32).reshape(2, 3, 4)}
-    train, _ = design_matrices(images, images)
-    assert train.shape == (2, 12) and train[1, 0] == 12
-    train, test = design_matrices({"categories": np.array([[0], [1]])}, {"categories": np.array([[5]])})
-    assert train.shape == (2, 2) and test.tolist() == [[0, 0]]  # never seen: all zeros
+    matrix = Design(images)(images)
+    assert matrix.shape == (2, 12) and matrix[1, 0] == 12
+    known = {"categories": np.array([[0], [1]])}
+    assert Design(known)(known).shape == (2, 2)
+    assert Design(known)({"categories": np.array([[5]])}).tolist() == [[0, 0]]  # never seen: all zeros
     many = {"numbers": np.zeros((1500, 1), np.float32), "categories": np.arange(1500)[:, None]}
-    assert sparse.issparse(design_matrices(many, many)[0])
+    assert sparse.issparse(Design(many)(many))
     none = {"numbers": np.zeros((4, 1), np.float32), "categories": np.zeros((4, 0), np.int64)}
-    assert design_matrices(none, none)[0].shape == (4, 1)
+    assert Design(none)(none).shape == (4, 1)
 
 
 def test_bytes_are_brought_to_a_scale_near_1():
     images = np.array([0, 128, 255, 64], np.uint8).reshape(2, 1, 1, 2)
-    np.testing.assert_array_equal(
-        design_matrices({"image": images}, {"image": images})[0], [[-2, 0], [255 / 64 - 2, -1]]
-    )
+    np.testing.assert_array_equal(Design({"image": images})({"image": images}), [[-2, 0], [255 / 64 - 2, -1]])
+    assert images.ravel().tolist() == [0, 128, 255, 64]
+
+
+class Lazy:
+    """An array that is only ever asked for few rows at a time, as pictures that memory cannot hold are."""
+
+    def __init__(self, array, most):
+        self.array, self.most, self.dtype, self.shape = array, most, array.dtype, array.shape
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getitem__(self, rows):
+        assert len(self.array[rows]) <= self.most
+        return self.array[rows]
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_test_rows_are_answered_for_block_by_block(monkeypatch, task):
+    train, test = np.random.default_rng(0).integers(0, 256, (2, 90, 1, 2, 3)).astype(np.uint8)
+    label = lambda images: (images[:, 0, 0, 0] > 128).astype(np.int64 if task == "classification" else float)
+    whole = baselines(task, {"image": train}, label(train), {"image": test}, label(test))
+    monkeypatch.setattr(baseline, "BLOCK_VALUES", 25 * 6)
+    blocks = baselines(task, {"image": train}, label(train), {"image": Lazy(test, 25)}, label(test))
+    for name, metrics in whole.items():
+        for key in ("accuracy", "log_loss") if task == "classification" else ("rmse", "mae"):
+            assert blocks[name][key] == pytest.approx(metrics[key], rel=1e-5)
 
 
 def test_of_too_many_training_rows_some_from_everywhere_are_used(monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 import pellucid as pl
 from pellucid.data.examples import Examples, Problem
 from pellucid.data.images import ImagePreprocessor
+from pellucid.data.sources import load_problem
 from pellucid.errors import OptionError
 from pellucid.training import run as runs
 from pellucid.training import session
@@ -117,6 +118,38 @@ def test_a_fine_tuning_that_is_stopped_goes_on_to_the_same_bits(cut):
         assert array.tobytes() == arrays(second.network)[name].tobytes(), name
     assert whole.run.weights.read_bytes() == second.run.weights.read_bytes()
     assert second.finish().metrics == whole.finish().metrics
+
+
+def write_table(path, head, seed=0, cities=("Bath", "Oslo"), label=("no", "yes")):
+    random = np.random.default_rng(seed)
+    rows = [(random.integers(18, 80), cities[i % len(cities)], random.normal(), label[i % len(label)]) for i in range(90)]  # fmt: skip
+    path.write_text("\n".join([head, *(",".join(map(str, row)) for row in rows)]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("head", "cities", "words"),
+    [
+        ("years,city,hours,income", ("Bath", "Oslo"), "age there, years here"),
+        ("age,city,hours,income", ("Bath", "Rome"), r"city \(Bath, Oslo\) there, city \(Bath, Rome\) here"),
+    ],
+)
+def test_a_table_of_other_columns_is_refused_though_its_network_has_the_same_shapes(tmp_path, head, cities, words):
+    source = trained(load_problem(str(write_table(tmp_path / "old.csv", "age,city,hours,income")), target="income"), "mlp", layers=[4])  # fmt: skip
+    other = load_problem(str(write_table(tmp_path / "new.csv", head, 1, cities)), target="income")
+    with pytest.raises(OptionError, match=f"--from old-mlp-1: its columns are not those of these data: {words}; .*or train anew"):  # fmt: skip
+        session.begin(other, "mlp", {**QUICK, **network_values(source, None)}, source=source)
+
+
+def test_a_regression_on_another_target_has_a_new_head(tmp_path):
+    first = write_table(tmp_path / "old.csv", "age,city,hours,income", label=range(90))
+    source = trained(load_problem(str(first), target="income"), "mlp", layers=[4])
+    notes = {}
+    for target in ("income", "rent"):
+        data = write_table(tmp_path / f"{target}.csv", f"age,city,hours,{target}", label=range(90))
+        training = session.begin(load_problem(str(data), target=target), "mlp", {**QUICK, **network_values(source, None)}, source=source)  # fmt: skip
+        notes[target] = training.problem.notes[-1]
+    assert notes["rent"].endswith("begins anew") and "anew" not in notes["income"]
 
 
 def test_another_family_is_refused():
