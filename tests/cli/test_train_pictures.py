@@ -118,8 +118,8 @@ def test_a_size_out_of_range_is_told_by_where_it_stands(run, folder, here):
 def test_more_pictures_than_memory_are_drawn_and_judged_to_the_same_scores(run, folder, here, monkeypatch):
     small = [f"--set={name}=2" for name in ("width", "critic_width", "latent")]
     words = ["train", "tints", "--model", "gan", "--epochs", 1, "--quiet", "--eager", "--size", 8, *small]
-    for most in (pictures.MOST_MEMORY, 100):
-        monkeypatch.setattr(pictures, "MOST_MEMORY", most)
+    for most in (gallery.MOST_MEMORY, 100):
+        monkeypatch.setattr(gallery, "MOST_MEMORY", most)
         run(*words)
     one, other = (
         json.loads((here / f"runs/tints-gan-{k}/metrics.jsonl").read_text().splitlines()[-1])["test"] for k in (1, 2)
