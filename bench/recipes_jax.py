@@ -118,22 +118,19 @@ def transformer(start: Start, w: Weights, running: Weights, tokens: Any, target:
         mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
         return (x - mean) * lax.rsqrt(variance + 1e-5) * w[name + ".weight"] + w[name + ".bias"]
 
-    def product(name: str, x: Any) -> Any:
-        return x @ w[name + ".weight"] + w[name + ".bias"]
-
     def attention(name: str, x: Any) -> Any:
-        parts = product(name + ".c_attn", x).reshape(*x.shape[:2], 3, config["heads"], -1)
+        parts = linear(w, name + ".c_attn", x).reshape(*x.shape[:2], 3, config["heads"], -1)
         q, k, v = parts.transpose(2, 0, 3, 1, 4)  # (B, H, T, D)
         scores = q @ k.swapaxes(2, 3) * q.shape[-1] ** -0.5
         mixed = jax.nn.softmax(jnp.where(left, scores, -jnp.inf)) @ v
-        return product(name + ".c_proj", mixed.swapaxes(1, 2).reshape(x.shape))
+        return linear(w, name + ".c_proj", mixed.swapaxes(1, 2).reshape(x.shape))
 
     left = jnp.tril(jnp.ones((length, length), bool))
     x = w["wte.weight"][tokens] + w["wpe.weight"][:length]
     for i in range(config["layers"]):
         x = x + attention(f"h.{i}.attn", norm(f"h.{i}.ln_1", x))
-        hidden = gelu(product(f"h.{i}.mlp.c_fc", norm(f"h.{i}.ln_2", x)), approximate=True)
-        x = x + product(f"h.{i}.mlp.c_proj", hidden)
+        hidden = gelu(linear(w, f"h.{i}.mlp.c_fc", norm(f"h.{i}.ln_2", x)), approximate=True)
+        x = x + linear(w, f"h.{i}.mlp.c_proj", hidden)
     logits = norm("ln_f", x) @ w["wte.weight"].T
     return cross_entropy(logits.reshape(-1, logits.shape[-1]), target.reshape(-1)), running
 

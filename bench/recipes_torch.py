@@ -364,8 +364,6 @@ def own_layout(start: Start) -> dict[str, Tensor]:
 def layer_weight(start: Start, name: str, array: np.ndarray) -> np.ndarray:
     if "halves" in name and name.endswith("weight_v"):  # a vector over the inputs of a kernel
         return layer_weight(start, name.replace("_v", "_orig"), array.reshape(1, -1, 2, 2)).ravel()
-    if start.recipe == "transformer-text" and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
-        return array.T  # (in, out) -> (out, in)
     if ".squares." in name and array.ndim == 4:
         a, b, *_ = array.shape
         if "halves" in name:  # (out, in y x, Y, X) -> (out, in, Y y, X x): a kernel of 4 pixels

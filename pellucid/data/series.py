@@ -55,6 +55,32 @@ class Timeline:
         return len(self.times)
 
 
+class Windows:
+    """Windows of features as an array float32 (N, T, F) that reads them from the rows (L, F) whenever it is indexed: they overlap,
+    and side by side would take T times the room."""
+
+    def __init__(self, features: np.ndarray, window: int, begins: np.ndarray) -> None:
+        self.features, self.window, self.begins = features, window, begins
+        self.every = np.lib.stride_tricks.sliding_window_view(features, window, axis=0).transpose(0, 2, 1)  # a view
+        self.shape = (len(begins), window, features.shape[1])
+        self.dtype, self.ndim = features.dtype, 3
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """Key: of the first axis, or of several."""
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        return self.every[(self.begins[first], *rest)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def take(self, rows: np.ndarray) -> Windows:
+        """The windows at `rows` (int64)."""
+        return Windows(self.features, self.window, self.begins[rows])
+
+
 @dataclass
 class SeriesPreprocessor(Preprocessor):
     """How windows are made. columns: of numbers, the target first. cycles: keys of CYCLES that the calendar is told by."""
@@ -85,11 +111,9 @@ class SeriesPreprocessor(Preprocessor):
         waves = [f"{wave} {k} of the {cycle}" for cycle in self.cycles for k in range(1, HARMONICS + 1) for wave in ("sine", "cosine")]  # fmt: skip
         return [*(column.name for column in self.columns), *marks, *waves]
 
-    def encode(self, raw: Timeline) -> dict[str, np.ndarray]:
-        """{"series": (L - T + 1, T, F) float32}: window i ends with step i + T - 1 and asks for the one after it."""
-        features = self._features(raw)  # (L, F)
-        windows = np.lib.stride_tricks.sliding_window_view(features, self.window, axis=0)  # (N, F, T)
-        return {"series": np.ascontiguousarray(windows.transpose(0, 2, 1))}
+    def encode(self, raw: Timeline) -> dict[str, Any]:
+        """{"series": Windows (L - T + 1, T, F)}: window i ends with step i + T - 1 and asks for the one after it."""
+        return {"series": Windows(self._features(raw), self.window, np.arange(len(raw) - self.window + 1))}
 
     def _features(self, raw: Timeline) -> np.ndarray:
         """(L, F) float32: columns, marks of gaps, and the calendar of the step that comes next."""
@@ -119,7 +143,7 @@ class SeriesPreprocessor(Preprocessor):
     def examples(self, raw: Timeline) -> Examples:
         """An example for each row that can be asked for."""
         at = self.asked(raw) - self.window
-        return Examples({"series": self.encode(raw)["series"][at]}, self.encode_target(raw)[at])
+        return Examples({"series": self.encode(raw)["series"].take(at)}, self.encode_target(raw)[at])
 
     def decode(self, output: np.ndarray) -> np.ndarray:
         """Standardised numbers in the target's own units, float64."""
@@ -163,18 +187,18 @@ def series_problem(
 
     target, drop: places of columns. Raises DataError or OptionError with the file, line or option, and what to do.
     """
-    time = table.position(given["time"], "--time")
+    time = table.position(given["time"], "time:")
     window = given.get("window", WINDOW)
     if time == target:
         raise OptionError(
-            f"--time {given['time']}: it is the target; expected the column that says when a row was; choose another"
+            f"time: {given['time']}; it is the target; expected the column that says when a row was; choose another"
         )
     if given.get("task") == "classification":
         raise OptionError(
-            "--task classification: a series is asked for its next number; expected regression; leave it out, or --time"
+            "task: classification; a series is asked for its next number; expected regression; leave it out, or the time"
         )
     if not isinstance(window, int) or window < 1:
-        raise OptionError(f"--window {window}: expected a whole number of steps from 1; write --window {WINDOW}")
+        raise OptionError(f"window: {window!r}; expected a whole number of steps from 1; write {WINDOW}")
     notes: list[str] = []
     times, form = read_times(table, time)
     names, values = _columns(table, target, {time, *drop}, notes)
@@ -189,13 +213,14 @@ def series_problem(
     known = _fit(table, names, line, ends[0], clock, window, notes)
     line = Timeline(line.times, line.values[:, [names.index(column.name) for column in known.columns]])
     every, rows = known.examples(line), known.asked(line)
+    windows: Any = every.inputs["series"]
     bounds = [0, *np.searchsorted(rows, ends).tolist(), len(rows)]
     parts, raw = [], dict[str, Describe]()
     for part, (start, end) in zip(("train", "validation", "test"), pairwise(bounds), strict=True):
         if start == end:
             raise DataError(f"{table.path}: {known.target_name} is missing in all of the {part} part; expected values in training, "
                             "validation and test; fill them, or give more rows")  # fmt: skip
-        parts.append(Examples({"series": every.inputs["series"][start:end]}, every.target[start:end]))
+        parts.append(Examples({"series": windows.take(np.arange(start, end))}, every.target[start:end]))
         raw[part] = _Described(known, line, rows[start:end])
         first, last = (clock.text(line.times[row]) for row in (rows[start], rows[end - 1]))
         notes.append(f"{part}: {first} to {last}, {end - start:,} steps to be predicted")

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, OptionError, nearest
-from .examples import Describe, Examples, Passage, Problem
+from .examples import PARTS, Describe, Examples, Passage, Problem
 from .files import BYTE_ORDER_MARKS, chunks, existing_file, sha256
 from .loader import IGNORED
 from .split import split_rows
 from .tokens import BYTES, LARGEST_VOCABULARY, BytePairs, Characters, TextPreprocessor, Tokenizer
 
-PARTS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)  # of running text in its order, or of the lines
 TOKENIZERS = (Characters.kind, BytePairs.kind)
 VOCABULARY = 1000  # tokens of a byte-pair encoding
@@ -138,6 +137,23 @@ def _split_lines(name: str, text: str, seed: int, notes: list[str]) -> list[str]
     if again := sum(line in seen for line in parts[2]):
         notes.append(f"test: {again:,} of {len(parts[2]):,} lines also stand in the training part")
     return ["\n".join(part) + "\n" for part in parts]
+
+
+def lines_of(known: TextPreprocessor, where: str, text: str, most_tokens: int | None) -> str:
+    """The lines of another text that are not blank, without blanks at their ends, for `encode_part`.
+
+    most_tokens: of a line and its newline, where a network can look at no more. Raises DataError, with `where` and the line, for one
+    that is longer, or longer than a line to learn from.
+    """
+    kept = [(number, line) for number, line in enumerate(map(str.rstrip, text.split("\n")), start=1) if line]
+    text = "".join(f"{line}\n" for _, line in kept)
+    sizes = [np.array([len(line) for _, line in kept]), _line_lengths(known, known.tokenizer.encode(text))]
+    for own, most, what in zip(sizes, (LONGEST_LINE, most_tokens), ("characters", "tokens, with its end"), strict=True):
+        if most is not None and own.max(initial=0) > most:
+            number, line = kept[int(np.argmax(own > most))]
+            raise DataError(f"{where}, line {number:,}: {own[own > most][0]:,} {what} ({line[:30]!r}...); expected at most {most:,}, since this network "
+                            "reads each line by itself; break the line")  # fmt: skip
+    return text
 
 
 def encode_part(known: TextPreprocessor, text: str) -> Passage | Examples:

@@ -17,7 +17,6 @@ import numpy as np
 
 from ..errors import OptionError
 from .examples import Preprocessor
-from .loader import IGNORED
 
 UNKNOWN = "\ufffd"  # how a character that training never saw is shown
 BYTES = 256
@@ -177,10 +176,15 @@ class TextPreprocessor(Preprocessor):
         """What the tokens (T,) say."""
         return self.tokenizer.decode(np.asarray(tokens))
 
-    def count(self, tokens: np.ndarray) -> int:
-        """How many characters the tokens, of any shape, stand for; those IGNORED for none."""
-        tokens = np.asarray(tokens)
-        return int(self.tokenizer.lengths()[tokens[tokens != IGNORED]].sum())
+    def spelled(self, tokens: np.ndarray, text: str | None = None) -> list[str]:
+        """What each of the tokens (T,) says: the characters that begin in it.
+
+        text: what they say together, where that is known, with what stands before them; they are its end.
+        """
+        text = self.text(tokens) if text is None else text
+        lengths = self.tokenizer.lengths()[tokens]
+        ends = len(text) - lengths.sum() + np.cumsum(lengths)
+        return [text[end - length : end] for end, length in zip(ends.tolist(), lengths.tolist(), strict=True)]
 
     def strangers(self, raw: str) -> list[str]:
         """A line about the characters of `raw` that training never saw, where there are some."""

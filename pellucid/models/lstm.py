@@ -125,8 +125,8 @@ class Series(Answering):
         super().__init__()
         self.task = task
         self.recurrent = Layers(features, config)
-        self.head = nn.Linear(self.recurrent.size, outputs)
         self.shortcut = nn.Linear(steps * features, outputs, bias=False) if config.shortcut else None
+        self.head = nn.Linear(self.recurrent.size, outputs)  # last, as the layer that answers
         if self.shortcut is not None:
             nn.init.zeros_(self.shortcut.weight)
 

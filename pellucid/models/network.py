@@ -18,6 +18,7 @@ from .. import functional as F
 from .. import nn
 from ..creation import cat, tensor
 from ..data.loader import IGNORED
+from ..errors import OptionError, words
 from ..modes import no_grad
 from ..random import Generator, multinomial
 from ..tensor import Tensor
@@ -96,13 +97,15 @@ class Writing(Network):
     """Says what comes next in a text: `forward(tokens (B, T))` gives logits (B, T, V); targets (B, T), IGNORED or a token.
 
     context: tokens in a training window.      judged_context, warm: windows of that many tokens when judged, the first
-    `warm` of which are read but not scored, since the window before has scored them.
+    `warm` of which are read but not scored, since the window before has scored them.      most_tokens: as many as it can look
+    at, where there is an end to them.
     """
 
     order = ("tokens",)
     vocabulary: int
     context: int
     warm = 0
+    most_tokens: int | None = None
 
     @property
     def judged_context(self) -> int:
@@ -128,16 +131,21 @@ class Writing(Network):
         raise NotImplementedError(f"{type(self).__name__} does not define next_logits(tokens, state)")
 
     def write(
-        self, prompt: np.ndarray, length: int, *, temperature: float = 1.0, top_k: int = 0, generator: Generator | None = None
+        self, prompt: np.ndarray, length: int, *, temperature: float = 1.0, top_k: int = 0, stop: int | None = None,
+        generator: Generator | None = None,
     ) -> np.ndarray:  # fmt: skip
-        """`length` tokens after the tokens `prompt` (T,), drawn one by one; int64 (length,).
+        """`length` tokens after the tokens `prompt` (T,), drawn one by one, or fewer where `stop` comes; int64 (length,).
 
         temperature: below 1 likelier tokens are preferred; 0 takes the likeliest. top_k: only the k likeliest; 0 for all.
+        stop: the token that is the last. Raises OptionError for a prompt of no tokens.
         """
-        drawn: list[int] = []
-        fed, state = tensor(np.asarray(prompt, np.int64)[None]), None
+        prompt, drawn = np.asarray(prompt, np.int64), list[int]()
+        if prompt.ndim != 1 or not len(prompt):
+            raise OptionError(f"prompt: {words(prompt.shape)}; expected tokens (T,), one at least, since what is written follows "
+                              "something; begin with the token of a newline")  # fmt: skip
+        fed, state = tensor(prompt[None]), None
         with no_grad():
-            for _ in range(length):
+            while len(drawn) < length and (stop is None or drawn[-1:] != [stop]):
                 logits, state = self.next_logits(fed, state)  # (1, V)
                 fed = _draw(logits, temperature, top_k, generator)
                 drawn.append(int(fed.item()))

@@ -3,8 +3,8 @@
     tokens (B, T) -> wte + wpe -> blocks h.0, h.1, ...: x + attn(ln_1(x)), then x + mlp(ln_2(x)) -> ln_f -> logits (B, T, V)
 
 After Vaswani et al. 2017 (arXiv 1706.03762), as GPT-2 has it (Radford et al. 2019): the norms stand before what they feed
-(Xiong et al. 2020), the head is the embedding's own matrix (Press and Wolf 2017). Names, shapes and layout of the weights
-are those of the published GPT-2, which `load_gpt2` reads. What is learned from which text is training's business.
+(Xiong et al. 2020), the head is the embedding's own matrix (Press and Wolf 2017). The weights have the names of the published
+GPT-2, which `load_gpt2` reads, and `nn.Linear`'s layout (out, in). What is learned from which text is training's business.
 
 The named sizes, with GPT-2's 50,257 tokens and counted with the positions and with the head tied, so once: gpt2 has
 124,439,808 parameters, gpt2-medium 354,823,168, gpt2-large 774,030,080, gpt2-xl 1,557,611,200; gpt3, with the sizes of Brown
@@ -27,7 +27,7 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn
-from ..creation import arange, cat, empty, tensor
+from ..creation import arange, cat, tensor
 from ..errors import OptionError, ShapeError, StateError, nearest, words
 from ..serialization import load
 from ..tensor import Tensor
@@ -103,7 +103,7 @@ _ONLY = {
     "add_cross_attention": False,
 }  # fmt: skip
 _ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}  # by the names used there
-
+_TURNED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # published as (in, out)
 
 Past = tuple[Tensor, Tensor]  # a layer's keys and values (B, H, S, D) of the tokens read so far
 
@@ -115,23 +115,13 @@ class State(NamedTuple):
     past: list[Past]
 
 
-class Conv1D(nn.Module):
-    """x (*, in) @ weight (in, out) + bias (out,): a linear layer with its weight the other way round, as GPT-2 keeps it."""
-
-    def __init__(self, in_features: int, out_features: int, bias: bool, deviation: float = DEVIATION) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(nn.init.normal_(empty(in_features, out_features), 0.0, deviation))
-        self.register_parameter("bias", nn.Parameter(nn.init.zeros_(empty(out_features))) if bias else None)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x @ self.weight  # (*, out)
-        return y if self.bias is None else y + self.bias
-
-    def _describe(self) -> str:
-        return "Conv1D {}→{}".format(*self.weight.shape)
-
-    def extra_repr(self) -> str:
-        return "{}, {}".format(*self.weight.shape)
+def linear(inputs: int, outputs: int, bias: bool, deviation: float = DEVIATION) -> nn.Linear:
+    """A linear layer that starts as GPT-2's do: normal, the bias at zero."""
+    layer = nn.Linear(inputs, outputs, bias)
+    nn.init.normal_(layer.weight, 0.0, deviation)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Attention(nn.Module):
@@ -140,18 +130,19 @@ class Attention(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         width, self.heads = config.width, config.heads
-        self.c_attn = Conv1D(width, 3 * width, config.bias)
-        self.c_proj = Conv1D(width, width, config.bias, DEVIATION / math.sqrt(2 * config.layers))
+        self.c_attn = linear(width, 3 * width, config.bias)
+        self.c_proj = linear(width, width, config.bias, DEVIATION / math.sqrt(2 * config.layers))
         self.attention_dropout = config.attention_dropout
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, turn: Turning | None, past: Past | None) -> tuple[Tensor, Past]:
+    def forward(self, x: Tensor, turn: nn.Rotary | None, past: Past | None) -> tuple[Tensor, Past]:
         batch, length, width = x.shape
         qkv = self.c_attn(x).reshape(batch, length, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, T, D) each
+        q, k, v = qkv.unbind(2)  # (B, T, H, D) each
         read = 0 if past is None else past[0].shape[2]
         if turn is not None:
-            q, k = turn(q, read), turn(k, read)
+            q, k = turn(q, input_pos=read), turn(k, input_pos=read)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
         if past is not None:
             k, v = cat([past[0], k], 2), cat([past[1], v], 2)  # (B, H, S+T, D)
         y = F.scaled_dot_product_attention(
@@ -168,31 +159,14 @@ def later_hidden(length: int, read: int) -> Tensor | None:
     return arange(read + length) <= arange(read, read + length).unsqueeze(1)
 
 
-class Turning(nn.Module):
-    """Rotary positions (Su et al. 2021, arXiv 2104.09864): channels i and i + D/2 turned by position x 10000^(-2i/D)."""
-
-    def __init__(self, context: int, channels: int) -> None:
-        super().__init__()
-        speed = 10000.0 ** (-np.arange(0, channels, 2) / channels)
-        angle = np.arange(context)[:, None] * speed  # (T, D/2)
-        self.register_buffer("cos", tensor(np.cos(angle).astype(np.float32)), persistent=False)
-        self.register_buffer("sin", tensor(np.sin(angle).astype(np.float32)), persistent=False)
-
-    def forward(self, x: Tensor, first: int) -> Tensor:
-        """x (B, H, T, D) of the tokens at positions first, first + 1, ..."""
-        cos, sin = (table[first : first + x.shape[2]] for table in (self.cos, self.sin))  # (T, D/2)
-        a, b = x.chunk(2, -1)
-        return cat([a * cos - b * sin, a * sin + b * cos], -1)
-
-
 class Hidden(nn.Module):
     """The block's other half: two layers, each token by itself."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         hidden = config.hidden or 4 * config.width
-        self.c_fc = Conv1D(config.width, hidden, config.bias)
-        self.c_proj = Conv1D(hidden, config.width, config.bias, DEVIATION / math.sqrt(2 * config.layers))
+        self.c_fc = linear(config.width, hidden, config.bias)
+        self.c_proj = linear(hidden, config.width, config.bias, DEVIATION / math.sqrt(2 * config.layers))
         self.activation = config.activation
         self.dropout = nn.Dropout(config.dropout)
 
@@ -208,7 +182,7 @@ class Block(nn.Module):
         self.ln_2 = norm(config)
         self.mlp = Hidden(config)
 
-    def forward(self, x: Tensor, turn: Turning | None, past: Past | None) -> tuple[Tensor, Past]:
+    def forward(self, x: Tensor, turn: nn.Rotary | None, past: Past | None) -> tuple[Tensor, Past]:
         mixed, past = self.attn(self.ln_1(x), turn, past)
         x = x + mixed
         return x + self.mlp(self.ln_2(x)), past
@@ -229,9 +203,10 @@ class Transformer(Writing):
     def __init__(self, vocabulary: int, config: Config) -> None:
         super().__init__()
         self.vocabulary, self.context, self.warm = vocabulary, config.context, config.context // 2
+        self.most_tokens = config.context
         self.wte = nn.Embedding(vocabulary, config.width)
         self.wpe = nn.Embedding(config.context, config.width) if config.positions == "learned" else None
-        self.turn = Turning(config.context, config.width // config.heads) if config.positions == "rotary" else None
+        self.turn = nn.Rotary(config.width // config.heads, config.context) if config.positions == "rotary" else None
         self.drop = nn.Dropout(config.dropout)
         self.h = nn.ModuleList([Block(config) for _ in range(config.layers)])
         self.ln_f = norm(config)
@@ -305,7 +280,8 @@ def load_gpt2(path: str | os.PathLike[str]) -> Transformer:
 
     path: the file, or the folder of its `model.safetensors`. A `config.json` beside it tells the heads; without one a head
     has 64 channels, as in every published size. Keys may begin with "transformer."; the masks that old files hold are
-    left out. Raises DataError where the file cannot be read, StateError where it holds something else.
+    left out, and the matrices, published as (in, out), are turned round. Raises DataError where the file cannot be read,
+    StateError where it holds something else.
     """
     place = Path(path)
     place = place / "model.safetensors" if place.is_dir() else place
@@ -321,8 +297,9 @@ def load_gpt2(path: str | os.PathLike[str]) -> Transformer:
         del given["lm_head.weight"]
     with nn.init.skeleton():
         network = Transformer(given["wte.weight"].shape[0], _config_of(place, given))
+    turned = lambda x: tensor(np.ascontiguousarray(x.array.T))
     try:
-        network.load_state_dict(given)
+        network.load_state_dict({name: turned(x) if name.endswith(_TURNED) else x for name, x in given.items()})
     except StateError as error:
         raise StateError(f"{place}: {error}") from None
     network.eval()

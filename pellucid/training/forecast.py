@@ -34,12 +34,11 @@ def forecast(
     if len(line) < window:
         raise DataError(f"{table.path}: {len(line):,} steps; expected {window} at least, the window that the network looks at; give more "
                         "rows")  # fmt: skip
-    filled = preprocessor.filled(line)
-    times, values = line.times[-window:], line.values[-window:].copy()  # the window that is moved along
-    values[0], upcoming = filled[-window], filled[-1]
+    times, values = line.times[-window - 1 :], line.values[-window - 1 :].copy()
+    values[:-window] = preprocessor.filled(line)[-window - 1 : -window]  # what is known before the window
     found = []
     for k in range(1, horizon + 1):
-        series = preprocessor.encode(Timeline(times, values))["series"]  # (1, T, F)
+        series = preprocessor.encode(Timeline(times, values))["series"][-1:]  # (1, T, F)
         with no_grad():
             answer = float(preprocessor.decode(network(tensor(series)).array)[0])
         if not np.isfinite(answer):
@@ -47,6 +46,7 @@ def forecast(
                                  "training blew up: train again with a lower --lr")  # fmt: skip
         time = preprocessor.clock.after(float(line.times[-1]), k)
         found.append((preprocessor.clock.text(time), answer))
-        upcoming = np.concatenate([[answer], upcoming[1:]])
-        times, values = np.append(times[1:], time), np.vstack([values[1:], upcoming])
+        upcoming = np.full(values.shape[1], np.nan)
+        upcoming[0] = answer
+        times, values = np.append(times, time), np.vstack([values, upcoming])
     return found

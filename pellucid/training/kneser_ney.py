@@ -23,9 +23,11 @@ from ..data.loader import IGNORED
 from ..data.text import decode_part, encode_part
 from ..data.tokens import Characters, TextPreprocessor
 from ..errors import OptionError
-from .metrics import Metrics, text_metrics
+from .metrics import Metrics, gain, text_metrics
 
 ORDER = 5
+MOST = 10_000_000  # characters counted, of which each takes 150 bytes meanwhile
+AT_ONCE = 1_000_000  # characters scored
 Part = Passage | Examples
 NAMES = {1: "unigram", 2: "bigram"}
 
@@ -59,7 +61,7 @@ class KneserNey:
         self.orders: list[Order] = []
 
     def fit(self, tokens: np.ndarray, depth: np.ndarray) -> KneserNey:
-        """Count the stretches of a training text."""
+        """Count the stretches of a training text; orders longer than all of its lines stay out."""
         self.orders = []
         codes = [np.zeros(1, np.int64)]  # of each order, in which the next one numbers its stretches
         numbers = [
@@ -69,14 +71,16 @@ class KneserNey:
             code = _codes(tokens, numbers[-1], k, len(codes[-1]))
             whole = depth >= k - 1
             known, found = np.unique(code[whole], return_inverse=True)
+            if not len(known):
+                break
             number = np.full(len(tokens), -1)
             number[whole] = found
             codes.append(known)
             numbers.append(number)
-        for k in range(1, self.order + 1):
+        for k in range(1, len(codes)):
             here, size = numbers[k], len(codes[k])
             said = (here >= 0) & (depth > 0)  # what begins a line or text is never asked for
-            if k == self.order:
+            if k == len(codes) - 1:
                 counts = np.bincount(here[said], minlength=size)
             else:  # different characters before, and beginnings
                 counts = np.bincount(codes[k + 1] % size, minlength=size)
@@ -88,6 +92,13 @@ class KneserNey:
 
     def nats(self, tokens: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """-log P of each token given those before it on its line or in its text, at most order - 1; float64 (L,)."""
+        found = []
+        for start in range(0, len(tokens), AT_ONCE):
+            begin, end = max(0, start - self.order + 1), start + AT_ONCE  # with the history of the first
+            found.append(self._nats(tokens[begin:end], depth[begin:end])[start - begin :])
+        return np.concatenate(found)
+
+    def _nats(self, tokens: np.ndarray, depth: np.ndarray) -> np.ndarray:
         p = np.full(len(tokens), 1 / self.vocabulary)
         number = np.zeros(len(tokens), np.int64)
         for k, order in enumerate(self.orders, start=1):
@@ -131,19 +142,36 @@ def running(part: Part) -> tuple[np.ndarray, np.ndarray]:
     return rows[inside], np.broadcast_to(np.arange(rows.shape[1]), rows.shape)[inside]
 
 
-def text_baselines(known: TextPreprocessor, train: Part, test: Part, order: int = ORDER) -> dict[str, Metrics]:
-    """What n-grams fitted to `train` make of `test`: "unigram", "bigram" and "kneser_ney_N", the scores of each as `text_metrics` has them.
+def text_baselines(
+    known: TextPreprocessor, train: Part, test: Part, losses: np.ndarray, characters: np.ndarray, notes: list[str]
+) -> dict[str, Metrics]:  # fmt: skip
+    """What n-grams fitted to `train` make of `test`: "unigram", "bigram" and "kneser_ney_5", the scores of each as `text_metrics`
+    has them, and as `gain` how much better the network is.
 
-    n: the characters scored, all but the first of a text, and of a line all and its end.
-    In a text of byte pairs too, it is characters that they count.
+    losses, characters: (N,) of each window or line of `test`, in order, what the network made of it: nats, and how many
+    characters. The n-grams are scored on the same ones. In a text of byte pairs too, it is characters that they count; at
+    most MOST of them, of which `notes` tells.
     """
     if not isinstance(known.tokenizer, Characters):
         texts = [decode_part(known, part) for part in (train, test)]
         known = TextPreprocessor(Characters.fit(texts[0]), known.lines)
         train, test = (encode_part(known, text) for text in texts)
+    (tokens, depth), held = running(_end(train, notes)), running(test)
+    ends = np.cumsum(characters)
     result: dict[str, Metrics] = {}
-    (tokens, depth), held = running(train), running(test)
-    for k in sorted({1, 2, order}):
+    for k in (1, 2, ORDER):
         nats = KneserNey(k, known.tokenizer.size).fit(tokens, depth).nats(*held)[held[1] > 0]
-        result[NAMES.get(k, f"kneser_ney_{k}")] = text_metrics(nats, np.ones(len(nats)))
+        sums = np.diff(np.concatenate([[0.0], np.cumsum(nats[len(nats) - ends[-1] :])])[ends], prepend=0.0)  # (N,)
+        name = NAMES.get(k, f"kneser_ney_{k}")
+        result[name] = text_metrics(sums, characters) | {"gain": gain("language", losses, sums, characters)}
     return result
+
+
+def _end(part: Part, notes: list[str]) -> Part:
+    """The last MOST tokens of a part, or as many lines as have no more."""
+    most = MOST if isinstance(part, Passage) else MOST // part.target.shape[1]
+    if len(part) <= most:
+        return part
+    what = "characters" if isinstance(part, Passage) else "lines"
+    notes.append(f"baselines: n-grams are counted in the last {most:,} of the {len(part):,} {what} of training")
+    return Passage(part.tokens[-most:]) if isinstance(part, Passage) else part.take(np.arange(len(part))[-most:])

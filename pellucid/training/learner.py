@@ -18,7 +18,6 @@ import numpy as np
 from .. import nn, optim
 from ..creation import tensor
 from ..data.loader import DataLoader
-from ..models import transformer
 from ..models.network import Network, Turn
 from ..nn import Module, Parameter
 from ..nn.utils import clip_grad_norm_
@@ -315,8 +314,7 @@ def is_matrix(name: str, parameter: Parameter) -> bool:
     return parameter.ndim > 1 and "weight" in name.rpartition(".")[2]
 
 
-MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.RNN, nn.GRU, nn.LSTM, nn.MultiheadAttention,
-            transformer.Conv1D)  # fmt: skip
+MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.RNN, nn.GRU, nn.LSTM, nn.MultiheadAttention)
 
 
 def hidden_matrices(network: Module) -> list[Parameter]:

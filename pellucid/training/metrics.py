@@ -225,21 +225,24 @@ def text_metrics(losses: Any, characters: Any) -> Metrics:
     losses, characters = np.asarray(losses, np.float64), np.asarray(characters, np.float64)
     if losses.shape != characters.shape or losses.ndim != 1 or not characters.sum() > 0:
         raise ShapeError(f"text metrics: losses {words(losses.shape)}, characters {words(characters.shape)}; expected (N,) "
-                         "both, with at least one character in all")  # fmt: skip
+                         "both, with at least one character in all; give more text")  # fmt: skip
     _check_finite("text metrics: losses", losses)
-    total = characters.sum()
-    nats, n = float(losses.sum() / total), len(losses)
-    metrics: Metrics = {
+    nats, error = _ratio(losses, characters)
+    pair = _normal_interval(nats, error, 0.0, math.inf)
+    return {
         "nats": nats,
         "perplexity": math.exp(nats),
         "bits": nats / math.log(2),
-        "n": int(total),
-        "intervals": {},
+        "n": int(characters.sum()),
+        "intervals": {"nats": list(pair)} if pair else {},
     }
-    if n > 1:
-        error = math.sqrt(float(((losses - nats * characters) ** 2).sum()) * n / (n - 1)) / total
-        metrics["intervals"]["nats"] = _normal_interval(nats, error, 0.0, math.inf)
-    return metrics
+
+
+def _ratio(values: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
+    """The sum of values (N,) over that of sizes (N,), and its standard error, 0 where there is a single one."""
+    n, total = len(values), sizes.sum()
+    ratio = float(values.sum() / total)
+    return ratio, math.sqrt(float(((values - ratio * sizes) ** 2).sum()) * n / max(n - 1, 1)) / total
 
 
 # ---------------------------------------------------------------- against a baseline
@@ -250,8 +253,12 @@ def gain(task: str, network: Any, baseline: Any, target: Any) -> list[float]:
 
     Classification ((N, K) probabilities): difference of accuracies with the paired interval of Bonett & Price (2012),
     which counts only where the two disagree. Regression ((N,) predictions): baseline rmse minus network rmse, paired
-    bootstrap. Far sharper than asking whether the two scores' own intervals overlap.
+    bootstrap. Language ((N,) nats of each window, target (N,) its characters): baseline minus network, nats per character,
+    with the interval of `text_metrics`. Far sharper than asking whether the two scores' own intervals overlap.
     """
+    if task == "language":
+        value, error = _ratio(np.asarray(baseline) - network, np.asarray(target))
+        return [value, value - Z * error, value + Z * error] if len(target) > 1 else _unproven(value)
     if task == "classification":
         ours, labels = _checked_classification(network, target, None)
         theirs, _ = _checked_classification(baseline, target, None)
@@ -265,9 +272,14 @@ def gain(task: str, network: Any, baseline: Any, target: Any) -> list[float]:
     squares = np.stack([(theirs - truth) ** 2, (ours - truth) ** 2], axis=1)
     value = float(np.subtract(*np.sqrt(squares.mean(axis=0))))
     if len(truth) < 2:
-        return [value, -abs(value), abs(value)]  # one example proves nothing: an interval around 0
+        return _unproven(value)
     drawn = np.sqrt(_resampled_means(squares))
     return [value, *_percentiles(drawn[:, 0] - drawn[:, 1])]
+
+
+def _unproven(value: float) -> list[float]:
+    """The gain on one example, which proves nothing: an interval around 0."""
+    return [value, -abs(value), abs(value)]
 
 
 @dataclass(frozen=True)

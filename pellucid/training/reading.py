@@ -18,7 +18,7 @@ from ..data.encode import preprocessor_from_json
 from ..data.examples import Examples, Passage
 from ..data.loader import IGNORED
 from ..data.sources import load_problem
-from ..data.text import decode_part, encode_part, read_text
+from ..data.text import decode_part, encode_part, lines_of, read_text
 from ..data.tokens import TextPreprocessor
 from ..errors import DataError, NonFiniteError
 from ..models.network import in_batches
@@ -48,12 +48,13 @@ class Reader:
                 raise DataError(
                     f"{data}: a data set of {dataset.kind}; expected a text, as {self.run.name} was trained on one; name a text"
                 )
-            problem = load_problem(data, seed=self.run.config["settings"]["seed"])
+            own = self.run.config["source"]  # split as it was for this run, where it is the same text
+            problem = load_problem(**(own if own["spec"] == data else {"spec": data, "seed": own["seed"]}))
             text = decode_part(cast(TextPreprocessor, problem.preprocessor), problem.test)
         else:
             text = read_text(Path(data))
         if self.known.lines:
-            text = "".join(f"{line.rstrip()}\n" for line in text.split("\n") if line.rstrip())
+            text = lines_of(self.known, data, text, self.network.most_tokens)
         if len(self.known.tokenizer.encode(text)) < 2:
             raise DataError(f"{data}: {len(text)} characters; expected 2 tokens at least, since what comes first is not scored; "
                             "give more text")  # fmt: skip
@@ -74,14 +75,11 @@ class Reader:
         run = Native(losses, self.eager) if targets.size >= WORTH_COMPILING else losses
         nats = in_batches(count, most, lambda rows: run(*gather(rows)).array)[targets != IGNORED]  # (L,)
         if not np.isfinite(nats).all():
-            raise NonFiniteError(f"{self.run.name}: its network gives NaN or infinity for {np.isnan(nats).sum():,} of {len(nats):,} tokens; "
+            raise NonFiniteError(f"{self.run.name}: its network gives NaN or infinity for {(~np.isfinite(nats)).sum():,} of {len(nats):,} tokens; "
                                  "expected finite numbers; its training blew up: train again with a lower --lr")  # fmt: skip
-        lengths = self.lengths[targets[targets != IGNORED]]
-        begins = len(text) - lengths.sum() + np.cumsum(lengths) - lengths  # what is not scored stands first
-        return [
-            (i + 1, text[i : i + n], x)
-            for i, n, x in zip(begins.tolist(), lengths.tolist(), nats.tolist(), strict=True)
-        ]
+        letters = self.known.spelled(targets[targets != IGNORED], text)
+        places = len(text) + 1 - np.cumsum([len(part) for part in reversed(letters)])[::-1]
+        return list(zip(places.tolist(), letters, nats.tolist(), strict=True))
 
     def _judged(self, text: str) -> Any:
         part: Passage | Examples = encode_part(self.known, text)

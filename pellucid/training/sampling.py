@@ -18,8 +18,6 @@ from ..random import Generator
 from .native import Native
 from .run import Run
 
-LINE = 200  # tokens at most, where each line is an example
-
 
 class Sampler:
     """A run's network and preprocessor, loaded once. Raises OptionError for a network that answers instead."""
@@ -47,17 +45,10 @@ class Sampler:
         """What the network writes after `prompt`, `length` tokens, or to the end of the line where lines were learned."""
         assert isinstance(self.network, Writing)
         known = self.preprocessor
-        begun = "\n" + prompt if known.lines or not prompt else prompt
-        tokens = known.tokenizer.encode(begun)
-        drawn = self.network.write(
-            tokens,
-            min(length, LINE) if known.lines else length,
-            temperature=temperature,
-            top_k=top_k,
-            generator=generator,
-        )
-        text = str(known.text(drawn))
-        return text.partition("\n")[0] if known.lines else text
+        tokens = known.encode(prompt)["tokens"]
+        stop = int(known.tokenizer.encode("\n")[0]) if known.lines else None
+        drawn = self.network.write(tokens, length, temperature=temperature, top_k=top_k, stop=stop, generator=generator)
+        return str(known.text(drawn)).removesuffix("\n" if known.lines else "")
 
     def images(self, labels: np.ndarray, generator: Generator | None = None) -> np.ndarray:
         """An image of each class number of `labels` (N,): uint8 (N, H, W), or (N, H, W, 3) in colour."""

@@ -56,9 +56,9 @@ class Writes(Examination):
         problem = self.problem
         dataset = problem.test.judged(self.network)
         losses, characters = per_window(self.judge, dataset, self.lengths)
-        others = text_baselines(self.known, problem.train, problem.test)
+        others = text_baselines(self.known, problem.train, problem.test, losses, characters, problem.notes)
         tokens = dataset.gather(np.zeros(1, np.int64))[0][:, :TOKENS]
-        letters = [self.known.text(token) for token in tokens.array[0][:, None]]
+        letters = self.known.text(tokens.array[0])
         sections = [self._samples(), self._surprises(dataset), attention(self.network, tokens, letters)]
         return Examined(text_metrics(losses, characters), others, {"sections": [part for part in sections if part]})
 
@@ -78,15 +78,14 @@ class Writes(Examination):
         """A passage of the test part, each token tinted by how little the network expected it."""
         batch = dataset.gather(np.arange(min(len(dataset), 24)))
         losses, targets = self.network.losses(*batch).array, batch[-1].array
-        spans, shown = [], 0
-        for loss, token in zip(losses.ravel(), targets.ravel(), strict=True):
-            if token == IGNORED or shown > PASSAGE:
-                continue
-            letters = self.known.text(np.array([token]))
+        scored, shown, spans = targets != IGNORED, 0, []
+        for loss, letters in zip(losses[scored], self.known.spelled(targets[scored]), strict=True):
             shown += len(letters)
             spans.append(
                 f'<span style="--s:{min(float(loss) / 6, 1):.2f}" title="{loss:.2f} nats">{text(letters)}</span>'
             )
+            if shown > PASSAGE:
+                break
         lead = "The darker a character, the less it was expected after all that stands before it."
         return section("Where it is surprised", Markup(f'<pre class="wrap surprise">{"".join(spans)}</pre>'), lead=lead)
 

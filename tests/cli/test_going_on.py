@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +71,8 @@ def test_options_that_belong_to_series_alone(run, people):
         in run("predict", "last", people, "--horizon", 3, code=2).stderr
     )
     assert "--window: " in run("train", people, "--target", "income", "--window", 3, code=2).stderr
+    Path("past.toml").write_text("window = 0\n", encoding="utf-8")
+    about = ("train", people, "--target", "income", "--time", "age")
+    assert "past.toml: window: 0; expected a whole number" in run(*about, "--config", "past.toml", code=2).stderr
+    assert "--set window: 0; expected a whole number" in run(*about, "--set", "window=0", code=2).stderr
+    assert "--time: income; it is the target" in run(*about[:-1], "income", code=2).stderr

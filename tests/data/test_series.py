@@ -67,6 +67,33 @@ def test_nothing_of_the_step_itself_or_later_reaches_a_window(table):
     assert load_problem(changed, target="y", time="t", window=5).preprocessor == known  # statistics are of training
 
 
+def test_overlapping_windows_are_not_copied_out(table):
+    y = wave(3000)
+    y[[500, 2990]] = np.nan  # and so not every row is asked for
+    path = table({"t": range(3000), "y": ["" if np.isnan(x) else x for x in y]})
+    problem = load_problem(path, target="y", time="t", window=100)
+    windows = problem.train.inputs["series"]
+    assert windows.shape == (len(problem.train), 100, 2) and len(problem.train) == 2400 - 100 - 1
+    assert windows.features.nbytes == 3000 * 2 * 4 and np.shares_memory(windows.every, windows.features)
+    whole = np.asarray(windows)
+    assert whole.shape == windows.shape and whole.dtype == np.float32
+    for key in (
+        5,
+        slice(3, 9),
+        np.array([7, 1]),
+        (slice(None), slice(-15, None), 0),
+        (slice(None), -1, slice(1, None)),
+    ):
+        np.testing.assert_array_equal(windows[key], whole[key])
+    (batch, target) = problem.train.dataset(Asks()).gather(np.array([400, 0, 450]))
+    np.testing.assert_array_equal(batch.array, whole[[400, 0, 450]])
+    np.testing.assert_array_equal(target.array, problem.train.target[[400, 0, 450]])
+
+
+class Asks:
+    order = ("series",)
+
+
 def test_whole_years_of_dates_keep_the_last_for_the_test(table):
     n = 4 * 365 + 1  # 2001 to 2004
     problem = load_problem(table({"day": days(n), "y": wave(n)}), target="y", time="day")
@@ -179,11 +206,11 @@ def test_the_source_loads_the_same_problem_from_anywhere(table, tmp_path, monkey
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"time": "y"}, OptionError, "--time y: it is the target"),
-        ({"time": "u"}, OptionError, "--time u: .* has no such column"),
-        ({"time": "t", "window": 0}, OptionError, "--window 0: expected a whole number"),
+        ({"time": "y"}, OptionError, "time: y; it is the target"),
+        ({"time": "u"}, OptionError, "time: u: .* has no such column"),
+        ({"time": "t", "window": 0}, OptionError, "window: 0; expected a whole number"),
         ({"time": "t", "window": 90}, DataError, "100 steps; expected 20 to learn from beside a window of 90"),
-        ({"time": "t", "task": "classification"}, OptionError, "--task classification: a series is asked"),
+        ({"time": "t", "task": "classification"}, OptionError, "task: classification; a series is asked"),
         ({"time": "t", "test": "more.csv"}, OptionError, "--test: series.csv holds a series, split by time"),
         ({"window": 3}, OptionError, "--window: .* holds a table of separate rows; expected a series"),
     ],

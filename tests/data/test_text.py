@@ -13,8 +13,9 @@ import pytest
 
 from pellucid.data import catalogue as shelf
 from pellucid.data.encode import preprocessor_from_json
+from pellucid.data.examples import PARTS
 from pellucid.data.sources import load_problem
-from pellucid.data.text import decode_part, encode_part, read_text, text_problem
+from pellucid.data.text import decode_part, encode_part, lines_of, read_text, text_problem
 from pellucid.data.tokens import BytePairs, Characters, TextPreprocessor, byte_letters
 from pellucid.errors import DataError, OptionError, StateError
 from pellucid.training.kneser_ney import text_baselines
@@ -22,7 +23,6 @@ from pellucid.training.kneser_ney import text_baselines
 needs_tokenizers = pytest.mark.skipif(
     importlib.util.find_spec("tokenizers") is None, reason="the package tokenizers is not installed"
 )
-PARTS = ("train", "validation", "test")
 
 
 def needs(name):
@@ -162,6 +162,20 @@ def test_the_beginning_of_a_line_begins_with_a_newline(file):
     assert known.text(known.encode("to")["tokens"]) == "to" and known.text(known.encode("")["tokens"]) == "\n"
 
 
+def test_lines_of_another_text_are_those_that_can_be_read():
+    known = TextPreprocessor(Characters.fit("\nabc"), lines=True, length=4)
+    assert lines_of(known, "new.txt", "ab \n\n \nc", None) == "ab\nc\n"
+    assert lines_of(known, "new.txt", "", 8) == ""
+    long = "a\n\n" + "b" * 1001 + "\nc\n" + "a" * 1002
+    with pytest.raises(
+        DataError, match=r"new.txt, line 3: 1,001 characters \('b+'...\); expected at most 1,000, .*break the line"
+    ):
+        lines_of(known, "new.txt", long, None)
+    with pytest.raises(DataError, match=r"new.txt, line 2: 5 tokens, with its end \('aaaa'...\); expected at most 4"):
+        lines_of(known, "new.txt", "abc\naaaa\nbbbbbb\n", 4)
+    assert len(lines_of(known, "new.txt", "abc\n" + "a" * 999, None)) == 1004
+
+
 @needs("names")
 def test_names():
     problem = load_problem("names")
@@ -193,9 +207,11 @@ def test_json_both_ways():
         preprocessor_from_json(damaged)
 
 
-def test_count_is_of_characters():
+def test_tokens_are_spelled_by_what_they_say_or_by_the_text_they_are_the_end_of():
     known = TextPreprocessor(Characters.fit("abc"))
-    assert known.count(np.array([[0, 1, -100], [3, -100, -100]])) == 3
+    assert known.spelled(np.array([0, 1, 3, 2])) == ["a", "b", "\ufffd", "c"]
+    assert known.spelled(known.tokenizer.encode("bäc"), "abäc") == ["b", "ä", "c"]
+    assert known.spelled(np.array([], np.int64)) == []
 
 
 # ---- byte pairs --------------------------------------------------------------------------------------------------------------
@@ -210,7 +226,8 @@ def test_byte_pairs(file):
     assert known.input_spec()["tokens"] == 270 and "".join(texts(problem)) == text
     assert problem.train.tokens.dtype == np.uint16 and len(problem.train) < 0.6 * len(texts(problem)[0])
     for part, own in zip(parts(problem), texts(problem), strict=True):
-        assert known.count(part.tokens) == len(own)  # also where a character is of several tokens
+        letters = known.spelled(part.tokens)  # also where a character is of several tokens
+        assert "".join(letters) == own and len(letters) == len(part.tokens) and "\ufffd" not in own
     assert known.strangers("never seen: ξ") == []
     assert any(note.startswith("tokens: 270 byte pairs, ") for note in problem.notes)
     again = load_problem(**json.loads(json.dumps(problem.source)))
@@ -227,7 +244,7 @@ def test_lines_of_byte_pairs(file):
     target = problem.test.target
     ends = [problem.preprocessor.text(row[row != -100]) for row in target]
     assert all(line.startswith("name  number") and line.count("\n") == 1 and line.endswith("\n") for line in ends)
-    assert problem.preprocessor.count(target) == sum(map(len, ends))
+    assert problem.preprocessor.tokenizer.lengths()[target[target != -100]].sum() == sum(map(len, ends))
 
 
 @needs_tokenizers
@@ -235,8 +252,10 @@ def test_baselines_of_byte_pairs_count_characters(file):
     path = str(file(words(2000)))
     for lines in (False, True):
         plain, pairs = (load_problem(path, lines=lines, tokenizer=name) for name in ("characters", "bpe"))
-        one, other = (text_baselines(p.preprocessor, p.train, p.test) for p in (plain, pairs))
-        assert one == other
+        count = len(texts(plain)[2]) - (not lines)
+        windows = np.ones(7), np.full(7, count // 7)
+        one, other = (text_baselines(p.preprocessor, p.train, p.test, *windows, []) for p in (plain, pairs))
+        assert one == other and one["bigram"]["n"] == count // 7 * 7
 
 
 @needs_tokenizers

@@ -8,6 +8,7 @@ from pellucid import optim
 from pellucid.errors import OptionError
 from pellucid.models import lstm
 from pellucid.models.network import IGNORED
+from pellucid.training.learner import hidden_matrices
 
 
 def text(**options):
@@ -71,6 +72,27 @@ def test_series_gives_a_number_for_each_window(shortcut):
     assert ("shortcut.weight" in network.state_dict()) is shortcut
     classes = lstm.build({"series": [9, 3]}, 5, "classification", lstm.Config(layers=(7,)))
     assert classes(x).shape == (4, 5)
+
+
+def test_the_head_is_the_layer_that_answers_beside_a_shortcut_too():
+    network = series(shortcut=True)
+    assert list(network.state_dict())[-2:] == ["head.weight", "head.bias"]
+    moved = hidden_matrices(network)
+    assert any(p is network.shortcut.weight for p in moved) and all(p is not network.head.weight for p in moved)
+
+
+@pytest.mark.parametrize("prompt", [[], [[1, 2]]])
+def test_nothing_is_written_after_nothing(prompt):
+    with pytest.raises(OptionError, match=r"prompt: \(.*\); expected tokens \(T,\), one at least"):
+        text().write(np.array(prompt, np.int64), 3)
+
+
+def test_writing_ends_with_the_token_it_is_to_stop_at():
+    network = text().eval()
+    whole = network.write(np.array([1]), 30, generator=pl.Generator(0)).tolist()
+    stop = whole[7]
+    some = network.write(np.array([1]), 30, stop=stop, generator=pl.Generator(0)).tolist()
+    assert len(whole) == 30 and some == whole[: whole.index(stop) + 1]
 
 
 def test_a_series_shortcut_is_a_straight_line_through_its_window():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pellucid import nn
+from pellucid.data.series import Timeline
 from pellucid.data.sources import load_problem
 from pellucid.data.table import read_table
 from pellucid.errors import DataError, NonFiniteError
@@ -50,6 +51,27 @@ def test_answers_are_fed_back_and_other_columns_stay(path):
     february = known.input_names().index("sine 1 of the year")
     day = (np.datetime64("2001-02-01") - np.datetime64("1970-01-01")).astype(int)
     assert network.seen[1][-1, february] == pytest.approx(np.sin(2 * np.pi * day / 365.2425), abs=1e-4)
+
+
+def test_missing_values_are_the_last_known_ones_and_marked_as_in_training(tmp_path):
+    path = tmp_path / "days.csv"
+    random = np.random.default_rng(1)
+    y, z = random.normal(size=200).round(2) - 90, random.normal(size=200).round(2) + 5
+    z[[30, 31, 60, *range(190, 200)]] = np.nan  # of the last window all are missing
+    y[[40, 194, 195, 199]] = np.nan
+    rows = [f"{i},{a},{b}".replace("nan", "") for i, (a, b) in enumerate(zip(y, z, strict=True))]
+    path.write_text("\n".join(["t,y,z", *rows]))
+    known = load_problem(str(path), target="y", time="t", window=6).preprocessor
+    assert known.input_names() == ["y", "z", "y is missing", "z is missing"]
+    table, network = read_table(path), Sum()
+    steps = forecast(network, known, table, 9)
+    line = known.read(table)
+    times, values = line.times, line.values
+    for seen, (_, answer) in zip(network.seen, steps, strict=True):
+        np.testing.assert_allclose(seen, known.encode(Timeline(times, values))["series"][-1], rtol=1e-6)
+        times, values = np.append(times, times[-1] + 1), np.vstack([values, [answer, np.nan]])
+    np.testing.assert_allclose(known.filled(Timeline(times, values))[-10:, 1], z[189])
+    assert network.seen[0][:, 3].tolist() == [1.0] * 6 and network.seen[0][:, 2].tolist() == [1, 1, 0, 0, 0, 1]
 
 
 def test_what_cannot_be_gone_on_with(path, tmp_path):

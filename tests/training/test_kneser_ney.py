@@ -11,7 +11,9 @@ from pellucid.data import catalogue as shelf
 from pellucid.data.sources import load_problem
 from pellucid.data.text import text_problem
 from pellucid.errors import OptionError
+from pellucid.training import kneser_ney
 from pellucid.training.kneser_ney import KneserNey, running, text_baselines
+from pellucid.training.metrics import text_metrics, verdict
 
 
 class Slow:
@@ -100,6 +102,70 @@ def test_a_line_does_not_see_the_one_before():
     np.testing.assert_array_equal(both[5:], alone)
 
 
+def test_orders_longer_than_every_line_change_nothing():
+    lines = [[0, 1 + i % 3, 1 + i % 2, 0] for i in range(30)]  # of two letters
+    asked = [[0, 1, 2, 0], [0, 3, 3, 3, 3, 1, 0]]
+    found = KneserNey(5, 8).fit(*rows(lines)).nats(*rows(asked))
+    np.testing.assert_array_equal(found, KneserNey(4, 8).fit(*rows(lines)).nats(*rows(asked)))
+    slow = Slow(5, 8, lines)
+    np.testing.assert_allclose(
+        found, [-np.log(slow.probability(line[:i], line[i])) for line in asked for i in range(len(line))]
+    )
+
+
+def test_a_long_text_is_scored_piece_by_piece(monkeypatch):
+    train, test = rows(some_lines(1, 1, 300)), rows(some_lines(2, 30, 9))
+    model = KneserNey(4, 8).fit(*train)
+    whole = model.nats(*test)
+    for size in (1, 2, 7, len(test[0])):
+        monkeypatch.setattr(kneser_ney, "AT_ONCE", size)
+        np.testing.assert_array_equal(model.nats(*test), whole)
+
+
+def against(problem, windows=7, notes=None):
+    """The baselines beside a network that is sure of nothing, judged in so many windows."""
+    count = (running(problem.test)[1] > 0).sum()
+    characters = np.diff(np.linspace(0, count, windows + 1).astype(int))
+    losses = characters * np.log(problem.preprocessor.tokenizer.size)
+    return text_baselines(
+        problem.preprocessor, problem.train, problem.test, losses, characters, [] if notes is None else notes
+    )
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_n_grams_are_scored_on_the_network_s_own_windows(tmp_path, lines):
+    path = tmp_path / "words.txt"
+    path.write_text(words().replace(" ", "\n"))
+    problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"}, lines=lines)
+    (tokens, depth), known = running(problem.test), problem.preprocessor
+    nats = KneserNey(2, known.tokenizer.size).fit(*running(problem.train)).nats(tokens, depth)[depth > 0]
+    characters = np.array([5, 0, 40, 3, 0])  # the last ones: a first token of several characters is not scored
+    ends = np.cumsum(characters)
+    sums = np.array([part.sum() for part in np.split(nats[-48:], ends[:-1])])
+    losses = sums + characters * 0.25  # the same amount worse in every window
+    found = text_baselines(known, problem.train, problem.test, losses, characters, [])["bigram"]
+    assert found["n"] == 48 and found["nats"] == pytest.approx(nats[-48:].mean())
+    assert found["gain"] == pytest.approx([-0.25] * 3)
+    low, high = found["intervals"]["nats"]
+    assert low < found["nats"] - 0.01 and high > found["nats"] + 0.01  # by itself it is far from certain
+    said = verdict(text_metrics(losses, characters), {"bigram": found})
+    assert said.level == "worse"
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_of_a_long_text_the_end_is_counted_and_that_is_told(tmp_path, monkeypatch, lines):
+    path, notes = tmp_path / "words.txt", []
+    path.write_text("x" * 5000 + "\n" + words() if not lines else words().replace(" ", "\n"))
+    problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"}, lines=lines)
+    whole = against(problem, notes=notes)
+    assert notes == []
+    monkeypatch.setattr(kneser_ney, "MOST", 1000)
+    cut = against(problem, notes=notes)
+    assert whole["bigram"]["nats"] != cut["bigram"]["nats"] and len(notes) == 1
+    told = f"111 of the {len(problem.train):,} lines" if lines else f"1,000 of the {len(problem.train):,} characters"
+    assert notes[0] == f"baselines: n-grams are counted in the last {told} of training"
+
+
 def words(n=4000, seed=0):
     rng = np.random.default_rng(seed)
     return " ".join(rng.choice(["to", "be", "or", "not", "that", "is", "the", "question"], n).tolist()) + "\n"
@@ -109,7 +175,7 @@ def test_baselines_of_a_text(tmp_path):
     path = tmp_path / "words.txt"
     path.write_text(words())
     problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"})
-    found = text_baselines(problem.preprocessor, problem.train, problem.test)
+    found = against(problem)
     assert list(found) == ["unigram", "bigram", "kneser_ney_5"]
     assert all(metrics["n"] == len(problem.test) - 1 for metrics in found.values())
     entropy = np.log(8) / 4.25  # eight words of like chance, 3.25 letters and a blank each
@@ -124,7 +190,7 @@ needs = {name: pytest.mark.skipif(not shelf.find(name).at_hand, reason=f"{name} 
 @needs["shakespeare"]
 def test_shakespeare():
     problem = load_problem("shakespeare")
-    found = text_baselines(problem.preprocessor, problem.train, problem.test)
+    found = against(problem)
     assert found["kneser_ney_5"]["n"] == 111_539
     for name, loss in {"unigram": 3.3473, "bigram": 2.4844, "kneser_ney_5": 1.5789}.items():
         assert found[name]["nats"] == pytest.approx(loss, abs=1e-4)
@@ -136,6 +202,6 @@ def test_names():
     tokens, depth = running(problem.test)
     assert problem.preprocessor.text(tokens[:7]) == "\n" + problem.describe("test", 0)["line"][:6]
     assert (depth > 0).sum() == (problem.test.target >= 0).sum()
-    found = text_baselines(problem.preprocessor, problem.train, problem.test)
+    found = against(problem)
     for name, loss in {"unigram": 2.8220, "bigram": 2.4574, "kneser_ney_5": 1.9919}.items():
         assert found[name]["nats"] == pytest.approx(loss, abs=1e-4)

@@ -14,6 +14,7 @@ from pellucid.training.metrics import (
     regression_metrics,
     score_line,
     show,
+    text_metrics,
     verdict,
     wilson,
 )
@@ -170,6 +171,21 @@ def test_the_gain_of_a_regression_is_in_its_units():
     assert 1.5 < low < value < high < 2.6
     assert gain("regression", far, close, target)[0] == pytest.approx(-value)
     assert gain("regression", close[:1], far[:1], target[:1])[1] <= 0  # one example proves nothing
+
+
+def test_the_gain_of_language_is_in_nats_a_character_and_pairs_the_windows():
+    random = np.random.default_rng(0)
+    characters = random.integers(30, 60, 400)
+    ours = random.gamma(20, 0.1, 400) * characters  # windows differ far more than the two models do
+    theirs = ours + random.normal(0.02, 0.05, 400) * characters
+    value, low, high = gain("language", ours, theirs, characters)
+    one, other = text_metrics(ours, characters), text_metrics(theirs, characters)
+    assert value == pytest.approx(other["nats"] - one["nats"]) and 0 < low < value < high < 0.04
+    assert verdict(one, {"unigram": other}).level == "unclear"
+    assert verdict(one, {"unigram": other | {"gain": [value, low, high]}}).level == "better"
+    assert gain("language", ours[:1], theirs[:1] + 9, characters[:1])[1] < 0  # one window proves nothing
+    with pytest.raises(ShapeError, match="at least one character in all; give more text"):
+        text_metrics(ours, characters * 0)
 
 
 def test_the_verdict_compares_with_the_strongest_baseline_and_says_so_plainly():
