@@ -214,7 +214,7 @@ def layer_norm(
     axes = _last_axes(x, normalized_shape, "layer_norm")
     with no_grad():
         mean, variance = statistics(x, axes)
-    return _scaled(standardise(x, mean, variance, axes=axes, eps=eps), weight, bias)
+    return _scaled(standardise(x, mean, variance, axes=axes, groups=0, eps=eps), weight, bias)
 
 
 def rms_norm(
@@ -235,9 +235,11 @@ def group_norm(
             f"group_norm: input {words(x.shape)}, {num_groups} groups; expected (B, C, *) with C a multiple of them; "
             "check num_groups"
         )
-    size = math.prod(x.shape[1:]) // num_groups
-    y = layer_norm(x.reshape(x.shape[0], num_groups, size), (size,), eps=eps)
-    return _scaled(y.reshape(x.shape), _column(weight, x), _column(bias, x))
+    axes = tuple(range(2, x.ndim))
+    with no_grad():
+        mean, variance = statistics(x, axes, num_groups)
+    y = standardise(x, mean, variance, axes=axes, groups=num_groups, eps=eps)
+    return _scaled(y, _column(weight, x), _column(bias, x))
 
 
 def local_response_norm(
@@ -301,7 +303,7 @@ def batch_norm(
             if training and running_mean is not None and running_var is not None:
                 running_mean.assign(running_mean.lerp(mean.reshape(-1), momentum))
                 running_var.assign(running_var.lerp(variance.reshape(-1) * (n / (n - 1)), momentum))
-        y = standardise(x, mean, variance, axes=axes, eps=eps)
+        y = standardise(x, mean, variance, axes=axes, groups=0, eps=eps)
     else:
         y = (x - running_mean.reshape(column)) * (running_var.reshape(column) + eps).rsqrt()
     return _scaled(y, _column(weight, x), _column(bias, x))

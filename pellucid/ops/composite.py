@@ -13,7 +13,8 @@ from typing import Any
 
 from ..op import Node, Op, grad_mode, new_value
 from .elementwise import sqrt
-from .reduce import sum
+from .movement import reshape
+from .reduce import expand, sum
 
 
 class Composite(Op):
@@ -50,9 +51,24 @@ class Composite(Op):
         return [None if parent is None else grad for parent, grad in zip(node.parents, grads, strict=True)]
 
 
-def statistics(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+def _mean(x: Any, axes: tuple[int, ...], groups: int) -> Any:
+    """The mean of x along `axes`, which stay with size 1; with groups, of each group of channels (axis 1) together.
+
+    Channels are summed one by one before they meet: so a channel may lie anywhere in memory.
+    """
+    total = sum(x, axes=axes, keepdims=True) if axes else x
+    count = math.prod(x.shape[axis] for axis in axes)
+    if groups:
+        parts = reshape(total, shape=(x.shape[0], groups, x.shape[1] // groups))
+        whole = expand(sum(parts, axes=(2,), keepdims=True), shape=parts.shape)
+        total, count = reshape(whole, shape=total.shape), count * parts.shape[2]
+    return total / max(count, 1)
+
+
+def statistics(x: Any, axes: tuple[int, ...], groups: int = 0) -> tuple[Any, Any]:
     """Mean and variance of x along `axes` (non-negative), which stay with size 1.
 
+    groups: over so many groups of channels (axis 1) as well; each channel is told that of its group.
     Over a batch of images, those of each image come first and then meet: each is gone over twice while it is near, and
     sums of thousands of numbers do not meet sums of millions (Chan, Golub and LeVeque 1979).
     """
@@ -60,26 +76,26 @@ def statistics(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
         means, variances = statistics(x, axes[1:])
         mean, between = statistics(means, (0,))
         return mean, sum(variances, axes=(0,), keepdims=True) / max(x.shape[0], 1) + between
-    count = max(math.prod(x.shape[axis] for axis in axes), 1)
-    mean = sum(x, axes=axes, keepdims=True) / count
+    mean = _mean(x, axes, groups)
     away = x - mean
-    return mean, sum(away * away, axes=axes, keepdims=True) / count
+    return mean, _mean(away * away, axes, groups)
 
 
-def _standardise(x: Any, mean: Any, variance: Any, axes: tuple[int, ...], eps: float) -> Any:
+def _standardise(x: Any, mean: Any, variance: Any, axes: tuple[int, ...], groups: int, eps: float) -> Any:
     return (x - mean) * (1 / sqrt(variance + eps))
 
 
-def _gradient(g: Any, y: Any, x: Any, mean: Any, variance: Any, axes: tuple[int, ...], eps: float) -> list[Any]:
+def _gradient(
+    g: Any, y: Any, x: Any, mean: Any, variance: Any, axes: tuple[int, ...], groups: int, eps: float
+) -> list[Any]:
     """(g - mean(g) - y mean(g y)) / deviation: two sums, where the chain rule through mean and variance takes four."""
     if grad_mode.get():
-        mean, variance = statistics(x, axes)
-        y = _standardise(x, mean, variance, axes, eps)
-    count = max(math.prod(x.shape[axis] for axis in axes), 1)
-    over = lambda value: sum(value, axes=axes, keepdims=True) / count
+        mean, variance = statistics(x, axes, groups)
+        y = _standardise(x, mean, variance, axes, groups, eps)
+    over = lambda value: _mean(value, axes, groups)
     return [(g - over(g) - y * over(g * y)) * (1 / sqrt(variance + eps)), None, None]
 
 
-# standardise(x, mean, variance, axes=..., eps=...): x brought to mean 0 and variance 1 along `axes`, by its own `statistics`
+# standardise(x, mean, variance, axes=..., groups=..., eps=...): x brought to mean 0 and variance 1 along `axes`, by its own `statistics`
 # there; that these are functions of x is in the gradient (Ioffe and Szegedy 2015, section 3).
 standardise = Composite("standardise", _standardise, _gradient)
