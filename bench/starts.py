@@ -49,7 +49,7 @@ RECIPES = {
     "transformer-text": Recipe("transformer", "text", {"tokens": 65}, 65, {}, (7, 16), images=False),
     "lstm-series": Recipe("lstm", "series", {"series": [30, 5]}, 1, {"dropout": 0.0}, (7, 50), images=False),
     "gan-images": Recipe(
-        "gan", "images", MNIST, 10, {}, (7, 6), apart=3e-3, drawn=((("normal", (64,)),), (("normal", (64,)),))
+        "gan", "images", MNIST, 10, {}, (7, 6), apart=5e-3, drawn=((("normal", (64,)),), (("normal", (64,)),))
     ),
     "diffusion-images": Recipe(
         "diffusion",

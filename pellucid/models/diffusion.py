@@ -107,10 +107,10 @@ class Attention(nn.Module):
         self.out = nothing(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, -1)).transpose(2, 3)  # (B, 3, H W, C)
-        q, k, v = parts.unbind(1)
+        parts = self.qkv(self.norm(x)).movedim(1, -1).flatten(1, 2).unflatten(-1, (3, -1))  # (B, H W, 3, C)
+        q, k, v = parts.unbind(2)
         mixed = F.scaled_dot_product_attention(q, k, v)  # (B, H W, C)
-        return x + self.out(mixed.transpose(1, 2).reshape(x.shape))
+        return x + self.out(mixed.unflatten(1, x.shape[2:]).movedim(-1, 1))
 
 
 class Floor(nn.Module):
