@@ -316,7 +316,8 @@ def _content(cell: Any) -> Any:
 
 
 def _matters(x: Any) -> bool:
-    return isinstance(x, (*PLAIN, Value)) or hasattr(x, "named_parameters") or hasattr(x, "param_groups")
+    holds = hasattr(x, "named_parameters") or hasattr(x, "param_groups")
+    return isinstance(x, (*PLAIN, Value)) or (holds and not isinstance(x, type))  # a class holds none of its own
 
 
 def reachable(function: Any) -> list[tuple[str, Any]]:
@@ -349,6 +350,8 @@ def _name_arguments(names: dict[int, str], args: Any, kwargs: Any) -> None:
 
 
 def _name_state(owner: Any, names: dict[int, str]) -> None:
+    if not _matters(owner):
+        return
     if hasattr(owner, "named_parameters"):
         names |= {id(p): name for name, p in owner.named_parameters()}
         names |= {id(b): name for name, b in owner.named_buffers()}

@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from .. import functional as F
 from .. import nn
 from ..errors import OptionError, nearest
+from ..modes import no_grad
 from ..nn.activation import ACTIVATIONS
+from ..random import rand
 from ..tensor import Tensor
-from .network import Answering
+from .network import Answering, Values
 from .pictures import Movements, Pictures
 
 KINDS = ("images", "pictures")
@@ -35,6 +38,7 @@ class Config(Movements):
     And how far training images are moved, as `Movements` says.
     mirror: in evaluation, the mean of the answers for the image and its mirror image.
     label_smoothing: the share of a class label spread over all classes (Szegedy et al. 2015).
+    mixup: in training, up to that share of each image, and as much of its label, is another image's (Zhang et al. 2018).
     """
 
     channels: tuple[int, ...] = (32, 64, 128)
@@ -45,6 +49,7 @@ class Config(Movements):
     dropout: float = 0.0
     mirror: bool = False
     label_smoothing: float = 0.0
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,7 +65,7 @@ class Config(Movements):
                               f"{nearest(self.activation, ACTIVATIONS)}")  # fmt: skip
         if self.whiten < 0:
             raise OptionError(f"whiten: {self.whiten}; expected pixels a side, or 0 for none; write 2")
-        for name in ("dropout", "label_smoothing"):
+        for name in ("dropout", "label_smoothing", "mixup"):
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{name}: {getattr(self, name)}; expected 0 up to, but not including, 1; write 0.1")
 
@@ -119,7 +124,7 @@ class CNN(Answering):
 
     def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
         super().__init__()
-        self.label_smoothing, self.mirror = config.label_smoothing, config.mirror
+        self.label_smoothing, self.mirror, self.mixup = config.label_smoothing, config.mirror, config.mixup
         self.pictures = Pictures(inputs, config)
         channels, side = self.pictures.channels, min(self.pictures.height, self.pictures.width)
         if config.whiten > side:
@@ -152,9 +157,26 @@ class CNN(Answering):
             self.eval()
             self.whitening.fit(self.pictures(batch[0]).array)
 
+    def values(self, *batch: Tensor) -> Values:
+        if not self.mixup:
+            return super().values(*batch)
+        image, target = batch
+        x, classes = self.pictures(image), F.one_hot(target, self.head.out_features).float()
+        share = (
+            rand(len(x)) * self.mixup
+        )  # (B,), of the image as far from the end of the batch as this one from its beginning
+        y = self._answer(x.lerp(x.flip(0), share.reshape(-1, 1, 1, 1)))
+        values = {"loss": self.loss(y, classes.lerp(classes.flip(0), share.unsqueeze(1)))}
+        with no_grad():
+            values["accuracy"] = (y.detach().argmax(1) == target).float().mean()
+        return values
+
+    def _answer(self, x: Tensor) -> Tensor:
+        return self.head(self.dropout(self._features(x)))
+
     def forward(self, image: Tensor) -> Tensor:
         x = self.pictures(image)
-        y = self.head(self.dropout(self._features(x)))
+        y = self._answer(x)
         if self.mirror and not self.training:
             y = (y + self.head(self._features(x.flip(-1)))) / 2
         return y

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import pellucid as P
+from pellucid import functional as F
 from pellucid import nn
 from pellucid.errors import OptionError
 from pellucid.models import cnn
@@ -108,6 +109,7 @@ def test_movements_compiled_are_those_of_eager_steps():
         ({"whiten": -1}, "whiten: -1"),
         ({"activation": "rely"}, "Did you mean 'relu'"),
         ({"dropout": 1.0}, "dropout: 1.0"),
+        ({"mixup": -0.1}, "mixup: -0.1; expected 0 up to, but not including, 1"),
     ],
 )
 def test_a_wrong_configuration_is_named(values, words):
@@ -155,6 +157,25 @@ def test_with_a_mirror_an_image_and_its_mirror_image_have_one_answer():
     np.testing.assert_allclose(network(x).array, network(x.flip(-1)).array, rtol=1e-5, atol=1e-6)
     network.mirror = False
     assert not np.allclose(network(x).array, network(x.flip(-1)).array, rtol=1e-3)
+
+
+def test_mixup_gives_each_image_a_share_of_another_one_and_of_its_label():
+    P.manual_seed(1)
+    network = cnn.build({"image": [6, 6]}, 3, "classification", Config(channels=(4,), mixup=0.4)).train()
+    x, target = images(5, 6, 6), P.tensor([0, 1, 2, 1, 0])
+    P.manual_seed(7)
+    found = network.values(x, target)
+    P.manual_seed(7)
+    share = P.rand(5) * 0.4
+    mixed = x.array + (x.array[::-1] - x.array) * share.array[:, None, None]
+    logits = network.head(network._features(P.tensor(mixed).unsqueeze(1)))
+    own, other = (F.cross_entropy(logits, t, reduction="none").array for t in (target, target.flip(0)))
+    np.testing.assert_allclose(found["loss"].item(), np.mean((1 - share.array) * own + share.array * other), rtol=1e-5)
+    assert found["accuracy"].item() == np.mean(logits.array.argmax(1) == target.array)
+    P.manual_seed(7)
+    np.testing.assert_allclose(P.compile(network.values)(x, target)["loss"].item(), found["loss"].item(), rtol=1e-5)
+    network.eval()
+    assert network.judge(x, target)["loss"].shape == (5,)
 
 
 def test_it_is_prepared_with_the_images_it_sees_in_evaluation():
