@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import autograd, cuda, errors, functional, nn, ops, optim, random, utils
-from .compiler.step import compile
+from .compiler.compile import compile
 from .creation import (
     arange,
     as_tensor,

@@ -103,6 +103,9 @@ def _step(node: Node, g: Any, way: set[int] | None) -> list[Any]:
             f"{node.op.name} ({node.origin}): its part of the tape was released by an earlier backward(); to walk it "
             "twice, pass retain_graph=True the first time"
         )
+    active = recorder()
+    if active is not None:
+        active.refuse_older(node)
     for value, version in zip(node.inputs, node.versions, strict=False):
         if value.version != version:
             raise GradientError(

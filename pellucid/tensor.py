@@ -81,8 +81,9 @@ class UsedUp:
 
     def refuse(self) -> Any:
         raise GradientError(
-            "grad: the compiled step used this gradient up without storing it; expected to be told to keep it; "
-            "write pellucid.compile(step, keep_grads=True)"
+            "grad: the compiled step used this gradient up without storing it; expected zero_grad() before another "
+            "backward(), or to be told to keep it; call optimizer.zero_grad() first, or write "
+            "pellucid.compile(step, keep_grads=True)"
         )
 
 
@@ -303,7 +304,11 @@ class Tensor(Value):
                                 "leave it out for every leaf, or set requires_grad=True on them before the forward")  # fmt: skip
         g = self.output_gradient(gradient)
         keep = create_graph if retain_graph is None else retain_graph
-        for leaf, grad in walk([self], [g], keep=keep, create_graph=create_graph, wanted=inputs).values():
+        found = walk([self], [g], keep=keep, create_graph=create_graph, wanted=inputs).values()
+        for leaf, _ in found:
+            if leaf._grad.__class__ is UsedUp:
+                leaf._grad.refuse()  # before any leaf has its gradient
+        for leaf, grad in found:
             leaf.add_grad(grad)
 
     def check_on_tape(self, what: str) -> None:

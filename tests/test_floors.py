@@ -58,6 +58,7 @@ SAME_FLOOR = {
 # Imports inside a function: (file, module) -> why it cannot stand at the top.
 LAZY = {
     ("compiler/step.py", "pellucid.compiler.program"): "LLVM; most programs that import pellucid never compile",
+    ("compiler/step.py", "pellucid.compiler.two_phases"): "LLVM, as above",
     ("compiler/step.py", "pellucid.compiler.listing"): "LLVM, as above",
     ("data/tokens.py", "tokenizers"): "an extra, needed by --tokenizer bpe alone",
     ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",

@@ -21,6 +21,7 @@ from ..ops.loop import part
 from .contractions import LONG, PRODUCTS, terms
 from .graph import Graph
 from .llvm import MEMORY
+from .phases import Copies, backward_phase
 from .rewriting import apply
 from .timeloop import Body
 from .views import VIEWS, Index, View, broadcast, core, is_identity, view
@@ -31,9 +32,6 @@ ROW = 1 << 13  # numbers of a row that stay near while it is gone over again
 SHARED = 8  # rows at least, so that threads have something to share
 REDUCTIONS = {"sum", "amax", "amin", "any", "all", "argmax", "argmin"}
 NATIVE = set(MEMORY) - {"float64"}
-
-
-Copies = dict[Symbol, object]  # operations that stand there once more, and whom each was made for
 
 
 @dataclass(eq=False)
@@ -54,6 +52,7 @@ class Kernel:
     apart: set[Kernel] = field(default_factory=set)  # those it reads elsewhere than at its own position: never joined
     stored: list[Symbol] = field(default_factory=list)  # those of its symbols that have a place in memory
     checking: bool = False  # whether it may find an index out of range
+    late: bool = False  # whether it belongs to the backward phase of a function that is run in two
     loop_body: LoopBody | None = None  # what a loop repeats
     rows: set[Symbol] = field(default_factory=set)  # computed from reductions, once for each row
 
@@ -117,9 +116,10 @@ def _along(v: View, reader: Symbol, kept: list[int]) -> bool:
 class Fusion:
     """The kernels of a graph while they grow."""
 
-    def __init__(self, symbols: list[Symbol], fuse: bool = True, copies: Copies | None = None) -> None:
-        self.order = {symbol: i for i, symbol in enumerate(symbols)}
+    def __init__(self, graph: Graph, fuse: bool = True, copies: Copies | None = None) -> None:
+        self.order = {symbol: i for i, symbol in enumerate(graph.symbols)}
         self.fuse, self.copies = fuse, copies or {}
+        self.late = backward_phase(graph, self.copies)
         self.kernels: list[Kernel] = []
         self.home: dict[Symbol, Kernel] = {}
 
@@ -142,7 +142,7 @@ class Fusion:
             self._single(name if name in SINGLE else "interpreted", symbol)
 
     def _single(self, kind: str, symbol: Symbol) -> None:
-        kernel = Kernel(kind, [symbol], core(symbol.shape))
+        kernel = Kernel(kind, [symbol], core(symbol.shape), late=symbol in self.late)
         kernel.after = self._homes(view(x) for x in symbol.inputs)
         kernel.apart = set(kernel.after)
         self._settle(kernel)
@@ -172,7 +172,7 @@ class Fusion:
             self.home[symbol] = kernel
 
     def _elementwise(self, symbol: Symbol) -> None:
-        kernel = Kernel("loop", [symbol], core(symbol.shape))
+        kernel = Kernel("loop", [symbol], core(symbol.shape), late=symbol in self.late)
         seen = operands(symbol)
         kernel.after = self._homes(seen)
         self._settle(kernel)
@@ -206,7 +206,8 @@ class Fusion:
         how = symbol.attributes
         axes = how["axes"] if "axes" in how else (how["axis"],)
         long = [axis for axis, size in enumerate(x.shape) if size != 1]
-        kernel = Kernel("loop", [symbol], core(x.shape), tuple(i for i, axis in enumerate(long) if axis in axes))
+        along = tuple(i for i, axis in enumerate(long) if axis in axes)
+        kernel = Kernel("loop", [symbol], core(x.shape), along, late=symbol in self.late)
         seen = view(x)
         kernel.after = self._homes([seen])
         self._settle(kernel)
@@ -269,7 +270,7 @@ class Fusion:
         if first.domain != second.domain:
             rows = [first.domain[axis] for axis in first.kept] if first.axes is not None else None
             fitting = fitting and second.axes is None and rows is not None and tuple(rows) == second.domain
-        if not fitting or first in second.apart or second in first.apart:
+        if not fitting or first.late != second.late or first in second.apart or second in first.apart:
             return False
         return not self._between(first, second) and not self._between(second, first)
 
@@ -318,7 +319,7 @@ def fused(graph: Graph, fuse: bool = True, copies: Copies | None = None) -> list
 
     copies: operations that stand there once more, for the kernel that reads them and not for the one of the original.
     """
-    fusion = Fusion(graph.symbols, fuse, copies)
+    fusion = Fusion(graph, fuse, copies)
     for symbol in graph.symbols:
         fusion.add(symbol)
     fusion.join_siblings()
@@ -355,7 +356,12 @@ def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
                 before[writer].add(kernel)
     position = {s: i for i, s in enumerate(graph.symbols)}
     left = sorted(fusion.kernels, key=lambda k: (not checks(k), min(position[s] for s in k.symbols)))
-    return _early_frees(left, before, set(graph.results))
+    results = set(graph.results)
+    return [
+        kernel
+        for late in (False, True)
+        for kernel in _early_frees([k for k in left if k.late == late], before, results)
+    ]
 
 
 def _early_frees(left: list[Kernel], before: dict[Kernel, set[Kernel]], results: set[Symbol]) -> list[Kernel]:
@@ -368,7 +374,8 @@ def _early_frees(left: list[Kernel], before: dict[Kernel, set[Kernel]], results:
         for s in reads[kernel]:
             waiting[s] = waiting.get(s, 0) + 1
     after: dict[Kernel, list[Kernel]] = {}
-    missing = {kernel: len(before[kernel]) for kernel in left}
+    among = set(left)  # what belongs to the forward phase has run when the backward phase begins
+    missing = {kernel: len(before[kernel] & among) for kernel in left}
     for kernel in left:
         for earlier in before[kernel]:
             after.setdefault(earlier, []).append(kernel)

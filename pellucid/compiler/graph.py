@@ -20,15 +20,15 @@ from ..op import Symbol
 class Slot:
     """A place that a step reads, or writes, or both.
 
-    kind: "argument" (the owner is given with every call), "state" (a Tensor the step found by itself), or "gradient" (the
-        `.grad` of `owner`).
+    kind: "argument" (the owner is given with every call), "state" (a Tensor the step found by itself), "gradient" (the
+        `.grad` of `owner`), or "cotangent" (dL/d(output), given when the backward is asked for; nobody owns it).
     name: how listings call it.
     """
 
     kind: str
     owner: Any
     symbol: Symbol
-    position: int = -1  # of an argument among the Tensors of a call
+    position: int = -1  # of an argument among the Tensors of a call, of a cotangent's output among the outputs
     name: str = ""
 
 
@@ -105,18 +105,29 @@ def uses(graph: Graph) -> dict[Symbol, list[Symbol]]:
     return found
 
 
+def dependents(graph: Graph, kind: str) -> set[Symbol]:
+    """The operations that depend on a slot of this kind."""
+    found = {slot.symbol for slot in graph.inputs if slot.kind == kind}
+    for symbol in graph.symbols if found else ():
+        if any(x in found for x in symbol.inputs):
+            found.add(symbol)
+    return found.intersection(graph.symbols)
+
+
+def evaluate(symbols: Iterable[Symbol], arrays: dict[Symbol, np.ndarray]) -> None:
+    """Run `symbols` one after another; `arrays` has what they read, and then what they give."""
+    for symbol in symbols:
+        assert symbol.op is not None
+        inputs = [arrays[x] if x.constant is None else x.constant for x in symbol.inputs]
+        arrays[symbol] = np.asarray(symbol.op.forward(*inputs, **symbol.attributes), symbol.dtype)
+
+
 def run_reference(graph: Graph, values: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The outputs and the written arrays of `graph`, computed operation by operation.
 
     values: one array for each slot of `graph.inputs`.
     """
-    arrays: dict[Symbol, np.ndarray] = {slot.symbol: value for slot, value in zip(graph.inputs, values, strict=True)}
-
-    def read(symbol: Symbol) -> np.ndarray:
-        return arrays[symbol] if symbol.constant is None else symbol.constant
-
-    for symbol in graph.symbols:
-        assert symbol.op is not None
-        result = symbol.op.forward(*[read(x) for x in symbol.inputs], **symbol.attributes)
-        arrays[symbol] = np.asarray(result, symbol.dtype)
+    arrays = {slot.symbol: value for slot, value in zip(graph.inputs, values, strict=True)}
+    evaluate(graph.symbols, arrays)
+    read = lambda symbol: arrays[symbol] if symbol.constant is None else symbol.constant
     return [read(s) for s in graph.outputs], [read(s) for _, s in graph.writes]

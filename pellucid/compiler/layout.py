@@ -344,7 +344,7 @@ class _Worker:
         known = self.copies.get(key)
         if known is None:
             copy = apply("cast", x, origin=x.origin, dtype=x.dtype)
-            made = Kernel("copy", [copy], core(x.shape), stored=[copy])
+            made = Kernel("copy", [copy], core(x.shape), stored=[copy], late=kernel.late)
             long = [axis for axis, size in enumerate(x.shape) if size != 1]
             self._store(made, [long.index(axis) for axis in order if axis in long])
             self.copies[key] = (copy, made)

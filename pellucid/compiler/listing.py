@@ -131,7 +131,7 @@ def times_of(program: Program) -> np.ndarray:
         program.context[-1] = 0
         for memory, before in kept:
             np.copyto(memory, before)
-        program.flag.value = 0
+        program.workspace.flag.value = 0
     assert best is not None
     return best * (spent * 1e6 / max(ticks, 1.0))
 

@@ -71,6 +71,7 @@ class Lowered:
     target: Target
     segments: list[Segment]
     places: list[list[list[Place]]]  # of all that every native job touches, by segment
+    forward: int  # how many of the segments are the forward phase: all, unless the backward is asked for outside
     key: str = ""
 
     def module(self) -> Any:
@@ -81,16 +82,20 @@ class Lowered:
 
 
 def lowered(plan: Plan, target: Target) -> Lowered:
-    segments = [Segment()]
-    for job in plan.jobs:
+    segments, forward = [Segment()], 0
+    for number, job in enumerate(plan.jobs):
+        if number == plan.boundary:
+            forward = len(segments)
+            segments.append(Segment())
         if job.recipe is None and job.loop is None:
             segments[-1].interpreted = job
             segments.append(Segment())
         else:
             segments[-1].jobs.append(job)
     places = [[_touched(job, plan) for job in segment.jobs] for segment in segments]
-    result = Lowered(plan, target, segments, places)
-    described = repr([[_described(j) for j in s.jobs] for s in segments]) + repr([places, _late(result), plan.slots])
+    result = Lowered(plan, target, segments, places, forward or len(segments))
+    described = repr([[_described(j) for j in s.jobs] for s in segments])
+    described += repr([places, _late(result), plan.slots, result.forward])
     result.key = hashlib.sha256(described.encode()).hexdigest()
     return result
 
@@ -245,7 +250,7 @@ class _Driver:
                 checked = False
             checked |= checks(job.kernel)
             self._run(job, self)
-        if self.number == len(self.program.segments) - 1:
+        if self.number == self.program.forward - 1:
             if checked and self.program.plan.late:
                 self._leave_if_flagged(leave)
             self._copy_late()

@@ -82,7 +82,8 @@ class Loop:
 @dataclass
 class Plan:
     """places: of every stored Symbol, input and constant.
-    late: writes that are copied into their slot at the end."""
+    late: writes that are copied into their slot at the end.
+    boundary: how many of the jobs belong to the forward phase: all, unless the backward is asked for outside."""
 
     jobs: list[Job]
     places: dict[Symbol, Place]
@@ -92,6 +93,7 @@ class Plan:
     slots: int
     arena: int = FLAG
     output_bytes: int = 0
+    boundary: int = 0
     freed: dict[int, list[Place]] = field(default_factory=dict)  # after job number: what nobody reads any more
 
 
@@ -194,7 +196,7 @@ def planned(
     """The plan of a program, or of what a loop repeats; of that, the kernels `once` run before the first position only, so
     that nobody may overwrite their results."""
     plan = Plan(make_jobs(kernels, layout, reuse), {}, graph.outputs, [], [], len(graph.inputs))
-
+    plan.boundary = sum(not job.kernel.late for job in plan.jobs)
     root = layout.home
     for number, slot in enumerate(graph.inputs):
         plan.places[slot.symbol] = Place(SLOTS + number, 0, extent(slot.symbol, layout))
@@ -204,8 +206,11 @@ def planned(
     for number, job in enumerate(plan.jobs):
         for symbol in (*job.reads, *job.writes):
             last[root(symbol)] = number
-    for symbol in [s for s, _ in plan.late] + [s for kernel in once or () for s in kernel.stored]:
-        last[root(symbol)] = len(plan.jobs)
+    lasting = [s for s, _ in plan.late] + [s for kernel in once or () for s in kernel.stored]
+    for symbol in lasting + [
+        s for job in plan.jobs[: plan.boundary] for s in job.writes if last[root(s)] >= plan.boundary
+    ]:
+        last[root(symbol)] = len(plan.jobs)  # what the backward phase reads stays: it may be run twice
     arena = Arena(plan.arena)
     for number, job in enumerate(plan.jobs):
         for symbol in job.writes:
@@ -413,9 +418,10 @@ def run_planned(
         memory.run(job)
         for place in plan.freed.get(number, ()):
             regions[ARENA][place.offset : place.offset + place.size] = 255
-    late = [(slot, memory.read(symbol, {}).copy()) for symbol, slot in plan.late]
-    for slot, array in late:
-        memory.stored(slot.symbol)[...] = array
+        if number == plan.boundary - 1:
+            late = [(slot, memory.read(symbol, {}).copy()) for symbol, slot in plan.late]
+            for slot, array in late:
+                memory.stored(slot.symbol)[...] = array
     return [memory.stored(s).copy() for s in graph.outputs], [
         memory.stored(slot.symbol).copy() for slot, _ in graph.writes
     ]

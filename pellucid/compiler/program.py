@@ -16,19 +16,38 @@ from typing import Any
 import numpy as np
 
 from ..op import Symbol, new_value
+from ..ops.loop import leaves
 from ..tensor import Tensor, UsedUp
 from . import runtime
 from .cache import object_code
 from .llvm import Code, host
 from .lower import Lowered, lowered
 from .plan import ARENA, OUTPUTS, SLOTS, Memory, planned
-from .results import Owners, maker, rebuilder
+from .results import Owners, output, rebuilder
 from .schedule import scheduled
 from .storage import Storage, aligned, storage_of
 from .trace import Flagged, Recording
 
 COPIED = 1 << 14  # bytes: to copy a smaller argument takes less time than to ask NumPy for its address
 CHUNK = 0.05  # seconds of native work between two looks at what Python wants
+
+
+class Workspace:
+    """The memory of a run. arena: what is computed on the way, the flag of indices out of range at its beginning.
+    outputs: what is given back. results: each output there, as an array that the next run overwrites."""
+
+    def __init__(self, arena: np.ndarray, outputs: np.ndarray) -> None:
+        self.arena, self.outputs = arena, outputs
+        self.results: list[np.ndarray] = []
+        self.flag = ctypes.c_uint8.from_address(arena.ctypes.data)
+        self.flagged_step = ctypes.c_int64.from_address(arena.ctypes.data + 8)  # counted from 1
+
+    def raise_flagged(self) -> None:
+        """Raise Flagged if the last run has found an index out of range."""
+        if self.flag.value:
+            step = max(self.flagged_step.value - 1, 0)
+            self.flag.value = self.flagged_step.value = 0
+            raise Flagged(step)
 
 
 class Program:
@@ -43,16 +62,11 @@ class Program:
         names = [f"program{i}" for i in range(len(self.lowered.segments))]
         self.code = runtime.undisturbed(lambda: Code(object_code(self.lowered.key, self.lowered.object_code), names))
         self.entries = [self.code.address(name) for name in names]
-        self.arena = aligned((self.plan.arena,), np.uint8)
-        self.outputs = aligned((max(self.plan.output_bytes, 1),), np.uint8)
-        self.regions = {ARENA: self.arena, OUTPUTS: self.outputs}
+        self.regions: dict[int, np.ndarray] = {}
         self.memory = Memory(self.plan, self.layout, self.regions)
-        self._constants()
         self.context = aligned((2 * (SLOTS + self.plan.slots) + 1,), np.int64)  # and a word for the table of times
-        self.context[ARENA], self.context[OUTPUTS] = self.arena.ctypes.data, self.outputs.ctypes.data
         self.context_address = self.context.ctypes.data
-        self.flag = ctypes.c_uint8.from_address(self.arena.ctypes.data)
-        self.flagged_step = ctypes.c_int64.from_address(self.arena.ctypes.data + 8)  # counted from 1
+        self.workspace = self.new_workspace()
         # The arguments of the last call: their memory has to last as long as its address is known.
         self.held: Sequence[Tensor] = ()
         self.dirty: set[Tensor] = set()
@@ -61,13 +75,26 @@ class Program:
         self.locks: list[threading.RLock] = [self.lock]
         self._bind()
         self._find_locks()
-        self.rebuild = rebuilder(recording.result, self._output_makers())
+        self.rebuild = rebuilder(recording.result, self.owners)
 
     # ---- making ready ----
 
-    def _constants(self) -> None:
+    def new_workspace(self) -> Workspace:
+        """Memory for a run, in use from now on, with the program's constants in it."""
+        workspace = Workspace(
+            aligned((self.plan.arena,), np.uint8), aligned((max(self.plan.output_bytes, 1),), np.uint8)
+        )
+        self.use(workspace)
         for symbol in self.plan.constants:
             self.memory.stored(symbol)[...] = symbol.constant
+        workspace.results = [self.memory.stored(symbol) for symbol in self.graph.outputs]
+        return workspace
+
+    def use(self, workspace: Workspace) -> None:
+        """Let the next run take place in this memory."""
+        self.workspace = workspace
+        self.regions[ARENA], self.regions[OUTPUTS] = workspace.arena, workspace.outputs
+        self.context[ARENA], self.context[OUTPUTS] = workspace.arena.ctypes.data, workspace.outputs.ctypes.data
 
     def _bind(self) -> None:
         """Give every Tensor of the step its memory, and find out which slots each call has to set."""
@@ -80,6 +107,7 @@ class Program:
         self.kept: list[tuple[Tensor, np.ndarray]] = []  # gradients that are written
         self.copied: list[tuple[int, np.ndarray]] = []  # arguments that are copied here
         self.changed: list[tuple[int, np.ndarray]] = []  # those that the step writes
+        self.cotangents: list[tuple[int, int]] = []  # (place in the context, number of the slot)
         for number, slot in enumerate(self.graph.inputs):
             place, extent = SLOTS + number, self.plan.places[slot.symbol].size
             if slot.kind == "state":
@@ -92,6 +120,8 @@ class Program:
                 self.dirty.add(slot.owner)
             elif slot.kind == "argument" and id(slot) not in written and extent > COPIED:
                 self.given.append((place, slot.position))
+            elif slot.kind == "cotangent":
+                self.cotangents.append((place, number))
             else:
                 room = aligned(slot.symbol.shape, slot.symbol.dtype)
                 self.regions[place] = _bytes(room)
@@ -105,13 +135,6 @@ class Program:
                 if slot.kind == "gradient":
                     self.grads.append((place, slot.owner, room))
 
-    def _output_makers(self) -> list[Callable[[], Any]]:
-        makers = []
-        for symbol, tracked in zip(self.graph.outputs, self.recording.tracked, strict=True):
-            view = self.memory.stored(symbol)
-            makers.append(maker(view.copy, tracked))
-        return makers
-
     def __del__(self) -> None:
         """Nobody has to tell this program anything any more."""
         for tensor in self.__dict__.get("number", ()):
@@ -121,11 +144,11 @@ class Program:
     # ---- a call ----
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
-        with self.locks[0] if len(self.locks) == 1 else self._all_locks():
+        with self.locks[0] if len(self.locks) == 1 else self.all_locks():
             return self._call(tensors)
 
     @contextlib.contextmanager
-    def _all_locks(self) -> Iterator[None]:
+    def all_locks(self) -> Iterator[None]:
         with contextlib.ExitStack() as held:
             for lock in self.locks:
                 held.enter_context(lock)
@@ -138,16 +161,15 @@ class Program:
             runtime.run(self.entries[0], self.context_address, self.pace.threads)
             self.pace.note(began, time.perf_counter())
         else:
-            self._run_in_segments()
-        if self.flag.value:
-            self.raise_flagged()
+            self.run_segments(0, len(self.entries))
+        self.workspace.raise_flagged()
         self.finish(tensors)
-        return self.rebuild()
+        return self.rebuild(self.values(), tensors)
 
-    def raise_flagged(self) -> None:
-        step = max(self.flagged_step.value - 1, 0)
-        self.flag.value = self.flagged_step.value = 0
-        raise Flagged(step)
+    def values(self) -> list[Any]:
+        """The outputs of the last run as Tensors."""
+        results = zip(self.workspace.results, self.recording.tracked, strict=False)
+        return [output(view.copy(), tracked) for view, tracked in results]
 
     def prepare(self, tensors: Sequence[Tensor]) -> None:
         self.held = tensors
@@ -201,14 +223,15 @@ class Program:
     @property
     def is_whole(self) -> bool:
         """Whether many steps can run without Python between them."""
-        return len(self.entries) == 1 and not (self.changed or self.kept or self.grads)
+        returned = any(isinstance(leaf, Tensor) for leaf in leaves(self.recording.result))
+        return len(self.entries) == 1 and not (self.changed or self.kept or self.grads or returned)
 
     def many(self, indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
         """One step for each row of `indices` (S, B), its only argument; the outputs stacked, (S, ...).
 
         Native code runs for about CHUNK seconds at a time; in between come signals and `progress(steps done)`.
         """
-        with self._all_locks():
+        with self.all_locks():
             return self._many(indices, progress)
 
     def _many(self, indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
@@ -232,8 +255,7 @@ class Program:
                 ended = time.perf_counter()
                 self.pace.note(began, ended, count)
                 passed = ended - began
-                if self.flag.value:
-                    self.raise_flagged()
+                self.workspace.raise_flagged()
                 done += count
                 count = max(1, int(count * min(8.0, CHUNK / max(passed, 1e-6))))
                 if progress is not None:
@@ -243,26 +265,26 @@ class Program:
             for place in (OUTPUTS, *places):
                 self.context[place] = before[place]
         self.finish(())
-        return rebuilder(self.recording.result, [self._stacked(s, outputs) for s in self.graph.outputs])()
+        return self.rebuild([self._stacked(s, outputs) for s in self.graph.outputs], ())
 
-    def _stacked(self, symbol: Symbol, outputs: np.ndarray) -> Callable[[], Any]:
+    def _stacked(self, symbol: Symbol, outputs: np.ndarray) -> Any:
         place, steps = self.plan.places[symbol], len(outputs)
         part = outputs[:, place.offset : place.offset + place.size]
-        return lambda: new_value(np.ascontiguousarray(part).view(symbol.dtype).reshape(steps, *symbol.shape))
+        return new_value(np.ascontiguousarray(part).view(symbol.dtype).reshape(steps, *symbol.shape))
 
-    def _run_in_segments(self) -> None:
-        """Native parts, and the operations without native code between them."""
+    def run_segments(self, first: int, end: int) -> None:
+        """The segments first..end-1: native parts, and the operations without native code between them."""
         for number, slot in enumerate(self.graph.inputs):
             if slot.kind == "state":
                 storage = slot.owner.storage
                 self.regions[SLOTS + number] = _bytes(storage.memory)
-        for place, _position in self.given:
-            self.regions[place] = _bytes_at(
-                int(self.context[place]), self.plan.places[self.graph.inputs[place - SLOTS].symbol].size
-            )
-        for entry, segment in zip(self.entries, self.lowered.segments, strict=True):
+        for place, _position in [*self.given, *self.cotangents]:
+            if self.context[place]:
+                size = self.plan.places[self.graph.inputs[place - SLOTS].symbol].size
+                self.regions[place] = _bytes_at(int(self.context[place]), size)
+        for entry, segment in list(zip(self.entries, self.lowered.segments, strict=True))[first:end]:
             runtime.run(entry, self.context_address)
-            if self.flag.value:
+            if self.workspace.flag.value:
                 return
             if segment.interpreted is not None:
                 self.memory.run(segment.interpreted)

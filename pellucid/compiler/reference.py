@@ -5,16 +5,17 @@ It keeps what compiling promises besides speed: the same calls, the same errors,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import IndexRangeError
-from ..op import new_value
+from ..op import Symbol, new_value
 from ..tensor import Tensor, UsedUp
-from .graph import Graph, Slot, run_reference
-from .results import Owners, maker, rebuilder
+from .graph import Graph, Slot, dependents, evaluate
+from .outside import put_on_tape
+from .results import Owners, output, rebuilder
 from .trace import Flagged, Recording
 
 
@@ -27,24 +28,44 @@ class ReferenceProgram:
         self.recording = recording
         self.graph: Graph = recording.graph
         self.owners = Owners(recording)
-        self.results: list[np.ndarray] = []
-        makers = [maker(lambda i=i: self.results[i].copy(), tracked) for i, tracked in enumerate(recording.tracked)]  # type: ignore[misc]
-        self.rebuild = rebuilder(recording.result, makers)
+        self.rebuild = rebuilder(recording.result, self.owners)
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
-        values = [self._array(slot, tensors) for slot in self.graph.inputs]
+        graph = self.graph
+        arrays = {slot.symbol: self._array(slot, tensors) for slot in graph.inputs if slot.kind != "cotangent"}
+        late = dependents(graph, "cotangent")
         try:
-            self.results, written = run_reference(self.graph, values)
+            evaluate([s for s in graph.symbols if s not in late], arrays)
         except IndexRangeError:
             raise Flagged(0) from None
-        for (slot, _), array in zip(self.graph.writes, written, strict=True):
+        read = lambda symbol: arrays[symbol] if symbol.constant is None else symbol.constant
+        tracked = self.recording.tracked
+        results = [np.array(read(s)) for s in graph.outputs[: len(tracked)]]
+        for (slot, _), array in zip(graph.writes, [read(s) for _, s in graph.writes], strict=True):
             if slot.kind == "gradient":
                 self.owners.now(slot.owner, tensors)._grad = new_value(array)
             else:
                 owner = slot.owner if slot.kind == "state" else tensors[slot.position]
                 owner.rebind(np.array(array))
         self.owners.leave(tensors)
-        return self.rebuild()
+        if self.recording.leaves is None:
+            return self.rebuild([output(*result) for result in zip(results, tracked, strict=True)], tensors)
+        values = [new_value(array) for array in results]
+        inputs = [self.owners.now(leaf, tensors) for leaf in self.recording.leaves]
+        put_on_tape(values, tracked, inputs, lambda given: self._backward(arrays, given))
+        return self.rebuild(values, tensors)
+
+    def _backward(self, arrays: dict[Symbol, np.ndarray], cotangents: Mapping[Any, Tensor]) -> list[Tensor]:
+        """dL/d(leaf) for each leaf, on the numbers that the forward phase has left."""
+        graph, known = self.graph, dict(arrays)
+        late = dependents(graph, "cotangent")
+        for slot in graph.inputs:
+            if slot.kind == "cotangent":
+                given = cotangents.get(slot.position)
+                known[slot.symbol] = np.zeros(slot.symbol.shape, slot.symbol.dtype) if given is None else given.array
+        evaluate([s for s in graph.symbols if s in late], known)
+        read = lambda symbol: known[symbol] if symbol.constant is None else symbol.constant
+        return [new_value(np.array(read(s))) for s in graph.outputs[len(self.recording.tracked) :]]
 
     def _array(self, slot: Slot, tensors: Sequence[Tensor]) -> np.ndarray:
         if slot.kind == "argument":

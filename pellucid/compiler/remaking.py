@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..op import Symbol
-from .fuse import LARGE, Copies, Kernel, is_movement, operands
+from .fuse import LARGE, Kernel, is_movement, operands
 from .graph import Graph
+from .phases import Copies
 from .rewriting import like, with_results
 from .views import View, is_identity, view
 
@@ -51,6 +52,7 @@ def _seen(kernel: Kernel, symbol: Symbol) -> list[tuple[View, Symbol]]:
 class _Search:
     def __init__(self, graph: Graph, kernels: Sequence[Kernel]) -> None:
         self.results = set(graph.results)
+        self.written = {slot.symbol for slot, _ in graph.writes}
         self.home = {s: kernel for kernel in kernels for s in kernel.symbols}
         self.readers: dict[Symbol, set[Kernel]] = {}
         for kernel in kernels:
@@ -100,6 +102,8 @@ class _Search:
         leaves: set[Symbol] = set()
         for symbol in wanted:
             self._expand(symbol, kernel, home, wanted, made, leaves)
+        if kernel.late and leaves & self.written:
+            return None  # what stood there is gone when the backward phase runs
         own = {s for s in wanted if self.readers[s] == {kernel}}
         size = max(s.size for s in wanted)
         large = {x for x in leaves if x.size * 4 > size}

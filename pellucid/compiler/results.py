@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GradientError, TraceError
-from ..op import Node, Op, new_value
+from ..errors import TraceError, words
+from ..op import new_value
 from ..tensor import Tensor, UsedUp
-from .trace import Position, Recording
+from .outside import refuse_backward
+from .trace import GIVEN_GRADIENT, Position, Recording
 
 USED_UP = UsedUp()
 
@@ -21,7 +22,15 @@ class Owners:
     def __init__(self, recording: Recording) -> None:
         slots = recording.graph.inputs
         self.positions = {id(slot.owner): slot.position for slot in slots if slot.kind == "argument"}
-        self.cleared, self.used = recording.cleared, recording.used
+        self.cleared, self.used, self.trained = recording.cleared, recording.used, recording.trained
+        self.read = [slot.owner for slot in slots if slot.kind == "gradient"]
+
+    def refuse_gradients(self, tensors: Sequence[Tensor]) -> None:
+        """Raise TraceError where a Tensor of the call is the `.grad` that the step reads or writes by itself."""
+        given = set(map(id, tensors))
+        for owner in self.read:
+            if id(self.now(owner, tensors)._grad) in given:
+                raise TraceError(GIVEN_GRADIENT.format(words(owner.shape)))
 
     def now(self, owner: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         position = self.positions.get(id(owner))
@@ -33,54 +42,38 @@ class Owners:
             self.now(owner, tensors)._grad = None
         for owner in self.used:
             self.now(owner, tensors)._grad = USED_UP
+        for owner, requires_grad in self.trained:
+            self.now(owner, tensors).requires_grad = requires_grad
 
 
-def maker(array: Callable[[], np.ndarray], tracked: bool) -> Callable[[], Any]:
-    """A function that makes the Tensor of one output. tracked: a backward through it would be asked for."""
-    if not tracked:
-        return lambda: new_value(array())
-
-    def make() -> Any:
-        value = new_value(array())
-        value.node, value.requires_grad = Node(_COMPILED, (), {}, value.array), True
-        return value
-
-    return make
+def output(array: np.ndarray, tracked: bool) -> Any:
+    """The Tensor of one output. tracked: a backward through it would be asked for, and is refused."""
+    value = new_value(array)
+    if tracked:
+        refuse_backward(value)
+    return value
 
 
-class _Compiled(Op):
-    """Stands on the tape for a whole compiled function, whose inside was not recorded for eager gradients."""
-
-    name = "compiled"
-    reads_inputs = reads_output = False
-
-    def __init__(self) -> None:  # not in the registry: it is no operation
-        self.gradients = ()
-
-    def backward(self, node: Node, g: Any) -> list[Any]:
-        raise GradientError(
-            "backward through the result of a compiled function; expected the backward inside it, where it is compiled "
-            "too; compile the whole step, with loss.backward() and optimizer.step() in it"
-        )
+Rebuild = Callable[[Sequence[Any], Sequence[Tensor]], Any]
 
 
-_COMPILED = _Compiled()
-
-
-def rebuilder(result: Any, makers: list[Callable[[], Any]]) -> Callable[[], Any]:
-    """A function that gives the step's return value anew, in the structure that was recorded."""
+def rebuilder(result: Any, owners: Owners) -> Rebuild:
+    """A function of (the outputs as Tensors, the Tensors of a call) that gives the step's return value, in the structure
+    that was recorded."""
     if isinstance(result, Position):
-        return makers[result]
+        return lambda outputs, tensors: outputs[result]
+    if isinstance(result, Tensor):  # an argument, or a Tensor that was there before: the same one is given back
+        return lambda outputs, tensors: owners.now(result, tensors)
     if isinstance(result, dict):
-        parts = {key: rebuilder(value, makers) for key, value in result.items()}
-        return lambda: {key: make() for key, make in parts.items()}
+        parts = {key: rebuilder(value, owners) for key, value in result.items()}
+        return lambda *found: {key: make(*found) for key, make in parts.items()}
     if isinstance(result, tuple | list):
-        items = [rebuilder(value, makers) for value in result]
+        items = [rebuilder(value, owners) for value in result]
         if hasattr(result, "_fields"):
-            return lambda: type(result)(*[make() for make in items])
-        return lambda: type(result)([make() for make in items])
+            return lambda *found: type(result)(*[make(*found) for make in items])
+        return lambda *found: type(result)([make(*found) for make in items])
     if result is None or isinstance(result, int | float | str | bool):
-        return lambda: result
+        return lambda *_: result
     raise TraceError(
         f"compile: the step returns a {type(result).__name__}; expected Tensors, or dicts, lists and tuples of them; "
         "return those, and compute the rest outside"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from .fuse import Copies, Kernel, fused, with_copies
+from .fuse import Kernel, fused, with_copies
 from .graph import Graph
 from .layout import Layout, laid_out
 from .lifting import prepared
 from .llvm import Target
+from .phases import Copies, with_snapshots
 from .remaking import remade
 
 ROUNDS = 3  # kernels that make numbers again may join, and then see what else they might make
@@ -19,7 +20,7 @@ def scheduled(
 
     leave_out: names of passes, "lifting", "fusion", or "remaking", that a test or a curious reader wants off.
     """
-    graph = with_copies(prepared(graph, leave_out))
+    graph = with_snapshots(with_copies(prepared(graph, leave_out)))
     fuse = "fusion" not in leave_out
     kernels = fused(graph, fuse)
     copies: Copies = {}

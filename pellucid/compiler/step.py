@@ -1,4 +1,4 @@
-"""`pellucid.compile`: a function that is recorded at its first call and runs as native code from then on (floor 4).
+"""A compiled function: recorded at its first call, it runs as native code from then on (floor 4).
 
 A program belongs to a signature: the structure, shapes and dtypes of the arguments, whether gradients are on, the plain
 numbers, Tensors, networks and optimizers the function reads by name, and `op.structure`, which every attribute set on a
@@ -19,7 +19,7 @@ import numpy as np
 
 from ..creation import stack
 from ..errors import OptionError, PellucidError, nearest, words
-from ..op import Value, grad_mode, new_value, recorder, structure
+from ..op import Value, grad_mode, here, new_value, recorder, structure
 from ..ops.index import take
 from ..ops.loop import map_nest
 from ..tensor import Tensor
@@ -33,25 +33,6 @@ PLAIN = (int, float, bool, str, type(None))
 RETRACES = 3  # so many programs for one cause are no accident
 
 
-def compile(
-    function: Callable[..., Any], *, keep_grads: bool = False, watch: Any = (), leave_out: Any = ()
-) -> Compiled:
-    """`function` as a native program: the same results, recorded at the first call and run natively.
-
-    function: eager code over Tensors, a whole training step or a Module. Tensors it reads and assigns are found by
-        themselves. It may return a Tensor, or dicts, lists and tuples of them.
-    keep_grads: store the gradients that the optimizer uses, so that `.grad` can be read after the step.
-    watch: paths of layers, such as "layers.0"; after each call `watched` has their outputs and the gradients of those.
-    leave_out: names of passes to leave out (`passes.PASSES`, "lifting", "fusion", "reuse", "native"), to see what they do.
-    Raises TraceError, at the first call, where the function's course depends on numbers or a Tensor of it stays behind.
-    """
-    if not callable(function):
-        raise OptionError(f"compile: {function!r}; expected a function or a Module; write compile(step)")
-    if watch:
-        return Watching(function, keep_grads, frozenset(leave_out), tuple(watch))
-    return Compiled(function, keep_grads, frozenset(leave_out))
-
-
 class Compiled:
     """What `compile` gives: call it like the function.
 
@@ -63,6 +44,8 @@ class Compiled:
         self, function: Callable[..., Any], keep_grads: bool, leave_out: frozenset[str], source: Any = None
     ) -> None:
         self.function, self.keep_grads, self.leave_out = function, keep_grads, leave_out
+        self.watch: tuple[str, ...] = ()
+        self.backward_outside = True  # whether a backward may come from outside to what is on the tape at the end
         self.source = source or function
         self.programs: dict[Any, Program] = {}  # by signature
         self.made: dict[Any, Program] = {}  # by what was recorded: several signatures may come to the same
@@ -84,6 +67,22 @@ class Compiled:
             except Flagged:
                 self._explain(program, *args, **kwargs)
 
+    def __get__(self, instance: Any, owner: type | None = None) -> Compiled:
+        """As a method: compiled for each object by itself, which keeps its programs."""
+        if instance is None:
+            return self
+        bound: _Bound = vars(instance).setdefault("_compiled_methods", _Bound())
+        if self not in bound:
+            bound[self] = self._again(types.MethodType(self.function, instance))
+        return bound[self]
+
+    def _again(self, function: Callable[..., Any]) -> Compiled:
+        """Another one with these options."""
+        return type(self)(function, self.keep_grads, self.leave_out)
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.function, self.keep_grads, self.leave_out)  # a copy compiles anew
+
     def _explain(self, program: Program, *args: Any, **kwargs: Any) -> Any:
         """The eager step on what raised the flag: it says what is wrong, and where. What it writes on the way is undone."""
         owners = [slot.owner for slot, _ in program.graph.writes if slot.kind == "state"]
@@ -103,7 +102,7 @@ class Compiled:
 
         data: a Tensor (N, ...) or several, the arguments of the function; they stay where they are.
         indices: whole numbers (S, B), the rows of each step. progress: called with the steps done, about every 50 ms.
-        Returns what the function returns, each Tensor stacked along a new first axis S.
+        Returns what the function returns, off the tape, each Tensor stacked along a new first axis S.
         """
         data = (data,) if isinstance(data, Tensor) else tuple(data)
         rows = np.ascontiguousarray(indices.array if isinstance(indices, Tensor) else indices, np.int64)
@@ -116,12 +115,13 @@ class Compiled:
             function = self.function
             gathered = lambda index: function(*[take(x, index) for x in data])
             self._resident[key] = Compiled(gathered, self.keep_grads, self.leave_out, self.source)
+            self._resident[key].backward_outside = False
         inner = self._resident[key]
         with self._lock:
             _, program = inner._found((new_value(rows[0]),), {})
             self.last = program
             if not program.is_whole:
-                return _stacked([inner(new_value(row)) for row in rows])
+                return _stacked([_apart(inner(new_value(row))) for row in rows])
             try:
                 return program.many(rows, progress)
             except Flagged as flagged:
@@ -135,6 +135,9 @@ class Compiled:
             parts.append(_described(x, tensors))
         if kwargs:
             parts.append(_described(kwargs, tensors))
+        ids = list(map(id, tensors))
+        if len(set(ids)) < len(ids):  # which of them are one
+            parts.append(tuple(map(ids.index, ids)))
         # An argument that the function also reads by another way is its state, and then this Tensor and no other.
         parts += [x for x in tensors if id(x) in self._state]
         return tensors, tuple(parts)
@@ -145,6 +148,8 @@ class Compiled:
         program = self.programs.get(key)
         if program is None or not _present(program.recording):
             program = self._program(args, kwargs)
+        if program.owners.read:
+            program.owners.refuse_gradients(tensors)
         self.last = program
         return tensors, program
 
@@ -152,17 +157,22 @@ class Compiled:
         names = tensor_names(self.source)
         self._state.update(names)
         _name_arguments(names, args, kwargs)
-        recording = record(self.function, (args, kwargs), names, self.keep_grads)
+        recording = record(
+            self.function, (args, kwargs), names, self.keep_grads, self.backward_outside and grad_mode.get()
+        )
         self._state.update(id(slot.owner) for slot in recording.graph.inputs if slot.kind == "state")
         _, key = self._signature(args, kwargs)  # again: recording may have set attributes, and found more state
         about = fingerprint(recording)
         program = self.made.get(about)
         if program is None:
             if len(self.made) == RETRACES:
-                warnings.warn(
+                place = here()
+                warnings.warn_explicit(
                     f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({_why(self.programs, key)}); "
                     "pass Tensors of few shapes, and numbers that change as Tensors",
-                    stacklevel=4,
+                    UserWarning,
+                    place.file,
+                    place.line,
                 )
             program = self.made[about] = _made(recording, self.leave_out)
         self.programs[key] = program
@@ -191,13 +201,22 @@ class Compiled:
         return self.last
 
 
+class _Bound(dict[Compiled, Compiled]):
+    """The compiled methods of an object, by what the class has in their place. A copy of the object has none."""
+
+    def __reduce__(self) -> Any:
+        return _Bound, ()
+
+
 def _made(recording: Recording, leave_out: frozenset[str]) -> Any:
     """A native program; without llvmlite, or with "native" left out, an interpreted one."""
     if "native" not in leave_out:
         try:
-            from .program import Program  # with LLVM; most programs that import pellucid never compile
+            # With LLVM; most programs that import pellucid never compile.
+            from .program import Program
+            from .two_phases import TwoPhases
 
-            return Program(recording, leave_out)
+            return Program(recording, leave_out) if recording.leaves is None else TwoPhases(recording, leave_out)
         except ModuleNotFoundError as error:
             if error.name != "llvmlite":
                 raise
@@ -214,10 +233,16 @@ class Watching(Compiled):
     """
 
     def __init__(
-        self, plain: Callable[..., Any], keep_grads: bool, leave_out: frozenset[str], paths: tuple[str, ...]
+        self,
+        plain: Callable[..., Any],
+        keep_grads: bool,
+        leave_out: frozenset[str],
+        paths: tuple[str, ...],
+        source: Any = None,
     ) -> None:
         self.watched: dict[str, dict[str, Any]] = {}
-        layers = _layers(plain, paths)
+        self.plain = plain
+        layers = _layers(source or plain, paths)
 
         def watching(*args: Any, **kwargs: Any) -> Any:
             seen: dict[str, dict[str, Any]] = {path: {"output": None, "grad": None} for path in layers}
@@ -229,7 +254,14 @@ class Watching(Compiled):
                     hook.remove()
             return result, seen
 
-        super().__init__(watching, keep_grads, leave_out, source=plain)
+        super().__init__(watching, keep_grads, leave_out, source or plain)
+        self.watch = paths
+
+    def _again(self, function: Callable[..., Any]) -> Compiled:
+        return Watching(function, self.keep_grads, self.leave_out, self.watch)
+
+    def __reduce__(self) -> Any:
+        return Watching, (self.plain, self.keep_grads, self.leave_out, self.watch)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result, self.watched = super().__call__(*args, **kwargs)
@@ -265,6 +297,11 @@ def _layers(function: Any, paths: tuple[str, ...]) -> dict[str, Any]:
                 f"{', '.join(known) or 'none'}.{nearest(path, known)}"
             )
     return {path: known[path] for path in paths}
+
+
+def _apart(result: Any) -> Any:
+    """The result of one of many steps, which the next ones leave alone, though it may be a Tensor that they write."""
+    return map_nest(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, result)
 
 
 def _stacked(results: list[Any]) -> Any:
@@ -367,12 +404,14 @@ def fingerprint(recording: Recording) -> Any:
     constants = [x.constant.tobytes() for s in graph.symbols for x in s.inputs if x.constant is not None]
     constants += [s.constant.tobytes() for s in graph.results if s.constant is not None]
     positions = {id(slot.owner): slot.position for slot in graph.inputs if slot.kind == "argument"}
-    who = lambda tensor: ("argument", positions[id(tensor)]) if id(tensor) in positions else id(tensor)
+    who = lambda x: ("argument", positions[id(x)]) if id(x) in positions else id(x) if isinstance(x, Value) else x
     slots = tuple((slot.kind, who(slot.owner)) for slot in graph.inputs)
     after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
+    outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
     seen = tuple((who(t), there) for t, there in recording.presence)
     attributes = tuple(repr(s.attributes) for s in graph.symbols)  # in full, as printing does not show them
-    return str(graph), attributes, tuple(constants), slots, after, seen, repr(recording.result)
+    result = repr(map_nest(who, recording.result))
+    return str(graph), attributes, tuple(constants), slots, after, outside, seen, result
 
 
 def _why(known: dict[Any, Program], key: Any) -> str:

@@ -64,12 +64,22 @@ class Storage:
 
     def overwritten(self, tensor: Any) -> None:
         """`tensor.array` has been assigned."""
+        array = tensor.array
+        if array.shape != self.shape or array.dtype != self.dtype:  # Module.to
+            self.shape, self.dtype = array.shape, array.dtype
+            self.owned = False
         self.stale = True
         self._tell(tensor)
 
     def _tell(self, tensor: Any) -> None:
         for watcher in self.watchers:
             watcher.add(tensor)
+
+    def tell_others(self, tensor: Any, mine: set[Tensor]) -> None:
+        """Somebody relies on these numbers: every program but the one whose set is `mine` has to know before it writes."""
+        for watcher in self.watchers:
+            if watcher is not mine:
+                watcher.add(tensor)
 
     def own(self, tensor: Tensor, lock: threading.RLock) -> None:
         """From now on programs write here."""
@@ -86,14 +96,10 @@ class Storage:
         if not self.stale:
             return
         self.stale = False
-        array = tensor.array
-        if array.shape != self.shape or array.dtype != self.dtype:  # Module.to
-            self.shape, self.dtype = array.shape, array.dtype
-            self.owned = False
         if self.owned:
-            np.copyto(self.memory, array)
+            np.copyto(self.memory, tensor.array)
         else:
-            self.memory = _readable(array)
+            self.memory = _readable(tensor.array)
 
 
 def storage_of(tensor: Tensor) -> Storage:

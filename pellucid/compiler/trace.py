@@ -17,13 +17,18 @@ from typing import Any
 import numpy as np
 
 from ..errors import TraceError, words
-from ..op import Op, Origin, Symbol, Value, active_recorder, count_recorders, here, origin
+from ..op import Node, Op, Origin, Symbol, Value, active_recorder, count_recorders, here, origin
 from ..ops.loop import map_nest
 from ..ops.reduce import expand
+from ..tape import reachable, walk
 from ..tensor import Tensor, UsedUp
 from .graph import Graph, Slot
 from .timeloop import Trace, record_loop
 
+GIVEN_GRADIENT = (
+    "compile: the gradient of a Tensor {} is an argument and read as .grad too; expected one of the two; read x.grad inside "
+    "the step, or pass x.grad.clone()"
+)
 _one_at_a_time = threading.RLock()  # recording swaps the arrays of Tensors that other threads may see
 
 
@@ -35,11 +40,15 @@ class Flagged(Exception):
 class Recording:
     """What one run of a step came to.
 
-    result: the step's return value with the position in `graph.outputs` in place of each Tensor.
+    result: the step's return value with the position in `graph.outputs` in place of each Tensor, or the Tensor itself
+        where the step gives back an argument or a Tensor that was there before.
     tracked: for each position, whether a backward through that output would be asked for.
     presence: gradients whose being there, or not, the step has looked at: (Tensor, there); arguments are not among them.
     cleared: Tensors whose `.grad` the step has set to None.
     used: Tensors whose `.grad` the optimizer has used up.
+    trained: arguments and Tensors from before whose `requires_grad` the step has changed: (Tensor, requires_grad).
+    leaves: where the backward is asked for outside, the Tensors that get a gradient; the graph's last outputs are these
+        gradients, and slots of kind "cotangent" are what they are computed from. Else None.
     """
 
     graph: Graph
@@ -48,12 +57,21 @@ class Recording:
     presence: list[tuple[Tensor, bool]]
     cleared: list[Tensor]
     used: list[Tensor]
+    trained: list[tuple[Tensor, bool]]
+    leaves: list[Tensor] | None = None
 
 
-def record(function: Callable[..., Any], arguments: Any, names: dict[int, str], keep_grads: bool = False) -> Recording:
+def record(
+    function: Callable[..., Any],
+    arguments: Any,
+    names: dict[int, str],
+    keep_grads: bool = False,
+    differentiable: bool = False,
+) -> Recording:
     """Run `function(*args, **kwargs)` for `arguments` = (args, kwargs) and give what it did.
 
-    names: how to call a Tensor in listings, by id. Raises TraceError where the step cannot be recorded.
+    names: how to call a Tensor in listings, by id. differentiable: record the gradients too of results that are still on
+    the tape at the end. Raises TraceError where the step cannot be recorded.
     """
     recorder = Recorder(names)
     with _one_at_a_time:
@@ -63,7 +81,7 @@ def record(function: Callable[..., Any], arguments: Any, names: dict[int, str], 
             recorder.take_arguments(arguments)
             args, kwargs = arguments
             result = function(*args, **kwargs)
-            recording = recorder.finish(result, keep_grads)
+            recording = recorder.finish(result, keep_grads, differentiable)
         finally:
             count_recorders(-1)
             active_recorder.reset(token)
@@ -78,11 +96,13 @@ class Recorder:
 
     def __init__(self, names: dict[int, str]) -> None:
         self.names = names
+        self.started = next(Node.counter)  # Nodes of the step have higher numbers
         self.symbols: list[Symbol] = []
         self.slots: dict[int, Slot] = {}  # by id of the Tensor; the Slot keeps it alive
         self.before: list[tuple[Tensor, Any, dict[str, Any]]] = []  # Tensor, its array, and the rest of what may change
         self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
         self.grad_slots: dict[int, Slot] = {}
+        self.cotangents: list[Slot] = []
         self.looked: dict[int, tuple[Tensor, bool]] = {}
         self.made: list[tuple[weakref.ref[Value], Symbol]] = []
         self.inner: set[Symbol] = set()  # of the bodies of loops: nothing outside may read them
@@ -149,24 +169,29 @@ class Recorder:
         def take(leaf: Any) -> None:
             nonlocal position
             if isinstance(leaf, Tensor):
-                if id(leaf) in self.slots:
-                    raise TraceError("compile: the same Tensor is passed twice; expected different ones; "
-                                     "pass it once, or a clone()")  # fmt: skip
-                self._slot("argument", leaf, position)
+                if id(leaf) not in self.slots:  # one Tensor in two places is one input, as the signature tells
+                    self._slot("argument", leaf, position)
                 position += 1
 
         map_nest(take, list(arguments[0]))
         map_nest(take, dict(arguments[1]))
 
+    def is_made_inside(self, value: Value) -> bool:
+        """Whether the recorded step has made this value, so that nobody sees it afterwards."""
+        return value.__dict__.get("array").__class__ is Symbol and id(value) not in self.slots
+
     def touch_grad(self, owner: Tensor) -> None:
         """`owner.grad` is about to be written."""
-        self.grads.setdefault(id(owner), (owner, owner._grad))
+        if not self.is_made_inside(owner):
+            self.grads.setdefault(id(owner), (owner, owner._grad))
 
     def read_grad(self, owner: Tensor) -> Any:
         """`owner.grad`; where it was there before the step it becomes an input, and that it was is remembered."""
         grad = owner._grad
-        if grad.__class__ is UsedUp:
+        if grad.__class__ is UsedUp or self.is_made_inside(owner):
             return grad
+        if grad is not None and id(grad) in self.slots:
+            raise TraceError(GIVEN_GRADIENT.format(words(owner.shape)))
         if id(owner) not in self.grads:
             self.looked[id(owner)] = (owner, grad is not None)
             if grad is None:
@@ -178,20 +203,38 @@ class Recorder:
             owner._grad = stand_in
         return owner._grad
 
+    def refuse_older(self, node: Node) -> None:
+        """Raise TraceError where the step walks back into a tape from before it, which another call would not have."""
+        if node.sequence < self.started:
+            raise TraceError(
+                f"{here()}: backward goes on into what was computed outside the step ({node.origin}); expected a tape that "
+                "begins inside; compute it inside the step, or pass it as x.detach()"
+            )
+
     # ---- the end ----
 
-    def finish(self, result: Any, keep_grads: bool) -> Recording:
+    def finish(self, result: Any, keep_grads: bool, differentiable: bool = False) -> Recording:
         outputs: list[Symbol] = []
         tracked: list[bool] = []
+
+        made: list[Any] = []
+        positions: dict[int, Position] = {}  # a Tensor that is returned twice is one afterwards, too
 
         def leaf(value: Any) -> Any:
             if not isinstance(value, Value):
                 return value
-            outputs.append(self.read(value))
-            tracked.append(value.requires_grad and value.node is not None)
-            return Position(len(outputs) - 1)
+            symbol = self.read(value)
+            if id(value) in self.slots:
+                return value
+            if id(value) not in positions:
+                positions[id(value)] = Position(len(outputs))
+                made.append(value)
+                outputs.append(symbol)
+                tracked.append(value.requires_grad and value.node is not None)
+            return positions[id(value)]
 
         described = map_nest(leaf, result)
+        leaves = self._backward_of(made, outputs) if differentiable and any(tracked) else None
         writes = []
         for slot in self.slots.values():
             if slot.owner.array is not slot.symbol:
@@ -201,11 +244,35 @@ class Recorder:
         inputs = [*sorted(self.slots.values(), key=lambda s: s.position if s.kind == "argument" else 1 << 30),
                   *self.grad_slots.values()]  # fmt: skip
         known = {id(slot) for slot in inputs}
-        inputs += [slot for slot, _ in grads if id(slot) not in known]
+        inputs += [slot for slot, _ in grads if id(slot) not in known] + self.cotangents
         graph = Graph(inputs, self.symbols, outputs, writes + grads)
         given = {id(slot.owner) for slot in inputs if slot.kind == "argument"}
         presence = [about for key, about in self.looked.items() if key not in given]
-        return Recording(graph, described, tracked, presence, cleared, used)
+        trained = [
+            (owner, owner.requires_grad)
+            for owner, _, rest in self.before
+            if owner.requires_grad != rest["requires_grad"]
+        ]
+        return Recording(graph, described, tracked, presence, cleared, used, trained, leaves)
+
+    def _backward_of(self, results: list[Any], outputs: list[Symbol]) -> list[Tensor] | None:
+        """Record the gradients of `results` with respect to what the step reads, and add them to `outputs`; give whose they
+        are. None where the step has walked their tape itself, and so is a whole step."""
+        roots = {i: value for i, value in enumerate(results) if value.node is not None}
+        nodes = reachable([value.node for value in roots.values()], self.started)
+        if any(node.inputs is None for node in nodes):
+            return None
+        seeds = [Tensor(self._cotangent(i, value)) for i, value in roots.items()]
+        found = walk(list(roots.values()), seeds, since=self.started)
+        owners = {id(rest["node"] or owner): owner for owner, _, rest in self.before}
+        leaves = [owners[key] for key in found if key in owners]
+        outputs += [self.read(found[key][1]) for key in found if key in owners]
+        return leaves
+
+    def _cotangent(self, position: int, value: Any) -> Symbol:
+        slot = Slot("cotangent", None, self._input(value), position, f"gradient of output {position}")
+        self.cotangents.append(slot)
+        return slot.symbol
 
     def _check_tape(self) -> None:
         for owner, _, rest in self.before:

@@ -79,7 +79,7 @@ class Module:
             self._check_started(name, home)
         if name == "training" and name in fields:
             if bool(fields[name]) != bool(value):
-                _changes[1] ^= hash((Module, id(self)))
+                _changes[1] ^= hash((Module, id(fields)))  # what a compiled network shares
         else:
             _changes[0] += 1
         if home is None:
@@ -340,8 +340,8 @@ class Module:
         for parameter in self.parameters():
             if set_to_none:
                 parameter.grad = None
-            elif parameter.grad is not None:
-                parameter.grad = zeros_like(parameter.grad)
+            elif parameter._grad is not None:
+                parameter.grad = zeros_like(parameter)
 
     def to(self, *where: Any, dtype: Any = None, **options: Any) -> Module:
         """Cast floating parameters and buffers in place; a device is accepted where it is "cpu"."""
@@ -360,7 +360,8 @@ class Module:
         for tensor in itertools.chain(self.parameters(), self.buffers()):
             if tensor.dtype.kind == "f" and tensor.dtype != dtype:
                 tensor.rebind(tensor.array.astype(dtype))
-                tensor.grad = None if tensor._grad is None else tensor.grad.detach().to(dtype)
+                if isinstance(tensor._grad, Tensor):  # and not used up by a compiled step
+                    tensor.grad = tensor.grad.detach().to(dtype)
         _changes[0] += 1
         return self
 

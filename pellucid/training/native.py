@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler.step import compile
+from ..compiler.compile import compile
 from ..errors import TraceError
 from ..models.network import Network, in_batches
 from ..tensor import Tensor

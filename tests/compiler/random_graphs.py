@@ -21,7 +21,7 @@ from pellucid.compiler.llvm import host
 from pellucid.compiler.passes import PASSES
 from pellucid.compiler.plan import planned, run_planned
 from pellucid.compiler.schedule import scheduled
-from pellucid.compiler.trace import record
+from pellucid.compiler.trace import Position, Recording, record
 from pellucid.errors import PellucidError
 from pellucid.ops import index, movement, reduce
 from pellucid.ops.loop import leaves
@@ -70,10 +70,13 @@ class Trial:
         given = [start.get(id(slot.owner), slot.owner.array) for slot in graph.inputs]
         return [np.asarray(a) for a in given]
 
-    def spread(self, graph: Graph, outputs: Arrays, writes: Arrays) -> Arrays:
-        """Outputs and written states in the order of `run`."""
-        written = {id(slot.owner): a for (slot, _), a in zip(graph.writes, writes, strict=True)}
-        return outputs + [written.get(id(s), a) for s, a in zip(self.states, self.start, strict=True)]
+    def spread(self, recording: Recording, outputs: Arrays, writes: Arrays) -> Arrays:
+        """Results and written states in the order of `run`. A result may be an argument or a state itself."""
+        written = {id(slot.owner): a for (slot, _), a in zip(recording.graph.writes, writes, strict=True)}
+        start = {id(s): a for s, a in zip(self.states, self.start, strict=True)}
+        now = lambda x: written.get(id(x), start.get(id(x), x.array))
+        results = [outputs[x] if isinstance(x, Position) else now(x) for x in leaves(recording.result)]
+        return results + [now(s) for s in self.states]
 
 
 def planned_run(graph: Graph, values: Arrays, leave_out: Sequence[str] = ()) -> tuple[Arrays, Arrays]:
@@ -87,11 +90,12 @@ def check(trial: Trial, leave_out: Sequence[str] = (), scale: float = 1.0, nativ
     """Eager, interpreter, memory plan and (twice in a row) native code give the same."""
     with np.errstate(all="ignore"):
         truth = trial.run(trial.function)
-    graph = record(trial.function, (tuple(trial.args), {}), {}).graph
+    recording = record(trial.function, (tuple(trial.args), {}), {})
+    graph = recording.graph
     values = trial.inputs(graph)
     with np.errstate(all="ignore"):
-        same(trial.spread(graph, *run_reference(graph, values)), truth, "interpreter", scale)
-        same(trial.spread(graph, *planned_run(graph, values, leave_out)), truth, f"plan without {leave_out}", scale)
+        same(trial.spread(recording, *run_reference(graph, values)), truth, "interpreter", scale)
+        same(trial.spread(recording, *planned_run(graph, values, leave_out)), truth, f"plan without {leave_out}", scale)
     if native:
         compiled = P.compile(trial.function, leave_out=leave_out)
         same(trial.run(compiled), truth, f"native without {leave_out}", scale)

@@ -89,8 +89,9 @@ def test_cells_agree_with_every_oracle(cell: str, reverse: bool, leave_out: tupl
 def test_the_numbers_are_those_of_the_eager_loop_to_six_digits(cell: str) -> None:
     one = trial(cell, batch=17, width=33)
     truth = one.run(one.function)
-    graph = record(one.function, (tuple(one.args), {}), {}).graph
-    interpreted = one.spread(graph, *run_reference(graph, one.inputs(graph)))
+    recording = record(one.function, (tuple(one.args), {}), {})
+    graph = recording.graph
+    interpreted = one.spread(recording, *run_reference(graph, one.inputs(graph)))
     for found in (one.run(P.compile(one.function)), interpreted):
         for a, b in zip(found, truth, strict=True):
             assert np.abs(a - b).max() <= 1e-6 * max(1.0, np.abs(b).max())

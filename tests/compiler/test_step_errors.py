@@ -340,24 +340,6 @@ def test_a_leaf_written_on_the_tape_is_the_eager_error(world: World) -> None:
     refused(world, step, GradientError)
 
 
-def test_the_same_tensor_twice_is_refused() -> None:
-    x = P.ones(2)
-    with pytest.raises(TraceError, match="same Tensor is passed twice"):
-        P.compile(lambda a, b: a + b)(x, x)
-
-
-def test_the_same_tensor_twice_is_refused_also_later() -> None:
-    x, y = P.ones(2), P.ones(2)
-    run = P.compile(lambda a, b: a.add_(b))
-    assert run(x, y).tolist() == [2, 2]
-    try:
-        result = run(y, y).tolist()
-    except TraceError:
-        assert y.tolist() == [1, 1]
-    else:
-        assert result == [2, 2] == y.tolist()  # what eager code gives
-
-
 def test_a_result_of_another_kind_is_refused(world: World) -> None:
     assert "returns a" in refused(world, lambda: {"array": np.ones(2), "loss": world.loss()})
     assert "returns a" in refused(world, lambda: world.loss)

@@ -1,0 +1,95 @@
+"""`pellucid.compile`: of a function, of a method, and of a network, which stays the network it was (floor 4)."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import OptionError
+from .step import Compiled, Watching
+
+SHOWN = (
+    "function",
+    "graph",
+    "kernels",
+    "last",
+    "made",
+    "many",
+    "programs",
+    "watched",
+)  # of what compiles a network's calls
+
+
+def compile(function: Any = None, *, keep_grads: bool = False, watch: Any = (), leave_out: Any = ()) -> Any:
+    """`function` as a native program: the same results, recorded at the first call and run natively.
+
+    function: eager code over Tensors, a whole training step or a Module. Tensors it reads and assigns are found by
+        themselves. It may return a Tensor, or dicts, lists and tuples of them. A Module stays what it is (`parameters`,
+        `train`, `state_dict` and every attribute are the model's own), only its calls are compiled. Without a function,
+        a decorator.
+    keep_grads: store the gradients that the optimizer uses, so that `.grad` can be read after the step.
+    watch: paths of layers, such as "layers.0"; after each call `watched` has their outputs and the gradients of those.
+    leave_out: names of passes to leave out (`passes.PASSES`, "lifting", "fusion", "reuse", "native"), to see what they do.
+    Raises TraceError, at the first call, where the function's course depends on numbers or a Tensor of it stays behind.
+    """
+    if function is None:
+        return functools.partial(compile, keep_grads=keep_grads, watch=watch, leave_out=leave_out)
+    if not callable(function):
+        raise OptionError(f"compile: {function!r}; expected a function or a Module; write compile(step)")
+    if hasattr(type(function), "named_parameters"):
+        return compiled_network(function, keep_grads, tuple(watch), frozenset(leave_out))
+    return _compiled(function, keep_grads, tuple(watch), frozenset(leave_out))
+
+
+def _compiled(
+    function: Callable[..., Any],
+    keep_grads: bool,
+    watch: tuple[str, ...],
+    leave_out: frozenset[str],
+    source: Any = None,
+) -> Compiled:
+    if watch:
+        return Watching(function, keep_grads, leave_out, watch, source)
+    return Compiled(function, keep_grads, leave_out, source)
+
+
+class CompiledNetwork:
+    """Stands in front of a model's own class in the class of its compiled form.
+
+    The compiled form shares the model's attributes, all of them, so either shows what was set through the other. Its calls
+    are compiled; what compiles them is kept beside the attributes, and neither copied nor saved with them.
+    """
+
+    __slots__ = ()
+    _compiled_call: Compiled
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self._compiled_call(*inputs, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)  # type: ignore[misc]
+        except AttributeError:
+            if name not in SHOWN:
+                raise
+        return getattr(self._compiled_call, name)
+
+    def __reduce__(self) -> Any:
+        call = self._compiled_call
+        return compiled_network, (call.source, call.keep_grads, call.watch, call.leave_out)
+
+
+def compiled_network(model: Any, keep_grads: bool, watch: tuple[str, ...], leave_out: frozenset[str]) -> Any:
+    """`model` with compiled calls: an object that shares its attributes, of a class derived from the model's."""
+    if isinstance(model, CompiledNetwork):
+        model = model._compiled_call.source
+    kind = type(model)
+    about = {"__slots__": ("_compiled_call",), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    form = types.new_class(kind.__name__, (CompiledNetwork, kind), {}, lambda space: space.update(about))
+    network: Any = object.__new__(form)
+    object.__setattr__(network, "__dict__", model.__dict__)
+    call = _compiled(functools.partial(kind.__call__, network), keep_grads, watch, leave_out, model)
+    object.__setattr__(network, "_compiled_call", call)
+    return network
