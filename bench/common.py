@@ -29,7 +29,7 @@ SIZES = (784, 128, 64, 10)
 OURS, REFERENCE = "pellucid", "PyTorch"  # the headline; whose losses the others' must agree with
 CHECKED = 30  # steps whose losses are compared
 APART = 1e-3  # by how much they may differ, relatively
-SETTLE = 0.01  # seconds before a round, in which the threads of the side before it fall asleep
+SETTLE = 0.25  # seconds before a round, in which the threads of the side before it fall silent (PyTorch's spin for 0.2)
 CACHES = "PELLUCID_CACHE", "TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR"  # where each keeps compiled code
 WARM = 3  # calls before a round is timed, where a side is called once a step
 
