@@ -75,7 +75,7 @@ class Program:
         self.locks: list[threading.RLock] = [self.lock]
         self._bind()
         self._find_locks()
-        self.rebuild = rebuilder(recording.result, self.owners)
+        self.rebuild = rebuilder(recording, self.owners)
 
     # ---- making ready ----
 

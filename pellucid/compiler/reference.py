@@ -28,7 +28,7 @@ class ReferenceProgram:
         self.recording = recording
         self.graph: Graph = recording.graph
         self.owners = Owners(recording)
-        self.rebuild = rebuilder(recording.result, self.owners)
+        self.rebuild = rebuilder(recording, self.owners)
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
         graph = self.graph

@@ -57,18 +57,32 @@ def output(array: np.ndarray, tracked: bool) -> Any:
 Rebuild = Callable[[Sequence[Any], Sequence[Tensor]], Any]
 
 
-def rebuilder(result: Any, owners: Owners) -> Rebuild:
-    """A function of (the outputs as Tensors, the Tensors of a call) that gives the step's return value, in the structure
-    that was recorded."""
+def rebuilder(recording: Recording, owners: Owners) -> Rebuild:
+    """A function of (the outputs as Tensors, the Tensors of a call) that gives the step's return value."""
+    make, grown = _rebuilder(recording.result, owners), recording.grown
+    if not grown:
+        return make
+
+    def rebuild(outputs: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
+        for position, gradient in grown.items():
+            leaf = outputs[position]
+            leaf.requires_grad, leaf._grad = True, None if gradient is None else outputs[gradient]
+        return make(outputs, tensors)
+
+    return rebuild
+
+
+def _rebuilder(result: Any, owners: Owners) -> Rebuild:
+    """One part of the return value, in the structure that was recorded."""
     if isinstance(result, Position):
         return lambda outputs, tensors: outputs[result]
     if isinstance(result, Tensor):  # an argument, or a Tensor that was there before: the same one is given back
         return lambda outputs, tensors: owners.now(result, tensors)
     if isinstance(result, dict):
-        parts = {key: rebuilder(value, owners) for key, value in result.items()}
+        parts = {key: _rebuilder(value, owners) for key, value in result.items()}
         return lambda *found: {key: make(*found) for key, make in parts.items()}
     if isinstance(result, tuple | list):
-        items = [rebuilder(value, owners) for value in result]
+        items = [_rebuilder(value, owners) for value in result]
         if hasattr(result, "_fields"):
             return lambda *found: type(result)(*[make(*found) for make in items])
         return lambda *found: type(result)([make(*found) for make in items])

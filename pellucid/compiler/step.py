@@ -324,7 +324,7 @@ def _described(x: Any, tensors: list[Tensor]) -> Any:
     if isinstance(x, tuple | list):
         return (type(x).__name__, *(_described(v, tensors) for v in x))
     if isinstance(x, PLAIN):
-        return (type(x), x)
+        return (type(x), str(x)) if x == 0 or x != x else (type(x), x)  # -0.0 is not 0.0, and NaN is found again
     raise OptionError(
         f"a compiled step was given a {type(x).__name__}; expected Tensors, plain numbers, and lists, tuples and dicts of "
         "them; make an array a Tensor with pellucid.tensor(...)"
@@ -410,7 +410,7 @@ def fingerprint(recording: Recording) -> Any:
     outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
     seen = tuple((who(t), there) for t, there in recording.presence)
     attributes = tuple(repr(s.attributes) for s in graph.symbols)  # in full, as printing does not show them
-    result = repr(map_nest(who, recording.result))
+    result = repr((map_nest(who, recording.result), recording.grown))
     return str(graph), attributes, tuple(constants), slots, after, outside, seen, result
 
 

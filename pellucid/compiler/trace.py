@@ -47,6 +47,8 @@ class Recording:
     cleared: Tensors whose `.grad` the step has set to None.
     used: Tensors whose `.grad` the optimizer has used up.
     trained: arguments and Tensors from before whose `requires_grad` the step has changed: (Tensor, requires_grad).
+    grown: results that are leaves of their own, made inside, and which output is their `.grad`: {position: position, or
+        None}.
     leaves: where the backward is asked for outside, the Tensors that get a gradient; the graph's last outputs are these
         gradients, and slots of kind "cotangent" are what they are computed from. Else None.
     """
@@ -58,6 +60,7 @@ class Recording:
     cleared: list[Tensor]
     used: list[Tensor]
     trained: list[tuple[Tensor, bool]]
+    grown: dict[int, int | None]
     leaves: list[Tensor] | None = None
 
 
@@ -234,6 +237,14 @@ class Recorder:
             return positions[id(value)]
 
         described = map_nest(leaf, result)
+        grown: dict[int, int | None] = {}
+        for i, value in enumerate(made):
+            if value._grad.__class__ is Tensor:
+                grown[i] = len(outputs)
+                outputs.append(self.read(value._grad))
+                tracked.append(False)
+            elif value.requires_grad and value.node is None:
+                grown[i] = None
         leaves = self._backward_of(made, outputs) if differentiable and any(tracked) else None
         writes = []
         for slot in self.slots.values():
@@ -253,7 +264,7 @@ class Recorder:
             for owner, _, rest in self.before
             if owner.requires_grad != rest["requires_grad"]
         ]
-        return Recording(graph, described, tracked, presence, cleared, used, trained, leaves)
+        return Recording(graph, described, tracked, presence, cleared, used, trained, grown, leaves)
 
     def _backward_of(self, results: list[Any], outputs: list[Symbol]) -> list[Tensor] | None:
         """Record the gradients of `results` with respect to what the step reads, and add them to `outputs`; give whose they

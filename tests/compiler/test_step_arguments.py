@@ -145,6 +145,32 @@ def test_a_leaf_that_is_made_inside() -> None:
             np.testing.assert_allclose(results[1][1], results[0][1], rtol=1e-4, atol=1e-6)
 
 
+def test_a_leaf_that_is_returned_has_its_gradient() -> None:
+    def attack(x: Tensor) -> list[Tensor]:
+        adversary, other = x.detach().requires_grad_(True), (x * 2).detach().requires_grad_(True)
+        (adversary**3).sum().backward()
+        return [adversary, other, x * 1]
+
+    run = P.compile(attack)
+    for _ in range(2):
+        adversary, other, plain = run(P.tensor([1.0, 2]))
+        assert adversary.is_leaf and adversary.requires_grad and adversary.grad.tolist() == [3, 12]
+        assert other.is_leaf and other.requires_grad and other.grad is None and not plain.requires_grad
+
+
+def test_the_sign_of_a_zero_and_nan_as_arguments() -> None:
+    recorded = []
+
+    def function(x: Tensor, a: float) -> Tensor:
+        recorded.append(a)
+        return x / a
+
+    run = P.compile(function)
+    found = [run(P.ones(1), a).item() for a in (0.0, -0.0, np.nan, np.nan, 0.0, 1, True, 1.0)]
+    assert str(found) == str([np.inf, -np.inf, np.nan, np.nan, np.inf, 1.0, 1.0, 1.0])
+    assert len(recorded) == 6
+
+
 def test_requires_grad_set_on_an_argument_stays_set() -> None:
     def step(x: Tensor) -> Tensor:
         x.requires_grad_(True)
