@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import PellucidError
 from ..op import content, new_value
 from ..tensor import Tensor
 from . import runtime
 from .outside import put_on_tape
 from .program import Program, Workspace
-from .trace import Recording
+from .trace import Flagged, Recording
 
 
 class Waiting:
@@ -96,6 +97,12 @@ class TwoPhases(Program):
                 held.append(np.ascontiguousarray(array, slot.symbol.dtype))
                 self.context[place] = held[-1].ctypes.data
             self._run(self.lowered.forward, len(self.entries), self.pace_back)
-            self.workspace.raise_flagged()
+            try:
+                self.workspace.raise_flagged()
+            except Flagged:
+                raise PellucidError(
+                    "backward through a compiled function: an index was out of range there and was not in the forward; "
+                    "expected both to look at the same indices; please report it"
+                ) from None
             gradients = self.workspace.results[len(self.recording.tracked) :]
             return [new_value(view.copy()) for view in gradients] + [None] * len(self.read)

@@ -256,6 +256,26 @@ def test_a_leaf_keeps_its_hooks_for_the_walk_outside(leave_out: Any) -> None:
     assert seen == [[3, 4]] and w.grad.tolist() == [30, 40]
 
 
+def test_numbers_without_native_code() -> None:
+    """In float64 the interpreter runs between the native parts, in both phases."""
+    x = P.tensor(np.linspace(-2, 2, 40).reshape(8, 5))
+    model = mlp(nn.Tanh(), nn.LayerNorm(7)).double()
+    found = []
+    for call in (model, P.compile(model)):
+        for _ in range(2):
+            model.zero_grad()
+            out = call(x)
+            out.sort(0)[0].square().mean().backward()
+            found.append([out.detach().numpy(), *(p.grad.numpy() for p in model.parameters())])
+    for other in found[1:]:
+        for a, b in zip(other, found[0], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+    mixed = P.compile(lambda x: (x.float() @ model[0].weight.float().T).sort(0)[0].double() * model[0].bias)
+    plain = mixed.function
+    wanted = list(model[0].parameters())
+    same(both(mixed, x, wanted=wanted), both(plain, x, wanted=wanted), "mixed")
+
+
 def test_a_wrong_index_is_the_eager_error_with_the_backward_outside() -> None:
     table = nn.Embedding(4, 3)
     run = P.compile(lambda i: table(i) * 2)
