@@ -111,6 +111,11 @@ class Tensor(Value):
             raise ShapeError(f"grad: {came}; expected a Tensor of shape {words(self.shape)}, or None; reshape it first")
         self.set_grad(value)
 
+    def has_grad(self) -> bool:
+        """Whether there is a gradient, also where a compiled step has used up its numbers."""
+        active = recorder()
+        return self._grad is not None if active is None else active.has_grad(self)
+
     def set_grad(self, value: Any) -> None:
         active = recorder()
         if active is not None:

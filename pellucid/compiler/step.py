@@ -273,7 +273,9 @@ def _stacked(results: list[Any]) -> Any:
 
 
 def _present(recording: Recording) -> bool:
-    """Whether the gradients that the recorded step found, or missed, still are as it found them."""
+    """Whether the gradients that the recorded step found, or missed, still are as it found them, and are as much wanted."""
+    if not all([tensor.requires_grad == wanted for tensor, wanted in recording.wanted]):
+        return False
     return all((tensor._grad is not None) == there for tensor, there in recording.presence)  # arguments': in the key
 
 
@@ -370,7 +372,7 @@ def fingerprint(recording: Recording) -> Any:
     who = lambda tensor: ("argument", positions[id(tensor)]) if id(tensor) in positions else id(tensor)
     slots = tuple((slot.kind, who(slot.owner)) for slot in graph.inputs)
     after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
-    seen = tuple((who(t), there) for t, there in recording.presence)
+    seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))
     attributes = tuple(repr(s.attributes) for s in graph.symbols)  # in full, as printing does not show them
     return str(graph), attributes, tuple(constants), slots, after, seen, repr(recording.result)
 

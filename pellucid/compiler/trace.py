@@ -20,7 +20,7 @@ from ..errors import TraceError, words
 from ..op import Op, Origin, Symbol, Value, active_recorder, count_recorders, here, origin
 from ..ops.loop import map_nest
 from ..ops.reduce import expand
-from ..tensor import Tensor, UsedUp
+from ..tensor import Parameter, Tensor, UsedUp
 from .graph import Graph, Slot
 from .timeloop import Trace, record_loop
 
@@ -37,6 +37,7 @@ class Recording:
 
     result: the step's return value with the position in `graph.outputs` in place of each Tensor.
     tracked: for each position, whether a backward through that output would be asked for.
+    wanted: plain Tensors of the step's own, and whether they require a gradient (a Parameter tells of a change by itself).
     presence: gradients whose being there, or not, the step has looked at: (Tensor, there); arguments are not among them.
     cleared: Tensors whose `.grad` the step has set to None.
     used: Tensors whose `.grad` the optimizer has used up.
@@ -45,6 +46,7 @@ class Recording:
     graph: Graph
     result: Any
     tracked: list[bool]
+    wanted: list[tuple[Tensor, bool]]
     presence: list[tuple[Tensor, bool]]
     cleared: list[Tensor]
     used: list[Tensor]
@@ -55,26 +57,29 @@ def record(function: Callable[..., Any], arguments: Any, names: dict[int, str], 
 
     names: how to call a Tensor in listings, by id. Raises TraceError where the step cannot be recorded.
     """
-    recorder = Recorder(names)
-    with _one_at_a_time:
-        token = active_recorder.set(recorder)
-        count_recorders(1)
-        try:
-            recorder.take_arguments(arguments)
-            args, kwargs = arguments
-            result = function(*args, **kwargs)
-            recording = recorder.finish(result, keep_grads)
-        finally:
-            count_recorders(-1)
-            active_recorder.reset(token)
-            recorder.put_back()
-    del result
-    recorder.check_leaks()
-    return recording
+    while True:
+        recorder = Recorder(names)
+        with _one_at_a_time:
+            token = active_recorder.set(recorder)
+            count_recorders(1)
+            try:
+                recorder.take_arguments(arguments)
+                args, kwargs = arguments
+                result = function(*args, **kwargs)
+                recording = recorder.finish(result, keep_grads)
+            finally:
+                count_recorders(-1)
+                active_recorder.reset(token)
+                recorder.put_back()
+        del result
+        recorder.check_leaks()
+        if recorder.change is None:
+            return recording
+        recorder.change()
 
 
 class Recorder:
-    """The recorder interface that `op.py` and `tensor.py` speak to: append, born, read, and the two for gradients."""
+    """The recorder interface that the lower floors speak to: append, born, read, those for gradients, and again_after."""
 
     def __init__(self, names: dict[int, str]) -> None:
         self.names = names
@@ -87,6 +92,7 @@ class Recorder:
         self.made: list[tuple[weakref.ref[Value], Symbol]] = []
         self.inner: set[Symbol] = set()  # of the bodies of loops: nothing outside may read them
         self.traces: list[Trace] = []  # the loops whose bodies are being recorded, outermost first
+        self.change: Callable[[], None] | None = None  # what has to happen before this is recorded again
 
     # ---- what op.py asks for ----
 
@@ -178,6 +184,18 @@ class Recorder:
             owner._grad = stand_in
         return owner._grad
 
+    def has_grad(self, owner: Tensor) -> bool:
+        """Whether `owner` has a gradient; its numbers become no input of the step."""
+        there = owner._grad is not None
+        if id(owner) not in self.grads:
+            self.looked[id(owner)] = (owner, there)
+        return there
+
+    def again_after(self, change: Callable[[], None]) -> None:
+        """Drop this recording when it is complete, call `change` outside of it, and record anew. The first asked for is made:
+        another one that is still needed then will be asked for again."""
+        self.change = self.change or change
+
     # ---- the end ----
 
     def finish(self, result: Any, keep_grads: bool) -> Recording:
@@ -205,7 +223,17 @@ class Recorder:
         graph = Graph(inputs, self.symbols, outputs, writes + grads)
         given = {id(slot.owner) for slot in inputs if slot.kind == "argument"}
         presence = [about for key, about in self.looked.items() if key not in given]
-        return Recording(graph, described, tracked, presence, cleared, used)
+        return Recording(graph, described, tracked, self._wanted(writes), presence, cleared, used)
+
+    def _wanted(self, writes: list[tuple[Slot, Symbol]]) -> list[tuple[Tensor, bool]]:
+        written = {id(slot) for slot, _ in writes}
+        wanted = []
+        for owner, _, before in self.before:
+            slot = self.slots[id(owner)]
+            if slot.kind == "state" and slot.symbol.dtype.kind == "f" and not isinstance(owner, Parameter):
+                if before["requires_grad"] or id(slot) not in written:  # moments are written, and never want one
+                    wanted.append((owner, before["requires_grad"]))
+        return wanted
 
     def _check_tape(self) -> None:
         for owner, _, rest in self.before:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from ..creation import full, tensor
 from ..errors import OptionError, StateError, nearest, words
 from ..modes import enable_grad, no_grad
-from ..op import structure
+from ..op import outside_recording, structure
 from ..tensor import Tensor
 from . import options as check
 
@@ -164,22 +165,28 @@ class Optimizer:
     def _due(self, group: Group) -> Iterator[tuple[Clock, list[Tensor]]]:
         """The parameters with a gradient, by the step count they share, which is advanced here.
 
-        One count serves all parameters that have moved together, so the bias corrections are computed once for them. A
-        parameter left out for the first time gets a clock of its own.
+        One count serves all parameters that have moved together, so the bias corrections are computed once for them. Those
+        left out for the first time get a clock of their own; a step that is being recorded begins anew with it.
         """
         counting = self.counts(group)
         for clock in tuple(group.clocks):
-            ready = [p for p in clock.params if p.grad is not None]
+            ready = [p for p in clock.params if p.has_grad()]
             if not ready:
                 continue
             if counting:
                 if len(ready) < len(clock.params):
-                    late = Clock([p for p in clock.params if p.grad is None], clock.step.item())
-                    clock.params = ready
-                    group.clocks.append(late)
-                    self._show_steps(late)
+                    outside_recording(partial(self._split, group, clock, ready))
                 clock.step.assign(clock.step + _ONE)
             yield clock, ready
+
+    def _split(self, group: Group, clock: Clock, ready: list[Tensor]) -> None:
+        """Leave `ready` on `clock`, and give the rest of its parameters another, which shows the same count now."""
+        structure[0] += 1  # a compiled step that advances them together is no longer right
+        stays = set(ready)
+        late = Clock([p for p in clock.params if p not in stays], clock.step.item())
+        clock.params = ready
+        group.clocks.append(late)
+        self._show_steps(late)
 
     def _show_steps(self, clock: Clock) -> None:
         for p in clock.params:
@@ -191,7 +198,7 @@ class Optimizer:
             for p in group["params"]:
                 if set_to_none:
                     p.grad = None
-                elif p.grad is not None:
+                elif p.has_grad():
                     p.grad = full(p.shape, 0.0, dtype=p.dtype)
 
     # ---- groups ----
@@ -263,6 +270,7 @@ class Optimizer:
             for i, p in zip(saved["params"], group["params"], strict=True):
                 found = state_dict["state"].get(i, state_dict["state"].get(str(i))) or {}
                 kept[p] = self._matching_state(i, p, found, {**group, **options})
+        structure[0] += 1  # which parameters share a step count may be another matter now
         for group, saved in zip(self.param_groups, groups, strict=True):
             group.update({k: v for k, v in saved.items() if k not in _FOREIGN_KEYS and k != "params"})
             self._restore(group, kept)
