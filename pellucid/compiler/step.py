@@ -379,10 +379,19 @@ def fingerprint(recording: Recording) -> Any:
 
 def _why(known: dict[Any, Program], key: Any) -> str:
     """What differs between a new signature and the last one known."""
-    before = next(reversed(known))
+    before, key = _comparable(next(reversed(known))), _comparable(key)
+    if before == key:
+        return "a .grad that the step looks at was there in one call and not in the next"
     if before[0] != key[0] and before[1:] == key[1:]:
         return "an attribute of a Module or an option of an Optimizer was set"
     for i, (a, b) in enumerate(zip(before[3:], key[3:], strict=False)):
         if a != b:
             return f"argument {i} was {a}, now it is {b}"
-    return "a number it reads has changed" if before[2] != key[2] else "gradients were switched"
+    return "a number or Tensor it reads by name has changed" if before[2] != key[2] else "gradients were switched"
+
+
+def _comparable(part: Any) -> Any:
+    """Part of a signature with ids in place of its Tensors, whose == compares numbers."""
+    if isinstance(part, Value):
+        return id(part)
+    return tuple(map(_comparable, part)) if isinstance(part, tuple) else part
