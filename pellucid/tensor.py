@@ -1057,7 +1057,16 @@ class Tensor(Value):
         return ops.index.take(self.movedim(dim, 0), index).movedim(0, dim)
 
     def masked_select(self, mask: Tensor) -> Tensor:
-        return self[mask]
+        """The numbers where `mask`, of any shape that broadcasts with this one, is True: (K,)."""
+        try:
+            shape = np.broadcast_shapes(self.shape, mask.shape)
+        except ValueError:
+            raise ShapeError(
+                f"masked_select: mask {words(mask.shape)} of a Tensor {words(self.shape)}; expected shapes that broadcast; "
+                "reshape one of them"
+            ) from None
+        x, chosen = (t if t.shape == shape else t.expand(shape) for t in (self, mask))
+        return x[chosen]
 
     def nonzero(self) -> Tensor:
         return new_value(np.argwhere(self.array))

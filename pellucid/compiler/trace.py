@@ -22,6 +22,7 @@ from ..ops.loop import map_nest
 from ..ops.reduce import expand
 from ..tensor import Parameter, Tensor, UsedUp
 from .graph import Graph, Slot
+from .masked import replaced, selected
 from .timeloop import Trace, record_loop
 
 _one_at_a_time = threading.RLock()  # recording swaps the arrays of Tensors that other threads may see
@@ -136,6 +137,14 @@ class Recorder:
         """The loop of `ops/loop.py` as one operation."""
         return record_loop(self, body, carry, xs, length, reverse)
 
+    def selected(self, x: Any, mask: Any) -> Any:
+        """x[mask], whose shape the recording cannot tell."""
+        return selected(x, mask)
+
+    def replaced(self, x: Any, mask: Any, value: Any) -> Any:
+        """x after x[mask] = value."""
+        return replaced(x, mask, value)
+
     def _slot(self, kind: str, value: Any, position: int = -1) -> Slot:
         slot = Slot(kind, value, self._input(value), position, self.names.get(id(value), ""))
         self.slots[id(value)] = slot
@@ -230,9 +239,11 @@ class Recorder:
         wanted = []
         for owner, _, before in self.before:
             slot = self.slots[id(owner)]
-            if slot.kind == "state" and slot.symbol.dtype.kind == "f" and not isinstance(owner, Parameter):
-                if before["requires_grad"] or id(slot) not in written:  # moments are written, and never want one
-                    wanted.append((owner, before["requires_grad"]))
+            plain = slot.kind == "state" and slot.symbol.dtype.kind == "f" and not isinstance(owner, Parameter)
+            if plain and (
+                before["requires_grad"] or id(slot) not in written
+            ):  # moments are written, and never want one
+                wanted.append((owner, before["requires_grad"]))
         return wanted
 
     def _check_tape(self) -> None:

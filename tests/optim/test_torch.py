@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from heads import COURSES, OPTIMIZERS, Training
 
 import pellucid
@@ -265,5 +264,5 @@ def test_missing_gradients_are_left_alone_as_in_pytorch(name, options, course, m
     for a, b in zip(ours.run(COURSES[course]), theirs.run(COURSES[course]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     for a, b in zip(ours.state(), theirs.state(), strict=True):
-        for key in b.keys():
+        for key in b:
             np.testing.assert_allclose(a[key], b[key], rtol=1e-4, atol=1e-5, err_msg=key)
