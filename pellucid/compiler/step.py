@@ -274,8 +274,9 @@ def _stacked(results: list[Any]) -> Any:
 
 def _present(recording: Recording) -> bool:
     """Whether the gradients that the recorded step found, or missed, still are as it found them, and are as much wanted."""
-    if not all(tensor.requires_grad == wanted for tensor, wanted in recording.wanted):
-        return False
+    for tensor, wanted in recording.wanted:
+        if tensor.requires_grad is not wanted:
+            return False
     return all((tensor._grad is not None) == there for tensor, there in recording.presence)  # arguments': in the key
 
 
