@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..creation import stack
-from ..errors import OptionError, PellucidError, nearest, words
+from ..errors import OptionError, PellucidError, names_of, nearest, words
 from ..op import Value, grad_mode, new_value, recorder, structure
 from ..ops.index import take
 from ..ops.loop import map_nest
 from ..tensor import Tensor
+from .passes import PASSES
 from .reference import ReferenceProgram
 from .trace import Flagged, Recording, record
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .program import Program
 
 PLAIN = (int, float, bool, str, type(None))
+STAGES = ("lifting", "fusion", "remaking", "reuse", "native")  # what else can be left out
 RETRACES = 3  # so many programs for one cause are no accident
 
 
@@ -42,14 +44,17 @@ def compile(
         themselves. It may return a Tensor, or dicts, lists and tuples of them.
     keep_grads: store the gradients that the optimizer uses, so that `.grad` can be read after the step.
     watch: paths of layers, such as "layers.0"; after each call `watched` has their outputs and the gradients of those.
-    leave_out: names of passes to leave out (`passes.PASSES`, "lifting", "fusion", "reuse", "native"), to see what they do.
-    Raises TraceError, at the first call, where the function's course depends on numbers or a Tensor of it stays behind.
+    leave_out: names of passes to leave out (`passes.PASSES`, "lifting", "fusion", "remaking", "reuse", "native"), to see what
+        they do.
+    One name stands for a list of one. Raises OptionError for an unknown one; TraceError, at the first call, where the function's course depends on numbers or a Tensor of it stays behind.
     """
     if not callable(function):
         raise OptionError(f"compile: {function!r}; expected a function or a Module; write compile(step)")
-    if watch:
-        return Watching(function, keep_grads, frozenset(leave_out), tuple(watch))
-    return Compiled(function, keep_grads, frozenset(leave_out))
+    if not isinstance(keep_grads, bool):
+        raise OptionError(f"compile: keep_grads is {keep_grads!r}; expected True or False; write keep_grads=True")
+    without = frozenset(names_of("compile", "leave_out", leave_out, (*PASSES, *STAGES)))
+    paths = names_of("compile", "watch", watch)
+    return Watching(function, keep_grads, without, paths) if paths else Compiled(function, keep_grads, without)
 
 
 class Compiled:

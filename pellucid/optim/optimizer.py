@@ -27,6 +27,12 @@ from . import options as check
 # Keys that schedules write into a group, and PyTorch's switches that choose an implementation and not a result.
 _SCHEDULE_KEYS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
 _FOREIGN_KEYS = {"foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay"}
+# Words for options that some method has; a group's own key of that name would be taken for one, and do nothing.
+_OPTION_WORDS = {"lr": "lr", "learning_rate": "lr", "rate": "lr", "wd": "weight_decay", "decay": "weight_decay",
+                 "l2": "weight_decay", "beta": "betas", "beta1": "betas", "beta2": "betas", "epsilon": "eps", "nesterov": "",
+                 "betas": "", "momentum": "", "dampening": "", "alpha": "", "centered": "", "amsgrad": "", "lr_decay": "",
+                 "weight_decay": "", "initial_accumulator_value": "", "ns_steps": "", "ns_coefficients": "", "eps": "",
+                 "adjust_lr_fn": "", "maximize": ""}  # fmt: skip
 
 
 class Clock:
@@ -68,6 +74,7 @@ class Group(dict[str, Any]):
     def update(self, *changes: Any, **more: Any) -> None:
         """Take over new options, all of them or, where one is refused, none."""
         changed = {option: _tidy(value) for option, value in dict(*changes, **more).items()}
+        self._optimizer.check_options(changed)
         numbers = self._optimizer.coefficients({**self, **changed})
         if any(_decides(self.get(option), value) for option, value in changed.items()):
             structure[0] += 1  # a compiled step looks again
@@ -203,17 +210,26 @@ class Optimizer:
 
     # ---- groups ----
 
+    def check_options(self, options: Iterable[str]) -> None:
+        """Raise OptionError for a key that is meant as an option and is none of this method's: `Lr`, `wd`, `momentum` for
+        Adam. Other keys are the user's own, as in PyTorch."""
+        owner = type(self).__name__
+        for option in options:
+            if option in self.defaults or option in _SCHEDULE_KEYS or option in ("params", "param_names"):
+                continue
+            word = str(option).lower()
+            meant = _OPTION_WORDS.get(word)
+            hint = f" Did you mean {meant!r}?" if meant in self.defaults else nearest(word, self.defaults)
+            if hint or (meant is not None and self.defaults):
+                raise OptionError(
+                    f"{owner}: a parameter group has the option {option!r}; {owner} knows {', '.join(self.defaults)}.{hint}"
+                )
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters, with options that overrule the defaults, for example when a frozen layer is to train too."""
         structure[0] += 1
         owner = type(self).__name__
         names, params = _parameters(owner, param_group, known=self.state_order())
-        for option in param_group.keys() - self.defaults.keys() - _SCHEDULE_KEYS - {"params"}:
-            hint = nearest(option, self.defaults)
-            if hint:  # other keys are the user's own, as in PyTorch
-                raise OptionError(
-                    f"{owner}: a parameter group has the option {option!r}; {owner} knows {', '.join(self.defaults)}.{hint}"
-                )
         options = {**self.defaults, **param_group, "params": params}
         if names:
             options["param_names"] = names
@@ -266,6 +282,7 @@ class Optimizer:
         kept: dict[Tensor, Mapping[str, Any]] = {}
         for group, saved in zip(self.param_groups, groups, strict=True):
             options = {k: _tidy(v) for k, v in saved.items() if k not in _FOREIGN_KEYS and k != "params"}
+            self.check_options(options)
             self.coefficients({**group, **options})
             for i, p in zip(saved["params"], group["params"], strict=True):
                 found = state_dict["state"].get(i, state_dict["state"].get(str(i))) or {}
@@ -288,6 +305,13 @@ class Optimizer:
             raise StateError(
                 f"{owner}.load_state_dict: the saved groups hold {sizes} parameters, this optimizer's hold {expected}; "
                 "build the optimizer over the same network, with the same groups, as when it was saved"
+            )
+        known = {str(i) for group in state_dict["param_groups"] for i in group["params"]}
+        odd = [i for i in state_dict["state"] if str(i) not in known]
+        if odd:
+            raise StateError(
+                f"{owner}.load_state_dict: the state has parameter {odd[0]!r}, which is in no group; expected the numbers in "
+                "'params' of the groups; load what optimizer.state_dict() gave"
             )
         return list(state_dict["param_groups"])
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import models
-from ..errors import DataError, OptionError, nearest
+from ..errors import DataError, OptionError, names_of, nearest
+from ..models.network import KINDS, check_kinds
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "adagrad", "muon")
 SCHEDULES = ("onecycle", "cosine", "constant")
@@ -59,7 +60,8 @@ class Settings:
     freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "freeze", tuple(self.freeze))
+        check_kinds(self)
+        object.__setattr__(self, "freeze", names_of("Settings", "freeze", self.freeze))
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("monitor", MONITORS)):
             value = getattr(self, name)
             if value not in choices:
@@ -74,8 +76,6 @@ class Settings:
         for name in ("average", "momentum", "momentum2"):
             self._check(name, 0 <= getattr(self, name) < 1, "0 up to, but not including, 1")
         self._check("warmup", 0 <= self.warmup <= 1, "a share of all steps, 0 to 1")
-        if not all(isinstance(path, str) for path in self.freeze):
-            raise OptionError(f'freeze: {list(self.freeze)}; expected paths of layers; write freeze = ["stages.0"]')
 
     def _check(self, name: str, fits: bool, expected: str) -> None:
         if not fits:
@@ -87,14 +87,6 @@ class Settings:
 # The more particular one overrules: FAMILY-KIND, then FAMILY-KIND-large from LARGE training examples on, then FAMILY-DATA.
 RECIPES = Path(__file__).parent.parent / "recipes"
 LARGE = 10_000
-
-_KINDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    tuple: "a list",
-    bool: "true or false",
-}
 
 
 def recipe(family: str, data: str, kind: str, examples: int) -> dict[str, Any]:
@@ -154,7 +146,7 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         return value[0]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         shown = str(default).lower() if kind is bool else ",".join(map(str, default)) if kind is tuple else default
-        raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected {_KINDS.get(kind, kind.__name__)}; "
+        raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected {KINDS.get(kind, kind.__name__)}; "
                           f"write {shown}")  # fmt: skip
     return value
 
