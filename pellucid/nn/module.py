@@ -370,8 +370,8 @@ class Module:
         for parameter in self.parameters():
             if set_to_none:
                 parameter.grad = None
-            elif parameter.grad is not None:
-                parameter.grad = zeros_like(parameter.grad)
+            elif parameter.has_grad():
+                parameter.grad = zeros_like(parameter)
 
     def to(self, *where: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Module:
         """Cast floating parameters and buffers in place; a device is accepted where it is "cpu"."""

@@ -247,6 +247,8 @@ class Optimizer:
         names = (*wanted, "step") if counting else tuple(wanted)
         if names == group.kept or not group.clocks:
             return
+        if counting and group.kept and "step" not in group.kept:
+            self._count_the_moved(group)
         group.kept = names
         for clock in group.clocks:
             for p in clock.params:
@@ -256,6 +258,15 @@ class Optimizer:
                 for name, start in wanted.items():
                     if name not in state:
                         state[name] = full(p.shape, start, dtype=p.dtype)
+
+    def _count_the_moved(self, group: Group) -> None:
+        """Begin to count in a method that has not until now: what has left moments has taken a step."""
+        for clock in tuple(group.clocks):
+            moved = [p for p in clock.params if any(t.array.any() for t in self.state[p].values())]
+            if moved:
+                if len(moved) < len(clock.params):
+                    self._split(group, clock, moved)
+                clock.step.assign(1.0)
 
     def state_order(self) -> list[Tensor]:
         """All parameters, in the order in which `state_dict` numbers them."""

@@ -14,6 +14,7 @@ import pellucid as P
 from pellucid import autograd, nn, optim
 from pellucid.compiler.masked import EACH, REFUSED, Masked
 from pellucid.errors import PellucidError, ShapeError, TraceError
+from pellucid.ops.loop import scan
 from pellucid.tensor import Tensor
 
 # Functions of x, y (4, 3), w () and v (3,) with a mask (4, 3) or (4,).
@@ -260,3 +261,22 @@ def test_masked_select_broadcasts_as_in_pytorch():
     assert x.masked_select(P.tensor([[True], [False]])).tolist() == [0, 1, 2]
     with pytest.raises(ShapeError, match="shapes that broadcast"):
         x.masked_select(P.tensor([True, False]))
+
+
+def test_in_a_loop_in_many_steps_and_without_native_code():
+    x, mask = inputs()[0], P.tensor(np.random.default_rng(2).random((4, 3)) < 0.6)
+    mask[:, 0] = True
+
+    def walk(x, m):
+        return scan(lambda total, row: (total + row[0][row[1]].sum(), row[0][row[1]].amax()), P.zeros(()), (x, m))
+
+    for a, b in zip(walk(x, mask), P.compile(walk)(x, mask), strict=True):
+        np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=1e-6)
+    largest = P.compile(lambda x, m: x[m].max())
+    found = largest.many((x, mask), np.array([[0, 1], [2, 3]]))
+    assert found.tolist() == [x[:2][mask[:2]].max().item(), x[2:][mask[2:]].max().item()]
+    interpreted = P.compile(lambda x, m: x[m].max(), leave_out="native")
+    assert interpreted(x, mask).item() == x[mask].max().item()
+    for run in (largest, interpreted):
+        with pytest.raises(ShapeError, match="expected at least one"):
+            run(x, mask & False)

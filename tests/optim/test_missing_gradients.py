@@ -110,3 +110,34 @@ def test_loading_separates_the_step_counts_that_a_compiled_step_had_shared(compi
     optimizer.load_state_dict(saved)
     run(P.ones(3))
     assert [optimizer.state[p]["step"].item() for p in (w, v)] == [8, 2]
+
+
+def test_dampening_that_begins_midway_counts_the_steps_before():
+    """PyTorch asks whether there is a momentum: where there is, the step that follows is not the first."""
+    moved, fresh = P.zeros(1).requires_grad_(), P.zeros(1).requires_grad_()
+    optimizer = optim.SGD([moved, fresh], lr=1.0, momentum=0.9)
+    moved.grad = P.ones(1)
+    optimizer.step()
+    optimizer.step()
+    optimizer.param_groups[0]["dampening"] = 0.5
+    fresh.grad = P.ones(1)
+    optimizer.step()
+    assert moved.item() == pytest.approx(-(1 + 1.9 + 0.9 * 1.9 + 0.5))
+    assert fresh.item() == -1
+
+
+@pytest.mark.parametrize("owner", ["network", "optimizer"])
+def test_gradients_that_a_compiled_step_has_used_up_can_be_filled_with_zeros(owner):
+    layer = nn.Linear(2, 1)
+    optimizer = optim.SGD(layer.parameters(), lr=0.1)
+
+    @P.compile
+    def step(x):
+        loss = layer(x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step(P.ones(1, 2))
+    (layer if owner == "network" else optimizer).zero_grad(set_to_none=False)
+    assert layer.weight.grad.tolist() == [[0, 0]]
