@@ -44,9 +44,10 @@ def compile(
         themselves. It may return a Tensor, or dicts, lists and tuples of them.
     keep_grads: store the gradients that the optimizer uses, so that `.grad` can be read after the step.
     watch: paths of layers, such as "layers.0"; after each call `watched` has their outputs and the gradients of those.
-    leave_out: names of passes to leave out (`passes.PASSES`, "lifting", "fusion", "remaking", "reuse", "native"), to see what
-        they do.
-    One name stands for a list of one. Raises OptionError for an unknown one; TraceError, at the first call, where the function's course depends on numbers or a Tensor of it stays behind.
+    leave_out: names of passes to leave out, those of `passes.PASSES` or STAGES, to see what they do.
+    One name stands for a list of one. x[mask] may be worked on number by number, then summed up (`compiler/masked.py`).
+    Raises OptionError for an unknown name; TraceError, at the first call, where the function's course depends on numbers or
+    a Tensor of it stays behind.
     """
     if not callable(function):
         raise OptionError(f"compile: {function!r}; expected a function or a Module; write compile(step)")
