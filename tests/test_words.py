@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "requires_grad_": (lambda: P.ones(2).requires_grad_("no"), "requires_grad_: 'no'"),  # type: ignore[arg-type]
     "layers to freeze": (lambda: frozen_layers(net, "layrs"), "Did you mean 'layers'"),  # type: ignore[arg-type]
     "columns to drop": (lambda: load_problem("digits", drop=3), "drop holds 3"),  # type: ignore[arg-type]
-    "layers to freeze, numbered": (lambda: Settings(freeze=(1,)), "freeze holds 1"),  # type: ignore[arg-type]
+    "layers to freeze, numbered": (lambda: Settings(freeze=(1,)), "freeze: [1]"),  # type: ignore[arg-type]
 }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import models
-from ..errors import DataError, OptionError, names_of, nearest
+from ..errors import DataError, OptionError, nearest
 from ..models.network import KINDS, check_kinds
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "adagrad", "muon")
@@ -61,7 +61,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_kinds(self)
-        object.__setattr__(self, "freeze", names_of("Settings", "freeze", self.freeze))
+        object.__setattr__(self, "freeze", (self.freeze,) if isinstance(self.freeze, str) else tuple(self.freeze))
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("monitor", MONITORS)):
             value = getattr(self, name)
             if value not in choices:
@@ -76,6 +76,8 @@ class Settings:
         for name in ("average", "momentum", "momentum2"):
             self._check(name, 0 <= getattr(self, name) < 1, "0 up to, but not including, 1")
         self._check("warmup", 0 <= self.warmup <= 1, "a share of all steps, 0 to 1")
+        if not all(isinstance(path, str) for path in self.freeze):
+            raise OptionError(f'freeze: {list(self.freeze)}; expected paths of layers; write freeze = ["stages.0"]')
 
     def _check(self, name: str, fits: bool, expected: str) -> None:
         if not fits:
