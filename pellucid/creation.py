@@ -12,7 +12,7 @@ from .modes import is_skeleton
 from .op import recorder, refuse_array
 from .ops import elementwise
 from .shapes import array_of, as_dtype, float32, int64, shape_of
-from .tensor import Tensor, concatenate, operand
+from .tensor import Tensor, check_device, concatenate, operand
 
 
 def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
@@ -21,6 +21,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device:
     Without `dtype`, Python floats become float32 and integers int64; NumPy arrays keep theirs (float16 and the like
     widen to float32, small integers to int64 or int32).
     """
+    check_device(device)
     kind = None if dtype is None else as_dtype(dtype)
     if recorder() is not None:
         recorded = _recorded(data, kind)
@@ -44,8 +45,9 @@ def _recorded(data: Any, kind: Any) -> Tensor:
 def as_tensor(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """`data` itself where it is a Tensor (cast to `dtype`), else `tensor(data)`."""
     if isinstance(data, Tensor):
+        check_device(device)
         return data if dtype is None else data.to(dtype)
-    return tensor(data, dtype=dtype)
+    return tensor(data, dtype=dtype, device=device)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
@@ -55,6 +57,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """`fill_value` everywhere."""
+    check_device(device)
     kind = as_dtype(dtype) if dtype is not None else tensor(fill_value).dtype
     shape = shape_of((size,) if isinstance(size, int) else tuple(size))
     result = Tensor(
@@ -64,16 +67,16 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
 
 
 def zeros(*size: Any, dtype: Any = float32, requires_grad: bool = False, device: Any = None) -> Tensor:
-    return full(shape_of(size), 0, dtype=dtype or float32, requires_grad=requires_grad)
+    return full(shape_of(size), 0, dtype=dtype or float32, requires_grad=requires_grad, device=device)
 
 
 def ones(*size: Any, dtype: Any = float32, requires_grad: bool = False, device: Any = None) -> Tensor:
-    return full(shape_of(size), 1, dtype=dtype or float32, requires_grad=requires_grad)
+    return full(shape_of(size), 1, dtype=dtype or float32, requires_grad=requires_grad, device=device)
 
 
 def empty(*size: Any, dtype: Any = float32, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Zeros: what is not yet written should at least be the same each time."""
-    return zeros(*size, dtype=dtype, requires_grad=requires_grad)
+    return zeros(*size, dtype=dtype, requires_grad=requires_grad, device=device)
 
 
 def zeros_like(x: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -93,6 +96,7 @@ empty_like = zeros_like
 
 def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
     """start, start + step, ... below `end` (from 0 with one argument)."""
+    check_device(device)
     start, end = (0, start) if end is None else (start, end)
     if not step:
         raise OptionError("arange: step 0; expected another number; leave it out for 1")
@@ -101,10 +105,12 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
 
 
 def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None) -> Tensor:
+    check_device(device)
     return Tensor(array_of(np.linspace(start, end, steps), as_dtype(dtype or float32)))
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
+    check_device(device)
     rows, columns = shape_of((n, n if m is None else m))
     return Tensor(np.eye(rows, columns, dtype=as_dtype(dtype or float32)))
 

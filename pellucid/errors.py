@@ -80,6 +80,25 @@ def words(shape: Sequence[int]) -> str:
     return f"({inside},)" if len(shape) == 1 else f"({inside})"
 
 
+def names_of(owner: str, option: str, value: object, known: Iterable[str] | None = None) -> tuple[str, ...]:
+    """`value`, a name or several, as a tuple of names: a str is one name, and never its letters.
+
+    Raises OptionError where it holds something else, or a name that is not among `known`.
+    """
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
+    choices = None if known is None else list(known)
+    for name in names:
+        if not isinstance(name, str):
+            raise OptionError(
+                f'{owner}: {option} holds {name!r}; expected names, such as {option}=["a", "b"], or one of them'
+            )
+        if choices is not None and name not in choices:
+            raise OptionError(
+                f"{owner}: {option} names {name!r}; expected {', '.join(choices) or 'none'}.{nearest(name, choices)}"
+            )
+    return tuple(str(name) for name in names)
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """` Did you mean 'income'?` when one of `choices` is close to `name`, else the empty string."""
     matches = get_close_matches(name, list(choices), n=1, cutoff=0.65)

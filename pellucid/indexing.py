@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import DTypeError, IndexRangeError, ShapeError, words
-from .op import Value, content, new_value, refuse_array
+from .op import Value, content, new_value, recorder, refuse_array
 from .ops.elementwise import add, cast, less, multiply, where
 from .ops.index import put, take, within
 from .ops.movement import Slices, permute, place, reshape, slice_
@@ -35,6 +35,9 @@ class Plan(NamedTuple):
 
 def index(x: Any, key: Any) -> Any:
     """x[key]: slices and whole numbers are a `slice`, Tensors of positions a `take`; the gradient follows from those."""
+    active = recorder()
+    if active is not None and (mask := _mask(x.shape, key)) is not None:
+        return active.selected(x, mask)
     plan = read_key(x.shape, key)
     y = x
     if any(s != (0, size, 1) for s, size in zip(plan.slices, x.shape, strict=True)):
@@ -46,6 +49,9 @@ def index(x: Any, key: Any) -> Any:
 
 def with_index(x: Any, key: Any, value: Any) -> Any:
     """A new x in which x[key] is `value` (broadcast)."""
+    active = recorder()
+    if active is not None and (mask := _mask(x.shape, key)) is not None:
+        return active.replaced(x, mask, value)
     plan = read_key(x.shape, key)
     taken = tuple(count for _, count, _ in plan.slices)
     if plan.picks:
@@ -148,12 +154,26 @@ def _positions(part: Any, shape: tuple[int, ...], axis: int) -> list[Any]:
     """The integer positions that a part picks, one value per axis; a bool mask covers as many axes as it has."""
     if part.dtype.kind != "b":
         return [part if part.dtype == np.int64 else cast(part, dtype=np.dtype(np.int64))]
+    _check_mask(part, shape, axis)
+    return [new_value(found) for found in np.nonzero(content(part))]
+
+
+def _mask(shape: tuple[int, ...], key: Any) -> Any:
+    """The mask over the first axes of `shape` that `key` is, or None where it is something else."""
+    if isinstance(key, tuple) and len(key) == 1:
+        key = key[0]
+    if not isinstance(key, Value) or key.dtype.kind != "b" or not key.ndim:
+        return None
+    _check_mask(key, shape, 0)
+    return key
+
+
+def _check_mask(part: Any, shape: tuple[int, ...], axis: int) -> None:
     if part.shape != shape[axis : axis + part.ndim]:
         raise ShapeError(
             f"index: mask {words(part.shape)} on axes {words(shape[axis : axis + part.ndim])}; "
             "expected equal shapes; build it from the same Tensor"
         )
-    return [new_value(found) for found in np.nonzero(content(part))]
 
 
 # ---- picking by Tensors of positions -----------------------------------------------------------------------------------

@@ -182,6 +182,16 @@ def recorder() -> Any:
     return active_recorder.get() if _recorders else None
 
 
+def outside_recording(change: Callable[[], None]) -> None:
+    """Call `change`, which makes or rearranges state, where Tensors hold numbers: now or, where a step is being recorded,
+    after this recording, which is then made anew."""
+    active = recorder()
+    if active is None:
+        change()
+    else:
+        active.again_after(change)
+
+
 def content(value: Value) -> Any:
     """`value.array`; while a step is recorded its Symbol, so that the recorder knows that it was read."""
     active = recorder()

@@ -20,14 +20,14 @@ from .op import default_dtype
 from .ops.elementwise import add, cast, floor_divide
 from .ops.random import bits
 from .shapes import as_dtype, int64, shape_of
-from .tensor import Tensor
+from .tensor import Tensor, check_device
 
 
 class Generator:
     """A stream of random numbers: state = (seed, calls so far), an int64 Tensor of shape (2,)."""
 
     def __init__(self, seed: int = 0, device: Any = None) -> None:
-        self.state = tensor([_signed(seed), 0], dtype=int64)
+        self.state = tensor([_signed(seed), 0], dtype=int64, device=device)
 
     def manual_seed(self, seed: int) -> Generator:
         self.state.assign(np.array([_signed(seed), 0]))
@@ -109,6 +109,7 @@ def rand(
     *size: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False, device: Any = None
 ) -> Tensor:
     """Uniform numbers in [0, 1)."""
+    check_device(device)
     result = uniform_from(generator, shape_of(size), dtype)
     return result.requires_grad_() if requires_grad else result
 
@@ -117,6 +118,7 @@ def randn(
     *size: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False, device: Any = None
 ) -> Tensor:
     """Standard normal numbers (Box and Muller 1958): sqrt(-2 log(1 - u)) cos(2 pi v) for uniform u, v."""
+    check_device(device)
     shape = shape_of(size)
     with no_grad():
         u, v = uniform_from(generator, shape, dtype), uniform_from(generator, shape, dtype)
@@ -137,6 +139,7 @@ def randint(
 
     The remainder of a 32-bit word: uneven by at most (high - low) / 2**32.
     """
+    check_device(device)
     if size is None or high is None:
         low, high, size = 0, low, high if size is None else size
     if not isinstance(size, tuple | list) or not all(isinstance(n, int | np.integer) for n in (low, high)):
@@ -156,6 +159,7 @@ def randint(
 
 def randperm(n: int, *, generator: Generator | None = None, device: Any = None) -> Tensor:
     """The numbers 0 ... n-1 in random order, int64: the order that sorts n random 62-bit keys."""
+    check_device(device)
     shape_of((n,))  # refuses what is no count
     with no_grad():
         high, low = (cast(word, dtype=int64) for word in (generator or default_generator).bits(2, n).unbind(0))

@@ -76,6 +76,12 @@ class device:
 _Device = device  # under the name that `Tensor.to(device=...)` does not hide
 
 
+def check_device(device: Any) -> None:
+    """Raise OptionError for a `device=` that is not the one there is."""
+    if device is not None:
+        _Device(device)
+
+
 class UsedUp:
     """Stands in `.grad` after a compiled step whose optimizer has used the gradient, which was never stored."""
 
@@ -111,6 +117,11 @@ class Tensor(Value):
             came = words(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(f"grad: {came}; expected a Tensor of shape {words(self.shape)}, or None; reshape it first")
         self.set_grad(value)
+
+    def has_grad(self) -> bool:
+        """Whether there is a gradient, also where a compiled step has used up its numbers."""
+        active = recorder()
+        return self._grad is not None if active is None else active.has_grad(self)
 
     def set_grad(self, value: Any) -> None:
         active = recorder()
@@ -282,6 +293,10 @@ class Tensor(Value):
     # ---- gradients -------------------------------------------------------------------------------------------------
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        if not isinstance(requires_grad, int | np.bool_):
+            raise OptionError(
+                f"requires_grad_: {requires_grad!r}; expected True or False; write requires_grad_(False) to freeze"
+            )
         if requires_grad and self.dtype.kind != "f":
             raise DTypeError(f"requires_grad_: {self.dtype}; expected floating-point numbers; convert with .float()")
         if self.node is not None and not requires_grad:
@@ -490,8 +505,13 @@ class Tensor(Value):
 
     # ---- dtype and device ------------------------------------------------------------------------------------------
 
-    def to(self, *where: Any, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
-        """Another dtype (`x.to(float64)`, `x.to(other)`); a device is accepted where it is "cpu"."""
+    def to(
+        self, *where: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False
+    ) -> Tensor:
+        """Another dtype (`x.to(float64)`, `x.to(other)`); a device is accepted where it is "cpu".
+
+        non_blocking, copy: PyTorch's, without effect: there is one device, and Tensors are values.
+        """
         for argument in (*where, device):
             if isinstance(argument, Tensor):
                 dtype = argument.dtype
@@ -791,6 +811,9 @@ class Tensor(Value):
 
     def norm(self, p: Any = 2, dim: Any = None, keepdim: Any = False) -> Tensor:
         axes = axes_of(self, dim, "norm")
+        p = 2 if p == "fro" else p
+        if not isinstance(p, int | float):
+            raise OptionError(f'norm: p = {p!r}; expected a number, or "fro" for 2; write math.inf for the largest')
         if p == math.inf:
             return reduce.amax(abs(self), axes=axes, keepdims=keepdim)
         if p == 1:
@@ -1057,7 +1080,16 @@ class Tensor(Value):
         return ops.index.take(self.movedim(dim, 0), index).movedim(0, dim)
 
     def masked_select(self, mask: Tensor) -> Tensor:
-        return self[mask]
+        """The numbers where `mask`, of any shape that broadcasts with this one, is True: (K,)."""
+        try:
+            shape = np.broadcast_shapes(self.shape, mask.shape)
+        except ValueError:
+            raise ShapeError(
+                f"masked_select: mask {words(mask.shape)} of a Tensor {words(self.shape)}; expected shapes that broadcast; "
+                "reshape one of them"
+            ) from None
+        x, chosen = (t if t.shape == shape else t.expand(shape) for t in (self, mask))
+        return x[chosen]
 
     def nonzero(self) -> Tensor:
         return new_value(np.argwhere(self.array))

@@ -7,9 +7,11 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import OptionError
+from ..errors import OptionError, names_of
+from .passes import PASSES
 from .step import Compiled, Watching
 
+STAGES = ("lifting", "fusion", "remaking", "reuse", "native")  # what can be left out besides passes
 SHOWN = (
     "function",
     "graph",
@@ -31,16 +33,22 @@ def compile(function: Any = None, *, keep_grads: bool = False, watch: Any = (), 
         a decorator.
     keep_grads: store the gradients that the optimizer uses, so that `.grad` can be read after the step.
     watch: paths of layers, such as "layers.0"; after each call `watched` has their outputs and the gradients of those.
-    leave_out: names of passes to leave out (`passes.PASSES`, "lifting", "fusion", "reuse", "native"), to see what they do.
-    Raises TraceError, at the first call, where the function's course depends on numbers or a Tensor of it stays behind.
+    leave_out: names of passes to leave out, those of `passes.PASSES` or STAGES, to see what they do.
+    One name stands for a list of one. x[mask] may be worked on number by number, then summed up (`compiler/masked.py`).
+    Raises OptionError for an unknown name; TraceError, at the first call, where the function's course depends on numbers or
+    a Tensor of it stays behind.
     """
     if function is None:
         return functools.partial(compile, keep_grads=keep_grads, watch=watch, leave_out=leave_out)
     if not callable(function):
         raise OptionError(f"compile: {function!r}; expected a function or a Module; write compile(step)")
+    if not isinstance(keep_grads, bool):
+        raise OptionError(f"compile: keep_grads is {keep_grads!r}; expected True or False; write keep_grads=True")
+    without = frozenset(names_of("compile", "leave_out", leave_out, (*PASSES, *STAGES)))
+    paths = names_of("compile", "watch", watch)
     if hasattr(type(function), "named_parameters"):
-        return compiled_network(function, keep_grads, tuple(watch), frozenset(leave_out))
-    return _compiled(function, keep_grads, tuple(watch), frozenset(leave_out))
+        return compiled_network(function, keep_grads, paths, without)
+    return _compiled(function, keep_grads, paths, without)
 
 
 def _compiled(

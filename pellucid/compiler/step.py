@@ -310,7 +310,10 @@ def _stacked(results: list[Any]) -> Any:
 
 
 def _present(recording: Recording) -> bool:
-    """Whether the gradients that the recorded step found, or missed, still are as it found them."""
+    """Whether the gradients that the recorded step found, or missed, still are as it found them, and are as much wanted."""
+    for tensor, wanted in recording.wanted:
+        if tensor.requires_grad is not wanted:
+            return False
     return all((tensor._grad is not None) == there for tensor, there in recording.presence)  # arguments': in the key
 
 
@@ -408,7 +411,7 @@ def fingerprint(recording: Recording) -> Any:
     slots = tuple((slot.kind, who(slot.owner)) for slot in graph.inputs)
     after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
     outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
-    seen = tuple((who(t), there) for t, there in recording.presence)
+    seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))
     attributes = tuple(repr(s.attributes) for s in graph.symbols)  # in full, as printing does not show them
     result = repr((map_nest(who, recording.result), recording.grown))
     return str(graph), attributes, tuple(constants), slots, after, outside, seen, result
@@ -416,10 +419,19 @@ def fingerprint(recording: Recording) -> Any:
 
 def _why(known: dict[Any, Program], key: Any) -> str:
     """What differs between a new signature and the last one known."""
-    before = next(reversed(known))
+    before, key = _comparable(next(reversed(known))), _comparable(key)
+    if before == key:
+        return "a .grad that the step looks at was there in one call and not in the next"
     if before[0] != key[0] and before[1:] == key[1:]:
         return "an attribute of a Module or an option of an Optimizer was set"
     for i, (a, b) in enumerate(zip(before[3:], key[3:], strict=False)):
         if a != b:
             return f"argument {i} was {a}, now it is {b}"
-    return "a number it reads has changed" if before[2] != key[2] else "gradients were switched"
+    return "a number or Tensor it reads by name has changed" if before[2] != key[2] else "gradients were switched"
+
+
+def _comparable(part: Any) -> Any:
+    """Part of a signature with ids in place of its Tensors, whose == compares numbers."""
+    if isinstance(part, Value):
+        return id(part)
+    return tuple(map(_comparable, part)) if isinstance(part, tuple) else part

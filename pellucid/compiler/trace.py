@@ -21,8 +21,9 @@ from ..op import Node, Op, Origin, Symbol, Value, active_recorder, count_recorde
 from ..ops.loop import map_nest
 from ..ops.reduce import expand
 from ..tape import reachable, walk
-from ..tensor import Tensor, UsedUp
+from ..tensor import Parameter, Tensor, UsedUp
 from .graph import Graph, Slot
+from .masked import replaced, selected
 from .timeloop import Trace, record_loop
 
 GIVEN_GRADIENT = (
@@ -43,6 +44,7 @@ class Recording:
     result: the step's return value with the position in `graph.outputs` in place of each Tensor, or the Tensor itself
         where the step gives back an argument or a Tensor that was there before.
     tracked: for each position, whether a backward through that output would be asked for.
+    wanted: plain Tensors of the step's own, and whether they require a gradient (a Parameter tells of a change by itself).
     presence: gradients whose being there, or not, the step has looked at: (Tensor, there); arguments are not among them.
     cleared: Tensors whose `.grad` the step has set to None.
     used: Tensors whose `.grad` the optimizer has used up.
@@ -56,6 +58,7 @@ class Recording:
     graph: Graph
     result: Any
     tracked: list[bool]
+    wanted: list[tuple[Tensor, bool]]
     presence: list[tuple[Tensor, bool]]
     cleared: list[Tensor]
     used: list[Tensor]
@@ -76,26 +79,29 @@ def record(
     names: how to call a Tensor in listings, by id. differentiable: record the gradients too of results that are still on
     the tape at the end. Raises TraceError where the step cannot be recorded.
     """
-    recorder = Recorder(names)
-    with _one_at_a_time:
-        token = active_recorder.set(recorder)
-        count_recorders(1)
-        try:
-            recorder.take_arguments(arguments)
-            args, kwargs = arguments
-            result = function(*args, **kwargs)
-            recording = recorder.finish(result, keep_grads, differentiable)
-        finally:
-            count_recorders(-1)
-            active_recorder.reset(token)
-            recorder.put_back()
-    del result
-    recorder.check_leaks()
-    return recording
+    while True:
+        recorder = Recorder(names)
+        with _one_at_a_time:
+            token = active_recorder.set(recorder)
+            count_recorders(1)
+            try:
+                recorder.take_arguments(arguments)
+                args, kwargs = arguments
+                result = function(*args, **kwargs)
+                recording = recorder.finish(result, keep_grads, differentiable)
+            finally:
+                count_recorders(-1)
+                active_recorder.reset(token)
+                recorder.put_back()
+        del result
+        recorder.check_leaks()
+        if recorder.change is None:
+            return recording
+        recorder.change()
 
 
 class Recorder:
-    """The recorder interface that `op.py` and `tensor.py` speak to: append, born, read, and the two for gradients."""
+    """The recorder interface that the lower floors speak to: append, born, read, those for gradients, and again_after."""
 
     def __init__(self, names: dict[int, str]) -> None:
         self.names = names
@@ -110,6 +116,7 @@ class Recorder:
         self.made: list[tuple[weakref.ref[Value], Symbol]] = []
         self.inner: set[Symbol] = set()  # of the bodies of loops: nothing outside may read them
         self.traces: list[Trace] = []  # the loops whose bodies are being recorded, outermost first
+        self.change: Callable[[], None] | None = None  # what has to happen before this is recorded again
 
     # ---- what op.py asks for ----
 
@@ -152,6 +159,14 @@ class Recorder:
     def scan(self, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
         """The loop of `ops/loop.py` as one operation."""
         return record_loop(self, body, carry, xs, length, reverse)
+
+    def selected(self, x: Any, mask: Any) -> Any:
+        """x[mask], whose shape the recording cannot tell."""
+        return selected(x, mask)
+
+    def replaced(self, x: Any, mask: Any, value: Any) -> Any:
+        """x after x[mask] = value."""
+        return replaced(x, mask, value)
 
     def _slot(self, kind: str, value: Any, position: int = -1) -> Slot:
         slot = Slot(kind, value, self._input(value), position, self.names.get(id(value), ""))
@@ -205,6 +220,18 @@ class Recorder:
             self.grad_slots[id(owner)] = Slot("gradient", owner, stand_in.array, -1, name)
             owner._grad = stand_in
         return owner._grad
+
+    def has_grad(self, owner: Tensor) -> bool:
+        """Whether `owner` has a gradient; its numbers become no input of the step."""
+        there = owner._grad is not None
+        if not self.is_made_inside(owner) and id(owner) not in self.grads:
+            self.looked[id(owner)] = (owner, there)
+        return there
+
+    def again_after(self, change: Callable[[], None]) -> None:
+        """Drop this recording when it is complete, call `change` outside of it, and record anew. The first asked for is made:
+        another one that is still needed then will be asked for again."""
+        self.change = self.change or change
 
     def refuse_older(self, node: Node) -> None:
         """Raise TraceError where the step walks back into a tape from before it, which another call would not have."""
@@ -264,7 +291,8 @@ class Recorder:
             for owner, _, rest in self.before
             if owner.requires_grad != rest["requires_grad"]
         ]
-        return Recording(graph, described, tracked, presence, cleared, used, trained, grown, leaves)
+        wanted = self._wanted(writes)
+        return Recording(graph, described, tracked, wanted, presence, cleared, used, trained, grown, leaves)
 
     def _backward_of(self, results: list[Any], outputs: list[Symbol]) -> list[Tensor] | None:
         """Record the gradients of `results` with respect to what the step reads, and add them to `outputs`; give whose they
@@ -284,6 +312,17 @@ class Recorder:
         slot = Slot("cotangent", None, self._input(value), position, f"gradient of output {position}")
         self.cotangents.append(slot)
         return slot.symbol
+
+    def _wanted(self, writes: list[tuple[Slot, Symbol]]) -> list[tuple[Tensor, bool]]:
+        """See `Recording.wanted`. Moments are written, and never want a gradient."""
+        written = {id(slot) for slot, _ in writes}
+        wanted = []
+        for owner, _, before in self.before:
+            slot = self.slots[id(owner)]
+            plain = slot.kind == "state" and slot.symbol.dtype.kind == "f" and not isinstance(owner, Parameter)
+            if plain and (before["requires_grad"] or id(slot) not in written):
+                wanted.append((owner, before["requires_grad"]))
+        return wanted
 
     def _check_tape(self) -> None:
         for owner, _, rest in self.before:

@@ -234,6 +234,13 @@ class DataLoader:
         if num_workers != 0:
             raise OptionError(f"DataLoader: num_workers is {num_workers!r}; expected 0, since batches are made in this process; "
                               "leave it out")  # fmt: skip
+        for name, flag in (("shuffle", shuffle), ("drop_last", drop_last)):
+            if not isinstance(flag, int | np.bool_):
+                raise OptionError(f"DataLoader: {name} is {flag!r}; expected True or False; write {name}=True")
+        if collate_fn is not None and not callable(collate_fn):
+            raise OptionError(
+                f"DataLoader: collate_fn is {collate_fn!r}; expected a function of a list of examples; leave it out"
+            )
         self.dataset = dataset
         self.batch_size = int(batch_size)
         self.shuffle = bool(shuffle)

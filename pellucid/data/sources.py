@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, OptionError, nearest
+from ..errors import DataError, OptionError, names_of, nearest
 from .catalogue import Dataset, catalogue, find, locate, unknown
 from .decide import decide_task, fit
 from .encode import TablePreprocessor, label_text
@@ -84,7 +84,7 @@ def load_problem(
         "target": target,
         "header": header,
         "test": test,
-        "drop": list(drop),
+        "drop": list(names_of("load_problem", "drop", drop)),
         "task": task,
         "strip_label": strip_label,
         "lines": lines,

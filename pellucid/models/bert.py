@@ -15,6 +15,7 @@ from .. import functional as F
 from .. import nn
 from ..errors import OptionError, ShapeError, words
 from ..tensor import Tensor
+from .network import check_kinds
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Config:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if self.heads < 1 or self.width % self.heads:
             raise OptionError(
                 f"width, heads: {self.width}, {self.heads}; expected a width that the heads divide; change one of them"

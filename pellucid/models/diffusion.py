@@ -25,7 +25,7 @@ from ..errors import OptionError
 from ..random import Generator, rand, randn
 from ..tensor import Tensor
 from .canvas import Canvas, checked_labels, pixels, squares
-from .network import Drawing, Values, in_batches
+from .network import Drawing, Values, check_kinds, in_batches
 
 KINDS = ("images", "pictures")
 DATA = 0.5  # deviation of the data between -1 and 1, as the paper takes it
@@ -59,6 +59,7 @@ class Config:
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         least = {"width": GROUPS, "depth": 1, "blocks": 1, "patch": 1, "steps": 2}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:

@@ -25,7 +25,7 @@ from ..modes import no_grad
 from ..random import Generator, randn
 from ..tensor import Tensor
 from .canvas import Canvas, Double, Halve, checked_labels
-from .network import Drawing, Turn, Values, in_batches
+from .network import Drawing, Turn, Values, check_kinds, in_batches
 
 KINDS = ("images", "pictures")
 LOSSES = ("logistic", "hinge")
@@ -49,6 +49,7 @@ class Config:
     loss: str = "logistic"
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for name in ("latent", "width", "critic_width"):
             if getattr(self, name) < 1:
                 default = next(field.default for field in fields(self) if field.name == name)

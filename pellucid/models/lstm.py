@@ -19,7 +19,7 @@ from ..creation import cat, empty
 from ..errors import OptionError, nearest
 from ..modes import no_grad
 from ..tensor import Tensor
-from .network import Answering, Network, Writing
+from .network import Answering, Network, Writing, check_kinds
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 KINDS = ("text", "series")
@@ -44,6 +44,7 @@ class Config:
     shortcut: bool = False
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers or not all(isinstance(size, int) and size >= 1 for size in self.layers):
             shown = ",".join(map(str, self.layers))

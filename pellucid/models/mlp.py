@@ -25,7 +25,7 @@ from ..modes import no_grad
 from ..nn.activation import ACTIVATIONS
 from ..random import randn
 from ..tensor import Tensor
-from .network import Answering, joined
+from .network import Answering, check_kinds, joined
 from .pictures import Movements, Pictures
 
 NUMBERS = ("piecewise", "periodic", "plain")
@@ -51,6 +51,7 @@ class Config:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         object.__setattr__(self, "layers", tuple(self.layers))
         if not all(isinstance(size, int) and size >= 1 for size in self.layers):
             shown = ",".join(map(str, self.layers))

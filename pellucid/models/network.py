@@ -9,7 +9,7 @@ Shapes: B batch, T time, V vocabulary, K classes, C channels, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,22 @@ class Network(nn.Module):
         "count" (B,) says how many positions these are, and is left out where it is one. "loss" is always there.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define judge(*batch)")
+
+
+KINDS = {int: "a whole number", float: "a number", str: "a word", tuple: "a list", bool: "true or false"}
+
+
+def check_kinds(config: Any) -> None:
+    """Raise OptionError where a field of the dataclass `config` is of another kind than its default: a word for a number."""
+    for field in fields(config):
+        value, kind = getattr(config, field.name), type(field.default)
+        accepted = {int: (int, np.integer), float: (int, float, np.number), tuple: (tuple, list, str)}.get(kind, kind)
+        fits = isinstance(value, accepted)
+        if field.default is not MISSING and (not fits or (isinstance(value, bool) and kind is not bool)):
+            raise OptionError(
+                f"{field.name}: {value!r} is a {type(value).__name__}; expected {KINDS.get(kind, kind.__name__)}; "
+                f"write {field.default}"
+            )
 
 
 class Answering(Network):

@@ -21,6 +21,7 @@ from ..creation import arange, stack, tensor, where
 from ..errors import OptionError
 from ..random import rand, randint
 from ..tensor import Tensor
+from .network import check_kinds
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Movements:
     erase: int = 0
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         limits = {"shift": math.inf, "rotate": math.inf, "zoom": 1, "shear": 90, "erase": math.inf}
         for name, limit in limits.items():
             if not 0 <= getattr(self, name) < limit:

@@ -31,7 +31,7 @@ from ..creation import arange, cat, tensor
 from ..errors import OptionError, ShapeError, StateError, nearest, words
 from ..serialization import load
 from ..tensor import Tensor
-from .network import Writing
+from .network import Writing, check_kinds
 
 KINDS = ("text",)
 POSITIONS = ("learned", "rotary")
@@ -68,6 +68,7 @@ class Config:
     tie: bool = True
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for name, least in (("layers", 1), ("heads", 1), ("width", 1), ("context", 1), ("hidden", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:

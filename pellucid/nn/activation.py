@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
+from ..errors import OptionError
 from ..tensor import Tensor
 from .module import Module
 
@@ -61,6 +62,10 @@ class GELU(Module):
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
+        if approximate not in ("none", "tanh"):
+            raise OptionError(
+                f'GELU: approximate={approximate!r}; expected "none" or "tanh"; leave it out for the exact form'
+            )
         self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:

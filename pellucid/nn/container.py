@@ -139,6 +139,10 @@ class ModuleDict(Module):
         self.update(modules)
 
     def update(self, modules: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        if isinstance(modules, str):
+            raise OptionError(
+                f"ModuleDict: {modules!r} is a str; expected Modules by name; write {{'head': Linear(8, 3)}}"
+            )
         for name, module in dict(modules).items():
             self[name] = module
 

@@ -7,11 +7,13 @@ that layer's path on any error that comes from below, once. Containers stand in 
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import wraps
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,12 +22,16 @@ from ..creation import zeros_like
 from ..errors import DTypeError, OptionError, PellucidError, StateError, in_module, nearest, words
 from ..op import module_path, structure
 from ..shapes import array_of, as_dtype
-from ..tensor import Parameter, RemovableHook, Tensor, device
+from ..tensor import Parameter, RemovableHook, Tensor, check_device
+from ..tensor import device as Device
 from .hooks import BackwardWatch
 
 _changes = structure  # bumped here by every attribute set, and by every layer or hook that comes or goes
 # The outermost Module being called; paths are told as seen from it.
 _root: ContextVar[Module | None] = ContextVar("root", default=None)
+
+
+_ROOM = __name__.rpartition(".")[0] + "."
 
 
 @contextmanager
@@ -50,6 +56,25 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
+def _checked(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor of this library's that refuses a word where True or False is expected, and a device that is not there."""
+    names = list(inspect.signature(init).parameters)[1:]
+    flags = [name for name in names if init.__annotations__.get(name) == "bool"]
+
+    @wraps(init)
+    def checked(self: Any, *arguments: Any, **options: Any) -> None:
+        given = {**dict(zip(names, arguments, strict=False)), **options}
+        for name in flags:
+            if not isinstance(given.get(name, True), int | np.bool_):
+                raise OptionError(
+                    f"{type(self).__name__}: {name} is {given[name]!r}; expected True or False; write {name}=False"
+                )
+        check_device(given.get("device"))
+        init(self, *arguments, **options)
+
+    return checked
+
+
 class Module:
     """Base of every layer and network. Call `super().__init__()` first, then set layers and Parameters as attributes."""
 
@@ -57,6 +82,11 @@ class Module:
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith(_ROOM) and "__init__" in vars(cls):
+            setattr(cls, "__init__", _checked(vars(cls)["__init__"]))  # noqa: B010  mypy lets no one assign it
 
     def __init__(self) -> None:
         fields = self.__dict__
@@ -340,14 +370,14 @@ class Module:
         for parameter in self.parameters():
             if set_to_none:
                 parameter.grad = None
-            elif parameter._grad is not None:
+            elif parameter.has_grad():
                 parameter.grad = zeros_like(parameter)
 
-    def to(self, *where: Any, dtype: Any = None, **options: Any) -> Module:
+    def to(self, *where: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Module:
         """Cast floating parameters and buffers in place; a device is accepted where it is "cpu"."""
-        for argument in (*where, options.get("device")):
-            if isinstance(argument, str | device):
-                device(argument)
+        for argument in (*where, device):
+            if isinstance(argument, str | Device):
+                check_device(argument)
             elif argument is not None and not isinstance(argument, bool):
                 dtype = argument.dtype if isinstance(argument, Tensor) else argument
         if dtype is None:

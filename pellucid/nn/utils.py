@@ -27,6 +27,10 @@ def clip_grad_norm_(
     """
     if not max_norm >= 0:
         raise OptionError(f"clip_grad_norm_: max_norm={max_norm}; expected a number from 0; 1.0 is usual")
+    if not isinstance(norm_type, int | float) or not norm_type > 0:
+        raise OptionError(
+            f"clip_grad_norm_: norm_type={norm_type!r}; expected a number above 0; 2 is usual, math.inf the largest"
+        )
     owners = _grads(parameters)
     if not owners:
         return tensor(0.0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
@@ -19,13 +20,19 @@ import numpy as np
 from ..creation import full, tensor
 from ..errors import OptionError, StateError, nearest, words
 from ..modes import enable_grad, no_grad
-from ..op import structure
+from ..op import outside_recording, structure
 from ..tensor import Tensor
 from . import options as check
 
 # Keys that schedules write into a group, and PyTorch's switches that choose an implementation and not a result.
 _SCHEDULE_KEYS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
 _FOREIGN_KEYS = {"foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay"}
+# Words for options that some method has; a group's own key of that name would be taken for one, and do nothing.
+_OPTION_WORDS = {"lr": "lr", "learning_rate": "lr", "rate": "lr", "wd": "weight_decay", "decay": "weight_decay",
+                 "l2": "weight_decay", "beta": "betas", "beta1": "betas", "beta2": "betas", "epsilon": "eps", "nesterov": "",
+                 "betas": "", "momentum": "", "dampening": "", "alpha": "", "centered": "", "amsgrad": "", "lr_decay": "",
+                 "weight_decay": "", "initial_accumulator_value": "", "ns_steps": "", "ns_coefficients": "", "eps": "",
+                 "adjust_lr_fn": "", "maximize": ""}  # fmt: skip
 
 
 class Clock:
@@ -67,6 +74,7 @@ class Group(dict[str, Any]):
     def update(self, *changes: Any, **more: Any) -> None:
         """Take over new options, all of them or, where one is refused, none."""
         changed = {option: _tidy(value) for option, value in dict(*changes, **more).items()}
+        self._optimizer.check_options(changed)
         numbers = self._optimizer.coefficients({**self, **changed})
         if any(_decides(self.get(option), value) for option, value in changed.items()):
             structure[0] += 1  # a compiled step looks again
@@ -164,22 +172,28 @@ class Optimizer:
     def _due(self, group: Group) -> Iterator[tuple[Clock, list[Tensor]]]:
         """The parameters with a gradient, by the step count they share, which is advanced here.
 
-        One count serves all parameters that have moved together, so the bias corrections are computed once for them. A
-        parameter left out for the first time gets a clock of its own.
+        One count serves all parameters that have moved together, so the bias corrections are computed once for them. Those
+        left out for the first time get a clock of their own; a step that is being recorded begins anew with it.
         """
         counting = self.counts(group)
         for clock in tuple(group.clocks):
-            ready = [p for p in clock.params if p.grad is not None]
+            ready = [p for p in clock.params if p.has_grad()]
             if not ready:
                 continue
             if counting:
                 if len(ready) < len(clock.params):
-                    late = Clock([p for p in clock.params if p.grad is None], clock.step.item())
-                    clock.params = ready
-                    group.clocks.append(late)
-                    self._show_steps(late)
+                    outside_recording(partial(self._split, group, clock, ready))
                 clock.step.assign(clock.step + _ONE)
             yield clock, ready
+
+    def _split(self, group: Group, clock: Clock, ready: list[Tensor]) -> None:
+        """Leave `ready` on `clock`, and give the rest of its parameters another, which shows the same count now."""
+        structure[0] += 1  # a compiled step that advances them together is no longer right
+        stays = set(ready)
+        late = Clock([p for p in clock.params if p not in stays], clock.step.item())
+        clock.params = ready
+        group.clocks.append(late)
+        self._show_steps(late)
 
     def _show_steps(self, clock: Clock) -> None:
         for p in clock.params:
@@ -191,22 +205,31 @@ class Optimizer:
             for p in group["params"]:
                 if set_to_none:
                     p.grad = None
-                elif p.grad is not None:
+                elif p.has_grad():
                     p.grad = full(p.shape, 0.0, dtype=p.dtype)
 
     # ---- groups ----
+
+    def check_options(self, options: Iterable[str]) -> None:
+        """Raise OptionError for a key that is meant as an option and is none of this method's: `Lr`, `wd`, `momentum` for
+        Adam. Other keys are the user's own, as in PyTorch."""
+        owner = type(self).__name__
+        for option in options:
+            if option in self.defaults or option in _SCHEDULE_KEYS or option in ("params", "param_names"):
+                continue
+            word = str(option).lower()
+            meant = _OPTION_WORDS.get(word)
+            hint = f" Did you mean {meant!r}?" if meant in self.defaults else nearest(word, self.defaults)
+            if hint or (meant is not None and self.defaults):
+                raise OptionError(
+                    f"{owner}: a parameter group has the option {option!r}; {owner} knows {', '.join(self.defaults)}.{hint}"
+                )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters, with options that overrule the defaults, for example when a frozen layer is to train too."""
         structure[0] += 1
         owner = type(self).__name__
         names, params = _parameters(owner, param_group, known=self.state_order())
-        for option in param_group.keys() - self.defaults.keys() - _SCHEDULE_KEYS - {"params"}:
-            hint = nearest(option, self.defaults)
-            if hint:  # other keys are the user's own, as in PyTorch
-                raise OptionError(
-                    f"{owner}: a parameter group has the option {option!r}; {owner} knows {', '.join(self.defaults)}.{hint}"
-                )
         options = {**self.defaults, **param_group, "params": params}
         if names:
             options["param_names"] = names
@@ -224,6 +247,8 @@ class Optimizer:
         names = (*wanted, "step") if counting else tuple(wanted)
         if names == group.kept or not group.clocks:
             return
+        if counting and group.kept and "step" not in group.kept:
+            self._count_the_moved(group)
         group.kept = names
         for clock in group.clocks:
             for p in clock.params:
@@ -233,6 +258,15 @@ class Optimizer:
                 for name, start in wanted.items():
                     if name not in state:
                         state[name] = full(p.shape, start, dtype=p.dtype)
+
+    def _count_the_moved(self, group: Group) -> None:
+        """Begin to count in a method that has not until now: what has left moments has taken a step."""
+        for clock in tuple(group.clocks):
+            moved = [p for p in clock.params if any(t.array.any() for t in self.state[p].values())]
+            if moved:
+                if len(moved) < len(clock.params):
+                    self._split(group, clock, moved)
+                clock.step.assign(1.0)
 
     def state_order(self) -> list[Tensor]:
         """All parameters, in the order in which `state_dict` numbers them."""
@@ -259,10 +293,12 @@ class Optimizer:
         kept: dict[Tensor, Mapping[str, Any]] = {}
         for group, saved in zip(self.param_groups, groups, strict=True):
             options = {k: _tidy(v) for k, v in saved.items() if k not in _FOREIGN_KEYS and k != "params"}
+            self.check_options(options)
             self.coefficients({**group, **options})
             for i, p in zip(saved["params"], group["params"], strict=True):
                 found = state_dict["state"].get(i, state_dict["state"].get(str(i))) or {}
                 kept[p] = self._matching_state(i, p, found, {**group, **options})
+        structure[0] += 1  # which parameters share a step count may be another matter now
         for group, saved in zip(self.param_groups, groups, strict=True):
             group.update({k: v for k, v in saved.items() if k not in _FOREIGN_KEYS and k != "params"})
             self._restore(group, kept)
@@ -280,6 +316,13 @@ class Optimizer:
             raise StateError(
                 f"{owner}.load_state_dict: the saved groups hold {sizes} parameters, this optimizer's hold {expected}; "
                 "build the optimizer over the same network, with the same groups, as when it was saved"
+            )
+        known = {str(i) for group in state_dict["param_groups"] for i in group["params"]}
+        odd = [i for i in state_dict["state"] if str(i) not in known]
+        if odd:
+            raise StateError(
+                f"{owner}.load_state_dict: the state has parameter {odd[0]!r}, which is in no group; expected the numbers in "
+                "'params' of the groups; load what optimizer.state_dict() gave"
             )
         return list(state_dict["param_groups"])
 

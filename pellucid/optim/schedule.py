@@ -477,6 +477,10 @@ def _optimizer_of(schedule: LRScheduler, optimizer: Any) -> Optimizer:
 
 
 def _milestones(owner: str, milestones: Iterable[int]) -> list[int]:
+    if isinstance(milestones, str) or not isinstance(milestones, Iterable):
+        raise OptionError(
+            f"{owner}: milestones is {milestones!r}; expected a list of steps; write for example milestones=[30, 60]"
+        )
     given = list(milestones)
     checked = [check.integer(owner, f"milestones[{i}]", m, example=30) for i, m in enumerate(given)]
     if checked != sorted(checked):

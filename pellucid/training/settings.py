@@ -17,6 +17,7 @@ from typing import Any
 
 from .. import models
 from ..errors import DataError, OptionError, nearest
+from ..models.network import KINDS, check_kinds
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "adagrad", "muon")
 SCHEDULES = ("onecycle", "cosine", "constant")
@@ -59,7 +60,8 @@ class Settings:
     freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "freeze", tuple(self.freeze))
+        check_kinds(self)
+        object.__setattr__(self, "freeze", (self.freeze,) if isinstance(self.freeze, str) else tuple(self.freeze))
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("monitor", MONITORS)):
             value = getattr(self, name)
             if value not in choices:
@@ -87,14 +89,6 @@ class Settings:
 # The more particular one overrules: FAMILY-KIND, then FAMILY-KIND-large from LARGE training examples on, then FAMILY-DATA.
 RECIPES = Path(__file__).parent.parent / "recipes"
 LARGE = 10_000
-
-_KINDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    tuple: "a list",
-    bool: "true or false",
-}
 
 
 def recipe(family: str, data: str, kind: str, examples: int) -> dict[str, Any]:
@@ -154,7 +148,7 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         return value[0]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         shown = str(default).lower() if kind is bool else ",".join(map(str, default)) if kind is tuple else default
-        raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected {_KINDS.get(kind, kind.__name__)}; "
+        raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected {KINDS.get(kind, kind.__name__)}; "
                           f"write {shown}")  # fmt: skip
     return value
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import serialization
 from ..data.encode import preprocessor_from_json
-from ..errors import OptionError, nearest
+from ..errors import OptionError, names_of, nearest
 from ..models.network import Answering, Network
 from ..nn import Module
 from .run import Run
@@ -72,6 +72,7 @@ def frozen_layers(network: Network, names: Sequence[str]) -> list[Module]:
     """
     modules = dict(network.named_modules())
     found = []
+    names = names_of("freeze", "names", names)
     for name in names:
         layers = [m for path, m in modules.items() if path == name or path.startswith(name + ".")]
         if not layers:

@@ -315,6 +315,25 @@ def test_a_variable_bound_to_another_tensor_or_network() -> None:
     np.testing.assert_allclose(predict(x).detach().numpy(), model(x).detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_the_warning_of_many_programs_names_a_tensor_or_gradient_that_changes() -> None:
+    w, v = P.ones(3), P.ones(3).requires_grad_()
+    add = P.compile(lambda x: x + w)
+    with pytest.warns(UserWarning, match="a number or Tensor it reads by name has changed"):
+        for i in range(4):
+            w = P.ones(3) * i
+            assert add(P.ones(3)).tolist() == [i + 1] * 3
+
+    @P.compile
+    def scaled(by: int) -> Tensor:
+        return v.detach() * by if v.grad is None else v.grad * by
+
+    for by in (1, 2, 3):
+        scaled(by)
+    v.grad = P.ones(3) * 5
+    with pytest.warns(UserWarning, match="was there in one call and not in the next"):
+        assert scaled(3).tolist() == [15] * 3
+
+
 def test_a_frozen_layer_stays() -> None:
     model = mlp()
     run = P.compile(train_step(model, optim.SGD(model.parameters(), lr=0.5)))

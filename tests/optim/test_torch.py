@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from heads import COURSES, OPTIMIZERS, Training
 
 import pellucid
 from pellucid import optim
@@ -249,3 +250,19 @@ def test_default_collate_gives_the_same_dtypes():
         assert (str(a.dtype), a.shape) == (str(b.dtype).removeprefix("torch."), tuple(b.shape))
     assert ours[4] == list(theirs[4])
     assert ours[5]["x"].shape == tuple(theirs[5]["x"].shape)
+
+
+# ---- gradients that come and go ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("course", COURSES)
+@pytest.mark.parametrize(("name", "options"), OPTIMIZERS)
+def test_missing_gradients_are_left_alone_as_in_pytorch(name, options, course, monkeypatch):
+    """Losses, weights, and what is kept for each parameter; its step count too, which the rule depends on."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self: self.clone())
+    ours, theirs = Training(pellucid, name, options), Training(torch, name, options)
+    for a, b in zip(ours.run(COURSES[course]), theirs.run(COURSES[course]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    for a, b in zip(ours.state(), theirs.state(), strict=True):
+        for key in b:
+            np.testing.assert_allclose(a[key], b[key], rtol=1e-4, atol=1e-5, err_msg=key)
