@@ -231,14 +231,13 @@ class Grower:
         grads = P.autograd.grad(loss, wanted, create_graph=self.order == 2, allow_unused=True)
         found = [*[v.detach() for v in last], loss.detach(), *[g if g is None else g.detach() for g in grads]]
         self.firsts = len(found)
-        return [*found, *self.second(grads, wanted)] if self.order == 2 else found
+        return [*found, *second_gradients(grads, wanted, self.share)] if self.order == 2 else found
 
-    def second(self, grads: Sequence[Any], wanted: Sequence[Tensor]) -> Sequence[Any]:
-        """The gradients of a weighted sum of `grads`."""
-        terms = [(g * wave(g)).sum() for g in grads if g is not None and g.requires_grad]
-        if not terms:
-            return []
-        return P.autograd.grad(sum(terms, P.tensor(0.0)) * self.share, wanted, allow_unused=True)
+
+def second_gradients(grads: Sequence[Any], wanted: Sequence[Tensor], share: float = 1.0) -> Sequence[Any]:
+    """The gradients of a weighted sum of gradients, times `share`; none where those depend on nothing."""
+    terms = [(g * wave(g)).sum() for g in grads if g is not None and g.requires_grad]
+    return P.autograd.grad(sum(terms, P.tensor(0.0)) * share, wanted, allow_unused=True) if terms else []
 
 
 def wave(like: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from random_graphs import LEAVE_OUT, Arrays, Trial, check, pack, same
+from random_graphs import LEAVE_OUT, Arrays, Trial, check, pack, same, second_gradients, wave
 
 import pellucid as P
 from pellucid.errors import PellucidError
@@ -101,7 +101,7 @@ def defined(op: Op, arrays: list[np.ndarray], attributes: dict[str, Any]) -> boo
 
 
 def all_at_once(op: Op, calls: list[Call]) -> Callable[..., Any]:
-    """One function that makes every call, and gives the gradients of a weighted sum of each."""
+    """One function that makes every call, and gives the gradients of a weighted sum of each, and those of these."""
 
     def function(*args: Tensor) -> list[Any]:
         found, at = [], 0
@@ -111,9 +111,10 @@ def all_at_once(op: Op, calls: list[Call]) -> Callable[..., Any]:
             y = op(*values, **attributes)
             found.append(y.detach())
             if y.requires_grad:
-                wave = P.tensor(np.cos(np.arange(y.numel(), dtype=np.float32)).tolist()).reshape(y.shape)
                 wanted = [v for v in values if v.requires_grad]
-                found += P.autograd.grad((y * wave).sum(), wanted, allow_unused=True)
+                grads = P.autograd.grad((y * wave(y)).sum(), wanted, create_graph=True, allow_unused=True)
+                found += [g if g is None else g.detach() for g in grads]
+                found += second_gradients(grads, wanted)
         return found
 
     return function
