@@ -31,7 +31,7 @@ from pellucid.tensor import Tensor
 LEAVE_OUT = [(), *[(name,) for name in PASSES], ("fusion",), ("remaking",), ("reuse",), (*PASSES, "fusion", "reuse")]
 SIZES = [1, 2, 3, 5, 7, 8, 13, 16, 17, 19, 31, 33]
 LARGE = [3, 17, 67, 96, 131, 160, 257]  # enough numbers to be shared out among threads
-FLOAT32 = np.dtype(np.float32)
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 Arrays = list[np.ndarray]
 
 
