@@ -165,8 +165,8 @@ def _side_by_side(x: Symbol) -> bool:
 
 def _by_window(mask: Symbol, x: Symbol) -> Symbol:
     """The mask as the windows that x is made of; a comparison with a number compares those of what it compares."""
-    elementwise = mask.op is not None and mask.op.kind == "elementwise" and len(mask.inputs) == 2
-    if elementwise and mask.inputs[1].size == 1 and mask.inputs[0].shape == mask.shape:
-        return apply(mask.op.name, _by_window(mask.inputs[0], x), mask.inputs[1], origin=mask.origin, **mask.attributes)
+    op, of = mask.op, mask.inputs
+    if op is not None and op.kind == "elementwise" and len(of) == 2 and of[1].size == 1 and of[0].shape == mask.shape:
+        return apply(op.name, _by_window(of[0], x), of[1], origin=mask.origin, **mask.attributes)
     window = x.inputs[0].shape[4:]
     return apply("windows", mask, origin=mask.origin, kernel=window, stride=window, dilation=(1, 1))
