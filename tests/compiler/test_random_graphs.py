@@ -205,8 +205,9 @@ def test_second_derivatives_of_random_graphs(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(100))
 def test_second_derivatives_of_many_random_graphs(seed: int) -> None:
     check(pack(20_000 + seed, 10, 7, order=2), scale=50)
-    for leave_out in LEAVE_OUT:
-        check(pack(30_000 + seed, 12, 8, order=2, dtype=FLOAT64), leave_out, scale=50, native=False)
+    for other in range(5):
+        trial = pack(30_000 + 5 * seed + other, 12, 8, order=2, dtype=FLOAT64)
+        check(trial, LEAVE_OUT[(5 * seed + other) % len(LEAVE_OUT)], scale=50, native=False)
 
 
 @pytest.mark.parametrize("seed", range(3))
