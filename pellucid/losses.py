@@ -130,7 +130,7 @@ def _checked_classes(input: Tensor, target: Tensor, ignore_index: int) -> Tensor
         )
     message = (f"cross_entropy: a target is {{}}; expected 0 to {input.shape[1] - 1} for {input.shape[1]} classes; "
                "number the classes from 0, or give the last layer more outputs")  # fmt: skip
-    return within(target, low=0, high=input.shape[1], spare=ignore_index, message=message)
+    return within(target.long(), low=0, high=input.shape[1], spare=ignore_index, message=message)
 
 
 def _negative_log(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:

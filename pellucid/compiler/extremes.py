@@ -6,57 +6,90 @@ elementwise once the position is known, and for a window of a few numbers so is 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..op import Symbol
 from .graph import Graph, uses
 from .rewriting import apply, like, number, rewritten
 
-# A position along a window as it was asked for: the same as uint8, and the shape of the window.
-Small = dict[Symbol, tuple[Symbol, tuple[int, int]]]
 FEW = 16  # numbers of a window that is looked through one by one
 
 
+class Found(NamedTuple):
+    """What an argmax over the windows of `source` has found: the largest numbers, and as uint8 where each stands."""
+
+    source: Symbol
+    best: Symbol
+    position: Symbol
+    window: tuple[int, int]
+
+
+Small = dict[Symbol, Found]  # by the position as it was asked for
+
+
 def extremes(graph: Graph) -> Graph:
-    """gather(x, argmax(x)) is amax(x); scatter_add at an argmax compares positions; both over a window are written out."""
+    """gather(x, argmax(x)) is amax(x); a gather or scatter_add by an argmax over windows compares positions, place by place.
+
+    Only the x whose argmax it is has its largest number there. A second derivative picks another value by the position.
+    """
     small: Small = {}
 
     def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         name = symbol.op.name  # type: ignore[union-attr]
-        if name == "gather" and _is_position_in(inputs[1], inputs[0], symbol.attributes["axis"], small):
-            return _extreme(symbol, *inputs)
         if name == "argmax" and inputs[0].dtype.kind == "f":
-            places = _windows_of(inputs[0], symbol.attributes["axis"])
-            if places:
-                _, position = _looked_through(symbol, places)
-                position = apply("reshape", position, origin=symbol.origin, shape=symbol.shape)
-                result = apply("cast", position, origin=symbol.origin, dtype=symbol.dtype)
-                _, _, _, _, *window = inputs[0].inputs[0].shape
-                small[result] = position, (window[0], window[1])
-                return result
+            return _position(symbol, inputs[0], small)
+        if name == "gather" and inputs[1] in small:
+            return _pick(symbol, inputs, small[inputs[1]])
+        if name == "gather" and _is_position_in(inputs[1], inputs[0], symbol.attributes["axis"]):
+            extreme = {"argmax": "amax", "argmin": "amin"}[inputs[1].op.name]  # type: ignore[union-attr]
+            axes = (symbol.attributes["axis"],)
+            return apply(extreme, inputs[0], origin=symbol.origin, axes=axes, keepdims=True)
         if name == "scatter_add" and inputs[1] in small:
-            return _put(symbol, inputs, *small[inputs[1]])
+            return _put(symbol, inputs, small[inputs[1]])
         return None
 
     return rewritten(graph, rewrite)
 
 
-def _is_position_in(index: Symbol, x: Symbol, axis: int, small: Small) -> bool:
-    """Whether `index` is where the largest numbers of x stand along `axis`."""
-    if index in small:
-        return _windows_of(x, axis) != [] and index.shape == (*x.shape[:-1], 1)
+def _is_position_in(index: Symbol, x: Symbol, axis: int) -> bool:
+    """Whether `index` is where the largest or smallest numbers of x, and of nothing else, stand along `axis`."""
     positional = index.op is not None and index.op.name in ("argmax", "argmin")
     return positional and index.inputs[0] is x and index.attributes == {"axis": axis, "keepdims": True}
 
 
-def _extreme(symbol: Symbol, x: Symbol, index: Symbol) -> Symbol:
+def _position(symbol: Symbol, x: Symbol, small: Small) -> Symbol | None:
+    """The argmax over windows, kept in `small`; None where x is anything else."""
+    places = _windows_of(x, symbol.attributes["axis"])
+    if not places:
+        return None
+    best, position = _looked_through(symbol, places)
+    asked = apply("reshape", position, origin=symbol.origin, shape=symbol.shape)
+    result = apply("cast", asked, origin=symbol.origin, dtype=symbol.dtype)
+    k, l = x.inputs[0].shape[4:]
+    small[result] = Found(x, best, position, (k, l))
+    return result
+
+
+def _fits(x: Symbol, index: Symbol, axis: int, found: Found) -> bool:
+    """Whether `index` says, for each window that lies in a row of x, one place in that row."""
+    return axis == x.ndim - 1 and index.shape == (*x.shape[:-1], 1) and x.shape[-1] == found.source.shape[-1]
+
+
+def _pick(symbol: Symbol, inputs: tuple[Symbol, ...], found: Found) -> Symbol | None:
+    """What stands in the windows of x at the position: the largest if it is that of x itself, else the place that it says."""
+    x, index = inputs
     axis = symbol.attributes["axis"]
-    places = _windows_of(x, axis) if x.dtype.kind == "f" else []
-    if places and (index.op is None or index.op.name != "argmin"):
-        best, _ = _looked_through(symbol, places)
-        return apply("reshape", best, origin=symbol.origin, shape=symbol.shape)
-    name = {"argmax": "amax", "argmin": "amin"}[index.op.name]  # type: ignore[union-attr]
-    return apply(name, x, origin=symbol.origin, axes=(axis,), keepdims=True)
+    places = _windows_of(x, axis) if _fits(x, index, axis, found) else []
+    if not places:
+        return None
+    do = lambda name, *of, **how: apply(name, *of, origin=symbol.origin, **how)
+    picked = found.best if x is found.source else places[0]
+    for i, place in enumerate(places[1:] if x is not found.source else (), 1):
+        here = do("equal", found.position, number(i, np.uint8, symbol.origin))
+        picked = do("where", here, place, picked)
+    return do("reshape", picked, shape=symbol.shape)
 
 
 def _windows_of(x: Symbol, axis: int) -> list[Symbol]:
@@ -90,15 +123,17 @@ def _looked_through(symbol: Symbol, places: list[Symbol]) -> tuple[Symbol, Symbo
     return best, position
 
 
-def _put(symbol: Symbol, inputs: tuple[Symbol, ...], position: Symbol, window: tuple[int, int]) -> Symbol | None:
+def _put(symbol: Symbol, inputs: tuple[Symbol, ...], found: Found) -> Symbol | None:
     """`values` at that position of each window, zeros elsewhere, computed over the window's own two axes."""
-    x, _, values = inputs
+    x, index, values = inputs
+    if not _fits(x, index, symbol.attributes["axis"], found):
+        return None
     if x.op is None or x.op.name != "expand" or x.inputs[0].constant is None or x.inputs[0].constant.any():
         return None
     do = lambda name, *of, **how: apply(name, *of, origin=symbol.origin, **how)
     one = (*x.shape[:-1], 1, 1)
-    positions = number(np.arange(x.shape[-1]).reshape(window), np.uint8, symbol.origin)
-    here = do("equal", positions, do("reshape", position, shape=one))
+    positions = number(np.arange(x.shape[-1]).reshape(found.window), np.uint8, symbol.origin)
+    here = do("equal", positions, do("reshape", found.position, shape=one))
     spread = do("where", here, do("reshape", values, shape=one), number(0, x.dtype, symbol.origin))
     return do("reshape", spread, shape=symbol.shape)
 
@@ -130,7 +165,8 @@ def _side_by_side(x: Symbol) -> bool:
 
 def _by_window(mask: Symbol, x: Symbol) -> Symbol:
     """The mask as the windows that x is made of; a comparison with a number compares those of what it compares."""
-    if mask.op is not None and mask.op.kind == "elementwise" and len(mask.inputs) == 2 and mask.inputs[1].size == 1:
-        return apply(mask.op.name, _by_window(mask.inputs[0], x), mask.inputs[1], origin=mask.origin, **mask.attributes)
+    op, of = mask.op, mask.inputs
+    if op is not None and op.kind == "elementwise" and len(of) == 2 and of[1].size == 1 and of[0].shape == mask.shape:
+        return apply(op.name, _by_window(of[0], x), of[1], origin=mask.origin, **mask.attributes)
     window = x.inputs[0].shape[4:]
     return apply("windows", mask, origin=mask.origin, kernel=window, stride=window, dilation=(1, 1))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -348,7 +348,8 @@ def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
     readers: dict[Symbol, list[Kernel]] = {}
     for kernel in fusion.kernels:
         for source in sources(kernel):
-            readers.setdefault(source, []).append(kernel)
+            for symbol in _beneath(source):
+                readers.setdefault(symbol, []).append(kernel)
     for slot, symbol in graph.writes:
         writer = fusion.home[symbol]
         for kernel in readers.get(slot.symbol, ()):
@@ -362,6 +363,14 @@ def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
         for late in (False, True)
         for kernel in _early_frees([k for k in left if k.late == late], before, results)
     ]
+
+
+def _beneath(source: Symbol) -> Iterator[Symbol]:
+    """`source`, and what it is the memory of if it is a reshape that need not be copied."""
+    yield source
+    while source.op is not None and source.op.name == "reshape":
+        source = view(source.inputs[0]).source
+        yield source
 
 
 def _early_frees(left: list[Kernel], before: dict[Kernel, set[Kernel]], results: set[Symbol]) -> list[Kernel]:

@@ -162,7 +162,7 @@ def joined_places(graph: Graph) -> Graph:
 
 def _filled_axis(pieces: list[Symbol], shape: tuple[int, ...]) -> int | None:
     """The axis along which placed pieces lie side by side without a gap, whole along all others; None if there is none."""
-    if not all(_is(x, "place") for x in pieces):
+    if not all(_is(x, "place") and x.shape == shape for x in pieces):  # one of another shape would be repeated
         return None
     slices = [x.attributes["slices"] for x in pieces]
     parted = [axis for axis, size in enumerate(shape) if any(s[axis] != (0, size, 1) for s in slices)]
@@ -194,6 +194,8 @@ def small_axis_picks(graph: Graph) -> Graph:
             return None
         message = f"index {{}} on axis {axis} of size {size}; expected 0 to {size - 1}; check the labels"
         index = apply("within", index, origin=place, low=-size, high=size, spare=None, message=message)
+        if index.dtype.itemsize == 1:  # the size itself may be more than such a number can hold
+            index = apply("cast", index, origin=place, dtype=np.dtype(np.int64))
         zero = number(0, index.dtype, place)
         wrapped = apply("add", index, number(size, index.dtype, place), origin=place)
         index = apply("where", apply("less", index, zero, origin=place), wrapped, index, origin=place)

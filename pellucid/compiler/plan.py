@@ -269,20 +269,23 @@ def _place_results(graph: Graph, plan: Plan, layout: Layout) -> None:
         plan.places[symbol] = Place(OUTPUTS, plan.output_bytes, extent(symbol, layout))
         plan.output_bytes += _whole(extent(symbol, layout))
     for slot, symbol in graph.writes:
-        if _in_place(plan, slot, symbol):
+        if _in_place(plan, slot, symbol, layout):
             plan.places[symbol] = plan.places[slot.symbol]
         else:
             plan.late.append((symbol, slot))
 
 
-def _in_place(plan: Plan, slot: Slot, symbol: Symbol) -> bool:
+def _in_place(plan: Plan, slot: Slot, symbol: Symbol, layout: Layout) -> bool:
     """Whether `symbol` may be computed into the memory of `slot`, whose old numbers are then gone."""
     writer = next(i for i, job in enumerate(plan.jobs) if symbol in job.writes)
-    if any(slot.symbol in job.reads or checks(job.kernel) for job in plan.jobs[writer + 1 :]):
+    seen = lambda job: [x for x in job.reads if layout.home(x) is slot.symbol]  # a reshape may be the same memory
+    if any(seen(job) or checks(job.kernel) for job in plan.jobs[writer + 1 :]):
         return False  # a check that fails must find everything unwritten
     job = plan.jobs[writer]
-    if slot.symbol not in job.reads:
+    if not seen(job):
         return True
+    if seen(job) != [slot.symbol]:
+        return False
     if job.recipe is None or job.kernel.kind not in ("loop", "product", "copy"):
         return False
     pointer, target = job.pointers.index(slot.symbol), job.pointers.index(symbol)
@@ -388,7 +391,10 @@ class Memory:
         scratch = self.stored(loop.scratch)
         scratch[...] = 255
         values = [self.read(x, {}) for x in job.kernel.anchor.inputs[n:]]
-        results = [self.stored(r).reshape(-1, *s.shape) for r, s in zip(loop.results, outputs, strict=True)]
+        counts = [*body.kept, *[body.length] * (len(outputs) - n)]
+        results = [
+            self.stored(r).reshape(count, *s.shape) for r, count, s in zip(loop.results, counts, outputs, strict=True)
+        ]
         for t in range(body.length)[:: body.step]:
             now = [results[i][body.state(i, t), ...] for i in range(n)]
             now += [x[t, ...] if j < body.slices else x for j, x in enumerate(values)]

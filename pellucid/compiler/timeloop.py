@@ -320,7 +320,8 @@ class Trace:
         grads = [reshape(known, shape=v.shape) for known, v in zip(g.values(), outputs, strict=True)]
         found = walk(outputs, grads, keep=True, create_graph=True, since=since)
         parents = [v.node or v for v in (*self.start, *self.sequences)] + self.outer
-        return [found[id(p)][1] if id(p) in found else None for p in parents]
+        # One Tensor may be the carry, a sequence and read by the body as well: all that came to it is given once.
+        return [found.pop(id(p))[1] if id(p) in found else None for p in parents]
 
     def saved(self, needed: set[Symbol]) -> list[Symbol]:
         """Which of the body's operations to stack, so that `needed` can be computed again from them."""

@@ -23,7 +23,7 @@ from pellucid.compiler.plan import planned, run_planned
 from pellucid.compiler.schedule import scheduled
 from pellucid.compiler.trace import Position, Recording, record
 from pellucid.errors import PellucidError
-from pellucid.ops import index, movement, reduce
+from pellucid.ops import contraction, index, movement, reduce
 from pellucid.ops.loop import leaves
 from pellucid.random import default_generator
 from pellucid.tensor import Tensor
@@ -31,6 +31,8 @@ from pellucid.tensor import Tensor
 LEAVE_OUT = [(), *[(name,) for name in PASSES], ("fusion",), ("remaking",), ("reuse",), (*PASSES, "fusion", "reuse")]
 SIZES = [1, 2, 3, 5, 7, 8, 13, 16, 17, 19, 31, 33]
 LARGE = [3, 17, 67, 96, 131, 160, 257]  # enough numbers to be shared out among threads
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+TERMS = 4096  # numbers of the longest sums in these tests, about
 Arrays = list[np.ndarray]
 
 
@@ -103,6 +105,10 @@ def check(trial: Trial, leave_out: Sequence[str] = (), scale: float = 1.0, nativ
 
 
 def same(found: Arrays, truth: Arrays, how: str, scale: float = 1.0) -> None:
+    """Whole numbers alike; others to 1e-4 and 2e-5 times `scale`, or to what the order of a long sum may change.
+
+    Two BLAS kernels add in two orders: of TERMS numbers about the root of so many roundings of the largest entry apart.
+    """
     assert len(found) == len(truth), f"{how}: {len(found)} results for {len(truth)}"
     for i, (a, b) in enumerate(zip(found, truth, strict=True)):
         assert (a.shape, a.dtype) == (b.shape, b.dtype), (
@@ -111,7 +117,10 @@ def same(found: Arrays, truth: Arrays, how: str, scale: float = 1.0) -> None:
         if b.dtype.kind != "f":
             np.testing.assert_array_equal(a, b, f"{how}: result {i}")
         else:
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5 * scale, err_msg=f"{how}: result {i}")
+            fine = 1e-6 if b.dtype == FLOAT64 else 1.0
+            rounding = np.finfo(b.dtype).eps * TERMS**0.5 * np.abs(b[np.isfinite(b)]).max(initial=0)
+            atol = max(2e-5 * fine * scale, rounding)
+            np.testing.assert_allclose(a, b, rtol=1e-4 * fine, atol=atol, err_msg=f"{how}: result {i}")
 
 
 # ---- growing -------------------------------------------------------------------------------------------------------------
@@ -120,17 +129,24 @@ Move = tuple[Callable[..., Any], list[int], bool]  # what computes the value, fr
 
 
 class Grower:
-    """A graph while it grows. values: what the moves so far have given; leaves: its inputs, the first of them."""
+    """A graph while it grows. values: what the moves so far have given; leaves: its inputs, the first of them.
 
-    def __init__(self, random: np.random.Generator, large: bool = False) -> None:
-        self.random, self.large = random, large
+    order: how often its loss is differentiated. dtype: of its leaves, and of all that a floating-point move picks.
+    """
+
+    def __init__(
+        self, random: np.random.Generator, large: bool = False, order: int = 1, dtype: np.dtype = FLOAT32
+    ) -> None:
+        self.random, self.large, self.order, self.dtype = random, large, order, dtype
+        self.share = 1.0  # that brings the second derivatives to a largest entry of 1
+        self.firsts = 0  # results of a replay before the second derivatives
         self.values: list[Tensor] = []
         self.exact: list[bool] = []
         self.moves: list[Move] = []
         shape = self.shape()
         others = [shape, shape[-1:], self.shape()]
         self.leaves = [self.quarters(s) for s in [shape, *others[: random.integers(1, 4)]]]
-        for leaf in self.leaves if random.random() < 0.6 else ():
+        for leaf in self.leaves if order == 2 or random.random() < 0.6 else ():
             leaf.requires_grad_(bool(random.random() < 0.8))
         self.values += self.leaves
         self.exact += [True] * len(self.leaves)
@@ -146,7 +162,7 @@ class Grower:
                 return tuple(0 if self.random.random() < 0.01 else n for n in shape)
 
     def quarters(self, shape: tuple[int, ...]) -> Tensor:
-        return P.tensor((self.random.integers(-12, 13, shape) / 4).astype(np.float32))
+        return P.tensor((self.random.integers(-12, 13, shape) / 4).astype(self.dtype))
 
     def pick(self, wanted: Callable[[int], bool] = lambda i: True) -> int:
         """The position of a value, rather a late one; IndexError where there is none such."""
@@ -154,7 +170,7 @@ class Grower:
         return found[max(self.random.integers(0, len(found), 2))] if found else [][0]
 
     def floats(self, i: int) -> bool:
-        return self.values[i].dtype == np.float32
+        return self.values[i].dtype == self.dtype
 
     def sure(self, i: int) -> bool:
         return self.exact[i]
@@ -174,6 +190,20 @@ class Grower:
             tries += 1
             self.try_one()
         self.put_back(start)
+        if self.order == 2:
+            self.settle_second()
+            self.put_back(start)
+
+    def settle_second(self) -> None:
+        """Bring second derivatives to a largest entry of 1; go without where there are none, or they leave the ordinary."""
+        with np.errstate(all="ignore"):
+            results = self.replay(self.leaves)
+        found = results[self.firsts or len(results) :]
+        largest = max((float(np.abs(x.numpy()).max(initial=0)) for x in found if x is not None), default=0.0)
+        if 1e-3 < largest < 1e4:
+            self.share = 1 / largest
+        else:
+            self.order = 1
 
     def try_one(self) -> None:
         """One more move; one that eager operations refuse, or whose numbers leave the ordinary, is not made."""
@@ -207,14 +237,28 @@ class Grower:
         if not tracked or not wanted:
             return [v.detach() for v in last]
         loss = sum((((v + 0.4) * v).sum() * (1 / max(v.numel(), 1)) for v in tracked), P.tensor(0.0))
-        grads = P.autograd.grad(loss, wanted, allow_unused=True)
-        return [*[v.detach() for v in last], loss.detach(), *grads]
+        grads = P.autograd.grad(loss, wanted, create_graph=self.order == 2, allow_unused=True)
+        found = [*[v.detach() for v in last], loss.detach(), *[g if g is None else g.detach() for g in grads]]
+        self.firsts = len(found)
+        return [*found, *second_gradients(grads, wanted, self.share)] if self.order == 2 else found
 
 
-def pack(seed: int, graphs: int, moves: int, large: bool = False) -> Trial:
+def second_gradients(grads: Sequence[Any], wanted: Sequence[Tensor], share: float = 1.0) -> Sequence[Any]:
+    """The gradients of a weighted sum of gradients, times `share`; none where those depend on nothing."""
+    terms = [(g * wave(g)).sum() for g in grads if g is not None and g.requires_grad]
+    return P.autograd.grad(sum(terms, P.tensor(0.0)) * share, wanted, allow_unused=True) if terms else []
+
+
+def wave(like: Tensor) -> Tensor:
+    """Weights for a sum of the numbers of a Tensor, no two of them alike."""
+    numbers = np.cos(np.arange(like.numel()) + 0.5)
+    return P.tensor(numbers.tolist(), dtype=like.dtype).reshape(like.shape)
+
+
+def pack(seed: int, graphs: int, moves: int, large: bool = False, order: int = 1, dtype: np.dtype = FLOAT32) -> Trial:
     """One function that holds many random graphs; its arguments are their leaves."""
     random = np.random.default_rng(seed)
-    growers = [Grower(random, large) for _ in range(graphs)]
+    growers = [Grower(random, large, order, dtype) for _ in range(graphs)]
     for grower in growers:
         grower.grow(int(random.integers(2, moves + 1)))
 
@@ -253,8 +297,8 @@ PIECES: list[Callable[[Tensor], Tensor]] = [
 ]  # fmt: skip
 JUMPS: list[Callable[[Tensor], Tensor]] = [
     lambda x: x.floor(), lambda x: x.ceil(), lambda x: x.trunc(), lambda x: x.round(), lambda x: x.sign(),
-    lambda x: (x > 0.25).to(P.float32), lambda x: x % 1.5, lambda x: x // 0.75, lambda x: (x <= 0) & (x != -1),
-    lambda x: x.long(), lambda x: x.int(), lambda x: (x * 4).int().to(P.float32), lambda x: x.isfinite(),
+    lambda x: (x > 0.25).to(x.dtype), lambda x: x % 1.5, lambda x: x // 0.75, lambda x: (x <= 0) & (x != -1),
+    lambda x: x.long(), lambda x: x.int(), lambda x: (x * 4).int().to(x.dtype), lambda x: x.isfinite(),
 ]  # fmt: skip
 WHOLE: list[Callable[[Tensor], Tensor]] = [
     lambda n: n + 3, lambda n: n * 2 - 1, lambda n: n // 3, lambda n: n % 5, lambda n: n.to(P.float32) * 0.25,
@@ -294,7 +338,7 @@ def partner(g: Grower, at: int) -> tuple[int, Callable[[Tensor], Tensor]]:
         other = g.values[i].shape
         low = min(len(shape), len(other))
         pairs = zip(shape[len(shape) - low :], other[len(other) - low :], strict=True)
-        return g.values[i].dtype == np.float32 and all(a == b or 1 in (a, b) for a, b in pairs)
+        return g.floats(i) and all(a == b or 1 in (a, b) for a, b in pairs)
 
     if g.random.random() < 0.7:
         return g.pick(fits), lambda x: x
@@ -367,13 +411,15 @@ def verdict(g: Grower) -> Move:
 @a_move(3)
 def normalised(g: Grower) -> Move:
     at = g.pick(lambda i: g.floats(i) and g.values[i].ndim > 0)
-    axis, which = g.axis(g.values[at]), int(g.random.integers(0, 5))
+    axis, which = g.axis(g.values[at]), int(g.random.integers(0, 7))
     functions: list[Callable[[Tensor], Tensor]] = [
         lambda x: x.softmax(axis),
         lambda x: x.log_softmax(axis),
         lambda x: x.logsumexp(axis),
         lambda x: P.functional.layer_norm(x, x.shape[-1:], None, None, 0.1),
         lambda x: x.cumsum(axis),
+        lambda x: P.functional.batch_norm(x, None, None, training=True, eps=0.1) if x.ndim > 1 else x,
+        lambda x: P.functional.group_norm(x, 1, eps=0.1) if x.ndim > 1 else x,
     ]
     return functions[which], [at], False
 
@@ -489,7 +535,7 @@ def matmul(g: Grower) -> Move:
     shape = g.values[at].shape
     n = int(g.random.choice(SIZES))
     axes = (*(shape[:-2] if g.random.random() < 0.2 else ()), n, shape[-1])
-    weight = P.tensor((g.random.normal(size=axes) / (1 + shape[-1]) ** 0.5).astype(np.float32))  # no two sums alike
+    weight = P.tensor((g.random.normal(size=axes) / (1 + shape[-1]) ** 0.5).astype(g.dtype))  # no two sums alike
     which = int(g.random.integers(0, 5))
     functions: list[Callable[[Tensor], Tensor]] = [
         lambda x: x @ weight.mT,
@@ -510,6 +556,98 @@ def between(g: Grower) -> Move:
     )
     k = min(g.values[at].shape[-1], g.values[other].shape[-2])
     return lambda a, b: a[..., :k] @ b[..., :k, :] * (1 / (1 + k)), [at, other], False
+
+
+# ---- windows, attention, loops -------------------------------------------------------------------------------------------
+
+
+def images(x: Tensor) -> Tensor:
+    """x (..., H, W) as (1, C, H, W)."""
+    return x.reshape(1, -1, *x.shape[-2:])
+
+
+def image_at(g: Grower, sure: bool = False) -> int:
+    """A value of at least two by two numbers, on few channels."""
+    fits = lambda shape: len(shape) > 1 and min(shape[-2:]) > 1 and 0 < math.prod(shape[:-2]) <= 8
+    return g.pick(lambda i: g.floats(i) and fits(g.values[i].shape) and (g.sure(i) or not sure))
+
+
+WINDOWS = [(2,), ((1, 2),), (2, 1), ((2, 1), 1, (1, 0)), (2, 2, 1)]
+
+
+@a_move(2)
+def pooled(g: Grower) -> Move:
+    at, how = image_at(g, sure=True), WINDOWS[g.random.integers(0, len(WINDOWS))]
+    function = P.functional.max_pool2d if g.random.random() < 0.7 else P.functional.avg_pool2d
+    return lambda x: function(images(x), *how)[0], [at], function is P.functional.max_pool2d
+
+
+@a_move(1)
+def pooled_elsewhere(g: Grower) -> Move:
+    """The numbers of one value, window by window, where the largest of another stand."""
+    at, (size, *how) = image_at(g, sure=True), WINDOWS[g.random.integers(0, 3)]
+    other = g.pick(lambda i: g.floats(i) and g.values[i].shape == g.values[at].shape)
+    kernel = (size, size) if isinstance(size, int) else size
+    stride = (how[0], how[0]) if how else kernel
+
+    def function(a: Tensor, b: Tensor) -> Tensor:
+        a, b = (
+            contraction.windows(images(x), kernel=kernel, stride=stride, dilation=(1, 1)).flatten(-2) for x in (a, b)
+        )
+        return b.gather(4, a.argmax(4, keepdim=True))[0, ..., 0]
+
+    return function, [at, other], g.exact[other]
+
+
+@a_move(2)
+def convolved(g: Grower) -> Move:
+    """A value convolved with numbers of another."""
+    at = image_at(g)
+    x, o = g.values[at], int(g.random.integers(1, 4))
+    size = [int(g.random.integers(1, min(n, 3) + 1)) for n in x.shape[-2:]]
+    channels = images(x).shape[1]
+    need = o * channels * math.prod(size)
+    other = g.pick(lambda i: g.floats(i) and g.values[i].numel() >= need)
+    stride, padding = int(g.random.integers(1, 3)), [int(g.random.integers(0, n)) for n in size]
+
+    def function(x: Tensor, w: Tensor) -> Tensor:
+        weight = w.reshape(-1)[:need].reshape(o, channels, *size) * (1 / need)
+        return P.functional.conv2d(images(x), weight, stride=stride, padding=padding)[0]
+
+    return function, [at, other], False
+
+
+@a_move(2)
+def attended(g: Grower) -> Move:
+    matrix = lambda i: g.floats(i) and g.values[i].ndim >= 2 and 0 < g.values[i].numel() <= 600
+    at, other = g.pick(matrix), g.pick(matrix)
+    width = min(g.values[at].shape[-1], g.values[other].shape[-1])
+    causal = bool(g.random.random() < 0.4)
+
+    def function(a: Tensor, b: Tensor) -> Tensor:
+        q, k = (x.reshape(-1, x.shape[-1])[:16, :width].tanh() for x in (a, b))
+        return P.functional.scaled_dot_product_attention(q, k, k.flip(1), is_causal=causal)
+
+    return function, [at, other], False
+
+
+@a_move(1)
+def scanned(g: Grower) -> Move:
+    """A small recurrent cell along the first axis, with numbers of another value in every position."""
+    at = g.pick(lambda i: g.floats(i) and g.values[i].ndim >= 2 and 1 <= g.values[i].shape[0] <= 8)
+    width = g.values[at].shape[-1]
+    other = g.pick(lambda i: g.floats(i) and g.values[i].numel() >= width)
+    reverse = bool(g.random.random() < 0.4)
+
+    def function(x: Tensor, b: Tensor) -> Tensor:
+        def body(h: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+            h = (h * b.reshape(-1)[:width] + row).tanh()
+            return h, h * row
+
+        last, ys = P.scan(body, P.zeros(*x.shape[1:], dtype=x.dtype), x, reverse=reverse)
+        return ys + last
+
+    return function, [at, other], False
 
 
 # ---- picking -------------------------------------------------------------------------------------------------------------
@@ -543,6 +681,29 @@ def picked_by_value(g: Grower) -> Move:
     at = g.pick(lambda i: g.floats(i) and g.sure(i) and g.values[i].ndim > 0)
     axis = g.axis(g.values[at])
     return lambda x: x.gather(axis, x.argmax(axis, keepdim=True)), [at], True
+
+
+@a_move(2)
+def picked_elsewhere(g: Grower) -> Move:
+    """The numbers of one value where the largest of another stand, as a second derivative picks them."""
+    at = g.pick(lambda i: g.floats(i) and g.sure(i) and g.values[i].ndim > 0)
+    other = g.pick(lambda i: g.floats(i) and g.values[i].shape == g.values[at].shape)
+    axis, least = g.axis(g.values[at]), bool(g.random.random() < 0.3)
+    position = lambda x: (x.argmin if least else x.argmax)(axis, keepdim=True)
+    return lambda a, b: b.gather(axis, position(a)), [at, other], g.exact[other]
+
+
+@a_move(1)
+def in_order(g: Grower) -> Move:
+    at = g.pick(lambda i: g.floats(i) and g.sure(i) and g.values[i].ndim > 0 and 0 not in g.values[i].shape)
+    axis = g.axis(g.values[at])
+    k = int(g.random.integers(1, g.values[at].shape[axis] + 1))
+    down = bool(g.random.random() < 0.5)
+    functions: list[Callable[[Tensor], Tensor]] = [
+        lambda x: x.sort(axis, down).values, lambda x: x.topk(k, axis, down).values, lambda x: x.max(axis).values,
+        lambda x: x.min(axis, keepdim=True).values,
+    ]  # fmt: skip
+    return functions[g.random.integers(0, len(functions))], [at], True
 
 
 @a_move(1)

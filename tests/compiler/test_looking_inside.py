@@ -86,7 +86,8 @@ def test_watched_layers_give_outputs_and_gradients_and_change_nothing() -> None:
     for _ in range(3):
         assert watching(x, y).item() == plain(x, y).item()
         if hidden is not None:
-            np.testing.assert_allclose(watching.watched["0"]["output"].numpy(), hidden.numpy(), atol=1e-6)
+            watched = watching.watched["0"]["output"].numpy()
+            np.testing.assert_allclose(watched, hidden.numpy(), rtol=1e-5, atol=1e-5)
             hidden = None
     assert watching.watched["2"]["grad"].shape == (18, 5)
     assert len(watching.made) == 1  # looking costs one program, not one at every call

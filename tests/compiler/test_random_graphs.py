@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from random_graphs import LEAVE_OUT, Arrays, Trial, check, pack, same
+from random_graphs import FLOAT64, LEAVE_OUT, Arrays, Trial, check, pack, same, second_gradients, wave
 
 import pellucid as P
 from pellucid.errors import PellucidError
@@ -101,7 +101,7 @@ def defined(op: Op, arrays: list[np.ndarray], attributes: dict[str, Any]) -> boo
 
 
 def all_at_once(op: Op, calls: list[Call]) -> Callable[..., Any]:
-    """One function that makes every call, and gives the gradients of a weighted sum of each."""
+    """One function that makes every call, and gives the gradients of a weighted sum of each, and those of these."""
 
     def function(*args: Tensor) -> list[Any]:
         found, at = [], 0
@@ -111,9 +111,10 @@ def all_at_once(op: Op, calls: list[Call]) -> Callable[..., Any]:
             y = op(*values, **attributes)
             found.append(y.detach())
             if y.requires_grad:
-                wave = P.tensor(np.cos(np.arange(y.numel(), dtype=np.float32)).tolist()).reshape(y.shape)
                 wanted = [v for v in values if v.requires_grad]
-                found += P.autograd.grad((y * wave).sum(), wanted, allow_unused=True)
+                grads = P.autograd.grad((y * wave(y)).sum(), wanted, create_graph=True, allow_unused=True)
+                found += [g if g is None else g.detach() for g in grads]
+                found += second_gradients(grads, wanted)
         return found
 
     return function
@@ -186,6 +187,27 @@ def test_random_graphs_agree_with_every_oracle(seed: int) -> None:
 def test_each_pass_can_be_left_out_of_the_plan(leave_out: tuple[str, ...]) -> None:
     for seed in (1000, 1001, 1002):
         check(pack(seed, GRAPHS, 9), leave_out, native=False)
+
+
+@pytest.mark.parametrize("leave_out", LEAVE_OUT, ids=lambda names: "+".join(names)[:30] or "nothing")
+def test_second_derivatives_agree_whatever_pass_is_left_out(leave_out: tuple[str, ...]) -> None:
+    """In float64, where nothing but a wrong rewrite shows: the plan, run in NumPy."""
+    for seed in range(2000, 2004):
+        check(pack(seed, 12, 7, order=2, dtype=FLOAT64), leave_out, scale=50, native=False)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_second_derivatives_of_random_graphs(seed: int) -> None:
+    check(pack(3000 + seed, 10, 6, order=2), scale=50)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100))
+def test_second_derivatives_of_many_random_graphs(seed: int) -> None:
+    check(pack(20_000 + seed, 10, 7, order=2), scale=50)
+    for other in range(5):
+        trial = pack(30_000 + 5 * seed + other, 12, 8, order=2, dtype=FLOAT64)
+        check(trial, LEAVE_OUT[(5 * seed + other) % len(LEAVE_OUT)], scale=50, native=False)
 
 
 @pytest.mark.parametrize("seed", range(3))

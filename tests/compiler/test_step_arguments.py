@@ -275,7 +275,8 @@ class Doubled(nn.Linear):
 
 def test_a_method_may_speak_of_its_class() -> None:
     network, x = Doubled(3, 2), P.ones(4, 3)
-    np.testing.assert_allclose(P.compile(network.forward)(x).detach().numpy(), network(x).detach().numpy(), rtol=1e-6)
+    compiled, eager = P.compile(network.forward)(x).detach().numpy(), network(x).detach().numpy()
+    np.testing.assert_allclose(compiled, eager, rtol=1e-5, atol=1e-6)
 
 
 def test_a_compiled_function_inside_another_is_part_of_it() -> None:
@@ -295,7 +296,7 @@ def test_an_empty_batch_and_a_single_row() -> None:
     predict = P.compile(model)
     assert predict(P.zeros(0, 5)).shape == (0, 3)
     np.testing.assert_allclose(
-        predict(P.zeros(1, 5)).detach().numpy(), model(P.zeros(1, 5)).detach().numpy(), rtol=1e-5
+        predict(P.zeros(1, 5)).detach().numpy(), model(P.zeros(1, 5)).detach().numpy(), rtol=1e-5, atol=1e-6
     )
 
 

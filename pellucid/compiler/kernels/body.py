@@ -104,20 +104,18 @@ class Frame:
     def _checked(self, step: Step, index: Any, dtype: str) -> Any:
         """The index itself; one outside its range raises the flag, and is read as `low` or 0 from there on."""
         how, e = dict(step.attributes), Arithmetic(self.builder, np.dtype(dtype))
-        builder = self.builder
-        inside = builder.and_(e.greater_equal(index, e.constant(max(how["low"], _least(dtype)))),
-                              e.less(index, e.constant(how["high"])))  # fmt: skip
-        allowed = inside if how["spare"] is None else builder.or_(inside, e.equal(index, e.constant(how["spare"])))
+        builder, kept = self.builder, np.iinfo(dtype)
+        allowed = e.greater_equal(index, e.constant(max(how["low"], kept.min)))
+        if how["high"] <= kept.max:  # a bound may be no number of the dtype
+            allowed = builder.and_(allowed, e.less(index, e.constant(how["high"])))
+        if how["spare"] is not None and kept.min <= how["spare"] <= kept.max:
+            allowed = builder.or_(allowed, e.equal(index, e.constant(how["spare"])))
         outside = builder.not_(allowed)
         if self.mask is not None:
             outside = builder.and_(outside, self.mask)
         with builder.when(builder.fold_lanes(outside, builder.or_)):
             builder.store(i8(1), self.flag)
         return builder.select(allowed, index, e.constant(0))
-
-
-def _least(dtype: str) -> int:
-    return int(np.iinfo(dtype).min)
 
 
 def _spaced(builder: Builder, stride: int) -> Any:
