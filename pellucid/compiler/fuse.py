@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from .llvm import MEMORY
 from .phases import Copies, backward_phase
 from .rewriting import apply
 from .timeloop import Body
-from .views import VIEWS, Index, View, broadcast, core, is_identity, view
+from .views import VIEWS, Index, View, beneath, broadcast, core, is_identity, view
 
 MUCH = 1 << 20  # bytes that are worth an earlier turn
 LARGE = 1 << 14  # numbers that do not stay near a core until the next kernel
@@ -348,7 +348,7 @@ def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
     readers: dict[Symbol, list[Kernel]] = {}
     for kernel in fusion.kernels:
         for source in sources(kernel):
-            for symbol in _beneath(source):
+            for symbol in beneath(source):
                 readers.setdefault(symbol, []).append(kernel)
     for slot, symbol in graph.writes:
         writer = fusion.home[symbol]
@@ -363,14 +363,6 @@ def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
         for late in (False, True)
         for kernel in _early_frees([k for k in left if k.late == late], before, results)
     ]
-
-
-def _beneath(source: Symbol) -> Iterator[Symbol]:
-    """`source`, and what it is the memory of if it is a reshape that need not be copied."""
-    yield source
-    while source.op is not None and source.op.name == "reshape":
-        source = view(source.inputs[0]).source
-        yield source
 
 
 def _early_frees(left: list[Kernel], before: dict[Kernel, set[Kernel]], results: set[Symbol]) -> list[Kernel]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from ..op import Symbol
 from .graph import Graph, dependents, uses
 from .rewriting import apply, like
-from .views import VIEWS, view
+from .views import VIEWS, beneath, view
 
 Copies = dict[Symbol, object]  # operations that stand there once more, and whom each was made for
 
@@ -37,7 +37,7 @@ def with_snapshots(graph: Graph) -> Graph:
     written into a Tensor and read by the backward phase, since the Tensor may have changed by then.
     """
     late = backward_phase(graph, {})
-    read = {view(x).source for symbol in late for x in symbol.inputs}
+    read = {source for symbol in late for x in symbol.inputs for source in beneath(view(x).source)}
     before = {
         slot.symbol: apply("cast", slot.symbol, origin=symbol.origin, dtype=slot.symbol.dtype)
         for slot, symbol in graph.writes

@@ -15,7 +15,7 @@ from .fuse import LARGE, Kernel, is_movement, operands
 from .graph import Graph
 from .phases import Copies
 from .rewriting import like, with_results
-from .views import View, is_identity, view
+from .views import View, beneath, is_identity, view
 
 MOST = 32  # operations that are done again in one kernel
 
@@ -102,7 +102,7 @@ class _Search:
         leaves: set[Symbol] = set()
         for symbol in wanted:
             self._expand(symbol, kernel, home, wanted, made, leaves)
-        if kernel.late and leaves & self.written:
+        if kernel.late and any(source in self.written for leaf in leaves for source in beneath(leaf)):
             return None  # what stood there is gone when the backward phase runs
         own = {s for s in wanted if self.readers[s] == {kernel}}
         size = max(s.size for s in wanted)

@@ -6,7 +6,7 @@ source is `start` plus whole multiples of the reader's indices. Reshapes that ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..op import Symbol
@@ -57,6 +57,14 @@ def view(symbol: Symbol, stored: frozenset[Symbol] | set[Symbol] = frozenset()) 
             break
         symbol, indices = symbol.inputs[0], below
     return View(symbol, indices)
+
+
+def beneath(source: Symbol) -> Iterator[Symbol]:
+    """`source`, and what it is the memory of if it is a reshape that need not be copied."""
+    yield source
+    while source.op is not None and source.op.name == "reshape":
+        source = view(source.inputs[0]).source
+        yield source
 
 
 def _step(symbol: Symbol, indices: tuple[Index, ...]) -> tuple[Index, ...] | None:
