@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import GradientError
-from ..op import Node, Op, grad_mode
+from ..op import Node, Op, grad_mode, here, origin
 from ..ops.loop import Cotangents
 from ..tensor import Tensor
 
@@ -73,11 +73,15 @@ _CALL, _RESULT, _WALKED = _Call(), _Result(), _Walked()
 
 def put_on_tape(values: Sequence[Any], tracked: Sequence[bool], inputs: Sequence[Any], backward: Backward) -> None:
     """Let a backward through those `values` that are tracked call `backward`, and go on in `inputs`."""
-    call = Node(_CALL, inputs, {"backward": backward}, values[0].array)
-    for position, value in enumerate(values):
-        if tracked[position]:
-            value.node, value.requires_grad = Node(_RESULT, (), {"position": position}, value.array), True
-            value.node.parents = (call,)
+    place = origin.set(here())  # looked for once
+    try:
+        call = Node(_CALL, inputs, {"backward": backward}, values[0].array)
+        for position, value in enumerate(values):
+            if tracked[position]:
+                value.node, value.requires_grad = Node(_RESULT, (), {"position": position}, value.array), True
+                value.node.parents = (call,)
+    finally:
+        origin.reset(place)
 
 
 def refuse_backward(value: Any) -> None:

@@ -38,6 +38,7 @@ class Workspace:
 
     def __init__(self, arena: np.ndarray, outputs: np.ndarray) -> None:
         self.arena, self.outputs = arena, outputs
+        self.addresses = arena.ctypes.data, outputs.ctypes.data
         self.results: list[np.ndarray] = []
         self.flag = ctypes.c_uint8.from_address(arena.ctypes.data)
         self.flagged_step = ctypes.c_int64.from_address(arena.ctypes.data + 8)  # counted from 1
@@ -94,7 +95,7 @@ class Program:
         """Let the next run take place in this memory."""
         self.workspace = workspace
         self.regions[ARENA], self.regions[OUTPUTS] = workspace.arena, workspace.outputs
-        self.context[ARENA], self.context[OUTPUTS] = workspace.arena.ctypes.data, workspace.outputs.ctypes.data
+        self.context[ARENA], self.context[OUTPUTS] = workspace.addresses
 
     def _bind(self) -> None:
         """Give every Tensor of the step its memory, and find out which slots each call has to set."""
@@ -144,11 +145,15 @@ class Program:
     # ---- a call ----
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
-        with self.locks[0] if len(self.locks) == 1 else self.all_locks():
+        with self.all_locks():
             return self._call(tensors)
 
+    def all_locks(self) -> contextlib.AbstractContextManager[Any]:
+        """The locks of all Tensors that this program or another one writes; mostly one."""
+        return self.locks[0] if len(self.locks) == 1 else self._several_locks()
+
     @contextlib.contextmanager
-    def all_locks(self) -> Iterator[None]:
+    def _several_locks(self) -> Iterator[None]:
         with contextlib.ExitStack() as held:
             for lock in self.locks:
                 held.enter_context(lock)
