@@ -91,6 +91,8 @@ class Value:
 
     # The native memory of a Tensor that a compiled program writes; see `__getattr__`.
     storage: Any = None
+    # Held while it is moved on, where several threads may do so: by the state of a random generator.
+    lock: Any = None
 
     def __init__(self, array: Any) -> None:
         if _recorders:

@@ -5,6 +5,8 @@ It keeps what compiling promises besides speed: the same calls, the same errors,
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +19,8 @@ from .graph import Graph, Slot, run_reference
 from .results import Owners, maker, rebuilder
 from .trace import Flagged, Recording
 
+_one_at_a_time = threading.RLock()  # interpreted programs take turns, as compiled ones do that share state
+
 
 class ReferenceProgram:
     """One recording, interpreted. It takes the place of a `Program`."""
@@ -28,10 +32,17 @@ class ReferenceProgram:
         self.graph: Graph = recording.graph
         self.owners = Owners(recording)
         self.results: list[np.ndarray] = []
+        self.locks = [_one_at_a_time, *sorted({s.owner.lock for s in self.graph.inputs if s.owner.lock}, key=id)]
         makers = [maker(lambda i=i: self.results[i].copy(), tracked) for i, tracked in enumerate(recording.tracked)]  # type: ignore[misc]
         self.rebuild = rebuilder(recording.result, makers)
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
+        with contextlib.ExitStack() as held:
+            for lock in self.locks:
+                held.enter_context(lock)
+            return self._call(tensors)
+
+    def _call(self, tensors: Sequence[Tensor]) -> Any:
         values = [self._array(slot, tensors) for slot in self.graph.inputs]
         try:
             self.results, written = run_reference(self.graph, values)

@@ -74,7 +74,7 @@ class Storage:
     def own(self, tensor: Tensor, lock: threading.RLock) -> None:
         """From now on programs write here."""
         if self.lock is None:
-            self.lock = lock
+            self.lock = tensor.lock or lock
         if not self.owned:
             memory = aligned(self.shape, self.dtype)
             memory[...] = tensor.array

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TraceError, words
-from ..op import Op, Origin, Symbol, Value, active_recorder, count_recorders, here, origin
+from ..op import Op, Origin, Symbol, Value, active_recorder, count_recorders, grad_mode, here, origin
 from ..ops.loop import map_nest
 from ..ops.reduce import expand
 from ..tensor import Tensor, UsedUp
@@ -62,12 +62,17 @@ def record(function: Callable[..., Any], arguments: Any, names: dict[int, str], 
         try:
             recorder.take_arguments(arguments)
             args, kwargs = arguments
+            mode = grad_mode.get()
             result = function(*args, **kwargs)
+            _check_mode(mode)
             recording = recorder.finish(result, keep_grads)
         finally:
             count_recorders(-1)
             active_recorder.reset(token)
-            recorder.put_back()
+            try:
+                recorder.put_back()
+            finally:
+                recorder.let_go()
     del result
     recorder.check_leaks()
     return recording
@@ -87,6 +92,7 @@ class Recorder:
         self.made: list[tuple[weakref.ref[Value], Symbol]] = []
         self.inner: set[Symbol] = set()  # of the bodies of loops: nothing outside may read them
         self.traces: list[Trace] = []  # the loops whose bodies are being recorded, outermost first
+        self.held: list[Any] = []  # locks of Tensors that other threads leave alone until they have their arrays again
 
     # ---- what op.py asks for ----
 
@@ -140,6 +146,16 @@ class Recorder:
 
     def _input(self, value: Value) -> Symbol:
         return Symbol(None, (), {}, value.shape, value.dtype, _place())
+
+    def hold(self, lock: Any) -> None:
+        """Hold `lock` until the end of the recording."""
+        if lock not in self.held:
+            lock.acquire()
+            self.held.append(lock)
+
+    def let_go(self) -> None:
+        while self.held:
+            self.held.pop().release()
 
     # ---- arguments and gradients ----
 
@@ -261,6 +277,16 @@ class Recorder:
                     f"compile: a Tensor {words(value.array.shape)} made at {symbol.origin} outlives the step; expected what "
                     "is kept to be returned, or assigned to a Tensor that was there before (x.assign(y)); return it"
                 )
+
+
+def _check_mode(before: bool) -> None:
+    """Raise TraceError where the step leaves gradients on or off for who called it: native code would not."""
+    if grad_mode.get() != before:
+        grad_mode.set(before)
+        raise TraceError(
+            f"compile: the step leaves gradients {'off' if before else 'on'} for its caller; expected them as they were; "
+            f"write `with set_grad_enabled({not before}):` around what it is meant for"
+        )
 
 
 class Position(int):

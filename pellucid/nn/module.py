@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from ..creation import zeros_like
 from ..errors import DTypeError, OptionError, PellucidError, StateError, in_module, nearest, words
+from ..modes import Mode
 from ..op import module_path, structure
 from ..shapes import array_of, as_dtype
 from ..tensor import Parameter, RemovableHook, Tensor, device
@@ -28,14 +28,17 @@ _changes = structure  # bumped here by every attribute set, and by every layer o
 _root: ContextVar[Module | None] = ContextVar("root", default=None)
 
 
-@contextmanager
-def seen_from(network: Module) -> Iterator[None]:
+class seen_from(Mode):
     """Inside, layers are told by their paths in `network`, also where it is not called itself."""
-    mark = _root.set(network)
-    try:
-        yield
-    finally:
-        _root.reset(mark)
+
+    variable = _root
+    bare = False
+
+    def __init__(self, network: Module) -> None:
+        self.value = network
+
+    def again(self) -> seen_from:
+        return seen_from(self.value)
 
 
 def structure_version() -> tuple[int, int]:
