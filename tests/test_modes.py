@@ -7,7 +7,6 @@ import asyncio
 import contextvars
 import importlib
 import inspect
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,33 +35,6 @@ MODES = {  # each kind, and a look at whether it is on
 each_mode = pytest.mark.parametrize("name", MODES)
 
 
-def at_once(job: Callable[[int], Any], threads: int = 8) -> list[Any]:
-    """`job(i)` in many threads that change as often as they can; raises what one of them raised."""
-    begin, results, errors = threading.Barrier(threads), [None] * threads, []
-
-    def work(i: int) -> None:
-        begin.wait(60)
-        try:
-            results[i] = job(i)
-        except BaseException as error:
-            errors.append(error)
-
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        workers = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join(120)
-            assert not worker.is_alive(), "a thread hangs"
-    finally:
-        sys.setswitchinterval(before)
-    if errors:
-        raise errors[0]
-    return results
-
-
 # ---- every kind ----------------------------------------------------------------------------------------------------------
 
 
@@ -81,7 +53,7 @@ def test_every_kind_of_mode_is_tested_here() -> None:
 
 
 @each_mode
-def test_one_decorated_function_in_many_threads(name: str) -> None:
+def test_one_decorated_function_in_many_threads(name: str, at_once: Any) -> None:
     make, on = MODES[name]
 
     @make()
@@ -95,7 +67,7 @@ def test_one_decorated_function_in_many_threads(name: str) -> None:
 
 
 @each_mode
-def test_one_object_as_a_block_in_many_threads_and_within_itself(name: str) -> None:
+def test_one_object_as_a_block_in_many_threads_and_within_itself(name: str, at_once: Any) -> None:
     make, on = MODES[name]
     mode = make()
     with mode:  # what a plain call of `set_grad_enabled` did is undone here
@@ -350,7 +322,7 @@ def test_set_grad_enabled_acts_when_it_is_called() -> None:
     assert P.is_grad_enabled() and not look() and P.is_grad_enabled()
 
 
-def test_set_grad_enabled_in_one_thread_is_not_heard_in_another() -> None:
+def test_set_grad_enabled_in_one_thread_is_not_heard_in_another(at_once: Any) -> None:
     def switch(i: int) -> None:
         for _ in range(100):
             P.set_grad_enabled(bool(i % 2))
@@ -452,7 +424,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def test_every_decorated_function_in_many_threads() -> None:
+def test_every_decorated_function_in_many_threads(at_once: Any) -> None:
     found = dict(decorated())
     assert found.keys() == CALLS.keys(), "a function with a mode for a decorator has no call in CALLS, or is gone"
     for name, module in found.items():
