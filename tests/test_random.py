@@ -251,9 +251,9 @@ def test_neither_numpys_nor_pythons_chance_is_used() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import) and any(name.name == "random" for name in node.names):
                 wrong.append(f"{file}:{node.lineno} import random")
-            if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np.random", "numpy.random"):
-                if node.attr not in ("default_rng", "Generator"):
-                    wrong.append(f"{file}:{node.lineno} {ast.unparse(node)}")
+            numpys = isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np.random", "numpy.random")
+            if numpys and node.attr not in ("default_rng", "Generator"):
+                wrong.append(f"{file}:{node.lineno} {ast.unparse(node)}")
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "np.random.default_rng" and not node.args:
                 wrong.append(f"{file}:{node.lineno} without a seed")
     assert not wrong

@@ -1,12 +1,14 @@
 """Recording: a step is run once with Symbols in place of numbers, and what it did becomes a Graph (floor 4).
 
 State is discovered, not declared. A Tensor that was there before and is read becomes an input; one whose array has
-changed at the end has been written. Whatever happens, every Tensor has its own array again afterwards. A Symbol that
-stays behind in the user's objects is a leak, and an error that names the line where it was made.
+changed at the end has been written. Whatever happens, every Tensor has its own array again afterwards, and in every other
+thread it has it all the time. A Symbol that stays behind in the user's objects is a leak, and an error that names the
+line where it was made.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import weakref
@@ -24,7 +26,7 @@ from ..tensor import Tensor, UsedUp
 from .graph import Graph, Slot
 from .timeloop import Trace, record_loop
 
-_one_at_a_time = threading.RLock()  # recording swaps the arrays of Tensors that other threads may see
+_one_at_a_time = threading.RLock()  # a Tensor has room for one Symbol beside its array
 
 
 class Flagged(Exception):
@@ -78,6 +80,22 @@ def record(function: Callable[..., Any], arguments: Any, names: dict[int, str], 
     return recording
 
 
+@functools.cache
+def recorded(kind: type) -> type:
+    """The class of a Tensor of `kind` from outside the step: where the step is recorded it has a Symbol, elsewhere its array."""
+
+    def get(value: Any) -> Any:
+        fields = value.__dict__
+        if "symbol" in fields and active_recorder.get() is not None:
+            return fields["symbol"]
+        return fields["array"] if "array" in fields else value.__getattr__("array")
+
+    def put(value: Any, array: Any) -> None:
+        value.__dict__["array" if active_recorder.get() is None else "symbol"] = array
+
+    return type(kind.__name__, (kind,), {"__slots__": (), "__module__": kind.__module__, "array": property(get, put)})
+
+
 class Recorder:
     """The recorder interface that `op.py` and `tensor.py` speak to: append, born, read, and the two for gradients."""
 
@@ -85,7 +103,9 @@ class Recorder:
         self.names = names
         self.symbols: list[Symbol] = []
         self.slots: dict[int, Slot] = {}  # by id of the Tensor; the Slot keeps it alive
-        self.before: list[tuple[Tensor, Any, dict[str, Any]]] = []  # Tensor, its array, and the rest of what may change
+        self.before: list[
+            tuple[Tensor, type, Any, dict[str, Any]]
+        ] = []  # Tensor, its class, its array, what else may change
         self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
         self.grad_slots: dict[int, Slot] = {}
         self.looked: dict[int, tuple[Tensor, bool]] = {}
@@ -121,7 +141,8 @@ class Recorder:
 
     def read(self, value: Any) -> Symbol:
         """The Symbol of `value`; a Tensor that was there before the step becomes an input of it."""
-        known = value.__dict__.get("array")
+        fields = value.__dict__
+        known = fields.get("symbol", fields.get("array"))
         symbol = known if known.__class__ is Symbol else self._slot("state", value).symbol
         if symbol in self.inner:
             raise TraceError(
@@ -140,7 +161,9 @@ class Recorder:
         slot = Slot(kind, value, self._input(value), position, self.names.get(id(value), ""))
         self.slots[id(value)] = slot
         rest = {name: getattr(value, name) for name in ("version", "node", "requires_grad", "written_at", "hooks")}
-        self.before.append((value, value.__dict__.get("array"), rest))
+        self.before.append((value, type(value), value.__dict__.get("array"), rest))
+        known: Any = type(value)
+        value.__class__ = recorded(known)
         value.array = slot.symbol
         return slot
 
@@ -224,7 +247,7 @@ class Recorder:
         return Recording(graph, described, tracked, presence, cleared, used)
 
     def _check_tape(self) -> None:
-        for owner, _, rest in self.before:
+        for owner, _, _, rest in self.before:
             if owner.node is not rest["node"]:
                 raise TraceError(
                     f"compile: a Tensor {words(owner.shape)} from outside the step was written on the tape at "
@@ -255,11 +278,11 @@ class Recorder:
 
     def put_back(self) -> None:
         """Every Tensor as it was before the step."""
-        for owner, array, rest in self.before:
-            if array is None:
-                owner.__dict__.pop("array", None)
-            else:
-                owner.array = array
+        for owner, kind, array, rest in self.before:
+            owner.__class__ = kind
+            owner.__dict__.pop("symbol", None)
+            if array is not None and owner.__dict__.get("array") is not array:  # another thread has written to it
+                del rest["version"], rest["written_at"]
             for name, value in rest.items():
                 setattr(owner, name, value)
         for owner, grad in self.grads.values():

@@ -18,12 +18,11 @@ import numpy as np
 from ..creation import zeros_like
 from ..errors import DTypeError, OptionError, PellucidError, StateError, in_module, nearest, words
 from ..modes import Mode
-from ..op import module_path, structure
+from ..op import module_path, note_change, note_switch, structure
 from ..shapes import array_of, as_dtype
 from ..tensor import Parameter, RemovableHook, Tensor, device
 from .hooks import BackwardWatch
 
-_changes = structure  # bumped here by every attribute set, and by every layer or hook that comes or goes
 # The outermost Module being called; paths are told as seen from it.
 _root: ContextVar[Module | None] = ContextVar("root", default=None)
 
@@ -43,7 +42,7 @@ class seen_from(Mode):
 
 def structure_version() -> tuple[int, int]:
     """Differs wherever any Module's attributes, layers, hooks or training modes do; see `op.structure`."""
-    return _changes[0], _changes[1]
+    return structure[0], structure[1]
 
 
 class IncompatibleKeys(NamedTuple):
@@ -82,9 +81,9 @@ class Module:
             self._check_started(name, home)
         if name == "training" and name in fields:
             if bool(fields[name]) != bool(value):
-                _changes[1] ^= hash((Module, id(self)))
+                note_switch(hash((Module, id(self))))
         else:
-            _changes[0] += 1
+            note_change()
         if home is None:
             for known in _HOMES:
                 if name in fields.get(known, ()):
@@ -132,7 +131,7 @@ class Module:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{nearest(name, [*known, *fields])}")
 
     def __delattr__(self, name: str) -> None:
-        _changes[0] += 1
+        note_change()
         for home in _HOMES:
             if name in self.__dict__[home]:
                 del self.__dict__[home][name]
@@ -175,7 +174,7 @@ class Module:
                 "without dots; choose another"
             )
         self._check_kind(home, name, value)
-        _changes[0] += 1
+        note_change()
         fields[home][name] = value
 
     # ---- calling -----------------------------------------------------------------------------------------------------
@@ -201,13 +200,14 @@ class Module:
     def _path_of(self, module: Module) -> str | None:
         """Where `module` stands as seen from this root, `SimpleNet.layer1 (Linear 784→128)`; None outside it."""
         version, paths = self.__dict__["_paths"]
-        if version != _changes[0]:
+        now = structure[0]
+        if version != now:
             root = type(self).__name__
             paths = {
                 id(child): f"{root}.{name} ({child._describe()})" if name else child._describe()
                 for name, child in self.named_modules()
             }
-            self.__dict__["_paths"] = (_changes[0], paths)
+            self.__dict__["_paths"] = (now, paths)
         return paths.get(id(module))
 
     def _describe(self) -> str:
@@ -364,7 +364,7 @@ class Module:
             if tensor.dtype.kind == "f" and tensor.dtype != dtype:
                 tensor.rebind(tensor.array.astype(dtype))
                 tensor.grad = None if tensor._grad is None else tensor.grad.detach().to(dtype)
-        _changes[0] += 1
+        note_change()
         return self
 
     def cpu(self) -> Module:
@@ -461,8 +461,8 @@ class _ModuleHook(RemovableHook):
     def __init__(self, hooks: list[Any], hook: Callable[..., Any]) -> None:
         super().__init__(hooks, hook)
         hooks.append(hook)
-        _changes[0] += 1
+        note_change()
 
     def remove(self) -> None:
-        _changes[0] += 1
+        note_change()
         super().remove()

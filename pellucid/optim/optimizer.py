@@ -19,7 +19,7 @@ import numpy as np
 from ..creation import full, tensor
 from ..errors import OptionError, StateError, nearest, words
 from ..modes import enable_grad, no_grad
-from ..op import structure
+from ..op import note_change
 from ..tensor import Tensor
 from . import options as check
 
@@ -69,7 +69,7 @@ class Group(dict[str, Any]):
         changed = {option: _tidy(value) for option, value in dict(*changes, **more).items()}
         numbers = self._optimizer.coefficients({**self, **changed})
         if any(_decides(self.get(option), value) for option, value in changed.items()):
-            structure[0] += 1  # a compiled step looks again
+            note_change()  # a compiled step looks again
         super().update(changed)
         for name, number in numbers.items():
             if name not in self.scalars:
@@ -198,7 +198,7 @@ class Optimizer:
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters, with options that overrule the defaults, for example when a frozen layer is to train too."""
-        structure[0] += 1
+        note_change()
         owner = type(self).__name__
         names, params = _parameters(owner, param_group, known=self.state_order())
         for option in param_group.keys() - self.defaults.keys() - _SCHEDULE_KEYS - {"params"}:
