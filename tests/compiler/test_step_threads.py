@@ -208,6 +208,43 @@ def test_what_a_thread_writes_while_another_records_is_kept() -> None:
     assert type(shared) is Tensor and type(weight) is nn.Parameter
 
 
+def test_a_thread_that_looks_at_weights_sees_whole_steps_and_hides_none(at_once: Any) -> None:
+    """What it copied in the middle of a step stood in the place of what the step came to."""
+    total = P.zeros(1_000_000)
+    add = P.compile(lambda x: total.add_(x).sum())
+    add(P.zeros(1))
+    done = threading.Event()
+
+    def work(i: int) -> None:
+        if i:
+            while not done.is_set():
+                array = total.array
+                assert array[0] == array[-1]
+            return
+        try:
+            for step in range(1, 101):
+                add(P.ones(1))
+                assert total.array[0] == total.array[-1] == step
+        finally:
+            done.set()
+
+    at_once(work, threads=2)
+
+
+def test_programs_that_read_each_others_state_as_arguments_do_not_wait_for_ever(at_once: Any) -> None:
+    totals = [P.zeros(1000), P.zeros(1000)]
+    adds = [P.compile(lambda x, total=total: total.add_(x * 0 + 1).sum()) for total in totals]
+    for add in adds:
+        add(P.zeros(1000))
+
+    def work(i: int) -> None:
+        for _ in range(200):
+            adds[i](totals[1 - i])
+
+    at_once(work, threads=2)
+    assert [total.tolist() for total in totals] == [[201.0] * 1000] * 2
+
+
 def test_layers_that_are_switched_in_many_threads_lose_no_switch(at_once: Any) -> None:
     """A lost one would leave a program of training mode in use in evaluation."""
     before = list(structure)
