@@ -20,7 +20,7 @@ _entered: ContextVar[tuple[tuple[Mode, Any], ...]] = ContextVar("entered", defau
 
 
 class Mode:
-    """`with mode:` and `@mode`: `variable` is `value` inside. Write `@kind` for `@kind()` where it takes no arguments.
+    """`with mode:` and `@mode`: `variable` is `value` inside.
 
     A decorated generator function has its mode on only while it runs, not while its caller does. Raises OptionError where
     a class or an asynchronous generator function is decorated.
@@ -28,15 +28,6 @@ class Mode:
 
     variable: ContextVar[Any]
     value: Any = True
-    bare = True  # whether `@kind` will do
-
-    def __new__(cls, *arguments: Any, **options: Any) -> Any:
-        if cls.bare and len(arguments) == 1 and callable(arguments[0]):
-            return cls()(arguments[0])
-        return super().__new__(cls)
-
-    def __init__(self) -> None:
-        """Takes nothing."""
 
     def again(self) -> Self:
         """The same mode as another object."""
@@ -51,7 +42,14 @@ class Mode:
         self.variable.set(self.value)
 
     def __exit__(self, *error: Any) -> None:
-        entered = list(_entered.get())
+        entered = _entered.get()
+        if entered and entered[-1][0] is self:
+            self.variable.set(entered[-1][1])
+            _entered.set(entered[:-1])
+        else:
+            self._leave_before_others(list(entered))
+
+    def _leave_before_others(self, entered: list[tuple[Mode, Any]]) -> None:
         mine = [i for i, (mode, _) in enumerate(entered) if mode is self]
         if not mine:  # begun in another context, as by a generator closed elsewhere: nothing was set in this one
             return
@@ -116,22 +114,32 @@ def _around_generator(mode: Callable[[], Mode], function: Callable[..., Any]) ->
     return generated
 
 
-class _GradMode(Mode):
+class PlainMode(Mode):
+    """A mode without arguments: as a decorator, `@kind` is `@kind()`."""
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        return super().__new__(cls) if function is None else cls()(function)
+
+
+class no_grad(PlainMode):
+    """Within it, or in a function decorated with it, nothing is put on the tape."""
+
+    variable, value = grad_mode, False
+
+
+class enable_grad(PlainMode):
+    """Within it, the tape is on again."""
+
     variable = grad_mode
 
 
-class no_grad(_GradMode):
-    """Within it, or in a function decorated with it, nothing is put on the tape."""
-
-    value = False
-
-
-class enable_grad(_GradMode):
-    """Within it, the tape is on again."""
-
-
-class inference_mode(_GradMode):
+class inference_mode(Mode):
     """What `no_grad` is; with `mode=False`, what `enable_grad` is."""
+
+    variable = grad_mode
+
+    def __new__(cls, mode: Any = True) -> Any:
+        return cls()(mode) if callable(mode) else super().__new__(cls)
 
     def __init__(self, mode: bool = True) -> None:
         self.value = not _checked("inference_mode", mode)
@@ -144,10 +152,10 @@ class inference_mode(_GradMode):
 _called: ContextVar[tuple[set_grad_enabled, bool] | None] = ContextVar("called", default=None)
 
 
-class set_grad_enabled(_GradMode):
+class set_grad_enabled(Mode):
     """The tape on or off from this call on; as a block, or as a decorator, inside only. `mode`: a bool."""
 
-    bare = False
+    variable = grad_mode
 
     def __init__(self, mode: bool) -> None:
         self.value = _checked("set_grad_enabled", mode)
@@ -170,14 +178,7 @@ class set_grad_enabled(_GradMode):
         return super().__call__(function)
 
     def again(self) -> Any:
-        return _GradEnabled(self.value)
-
-
-class _GradEnabled(_GradMode):
-    """`set_grad_enabled` as a block alone."""
-
-    def __init__(self, value: bool) -> None:
-        self.value = value
+        return enable_grad() if self.value else no_grad()
 
 
 def _checked(name: str, mode: Any) -> bool:
@@ -193,7 +194,7 @@ def is_grad_enabled() -> bool:
 _skeleton: ContextVar[bool] = ContextVar("skeleton", default=False)
 
 
-class skeleton(Mode):
+class skeleton(PlainMode):
     """Within it, zeros, ones and empty give one number seen through a shape, and initialisers leave it as it is.
 
     A network made inside has every name and shape and takes no memory, whatever its size: to count its parameters, or to

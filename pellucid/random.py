@@ -125,7 +125,6 @@ class use_generator(Mode):
     """
 
     variable = _current
-    bare = False
 
     def __init__(self, generator: Generator) -> None:
         self.value = stream(generator)

@@ -45,7 +45,7 @@ def test_every_kind_of_mode_is_tested_here() -> None:
 
     def kinds(kind: type) -> Iterator[str]:
         for below in kind.__subclasses__():
-            if not below.__name__.startswith("_"):
+            if below.__name__ != "PlainMode":
                 yield below.__name__
             yield from kinds(below)
 
@@ -346,8 +346,9 @@ def test_what_is_no_bool(make: Any, what: Any) -> None:
     with pytest.raises(OptionError, match="expected True or False"):
         make(what)
     assert P.is_grad_enabled()
-    with pytest.raises(TypeError):
-        P.no_grad(what)  # takes nothing, so it would be on whatever was meant
+    if what is not None:
+        with pytest.raises(OptionError, match="no_grad: decorates .*expected a function"):
+            P.no_grad(what)  # takes nothing, so it would be on whatever was meant
 
 
 def test_a_compiled_step_leaves_gradients_as_they_were() -> None:

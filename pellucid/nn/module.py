@@ -31,7 +31,6 @@ class seen_from(Mode):
     """Inside, layers are told by their paths in `network`, also where it is not called itself."""
 
     variable = _root
-    bare = False
 
     def __init__(self, network: Module) -> None:
         self.value = network
