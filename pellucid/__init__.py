@@ -39,7 +39,9 @@ from .ops.loop import scan
 from .random import (
     Generator,
     bernoulli,
+    default_generator,
     get_rng_state,
+    initial_seed,
     manual_seed,
     multinomial,
     rand,
@@ -48,6 +50,7 @@ from .random import (
     randn,
     randn_like,
     randperm,
+    seed,
     set_rng_state,
 )
 from .serialization import load, save
@@ -74,11 +77,11 @@ if TYPE_CHECKING:
 __all__ = sorted(
     {
         "Generator", "Tensor", "arange", "as_tensor", "autograd", "bernoulli", "bmm", "bool", "cat", "compile", "concat", "concatenate",
-        "cuda", "device", "double", "dtype", "empty", "empty_like", "enable_grad", "errors", "eye", "float", "float32",
+        "cuda", "default_generator", "device", "double", "dtype", "empty", "empty_like", "enable_grad", "errors", "eye", "float", "float32",
         "float64", "from_numpy", "full", "full_like", "functional", "get_num_threads", "get_rng_state", "inference_mode",
-        "int", "int32", "int64", "is_grad_enabled", "is_tensor", "linspace", "load", "long", "manual_seed", "matmul", "mm",
+        "initial_seed", "int", "int32", "int64", "is_grad_enabled", "is_tensor", "linspace", "load", "long", "manual_seed", "matmul", "mm",
         "multinomial", "nn", "no_grad", "ones", "ones_like", "ops", "optim", "rand", "rand_like", "randint", "randn",
-        "randn_like", "random", "randperm", "relu", "save", "scan", "set_grad_enabled", "set_num_threads", "set_rng_state",
+        "randn_like", "random", "randperm", "relu", "save", "scan", "seed", "set_grad_enabled", "set_num_threads", "set_rng_state",
         "sigmoid", "softmax", "stack", "tanh", "tensor", "uint8", "utils", "where", "zeros", "zeros_like", *_methods,
     }
 )  # fmt: skip

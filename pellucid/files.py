@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from .errors import DataError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Put `content` at `path`: written beside it, flushed to the disk, renamed into place.
+    """Put `content` at `path`: written beside it, flushed to the disk, renamed into place. Of several at once, one stays.
 
     Raises DataError for a full disk or a missing permission; what stood at `path` is then still there.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(part, "wb") as file:
             file.write(content)

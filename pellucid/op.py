@@ -12,6 +12,7 @@ import itertools
 import math
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -30,6 +31,20 @@ warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"pellucid\.(o
 # remembers the two numbers, as a compiled step does, knows when to look again. The first counts changes. The second
 # is the exclusive or of a token for each Module in training mode, so it returns when `eval()` is followed by `train()`.
 structure = [0, 0]
+_structure_lock = threading.Lock()  # a change that another thread's overwrites would leave old programs in use
+
+
+def note_change() -> None:
+    """Something was set that may change what some network computes."""
+    with _structure_lock:
+        structure[0] += 1
+
+
+def note_switch(token: int) -> None:
+    """A Module, of that token, has gone from training to evaluation or back."""
+    with _structure_lock:
+        structure[1] ^= token
+
 
 grad_mode: ContextVar[bool] = ContextVar("grad_mode", default=True)
 module_path: ContextVar[str] = ContextVar("module_path", default="")
@@ -91,6 +106,8 @@ class Value:
 
     # The native memory of a Tensor that a compiled program writes; see `__getattr__`.
     storage: Any = None
+    # Held while it is moved on, where several threads may do so: by the state of a random generator.
+    lock: Any = None
 
     def __init__(self, array: Any) -> None:
         if _recorders:

@@ -1,4 +1,4 @@
-"""Chance: the generator that counts calls, and distributions over its bits (floor 3).
+"""Chance: the generator that counts calls, which one is in use, and distributions over its bits (floor 3).
 
 Every number is a function of (seed, call, position): see `ops/random.py`. The state is a Tensor, read and assigned like
 any other, so a recorded step finds it. Whole numbers, uniforms, masks and permutations are the same bits everywhere;
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 import secrets
+import threading
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from .creation import tensor
 from .errors import DTypeError, OptionError
-from .modes import no_grad
-from .op import default_dtype
+from .modes import Mode, no_grad
+from .op import default_dtype, recorder
 from .ops.elementwise import add, cast, floor_divide
 from .ops.random import bits
 from .shapes import as_dtype, int64, shape_of
@@ -24,13 +26,19 @@ from .tensor import Tensor, check_device
 
 
 class Generator:
-    """A stream of random numbers: state = (seed, calls so far), an int64 Tensor of shape (2,)."""
+    """A stream of random numbers: state = (seed, calls so far), an int64 Tensor of shape (2,).
+
+    Threads may draw from one at once: each draw is another call, but which thread gets which depends on their speed. For
+    the same numbers in every run give each thread a Generator of its own.
+    """
 
     def __init__(self, seed: int = 0, device: Any = None) -> None:
         self.state = tensor([_signed(seed), 0], dtype=int64, device=device)
+        self.state.lock = threading.RLock()
 
     def manual_seed(self, seed: int) -> Generator:
-        self.state.assign(np.array([_signed(seed), 0]))
+        with self._alone():
+            self.state.assign(np.array([_signed(seed), 0]))
         return self
 
     def seed(self) -> int:
@@ -40,26 +48,59 @@ class Generator:
         return fresh
 
     def initial_seed(self) -> int:
-        return int(self.state.array[0])
+        return int(self.get_state().array[0])
 
     def get_state(self) -> Tensor:
-        return self.state.clone()
+        with self._alone():
+            return self.state.clone()
 
     def set_state(self, state: Tensor) -> None:
-        if state.shape != (2,) or state.dtype != int64:
-            raise OptionError(
-                f"set_rng_state: {state.shape} {state.dtype}; expected the (2,) int64 that get_rng_state gave; "
-                "pass that one"
-            )
-        self.state.assign(state)
+        if not isinstance(state, Tensor) or state.shape != (2,) or state.dtype != int64:
+            came = f"{state.shape} {state.dtype}" if isinstance(state, Tensor) else f"a {type(state).__name__}"
+            raise OptionError(f"set_rng_state: {came}; expected the (2,) int64 that get_rng_state gave; pass that one")
+        with self._alone():
+            self.state.assign(state)
+
+    def clone_state(self) -> Generator:
+        """Another Generator that stands where this one does, and from then on goes its own way."""
+        clone = Generator()
+        clone.set_state(self.get_state())
+        return clone
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Generator:
+        return self.clone_state()
+
+    def __reduce__(self) -> Any:
+        return _restored, tuple(self.get_state().tolist())
+
+    def __repr__(self) -> str:
+        seed, calls = self.get_state().tolist()
+        return f"Generator(seed={seed}, calls={calls})"
 
     def bits(self, *size: int) -> Tensor:
         """uint32 numbers of shape `size`, each bit fair; advances the state by one call."""
-        with no_grad():
+        with self._alone(), no_grad():
             drawn = bits(self.state, shape=size)
             # Not `assign`: the counter may advance inside a scan, where states of the user's may not.
             self.state.rebind(add(self.state, Tensor(np.array([0, 1]))).array)
         return drawn
+
+    def _alone(self) -> threading.RLock:
+        """What to hold while the state is read and moved on, so that no two draws are of one call.
+
+        Compiled programs that draw from this Generator hold it while they run. One that is being recorded holds it to the
+        end, since until then the state has no numbers.
+        """
+        active = recorder()
+        if active is not None:
+            active.hold(self.state.lock)
+        return self.state.lock
+
+
+def _restored(seed: int, calls: int) -> Generator:
+    generator = Generator(seed)
+    generator.state.assign(np.array([seed, calls]))
+    return generator
 
 
 def _signed(seed: int) -> int:
@@ -70,20 +111,63 @@ def _signed(seed: int) -> int:
     return low - (1 << 64) if low >= 1 << 63 else low
 
 
+# ---- the stream of this context ------------------------------------------------------------------------------------------
+
 default_generator = Generator(0)
+_current: ContextVar[Generator] = ContextVar("generator", default=default_generator)
+
+
+class use_generator(Mode):
+    """Within it, or in a function decorated with it, all that draws without `generator=` draws from this Generator.
+
+    So weights, dropout, shuffles and `rand` inside have a stream of their own, and the global one is not moved. Another
+    thread is not inside: it enters a block itself.
+    """
+
+    variable = _current
+
+    def __init__(self, generator: Generator) -> None:
+        self.value = stream(generator)
+
+    def again(self) -> use_generator:
+        return use_generator(self.value)
+
+
+def fork_rng() -> use_generator:
+    """Within it the same numbers come as would without; after it the stream stands where it stood before."""
+    return use_generator(_current.get().clone_state())
+
+
+def stream(generator: Generator | None = None) -> Generator:
+    """`generator`, else the one in use here: of the innermost `use_generator`, or `default_generator`."""
+    if generator is None:
+        return _current.get()
+    if not isinstance(generator, Generator):
+        raise OptionError(f"generator: {generator!r:.80}; expected a Generator; write Generator().manual_seed(0), say")
+    return generator
 
 
 def manual_seed(seed: int) -> Generator:
-    """Start the default stream over from `seed`; the same seed gives the same numbers."""
-    return default_generator.manual_seed(seed)
+    """Start the stream in use here over from `seed`; the same seed gives the same numbers."""
+    return stream().manual_seed(seed)
+
+
+def seed() -> int:
+    """Start the stream in use here over from a seed of the operating system's; returned so that it can be told."""
+    return stream().seed()
+
+
+def initial_seed() -> int:
+    """The seed of the stream in use here."""
+    return stream().initial_seed()
 
 
 def get_rng_state() -> Tensor:
-    return default_generator.get_state()
+    return stream().get_state()
 
 
 def set_rng_state(state: Tensor) -> None:
-    default_generator.set_state(state)
+    stream().set_state(state)
 
 
 # ---- distributions -------------------------------------------------------------------------------------------------------
@@ -96,7 +180,7 @@ def uniform_from(generator: Generator | None, size: tuple[int, ...], dtype: Any 
         raise DTypeError(
             f"random numbers from 0 to 1: {dtype}; expected float32 or float64; draw whole numbers with randint"
         )
-    source = generator or default_generator
+    source = stream(generator)
     with no_grad():
         if dtype == np.float64:
             high, low = source.bits(2, *size).unbind(0)
@@ -152,7 +236,7 @@ def randint(
             f"randint: from {low} to below {high}; expected 1 to 2**31 numbers between; check low and high"
         )
     with no_grad():
-        words = cast((generator or default_generator).bits(*shape_of(size)), dtype=int64)
+        words = cast(stream(generator).bits(*shape_of(size)), dtype=int64)
         result = words % span + low
     return result if dtype is None else result.to(dtype)
 
@@ -162,7 +246,7 @@ def randperm(n: int, *, generator: Generator | None = None, device: Any = None) 
     check_device(device)
     shape_of((n,))  # refuses what is no count
     with no_grad():
-        high, low = (cast(word, dtype=int64) for word in (generator or default_generator).bits(2, n).unbind(0))
+        high, low = (cast(word, dtype=int64) for word in stream(generator).bits(2, n).unbind(0))
         return (floor_divide(high, 2) * 2147483648 + floor_divide(low, 2)).argsort(0)
 
 
@@ -175,7 +259,7 @@ def keep_mask(size: tuple[int, ...], keep: float, generator: Generator | None = 
     """A bool mask, true with probability `keep` to 32 bits: what dropout multiplies by."""
     with no_grad():
         threshold = np.asarray(min(round(keep * 2**32), 2**32 - 1), np.uint32)
-        return (generator or default_generator).bits(*size) <= Tensor(threshold)
+        return stream(generator).bits(*size) <= Tensor(threshold)
 
 
 def multinomial(

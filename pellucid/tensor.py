@@ -20,7 +20,7 @@ import numpy as np
 from . import ops
 from .errors import DTypeError, GradientError, OptionError, ShapeError, words
 from .indexing import index, with_index
-from .op import Value, content, grad_mode, here, new_value, recorder, refuse_array, structure, use_value_class
+from .op import Value, content, grad_mode, here, new_value, note_change, recorder, refuse_array, use_value_class
 from .ops import contraction, elementwise, movement, reduce
 from .ops.loop import refuse_inside_scan
 from .shapes import (
@@ -1154,7 +1154,7 @@ class Parameter(Tensor):
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if self.__dict__.get("requires_grad", False) != value:
-            structure[0] += 1
+            note_change()
         self.__dict__["requires_grad"] = value
 
     def __repr__(self) -> str:

@@ -28,6 +28,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monk
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+def test_many_threads_that_write_one_file_leave_one_of_theirs_whole(tmp_path, at_once):
+    path = tmp_path / "model.safetensors"
+
+    def write(i):
+        for _ in range(20):
+            write_bytes(path, bytes([i]) * 100_000)
+            found = path.read_bytes()
+            assert len(found) == 100_000 and len(set(found)) == 1
+
+    at_once(write, threads=4)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
 def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     append_line(path, '{"epoch": 1}')

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 import math
+import pickle
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import pellucid as P
+from pellucid import nn
+from pellucid.data.loader import DataLoader, TensorDataset, random_split
 from pellucid.errors import DTypeError, OptionError, ShapeError
 from pellucid.ops.random import philox, rounds
-from pellucid.random import Generator, keep_mask
+from pellucid.random import Generator, fork_rng, keep_mask, use_generator
 
 ONES = 0xFFFFFFFF
 
@@ -116,6 +123,140 @@ def test_seeds_of_any_size_and_sign() -> None:
     fresh = Generator(0)
     seed = fresh.seed()
     assert fresh.bits(3).tolist() == Generator(seed).bits(3).tolist()
+
+
+# ---- which stream is drawn from ------------------------------------------------------------------------------------------
+
+
+def everything_that_draws() -> list[float]:
+    """A number of each function that draws without being given a Generator."""
+    layers = [nn.Linear(3, 2), nn.Conv2d(1, 2, 2), nn.Embedding(3, 2), nn.LSTM(2, 2), nn.MultiheadAttention(4, 2)]
+    layers += [nn.Bilinear(2, 2, 2)] if hasattr(nn, "Bilinear") else []
+    drawn = [p for layer in layers for p in layer.parameters()]
+    drawn += [P.rand(3), P.randn(3), P.randint(9, (3,)), P.randperm(9), P.rand_like(P.ones(3)), P.randn_like(P.ones(3))]
+    drawn += [P.bernoulli(P.full((9,), 0.5)), P.multinomial(P.ones(9), 3), P.ones(3).uniform_(), P.ones(3).normal_()]
+    drawn += [keep_mask((9,), 0.5), nn.Dropout(0.5)(P.ones(9)), nn.init.orthogonal_(P.empty(3, 3))]
+    drawn += [nn.init.trunc_normal_(P.empty(3)), nn.utils.spectral_norm(nn.Linear(3, 3)).weight_u]
+    data = TensorDataset(P.arange(9))
+    drawn += [batch[0] for batch in DataLoader(data, 3, shuffle=True)]
+    drawn += [part[0][0] for part in random_split(data, [4, 5])]
+    return [float(t.double().sum()) for t in drawn]
+
+
+def test_inside_a_block_everything_draws_from_its_generator() -> None:
+    P.manual_seed(3)
+    truth = everything_that_draws()
+    after = P.get_rng_state().tolist()
+    P.manual_seed(99)
+    own = Generator(3)
+    with use_generator(own):
+        assert everything_that_draws() == truth
+    assert own.get_state().tolist() == after
+    assert P.get_rng_state().tolist() == [99, 0]
+    assert use_generator(Generator(3))(everything_that_draws)() == truth
+    assert P.get_rng_state().tolist() == [99, 0]
+
+
+def test_the_seed_and_state_are_those_of_the_stream_in_use() -> None:
+    P.manual_seed(4)
+    with use_generator(Generator(5)):
+        assert P.initial_seed() == 5
+        P.manual_seed(6)
+        assert P.rand(2).tolist() == P.rand(2, generator=Generator(6)).tolist()
+        state = P.get_rng_state()
+        expected = P.rand(2).tolist()
+        P.set_rng_state(state)
+        assert P.rand(2).tolist() == expected
+        assert P.seed() == P.initial_seed()
+    assert P.initial_seed() == 4 and P.default_generator.get_state().tolist() == [4, 0]
+
+
+def test_a_generator_given_by_name_comes_before_the_one_in_use() -> None:
+    with use_generator(Generator(1)):
+        given = P.rand(2, generator=Generator(2)).tolist()
+        with use_generator(Generator(2)):
+            assert P.rand(2).tolist() == given
+        assert P.rand(2).tolist() == P.rand(2, generator=Generator(1)).tolist() != given
+
+
+def test_a_fork_gives_the_same_numbers_and_moves_nothing() -> None:
+    P.manual_seed(8)
+    with fork_rng():
+        expected = P.rand(3).tolist()
+        P.manual_seed(1)
+    assert P.rand(3).tolist() == expected
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    own = Generator(3)
+    own.bits(2)
+    copies = [own.clone_state(), copy.deepcopy(own), pickle.loads(pickle.dumps(own))]
+    expected = own.bits(3).tolist()
+    assert [c.bits(3).tolist() for c in copies] == [expected] * 3
+    assert repr(own) == "Generator(seed=3, calls=2)"
+
+
+@pytest.mark.parametrize("what", [5, "3", P.ones(2)])
+def test_what_is_no_generator(what: object) -> None:
+    for call in (
+        lambda: P.rand(2, generator=what), lambda: P.randperm(2, generator=what), lambda: use_generator(what),
+        lambda: P.randint(2, (1,), generator=what), lambda: nn.init.uniform_(P.ones(2), generator=what),
+        lambda: keep_mask((2,), 0.5, what),
+    ):  # fmt: skip
+        with pytest.raises(OptionError, match="generator: .*expected a Generator"):
+            call()
+
+
+def test_threads_that_draw_from_one_generator_never_draw_the_same(at_once: Any) -> None:
+    own = Generator(1)
+    drawn = at_once(lambda i: [own.bits(2).tolist() for _ in range(300)], threads=4)
+    assert len({tuple(bits) for part in drawn for bits in part}) == 1200
+    assert own.get_state().tolist() == [1, 1200]
+
+
+@pytest.mark.parametrize("leave_out", [(), ("native",)])
+def test_compiled_draws_beside_eager_ones_never_draw_the_same(leave_out: tuple[str, ...], at_once: Any) -> None:
+    """A compiled program moves the state in native memory, an eager draw reads and writes it as an array."""
+    own = Generator(1)
+
+    def draws(i: int) -> list[tuple[float, ...]]:
+        run = P.compile(lambda x: x + P.rand(2 + i // 2, generator=own), leave_out=leave_out)
+        draw = (lambda: run(P.zeros(1))) if i % 2 else lambda: P.rand(2 + i // 2, generator=own)
+        return [tuple(draw()[:2].tolist()) for _ in range(200)]
+
+    drawn = [pair for part in at_once(draws, threads=4) for pair in part]
+    assert own.get_state().tolist() == [1, 800]
+    assert len(set(drawn)) == 800
+
+
+def test_a_compiled_step_draws_from_the_generator_in_use() -> None:
+    run = P.compile(lambda x: x + P.rand(3))
+    own, other = Generator(1), Generator(2)
+    for _ in range(2):
+        for generator in (own, other):
+            expected = P.rand(3, generator=generator.clone_state()).tolist()
+            with use_generator(generator):
+                assert run(P.zeros(3)).tolist() == expected
+    P.manual_seed(7)
+    expected = P.rand(3).tolist()
+    P.manual_seed(7)
+    assert run(P.zeros(3)).tolist() == expected
+    assert [g.get_state().tolist() for g in (own, other)] == [[1, 2], [2, 2]]
+
+
+def test_neither_numpys_nor_pythons_chance_is_used() -> None:
+    """Read from the source, since a draw on some rare path would be found by no run."""
+    wrong = []
+    for file in sorted(Path(P.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import) and any(name.name == "random" for name in node.names):
+                wrong.append(f"{file}:{node.lineno} import random")
+            numpys = isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np.random", "numpy.random")
+            if numpys and node.attr not in ("default_rng", "Generator"):
+                wrong.append(f"{file}:{node.lineno} {ast.unparse(node)}")
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "np.random.default_rng" and not node.args:
+                wrong.append(f"{file}:{node.lineno} without a seed")
+    assert not wrong
 
 
 # ---- distributions ---------------------------------------------------------------------------------------------------

@@ -386,6 +386,14 @@ def compile_module(module: Any, target: Target, *, assembly: bool = False) -> An
 _gone: list[Any] = []  # engines without an owner
 
 
+def _one_gone() -> Any:
+    """One of them; None where there is none, and another thread may just have taken the last."""
+    try:
+        return _gone.pop()
+    except IndexError:
+        return None
+
+
 class Code:
     """Object code in memory, with the addresses of the functions `names`; it stays there as long as this lives.
 
@@ -397,8 +405,7 @@ class Code:
     """
 
     def __init__(self, object_code: bytes, names: Iterable[str]) -> None:
-        while _gone:
-            tracker, engine = _gone.pop()
+        for tracker, engine in iter(_one_gone, None):
             tracker.close()
             engine.close()
         engine = binding.create_lljit_compiler(machine(host()), use_jit_link=True)

@@ -205,6 +205,23 @@ for _name in REFUSED:
 Masked.__hash__ = Tensor.__hash__  # type: ignore[method-assign]
 
 
+def _yielding(name: str) -> Callable[..., Any]:
+    plain = getattr(Tensor, name)
+
+    def method(self: Tensor, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Masked) else plain(self, other)
+
+    return method
+
+
+# Operators of a Tensor's subclass that leave a Masked on the right to its own, as Python lets a Tensor do by itself.
+YIELDING = {
+    name: _yielding(name)
+    for name in ("__add__", "__sub__", "__mul__", "__truediv__", "__floordiv__", "__mod__", "__pow__", "__and__", "__or__",
+                 "__xor__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
+}  # fmt: skip
+
+
 def selected(x: Tensor, mask: Tensor) -> Masked:
     """x[mask] for a mask over the first axes of x, both in a step being recorded."""
     return Masked(x, new_value(content(mask)), here())

@@ -145,17 +145,18 @@ class Program:
     # ---- a call ----
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
-        with self.all_locks():
+        given = [t for t in tensors if t.storage is not None and t.storage.owned]  # others' state, here as arguments
+        with self.all_locks(given):
             return self._call(tensors)
 
-    def all_locks(self) -> contextlib.AbstractContextManager[Any]:
-        """The locks of all Tensors that this program or another one writes; mostly one."""
-        return self.locks[0] if len(self.locks) == 1 else self._several_locks()
+    def all_locks(self, given: Sequence[Tensor] = ()) -> contextlib.AbstractContextManager[Any]:
+        """The locks of all Tensors that this program or another one writes, arguments among them; mostly one."""
+        return self.locks[0] if len(self.locks) == 1 and not given else self._several_locks(given)
 
     @contextlib.contextmanager
-    def _several_locks(self) -> Iterator[None]:
+    def _several_locks(self, given: Sequence[Tensor]) -> Iterator[None]:
         with contextlib.ExitStack() as held:
-            for lock in self.locks:
+            for lock in sorted({*self.locks, *(t.storage.lock for t in given)}, key=id) if given else self.locks:
                 held.enter_context(lock)
             yield
 
@@ -199,7 +200,8 @@ class Program:
 
     def _refresh(self) -> None:
         """After somebody looked at a Tensor of the step, or assigned it."""
-        for tensor in self.dirty:
+        while self.dirty:  # other threads may add to it meanwhile
+            tensor = self.dirty.pop()
             storage: Storage = tensor.storage
             storage.refresh(tensor)
             if tensor in self.written:
@@ -208,7 +210,6 @@ class Program:
                 tensor.__dict__.pop("array", None)
                 tensor.version += 1
             self.context[self.number[tensor]] = storage.address
-        self.dirty.clear()
         self._find_locks()
 
     def _find_locks(self) -> None:

@@ -5,6 +5,8 @@ It keeps what compiling promises besides speed: the same calls, the same errors,
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,8 @@ from .outside import put_on_tape
 from .results import Owners, output, rebuilder
 from .trace import Flagged, Recording
 
+_one_at_a_time = threading.RLock()  # interpreted programs take turns, as compiled ones do that share state
+
 
 class ReferenceProgram:
     """One recording, interpreted. It takes the place of a `Program`."""
@@ -29,8 +33,16 @@ class ReferenceProgram:
         self.graph: Graph = recording.graph
         self.owners = Owners(recording)
         self.rebuild = rebuilder(recording, self.owners)
+        locks = {slot.owner.lock for slot in self.graph.inputs if slot.owner is not None and slot.owner.lock}
+        self.locks = [_one_at_a_time, *sorted(locks, key=id)]
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
+        with contextlib.ExitStack() as held:
+            for lock in self.locks:
+                held.enter_context(lock)
+            return self._call(tensors)
+
+    def _call(self, tensors: Sequence[Tensor]) -> Any:
         graph = self.graph
         arrays = {slot.symbol: self._array(slot, tensors) for slot in graph.inputs if slot.kind != "cotangent"}
         late = dependents(graph, "cotangent")

@@ -1,7 +1,7 @@
 """A compiled function: recorded at its first call, it runs as native code from then on (floor 4).
 
-A program belongs to a signature: the structure, shapes and dtypes of the arguments, whether gradients are on, the plain
-numbers, Tensors, networks and optimizers the function reads by name, and `op.structure`, which every attribute set on a
+A program belongs to a signature: the structure, shapes and dtypes of the arguments, whether gradients are on, the random
+generator in use, the plain numbers, Tensors, networks and optimizers the function reads by name, and `op.structure`, which every attribute set on a
 Module changes.
 Another signature is another program; programs share the Tensors they find.
 """
@@ -9,6 +9,7 @@ Another signature is another program; programs share the Tensors they find.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
 import types
 import warnings
@@ -22,6 +23,7 @@ from ..errors import OptionError, PellucidError, nearest, words
 from ..op import Value, grad_mode, here, new_value, recorder, structure
 from ..ops.index import take
 from ..ops.loop import map_nest
+from ..random import stream
 from ..tensor import Tensor
 from .reference import ReferenceProgram
 from .trace import Flagged, Recording, record
@@ -130,7 +132,7 @@ class Compiled:
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call, and everything else about it that a program depends on."""
         tensors: list[Tensor] = []
-        parts: list[Any] = [tuple(structure), grad_mode.get(), self._variables()]
+        parts: list[Any] = [tuple(structure), (grad_mode.get(), stream()), self._variables()]
         for x in args:
             parts.append(_described(x, tensors))
         if kwargs:
@@ -337,7 +339,7 @@ def _described(x: Any, tensors: list[Tensor]) -> Any:
 def variables_of(function: Any) -> Callable[[], tuple[Any, ...]]:
     """A function that gives what `function` now reads by name, of what a program depends on: plain numbers, and which
     Tensors, networks and optimizers (themselves, so that a key that holds them keeps them alive)."""
-    inner = function.__func__ if isinstance(function, types.MethodType) else function
+    inner = inspect.unwrap(function.__func__ if isinstance(function, types.MethodType) else function)
     if not isinstance(inner, types.FunctionType):
         return lambda: ()
     cells = [cell for cell in inner.__closure__ or () if _matters(_content(cell))]
@@ -362,7 +364,7 @@ def _matters(x: Any) -> bool:
 
 def reachable(function: Any) -> list[tuple[str, Any]]:
     """What a function can read by name: itself, the object it is a method of, its closure, its module's variables."""
-    inner = getattr(function, "__func__", function)
+    inner = inspect.unwrap(getattr(function, "__func__", function))  # what a decorator is around
     found: list[tuple[str, Any]] = [("", function), ("", getattr(function, "__self__", None))]
     code = getattr(inner, "__code__", None)
     for name, cell in zip(getattr(code, "co_freevars", ()), getattr(inner, "__closure__", None) or (), strict=False):
@@ -427,7 +429,9 @@ def _why(known: dict[Any, Program], key: Any) -> str:
     for i, (a, b) in enumerate(zip(before[3:], key[3:], strict=False)):
         if a != b:
             return f"argument {i} was {a}, now it is {b}"
-    return "a number or Tensor it reads by name has changed" if before[2] != key[2] else "gradients were switched"
+    if before[2] != key[2]:
+        return "a number or Tensor it reads by name has changed"
+    return "gradients were switched" if before[1][0] != key[1][0] else "another random generator is in use"
 
 
 def _comparable(part: Any) -> Any:

@@ -8,6 +8,7 @@ which nobody looked costs nothing.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -56,11 +57,15 @@ class Storage:
         return self.memory.ctypes.data
 
     def snapshot(self, tensor: Any) -> np.ndarray:
-        """What `tensor.array` becomes when it is asked for."""
-        array = self.memory.copy()
-        tensor.array = array
-        self._tell(tensor)
-        return array
+        """What `tensor.array` becomes when it is asked for. Where a program runs on it, the asking thread waits for its end:
+        what is copied in the middle of a step would be taken for what the step came to."""
+        with self.lock or contextlib.nullcontext():
+            array = tensor.__dict__.get("array")
+            if array is None:  # else another thread was quicker
+                array = self.memory.copy()
+                tensor.array = array
+                self._tell(tensor)
+            return array
 
     def overwritten(self, tensor: Any) -> None:
         """`tensor.array` has been assigned."""
@@ -84,7 +89,7 @@ class Storage:
     def own(self, tensor: Tensor, lock: threading.RLock) -> None:
         """From now on programs write here."""
         if self.lock is None:
-            self.lock = lock
+            self.lock = tensor.lock or lock
         if not self.owned:
             memory = aligned(self.shape, self.dtype)
             memory[...] = tensor.array

@@ -1,12 +1,14 @@
 """Recording: a step is run once with Symbols in place of numbers, and what it did becomes a Graph (floor 4).
 
 State is discovered, not declared. A Tensor that was there before and is read becomes an input; one whose array has
-changed at the end has been written. Whatever happens, every Tensor has its own array again afterwards. A Symbol that
-stays behind in the user's objects is a leak, and an error that names the line where it was made.
+changed at the end has been written. Whatever happens, every Tensor has its own array again afterwards, and in every other
+thread it has it all the time. A Symbol that stays behind in the user's objects is a leak, and an error that names the
+line where it was made.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import weakref
@@ -17,20 +19,20 @@ from typing import Any
 import numpy as np
 
 from ..errors import TraceError, words
-from ..op import Node, Op, Origin, Symbol, Value, active_recorder, count_recorders, here, origin
+from ..op import Node, Op, Origin, Symbol, Value, active_recorder, count_recorders, grad_mode, here, origin
 from ..ops.loop import map_nest
 from ..ops.reduce import expand
 from ..tape import reachable, walk
 from ..tensor import Parameter, Tensor, UsedUp
 from .graph import Graph, Slot
-from .masked import replaced, selected
+from .masked import YIELDING, replaced, selected
 from .timeloop import Trace, record_loop
 
 GIVEN_GRADIENT = (
     "compile: the gradient of a Tensor {} is an argument and read as .grad too; expected one of the two; read x.grad inside "
     "the step, or pass x.grad.clone()"
 )
-_one_at_a_time = threading.RLock()  # recording swaps the arrays of Tensors that other threads may see
+_one_at_a_time = threading.RLock()  # a Tensor has room for one Symbol beside its array
 
 
 class Flagged(Exception):
@@ -81,23 +83,50 @@ def record(
     """
     while True:
         recorder = Recorder(names)
-        with _one_at_a_time:
-            token = active_recorder.set(recorder)
-            count_recorders(1)
-            try:
-                recorder.take_arguments(arguments)
-                args, kwargs = arguments
-                result = function(*args, **kwargs)
-                recording = recorder.finish(result, keep_grads, differentiable)
-            finally:
-                count_recorders(-1)
-                active_recorder.reset(token)
-                recorder.put_back()
-        del result
+        recording = _recorded_once(recorder, function, arguments, keep_grads, differentiable)
         recorder.check_leaks()
         if recorder.change is None:
             return recording
         recorder.change()
+
+
+def _recorded_once(
+    recorder: Recorder, function: Callable[..., Any], arguments: Any, keep_grads: bool, differentiable: bool
+) -> Recording:
+    with _one_at_a_time:
+        token = active_recorder.set(recorder)
+        count_recorders(1)
+        try:
+            recorder.take_arguments(arguments)
+            args, kwargs = arguments
+            mode = grad_mode.get()
+            result = function(*args, **kwargs)
+            _check_mode(mode)
+            return recorder.finish(result, keep_grads, differentiable)
+        finally:
+            count_recorders(-1)
+            active_recorder.reset(token)
+            try:
+                recorder.put_back()
+            finally:
+                recorder.let_go()
+
+
+@functools.cache
+def recorded(kind: type) -> type:
+    """The class of a Tensor of `kind` from outside the step: where the step is recorded it has a Symbol, elsewhere its array."""
+
+    def get(value: Any) -> Any:
+        fields = value.__dict__
+        if "symbol" in fields and active_recorder.get() is not None:
+            return fields["symbol"]
+        return fields["array"] if "array" in fields else value.__getattr__("array")
+
+    def put(value: Any, array: Any) -> None:
+        value.__dict__["array" if active_recorder.get() is None else "symbol"] = array
+
+    about = {"__slots__": (), "__module__": kind.__module__, "array": property(get, put), "__hash__": kind.__hash__}
+    return type(kind.__name__, (kind,), about | YIELDING)
 
 
 class Recorder:
@@ -108,7 +137,8 @@ class Recorder:
         self.started = next(Node.counter)  # Nodes of the step have higher numbers
         self.symbols: list[Symbol] = []
         self.slots: dict[int, Slot] = {}  # by id of the Tensor; the Slot keeps it alive
-        self.before: list[tuple[Tensor, Any, dict[str, Any]]] = []  # Tensor, its array, and the rest of what may change
+        # Each Tensor, its class, its array, and the rest of what may change.
+        self.before: list[tuple[Tensor, type, Any, dict[str, Any]]] = []
         self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
         self.grad_slots: dict[int, Slot] = {}
         self.cotangents: list[Slot] = []
@@ -117,6 +147,7 @@ class Recorder:
         self.inner: set[Symbol] = set()  # of the bodies of loops: nothing outside may read them
         self.traces: list[Trace] = []  # the loops whose bodies are being recorded, outermost first
         self.change: Callable[[], None] | None = None  # what has to happen before this is recorded again
+        self.held: list[Any] = []  # locks of Tensors that other threads leave alone until they have their arrays again
 
     # ---- what op.py asks for ----
 
@@ -145,7 +176,8 @@ class Recorder:
 
     def read(self, value: Any) -> Symbol:
         """The Symbol of `value`; a Tensor that was there before the step becomes an input of it."""
-        known = value.__dict__.get("array")
+        fields = value.__dict__
+        known = fields.get("symbol", fields.get("array"))
         symbol = known if known.__class__ is Symbol else self._slot("state", value).symbol
         if symbol in self.inner:
             raise TraceError(
@@ -172,12 +204,24 @@ class Recorder:
         slot = Slot(kind, value, self._input(value), position, self.names.get(id(value), ""))
         self.slots[id(value)] = slot
         rest = {name: getattr(value, name) for name in ("version", "node", "requires_grad", "written_at", "hooks")}
-        self.before.append((value, value.__dict__.get("array"), rest))
+        self.before.append((value, type(value), value.__dict__.get("array"), rest))
+        known: Any = type(value)
+        value.__class__ = recorded(known)
         value.array = slot.symbol
         return slot
 
     def _input(self, value: Value) -> Symbol:
         return Symbol(None, (), {}, value.shape, value.dtype, _place())
+
+    def hold(self, lock: Any) -> None:
+        """Hold `lock` until the end of the recording."""
+        if lock not in self.held:
+            lock.acquire()
+            self.held.append(lock)
+
+    def let_go(self) -> None:
+        while self.held:
+            self.held.pop().release()
 
     # ---- arguments and gradients ----
 
@@ -266,7 +310,7 @@ class Recorder:
         described = map_nest(leaf, result)
         grown: dict[int, int | None] = {}
         for i, value in enumerate(made):
-            if value._grad.__class__ is Tensor:
+            if isinstance(value._grad, Tensor):
                 grown[i] = len(outputs)
                 outputs.append(self.read(value._grad))
                 tracked.append(False)
@@ -288,7 +332,7 @@ class Recorder:
         presence = [about for key, about in self.looked.items() if key not in given]
         trained = [
             (owner, owner.requires_grad)
-            for owner, _, rest in self.before
+            for owner, _, _, rest in self.before
             if owner.requires_grad != rest["requires_grad"]
         ]
         wanted = self._wanted(writes)
@@ -303,7 +347,7 @@ class Recorder:
             return None
         seeds = [Tensor(self._cotangent(i, value)) for i, value in roots.items()]
         found = walk(list(roots.values()), seeds, since=self.started)
-        owners = {id(rest["node"] or owner): owner for owner, _, rest in self.before}
+        owners = {id(rest["node"] or owner): owner for owner, _, _, rest in self.before}
         leaves = [owners[key] for key in found if key in owners]
         outputs += [self.read(found[key][1]) for key in found if key in owners]
         return leaves
@@ -317,7 +361,7 @@ class Recorder:
         """See `Recording.wanted`. Moments are written, and never want a gradient."""
         written = {id(slot) for slot, _ in writes}
         wanted = []
-        for owner, _, before in self.before:
+        for owner, _, _, before in self.before:
             slot = self.slots[id(owner)]
             plain = slot.kind == "state" and slot.symbol.dtype.kind == "f" and not isinstance(owner, Parameter)
             if plain and (before["requires_grad"] or id(slot) not in written):
@@ -325,7 +369,7 @@ class Recorder:
         return wanted
 
     def _check_tape(self) -> None:
-        for owner, _, rest in self.before:
+        for owner, _, _, rest in self.before:
             if owner.node is not rest["node"]:
                 raise TraceError(
                     f"compile: a Tensor {words(owner.shape)} from outside the step was written on the tape at "
@@ -356,11 +400,11 @@ class Recorder:
 
     def put_back(self) -> None:
         """Every Tensor as it was before the step."""
-        for owner, array, rest in self.before:
-            if array is None:
-                owner.__dict__.pop("array", None)
-            else:
-                owner.array = array
+        for owner, kind, array, rest in self.before:
+            owner.__class__ = kind
+            owner.__dict__.pop("symbol", None)
+            if array is not None and owner.__dict__.get("array") is not array:  # another thread has written to it
+                del rest["version"], rest["written_at"]
             for name, value in rest.items():
                 setattr(owner, name, value)
         for owner, grad in self.grads.values():
@@ -378,6 +422,16 @@ class Recorder:
                     f"compile: a Tensor {words(value.array.shape)} made at {symbol.origin} outlives the step; expected what "
                     "is kept to be returned, or assigned to a Tensor that was there before (x.assign(y)); return it"
                 )
+
+
+def _check_mode(before: bool) -> None:
+    """Raise TraceError where the step leaves gradients on or off for who called it: native code would not."""
+    if grad_mode.get() != before:
+        grad_mode.set(before)
+        raise TraceError(
+            f"compile: the step leaves gradients {'off' if before else 'on'} for its caller; expected them as they were; "
+            f"write `with set_grad_enabled({not before}):` around what it is meant for"
+        )
 
 
 class Position(int):

@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import os
 import sys
+import threading
 import urllib.error
 import urllib.request
 import zlib
@@ -212,7 +213,7 @@ def _fetch(dataset: Dataset, file: File, progress: Progress | None) -> Path:
     if file.url is None:
         raise DataError(f"{dataset.name}: {file.path} is not on this machine and has no address to fetch it from; "
                         f"see {dataset.address} and {put}")  # fmt: skip
-    part = goal.with_name(goal.name + f".{os.getpid()}.part")
+    part = goal.with_name(goal.name + f".{os.getpid()}-{threading.get_ident()}.part")
     try:
         _download(file.url, part, progress)
         came = _hash(part, file.unpacked)

@@ -11,7 +11,7 @@ from ..creation import zeros
 from ..errors import OptionError, words
 from ..modes import no_grad
 from ..nn import Module
-from ..random import get_rng_state, set_rng_state
+from ..random import fork_rng
 from ..tensor import Tensor
 
 Shape = tuple[int, ...]
@@ -100,15 +100,13 @@ def summary(model: Module, input: Any = None, *, input_size: Any = None) -> Summ
 def undisturbed(model: Module) -> Iterator[None]:
     """Eval mode, off the tape; at the end each layer's mode and the random numbers are what they were."""
     modes = [(module, module.training) for module in model.modules()]
-    chance = get_rng_state()
     try:
         model.eval()
-        with no_grad():
+        with no_grad(), fork_rng():
             yield
     finally:
         for module, mode in modes:
             module.training = mode
-        set_rng_state(chance)
 
 
 def _is_shape(value: Any) -> bool:

@@ -11,7 +11,6 @@ import inspect
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, NamedTuple, Self
@@ -20,13 +19,13 @@ import numpy as np
 
 from ..creation import zeros_like
 from ..errors import DTypeError, OptionError, PellucidError, StateError, in_module, nearest, words
-from ..op import module_path, structure
+from ..modes import Mode
+from ..op import module_path, note_change, note_switch, structure
 from ..shapes import array_of, as_dtype
 from ..tensor import Parameter, RemovableHook, Tensor, check_device
 from ..tensor import device as Device
 from .hooks import BackwardWatch
 
-_changes = structure  # bumped here by every attribute set, and by every layer or hook that comes or goes
 # The outermost Module being called; paths are told as seen from it.
 _root: ContextVar[Module | None] = ContextVar("root", default=None)
 
@@ -34,19 +33,21 @@ _root: ContextVar[Module | None] = ContextVar("root", default=None)
 _ROOM = __name__.rpartition(".")[0] + "."
 
 
-@contextmanager
-def seen_from(network: Module) -> Iterator[None]:
+class seen_from(Mode):
     """Inside, layers are told by their paths in `network`, also where it is not called itself."""
-    mark = _root.set(network)
-    try:
-        yield
-    finally:
-        _root.reset(mark)
+
+    variable = _root
+
+    def __init__(self, network: Module) -> None:
+        self.value = network
+
+    def again(self) -> seen_from:
+        return seen_from(self.value)
 
 
 def structure_version() -> tuple[int, int]:
     """Differs wherever any Module's attributes, layers, hooks or training modes do; see `op.structure`."""
-    return _changes[0], _changes[1]
+    return structure[0], structure[1]
 
 
 class IncompatibleKeys(NamedTuple):
@@ -109,9 +110,9 @@ class Module:
             self._check_started(name, home)
         if name == "training" and name in fields:
             if bool(fields[name]) != bool(value):
-                _changes[1] ^= hash((Module, id(fields)))  # what a compiled network shares
+                note_switch(hash((Module, id(fields))))  # what a compiled network shares
         else:
-            _changes[0] += 1
+            note_change()
         if home is None:
             for known in _HOMES:
                 if name in fields.get(known, ()):
@@ -159,7 +160,7 @@ class Module:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{nearest(name, [*known, *fields])}")
 
     def __delattr__(self, name: str) -> None:
-        _changes[0] += 1
+        note_change()
         for home in _HOMES:
             if name in self.__dict__[home]:
                 del self.__dict__[home][name]
@@ -202,7 +203,7 @@ class Module:
                 "without dots; choose another"
             )
         self._check_kind(home, name, value)
-        _changes[0] += 1
+        note_change()
         fields[home][name] = value
 
     # ---- calling -----------------------------------------------------------------------------------------------------
@@ -228,13 +229,14 @@ class Module:
     def _path_of(self, module: Module) -> str | None:
         """Where `module` stands as seen from this root, `SimpleNet.layer1 (Linear 784→128)`; None outside it."""
         version, paths = self.__dict__["_paths"]
-        if version != _changes[0]:
+        now = structure[0]
+        if version != now:
             root = type(self).__name__
             paths = {
                 id(child): f"{root}.{name} ({child._describe()})" if name else child._describe()
                 for name, child in self.named_modules()
             }
-            self.__dict__["_paths"] = (_changes[0], paths)
+            self.__dict__["_paths"] = (now, paths)
         return paths.get(id(module))
 
     def _describe(self) -> str:
@@ -392,7 +394,7 @@ class Module:
                 tensor.rebind(tensor.array.astype(dtype))
                 if isinstance(tensor._grad, Tensor):  # and not used up by a compiled step
                     tensor.grad = tensor.grad.detach().to(dtype)
-        _changes[0] += 1
+        note_change()
         return self
 
     def cpu(self) -> Module:
@@ -489,8 +491,8 @@ class _ModuleHook(RemovableHook):
     def __init__(self, hooks: list[Any], hook: Callable[..., Any]) -> None:
         super().__init__(hooks, hook)
         hooks.append(hook)
-        _changes[0] += 1
+        note_change()
 
     def remove(self) -> None:
-        _changes[0] += 1
+        note_change()
         super().remove()

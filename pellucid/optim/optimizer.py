@@ -20,7 +20,7 @@ import numpy as np
 from ..creation import full, tensor
 from ..errors import OptionError, StateError, nearest, words
 from ..modes import enable_grad, no_grad
-from ..op import outside_recording, structure
+from ..op import note_change, outside_recording
 from ..tensor import Tensor
 from . import options as check
 
@@ -77,7 +77,7 @@ class Group(dict[str, Any]):
         self._optimizer.check_options(changed)
         numbers = self._optimizer.coefficients({**self, **changed})
         if any(_decides(self.get(option), value) for option, value in changed.items()):
-            structure[0] += 1  # a compiled step looks again
+            note_change()  # a compiled step looks again
         super().update(changed)
         for name, number in numbers.items():
             if name not in self.scalars:
@@ -188,7 +188,7 @@ class Optimizer:
 
     def _split(self, group: Group, clock: Clock, ready: list[Tensor]) -> None:
         """Leave `ready` on `clock`, and give the rest of its parameters another, which shows the same count now."""
-        structure[0] += 1  # a compiled step that advances them together is no longer right
+        note_change()  # a compiled step that advances them together is no longer right
         stays = set(ready)
         late = Clock([p for p in clock.params if p not in stays], clock.step.item())
         clock.params = ready
@@ -227,7 +227,7 @@ class Optimizer:
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters, with options that overrule the defaults, for example when a frozen layer is to train too."""
-        structure[0] += 1
+        note_change()
         owner = type(self).__name__
         names, params = _parameters(owner, param_group, known=self.state_order())
         options = {**self.defaults, **param_group, "params": params}
@@ -298,7 +298,7 @@ class Optimizer:
             for i, p in zip(saved["params"], group["params"], strict=True):
                 found = state_dict["state"].get(i, state_dict["state"].get(str(i))) or {}
                 kept[p] = self._matching_state(i, p, found, {**group, **options})
-        structure[0] += 1  # which parameters share a step count may be another matter now
+        note_change()  # which parameters share a step count may be another matter now
         for group, saved in zip(self.param_groups, groups, strict=True):
             group.update({k: v for k, v in saved.items() if k not in _FOREIGN_KEYS and k != "params"})
             self._restore(group, kept)

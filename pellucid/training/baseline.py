@@ -7,6 +7,7 @@ not networks; the scores and the verdict are `metrics.py`'s.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ BLOCK_VALUES = 20_000_000  # numbers of the rows that are answered for at a time
 MOST_VALUES = 200_000_000  # numbers of a dense matrix, 800 MB; of more training rows, evenly spread ones are used
 RIDGE_STRENGTHS = np.logspace(-2, 4, 7)
 ORDER = 15  # past values that the autoregression weighs
+
+_filtering = threading.Lock()  # Python's filters of warnings are one for all threads
 
 Model = Callable[[Any], np.ndarray]  # fitted: from a matrix of N rows to what it says of each
 
@@ -123,7 +126,7 @@ def _classifiers(train: Any, target: np.ndarray, k: int) -> dict[str, Model]:
     models: dict[str, Model] = {"majority": lambda rows: np.tile(shares, (rows.shape[0], 1))}
     seen = np.unique(target)
     if train.shape[1] and len(seen) > 1:
-        with warnings.catch_warnings():
+        with _filtering, warnings.catch_warnings():
             # Stopped at the limit it is still a baseline, and its score is measured, not assumed.
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted = LogisticRegression(max_iter=100).fit(train, target)

@@ -21,7 +21,7 @@ from ..data.loader import DataLoader
 from ..models.network import Network, Turn
 from ..nn import Module, Parameter
 from ..nn.utils import clip_grad_norm_
-from ..random import default_generator, get_rng_state, set_rng_state
+from ..random import Generator, use_generator
 from ..tensor import Tensor
 from .native import Native
 from .settings import Settings
@@ -86,11 +86,17 @@ class Move:
 class Learner:
     """A network with everything that trains it, built from Settings.
 
+    generator: what the steps draw from: dropout, augmentation, latents. The one the weights came from, so that no number
+        serves twice; without it, one from `settings.seed` that begins far behind any network's weights. Whatever else
+        draws meanwhile, in this thread or another, changes nothing here, nor does training move any other stream.
     judged: the same network in evaluation mode. It shares every Tensor, and so always has the newest weights; switching
     the mode of one network to and fro would have each of its programs recorded again every time.
     """
 
-    def __init__(self, network: Network, loader: DataLoader, settings: Settings) -> None:
+    def __init__(
+        self, network: Network, loader: DataLoader, settings: Settings, generator: Generator | None = None
+    ) -> None:
+        self.generator = generator or _behind_weights(settings.seed)
         self.network = network
         self.loader = loader
         self.settings = settings
@@ -123,6 +129,13 @@ class Learner:
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update: each turn of the network in order. Gives what the turns tell; "loss" is their sum."""
+        with self.drawing():
+            told = self._turns(batch)
+        if self.average:
+            self.average.update()
+        return told
+
+    def _turns(self, batch: Batch) -> dict[str, Tensor]:
         told: dict[str, Tensor] = {}
         for move in self.moves:
             values = self.take(move, batch)
@@ -132,9 +145,11 @@ class Learner:
             else:
                 told |= values
             told["loss"] = sum(losses, values["loss"])
-        if self.average:
-            self.average.update()
         return told
+
+    def drawing(self) -> use_generator:
+        """Inside, what draws random numbers draws from this training's."""
+        return use_generator(self.generator)
 
     def take(self, move: Move, batch: Batch) -> dict[str, Tensor]:
         """One turn: forward, blame sent back to the parameters whose turn it is, and their update."""
@@ -155,7 +170,8 @@ class Learner:
 
     def run(self, picked: np.ndarray) -> dict[str, float]:
         """`step` on the examples `picked`, natively where that is possible, and its results as numbers."""
-        values = self.native(Tensor(picked) if self._whole else self.loader.batch(picked))
+        with self.drawing():
+            values = self.native(Tensor(picked) if self._whole else self.loader.batch(picked))
         return {name: float(value.array) for name, value in values.items()}
 
     def count(self, values: dict[str, float], examples: int) -> None:
@@ -170,7 +186,7 @@ class Learner:
         """Every Tensor that a step writes; all of them exist before the first."""
         if self._written is not None:
             return self._written
-        found = [*self.network.parameters(), *self.network.buffers(), default_generator.state]
+        found = [*self.network.parameters(), *self.network.buffers(), self.generator.state]
         for optimizer in self.optimizers:
             found += [t for kept in optimizer.state.values() for t in kept.values()]
         if self.average:
@@ -211,7 +227,7 @@ class Learner:
         """Everything as arrays by name, and the rest as plain values that JSON can hold."""
         arrays = {f"network/{name}": t.array for name, t in self.network.state_dict().items()}
         arrays |= {f"best/{name}": array for name, array in (self.best or {}).items()}
-        arrays["random"] = get_rng_state().array
+        arrays["random"] = self.generator.get_state().array
         groups = []
         for i, optimizer in enumerate(self.optimizers):
             state = optimizer.state_dict()
@@ -244,7 +260,13 @@ class Learner:
                                           "averages": _below("average/", arrays)})  # fmt: skip
         self.loader.load_state_dict(rest["loader"])
         self.progress = Progress(**rest["progress"])
-        set_rng_state(tensor(arrays["random"]))
+        self.generator.set_state(tensor(arrays["random"]))
+
+
+def _behind_weights(seed: int) -> Generator:
+    generator = Generator(seed)
+    generator.set_state(tensor([generator.initial_seed(), 1 << 32]))
+    return generator
 
 
 def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:

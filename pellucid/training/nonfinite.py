@@ -84,7 +84,7 @@ def explain(learner: Learner, batch: Batch) -> NonFiniteError:
     bad_input = next((name for name, x in named_inputs if x.dtype.kind == "f" and not np.isfinite(x.array).all()), None)
     if bad_input:
         return _error(where, f"the inputs {bad_input!r} of the batch hold NaN or infinity", "clean the data")
-    with seen_from(learner.network):
+    with seen_from(learner.network), learner.drawing():
         what = next(
             (found for move in learner.moves if (found := _bad_move(learner, move, batch))), "the loss overflowed"
         )
@@ -97,7 +97,7 @@ def explain(learner: Learner, batch: Batch) -> NonFiniteError:
 def explain_validation(learner: Learner, batch: Batch) -> NonFiniteError:
     """The error for weights that are finite, but give a validation loss that is not."""
     at, network = learner.progress, learner.judged
-    with seen_from(network):
+    with seen_from(network), learner.drawing():
         what = _bad_layer(network.judge(*batch)["loss"]) or "the loss became infinite"
     fix = f"train with a lower --lr (it was {learner.settings.lr:g})"
     return _error(f"step {at.step} (validation of epoch {at.epoch + 1})", what, fix)

@@ -21,6 +21,7 @@ from ..data.examples import Problem
 from ..errors import DataError, OptionError, StateError, nearest
 from ..files import append_line, disk_error, plain, read_lines, write_bytes, write_json
 from ..models.network import Network
+from ..random import fork_rng
 from .settings import choose
 
 FORMAT = 1
@@ -89,7 +90,8 @@ class Run:
         if not self.weights.is_file():
             raise StateError(f"{self.weights}: no such file; expected a run that has finished an epoch; train it first")
         arrays = serialization.load(self.weights)
-        network = self.new_network()
+        with fork_rng():  # what is drawn here is overwritten below
+            network = self.new_network()
         own = {name: t.shape for name, t in network.state_dict().items()}
         saved = {name: a.shape for name, a in arrays.items()}
         for name in sorted(own.keys() | saved.keys()):

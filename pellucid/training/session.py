@@ -25,7 +25,7 @@ from ..data.examples import Problem
 from ..data.loader import DataLoader
 from ..errors import NonFiniteError, OptionError, StateError
 from ..models.network import Drawing, Network, Writing
-from ..random import manual_seed
+from ..random import Generator, use_generator
 from ..threads import set_num_threads
 from . import run as runs
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -56,9 +56,20 @@ class Result:
 
 
 class Training:
-    """A run under way: `events()` trains it, `finish()` closes it."""
+    """A run under way: `events()` trains it, `finish()` closes it.
 
-    def __init__(self, run: Run, problem: Problem, network: Network, settings: Settings, fresh: bool = False) -> None:
+    generator: what everything in it draws from, its weights included; the stream of who calls is never moved.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        problem: Problem,
+        network: Network,
+        settings: Settings,
+        generator: Generator,
+        fresh: bool = False,
+    ) -> None:
         self.run = run
         self.problem = problem
         self.network = network
@@ -69,11 +80,14 @@ class Training:
         loader = DataLoader(
             dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.epoch_steps
         )
-        self.learner = Learner(network, loader, settings)
+        self.learner = Learner(network, loader, settings, generator)
         self.examination = examination(network)(run, problem, self.learner.judged, settings)
 
     def events(self) -> Iterator[BatchDone | EpochDone]:
         """Train; every epoch is in metrics.jsonl and the checkpoint, and its weights saved, before its event comes out."""
+        return self.learner.drawing()(self._events)()
+
+    def _events(self) -> Iterator[BatchDone | EpochDone]:
         epochs, patience = self.settings.epochs, self.settings.patience
         first = {name: t.array for name, t in self.network.state_dict().items()}
         try:
@@ -121,13 +135,15 @@ class Training:
         self.network.load_state_dict({name: tensor(array) for name, array in self.learner.best.items()})
         self.network.eval()
         self.run.save_weights(self.learner.best)
-        found = self.examination.test()
+        with self.learner.drawing():
+            found = self.examination.test()
         history = self.run.history()
         at = self.learner.progress
         result = Result(
             found.metrics, found.baselines, sum(line["seconds"] for line in history), at.epoch, at.best_epoch
         )
-        self._report(result, found)
+        with self.learner.drawing():
+            self._report(result, found)
         self.run.log({"test": result.metrics, "baselines": result.baselines, "seconds": result.seconds,
                       "best_epoch": result.best_epoch})  # fmt: skip
         return result
@@ -183,7 +199,6 @@ def begin(
     settings, config = choose(family, values)
     preprocessor = problem.preprocessor
     set_num_threads(settings.threads)
-    manual_seed(settings.seed)
     about: dict[str, Any] = {
         "data": problem.name, "kind": problem.kind, "task": problem.task, "family": family, "network": asdict(config),
         "settings": asdict(settings), "inputs": preprocessor.input_spec(), "outputs": len(preprocessor.classes or [0]),
@@ -191,13 +206,15 @@ def begin(
         "notes": problem.notes, "machine": platform.machine(),
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }  # fmt: skip
-    network = models.family(family).build(about["inputs"], about["outputs"], problem.task, config)
-    if source is not None:
-        problem.notes += take_over(source, network, about["preprocessor"])
-        about["from"] = str(source.folder.resolve())
-    if judge is not None:
-        about["judge"] = named_judge(judge, network, about)
-    training = Training(Run(runs.HOME, about), problem, network, settings, fresh=source is None)
+    generator = Generator(settings.seed)
+    with use_generator(generator):
+        network = models.family(family).build(about["inputs"], about["outputs"], problem.task, config)
+        if source is not None:
+            problem.notes += take_over(source, network, about["preprocessor"])
+            about["from"] = str(source.folder.resolve())
+        if judge is not None:
+            about["judge"] = named_judge(judge, network, about)
+        training = Training(Run(runs.HOME, about), problem, network, settings, generator, fresh=source is None)
     made = runs.create(about, out)
     training.run.folder, training.run.config = made.folder, made.config
     return training
@@ -219,11 +236,12 @@ def resume(
             f"{run.checkpoint}: missing, though the run is finished; expected it beside model.safetensors; train anew"
         )
     set_num_threads(settings.threads)
-    manual_seed(settings.seed)
-    network, source = run.new_network(), run.config.get("from")
-    if again and source:
-        take_over(runs.load(Path(source)), network, run.config["preprocessor"])
-    training = Training(run, problem, network, settings, fresh=again and not source)
+    generator = Generator(settings.seed)
+    with use_generator(generator):
+        network, source = run.new_network(), run.config.get("from")
+        if again and source:
+            take_over(runs.load(Path(source)), network, run.config["preprocessor"])
+        training = Training(run, problem, network, settings, generator, fresh=again and not source)
     if not again:
         load_checkpoint(run.checkpoint, training.learner)
     if training.learner.progress.epoch > settings.epochs:

@@ -438,3 +438,14 @@ def test_compute_threads(wish, count):
     )
     threads, processors = out.split()
     assert threads == (count or processors)
+
+
+def test_an_engine_that_another_thread_has_just_freed_is_no_error(monkeypatch):
+    class Emptied(list):
+        """Of two threads that saw one engine left, the one that came second."""
+
+        def __bool__(self):
+            return True
+
+    monkeypatch.setattr("pellucid.compiler.llvm._gone", Emptied())
+    assert summing_program().address("summing")

@@ -15,7 +15,10 @@ from small_networks import train_step
 
 import pellucid as P
 from pellucid import nn, optim
+from pellucid.errors import GradientError
 from pellucid.nn.functional import cross_entropy
+from pellucid.op import structure
+from pellucid.random import Generator, use_generator
 from pellucid.tensor import Tensor
 
 
@@ -152,6 +155,110 @@ def test_two_functions_that_share_state_called_from_two_threads() -> None:
         f(P.zeros(1000))
     in_threads(*[lambda f=f: [f(P.ones(1000)) for _ in range(300)] for f in functions])
     assert total.tolist() == [600] * 1000
+
+
+def fit(seed: int, how: str, x: Tensor, y: Tensor) -> list[float]:
+    """Losses of a training from its own stream, on data that others may use too."""
+    with use_generator(Generator(seed)):
+        model = nn.Sequential(nn.Linear(40, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 10))
+        step = train_step(model, optim.Adam(model.parameters(), lr=0.01))
+        run = {"eager": step, "argument": P.compile(step), "closure": lambda *_: closed()}[how]
+        closed = P.compile(lambda: step(x, y))
+        losses = [float(run(x, y)) for _ in range(6)]
+        return [*losses, float(model.eval()(x).sum())]
+
+
+def test_trainings_that_share_their_data_come_to_the_bits_of_each_alone(at_once: Any) -> None:
+    """Recorded, compiled and eager ones at once: while one records a step, its data are there for the others."""
+    x, y = data(64)
+    jobs = [(seed, how) for seed in range(2) for how in ("eager", "argument", "closure")]
+    alone = [fit(*job, x, y) for job in jobs]
+    assert at_once(lambda i: fit(*jobs[i], x, y), threads=len(jobs)) == alone
+
+
+def test_what_a_thread_writes_while_another_records_is_kept() -> None:
+    shared, weight = P.zeros(3), nn.Parameter(P.ones(3))
+    recording, written = threading.Event(), threading.Event()
+
+    def step(x: Tensor) -> Tensor:
+        y = x + shared * weight
+        recording.set()
+        assert written.wait(60)
+        return y + shared * weight
+
+    def write() -> list[float]:
+        assert recording.wait(60)
+        try:
+            loss = (weight * weight).sum()  # on the tape
+            seen = shared.tolist()
+            shared.assign(P.full((3,), 2.0))
+            with P.no_grad():
+                weight.assign(P.full((3,), 5.0))
+            with pytest.raises(GradientError, match="overwritten"):
+                loss.backward()
+            shared.add_(1)
+            return [*seen, *shared.tolist(), *weight.tolist()]
+        finally:
+            written.set()
+
+    compiled, found = in_threads(lambda: P.no_grad()(P.compile(step))(P.ones(3)).tolist(), write)
+    assert found == [0.0] * 3 + [3.0] * 3 + [5.0] * 3
+    assert shared.tolist() == [3.0] * 3 and weight.tolist() == [5.0] * 3
+    assert compiled == [31.0] * 3  # the program runs after the recording
+    assert type(shared) is Tensor and type(weight) is nn.Parameter
+
+
+def test_a_thread_that_looks_at_weights_sees_whole_steps_and_hides_none(at_once: Any) -> None:
+    """What it copied in the middle of a step stood in the place of what the step came to."""
+    total = P.zeros(1_000_000)
+    add = P.compile(lambda x: total.add_(x).sum())
+    add(P.zeros(1))
+    done = threading.Event()
+
+    def work(i: int) -> None:
+        if i:
+            while not done.is_set():
+                array = total.array
+                assert array[0] == array[-1]
+            return
+        try:
+            for step in range(1, 101):
+                add(P.ones(1))
+                assert total.array[0] == total.array[-1] == step
+        finally:
+            done.set()
+
+    at_once(work, threads=2)
+
+
+def test_programs_that_read_each_others_state_as_arguments_do_not_wait_for_ever(at_once: Any) -> None:
+    totals = [P.zeros(1000), P.zeros(1000)]
+    adds = [P.compile(lambda x, total=total: total.add_(x * 0 + 1).sum()) for total in totals]
+    for add in adds:
+        add(P.zeros(1000))
+
+    def work(i: int) -> None:
+        for _ in range(200):
+            adds[i](totals[1 - i])
+
+    at_once(work, threads=2)
+    assert [total.tolist() for total in totals] == [[201.0] * 1000] * 2
+
+
+def test_layers_that_are_switched_in_many_threads_lose_no_switch(at_once: Any) -> None:
+    """A lost one would leave a program of training mode in use in evaluation."""
+    before = list(structure)
+
+    def switch(i: int) -> None:
+        layer = nn.Dropout()
+        for _ in range(500):
+            layer.eval()
+            layer.p = 0.5
+            layer.train()
+
+    at_once(switch)
+    assert structure[1] == before[1]
+    assert structure[0] - before[0] >= 8 * 500
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -1,5 +1,7 @@
 """The baselines learn from training rows alone, take every kind of encoded input, and know what they are worth."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -125,3 +127,11 @@ def test_an_unknown_task_or_no_inputs_is_refused():
         baselines("ranking", rows(3, 0), np.zeros(3), rows(3, 0), np.zeros(3))
     with pytest.raises(OptionError, match="no inputs"):
         baselines("regression", {}, np.zeros(3), {}, np.zeros(3))
+
+
+def test_fits_in_many_threads_leave_the_filters_of_warnings_as_they_were(at_once):
+    before = list(warnings.filters)
+    train = rows(40, 0)
+    label = (train["numbers"][:, 0] > 0).astype(int)
+    at_once(lambda i: baselines("classification", train, label, train, label, classes=["no", "yes"]))
+    assert warnings.filters == before
