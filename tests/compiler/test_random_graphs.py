@@ -192,7 +192,7 @@ def test_each_pass_can_be_left_out_of_the_plan(leave_out: tuple[str, ...]) -> No
 @pytest.mark.parametrize("leave_out", LEAVE_OUT, ids=lambda names: "+".join(names)[:30] or "nothing")
 def test_second_derivatives_agree_whatever_pass_is_left_out(leave_out: tuple[str, ...]) -> None:
     """In float64, where nothing but a wrong rewrite shows: the plan, run in NumPy."""
-    for seed in range(2000, 2004):
+    for seed in range(2000, 2003):
         check(pack(seed, 12, 7, order=2, dtype=FLOAT64), leave_out, scale=50, native=False)
 
 
