@@ -29,7 +29,7 @@ from .activations import (
     tanh,
 )
 from .creation import arange, where
-from .errors import OptionError, ShapeError, words
+from .errors import DTypeError, OptionError, ShapeError, words
 from .losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -325,6 +325,8 @@ def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
 
 def _method(name: str) -> Callable[..., Any]:
     def function(x: Tensor, *arguments: Any, **options: Any) -> Any:
+        if not isinstance(x, Tensor):
+            raise DTypeError(f"{name}: first came {x!r:.60}, a {type(x).__name__}; expected a Tensor; write tensor(...)")
         return getattr(x, name)(*arguments, **options)
 
     function.__name__ = function.__qualname__ = name

@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
+
 from .activations import softplus
 from .creation import where
 from .errors import DTypeError, OptionError, ShapeError, words
 from .op import module_path
+from .ops import elementwise
+from .ops.composite import Composite
 from .ops.index import take, within
 from .shapes import axis_of
 from .tensor import Tensor
@@ -53,7 +57,8 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     """Half the square up to `delta`, a straight line beyond (Huber 1964)."""
     _same_shape(input, target, "huber_loss")
     away = abs(input - target)
-    return _reduced(where(away < delta, away * away * 0.5, (away - delta / 2) * delta), reduction)
+    near = away.clamp(max=delta)  # min(|x|, delta): no square of what is far, which may overflow
+    return _reduced(near * (away - near * 0.5), reduction)
 
 
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
@@ -184,8 +189,30 @@ def binary_cross_entropy(
 ) -> Tensor:
     """The same for probabilities; each logarithm is held at -100 or above, as in PyTorch."""
     _same_shape(input, target, "binary_cross_entropy")
-    loss = -(target * input.log().clamp(min=-100) + (1 - target) * (1 - input).log().clamp(min=-100))
+    if input.dtype.kind != "f":
+        raise DTypeError(f"binary_cross_entropy: input is {input.dtype}; expected probabilities; convert with .float()")
+    loss = _bernoulli(input, target.to(input.dtype))
     return _reduced(loss if weight is None else loss * weight, reduction)
+
+
+def _bernoulli_loss(p: Tensor, target: Tensor) -> Tensor:
+    p, target = (_probabilities(x, what) for x, what in ((p, "an input"), (target, "a target")))
+    return (target - 1) * (-p).log1p().clamp(min=-100) - target * p.log().clamp(min=-100)
+
+
+def _bernoulli_gradient(g: Tensor, y: Tensor, p: Tensor, target: Tensor) -> list[Tensor]:
+    slope = (p - target) / ((1 - p) * p).clamp(min=1e-12)  # finite at 0 and 1, where the logarithm is held
+    return [g * slope, g * ((-p).log1p().clamp(min=-100) - p.log().clamp(min=-100))]
+
+
+def _probabilities(p: Tensor, what: str) -> Tensor:
+    message = (f"binary_cross_entropy: {what} is {{}}; expected probabilities, 0 to 1; apply sigmoid first, or use "
+               "binary_cross_entropy_with_logits")  # fmt: skip
+    beyond = float(np.nextafter(np.asarray(1, p.dtype), np.asarray(2, p.dtype)))
+    return within(p, low=0.0, high=beyond, spare=None, message=message)
+
+
+_bernoulli = Composite("binary_cross_entropy", _bernoulli_loss, _bernoulli_gradient)
 
 
 def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
@@ -200,8 +227,11 @@ def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: b
 
 
 def cosine_similarity(a: Tensor, b: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The cosine of the angle between a and b along `dim` of their common shape; each length counts as `eps` at least."""
+    shape = elementwise.where.broadcast([a.shape, b.shape])
+    a, b = a.expand(shape), b.expand(shape)
     axis = axis_of(a, dim, "cosine_similarity")
-    return (a * b).sum(axis) / (a.norm(2, axis) * b.norm(2, axis)).clamp(min=eps)
+    return (a * b).sum(axis) / (a.norm(2, axis).clamp(min=eps) * b.norm(2, axis).clamp(min=eps))
 
 
 _warned: set[str] = set()

@@ -39,8 +39,8 @@ def axis_of(x: Any, dim: int, what: str) -> int:
     ndim = x.ndim
     if not ndim:
         raise ShapeError(f"{what}: dim {dim} of a 0-d Tensor; expected at least one axis; reshape it to (1,) first")
-    if type(dim) is not int and not isinstance(dim, int | np.integer):
-        raise ShapeError(f"{what}: dim {dim!r}; expected a whole number; count the axes from 0")
+    if type(dim) is not int and (isinstance(dim, bool) or not isinstance(dim, int | np.integer)):
+        raise ShapeError(f"{what}: dim {dim!r}; expected a whole number; count the axes from 0, and name flags: keepdim=True")
     if not -ndim <= dim < ndim:
         raise ShapeError(
             f"{what}: dim {dim} of shape {words(x.shape)}; expected {-ndim} to {ndim - 1}; count the axes from 0"

@@ -124,7 +124,7 @@ def pad(x: Tensor, padding: Sequence[int], mode: str = "constant", value: float 
     y = movement.place(x, shape=shape, slices=slices)
     if value == 0:
         return y
-    return where(movement.place(full(x.shape, True), shape=shape, slices=slices), y, value)
+    return where(movement.place(full(x.shape, True), shape=shape, slices=slices), y, y.own(value))
 
 
 # ---- pooling and resizing --------------------------------------------------------------------------------------------

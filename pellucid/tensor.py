@@ -20,7 +20,20 @@ import numpy as np
 from . import ops
 from .errors import DTypeError, GradientError, OptionError, ShapeError, words
 from .indexing import index, with_index
-from .op import Value, content, grad_mode, here, new_value, recorder, refuse_array, structure, use_value_class
+from .op import (
+    Symbol,
+    Value,
+    as_number,
+    aside,
+    content,
+    grad_mode,
+    here,
+    new_value,
+    recorder,
+    refuse_array,
+    structure,
+    use_value_class,
+)
 from .ops import contraction, elementwise, movement, reduce
 from .ops.loop import refuse_inside_scan
 from .shapes import (
@@ -87,13 +100,30 @@ class UsedUp:
 
 
 class Tensor(Value):
-    """A multi-dimensional array that remembers how it was made. Make one with `pellucid.tensor(...)`."""
+    """A multi-dimensional array that remembers how it was made. Make one with `pellucid.tensor(...)`.
+
+    `Tensor(2, 3)` has those sizes and is filled with zeros; `Tensor([1, 2])` holds the numbers as float32. An array keeps
+    its dtype.
+    """
 
     __array_priority__ = 1000  # a NumPy array on the left gives way to our operators
     # Given by `random.py`, which stands above this file.
     uniform_: Callable[..., Tensor]
     normal_: Callable[..., Tensor]
     made_by = ""  # "softmax" on its result, so that cross-entropy can warn about a second one
+
+    def array_from(self, *data: Any) -> Any:
+        """What `Tensor(...)` holds that is called as PyTorch's is: with sizes, or with numbers in a list."""
+        if data and isinstance(data[0], np.generic):
+            return np.asarray(*data)
+        if all(isinstance(size, int) and not isinstance(size, bool) for size in data):
+            return np.zeros(shape_of(data), float32)
+        if not data or data[0] is None:
+            return np.zeros(0, float32)
+        given = data[0]
+        if len(data) > 1 or isinstance(given, int | float):
+            raise DTypeError(f"Tensor{data!r}; expected sizes, or numbers in one list; write tensor({given!r})")
+        return content(given) if isinstance(given, Value) else array_of(given, float32)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 
@@ -120,7 +150,7 @@ class Tensor(Value):
     def add_grad(self, value: Any) -> None:
         """What `backward` brings, added to what is there."""
         known = self.grad
-        self.set_grad(value if known is None else known + value)
+        self.set_grad(aside(value) if known is None else known + value)  # its own: `value` may be on its way to others
 
     @property
     def device(self) -> device:
@@ -398,9 +428,8 @@ class Tensor(Value):
         if self.storage is not None and active is None:
             self.storage.overwritten(self)
 
-    def write(self, value: Any) -> Tensor:
+    def write(self, value: Tensor) -> Tensor:
         """In-place methods end here: `assign` under no_grad or on plain data; on the tape, become the computed value."""
-        value = value if isinstance(value, Value) else new_value(np.asarray(value, self.dtype))
         if not grad_mode.get() or not (self.requires_grad or value.requires_grad):
             return self.assign(value)
         if self.node is None and self.requires_grad:
@@ -416,12 +445,6 @@ class Tensor(Value):
 
     def cast_like(self, value: Any) -> Any:
         return value if value.dtype == self.dtype else elementwise.cast(value, dtype=self.dtype)
-
-    def aside(self) -> Tensor:
-        """This Tensor as it is now, under another identity: what an in-place method reads while it writes."""
-        value = new_value(content(self))
-        value.node, value.requires_grad = self.node, self.requires_grad
-        return value
 
     def add_(self, other: Any, *, alpha: float = 1) -> Tensor:
         return self.change(lambda mine, other: mine.add(other, alpha=alpha), other)
@@ -448,7 +471,8 @@ class Tensor(Value):
         return self.write(result)
 
     def now(self) -> Tensor:
-        return self.aside() if self.node is not None else self
+        """This Tensor as it is now: what an in-place method reads while it writes, so that the tape keeps the old numbers."""
+        return aside(self) if grad_mode.get() else self
 
     def __iadd__(self, other: Any) -> Tensor:
         return self.add_(other)
@@ -466,10 +490,10 @@ class Tensor(Value):
         return self.fill_(0)
 
     def fill_(self, number: Any) -> Tensor:
-        return self.write(np.full(self.shape, number, self.dtype))
+        return self.write(self.own(number).expand(self.shape))
 
     def copy_(self, other: Any) -> Tensor:
-        return self.write(as_value_of(other, self.dtype).expand(self.shape))
+        return self.write(as_value_of(self.now() if other is self else other, self.dtype).expand(self.shape))
 
     def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
         return self.write(self.now().clamp(min, max))
@@ -481,7 +505,14 @@ class Tensor(Value):
         return self.write(elementwise.relu(self.now()))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.write(with_index(self.now(), key, as_value_of(value, self.dtype)))
+        mine = self.now()
+        self.write(with_index(mine, key, mine if value is self else self.own(value)))
+
+    def own(self, value: Any) -> Tensor:
+        """`value`, a number or what a Tensor can be made of, in this Tensor's dtype."""
+        if isinstance(value, int | float):
+            return new_value(as_number(value, self.dtype))
+        return as_value_of(value, self.dtype)
 
     # ---- dtype and device ------------------------------------------------------------------------------------------
 
@@ -567,8 +598,8 @@ class Tensor(Value):
         return elementwise.remainder(operand(other), self)
 
     def __pow__(self, exponent: Any) -> Tensor:
-        if isinstance(exponent, int | float):
-            if exponent == 2:
+        if isinstance(exponent, int | float) and (self.dtype.kind == "f" or exponent.__class__ is int):
+            if exponent == 2 and self.dtype.kind != "b":
                 return elementwise.multiply(self, self)  # a third of the time of the general power
             if exponent == 0.5:
                 return elementwise.sqrt(self)
@@ -682,7 +713,7 @@ class Tensor(Value):
         return 1 / elementwise.sqrt(self)
 
     def square(self) -> Tensor:
-        return self * self
+        return self**2
 
     def reciprocal(self) -> Tensor:
         return 1 / self
@@ -732,9 +763,12 @@ class Tensor(Value):
     def isinf(self) -> Tensor:
         return elementwise.equal(elementwise.absolute(self), math.inf)
 
-    def isclose(self, other: Any, rtol: Any = 1e-5, atol: Any = 1e-8) -> Tensor:
-        other = as_value_of(other, self.dtype)
-        return (self == other) | (abs(self - other) <= abs(other) * rtol + atol)
+    def isclose(self, other: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: Any = False) -> Tensor:
+        """Whether |x - other| <= atol + rtol |other|; infinities are close to themselves alone, NaN with `equal_nan`."""
+        other = operand(other)
+        away = abs(self - other)
+        close = (self == other) | (away.isfinite() & (away <= abs(other) * rtol + atol))
+        return close | (self.isnan() & (other != other)) if equal_nan else close
 
     def maximum(self, other: Any) -> Tensor:
         return elementwise.maximum(self, operand(other))
@@ -754,7 +788,8 @@ class Tensor(Value):
     clip = clamp
 
     def masked_fill(self, mask: Tensor, value: Any) -> Tensor:
-        return elementwise.where(mask, value, self)
+        """`value`, in this dtype, where the mask holds."""
+        return elementwise.where(mask, self.own(value), self)
 
     def where(self, condition: Tensor, other: Any) -> Tensor:
         return elementwise.where(condition, self, operand(other))
@@ -775,14 +810,16 @@ class Tensor(Value):
         return reduce.sum(self, axes=axes, keepdims=keepdim) / count(self, axes)
 
     def var(self, dim: Any = None, unbiased: Any = True, keepdim: Any = False, *, correction: Any = None) -> Tensor:
-        """The variance; divided by n - 1, or by n with `correction=0` (`unbiased=False`)."""
+        """The variance; divided by n - 1, or by n with `correction=0` (`unbiased=False`, alone or first in line too)."""
+        if isinstance(dim, bool | np.bool_):
+            dim, unbiased = None, dim
         axes = axes_of(self, dim, "var")
         correction = (1 if unbiased else 0) if correction is None else correction
         away = self - self.mean(axes, keepdim=True)
         return reduce.sum(away * away, axes=axes, keepdims=keepdim) / max(count(self, axes) - correction, 0)
 
     def std(self, dim: Any = None, unbiased: Any = True, keepdim: Any = False, *, correction: Any = None) -> Tensor:
-        return self.var(dim, unbiased, keepdim, correction=correction).sqrt()
+        return elementwise.length(self.var(dim, unbiased, keepdim, correction=correction))
 
     def norm(self, p: Any = 2, dim: Any = None, keepdim: Any = False) -> Tensor:
         axes = axes_of(self, dim, "norm")
@@ -795,8 +832,8 @@ class Tensor(Value):
                 f"norm: p = {p}; expected a number above 0, or infinity; count numbers with (x != 0).sum()"
             )
         if p != 2:
-            return reduce.sum(abs(self) ** p, axes=axes, keepdims=keepdim) ** (1 / p)
-        return reduce.sum(self * self, axes=axes, keepdims=keepdim).sqrt()
+            return _root(reduce.sum(_power_of(abs(self), p), axes=axes, keepdims=keepdim), 1 / p)
+        return elementwise.length(reduce.sum(self * self, axes=axes, keepdims=keepdim))
 
     def amax(self, dim: Any = None, keepdim: Any = False) -> Tensor:
         return reduce.amax(self, axes=axes_of(self, dim, "amax"), keepdims=keepdim)
@@ -837,16 +874,15 @@ class Tensor(Value):
     def all(self, dim: Any = None, keepdim: Any = False) -> Tensor:
         return reduce.all_(self, axes=axes_of(self, dim, "all"), keepdims=keepdim)
 
-    def prod(self, dim: Any = None, keepdim: Any = False) -> Tensor:
+    def prod(self, dim: Any = None, keepdim: Any = False, dtype: Any = None) -> Tensor:
         """The product, by halves: half of the numbers times the other half, so that a zero has its right gradient."""
-        if dim is None:
-            return self.reshape(-1).prod(0)
-        if not self.ndim:
-            return self.reshape(1).prod(0)
+        if dim is None or not self.ndim:
+            product = self.reshape(-1).prod(0, dtype=dtype)
+            return product.reshape((1,) * self.ndim) if keepdim else product
         dim = axis_of(self, dim, "prod")
-        x = self if self.dtype.kind == "f" else self.long()
+        x = self.to(dtype) if dtype is not None else self if self.dtype.kind == "f" else self.long()
         if not self.shape[dim]:
-            return new_value(np.ones([size for i, size in enumerate(self.shape) if i != dim], x.dtype))
+            x = new_value(np.ones([1 if i == dim else size for i, size in enumerate(self.shape)], x.dtype))
         while x.shape[dim] > 1:
             half = x.shape[dim] // 2
             product = x.narrow(dim, 0, half) * x.narrow(dim, half, half)
@@ -1031,10 +1067,10 @@ class Tensor(Value):
 
     def tril(self, diagonal: Any = 0) -> Tensor:
         """The lower triangle of the last two axes, zeros elsewhere."""
-        return elementwise.where(_triangle(self, diagonal, lower=True), self, 0)
+        return elementwise.where(_triangle(self, diagonal, lower=True), self, self.own(0))
 
     def triu(self, diagonal: Any = 0) -> Tensor:
-        return elementwise.where(_triangle(self, diagonal, lower=False), self, 0)
+        return elementwise.where(_triangle(self, diagonal, lower=False), self, self.own(0))
 
     # ---- picking by position ---------------------------------------------------------------------------------------
 
@@ -1052,7 +1088,11 @@ class Tensor(Value):
         return ops.index.take(self.movedim(dim, 0), index).movedim(0, dim)
 
     def masked_select(self, mask: Tensor) -> Tensor:
-        return self[mask]
+        """The numbers where the mask holds, in row-major order, after both have been broadcast."""
+        if mask.dtype != bool_:
+            raise DTypeError(f"masked_select: mask is {mask.dtype}; expected bool; compare first, such as x > 0")
+        shape = elementwise.where.broadcast([self.shape, mask.shape])
+        return self.expand(shape).reshape(-1)[mask.expand(shape).reshape(-1)]
 
     def nonzero(self) -> Tensor:
         return new_value(np.argwhere(self.array))
@@ -1078,8 +1118,8 @@ class Tensor(Value):
         positions = self.argsort(dim, descending=largest).narrow(dim, 0, k)
         return MinMax(self.gather(dim, positions), positions)
 
-    def allclose(self, other: Any, rtol: Any = 1e-5, atol: Any = 1e-8) -> Any:
-        return bool(np.allclose(self.array, np.asarray(other), rtol=rtol, atol=atol))
+    def allclose(self, other: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: Any = False) -> Any:
+        return self.isclose(other, rtol, atol, equal_nan).all().item()
 
     def equal(self, other: Any) -> Any:
         return bool(np.array_equal(self.array, np.asarray(other)))
@@ -1190,6 +1230,16 @@ def matmul(a: Any, b: Any) -> Tensor:
     if b.ndim == 1:
         result = result.squeeze(-1)
     return result.squeeze(-2 if b.ndim > 1 else -1) if a.ndim == 1 else result
+
+
+def _power_of(size: Tensor, p: Any) -> Tensor:
+    """size ** p for a norm: of a number that is 0 the slope is 0, also for p below 1, where it would be infinite."""
+    return size**p if p > 1 else elementwise.where(size == 0, 0, elementwise.where(size == 0, 1, size) ** p)
+
+
+def _root(total: Tensor, exponent: float) -> Tensor:
+    """total ** exponent, with slope 0 at 0, as `length` has it."""
+    return elementwise.where(total == 0, 0, elementwise.where(total == 0, 1, total) ** exponent)
 
 
 def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:

@@ -6,6 +6,7 @@ so that the rows of a tile share one address computation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -116,8 +117,8 @@ class Frame:
         return builder.select(allowed, index, e.constant(0))
 
 
-def _least(dtype: str) -> int:
-    return int(np.iinfo(dtype).min)
+def _least(dtype: str) -> float:
+    return -math.inf if np.dtype(dtype).kind == "f" else int(np.iinfo(dtype).min)
 
 
 def _spaced(builder: Builder, stride: int) -> Any:
