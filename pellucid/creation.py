@@ -128,9 +128,13 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
     kind = as_dtype(dtype or float32)
     if kind.kind == "b" or steps < 0:
         raise OptionError(f"linspace: {steps} steps as {kind}; expected 0 or more, and numbers; check the arguments")
+    start, end = (x.item() if isinstance(x, Tensor) else x for x in (start, end))
+    start, end = (start, end) if kind.kind == "f" else (int(start), int(end))
     places, step = np.arange(steps), (end - start) / max(steps - 1, 1)
     # Counted from the nearer end, so that both are met exactly.
-    return Tensor(array_of(np.where(places < max(steps // 2, 1), start + step * places, end - step * (steps - 1 - places)), kind))
+    return Tensor(
+        array_of(np.where(places < max(steps // 2, 1), start + step * places, end - step * (steps - 1 - places)), kind)
+    )
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:

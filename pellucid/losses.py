@@ -56,7 +56,7 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """Half the square up to `delta`, a straight line beyond (Huber 1964)."""
     _same_shape(input, target, "huber_loss")
-    away = abs(input - target)
+    away = abs(input.real() - target)
     near = away.clamp(max=delta)  # min(|x|, delta): no square of what is far, which may overflow
     return _reduced(near * (away - near * 0.5), reduction)
 
@@ -88,6 +88,7 @@ def cross_entropy(
     if input.ndim == 1:
         whole = cross_entropy(input.unsqueeze(0), target.unsqueeze(0), weight, ignore_index, reduction, label_smoothing)
         return whole.squeeze(0) if reduction == "none" else whole
+    _check_weight(weight, input.shape[1], "cross_entropy")
     log_p = input.log_softmax(1)
     if target.dtype.kind == "f":
         return _soft_cross_entropy(log_p, target, weight, reduction, label_smoothing)
@@ -106,6 +107,7 @@ def nll_loss(
     if input.ndim == 1:
         whole = nll_loss(input.unsqueeze(0), target.unsqueeze(0), weight, ignore_index, reduction)
         return whole.squeeze(0) if reduction == "none" else whole
+    _check_weight(weight, input.shape[1], "nll_loss")
     target = _checked_classes(input, target, ignore_index)
     loss = _negative_log(input, target, weight, ignore_index)
     return _weighted_mean(loss, target, weight, ignore_index, reduction)
@@ -148,6 +150,11 @@ def _negative_log(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_i
     return where(counted, loss, 0)
 
 
+def _check_weight(weight: Tensor | None, classes: int, loss: str) -> None:
+    if weight is not None and weight.shape != (classes,):
+        raise ShapeError(f"{loss}: weight {words(weight.shape)}; expected ({classes},), one for each class; check it")
+
+
 def _weighted_mean(loss: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
     if reduction != "mean":
         return _reduced(loss, reduction)
@@ -179,6 +186,7 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """-target log s(x) - (1 - target) log(1 - s(x)) for logits x, in the form that never overflows."""
     _same_shape(input, target, "binary_cross_entropy_with_logits")
+    target = target.real()
     positive = 1.0 if pos_weight is None else (pos_weight - 1) * target + 1
     loss = (1 - target) * input + positive * softplus(-input, threshold=math.inf)
     return _reduced(loss if weight is None else loss * weight, reduction)

@@ -250,8 +250,8 @@ round = Elementwise("round", np.rint, native=lambda e, x: e.round(x))
 
 # ---- comparisons and logic: bool, no gradient ------------------------------------------------------------------------
 
-equal = Elementwise("equal", np.equal, inputs=2, result=bool, native=lambda e, a, b: e.equal(a, b))
-not_equal = Elementwise("not_equal", np.not_equal, inputs=2, result=bool, native=lambda e, a, b: e.not_equal(a, b))
+equal: Op = Elementwise("equal", np.equal, inputs=2, result=bool, native=lambda e, a, b: e.equal(a, b))
+not_equal: Op = Elementwise("not_equal", np.not_equal, inputs=2, result=bool, native=lambda e, a, b: e.not_equal(a, b))
 less: Op = Elementwise("less", np.less, inputs=2, result=bool, native=lambda e, a, b: e.less(a, b))
 less_equal = Elementwise("less_equal", np.less_equal, inputs=2, result=bool, native=lambda e, a, b: e.less_equal(a, b))
 greater: Op = Elementwise("greater", np.greater, inputs=2, result=bool, native=lambda e, a, b: e.greater(a, b))
@@ -297,7 +297,7 @@ class Where(Elementwise):
             yield [np.asarray(condition > 0), a, b], {}
 
 
-where: Op = Where(
+where: Where = Where(
     "where", np.where,
     [None, lambda g, y, c, a, b: where(c, g, 0), lambda g, y, c, a, b: where(c, 0, g)],
     inputs=3, reads="inputs",
