@@ -75,6 +75,9 @@ class Origin(NamedTuple):
         return f"{self.path} at {place}" if self.path else place
 
 
+_ndarray = np.ndarray  # one look-up less for every value that is made
+
+
 class Value:
     """An array and its place on the tape: the bare value that operations take and give.
 
@@ -93,7 +96,7 @@ class Value:
     storage: Any = None
 
     def __init__(self, array: Any = None, *sizes: Any) -> None:
-        if array.__class__ is not np.ndarray and array.__class__ is not Symbol:
+        if array.__class__ is not _ndarray:
             array = self.array_from(array, *sizes)
         if _recorders:
             recorder = active_recorder.get()
@@ -103,7 +106,7 @@ class Value:
 
     def array_from(self, *data: Any) -> Any:
         """The array of a value that is made of anything else; `tensor.py` reads numbers and sizes here."""
-        return np.asarray(*data)
+        return data[0] if data[0].__class__ is Symbol else np.asarray(*data)
 
     def __getattr__(self, name: str) -> Any:
         # Only an attribute that is missing comes here: `array`, after a compiled program has written this value's memory.

@@ -21,6 +21,7 @@ from . import ops
 from .errors import DTypeError, GradientError, OptionError, ShapeError, words
 from .indexing import index, with_index
 from .op import (
+    Symbol,
     Value,
     as_number,
     aside,
@@ -116,8 +117,8 @@ class Tensor(Value):
 
     def array_from(self, *data: Any) -> Any:
         """What `Tensor(...)` holds that is called as PyTorch's is: with sizes, or with numbers in a list."""
-        if data and isinstance(data[0], np.generic):
-            return np.asarray(*data)
+        if data and isinstance(data[0], Symbol | np.ndarray | np.generic):
+            return super().array_from(*data)
         if all(isinstance(size, int) and not isinstance(size, bool) for size in data):
             return np.zeros(shape_of(data), float32)
         if not data or data[0] is None:
