@@ -947,7 +947,8 @@ class Tensor(Value):
         if not self.ndim:
             return self.sum(dim, dtype=dtype)
         x = self if dtype is None else self.to(dtype)
-        return reduce.cumulative_sum(x, axis=axis_of(self, dim, "cumsum"), reverse=False)
+        total = reduce.cumulative_sum(x, axis=axis_of(self, dim, "cumsum"), reverse=False)
+        return total if dtype is None else total.to(dtype)
 
     def logsumexp(self, dim: Any, keepdim: Any = False) -> Tensor:
         """log(sum(exp(x))) without overflow: the largest number is taken out first."""

@@ -45,6 +45,8 @@ CHANCE = {
     "multinomial",
     "empty",
     "empty_like",
+    "uniform",
+    "normal",
     "nn.functional.dropout",
 }
 

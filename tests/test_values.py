@@ -59,6 +59,7 @@ MASK, WHOLE, BYTES = P.tensor([True, False]), P.tensor([1, 2]), P.tensor([1, 200
         (lambda: BYTES.all(), 1, P.uint8),
         (lambda: BYTES.any(0), 1, P.uint8),
         (lambda: BYTES.sum(dtype=P.uint8), 201, P.uint8),
+        (lambda: WHOLE.cumsum(0, dtype=P.int32), [1, 3], P.int32),
         (lambda: BYTES - 1, [0, 199], P.uint8),
         (lambda: BYTES + -1, [0, 199], P.uint8),
         (lambda: P.full((2,), -1, dtype=P.uint8), [255, 255], P.uint8),
