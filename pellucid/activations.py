@@ -11,6 +11,7 @@ from typing import Any
 from .creation import where
 from .errors import OptionError
 from .ops import elementwise
+from .ops.composite import Composite
 from .tensor import Tensor
 
 
@@ -52,8 +53,21 @@ def elu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, as max(z, 0) + log(1 + exp(-|z|)); x itself where beta x > threshold."""
+    return _softplus(x, beta=beta, threshold=threshold)
+
+
+def _softplus_of(x: Tensor, beta: float, threshold: float) -> Tensor:
     z = x * beta
     return where(z > threshold, x, (elementwise.relu(z) + elementwise.log1p(elementwise.exp(-abs(z)))) / beta)
+
+
+def _softplus_gradient(g: Tensor, y: Tensor, x: Tensor, beta: float, threshold: float) -> list[Tensor]:
+    # The parts of the form above have a bend at 0 each, of which the whole has none: it would lose its slope there.
+    z = x * beta
+    return [where(z > threshold, g, g * elementwise.sigmoid(z))]
+
+
+_softplus = Composite("softplus", _softplus_of, _softplus_gradient)
 
 
 def logsigmoid(x: Tensor) -> Tensor:
@@ -61,7 +75,8 @@ def logsigmoid(x: Tensor) -> Tensor:
 
 
 def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    return x.clamp(min_val, max_val)
+    """x between the two, in its own dtype; at both there is no slope any more, as in PyTorch."""
+    return where(x <= min_val, x.own(min_val), where(x >= max_val, x.own(max_val), x))
 
 
 def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import GradientError, words
 from .modes import enable_grad, no_grad
+from .op import aside
 from .tape import walk
 from .tensor import Tensor
 
@@ -34,7 +35,7 @@ def grad(
     starts = [output.output_gradient(g) for output, g in zip(outputs, given, strict=True)]
     keep = create_graph if retain_graph is None else retain_graph
     found = walk(outputs, starts, keep=keep, create_graph=create_graph, wanted=inputs)
-    results = tuple(found[id(value)][1] if id(value) in found else None for value in inputs)
+    results = tuple(aside(found[id(value)][1]) if id(value) in found else None for value in inputs)
     for position, (value, result) in enumerate(zip(inputs, results, strict=True)):
         if result is None and not allow_unused:
             raise GradientError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from .errors import OptionError
 from .modes import is_skeleton
-from .op import recorder, refuse_array
+from .op import as_number, recorder, refuse_array
 from .ops import elementwise
 from .shapes import array_of, as_dtype, float32, int64, shape_of
 from .tensor import Tensor, check_device, concatenate, operand
@@ -44,8 +45,8 @@ def _recorded(data: Any, kind: Any) -> Tensor:
 
 def as_tensor(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """`data` itself where it is a Tensor (cast to `dtype`), else `tensor(data)`."""
+    check_device(device)
     if isinstance(data, Tensor):
-        check_device(device)
         return data if dtype is None else data.to(dtype)
     return tensor(data, dtype=dtype, device=device)
 
@@ -60,9 +61,8 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
     check_device(device)
     kind = as_dtype(dtype) if dtype is not None else tensor(fill_value).dtype
     shape = shape_of((size,) if isinstance(size, int) else tuple(size))
-    result = Tensor(
-        np.broadcast_to(np.asarray(fill_value, kind), shape) if is_skeleton() else np.full(shape, fill_value, kind)
-    )
+    number = as_number(fill_value, kind)
+    result = Tensor(np.broadcast_to(number, shape) if is_skeleton() else np.full(shape, number, kind))
     return result.requires_grad_() if requires_grad else result
 
 
@@ -95,18 +95,40 @@ empty_like = zeros_like
 
 
 def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """start, start + step, ... below `end` (from 0 with one argument)."""
+    """start, start + step, ... below `end` (from 0 with one argument).
+
+    An integer `dtype` counts in whole numbers, without the fractions of the three.
+    """
     check_device(device)
     start, end = (0, start) if end is None else (start, end)
-    if not step:
-        raise OptionError("arange: step 0; expected another number; leave it out for 1")
-    kind = dtype or (int64 if isinstance(start + end + step, int) else float32)
-    return Tensor(array_of(np.arange(start, end, step), as_dtype(kind)))
+    start, end, step = (x.item() if isinstance(x, Tensor) else x for x in (start, end, step))
+    kind = as_dtype(dtype or (int64 if all(isinstance(x, int | np.integer) for x in (start, end, step)) else float32))
+    if kind.kind == "b" or not math.isfinite(start + end + step):
+        raise OptionError(f"arange: from {start} to {end} by {step} as {kind}; expected numbers; count, then compare")
+    if kind == int64:
+        start, end, step = int(start), int(end), int(step)
+    if not (step if kind.kind == "f" else int(step)):
+        raise OptionError(f"arange: step {step} as {kind}; expected another number than 0; leave it out for 1")
+    if kind.kind == "f":
+        return Tensor(array_of(np.arange(start, end, step), kind))
+    count = len(range(start, end, step)) if kind == int64 else max(math.ceil((end - start) / step), 0)
+    return Tensor(array_of(int(start) + int(step) * np.arange(count), kind))
 
 
 def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """`steps` numbers at equal distances from `start` to `end`, both included; for an integer `dtype` their fractions are
+    cut off."""
     check_device(device)
-    return Tensor(array_of(np.linspace(start, end, steps), as_dtype(dtype or float32)))
+    kind = as_dtype(dtype or float32)
+    if kind.kind == "b" or steps < 0:
+        raise OptionError(f"linspace: {steps} steps as {kind}; expected 0 or more, and numbers; check the arguments")
+    start, end = (x.item() if isinstance(x, Tensor) else x for x in (start, end))
+    start, end = (start, end) if kind.kind == "f" else (int(start), int(end))
+    places, step = np.arange(steps), (end - start) / max(steps - 1, 1)
+    # Counted from the nearer end, so that both are met exactly.
+    return Tensor(
+        array_of(np.where(places < max(steps // 2, 1), start + step * places, end - step * (steps - 1 - places)), kind)
+    )
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:

@@ -29,7 +29,7 @@ from .activations import (
     tanh,
 )
 from .creation import arange, where
-from .errors import OptionError, ShapeError, words
+from .errors import DTypeError, OptionError, ShapeError, words
 from .losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -46,7 +46,7 @@ from .modes import no_grad
 from .op import content
 from .ops import attention
 from .ops.composite import standardise, statistics
-from .ops.index import take
+from .ops.index import take, within
 from .random import Generator, keep_mask
 from .spatial import (
     adaptive_avg_pool2d,
@@ -254,6 +254,7 @@ def local_response_norm(
             f"local_response_norm: input {words(x.shape)}, size {size}; expected (B, C, *) and at least 1 channel; "
             "check the axes and size"
         )
+    x.check_floating("local_response_norm")
     squares = pad(x * x, (0, 0) * (x.ndim - 2) + (size // 2, (size - 1) // 2))
     total = squares[:, : x.shape[1]]
     for i in range(1, size):
@@ -289,6 +290,8 @@ def batch_norm(
     In training by the batch's own statistics, which also move `running_mean` and `running_var` (unbiased) by `momentum`;
     otherwise by the running ones.
     """
+    if x.ndim < 2:
+        raise ShapeError(f"batch_norm: input {words(x.shape)}; expected (B, C, *); unsqueeze it")
     column = (1, -1, *(1,) * (x.ndim - 2))
     if training or running_mean is None or running_var is None:
         axes = tuple(axis for axis in range(x.ndim) if axis != 1)
@@ -316,7 +319,13 @@ def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Te
 
 def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
     """int64 (*) -> int64 (*, K): 1 at the index, 0 elsewhere."""
+    if index.dtype.kind not in "iu":
+        raise DTypeError(f"one_hot: {index.dtype}; expected integers; convert with .long()")
+    if num_classes == -1 and not index.numel():
+        raise OptionError("one_hot: no numbers to count the classes of; expected num_classes; pass it")
     classes = int(content(index).max()) + 1 if num_classes == -1 else num_classes
+    message = f"one_hot: a class is {{}}; expected 0 to {classes - 1}; count from 0, or pass a larger num_classes"
+    index = within(index, low=0, high=max(classes, 1), spare=None, message=message)
     return (index.unsqueeze(-1) == arange(classes)).long()
 
 
@@ -325,6 +334,10 @@ def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
 
 def _method(name: str) -> Callable[..., Any]:
     def function(x: Tensor, *arguments: Any, **options: Any) -> Any:
+        if not isinstance(x, Tensor):
+            raise DTypeError(
+                f"{name}: first came {x!r:.60}, a {type(x).__name__}; expected a Tensor; write tensor(...)"
+            )
         return getattr(x, name)(*arguments, **options)
 
     function.__name__ = function.__qualname__ = name

@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
+
 from .activations import softplus
 from .creation import where
 from .errors import DTypeError, OptionError, ShapeError, words
 from .op import module_path
+from .ops import elementwise
+from .ops.composite import Composite
 from .ops.index import take, within
 from .shapes import axis_of
 from .tensor import Tensor
@@ -52,8 +56,9 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """Half the square up to `delta`, a straight line beyond (Huber 1964)."""
     _same_shape(input, target, "huber_loss")
-    away = abs(input - target)
-    return _reduced(where(away < delta, away * away * 0.5, (away - delta / 2) * delta), reduction)
+    away = abs(input.real() - target)
+    near = away.clamp(max=delta)  # min(|x|, delta): no square of what is far, which may overflow
+    return _reduced(near * (away - near * 0.5), reduction)
 
 
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
@@ -83,6 +88,7 @@ def cross_entropy(
     if input.ndim == 1:
         whole = cross_entropy(input.unsqueeze(0), target.unsqueeze(0), weight, ignore_index, reduction, label_smoothing)
         return whole.squeeze(0) if reduction == "none" else whole
+    _check_weight(weight, input.shape[1], "cross_entropy")
     log_p = input.log_softmax(1)
     if target.dtype.kind == "f":
         return _soft_cross_entropy(log_p, target, weight, reduction, label_smoothing)
@@ -101,6 +107,7 @@ def nll_loss(
     if input.ndim == 1:
         whole = nll_loss(input.unsqueeze(0), target.unsqueeze(0), weight, ignore_index, reduction)
         return whole.squeeze(0) if reduction == "none" else whole
+    _check_weight(weight, input.shape[1], "nll_loss")
     target = _checked_classes(input, target, ignore_index)
     loss = _negative_log(input, target, weight, ignore_index)
     return _weighted_mean(loss, target, weight, ignore_index, reduction)
@@ -143,6 +150,11 @@ def _negative_log(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_i
     return where(counted, loss, 0)
 
 
+def _check_weight(weight: Tensor | None, classes: int, loss: str) -> None:
+    if weight is not None and weight.shape != (classes,):
+        raise ShapeError(f"{loss}: weight {words(weight.shape)}; expected ({classes},), one for each class; check it")
+
+
 def _weighted_mean(loss: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
     if reduction != "mean":
         return _reduced(loss, reduction)
@@ -174,6 +186,7 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """-target log s(x) - (1 - target) log(1 - s(x)) for logits x, in the form that never overflows."""
     _same_shape(input, target, "binary_cross_entropy_with_logits")
+    target = target.real()
     positive = 1.0 if pos_weight is None else (pos_weight - 1) * target + 1
     loss = (1 - target) * input + positive * softplus(-input, threshold=math.inf)
     return _reduced(loss if weight is None else loss * weight, reduction)
@@ -184,8 +197,30 @@ def binary_cross_entropy(
 ) -> Tensor:
     """The same for probabilities; each logarithm is held at -100 or above, as in PyTorch."""
     _same_shape(input, target, "binary_cross_entropy")
-    loss = -(target * input.log().clamp(min=-100) + (1 - target) * (1 - input).log().clamp(min=-100))
+    if input.dtype.kind != "f":
+        raise DTypeError(f"binary_cross_entropy: input is {input.dtype}; expected probabilities; convert with .float()")
+    loss = _bernoulli(input, target.to(input.dtype))
     return _reduced(loss if weight is None else loss * weight, reduction)
+
+
+def _bernoulli_loss(p: Tensor, target: Tensor) -> Tensor:
+    p, target = (_probabilities(x, what) for x, what in ((p, "an input"), (target, "a target")))
+    return (target - 1) * (-p).log1p().clamp(min=-100) - target * p.log().clamp(min=-100)
+
+
+def _bernoulli_gradient(g: Tensor, y: Tensor, p: Tensor, target: Tensor) -> list[Tensor]:
+    slope = (p - target) / ((1 - p) * p).clamp(min=1e-12)  # finite at 0 and 1, where the logarithm is held
+    return [g * slope, g * ((-p).log1p().clamp(min=-100) - p.log().clamp(min=-100))]
+
+
+def _probabilities(p: Tensor, what: str) -> Tensor:
+    message = (f"binary_cross_entropy: {what} is {{}}; expected probabilities, 0 to 1; apply sigmoid first, or use "
+               "binary_cross_entropy_with_logits")  # fmt: skip
+    beyond = float(np.nextafter(np.asarray(1, p.dtype), np.asarray(2, p.dtype)))
+    return within(p, low=0.0, high=beyond, spare=None, message=message)
+
+
+_bernoulli = Composite("binary_cross_entropy", _bernoulli_loss, _bernoulli_gradient)
 
 
 def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
@@ -200,8 +235,11 @@ def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: b
 
 
 def cosine_similarity(a: Tensor, b: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The cosine of the angle between a and b along `dim` of their common shape; each length counts as `eps` at least."""
+    shape = elementwise.where.broadcast([a.shape, b.shape])
+    a, b = a.expand(shape), b.expand(shape)
     axis = axis_of(a, dim, "cosine_similarity")
-    return (a * b).sum(axis) / (a.norm(2, axis) * b.norm(2, axis)).clamp(min=eps)
+    return (a * b).sum(axis) / (a.norm(2, axis).clamp(min=eps) * b.norm(2, axis).clamp(min=eps))
 
 
 _warned: set[str] = set()

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import DTypeError, ShapeError, TraceError, words
+from .errors import DTypeError, PellucidError, ShapeError, TraceError, words
 
 # NaN and infinities travel through the arithmetic as values; the training loop stops at the first of them and names its
 # layer. NumPy's warning about the same event would only be noise, so it is silenced for these modules and nobody else's.
@@ -90,6 +90,9 @@ class Origin(NamedTuple):
         return f"{self.path} at {place}" if self.path else place
 
 
+_ndarray = np.ndarray  # one look-up less for every value that is made
+
+
 class Value:
     """An array and its place on the tape: the bare value that operations take and give.
 
@@ -109,12 +112,18 @@ class Value:
     # Held while it is moved on, where several threads may do so: by the state of a random generator.
     lock: Any = None
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: Any = None, *sizes: Any) -> None:
+        if array.__class__ is not _ndarray:
+            array = self.array_from(array, *sizes)
         if _recorders:
             recorder = active_recorder.get()
             if recorder is not None:
                 array = recorder.born(self, array)
         self.array: Any = array
+
+    def array_from(self, *data: Any) -> Any:
+        """The array of a value that is made of anything else; `tensor.py` reads numbers and sizes here."""
+        return data[0] if data[0].__class__ is Symbol else np.asarray(*data)
 
     def __getattr__(self, name: str) -> Any:
         # Only an attribute that is missing comes here: `array`, after a compiled program has written this value's memory.
@@ -237,6 +246,14 @@ def use_value_class(cls: type[Value]) -> None:
 def new_value(array: np.ndarray) -> Any:
     """A value of the registered class around `array`, outside the tape."""
     return _value_class(array)
+
+
+def aside(value: Value) -> Any:
+    """`value` as it is now, under another identity: the same numbers and place on the tape, its own version and `.grad`."""
+    other = _value_class(content(value))
+    if value.requires_grad:
+        other.node, other.requires_grad = value.node, True
+    return other
 
 
 class Node:
@@ -394,6 +411,8 @@ def apply(op: Op, *inputs: Any, **attributes: Any) -> Any:
             array = op.forward(*[v.array for v in values], **attributes)
         else:
             array = active.append(op, values, attributes, shape, dtype)
+    except PellucidError:
+        raise
     except (TypeError, ValueError):  # shapes have passed `infer`: what is left is an operation without this dtype
         dtypes = " and ".join(str(v.dtype) for v in values)
         raise DTypeError(
@@ -445,8 +464,23 @@ def align(op: Op, inputs: Sequence[Any]) -> Sequence[Any]:
 def as_value(operand: Any, dtype: np.dtype) -> Any:
     """`operand` as a value of `dtype`, a Tensor by the differentiable `cast`."""
     if not isinstance(operand, Value):
-        return _value_class(np.asarray(operand, dtype))
+        return _value_class(as_number(operand, dtype))
     return operand if operand.array.dtype == dtype else REGISTRY["cast"](operand, dtype=dtype)
+
+
+def as_number(number: Any, dtype: np.dtype) -> np.ndarray:
+    """A plain number as a 0-d array of `dtype`: a fraction is cut off for integers, -1 is the largest of uint8 (as in PyTorch).
+
+    Raises DTypeError where the dtype does not reach so far.
+    """
+    try:
+        return np.asarray(number, dtype)
+    except (OverflowError, ValueError):  # NumPy's words for integers out of range, and for NaN among integers
+        if dtype.kind == "u" and -np.iinfo(dtype).max <= number < 0:
+            return np.asarray(int(number) % (np.iinfo(dtype).max + 1), dtype)
+        raise DTypeError(
+            f"number {number!r} as {dtype}; expected one that {dtype} holds; convert the Tensor first, with .long() or .float()"
+        ) from None
 
 
 _KIND_RANK = {"b": 0, "u": 1, "i": 1, "f": 2}

@@ -39,8 +39,10 @@ def axis_of(x: Any, dim: int, what: str) -> int:
     ndim = x.ndim
     if not ndim:
         raise ShapeError(f"{what}: dim {dim} of a 0-d Tensor; expected at least one axis; reshape it to (1,) first")
-    if type(dim) is not int and not isinstance(dim, int | np.integer):
-        raise ShapeError(f"{what}: dim {dim!r}; expected a whole number; count the axes from 0")
+    if type(dim) is not int and (isinstance(dim, bool) or not isinstance(dim, int | np.integer)):
+        raise ShapeError(
+            f"{what}: dim {dim!r}; expected a whole number; count the axes from 0, and name flags: keepdim=True"
+        )
     if not -ndim <= dim < ndim:
         raise ShapeError(
             f"{what}: dim {dim} of shape {words(x.shape)}; expected {-ndim} to {ndim - 1}; count the axes from 0"
@@ -50,8 +52,11 @@ def axis_of(x: Any, dim: int, what: str) -> int:
 
 def axes_of(x: Any, dim: Any, what: str) -> tuple[int, ...]:
     """`dim` (None for all, a number, or several) as sorted axes counted from 0."""
-    if dim is None or x.ndim == 0:
+    if dim is None:
         return tuple(range(x.ndim))
+    if x.ndim == 0:
+        axis_of_one(dim, what)
+        return ()
     if not isinstance(dim, tuple | list):
         return (axis_of(x, dim, what),)
     axes = sorted(axis_of(x, d, what) for d in dim)
@@ -60,6 +65,18 @@ def axes_of(x: Any, dim: Any, what: str) -> tuple[int, ...]:
             f"{what}: dim {tuple(dim)} of shape {words(x.shape)}; expected each axis once; remove the repeated one"
         )
     return tuple(axes)
+
+
+def reduced_axes(x: Any, dim: Any, what: str) -> tuple[int, ...]:
+    """`axes_of` for a reduction, where no axes at all, `()`, are all of them (as in PyTorch)."""
+    return axes_of(x, None if isinstance(dim, tuple | list) and not dim else dim, what)
+
+
+def axis_of_one(dim: Any, what: str) -> None:
+    """Raise ShapeError unless `dim` would be an axis of a single number in a row, as which a 0-d Tensor may be taken."""
+    for d in dim if isinstance(dim, tuple | list) else (dim,):
+        if isinstance(d, bool) or d not in (0, -1):
+            raise ShapeError(f"{what}: dim {d!r} of a 0-d Tensor; expected 0, -1 or none; leave it out")
 
 
 def count(x: Any, axes: Sequence[int]) -> int:
@@ -111,6 +128,16 @@ def sizes_of(value: Any, count: int, what: str, least: int = 0) -> tuple[int, ..
     return tuple(int(n) for n in sizes)
 
 
+def _check_fit(array: np.ndarray, dtype: np.dtype) -> None:
+    """Raise DTypeError where numbers that were written down are not those of an integer dtype; -1 may wrap around in uint8."""
+    largest = np.iinfo(dtype).max
+    least, most = array.min(), array.max()
+    if not (-largest - 1 <= least and most <= largest):
+        raise DTypeError(
+            f"tensor: {least} to {most} as {dtype}; expected numbers that {dtype} holds; choose another dtype"
+        )
+
+
 def array_of(data: Any, dtype: np.dtype | None = None) -> np.ndarray:
     """`data` as an array of one of our dtypes: Python floats become float32, small integers widen, unless `dtype` says otherwise.
 
@@ -132,6 +159,8 @@ def array_of(data: Any, dtype: np.dtype | None = None) -> np.ndarray:
             f"tensor: {type(data).__name__} of {array.dtype}; expected numbers; encode text and dates as numbers first"
         )
     if dtype is not None:
+        if dtype.kind in "iu" and not from_numpy and array.size and array.dtype != dtype:
+            _check_fit(array, dtype)
         return array.astype(dtype, copy=False)
     if array.dtype in DTYPES and (from_numpy or array.dtype.kind != "f"):
         return array

@@ -122,9 +122,9 @@ def pad(x: Tensor, padding: Sequence[int], mode: str = "constant", value: float 
     shape = tuple(before + size + after for size, (before, after) in zip(x.shape, sides, strict=True))
     slices = tuple((before, size, 1) for size, (before, _) in zip(x.shape, sides, strict=True))
     y = movement.place(x, shape=shape, slices=slices)
-    if value == 0:
+    if not value:
         return y
-    return where(movement.place(full(x.shape, True), shape=shape, slices=slices), y, value)
+    return where(movement.place(full(x.shape, True), shape=shape, slices=slices), y, y.own(value))
 
 
 # ---- pooling and resizing --------------------------------------------------------------------------------------------
@@ -181,6 +181,8 @@ def avg_pool2d(
 
     count_include_pad: zeros of the padding count as numbers; divisor_override: divide each sum by this instead.
     """
+
+    x.check_floating("avg_pool")
 
     def compute(x: Tensor) -> Tensor:
         total = lambda x: _windows(x, kernel_size, stride, padding, 1, ceil_mode, 0.0).sum((-2, -1))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .errors import GradientError, words
-from .op import Node, Value, grad_mode, origin, recorder
+from .op import Node, Value, aside, grad_mode, origin, recorder
 
 
 def reachable(roots: Sequence[Node], since: int = 0) -> list[Node]:
@@ -133,7 +133,9 @@ def _release(node: Node) -> None:
 
 
 def _hooked(hooks: Sequence[Any] | None, g: Any) -> Any:
+    """What the hooks make of g. Each gets a Tensor of its own, which it may write into: g may be on other ways too."""
     for hook in hooks or ():
+        g = aside(g)
         changed = hook(g)
         g = g if changed is None else changed
     return g

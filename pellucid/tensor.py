@@ -20,7 +20,21 @@ import numpy as np
 from . import ops
 from .errors import DTypeError, GradientError, OptionError, ShapeError, words
 from .indexing import index, with_index
-from .op import Value, content, grad_mode, here, new_value, note_change, recorder, refuse_array, use_value_class
+from .op import (
+    Symbol,
+    Value,
+    as_number,
+    aside,
+    content,
+    default_dtype,
+    grad_mode,
+    here,
+    new_value,
+    note_change,
+    recorder,
+    refuse_array,
+    use_value_class,
+)
 from .ops import contraction, elementwise, movement, reduce
 from .ops.loop import refuse_inside_scan
 from .shapes import (
@@ -28,12 +42,14 @@ from .shapes import (
     as_dtype,
     axes_of,
     axis_of,
+    axis_of_one,
     bool_,
     broadcasts,
     float32,
     float64,
     int32,
     int64,
+    reduced_axes,
     shape_of,
     spread,
     uint8,
@@ -94,13 +110,30 @@ class UsedUp:
 
 
 class Tensor(Value):
-    """A multi-dimensional array that remembers how it was made. Make one with `pellucid.tensor(...)`."""
+    """A multi-dimensional array that remembers how it was made. Make one with `pellucid.tensor(...)`.
+
+    `Tensor(2, 3)` has those sizes and is filled with zeros; `Tensor([1, 2])` holds the numbers as float32. An array keeps
+    its dtype.
+    """
 
     __array_priority__ = 1000  # a NumPy array on the left gives way to our operators
     # Given by `random.py`, which stands above this file.
     uniform_: Callable[..., Tensor]
     normal_: Callable[..., Tensor]
     made_by = ""  # "softmax" on its result, so that cross-entropy can warn about a second one
+
+    def array_from(self, *data: Any) -> Any:
+        """What `Tensor(...)` holds that is called as PyTorch's is: with sizes, or with numbers in a list."""
+        if data and isinstance(data[0], Symbol | np.ndarray | np.generic):
+            return super().array_from(*data)
+        if all(isinstance(size, int) and not isinstance(size, bool) for size in data):
+            return np.zeros(shape_of(data), float32)
+        if not data or data[0] is None:
+            return np.zeros(0, float32)
+        given = data[0]
+        if len(data) > 1 or isinstance(given, int | float):
+            raise DTypeError(f"Tensor{data!r}; expected sizes, or numbers in one list; write tensor({given!r})")
+        return content(given) if isinstance(given, Value) else array_of(given, float32)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 
@@ -132,7 +165,7 @@ class Tensor(Value):
     def add_grad(self, value: Any) -> None:
         """What `backward` brings, added to what is there."""
         known = self.grad
-        self.set_grad(value if known is None else known + value)
+        self.set_grad(aside(value) if known is None else known + value)  # its own: `value` may be on its way to others
 
     @property
     def device(self) -> device:
@@ -418,9 +451,8 @@ class Tensor(Value):
         if self.storage is not None and active is None:
             self.storage.overwritten(self)
 
-    def write(self, value: Any) -> Tensor:
+    def write(self, value: Tensor) -> Tensor:
         """In-place methods end here: `assign` under no_grad or on plain data; on the tape, become the computed value."""
-        value = value if isinstance(value, Value) else new_value(np.asarray(value, self.dtype))
         if not grad_mode.get() or not (self.requires_grad or value.requires_grad):
             return self.assign(value)
         if self.node is None and self.requires_grad:
@@ -436,12 +468,6 @@ class Tensor(Value):
 
     def cast_like(self, value: Any) -> Any:
         return value if value.dtype == self.dtype else elementwise.cast(value, dtype=self.dtype)
-
-    def aside(self) -> Tensor:
-        """This Tensor as it is now, under another identity: what an in-place method reads while it writes."""
-        value = new_value(content(self))
-        value.node, value.requires_grad = self.node, self.requires_grad
-        return value
 
     def add_(self, other: Any, *, alpha: float = 1) -> Tensor:
         return self.change(lambda mine, other: mine.add(other, alpha=alpha), other)
@@ -468,7 +494,8 @@ class Tensor(Value):
         return self.write(result)
 
     def now(self) -> Tensor:
-        return self.aside() if self.node is not None else self
+        """This Tensor as it is now: what an in-place method reads while it writes, so that the tape keeps the old numbers."""
+        return aside(self) if grad_mode.get() else self
 
     def __iadd__(self, other: Any) -> Tensor:
         return self.add_(other)
@@ -486,10 +513,10 @@ class Tensor(Value):
         return self.fill_(0)
 
     def fill_(self, number: Any) -> Tensor:
-        return self.write(np.full(self.shape, number, self.dtype))
+        return self.write(self.own(number).expand(self.shape))
 
     def copy_(self, other: Any) -> Tensor:
-        return self.write(as_value_of(other, self.dtype).expand(self.shape))
+        return self.write(as_value_of(self.now() if other is self else other, self.dtype).expand(self.shape))
 
     def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
         return self.write(self.now().clamp(min, max))
@@ -501,7 +528,14 @@ class Tensor(Value):
         return self.write(elementwise.relu(self.now()))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.write(with_index(self.now(), key, as_value_of(value, self.dtype)))
+        mine = self.now()
+        self.write(with_index(mine, key, mine if value is self else self.own(value)))
+
+    def own(self, value: Any) -> Tensor:
+        """`value`, a number or what a Tensor can be made of, in this Tensor's dtype."""
+        if isinstance(value, int | float):
+            return new_value(as_number(value, self.dtype))
+        return as_value_of(value, self.dtype)
 
     # ---- dtype and device ------------------------------------------------------------------------------------------
 
@@ -592,8 +626,8 @@ class Tensor(Value):
         return elementwise.remainder(operand(other), self)
 
     def __pow__(self, exponent: Any) -> Tensor:
-        if isinstance(exponent, int | float):
-            if exponent == 2:
+        if isinstance(exponent, int | float) and (self.dtype.kind == "f" or exponent.__class__ is int):
+            if exponent == 2 and self.dtype.kind != "b":
                 return elementwise.multiply(self, self)  # a third of the time of the general power
             if exponent == 0.5:
                 return elementwise.sqrt(self)
@@ -667,17 +701,37 @@ class Tensor(Value):
     gt = __gt__
     ge = __ge__
     remainder = __mod__
-    logical_and = lambda self, other: self.bool() & other.bool()
-    logical_or = lambda self, other: self.bool() | other.bool()
+    logical_and = lambda self, other: self.bool() & operand_tensor(other, "logical_and").bool()
+    logical_or = lambda self, other: self.bool() | operand_tensor(other, "logical_or").bool()
     logical_not = lambda self: self == 0
 
     def matmul(self, other: Any) -> Tensor:
         return matmul(self, other)
 
-    mm = bmm = dot = mv = matmul
+    def dot(self, other: Tensor) -> Tensor:
+        """x (N,), y (N,) -> (): the sum of the products."""
+        return matmul(operand_tensor(self, "dot", 1), operand_tensor(other, "dot", 1))
+
+    def mv(self, other: Tensor) -> Tensor:
+        """x (M, N), y (N,) -> (M,)."""
+        return matmul(operand_tensor(self, "mv", 2), operand_tensor(other, "mv", 1))
+
+    def mm(self, other: Tensor) -> Tensor:
+        """x (M, N), y (N, K) -> (M, K)."""
+        return matmul(operand_tensor(self, "mm", 2), operand_tensor(other, "mm", 2))
+
+    def bmm(self, other: Tensor) -> Tensor:
+        """x (B, M, N), y (B, N, K) -> (B, M, K); the batches are equal, they do not broadcast."""
+        x, y = operand_tensor(self, "bmm", 3), operand_tensor(other, "bmm", 3)
+        if x.shape[0] != y.shape[0]:
+            raise ShapeError(
+                f"bmm: {words(x.shape)}, {words(y.shape)}; expected equal batches; use matmul to broadcast"
+            )
+        return matmul(x, y)
 
     def outer(self, other: Tensor) -> Tensor:
         """x (M,), y (N,) -> (M, N): every product."""
+        self, other = operand_tensor(self, "outer", 1), operand_tensor(other, "outer", 1)
         return self.unsqueeze(1) * other.unsqueeze(0)
 
     # ---- functions of each number ----------------------------------------------------------------------------------
@@ -707,7 +761,7 @@ class Tensor(Value):
         return 1 / elementwise.sqrt(self)
 
     def square(self) -> Tensor:
-        return self * self
+        return self**2
 
     def reciprocal(self) -> Tensor:
         return 1 / self
@@ -757,9 +811,12 @@ class Tensor(Value):
     def isinf(self) -> Tensor:
         return elementwise.equal(elementwise.absolute(self), math.inf)
 
-    def isclose(self, other: Any, rtol: Any = 1e-5, atol: Any = 1e-8) -> Tensor:
-        other = as_value_of(other, self.dtype)
-        return (self == other) | (abs(self - other) <= abs(other) * rtol + atol)
+    def isclose(self, other: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: Any = False) -> Tensor:
+        """Whether |x - other| <= atol + rtol |other|; infinities are close to themselves alone, NaN with `equal_nan`."""
+        other = operand(other)
+        away = abs(self - other)
+        close = (self == other) | (away.isfinite() & (away <= abs(other) * rtol + atol))
+        return close | (self.isnan() & (other != other)) if equal_nan else close
 
     def maximum(self, other: Any) -> Tensor:
         return elementwise.maximum(self, operand(other))
@@ -771,6 +828,8 @@ class Tensor(Value):
         """Numbers below `min` become `min`, above `max` become `max`; NaN stays. The gradient is 1 from min to max."""
         if min is None and max is None:
             raise OptionError("clamp: neither min nor max; expected one of them or both; pass min=0, say")
+        if any(isinstance(bound, float) and math.isnan(bound) for bound in (min, max)):
+            raise OptionError("clamp: a bound is NaN; expected a number; leave it out for none")
         x = self
         if min is not None:
             x = elementwise.where(x < min, min, x)
@@ -779,69 +838,95 @@ class Tensor(Value):
     clip = clamp
 
     def masked_fill(self, mask: Tensor, value: Any) -> Tensor:
-        return elementwise.where(mask, value, self)
+        """`value`, in this dtype, where the mask holds."""
+        if isinstance(value, Value) and value.ndim:
+            raise ShapeError(
+                f"masked_fill: value {words(value.shape)}; expected a single number; use where(mask, value, x)"
+            )
+        return elementwise.where(mask, self.own(value), self)
 
     def where(self, condition: Tensor, other: Any) -> Tensor:
         return elementwise.where(condition, self, operand(other))
 
     def lerp(self, end: Any, weight: Any) -> Tensor:
-        return self + (end - self) * weight
+        x = self.real()
+        return x + (end - x) * weight
 
     # ---- reductions ------------------------------------------------------------------------------------------------
 
     def sum(self, dim: Any = None, keepdim: Any = False, dtype: Any = None) -> Tensor:
         x = self if dtype is None else self.to(dtype)
-        return reduce.sum(x, axes=axes_of(self, dim, "sum"), keepdims=keepdim)
+        total = reduce.sum(x, axes=reduced_axes(self, dim, "sum"), keepdims=keepdim)
+        return total if dtype is None else total.to(dtype)
 
-    def mean(self, dim: Any = None, keepdim: Any = False) -> Tensor:
+    def mean(self, dim: Any = None, keepdim: Any = False, dtype: Any = None) -> Tensor:
+        x = self if dtype is None else self.to(dtype)
+        x.check_floating("mean")
+        axes = reduced_axes(x, dim, "mean")
+        return reduce.sum(x, axes=axes, keepdims=keepdim) / count(x, axes)
+
+    def check_floating(self, what: str) -> None:
+        """Raise DTypeError for whole numbers, with which `what` would count wrong."""
         if self.dtype.kind != "f":
-            raise DTypeError(f"mean: {self.dtype}; expected floating-point numbers; convert with .float()")
-        axes = axes_of(self, dim, "mean")
-        return reduce.sum(self, axes=axes, keepdims=keepdim) / count(self, axes)
+            raise DTypeError(f"{what}: {self.dtype}; expected floating-point numbers; convert with .float()")
 
     def var(self, dim: Any = None, unbiased: Any = True, keepdim: Any = False, *, correction: Any = None) -> Tensor:
-        """The variance; divided by n - 1, or by n with `correction=0` (`unbiased=False`)."""
-        axes = axes_of(self, dim, "var")
+        """The variance; divided by n - 1, or by n with `correction=0` (`unbiased=False`, alone or first in line too)."""
+        if isinstance(dim, bool | np.bool_):
+            dim, unbiased = None, dim
+        axes = reduced_axes(self, dim, "var")
         correction = (1 if unbiased else 0) if correction is None else correction
         away = self - self.mean(axes, keepdim=True)
         return reduce.sum(away * away, axes=axes, keepdims=keepdim) / max(count(self, axes) - correction, 0)
 
     def std(self, dim: Any = None, unbiased: Any = True, keepdim: Any = False, *, correction: Any = None) -> Tensor:
-        return self.var(dim, unbiased, keepdim, correction=correction).sqrt()
+        return elementwise.length(self.var(dim, unbiased, keepdim, correction=correction))
 
     def norm(self, p: Any = 2, dim: Any = None, keepdim: Any = False) -> Tensor:
-        axes = axes_of(self, dim, "norm")
-        p = 2 if p == "fro" else p
+        """(sum of |x|**p)**(1/p) along `dim`; the largest |x| for p infinite. "fro" is 2. The slope at length 0 is 0."""
+        self.check_floating("norm")
+        axes = reduced_axes(self, dim, "norm")
+        p = 2 if p == "fro" or p is None else p
         if not isinstance(p, int | float):
             raise OptionError(f'norm: p = {p!r}; expected a number, or "fro" for 2; write math.inf for the largest')
         if p == math.inf:
             return reduce.amax(abs(self), axes=axes, keepdims=keepdim)
         if p == 1:
             return reduce.sum(abs(self), axes=axes, keepdims=keepdim)
-        if p <= 0:
+        if isinstance(p, str) or not p > 0:
             raise OptionError(
-                f"norm: p = {p}; expected a number above 0, or infinity; count numbers with (x != 0).sum()"
+                f'norm: p = {p!r}; expected a number above 0, infinity or "fro"; count numbers with (x != 0).sum()'
             )
         if p != 2:
-            return reduce.sum(abs(self) ** p, axes=axes, keepdims=keepdim) ** (1 / p)
-        return reduce.sum(self * self, axes=axes, keepdims=keepdim).sqrt()
+            return _root(reduce.sum(_power_of(abs(self), p), axes=axes, keepdims=keepdim), 1 / p)
+        return elementwise.length(reduce.sum(self * self, axes=axes, keepdims=keepdim))
 
     def amax(self, dim: Any = None, keepdim: Any = False) -> Tensor:
-        return reduce.amax(self, axes=axes_of(self, dim, "amax"), keepdims=keepdim)
+        return reduce.amax(self, axes=reduced_axes(self, dim, "amax"), keepdims=keepdim)
 
     def amin(self, dim: Any = None, keepdim: Any = False) -> Tensor:
-        return reduce.amin(self, axes=axes_of(self, dim, "amin"), keepdims=keepdim)
+        return reduce.amin(self, axes=reduced_axes(self, dim, "amin"), keepdims=keepdim)
 
     def max(self, dim: Any = None, keepdim: Any = False) -> Any:
         """The largest number; along `dim`, values and positions; of two Tensors, the larger number by number."""
         if isinstance(dim, Tensor):
             return self.maximum(dim)
-        return self.amax() if dim is None else self._picked(self.argmax(dim, keepdim=True), dim, keepdim)
+        if dim is None:
+            self._check_keepdim("max", keepdim)
+            return self.amax()
+        return self._picked(self.argmax(dim, keepdim=True), dim, keepdim)
 
     def min(self, dim: Any = None, keepdim: Any = False) -> Any:
         if isinstance(dim, Tensor):
             return self.minimum(dim)
-        return self.amin() if dim is None else self._picked(self.argmin(dim, keepdim=True), dim, keepdim)
+        if dim is None:
+            self._check_keepdim("min", keepdim)
+            return self.amin()
+        return self._picked(self.argmin(dim, keepdim=True), dim, keepdim)
+
+    def _check_keepdim(self, what: str, keepdim: Any) -> None:
+        if keepdim:
+            raise OptionError(f"{what}: keepdim without dim; expected both; write a{what}(keepdim=True)")
 
     def _picked(self, positions: Tensor, dim: Any, keepdim: Any) -> MinMax:
         values = self.gather(dim, positions) if self.ndim else self
@@ -854,58 +939,73 @@ class Tensor(Value):
         return self._position(reduce.argmin, dim, keepdim)
 
     def _position(self, op: Any, dim: Any, keepdim: Any) -> Tensor:
+        if not self.ndim and dim is not None:
+            axis_of_one(dim, op.name)
         if dim is None or not self.ndim:  # of all numbers in row-major order
             place = op(self.reshape(-1), axis=0, keepdims=False)
             return place.reshape((1,) * self.ndim) if keepdim else place
         return op(self, axis=axis_of(self, dim, op.name), keepdims=keepdim)
 
     def any(self, dim: Any = None, keepdim: Any = False) -> Tensor:
-        return reduce.any_(self, axes=axes_of(self, dim, "any"), keepdims=keepdim)
+        return self._truth(reduce.any_(self, axes=axes_of(self, dim, "any"), keepdims=keepdim))
 
     def all(self, dim: Any = None, keepdim: Any = False) -> Tensor:
-        return reduce.all_(self, axes=axes_of(self, dim, "all"), keepdims=keepdim)
+        return self._truth(reduce.all_(self, axes=axes_of(self, dim, "all"), keepdims=keepdim))
 
-    def prod(self, dim: Any = None, keepdim: Any = False) -> Tensor:
+    def _truth(self, found: Tensor) -> Tensor:
+        return found.to(uint8) if self.dtype == uint8 else found  # uint8 was PyTorch's bool once
+
+    def prod(self, dim: Any = None, keepdim: Any = False, dtype: Any = None) -> Tensor:
         """The product, by halves: half of the numbers times the other half, so that a zero has its right gradient."""
-        if dim is None:
-            return self.reshape(-1).prod(0)
-        if not self.ndim:
-            return self.reshape(1).prod(0)
+        if dim is None or not self.ndim:
+            product = self.reshape(-1).prod(0, dtype=dtype)
+            return product.reshape((1,) * self.ndim) if keepdim else product
         dim = axis_of(self, dim, "prod")
-        x = self if self.dtype.kind == "f" else self.long()
+        x = self.to(dtype) if dtype is not None else self if self.dtype.kind == "f" else self.long()
         if not self.shape[dim]:
-            return new_value(np.ones([size for i, size in enumerate(self.shape) if i != dim], x.dtype))
+            x = new_value(np.ones([1 if i == dim else size for i, size in enumerate(self.shape)], x.dtype))
         while x.shape[dim] > 1:
             half = x.shape[dim] // 2
             product = x.narrow(dim, 0, half) * x.narrow(dim, half, half)
             x = concatenate([product, x.narrow(dim, 2 * half, 1)], dim) if x.shape[dim] % 2 else product
         return x if keepdim else x.squeeze(dim)
 
-    def cumsum(self, dim: Any) -> Tensor:
+    def cumsum(self, dim: Any, dtype: Any = None) -> Tensor:
         if not self.ndim:
-            return self.sum()
-        return reduce.cumulative_sum(self, axis=axis_of(self, dim, "cumsum"), reverse=False)
+            return self.sum(dim, dtype=dtype)
+        x = self if dtype is None else self.to(dtype)
+        total = reduce.cumulative_sum(x, axis=axis_of(self, dim, "cumsum"), reverse=False)
+        return total if dtype is None else total.to(dtype)
 
     def logsumexp(self, dim: Any, keepdim: Any = False) -> Tensor:
         """log(sum(exp(x))) without overflow: the largest number is taken out first."""
-        axes = axes_of(self, dim, "logsumexp")
-        top = reduce.amax(self.detach(), axes=axes, keepdims=True)
+        x = self.real()
+        axes = axes_of(x, dim, "logsumexp")
+        top = reduce.amax(x.detach(), axes=axes, keepdims=True)
         top = elementwise.where(top.isfinite(), top, 0)
-        total = reduce.sum((self - top).exp(), axes=axes, keepdims=True).log() + top
+        total = reduce.sum((x - top).exp(), axes=axes, keepdims=True).log() + top
         return total if keepdim else total.squeeze(axes)
 
     def softmax(self, dim: Any) -> Tensor:
         """exp(x) / sum(exp(x)) along `dim`, computed from x minus its largest, so that nothing overflows."""
-        axes = axes_of(self, dim, "softmax")
-        e = (self - reduce.amax(self.detach(), axes=axes, keepdims=True)).exp()
+        x, axes = self.real(), self._along(dim, "softmax")
+        e = (x - reduce.amax(x.detach(), axes=axes, keepdims=True)).exp()
         result = e / reduce.sum(e, axes=axes, keepdims=True)
         result.made_by = "softmax"
         return result
 
     def log_softmax(self, dim: Any) -> Tensor:
-        axes = axes_of(self, dim, "log_softmax")
-        x = self - reduce.amax(self.detach(), axes=axes, keepdims=True)
+        x, axes = self.real(), self._along(dim, "log_softmax")
+        x = x - reduce.amax(x.detach(), axes=axes, keepdims=True)
         return x - reduce.sum(x.exp(), axes=axes, keepdims=True).log()
+
+    def _along(self, dim: Any, what: str) -> tuple[Any, ...]:
+        """The one axis `dim`; none of a 0-d Tensor."""
+        return (axis_of(self, dim, what),) if self.ndim else axes_of(self, dim, what)
+
+    def real(self) -> Tensor:
+        """Itself; whole numbers as float32: a difference of them may not fit into their dtype."""
+        return self if self.dtype.kind == "f" else self.to(default_dtype)
 
     # ---- shape -----------------------------------------------------------------------------------------------------
 
@@ -988,9 +1088,13 @@ class Tensor(Value):
     def repeat(self, *times: Any) -> Tensor:
         """The whole Tensor laid out `times` along each axis."""
         times = spread(times)
+        if len(times) < self.ndim or min(times, default=0) < 0:
+            raise ShapeError(
+                f"repeat: {times} of shape {words(self.shape)}; expected a number from 0 for each axis; name them all"
+            )
         x = self.reshape(*(1,) * (len(times) - self.ndim), *self.shape)
         for dim, n in enumerate(times):
-            x = concatenate([x] * n, dim) if n != 1 else x
+            x = concatenate([x] * n, dim) if n > 1 else x.narrow(dim, 0, n * x.shape[dim])
         return x
 
     def repeat_interleave(self, repeats: Any, dim: Any = None) -> Tensor:
@@ -998,11 +1102,26 @@ class Tensor(Value):
         if dim is None:
             return self.reshape(-1).repeat_interleave(repeats, 0)
         dim = axis_of(self, dim, "repeat_interleave")
+        if isinstance(repeats, Value) and repeats.ndim:
+            if repeats.shape != (self.shape[dim],) or repeats.dtype.kind not in "iu":
+                raise ShapeError(f"repeat_interleave: repeats {words(repeats.shape)} {repeats.dtype}; expected integers "
+                                 f"({self.shape[dim]},), one for each place of axis {dim}; or pass one number")  # fmt: skip
+            places = np.repeat(np.arange(self.shape[dim]), content(repeats))
+            return self.index_select(dim, new_value(places))
+        repeats = int(repeats)
+        if repeats < 0:
+            raise OptionError(f"repeat_interleave: {repeats} times; expected 0 or more; check the number")
         x = self.unsqueeze(dim + 1).expand(*self.shape[: dim + 1], repeats, *self.shape[dim + 1 :])
         return x.flatten(dim, dim + 1)
 
     def narrow(self, dim: Any, start: Any, length: Any) -> Tensor:
         dim = axis_of(self, dim, "narrow")
+        size, start = self.shape[dim], int(start)
+        start = start + size if start < 0 else start
+        if not 0 <= start <= start + length <= size:
+            raise ShapeError(
+                f"narrow: {length} from {start} on axis {dim} of {words(self.shape)}; expected places up to {size}; check both"
+            )
         slices = [(0, size, 1) for size in self.shape]
         slices[dim] = (start, length, 1)
         return movement.slice_(self, slices=tuple(slices))
@@ -1030,6 +1149,8 @@ class Tensor(Value):
     def chunk(self, chunks: Any, dim: Any = 0) -> tuple[Tensor, ...]:
         if chunks < 1:
             raise OptionError(f"chunk: {chunks} pieces of {words(self.shape)}; expected 1 or more; pass another")
+        if not self.shape[axis_of(self, dim, "chunk")]:
+            return (self,) * chunks
         return self.split(max(-(-self.shape[axis_of(self, dim, "chunk")] // chunks), 1), dim)
 
     def unbind(self, dim: Any = 0) -> tuple[Tensor, ...]:
@@ -1059,10 +1180,10 @@ class Tensor(Value):
 
     def tril(self, diagonal: Any = 0) -> Tensor:
         """The lower triangle of the last two axes, zeros elsewhere."""
-        return elementwise.where(_triangle(self, diagonal, lower=True), self, 0)
+        return elementwise.where(_triangle(self, diagonal, lower=True), self, self.own(0))
 
     def triu(self, diagonal: Any = 0) -> Tensor:
-        return elementwise.where(_triangle(self, diagonal, lower=False), self, 0)
+        return elementwise.where(_triangle(self, diagonal, lower=False), self, self.own(0))
 
     # ---- picking by position ---------------------------------------------------------------------------------------
 
@@ -1077,17 +1198,18 @@ class Tensor(Value):
 
     def index_select(self, dim: Any, index: Tensor) -> Tensor:
         dim = axis_of(self, dim, "index_select")
+        index = (
+            operand_tensor(index, "index_select").reshape(-1)
+            if index.ndim == 0
+            else operand_tensor(index, "index_select", 1)
+        )
         return ops.index.take(self.movedim(dim, 0), index).movedim(0, dim)
 
     def masked_select(self, mask: Tensor) -> Tensor:
-        """The numbers where `mask`, of any shape that broadcasts with this one, is True: (K,)."""
-        try:
-            shape = np.broadcast_shapes(self.shape, mask.shape)
-        except ValueError:
-            raise ShapeError(
-                f"masked_select: mask {words(mask.shape)} of a Tensor {words(self.shape)}; expected shapes that broadcast; "
-                "reshape one of them"
-            ) from None
+        """The numbers where the mask holds, in row-major order, after both have been broadcast: (K,)."""
+        if mask.dtype != bool_:
+            raise DTypeError(f"masked_select: mask is {mask.dtype}; expected bool; compare first, such as x > 0")
+        shape = elementwise.where.broadcast([self.shape, mask.shape])
         x, chosen = (t if t.shape == shape else t.expand(shape) for t in (self, mask))
         return x[chosen]
 
@@ -1099,6 +1221,7 @@ class Tensor(Value):
 
     def argsort(self, dim: Any = -1, descending: Any = False, stable: Any = True) -> Tensor:
         if not self.ndim:
+            axis_of_one(dim, "argsort")
             return new_value(np.zeros((), np.int64))
         return ops.index.argsort(self, axis=axis_of(self, dim, "argsort"), descending=descending)
 
@@ -1115,8 +1238,8 @@ class Tensor(Value):
         positions = self.argsort(dim, descending=largest).narrow(dim, 0, k)
         return MinMax(self.gather(dim, positions), positions)
 
-    def allclose(self, other: Any, rtol: Any = 1e-5, atol: Any = 1e-8) -> Any:
-        return bool(np.allclose(self.array, np.asarray(other), rtol=rtol, atol=atol))
+    def allclose(self, other: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: Any = False) -> Any:
+        return self.isclose(other, rtol, atol, equal_nan).all().item()
 
     def equal(self, other: Any) -> Any:
         return bool(np.array_equal(self.array, np.asarray(other)))
@@ -1181,6 +1304,17 @@ class RemovableHook:
 # ---- what the methods share -------------------------------------------------------------------------------------------
 
 
+def operand_tensor(value: Any, what: str, axes: Any = None) -> Tensor:
+    """`value`; raises DTypeError unless it is a Tensor, ShapeError unless it has so many axes."""
+    if not isinstance(value, Tensor):
+        raise DTypeError(
+            f"{what}: {value!r:.60} ({type(value).__name__}); expected a Tensor; make one with tensor(...)"
+        )
+    if axes is not None and value.ndim != axes:
+        raise ShapeError(f"{what}: shape {words(value.shape)}; expected {axes} axes; use matmul, or reshape it")
+    return value
+
+
 def operand(value: Any) -> Any:
     """What stands beside a Tensor in an expression: a Tensor, a number, or data to make a Tensor of."""
     refuse_array(value)
@@ -1227,6 +1361,16 @@ def matmul(a: Any, b: Any) -> Tensor:
     if b.ndim == 1:
         result = result.squeeze(-1)
     return result.squeeze(-2 if b.ndim > 1 else -1) if a.ndim == 1 else result
+
+
+def _power_of(size: Tensor, p: Any) -> Tensor:
+    """size ** p for a norm: of a number that is 0 the slope is 0, also for p below 1, where it would be infinite."""
+    return size**p if p > 1 else elementwise.where(size == 0, 0, elementwise.where(size == 0, 1, size) ** p)
+
+
+def _root(total: Tensor, exponent: float) -> Tensor:
+    """total ** exponent, with slope 0 at 0, as `length` has it."""
+    return elementwise.where(total == 0, 0, elementwise.where(total == 0, 1, total) ** exponent)
 
 
 def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:

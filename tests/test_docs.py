@@ -36,6 +36,16 @@ def test_what_the_readme_says_is_printed_is_printed(tmp_path):
     assert [line for line in printed if line in promised] == promised
 
 
+def test_every_difference_from_pytorch_that_the_page_names_is_a_test():
+    page = (ROOT / "docs" / "pytorch.md").read_text(encoding="utf-8")
+    named = {name for row in re.findall(r"^\|.*\| (.*) \|$", page, re.M)[2:] for name in re.findall(r"`(\w+)`", row)}
+    tests = set(
+        re.findall(r"^def test_(\w+)", (ROOT / "tests" / "test_surprises.py").read_text(encoding="utf-8"), re.M)
+    )
+    assert len(named) > 15
+    assert named <= tests
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_an_example_runs(example):
     words = [sys.executable, example, *SHORT.get(example.name, [])]

@@ -115,6 +115,19 @@ def test_sorting_is_always_stable() -> None:
     assert x.topk(2).indices.tolist() == [0, 2]
 
 
+def test_compiled_code_flushes_numbers_that_are_too_small_to_be_normal() -> None:
+    """Eager code keeps numbers below 1.2e-38 (subnormal ones), as PyTorch does; compiled code takes and gives 0 for them,
+    which is faster and far below what training resolves."""
+    x = P.tensor([1e-38, 1e-30])
+    assert (x * 0.5)[0].item() > 0
+    assert P.compile(lambda x: x * 0.5)(x).tolist() == [0, (x * 0.5)[1].item()]
+
+
+def test_a_tensor_of_an_array_keeps_its_dtype() -> None:
+    """PyTorch: `Tensor(array)` gives float32 whatever came. `Tensor([1, 2])` does so here too."""
+    assert P.Tensor(np.array([1, 2])).dtype == P.int64 and P.Tensor([1, 2]).dtype == P.float32
+
+
 def test_the_sign_of_nan_is_nan() -> None:
     """PyTorch gives 0: the NaN would vanish."""
     assert P.tensor([math.nan, -2.0]).sign().isnan().tolist() == [True, False]

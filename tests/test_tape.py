@@ -416,7 +416,7 @@ COMPOSITES = {  # one of each file that they stand in
     "standardise": lambda x: P.functional.layer_norm(x, (2,)),
     "divide": lambda x: P.functional.mse_loss(x, x * 2),
     "reshape": lambda x: P.functional.avg_pool1d(x.reshape(1, 2), 2),
-    "where": lambda x: P.functional.softplus(x),
+    "softplus": lambda x: P.functional.softplus(x),
 }
 
 

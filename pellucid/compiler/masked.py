@@ -21,7 +21,7 @@ from ..ops.elementwise import cast, where
 from ..ops.index import within
 from ..ops.movement import reshape
 from ..ops.reduce import expand
-from ..shapes import axes_of
+from ..shapes import reduced_axes
 from ..tensor import Tensor, operand
 
 
@@ -94,7 +94,7 @@ class Masked(Tensor):
 
     def reduced(self, name: str, fill: Any, dim: Any, keepdim: Any) -> Any:
         """`Tensor.name` along `dim`, with `fill` in the rows left out; still a Masked where axis 0 stays."""
-        axes = axes_of(self, dim, name)
+        axes = reduced_axes(self, dim, name)
         first = self.mask.ndim
         inner = [axis - 1 + first for axis in axes if axis]
         if 0 not in axes:
@@ -110,10 +110,12 @@ class Masked(Tensor):
         x = self if dtype is None else self.to(dtype)
         return x.reduced("sum", _of_kind(x, 0, False), dim, keepdim)
 
-    def mean(self, dim: Any = None, keepdim: Any = False) -> Any:
+    def mean(self, dim: Any = None, keepdim: Any = False, dtype: Any = None) -> Any:
+        if dtype is not None:
+            return self.to(dtype).mean(dim, keepdim)
         if self.dtype.kind != "f":
             Tensor.mean(self.rows)  # says what is wrong
-        axes = axes_of(self, dim, "mean")
+        axes = reduced_axes(self, dim, "mean")
         each = math.prod(self.rows.shape[axis - 1 + self.mask.ndim] for axis in axes if axis)
         total = self.sum(dim, keepdim)
         if 0 not in axes:
@@ -133,7 +135,7 @@ class Masked(Tensor):
         return self._extreme("amin", 1, dim, keepdim)
 
     def _extreme(self, name: str, end: int, dim: Any, keepdim: Any) -> Any:
-        if 0 in axes_of(self, dim, name):
+        if 0 in reduced_axes(self, dim, name):
             # Nothing has no largest number: the compiled step stops before it writes, and the eager one says so.
             within(self.mask.sum(), low=1, high=self.mask.array.size + 1, spare=None, message=f"{name}: {{}} rows")
         return self.reduced(name, _ends(self.dtype)[end], dim, keepdim)

@@ -290,7 +290,7 @@ def _look(seen: dict[str, Any]) -> Callable[..., None]:
 
 def _layers(function: Any, paths: tuple[str, ...]) -> dict[str, Any]:
     """The layers that `paths` name in the networks the function reads."""
-    networks = [owner for _, owner in reachable(function) if hasattr(owner, "named_modules")]
+    networks = [owner for _, owner in reachable(function) if has(owner, "named_modules")]
     known = {path: layer for network in networks for path, layer in network.named_modules() if path}
     for path in paths:
         if path not in known:
@@ -358,8 +358,13 @@ def _content(cell: Any) -> Any:
 
 
 def _matters(x: Any) -> bool:
-    holds = hasattr(x, "named_parameters") or hasattr(x, "param_groups")
+    holds = has(x, "named_parameters") or has(x, "param_groups")
     return isinstance(x, (*PLAIN, Value)) or (holds and not isinstance(x, type))  # a class holds none of its own
+
+
+def has(x: Any, name: str) -> bool:
+    """hasattr(x, name) without x being asked: a user's `__getattr__` may raise anything."""
+    return hasattr(type(x), name) or name in getattr(x, "__dict__", ())
 
 
 def reachable(function: Any) -> list[tuple[str, Any]]:
@@ -394,12 +399,14 @@ def _name_arguments(names: dict[int, str], args: Any, kwargs: Any) -> None:
 def _name_state(owner: Any, names: dict[int, str]) -> None:
     if not _matters(owner):
         return
-    if hasattr(owner, "named_parameters"):
+    if has(owner, "named_parameters"):
         names |= {id(p): name for name, p in owner.named_parameters()}
         names |= {id(b): name for name, b in owner.named_buffers()}
-    for group in getattr(owner, "param_groups", ()):
+    if not has(owner, "param_groups"):
+        return
+    for group in owner.param_groups:
         names |= {id(t): name for name, t in getattr(group, "scalars", {}).items()}
-    for parameter, kept in getattr(owner, "state", {}).items() if hasattr(owner, "param_groups") else ():
+    for parameter, kept in getattr(owner, "state", {}).items():
         names |= {id(t): f"{names.get(id(parameter), 'parameter')}.{name}" for name, t in kept.items()}
 
 

@@ -22,6 +22,7 @@ from .. import nn
 from ..creation import cat, tensor, zeros
 from ..errors import OptionError, nearest
 from ..modes import no_grad
+from ..ops.elementwise import length
 from ..random import Generator, randn
 from ..tensor import Tensor
 from .canvas import Canvas, Double, Halve, checked_labels
@@ -201,7 +202,7 @@ class GAN(Drawing):
 def distances(a: Tensor, b: Tensor) -> Tensor:
     """(*, N, F) and (*, M, F) -> (*, N, M): root mean squares of the differences."""
     squared = (a * a).sum(-1).unsqueeze(-1) + (b * b).sum(-1).unsqueeze(-2) - (a @ b.mT) * 2
-    return (squared.clamp(min=0) / a.shape[-1]).sqrt()
+    return length(squared.clamp(min=0) / a.shape[-1])  # of a drawing from itself 0, which has no slope there
 
 
 def halvings_of(canvas: Canvas) -> int:

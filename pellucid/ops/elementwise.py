@@ -150,12 +150,13 @@ remainder = Elementwise(
 
 def _base_gradient(g: Any, y: Any, x: Any, p: Any) -> Any:
     # p * x**(p-1), but 0 for p = 0: there x**(p-1) may be infinite while the power is constant.
-    return g * where(equal(p, 0), zeros_like(y), p * power(x, p - 1))
+    return where(equal(p, 0), 0, g * p * power(x, p - 1))
 
 
 def _exponent_gradient(g: Any, y: Any, x: Any, p: Any) -> Any:
     # log(x) at x = 0 is -inf, but 0**p is 0 for every positive p, so the power does not move.
-    return g * where(equal(x, 0), zeros_like(y), y * log(where(equal(x, 0), ones_like(x), x)))
+    still = bitwise_and(equal(x, 0), greater_equal(p, 0))
+    return where(still, 0, g * y * log(where(still, 1, x)))
 
 
 power = Elementwise(
@@ -164,21 +165,20 @@ power = Elementwise(
 )  # fmt: skip
 
 maximum = Elementwise(
-    "maximum", np.maximum, [lambda g, y, a, b: g * _winner(a, b, greater), lambda g, y, a, b: g * _winner(b, a, greater)],
+    "maximum", np.maximum, [lambda g, y, a, b: _unless(less, a, b, g), lambda g, y, a, b: _unless(less, b, a, g)],
     inputs=2, reads="inputs",
     native=lambda e, a, b: e.maximum(a, b),
 )  # fmt: skip
 minimum = Elementwise(
-    "minimum", np.minimum, [lambda g, y, a, b: g * _winner(a, b, less), lambda g, y, a, b: g * _winner(b, a, less)],
+    "minimum", np.minimum, [lambda g, y, a, b: _unless(greater, a, b, g), lambda g, y, a, b: _unless(greater, b, a, g)],
     inputs=2, reads="inputs",
     native=lambda e, a, b: e.minimum(a, b),
 )  # fmt: skip
 
 
-def _winner(a: Any, b: Any, beats: Any) -> Any:
-    """1 where `a` wins, 0 where it loses, a half where the two are equal."""
-    one = ones_like(a)
-    return where(beats(a, b), one, where(equal(a, b), one * 0.5, one * 0))
+def _unless(loses: Any, a: Any, b: Any, g: Any) -> Any:
+    """g where `a` wins, 0 where it loses, half of g where the two are equal; chosen, since 0 times an infinite g is NaN."""
+    return where(loses(a, b), 0, where(equal(a, b), g * 0.5, g))
 
 
 # ---- functions of one number -----------------------------------------------------------------------------------------
@@ -212,6 +212,12 @@ sqrt = Elementwise(
     "sqrt", np.sqrt, [lambda g, y, x: g / (y * 2)], reads="output", floating=True, domain=(0.3, 3.0),
     native=lambda e, x: e.sqrt(x),
 )  # fmt: skip
+# The square root of a sum of squares, a length: it has no slope at 0, and takes 0 there as the field does.
+length = Elementwise(
+    "length", np.sqrt, [lambda g, y, x: where(equal(y, 0), 0, g / (where(equal(y, 0), 1, y) * 2))],
+    reads="output", floating=True, domain=(0.3, 3.0),
+    native=lambda e, x: e.sqrt(x),
+)  # fmt: skip
 sin = Elementwise(
     "sin", np.sin, [lambda g, y, x: g * cos(x)], reads="inputs", floating=True,
     native=lambda e, x: e.sin(x),
@@ -234,7 +240,7 @@ erf = Elementwise(
 )  # fmt: skip
 # A primitive and not maximum(x, 0): at 0 its gradient is 0, as everywhere in the field, not the half of a tie.
 relu = Elementwise(
-    "relu", lambda x: np.maximum(x, 0), [lambda g, y, x: where(greater(y, 0), g, 0)], reads="output", domain=(0.1, 2.0),
+    "relu", lambda x: np.maximum(x, 0), [lambda g, y, x: where(not_equal(y, 0), g, 0)], reads="output", domain=(0.1, 2.0),
     native=lambda e, x: e.relu(x),
 )  # fmt: skip
 floor = Elementwise("floor", np.floor, native=lambda e, x: e.floor(x))
@@ -244,8 +250,8 @@ round = Elementwise("round", np.rint, native=lambda e, x: e.round(x))
 
 # ---- comparisons and logic: bool, no gradient ------------------------------------------------------------------------
 
-equal = Elementwise("equal", np.equal, inputs=2, result=bool, native=lambda e, a, b: e.equal(a, b))
-not_equal = Elementwise("not_equal", np.not_equal, inputs=2, result=bool, native=lambda e, a, b: e.not_equal(a, b))
+equal: Op = Elementwise("equal", np.equal, inputs=2, result=bool, native=lambda e, a, b: e.equal(a, b))
+not_equal: Op = Elementwise("not_equal", np.not_equal, inputs=2, result=bool, native=lambda e, a, b: e.not_equal(a, b))
 less: Op = Elementwise("less", np.less, inputs=2, result=bool, native=lambda e, a, b: e.less(a, b))
 less_equal = Elementwise("less_equal", np.less_equal, inputs=2, result=bool, native=lambda e, a, b: e.less_equal(a, b))
 greater: Op = Elementwise("greater", np.greater, inputs=2, result=bool, native=lambda e, a, b: e.greater(a, b))
@@ -291,7 +297,7 @@ class Where(Elementwise):
             yield [np.asarray(condition > 0), a, b], {}
 
 
-where: Op = Where(
+where: Where = Where(
     "where", np.where,
     [None, lambda g, y, c, a, b: where(c, g, 0), lambda g, y, c, a, b: where(c, 0, g)],
     inputs=3, reads="inputs",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DTypeError, IndexRangeError, words
+from ..errors import DTypeError, IndexRangeError, OptionError, words
 from ..op import Op, Spec
 from .elementwise import zeros_like
 
@@ -42,27 +42,32 @@ class Indexing(Op):
 class Within(Indexing):
     """The index itself, once every number of it is known to lie in low ... high-1 (or to be `spare`).
 
+    Floating-point numbers are checked too, of which NaN lies nowhere.
+
     A check as an operation: eager it raises here; a compiled step raises a flag instead, stops before it has written
     anything, and lets the eager step tell what is wrong. message: the error's words, with {} for the number.
     """
 
     reads_inputs = False
 
-    def infer(self, index: Any, *, low: int, high: int, spare: int | None, message: str) -> Spec:
-        self.check_index(index)
+    def infer(self, index: Any, *, low: float, high: float, spare: int | None, message: str) -> Spec:
+        if index.dtype.kind != "f":
+            self.check_index(index)
         return Spec(index.shape, index.dtype)
 
-    def forward(self, index: np.ndarray, *, low: int, high: int, spare: int | None, message: str) -> np.ndarray:
-        if index.size and (index.min() < low or index.max() >= high):
-            outside = (index < low) | (index >= high)
+    def forward(self, index: np.ndarray, *, low: float, high: float, spare: int | None, message: str) -> np.ndarray:
+        if index.size and not (index.min() >= low and index.max() < high):
+            outside = ~((index >= low) & (index < high))
             wrong = index[outside if spare is None else outside & (index != spare)]
             if wrong.size:
-                raise IndexRangeError(message.format(wrong.flat[0]))
+                error = OptionError if index.dtype.kind == "f" else IndexRangeError
+                raise error(message.format(wrong.flat[0]))
         return index
 
     def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         for array, spare in [([[0, 3], [-2, 1]], None), ([3, -100], -100), ([], None)]:
             yield [np.array(array, np.int64)], {"low": -2, "high": 4, "spare": spare, "message": "it is {}"}
+        yield [random.uniform(0, 1, (2, 3))], {"low": 0.0, "high": 1.5, "spare": None, "message": "it is {}"}
 
 
 class Take(Indexing):

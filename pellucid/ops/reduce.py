@@ -71,9 +71,9 @@ def _spread(g: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
 
 
 def _to_winners(g: Any, y: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    """g to the numbers that won, in equal shares where several did."""
+    """g to the numbers that won, in equal shares where several did; chosen, since 0 times an infinite g is NaN."""
     won = x == _spread(y, x, axes, keepdims)
-    return _spread(g, x, axes, keepdims) * won / sum(won, axes=axes, keepdims=True)
+    return _spread(g, x, axes, keepdims).where(won, 0) / sum(won, axes=axes, keepdims=True)
 
 
 def _counting_dtype(dtype: np.dtype) -> np.dtype:

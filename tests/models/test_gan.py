@@ -184,3 +184,13 @@ def test_a_small_one_learns_to_draw_digits():
     batches = np.random.default_rng(0).integers(0, 1500, (250, 32))
     learn(network, (image, target), batches, optimizer="adam", lr=2e-3, momentum=0.0, momentum2=0.99)
     assert judge() < 0.8 * before
+
+
+def test_what_judges_has_a_gradient():
+    """A drawing is at distance 0 from itself, where a square root has no slope."""
+    model = build(next(iter(SPECS)))
+    image, target = batch(SPECS[next(iter(SPECS))])
+    weights = list(model.generator.parameters())
+    found = grad(model.judge(image, target)["loss"].mean(), weights, allow_unused=True)
+    assert all(g is None or g.isfinite().all().item() for g in found)
+    assert any(g is not None and (g != 0).any().item() for g in found)

@@ -6,6 +6,7 @@ so that the rows of a tile share one address computation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -104,11 +105,11 @@ class Frame:
     def _checked(self, step: Step, index: Any, dtype: str) -> Any:
         """The index itself; one outside its range raises the flag, and is read as `low` or 0 from there on."""
         how, e = dict(step.attributes), Arithmetic(self.builder, np.dtype(dtype))
-        builder, kept = self.builder, np.iinfo(dtype)
-        allowed = e.greater_equal(index, e.constant(max(how["low"], kept.min)))
-        if how["high"] <= kept.max:  # a bound may be no number of the dtype
+        builder, (least, largest) = self.builder, _range(dtype)
+        allowed = e.greater_equal(index, e.constant(max(how["low"], least)))
+        if how["high"] <= largest:  # a bound may be no number of the dtype
             allowed = builder.and_(allowed, e.less(index, e.constant(how["high"])))
-        if how["spare"] is not None and kept.min <= how["spare"] <= kept.max:
+        if how["spare"] is not None and least <= how["spare"] <= largest:
             allowed = builder.or_(allowed, e.equal(index, e.constant(how["spare"])))
         outside = builder.not_(allowed)
         if self.mask is not None:
@@ -116,6 +117,13 @@ class Frame:
         with builder.when(builder.fold_lanes(outside, builder.or_)):
             builder.store(i8(1), self.flag)
         return builder.select(allowed, index, e.constant(0))
+
+
+def _range(dtype: str) -> tuple[float, float]:
+    """The least and the largest number of a dtype."""
+    if np.dtype(dtype).kind == "f":
+        return -math.inf, math.inf
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
 def _spaced(builder: Builder, stride: int) -> Any:
