@@ -76,7 +76,7 @@ def logsigmoid(x: Tensor) -> Tensor:
 
 def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """x between the two, in its own dtype; at both there is no slope any more, as in PyTorch."""
-    return where(x <= min_val, x.own(min_val), where(x >= max_val, x.own(max_val), x))
+    return where(x <= min_val, x.in_own_dtype(min_val), where(x >= max_val, x.in_own_dtype(max_val), x))
 
 
 def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:

@@ -56,7 +56,7 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """Half the square up to `delta`, a straight line beyond (Huber 1964)."""
     _same_shape(input, target, "huber_loss")
-    away = abs(input.real() - target)
+    away = abs(input.as_floating() - target)
     near = away.clamp(max=delta)  # min(|x|, delta): no square of what is far, which may overflow
     return _reduced(near * (away - near * 0.5), reduction)
 
@@ -186,7 +186,7 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """-target log s(x) - (1 - target) log(1 - s(x)) for logits x, in the form that never overflows."""
     _same_shape(input, target, "binary_cross_entropy_with_logits")
-    target = target.real()
+    target = target.as_floating()
     positive = 1.0 if pos_weight is None else (pos_weight - 1) * target + 1
     loss = (1 - target) * input + positive * softplus(-input, threshold=math.inf)
     return _reduced(loss if weight is None else loss * weight, reduction)

@@ -298,32 +298,16 @@ class Node:
 _ENGINE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
 _engine_files: dict[str, bool] = {}
-# Floors whose frames are skipped when looking for the user's line. Models and training count as "the user": in a run
-# from the command line they are where a network's arithmetic is written down.
-_ENGINE_ROOMS = (
-    "op.py",
-    "tape.py",
-    "tensor.py",
-    "functional.py",
-    "activations.py",
-    "losses.py",
-    "spatial.py",
-    "random.py",
-    "creation.py",
-    "indexing.py",
-    "autograd.py",
-    "ops" + os.sep,
-    "nn" + os.sep,
-    "optim" + os.sep,
-    "compiler" + os.sep,
-)
+# Rooms that count as "the user" when looking for the user's line: in a run from the command line they are where a network's
+# arithmetic is written down. The frames of everything else here are skipped.
+_USER_ROOMS = tuple(room + os.sep for room in ("models", "training", "inspect", "data", "cli"))
 
 
 def _is_engine(file: str) -> bool:
     known = _engine_files.get(file)
     if known is None:
         path = os.path.abspath(file)
-        ours = path.startswith(_ENGINE) and path[len(_ENGINE) :].startswith(_ENGINE_ROOMS)
+        ours = path.startswith(_ENGINE) and not path[len(_ENGINE) :].startswith(_USER_ROOMS)
         known = ours or path.startswith(_NUMPY)
         _engine_files[file] = known
     return known

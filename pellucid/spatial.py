@@ -124,7 +124,7 @@ def pad(x: Tensor, padding: Sequence[int], mode: str = "constant", value: float 
     y = movement.place(x, shape=shape, slices=slices)
     if not value:
         return y
-    return where(movement.place(full(x.shape, True), shape=shape, slices=slices), y, y.own(value))
+    return where(movement.place(full(x.shape, True), shape=shape, slices=slices), y, y.in_own_dtype(value))
 
 
 # ---- pooling and resizing --------------------------------------------------------------------------------------------

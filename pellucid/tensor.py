@@ -513,7 +513,7 @@ class Tensor(Value):
         return self.fill_(0)
 
     def fill_(self, number: Any) -> Tensor:
-        return self.write(self.own(number).expand(self.shape))
+        return self.write(self.in_own_dtype(number).expand(self.shape))
 
     def copy_(self, other: Any) -> Tensor:
         return self.write(as_value_of(self.now() if other is self else other, self.dtype).expand(self.shape))
@@ -529,9 +529,9 @@ class Tensor(Value):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         mine = self.now()
-        self.write(with_index(mine, key, mine if value is self else self.own(value)))
+        self.write(with_index(mine, key, mine if value is self else self.in_own_dtype(value)))
 
-    def own(self, value: Any) -> Tensor:
+    def in_own_dtype(self, value: Any) -> Tensor:
         """`value`, a number or what a Tensor can be made of, in this Tensor's dtype."""
         if isinstance(value, int | float):
             return new_value(as_number(value, self.dtype))
@@ -843,13 +843,13 @@ class Tensor(Value):
             raise ShapeError(
                 f"masked_fill: value {words(value.shape)}; expected a single number; use where(mask, value, x)"
             )
-        return elementwise.where(mask, self.own(value), self)
+        return elementwise.where(mask, self.in_own_dtype(value), self)
 
     def where(self, condition: Tensor, other: Any) -> Tensor:
         return elementwise.where(condition, self, operand(other))
 
     def lerp(self, end: Any, weight: Any) -> Tensor:
-        x = self.real()
+        x = self.as_floating()
         return x + (end - x) * weight
 
     # ---- reductions ------------------------------------------------------------------------------------------------
@@ -979,7 +979,7 @@ class Tensor(Value):
 
     def logsumexp(self, dim: Any, keepdim: Any = False) -> Tensor:
         """log(sum(exp(x))) without overflow: the largest number is taken out first."""
-        x = self.real()
+        x = self.as_floating()
         axes = axes_of(x, dim, "logsumexp")
         top = reduce.amax(x.detach(), axes=axes, keepdims=True)
         top = elementwise.where(top.isfinite(), top, 0)
@@ -988,14 +988,14 @@ class Tensor(Value):
 
     def softmax(self, dim: Any) -> Tensor:
         """exp(x) / sum(exp(x)) along `dim`, computed from x minus its largest, so that nothing overflows."""
-        x, axes = self.real(), self._along(dim, "softmax")
+        x, axes = self.as_floating(), self._along(dim, "softmax")
         e = (x - reduce.amax(x.detach(), axes=axes, keepdims=True)).exp()
         result = e / reduce.sum(e, axes=axes, keepdims=True)
         result.made_by = "softmax"
         return result
 
     def log_softmax(self, dim: Any) -> Tensor:
-        x, axes = self.real(), self._along(dim, "log_softmax")
+        x, axes = self.as_floating(), self._along(dim, "log_softmax")
         x = x - reduce.amax(x.detach(), axes=axes, keepdims=True)
         return x - reduce.sum(x.exp(), axes=axes, keepdims=True).log()
 
@@ -1003,7 +1003,7 @@ class Tensor(Value):
         """The one axis `dim`; none of a 0-d Tensor."""
         return (axis_of(self, dim, what),) if self.ndim else axes_of(self, dim, what)
 
-    def real(self) -> Tensor:
+    def as_floating(self) -> Tensor:
         """Itself; whole numbers as float32: a difference of them may not fit into their dtype."""
         return self if self.dtype.kind == "f" else self.to(default_dtype)
 
@@ -1180,10 +1180,10 @@ class Tensor(Value):
 
     def tril(self, diagonal: Any = 0) -> Tensor:
         """The lower triangle of the last two axes, zeros elsewhere."""
-        return elementwise.where(_triangle(self, diagonal, lower=True), self, self.own(0))
+        return elementwise.where(_triangle(self, diagonal, lower=True), self, self.in_own_dtype(0))
 
     def triu(self, diagonal: Any = 0) -> Tensor:
-        return elementwise.where(_triangle(self, diagonal, lower=False), self, self.own(0))
+        return elementwise.where(_triangle(self, diagonal, lower=False), self, self.in_own_dtype(0))
 
     # ---- picking by position ---------------------------------------------------------------------------------------
 

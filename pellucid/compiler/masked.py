@@ -186,7 +186,7 @@ EACH = (
 
 # Methods that would do nothing, or half of it, on a stand-in.
 REFUSED = ("register_hook", "retain_grad", "requires_grad_", "detach_", "backward", "set_grad", "add_grad", "has_grad",
-           "type", "write", "assign", "rebind", "aside", "now", "change", "matmul", "__matmul__", "__rmatmul__", "where",
+           "type", "write", "assign", "rebind", "now", "change", "matmul", "__matmul__", "__rmatmul__", "where",
            "masked_fill", "numel", "nelement", "size", "cpu", "contiguous")  # fmt: skip
 
 
