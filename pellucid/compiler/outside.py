@@ -19,14 +19,20 @@ from ..tensor import Tensor
 Backward = Callable[[Mapping[Any, Tensor]], Sequence[Tensor | None]]
 
 
-class _Call(Op):
-    """A call of a compiled function. backward: its backward phase, on what this call has kept."""
+class _Compiled(Op):
+    """What of a compiled function stands on the tape. It is no operation of the registry."""
 
     name = "compiled"
-    reads_output = False
+    reads_inputs = reads_output = False
 
-    def __init__(self) -> None:  # not in the registry: it is no operation
+    def __init__(self) -> None:
         self.gradients = ()
+
+
+class _Call(_Compiled):
+    """A call of a compiled function. backward: its backward phase, on what this call has kept."""
+
+    reads_inputs = True
 
     def backward(self, node: Node, g: Cotangents) -> list[Any]:
         if grad_mode.get():
@@ -39,27 +45,15 @@ class _Call(Op):
         return [None if parent is None else x for parent, x in zip(node.parents, found, strict=True)]
 
 
-class _Result(Op):
+class _Result(_Compiled):
     """One result of a call."""
-
-    name = "compiled"
-    reads_inputs = reads_output = False
-
-    def __init__(self) -> None:
-        self.gradients = ()
 
     def backward(self, node: Node, g: Any) -> list[Any]:
         return [Cotangents({node.attributes["position"]: g})]
 
 
-class _Walked(Op):
+class _Walked(_Compiled):
     """Stands on the tape for a result whose tape the compiled function has walked itself."""
-
-    name = "compiled"
-    reads_inputs = reads_output = False
-
-    def __init__(self) -> None:
-        self.gradients = ()
 
     def backward(self, node: Node, g: Any) -> list[Any]:
         raise GradientError(
