@@ -343,7 +343,11 @@ def partner(g: Grower, at: int) -> tuple[int, Callable[[Tensor], Tensor]]:
     if g.random.random() < 0.7:
         return g.pick(fits), lambda x: x
     axes = g.any_axes(g.values[at])
-    return at, lambda x: x.amax(axes, keepdim=True)
+    if g.exact[at] or not axes:
+        return at, lambda x: x.amax(axes, keepdim=True)
+    return at, lambda x: x.logsumexp(
+        axes, keepdim=True
+    )  # a largest number that another equals to the last bit would jump
 
 
 @a_move(4)
@@ -391,6 +395,7 @@ def reduction(g: Grower) -> Move:
         lambda x: x.mean(axes, keepdim=keep) if axes else x,
         lambda x: x.var(axes, keepdim=keep, correction=0) if axes else x,
     ]
+    which = which if g.exact[at] or which not in (1, 2) else 0  # of equals to the last bit, another may be the largest
     return functions[which], [at], g.exact[at] and which < 3
 
 
