@@ -6,7 +6,11 @@ import threading
 
 import pytest
 
-MOST_WORKERS = 8  # each has a pool of threads of its own
+MOST_WORKERS = 8
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # one thread in each process: more would wait for each other; the bits are the same
+    os.environ.setdefault("PELLUCID_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(optionalhook=True)  # without pytest-xdist and with `-o addopts=` they run in this process
