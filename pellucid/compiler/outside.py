@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import GradientError
-from ..op import Node, Op, grad_mode, here, origin
+from ..op import Node, Op, Symbol, grad_mode, here, origin
 from ..ops.loop import Cotangents
 from ..tensor import Tensor
 
@@ -78,6 +78,6 @@ def put_on_tape(values: Sequence[Any], tracked: Sequence[bool], inputs: Sequence
         origin.reset(place)
 
 
-def refuse_backward(value: Any) -> None:
-    """Let a backward through `value` say that the function has walked its tape itself."""
-    value.node, value.requires_grad = Node(_WALKED, (), {}, value.array), True
+def refusal(symbol: Symbol) -> Node:
+    """The Node of a result whose tape the function has walked itself; one for all calls, as it leads nowhere."""
+    return Node(_WALKED, (), {}, symbol)  # type: ignore[arg-type]  # it has a shape and a dtype

@@ -6,11 +6,10 @@ outputs. Everything else was decided when the program was made.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from .cache import object_code
 from .llvm import Code, host
 from .lower import Lowered, lowered
 from .plan import ARENA, OUTPUTS, SLOTS, Memory, planned
-from .results import Owners, output, rebuilder
+from .results import Owners, output, rebuilder, refusals
 from .schedule import scheduled
 from .storage import Storage, aligned, storage_of
 from .trace import Flagged, Recording
@@ -51,6 +50,29 @@ class Workspace:
             raise Flagged(step)
 
 
+class Held:
+    """`with Held(locks):` holds all of them, taken in their order."""
+
+    __slots__ = ("count", "locks")
+
+    def __init__(self, locks: Sequence[Any]) -> None:
+        self.locks, self.count = locks, 0
+
+    def __enter__(self) -> None:
+        try:
+            for lock in self.locks:
+                lock.acquire()
+                self.count += 1
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        while self.count:
+            self.count -= 1
+            self.locks[self.count].release()
+
+
 class Program:
     """One recording, compiled and bound to its Tensors."""
 
@@ -76,6 +98,7 @@ class Program:
         self.locks: list[threading.RLock] = [self.lock]
         self._bind()
         self._find_locks()
+        self.nodes = refusals(recording)
         self.rebuild = rebuilder(recording, self.owners)
 
     # ---- making ready ----
@@ -146,19 +169,11 @@ class Program:
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
         given = [t for t in tensors if t.storage is not None and t.storage.owned]  # others' state, here as arguments
-        with self.all_locks(given):
+        if given:
+            with Held(sorted({*self.locks, *(t.storage.lock for t in given)}, key=id)):
+                return self._call(tensors)
+        with self.locks[0] if len(self.locks) == 1 else Held(self.locks):
             return self._call(tensors)
-
-    def all_locks(self, given: Sequence[Tensor] = ()) -> contextlib.AbstractContextManager[Any]:
-        """The locks of all Tensors that this program or another one writes, arguments among them; mostly one."""
-        return self.locks[0] if len(self.locks) == 1 and not given else self._several_locks(given)
-
-    @contextlib.contextmanager
-    def _several_locks(self, given: Sequence[Tensor]) -> Iterator[None]:
-        with contextlib.ExitStack() as held:
-            for lock in sorted({*self.locks, *(t.storage.lock for t in given)}, key=id) if given else self.locks:
-                held.enter_context(lock)
-            yield
 
     def _call(self, tensors: Sequence[Tensor]) -> Any:
         self.prepare(tensors)
@@ -174,8 +189,8 @@ class Program:
 
     def values(self) -> list[Any]:
         """The outputs of the last run as Tensors."""
-        results = zip(self.workspace.results, self.recording.tracked, strict=False)
-        return [output(view.copy(), tracked) for view, tracked in results]
+        results = self.workspace.results
+        return [output(results[i].copy(), node) for i, node in enumerate(self.nodes)]
 
     def prepare(self, tensors: Sequence[Tensor]) -> None:
         self.held = tensors
@@ -237,7 +252,7 @@ class Program:
 
         Native code runs for about CHUNK seconds at a time; in between come signals and `progress(steps done)`.
         """
-        with self.all_locks():
+        with Held(self.locks):
             return self._many(indices, progress)
 
     def _many(self, indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:

@@ -17,7 +17,7 @@ from ..op import Symbol, new_value
 from ..tensor import Tensor, UsedUp
 from .graph import Graph, Slot, dependents, evaluate
 from .outside import put_on_tape
-from .results import Owners, output, rebuilder
+from .results import Owners, output, rebuilder, refusals
 from .trace import Flagged, Recording
 
 _one_at_a_time = threading.RLock()  # interpreted programs take turns, as compiled ones do that share state
@@ -32,6 +32,7 @@ class ReferenceProgram:
         self.recording = recording
         self.graph: Graph = recording.graph
         self.owners = Owners(recording)
+        self.nodes = refusals(recording)
         self.rebuild = rebuilder(recording, self.owners)
         locks = {slot.owner.lock for slot in self.graph.inputs if slot.owner is not None and slot.owner.lock}
         self.locks = [_one_at_a_time, *sorted(locks, key=id)]
@@ -61,7 +62,7 @@ class ReferenceProgram:
                 owner.rebind(np.array(array))
         self.owners.leave(tensors)
         if self.recording.leaves is None:
-            return self.rebuild([output(*result) for result in zip(results, tracked, strict=True)], tensors)
+            return self.rebuild([output(*result) for result in zip(results, self.nodes, strict=True)], tensors)
         values = [new_value(array) for array in results]
         inputs = [self.owners.now(leaf, tensors) for leaf in self.recording.leaves]
         put_on_tape(values, tracked, inputs, lambda given: self._backward(arrays, given))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import TraceError, words
-from ..op import new_value
+from ..op import Node, new_value
 from ..tensor import Tensor, UsedUp
-from .outside import refuse_backward
+from .outside import refusal
 from .trace import GIVEN_GRADIENT, Position, Recording
 
 USED_UP = UsedUp()
@@ -46,11 +46,17 @@ class Owners:
             self.now(owner, tensors).requires_grad = requires_grad
 
 
-def output(array: np.ndarray, tracked: bool) -> Any:
-    """The Tensor of one output. tracked: a backward through it would be asked for, and is refused."""
+def refusals(recording: Recording) -> list[Node | None]:
+    """For each output None or, where it was on the tape at the end, a Node that refuses a backward."""
+    outputs = zip(recording.graph.outputs, recording.tracked, strict=False)
+    return [refusal(symbol) if tracked else None for symbol, tracked in outputs]
+
+
+def output(array: np.ndarray, node: Node | None) -> Any:
+    """The Tensor of one output. node: what stands on the tape for it."""
     value = new_value(array)
-    if tracked:
-        refuse_backward(value)
+    if node is not None:
+        value.node, value.requires_grad = node, True
     return value
 
 

@@ -137,6 +137,7 @@ class Recorder:
         self.started = next(Node.counter)  # Nodes of the step have higher numbers
         self.symbols: list[Symbol] = []
         self.slots: dict[int, Slot] = {}  # by id of the Tensor; the Slot keeps it alive
+        self.differentiable: set[int] = set()  # ids of what is read with the tape on
         # Each Tensor, its class, its array, and the rest of what may change.
         self.before: list[tuple[Tensor, type, Any, dict[str, Any]]] = []
         self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
@@ -154,6 +155,8 @@ class Recorder:
     def append(
         self, op: Op, values: Any, attributes: dict[str, Any], shape: tuple[int, ...], dtype: np.dtype
     ) -> Symbol:
+        if grad_mode.get():
+            self.differentiable.update(map(id, values))
         symbol = Symbol(op, tuple([self.read(v) for v in values]), attributes, tuple(shape), dtype, _place())
         self.symbols.append(symbol)
         return symbol
@@ -358,12 +361,13 @@ class Recorder:
         return slot.symbol
 
     def _wanted(self, writes: list[tuple[Slot, Symbol]]) -> list[tuple[Tensor, bool]]:
-        """See `Recording.wanted`. Moments are written, and never want a gradient."""
+        """See `Recording.wanted`. What is read with the tape off alone, as by an optimizer, decides nothing by it."""
         written = {id(slot) for slot, _ in writes}
         wanted = []
         for owner, _, _, before in self.before:
             slot = self.slots[id(owner)]
             plain = slot.kind == "state" and slot.symbol.dtype.kind == "f" and not isinstance(owner, Parameter)
+            plain = plain and (id(owner) in self.differentiable or before["requires_grad"])
             if plain and (before["requires_grad"] or id(slot) not in written):
                 wanted.append((owner, before["requires_grad"]))
         return wanted

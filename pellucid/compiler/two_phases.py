@@ -18,7 +18,7 @@ from ..op import content, new_value
 from ..tensor import Tensor
 from . import runtime
 from .outside import put_on_tape
-from .program import Program, Workspace
+from .program import Held, Program, Workspace
 from .trace import Flagged, Recording
 
 
@@ -86,7 +86,7 @@ class TwoPhases(Program):
 
     def backward(self, waiting: Waiting, cotangents: Mapping[Any, Tensor]) -> Sequence[Tensor | None]:
         """dL/d(leaf) for each leaf, and None for what is only read, from dL/d(output) by output."""
-        with self.all_locks():
+        with Held(self.locks):
             self.use(waiting.workspace)
             self.prepare(waiting.arguments)
             held = []
