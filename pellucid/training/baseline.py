@@ -27,7 +27,7 @@ MOST_VALUES = 200_000_000  # numbers of a dense matrix, 800 MB; of more training
 RIDGE_STRENGTHS = np.logspace(-2, 4, 7)
 ORDER = 15  # past values that the autoregression weighs
 
-_filtering = threading.Lock()  # Python's filters of warnings are one for all threads
+_one_at_a_time = threading.Lock()  # scikit-learn sets Python's filters of warnings, which are one for all threads
 
 Model = Callable[[Any], np.ndarray]  # fitted: from a matrix of N rows to what it says of each
 
@@ -65,18 +65,19 @@ def baselines(
         rows = np.linspace(0, len(train_target) - 1, most).astype(np.int64)
         train_inputs = {name: array[rows] for name, array in train_inputs.items()}
         train_target = train_target[rows]
-    design = Design(train_inputs)
-    if task == "classification":
-        k = len(classes) if classes is not None else int(max(train_target.max(), np.max(test_target))) + 1
-        models = _classifiers(design(train_inputs), train_target, k)
-    else:
-        models = _regressions(design(train_inputs), train_target)
-    block = max(1, BLOCK_VALUES // widest)  # pictures to test on may be more than memory holds
-    parts = []
-    for start in range(0, len(test_target), block):
-        matrix = design({name: array[start : start + block] for name, array in test_inputs.items()})
-        parts.append({name: model(matrix) for name, model in models.items()})
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in models}
+    with _one_at_a_time:
+        design = Design(train_inputs)
+        if task == "classification":
+            k = len(classes) if classes is not None else int(max(train_target.max(), np.max(test_target))) + 1
+            models = _classifiers(design(train_inputs), train_target, k)
+        else:
+            models = _regressions(design(train_inputs), train_target)
+        block = max(1, BLOCK_VALUES // widest)  # pictures to test on may be more than memory holds
+        parts = []
+        for start in range(0, len(test_target), block):
+            matrix = design({name: array[start : start + block] for name, array in test_inputs.items()})
+            parts.append({name: model(matrix) for name, model in models.items()})
+        outputs = {name: np.concatenate([part[name] for part in parts]) for name in models}
     return _scored(task, outputs, test_target, network)
 
 
@@ -126,7 +127,7 @@ def _classifiers(train: Any, target: np.ndarray, k: int) -> dict[str, Model]:
     models: dict[str, Model] = {"majority": lambda rows: np.tile(shares, (rows.shape[0], 1))}
     seen = np.unique(target)
     if train.shape[1] and len(seen) > 1:
-        with _filtering, warnings.catch_warnings():
+        with warnings.catch_warnings():
             # Stopped at the limit it is still a baseline, and its score is measured, not assumed.
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted = LogisticRegression(max_iter=100).fit(train, target)
