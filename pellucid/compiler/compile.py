@@ -12,16 +12,8 @@ from .passes import PASSES
 from .step import Compiled, Watching
 
 STAGES = ("lifting", "fusion", "remaking", "reuse", "native")  # what can be left out besides passes
-SHOWN = (
-    "function",
-    "graph",
-    "kernels",
-    "last",
-    "made",
-    "many",
-    "programs",
-    "watched",
-)  # of what compiles a network's calls
+# What of a compiled call its network shows under its own name.
+SHOWN = ("function", "graph", "kernels", "last", "made", "many", "programs", "watched")
 
 
 def compile(function: Any = None, *, keep_grads: bool = False, watch: Any = (), leave_out: Any = ()) -> Any:

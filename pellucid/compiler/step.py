@@ -329,11 +329,16 @@ def _described(x: Any, tensors: list[Tensor]) -> Any:
     if isinstance(x, tuple | list):
         return (type(x).__name__, *(_described(v, tensors) for v in x))
     if isinstance(x, PLAIN):
-        return (type(x), str(x)) if x == 0 or x != x else (type(x), x)  # -0.0 is not 0.0, and NaN is found again
+        return _exact(x)
     raise OptionError(
         f"a compiled step was given a {type(x).__name__}; expected Tensors, plain numbers, and lists, tuples and dicts of "
         "them; make an array a Tensor with pellucid.tensor(...)"
     )
+
+
+def _exact(x: Any) -> Any:
+    """A plain value as part of a signature: 2, 2.0 and True differ, so do 0.0 and -0.0, and NaN is found again."""
+    return (x.__class__, str(x)) if x == 0 or x != x else (x.__class__, x)
 
 
 def variables_of(function: Any) -> Callable[[], tuple[Any, ...]]:
@@ -347,7 +352,8 @@ def variables_of(function: Any) -> Callable[[], tuple[Any, ...]]:
     space = inner.__globals__
     if not cells and not names:
         return lambda: ()
-    return lambda: tuple([_content(cell) for cell in cells] + [space.get(n) for n in names])
+    known = lambda x: _exact(x) if isinstance(x, PLAIN) else x
+    return lambda: tuple([known(_content(cell)) for cell in cells] + [known(space.get(n)) for n in names])
 
 
 def _content(cell: Any) -> Any:

@@ -171,6 +171,21 @@ def test_the_sign_of_a_zero_and_nan_as_arguments() -> None:
     assert len(recorded) == 6
 
 
+def test_the_kind_of_a_number_in_a_closure_and_the_sign_of_its_zero() -> None:
+    factor: Any = 2
+    run, x = P.compile(lambda x: x * factor), P.tensor([3])
+    found = []
+    for factor in (2, 2.0, 2, True, 1):  # noqa: B007  # the closure reads it
+        found.append(run(x).dtype)
+    assert found == [np.int64, np.float32, np.int64, np.int64, np.int64]
+    divisor = 0.0
+    divided = P.compile(lambda x: x / divisor)
+    results = []
+    for divisor in (0.0, -0.0, 0.0):  # noqa: B007
+        results.append(divided(P.ones(1)).item())
+    assert results == [np.inf, -np.inf, np.inf]
+
+
 def test_requires_grad_set_on_an_argument_stays_set() -> None:
     def step(x: Tensor) -> Tensor:
         x.requires_grad_(True)
