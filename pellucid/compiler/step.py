@@ -352,8 +352,12 @@ def variables_of(function: Any) -> Callable[[], tuple[Any, ...]]:
     space = inner.__globals__
     if not cells and not names:
         return lambda: ()
-    known = lambda x: _exact(x) if isinstance(x, PLAIN) else x
-    return lambda: tuple([known(_content(cell)) for cell in cells] + [known(space.get(n)) for n in names])
+
+    def variables() -> tuple[Any, ...]:
+        found = [_content(cell) for cell in cells] + [space.get(n) for n in names]
+        return tuple([_exact(x) if isinstance(x, PLAIN) else x for x in found])
+
+    return variables
 
 
 def _content(cell: Any) -> Any:
