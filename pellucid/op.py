@@ -394,6 +394,8 @@ def apply(op: Op, *inputs: Any, **attributes: Any) -> Any:
         if active is None:
             array = op.forward(*[v.array for v in values], **attributes)
         else:
+            if op.kind == "elementwise" and dtype.kind != "f":  # which whole numbers it is defined on, NumPy knows
+                op.forward(*[np.empty(0, v.dtype) for v in values], **attributes)
             array = active.append(op, values, attributes, shape, dtype)
     except PellucidError:
         raise

@@ -627,6 +627,9 @@ class Tensor(Value):
 
     def __pow__(self, exponent: Any) -> Tensor:
         if isinstance(exponent, int | float) and (self.dtype.kind == "f" or exponent.__class__ is int):
+            if exponent < 0 and self.dtype.kind != "f":
+                raise DTypeError(f"power: {self.dtype} to the {exponent}; expected floating-point numbers for a negative "
+                                 "exponent; convert with .float()")  # fmt: skip
             if exponent == 2 and self.dtype.kind != "b":
                 return elementwise.multiply(self, self)  # a third of the time of the general power
             if exponent == 0.5:

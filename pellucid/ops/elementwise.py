@@ -246,7 +246,7 @@ relu = Elementwise(
 floor = Elementwise("floor", np.floor, native=lambda e, x: e.floor(x))
 ceil = Elementwise("ceil", np.ceil, native=lambda e, x: e.ceil(x))
 trunc = Elementwise("trunc", np.trunc, native=lambda e, x: e.trunc(x))
-round = Elementwise("round", np.rint, native=lambda e, x: e.round(x))
+round = Elementwise("round", np.round, native=lambda e, x: e.round(x))
 
 # ---- comparisons and logic: bool, no gradient ------------------------------------------------------------------------
 

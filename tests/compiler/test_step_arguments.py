@@ -11,7 +11,7 @@ from small_networks import batch, mlp, state_of, train_step
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.errors import OptionError, PellucidError, TraceError
+from pellucid.errors import DTypeError, OptionError, PellucidError, TraceError
 from pellucid.nn.functional import cross_entropy
 from pellucid.random import default_generator
 from pellucid.tensor import Tensor
@@ -184,6 +184,19 @@ def test_the_kind_of_a_number_in_a_closure_and_the_sign_of_its_zero() -> None:
     for divisor in (0.0, -0.0, 0.0):  # noqa: B007
         results.append(divided(P.ones(1)).item())
     assert results == [np.inf, -np.inf, np.inf]
+
+
+@pytest.mark.parametrize("function", [lambda b: b - b, lambda b: -b, lambda b: True - b, lambda b: b.long() ** -1,
+                                      lambda b: b.byte() ** -2])  # fmt: skip
+def test_what_whole_numbers_do_not_have_is_refused_compiled_as_eager(function: Any) -> None:
+    b = P.tensor([True, False])
+    for call in (function, P.compile(function)):
+        with pytest.raises(DTypeError):
+            call(b)
+
+
+def test_the_largest_whole_number_is_round() -> None:
+    assert P.tensor([2**63 - 1]).round().tolist() == [2**63 - 1]
 
 
 def test_requires_grad_set_on_an_argument_stays_set() -> None:
