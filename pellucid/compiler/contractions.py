@@ -151,9 +151,9 @@ _CONVOLUTIONS: dict[str, Callable[..., Symbol]] = {
 # ---- movements around products ---------------------------------------------------------------------------------------
 
 
-def absorbed_movements(graph: Graph) -> Graph:
+def absorbed_movements(graph: Graph, by_row: bool = False) -> Graph:
     """Take a sum over the batch, a reshape or permutation of the result, and reshapes of what is summed over, into the
-    product itself."""
+    product itself. by_row: a sum stays apart, as whether it stands right behind its product may depend on the other rows."""
     readers = uses(graph)
     results = set(graph.results)
 
@@ -167,7 +167,7 @@ def absorbed_movements(graph: Graph) -> Graph:
         if below is None or below.op is None or below.op.name not in PRODUCTS or not alone(symbol.inputs[0]):
             return None
         if name == "sum":
-            return _summed(symbol, below)
+            return None if by_row else _summed(symbol, below)
         if name == "reshape":
             return _reshaped(symbol, below)
         if name == "permute":

@@ -46,6 +46,7 @@ class Layout:
     same: dict[Symbol, Symbol]
     operand: dict[tuple[Kernel, int], Symbol]  # a copy to read in place of a product's operand
     inside: dict[Symbol, tuple[Symbol, int]] = field(default_factory=dict)
+    by_row: bool = False  # no layout changes the order of a sum
 
     def contains(self, container: Symbol) -> bool:
         """Whether what `container` is made of has been computed right into it."""
@@ -59,15 +60,16 @@ class Layout:
 
 
 def laid_out(
-    graph: Graph, kernels: list[Kernel], target: Target, given: dict[Symbol, tuple[int, ...]] | None = None,
-    repeated: dict[Symbol, int] | None = None,
+    graph: Graph, kernels: list[Kernel], target: Target, by_row: bool = False,
+    given: dict[Symbol, tuple[int, ...]] | None = None, repeated: dict[Symbol, int] | None = None,
 ) -> tuple[list[Kernel], Layout]:  # fmt: skip
     """The kernels, with the copies that products need put in, and the layout of all they store.
 
-    given: how inputs lie, where that is not in row order. repeated: inputs that stay the same for so many runs.
+    by_row: see `scheduled`. given: how inputs lie, where that is not in row order. repeated: inputs that stay the same for so many runs.
     """
     worker = _Worker(graph, target)
     worker.layout.strides |= given or {}
+    worker.layout.by_row = by_row
     worker.repeated = repeated or {}
     for kernel in kernels:
         if kernel.loop_body is not None:  # what a loop reads at each position, vectors should find in row order
@@ -232,7 +234,9 @@ class _Worker:
             else:
                 repeated[slot.symbol] = body.length
             given[slot.symbol] = along
-        loop.kernels, loop.layout = laid_out(loop.graph, loop.kernels, self.target, given, repeated)
+        loop.kernels, loop.layout = laid_out(
+            loop.graph, loop.kernels, self.target, self.layout.by_row, given, repeated
+        )
 
     # ---- products ----
 

@@ -26,15 +26,15 @@ MOVED = {"reshape", "permute", "expand", "slice", "place"}
 LINEAR = {"reshape", "permute", "slice", "place", "negative"}
 
 
-def prepared(graph: Graph, leave_out: frozenset[str] = frozenset()) -> Graph:
-    """All passes on a step and on the bodies of its loops. leave_out: names of passes, or "lifting"."""
+def prepared(graph: Graph, leave_out: frozenset[str] = frozenset(), by_row: bool = False) -> Graph:
+    """All passes on a step and on the bodies of its loops. leave_out: names of passes, or "lifting". by_row: see `optimised`."""
     graph = dead_code(graph)
     done: set[Any] = set()
     while True:
         loops = [s for s in graph.symbols if s.op is loop and s.attributes["body"] not in done]
         if not loops:
-            return optimised(graph, leave_out)
-        graph = Lifting(graph, loops[-1], leave_out, done).graph()  # later ones first: they say what is read of earlier
+            return optimised(graph, leave_out, by_row)
+        graph = Lifting(graph, loops[-1], leave_out, done, by_row).graph()  # later ones first: they say what is read of earlier
 
 
 def reach(roots: Iterable[Symbol], ends: Collection[Symbol] = ()) -> set[Symbol]:
@@ -66,8 +66,10 @@ def _is_zero(x: Symbol) -> bool:
 class Lifting:
     """One loop being rewritten. `inside` is what stays in it; a value is "whole" if it is the same at every position."""
 
-    def __init__(self, graph: Graph, symbol: Symbol, leave_out: frozenset[str], done: set[Any]) -> None:
-        self.before, self.symbol, self.done = graph, symbol, done
+    def __init__(
+        self, graph: Graph, symbol: Symbol, leave_out: frozenset[str], done: set[Any], by_row: bool = False
+    ) -> None:
+        self.before, self.symbol, self.done, self.by_row = graph, symbol, done, by_row
         body: Body = symbol.attributes["body"]
         self.length, self.reverse = body.length, body.reverse
         self.parts = [s for s in graph.symbols if s.op is part and s.inputs[0] is symbol]
@@ -78,7 +80,7 @@ class Lifting:
         roots = [body.graph.outputs[i] for i in (*live, *stacked)]
         self.leave_out = leave_out
         plain = leave_out | {"absorbed movements"}  # a product is still called one
-        self.body = prepared(Graph(body.graph.inputs, body.graph.symbols, roots), plain)
+        self.body = prepared(Graph(body.graph.inputs, body.graph.symbols, roots), plain, by_row)
         results = self.body.outputs
         self.carry = {i: inputs[i] for i in live}
         self.next = dict(zip(live, results, strict=False))
@@ -221,7 +223,7 @@ class Lifting:
             given[s] = self.ahead[s]
             sources.append(self.ahead_outer[s])
         body, outside = body_of(roots, self.body.symbols, given, len(self.carries), self.length, self.reverse)
-        body.graph = optimised(body.graph, self.leave_out)
+        body.graph = optimised(body.graph, self.leave_out, self.by_row)
         body.kept = [self.length + 1 if i in self.histories else 2 for i in self.carries]
         self.done.add(body)
         self.new.attributes["body"] = body

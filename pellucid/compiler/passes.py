@@ -216,14 +216,17 @@ def small_axis_picks(graph: Graph) -> Graph:
     return rewritten(graph, rewrite)
 
 
-def long_sums(graph: Graph) -> Graph:
+def long_sums(graph: Graph, by_row: bool = False) -> Graph:
     """A sum of very many numbers into few is cut into pieces first: the pieces can be shared out among threads.
 
-    The cut depends on the shape alone, so the bits do not depend on how many threads there are.
+    The cut depends on the shape alone, so the bits do not depend on how many threads there are. by_row: only sums of all
+    numbers are cut.
     """
 
     def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         if symbol.op.name != "sum" or symbol.size != 1 or inputs[0].size < LONG:  # type: ignore[union-attr]
+            return None
+        if by_row and symbol.ndim:  # the sum of a row that is alone
             return None
         n = inputs[0].size
         pieces = next((p for p in range(64, 7, -1) if n % p == 0), 0)
@@ -238,7 +241,7 @@ def long_sums(graph: Graph) -> Graph:
 
 
 LONG = 1 << 15
-PASSES: dict[str, Callable[[Graph], Graph]] = {
+PASSES: dict[str, Callable[..., Graph]] = {
     "dead code": dead_code,
     "constants": constants,
     "extremes": extremes,
@@ -257,9 +260,15 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
 }
 
 
-def optimised(graph: Graph, leave_out: frozenset[str] = frozenset()) -> Graph:
-    """All passes, in order; `leave_out` names those that a test or a curious reader wants off."""
+BY_ROW = ("absorbed movements", "long sums")  # passes that change the order of sums, unless they are told not to
+
+
+def optimised(graph: Graph, leave_out: frozenset[str] = frozenset(), by_row: bool = False) -> Graph:
+    """All passes, in order; `leave_out` names those that a test or a curious reader wants off.
+
+    by_row: how many rows there are changes no order of sums.
+    """
     for name, run in PASSES.items():
         if name not in leave_out:
-            graph = run(graph)
+            graph = run(graph, by_row=True) if by_row and name in BY_ROW else run(graph)
     return graph

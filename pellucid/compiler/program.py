@@ -78,7 +78,7 @@ class Program:
 
     def __init__(self, recording: Recording, leave_out: frozenset[str] = frozenset()) -> None:
         self.recording = recording
-        graph, kernels, self.layout = scheduled(recording.graph, host(), leave_out)
+        graph, kernels, self.layout = scheduled(recording.graph, host(), leave_out, recording.inference)
         self.graph = graph
         self.plan = planned(graph, kernels, self.layout, "reuse" not in leave_out)
         self.lowered: Lowered = lowered(self.plan, host())

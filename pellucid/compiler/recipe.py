@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..op import Symbol
 from .contractions import labels
 from .fuse import Kernel, operands
@@ -71,7 +73,8 @@ class Product(NamedTuple):
 class Recipe(NamedTuple):
     """kind: what `kernels/` writes it with. domain: the shape it runs over, without axes of size 1; axes: those of it that
     its reductions take away. shapes: for a single operation, the shapes of its operands and of its result, with all axes
-    (the strides of its Loads and its Store then have all axes too)."""
+    (the strides of its Loads and its Store then have all axes too). by_row: sums are taken in the order of their terms, or the
+    lanes of the last axis that is taken away are added up in a tree: see `kernels/`."""
 
     kind: str
     domain: tuple[int, ...]
@@ -80,6 +83,7 @@ class Recipe(NamedTuple):
     stores: tuple[Store, ...]
     product: Product | None = None
     shapes: tuple[tuple[int, ...], ...] = ()
+    by_row: bool = False
 
 
 class Writer:
@@ -139,7 +143,11 @@ class Writer:
             step = Step(symbol.op.name, attributes, symbol.dtype.name, read, 0, of_rows)  # type: ignore[union-attr]
             steps.append(step._replace(level=_level(step, steps)))
         shapes = () if self.looping else tuple(x.shape for x in (*kernel.anchor.inputs, kernel.anchor))
-        return Recipe(kernel.kind, kernel.domain, kernel.axes or (), tuple(steps), self.stores(), product, shapes)
+        sums = bool(kernel.axes) and any(_sums(step) for step in steps)
+        by_row = self.layout.by_row and (sums or (product is not None and product.dots))
+        return Recipe(
+            kernel.kind, kernel.domain, kernel.axes or (), tuple(steps), self.stores(), product, shapes, by_row
+        )
 
     def _in_rows(self, load: Load) -> Load:
         """What a row reads once: the same wherever in the row."""
@@ -187,7 +195,8 @@ class Writer:
         rows, lanes = (long.index(axis) if axis in long else None for axis in (how.rows, how.lanes))
         sizes = dict(zip(sides[0], symbol.inputs[0].shape, strict=True))
         splat, vectors = (loads[1 - how.vectors], loads[how.vectors])
-        return _outermost_first(Product(splat, vectors, tuple(sizes[k] for k in summed), rows, lanes, how.dots))
+        found = Product(splat, vectors, tuple(sizes[k] for k in summed), rows, lanes, how.dots)
+        return _outermost_first(found, self.layout.by_row)
 
 
 def borders(container: Symbol) -> tuple[tuple[int, int], ...]:
@@ -207,11 +216,18 @@ def _level(step: Step, before: list[Step]) -> int:
     return max((x.level + (x.of_rows and not step.of_rows) for x in own), default=0)
 
 
-def _outermost_first(product: Product) -> Product:
-    """The axes that are summed over in the order in which the numbers read one by one lie, those of size 1 left out."""
+def _sums(step: Step) -> bool:
+    """Whether it adds up numbers that are rounded."""
+    return step.name == "sum" and np.dtype(step.dtype).kind == "f"
+
+
+def _outermost_first(product: Product, as_written: bool) -> Product:
+    """The axes that are summed over in the order in which the numbers read one by one lie, or as they are written; those of
+    size 1 left out."""
     inner = len(product.splat.strides) - len(product.sizes)
     stride = lambda k: (-abs(product.splat.strides[inner + k]), -abs(product.vectors.strides[inner + k]))
-    order = sorted((k for k, size in enumerate(product.sizes) if size != 1), key=stride)
+    order = [k for k, size in enumerate(product.sizes) if size != 1]
+    order = order if as_written else sorted(order, key=stride)
 
     def turned(x: Load) -> Load:
         return x._replace(strides=(*x.strides[:inner], *(x.strides[inner + k] for k in order)))

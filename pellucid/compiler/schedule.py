@@ -14,13 +14,14 @@ ROUNDS = 3  # kernels that make numbers again may join, and then see what else t
 
 
 def scheduled(
-    graph: Graph, target: Target, leave_out: frozenset[str] = frozenset()
+    graph: Graph, target: Target, leave_out: frozenset[str] = frozenset(), by_row: bool = False
 ) -> tuple[Graph, list[Kernel], Layout]:
     """The graph after all passes, its kernels and their layout.
 
     leave_out: names of passes, "lifting", "fusion", or "remaking", that a test or a curious reader wants off.
+    by_row: the shape of a row alone decides the order of its sums, so that its bits are the same alone and among others.
     """
-    graph = with_snapshots(with_copies(prepared(graph, leave_out)))
+    graph = with_snapshots(with_copies(prepared(graph, leave_out, by_row)))
     fuse = "fusion" not in leave_out
     kernels = fused(graph, fuse)
     copies: Copies = {}
@@ -30,5 +31,5 @@ def scheduled(
         if copies is known:
             break
         kernels = fused(graph, fuse, copies)
-    kernels, layout = laid_out(graph, kernels, target)
+    kernels, layout = laid_out(graph, kernels, target, by_row)
     return graph, kernels, layout

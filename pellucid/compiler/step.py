@@ -432,7 +432,7 @@ def fingerprint(recording: Recording) -> Any:
     outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
     seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))
     attributes = tuple(repr(s.attributes) for s in graph.symbols)  # in full, as printing does not show them
-    result = repr((map_nest(who, recording.result), recording.grown))
+    result = repr((map_nest(who, recording.result), recording.grown, recording.inference))
     return str(graph), attributes, tuple(constants), slots, after, outside, seen, result
 
 

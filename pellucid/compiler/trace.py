@@ -53,6 +53,7 @@ class Recording:
     trained: arguments and Tensors from before whose `requires_grad` the step has changed: (Tensor, requires_grad).
     grown: results that are leaves of their own, made inside, and which output is their `.grad`: {position: position, or
         None}.
+    inference: whether nothing of the step went on the tape, so that the bits of a row do not depend on the rows beside it.
     leaves: where the backward is asked for outside, the Tensors that get a gradient; the graph's last outputs are these
         gradients, and slots of kind "cotangent" are what they are computed from. Else None.
     """
@@ -66,6 +67,7 @@ class Recording:
     used: list[Tensor]
     trained: list[tuple[Tensor, bool]]
     grown: dict[int, int | None]
+    inference: bool = False
     leaves: list[Tensor] | None = None
 
 
@@ -138,6 +140,7 @@ class Recorder:
         self.symbols: list[Symbol] = []
         self.slots: dict[int, Slot] = {}  # by id of the Tensor; the Slot keeps it alive
         self.differentiable: set[int] = set()  # ids of what is read with the tape on
+        self.taped = False  # whether an operation has been put on the tape
         # Each Tensor, its class, its array, and the rest of what may change.
         self.before: list[tuple[Tensor, type, Any, dict[str, Any]]] = []
         self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
@@ -157,6 +160,7 @@ class Recorder:
     ) -> Symbol:
         if grad_mode.get():
             self.differentiable.update(map(id, values))
+            self.taped = self.taped or any(v.requires_grad for v in values)
         symbol = Symbol(op, tuple([self.read(v) for v in values]), attributes, tuple(shape), dtype, _place())
         self.symbols.append(symbol)
         return symbol
@@ -339,7 +343,8 @@ class Recorder:
             if owner.requires_grad != rest["requires_grad"]
         ]
         wanted = self._wanted(writes)
-        return Recording(graph, described, tracked, wanted, presence, cleared, used, trained, grown, leaves)
+        inference = not (self.taped or any(tracked) or self.grads)
+        return Recording(graph, described, tracked, wanted, presence, cleared, used, trained, grown, inference, leaves)
 
     def _backward_of(self, results: list[Any], outputs: list[Symbol]) -> list[Tensor] | None:
         """Record the gradients of `results` with respect to what the step reads, and add them to `outputs`; give whose they

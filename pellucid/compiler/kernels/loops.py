@@ -3,6 +3,9 @@
 The lanes run along the axis that most operands have contiguous. Where that axis stays, a reduction keeps one sum per lane
 and loops over the axes it takes away; where it goes, the lanes are partial sums, folded at the end in a fixed tree. Threads
 share out axes that stay, so which thread works on what never changes a bit.
+
+In inference the order of a row's sum may not depend on how many rows there are (`Recipe.by_row`). It is then that of lanes
+along the last axis that goes, the others one after another; lanes across rows keep as many partial sums for each row.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ def collapsed(recipe: Recipe) -> Recipe:
     for outer in range(rank):
         for inner in range(rank):
             kept = outer not in recipe.axes
-            if outer == inner or (inner not in recipe.axes) != kept or (positional and not kept):
+            if outer == inner or (inner not in recipe.axes) != kept or ((positional or recipe.by_row) and not kept):
                 continue
             size = recipe.domain[inner]
             if all(x.strides[outer] == size * x.strides[inner] for x in accesses(recipe)):
@@ -55,13 +58,24 @@ def _merged(recipe: Recipe, outer: int, inner: int) -> Recipe:
 def vector_axis(recipe: Recipe, lanes: int) -> int | None:
     """The axis the lanes run along: contiguous for most accesses, and long enough to fill them."""
     best: tuple[float, int | None] = (float("-inf"), None)
-    for axis, size in enumerate(recipe.domain):
+    allowed = _allowed(recipe, lanes) if recipe.by_row else range(len(recipe.domain))
+    for axis in allowed:
+        size = recipe.domain[axis]
         gain = sum(2 if x.strides[axis] == 1 else 0 if x.strides[axis] == 0 else -8 for x in accesses(recipe))
         waste = -(-size // lanes) * lanes / max(size, 1)
         score = gain - 4 * (waste - 1) * len(accesses(recipe)) / 2
         if score > best[0]:
             best = (score, axis)
     return best[1]
+
+
+def _allowed(recipe: Recipe, lanes: int) -> list[int]:
+    """The axes that lanes may run along where each sum keeps its order: the last that goes, and those that stay, unless the
+    sums are so long that they are made in blocks."""
+    *others, last = sorted(recipe.axes)
+    counts = [*(recipe.domain[axis] for axis in others), recipe.domain[last] // lanes]
+    short = max(counts) <= 2 * BLOCK
+    return [axis for axis in range(len(recipe.domain)) if axis == last or (short and axis not in recipe.axes)]
 
 
 class Nest:
@@ -76,12 +90,13 @@ class Nest:
         self.reducing = accumulators(builder, self.recipe)
         order = sorted(range(len(self.recipe.domain)), key=self._stride, reverse=True)
         self.kept = [axis for axis in order if axis not in self.recipe.axes]
-        self.gone = [axis for axis in order if axis in self.recipe.axes]
+        self.gone = sorted(self.recipe.axes) if recipe.by_row else [axis for axis in order if axis in self.recipe.axes]
         for axes in (self.kept, self.gone):  # the lanes' axis is the innermost of its kind
             if self.vector in axes:
                 axes.remove(self.vector)
                 axes.append(self.vector)
         self.scratch = self._make_scratch()
+        self.spread = self._make_spread()
         self.shared = max(self.kept, key=self._units, default=None)
 
     def _stride(self, axis: int) -> int:
@@ -144,7 +159,10 @@ class Nest:
         rows: dict[int, Any] = {}
         for level in range(1 + max(step.level for step in self.recipe.steps)):
             reducing = [acc for acc in self.reducing if acc.step.level == level]
-            state = [x for acc in reducing for x in acc.start()]
+            state = [x for acc in self._carried(level) for x in acc.start()]
+            for acc in reducing:
+                if acc.number in self.spread:
+                    self._clear(acc)
             if reducing or any(step.level == level and not step.of_rows for step in self.recipe.steps):
                 state = self._gone(self.gone, indices, mask, state, level, rows)
             self._finish(indices, mask, level, reducing, state, rows)
@@ -164,6 +182,9 @@ class Nest:
         frame.vector = None if across else self.vector
         at = 0
         for acc in reducing:
+            if acc.number in self.spread:
+                rows[acc.number] = self._gathered(acc)
+                continue
             width = 2 if acc.positional else 1
             mine, at = state[at : at + width], at + width
             rows[acc.number] = acc.result(acc.folded(mine) if across else mine)
@@ -194,7 +215,7 @@ class Nest:
     def _in_blocks(self, count: int, body: Callable[..., Any], state: list[Any], level: int) -> list[Any]:
         """body(i, *state) for 0 ... count-1. Many numbers are summed in blocks first: rounding grows with the length of a
         chain of additions, not with how many chains there are."""
-        builder, reducing = self.builder, [acc for acc in self.reducing if acc.step.level == level]
+        builder, reducing = self.builder, self._carried(level)
         if count <= 2 * BLOCK or not reducing:
             return builder.loop(0, count, 1, body, state)
 
@@ -230,12 +251,58 @@ class Nest:
         result: list[Any] = []
         at = 0
         for acc in self.reducing:
-            if acc.step.level == level:
-                width = 2 if acc.positional else 1
-                position = self._position(indices) if acc.positional else None
-                result += acc.add(state[at : at + width], frame, values, position)
-                at += width
+            if acc.step.level != level:
+                continue
+            if acc.number in self.spread:
+                address = self._of_lane(acc, indices[self.gone[-1]][0])
+                total = acc.add([self.builder.load_vector(address, acc.dtype)], frame, values, None)
+                self.builder.store_vector(total[0], address, acc.dtype)
+                continue
+            width = 2 if acc.positional else 1
+            position = self._position(indices) if acc.positional else None
+            result += acc.add(state[at : at + width], frame, values, position)
+            at += width
         return result
+
+    # ---- sums of a row in the same order whether the lanes run along it or across rows ----
+
+    def _make_spread(self) -> dict[int, Any]:
+        """Where lanes run across rows, room for the `lanes` partial sums that each row would have with lanes along it."""
+        if not self.recipe.by_row or self.vector in self.gone:
+            return {}
+        sums = [acc for acc in self.reducing if acc.name == "sum" and acc.e.is_float]
+        return {acc.number: self.builder.room(self._partial * self.lanes, acc.dtype) for acc in sums}
+
+    @property
+    def _partial(self) -> int:
+        """How many of the partial sums get any number."""
+        return min(self.lanes, self.recipe.domain[self.gone[-1]])
+
+    def _carried(self, level: int) -> list[Any]:
+        """The reductions of a pass whose state goes from number to number in registers."""
+        return [acc for acc in self.reducing if acc.step.level == level and acc.number not in self.spread]
+
+    def _of_lane(self, acc: Any, position: Any) -> Any:
+        builder = self.builder
+        lane = builder.and_(position, builder.index(self.lanes - 1))
+        return builder.at(self.spread[acc.number], builder.mul(lane, builder.index(self.lanes)), acc.dtype)
+
+    def _clear(self, acc: Any) -> None:
+        builder, (zero,) = self.builder, acc.start()
+        for lane in range(self._partial):
+            builder.store_vector(zero, self._of_lane(acc, builder.index(lane)), acc.dtype)
+
+    def _gathered(self, acc: Any) -> Any:
+        """The partial sums added up as `folded` adds up lanes."""
+        builder, width = self.builder, self.lanes
+        lanes = [self._of_lane(acc, builder.index(lane)) for lane in range(self._partial)]
+        sums = [builder.load_vector(address, acc.dtype) for address in lanes]
+        while width > 1:
+            width //= 2
+            for lane in range(min(width, max(0, len(sums) - width))):
+                (sums[lane],) = acc.combine([sums[lane]], [sums[lane + width]])
+            del sums[width:]
+        return acc.result(sums[:1])
 
     # ---- numbers of a row that are wanted again in a later pass ----
 

@@ -4,6 +4,9 @@ One microkernel: sum[m][v] += splat(a[m]) * b[v], for the rows m of a tile and a
 orientation, as the operand with its own axis contiguous gives the vectors and the other is read number by number, where
 it lies; and products over several axes, convolutions among them, since every axis is only a stride. For a handful of
 rows, such as one example, vectors along k are used instead. k is never shared among threads.
+
+A tile adds up the terms of each sum one after another, whatever its size and the layout. In inference all products do: a
+row's bits are then the same whether it is alone or one of many (`Recipe.by_row`).
 """
 
 from __future__ import annotations
@@ -433,7 +436,52 @@ class Dots(Writer):
         return columns[0]
 
 
+class Turned(Dots):
+    """The same products, with every sum in the order of its terms, as in a tile: blocks of `lanes` results by `lanes` terms
+    are turned in registers, each for all rows."""
+
+    def __init__(self, builder: Builder, recipe: Recipe, *rest: Any) -> None:
+        super().__init__(builder, recipe, *rest)
+        self.outer = [axis for axis in self.outer if axis != self.product.rows]
+
+    def _block(self, indices: dict[int, Index], start: Any, count: int) -> None:
+        builder, rows = self.builder, self.product.rows
+        indices = dict(indices)
+        if self.lane_axis is not None:
+            indices[self.lane_axis] = (start, 0)
+        if rows is not None:
+            indices[rows] = (builder.index(0), 0)
+        mask = builder.first_lanes(count) if count < self.lanes else None
+        frame = Frame(builder, self.pointers, self.flag, indices, self.lane_axis, mask)
+        for m, total in enumerate(self._turned(frame, count)):
+            point = frame.moved({} if rows is None else {rows: m}, mask)
+            values = point.run(self.recipe, {0: total})
+            for store in self.recipe.stores:
+                point.store(store, values[store.step])
+
+    def _turned(self, frame: Frame, count: int) -> list[Any]:
+        """For each row a vector of `count` sums over k."""
+        builder, lanes, rows = self.builder, self.lanes, self.product.rows
+        one, many = self.address(frame, self.product.splat), self.address(frame, self.product.vectors)
+        step = 0 if self.lane_axis is None else self.product.vectors.strides[self.lane_axis]
+        row = 0 if rows is None else self.product.splat.strides[rows]
+
+        def add(k: Any, sums: Sequence[Any], terms: int) -> list[Any]:
+            mask = builder.first_lanes(terms) if terms < lanes else None
+            here, there = builder.at(one, k), builder.at(many, k)
+            lines = [builder.load_vector(builder.at(there, r * step), mask=mask) for r in range(count)]
+            for i, line in enumerate(builder.transpose([*lines, *[lines[0]] * (lanes - count)])[:terms]):
+                numbers = [builder.splat(builder.load_scalar(builder.at(here, m * row + i))) for m in range(len(sums))]
+                sums = [builder.multiply_add(x, line, total) for x, total in zip(numbers, sums, strict=True)]
+            return list(sums)
+
+        full, rest = divmod(math.prod(self.product.sizes), lanes)
+        sums = [builder.constant(0.0)] * self.size(rows)
+        sums = builder.loop(0, full, 1, lambda u, *sums: add(builder.mul(u, builder.index(lanes)), sums, lanes), sums)
+        return add(builder.index(full * lanes), sums, rest) if rest else sums
+
+
 def emit_product(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     assert recipe.product is not None
-    writer = Dots if recipe.product.dots else Tile
+    writer = (Turned if recipe.by_row else Dots) if recipe.product.dots else Tile
     writer(builder, recipe, pointers, flag, thread, threads).emit()
