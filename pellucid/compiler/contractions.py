@@ -48,12 +48,17 @@ def terms(product: Symbol) -> int:
 # ---- convolutions ----------------------------------------------------------------------------------------------------
 
 
-def convolutions(graph: Graph) -> Graph:
-    """Convolutions as contractions with a view of the patches; with one channel to a group, as sums of products."""
+def convolutions(graph: Graph, by_row: bool = False) -> Graph:
+    """Convolutions as contractions with a view of the patches; with one channel to a group, as sums of products.
+
+    by_row: the channels are summed over last, if they are many, since that order stays whatever the layout.
+    """
 
     def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         lowering = _CONVOLUTIONS.get(symbol.op.name)  # type: ignore[union-attr]
-        return lowering(symbol, *inputs) if lowering and symbol.size and all(x.size for x in inputs) else None
+        if not (lowering and symbol.size and all(x.size for x in inputs)):
+            return None
+        return lowering(symbol, *inputs, by_row) if lowering is _forward else lowering(symbol, *inputs)
 
     return rewritten(graph, rewrite)
 
@@ -121,8 +126,12 @@ def _channel_by_channel(s: Symbol, a: Symbol, b: Symbol, letters: tuple[str, str
     return apply("sum", y, origin=s.origin, axes=gone, keepdims=False)
 
 
-def _forward(s: Symbol, x: Symbol, w: Symbol) -> Symbol:
-    return _meet(s, _patches(x, w.shape[2:], s.attributes), w, ("bcpqkl", "ockl", "bopq"), (1, 0))
+def _forward(s: Symbol, x: Symbol, w: Symbol, by_row: bool = False) -> Symbol:
+    patches = _patches(x, w.shape[2:], s.attributes)
+    if by_row and w.shape[1] > max(w.shape[2:]):
+        patches = apply("permute", patches, origin=patches.origin, axes=(0, 2, 3, 4, 5, 1))
+        return _meet(s, patches, w, ("bpqklc", "ockl", "bopq"), (5, 0))
+    return _meet(s, patches, w, ("bcpqkl", "ockl", "bopq"), (1, 0))
 
 
 def _for_weight(s: Symbol, g: Symbol, x: Symbol) -> Symbol:

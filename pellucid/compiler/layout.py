@@ -327,7 +327,8 @@ class _Worker:
             return None
         many = 1 if sizes[1] >= sizes[0] else 0
         lanes, rows = (axes[0] if axes else None for axes in (own[many], own[1 - many]))
-        return product.size * terms(product) // 8, Orientation(many, lanes, rows, True)
+        cost = terms(product) * (sizes[many] if self.layout.by_row else 0) // 6  # to turn blocks in registers, see `Turned`
+        return cost + product.size * terms(product) // 8, Orientation(many, lanes, rows, True)
 
     def _mismatch(self, kernel: Kernel, axis: int) -> int:
         """What it costs that operands and results of the epilogue do not lie along the product's `axis`."""

@@ -260,7 +260,7 @@ PASSES: dict[str, Callable[..., Graph]] = {
 }
 
 
-BY_ROW = ("absorbed movements", "long sums")  # passes that change the order of sums, unless they are told not to
+BY_ROW = ("convolutions", "absorbed movements", "long sums")  # passes that decide the order of sums
 
 
 def optimised(graph: Graph, leave_out: frozenset[str] = frozenset(), by_row: bool = False) -> Graph:
