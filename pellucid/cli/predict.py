@@ -96,7 +96,7 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
 def _go_on(trained: Trained, data: str, horizon: int, out: Path | None, as_json: bool) -> None:
     """The steps after the end of a series, one a row."""
     known = trained.preprocessor
-    steps = forecast(trained.network, known, read_series(data, known), horizon)
+    steps = forecast(trained.forward.native, known, read_series(data, known), horizon)
     rows = [{known.clock.name: time, "prediction": float(f"{answer:.7g}")} for time, answer in steps]
     if out is not None:
         write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..op import Symbol, here
+from .blocks import in_blocks
+from .contractions import PRODUCTS
 from .fuse import Kernel, checks, dtype_size, sources
 from .graph import Graph, Slot
 from .layout import Layout
@@ -378,7 +380,9 @@ class Memory:
             for side, copy in enumerate(copies):
                 if copy is not None:
                     inputs[side] = self.stored(copy)
-            known[symbol] = np.array(symbol.op.forward(*inputs, **symbol.attributes), symbol.dtype)  # type: ignore[union-attr]
+            apart = self.layout.by_row and symbol.op.name in PRODUCTS and symbol.dtype.kind == "f"  # type: ignore[union-attr]
+            array = in_blocks(symbol, *inputs) if apart else symbol.op.forward(*inputs, **symbol.attributes)  # type: ignore[union-attr]
+            known[symbol] = np.array(array, symbol.dtype)
         for symbol in job.writes:
             self.stored(symbol)[...] = known[symbol]
 

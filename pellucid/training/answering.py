@@ -52,7 +52,7 @@ class Trained:
         self.run = run
         self.preprocessor: Any = preprocessor_from_json(run.config["preprocessor"])
         self.network: Module = run.network()
-        self._forward = Forward(self.network, eager=run.config["settings"]["eager"])
+        self.forward = Forward(self.network, eager=run.config["settings"]["eager"])
 
     @property
     def classes(self) -> list[str] | None:
@@ -179,7 +179,7 @@ class Trained:
         return Answered(output, gallery.names, gallery.seen, target=target, notes=notes)
 
     def _answer(self, inputs: dict[str, Any]) -> np.ndarray:
-        output = answers(self._forward, self.preprocessor, [inputs[name] for name in self.network.order])
+        output = answers(self.forward, self.preprocessor, [inputs[name] for name in self.network.order])
         bad = int((~np.isfinite(output.reshape(len(output), -1)).all(1)).sum())
         if bad:
             raise NonFiniteError(

@@ -27,7 +27,7 @@ from . import run as runs
 from .examination import Examination, Examined
 from .likeness import likeness
 from .metrics import Metrics
-from .native import WORTH_COMPILING, Native
+from .native import Native
 from .page import Markup, picture, section, text
 from .run import Run
 from .sampling import as_pixels, grid
@@ -170,8 +170,7 @@ def by_network(judge: Run, eager: bool = False) -> tuple[Features, Features, str
         native = Native(function, eager)
 
         def of_all(images: np.ndarray) -> np.ndarray:
-            run = native if len(images) >= WORTH_COMPILING else function
-            take = lambda rows: run(Tensor(images[rows.start : rows.stop])).array
+            take = lambda rows: native(Tensor(images[rows.start : rows.stop])).array
             return in_batches(len(images), network.judged_batch, take)
 
         return of_all

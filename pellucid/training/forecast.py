@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,6 @@ from ..data.series import SeriesPreprocessor, Timeline
 from ..data.table import Table, read_table
 from ..errors import DataError, NonFiniteError
 from ..modes import no_grad
-from ..nn import Module
 
 
 def read_series(data: str, preprocessor: SeriesPreprocessor) -> Table:
@@ -23,7 +24,7 @@ def read_series(data: str, preprocessor: SeriesPreprocessor) -> Table:
 
 
 def forecast(
-    network: Module, preprocessor: SeriesPreprocessor, table: Table, horizon: int
+    network: Callable[..., Any], preprocessor: SeriesPreprocessor, table: Table, horizon: int
 ) -> list[tuple[str, float]]:  # fmt: skip
     """The `horizon` steps after the end of `table`, as (time, prediction in the target's units).
 

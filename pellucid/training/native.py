@@ -1,6 +1,8 @@
 """Functions and networks run as native programs, and what to do where that is not possible (floor 6).
 
-A program costs up to a second to compile, the first time on a machine, so a few rows go through a network eagerly.
+Whether it is compiled is decided once for a run, never by how many rows there are: compiled, a row's answer has the same
+bits alone and among others. A program costs up to a second to compile, the first time on a machine. Eagerly NumPy adds up
+one row in another order than several, and the last bits differ.
 """
 
 from __future__ import annotations
@@ -16,9 +18,6 @@ from ..compiler.compile import compile
 from ..errors import TraceError
 from ..models.network import Network, in_batches
 from ..tensor import Tensor
-
-WORTH_COMPILING = 2000  # rows
-
 
 class Native:
     """`function` compiled; from the first call on that cannot be, it runs eagerly, and a warning says so and why."""
@@ -51,12 +50,8 @@ class Forward:
         self.native = Native(network, eager)
 
     def __call__(self, inputs: list[np.ndarray]) -> np.ndarray:
-        # How many rows there are, and nothing else, decides how they run: a training that is resumed has to judge its
-        # weights by the same bits.
-        n = len(inputs[0])
-        run = self.native if n >= WORTH_COMPILING else self.network
-        take = lambda rows: run(*(Tensor(a[rows.start : rows.stop]) for a in inputs)).array
-        return in_batches(n, self.network.judged_batch, take)
+        take = lambda rows: self.native(*(Tensor(a[rows.start : rows.stop]) for a in inputs)).array
+        return in_batches(len(inputs[0]), self.network.judged_batch, take)
 
 
 class Judge:
@@ -67,17 +62,14 @@ class Judge:
         self.native = Native(network.judge, eager)
 
     def __call__(self, dataset: Any) -> dict[str, np.ndarray]:
-        n = len(dataset)
-        positions = n * dataset.gather(np.zeros(1, np.int64))[-1].array.size
-        run = self.native if positions >= WORTH_COMPILING else self.network.judge
         names: list[str] = []
 
         def take(rows: range) -> np.ndarray:
-            found = run(*dataset.gather(np.arange(rows.start, rows.stop)))
+            found = self.native(*dataset.gather(np.arange(rows.start, rows.stop)))
             names[:] = found
             return np.stack([value.array for value in found.values()], axis=1).astype(np.float64)
 
-        values = in_batches(n, self.network.judged_batch, take)
+        values = in_batches(len(dataset), self.network.judged_batch, take)
         return {name: values[:, i] for i, name in enumerate(names)}
 
 

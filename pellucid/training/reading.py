@@ -23,7 +23,7 @@ from ..data.tokens import TextPreprocessor
 from ..errors import DataError, NonFiniteError
 from ..models.network import in_batches
 from .metrics import Metrics, text_metrics
-from .native import WORTH_COMPILING, Judge, Native
+from .native import Judge, Native
 from .run import Run
 from .writing import per_window
 
@@ -72,7 +72,7 @@ class Reader:
         gather = lambda rows: dataset.gather(np.arange(rows.start, rows.stop))
         count, most = len(dataset), self.network.judged_batch
         targets = in_batches(count, most, lambda rows: gather(rows)[-1].array)
-        run = Native(losses, self.eager) if targets.size >= WORTH_COMPILING else losses
+        run = Native(losses, self.eager)
         nats = in_batches(count, most, lambda rows: run(*gather(rows)).array)[targets != IGNORED]  # (L,)
         if not np.isfinite(nats).all():
             raise NonFiniteError(f"{self.run.name}: its network gives NaN or infinity for {(~np.isfinite(nats)).sum():,} of {len(nats):,} tokens; "
