@@ -47,6 +47,7 @@ class Compiled:
     ) -> None:
         self.function, self.keep_grads, self.leave_out = function, keep_grads, leave_out
         self.watch: tuple[str, ...] = ()
+        self.of_many_shapes = False  # whether a program for each shape is what is wanted
         self.backward_outside = True  # whether a backward may come from outside to what is on the tape at the end
         self.source = source or function
         self.programs: dict[Any, Program] = {}  # by signature
@@ -167,7 +168,7 @@ class Compiled:
         about = fingerprint(recording)
         program = self.made.get(about)
         if program is None:
-            if len(self.made) == RETRACES:
+            if len(self.made) == RETRACES and not self.of_many_shapes:
                 place = here()
                 warnings.warn_explicit(
                     f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({_why(self.programs, key)}); "

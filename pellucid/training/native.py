@@ -26,6 +26,7 @@ class Native:
         self.function = function
         self.eager = eager
         self.compiled = compile(function)
+        getattr(self.compiled, "_compiled_call", self.compiled).of_many_shapes = True  # files have as many rows as they have
 
     def __call__(self, *args: Any) -> Any:
         if not self.eager and self.compiled.last is None and importlib.util.find_spec("llvmlite") is None:

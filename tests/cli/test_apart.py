@@ -1,0 +1,25 @@
+"""`predict` on a table in one file, in two, and row by row: the same answers, to the bit."""
+
+import numpy as np
+import pytest
+
+from pellucid.training import run as runs
+from pellucid.training.answering import Trained
+
+
+@pytest.mark.parametrize("target", ["income", "city"])
+def test_a_row_is_answered_alike_in_any_file(run, here, people, target):
+    run("train", people, "--target", target, "--epochs", 2, "--layers", "33,7", "--out", "apart")
+    lines = people.read_text().splitlines()
+    head, rows = lines[0], lines[1:]
+    parts = {"all": rows, "first": rows[:33], "rest": rows[33:], "one": rows[7:8]}
+    for name, some in parts.items():
+        (here / f"{name}.csv").write_text("\n".join([head, *some]) + "\n")
+
+    said = {name: run("predict", "apart", f"{name}.csv").stdout.splitlines()[1:] for name in parts}
+    assert said["first"] + said["rest"] == said["all"] and said["one"] == said["all"][7:8]
+
+    trained = Trained(runs.load(here / "apart"))
+    output = {name: trained.rows(f"{name}.csv").output for name in parts}
+    assert np.concatenate([output["first"], output["rest"]]).tobytes() == output["all"].tobytes()
+    assert output["one"].tobytes() == output["all"][7:8].tobytes()
