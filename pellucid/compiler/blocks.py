@@ -19,7 +19,9 @@ BLOCK = 32  # rows, and columns, of a block
 def in_blocks(product: Symbol, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The product (matmul or contract) of a and b, in blocks of rows of both."""
     sides = labels(product)
-    sizes = {k: n for side, x in zip(sides, (a, b), strict=False) for k, n in zip(side, x.shape, strict=True) if k}
+    sizes: dict[str | None, int] = {
+        k: n for side, x in zip(sides, (a, b), strict=False) for k, n in zip(side, x.shape, strict=True) if k
+    }
     summed = [k for k in sides[0] if k and k not in sides[2]]
     shared = [k for k in sides[2] if k in sides[0] and k in sides[1]]
     own = [[k for k in sides[2] if k in side and k not in shared] for side in sides[:2]]

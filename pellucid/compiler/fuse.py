@@ -55,6 +55,7 @@ class Kernel:
     late: bool = False  # whether it belongs to the backward phase of a function that is run in two
     loop_body: LoopBody | None = None  # what a loop repeats
     rows: set[Symbol] = field(default_factory=set)  # computed from reductions, once for each row
+    packed: bool = False  # a copy of weights, kept from call to call until they change
 
     @property
     def anchor(self) -> Symbol:

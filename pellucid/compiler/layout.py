@@ -20,6 +20,7 @@ from .fuse import Kernel, operands
 from .graph import Graph
 from .llvm import Target
 from .rewriting import apply
+from .storage import LARGE
 from .views import Index, View, core, row_major, view
 
 FAR = 1 << 20  # numbers: a copy of more of them goes to memory and back, which takes four times as long
@@ -62,15 +63,19 @@ class Layout:
 def laid_out(
     graph: Graph, kernels: list[Kernel], target: Target, by_row: bool = False,
     given: dict[Symbol, tuple[int, ...]] | None = None, repeated: dict[Symbol, int] | None = None,
+    steady: set[Symbol] | None = None,
 ) -> tuple[list[Kernel], Layout]:  # fmt: skip
     """The kernels, with the copies that products need put in, and the layout of all they store.
 
-    by_row: see `scheduled`. given: how inputs lie, where that is not in row order. repeated: inputs that stay the same for so many runs.
+    by_row: see `scheduled`. given: how inputs lie, where that is not in row order. repeated: inputs that stay the same for so many runs. steady:
+    inputs that stay the same from call to call, unless somebody writes them.
     """
     worker = _Worker(graph, target)
     worker.layout.strides |= given or {}
     worker.layout.by_row = by_row
     worker.repeated = repeated or {}
+    worker.outermost = given is None
+    worker.steady = (_weights(graph) if by_row else set()) if steady is None else steady
     for kernel in kernels:
         if kernel.loop_body is not None:  # what a loop reads at each position, vectors should find in row order
             worker.fixed |= {view(x).source for x in kernel.anchor.inputs}
@@ -88,6 +93,8 @@ class _Worker:
         self.fixed = set(graph.results)  # these have to lie in row order
         self.layout = Layout({slot.symbol: row_major(slot.symbol.shape) for slot in graph.inputs}, {}, {}, {})
         self.repeated: dict[Symbol, int] = {}
+        self.steady: set[Symbol] = set()
+        self.outermost = True  # not in a loop
         self.copies: dict[tuple[Symbol, str], tuple[Symbol, Kernel]] = {}
         self.containers: dict[Symbol, Symbol] = {}
         self.orders: dict[Symbol, tuple[int, ...]] = {}
@@ -224,7 +231,7 @@ class _Worker:
         loop = kernel.loop_body
         assert loop is not None
         self.layout.strides |= {symbol: row_major(symbol.shape) for symbol in kernel.stored}
-        body, given, repeated = loop.body, {}, {}
+        body, given, repeated, steady = loop.body, {}, {}, set()
         for i, (slot, x) in enumerate(zip(loop.graph.inputs, kernel.anchor.inputs, strict=True)):
             along = self.along(view(x), x.ndim)
             if i < body.carries:
@@ -233,9 +240,11 @@ class _Worker:
                 along = along[1:]
             else:
                 repeated[slot.symbol] = body.length
+                if self.outermost and view(x).source in self.steady:
+                    steady.add(slot.symbol)
             given[slot.symbol] = along
         loop.kernels, loop.layout = laid_out(
-            loop.graph, loop.kernels, self.target, self.layout.by_row, given, repeated
+            loop.graph, loop.kernels, self.target, self.layout.by_row, given, repeated, steady
         )
 
     # ---- products ----
@@ -327,7 +336,9 @@ class _Worker:
             return None
         many = 1 if sizes[1] >= sizes[0] else 0
         lanes, rows = (axes[0] if axes else None for axes in (own[many], own[1 - many]))
-        cost = terms(product) * (sizes[many] if self.layout.by_row else 0) // 6  # to turn blocks in registers, see `Turned`
+        cost = (
+            terms(product) * (sizes[many] if self.layout.by_row else 0) // 6
+        )  # to turn blocks in registers, see `Turned`
         return cost + product.size * terms(product) // 8, Orientation(many, lanes, rows, True)
 
     def _mismatch(self, kernel: Kernel, axis: int) -> int:
@@ -350,6 +361,7 @@ class _Worker:
         if known is None:
             copy = apply("cast", x, origin=x.origin, dtype=x.dtype)
             made = Kernel("copy", [copy], core(x.shape), stored=[copy], late=kernel.late)
+            made.packed = seen.source in self.steady
             long = [axis for axis, size in enumerate(x.shape) if size != 1]
             self._store(made, [long.index(axis) for axis in order if axis in long])
             self.copies[key] = (copy, made)
@@ -369,6 +381,13 @@ def _orders(kernels: list[Kernel]) -> dict[Symbol, tuple[int, ...]]:
         if x is not None and below in joined:
             found.setdefault(below, x.attributes["axes"])
     return found
+
+
+def _weights(graph: Graph) -> set[Symbol]:
+    """State that the step only reads, and whose memory is apart from every array."""
+    written = {id(slot) for slot, _ in graph.writes}
+    states = [slot.symbol for slot in graph.inputs if slot.kind == "state" and id(slot) not in written]
+    return {s for s in states if s.size * s.dtype.itemsize <= LARGE}
 
 
 CONTAINERS = {"place", "add_windows"}

@@ -34,7 +34,9 @@ def prepared(graph: Graph, leave_out: frozenset[str] = frozenset(), by_row: bool
         loops = [s for s in graph.symbols if s.op is loop and s.attributes["body"] not in done]
         if not loops:
             return optimised(graph, leave_out, by_row)
-        graph = Lifting(graph, loops[-1], leave_out, done, by_row).graph()  # later ones first: they say what is read of earlier
+        graph = Lifting(
+            graph, loops[-1], leave_out, done, by_row
+        ).graph()  # later ones first: they say what is read of earlier
 
 
 def reach(roots: Iterable[Symbol], ends: Collection[Symbol] = ()) -> set[Symbol]:

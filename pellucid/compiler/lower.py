@@ -33,6 +33,7 @@ TEMPLATES: dict[str, Callable[..., None]] = {
     "loop": emit_loop, "copy": emit_copy, "reshape": emit_copy, "product": emit_product, **MOVES, **PICKS, **RANDOM,
     **ATTENTION,
 }  # fmt: skip
+READY = 1  # the byte of the arena that says whether the copies of weights are those of now
 ALONE = 1 << 15  # a kernel of fewer operations than this costs less than sharing it out
 
 
@@ -108,7 +109,7 @@ def _described(job: Job) -> Any:
     """All that the code of a job depends on besides the places it touches."""
     loop = job.loop
     if loop is None:
-        return job.recipe
+        return (job.recipe, "packed") if job.kernel.packed else job.recipe
     sources = [(job.reads.index(s), offset, step) for s, offset, step in loop.sources]
     inner = [(_described(j), _touched(j, loop.plan)) for j in loop.plan.jobs]
     about = (loop.body.length, loop.body.reverse, loop.body.kept, loop.body.slices, loop.once, loop.outputs)
@@ -226,6 +227,8 @@ class _Driver:
     def __init__(self, module: Any, program: Lowered, number: int, functions: dict[Recipe, Any], timed: bool) -> None:
         self.program, self.number, self.functions, self.timed = program, number, functions, timed
         self.plan = program.plan
+        self.keeps = program.plan.keeps and len(program.segments) == 1
+        self.changed: Any = None
         self.called = sum(1 for segment in program.segments[:number] for _ in every_job(segment.jobs))
         _, self.builder = new_function(module, f"program{number}", PROGRAM, program.target)
         self.team, self.context, self.thread, self.threads, self.step = self.builder.function.args
@@ -244,7 +247,11 @@ class _Driver:
             self.bases[region] = self._base(region)
         leave = builder.function.append_basic_block("leave")
         checked = False
-        for job in segment.jobs:
+        ready = builder.at(self.bases[ARENA], READY, "uint8")
+        if self.keeps:
+            self.changed = builder.icmp_unsigned("==", builder.load(ready, typ=i8), i8(0))
+        self._pack([job for job in segment.jobs if job.kernel.packed], self)
+        for job in (job for job in segment.jobs if not job.kernel.packed):
             if checked and any(self.plan.places[s].region >= SLOTS for s in job.writes):
                 self._leave_if_flagged(leave)
                 checked = False
@@ -254,6 +261,9 @@ class _Driver:
             if checked and self.program.plan.late:
                 self._leave_if_flagged(leave)
             self._copy_late()
+        if self.keeps:
+            with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
+                builder.store(i8(1), ready)
         builder.branch(leave)
         builder.position_at_end(leave)
         emit_barrier(builder, self.team, self.threads)
@@ -281,12 +291,30 @@ class _Driver:
         else:
             self._repeat(job.loop, where)
 
+    def _pack(self, jobs: list[Job], where: _Driver | _Position) -> None:
+        """Copies of weights, where there are none or the weights have changed. All threads come here, or none."""
+        if not jobs:
+            return
+        if not self.keeps:
+            for job in jobs:
+                self._run(job, where)
+            return
+        before = self.since
+        with self.builder.when(self.changed):
+            self._barrier()
+            for job in jobs:
+                self._run(job, where)
+            self._barrier()
+        self.since = before
+
     def _repeat(self, loop: Loop, where: _Driver | _Position) -> None:
         """A loop: its body stands here once. Where threads share its work they meet after every position."""
         builder, body = self.builder, loop.body
         first = [(job, where) for job in loop.starts]
         before = _Position(self, loop, where, None)
-        for job, place in first + [(job, before) for job in loop.plan.jobs[: loop.once]]:
+        once = loop.plan.jobs[: loop.once]
+        self._pack([job for job in once if job.kernel.packed], before)
+        for job, place in first + [(job, before) for job in once if not job.kernel.packed]:
             self._run(job, place)
         repeated = loop.plan.jobs[loop.once :]
         shared = not all(job.recipe is not None and alone(job.recipe) for job, _ in every_job(repeated))

@@ -85,7 +85,8 @@ class Loop:
 class Plan:
     """places: of every stored Symbol, input and constant.
     late: writes that are copied into their slot at the end.
-    boundary: how many of the jobs belong to the forward phase: all, unless the backward is asked for outside."""
+    boundary: how many of the jobs belong to the forward phase: all, unless the backward is asked for outside.
+    keeps: whether copies of weights are kept from call to call."""
 
     jobs: list[Job]
     places: dict[Symbol, Place]
@@ -96,6 +97,7 @@ class Plan:
     arena: int = FLAG
     output_bytes: int = 0
     boundary: int = 0
+    keeps: bool = False
     freed: dict[int, list[Place]] = field(default_factory=dict)  # after job number: what nobody reads any more
 
 
@@ -197,6 +199,7 @@ def planned(
 ) -> Plan:
     """The plan of a program, or of what a loop repeats; of that, the kernels `once` run before the first position only, so
     that nobody may overwrite their results."""
+    kernels = sorted(kernels, key=lambda kernel: not kernel.packed)
     plan = Plan(make_jobs(kernels, layout, reuse), {}, graph.outputs, [], [], len(graph.inputs))
     plan.boundary = sum(not job.kernel.late for job in plan.jobs)
     root = layout.home
@@ -208,12 +211,16 @@ def planned(
     for number, job in enumerate(plan.jobs):
         for symbol in (*job.reads, *job.writes):
             last[root(symbol)] = number
-    lasting = [s for s, _ in plan.late] + [s for kernel in once or () for s in kernel.stored]
+    kept = _kept(plan)
+    plan.keeps = bool(kept)
+    lasting = [s for s, _ in plan.late] + [s for kernel in once or () for s in kernel.stored] + kept
     for symbol in lasting + [
         s for job in plan.jobs[: plan.boundary] for s in job.writes if last[root(s)] >= plan.boundary
     ]:
         last[root(symbol)] = len(plan.jobs)  # what the backward phase reads stays: it may be run twice
     arena = Arena(plan.arena)
+    for symbol in kept:  # before all others: nothing else may ever lie there
+        plan.places[symbol] = arena.take(extent(symbol, layout))
     for number, job in enumerate(plan.jobs):
         for symbol in job.writes:
             if root(symbol) not in plan.places:
@@ -230,6 +237,12 @@ def planned(
         plan.places[symbol] = _inner_place(symbol, plan, layout)
     plan.arena = arena.size
     return plan
+
+
+def _kept(plan: Plan) -> list[Symbol]:
+    """What keeps its numbers from call to call: copies of weights, and the memory of loops that have made some."""
+    kept = [s for job in plan.jobs if job.kernel.packed for s in job.writes]
+    return kept + [job.loop.scratch for job in plan.jobs if job.loop is not None and job.loop.plan.keeps]
 
 
 def _inner_place(symbol: Symbol, plan: Plan, layout: Layout) -> Place:

@@ -20,7 +20,7 @@ from ..tensor import Tensor, UsedUp
 from . import runtime
 from .cache import object_code
 from .llvm import Code, host
-from .lower import Lowered, lowered
+from .lower import READY, Lowered, lowered
 from .plan import ARENA, OUTPUTS, SLOTS, Memory, planned
 from .results import Owners, output, rebuilder, refusals
 from .schedule import scheduled
@@ -196,6 +196,8 @@ class Program:
         self.held = tensors
         if self.dirty:
             self._refresh()
+        if self.anew:
+            self.workspace.arena[READY] = 0
         context = self.context
         for place, position in self.given:
             array = tensors[position].array
@@ -225,11 +227,14 @@ class Program:
                 tensor.__dict__.pop("array", None)
                 tensor.version += 1
             self.context[self.number[tensor]] = storage.address
+        self.workspace.arena[READY] = 0
         self._find_locks()
 
     def _find_locks(self) -> None:
         """Those of all Tensors that some program writes, in one order for all, so that no two wait for each other."""
         self.locks = sorted({t.storage.lock for t in self.number if t.storage.owned}, key=id) or [self.lock]
+        # What programs write they write untold: copies of such weights are made anew at each call.
+        self.anew = self.plan.keeps and any(t.storage.owned for t in self.number)
 
     def finish(self, tensors: Sequence[Tensor]) -> None:
         """What the step did to gradients and arguments."""

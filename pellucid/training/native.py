@@ -19,6 +19,7 @@ from ..errors import TraceError
 from ..models.network import Network, in_batches
 from ..tensor import Tensor
 
+
 class Native:
     """`function` compiled; from the first call on that cannot be, it runs eagerly, and a warning says so and why."""
 
@@ -26,7 +27,9 @@ class Native:
         self.function = function
         self.eager = eager
         self.compiled = compile(function)
-        getattr(self.compiled, "_compiled_call", self.compiled).of_many_shapes = True  # files have as many rows as they have
+        getattr(
+            self.compiled, "_compiled_call", self.compiled
+        ).of_many_shapes = True  # files have as many rows as they have
 
     def __call__(self, *args: Any) -> Any:
         if not self.eager and self.compiled.last is None and importlib.util.find_spec("llvmlite") is None:

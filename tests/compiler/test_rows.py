@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -92,7 +91,9 @@ def check_rows(run: Any, data: list[np.ndarray], sizes: tuple[int, ...]) -> None
         for start in (0, most - n):
             among = answers(run, data, start, start + n)
             for i in rows:
-                assert not start <= i < start + n or among[i - start].tobytes() == alone[i], f"row {i} of {n} from {start}"
+                assert not start <= i < start + n or among[i - start].tobytes() == alone[i], (
+                    f"row {i} of {n} from {start}"
+                )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -191,3 +192,50 @@ def test_a_mode_inside_and_weights_that_are_frozen_count_as_inference() -> None:
 
     for run in (inside, P.compile(network.requires_grad_(False))):
         assert run(x).array[7].tobytes() == run(x[7:8]).array[0].tobytes()
+
+
+def changes(network: Any) -> dict[str, Callable[[], None]]:
+    """Ways to change the weights of a network, each as far as a program can tell."""
+    optimizer = P.optim.SGD(network.parameters(), lr=0.5)
+    x = P.randn(4, 30, 5)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        network(x).square().mean().backward()
+        optimizer.step()
+
+    compiled = P.compile(step)
+    other = {name: value * 1.5 for name, value in network.state_dict().items()}
+
+    def in_place() -> None:
+        with P.no_grad():
+            for weight in network.parameters():
+                weight.mul_(0.9)
+
+    def part() -> None:
+        with P.no_grad():
+            for weight in network.parameters():
+                weight[..., 0] = 0.25
+
+    return {"load_state_dict": lambda: network.load_state_dict(other), "in place": in_place, "eager step": step,
+            "a part": part, "compiled step": compiled, "once more": compiled, "in place again": in_place}  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.filterwarnings("ignore:.*has been compiled:UserWarning")
+def test_copies_of_weights_follow_every_change(count: int) -> None:
+    set_num_threads(count)
+    P.manual_seed(0)
+    lstm_layer, head = nn.LSTM(5, 64, batch_first=True), nn.Linear(64, 64)
+    convolution = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 16, 3))
+    network = started(Fn(lambda a, b, c, x: c(b(a(x)[0]).unsqueeze(1)).mean((1, 2)), lstm_layer, head, convolution))
+    run, x = P.compile(network), P.randn(1, 30, 5)
+    for name, change in changes(network).items():
+        for _ in range(2):
+            with P.no_grad():
+                found = run(x).array.tobytes()
+                assert found == P.compile(network)(x).array.tobytes(), name
+        assert run.last.plan.keeps
+        change()
+        with P.no_grad():
+            assert run(x).array.tobytes() != found, name
