@@ -27,9 +27,8 @@ class Native:
         self.function = function
         self.eager = eager
         self.compiled = compile(function)
-        getattr(
-            self.compiled, "_compiled_call", self.compiled
-        ).of_many_shapes = True  # files have as many rows as they have
+        call: Any = getattr(self.compiled, "_compiled_call", self.compiled)
+        call.of_many_shapes = True  # a file has as many rows as it has
 
     def __call__(self, *args: Any) -> Any:
         if not self.eager and self.compiled.last is None and importlib.util.find_spec("llvmlite") is None:
