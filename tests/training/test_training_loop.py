@@ -194,15 +194,19 @@ def test_without_llvmlite_it_goes_on_eagerly_and_says_so(monkeypatch):
     assert all((array == weights(eager)[name]).all() for name, array in weights(learner).items())
 
 
-def test_a_few_rows_are_not_worth_compiling_and_many_need_one_program():
+def test_how_many_rows_there_are_does_not_decide_how_they_run():
     network = a_learner().judged
     forward = Forward(network)
     x = np.random.default_rng(0).normal(size=(4099, 4, 4)).astype(np.float32)
     expected = network(pl.tensor(x)).array
-    np.testing.assert_array_equal(forward([x[:1]]), network(pl.tensor(x[:1])).array)
-    assert forward.native.compiled.last is None
-    np.testing.assert_allclose(forward([x]), expected, rtol=1e-5, atol=1e-6)
+    many = forward([x])
     assert len(forward.native.compiled.made) == 1
+    np.testing.assert_allclose(many, expected, rtol=1e-5, atol=1e-6)
+    for n in (1, 2, 3, 8, 33):
+        assert forward([x[5 : 5 + n]]).tobytes() == many[5 : 5 + n].tobytes()
+    eagerly = Forward(network, eager=True)
+    np.testing.assert_array_equal(eagerly([x[:1]]), network(pl.tensor(x[:1])).array)
+    assert eagerly.native.compiled.last is None
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
