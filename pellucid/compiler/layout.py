@@ -24,6 +24,7 @@ from .storage import LARGE
 from .views import Index, View, core, row_major, view
 
 FAR = 1 << 20  # numbers: a copy of more of them goes to memory and back, which takes four times as long
+CALLS = 16  # with the same weights, at least
 CROWDED = 512  # bytes: rows a multiple of this apart fall into few sets of the cache, so they are padded by one vector
 
 
@@ -249,9 +250,13 @@ class _Worker:
 
     # ---- products ----
 
-    def _price(self, x: Symbol) -> int:
-        """What a copy of an operand costs, in numbers moved; one copy serves all positions of a loop."""
-        return (8 if x.size > FAR else 2) * x.size // self.repeated.get(view(x).source, 1)
+    def _price(self, x: Symbol, product: Symbol) -> int:
+        """What a copy of an operand costs, in numbers moved; one copy serves all positions of a loop, and one of weights
+        all calls, which tells where the rows are few."""
+        source = view(x).source
+        kept = source in self.steady and x.size >= product.size
+        times = self.repeated.get(source, 1) * (CALLS if kept else 1)
+        return (8 if x.size > FAR else 2) * x.size // times
 
     def _product(self, kernel: Kernel) -> list[Kernel]:
         product = kernel.anchor
@@ -305,7 +310,7 @@ class _Worker:
         """Numbers moved, and vectors that stay empty, where the lanes lie along `axis`, which belongs to operand `side`."""
         product, lanes = kernel.anchor, self.target.lanes
         size, long = product.shape[axis], terms(product)
-        cost = (0 if stride == 1 else self._price(product.inputs[side])) + self._mismatch(kernel, axis)
+        cost = (0 if stride == 1 else self._price(product.inputs[side], product)) + self._mismatch(kernel, axis)
         cost += product.size * long * (-(-size // lanes) * lanes - size) // (3 * max(size, 1))
         if size < lanes:  # what follows, a softmax say, would run through short rows
             cost += 4 * product.size
