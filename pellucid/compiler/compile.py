@@ -13,7 +13,7 @@ from .step import Compiled, Watching
 
 STAGES = ("lifting", "fusion", "remaking", "reuse", "native")  # what can be left out besides passes
 # What of a compiled call its network shows under its own name.
-SHOWN = ("function", "graph", "kernels", "last", "made", "many", "programs", "watched")
+SHOWN = ("function", "graph", "kernels", "last", "made", "programs", "run_steps", "watched")
 
 
 def compile(function: Any = None, *, keep_grads: bool = False, watch: Any = (), leave_out: Any = ()) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..op import Symbol, new_value
+from ..ops.index import rows
 from ..ops.loop import leaves
 from ..tensor import Tensor, UsedUp
 from . import runtime
@@ -123,6 +124,7 @@ class Program:
     def _bind(self) -> None:
         """Give every Tensor of the step its memory, and find out which slots each call has to set."""
         written = {id(slot) for slot, _ in self.graph.writes}
+        resident = {s.inputs[0] for s in self.graph.symbols if s.op is rows}  # more lies behind them: never copied
         self.owners = Owners(self.recording)
         self.number: dict[Tensor, int] = {}
         self.written: set[Tensor] = set()
@@ -142,7 +144,7 @@ class Program:
                 storage.watchers.append(self.dirty)
                 self.number[slot.owner] = place
                 self.dirty.add(slot.owner)
-            elif slot.kind == "argument" and id(slot) not in written and extent > COPIED:
+            elif slot.kind == "argument" and id(slot) not in written and (extent > COPIED or slot.symbol in resident):
                 self.given.append((place, slot.position))
             elif slot.kind == "cotangent":
                 self.cotangents.append((place, number))
@@ -247,20 +249,21 @@ class Program:
         returned = any(isinstance(leaf, Tensor) for leaf in leaves(self.recording.result))
         return len(self.entries) == 1 and not (self.changed or self.kept or self.grads or returned)
 
-    def many(self, indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
-        """One step for each row of `indices` (S, B), its only argument; the outputs stacked, (S, ...).
+    def run_steps(self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
+        """One step for each row of `indices` (S, B), which take the place of the last of its arguments; the outputs
+        stacked, (S, ...).
 
         Native code runs for about CHUNK seconds at a time; in between come signals and `progress(steps done)`.
         """
         with Held(self.locks):
-            return self._many(indices, progress)
+            return self._run_steps(tensors, indices, progress)
 
-    def _many(self, indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
+    def _run_steps(self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
         steps, width = len(indices), max(self.plan.output_bytes, 1)
         outputs = aligned((steps, width), np.uint8)
-        self.prepare([new_value(indices[0])])
-        stride = SLOTS + self.plan.slots
-        places = [SLOTS + i for i, slot in enumerate(self.graph.inputs) if slot.kind == "argument"]
+        self.prepare(tensors)
+        stride, last = SLOTS + self.plan.slots, len(tensors) - 1
+        places = [SLOTS + i for i, slot in enumerate(self.graph.inputs) if slot.kind == "argument" and slot.position == last]
         before = self.context.copy()
         done, count = 0, 1
         try:
@@ -268,7 +271,7 @@ class Program:
                 if self.dirty:
                     self._refresh()
                 self.context[OUTPUTS], self.context[stride + OUTPUTS] = outputs.ctypes.data, width
-                for place in places:  # one, unless the step does not read its rows at all
+                for place in places:
                     self.context[place], self.context[stride + place] = indices.ctypes.data, indices.strides[0]
                 count = min(count, steps - done)
                 began = time.perf_counter()

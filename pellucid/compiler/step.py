@@ -13,7 +13,7 @@ import inspect
 import threading
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from ..creation import stack
 from ..errors import OptionError, PellucidError, nearest, words
 from ..op import Value, grad_mode, here, new_value, recorder, structure
-from ..ops.index import take
+from ..ops.index import rows, take
 from ..ops.loop import map_nest
 from ..random import stream
 from ..tensor import Tensor
@@ -54,7 +54,7 @@ class Compiled:
         self.last: Program | None = None
         self._variables = variables_of(self.source)
         self._state: set[int] = set()  # ids of Tensors that the function reads by itself; the programs keep them alive
-        self._resident: dict[Any, Compiled] = {}  # for `many`, by the Tensors of data
+        self._steps: Compiled | None = None  # what `run_steps` runs: the function on rows that it picks itself
         self._lock = threading.RLock()
         self.__name__ = getattr(self.source, "__name__", type(self.source).__name__)
         self.__doc__ = self.source.__doc__
@@ -99,35 +99,50 @@ class Compiled:
             "expected both to be the same; please report it"
         )
 
-    def many(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
+    def run_steps(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
         """One step for each row of `indices`, on those rows of `data`: an epoch in one call, with native code in between.
 
-        data: a Tensor (N, ...) or several, the arguments of the function; they stay where they are.
+        data: a Tensor (N, ...) or several, the arguments of the function, which sees the batch (B, ...) alone. They stay
+            where they are; their number of rows, and which Tensors they are, is no part of a program.
         indices: whole numbers (S, B), the rows of each step. progress: called with the steps done, about every 50 ms.
-        Returns what the function returns, off the tape, each Tensor stacked along a new first axis S.
+        Returns what the function returns, off the tape, each Tensor stacked along a new first axis S. Raises OptionError for
+        indices of another shape, and for data that require a gradient or that the step writes.
         """
         data = (data,) if isinstance(data, Tensor) else tuple(data)
-        rows = np.ascontiguousarray(indices.array if isinstance(indices, Tensor) else indices, np.int64)
-        if rows.ndim != 2 or not rows.size:
+        order = np.ascontiguousarray(indices.array if isinstance(indices, Tensor) else indices, np.int64)
+        if order.ndim != 2 or not order.size:
             raise OptionError(
-                f"many: indices {words(rows.shape)}; expected (steps, batch), both at least 1; reshape them"
+                f"run_steps: indices {words(order.shape)}; expected (steps, batch), both at least 1; reshape them"
             )
-        key = tuple(map(id, data))
-        if key not in self._resident:
-            function = self.function
-            gathered = lambda index: function(*[take(x, index) for x in data])
-            self._resident[key] = Compiled(gathered, self.keep_grads, self.leave_out, self.source)
-            self._resident[key].backward_outside = False
-        inner = self._resident[key]
         with self._lock:
-            _, program = inner._found((new_value(rows[0]),), {})
+            resident = [_resident(x, i, order) for i, x in enumerate(data)]
+            counts = [new_value(np.array(len(x.array), np.int64)) for x in data]
+            given = lambda row: [*resident, *counts, new_value(row)]
+            if self._steps is None:
+                self._steps = Compiled(_on_rows(self.function), self.keep_grads, self.leave_out, self.source)
+                self._steps.backward_outside = False
+            tensors, program = self._steps._found(tuple(given(order[0])), {})
             self.last = program
-            if not program.is_whole:
-                return _stacked([_apart(inner(new_value(row))) for row in rows])
+            _check_unwritten(program, data)
             try:
-                return program.many(rows, progress)
+                if not program.is_whole:
+                    return self._one_by_one(given, order)
+                return program.run_steps(tensors, order, progress)
             except Flagged as flagged:
-                inner._explain(program, new_value(rows[flagged.args[0]]))
+                picked = new_value(order[flagged.args[0]])
+                self._explain(program, *[take(x, picked) for x in data])
+
+    def _one_by_one(self, given: Callable[[np.ndarray], list[Tensor]], order: np.ndarray) -> Any:
+        """Many steps as so many calls."""
+        assert self._steps is not None
+        results = []
+        for number, row in enumerate(order):
+            tensors, program = self._steps._found(tuple(given(row)), {})
+            try:
+                results.append(_apart(program(tensors)))
+            except Flagged:
+                raise Flagged(number) from None
+        return _stacked(results)
 
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call, and everything else about it that a program depends on."""
@@ -269,8 +284,8 @@ class Watching(Compiled):
         result, self.watched = super().__call__(*args, **kwargs)
         return result
 
-    def many(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
-        result, self.watched = super().many(data, indices, progress)
+    def run_steps(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
+        result, self.watched = super().run_steps(data, indices, progress)
         return result
 
 
@@ -299,6 +314,40 @@ def _layers(function: Any, paths: tuple[str, ...]) -> dict[str, Any]:
                 f"{', '.join(known) or 'none'}.{nearest(path, known)}"
             )
     return {path: known[path] for path in paths}
+
+
+def _on_rows(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` of the rows at an index, given the first row of each Tensor of data, how many rows each has, the index."""
+
+    def on_rows(*given: Any) -> Any:
+        *about, index = given
+        half = len(about) // 2
+        return function(*[rows(x, index, count) for x, count in zip(about[:half], about[half:], strict=True)])
+
+    return on_rows
+
+
+def _resident(x: Tensor, number: int, order: np.ndarray) -> Any:
+    """The first row of data in memory where the others follow."""
+    if x.requires_grad:
+        raise OptionError(
+            f"run_steps: data {number} {words(x.shape)} requires a gradient; expected data that only the step reads; "
+            "pass x.detach()"
+        )
+    if not x.shape or not x.shape[0]:
+        take(x, new_value(order[0]))  # says what is wrong
+    return new_value(np.ascontiguousarray(x.array)[:1])
+
+
+def _check_unwritten(program: Any, data: Sequence[Tensor]) -> None:
+    """Raise OptionError where the step writes data that it picks rows of."""
+    written = {id(slot.owner) for slot, _ in program.graph.writes}
+    for number, x in enumerate(data):
+        if id(x) in written:
+            raise OptionError(
+                f"run_steps: the step writes data {number} {words(x.shape)}; expected data that stay as they are; "
+                "pass a copy, x.clone(), or call the step in a loop"
+            )
 
 
 def _apart(result: Any) -> Any:
