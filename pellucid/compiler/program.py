@@ -19,12 +19,10 @@ from ..ops.index import rows
 from ..ops.loop import leaves
 from ..tensor import Tensor, UsedUp
 from . import runtime
-from .cache import object_code
-from .llvm import Code, host
-from .lower import Lowered, lowered
-from .plan import ARENA, OUTPUTS, SLOTS, Memory, planned
+from .executable import bound, executable
+from .graph import Slot
+from .plan import ARENA, OUTPUTS, SLOTS, Memory
 from .results import Owners, output, rebuilder, refusals
-from .schedule import scheduled
 from .storage import Storage, aligned, storage_of
 from .trace import Flagged, Recording
 
@@ -79,13 +77,11 @@ class Program:
 
     def __init__(self, recording: Recording, leave_out: frozenset[str] = frozenset()) -> None:
         self.recording = recording
-        graph, kernels, self.layout = scheduled(recording.graph, host(), leave_out)
-        self.graph = graph
-        self.plan = planned(graph, kernels, self.layout, "reuse" not in leave_out)
-        self.lowered: Lowered = lowered(self.plan, host())
-        names = [f"program{i}" for i in range(len(self.lowered.segments))]
-        self.code = runtime.undisturbed(lambda: Code(object_code(self.lowered.key, self.lowered.object_code), names))
-        self.entries = [self.code.address(name) for name in names]
+        self.executable = shared = executable(recording.form, leave_out)
+        self.layout, self.plan, self.lowered, self.entries = shared.layout, shared.plan, shared.lowered, shared.entries
+        own = zip(shared.graph.inputs, recording.form.graph.inputs, strict=True)
+        slots = [Slot(mine.kind, mine.owner, known.symbol, mine.position, mine.name) for known, mine in own]
+        self.graph = bound(shared.graph, slots)
         self.regions: dict[int, np.ndarray] = {}
         self.memory = Memory(self.plan, self.layout, self.regions)
         self.context = aligned((2 * (SLOTS + self.plan.slots) + 1,), np.int64)  # and a word for the table of times
@@ -150,6 +146,8 @@ class Program:
                 self.cotangents.append((place, number))
             else:
                 room = aligned(slot.symbol.shape, slot.symbol.dtype)
+                if slot.kind == "scalar":
+                    room[...] = slot.owner
                 self.regions[place] = _bytes(room)
                 self.context[place] = room.ctypes.data
                 if slot.kind == "argument":

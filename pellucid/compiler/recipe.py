@@ -12,7 +12,7 @@ from ..op import Symbol
 from .contractions import labels
 from .fuse import Kernel, operands
 from .layout import CONTAINERS, Layout, domain_axes
-from .views import View, core, row_major, view
+from .views import View, core, is_number, row_major, view
 
 
 class Load(NamedTuple):
@@ -25,14 +25,22 @@ class Load(NamedTuple):
 
 
 class Number(NamedTuple):
-    """An operand that is the same number everywhere and always."""
+    """An operand that is the same number everywhere and always. bits: what tells 0.0 from -0.0."""
 
     value: float | int | bool
+    dtype: str
+    bits: bytes
+
+
+class Scalar(NamedTuple):
+    """An operand that is the same number everywhere in a run: the one at pointers[pointer], read before all else."""
+
+    pointer: int
     dtype: str
 
 
 class Step(NamedTuple):
-    """One operation: its operands are Loads, Numbers, or the numbers of earlier steps.
+    """One operation: its operands are Loads, Numbers, Scalars, or the numbers of earlier steps.
 
     level: how often the row has been gone over before it can be computed. of_rows: it gives one number for each row.
     """
@@ -114,7 +122,9 @@ class Writer:
         if self.looping and source in self.numbers:
             return self.numbers[source]
         if self.looping and source.constant is not None and source.size == 1:
-            return Number(source.constant.item(), source.dtype.name)
+            return Number(source.constant.item(), source.dtype.name, source.constant.tobytes())
+        if self.looping and is_number(source):
+            return Scalar(self.pointer(source), source.dtype.name)
         return self.load(seen, shape)
 
     def recipe(self) -> Recipe:

@@ -470,19 +470,16 @@ def _name_state(owner: Any, names: dict[int, str]) -> None:
 
 
 def fingerprint(recording: Recording) -> Any:
-    """What makes two recordings the same program: the graph, its constants, its Tensors, its structure."""
-    graph = recording.graph
-    constants = [x.constant.tobytes() for s in graph.symbols for x in s.inputs if x.constant is not None]
-    constants += [s.constant.tobytes() for s in graph.results if s.constant is not None]
+    """What makes two recordings the same program: the form, its numbers, its Tensors, its structure."""
+    graph, form = recording.graph, recording.form
     positions = {id(slot.owner): slot.position for slot in graph.inputs if slot.kind == "argument"}
     who = lambda x: ("argument", positions[id(x)]) if id(x) in positions else id(x) if isinstance(x, Value) else x
     slots = tuple((slot.kind, who(slot.owner)) for slot in graph.inputs)
     after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
     outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
     seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))
-    attributes = tuple(repr(s.attributes) for s in graph.symbols)  # in full, as printing does not show them
     result = repr((map_nest(who, recording.result), recording.grown))
-    return str(graph), attributes, tuple(constants), slots, after, outside, seen, result
+    return form.key, form.values, slots, after, outside, seen, result
 
 
 def _why(known: dict[Any, Program], key: Any) -> str:

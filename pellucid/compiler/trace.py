@@ -24,6 +24,7 @@ from ..ops.loop import map_nest
 from ..ops.reduce import expand
 from ..tape import reachable, walk
 from ..tensor import Parameter, Tensor, UsedUp
+from .form import Form, form_of
 from .graph import Graph, Slot
 from .masked import YIELDING, replaced, selected
 from .timeloop import Trace, record_loop
@@ -67,6 +68,10 @@ class Recording:
     trained: list[tuple[Tensor, bool]]
     grown: dict[int, int | None]
     leaves: list[Tensor] | None = None
+
+    @functools.cached_property
+    def form(self) -> Form:
+        return form_of(self.graph)
 
 
 def record(
