@@ -17,24 +17,39 @@ import numpy as np
 from ..op import Symbol
 from .graph import Graph, Slot
 from .passes import constants
-from .rewriting import like, with_results
+from .rewriting import like
 
 # Operations whose native code is the same for any number.
 ARITHMETIC = {
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "where", "less", "less_equal", "greater", "greater_equal",
     "equal", "not_equal",
 }  # fmt: skip
-LIFTED = {"float32", "uint32"}  # of a uint32 are the thresholds that random bits are compared with
+LIFTED = {np.dtype(np.float32), np.dtype(np.uint32)}  # of a uint32 are the thresholds that random bits are compared with
 SPECIAL = {0.0, 1.0, -1.0}
 SHORT = 64  # bytes of a constant that stands in a key as it is
 
 
+class Key:
+    """Hashable parts, whose hash is computed once: there are thousands of them, and several tables to look into."""
+
+    __slots__ = ("hash", "parts")
+
+    def __init__(self, parts: Hashable) -> None:
+        self.parts, self.hash = parts, hash(parts)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and self.hash == other.hash and self.parts == other.parts
+
+
 class Form(NamedTuple):
-    """graph: the recorded one, without dead code, its numbers as slots of kind "scalar" behind the others; the owner of such
+    """graph: the recorded one, its numbers as slots of kind "scalar" behind the others; the owner of such
     a slot is its value. key: equal for equal forms."""
 
     graph: Graph
-    key: Hashable
+    key: Key
 
     @property
     def values(self) -> tuple[bytes, ...]:
@@ -42,10 +57,16 @@ class Form(NamedTuple):
 
 
 def form_of(graph: Graph) -> Form:
-    if any(s.inputs and all(x.constant is not None for x in s.inputs) for s in graph.symbols):
+    if any(_is_known(s) for s in graph.symbols):
         graph = constants(graph)
-    graph = _lifted(with_results(graph, {}))
+    graph = _lifted(graph)
     return Form(graph, _key(graph))
+
+
+def _is_known(symbol: Symbol) -> bool:
+    """Whether its numbers can be computed now."""
+    arithmetic = symbol.op.kind not in ("movement", "loop")  # type: ignore[union-attr]
+    return arithmetic and bool(symbol.inputs) and all(x.constant is not None for x in symbol.inputs)
 
 
 def _lifted(graph: Graph) -> Graph:
@@ -60,7 +81,7 @@ def _lifted(graph: Graph) -> Graph:
         about = (x.constant.tobytes(), x.dtype, x.origin)
         if about not in slots:
             symbol = Symbol(None, (), {"scalar": True}, (), x.dtype, x.origin)
-            slots[about] = Slot("scalar", x.constant, symbol, name=str(x.constant))
+            slots[about] = Slot("scalar", x.constant, symbol)
         return slots[about].symbol
 
     for symbol in graph.symbols:
@@ -78,7 +99,7 @@ def _lifted(graph: Graph) -> Graph:
 def _may_differ(reader: Symbol, position: int, number: np.ndarray) -> bool:
     """Whether the native code of `reader` is the same whatever this operand is."""
     name = reader.op.name  # type: ignore[union-attr]
-    if number.shape != () or number.dtype.name not in LIFTED or name not in ARITHMETIC:
+    if number.shape != () or number.dtype not in LIFTED or name not in ARITHMETIC:
         return False
     value = float(number)
     if not np.isfinite(value) or value in SPECIAL:
@@ -86,7 +107,7 @@ def _may_differ(reader: Symbol, position: int, number: np.ndarray) -> bool:
     return not (name == "divide" and position == 1 and value.is_integer())  # to divide by 16 is to multiply
 
 
-def _key(graph: Graph) -> Hashable:
+def _key(graph: Graph) -> Key:
     """Everything that graph, plan and native code depend on, and the lines that they name."""
     number = {slot.symbol: i for i, slot in enumerate(graph.inputs)}
     for s in graph.symbols:
@@ -105,4 +126,4 @@ def _key(graph: Graph) -> Hashable:
         for s in graph.symbols
     )
     writes = tuple((places[id(slot)], tell(s)) for slot, s in graph.writes)
-    return inputs, symbols, tuple(map(tell, graph.outputs)), writes
+    return Key((inputs, symbols, tuple(map(tell, graph.outputs)), writes))

@@ -49,7 +49,7 @@ class Graph:
 
     def __str__(self) -> str:
         names = number(self)
-        lines = [f"{names[slot.symbol]:>5} = {slot.kind} {slot.name} {_kind(slot.symbol)}" for slot in self.inputs]
+        lines = [f"{names[slot.symbol]:>5} = {slot.kind} {_called(slot)} {_kind(slot.symbol)}" for slot in self.inputs]
         for s in self.symbols:
             reads = ", ".join(names[x] if x in names else _literal(x) for x in s.inputs)
             how = "".join(f", {key}={_short(value)}" for key, value in s.attributes.items())
@@ -64,6 +64,10 @@ def number(graph: Graph) -> dict[Symbol, str]:
     """%0, %1, ... for the inputs and operations, in order."""
     everything = [slot.symbol for slot in graph.inputs] + graph.symbols
     return {symbol: f"%{i}" for i, symbol in enumerate(everything)}
+
+
+def _called(slot: Slot) -> str:
+    return _short(slot.owner.item()) if slot.kind == "scalar" and slot.owner is not None else slot.name
 
 
 def _kind(symbol: Symbol) -> str:
