@@ -24,7 +24,10 @@ ARITHMETIC = {
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "where", "less", "less_equal", "greater", "greater_equal",
     "equal", "not_equal",
 }  # fmt: skip
-LIFTED = {np.dtype(np.float32), np.dtype(np.uint32)}  # of a uint32 are the thresholds that random bits are compared with
+LIFTED = {
+    np.dtype(np.float32),
+    np.dtype(np.uint32),
+}  # of a uint32 are the thresholds that random bits are compared with
 SPECIAL = {0.0, 1.0, -1.0}
 SHORT = 64  # bytes of a constant that stands in a key as it is
 

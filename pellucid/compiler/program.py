@@ -261,7 +261,9 @@ class Program:
         outputs = aligned((steps, width), np.uint8)
         self.prepare(tensors)
         stride, last = SLOTS + self.plan.slots, len(tensors) - 1
-        places = [SLOTS + i for i, slot in enumerate(self.graph.inputs) if slot.kind == "argument" and slot.position == last]
+        places = [
+            SLOTS + i for i, slot in enumerate(self.graph.inputs) if slot.kind == "argument" and slot.position == last
+        ]
         before = self.context.copy()
         done, count = 0, 1
         try:

@@ -13,7 +13,7 @@ import inspect
 import threading
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +67,7 @@ class Compiled:
             try:
                 return program(tensors)
             except Flagged:
-                self._explain(program, *args, **kwargs)
+                self._explain(program, [(args, kwargs)])
 
     def __get__(self, instance: Any, owner: type | None = None) -> Compiled:
         """As a method: compiled for each object by itself, which keeps its programs."""
@@ -85,15 +85,17 @@ class Compiled:
     def __reduce__(self) -> Any:
         return type(self), (self.function, self.keep_grads, self.leave_out)  # a copy compiles anew
 
-    def _explain(self, program: Program, *args: Any, **kwargs: Any) -> Any:
-        """The eager step on what raised the flag: it says what is wrong, and where. What it writes on the way is undone."""
+    def _explain(self, program: Program, calls: Iterable[tuple[Any, dict[str, Any]]]) -> Any:
+        """The eager step on those of `calls` that raised the flag: it says what is wrong, and where. What it writes on the way
+        is undone."""
         owners = [slot.owner for slot, _ in program.graph.writes if slot.kind == "state"]
         kept = [(owner, owner.array) for owner in owners]
-        try:
-            self.function(*args, **kwargs)
-        finally:
-            for owner, array in kept:
-                owner.rebind(array)
+        for args, kwargs in calls:
+            try:
+                self.function(*args, **kwargs)
+            finally:
+                for owner, array in kept:
+                    owner.rebind(array)
         raise PellucidError(
             f"{self.__name__}: an index was out of range in the compiled step and is not in the eager one; "
             "expected both to be the same; please report it"
@@ -128,9 +130,9 @@ class Compiled:
                 if not program.is_whole:
                     return self._one_by_one(given, order)
                 return program.run_steps(tensors, order, progress)
-            except Flagged as flagged:
-                picked = new_value(order[flagged.args[0]])
-                self._explain(program, *[take(x, picked) for x in data])
+            except Flagged as flagged:  # of a step that writes nothing the number is not known: it may be a later one
+                wrong = map(new_value, order[flagged.args[0] :])
+                self._explain(program, ((tuple(take(x, index) for x in data), {}) for index in wrong))
 
     def _one_by_one(self, given: Callable[[np.ndarray], list[Tensor]], order: np.ndarray) -> Any:
         """Many steps as so many calls."""

@@ -103,7 +103,9 @@ class Rows(Indexing):
         self.check_index(index)
         if x.shape[:1] != (1,) or count.shape != ():
             raise self.fail(
-                f"first row {words(x.shape)}, number of rows {words(count.shape)}", "expected (1, ...) and ()", "use take"
+                f"first row {words(x.shape)}, number of rows {words(count.shape)}",
+                "expected (1, ...) and ()",
+                "use take",
             )
         return Spec((*index.shape, *x.shape[1:]), x.dtype)
 

@@ -388,7 +388,9 @@ def test_run_steps_in_one_call_are_the_same_as_one_by_one() -> None:
         run = P.compile(train_step(model, optim.Adam(model.parameters(), lr=0.05)))
         P.manual_seed(5)
         losses = (
-            run.run_steps((x, y), order).numpy() if whole else [float(run(x[P.tensor(i)], y[P.tensor(i)])) for i in order]
+            run.run_steps((x, y), order).numpy()
+            if whole
+            else [float(run(x[P.tensor(i)], y[P.tensor(i)])) for i in order]
         )
         results.append([np.asarray(losses, np.float32), *state_of(model)])
     for a, b in zip(*results, strict=True):
@@ -434,7 +436,9 @@ def test_run_steps_sees_variables_and_names_as_a_single_call_does() -> None:
     np.testing.assert_allclose(run.run_steps(P.ones(4, 2), rows).numpy(), 3 * first.numpy(), rtol=1e-6)
     assert {"weight", "bias"} <= {slot.name for slot in run.graph.inputs}
     layer = nn.Linear(2, 1)
-    np.testing.assert_allclose(run.run_steps(P.ones(4, 2), rows)[0].item(), 3 * layer(P.ones(2, 2)).sum().item(), rtol=1e-5)
+    np.testing.assert_allclose(
+        run.run_steps(P.ones(4, 2), rows)[0].item(), 3 * layer(P.ones(2, 2)).sum().item(), rtol=1e-5
+    )
 
 
 def test_a_number_anywhere_in_an_operation_makes_another_program() -> None:
