@@ -89,7 +89,9 @@ def pellucid_resident(task: Task) -> Side:
 
     step = pellucid.compile(training_step(pellucid, task))
     data = pellucid.tensor(task.rows), pellucid.tensor(task.labels)
-    return Side(RESIDENT, lambda _: step.run_steps(data, task.indices), EPOCHS, task.steps, lambda losses: losses.numpy())
+    return Side(
+        RESIDENT, lambda _: step.run_steps(data, task.indices), EPOCHS, task.steps, lambda losses: losses.numpy()
+    )
 
 
 def torch_side(task: Task, name: str = REFERENCE, **adam: Any) -> Side:
