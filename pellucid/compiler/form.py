@@ -56,7 +56,7 @@ class Form(NamedTuple):
 
     @property
     def values(self) -> tuple[bytes, ...]:
-        return tuple(slot.owner.tobytes() for slot in self.graph.inputs if slot.kind == "scalar")
+        return tuple(slot.owner.tobytes() for slot in self.graph.inputs if slot.kind in ("scalar", "length"))
 
 
 def form_of(graph: Graph) -> Form:

@@ -21,8 +21,9 @@ class Slot:
     """A place that a step reads, or writes, or both.
 
     kind: "argument" (the owner is given with every call), "state" (a Tensor the step found by itself), "gradient" (the
-        `.grad` of `owner`), "cotangent" (dL/d(output), given when the backward is asked for; nobody owns it), or "scalar"
-        (a number, the owner, that equal programs may have another one of).
+        `.grad` of `owner`), "cotangent" (dL/d(output), given when the backward is asked for; nobody owns it), "scalar"
+        (a number, the owner, that equal programs may have another one of), or "length" (an array, the owner, that programs
+        for other lengths of a padded axis have another one of).
     name: how listings call it.
     """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..ops.index import rows
 from ..ops.loop import leaves
 from ..tensor import Tensor, UsedUp
 from . import runtime
-from .executable import bound, executable
+from .executable import Executable, bound, executable
 from .graph import Slot
 from .plan import ARENA, OUTPUTS, SLOTS, Memory
 from .results import Owners, output, rebuilder, refusals
@@ -49,6 +49,9 @@ class Workspace:
             raise Flagged(step)
 
 
+Workspaces = MutableMapping[Executable, Workspace]
+
+
 class Held:
     """`with Held(locks):` holds all of them, taken in their order."""
 
@@ -73,10 +76,15 @@ class Held:
 
 
 class Program:
-    """One recording, compiled and bound to its Tensors."""
+    """One recording, compiled and bound to its Tensors.
 
-    def __init__(self, recording: Recording, leave_out: frozenset[str] = frozenset()) -> None:
-        self.recording = recording
+    workspaces: of programs that never run at the same time; those of one executable share their memory.
+    """
+
+    def __init__(
+        self, recording: Recording, leave_out: frozenset[str] = frozenset(), workspaces: Workspaces | None = None
+    ) -> None:
+        self.recording, self.padding = recording, recording.padding
         self.executable = shared = executable(recording.form, leave_out)
         self.layout, self.plan, self.lowered, self.entries = shared.layout, shared.plan, shared.lowered, shared.entries
         own = zip(shared.graph.inputs, recording.form.graph.inputs, strict=True)
@@ -86,7 +94,13 @@ class Program:
         self.memory = Memory(self.plan, self.layout, self.regions)
         self.context = aligned((2 * (SLOTS + self.plan.slots) + 1,), np.int64)  # and a word for the table of times
         self.context_address = self.context.ctypes.data
-        self.workspace = self.new_workspace()
+        workspace = None if workspaces is None else workspaces.get(shared)
+        if workspace is None:
+            workspace = self.new_workspace()
+            if workspaces is not None:
+                workspaces[shared] = workspace
+        else:
+            self.use(workspace)
         # The arguments of the last call: their memory has to last as long as its address is known.
         self.held: Sequence[Tensor] = ()
         self.dirty: set[Tensor] = set()
@@ -140,18 +154,24 @@ class Program:
                 storage.watchers.append(self.dirty)
                 self.number[slot.owner] = place
                 self.dirty.add(slot.owner)
-            elif slot.kind == "argument" and id(slot) not in written and (extent > COPIED or slot.symbol in resident):
+            elif (
+                self.padding is None
+                and slot.kind == "argument"
+                and id(slot) not in written
+                and (extent > COPIED or slot.symbol in resident)
+            ):
                 self.given.append((place, slot.position))
             elif slot.kind == "cotangent":
                 self.cotangents.append((place, number))
             else:
                 room = aligned(slot.symbol.shape, slot.symbol.dtype)
-                if slot.kind == "scalar":
+                if slot.kind in ("scalar", "length"):
                     room[...] = slot.owner
                 self.regions[place] = _bytes(room)
                 self.context[place] = room.ctypes.data
                 if slot.kind == "argument":
-                    self.copied.append((slot.position, room))
+                    within = room if self.padding is None else self.padding.within(slot.position, room)
+                    self.copied.append((slot.position, within))
                     if id(slot) in written:
                         self.changed.append((slot.position, room))
                 elif id(slot) in written:
@@ -190,6 +210,8 @@ class Program:
     def values(self) -> list[Any]:
         """The outputs of the last run as Tensors."""
         results = self.workspace.results
+        if self.padding is not None:
+            results = [self.padding.cut(i, array) for i, array in enumerate(results)]
         return [output(results[i].copy(), node) for i, node in enumerate(self.nodes)]
 
     def prepare(self, tensors: Sequence[Tensor]) -> None:

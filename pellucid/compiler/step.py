@@ -13,6 +13,7 @@ import inspect
 import threading
 import types
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ class Compiled:
         self._variables = variables_of(self.source)
         self._state: set[int] = set()  # ids of Tensors that the function reads by itself; the programs keep them alive
         self._steps: Compiled | None = None  # what `run_steps` runs: the function on rows that it picks itself
+        self._workspaces: Any = weakref.WeakKeyDictionary()  # by executable: programs of one run one after another
         self._lock = threading.RLock()
         self.__name__ = getattr(self.source, "__name__", type(self.source).__name__)
         self.__doc__ = self.source.__doc__
@@ -173,6 +175,9 @@ class Compiled:
         return tensors, program
 
     def _program(self, args: Any, kwargs: Any) -> Program:
+        return self._kept(self._recorded(args, kwargs), args, kwargs)
+
+    def _recorded(self, args: Any, kwargs: Any) -> Recording:
         names = tensor_names(self.source)
         self._state.update(names)
         _name_arguments(names, args, kwargs)
@@ -180,11 +185,14 @@ class Compiled:
             self.function, (args, kwargs), names, self.keep_grads, self.backward_outside and grad_mode.get()
         )
         self._state.update(id(slot.owner) for slot in recording.graph.inputs if slot.kind == "state")
+        return recording
+
+    def _kept(self, recording: Recording, args: Any, kwargs: Any) -> Program:
         _, key = self._signature(args, kwargs)  # again: recording may have set attributes, and found more state
         about = fingerprint(recording)
         program = self.made.get(about)
         if program is None:
-            if len(self.made) == RETRACES:
+            if len(self.made) == RETRACES and recording.padding is None:
                 place = here()
                 warnings.warn_explicit(
                     f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({_why(self.programs, key)}); "
@@ -193,7 +201,7 @@ class Compiled:
                     place.file,
                     place.line,
                 )
-            program = self.made[about] = _made(recording, self.leave_out)
+            program = self.made[about] = _made(recording, self.leave_out, self._workspaces)
         self.programs[key] = program
         return program
 
@@ -227,7 +235,7 @@ class _Bound(dict[Compiled, Compiled]):
         return _Bound, ()
 
 
-def _made(recording: Recording, leave_out: frozenset[str]) -> Any:
+def _made(recording: Recording, leave_out: frozenset[str], workspaces: Any) -> Any:
     """A native program; without llvmlite, or with "native" left out, an interpreted one."""
     if "native" not in leave_out:
         try:
@@ -235,7 +243,9 @@ def _made(recording: Recording, leave_out: frozenset[str]) -> Any:
             from .program import Program
             from .two_phases import TwoPhases
 
-            return Program(recording, leave_out) if recording.leaves is None else TwoPhases(recording, leave_out)
+            if recording.leaves is not None:
+                return TwoPhases(recording, leave_out)
+            return Program(recording, leave_out, workspaces)
         except ModuleNotFoundError as error:
             if error.name != "llvmlite":
                 raise
@@ -476,7 +486,7 @@ def fingerprint(recording: Recording) -> Any:
     graph, form = recording.graph, recording.form
     positions = {id(slot.owner): slot.position for slot in graph.inputs if slot.kind == "argument"}
     who = lambda x: ("argument", positions[id(x)]) if id(x) in positions else id(x) if isinstance(x, Value) else x
-    slots = tuple((slot.kind, who(slot.owner)) for slot in graph.inputs)
+    slots = tuple((slot.kind, who(slot.owner)) for slot in graph.inputs if slot.kind != "length")
     after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
     outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
     seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))

@@ -27,6 +27,7 @@ from ..tensor import Parameter, Tensor, UsedUp
 from .form import Form, form_of
 from .graph import Graph, Slot
 from .masked import YIELDING, replaced, selected
+from .padding import Padding
 from .timeloop import Trace, record_loop
 
 GIVEN_GRADIENT = (
@@ -56,6 +57,7 @@ class Recording:
         None}.
     leaves: where the backward is asked for outside, the Tensors that get a gradient; the graph's last outputs are these
         gradients, and slots of kind "cotangent" are what they are computed from. Else None.
+    padding: where the graph is that of a padded axis, what arguments go in and what comes out at the true length.
     """
 
     graph: Graph
@@ -68,6 +70,7 @@ class Recording:
     trained: list[tuple[Tensor, bool]]
     grown: dict[int, int | None]
     leaves: list[Tensor] | None = None
+    padding: Padding | None = None
 
     @functools.cached_property
     def form(self) -> Form:
