@@ -129,6 +129,7 @@ class _Padding:
     def __init__(self, true: Graph, bucket: Graph, lengths: Lengths, full: bool) -> None:
         self.true, self.bucket, self.lengths, self.full = true, bucket, lengths, full
         self.checks: list[Symbol] = []
+        self.seen: dict[tuple[int, int], Axis] = {}  # padded axes by their sizes
         self.twin: dict[Symbol, Symbol] = {}  # of a Symbol of the bucket's graph that of the true length
         self.new: dict[Symbol, Symbol] = {}
         self.axes: dict[Symbol, Axes] = {}  # by Symbol of the new graph
@@ -173,6 +174,11 @@ class _Padding:
             axes = tuple((PADDED,) if i == axis else simple((n,)) for i, n in enumerate(b.symbol.shape))
             self.twin[b.symbol], self.new[b.symbol], self.axes[b.symbol] = a.symbol, b.symbol, axes
 
+    def axis_of(self, true: int, size: int) -> Axis | None:
+        """The axis of these sizes: a plain one, the padded one, or one made of it that has been seen. What is the same all
+        along, or lies in row order, may take any of the last; where it then meets another one, that is refused."""
+        return self.lengths.axis(true, size) or self.seen.get((true, size)) or (() if true == size == 1 else None)
+
     # ---- what is read ----
 
     def _read(self, a: Symbol, b: Symbol) -> Symbol:
@@ -192,7 +198,7 @@ class _Padding:
         if a.shape == b.shape and a.constant.tobytes() == b.constant.tobytes():
             self.axes[b] = tuple(simple((n,)) for n in b.shape)
             return b
-        axes = tuple(self.lengths.axis(*sizes) for sizes in zip(a.shape, b.shape, strict=True))
+        axes = tuple(self.axis_of(*sizes) for sizes in zip(a.shape, b.shape, strict=True))
         if None in axes:
             raise self._refusal(f"a constant {words(a.shape)} depends on the length", b)
         return self._of_length(a.constant, b.constant, axes, b, ("constant", id(b)))  # type: ignore[arg-type]
@@ -239,12 +245,12 @@ class _Padding:
                 raise self._refusal(f"{name} of {words(a.shape)} reads or makes the padded axis", b)
             if _about(a, FREE.get(name, ())) != _about(b, FREE.get(name, ())):
                 raise self._refusal(f"{name} depends on the length", b)
-            if any(x in self.packed for x in inputs) and name not in ("slice", "attention_gradient"):
+            if any(x in self.packed for x in inputs) and name not in ("slice", "attention_gradient", "add"):
                 raise self._refusal(f"{name} reads what attention packs", b)
             inputs, axes = rule(self, a, b, inputs)
         symbol = inputs.pop() if len(inputs) > len(b.inputs) and name == "bits" else like(b, tuple(inputs))
         self.new[b] = symbol
-        if name in ("attention", "attention_gradient") and touched:
+        if isinstance(axes, list):  # a packed result's pieces
             self.packed[symbol], self.axes[symbol] = axes, ((),)
             return
         fitting = len(axes) == b.ndim and all(
@@ -253,6 +259,7 @@ class _Padding:
         if not fitting:
             raise self._refusal(f"{name} makes {words(a.shape)}", b)
         self.axes[symbol] = axes
+        self.seen |= {(n, size): axis for axis, n, size in zip(axes, a.shape, b.shape, strict=True) if is_padded(axis)}
         if name == "within":
             self.checks.append(symbol)
 
@@ -294,6 +301,11 @@ def _same(p: _Padding, symbol: Symbol, found: Sequence[Axes]) -> Axes:
 
 
 def _elementwise(p: _Padding, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    if any(x in p.packed for x in inputs):  # gradients of what was packed meet
+        pieces = p.packed.get(inputs[0], [])
+        if any(p.packed.get(x) != pieces for x in inputs):
+            raise p._refusal(f"{b.op.name} reads what attention packs", b)  # type: ignore[union-attr]
+        return inputs, pieces
     return inputs, _same(p, b, [p.axes[x] for x in inputs])
 
 
@@ -304,7 +316,7 @@ def _permute(p: _Padding, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
 def _expand(p: _Padding, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     before = ((),) * (b.ndim - inputs[0].ndim) + p.axes[inputs[0]]
     return inputs, tuple(
-        axis if axis else p.lengths.axis(n, size) for axis, n, size in zip(before, a.shape, b.shape, strict=True)
+        axis if axis else p.axis_of(n, size) for axis, n, size in zip(before, a.shape, b.shape, strict=True)
     )
 
 
@@ -355,7 +367,7 @@ def _slices(symbol: Symbol) -> Any:
 
 
 def _piece(p: _Padding, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis:
-    """The piece of a packed result that a slice takes."""
+    """The piece of a packed result that a slice takes, or a place puts back."""
     true, bucket = _slices(a)[0], _slices(b)[0]
     start = [0, 0]
     for axis in pieces:
@@ -367,7 +379,12 @@ def _piece(p: _Padding, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis:
 
 
 def _place(p: _Padding, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    (x,), found, clean = inputs, [], []
+    (x,), found, clean = inputs, list[Any](), list[int]()
+    if a.ndim == 1 and a.shape != b.shape and not p.lengths.axis(*a.shape, *b.shape):
+        for pieces in p.packed.values():
+            total = tuple(sum(p.lengths.measure(axis, n) for axis in pieces) for n in (p.lengths.true, p.lengths.size))
+            if total == (a.shape[0], b.shape[0]) and _piece(p, a, b, pieces) == p.axes[x][0]:
+                return inputs, pieces
     into = zip(a.attributes["shape"], b.attributes["shape"], strict=True)
     pairs = zip(p.axes[x], a.inputs[0].shape, x.shape, _slices(a), _slices(b), into, strict=True)
     for i, (axis, n, size, true, bucket, target) in enumerate(pairs):
@@ -471,7 +488,7 @@ def _take(p: _Padding, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
 
 def _add_at(p: _Padding, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     g, index = inputs
-    axis = p.lengths.axis(a.shape[0], b.shape[0])
+    axis = p.axis_of(a.shape[0], b.shape[0])
     if axis is None or is_padded(axis):
         raise p._refusal("indexing along the padded axis", b)
     clean = p.without_padding(g, 0, range(index.ndim))
@@ -502,7 +519,7 @@ def _check_picks(p: _Padding, b: Symbol, x: Symbol, index: Symbol) -> None:
 
 def _bits(p: _Padding, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     """The bits of the step at the true length, each where it belongs: they are counted through in row order."""
-    axes = tuple(p.lengths.axis(n, size) for n, size in zip(a.shape, b.shape, strict=True))
+    axes = tuple(p.axis_of(n, size) for n, size in zip(a.shape, b.shape, strict=True))
     if None in axes:
         raise p._refusal(f"random numbers {words(a.shape)}", b)
     flat = apply("bits", inputs[0], origin=b.origin, shape=(b.size,))

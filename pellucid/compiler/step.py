@@ -491,7 +491,8 @@ def fingerprint(recording: Recording) -> Any:
     outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
     seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))
     result = repr((map_nest(who, recording.result), recording.grown))
-    return form.key, form.values, slots, after, outside, seen, result
+    length = recording.padding and (recording.padding.lengths.true, tuple(recording.padding.arguments.items()))
+    return form.key, form.values, slots, after, outside, seen, result, length
 
 
 def _why(known: dict[Any, Program], key: Any) -> str:
