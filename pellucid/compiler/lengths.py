@@ -60,13 +60,14 @@ class Varying(Compiled):
         recording = super()._recorded(args, kwargs)
         chosen = self._chosen(args, kwargs)
         sizes = {x.shape[axis] for x, axis in chosen.values()}
-        if "native" in self.leave_out or importlib.util.find_spec("llvmlite") is None or not sizes or min(sizes) < 2:
-            return recording
         if len(sizes) > 1:
             raise OptionError(
                 f"compile: the axes that pad names are {words(tuple(sorted(sizes)))} long; expected one length in a call; "
                 "pad the shorter arguments yourself"
             )
+        native = "native" not in self.leave_out and importlib.util.find_spec("llvmlite") is not None
+        if not native or not sizes or min(sizes) < 2:
+            return recording
         (length,) = sizes
         size = bucket_of(length)
         try:

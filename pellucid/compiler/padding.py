@@ -133,20 +133,35 @@ class _Padding:
         self.twin: dict[Symbol, Symbol] = {}  # of a Symbol of the bucket's graph that of the true length
         self.new: dict[Symbol, Symbol] = {}
         self.axes: dict[Symbol, Axes] = {}  # by Symbol of the new graph
+        self.bucket_of: dict[Symbol, Symbol] = {}  # the way back
+        self.aliases: dict[
+            tuple[Symbol, Symbol], Symbol
+        ] = {}  # what only the true length's graph has, on a Symbol of both
         self.packed: dict[Symbol, list[Axis]] = {}  # of what `attention` packs, the pieces
         self.slots: dict[Any, Slot] = {}
         self.at: Symbol  # the operation at hand, of the bucket's graph
 
     def run(self, given: dict[int, int]) -> tuple[Graph, list[Axes]]:
         self._inputs(given)
-        if len(self.true.symbols) != len(self.bucket.symbols):
-            raise self._differs(None)
-        for a, b in zip(self.true.symbols, self.bucket.symbols, strict=True):
-            self.at = b
-            if a.op is not b.op or a.dtype != b.dtype or a.ndim != b.ndim or len(a.inputs) != len(b.inputs):
+        left = iter(self.bucket.symbols)
+        b = next(left, None)
+        for a in self.true.symbols:
+            if (b is None or a.op is not b.op or a.ndim != b.ndim) and self._is_whole(a):
+                continue
+            if (
+                b is None
+                or a.op is not b.op
+                or a.dtype != b.dtype
+                or a.ndim != b.ndim
+                or len(a.inputs) != len(b.inputs)
+            ):
                 raise self._differs(b)
-            self.twin[b] = a
+            self.at, self.twin[b] = b, a
+            self.bucket_of[a] = b
             self._step(a, b)
+            b = next(left, None)
+        if b is not None:
+            raise self._differs(b)
         outputs = [self._read(a, b) for a, b in zip(self.true.outputs, self.bucket.outputs, strict=True)]
         writes = []
         for (_, a), (slot, b) in zip(self.true.writes, self.bucket.writes, strict=True):
@@ -172,6 +187,7 @@ class _Padding:
                 raise self._differs(None)
             axis = given.get(b.position) if b.kind == "argument" else None
             axes = tuple((PADDED,) if i == axis else simple((n,)) for i, n in enumerate(b.symbol.shape))
+            self.bucket_of[a.symbol] = b.symbol
             self.twin[b.symbol], self.new[b.symbol], self.axes[b.symbol] = a.symbol, b.symbol, axes
 
     def axis_of(self, true: int, size: int) -> Axis | None:
@@ -187,9 +203,33 @@ class _Padding:
             if a.constant is None:
                 raise self._differs(b)
             return self._constant(a, b)
+        if (a, b) in self.aliases:
+            return self.aliases[a, b]
         if self.twin.get(b) is not a:
             raise self._differs(b)
         return self.new[b]
+
+    def _is_whole(self, a: Symbol) -> bool:
+        """Whether `a`, a slice of a table or its transpose, is the whole table in the bucket, where nothing is recorded."""
+        name = a.op.name  # type: ignore[union-attr]
+        b = self.bucket_of.get(a.inputs[0]) if name in ("slice", "place") else None
+        if b is None or b not in self.new or self.new[b] in self.packed:
+            return False
+        x, self.at = self.new[b], b
+        axes = list(self.axes[x])
+        shapes = zip(a.inputs[0].shape, a.shape, b.shape, a.attributes["slices"], strict=True)
+        for i, (before, after, size, (start, _, step)) in enumerate(shapes):
+            grows = (after, before) if name == "slice" else (before, after)  # the part, the whole
+            if (start, step) != (0, 1) or (before != after and grows != (self.lengths.true, size)):
+                return False
+            if before != after and (size != self.lengths.size or is_padded(axes[i]) == (name == "slice")):
+                return False
+            if before != after:
+                axes[i] = (PADDED,) if name == "slice" else simple((size,))
+        changed = [i for i, axis in enumerate(axes) if axis != self.axes[x][i]]
+        y = self.without_padding(x, 0, changed) if name == "place" else apply("cast", x, origin=b.origin, dtype=x.dtype)
+        self.aliases[a, b], self.axes[y] = y, tuple(axes)
+        return True
 
     def _constant(self, a: Symbol, b: Symbol) -> Symbol:
         assert a.constant is not None and b.constant is not None
