@@ -55,7 +55,7 @@ from common import (
     versions,
 )
 
-RESIDENT = "pellucid, many"  # a resident epoch
+RESIDENT = "pellucid, run_steps"  # a resident epoch
 QUEUED = 10  # JAX's steps between two waits
 EPOCHS = 3  # in a round of a resident side
 FEW = 20  # steps in a round of the sides that take long
@@ -252,7 +252,7 @@ def show_training(result: dict[str, Any], peak: float) -> None:
     fine = [name for name in times if apart.get(name, np.inf) <= APART]
     agreed = max((apart[name] for name in fine), default=np.nan)
     print(f"\nbatch {result['batch']}: the losses of {CHECKED} steps agree within {agreed:.0e} relative")
-    print(f"  {'':<24}{'one step':<28}{'of peak':<9}{'as long as pellucid':<24}as long as its many")
+    print(f"  {'':<24}{'one step':<28}{'of peak':<9}{'as long as pellucid':<24}as long as its run_steps")
     for name, values in times.items():
         line = f"  {name:<24}{spread(values):<28}{result['flops'] / statistics.median(values) / 1e3 / peak:<9.0%}"
         if name not in fine:
