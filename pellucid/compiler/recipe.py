@@ -96,12 +96,22 @@ class Writer:
     def __init__(self, kernel: Kernel, layout: Layout) -> None:
         self.kernel, self.layout = kernel, layout
         self.pointers: list[Symbol] = []
+        self.loads: dict[Symbol, int] = {}  # which pointer a Load or a Store goes by
+        self.scalars: dict[Symbol, int] = {}
         self.numbers = {s: i for i, s in enumerate(kernel.symbols)}
 
     def pointer(self, symbol: Symbol) -> int:
-        if symbol not in self.pointers:
+        if symbol not in self.loads:
+            self.loads[symbol] = len(self.pointers)
             self.pointers.append(symbol)
-        return self.pointers.index(symbol)
+        return self.loads[symbol]
+
+    def scalar(self, symbol: Symbol) -> int:
+        """A pointer apart from that of Loads, of which the symbol may have one too: as an operand of a product."""
+        if symbol not in self.scalars:
+            self.scalars[symbol] = len(self.pointers)
+            self.pointers.append(symbol)
+        return self.scalars[symbol]
 
     @property
     def looping(self) -> bool:
@@ -123,8 +133,8 @@ class Writer:
             return self.numbers[source]
         if self.looping and source.constant is not None and source.size == 1:
             return Number(source.constant.item(), source.dtype.name, source.constant.tobytes())
-        if self.looping and is_number(source):
-            return Scalar(self.pointer(source), source.dtype.name)
+        if self.kernel.kind in ("loop", "product") and is_number(source):
+            return Scalar(self.scalar(source), source.dtype.name)
         return self.load(seen, shape)
 
     def recipe(self) -> Recipe:

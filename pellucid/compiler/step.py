@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..creation import stack
-from ..errors import OptionError, PellucidError, nearest, words
+from ..errors import OptionError, PellucidError, TraceError, nearest, words
 from ..op import Value, grad_mode, here, new_value, recorder, structure
 from ..ops.index import rows, take
 from ..ops.loop import map_nest
@@ -112,6 +112,11 @@ class Compiled:
         Returns what the function returns, off the tape, each Tensor stacked along a new first axis S. Raises OptionError for
         indices of another shape, and for data that require a gradient or that the step writes.
         """
+        if recorder() is not None:
+            raise TraceError(
+                f"{self.__name__}: run_steps inside a step that is being recorded; expected it outside; call the step itself "
+                "in a loop there"
+            )
         data = (data,) if isinstance(data, Tensor) else tuple(data)
         order = np.ascontiguousarray(indices.array if isinstance(indices, Tensor) else indices, np.int64)
         if order.ndim != 2 or not order.size:
@@ -339,8 +344,12 @@ def _on_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     return on_rows
 
 
-def _resident(x: Tensor, number: int, order: np.ndarray) -> Any:
+def _resident(x: Any, number: int, order: np.ndarray) -> Any:
     """The first row of data in memory where the others follow."""
+    if not isinstance(x, Tensor):
+        raise OptionError(
+            f"run_steps: data {number} is a {type(x).__name__}; expected a Tensor; make it one with pellucid.tensor(...)"
+        )
     if x.requires_grad:
         raise OptionError(
             f"run_steps: data {number} {words(x.shape)} requires a gradient; expected data that only the step reads; "

@@ -66,6 +66,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
     "cumulative": lambda x: (x.cumsum(1), x.reshape(-1, 4).cumsum(0)),
     "norm": lambda x: (F.layer_norm(x, (4,)), (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)),
     "length": lambda x: (x * x.shape[1], x.sum() / x.shape[1] ** 0.5, x + P.arange(x.shape[1])[None, :, None]),
+    "length in a product": lambda x: (x @ P.full((4, 4), x.shape[1])) * x.shape[1] + P.full((4,), x.shape[1]),
     "table": lambda x: x + positions[: x.shape[1]],
     "first": lambda x: (x[:, 0], x[:, 0].sum(0)),
     "other axes": lambda x: (x.flip(2), P.cat([x, x], dim=2), x[:, :, 1:], P.sort(x, dim=2)[0]),

@@ -13,7 +13,7 @@ import pytest
 import pellucid as P
 from pellucid import Tensor, nn, optim
 from pellucid.compiler import executable, form, lower
-from pellucid.errors import OptionError, PellucidError
+from pellucid.errors import OptionError, PellucidError, TraceError
 
 
 @pytest.fixture
@@ -155,6 +155,10 @@ def test_data_that_the_step_writes_or_trains_are_refused() -> None:
     x = P.tensor([1.0, 2.0])
     with pytest.raises(OptionError, match=r"run_steps: the step writes data 0 \(2,\).*x.clone"):
         P.compile(lambda batch: (x.add_(1), batch.sum())[1]).run_steps(x, [[0]])
+    with pytest.raises(OptionError, match="data 0 is a ndarray; expected a Tensor"):
+        P.compile(lambda batch: batch.sum()).run_steps((np.ones(3),), [[0]])
+    with pytest.raises(TraceError, match="run_steps inside a step that is being recorded"):
+        P.compile(lambda x: P.compile(lambda batch: batch.sum()).run_steps(x, [[0]]))(x)
     with pytest.raises(OptionError, match=r"run_steps: data 0 \(2,\) requires a gradient.*detach"):
         P.compile(lambda batch: batch.sum()).run_steps(P.tensor([1.0, 2.0], requires_grad=True), [[0]])
 
