@@ -118,11 +118,7 @@ class Compiled:
                 "in a loop there"
             )
         data = (data,) if isinstance(data, Tensor) else tuple(data)
-        order = np.ascontiguousarray(indices.array if isinstance(indices, Tensor) else indices, np.int64)
-        if order.ndim != 2 or not order.size:
-            raise OptionError(
-                f"run_steps: indices {words(order.shape)}; expected (steps, batch), both at least 1; reshape them"
-            )
+        order = _order(indices)
         with self._lock:
             resident = [_resident(x, i, order) for i, x in enumerate(data)]
             counts = [new_value(np.array(len(x.array), np.int64)) for x in data]
@@ -342,6 +338,23 @@ def _on_rows(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*[rows(x, index, count) for x, count in zip(about[:half], about[half:], strict=True)])
 
     return on_rows
+
+
+def _order(indices: Any) -> np.ndarray:
+    """Which rows each step takes, (S, B) int64."""
+    try:
+        order = np.asarray(indices.array if isinstance(indices, Tensor) else indices)
+    except ValueError:
+        raise OptionError(
+            "run_steps: indices of different lengths; expected (steps, batch); leave out the shorter last batch"
+        ) from None
+    if order.ndim != 2 or not order.size:
+        raise OptionError(
+            f"run_steps: indices {words(order.shape)}; expected (steps, batch), both at least 1; reshape them"
+        )
+    if order.dtype.kind not in "iu" or order.dtype == np.uint64:
+        raise OptionError(f"run_steps: indices are {order.dtype}; expected whole numbers; convert them to int64")
+    return np.ascontiguousarray(order, np.int64)
 
 
 def _resident(x: Any, number: int, order: np.ndarray) -> Any:

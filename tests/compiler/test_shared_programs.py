@@ -163,6 +163,21 @@ def test_data_that_the_step_writes_or_trains_are_refused() -> None:
         P.compile(lambda batch: batch.sum()).run_steps(P.tensor([1.0, 2.0], requires_grad=True), [[0]])
 
 
+@pytest.mark.parametrize(
+    ("indices", "said"),
+    [
+        ([[0.5, 1.5]], "indices are float64; expected whole numbers"),
+        ([[True, False]], "indices are bool; expected whole numbers"),
+        ([[0, 1], [0]], "indices of different lengths"),
+        ([0, 1], r"expected \(steps, batch\)"),
+        (np.zeros((0, 2), np.int64), r"expected \(steps, batch\)"),
+    ],
+)
+def test_indices_that_are_no_rows_are_refused(indices: Any, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        P.compile(lambda x: x.sum()).run_steps(P.ones(3), indices)
+
+
 def test_data_are_not_kept_alive(work: dict[str, int]) -> None:
     model = network()
     run = P.compile(training(model))
