@@ -10,6 +10,6 @@ timeloop.py  scan as one operation            lifting.py  what need not stay in 
 program.py   native code bound to Tensors     storage.py their memory       results.py  what a call gives back
 runtime.py   threads                          cache.py   objects on disk    listing.py  kernels, for people
 form.py      what equal recordings have in common     executable.py  what they share
-lengths.py   arguments of varying length      padding.py  the step at a padded size
+lengths.py   arguments of varying length      padding.py  the step at a padded size, by padding_rules.py
 reference.py the interpreter in the place of a program
 """

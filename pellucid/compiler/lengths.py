@@ -16,7 +16,8 @@ import numpy as np
 from ..errors import OptionError, PellucidError, nearest, words
 from ..op import Value, new_value
 from ..ops.loop import map_nest
-from .padding import Lengths, bucket_of, padded
+from .padded_axes import Lengths, bucket_of
+from .padding import padded
 from .step import Compiled
 from .trace import Recording
 

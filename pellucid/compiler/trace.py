@@ -27,7 +27,7 @@ from ..tensor import Parameter, Tensor, UsedUp
 from .form import Form, form_of
 from .graph import Graph, Slot
 from .masked import YIELDING, replaced, selected
-from .padding import Padding
+from .padded_axes import Padding
 from .timeloop import Trace, record_loop
 
 GIVEN_GRADIENT = (

@@ -12,7 +12,7 @@ import pellucid as P
 import pellucid.functional as F
 from pellucid import Tensor, nn, optim
 from pellucid.compiler import executable, lower
-from pellucid.compiler.padding import bucket_of
+from pellucid.compiler.padded_axes import bucket_of
 from pellucid.compiler.plan import SLOTS
 from pellucid.errors import OptionError, PellucidError, TraceError
 
