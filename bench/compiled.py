@@ -55,7 +55,7 @@ from common import (
     versions,
 )
 
-RESIDENT = "pellucid, many"  # a resident epoch
+RESIDENT = "pellucid, run_steps"  # a resident epoch
 QUEUED = 10  # JAX's steps between two waits
 EPOCHS = 3  # in a round of a resident side
 FEW = 20  # steps in a round of the sides that take long
@@ -89,7 +89,9 @@ def pellucid_resident(task: Task) -> Side:
 
     step = pellucid.compile(training_step(pellucid, task))
     data = pellucid.tensor(task.rows), pellucid.tensor(task.labels)
-    return Side(RESIDENT, lambda _: step.many(data, task.indices), EPOCHS, task.steps, lambda losses: losses.numpy())
+    return Side(
+        RESIDENT, lambda _: step.run_steps(data, task.indices), EPOCHS, task.steps, lambda losses: losses.numpy()
+    )
 
 
 def torch_side(task: Task, name: str = REFERENCE, **adam: Any) -> Side:
@@ -250,7 +252,7 @@ def show_training(result: dict[str, Any], peak: float) -> None:
     fine = [name for name in times if apart.get(name, np.inf) <= APART]
     agreed = max((apart[name] for name in fine), default=np.nan)
     print(f"\nbatch {result['batch']}: the losses of {CHECKED} steps agree within {agreed:.0e} relative")
-    print(f"  {'':<24}{'one step':<28}{'of peak':<9}{'as long as pellucid':<24}as long as its many")
+    print(f"  {'':<24}{'one step':<28}{'of peak':<9}{'as long as pellucid':<24}as long as its run_steps")
     for name, values in times.items():
         line = f"  {name:<24}{spread(values):<28}{result['flops'] / statistics.median(values) / 1e3 / peak:<9.0%}"
         if name not in fine:

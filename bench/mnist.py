@@ -87,7 +87,7 @@ def train_pellucid(threads: int, seed: int) -> tuple[float, int]:
     accuracy, steps = 0.0, 0
     for _ in range(MOST_EPOCHS):
         for indices in thirds(random):
-            step.many(data, indices)
+            step.run_steps(data, indices)
             with pellucid.no_grad():
                 accuracy = float((predict(images).numpy().argmax(1) == labels).mean())
             steps += THIRD

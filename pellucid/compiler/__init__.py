@@ -9,5 +9,7 @@ kernels/     what the inner loops look like   llvm.py    the builder; alone know
 timeloop.py  scan as one operation            lifting.py  what need not stay in such a loop leaves it
 program.py   native code bound to Tensors     storage.py their memory       results.py  what a call gives back
 runtime.py   threads                          cache.py   objects on disk    listing.py  kernels, for people
+form.py      what equal recordings have in common     executable.py  what they share
+lengths.py   arguments of varying length      padding.py  the step at a padded size, by padding_rules.py
 reference.py the interpreter in the place of a program
 """

@@ -8,15 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import OptionError, names_of
+from .lengths import Varying
 from .passes import PASSES
 from .step import Compiled, Watching
 
 STAGES = ("lifting", "fusion", "remaking", "reuse", "native")  # what can be left out besides passes
 # What of a compiled call its network shows under its own name.
-SHOWN = ("function", "graph", "kernels", "last", "made", "many", "programs", "watched")
+SHOWN = ("function", "graph", "kernels", "last", "made", "programs", "run_steps", "watched")
 
 
-def compile(function: Any = None, *, keep_grads: bool = False, watch: Any = (), leave_out: Any = ()) -> Any:
+def compile(
+    function: Any = None, *, keep_grads: bool = False, watch: Any = (), leave_out: Any = (), pad: Any = None
+) -> Any:
     """`function` as a native program: the same results, recorded at the first call and run natively.
 
     function: eager code over Tensors, a whole training step or a Module. Tensors it reads and assigns are found by
@@ -25,22 +28,30 @@ def compile(function: Any = None, *, keep_grads: bool = False, watch: Any = (), 
         a decorator.
     keep_grads: store the gradients that the optimizer uses, so that `.grad` can be read after the step.
     watch: paths of layers, such as "layers.0"; after each call `watched` has their outputs and the gradients of those.
+    pad: {argument's name or position: axis} for lengths that vary from call to call. They are padded to one of few sizes, so
+        that few programs are compiled, and the results are those of the true length: nothing of the padding reaches them.
+        What cannot be kept apart, such as a convolution along the axis, raises TraceError; a backward stays inside the step.
     leave_out: names of passes to leave out, those of `passes.PASSES` or STAGES, to see what they do.
     One name stands for a list of one. x[mask] may be worked on number by number, then summed up (`compiler/masked.py`).
     Raises OptionError for an unknown name; TraceError, at the first call, where the function's course depends on numbers or
     a Tensor of it stays behind.
     """
     if function is None:
-        return functools.partial(compile, keep_grads=keep_grads, watch=watch, leave_out=leave_out)
+        return functools.partial(compile, keep_grads=keep_grads, watch=watch, leave_out=leave_out, pad=pad)
     if not callable(function):
         raise OptionError(f"compile: {function!r}; expected a function or a Module; write compile(step)")
     if not isinstance(keep_grads, bool):
         raise OptionError(f"compile: keep_grads is {keep_grads!r}; expected True or False; write keep_grads=True")
     without = frozenset(names_of("compile", "leave_out", leave_out, (*PASSES, *STAGES)))
     paths = names_of("compile", "watch", watch)
+    if pad is not None and (not isinstance(pad, dict) or not pad or paths):
+        raise OptionError(
+            f"compile: pad is {pad!r}{' beside watch' if paths else ''}; expected {{argument's name or position: axis}}, and "
+            'not both; write pad={"tokens": 1}'
+        )
     if hasattr(type(function), "named_parameters"):
-        return compiled_network(function, keep_grads, paths, without)
-    return _compiled(function, keep_grads, paths, without)
+        return compiled_network(function, keep_grads, paths, without, pad)
+    return _compiled(function, keep_grads, paths, without, pad=pad)
 
 
 def _compiled(
@@ -49,7 +60,10 @@ def _compiled(
     watch: tuple[str, ...],
     leave_out: frozenset[str],
     source: Any = None,
+    pad: Any = None,
 ) -> Compiled:
+    if pad is not None:
+        return Varying(function, keep_grads, leave_out, pad, source)
     if watch:
         return Watching(function, keep_grads, leave_out, watch, source)
     return Compiled(function, keep_grads, leave_out, source)
@@ -78,10 +92,12 @@ class CompiledNetwork:
 
     def __reduce__(self) -> Any:
         call = self._compiled_call
-        return compiled_network, (call.source, call.keep_grads, call.watch, call.leave_out)
+        return compiled_network, (call.source, call.keep_grads, call.watch, call.leave_out, getattr(call, "pad", None))
 
 
-def compiled_network(model: Any, keep_grads: bool, watch: tuple[str, ...], leave_out: frozenset[str]) -> Any:
+def compiled_network(
+    model: Any, keep_grads: bool, watch: tuple[str, ...], leave_out: frozenset[str], pad: Any = None
+) -> Any:
     """`model` with compiled calls: an object that shares its attributes, of a class derived from the model's."""
     if isinstance(model, CompiledNetwork):
         model = model._compiled_call.source
@@ -90,6 +106,6 @@ def compiled_network(model: Any, keep_grads: bool, watch: tuple[str, ...], leave
     form = types.new_class(kind.__name__, (CompiledNetwork, kind), {}, lambda space: space.update(about))
     network: Any = object.__new__(form)
     object.__setattr__(network, "__dict__", model.__dict__)
-    call = _compiled(functools.partial(kind.__call__, network), keep_grads, watch, leave_out, model)
+    call = _compiled(functools.partial(kind.__call__, network), keep_grads, watch, leave_out, model, pad)
     object.__setattr__(network, "_compiled_call", call)
     return network

@@ -293,8 +293,8 @@ def _leads_to(starts: Iterable[Kernel], goal: Kernel, below: Callable[[Kernel], 
     return False
 
 
-PICKS = {"take", "gather", "scatter_add", "add_at", "put"}
-SINGLE = {"place", "concatenate", "add_windows", "bits", "take", "gather", "scatter_add", "add_at", "put",
+PICKS = {"take", "rows", "gather", "scatter_add", "add_at", "put"}
+SINGLE = {"place", "concatenate", "add_windows", "bits", "take", "rows", "gather", "scatter_add", "add_at", "put",
           "cumulative_sum", "reshape", "attention", "attention_gradient"}  # fmt: skip
 
 
@@ -409,12 +409,13 @@ def checks(kernel: Kernel) -> bool:
 
 def _mark_checking(graph: Graph, fusion: Fusion) -> None:
     """Note which kernels look at an index first; what picks by it again, as gradients do, finds nothing new."""
-    known: set[tuple[Symbol, int]] = set()
+    known: set[tuple[Symbol, Any]] = set()
     for symbol in graph.symbols:
         name = symbol.op.name  # type: ignore[union-attr]
         if name in PICKS:
             shape = symbol.attributes.get("shape", symbol.inputs[0].shape)
-            about = (symbol.inputs[1], shape[symbol.attributes.get("axis", 0)])
+            bound = symbol.inputs[2] if name == "rows" else shape[symbol.attributes.get("axis", 0)]
+            about = (symbol.inputs[1], bound)
             first = about not in known
             known.add(about)
         else:

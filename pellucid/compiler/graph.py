@@ -21,7 +21,9 @@ class Slot:
     """A place that a step reads, or writes, or both.
 
     kind: "argument" (the owner is given with every call), "state" (a Tensor the step found by itself), "gradient" (the
-        `.grad` of `owner`), or "cotangent" (dL/d(output), given when the backward is asked for; nobody owns it).
+        `.grad` of `owner`), "cotangent" (dL/d(output), given when the backward is asked for; nobody owns it), "scalar"
+        (a number, the owner, that equal programs may have another one of), or "length" (an array, the owner, that programs
+        for other lengths of a padded axis have another one of).
     name: how listings call it.
     """
 
@@ -48,7 +50,7 @@ class Graph:
 
     def __str__(self) -> str:
         names = number(self)
-        lines = [f"{names[slot.symbol]:>5} = {slot.kind} {slot.name} {_kind(slot.symbol)}" for slot in self.inputs]
+        lines = [f"{names[slot.symbol]:>5} = {slot.kind} {_called(slot)} {_kind(slot.symbol)}" for slot in self.inputs]
         for s in self.symbols:
             reads = ", ".join(names[x] if x in names else _literal(x) for x in s.inputs)
             how = "".join(f", {key}={_short(value)}" for key, value in s.attributes.items())
@@ -63,6 +65,10 @@ def number(graph: Graph) -> dict[Symbol, str]:
     """%0, %1, ... for the inputs and operations, in order."""
     everything = [slot.symbol for slot in graph.inputs] + graph.symbols
     return {symbol: f"%{i}" for i, symbol in enumerate(everything)}
+
+
+def _called(slot: Slot) -> str:
+    return _short(slot.owner.item()) if slot.kind == "scalar" and slot.owner is not None else slot.name
 
 
 def _kind(symbol: Symbol) -> str:

@@ -21,7 +21,7 @@ from .graph import Graph
 from .llvm import Target
 from .rewriting import apply
 from .storage import LARGE
-from .views import Index, View, core, row_major, view
+from .views import Index, View, core, is_number, row_major, view
 
 FAR = 1 << 20  # numbers: a copy of more of them goes to memory and back, which takes four times as long
 CALLS = 16  # with the same weights, at least
@@ -207,7 +207,7 @@ class _Worker:
             seen, shape = [view(symbol.inputs[0])], symbol.inputs[0].shape
         found = []
         for v in seen:
-            if v.source not in kernel.symbols and (v.source.constant is None or v.source.size > 1):
+            if v.source not in kernel.symbols and not is_number(v.source):
                 along = [a for a, size in zip(self.along(v, len(shape)), shape, strict=True) if size != 1]
                 if symbol in kernel.rows:
                     by = dict(zip(kernel.kept, along, strict=True))

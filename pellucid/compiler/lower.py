@@ -26,7 +26,7 @@ from .kernels.products import emit_product
 from .kernels.random import RANDOM
 from .llvm import Target, compile_module, i8, i64, new_function, new_module, pointer
 from .plan import ARENA, OUTPUTS, SLOTS, Job, Loop, Place, Plan, every_job
-from .recipe import Recipe
+from .recipe import Recipe, Scalar
 from .runtime import PROGRAM, emit_barrier
 
 TEMPLATES: dict[str, Callable[..., None]] = {
@@ -154,6 +154,8 @@ def _kernel(module: Any, name: str, recipe: Recipe, target: Target) -> Any:
     function.linkage = "internal"
     function.attributes.add("noinline")
     *pointers, flag, thread, threads = function.args
+    for x in dict.fromkeys(x for step in recipe.steps for x in step.operands if isinstance(x, Scalar)):
+        pointers[x.pointer] = builder.splat(builder.load_scalar(pointers[x.pointer], x.dtype))
     if 0 not in recipe.domain or recipe.axes or recipe.kind not in ("loop", "copy", "product"):
         TEMPLATES[recipe.kind](builder, recipe, pointers, flag, thread, threads)
     builder.ret_void()

@@ -20,7 +20,7 @@ from .contractions import PRODUCTS
 from .fuse import Kernel, checks, dtype_size, sources
 from .graph import Graph, Slot
 from .layout import Layout
-from .recipe import Load, Recipe, Writer, borders
+from .recipe import Load, Recipe, Scalar, Writer, borders
 from .rewriting import apply
 from .storage import ALIGNED
 from .timeloop import Body
@@ -118,7 +118,7 @@ def make_jobs(kernels: list[Kernel], layout: Layout, reuse: bool = True) -> list
 def _job(kernel: Kernel, layout: Layout) -> Job:
     writer = Writer(kernel, layout)
     recipe = writer.recipe()
-    loads = {x.pointer for step in recipe.steps for x in step.operands if isinstance(x, Load)}
+    loads = {x.pointer for step in recipe.steps for x in step.operands if isinstance(x, Load | Scalar)}
     if recipe.product is not None:
         loads |= {recipe.product.splat.pointer, recipe.product.vectors.pointer}
     reads = [s for i, s in enumerate(writer.pointers) if i in loads]

@@ -9,21 +9,21 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..op import Symbol, new_value
+from ..ops.index import rows
 from ..ops.loop import leaves
 from ..tensor import Tensor, UsedUp
 from . import runtime
-from .cache import object_code
-from .llvm import Code, host
-from .lower import READY, Lowered, lowered
-from .plan import ARENA, OUTPUTS, SLOTS, Memory, planned
+from .executable import Executable, bound, executable
+from .graph import Slot
+from .lower import READY
+from .plan import ARENA, OUTPUTS, SLOTS, Memory
 from .results import Owners, output, rebuilder, refusals
-from .schedule import scheduled
 from .storage import Storage, aligned, storage_of
 from .trace import Flagged, Recording
 
@@ -50,6 +50,9 @@ class Workspace:
             raise Flagged(step)
 
 
+Workspaces = MutableMapping[Executable, Workspace]
+
+
 class Held:
     """`with Held(locks):` holds all of them, taken in their order."""
 
@@ -74,22 +77,33 @@ class Held:
 
 
 class Program:
-    """One recording, compiled and bound to its Tensors."""
+    """One recording, compiled and bound to its Tensors.
 
-    def __init__(self, recording: Recording, leave_out: frozenset[str] = frozenset()) -> None:
-        self.recording = recording
-        graph, kernels, self.layout = scheduled(recording.graph, host(), leave_out, recording.inference)
-        self.graph = graph
-        self.plan = planned(graph, kernels, self.layout, "reuse" not in leave_out)
-        self.lowered: Lowered = lowered(self.plan, host())
-        names = [f"program{i}" for i in range(len(self.lowered.segments))]
-        self.code = runtime.undisturbed(lambda: Code(object_code(self.lowered.key, self.lowered.object_code), names))
-        self.entries = [self.code.address(name) for name in names]
+    workspaces: of programs that never run at the same time; those of one executable share their memory.
+    """
+
+    def __init__(
+        self, recording: Recording, leave_out: frozenset[str] = frozenset(), workspaces: Workspaces | None = None
+    ) -> None:
+        self.recording, self.padding = recording, recording.padding
+        self.executable = shared = executable(recording.form, leave_out, recording.inference)
+        self.layout, self.plan, self.lowered, self.entries = shared.layout, shared.plan, shared.lowered, shared.entries
+        if self.plan.keeps:  # copies of these weights
+            workspaces = None
+        own = zip(shared.graph.inputs, recording.form.graph.inputs, strict=True)
+        slots = [Slot(mine.kind, mine.owner, known.symbol, mine.position, mine.name) for known, mine in own]
+        self.graph = bound(shared.graph, slots)
         self.regions: dict[int, np.ndarray] = {}
         self.memory = Memory(self.plan, self.layout, self.regions)
         self.context = aligned((2 * (SLOTS + self.plan.slots) + 1,), np.int64)  # and a word for the table of times
         self.context_address = self.context.ctypes.data
-        self.workspace = self.new_workspace()
+        workspace = None if workspaces is None else workspaces.get(shared)
+        if workspace is None:
+            workspace = self.new_workspace()
+            if workspaces is not None:
+                workspaces[shared] = workspace
+        else:
+            self.use(workspace)
         # The arguments of the last call: their memory has to last as long as its address is known.
         self.held: Sequence[Tensor] = ()
         self.dirty: set[Tensor] = set()
@@ -123,6 +137,7 @@ class Program:
     def _bind(self) -> None:
         """Give every Tensor of the step its memory, and find out which slots each call has to set."""
         written = {id(slot) for slot, _ in self.graph.writes}
+        resident = {s.inputs[0] for s in self.graph.symbols if s.op is rows}  # more lies behind them: never copied
         self.owners = Owners(self.recording)
         self.number: dict[Tensor, int] = {}
         self.written: set[Tensor] = set()
@@ -142,16 +157,24 @@ class Program:
                 storage.watchers.append(self.dirty)
                 self.number[slot.owner] = place
                 self.dirty.add(slot.owner)
-            elif slot.kind == "argument" and id(slot) not in written and extent > COPIED:
+            elif (
+                self.padding is None
+                and slot.kind == "argument"
+                and id(slot) not in written
+                and (extent > COPIED or slot.symbol in resident)
+            ):
                 self.given.append((place, slot.position))
             elif slot.kind == "cotangent":
                 self.cotangents.append((place, number))
             else:
                 room = aligned(slot.symbol.shape, slot.symbol.dtype)
+                if slot.kind in ("scalar", "length"):
+                    room[...] = slot.owner
                 self.regions[place] = _bytes(room)
                 self.context[place] = room.ctypes.data
                 if slot.kind == "argument":
-                    self.copied.append((slot.position, room))
+                    within = room if self.padding is None else self.padding.within(slot.position, room)
+                    self.copied.append((slot.position, within))
                     if id(slot) in written:
                         self.changed.append((slot.position, room))
                 elif id(slot) in written:
@@ -190,6 +213,8 @@ class Program:
     def values(self) -> list[Any]:
         """The outputs of the last run as Tensors."""
         results = self.workspace.results
+        if self.padding is not None:
+            results = [self.padding.cut(i, array) for i, array in enumerate(results)]
         return [output(results[i].copy(), node) for i, node in enumerate(self.nodes)]
 
     def prepare(self, tensors: Sequence[Tensor]) -> None:
@@ -252,20 +277,23 @@ class Program:
         returned = any(isinstance(leaf, Tensor) for leaf in leaves(self.recording.result))
         return len(self.entries) == 1 and not (self.changed or self.kept or self.grads or returned)
 
-    def many(self, indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
-        """One step for each row of `indices` (S, B), its only argument; the outputs stacked, (S, ...).
+    def run_steps(self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
+        """One step for each row of `indices` (S, B), which take the place of the last of its arguments; the outputs
+        stacked, (S, ...).
 
         Native code runs for about CHUNK seconds at a time; in between come signals and `progress(steps done)`.
         """
         with Held(self.locks):
-            return self._many(indices, progress)
+            return self._run_steps(tensors, indices, progress)
 
-    def _many(self, indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
+    def _run_steps(self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
         steps, width = len(indices), max(self.plan.output_bytes, 1)
         outputs = aligned((steps, width), np.uint8)
-        self.prepare([new_value(indices[0])])
-        stride = SLOTS + self.plan.slots
-        places = [SLOTS + i for i, slot in enumerate(self.graph.inputs) if slot.kind == "argument"]
+        self.prepare(tensors)
+        stride, last = SLOTS + self.plan.slots, len(tensors) - 1
+        places = [
+            SLOTS + i for i, slot in enumerate(self.graph.inputs) if slot.kind == "argument" and slot.position == last
+        ]
         before = self.context.copy()
         done, count = 0, 1
         try:
@@ -273,7 +301,7 @@ class Program:
                 if self.dirty:
                     self._refresh()
                 self.context[OUTPUTS], self.context[stride + OUTPUTS] = outputs.ctypes.data, width
-                for place in places:  # one, unless the step does not read its rows at all
+                for place in places:
                     self.context[place], self.context[stride + place] = indices.ctypes.data, indices.strides[0]
                 count = min(count, steps - done)
                 began = time.perf_counter()

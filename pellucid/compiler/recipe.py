@@ -14,7 +14,7 @@ from ..op import Symbol
 from .contractions import labels
 from .fuse import Kernel, operands
 from .layout import CONTAINERS, Layout, domain_axes
-from .views import View, core, row_major, view
+from .views import View, core, is_number, row_major, view
 
 
 class Load(NamedTuple):
@@ -27,14 +27,22 @@ class Load(NamedTuple):
 
 
 class Number(NamedTuple):
-    """An operand that is the same number everywhere and always."""
+    """An operand that is the same number everywhere and always. bits: what tells 0.0 from -0.0."""
 
     value: float | int | bool
+    dtype: str
+    bits: bytes
+
+
+class Scalar(NamedTuple):
+    """An operand that is the same number everywhere in a run: the one at pointers[pointer], read before all else."""
+
+    pointer: int
     dtype: str
 
 
 class Step(NamedTuple):
-    """One operation: its operands are Loads, Numbers, or the numbers of earlier steps.
+    """One operation: its operands are Loads, Numbers, Scalars, or the numbers of earlier steps.
 
     level: how often the row has been gone over before it can be computed. of_rows: it gives one number for each row.
     """
@@ -92,12 +100,22 @@ class Writer:
     def __init__(self, kernel: Kernel, layout: Layout) -> None:
         self.kernel, self.layout = kernel, layout
         self.pointers: list[Symbol] = []
+        self.loads: dict[Symbol, int] = {}  # which pointer a Load or a Store goes by
+        self.scalars: dict[Symbol, int] = {}
         self.numbers = {s: i for i, s in enumerate(kernel.symbols)}
 
     def pointer(self, symbol: Symbol) -> int:
-        if symbol not in self.pointers:
+        if symbol not in self.loads:
+            self.loads[symbol] = len(self.pointers)
             self.pointers.append(symbol)
-        return self.pointers.index(symbol)
+        return self.loads[symbol]
+
+    def scalar(self, symbol: Symbol) -> int:
+        """A pointer apart from that of Loads, of which the symbol may have one too: as an operand of a product."""
+        if symbol not in self.scalars:
+            self.scalars[symbol] = len(self.pointers)
+            self.pointers.append(symbol)
+        return self.scalars[symbol]
 
     @property
     def looping(self) -> bool:
@@ -118,7 +136,9 @@ class Writer:
         if self.looping and source in self.numbers:
             return self.numbers[source]
         if self.looping and source.constant is not None and source.size == 1:
-            return Number(source.constant.item(), source.dtype.name)
+            return Number(source.constant.item(), source.dtype.name, source.constant.tobytes())
+        if self.kernel.kind in ("loop", "product") and is_number(source):
+            return Scalar(self.scalar(source), source.dtype.name)
         return self.load(seen, shape)
 
     def recipe(self) -> Recipe:

@@ -13,15 +13,16 @@ import inspect
 import threading
 import types
 import warnings
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..creation import stack
-from ..errors import OptionError, PellucidError, nearest, words
+from ..errors import OptionError, PellucidError, TraceError, nearest, words
 from ..op import Value, grad_mode, here, new_value, recorder, structure
-from ..ops.index import take
+from ..ops.index import rows, take
 from ..ops.loop import map_nest
 from ..random import stream
 from ..tensor import Tensor
@@ -55,7 +56,8 @@ class Compiled:
         self.last: Program | None = None
         self._variables = variables_of(self.source)
         self._state: set[int] = set()  # ids of Tensors that the function reads by itself; the programs keep them alive
-        self._resident: dict[Any, Compiled] = {}  # for `many`, by the Tensors of data
+        self._steps: Compiled | None = None  # what `run_steps` runs: the function on rows that it picks itself
+        self._workspaces: Any = weakref.WeakKeyDictionary()  # by executable: programs of one run one after another
         self._lock = threading.RLock()
         self.__name__ = getattr(self.source, "__name__", type(self.source).__name__)
         self.__doc__ = self.source.__doc__
@@ -68,7 +70,7 @@ class Compiled:
             try:
                 return program(tensors)
             except Flagged:
-                self._explain(program, *args, **kwargs)
+                self._explain(program, [(args, kwargs)])
 
     def __get__(self, instance: Any, owner: type | None = None) -> Compiled:
         """As a method: compiled for each object by itself, which keeps its programs."""
@@ -86,49 +88,67 @@ class Compiled:
     def __reduce__(self) -> Any:
         return type(self), (self.function, self.keep_grads, self.leave_out)  # a copy compiles anew
 
-    def _explain(self, program: Program, *args: Any, **kwargs: Any) -> Any:
-        """The eager step on what raised the flag: it says what is wrong, and where. What it writes on the way is undone."""
+    def _explain(self, program: Program, calls: Iterable[tuple[Any, dict[str, Any]]]) -> Any:
+        """The eager step on those of `calls` that raised the flag: it says what is wrong, and where. What it writes on the way
+        is undone."""
         owners = [slot.owner for slot, _ in program.graph.writes if slot.kind == "state"]
         kept = [(owner, owner.array) for owner in owners]
-        try:
-            self.function(*args, **kwargs)
-        finally:
-            for owner, array in kept:
-                owner.rebind(array)
+        for args, kwargs in calls:
+            try:
+                self.function(*args, **kwargs)
+            finally:
+                for owner, array in kept:
+                    owner.rebind(array)
         raise PellucidError(
             f"{self.__name__}: an index was out of range in the compiled step and is not in the eager one; "
             "expected both to be the same; please report it"
         )
 
-    def many(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
+    def run_steps(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
         """One step for each row of `indices`, on those rows of `data`: an epoch in one call, with native code in between.
 
-        data: a Tensor (N, ...) or several, the arguments of the function; they stay where they are.
+        data: a Tensor (N, ...) or several, the arguments of the function, which sees the batch (B, ...) alone. They stay
+            where they are; their number of rows, and which Tensors they are, is no part of a program.
         indices: whole numbers (S, B), the rows of each step. progress: called with the steps done, about every 50 ms.
-        Returns what the function returns, off the tape, each Tensor stacked along a new first axis S.
+        Returns what the function returns, off the tape, each Tensor stacked along a new first axis S. Raises OptionError for
+        indices of another shape, and for data that require a gradient or that the step writes.
         """
-        data = (data,) if isinstance(data, Tensor) else tuple(data)
-        rows = np.ascontiguousarray(indices.array if isinstance(indices, Tensor) else indices, np.int64)
-        if rows.ndim != 2 or not rows.size:
-            raise OptionError(
-                f"many: indices {words(rows.shape)}; expected (steps, batch), both at least 1; reshape them"
+        if recorder() is not None:
+            raise TraceError(
+                f"{self.__name__}: run_steps inside a step that is being recorded; expected it outside; call the step itself "
+                "in a loop there"
             )
-        key = tuple(map(id, data))
-        if key not in self._resident:
-            function = self.function
-            gathered = lambda index: function(*[take(x, index) for x in data])
-            self._resident[key] = Compiled(gathered, self.keep_grads, self.leave_out, self.source)
-            self._resident[key].backward_outside = False
-        inner = self._resident[key]
+        data = (data,) if isinstance(data, Tensor) else tuple(data)
+        order = _order(indices)
         with self._lock:
-            _, program = inner._found((new_value(rows[0]),), {})
+            resident = [_resident(x, i, order) for i, x in enumerate(data)]
+            counts = [new_value(np.array(len(x.array), np.int64)) for x in data]
+            given = lambda row: [*resident, *counts, new_value(row)]
+            if self._steps is None:
+                self._steps = Compiled(_on_rows(self.function), self.keep_grads, self.leave_out, self.source)
+                self._steps.backward_outside = False
+            tensors, program = self._steps._found(tuple(given(order[0])), {})
             self.last = program
-            if not program.is_whole:
-                return _stacked([_apart(inner(new_value(row))) for row in rows])
+            _check_unwritten(program, data)
             try:
-                return program.many(rows, progress)
-            except Flagged as flagged:
-                inner._explain(program, new_value(rows[flagged.args[0]]))
+                if not program.is_whole:
+                    return self._one_by_one(given, order)
+                return program.run_steps(tensors, order, progress)
+            except Flagged as flagged:  # of a step that writes nothing the number is not known: it may be a later one
+                wrong = map(new_value, order[flagged.args[0] :])
+                self._explain(program, ((tuple(take(x, index) for x in data), {}) for index in wrong))
+
+    def _one_by_one(self, given: Callable[[np.ndarray], list[Tensor]], order: np.ndarray) -> Any:
+        """Many steps as so many calls."""
+        assert self._steps is not None
+        results = []
+        for number, row in enumerate(order):
+            tensors, program = self._steps._found(tuple(given(row)), {})
+            try:
+                results.append(_apart(program(tensors)))
+            except Flagged:
+                raise Flagged(number) from None
+        return _stacked(results)
 
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call, and everything else about it that a program depends on."""
@@ -157,6 +177,9 @@ class Compiled:
         return tensors, program
 
     def _program(self, args: Any, kwargs: Any) -> Program:
+        return self._kept(self._recorded(args, kwargs), args, kwargs)
+
+    def _recorded(self, args: Any, kwargs: Any) -> Recording:
         names = tensor_names(self.source)
         self._state.update(names)
         _name_arguments(names, args, kwargs)
@@ -164,11 +187,14 @@ class Compiled:
             self.function, (args, kwargs), names, self.keep_grads, self.backward_outside and grad_mode.get()
         )
         self._state.update(id(slot.owner) for slot in recording.graph.inputs if slot.kind == "state")
+        return recording
+
+    def _kept(self, recording: Recording, args: Any, kwargs: Any) -> Program:
         _, key = self._signature(args, kwargs)  # again: recording may have set attributes, and found more state
         about = fingerprint(recording)
         program = self.made.get(about)
         if program is None:
-            if len(self.made) == RETRACES and not self.of_many_shapes:
+            if len(self.made) == RETRACES and not self.of_many_shapes and recording.padding is None:
                 place = here()
                 warnings.warn_explicit(
                     f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({_why(self.programs, key)}); "
@@ -177,7 +203,7 @@ class Compiled:
                     place.file,
                     place.line,
                 )
-            program = self.made[about] = _made(recording, self.leave_out)
+            program = self.made[about] = _made(recording, self.leave_out, self._workspaces)
         self.programs[key] = program
         return program
 
@@ -211,7 +237,7 @@ class _Bound(dict[Compiled, Compiled]):
         return _Bound, ()
 
 
-def _made(recording: Recording, leave_out: frozenset[str]) -> Any:
+def _made(recording: Recording, leave_out: frozenset[str], workspaces: Any) -> Any:
     """A native program; without llvmlite, or with "native" left out, an interpreted one."""
     if "native" not in leave_out:
         try:
@@ -219,7 +245,9 @@ def _made(recording: Recording, leave_out: frozenset[str]) -> Any:
             from .program import Program
             from .two_phases import TwoPhases
 
-            return Program(recording, leave_out) if recording.leaves is None else TwoPhases(recording, leave_out)
+            if recording.leaves is not None:
+                return TwoPhases(recording, leave_out)
+            return Program(recording, leave_out, workspaces)
         except ModuleNotFoundError as error:
             if error.name != "llvmlite":
                 raise
@@ -270,8 +298,8 @@ class Watching(Compiled):
         result, self.watched = super().__call__(*args, **kwargs)
         return result
 
-    def many(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
-        result, self.watched = super().many(data, indices, progress)
+    def run_steps(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
+        result, self.watched = super().run_steps(data, indices, progress)
         return result
 
 
@@ -300,6 +328,61 @@ def _layers(function: Any, paths: tuple[str, ...]) -> dict[str, Any]:
                 f"{', '.join(known) or 'none'}.{nearest(path, known)}"
             )
     return {path: known[path] for path in paths}
+
+
+def _on_rows(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` of the rows at an index, given the first row of each Tensor of data, how many rows each has, the index."""
+
+    def on_rows(*given: Any) -> Any:
+        *about, index = given
+        half = len(about) // 2
+        return function(*[rows(x, index, count) for x, count in zip(about[:half], about[half:], strict=True)])
+
+    return on_rows
+
+
+def _order(indices: Any) -> np.ndarray:
+    """Which rows each step takes, (S, B) int64."""
+    try:
+        order = np.asarray(indices.array if isinstance(indices, Tensor) else indices)
+    except ValueError:
+        raise OptionError(
+            "run_steps: indices of different lengths; expected (steps, batch); leave out the shorter last batch"
+        ) from None
+    if order.ndim != 2 or not order.size:
+        raise OptionError(
+            f"run_steps: indices {words(order.shape)}; expected (steps, batch), both at least 1; reshape them"
+        )
+    if order.dtype.kind not in "iu" or order.dtype == np.uint64:
+        raise OptionError(f"run_steps: indices are {order.dtype}; expected whole numbers; convert them to int64")
+    return np.ascontiguousarray(order, np.int64)
+
+
+def _resident(x: Any, number: int, order: np.ndarray) -> Any:
+    """The first row of data in memory where the others follow."""
+    if not isinstance(x, Tensor):
+        raise OptionError(
+            f"run_steps: data {number} is a {type(x).__name__}; expected a Tensor; make it one with pellucid.tensor(...)"
+        )
+    if x.requires_grad:
+        raise OptionError(
+            f"run_steps: data {number} {words(x.shape)} requires a gradient; expected data that only the step reads; "
+            "pass x.detach()"
+        )
+    if not x.shape or not x.shape[0]:
+        take(x, new_value(order[0]))  # says what is wrong
+    return new_value(np.ascontiguousarray(x.array)[:1])
+
+
+def _check_unwritten(program: Any, data: Sequence[Tensor]) -> None:
+    """Raise OptionError where the step writes data that it picks rows of."""
+    written = {id(slot.owner) for slot, _ in program.graph.writes}
+    for number, x in enumerate(data):
+        if id(x) in written:
+            raise OptionError(
+                f"run_steps: the step writes data {number} {words(x.shape)}; expected data that stay as they are; "
+                "pass a copy, x.clone(), or call the step in a loop"
+            )
 
 
 def _apart(result: Any) -> Any:
@@ -422,19 +505,17 @@ def _name_state(owner: Any, names: dict[int, str]) -> None:
 
 
 def fingerprint(recording: Recording) -> Any:
-    """What makes two recordings the same program: the graph, its constants, its Tensors, its structure."""
-    graph = recording.graph
-    constants = [x.constant.tobytes() for s in graph.symbols for x in s.inputs if x.constant is not None]
-    constants += [s.constant.tobytes() for s in graph.results if s.constant is not None]
+    """What makes two recordings the same program: the form, its numbers, its Tensors, its structure."""
+    graph, form = recording.graph, recording.form
     positions = {id(slot.owner): slot.position for slot in graph.inputs if slot.kind == "argument"}
     who = lambda x: ("argument", positions[id(x)]) if id(x) in positions else id(x) if isinstance(x, Value) else x
-    slots = tuple((slot.kind, who(slot.owner)) for slot in graph.inputs)
+    slots = tuple((slot.kind, who(slot.owner)) for slot in graph.inputs if slot.kind != "length")
     after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
     outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
     seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))
-    attributes = tuple(repr(s.attributes) for s in graph.symbols)  # in full, as printing does not show them
     result = repr((map_nest(who, recording.result), recording.grown, recording.inference))
-    return str(graph), attributes, tuple(constants), slots, after, outside, seen, result
+    length = recording.padding and (recording.padding.lengths.true, tuple(recording.padding.arguments.items()))
+    return form.key, form.values, slots, after, outside, seen, result, length
 
 
 def _why(known: dict[Any, Program], key: Any) -> str:

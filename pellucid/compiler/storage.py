@@ -9,6 +9,7 @@ which nobody looked costs nothing.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from typing import Any
 
@@ -22,7 +23,7 @@ LARGE = 1 << 24  # bytes: a data set that stays where it is
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Zeros in row order that begin at a cache line."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.zeros(size + ALIGNED, np.uint8)
     start = -raw.ctypes.data % ALIGNED
     return np.ndarray(shape, dtype, raw.data, start)

@@ -24,8 +24,10 @@ from ..ops.loop import map_nest
 from ..ops.reduce import expand
 from ..tape import reachable, walk
 from ..tensor import Parameter, Tensor, UsedUp
+from .form import Form, form_of
 from .graph import Graph, Slot
 from .masked import YIELDING, replaced, selected
+from .padded_axes import Padding
 from .timeloop import Trace, record_loop
 
 GIVEN_GRADIENT = (
@@ -56,6 +58,7 @@ class Recording:
     inference: whether nothing of the step went on the tape, so that the bits of a row do not depend on the rows beside it.
     leaves: where the backward is asked for outside, the Tensors that get a gradient; the graph's last outputs are these
         gradients, and slots of kind "cotangent" are what they are computed from. Else None.
+    padding: where the graph is that of a padded axis, what arguments go in and what comes out at the true length.
     """
 
     graph: Graph
@@ -69,6 +72,11 @@ class Recording:
     grown: dict[int, int | None]
     inference: bool = False
     leaves: list[Tensor] | None = None
+    padding: Padding | None = None
+
+    @functools.cached_property
+    def form(self) -> Form:
+        return form_of(self.graph)
 
 
 def record(

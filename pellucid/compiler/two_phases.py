@@ -38,7 +38,7 @@ class TwoPhases(Program):
     is_whole = False  # many steps are so many calls
 
     def __init__(self, recording: Recording, leave_out: frozenset[str] = frozenset()) -> None:
-        super().__init__(recording, leave_out)
+        super().__init__(recording, leave_out)  # whose calls wait with their workspaces: shared with nobody
         assert recording.leaves is not None
         self.pace_back = runtime.Pace()
         self.workspaces: list[tuple[Workspace, weakref.ref[Waiting] | None]] = [(self.workspace, None)]

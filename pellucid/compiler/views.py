@@ -132,6 +132,11 @@ def broadcast(seen: View, reader_shape: Sequence[int], shape: Sequence[int]) -> 
     return View(seen.source, tuple(moved))
 
 
+def is_number(symbol: Symbol) -> bool:
+    """Whether it is one number that no kernel makes: a constant, or one that a program fills in."""
+    return "scalar" in symbol.attributes or (symbol.constant is not None and symbol.size == 1)
+
+
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     strides, step = [], 1
     for size in reversed(shape):

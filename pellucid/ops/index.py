@@ -92,6 +92,33 @@ class Take(Indexing):
         yield [random.normal(size=(3, 2)), np.zeros((0,), np.int64)], {}
 
 
+class Rows(Indexing):
+    """x (1, ...), the first of `count` rows that lie one behind the other, index (any shape I) -> I + (...).
+
+    `take` from data whose number of rows is no part of a program: x is where they begin and `count` their bound. Whoever
+    gives x answers for the rows behind it.
+    """
+
+    def infer(self, x: Any, index: Any, count: Any) -> Spec:
+        self.check_index(index)
+        if x.shape[:1] != (1,) or count.shape != ():
+            raise self.fail(
+                f"first row {words(x.shape)}, number of rows {words(count.shape)}",
+                "expected (1, ...) and ()",
+                "use take",
+            )
+        return Spec((*index.shape, *x.shape[1:]), x.dtype)
+
+    def forward(self, x: np.ndarray, index: np.ndarray, count: np.ndarray) -> np.ndarray:
+        self.check_range(index, int(count), 0)
+        strides = (x[0].nbytes, *x.strides[1:])
+        return np.lib.stride_tricks.as_strided(x, (int(count), *x.shape[1:]), strides, writeable=False)[index]
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        yield [random.normal(size=(1, 3)), np.array([0, -1, 0]), np.array(1)], {}
+        yield [random.normal(size=(1,)), np.array([[0, 0]]), np.array(1)], {}
+
+
 class AddAt(Indexing):
     """Zeros of `shape` with the rows of g added at `index`, in order: the transpose of `take`."""
 
@@ -227,6 +254,7 @@ class ArgSort(Op):
 
 within: Op = Within("within")
 take: Op = Take("take", [lambda g, y, x, index: add_at(g, index, shape=x.shape), None])
+rows: Op = Rows("rows")
 add_at: Op = AddAt("add_at", [lambda h, y, g, index, shape: take(h, index), None])
 put: Op = Put(
     "put",

@@ -274,7 +274,7 @@ def test_in_a_loop_in_many_steps_and_without_native_code():
     for a, b in zip(walk(x, mask), P.compile(walk)(x, mask), strict=True):
         np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=1e-6)
     largest = P.compile(lambda x, m: x[m].max())
-    found = largest.many((x, mask), np.array([[0, 1], [2, 3]]))
+    found = largest.run_steps((x, mask), np.array([[0, 1], [2, 3]]))
     assert found.tolist() == [x[:2][mask[:2]].max().item(), x[2:][mask[2:]].max().item()]
     interpreted = P.compile(lambda x, m: x[m].max(), leave_out="native")
     assert interpreted(x, mask).item() == x[mask].max().item()

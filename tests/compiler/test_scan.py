@@ -400,7 +400,7 @@ def test_many_steps_in_one_call() -> None:
     data = some(20, 12, 4, grad=False)
     run = P.compile(lambda x: model(x).detach())
     rows = np.arange(20).reshape(5, 4)
-    found = run.many(data, rows).numpy()
+    found = run.run_steps(data, rows).numpy()
     eager = [model(data[row.tolist()]).detach().numpy() for row in rows]
     np.testing.assert_allclose(found, eager, rtol=1e-5, atol=1e-6)
 

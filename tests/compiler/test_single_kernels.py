@@ -155,6 +155,19 @@ def take(random: np.random.Generator) -> Iterator[Sample]:
     yield [numbers(random, (3, 0)), np.zeros(2, np.int64)], {}
 
 
+def rows(random: np.random.Generator) -> Iterator[Sample]:
+    for (x, index), _ in take(random):  # of one row, as a copy is; test_shared_programs.py has many
+        if len(x):
+            yield (
+                [
+                    x[:1],
+                    np.asarray(index % 1 if index.dtype == np.uint8 else -(abs(index) % 2), index.dtype),
+                    np.array(1),
+                ],
+                {},
+            )
+
+
 def gather(random: np.random.Generator) -> Iterator[Sample]:
     for (dtype, index), shape in zip(itertools.cycle(PAIRS), shapes(random, 30), strict=False):
         axis = int(random.integers(len(shape)))
@@ -192,7 +205,7 @@ def bits(random: np.random.Generator) -> Iterator[Sample]:
 
 CASES: dict[str, Callable[[np.random.Generator], Iterator[Sample]]] = {
     "place": place, "concatenate": concatenate, "add_windows": add_windows, "cumulative_sum": cumulative_sum,
-    "take": take, "gather": gather, "scatter_add": scatter_add, "add_at": add_at, "put": put, "bits": bits,
+    "take": take, "rows": rows, "gather": gather, "scatter_add": scatter_add, "add_at": add_at, "put": put, "bits": bits,
 }  # fmt: skip
 
 
@@ -339,9 +352,9 @@ def without(name: str, arrays: list[np.ndarray], attributes: dict[str, Any], at:
     """The result without what index number `at` writes; with row 0 where it reads."""
     op: Any = REGISTRY[name]
     index = arrays[1].copy()
-    if name in ("take", "gather"):
+    if name in ("take", "rows", "gather"):
         index.flat[at] = 0
-        return op.forward(arrays[0], index, **attributes)
+        return op.forward(arrays[0], index, *arrays[2:], **attributes)
     if name == "put":
         x, _, rows = arrays
         rows = rows.reshape(index.size, *x.shape[1:])

@@ -379,7 +379,7 @@ def test_an_index_out_of_range_is_found_before_anything_is_written() -> None:
             assert counter.tolist() == [truth[0][0] + 1] * 2
 
 
-def test_many_steps_in_one_call_are_the_same_as_one_by_one() -> None:
+def test_run_steps_in_one_call_are_the_same_as_one_by_one() -> None:
     results = []
     order = np.random.default_rng(0).integers(0, 50, (40, 8))
     for whole in (False, True):
@@ -388,18 +388,20 @@ def test_many_steps_in_one_call_are_the_same_as_one_by_one() -> None:
         run = P.compile(train_step(model, optim.Adam(model.parameters(), lr=0.05)))
         P.manual_seed(5)
         losses = (
-            run.many((x, y), order).numpy() if whole else [float(run(x[P.tensor(i)], y[P.tensor(i)])) for i in order]
+            run.run_steps((x, y), order).numpy()
+            if whole
+            else [float(run(x[P.tensor(i)], y[P.tensor(i)])) for i in order]
         )
         results.append([np.asarray(losses, np.float32), *state_of(model)])
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_many_steps_stop_at_an_index_out_of_range() -> None:
+def test_run_steps_stop_at_an_index_out_of_range() -> None:
     total, x = P.zeros(3), P.ones(5, 3)
     run = P.compile(lambda x: total.add_(x.sum(0)))
     with pytest.raises(PellucidError, match="index 5"):
-        run.many(x, [[0, 1], [2, 3], [4, 5], [0, 0]])
+        run.run_steps(x, [[0, 1], [2, 3], [4, 5], [0, 0]])
     assert total.tolist() == [4, 4, 4]  # the two steps before it
 
 
@@ -425,16 +427,18 @@ def test_the_gradient_of_an_argument_goes_to_that_argument() -> None:
     assert (first.grad.tolist(), second.grad.tolist()) == ([4], [10])
 
 
-def test_many_sees_variables_and_names_as_a_single_call_does() -> None:
+def test_run_steps_sees_variables_and_names_as_a_single_call_does() -> None:
     scale, layer = 1.0, nn.Linear(2, 1)
     run = P.compile(lambda x: (layer(x) * scale).sum())
     rows = np.array([[0, 1], [2, 3]])
-    first = run.many(P.ones(4, 2), rows)
+    first = run.run_steps(P.ones(4, 2), rows)
     scale = 3.0
-    np.testing.assert_allclose(run.many(P.ones(4, 2), rows).numpy(), 3 * first.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(run.run_steps(P.ones(4, 2), rows).numpy(), 3 * first.numpy(), rtol=1e-6)
     assert {"weight", "bias"} <= {slot.name for slot in run.graph.inputs}
     layer = nn.Linear(2, 1)
-    np.testing.assert_allclose(run.many(P.ones(4, 2), rows)[0].item(), 3 * layer(P.ones(2, 2)).sum().item(), rtol=1e-5)
+    np.testing.assert_allclose(
+        run.run_steps(P.ones(4, 2), rows)[0].item(), 3 * layer(P.ones(2, 2)).sum().item(), rtol=1e-5
+    )
 
 
 def test_a_number_anywhere_in_an_operation_makes_another_program() -> None:

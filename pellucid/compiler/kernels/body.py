@@ -15,14 +15,17 @@ import numpy as np
 from ...op import REGISTRY
 from ..fuse import REDUCTIONS
 from ..llvm import Builder, i8, i32, ir
-from ..recipe import Load, Number, Recipe, Step, Store
+from ..recipe import Load, Number, Recipe, Scalar, Step, Store
 from .arithmetic import Arithmetic
 
 Index = tuple[Any, int]
 
 
 class Frame:
-    """Addresses and values at one place of a loop nest. vector: the axis the lanes run along; mask: lanes that exist."""
+    """Addresses and values at one place of a loop nest. vector: the axis the lanes run along; mask: lanes that exist.
+
+    pointers: an address for each pointer of the recipe; for one that Scalars name, the vector of what is there.
+    """
 
     def __init__(
         self, builder: Builder, pointers: Sequence[Any], flag: Any, indices: dict[int, Index], vector: int | None,
@@ -86,6 +89,8 @@ class Frame:
             return self.load(operand)
         if isinstance(operand, Number):
             return self.builder.constant(operand.value, operand.dtype)
+        if isinstance(operand, Scalar):
+            return self.pointers[operand.pointer]
         return values[operand]
 
     def run(self, recipe: Recipe, values: dict[int, Any], level: int = 0, of_rows: bool = False) -> dict[int, Any]:
@@ -131,7 +136,7 @@ def _spaced(builder: Builder, stride: int) -> Any:
 
 
 def operand_dtype(recipe: Recipe, operand: Any) -> str:
-    return operand.dtype if isinstance(operand, Load | Number) else recipe.steps[operand].dtype
+    return operand.dtype if isinstance(operand, Load | Number | Scalar) else recipe.steps[operand].dtype
 
 
 def split(builder: Builder, count: int, thread: Any, threads: Any) -> tuple[Any, Any]:

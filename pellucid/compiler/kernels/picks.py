@@ -21,13 +21,18 @@ from .body import split
 from .moves import LONG, Access, Single, Sweep, long_axis, merged, portion
 
 
-def _positions(builder: Builder, index: Any, dtype: str, size: int, flag: Any, mask: Any = None) -> tuple[Any, Any]:
+def _positions(builder: Builder, index: Any, dtype: str, size: Any, flag: Any, mask: Any = None) -> tuple[Any, Any]:
     """(where `index` points along an axis of `size`, whether it lies inside), for one index or a vector of them.
 
-    One that lies outside raises the flag and points to 0.
+    size: an int, or an i64 that is known when the program runs. One that lies outside raises the flag and points to 0.
     """
     vector = isinstance(index.type, ir.VectorType)
-    constant = lambda n: builder.constant(n, np.int64) if vector else builder.index(n)
+
+    def constant(n: Any) -> Any:
+        if isinstance(n, int):
+            return builder.constant(n, np.int64) if vector else builder.index(n)
+        return builder.splat(n) if vector else n
+
     wide = builder.vector(np.int64) if vector else i64
     if index.type != wide:
         index = builder.sext(index, wide) if np.dtype(dtype).kind == "i" else builder.zext(index, wide)
@@ -46,7 +51,7 @@ def _positions(builder: Builder, index: Any, dtype: str, size: int, flag: Any, m
 
 
 def _pick(
-    builder: Builder, sizes: Sequence[int], index: Access, source: Access, step: int, size: int, target: Access,
+    builder: Builder, sizes: Sequence[int], index: Access, source: Access, step: int, size: Any, target: Access,
     flag: Any, thread: Any, threads: Any,
 ) -> None:  # fmt: skip
     """target[i] = source[i] moved by index[i] steps, for every i of `sizes`: vectors of single numbers."""
@@ -56,25 +61,39 @@ def _pick(
     def body(addresses: list[Any], mask: Any) -> None:
         place, inside = _positions(builder, sweep.read(0, addresses, mask), index.dtype, size, flag, mask)
         offsets = builder.add(builder.mul(place, builder.constant(step, np.int64)), sweep.spaced(1))
-        there = mask if size else inside  # in an axis of size 0 there is no number 0 to read for a wrong index
+        there = inside if size == 0 else mask  # in an axis of size 0 there is no number 0 to read for a wrong index
         sweep.write(2, addresses, builder.gather(addresses[1], offsets, source.dtype, there), mask)
 
     sweep.run(body)
 
 
 def emit_take(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    """Rows are copied as vectors; where a row is one number, vectors of those are picked."""
     single = Single(builder, recipe, pointers, moving=True)
-    (x, index), target = single.operands, single.result
-    (size, *row), sizes = single.shapes[0], single.shapes[1]
+    size = single.shapes[0][0]
+    if size == 0 and math.prod(single.shapes[0][1:]) != 1:  # no row stands in for a wrong one, and every index is wrong
+        if math.prod(single.shapes[1]):
+            builder.store(i8(1), flag)
+        return
+    _take_rows(builder, single, single.operands[0].strides[0], size, flag, thread, threads)
+
+
+def emit_rows(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    """The same with a number of rows, at least 1, that the program is given."""
+    single = Single(builder, recipe, pointers, moving=True)
+    count, step = single.operands[2], math.prod(single.shapes[0])
+    _take_rows(builder, single, step, builder.load_scalar(count.address, count.dtype), flag, thread, threads)
+
+
+def _take_rows(
+    builder: Builder, single: Single, step: int, size: Any, flag: Any, thread: Any, threads: Any
+) -> None:  # fmt: skip
+    """Rows that lie `step` numbers apart are copied as vectors; where a row is one number, vectors of those are picked."""
+    (x, index), target = single.operands[:2], single.result
+    row, sizes = single.shapes[0][1:], single.shapes[1]
     first, rest = range(len(sizes)), range(len(sizes), len(single.shape))
     if math.prod(row) == 1:
         source = Access(x.address, (0,) * len(sizes), x.dtype)
-        _pick(builder, sizes, index, source, x.strides[0], size, target.along(first), flag, thread, threads)
-        return
-    if size == 0:  # there is no row to stand in for a wrong one, and every index is wrong
-        if math.prod(sizes):
-            builder.store(i8(1), flag)
+        _pick(builder, sizes, index, source, step, size, target.along(first), flag, thread, threads)
         return
     lines = Sweep(builder, sizes, [index, target.along(first)], lanes=False)
     columns = Sweep(builder, row, [x.along(range(1, len(row) + 1)), target.along(rest)])
@@ -83,7 +102,7 @@ def emit_take(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread
 
     def line(addresses: list[Any], _: Any) -> None:
         place, _ = _positions(builder, builder.load_scalar(addresses[0], index.dtype), index.dtype, size, flag)
-        row = builder.at(x.address, builder.mul(place, builder.index(x.strides[0])), x.dtype)
+        row = builder.at(x.address, builder.mul(place, builder.index(step)), x.dtype)
         columns.copy([row, addresses[1]])
 
     lines.run(line)
@@ -202,6 +221,7 @@ def _write_rows(
 
 PICKS = {
     "take": emit_take,
+    "rows": emit_rows,
     "gather": emit_gather,
     "scatter_add": emit_scatter_add,
     "add_at": emit_add_at,
