@@ -22,7 +22,7 @@ class Slot:
 
     kind: "argument" (the owner is given with every call), "state" (a Tensor the step found by itself), "gradient" (the
         `.grad` of `owner`), or "cotangent" (dL/d(output), given when the backward is asked for; nobody owns it).
-    name: how listings call it.
+    name: how listings call it. same: of a gradient that is written, whether it is written into the Tensor that is there.
     """
 
     kind: str
@@ -30,6 +30,7 @@ class Slot:
     symbol: Symbol
     position: int = -1  # of an argument among the Tensors of a call, of a cotangent's output among the outputs
     name: str = ""
+    same: bool = False
 
 
 @dataclass

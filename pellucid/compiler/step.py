@@ -24,6 +24,7 @@ from ..op import Value, grad_mode, here, new_value, recorder, structure
 from ..ops.index import take
 from ..ops.loop import map_nest
 from ..random import stream
+from ..sharing import Cell
 from ..tensor import Tensor
 from .reference import ReferenceProgram
 from .trace import Flagged, Recording, record
@@ -137,12 +138,17 @@ class Compiled:
             parts.append(_described(x, tensors))
         if kwargs:
             parts.append(_described(kwargs, tensors))
-        ids = list(map(id, tensors))
-        if len(set(ids)) < len(ids):  # which of them are one
-            parts.append(tuple(map(ids.index, ids)))
+        shared = [id(x) if x.cell is None else id(x.cell) for x in tensors]
+        if len(set(shared)) < len(shared):  # which of them are one, and which share their numbers
+            ids = list(map(id, tensors))
+            parts.append((tuple(map(ids.index, ids)), tuple(map(shared.index, shared))))
         # An argument that the function also reads by another way is its state, and then this Tensor and no other.
-        parts += [x for x in tensors if id(x) in self._state]
+        parts += [x for x in tensors if id(x) in self._state or (x.cell is not None and self._shares(x.cell))]
         return tensors, tuple(parts)
+
+    def _shares(self, cell: Cell) -> bool:
+        """Whether the numbers of an argument are those of a Tensor that the function reads by itself."""
+        return id(cell) in self._state or id(cell.tensors[0]()) in self._state
 
     def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call and the program for it, recorded now where there is none."""
@@ -162,7 +168,9 @@ class Compiled:
         recording = record(
             self.function, (args, kwargs), names, self.keep_grads, self.backward_outside and grad_mode.get()
         )
-        self._state.update(id(slot.owner) for slot in recording.graph.inputs if slot.kind == "state")
+        owners = [slot.owner for slot in recording.graph.inputs if slot.kind == "state"]
+        self._state.update(map(id, owners))
+        self._state.update(id(owner.cell) for owner in owners if owner.cell is not None)
         _, key = self._signature(args, kwargs)  # again: recording may have set attributes, and found more state
         about = fingerprint(recording)
         program = self.made.get(about)
@@ -278,10 +286,10 @@ def _look(seen: dict[str, Any]) -> Callable[..., None]:
     """A forward hook that keeps a layer's output and, once it is known, the gradient of it."""
 
     def gradient(g: Tensor) -> None:
-        seen["grad"] = g.detach()
+        seen["grad"] = g.detach().clone()
 
     def hook(module: Any, inputs: Any, output: Tensor) -> None:
-        seen["output"] = output.detach()
+        seen["output"] = output.detach().clone()  # of this moment: the step may write on in it
         if output.requires_grad:
             output.register_hook(gradient)
 
@@ -303,7 +311,7 @@ def _layers(function: Any, paths: tuple[str, ...]) -> dict[str, Any]:
 
 def _apart(result: Any) -> Any:
     """The result of one of many steps, which the next ones leave alone, though it may be a Tensor that they write."""
-    return map_nest(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, result)
+    return map_nest(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
 
 
 def _stacked(results: list[Any]) -> Any:
