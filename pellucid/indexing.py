@@ -19,7 +19,7 @@ from .ops.index import put, take, within
 from .ops.movement import Slices, permute, place, reshape, slice_
 from .ops.reduce import expand
 from .shapes import array_of
-from .sharing import Path, viewed
+from .sharing import Path, as_view
 
 
 class Plan(NamedTuple):
@@ -40,10 +40,10 @@ def index(x: Any, key: Any) -> Any:
     if active is not None and (mask := _mask(x.shape, key)) is not None:
         return active.selected(x, mask)
     plan = read_key(x.shape, key)
-    y = x
-    for op, attributes in _path(x.shape, plan):
-        y = viewed(op, y, **attributes) if not plan.picks else op(y, **attributes)
-    return _pick(y, plan.picks) if plan.picks else y
+    path, y = _path(x.shape, plan), x
+    for op, attributes in path:
+        y = op(y, **attributes)
+    return _pick(y, plan.picks) if plan.picks else as_view(y, x, path)
 
 
 def _path(shape: tuple[int, ...], plan: Plan) -> Path:
@@ -57,12 +57,15 @@ def _path(shape: tuple[int, ...], plan: Plan) -> Path:
     return tuple(path)
 
 
-def path_to(x: Any, key: Any, value: Any) -> tuple[Path, np.ndarray] | None:
-    """Where `x[key] = value` writes, and the numbers to write there; None where the key picks by Tensors."""
+def path_to(x: Any, key: Any, value: Any) -> Path | None:
+    """Where `x[key] = value` writes; None where the key picks by Tensors. Raises ShapeError where value does not fit."""
+    if recorder() is not None and _mask(x.shape, key) is not None:
+        return None
     plan = read_key(x.shape, key)
     if plan.picks:
         return None
-    return _path(x.shape, plan), np.broadcast_to(value.array, _fits(value, plan.basic, x.shape))
+    _fits(value, plan.basic, x.shape)
+    return _path(x.shape, plan)
 
 
 def with_index(x: Any, key: Any, value: Any) -> Any:

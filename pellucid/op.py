@@ -114,7 +114,7 @@ class Value:
     cell: Any = None
     path: Any = ()
     base: Any = None
-    made_without_grad = False
+    base_without_grad: Any = None  # a weak reference to it, where the view was made under no_grad()
     # Held while it is moved on, where several threads may do so: by the state of a random generator.
     lock: Any = None
 

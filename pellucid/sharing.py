@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 import sys
 import threading
-import weakref
 from collections.abc import Sequence
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
 from .errors import GradientError, ShapeError, words
-from .op import Op, Value, apply, aside, bare_value, grad_mode, here, recorder
+from .op import Op, Symbol, Value, apply, aside, bare_value, grad_mode, here, recorder
 
 Path = tuple[tuple[Op, dict[str, Any]], ...]  # movements and their attributes, from the base on
 
@@ -38,11 +38,13 @@ class Cell:
     __slots__ = ("array", "limit", "native", "shape", "tensors")
 
     def __init__(self, base: Value) -> None:
-        self.native = base.storage
-        plain = self.native is None and recorder() is None  # else an attribute might be looked up that is not there
-        self.array = base.array if plain else base.__dict__.get("array")
-        self.shape = base.shape
-        self.tensors = [weakref.ref(base)]
+        native = self.native = base.storage
+        array = base.array if native is None else base.__dict__.get("array")
+        if array.__class__ is Symbol:  # while a step is recorded: a Tensor from before it has an array too
+            array = base.__dict__.get("array")
+        self.array = array
+        self.shape = native.shape if native is not None else array.shape
+        self.tensors = [ref(base)]
         self.limit = 16
         base.cell = self
 
@@ -54,13 +56,8 @@ class Cell:
             value.cell, value.storage = self, self.native
             if self.array is None:
                 del value.array
-            self.tensors[0] = weakref.ref(value)
+            self.tensors[0] = ref(value)
         return value
-
-    def add(self, value: Value) -> None:
-        if len(self.tensors) > self.limit:
-            self.tidy()
-        self.tensors.append(weakref.ref(value))
 
     def tidy(self) -> None:
         """Forget the views that are gone."""
@@ -120,27 +117,34 @@ class Cell:
 def viewed(op: Op, x: Any, **attributes: Any) -> Any:
     """What the movement `op` makes of x, sharing its numbers, unless a reshape has to copy them."""
     result = apply(op, x, **attributes)
-    if op.name == "reshape" and x.path and not _stays_view(x, result, attributes["shape"]):
+    if x.path and op.name == "reshape" and not _stays_view(x, result, attributes["shape"]):
         return result
-    _join(result, x, (op, attributes))
-    if grad_mode.get():
+    return as_view(result, x, ((op, attributes),))
+
+
+def as_view(result: Any, x: Any, path: Path) -> Any:
+    """`result`, which is what `path` makes of x, as a view of x."""
+    share(result, x, path)
+    without_grad = x.base_without_grad
+    if without_grad is not None:
+        result.base_without_grad = without_grad
+    elif grad_mode.get():
         result.base = x if x.base is None else x.base
     else:
-        result.made_without_grad = True
+        result.base_without_grad = ref(x if x.base is None else x.base)
     return result
 
 
-def share(result: Value, source: Value) -> None:
-    """Let `result` be the same numbers as `source`, off the tape."""
-    _join(result, source)
-
-
-def _join(result: Value, source: Value, *movement: tuple[Op, dict[str, Any]]) -> None:
+def share(result: Value, source: Value, path: Path = ()) -> None:
+    """Let `result` be the numbers of `source` where `path` leads from it; what the two are on the tape is not touched."""
     cell = source.cell
     if cell is None:
         cell = Cell(source)
-    result.cell, result.path = cell, (*source.path, *movement)
-    cell.add(result)
+    result.cell = cell
+    result.path = source.path + path
+    if len(cell.tensors) > cell.limit:
+        cell.tidy()
+    cell.tensors.append(ref(result))
 
 
 def leave(value: Value) -> None:
@@ -163,7 +167,7 @@ class _Nobody:
     pass
 
 
-_gone: Any = weakref.ref(_Nobody())  # a reference to what is not there any more
+_gone: Any = ref(_Nobody())  # a reference to what is not there any more
 
 
 def copied(copy: Value, source: Value, memo: dict[int, Any]) -> None:
@@ -173,8 +177,7 @@ def copied(copy: Value, source: Value, memo: dict[int, Any]) -> None:
         return
     if id(cell) not in memo:
         memo[id(cell)] = Cell(bare_value(cell.numbers()))
-    copy.cell, copy.path = memo[id(cell)], source.path
-    copy.cell.add(copy)
+    share(copy, memo[id(cell)].base(), source.path)
 
 
 def _stays_view(x: Any, result: Any, shape: tuple[int, ...]) -> bool:
@@ -199,6 +202,11 @@ def _laid_out(x: Any) -> np.ndarray:
     return probe
 
 
+def is_view_along(view: Any, x: Any, path: Path) -> bool:
+    """Whether `view` is where `path` leads from x, or x itself where that is nowhere else."""
+    return view.cell is not None and view.cell is x.cell and view.path == x.path + path
+
+
 def in_row_order(x: Any) -> bool:
     """Whether the numbers of x lie one after another in what it shares."""
     return not x.path or _laid_out(x).flags.c_contiguous
@@ -207,9 +215,18 @@ def in_row_order(x: Any) -> bool:
 # ---- writing -----------------------------------------------------------------------------------------------------------
 
 
-def write_array(value: Any, path: Path, array: np.ndarray, place: Any) -> None:
-    """Put `array` where `path` leads from the base that `value` belongs to, off the tape; all others look again."""
-    cell = value.cell
+def write_part(x: Any, path: Path, array: np.ndarray, place: Any) -> None:
+    """Put `array` where `path` leads from x, off the tape."""
+    _write(Cell(x) if x.cell is None else x.cell, x.path + path, array, place)
+
+
+def write_array(x: Any, array: np.ndarray, place: Any) -> None:
+    """Put `array`, of the shape and dtype of x, in its place, off the tape."""
+    _write(x.cell, x.path, array, place)
+
+
+def _write(cell: Cell, path: Path, array: np.ndarray, place: Any) -> None:
+    """Put `array` where `path` leads from the base; whoever shares its numbers looks again."""
     while True:
         if path:
             cell.numbers()
@@ -221,8 +238,6 @@ def write_array(value: Any, path: Path, array: np.ndarray, place: Any) -> None:
                 _put_array(cell, path, array)
             else:
                 cell.array = array
-                if not value.path:
-                    value.array = array
             break
     if cell.native is not None:
         cell.native.outdated()
@@ -254,6 +269,8 @@ def _put_array(cell: Cell, path: Path, array: np.ndarray) -> None:
     whole = part = cell.array if own else np.array(cell.array, order="C")
     for op, attributes in path:
         part = op.within(part, **attributes)  # type: ignore[attr-defined]
+    if any(stride == 0 and size > 1 for stride, size in zip(part.strides, part.shape, strict=True)):
+        refuse_overlap(part.shape)
     part[...] = array
     cell.array = whole
 
@@ -286,12 +303,14 @@ def follow(base: Any) -> None:
             view.array, view.node, view.requires_grad = fresh.array, fresh.node, fresh.requires_grad
 
 
-def refuse_without_grad(view: Any) -> None:
-    """Raise GradientError where a view that was made under no_grad is written on the tape, which its base is not told."""
-    if view.made_without_grad:
+def refuse_without_grad(view: Any, part: Any) -> None:
+    """Raise GradientError where a view that was made under no_grad is written with gradients on, though they would have to
+    flow through the write: its base is not told of it."""
+    base = view.base_without_grad()
+    if view.requires_grad or part.requires_grad or (base is not None and base.requires_grad):
         raise GradientError(
-            f"{here()}: in-place write on the tape into a view {words(view.shape)} that was made under no_grad(); expected one "
-            "that was made with gradients on; make the view again outside of no_grad(), or write under no_grad()"
+            f"{here()}: in-place write with gradients on into a view {words(view.shape)} that was made under no_grad(); "
+            "expected both on, or both off; make the view again outside of no_grad(), or write under no_grad()"
         )
 
 

@@ -57,16 +57,17 @@ from .shapes import (
     whole_shape,
 )
 from .sharing import (
-    Cell,
     copied,
     follow,
     in_row_order,
+    is_view_along,
     leave,
     refuse_without_grad,
     share,
     viewed,
     write_array,
     write_on_tape,
+    write_part,
 )
 from .tape import walk
 
@@ -474,7 +475,7 @@ class Tensor(Value):
         if active is not None:
             active.rebind(self, array)
         elif self.cell is not None:
-            write_array(self, self.path, array, place)
+            write_array(self, array, place)
         else:
             self.array, self.written_at = array, place
             self.version += 1
@@ -483,6 +484,8 @@ class Tensor(Value):
 
     def write(self, value: Tensor) -> Tensor:
         """In-place methods end here: `assign` under no_grad or on plain data; on the tape, become the computed value."""
+        if self.base_without_grad is not None and grad_mode.get():
+            refuse_without_grad(self, value)
         if not grad_mode.get() or not (self.requires_grad or value.requires_grad):
             return self.assign(value)
         if self.node is None and self.requires_grad:
@@ -491,7 +494,6 @@ class Tensor(Value):
                 "expected the tape to be off for an "
                 "update; wrap it in `with no_grad():`"
             )
-        refuse_without_grad(self)
         value = movement.reshape(self.cast_like(value), shape=self.shape)
         if self.base is not None:
             write_on_tape(self, value)
@@ -566,14 +568,15 @@ class Tensor(Value):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         value = aside(self) if value is self else self.in_own_dtype(value)
-        if recorder() is None and not (grad_mode.get() and (self.requires_grad or value.requires_grad)):
-            part = path_to(self, key, value)
-            if part is not None:
-                if self.cell is None:
-                    Cell(self)
-                write_array(self, (*self.path, *part[0]), part[1], here())
-                return
-        self.write(with_index(aside(self), key, value))
+        if self.base_without_grad is not None and grad_mode.get():
+            refuse_without_grad(self, value)
+        path = path_to(self, key, value)
+        if path is not None and is_view_along(value, self, path):
+            return  # `x[i] += v` has written there, and sets what it has written
+        if path is None or recorder() is not None or (grad_mode.get() and (self.requires_grad or value.requires_grad)):
+            self.write(with_index(aside(self), key, value))
+        else:
+            write_part(self, path, value.array, here())
 
     def in_own_dtype(self, value: Any) -> Tensor:
         """`value`, a number or what a Tensor can be made of, in this Tensor's dtype."""

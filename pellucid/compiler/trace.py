@@ -510,7 +510,7 @@ class Recorder:
                 cleared.append(owner)
             elif slot is not None and now.array is slot.symbol:
                 continue
-            elif key in written and not keep_grads and slot is None:
+            elif key in written and not keep_grads and slot is None and not _is_filled(now.array):
                 used.append(owner)
             else:
                 if slot is None:
@@ -556,6 +556,13 @@ class Recorder:
                     f"compile: a Tensor {words(value.array.shape)} made at {symbol.origin} outlives the step; expected what "
                     "is kept to be returned, or assigned to a Tensor that was there before (x.assign(y)); return it"
                 )
+
+
+def _is_filled(symbol: Symbol) -> bool:
+    """Whether it is one number everywhere, as after `p.grad.zero_()`, told without computing it."""
+    while symbol.op is not None and symbol.op.kind == "movement" and len(symbol.inputs) == 1:
+        symbol = symbol.inputs[0]
+    return symbol.constant is not None and symbol.constant.size == 1
 
 
 def _check_mode(before: bool) -> None:
