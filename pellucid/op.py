@@ -135,8 +135,7 @@ class Value:
         # Only an attribute that is missing comes here: `array`, after somebody else has written this value's numbers.
         if name == "array":
             if self.cell is not None:
-                active = recorder()
-                return self.cell.look(self) if active is None else active.look(self)
+                return self.cell.look(self)
             if self.storage is not None:
                 return self.storage.snapshot(self)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")

@@ -252,8 +252,6 @@ class Recorder:
         finally:
             grad_mode.reset(mode)
 
-    look = read  # for a Tensor without an array
-
     def rebind(self, value: Any, symbol: Symbol) -> None:
         """`value` is `symbol` from now on; so is, of what shares its numbers, the part that is it."""
         self.read(value)  # so that it is known, and what it was
