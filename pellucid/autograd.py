@@ -105,11 +105,12 @@ def _differences(function: Any, inputs: Any, x: Any, eps: float) -> np.ndarray:
         for place in np.ndindex(x.shape):
             sides = []
             for step in (eps, -eps):
-                x.array = kept.copy()  # in its own place, so that a function which reads x by another way sees it too
-                x.array[place] += step
+                moved = kept.copy()
+                moved[place] += step
+                x.rebind(moved)  # in its own place, so that a function which reads x by another way sees it too
                 with no_grad():
                     sides.append(function(*inputs).item())
             result[place] = (sides[0] - sides[1]) / (2 * eps)
     finally:
-        x.array = kept
+        x.rebind(kept)
     return result

@@ -47,6 +47,7 @@ from .op import content
 from .ops import attention
 from .ops.composite import standardise, statistics
 from .ops.index import take, within
+from .ops.movement import permute
 from .random import Generator, keep_mask
 from .spatial import (
     adaptive_avg_pool2d,
@@ -69,7 +70,7 @@ from .tensor import Tensor, matmul
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (*, in) @ weight (out, in) transposed + bias (out,) -> (*, out)."""
-    y = matmul(x, weight.T)
+    y = matmul(x, permute(weight, axes=(1, 0)) if weight.ndim == 2 else weight.T)  # a value: nobody can write it
     return y if bias is None else y + bias
 
 

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import DTypeError, IndexRangeError, ShapeError, words
-from .op import Value, content, new_value, recorder, refuse_array
+from .op import Op, Value, content, new_value, recorder, refuse_array
 from .ops.elementwise import add, cast, less, multiply, where
 from .ops.index import put, take, within
 from .ops.movement import Slices, permute, place, reshape, slice_
 from .ops.reduce import expand
 from .shapes import array_of
+from .sharing import Path, as_view
 
 
 class Plan(NamedTuple):
@@ -39,12 +40,32 @@ def index(x: Any, key: Any) -> Any:
     if active is not None and (mask := _mask(x.shape, key)) is not None:
         return active.selected(x, mask)
     plan = read_key(x.shape, key)
-    y = x
-    if any(s != (0, size, 1) for s, size in zip(plan.slices, x.shape, strict=True)):
-        y = slice_(x, slices=plan.slices)
-    if not plan.picks or y.shape != plan.basic:
-        y = reshape(y, shape=plan.basic)
-    return _pick(y, plan.picks) if plan.picks else y
+    path, y = _path(x.shape, plan), x
+    for op, attributes in path:
+        y = op(y, **attributes)
+    return _pick(y, plan.picks) if plan.picks else as_view(y, x, path)
+
+
+def _path(shape: tuple[int, ...], plan: Plan) -> Path:
+    """The movements from a Tensor of `shape` to what the plan takes before it picks; at least one where it does not pick."""
+    path: list[tuple[Op, dict[str, Any]]] = []
+    if any(s != (0, size, 1) for s, size in zip(plan.slices, shape, strict=True)):
+        path.append((slice_, {"slices": plan.slices}))
+        shape = tuple([count for _, count, _ in plan.slices])
+    if shape != plan.basic or not (path or plan.picks):
+        path.append((reshape, {"shape": plan.basic}))
+    return tuple(path)
+
+
+def path_to(x: Any, key: Any, value: Any) -> Path | None:
+    """Where `x[key] = value` writes; None where the key picks by Tensors. Raises ShapeError where value does not fit."""
+    if recorder() is not None and _mask(x.shape, key) is not None:
+        return None
+    plan = read_key(x.shape, key)
+    if plan.picks:
+        return None
+    _fits(value, plan.basic, x.shape)
+    return _path(x.shape, plan)
 
 
 def with_index(x: Any, key: Any, value: Any) -> Any:

@@ -109,6 +109,12 @@ class Value:
 
     # The native memory of a Tensor that a compiled program writes; see `__getattr__`.
     storage: Any = None
+    # What it shares its numbers with, the movements that lead from the base there to it, and the Tensor that it is a view of
+    # on the tape: see `sharing.py`.
+    cell: Any = None
+    path: Any = ()
+    base: Any = None
+    base_without_grad: Any = None  # a weak reference to it, where the view was made under no_grad()
     # Held while it is moved on, where several threads may do so: by the state of a random generator.
     lock: Any = None
 
@@ -126,9 +132,12 @@ class Value:
         return data[0] if data[0].__class__ is Symbol else np.asarray(*data)
 
     def __getattr__(self, name: str) -> Any:
-        # Only an attribute that is missing comes here: `array`, after a compiled program has written this value's memory.
-        if name == "array" and self.storage is not None:
-            return self.storage.snapshot(self)
+        # Only an attribute that is missing comes here: `array`, after somebody else has written this value's numbers.
+        if name == "array":
+            if self.cell is not None:
+                return self.cell.look(self)
+            if self.storage is not None:
+                return self.storage.snapshot(self)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     @property
@@ -246,6 +255,13 @@ def use_value_class(cls: type[Value]) -> None:
 def new_value(array: np.ndarray) -> Any:
     """A value of the registered class around `array`, outside the tape."""
     return _value_class(array)
+
+
+def bare_value(array: Any) -> Any:
+    """As `new_value`, but nothing that a step makes while it is recorded: it stands for what was there before."""
+    value = _value_class.__new__(_value_class)
+    value.array = array
+    return value
 
 
 def aside(value: Value) -> Any:

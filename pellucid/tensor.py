@@ -1,8 +1,9 @@
 """Tensor: PyTorch's methods and operators over the operations, each a line or two (floor 3).
 
-Tensors are values: indexing, `reshape` and `detach` never alias what they came from. `assign` is the one way a Tensor
-changes, and every in-place method (`add_`, `x[i] = v`, `w -= ...`) means it. Longer recipes (losses, normalisation,
-convolution) stand in `functional.py`; indexing in `indexing.py`; chance in `random.py`.
+Slices, `reshape`, `permute`, `expand` and `detach` give views, as in PyTorch: they follow what is written to the original, and
+write through to it (`sharing.py`). `assign` is the one way a Tensor changes, and every in-place method (`add_`, `x[i] = v`,
+`w -= ...`) means it. Longer recipes (losses, normalisation, convolution) stand in `functional.py`; indexing in
+`indexing.py`; chance in `random.py`.
 
 `dim` counts from 0, or from the end when negative. Shapes below: B batch, N any size.
 """
@@ -19,7 +20,7 @@ import numpy as np
 
 from . import ops
 from .errors import DTypeError, GradientError, OptionError, ShapeError, words
-from .indexing import index, with_index
+from .indexing import index, path_to, with_index
 from .op import (
     Symbol,
     Value,
@@ -54,6 +55,19 @@ from .shapes import (
     spread,
     uint8,
     whole_shape,
+)
+from .sharing import (
+    copied,
+    follow,
+    in_row_order,
+    is_view_along,
+    leave,
+    refuse_without_grad,
+    share,
+    viewed,
+    write_array,
+    write_on_tape,
+    write_part,
 )
 from .tape import walk
 
@@ -165,7 +179,14 @@ class Tensor(Value):
     def add_grad(self, value: Any) -> None:
         """What `backward` brings, added to what is there."""
         known = self.grad
-        self.set_grad(aside(value) if known is None else known + value)  # its own: `value` may be on its way to others
+        if known is None:
+            self.set_grad(aside(value))  # its own: `value` may be on its way to others
+            return
+        total = known + value
+        if total.requires_grad or known.requires_grad or total.dtype != known.dtype:
+            self.set_grad(total)
+        else:
+            known.rebind(content(total), here())  # the same Tensor as before, for who holds it, or a view of it
 
     @property
     def device(self) -> device:
@@ -185,11 +206,13 @@ class Tensor(Value):
 
     @data.setter
     def data(self, value: Any) -> None:
+        """Take over the numbers of `value`. What shared numbers with this Tensor before keeps those of now, as in PyTorch."""
+        (leave if recorder() is None else recorder().leave)(self)
         self.assign(value)
 
     @property
     def T(self) -> Tensor:
-        return movement.permute(self, axes=tuple(reversed(range(self.ndim))))
+        return viewed(movement.permute, self, axes=tuple(reversed(range(self.ndim))))
 
     @property
     def mT(self) -> Tensor:
@@ -311,7 +334,9 @@ class Tensor(Value):
         copy = type(self).__new__(type(self))
         copy.__dict__.update(array=self.array, requires_grad=self.requires_grad)
         if self._grad is not None:
-            copy._grad = self._grad if self._grad.__class__ is UsedUp else self._grad.detach()
+            copy._grad = self._grad if self._grad.__class__ is UsedUp else new_value(content(self._grad))
+        if self.cell is not None and recorder() is None:
+            copied(copy, self, memo)
         memo[id(self)] = copy
         return copy
 
@@ -402,15 +427,17 @@ class Tensor(Value):
         return RemovableHook(owner.hooks, hook)
 
     def detach(self) -> Tensor:
-        """The same numbers, off the tape."""
-        return new_value(content(self))
+        """The same numbers, off the tape: a view, which follows what is written and writes through."""
+        result = new_value(content(self))
+        share(result, self)
+        return result
 
     def detach_(self) -> Tensor:
         self.node, self.requires_grad = None, False
         return self
 
     def clone(self) -> Tensor:
-        """An own Tensor with the same numbers, still on the tape (arrays are values: nothing is copied)."""
+        """An own Tensor with the same numbers, still on the tape (nothing is copied until one of the two is written)."""
         return movement.reshape(self, shape=self.shape)
 
     # ---- the one way to change -------------------------------------------------------------------------------------
@@ -437,22 +464,28 @@ class Tensor(Value):
                 array = array.astype(self.dtype)
             elif not isinstance(value, Value):
                 array = array.copy()  # the caller may go on writing into it
-            self.rebind(array)
+            self.rebind(array, here())
+            return self
         self.written_at = here()
         return self
 
-    def rebind(self, array: Any) -> None:
+    def rebind(self, array: Any, place: Any = None) -> None:
         """Put another array in place of this one; who remembers the old one can see it by `version`."""
         active = recorder()
         if active is not None:
-            active.read(self)  # so that the recorder knows this Tensor, and what it was
-        self.array = array
-        self.version += 1
-        if self.storage is not None and active is None:
-            self.storage.overwritten(self)
+            active.rebind(self, array)
+        elif self.cell is not None:
+            write_array(self, array, place)
+        else:
+            self.array, self.written_at = array, place
+            self.version += 1
+            if self.storage is not None:
+                self.storage.overwritten(self)
 
     def write(self, value: Tensor) -> Tensor:
         """In-place methods end here: `assign` under no_grad or on plain data; on the tape, become the computed value."""
+        if self.base_without_grad is not None and grad_mode.get():
+            refuse_without_grad(self, value)
         if not grad_mode.get() or not (self.requires_grad or value.requires_grad):
             return self.assign(value)
         if self.node is None and self.requires_grad:
@@ -462,8 +495,12 @@ class Tensor(Value):
                 "update; wrap it in `with no_grad():`"
             )
         value = movement.reshape(self.cast_like(value), shape=self.shape)
+        if self.base is not None:
+            write_on_tape(self, value)
+            return self
         self.assign(value)
         self.node, self.requires_grad = value.node, value.requires_grad
+        follow(self)
         return self
 
     def cast_like(self, value: Any) -> Any:
@@ -485,6 +522,7 @@ class Tensor(Value):
         """Write `compute(self, other)`; raises DTypeError where this dtype would cut off what came out."""
         mine = self.now()
         result = compute(mine, mine if other is self else other)
+        del mine  # it holds the numbers that the write may go over
         lost = {"b": "iuf", "u": "f", "i": "f", "f": ""}[self.dtype.kind]
         if result.dtype.kind in lost:
             raise DTypeError(
@@ -513,10 +551,11 @@ class Tensor(Value):
         return self.fill_(0)
 
     def fill_(self, number: Any) -> Tensor:
-        return self.write(self.in_own_dtype(number).expand(self.shape))
+        return self.write(reduce.expand(self.in_own_dtype(number), shape=self.shape))
 
     def copy_(self, other: Any) -> Tensor:
-        return self.write(as_value_of(self.now() if other is self else other, self.dtype).expand(self.shape))
+        other = as_value_of(self.now() if other is self else other, self.dtype)
+        return self.write(reduce.expand(other, shape=self.shape))
 
     def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
         return self.write(self.now().clamp(min, max))
@@ -528,8 +567,16 @@ class Tensor(Value):
         return self.write(elementwise.relu(self.now()))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        mine = self.now()
-        self.write(with_index(mine, key, mine if value is self else self.in_own_dtype(value)))
+        value = aside(self) if value is self else self.in_own_dtype(value)
+        if self.base_without_grad is not None and grad_mode.get():
+            refuse_without_grad(self, value)
+        path = path_to(self, key, value)
+        if path is not None and is_view_along(value, self, path):
+            return  # `x[i] += v` has written there, and sets what it has written
+        if path is None or recorder() is not None or (grad_mode.get() and (self.requires_grad or value.requires_grad)):
+            self.write(with_index(aside(self), key, value))
+        else:
+            write_part(self, path, value.array, here())
 
     def in_own_dtype(self, value: Any) -> Tensor:
         """`value`, a number or what a Tensor can be made of, in this Tensor's dtype."""
@@ -564,7 +611,8 @@ class Tensor(Value):
         return self
 
     def contiguous(self) -> Tensor:
-        return self
+        """Itself where its numbers stand in row order in what it shares, else its own, as in PyTorch."""
+        return self if in_row_order(self) else self.clone()
 
     def float(self) -> Tensor:
         return self.to(float32)
@@ -1013,12 +1061,12 @@ class Tensor(Value):
     # ---- shape -----------------------------------------------------------------------------------------------------
 
     def reshape(self, *shape: Any) -> Tensor:
-        return movement.reshape(self, shape=whole_shape(self, shape))
+        return viewed(movement.reshape, self, shape=whole_shape(self, shape))
 
     view = reshape
 
     def view_as(self, other: Tensor) -> Tensor:
-        return movement.reshape(self, shape=other.shape)
+        return viewed(movement.reshape, self, shape=other.shape)
 
     reshape_as = view_as
 
@@ -1054,13 +1102,13 @@ class Tensor(Value):
 
     def permute(self, *dims: Any) -> Tensor:
         dims = spread(dims)
-        return movement.permute(self, axes=tuple(axis_of(self, dim, "permute") for dim in dims))
+        return viewed(movement.permute, self, axes=tuple(axis_of(self, dim, "permute") for dim in dims))
 
     def transpose(self, dim0: Any, dim1: Any) -> Tensor:
         axes = list(range(self.ndim))
         i, j = axis_of(self, dim0, "transpose"), axis_of(self, dim1, "transpose")
         axes[i], axes[j] = axes[j], axes[i]
-        return movement.permute(self, axes=tuple(axes))
+        return viewed(movement.permute, self, axes=tuple(axes))
 
     swapaxes = transpose
 
@@ -1074,14 +1122,14 @@ class Tensor(Value):
     def movedim(self, source: Any, destination: Any) -> Tensor:
         axes = [i for i in range(self.ndim) if i != axis_of(self, source, "movedim")]
         axes.insert(axis_of(self, destination, "movedim"), axis_of(self, source, "movedim"))
-        return movement.permute(self, axes=tuple(axes))
+        return viewed(movement.permute, self, axes=tuple(axes))
 
     def expand(self, *shape: Any) -> Tensor:
         """Axes of size 1 repeated to `shape`; -1 leaves a size as it is."""
         sizes = spread(shape)
         new = len(sizes) - self.ndim
         whole = tuple(self.shape[i - new] if size == -1 and i >= new else size for i, size in enumerate(sizes))
-        return reduce.expand(self, shape=whole)
+        return viewed(reduce.expand, self, shape=whole)
 
     def expand_as(self, other: Tensor) -> Tensor:
         return self.expand(other.shape)
@@ -1098,7 +1146,7 @@ class Tensor(Value):
         x = self.reshape(*(1,) * (len(times) - self.ndim), *self.shape)
         for dim, n in enumerate(times):
             x = concatenate([x] * n, dim) if n > 1 else x.narrow(dim, 0, n * x.shape[dim])
-        return x
+        return x.clone() if x.cell is not None else x
 
     def repeat_interleave(self, repeats: Any, dim: Any = None) -> Tensor:
         """Each element `repeats` times in a row along `dim` (flattened without one)."""
@@ -1127,7 +1175,7 @@ class Tensor(Value):
             )
         slices = [(0, size, 1) for size in self.shape]
         slices[dim] = (start, length, 1)
-        return movement.slice_(self, slices=tuple(slices))
+        return viewed(movement.slice_, self, slices=tuple(slices))
 
     def split(self, split_size: Any, dim: Any = 0) -> tuple[Tensor, ...]:
         """Pieces of `split_size` along `dim`, or of the sizes in a list."""

@@ -18,7 +18,7 @@ FILES = sorted(p for p in ROOT.rglob("*.py"))
 # told in SAME_FLOOR.
 FLOORS = {
     "errors": 0,
-    "files": 1, "op": 1, "tape": 1, "shapes": 1, "threads": 1, "cuda": 1,
+    "files": 1, "op": 1, "sharing": 1, "tape": 1, "shapes": 1, "threads": 1, "cuda": 1,
     "ops": 2, "modes": 2,
     "tensor": 3, "indexing": 3, "creation": 3, "random": 3, "functional": 3, "activations": 3, "losses": 3, "spatial": 3, "autograd": 3,
     "compiler": 4, "nn": 4, "optim": 4, "data": 4, "utils": 4, "serialization": 4,
@@ -31,6 +31,7 @@ FLOORS = {
 # Floor mates that may be imported, and why.
 SAME_FLOOR = {
     ("tape", "op"): "the walk reads Nodes",
+    ("sharing", "op"): "views are made by operations",
     ("shapes", "op"): "arguments are checked against Value and the dtypes",
     ("tensor", "indexing"): "x[key] stands in a file of its own",
     ("creation", "tensor"): "makes Tensors",

@@ -17,32 +17,6 @@ from pellucid.errors import DTypeError, GradientError, ShapeError
 # ---- silent ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_view_is_a_value_and_does_not_follow_the_original() -> None:
-    """PyTorch: `view`, slices, `detach`, `expand` and `T` share memory, and writing to one writes to all."""
-    x = P.zeros(2, 2)
-    row, flat, same, turned = x[0], x.view(4), x.detach(), x.T
-    x[0, 0] = 5.0
-    assert row.tolist() == [0, 0] and flat.tolist() == [0, 0, 0, 0] and same.sum().item() == turned.sum().item() == 0
-    row.fill_(9.0)
-    assert x.tolist() == [[5, 0], [0, 0]]
-
-
-def test_writing_through_two_indices_needs_one_key() -> None:
-    """PyTorch: `x[0][1] = v` writes into x, since `x[0]` is a view. Here `x[0]` is a value: write `x[0, 1] = v`."""
-    x = P.zeros(2, 2)
-    x[0][1] = 7.0
-    assert x.sum().item() == 0
-    x[0, 1] = 7.0
-    assert x.tolist() == [[0, 7], [0, 0]]
-
-
-def test_augmented_assignment_to_an_index_does_write() -> None:
-    """`x[0] += 1` reads, adds and sets, so it works as in PyTorch."""
-    x = P.zeros(2, 2)
-    x[0] += 1
-    assert x.tolist() == [[1, 1], [0, 0]]
-
-
 def test_numpy_gives_a_read_only_snapshot() -> None:
     """PyTorch: `.numpy()` shares memory both ways."""
     x = P.ones(2)
@@ -63,13 +37,28 @@ def test_from_numpy_copies() -> None:
     assert x.tolist() == y.tolist() == [1, 1]
 
 
-def test_x_data_is_the_detached_value() -> None:
-    """PyTorch: `x.data` is a live alias. Here reading it gives a value; assigning to it assigns x."""
-    x = P.ones(2, requires_grad=True)
-    x.data.mul_(5)
-    assert x.tolist() == [1, 1] and not x.data.requires_grad
-    x.data = P.tensor([3.0, 4.0])
+def test_assigning_to_data_copies_the_numbers() -> None:
+    """PyTorch: after `x.data = y`, x and y share memory. Here x has the numbers of y, and goes its own way."""
+    x, y = P.ones(2, requires_grad=True), P.tensor([3.0, 4.0])
+    x.data = y
+    y.add_(1)
     assert x.tolist() == [3, 4] and x.requires_grad and x.is_leaf
+
+
+def test_a_parameter_made_of_a_tensor_has_its_own_numbers() -> None:
+    """PyTorch: `nn.Parameter(y)` shares memory with y."""
+    y = P.ones(2)
+    p = P.nn.Parameter(y)
+    y.add_(1)
+    assert p.tolist() == [1, 1]
+
+
+def test_a_clone_lies_in_row_order() -> None:
+    """PyTorch: the clone of a transposed Tensor is laid out as that is, so that flattening it makes a copy. Here a clone is
+    in row order, and what flattens it is a view of it."""
+    c = P.zeros(2, 3).T.clone()
+    c.reshape(-1)[0] = 5
+    assert c[0, 0].item() == 5
 
 
 def test_empty_is_zeros() -> None:
@@ -86,7 +75,7 @@ def test_clone_copies_nothing_and_is_as_safe_as_a_copy() -> None:
 
 
 def test_every_tensor_is_contiguous() -> None:
-    """Strides are not part of a value: `view` works after `permute`, where PyTorch asks for `contiguous()`."""
+    """`view` works after `permute`, by a copy as `reshape` makes it, where PyTorch asks for `contiguous()`."""
     x = P.arange(6).reshape(2, 3)
     assert x.T.is_contiguous() and x.T.contiguous().view(6).tolist() == [0, 3, 1, 4, 2, 5]
     assert x.view(3, 2).T.flatten().view(-1).tolist() == [0, 2, 4, 1, 3, 5]

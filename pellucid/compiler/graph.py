@@ -24,7 +24,7 @@ class Slot:
         `.grad` of `owner`), "cotangent" (dL/d(output), given when the backward is asked for; nobody owns it), "scalar"
         (a number, the owner, that equal programs may have another one of), or "length" (an array, the owner, that programs
         for other lengths of a padded axis have another one of).
-    name: how listings call it.
+    name: how listings call it. same: of a gradient that is written, whether it is written into the Tensor that is there.
     """
 
     kind: str
@@ -32,6 +32,7 @@ class Slot:
     symbol: Symbol
     position: int = -1  # of an argument among the Tensors of a call, of a cotangent's output among the outputs
     name: str = ""
+    same: bool = False
 
 
 @dataclass

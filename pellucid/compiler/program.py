@@ -7,6 +7,7 @@ outputs. Everything else was decided when the program was made.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, MutableMapping, Sequence
@@ -25,7 +26,7 @@ from .lower import READY
 from .plan import ARENA, OUTPUTS, SLOTS, Memory
 from .results import Owners, output, rebuilder, refusals
 from .storage import Storage, aligned, storage_of
-from .trace import Flagged, Recording
+from .trace import Flagged, Recording, View
 
 COPIED = 1 << 14  # bytes: to copy a smaller argument takes less time than to ask NumPy for its address
 CHUNK = 0.05  # seconds of native work between two looks at what Python wants
@@ -91,7 +92,7 @@ class Program:
         if self.plan.keeps:  # copies of these weights
             workspaces = None
         own = zip(shared.graph.inputs, recording.form.graph.inputs, strict=True)
-        slots = [Slot(mine.kind, mine.owner, known.symbol, mine.position, mine.name) for known, mine in own]
+        slots = [dataclasses.replace(mine, symbol=known.symbol) for known, mine in own]
         self.graph = bound(shared.graph, slots)
         self.regions: dict[int, np.ndarray] = {}
         self.memory = Memory(self.plan, self.layout, self.regions)
@@ -104,8 +105,8 @@ class Program:
                 workspaces[shared] = workspace
         else:
             self.use(workspace)
-        # The arguments of the last call: their memory has to last as long as its address is known.
-        self.held: Sequence[Tensor] = ()
+        # What the arguments of the last call held: its memory has to last as long as its address is known.
+        self.held: list[np.ndarray] = []
         self.dirty: set[Tensor] = set()
         self.pace = runtime.Pace()
         self.lock = threading.RLock()
@@ -143,7 +144,7 @@ class Program:
         self.written: set[Tensor] = set()
         self.given: list[tuple[int, int]] = []  # (place in the context, position among the arguments)
         self.grads: list[tuple[int, Tensor, np.ndarray]] = []  # gradients that are read
-        self.kept: list[tuple[Tensor, np.ndarray]] = []  # gradients that are written
+        self.kept: list[tuple[Slot, np.ndarray]] = []  # gradients that are written
         self.copied: list[tuple[int, np.ndarray]] = []  # arguments that are copied here
         self.changed: list[tuple[int, np.ndarray]] = []  # those that the step writes
         self.cotangents: list[tuple[int, int]] = []  # (place in the context, number of the slot)
@@ -178,7 +179,7 @@ class Program:
                     if id(slot) in written:
                         self.changed.append((slot.position, room))
                 elif id(slot) in written:
-                    self.kept.append((slot.owner, room))
+                    self.kept.append((slot, room))
                 if slot.kind == "gradient":
                     self.grads.append((place, slot.owner, room))
 
@@ -191,9 +192,11 @@ class Program:
     # ---- a call ----
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
-        given = [t for t in tensors if t.storage is not None and t.storage.owned]  # others' state, here as arguments
+        # Others' state, here as arguments, by itself or by way of a view.
+        natives = [t.storage if t.cell is None else t.cell.native for t in tensors]
+        given = {native.lock for native in natives if native is not None and native.owned}
         if given:
-            with Held(sorted({*self.locks, *(t.storage.lock for t in given)}, key=id)):
+            with Held(sorted({*self.locks, *given}, key=id)):
                 return self._call(tensors)
         with self.locks[0] if len(self.locks) == 1 else Held(self.locks):
             return self._call(tensors)
@@ -218,16 +221,16 @@ class Program:
         return [output(results[i].copy(), node) for i, node in enumerate(self.nodes)]
 
     def prepare(self, tensors: Sequence[Tensor]) -> None:
-        self.held = tensors
         if self.dirty:
             self._refresh()
         if self.anew:
             self.workspace.arena[READY] = 0
         context = self.context
-        for place, position in self.given:
-            array = tensors[position].array
+        self.held = held = [tensors[position].array for _, position in self.given]
+        for i, (place, _position) in enumerate(self.given):
+            array = held[i]
             if not array.flags.c_contiguous:
-                array = self._hold(place, np.ascontiguousarray(array))
+                array = held[i] = np.ascontiguousarray(array)
             context[place] = array.__array_interface__["data"][0]
         for position, room in self.copied:
             np.copyto(room, tensors[position].array)
@@ -235,10 +238,6 @@ class Program:
             owner = self.owners.now(recorded, tensors)
             if owner._grad is not None and owner._grad.__class__ is not UsedUp:
                 np.copyto(room, owner._grad.array)
-
-    def _hold(self, place: int, array: np.ndarray) -> np.ndarray:
-        self.regions[place] = array  # alive until the next call
-        return array
 
     def _refresh(self) -> None:
         """After somebody looked at a Tensor of the step, or assigned it."""
@@ -249,8 +248,11 @@ class Program:
             if tensor in self.written:
                 if not storage.owned:
                     storage.own(tensor, self.lock)
-                tensor.__dict__.pop("array", None)
-                tensor.version += 1
+                if tensor.cell is not None:
+                    tensor.cell.moved()
+                else:
+                    tensor.__dict__.pop("array", None)
+                    tensor.version += 1
             self.context[self.number[tensor]] = storage.address
         self.workspace.arena[READY] = 0
         self._find_locks()
@@ -265,8 +267,8 @@ class Program:
         """What the step did to gradients and arguments."""
         for position, room in self.changed:
             tensors[position].assign(room)
-        for owner, room in self.kept:
-            self.owners.now(owner, tensors)._grad = new_value(room.copy())
+        for slot, room in self.kept:
+            self.owners.keep(slot, room.copy(), tensors)
         self.owners.leave(tensors)
 
     # ---- many steps in one call ----
@@ -274,7 +276,7 @@ class Program:
     @property
     def is_whole(self) -> bool:
         """Whether many steps can run without Python between them."""
-        returned = any(isinstance(leaf, Tensor) for leaf in leaves(self.recording.result))
+        returned = any(isinstance(leaf, Tensor | View) for leaf in leaves(self.recording.result))
         return len(self.entries) == 1 and not (self.changed or self.kept or self.grads or returned)
 
     def run_steps(self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:

@@ -9,9 +9,11 @@ import numpy as np
 
 from ..errors import TraceError, words
 from ..op import Node, new_value
+from ..sharing import viewed
 from ..tensor import Tensor, UsedUp
+from .graph import Slot
 from .outside import refusal
-from .trace import GIVEN_GRADIENT, Position, Recording
+from .trace import GIVEN_GRADIENT, Position, Recording, View
 
 USED_UP = UsedUp()
 
@@ -31,6 +33,14 @@ class Owners:
         for owner in self.read:
             if id(self.now(owner, tensors)._grad) in given:
                 raise TraceError(GIVEN_GRADIENT.format(words(owner.shape)))
+
+    def keep(self, slot: Slot, array: np.ndarray, tensors: Sequence[Tensor]) -> None:
+        """Leave a gradient that the step has written."""
+        owner = self.now(slot.owner, tensors)
+        if slot.same and isinstance(owner._grad, Tensor):
+            owner._grad.rebind(array)
+        else:
+            owner._grad = new_value(array)
 
     def now(self, owner: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         position = self.positions.get(id(owner))
@@ -78,10 +88,19 @@ def rebuilder(recording: Recording, owners: Owners) -> Rebuild:
     return rebuild
 
 
+def _viewed(base: Tensor, view: View) -> Tensor:
+    result = base if view.tracked else base.detach()
+    for op, attributes in view.path:
+        result = viewed(op, result, **attributes)
+    return result
+
+
 def _rebuilder(result: Any, owners: Owners) -> Rebuild:
     """One part of the return value, in the structure that was recorded."""
     if isinstance(result, Position):
         return lambda outputs, tensors: outputs[result]
+    if isinstance(result, View):
+        return lambda outputs, tensors: _viewed(owners.now(result.base, tensors), result)
     if isinstance(result, Tensor):  # an argument, or a Tensor that was there before: the same one is given back
         return lambda outputs, tensors: owners.now(result, tensors)
     if isinstance(result, dict):

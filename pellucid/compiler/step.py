@@ -25,9 +25,10 @@ from ..op import Value, grad_mode, here, new_value, recorder, structure
 from ..ops.index import rows, take
 from ..ops.loop import map_nest
 from ..random import stream
+from ..sharing import Cell
 from ..tensor import Tensor
 from .reference import ReferenceProgram
-from .trace import Flagged, Recording, record
+from .trace import Flagged, Recording, View, record
 
 if TYPE_CHECKING:
     from .program import Program
@@ -158,12 +159,17 @@ class Compiled:
             parts.append(_described(x, tensors))
         if kwargs:
             parts.append(_described(kwargs, tensors))
-        ids = list(map(id, tensors))
-        if len(set(ids)) < len(ids):  # which of them are one
-            parts.append(tuple(map(ids.index, ids)))
+        shared = [id(x) if x.cell is None else id(x.cell) for x in tensors]
+        if len(set(shared)) < len(shared):  # which of them are one, and which share their numbers
+            ids = list(map(id, tensors))
+            parts.append((tuple(map(ids.index, ids)), tuple(map(shared.index, shared))))
         # An argument that the function also reads by another way is its state, and then this Tensor and no other.
-        parts += [x for x in tensors if id(x) in self._state]
+        parts += [x for x in tensors if id(x) in self._state or (x.cell is not None and self._shares(x.cell))]
         return tensors, tuple(parts)
+
+    def _shares(self, cell: Cell) -> bool:
+        """Whether the numbers of an argument are those of a Tensor that the function reads by itself."""
+        return id(cell) in self._state or id(cell.tensors[0]()) in self._state
 
     def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call and the program for it, recorded now where there is none."""
@@ -186,7 +192,9 @@ class Compiled:
         recording = record(
             self.function, (args, kwargs), names, self.keep_grads, self.backward_outside and grad_mode.get()
         )
-        self._state.update(id(slot.owner) for slot in recording.graph.inputs if slot.kind == "state")
+        owners = [slot.owner for slot in recording.graph.inputs if slot.kind == "state"]
+        self._state.update(map(id, owners))
+        self._state.update(id(owner.cell) for owner in owners if owner.cell is not None)
         return recording
 
     def _kept(self, recording: Recording, args: Any, kwargs: Any) -> Program:
@@ -307,10 +315,10 @@ def _look(seen: dict[str, Any]) -> Callable[..., None]:
     """A forward hook that keeps a layer's output and, once it is known, the gradient of it."""
 
     def gradient(g: Tensor) -> None:
-        seen["grad"] = g.detach()
+        seen["grad"] = g.detach().clone()
 
     def hook(module: Any, inputs: Any, output: Tensor) -> None:
-        seen["output"] = output.detach()
+        seen["output"] = output.detach().clone()  # of this moment: the step may write on in it
         if output.requires_grad:
             output.register_hook(gradient)
 
@@ -376,9 +384,9 @@ def _resident(x: Any, number: int, order: np.ndarray) -> Any:
 
 def _check_unwritten(program: Any, data: Sequence[Tensor]) -> None:
     """Raise OptionError where the step writes data that it picks rows of."""
-    written = {id(slot.owner) for slot, _ in program.graph.writes}
+    written = {id(slot.owner.cell or slot.owner) for slot, _ in program.graph.writes}
     for number, x in enumerate(data):
-        if id(x) in written:
+        if id(x.cell or x) in written:
             raise OptionError(
                 f"run_steps: the step writes data {number} {words(x.shape)}; expected data that stay as they are; "
                 "pass a copy, x.clone(), or call the step in a loop"
@@ -387,7 +395,7 @@ def _check_unwritten(program: Any, data: Sequence[Tensor]) -> None:
 
 def _apart(result: Any) -> Any:
     """The result of one of many steps, which the next ones leave alone, though it may be a Tensor that they write."""
-    return map_nest(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, result)
+    return map_nest(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
 
 
 def _stacked(results: list[Any]) -> Any:
@@ -508,8 +516,13 @@ def fingerprint(recording: Recording) -> Any:
     """What makes two recordings the same program: the form, its numbers, its Tensors, its structure."""
     graph, form = recording.graph, recording.form
     positions = {id(slot.owner): slot.position for slot in graph.inputs if slot.kind == "argument"}
-    who = lambda x: ("argument", positions[id(x)]) if id(x) in positions else id(x) if isinstance(x, Value) else x
-    slots = tuple((slot.kind, who(slot.owner)) for slot in graph.inputs if slot.kind != "length")
+
+    def who(x: Any) -> Any:
+        if isinstance(x, View):
+            return who(x.base), repr(x.path), x.tracked
+        return ("argument", positions[id(x)]) if id(x) in positions else id(x) if isinstance(x, Value) else x
+
+    slots = tuple((slot.kind, who(slot.owner), slot.same) for slot in graph.inputs if slot.kind != "length")
     after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
     outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
     seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))

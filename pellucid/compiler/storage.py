@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
 
+from ..sharing import Cell
 from ..tensor import Tensor
 
 ALIGNED = 64  # bytes: a cache line, and the widest vector
@@ -51,7 +53,10 @@ class Storage:
         self.owned = self.stale = False
         self.watchers: list[set[Tensor]] = []
         self.lock: threading.RLock | None = None
+        self.tensor = weakref.ref(tensor)
         tensor.storage = self
+        if tensor.cell is not None and tensor.cell.base() is tensor:
+            tensor.cell.native = self
 
     @property
     def address(self) -> int:
@@ -65,8 +70,15 @@ class Storage:
             if array is None:  # else another thread was quicker
                 array = self.memory.copy()
                 tensor.array = array
-                self._tell(tensor)
+                self._tell()
             return array
+
+    def look(self, cell: Cell) -> None:
+        """Give `cell`, of Tensors that share these numbers, an array of its own; wait as above."""
+        with self.lock or contextlib.nullcontext():
+            if cell.array is None:
+                cell.array = self.memory.copy()
+                self._tell()
 
     def overwritten(self, tensor: Any) -> None:
         """`tensor.array` has been assigned."""
@@ -74,12 +86,18 @@ class Storage:
         if array.shape != self.shape or array.dtype != self.dtype:  # Module.to
             self.shape, self.dtype = array.shape, array.dtype
             self.owned = False
-        self.stale = True
-        self._tell(tensor)
+        self.outdated()
 
-    def _tell(self, tensor: Any) -> None:
-        for watcher in self.watchers:
-            watcher.add(tensor)
+    def outdated(self) -> None:
+        """The newest numbers are in an array, and not here."""
+        self.stale = True
+        self._tell()
+
+    def _tell(self) -> None:
+        tensor = self.tensor()
+        if tensor is not None:  # else no program has it any more
+            for watcher in self.watchers:
+                watcher.add(tensor)
 
     def tell_others(self, tensor: Any, mine: set[Tensor]) -> None:
         """Somebody relies on these numbers: every program but the one whose set is `mine` has to know before it writes."""
@@ -95,7 +113,7 @@ class Storage:
             memory = aligned(self.shape, self.dtype)
             memory[...] = tensor.array
             self.memory, self.owned, self.stale = memory, True, False
-            self._tell(tensor)
+            self._tell()
 
     def refresh(self, tensor: Tensor) -> None:
         """Take over what was assigned."""

@@ -208,6 +208,7 @@ class Trace:
         before = {key: (slot.owner, slot.owner.array, slot.owner.version) for key, slot in slots.items()}
         for owner, value in zip(self.moved, self.carry_in[len(self.start) :], strict=True):
             owner.array = value.array
+            self.recorder.forget_views(owner)
         inside = {key: slot.owner.array for key, slot in slots.items()}
         try:
             yield
@@ -219,6 +220,8 @@ class Trace:
                     self.written[key] = owner.array
                     self.moved = self.moved if any(owner is known for known in self.moved) else [*self.moved, owner]
                 owner.array, owner.version = array, version
+            for owner in self.moved:
+                self.recorder.forget_views(owner)  # what the body has made of it is of the body
 
     def _run(self) -> None:
         inputs, xs = iter(self.carry_in), iter(self.x)

@@ -14,14 +14,27 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import TraceError, words
-from ..op import Node, Op, Origin, Symbol, Value, active_recorder, count_recorders, grad_mode, here, origin
+from ..op import (
+    Node,
+    Op,
+    Origin,
+    Symbol,
+    Value,
+    active_recorder,
+    apply,
+    count_recorders,
+    grad_mode,
+    here,
+    origin,
+)
 from ..ops.loop import map_nest
 from ..ops.reduce import expand
+from ..sharing import Path, put
 from ..tape import reachable, walk
 from ..tensor import Parameter, Tensor, UsedUp
 from .form import Form, form_of
@@ -34,6 +47,11 @@ GIVEN_GRADIENT = (
     "compile: the gradient of a Tensor {} is an argument and read as .grad too; expected one of the two; read x.grad inside "
     "the step, or pass x.grad.clone()"
 )
+SHARED = (
+    "{}: the step writes a Tensor {} that shares its numbers with an argument, or the argument {} itself; expected what is "
+    "written to be one argument, or none; pass the whole once, or a clone()"
+)
+CHANGING = ("version", "node", "requires_grad", "written_at", "hooks")
 _one_at_a_time = threading.RLock()  # a Tensor has room for one Symbol beside its array
 
 
@@ -128,15 +146,31 @@ def recorded(kind: type) -> type:
 
     def get(value: Any) -> Any:
         fields = value.__dict__
-        if "symbol" in fields and active_recorder.get() is not None:
-            return fields["symbol"]
+        active = active_recorder.get()
+        if active is not None:
+            return fields["symbol"] if "symbol" in fields else active.read(value)
         return fields["array"] if "array" in fields else value.__getattr__("array")
 
     def put(value: Any, array: Any) -> None:
         value.__dict__["array" if active_recorder.get() is None else "symbol"] = array
 
-    about = {"__slots__": (), "__module__": kind.__module__, "array": property(get, put), "__hash__": kind.__hash__}
+    def drop(value: Any) -> None:  # in another thread than the recorder's
+        if value.__dict__.pop("array", None) is None:
+            raise AttributeError("array")
+
+    array = property(get, put, drop)
+    about = {"__slots__": (), "__module__": kind.__module__, "array": array, "__hash__": kind.__hash__}
     return type(kind.__name__, (kind,), about | YIELDING)
+
+
+class Before(NamedTuple):
+    """What a Tensor was before the step. shared: its cell, path and base. rest: its attributes CHANGING."""
+
+    owner: Tensor
+    kind: type
+    array: Any
+    shared: tuple[Any, Any, Any]
+    rest: dict[str, Any]
 
 
 class Recorder:
@@ -146,13 +180,14 @@ class Recorder:
         self.names = names
         self.started = next(Node.counter)  # Nodes of the step have higher numbers
         self.symbols: list[Symbol] = []
+        self.root = self.symbols  # those outside of any loop
         self.slots: dict[int, Slot] = {}  # by id of the Tensor; the Slot keeps it alive
         self.differentiable: set[int] = set()  # ids of what is read with the tape on
         self.taped = False  # whether an operation has been put on the tape
-        # Each Tensor, its class, its array, and the rest of what may change.
-        self.before: list[tuple[Tensor, type, Any, dict[str, Any]]] = []
+        self.before: dict[int, Before] = {}  # what the Tensors that the step has met were, by id
         self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
         self.grad_slots: dict[int, Slot] = {}
+        self.stand_ins: dict[int, Tensor] = {}  # for gradients that were there, by id of their owner
         self.cotangents: list[Slot] = []
         self.looked: dict[int, tuple[Tensor, bool]] = {}
         self.made: list[tuple[weakref.ref[Value], Symbol]] = []
@@ -193,7 +228,7 @@ class Recorder:
         """The Symbol of `value`; a Tensor that was there before the step becomes an input of it."""
         fields = value.__dict__
         known = fields.get("symbol", fields.get("array"))
-        symbol = known if known.__class__ is Symbol else self._slot("state", value).symbol
+        symbol = known if known.__class__ is Symbol else self._found(value)
         if symbol in self.inner:
             raise TraceError(
                 f"scan: a Tensor {words(symbol.shape)} made inside the loop at {symbol.origin} is read outside of it; "
@@ -202,6 +237,73 @@ class Recorder:
         for trace in self.traces:
             trace.used[id(value)] = value
         return symbol
+
+    def _found(self, value: Any) -> Symbol:
+        """The Symbol of a Tensor from before the step: an input, or part of the input that it is a view of."""
+        base = value if value.cell is None else value.cell.base()
+        slot = self.slots.get(id(base))
+        if base is value or (slot is not None and slot.kind == "argument"):
+            return self._slot("state", value).symbol
+        self._keep(value)
+        # Outside of a loop that is being recorded: another loop may read it too.
+        symbols, traces, self.symbols, self.traces = self.symbols, self.traces, self.root, []
+        try:
+            value.array = self._along(value.path, base)
+        finally:
+            self.symbols, self.traces = symbols, traces
+        return value.array
+
+    def _along(self, path: Path, base: Any) -> Symbol:
+        """The Symbol where `path` leads from `base`."""
+        mode = grad_mode.set(False)  # its place on the tape is known
+        try:
+            for op, attributes in path:
+                base = apply(op, base, **attributes)
+            return self.read(base)
+        finally:
+            grad_mode.reset(mode)
+
+    def rebind(self, value: Any, symbol: Symbol) -> None:
+        """`value` is `symbol` from now on; so is, of what shares its numbers, the part that is it."""
+        self.read(value)  # so that it is known, and what it was
+        value.version += 1
+        if value.cell is None:
+            value.array = symbol
+            return
+        base = value.cell.base()
+        if base is not value:
+            if id(value) in self.slots:  # its base is an argument
+                raise TraceError(SHARED.format(here(), words(value.shape), words(base.shape)))
+            mode = grad_mode.set(False)
+            try:
+                base.array = self.read(put(base, value.path, Tensor(symbol)))
+            finally:
+                grad_mode.reset(mode)
+            base.version += 1
+        value.array = symbol
+        if self.is_made_inside(base):
+            base.cell.array = base.array
+        for view in base.cell.living():
+            if view is not base and view is not value and id(view) not in self.slots:
+                view.version += 1
+                if self.is_made_inside(view):
+                    view.array = self._along(view.path, base)
+        self.forget_views(base, but=value)
+
+    def forget_views(self, base: Any, but: Any = None) -> None:
+        """What was there before and shares the numbers of `base`, all but one, has to be looked for anew."""
+        for view in [] if base.cell is None else base.cell.living():
+            if view is not base and view is not but and id(view) in self.before and id(view) not in self.slots:
+                view.__dict__.pop("symbol", None)
+
+    def leave(self, value: Any) -> None:
+        """`value` is about to take numbers of its own, apart from what it shared them with."""
+        self.read(value)
+        if value.cell is not None and len(value.cell.living()) > 1:
+            raise TraceError(
+                f"{here()}: x.data = y inside a compiled step, for x {words(value.shape)} that shares its numbers with other "
+                "Tensors, which would go on with the old ones; expected a write that all of them see; write x.data.copy_(y)"
+            )
 
     def scan(self, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
         """The loop of `ops/loop.py` as one operation."""
@@ -218,12 +320,22 @@ class Recorder:
     def _slot(self, kind: str, value: Any, position: int = -1) -> Slot:
         slot = Slot(kind, value, self._input(value), position, self.names.get(id(value), ""))
         self.slots[id(value)] = slot
-        rest = {name: getattr(value, name) for name in ("version", "node", "requires_grad", "written_at", "hooks")}
-        self.before.append((value, type(value), value.__dict__.get("array"), rest))
-        known: Any = type(value)
-        value.__class__ = recorded(known)
+        self._keep(value)
+        if kind == "argument":  # in the next call it is another Tensor: what that is a view of, it will see then
+            value.cell, value.path, value.base = None, (), None
         value.array = slot.symbol
         return slot
+
+    def _keep(self, value: Any) -> None:
+        """Remember what a Tensor from before the step is, and let it have a Symbol beside its array."""
+        if id(value) in self.before:
+            return
+        known: Any = type(value)
+        rest = {name: getattr(value, name) for name in CHANGING}
+        self.before[id(value)] = Before(
+            value, known, value.__dict__.get("array"), (value.cell, value.path, value.base), rest
+        )
+        value.__class__ = recorded(known)
 
     def _input(self, value: Value) -> Symbol:
         return Symbol(None, (), {}, value.shape, value.dtype, _place())
@@ -255,7 +367,7 @@ class Recorder:
 
     def is_made_inside(self, value: Value) -> bool:
         """Whether the recorded step has made this value, so that nobody sees it afterwards."""
-        return value.__dict__.get("array").__class__ is Symbol and id(value) not in self.slots
+        return value.__dict__.get("array").__class__ is Symbol
 
     def touch_grad(self, owner: Tensor) -> None:
         """`owner.grad` is about to be written."""
@@ -274,7 +386,7 @@ class Recorder:
             if grad is None:
                 return None
             self.touch_grad(owner)
-            stand_in = Tensor(self._input(grad))
+            stand_in = self.stand_ins[id(owner)] = Tensor(self._input(grad))
             name = f"{self.names.get(id(owner), '')}.grad"
             self.grad_slots[id(owner)] = Slot("gradient", owner, stand_in.array, -1, name)
             owner._grad = stand_in
@@ -313,8 +425,10 @@ class Recorder:
             if not isinstance(value, Value):
                 return value
             symbol = self.read(value)
-            if id(value) in self.slots:
+            if id(value) in self.before:
                 return value
+            if value.cell is not None and id(value.cell.base()) in self.slots:
+                return View(value.cell.base(), value.path, value.requires_grad)
             if id(value) not in positions:
                 positions[id(value)] = Position(len(outputs))
                 made.append(value)
@@ -337,6 +451,7 @@ class Recorder:
             if slot.owner.array is not slot.symbol:
                 writes.append((slot, slot.owner.array))
         self._check_tape()
+        self._check_overlap(writes)
         grads, cleared, used = self._grad_writes({id(slot.owner) for slot, _ in writes}, keep_grads)
         inputs = [*sorted(self.slots.values(), key=lambda s: s.position if s.kind == "argument" else 1 << 30),
                   *self.grad_slots.values()]  # fmt: skip
@@ -346,9 +461,9 @@ class Recorder:
         given = {id(slot.owner) for slot in inputs if slot.kind == "argument"}
         presence = [about for key, about in self.looked.items() if key not in given]
         trained = [
-            (owner, owner.requires_grad)
-            for owner, _, _, rest in self.before
-            if owner.requires_grad != rest["requires_grad"]
+            (known.owner, known.owner.requires_grad)
+            for known in self.before.values()
+            if known.owner.requires_grad != known.rest["requires_grad"]
         ]
         wanted = self._wanted(writes)
         inference = not (self.taped or any(tracked) or self.grads)
@@ -363,7 +478,7 @@ class Recorder:
             return None
         seeds = [Tensor(self._cotangent(i, value)) for i, value in roots.items()]
         found = walk(list(roots.values()), seeds, since=self.started)
-        owners = {id(rest["node"] or owner): owner for owner, _, _, rest in self.before}
+        owners = {id(known.rest["node"] or known.owner): known.owner for known in self.before.values()}
         leaves = [owners[key] for key in found if key in owners]
         outputs += [self.read(found[key][1]) for key in found if key in owners]
         return leaves
@@ -377,16 +492,18 @@ class Recorder:
         """See `Recording.wanted`. What is read with the tape off alone, as by an optimizer, decides nothing by it."""
         written = {id(slot) for slot, _ in writes}
         wanted = []
-        for owner, _, _, before in self.before:
-            slot = self.slots[id(owner)]
-            plain = slot.kind == "state" and slot.symbol.dtype.kind == "f" and not isinstance(owner, Parameter)
-            plain = plain and (id(owner) in self.differentiable or before["requires_grad"])
-            if plain and (before["requires_grad"] or id(slot) not in written):
-                wanted.append((owner, before["requires_grad"]))
+        for key, known in self.before.items():
+            owner, needed, slot = known.owner, known.rest["requires_grad"], self.slots.get(key)
+            plain = (
+                (slot is None or slot.kind == "state") and owner.dtype.kind == "f" and not isinstance(owner, Parameter)
+            )
+            plain = plain and (key in self.differentiable or needed)
+            if plain and (needed or id(slot) not in written):
+                wanted.append((owner, needed))
         return wanted
 
     def _check_tape(self) -> None:
-        for owner, _, _, rest in self.before:
+        for owner, _, _, _, rest in self.before.values():
             if owner.node is not rest["node"]:
                 raise TraceError(
                     f"compile: a Tensor {words(owner.shape)} from outside the step was written on the tape at "
@@ -407,25 +524,43 @@ class Recorder:
                 cleared.append(owner)
             elif slot is not None and now.array is slot.symbol:
                 continue
-            elif key in written and not keep_grads and slot is None:
+            elif key in written and not keep_grads and slot is None and not _is_filled(now.array):
                 used.append(owner)
             else:
                 if slot is None:
                     slot = Slot("gradient", owner, self._input(now), -1, f"{self.names.get(key, '')}.grad")
+                slot.same = now is self.stand_ins.get(key)
                 kept.append((slot, self.read(now)))
         return kept, cleared, used
 
     def put_back(self) -> None:
         """Every Tensor as it was before the step."""
-        for owner, kind, array, rest in self.before:
+        for owner, kind, array, shared, rest in self.before.values():
             owner.__class__ = kind
             owner.__dict__.pop("symbol", None)
+            if id(owner) in self.slots and self.slots[id(owner)].kind == "argument":
+                owner.cell, owner.path, owner.base = shared
             if array is not None and owner.__dict__.get("array") is not array:  # another thread has written to it
                 del rest["version"], rest["written_at"]
             for name, value in rest.items():
                 setattr(owner, name, value)
         for owner, grad in self.grads.values():
             owner._grad = grad
+        self.stand_ins.clear()
+
+    def _check_overlap(self, writes: list[tuple[Slot, Symbol]]) -> None:
+        """Raise TraceError where the step writes what shares its numbers with an argument."""
+        written = {id(slot.owner) for slot, _ in writes}
+        met: dict[int, Tensor] = {}
+        for slot in self.slots.values():
+            cell = self.before[id(slot.owner)].shared[0]
+            other = met.setdefault(id(cell), slot.owner) if cell is not None else slot.owner
+            if other is not slot.owner and written & {id(other), id(slot.owner)}:
+                raise TraceError(
+                    SHARED.format(
+                        slot.owner.written_at or other.written_at, words(other.shape), words(slot.owner.shape)
+                    )
+                )
 
     def check_leaks(self) -> None:
         """Raise TraceError where a value of the recording is still alive in the user's objects."""
@@ -441,6 +576,13 @@ class Recorder:
                 )
 
 
+def _is_filled(symbol: Symbol) -> bool:
+    """Whether it is one number everywhere, as after `p.grad.zero_()`, told without computing it."""
+    while symbol.op is not None and symbol.op.kind == "movement" and len(symbol.inputs) == 1:
+        symbol = symbol.inputs[0]
+    return symbol.constant is not None and symbol.constant.size == 1
+
+
 def _check_mode(before: bool) -> None:
     """Raise TraceError where the step leaves gradients on or off for who called it: native code would not."""
     if grad_mode.get() != before:
@@ -449,6 +591,18 @@ def _check_mode(before: bool) -> None:
             f"compile: the step leaves gradients {'off' if before else 'on'} for its caller; expected them as they were; "
             f"write `with set_grad_enabled({not before}):` around what it is meant for"
         )
+
+
+@dataclass(frozen=True)
+class View:
+    """Stands in a recorded result for a view of an argument, or of a Tensor that was there before.
+
+    tracked: whether it is on the tape.
+    """
+
+    base: Tensor
+    path: Path
+    tracked: bool
 
 
 class Position(int):

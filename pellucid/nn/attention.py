@@ -53,15 +53,15 @@ class KeyValueCache(Module):
                 )
             check_input(x, self.keys.dtype)
         new = key.shape[2]
-        start, places = self.position.detach(), arange(self.length)
+        start, places = self.position.detach().clone(), arange(self.length)
         message = (f"KeyValueCache: {{}} positions; expected at most {self.length}; "
                    "make it longer, or reset() it for a new sequence")  # fmt: skip
         end = within(start + new, low=0, high=self.length + 1, spare=None, message=message)
         here = ((places >= start) & (places < end)).reshape(1, 1, -1, 1)
         index = (places - start).clamp(0, max(new - 1, 0))
         spread = lambda x: x if x.shape[2] == 1 else x.index_select(2, index)
-        keys = where(here, spread(key), self.keys.detach())  # (B, H, S, D)
-        values = where(here, spread(value), self.values.detach())
+        keys = where(here, spread(key), self.keys.detach().clone())  # (B, H, S, D)
+        values = where(here, spread(value), self.values.detach().clone())
         self.keys.assign(keys)
         self.values.assign(values)
         self.position.assign(end)

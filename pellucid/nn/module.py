@@ -22,6 +22,7 @@ from ..errors import DTypeError, OptionError, PellucidError, StateError, in_modu
 from ..modes import Mode
 from ..op import module_path, note_change, note_switch, structure
 from ..shapes import array_of, as_dtype
+from ..sharing import leave
 from ..tensor import Parameter, RemovableHook, Tensor, check_device
 from ..tensor import device as Device
 from .hooks import BackwardWatch
@@ -391,6 +392,7 @@ class Module:
             )
         for tensor in itertools.chain(self.parameters(), self.buffers()):
             if tensor.dtype.kind == "f" and tensor.dtype != dtype:
+                leave(tensor)
                 tensor.rebind(tensor.array.astype(dtype))
                 if isinstance(tensor._grad, Tensor):  # and not used up by a compiled step
                     tensor.grad = tensor.grad.detach().to(dtype)
@@ -422,7 +424,8 @@ class Module:
     def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Tensor]:
         """The state by dotted path: parameters, and the buffers that are saved.
 
-        The Tensors are values of this moment, which later training leaves alone; with `keep_vars`, the Module's own.
+        The Tensors are views: they follow the Module, and what is written to them is written to it. To keep this moment,
+        `copy.deepcopy` it. With `keep_vars`, the Module's own Tensors.
         """
         state = self._state(prefix)
         return OrderedDict(state if keep_vars else {name: value.detach() for name, value in state.items()})

@@ -34,7 +34,7 @@ class SpectralNorm:
         with no_grad():
             w = self.matrix(getattr(module, f"{self.name}_orig").detach())
             u, v = (getattr(module, f"{self.name}_{letter}") for letter in "uv")
-            left, right = u.detach(), v.detach()
+            left, right = u.detach().clone(), v.detach().clone()
             for _ in range(self.n_power_iterations):
                 right = F.normalize(matmul(w.T, left), dim=0, eps=self.eps)
                 left = F.normalize(matmul(w, right), dim=0, eps=self.eps)
@@ -43,7 +43,7 @@ class SpectralNorm:
 
     def weight(self, module: Module) -> Tensor:
         weight = getattr(module, f"{self.name}_orig")
-        u, v = (getattr(module, f"{self.name}_{letter}").detach() for letter in "uv")
+        u, v = (getattr(module, f"{self.name}_{letter}").detach().clone() for letter in "uv")
         return weight / (u * matmul(self.matrix(weight), v)).sum()
 
 

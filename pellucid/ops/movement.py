@@ -7,21 +7,29 @@ puts back among zeros. `expand` is one of them too; it stands in `reduce.py` bes
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import words
-from ..op import Node, Op, Spec
+from ..op import REGISTRY, Node, Op, Spec, new_value
 
 Slices = tuple[tuple[int, int, int], ...]  # (start, count, step) for every axis; step may be negative
 
 
 class Movement(Op):
+    """inverse(old, part, **attributes): `old` with `part` in place of what the movement takes from it; by it a view is
+    written (`sharing.py`)."""
+
     kind = "movement"
     reads_inputs = False
     reads_output = False
+    inverse: Callable[..., Any]
+
+    def within(self, array: np.ndarray, **attributes: Any) -> np.ndarray:
+        """What the movement takes of a contiguous array, in the same memory, to be written."""
+        return self.forward(array, **attributes)
 
 
 class Reshape(Movement):
@@ -38,6 +46,9 @@ class Reshape(Movement):
 
     def forward(self, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
         return x.reshape(shape)
+
+    def inverse(self, old: Any, part: Any, *, shape: tuple[int, ...]) -> Any:
+        return self(part, shape=old.shape)
 
     def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(2, 6))], {"shape": (3, 4)}
@@ -56,6 +67,9 @@ class Permute(Movement):
 
     def forward(self, x: np.ndarray, *, axes: tuple[int, ...]) -> np.ndarray:
         return x.transpose(axes)
+
+    def inverse(self, old: Any, part: Any, *, axes: tuple[int, ...]) -> Any:
+        return self(part, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))
 
     def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(2, 3))], {"axes": (1, 0)}
@@ -80,6 +94,13 @@ class Slice(Movement):
 
     def forward(self, x: np.ndarray, *, slices: Slices) -> np.ndarray:
         return x[as_slices(slices)]
+
+    def inverse(self, old: Any, part: Any, *, slices: Slices) -> Any:
+        if part.shape == old.shape and all(step == 1 for _, _, step in slices):
+            return part
+        inside = REGISTRY["expand"](new_value(np.asarray(True)), shape=part.shape)
+        inside = place(inside, shape=old.shape, slices=slices)
+        return REGISTRY["where"](inside, place(part, shape=old.shape, slices=slices), old)
 
     def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(5,))], {"slices": ((1, 3, 1),)}

@@ -6,6 +6,7 @@ rule of all: every number that went in gets the whole of g.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..errors import words
 from ..op import Op, Spec
+from ..sharing import refuse_overlap
 from .movement import Movement, reshape
 
 
@@ -96,6 +98,13 @@ class Expand(Movement):
 
     def forward(self, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
         return np.broadcast_to(x, shape)
+
+    def inverse(self, old: Any, part: Any, *, shape: tuple[int, ...]) -> Any:
+        return reshape(part, shape=old.shape) if math.prod(old.shape) == math.prod(shape) else refuse_overlap(shape)
+
+    def within(self, array: np.ndarray, **attributes: Any) -> np.ndarray:
+        seen = self.forward(array, **attributes)
+        return np.lib.stride_tricks.as_strided(array, seen.shape, seen.strides)
 
     def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(3, 1))], {"shape": (3, 4)}

@@ -68,7 +68,7 @@ class ExponentialMovingAverage:
         if self._originals is not None:
             raise StateError("ExponentialMovingAverage: applied() inside applied(); expected one block; "
                              "the weights are the average already")  # fmt: skip
-        self._originals = {key: t.detach() for key, t in self._tensors.items()}
+        self._originals = {key: t.detach().clone() for key, t in self._tensors.items()}
         try:
             with no_grad():
                 for key, t in self._tensors.items():
@@ -82,8 +82,8 @@ class ExponentialMovingAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """`{"decay", "warmup", "count": Tensor, "averages": {name: Tensor}}`, a snapshot."""
-        averages = {key: t.detach() for key, t in self.averages.items()}
-        return {"decay": self.decay, "warmup": self.warmup, "count": self._count.detach(), "averages": averages}
+        averages = {key: t.detach().clone() for key, t in self.averages.items()}
+        return {"decay": self.decay, "warmup": self.warmup, "count": self._count.detach().clone(), "averages": averages}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from `state_dict`, with Tensors or arrays in it. Raises StateError where it belongs to another network."""

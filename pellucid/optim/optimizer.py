@@ -280,7 +280,7 @@ class Optimizer:
         A snapshot: later steps do not change it.
         """
         number = {p: i for i, p in enumerate(self.state_order())}
-        state = {number[p]: {k: t.detach() for k, t in kept.items()} for p, kept in self.state.items() if kept}
+        state = {number[p]: {k: t.detach().clone() for k, t in kept.items()} for p, kept in self.state.items() if kept}
         groups = [{**group, "params": [number[p] for p in group["params"]]} for group in self.param_groups]
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 

@@ -21,7 +21,7 @@ from pellucid.compiler.llvm import host
 from pellucid.compiler.passes import PASSES
 from pellucid.compiler.plan import planned, run_planned
 from pellucid.compiler.schedule import scheduled
-from pellucid.compiler.trace import Position, Recording, record
+from pellucid.compiler.trace import Position, Recording, View, record
 from pellucid.errors import PellucidError
 from pellucid.ops import contraction, index, movement, reduce
 from pellucid.ops.loop import leaves
@@ -76,7 +76,15 @@ class Trial:
         """Results and written states in the order of `run`. A result may be an argument or a state itself."""
         written = {id(slot.owner): a for (slot, _), a in zip(recording.graph.writes, writes, strict=True)}
         start = {id(s): a for s, a in zip(self.states, self.start, strict=True)}
-        now = lambda x: written.get(id(x), start.get(id(x), x.array))
+
+        def now(x: Any) -> np.ndarray:
+            if not isinstance(x, View):
+                return written.get(id(x), start.get(id(x), x.array))
+            array = now(x.base)
+            for op, attributes in x.path:
+                array = op.forward(array, **attributes)
+            return array
+
         results = [outputs[x] if isinstance(x, Position) else now(x) for x in leaves(recording.result)]
         return results + [now(s) for s in self.states]
 

@@ -348,18 +348,22 @@ def test_two_threads_do_not_mix_their_paths():
 # ---- state -----------------------------------------------------------------------------------------------------------
 
 
-def test_state_dict_holds_values_of_its_moment():
+def test_state_dict_follows_the_module_and_a_copy_of_it_does_not():
     net = Net()
     state = net.state_dict()
+    kept = copy.deepcopy(state)
     assert list(state) == NAMES
     assert list(net.state_dict(prefix="net."))[:2] == ["net.scale", "net.shift"]
     assert net.state_dict(keep_vars=True)["scale"] is net.scale
     before = {name: value.array.copy() for name, value in state.items()}
+    parameters = dict(net.named_parameters())
     net(P.randn(8, 4)).sum().backward()
     with P.no_grad():
         for p in net.parameters():
             p -= 0.1
-    assert all(np.array_equal(before[name], state[name].array) for name in state)
+    assert all(np.array_equal(before[name], kept[name].array) for name in state)
+    assert all(np.array_equal(net.state_dict(keep_vars=True)[name].array, state[name].array) for name in state)
+    assert not any(np.array_equal(before[name], state[name].array) for name in parameters)
     assert not any(value.requires_grad for value in state.values())
 
 
