@@ -39,12 +39,13 @@ class Cell:
     __slots__ = ("array", "limit", "native", "shape", "tensors")
 
     def __init__(self, base: Value) -> None:
-        native = self.native = base.storage
+        native: Any = base.storage
+        self.native = native
         array = base.array if native is None else base.__dict__.get("array")
         if array.__class__ is Symbol:  # while a step is recorded: a Tensor from before it has an array too
             array = base.__dict__.get("array")
         self.array: Any = array
-        self.shape: tuple[int, ...] = native.shape if native is not None else self.array.shape
+        self.shape: tuple[int, ...] = base.shape if native is None else native.shape
         self.tensors = [ref(base)]
         self.limit = 16
         base.cell = self
