@@ -193,10 +193,10 @@ class Program:
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
         # Others' state, here as arguments, by itself or by way of a view.
-        natives = [t.storage if t.cell is None else t.cell.native for t in tensors]
-        given = {native.lock for native in natives if native is not None and native.owned}
-        if given:
-            with Held(sorted({*self.locks, *given}, key=id)):
+        given = [t for t in tensors if t.storage is not None or t.cell is not None]
+        natives = [t.storage if t.cell is None else t.cell.native for t in given]
+        if natives and (others := {native.lock for native in natives if native is not None and native.owned}):
+            with Held(sorted({*self.locks, *others}, key=id)):
                 return self._call(tensors)
         with self.locks[0] if len(self.locks) == 1 else Held(self.locks):
             return self._call(tensors)
