@@ -1,8 +1,8 @@
 """A compiled function: recorded at its first call, it runs as native code from then on (floor 4).
 
 A program belongs to a signature: the structure, shapes and dtypes of the arguments, whether gradients are on, the random
-generator in use, the plain numbers, Tensors, networks and optimizers the function reads by name, and `op.structure`, which every attribute set on a
-Module changes.
+generator in use, and `op.structure`, which every attribute set on a Module changes. What the step reads of Python besides
+is guarded: a program is used as long as its guards hold (guards/).
 Another signature is another program; programs share the Tensors they find.
 """
 
@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..creation import stack
-from ..errors import OptionError, PellucidError, nearest, words
+from ..errors import OptionError, PellucidError, TraceError, nearest, words
 from ..op import Value, grad_mode, here, new_value, recorder, structure
 from ..ops.index import take
 from ..ops.loop import map_nest
 from ..random import stream
 from ..tensor import Tensor
+from .guards import checker
 from .reference import ReferenceProgram
 from .trace import Flagged, Recording, record
 
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 
 PLAIN = (int, float, bool, str, type(None))
 RETRACES = 3  # so many programs for one cause are no accident
+PROGRAMS = 16  # of one signature, for other values of what is guarded
+CHANGES = (
+    "{}: a compiled step writes {}, which it would do once and never again; expected Python's state to be as it was after "
+    "each call; keep it in a Tensor (x.assign(y), x += 1), or write it outside of the step"
+)
 
 
 class Compiled:
@@ -49,10 +55,10 @@ class Compiled:
         self.watch: tuple[str, ...] = ()
         self.backward_outside = True  # whether a backward may come from outside to what is on the tape at the end
         self.source = source or function
-        self.programs: dict[Any, Program] = {}  # by signature
+        # By signature: the guards and the program of each recording, the last used first.
+        self.programs: dict[Any, list[tuple[Callable[[], bool], Program]]] = {}
         self.made: dict[Any, Program] = {}  # by what was recorded: several signatures may come to the same
         self.last: Program | None = None
-        self._variables = variables_of(self.source)
         self._state: set[int] = set()  # ids of Tensors that the function reads by itself; the programs keep them alive
         self._resident: dict[Any, Compiled] = {}  # for `many`, by the Tensors of data
         self._lock = threading.RLock()
@@ -132,7 +138,7 @@ class Compiled:
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call, and everything else about it that a program depends on."""
         tensors: list[Tensor] = []
-        parts: list[Any] = [tuple(structure), (grad_mode.get(), stream()), self._variables()]
+        parts: list[Any] = [tuple(structure), (grad_mode.get(), stream())]
         for x in args:
             parts.append(_described(x, tensors))
         if kwargs:
@@ -147,27 +153,67 @@ class Compiled:
     def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call and the program for it, recorded now where there is none."""
         tensors, key = self._signature(args, kwargs)
-        program = self.programs.get(key)
-        if program is None or not _present(program.recording):
+        program = self._known(key)
+        if program is None:
             program = self._program(args, kwargs)
         if program.owners.read:
             program.owners.refuse_gradients(tensors)
         self.last = program
         return tensors, program
 
+    def _known(self, key: Any) -> Program | None:
+        """The program of a signature whose guards hold."""
+        entries = self.programs.get(key, ())
+        for i, (check, program) in enumerate(entries):
+            if check() and _present(program.recording):
+                if i:
+                    entries.insert(0, entries.pop(i))
+                return program
+        return None
+
     def _program(self, args: Any, kwargs: Any) -> Program:
+        """Record the step, and keep its program. Where it changes Python's state the program is for this call alone: another
+        recording tells whether the step leaves that state alone from now on, as with a mask that is made once."""
+        recording = self._recorded(args, kwargs)
+        if not recording.changes:
+            return self._kept(recording, args, kwargs)
+        once = self._made(recording)
+        try:
+            again = self._recorded(args, kwargs)
+            if again.changes:
+                again.undo()
+                raise TraceError(CHANGES.format(*again.changes[0]))
+        except BaseException:
+            recording.undo()
+            raise
+        self._kept(again, args, kwargs)
+        return once
+
+    def _recorded(self, args: Any, kwargs: Any) -> Recording:
         names = tensor_names(self.source)
         self._state.update(names)
         _name_arguments(names, args, kwargs)
-        recording = record(
-            self.function, (args, kwargs), names, self.keep_grads, self.backward_outside and grad_mode.get()
-        )
+        differentiable = self.backward_outside and grad_mode.get()
+        recording = record(self.function, (args, kwargs), names, self.keep_grads, differentiable, self.source)
         self._state.update(id(slot.owner) for slot in recording.graph.inputs if slot.kind == "state")
+        return recording
+
+    def _kept(self, recording: Recording, args: Any, kwargs: Any) -> Program:
         _, key = self._signature(args, kwargs)  # again: recording may have set attributes, and found more state
+        program = self._made(recording, key)
+        entries = self.programs.setdefault(key, [])
+        entries.insert(0, (checker(recording.guards), program))
+        for _, dropped in entries[PROGRAMS:]:
+            self._forget(dropped)
+        del entries[PROGRAMS:]
+        return program
+
+    def _made(self, recording: Recording, key: Any = None) -> Program:
+        """The program for a recording, one for all that come to the same; key: the signature it will be kept under."""
         about = fingerprint(recording)
         program = self.made.get(about)
         if program is None:
-            if len(self.made) == RETRACES:
+            if len(self.made) == RETRACES and key is not None:
                 place = here()
                 warnings.warn_explicit(
                     f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({_why(self.programs, key)}); "
@@ -176,9 +222,15 @@ class Compiled:
                     place.file,
                     place.line,
                 )
-            program = self.made[about] = _made(recording, self.leave_out)
-        self.programs[key] = program
+            program = _made(recording, self.leave_out)
+            if key is not None:
+                self.made[about] = program
         return program
+
+    def _forget(self, program: Program) -> None:
+        """Let go of a program that no signature has any more."""
+        if not any(program is other for entries in self.programs.values() for _, other in entries[:PROGRAMS]):
+            self.made = {about: other for about, other in self.made.items() if other is not program}
 
     # ---- looking inside ----
 
@@ -341,25 +393,6 @@ def _exact(x: Any) -> Any:
     return (x.__class__, str(x)) if x == 0 or x != x else (x.__class__, x)
 
 
-def variables_of(function: Any) -> Callable[[], tuple[Any, ...]]:
-    """A function that gives what `function` now reads by name, of what a program depends on: plain numbers, and which
-    Tensors, networks and optimizers (themselves, so that a key that holds them keeps them alive)."""
-    inner = inspect.unwrap(function.__func__ if isinstance(function, types.MethodType) else function)
-    if not isinstance(inner, types.FunctionType):
-        return lambda: ()
-    cells = [cell for cell in inner.__closure__ or () if _matters(_content(cell))]
-    names = [n for n in inner.__code__.co_names if n in inner.__globals__ and _matters(inner.__globals__[n])]
-    space = inner.__globals__
-    if not cells and not names:
-        return lambda: ()
-
-    def variables() -> tuple[Any, ...]:
-        found = [_content(cell) for cell in cells] + [space.get(n) for n in names]
-        return tuple([_exact(x) if isinstance(x, PLAIN) else x for x in found])
-
-    return variables
-
-
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
@@ -443,11 +476,9 @@ def _why(known: dict[Any, Program], key: Any) -> str:
         return "a .grad that the step looks at was there in one call and not in the next"
     if before[0] != key[0] and before[1:] == key[1:]:
         return "an attribute of a Module or an option of an Optimizer was set"
-    for i, (a, b) in enumerate(zip(before[3:], key[3:], strict=False)):
+    for i, (a, b) in enumerate(zip(before[2:], key[2:], strict=False)):
         if a != b:
             return f"argument {i} was {a}, now it is {b}"
-    if before[2] != key[2]:
-        return "a number or Tensor it reads by name has changed"
     return "gradients were switched" if before[1][0] != key[1][0] else "another random generator is in use"
 
 

@@ -1,0 +1,173 @@
+"""Follows the user's frames while a step is recorded (floor 4).
+
+A trace function sees each instruction of the user's frames. It is on only while one of them is on top: a profile function,
+which sees every call and return, turns it on and off. A debugger or a coverage tool sees nothing in between; what they
+have set is put back.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any
+
+from ...errors import PellucidError, TraceError
+from ...op import Origin, here, module_path, structure
+from .followed import followed_frames, is_engine
+from .guard import Guard
+from .reader import Reader
+from .shadow import Shadow
+from .state import Change, State
+
+BROKEN = (
+    "{place}: a compiled step does something here that cannot be followed ({error}); expected code whose reads of Python's "
+    "state can be; please report it, and compute this outside of the step"
+)
+
+
+class Watch:
+    """A context around the run of a step that is being recorded.
+
+    roots: the functions that lead to what is foreign. is_made_inside: whether a Tensor is the step's own.
+    """
+
+    def __init__(self, roots: tuple[Any, ...], is_made_inside: Callable[[Any], bool]) -> None:
+        self.state = State(self.where, is_made_inside)
+        self.reader = Reader(self.state)
+        self.around: dict[CodeType, Any] = {}  # of functions inside others, the cells of the one around them
+        self.frame: FrameType | None = None
+        self.modes = structure[1]
+        for root in roots:
+            self.state.note(root)
+
+    def __enter__(self) -> Watch:
+        self.before = sys.gettrace(), sys.getprofile()
+        sys.setprofile(self._profiler())
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        sys.setprofile(self.before[1])
+        sys.settrace(self.before[0])
+        self.frame = None
+        self.around.clear()
+        try:
+            if self.state.refused is not None and (kind is None or issubclass(kind, Exception)):
+                raise self.state.refused
+            if kind is None:
+                self.state.refuse_draws()
+        finally:
+            self.state.forget()
+
+    # ---- afterwards ----
+
+    @property
+    def guards(self) -> list[Guard]:
+        """What has to be as it is for the recording to be used."""
+        return [*self.state.guards.values(), *self.state.after_writes()]
+
+    def changes(self) -> list[Change]:
+        """What the step has written of Python's state, and not put back."""
+        modes = [Change(self._start, "a Module's training mode")] if structure[1] != self.modes else []
+        return self.state.changes() + modes
+
+    def undo(self) -> None:
+        """Put back what the step has written."""
+        self.state.undo()
+
+    # ---- while recording ----
+
+    _start = Origin("", None, 0)
+
+    def where(self) -> Origin:
+        """The user's line: of the frame that is followed, or of the one that led to our own code."""
+        frame = self.frame
+        while frame is not None and is_engine(frame.f_code.co_filename):
+            frame = frame.f_back
+        return here() if frame is None else Origin(module_path.get(), frame.f_code, frame.f_lasti)
+
+    def _profiler(self) -> Callable[[FrameType, str, Any], None]:
+        """`depth` counts the frames that are not followed above the last one that is. Every call and return in a recording
+        comes here, those of functions in C too, so it does little."""
+        depth, outer = 0, []
+        is_followed, begin, enter, settrace = followed_frames.of, self._begin, self._enter, sys.settrace
+
+        def profile(frame: FrameType, event: str, value: Any) -> None:
+            nonlocal depth
+            if event == "call":
+                if is_followed(frame):
+                    outer.append(depth)
+                    depth = 0
+                    begin(frame)
+                    settrace(enter)
+                else:
+                    if not depth:
+                        settrace(None)
+                    depth += 1
+            elif event == "return":
+                if depth:
+                    depth -= 1
+                    if not depth and outer:
+                        self._returned(frame, value)
+                        settrace(enter)
+                elif outer:
+                    depth = outer.pop()
+                    if depth or not outer:
+                        settrace(None)
+
+        return profile
+
+    def _enter(self, frame: FrameType, event: str, value: Any) -> Any:
+        if not followed_frames.of(frame):
+            return None
+        self._begin(frame)
+        return frame.f_trace
+
+    def _begin(self, frame: FrameType) -> None:
+        if isinstance(getattr(frame.f_trace, "__self__", None), Follower):
+            return  # a generator that goes on
+        self.frame = frame
+        try:
+            follower = Follower(self, Shadow(self.reader, frame, self.around))
+        except Exception as error:
+            self._broken(frame, error)
+            return
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        frame.f_trace = follower.trace
+
+    def _returned(self, frame: FrameType, value: Any) -> None:
+        caller = getattr(frame.f_back.f_trace, "__self__", None) if frame.f_back is not None else None
+        if isinstance(caller, Follower):
+            caller.shadow.returned(frame.f_code, value)
+
+    def _broken(self, frame: FrameType, error: Exception) -> None:
+        place = Origin(module_path.get(), frame.f_code, frame.f_lasti)
+        message = BROKEN.format(place=place, error=f"{type(error).__name__}: {error}")
+        self.state.refused = self.state.refused or TraceError(message)
+
+
+class Follower:
+    """The trace function of one frame."""
+
+    __slots__ = ("shadow", "watch")
+
+    def __init__(self, watch: Watch, shadow: Shadow) -> None:
+        self.watch, self.shadow = watch, shadow
+
+    def trace(self, frame: FrameType, event: str, value: Any) -> Any:
+        shadow, watch = self.shadow, self.watch
+        if event == "opcode":
+            watch.frame = frame
+            try:
+                shadow.step(frame)
+            except PellucidError:
+                raise
+            except Exception as error:
+                watch._broken(frame, error)
+        elif event == "exception":
+            shadow.raised = True
+        elif event == "return":
+            watch._returned(frame, value)
+            watch.frame = frame.f_back
+            shadow.clear()
+        return self.trace
