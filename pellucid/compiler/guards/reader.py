@@ -345,9 +345,10 @@ class Reader:
             if isinstance(owner, dict):
                 if key in owner and not isinstance(in_class(type(owner), "__getitem__"), types.FunctionType):
                     self.state.guard("item", owner, key, dict.__getitem__(owner, key))
-            elif isinstance(owner, list | np.ndarray) and type(key) is int and len(np.shape(owner) or owner):
-                if -len(owner) <= key < len(owner) and not isinstance(owner[key], np.ndarray):
-                    self.state.guard("item", owner, key, owner[key])
+            elif isinstance(owner, list) and type(key) is int and -len(owner) <= key < len(owner):
+                self.state.guard("item", owner, key, owner[key])
+            elif isinstance(owner, np.ndarray) and owner.size <= LIMIT:
+                self.state.content(owner)
         return UNKNOWN
 
     def _guard_absence(self, owner: Any, key: Any) -> None:

@@ -352,7 +352,11 @@ def load_global(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.Fr
             s.reader.state.guard("item", space, name, value)
     else:
         value = frame.f_builtins.get(name, UNKNOWN)
-    stack.extend([value, UNKNOWN] if with_null else [value])  # where NULL lies does not matter; see `call`
+    pair = [value, UNKNOWN] if _NULL_ON_TOP else [UNKNOWN, value]
+    stack.extend(pair if with_null else [value])
+
+
+_NULL_ON_TOP = "CALL_KW" in dis.opmap  # from Python 3.13 on
 
 
 @on("STORE_GLOBAL", "DELETE_GLOBAL")
