@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
+import time
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from ..ops.index import take
 from ..ops.loop import map_nest
 from ..random import stream
 from ..tensor import Tensor
-from .guards import checker
+from .guards import Guard, checker, costly, seconds
 from .reference import ReferenceProgram
 from .trace import Flagged, Recording, record
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 PLAIN = (int, float, bool, str, type(None))
 RETRACES = 3  # so many programs for one cause are no accident
+SHARE = 0.02  # of a step's time may go to its guards,
+NOTICED = 5e-6  # or so many seconds, if that is more
 PROGRAMS = 16  # of one signature, for other values of what is guarded
 CHANGES = (
     "{}: a compiled step writes {}, which it would do once and never again; expected Python's state to be as it was after "
@@ -59,6 +62,8 @@ class Compiled:
         self.programs: dict[Any, list[tuple[Callable[[], bool], Program]]] = {}
         self.made: dict[Any, Program] = {}  # by what was recorded: several signatures may come to the same
         self.last: Program | None = None
+        self.once: Program | None = None  # the program of the last recording that changed Python's state, good for one call
+        self._measuring: _Measuring | None = None  # what the guards of the last recording cost
         self._state: set[int] = set()  # ids of Tensors that the function reads by itself; the programs keep them alive
         self._resident: dict[Any, Compiled] = {}  # for `many`, by the Tensors of data
         self._lock = threading.RLock()
@@ -70,10 +75,9 @@ class Compiled:
             return self.function(*args, **kwargs)
         with self._lock:
             tensors, program = self._found(args, kwargs)
-            try:
-                return program(tensors)
-            except Flagged:
-                self._explain(program, *args, **kwargs)
+            if self._measuring is not None:
+                return self._measuring.run(self, program, tensors, args, kwargs)
+            return self._run(program, tensors, args, kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Compiled:
         """As a method: compiled for each object by itself, which keeps its programs."""
@@ -126,14 +130,26 @@ class Compiled:
             self._resident[key].backward_outside = False
         inner = self._resident[key]
         with self._lock:
-            _, program = inner._found((new_value(rows[0]),), {})
+            tensors, program = inner._found((new_value(rows[0]),), {})
             self.last = program
-            if not program.is_whole:
-                return _stacked([_apart(inner(new_value(row))) for row in rows])
+            if not program.is_whole or program is inner.once:
+                return _stacked(list(inner._one_by_one(program, tensors, rows)))
             try:
                 return program.many(rows, progress)
             except Flagged as flagged:
                 inner._explain(program, new_value(rows[flagged.args[0]]))
+
+    def _one_by_one(self, program: Program, tensors: list[Tensor], rows: Any) -> Iterator[Any]:
+        """The results of a call for each row, the first by `program`."""
+        yield _apart(self._run(program, tensors, (new_value(rows[0]),), {}))
+        for row in rows[1:]:
+            yield _apart(self(new_value(row)))
+
+    def _run(self, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+        try:
+            return program(tensors)
+        except Flagged:
+            self._explain(program, *args, **kwargs)
 
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call, and everything else about it that a program depends on."""
@@ -186,7 +202,7 @@ class Compiled:
         except BaseException:
             recording.undo()
             raise
-        self._kept(again, args, kwargs)
+        self.once = once if self._kept(again, args, kwargs) is not once else None
         return once
 
     def _recorded(self, args: Any, kwargs: Any) -> Recording:
@@ -195,14 +211,18 @@ class Compiled:
         _name_arguments(names, args, kwargs)
         differentiable = self.backward_outside and grad_mode.get()
         recording = record(self.function, (args, kwargs), names, self.keep_grads, differentiable, self.source)
-        self._state.update(id(slot.owner) for slot in recording.graph.inputs if slot.kind == "state")
+        inputs = recording.graph.inputs
+        self._state.update(id(slot.owner) for slot in inputs if slot.kind == "state" or id(slot.owner) in recording.met)
         return recording
 
     def _kept(self, recording: Recording, args: Any, kwargs: Any) -> Program:
         _, key = self._signature(args, kwargs)  # again: recording may have set attributes, and found more state
         program = self._made(recording, key)
         entries = self.programs.setdefault(key, [])
-        entries.insert(0, (checker(recording.guards), program))
+        check = checker(recording.guards)
+        entries.insert(0, (check, program))
+        cost = seconds(check)
+        self._measuring = _Measuring(program, cost, recording.guards) if cost > NOTICED else None
         for _, dropped in entries[PROGRAMS:]:
             self._forget(dropped)
         del entries[PROGRAMS:]
@@ -253,6 +273,37 @@ class Compiled:
         if self.last is None:
             raise OptionError(f"{self.__name__}: nothing has been compiled yet; expected a call first; call it once")
         return self.last
+
+
+class _Measuring:
+    """Tells the user, by name, where the guards of a step cost more than they should."""
+
+    def __init__(self, program: Program, cost: float, guards: list[Guard]) -> None:
+        self.program, self.cost, self.guards = program, cost, guards
+        self.best, self.runs = float("inf"), 0
+
+    def run(self, step: Compiled, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+        """One call of `program`; the third of the one that is measured is the last to be looked at."""
+        start = time.perf_counter()
+        result = step._run(program, tensors, args, kwargs)
+        if program is self.program:
+            self.best, self.runs = min(self.best, time.perf_counter() - start), self.runs + 1
+            if self.runs == 3:
+                step._measuring = None
+                if self.cost > SHARE * self.best:
+                    self._tell(step.__name__)
+        return result
+
+    def _tell(self, name: str) -> None:
+        place, most = here(), ", ".join(map(str, costly(self.guards)[:3]))
+        warnings.warn_explicit(
+            f"{name}: each call of this compiled step spends {self.cost * 1e6:.0f} us on looking again at the Python "
+            f"state it reads, {self.cost / self.best:.0%} of its time; most of it is {most}; keep numbers in a few "
+            "attributes or in Tensors",
+            UserWarning,
+            place.file,
+            place.line,
+        )
 
 
 class _Bound(dict[Compiled, Compiled]):

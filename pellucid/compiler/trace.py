@@ -57,6 +57,7 @@ class Recording:
     leaves: where the backward is asked for outside, the Tensors that get a gradient; the graph's last outputs are these
         gradients, and slots of kind "cotangent" are what they are computed from. Else None.
     guards: what the step has read of Python's state. changes: what it has written there and not put back; `undo` does.
+    met: ids of the Tensors that the step has come to by itself; an argument may be among them.
     """
 
     graph: Graph
@@ -72,6 +73,7 @@ class Recording:
     guards: list[Guard] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     undo: Callable[[], None] = lambda: None
+    met: set[int] = field(default_factory=set)
 
 
 def record(
@@ -95,7 +97,7 @@ def record(
         cached = recorder.check_leaks()
         recording.changes, recording.undo = watch.changes() + cached, watch.undo
         if recorder.change is None:
-            recording.guards = watch.guards
+            recording.guards, recording.met = watch.guards, watch.met
             return recording
         watch.undo()
         recorder.change()

@@ -28,11 +28,13 @@ class Guard(NamedTuple):
     place: Any
 
     def __str__(self) -> str:
-        kind = self.owner.__name__ if isinstance(self.owner, type | ModuleType) else type(self.owner).__name__
+        owner = getattr(self.owner, "__self__", self.owner) if self.form == "called" else self.owner
+        owner = self.key[0] if isinstance(owner, ModuleType) and self.form == "called" and self.key else owner
+        kind = owner.__name__ if isinstance(owner, type | ModuleType) else type(owner).__name__
         what = {
-            "attribute": f"{kind}.{self.key}", "method": f"{kind}.{self.key}", "item": f"an item of a {kind}",
-            "cell": f"the variable {self.key}", "length": f"the length of a {kind}", "content": f"what a {kind} holds",
-            "called": f"what {kind} gives",
+            "attribute": f"{kind}.{self.key}", "method": f"{kind}.{self.key}", "item": f"an item of {kind}",
+            "cell": f"the variable {self.key}", "length": f"the length of {kind}", "content": f"the content of {kind}",
+            "called": f"what is looked up in {kind}",
         }  # fmt: skip
         return f"{what[self.form]} ({self.place})"
 

@@ -17,7 +17,8 @@ NUMBERS = (int, float, bool, str, bytes, complex, np.generic)  # compared by val
 VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
 MAPPINGS = (dict, types.MappingProxyType)
 # What has a content: objects that C code may read without a frame of Python's being seen.
-CONTAINERS = (list, set, deque, bytearray, array.array, *MAPPINGS, *VIEWS)
+CONTAINERS = (list, set, deque, bytearray, memoryview, array.array, *MAPPINGS, *VIEWS)
+_BYTES = (bytearray, memoryview)
 
 
 def differs(now: Any, then: Any) -> bool:
@@ -55,14 +56,13 @@ def kept(container: Any) -> Any:
         return tuple(container.keys()), tuple(container.values())
     if isinstance(container, set):
         return set(container)
-    return bytes(container) if isinstance(container, bytearray) else tuple(container)
+    return bytes(container) if isinstance(container, _BYTES) else tuple(container)
 
 
 def same_content(container: Any, then: Any) -> bool:
     """Whether a container still holds what `kept` gave: the same objects, or equal plain ones."""
-    if isinstance(container, set | bytearray | np.ndarray):
-        now = kept(container) if isinstance(container, np.ndarray) else container
-        return bool(now == then)
+    if isinstance(container, (set, np.ndarray, *_BYTES)):
+        return bool(kept(container) == then)
     if isinstance(container, MAPPINGS):
         return _alike(container.keys(), then[0]) and _alike(container.values(), then[1])
     return _alike(container, then)

@@ -37,7 +37,7 @@ WRITERS = {
 }  # fmt: skip
 KEEPERS = {"append", "appendleft", "insert", "add", "setdefault", "__setitem__"}
 # Functions in C that look at no content.
-LOOKERS = {print, isinstance, issubclass, type, id, callable, hash, delattr, vars, weakref.ref, weakref.proxy, staticmethod}
+LOOKERS = {print, isinstance, issubclass, id, callable, hash, vars, exec, eval, weakref.ref, weakref.proxy, staticmethod}
 _SHAPES = ("shape", "ndim", "dtype", "size")
 
 
@@ -166,6 +166,8 @@ class Reader:
                     self.state.guard("attribute", owner, name, value)
                 else:
                     self.state.note(value)
+            for kind in {type(owner) for owner in self.state.foreign.values()}:
+                self._of_class(kind, name)
             self._sought[name] = len(self.state.foreign)
         return UNKNOWN
 
@@ -228,14 +230,23 @@ class Reader:
     def _missing(self, owner: Any, name: str) -> Any:
         """An attribute that only `__getattr__` can give."""
         getter = in_class(type(owner), "__getattr__")
-        if getter is MISSING or is_module(owner) or isinstance(owner, Value):
+        if isinstance(owner, weakref.ProxyTypes):
+            return self._plain_read(owner, name)
+        if is_module(owner) or isinstance(owner, Value):
             return UNKNOWN
         if isinstance(getter, types.FunctionType):
             return self._comes_from(getter)
+        return self._plain_read(owner, name)  # a getter in C, as dict.__getitem__, or none
+
+    def _plain_read(self, owner: Any, name: str) -> Any:
         try:
-            return self.state.guard("attribute", owner, name, getattr(owner, name))  # in C, as dict.__getitem__
+            value = getattr(owner, name)
         except Exception:  # it is not there
+            self.state.guard("called", hasattr, (owner, name), False)
             return UNKNOWN
+        if isinstance(value, types.MethodType):
+            return self.state.note(value)
+        return self.state.guard("attribute", owner, name, value)
 
     def _on_class(self, owner: Any, name: str, found: Any) -> Any:
         state = self.state
@@ -469,6 +480,8 @@ class Reader:
     def _call_function(self, function: types.FunctionType, owner: Any, args: list[Any]) -> Any:
         self.expected, self.calling = function.__code__, function
         if is_followed(function.__code__.co_filename):
+            if function.__defaults__ and self.state.is_foreign(function):
+                self.state.guard("attribute", function, "__defaults__", function.__defaults__)
             return UNKNOWN  # its own frame tells
         lookup = _module_lookup(function, owner)
         if lookup is not None and all(map(_is_key, args)):
@@ -615,6 +628,8 @@ class Reader:
             return special(self, first, args)
         if _can_hash(function) and function in LOOKERS:
             return self._vars(first) if function is vars and args else UNKNOWN
+        if function is type and len(args) == 1:
+            return UNKNOWN if first is UNKNOWN else type(first)
         for x in args:
             self.iterate(x) if function in _ITERATING else self.consume(x)
         return UNKNOWN
@@ -655,8 +670,9 @@ class Reader:
         """`owner.name = ...` or `del owner.name`."""
         state = self.state
         if owner is UNKNOWN:
-            for one in list(state.with_attribute(name)):
-                state.wrote(Place("attribute", one, name), f"{type(one).__name__}.{name}")
+            kinds = {type(one) for one in state.foreign.values()}
+            for one in [*state.with_attribute(name), *(kind for kind in kinds if name in kind.__dict__)]:
+                state.wrote(Place("attribute", one, name), f"{getattr(one, '__name__', type(one).__name__)}.{name}")
             return
         if isinstance(owner, Symbol | Bound | Super):
             return

@@ -352,6 +352,7 @@ def load_global(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.Fr
             s.reader.state.guard("item", space, name, value)
     else:
         value = frame.f_builtins.get(name, UNKNOWN)
+        s.reader.state.not_global(space, name)
     pair = [value, UNKNOWN] if _NULL_ON_TOP else [UNKNOWN, value]
     stack.extend(pair if with_null else [value])
 

@@ -59,6 +59,7 @@ class State:
         self.own: dict[int, Any] = {}  # the same, of objects that were seen when they were made
         self.functions: dict[types.CodeType, list[types.FunctionType]] = {}  # foreign ones, by their code
         self.generators = global_states()
+        self.absent: dict[int, tuple[Any, set[str]]] = {}  # names that a module does not define: built-in ones are read then
 
     # ---- what is foreign ----
 
@@ -116,6 +117,15 @@ class State:
         if at not in self.guards and known not in self.writes and ("content", id(owner), None) not in self.writes:
             self.guards[at] = Guard(form, owner, key, value, self.where())
         return self.note(value)
+
+    def not_global(self, space: Any, name: str) -> None:
+        """A name is looked for among the globals `space`, and is not there."""
+        self.absent.setdefault(id(space), (space, set()))[1].add(name)
+
+    def absences(self) -> list[Guard]:
+        """One guard for all such names of a module."""
+        where = self.where()
+        return [Guard("called", s.keys().isdisjoint, (frozenset(n),), True, where) for s, n in self.absent.values()]
 
     @staticmethod
     def kind_of(form: str, owner: Any) -> str:
@@ -200,11 +210,12 @@ class State:
                     found.append(Guard(kind, owner, key, value, write.where))
         return found
 
-    def refuse_draws(self) -> None:
-        """Raise TraceError where the step has drawn from a generator in code that is not followed."""
+    def refuse_draws(self, place: Any) -> None:
+        """Raise TraceError, for the step that begins at `place`, where it has drawn from a generator in code that is not
+        followed."""
         for name, generator, before in self.generators:
             if state_of(generator) != before:
-                raise TraceError(CHANCE.format(place="somewhere in the step", source=name))
+                raise TraceError(CHANCE.format(place=f"in the function at {place}", source=name))
 
     def forget(self) -> None:
         """Let go of what is needed while recording only."""

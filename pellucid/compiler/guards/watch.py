@@ -7,13 +7,14 @@ have set is put back.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
 from ...errors import PellucidError, TraceError
-from ...op import Origin, here, module_path, structure
+from ...op import Origin, Value, here, module_path, structure
 from .followed import followed_frames, is_engine
 from .guard import Guard
 from .reader import Reader
@@ -30,6 +31,7 @@ class Watch:
     """A context around the run of a step that is being recorded.
 
     roots: the functions that lead to what is foreign. is_made_inside: whether a Tensor is the step's own.
+    met: afterwards, the ids of the Tensors that the step has come to by itself.
     """
 
     def __init__(self, roots: tuple[Any, ...], is_made_inside: Callable[[Any], bool]) -> None:
@@ -37,7 +39,9 @@ class Watch:
         self.reader = Reader(self.state)
         self.around: dict[CodeType, Any] = {}  # of functions inside others, the cells of the one around them
         self.frame: FrameType | None = None
+        self.met: set[int] = set()
         self.modes = structure[1]
+        self.start = next(filter(None, map(_first_line, reversed(roots))), Origin("", None, 0))
         for root in roots:
             self.state.note(root)
 
@@ -55,8 +59,9 @@ class Watch:
             if self.state.refused is not None and (kind is None or issubclass(kind, Exception)):
                 raise self.state.refused
             if kind is None:
-                self.state.refuse_draws()
+                self.state.refuse_draws(self.start)
         finally:
+            self.met = {id(x) for x in self.state.foreign.values() if isinstance(x, Value)}
             self.state.forget()
 
     # ---- afterwards ----
@@ -64,11 +69,11 @@ class Watch:
     @property
     def guards(self) -> list[Guard]:
         """What has to be as it is for the recording to be used."""
-        return [*self.state.guards.values(), *self.state.after_writes()]
+        return [*self.state.guards.values(), *self.state.absences(), *self.state.after_writes()]
 
     def changes(self) -> list[Change]:
         """What the step has written of Python's state, and not put back."""
-        modes = [Change(self._start, "a Module's training mode")] if structure[1] != self.modes else []
+        modes = [Change(self.start, "a Module's training mode")] if structure[1] != self.modes else []
         return self.state.changes() + modes
 
     def undo(self) -> None:
@@ -76,8 +81,6 @@ class Watch:
         self.state.undo()
 
     # ---- while recording ----
-
-    _start = Origin("", None, 0)
 
     def where(self) -> Origin:
         """The user's line: of the frame that is followed, or of the one that led to our own code."""
@@ -90,12 +93,13 @@ class Watch:
         """`depth` counts the frames that are not followed above the last one that is. Every call and return in a recording
         comes here, those of functions in C too, so it does little."""
         depth, outer = 0, []
-        is_followed, begin, enter, settrace = followed_frames.of, self._begin, self._enter, sys.settrace
+        known, is_followed, begin, enter, settrace = followed_frames.get, followed_frames.of, self._begin, self._enter, sys.settrace
 
         def profile(frame: FrameType, event: str, value: Any) -> None:
             nonlocal depth
             if event == "call":
-                if is_followed(frame):
+                followed = known(frame.f_code)
+                if is_followed(frame) if followed is None else followed:
                     outer.append(depth)
                     depth = 0
                     begin(frame)
@@ -144,6 +148,11 @@ class Watch:
         place = Origin(module_path.get(), frame.f_code, frame.f_lasti)
         message = BROKEN.format(place=place, error=f"{type(error).__name__}: {error}")
         self.state.refused = self.state.refused or TraceError(message)
+
+
+def _first_line(function: Any) -> Origin | None:
+    code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None)
+    return Origin("", code, 0) if isinstance(code, CodeType) else None
 
 
 class Follower:
