@@ -47,6 +47,9 @@ class Watch:
 
     def __enter__(self) -> Watch:
         self.before = sys.gettrace(), sys.getprofile()
+        here = sys._getframe()
+        here.f_trace_opcodes, asked = True, here.f_trace_opcodes  # Python 3.12 looks at this in settrace(), for all frames
+        here.f_trace_opcodes = asked
         sys.setprofile(self._profiler())
         return self
 
@@ -102,8 +105,8 @@ class Watch:
                 if is_followed(frame) if followed is None else followed:
                     outer.append(depth)
                     depth = 0
-                    begin(frame)
                     settrace(enter)
+                    begin(frame)
                 else:
                     if not depth:
                         settrace(None)
@@ -115,6 +118,7 @@ class Watch:
                         self._returned(frame, value)
                         settrace(enter)
                 elif outer:
+                    self._check_seen(frame)
                     depth = outer.pop()
                     if depth or not outer:
                         settrace(None)
@@ -136,13 +140,18 @@ class Watch:
         except Exception as error:
             self._broken(frame, error)
             return
-        frame.f_trace_lines, frame.f_trace_opcodes = False, True
-        frame.f_trace = follower.trace
+        frame.f_trace, frame.f_trace_lines, frame.f_trace_opcodes = follower.trace, False, True
 
     def _returned(self, frame: FrameType, value: Any) -> None:
         caller = getattr(frame.f_back.f_trace, "__self__", None) if frame.f_back is not None else None
         if isinstance(caller, Follower):
             caller.shadow.returned(frame.f_code, value)
+
+    def _check_seen(self, frame: FrameType) -> None:
+        """Refuse the step where this Python has not told of the instructions of a frame: what it read is not known."""
+        follower = getattr(frame.f_trace, "__self__", None)
+        if not isinstance(follower, Follower) or follower.shadow.event < 0:
+            self._broken(frame, RuntimeError(f"Python {sys.version.split()[0]} does not tell of its instructions"))
 
     def _broken(self, frame: FrameType, error: Exception) -> None:
         place = Origin(module_path.get(), frame.f_code, frame.f_lasti)
