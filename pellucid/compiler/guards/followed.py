@@ -31,12 +31,18 @@ def is_engine(file: str) -> bool:
 
 
 @functools.cache
+def is_installed(file: str) -> bool:
+    """Whether a file belongs to an installed package."""
+    path = os.path.abspath(file)
+    return "site-packages" in path or "dist-packages" in path
+
+
+@functools.cache
 def is_followed(file: str) -> bool:
     """Whether the code of a file is followed."""
     path = os.path.abspath(file)
     engine = path.startswith(ENGINE) and not path[len(ENGINE) :].startswith(_FOLLOWED_ROOMS)
-    installed = "site-packages" in path or "dist-packages" in path
-    standard = path.startswith(_STANDARD) and not installed
+    standard = path.startswith(_STANDARD) and not is_installed(file)
     return not (engine or standard or path.startswith(_NUMPY) or file.startswith("<frozen"))
 
 

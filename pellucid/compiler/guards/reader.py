@@ -483,6 +483,8 @@ class Reader:
             if function.__defaults__ and self.state.is_foreign(function):
                 self.state.guard("attribute", function, "__defaults__", function.__defaults__)
             return UNKNOWN  # its own frame tells
+        if is_module(owner) and function.__name__ in ("train", "eval"):
+            self.state.switched = self.state.where()
         lookup = _module_lookup(function, owner)
         if lookup is not None and all(map(_is_key, args)):
             self.expected = None

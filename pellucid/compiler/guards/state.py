@@ -58,6 +58,7 @@ class State:
         self.foreign: dict[int, Any] = {}  # by id; alive as long as the recording, so that no id is used twice
         self.own: dict[int, Any] = {}  # the same, of objects that were seen when they were made
         self.functions: dict[types.CodeType, list[types.FunctionType]] = {}  # foreign ones, by their code
+        self.switched: Any = None  # where a Module was last told to train or to evaluate
         self.generators = global_states()
         self.absent: dict[int, tuple[Any, set[str]]] = {}  # names that a module does not define: built-in ones are read then
 

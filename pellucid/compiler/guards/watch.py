@@ -15,7 +15,7 @@ from typing import Any
 
 from ...errors import PellucidError, TraceError
 from ...op import Origin, Value, here, module_path, structure
-from .followed import followed_frames, is_engine
+from .followed import followed_frames, is_engine, is_installed
 from .guard import Guard
 from .reader import Reader
 from .shadow import Shadow
@@ -76,8 +76,10 @@ class Watch:
 
     def changes(self) -> list[Change]:
         """What the step has written of Python's state, and not put back."""
-        modes = [Change(self.start, "a Module's training mode")] if structure[1] != self.modes else []
-        return self.state.changes() + modes
+        found = self.state.changes()
+        if structure[1] != self.modes:
+            found.append(Change(self.state.switched or self.start, "a Module's training mode"))
+        return found
 
     def undo(self) -> None:
         """Put back what the step has written."""
@@ -86,10 +88,11 @@ class Watch:
     # ---- while recording ----
 
     def where(self) -> Origin:
-        """The user's line: of the frame that is followed, or of the one that led to our own code."""
-        frame = self.frame
-        while frame is not None and is_engine(frame.f_code.co_filename):
+        """The user's line: of the frame that is followed, or of the one that led to our own or an installed package's."""
+        frame = inner = self.frame
+        while frame is not None and (is_engine(frame.f_code.co_filename) or is_installed(frame.f_code.co_filename)):
             frame = frame.f_back
+        frame = frame or inner
         return here() if frame is None else Origin(module_path.get(), frame.f_code, frame.f_lasti)
 
     def _profiler(self) -> Callable[[FrameType, str, Any], None]:
@@ -161,7 +164,10 @@ class Watch:
 
 def _first_line(function: Any) -> Origin | None:
     code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None)
-    return Origin("", code, 0) if isinstance(code, CodeType) else None
+    if not isinstance(code, CodeType):
+        return None
+    first = next((i for i, (line, *_) in enumerate(code.co_positions()) if line), 0)
+    return Origin("", code, 2 * first)
 
 
 class Follower:
