@@ -26,7 +26,7 @@ from ..ops.index import take
 from ..ops.loop import map_nest
 from ..random import stream
 from ..tensor import Tensor
-from .guards import Guard, checker, costly, seconds
+from .guards import Guard, checker, costly, failing, seconds
 from .reference import ReferenceProgram
 from .trace import Flagged, Recording, record
 
@@ -58,11 +58,13 @@ class Compiled:
         self.watch: tuple[str, ...] = ()
         self.backward_outside = True  # whether a backward may come from outside to what is on the tape at the end
         self.source = source or function
-        # By signature: the guards and the program of each recording, the last used first.
-        self.programs: dict[Any, list[tuple[Callable[[], bool], Program]]] = {}
+        # By signature, for each recording: whether its guards hold, its program, and the guards; the last used first.
+        self.programs: dict[Any, list[tuple[Callable[[], bool], Program, list[Guard]]]] = {}
         self.made: dict[Any, Program] = {}  # by what was recorded: several signatures may come to the same
         self.last: Program | None = None
-        self.once: Program | None = None  # the program of the last recording that changed Python's state, good for one call
+        self.once: Program | None = (
+            None  # the program of the last recording that changed Python's state, good for one call
+        )
         self._measuring: _Measuring | None = None  # what the guards of the last recording cost
         self._state: set[int] = set()  # ids of Tensors that the function reads by itself; the programs keep them alive
         self._resident: dict[Any, Compiled] = {}  # for `many`, by the Tensors of data
@@ -179,8 +181,8 @@ class Compiled:
 
     def _known(self, key: Any) -> Program | None:
         """The program of a signature whose guards hold."""
-        entries = self.programs.get(key, ())
-        for i, (check, program) in enumerate(entries):
+        entries = self.programs.get(key, [])
+        for i, (check, program, _) in enumerate(entries):
             if check() and _present(program.recording):
                 if i:
                     entries.insert(0, entries.pop(i))
@@ -220,10 +222,10 @@ class Compiled:
         program = self._made(recording, key)
         entries = self.programs.setdefault(key, [])
         check = checker(recording.guards)
-        entries.insert(0, (check, program))
+        entries.insert(0, (check, program, recording.guards))
         cost = seconds(check)
         self._measuring = _Measuring(program, cost, recording.guards) if cost > NOTICED else None
-        for _, dropped in entries[PROGRAMS:]:
+        for _, dropped, _ in entries[PROGRAMS:]:
             self._forget(dropped)
         del entries[PROGRAMS:]
         return program
@@ -249,7 +251,7 @@ class Compiled:
 
     def _forget(self, program: Program) -> None:
         """Let go of a program that no signature has any more."""
-        if not any(program is other for entries in self.programs.values() for _, other in entries[:PROGRAMS]):
+        if not any(program is other for entries in self.programs.values() for _, other, _ in entries[:PROGRAMS]):
             self.made = {about: other for about, other in self.made.items() if other is not program}
 
     # ---- looking inside ----
@@ -520,9 +522,13 @@ def fingerprint(recording: Recording) -> Any:
     return str(graph), attributes, tuple(constants), slots, after, outside, seen, result
 
 
-def _why(known: dict[Any, Program], key: Any) -> str:
+def _why(known: dict[Any, list[tuple[Any, Any, list[Guard]]]], key: Any) -> str:
     """What differs between a new signature and the last one known."""
-    before, key = _comparable(next(reversed(known))), _comparable(key)
+    last = next(reversed(known))
+    changed = failing(known[last][0][2])
+    before, key = _comparable(last), _comparable(key)
+    if before == key and changed is not None:
+        return f"{changed} has changed"
     if before == key:
         return "a .grad that the step looks at was there in one call and not in the next"
     if before[0] != key[0] and before[1:] == key[1:]:

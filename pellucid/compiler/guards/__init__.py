@@ -13,8 +13,8 @@
 not put back, `guards` what it has read, and `undo` puts back what was written.
 """
 
-from .guard import Guard, checker, costly, seconds
+from .guard import Guard, checker, costly, failing, seconds
 from .state import Change
 from .watch import Watch
 
-__all__ = ["Change", "Guard", "Watch", "checker", "costly", "seconds"]
+__all__ = ["Change", "Guard", "Watch", "checker", "costly", "failing", "seconds"]

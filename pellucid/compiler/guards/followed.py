@@ -18,9 +18,10 @@ import numpy as np
 # The package, three folders up. Its rooms that are written as a user would write them are followed.
 ENGINE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 _FOLLOWED_ROOMS = tuple(os.path.join(*room) for room in (
-    ("models", ""), ("training", ""), ("optim", "schedule"), ("optim", "lr_scheduler"), ("optim", "averaging"),
+    ("models", ""), ("training", ""), ("optim", "schedule"), ("optim", "lr_scheduler"),
 ))  # fmt: skip
 _NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
+_LLVMLITE = os.sep + "llvmlite" + os.sep  # its objects are freed at any time
 _STANDARD = tuple({os.path.abspath(sysconfig.get_paths()[key]) + os.sep for key in ("stdlib", "platstdlib")})
 
 
@@ -43,7 +44,7 @@ def is_followed(file: str) -> bool:
     path = os.path.abspath(file)
     engine = path.startswith(ENGINE) and not path[len(ENGINE) :].startswith(_FOLLOWED_ROOMS)
     standard = path.startswith(_STANDARD) and not is_installed(file)
-    return not (engine or standard or path.startswith(_NUMPY) or file.startswith("<frozen"))
+    return not (engine or standard or path.startswith(_NUMPY) or _LLVMLITE in path or file.startswith("<frozen"))
 
 
 class _Followed(dict[CodeType, bool]):
@@ -58,8 +59,11 @@ class _Followed(dict[CodeType, bool]):
 
 
 def _is_generated(frame: FrameType) -> bool:
-    """Whether a frame runs what the library has generated, or the body of a module that is being imported."""
+    """Whether a frame runs what the library has generated, the body of a module that is being imported, or a finalizer, which
+    comes at any time."""
     code, space = frame.f_code, frame.f_globals
+    if code.co_name == "__del__":
+        return True
     if code.co_name == "<module>":
         return bool(getattr(space.get("__spec__"), "_initializing", False))
     if code.co_filename != "<string>":
@@ -76,4 +80,4 @@ followed_frames = _Followed()
 def is_followed_module(name: Any) -> bool:
     """Whether the classes of the module `name` are the user's."""
     file = getattr(sys.modules.get(name), "__file__", None)
-    return file is None and name not in sys.builtin_module_names or file is not None and is_followed(file)
+    return (file is None and name not in sys.builtin_module_names) or (file is not None and is_followed(file))

@@ -79,6 +79,11 @@ def _quick(i: int, guard: Guard) -> str:
     return "False"
 
 
+def failing(guards: Iterable[Guard]) -> Guard | None:
+    """The first guard that does not hold."""
+    return next((guard for guard in guards if not holds(guard)), None)
+
+
 def holds(guard: Guard) -> bool:
     """Whether one guard holds, by itself."""
     return checker([guard])()
@@ -102,6 +107,6 @@ def content_guard(owner: Any, place: Any) -> Guard:
 def costly(guards: Iterable[Guard]) -> list[Guard]:
     """The guards that cost most, as a rule: contents of many items first."""
     weight = {"content": 8, "called": 4, "length": 2, "item": 2, "method": 2}
-    size = lambda g: np.size(g.value[1]) if isinstance(g.owner, MAPPINGS) else len(g.value)
+    size = lambda g: len(g.value[1]) if isinstance(g.owner, (*MAPPINGS, np.ndarray)) else len(g.value)
     cost = lambda g: weight.get(g.form, 1) + (size(g) if g.form == "content" else 0)
     return sorted(guards, key=cost, reverse=True)

@@ -7,14 +7,16 @@ import operator
 import threading
 import types
 from collections import deque
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Mapping, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
 
-MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()  # what stands in an attribute that is not there
+MISSING: Any = type(
+    "Missing", (), {"__repr__": lambda self: "nothing"}
+)()  # what stands in an attribute that is not there
 NUMBERS = (int, float, bool, str, bytes, complex, np.generic)  # compared by value
-VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 MAPPINGS = (dict, types.MappingProxyType)
 # What has a content: objects that C code may read without a frame of Python's being seen.
 CONTAINERS = (list, set, deque, bytearray, memoryview, array.array, *MAPPINGS, *VIEWS)
@@ -180,8 +182,6 @@ def attribute_of(owner: Any, name: str) -> Any:
     return MISSING if hasattr(type(found), "__get__") else found
 
 
-def size_of(x: Any) -> int:
-    return len(x) if isinstance(x, Sized) else 0
-
-
-Where = Callable[[], Any]
+def size_of(x: Sized) -> int:
+    """How many items a container has."""
+    return len(x)

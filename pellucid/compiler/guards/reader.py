@@ -25,7 +25,7 @@ import numpy as np
 from ...op import Symbol, Value
 from .chance import GENERATORS, refusal
 from .followed import is_engine, is_followed, is_followed_module
-from .places import CONTAINERS, MISSING, NUMBERS, Place, attribute_of, fields_of, in_class
+from .places import CONTAINERS, MISSING, NUMBERS, Place, attribute_of, fields_of, in_class, size_of
 from .state import FIXED, LIMIT, UNKNOWN, State, is_module, items_of
 
 # Methods in C of list, dict, set, deque and array that write, and those that keep an argument as it is.
@@ -37,7 +37,20 @@ WRITERS = {
 }  # fmt: skip
 KEEPERS = {"append", "appendleft", "insert", "add", "setdefault", "__setitem__"}
 # Functions in C that look at no content.
-LOOKERS = {print, isinstance, issubclass, id, callable, hash, vars, exec, eval, weakref.ref, weakref.proxy, staticmethod}
+LOOKERS = {
+    print,
+    isinstance,
+    issubclass,
+    id,
+    callable,
+    hash,
+    vars,
+    exec,
+    eval,
+    weakref.ref,
+    weakref.proxy,
+    staticmethod,
+}
 _SHAPES = ("shape", "ndim", "dtype", "size")
 
 
@@ -112,6 +125,8 @@ class Reader:
                 self.consume(y, False, seen)
 
     def _consume_object(self, x: Any, seen: set[int]) -> None:
+        if isinstance(x, types.FunctionType) and x.__defaults__:
+            self.state.guard("attribute", x, "__defaults__", x.__defaults__)
         if is_librarys(x) or callable(x):
             return
         for name, value in own_attributes(x):
@@ -166,7 +181,7 @@ class Reader:
                     self.state.guard("attribute", owner, name, value)
                 else:
                     self.state.note(value)
-            for kind in {type(owner) for owner in self.state.foreign.values()}:
+            for kind in self.state.classes():
                 self._of_class(kind, name)
             self._sought[name] = len(self.state.foreign)
         return UNKNOWN
@@ -194,7 +209,9 @@ class Reader:
             return self.state.note(getattr(owner, name))
         if not is_followed_module(owner.__module__):
             return Bound(name, owner) if hasattr(type(value), "__get__") else value
-        if isinstance(value, property) or (hasattr(type(value), "__get__") and not isinstance(value, types.FunctionType)):
+        if isinstance(value, property) or (
+            hasattr(type(value), "__get__") and not isinstance(value, types.FunctionType)
+        ):
             return UNKNOWN
         return self.state.guard("attribute", owner, name, value)
 
@@ -330,7 +347,8 @@ class Reader:
             return self._comes_from(getter)
         if owner is os.environ and isinstance(key, str):
             return self.reads_again(os.environ.get, (key,))
-        if isinstance(getter, types.FunctionType) or not _is_key(key):
+        is_view = isinstance(owner, np.ndarray) and isinstance(key, slice)
+        if isinstance(getter, types.FunctionType) or not (_is_key(key) or is_view):
             self._consume_all(owner)
             return UNKNOWN
         try:
@@ -387,17 +405,18 @@ class Reader:
         elif not _has_followed(container, "__contains__", "__iter__"):
             self.consume(container)
 
-    def truth(self, x: Any) -> None:
+    def truth(self, x: Any) -> Any:
         """`if x`."""
         if isinstance(x, CONTAINERS) and self.state.is_foreign(x):
             self.state.guard("called", bool, (x,), bool(x))
         elif isinstance(x, np.ndarray):
             self.consume(x)
+        return UNKNOWN
 
     def length(self, x: Any) -> Any:
         """`len(x)`."""
         if isinstance(x, (*CONTAINERS, np.ndarray)) and self.state.is_foreign(x):
-            return self.state.guard("length", x, None, len(x))
+            return self.state.guard("length", x, None, size_of(x))
         if isinstance(x, tuple | str | bytes):
             return len(x)
         own = in_class(type(x), "__len__")
@@ -514,9 +533,8 @@ class Reader:
                 self.expected, self.calling = runs.__code__, runs
             if is_followed(runs.__code__.co_filename):
                 return UNKNOWN
-        elif isinstance(function, type) and is_followed_module(function.__module__) and attribute == "__init__":
-            if not isinstance(in_class(function, "__new__"), types.BuiltinFunctionType):
-                return UNKNOWN  # a class of the user's, a named tuple: it keeps what it is given
+        elif isinstance(function, type) and _keeps_arguments(function):
+            return UNKNOWN
         if not is_module(function):
             self.consume(function)
         return self._builtin(function, args, names)
@@ -565,8 +583,9 @@ class Reader:
             if first in owner:
                 getter = in_class(type(owner), "__getitem__")
                 value = dict.__getitem__(owner, first)
-                plain = not isinstance(getter, types.FunctionType)
-                return self.state.guard(*(("item", owner, first) if plain else ("called", owner.get, (first,))), value)
+                if isinstance(getter, types.FunctionType):
+                    return self.state.guard("called", owner.get, (first,), value)
+                return self.state.guard("item", owner, first, value)
             self._guard_absence(owner, first)
             if name == "get":
                 return args[1] if len(args) > 1 else None
@@ -589,12 +608,13 @@ class Reader:
             self.consume(x)
         return UNKNOWN
 
-    def advance(self, iterator: Any) -> None:
+    def advance(self, iterator: Any) -> Any:
         """`next(iterator)`. One that is not known may be one from outside."""
         if iterator is not UNKNOWN:
             self.consume(iterator)
         elif any(self._is_iterator(x) for x in self.state.foreign.values()):
             self.refuse_iterator()
+        return UNKNOWN
 
     def _slot_wrapper(self, name: str, owner: Any, args: list[Any]) -> Any:
         """`object.__getattribute__(x, "n")`, `super().__setattr__("n", 1)`, `dict.__getitem__(d, k)`, and their like."""
@@ -632,8 +652,16 @@ class Reader:
             return self._vars(first) if function is vars and args else UNKNOWN
         if function is type and len(args) == 1:
             return UNKNOWN if first is UNKNOWN else type(first)
+        home = getattr(function, "__self__", None)
+        if (
+            not args
+            and isinstance(home, types.ModuleType)
+            and home.__name__ in _SETTINGS
+            and function.__name__[:3] == "get"
+        ):
+            return self.reads_again(function, ())
         for x in args:
-            self.iterate(x) if function in _ITERATING else self.consume(x)
+            self.iterate(x) if _can_hash(function) and function in _ITERATING else self.consume(x)
         return UNKNOWN
 
     def _vars(self, owner: Any) -> Any:
@@ -672,8 +700,7 @@ class Reader:
         """`owner.name = ...` or `del owner.name`."""
         state = self.state
         if owner is UNKNOWN:
-            kinds = {type(one) for one in state.foreign.values()}
-            for one in [*state.with_attribute(name), *(kind for kind in kinds if name in kind.__dict__)]:
+            for one in [*state.with_attribute(name), *(kind for kind in state.classes() if name in kind.__dict__)]:
                 state.wrote(Place("attribute", one, name), f"{getattr(one, '__name__', type(one).__name__)}.{name}")
             return
         if isinstance(owner, Symbol | Bound | Super):
@@ -722,13 +749,38 @@ _BUILTINS: dict[Any, Callable[[Reader, Any, list[Any]], Any]] = {
     hasattr: lambda reader, first, args: reader._hasattr(first, args) if len(args) > 1 else UNKNOWN,
     setattr: lambda reader, first, args: reader._setattr(first, args) if len(args) > 1 else UNKNOWN,
     delattr: lambda reader, first, args: reader._setattr(first, args) if len(args) > 1 else UNKNOWN,
-    next: lambda reader, first, args: reader.advance(first) or UNKNOWN,
-    bool: lambda reader, first, args: reader.truth(first) or UNKNOWN,
+    next: lambda reader, first, args: reader.advance(first),
+    bool: lambda reader, first, args: reader.truth(first),
 }
+_SETTINGS = {"sys", "gc", "posix", "nt", "_locale"}  # modules in C with functions like sys.getrecursionlimit()
 _BY_NAME = {"__getattribute__", "__setattr__", "__delattr__", "__getitem__", "__setitem__", "__delitem__"}
-_ITERATING = {iter, list, tuple, set, frozenset, dict, zip, map, enumerate, filter, sorted, sum, max, min, any, all, reversed}
+_ITERATING = {
+    iter,
+    list,
+    tuple,
+    set,
+    frozenset,
+    dict,
+    zip,
+    map,
+    enumerate,
+    filter,
+    sorted,
+    sum,
+    max,
+    min,
+    any,
+    all,
+    reversed,
+}
 _PLAIN_ITEMS = [kind.__getitem__ for kind in (tuple, str, bytes, range)]
 _PLAIN_CONTAINS = [dict.__contains__, set.__contains__]
+
+
+def _keeps_arguments(kind: type) -> bool:
+    """Whether a class is one of the user's that keeps what it is given, such as a named tuple."""
+    makes = in_class(kind, "__new__")
+    return isinstance(makes, types.FunctionType | staticmethod) and is_followed_module(kind.__module__)
 
 
 def _module_lookup(function: Any, owner: Any) -> Any:
@@ -743,7 +795,7 @@ def _is_key(key: Any) -> bool:
     """Whether something is known and can stand for itself as a key: a plain value, a class, a tuple of them."""
     if isinstance(key, tuple):
         return all(map(_is_key, key))
-    return key is not UNKNOWN and isinstance(key, (*NUMBERS, type(None), type, slice)) or _is_member(key)
+    return (key is not UNKNOWN and isinstance(key, (*NUMBERS, type(None), type))) or _is_member(key)
 
 
 def _is_member(key: Any) -> bool:
@@ -751,7 +803,7 @@ def _is_member(key: Any) -> bool:
 
 
 def _can_hash(x: Any) -> bool:
-    return isinstance(x, type | types.BuiltinFunctionType)
+    return type(x) in (type, types.BuiltinFunctionType)
 
 
 def _has_followed(x: Any, *names: str) -> bool:
@@ -762,7 +814,11 @@ def _has_followed(x: Any, *names: str) -> bool:
 
 def is_librarys(x: Any) -> bool:
     """Whether an object is one of this package's, or a network: what it holds is looked after elsewhere."""
-    return is_module(x) or type(x).__module__.partition(".")[0] == __package__.partition(".")[0] or "param_groups" in fields_of(x)
+    return (
+        is_module(x)
+        or type(x).__module__.partition(".")[0] == __package__.partition(".")[0]
+        or "param_groups" in fields_of(x)
+    )
 
 
 def is_users_field(tensor: Any, name: str) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dis
 import functools
 import gc
+import itertools
 import operator
 import types
 from collections.abc import Callable
@@ -34,7 +35,7 @@ class Decoded:
     def __init__(self, code: types.CodeType) -> None:
         instructions = list(dis.get_instructions(code))
         self.at = {i.offset: i for i in instructions}
-        self.follows = {a.offset: b.offset for a, b in zip(instructions, instructions[1:], strict=False)}
+        self.follows = {a.offset: b.offset for a, b in itertools.pairwise(instructions)}
         for i in reversed(instructions):  # a prefix stands for the instruction after it
             if i.opname == "EXTENDED_ARG" and i.offset in self.follows:
                 self.at[i.offset] = self.at[self.follows[i.offset]]
@@ -84,7 +85,9 @@ class Shadow:
         self.names: tuple[str, ...] = ()  # of the keyword arguments of the next call
         self.arguments: list[Any] = []  # of the next call
         self.expected: types.CodeType | None = None
-        self.offset = self.event = -1  # of the instruction, and of what the interpreter has told last: it, or its prefix
+        self.offset = (
+            self.event
+        ) = -1  # of the instruction, and of what the interpreter has told last: it, or its prefix
         self.raised = False
         self.cells = _cells(frame, reader, around)
         for constant in self.code.co_consts:
@@ -305,7 +308,9 @@ def load_fast(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.Fram
         stack.append(value if stored == loaded else frame.f_locals.get(loaded, UNKNOWN))
         return
     local, cells = frame.f_locals, (*s.code.co_cellvars, *s.code.co_freevars)
-    stack.extend([UNKNOWN if name in cells and name not in s.code.co_varnames else local.get(name, UNKNOWN) for name in names])
+    stack.extend(
+        [UNKNOWN if name in cells and name not in s.code.co_varnames else local.get(name, UNKNOWN) for name in names]
+    )
 
 
 @on("LOAD_DEREF", "LOAD_CLASSDEREF")
@@ -391,7 +396,9 @@ def load_attribute(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types
     stack.extend([value, UNKNOWN] if is_method else [value])
 
 
-_METHOD_BIT = "LOAD_METHOD" not in dis.opmap or dis.opmap["LOAD_METHOD"] > 255  # LOAD_ATTR tells of methods by its lowest bit
+_METHOD_BIT = (
+    "LOAD_METHOD" not in dis.opmap or dis.opmap["LOAD_METHOD"] > 255
+)  # LOAD_ATTR tells of methods by its lowest bit
 
 
 @on("LOAD_SUPER_ATTR")
@@ -467,7 +474,9 @@ def call(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.FrameType
     if "PRECALL" not in dis.opmap:
         s.arguments = popped(stack, i.arg or 0)
     second, first = stack.pop(), stack.pop()
-    function = first if first is not UNKNOWN else second  # a method and its object; or a function and NULL, either way round
+    function = (
+        first if first is not UNKNOWN else second
+    )  # a method and its object; or a function and NULL, either way round
     args, names, s.arguments, s.names = s.arguments, s.names, [], ()
     stack.append(_result(s, function, args, names, frame))
 
@@ -619,7 +628,9 @@ def format_value(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.F
     if has_spec:
         stack.pop()
     x = stack.pop()
-    plain = type(x) in (int, str, float, bool) and (i.opname == "FORMAT_SIMPLE" or (i.opname == "FORMAT_VALUE" and not i.arg))
+    plain = type(x) in (int, str, float, bool) and (
+        i.opname == "FORMAT_SIMPLE" or (i.opname == "FORMAT_VALUE" and not i.arg)
+    )
     s.reader.shown(x)
     stack.append(format(x) if plain else UNKNOWN)
 

@@ -56,16 +56,21 @@ class State:
         self.writes: dict[Any, Write] = {}
         self.refused: TraceError | None = None
         self.foreign: dict[int, Any] = {}  # by id; alive as long as the recording, so that no id is used twice
+        self.kinds: set[type] = set()  # classes that were read as values
         self.own: dict[int, Any] = {}  # the same, of objects that were seen when they were made
         self.functions: dict[types.CodeType, list[types.FunctionType]] = {}  # foreign ones, by their code
         self.switched: Any = None  # where a Module was last told to train or to evaluate
         self.generators = global_states()
-        self.absent: dict[int, tuple[Any, set[str]]] = {}  # names that a module does not define: built-in ones are read then
+        self.absent: dict[
+            int, tuple[Any, set[str]]
+        ] = {}  # names that a module does not define: built-in ones are read then
 
     # ---- what is foreign ----
 
     def note(self, value: Any) -> Any:
         """`value` is foreign; so is what it is made of and cannot lose."""
+        if isinstance(value, type):
+            self.kinds.add(value)
         if isinstance(value, (*FIXED, Symbol)) or value is MISSING or value is UNKNOWN or id(value) in self.foreign:
             return value
         if isinstance(value, Value) and self.is_made_inside(value):
@@ -97,6 +102,10 @@ class State:
             self.note(value)
             return True
         return False
+
+    def classes(self) -> set[type]:
+        """The classes of foreign objects, and those that were come to themselves."""
+        return {type(owner) for owner in self.foreign.values()} | self.kinds
 
     def with_attribute(self, name: str) -> Iterator[Any]:
         """The foreign objects that have the attribute `name` of their own: one of them may be an object that is not known."""
@@ -173,7 +182,7 @@ class State:
     def wrote(self, place: Place, what: str) -> None:
         """The step is about to write there; the first time, what stands there now is kept."""
         at = (place.kind, id(place.owner), _hashable(place.key))
-        if at not in self.writes:
+        if at not in self.writes and ("content", id(place.owner), None) not in self.writes:
             self.writes[at] = Write(place, place.read(), self.where(), what)
 
     def changes(self) -> list[Change]:
@@ -201,7 +210,7 @@ class State:
         for write in self.writes.values():
             kind, owner, key = write.place
             if kind == "content":
-                if not isinstance(owner, np.ndarray) and len(owner) <= LIMIT or getattr(owner, "size", LIMIT) < LIMIT:
+                if (not isinstance(owner, np.ndarray) and len(owner) <= LIMIT) or getattr(owner, "size", LIMIT) < LIMIT:
                     found.append(content_guard(owner, write.where))
                 else:
                     found.append(Guard("length", owner, None, len(owner), write.where))
@@ -220,7 +229,7 @@ class State:
 
     def forget(self) -> None:
         """Let go of what is needed while recording only."""
-        for book in (self.foreign, self.own, self.functions, self.generators):
+        for book in (self.foreign, self.own, self.kinds, self.functions, self.generators):
             book.clear()
 
 

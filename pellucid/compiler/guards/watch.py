@@ -48,7 +48,10 @@ class Watch:
     def __enter__(self) -> Watch:
         self.before = sys.gettrace(), sys.getprofile()
         here = sys._getframe()
-        here.f_trace_opcodes, asked = True, here.f_trace_opcodes  # Python 3.12 looks at this in settrace(), for all frames
+        here.f_trace_opcodes, asked = (
+            True,
+            here.f_trace_opcodes,
+        )  # Python 3.12 looks at this in settrace(), for all frames
         here.f_trace_opcodes = asked
         sys.setprofile(self._profiler())
         return self
@@ -99,7 +102,13 @@ class Watch:
         """`depth` counts the frames that are not followed above the last one that is. Every call and return in a recording
         comes here, those of functions in C too, so it does little."""
         depth, outer = 0, []
-        known, is_followed, begin, enter, settrace = followed_frames.get, followed_frames.of, self._begin, self._enter, sys.settrace
+        known, is_followed, begin, enter, settrace = (
+            followed_frames.get,
+            followed_frames.of,
+            self._begin,
+            self._enter,
+            sys.settrace,
+        )
 
         def profile(frame: FrameType, event: str, value: Any) -> None:
             nonlocal depth
