@@ -21,6 +21,8 @@ import fractions
 import functools
 import heapq
 import json
+import inspect
+import math
 import logging
 import operator
 import os
@@ -2982,14 +2984,6 @@ def test_sees_recursionlimit(compiled: Step):
 
 
 @kind
-def test_sees_np_errstate(compiled: Step):
-    return calls(
-        compiled(lambda v: v * 2 if np.geterr()["divide"] == "ignore" else v),
-        lambda i: np.seterr(divide=["warn", "ignore"][i % 2]) and None,
-    )
-
-
-@kind
 def test_sees_default_dtype(compiled: Step):
     return calls(compiled(lambda v: v * P.ones(3)), lambda i: None)
 
@@ -3096,3 +3090,759 @@ def test_sees_async_like_coroutine(compiled: Step):
             return e.value
 
     return calls(compiled(lambda v: v * run(co())), lambda i: setattr(b, "w", i + 1.0))
+
+
+GCFG = {"x": {"y": 1.0}}
+
+
+def GCF(v):
+    return v * GCFG["x"]["y"]
+
+
+@kind
+def test_sees_best_loss_tracking(compiled: Step):
+    b = Box(best=float("inf"))
+
+    def f(v):
+        l = (v * v).sum()
+        if b.best > 1000000000.0:
+            b.best = 0.0
+        return l
+
+    return calls(compiled(f), lambda i: None)
+
+
+@kind
+def test_sees_gumbel_tau(compiled: Step):
+
+    class M(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tau = 1.0
+
+        def forward(self, v):
+            return F.softmax(v / self.tau, dim=-1)
+
+    m = M()
+    return calls(compiled(lambda v: m(v)), lambda i: setattr(m, "tau", 1.0 / (i + 1)))
+
+
+@kind
+def test_sees_global_step_counter_in_cfg(compiled: Step):
+    cfg = {"train": {"step": 0}}
+    return calls(compiled(lambda v: v * (cfg["train"]["step"] % 3)), lambda i: cfg["train"].update(step=i + 1))
+
+
+@kind
+def test_sees_list_of_losses_functions(compiled: Step):
+    fs = [lambda v: v.sum()]
+    return calls(compiled(lambda v: sum((f(v) for f in fs))), lambda i: fs.append(lambda v: (v * v).sum()))
+
+
+@kind
+def test_sees_operator_methodcaller(compiled: Step):
+
+    class T:
+        def __init__(self):
+            self.w = 1.0
+
+        def g(self):
+            return self.w
+
+    t = T()
+    mc = operator.methodcaller("g")
+    return calls(compiled(lambda v: v * mc(t)), lambda i: setattr(t, "w", i + 1.0))
+
+
+@kind
+def test_sees_itemgetter_nested(compiled: Step):
+    d = [{"a": 1.0}]
+    return calls(compiled(lambda v: v * list(map(operator.itemgetter("a"), d))[0]), lambda i: d[0].update(a=i + 1.0))
+
+
+@kind
+def test_sees_tuple_of_lists(compiled: Step):
+    t = ([1.0], [2.0])
+    return calls(compiled(lambda v: v * t[0][0] * t[1][0]), lambda i: t[1].__setitem__(0, i + 1.0))
+
+
+@kind
+def test_sees_frozenset(compiled: Step):
+    b = Box(s=frozenset({1}))
+    return calls(
+        compiled(lambda v: v * 2 if 2 in b.s else v),
+        lambda i: setattr(b, "s", frozenset({1, 2}) if i % 2 else frozenset({1})),
+    )
+
+
+@kind
+def test_sees_str_attr_cmp(compiled: Step):
+    b = Box(mode="train")
+    return calls(
+        compiled(lambda v: v * 2 if b.mode == "train" else v), lambda i: setattr(b, "mode", ["train", "eval"][i % 2])
+    )
+
+
+@kind
+def test_sees_str_startswith(compiled: Step):
+    b = Box(mode="train")
+    return calls(
+        compiled(lambda v: v * 2 if b.mode.startswith("tr") else v),
+        lambda i: setattr(b, "mode", ["train", "eval"][i % 2]),
+    )
+
+
+@kind
+def test_sees_bytes_attr(compiled: Step):
+    b = Box(x=b"a")
+    return calls(compiled(lambda v: v * b.x[0]), lambda i: setattr(b, "x", bytes([97 + i])))
+
+
+@kind
+def test_sees_nan_attr(compiled: Step):
+    b = Box(x=float("nan"))
+    return calls(compiled(lambda v: v if b.x != b.x else v * 2), lambda i: setattr(b, "x", [float("nan"), 1.0][i % 2]))
+
+
+@kind
+def test_sees_complex_attr(compiled: Step):
+    b = Box(x=1 + 0j)
+    return calls(compiled(lambda v: v * b.x.real), lambda i: setattr(b, "x", complex(i + 1)))
+
+
+@kind
+def test_sees_big_int(compiled: Step):
+    b = Box(x=10**20)
+    return calls(compiled(lambda v: v * (b.x % 7)), lambda i: setattr(b, "x", 10**20 + i))
+
+
+@kind
+def test_sees_none_to_obj(compiled: Step):
+    b = Box(o=None)
+    return calls(compiled(lambda v: v * b.o.w if b.o else v), lambda i: setattr(b, "o", Box(w=i + 1.0)) if i else None)
+
+
+@kind
+def test_sees_obj_bool_dunder(compiled: Step):
+
+    class T:
+        on = False
+
+        def __bool__(self):
+            return self.on
+
+    t = T()
+    return calls(compiled(lambda v: v * 2 if t else v), lambda i: setattr(t, "on", bool(i % 2)))
+
+
+@kind
+def test_sees_obj_iter_dunder(compiled: Step):
+
+    class T:
+        def __init__(self):
+            self.l = [1.0, 2.0]
+
+        def __iter__(self):
+            return iter(self.l)
+
+    t = T()
+
+    def f(v):
+        for w in t:
+            v = v * w
+        return v
+
+    return calls(compiled(f), lambda i: t.l.__setitem__(0, i + 1.0))
+
+
+@kind
+def test_sees_obj_contains_dunder(compiled: Step):
+
+    class T:
+        def __init__(self):
+            self.l = {1}
+
+        def __contains__(self, x):
+            return x in self.l
+
+    t = T()
+    return calls(compiled(lambda v: v * 2 if 2 in t else v), lambda i: t.l.add(2) if i else None)
+
+
+@kind
+def test_sees_obj_call_kwargs(compiled: Step):
+
+    class T:
+        def __init__(self):
+            self.k = {"a": 1.0}
+
+        def __call__(self, v, **kw):
+            return v * kw["a"]
+
+    t = T()
+    return calls(compiled(lambda v: t(v, **t.k)), lambda i: t.k.update(a=i + 1.0))
+
+
+@kind
+def test_sees_obj_float_dunder(compiled: Step):
+
+    class T:
+        w = 1.0
+
+        def __float__(self):
+            return self.w
+
+    t = T()
+    return calls(compiled(lambda v: v * float(t)), lambda i: setattr(t, "w", i + 1.0))
+
+
+@kind
+def test_sees_obj_index_dunder(compiled: Step):
+
+    class T:
+        n = 1
+
+        def __index__(self):
+            return self.n
+
+    t = T()
+    return calls(compiled(lambda v: v * len(range(t))), lambda i: setattr(t, "n", i + 1))
+
+
+@kind
+def test_sees_obj_hash_eq(compiled: Step):
+
+    class T:
+        def __init__(self):
+            self.k = 1
+
+        def __hash__(self):
+            return hash(self.k)
+
+        def __eq__(self, o):
+            return self.k == o.k
+
+    t = T()
+    d = {T(): 1.0}
+    return calls(compiled(lambda v: v * d.get(t, 5.0)), lambda i: setattr(t, "k", 1 + i % 2))
+
+
+@kind
+def test_sees_obj_format(compiled: Step):
+
+    class T:
+        n = "a"
+
+        def __str__(self):
+            return self.n
+
+    t = T()
+    d = {"a": 1.0, "b": 2.0}
+    return calls(compiled(lambda v: v * d[f"{t}"]), lambda i: setattr(t, "n", "ab"[i % 2]))
+
+
+@kind
+def test_sees_obj_enter_value(compiled: Step):
+
+    class T:
+        def __init__(self):
+            self.l = [1.0]
+
+        def __enter__(self):
+            return self.l
+
+        def __exit__(self, *a):
+            pass
+
+    t = T()
+
+    def f(v):
+        with t as l:
+            return v * l[0]
+
+    return calls(compiled(f), lambda i: t.l.__setitem__(0, i + 1.0))
+
+
+@kind
+def test_sees_class_in_list(compiled: Step):
+
+    class A:
+        w = 1.0
+
+    class B:
+        w = 2.0
+
+    l = [A]
+    return calls(compiled(lambda v: v * l[0].w), lambda i: (l.__setitem__(0, [A, B][i % 2]), setattr(B, "w", i + 5.0)))
+
+
+@kind
+def test_sees_class_via_iter(compiled: Step):
+
+    class A:
+        w = 1.0
+
+    l = [A]
+    return calls(compiled(lambda v: v * next(iter(l)).w), lambda i: setattr(A, "w", i + 1.0))
+
+
+@kind
+def test_sees_class_loop(compiled: Step):
+
+    class A:
+        w = 1.0
+
+    l = [A]
+
+    def f(v):
+        for k in l:
+            v = v * k.w
+        return v
+
+    return calls(compiled(f), lambda i: setattr(A, "w", i + 1.0))
+
+
+@kind
+def test_sees_instance_of_class_by_max(compiled: Step):
+
+    class A:
+        w = 1.0
+
+    l = [A(), A()]
+    return calls(compiled(lambda v: v * max(l, key=id).w), lambda i: setattr(A, "w", i + 1.0))
+
+
+@kind
+def test_sees_slots_by_iter(compiled: Step):
+
+    class A:
+        __slots__ = ("w",)
+
+        def __init__(self):
+            self.w = 1.0
+
+    l = [A()]
+    return calls(compiled(lambda v: v * next(iter(l)).w), lambda i: setattr(l[0], "w", i + 1.0))
+
+
+@kind
+def test_sees_prop_by_iter(compiled: Step):
+
+    class A:
+        def __init__(self):
+            self._w = 1.0
+
+        @property
+        def w(self):
+            return self._w
+
+    l = [A()]
+    return calls(compiled(lambda v: v * next(iter(l)).w), lambda i: setattr(l[0], "_w", i + 1.0))
+
+
+@kind
+def test_sees_nested_by_iter_dict(compiled: Step):
+    l = [Box(d={"w": 1.0})]
+    return calls(compiled(lambda v: v * next(iter(l)).d["w"]), lambda i: l[0].d.update(w=i + 1.0))
+
+
+@kind
+def test_sees_zip_direct(compiled: Step):
+    bs = [Box(w=1.0)]
+    return calls(compiled(lambda v: v * list(zip(bs, bs))[0][1].w), lambda i: setattr(bs[0], "w", i + 1.0))
+
+
+@kind
+def test_sees_enumerate_direct(compiled: Step):
+    bs = [Box(w=1.0)]
+    return calls(compiled(lambda v: v * dict(enumerate(bs))[0].w), lambda i: setattr(bs[0], "w", i + 1.0))
+
+
+@kind
+def test_sees_sorted_items(compiled: Step):
+    d = {"b": Box(w=1.0), "a": Box(w=2.0)}
+    return calls(compiled(lambda v: v * sorted(d.items())[0][1].w), lambda i: setattr(d["a"], "w", i + 1.0))
+
+
+@kind
+def test_sees_reduce_plain(compiled: Step):
+    l = [1.0, 2.0]
+    return calls(compiled(lambda v: v * functools.reduce(operator.mul, l)), lambda i: l.__setitem__(0, i + 1.0))
+
+
+@kind
+def test_sees_math_attr(compiled: Step):
+    b = Box(w=1.0)
+    return calls(compiled(lambda v: v * math.sqrt(b.w)), lambda i: setattr(b, "w", i + 1.0))
+
+
+@kind
+def test_sees_np_on_attr_list(compiled: Step):
+    b = Box(l=[1.0, 2.0])
+    return calls(compiled(lambda v: v * float(np.mean(b.l))), lambda i: b.l.__setitem__(0, i + 1.0))
+
+
+@kind
+def test_sees_np_array_of_list(compiled: Step):
+    b = Box(l=[1.0, 2.0])
+    return calls(compiled(lambda v: v * float(np.asarray(b.l)[0])), lambda i: b.l.__setitem__(0, i + 1.0))
+
+
+@kind
+def test_sees_tensor_of_attr_list(compiled: Step):
+    b = Box(l=[1.0, 2.0, 3.0])
+    return calls(compiled(lambda v: v * P.tensor(b.l)), lambda i: b.l.__setitem__(0, i + 1.0))
+
+
+@kind
+def test_sees_tensor_of_nested_list(compiled: Step):
+    l = [[1.0, 2.0, 3.0]]
+    return calls(compiled(lambda v: v * P.tensor(l)[0]), lambda i: l[0].__setitem__(0, i + 1.0))
+
+
+@kind
+def test_sees_index_by_list(compiled: Step):
+    l = [0, 1]
+    return calls(compiled(lambda v: v[l]), lambda i: l.__setitem__(0, i))
+
+
+@kind
+def test_sees_shape_from_list(compiled: Step):
+    l = [1, 3]
+    return calls(compiled(lambda v: v.reshape(l).sum(0)), lambda i: l.__setitem__(slice(None), [[1, 3], [3, 1]][i % 2]))
+
+
+@kind
+def test_sees_permute_from_attr(compiled: Step):
+    b = Box(p=[0, 1])
+    return calls(compiled(lambda v: v.reshape(1, 3).permute(*b.p)), lambda i: setattr(b, "p", [[0, 1], [1, 0]][i % 2]))
+
+
+@kind
+def test_sees_kw_list_to_library(compiled: Step):
+    l = [1.0, 2.0, 3.0]
+    return calls(
+        compiled(lambda v: F.cross_entropy(v.reshape(1, 3), P.tensor([1]), weight=P.tensor(l))),
+        lambda i: l.__setitem__(1, i + 1.0),
+    )
+
+
+@kind
+def test_sees_where_attr(compiled: Step):
+    b = Box(t=0.0)
+    return calls(compiled(lambda v: P.where(v > b.t, v, -v)), lambda i: setattr(b, "t", float(i)))
+
+
+@kind
+def test_sees_clamp_attr(compiled: Step):
+    b = Box(t=1.0)
+    return calls(compiled(lambda v: v.clamp(max=b.t)), lambda i: setattr(b, "t", float(i)))
+
+
+@kind
+def test_sees_aug_assign_local(compiled: Step):
+    b = Box(w=1.0)
+
+    def f(v):
+        v = v * 1
+        v += b.w
+        v *= b.w
+        return v
+
+    return calls(compiled(f), lambda i: setattr(b, "w", i + 1.0))
+
+
+@kind
+def test_sees_subclass_dict_getitem_missing(compiled: Step):
+
+    class D(dict):
+        def __missing__(self, k):
+            return 7.0
+
+    d = D()
+    return calls(compiled(lambda v: v * d["w"]), lambda i: d.update(w=i + 1.0) if i else None)
+
+
+@kind
+def test_sees_subclass_list(compiled: Step):
+
+    class L(list):
+        pass
+
+    l = L([1.0])
+    l.scale = 2.0
+    return calls(
+        compiled(lambda v: v * l[0] * l.scale), lambda i: (l.__setitem__(0, i + 1.0), setattr(l, "scale", i + 3.0))
+    )
+
+
+@kind
+def test_sees_generator_state_local(compiled: Step):
+
+    def f(v):
+        g = (i for i in range(3))
+        next(g)
+        return v * next(g)
+
+    return calls(compiled(f), lambda i: None)
+
+
+@kind
+def test_sees_local_iter_ok(compiled: Step):
+    l = [1.0, 2.0]
+
+    def f(v):
+        it = iter(l)
+        next(it)
+        return v * next(it)
+
+    return calls(compiled(f), lambda i: l.__setitem__(1, i + 1.0))
+
+
+@kind
+def test_sees_nested_step_in_class(compiled: Step):
+
+    class Trainer:
+        def __init__(self):
+            self.cfg = Box(opt=Box(scale=1.0))
+            self.step = compiled(self._step)
+
+        def _step(self, v):
+            return v * self.cfg.opt.scale
+
+    t = Trainer()
+    return calls(t.step, lambda i: setattr(t.cfg.opt, "scale", i + 1.0))
+
+
+@kind
+def test_sees_decorated_method(compiled: Step):
+
+    class T:
+        def __init__(self):
+            self.w = 1.0
+
+        @compiled
+        def step(self, v):
+            return v * self.w
+
+    t = T()
+    return calls(lambda v: t.step(v), lambda i: setattr(t, "w", i + 1.0))
+
+
+@kind
+def test_sees_compiled_module_cfg(compiled: Step):
+
+    class M(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cfg = {"w": 1.0}
+
+        def forward(self, v):
+            return v * self.cfg["w"]
+
+    m = compiled(M()) if compiled is P.compile else M()
+    return calls(m, lambda i: m.cfg.update(w=i + 1.0))
+
+
+@kind
+def test_sees_del_item_readd(compiled: Step):
+    d = {"a": 1.0}
+
+    def f(v):
+        x = d.pop("a")
+        d["a"] = x
+        return v * x
+
+    return calls(compiled(f), lambda i: d.update(a=i + 1.0))
+
+
+@kind
+def test_sees_push_pop_stack(compiled: Step):
+    b = Box(s=[])
+
+    def f(v):
+        b.s.append(2.0)
+        y = v * b.s[-1]
+        b.s.pop()
+        return y
+
+    return calls(compiled(f), lambda i: None)
+
+
+@kind
+def test_sees_tmp_attr_restore(compiled: Step):
+    b = Box(w=1.0)
+
+    def f(v):
+        old = b.w
+        b.w = 5.0
+        try:
+            return v * b.w
+        finally:
+            b.w = old
+
+    return calls(compiled(f), lambda i: setattr(b, "w", i + 1.0))
+
+
+@kind
+def test_sees_tmp_attr_restore_reads_both(compiled: Step):
+    b = Box(w=1.0)
+
+    def f(v):
+        y = v * b.w
+        old = b.w
+        b.w = 5.0
+        y = y * b.w
+        b.w = old
+        return y * b.w
+
+    return calls(compiled(f), lambda i: setattr(b, "w", i + 1.0))
+
+
+@kind
+def test_sees_module_counter_buffer(compiled: Step):
+
+    class M(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("n", P.zeros(()))
+
+        def forward(self, v):
+            self.n += 1
+            return v * self.n
+
+    m = M()
+    return calls(compiled(lambda v: m(v).detach() * 1), lambda i: None)
+
+
+@kind
+def test_sees_batchnorm(compiled: Step):
+    m = nn.BatchNorm1d(3)
+    return calls(compiled(lambda v: m(v.reshape(1, 3).repeat(2, 1)).detach()), lambda i: None)
+
+
+@kind
+def test_sees_dropout_own_p(compiled: Step):
+
+    class M(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.d = nn.Dropout(0.0)
+
+        def forward(self, v):
+            return self.d(v)
+
+    m = M()
+    return calls(compiled(lambda v: m(v)), lambda i: setattr(m.d, "p", [0.0, 1.0 - 1e-09][i % 2] if i < 1 else 0.0))
+
+
+@kind
+def test_sees_lr_write_outside(compiled: Step):
+    p = nn.Parameter(P.ones(3))
+    o = P.optim.SGD([p], lr=1.0)
+
+    def f(v):
+        o.zero_grad()
+        l = (v * p).sum()
+        l.backward()
+        o.step()
+        return l.detach()
+
+    return calls(compiled(f), lambda i: o.param_groups[0].__setitem__("lr", 1.0 / (i + 1)))
+
+
+@kind
+def test_sees_sched_outside(compiled: Step):
+    p = nn.Parameter(P.ones(3))
+    o = P.optim.SGD([p], lr=1.0)
+    sc = P.optim.lr_scheduler.StepLR(o, 1, gamma=0.5)
+
+    def f(v):
+        o.zero_grad()
+        l = (v * p).sum()
+        l.backward()
+        o.step()
+        return l.detach()
+
+    return calls(compiled(f), lambda i: sc.step() if i else None)
+
+
+@kind
+def test_sees_momentum_write(compiled: Step):
+    p = nn.Parameter(P.ones(3))
+    o = P.optim.SGD([p], lr=0.1, momentum=0.5)
+
+    def f(v):
+        o.zero_grad()
+        l = (v * p).sum()
+        l.backward()
+        o.step()
+        return l.detach()
+
+    return calls(compiled(f), lambda i: o.param_groups[0].__setitem__("momentum", 0.1 * i), 5)
+
+
+@kind
+def test_sees_freeze_in_step(compiled: Step):
+    m = nn.Linear(3, 1)
+    b = Box(f=False)
+
+    def f(v):
+        for q in m.parameters():
+            q.requires_grad_(not b.f)
+        return m(v) * 0
+
+    r = calls(compiled(f), lambda i: setattr(b, "f", bool(i % 2)))
+    return [P.tensor(float(next(m.parameters()).requires_grad))]
+
+
+@kind
+def test_sees_swap_modules(compiled: Step):
+    a, bm = (nn.ReLU(), nn.Tanh())
+    b = Box(m=a)
+    return calls(compiled(lambda v: b.m(v)), lambda i: setattr(b, "m", [a, bm][i % 2]))
+
+
+@kind
+def test_sees_dict_of_modules(compiled: Step):
+    d = {"a": nn.ReLU(), "b": nn.Tanh()}
+    return calls(compiled(lambda v: d["a"](v)), lambda i: d.update(a=d["b"]) if i else None)
+
+
+@kind
+def test_sees_load_state(compiled: Step):
+    m = nn.Linear(3, 1)
+    s = [{k: P.ones(*x.shape) * i for k, x in m.state_dict().items()} for i in range(3)]
+    return calls(compiled(lambda v: m(v).detach()), lambda i: m.load_state_dict(s[i]) and None)
+
+
+@kind
+def test_sees_functools_cache_obj(compiled: Step):
+
+    class T:
+        def __init__(self):
+            self.w = 1.0
+
+        @functools.lru_cache(None)
+        def g(self):
+            return self.w
+
+    t = T()
+    return calls(compiled(lambda v: v * t.g()), lambda i: (setattr(t, "w", i + 1.0), T.g.cache_clear()))
+
+
+@kind
+def test_sees_global_dict_nested_func(compiled: Step):
+    return calls(compiled(lambda v: GCF(v)), lambda i: GCFG["x"].update(y=i + 1.0))
+
+
+@kind
+def test_sees_inspect_sig_default(compiled: Step):
+
+    def h(v, k=2.0):
+        return v * k
+
+    return calls(
+        compiled(lambda v: v * inspect.signature(h).parameters["k"].default),
+        lambda i: setattr(h, "__defaults__", (i + 1.0,)),
+    )

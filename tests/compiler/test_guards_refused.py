@@ -20,7 +20,7 @@ import random
 import secrets
 import time
 import uuid
-from collections import Counter, defaultdict, deque
+from collections import ChainMap, OrderedDict, Counter, defaultdict, deque
 
 import numpy as np
 from guard_kinds import Box, ReplayBuffer, Step, calls, outside, refused, vector
@@ -1348,3 +1348,135 @@ def test_refuses_file_handle(compiled: Step):
 def test_refuses_np_load(compiled: Step):
     np.save("wq4.npy", np.array(1.0))
     return calls(compiled(lambda v: v * float(np.load("wq4.npy"))), lambda i: np.save("wq4.npy", np.array(i + 1.0)))
+
+
+@refused("self.t += 1", "writes S.t")
+def test_refuses_sched_lambda_state(compiled: Step):
+
+    class S:
+        def __init__(self):
+            self.t = 0
+
+        def __call__(self):
+            self.t += 1
+            return 1 / self.t
+
+    sc = S()
+    return calls(compiled(lambda v: v * sc()), lambda i: None)
+
+
+@refused("b.m = 0.9 * b.m + 0.1 * v.shape[0]", "writes Box.m")
+def test_refuses_running_mean_python(compiled: Step):
+    b = Box(m=0.0)
+
+    def f(v):
+        b.m = 0.9 * b.m + 0.1 * v.shape[0]
+        return v * b.m
+
+    return calls(compiled(f), lambda i: None)
+
+
+@refused("b.step += 1", "writes Box.step")
+def test_refuses_ema_decay_warmup(compiled: Step):
+    b = Box(step=0)
+
+    def f(v):
+        d = min(0.99, (1 + b.step) / (10 + b.step))
+        b.step += 1
+        return v * d
+
+    return calls(compiled(f), lambda i: None)
+
+
+@refused("self.n += 1", "writes D.n")
+def test_refuses_subclass_dict_update_override(compiled: Step):
+
+    class D(dict):
+        def __init__(self):
+            self.n = 0
+
+        def __setitem__(self, k, x):
+            self.n += 1
+            dict.__setitem__(self, k, x)
+
+    d = D()
+
+    def f(v):
+        d["a"] = 1
+        return v * d.n
+
+    return calls(compiled(f), lambda i: None)
+
+
+@refused("f.n += 1", "writes function.n")
+def test_refuses_static_counter_func_attr(compiled: Step):
+
+    def f(v):
+        f.n += 1
+        return v * f.n
+
+    f.n = 0
+    return calls(compiled(f), lambda i: None)
+
+
+@refused("c[0] += 1", "writes list[0]")
+def test_refuses_mutable_default_counter(compiled: Step):
+
+    def f(v, c=[0]):
+        c[0] += 1
+        return v * c[0]
+
+    return calls(compiled(f), lambda i: None)
+
+
+@refused('c["n"] += 1', "writes dict['n']")
+def test_refuses_kw_default_dict(compiled: Step):
+
+    def f(v, *, c={"n": 0}):
+        c["n"] += 1
+        return v * c["n"]
+
+    return calls(compiled(f), lambda i: None)
+
+
+@refused('os.environ["CNT"] = str(int(os.environ["CNT"]) + 1)', "writes _Environ['CNT']")
+def test_refuses_env_write(compiled: Step):
+    os.environ["CNT"] = "0"
+
+    def f(v):
+        os.environ["CNT"] = str(int(os.environ["CNT"]) + 1)
+        return v * float(os.environ["CNT"])
+
+    return calls(compiled(f), lambda i: None)
+
+
+@refused('c["n"] = c["n"] + 1', "writes ChainMap['n']")
+def test_refuses_chainmap_write(compiled: Step):
+    c = ChainMap({"n": 0})
+
+    def f(v):
+        c["n"] = c["n"] + 1
+        return v * c["n"]
+
+    return calls(compiled(f), lambda i: None)
+
+
+@refused("d.move_to_end(k)", "writes OrderedDict.move_to_end")
+def test_refuses_ordereddict_move(compiled: Step):
+    d = OrderedDict(a=1.0, b=2.0)
+
+    def f(v):
+        k = next(iter(d))
+        d.move_to_end(k)
+        return v * d[k]
+
+    return calls(compiled(f), lambda i: None)
+
+
+@refused(
+    "return calls(compiled(lambda v: v * len([x for x, _ in zip(c, [1])])), lambda i: None)",
+    "advances an iterator from outside",
+)
+def test_refuses_count_repr(compiled: Step):
+    c = itertools.count()
+    return calls(compiled(lambda v: v * len([x for x, _ in zip(c, [1])])), lambda i: None)

@@ -7,7 +7,7 @@ import operator
 import threading
 import types
 from collections import deque
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -180,8 +180,3 @@ def attribute_of(owner: Any, name: str) -> Any:
         except AttributeError:
             return MISSING
     return MISSING if hasattr(type(found), "__get__") else found
-
-
-def size_of(x: Sized) -> int:
-    """How many items a container has."""
-    return len(x)

@@ -25,7 +25,7 @@ import numpy as np
 from ...op import Symbol, Value
 from .chance import GENERATORS, refusal
 from .followed import is_engine, is_followed, is_followed_module
-from .places import CONTAINERS, MISSING, NUMBERS, Place, attribute_of, fields_of, in_class, size_of
+from .places import CONTAINERS, MISSING, NUMBERS, Place, attribute_of, fields_of, in_class
 from .state import FIXED, LIMIT, UNKNOWN, State, is_module, items_of
 
 # Methods in C of list, dict, set, deque and array that write, and those that keep an argument as it is.
@@ -416,7 +416,7 @@ class Reader:
     def length(self, x: Any) -> Any:
         """`len(x)`."""
         if isinstance(x, (*CONTAINERS, np.ndarray)) and self.state.is_foreign(x):
-            return self.state.guard("length", x, None, size_of(x))
+            return self.state.guard("length", x, None, len(x))  # type: ignore[arg-type]
         if isinstance(x, tuple | str | bytes):
             return len(x)
         own = in_class(type(x), "__len__")

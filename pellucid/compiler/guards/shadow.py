@@ -2,8 +2,7 @@
 
 Before each instruction its handler takes from the stack what the interpreter will take, tells the Reader, and puts back what
 the interpreter will put there, or UNKNOWN. How deep the stack is before each instruction is known from the code alone, and
-is put right before each handler runs. An instruction without a handler, of a later Python say, takes and gives UNKNOWN:
-that makes guards more, never fewer.
+is put right before each handler runs. An instruction that nothing here knows, of a later Python say, is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import functools
 import gc
 import itertools
 import operator
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -111,7 +111,7 @@ class Shadow:
         elif len(stack) < depth:
             stack.extend([UNKNOWN] * (depth - len(stack)))
         self.reader.expected = self.reader.calling = None
-        handler = HANDLERS.get(instruction.opname, unknown)
+        handler = HANDLERS.get(instruction.opname, unheard_of)
         try:
             handler(self, stack, instruction, frame)
         except IndexError:
@@ -204,8 +204,18 @@ def on(*names: str) -> Callable[[Handler], Handler]:
     return add
 
 
-def unknown(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
-    """An instruction without a handler: what it may have taken is read, and what it gives is not known."""
+def unheard_of(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+    """An instruction of a Python that is not known here: what it reads is not known either."""
+    raise NotImplementedError(f"the instruction {i.opname} of Python {sys.version.split()[0]}")
+
+
+@on("UNARY_NEGATIVE", "UNARY_POSITIVE", "UNARY_INVERT", "DELETE_NAME", "IMPORT_STAR", "PRINT_EXPR", "CALL_INTRINSIC_2",
+    "CHECK_EG_MATCH", "CHECK_EXC_MATCH", "POP_EXCEPT", "PUSH_EXC_INFO", "PREP_RERAISE_STAR", "RAISE_VARARGS", "RERAISE",
+    "WITH_EXCEPT_START", "LOAD_SPECIAL", "CLEANUP_THROW", "EXIT_INIT_CHECK", "INTERPRETER_EXIT", "ENTER_EXECUTOR",
+    "BEFORE_ASYNC_WITH", "GET_AITER", "GET_ANEXT", "END_ASYNC_FOR", "GET_AWAITABLE", "ASYNC_GEN_WRAP",
+    "BUILD_INTERPOLATION", "BUILD_TEMPLATE", "POP_BLOCK")  # fmt: skip
+def takes_and_gives(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+    """An instruction that reads nothing but what it takes: all of that is read, and what it gives is not known."""
     after = max(len(stack) + effect(i, jump=False), 0)
     keep = max(min(after, len(stack)) - 1, 0)
     for x in stack[keep:]:
@@ -221,7 +231,7 @@ def popped(stack: list[Any], count: int) -> list[Any]:
 
 
 @on("RESUME", "NOP", "CACHE", "JUMP_FORWARD", "JUMP_BACKWARD", "MAKE_CELL", "COPY_FREE_VARS", "JUMP_BACKWARD_NO_INTERRUPT",
-    "DELETE_FAST", "EXTENDED_ARG", "SETUP_ANNOTATIONS", "NOT_TAKEN", "LIST_TO_TUPLE", "END_FOR")  # fmt: skip
+    "DELETE_FAST", "EXTENDED_ARG", "SETUP_ANNOTATIONS", "NOT_TAKEN", "LIST_TO_TUPLE", "END_FOR", "RESERVED", "JUMP", "JUMP_NO_INTERRUPT")  # fmt: skip
 def nothing(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None: ...
 
 
@@ -313,8 +323,10 @@ def load_fast(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.Fram
     )
 
 
-@on("LOAD_DEREF", "LOAD_CLASSDEREF")
+@on("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
 def load_deref(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+    if i.opname == "LOAD_FROM_DICT_OR_DEREF":
+        stack.pop()
     stack.append(_variable(s, i.argval, frame))
 
 
