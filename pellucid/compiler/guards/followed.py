@@ -47,14 +47,20 @@ def is_followed(file: str) -> bool:
     return not (engine or standard or path.startswith(_NUMPY) or _LLVMLITE in path or file.startswith("<frozen"))
 
 
-class _Followed(dict[CodeType, bool]):
-    """Whether frames of a code object are followed, looked up in every call of a recording."""
+class _Followed(dict[int, bool]):
+    """Whether frames of a code object are followed, by its id (its hash takes as long as a call); looked up in every call of a
+    recording."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes: list[CodeType] = []  # alive, so that no id is used twice
 
     def of(self, frame: FrameType) -> bool:
         code = frame.f_code
-        known = self.get(code)
+        known = self.get(id(code))
         if known is None:
-            known = self[code] = is_followed(code.co_filename) and not _is_generated(frame)
+            self.codes.append(code)
+            known = self[id(code)] = is_followed(code.co_filename) and not _is_generated(frame)
         return known
 
 

@@ -113,7 +113,7 @@ class Watch:
         def profile(frame: FrameType, event: str, value: Any) -> None:
             nonlocal depth
             if event == "call":
-                followed = known(frame.f_code)
+                followed = known(id(frame.f_code))
                 if is_followed(frame) if followed is None else followed:
                     outer.append(depth)
                     depth = 0
