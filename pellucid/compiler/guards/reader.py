@@ -221,7 +221,7 @@ class Reader:
             return getattr(owner, name) if name in _SHAPES else Bound(name, owner)
         found, asks = in_class(kind, name), in_class(kind, "__getattribute__")
         if isinstance(asks, types.FunctionType):
-            return self._comes_from(asks)
+            return self.comes_from(asks)
         if isinstance(found, types.MemberDescriptorType | types.GetSetDescriptorType):
             value = attribute_of(owner, name)
             if value is MISSING or name == "__dict__":
@@ -240,9 +240,9 @@ class Reader:
         getter = found.fget if isinstance(found, property) else in_class(type(found), "__get__")
         self.state.note(found)
         if isinstance(getter, types.FunctionType) and is_followed(getter.__code__.co_filename):
-            return self._comes_from(getter)
+            return self.comes_from(getter)
         self.consume(owner, False)
-        return self._comes_from(getter)
+        return self.comes_from(getter)
 
     def _missing(self, owner: Any, name: str) -> Any:
         """An attribute that only `__getattr__` can give."""
@@ -252,7 +252,7 @@ class Reader:
         if is_module(owner) or isinstance(owner, Value):
             return UNKNOWN
         if isinstance(getter, types.FunctionType):
-            return self._comes_from(getter)
+            return self.comes_from(getter)
         return self._plain_read(owner, name)  # a getter in C, as dict.__getitem__, or none
 
     def _plain_read(self, owner: Any, name: str) -> Any:
@@ -287,7 +287,7 @@ class Reader:
         """Of an object that the step has made: nothing to guard, but what it holds may be foreign, and its class is."""
         found = in_class(type(owner), name)
         if isinstance(found, property):
-            return self._comes_from(found.fget)
+            return self.comes_from(found.fget)
         fields = fields_of(owner)
         if name in fields:
             return fields[name]
@@ -316,13 +316,13 @@ class Reader:
             self.state.note(found)
             return Bound(found, owner.owner)
         if isinstance(found, property):
-            return self._comes_from(found.fget)
+            return self.comes_from(found.fget)
         if found is MISSING or hasattr(type(found), "__get__"):
             return UNKNOWN if found is MISSING else Bound(name, owner.owner)
         base = next(base for base in after if name in base.__dict__)
         return self.state.guard("attribute", base, name, found)
 
-    def _comes_from(self, function: Any) -> Any:
+    def comes_from(self, function: Any) -> Any:
         """A value that a function of Python's is about to give."""
         if isinstance(function, types.FunctionType):
             self.expected = self.state.note(function).__code__
@@ -341,10 +341,10 @@ class Reader:
         getter = in_class(type(owner), "__getitem__")
         if not self.state.is_foreign(owner):
             if isinstance(getter, types.FunctionType):
-                return self._comes_from(getter)
+                return self.comes_from(getter)
             return self._plain_item(owner, key) if type(owner) in (list, dict, OrderedDict) else UNKNOWN
         if isinstance(getter, types.FunctionType) and (is_module(owner) or is_followed(getter.__code__.co_filename)):
-            return self._comes_from(getter)
+            return self.comes_from(getter)
         if owner is os.environ and isinstance(key, str):
             return self.reads_again(os.environ.get, (key,))
         is_view = isinstance(owner, np.ndarray) and isinstance(key, slice)
@@ -423,7 +423,7 @@ class Reader:
         if isinstance(own, types.FunctionType) and not is_librarys(x):
             if not is_followed(own.__code__.co_filename):
                 self.consume(x)
-            return self._comes_from(own)
+            return self.comes_from(own)
         return UNKNOWN
 
     def operand(self, *operands: Any) -> None:

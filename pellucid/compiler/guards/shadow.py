@@ -161,8 +161,8 @@ def _cells(
     if code in around:  # made by the step: what it has around it is, but for what that has from outside
         return {name: around[code].get(name, []) for name in code.co_freevars}
     method = _method_of(frame)
-    functions = [method] if method else _matching(frame, gc.get_referrers(code))
-    return _by_name(code, functions)
+    functions = [method] if method else _matching(frame, gc.get_referrers(code))  # slow; known from now on
+    return _by_name(code, [reader.state.note(function) for function in functions])
 
 
 def _by_name(code: types.CodeType, functions: list[Any]) -> dict[str, list[Any]]:
@@ -541,7 +541,7 @@ def yield_from(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.Fra
 def before_with(s: Shadow, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
     manager = stack.pop()
     enter = in_class(type(manager), "__enter__")
-    stack.extend([UNKNOWN, s.reader._comes_from(enter) if manager is not UNKNOWN else UNKNOWN])
+    stack.extend([UNKNOWN, s.reader.comes_from(enter) if manager is not UNKNOWN else UNKNOWN])
 
 
 @on("UNPACK_SEQUENCE", "UNPACK_EX")

@@ -123,7 +123,7 @@ class State:
         if form in ("attribute", "method") and not (key.isidentifier() and not iskeyword(key)):
             form, owner, key = "called", getattr, (owner, key)
         at = (form, id(owner), _hashable(key))
-        known = (self.kind_of(form, owner), *at[1:])
+        known = (form if form in ("item", "cell") else "attribute", *at[1:])
         if at not in self.guards and known not in self.writes and ("content", id(owner), None) not in self.writes:
             self.guards[at] = Guard(form, owner, key, value, self.where())
         return self.note(value)
@@ -136,10 +136,6 @@ class State:
         """One guard for all such names of a module."""
         where = self.where()
         return [Guard("called", s.keys().isdisjoint, (frozenset(n),), True, where) for s, n in self.absent.values()]
-
-    @staticmethod
-    def kind_of(form: str, owner: Any) -> str:
-        return "item" if form == "item" else "cell" if form == "cell" else "attribute"
 
     def content(self, value: Any, direct: bool = True) -> None:
         """The step reads all that a foreign container or array holds, and the containers in it.
