@@ -8,15 +8,12 @@ foreign objects that have it. So whatever is not known makes guards more, and ne
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
 import sys
 import types
 import weakref
-from collections import OrderedDict, UserDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
 from enum import EnumMeta
 from typing import Any
 
@@ -28,29 +25,6 @@ from .followed import is_engine, is_followed, is_followed_module
 from .places import CONTAINERS, MISSING, NUMBERS, Place, attribute_of, fields_of, in_class
 from .state import FIXED, LIMIT, UNKNOWN, State, is_module, items_of
 
-# Methods in C of list, dict, set, deque and array that write, and those that keep an argument as it is.
-WRITERS = {
-    "append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse", "update", "setdefault", "popitem", "add",
-    "discard", "appendleft", "popleft", "rotate", "extendleft", "__setitem__", "__delitem__", "__iadd__", "__ior__",
-    "move_to_end", "put", "fill", "resize", "itemset", "partition", "difference_update", "intersection_update",
-    "symmetric_difference_update", "frombytes", "byteswap",
-}  # fmt: skip
-KEEPERS = {"append", "appendleft", "insert", "add", "setdefault", "__setitem__"}
-# Functions in C that look at no content.
-LOOKERS = {
-    print,
-    isinstance,
-    issubclass,
-    id,
-    callable,
-    hash,
-    vars,
-    exec,
-    eval,
-    weakref.ref,
-    weakref.proxy,
-    staticmethod,
-}
 _SHAPES = ("shape", "ndim", "dtype", "size")
 
 
@@ -108,8 +82,8 @@ class Reader:
                 for y in items_of(x)[:LIMIT]:
                     self.consume(y, False, seen)
         elif isinstance(x, GENERATORS) and direct:
-            self._refuse_call(None, x, "")
-        elif self._is_iterator(x):
+            self.refuse_call(None, x, "")
+        elif is_iterator(x):
             if direct:
                 self.refuse_iterator()
         else:
@@ -132,9 +106,6 @@ class Reader:
         for name, value in own_attributes(x):
             self.state.guard("attribute", x, name, value)
             self.consume(value, False, seen)
-
-    def _is_iterator(self, x: Any) -> bool:
-        return hasattr(type(x), "__next__") and not isinstance(x, Value)
 
     def refuse_iterator(self) -> None:
         self.state.refuse(
@@ -348,13 +319,13 @@ class Reader:
         if owner is os.environ and isinstance(key, str):
             return self.reads_again(os.environ.get, (key,))
         is_view = isinstance(owner, np.ndarray) and isinstance(key, slice)
-        if isinstance(getter, types.FunctionType) or not (_is_key(key) or is_view):
+        if isinstance(getter, types.FunctionType) or not (is_key(key) or is_view):
             self._consume_all(owner)
             return UNKNOWN
         try:
             value = owner[key]
         except Exception:  # the step meets it as well
-            self._guard_absence(owner, key)
+            self.guard_absence(owner, key)
             return UNKNOWN
         if isinstance(owner, np.ndarray) and isinstance(value, np.ndarray):
             return self.state.note(value)
@@ -362,13 +333,13 @@ class Reader:
 
     def _plain_item(self, owner: Any, key: Any) -> Any:
         try:
-            return owner[key] if _is_key(key) else UNKNOWN
+            return owner[key] if is_key(key) else UNKNOWN
         except Exception:  # the step meets it as well
             return UNKNOWN
 
     def _item_of_any(self, key: Any) -> Any:
         """An item of what is not known: of each foreign container or array that may be it."""
-        if not _is_key(key):
+        if not is_key(key):
             return UNKNOWN
         for owner in list(self.state.foreign.values()):
             if isinstance(owner, dict):
@@ -380,7 +351,7 @@ class Reader:
                 self.state.content(owner)
         return UNKNOWN
 
-    def _guard_absence(self, owner: Any, key: Any) -> None:
+    def guard_absence(self, owner: Any, key: Any) -> None:
         if isinstance(owner, dict):
             self.state.guard("called", owner.__contains__, (key,), False)
         else:
@@ -398,11 +369,11 @@ class Reader:
         if container is UNKNOWN or isinstance(container, NUMBERS):
             return
         plain = isinstance(container, dict | set) and in_class(type(container), "__contains__") in _PLAIN_CONTAINS
-        if plain and self.state.is_foreign(container) and _is_key(x) and x is not UNKNOWN:
+        if plain and self.state.is_foreign(container) and is_key(x) and x is not UNKNOWN:
             self.state.guard("called", container.__contains__, (x,), x in container)
         elif container is os.environ and isinstance(x, str):
             self.reads_again(os.environ.get, (x,))
-        elif not _has_followed(container, "__contains__", "__iter__"):
+        elif not has_followed(container, "__contains__", "__iter__"):
             self.consume(container)
 
     def truth(self, x: Any) -> Any:
@@ -433,13 +404,13 @@ class Reader:
                 self.consume(x)
             elif x is not UNKNOWN and not isinstance(x, (*FIXED, Value)):
                 compares = in_class(type(x), "__eq__")
-                if compares is not object.__eq__ and not _has_followed(x, "__eq__"):
+                if compares is not object.__eq__ and not has_followed(x, "__eq__"):
                     self.consume(x)
 
     def shown(self, x: Any) -> None:
         """A foreign object is made part of a text."""
         shows = in_class(type(x), "__repr__")
-        if shows is not object.__repr__ and not _has_followed(x, "__format__", "__str__", "__repr__"):
+        if shows is not object.__repr__ and not has_followed(x, "__format__", "__str__", "__repr__"):
             self.consume(x)
 
     def matched(self, subject: Any, kind: Any, names: Any) -> None:
@@ -458,99 +429,6 @@ class Reader:
             name = ".".join([*package[: len(package) - level + 1], *([name] if name else [])])
         return sys.modules.get(name if names else name.partition(".")[0], UNKNOWN)
 
-    # ---- calls ----
-
-    def call(self, function: Any, args: list[Any], names: tuple[str, ...] = ()) -> Any:
-        """What a call gives; `names` are those of the last arguments."""
-        owner = None
-        if isinstance(function, functools.partial):
-            args = [*function.args, *args, *function.keywords.values()]
-            return self.call(function.func, args, (*names, *function.keywords))
-        if isinstance(function, Bound):
-            owner, function = function.owner, function.function
-        elif isinstance(function, types.MethodType):
-            owner, function = function.__self__, function.__func__
-        elif isinstance(function, types.BuiltinFunctionType | types.MethodWrapperType):
-            owner = function.__self__
-        name = function if isinstance(function, str) else getattr(function, "__name__", "")
-        self._refuse_call(function, owner, name)
-        if isinstance(function, types.FunctionType):
-            return self._call_function(function, owner, args)
-        if function is UNKNOWN or not (callable(function) or isinstance(function, str)):
-            for x in args:
-                self.consume(x)
-            return UNKNOWN
-        if name in _BY_NAME and (isinstance(function, str) or owner is not None or len(args) > 1):
-            found = self._slot_wrapper(name, owner, args)
-            if found is not MISSING:
-                return found
-        if owner is not None and not isinstance(owner, types.ModuleType | type):
-            return self._method(owner, name, args)
-        if isinstance(function, type) or not isinstance(function, types.BuiltinFunctionType):
-            return self._callable(function, args, names)
-        return self._builtin(function, args, names)
-
-    def _refuse_call(self, function: Any, owner: Any, name: str) -> None:
-        refused = refusal(function, owner, name)
-        if refused is not None:
-            message, source = refused
-            self.state.refuse_with(message.format(place=self.state.where(), source=source))
-
-    def _call_function(self, function: types.FunctionType, owner: Any, args: list[Any]) -> Any:
-        self.expected, self.calling = function.__code__, function
-        if is_followed(function.__code__.co_filename):
-            if function.__defaults__ and self.state.is_foreign(function):
-                self.state.guard("attribute", function, "__defaults__", function.__defaults__)
-            return UNKNOWN  # its own frame tells
-        if is_module(owner) and function.__name__ in ("train", "eval"):
-            self.state.switched = self.state.where()
-        lookup = _module_lookup(function, owner)
-        if lookup is not None and all(map(_is_key, args)):
-            self.expected = None
-            return self.reads_again(lookup, tuple(args))
-        for x in args:
-            self.consume(x)
-        if owner is not None and not is_module(owner) and not isinstance(owner, type):
-            self.consume(owner)
-        return UNKNOWN
-
-    def _callable(self, function: Any, args: list[Any], names: tuple[str, ...]) -> Any:
-        """A class, or an object that can be called."""
-        state = self.state
-        if function is super:
-            return UNKNOWN
-        if isinstance(function, weakref.ref):
-            return state.guard("called", function, (), function())
-        if isinstance(function, functools._lru_cache_wrapper):
-            return self._cached(function, args, names)
-        if isinstance(function, EnumMeta):
-            return UNKNOWN
-        attribute = "__init__" if isinstance(function, type) else "__call__"
-        runs = in_class(function if isinstance(function, type) else type(function), attribute)
-        if isinstance(runs, types.FunctionType):
-            state.note(runs)
-            if not isinstance(function, type):
-                self.expected, self.calling = runs.__code__, runs
-            if is_followed(runs.__code__.co_filename):
-                return UNKNOWN
-        elif isinstance(function, type) and _keeps_arguments(function):
-            return UNKNOWN
-        if not is_module(function):
-            self.consume(function)
-        return self._builtin(function, args, names)
-
-    def _cached(self, function: Any, args: list[Any], names: tuple[str, ...]) -> Any:
-        """A function with a cache is asked again in each call, as the eager step does; the value may be another by then."""
-        known = all(_is_key(x) or self.state.is_foreign(x) for x in args) and not names
-        if known and not any(isinstance(x, Value) for x in args):
-            try:
-                value = function(*args)
-            except Exception:  # the step meets it as well
-                return UNKNOWN
-            if not isinstance(value, Value) or not self.state.is_made_inside(value):
-                return self.state.guard("called", function, tuple(args), value)
-        return UNKNOWN
-
     def reads_again(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """A look-up of the standard library's that changes nothing and can be made again."""
         try:
@@ -558,141 +436,11 @@ class Reader:
         except Exception:  # the step meets it as well
             return UNKNOWN
 
-    def _method(self, owner: Any, name: str, args: list[Any]) -> Any:
-        """A method in C of an object."""
-        if name == "__next__" or (name == "send" and inspect.isgenerator(owner)):
-            self.advance(owner)
-        if owner is UNKNOWN or not self.state.is_foreign(owner):
-            if name not in KEEPERS:
-                for x in args:
-                    self.consume(x)
-                self.consume(owner)
-            return UNKNOWN
-        if isinstance(owner, ContextVar):
-            return self.reads_again(owner.get, (None,)) if name == "get" else UNKNOWN
-        if isinstance(owner, (*CONTAINERS, np.ndarray)):
-            return self._of_container(owner, name, args)
-        self.consume(owner)
-        for x in args:
-            self.consume(x)
-        return UNKNOWN
-
-    def _of_container(self, owner: Any, name: str, args: list[Any]) -> Any:
-        first = args[0] if args else UNKNOWN
-        if name in ("get", "__getitem__", "setdefault") and isinstance(owner, dict) and _is_key(first):
-            if first in owner:
-                getter = in_class(type(owner), "__getitem__")
-                value = dict.__getitem__(owner, first)
-                if isinstance(getter, types.FunctionType):
-                    return self.state.guard("called", owner.get, (first,), value)
-                return self.state.guard("item", owner, first, value)
-            self._guard_absence(owner, first)
-            if name == "get":
-                return args[1] if len(args) > 1 else None
-        if name in WRITERS:
-            if name in ("pop", "popleft", "popitem", "remove", "sort", "reverse", "rotate", "extend", "update"):
-                for x in items_of(owner) if not isinstance(owner, np.ndarray) else ():
-                    self.state.note(x)
-            self.wrote_content(owner, name)
-            if name not in KEEPERS:
-                for x in args:
-                    self.consume(x)
-            return UNKNOWN
-        if name == "__contains__":
-            self.contains(first, owner)
-            return UNKNOWN
-        if name == "__len__":
-            return self.length(owner)
-        self.consume(owner)
-        for x in args:
-            self.consume(x)
-        return UNKNOWN
-
-    def advance(self, iterator: Any) -> Any:
-        """`next(iterator)`. One that is not known may be one from outside."""
-        if iterator is not UNKNOWN:
-            self.consume(iterator)
-        elif any(self._is_iterator(x) for x in self.state.foreign.values()):
-            self.refuse_iterator()
-        return UNKNOWN
-
-    def _slot_wrapper(self, name: str, owner: Any, args: list[Any]) -> Any:
-        """`object.__getattribute__(x, "n")`, `super().__setattr__("n", 1)`, `dict.__getitem__(d, k)`, and their like."""
-        if owner is None or isinstance(owner, type):
-            owner, args = (args[0], args[1:]) if args else (UNKNOWN, [])
-        first = args[0] if args else UNKNOWN
-        if name == "__getattribute__" and isinstance(first, str) and owner is not UNKNOWN:
-            return self._plain_attribute(owner, first)
-        if name in ("__setattr__", "__delattr__") and isinstance(first, str):
-            self.store_attribute(owner, first)
-            return None
-        if name == "__getitem__" and isinstance(owner, dict) and self.state.is_foreign(owner):
-            if _is_key(first) and first in owner:
-                value = dict.__getitem__(owner, first)
-                return self.state.guard("called", dict.__getitem__, (owner, first), value)
-            self.consume(owner)
-            return UNKNOWN
-        if name in ("__setitem__", "__delitem__") and isinstance(owner, dict | list):
-            self.wrote_content(owner, name)
-            return None
-        return MISSING
-
-    def _plain_attribute(self, owner: Any, name: str) -> Any:
-        value = attribute_of(owner, name)
-        if value is MISSING or not self.state.is_foreign(owner):
-            return UNKNOWN if value is MISSING else value
-        return self.state.guard("called", object.__getattribute__, (owner, name), value)
-
-    def _builtin(self, function: Any, args: list[Any], names: tuple[str, ...]) -> Any:
-        first = args[0] if args else UNKNOWN
-        special = _BUILTINS.get(function) if _can_hash(function) else None
-        if special is not None and args:
-            return special(self, first, args)
-        if _can_hash(function) and function in LOOKERS:
-            return self._vars(first) if function is vars and args else UNKNOWN
-        if function is type and len(args) == 1:
-            return UNKNOWN if first is UNKNOWN else type(first)
-        home = getattr(function, "__self__", None)
-        if (
-            not args
-            and isinstance(home, types.ModuleType)
-            and home.__name__ in _SETTINGS
-            and function.__name__[:3] == "get"
-        ):
-            return self.reads_again(function, ())
-        for x in args:
-            self.iterate(x) if _can_hash(function) and function in _ITERATING else self.consume(x)
-        return UNKNOWN
-
-    def _vars(self, owner: Any) -> Any:
-        if owner is UNKNOWN or not self.state.is_foreign(owner) or is_module(owner):
-            return UNKNOWN
-        return self.state.note(fields_of(owner))
-
-    def _getattr(self, owner: Any, args: list[Any]) -> Any:
-        if not isinstance(args[1], str):
-            self.consume(owner)
-            return UNKNOWN
-        value = self.attribute(owner, args[1])
-        state = self.state
-        if value is not UNKNOWN or self.expected is not None or owner is UNKNOWN or isinstance(owner, Value | Symbol):
-            return value
-        if state.is_foreign(owner) and not is_module(owner) and not hasattr(owner, args[1]):
-            state.guard("called", hasattr, (owner, args[1]), False)
-            return args[2] if len(args) > 2 else UNKNOWN
-        return UNKNOWN
-
-    def _hasattr(self, owner: Any, args: list[Any]) -> Any:
-        self._getattr(owner, [*args, None])
-        self.expected = None
-        return UNKNOWN
-
-    def _setattr(self, owner: Any, args: list[Any]) -> Any:
-        if isinstance(args[1], str):
-            self.store_attribute(owner, args[1])
-        elif owner is not UNKNOWN and self.state.is_foreign(owner) and fields_of(owner):
-            self.wrote_content(fields_of(owner), "setattr")
-        return None
+    def refuse_call(self, function: Any, owner: Any, name: str) -> None:
+        refused = refusal(function, owner, name)
+        if refused is not None:
+            message, source = refused
+            self.state.refuse_with(message.format(place=self.state.where(), source=source))
 
     # ---- writes ----
 
@@ -723,11 +471,11 @@ class Reader:
         if isinstance(owner, Value | Symbol) or not self.state.is_foreign(owner):
             return
         what = f"{type(owner).__name__}[{'...' if key is UNKNOWN else repr(key)}]"
-        if isinstance(owner, dict) and _is_key(key):
+        if isinstance(owner, dict) and is_key(key):
             self.state.wrote(Place("item", owner, key), what)
         elif isinstance(owner, (*CONTAINERS, np.ndarray)):
             self.state.wrote(Place("content", owner), what)
-        elif not _has_followed(owner, "__setitem__"):
+        elif not has_followed(owner, "__setitem__"):
             for _, value in own_attributes(owner):  # os.environ, a UserDict, a ChainMap
                 for one in value if isinstance(value, list) else [value]:
                     if isinstance(one, CONTAINERS):
@@ -743,58 +491,14 @@ class Reader:
             self.state.wrote(Place("content", owner), f"{type(owner).__name__}.{name}")
 
 
-_BUILTINS: dict[Any, Callable[[Reader, Any, list[Any]], Any]] = {
-    len: lambda reader, first, args: reader.length(first),
-    getattr: lambda reader, first, args: reader._getattr(first, args) if len(args) > 1 else UNKNOWN,
-    hasattr: lambda reader, first, args: reader._hasattr(first, args) if len(args) > 1 else UNKNOWN,
-    setattr: lambda reader, first, args: reader._setattr(first, args) if len(args) > 1 else UNKNOWN,
-    delattr: lambda reader, first, args: reader._setattr(first, args) if len(args) > 1 else UNKNOWN,
-    next: lambda reader, first, args: reader.advance(first),
-    bool: lambda reader, first, args: reader.truth(first),
-}
-_SETTINGS = {"sys", "gc", "posix", "nt", "_locale"}  # modules in C with functions like sys.getrecursionlimit()
-_BY_NAME = {"__getattribute__", "__setattr__", "__delattr__", "__getitem__", "__setitem__", "__delitem__"}
-_ITERATING = {
-    iter,
-    list,
-    tuple,
-    set,
-    frozenset,
-    dict,
-    zip,
-    map,
-    enumerate,
-    filter,
-    sorted,
-    sum,
-    max,
-    min,
-    any,
-    all,
-    reversed,
-}
 _PLAIN_ITEMS = [kind.__getitem__ for kind in (tuple, str, bytes, range)]
 _PLAIN_CONTAINS = [dict.__contains__, set.__contains__]
 
 
-def _keeps_arguments(kind: type) -> bool:
-    """Whether a class is one of the user's that keeps what it is given, such as a named tuple."""
-    makes = in_class(kind, "__new__")
-    return isinstance(makes, types.FunctionType | staticmethod) and is_followed_module(kind.__module__)
-
-
-def _module_lookup(function: Any, owner: Any) -> Any:
-    """A function of the standard library's that looks something up, and can do so again at little cost; or None."""
-    if function is os.getenv:
-        return function
-    reads = owner is os.environ or isinstance(owner, UserDict)
-    return getattr(owner, "get") if reads and function is Mapping.get else None  # noqa: B009  mypy knows no get of it
-
-
-def _is_key(key: Any) -> bool:
+def is_key(key: Any) -> bool:
     """Whether something is known and can stand for itself as a key: a plain value, a class, a tuple of them."""
     if isinstance(key, tuple):
-        return all(map(_is_key, key))
+        return all(map(is_key, key))
     return (key is not UNKNOWN and isinstance(key, (*NUMBERS, type(None), type))) or _is_member(key)
 
 
@@ -802,14 +506,15 @@ def _is_member(key: Any) -> bool:
     return isinstance(type(key), EnumMeta)
 
 
-def _can_hash(x: Any) -> bool:
-    return type(x) in (type, types.BuiltinFunctionType)
-
-
-def _has_followed(x: Any, *names: str) -> bool:
+def has_followed(x: Any, *names: str) -> bool:
     """Whether one of these methods of an object is Python code that is followed."""
     found = [in_class(type(x), name) for name in names]
     return any(isinstance(f, types.FunctionType) and is_followed(f.__code__.co_filename) for f in found)
+
+
+def is_iterator(x: Any) -> bool:
+    """Whether taking the next item of `x` changes it."""
+    return hasattr(type(x), "__next__") and not isinstance(x, Value)
 
 
 def is_librarys(x: Any) -> bool:

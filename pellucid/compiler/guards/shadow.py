@@ -8,9 +8,7 @@ is put right before each handler runs. An instruction that nothing here knows, o
 from __future__ import annotations
 
 import dis
-import functools
 import gc
-import itertools
 import operator
 import sys
 import types
@@ -18,59 +16,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ...op import Symbol, Value
+from .calls import Calls
 from .followed import is_engine
+from .instructions import decoded, effect
 from .places import MISSING, cell_content, in_class
 from .reader import Bound, Reader, Super
 from .state import UNKNOWN, State, is_module
-
-_LEAVES = {
-    "RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD", "INTERPRETER_EXIT",
-    "JUMP_BACKWARD_NO_INTERRUPT",
-}  # fmt: skip
-
-
-class Decoded:
-    """The instructions of a code object by offset, and how deep the stack is before each."""
-
-    def __init__(self, code: types.CodeType) -> None:
-        instructions = list(dis.get_instructions(code))
-        self.at = {i.offset: i for i in instructions}
-        self.follows = {a.offset: b.offset for a, b in itertools.pairwise(instructions)}
-        for i in reversed(instructions):  # a prefix stands for the instruction after it
-            if i.opname == "EXTENDED_ARG" and i.offset in self.follows:
-                self.at[i.offset] = self.at[self.follows[i.offset]]
-        self.depth: dict[int, int] = {}
-        self._walk(instructions[0].offset, 0)
-        for entry in getattr(dis, "_parse_exception_table", lambda code: [])(code):
-            self._walk(entry.target, entry.depth + (2 if entry.lasti else 1))
-
-    def _walk(self, offset: int, depth: int) -> None:
-        waiting = [(offset, depth)]
-        while waiting:
-            at: int | None
-            at, depth = waiting.pop()
-            while at is not None and at not in self.depth:
-                self.depth[at] = depth
-                i = self.at[at]
-                if i.offset != at:  # a prefix
-                    at = self.follows[at]
-                    continue
-                if i.opcode in dis.hasjrel or i.opcode in dis.hasjabs:
-                    waiting.append((i.argval, depth + effect(i, jump=True)))
-                if i.opname in _LEAVES:
-                    break
-                depth += effect(i, jump=False) + (i.opname == "RETURN_GENERATOR" and effect(i, jump=False) < 1)
-                at = self.follows.get(at)
-
-
-def effect(i: dis.Instruction, jump: bool | None = None) -> int:
-    """By how much an instruction changes the depth of the stack."""
-    return dis.stack_effect(i.opcode, i.arg if i.opcode >= dis.HAVE_ARGUMENT else None, jump=jump)
-
-
-@functools.lru_cache(maxsize=4096)
-def decoded(code: types.CodeType) -> Decoded:
-    return Decoded(code)
 
 
 class Shadow:
@@ -81,6 +32,7 @@ class Shadow:
 
     def __init__(self, reader: Reader, frame: types.FrameType, around: dict[types.CodeType, Any]) -> None:
         self.reader, self.code, self.decoded = reader, frame.f_code, decoded(frame.f_code)
+        self.calls = Calls(reader)
         self.stack: list[Any] = []
         self.names: tuple[str, ...] = ()  # of the keyword arguments of the next call
         self.arguments: list[Any] = []  # of the next call
@@ -498,7 +450,7 @@ def _result(s: Shadow, function: Any, args: list[Any], names: Any, frame: types.
         return _super(s, args, frame)
     if function is globals:
         return s.reader.state.note(frame.f_globals)
-    return s.reader.call(function, args, names if isinstance(names, tuple) else ())
+    return s.calls.call(function, args, names if isinstance(names, tuple) else ())
 
 
 def _super(s: Shadow, args: list[Any], frame: types.FrameType) -> Any:
