@@ -66,6 +66,8 @@ class Varying(Compiled):
                 f"compile: the axes that pad names are {words(tuple(sorted(sizes)))} long; expected one length in a call; "
                 "pad the shorter arguments yourself"
             )
+        if recording.changes:  # for this call alone
+            return recording
         native = "native" not in self.leave_out and importlib.util.find_spec("llvmlite") is not None
         if not native or not sizes or min(sizes) < 2:
             return recording
@@ -75,11 +77,15 @@ class Varying(Compiled):
             other = super()._recorded(*_resized(args, kwargs, chosen, length - 1 if length == size else size))
         except PellucidError:
             return recording
+        if other.changes:  # it keeps what belongs to one length
+            other.undo()
+            return recording
         true, bucket = (other, recording) if length == size else (recording, other)
         lengths = Lengths(length - 1 if length == size else length, size)
         given = {position: axis for position, (_, axis) in chosen.items()}
         graph, padding = padded(true.graph, bucket.graph, lengths, given, length == size)
-        return dataclasses.replace(bucket, graph=graph, padding=padding)
+        guards, met = true.guards + bucket.guards, true.met | bucket.met
+        return dataclasses.replace(bucket, graph=graph, padding=padding, guards=guards, met=met)
 
     def _chosen(self, args: Any, kwargs: Any) -> dict[int, tuple[Any, int]]:
         """The arguments that are padded, by their position among the Tensors of a call, and the axis."""

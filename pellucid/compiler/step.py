@@ -1,8 +1,8 @@
 """A compiled function: recorded at its first call, it runs as native code from then on (floor 4).
 
 A program belongs to a signature: the structure, shapes and dtypes of the arguments, whether gradients are on, the random
-generator in use, the plain numbers, Tensors, networks and optimizers the function reads by name, and `op.structure`, which every attribute set on a
-Module changes.
+generator in use, and `op.structure`, which every attribute set on a Module changes. What the step reads of Python besides
+is guarded: a program is used as long as its guards hold (guards/).
 Another signature is another program; programs share the Tensors they find.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
+import time
 import types
 import warnings
 import weakref
@@ -27,6 +28,7 @@ from ..ops.loop import map_nest
 from ..random import stream
 from ..sharing import Cell
 from ..tensor import Tensor
+from .guards import Guard, checker, costly, failing, seconds
 from .reference import ReferenceProgram
 from .trace import Flagged, Recording, View, record
 
@@ -35,6 +37,13 @@ if TYPE_CHECKING:
 
 PLAIN = (int, float, bool, str, type(None))
 RETRACES = 3  # so many programs for one cause are no accident
+SHARE = 0.02  # of a step's time may go to its guards,
+NOTICED = 5e-6  # or so many seconds, if that is more
+PROGRAMS = 16  # of one signature, for other values of what is guarded
+CHANGES = (
+    "{}: a compiled step writes {}, which it would do once and never again; expected Python's state to be as it was after "
+    "each call; keep it in a Tensor (x.assign(y), x += 1), or write it outside of the step"
+)
 
 
 class Compiled:
@@ -52,10 +61,14 @@ class Compiled:
         self.of_many_shapes = False  # whether a program for each shape is what is wanted
         self.backward_outside = True  # whether a backward may come from outside to what is on the tape at the end
         self.source = source or function
-        self.programs: dict[Any, Program] = {}  # by signature
+        # By signature, for each recording: whether its guards hold, its program, and the guards; the last used first.
+        self.programs: dict[Any, list[tuple[Callable[[], bool], Program, list[Guard]]]] = {}
         self.made: dict[Any, Program] = {}  # by what was recorded: several signatures may come to the same
         self.last: Program | None = None
-        self._variables = variables_of(self.source)
+        self.once: Program | None = (
+            None  # the program of the last recording that changed Python's state, good for one call
+        )
+        self._measuring: _Measuring | None = None  # what the guards of the last recording cost
         self._state: set[int] = set()  # ids of Tensors that the function reads by itself; the programs keep them alive
         self._steps: Compiled | None = None  # what `run_steps` runs: the function on rows that it picks itself
         self._workspaces: Any = weakref.WeakKeyDictionary()  # by executable: programs of one run one after another
@@ -68,10 +81,9 @@ class Compiled:
             return self.function(*args, **kwargs)
         with self._lock:
             tensors, program = self._found(args, kwargs)
-            try:
-                return program(tensors)
-            except Flagged:
-                self._explain(program, [(args, kwargs)])
+            if self._measuring is not None:
+                return self._measuring.run(self, program, tensors, args, kwargs)
+            return self._run(program, tensors, args, kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Compiled:
         """As a method: compiled for each object by itself, which keeps its programs."""
@@ -132,29 +144,38 @@ class Compiled:
             self.last = program
             _check_unwritten(program, data)
             try:
-                if not program.is_whole:
-                    return self._one_by_one(given, order)
+                if not program.is_whole or program is self._steps.once:
+                    return self._one_by_one(program, tensors, given, order)
                 return program.run_steps(tensors, order, progress)
             except Flagged as flagged:  # of a step that writes nothing the number is not known: it may be a later one
                 wrong = map(new_value, order[flagged.args[0] :])
                 self._explain(program, ((tuple(take(x, index) for x in data), {}) for index in wrong))
 
-    def _one_by_one(self, given: Callable[[np.ndarray], list[Tensor]], order: np.ndarray) -> Any:
-        """Many steps as so many calls."""
+    def _one_by_one(
+        self, program: Any, tensors: list[Tensor], given: Callable[[np.ndarray], list[Tensor]], order: np.ndarray
+    ) -> Any:
+        """Many steps as so many calls, the first of them of `program` with `tensors`."""
         assert self._steps is not None
         results = []
         for number, row in enumerate(order):
-            tensors, program = self._steps._found(tuple(given(row)), {})
+            if number:
+                tensors, program = self._steps._found(tuple(given(row)), {})
             try:
                 results.append(_apart(program(tensors)))
             except Flagged:
                 raise Flagged(number) from None
         return _stacked(results)
 
+    def _run(self, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+        try:
+            return program(tensors)
+        except Flagged:
+            self._explain(program, [(args, kwargs)])
+
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call, and everything else about it that a program depends on."""
         tensors: list[Tensor] = []
-        parts: list[Any] = [tuple(structure), (grad_mode.get(), stream()), self._variables()]
+        parts: list[Any] = [tuple(structure), (grad_mode.get(), stream())]
         for x in args:
             parts.append(_described(x, tensors))
         if kwargs:
@@ -174,35 +195,74 @@ class Compiled:
     def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call and the program for it, recorded now where there is none."""
         tensors, key = self._signature(args, kwargs)
-        program = self.programs.get(key)
-        if program is None or not _present(program.recording):
+        program = self._known(key)
+        if program is None:
             program = self._program(args, kwargs)
         if program.owners.read:
             program.owners.refuse_gradients(tensors)
         self.last = program
         return tensors, program
 
+    def _known(self, key: Any) -> Program | None:
+        """The program of a signature whose guards hold."""
+        entries = self.programs.get(key, [])
+        for i, (check, program, _) in enumerate(entries):
+            if check() and _present(program.recording):
+                if i:
+                    entries.insert(0, entries.pop(i))
+                return program
+        return None
+
     def _program(self, args: Any, kwargs: Any) -> Program:
-        return self._kept(self._recorded(args, kwargs), args, kwargs)
+        """Record the step, and keep its program. Where it changes Python's state the program is for this call alone: another
+        recording tells whether the step leaves that state alone from now on, as with a mask that is made once."""
+        recording = self._recorded(args, kwargs)
+        if not recording.changes:
+            return self._kept(recording, args, kwargs)
+        once = self._made(recording)
+        try:
+            again = self._recorded(args, kwargs)
+            if again.changes:
+                again.undo()
+                raise TraceError(CHANGES.format(*again.changes[0]))
+        except BaseException:
+            recording.undo()
+            raise
+        self.once = once if self._kept(again, args, kwargs) is not once else None
+        return once
 
     def _recorded(self, args: Any, kwargs: Any) -> Recording:
         names = tensor_names(self.source)
         self._state.update(names)
         _name_arguments(names, args, kwargs)
-        recording = record(
-            self.function, (args, kwargs), names, self.keep_grads, self.backward_outside and grad_mode.get()
-        )
-        owners = [slot.owner for slot in recording.graph.inputs if slot.kind == "state"]
+        differentiable = self.backward_outside and grad_mode.get()
+        recording = record(self.function, (args, kwargs), names, self.keep_grads, differentiable, self.source)
+        inputs = recording.graph.inputs
+        owners = [slot.owner for slot in inputs if slot.kind == "state" or id(slot.owner) in recording.met]
         self._state.update(map(id, owners))
         self._state.update(id(owner.cell) for owner in owners if owner.cell is not None)
         return recording
 
     def _kept(self, recording: Recording, args: Any, kwargs: Any) -> Program:
         _, key = self._signature(args, kwargs)  # again: recording may have set attributes, and found more state
+        program = self._made(recording, key)
+        entries = self.programs.setdefault(key, [])
+        check = checker(recording.guards)
+        entries.insert(0, (check, program, recording.guards))
+        cost = seconds(check)
+        self._measuring = _Measuring(program, cost, recording.guards) if cost > NOTICED else None
+        for _, dropped, _ in entries[PROGRAMS:]:
+            self._forget(dropped)
+        del entries[PROGRAMS:]
+        return program
+
+    def _made(self, recording: Recording, key: Any = None) -> Program:
+        """The program for a recording, one for all that come to the same; key: the signature it will be kept under."""
         about = fingerprint(recording)
         program = self.made.get(about)
         if program is None:
-            if len(self.made) == RETRACES and not self.of_many_shapes and recording.padding is None:
+            many = self.of_many_shapes or recording.padding is not None
+            if len(self.made) == RETRACES and key is not None and not many:
                 place = here()
                 warnings.warn_explicit(
                     f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({_why(self.programs, key)}); "
@@ -211,9 +271,15 @@ class Compiled:
                     place.file,
                     place.line,
                 )
-            program = self.made[about] = _made(recording, self.leave_out, self._workspaces)
-        self.programs[key] = program
+            program = _made(recording, self.leave_out, self._workspaces)
+            if key is not None:
+                self.made[about] = program
         return program
+
+    def _forget(self, program: Program) -> None:
+        """Let go of a program that no signature has any more."""
+        if not any(program is other for entries in self.programs.values() for _, other, _ in entries[:PROGRAMS]):
+            self.made = {about: other for about, other in self.made.items() if other is not program}
 
     # ---- looking inside ----
 
@@ -236,6 +302,37 @@ class Compiled:
         if self.last is None:
             raise OptionError(f"{self.__name__}: nothing has been compiled yet; expected a call first; call it once")
         return self.last
+
+
+class _Measuring:
+    """Tells the user, by name, where the guards of a step cost more than they should."""
+
+    def __init__(self, program: Program, cost: float, guards: list[Guard]) -> None:
+        self.program, self.cost, self.guards = program, cost, guards
+        self.best, self.runs = float("inf"), 0
+
+    def run(self, step: Compiled, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+        """One call of `program`; the third of the one that is measured is the last to be looked at."""
+        start = time.perf_counter()
+        result = step._run(program, tensors, args, kwargs)
+        if program is self.program:
+            self.best, self.runs = min(self.best, time.perf_counter() - start), self.runs + 1
+            if self.runs == 3:
+                step._measuring = None
+                if self.cost > SHARE * self.best:
+                    self._tell(step.__name__)
+        return result
+
+    def _tell(self, name: str) -> None:
+        place, most = here(), ", ".join(map(str, costly(self.guards)[:3]))
+        warnings.warn_explicit(
+            f"{name}: each call of this compiled step spends {self.cost * 1e6:.0f} us on looking again at the Python "
+            f"state it reads, {self.cost / self.best:.0%} of its time; most of it is {most}; keep numbers in a few "
+            "attributes or in Tensors",
+            UserWarning,
+            place.file,
+            place.line,
+        )
 
 
 class _Bound(dict[Compiled, Compiled]):
@@ -433,25 +530,6 @@ def _exact(x: Any) -> Any:
     return (x.__class__, str(x)) if x == 0 or x != x else (x.__class__, x)
 
 
-def variables_of(function: Any) -> Callable[[], tuple[Any, ...]]:
-    """A function that gives what `function` now reads by name, of what a program depends on: plain numbers, and which
-    Tensors, networks and optimizers (themselves, so that a key that holds them keeps them alive)."""
-    inner = inspect.unwrap(function.__func__ if isinstance(function, types.MethodType) else function)
-    if not isinstance(inner, types.FunctionType):
-        return lambda: ()
-    cells = [cell for cell in inner.__closure__ or () if _matters(_content(cell))]
-    names = [n for n in inner.__code__.co_names if n in inner.__globals__ and _matters(inner.__globals__[n])]
-    space = inner.__globals__
-    if not cells and not names:
-        return lambda: ()
-
-    def variables() -> tuple[Any, ...]:
-        found = [_content(cell) for cell in cells] + [space.get(n) for n in names]
-        return tuple([_exact(x) if isinstance(x, PLAIN) else x for x in found])
-
-    return variables
-
-
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
@@ -531,18 +609,20 @@ def fingerprint(recording: Recording) -> Any:
     return form.key, form.values, slots, after, outside, seen, result, length
 
 
-def _why(known: dict[Any, Program], key: Any) -> str:
+def _why(known: dict[Any, list[tuple[Any, Any, list[Guard]]]], key: Any) -> str:
     """What differs between a new signature and the last one known."""
-    before, key = _comparable(next(reversed(known))), _comparable(key)
+    last = next(reversed(known))
+    changed = failing(known[last][0][2])
+    before, key = _comparable(last), _comparable(key)
+    if before == key and changed is not None:
+        return f"{changed} has changed"
     if before == key:
         return "a .grad that the step looks at was there in one call and not in the next"
     if before[0] != key[0] and before[1:] == key[1:]:
         return "an attribute of a Module or an option of an Optimizer was set"
-    for i, (a, b) in enumerate(zip(before[3:], key[3:], strict=False)):
+    for i, (a, b) in enumerate(zip(before[2:], key[2:], strict=False)):
         if a != b:
             return f"argument {i} was {a}, now it is {b}"
-    if before[2] != key[2]:
-        return "a number or Tensor it reads by name has changed"
     return "gradients were switched" if before[1][0] != key[1][0] else "another random generator is in use"
 
 

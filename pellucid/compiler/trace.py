@@ -13,7 +13,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +39,7 @@ from ..tape import reachable, walk
 from ..tensor import Parameter, Tensor, UsedUp
 from .form import Form, form_of
 from .graph import Graph, Slot
+from .guards import Change, Guard, Watch
 from .masked import YIELDING, replaced, selected
 from .padded_axes import Padding
 from .timeloop import Trace, record_loop
@@ -77,6 +78,8 @@ class Recording:
     leaves: where the backward is asked for outside, the Tensors that get a gradient; the graph's last outputs are these
         gradients, and slots of kind "cotangent" are what they are computed from. Else None.
     padding: where the graph is that of a padded axis, what arguments go in and what comes out at the true length.
+    guards: what the step has read of Python's state. changes: what it has written there and not put back; `undo` does.
+    met: ids of the Tensors that the step has come to by itself; an argument may be among them.
     """
 
     graph: Graph
@@ -91,6 +94,10 @@ class Recording:
     inference: bool = False
     leaves: list[Tensor] | None = None
     padding: Padding | None = None
+    guards: list[Guard] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    undo: Callable[[], None] = lambda: None
+    met: set[int] = field(default_factory=set)
 
     @functools.cached_property
     def form(self) -> Form:
@@ -103,23 +110,34 @@ def record(
     names: dict[int, str],
     keep_grads: bool = False,
     differentiable: bool = False,
+    source: Any = None,
 ) -> Recording:
     """Run `function(*args, **kwargs)` for `arguments` = (args, kwargs) and give what it did.
 
     names: how to call a Tensor in listings, by id. differentiable: record the gradients too of results that are still on
-    the tape at the end. Raises TraceError where the step cannot be recorded.
+    the tape at the end. source: the user's function, where `function` wraps it. Raises TraceError where the step cannot be
+    recorded.
     """
     while True:
         recorder = Recorder(names)
-        recording = _recorded_once(recorder, function, arguments, keep_grads, differentiable)
-        recorder.check_leaks()
+        watch = Watch((function, source), recorder.is_made_inside)
+        recording = _recorded_once(recorder, watch, function, arguments, keep_grads, differentiable)
+        cached = recorder.check_leaks()
+        recording.changes, recording.undo = watch.changes() + cached, watch.undo
         if recorder.change is None:
+            recording.guards, recording.met = watch.guards, watch.met
             return recording
+        watch.undo()
         recorder.change()
 
 
 def _recorded_once(
-    recorder: Recorder, function: Callable[..., Any], arguments: Any, keep_grads: bool, differentiable: bool
+    recorder: Recorder,
+    watch: Watch,
+    function: Callable[..., Any],
+    arguments: Any,
+    keep_grads: bool,
+    differentiable: bool,
 ) -> Recording:
     with _one_at_a_time:
         token = active_recorder.set(recorder)
@@ -128,7 +146,8 @@ def _recorded_once(
             recorder.take_arguments(arguments)
             args, kwargs = arguments
             mode = grad_mode.get()
-            result = function(*args, **kwargs)
+            with watch:
+                result = function(*args, **kwargs)
             _check_mode(mode)
             return recorder.finish(result, keep_grads, differentiable)
         finally:
@@ -562,18 +581,41 @@ class Recorder:
                     )
                 )
 
-    def check_leaks(self) -> None:
-        """Raise TraceError where a value of the recording is still alive in the user's objects."""
+    def check_leaks(self) -> list[Change]:
+        """Raise TraceError where a value of the recording is still alive in the user's objects. One that depends on no input,
+        a mask or a table that the step keeps for later calls, gets its numbers instead; give these."""
         if all(ref() is None for ref, _ in self.made):
-            return
+            return []
         gc.collect()  # a cycle of dead objects is no leak
-        for ref, symbol in self.made:
-            value = ref()
-            if value is not None:
+        alive = [(value, symbol) for ref, symbol in self.made if (value := ref()) is not None]
+        arrays = [numbers(value.array) if value.node is None else None for value, _ in alive]
+        cells = [id(value.cell) for value, _ in alive if value.cell is not None]
+        cached = []
+        for (value, symbol), array in zip(alive, arrays, strict=True):
+            if array is None or cells.count(id(value.cell)) > 1:
                 raise TraceError(
                     f"compile: a Tensor {words(value.array.shape)} made at {symbol.origin} outlives the step; expected what "
                     "is kept to be returned, or assigned to a Tensor that was there before (x.assign(y)); return it"
                 )
+            value.array, value.cell, value.path, value.base = array, None, (), None
+            cached.append(Change(symbol.origin, f"a Tensor {words(array.shape)} that outlives the step"))
+        return cached
+
+
+def numbers(symbol: Symbol) -> Any:
+    """What a Symbol comes to that depends on no input of the step; else None."""
+    known: dict[Symbol, Any] = {}
+    waiting = [symbol]
+    while waiting:
+        s = waiting[-1]
+        missing = [x for x in s.inputs if x not in known]
+        if s.constant is None and s.op is None:
+            return None
+        waiting.extend(missing)
+        if not missing:
+            array = s.constant if s.op is None else s.op.forward(*[known[x] for x in s.inputs], **s.attributes)
+            known[waiting.pop()] = np.array(array, s.dtype).reshape(s.shape)
+    return known[symbol]
 
 
 def _is_filled(symbol: Symbol) -> bool:

@@ -1,0 +1,89 @@
+"""Whose code is followed while a step is recorded: the user's, installed packages' and our own training code's (floor 4).
+
+Not followed: the engine, NumPy, the standard library, the bodies of modules that are being imported, and the code that
+named tuples and data classes of those are made by. What goes there from the user's objects is guarded as a whole.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import sysconfig
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+
+# The package, three folders up. Its rooms that are written as a user would write them are followed.
+ENGINE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+_FOLLOWED_ROOMS = tuple(os.path.join(*room) for room in (
+    ("models", ""), ("training", ""), ("optim", "schedule"), ("optim", "lr_scheduler"),
+))  # fmt: skip
+_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
+_LLVMLITE = os.sep + "llvmlite" + os.sep  # its objects are freed at any time
+_STANDARD = tuple({os.path.abspath(sysconfig.get_paths()[key]) + os.sep for key in ("stdlib", "platstdlib")})
+
+
+@functools.cache
+def is_engine(file: str) -> bool:
+    """Whether a file is one of this package."""
+    return os.path.abspath(file).startswith(ENGINE)
+
+
+@functools.cache
+def is_installed(file: str) -> bool:
+    """Whether a file belongs to an installed package."""
+    path = os.path.abspath(file)
+    return "site-packages" in path or "dist-packages" in path
+
+
+@functools.cache
+def is_followed(file: str) -> bool:
+    """Whether the code of a file is followed."""
+    path = os.path.abspath(file)
+    engine = path.startswith(ENGINE) and not path[len(ENGINE) :].startswith(_FOLLOWED_ROOMS)
+    standard = path.startswith(_STANDARD) and not is_installed(file)
+    return not (engine or standard or path.startswith(_NUMPY) or _LLVMLITE in path or file.startswith("<frozen"))
+
+
+class _Followed(dict[int, bool]):
+    """Whether frames of a code object are followed, by its id (its hash takes as long as a call); looked up in every call of a
+    recording."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes: list[CodeType] = []  # alive, so that no id is used twice
+
+    def of(self, frame: FrameType) -> bool:
+        code = frame.f_code
+        known = self.get(id(code))
+        if known is None:
+            self.codes.append(code)
+            known = self[id(code)] = is_followed(code.co_filename) and not _is_generated(frame)
+        return known
+
+
+def _is_generated(frame: FrameType) -> bool:
+    """Whether a frame runs what the library has generated, the body of a module that is being imported, or a finalizer, which
+    comes at any time."""
+    code, space = frame.f_code, frame.f_globals
+    if code.co_name == "__del__":
+        return True
+    if code.co_name == "<module>":
+        return bool(getattr(space.get("__spec__"), "_initializing", False))
+    if code.co_filename != "<string>":
+        return False
+    if str(space.get("__name__", "")).startswith("namedtuple_"):
+        return True
+    file = space.get("__file__")
+    return file is not None and not is_followed(file)
+
+
+followed_frames = _Followed()
+
+
+def is_followed_module(name: Any) -> bool:
+    """Whether the classes of the module `name` are the user's."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return (file is None and name not in sys.builtin_module_names) or (file is not None and is_followed(file))

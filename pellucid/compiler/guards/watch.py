@@ -1,0 +1,206 @@
+"""Follows the user's frames while a step is recorded (floor 4).
+
+A trace function sees each instruction of the user's frames. It is on only while one of them is on top: a profile function,
+which sees every call and return, turns it on and off. A debugger or a coverage tool sees nothing in between; what they
+have set is put back.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any
+
+from ...errors import PellucidError, TraceError
+from ...op import Origin, Value, here, module_path, structure
+from .followed import followed_frames, is_engine, is_installed
+from .guard import Guard
+from .reader import Reader
+from .shadow import Shadow
+from .state import Change, State
+
+BROKEN = (
+    "{place}: a compiled step does something here that cannot be followed ({error}); expected code whose reads of Python's "
+    "state can be; please report it, and compute this outside of the step"
+)
+
+
+class Watch:
+    """A context around the run of a step that is being recorded.
+
+    roots: the functions that lead to what is foreign. is_made_inside: whether a Tensor is the step's own.
+    met: afterwards, the ids of the Tensors that the step has come to by itself.
+    """
+
+    def __init__(self, roots: tuple[Any, ...], is_made_inside: Callable[[Any], bool]) -> None:
+        self.state = State(self.where, is_made_inside)
+        self.reader = Reader(self.state)
+        self.around: dict[CodeType, Any] = {}  # of functions inside others, the cells of the one around them
+        self.frame: FrameType | None = None
+        self.met: set[int] = set()
+        self.modes = structure[1]
+        self.start = next(filter(None, map(_first_line, reversed(roots))), Origin("", None, 0))
+        for root in roots:
+            self.state.note(root)
+
+    def __enter__(self) -> Watch:
+        self.before = sys.gettrace(), sys.getprofile()
+        here = sys._getframe()
+        here.f_trace_opcodes, asked = (
+            True,
+            here.f_trace_opcodes,
+        )  # Python 3.12 looks at this in settrace(), for all frames
+        here.f_trace_opcodes = asked
+        sys.setprofile(self._profiler())
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        sys.setprofile(self.before[1])
+        sys.settrace(self.before[0])
+        self.frame = None
+        self.around.clear()
+        try:
+            if self.state.refused is not None and (kind is None or issubclass(kind, Exception)):
+                raise self.state.refused
+            if kind is None:
+                self.state.refuse_draws(self.start)
+        finally:
+            self.met = {id(x) for x in self.state.foreign.values() if isinstance(x, Value)}
+            self.state.forget()
+
+    # ---- afterwards ----
+
+    @property
+    def guards(self) -> list[Guard]:
+        """What has to be as it is for the recording to be used."""
+        return [*self.state.guards.values(), *self.state.absences(), *self.state.after_writes()]
+
+    def changes(self) -> list[Change]:
+        """What the step has written of Python's state, and not put back."""
+        found = self.state.changes()
+        if structure[1] != self.modes:
+            found.append(Change(self.state.switched or self.start, "a Module's training mode"))
+        return found
+
+    def undo(self) -> None:
+        """Put back what the step has written."""
+        self.state.undo()
+
+    # ---- while recording ----
+
+    def where(self) -> Origin:
+        """The user's line: of the frame that is followed, or of the one that led to our own or an installed package's."""
+        frame = inner = self.frame
+        while frame is not None and (is_engine(frame.f_code.co_filename) or is_installed(frame.f_code.co_filename)):
+            frame = frame.f_back
+        frame = frame or inner
+        return here() if frame is None else Origin(module_path.get(), frame.f_code, frame.f_lasti)
+
+    def _profiler(self) -> Callable[[FrameType, str, Any], None]:
+        """`depth` counts the frames that are not followed above the last one that is. Every call and return in a recording
+        comes here, those of functions in C too, so it does little."""
+        depth, outer = 0, []
+        known, is_followed, begin, enter, settrace = (
+            followed_frames.get,
+            followed_frames.of,
+            self._begin,
+            self._enter,
+            sys.settrace,
+        )
+
+        def profile(frame: FrameType, event: str, value: Any) -> None:
+            nonlocal depth
+            if event == "call":
+                followed = known(id(frame.f_code))
+                if is_followed(frame) if followed is None else followed:
+                    outer.append(depth)
+                    depth = 0
+                    settrace(enter)
+                    begin(frame)
+                else:
+                    if not depth:
+                        settrace(None)
+                    depth += 1
+            elif event == "return":
+                if depth:
+                    depth -= 1
+                    if not depth and outer:
+                        self._returned(frame, value)
+                        settrace(enter)
+                elif outer:
+                    self._check_seen(frame)
+                    depth = outer.pop()
+                    if depth or not outer:
+                        settrace(None)
+
+        return profile
+
+    def _enter(self, frame: FrameType, event: str, value: Any) -> Any:
+        if not followed_frames.of(frame):
+            return None
+        self._begin(frame)
+        return frame.f_trace
+
+    def _begin(self, frame: FrameType) -> None:
+        if isinstance(getattr(frame.f_trace, "__self__", None), Follower):
+            return  # a generator that goes on
+        self.frame = frame
+        try:
+            follower = Follower(self, Shadow(self.reader, frame, self.around))
+        except Exception as error:
+            self._broken(frame, error)
+            return
+        frame.f_trace, frame.f_trace_lines, frame.f_trace_opcodes = follower.trace, False, True
+
+    def _returned(self, frame: FrameType, value: Any) -> None:
+        caller = getattr(frame.f_back.f_trace, "__self__", None) if frame.f_back is not None else None
+        if isinstance(caller, Follower):
+            caller.shadow.returned(frame.f_code, value)
+
+    def _check_seen(self, frame: FrameType) -> None:
+        """Refuse the step where this Python has not told of the instructions of a frame: what it read is not known."""
+        follower = getattr(frame.f_trace, "__self__", None)
+        if not isinstance(follower, Follower) or follower.shadow.event < 0:
+            self._broken(frame, RuntimeError(f"Python {sys.version.split()[0]} does not tell of its instructions"))
+
+    def _broken(self, frame: FrameType, error: Exception) -> None:
+        place = Origin(module_path.get(), frame.f_code, frame.f_lasti)
+        message = BROKEN.format(place=place, error=f"{type(error).__name__}: {error}")
+        self.state.refused = self.state.refused or TraceError(message)
+
+
+def _first_line(function: Any) -> Origin | None:
+    code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None)
+    if not isinstance(code, CodeType):
+        return None
+    first = next((i for i, (line, *_) in enumerate(code.co_positions()) if line), 0)
+    return Origin("", code, 2 * first)
+
+
+class Follower:
+    """The trace function of one frame."""
+
+    __slots__ = ("shadow", "watch")
+
+    def __init__(self, watch: Watch, shadow: Shadow) -> None:
+        self.watch, self.shadow = watch, shadow
+
+    def trace(self, frame: FrameType, event: str, value: Any) -> Any:
+        shadow, watch = self.shadow, self.watch
+        if event == "opcode":
+            watch.frame = frame
+            try:
+                shadow.step(frame)
+            except PellucidError:
+                raise
+            except Exception as error:
+                watch._broken(frame, error)
+        elif event == "exception":
+            shadow.raised = True
+        elif event == "return":
+            watch._returned(frame, value)
+            watch.frame = frame.f_back
+            shadow.clear()
+        return self.trace
