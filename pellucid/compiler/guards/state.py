@@ -59,7 +59,6 @@ class State:
         self.kinds: set[type] = set()  # classes that were read as values
         self.own: dict[int, Any] = {}  # the same, of objects that were seen when they were made
         self.functions: dict[types.CodeType, list[types.FunctionType]] = {}  # foreign ones, by their code
-        self.switched: Any = None  # where a Module was last told to train or to evaluate
         self.generators = global_states()
         self.absent: dict[
             int, tuple[Any, set[str]]
@@ -112,7 +111,7 @@ class State:
         for owner in list(self.foreign.values()):
             if isinstance(owner, (Value, types.FunctionType, *CONTAINERS)) and not fields_of(owner):
                 continue
-            for one in _with_layers(owner) if is_module(owner) else (owner,):
+            for one in with_layers(owner) if is_module(owner) else (owner,):
                 if name in fields_of(one) or isinstance(in_class(type(one), name), types.MemberDescriptorType):
                     yield one
 
@@ -238,11 +237,12 @@ def _is_network(x: Any) -> bool:
     return isinstance(x, Value) or is_module(x)
 
 
-def _with_layers(module: Any) -> Iterator[Any]:
+def with_layers(module: Any) -> Iterator[Any]:
+    """A Module and all layers in it."""
     yield module
     for layer in fields_of(module).get("_modules", {}).values():
         if layer is not None:
-            yield from _with_layers(layer)
+            yield from with_layers(layer)
 
 
 def items_of(container: Any) -> list[Any]:
