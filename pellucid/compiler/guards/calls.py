@@ -21,9 +21,9 @@ import numpy as np
 
 from ...op import Symbol, Value
 from .followed import is_followed, is_followed_module
-from .places import CONTAINERS, MISSING, attribute_of, fields_of, in_class
+from .places import CONTAINERS, MISSING, Place, attribute_of, fields_of, in_class
 from .reader import Bound, Reader, is_iterator, is_key
-from .state import UNKNOWN, is_module, items_of
+from .state import UNKNOWN, is_module, items_of, with_layers
 
 # Methods in C of list, dict, set, deque and array that write, and those that keep an argument as it is.
 WRITERS = {
@@ -93,7 +93,8 @@ class Calls:
                 self.state.guard("attribute", function, "__defaults__", function.__defaults__)
             return UNKNOWN  # its own frame tells
         if is_module(owner) and function.__name__ in ("train", "eval"):
-            self.state.switched = self.state.where()
+            for layer in with_layers(owner):
+                self.state.wrote(Place("attribute", layer, "training"), "a Module's training mode")
         lookup = _module_lookup(function, owner)
         if lookup is not None and all(map(is_key, args)):
             self.reader.expected = None

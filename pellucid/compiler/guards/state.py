@@ -7,6 +7,7 @@ Module. Identity decides. What the step makes itself is its own: it is never gua
 from __future__ import annotations
 
 import functools
+import threading
 import types
 from collections.abc import Callable, Iterator
 from keyword import iskeyword
@@ -59,7 +60,6 @@ class State:
         self.kinds: set[type] = set()  # classes that were read as values
         self.own: dict[int, Any] = {}  # the same, of objects that were seen when they were made
         self.functions: dict[types.CodeType, list[types.FunctionType]] = {}  # foreign ones, by their code
-        self.switched: Any = None  # where a Module was last told to train or to evaluate
         self.generators = global_states()
         self.absent: dict[
             int, tuple[Any, set[str]]
@@ -112,7 +112,7 @@ class State:
         for owner in list(self.foreign.values()):
             if isinstance(owner, (Value, types.FunctionType, *CONTAINERS)) and not fields_of(owner):
                 continue
-            for one in _with_layers(owner) if is_module(owner) else (owner,):
+            for one in with_layers(owner) if is_module(owner) else (owner,):
                 if name in fields_of(one) or isinstance(in_class(type(one), name), types.MemberDescriptorType):
                     yield one
 
@@ -218,7 +218,9 @@ class State:
 
     def refuse_draws(self, place: Any) -> None:
         """Raise TraceError, for the step that begins at `place`, where it has drawn from a generator in code that is not
-        followed."""
+        followed. It cannot be told where other threads run."""
+        if threading.active_count() > 1:
+            return  # another thread may have drawn
         for name, generator, before in self.generators:
             if state_of(generator) != before:
                 raise TraceError(CHANCE.format(place=f"in the function at {place}", source=name))
@@ -238,11 +240,12 @@ def _is_network(x: Any) -> bool:
     return isinstance(x, Value) or is_module(x)
 
 
-def _with_layers(module: Any) -> Iterator[Any]:
+def with_layers(module: Any) -> Iterator[Any]:
+    """A Module and all layers in it."""
     yield module
     for layer in fields_of(module).get("_modules", {}).values():
         if layer is not None:
-            yield from _with_layers(layer)
+            yield from with_layers(layer)
 
 
 def items_of(container: Any) -> list[Any]:

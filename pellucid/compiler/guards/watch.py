@@ -14,7 +14,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from ...errors import PellucidError, TraceError
-from ...op import Origin, Value, here, module_path, structure
+from ...op import Origin, Value, here, module_path
 from .followed import followed_frames, is_engine, is_installed
 from .guard import Guard
 from .reader import Reader
@@ -40,7 +40,6 @@ class Watch:
         self.around: dict[CodeType, Any] = {}  # of functions inside others, the cells of the one around them
         self.frame: FrameType | None = None
         self.met: set[int] = set()
-        self.modes = structure[1]
         self.start = next(filter(None, map(_first_line, reversed(roots))), Origin("", None, 0))
         for root in roots:
             self.state.note(root)
@@ -79,10 +78,7 @@ class Watch:
 
     def changes(self) -> list[Change]:
         """What the step has written of Python's state, and not put back."""
-        found = self.state.changes()
-        if structure[1] != self.modes:
-            found.append(Change(self.state.switched or self.start, "a Module's training mode"))
-        return found
+        return self.state.changes()
 
     def undo(self) -> None:
         """Put back what the step has written."""
