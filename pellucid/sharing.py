@@ -137,14 +137,22 @@ def as_view(result: Any, x: Any, path: Path) -> Any:
 
 def share(result: Value, source: Value, path: Path = ()) -> None:
     """Let `result` be the numbers of `source` where `path` leads from it; what the two are on the tape is not touched."""
-    cell = source.cell
-    if cell is None:
-        cell = Cell(source)
-    result.cell = cell
-    result.path = source.path + path
-    if len(cell.tensors) > cell.limit:
-        cell.tidy()
-    cell.tensors.append(ref(result))
+    with _lock:  # another thread may be writing, or making a view too
+        cell = source.cell
+        if cell is None:
+            cell = Cell(source)
+        result.cell = cell
+        result.path = source.path + path
+        if len(cell.tensors) > cell.limit:
+            cell.tidy()
+        cell.tensors.append(ref(result))
+        array, whole = result.array, cell.array
+        if array is not whole and array.__class__ is np.ndarray and (whole is None or not _lies_in(array, whole)):
+            del result.array  # what it has been made of is not the newest any more
+
+
+def _lies_in(part: np.ndarray, whole: np.ndarray) -> bool:
+    return part.base is not None and (part.base is whole or part.base is whole.base)
 
 
 def leave(value: Value) -> None:
@@ -184,7 +192,7 @@ def _stays_view(x: Any, result: Any, shape: tuple[int, ...]) -> bool:
     """Whether reshaping x moves no number where its base lies in row order: PyTorch's rule, eager and recorded."""
     array, whole, base = result.array, x.array, x.cell.array
     if array.__class__ is whole.__class__ is base.__class__ is np.ndarray and base.flags.c_contiguous:
-        return array.base is not None and (array.base is whole or array.base is whole.base)  # as NumPy has found
+        return _lies_in(array, whole)  # as NumPy has found
     try:
         _laid_out(x).reshape(shape, copy=False)
     except ValueError:
@@ -217,7 +225,9 @@ def in_row_order(x: Any) -> bool:
 
 def write_part(x: Any, path: Path, array: np.ndarray, place: Any) -> None:
     """Put `array` where `path` leads from x, off the tape."""
-    _write(Cell(x) if x.cell is None else x.cell, x.path + path, array, place)
+    with _lock:
+        cell = Cell(x) if x.cell is None else x.cell
+    _write(cell, x.path + path, array, place)
 
 
 def write_array(x: Any, array: np.ndarray, place: Any) -> None:

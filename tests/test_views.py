@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -470,3 +471,28 @@ def test_threads_read_a_view_while_another_writes_the_base() -> None:
         reader.join()
     x.fill_(7)
     assert not seen and all((row == 7).all() for row in rows)
+
+
+def test_views_that_are_made_while_another_thread_writes_follow_too() -> None:
+    x, stop, kept = P.zeros(16, 4), threading.Event(), []
+
+    def view() -> None:
+        while not stop.is_set():
+            kept.extend((x[3], x.detach(), x.view(-1)))
+            del kept[:-300]
+
+    makers = [threading.Thread(target=view) for _ in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for maker in makers:
+            maker.start()
+        for k in range(401):
+            x.fill_(k)
+        stop.set()
+        for maker in makers:
+            maker.join()
+    finally:
+        sys.setswitchinterval(interval)
+    x.add_(1)
+    assert kept and all((v == 401).all() for v in kept)
