@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import dis
+import gc
 import re
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -38,6 +40,56 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*has been compiled 3 times already")
         yield
+
+
+# ---- what comes at any time
+
+
+def test_what_the_garbage_collector_calls_is_no_part_of_the_step() -> None:
+    """A callback that looks at the clock, and a user's generator in a cycle that is closed, in the middle of a recording."""
+    seen: list[float] = []
+
+    def callback(phase: str, info: dict[str, Any]) -> None:
+        seen.append(time.perf_counter())
+
+    def waiting() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            seen.append(0.0)
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.me, self.generator = self, waiting()
+            next(self.generator)
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(callback)
+    gc.set_threshold(1)
+    try:
+        for _ in range(20):
+            Cycle()
+            assert P.compile(lambda x: sum((x * i for i in range(30)), x))(P.ones(1)).item() == 436
+        assert gc.isenabled()
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(callback)
+    assert seen
+
+
+def test_a_generator_that_is_let_go_of_in_the_step() -> None:
+    def numbers() -> Iterator[float]:
+        yield 2.0
+        yield 3.0
+
+    @P.compile
+    def step(x: Any) -> Any:
+        found = numbers()
+        y = x * next(found)
+        del found
+        return y
+
+    assert [step(P.ones(1)).item() for _ in range(2)] == [2, 2]
 
 
 # ---- programs
@@ -99,7 +151,7 @@ def test_the_first_call_runs_what_only_the_first_call_does(records: list[int]) -
 
     many = Setting()
     rows = P.tensor([[1.0, -2.0, 3.0], [2.0, -4.0, 6.0], [3.0, -6.0, 9.0]])
-    results = P.compile(lambda x: many(x).detach()).many(rows, P.tensor([[0], [1], [2]]))
+    results = P.compile(lambda x: many(x).detach()).run_steps(rows, P.tensor([[0], [1], [2]]))
     np.testing.assert_allclose(results.numpy()[:, 0], [[1, -1, 1], [2, -2, 2], [3, -3, 3]], rtol=1e-6)
 
 

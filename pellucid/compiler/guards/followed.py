@@ -7,6 +7,7 @@ named tuples and data classes of those are made by. What goes there from the use
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 import sysconfig
@@ -65,10 +66,10 @@ class _Followed(dict[int, bool]):
 
 
 def _is_generated(frame: FrameType) -> bool:
-    """Whether a frame runs what the library has generated, the body of a module that is being imported, or a finalizer, which
-    comes at any time."""
+    """Whether a frame runs what the library has generated, the body of a module that is being imported, or what the garbage
+    collector calls, which comes at any time."""
     code, space = frame.f_code, frame.f_globals
-    if code.co_name == "__del__":
+    if code.co_name == "__del__" or any(code is getattr(f, "__code__", None) for f in gc.callbacks):
         return True
     if code.co_name == "<module>":
         return bool(getattr(space.get("__spec__"), "_initializing", False))

@@ -7,6 +7,7 @@ have set is put back.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 from collections.abc import Callable
@@ -52,12 +53,16 @@ class Watch:
             here.f_trace_opcodes,
         )  # Python 3.12 looks at this in settrace(), for all frames
         here.f_trace_opcodes = asked
+        self.collects = gc.isenabled()
+        gc.disable()  # what the collector calls and ends, such as a generator of the user's, is no part of the step
         sys.setprofile(self._profiler())
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         sys.setprofile(self.before[1])
         sys.settrace(self.before[0])
+        if self.collects:
+            gc.enable()
         self.frame = None
         self.around.clear()
         try:
@@ -158,6 +163,8 @@ class Watch:
     def _check_seen(self, frame: FrameType) -> None:
         """Refuse the step where this Python has not told of the instructions of a frame: what it read is not known."""
         follower = getattr(frame.f_trace, "__self__", None)
+        if isinstance(follower, Follower) and follower.shadow.raised and frame.f_code.co_flags & inspect.CO_GENERATOR:
+            return  # one that is closed runs no instruction
         if not isinstance(follower, Follower) or follower.shadow.event < 0:
             self._broken(frame, RuntimeError(f"Python {sys.version.split()[0]} does not tell of its instructions"))
 
