@@ -33,10 +33,11 @@ class Cell:
     """The numbers of a base and the Tensors that share them.
 
     array: the base's; None while only native memory has them. native: the memory that compiled programs write, or None.
-    shape: the base's. tensors: those that share, the base first.
+    shape: the base's. strides: how its numbers lie, where that is not in row order: of an argument of a step that is being
+    recorded. tensors: those that share, the base first.
     """
 
-    __slots__ = ("array", "limit", "native", "shape", "tensors")
+    __slots__ = ("array", "limit", "native", "shape", "strides", "tensors")
 
     def __init__(self, base: Value) -> None:
         native: Any = base.storage
@@ -46,6 +47,7 @@ class Cell:
             array = base.__dict__.get("array")
         self.array: Any = array
         self.shape: tuple[int, ...] = base.shape if native is None else native.shape
+        self.strides: tuple[int, ...] | None = None
         self.tensors = [ref(base)]
         self.limit = 16
         base.cell = self
@@ -59,6 +61,8 @@ class Cell:
             if self.array is None:
                 del value.array
             self.tensors[0] = ref(value)
+            if self.native is not None:
+                self.native.tensor = ref(value)
         return value
 
     def tidy(self) -> None:
@@ -117,7 +121,8 @@ class Cell:
 def viewed(op: Op, x: Any, **attributes: Any) -> Any:
     """What the movement `op` makes of x, sharing its numbers, unless a reshape has to copy them."""
     result = apply(op, x, **attributes)
-    if x.path and op.name == "reshape" and not _stays_view(x, result, attributes["shape"]):
+    cut = x.path or (x.cell is not None and x.cell.strides is not None)
+    if cut and op.name == "reshape" and not _stays_view(x, result, attributes["shape"]):
         return result
     return as_view(result, x, ((op, attributes),))
 
@@ -202,8 +207,9 @@ def _stays_view(x: Any, result: Any, shape: tuple[int, ...]) -> bool:
 
 def _laid_out(x: Any) -> np.ndarray:
     """One number seen as x is seen in its base, so that NumPy tells what can be done without moving any."""
-    shape = x.cell.shape
-    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    shape, strides = x.cell.shape, x.cell.strides
+    if strides is None:
+        strides = tuple([math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
     probe = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), shape, strides)
     for op, how in x.path:
         probe = probe.reshape(how["shape"], copy=False) if op.name == "reshape" else op.forward(probe, **how)
@@ -217,7 +223,15 @@ def is_view_along(view: Any, x: Any, path: Path) -> bool:
 
 def in_row_order(x: Any) -> bool:
     """Whether the numbers of x lie one after another in what it shares."""
-    return not x.path or _laid_out(x).flags.c_contiguous
+    return strides_of(x) is None
+
+
+def strides_of(x: Any) -> tuple[int, ...] | None:
+    """How the numbers of x lie in what it shares; None for one after another."""
+    if x.cell is None or not (x.path or x.cell.strides):
+        return None
+    probe = _laid_out(x)
+    return None if probe.flags.c_contiguous else probe.strides
 
 
 # ---- writing -----------------------------------------------------------------------------------------------------------

@@ -188,6 +188,16 @@ class Tensor(Value):
         else:
             known.rebind(content(total), here())  # the same Tensor as before, for who holds it, or a view of it
 
+    def fill_grad_with_zeros(self) -> None:
+        """Fill the gradient, where there is one, with zeros: in place, for who holds it or a view of it."""
+        if not self.has_grad():
+            return
+        if self._grad.__class__ is UsedUp:
+            self.set_grad(new_value(np.zeros(self.shape, self.dtype)))
+        else:
+            grad = self.grad.detach_()
+            grad.rebind(content(new_value(np.zeros(grad.shape, grad.dtype))), here())
+
     @property
     def device(self) -> device:
         return device("cpu")
@@ -207,8 +217,26 @@ class Tensor(Value):
     @data.setter
     def data(self, value: Any) -> None:
         """Take over the numbers of `value`. What shared numbers with this Tensor before keeps those of now, as in PyTorch."""
-        (leave if recorder() is None else recorder().leave)(self)
-        self.assign(value)
+        if not isinstance(value, Tensor):
+            raise DTypeError(f"data: {type(value).__name__}; expected a Tensor; write x.data = tensor(...)")
+        if is_view_along(value, self, ()):
+            return  # `x.data -= y` has written there, and sets what it has written
+        active = recorder()
+        if active is not None:
+            if (value.shape, value.dtype) != (self.shape, self.dtype):
+                raise ShapeError(
+                    f"{here()}: x.data = y in a compiled step: y is {words(value.shape)} {value.dtype}, x is {words(self.shape)} "
+                    f"{self.dtype}; expected the same; convert y, or do this outside of the step"
+                )
+            active.leave(self)
+            self.assign(value)
+            return
+        leave(self)
+        if (value.shape, value.dtype) == (self.shape, self.dtype):
+            self.assign(value)
+        else:
+            self.rebind(value.array, here())
+            note_change()  # compiled steps that read it are others now
 
     @property
     def T(self) -> Tensor:

@@ -496,3 +496,185 @@ def test_views_that_are_made_while_another_thread_writes_follow_too() -> None:
         sys.setswitchinterval(interval)
     x.add_(1)
     assert kept and all((v == 401).all() for v in kept)
+
+
+# ---- seams with gradients, programs and layouts ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_data_changed_by_an_operator_goes_on_sharing(compiled: bool) -> None:
+    p = nn.Parameter(P.ones(2))
+    seen = p.detach()
+
+    def step(x: Any) -> None:
+        p.data -= x
+        p.data *= 2
+
+    step = P.compile(step) if compiled else step
+    for _ in range(2):
+        step(P.tensor([1.0, 2.0]))
+    assert p.tolist() == seen.tolist() == [-2, -8]
+
+
+def test_data_of_another_dtype_or_shape() -> None:
+    p = nn.Parameter(P.ones(2))
+    total = P.compile(lambda: p.sum() * 1)
+    assert total().item() == 2
+    p.data = P.ones(3, dtype=P.float64)
+    assert p.dtype == P.float64 and p.shape == (3,) and total().item() == 3
+    with pytest.raises(ShapeError, match=r"test_views.py:\d+: x.data = y in a compiled step"):
+        P.compile(lambda: setattr(p, "data", P.ones(1)))()
+
+
+def test_a_view_whose_base_is_gone_is_seen_by_programs() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    state, run = layer.state_dict(), P.compile(layer)
+    with P.no_grad():
+        run(P.ones(1, 1))
+    del layer, run
+    gc.collect()
+    w = state["weight"]
+    w.fill_(1)
+    read = P.compile(lambda x: x * w)
+    assert read(P.ones(1)).item() == 1
+    w.fill_(2)
+    assert read(P.ones(1)).item() == 2
+
+
+def test_programs_see_that_a_view_has_left_its_base() -> None:
+    base = P.zeros(2, 3)
+    row, other = base[1], base[0]
+    read = P.compile(lambda x: x + row)
+    assert read(P.zeros(3)).tolist() == [0, 0, 0]
+    row.data = P.ones(3)
+    assert read(P.zeros(3)).tolist() == [1, 1, 1]
+
+    @P.compile
+    def add(x: Any) -> Any:
+        other.add_(x)
+        return other.sum()
+
+    assert add(P.ones(3)).item() == 3
+    base.data = P.full((2, 3), 5.0)
+    assert add(P.ones(3)).item() == 6 and other.tolist() == [2, 2, 2] and base.tolist() == [[5] * 3] * 2
+
+
+def test_how_an_argument_lies_decides_whether_reshape_copies() -> None:
+    def first(a: Any) -> Any:
+        a.reshape(-1)[0] = 9
+        return a.sum()
+
+    def before(a: Any) -> Any:
+        flat = a.reshape(-1)
+        a[0, 0] = 5
+        return flat.sum()
+
+    for function in (first, before):
+        compiled = P.compile(function)
+        for make in (lambda: P.ones(2, 3), lambda: P.ones(3, 2).t(), lambda: P.ones(4, 3).t()[:, ::2]):
+            ours, theirs = make(), make()
+            assert compiled(ours).item() == function(theirs).item() and ours.tolist() == theirs.tolist()
+
+
+def test_gradients_that_share_are_refused_by_a_compiled_step() -> None:
+    a, b, flat = P.ones(2, requires_grad=True), P.ones(2, requires_grad=True), P.ones(4)
+    x = P.ones(2)
+
+    @P.compile
+    def step(x: Any) -> Any:
+        flat.zero_()
+        (a * x).sum().backward()
+        return a.grad.sum()
+
+    a.grad = P.ones(2)
+    assert step(x).item() == 4 and a.grad.tolist() == [2, 2]
+    a.grad = flat[:2]
+    with pytest.raises(TraceError, match="shares its numbers"):
+        step(x)
+    assert flat.tolist() == [0] * 4
+
+    @P.compile
+    def both(x: Any) -> Any:
+        (b * x).sum().backward()
+        return a.grad.sum()
+
+    a.grad = b.grad = P.ones(2)
+    with pytest.raises(TraceError, match="shares its numbers"):
+        both(x)
+    a.grad, b.grad = P.zeros(2), P.zeros(2)
+    assert both(x).item() == 0 and b.grad.tolist() == [1, 1]
+    with pytest.raises(TraceError, match="shares its numbers"):
+        P.compile(lambda x, g: ((a * x).sum().backward(), g.zero_()))(x, a.grad[:1])
+    with pytest.raises(TraceError, match="shares its numbers"):
+        P.compile(lambda: setattr(a, "grad", flat[:2]))()
+
+
+def test_a_returned_gradient_is_the_gradient() -> None:
+    a = P.ones(2, requires_grad=True)
+
+    @P.compile
+    def step(x: Any) -> Any:
+        (a * x).sum().backward()
+        return a.grad
+
+    found = step(P.tensor([1.0, 2.0]))
+    assert found is a.grad and found.tolist() == [1, 2]
+    assert step(P.ones(2)) is a.grad and a.grad.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_gradients_are_cleared_and_clipped_in_place(compiled: bool) -> None:
+    w = nn.Parameter(P.ones(4))
+    w.grad = P.tensor([3.0, 4.0, 0.0, 0.0])
+    held, optimizer = w.grad, P.optim.SGD([w], lr=1.0)
+    wrap = P.compile if compiled else lambda step: step
+    wrap(lambda: nn.utils.clip_grad_norm_([w], 1.0))()
+    np.testing.assert_allclose(held.numpy(), [0.6, 0.8, 0, 0], rtol=1e-5)
+    wrap(lambda: nn.utils.clip_grad_value_([w], 0.7))()
+    np.testing.assert_allclose(held.numpy(), [0.6, 0.7, 0, 0], rtol=1e-5)
+    wrap(lambda: optimizer.zero_grad(set_to_none=False))()
+    assert held is w.grad and held.tolist() == [0] * 4
+
+
+def test_a_mask_that_is_a_view_is_made_once() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mask: Any = None
+            self.whole: Any = None
+
+        def forward(self, x: Any) -> Any:
+            if self.mask is None:
+                self.whole = P.tril(P.ones(3, 3))
+                self.mask = self.whole.view(1, 3, 3)
+            return x * self.mask
+
+    eager, net = Masked(), Masked()
+    compiled = P.compile(lambda x: net(x).sum())
+    for _ in range(2):
+        assert compiled(P.ones(2, 3, 3)).item() == eager(P.ones(2, 3, 3)).sum().item() == 12
+    for one in (eager, net):
+        one.whole[0, 0] = 5
+        assert one.mask[0, 0, 0].item() == 5
+    assert compiled(P.ones(2, 3, 3)).item() == 20
+
+
+def test_weights_trained_between_the_chunks_of_run_steps() -> None:
+    """Copies of weights that inference keeps are made anew where `progress` runs a program that writes them."""
+    net, x = nn.Linear(64, 64), P.randn(32, 64)
+    inference = P.compile(lambda x: net(x))
+    clear = P.compile(lambda x: [p.mul_(0) for p in net.parameters()] and x)
+    seen = []
+
+    def progress(done: int) -> None:
+        if not seen:
+            with P.no_grad():
+                clear(x)
+        seen.append(done)
+
+    with P.no_grad():
+        inference(x)
+        clear(x)
+        net.weight.fill_(1)
+        found = inference.run_steps(x, P.randint(0, 32, (4000, 4)), progress)
+    assert found[0].any() and not found[seen[0] :].any()

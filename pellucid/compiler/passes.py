@@ -16,6 +16,7 @@ from .contractions import absorbed_movements, convolutions
 from .extremes import extremes, masked_windows
 from .graph import Graph, uses
 from .lookups import looked_up
+from .partial_writes import partial_writes
 from .rewriting import apply, like, number, rewritten, with_results
 
 FOLDED = 4096  # a constant result of more numbers than this is computed at every step rather than kept
@@ -243,6 +244,7 @@ def long_sums(graph: Graph, by_row: bool = False) -> Graph:
 LONG = 1 << 15
 PASSES: dict[str, Callable[..., Graph]] = {
     "dead code": dead_code,
+    "partial writes": partial_writes,
     "constants": constants,
     "extremes": extremes,
     "small axis picks": small_axis_picks,

@@ -62,7 +62,7 @@ class Held:
     def __init__(self, locks: Sequence[Any]) -> None:
         self.locks, self.count = locks, 0
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Held:
         try:
             for lock in self.locks:
                 lock.acquire()
@@ -70,6 +70,13 @@ class Held:
         except BaseException:
             self.__exit__()
             raise
+        return self
+
+    def exchange(self, locks: Sequence[Any]) -> None:
+        """Hold `locks` instead."""
+        self.__exit__()
+        self.locks = locks
+        self.__enter__()
 
     def __exit__(self, *error: object) -> None:
         while self.count:
@@ -108,6 +115,7 @@ class Program:
         # What the arguments of the last call held: its memory has to last as long as its address is known.
         self.held: list[np.ndarray] = []
         self.dirty: set[Tensor] = set()
+        self.memories: dict[int, np.ndarray] = {}  # of the states, by their place in the context
         self.pace = runtime.Pace()
         self.lock = threading.RLock()
         self.locks: list[threading.RLock] = [self.lock]
@@ -199,6 +207,10 @@ class Program:
             with Held(sorted({*self.locks, *others}, key=id)):
                 return self._call(tensors)
         with self.locks[0] if len(self.locks) == 1 else Held(self.locks):
+            if not self.dirty:
+                return self._call(tensors)
+        with Held(self.locks) as held:
+            self._settle(held)
             return self._call(tensors)
 
     def _call(self, tensors: Sequence[Tensor]) -> Any:
@@ -239,6 +251,14 @@ class Program:
             if owner._grad is not None and owner._grad.__class__ is not UsedUp:
                 np.copyto(room, owner._grad.array)
 
+    def _settle(self, held: Held) -> None:
+        """Refresh, holding the locks of all that some program writes: another may just have begun to write a Tensor."""
+        while self.dirty or held.locks != self.locks:
+            if held.locks != self.locks:
+                held.exchange(self.locks)
+            if self.dirty:
+                self._refresh()
+
     def _refresh(self) -> None:
         """After somebody looked at a Tensor of the step, or assigned it."""
         while self.dirty:  # other threads may add to it meanwhile
@@ -253,7 +273,9 @@ class Program:
                 else:
                     tensor.__dict__.pop("array", None)
                     tensor.version += 1
-            self.context[self.number[tensor]] = storage.address
+            place = self.number[tensor]
+            self.memories[place] = storage.memory  # as long as native code has its address
+            self.context[place] = self.memories[place].ctypes.data
         self.workspace.arena[READY] = 0
         self._find_locks()
 
@@ -285,12 +307,15 @@ class Program:
 
         Native code runs for about CHUNK seconds at a time; in between come signals and `progress(steps done)`.
         """
-        with Held(self.locks):
-            return self._run_steps(tensors, indices, progress)
+        with Held(self.locks) as held:
+            return self._run_steps(held, tensors, indices, progress)
 
-    def _run_steps(self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
+    def _run_steps(
+        self, held: Held, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None
+    ) -> Any:
         steps, width = len(indices), max(self.plan.output_bytes, 1)
         outputs = aligned((steps, width), np.uint8)
+        self._settle(held)
         self.prepare(tensors)
         stride, last = SLOTS + self.plan.slots, len(tensors) - 1
         places = [
@@ -300,8 +325,9 @@ class Program:
         done, count = 0, 1
         try:
             while done < steps:
-                if self.dirty:
-                    self._refresh()
+                self._settle(held)
+                if self.anew:  # `progress` may have run a program that writes them
+                    self.workspace.arena[READY] = 0
                 self.context[OUTPUTS], self.context[stride + OUTPUTS] = outputs.ctypes.data, width
                 for place in places:
                     self.context[place], self.context[stride + place] = indices.ctypes.data, indices.strides[0]

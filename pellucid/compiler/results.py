@@ -13,7 +13,7 @@ from ..sharing import viewed
 from ..tensor import Tensor, UsedUp
 from .graph import Slot
 from .outside import refusal
-from .trace import GIVEN_GRADIENT, Position, Recording, View
+from .trace import GIVEN_GRADIENT, SHARED_GRADIENT, Position, Recording, View
 
 USED_UP = UsedUp()
 
@@ -26,13 +26,23 @@ class Owners:
         self.positions = {id(slot.owner): slot.position for slot in slots if slot.kind == "argument"}
         self.cleared, self.used, self.trained = recording.cleared, recording.used, recording.trained
         self.read = [slot.owner for slot in slots if slot.kind == "gradient"]
+        self.states = [slot.owner for slot in slots if slot.kind == "state"]
 
     def refuse_gradients(self, tensors: Sequence[Tensor]) -> None:
-        """Raise TraceError where a Tensor of the call is the `.grad` that the step reads or writes by itself."""
+        """Raise TraceError where a `.grad` that the step reads or writes by itself is a Tensor of the call, or shares its
+        numbers with one, with another gradient, or with a Tensor that the step reads."""
         given = set(map(id, tensors))
+        met = {id(x if x.cell is None else x.cell) for x in (*tensors, *self.states)}
         for owner in self.read:
-            if id(self.now(owner, tensors)._grad) in given:
+            grad = self.now(owner, tensors)._grad
+            if not isinstance(grad, Tensor):
+                continue
+            if id(grad) in given:
                 raise TraceError(GIVEN_GRADIENT.format(words(owner.shape)))
+            numbers = id(grad if grad.cell is None else grad.cell)
+            if numbers in met:
+                raise TraceError(SHARED_GRADIENT.format(words(owner.shape)))
+            met.add(numbers)
 
     def keep(self, slot: Slot, array: np.ndarray, tensors: Sequence[Tensor]) -> None:
         """Leave a gradient that the step has written."""
@@ -75,14 +85,18 @@ Rebuild = Callable[[Sequence[Any], Sequence[Tensor]], Any]
 
 def rebuilder(recording: Recording, owners: Owners) -> Rebuild:
     """A function of (the outputs as Tensors, the Tensors of a call) that gives the step's return value."""
-    make, grown = _rebuilder(recording.result, owners), recording.grown
-    if not grown:
+    make, grown, handed = _rebuilder(recording.result, owners), recording.grown, recording.handed
+    if not grown and not handed:
         return make
 
     def rebuild(outputs: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
         for position, gradient in grown.items():
             leaf = outputs[position]
             leaf.requires_grad, leaf._grad = True, None if gradient is None else outputs[gradient]
+        if handed:
+            outputs = list(outputs)
+            for position, owner in handed:
+                outputs[position] = owners.now(owner, tensors)._grad
         return make(outputs, tensors)
 
     return rebuild

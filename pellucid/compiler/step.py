@@ -26,7 +26,7 @@ from ..op import Value, grad_mode, here, new_value, recorder, structure
 from ..ops.index import rows, take
 from ..ops.loop import map_nest
 from ..random import stream
-from ..sharing import Cell
+from ..sharing import Cell, strides_of
 from ..tensor import Tensor
 from .guards import Guard, checker, costly, failing, seconds
 from .reference import ReferenceProgram
@@ -184,6 +184,8 @@ class Compiled:
         if len(set(shared)) < len(shared):  # which of them are one, and which share their numbers
             ids = list(map(id, tensors))
             parts.append((tuple(map(ids.index, ids)), tuple(map(shared.index, shared))))
+        # How a view lies decides which of its reshapes copy.
+        parts += [strides_of(x) for x in tensors if x.path and not x.array.flags.c_contiguous]
         # An argument that the function also reads by another way is its state, and then this Tensor and no other.
         parts += [x for x in tensors if id(x) in self._state or (x.cell is not None and self._shares(x.cell))]
         return tensors, tuple(parts)
@@ -501,9 +503,13 @@ def _stacked(results: list[Any]) -> Any:
 
 
 def _present(recording: Recording) -> bool:
-    """Whether the gradients that the recorded step found, or missed, still are as it found them, and are as much wanted."""
+    """Whether the gradients that the recorded step found, or missed, still are as it found them, and are as much wanted, and
+    its views are views of what they were."""
     for tensor, wanted in recording.wanted:
         if tensor.requires_grad is not wanted:
+            return False
+    for view, cell, base in recording.views:
+        if view.cell is not cell or cell.tensors[0]() is not base:
             return False
     return all((tensor._grad is not None) == there for tensor, there in recording.presence)  # arguments': in the key
 

@@ -34,7 +34,7 @@ from ..op import (
 )
 from ..ops.loop import map_nest
 from ..ops.reduce import expand
-from ..sharing import Path, put
+from ..sharing import Cell, Path, put, strides_of
 from ..tape import reachable, walk
 from ..tensor import Parameter, Tensor, UsedUp
 from .form import Form, form_of
@@ -47,6 +47,10 @@ from .timeloop import Trace, record_loop
 GIVEN_GRADIENT = (
     "compile: the gradient of a Tensor {} is an argument and read as .grad too; expected one of the two; read x.grad inside "
     "the step, or pass x.grad.clone()"
+)
+SHARED_GRADIENT = (
+    "compile: the gradient of a Tensor {} shares its numbers with another gradient, with an argument or with a Tensor that the step "
+    "reads; expected numbers of its own; write p.grad = g.clone(), or do this outside of the compiled step"
 )
 SHARED = (
     "{}: the step writes a Tensor {} that shares its numbers with an argument, or the argument {} itself; expected what is "
@@ -75,11 +79,13 @@ class Recording:
     grown: results that are leaves of their own, made inside, and which output is their `.grad`: {position: position, or
         None}.
     inference: whether nothing of the step went on the tape, so that the bits of a row do not depend on the rows beside it.
+    handed: results that are a gradient which the step leaves behind: the output's position, and whose gradient it is.
     leaves: where the backward is asked for outside, the Tensors that get a gradient; the graph's last outputs are these
         gradients, and slots of kind "cotangent" are what they are computed from. Else None.
     padding: where the graph is that of a padded axis, what arguments go in and what comes out at the true length.
     guards: what the step has read of Python's state. changes: what it has written there and not put back; `undo` does.
     met: ids of the Tensors that the step has come to by itself; an argument may be among them.
+    views: Tensors from before the step that it reads as views of others: each with its cell, and the base of that.
     """
 
     graph: Graph
@@ -98,6 +104,8 @@ class Recording:
     changes: list[Change] = field(default_factory=list)
     undo: Callable[[], None] = lambda: None
     met: set[int] = field(default_factory=set)
+    views: list[tuple[Tensor, Cell, Tensor]] = field(default_factory=list)
+    handed: list[tuple[int, Tensor]] = field(default_factory=list)
 
     @functools.cached_property
     def form(self) -> Form:
@@ -206,6 +214,7 @@ class Recorder:
         self.before: dict[int, Before] = {}  # what the Tensors that the step has met were, by id
         self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
         self.grad_slots: dict[int, Slot] = {}
+        self.views: list[tuple[Tensor, Cell, Tensor]] = []  # from before the step; their cell, and its base
         self.stand_ins: dict[int, Tensor] = {}  # for gradients that were there, by id of their owner
         self.cotangents: list[Slot] = []
         self.looked: dict[int, tuple[Tensor, bool]] = {}
@@ -264,6 +273,7 @@ class Recorder:
         if base is value or (slot is not None and slot.kind == "argument"):
             return self._slot("state", value).symbol
         self._keep(value)
+        self.views.append((value, value.cell, base))
         # Outside of a loop that is being recorded: another loop may read it too.
         symbols, traces, self.symbols, self.traces = self.symbols, self.traces, self.root, []
         try:
@@ -318,7 +328,7 @@ class Recorder:
     def leave(self, value: Any) -> None:
         """`value` is about to take numbers of its own, apart from what it shared them with."""
         self.read(value)
-        if value.cell is not None and len(value.cell.living()) > 1:
+        if value.cell is not None and len(value.cell.living()) > 1:  # its own `.data`, written to, is told before
             raise TraceError(
                 f"{here()}: x.data = y inside a compiled step, for x {words(value.shape)} that shares its numbers with other "
                 "Tensors, which would go on with the old ones; expected a write that all of them see; write x.data.copy_(y)"
@@ -341,7 +351,10 @@ class Recorder:
         self.slots[id(value)] = slot
         self._keep(value)
         if kind == "argument":  # in the next call it is another Tensor: what that is a view of, it will see then
-            value.cell, value.path, value.base = None, (), None
+            strides = strides_of(value)
+            value.cell, value.path, value.base, value.array = None, (), None, slot.symbol
+            if strides is not None:
+                Cell(value).strides = strides
         value.array = slot.symbol
         return slot
 
@@ -485,8 +498,23 @@ class Recorder:
             if known.owner.requires_grad != known.rest["requires_grad"]
         ]
         wanted = self._wanted(writes)
+        left = [slot.owner for slot, _ in grads]
         inference = not (self.taped or any(tracked) or self.grads)
-        return Recording(graph, described, tracked, wanted, presence, cleared, used, trained, grown, inference, leaves)
+        return Recording(
+            graph,
+            described,
+            tracked,
+            wanted,
+            presence,
+            cleared,
+            used,
+            trained,
+            grown,
+            inference,
+            leaves,
+            views=self.views,
+            handed=[(positions[id(owner._grad)], owner) for owner in left if id(owner._grad) in positions],
+        )
 
     def _backward_of(self, results: list[Any], outputs: list[Symbol]) -> list[Tensor] | None:
         """Record the gradients of `results` with respect to what the step reads, and add them to `outputs`; give whose they
@@ -534,6 +562,7 @@ class Recorder:
     ) -> tuple[list[tuple[Slot, Symbol]], list[Tensor], list[Tensor]]:
         """Which gradients the step leaves behind, which it clears, and which its optimizer has used up."""
         kept: list[tuple[Slot, Symbol]] = []
+        met: set[int] = set()
         cleared: list[Tensor] = []
         used: list[Tensor] = []
         for key, (owner, _before) in self.grads.items():
@@ -549,6 +578,10 @@ class Recorder:
                 if slot is None:
                     slot = Slot("gradient", owner, self._input(now), -1, f"{self.names.get(key, '')}.grad")
                 slot.same = now is self.stand_ins.get(key)
+                base = now if now.cell is None else now.cell.base()
+                if id(base) in self.before or id(base) in met:
+                    raise TraceError(SHARED_GRADIENT.format(words(owner.shape)))
+                met.add(id(base))
                 kept.append((slot, self.read(now)))
         return kept, cleared, used
 
@@ -589,15 +622,18 @@ class Recorder:
         gc.collect()  # a cycle of dead objects is no leak
         alive = [(value, symbol) for ref, symbol in self.made if (value := ref()) is not None]
         arrays = [numbers(value.array) if value.node is None else None for value, _ in alive]
-        cells = [id(value.cell) for value, _ in alive if value.cell is not None]
         cached = []
         for (value, symbol), array in zip(alive, arrays, strict=True):
-            if array is None or cells.count(id(value.cell)) > 1:
+            if array is None:
                 raise TraceError(
                     f"compile: a Tensor {words(value.array.shape)} made at {symbol.origin} outlives the step; expected what "
                     "is kept to be returned, or assigned to a Tensor that was there before (x.assign(y)); return it"
                 )
-            value.array, value.cell, value.path, value.base = array, None, (), None
+            value.array = array
+            if value.cell is not None:  # it goes on sharing with what else stays
+                if value.cell.array.__class__ is Symbol:
+                    value.cell.array = numbers(value.cell.array)
+                del value.array
             cached.append(Change(symbol.origin, f"a Tensor {words(array.shape)} that outlives the step"))
         return cached
 

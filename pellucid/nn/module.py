@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from ..creation import zeros_like
 from ..errors import DTypeError, OptionError, PellucidError, StateError, in_module, nearest, words
 from ..modes import Mode
 from ..op import module_path, note_change, note_switch, structure
@@ -373,8 +372,8 @@ class Module:
         for parameter in self.parameters():
             if set_to_none:
                 parameter.grad = None
-            elif parameter.has_grad():
-                parameter.grad = zeros_like(parameter)
+            else:
+                parameter.fill_grad_with_zeros()
 
     def to(self, *where: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Module:
         """Cast floating parameters and buffers in place; a device is accepted where it is "cpu"."""

@@ -43,7 +43,7 @@ def clip_grad_norm_(
         )
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
     for p in owners:
-        p.grad = p.grad * factor
+        p.grad.copy_(p.grad * factor)  # in place, for who holds it or a view of it
     return total
 
 
@@ -53,7 +53,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     if not clip_value >= 0:
         raise OptionError(f"clip_grad_value_: clip_value={clip_value}; expected a number from 0; 0.5 is usual")
     for p in _grads(parameters):
-        p.grad = p.grad.clamp(-clip_value, clip_value)
+        p.grad.clamp_(-clip_value, clip_value)
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:

@@ -205,8 +205,8 @@ class Optimizer:
             for p in group["params"]:
                 if set_to_none:
                     p.grad = None
-                elif p.has_grad():
-                    p.grad = full(p.shape, 0.0, dtype=p.dtype)
+                else:
+                    p.fill_grad_with_zeros()
 
     # ---- groups ----
 

@@ -368,3 +368,28 @@ def test_a_function_dropped_leaves_its_tensors_to_others() -> None:
     again(*data(4))
     assert not np.array_equal(weight.detach().numpy(), kept)
     assert np.isfinite(weight.detach().numpy()).all()
+
+
+def test_many_steps_while_another_program_begins_to_write_what_they_read() -> None:
+    """No step sees weights that are half written."""
+    weight = P.zeros(128, 128)
+    read = P.compile(lambda x: x @ weight)
+    write = P.compile(lambda k: (weight.copy_(weight * 0 + k), k)[1])
+    x, order = P.ones(16, 128), P.zeros(3000, 4).long()
+    read.run_steps(x, order[:2])
+    stop = threading.Event()
+
+    def writing() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            write(P.tensor(float(number)))
+
+    thread = threading.Thread(target=writing)
+    thread.start()
+    try:
+        found = read.run_steps(x, order).numpy()
+    finally:
+        stop.set()
+        thread.join()
+    assert (found.min((1, 2)) == found.max((1, 2))).all()
