@@ -47,12 +47,12 @@ def index(x: Any, key: Any) -> Any:
 
 
 def _path(shape: tuple[int, ...], plan: Plan) -> Path:
-    """The movements from a Tensor of `shape` to what the plan takes before it picks; at least one where it does not pick."""
+    """The movements from a Tensor of `shape` to what the plan takes before it picks; a reshape at the end where it does not pick."""
     path: list[tuple[Op, dict[str, Any]]] = []
     if any(s != (0, size, 1) for s, size in zip(plan.slices, shape, strict=True)):
         path.append((slice_, {"slices": plan.slices}))
         shape = tuple([count for _, count, _ in plan.slices])
-    if shape != plan.basic or not (path or plan.picks):
+    if shape != plan.basic or not plan.picks:
         path.append((reshape, {"shape": plan.basic}))
     return tuple(path)
 

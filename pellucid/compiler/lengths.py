@@ -39,7 +39,7 @@ class Varying(Compiled):
     ) -> None:
         super().__init__(function, keep_grads, leave_out, source)
         self.pad = dict(pad)
-        self.backward_outside = False
+        self.backward_outside = self.gives_views = False
         inner = self.source.forward if hasattr(self.source, "forward") else self.source
         self._names = list(inspect.signature(inner).parameters)
         for key, axis in self.pad.items():

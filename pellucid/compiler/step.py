@@ -58,6 +58,7 @@ class Compiled:
     ) -> None:
         self.function, self.keep_grads, self.leave_out = function, keep_grads, leave_out
         self.watch: tuple[str, ...] = ()
+        self.gives_views = True  # whether results may be views of arguments and of what was there before
         self.of_many_shapes = False  # whether a program for each shape is what is wanted
         self.backward_outside = True  # whether a backward may come from outside to what is on the tape at the end
         self.source = source or function
@@ -238,7 +239,9 @@ class Compiled:
         self._state.update(names)
         _name_arguments(names, args, kwargs)
         differentiable = self.backward_outside and grad_mode.get()
-        recording = record(self.function, (args, kwargs), names, self.keep_grads, differentiable, self.source)
+        recording = record(
+            self.function, (args, kwargs), names, self.keep_grads, differentiable, self.source, self.gives_views
+        )
         inputs = recording.graph.inputs
         owners = [slot.owner for slot in inputs if slot.kind == "state" or id(slot.owner) in recording.met]
         self._state.update(map(id, owners))

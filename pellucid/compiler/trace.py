@@ -119,15 +119,17 @@ def record(
     keep_grads: bool = False,
     differentiable: bool = False,
     source: Any = None,
+    gives_views: bool = True,
 ) -> Recording:
     """Run `function(*args, **kwargs)` for `arguments` = (args, kwargs) and give what it did.
 
     names: how to call a Tensor in listings, by id. differentiable: record the gradients too of results that are still on
-    the tape at the end. source: the user's function, where `function` wraps it. Raises TraceError where the step cannot be
+    the tape at the end. source: the user's function, where `function` wraps it. gives_views: whether results that are
+    views of arguments or of what was there before are given as such. Raises TraceError where the step cannot be
     recorded.
     """
     while True:
-        recorder = Recorder(names)
+        recorder = Recorder(names, gives_views)
         watch = Watch((function, source), recorder.is_made_inside)
         recording = _recorded_once(recorder, watch, function, arguments, keep_grads, differentiable)
         cached = recorder.check_leaks()
@@ -203,8 +205,8 @@ class Before(NamedTuple):
 class Recorder:
     """The recorder interface that the lower floors speak to: append, born, read, those for gradients, and again_after."""
 
-    def __init__(self, names: dict[int, str]) -> None:
-        self.names = names
+    def __init__(self, names: dict[int, str], gives_views: bool = True) -> None:
+        self.names, self.gives_views = names, gives_views
         self.started = next(Node.counter)  # Nodes of the step have higher numbers
         self.symbols: list[Symbol] = []
         self.root = self.symbols  # those outside of any loop
@@ -447,37 +449,9 @@ class Recorder:
     # ---- the end ----
 
     def finish(self, result: Any, keep_grads: bool, differentiable: bool = False) -> Recording:
-        outputs: list[Symbol] = []
-        tracked: list[bool] = []
-
-        made: list[Any] = []
-        positions: dict[int, Position] = {}  # a Tensor that is returned twice is one afterwards, too
-
-        def leaf(value: Any) -> Any:
-            if not isinstance(value, Value):
-                return value
-            symbol = self.read(value)
-            if id(value) in self.before:
-                return value
-            if value.cell is not None and id(value.cell.base()) in self.slots:
-                return View(value.cell.base(), value.path, value.requires_grad)
-            if id(value) not in positions:
-                positions[id(value)] = Position(len(outputs))
-                made.append(value)
-                outputs.append(symbol)
-                tracked.append(value.requires_grad and value.node is not None)
-            return positions[id(value)]
-
-        described = map_nest(leaf, result)
-        grown: dict[int, int | None] = {}
-        for i, value in enumerate(made):
-            if isinstance(value._grad, Tensor):
-                grown[i] = len(outputs)
-                outputs.append(self.read(value._grad))
-                tracked.append(False)
-            elif value.requires_grad and value.node is None:
-                grown[i] = None
-        leaves = self._backward_of(made, outputs) if differentiable and any(tracked) else None
+        found = self._results(result)
+        outputs, tracked = found.outputs, found.tracked
+        leaves = self._backward_of(found.made, outputs) if differentiable and any(tracked) else None
         writes = []
         for slot in self.slots.values():
             if slot.owner.array is not slot.symbol:
@@ -500,21 +474,46 @@ class Recorder:
         wanted = self._wanted(writes)
         left = [slot.owner for slot, _ in grads]
         inference = not (self.taped or any(tracked) or self.grads)
+        handed: list[tuple[int, Tensor]] = [
+            (found.positions[id(x._grad)], x) for x in left if id(x._grad) in found.positions
+        ]
         return Recording(
-            graph,
-            described,
-            tracked,
-            wanted,
-            presence,
-            cleared,
-            used,
-            trained,
-            grown,
-            inference,
-            leaves,
-            views=self.views,
-            handed=[(positions[id(owner._grad)], owner) for owner in left if id(owner._grad) in positions],
-        )
+            graph, found.described, tracked, wanted, presence, cleared, used, trained, found.grown, inference, leaves,
+            views=self.views, handed=handed,
+        )  # fmt: skip
+
+    def _results(self, result: Any) -> Results:
+        outputs: list[Symbol] = []
+        tracked: list[bool] = []
+        made: list[Any] = []
+        positions: dict[int, Position] = {}  # a Tensor that is returned twice is one afterwards, too
+
+        def leaf(value: Any) -> Any:
+            if not isinstance(value, Value):
+                return value
+            symbol = self.read(value)
+            if id(value) in self.before:
+                return value
+            is_leaf = value.requires_grad and value.node is None
+            if self.gives_views and value.cell is not None and id(value.cell.base()) in self.slots and not is_leaf:
+                return View(value.cell.base(), value.path, value.requires_grad)
+            if id(value) not in positions:
+                positions[id(value)] = Position(len(outputs))
+                made.append(value)
+                outputs.append(symbol)
+                tracked.append(value.requires_grad and value.node is not None)
+            return positions[id(value)]
+
+        described = map_nest(leaf, result)
+        grown: dict[int, int | None] = {}
+        for i, value in enumerate(made):
+            if isinstance(value._grad, Tensor):
+                grown[i] = len(outputs)
+                outputs.append(self.read(value._grad))
+                tracked.append(False)
+            elif value.requires_grad and value.node is None:
+                grown[i] = None
+        return Results(described, outputs, tracked, made, positions, grown)
 
     def _backward_of(self, results: list[Any], outputs: list[Symbol]) -> list[Tensor] | None:
         """Record the gradients of `results` with respect to what the step reads, and add them to `outputs`; give whose they
@@ -681,6 +680,17 @@ class View:
     base: Tensor
     path: Path
     tracked: bool
+
+
+class Results(NamedTuple):
+    """What a step returns. described, tracked, grown: see Recording. made: the Tensors behind `outputs`, and where by id."""
+
+    described: Any
+    outputs: list[Symbol]
+    tracked: list[bool]
+    made: list[Any]
+    positions: dict[int, Position]
+    grown: dict[int, int | None]
 
 
 class Position(int):

@@ -373,7 +373,7 @@ def test_numbers_taken_out_before_are_not_overwritten() -> None:
     run = P.compile(train_step(model, optim.SGD(model.parameters(), lr=0.5)))
     weight = model[0].weight
     start = weight.detach().numpy()
-    kept, detached = start.copy(), weight.detach()
+    kept, detached = start.copy(), weight.detach().clone()
     first = run(*batch())
     after = weight.detach().numpy()
     changed, told = after.copy(), float(first)
@@ -424,7 +424,7 @@ def test_two_tensors_swapped_and_a_chain_of_writes() -> None:
     a, b = P.tensor([1.0, 2]), P.tensor([3.0, 4])
 
     def swap() -> None:
-        kept = a.detach()
+        kept = a.clone()
         a.assign(b)
         b.assign(kept)
 

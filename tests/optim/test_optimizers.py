@@ -436,7 +436,7 @@ def test_loading_goes_on_bit_for_bit(cls, options):
     optimizer = cls(params, **options)
     run(optimizer, params, 7)
     optimizer.param_groups[0]["lr"] = 0.02
-    saved, weights = optimizer.state_dict(), [p.detach() for p in params]
+    saved, weights = optimizer.state_dict(), [p.detach().clone() for p in params]
     expected = run(optimizer, params, 5, start=7)
 
     again = [w.clone().requires_grad_() for w in weights]
