@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ SHARED = (
     "{}: the step writes a Tensor {} that shares its numbers with an argument, or the argument {} itself; expected what is "
     "written to be one argument, or none; pass the whole once, or a clone()"
 )
+COLLECTIONS = 3
 CHANGING = ("version", "node", "requires_grad", "written_at", "hooks")
 _one_at_a_time = threading.RLock()  # a Tensor has room for one Symbol beside its array
 
@@ -132,7 +134,8 @@ def record(
         recorder = Recorder(names, gives_views)
         watch = Watch((function, source), recorder.is_made_inside)
         recording = _recorded_once(recorder, watch, function, arguments, keep_grads, differentiable)
-        cached = recorder.check_leaks()
+        with _one_at_a_time:
+            cached = recorder.check_leaks()
         recording.changes, recording.undo = watch.changes() + cached, watch.undo
         if recorder.change is None:
             recording.guards, recording.met = watch.guards, watch.met
@@ -618,7 +621,11 @@ class Recorder:
         a mask or a table that the step keeps for later calls, gets its numbers instead; give these."""
         if all(ref() is None for ref, _ in self.made):
             return []
-        gc.collect()  # a cycle of dead objects is no leak
+        for _ in range(COLLECTIONS):  # a cycle of dead objects is no leak
+            gc.collect()
+            if all(ref() is None for ref, _ in self.made):
+                return []
+            time.sleep(1e-3)  # while another thread collects, nothing is collected here
         alive = [(value, symbol) for ref, symbol in self.made if (value := ref()) is not None]
         arrays = [numbers(value.array) if value.node is None else None for value, _ in alive]
         cached = []

@@ -6,6 +6,7 @@ import gc
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -393,3 +394,30 @@ def test_many_steps_while_another_program_begins_to_write_what_they_read() -> No
         stop.set()
         thread.join()
     assert (found.min((1, 2)) == found.max((1, 2))).all()
+
+
+def test_steps_recorded_in_threads_while_another_collects() -> None:
+    """What is alive only until the next collection is no leak, though a collection may be under way elsewhere."""
+    stop = threading.Event()
+
+    class Slow:
+        def __del__(self) -> None:
+            time.sleep(2e-3)  # in the middle of a collection
+
+        def __init__(self) -> None:
+            self.me = self
+
+    def collecting() -> None:
+        while not stop.is_set():
+            Slow()
+            gc.collect()
+
+    thread = threading.Thread(target=collecting)
+    thread.start()
+    try:
+        for number in range(30):
+            layer = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.2), nn.Linear(4, 1))
+            assert P.compile(layer)(P.ones(number + 2, 3)).shape == (number + 2, 1)
+    finally:
+        stop.set()
+        thread.join()
