@@ -57,7 +57,6 @@ SHARED = (
     "{}: the step writes a Tensor {} that shares its numbers with an argument, or the argument {} itself; expected what is "
     "written to be one argument, or none; pass the whole once, or a clone()"
 )
-COLLECTIONS = 3
 CHANGING = ("version", "node", "requires_grad", "written_at", "hooks")
 _one_at_a_time = threading.RLock()  # a Tensor has room for one Symbol beside its array
 
@@ -621,11 +620,7 @@ class Recorder:
         a mask or a table that the step keeps for later calls, gets its numbers instead; give these."""
         if all(ref() is None for ref, _ in self.made):
             return []
-        for _ in range(COLLECTIONS):  # a cycle of dead objects is no leak
-            gc.collect()
-            if all(ref() is None for ref, _ in self.made):
-                return []
-            time.sleep(1e-3)  # while another thread collects, nothing is collected here
+        _collect()  # a cycle of dead objects is no leak
         alive = [(value, symbol) for ref, symbol in self.made if (value := ref()) is not None]
         arrays = [numbers(value.array) if value.node is None else None for value, _ in alive]
         cached = []
@@ -658,6 +653,22 @@ def numbers(symbol: Symbol) -> Any:
             array = s.constant if s.op is None else s.op.forward(*[known[x] for x in s.inputs], **s.attributes)
             known[waiting.pop()] = np.array(array, s.dtype).reshape(s.shape)
     return known[symbol]
+
+
+def _collect() -> None:
+    """Collect garbage, which `gc.collect()` does not where another thread is about it."""
+    ran: list[str] = []
+    me = threading.get_ident()
+    note = lambda phase, info: ran.append(phase) if threading.get_ident() == me else None
+    gc.callbacks.append(note)
+    try:
+        for _ in range(1000):
+            gc.collect()
+            if ran:
+                return
+            time.sleep(1e-3)
+    finally:
+        gc.callbacks.remove(note)
 
 
 def _is_filled(symbol: Symbol) -> bool:
