@@ -54,16 +54,17 @@ class Cell:
 
     def base(self) -> Any:
         """The Tensor at the root, made anew where the user's is gone."""
-        value = self.tensors[0]()
-        if value is None:
-            value = bare_value(self.array)
-            value.cell, value.storage = self, self.native
-            if self.array is None:
-                del value.array
-            self.tensors[0] = ref(value)
-            if self.native is not None:
-                self.native.tensor = ref(value)
-        return value
+        with _lock:
+            value = self.tensors[0]()
+            if value is None:
+                value = bare_value(self.array)
+                value.cell, value.storage = self, self.native
+                if self.array is None:
+                    del value.array
+                self.tensors[0] = ref(value)
+                if self.native is not None:
+                    self.native.tensor = ref(value)
+            return value
 
     def tidy(self) -> None:
         """Forget the views that are gone."""
@@ -165,12 +166,12 @@ def leave(value: Value) -> None:
     cell = value.cell
     if cell is None:
         return
-    if not value.path:
-        cell.numbers()
+    cell.numbers()
     value.array = value.array  # looked at while it still can
     with _lock:
+        is_base = cell.tensors[0]() is value
         cell.tensors = [known for known in cell.tensors if known() is not value]
-        if not value.path and cell.native is value.storage:
+        if is_base:  # the native memory goes with it
             cell.native = None
             cell.tensors.insert(0, _gone)
         value.cell, value.path, value.base = None, (), None

@@ -678,3 +678,12 @@ def test_weights_trained_between_the_chunks_of_run_steps() -> None:
         net.weight.fill_(1)
         found = inference.run_steps(x, P.randint(0, 32, (4000, 4)), progress)
     assert found[0].any() and not found[seen[0] :].any()
+
+
+def test_a_detached_one_leaves_and_the_base_stays_the_base() -> None:
+    x = P.ones(2)
+    d, row = x.detach(), x[:1]
+    d.data = P.zeros(2)
+    assert x.cell.base() is x
+    x.add_(1)
+    assert (x.tolist(), row.tolist(), d.tolist()) == ([2, 2], [2], [0, 0])

@@ -39,7 +39,7 @@ from ..sharing import Cell, Path, put, strides_of
 from ..tape import reachable, walk
 from ..tensor import Parameter, Tensor, UsedUp
 from .form import Form, form_of
-from .graph import Graph, Slot
+from .graph import Graph, Slot, evaluate, ordered
 from .guards import Change, Guard, Watch
 from .masked import YIELDING, replaced, selected
 from .padded_axes import Padding
@@ -641,18 +641,13 @@ class Recorder:
 
 def numbers(symbol: Symbol) -> Any:
     """What a Symbol comes to that depends on no input of the step; else None."""
-    known: dict[Symbol, Any] = {}
-    waiting = [symbol]
-    while waiting:
-        s = waiting[-1]
-        missing = [x for x in s.inputs if x not in known]
-        if s.constant is None and s.op is None:
-            return None
-        waiting.extend(missing)
-        if not missing:
-            array = s.constant if s.op is None else s.op.forward(*[known[x] for x in s.inputs], **s.attributes)
-            known[waiting.pop()] = np.array(array, s.dtype).reshape(s.shape)
-    return known[symbol]
+    symbols = ordered([symbol])
+    leaves = [x for s in symbols for x in s.inputs if x.op is None] or [symbol]
+    if any(x.op is None and x.constant is None for x in leaves):
+        return None
+    arrays: dict[Symbol, np.ndarray] = {}
+    evaluate(symbols, arrays)
+    return np.array(arrays.get(symbol, symbol.constant))  # of its own, to be written
 
 
 def _collect() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_networks import train_step
 
 import pellucid as P
 from pellucid import Tensor, nn, optim
@@ -49,16 +50,8 @@ def network(dropout: float = 0.3) -> nn.Module:
 
 
 def training(model: nn.Module, smoothing: float = 0.1) -> Callable[[Tensor, Tensor], Tensor]:
-    optimizer, criterion = optim.Adam(model.parameters(), lr=0.01), nn.CrossEntropyLoss(label_smoothing=smoothing)
-
-    def step(x: Tensor, y: Tensor) -> Tensor:
-        optimizer.zero_grad()
-        loss = criterion(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    return train_step(model, optimizer, nn.CrossEntropyLoss(label_smoothing=smoothing))
 
 
 def data(count: int) -> tuple[Tensor, Tensor]:
