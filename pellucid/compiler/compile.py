@@ -10,7 +10,8 @@ from typing import Any
 from ..errors import OptionError, names_of
 from .lengths import Varying
 from .passes import PASSES
-from .step import Compiled, Watching
+from .step import Compiled
+from .watching import Watching
 
 STAGES = ("lifting", "fusion", "remaking", "reuse", "native")  # what can be left out besides passes
 # What of a compiled call its network shows under its own name.

@@ -18,8 +18,8 @@ from ..op import Value, new_value
 from ..ops.loop import map_nest
 from .padded_axes import Lengths, bucket_of
 from .padding import padded
+from .recording import Recording
 from .step import Compiled
-from .trace import Recording
 
 
 class Varying(Compiled):

@@ -24,9 +24,9 @@ from .executable import Executable, bound, executable
 from .graph import Slot
 from .lower import READY
 from .plan import ARENA, OUTPUTS, SLOTS, Memory
+from .recording import Flagged, Recording, View
 from .results import Owners, output, rebuilder, refusals
 from .storage import Storage, aligned, storage_of
-from .trace import Flagged, Recording, View
 
 COPIED = 1 << 14  # bytes: to copy a smaller argument takes less time than to ask NumPy for its address
 CHUNK = 0.05  # seconds of native work between two looks at what Python wants

@@ -17,8 +17,8 @@ from ..op import Symbol, new_value
 from ..tensor import Tensor, UsedUp
 from .graph import Graph, Slot, dependents, evaluate
 from .outside import put_on_tape
+from .recording import Flagged, Recording
 from .results import Owners, output, rebuilder, refusals
-from .trace import Flagged, Recording
 
 _one_at_a_time = threading.RLock()  # interpreted programs take turns, as compiled ones do that share state
 

@@ -13,7 +13,7 @@ from ..sharing import viewed
 from ..tensor import Tensor, UsedUp
 from .graph import Slot
 from .outside import refusal
-from .trace import GIVEN_GRADIENT, SHARED_GRADIENT, Position, Recording, View
+from .recording import GIVEN_GRADIENT, SHARED_GRADIENT, Position, Recording, View
 
 USED_UP = UsedUp()
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..creation import stack
-from ..errors import OptionError, PellucidError, TraceError, nearest, words
+from ..errors import OptionError, PellucidError, TraceError, words
 from ..op import Value, grad_mode, here, new_value, recorder, structure
 from ..ops.index import rows, take
 from ..ops.loop import map_nest
@@ -29,8 +29,9 @@ from ..random import stream
 from ..sharing import Cell, strides_of
 from ..tensor import Tensor
 from .guards import Guard, checker, costly, failing, seconds
+from .recording import Flagged, Recording, View
 from .reference import ReferenceProgram
-from .trace import Flagged, Recording, View, record
+from .trace import record
 
 if TYPE_CHECKING:
     from .program import Program
@@ -365,79 +366,6 @@ def _made(recording: Recording, leave_out: frozenset[str], workspaces: Any) -> A
                 "llvmlite is not installed, so compiled steps are interpreted; pip install llvmlite", stacklevel=5
             )
     return ReferenceProgram(recording)
-
-
-class Watching(Compiled):
-    """A compiled step that also gives what passes through some of its layers.
-
-    watched: after a call, {path: {"output": Tensor, "grad": Tensor or None}}. The step's own results are unchanged.
-    """
-
-    def __init__(
-        self,
-        plain: Callable[..., Any],
-        keep_grads: bool,
-        leave_out: frozenset[str],
-        paths: tuple[str, ...],
-        source: Any = None,
-    ) -> None:
-        self.watched: dict[str, dict[str, Any]] = {}
-        self.plain = plain
-        layers = _layers(source or plain, paths)
-
-        def watching(*args: Any, **kwargs: Any) -> Any:
-            seen: dict[str, dict[str, Any]] = {path: {"output": None, "grad": None} for path in layers}
-            hooks = [layer.register_forward_hook(_look(seen[path])) for path, layer in layers.items()]
-            try:
-                result = plain(*args, **kwargs)
-            finally:
-                for hook in hooks:
-                    hook.remove()
-            return result, seen
-
-        super().__init__(watching, keep_grads, leave_out, source or plain)
-        self.watch = paths
-
-    def _again(self, function: Callable[..., Any]) -> Compiled:
-        return Watching(function, self.keep_grads, self.leave_out, self.watch)
-
-    def __reduce__(self) -> Any:
-        return Watching, (self.plain, self.keep_grads, self.leave_out, self.watch)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        result, self.watched = super().__call__(*args, **kwargs)
-        return result
-
-    def run_steps(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
-        result, self.watched = super().run_steps(data, indices, progress)
-        return result
-
-
-def _look(seen: dict[str, Any]) -> Callable[..., None]:
-    """A forward hook that keeps a layer's output and, once it is known, the gradient of it."""
-
-    def gradient(g: Tensor) -> None:
-        seen["grad"] = g.detach().clone()
-
-    def hook(module: Any, inputs: Any, output: Tensor) -> None:
-        seen["output"] = output.detach().clone()  # of this moment: the step may write on in it
-        if output.requires_grad:
-            output.register_hook(gradient)
-
-    return hook
-
-
-def _layers(function: Any, paths: tuple[str, ...]) -> dict[str, Any]:
-    """The layers that `paths` name in the networks the function reads."""
-    networks = [owner for _, owner in reachable(function) if has(owner, "named_modules")]
-    known = {path: layer for network in networks for path, layer in network.named_modules() if path}
-    for path in paths:
-        if path not in known:
-            raise OptionError(
-                f"compile: watch names {path!r}; expected the path of a layer that the step uses, one of "
-                f"{', '.join(known) or 'none'}.{nearest(path, known)}"
-            )
-    return {path: known[path] for path in paths}
 
 
 def _on_rows(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,12 +9,9 @@ line where it was made.
 from __future__ import annotations
 
 import functools
-import gc
 import threading
-import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,79 +35,19 @@ from ..ops.reduce import expand
 from ..sharing import Cell, Path, put, strides_of
 from ..tape import reachable, walk
 from ..tensor import Parameter, Tensor, UsedUp
-from .form import Form, form_of
-from .graph import Graph, Slot, evaluate, ordered
-from .guards import Change, Guard, Watch
+from .graph import Graph, Slot
+from .guards import Watch
+from .leaks import settle
 from .masked import YIELDING, replaced, selected
-from .padded_axes import Padding
+from .recording import GIVEN_GRADIENT, SHARED_GRADIENT, Position, Recording, Results, View
 from .timeloop import Trace, record_loop
 
-GIVEN_GRADIENT = (
-    "compile: the gradient of a Tensor {} is an argument and read as .grad too; expected one of the two; read x.grad inside "
-    "the step, or pass x.grad.clone()"
-)
-SHARED_GRADIENT = (
-    "compile: the gradient of a Tensor {} shares its numbers with another gradient, with an argument or with a Tensor that the step "
-    "reads; expected numbers of its own; write p.grad = g.clone(), or do this outside of the compiled step"
-)
 SHARED = (
     "{}: the step writes a Tensor {} that shares its numbers with an argument, or the argument {} itself; expected what is "
     "written to be one argument, or none; pass the whole once, or a clone()"
 )
 CHANGING = ("version", "node", "requires_grad", "written_at", "hooks")
 _one_at_a_time = threading.RLock()  # a Tensor has room for one Symbol beside its array
-
-
-class Flagged(Exception):
-    """An index was out of range. The compiled step has written nothing; run eagerly, it tells what is wrong."""
-
-
-@dataclass
-class Recording:
-    """What one run of a step came to.
-
-    result: the step's return value with the position in `graph.outputs` in place of each Tensor, or the Tensor itself
-        where the step gives back an argument or a Tensor that was there before.
-    tracked: for each position, whether a backward through that output would be asked for.
-    wanted: plain Tensors of the step's own, and whether they require a gradient (a Parameter tells of a change by itself).
-    presence: gradients whose being there, or not, the step has looked at: (Tensor, there); arguments are not among them.
-    cleared: Tensors whose `.grad` the step has set to None.
-    used: Tensors whose `.grad` the optimizer has used up.
-    trained: arguments and Tensors from before whose `requires_grad` the step has changed: (Tensor, requires_grad).
-    grown: results that are leaves of their own, made inside, and which output is their `.grad`: {position: position, or
-        None}.
-    inference: whether nothing of the step went on the tape, so that the bits of a row do not depend on the rows beside it.
-    handed: results that are a gradient which the step leaves behind: the output's position, and whose gradient it is.
-    leaves: where the backward is asked for outside, the Tensors that get a gradient; the graph's last outputs are these
-        gradients, and slots of kind "cotangent" are what they are computed from. Else None.
-    padding: where the graph is that of a padded axis, what arguments go in and what comes out at the true length.
-    guards: what the step has read of Python's state. changes: what it has written there and not put back; `undo` does.
-    met: ids of the Tensors that the step has come to by itself; an argument may be among them.
-    views: Tensors from before the step that it reads as views of others: each with its cell, and the base of that.
-    """
-
-    graph: Graph
-    result: Any
-    tracked: list[bool]
-    wanted: list[tuple[Tensor, bool]]
-    presence: list[tuple[Tensor, bool]]
-    cleared: list[Tensor]
-    used: list[Tensor]
-    trained: list[tuple[Tensor, bool]]
-    grown: dict[int, int | None]
-    inference: bool = False
-    leaves: list[Tensor] | None = None
-    padding: Padding | None = None
-    guards: list[Guard] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
-    undo: Callable[[], None] = lambda: None
-    met: set[int] = field(default_factory=set)
-    views: list[tuple[Tensor, Cell, Tensor]] = field(default_factory=list)
-    handed: list[tuple[int, Tensor]] = field(default_factory=list)
-
-    @functools.cached_property
-    def form(self) -> Form:
-        return form_of(self.graph)
 
 
 def record(
@@ -134,7 +71,7 @@ def record(
         watch = Watch((function, source), recorder.is_made_inside)
         recording = _recorded_once(recorder, watch, function, arguments, keep_grads, differentiable)
         with _one_at_a_time:
-            cached = recorder.check_leaks()
+            cached = settle(recorder.made)
         recording.changes, recording.undo = watch.changes() + cached, watch.undo
         if recorder.change is None:
             recording.guards, recording.met = watch.guards, watch.met
@@ -615,56 +552,6 @@ class Recorder:
                     )
                 )
 
-    def check_leaks(self) -> list[Change]:
-        """Raise TraceError where a value of the recording is still alive in the user's objects. One that depends on no input,
-        a mask or a table that the step keeps for later calls, gets its numbers instead; give these."""
-        if all(ref() is None for ref, _ in self.made):
-            return []
-        _collect()  # a cycle of dead objects is no leak
-        alive = [(value, symbol) for ref, symbol in self.made if (value := ref()) is not None]
-        arrays = [numbers(value.array) if value.node is None else None for value, _ in alive]
-        cached = []
-        for (value, symbol), array in zip(alive, arrays, strict=True):
-            if array is None:
-                raise TraceError(
-                    f"compile: a Tensor {words(value.array.shape)} made at {symbol.origin} outlives the step; expected what "
-                    "is kept to be returned, or assigned to a Tensor that was there before (x.assign(y)); return it"
-                )
-            value.array = array
-            if value.cell is not None:  # it goes on sharing with what else stays
-                if value.cell.array.__class__ is Symbol:
-                    value.cell.array = numbers(value.cell.array)
-                del value.array
-            cached.append(Change(symbol.origin, f"a Tensor {words(array.shape)} that outlives the step"))
-        return cached
-
-
-def numbers(symbol: Symbol) -> Any:
-    """What a Symbol comes to that depends on no input of the step; else None."""
-    symbols = ordered([symbol])
-    leaves = [x for s in symbols for x in s.inputs if x.op is None] or [symbol]
-    if any(x.op is None and x.constant is None for x in leaves):
-        return None
-    arrays: dict[Symbol, np.ndarray] = {}
-    evaluate(symbols, arrays)
-    return np.array(arrays.get(symbol, symbol.constant))  # of its own, to be written
-
-
-def _collect() -> None:
-    """Collect garbage, which `gc.collect()` does not where another thread is about it."""
-    ran: list[str] = []
-    me = threading.get_ident()
-    note = lambda phase, info: ran.append(phase) if threading.get_ident() == me else None
-    gc.callbacks.append(note)
-    try:
-        for _ in range(1000):
-            gc.collect()
-            if ran:
-                return
-            time.sleep(1e-3)
-    finally:
-        gc.callbacks.remove(note)
-
 
 def _is_filled(symbol: Symbol) -> bool:
     """Whether it is one number everywhere, as after `p.grad.zero_()`, told without computing it."""
@@ -681,33 +568,6 @@ def _check_mode(before: bool) -> None:
             f"compile: the step leaves gradients {'off' if before else 'on'} for its caller; expected them as they were; "
             f"write `with set_grad_enabled({not before}):` around what it is meant for"
         )
-
-
-@dataclass(frozen=True)
-class View:
-    """Stands in a recorded result for a view of an argument, or of a Tensor that was there before.
-
-    tracked: whether it is on the tape.
-    """
-
-    base: Tensor
-    path: Path
-    tracked: bool
-
-
-class Results(NamedTuple):
-    """What a step returns. described, tracked, grown: see Recording. made: the Tensors behind `outputs`, and where by id."""
-
-    described: Any
-    outputs: list[Symbol]
-    tracked: list[bool]
-    made: list[Any]
-    positions: dict[int, Position]
-    grown: dict[int, int | None]
-
-
-class Position(int):
-    """Stands in a recorded result for the output of that number."""
 
 
 def _place() -> Origin:

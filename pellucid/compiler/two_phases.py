@@ -19,7 +19,7 @@ from ..tensor import Tensor
 from . import runtime
 from .outside import put_on_tape
 from .program import Held, Program, Workspace
-from .trace import Flagged, Recording
+from .recording import Flagged, Recording
 
 
 class Waiting:

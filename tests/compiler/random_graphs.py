@@ -20,8 +20,9 @@ from pellucid.compiler.graph import Graph, run_reference
 from pellucid.compiler.llvm import host
 from pellucid.compiler.passes import PASSES
 from pellucid.compiler.plan import planned, run_planned
+from pellucid.compiler.recording import Position, Recording, View
 from pellucid.compiler.schedule import scheduled
-from pellucid.compiler.trace import Position, Recording, View, record
+from pellucid.compiler.trace import record
 from pellucid.errors import PellucidError
 from pellucid.ops import contraction, index, movement, reduce
 from pellucid.ops.loop import leaves
