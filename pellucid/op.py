@@ -217,14 +217,14 @@ def recorder() -> Any:
     return active_recorder.get() if _recorders else None
 
 
-def outside_recording(change: Callable[[], None]) -> None:
+def outside_recording(change: Callable[[], None], at_once: bool = False) -> None:
     """Call `change`, which makes or rearranges state, where Tensors hold numbers: now or, where a step is being recorded,
-    after this recording, which is then made anew."""
+    after this recording, which is then made anew. at_once: the recording cannot go on without it, and ends here."""
     active = recorder()
     if active is None:
         change()
     else:
-        active.again_after(change)
+        active.again_after(change, at_once)
 
 
 def content(value: Value) -> Any:

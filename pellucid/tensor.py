@@ -452,6 +452,8 @@ class Tensor(Value):
         if owner.hooks is None:
             owner.hooks = []
         owner.hooks.append(hook)
+        if owner is self:
+            note_change()  # compiled steps that train it look again
         return RemovableHook(owner.hooks, hook)
 
     def detach(self) -> Tensor:
@@ -1372,6 +1374,7 @@ class RemovableHook:
     def remove(self) -> None:
         if self.hook in self.hooks:
             self.hooks.remove(self.hook)
+            note_change()
 
     def __enter__(self) -> RemovableHook:
         return self

@@ -32,6 +32,10 @@ class Flagged(Exception):
     """An index was out of range. The compiled step has written nothing; run eagerly, it tells what is wrong."""
 
 
+class Again(BaseException):
+    """Ends a recording that cannot go on; no `except Exception` of the user's holds it up."""
+
+
 class Position(int):
     """Stands in a recorded result for the output of that number."""
 

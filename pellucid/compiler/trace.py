@@ -39,7 +39,7 @@ from .graph import Graph, Slot
 from .guards import Watch
 from .leaks import settle
 from .masked import YIELDING, replaced, selected
-from .recording import GIVEN_GRADIENT, SHARED_GRADIENT, Position, Recording, Results, View
+from .recording import GIVEN_GRADIENT, SHARED_GRADIENT, Again, Position, Recording, Results, View
 from .timeloop import Trace, record_loop
 
 SHARED = (
@@ -69,7 +69,13 @@ def record(
     while True:
         recorder = Recorder(names, gives_views)
         watch = Watch((function, source), recorder.is_made_inside)
-        recording = _recorded_once(recorder, watch, function, arguments, keep_grads, differentiable)
+        try:
+            recording = _recorded_once(recorder, watch, function, arguments, keep_grads, differentiable)
+        except Again:
+            assert recorder.change is not None
+            watch.undo()
+            recorder.change()
+            continue
         with _one_at_a_time:
             cached = settle(recorder.made)
         recording.changes, recording.undo = watch.changes() + cached, watch.undo
@@ -372,10 +378,12 @@ class Recorder:
             self.looked[id(owner)] = (owner, there)
         return there
 
-    def again_after(self, change: Callable[[], None]) -> None:
+    def again_after(self, change: Callable[[], None], at_once: bool = False) -> None:
         """Drop this recording when it is complete, call `change` outside of it, and record anew. The first asked for is made:
         another one that is still needed then will be asked for again."""
         self.change = self.change or change
+        if at_once:
+            raise Again
 
     def refuse_older(self, node: Node) -> None:
         """Raise TraceError where the step walks back into a tape from before it, which another call would not have."""

@@ -20,9 +20,10 @@ import numpy as np
 from ..creation import full, tensor
 from ..errors import OptionError, StateError, nearest, words
 from ..modes import enable_grad, no_grad
-from ..op import note_change, outside_recording
+from ..op import note_change, outside_recording, structure
 from ..tensor import Tensor
 from . import options as check
+from .noted import NotedDict, NotedList, NotedState
 
 # Keys that schedules write into a group, and PyTorch's switches that choose an implementation and not a result.
 _SCHEDULE_KEYS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
@@ -101,7 +102,10 @@ def _decides(before: Any, after: Any) -> bool:
 
 
 def _tidy(value: Any) -> Any:
-    """An option as the group keeps it: plain numbers for one-element Tensors, `(0.9, 0.999)` for JSON's `[0.9, 0.999]`."""
+    """An option as the group keeps it: plain numbers for one-element Tensors, `(0.9, 0.999)` for JSON's `[0.9, 0.999]`, and a
+    list of parameters that tells of a change."""
+    if isinstance(value, list) and any(isinstance(item, Tensor) for item in value):
+        return NotedList(value)
     if isinstance(value, list) and value and not any(isinstance(item, Tensor | str) for item in value):
         return tuple(value)
     return check.plain(value) if isinstance(value, Tensor) else value
@@ -117,10 +121,15 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = dict(defaults)
-        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
-        self.param_groups: list[Group] = []
+        self.state: defaultdict[Tensor, dict[str, Tensor]] = NotedState(NotedDict)
+        self.param_groups: list[Group] = NotedList()
+        self._looked = -1  # the count of changes at which the groups were last compared with the state
         for group in _as_groups(type(self).__name__, params):
             self.add_param_group(group)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        note_change()  # compiled steps look again
+        super().__setattr__(name, value)
 
     # ---- what a method says of itself ----
 
@@ -160,6 +169,8 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         with no_grad():
+            if self._looked != structure[0]:
+                self._take_over_changes()
             for group in self.param_groups:
                 ascend = group.get("maximize", False)
                 for clock, ready in self._due(group):
@@ -168,6 +179,40 @@ class Optimizer:
                         g = p.grad
                         self.update(p, -g if ascend else g, self.state[p], shared, group)
         return loss
+
+    def _take_over_changes(self) -> None:
+        """Follow what was done by hand to the lists of parameters and to the state."""
+        for group in self.param_groups:
+            if not self._is_in_line(group):
+                outside_recording(partial(self._bring_into_line, group), at_once=True)
+        object.__setattr__(self, "_looked", structure[0])  # is no change itself
+
+    def _is_in_line(self, group: Group) -> bool:
+        """Whether each parameter of the list, and no other, has a step count and moments that are those of its state."""
+        clocks = {p: clock for clock in group.clocks for p in clock.params}
+        listed, counting, moments = group["params"], self.counts(group), self.moments(group)
+        if len(clocks) != len(listed) or not all(p in clocks for p in listed):
+            return False
+        if not counting and not moments:
+            return True
+        return all(
+            moments.keys() <= self.state[p].keys() and (not counting or self.state[p].get("step") is clocks[p].step)
+            for p in listed
+        )
+
+    def _bring_into_line(self, group: Group) -> None:
+        note_change()
+        owner, kept = type(self).__name__, {p: clock.step for clock in group.clocks for p in clock.params}
+        _, params = _parameters(owner, {"params": list(group["params"])}, known=[])
+        steps = {p: self.state[p].get("step") if self.counts(group) else kept.get(p) for p in params}
+        by_step: dict[float, list[Tensor]] = {}
+        for p, step in steps.items():
+            by_step.setdefault(0.0 if step is None else float(check.plain(step)), []).append(p)
+        group.clocks = [Clock(together, step) for step, together in by_step.items()]
+        for clock in group.clocks if self.counts(group) else ():
+            self._show_steps(clock)
+        group.kept = None
+        self._create_moments(group)
 
     def _due(self, group: Group) -> Iterator[tuple[Clock, list[Tensor]]]:
         """The parameters with a gradient, by the step count they share, which is advanced here.
@@ -230,7 +275,7 @@ class Optimizer:
         note_change()
         owner = type(self).__name__
         names, params = _parameters(owner, param_group, known=self.state_order())
-        options = {**self.defaults, **param_group, "params": params}
+        options = {**self.defaults, **param_group, "params": NotedList(params)}
         if names:
             options["param_names"] = names
         group = Group(options, self)
