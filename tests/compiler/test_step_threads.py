@@ -398,26 +398,33 @@ def test_many_steps_while_another_program_begins_to_write_what_they_read() -> No
 
 def test_steps_recorded_in_threads_while_another_collects() -> None:
     """What is alive only until the next collection is no leak, though a collection may be under way elsewhere."""
-    stop = threading.Event()
+    stop, gone = threading.Event(), threading.Event()
 
     class Slow:
         def __del__(self) -> None:
             time.sleep(2e-3)  # in the middle of a collection
+            gone.set()
 
         def __init__(self) -> None:
             self.me = self
 
     def collecting() -> None:
         while not stop.is_set():
+            gone.clear()
             Slow()
-            gc.collect()
+            while not gone.is_set():  # one at a time: a collection of the step's own would not come to its end
+                gc.collect()
+                time.sleep(1e-4)
 
     thread = threading.Thread(target=collecting)
+    gc.collect()
+    gc.freeze()  # collections of what was there before would take most of the time
     thread.start()
     try:
-        for number in range(30):
+        for number in range(12):
             layer = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.2), nn.Linear(4, 1))
             assert P.compile(layer)(P.ones(number + 2, 3)).shape == (number + 2, 1)
     finally:
         stop.set()
         thread.join()
+        gc.unfreeze()
