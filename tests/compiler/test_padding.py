@@ -132,7 +132,10 @@ def training(causal: bool, dropout: float) -> tuple[nn.Module, Callable[[Tensor,
     return model, step
 
 
-@pytest.mark.parametrize(("causal", "dropout"), [(False, 0.0), (True, 0.0), (False, 0.3)])
+@pytest.mark.parametrize(
+    ("causal", "dropout"),
+    [(False, 0.3), *(pytest.param(causal, 0.0, marks=pytest.mark.slow) for causal in (False, True))],
+)
 def test_training_is_that_of_the_eager_step(causal: bool, dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
     compile_module = lower.compile_module
