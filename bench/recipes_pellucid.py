@@ -18,10 +18,10 @@ from starts import CHECKED, EXAMPLES, RECIPES, Recipe, Start, drawn_numbers
 import pellucid
 from pellucid.data.loader import DataLoader, TensorDataset, WindowDataset
 from pellucid.models import family
-from pellucid.models.network import Network, Values
+from pellucid.models.base import Network, Values
+from pellucid.runs.settings import choose, recipe
 from pellucid.training.learner import Learner, hidden_matrices, is_matrix, learning_rate_curve
 from pellucid.training.session import PREPARED
-from pellucid.training.settings import choose, recipe
 
 TEXT = 100_000  # tokens
 # The share of the highest learning rate to begin with. At the beginning of a warm-up, losses would agree whatever the

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import autograd, cuda, errors, functional, nn, ops, optim, random, utils
+from .arguments import bool_ as bool
+from .arguments import float32, float64, int32, int64, uint8
 from .compiler.compile import compile
 from .creation import (
     arange,
@@ -32,9 +34,9 @@ from .creation import (
     zeros,
     zeros_like,
 )
-from .functional import methods as _methods
 from .functional import relu, sigmoid, softmax, tanh
-from .modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from .functional.methods import methods as _methods
+from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .ops.loop import scan
 from .random import (
     Generator,
@@ -54,8 +56,6 @@ from .random import (
     set_rng_state,
 )
 from .serialization import load, save
-from .shapes import bool_ as bool
-from .shapes import float32, float64, int32, int64, uint8
 from .tensor import Tensor, device, matmul
 from .threads import get_num_threads, set_num_threads
 

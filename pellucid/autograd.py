@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from .core.op import aside
+from .core.tape import walk
 from .errors import GradientError, words
-from .modes import enable_grad, no_grad
-from .op import aside
-from .tape import walk
+from .grad_mode import enable_grad, no_grad
 from .tensor import Tensor
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import array_of, as_dtype, float32, int64, shape_of
+from .core.promotion import as_number
+from .core.value import recorder, refuse_array
 from .errors import OptionError
-from .modes import is_skeleton
-from .op import as_number, recorder, refuse_array
+from .grad_mode import is_skeleton
 from .ops import elementwise
-from .shapes import array_of, as_dtype, float32, int64, shape_of
 from .tensor import Tensor, check_device, concatenate, operand
 
 

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arguments import array_of
+from .core.op import Op, new_value
+from .core.sharing import Path, as_view
+from .core.value import Value, content, recorder, refuse_array
 from .errors import DTypeError, IndexRangeError, ShapeError, words
-from .op import Op, Value, content, new_value, recorder, refuse_array
 from .ops.elementwise import add, cast, less, multiply, where
 from .ops.index import put, take, within
 from .ops.movement import Slices, permute, place, reshape, slice_
 from .ops.reduce import expand
-from .shapes import array_of
-from .sharing import Path, as_view
 
 
 class Plan(NamedTuple):

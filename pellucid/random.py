@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import as_dtype, int64, shape_of
+from .core.value import default_dtype, recorder
 from .creation import tensor
 from .errors import DTypeError, OptionError
-from .modes import Mode, no_grad
-from .op import default_dtype, recorder
+from .grad_mode import Mode, no_grad
 from .ops.elementwise import add, cast, floor_divide
 from .ops.random import bits
-from .shapes import as_dtype, int64, shape_of
 from .tensor import Tensor, check_device
 
 

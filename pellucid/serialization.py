@@ -17,10 +17,10 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as to_bytes
 
+from .arguments import array_of
 from .errors import DataError, DTypeError, OptionError, StateError
 from .files import write_bytes
 from .nn import Module
-from .shapes import array_of
 from .tensor import Tensor
 
 # The format's element types as NumPy reads them; what the library has no dtype for widens in `array_of`.

@@ -1,7 +1,7 @@
 """Tensor: PyTorch's methods and operators over the operations, each a line or two (floor 3).
 
 Slices, `reshape`, `permute`, `expand` and `detach` give views, as in PyTorch: they follow what is written to the original, and
-write through to it (`sharing.py`). `assign` is the one way a Tensor changes, and every in-place method (`add_`, `x[i] = v`,
+write through to it (`core/sharing.py`). `assign` is the one way a Tensor changes, and every in-place method (`add_`, `x[i] = v`,
 `w -= ...`) means it. Longer recipes (losses, normalisation, convolution) stand in `functional.py`; indexing in
 `indexing.py`; chance in `random.py`.
 
@@ -19,26 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import ops
-from .errors import DTypeError, GradientError, OptionError, ShapeError, words
-from .indexing import index, path_to, with_index
-from .op import (
-    Symbol,
-    Value,
-    as_number,
-    aside,
-    content,
-    default_dtype,
-    grad_mode,
-    here,
-    new_value,
-    note_change,
-    recorder,
-    refuse_array,
-    use_value_class,
-)
-from .ops import contraction, elementwise, movement, reduce
-from .ops.loop import refuse_inside_scan
-from .shapes import (
+from .arguments import (
     array_of,
     as_dtype,
     axes_of,
@@ -56,7 +37,10 @@ from .shapes import (
     uint8,
     whole_shape,
 )
-from .sharing import (
+from .core.op import aside, new_value, use_value_class
+from .core.origin import here
+from .core.promotion import as_number
+from .core.sharing import (
     copied,
     follow,
     in_row_order,
@@ -69,7 +53,13 @@ from .sharing import (
     write_on_tape,
     write_part,
 )
-from .tape import walk
+from .core.state_version import note_change
+from .core.tape import walk
+from .core.value import Symbol, Value, content, default_dtype, grad_mode, recorder, refuse_array
+from .errors import DTypeError, GradientError, OptionError, ShapeError, words
+from .indexing import index, path_to, with_index
+from .ops import contraction, elementwise, movement, reduce
+from .ops.loop import refuse_inside_scan
 
 
 class MinMax(NamedTuple):

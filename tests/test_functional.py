@@ -16,9 +16,9 @@ from hypothesis.extra import numpy as arrays
 
 import pellucid as P
 from pellucid import functional as F
-from pellucid import losses
 from pellucid.autograd import gradcheck
 from pellucid.errors import DTypeError, IndexRangeError, OptionError, ShapeError
+from pellucid.functional import losses
 from pellucid.tensor import Tensor
 
 RANDOM = np.random.default_rng(0)

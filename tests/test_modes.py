@@ -17,7 +17,7 @@ import pytest
 import pellucid as P
 from pellucid import nn
 from pellucid.errors import OptionError, TraceError
-from pellucid.modes import Mode, is_skeleton, skeleton
+from pellucid.grad_mode import Mode, is_skeleton, skeleton
 from pellucid.random import Generator, stream, use_generator
 
 ROOT = Path(P.__file__).parent

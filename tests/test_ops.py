@@ -13,8 +13,8 @@ import pytest
 
 import pellucid as P
 from pellucid.autograd import gradcheck
+from pellucid.core.op import REGISTRY, Op
 from pellucid.errors import GradientError, ShapeError
-from pellucid.op import REGISTRY, Op
 from pellucid.tensor import Tensor
 
 DIFFERENTIABLE = [op for op in REGISTRY.values() if op.gradients]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pellucid as P
+from pellucid.core.promotion import result_type
 from pellucid.errors import DTypeError
-from pellucid.op import result_type
 
 KINDS = ("bool", "uint8", "int32", "int64", "float32", "float64")
 SHORT = {"bool": "b", "uint8": "u1", "int32": "i4", "int64": "i8", "float32": "f4", "float64": "f8"}

@@ -14,10 +14,11 @@ import pytest
 
 import pellucid as P
 from pellucid.autograd import grad
+from pellucid.core.op import Node
+from pellucid.core.origin import module_path
+from pellucid.core.tape import reachable
 from pellucid.errors import GradientError
-from pellucid.op import Node, module_path
 from pellucid.ops.contraction import matmul
-from pellucid.tape import reachable
 from pellucid.tensor import Tensor
 
 CHAIN = 100_000

@@ -10,12 +10,12 @@ import pytest
 
 import pellucid as P
 from pellucid import models, nn, optim
-from pellucid.data.sources import load_problem
+from pellucid.data.load import load_problem
 from pellucid.errors import OptionError, PellucidError, StateError, names_of
-from pellucid.models import bert
+from pellucid.models.zoo import bert
 from pellucid.optim import lr_scheduler
-from pellucid.training.settings import Settings
-from pellucid.training.transfer import frozen_layers
+from pellucid.runs.settings import Settings
+from pellucid.training.fine_tuning import frozen_layers
 from pellucid.utils.data import DataLoader, TensorDataset
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..data.catalogue import Dataset, catalogue
+from ..data.datasets import Dataset, catalogue
 from .options import aligned, print_json
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import click
 import numpy as np
 
-from ..data.sources import load_problem
+from ..data.load import load_problem
 from ..errors import OptionError
-from ..models.network import Answering, Drawing, Writing
-from ..training import run as runs
+from ..evaluation.evaluator import in_units
+from ..evaluation.metrics import Metrics, headline, interval_text, score_line, value_text
+from ..inference.predictor import Trained, caveats
+from ..inference.text_scorer import Reader
+from ..models.base import Answering, Drawing, Writing
+from ..runs import run as runs
 from ..training import session
-from ..training.answering import Trained, caveats
-from ..training.examination import in_units
-from ..training.metrics import Metrics, headline, interval_text, score_line, value_text
-from ..training.reading import Reader
 from .options import baseline_json, baseline_words, flat, print_json
 from .progress import say
 

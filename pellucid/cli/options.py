@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from ..errors import OptionError
+from ..evaluation.metrics import BASELINE_NAMES, Metrics, headline, value_text
 from ..files import plain
-from ..training.metrics import BASELINE_NAMES, Metrics, headline, value_text
 
 
 class Numbers(click.ParamType):

@@ -11,13 +11,13 @@ import click
 import numpy as np
 
 from ..errors import OptionError
+from ..evaluation.metrics import score_line
 from ..files import write_text
-from ..models.network import Drawing
-from ..training import run as runs
-from ..training.answering import Answered, Trained
-from ..training.forecast import forecast, read_series
-from ..training.metrics import score_line
-from ..training.reading import Reader
+from ..inference.forecast import forecast, read_series
+from ..inference.predictor import Answered, Trained
+from ..inference.text_scorer import Reader
+from ..models.base import Drawing
+from ..runs import run as runs
 from .options import Whole, print_json
 from .progress import say
 

@@ -11,8 +11,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from ..evaluation.metrics import HEADLINES
 from ..training.loop import BatchDone, EpochDone
-from ..training.metrics import HEADLINES
 
 
 class Watcher:

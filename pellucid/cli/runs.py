@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from ..errors import PellucidError
-from ..training import run as runs
-from ..training.metrics import score_line
+from ..evaluation.metrics import score_line
+from ..runs import run as runs
 from .options import aligned, baseline_json, baseline_words, flat, print_json
 
 

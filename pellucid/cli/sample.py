@@ -12,9 +12,9 @@ from PIL import Image
 
 from ..errors import OptionError
 from ..files import write_bytes
+from ..inference.sampler import Sampler, grid
 from ..random import Generator
-from ..training import run as runs
-from ..training.sampling import Sampler, grid
+from ..runs import run as runs
 from .options import Number, Whole, print_json
 from .progress import say
 

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from ..creation import zeros
+from ..evaluation.metrics import score_line
 from ..inspect.summary import summary
-from ..models.network import Drawing
-from ..training import run as runs
-from ..training.metrics import score_line
+from ..models.base import Drawing
+from ..runs import run as runs
 from .options import print_json
 
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import click
 
-from ..data.examples import Passage
-from ..data.sources import find, load_problem
+from ..data.load import find, load_problem
+from ..data.problem import Passage
 from ..errors import OptionError
+from ..evaluation.metrics import score_line, verdict
 from ..models import FAMILIES, family_for
-from ..models.network import Drawing, Writing
+from ..models.base import Drawing, Writing
 from ..nn.activation import ACTIVATIONS
-from ..training import run as runs
+from ..runs import run as runs
+from ..runs.settings import OPTIMIZERS, as_settings, choose, read_config, recipe
 from ..training import session
-from ..training.metrics import score_line, verdict
-from ..training.settings import OPTIMIZERS, as_settings, choose, read_config, recipe
-from ..training.transfer import network_values
-from .options import (
+from ..training.fine_tuning import network_values
+from .options import (  # fmt: skip
     CtrlC,
     Names,
     Number,
@@ -31,7 +31,7 @@ from .options import (
     flat,
     print_json,
     shell_word,
-)  # fmt: skip
+)
 from .progress import Watcher, say
 from .shell import Stopped
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ..op import Symbol
+from ..core.value import Symbol
 from .contractions import labels
 
 BLOCK = 32  # rows, and columns, of a block

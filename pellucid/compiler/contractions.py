@@ -12,7 +12,7 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..op import Symbol
+from ..core.value import Symbol
 from .graph import Graph, uses
 from .rewriting import apply, rewritten
 from .views import view

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..op import Symbol
+from ..core.value import Symbol
 from .graph import Graph, uses
 from .rewriting import apply, like, number, rewritten
 

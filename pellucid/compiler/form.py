@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..op import Symbol
+from ..core.value import Symbol
 from .graph import Graph, Slot
 from .passes import constants
 from .rewriting import like

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Symbol
+from ..core.value import Symbol
 from ..ops.loop import part
 from .contractions import LONG, PRODUCTS, terms
 from .graph import Graph

@@ -1,6 +1,6 @@
 """A recorded step as a graph: what it reads, the operations in order, what it gives and what it writes (floor 4).
 
-Its nodes are the Symbols of `op.py`. `run_reference` is the plain interpreter: the same operations on NumPy arrays, one
+Its nodes are the Symbols of `core/op.py`. `run_reference` is the plain interpreter: the same operations on NumPy arrays, one
 after another. It says what a compiled program has to compute, and runs the step where no native code can.
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.value import Symbol
 from ..errors import words
-from ..op import Symbol
 
 
 @dataclass(eq=False)

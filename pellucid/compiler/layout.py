@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..op import Symbol
+from ..core.value import Symbol
 from .contractions import Labels, labels, terms
 from .fuse import Kernel, operands
 from .graph import Graph

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.value import Symbol, Value
 from ..errors import TraceError, words
-from ..op import Symbol, Value
 from .graph import evaluate, ordered
 from .guards import Change
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..core.op import new_value
+from ..core.value import Value
 from ..errors import OptionError, PellucidError, nearest, words
-from ..op import Value, new_value
 from ..ops.loop import map_nest
 from .padded_axes import Lengths, bucket_of
 from .padding import padded

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Symbol
+from ..core.value import Symbol
 from ..ops.loop import loop, part
 from .graph import Graph
 from .passes import dead_code, optimised

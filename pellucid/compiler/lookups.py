@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from ..op import Symbol
+from ..core.value import Symbol
 from .contractions import PRODUCTS, labels
 from .graph import Graph
 from .rewriting import apply, rewritten

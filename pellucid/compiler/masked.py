@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import reduced_axes
+from ..core.op import new_value
+from ..core.origin import Origin, here
+from ..core.promotion import result_type
+from ..core.value import Value, content
 from ..errors import TraceError, words
-from ..op import Origin, Value, content, here, new_value, result_type
 from ..ops.elementwise import cast, where
 from ..ops.index import within
 from ..ops.movement import reshape
 from ..ops.reduce import expand
-from ..shapes import reduced_axes
 from ..tensor import Tensor, operand
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..core.op import Node, Op
+from ..core.origin import here, origin
+from ..core.value import Symbol, grad_mode
 from ..errors import GradientError
-from ..op import Node, Op, Symbol, grad_mode, here, origin
 from ..ops.loop import Cotangents
 from ..tensor import Tensor
 

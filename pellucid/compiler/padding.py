@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.value import Symbol
 from ..errors import TraceError, words
-from ..op import Symbol
 from .graph import Graph, Slot, ordered
 from .padded_axes import PADDED, Axes, Axis, Lengths, Padding, is_padded, simple
 from .padding_rules import FREE, RULES, elementwise

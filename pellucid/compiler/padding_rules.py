@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.value import Symbol
 from ..errors import words
-from ..op import Symbol
 from ..ops.attention import gradient_shapes, result_shapes
 from .padded_axes import PADDED, Axes, Axis, is_padded, simple
 from .rewriting import apply

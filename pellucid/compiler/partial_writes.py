@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..op import Symbol
+from ..core.value import Symbol
 from ..ops.movement import Slices
 from .graph import Graph, uses
 from .rewriting import apply, rewritten

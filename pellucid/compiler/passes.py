@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Symbol
+from ..core.value import Symbol
 from .contractions import absorbed_movements, convolutions
 from .extremes import extremes, masked_windows
 from .graph import Graph, uses

@@ -8,7 +8,7 @@ kernel belongs to one phase, and nothing that the forward phase overwrites is re
 
 from __future__ import annotations
 
-from ..op import Symbol
+from ..core.value import Symbol
 from .graph import Graph, dependents, uses
 from .rewriting import apply, like
 from .views import VIEWS, beneath, view

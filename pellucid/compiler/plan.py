@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..op import Symbol, here
+from ..core.origin import here
+from ..core.value import Symbol
 from .blocks import in_blocks
 from .contractions import PRODUCTS
 from .fuse import Kernel, checks, dtype_size, sources

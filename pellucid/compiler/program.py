@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Symbol, new_value
+from ..core.op import new_value
+from ..core.value import Symbol
 from ..ops.index import rows
 from ..ops.loop import leaves
 from ..tensor import Tensor, UsedUp

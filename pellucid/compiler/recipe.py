@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..op import Symbol
+from ..core.value import Symbol
 from .contractions import labels
 from .fuse import Kernel, operands
 from .layout import CONTAINERS, Layout, domain_axes

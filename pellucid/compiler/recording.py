@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..op import Symbol
-from ..sharing import Cell, Path
+from ..core.sharing import Cell, Path
+from ..core.value import Symbol
 from ..tensor import Tensor
 from .form import Form, form_of
 from .graph import Graph

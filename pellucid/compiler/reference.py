@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ..core.op import new_value
+from ..core.value import Symbol
 from ..errors import IndexRangeError
-from ..op import Symbol, new_value
 from ..tensor import Tensor, UsedUp
 from .graph import Graph, Slot, dependents, evaluate
 from .outside import put_on_tape

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..op import Symbol
+from ..core.value import Symbol
 from .fuse import LARGE, Kernel, is_movement, operands
 from .graph import Graph
 from .phases import Copies

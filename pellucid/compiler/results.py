@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..core.op import Node, new_value
+from ..core.sharing import viewed
 from ..errors import TraceError, words
-from ..op import Node, new_value
-from ..sharing import viewed
 from ..tensor import Tensor, UsedUp
 from .graph import Slot
 from .outside import refusal

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..op import REGISTRY, Symbol
+from ..core.op import REGISTRY
+from ..core.value import Symbol
 from .graph import Graph, ordered
 
 Rewrite = Callable[[Symbol, tuple[Symbol, ...]], Symbol | None]

@@ -20,13 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.op import new_value
+from ..core.origin import here
+from ..core.sharing import Cell, strides_of
+from ..core.state_version import structure
+from ..core.value import Value, grad_mode, recorder
 from ..creation import stack
 from ..errors import OptionError, PellucidError, TraceError, words
-from ..op import Value, grad_mode, here, new_value, recorder, structure
 from ..ops.index import rows, take
 from ..ops.loop import map_nest
 from ..random import stream
-from ..sharing import Cell, strides_of
 from ..tensor import Tensor
 from .guards import Guard, checker, costly, failing, seconds
 from .recording import Flagged, Recording, View

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..sharing import Cell
+from ..core.sharing import Cell
 from ..tensor import Tensor
 
 ALIGNED = 64  # bytes: a cache line, and the widest vector

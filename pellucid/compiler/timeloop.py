@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Node, Spec, Symbol, grad_mode, here, new_value, origin
+from ..core.op import Node, new_value
+from ..core.origin import here, origin
+from ..core.tape import walk
+from ..core.value import Spec, Symbol, grad_mode
 from ..ops.elementwise import add, zeros_like
 from ..ops.loop import Cotangents, describe, leaves, loop, map_nest, one_step, part, unrolled
 from ..ops.movement import reshape
-from ..tape import walk
 from .graph import Graph, Slot, number, run_reference
 
 # Elementwise operations that are computed again rather than stacked, where what they read is at hand.

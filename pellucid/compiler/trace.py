@@ -16,24 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.op import Node, Op, apply, recorders
+from ..core.origin import Origin, here, origin
+from ..core.sharing import Cell, Path, put, strides_of
+from ..core.tape import reachable, walk
+from ..core.value import Symbol, Value, active_recorder, grad_mode
 from ..errors import TraceError, words
-from ..op import (
-    Node,
-    Op,
-    Origin,
-    Symbol,
-    Value,
-    active_recorder,
-    apply,
-    count_recorders,
-    grad_mode,
-    here,
-    origin,
-)
 from ..ops.loop import map_nest
 from ..ops.reduce import expand
-from ..sharing import Cell, Path, put, strides_of
-from ..tape import reachable, walk
 from ..tensor import Parameter, Tensor, UsedUp
 from .graph import Graph, Slot
 from .guards import Watch
@@ -96,7 +86,7 @@ def _recorded_once(
 ) -> Recording:
     with _one_at_a_time:
         token = active_recorder.set(recorder)
-        count_recorders(1)
+        recorders[0] += 1
         try:
             recorder.take_arguments(arguments)
             args, kwargs = arguments
@@ -106,7 +96,7 @@ def _recorded_once(
             _check_mode(mode)
             return recorder.finish(result, keep_grads, differentiable)
         finally:
-            count_recorders(-1)
+            recorders[0] -= 1
             active_recorder.reset(token)
             try:
                 recorder.put_back()
@@ -171,7 +161,7 @@ class Recorder:
         self.change: Callable[[], None] | None = None  # what has to happen before this is recorded again
         self.held: list[Any] = []  # locks of Tensors that other threads leave alone until they have their arrays again
 
-    # ---- what op.py asks for ----
+    # ---- what core/op.py asks for ----
 
     def append(
         self, op: Op, values: Any, attributes: dict[str, Any], shape: tuple[int, ...], dtype: np.dtype

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..core.op import new_value
+from ..core.value import content
 from ..errors import PellucidError
-from ..op import content, new_value
 from ..tensor import Tensor
 from . import runtime
 from .outside import put_on_tape

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ..op import Symbol
+from ..core.value import Symbol
 
 VIEWS = {"reshape", "permute", "expand", "slice", "windows"}
 

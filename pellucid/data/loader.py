@@ -15,11 +15,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from .. import random
-from ..creation import tensor
+from ..core.op import new_value
+from ..creation import tensor, where
 from ..errors import DataError, OptionError, ShapeError, StateError, words
-from ..functional import where
-from ..modes import no_grad
-from ..op import new_value
+from ..grad_mode import no_grad
 from ..ops.index import take
 from ..tensor import Tensor
 

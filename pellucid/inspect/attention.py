@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.origin import module_path
 from ..errors import OptionError
-from ..functional import attention_watcher
+from ..functional.attention import attention_watcher
 from ..nn import Module
-from ..op import module_path
 from ..tensor import Tensor
 from .summary import undisturbed
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..creation import zeros
 from ..errors import OptionError, words
-from ..modes import no_grad
+from ..grad_mode import no_grad
 from ..nn import Module
 from ..random import fork_rng
 from ..tensor import Tensor

@@ -17,12 +17,12 @@ import numpy as np
 from .. import functional as F
 from .. import nn
 from ..errors import OptionError, nearest
-from ..modes import no_grad
+from ..grad_mode import no_grad
 from ..nn.activation import ACTIVATIONS
 from ..random import rand
 from ..tensor import Tensor
-from .network import Answering, Values
-from .pictures import Movements, Pictures
+from .base import Answering, Values
+from .blocks.augmentation import Movements, Pictures
 
 KINDS = ("images", "pictures")
 EVEN = 5e-4  # added to the variance along each axis, so that noise is not blown up (Jordan 2024)

@@ -24,8 +24,8 @@ from ..creation import cat, tensor, where
 from ..errors import OptionError
 from ..random import Generator, rand, randn
 from ..tensor import Tensor
-from .canvas import Canvas, checked_labels, pixels, squares
-from .network import Drawing, Values, check_kinds, in_batches
+from .base import Drawing, Values, check_kinds, in_batches
+from .blocks.image_scaling import Canvas, checked_labels, pixels, squares
 
 KINDS = ("images", "pictures")
 DATA = 0.5  # deviation of the data between -1 and 1, as the paper takes it

@@ -21,12 +21,12 @@ from .. import functional as F
 from .. import nn
 from ..creation import cat, tensor, zeros
 from ..errors import OptionError, nearest
-from ..modes import no_grad
+from ..grad_mode import no_grad
 from ..ops.elementwise import length
 from ..random import Generator, randn
 from ..tensor import Tensor
-from .canvas import Canvas, Double, Halve, checked_labels
-from .network import Drawing, Turn, Values, check_kinds, in_batches
+from .base import Drawing, Turn, Values, check_kinds, in_batches
+from .blocks.image_scaling import Canvas, Double, Halve, checked_labels
 
 KINDS = ("images", "pictures")
 LOSSES = ("logistic", "hinge")

@@ -17,9 +17,9 @@ from typing import Any
 from .. import nn
 from ..creation import cat, empty
 from ..errors import OptionError, nearest
-from ..modes import no_grad
+from ..grad_mode import no_grad
 from ..tensor import Tensor
-from .network import Answering, Network, Writing, check_kinds
+from .base import Answering, Network, Writing, check_kinds
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 KINDS = ("text", "series")

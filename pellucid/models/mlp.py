@@ -21,12 +21,12 @@ from .. import functional as F
 from .. import nn
 from ..creation import cat, tensor, zeros
 from ..errors import OptionError, nearest
-from ..modes import no_grad
+from ..grad_mode import no_grad
 from ..nn.activation import ACTIVATIONS
 from ..random import randn
 from ..tensor import Tensor
-from .network import Answering, check_kinds, joined
-from .pictures import Movements, Pictures
+from .base import Answering, check_kinds, joined
+from .blocks.augmentation import Movements, Pictures
 
 NUMBERS = ("piecewise", "periodic", "plain")
 KINDS = ("table", "images", "pictures")

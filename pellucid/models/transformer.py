@@ -31,7 +31,7 @@ from ..creation import arange, cat, tensor
 from ..errors import OptionError, ShapeError, StateError, nearest, words
 from ..serialization import load
 from ..tensor import Tensor
-from .network import Writing, check_kinds
+from .base import Writing, check_kinds
 
 KINDS = ("text",)
 POSITIONS = ("learned", "rotary")

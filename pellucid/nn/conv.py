@@ -1,4 +1,4 @@
-"""Convolution layers: weights that slide over a signal or an image; the arithmetic stands in `spatial.py` (floor 4).
+"""Convolution layers: weights that slide over a signal or an image; the arithmetic stands in `functional/convolution.py` (floor 4).
 
 Letters: B batch, T time, H W height and width, P Q those of the output.
 """
@@ -9,9 +9,9 @@ import math
 from typing import Any
 
 from .. import functional as F
+from ..arguments import sizes_of
 from ..creation import empty
 from ..errors import OptionError, ShapeError, words
-from ..shapes import sizes_of
 from ..tensor import Parameter, Tensor
 from . import init
 from .linear import check_input, whole

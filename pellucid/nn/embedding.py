@@ -7,7 +7,7 @@ from typing import Any
 from .. import functional as F
 from ..creation import empty
 from ..errors import DTypeError, OptionError, words
-from ..modes import is_skeleton
+from ..grad_mode import is_skeleton
 from ..ops.index import within
 from ..tensor import Parameter, Tensor
 from . import init

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..core.op import Node
+from ..core.value import grad_mode
 from ..errors import GradientError, ShapeError, words
-from ..op import Node, grad_mode
 from ..tensor import Tensor
 
 

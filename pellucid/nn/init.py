@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import OptionError, ShapeError, nearest, words
-from ..modes import is_skeleton
-from ..modes import skeleton as skeleton  # the mode stands below; this is where networks are begun
+from ..grad_mode import is_skeleton
+from ..grad_mode import skeleton as skeleton  # the mode stands below; this is where networks are begun
 from ..random import Generator, rand, randn
 from ..tensor import Tensor
 

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from ..arguments import array_of, as_dtype
+from ..core.origin import module_path
+from ..core.sharing import leave
+from ..core.state_version import note_change, note_switch, structure
 from ..errors import DTypeError, OptionError, PellucidError, StateError, in_module, nearest, words
-from ..modes import Mode
-from ..op import module_path, note_change, note_switch, structure
-from ..shapes import array_of, as_dtype
-from ..sharing import leave
+from ..grad_mode import Mode
 from ..tensor import Parameter, RemovableHook, Tensor, check_device
 from ..tensor import device as Device
 from .hooks import BackwardWatch

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import functional as F
+from ..arguments import int64
 from ..creation import ones, tensor, zeros
 from ..errors import OptionError, ShapeError, words
-from ..shapes import int64
 from ..tensor import Parameter, Tensor
 from .linear import check_input, whole
 from .module import Module

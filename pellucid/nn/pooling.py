@@ -1,12 +1,12 @@
-"""Pooling and resizing as layers; what they compute stands in `spatial.py` (floor 4)."""
+"""Pooling and resizing as layers; what they compute stands in `functional/convolution.py` (floor 4)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from .. import functional as F
+from ..arguments import sizes_of
 from ..errors import OptionError
-from ..shapes import sizes_of
 from ..tensor import Tensor
 from .linear import check_input
 from .module import Module

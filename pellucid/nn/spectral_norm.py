@@ -10,7 +10,7 @@ from typing import Any
 from .. import functional as F
 from ..creation import tensor
 from ..errors import OptionError, nearest
-from ..modes import no_grad
+from ..grad_mode import no_grad
 from ..random import randn
 from ..tensor import Parameter, Tensor, matmul
 from .conv import ConvTranspose2d

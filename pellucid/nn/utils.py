@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ..creation import cat, tensor
 from ..errors import NonFiniteError, OptionError, ShapeError, words
-from ..modes import no_grad
+from ..grad_mode import no_grad
 from ..tensor import Tensor
 from .spectral_norm import spectral_norm
 

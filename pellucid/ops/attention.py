@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ..core.op import Node, Op, new_value
+from ..core.value import Spec, grad_mode
 from ..errors import DTypeError, words
-from ..op import Node, Op, Spec, grad_mode, new_value
 from .contraction import matmul, swap_last
 from .elementwise import exp, where
 from .movement import permute, reshape, slice_

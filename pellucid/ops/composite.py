@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..op import Node, Op, grad_mode, new_value
+from ..core.op import Node, Op, new_value
+from ..core.value import grad_mode
 from .elementwise import sqrt
 from .movement import reshape
 from .reduce import expand, sum

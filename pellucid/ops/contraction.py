@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ..core.op import Op
+from ..core.value import Spec
 from ..errors import words
-from ..op import Op, Spec
 from .movement import permute
 from .reduce import sum_to
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..core.op import Node, Op, align, apply, new_value
+from ..core.value import DTYPES, Spec
 from ..errors import DTypeError, words
-from ..op import DTYPES, Node, Op, Spec, align, apply, new_value
 from .reduce import expand, sum_to
 
 Rule = Callable[..., Any]

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..core.op import Op
+from ..core.value import Spec
 from ..errors import DTypeError, IndexRangeError, OptionError, words
-from ..op import Op, Spec
 from .elementwise import zeros_like
 
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ..core.op import Node, Op
+from ..core.value import Spec, Value, recorder
 from ..errors import ShapeError, TraceError, words
-from ..op import Node, Op, Spec, Value, recorder
 from .movement import concatenate, reshape, slice_
 
 # The name of the loop while its body runs; `Tensor.assign` refuses then.

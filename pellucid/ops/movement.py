@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from ..core.op import REGISTRY, Node, Op, new_value
+from ..core.value import Spec
 from ..errors import words
-from ..op import REGISTRY, Node, Op, Spec, new_value
 
 Slices = tuple[tuple[int, int, int], ...]  # (start, count, step) for every axis; step may be negative
 
 
 class Movement(Op):
     """inverse(old, part, **attributes): `old` with `part` in place of what the movement takes from it; by it a view is
-    written (`sharing.py`)."""
+    written (`core/sharing.py`)."""
 
     kind = "movement"
     reads_inputs = False

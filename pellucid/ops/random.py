@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Op, Spec
+from ..core.op import Op
+from ..core.value import Spec
 
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 WEYL = (0x9E3779B9, 0xBB67AE85)

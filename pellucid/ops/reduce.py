@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ..core.op import Op
+from ..core.sharing import refuse_overlap
+from ..core.value import Spec
 from ..errors import words
-from ..op import Op, Spec
-from ..sharing import refuse_overlap
 from .movement import Movement, reshape
 
 

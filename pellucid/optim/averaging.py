@@ -10,7 +10,7 @@ import numpy as np
 
 from ..creation import tensor
 from ..errors import OptionError, StateError, words
-from ..modes import no_grad
+from ..grad_mode import no_grad
 from ..ops.update import add_scaled
 from ..tensor import Tensor
 from . import options as check

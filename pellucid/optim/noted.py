@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..op import note_change
+from ..core.state_version import note_change
 
 
 def _noting(kind: type, names: Iterable[str]) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from typing import Any, overload
 
 import numpy as np
 
+from ..core.state_version import note_change, structure
+from ..core.value import outside_recording
 from ..creation import full, tensor
 from ..errors import OptionError, StateError, nearest, words
-from ..modes import enable_grad, no_grad
-from ..op import note_change, outside_recording, structure
+from ..grad_mode import enable_grad, no_grad
 from ..tensor import Tensor
 from . import options as check
 from .noted import NotedDict, NotedList, NotedState

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.value import Value
 from ..errors import OptionError, nearest
-from ..op import Value
 
 
 def plain(value: Any) -> Any:

@@ -18,14 +18,14 @@ import numpy as np
 from .. import nn, optim
 from ..creation import tensor
 from ..data.loader import DataLoader
-from ..models.network import Network, Turn
+from ..evaluation.compiled import Native
+from ..models.base import Network, Turn
 from ..nn import Module, Parameter
 from ..nn.utils import clip_grad_norm_
 from ..random import Generator, use_generator
+from ..runs.settings import Settings
 from ..tensor import Tensor
-from .native import Native
-from .settings import Settings
-from .transfer import frozen_layers
+from .fine_tuning import frozen_layers
 
 Batch = Sequence[Tensor]
 

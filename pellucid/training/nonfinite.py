@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from ..core.op import Node
+from ..core.tape import reachable
 from ..errors import NonFiniteError
 from ..nn import Parameter
 from ..nn.module import seen_from
-from ..op import Node
-from ..tape import reachable
 from ..tensor import Tensor
 from .learner import Batch, Learner, Move, Snapshot
 

@@ -21,25 +21,25 @@ import numpy as np
 
 from .. import models
 from ..creation import tensor
-from ..data.examples import Problem
 from ..data.loader import DataLoader
+from ..data.problem import Problem
 from ..errors import NonFiniteError, OptionError, StateError
-from ..models.network import Drawing, Network, Writing
+from ..evaluation.evaluator import Answers, BadLoss, Examination, Examined
+from ..evaluation.generation import Draws, named_judge
+from ..evaluation.language import Writes
+from ..evaluation.metrics import Metrics, headline
+from ..models.base import Drawing, Network, Writing
 from ..random import Generator, use_generator
+from ..report.report import ReportData, write_report
+from ..runs import run as runs
+from ..runs.run import Run
+from ..runs.settings import Settings, choose
 from ..threads import set_num_threads
-from . import run as runs
 from .checkpoint import load_checkpoint, save_checkpoint
-from .drawing import Draws, named_judge
-from .examination import Answers, BadLoss, Examination, Examined
+from .fine_tuning import take_over
 from .learner import Learner
 from .loop import BatchDone, EpochDone, fit
-from .metrics import Metrics, headline
 from .nonfinite import explain_validation
-from .report import ReportData, write_report
-from .run import Run
-from .settings import Settings, choose
-from .transfer import take_over
-from .writing import Writes
 
 PREPARED = 2000  # training examples that a network sees before its first step
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pellucid.training import run as runs
-from pellucid.training.answering import Trained
+from pellucid.inference.predictor import Trained
+from pellucid.runs import run as runs
 
 
 @pytest.mark.parametrize("target", ["income", "city"])

@@ -242,7 +242,7 @@ def test_predictions_do_not_overwrite_a_file(run, a_run, people):
 
 
 def test_our_own_bug_is_one_line_and_a_saved_traceback(run, monkeypatch):
-    from pellucid.training import run as runs
+    from pellucid.runs import run as runs
 
     monkeypatch.setattr(runs, "folders", lambda: 1 / 0)
     result = run("runs", code=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pellucid.data import catalogue
+from pellucid.data import datasets as catalogue
 
 
 @pytest.fixture

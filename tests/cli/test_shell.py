@@ -30,7 +30,7 @@ def test_python_dash_m(here):
 def test_a_warning_is_one_line_without_pythons_file_and_line(run, monkeypatch):
     import warnings
 
-    from pellucid.training import run as runs
+    from pellucid.runs import run as runs
 
     monkeypatch.setattr(runs, "folders", lambda: warnings.warn("softmax before cross-entropy", stacklevel=1) or [])
     assert run("runs").stderr == "note: softmax before cross-entropy\n"

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from pellucid.training import run as runs
-from pellucid.training.answering import Trained
+from pellucid.inference.predictor import Trained
+from pellucid.runs import run as runs
 
 
 def test_several_runs_answer_together_by_the_mean_of_their_probabilities(run, people):

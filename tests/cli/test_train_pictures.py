@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pellucid.data import gallery
-from pellucid.data.pixels import as_seen, read_pixels
-from pellucid.training import run as runs
-from pellucid.training.answering import Trained
+from pellucid.data.image import decode_many as gallery
+from pellucid.data.image.decode import as_seen, read_pixels
+from pellucid.inference.predictor import Trained
+from pellucid.runs import run as runs
 
 COLOURS = ("blue", "green", "red")
 

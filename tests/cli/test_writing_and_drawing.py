@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 import pellucid as pl
-from pellucid.data import catalogue
-from pellucid.training import run as runs
-from pellucid.training.drawing import by_network
-from pellucid.training.reading import Reader
-from pellucid.training.sampling import Sampler
+from pellucid.data import datasets as catalogue
+from pellucid.evaluation.generation import by_network
+from pellucid.inference.sampler import Sampler
+from pellucid.inference.text_scorer import Reader
+from pellucid.runs import run as runs
 
 QUICK = ("--epochs", 1, "--quiet", "--eager", "--set", "epoch_steps=4", "--set", "batch_size=8")
 TINY = ("--layers", 1, "--set", "heads=1", "--set", "width=8", "--set", "context=8")

@@ -19,7 +19,7 @@ from scipy.special import erf
 import pellucid  # noqa: F401  # fills the registry
 from pellucid.compiler.kernels.arithmetic import Arithmetic
 from pellucid.compiler.llvm import TARGETS, Code, Target, compile_module, host, i64, new_function, new_module, pointer
-from pellucid.op import REGISTRY
+from pellucid.core.op import REGISTRY
 
 OPERATIONS = {name: op for name, op in REGISTRY.items() if op.kind == "elementwise"}
 DTYPES = [np.dtype(name) for name in ("float32", "int64", "int32", "uint32", "uint8", "bool")]

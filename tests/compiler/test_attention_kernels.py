@@ -13,7 +13,7 @@ from test_targets import MULTIPLY_ADD, STACK, loops
 
 from pellucid.compiler.kernels.attention import ATTENTION
 from pellucid.compiler.llvm import TARGETS, Code, Target, compile_module, i64, new_function, new_module, pointer
-from pellucid.op import REGISTRY
+from pellucid.core.op import REGISTRY
 
 EXPONENTIAL = re.compile(r"vpsll|\bshl\s+v")  # its powers of two; it has more constants than some machines registers
 

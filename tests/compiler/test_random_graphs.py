@@ -12,8 +12,8 @@ import pytest
 from random_graphs import FLOAT64, LEAVE_OUT, Arrays, Trial, check, pack, same, second_gradients, wave
 
 import pellucid as P
+from pellucid.core.op import REGISTRY, Op
 from pellucid.errors import PellucidError
-from pellucid.op import REGISTRY, Op
 from pellucid.tensor import Tensor
 
 PACKS, GRAPHS = 80, 25  # 2,000 random graphs

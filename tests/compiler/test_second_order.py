@@ -16,8 +16,9 @@ import pellucid as P
 from pellucid import functional as F
 from pellucid import nn
 from pellucid.autograd import grad
-from pellucid.models import bert, cnn, diffusion, gan, lenet, lstm, mlp, resnet, transformer
-from pellucid.models.network import Network
+from pellucid.models import cnn, diffusion, gan, lstm, mlp, transformer
+from pellucid.models.base import Network
+from pellucid.models.zoo import bert, lenet, resnet
 from pellucid.ops import contraction
 from pellucid.ops.attention import attention_gradient
 from pellucid.tensor import Tensor

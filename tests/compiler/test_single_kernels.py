@@ -23,7 +23,7 @@ from pellucid.compiler.kernels.random import RANDOM
 from pellucid.compiler.llvm import TARGETS, Code, Target, compile_module, host, i64, new_function, new_module, pointer
 from pellucid.compiler.recipe import Load, Recipe, Step, Store
 from pellucid.compiler.views import row_major
-from pellucid.op import REGISTRY
+from pellucid.core.op import REGISTRY
 
 EMITTERS: dict[str, Callable[..., None]] = {**MOVES, **PICKS, **RANDOM}
 RUNNABLE = {host().name: host(), "baseline": TARGETS["baseline"]}

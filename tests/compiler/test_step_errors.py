@@ -12,9 +12,9 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
+from pellucid.core.value import recorder
 from pellucid.errors import GradientError, ShapeError, TraceError
 from pellucid.nn.functional import cross_entropy
-from pellucid.op import recorder
 from pellucid.random import default_generator
 from pellucid.tensor import Tensor
 

@@ -16,9 +16,9 @@ from small_networks import train_step
 
 import pellucid as P
 from pellucid import nn, optim
+from pellucid.core.state_version import structure
 from pellucid.errors import GradientError
 from pellucid.nn.functional import cross_entropy
-from pellucid.op import structure
 from pellucid.random import Generator, use_generator
 from pellucid.tensor import Tensor
 

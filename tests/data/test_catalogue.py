@@ -11,8 +11,8 @@ import urllib.error
 
 import pytest
 
-from pellucid.data import catalogue as shelf
-from pellucid.data.catalogue import Dataset, File, cache_folder, catalogue, find, locate
+from pellucid.data import datasets as shelf
+from pellucid.data.datasets import Dataset, File, cache_folder, catalogue, find, locate
 from pellucid.errors import DataError
 
 BYTES = b"a,b\n1,2\n" * 1000

@@ -6,10 +6,16 @@ import json
 
 import numpy as np
 import pytest
+from pellucid.data.table.read.infer import decide_task, fit
+from pellucid.data.table.read.preprocess import (
+    CategoryColumn,
+    fit_category,
+    fit_number,
+    label_text,
+    preprocessor_from_json,
+)
+from pellucid.data.table.read.read import read_table
 
-from pellucid.data.decide import decide_task, fit
-from pellucid.data.encode import CategoryColumn, fit_category, fit_number, label_text, preprocessor_from_json
-from pellucid.data.table import read_table
 from pellucid.errors import DataError, OptionError, StateError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from pellucid.data.images import ImagePreprocessor, read_picture
+from pellucid.data.image.preprocess import ImagePreprocessor, read_picture
 from pellucid.errors import DataError
 
 MNIST = ImagePreprocessor((28, 28), list("0123456789"), deviation=80.0)

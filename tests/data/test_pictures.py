@@ -9,15 +9,16 @@ import zipfile
 
 import numpy as np
 import pytest
+from pellucid.data.table.read.preprocess import preprocessor_from_json
 from PIL import Image
 
-from pellucid.data import catalogue as shelf
-from pellucid.data import folders, gallery
-from pellucid.data.encode import preprocessor_from_json
-from pellucid.data.gallery import PictureFiles, PicturePreprocessor
+from pellucid.data import datasets as shelf
+from pellucid.data.image import decode_many as gallery
+from pellucid.data.image import folders
+from pellucid.data.image.decode import measure, read_pixels
+from pellucid.data.image.decode_many import PictureFiles, PicturePreprocessor
+from pellucid.data.load import load_problem
 from pellucid.data.loader import DataLoader
-from pellucid.data.pixels import measure, read_pixels
-from pellucid.data.sources import load_problem
 from pellucid.errors import DataError, OptionError
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pellucid.data.series.preprocess.preprocess import Timeline
+from pellucid.data.table.read.preprocess import preprocessor_from_json
+from pellucid.data.table.read.read import read_table
 
-from pellucid.data import catalogue as shelf
-from pellucid.data.encode import preprocessor_from_json
-from pellucid.data.series import Timeline
-from pellucid.data.sources import load_problem
-from pellucid.data.table import read_table
+from pellucid.data import datasets as shelf
+from pellucid.data.load import load_problem
 from pellucid.errors import DataError, OptionError
 
 

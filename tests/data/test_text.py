@@ -10,15 +10,15 @@ import sys
 
 import numpy as np
 import pytest
+from pellucid.data.table.read.preprocess import preprocessor_from_json
+from pellucid.data.text.read.read import decode_part, encode_part, lines_of, read_text, text_problem
+from pellucid.data.text.read.tokenize import BytePairs, Characters, TextPreprocessor, byte_letters
 
-from pellucid.data import catalogue as shelf
-from pellucid.data.encode import preprocessor_from_json
-from pellucid.data.examples import PARTS
-from pellucid.data.sources import load_problem
-from pellucid.data.text import decode_part, encode_part, lines_of, read_text, text_problem
-from pellucid.data.tokens import BytePairs, Characters, TextPreprocessor, byte_letters
+from pellucid.data import datasets as shelf
+from pellucid.data.load import load_problem
+from pellucid.data.problem import PARTS
 from pellucid.errors import DataError, OptionError, StateError
-from pellucid.training.kneser_ney import text_baselines
+from pellucid.evaluation.kneser_ney import text_baselines
 
 needs_tokenizers = pytest.mark.skipif(
     importlib.util.find_spec("tokenizers") is None, reason="the package tokenizers is not installed"

@@ -9,8 +9,8 @@ import pytest
 
 import pellucid
 from pellucid.data import DataLoader, WindowDataset
-from pellucid.data.examples import Passage
 from pellucid.data.loader import IGNORED
+from pellucid.data.problem import Passage
 from pellucid.errors import DataError, OptionError
 
 

@@ -11,7 +11,7 @@ import pellucid as P
 from pellucid import functional as F
 from pellucid import nn
 from pellucid.errors import OptionError
-from pellucid.functional import attention_watcher
+from pellucid.functional.attention import attention_watcher
 from pellucid.inspect import attention_maps
 from pellucid.tensor import Tensor
 

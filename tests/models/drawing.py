@@ -11,10 +11,10 @@ from sklearn.datasets import load_digits
 
 import pellucid as P
 from pellucid.data.loader import DataLoader, TensorDataset
-from pellucid.models.network import Network
+from pellucid.models.base import Network
+from pellucid.runs.settings import Settings
 from pellucid.tensor import Tensor
 from pellucid.training.learner import Learner
-from pellucid.training.settings import Settings
 
 SPECS: dict[str, dict[str, Any]] = {
     "digits": {"image": [8, 8], "white": 3.0},

@@ -8,8 +8,8 @@ from pellucid import functional as F
 from pellucid import nn
 from pellucid.errors import OptionError
 from pellucid.models import cnn
+from pellucid.models.blocks.augmentation import Movements, Pictures, moved
 from pellucid.models.cnn import EVEN, Config, Whitening
-from pellucid.models.pictures import Movements, Pictures, moved
 
 COLOUR = {"image": [3, 6, 5], "mean": [10.0, 20.0, 30.0], "std": [1.0, 2.0, 4.0]}
 ALL = Movements(shift=1, flip=True, rotate=10.0, zoom=0.1, shear=5.0, erase=2)

@@ -7,10 +7,11 @@ from drawing import SPECS, batch, check_compiled_step, digits, learn
 import pellucid as P
 from pellucid import functional as F
 from pellucid.autograd import grad
-from pellucid.data.gallery import PicturePreprocessor
-from pellucid.data.images import ImagePreprocessor
+from pellucid.data.image.decode_many import PicturePreprocessor
+from pellucid.data.image.preprocess import ImagePreprocessor
 from pellucid.errors import OptionError, ShapeError
-from pellucid.models import canvas, gan
+from pellucid.models import gan
+from pellucid.models.blocks import image_scaling as canvas
 
 SMALL = gan.Config(latent=5, width=4, critic_width=4)
 

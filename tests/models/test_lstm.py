@@ -7,7 +7,7 @@ import pellucid as pl
 from pellucid import optim
 from pellucid.errors import OptionError
 from pellucid.models import lstm
-from pellucid.models.network import IGNORED
+from pellucid.models.base import IGNORED
 from pellucid.training.learner import hidden_matrices
 
 

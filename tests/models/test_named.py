@@ -9,7 +9,8 @@ import pellucid as P
 from pellucid import nn
 from pellucid.errors import OptionError, ShapeError
 from pellucid.inspect import summary
-from pellucid.models import alexnet, bert, lenet, resnet, transformer
+from pellucid.models import transformer
+from pellucid.models.zoo import alexnet, bert, lenet, resnet
 
 COUNTS = {
     "lenet 1989": (lenet.LeNet1989, 9_760),

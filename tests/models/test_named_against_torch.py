@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import pellucid as P
-from pellucid.models import alexnet, bert, resnet, transformer
+from pellucid.models import transformer
+from pellucid.models.zoo import alexnet, bert, resnet
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")

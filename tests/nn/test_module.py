@@ -8,9 +8,9 @@ import pytest
 
 import pellucid as P
 from pellucid import nn
+from pellucid.core.origin import module_path
 from pellucid.errors import DTypeError, OptionError, PellucidError, ShapeError, StateError
 from pellucid.nn.module import structure_version
-from pellucid.op import module_path
 
 
 class Net(nn.Module):

@@ -7,8 +7,8 @@ import pytest
 from scipy import sparse
 
 from pellucid.errors import OptionError
-from pellucid.training import baseline
-from pellucid.training.baseline import Design, baselines
+from pellucid.evaluation import baselines as baseline
+from pellucid.evaluation.baselines import Design, baselines
 
 
 def rows(n, seed, cardinality=3):

@@ -5,13 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
-from pellucid.data.examples import Examples, Problem
-from pellucid.data.images import ImagePreprocessor
+from pellucid.data.image.preprocess import ImagePreprocessor
+from pellucid.data.problem import Examples, Problem
+from pellucid.evaluation.generation import Draws
 from pellucid.models import gan
-from pellucid.models.network import Drawing
-from pellucid.training.drawing import Draws
-from pellucid.training.run import Run
-from pellucid.training.settings import Settings
+from pellucid.models.base import Drawing
+from pellucid.runs.run import Run
+from pellucid.runs.settings import Settings
 
 INPUTS = {"image": [8, 8], "white": 4.0}
 

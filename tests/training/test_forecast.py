@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
+from pellucid.data.series.preprocess.preprocess import Timeline
+from pellucid.data.table.read.read import read_table
 
 from pellucid import nn
-from pellucid.data.series import Timeline
-from pellucid.data.sources import load_problem
-from pellucid.data.table import read_table
+from pellucid.data.load import load_problem
 from pellucid.errors import DataError, NonFiniteError
-from pellucid.training.baseline import ORDER, baselines
-from pellucid.training.forecast import forecast
+from pellucid.evaluation.baselines import ORDER, baselines
+from pellucid.inference.forecast import forecast
 
 
 class Sum(nn.Module):

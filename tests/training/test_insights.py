@@ -11,7 +11,7 @@ from PIL import Image
 import pellucid as pl
 from pellucid import nn
 from pellucid.models import cnn, lstm, transformer
-from pellucid.training.insights import attention, filters
+from pellucid.report.network_figures import attention, filters
 
 
 def pictures(markup):

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 import pellucid as pl
-from pellucid.data.examples import Passage
 from pellucid.data.loader import DataLoader, TensorDataset
+from pellucid.data.problem import Passage
+from pellucid.evaluation.compiled import Forward, Judge, means
 from pellucid.models import mlp, transformer
-from pellucid.models.network import Network
+from pellucid.models.base import Network
+from pellucid.runs.settings import Settings
 from pellucid.training.checkpoint import load_checkpoint, save_checkpoint
 from pellucid.training.learner import Learner
 from pellucid.training.loop import BatchDone, fit
-from pellucid.training.native import Forward, Judge, means
-from pellucid.training.settings import Settings
 
 
 class Told(Network):

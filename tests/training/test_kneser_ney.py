@@ -6,14 +6,14 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
+from pellucid.data.text.read.read import text_problem
 
-from pellucid.data import catalogue as shelf
-from pellucid.data.sources import load_problem
-from pellucid.data.text import text_problem
+from pellucid.data import datasets as shelf
+from pellucid.data.load import load_problem
 from pellucid.errors import OptionError
-from pellucid.training import kneser_ney
-from pellucid.training.kneser_ney import KneserNey, running, text_baselines
-from pellucid.training.metrics import text_metrics, verdict
+from pellucid.evaluation import kneser_ney
+from pellucid.evaluation.kneser_ney import KneserNey, running, text_baselines
+from pellucid.evaluation.metrics import text_metrics, verdict
 
 
 class Slow:

@@ -4,8 +4,8 @@ import pytest
 
 from pellucid import nn
 from pellucid.nn.utils import spectral_norm
+from pellucid.runs.settings import Settings
 from pellucid.training.learner import make_optimizers
-from pellucid.training.settings import Settings
 
 
 def network():

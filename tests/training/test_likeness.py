@@ -5,8 +5,8 @@ import pytest
 from scipy.linalg import sqrtm
 
 from pellucid.errors import ShapeError
-from pellucid.training import likeness as like
-from pellucid.training.drawing import by_pixels
+from pellucid.evaluation import frechet as like
+from pellucid.evaluation.generation import by_pixels
 
 
 def normal(count, mean, deviation, seed=0):

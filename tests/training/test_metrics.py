@@ -7,8 +7,8 @@ import pytest
 from sklearn import metrics as reference
 
 from pellucid.errors import IndexRangeError, NonFiniteError, OptionError, ShapeError
-from pellucid.training import metrics as metrics_module
-from pellucid.training.metrics import (
+from pellucid.evaluation import metrics as metrics_module
+from pellucid.evaluation.metrics import (
     classification_metrics,
     gain,
     regression_metrics,

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from pellucid.errors import DataError
-from pellucid.training import charts
-from pellucid.training.metrics import classification_metrics, regression_metrics
-from pellucid.training.page import picture, text
-from pellucid.training.report import ReportData, render_report, write_report
+from pellucid.evaluation.metrics import classification_metrics, regression_metrics
+from pellucid.report import charts
+from pellucid.report.html import picture, text
+from pellucid.report.report import ReportData, render_report, write_report
 
 VOID = {"meta", "img", "br", "line", "circle", "rect", "path", "polyline"}
 NASTY = "<script>alert('x')</script> & \"q\"\x00"

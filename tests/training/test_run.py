@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pellucid.errors import DataError, OptionError, StateError
-from pellucid.training import run as runs
+from pellucid.runs import run as runs
 
 CONFIG = {
     "data": "people", "kind": "images", "task": "classification", "family": "mlp", "network": {"layers": [3]},

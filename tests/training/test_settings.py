@@ -6,7 +6,7 @@ import pytest
 
 from pellucid.errors import DataError, OptionError
 from pellucid.models import DEFAULTS, FAMILIES, family, family_for
-from pellucid.training.settings import RECIPES, as_settings, choose, read_config, recipe
+from pellucid.runs.settings import RECIPES, as_settings, choose, read_config, recipe
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
@@ -15,7 +15,7 @@ def test_every_recipe_fits(name):
 
 
 def test_the_more_particular_recipe_wins(monkeypatch, tmp_path):
-    monkeypatch.setattr("pellucid.training.settings.RECIPES", tmp_path)
+    monkeypatch.setattr("pellucid.runs.settings.RECIPES", tmp_path)
     (tmp_path / "mlp-images.toml").write_text("epochs = 1\nlr = 0.5")
     (tmp_path / "mlp-mnist.toml").write_text("epochs = 2")
     (tmp_path / "mlp-images-large.toml").write_text("seed = 7")

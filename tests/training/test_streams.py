@@ -11,15 +11,15 @@ import pytest
 import rich.style  # noqa: F401  # draws a number of Python's when it is first imported, as scikit-learn does
 
 import pellucid as pl
+from pellucid.data.load import load_problem
 from pellucid.data.loader import DataLoader, TensorDataset
-from pellucid.data.sources import load_problem
+from pellucid.inference.predictor import Trained
 from pellucid.models import mlp
 from pellucid.random import Generator, use_generator
-from pellucid.training import run as runs
+from pellucid.runs import run as runs
+from pellucid.runs.settings import Settings
 from pellucid.training import session
-from pellucid.training.answering import Trained
 from pellucid.training.learner import Learner
-from pellucid.training.settings import Settings
 
 both_ways = pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])
 FAMILIES = {  # with something in each that is drawn at every step

@@ -11,12 +11,12 @@ import pytest
 import pellucid as pl
 from pellucid.data.loader import DataLoader, TensorDataset, default_collate
 from pellucid.errors import NonFiniteError, StateError
+from pellucid.evaluation.compiled import Forward
 from pellucid.models import mlp
+from pellucid.runs.settings import OPTIMIZERS, Settings
 from pellucid.training.checkpoint import load_checkpoint, save_checkpoint
 from pellucid.training.learner import Learner, learning_rate_curve
 from pellucid.training.loop import BatchDone, EpochDone, fit
-from pellucid.training.native import Forward
-from pellucid.training.settings import OPTIMIZERS, Settings
 
 N = 50
 both_ways = pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])

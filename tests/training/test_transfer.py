@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 import pellucid as pl
-from pellucid.data.examples import Examples, Problem
-from pellucid.data.images import ImagePreprocessor
-from pellucid.data.sources import load_problem
+from pellucid.data.image.preprocess import ImagePreprocessor
+from pellucid.data.load import load_problem
+from pellucid.data.problem import Examples, Problem
 from pellucid.errors import OptionError
-from pellucid.training import run as runs
+from pellucid.runs import run as runs
 from pellucid.training import session
+from pellucid.training.fine_tuning import frozen_layers, network_values
 from pellucid.training.loop import EpochDone
-from pellucid.training.transfer import frozen_layers, network_values
 
 QUICK = {"epochs": 3, "batch_size": 16, "lr": 0.01, "eager": True, "average": 0.9}
 SMALL = {"channels": [3, 4], "depth": 1, "dropout": 0.1}

@@ -8,11 +8,11 @@ import pellucid.functional as F
 from pellucid import nn
 from pellucid.data.loader import DataLoader, TensorDataset
 from pellucid.errors import NonFiniteError
-from pellucid.models.network import Network, Turn
+from pellucid.models.base import Network, Turn
+from pellucid.runs.settings import Settings
 from pellucid.training.checkpoint import load_checkpoint, save_checkpoint
 from pellucid.training.learner import Learner
 from pellucid.training.loop import EpochDone, fit
-from pellucid.training.settings import Settings
 
 N, BATCH = 48, 16
 both_ways = pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])

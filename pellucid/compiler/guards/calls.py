@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...op import Symbol, Value
+from ...core.value import Symbol, Value
 from .followed import is_followed, is_followed_module
 from .places import CONTAINERS, MISSING, Place, attribute_of, fields_of, in_class
 from .reader import Bound, Reader, is_iterator, is_key

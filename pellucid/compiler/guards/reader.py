@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...op import Symbol, Value
+from ...core.value import Symbol, Value
 from .chance import GENERATORS, refusal
 from .followed import is_engine, is_followed, is_followed_module
 from .places import CONTAINERS, MISSING, NUMBERS, Place, attribute_of, fields_of, in_class

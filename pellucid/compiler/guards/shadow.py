@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from ...op import Symbol, Value
+from ...core.value import Symbol, Value
 from .calls import Calls
 from .followed import is_engine
 from .instructions import decoded, effect

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...core.value import Symbol, Value
 from ...errors import TraceError
-from ...op import Symbol, Value
 from .chance import CHANCE, GENERATORS, global_states, state_of
 from .guard import Guard, checker, content_guard, holds
 from .places import CONTAINERS, MAPPINGS, MISSING, NUMBERS, Place, cell_content, differs, fields_of, in_class

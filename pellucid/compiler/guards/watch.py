@@ -14,8 +14,9 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
+from ...core.origin import Origin, here, module_path
+from ...core.value import Value
 from ...errors import PellucidError, TraceError
-from ...op import Origin, Value, here, module_path
 from .followed import followed_frames, is_engine, is_installed
 from .guard import Guard
 from .reader import Reader

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...op import REGISTRY
+from ...core.op import REGISTRY
 from ..fuse import REDUCTIONS
 from ..llvm import Builder, i8, i32, ir
 from ..recipe import Load, Number, Recipe, Scalar, Step, Store

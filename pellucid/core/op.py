@@ -1,0 +1,220 @@
+"""What an operation is, and `apply`, the one door through which every operation runs (floor 1).
+
+    apply(op, *inputs)  ->  1 shape rule (a clear error)   2 forward (NumPy)   3 a Node on the tape if a gradient is needed
+
+The operations themselves stand in `ops/`, the walk back along the tape in `core/tape.py`, the class with PyTorch's methods in
+`tensor.py`. A gradient rule receives that class, so it reads as mathematics (`g * y`) and is itself differentiable.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DTypeError, PellucidError, ShapeError, words
+from .origin import here, origin
+from .promotion import as_number, result_type
+from .value import Spec, Value, active_recorder, content, default_dtype, grad_mode, recorders
+
+# NaN and infinities travel through the arithmetic as values; the training loop stops at the first of them and names its
+# layer. NumPy's warning about the same event would only be noise, so it is silenced for these modules and nobody else's.
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"pellucid\.(core|ops|optim|compiler)\b")
+
+_value_class: type[Value] = Value
+
+
+def use_value_class(cls: type[Value]) -> None:
+    """Let operations give `cls` (called once, by `tensor.py`)."""
+    global _value_class
+    _value_class = cls
+
+
+def new_value(array: np.ndarray) -> Any:
+    """A value of the registered class around `array`, outside the tape."""
+    return _value_class(array)
+
+
+def bare_value(array: Any) -> Any:
+    """As `new_value`, but nothing that a step makes while it is recorded: it stands for what was there before."""
+    value = _value_class.__new__(_value_class)
+    value.array = array
+    return value
+
+
+def aside(value: Value) -> Any:
+    """`value` as it is now, under another identity: the same numbers and place on the tape, its own version and `.grad`."""
+    other = _value_class(content(value))
+    if value.requires_grad:
+        other.node, other.requires_grad = value.node, True
+    return other
+
+
+class Node:
+    """One operation on the tape: what it read, what it gave, and where in the user's code it was asked for.
+
+    parents: for each input the Node that made it, or the leaf itself, or None where no gradient flows.
+    inputs: the values the gradient rule will read; only their `Spec` where the rule needs no more than shapes.
+    array: the output's numbers, kept only where the rule reads them. A Node never holds its output value itself: the
+        cycle would keep a step's memory until the garbage collector happens to run.
+    """
+
+    __slots__ = (
+        "array", "attributes", "dtype", "hooks", "inputs", "op", "origin", "parents", "sequence", "shape", "versions",
+    )  # fmt: skip
+    counter = itertools.count()
+
+    def __init__(self, op: Op, inputs: Sequence[Value], attributes: dict[str, Any], array: np.ndarray) -> None:
+        self.op = op
+        self.attributes = attributes
+        self.parents = tuple([v.node or (v if v.requires_grad else None) for v in inputs])
+        self.inputs: tuple[Any, ...] = (
+            tuple(inputs) if op.reads_inputs else tuple([Spec(v.array.shape, v.array.dtype) for v in inputs])
+        )
+        self.versions = tuple([v.version for v in inputs]) if op.reads_inputs else ()
+        self.array = array if op.reads_output else None
+        self.shape = array.shape
+        self.dtype = array.dtype
+        self.hooks: list[Callable[[Any], Any]] | None = None
+        self.origin = origin.get() or here()
+        self.sequence = next(Node.counter)
+
+    def output(self) -> Any:
+        """The output as a value with this Node behind it, made anew for a gradient rule."""
+        value = new_value(self.array)  # type: ignore[arg-type]
+        value.node, value.requires_grad = self, True
+        return value
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} -> {words(self.shape)}, {self.origin}>"
+
+
+REGISTRY: dict[str, Op] = {}
+
+
+class Op:
+    """A primitive: its shape rule, forward, gradient and samples, in one place.
+
+    A kind (elementwise, reduction, ...) is a subclass that says how shapes combine; an operation is one instance, called
+    like a function. To add one, write one entry in a file of `ops/`: the registry feeds the gradient checks.
+
+    gradients: one rule per input, `rule(g, y, *inputs, **attributes) -> dL/dinput`, None where no gradient flows; `g` is
+        dL/dy. A rule runs only when its input needs a gradient, and uses differentiable operations only.
+    reads_inputs, reads_output: what the rules read besides shapes; the tape keeps no more than that alive.
+    same_dtype: inputs are promoted to one dtype by PyTorch's table before the forward.
+    floating: integers are read as float32 (exp, true division, ...).
+    samples: `(arrays, attributes)` pairs for the tests, drawn from a NumPy generator.
+    """
+
+    # infer(*values, **attributes): the output's shape and dtype; raises ShapeError or DTypeError where inputs do not fit.
+    infer: Callable[..., tuple[tuple[int, ...], np.dtype]]
+    # forward(*arrays, **attributes): the numbers, by NumPy. Inputs have passed `infer`; they are never written.
+    forward: Callable[..., Any]
+
+    kind = "operation"
+    reads_inputs = True
+    reads_output = True
+    same_dtype = True
+    floating = False
+
+    def __init__(self, name: str, gradients: Sequence[Callable[..., Any] | None] = ()) -> None:
+        self.name = name
+        self.gradients = tuple(gradients)
+        if name in REGISTRY:
+            raise ValueError(f"operation {name!r} is registered twice")
+        REGISTRY[name] = self
+
+    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+        raise NotImplementedError
+
+    def backward(self, node: Node, g: Any) -> list[Any]:
+        """dL/dinput for every input, None where none is needed."""
+        y = node.output() if self.reads_output else None
+        grads: list[Any] = []
+        for parent, rule in zip(node.parents, self.rules(node), strict=True):
+            needed = parent is not None and rule is not None
+            grads.append(rule(g, y, *node.inputs, **node.attributes) if needed else None)  # type: ignore[misc]
+        return grads
+
+    def rules(self, node: Node) -> Sequence[Callable[..., Any] | None]:
+        """One rule per input of `node`; operations with any number of inputs build them here."""
+        return self.gradients
+
+    def fail(self, what: str, expected: str, fix: str) -> ShapeError:
+        """A ShapeError in the house's order: what came, what was expected, what to do next."""
+        return ShapeError(f"{self.name}: {what}; {expected}; {fix}")
+
+    def __call__(self, *inputs: Any, **attributes: Any) -> Any:
+        return apply(self, *inputs, **attributes)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name} ({self.kind})>"
+
+
+def apply(op: Op, *inputs: Any, **attributes: Any) -> Any:
+    """Run `op`: check shapes, compute, and put a Node on the tape if any input needs a gradient."""
+    values = align(op, inputs) if op.same_dtype else inputs
+    shape, dtype = op.infer(*values, **attributes)
+    active = active_recorder.get() if recorders[0] else None
+    try:
+        if active is None:
+            array = op.forward(*[v.array for v in values], **attributes)
+        else:
+            if op.kind == "elementwise" and dtype.kind != "f":  # which whole numbers it is defined on, NumPy knows
+                op.forward(*[np.empty(0, v.dtype) for v in values], **attributes)
+            array = active.append(op, values, attributes, shape, dtype)
+    except PellucidError:
+        raise
+    except (TypeError, ValueError):  # shapes have passed `infer`: what is left is an operation without this dtype
+        dtypes = " and ".join(str(v.dtype) for v in values)
+        raise DTypeError(
+            f"{op.name}: not defined on these {dtypes} values; expected floating-point numbers; "
+            "convert with .to(pellucid.float32)"
+        ) from None
+    if active is None and (array.__class__ is not np.ndarray or array.dtype != dtype):  # a scalar for 0-d results
+        array = np.asarray(array, dtype)
+    result = _value_class(array)
+    if op.gradients and grad_mode.get() and dtype.kind == "f":
+        for value in values:
+            if value.requires_grad:
+                result.node = Node(op, values, attributes, array)
+                result.requires_grad = True
+                break
+    return result
+
+
+Op.__call__ = apply  # type: ignore[assignment]  # one Python call less on the way of every operation
+
+
+def align(op: Op, inputs: Sequence[Any]) -> Sequence[Any]:
+    """The inputs as values of one dtype: Python numbers adapt to the Tensors, Tensors follow `result_type`."""
+    dtype, numbers = None, False
+    for v in inputs:  # the usual case first: Tensors of one floating dtype, with or without plain numbers
+        if isinstance(v, Value):
+            if dtype is None:
+                dtype = v.array.dtype
+            elif v.array.dtype != dtype:
+                break
+        elif isinstance(v, (float, int)):
+            numbers = True
+        else:
+            break
+    else:
+        if dtype is not None and dtype.kind == "f":
+            return [as_value(v, dtype) for v in inputs] if numbers else inputs
+        if not numbers and not op.floating:
+            return inputs
+    dtype = result_type(*inputs)
+    if op.floating and dtype.kind != "f":
+        dtype = default_dtype
+    return [as_value(v, dtype) for v in inputs]
+
+
+def as_value(operand: Any, dtype: np.dtype) -> Any:
+    """`operand` as a value of `dtype`, a Tensor by the differentiable `cast`."""
+    if not isinstance(operand, Value):
+        return _value_class(as_number(operand, dtype))
+    return operand if operand.array.dtype == dtype else REGISTRY["cast"](operand, dtype=dtype)

@@ -1,0 +1,352 @@
+"""Numbers that several Tensors share: a base, and views that follow what is written to it and write through (floor 1).
+
+Arrays stay values. What is shared is a `Cell`, which holds the base's array. A view knows its cell and its path: the
+movements that lead from the base to it. Whoever writes gives the cell another array and takes away the arrays of all others;
+whoever looks at a Tensor without an array walks its path anew. A cell holds its Tensors weakly and no Node, so a detached
+view keeps numbers alive and no tape.
+
+Operations give values; the methods of Tensor give views (`viewed`). A write through a view goes into the cell's own array
+where nobody else holds it (`write_array`); on the tape, and while a step is recorded, it is composed of operations (`put`).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from ..errors import GradientError, ShapeError, words
+from .op import Op, apply, aside, bare_value
+from .origin import here
+from .value import Symbol, Value, grad_mode, recorder
+
+Path = tuple[tuple[Op, dict[str, Any]], ...]  # movements and their attributes, from the base on
+
+_lock = threading.RLock()  # for a look and a write; taken after that of native memory, never before
+
+
+class Cell:
+    """The numbers of a base and the Tensors that share them.
+
+    array: the base's; None while only native memory has them. native: the memory that compiled programs write, or None.
+    shape: the base's. strides: how its numbers lie, where that is not in row order: of an argument of a step that is being
+    recorded. tensors: those that share, the base first.
+    """
+
+    __slots__ = ("array", "limit", "native", "shape", "strides", "tensors")
+
+    def __init__(self, base: Value) -> None:
+        native: Any = base.storage
+        self.native = native
+        array = base.array if native is None else base.__dict__.get("array")
+        if array.__class__ is Symbol:  # while a step is recorded: a Tensor from before it has an array too
+            array = base.__dict__.get("array")
+        self.array: Any = array
+        self.shape: tuple[int, ...] = base.shape if native is None else native.shape
+        self.strides: tuple[int, ...] | None = None
+        self.tensors = [ref(base)]
+        self.limit = 16
+        base.cell = self
+
+    def base(self) -> Any:
+        """The Tensor at the root, made anew where the user's is gone."""
+        with _lock:
+            value = self.tensors[0]()
+            if value is None:
+                value = bare_value(self.array)
+                value.cell, value.storage = self, self.native
+                if self.array is None:
+                    del value.array
+                self.tensors[0] = ref(value)
+                if self.native is not None:
+                    self.native.tensor = ref(value)
+            return value
+
+    def tidy(self) -> None:
+        """Forget the views that are gone."""
+        first, *others = self.tensors
+        self.tensors = [first, *(known for known in others if known() is not None)]
+        self.limit = 16 + 2 * len(self.tensors)
+
+    def living(self) -> list[Any]:
+        return [value for known in self.tensors if (value := known()) is not None]
+
+    # ---- reading ----
+
+    def numbers(self) -> np.ndarray:
+        """The base's array."""
+        while (array := self.array) is None:
+            self.native.look(self)
+        return array
+
+    def look(self, value: Value) -> Any:
+        """The array of one of its Tensors, which has none."""
+        while True:
+            numbers = array = self.numbers()
+            with _lock:
+                if self.array is not numbers:
+                    continue  # another thread has written meanwhile
+                for op, attributes in value.path:
+                    array = op.forward(array, **attributes)
+                value.array = array
+                return array
+
+    # ---- writing ----
+
+    def forget(self, place: Any) -> None:
+        """The arrays that its Tensors hold are not the newest any more."""
+        for value in self.living():
+            with suppress(AttributeError):
+                del value.array
+            value.version += 1
+            value.written_at = place
+            if value.storage is not None and value.storage is not self.native:
+                value.storage.outdated()
+        if len(self.tensors) > 2:
+            self.tidy()
+
+    def moved(self) -> None:
+        """A compiled program is about to write the native memory."""
+        with _lock:
+            self.forget(None)
+            self.array = None
+
+
+# ---- making views ------------------------------------------------------------------------------------------------------
+
+
+def viewed(op: Op, x: Any, **attributes: Any) -> Any:
+    """What the movement `op` makes of x, sharing its numbers, unless a reshape has to copy them."""
+    result = apply(op, x, **attributes)
+    cut = x.path or (x.cell is not None and x.cell.strides is not None)
+    if cut and op.name == "reshape" and not _stays_view(x, result, attributes["shape"]):
+        return result
+    return as_view(result, x, ((op, attributes),))
+
+
+def as_view(result: Any, x: Any, path: Path) -> Any:
+    """`result`, which is what `path` makes of x, as a view of x."""
+    share(result, x, path)
+    without_grad = x.base_without_grad
+    if without_grad is not None:
+        result.base_without_grad = without_grad
+    elif grad_mode.get():
+        result.base = x if x.base is None else x.base
+    else:
+        result.base_without_grad = ref(x if x.base is None else x.base)
+    return result
+
+
+def share(result: Value, source: Value, path: Path = ()) -> None:
+    """Let `result` be the numbers of `source` where `path` leads from it; what the two are on the tape is not touched."""
+    with _lock:  # another thread may be writing, or making a view too
+        cell = source.cell
+        if cell is None:
+            cell = Cell(source)
+        result.cell = cell
+        result.path = source.path + path
+        if len(cell.tensors) > cell.limit:
+            cell.tidy()
+        cell.tensors.append(ref(result))
+        array, whole = result.array, cell.array
+        if array is not whole and array.__class__ is np.ndarray and (whole is None or not _lies_in(array, whole)):
+            del result.array  # what it has been made of is not the newest any more
+
+
+def _lies_in(part: np.ndarray, whole: np.ndarray) -> bool:
+    return part.base is not None and (part.base is whole or part.base is whole.base)
+
+
+def leave(value: Value) -> None:
+    """`value` goes its own way: those it shared with keep the numbers of now."""
+    cell = value.cell
+    if cell is None:
+        return
+    cell.numbers()
+    value.array = value.array  # looked at while it still can
+    with _lock:
+        is_base = cell.tensors[0]() is value
+        cell.tensors = [known for known in cell.tensors if known() is not value]
+        if is_base:  # the native memory goes with it
+            cell.native = None
+            cell.tensors.insert(0, _gone)
+        value.cell, value.path, value.base = None, (), None
+
+
+class _Nobody:
+    pass
+
+
+_gone: Any = ref(_Nobody())  # a reference to what is not there any more
+
+
+def copied(copy: Value, source: Value, memo: dict[int, Any]) -> None:
+    """Let `copy` share with the other copies that belong to `memo` what `source` shares with their originals."""
+    cell = source.cell
+    if cell is None:
+        return
+    if id(cell) not in memo:
+        memo[id(cell)] = Cell(bare_value(cell.numbers()))
+    share(copy, memo[id(cell)].base(), source.path)
+
+
+def _stays_view(x: Any, result: Any, shape: tuple[int, ...]) -> bool:
+    """Whether reshaping x moves no number where its base lies in row order: PyTorch's rule, eager and recorded."""
+    array, whole, base = result.array, x.array, x.cell.array
+    if array.__class__ is whole.__class__ is base.__class__ is np.ndarray and base.flags.c_contiguous:
+        return _lies_in(array, whole)  # as NumPy has found
+    try:
+        _laid_out(x).reshape(shape, copy=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _laid_out(x: Any) -> np.ndarray:
+    """One number seen as x is seen in its base, so that NumPy tells what can be done without moving any."""
+    shape, strides = x.cell.shape, x.cell.strides
+    if strides is None:
+        strides = tuple([math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
+    probe = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), shape, strides)
+    for op, how in x.path:
+        probe = probe.reshape(how["shape"], copy=False) if op.name == "reshape" else op.forward(probe, **how)
+    return probe
+
+
+def is_view_along(view: Any, x: Any, path: Path) -> bool:
+    """Whether `view` is where `path` leads from x, or x itself where that is nowhere else."""
+    return view.cell is not None and view.cell is x.cell and view.path == x.path + path
+
+
+def in_row_order(x: Any) -> bool:
+    """Whether the numbers of x lie one after another in what it shares."""
+    return strides_of(x) is None
+
+
+def strides_of(x: Any) -> tuple[int, ...] | None:
+    """How the numbers of x lie in what it shares; None for one after another."""
+    if x.cell is None or not (x.path or x.cell.strides):
+        return None
+    probe = _laid_out(x)
+    return None if probe.flags.c_contiguous else probe.strides
+
+
+# ---- writing -----------------------------------------------------------------------------------------------------------
+
+
+def write_part(x: Any, path: Path, array: np.ndarray, place: Any) -> None:
+    """Put `array` where `path` leads from x, off the tape."""
+    with _lock:
+        cell = Cell(x) if x.cell is None else x.cell
+    _write(cell, x.path + path, array, place)
+
+
+def write_array(x: Any, array: np.ndarray, place: Any) -> None:
+    """Put `array`, of the shape and dtype of x, in its place, off the tape."""
+    _write(x.cell, x.path, array, place)
+
+
+def _write(cell: Cell, path: Path, array: np.ndarray, place: Any) -> None:
+    """Put `array` where `path` leads from the base; whoever shares its numbers looks again."""
+    while True:
+        if path:
+            cell.numbers()
+        with _lock:
+            if path and cell.array is None:
+                continue  # a program of another thread has started meanwhile
+            cell.forget(place)
+            if path:
+                _put_array(cell, path, array)
+            else:
+                cell.array = array
+            break
+    if cell.native is not None:
+        cell.native.outdated()
+
+
+class _Probe:
+    __slots__ = ("array",)
+
+
+def _holders(cell: Any) -> int:
+    return sys.getrefcount(cell.array)
+
+
+def _alone() -> int:
+    """What counting the holders of a cell's array gives where there is no other; below any count where none is kept."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return -1
+    probe = _Probe()
+    probe.array = np.zeros(1)  # type: ignore[attr-defined]
+    return _holders(probe)
+
+
+ALONE = _alone()
+
+
+def _put_array(cell: Cell, path: Path, array: np.ndarray) -> None:
+    """Write into the cell's own array where nobody else holds it, else into a copy."""
+    alone = _holders(cell) <= ALONE  # before a name holds it here
+    whole: Any = cell.array
+    if not (alone and whole.flags.carray and whole.base is None):
+        whole = np.array(whole, order="C")
+    part = whole
+    for op, attributes in path:
+        part = op.within(part, **attributes)  # type: ignore[attr-defined]
+    if any(stride == 0 and size > 1 for stride, size in zip(part.strides, part.shape, strict=True)):
+        refuse_overlap(part.shape)
+    part[...] = array
+    cell.array = whole
+
+
+def put(base: Any, path: Sequence[Any], part: Any) -> Any:
+    """`base` with `part` where `path` leads, by operations: on the tape, and into a graph."""
+    if not path:
+        return part
+    (op, attributes), *rest = path
+    inner = apply(op, base, **attributes) if rest else None
+    return op.inverse(base, put(inner, rest, part), **attributes)
+
+
+def write_on_tape(view: Any, part: Any) -> None:
+    """Put the computed `part` into the base of `view`, so that all its views are differentiated through it."""
+    base = view.base
+    base.write(put(aside(base), view.path[len(base.path) :], part))
+
+
+def follow(base: Any) -> None:
+    """`base` has another place on the tape: so have its views."""
+    active = recorder()
+    for view in [] if base.cell is None else base.cell.living():
+        if view.base is base:
+            if active is not None:
+                active.read(view)  # so that it is known to the recorder
+            fresh = base
+            for op, attributes in view.path[len(base.path) :]:
+                fresh = apply(op, fresh, **attributes)
+            view.array, view.node, view.requires_grad = fresh.array, fresh.node, fresh.requires_grad
+
+
+def refuse_without_grad(view: Any, part: Any) -> None:
+    """Raise GradientError where a view that was made under no_grad is written with gradients on, though they would have to
+    flow through the write: its base is not told of it."""
+    base = view.base_without_grad()
+    if view.requires_grad or part.requires_grad or (base is not None and base.requires_grad):
+        raise GradientError(
+            f"{here()}: in-place write with gradients on into a view {words(view.shape)} that was made under no_grad(); "
+            "expected both on, or both off; make the view again outside of no_grad(), or write under no_grad()"
+        )
+
+
+def refuse_overlap(shape: tuple[int, ...]) -> Any:
+    """Raise ShapeError: a Tensor of `shape` shows some numbers in several places."""
+    raise ShapeError(
+        f"{here()}: in-place write into an expanded Tensor {words(shape)}, whose numbers stand in several places at once; "
+        "expected one place for each number; write to a clone()"
+    )

@@ -1,0 +1,180 @@
+"""What a value is: an array with its place on the tape, or a Symbol while a step is recorded (floor 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..errors import TraceError, words
+from .origin import Origin, here
+
+if TYPE_CHECKING:
+    from .op import Node, Op
+
+grad_mode: ContextVar[bool] = ContextVar("grad_mode", default=True)
+
+default_dtype = np.dtype(np.float32)
+DTYPES = {np.dtype(name) for name in ("float32", "float64", "int64", "int32", "uint8", "bool", "uint32")}
+
+
+class Spec(NamedTuple):
+    """The shape and dtype of a value, without its numbers."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
+_ndarray = np.ndarray  # one look-up less for every value that is made
+
+
+class Value:
+    """An array and its place on the tape: the bare value that operations take and give.
+
+    `array` is never written in place; `assign` in `tensor.py` puts another array here and bumps `version`.
+    """
+
+    # Defaults stand on the class, so making a value sets one attribute only.
+    requires_grad: bool = False
+    node: Node | None = None
+    version: int = 0
+    written_at: Origin | None = None
+    hooks: list[Callable[[Any], Any]] | None = None
+    _grad: Any = None
+
+    # The native memory of a Tensor that a compiled program writes; see `__getattr__`.
+    storage: Any = None
+    # What it shares its numbers with, the movements that lead from the base there to it, and the Tensor that it is a view of
+    # on the tape: see `core/sharing.py`.
+    cell: Any = None
+    path: Any = ()
+    base: Any = None
+    base_without_grad: Any = None  # a weak reference to it, where the view was made under no_grad()
+    # Held while it is moved on, where several threads may do so: by the state of a random generator.
+    lock: Any = None
+
+    def __init__(self, array: Any = None, *sizes: Any) -> None:
+        if array.__class__ is not _ndarray:
+            array = self.array_from(array, *sizes)
+        if recorders[0]:
+            recorder = active_recorder.get()
+            if recorder is not None:
+                array = recorder.born(self, array)
+        self.array: Any = array
+
+    def array_from(self, *data: Any) -> Any:
+        """The array of a value that is made of anything else; `tensor.py` reads numbers and sizes here."""
+        return data[0] if data[0].__class__ is Symbol else np.asarray(*data)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only an attribute that is missing comes here: `array`, after somebody else has written this value's numbers.
+        if name == "array":
+            if self.cell is not None:
+                return self.cell.look(self)
+            if self.storage is not None:
+                return self.storage.snapshot(self)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape if self.storage is None else self.storage.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype if self.storage is None else self.storage.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
+# ---- recording: a step as a graph, instead of numbers ------------------------------------------------------------------
+
+
+class Symbol:
+    """What stands for an array while a step is recorded: the operation that will compute it, and no numbers.
+
+    op: the operation, or None for an input of the step and for a constant.
+    constant: a constant's numbers, else None.
+    Whatever asks for numbers gets a TraceError that names the user's line.
+    """
+
+    __slots__ = ("__weakref__", "attributes", "constant", "dtype", "inputs", "op", "origin", "shape")
+
+    def __init__(
+        self, op: Op | None, inputs: tuple[Symbol, ...], attributes: dict[str, Any], shape: tuple[int, ...],
+        dtype: np.dtype, origin: Origin, constant: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        self.op, self.inputs, self.attributes = op, inputs, attributes
+        self.shape, self.dtype, self.origin, self.constant = shape, dtype, origin, constant
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__array__":
+            raise AttributeError(name)
+        self.refuse()
+
+    def refuse(self, *_: Any, **__: Any) -> Any:
+        """Raise TraceError: numbers were asked for."""
+        raise TraceError(
+            f"{here()}: the numbers of a Tensor {words(self.shape)} {self.dtype} are asked for while the step is being "
+            "recorded; expected a step whose course does not depend on them (no item(), no numpy(), no if); "
+            "choose with where(), or return the Tensor and look at it after the step"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name if self.op else 'constant' if self.constant is not None else 'input'} {words(self.shape)} {self.dtype}>"
+
+
+for _name in ("array", "bool", "float", "int", "index", "len", "iter", "getitem", "lt", "le", "gt", "ge", "add", "radd",
+              "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "and", "or", "invert", "neg"):  # fmt: skip
+    setattr(Symbol, f"__{_name}__", Symbol.refuse)
+
+# The recorder of this context, and how many there are in all: eager work pays for one look at a number.
+active_recorder: ContextVar[Any] = ContextVar("recorder", default=None)
+recorders = [0]
+
+
+def recorder() -> Any:
+    """The recorder at work in this context, or None. Its interface is that of `compiler/trace.py`."""
+    return active_recorder.get() if recorders[0] else None
+
+
+def outside_recording(change: Callable[[], None], at_once: bool = False) -> None:
+    """Call `change`, which makes or rearranges state, where Tensors hold numbers: now or, where a step is being recorded,
+    after this recording, which is then made anew. at_once: the recording cannot go on without it, and ends here."""
+    active = recorder()
+    if active is None:
+        change()
+    else:
+        active.again_after(change, at_once)
+
+
+def content(value: Value) -> Any:
+    """`value.array`; while a step is recorded its Symbol, so that the recorder knows that it was read."""
+    active = recorder()
+    return value.array if active is None else active.read(value)
+
+
+def refuse_array(data: Any) -> None:
+    """Raise TraceError where an array would become a constant of a step that is being recorded: it may be another one in
+    the next call, the next batch of an iterator say."""
+    if recorders[0] and isinstance(data, np.ndarray) and data.ndim and active_recorder.get() is not None:
+        raise TraceError(
+            f"{here()}: a compiled step makes a Tensor of an array {words(data.shape)}, whose numbers it would keep for "
+            "ever; expected what changes from call to call as an argument; pass it in, or make the Tensor before the step"
+        )

@@ -1,0 +1,1 @@
+"""Images: files, folders and IDX, decoded and prepared (floor 4)."""

@@ -1,0 +1,1 @@
+"""Series: timestamps and windows (floor 4)."""

@@ -1,0 +1,1 @@
+"""Tables: files with columns, read, typed and encoded (floor 4)."""

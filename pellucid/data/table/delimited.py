@@ -1,0 +1,157 @@
+"""Comma- and tab-separated text: its separator, its header, its records one by one, each problem with its line.
+
+This is the plain twin of `table.py`'s reader: DuckDB reads the fields, fast; where DuckDB stumbles, these records are
+read instead, and say what is wrong and on which line. No types here: fields are text with the blanks around it stripped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import DataError
+from ..files import open_bytes
+
+SEPARATORS = (",", "\t", ";", "|")
+BLANKS = " \t\r\n\v\f\u00a0"
+# Words for a value that is missing. A target may well be "none" or "-", so those count in inputs alone.
+MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "(null)", "\\n"})
+MISSING_INPUT = MISSING | {"none", "nil", "-", "--", "missing", "."}
+LOOKED_AT = 1000  # records that separator and header are sniffed from
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a file is cut: separator, fields a row, and the line end DuckDB has to be told."""
+
+    separator: str
+    width: int
+    newline: str
+
+    @property
+    def shown(self) -> str:
+        return {"\t": "tabs"}.get(self.separator, repr(self.separator))
+
+
+def records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """(line on which it begins, fields) of every record that is not blank."""
+    with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as file:
+        quotes = 0  # in the lines of this record
+
+        def lines() -> Iterator[str]:
+            nonlocal quotes
+            for text in file:
+                quotes += text.count('"')
+                yield text
+
+        reader = csv.reader(lines(), delimiter=separator, skipinitialspace=separator != "\t")
+        line = 1
+        try:
+            for record in reader:
+                if reader.line_num > line and quotes % 2:  # one that spans lines has its quotes in pairs
+                    raise DataError(f"{path}, line {line}: a quote is opened and never closed; expected quotes in pairs; close it, or "
+                                    "double one that is text")  # fmt: skip
+                quotes = 0
+                fields = [field.strip(BLANKS) for field in record]
+                if any(fields):
+                    yield line, fields
+                line = reader.line_num + 1
+        except csv.Error:
+            raise DataError(f"{path}, line {line}: a field of more than {csv.field_size_limit():,} characters; expected a row of "
+                            "short fields; is a quote on that line opened and never closed?") from None  # fmt: skip
+
+
+def sniff(path: Path) -> tuple[Dialect, list[list[str]]]:
+    """The dialect of a text file, and its first records. The first row says how many fields there are."""
+    samples = {s: [fields for _, fields in _sample(path, s)] for s in SEPARATORS}
+    separator = max(SEPARATORS, key=lambda s: _evenness(samples[s]))
+    if not samples[separator]:
+        next(records(path, separator), None)  # raises where a quote is to blame
+        raise DataError(f"{path}: only blanks and separators; expected rows of data; check how it was made")
+    with open_bytes(path) as file:
+        start = file.read(1 << 16)
+    newline = "\r\n" if b"\r\n" in start else "\n" if b"\n" in start else "\r" if b"\r" in start else "\n"
+    return Dialect(separator, len(samples[separator][0]), newline), samples[separator]
+
+
+def _sample(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    found = itertools.islice(records(path, separator), LOOKED_AT)
+    while True:
+        try:
+            yield next(found)
+        except (StopIteration, DataError):  # a wrong separator may see quotes that are none
+            return
+
+
+def _evenness(sample: list[list[str]]) -> tuple[float, int]:
+    """How well a separator cuts: the share of records with the commonest number of fields, then that number."""
+    if not sample:
+        return (-1.0, 0)
+    width, times = Counter(map(len, sample)).most_common(1)[0]
+    return (times / len(sample) if width > 1 else 0.0, width)
+
+
+def checked_records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """`records`, each of `dialect.width` fields; DataError with line and counts at the first that is not."""
+    found = records(path, dialect.separator)
+    first = next(found, None)
+    if first is None:
+        return
+    yield first
+    before = found
+    for position, (line, fields) in enumerate(before):
+        if len(fields) != dialect.width:
+            raise _ragged(path, dialect, line, fields, found, position == 0)
+        yield line, fields
+
+
+def _ragged(
+    path: Path, dialect: Dialect, line: int, fields: list[str], rest: Iterator[tuple[int, list[str]]], second: bool
+) -> DataError:
+    came = f"{len(fields)} field{'s' * (len(fields) != 1)}"
+    where = f"{path}, line {line}"
+    following = Counter(len(record) for _, record in itertools.islice(rest, 20))
+    if second and following and following.keys() == {len(fields)}:
+        return DataError(f"{path}, line 1: {dialect.width} field{'s' * (dialect.width != 1)}, but the rows after it have "
+                         f"{len(fields)}; expected as many in each; mend the header, or remove a title above it")  # fmt: skip
+    return DataError(f"{where}: {came}; expected {dialect.width}, as in the first row (separated by {dialect.shown}); "
+                     "mend the row, or put quotes around a field that holds the separator")  # fmt: skip
+
+
+# ---- is the first row a header? ------------------------------------------------------------------------------------------
+
+
+def looks_like_header(sample: Sequence[Sequence[str]]) -> bool:
+    """Whether the first record names the columns: no numbers in it, and unlike the rows below.
+
+    Where a column is all numbers below its first field, that field is a name. With text alone, the first row is data if
+    one of its fields comes again below it.
+    """
+    first, below = sample[0], [row for row in sample[1:] if len(row) == len(sample[0])]
+    if any(as_number(field) is not None for field in first):
+        return False
+    if not below:
+        return True
+    columns = [[field for field in column if field.lower() not in MISSING_INPUT] for column in zip(*below, strict=True)]
+    named = [field.lower() not in MISSING for field in first]
+    if any(
+        name and column and all(as_number(field) is not None for field in column)
+        for name, column in zip(named, columns, strict=True)
+    ):
+        return True
+    return not any(name and field in column for name, field, column in zip(named, first, columns, strict=True))
+
+
+def as_number(field: str) -> float | None:
+    """The number a field spells, or None: no `1_000`; `inf` and 1e400 are numbers, infinite ones."""
+    if "_" in field:
+        return None
+    try:
+        return float(field)
+    except ValueError:
+        return None

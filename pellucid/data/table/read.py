@@ -1,0 +1,267 @@
+"""A user's table as columns of text: CSV, TSV or Parquet read by DuckDB, every problem told with file and line (floor 4).
+
+All fields are read as text; what a column means (`encode.py`) is decided by looking at the whole of it. DuckDB is kept to
+one strict dialect; what it will not read goes to `delimited.py`, which reads it or says what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from ...errors import DataError, OptionError, nearest
+from ..files import GZIP, PARQUET, check_text, existing_file, starts_with
+from .delimited import (
+    BLANKS,
+    MISSING,
+    MISSING_INPUT,
+    Dialect,
+    as_number,
+    checked_records,
+    looks_like_header,
+    records,
+    sniff,
+)
+
+SHOWN = 20  # columns that a message lists
+LARGEST = 1e150
+NESTED = ("STRUCT", "MAP", "UNION", "BLOB")
+
+
+@dataclass
+class Table:
+    """names: one a column. columns: as many object arrays (N,) of text, None where a value is missing."""
+
+    path: Path
+    names: list[str]
+    columns: list[np.ndarray]
+    header: bool
+    decimal_comma: bool = False  # whether 3,14 is a number
+    rows: np.ndarray | None = None  # which rows of the file these are, where some were left out
+    _numbers: dict[int, tuple[np.ndarray, np.ndarray] | None] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.columns[0]) if self.columns else 0
+
+    def position(self, column: str | int, option: str = "--target") -> int:
+        """The place of a column given by name, or by number from 1 (-1 is the last)."""
+        if isinstance(column, str) and column in self.names:
+            return self.names.index(column)
+        try:
+            number = int(column)
+        except ValueError:
+            number = 0
+        count = len(self.names)
+        if number and -count <= number <= count:
+            return number - 1 if number > 0 else count + number
+        hint = nearest(str(column), self.names) or " Check the spelling."
+        raise OptionError(f"{option} {column}: {self.path} has no such column; expected {self.listed()}, or a number "
+                          f"from 1 to {count} (-1 is the last).{hint}")  # fmt: skip
+
+    def listed(self) -> str:
+        """The columns' names, for messages."""
+        return ", ".join(self.names[:SHOWN]) + (f", ... ({len(self.names)} in all)" if len(self.names) > SHOWN else "")
+
+    def take(self, rows: np.ndarray) -> Table:
+        """The table of these rows; messages still give their lines in the file."""
+        rows_of_file = rows if self.rows is None else self.rows[rows]
+        return Table(
+            self.path, self.names, [c[rows] for c in self.columns], self.header, self.decimal_comma, rows_of_file
+        )
+
+    def where(self, i: int) -> str:
+        """`people.csv, line 17`, where row `i` begins; a Parquet file has rows, not lines."""
+        index = int(i if self.rows is None else self.rows[i])
+        if not self.path.is_file() or starts_with(self.path, PARQUET):
+            return f"{self.path}, row {index + 1}"
+        return f"{self.path}, line {line_of(self.path, index + self.header)}"
+
+    def row(self, i: int) -> dict[str, str]:
+        """Row `i` as it was: column -> text, empty where missing."""
+        return {
+            name: "" if column[i] is None else str(column[i])
+            for name, column in zip(self.names, self.columns, strict=True)
+        }
+
+    def parsed(self, position: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """(float64 values (N,), NaN where missing or not a number; int64 rows of what is text), or None for a text column.
+
+        Text is a column of which fewer than half the values are numbers.
+        """
+        if position not in self._numbers:
+            self._numbers[position] = _parse(self.columns[position], self.decimal_comma)
+        return self._numbers[position]
+
+    def numbers_and_strays(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """`parsed`, where the column must be numbers: a column of text is all strays, a column without values none."""
+        found = self.parsed(position)
+        if found is not None:
+            return found
+        text = [
+            i
+            for i, value in enumerate(self.columns[position].tolist())
+            if value is not None and value.lower() not in MISSING_INPUT
+        ]
+        strays = [i for i in text if _as_number(self.columns[position][i], self.decimal_comma) is None]
+        return np.full(len(self), np.nan), np.array(strays, dtype=np.int64)
+
+
+def _as_number(text: str, decimal_comma: bool) -> float | None:
+    return as_number(text.replace(",", ".") if decimal_comma else text)
+
+
+def _parse(column: np.ndarray, decimal_comma: bool) -> tuple[np.ndarray, np.ndarray] | None:
+    values = np.full(len(column), np.nan)
+    strays: list[int] = []
+    known = 0
+    for i, text in enumerate(column.tolist()):
+        if text is None:
+            continue
+        number = _as_number(text, decimal_comma)
+        if number is not None:
+            values[i] = number
+            known += 1
+        elif text.lower() not in MISSING_INPUT:
+            strays.append(i)
+            if len(strays) > 100 + known:
+                return None
+    return (values, np.array(strays, dtype=np.int64)) if known > len(strays) else None
+
+
+def numbers_of(table: Table, position: int) -> np.ndarray | None:
+    """A column of numbers as float64, NaN where missing; None where any of it is text.
+
+    Raises DataError with the line of a number beyond range.
+    """
+    found = table.parsed(position)
+    if found is None or len(found[1]):
+        return None
+    check_finite(table, position)
+    return found[0]
+
+
+def check_finite(table: Table, position: int) -> None:
+    """Raise DataError for the first number of a column that is infinite, as 1e400 is, or nearly (its square must not be)."""
+    found = table.parsed(position)
+    if found is not None and (huge := np.flatnonzero(np.abs(found[0]) > LARGEST)).size:
+        i = int(huge[0])
+        raise DataError(f"{table.where(i)}, column {table.names[position]}: {table.columns[position][i]} is beyond the range of "
+                        f"numbers; expected at most {LARGEST:g}; correct it, or leave the field empty")  # fmt: skip
+
+
+# ---- reading -----------------------------------------------------------------------------------------------------------
+
+
+def read_table(path: Path, header: bool | None = None) -> Table:
+    """The table in `path`; `header` overrules what is sniffed. Raises DataError with file and line."""
+    existing_file(path, "CSV, TSV or Parquet")
+    table = _read_parquet(path) if starts_with(path, PARQUET) else _read_text(path, header)
+    if not len(table):
+        raise DataError(
+            f"{path}: a header and no rows; expected rows of data; if the only row is data, pass --no-header"
+        )
+    twice = [name for name, count in Counter(table.names).items() if count > 1]
+    if twice:
+        places = [str(i + 1) for i, name in enumerate(table.names) if name == twice[0]]
+        raise DataError(f"{path}, line 1: the header has {twice[0]!r} in columns {' and '.join(places)}; expected each name once; "
+                        "rename one, or pass --no-header if the first row is data")  # fmt: skip
+    return table
+
+
+def _read_text(path: Path, header: bool | None) -> Table:
+    check_text(path)
+    dialect, sample = sniff(path)
+    columns = _fast(path, dialect)
+    if columns is None:
+        columns = _plain(path, dialect)
+    has_header = looks_like_header(sample) if header is None else header
+    if not has_header:
+        names = [f"column{i + 1}" for i in range(dialect.width)]
+        return Table(path, names, [_none_for_missing(c) for c in columns], False, dialect.separator == ";")
+    named = [(i, name) for i, name in enumerate(sample[0])]
+    kept = [_none_for_missing(c[1:]) for c in columns]
+    # A separator at the end of every row makes a column without name or value: that is no column.
+    named = [(i, name) for i, name in named if name or any(value is not None for value in kept[i])]
+    names = [name or f"column{i + 1}" for i, name in named]
+    return Table(path, names, [kept[i] for i, _ in named], True, dialect.separator == ";")
+
+
+def _fast(path: Path, dialect: Dialect) -> list[np.ndarray] | None:
+    """Every field by DuckDB, stripped, header included; None where it finds the file not plain enough."""
+    if dialect.width < 2 or any(c in str(path) for c in "*?["):  # those are patterns to DuckDB
+        return None
+    fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(dialect.width))
+    trimmed = ", ".join(f"trim(c{i}) AS c{i}" for i in range(dialect.width))
+    # DuckDB reads Windows' line ends soundly only where it finds them itself; all else is said, so nothing is guessed.
+    detect = "true, skip=0, comment=''" if dialect.newline == "\r\n" else "false"
+    with duckdb.connect() as connection:
+        try:
+            found = connection.execute(
+                f"SELECT {trimmed} FROM read_csv($path, auto_detect={detect}, header=false, delim=$separator, quote='\"', "
+                f"escape='\"', compression='{'gzip' if starts_with(path, GZIP) else 'none'}', columns={{{fields}}}, "
+                "strict_mode=true, null_padding=false)",
+                {"path": str(path), "separator": dialect.separator},
+            ).fetchnumpy()
+        except duckdb.Error:
+            return None
+    columns = [_stripped(column) for column in found.values()]
+    blank = np.logical_and.reduce([column == "" for column in columns])
+    return [column[~blank] for column in columns] if blank.any() else columns
+
+
+def _stripped(column: np.ndarray) -> np.ndarray:
+    """A column of DuckDB's as object array of str without blanks around it, empty where null."""
+    gone = np.ma.getmaskarray(column)  # `filled` would put a question mark
+    texts = np.ma.getdata(column).tolist()
+    result = np.empty(len(texts), dtype=object)
+    result[:] = [
+        "" if no or text is None else text.strip(BLANKS) for text, no in zip(texts, gone.tolist(), strict=True)
+    ]
+    if len(result):
+        result[0] = result[0].removeprefix("\ufeff").strip(BLANKS)
+    return result
+
+
+def _plain(path: Path, dialect: Dialect) -> list[np.ndarray]:
+    """The same fields record by record: slower, takes what DuckDB does not, and raises with the line what is wrong."""
+    rows = [fields for _, fields in checked_records(path, dialect)]
+    return [np.array(column, dtype=object) for column in zip(*rows, strict=True)]
+
+
+def _none_for_missing(column: np.ndarray) -> np.ndarray:
+    result = np.empty(len(column), dtype=object)
+    result[:] = [None if text.lower() in MISSING else text for text in column.tolist()]
+    return result
+
+
+def _read_parquet(path: Path) -> Table:
+    with duckdb.connect() as connection:
+        try:
+            source = connection.from_parquet(str(path).replace("[", "[[]").replace("*", "[*]").replace("?", "[?]"))
+            names, types = list(source.columns), [str(kind) for kind in source.types]
+            quoted = [name.replace('"', '""') for name in names]
+            selected = ", ".join(f'CAST("{name}" AS VARCHAR) AS c{i}' for i, name in enumerate(quoted))
+            found = connection.execute(f"SELECT {selected} FROM source").fetchnumpy()
+        except duckdb.Error:
+            raise DataError(
+                f"{path}: not a whole Parquet file; expected one that its writer finished; write or copy it again"
+            ) from None
+    nested = next(
+        (n for n, kind in zip(names, types, strict=True) if kind.endswith("]") or kind.startswith(NESTED)), None
+    )
+    if nested is not None:
+        raise DataError(f"{path}: column {nested!r} holds {types[names.index(nested)].split('(')[0].lower()} values; expected numbers or "
+                        "text; take it apart, or write the file without it")  # fmt: skip
+    return Table(path, names, [_none_for_missing(_stripped(column)) for column in found.values()], True)
+
+
+def line_of(path: Path, index: int) -> int:
+    """The line on which record `index` (from 0, the header counted, blank ones not) of a text file begins."""
+    for k, (line, _) in enumerate(records(path, sniff(path)[0].separator)):
+        if k == index:
+            return line
+    return index + 1

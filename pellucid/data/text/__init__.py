@@ -1,0 +1,1 @@
+"""Texts: files of characters or tokens (floor 4)."""

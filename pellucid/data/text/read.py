@@ -1,0 +1,196 @@
+"""Running text, or lines of it, as something to learn from: read, split by position, put into tokens (floor 4).
+
+A text is split where it stands, since windows drawn at random would have most of what they are tested on beside them in
+training. `tokens.py` turns text into numbers, `sources.py` finds the files.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError, OptionError, nearest
+from ..files import BYTE_ORDER_MARKS, chunks, existing_file, sha256
+from ..loader import IGNORED
+from ..problem import PARTS, Describe, Examples, Passage, Problem
+from ..split import split_rows
+from .tokenize import BYTES, LARGEST_VOCABULARY, BytePairs, Characters, TextPreprocessor, Tokenizer
+
+SHARES = (0.8, 0.1, 0.1)  # of running text in its order, or of the lines
+TOKENIZERS = (Characters.kind, BytePairs.kind)
+VOCABULARY = 1000  # tokens of a byte-pair encoding
+LEAST_CHARACTERS = 1000
+LEAST_LINES = 20
+LONGEST_LINE = 1000  # characters; every line takes the room of the longest
+SHOWN = 100  # tokens from its beginning tell of a window
+
+
+def text_problem(
+    name: str, paths: Sequence[Path], source: dict[str, Any], *, lines: bool = False, tokenizer: str = "characters",
+    vocabulary: int | None = None, last: float = 0.0,
+) -> Problem:  # fmt: skip
+    """The Problem (kind "text", task "language") of one text file, or of several joined with a blank line.
+
+    lines: each line is an example of its own: {"tokens": (N, T)}, target (N, T), T the longest line and its newline. The
+    split is then by line and by source["seed"]; else the parts are Passages, in the order of the text.
+    tokenizer: "characters", or "bpe" with `vocabulary` tokens (1,000).
+    last: where not 0, so much of the end is both validation and test, and the rest training.
+    Raises DataError for a file that is not UTF-8 text, or too short; OptionError for an option out of range.
+    """
+    check_tokenizer(tokenizer, vocabulary)
+    text = "\n\n".join(read_text(path) for path in paths)
+    if len(text) < LEAST_CHARACTERS:
+        where = paths[0] if len(paths) == 1 else paths[0].parent
+        raise DataError(f"{where}: {len(text):,} characters; expected {LEAST_CHARACTERS:,} at least to train, validate and test on; "
+                        "give more text")  # fmt: skip
+    notes = [f"{name}: {len(paths):,} files, joined with a blank line"] * (len(paths) > 1)
+    split = _split_lines(name, text, source["seed"], notes) if lines else _split_text(name, text, last, notes)
+    made: Tokenizer = Characters.fit(split[0])
+    if tokenizer == BytePairs.kind:
+        made = BytePairs.fit(split[0], vocabulary or VOCABULARY)
+    known = TextPreprocessor(made, lines)
+    known.length = max(int(_line_lengths(known, known.tokenizer.encode(own)).max()) for own in split) if lines else 0
+    encoded = [encode_part(known, own) for own in split]
+    notes.append(_told(known, split[0], encoded[0]))
+    for part, own in list(zip(PARTS, split, strict=True))[1 : 2 if last else 3]:
+        notes += [f"{part}: {line}" for line in known.strangers(own)]
+    described: dict[str, Describe] = {
+        part: partial(_describe, known, own) for part, own in zip(PARTS, encoded, strict=True)
+    }
+    train, validation, test = encoded
+    return Problem(name, "text", "language", known, train, validation, test, notes, sha256(paths), source, described)
+
+
+def check_tokenizer(tokenizer: str, vocabulary: int | None) -> None:
+    if tokenizer not in TOKENIZERS:
+        raise OptionError(
+            f"tokenizer: {tokenizer!r}; expected one of {', '.join(TOKENIZERS)}.{nearest(tokenizer, TOKENIZERS)}"
+        )
+    if vocabulary is None:
+        return
+    if tokenizer != BytePairs.kind:
+        raise OptionError(f"vocabulary: {vocabulary} for a text in characters, whose vocabulary is theirs; expected it with bpe; "
+                          "add --tokenizer bpe, or leave --vocabulary out")  # fmt: skip
+    if not BYTES < vocabulary <= LARGEST_VOCABULARY:
+        raise OptionError(f"vocabulary: {vocabulary}; expected {BYTES + 1} up to {LARGEST_VOCABULARY}, all bytes being in it; "
+                          f"write {VOCABULARY}")  # fmt: skip
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, which may be packed with gzip; its ends of lines as newlines, no byte-order mark.
+
+    Raises DataError with the place of the first byte that does not belong there.
+    """
+    data = b"".join(chunks(existing_file(path, "text")))
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
+    if encoding:
+        raise DataError(f"{path}: the text is {encoding}; expected UTF-8; convert it: "
+                        f"iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}")  # fmt: skip
+    if (at := data.find(0)) >= 0:
+        raise DataError(
+            f"{path}, byte {at:,}: a NUL byte; expected UTF-8 text; the file is binary or damaged: name another"
+        )
+    body = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        return body.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        at = len(data) - len(body) + error.start
+        raise DataError(f"{path}, byte {at:,}: 0x{data[at]:02x} is not UTF-8; expected UTF-8 text; if it is latin-1, convert it: "
+                        f"iconv -f LATIN1 -t UTF-8 {path.name} > utf8-{path.name}") from None  # fmt: skip
+
+
+# ---- the parts -----------------------------------------------------------------------------------------------------------
+
+
+def _split_text(name: str, text: str, last: float, notes: list[str]) -> list[str]:
+    """Training, validation and test part, in the order of the text; the latter two are the same where `last` is given."""
+    if last:
+        cut = int(len(text) * (1 - last))
+        notes.append(f"{name}: {len(text):,} characters; training is the first {1 - last:.0%}, the last {last:.0%} is validation and also "
+                     "what is told at the end, as is usual for this text: the best epoch is chosen on it")  # fmt: skip
+        return [text[:cut], text[cut:], text[cut:]]
+    ends = [0, *(round(len(text) * share) for share in (SHARES[0], SHARES[0] + SHARES[1])), len(text)]
+    notes.append(f"{name}: {len(text):,} characters; split 80/10/10 by position: the last tenth is the test part")
+    return [text[a:b] for a, b in pairwise(ends)]
+
+
+def _split_lines(name: str, text: str, seed: int, notes: list[str]) -> list[str]:
+    """The three parts as texts in which every line ends with a newline."""
+    lines = [line for line in (line.rstrip() for line in text.split("\n")) if line]
+    if len(lines) < LEAST_LINES:
+        raise DataError(f"{name}: {len(lines)} lines that are not blank; expected {LEAST_LINES} at least to train, validate and test on; "
+                        "give more, or leave --lines out")  # fmt: skip
+    longest = max(range(len(lines)), key=lambda i: len(lines[i]))
+    if len(lines[longest]) > LONGEST_LINE:
+        raise DataError(f"{name}: a line of {len(lines[longest]):,} characters ({lines[longest][:30]!r}...); expected at most {LONGEST_LINE:,} "
+                        "where each line is an example; leave --lines out")  # fmt: skip
+    rows = split_rows(np.zeros(len(lines), np.int64), "classification", seed, SHARES)
+    parts = [[lines[i] for i in part.tolist()] for part in rows]
+    notes.append(f"{name}: {len(lines):,} lines of up to {len(lines[longest])} characters; split 80/10/10 by line")
+    seen = set(parts[0])
+    if again := sum(line in seen for line in parts[2]):
+        notes.append(f"test: {again:,} of {len(parts[2]):,} lines also stand in the training part")
+    return ["\n".join(part) + "\n" for part in parts]
+
+
+def lines_of(known: TextPreprocessor, where: str, text: str, most_tokens: int | None) -> str:
+    """The lines of another text that are not blank, without blanks at their ends, for `encode_part`.
+
+    most_tokens: of a line and its newline, where a network can look at no more. Raises DataError, with `where` and the line, for one
+    that is longer, or longer than a line to learn from.
+    """
+    kept = [(number, line) for number, line in enumerate(map(str.rstrip, text.split("\n")), start=1) if line]
+    text = "".join(f"{line}\n" for _, line in kept)
+    sizes = [np.array([len(line) for _, line in kept]), _line_lengths(known, known.tokenizer.encode(text))]
+    for own, most, what in zip(sizes, (LONGEST_LINE, most_tokens), ("characters", "tokens, with its end"), strict=True):
+        if most is not None and own.max(initial=0) > most:
+            number, line = kept[int(np.argmax(own > most))]
+            raise DataError(f"{where}, line {number:,}: {own[own > most][0]:,} {what} ({line[:30]!r}...); expected at most {most:,}, since this network "
+                            "reads each line by itself; break the line")  # fmt: skip
+    return text
+
+
+def encode_part(known: TextPreprocessor, text: str) -> Passage | Examples:
+    """A part as tokens: a Passage, or where lines are examples, a row for each line of `text`.
+
+    Rows are as long as the preprocessor's `length`, or as the longest line that comes; newlines fill them up, unscored.
+    """
+    tokens = known.tokenizer.encode(text)
+    if not known.lines:
+        return Passage(tokens.astype(np.min_scalar_type(known.tokenizer.size - 1)))
+    newline, lengths = known.tokenizer.encode("\n")[0], _line_lengths(known, tokens)
+    inside = np.arange(max(lengths.max(), known.length)) < lengths[:, None]  # (N, T)
+    target = np.full(inside.shape, IGNORED, np.int64)
+    target[inside] = tokens
+    before = np.where(inside[:, 1:], target[:, :-1], newline)
+    return Examples({"tokens": np.concatenate([np.full((len(target), 1), newline), before], axis=1)}, target)
+
+
+def _line_lengths(known: TextPreprocessor, tokens: np.ndarray) -> np.ndarray:
+    """Tokens of each line in tokens (L,), its newline counted: int64 (N,)."""
+    return np.diff(np.flatnonzero(tokens == known.tokenizer.encode("\n")[0]), prepend=-1)
+
+
+def decode_part(known: TextPreprocessor, part: Passage | Examples) -> str:
+    """The text that `encode_part` was given."""
+    return known.text(part.tokens if isinstance(part, Passage) else part.target[part.target != IGNORED])
+
+
+def _told(known: TextPreprocessor, text: str, part: Passage | Examples) -> str:
+    size = known.tokenizer.size
+    if isinstance(known.tokenizer, Characters):
+        return f"tokens: the {size - 1:,} different characters of the training part, and one that stands for all others"
+    count = len(part) if isinstance(part, Passage) else int((part.target != IGNORED).sum())
+    return f"tokens: {size:,} byte pairs, {len(text) / count:.2f} characters each on average; losses are told per character"
+
+
+def _describe(known: TextPreprocessor, part: Passage | Examples, i: int) -> dict[str, str]:
+    if isinstance(part, Passage):
+        return {"text": known.text(part.tokens[i : i + SHOWN])}
+    return {"line": known.text(part.target[i][part.target[i] != IGNORED]).rstrip("\n")}

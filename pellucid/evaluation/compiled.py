@@ -1,0 +1,82 @@
+"""Functions and networks run as native programs, and what to do where that is not possible (floor 6).
+
+Whether it is compiled is decided once for a run, never by how many rows there are: compiled, a row's answer has the same
+bits alone and among others. A program costs up to a second to compile, the first time on a machine. Eagerly NumPy adds up
+one row in another order than several, and the last bits differ.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..compiler.compile import compile
+from ..errors import TraceError
+from ..models.base import Network, in_batches
+from ..tensor import Tensor
+
+
+class Native:
+    """`function` compiled; from the first call on that cannot be, it runs eagerly, and a warning says so and why."""
+
+    def __init__(self, function: Callable[..., Any], eager: bool = False) -> None:
+        self.function = function
+        self.eager = eager
+        self.compiled = compile(function)
+        call: Any = getattr(self.compiled, "_compiled_call", self.compiled)
+        call.of_many_shapes = True  # a file has as many rows as it has
+
+    def __call__(self, *args: Any) -> Any:
+        if not self.eager and self.compiled.last is None and importlib.util.find_spec("llvmlite") is None:
+            self._give_up("llvmlite is not installed; pip install llvmlite")
+        if not self.eager:
+            try:
+                return self.compiled(*args)
+            except TraceError as error:  # and nothing has been written: see compiler/trace.py
+                self._give_up(error)
+        return self.function(*args)
+
+    def _give_up(self, why: Any) -> None:
+        self.eager = True
+        warnings.warn(f"not compiled, so it runs operation by operation, more slowly: {why}", stacklevel=1)
+
+
+class Forward:
+    """What a network says of many rows, without gradients, batch by batch: raw outputs (N, ...) from arrays (N, ...)."""
+
+    def __init__(self, network: Network, eager: bool = False) -> None:
+        self.network = network
+        self.native = Native(network, eager)
+
+    def __call__(self, inputs: list[np.ndarray]) -> np.ndarray:
+        take = lambda rows: self.native(*(Tensor(a[rows.start : rows.stop]) for a in inputs)).array
+        return in_batches(len(inputs[0]), self.network.judged_batch, take)
+
+
+class Judge:
+    """What a network's `judge` says of each example of a data set: values (N,) by name."""
+
+    def __init__(self, network: Network, eager: bool = False) -> None:
+        self.network = network
+        self.native = Native(network.judge, eager)
+
+    def __call__(self, dataset: Any) -> dict[str, np.ndarray]:
+        names: list[str] = []
+
+        def take(rows: range) -> np.ndarray:
+            found = self.native(*dataset.gather(np.arange(rows.start, rows.stop)))
+            names[:] = found
+            return np.stack([value.array for value in found.values()], axis=1).astype(np.float64)
+
+        values = in_batches(len(dataset), self.network.judged_batch, take)
+        return {name: values[:, i] for i, name in enumerate(names)}
+
+
+def means(values: dict[str, np.ndarray]) -> dict[str, float]:
+    """The mean of each value that `Judge` gave, over all scored positions."""
+    count = values.get("count", np.ones(len(values["loss"])))
+    return {name: float(value.sum() / count.sum()) for name, value in values.items() if name != "count"}

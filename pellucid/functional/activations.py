@@ -1,0 +1,87 @@
+"""Activations: the bends between layers (floor 3).
+
+Composites like those in `functional.py`, from where they are called. Names and arguments are PyTorch's; `*` any axes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..creation import where
+from ..errors import OptionError
+from ..ops import elementwise
+from ..ops.composite import Composite
+from ..tensor import Tensor
+
+
+def relu(x: Tensor, inplace: bool = False) -> Tensor:
+    return elementwise.relu(x)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return elementwise.sigmoid(x)
+
+
+def tanh(x: Tensor) -> Tensor:
+    return elementwise.tanh(x)
+
+
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """x times the normal distribution function of x (Hendrycks and Gimpel 2016), exact or by tanh."""
+    if approximate == "tanh":
+        return x * 0.5 * (1 + elementwise.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)))
+    if approximate != "none":
+        raise OptionError(
+            f'gelu: approximate={approximate!r}; expected "none" or "tanh"; leave it out for the exact form'
+        )
+    return x * 0.5 * (1 + elementwise.erf(x * (1 / math.sqrt(2))))
+
+
+def silu(x: Tensor, inplace: bool = False) -> Tensor:
+    return x * elementwise.sigmoid(x)
+
+
+def leaky_relu(x: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    return where(x > 0, x, x * negative_slope)
+
+
+def elu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x above 0, alpha (exp(x) - 1) below (Clevert et al. 2015); the branch not taken is kept from overflowing."""
+    return where(x > 0, x, elementwise.expm1(where(x > 0, 0, x)) * alpha)
+
+
+def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta x)) / beta, as max(z, 0) + log(1 + exp(-|z|)); x itself where beta x > threshold."""
+    return _softplus(x, beta=beta, threshold=threshold)
+
+
+def _softplus_of(x: Tensor, beta: float, threshold: float) -> Tensor:
+    z = x * beta
+    return where(z > threshold, x, (elementwise.relu(z) + elementwise.log1p(elementwise.exp(-abs(z)))) / beta)
+
+
+def _softplus_gradient(g: Tensor, y: Tensor, x: Tensor, beta: float, threshold: float) -> list[Tensor]:
+    # The parts of the form above have a bend at 0 each, of which the whole has none: it would lose its slope there.
+    z = x * beta
+    return [where(z > threshold, g, g * elementwise.sigmoid(z))]
+
+
+_softplus = Composite("softplus", _softplus_of, _softplus_gradient)
+
+
+def logsigmoid(x: Tensor) -> Tensor:
+    return -softplus(-x)
+
+
+def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """x between the two, in its own dtype; at both there is no slope any more, as in PyTorch."""
+    return where(x <= min_val, x.in_own_dtype(min_val), where(x >= max_val, x.in_own_dtype(max_val), x))
+
+
+def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    return (x if dtype is None else x.to(dtype)).softmax(dim)
+
+
+def log_softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    return (x if dtype is None else x.to(dtype)).log_softmax(dim)

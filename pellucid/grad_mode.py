@@ -1,0 +1,208 @@
+"""The tape on and off: `no_grad` and its kin; and `skeleton`, under which networks are made without memory (floor 2).
+
+A mode is what one context variable is set to while a block or a decorated function runs. A thread and an asyncio task
+have variables of their own, so one object serves any number of them at once, within itself too.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Self
+
+from .core.value import grad_mode
+from .errors import OptionError
+
+# The blocks that this context is inside of: each with the mode and what its variable was before.
+_entered: ContextVar[tuple[tuple[Mode, Any], ...]] = ContextVar("entered", default=())
+
+
+class Mode:
+    """`with mode:` and `@mode`: `variable` is `value` inside.
+
+    A decorated generator function has its mode on only while it runs, not while its caller does. Raises OptionError where
+    a class or an asynchronous generator function is decorated.
+    """
+
+    variable: ContextVar[Any]
+    value: Any = True
+
+    def again(self) -> Self:
+        """The same mode as another object."""
+        return type(self)()
+
+    def __enter__(self) -> None:
+        self.enter(self.variable.get())
+
+    def enter(self, before: Any) -> None:
+        """Go in; `before` is what the variable will be set back to."""
+        _entered.set((*_entered.get(), (self, before)))
+        self.variable.set(self.value)
+
+    def __exit__(self, *error: Any) -> None:
+        entered = _entered.get()
+        if entered and entered[-1][0] is self:
+            self.variable.set(entered[-1][1])
+            _entered.set(entered[:-1])
+        else:
+            self._leave_before_others(list(entered))
+
+    def _leave_before_others(self, entered: list[tuple[Mode, Any]]) -> None:
+        mine = [i for i, (mode, _) in enumerate(entered) if mode is self]
+        if not mine:  # begun in another context, as by a generator closed elsewhere: nothing was set in this one
+            return
+        _, before = entered.pop(mine[-1])
+        later = [i for i in range(mine[-1], len(entered)) if entered[i][0].variable is self.variable]
+        if later:  # a block that began after this one goes on, and will put back what was before both
+            entered[later[0]] = (entered[later[0]][0], before)
+        else:
+            self.variable.set(before)
+        _entered.set(tuple(entered))
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        name = getattr(function, "__name__", repr(function))
+        if inspect.isclass(function) or not callable(function):
+            raise OptionError(
+                f"{type(self).__name__}: decorates {name}; expected a function; decorate its methods one by one"
+            )
+        if inspect.isasyncgenfunction(function):
+            raise OptionError(f"{type(self).__name__}: decorates {name}, an asynchronous generator function; expected another kind of "
+                              "function; write the `with` inside it, around what is between two yields")  # fmt: skip
+        if inspect.isgeneratorfunction(function):
+            return _around_generator(self.again, function)
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def awaited(*args: Any, **kwargs: Any) -> Any:
+                with self.again():
+                    return await function(*args, **kwargs)
+
+            return awaited
+
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            with self.again():
+                return function(*args, **kwargs)
+
+        return called
+
+
+def _around_generator(mode: Callable[[], Mode], function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` whose generators have the mode on from each `next`, `send`, `throw` or `close` to the next yield."""
+
+    @functools.wraps(function)
+    def generated(*args: Any, **kwargs: Any) -> Any:
+        generator = function(*args, **kwargs)
+        step, sent = generator.send, None
+        while True:
+            try:
+                with mode():
+                    given = step(sent)
+            except StopIteration as end:
+                return end.value
+            try:
+                step, sent = generator.send, (yield given)
+            except GeneratorExit:
+                with mode():
+                    generator.close()
+                raise
+            except BaseException as error:
+                step, sent = generator.throw, error
+
+    return generated
+
+
+class PlainMode(Mode):
+    """A mode without arguments: as a decorator, `@kind` is `@kind()`."""
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        return super().__new__(cls) if function is None else cls()(function)
+
+
+class no_grad(PlainMode):
+    """Within it, or in a function decorated with it, nothing is put on the tape."""
+
+    variable, value = grad_mode, False
+
+
+class enable_grad(PlainMode):
+    """Within it, the tape is on again."""
+
+    variable = grad_mode
+
+
+class inference_mode(Mode):
+    """What `no_grad` is; with `mode=False`, what `enable_grad` is."""
+
+    variable = grad_mode
+
+    def __new__(cls, mode: Any = True) -> Any:
+        return cls()(mode) if callable(mode) else super().__new__(cls)
+
+    def __init__(self, mode: bool = True) -> None:
+        self.value = not _checked("inference_mode", mode)
+
+    def again(self) -> inference_mode:
+        return inference_mode(not self.value)
+
+
+# The `set_grad_enabled` that this context called last and has not used as a block, and what was before the call.
+_called: ContextVar[tuple[set_grad_enabled, bool] | None] = ContextVar("called", default=None)
+
+
+class set_grad_enabled(Mode):
+    """The tape on or off from this call on; as a block, or as a decorator, inside only. `mode`: a bool."""
+
+    variable = grad_mode
+
+    def __init__(self, mode: bool) -> None:
+        self.value = _checked("set_grad_enabled", mode)
+        _called.set((self, grad_mode.get()))
+        grad_mode.set(self.value)
+
+    def _before(self) -> bool:
+        """What was before the call that made this object, if that is what came last; else what is now."""
+        called = _called.get()
+        if called is None or called[0] is not self:
+            return grad_mode.get()
+        _called.set(None)
+        return called[1]
+
+    def __enter__(self) -> None:
+        self.enter(self._before())
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        grad_mode.set(self._before())
+        return super().__call__(function)
+
+    def again(self) -> Any:
+        return enable_grad() if self.value else no_grad()
+
+
+def _checked(name: str, mode: Any) -> bool:
+    if not isinstance(mode, bool):
+        raise OptionError(f"{name}: {mode!r}; expected True or False; write {name}(False)")
+    return mode
+
+
+def is_grad_enabled() -> bool:
+    return grad_mode.get()
+
+
+_skeleton: ContextVar[bool] = ContextVar("skeleton", default=False)
+
+
+class skeleton(PlainMode):
+    """Within it, zeros, ones and empty give one number seen through a shape, and initialisers leave it as it is.
+
+    A network made inside has every name and shape and takes no memory, whatever its size: to count its parameters, or to
+    load weights that would overwrite what chance drew. Until then its weights are all 0, or 1 where they start so.
+    """
+
+    variable = _skeleton
+
+
+def is_skeleton() -> bool:
+    return _skeleton.get()

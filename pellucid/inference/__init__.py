@@ -1,0 +1,1 @@
+"""From a run to answers: predictions, forecasts, samples (floor 6)."""

@@ -1,0 +1,53 @@
+"""How a series goes on: a network asked for the next step, then for the one after its own answer, and so on (floor 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..creation import tensor
+from ..data.datasets import find, locate
+from ..data.series.preprocess import SeriesPreprocessor, Timeline
+from ..data.table.read import Table, read_table
+from ..errors import DataError, NonFiniteError
+from ..grad_mode import no_grad
+
+
+def read_series(data: str, preprocessor: SeriesPreprocessor) -> Table:
+    """The table of `data`, a path or a series known by name."""
+    known = find(data)
+    path = Path(data) if known is None else next(iter(locate(known).values()))
+    return read_table(path, preprocessor.header)
+
+
+def forecast(
+    network: Callable[..., Any], preprocessor: SeriesPreprocessor, table: Table, horizon: int
+) -> list[tuple[str, float]]:  # fmt: skip
+    """The `horizon` steps after the end of `table`, as (time, prediction in the target's units).
+
+    Each answer is taken for the truth by the steps after it; every other column stays at its last known value. Raises
+    DataError where the table is shorter than a window.
+    """
+    line, window = preprocessor.read(table), preprocessor.window
+    if len(line) < window:
+        raise DataError(f"{table.path}: {len(line):,} steps; expected {window} at least, the window that the network looks at; give more "
+                        "rows")  # fmt: skip
+    times, values = line.times[-window - 1 :], line.values[-window - 1 :].copy()
+    values[:-window] = preprocessor.filled(line)[-window - 1 : -window]  # what is known before the window
+    found = []
+    for k in range(1, horizon + 1):
+        series = preprocessor.encode(Timeline(times, values))["series"][-1:]  # (1, T, F)
+        with no_grad():
+            answer = float(preprocessor.decode(network(tensor(series)).array)[0])
+        if not np.isfinite(answer):
+            raise NonFiniteError(f"{table.path}: step {k} after its end is predicted as {answer}; expected a finite number; the network's "
+                                 "training blew up: train again with a lower --lr")  # fmt: skip
+        time = preprocessor.clock.after(float(line.times[-1]), k)
+        found.append((preprocessor.clock.text(time), answer))
+        upcoming = np.full(values.shape[1], np.nan)
+        upcoming[0] = answer
+        times, values = np.append(times, time), np.vstack([values, upcoming])
+    return found

@@ -1,0 +1,86 @@
+"""What a network that writes makes of other texts: how little it expects each of their characters (floor 6).
+
+Everything goes through the run's own tokenizer; characters that training never saw count as one unknown token. Texts are
+read the way the run's test part is, in `writing.py`, so that scores compare.
+
+Shapes: L tokens scored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from ..data.datasets import find
+from ..data.load import load_problem
+from ..data.loader import IGNORED
+from ..data.problem import Examples, Passage
+from ..data.table.preprocess import preprocessor_from_json
+from ..data.text.read import decode_part, encode_part, lines_of, read_text
+from ..data.text.tokenize import TextPreprocessor
+from ..errors import DataError, NonFiniteError
+from ..evaluation.compiled import Judge, Native
+from ..evaluation.language import per_window
+from ..evaluation.metrics import Metrics, text_metrics
+from ..models.base import in_batches
+from ..runs.run import Run
+
+
+class Reader:
+    """A run's network and tokenizer, loaded once."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.known = cast(TextPreprocessor, preprocessor_from_json(run.config["preprocessor"]))
+        self.lengths = self.known.tokenizer.lengths()  # characters of each token
+        self.network: Any = run.network()
+        self.eager = bool(run.config["settings"].get("eager", True))
+
+    def text(self, data: str) -> str:
+        """The text of a file, or the test part of one known by name; without blank lines where lines were learned.
+
+        Raises DataError where nothing of it can be scored.
+        """
+        if (dataset := find(data)) is not None:
+            if dataset.kind != "text":
+                raise DataError(
+                    f"{data}: a data set of {dataset.kind}; expected a text, as {self.run.name} was trained on one; name a text"
+                )
+            own = self.run.config["source"]  # split as it was for this run, where it is the same text
+            problem = load_problem(**(own if own["spec"] == data else {"spec": data, "seed": own["seed"]}))
+            text = decode_part(cast(TextPreprocessor, problem.preprocessor), problem.test)
+        else:
+            text = read_text(Path(data))
+        if self.known.lines:
+            text = lines_of(self.known, data, text, self.network.most_tokens)
+        if len(self.known.tokenizer.encode(text)) < 2:
+            raise DataError(f"{data}: {len(text)} characters; expected 2 tokens at least, since what comes first is not scored; "
+                            "give more text")  # fmt: skip
+        return text
+
+    def score(self, text: str) -> Metrics:
+        """Nats per character, and what else is told of the test part."""
+        dataset = self._judged(text)
+        return text_metrics(*per_window(Judge(self.network, self.eager), dataset, self.lengths))
+
+    def surprises(self, text: str) -> list[tuple[int, str, float]]:
+        """Of each token scored, in their order: its place, counted in characters from 1, what it says, and its nats."""
+        dataset = self._judged(text)
+        losses = self.network.losses
+        gather = lambda rows: dataset.gather(np.arange(rows.start, rows.stop))
+        count, most = len(dataset), self.network.judged_batch
+        targets = in_batches(count, most, lambda rows: gather(rows)[-1].array)
+        run = Native(losses, self.eager)
+        nats = in_batches(count, most, lambda rows: run(*gather(rows)).array)[targets != IGNORED]  # (L,)
+        if not np.isfinite(nats).all():
+            raise NonFiniteError(f"{self.run.name}: its network gives NaN or infinity for {(~np.isfinite(nats)).sum():,} of {len(nats):,} tokens; "
+                                 "expected finite numbers; its training blew up: train again with a lower --lr")  # fmt: skip
+        letters = self.known.spelled(targets[targets != IGNORED], text)
+        places = len(text) + 1 - np.cumsum([len(part) for part in reversed(letters)])[::-1]
+        return list(zip(places.tolist(), letters, nats.tolist(), strict=True))
+
+    def _judged(self, text: str) -> Any:
+        part: Passage | Examples = encode_part(self.known, text)
+        return part.judged(self.network)

@@ -1,0 +1,1 @@
+"""Named networks and their published weights (floor 5)."""

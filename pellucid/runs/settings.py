@@ -1,0 +1,178 @@
+"""How a network is trained: the settings, the recipes that fill them in, and what of them a user may say (floor 6).
+
+A setting comes from the command line, else from `--config FILE.toml`, else from the recipe of the data set, else from the
+recipe of its kind and size, else from the default here. Recipes were chosen on validation data alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import models
+from ..errors import DataError, OptionError, nearest
+from ..models.base import KINDS, check_kinds
+
+OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "adagrad", "muon")
+SCHEDULES = ("onecycle", "cosine", "constant")
+MONITORS = ("score", "loss")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What training needs beside data and network; plain values, saved in a run's config.json.
+
+    lr: the highest learning rate; `schedule` says how it is reached and left, in `warmup`, a share of all steps.
+    average: decay of the moving average of weights that is validated and saved; 0 for none.
+    clip: largest norm of the gradient; 0 for no limit.
+    momentum: share of the step before that a step keeps (SGD), or decay of the mean gradient (Adam's first beta);
+    momentum2: decay of the mean squared gradient (Adam's second beta).
+    epoch_steps: steps of an epoch, on examples chosen anew each time; 0 for one pass over all examples.
+    patience: epochs without a better validation result after which training stops; 0 for never.
+    monitor: what "better" means on validation data: "score" (accuracy, RMSE) or "loss".
+    eager: run operation by operation; else whole steps are compiled.
+    freeze: paths of layers that do not learn.
+    """
+
+    optimizer: str = "adamw"
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    epochs: int = 30
+    batch_size: int = 128
+    average: float = 0.99
+    clip: float = 1.0
+    momentum: float = 0.9
+    momentum2: float = 0.999
+    epoch_steps: int = 0
+    patience: int = 0
+    monitor: str = "loss"
+    seed: int = 0
+    threads: int = 1
+    eager: bool = False
+    freeze: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_kinds(self)
+        object.__setattr__(self, "freeze", (self.freeze,) if isinstance(self.freeze, str) else tuple(self.freeze))
+        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("monitor", MONITORS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise OptionError(
+                    f"{name}: {value!r}; expected one of {', '.join(choices)}.{nearest(str(value), choices)}"
+                )
+        for name in ("epochs", "batch_size", "threads"):
+            self._check(name, getattr(self, name) >= 1, "a whole number from 1")
+        for name in ("patience", "seed", "clip", "weight_decay", "epoch_steps"):
+            self._check(name, getattr(self, name) >= 0 and math.isfinite(getattr(self, name)), "0 or more")
+        self._check("lr", 0 < self.lr < math.inf, "a number above 0")
+        for name in ("average", "momentum", "momentum2"):
+            self._check(name, 0 <= getattr(self, name) < 1, "0 up to, but not including, 1")
+        self._check("warmup", 0 <= self.warmup <= 1, "a share of all steps, 0 to 1")
+        if not all(isinstance(path, str) for path in self.freeze):
+            raise OptionError(f'freeze: {list(self.freeze)}; expected paths of layers; write freeze = ["stages.0"]')
+
+    def _check(self, name: str, fits: bool, expected: str) -> None:
+        if not fits:
+            default = next(f.default for f in dataclasses.fields(self) if f.name == name)
+            raise OptionError(f"{name}: {getattr(self, name)}; expected {expected}; write {default}")
+
+
+# A recipe is a file in pellucid/recipes: settings and the network's configuration side by side, as in a --config file.
+# The more particular one overrules: FAMILY-KIND, then FAMILY-KIND-large from LARGE training examples on, then FAMILY-DATA.
+RECIPES = Path(__file__).parent.parent / "recipes"
+LARGE = 10_000
+
+
+def recipe(family: str, data: str, kind: str, examples: int) -> dict[str, Any]:
+    """The shipped values of `family` for the data set `data`, of `kind` and with so many training `examples`."""
+    found: dict[str, Any] = {}
+    for name in (kind, f"{kind}-large" if examples >= LARGE else "", data):
+        path = RECIPES / f"{family}-{name}.toml"
+        if name and path.is_file():
+            found.update(read_config(path))
+    return found
+
+
+def choose(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
+    """`values` as (Settings, the family's Config). Raises OptionError for a name or value that neither takes."""
+    config = models.family(family).Config
+    fields = {f.name: f for f in (*dataclasses.fields(Settings), *dataclasses.fields(config))}
+    checked = {}
+    for name, value in values.items():
+        if name not in fields:
+            raise OptionError(
+                f"{name}: no such setting; expected one of {', '.join(sorted(fields))}.{nearest(name, fields)}"
+            )
+        checked[name] = _typed(name, value, fields[name].default)
+    mine = {f.name for f in dataclasses.fields(Settings)}
+    settings = Settings(**{name: value for name, value in checked.items() if name in mine})
+    return settings, config(**{name: value for name, value in checked.items() if name not in mine})
+
+
+def as_settings(written: Iterable[str]) -> dict[str, Any]:
+    """NAME=VALUE, each as a line of TOML would say it; a bare word is text, and 128,64 a list."""
+    found = {}
+    for line in written:
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or not name or not value:
+            raise OptionError(f"--set {line}: no NAME=VALUE; expected one setting; write --set lr=0.001")
+        found[name.replace("-", "_")] = _said(value)
+    return found
+
+
+def _said(value: str) -> Any:
+    for text in (value, f"[{value}]"):
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            return tomllib.loads(f"x = {text}")["x"]
+    return [_said(part.strip()) for part in value.split(",")] if "," in value else value
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    """`value` as the type of `default`; an int will do for a float, a list for a tuple."""
+    kind = type(default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is tuple and isinstance(value, list):
+        return tuple(value)
+    if kind is tuple and isinstance(value, int | str) and not isinstance(value, bool):
+        return (value,)
+    if kind is int and isinstance(value, list | tuple) and len(value) == 1:  # --layers 4, where layers are counted
+        return value[0]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        shown = str(default).lower() if kind is bool else ",".join(map(str, default)) if kind is tuple else default
+        raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected {KINDS.get(kind, kind.__name__)}; "
+                          f"write {shown}")  # fmt: skip
+    return value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of a TOML file, as written; or of a shipped recipe by its name, and then its family is their `model`.
+
+    Raises DataError.
+    """
+    recipes = [shipped.stem for shipped in RECIPES.glob("*.toml")]
+    if str(path) in recipes and not path.exists():
+        return {"model": str(path).partition("-")[0], **read_config(RECIPES / f"{path}.toml")}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; expected a TOML file with settings, such as lr = 0.001, or a recipe; write one of "
+                        f"{', '.join(sorted(recipes))}.{nearest(str(path), recipes)}") from None  # fmt: skip
+    except IsADirectoryError:
+        raise DataError(f"{path}: a directory; expected a TOML file with settings; name one in it") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: {_first_line(error)}; expected TOML, one setting a line, such as lr = 0.001"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).splitlines()[0]
