@@ -18,7 +18,7 @@ from starts import CHECKED, EXAMPLES, RECIPES, Recipe, Start, drawn_numbers
 import pellucid
 from pellucid.data.loader import DataLoader, TensorDataset, WindowDataset
 from pellucid.models import family
-from pellucid.models.base import Network, Values
+from pellucid.models.base import Model, Values
 from pellucid.runs.settings import choose, recipe
 from pellucid.training.learner import Learner, hidden_matrices, is_matrix, learning_rate_curve
 from pellucid.training.session import PREPARED
@@ -82,7 +82,7 @@ class Ours:
         )
 
 
-def make_dataset(recipe: Recipe, batch: int, network: Network) -> Any:
+def make_dataset(recipe: Recipe, batch: int, network: Model) -> Any:
     """Made-up examples with something to learn in them, enough for CHECKED batches, as a preprocessor would encode them.
 
     In pure noise the gradients are so close to nothing that rounding decides Adam's steps, and any two runs drift apart.
@@ -109,7 +109,7 @@ def make_dataset(recipe: Recipe, batch: int, network: Network) -> Any:
     return TensorDataset(*map(pellucid.tensor, (inputs, *drawn_numbers(recipe, n), target)))
 
 
-def tell(network: Network, recipe: Recipe) -> None:
+def tell(network: Model, recipe: Recipe) -> None:
     """Have the network take from its batch what it would draw, turn by turn, in the order in which it asks."""
     turns, first = [], 0
     for turn, numbers in zip(network.turns(), recipe.drawn, strict=True):

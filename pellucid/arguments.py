@@ -13,7 +13,7 @@ import numpy as np
 
 from .core.promotion import result_type
 from .core.value import DTYPES, Value, default_dtype
-from .errors import DTypeError, OptionError, ShapeError, words
+from .errors import DTypeError, OptionError, ShapeError, format_shape
 
 float32 = np.dtype(np.float32)
 float64 = np.dtype(np.float64)
@@ -46,7 +46,7 @@ def axis_of(x: Any, dim: int, what: str) -> int:
         )
     if not -ndim <= dim < ndim:
         raise ShapeError(
-            f"{what}: dim {dim} of shape {words(x.shape)}; expected {-ndim} to {ndim - 1}; count the axes from 0"
+            f"{what}: dim {dim} of shape {format_shape(x.shape)}; expected {-ndim} to {ndim - 1}; count the axes from 0"
         )
     return dim % ndim
 
@@ -63,7 +63,7 @@ def axes_of(x: Any, dim: Any, what: str) -> tuple[int, ...]:
     axes = sorted(axis_of(x, d, what) for d in dim)
     if len(set(axes)) < len(axes):
         raise ShapeError(
-            f"{what}: dim {tuple(dim)} of shape {words(x.shape)}; expected each axis once; remove the repeated one"
+            f"{what}: dim {tuple(dim)} of shape {format_shape(x.shape)}; expected each axis once; remove the repeated one"
         )
     return tuple(axes)
 
@@ -86,19 +86,19 @@ def count(x: Any, axes: Sequence[int]) -> int:
 
 def whole_shape(x: Any, shape: Sequence[Any]) -> tuple[int, ...]:
     """`shape` with the one -1 worked out."""
-    sizes = spread(shape)
+    sizes = flatten_varargs(shape)
     if -1 not in sizes:
         return sizes
     known = -math.prod(sizes)
     if sizes.count(-1) > 1 or known <= 0 or x.array.size % known:
         raise ShapeError(
-            f"reshape: {words(x.shape)} to {words(sizes)}; "
+            f"reshape: {format_shape(x.shape)} to {format_shape(sizes)}; "
             f"expected at most one -1 and sizes that divide {x.array.size}; check them"
         )
     return tuple(x.array.size // known if size == -1 else size for size in sizes)
 
 
-def spread(arguments: Sequence[Any]) -> tuple[Any, ...]:
+def flatten_varargs(arguments: Sequence[Any]) -> tuple[Any, ...]:
     """Numbers given one by one, or as one tuple or list, as a tuple."""
     if len(arguments) == 1 and isinstance(arguments[0], tuple | list):
         return tuple(arguments[0])
@@ -111,7 +111,7 @@ def broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
 
 def shape_of(sizes: Sequence[Any]) -> tuple[int, ...]:
     """The sizes of a new Tensor, given one by one or as one tuple; raises ShapeError for a negative one."""
-    sizes = spread(sizes)
+    sizes = flatten_varargs(sizes)
     for size in sizes:
         if not isinstance(size, int | np.integer) or size < 0:
             raise ShapeError(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from .core.op import aside
-from .core.tape import walk
-from .errors import GradientError, words
+from .core.tape import backward_pass
+from .errors import GradientError, format_shape
 from .grad_mode import enable_grad, no_grad
 from .tensor import Tensor
 
@@ -34,12 +34,12 @@ def grad(
         output.check_on_tape("grad")
     starts = [output.output_gradient(g) for output, g in zip(outputs, given, strict=True)]
     keep = create_graph if retain_graph is None else retain_graph
-    found = walk(outputs, starts, keep=keep, create_graph=create_graph, wanted=inputs)
+    found = backward_pass(outputs, starts, keep=keep, create_graph=create_graph, wanted=inputs)
     results = tuple(aside(found[id(value)][1]) if id(value) in found else None for value in inputs)
     for position, (value, result) in enumerate(zip(inputs, results, strict=True)):
         if result is None and not allow_unused:
             raise GradientError(
-                f"grad: the outputs do not depend on input {position} {words(value.shape)}; "
+                f"grad: the outputs do not depend on input {position} {format_shape(value.shape)}; "
                 "expected every input to be used; "
                 "pass allow_unused=True to get None for it"
             )
@@ -93,7 +93,7 @@ def _compare(function: Any, inputs: Any, watched: Any, eps: float, atol: float, 
         if not np.allclose(found, expected, atol=atol, rtol=rtol):
             worst = np.unravel_index(np.argmax(abs(found - expected)), x.shape) if x.ndim else ()
             raise GradientError(
-                f"gradcheck: input {position} {words(x.shape)} at {tuple(int(i) for i in worst)}: the rule gives {found[worst]:.6g}, "
+                f"gradcheck: input {position} {format_shape(x.shape)} at {tuple(int(i) for i in worst)}: the rule gives {found[worst]:.6g}, "
                 f"finite differences {expected[worst]:.6g}; expected them equal to {atol:g}; check the gradient rule"
             )
 

@@ -12,7 +12,7 @@ from .arguments import array_of, as_dtype, float32, int64, shape_of
 from .core.promotion import as_number
 from .core.value import recorder, refuse_array
 from .errors import OptionError
-from .grad_mode import is_skeleton
+from .grad_mode import has_empty_weights
 from .ops import elementwise
 from .tensor import Tensor, check_device, concatenate, operand
 
@@ -63,7 +63,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
     kind = as_dtype(dtype) if dtype is not None else tensor(fill_value).dtype
     shape = shape_of((size,) if isinstance(size, int) else tuple(size))
     number = as_number(fill_value, kind)
-    result = Tensor(np.broadcast_to(number, shape) if is_skeleton() else np.full(shape, number, kind))
+    result = Tensor(np.broadcast_to(number, shape) if has_empty_weights() else np.full(shape, number, kind))
     return result.requires_grad_() if requires_grad else result
 
 

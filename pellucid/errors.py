@@ -74,7 +74,7 @@ def in_module(error: PellucidError, path: str) -> PellucidError:
     return error
 
 
-def words(shape: Sequence[int]) -> str:
+def format_shape(shape: Sequence[int]) -> str:
     """A shape as messages show it: `(32, 783)`, `(5,)`, `()`."""
     inside = ", ".join(str(size) for size in shape)
     return f"({inside},)" if len(shape) == 1 else f"({inside})"
@@ -94,12 +94,12 @@ def names_of(owner: str, option: str, value: object, known: Iterable[str] | None
             )
         if choices is not None and name not in choices:
             raise OptionError(
-                f"{owner}: {option} names {name!r}; expected {', '.join(choices) or 'none'}.{nearest(name, choices)}"
+                f"{owner}: {option} names {name!r}; expected {', '.join(choices) or 'none'}.{suggestion(name, choices)}"
             )
     return tuple(str(name) for name in names)
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
+def suggestion(name: str, choices: Iterable[str]) -> str:
     """` Did you mean 'income'?` when one of `choices` is close to `name`, else the empty string."""
     matches = get_close_matches(name, list(choices), n=1, cutoff=0.65)
     return f" Did you mean {matches[0]!r}?" if matches else ""

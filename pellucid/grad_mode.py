@@ -1,4 +1,4 @@
-"""The tape on and off: `no_grad` and its kin; and `skeleton`, under which networks are made without memory (floor 2).
+"""The tape on and off: `no_grad` and its kin; and `init_empty_weights`, under which networks are made without memory (floor 2).
 
 A mode is what one context variable is set to while a block or a decorated function runs. A thread and an asyncio task
 have variables of their own, so one object serves any number of them at once, within itself too.
@@ -191,18 +191,18 @@ def is_grad_enabled() -> bool:
     return grad_mode.get()
 
 
-_skeleton: ContextVar[bool] = ContextVar("skeleton", default=False)
+_empty_weights: ContextVar[bool] = ContextVar("init_empty_weights", default=False)
 
 
-class skeleton(PlainMode):
+class init_empty_weights(PlainMode):
     """Within it, zeros, ones and empty give one number seen through a shape, and initialisers leave it as it is.
 
     A network made inside has every name and shape and takes no memory, whatever its size: to count its parameters, or to
     load weights that would overwrite what chance drew. Until then its weights are all 0, or 1 where they start so.
     """
 
-    variable = _skeleton
+    variable = _empty_weights
 
 
-def is_skeleton() -> bool:
-    return _skeleton.get()
+def has_empty_weights() -> bool:
+    return _empty_weights.get()

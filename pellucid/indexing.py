@@ -15,8 +15,8 @@ import numpy as np
 from .arguments import array_of
 from .core.op import Op, new_value
 from .core.sharing import Path, as_view
-from .core.value import Value, content, recorder, refuse_array
-from .errors import DTypeError, IndexRangeError, ShapeError, words
+from .core.value import Value, recorder, refuse_array, traced_or_array
+from .errors import DTypeError, IndexRangeError, ShapeError, format_shape
 from .ops.elementwise import add, cast, less, multiply, where
 from .ops.index import put, take, within
 from .ops.movement import Slices, permute, place, reshape, slice_
@@ -130,7 +130,7 @@ def _with_ellipsis(shape: tuple[int, ...], parts: list[Any]) -> list[Any]:
     used = sum(_axes_used(part) for part in parts)
     if used > len(shape):
         raise IndexRangeError(
-            f"index: {used} positions for shape {words(shape)}; expected at most {len(shape)}; drop some"
+            f"index: {used} positions for shape {format_shape(shape)}; expected at most {len(shape)}; drop some"
         )
     dots = [i for i, part in enumerate(parts) if part is Ellipsis]
     if len(dots) > 1:
@@ -154,7 +154,7 @@ def _as_part(part: Any) -> Any:
     if isinstance(part, Value):
         if part.dtype.kind not in "iub":
             raise DTypeError(f"index: {part.dtype}; expected whole numbers or bool; convert with .long()")
-        return part if part.ndim else content(part).item()
+        return part if part.ndim else traced_or_array(part).item()
     return part
 
 
@@ -167,7 +167,7 @@ def _whole_number(part: Any, shape: tuple[int, ...], axis: int) -> int:
     size = shape[axis]
     if not -size <= part < size:
         raise IndexRangeError(
-            f"index: {part} on axis {axis} of {words(shape)}; expected {-size} to {size - 1}; check the bounds"
+            f"index: {part} on axis {axis} of {format_shape(shape)}; expected {-size} to {size - 1}; check the bounds"
         )
     return int(part) % size
 
@@ -177,7 +177,7 @@ def _positions(part: Any, shape: tuple[int, ...], axis: int) -> list[Any]:
     if part.dtype.kind != "b":
         return [part if part.dtype == np.int64 else cast(part, dtype=np.dtype(np.int64))]
     _check_mask(part, shape, axis)
-    return [new_value(found) for found in np.nonzero(content(part))]
+    return [new_value(found) for found in np.nonzero(traced_or_array(part))]
 
 
 def _mask(shape: tuple[int, ...], key: Any) -> Any:
@@ -193,7 +193,7 @@ def _mask(shape: tuple[int, ...], key: Any) -> Any:
 def _check_mask(part: Any, shape: tuple[int, ...], axis: int) -> None:
     if part.shape != shape[axis : axis + part.ndim]:
         raise ShapeError(
-            f"index: mask {words(part.shape)} on axes {words(shape[axis : axis + part.ndim])}; "
+            f"index: mask {format_shape(part.shape)} on axes {format_shape(shape[axis : axis + part.ndim])}; "
             "expected equal shapes; build it from the same Tensor"
         )
 
@@ -207,7 +207,7 @@ def _flat_rows(shape: tuple[int, ...], picks: dict[int, Any]) -> tuple[Any, tupl
     try:
         picked = np.broadcast_shapes(*(picks[axis].shape for axis in axes))
     except ValueError:
-        came = " and ".join(words(picks[axis].shape) for axis in axes)
+        came = " and ".join(format_shape(picks[axis].shape) for axis in axes)
         raise ShapeError(f"index: positions of shapes {came}; expected shapes that broadcast; reshape one") from None
     rows: Any = None
     for axis in axes:
@@ -220,7 +220,9 @@ def _flat_rows(shape: tuple[int, ...], picks: dict[int, Any]) -> tuple[Any, tupl
 
 
 def _checked(position: Any, size: int, axis: int, shape: tuple[int, ...]) -> Any:
-    message = f"index: {{}} on axis {axis} of {words(shape)}; expected {-size} to {size - 1}; check the positions"
+    message = (
+        f"index: {{}} on axis {axis} of {format_shape(shape)}; expected {-size} to {size - 1}; check the positions"
+    )
     return within(position, low=-size, high=size, spare=None, message=message)
 
 
@@ -260,7 +262,7 @@ def _fits(value: Any, shape: tuple[int, ...], whole: tuple[int, ...]) -> tuple[i
     new = len(shape) - value.ndim
     if new < 0 or any(have not in (1, want) for have, want in zip(value.shape, shape[new:], strict=True)):
         raise ShapeError(
-            f"x[...] = value: value {words(value.shape)} into a place of {words(shape)} in {words(whole)}; "
+            f"x[...] = value: value {format_shape(value.shape)} into a place of {format_shape(shape)} in {format_shape(whole)}; "
             "expected a shape that broadcasts; reshape it"
         )
     return shape

@@ -27,18 +27,18 @@ from .arguments import (
     axis_of_one,
     bool_,
     broadcasts,
+    flatten_varargs,
     float32,
     float64,
     int32,
     int64,
     reduced_axes,
     shape_of,
-    spread,
     uint8,
     whole_shape,
 )
 from .core.op import aside, new_value, use_value_class
-from .core.origin import here
+from .core.origin import user_origin
 from .core.promotion import as_number
 from .core.sharing import (
     copied,
@@ -54,12 +54,12 @@ from .core.sharing import (
     write_part,
 )
 from .core.state_version import note_change
-from .core.tape import walk
-from .core.value import Symbol, Value, content, default_dtype, grad_mode, recorder, refuse_array
-from .errors import DTypeError, GradientError, OptionError, ShapeError, words
+from .core.tape import backward_pass
+from .core.value import Symbol, Value, default_dtype, grad_mode, recorder, refuse_array, traced_or_array
+from .errors import DTypeError, GradientError, OptionError, ShapeError, format_shape
 from .indexing import index, path_to, with_index
 from .ops import contraction, elementwise, movement, reduce
-from .ops.loop import refuse_inside_scan
+from .ops.loop import forbid_in_scan
 
 
 class MinMax(NamedTuple):
@@ -137,7 +137,7 @@ class Tensor(Value):
         given = data[0]
         if len(data) > 1 or isinstance(given, int | float):
             raise DTypeError(f"Tensor{data!r}; expected sizes, or numbers in one list; write tensor({given!r})")
-        return content(given) if isinstance(given, Value) else array_of(given, float32)
+        return traced_or_array(given) if isinstance(given, Value) else array_of(given, float32)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 
@@ -151,8 +151,10 @@ class Tensor(Value):
     @grad.setter
     def grad(self, value: Any) -> None:
         if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
-            came = words(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ShapeError(f"grad: {came}; expected a Tensor of shape {words(self.shape)}, or None; reshape it first")
+            came = format_shape(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ShapeError(
+                f"grad: {came}; expected a Tensor of shape {format_shape(self.shape)}, or None; reshape it first"
+            )
         self.set_grad(value)
 
     def has_grad(self) -> bool:
@@ -176,7 +178,9 @@ class Tensor(Value):
         if total.requires_grad or known.requires_grad or total.dtype != known.dtype:
             self.set_grad(total)
         else:
-            known.rebind(content(total), here())  # the same Tensor as before, for who holds it, or a view of it
+            known.rebind(
+                traced_or_array(total), user_origin()
+            )  # the same Tensor as before, for who holds it, or a view of it
 
     def fill_grad_with_zeros(self) -> None:
         """Fill the gradient, where there is one, with zeros: in place, for who holds it or a view of it."""
@@ -186,7 +190,7 @@ class Tensor(Value):
             self.set_grad(new_value(np.zeros(self.shape, self.dtype)))
         else:
             grad = self.grad.detach_()
-            grad.rebind(content(new_value(np.zeros(grad.shape, grad.dtype))), here())
+            grad.rebind(traced_or_array(new_value(np.zeros(grad.shape, grad.dtype))), user_origin())
 
     @property
     def device(self) -> device:
@@ -215,7 +219,7 @@ class Tensor(Value):
         if active is not None:
             if (value.shape, value.dtype) != (self.shape, self.dtype):
                 raise ShapeError(
-                    f"{here()}: x.data = y in a compiled step: y is {words(value.shape)} {value.dtype}, x is {words(self.shape)} "
+                    f"{user_origin()}: x.data = y in a compiled step: y is {format_shape(value.shape)} {value.dtype}, x is {format_shape(self.shape)} "
                     f"{self.dtype}; expected the same; convert y, or do this outside of the step"
                 )
             active.leave(self)
@@ -225,7 +229,7 @@ class Tensor(Value):
         if (value.shape, value.dtype) == (self.shape, self.dtype):
             self.assign(value)
         else:
-            self.rebind(value.array, here())
+            self.rebind(value.array, user_origin())
             note_change()  # compiled steps that read it are others now
 
     @property
@@ -262,13 +266,13 @@ class Tensor(Value):
         """A read-only snapshot as a NumPy array; `.copy()` it to write."""
         if self.requires_grad and grad_mode.get():
             raise GradientError(
-                f"numpy(): this Tensor {words(self.shape)} is on the tape, NumPy is not; "
+                f"numpy(): this Tensor {format_shape(self.shape)} is on the tape, NumPy is not; "
                 "expected a detached one; write x.detach().numpy()"
             )
         return self.snapshot()
 
     def snapshot(self) -> np.ndarray:
-        view = content(self).view()
+        view = traced_or_array(self).view()
         view.flags.writeable = False
         return view
 
@@ -282,12 +286,12 @@ class Tensor(Value):
     def item(self) -> Any:
         if self.array.size != 1:
             raise ShapeError(
-                f"item: shape {words(self.shape)}; expected a single number; use tolist(), or reduce it first"
+                f"item: shape {format_shape(self.shape)}; expected a single number; use tolist(), or reduce it first"
             )
-        return content(self).item()
+        return traced_or_array(self).item()
 
     def tolist(self) -> Any:
-        return content(self).tolist()
+        return traced_or_array(self).tolist()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -303,7 +307,7 @@ class Tensor(Value):
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise ShapeError(
-                f"bool: shape {words(self.shape)} is neither true nor false; expected one number; use .any() or .all()"
+                f"bool: shape {format_shape(self.shape)} is neither true nor false; expected one number; use .any() or .all()"
             )
         return bool(self.item())
 
@@ -320,7 +324,7 @@ class Tensor(Value):
 
     def __repr__(self) -> str:
         if recorder() is not None:
-            return f"tensor(being recorded, shape={words(self.shape)}, dtype={self.dtype})"
+            return f"tensor(being recorded, shape={format_shape(self.shape)}, dtype={self.dtype})"
         shown = self.array if self.ndim else self.array.reshape(1)
         whole = shown.dtype.kind != "f" or bool(np.all(shown == np.trunc(shown)))  # 1. and not 1.0000
         mode: Any = "maxprec_equal" if whole else "fixed"
@@ -337,7 +341,9 @@ class Tensor(Value):
         return format(self.item(), spec) if spec and self.array.size == 1 else repr(self)
 
     def _repr_html_(self) -> str:
-        about = f"Tensor {words(self.shape)} {self.dtype}" + (f", made by {self.node.op.name}" if self.node else "")
+        about = f"Tensor {format_shape(self.shape)} {self.dtype}" + (
+            f", made by {self.node.op.name}" if self.node else ""
+        )
         numbers = np.array2string(self.array, separator=", ", precision=4, threshold=200)
         return f"<div><small>{html.escape(about)}</small><pre>{html.escape(numbers)}</pre></div>"
 
@@ -352,7 +358,7 @@ class Tensor(Value):
         copy = type(self).__new__(type(self))
         copy.__dict__.update(array=self.array, requires_grad=self.requires_grad)
         if self._grad is not None:
-            copy._grad = self._grad if self._grad.__class__ is UsedUp else new_value(content(self._grad))
+            copy._grad = self._grad if self._grad.__class__ is UsedUp else new_value(traced_or_array(self._grad))
         if self.cell is not None and recorder() is None:
             copied(copy, self, memo)
         memo[id(self)] = copy
@@ -395,7 +401,7 @@ class Tensor(Value):
                                 "leave it out for every leaf, or set requires_grad=True on them before the forward")  # fmt: skip
         g = self.output_gradient(gradient)
         keep = create_graph if retain_graph is None else retain_graph
-        found = walk([self], [g], keep=keep, create_graph=create_graph, wanted=inputs).values()
+        found = backward_pass([self], [g], keep=keep, create_graph=create_graph, wanted=inputs).values()
         for leaf, _ in found:
             if leaf._grad.__class__ is UsedUp:
                 leaf._grad.refuse()  # before any leaf has its gradient
@@ -405,7 +411,7 @@ class Tensor(Value):
     def check_on_tape(self, what: str) -> None:
         if not self.requires_grad:
             raise GradientError(
-                f"{what}: this Tensor {words(self.shape)} does not depend on anything that requires a gradient; "
+                f"{what}: this Tensor {format_shape(self.shape)} does not depend on anything that requires a gradient; "
                 "expected "
                 "one computed from parameters; set requires_grad=True on a leaf, and compute it outside no_grad()"
             )
@@ -414,12 +420,14 @@ class Tensor(Value):
         """`gradient` checked against this output, or 1 where it is a single number and none is given."""
         if gradient is None:
             if self.array.size != 1:
-                raise GradientError(f"backward: shape {words(self.shape)}; expected a single number, such as a loss; "
+                raise GradientError(f"backward: shape {format_shape(self.shape)}; expected a single number, such as a loss; "
                                     "reduce it with .mean() or .sum(), or pass gradient=")  # fmt: skip
             return new_value(np.ones(self.shape, self.dtype))
         gradient = as_value_of(gradient, self.dtype)
         if gradient.shape != self.shape:
-            raise ShapeError(f"backward: gradient {words(gradient.shape)}; expected {words(self.shape)}; reshape it")
+            raise ShapeError(
+                f"backward: gradient {format_shape(gradient.shape)}; expected {format_shape(self.shape)}; reshape it"
+            )
         return gradient
 
     def retain_grad(self) -> None:
@@ -448,7 +456,7 @@ class Tensor(Value):
 
     def detach(self) -> Tensor:
         """The same numbers, off the tape: a view, which follows what is written and writes through."""
-        result = new_value(content(self))
+        result = new_value(traced_or_array(self))
         share(result, self)
         return result
 
@@ -468,13 +476,13 @@ class Tensor(Value):
         The old array is left as it was for whoever holds it. `version` goes up, so a gradient that still needs the old
         numbers is refused in `backward()` instead of being wrong. What was computed before is not part of the tape.
         """
-        array = content(value) if isinstance(value, Value) else np.asarray(value)
+        array = traced_or_array(value) if isinstance(value, Value) else np.asarray(value)
         shape = self.shape
         if array.shape != shape and (array.ndim > len(shape) or not broadcasts(array.shape, shape)):
             raise ShapeError(
-                f"assign: {words(array.shape)} into a Tensor {words(shape)}; expected the same shape; reshape it first"
+                f"assign: {format_shape(array.shape)} into a Tensor {format_shape(shape)}; expected the same shape; reshape it first"
             )
-        refuse_inside_scan()
+        forbid_in_scan()
         if recorder() is not None:
             self.rebind(recorded_as(value, shape, self.dtype))
         else:
@@ -484,9 +492,9 @@ class Tensor(Value):
                 array = array.astype(self.dtype)
             elif not isinstance(value, Value):
                 array = array.copy()  # the caller may go on writing into it
-            self.rebind(array, here())
+            self.rebind(array, user_origin())
             return self
-        self.written_at = here()
+        self.written_at = user_origin()
         return self
 
     def rebind(self, array: Any, place: Any = None) -> None:
@@ -510,7 +518,7 @@ class Tensor(Value):
             return self.assign(value)
         if self.node is None and self.requires_grad:
             raise GradientError(
-                f"in-place write into a leaf {words(self.shape)} that requires a gradient; "
+                f"in-place write into a leaf {format_shape(self.shape)} that requires a gradient; "
                 "expected the tape to be off for an "
                 "update; wrap it in `with no_grad():`"
             )
@@ -546,7 +554,7 @@ class Tensor(Value):
         lost = {"b": "iuf", "u": "f", "i": "f", "f": ""}[self.dtype.kind]
         if result.dtype.kind in lost:
             raise DTypeError(
-                f"in-place arithmetic: the result is {result.dtype}, this Tensor {words(self.shape)} {self.dtype}; expected one "
+                f"in-place arithmetic: the result is {result.dtype}, this Tensor {format_shape(self.shape)} {self.dtype}; expected one "
                 "that holds it; write x = x + y, or convert x first"
             )
         return self.write(result)
@@ -596,7 +604,7 @@ class Tensor(Value):
         if path is None or recorder() is not None or (grad_mode.get() and (self.requires_grad or value.requires_grad)):
             self.write(with_index(aside(self), key, value))
         else:
-            write_part(self, path, value.array, here())
+            write_part(self, path, value.array, user_origin())
 
     def in_own_dtype(self, value: Any) -> Tensor:
         """`value`, a number or what a Tensor can be made of, in this Tensor's dtype."""
@@ -796,7 +804,7 @@ class Tensor(Value):
         x, y = operand_tensor(self, "bmm", 3), operand_tensor(other, "bmm", 3)
         if x.shape[0] != y.shape[0]:
             raise ShapeError(
-                f"bmm: {words(x.shape)}, {words(y.shape)}; expected equal batches; use matmul to broadcast"
+                f"bmm: {format_shape(x.shape)}, {format_shape(y.shape)}; expected equal batches; use matmul to broadcast"
             )
         return matmul(x, y)
 
@@ -912,7 +920,7 @@ class Tensor(Value):
         """`value`, in this dtype, where the mask holds."""
         if isinstance(value, Value) and value.ndim:
             raise ShapeError(
-                f"masked_fill: value {words(value.shape)}; expected a single number; use where(mask, value, x)"
+                f"masked_fill: value {format_shape(value.shape)}; expected a single number; use where(mask, value, x)"
             )
         return elementwise.where(mask, self.in_own_dtype(value), self)
 
@@ -1096,7 +1104,7 @@ class Tensor(Value):
         start, end = axis_of(self, start_dim, "flatten"), axis_of(self, end_dim, "flatten")
         if start > end:
             raise ShapeError(
-                f"flatten: dims {start_dim} to {end_dim} of {words(self.shape)}; expected the first before the last; exchange them"
+                f"flatten: dims {start_dim} to {end_dim} of {format_shape(self.shape)}; expected the first before the last; exchange them"
             )
         return self.reshape(*self.shape[:start], math.prod(self.shape[start : end + 1]), *self.shape[end + 1 :])
 
@@ -1115,13 +1123,13 @@ class Tensor(Value):
         dim = dim + self.ndim + 1 if dim < 0 else dim
         if not 0 <= dim <= self.ndim:
             raise ShapeError(
-                f"unsqueeze: dim {dim} of shape {words(self.shape)}; expected {-self.ndim - 1} to {self.ndim}; "
+                f"unsqueeze: dim {dim} of shape {format_shape(self.shape)}; expected {-self.ndim - 1} to {self.ndim}; "
                 "count the axes"
             )
         return self.reshape(*self.shape[:dim], 1, *self.shape[dim:])
 
     def permute(self, *dims: Any) -> Tensor:
-        dims = spread(dims)
+        dims = flatten_varargs(dims)
         return viewed(movement.permute, self, axes=tuple(axis_of(self, dim, "permute") for dim in dims))
 
     def transpose(self, dim0: Any, dim1: Any) -> Tensor:
@@ -1135,7 +1143,7 @@ class Tensor(Value):
     def t(self) -> Tensor:
         if self.ndim > 2:
             raise ShapeError(
-                f"t: shape {words(self.shape)}; expected two axes at most; use mT or transpose(dim0, dim1)"
+                f"t: shape {format_shape(self.shape)}; expected two axes at most; use mT or transpose(dim0, dim1)"
             )
         return self.T
 
@@ -1146,7 +1154,7 @@ class Tensor(Value):
 
     def expand(self, *shape: Any) -> Tensor:
         """Axes of size 1 repeated to `shape`; -1 leaves a size as it is."""
-        sizes = spread(shape)
+        sizes = flatten_varargs(shape)
         new = len(sizes) - self.ndim
         whole = tuple(self.shape[i - new] if size == -1 and i >= new else size for i, size in enumerate(sizes))
         return viewed(reduce.expand, self, shape=whole)
@@ -1158,10 +1166,10 @@ class Tensor(Value):
 
     def repeat(self, *times: Any) -> Tensor:
         """The whole Tensor laid out `times` along each axis."""
-        times = spread(times)
+        times = flatten_varargs(times)
         if len(times) < self.ndim or min(times, default=0) < 0:
             raise ShapeError(
-                f"repeat: {times} of shape {words(self.shape)}; expected a number from 0 for each axis; name them all"
+                f"repeat: {times} of shape {format_shape(self.shape)}; expected a number from 0 for each axis; name them all"
             )
         x = self.reshape(*(1,) * (len(times) - self.ndim), *self.shape)
         for dim, n in enumerate(times):
@@ -1175,9 +1183,9 @@ class Tensor(Value):
         dim = axis_of(self, dim, "repeat_interleave")
         if isinstance(repeats, Value) and repeats.ndim:
             if repeats.shape != (self.shape[dim],) or repeats.dtype.kind not in "iu":
-                raise ShapeError(f"repeat_interleave: repeats {words(repeats.shape)} {repeats.dtype}; expected integers "
+                raise ShapeError(f"repeat_interleave: repeats {format_shape(repeats.shape)} {repeats.dtype}; expected integers "
                                  f"({self.shape[dim]},), one for each place of axis {dim}; or pass one number")  # fmt: skip
-            places = np.repeat(np.arange(self.shape[dim]), content(repeats))
+            places = np.repeat(np.arange(self.shape[dim]), traced_or_array(repeats))
             return self.index_select(dim, new_value(places))
         repeats = int(repeats)
         if repeats < 0:
@@ -1191,7 +1199,7 @@ class Tensor(Value):
         start = start + size if start < 0 else start
         if not 0 <= start <= start + length <= size:
             raise ShapeError(
-                f"narrow: {length} from {start} on axis {dim} of {words(self.shape)}; expected places up to {size}; check both"
+                f"narrow: {length} from {start} on axis {dim} of {format_shape(self.shape)}; expected places up to {size}; check both"
             )
         slices = [(0, size, 1) for size in self.shape]
         slices[dim] = (start, length, 1)
@@ -1204,7 +1212,7 @@ class Tensor(Value):
         if isinstance(split_size, int):
             if split_size < 1:
                 raise OptionError(
-                    f"split: pieces of {split_size} on axis {dim} of {words(self.shape)}; expected 1 or more; pass another"
+                    f"split: pieces of {split_size} on axis {dim} of {format_shape(self.shape)}; expected 1 or more; pass another"
                 )
             sizes = [min(split_size, total - i) for i in range(0, max(total, 1), split_size)]
         else:
@@ -1212,14 +1220,14 @@ class Tensor(Value):
         if sum(sizes) != total:
             raise ShapeError(
                 f"split: sizes {sizes} add up to {sum(sizes)}; "
-                f"expected {total}, axis {dim} of {words(self.shape)}; adjust them"
+                f"expected {total}, axis {dim} of {format_shape(self.shape)}; adjust them"
             )
         starts = np.cumsum([0, *sizes[:-1]]).tolist()
         return tuple(self.narrow(dim, start, length) for start, length in zip(starts, sizes, strict=True))
 
     def chunk(self, chunks: Any, dim: Any = 0) -> tuple[Tensor, ...]:
         if chunks < 1:
-            raise OptionError(f"chunk: {chunks} pieces of {words(self.shape)}; expected 1 or more; pass another")
+            raise OptionError(f"chunk: {chunks} pieces of {format_shape(self.shape)}; expected 1 or more; pass another")
         if not self.shape[axis_of(self, dim, "chunk")]:
             return (self,) * chunks
         return self.split(max(-(-self.shape[axis_of(self, dim, "chunk")] // chunks), 1), dim)
@@ -1232,7 +1240,7 @@ class Tensor(Value):
         return self[(slice(None),) * dim + (index,)]
 
     def flip(self, *dim: Any, dims: Any = ()) -> Tensor:
-        axes = {axis_of(self, d, "flip") for d in (*spread(dim), *dims)}
+        axes = {axis_of(self, d, "flip") for d in (*flatten_varargs(dim), *dims)}
         slices = [(size - 1, size, -1) if i in axes else (0, size, 1) for i, size in enumerate(self.shape)]
         return movement.slice_(self, slices=tuple(slices))
 
@@ -1304,7 +1312,7 @@ class Tensor(Value):
         size = self.shape[axis_of(self, dim, "topk")]
         if not 0 <= k <= size:
             raise OptionError(
-                f"topk: k = {k}; expected 0 to {size}, the size of axis {dim} of {words(self.shape)}; ask for fewer"
+                f"topk: k = {k}; expected 0 to {size}, the size of axis {dim} of {format_shape(self.shape)}; ask for fewer"
             )
         positions = self.argsort(dim, descending=largest).narrow(dim, 0, k)
         return MinMax(self.gather(dim, positions), positions)
@@ -1383,7 +1391,7 @@ def operand_tensor(value: Any, what: str, axes: Any = None) -> Tensor:
             f"{what}: {value!r:.60} ({type(value).__name__}); expected a Tensor; make one with tensor(...)"
         )
     if axes is not None and value.ndim != axes:
-        raise ShapeError(f"{what}: shape {words(value.shape)}; expected {axes} axes; use matmul, or reshape it")
+        raise ShapeError(f"{what}: shape {format_shape(value.shape)}; expected {axes} axes; use matmul, or reshape it")
     return value
 
 
@@ -1406,7 +1414,7 @@ def recorded_as(value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     value = value if isinstance(value, Value) else new_value(np.asarray(value, dtype))
     if value.dtype != dtype:
         value = elementwise.cast(value, dtype=dtype)
-    return content(value if value.shape == shape else reduce.expand(value, shape=shape))
+    return traced_or_array(value if value.shape == shape else reduce.expand(value, shape=shape))
 
 
 def count(x: Any, axes: Sequence[int]) -> int:
@@ -1425,7 +1433,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     a, b = operand(a), operand(b)
     if a.ndim == 0 or b.ndim == 0:
         raise ShapeError(
-            f"matmul: {words(a.shape)} @ {words(b.shape)}; expected at least one axis on each side; use * for numbers"
+            f"matmul: {format_shape(a.shape)} @ {format_shape(b.shape)}; expected at least one axis on each side; use * for numbers"
         )
     left = a.unsqueeze(0) if a.ndim == 1 else a
     right = b.unsqueeze(1) if b.ndim == 1 else b
@@ -1447,6 +1455,6 @@ def _root(total: Tensor, exponent: float) -> Tensor:
 
 def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:
     if x.ndim < 2:
-        raise ShapeError(f"triangle of {words(x.shape)}; expected two axes or more; unsqueeze it first")
+        raise ShapeError(f"triangle of {format_shape(x.shape)}; expected two axes or more; unsqueeze it first")
     rows, columns = new_value(np.arange(x.shape[-2])).unsqueeze(1), new_value(np.arange(x.shape[-1]))
     return columns <= rows + diagonal if lower else columns >= rows + diagonal

@@ -12,7 +12,7 @@ import pytest
 import pellucid as P
 from pellucid import errors
 from pellucid import functional as F
-from pellucid.errors import PellucidError, in_module, nearest, words
+from pellucid.errors import PellucidError, format_shape, in_module, suggestion
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, PellucidError)]
 LEAF = lambda: P.ones(3, requires_grad=True)
@@ -147,5 +147,5 @@ def test_the_layer_is_named_once() -> None:
 
 
 def test_words_and_nearest() -> None:
-    assert [words(s) for s in [(), (5,), (2, 3)]] == ["()", "(5,)", "(2, 3)"]
-    assert nearest("incmoe", ["age", "income"]) == " Did you mean 'income'?" and nearest("zzz", ["age"]) == ""
+    assert [format_shape(s) for s in [(), (5,), (2, 3)]] == ["()", "(5,)", "(2, 3)"]
+    assert suggestion("incmoe", ["age", "income"]) == " Did you mean 'income'?" and suggestion("zzz", ["age"]) == ""

@@ -17,7 +17,7 @@ import pytest
 import pellucid as P
 from pellucid import nn
 from pellucid.errors import OptionError, TraceError
-from pellucid.grad_mode import Mode, is_skeleton, skeleton
+from pellucid.grad_mode import Mode, has_empty_weights, init_empty_weights
 from pellucid.random import Generator, stream, use_generator
 
 ROOT = Path(P.__file__).parent
@@ -25,7 +25,7 @@ MODES = {  # each kind, and a look at whether it is on
     "no_grad": (P.no_grad, lambda: not P.is_grad_enabled()),
     "inference_mode": (P.inference_mode, lambda: not P.is_grad_enabled()),
     "set_grad_enabled": (lambda: P.set_grad_enabled(False), lambda: not P.is_grad_enabled()),
-    "skeleton": (skeleton, is_skeleton),
+    "init_empty_weights": (init_empty_weights, has_empty_weights),
     "use_generator": (lambda: use_generator(Generator(7)), lambda: stream().initial_seed() == 7),
     "seen_from": (
         lambda: nn.module.seen_from(nn.Sequential()),
@@ -288,7 +288,7 @@ def test_without_parentheses() -> None:
     def inner() -> bool:
         return P.is_grad_enabled()
 
-    @skeleton
+    @init_empty_weights
     def network() -> nn.Module:
         return nn.Linear(1000, 1000)
 

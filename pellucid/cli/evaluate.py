@@ -8,10 +8,10 @@ import numpy as np
 from ..data.load import load_problem
 from ..errors import OptionError
 from ..evaluation.evaluator import in_units
-from ..evaluation.metrics import Metrics, headline, interval_text, score_line, value_text
-from ..inference.predictor import Trained, caveats
-from ..inference.text_scorer import Reader
-from ..models.base import Answering, Drawing, Writing
+from ..evaluation.metrics import Metrics, interval_text, primary_metric, score_line, value_text
+from ..inference.predictor import Predictor, caveats
+from ..inference.text_scorer import TextScorer
+from ..models.base import ImageGenerator, LanguageModel, PredictionModel
 from ..runs import run as runs
 from ..training import session
 from .options import baseline_json, baseline_words, flat, print_json
@@ -38,21 +38,21 @@ def command(run: str, data: str | None, judge: str | None, others: tuple[str, ..
     """
     found, beside = runs.find(run), [runs.find(other) for other in others]
     network = found.new_network()
-    draws = isinstance(network, Drawing)
+    draws = isinstance(network, ImageGenerator)
     if judge is not None and not draws:
         raise OptionError(
             f"--judge {judge}: {found.name} draws nothing; expected a run that does, such as a gan; leave it out"
         )
     for one in (found, *beside) if beside else ():
-        if not isinstance(one.new_network(), Answering):
+        if not isinstance(one.new_network(), PredictionModel):
             raise OptionError(f"--with {', '.join(others)}: {one.name} answers nothing; expected runs that do, such as cnns; leave it out")  # fmt: skip
     if draws and data is not None:
         raise OptionError(
             f"{data}: {found.name} draws, and is compared with its own test data; expected no DATA; leave it out"
         )
-    if draws or (isinstance(network, Writing) and data is None):
+    if draws or (isinstance(network, LanguageModel) and data is None):
         metrics, baselines, notes = _examined(found, judge)
-    elif isinstance(network, Writing):
+    elif isinstance(network, LanguageModel):
         metrics, baselines, notes = _read(found, str(data))
     else:
         metrics, baselines, notes = _answered(found, data, beside)
@@ -64,7 +64,7 @@ def command(run: str, data: str | None, judge: str | None, others: tuple[str, ..
         print_json({**about, **flat(metrics), **({"baseline": baseline_json(baselines)} if baselines else {})})
         return
     click.echo(f"{found.folder} on {data or 'its test data'}: {score_line(metrics)}")
-    names = [name for name in metrics if name not in ("intervals", "n", "correct", headline(metrics))]
+    names = [name for name in metrics if name not in ("intervals", "n", "correct", primary_metric(metrics))]
     width = max(map(len, [*names, "baseline"]))
     for name in names:
         span = interval_text(metrics, name)
@@ -75,11 +75,11 @@ def command(run: str, data: str | None, judge: str | None, others: tuple[str, ..
 
 def _answered(run: runs.Run, data: str | None, others: list[runs.Run]) -> Scores:
     """Of a run that answers, or of the mean of several's answers; on its own test data beside its baselines."""
-    trained = Trained(run)
+    trained = Predictor(run)
     found = trained.own_test() if data is None else trained.scored(data)
     outputs, truth = [found.output], trained.truth(found)
     zero, one = in_units(trained.preprocessor, np.array([0.0, 1.0]))
-    for other in map(Trained, others):
+    for other in map(Predictor, others):
         theirs = other.own_test() if data is None else other.scored(data)
         own = other.truth(theirs)
         # Each run keeps targets as float32 on a scale of its own, so they agree but for rounding.
@@ -105,6 +105,6 @@ def _examined(run: runs.Run, judge: str | None) -> Scores:
 
 def _read(run: runs.Run, data: str) -> Scores:
     """Of a run that writes, on another text."""
-    reader = Reader(run)
+    reader = TextScorer(run)
     text = reader.text(data)
     return reader.score(text), {}, reader.known.strangers(text)

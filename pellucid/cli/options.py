@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ..errors import OptionError
-from ..evaluation.metrics import BASELINE_NAMES, Metrics, headline, value_text
+from ..evaluation.metrics import BASELINE_NAMES, Metrics, primary_metric, value_text
 from ..files import plain
 
 
@@ -123,7 +123,7 @@ def strongest(baselines: dict[str, Metrics]) -> tuple[str, Metrics] | None:
     """The baseline with the best headline score, by its plain name."""
     if not baselines:
         return None
-    name = headline(next(iter(baselines.values())))
+    name = primary_metric(next(iter(baselines.values())))
     best = (max if name == "accuracy" else min)(baselines, key=lambda key: baselines[key][name])
     return best, baselines[best]
 
@@ -133,7 +133,9 @@ def baseline_words(baselines: dict[str, Metrics]) -> str:
     if found is None:
         return "no baseline"
     shown = {found[0]: found[1]} | {name: m for name, m in baselines.items() if name == "persistence"}
-    return ", ".join(f"{BASELINE_NAMES.get(name, name)} {value_text(m, headline(m))}" for name, m in shown.items())
+    return ", ".join(
+        f"{BASELINE_NAMES.get(name, name)} {value_text(m, primary_metric(m))}" for name, m in shown.items()
+    )
 
 
 def baseline_json(baselines: dict[str, Metrics]) -> dict[str, Any]:

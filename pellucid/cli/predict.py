@@ -14,9 +14,9 @@ from ..errors import OptionError
 from ..evaluation.metrics import score_line
 from ..files import write_text
 from ..inference.forecast import forecast, read_series
-from ..inference.predictor import Answered, Trained
-from ..inference.text_scorer import Reader
-from ..models.base import Drawing
+from ..inference.predictor import Predictions, Predictor
+from ..inference.text_scorer import TextScorer
+from ..models.base import ImageGenerator
 from ..runs import run as runs
 from .options import Whole, print_json
 from .progress import say
@@ -61,7 +61,7 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
         raise OptionError(f"--show: {found.name} reads tables; expected a run on images; leave it out")
     if not pictures and len(data) > 1:
         raise OptionError(f"DATA: {len(data)} tables; expected one; predict them one after another")
-    trained = Trained(found)
+    trained = Predictor(found)
     if found.config["kind"] == "series":
         return _go_on(trained, data[0], horizon or 1, out, as_json)
     answers = trained.images(list(data)) if pictures else trained.rows(data[0])
@@ -93,7 +93,7 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
         click.echo(_as_text(rows, ","), nl=False)
 
 
-def _go_on(trained: Trained, data: str, horizon: int, out: Path | None, as_json: bool) -> None:
+def _go_on(trained: Predictor, data: str, horizon: int, out: Path | None, as_json: bool) -> None:
     """The steps after the end of a series, one a row."""
     known = trained.preprocessor
     steps = forecast(trained.forward.native, known, read_series(data, known), horizon)
@@ -108,7 +108,7 @@ def _go_on(trained: Trained, data: str, horizon: int, out: Path | None, as_json:
 
 
 def _check_answers(found: runs.Run) -> None:
-    if isinstance(found.new_network(), Drawing):
+    if isinstance(found.new_network(), ImageGenerator):
         raise OptionError(f"{found.name}: a {found.config['family']}, which draws and answers nothing; expected a run that answers, such as "
                           f"a cnn; for images it draws: pellucid sample {found.name}")  # fmt: skip
 
@@ -119,7 +119,7 @@ def _read(found: runs.Run, data: tuple[str, ...], out: Path | None, show: bool, 
         raise OptionError(f"--show: {found.name} reads texts; expected a run on images; leave it out")
     if out is not None and len(data) > 1:
         raise OptionError(f"DATA: {len(data)} texts; expected one with --out; read them one after another")
-    reader = Reader(found)
+    reader = TextScorer(found)
     texts = {name: reader.text(name) for name in data}
     for name, text in texts.items():
         for note in reader.known.strangers(text):
@@ -149,14 +149,14 @@ def _check_out(out: Path | None) -> None:
         raise OptionError(f"--out {out}: there is a file of that name already; expected a new one; choose another name")
 
 
-def said(trained: Trained, answers: Answered) -> list[Any]:
+def said(trained: Predictor, answers: Predictions) -> list[Any]:
     """The answer for each example: a class name, or a number."""
     if trained.classes is None:
         return [float(f"{value:.7g}") for value in answers.output]
     return [trained.classes[i] for i in answers.output.argmax(1)]
 
 
-def _rows(trained: Trained, answers: Answered) -> list[dict[str, Any]]:
+def _rows(trained: Predictor, answers: Predictions) -> list[dict[str, Any]]:
     """The table that goes out: what came in, the prediction, and a probability for each class."""
     rows = []
     for i, prediction in enumerate(said(trained, answers)):
@@ -183,7 +183,7 @@ def _as_text(rows: list[dict[str, Any]], separator: str) -> str:
     return text.getvalue()
 
 
-def _json_rows(trained: Trained, answers: Answered) -> list[dict[str, Any]]:
+def _json_rows(trained: Predictor, answers: Predictions) -> list[dict[str, Any]]:
     found = []
     for i, prediction in enumerate(said(trained, answers)):
         row: dict[str, Any] = {"name": answers.names[i], "prediction": prediction}
@@ -195,7 +195,7 @@ def _json_rows(trained: Trained, answers: Answered) -> list[dict[str, Any]]:
     return found
 
 
-def _sentences(trained: Trained, answers: Answered, most: int) -> list[str]:
+def _sentences(trained: Predictor, answers: Predictions, most: int) -> list[str]:
     """`seven.png: 7 (98.2%), then 1 (1.1%), 9 (0.4%)`, for each of the first pictures."""
     lines = []
     for i, name in enumerate(answers.names[:most]):
@@ -208,7 +208,7 @@ def _sentences(trained: Trained, answers: Answered, most: int) -> list[str]:
     return lines
 
 
-def _draw(trained: Trained, answers: Answered) -> None:
+def _draw(trained: Predictor, answers: Predictions) -> None:
     """The first images as the network saw them, in characters, on stderr so that stdout stays a table."""
     assert answers.seen is not None
     for i, (name, prediction) in enumerate(zip(answers.names[:SHOWN], said(trained, answers), strict=False)):

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import NonFiniteError, PellucidError, nearest
+from ..errors import NonFiniteError, PellucidError, suggestion
 
 COMMANDS = {  # name -> what `pellucid --help` says of it; the module of the same name is imported when it is asked for
     "train": "Train a network on a data set, a table or a folder.",
@@ -55,7 +55,7 @@ class Shell(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
         if args and args[0] not in COMMANDS:
-            hint = nearest(args[0], COMMANDS) or f" Expected one of {', '.join(COMMANDS)}."
+            hint = suggestion(args[0], COMMANDS) or f" Expected one of {', '.join(COMMANDS)}."
             raise click.UsageError(f"no such command: {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 
@@ -121,7 +121,7 @@ def _usage_words(error: click.ClickException) -> str:
             if name.startswith("--")
         ]
         see = f"see pellucid {command.name} --help" if command and command.name in COMMANDS else "see pellucid --help"
-        return f"no such option: {error.option_name}.{nearest(error.option_name, [*options, '--help']) or f' {see}'}"
+        return f"no such option: {error.option_name}.{suggestion(error.option_name, [*options, '--help']) or f' {see}'}"
     if isinstance(error, click.BadParameter) and error.param is not None:
         name = error.param.opts[-1] if error.param.param_type_name == "option" else (error.param.human_readable_name)
         if isinstance(error, click.MissingParameter):

@@ -9,7 +9,7 @@ import click
 from ..creation import zeros
 from ..evaluation.metrics import score_line
 from ..inspect.summary import summary
-from ..models.base import Drawing
+from ..models.base import ImageGenerator
 from ..runs import run as runs
 from .options import print_json
 
@@ -21,7 +21,9 @@ def command(run: str, as_json: bool) -> None:
     """Show the layers, output shapes and parameters of RUN: a path, a name under runs/, or last."""
     found = runs.find(run)
     network = found.network() if found.weights.exists() else found.new_network()
-    inputs = None if isinstance(network, Drawing) else example_inputs(found.config["inputs"])  # a drawing has none
+    inputs = (
+        None if isinstance(network, ImageGenerator) else example_inputs(found.config["inputs"])
+    )  # a drawing has none
     table = summary(network, input=inputs)
     config, result = found.config, found.result()
     parameters = sum(p.numel() for p in network.parameters())

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from ..data.load import find, load_problem
-from ..data.problem import Passage
+from ..data.problem import TokenSequence
 from ..errors import OptionError
 from ..evaluation.metrics import score_line, verdict
 from ..models import FAMILIES, family_for
-from ..models.base import Drawing, Writing
+from ..models.base import ImageGenerator, LanguageModel
 from ..nn.activation import ACTIVATIONS
 from ..runs import run as runs
 from ..runs.settings import OPTIMIZERS, as_settings, choose, read_config, recipe
@@ -132,7 +132,7 @@ def command(
             click.echo(line)
 
 
-def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
+def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.TrainingSession:
     out = options.pop("out", None)
     if out is not None and out.exists():
         raise OptionError(
@@ -154,7 +154,7 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
         family = family_for(problem.kind, family)
         known = data if find(data) else ""  # a user's digits.csv has nothing to do with the recipe of digits
         values = {**recipe(family, known, problem.kind, len(problem.train)), **inherited, **asked}
-        training = session.begin(problem, family, values, out, source=source, judge=judge)
+        training = session.start(problem, family, values, out, source=source, judge=judge)
     except OptionError as error:
         raise _named(error, options, more, written, path) from None
     if not quiet:
@@ -166,7 +166,7 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.Training:
         for note in [
             *problem.notes,
             *smoothed,
-            f"{'tokens' if isinstance(problem.train, Passage) else 'examples'}: {sizes}",
+            f"{'tokens' if isinstance(problem.train, TokenSequence) else 'examples'}: {sizes}",
             f"run: {training.run.folder}",
         ]:
             say(note)
@@ -198,7 +198,7 @@ def _named(
     return as_options(error, {*options, "model"})
 
 
-def _resume(context: click.Context, data: str | None, name: str, options: dict[str, Any]) -> session.Training:
+def _resume(context: click.Context, data: str | None, name: str, options: dict[str, Any]) -> session.TrainingSession:
     command_line = click.core.ParameterSource.COMMANDLINE
     given = [p for p in context.command.params if context.get_parameter_source(str(p.name)) is command_line]
     extra = sorted(p.opts[0] for p in given if p.name not in BESIDE_RESUME | {"data"})
@@ -224,7 +224,7 @@ def _resume(context: click.Context, data: str | None, name: str, options: dict[s
     return training
 
 
-def _watch(training: session.Training, quiet: bool) -> session.Result:
+def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
     """Train and finish, showing progress; after Ctrl-C save a checkpoint and raise Stopped with the command to go on."""
     learner, name = training.learner, shell_word(training.run.name)
     again = f"to go on: pellucid train --resume {name}"
@@ -243,7 +243,7 @@ def _watch(training: session.Training, quiet: bool) -> session.Result:
         raise Stopped(f"stopped, the last checkpoint is kept; {again}") from None
 
 
-def closing_lines(training: session.Training, result: session.Result) -> list[str]:
+def closing_lines(training: session.TrainingSession, result: session.Result) -> list[str]:
     """Test score against the baseline, the run, the report, and the next command to paste."""
     run = training.run
     beside = (
@@ -259,9 +259,9 @@ def closing_lines(training: session.Training, result: session.Result) -> list[st
     ]
 
 
-def next_command(training: session.Training) -> str:
+def next_command(training: session.TrainingSession) -> str:
     run, problem = shell_word(training.run.name), training.problem
-    if isinstance(training.network, Writing | Drawing):
+    if isinstance(training.network, LanguageModel | ImageGenerator):
         return f"pellucid sample {run}"
     if problem.kind in ("table", "series"):
         how = "--horizon 7" if problem.kind == "series" else "--out predictions.csv"
@@ -269,7 +269,7 @@ def next_command(training: session.Training) -> str:
     return f"pellucid predict {run} {shell_word(problem.source['spec'])} --show"
 
 
-def _as_json(training: session.Training, result: session.Result) -> dict[str, Any]:
+def _as_json(training: session.TrainingSession, result: session.Result) -> dict[str, Any]:
     return {
         "run": str(training.run.folder), "task": training.problem.task, **flat(result.metrics), "seconds": round(result.seconds, 3),
         "epochs": result.epochs, "best_epoch": result.best_epoch, "baseline": baseline_json(result.baselines),

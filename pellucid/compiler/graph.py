@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core.value import Symbol
-from ..errors import words
+from ..errors import format_shape
 
 
 @dataclass(eq=False)
@@ -73,13 +73,13 @@ def _called(slot: Slot) -> str:
 
 
 def _kind(symbol: Symbol) -> str:
-    return f"{words(symbol.shape)} {symbol.dtype}"
+    return f"{format_shape(symbol.shape)} {symbol.dtype}"
 
 
 def _literal(symbol: Symbol) -> str:
     array = symbol.constant
     assert array is not None
-    return _short(array.item()) if array.size == 1 else f"constant {words(array.shape)}"
+    return _short(array.item()) if array.size == 1 else f"constant {format_shape(array.shape)}"
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.value import Symbol, Value
-from ..errors import TraceError, words
+from ..errors import TraceError, format_shape
 from .graph import evaluate, ordered
 from .guards import Change
 
@@ -30,7 +30,7 @@ def settle(made: list[tuple[weakref.ref[Value], Symbol]]) -> list[Change]:
     for (value, symbol), array in zip(alive, arrays, strict=True):
         if array is None:
             raise TraceError(
-                f"compile: a Tensor {words(value.array.shape)} made at {symbol.origin} outlives the step; expected what "
+                f"compile: a Tensor {format_shape(value.array.shape)} made at {symbol.origin} outlives the step; expected what "
                 "is kept to be returned, or assigned to a Tensor that was there before (x.assign(y)); return it"
             )
         value.array = array
@@ -38,7 +38,7 @@ def settle(made: list[tuple[weakref.ref[Value], Symbol]]) -> list[Change]:
             if value.cell.array.__class__ is Symbol:
                 value.cell.array = numbers(value.cell.array)
             del value.array
-        cached.append(Change(symbol.origin, f"a Tensor {words(array.shape)} that outlives the step"))
+        cached.append(Change(symbol.origin, f"a Tensor {format_shape(array.shape)} that outlives the step"))
     return cached
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from ..core.op import new_value
 from ..core.value import Value
-from ..errors import OptionError, PellucidError, nearest, words
-from ..ops.loop import map_nest
+from ..errors import OptionError, PellucidError, format_shape, suggestion
+from ..ops.loop import tree_map
 from .padded_axes import Lengths, bucket_of
 from .padding import padded
 from .recording import Recording
@@ -49,7 +49,7 @@ class Varying(Compiled):
             if isinstance(key, str) and key not in self._names:
                 raise OptionError(
                     f"compile: pad names {key!r}; expected one of {', '.join(self._names) or 'none'}."
-                    f"{nearest(key, self._names)}"
+                    f"{suggestion(key, self._names)}"
                 )
 
     def _again(self, function: Callable[..., Any]) -> Compiled:
@@ -64,7 +64,7 @@ class Varying(Compiled):
         sizes = {x.shape[axis] for x, axis in chosen.values()}
         if len(sizes) > 1:
             raise OptionError(
-                f"compile: the axes that pad names are {words(tuple(sorted(sizes)))} long; expected one length in a call; "
+                f"compile: the axes that pad names are {format_shape(tuple(sorted(sizes)))} long; expected one length in a call; "
                 "pad the shorter arguments yourself"
             )
         if recording.changes:  # for this call alone
@@ -91,7 +91,7 @@ class Varying(Compiled):
     def _chosen(self, args: Any, kwargs: Any) -> dict[int, tuple[Any, int]]:
         """The arguments that are padded, by their position among the Tensors of a call, and the axis."""
         tensors: list[Any] = []
-        map_nest(lambda x: tensors.append(x) if isinstance(x, Value) else None, [list(args), dict(kwargs)])
+        tree_map(lambda x: tensors.append(x) if isinstance(x, Value) else None, [list(args), dict(kwargs)])
         found = {}
         for key, axis in self.pad.items():
             place = self._names.index(key) if isinstance(key, str) else key
@@ -99,14 +99,14 @@ class Varying(Compiled):
             if x is None:
                 continue
             if not isinstance(x, Value) or not -x.ndim <= axis < x.ndim:
-                what = words(x.shape) if isinstance(x, Value) else type(x).__name__
+                what = format_shape(x.shape) if isinstance(x, Value) else type(x).__name__
                 raise OptionError(
                     f"compile: pad names axis {axis} of argument {key!r}, which is {what}; expected a Tensor with that axis; "
                     "name another"
                 )
             if x.requires_grad:
                 raise OptionError(
-                    f"compile: argument {key!r} {words(x.shape)} is padded and requires a gradient; expected data; "
+                    f"compile: argument {key!r} {format_shape(x.shape)} is padded and requires a gradient; expected data; "
                     "pass x.detach(), or leave pad= out"
                 )
             found[next(i for i, t in enumerate(tensors) if t is x)] = (x, axis % x.ndim)
@@ -120,4 +120,4 @@ def _resized(args: Any, kwargs: Any, chosen: dict[int, tuple[Any, int]], size: i
         shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
         stand_ins[id(x)] = new_value(np.broadcast_to(np.zeros((), x.dtype), shape))
     swap = lambda leaf: stand_ins.get(id(leaf), leaf)
-    return tuple(map_nest(swap, list(args))), map_nest(swap, dict(kwargs))
+    return tuple(tree_map(swap, list(args))), tree_map(swap, dict(kwargs))

@@ -17,10 +17,10 @@ import numpy as np
 
 from ..arguments import reduced_axes
 from ..core.op import new_value
-from ..core.origin import Origin, here
+from ..core.origin import Origin, user_origin
 from ..core.promotion import result_type
-from ..core.value import Value, content
-from ..errors import TraceError, words
+from ..core.value import Value, traced_or_array
+from ..errors import TraceError, format_shape
 from ..ops.elementwise import cast, where
 from ..ops.index import within
 from ..ops.movement import reshape
@@ -46,12 +46,12 @@ class Masked(Tensor):
     array = property(lambda self: self.refuse())
 
     def __repr__(self) -> str:
-        return f"tensor(being recorded, x[mask] of x {words(self.rows.shape)}, dtype={self.dtype})"
+        return f"tensor(being recorded, x[mask] of x {format_shape(self.rows.shape)}, dtype={self.dtype})"
 
     def refuse(self, *_: Any, **__: Any) -> Any:
         """Raise TraceError: its shape, or the numbers of single rows, are asked for."""
         raise TraceError(
-            f"{here()}: x[mask], made at {self.origin}, has as many rows as the mask has True, which a step being recorded does "
+            f"{user_origin()}: x[mask], made at {self.origin}, has as many rows as the mask has True, which a step being recorded does "
             "not know; expected work on each number by itself and then sum, mean, max, min, any or all of it; "
             "keep all rows of x, and choose with where(mask, x, 0); count with mask.sum()"
         )
@@ -72,9 +72,9 @@ class Masked(Tensor):
         if isinstance(other, list | tuple | np.ndarray):
             other = operand(other)
         if isinstance(other, Masked):
-            if content(other.mask) is not content(self.mask) or other.ndim != self.ndim:
+            if traced_or_array(other.mask) is not traced_or_array(self.mask) or other.ndim != self.ndim:
                 raise TraceError(
-                    f"{here()}: x[mask], made at {self.origin}, meets one made at {other.origin} by another mask, or of other "
+                    f"{user_origin()}: x[mask], made at {self.origin}, meets one made at {other.origin} by another mask, or of other "
                     "axes; expected the same mask Tensor for both; write mask = ... once, then x[mask] and y[mask]"
                 )
             return other.filled(_one(other))
@@ -154,7 +154,7 @@ class Masked(Tensor):
             return self.each({"max": "maximum", "min": "minimum"}[name], dim)
         if dim is not None:
             raise TraceError(
-                f"{here()}: x[mask].{name}({dim}) gives positions among the rows, which a step being recorded does not know; "
+                f"{user_origin()}: x[mask].{name}({dim}) gives positions among the rows, which a step being recorded does not know; "
                 f"expected the values alone; write a{name}({dim})"
             )
         return self.amax() if name == "max" else self.amin()
@@ -229,7 +229,7 @@ YIELDING = {
 
 def selected(x: Tensor, mask: Tensor) -> Masked:
     """x[mask] for a mask over the first axes of x, both in a step being recorded."""
-    return Masked(x, new_value(content(mask)), here())
+    return Masked(x, new_value(traced_or_array(mask)), user_origin())
 
 
 def replaced(x: Tensor, mask: Tensor, value: Any) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..core.op import Node, Op
-from ..core.origin import here, origin
+from ..core.origin import origin, user_origin
 from ..core.value import Symbol, grad_mode
 from ..errors import GradientError
 from ..ops.loop import Cotangents
@@ -69,7 +69,7 @@ _CALL, _RESULT, _WALKED = _Call(), _Result(), _Walked()
 
 def put_on_tape(values: Sequence[Any], tracked: Sequence[bool], inputs: Sequence[Any], backward: Backward) -> None:
     """Let a backward through those `values` that are tracked call `backward`, and go on in `inputs`."""
-    place = origin.set(here())  # looked for once
+    place = origin.set(user_origin())  # looked for once
     try:
         call = Node(_CALL, inputs, {"backward": backward}, values[0].array)
         for position, value in enumerate(values):

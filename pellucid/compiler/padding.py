@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..core.value import Symbol
-from ..errors import TraceError, words
+from ..errors import TraceError, format_shape
 from .graph import Graph, Slot, ordered
 from .padded_axes import PADDED, Axes, Axis, Lengths, Padding, is_padded, simple
 from .padding_rules import FREE, RULES, elementwise
@@ -83,7 +83,7 @@ class Walk:
             symbol = self._read(a, b)
             if any(map(is_padded, self.axes[symbol])) or symbol in self.packed:
                 raise self.refusal(
-                    f"a Tensor {words(a.shape)} with the padded axis is written into the step's state", b
+                    f"a Tensor {format_shape(a.shape)} with the padded axis is written into the step's state", b
                 )
             writes.append((slot, symbol))
         for symbol, b in zip(outputs, self.bucket.outputs, strict=True):
@@ -155,7 +155,7 @@ class Walk:
             return b
         axes = tuple(self.axis_of(*sizes) for sizes in zip(a.shape, b.shape, strict=True))
         if None in axes:
-            raise self.refusal(f"a constant {words(a.shape)} depends on the length", b)
+            raise self.refusal(f"a constant {format_shape(a.shape)} depends on the length", b)
         return self.of_length(a.constant, b.constant, axes, b, ("constant", id(b)))  # type: ignore[arg-type]
 
     def of_length(self, true: np.ndarray, bucket: np.ndarray, axes: Axes, like_: Symbol, key: Any) -> Symbol:
@@ -197,7 +197,7 @@ class Walk:
         else:
             rule: Callable[..., Any] | None = elementwise if kind == "elementwise" else RULES.get(name)
             if rule is None:
-                raise self.refusal(f"{name} of {words(a.shape)} reads or makes the padded axis", b)
+                raise self.refusal(f"{name} of {format_shape(a.shape)} reads or makes the padded axis", b)
             if _about(a, FREE.get(name, ())) != _about(b, FREE.get(name, ())):
                 raise self.refusal(f"{name} depends on the length", b)
             if any(x in self.packed for x in inputs) and name not in ("slice", "attention_gradient", "add"):
@@ -212,7 +212,7 @@ class Walk:
             self.lengths.fits(axis, n, size) for axis, n, size in zip(axes, a.shape, b.shape, strict=True)
         )
         if not fitting:
-            raise self.refusal(f"{name} makes {words(a.shape)}", b)
+            raise self.refusal(f"{name} makes {format_shape(a.shape)}", b)
         self.axes[symbol] = axes
         self.seen |= {(n, size): axis for axis, n, size in zip(axes, a.shape, b.shape, strict=True) if is_padded(axis)}
         if name == "within":

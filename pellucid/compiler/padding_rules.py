@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.value import Symbol
-from ..errors import words
+from ..errors import format_shape
 from ..ops.attention import gradient_shapes, result_shapes
 from .padded_axes import PADDED, Axes, Axis, is_padded, simple
 from .rewriting import apply
@@ -62,14 +62,14 @@ def _expand(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
 def _reshape(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     """Factors, in order, are shared out anew."""
     if 0 in b.shape:
-        raise p.refusal(f"reshape to {words(a.shape)}", b)
+        raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
     left = list(simple(f for axis in p.axes[inputs[0]] for f in axis))[::-1]
     found: list[Axis] = []
     for target in zip(a.shape, b.shape, strict=True):
         axis: list[int] = []
         while not p.lengths.fits(tuple(axis), *target):
             if not left:
-                raise p.refusal(f"reshape to {words(a.shape)}", b)
+                raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
             factor = left.pop()
             wanted = target[1] // max(p.lengths.measure(axis, p.lengths.size), 1)
             if factor != PADDED and factor > wanted > 1 and factor % wanted == 0:  # part of it
@@ -77,10 +77,10 @@ def _reshape(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
                 factor = wanted
             axis.append(factor)
             if p.lengths.measure(axis, p.lengths.size) > target[1]:
-                raise p.refusal(f"reshape to {words(a.shape)}", b)
+                raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
         found.append(simple(axis))
     if left:
-        raise p.refusal(f"reshape to {words(a.shape)}", b)
+        raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
     return inputs, tuple(found)
 
 
@@ -260,7 +260,7 @@ def _bits(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     """The bits of the step at the true length, each where it belongs: they are counted through in row order."""
     axes = tuple(p.axis_of(n, size) for n, size in zip(a.shape, b.shape, strict=True))
     if None in axes:
-        raise p.refusal(f"random numbers {words(a.shape)}", b)
+        raise p.refusal(f"random numbers {format_shape(a.shape)}", b)
     flat = apply("bits", inputs[0], origin=b.origin, shape=(b.size,))
     index = None
     for i in reversed(range(b.ndim)):

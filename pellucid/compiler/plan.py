@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.origin import here
+from ..core.origin import user_origin
 from ..core.value import Symbol
 from .blocks import in_blocks
 from .contractions import PRODUCTS
@@ -152,7 +152,7 @@ def _loop(kernel: Kernel, layout: Layout, reuse: bool) -> Job:
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype) -> Symbol:
-    return Symbol(None, (), {}, shape, dtype, here())
+    return Symbol(None, (), {}, shape, dtype, user_origin())
 
 
 def _start(x: Symbol, layout: Layout) -> Job:

@@ -18,7 +18,7 @@ import numpy as np
 from ..core.op import new_value
 from ..core.value import Symbol
 from ..ops.index import rows
-from ..ops.loop import leaves
+from ..ops.loop import tree_leaves
 from ..tensor import Tensor, UsedUp
 from . import runtime
 from .executable import Executable, bound, executable
@@ -299,7 +299,7 @@ class Program:
     @property
     def is_whole(self) -> bool:
         """Whether many steps can run without Python between them."""
-        returned = any(isinstance(leaf, Tensor | View) for leaf in leaves(self.recording.result))
+        returned = any(isinstance(leaf, Tensor | View) for leaf in tree_leaves(self.recording.result))
         return len(self.entries) == 1 and not (self.changed or self.kept or self.grads or returned)
 
     def run_steps(self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core.op import Node, new_value
 from ..core.sharing import viewed
-from ..errors import TraceError, words
+from ..errors import TraceError, format_shape
 from ..tensor import Tensor, UsedUp
 from .graph import Slot
 from .outside import refusal
@@ -38,10 +38,10 @@ class Owners:
             if not isinstance(grad, Tensor):
                 continue
             if id(grad) in given:
-                raise TraceError(GIVEN_GRADIENT.format(words(owner.shape)))
+                raise TraceError(GIVEN_GRADIENT.format(format_shape(owner.shape)))
             numbers = id(grad if grad.cell is None else grad.cell)
             if numbers in met:
-                raise TraceError(SHARED_GRADIENT.format(words(owner.shape)))
+                raise TraceError(SHARED_GRADIENT.format(format_shape(owner.shape)))
             met.add(numbers)
 
     def keep(self, slot: Slot, array: np.ndarray, tensors: Sequence[Tensor]) -> None:

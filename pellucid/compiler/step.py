@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.op import new_value
-from ..core.origin import here
+from ..core.origin import user_origin
 from ..core.sharing import Cell, strides_of
-from ..core.state_version import structure
+from ..core.state_version import state_version
 from ..core.value import Value, grad_mode, recorder
 from ..creation import stack
-from ..errors import OptionError, PellucidError, TraceError, words
+from ..errors import OptionError, PellucidError, TraceError, format_shape
 from ..ops.index import rows, take
-from ..ops.loop import map_nest
+from ..ops.loop import tree_map
 from ..random import stream
 from ..tensor import Tensor
 from .guards import Guard, checker, costly, failing, seconds
@@ -180,7 +180,7 @@ class Compiled:
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """The Tensors of a call, and everything else about it that a program depends on."""
         tensors: list[Tensor] = []
-        parts: list[Any] = [tuple(structure), (grad_mode.get(), stream())]
+        parts: list[Any] = [tuple(state_version), (grad_mode.get(), stream())]
         for x in args:
             parts.append(_described(x, tensors))
         if kwargs:
@@ -272,7 +272,7 @@ class Compiled:
         if program is None:
             many = self.of_many_shapes or recording.padding is not None
             if len(self.made) == RETRACES and key is not None and not many:
-                place = here()
+                place = user_origin()
                 warnings.warn_explicit(
                     f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({_why(self.programs, key)}); "
                     "pass Tensors of few shapes, and numbers that change as Tensors",
@@ -333,7 +333,7 @@ class _Measuring:
         return result
 
     def _tell(self, name: str) -> None:
-        place, most = here(), ", ".join(map(str, costly(self.guards)[:3]))
+        place, most = user_origin(), ", ".join(map(str, costly(self.guards)[:3]))
         warnings.warn_explicit(
             f"{name}: each call of this compiled step spends {self.cost * 1e6:.0f} us on looking again at the Python "
             f"state it reads, {self.cost / self.best:.0%} of its time; most of it is {most}; keep numbers in a few "
@@ -392,7 +392,7 @@ def _order(indices: Any) -> np.ndarray:
         ) from None
     if order.ndim != 2 or not order.size:
         raise OptionError(
-            f"run_steps: indices {words(order.shape)}; expected (steps, batch), both at least 1; reshape them"
+            f"run_steps: indices {format_shape(order.shape)}; expected (steps, batch), both at least 1; reshape them"
         )
     if order.dtype.kind not in "iu" or order.dtype == np.uint64:
         raise OptionError(f"run_steps: indices are {order.dtype}; expected whole numbers; convert them to int64")
@@ -407,7 +407,7 @@ def _resident(x: Any, number: int, order: np.ndarray) -> Any:
         )
     if x.requires_grad:
         raise OptionError(
-            f"run_steps: data {number} {words(x.shape)} requires a gradient; expected data that only the step reads; "
+            f"run_steps: data {number} {format_shape(x.shape)} requires a gradient; expected data that only the step reads; "
             "pass x.detach()"
         )
     if not x.shape or not x.shape[0]:
@@ -421,19 +421,19 @@ def _check_unwritten(program: Any, data: Sequence[Tensor]) -> None:
     for number, x in enumerate(data):
         if id(x.cell or x) in written:
             raise OptionError(
-                f"run_steps: the step writes data {number} {words(x.shape)}; expected data that stay as they are; "
+                f"run_steps: the step writes data {number} {format_shape(x.shape)}; expected data that stay as they are; "
                 "pass a copy, x.clone(), or call the step in a loop"
             )
 
 
 def _apart(result: Any) -> Any:
     """The result of one of many steps, which the next ones leave alone, though it may be a Tensor that they write."""
-    return map_nest(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
+    return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
 
 
 def _stacked(results: list[Any]) -> Any:
     """The results of many steps as one, each Tensor with a new first axis."""
-    return map_nest(lambda *values: stack(values) if isinstance(values[0], Value) else values[0], *results)
+    return tree_map(lambda *values: stack(values) if isinstance(values[0], Value) else values[0], *results)
 
 
 def _present(recording: Recording) -> bool:
@@ -511,9 +511,9 @@ def tensor_names(function: Any) -> dict[int, str]:
 
 def _name_arguments(names: dict[int, str], args: Any, kwargs: Any) -> None:
     for i, x in enumerate(args):
-        map_nest(lambda leaf, i=i: names.setdefault(id(leaf), f"argument {i}"), x)
+        tree_map(lambda leaf, i=i: names.setdefault(id(leaf), f"argument {i}"), x)
     for key, x in kwargs.items():
-        map_nest(lambda leaf, key=key: names.setdefault(id(leaf), key), x)
+        tree_map(lambda leaf, key=key: names.setdefault(id(leaf), key), x)
 
 
 def _name_state(owner: Any, names: dict[int, str]) -> None:
@@ -544,7 +544,7 @@ def fingerprint(recording: Recording) -> Any:
     after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
     outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
     seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))
-    result = repr((map_nest(who, recording.result), recording.grown, recording.inference))
+    result = repr((tree_map(who, recording.result), recording.grown, recording.inference))
     length = recording.padding and (recording.padding.lengths.true, tuple(recording.padding.arguments.items()))
     return form.key, form.values, slots, after, outside, seen, result, length
 

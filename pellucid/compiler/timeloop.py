@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from ..core.op import Node, new_value
-from ..core.origin import here, origin
-from ..core.tape import walk
+from ..core.origin import origin, user_origin
+from ..core.tape import backward_pass
 from ..core.value import Spec, Symbol, grad_mode
 from ..ops.elementwise import add, zeros_like
-from ..ops.loop import Cotangents, describe, leaves, loop, map_nest, one_step, part, unrolled
+from ..ops.loop import Cotangents, loop, one_step, part, tree_leaves, tree_map, tree_spec, unrolled
 from ..ops.movement import reshape
 from .graph import Graph, Slot, number, run_reference
 
@@ -96,7 +96,7 @@ class Body:
 
 def fresh(like: Any) -> Symbol:
     """An input of a body."""
-    return Symbol(None, (), {}, like.shape, like.dtype, origin.get() or here())
+    return Symbol(None, (), {}, like.shape, like.dtype, origin.get() or user_origin())
 
 
 def value_of(symbol: Any) -> Any:
@@ -147,7 +147,7 @@ def body_of(
 
 def record_loop(recorder: Any, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
     """What `scan` gives, with the loop as one operation of the recording."""
-    needs = [x.requires_grad for x in leaves(carry)]
+    needs = [x.requires_grad for x in tree_leaves(carry)]
     moved: list[Any] = []  # Tensors that the body gives other numbers
     while True:  # until it is known which carries need a gradient, once positions have passed, and what is written
         trace = Trace(recorder, body, carry, xs, length, reverse, needs, moved)
@@ -176,11 +176,11 @@ class Trace:
     used: dict[int, Any] = field(default_factory=dict)  # values from outside that the body reads, by id
 
     def __post_init__(self) -> None:
-        self.start = leaves(self.carry)
-        self.sequences = leaves(self.xs)
+        self.start = tree_leaves(self.carry)
+        self.sequences = tree_leaves(self.xs)
         self.since = next(Node.counter)
         self.carry_in = [value_of(fresh(x)) for x in [*self.start, *self.moved]]
-        self.x = [value_of(Symbol(None, (), {}, x.shape[1:], x.dtype, here())) for x in self.sequences]
+        self.x = [value_of(Symbol(None, (), {}, x.shape[1:], x.dtype, user_origin())) for x in self.sequences]
         for value, need in zip(self.carry_in, self.needs, strict=False):
             value.requires_grad = need
         for value, sequence in zip(self.x, self.sequences, strict=True):
@@ -227,17 +227,17 @@ class Trace:
 
     def _run(self) -> None:
         inputs, xs = iter(self.carry_in), iter(self.x)
-        carry, x = map_nest(lambda _: next(inputs), self.carry), map_nest(lambda _: next(xs), self.xs)
+        carry, x = tree_map(lambda _: next(inputs), self.carry), tree_map(lambda _: next(xs), self.xs)
         t = self.length - 1 if self.reverse else 0
         self.recorder.traces.append(self)
         try:
-            self.result, self.y = one_step(self.body, carry, x, describe(self.carry), t)
+            self.result, self.y = one_step(self.body, carry, x, tree_spec(self.carry), t)
         finally:
             self.recorder.traces.pop()
         own = {*self.symbols, *(v.array for v in (*self.carry_in, *self.x))}
         self.used = {key: v for key, v in self.used.items() if v.array not in own}
-        self.carry_out = leaves(self.result)
-        self.stacked = leaves(self.y)
+        self.carry_out = tree_leaves(self.result)
+        self.stacked = tree_leaves(self.y)
 
     # ---- the loop as one operation ----
 
@@ -262,7 +262,7 @@ class Trace:
             owner.rebind(part(plain, what="last", index=position).array)
         last = iter([part(about(v), what="last", index=i) for i, v in enumerate(self.carry_out)])
         stacks = iter([self._stack(about(v), i, v.shape) for i, v in enumerate(self.stacked, start=self.carries)])
-        return map_nest(lambda _: next(last), self.result), map_nest(lambda _: next(stacks), self.y)
+        return tree_map(lambda _: next(last), self.result), tree_map(lambda _: next(stacks), self.y)
 
     def _stack(self, whole: Any, index: int, shape: tuple[int, ...]) -> Any:
         return reshape(part(whole, what="stack", index=index), shape=(self.length, *shape))
@@ -319,11 +319,11 @@ class Trace:
         finally:
             for owner, array, version in kept:
                 owner.array, owner.version = array, version
-        values = {("last", i): v for i, v in enumerate(leaves(carry))}
-        values |= {("stack", self.carries + i): v for i, v in enumerate(leaves(ys))}
+        values = {("last", i): v for i, v in enumerate(tree_leaves(carry))}
+        values |= {("stack", self.carries + i): v for i, v in enumerate(tree_leaves(ys))}
         outputs = [values[key] for key in g]
         grads = [reshape(known, shape=v.shape) for known, v in zip(g.values(), outputs, strict=True)]
-        found = walk(outputs, grads, keep=True, create_graph=True, since=since)
+        found = backward_pass(outputs, grads, keep=True, create_graph=True, since=since)
         parents = [v.node or v for v in (*self.start, *self.sequences)] + self.outer
         # One Tensor may be the carry, a sequence and read by the body as well: all that came to it is given once.
         return [found.pop(id(p))[1] if id(p) in found else None for p in parents]
@@ -388,7 +388,7 @@ class Backward:
         pairs = [(trace.carry_out[i], g) for i, g in zip(self.carried, self.d_carry, strict=True)]
         pairs += [(trace.stacked[i - trace.carries], g) for i, g in zip(self.stacks, self.d_y, strict=True)]
         pairs = [pair for pair in pairs if pair[0].requires_grad]
-        found = walk([v for v, _ in pairs], [g for _, g in pairs], keep=True, since=trace.since)
+        found = backward_pass([v for v, _ in pairs], [g for _, g in pairs], keep=True, since=trace.since)
         arrived = lambda value: found[id(value)][1] if id(value) in found else None
         self.reached = {i for i, need in enumerate(trace.needs) if need and arrived(trace.carry_in[i]) is not None}
         self.d_carry_out = [arrived(trace.carry_in[i]) for i in self.carried]

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.op import Node, Op, apply, recorders
-from ..core.origin import Origin, here, origin
+from ..core.origin import Origin, origin, user_origin
 from ..core.sharing import Cell, Path, put, strides_of
-from ..core.tape import reachable, walk
+from ..core.tape import backward_pass, reachable
 from ..core.value import Symbol, Value, active_recorder, grad_mode
-from ..errors import TraceError, words
-from ..ops.loop import map_nest
+from ..errors import TraceError, format_shape
+from ..ops.loop import tree_map
 from ..ops.reduce import expand
 from ..tensor import Parameter, Tensor, UsedUp
 from .graph import Graph, Slot
@@ -196,7 +196,7 @@ class Recorder:
         symbol = known if known.__class__ is Symbol else self._found(value)
         if symbol in self.inner:
             raise TraceError(
-                f"scan: a Tensor {words(symbol.shape)} made inside the loop at {symbol.origin} is read outside of it; "
+                f"scan: a Tensor {format_shape(symbol.shape)} made inside the loop at {symbol.origin} is read outside of it; "
                 "expected what leaves the body to be returned; make it part of the carry or of y"
             )
         for trace in self.traces:
@@ -239,7 +239,7 @@ class Recorder:
         base = value.cell.base()
         if base is not value:
             if id(value) in self.slots:  # its base is an argument
-                raise TraceError(SHARED.format(here(), words(value.shape), words(base.shape)))
+                raise TraceError(SHARED.format(user_origin(), format_shape(value.shape), format_shape(base.shape)))
             mode = grad_mode.set(False)
             try:
                 base.array = self.read(put(base, value.path, Tensor(symbol)))
@@ -267,7 +267,7 @@ class Recorder:
         self.read(value)
         if value.cell is not None and len(value.cell.living()) > 1:  # its own `.data`, written to, is told before
             raise TraceError(
-                f"{here()}: x.data = y inside a compiled step, for x {words(value.shape)} that shares its numbers with other "
+                f"{user_origin()}: x.data = y inside a compiled step, for x {format_shape(value.shape)} that shares its numbers with other "
                 "Tensors, which would go on with the old ones; expected a write that all of them see; write x.data.copy_(y)"
             )
 
@@ -331,8 +331,8 @@ class Recorder:
                     self._slot("argument", leaf, position)
                 position += 1
 
-        map_nest(take, list(arguments[0]))
-        map_nest(take, dict(arguments[1]))
+        tree_map(take, list(arguments[0]))
+        tree_map(take, dict(arguments[1]))
 
     def is_made_inside(self, value: Value) -> bool:
         """Whether the recorded step has made this value, so that nobody sees it afterwards."""
@@ -349,7 +349,7 @@ class Recorder:
         if grad.__class__ is UsedUp or self.is_made_inside(owner):
             return grad
         if grad is not None and id(grad) in self.slots:
-            raise TraceError(GIVEN_GRADIENT.format(words(owner.shape)))
+            raise TraceError(GIVEN_GRADIENT.format(format_shape(owner.shape)))
         if id(owner) not in self.grads:
             self.looked[id(owner)] = (owner, grad is not None)
             if grad is None:
@@ -379,7 +379,7 @@ class Recorder:
         """Raise TraceError where the step walks back into a tape from before it, which another call would not have."""
         if node.sequence < self.started:
             raise TraceError(
-                f"{here()}: backward goes on into what was computed outside the step ({node.origin}); expected a tape that "
+                f"{user_origin()}: backward goes on into what was computed outside the step ({node.origin}); expected a tape that "
                 "begins inside; compute it inside the step, or pass it as x.detach()"
             )
 
@@ -441,7 +441,7 @@ class Recorder:
                 tracked.append(value.requires_grad and value.node is not None)
             return positions[id(value)]
 
-        described = map_nest(leaf, result)
+        described = tree_map(leaf, result)
         grown: dict[int, int | None] = {}
         for i, value in enumerate(made):
             if isinstance(value._grad, Tensor):
@@ -460,7 +460,7 @@ class Recorder:
         if any(node.inputs is None for node in nodes):
             return None
         seeds = [Tensor(self._cotangent(i, value)) for i, value in roots.items()]
-        found = walk(list(roots.values()), seeds, since=self.started)
+        found = backward_pass(list(roots.values()), seeds, since=self.started)
         owners = {id(known.rest["node"] or known.owner): known.owner for known in self.before.values()}
         leaves = [owners[key] for key in found if key in owners]
         outputs += [self.read(found[key][1]) for key in found if key in owners]
@@ -489,7 +489,7 @@ class Recorder:
         for owner, _, _, _, rest in self.before.values():
             if owner.node is not rest["node"]:
                 raise TraceError(
-                    f"compile: a Tensor {words(owner.shape)} from outside the step was written on the tape at "
+                    f"compile: a Tensor {format_shape(owner.shape)} from outside the step was written on the tape at "
                     f"{owner.written_at}; expected writes under no_grad(); write x = x + y, or wrap it in no_grad()"
                 )
 
@@ -516,7 +516,7 @@ class Recorder:
                 slot.same = now is self.stand_ins.get(key)
                 base = now if now.cell is None else now.cell.base()
                 if id(base) in self.before or id(base) in met:
-                    raise TraceError(SHARED_GRADIENT.format(words(owner.shape)))
+                    raise TraceError(SHARED_GRADIENT.format(format_shape(owner.shape)))
                 met.add(id(base))
                 kept.append((slot, self.read(now)))
         return kept, cleared, used
@@ -546,7 +546,9 @@ class Recorder:
             if other is not slot.owner and written & {id(other), id(slot.owner)}:
                 raise TraceError(
                     SHARED.format(
-                        slot.owner.written_at or other.written_at, words(other.shape), words(slot.owner.shape)
+                        slot.owner.written_at or other.written_at,
+                        format_shape(other.shape),
+                        format_shape(slot.owner.shape),
                     )
                 )
 
@@ -569,4 +571,4 @@ def _check_mode(before: bool) -> None:
 
 
 def _place() -> Origin:
-    return origin.get() or here()
+    return origin.get() or user_origin()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.op import new_value
-from ..core.value import content
+from ..core.value import traced_or_array
 from ..errors import PellucidError
 from ..tensor import Tensor
 from . import runtime
@@ -57,7 +57,7 @@ class TwoPhases(Program):
         self._run(0, self.lowered.forward, self.pace)
         self.workspace.raise_flagged()
         values = self.values()
-        waiting = Waiting(self, self.workspace, [new_value(content(x)) for x in tensors])
+        waiting = Waiting(self, self.workspace, [new_value(traced_or_array(x)) for x in tensors])
         self.workspaces[number] = self.workspace, weakref.ref(waiting)
         inputs = [self.owners.now(leaf, tensors) for leaf in self.leaves] + self.read
         put_on_tape(values, self.recording.tracked, inputs, waiting)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import OptionError, nearest
+from ..errors import OptionError, suggestion
 from ..tensor import Tensor
 from .step import Compiled, has, reachable
 
@@ -78,6 +78,6 @@ def _layers(function: Any, paths: tuple[str, ...]) -> dict[str, Any]:
         if path not in known:
             raise OptionError(
                 f"compile: watch names {path!r}; expected the path of a layer that the step uses, one of "
-                f"{', '.join(known) or 'none'}.{nearest(path, known)}"
+                f"{', '.join(known) or 'none'}.{suggestion(path, known)}"
             )
     return {path: known[path] for path in paths}

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DTypeError, PellucidError, ShapeError, words
-from .origin import here, origin
+from ..errors import DTypeError, PellucidError, ShapeError, format_shape
+from .origin import origin, user_origin
 from .promotion import as_number, result_type
-from .value import Spec, Value, active_recorder, content, default_dtype, grad_mode, recorders
+from .value import Spec, Value, active_recorder, default_dtype, grad_mode, recorders, traced_or_array
 
 # NaN and infinities travel through the arithmetic as values; the training loop stops at the first of them and names its
 # layer. NumPy's warning about the same event would only be noise, so it is silenced for these modules and nobody else's.
@@ -47,7 +47,7 @@ def bare_value(array: Any) -> Any:
 
 def aside(value: Value) -> Any:
     """`value` as it is now, under another identity: the same numbers and place on the tape, its own version and `.grad`."""
-    other = _value_class(content(value))
+    other = _value_class(traced_or_array(value))
     if value.requires_grad:
         other.node, other.requires_grad = value.node, True
     return other
@@ -79,7 +79,7 @@ class Node:
         self.shape = array.shape
         self.dtype = array.dtype
         self.hooks: list[Callable[[Any], Any]] | None = None
-        self.origin = origin.get() or here()
+        self.origin = origin.get() or user_origin()
         self.sequence = next(Node.counter)
 
     def output(self) -> Any:
@@ -89,7 +89,7 @@ class Node:
         return value
 
     def __repr__(self) -> str:
-        return f"<{self.op.name} -> {words(self.shape)}, {self.origin}>"
+        return f"<{self.op.name} -> {format_shape(self.shape)}, {self.origin}>"
 
 
 REGISTRY: dict[str, Op] = {}
@@ -156,7 +156,7 @@ class Op:
 
 def apply(op: Op, *inputs: Any, **attributes: Any) -> Any:
     """Run `op`: check shapes, compute, and put a Node on the tape if any input needs a gradient."""
-    values = align(op, inputs) if op.same_dtype else inputs
+    values = promote_inputs(op, inputs) if op.same_dtype else inputs
     shape, dtype = op.infer(*values, **attributes)
     active = active_recorder.get() if recorders[0] else None
     try:
@@ -189,7 +189,7 @@ def apply(op: Op, *inputs: Any, **attributes: Any) -> Any:
 Op.__call__ = apply  # type: ignore[assignment]  # one Python call less on the way of every operation
 
 
-def align(op: Op, inputs: Sequence[Any]) -> Sequence[Any]:
+def promote_inputs(op: Op, inputs: Sequence[Any]) -> Sequence[Any]:
     """The inputs as values of one dtype: Python numbers adapt to the Tensors, Tensors follow `result_type`."""
     dtype, numbers = None, False
     for v in inputs:  # the usual case first: Tensors of one floating dtype, with or without plain numbers

@@ -70,7 +70,7 @@ def _is_engine(file: str) -> bool:
     return known
 
 
-def here() -> Origin:
+def user_origin() -> Origin:
     """The innermost place outside the engine that led to this call, with the active layer's path."""
     frame: Any = sys._getframe(1)
     while frame is not None and _is_engine(frame.f_code.co_filename):

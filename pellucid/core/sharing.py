@@ -21,9 +21,9 @@ from weakref import ref
 
 import numpy as np
 
-from ..errors import GradientError, ShapeError, words
+from ..errors import GradientError, ShapeError, format_shape
 from .op import Op, apply, aside, bare_value
-from .origin import here
+from .origin import user_origin
 from .value import Symbol, Value, grad_mode, recorder
 
 Path = tuple[tuple[Op, dict[str, Any]], ...]  # movements and their attributes, from the base on
@@ -339,7 +339,7 @@ def refuse_without_grad(view: Any, part: Any) -> None:
     base = view.base_without_grad()
     if view.requires_grad or part.requires_grad or (base is not None and base.requires_grad):
         raise GradientError(
-            f"{here()}: in-place write with gradients on into a view {words(view.shape)} that was made under no_grad(); "
+            f"{user_origin()}: in-place write with gradients on into a view {format_shape(view.shape)} that was made under no_grad(); "
             "expected both on, or both off; make the view again outside of no_grad(), or write under no_grad()"
         )
 
@@ -347,6 +347,6 @@ def refuse_without_grad(view: Any, part: Any) -> None:
 def refuse_overlap(shape: tuple[int, ...]) -> Any:
     """Raise ShapeError: a Tensor of `shape` shows some numbers in several places."""
     raise ShapeError(
-        f"{here()}: in-place write into an expanded Tensor {words(shape)}, whose numbers stand in several places at once; "
+        f"{user_origin()}: in-place write into an expanded Tensor {format_shape(shape)}, whose numbers stand in several places at once; "
         "expected one place for each number; write to a clone()"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import GradientError, words
+from ..errors import GradientError, format_shape
 from .op import Node, aside
 from .origin import origin
 from .value import Value, grad_mode, recorder
@@ -27,7 +27,7 @@ def reachable(roots: Sequence[Node], since: int = 0) -> list[Node]:
     return [found[sequence] for sequence in sorted(found, reverse=True)]
 
 
-def walk(
+def backward_pass(
     outputs: Sequence[Any],
     grads: Sequence[Any],
     *,
@@ -111,7 +111,7 @@ def _step(node: Node, g: Any, way: set[int] | None) -> list[Any]:
     for value, version in zip(node.inputs, node.versions, strict=False):
         if value.version != version:
             raise GradientError(
-                f"{node.op.name} ({node.origin}): the Tensor {words(value.shape)} it read was overwritten at "
+                f"{node.op.name} ({node.origin}): the Tensor {format_shape(value.shape)} it read was overwritten at "
                 f"{value.written_at} before backward(); its gradient needs the old numbers, so call backward() first, "
                 "or write to a clone()"
             )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import TraceError, words
-from .origin import Origin, here
+from ..errors import TraceError, format_shape
+from .origin import Origin, user_origin
 
 if TYPE_CHECKING:
     from .op import Node, Op
@@ -131,13 +131,13 @@ class Symbol:
     def refuse(self, *_: Any, **__: Any) -> Any:
         """Raise TraceError: numbers were asked for."""
         raise TraceError(
-            f"{here()}: the numbers of a Tensor {words(self.shape)} {self.dtype} are asked for while the step is being "
+            f"{user_origin()}: the numbers of a Tensor {format_shape(self.shape)} {self.dtype} are asked for while the step is being "
             "recorded; expected a step whose course does not depend on them (no item(), no numpy(), no if); "
             "choose with where(), or return the Tensor and look at it after the step"
         )
 
     def __repr__(self) -> str:
-        return f"<{self.op.name if self.op else 'constant' if self.constant is not None else 'input'} {words(self.shape)} {self.dtype}>"
+        return f"<{self.op.name if self.op else 'constant' if self.constant is not None else 'input'} {format_shape(self.shape)} {self.dtype}>"
 
 
 for _name in ("array", "bool", "float", "int", "index", "len", "iter", "getitem", "lt", "le", "gt", "ge", "add", "radd",
@@ -164,7 +164,7 @@ def outside_recording(change: Callable[[], None], at_once: bool = False) -> None
         active.again_after(change, at_once)
 
 
-def content(value: Value) -> Any:
+def traced_or_array(value: Value) -> Any:
     """`value.array`; while a step is recorded its Symbol, so that the recorder knows that it was read."""
     active = recorder()
     return value.array if active is None else active.read(value)
@@ -175,6 +175,6 @@ def refuse_array(data: Any) -> None:
     the next call, the next batch of an iterator say."""
     if recorders[0] and isinstance(data, np.ndarray) and data.ndim and active_recorder.get() is not None:
         raise TraceError(
-            f"{here()}: a compiled step makes a Tensor of an array {words(data.shape)}, whose numbers it would keep for "
+            f"{user_origin()}: a compiled step makes a Tensor of an array {format_shape(data.shape)}, whose numbers it would keep for "
             "ever; expected what changes from call to call as an argument; pass it in, or make the Tensor before the step"
         )

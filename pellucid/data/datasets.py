@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DataError, nearest
+from ..errors import DataError, suggestion
 
 Progress = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all (0 when unknown)
 TIMEOUT = 30  # seconds without a byte before a download is given up
@@ -265,6 +265,6 @@ def unknown(spec: str) -> DataError:
     folder, beside = Path(spec).parent, []
     with contextlib.suppress(OSError, ValueError):  # a suggestion is not worth an error
         beside = [str(folder / path.name) for path in folder.iterdir()]
-    hint = nearest(spec, [*names, *beside])
+    hint = suggestion(spec, [*names, *beside])
     return DataError(f"{spec}: no data set of that name and no such file; expected one of {', '.join(names)}, or the path of "
                      f"a table, text or folder.{hint or ' See `pellucid datasets`.'}")  # fmt: skip

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from ..errors import DataError, nearest
+from ..errors import DataError, suggestion
 
 CHUNK = 1 << 20
 GZIP = b"\x1f\x8b"
@@ -40,7 +40,7 @@ def existing_file(path: Path, what: str = "data") -> Path:
         if not path.exists():
             folder = path.parent
             beside = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-            hint = nearest(path.name, beside) or " Check the path."
+            hint = suggestion(path.name, beside) or " Check the path."
             raise DataError(f"{path}: no such file; expected a {what} file.{hint}")
         with open(path, "rb") as file:
             if not file.read(1):

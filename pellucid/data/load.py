@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, OptionError, names_of, nearest
+from ..errors import DataError, OptionError, names_of, suggestion
 from .datasets import Dataset, catalogue, find, locate, unknown
 from .files import sha256, unreadable
 from .image.decode import IMAGE_ENDINGS
@@ -22,7 +22,7 @@ from .image.folders import is_archive
 from .image.idx import pairs_in, read_bytes, read_pair
 from .image.preprocess import ImagePreprocessor
 from .image.problem import picture_problem
-from .problem import PARTS, Describe, Examples, Problem
+from .problem import SPLITS, DataModule, Describe, Examples
 from .series.preprocess import series_problem
 from .split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
 from .table.infer import decide_task, fit
@@ -67,7 +67,7 @@ def load_problem(
     drop: Sequence[str] = (), task: str | None = None, strip_label: str | None = None, lines: bool | None = None,
     tokenizer: str | None = None, vocabulary: int | None = None, time: str | int | None = None,
     window: int | None = None, size: int | None = None, seed: int = 0, path: str | None = None,
-) -> Problem:  # fmt: skip
+) -> DataModule:  # fmt: skip
     """The Problem of `spec`: a name from the catalogue, or the path of a table, text, directory or archive.
 
     target: a column by name or number from 1 (-1 the last). header: overrules what is sniffed. test: a table to test on.
@@ -79,7 +79,9 @@ def load_problem(
     Raises DataError or OptionError with the file, line or option, and what to do.
     """
     if task is not None and task not in TASKS:
-        raise OptionError(f"--task {task}: no such task; expected classification or regression.{nearest(task, TASKS)}")
+        raise OptionError(
+            f"--task {task}: no such task; expected classification or regression.{suggestion(task, TASKS)}"
+        )
     about = {
         "target": target,
         "header": header,
@@ -133,7 +135,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _named(dataset: Dataset, given: dict[str, Any], seed: int) -> Problem:
+def _named(dataset: Dataset, given: dict[str, Any], seed: int) -> DataModule:
     source = {**given, "spec": dataset.name, "seed": seed}
     _refuse(given, dataset.kind, dataset.name)
     files = locate(dataset)
@@ -169,7 +171,7 @@ def _refuse(given: dict[str, Any], kind: str, spec: str) -> None:
 # ---- text --------------------------------------------------------------------------------------------------------------
 
 
-def _text_problem(name: str, paths: list[Path], given: dict[str, Any], source: dict[str, Any]) -> Problem:
+def _text_problem(name: str, paths: list[Path], given: dict[str, Any], source: dict[str, Any]) -> DataModule:
     """given: the options, those a known data set brings included."""
     own = {option: value for option, value in given.items() if option != "last"}
     _refuse(own, "text", source["spec"])
@@ -179,7 +181,7 @@ def _text_problem(name: str, paths: list[Path], given: dict[str, Any], source: d
 # ---- images ------------------------------------------------------------------------------------------------------------
 
 
-def _digits(path: Path, source: dict[str, Any]) -> Problem:
+def _digits(path: Path, source: dict[str, Any]) -> DataModule:
     """scikit-learn's bundled scans (Alpaydin and Kaynak 1998): 1,797 images 8x8 of 0..16, their label in column 65."""
     text = read_bytes(path)
     try:
@@ -194,7 +196,7 @@ def _digits(path: Path, source: dict[str, Any]) -> Problem:
     return _image_problem("digits", parts, notes, hashlib.sha256(text).hexdigest(), source)
 
 
-def _idx_problem(name: str, pairs: dict[str, tuple[Path, Path]], source: dict[str, Any]) -> Problem:
+def _idx_problem(name: str, pairs: dict[str, tuple[Path, Path]], source: dict[str, Any]) -> DataModule:
     """MNIST's files, or others in that form: with a test pair validation is the end of training, else all is split."""
     test = next((stem for stem in TEST_STEMS if stem in pairs), None)
     rest = [stem for stem in pairs if stem != test]
@@ -227,18 +229,18 @@ def _idx_problem(name: str, pairs: dict[str, tuple[Path, Path]], source: dict[st
 
 def _image_problem(
     name: str, parts: list[tuple[np.ndarray, np.ndarray]], notes: list[str], fingerprint: str, source: dict[str, Any]
-) -> Problem:  # fmt: skip
+) -> DataModule:  # fmt: skip
     classes = [str(i) for i in range(max(int(labels.max()) for _, labels in parts) + 1)]
     known = ImagePreprocessor.fit(parts[0][0], classes)
     train, validation, test = (Examples(known.encode(images), labels) for images, labels in parts)
-    raw: dict[str, Describe] = {part: images.__getitem__ for part, (images, _) in zip(PARTS, parts, strict=True)}
-    return Problem(name, "images", "classification", known, train, validation, test, notes, fingerprint, source, raw)
+    raw: dict[str, Describe] = {part: images.__getitem__ for part, (images, _) in zip(SPLITS, parts, strict=True)}
+    return DataModule(name, "images", "classification", known, train, validation, test, notes, fingerprint, source, raw)
 
 
 # ---- pictures ----------------------------------------------------------------------------------------------------------
 
 
-def _picture_problem(name: str, path: Path, given: dict[str, Any], source: dict[str, Any]) -> Problem:
+def _picture_problem(name: str, path: Path, given: dict[str, Any], source: dict[str, Any]) -> DataModule:
     _refuse(given, "pictures", source["spec"])
     size = given.get("size")
     if size is not None and not 4 <= size <= LARGEST_SIZE:
@@ -289,7 +291,7 @@ def _kind(path: Path) -> str:
 
 def _table_problem(
     name: str, path: Path, given: dict[str, Any], source: dict[str, Any], columns: Sequence[str] = ()
-) -> Problem:  # fmt: skip
+) -> DataModule:  # fmt: skip
     """given: the options, those a known data set brings included. columns: its names, where the file has no header."""
     table = read_table(path, given.get("header"))
     if columns and not table.header:
@@ -326,12 +328,12 @@ def _table_problem(
             source["test"] = str(test_path.resolve())
     else:
         more.append(f"split: 70/15/15{by}")
-    raw: dict[str, Describe] = {part: own.row for part, own in zip(PARTS, tables, strict=True)}
+    raw: dict[str, Describe] = {part: own.row for part, own in zip(SPLITS, tables, strict=True)}
     train, validation, last = encoded
-    return Problem(name, "table", task, known, train, validation, last, [*notes, *more], sha256(used), source, raw)
+    return DataModule(name, "table", task, known, train, validation, last, [*notes, *more], sha256(used), source, raw)
 
 
-def _series(name: str, path: Path, given: dict[str, Any], source: dict[str, Any]) -> Problem:
+def _series(name: str, path: Path, given: dict[str, Any], source: dict[str, Any]) -> DataModule:
     _refuse(given, "series", path.name)
     table = read_table(path, given.get("header"))
     return series_problem(name, table, *_chosen_columns(table, given), given, source)
@@ -386,7 +388,7 @@ def _labelled(path: Path, known: TablePreprocessor, header: bool | None, notes: 
     table = read_rows_for_prediction(path, known, header)
     if known.target_name not in table.names:
         raise DataError(f"{path}: the target {known.target_name} is missing; expected the columns of training: {', '.join(known.names)}."
-                        f"{nearest(known.target_name, table.names) or ' Add it.'}")  # fmt: skip
+                        f"{suggestion(known.target_name, table.names) or ' Add it.'}")  # fmt: skip
     return _with_target(table, table.names.index(known.target_name), notes)
 
 
@@ -405,7 +407,7 @@ def read_rows_for_prediction(path: Path, preprocessor: TablePreprocessor, header
         return table
     if table.header and (preprocessor.header or set(table.names) & set(needed)):
         missing = [name for name in needed if name not in table.names]
-        hint = nearest(missing[0], table.names)
+        hint = suggestion(missing[0], table.names)
         raise DataError(f"{path}: column{'s' * (len(missing) > 1)} {', '.join(missing[:8])}{', ...' * (len(missing) > 8)} missing; expected "
                         f"those of training: {', '.join(needed)}; the file has {table.listed()}.{hint}")  # fmt: skip
     without = [name for name in names if name != preprocessor.target_name]

@@ -17,7 +17,7 @@ import numpy as np
 from .. import random
 from ..core.op import new_value
 from ..creation import tensor, where
-from ..errors import DataError, OptionError, ShapeError, StateError, words
+from ..errors import DataError, OptionError, ShapeError, StateError, format_shape
 from ..grad_mode import no_grad
 from ..ops.index import take
 from ..tensor import Tensor
@@ -52,7 +52,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
                 raise OptionError(f"TensorDataset: argument {i} is a {type(t).__name__}; expected a Tensor; "
                                   "write TensorDataset(tensor(x), tensor(y))")  # fmt: skip
             if t.ndim == 0 or t.shape[0] != tensors[0].shape[0]:
-                raise ShapeError(f"TensorDataset: argument {i} has shape {words(t.shape)}, argument 0 {words(tensors[0].shape)}; "
+                raise ShapeError(f"TensorDataset: argument {i} has shape {format_shape(t.shape)}, argument 0 {format_shape(tensors[0].shape)}; "
                                  "expected the same first axis, one entry an example; check that both hold all rows")  # fmt: skip
         self.tensors = tensors
 
@@ -337,7 +337,7 @@ def default_collate(examples: list[Any]) -> Any:
     if isinstance(first, Tensor | np.ndarray | np.generic):
         shapes = {np.shape(x) for x in examples}
         if len(shapes) > 1:
-            listed = " and ".join(words(shape) for shape in sorted(shapes)[:2])
+            listed = " and ".join(format_shape(shape) for shape in sorted(shapes)[:2])
             raise ShapeError(f"DataLoader: examples of shapes {listed} in one batch; expected one shape; "
                              "pad or resize them in the data set, or pass a collate_fn")  # fmt: skip
         arrays = [x.array if isinstance(x, Tensor) else x for x in examples]

@@ -18,7 +18,7 @@ from ..creation import tensor
 from ..errors import DataError
 from .loader import Dataset, RowDataset, TensorDataset, WindowDataset
 
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Examples:
 
 
 @dataclass
-class Passage:
+class TokenSequence:
     """A stretch of running text: `tokens` (L,), of the smallest unsigned dtype that holds the vocabulary."""
 
     tokens: np.ndarray
@@ -109,7 +109,7 @@ Describe = Callable[[int], "dict[str, str] | np.ndarray"]
 
 
 @dataclass
-class Problem:
+class DataModule:
     """Everything training needs, split and encoded; statistics come from the training rows alone."""
 
     name: str  # the run is called runs/NAME-MODEL-N

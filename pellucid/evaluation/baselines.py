@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.preprocessing import OneHotEncoder
 
 from ..errors import OptionError
-from .metrics import Metrics, classification_metrics, gain, regression_metrics
+from .metrics import Metrics, classification_metrics, paired_difference, regression_metrics
 
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
 BLOCK_VALUES = 20_000_000  # numbers of the rows that are answered for at a time
@@ -89,7 +89,7 @@ def _scored(
         score = classification_metrics if task == "classification" else regression_metrics
         result[name] = score(output, target)
         if network is not None:
-            result[name]["gain"] = gain(task, network, output, target)
+            result[name]["gain"] = paired_difference(task, network, output, target)
     return result
 
 

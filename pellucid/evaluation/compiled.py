@@ -16,11 +16,11 @@ import numpy as np
 
 from ..compiler.compile import compile
 from ..errors import TraceError
-from ..models.base import Network, in_batches
+from ..models.base import Model, in_batches
 from ..tensor import Tensor
 
 
-class Native:
+class CompiledFunction:
     """`function` compiled; from the first call on that cannot be, it runs eagerly, and a warning says so and why."""
 
     def __init__(self, function: Callable[..., Any], eager: bool = False) -> None:
@@ -48,21 +48,21 @@ class Native:
 class Forward:
     """What a network says of many rows, without gradients, batch by batch: raw outputs (N, ...) from arrays (N, ...)."""
 
-    def __init__(self, network: Network, eager: bool = False) -> None:
+    def __init__(self, network: Model, eager: bool = False) -> None:
         self.network = network
-        self.native = Native(network, eager)
+        self.native = CompiledFunction(network, eager)
 
     def __call__(self, inputs: list[np.ndarray]) -> np.ndarray:
         take = lambda rows: self.native(*(Tensor(a[rows.start : rows.stop]) for a in inputs)).array
         return in_batches(len(inputs[0]), self.network.judged_batch, take)
 
 
-class Judge:
+class EvaluationStep:
     """What a network's `judge` says of each example of a data set: values (N,) by name."""
 
-    def __init__(self, network: Network, eager: bool = False) -> None:
+    def __init__(self, network: Model, eager: bool = False) -> None:
         self.network = network
-        self.native = Native(network.judge, eager)
+        self.native = CompiledFunction(network.judge, eager)
 
     def __call__(self, dataset: Any) -> dict[str, np.ndarray]:
         names: list[str] = []

@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from ..data.problem import Examples, Problem
-from ..models.base import Network
+from ..data.problem import DataModule, Examples
+from ..models.base import Model
 from ..report.html import Markup
 from ..report.network_figures import filters
 from ..runs.run import Run
 from ..runs.settings import Settings
 from ..tensor import Tensor
-from .compiled import Forward, Judge, means
+from .compiled import EvaluationStep, Forward, means
 from .metrics import Metrics, classification_metrics, regression_metrics
 
 
 @dataclass
-class Examined:
+class EvaluationResult:
     """The test scores, those of the baselines, and what a report shows: fields of `ReportData`."""
 
     metrics: Metrics
@@ -33,7 +33,7 @@ class Examined:
     shown: dict[str, Any] = field(default_factory=dict)
 
 
-class BadLoss(Exception):
+class NonFiniteLoss(Exception):
     """A validation loss that is not finite, and a batch that has it; whoever trains can say which layer gave it."""
 
     def __init__(self, batch: list[Tensor]) -> None:
@@ -41,15 +41,15 @@ class BadLoss(Exception):
         self.batch = batch
 
 
-class Examination:
+class Evaluator:
     """What every kind of judging has in common. network: in evaluation mode, with the weights to judge when it is asked."""
 
-    def __init__(self, run: Run, problem: Problem, network: Network, settings: Settings) -> None:
+    def __init__(self, run: Run, problem: DataModule, network: Model, settings: Settings) -> None:
         self.run = run
         self.problem = problem
         self.network: Any = network
         self.settings = settings
-        self.judge = Judge(network, settings.eager)
+        self.judge = EvaluationStep(network, settings.eager)
         self.judged: Any = problem.validation.judged(network)
 
     def validate(self) -> dict[str, float]:
@@ -57,7 +57,7 @@ class Examination:
         values = self.judge(self.judged)
         found = means(values)
         if not np.isfinite(found["loss"]):
-            raise BadLoss(self.judged.gather(np.argsort(np.isfinite(values["loss"]), kind="stable")[:1]))
+            raise NonFiniteLoss(self.judged.gather(np.argsort(np.isfinite(values["loss"]), kind="stable")[:1]))
         return self.in_units(found)
 
     def in_units(self, values: dict[str, float]) -> dict[str, float]:
@@ -72,7 +72,7 @@ class Examination:
         """Something of this epoch for the report: what is added to its line of metrics.jsonl; files go into the run."""
         return {}
 
-    def test(self) -> Examined:
+    def test(self) -> EvaluationResult:
         """Read the test part, for the first and only time, with the weights the network has now."""
         raise NotImplementedError(f"{type(self).__name__} does not define test()")
 
@@ -81,10 +81,10 @@ class Examination:
         return []
 
 
-class Answers(Examination):
+class PredictionEvaluator(Evaluator):
     """Of a network that answers: accuracy or RMSE beside the plain models of `baseline.py`."""
 
-    def __init__(self, run: Run, problem: Problem, network: Network, settings: Settings) -> None:
+    def __init__(self, run: Run, problem: DataModule, network: Model, settings: Settings) -> None:
         super().__init__(run, problem, network, settings)
         self.forward = Forward(network, settings.eager)
 
@@ -100,7 +100,7 @@ class Answers(Examination):
             return a["accuracy"] > b["accuracy"]
         return super().better(a, b)
 
-    def test(self) -> Examined:
+    def test(self) -> EvaluationResult:
         from .baselines import baselines  # scikit-learn takes a second to import
 
         problem, test = self.problem, self.problem.test
@@ -112,7 +112,7 @@ class Answers(Examination):
             "output": output, "target": target, "classes": known.classes, "target_name": known.target_name,
             "describe": lambda i: problem.describe("test", i), "files": problem.names.get("test", ()), "sections": [part for part in [filters(self.network)] if part],
         }  # fmt: skip
-        return Examined(score(known, output, test.target), others, shown)
+        return EvaluationResult(score(known, output, test.target), others, shown)
 
     def _targets(self, examples: Examples) -> np.ndarray:
         return in_units(self.problem.preprocessor, examples.target)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ShapeError, words
+from ..errors import ShapeError, format_shape
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BLOCK = 2**25  # numbers of training images, or of distances to them, that exist at once
@@ -31,7 +31,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class SampleQuality:
     """What `likeness` found.
 
     frechet: between the features of `count` drawn images and of all test images.      count: the fewer of N and T.
@@ -55,11 +55,11 @@ class Likeness:
         return self.frechet / self.floor
 
 
-def likeness(
+def sample_quality(
     drawn: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray,
     features: Callable[[np.ndarray], np.ndarray], logits: Callable[[np.ndarray], np.ndarray],
     *, compared: int = 1000, seed: int = 0,
-) -> Likeness:  # fmt: skip
+) -> SampleQuality:  # fmt: skip
     """Compare drawn images (N, ...), wanted to be of the classes `labels` (N,), with training (T, ...) and test images (M, ...).
 
     features, logits: of the judge, (B, F) and (B, K) of any images.      compared: of the drawn and of the test images, how
@@ -73,7 +73,7 @@ def likeness(
     held = min(compared, len(test))
     some = drawn[:compared], test[np.arange(held) * len(test) // held]  # evenly: a folder's test part may come by class
     away = nearest(np.concatenate(some), train)[0]
-    return Likeness(
+    return SampleQuality(
         count=count,
         frechet=frechet_distance(features(drawn[:count]), real),
         floor=frechet_distance(features(train[np.sort(lot)]), real),
@@ -92,7 +92,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     Raises ShapeError for fewer than two examples, or features that do not match.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ShapeError(f"frechet_distance: features {words(a.shape)} and {words(b.shape)}; expected (N, F) and (M, F), at least "
+        raise ShapeError(f"frechet_distance: features {format_shape(a.shape)} and {format_shape(b.shape)}; expected (N, F) and (M, F), at least "
                          "two examples each; flatten what comes after the first axis")  # fmt: skip
     a, b = a.astype(np.float64), b.astype(np.float64)
     away = a.mean(0) - b.mean(0)
@@ -127,6 +127,6 @@ def flat(images: np.ndarray) -> np.ndarray:
 def _check_images(*parts: np.ndarray) -> None:
     if any(not len(part) or part.shape[1:] != parts[0].shape[1:] for part in parts):
         raise ShapeError(
-            f"likeness: images {', '.join(words(part.shape) for part in parts)}; expected some of each, all of one size; "
+            f"likeness: images {', '.join(format_shape(part.shape) for part in parts)}; expected some of each, all of one size; "
             "encode all of them by the same preprocessor"
         )

@@ -17,20 +17,20 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from ..data.problem import Problem
+from ..data.problem import DataModule
 from ..errors import OptionError, PellucidError
 from ..files import write_bytes
 from ..inference.sampler import as_pixels, grid
-from ..models.base import Drawing, Network, in_batches
+from ..models.base import ImageGenerator, Model, in_batches
 from ..random import Generator
 from ..report.html import Markup, picture, section, text
 from ..runs import run as runs
 from ..runs.run import Run
 from ..runs.settings import Settings
 from ..tensor import Tensor
-from .compiled import Native
-from .evaluator import Examination, Examined
-from .frechet import likeness
+from .compiled import CompiledFunction
+from .evaluator import EvaluationResult, Evaluator
+from .frechet import sample_quality
 from .metrics import Metrics
 
 TEST = 10_000  # images drawn to be judged
@@ -41,12 +41,12 @@ COARSE = 14  # pixels a side, where pixels are the features
 Features = Callable[[np.ndarray], np.ndarray]
 
 
-class Draws(Examination):
+class GenerationEvaluator(Evaluator):
     """Of a network that draws."""
 
-    def __init__(self, run: Run, problem: Problem, network: Network, settings: Settings) -> None:
+    def __init__(self, run: Run, problem: DataModule, network: Model, settings: Settings) -> None:
         super().__init__(run, problem, network, settings)
-        self.paint = Native(self.network.paint, settings.eager)
+        self.paint = CompiledFunction(self.network.paint, settings.eager)
 
     def draw(self, labels: np.ndarray, chance: int) -> np.ndarray:
         return cast("np.ndarray", self.network.draw(labels, Generator(self.settings.seed + chance), self.paint))
@@ -66,7 +66,7 @@ class Draws(Examination):
         write_bytes(folder / name, buffer.getvalue())
         return {"picture": f"samples/{name}"}
 
-    def test(self) -> Examined:
+    def test(self) -> EvaluationResult:
         problem = self.problem
         train, test = (getattr(problem, part).inputs["image"] for part in ("train", "test"))
         # By lot from the data's own labels, so that the classes have the shares that they have among real images.
@@ -77,7 +77,9 @@ class Draws(Examination):
         seconds = time.perf_counter() - began
         features, logits, notes = self.judging()
         problem.notes.extend(notes)
-        found = likeness(drawn, labels, train, test, features, logits or (lambda images: np.zeros((len(images), 1))))
+        found = sample_quality(
+            drawn, labels, train, test, features, logits or (lambda images: np.zeros((len(images), 1)))
+        )
         metrics: Metrics = {
             "frechet": found.frechet, "floor": found.floor, "ratio": found.ratio, "nearest": found.drawn_nearest.mean,
             "nearest_test": found.test_nearest.mean, "images_per_second": len(labels) / seconds, "n": len(labels), "intervals": {},
@@ -85,7 +87,7 @@ class Draws(Examination):
         if logits is not None:
             metrics |= {"named_right": found.right} if self.network.conditional else {}
             metrics |= {"smallest_class": min(found.shares), "largest_class": max(found.shares)}
-        return Examined(metrics, {})
+        return EvaluationResult(metrics, {})
 
     def judging(self) -> tuple[Features, Features | None, list[str]]:
         """The judge's features (N, F) and, if it has any, logits (N, K) of images (N, ...), and what to know of it.
@@ -128,9 +130,9 @@ class Draws(Examination):
         return [section("What it draws", Markup(f'<div class="pair">{figures}</div>'), lead=lead)]
 
 
-def named_judge(judge: Run, network: Network, config: dict[str, Any]) -> str:
+def named_judge(judge: Run, network: Model, config: dict[str, Any]) -> str:
     """The path of `judge`, to be kept in the `config` of a run whose `network` it is to judge. Raises OptionError."""
-    if not isinstance(network, Drawing):
+    if not isinstance(network, ImageGenerator):
         raise OptionError(f"--judge {judge.name}: for a {config['family']}, which draws nothing; expected a network that draws, such as gan "
                           "or diffusion; leave it out")  # fmt: skip
     if not _fits(judge, config):
@@ -167,7 +169,7 @@ def by_network(judge: Run, eager: bool = False) -> tuple[Features, Features, str
     network: Any = judge.network()
 
     def of(function: Callable[..., Any]) -> Features:
-        native = Native(function, eager)
+        native = CompiledFunction(function, eager)
 
         def of_all(images: np.ndarray) -> np.ndarray:
             take = lambda rows: native(Tensor(images[rows.start : rows.stop])).array

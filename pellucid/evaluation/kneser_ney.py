@@ -19,16 +19,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.loader import IGNORED
-from ..data.problem import Examples, Passage
+from ..data.problem import Examples, TokenSequence
 from ..data.text.read import decode_part, encode_part
 from ..data.text.tokenize import Characters, TextPreprocessor
 from ..errors import OptionError
-from .metrics import Metrics, gain, text_metrics
+from .metrics import Metrics, paired_difference, text_metrics
 
 ORDER = 5
 MOST = 10_000_000  # characters counted, of which each takes 150 bytes meanwhile
 AT_ONCE = 1_000_000  # characters scored
-Part = Passage | Examples
+Part = TokenSequence | Examples
 NAMES = {1: "unigram", 2: "bigram"}
 
 
@@ -135,7 +135,7 @@ def _order(codes: np.ndarray, counts: np.ndarray, history: np.ndarray, histories
 
 def running(part: Part) -> tuple[np.ndarray, np.ndarray]:
     """A part as one row of tokens (L,) and their `depth` (L,); the first of a text or line, depth 0, is not scored."""
-    if isinstance(part, Passage):
+    if isinstance(part, TokenSequence):
         return part.tokens.astype(np.int64), np.arange(len(part))
     rows = np.concatenate([part.inputs["tokens"][:, :1], part.target], axis=1)  # (N, T + 1)
     inside = rows != IGNORED
@@ -163,15 +163,21 @@ def text_baselines(
         nats = KneserNey(k, known.tokenizer.size).fit(tokens, depth).nats(*held)[held[1] > 0]
         sums = np.diff(np.concatenate([[0.0], np.cumsum(nats[len(nats) - ends[-1] :])])[ends], prepend=0.0)  # (N,)
         name = NAMES.get(k, f"kneser_ney_{k}")
-        result[name] = text_metrics(sums, characters) | {"gain": gain("language", losses, sums, characters)}
+        result[name] = text_metrics(sums, characters) | {
+            "gain": paired_difference("language", losses, sums, characters)
+        }
     return result
 
 
 def _end(part: Part, notes: list[str]) -> Part:
     """The last MOST tokens of a part, or as many lines as have no more."""
-    most = MOST if isinstance(part, Passage) else MOST // part.target.shape[1]
+    most = MOST if isinstance(part, TokenSequence) else MOST // part.target.shape[1]
     if len(part) <= most:
         return part
-    what = "characters" if isinstance(part, Passage) else "lines"
+    what = "characters" if isinstance(part, TokenSequence) else "lines"
     notes.append(f"baselines: n-grams are counted in the last {most:,} of the {len(part):,} {what} of training")
-    return Passage(part.tokens[-most:]) if isinstance(part, Passage) else part.take(np.arange(len(part))[-most:])
+    return (
+        TokenSequence(part.tokens[-most:])
+        if isinstance(part, TokenSequence)
+        else part.take(np.arange(len(part))[-most:])
+    )

@@ -11,16 +11,16 @@ from typing import Any, cast
 import numpy as np
 
 from ..data.loader import IGNORED
-from ..data.problem import Problem
+from ..data.problem import DataModule
 from ..data.text.tokenize import TextPreprocessor
-from ..models.base import Network
+from ..models.base import Model
 from ..random import Generator
 from ..report.html import Markup, section, table, text
 from ..report.network_figures import TOKENS, attention
 from ..runs.run import Run
 from ..runs.settings import Settings
-from .compiled import Judge
-from .evaluator import Examination, Examined
+from .compiled import EvaluationStep
+from .evaluator import EvaluationResult, Evaluator
 from .kneser_ney import text_baselines
 from .metrics import text_metrics
 
@@ -29,10 +29,10 @@ SHOWN = 6  # epochs whose writing is shown
 PASSAGE = 800  # characters of the test part shown with its surprises
 
 
-class Writes(Examination):
+class LanguageEvaluator(Evaluator):
     """Of a network that writes."""
 
-    def __init__(self, run: Run, problem: Problem, network: Network, settings: Settings) -> None:
+    def __init__(self, run: Run, problem: DataModule, network: Model, settings: Settings) -> None:
         super().__init__(run, problem, network, settings)
         self.known = cast(TextPreprocessor, problem.preprocessor)
         self.lengths = self.known.tokenizer.lengths()  # characters of each token
@@ -52,7 +52,7 @@ class Writes(Examination):
         prompt = self.known.tokenizer.encode("\n")
         return str(self.known.text(self.network.write(prompt, length, generator=Generator(self.settings.seed))))
 
-    def test(self) -> Examined:
+    def test(self) -> EvaluationResult:
         problem = self.problem
         dataset = problem.test.judged(self.network)
         losses, characters = per_window(self.judge, dataset, self.lengths)
@@ -60,7 +60,9 @@ class Writes(Examination):
         tokens = dataset.gather(np.zeros(1, np.int64))[0][:, :TOKENS]
         letters = self.known.text(tokens.array[0])
         sections = [self._samples(), self._surprises(dataset), attention(self.network, tokens, letters)]
-        return Examined(text_metrics(losses, characters), others, {"sections": [part for part in sections if part]})
+        return EvaluationResult(
+            text_metrics(losses, characters), others, {"sections": [part for part in sections if part]}
+        )
 
     def _samples(self) -> Markup:
         """What it wrote after some of the epochs, from the first to the last."""
@@ -90,7 +92,7 @@ class Writes(Examination):
         return section("Where it is surprised", Markup(f'<pre class="wrap surprise">{"".join(spans)}</pre>'), lead=lead)
 
 
-def per_window(judge: Judge, dataset: Any, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def per_window(judge: EvaluationStep, dataset: Any, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each window (N,) the sum of its losses in nats, and of how many characters."""
     losses = judge(dataset)["loss"]
     characters = []

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import IndexRangeError, NonFiniteError, OptionError, ShapeError, words
+from ..errors import IndexRangeError, NonFiniteError, OptionError, ShapeError, format_shape
 
 Metrics = dict[str, Any]
 Z = 1.959964  # two-sided 95% of the normal distribution
@@ -224,7 +224,7 @@ def text_metrics(losses: Any, characters: Any) -> Metrics:
     """
     losses, characters = np.asarray(losses, np.float64), np.asarray(characters, np.float64)
     if losses.shape != characters.shape or losses.ndim != 1 or not characters.sum() > 0:
-        raise ShapeError(f"text metrics: losses {words(losses.shape)}, characters {words(characters.shape)}; expected (N,) "
+        raise ShapeError(f"text metrics: losses {format_shape(losses.shape)}, characters {format_shape(characters.shape)}; expected (N,) "
                          "both, with at least one character in all; give more text")  # fmt: skip
     _check_finite("text metrics: losses", losses)
     nats, error = _ratio(losses, characters)
@@ -248,7 +248,7 @@ def _ratio(values: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
 # ---------------------------------------------------------------- against a baseline
 
 
-def gain(task: str, network: Any, baseline: Any, target: Any) -> list[float]:
+def paired_difference(task: str, network: Any, baseline: Any, target: Any) -> list[float]:
     """How much better the network's headline score is on the same examples: [value, low, high], above 0 is better.
 
     Classification ((N, K) probabilities): difference of accuracies with the paired interval of Bonett & Price (2012),
@@ -283,7 +283,7 @@ def _unproven(value: float) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BaselineComparison:
     """`level` is "better", "unclear", "worse" or "alone" (nothing to compare with); the rest says it to a person."""
 
     level: str
@@ -302,27 +302,31 @@ class Verdict:
         return self.claim + self.evidence
 
 
-def verdict(metrics: Metrics, baselines: Mapping[str, Metrics]) -> Verdict:
+def verdict(metrics: Metrics, baselines: Mapping[str, Metrics]) -> BaselineComparison:
     """Whether the network beats the strongest of its baselines, in one or two plain sentences.
 
     Uses each baseline's paired `gain` where present (see `baseline.baselines`), else whether the intervals overlap.
     """
     if not baselines:
-        return Verdict("alone", "No baseline was measured beside it", ".")
-    name = headline(metrics)
+        return BaselineComparison("alone", "No baseline was measured beside it", ".")
+    name = primary_metric(metrics)
     strongest = (max if name == "accuracy" else min)(baselines, key=lambda key: baselines[key][name])
     other = baselines[strongest]
     label = f"{BASELINE_NAMES.get(strongest, strongest)} ({_score_only(other)})"
     value, low, high = _difference(metrics, other, name)
     by = _difference_words(value, low, high, name)
     if low > 0:
-        return Verdict("better", f"Better than {label}", f": {by}.", strongest)
+        return BaselineComparison("better", f"Better than {label}", f": {by}.", strongest)
     if high < 0:
-        return Verdict("worse", f"Worse than {label}", f": {by}. The simpler model does this job better.", strongest)
+        return BaselineComparison(
+            "worse", f"Worse than {label}", f": {by}. The simpler model does this job better.", strongest
+        )
     if value == 0:
-        return Verdict("unclear", f"No better than {label}", ": the two scores are the same.", strongest)
+        return BaselineComparison("unclear", f"No better than {label}", ": the two scores are the same.", strongest)
     evidence = f", as far as {metrics['n']:,} examples can tell: {by}, which may be chance."
-    return Verdict("unclear", f"{'Not clearly' if value > 0 else 'No'} better than {label}", evidence, strongest)
+    return BaselineComparison(
+        "unclear", f"{'Not clearly' if value > 0 else 'No'} better than {label}", evidence, strongest
+    )
 
 
 def _difference(metrics: Metrics, other: Metrics, name: str) -> tuple[float, float, float]:
@@ -352,7 +356,7 @@ def _difference_words(value: float, low: float, high: float, name: str) -> str:
 # ---------------------------------------------------------------- in words
 
 
-def headline(metrics: Mapping[str, Any]) -> str:
+def primary_metric(metrics: Mapping[str, Any]) -> str:
     """The name of the score that stands first: one of HEADLINES."""
     for name in HEADLINES:
         if name in metrics:
@@ -364,7 +368,7 @@ def headline(metrics: Mapping[str, Any]) -> str:
 
 def score_line(metrics: Metrics, dash: str = "-") -> str:
     """The headline score on one line: `97.2% (350 of 360, 95-98)`, or `rmse 3.21 (n 76, 2.61-3.95)`."""
-    n, name = metrics["n"], headline(metrics)
+    n, name = metrics["n"], primary_metric(metrics)
     if name == "frechet":
         named = f", {100 * metrics['named_right']:.1f}% named right" if "named_right" in metrics else ""
         return f"frechet {_score_only(metrics)}, {metrics['ratio']:.1f} times that of real images (n {n:,}{named})"
@@ -408,7 +412,7 @@ def show(value: float) -> str:
 
 
 def _score_only(metrics: Metrics) -> str:
-    return value_text(metrics, headline(metrics))
+    return value_text(metrics, primary_metric(metrics))
 
 
 def _decimals(half_width: float) -> int:
@@ -430,7 +434,7 @@ def _checked_classification(probabilities: Any, target: Any, classes: Any) -> tu
         or not len(target)
     ):
         raise ShapeError(
-            f"classification metrics: probabilities {words(probabilities.shape)} and targets {words(target.shape)}; "
+            f"classification metrics: probabilities {format_shape(probabilities.shape)} and targets {format_shape(target.shape)}; "
             "expected (N, K) with at least two classes and (N,) with at least one example."
         )
     if classes is not None and len(classes) != probabilities.shape[1]:
@@ -453,7 +457,7 @@ def _checked_regression(prediction: Any, target: Any) -> tuple[np.ndarray, np.nd
     prediction, target = np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if prediction.ndim != 1 or prediction.shape != target.shape or not len(target):
         raise ShapeError(
-            f"regression metrics: predictions {words(prediction.shape)} and targets {words(target.shape)}; "
+            f"regression metrics: predictions {format_shape(prediction.shape)} and targets {format_shape(target.shape)}; "
             "expected both (N,) with at least one example. Flatten (N, 1) with prediction[:, 0]."
         )
     _check_finite("regression metrics: predictions", prediction)

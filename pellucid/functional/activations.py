@@ -11,7 +11,7 @@ from typing import Any
 from ..creation import where
 from ..errors import OptionError
 from ..ops import elementwise
-from ..ops.composite import Composite
+from ..ops.composite import CustomGradient
 from ..tensor import Tensor
 
 
@@ -67,7 +67,7 @@ def _softplus_gradient(g: Tensor, y: Tensor, x: Tensor, beta: float, threshold: 
     return [where(z > threshold, g, g * elementwise.sigmoid(z))]
 
 
-_softplus = Composite("softplus", _softplus_of, _softplus_gradient)
+_softplus = CustomGradient("softplus", _softplus_of, _softplus_gradient)
 
 
 def logsigmoid(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError, words
+from ..errors import ShapeError, format_shape
 from ..ops import attention
 from ..tensor import Tensor, matmul
 from .dropout import dropout
@@ -82,9 +82,7 @@ def _in_four_axes(
 ) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
     """(B, H, T, D), (B, G, S, D), (B, G, S, E) for attention, and the leading axes of its result."""
     given = (query, key, value)
-    what = (
-        f"scaled_dot_product_attention: query {words(query.shape)}, key {words(key.shape)}, value {words(value.shape)}"
-    )
+    what = f"scaled_dot_product_attention: query {format_shape(query.shape)}, key {format_shape(key.shape)}, value {format_shape(value.shape)}"
     if min(x.ndim for x in given) < (3 if grouped else 2):
         raise ShapeError(
             f"{what}; expected (*, length, channels) each, and heads before them with enable_gqa; unsqueeze"
@@ -113,7 +111,7 @@ def _mask_in_four_axes(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
     fits = zip(mask.shape[::-1], shape[::-1], strict=False)
     if mask.ndim > len(shape) or any(have not in (1, want) for have, want in fits):
         raise ShapeError(
-            f"scaled_dot_product_attention: attn_mask {words(mask.shape)}; expected what broadcasts to {words(shape)}; "
+            f"scaled_dot_product_attention: attn_mask {format_shape(mask.shape)}; expected what broadcasts to {format_shape(shape)}; "
             "check its axes"
         )
     whole = (*[1] * max(len(shape) - mask.ndim, 4 - mask.ndim), *mask.shape)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..arguments import sizes_of
 from ..creation import full, ones, where
-from ..errors import DTypeError, OptionError, ShapeError, words
+from ..errors import DTypeError, OptionError, ShapeError, format_shape
 from ..ops import contraction, movement
 from ..tensor import Tensor, matmul
 
@@ -27,7 +27,7 @@ def _examples(x: Tensor, axes: int, what: str, compute: Callable[[Tensor], Tenso
         return compute(x)
     if x.ndim != axes - 1:
         form = "C, T" if axes == 3 else "C, H, W"
-        raise ShapeError(f"{what}: input {words(x.shape)}; expected (B, {form}) or ({form}); reshape it")
+        raise ShapeError(f"{what}: input {format_shape(x.shape)}; expected (B, {form}) or ({form}); reshape it")
     return compute(x.unsqueeze(0)).squeeze(0)
 
 
@@ -241,7 +241,7 @@ def interpolate(
         raise OptionError(f'interpolate: mode={mode!r}, align_corners={align_corners}; expected "nearest" and None; '
                           "leave them out")  # fmt: skip
     if axes < 1 or (size is None) == (scale_factor is None):
-        raise OptionError(f"interpolate: input {words(x.shape)}, size={size}, scale_factor={scale_factor}; "
+        raise OptionError(f"interpolate: input {format_shape(x.shape)}, size={size}, scale_factor={scale_factor}; "
                           "expected (B, C, *) and either size or scale_factor; give one of the two")  # fmt: skip
     if size is None:
         given = scale_factor if isinstance(scale_factor, tuple | list) else (scale_factor,) * axes
@@ -249,7 +249,7 @@ def interpolate(
     else:
         sizes = sizes_of(size, axes, "size", 1)
         if any(n % m for n, m in zip(sizes, x.shape[2:], strict=True)):
-            raise OptionError(f"interpolate: size={size!r} of input {words(x.shape)}; "
+            raise OptionError(f"interpolate: size={size!r} of input {format_shape(x.shape)}; "
                               "expected multiples of its sizes; choose another size, or pad")  # fmt: skip
         factors = tuple(n // m for n, m in zip(sizes, x.shape[2:], strict=True))
     for axis, factor in enumerate(factors, start=2):
@@ -268,7 +268,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     """
     batch, _, p, q = sizes_of(size, 4, "affine_grid: size", 1)
     if theta.shape != (batch, 2, 3) or theta.dtype.kind != "f":
-        raise ShapeError(f"affine_grid: theta {words(theta.shape)} {theta.dtype}, size {tuple(size)}; "
+        raise ShapeError(f"affine_grid: theta {format_shape(theta.shape)} {theta.dtype}, size {tuple(size)}; "
                          f"expected floating-point numbers ({batch}, 2, 3); check the batch, or expand theta")  # fmt: skip
     x = _centres(q, align_corners, theta.dtype).reshape(1, 1, q, 1)
     y = _centres(p, align_corners, theta.dtype).reshape(1, p, 1, 1)
@@ -317,7 +317,7 @@ def _check_grid(x: Tensor, grid: Tensor, mode: str, padding_mode: str) -> None:
     if x.dtype != grid.dtype or x.dtype.kind != "f":
         raise DTypeError(f"grid_sample: input {x.dtype}, grid {grid.dtype}; expected one floating dtype; convert one")
     if x.ndim != 4 or grid.ndim != 4 or grid.shape[3] != 2 or x.shape[0] != grid.shape[0] or 0 in x.shape[2:]:
-        raise ShapeError(f"grid_sample: input {words(x.shape)}, grid {words(grid.shape)}; expected (B, C, H, W), not "
+        raise ShapeError(f"grid_sample: input {format_shape(x.shape)}, grid {format_shape(grid.shape)}; expected (B, C, H, W), not "
                          "empty, and (B, P, Q, 2); make the grid with affine_grid")  # fmt: skip
 
 

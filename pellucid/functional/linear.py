@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.value import content
+from ..core.value import traced_or_array
 from ..creation import arange, where
 from ..errors import DTypeError, OptionError
 from ..ops.index import take, within
@@ -31,7 +31,7 @@ def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
         raise DTypeError(f"one_hot: {index.dtype}; expected integers; convert with .long()")
     if num_classes == -1 and not index.numel():
         raise OptionError("one_hot: no numbers to count the classes of; expected num_classes; pass it")
-    classes = int(content(index).max()) + 1 if num_classes == -1 else num_classes
+    classes = int(traced_or_array(index).max()) + 1 if num_classes == -1 else num_classes
     message = f"one_hot: a class is {{}}; expected 0 to {classes - 1}; count from 0, or pass a larger num_classes"
     index = within(index, low=0, high=max(classes, 1), spare=None, message=message)
     return (index.unsqueeze(-1) == arange(classes)).long()

@@ -14,9 +14,9 @@ import numpy as np
 from ..arguments import axis_of
 from ..core.origin import module_path
 from ..creation import where
-from ..errors import DTypeError, OptionError, ShapeError, words
+from ..errors import DTypeError, OptionError, ShapeError, format_shape
 from ..ops import elementwise
-from ..ops.composite import Composite
+from ..ops.composite import CustomGradient
 from ..ops.index import take, within
 from ..tensor import Tensor
 from .activations import softplus
@@ -39,7 +39,9 @@ def _same_shape(input: Tensor, target: Tensor, loss: str) -> None:
     fix = "reshape one of them"
     if input.numel() == target.numel():
         fix = "write input.squeeze(-1)" if input.ndim > target.ndim else "write target.squeeze(-1)"
-    raise ShapeError(f"{loss}: input {words(input.shape)}, target {words(target.shape)}; expected equal shapes; {fix}")
+    raise ShapeError(
+        f"{loss}: input {format_shape(input.shape)}, target {format_shape(target.shape)}; expected equal shapes; {fix}"
+    )
 
 
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
@@ -132,8 +134,8 @@ def _checked_classes(input: Tensor, target: Tensor, ignore_index: int) -> Tensor
             else "pass one class number an example, 0 to K-1"
         )
         raise ShapeError(
-            f"cross_entropy: input {words(input.shape)}, target {words(target.shape)}; "
-            f"expected a target {words(expected)}; {fix}"
+            f"cross_entropy: input {format_shape(input.shape)}, target {format_shape(target.shape)}; "
+            f"expected a target {format_shape(expected)}; {fix}"
         )
     message = (f"cross_entropy: a target is {{}}; expected 0 to {input.shape[1] - 1} for {input.shape[1]} classes; "
                "number the classes from 0, or give the last layer more outputs")  # fmt: skip
@@ -152,7 +154,9 @@ def _negative_log(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_i
 
 def _check_weight(weight: Tensor | None, classes: int, loss: str) -> None:
     if weight is not None and weight.shape != (classes,):
-        raise ShapeError(f"{loss}: weight {words(weight.shape)}; expected ({classes},), one for each class; check it")
+        raise ShapeError(
+            f"{loss}: weight {format_shape(weight.shape)}; expected ({classes},), one for each class; check it"
+        )
 
 
 def _weighted_mean(loss: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
@@ -168,7 +172,7 @@ def _soft_cross_entropy(
     log_p: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float
 ) -> Tensor:
     if target.shape != log_p.shape:
-        raise ShapeError(f"cross_entropy: probabilities {words(target.shape)} for input {words(log_p.shape)}; "
+        raise ShapeError(f"cross_entropy: probabilities {format_shape(target.shape)} for input {format_shape(log_p.shape)}; "
 "expected equal shapes, "
                          "or int64 class numbers; convert those with .long()")  # fmt: skip
     target = target * (1 - label_smoothing) + label_smoothing / log_p.shape[1]
@@ -220,7 +224,7 @@ def _probabilities(p: Tensor, what: str) -> Tensor:
     return within(p, low=0.0, high=beyond, spare=None, message=message)
 
 
-_bernoulli = Composite("binary_cross_entropy", _bernoulli_loss, _bernoulli_gradient)
+_bernoulli = CustomGradient("binary_cross_entropy", _bernoulli_loss, _bernoulli_gradient)
 
 
 def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:

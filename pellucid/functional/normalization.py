@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import ShapeError, words
+from ..errors import ShapeError, format_shape
 from ..grad_mode import no_grad
-from ..ops.composite import standardise, statistics
+from ..ops.composite import standardize, statistics
 from ..tensor import Tensor
 from .convolution import pad
 
@@ -27,7 +27,7 @@ def layer_norm(
     axes = _last_axes(x, normalized_shape, "layer_norm")
     with no_grad():
         mean, variance = statistics(x, axes)
-    return _scaled(standardise(x, mean, variance, axes=axes, groups=0, eps=eps), weight, bias)
+    return _scaled(standardize(x, mean, variance, axes=axes, groups=0, eps=eps), weight, bias)
 
 
 def rms_norm(
@@ -45,13 +45,13 @@ def group_norm(
     """x (B, C, *), each example normalised over each of `num_groups` groups of channels (Wu and He 2018)."""
     if x.ndim < 2 or num_groups < 1 or x.shape[1] % num_groups:
         raise ShapeError(
-            f"group_norm: input {words(x.shape)}, {num_groups} groups; expected (B, C, *) with C a multiple of them; "
+            f"group_norm: input {format_shape(x.shape)}, {num_groups} groups; expected (B, C, *) with C a multiple of them; "
             "check num_groups"
         )
     axes = tuple(range(2, x.ndim))
     with no_grad():
         mean, variance = statistics(x, axes, num_groups)
-    y = standardise(x, mean, variance, axes=axes, groups=num_groups, eps=eps)
+    y = standardize(x, mean, variance, axes=axes, groups=num_groups, eps=eps)
     return _scaled(y, _column(weight, x), _column(bias, x))
 
 
@@ -64,7 +64,7 @@ def local_response_norm(
     """
     if x.ndim < 3 or size < 1:
         raise ShapeError(
-            f"local_response_norm: input {words(x.shape)}, size {size}; expected (B, C, *) and at least 1 channel; "
+            f"local_response_norm: input {format_shape(x.shape)}, size {size}; expected (B, C, *) and at least 1 channel; "
             "check the axes and size"
         )
     x.check_floating("local_response_norm")
@@ -84,7 +84,7 @@ def _last_axes(x: Tensor, normalized_shape: Sequence[int], what: str) -> tuple[i
     shape = tuple(normalized_shape)
     if x.shape[max(x.ndim - len(shape), 0) :] != shape:
         raise ShapeError(
-            f"{what}: input {words(x.shape)}; expected it to end in {words(shape)}; check normalized_shape"
+            f"{what}: input {format_shape(x.shape)}; expected it to end in {format_shape(shape)}; check normalized_shape"
         )
     return tuple(range(x.ndim - len(shape), x.ndim))
 
@@ -104,14 +104,14 @@ def batch_norm(
     otherwise by the running ones.
     """
     if x.ndim < 2:
-        raise ShapeError(f"batch_norm: input {words(x.shape)}; expected (B, C, *); unsqueeze it")
+        raise ShapeError(f"batch_norm: input {format_shape(x.shape)}; expected (B, C, *); unsqueeze it")
     column = (1, -1, *(1,) * (x.ndim - 2))
     if training or running_mean is None or running_var is None:
         axes = tuple(axis for axis in range(x.ndim) if axis != 1)
         n = x.numel() // max(x.shape[1], 1)
         if training and n < 2:
             raise ShapeError(
-                f"batch_norm: input {words(x.shape)} has {n} value a channel; expected at least 2 in training; "
+                f"batch_norm: input {format_shape(x.shape)} has {n} value a channel; expected at least 2 in training; "
                 "use a larger batch, or eval()"
             )
         with no_grad():
@@ -119,7 +119,7 @@ def batch_norm(
             if training and running_mean is not None and running_var is not None:
                 running_mean.assign(running_mean.lerp(mean.reshape(-1), momentum))
                 running_var.assign(running_var.lerp(variance.reshape(-1) * (n / (n - 1)), momentum))
-        y = standardise(x, mean, variance, axes=axes, groups=0, eps=eps)
+        y = standardize(x, mean, variance, axes=axes, groups=0, eps=eps)
     else:
         y = (x - running_mean.reshape(column)) * (running_var.reshape(column) + eps).rsqrt()
     return _scaled(y, _column(weight, x), _column(bias, x))

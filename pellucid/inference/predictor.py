@@ -32,7 +32,7 @@ from .forecast import read_series
 
 
 @dataclass
-class Answered:
+class Predictions:
     """output: (N, K) probabilities or (N,) numbers. names: of each row or picture. seen(i): picture i as the network saw
     it, uint8 (H, W), in colour (H, W, 3). table: the rows that came in. target: encoded, where it was there and asked for.
     notes: what was left out."""
@@ -45,7 +45,7 @@ class Answered:
     notes: list[str] = field(default_factory=list)
 
 
-class Trained:
+class Predictor:
     """A run's network and preprocessor, loaded once."""
 
     def __init__(self, run: Run) -> None:
@@ -58,14 +58,14 @@ class Trained:
     def classes(self) -> list[str] | None:
         return self.preprocessor.classes
 
-    def own_test(self) -> Answered:
+    def own_test(self) -> Predictions:
         """The run's own test part, loaded again. Raises DataError where the data have changed since."""
         problem = load_problem(**self.run.config["source"])
         self.run.check_unchanged(problem)
         names = problem.names.get("test") or [f"test {i + 1}" for i in range(len(problem.test.target))]
-        return Answered(self._answer(problem.test.inputs), names, target=problem.test.target)
+        return Predictions(self._answer(problem.test.inputs), names, target=problem.test.target)
 
-    def scored(self, data: str) -> Answered:
+    def scored(self, data: str) -> Predictions:
         """Other data with the right answers in them."""
         if self.preprocessor.kind == "images":
             found = self._image_set(data)
@@ -79,7 +79,7 @@ class Trained:
             found.target = self.preprocessor.encode_target(found.table)
         return found
 
-    def _steps(self, data: str) -> Answered:
+    def _steps(self, data: str) -> Predictions:
         """The steps of another series that have a whole window before them, with what came; of one known by name, those of
         its test part."""
         known = self.preprocessor
@@ -95,12 +95,12 @@ class Trained:
             test = load_problem(data, target=known.target_name, time=known.clock.name, window=known.window).test
             found, rows = found.take(np.arange(len(rows))[-len(test) :]), rows[-len(test) :]
         names = [known.clock.text(time) for time in line.times[rows]]
-        return Answered(self._answer(found.inputs), names, target=found.target)
+        return Predictions(self._answer(found.inputs), names, target=found.target)
 
-    def rows(self, data: str) -> Answered:
+    def rows(self, data: str) -> Predictions:
         """The rows of a table, or the test part of a set known by name."""
         table = read_rows_for_prediction(Path(data), self.preprocessor) if find(data) is None else self._test_rows(data)
-        return Answered(
+        return Predictions(
             self._answer(self.preprocessor.encode(table)), [str(i + 1) for i in range(len(table))], table=table
         )
 
@@ -114,7 +114,7 @@ class Trained:
         columns = [np.array([row[name] or None for row in rows], dtype=object) for name in rows[0]]
         return Table(Path(data), list(rows[0]), columns, True)
 
-    def images(self, data: list[str]) -> Answered:
+    def images(self, data: list[str]) -> Predictions:
         """Pictures, or the test images of one set known by name or its directory."""
         if self.preprocessor.kind == "pictures":
             return self._picture_set(data[0]) if len(data) == 1 and find(data[0]) is not None else self._pictures(data)
@@ -122,11 +122,11 @@ class Trained:
             return self._image_set(data[0])
         paths = [path for name in data for path in (_pictures(Path(name)) or [Path(name)])]
         images = np.stack([read_picture(path, self.preprocessor) for path in paths])
-        return Answered(
+        return Predictions(
             self._answer(self.preprocessor.encode(images)), [str(path) for path in paths], images.__getitem__
         )
 
-    def _image_set(self, data: str) -> Answered:
+    def _image_set(self, data: str) -> Predictions:
         if find(data) is None and Path(data).is_file():
             raise DataError(f"{data}: one file; expected images with their labels: a name from `pellucid datasets`, or a directory with "
                             "MNIST's files; for a picture, use pellucid predict")  # fmt: skip
@@ -142,11 +142,11 @@ class Trained:
                             f"{self.run.name} was trained on; choose data of that form")  # fmt: skip
         images = np.stack([np.asarray(problem.describe("test", i)) for i in range(len(problem.test.target))])
         names = [f"{problem.name} test {i + 1}" for i in range(len(images))]
-        return Answered(
+        return Predictions(
             self._answer(self.preprocessor.encode(images)), names, images.__getitem__, target=problem.test.target
         )
 
-    def _picture_set(self, data: str) -> Answered:
+    def _picture_set(self, data: str) -> Predictions:
         """Pictures with their classes: those of a folder or archive, or of a set known by name; the test part where there is one."""
         dataset, path = find(data), Path(data)
         if dataset is not None and dataset.kind != "pictures":
@@ -160,7 +160,7 @@ class Trained:
                             "pellucid predict")  # fmt: skip
         return self._seen(*labelled_pictures(path, self.preprocessor))
 
-    def _pictures(self, data: list[str]) -> Answered:
+    def _pictures(self, data: list[str]) -> Predictions:
         """Picture files, and all pictures in folders and archives, whatever lies between."""
         asked = [(path, _listed(path)) for path in map(Path, data)]
         pictures = [picture for _, some in asked for picture in some]
@@ -173,10 +173,10 @@ class Trained:
                 raise DataError(f"{path}: no pictures in it that can be read; expected PNG, JPEG or the like; name another folder")  # fmt: skip
         return self._seen(gallery)
 
-    def _seen(self, gallery: Gallery, target: np.ndarray | None = None) -> Answered:
+    def _seen(self, gallery: Gallery, target: np.ndarray | None = None) -> Predictions:
         notes = [f"pictures that cannot be read: {listed(gallery.broken)}"] if gallery.broken else []
         output = self._answer(self.preprocessor.encode(gallery.images))
-        return Answered(output, gallery.names, gallery.seen, target=target, notes=notes)
+        return Predictions(output, gallery.names, gallery.seen, target=target, notes=notes)
 
     def _answer(self, inputs: dict[str, Any]) -> np.ndarray:
         output = answers(self.forward, self.preprocessor, [inputs[name] for name in self.network.order])
@@ -188,16 +188,16 @@ class Trained:
             )
         return output
 
-    def truth(self, found: Answered) -> np.ndarray:
+    def truth(self, found: Predictions) -> np.ndarray:
         """The targets of `found` as the data wrote them, (N,)."""
         assert found.target is not None
         return in_units(self.preprocessor, found.target)
 
-    def score(self, found: Answered) -> Metrics:
+    def score(self, found: Predictions) -> Metrics:
         assert found.target is not None
         return score(self.preprocessor, found.output, found.target)
 
-    def strangers(self, found: Answered) -> list[str]:
+    def strangers(self, found: Predictions) -> list[str]:
         """What was left out, and columns with values the network has never seen, a line each."""
         return [*found.notes, *([] if found.table is None else self.preprocessor.strangers(found.table))]
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from ..data.image.decode import as_seen
 from ..data.table.preprocess import preprocessor_from_json
-from ..errors import OptionError, nearest
-from ..evaluation.compiled import Native
-from ..models.base import Drawing, Writing
+from ..errors import OptionError, suggestion
+from ..evaluation.compiled import CompiledFunction
+from ..models.base import ImageGenerator, LanguageModel
 from ..random import Generator
 from ..runs.run import Run
 
@@ -26,24 +26,24 @@ class Sampler:
         self.run = run
         self.preprocessor: Any = preprocessor_from_json(run.config["preprocessor"])
         self.network = run.network()
-        if not isinstance(self.network, Writing | Drawing):
+        if not isinstance(self.network, LanguageModel | ImageGenerator):
             raise OptionError(f"{run.name}: a network that answers ({run.config['family']}); expected one that writes or draws, such as "
                               "transformer, lstm on text, gan or diffusion; use pellucid predict")  # fmt: skip
 
     @property
     def writes(self) -> bool:
-        return isinstance(self.network, Writing)
+        return isinstance(self.network, LanguageModel)
 
     @property
     def conditional(self) -> bool:
         """Whether it draws images of the class it is told."""
-        return isinstance(self.network, Drawing) and self.network.conditional
+        return isinstance(self.network, ImageGenerator) and self.network.conditional
 
     def text(
         self, prompt: str = "", length: int = 500, *, temperature: float = 1.0, top_k: int = 0, generator: Generator | None = None
     ) -> str:  # fmt: skip
         """What the network writes after `prompt`, `length` tokens, or to the end of the line where lines were learned."""
-        assert isinstance(self.network, Writing)
+        assert isinstance(self.network, LanguageModel)
         known = self.preprocessor
         tokens = known.encode(prompt)["tokens"]
         stop = int(known.tokenizer.encode("\n")[0]) if known.lines else None
@@ -52,8 +52,8 @@ class Sampler:
 
     def images(self, labels: np.ndarray, generator: Generator | None = None) -> np.ndarray:
         """An image of each class number of `labels` (N,): uint8 (N, H, W), or (N, H, W, 3) in colour."""
-        assert isinstance(self.network, Drawing)
-        paint = Native(self.network.paint, self.run.config["settings"]["eager"])
+        assert isinstance(self.network, ImageGenerator)
+        paint = CompiledFunction(self.network.paint, self.run.config["settings"]["eager"])
         return as_pixels(self.preprocessor, self.network.draw(labels, generator, paint))
 
     def class_number(self, name: str) -> int:
@@ -64,7 +64,7 @@ class Sampler:
                               "expected a network that was; leave it out, or train one without conditional = false")  # fmt: skip
         if name not in classes:
             raise OptionError(f"--class {name}: not among the classes of {self.run.name}; expected one of {', '.join(classes[:20])}."
-                              f"{nearest(name, classes)}")  # fmt: skip
+                              f"{suggestion(name, classes)}")  # fmt: skip
         return int(classes.index(name))
 
 

@@ -16,19 +16,19 @@ import numpy as np
 from ..data.datasets import find
 from ..data.load import load_problem
 from ..data.loader import IGNORED
-from ..data.problem import Examples, Passage
+from ..data.problem import Examples, TokenSequence
 from ..data.table.preprocess import preprocessor_from_json
 from ..data.text.read import decode_part, encode_part, lines_of, read_text
 from ..data.text.tokenize import TextPreprocessor
 from ..errors import DataError, NonFiniteError
-from ..evaluation.compiled import Judge, Native
+from ..evaluation.compiled import CompiledFunction, EvaluationStep
 from ..evaluation.language import per_window
 from ..evaluation.metrics import Metrics, text_metrics
 from ..models.base import in_batches
 from ..runs.run import Run
 
 
-class Reader:
+class TextScorer:
     """A run's network and tokenizer, loaded once."""
 
     def __init__(self, run: Run) -> None:
@@ -63,7 +63,7 @@ class Reader:
     def score(self, text: str) -> Metrics:
         """Nats per character, and what else is told of the test part."""
         dataset = self._judged(text)
-        return text_metrics(*per_window(Judge(self.network, self.eager), dataset, self.lengths))
+        return text_metrics(*per_window(EvaluationStep(self.network, self.eager), dataset, self.lengths))
 
     def surprises(self, text: str) -> list[tuple[int, str, float]]:
         """Of each token scored, in their order: its place, counted in characters from 1, what it says, and its nats."""
@@ -72,7 +72,7 @@ class Reader:
         gather = lambda rows: dataset.gather(np.arange(rows.start, rows.stop))
         count, most = len(dataset), self.network.judged_batch
         targets = in_batches(count, most, lambda rows: gather(rows)[-1].array)
-        run = Native(losses, self.eager)
+        run = CompiledFunction(losses, self.eager)
         nats = in_batches(count, most, lambda rows: run(*gather(rows)).array)[targets != IGNORED]  # (L,)
         if not np.isfinite(nats).all():
             raise NonFiniteError(f"{self.run.name}: its network gives NaN or infinity for {(~np.isfinite(nats)).sum():,} of {len(nats):,} tokens; "
@@ -82,5 +82,5 @@ class Reader:
         return list(zip(places.tolist(), letters, nats.tolist(), strict=True))
 
     def _judged(self, text: str) -> Any:
-        part: Passage | Examples = encode_part(self.known, text)
+        part: TokenSequence | Examples = encode_part(self.known, text)
         return part.judged(self.network)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..creation import zeros
-from ..errors import OptionError, words
+from ..errors import OptionError, format_shape
 from ..grad_mode import no_grad
 from ..nn import Module
 from ..random import fork_rng
@@ -47,7 +47,7 @@ class Summary:
     def __str__(self) -> str:
         cells = [("layer", "kind", "output", "parameters")]
         for row in self.rows:
-            outputs = ", ".join(map(words, row.outputs)) or ("not called" if self.run else "-")
+            outputs = ", ".join(map(format_shape, row.outputs)) or ("not called" if self.run else "-")
             cells.append((row.path, row.kind, outputs, f"{row.parameters:,}" if row.parameters else "-"))
         widths = [max(len(row[column]) for row in cells) for column in range(4)]
         lines = [
@@ -76,7 +76,7 @@ def summary(model: Module, input: Any = None, *, input_size: Any = None) -> Summ
     input: a Tensor, a tuple of arguments for a model that takes several, or a shape. input_size: a shape, or a list of
     them; shapes are filled with float32 zeros. The pass is in eval mode and off the tape, and leaves the model, its mode
     and the random numbers as they were. Without either nothing is run and the parameters are counted, which needs no
-    numbers in them: see `nn.init.skeleton`.
+    numbers in them: see `nn.init.init_empty_weights`.
     """
     if input is None and input_size is None:
         return _collect(model, {}, False)

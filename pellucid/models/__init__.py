@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from ..errors import OptionError, nearest
+from ..errors import OptionError, suggestion
 from . import cnn, diffusion, gan, lstm, mlp, transformer
 
 FAMILIES: dict[str, ModuleType] = {
@@ -32,7 +32,7 @@ def family(name: str) -> ModuleType:
     """The module of the family called `name`; raises OptionError for an unknown one."""
     if name not in FAMILIES:
         raise OptionError(
-            f"model: {name!r} is unknown; expected one of {', '.join(FAMILIES)}.{nearest(name, FAMILIES)}"
+            f"model: {name!r} is unknown; expected one of {', '.join(FAMILIES)}.{suggestion(name, FAMILIES)}"
         )
     return FAMILIES[name]
 

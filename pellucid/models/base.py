@@ -18,7 +18,7 @@ from .. import functional as F
 from .. import nn
 from ..creation import cat, tensor
 from ..data.loader import IGNORED
-from ..errors import OptionError, words
+from ..errors import OptionError, format_shape
 from ..grad_mode import no_grad
 from ..random import Generator, multinomial
 from ..tensor import Tensor
@@ -27,7 +27,7 @@ Values = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Turn:
+class Phase:
     """One move of a training step: a loss, and the module whose parameters follow it.
 
     values: gives {"loss": (), ...} of a batch; what else it holds is shown beside the loss.
@@ -39,7 +39,7 @@ class Turn:
     values: Callable[..., Values]
 
 
-class Network(nn.Module):
+class Model(nn.Module):
     """A network that can be trained. A batch is the arrays `order` names, in that order, then the target."""
 
     order: tuple[str, ...] = ()
@@ -48,9 +48,9 @@ class Network(nn.Module):
     def prepare(self, *batch: Tensor) -> None:
         """Look at some training examples before the first step, to set what is not learned. By default, nothing."""
 
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[Phase]:
         """The moves of a step, in order. One, but for networks that train against each other."""
-        return [Turn("", self, self.values)]
+        return [Phase("", self, self.values)]
 
     def values(self, *batch: Tensor) -> Values:
         """Of a training batch: "loss", the number to make small, and others worth watching, all means."""
@@ -80,7 +80,7 @@ def check_kinds(config: Any) -> None:
             )
 
 
-class Answering(Network):
+class PredictionModel(Model):
     """Answers a question: `forward(*inputs)` gives logits (B, K) of classes, or numbers (B,) for a regression."""
 
     label_smoothing = 0.0  # the share of a class label spread over all classes (Szegedy et al. 2015), in training
@@ -109,7 +109,7 @@ class Answering(Network):
         return {"loss": F.cross_entropy(output, target, reduction="none"), "accuracy": right}
 
 
-class Writing(Network):
+class LanguageModel(Model):
     """Says what comes next in a text: `forward(tokens (B, T))` gives logits (B, T, V); targets (B, T), IGNORED or a token.
 
     context: tokens in a training window.      judged_context, warm: windows of that many tokens when judged, the first
@@ -157,7 +157,7 @@ class Writing(Network):
         """
         prompt, drawn = np.asarray(prompt, np.int64), list[int]()
         if prompt.ndim != 1 or not len(prompt):
-            raise OptionError(f"prompt: {words(prompt.shape)}; expected tokens (T,), one at least, since what is written follows "
+            raise OptionError(f"prompt: {format_shape(prompt.shape)}; expected tokens (T,), one at least, since what is written follows "
                               "something; begin with the token of a newline")  # fmt: skip
         fed, state = tensor(prompt[None]), None
         with no_grad():
@@ -178,7 +178,7 @@ def _draw(logits: Tensor, temperature: float, top_k: int, generator: Generator |
     return multinomial(F.softmax(logits / temperature, 1), 1, generator=generator)
 
 
-class Drawing(Network):
+class ImageGenerator(Model):
     """Draws images like those it has seen. A batch is (images, classes (B,)), images as the preprocessor encodes them."""
 
     order = ("image",)

@@ -16,20 +16,20 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn
-from ..errors import OptionError, nearest
+from ..errors import OptionError, suggestion
 from ..grad_mode import no_grad
 from ..nn.activation import ACTIVATIONS
 from ..random import rand
 from ..tensor import Tensor
-from .base import Answering, Values
-from .blocks.augmentation import Movements, Pictures
+from .base import PredictionModel, Values
+from .blocks.augmentation import Augmentation, ImageInput
 
 KINDS = ("images", "pictures")
 EVEN = 5e-4  # added to the variance along each axis, so that noise is not blown up (Jordan 2024)
 
 
 @dataclass(frozen=True)
-class Config(Movements):
+class Config(Augmentation):
     """What makes one CNN differ from another; plain values, so that it can be saved as JSON.
 
     channels: of each stage.      depth: convolutions of a stage.      activation: a key of ACTIVATIONS.
@@ -62,7 +62,7 @@ class Config(Movements):
             raise OptionError(f"depth: {self.depth}; expected at least 1 convolution a stage; write 2")
         if self.activation not in ACTIVATIONS:
             raise OptionError(f"activation: {self.activation!r}; expected one of {', '.join(ACTIVATIONS)}."
-                              f"{nearest(self.activation, ACTIVATIONS)}")  # fmt: skip
+                              f"{suggestion(self.activation, ACTIVATIONS)}")  # fmt: skip
         if self.whiten < 0:
             raise OptionError(f"whiten: {self.whiten}; expected pixels a side, or 0 for none; write 2")
         for name in ("dropout", "label_smoothing", "mixup"):
@@ -116,7 +116,7 @@ class Whitening(nn.Module):
         return self.activation(self.convolution(x))
 
 
-class CNN(Answering):
+class CNN(PredictionModel):
     """The network: images as the preprocessor encodes them -> logits (B, K)."""
 
     order = ("image",)
@@ -125,7 +125,7 @@ class CNN(Answering):
     def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
         super().__init__()
         self.label_smoothing, self.mirror, self.mixup = config.label_smoothing, config.mirror, config.mixup
-        self.pictures = Pictures(inputs, config)
+        self.pictures = ImageInput(inputs, config)
         channels, side = self.pictures.channels, min(self.pictures.height, self.pictures.width)
         if config.whiten > side:
             raise OptionError(

@@ -24,8 +24,8 @@ from ..creation import cat, tensor, where
 from ..errors import OptionError
 from ..random import Generator, rand, randn
 from ..tensor import Tensor
-from .base import Drawing, Values, check_kinds, in_batches
-from .blocks.image_scaling import Canvas, checked_labels, pixels, squares
+from .base import ImageGenerator, Values, check_kinds, in_batches
+from .blocks.image_scaling import ImageScaling, checked_labels, pixels, squares
 
 KINDS = ("images", "pictures")
 DATA = 0.5  # deviation of the data between -1 and 1, as the paper takes it
@@ -144,7 +144,7 @@ class Floor(nn.Module):
 class UNet(nn.Module):
     """x (B, C, H, W), a quarter of log noise (B,), classes (B,) -> (B, C, H, W), starting as zeros."""
 
-    def __init__(self, canvas: Canvas, classes: int, config: Config) -> None:
+    def __init__(self, canvas: ImageScaling, classes: int, config: Config) -> None:
         super().__init__()
         self.patch, self.multiple = config.patch, config.patch * 2 ** (config.depth - 1)
         width, known = config.width, 4 * config.width
@@ -178,12 +178,12 @@ def nothing(layer: nn.Conv2d) -> nn.Conv2d:
 # ---- the model -------------------------------------------------------------------------------------------------------
 
 
-class Diffusion(Drawing):
+class Diffusion(ImageGenerator):
     """The denoiser D, trained at noise levels drawn anew for each image, and judged at fixed ones with fixed noise."""
 
     def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
         super().__init__()
-        self.canvas, self.classes, self.config = Canvas(inputs), outputs, config
+        self.canvas, self.classes, self.config = ImageScaling(inputs), outputs, config
         self.conditional = config.conditional
         self.unet = UNet(self.canvas, outputs if config.conditional else 0, config)
         deviations = [MEAN + SPREAD * NormalDist().inv_cdf((i + 0.5) / JUDGED) for i in range(JUDGED)]

@@ -20,13 +20,13 @@ import numpy as np
 from .. import functional as F
 from .. import nn
 from ..creation import cat, tensor, zeros
-from ..errors import OptionError, nearest
+from ..errors import OptionError, suggestion
 from ..grad_mode import no_grad
 from ..ops.elementwise import length
 from ..random import Generator, randn
 from ..tensor import Tensor
-from .base import Drawing, Turn, Values, check_kinds, in_batches
-from .blocks.image_scaling import Canvas, Double, Halve, checked_labels
+from .base import ImageGenerator, Phase, Values, check_kinds, in_batches
+from .blocks.image_scaling import Double, Halve, ImageScaling, checked_labels
 
 KINDS = ("images", "pictures")
 LOSSES = ("logistic", "hinge")
@@ -56,7 +56,9 @@ class Config:
                 default = next(field.default for field in fields(self) if field.name == name)
                 raise OptionError(f"{name}: {getattr(self, name)}; expected a whole number from 1; write {default}")
         if self.loss not in LOSSES:
-            raise OptionError(f"loss: {self.loss!r}; expected one of {', '.join(LOSSES)}.{nearest(self.loss, LOSSES)}")
+            raise OptionError(
+                f"loss: {self.loss!r}; expected one of {', '.join(LOSSES)}.{suggestion(self.loss, LOSSES)}"
+            )
 
 
 class ClassNorm(nn.Module):
@@ -80,7 +82,7 @@ class Drawer(nn.Module):
     generator soon draws one image for each class, whatever the latent.
     """
 
-    def __init__(self, canvas: Canvas, classes: int, config: Config) -> None:
+    def __init__(self, canvas: ImageScaling, classes: int, config: Config) -> None:
         super().__init__()
         channels, height, width = canvas.shape
         self.sides, halvings = (height, width), halvings_of(canvas)
@@ -107,7 +109,7 @@ class Critic(nn.Module):
     image over and over is found out by that.
     """
 
-    def __init__(self, canvas: Canvas, classes: int, config: Config) -> None:
+    def __init__(self, canvas: ImageScaling, classes: int, config: Config) -> None:
         super().__init__()
         channels, h, w = canvas.shape
         sizes = [channels, *(config.critic_width * 2**i for i in range(halvings_of(canvas)))]
@@ -126,12 +128,12 @@ class Critic(nn.Module):
         return scores[:, 0] + scores[:, 1:].gather(1, classes.unsqueeze(1)).squeeze(1)
 
 
-class GAN(Drawing):
+class GAN(ImageGenerator):
     """Generator and critic. A step has two turns: the critic learns to tell data from drawings, then the generator to pass."""
 
     def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
         super().__init__()
-        self.canvas, self.classes, self.config = Canvas(inputs), outputs, config
+        self.canvas, self.classes, self.config = ImageScaling(inputs), outputs, config
         self.conditional = config.conditional
         self.told = outputs if config.conditional else 1  # classes that are told apart
         self.generator = Drawer(self.canvas, self.told, config)
@@ -149,10 +151,10 @@ class GAN(Drawing):
     def _told(self, classes: Tensor) -> Tensor:
         return classes if self.conditional else classes * 0
 
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[Phase]:
         return [
-            Turn("critic", self.critic, self.critic_values),
-            Turn("generator", self.generator, self.generator_values),
+            Phase("critic", self.critic, self.critic_values),
+            Phase("generator", self.generator, self.generator_values),
         ]
 
     def critic_values(self, image: Tensor, target: Tensor) -> Values:
@@ -205,7 +207,7 @@ def distances(a: Tensor, b: Tensor) -> Tensor:
     return length(squared.clamp(min=0) / a.shape[-1])  # of a drawing from itself 0, which has no slope there
 
 
-def halvings_of(canvas: Canvas) -> int:
+def halvings_of(canvas: ImageScaling) -> int:
     """How often both sides are halved until they are no longer than SMALLEST; at least once."""
     longest, count = max(canvas.shape[1:]), 1
     while -(-longest // 2**count) > SMALLEST:

@@ -16,10 +16,10 @@ from typing import Any
 
 from .. import nn
 from ..creation import cat, empty
-from ..errors import OptionError, nearest
+from ..errors import OptionError, suggestion
 from ..grad_mode import no_grad
 from ..tensor import Tensor
-from .base import Answering, Network, Writing, check_kinds
+from .base import LanguageModel, Model, PredictionModel, check_kinds
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 KINDS = ("text", "series")
@@ -51,7 +51,7 @@ class Config:
             raise OptionError(f"layers: {shown or 'none'}; expected one whole number from 1 at least, the size of each layer; "
                               "write 256,256")  # fmt: skip
         if self.cell not in CELLS:
-            raise OptionError(f"cell: {self.cell!r}; expected one of {', '.join(CELLS)}.{nearest(self.cell, CELLS)}")
+            raise OptionError(f"cell: {self.cell!r}; expected one of {', '.join(CELLS)}.{suggestion(self.cell, CELLS)}")
         if not 0 <= self.dropout < 1:
             raise OptionError(f"dropout: {self.dropout}; expected 0 up to, but not including, 1; write 0.1")
         for name in ("embedding", "context"):
@@ -93,7 +93,7 @@ class Layers(nn.Module):
         return x, last
 
 
-class Text(Writing):
+class Text(LanguageModel):
     """The network that writes. It is trained on windows that begin with an empty state, and judged with one that is warm."""
 
     judged_batch = 64
@@ -117,7 +117,7 @@ class Text(Writing):
         return self.head(y[:, -1]), state
 
 
-class Series(Answering):
+class Series(PredictionModel):
     """The network that goes on with a series: windows (B, T, F) -> (B,) in units of the target's deviation, or (B, K)."""
 
     order = ("series",)
@@ -138,7 +138,7 @@ class Series(Answering):
         return y.squeeze(1) if self.task == "regression" else y
 
 
-def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> Network:
+def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> Model:
     """The network for `inputs`, a preprocessor's `input_spec()`; its weights come from the global random stream."""
     if "tokens" in inputs:
         return Text(inputs["tokens"], config)

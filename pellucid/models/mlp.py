@@ -20,13 +20,13 @@ import numpy as np
 from .. import functional as F
 from .. import nn
 from ..creation import cat, tensor, zeros
-from ..errors import OptionError, nearest
+from ..errors import OptionError, suggestion
 from ..grad_mode import no_grad
 from ..nn.activation import ACTIVATIONS
 from ..random import randn
 from ..tensor import Tensor
-from .base import Answering, check_kinds, joined
-from .blocks.augmentation import Movements, Pictures
+from .base import PredictionModel, check_kinds, joined
+from .blocks.augmentation import Augmentation, ImageInput
 
 NUMBERS = ("piecewise", "periodic", "plain")
 KINDS = ("table", "images", "pictures")
@@ -60,10 +60,10 @@ class Config:
             )
         if self.activation not in ACTIVATIONS:
             raise OptionError(f"activation: {self.activation!r}; expected one of {', '.join(ACTIVATIONS)}."
-                              f"{nearest(self.activation, ACTIVATIONS)}")  # fmt: skip
+                              f"{suggestion(self.activation, ACTIVATIONS)}")  # fmt: skip
         if self.numbers not in NUMBERS:
             raise OptionError(
-                f"numbers: {self.numbers!r}; expected one of {', '.join(NUMBERS)}.{nearest(self.numbers, NUMBERS)}"
+                f"numbers: {self.numbers!r}; expected one of {', '.join(NUMBERS)}.{suggestion(self.numbers, NUMBERS)}"
             )
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
@@ -77,7 +77,7 @@ class Pixels(nn.Module):
 
     def __init__(self, inputs: dict[str, Any], shift: int) -> None:
         super().__init__()
-        self.pictures = Pictures(inputs, Movements(shift=shift))
+        self.pictures = ImageInput(inputs, Augmentation(shift=shift))
         self.size = self.pictures.channels * self.pictures.height * self.pictures.width
 
     def forward(self, image: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class Categories(nn.Module):
         return self.table(categories + self.first).flatten(1)  # (B, C*D)
 
 
-class MLP(Answering):
+class MLP(PredictionModel):
     """The network. `forward` takes the arrays of one preprocessor's encoding, in its order, and gives (B, K).
 
     K is the number of classes, their logits; for regression the output is (B,), in units of the target's deviation.

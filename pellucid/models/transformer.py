@@ -28,10 +28,10 @@ import numpy as np
 from .. import functional as F
 from .. import nn
 from ..creation import arange, cat, tensor
-from ..errors import OptionError, ShapeError, StateError, nearest, words
+from ..errors import OptionError, ShapeError, StateError, format_shape, suggestion
 from ..serialization import load
 from ..tensor import Tensor
-from .base import Writing, check_kinds
+from .base import LanguageModel, check_kinds
 
 KINDS = ("text",)
 POSITIONS = ("learned", "rotary")
@@ -81,7 +81,9 @@ class Config:
         for name, known in (("activation", ACTIVATIONS), ("positions", POSITIONS), ("norm", NORMS)):
             value = getattr(self, name)
             if value not in known:
-                raise OptionError(f"{name}: {value!r}; expected one of {', '.join(known)}.{nearest(str(value), known)}")
+                raise OptionError(
+                    f"{name}: {value!r}; expected one of {', '.join(known)}.{suggestion(str(value), known)}"
+                )
         if self.positions == "rotary" and self.width // self.heads % 2:
             raise OptionError(f"width, heads: {self.width}, {self.heads} give heads of {self.width // self.heads} channels; "
                               "expected an even number with rotary positions; change one of them")  # fmt: skip
@@ -195,7 +197,7 @@ def norm(config: Config) -> nn.Module:
     return nn.LayerNorm(config.width, bias=config.bias)
 
 
-class Transformer(Writing):
+class Transformer(LanguageModel):
     """The network. `forward`: tokens int64 (B, T), T up to the context -> logits (B, T, V) of each next token.
 
     Judged, every token after the first half window of a text has at least half a context to look at.
@@ -225,7 +227,7 @@ class Transformer(Writing):
         length = tokens.shape[-1]
         if tokens.ndim != 2 or first + length > self.context:
             raise ShapeError(
-                f"tokens {words(tokens.shape)}; expected (B, T) with T up to the context, {self.context}; "
+                f"tokens {format_shape(tokens.shape)}; expected (B, T) with T up to the context, {self.context}; "
                 "cut the text into windows, or give the network a larger context"
             )
         x = self.wte(tokens)  # (B, T, C)
@@ -270,9 +272,9 @@ def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> Tr
 
 
 def named(name: str) -> Transformer:
-    """A network of SIZES with new weights; inside `nn.init.skeleton()` without memory for them. Raises OptionError."""
+    """A network of SIZES with new weights; inside `nn.init.init_empty_weights()` without memory for them. Raises OptionError."""
     if name not in SIZES:
-        raise OptionError(f"named: {name!r}; expected one of {', '.join(SIZES)}.{nearest(name, SIZES)}")
+        raise OptionError(f"named: {name!r}; expected one of {', '.join(SIZES)}.{suggestion(name, SIZES)}")
     return Transformer(VOCABULARY, SIZES[name])
 
 
@@ -290,13 +292,13 @@ def load_gpt2(path: str | os.PathLike[str]) -> Transformer:
     given = {name.removeprefix("transformer."): x for name, x in load(place).items() if not name.endswith(masks)}
     for name, axes in (("wte.weight", 2), ("wpe.weight", 2), ("h.0.mlp.c_fc.weight", 2)):
         if name not in given or given[name].ndim != axes:
-            found = words(given[name].shape) if name in given else f"no {name} among {len(given)} Tensors"
+            found = format_shape(given[name].shape) if name in given else f"no {name} among {len(given)} Tensors"
             raise StateError(
                 f"{place}: {name}: {found}; expected a matrix of GPT-2's; check that this is its checkpoint"
             )
     if "lm_head.weight" in given and given["lm_head.weight"].equal(given["wte.weight"]):
         del given["lm_head.weight"]
-    with nn.init.skeleton():
+    with nn.init.init_empty_weights():
         network = Transformer(given["wte.weight"].shape[0], _config_of(place, given))
     turned = lambda x: tensor(np.ascontiguousarray(x.array.T))
     try:

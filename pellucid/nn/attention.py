@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import functional as F
 from ..creation import arange, empty, tensor, where, zeros
-from ..errors import DTypeError, OptionError, ShapeError, words
+from ..errors import DTypeError, OptionError, ShapeError, format_shape
 from ..ops.index import within
 from ..tensor import Parameter, Tensor
 from . import init
@@ -48,7 +48,7 @@ class KeyValueCache(Module):
         for x in (key, value):
             if x.ndim != 4 or x.shape != (*self.keys.shape[:2], x.shape[2], self.keys.shape[3]):
                 raise ShapeError(
-                    f"KeyValueCache: key {words(key.shape)}, value {words(value.shape)}; expected "
+                    f"KeyValueCache: key {format_shape(key.shape)}, value {format_shape(value.shape)}; expected "
                     f"({', '.join(map(str, expected))}) each; check the heads, or make the cache with other sizes"
                 )
             check_input(x, self.keys.dtype)
@@ -158,7 +158,7 @@ class MultiheadAttention(Module):
         for x in (query, key, value):
             check_input(x, self.out_proj.weight.dtype)
             shapes.append(x.shape)
-        what = f"query {words(query.shape)}, key {words(key.shape)}, value {words(value.shape)}"
+        what = f"query {format_shape(query.shape)}, key {format_shape(key.shape)}, value {format_shape(value.shape)}"
         if query.ndim not in (2, 3) or any(x.ndim != query.ndim for x in (key, value)):
             form = "(B, T, E)" if self.batch_first else "(T, B, E)"
             raise ShapeError(f"{what}; expected {form} each, or (T, E) for one sequence; add the missing axes")
@@ -197,13 +197,13 @@ class MultiheadAttention(Module):
         if padding is not None:
             expected = (batch, keys)
             if padding.shape not in (expected, expected[1:] if batch == 1 else expected):
-                raise ShapeError(f"key_padding_mask {words(padding.shape)}; expected {words(expected)}; "
+                raise ShapeError(f"key_padding_mask {format_shape(padding.shape)}; expected {format_shape(expected)}; "
                                  "give it one row an example, with True for padding")  # fmt: skip
             parts.append(padding.reshape(batch, 1, 1, keys))
         if mask is not None:
             if mask.shape not in ((queries, keys), (batch * heads, queries, keys)):
-                raise ShapeError(f"attn_mask {words(mask.shape)}; expected {words((queries, keys))} or "
-                                 f"{words((batch * heads, queries, keys))}; check its axes")  # fmt: skip
+                raise ShapeError(f"attn_mask {format_shape(mask.shape)}; expected {format_shape((queries, keys))} or "
+                                 f"{format_shape((batch * heads, queries, keys))}; check its axes")  # fmt: skip
             if not causal:
                 parts.append(mask.reshape(*((1, 1) if mask.ndim == 2 else (batch, heads)), queries, keys))
         for part in parts:

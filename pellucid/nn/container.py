@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..errors import IndexRangeError, OptionError, nearest
+from ..errors import IndexRangeError, OptionError, suggestion
 from ..tensor import Parameter
 from .module import Module
 
@@ -161,7 +161,7 @@ class ModuleDict(Module):
         if name not in self._modules:
             raise OptionError(
                 f"ModuleDict: {name!r}; expected one of {', '.join(self._modules) or 'no names yet'}; "
-                f"add it first.{nearest(name, self._modules)}"
+                f"add it first.{suggestion(name, self._modules)}"
             )
         return name
 

@@ -11,7 +11,7 @@ from typing import Any
 from .. import functional as F
 from ..arguments import sizes_of
 from ..creation import empty
-from ..errors import OptionError, ShapeError, words
+from ..errors import OptionError, ShapeError, format_shape
 from ..tensor import Parameter, Tensor
 from . import init
 from .linear import check_input, whole
@@ -91,7 +91,7 @@ class _Convolution(Module):
             fix = "the channels come before the positions: x.movedim(-1, 1)"
         elif x.ndim == batched:
             fix += f", or make this one {type(self).__name__}({x.shape[1]}, {self.out_channels}, ...)"
-        raise ShapeError(f"input {words(x.shape)}; expected (B, {c}, {self.form}) or ({c}, {self.form}); {fix}")
+        raise ShapeError(f"input {format_shape(x.shape)}; expected (B, {c}, {self.form}) or ({c}, {self.form}); {fix}")
 
     def _describe(self) -> str:
         kernel = "x".join(map(str, self.kernel_size))

@@ -6,8 +6,8 @@ from typing import Any
 
 from .. import functional as F
 from ..creation import empty
-from ..errors import DTypeError, OptionError, words
-from ..grad_mode import is_skeleton
+from ..errors import DTypeError, OptionError, format_shape
+from ..grad_mode import has_empty_weights
 from ..ops.index import within
 from ..tensor import Parameter, Tensor
 from . import init
@@ -46,7 +46,7 @@ class Embedding(Module):
 
     def reset_parameters(self) -> None:
         init.normal_(self.weight)
-        if self.padding_idx is not None and not is_skeleton():
+        if self.padding_idx is not None and not has_empty_weights():
             rows = self.weight.array.copy()
             rows[self.padding_idx] = 0
             self.weight.assign(rows)
@@ -55,10 +55,10 @@ class Embedding(Module):
         check_input(index)
         if index.dtype.kind not in "iu":
             raise DTypeError(
-                f"input {words(index.shape)} is {index.dtype}; expected int64 row numbers, 0 to {self.num_embeddings - 1}; "
+                f"input {format_shape(index.shape)} is {index.dtype}; expected int64 row numbers, 0 to {self.num_embeddings - 1}; "
                 "convert with .long()"
             )
-        message = (f"input {words(index.shape)} holds {{}}; expected row numbers 0 to {self.num_embeddings - 1}; "
+        message = (f"input {format_shape(index.shape)} holds {{}}; expected row numbers 0 to {self.num_embeddings - 1}; "
                    "check the encoding, or make num_embeddings larger")  # fmt: skip
         index = within(index, low=0, high=self.num_embeddings, spare=None, message=message)
         return F.embedding(index, self.weight, self.padding_idx)  # (*, C)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.op import Node
 from ..core.value import grad_mode
-from ..errors import GradientError, ShapeError, words
+from ..errors import GradientError, ShapeError, format_shape
 from ..tensor import Tensor
 
 
@@ -122,9 +122,9 @@ class BackwardWatch:
             )
         for new, old in zip(changed, grad_input, strict=False):
             if old is not None and (not isinstance(new, Tensor) or new.shape != old.shape):
-                came = words(new.shape) if isinstance(new, Tensor) else repr(new)
+                came = format_shape(new.shape) if isinstance(new, Tensor) else repr(new)
                 raise ShapeError(
                     f"backward hook of {type(self.module).__name__} gave {came} for an input's gradient; expected a "
-                    f"Tensor {words(old.shape)}; return a tuple like grad_input, or None to leave it"
+                    f"Tensor {format_shape(old.shape)}; return a tuple like grad_input, or None to leave it"
                 )
         return (*changed, *grad_input[len(changed) :])

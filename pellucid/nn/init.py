@@ -1,7 +1,7 @@
 """Where weights start: in-place initialisers, each with its paper (floor 4).
 
 `fan_in` is how many numbers feed one output, `fan_out` how many outputs one number feeds; for a weight
-(out, in, *kernel) they are in x kernel and out x kernel. All give the Tensor they were given, and inside `skeleton()`,
+(out, in, *kernel) they are in x kernel and out x kernel. All give the Tensor they were given, and inside `init_empty_weights()`,
 under which a network is made without memory, leave it as it is.
 """
 
@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OptionError, ShapeError, nearest, words
-from ..grad_mode import is_skeleton
-from ..grad_mode import skeleton as skeleton  # the mode stands below; this is where networks are begun
+from ..errors import OptionError, ShapeError, format_shape, suggestion
+from ..grad_mode import has_empty_weights
 from ..random import Generator, rand, randn
 from ..tensor import Tensor
 
@@ -31,7 +30,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     if nonlinearity not in GAINS:
         names = ", ".join([*GAINS, "leaky_relu"])
         raise OptionError(
-            f"nonlinearity: {nonlinearity!r}; expected one of {names}.{nearest(nonlinearity, [*GAINS, 'leaky_relu'])}"
+            f"nonlinearity: {nonlinearity!r}; expected one of {names}.{suggestion(nonlinearity, [*GAINS, 'leaky_relu'])}"
         )
     return GAINS[nonlinearity]
 
@@ -40,7 +39,7 @@ def fans(tensor: Tensor) -> tuple[int, int]:
     """(fan_in, fan_out) of a weight with two axes or more."""
     if tensor.ndim < 2:
         raise ShapeError(
-            f"init: shape {words(tensor.shape)}; expected a weight with two axes or more; "
+            f"init: shape {format_shape(tensor.shape)}; expected a weight with two axes or more; "
             "use uniform_ or zeros_ for a bias"
         )
     kernel = math.prod(tensor.shape[2:])
@@ -48,11 +47,11 @@ def fans(tensor: Tensor) -> tuple[int, int]:
 
 
 def _start(fill: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """An initialiser that fills nothing inside `skeleton()`."""
+    """An initialiser that fills nothing inside `init_empty_weights()`."""
 
     @wraps(fill)
     def started(tensor: Tensor, *how: Any, **options: Any) -> Tensor:
-        return tensor if is_skeleton() else fill(tensor, *how, **options)
+        return tensor if has_empty_weights() else fill(tensor, *how, **options)
 
     return started
 
@@ -83,7 +82,7 @@ def ones_(tensor: Tensor) -> Tensor:
 @_start
 def eye_(tensor: Tensor) -> Tensor:
     if tensor.ndim != 2:
-        raise ShapeError(f"eye_: shape {words(tensor.shape)}; expected two axes; reshape it")
+        raise ShapeError(f"eye_: shape {format_shape(tensor.shape)}; expected two axes; reshape it")
     return tensor.assign(np.eye(*tensor.shape, dtype=tensor.dtype))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import functional as F
 from ..creation import empty
-from ..errors import DTypeError, OptionError, ShapeError, words
+from ..errors import DTypeError, OptionError, ShapeError, format_shape
 from ..tensor import Parameter, Tensor
 from . import init
 from .module import Module
@@ -29,7 +29,7 @@ def check_input(x: Any, dtype: np.dtype | None = None) -> None:
         raise DTypeError(f"input is {type(x).__name__}; expected a Tensor; make it one with pellucid.tensor(...)")
     if dtype is not None and x.dtype != dtype:
         fix = "convert the input with .float()" if dtype == np.float32 else f"convert one of them with .to({dtype})"
-        raise DTypeError(f"input {words(x.shape)} is {x.dtype}; expected {dtype}, as the weights are; {fix}")
+        raise DTypeError(f"input {format_shape(x.shape)} is {x.dtype}; expected {dtype}, as the weights are; {fix}")
 
 
 class Linear(Module):
@@ -65,7 +65,7 @@ class Linear(Module):
                 fix = "transpose it, with x.T"
             elif x.ndim:
                 fix += f", or make this one Linear({x.shape[-1]}, {self.out_features})"
-            raise ShapeError(f"input {words(x.shape)}, last axis must be {self.in_features}; {fix}")
+            raise ShapeError(f"input {format_shape(x.shape)}, last axis must be {self.in_features}; {fix}")
         return F.linear(x, weight, self.bias)  # (*, out)
 
     def _describe(self) -> str:

@@ -20,8 +20,8 @@ import numpy as np
 from ..arguments import array_of, as_dtype
 from ..core.origin import module_path
 from ..core.sharing import leave
-from ..core.state_version import note_change, note_switch, structure
-from ..errors import DTypeError, OptionError, PellucidError, StateError, in_module, nearest, words
+from ..core.state_version import note_change, note_switch, state_version
+from ..errors import DTypeError, OptionError, PellucidError, StateError, format_shape, in_module, suggestion
 from ..grad_mode import Mode
 from ..tensor import Parameter, RemovableHook, Tensor, check_device
 from ..tensor import device as Device
@@ -48,7 +48,7 @@ class seen_from(Mode):
 
 def structure_version() -> tuple[int, int]:
     """Differs wherever any Module's attributes, layers, hooks or training modes do; see `op.structure`."""
-    return structure[0], structure[1]
+    return state_version[0], state_version[1]
 
 
 class IncompatibleKeys(NamedTuple):
@@ -158,7 +158,7 @@ class Module:
             if name in (home := fields["_computed"]):
                 return home[name](self)
         known = [n for home in _HOMES for n in fields.get(home, ())]
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{nearest(name, [*known, *fields])}")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{suggestion(name, [*known, *fields])}")
 
     def __delattr__(self, name: str) -> None:
         note_change()
@@ -230,7 +230,7 @@ class Module:
     def _path_of(self, module: Module) -> str | None:
         """Where `module` stands as seen from this root, `SimpleNet.layer1 (Linear 784→128)`; None outside it."""
         version, paths = self.__dict__["_paths"]
-        now = structure[0]
+        now = state_version[0]
         if version != now:
             root = type(self).__name__
             paths = {
@@ -338,7 +338,7 @@ class Module:
 
     def _found(self, kind: str, known: dict[str, Any], target: str) -> Any:
         if target not in known:
-            names = nearest(target, known) or f" There are {', '.join(filter(None, known)) or 'none'}."
+            names = suggestion(target, known) or f" There are {', '.join(filter(None, known)) or 'none'}."
             raise OptionError(f"no {kind} {target!r} in {type(self).__name__}; expected the path of one.{names}")
         return known[target]
 
@@ -440,11 +440,11 @@ class Module:
         given, problems = self._read_state(state_dict)
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
-        problems += [f"{name} {words(given[name].shape)}, expected {words(value.shape)}"
+        problems += [f"{name} {format_shape(given[name].shape)}, expected {format_shape(value.shape)}"
                      for name, value in own.items() if name in given and given[name].shape != value.shape]  # fmt: skip
         if strict:
             problems += [f"{name} is missing" for name in missing]
-            problems += [f"{name} is not part of this network.{nearest(name, missing)}" for name in unexpected]
+            problems += [f"{name} is not part of this network.{suggestion(name, missing)}" for name in unexpected]
         if problems:
             raise StateError(
                 f"load_state_dict into {type(self).__name__}: {'; '.join(problems)}; expected the keys and shapes of "

@@ -9,7 +9,7 @@ from typing import Any
 from .. import functional as F
 from ..arguments import int64
 from ..creation import ones, tensor, zeros
-from ..errors import OptionError, ShapeError, words
+from ..errors import OptionError, ShapeError, format_shape
 from ..tensor import Parameter, Tensor
 from .linear import check_input, whole
 from .module import Module
@@ -43,7 +43,7 @@ class _BatchNorm(Module):
         check_input(x, self.weight.dtype if self.affine else None)
         if x.ndim not in self.axes or x.shape[1] != self.num_features:
             raise ShapeError(
-                f"input {words(x.shape)}; expected {self.form} with C = {self.num_features}; "
+                f"input {format_shape(x.shape)}; expected {self.form} with C = {self.num_features}; "
                 "check num_features and the axes"
             )
         moving = self.training and self.track_running_stats
@@ -152,7 +152,7 @@ class GroupNorm(Module):
         check_input(x, self.weight.dtype if self.affine else None)
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             raise ShapeError(
-                f"input {words(x.shape)}; expected (B, C, *) with C = {self.num_channels}; check num_channels"
+                f"input {format_shape(x.shape)}; expected (B, C, *) with C = {self.num_channels}; check num_channels"
             )
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..creation import arange, empty, tensor
-from ..errors import IndexRangeError, OptionError, ShapeError, words
+from ..errors import IndexRangeError, OptionError, ShapeError, format_shape
 from ..ops.index import take, within
 from ..tensor import Parameter, Tensor
 from . import init
@@ -41,7 +41,9 @@ class _Added(Module):
         """x (*, T, C) plus the rows of positions offset ... offset + T - 1."""
         check_input(x, self.weight.dtype)
         if x.ndim < 2 or x.shape[-1] != self.weight.shape[1]:
-            raise ShapeError(f"input {words(x.shape)}; expected (*, T, {self.weight.shape[1]}); check the channels")
+            raise ShapeError(
+                f"input {format_shape(x.shape)}; expected (*, T, {self.weight.shape[1]}); check the channels"
+            )
         return x + _rows(self.weight, offset, x.shape[-2], type(self).__name__)
 
     def extra_repr(self) -> str:
@@ -90,7 +92,7 @@ class Rotary(Module):
         """input_pos: the position of the first token, a number or a 0-d Tensor; or each one's, (T,) or (B, T)."""
         check_input(x, self.cosines.dtype)
         if x.ndim != 4 or x.shape[3] != self.dim:
-            raise ShapeError(f"input {words(x.shape)}; expected (B, T, H, {self.dim}); transpose heads and time, "
+            raise ShapeError(f"input {format_shape(x.shape)}; expected (B, T, H, {self.dim}); transpose heads and time, "
                              "or check dim")  # fmt: skip
         cosines, sines = (
             _rows(table, input_pos, x.shape[1], "Rotary").unsqueeze(-2) for table in (self.cosines, self.sines)

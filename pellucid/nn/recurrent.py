@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import functional as F
 from ..creation import arange, cat, empty, stack, where, zeros
-from ..errors import DTypeError, OptionError, ShapeError, words
+from ..errors import DTypeError, OptionError, ShapeError, format_shape
 from ..ops.index import within
 from ..ops.loop import scan
 from ..tensor import Parameter, Tensor, matmul
@@ -132,7 +132,7 @@ class _Recurrent(Module):
             check_input(value, self._dtype())
             if value.shape != shape:
                 raise ShapeError(
-                    f"{name} is {words(value.shape)}; expected {words(shape)}; reshape it, or leave hx out"
+                    f"{name} is {format_shape(value.shape)}; expected {format_shape(shape)}; reshape it, or leave hx out"
                 )
         return tuple(given)
 
@@ -146,7 +146,7 @@ class _Recurrent(Module):
             if x.ndim < ranks[1] and self.input_size == 1:
                 fix = "add the axis of size 1, with x.unsqueeze(-1)"
             raise ShapeError(
-                f"input {words(x.shape)}; expected {form} with C = {self.input_size}, none of them 0; {fix}"
+                f"input {format_shape(x.shape)}; expected {form} with C = {self.input_size}, none of them 0; {fix}"
             )
 
     def _describe(self) -> str:
@@ -236,7 +236,7 @@ class _Layers(_Recurrent):
             raise DTypeError(f"lengths is {came}; expected an int64 Tensor; pass pellucid.tensor([3, 5, ...])")
         if lengths.shape != (batch,):
             raise ShapeError(
-                f"lengths is {words(lengths.shape)}; expected {words((batch,))}; pass one for each example"
+                f"lengths is {format_shape(lengths.shape)}; expected {format_shape((batch,))}; pass one for each example"
             )
         message = f"lengths holds {{}}; expected 0 to {steps}, the positions there are; count them again"
         lengths = within(lengths, low=0, high=steps + 1, spare=None, message=message)

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import functional as F
 from ..creation import tensor
-from ..errors import OptionError, nearest
+from ..errors import OptionError, suggestion
 from ..grad_mode import no_grad
 from ..random import randn
 from ..tensor import Parameter, Tensor, matmul
@@ -60,7 +60,7 @@ def spectral_norm(
     if weight is None or weight.ndim < 2:
         names = [known for known, p in module._parameters.items() if p is not None and p.ndim > 1]
         raise OptionError(f"spectral_norm: {type(module).__name__} has no matrix {name!r}; expected the name of a Parameter "
-                          f"with two axes or more: {', '.join(names) or 'it has none'}.{nearest(name, names)}")  # fmt: skip
+                          f"with two axes or more: {', '.join(names) or 'it has none'}.{suggestion(name, names)}")  # fmt: skip
     whole(n_power_iterations, "spectral_norm", "n_power_iterations")
     dim = int(isinstance(module, ConvTranspose2d)) if dim is None else dim
     norm = SpectralNorm(name, dim, n_power_iterations, eps)

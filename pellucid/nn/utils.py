@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from ..creation import cat, tensor
-from ..errors import NonFiniteError, OptionError, ShapeError, words
+from ..errors import NonFiniteError, OptionError, ShapeError, format_shape
 from ..grad_mode import no_grad
 from ..tensor import Tensor
 from .spectral_norm import spectral_norm
@@ -68,7 +68,7 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     total = sum(p.numel() for p in targets)
     if vec.shape != (total,):
         raise ShapeError(
-            f"vector_to_parameters: vector {words(vec.shape)}; expected ({total},); pass parameters_to_vector's result"
+            f"vector_to_parameters: vector {format_shape(vec.shape)}; expected ({total},); pass parameters_to_vector's result"
         )
     start = 0
     for p in targets:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core.op import Node, Op, new_value
 from ..core.value import Spec, grad_mode
-from ..errors import DTypeError, words
+from ..errors import DTypeError, format_shape
 from .contraction import matmul, swap_last
 from .elementwise import exp, where
 from .movement import permute, reshape, slice_
@@ -183,7 +183,7 @@ def _count(shapes: Sequence[tuple[int, ...]]) -> int:
 
 def check(op: Op, q: Any, k: Any, v: Any, *mask: Any) -> None:
     """Raise ShapeError or DTypeError where query, key, value and mask do not belong together."""
-    shapes = f"query {words(q.shape)}, key {words(k.shape)}, value {words(v.shape)}"
+    shapes = f"query {format_shape(q.shape)}, key {format_shape(k.shape)}, value {format_shape(v.shape)}"
     if not q.dtype == k.dtype == v.dtype or q.dtype.kind != "f":
         raise DTypeError(
             f"{op.name}: query {q.dtype}, key {k.dtype}, value {v.dtype}; expected one floating dtype; convert with .to()"
@@ -205,7 +205,9 @@ def check(op: Op, q: Any, k: Any, v: Any, *mask: Any) -> None:
         aligned = zip(m.shape[::-1], scores[::-1], strict=False)
         if m.ndim > 4 or any(have not in (1, want) for have, want in aligned):
             raise op.fail(
-                f"mask {words(m.shape)}", f"expected what broadcasts to {words(scores)}", "check the mask's axes"
+                f"mask {format_shape(m.shape)}",
+                f"expected what broadcasts to {format_shape(scores)}",
+                "check the mask's axes",
             )
 
 

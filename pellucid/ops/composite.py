@@ -18,7 +18,7 @@ from .movement import reshape
 from .reduce import expand, sum
 
 
-class Composite(Op):
+class CustomGradient(Op):
     """A function of values, put together from operations, with its gradient.
 
     compute(*inputs, **attributes): the value. gradient(g, y, *inputs, **attributes): dL/dinput for each input, None where
@@ -99,4 +99,4 @@ def _gradient(
 
 # standardise(x, mean, variance, axes=..., groups=..., eps=...): x brought to mean 0 and variance 1 along `axes`, by its own `statistics`
 # there; that these are functions of x is in the gradient (Ioffe and Szegedy 2015, section 3).
-standardise = Composite("standardise", _standardise, _gradient)
+standardize = CustomGradient("standardise", _standardise, _gradient)

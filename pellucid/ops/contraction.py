@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..core.op import Op
 from ..core.value import Spec
-from ..errors import words
+from ..errors import format_shape
 from .movement import permute
 from .reduce import sum_to
 
@@ -39,11 +39,13 @@ class MatMul(Op):
     def infer(self, a: Any, b: Any) -> Spec:
         if a.ndim < 2 or b.ndim < 2:
             raise self.fail(
-                f"{words(a.shape)} @ {words(b.shape)}", "expected two axes or more on each side", "unsqueeze the vector"
+                f"{format_shape(a.shape)} @ {format_shape(b.shape)}",
+                "expected two axes or more on each side",
+                "unsqueeze the vector",
             )
         if a.shape[-1] != b.shape[-2]:
             raise self.fail(
-                f"{words(a.shape)} @ {words(b.shape)}, last axis {a.shape[-1]} against {b.shape[-2]}",
+                f"{format_shape(a.shape)} @ {format_shape(b.shape)}, last axis {a.shape[-1]} against {b.shape[-2]}",
                 "expected the last axis of the left to equal the second last of the right",
                 "check the sizes, or transpose one side",
             )
@@ -51,7 +53,9 @@ class MatMul(Op):
             batch = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         except ValueError:
             raise self.fail(
-                f"{words(a.shape)} @ {words(b.shape)}", "the leading axes differ and neither is 1", "expand one side"
+                f"{format_shape(a.shape)} @ {format_shape(b.shape)}",
+                "the leading axes differ and neither is 1",
+                "expand one side",
             ) from None
         return Spec((*batch, a.shape[-2], b.shape[-1]), a.dtype)
 
@@ -98,7 +102,7 @@ class Contract(Op):
             fits = all(sizes.get(letter, size) == size for letter, size in named.items())
             if len(set(letters)) != len(letters) or len(letters) != value.ndim or not fits:
                 raise self.fail(
-                    f"{a},{b}->{y} on {words(a_value.shape)} and {words(b_value.shape)}",
+                    f"{a},{b}->{y} on {format_shape(a_value.shape)} and {format_shape(b_value.shape)}",
                     "expected one letter for each axis, and equal sizes for equal letters",
                     "check the letters against the shapes",
                 )
@@ -199,20 +203,20 @@ class Forward(Convolution):
     def infer(self, x: Any, w: Any, *, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
         if x.ndim != 4 or w.ndim != 4:
             raise self.fail(
-                f"input {words(x.shape)}, weight {words(w.shape)}",
+                f"input {format_shape(x.shape)}, weight {format_shape(w.shape)}",
                 "expected (B, C, H, W) and (O, C/groups, K, L)",
                 "add the missing axis",
             )
         if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
             raise self.fail(
-                f"input {words(x.shape)} has {x.shape[1]} channels, weight {words(w.shape)} with {groups} groups",
+                f"input {format_shape(x.shape)} has {x.shape[1]} channels, weight {format_shape(w.shape)} with {groups} groups",
                 f"expected {w.shape[1] * groups} channels",
                 "check in_channels and groups",
             )
         p, q = output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
         if p < 1 or q < 1:
             raise self.fail(
-                f"kernel {w.shape[2:]} with dilation {dilation} on input {words(x.shape)}, padding {padding}",
+                f"kernel {w.shape[2:]} with dilation {dilation} on input {format_shape(x.shape)}, padding {padding}",
                 "expected a kernel no larger than the padded input",
                 "pad the input or shrink the kernel",
             )
@@ -239,13 +243,13 @@ class ForInput(Convolution):
     def infer(self, g: Any, w: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
         if g.ndim != 4 or w.ndim != 4 or g.shape[1] != w.shape[0]:
             raise self.fail(
-                f"input {words(g.shape)}, weight {words(w.shape)}",
+                f"input {format_shape(g.shape)}, weight {format_shape(w.shape)}",
                 "expected (B, O, P, Q) and (O, C/groups, K, L) with the same O",
                 "check in_channels",
             )
         if output_size(size, w.shape[2:], stride, padding, dilation) != g.shape[2:]:
             raise self.fail(
-                f"size {size} for input {words(g.shape)}",
+                f"size {size} for input {format_shape(g.shape)}",
                 "expected a size that convolves back to it",
                 "check output_padding, which must be below stride",
             )
@@ -320,11 +324,13 @@ class Windows(Op):
 
     def infer(self, x: Any, *, kernel: Pair, stride: Pair, dilation: Pair) -> Spec:
         if x.ndim != 4:
-            raise self.fail(f"input {words(x.shape)}", "expected (B, C, H, W)", "add the missing axis with unsqueeze")
+            raise self.fail(
+                f"input {format_shape(x.shape)}", "expected (B, C, H, W)", "add the missing axis with unsqueeze"
+            )
         p, q = output_size(x.shape[2:], kernel, stride, (0, 0), dilation)
         if p < 1 or q < 1:
             raise self.fail(
-                f"window {kernel} on input {words(x.shape)}",
+                f"window {kernel} on input {format_shape(x.shape)}",
                 "expected a window no larger than the input",
                 "pad the input or shrink the window",
             )

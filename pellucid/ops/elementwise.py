@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core.op import Node, Op, align, apply, new_value
+from ..core.op import Node, Op, apply, new_value, promote_inputs
 from ..core.value import DTYPES, Spec
-from ..errors import DTypeError, words
+from ..errors import DTypeError, format_shape
 from .reduce import expand, sum_to
 
 Rule = Callable[..., Any]
@@ -81,7 +81,7 @@ class Elementwise(Op):
             axis = _disagreeing_axis(shapes)
             sizes = " and ".join(str(shape[axis]) for shape in shapes if len(shape) >= -axis)
             raise self.fail(
-                f"shapes {' and '.join(words(shape) for shape in shapes)}, axis {axis} has {sizes}",
+                f"shapes {' and '.join(format_shape(shape) for shape in shapes)}, axis {axis} has {sizes}",
                 "expected equal sizes, or 1 where one is to be repeated",
                 "reshape or unsqueeze one of them",
             ) from None
@@ -282,7 +282,9 @@ class Where(Elementwise):
     same_dtype = False
 
     def __call__(self, condition: Any, a: Any, b: Any) -> Any:
-        return apply(self, condition, *align(self, (a, b)))  # the branches share a dtype, the condition is bool
+        return apply(
+            self, condition, *promote_inputs(self, (a, b))
+        )  # the branches share a dtype, the condition is bool
 
     def infer(self, condition: Any, a: Any, b: Any) -> Spec:
         if condition.dtype.kind != "b":

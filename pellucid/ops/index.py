@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.op import Op
 from ..core.value import Spec
-from ..errors import DTypeError, IndexRangeError, OptionError, words
+from ..errors import DTypeError, IndexRangeError, OptionError, format_shape
 from .elementwise import zeros_like
 
 
@@ -104,7 +104,7 @@ class Rows(Indexing):
         self.check_index(index)
         if x.shape[:1] != (1,) or count.shape != ():
             raise self.fail(
-                f"first row {words(x.shape)}, number of rows {words(count.shape)}",
+                f"first row {format_shape(x.shape)}, number of rows {format_shape(count.shape)}",
                 "expected (1, ...) and ()",
                 "use take",
             )
@@ -149,7 +149,9 @@ class Put(Indexing):
         self.check_index(index)
         if rows.shape != (*index.shape, *x.shape[1:]):
             raise self.fail(
-                f"rows {words(rows.shape)}", f"expected {words((*index.shape, *x.shape[1:]))}", "expand them"
+                f"rows {format_shape(rows.shape)}",
+                f"expected {format_shape((*index.shape, *x.shape[1:]))}",
+                "expand them",
             )
         return Spec(x.shape, x.dtype)
 
@@ -194,7 +196,9 @@ class ScatterAdd(Indexing):
         _check_gather(self, x.shape, index.shape, axis)
         if g.shape != index.shape:
             raise self.fail(
-                f"source {words(g.shape)}, index {words(index.shape)}", "expected equal shapes", "expand or slice one"
+                f"source {format_shape(g.shape)}, index {format_shape(index.shape)}",
+                "expected equal shapes",
+                "expand or slice one",
             )
         return Spec(x.shape, x.dtype)
 
@@ -217,7 +221,7 @@ def _check_gather(op: Op, shape: tuple[int, ...], index: tuple[int, ...], axis: 
     )
     if not fits:
         raise op.fail(
-            f"values {words(shape)}, index {words(index)}",
+            f"values {format_shape(shape)}, index {format_shape(index)}",
             f"expected as many axes, none but axis {axis} longer than the values'",
             "unsqueeze or slice the index",
         )

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core.op import Node, Op
 from ..core.value import Spec, Value, recorder
-from ..errors import ShapeError, TraceError, words
+from ..errors import ShapeError, TraceError, format_shape
 from .movement import concatenate, reshape, slice_
 
 # The name of the loop while its body runs; `Tensor.assign` refuses then.
@@ -51,9 +51,9 @@ def scan(
 def unrolled(body: Callable[..., Any], carry: Any, xs: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
     """`scan` as a Python loop."""
     outputs: list[Any] = []
-    form = describe(carry)
+    form = tree_spec(carry)
     for t in reversed(range(steps)) if reverse else range(steps):
-        carry, y = one_step(body, carry, map_nest(lambda x, t=t: _at(x, t), xs), form, t)
+        carry, y = one_step(body, carry, tree_map(lambda x, t=t: _at(x, t), xs), form, t)
         outputs.append(y)
     if reverse:
         outputs.reverse()
@@ -67,15 +67,15 @@ def one_step(body: Callable[..., Any], carry: Any, x: Any, form: Any, t: int) ->
         carry, y = body(carry, x)
     finally:
         inside.reset(mark)
-    if describe(carry) != form:
+    if tree_spec(carry) != form:
         raise ShapeError(
-            f"scan: the body turned the carry {form} into {describe(carry)} at position {t}; "
+            f"scan: the body turned the carry {form} into {tree_spec(carry)} at position {t}; "
             "expected the same structure, shapes and dtypes; cast or reshape what it returns"
         )
     return carry, y
 
 
-def refuse_inside_scan() -> None:
+def forbid_in_scan() -> None:
     """Raise TraceError when called while the body of a scan runs."""
     name = inside.get()
     if name:
@@ -83,27 +83,27 @@ def refuse_inside_scan() -> None:
                          "pass the state through the carry and assign it after the loop")  # fmt: skip
 
 
-def map_nest(function: Callable[..., Any], *nests: Any) -> Any:
+def tree_map(function: Callable[..., Any], *nests: Any) -> Any:
     """`function` applied to corresponding leaves of nests of tuples, lists and dicts; None stays None."""
     first = nests[0]
     if isinstance(first, dict):
-        return {key: map_nest(function, *(nest[key] for nest in nests)) for key in first}
+        return {key: tree_map(function, *(nest[key] for nest in nests)) for key in first}
     if isinstance(first, tuple) and hasattr(first, "_fields"):
-        return type(first)(*(map_nest(function, *parts) for parts in zip(*nests, strict=True)))
+        return type(first)(*(tree_map(function, *parts) for parts in zip(*nests, strict=True)))
     if isinstance(first, tuple | list):
-        return type(first)(map_nest(function, *parts) for parts in zip(*nests, strict=True))
+        return type(first)(tree_map(function, *parts) for parts in zip(*nests, strict=True))
     return None if first is None else function(*nests)
 
 
-def leaves(nest: Any) -> list[Any]:
+def tree_leaves(nest: Any) -> list[Any]:
     """The leaves of a nest, in order."""
     found: list[Any] = []
-    map_nest(found.append, nest)
+    tree_map(found.append, nest)
     return found
 
 
 def _length(xs: Any, length: int | None) -> int:
-    lengths = [x.shape[0] if x.ndim else -1 for x in leaves(xs)] + ([] if length is None else [length])
+    lengths = [x.shape[0] if x.ndim else -1 for x in tree_leaves(xs)] + ([] if length is None else [length])
     if not lengths or -1 in lengths or len(set(lengths)) > 1:
         raise ShapeError(f"scan: lengths {lengths}; "
 "expected one length T, the first axis of every leaf of xs (or length=T); "
@@ -117,10 +117,10 @@ def _at(x: Any, t: int) -> Any:
 
 
 def _stack(outputs: list[Any]) -> Any:
-    return map_nest(lambda *ys: concatenate(*[reshape(y, shape=(1, *y.shape)) for y in ys], axis=0), *outputs)
+    return tree_map(lambda *ys: concatenate(*[reshape(y, shape=(1, *y.shape)) for y in ys], axis=0), *outputs)
 
 
-def describe(nest: Any) -> Any:
+def tree_spec(nest: Any) -> Any:
     """Structure, shapes and dtypes of a nest, comparable and readable."""
 
     def leaf(x: Any) -> str:
@@ -128,9 +128,9 @@ def describe(nest: Any) -> Any:
             raise ShapeError(
                 f"scan: the carry holds {x!r} ({type(x).__name__}); expected Tensors; wrap it in pellucid.tensor(...)"
             )
-        return f"{words(x.shape)} {x.dtype}"
+        return f"{format_shape(x.shape)} {x.dtype}"
 
-    return map_nest(leaf, nest)
+    return tree_map(leaf, nest)
 
 
 # ---- the loop as one operation of a recorded step ------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.op import REGISTRY, Node, Op, new_value
 from ..core.value import Spec
-from ..errors import words
+from ..errors import format_shape
 
 Slices = tuple[tuple[int, int, int], ...]  # (start, count, step) for every axis; step may be negative
 
@@ -39,7 +39,7 @@ class Reshape(Movement):
     def infer(self, x: Any, *, shape: tuple[int, ...]) -> Spec:
         if math.prod(shape) != math.prod(x.shape):
             raise self.fail(
-                f"{words(x.shape)} holds {math.prod(x.shape)} numbers, {words(shape)} would hold {math.prod(shape)}",
+                f"{format_shape(x.shape)} holds {math.prod(x.shape)} numbers, {format_shape(shape)} would hold {math.prod(shape)}",
                 "expected the same count",
                 "use -1 for one size to have it worked out",
             )
@@ -63,7 +63,9 @@ class Permute(Movement):
 
     def infer(self, x: Any, *, axes: tuple[int, ...]) -> Spec:
         if sorted(axes) != list(range(x.ndim)):
-            raise self.fail(f"axes {axes} for shape {words(x.shape)}", "expected each axis once", "name them all")
+            raise self.fail(
+                f"axes {axes} for shape {format_shape(x.shape)}", "expected each axis once", "name them all"
+            )
         return Spec(tuple([x.shape[axis] for axis in axes]), x.dtype)
 
     def forward(self, x: np.ndarray, *, axes: tuple[int, ...]) -> np.ndarray:
@@ -87,7 +89,7 @@ class Slice(Movement):
             last = start + (count - 1) * step
             if count and not (0 <= start < x.shape[axis] and 0 <= last < x.shape[axis]):
                 raise self.fail(
-                    f"{count} from {start} by {step} on axis {axis} of {words(x.shape)}",
+                    f"{count} from {start} by {step} on axis {axis} of {format_shape(x.shape)}",
                     f"positions 0 to {x.shape[axis] - 1}",
                     "check the bounds",
                 )
@@ -135,7 +137,7 @@ class Concatenate(Movement):
         for position, value in enumerate(inputs[1:], start=1):
             if value.shape[:axis] != first[:axis] or value.shape[axis + 1 :] != first[axis + 1 :]:
                 raise self.fail(
-                    f"input {position} is {words(value.shape)}, input 0 is {words(first)}",
+                    f"input {position} is {format_shape(value.shape)}, input 0 is {format_shape(first)}",
                     f"expected equal sizes on every axis but {axis}",
                     "reshape or slice them",
                 )

@@ -15,7 +15,7 @@ import numpy as np
 from ..core.op import Op
 from ..core.sharing import refuse_overlap
 from ..core.value import Spec
-from ..errors import words
+from ..errors import format_shape
 from .movement import Movement, reshape
 
 
@@ -43,7 +43,7 @@ class Reduction(Op):
         shape = x.shape
         if not self.identity and any(shape[axis] == 0 for axis in axes):
             raise self.fail(
-                f"shape {words(shape)} has no numbers on axis {axes}",
+                f"shape {format_shape(shape)} has no numbers on axis {axes}",
                 "expected at least one",
                 "check that the data is not empty",
             )
@@ -91,7 +91,7 @@ class Expand(Movement):
         fits = new >= 0 and all(have in (1, want) for have, want in zip(x.shape, shape[new:], strict=True))
         if not fits or min(shape, default=0) < 0:
             raise self.fail(
-                f"{words(x.shape)} to {words(shape)}",
+                f"{format_shape(x.shape)} to {format_shape(shape)}",
                 "only axes of size 1 can be repeated",
                 "unsqueeze or reshape first",
             )
@@ -140,7 +140,7 @@ class Position(Op):
     def infer(self, x: Any, *, axis: int, keepdims: bool) -> Spec:
         if x.shape[axis] == 0:
             raise self.fail(
-                f"shape {words(x.shape)} has no numbers on axis {axis}",
+                f"shape {format_shape(x.shape)} has no numbers on axis {axis}",
                 "expected at least one",
                 "check that the data is not empty",
             )

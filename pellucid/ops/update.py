@@ -49,7 +49,7 @@ add_scaled = Elementwise(
 )  # fmt: skip
 
 # a x + b y
-weighted = Elementwise(
+axpby = Elementwise(
     "weighted", _weighted,
     [lambda g, o, a, x, b, y: g * x, lambda g, o, a, x, b, y: g * a,
      lambda g, o, a, x, b, y: g * y, lambda g, o, a, x, b, y: g * b],
@@ -58,7 +58,7 @@ weighted = Elementwise(
 )  # fmt: skip
 
 # a x + b y^2
-weighted_square = Elementwise(
+ema_square = Elementwise(
     "weighted_square", _weighted_square,
     [lambda g, o, a, x, b, y: g * x, lambda g, o, a, x, b, y: g * a,
      lambda g, o, a, x, b, y: g * y * y, lambda g, o, a, x, b, y: g * b * y * 2],
@@ -67,7 +67,7 @@ weighted_square = Elementwise(
 )  # fmt: skip
 
 # p - size m / (sqrt(v) + eps)
-descend = Elementwise(
+adam_update = Elementwise(
     "descend", _descend,
     [lambda g, o, p, size, m, v, eps: g,
      lambda g, o, p, size, m, v, eps: -g * m / (v.sqrt() + eps),

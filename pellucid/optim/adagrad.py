@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..ops.update import add_scaled, descend
+from ..ops.update import adam_update, add_scaled
 from ..tensor import Tensor
 from . import options as check
 from .optimizer import Group, Optimizer
@@ -62,4 +62,4 @@ class Adagrad(Optimizer):
             g = add_scaled(g, s["decay"], p)
         total = state["sum"] + g * g
         state["sum"].assign(total)
-        p.assign(descend(p, lr, g, total, s["eps"]))
+        p.assign(adam_update(p, lr, g, total, s["eps"]))

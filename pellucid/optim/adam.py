@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import OptionError
-from ..ops.update import add_scaled, descend, weighted, weighted_square
+from ..ops.update import adam_update, add_scaled, axpby, ema_square
 from ..tensor import Tensor
 from . import options as check
 from .optimizer import Group, Optimizer
@@ -81,15 +81,15 @@ class Adam(Optimizer):
         s, size, eps = shared
         if group["weight_decay"] and not self.decoupled:
             g = add_scaled(g, s["decay"], p)
-        m = weighted(s["beta1"], state["exp_avg"], s["new1"], g)
-        v = weighted_square(s["beta2"], state["exp_avg_sq"], s["new2"], g)
+        m = axpby(s["beta1"], state["exp_avg"], s["new1"], g)
+        v = ema_square(s["beta2"], state["exp_avg_sq"], s["new2"], g)
         state["exp_avg"].assign(m)
         state["exp_avg_sq"].assign(v)
         if group["amsgrad"]:
             v = state["max_exp_avg_sq"].maximum(v)
             state["max_exp_avg_sq"].assign(v)
         rest = s["keep"] * p if self.decoupled and group["weight_decay"] else p
-        p.assign(descend(rest, size, m, v, eps))
+        p.assign(adam_update(rest, size, m, v, eps))
 
 
 class AdamW(Adam):

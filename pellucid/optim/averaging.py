@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..creation import tensor
-from ..errors import OptionError, StateError, words
+from ..errors import OptionError, StateError, format_shape
 from ..grad_mode import no_grad
 from ..ops.update import add_scaled
 from ..tensor import Tensor
@@ -97,8 +97,8 @@ class ExponentialMovingAverage:
                              "the same names; build the same network as when it was saved")  # fmt: skip
         for key, average in self.averages.items():
             if np.shape(saved[key]) != average.shape:
-                raise StateError(f"ExponentialMovingAverage.load_state_dict: {key} was saved as {words(np.shape(saved[key]))}, "
-                                 f"here it is {words(average.shape)}; build the same network as when it was saved")  # fmt: skip
+                raise StateError(f"ExponentialMovingAverage.load_state_dict: {key} was saved as {format_shape(np.shape(saved[key]))}, "
+                                 f"here it is {format_shape(average.shape)}; build the same network as when it was saved")  # fmt: skip
         self.decay = check.number("ExponentialMovingAverage", "decay", state_dict["decay"],
                                   "a number from 0 up to, but not including, 1", example=0.999)  # fmt: skip
         self.warmup = bool(state_dict["warmup"])

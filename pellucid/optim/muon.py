@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import OptionError, words
-from ..ops.update import add_scaled, weighted
+from ..errors import OptionError, format_shape
+from ..ops.update import add_scaled, axpby
 from ..tensor import Tensor
 from . import options as check
 from .optimizer import Group, Optimizer, _parameters
@@ -48,7 +48,7 @@ class Muon(Optimizer):
             if p.ndim < 2:
                 what = f"parameter {i}{f' ({names[i]})' if names else ''}"
                 raise OptionError(
-                    f"Muon: {what} has shape {words(p.shape)}; expected a matrix, the weight of a hidden layer; give the "
+                    f"Muon: {what} has shape {format_shape(p.shape)}; expected a matrix, the weight of a hidden layer; give the "
                     "others to a second optimizer: AdamW([p for p in model.parameters() if p.ndim < 2])"
                 )
         given: Any = list(zip(names, params, strict=True)) if names else params
@@ -77,12 +77,12 @@ class Muon(Optimizer):
 
     def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: Any, group: Group) -> None:
         s: dict[str, Tensor] = shared
-        buffer = weighted(s["momentum"], state["momentum_buffer"], s["new"], g)
+        buffer = axpby(s["momentum"], state["momentum_buffer"], s["new"], g)
         state["momentum_buffer"].assign(buffer)
-        direction = weighted(s["new"], g, s["momentum"], buffer) if group["nesterov"] else buffer
+        direction = axpby(s["new"], g, s["momentum"], buffer) if group["nesterov"] else buffer
         matrix = direction.flatten(1)
         size = s["minus_lr"] * _ratio(group["adjust_lr_fn"], *matrix.shape)
-        p.assign(weighted(s["keep"], p, size, _orthogonal(matrix, s, group["ns_steps"]).reshape(p.shape)))
+        p.assign(axpby(s["keep"], p, size, _orthogonal(matrix, s, group["ns_steps"]).reshape(p.shape)))
 
 
 def _orthogonal(x: Tensor, s: dict[str, Tensor], steps: int) -> Tensor:
@@ -97,7 +97,7 @@ def _orthogonal(x: Tensor, s: dict[str, Tensor], steps: int) -> Tensor:
     x = x / (x * x).sum().sqrt().maximum(s["eps"])  # the largest singular value is now at most 1
     for _ in range(steps):
         gram = x @ x.mT  # (rows, rows)
-        x = add_scaled(weighted(s["b"], gram, s["c"], gram @ gram) @ x, s["a"], x)
+        x = add_scaled(axpby(s["b"], gram, s["c"], gram @ gram) @ x, s["a"], x)
     return x.mT if tall else x
 
 

@@ -17,10 +17,10 @@ from typing import Any, overload
 
 import numpy as np
 
-from ..core.state_version import note_change, structure
+from ..core.state_version import note_change, state_version
 from ..core.value import outside_recording
 from ..creation import full, tensor
-from ..errors import OptionError, StateError, nearest, words
+from ..errors import OptionError, StateError, format_shape, suggestion
 from ..grad_mode import enable_grad, no_grad
 from ..tensor import Tensor
 from . import options as check
@@ -170,7 +170,7 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         with no_grad():
-            if self._looked != structure[0]:
+            if self._looked != state_version[0]:
                 self._take_over_changes()
             for group in self.param_groups:
                 ascend = group.get("maximize", False)
@@ -186,7 +186,7 @@ class Optimizer:
         for group in self.param_groups:
             if not self._is_in_line(group):
                 outside_recording(partial(self._bring_into_line, group), at_once=True)
-        object.__setattr__(self, "_looked", structure[0])  # is no change itself
+        object.__setattr__(self, "_looked", state_version[0])  # is no change itself
 
     def _is_in_line(self, group: Group) -> bool:
         """Whether each parameter of the list, and no other, has a step count and moments that are those of its state."""
@@ -265,7 +265,7 @@ class Optimizer:
                 continue
             word = str(option).lower()
             meant = _OPTION_WORDS.get(word)
-            hint = f" Did you mean {meant!r}?" if meant in self.defaults else nearest(word, self.defaults)
+            hint = f" Did you mean {meant!r}?" if meant in self.defaults else suggestion(word, self.defaults)
             if hint or (meant is not None and self.defaults):
                 raise OptionError(
                     f"{owner}: a parameter group has the option {option!r}; {owner} knows {', '.join(self.defaults)}.{hint}"
@@ -387,8 +387,8 @@ class Optimizer:
         for name in wanted.keys() & found.keys():
             if np.shape(found[name]) != p.shape:
                 raise StateError(
-                    f"{owner}.load_state_dict: {name} of parameter {i} is {words(np.shape(found[name]))}, the parameter "
-                    f"is {words(p.shape)}; build the same network as when it was saved"
+                    f"{owner}.load_state_dict: {name} of parameter {i} is {format_shape(np.shape(found[name]))}, the parameter "
+                    f"is {format_shape(p.shape)}; build the same network as when it was saved"
                 )
         return found
 
@@ -430,7 +430,7 @@ def _as_groups(owner: str, params: Any) -> list[dict[str, Any]]:
         raise OptionError(f"{owner}: params is the network {type(params).__name__}; expected its parameters; "
                           f"write {owner}(model.parameters())")  # fmt: skip
     if isinstance(params, Tensor):
-        raise OptionError(f"{owner}: params is one Tensor {words(params.shape)}; expected a list of them; "
+        raise OptionError(f"{owner}: params is one Tensor {format_shape(params.shape)}; expected a list of them; "
                           f"write {owner}([x])")  # fmt: skip
     if isinstance(params, Mapping | str) or not isinstance(params, Iterable):
         raise OptionError(f"{owner}: params is {_summary(params)}; expected Tensors or groups in a list; "
@@ -461,10 +461,10 @@ def _parameters(owner: str, group: Any, known: list[Tensor]) -> tuple[list[str],
             raise OptionError(f"{owner}: {what} is {_summary(p)}; expected a Tensor; pass model.parameters(), or "
                               "pellucid.tensor(x, requires_grad=True)")  # fmt: skip
         if p.node is not None:
-            raise OptionError(f"{owner}: {what} {words(p.shape)} is the result of {p.node.op.name}; expected a leaf, which "
+            raise OptionError(f"{owner}: {what} {format_shape(p.shape)} is the result of {p.node.op.name}; expected a leaf, which "
                               "keeps its gradient; pass the Tensor it was computed from, or x.detach().requires_grad_()")  # fmt: skip
         if id(p) in seen:
-            raise OptionError(f"{owner}: {what} {words(p.shape)} comes twice and would be updated twice; expected each "
+            raise OptionError(f"{owner}: {what} {format_shape(p.shape)} comes twice and would be updated twice; expected each "
                               "Tensor in one group; take it out of the other")  # fmt: skip
         seen.add(id(p))
     return [name for name, _ in pairs if name], [p for _, p in pairs]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core.value import Value
-from ..errors import OptionError, nearest
+from ..errors import OptionError, suggestion
 
 
 def plain(value: Any) -> Any:
@@ -66,7 +66,7 @@ def choice(owner: str, option: str, value: Any, choices: Sequence[str]) -> str:
     if isinstance(value, str) and value in choices:
         return value
     listed = " or ".join(repr(name) for name in choices)
-    hint = nearest(value, choices) if isinstance(value, str) else ""
+    hint = suggestion(value, choices) if isinstance(value, str) else ""
     raise OptionError(f"{owner}: {option} is {value!r}; expected {listed}.{hint}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..ops.update import add_scaled, descend, weighted, weighted_square
+from ..ops.update import adam_update, add_scaled, axpby, ema_square
 from ..tensor import Tensor
 from . import options as check
 from .optimizer import Group, Optimizer
@@ -68,14 +68,14 @@ class RMSprop(Optimizer):
         s: dict[str, Tensor] = shared
         if group["weight_decay"]:
             g = add_scaled(g, s["decay"], p)
-        v = weighted_square(s["alpha"], state["square_avg"], s["new"], g)
+        v = ema_square(s["alpha"], state["square_avg"], s["new"], g)
         state["square_avg"].assign(v)
         if group["centered"]:
-            mean = weighted(s["alpha"], state["grad_avg"], s["new"], g)
+            mean = axpby(s["alpha"], state["grad_avg"], s["new"], g)
             state["grad_avg"].assign(mean)
             v = (v - mean * mean).clamp(min=0.0)  # rounding makes it negative where g hardly changes
         if not group["momentum"]:
-            p.assign(descend(p, s["lr"], g, v, s["eps"]))
+            p.assign(adam_update(p, s["lr"], g, v, s["eps"]))
             return
         move = add_scaled(g / (v.sqrt() + s["eps"]), s["momentum"], state["momentum_buffer"])
         state["momentum_buffer"].assign(move)

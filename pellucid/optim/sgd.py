@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import OptionError
-from ..ops.update import add_scaled, weighted
+from ..ops.update import add_scaled, axpby
 from ..tensor import Tensor
 from . import options as check
 from .optimizer import Group, Optimizer
@@ -65,7 +65,7 @@ class SGD(Optimizer):
         if group["momentum"]:
             kept = state["momentum_buffer"]
             momentum = scalars["momentum"]
-            buffer = add_scaled(g, momentum, kept) if fresh is None else weighted(momentum, kept, fresh, g)
+            buffer = add_scaled(g, momentum, kept) if fresh is None else axpby(momentum, kept, fresh, g)
             kept.assign(buffer)
             g = add_scaled(g, momentum, buffer) if group["nesterov"] else buffer
         p.assign(add_scaled(p, scalars["minus_lr"], g))

@@ -16,7 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.metrics import BASELINE_NAMES, Metrics, Verdict, headline, interval_text, show, value_text, verdict
+from ..evaluation.metrics import (
+    BASELINE_NAMES,
+    BaselineComparison,
+    Metrics,
+    interval_text,
+    primary_metric,
+    show,
+    value_text,
+    verdict,
+)
 from ..files import write_text
 from . import charts
 from .error_analysis import Outcome, classification_sections, regression_sections
@@ -133,7 +142,7 @@ def _header(data: ReportData) -> str:
 def _hero(data: ReportData) -> str:
     """The score, its interval and the baselines, then in words whether the network was worth it."""
     judged = verdict(data.metrics, data.baselines)
-    name = headline(data.metrics)
+    name = primary_metric(data.metrics)
     label = {
         "accuracy": "test accuracy",
         "rmse": f"test error (rmse){' of ' + data.target_name if data.target_name else ''}",
@@ -150,7 +159,7 @@ def _hero(data: ReportData) -> str:
 
 
 def _score_sentence(data: ReportData) -> str:
-    m, name = data.metrics, headline(data.metrics)
+    m, name = data.metrics, primary_metric(data.metrics)
     span = interval_text(m, name, DASH)
     if name == "accuracy":
         return f"Right on {m['correct']:,} of {m['n']:,} test examples it had never seen. 95% interval: {span}%."
@@ -166,10 +175,10 @@ def _score_sentence(data: ReportData) -> str:
     return f"On {m['n']:,} test rows it had never seen.{f' 95% interval: {span}.' if span else ''}{r2}"
 
 
-def _baseline_chart(data: ReportData, judged: Verdict) -> Markup:
+def _baseline_chart(data: ReportData, judged: BaselineComparison) -> Markup:
     if not data.baselines:
         return Markup("")
-    name = headline(data.metrics)
+    name = primary_metric(data.metrics)
 
     def estimate(label: str, style: str, m: Metrics) -> charts.Estimate:
         pair, span = m["intervals"].get(name), interval_text(m, name, DASH)
@@ -227,7 +236,7 @@ def _best_epoch(data: ReportData) -> int | None:
 def _curves(data: ReportData) -> str:
     if not data.history:
         return ""
-    score = data.score_name or headline(data.metrics)
+    score = data.score_name or primary_metric(data.metrics)
     best = _best_epoch(data)
     figures = []
     same = all(row.get("validation_loss") == row.get("validation_score") for row in data.history)

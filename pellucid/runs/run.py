@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from .. import models, serialization
-from ..data.problem import Problem
-from ..errors import DataError, OptionError, StateError, nearest
+from ..data.problem import DataModule
+from ..errors import DataError, OptionError, StateError, suggestion
 from ..files import append_line, disk_error, plain, read_lines, write_bytes, write_json
-from ..models.base import Network
+from ..models.base import Model
 from ..random import fork_rng
 from .settings import choose
 
 FORMAT = 1
-HOME = Path("runs")
+RUNS_DIR = Path("runs")
 
 
 class Run:
@@ -43,7 +43,7 @@ class Run:
     @property
     def name(self) -> str:
         """What a user types to name this run: its folder's name under runs/, else its path."""
-        return self.folder.name if self.folder.parent.resolve() == HOME.resolve() else str(self.folder)
+        return self.folder.name if self.folder.parent.resolve() == RUNS_DIR.resolve() else str(self.folder)
 
     def log(self, line: dict[str, Any]) -> None:
         append_line(self.metrics, json.dumps(plain(line), allow_nan=False))
@@ -67,7 +67,7 @@ class Run:
             self.config.update(changes)
             write_json(self.folder / "config.json", self.config)
 
-    def check_unchanged(self, problem: Problem) -> None:
+    def check_unchanged(self, problem: DataModule) -> None:
         """Raise DataError where `problem`, its data loaded again, is not what the run was begun on."""
         known = self.config["fingerprint"]
         if problem.fingerprint != known:
@@ -79,13 +79,13 @@ class Run:
 
     # ---- rebuilding what was trained ---------------------------------------------------------------------------------
 
-    def new_network(self) -> Network:
+    def new_network(self) -> Model:
         """The run's network with fresh weights."""
         config = self.config
         _, network = choose(config["family"], config["network"])
         return models.family(config["family"]).build(config["inputs"], config["outputs"], config["task"], network)
 
-    def network(self) -> Network:
+    def network(self) -> Model:
         """The run's network with its saved weights, ready to predict. Raises StateError where they do not fit."""
         if not self.weights.is_file():
             raise StateError(f"{self.weights}: no such file; expected a run that has finished an epoch; train it first")
@@ -112,7 +112,7 @@ class Run:
 
 def create(config: dict[str, Any], out: Path | None = None) -> Run:
     """A new folder for `config`: `out`, else runs/DATA-MODEL-N with the next free N. Nothing is ever overwritten."""
-    folder = out or HOME
+    folder = out or RUNS_DIR
     try:
         if out is not None:
             if out.exists():
@@ -130,13 +130,13 @@ def create(config: dict[str, Any], out: Path | None = None) -> Run:
 
 
 def _next_free(stem: str) -> Path:
-    HOME.mkdir(exist_ok=True)
-    taken = [int(m[1]) for path in HOME.iterdir() if (m := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))]
+    RUNS_DIR.mkdir(exist_ok=True)
+    taken = [int(m[1]) for path in RUNS_DIR.iterdir() if (m := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))]
     n = max(taken, default=0) + 1
     while True:
         try:
-            (HOME / f"{stem}-{n}").mkdir()
-            return HOME / f"{stem}-{n}"
+            (RUNS_DIR / f"{stem}-{n}").mkdir()
+            return RUNS_DIR / f"{stem}-{n}"
         except FileExistsError:  # another process was quicker
             n += 1
 
@@ -150,10 +150,10 @@ def find(name: str) -> Run:
                 "last: there are no runs here yet; expected some under runs/; make one: pellucid train digits"
             )
         return load(max(folders(), key=_last_touched))
-    for folder in (HOME / name, Path(name)):
+    for folder in (RUNS_DIR / name, Path(name)):
         if (folder / "config.json").is_file():
             return load(folder)
-    hint = nearest(name, names)
+    hint = suggestion(name, names)
     if Path(name).is_dir():
         raise DataError(f"{name}: no run, it has no config.json; expected a folder that `pellucid train` made.{hint}")
     raise DataError(f"{name}: no such run; expected a path, a name under runs/, or last; see `pellucid runs`.{hint}")
@@ -165,7 +165,7 @@ def _last_touched(folder: Path) -> int:
 
 def folders() -> list[Path]:
     """The folders of the runs under runs/, by name and number."""
-    found = [path.parent for path in HOME.glob("*/config.json")]
+    found = [path.parent for path in RUNS_DIR.glob("*/config.json")]
     return sorted(found, key=lambda path: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", path.name)])
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import models
-from ..errors import DataError, OptionError, nearest
+from ..errors import DataError, OptionError, suggestion
 from ..models.base import KINDS, check_kinds
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "adagrad", "muon")
@@ -66,7 +66,7 @@ class Settings:
             value = getattr(self, name)
             if value not in choices:
                 raise OptionError(
-                    f"{name}: {value!r}; expected one of {', '.join(choices)}.{nearest(str(value), choices)}"
+                    f"{name}: {value!r}; expected one of {', '.join(choices)}.{suggestion(str(value), choices)}"
                 )
         for name in ("epochs", "batch_size", "threads"):
             self._check(name, getattr(self, name) >= 1, "a whole number from 1")
@@ -109,7 +109,7 @@ def choose(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
     for name, value in values.items():
         if name not in fields:
             raise OptionError(
-                f"{name}: no such setting; expected one of {', '.join(sorted(fields))}.{nearest(name, fields)}"
+                f"{name}: no such setting; expected one of {', '.join(sorted(fields))}.{suggestion(name, fields)}"
             )
         checked[name] = _typed(name, value, fields[name].default)
     mine = {f.name for f in dataclasses.fields(Settings)}
@@ -165,7 +165,7 @@ def read_config(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; expected a TOML file with settings, such as lr = 0.001, or a recipe; write one of "
-                        f"{', '.join(sorted(recipes))}.{nearest(str(path), recipes)}") from None  # fmt: skip
+                        f"{', '.join(sorted(recipes))}.{suggestion(str(path), recipes)}") from None  # fmt: skip
     except IsADirectoryError:
         raise DataError(f"{path}: a directory; expected a TOML file with settings; name one in it") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -12,8 +12,8 @@ from typing import Any
 
 from .. import serialization
 from ..data.table.preprocess import preprocessor_from_json
-from ..errors import OptionError, names_of, nearest
-from ..models.base import Answering, Network
+from ..errors import OptionError, names_of, suggestion
+from ..models.base import Model, PredictionModel
 from ..nn import Module
 from ..runs.run import Run
 
@@ -27,7 +27,7 @@ def network_values(run: Run, family: str | None) -> dict[str, Any]:
     return dict(run.config["network"])
 
 
-def take_over(run: Run, network: Network, preprocessor: dict[str, Any]) -> list[str]:
+def load_pretrained(run: Run, network: Model, preprocessor: dict[str, Any]) -> list[str]:
     """Give `network` the weights of `run`, but for the layer that answers where the question differs; tell what was done.
 
     preprocessor: of the new data, as JSON. Raises OptionError where anything else differs.
@@ -45,7 +45,7 @@ def take_over(run: Run, network: Network, preprocessor: dict[str, Any]) -> list[
     head = list(dict(network.named_parameters()))[-1].rpartition(".")[0]
     odd = sorted(name for name in own if name not in saved or saved[name].shape != own[name].shape)
     asked = ("classes", "target_name")
-    others = isinstance(network, Answering) and any(known.get(name) != preprocessor.get(name) for name in asked)
+    others = isinstance(network, PredictionModel) and any(known.get(name) != preprocessor.get(name) for name in asked)
     new = [name for name in (own if others else odd) if name.rpartition(".")[0] == head]
     if set(odd) - set(new) or saved.keys() - own.keys():
         first = next((name for name in odd if name not in new), None) or sorted(saved.keys() - own.keys())[0]
@@ -65,7 +65,7 @@ def _columns(known: dict[str, Any]) -> list[str]:
     return [name + values.get(name, "") for name in getattr(preprocessor, "input_names", list)()]
 
 
-def frozen_layers(network: Network, names: Sequence[str]) -> list[Module]:
+def frozen_layers(network: Model, names: Sequence[str]) -> list[Module]:
     """The layers whose path is, or begins with, one of `names`; their parameters no longer ask for gradients.
 
     Raises OptionError for a name that is no layer's, and where a turn of the network would have nothing to move.
@@ -79,7 +79,7 @@ def frozen_layers(network: Network, names: Sequence[str]) -> list[Module]:
             paths = [path for path in modules if path]
             raise OptionError(
                 f"freeze: {name!r}; expected the path of a layer, such as {', '.join(paths[:4])}; "
-                f"see pellucid summary.{nearest(name, paths)}"
+                f"see pellucid summary.{suggestion(name, paths)}"
             )
         for p in layers[0].parameters():
             p.requires_grad_(False)

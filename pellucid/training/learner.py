@@ -18,8 +18,8 @@ import numpy as np
 from .. import nn, optim
 from ..creation import tensor
 from ..data.loader import DataLoader
-from ..evaluation.compiled import Native
-from ..models.base import Network, Turn
+from ..evaluation.compiled import CompiledFunction
+from ..models.base import Model, Phase
 from ..nn import Module, Parameter
 from ..nn.utils import clip_grad_norm_
 from ..random import Generator, use_generator
@@ -75,10 +75,10 @@ class Snapshot:
 
 
 @dataclass
-class Move:
+class OptimizerPhase:
     """A turn of the network with what takes it: its module's parameters and their optimizers."""
 
-    turn: Turn
+    turn: Phase
     parameters: list[Parameter]
     optimizers: list[optim.Optimizer]
 
@@ -94,7 +94,7 @@ class Learner:
     """
 
     def __init__(
-        self, network: Network, loader: DataLoader, settings: Settings, generator: Generator | None = None
+        self, network: Model, loader: DataLoader, settings: Settings, generator: Generator | None = None
     ) -> None:
         self.generator = generator or _behind_weights(settings.seed)
         self.network = network
@@ -113,9 +113,9 @@ class Learner:
         self.progress = Progress()
         self._written: list[Tensor] | None = None
         shared = {id(t): t for t in [*network.parameters(), *network.buffers()]}
-        self.judged: Network = copy.deepcopy(network, shared).eval()
+        self.judged: Model = copy.deepcopy(network, shared).eval()
         self._whole = loader.pick is not None
-        self.native = Native(self._picking_step if self._whole else self.step, settings.eager)
+        self.native = CompiledFunction(self._picking_step if self._whole else self.step, settings.eager)
 
     def to_learning(self) -> None:
         """The network in training mode, but for layers that are frozen: their batch norms keep the statistics they have."""
@@ -151,7 +151,7 @@ class Learner:
         """Inside, what draws random numbers draws from this training's."""
         return use_generator(self.generator)
 
-    def take(self, move: Move, batch: Batch) -> dict[str, Tensor]:
+    def take(self, move: OptimizerPhase, batch: Batch) -> dict[str, Tensor]:
         """One turn: forward, blame sent back to the parameters whose turn it is, and their update."""
         for optimizer in move.optimizers:
             optimizer.zero_grad()
@@ -294,9 +294,9 @@ def learning_rate_curve(schedule: str, warmup: float, steps: int) -> Callable[[i
     return curve
 
 
-def make_move(turn: Turn, settings: Settings) -> Move:
+def make_move(turn: Phase, settings: Settings) -> OptimizerPhase:
     parameters = [p for p in turn.module.parameters() if p.requires_grad]
-    return Move(turn, parameters, make_optimizers(turn.module, settings))
+    return OptimizerPhase(turn, parameters, make_optimizers(turn.module, settings))
 
 
 def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer]:

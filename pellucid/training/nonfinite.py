@@ -22,7 +22,7 @@ from ..errors import NonFiniteError
 from ..nn import Parameter
 from ..nn.module import seen_from
 from ..tensor import Tensor
-from .learner import Batch, Learner, Move, Snapshot
+from .learner import Batch, Learner, OptimizerPhase, Snapshot
 
 STRETCH = 0.05  # seconds
 # Where the look at its end, which copies all state, takes long, a stretch is made SHARE times as long as that, but not
@@ -132,7 +132,7 @@ def _output(node: Node) -> Any:
     return None
 
 
-def _bad_move(learner: Learner, move: Move, batch: Batch) -> str | None:
+def _bad_move(learner: Learner, move: OptimizerPhase, batch: Batch) -> str | None:
     """What became NaN or infinite in one turn, forward, backward or by its update; None where nothing did."""
     kept = learner.snapshot()
     loss = move.turn.values(*batch)["loss"]
@@ -145,13 +145,13 @@ def _bad_move(learner: Learner, move: Move, batch: Batch) -> str | None:
     return f"the update made {broken.rpartition('.')[0] or broken} NaN or infinite" if broken else None
 
 
-def _named(learner: Learner, move: Move) -> list[tuple[str, Parameter]]:
+def _named(learner: Learner, move: OptimizerPhase) -> list[tuple[str, Parameter]]:
     """The parameters of a turn by their paths in the network."""
     own = {id(p) for p in move.parameters}
     return [(name, p) for name, p in learner.network.named_parameters() if id(p) in own]
 
 
-def _bad_gradient(learner: Learner, move: Move, loss: Tensor) -> str | None:
+def _bad_gradient(learner: Learner, move: OptimizerPhase, loss: Tensor) -> str | None:
     """The last layer whose gradient, sent back from `loss`, is not finite."""
     for p in move.parameters:
         p.grad = None

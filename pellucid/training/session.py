@@ -22,13 +22,13 @@ import numpy as np
 from .. import models
 from ..creation import tensor
 from ..data.loader import DataLoader
-from ..data.problem import Problem
+from ..data.problem import DataModule
 from ..errors import NonFiniteError, OptionError, StateError
-from ..evaluation.evaluator import Answers, BadLoss, Examination, Examined
-from ..evaluation.generation import Draws, named_judge
-from ..evaluation.language import Writes
-from ..evaluation.metrics import Metrics, headline
-from ..models.base import Drawing, Network, Writing
+from ..evaluation.evaluator import EvaluationResult, Evaluator, NonFiniteLoss, PredictionEvaluator
+from ..evaluation.generation import GenerationEvaluator, named_judge
+from ..evaluation.language import LanguageEvaluator
+from ..evaluation.metrics import Metrics, primary_metric
+from ..models.base import ImageGenerator, LanguageModel, Model
 from ..random import Generator, use_generator
 from ..report.report import ReportData, write_report
 from ..runs import run as runs
@@ -36,7 +36,7 @@ from ..runs.run import Run
 from ..runs.settings import Settings, choose
 from ..threads import set_num_threads
 from .checkpoint import load_checkpoint, save_checkpoint
-from .fine_tuning import take_over
+from .fine_tuning import load_pretrained
 from .learner import Learner
 from .loop import BatchDone, EpochDone, fit
 from .nonfinite import explain_validation
@@ -55,7 +55,7 @@ class Result:
     best_epoch: int
 
 
-class Training:
+class TrainingSession:
     """A run under way: `events()` trains it, `finish()` closes it.
 
     generator: what everything in it draws from, its weights included; the stream of who calls is never moved.
@@ -64,8 +64,8 @@ class Training:
     def __init__(
         self,
         run: Run,
-        problem: Problem,
-        network: Network,
+        problem: DataModule,
+        network: Model,
         settings: Settings,
         generator: Generator,
         fresh: bool = False,
@@ -109,7 +109,7 @@ class Training:
     def _validate(self) -> dict[str, float]:
         try:
             return self.examination.validate()
-        except BadLoss as bad:
+        except NonFiniteLoss as bad:
             raise explain_validation(self.learner, bad.batch) from None
 
     def is_done(self) -> bool:
@@ -148,9 +148,9 @@ class Training:
                       "best_epoch": result.best_epoch})  # fmt: skip
         return result
 
-    def _report(self, result: Result, found: Examined) -> None:
+    def _report(self, result: Result, found: EvaluationResult) -> None:
         problem, run = self.problem, self.run
-        score = headline(result.metrics)
+        score = primary_metric(result.metrics)
         shown = {**found.shown, "sections": [*found.shown.get("sections", []), *self.examination.sections()]}
         renamed = {f"train_{score}": "train_score", f"validation_{score}": "validation_score"}
         write_report(run.report, ReportData(
@@ -168,12 +168,18 @@ def as_line(event: EpochDone) -> dict[str, Any]:
             "seconds": event.seconds, "examples_per_second": event.examples_per_second}  # fmt: skip
 
 
-def examination(network: Network) -> type[Examination]:
+def examination(network: Model) -> type[Evaluator]:
     """How a network of that kind is judged."""
-    return Draws if isinstance(network, Drawing) else Writes if isinstance(network, Writing) else Answers
+    return (
+        GenerationEvaluator
+        if isinstance(network, ImageGenerator)
+        else LanguageEvaluator
+        if isinstance(network, LanguageModel)
+        else PredictionEvaluator
+    )
 
 
-def examine(run: Run, problem: Problem, judge: Run | None = None) -> Examined:
+def examine(run: Run, problem: DataModule, judge: Run | None = None) -> EvaluationResult:
     """The scores of a trained run on its test part, once more; what is worth knowing of them is added to `problem.notes`.
 
     judge: of a network that draws, in place of the run's own. Raises DataError where the data have changed since.
@@ -188,10 +194,10 @@ def examine(run: Run, problem: Problem, judge: Run | None = None) -> Examined:
 # ---- beginning and going on ----------------------------------------------------------------------------------------------
 
 
-def begin(
-    problem: Problem, family: str, values: dict[str, Any], out: Path | None = None, *, source: Run | None = None,
+def start(
+    problem: DataModule, family: str, values: dict[str, Any], out: Path | None = None, *, source: Run | None = None,
     judge: Run | None = None,
-) -> Training:  # fmt: skip
+) -> TrainingSession:  # fmt: skip
     """Start a new run on `problem` with `values` for settings and network; its folder is made here, once nothing is refused.
 
     source: a run whose weights the network begins with, as far as they fit. judge: of a network that draws, see `drawing.py`.
@@ -210,19 +216,21 @@ def begin(
     with use_generator(generator):
         network = models.family(family).build(about["inputs"], about["outputs"], problem.task, config)
         if source is not None:
-            problem.notes += take_over(source, network, about["preprocessor"])
+            problem.notes += load_pretrained(source, network, about["preprocessor"])
             about["from"] = str(source.folder.resolve())
         if judge is not None:
             about["judge"] = named_judge(judge, network, about)
-        training = Training(Run(runs.HOME, about), problem, network, settings, generator, fresh=source is None)
+        training = TrainingSession(
+            Run(runs.RUNS_DIR, about), problem, network, settings, generator, fresh=source is None
+        )
     made = runs.create(about, out)
     training.run.folder, training.run.config = made.folder, made.config
     return training
 
 
 def resume(
-    run: Run, problem: Problem, epochs: int | None = None, threads: int | None = None, judge: Run | None = None
-) -> Training:
+    run: Run, problem: DataModule, epochs: int | None = None, threads: int | None = None, judge: Run | None = None
+) -> TrainingSession:
     """Go on with `run` where its checkpoint stands; with `judge`, in place of the one it was begun with.
 
     Raises DataError where the data have changed since.
@@ -240,8 +248,8 @@ def resume(
     with use_generator(generator):
         network, source = run.new_network(), run.config.get("from")
         if again and source:
-            take_over(runs.load(Path(source)), network, run.config["preprocessor"])
-        training = Training(run, problem, network, settings, generator, fresh=again and not source)
+            load_pretrained(runs.load(Path(source)), network, run.config["preprocessor"])
+        training = TrainingSession(run, problem, network, settings, generator, fresh=again and not source)
     if not again:
         load_checkpoint(run.checkpoint, training.learner)
     if training.learner.progress.epoch > settings.epochs:

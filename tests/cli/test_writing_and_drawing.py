@@ -15,7 +15,7 @@ import pellucid as pl
 from pellucid.data import datasets as catalogue
 from pellucid.evaluation.generation import by_network
 from pellucid.inference.sampler import Sampler
-from pellucid.inference.text_scorer import Reader
+from pellucid.inference.text_scorer import TextScorer
 from pellucid.runs import run as runs
 
 QUICK = ("--epochs", 1, "--quiet", "--eager", "--set", "epoch_steps=4", "--set", "batch_size=8")
@@ -117,7 +117,7 @@ def test_each_token_stands_for_the_characters_that_begin_in_it(run, story, more)
     if more:
         pytest.importorskip("tokenizers")
     run("train", story, *TINY, *QUICK, *more)
-    reader = Reader(runs.find("last"))
+    reader = TextScorer(runs.find("last"))
     text = "the cät sat on her hat\nand än"
     found = reader.surprises(text)
     start = found[0][0] - 1
@@ -173,7 +173,7 @@ def test_lines_are_sampled_to_their_end(run, story):
 
 
 def test_long_texts_are_read_compiled_with_the_same_nats(run, writer, story):
-    eager, compiled = (Reader(runs.find(writer)) for _ in range(2))
+    eager, compiled = (TextScorer(runs.find(writer)) for _ in range(2))
     compiled.eager = False
     text = eager.text(str(story))
     one, other = eager.surprises(text), compiled.surprises(text)

@@ -25,7 +25,7 @@ from pellucid.compiler.schedule import scheduled
 from pellucid.compiler.trace import record
 from pellucid.errors import PellucidError
 from pellucid.ops import contraction, index, movement, reduce
-from pellucid.ops.loop import leaves
+from pellucid.ops.loop import tree_leaves
 from pellucid.random import default_generator
 from pellucid.tensor import Tensor
 
@@ -41,7 +41,7 @@ Arrays = list[np.ndarray]
 
 
 def arrays_of(result: Any) -> Arrays:
-    return [np.array(leaf.detach().numpy()) for leaf in leaves(result)]
+    return [np.array(leaf.detach().numpy()) for leaf in tree_leaves(result)]
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Trial:
                 array = op.forward(array, **attributes)
             return array
 
-        results = [outputs[x] if isinstance(x, Position) else now(x) for x in leaves(recording.result)]
+        results = [outputs[x] if isinstance(x, Position) else now(x) for x in tree_leaves(recording.result)]
         return results + [now(s) for s in self.states]
 
 

@@ -16,7 +16,7 @@ from pellucid.compiler.graph import run_reference
 from pellucid.compiler.trace import record
 from pellucid.errors import GradientError, TraceError
 from pellucid.nn import functional as F
-from pellucid.ops.loop import leaves
+from pellucid.ops.loop import tree_leaves
 from pellucid.random import default_generator
 from pellucid.tensor import Tensor
 
@@ -25,7 +25,7 @@ Function = Callable[..., Any]
 
 def both(function: Function, *args: Any, wanted: Sequence[Tensor], leave_out: Sequence[str] = ()) -> list[np.ndarray]:
     """The results of `function`, and the gradients of a loss computed outside of it."""
-    results = [y for y in leaves(function(*args)) if y.requires_grad]
+    results = [y for y in tree_leaves(function(*args)) if y.requires_grad]
     loss = sum((((y + 0.4) * y).mean() for y in results), P.tensor(0.0))
     grads = P.autograd.grad(loss, list(wanted), allow_unused=True)
     zero = lambda x, g: np.zeros(x.shape, np.float32) if g is None else g.numpy()

@@ -16,7 +16,7 @@ from pellucid.compiler.graph import run_reference
 from pellucid.compiler.plan import every_job
 from pellucid.compiler.trace import record
 from pellucid.errors import GradientError, IndexRangeError, ShapeError, TraceError
-from pellucid.ops.loop import leaves
+from pellucid.ops.loop import tree_leaves
 from pellucid.tensor import Tensor
 
 T, B, H = 7, 3, 5
@@ -305,7 +305,7 @@ def one_in_three_roles(x: Tensor, w: Tensor) -> Any:
 def test_what_a_loop_reads_in_several_roles_counts_each_once_in_a_second_gradient(function: Any) -> None:
     def step(x: Tensor, w: Tensor) -> list[Tensor]:
         last, ys = function(x, w)
-        loss = (ys * ys).sum() + sum(((y * y).sum() for y in leaves(last)), P.tensor(0.0))
+        loss = (ys * ys).sum() + sum(((y * y).sum() for y in tree_leaves(last)), P.tensor(0.0))
         first = P.autograd.grad(loss, [x, w], create_graph=True)
         return [*(g.detach() for g in first), *P.autograd.grad(sum((g * wave(g)).sum() for g in first), [x, w])]
 

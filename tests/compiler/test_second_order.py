@@ -17,7 +17,7 @@ from pellucid import functional as F
 from pellucid import nn
 from pellucid.autograd import grad
 from pellucid.models import cnn, diffusion, gan, lstm, mlp, transformer
-from pellucid.models.base import Network
+from pellucid.models.base import Model
 from pellucid.models.zoo import bert, lenet, resnet
 from pellucid.ops import contraction
 from pellucid.ops.attention import attention_gradient
@@ -105,7 +105,7 @@ def small_alexnet() -> nn.Module:
 
 def twice(network: nn.Module) -> Callable[..., list[Tensor]]:
     """For each loss of the network, its gradient as one row, and the gradient of a weighted sum of that row as another."""
-    losses = [(turn.values, turn.module) for turn in network.turns()] if isinstance(network, Network) else []
+    losses = [(turn.values, turn.module) for turn in network.turns()] if isinstance(network, Model) else []
 
     def step(*batch: Tensor) -> list[Tensor]:
         found = []

@@ -13,7 +13,7 @@ from small_networks import Step, batch, mlp, state_of, train_step
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.core.state_version import structure
+from pellucid.core.state_version import state_version
 from pellucid.errors import GradientError
 from pellucid.nn.functional import cross_entropy
 from pellucid.random import default_generator
@@ -296,11 +296,11 @@ def test_an_attribute_set_inside_the_step_does_not_record_for_ever(records: list
 
     model = Remembering()
     run = P.compile(lambda x: model(x))
-    start = structure[0]
+    start = state_version[0]
     for _ in range(6):
         run(batch()[0])
     assert len(records) <= 2
-    assert structure[0] - start <= 2
+    assert state_version[0] - start <= 2
 
 
 def test_a_variable_bound_to_another_tensor_or_network() -> None:

@@ -16,7 +16,7 @@ from small_networks import train_step
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.core.state_version import structure
+from pellucid.core.state_version import state_version
 from pellucid.errors import GradientError
 from pellucid.nn.functional import cross_entropy
 from pellucid.random import Generator, use_generator
@@ -248,7 +248,7 @@ def test_programs_that_read_each_others_state_as_arguments_do_not_wait_for_ever(
 
 def test_layers_that_are_switched_in_many_threads_lose_no_switch(at_once: Any) -> None:
     """A lost one would leave a program of training mode in use in evaluation."""
-    before = list(structure)
+    before = list(state_version)
 
     def switch(i: int) -> None:
         layer = nn.Dropout()
@@ -258,8 +258,8 @@ def test_layers_that_are_switched_in_many_threads_lose_no_switch(at_once: Any) -
             layer.train()
 
     at_once(switch)
-    assert structure[1] == before[1]
-    assert structure[0] - before[0] >= 8 * 500
+    assert state_version[1] == before[1]
+    assert state_version[0] - before[0] >= 8 * 500
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

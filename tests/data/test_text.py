@@ -16,7 +16,7 @@ from pellucid.data.text.read.tokenize import BytePairs, Characters, TextPreproce
 
 from pellucid.data import datasets as shelf
 from pellucid.data.load import load_problem
-from pellucid.data.problem import PARTS
+from pellucid.data.problem import SPLITS
 from pellucid.errors import DataError, OptionError, StateError
 from pellucid.evaluation.kneser_ney import text_baselines
 
@@ -46,7 +46,7 @@ def file(tmp_path):
 
 
 def parts(problem):
-    return [getattr(problem, part) for part in PARTS]
+    return [getattr(problem, part) for part in SPLITS]
 
 
 def texts(problem):

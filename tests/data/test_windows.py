@@ -10,7 +10,7 @@ import pytest
 import pellucid
 from pellucid.data import DataLoader, WindowDataset
 from pellucid.data.loader import IGNORED
-from pellucid.data.problem import Passage
+from pellucid.data.problem import TokenSequence
 from pellucid.errors import DataError, OptionError
 
 
@@ -73,13 +73,13 @@ def test_every_token_after_the_first_is_scored_once(length, context, warm):
 
 
 def test_passage():
-    train = Passage(text(50))
+    train = TokenSequence(text(50))
     assert len(train) == 50 and len(train.dataset(Reader())) == 42
     assert len(train.judged(Reader())) == 7 and len(train.judged(Reader(judged_context=16, warm=8))) == 6
-    short = Passage(text(6)).judged(Reader(judged_context=16, warm=8))
+    short = TokenSequence(text(6)).judged(Reader(judged_context=16, warm=8))
     assert (everything(short)[1] != IGNORED).sum() == 5
     with pytest.raises(DataError, match=r"text: 8 tokens to learn from; expected more than the 8 of a window"):
-        Passage(text(8)).dataset(Reader())
+        TokenSequence(text(8)).dataset(Reader())
 
 
 @pytest.mark.parametrize(("length", "options", "words"), [

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 import pellucid as P
 from pellucid.data.loader import DataLoader, TensorDataset
-from pellucid.models.base import Network
+from pellucid.models.base import Model
 from pellucid.runs.settings import Settings
 from pellucid.tensor import Tensor
 from pellucid.training.learner import Learner
@@ -38,7 +38,7 @@ def digits() -> tuple[Tensor, Tensor]:
     return P.tensor((data.images * (3 / 16)).astype(np.float32)), P.tensor(data.target.astype(np.int64))
 
 
-def learn(network: Network, data: tuple[Tensor, ...], batches: Any, **settings: Any) -> tuple[Learner, list]:
+def learn(network: Model, data: tuple[Tensor, ...], batches: Any, **settings: Any) -> tuple[Learner, list]:
     """The library's own steps on `batches`, rows of `data`, after one of half the learning rate; and what each told."""
     chosen = Settings(schedule="constant", warmup=0, weight_decay=0, **settings)
     learner = Learner(network, DataLoader(TensorDataset(*data), len(batches[0])), chosen)
@@ -51,7 +51,7 @@ def learn(network: Network, data: tuple[Tensor, ...], batches: Any, **settings: 
     return learner, told
 
 
-def check_compiled_step(build: Callable[[], Network], *batch: Tensor) -> None:
+def check_compiled_step(build: Callable[[], Model], *batch: Tensor) -> None:
     """Three steps do the same eagerly and compiled: what they tell, and where parameters, buffers and averages move.
 
     By SGD, whose steps are as long as the gradients: Adam makes whole steps of what is nothing but rounding.

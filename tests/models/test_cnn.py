@@ -8,11 +8,11 @@ from pellucid import functional as F
 from pellucid import nn
 from pellucid.errors import OptionError
 from pellucid.models import cnn
-from pellucid.models.blocks.augmentation import Movements, Pictures, moved
+from pellucid.models.blocks.augmentation import Augmentation, ImageInput, moved
 from pellucid.models.cnn import EVEN, Config, Whitening
 
 COLOUR = {"image": [3, 6, 5], "mean": [10.0, 20.0, 30.0], "std": [1.0, 2.0, 4.0]}
-ALL = Movements(shift=1, flip=True, rotate=10.0, zoom=0.1, shear=5.0, erase=2)
+ALL = Augmentation(shift=1, flip=True, rotate=10.0, zoom=0.1, shear=5.0, erase=2)
 
 
 def images(*shape, seed=0):
@@ -23,10 +23,10 @@ def images(*shape, seed=0):
 
 
 def test_images_enter_in_their_scale():
-    grey = Pictures({"image": [4, 5]}, ALL).eval()
+    grey = ImageInput({"image": [4, 5]}, ALL).eval()
     x = images(2, 4, 5)
     assert grey(x).shape == (2, 1, 4, 5) and grey(x)[:, 0].equal(x), "evaluation moves nothing"
-    colour = Pictures(COLOUR, ALL).eval()
+    colour = ImageInput(COLOUR, ALL).eval()
     pixels = P.tensor(np.random.default_rng(0).integers(0, 256, (2, 3, 6, 5)).astype(np.uint8))
     expected = (pixels.array - np.array([10, 20, 30]).reshape(3, 1, 1)) / np.array([1, 2, 4]).reshape(3, 1, 1)
     np.testing.assert_allclose(colour(pixels).array, expected, rtol=1e-6)
@@ -37,7 +37,7 @@ def test_images_enter_in_their_scale():
 def test_shifts_are_whole_pixels_with_zeros_coming_in_and_the_same_for_all_channels():
     P.manual_seed(0)
     x = images(1, 2, 5, 6).expand(300, 2, 5, 6)
-    found = moved(x, Movements(shift=2)).array
+    found = moved(x, Augmentation(shift=2)).array
     padded = np.pad(x.array[0], ((0, 0), (2, 2), (2, 2)))
     places = set()
     for picture in found:
@@ -50,7 +50,7 @@ def test_shifts_are_whole_pixels_with_zeros_coming_in_and_the_same_for_all_chann
 def test_half_of_the_images_are_mirrored():
     P.manual_seed(0)
     x = images(400, 1, 3, 4)
-    found = moved(x, Movements(flip=True)).array
+    found = moved(x, Augmentation(flip=True)).array
     mirrored = (found == x.array[..., ::-1]).all((1, 2, 3))
     assert (mirrored | (found == x.array).all((1, 2, 3))).all() and 0.4 < mirrored.mean() < 0.6
 
@@ -59,7 +59,7 @@ def test_turning_keeps_the_distance_to_the_middle_of_images_that_are_not_square(
     rows, columns = np.mgrid[:21, :31].astype(np.float32)
     dot = np.exp(-((rows - 10) ** 2 + (columns - 21) ** 2) / 4)  # 6 pixels right of the middle
     P.manual_seed(0)
-    found = moved(P.tensor(dot).expand(60, 1, 21, 31), Movements(rotate=180.0)).array[:, 0]
+    found = moved(P.tensor(dot).expand(60, 1, 21, 31), Augmentation(rotate=180.0)).array[:, 0]
     mass = found.sum((1, 2))
     down, right = ((found * place).sum((1, 2)) / mass for place in (rows - 10, columns - 15))
     np.testing.assert_allclose(np.hypot(down, right), 6, atol=0.1)
@@ -67,7 +67,7 @@ def test_turning_keeps_the_distance_to_the_middle_of_images_that_are_not_square(
     assert down.min() < -5 and down.max() > 5 and right.min() < -5
 
 
-@pytest.mark.parametrize("moves", [Movements(zoom=0.2), Movements(shear=20.0), Movements(rotate=5.0, shift=1)])
+@pytest.mark.parametrize("moves", [Augmentation(zoom=0.2), Augmentation(shear=20.0), Augmentation(rotate=5.0, shift=1)])
 def test_a_warped_image_is_near_what_it_was_and_never_beyond_its_range(moves):
     P.manual_seed(0)
     rows, columns = np.mgrid[:16, :16] - 7.5
@@ -80,7 +80,7 @@ def test_a_warped_image_is_near_what_it_was_and_never_beyond_its_range(moves):
 
 def test_a_square_is_erased_somewhere_within():
     P.manual_seed(0)
-    gone = moved(images(300, 2, 7, 6), Movements(erase=3)).array == 0
+    gone = moved(images(300, 2, 7, 6), Augmentation(erase=3)).array == 0
     assert (gone[:, 0] == gone[:, 1]).all()
     counts = gone[:, 0].sum((1, 2))
     assert counts.max() == 9 and counts.min() == 4, "cut off at a corner, its middle stays inside"

@@ -27,7 +27,7 @@ def build(spec, config=SMALL, classes=3):
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_canvas_shows_black_as_minus_one_and_white_as_one_and_back(spec):
     image, _ = batch(SPECS[spec])
-    easel = canvas.Canvas(SPECS[spec])
+    easel = canvas.ImageScaling(SPECS[spec])
     seen = easel.seen(image)
     assert seen.shape == (6, *easel.shape)
     assert -1 <= seen.min().item() < -0.9 and 0.9 < seen.max().item() <= 1
@@ -45,7 +45,7 @@ def test_the_brightest_pixel_there_is_is_white_whatever_the_preprocessor(kind):
     if kind == "pictures":
         pixels = pixels[:, None]
         known = PicturePreprocessor.fit((1, 8, 8), ["0"], np.bincount(pixels.ravel(), minlength=256)[None])
-    seen = canvas.Canvas(known.input_spec()).seen(P.tensor(known.encode(pixels)["image"])).numpy()
+    seen = canvas.ImageScaling(known.input_spec()).seen(P.tensor(known.encode(pixels)["image"])).numpy()
     np.testing.assert_allclose(seen, pixels.reshape(4, 1, 8, 8) / 127.5 - 1, atol=1e-6)
 
 

@@ -34,7 +34,7 @@ def images(*shape):
 @pytest.mark.parametrize("name", COUNTS)
 def test_the_count_is_the_published_one(name):
     make, expected = COUNTS[name]
-    with nn.init.skeleton():
+    with nn.init.init_empty_weights():
         network = make()
     assert sum(p.numel() for p in network.parameters()) == expected == summary(network).parameters
 
@@ -42,7 +42,7 @@ def test_the_count_is_the_published_one(name):
 def test_gpt3_is_built_and_counted_without_its_memory():
     tracemalloc.start()
     try:
-        with nn.init.skeleton():
+        with nn.init.init_empty_weights():
             network = transformer.named("gpt3")
         count, size = summary(network).parameters, summary(network).bytes
         peak = tracemalloc.get_traced_memory()[1]
@@ -54,7 +54,7 @@ def test_gpt3_is_built_and_counted_without_its_memory():
 
 def test_a_skeleton_has_the_names_shapes_and_kinds_of_the_network_and_takes_its_weights():
     make = lambda: bert.BERT(SMALL_BERT)
-    with nn.init.skeleton():
+    with nn.init.init_empty_weights():
         bare = make()
     P.manual_seed(0)
     full = make()
@@ -67,7 +67,7 @@ def test_a_skeleton_has_the_names_shapes_and_kinds_of_the_network_and_takes_its_
 
 
 def test_outside_a_skeleton_weights_are_drawn_again():
-    with nn.init.skeleton():
+    with nn.init.init_empty_weights():
         inside = nn.Embedding(5, 3, padding_idx=0)
     outside = nn.Embedding(5, 3, padding_idx=0)
     assert not inside.weight.detach().numpy().any() and outside.weight.detach().numpy()[1:].all()
@@ -76,7 +76,7 @@ def test_outside_a_skeleton_weights_are_drawn_again():
 
 
 def test_a_skeletons_layers_compute_with_what_they_hold():
-    with nn.init.skeleton():
+    with nn.init.init_empty_weights():
         layer = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2))
     assert layer(images(3, 4)).detach().numpy().tolist() == [[0, 0]] * 3
 
@@ -165,7 +165,7 @@ def test_a_block_whose_last_norm_gives_nothing_gives_what_it_got(block):
 
 def test_alexnets_halves_do_not_see_each_other():
     """Of the second convolution's outputs, the first half depends on the first half of its inputs only."""
-    with nn.init.skeleton():
+    with nn.init.init_empty_weights():
         second = next(m for m in alexnet.AlexNet2012(2).features if isinstance(m, nn.Conv2d) and m.groups == 2)
     second.reset_parameters()
     x = images(1, 96, 6, 6)

@@ -86,7 +86,7 @@ def test_the_names_of_berts_published_sizes(sizes):
                                     "intermediate_size": 4096}}[sizes]  # fmt: skip
     with torch.device("meta"):
         theirs = transformers.BertModel(transformers.BertConfig(**layers))
-    with P.nn.init.skeleton():
+    with P.nn.init.init_empty_weights():
         ours = bert.BERT({"base": bert.BASE, "large": bert.LARGE}[sizes])
     shapes = lambda network: {name: tuple(value.shape) for name, value in network.named_parameters()}
     assert shapes(ours) == shapes(theirs)

@@ -204,7 +204,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_the_published_sizes_have_the_published_counts(name):
-    with nn.init.skeleton():
+    with nn.init.init_empty_weights():
         network = transformer.named(name)
     told = summary(network)
     assert told.parameters == COUNTS[name] == sum(p.numel() for p in network.parameters())

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pellucid.data.image.preprocess import ImagePreprocessor
-from pellucid.data.problem import Examples, Problem
-from pellucid.evaluation.generation import Draws
+from pellucid.data.problem import DataModule, Examples
+from pellucid.evaluation.generation import GenerationEvaluator
 from pellucid.models import gan
-from pellucid.models.base import Drawing
+from pellucid.models.base import ImageGenerator
 from pellucid.runs.run import Run
 from pellucid.runs.settings import Settings
 
@@ -21,7 +21,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def unequal() -> Problem:
+def unequal() -> DataModule:
     """Of two classes, nine dark images for each bright one."""
     random = np.random.default_rng(0)
 
@@ -31,10 +31,10 @@ def unequal() -> Problem:
         return Examples({"image": image.astype(np.float32)}, target)
 
     known = ImagePreprocessor((8, 8), ["dark", "bright"], 63.75)
-    return Problem("shades", "images", "classification", known, part(1500), part(50), part(500), [], "", {})
+    return DataModule("shades", "images", "classification", known, part(1500), part(50), part(500), [], "", {})
 
 
-class Perfect(Drawing):
+class Perfect(ImageGenerator):
     """Draws images of the classes it is asked for, as they are in the data."""
 
     classes = 2
@@ -50,7 +50,7 @@ class Perfect(Drawing):
 
 def test_a_perfect_drawer_is_as_like_as_real_images_where_classes_are_unequal(tmp_path):
     problem = unequal()
-    found = Draws(Run(tmp_path, {}), problem, Perfect(problem.train), Settings(eager=True)).test()
+    found = GenerationEvaluator(Run(tmp_path, {}), problem, Perfect(problem.train), Settings(eager=True)).test()
     assert found.metrics["n"] == 1500 and found.metrics["ratio"] < 2
     assert "coarse pixels" in problem.notes[-1]
 
@@ -58,7 +58,7 @@ def test_a_perfect_drawer_is_as_like_as_real_images_where_classes_are_unequal(tm
 @pytest.mark.parametrize("eager", [True, False])
 def test_epochs_are_drawn_by_one_program_or_eagerly(tmp_path, eager):
     network = gan.build(INPUTS, 2, "classification", gan.Config(latent=3, width=2, critic_width=2)).eval()
-    draws = Draws(Run(tmp_path, {}), unequal(), network, Settings(eager=eager))
+    draws = GenerationEvaluator(Run(tmp_path, {}), unequal(), network, Settings(eager=eager))
     for epoch in (1, 2):
         draws.run.log({"epoch": epoch, **draws.keep(epoch)})
         network.train()

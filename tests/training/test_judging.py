@@ -5,17 +5,17 @@ import pytest
 
 import pellucid as pl
 from pellucid.data.loader import DataLoader, TensorDataset
-from pellucid.data.problem import Passage
-from pellucid.evaluation.compiled import Forward, Judge, means
+from pellucid.data.problem import TokenSequence
+from pellucid.evaluation.compiled import EvaluationStep, Forward, means
 from pellucid.models import mlp, transformer
-from pellucid.models.base import Network
+from pellucid.models.base import Model
 from pellucid.runs.settings import Settings
 from pellucid.training.checkpoint import load_checkpoint, save_checkpoint
 from pellucid.training.learner import Learner
 from pellucid.training.loop import BatchDone, fit
 
 
-class Told(Network):
+class Told(Model):
     """Says of each example its own number, and keeps how many it was asked for at once."""
 
     judged_batch = 4
@@ -33,7 +33,7 @@ class Told(Network):
 def test_every_example_is_judged_once_in_batches_of_one_size(n):
     network = Told()
     numbers, counts = np.arange(n, dtype=np.float32), np.arange(1, n + 1, dtype=np.float32)
-    values = Judge(network)(TensorDataset(pl.tensor(numbers), pl.tensor(counts)))
+    values = EvaluationStep(network)(TensorDataset(pl.tensor(numbers), pl.tensor(counts)))
     assert values["loss"].tolist() == (2 * numbers).tolist() and values["count"].tolist() == counts.tolist()
     assert len(set(network.asked)) == 1 and max(network.asked) <= 4
     assert means(values) == {"loss": pytest.approx(2 * numbers.sum() / counts.sum())}
@@ -52,8 +52,8 @@ def test_a_text_is_judged_by_each_of_its_tokens_compiled_or_not():
     config = transformer.Config(layers=1, heads=1, width=4, context=8)
     network = transformer.build({"tokens": 5}, 1, "language", config).eval()
     network.judged_batch = 50
-    dataset = Passage(tokens).judged(network)
-    eager, compiled = (Judge(network, eager=eager)(dataset) for eager in (True, False))
+    dataset = TokenSequence(tokens).judged(network)
+    eager, compiled = (EvaluationStep(network, eager=eager)(dataset) for eager in (True, False))
     assert compiled["count"].sum() == eager["count"].sum() == 699
     np.testing.assert_allclose(compiled["loss"], eager["loss"], rtol=1e-4)
     targets = [dataset.gather(np.array([i])) for i in range(len(dataset))]

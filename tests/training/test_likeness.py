@@ -80,7 +80,7 @@ def test_images_that_are_read_when_asked_for_are_never_all_there(monkeypatch):
     judge = {"features": by_pixels, "logits": lambda x: np.zeros((len(x), 2))}
     labels = np.zeros(60, np.int64)
     lazy = Lazy(train), Lazy(test)
-    assert like.likeness(drawn, labels, *lazy, **judge, compared=50) == like.likeness(
+    assert like.sample_quality(drawn, labels, *lazy, **judge, compared=50) == like.sample_quality(
         drawn, labels, train, test, **judge, compared=50
     )
     assert max(part.most for part in lazy) <= 2048
@@ -94,13 +94,13 @@ def test_likeness_of_real_images_copies_and_noise():
     images = (np.eye(3, 16)[labels] * 4 + random.normal(0, 0.3, (900, 16))).reshape(900, 4, 4).astype(np.float32)
     train, test, rest = images[:500], images[500:700], images[700:]
     judge = {"features": lambda x: x.reshape(len(x), -1)[:, :5], "logits": lambda x: x.reshape(len(x), -1)[:, :3]}
-    real = like.likeness(rest, labels[700:], train, test, **judge)
+    real = like.sample_quality(rest, labels[700:], train, test, **judge)
     assert (real.count, real.right, len(real.shares)) == (200, 1.0, 3) and sum(real.shares) == pytest.approx(1)
     assert 0.2 < real.ratio < 5
     assert real.drawn_nearest.mean == pytest.approx(real.test_nearest.mean, rel=0.05)
-    copies = like.likeness(train[:200], labels[:200], train, test, **judge)
+    copies = like.sample_quality(train[:200], labels[:200], train, test, **judge)
     assert copies.drawn_nearest.mean == 0 < copies.test_nearest.quantiles[0]
-    noise = like.likeness(random.normal(size=(200, 4, 4)).astype(np.float32), labels[:200], train, test, **judge)
+    noise = like.sample_quality(random.normal(size=(200, 4, 4)).astype(np.float32), labels[:200], train, test, **judge)
     assert noise.ratio > 50 and noise.right < 0.7
     with pytest.raises(ShapeError, match="all of one size"):
-        like.likeness(rest[:, 1:], labels[700:], train, test, **judge)
+        like.sample_quality(rest[:, 1:], labels[700:], train, test, **judge)

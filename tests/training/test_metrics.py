@@ -10,7 +10,7 @@ from pellucid.errors import IndexRangeError, NonFiniteError, OptionError, ShapeE
 from pellucid.evaluation import metrics as metrics_module
 from pellucid.evaluation.metrics import (
     classification_metrics,
-    gain,
+    paired_difference,
     regression_metrics,
     score_line,
     show,
@@ -158,7 +158,7 @@ def test_the_paired_gain_sees_what_overlapping_intervals_hide():
     metrics, other = classification_metrics(ours, target), classification_metrics(theirs, target)
     assert metrics["intervals"]["accuracy"][0] < other["intervals"]["accuracy"][1]  # they overlap
     assert verdict(metrics, {"majority": other}).level == "unclear"
-    value, low, high = gain("classification", ours, theirs, target)
+    value, low, high = paired_difference("classification", ours, theirs, target)
     assert value == pytest.approx(0.015) and 0 < low < value < high
     assert verdict(metrics, {"majority": {**other, "gain": [value, low, high]}}).level == "better"
 
@@ -167,10 +167,10 @@ def test_the_gain_of_a_regression_is_in_its_units():
     rng = np.random.default_rng(0)
     target = rng.normal(size=200)
     close, far = target + rng.normal(size=200), target + 3 * rng.normal(size=200)
-    value, low, high = gain("regression", close, far, target)
+    value, low, high = paired_difference("regression", close, far, target)
     assert 1.5 < low < value < high < 2.6
-    assert gain("regression", far, close, target)[0] == pytest.approx(-value)
-    assert gain("regression", close[:1], far[:1], target[:1])[1] <= 0  # one example proves nothing
+    assert paired_difference("regression", far, close, target)[0] == pytest.approx(-value)
+    assert paired_difference("regression", close[:1], far[:1], target[:1])[1] <= 0  # one example proves nothing
 
 
 def test_the_gain_of_language_is_in_nats_a_character_and_pairs_the_windows():
@@ -178,12 +178,12 @@ def test_the_gain_of_language_is_in_nats_a_character_and_pairs_the_windows():
     characters = random.integers(30, 60, 400)
     ours = random.gamma(20, 0.1, 400) * characters  # windows differ far more than the two models do
     theirs = ours + random.normal(0.02, 0.05, 400) * characters
-    value, low, high = gain("language", ours, theirs, characters)
+    value, low, high = paired_difference("language", ours, theirs, characters)
     one, other = text_metrics(ours, characters), text_metrics(theirs, characters)
     assert value == pytest.approx(other["nats"] - one["nats"]) and 0 < low < value < high < 0.04
     assert verdict(one, {"unigram": other}).level == "unclear"
     assert verdict(one, {"unigram": other | {"gain": [value, low, high]}}).level == "better"
-    assert gain("language", ours[:1], theirs[:1] + 9, characters[:1])[1] < 0  # one window proves nothing
+    assert paired_difference("language", ours[:1], theirs[:1] + 9, characters[:1])[1] < 0  # one window proves nothing
     with pytest.raises(ShapeError, match="at least one character in all; give more text"):
         text_metrics(ours, characters * 0)
 

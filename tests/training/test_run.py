@@ -21,8 +21,8 @@ def an_empty_folder(tmp_path, monkeypatch):
 
 def test_the_next_number_is_one_more_than_the_highest_there_was():
     assert [runs.create(CONFIG).folder.name for _ in range(2)] == ["people-mlp-1", "people-mlp-2"]
-    (runs.HOME / "people-mlp-9").mkdir()
-    (runs.HOME / "people-mlp-x").mkdir()
+    (runs.RUNS_DIR / "people-mlp-9").mkdir()
+    (runs.RUNS_DIR / "people-mlp-x").mkdir()
     assert runs.create(CONFIG).folder.name == "people-mlp-10"
 
 

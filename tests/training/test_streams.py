@@ -13,7 +13,7 @@ import rich.style  # noqa: F401  # draws a number of Python's when it is first i
 import pellucid as pl
 from pellucid.data.load import load_problem
 from pellucid.data.loader import DataLoader, TensorDataset
-from pellucid.inference.predictor import Trained
+from pellucid.inference.predictor import Predictor
 from pellucid.models import mlp
 from pellucid.random import Generator, use_generator
 from pellucid.runs import run as runs
@@ -35,15 +35,15 @@ def digits() -> Any:
     return load_problem("digits", seed=0)
 
 
-def begun(problem: Any, folder: Path, seed: int, family: str = "mlp", **changes: Any) -> session.Training:
+def begun(problem: Any, folder: Path, seed: int, family: str = "mlp", **changes: Any) -> session.TrainingSession:
     values = {"epochs": 1, "epoch_steps": 4, "batch_size": 32, "threads": 1, "seed": seed}
     config = {
         name: value for name, value in FAMILIES[family].items() if hasattr(session.models.family(family).Config(), name)
     }
-    return session.begin(problem, family, {**values, **config, **changes}, folder)
+    return session.start(problem, family, {**values, **config, **changes}, folder)
 
 
-def trained(training: session.Training) -> bytes:
+def trained(training: session.TrainingSession) -> bytes:
     for _ in training.events():
         pass
     return b"".join(t.array.tobytes() for _, t in sorted(training.network.state_dict().items()))
@@ -79,7 +79,7 @@ def test_nothing_of_a_training_moves_another_stream(digits: Any, tmp_path: Path,
     assert again.learner.generator.get_state().tolist() == stood
     trained(again)
     if family in ("mlp", "cnn"):
-        Trained(runs.load(tmp_path / "run"))
+        Predictor(runs.load(tmp_path / "run"))
     assert (pl.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()) == before
 
 

@@ -6,7 +6,7 @@ import pytest
 import pellucid as pl
 from pellucid.data.image.preprocess import ImagePreprocessor
 from pellucid.data.load import load_problem
-from pellucid.data.problem import Examples, Problem
+from pellucid.data.problem import DataModule, Examples
 from pellucid.errors import OptionError
 from pellucid.runs import run as runs
 from pellucid.training import session
@@ -30,12 +30,12 @@ def a_problem(classes="ab", side=6, seed=0):
     images[np.arange(96), labels + 1] += 150
     known = ImagePreprocessor.fit(images[:64], list(classes))
     parts = [Examples(known.encode(images[rows]), labels[rows]) for rows in np.split(np.arange(96), [64, 80])]
-    return Problem("rows", "images", "classification", known, *parts, [], f"{classes}{side}{seed}", {"spec": "rows", "seed": 0},
+    return DataModule("rows", "images", "classification", known, *parts, [], f"{classes}{side}{seed}", {"spec": "rows", "seed": 0},
                    {"test": lambda i: images[80 + i]})  # fmt: skip
 
 
 def trained(problem, family="cnn", **values):
-    training = session.begin(problem, family, {**QUICK, **values})
+    training = session.start(problem, family, {**QUICK, **values})
     for _ in training.events():
         pass
     return training.run
@@ -47,7 +47,7 @@ def arrays(network):
 
 def fine_tuned(source, classes="abc", **values):
     values = {**network_values(source, None), **QUICK, **values}
-    return session.begin(a_problem(classes, seed=1), source.config["family"], values, source=source)
+    return session.start(a_problem(classes, seed=1), source.config["family"], values, source=source)
 
 
 def train(training, until=None):
@@ -138,7 +138,7 @@ def test_a_table_of_other_columns_is_refused_though_its_network_has_the_same_sha
     source = trained(load_problem(str(write_table(tmp_path / "old.csv", "age,city,hours,income")), target="income"), "mlp", layers=[4])  # fmt: skip
     other = load_problem(str(write_table(tmp_path / "new.csv", head, 1, cities)), target="income")
     with pytest.raises(OptionError, match=f"--from old-mlp-1: its columns are not those of these data: {words}; .*or train anew"):  # fmt: skip
-        session.begin(other, "mlp", {**QUICK, **network_values(source, None)}, source=source)
+        session.start(other, "mlp", {**QUICK, **network_values(source, None)}, source=source)
 
 
 def test_a_regression_on_another_target_has_a_new_head(tmp_path):
@@ -147,7 +147,7 @@ def test_a_regression_on_another_target_has_a_new_head(tmp_path):
     notes = {}
     for target in ("income", "rent"):
         data = write_table(tmp_path / f"{target}.csv", f"age,city,hours,{target}", label=range(90))
-        training = session.begin(load_problem(str(data), target=target), "mlp", {**QUICK, **network_values(source, None)}, source=source)  # fmt: skip
+        training = session.start(load_problem(str(data), target=target), "mlp", {**QUICK, **network_values(source, None)}, source=source)  # fmt: skip
         notes[target] = training.problem.notes[-1]
     assert notes["rent"].endswith("begins anew") and "anew" not in notes["income"]
 
@@ -176,7 +176,7 @@ def test_another_shape_is_refused_and_leaves_no_run(change, words):
 def test_an_image_of_another_size_is_refused():
     source = trained(a_problem(), "mlp", layers=[4])
     with pytest.raises(OptionError, match=r"is \(4, 36\) there and \(4, 49\) here; .*keep its image size"):
-        session.begin(a_problem(side=7), "mlp", {**QUICK, "layers": [4]}, source=source)
+        session.start(a_problem(side=7), "mlp", {**QUICK, "layers": [4]}, source=source)
 
 
 @pytest.mark.parametrize(
@@ -188,11 +188,11 @@ def test_an_image_of_another_size_is_refused():
 )
 def test_what_cannot_be_frozen_is_named_and_leaves_no_run(freeze, words):
     with pytest.raises(OptionError, match=words):
-        session.begin(a_problem(), "cnn", {**QUICK, **SMALL, "freeze": freeze})
+        session.start(a_problem(), "cnn", {**QUICK, **SMALL, "freeze": freeze})
     assert runs.folders() == []
 
 
 def test_a_turn_that_is_frozen_whole_is_refused():
-    network = session.begin(a_problem(), "gan", {**QUICK, "width": 2, "critic_width": 2, "latent": 2}).network
+    network = session.start(a_problem(), "gan", {**QUICK, "width": 2, "critic_width": 2, "latent": 2}).network
     with pytest.raises(OptionError, match="freeze: critic leaves nothing to train in the critic"):
         frozen_layers(network, ["critic"])

@@ -8,7 +8,7 @@ import pellucid.functional as F
 from pellucid import nn
 from pellucid.data.loader import DataLoader, TensorDataset
 from pellucid.errors import NonFiniteError
-from pellucid.models.base import Network, Turn
+from pellucid.models.base import Model, Phase
 from pellucid.runs.settings import Settings
 from pellucid.training.checkpoint import load_checkpoint, save_checkpoint
 from pellucid.training.learner import Learner
@@ -29,7 +29,7 @@ class Maker(nn.Module):
         return self.draw(F.relu(self.hidden(noise)))
 
 
-class Rivals(Network):
+class Rivals(Model):
     """A maker of points (B, 3), and a critic that tells them from data."""
 
     order = ("point",)
@@ -41,7 +41,7 @@ class Rivals(Network):
         self.odd = False  # whether the maker's loss has a gradient that is not finite
 
     def turns(self):
-        return [Turn("critic", self.critic, self.critic_values), Turn("maker", self.maker, self.maker_values)]
+        return [Phase("critic", self.critic, self.critic_values), Phase("maker", self.maker, self.maker_values)]
 
     def critic_values(self, point, target):
         with pl.no_grad():

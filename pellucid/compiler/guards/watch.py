@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
-from ...core.origin import Origin, here, module_path
+from ...core.origin import Origin, module_path, user_origin
 from ...core.value import Value
 from ...errors import PellucidError, TraceError
 from .followed import followed_frames, is_engine, is_installed
@@ -98,7 +98,7 @@ class Watch:
         while frame is not None and (is_engine(frame.f_code.co_filename) or is_installed(frame.f_code.co_filename)):
             frame = frame.f_back
         frame = frame or inner
-        return here() if frame is None else Origin(module_path.get(), frame.f_code, frame.f_lasti)
+        return user_origin() if frame is None else Origin(module_path.get(), frame.f_code, frame.f_lasti)
 
     def _profiler(self) -> Callable[[FrameType, str, Any], None]:
         """`depth` counts the frames that are not followed above the last one that is. Every call and return in a recording

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DataError, nearest
-from ..problem import PARTS, Describe, Examples, Problem
+from ...errors import DataError, suggestion
+from ..problem import SPLITS, DataModule, Describe, Examples
 from ..split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
 from .decode import measure
 from .decode_many import Gallery, PicturePreprocessor, check_broken, each, fits, listed, read_gallery
@@ -39,7 +39,7 @@ class Look:
     grey: bool = False
 
 
-def picture_problem(name: str, path: Path, source: dict[str, Any], size: int | None = None) -> Problem:
+def picture_problem(name: str, path: Path, source: dict[str, Any], size: int | None = None) -> DataModule:
     """The pictures in the folder or archive `path`. size: pixels a side, in place of what is decided from the pictures.
 
     Raises DataError for what cannot be learned from, with what to do about it.
@@ -65,9 +65,9 @@ def picture_problem(name: str, path: Path, source: dict[str, Any], size: int | N
     notes += [f"left out, pictures that cannot be read: {listed(broken)}"] if broken else []
     notes += [f"left aside, files {reason}: {count:,}" for reason, count in found.aside.items() if count]
     train, validation, test = (Examples(known.encode(g.images), own) for g, own in zip(galleries, labels, strict=True))
-    seen: dict[str, Describe] = {part: g.seen for part, g in zip(PARTS, galleries, strict=True)}
-    names = {part: g.names for part, g in zip(PARTS, galleries, strict=True)}
-    return Problem(
+    seen: dict[str, Describe] = {part: g.seen for part, g in zip(SPLITS, galleries, strict=True)}
+    names = {part: g.names for part, g in zip(SPLITS, galleries, strict=True)}
+    return DataModule(
         name, "pictures", "classification", known, train, validation, test, notes, fingerprint, source, seen, names
     )
 
@@ -86,7 +86,7 @@ def labelled_pictures(path: Path, known: PicturePreprocessor) -> tuple[Gallery, 
     unseen = next((picture for picture in pictures if picture.label not in number), None)
     if unseen is not None:
         raise DataError(f"{path}: {unseen.name} is of the class {unseen.label!r}, never seen in training; expected {_some(known.classes)}."
-                        f"{nearest(unseen.label, known.classes) or ' Rename its folder, or take it away.'}")  # fmt: skip
+                        f"{suggestion(unseen.label, known.classes) or ' Rename its folder, or take it away.'}")  # fmt: skip
     gallery = read_gallery(pictures, known.size)
     check_broken(path, gallery.broken, len(pictures))
     return gallery, np.array([number[pictures[i].label] for i in gallery.rows], np.int64)
@@ -113,7 +113,7 @@ def _classes(path: Path, parts: dict[str, Part], found: Listing) -> list[str]:
         strange = {picture.label for picture in one.pictures} - set(classes)
         if strange:
             raise DataError(f"{path}: {part} has the class {min(strange)!r}, which train has not; expected {_some(classes)}."
-                            f"{nearest(min(strange), classes) or ' Add it to train, or take it away.'}")  # fmt: skip
+                            f"{suggestion(min(strange), classes) or ' Add it to train, or take it away.'}")  # fmt: skip
     return classes
 
 
@@ -173,7 +173,7 @@ def _divided(path: Path, looks: dict[str, list[Look]], seed: int) -> tuple[dict[
     wanted = [part for part in ("validation", "test") if part not in given]
     share = min(TWO_WAY[1], MOST_VALIDATION / len(training)) if given else THREE_WAY[1]
     rows = split_rows(labels, "classification", seed, [1 - share * len(wanted), *[share] * len(wanted)])
-    sides = {part: looks.get(part, []) for part in PARTS}
+    sides = {part: looks.get(part, []) for part in SPLITS}
     for part, own in zip(("train", *wanted), rows, strict=True):
         sides[part] = [training[i] for i in own]
     if not given:
@@ -220,9 +220,9 @@ def _decoded(
     """
     number = {label: i for i, label in enumerate(classes)}
     judged = len(sides["validation"]) + len(sides["test"])  # kept first: they are read again and again, in one order
-    keep = {part: fits(judged + (len(sides["train"]) if part == "train" else 0), form) for part in PARTS}
+    keep = {part: fits(judged + (len(sides["train"]) if part == "train" else 0), form) for part in SPLITS}
     galleries, labels = [], []
-    for part in PARTS:
+    for part in SPLITS:
         pictures = [look.picture for look in sides[part]]
         gallery = read_gallery(pictures, form, keep=keep[part])
         if part == "train" and form[0] == 3 and not gallery.coloured:

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...errors import DataError, OptionError, nearest
+from ...errors import DataError, OptionError, suggestion
 from ..files import sha256
-from ..problem import Describe, Examples, Preprocessor, Problem
+from ..problem import DataModule, Describe, Examples, Preprocessor
 from ..table.delimited import MISSING_INPUT
 from ..table.read import Table, check_finite
 from .timestamps import Clock, fit_clock, read_times
@@ -153,7 +153,7 @@ class SeriesPreprocessor(Preprocessor):
         """The rows of another table, in order. Raises DataError for a column that is missing or cannot be read."""
         missing = [name for name in self.needed if name not in table.names]
         if missing:
-            hint = nearest(missing[0], table.names) or " Add it."
+            hint = suggestion(missing[0], table.names) or " Add it."
             raise DataError(f"{table.path}: column {missing[0]!r} is missing; expected those of training: {', '.join(self.needed)}; "
                             f"the file has {table.listed()}.{hint}")  # fmt: skip
         positions = [table.names.index(column.name) for column in self.columns]
@@ -182,7 +182,7 @@ def calendar(times: np.ndarray, cycles: list[str]) -> np.ndarray:
 
 def series_problem(
     name: str, table: Table, target: int, drop: list[int], given: dict[str, Any], source: dict[str, Any]
-) -> Problem:
+) -> DataModule:
     """The Problem of a table in which `given["time"]` names the column of times and `given["window"]` says how far to look back.
 
     target, drop: places of columns. Raises DataError or OptionError with the file, line or option, and what to do.
@@ -231,7 +231,7 @@ def series_problem(
         )
     fingerprint = sha256([table.path])
     train, validation, test = parts
-    return Problem(name, "series", "regression", known, train, validation, test, notes, fingerprint, source, raw)
+    return DataModule(name, "series", "regression", known, train, validation, test, notes, fingerprint, source, raw)
 
 
 def _too_short(table: Table, line: Timeline, window: int) -> DataError:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...errors import DataError, StateError, nearest
+from ...errors import DataError, StateError, suggestion
 from ..image.decode_many import PicturePreprocessor
 from ..image.preprocess import ImagePreprocessor
 from ..problem import Preprocessor
@@ -182,7 +182,7 @@ class TablePreprocessor(Preprocessor):
 
     def _position(self, raw: Table, name: str) -> int:
         if name not in raw.names:
-            hint = nearest(name, raw.names) or " Add it."
+            hint = suggestion(name, raw.names) or " Add it."
             raise DataError(f"{raw.path}: column {name!r} is missing; expected the columns the network was trained on: "
                             f"{', '.join(self.needed)}.{hint}")  # fmt: skip
         return raw.names.index(name)
@@ -225,7 +225,7 @@ class TablePreprocessor(Preprocessor):
         came = sorted(set(labels))
         ends = {label[len(c) :] for label in came if label not in classes for c in classes if label.startswith(c) and c}
         near = {c.lower(): c for c in classes}.get(labels[first].lower())
-        fix = f" Did you mean {near!r}?" if near else nearest(labels[first], classes)
+        fix = f" Did you mean {near!r}?" if near else suggestion(labels[first], classes)
         fix = f" Pass --strip-label {min(ends, key=len)}" if ends else fix
         return DataError(f"{raw.where(first)}: the label {labels[first]!r} of {self.target_name} was never seen in training; labels here: "
                          f"{_shown(came)}; expected those of training: {_shown(classes)}.{fix or ' Correct the labels.'}")  # fmt: skip

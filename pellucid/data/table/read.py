@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from ...errors import DataError, OptionError, nearest
+from ...errors import DataError, OptionError, suggestion
 from ..files import GZIP, PARQUET, check_text, existing_file, starts_with
 from .delimited import (
     BLANKS,
@@ -58,7 +58,7 @@ class Table:
         count = len(self.names)
         if number and -count <= number <= count:
             return number - 1 if number > 0 else count + number
-        hint = nearest(str(column), self.names) or " Check the spelling."
+        hint = suggestion(str(column), self.names) or " Check the spelling."
         raise OptionError(f"{option} {column}: {self.path} has no such column; expected {self.listed()}, or a number "
                           f"from 1 to {count} (-1 is the last).{hint}")  # fmt: skip
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DataError, OptionError, nearest
+from ...errors import DataError, OptionError, suggestion
 from ..files import BYTE_ORDER_MARKS, chunks, existing_file, sha256
 from ..loader import IGNORED
-from ..problem import PARTS, Describe, Examples, Passage, Problem
+from ..problem import SPLITS, DataModule, Describe, Examples, TokenSequence
 from ..split import split_rows
 from .tokenize import BYTES, LARGEST_VOCABULARY, BytePairs, Characters, TextPreprocessor, Tokenizer
 
@@ -34,7 +34,7 @@ SHOWN = 100  # tokens from its beginning tell of a window
 def text_problem(
     name: str, paths: Sequence[Path], source: dict[str, Any], *, lines: bool = False, tokenizer: str = "characters",
     vocabulary: int | None = None, last: float = 0.0,
-) -> Problem:  # fmt: skip
+) -> DataModule:  # fmt: skip
     """The Problem (kind "text", task "language") of one text file, or of several joined with a blank line.
 
     lines: each line is an example of its own: {"tokens": (N, T)}, target (N, T), T the longest line and its newline. The
@@ -58,19 +58,19 @@ def text_problem(
     known.length = max(int(_line_lengths(known, known.tokenizer.encode(own)).max()) for own in split) if lines else 0
     encoded = [encode_part(known, own) for own in split]
     notes.append(_told(known, split[0], encoded[0]))
-    for part, own in list(zip(PARTS, split, strict=True))[1 : 2 if last else 3]:
+    for part, own in list(zip(SPLITS, split, strict=True))[1 : 2 if last else 3]:
         notes += [f"{part}: {line}" for line in known.strangers(own)]
     described: dict[str, Describe] = {
-        part: partial(_describe, known, own) for part, own in zip(PARTS, encoded, strict=True)
+        part: partial(_describe, known, own) for part, own in zip(SPLITS, encoded, strict=True)
     }
     train, validation, test = encoded
-    return Problem(name, "text", "language", known, train, validation, test, notes, sha256(paths), source, described)
+    return DataModule(name, "text", "language", known, train, validation, test, notes, sha256(paths), source, described)
 
 
 def check_tokenizer(tokenizer: str, vocabulary: int | None) -> None:
     if tokenizer not in TOKENIZERS:
         raise OptionError(
-            f"tokenizer: {tokenizer!r}; expected one of {', '.join(TOKENIZERS)}.{nearest(tokenizer, TOKENIZERS)}"
+            f"tokenizer: {tokenizer!r}; expected one of {', '.join(TOKENIZERS)}.{suggestion(tokenizer, TOKENIZERS)}"
         )
     if vocabulary is None:
         return
@@ -156,14 +156,14 @@ def lines_of(known: TextPreprocessor, where: str, text: str, most_tokens: int | 
     return text
 
 
-def encode_part(known: TextPreprocessor, text: str) -> Passage | Examples:
+def encode_part(known: TextPreprocessor, text: str) -> TokenSequence | Examples:
     """A part as tokens: a Passage, or where lines are examples, a row for each line of `text`.
 
     Rows are as long as the preprocessor's `length`, or as the longest line that comes; newlines fill them up, unscored.
     """
     tokens = known.tokenizer.encode(text)
     if not known.lines:
-        return Passage(tokens.astype(np.min_scalar_type(known.tokenizer.size - 1)))
+        return TokenSequence(tokens.astype(np.min_scalar_type(known.tokenizer.size - 1)))
     newline, lengths = known.tokenizer.encode("\n")[0], _line_lengths(known, tokens)
     inside = np.arange(max(lengths.max(), known.length)) < lengths[:, None]  # (N, T)
     target = np.full(inside.shape, IGNORED, np.int64)
@@ -177,20 +177,20 @@ def _line_lengths(known: TextPreprocessor, tokens: np.ndarray) -> np.ndarray:
     return np.diff(np.flatnonzero(tokens == known.tokenizer.encode("\n")[0]), prepend=-1)
 
 
-def decode_part(known: TextPreprocessor, part: Passage | Examples) -> str:
+def decode_part(known: TextPreprocessor, part: TokenSequence | Examples) -> str:
     """The text that `encode_part` was given."""
-    return known.text(part.tokens if isinstance(part, Passage) else part.target[part.target != IGNORED])
+    return known.text(part.tokens if isinstance(part, TokenSequence) else part.target[part.target != IGNORED])
 
 
-def _told(known: TextPreprocessor, text: str, part: Passage | Examples) -> str:
+def _told(known: TextPreprocessor, text: str, part: TokenSequence | Examples) -> str:
     size = known.tokenizer.size
     if isinstance(known.tokenizer, Characters):
         return f"tokens: the {size - 1:,} different characters of the training part, and one that stands for all others"
-    count = len(part) if isinstance(part, Passage) else int((part.target != IGNORED).sum())
+    count = len(part) if isinstance(part, TokenSequence) else int((part.target != IGNORED).sum())
     return f"tokens: {size:,} byte pairs, {len(text) / count:.2f} characters each on average; losses are told per character"
 
 
-def _describe(known: TextPreprocessor, part: Passage | Examples, i: int) -> dict[str, str]:
-    if isinstance(part, Passage):
+def _describe(known: TextPreprocessor, part: TokenSequence | Examples, i: int) -> dict[str, str]:
+    if isinstance(part, TokenSequence):
         return {"text": known.text(part.tokens[i : i + SHOWN])}
     return {"line": known.text(part.target[i][part.target[i] != IGNORED]).rstrip("\n")}

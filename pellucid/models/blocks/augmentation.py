@@ -25,7 +25,7 @@ from ..base import check_kinds
 
 
 @dataclass(frozen=True)
-class Movements:
+class Augmentation:
     """How far a training image may be moved, chosen anew for each image and step; none of it in evaluation.
 
     shift: up to so many pixels each way, zeros (the mean, for pictures) coming in.    flip: left for right, half of them.
@@ -49,10 +49,10 @@ class Movements:
                 raise OptionError(f"{name}: {getattr(self, name)}; expected 0 {below}; write 0 for none")
 
 
-class Pictures(nn.Module):
+class ImageInput(nn.Module):
     """Images as the preprocessor encodes them -> float32 (B, C, H, W), moved while training."""
 
-    def __init__(self, spec: dict[str, Any], moves: Movements) -> None:
+    def __init__(self, spec: dict[str, Any], moves: Augmentation) -> None:
         super().__init__()
         size = spec["image"]
         self.channels, self.height, self.width = (1, *size) if len(size) == 2 else size
@@ -71,11 +71,11 @@ class Pictures(nn.Module):
         return moved(x, self.moves) if self.training else x
 
     def extra_repr(self) -> str:
-        moves = ((f.name, getattr(self.moves, f.name)) for f in fields(Movements))
+        moves = ((f.name, getattr(self.moves, f.name)) for f in fields(Augmentation))
         return ", ".join([f"{self.channels}x{self.height}x{self.width}", *(f"{name}={by}" for name, by in moves if by)])
 
 
-def moved(x: Tensor, moves: Movements) -> Tensor:
+def moved(x: Tensor, moves: Augmentation) -> Tensor:
     """Images (B, C, H, W), each moved by chance as far as `moves` allows."""
     if moves.flip:
         x = where(randint(0, 2, (x.shape[0], 1, 1, 1)) == 1, x.flip(-1), x)
@@ -91,7 +91,7 @@ def _uniform(batch: int, most: float) -> Tensor:
     return (rand(batch) * 2 - 1) * most
 
 
-def _warped(x: Tensor, moves: Movements) -> Tensor:
+def _warped(x: Tensor, moves: Augmentation) -> Tensor:
     """Turned, zoomed, sheared and shifted in one reading of the image, between its pixels."""
     batch, _, height, width = x.shape
     angle, lean = (_uniform(batch, math.radians(most)) for most in (moves.rotate, moves.shear))

@@ -13,11 +13,11 @@ import numpy as np
 
 from ... import functional as F
 from ... import nn
-from ...errors import OptionError, ShapeError, words
+from ...errors import OptionError, ShapeError, format_shape
 from ...tensor import Tensor
 
 
-class Canvas(nn.Module):
+class ImageScaling(nn.Module):
     """Images as the data encode them, and as networks that draw see them: (B, C, H, W), black -1 and white 1.
 
     inputs: a preprocessor's `input_spec()`: {"image": [H, W], "white": ...} of numbers (B, H, W) from 0 to white, or
@@ -36,7 +36,7 @@ class Canvas(nn.Module):
         expected = self.shape[1:] if self.grey else self.shape
         if image.shape[1:] != expected:
             raise ShapeError(
-                f"input {words(image.shape)}; expected (B, {', '.join(map(str, expected))}); "
+                f"input {format_shape(image.shape)}; expected (B, {', '.join(map(str, expected))}); "
                 "pass images as the preprocessor encodes them"
             )
         return image.reshape(-1, *self.shape).float() * (2 / self.white) - 1  # (B, C, H, W)
@@ -92,7 +92,7 @@ def checked_labels(labels: np.ndarray, classes: int) -> np.ndarray:
     """int64 (N,), the classes to draw. Raises OptionError where there is none, or one that is not known."""
     wanted = np.asarray(labels)
     if wanted.ndim != 1 or not wanted.size or wanted.dtype.kind not in "iu":
-        raise OptionError(f"draw: labels {words(wanted.shape)} of {wanted.dtype}; expected whole numbers (N,), a class for each "
+        raise OptionError(f"draw: labels {format_shape(wanted.shape)} of {wanted.dtype}; expected whole numbers (N,), a class for each "
                           "image; write numpy.arange(10)")  # fmt: skip
     if wanted.min() < 0 or wanted.max() >= classes:
         raise OptionError(f"draw: labels from {wanted.min()} to {wanted.max()}; expected classes 0 to {classes - 1}; "

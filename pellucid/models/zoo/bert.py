@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ... import functional as F
 from ... import nn
-from ...errors import OptionError, ShapeError, words
+from ...errors import OptionError, ShapeError, format_shape
 from ...tensor import Tensor
 from ..base import check_kinds
 
@@ -55,7 +55,7 @@ class Embeddings(nn.Module):
 
     def forward(self, tokens: Tensor, kinds: Tensor | None) -> Tensor:
         if tokens.ndim != 2 or tokens.shape[1] > self.position_embeddings.num_embeddings:
-            raise ShapeError(f"tokens {words(tokens.shape)}; expected (B, T) with T up to the context, "
+            raise ShapeError(f"tokens {format_shape(tokens.shape)}; expected (B, T) with T up to the context, "
                              f"{self.position_embeddings.num_embeddings}; cut the text")  # fmt: skip
         x = self.word_embeddings(tokens) + self.position_embeddings.weight[: tokens.shape[1]]  # (B, T, C)
         x = x + (self.token_type_embeddings.weight[0] if kinds is None else self.token_type_embeddings(kinds))

@@ -21,7 +21,7 @@ import numpy as np
 from ... import functional as F
 from ... import nn
 from ...creation import empty, tensor, zeros
-from ...errors import ShapeError, words
+from ...errors import ShapeError, format_shape
 from ...tensor import Tensor
 
 BACKGROUND = -1.0  # what units beyond the border are said to hold: white paper
@@ -74,6 +74,6 @@ class LeNet1989(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         if image.shape[-2:] != (16, 16) or math.prod(image.shape[1:]) != 256:
-            raise ShapeError(f"input {words(image.shape)}; expected (B, 16, 16); resize the images")
+            raise ShapeError(f"input {format_shape(image.shape)}; expected (B, 16, 16); resize the images")
         x = self.h2(self.h1(image.reshape(-1, 1, 16, 16)))  # (B, 12, 4, 4)
         return self.output(self.h3(x.flatten(1)))  # (B, 10)
