@@ -16,6 +16,9 @@ import numpy as np
 
 from ..errors import OptionError, ShapeError, format_shape, suggestion
 from ..grad_mode import has_empty_weights
+from ..grad_mode import (
+    init_empty_weights as init_empty_weights,
+)  # the mode stands below; this is where networks are begun
 from ..random import Generator, rand, randn
 from ..tensor import Tensor
 

@@ -6,16 +6,16 @@ import json
 
 import numpy as np
 import pytest
-from pellucid.data.table.read.infer import decide_task, fit
-from pellucid.data.table.read.preprocess import (
+
+from pellucid.data.table.infer import decide_task, fit
+from pellucid.data.table.preprocess import (
     CategoryColumn,
     fit_category,
     fit_number,
     label_text,
     preprocessor_from_json,
 )
-from pellucid.data.table.read.read import read_table
-
+from pellucid.data.table.read import read_table
 from pellucid.errors import DataError, OptionError, StateError
 
 

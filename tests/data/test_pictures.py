@@ -9,7 +9,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from pellucid.data.table.read.preprocess import preprocessor_from_json
 from PIL import Image
 
 from pellucid.data import datasets as shelf
@@ -19,6 +18,7 @@ from pellucid.data.image.decode import measure, read_pixels
 from pellucid.data.image.decode_many import PictureFiles, PicturePreprocessor
 from pellucid.data.load import load_problem
 from pellucid.data.loader import DataLoader
+from pellucid.data.table.preprocess import preprocessor_from_json
 from pellucid.errors import DataError, OptionError
 
 

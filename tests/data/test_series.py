@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pellucid.data.series.preprocess.preprocess import Timeline
-from pellucid.data.table.read.preprocess import preprocessor_from_json
-from pellucid.data.table.read.read import read_table
 
 from pellucid.data import datasets as shelf
 from pellucid.data.load import load_problem
+from pellucid.data.series.preprocess import Timeline
+from pellucid.data.table.preprocess import preprocessor_from_json
+from pellucid.data.table.read import read_table
 from pellucid.errors import DataError, OptionError
 
 

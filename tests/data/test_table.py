@@ -9,9 +9,9 @@ import random
 import duckdb
 import numpy as np
 import pytest
-from pellucid.data.table.read.delimited import MISSING, looks_like_header, sniff
-from pellucid.data.table.read.read import _fast, _plain, numbers_of, read_table
 
+from pellucid.data.table.delimited import MISSING, looks_like_header, sniff
+from pellucid.data.table.read import _fast, _plain, numbers_of, read_table
 from pellucid.errors import DataError, OptionError
 
 

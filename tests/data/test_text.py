@@ -10,13 +10,13 @@ import sys
 
 import numpy as np
 import pytest
-from pellucid.data.table.read.preprocess import preprocessor_from_json
-from pellucid.data.text.read.read import decode_part, encode_part, lines_of, read_text, text_problem
-from pellucid.data.text.read.tokenize import BytePairs, Characters, TextPreprocessor, byte_letters
 
 from pellucid.data import datasets as shelf
 from pellucid.data.load import load_problem
 from pellucid.data.problem import SPLITS
+from pellucid.data.table.preprocess import preprocessor_from_json
+from pellucid.data.text.read import decode_part, encode_part, lines_of, read_text, text_problem
+from pellucid.data.text.tokenize import BytePairs, Characters, TextPreprocessor, byte_letters
 from pellucid.errors import DataError, OptionError, StateError
 from pellucid.evaluation.kneser_ney import text_baselines
 

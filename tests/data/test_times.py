@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from pellucid.data.series.preprocess.timestamps import DAY_FIRST, MONTH_FIRST, NUMBERS, fit_clock, read_times
-from pellucid.data.table.read.read import read_table
 
+from pellucid.data.series.timestamps import DAY_FIRST, MONTH_FIRST, NUMBERS, fit_clock, read_times
+from pellucid.data.table.read import read_table
 from pellucid.errors import DataError
 
 

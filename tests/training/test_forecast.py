@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from pellucid.data.series.preprocess.preprocess import Timeline
-from pellucid.data.table.read.read import read_table
 
 from pellucid import nn
 from pellucid.data.load import load_problem
+from pellucid.data.series.preprocess import Timeline
+from pellucid.data.table.read import read_table
 from pellucid.errors import DataError, NonFiniteError
 from pellucid.evaluation.baselines import ORDER, baselines
 from pellucid.inference.forecast import forecast

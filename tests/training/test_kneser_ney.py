@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from pellucid.data.text.read.read import text_problem
 
 from pellucid.data import datasets as shelf
 from pellucid.data.load import load_problem
+from pellucid.data.text.read import text_problem
 from pellucid.errors import OptionError
 from pellucid.evaluation import kneser_ney
 from pellucid.evaluation.kneser_ney import KneserNey, running, text_baselines
