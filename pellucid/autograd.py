@@ -34,7 +34,7 @@ def grad(
         output.check_on_tape("grad")
     starts = [output.output_gradient(g) for output, g in zip(outputs, given, strict=True)]
     keep = create_graph if retain_graph is None else retain_graph
-    found = backward_pass(outputs, starts, keep=keep, create_graph=create_graph, wanted=inputs)
+    found = backward_pass(outputs, starts, keep=keep, create_graph=create_graph, inputs=inputs)
     results = tuple(aside(found[id(value)][1]) if id(value) in found else None for value in inputs)
     for position, (value, result) in enumerate(zip(inputs, results, strict=True)):
         if result is None and not allow_unused:

@@ -80,7 +80,7 @@ HEAVY = ("llvmlite", "sklearn", "tokenizers", "duckdb", "scipy", "PIL", "rich", 
 
 
 def room(path: Path) -> str:
-    """`ops/index.py` -> "ops", `tensor.py` -> "tensor"."""
+    """`ops/index.py` -> "ops", `random.py` -> "random"."""
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 

@@ -27,8 +27,8 @@ MODES = {  # each kind, and a look at whether it is on
     "set_grad_enabled": (lambda: P.set_grad_enabled(False), lambda: not P.is_grad_enabled()),
     "init_empty_weights": (init_empty_weights, has_empty_weights),
     "use_generator": (lambda: use_generator(Generator(987_654)), lambda: stream().initial_seed() == 987_654),
-    "seen_from": (
-        lambda: nn.module.seen_from(nn.Sequential()),
+    "path_relative_to": (
+        lambda: nn.module.path_relative_to(nn.Sequential()),
         lambda: isinstance(nn.module._root.get(), nn.Sequential),
     ),
 }

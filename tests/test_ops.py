@@ -22,7 +22,7 @@ DIFFERENTIABLE = [op for op in REGISTRY.values() if op.gradients]
 
 def samples_of(op: Op) -> list[tuple[list[np.ndarray], dict[str, Any]]]:
     """The operation's samples, the same at every run; whole numbers where it is not defined on others."""
-    found = list(op.samples(np.random.default_rng(zlib.crc32(op.name.encode()))))
+    found = list(op.sample_inputs(np.random.default_rng(zlib.crc32(op.name.encode()))))
     if getattr(op, "floats", True):
         return [([np.asarray(a) for a in arrays], attributes) for arrays, attributes in found]
     return [([np.asarray(np.rint(4 * a), np.int64) for a in arrays], attributes) for arrays, attributes in found]

@@ -25,7 +25,7 @@ class _Compiled(Op):
     """What of a compiled function stands on the tape. It is no operation of the registry."""
 
     name = "compiled"
-    reads_inputs = reads_output = False
+    saves_inputs = saves_output = False
 
     def __init__(self) -> None:
         self.gradients = ()
@@ -34,7 +34,7 @@ class _Compiled(Op):
 class _Call(_Compiled):
     """A call of a compiled function. backward: its backward phase, on what this call has kept."""
 
-    reads_inputs = True
+    saves_inputs = True
 
     def backward(self, node: Node, g: Cotangents) -> list[Any]:
         if grad_mode.get():

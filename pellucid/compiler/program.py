@@ -19,7 +19,7 @@ from ..core.op import new_value
 from ..core.value import Symbol
 from ..ops.index import rows
 from ..ops.loop import tree_leaves
-from ..tensor import Tensor, UsedUp
+from ..tensor import ConsumedGradient, Tensor
 from . import runtime
 from .executable import Executable, bound, executable
 from .graph import Slot
@@ -249,7 +249,7 @@ class Program:
             np.copyto(room, tensors[position].array)
         for _, recorded, room in self.grads:
             owner = self.owners.now(recorded, tensors)
-            if owner._grad is not None and owner._grad.__class__ is not UsedUp:
+            if owner._grad is not None and owner._grad.__class__ is not ConsumedGradient:
                 np.copyto(room, owner._grad.array)
 
     def _settle(self, held: Held) -> None:

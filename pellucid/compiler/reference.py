@@ -15,7 +15,7 @@ import numpy as np
 from ..core.op import new_value
 from ..core.value import Symbol
 from ..errors import IndexRangeError
-from ..tensor import Tensor, UsedUp
+from ..tensor import ConsumedGradient, Tensor
 from .graph import Graph, Slot, dependents, evaluate
 from .outside import put_on_tape
 from .recording import Flagged, Recording
@@ -88,5 +88,7 @@ class ReferenceProgram:
             return slot.owner.array
         grad = self.owners.now(slot.owner, tensors)._grad
         return (
-            np.zeros(slot.symbol.shape, slot.symbol.dtype) if grad is None or isinstance(grad, UsedUp) else grad.array
+            np.zeros(slot.symbol.shape, slot.symbol.dtype)
+            if grad is None or isinstance(grad, ConsumedGradient)
+            else grad.array
         )

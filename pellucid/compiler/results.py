@@ -10,12 +10,12 @@ import numpy as np
 from ..core.op import Node, new_value
 from ..core.sharing import viewed
 from ..errors import TraceError, format_shape
-from ..tensor import Tensor, UsedUp
+from ..tensor import ConsumedGradient, Tensor
 from .graph import Slot
 from .outside import refusal
 from .recording import GIVEN_GRADIENT, SHARED_GRADIENT, Position, Recording, View
 
-USED_UP = UsedUp()
+USED_UP = ConsumedGradient()
 
 
 class Owners:

@@ -24,7 +24,7 @@ from ..core.value import Symbol, Value, active_recorder, grad_mode
 from ..errors import TraceError, format_shape
 from ..ops.loop import tree_map
 from ..ops.reduce import expand
-from ..tensor import Parameter, Tensor, UsedUp
+from ..tensor import ConsumedGradient, Parameter, Tensor
 from .graph import Graph, Slot
 from .guards import Watch
 from .leaks import settle
@@ -346,7 +346,7 @@ class Recorder:
     def read_grad(self, owner: Tensor) -> Any:
         """`owner.grad`; where it was there before the step it becomes an input, and that it was is remembered."""
         grad = owner._grad
-        if grad.__class__ is UsedUp or self.is_made_inside(owner):
+        if grad.__class__ is ConsumedGradient or self.is_made_inside(owner):
             return grad
         if grad is not None and id(grad) in self.slots:
             raise TraceError(GIVEN_GRADIENT.format(format_shape(owner.shape)))

@@ -72,10 +72,10 @@ class Node:
         self.attributes = attributes
         self.parents = tuple([v.node or (v if v.requires_grad else None) for v in inputs])
         self.inputs: tuple[Any, ...] = (
-            tuple(inputs) if op.reads_inputs else tuple([Spec(v.array.shape, v.array.dtype) for v in inputs])
+            tuple(inputs) if op.saves_inputs else tuple([Spec(v.array.shape, v.array.dtype) for v in inputs])
         )
-        self.versions = tuple([v.version for v in inputs]) if op.reads_inputs else ()
-        self.array = array if op.reads_output else None
+        self.versions = tuple([v.version for v in inputs]) if op.saves_inputs else ()
+        self.array = array if op.saves_output else None
         self.shape = array.shape
         self.dtype = array.dtype
         self.hooks: list[Callable[[Any], Any]] | None = None
@@ -103,7 +103,7 @@ class Op:
 
     gradients: one rule per input, `rule(g, y, *inputs, **attributes) -> dL/dinput`, None where no gradient flows; `g` is
         dL/dy. A rule runs only when its input needs a gradient, and uses differentiable operations only.
-    reads_inputs, reads_output: what the rules read besides shapes; the tape keeps no more than that alive.
+    saves_inputs, saves_output: what the rules read besides shapes; the tape keeps no more than that alive.
     same_dtype: inputs are promoted to one dtype by PyTorch's table before the forward.
     floating: integers are read as float32 (exp, true division, ...).
     samples: `(arrays, attributes)` pairs for the tests, drawn from a NumPy generator.
@@ -115,8 +115,8 @@ class Op:
     forward: Callable[..., Any]
 
     kind = "operation"
-    reads_inputs = True
-    reads_output = True
+    saves_inputs = True
+    saves_output = True
     same_dtype = True
     floating = False
 
@@ -127,12 +127,12 @@ class Op:
             raise ValueError(f"operation {name!r} is registered twice")
         REGISTRY[name] = self
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         raise NotImplementedError
 
     def backward(self, node: Node, g: Any) -> list[Any]:
         """dL/dinput for every input, None where none is needed."""
-        y = node.output() if self.reads_output else None
+        y = node.output() if self.saves_output else None
         grads: list[Any] = []
         for parent, rule in zip(node.parents, self.rules(node), strict=True):
             needed = parent is not None and rule is not None

@@ -298,7 +298,7 @@ def _put_array(cell: Cell, path: Path, array: np.ndarray) -> None:
         whole = np.array(whole, order="C")
     part = whole
     for op, attributes in path:
-        part = op.within(part, **attributes)  # type: ignore[attr-defined]
+        part = op.writable_view(part, **attributes)  # type: ignore[attr-defined]
     if any(stride == 0 and size > 1 for stride, size in zip(part.strides, part.shape, strict=True)):
         refuse_overlap(part.shape)
     part[...] = array

@@ -1,7 +1,7 @@
-"""The reverse walk: from a loss back to every leaf, one Node at a time (floor 1).
+"""Backward pass: reverse-mode differentiation from a loss to every leaf, one Node at a time (floor 1).
 
-The chain rule is all there is to it: a Node that received dL/dy asks its operation for dL/dx of every input and hands
-those to its parents. What each operation answers stands in `ops/`; this file only keeps the order and the sums.
+A Node that has received dL/dy asks its operation for dL/dx of every input and passes those to its parents. The gradient
+rules stand in `ops/`; this file keeps the order and the sums.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from .value import Value, grad_mode, recorder
 
 
 def reachable(roots: Sequence[Node], since: int = 0) -> list[Node]:
-    """Every Node from number `since` on that `roots` depend on, newest first, which is an order the walk can follow."""
-    found: dict[int, Node] = {}
+    """Every Node from number `since` on that `roots` depend on, newest first, so that each stands before what it depends on."""
+    nodes: dict[int, Node] = {}
     waiting = list(roots)
     while waiting:
         node = waiting.pop()
-        if node.sequence not in found:
-            found[node.sequence] = node
+        if node.sequence not in nodes:
+            nodes[node.sequence] = node
             waiting.extend(p for p in node.parents if isinstance(p, Node) and p.sequence >= since)
-    return [found[sequence] for sequence in sorted(found, reverse=True)]
+    return [nodes[sequence] for sequence in sorted(nodes, reverse=True)]
 
 
 def backward_pass(
@@ -33,73 +33,76 @@ def backward_pass(
     *,
     keep: bool = False,
     create_graph: bool = False,
-    wanted: Sequence[Any] | None = None,
+    inputs: Sequence[Any] | None = None,
     since: int = 0,
 ) -> dict[int, tuple[Any, Any]]:
     """Send `grads` (dL/doutput) back from `outputs`; give `{id: (value, dL/dvalue)}` for the leaves reached.
 
-    keep: keep the tape for another walk; otherwise each Node is emptied as soon as it has been used.
-    create_graph: record the walk itself, so that its results can be differentiated again.
-    wanted: give dL/dvalue of these values alone, leaves or not; nothing is computed, and no hook called, off the way there.
-    since: end at Nodes older than this number, as if at leaves, and leave the leaves' hooks to a later walk.
+    keep: keep the tape for another pass; otherwise each Node is emptied as soon as it has been used.
+    create_graph: record the pass itself, so that its results can be differentiated again.
+    inputs: give dL/dvalue of these values alone, leaves or not; nothing is computed, and no hook called, elsewhere.
+    since: end at Nodes older than this number, as if at leaves, and leave the leaves' hooks to a later pass.
     Raises GradientError where the tape is gone or an input has been overwritten since it was read.
     """
-    arrived: dict[int, Any] = {}  # Node.sequence -> dL/d(its output), the sum of what has come so far
+    pending: dict[int, Any] = {}  # Node.sequence -> dL/d(its output), the sum of what has come so far
     leaves: dict[int, tuple[Any, Any]] = {}
-    watched = {value.node.sequence: value for value in wanted or () if value.node is not None}
-    found: dict[int, tuple[Any, Any]] = {}
+    inner_inputs = {value.node.sequence: value for value in inputs or () if value.node is not None}
+    inner_gradients: dict[int, tuple[Any, Any]] = {}
     order = reachable([v.node for v in outputs if v.node is not None and v.node.sequence >= since], since)
-    way = None if wanted is None else _way_to(wanted, order)
+    on_path = None if inputs is None else _nodes_leading_to(inputs, order)
 
     def deliver(parent: Node | Value | None, g: Any) -> None:
-        if way is not None and id(parent) not in way:
+        if on_path is not None and id(parent) not in on_path:
             return
         if isinstance(parent, Node) and parent.sequence >= since:
-            known = arrived.get(parent.sequence)
-            arrived[parent.sequence] = g if known is None else known + g
+            total = pending.get(parent.sequence)
+            pending[parent.sequence] = g if total is None else total + g
         elif parent is not None:
-            known = leaves.get(id(parent))
-            leaves[id(parent)] = (parent, g if known is None else known[1] + g)
+            leaf = leaves.get(id(parent))
+            leaves[id(parent)] = (parent, g if leaf is None else leaf[1] + g)
 
     mode = grad_mode.set(create_graph)
     try:
         for value, g in zip(outputs, grads, strict=True):
             deliver(value.node or value, g)
         for node in order:
-            g = arrived.pop(node.sequence, None)
+            g = pending.pop(node.sequence, None)
             if g is None:
                 continue
-            place = origin.set(node.origin) if create_graph or recorder() is not None else None
+            inherited = origin.set(node.origin) if create_graph or recorder() is not None else None
             try:
-                g = _hooked(node.hooks, g)
-                if node.sequence in watched:
-                    found[id(watched[node.sequence])] = (watched[node.sequence], g)
-                for parent, parent_g in zip(node.parents, _step(node, g, way), strict=True):
+                g = _run_hooks(node.hooks, g)
+                if (value := inner_inputs.get(node.sequence)) is not None:
+                    inner_gradients[id(value)] = (value, g)
+                for parent, parent_g in zip(node.parents, _input_gradients(node, g, on_path), strict=True):
                     if parent_g is not None:
                         deliver(parent, parent_g)
             finally:
-                if place is not None:
-                    origin.reset(place)
+                if inherited is not None:
+                    origin.reset(inherited)
             if not keep:
                 _release(node)
         if not since:
-            leaves = {key: (leaf, _hooked(leaf.hooks, g)) for key, (leaf, g) in leaves.items()}
+            leaves = {key: (leaf, _run_hooks(leaf.hooks, g)) for key, (leaf, g) in leaves.items()}
     finally:
         grad_mode.reset(mode)
-    return leaves | found
+    return leaves | inner_gradients
 
 
-def _way_to(wanted: Sequence[Any], order: Sequence[Node]) -> set[int]:
-    """The ids of `wanted` and of the Nodes that depend on them. One that is released may have: `_step` will say so."""
-    way = {id(value.node or value) for value in wanted}
+def _nodes_leading_to(inputs: Sequence[Any], order: Sequence[Node]) -> set[int]:
+    """The ids of `inputs` and of the Nodes that depend on them.
+
+    A released Node counts as one that does: `_input_gradients` will refuse it.
+    """
+    on_path = {id(value.node or value) for value in inputs}
     for node in reversed(order):
-        if node.inputs is None or any(id(parent) in way for parent in node.parents):
-            way.add(id(node))
-    return way
+        if node.inputs is None or any(id(parent) in on_path for parent in node.parents):
+            on_path.add(id(node))
+    return on_path
 
 
-def _step(node: Node, g: Any, way: set[int] | None) -> list[Any]:
-    """One Node's share of the chain rule, after making sure that what it read is still there."""
+def _input_gradients(node: Node, g: Any, on_path: set[int] | None) -> list[Any]:
+    """dL/dinput for each input of `node`, None where none is needed. Checks first that what it read is still there."""
     if node.inputs is None:
         raise GradientError(
             f"{node.op.name} ({node.origin}): its part of the tape was released by an earlier backward(); to walk it "
@@ -115,27 +118,27 @@ def _step(node: Node, g: Any, way: set[int] | None) -> list[Any]:
                 f"{value.written_at} before backward(); its gradient needs the old numbers, so call backward() first, "
                 "or write to a clone()"
             )
-    if way is None:
+    if on_path is None:
         return node.op.backward(node, g)
     parents = node.parents
-    node.parents = tuple([parent if id(parent) in way else None for parent in parents])  # what rules compute for
+    node.parents = tuple([parent if id(parent) in on_path else None for parent in parents])  # rules run for these alone
     try:
-        further = any(parent is not None for parent in node.parents)
-        return node.op.backward(node, g) if further else [None] * len(parents)
+        needed = any(parent is not None for parent in node.parents)
+        return node.op.backward(node, g) if needed else [None] * len(parents)
     finally:
         node.parents = parents
 
 
 def _release(node: Node) -> None:
-    """Empty a Node that has been used, so that a step's memory goes as the walk proceeds."""
+    """Empty a Node that has been used, so that a step's memory is freed as the pass proceeds."""
     node.inputs = None  # type: ignore[assignment]
     node.array = None
     node.parents = ()
     node.hooks = None
 
 
-def _hooked(hooks: Sequence[Any] | None, g: Any) -> Any:
-    """What the hooks make of g. Each gets a Tensor of its own, which it may write into: g may be on other ways too."""
+def _run_hooks(hooks: Sequence[Any] | None, g: Any) -> Any:
+    """g after the hooks. Each gets a separate Tensor, which it may write into, since g may be the gradient of others too."""
     for hook in hooks or ():
         g = aside(g)
         changed = hook(g)

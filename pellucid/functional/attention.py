@@ -46,7 +46,7 @@ def scaled_dot_product_attention(
         result = matmul(weights, attention.repeated(v, q.shape[1]))
     else:
         packed = attention.attention(q, k, v, *mask, **how)
-        result = attention.heads_first(attention.parts(packed, attention.result_shapes(q, v)[:1])[0])
+        result = attention.heads_first(attention.unpack(packed, attention.result_shapes(q, v)[:1])[0])
     return result.reshape(*lead, q.shape[2], v.shape[3])
 
 

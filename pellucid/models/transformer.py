@@ -138,7 +138,7 @@ class Attention(nn.Module):
         self.attention_dropout = config.attention_dropout
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, turn: nn.Rotary | None, past: Past | None) -> tuple[Tensor, Past]:
+    def forward(self, x: Tensor, turn: nn.RotaryEmbedding | None, past: Past | None) -> tuple[Tensor, Past]:
         batch, length, width = x.shape
         qkv = self.c_attn(x).reshape(batch, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.unbind(2)  # (B, T, H, D) each
@@ -185,7 +185,7 @@ class Block(nn.Module):
         self.ln_2 = norm(config)
         self.mlp = Hidden(config)
 
-    def forward(self, x: Tensor, turn: nn.Rotary | None, past: Past | None) -> tuple[Tensor, Past]:
+    def forward(self, x: Tensor, turn: nn.RotaryEmbedding | None, past: Past | None) -> tuple[Tensor, Past]:
         mixed, past = self.attn(self.ln_1(x), turn, past)
         x = x + mixed
         return x + self.mlp(self.ln_2(x)), past
@@ -209,7 +209,9 @@ class Transformer(LanguageModel):
         self.most_tokens = config.context
         self.wte = nn.Embedding(vocabulary, config.width)
         self.wpe = nn.Embedding(config.context, config.width) if config.positions == "learned" else None
-        self.turn = nn.Rotary(config.width // config.heads, config.context) if config.positions == "rotary" else None
+        self.turn = (
+            nn.RotaryEmbedding(config.width // config.heads, config.context) if config.positions == "rotary" else None
+        )
         self.drop = nn.Dropout(config.dropout)
         self.h = nn.ModuleList([Block(config) for _ in range(config.layers)])
         self.ln_f = norm(config)

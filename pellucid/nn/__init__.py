@@ -23,7 +23,7 @@ from .loss import (
 from .module import Module
 from .norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
 from .pooling import AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d, Upsample
-from .position import LearnedPositions, Rotary, SinusoidalPositions
+from .position import LearnedPositionalEmbedding, RotaryEmbedding, SinusoidalPositionalEmbedding
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .transformer import (
     Transformer,
@@ -63,7 +63,7 @@ __all__ = [
     "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
-    "LearnedPositions",
+    "LearnedPositionalEmbedding",
     "Linear",
     "LocalResponseNorm",
     "LogSoftmax",
@@ -80,11 +80,11 @@ __all__ = [
     "RMSNorm",
     "RNNCell",
     "ReLU",
-    "Rotary",
+    "RotaryEmbedding",
     "Sequential",
     "SiLU",
     "Sigmoid",
-    "SinusoidalPositions",
+    "SinusoidalPositionalEmbedding",
     "SmoothL1Loss",
     "Softmax",
     "Softplus",

@@ -18,7 +18,7 @@ from ..errors import DTypeError, OptionError, ShapeError, format_shape
 from ..ops.index import within
 from ..tensor import Parameter, Tensor
 from . import init
-from .linear import Linear, check_input, whole
+from .linear import Linear, check_input, positive_int
 from .module import Module
 
 
@@ -36,7 +36,7 @@ class KeyValueCache(Module):
     def __init__(self, batch_size: int, num_heads: int, length: int, head_dim: int, dtype: Any = None) -> None:
         super().__init__()
         sizes = {"batch_size": batch_size, "num_heads": num_heads, "length": length, "head_dim": head_dim}
-        shape = [whole(size, "KeyValueCache", name) for name, size in sizes.items()]
+        shape = [positive_int(size, "KeyValueCache", name) for name, size in sizes.items()]
         self.length = int(length)
         self.register_buffer("position", tensor(0), persistent=False)
         self.register_buffer("keys", zeros(*shape, dtype=dtype), persistent=False)
@@ -93,8 +93,8 @@ class MultiheadAttention(Module):
         device: Any = None, dtype: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.embed_dim = whole(embed_dim, "MultiheadAttention", "embed_dim")
-        self.num_heads = whole(num_heads, "MultiheadAttention", "num_heads")
+        self.embed_dim = positive_int(embed_dim, "MultiheadAttention", "embed_dim")
+        self.num_heads = positive_int(num_heads, "MultiheadAttention", "num_heads")
         if self.embed_dim % self.num_heads:
             raise OptionError(f"MultiheadAttention: embed_dim={embed_dim}, num_heads={num_heads}; expected embed_dim to be "
                               f"a multiple of num_heads; {math.gcd(embed_dim, num_heads)} heads would do")  # fmt: skip
@@ -103,8 +103,8 @@ class MultiheadAttention(Module):
                               "False for both; append a key and a value of your own")  # fmt: skip
         self.dropout, self.batch_first = dropout, batch_first
         self.head_dim = self.embed_dim // self.num_heads
-        self.kdim = self.embed_dim if kdim is None else whole(kdim, "MultiheadAttention", "kdim")
-        self.vdim = self.embed_dim if vdim is None else whole(vdim, "MultiheadAttention", "vdim")
+        self.kdim = self.embed_dim if kdim is None else positive_int(kdim, "MultiheadAttention", "kdim")
+        self.vdim = self.embed_dim if vdim is None else positive_int(vdim, "MultiheadAttention", "vdim")
         e, joint = self.embed_dim, self.kdim == self.vdim == self.embed_dim
         self.register_parameter("in_proj_weight", Parameter(empty(3 * e, e, dtype=dtype)) if joint else None)
         for name, size in (("q", e), ("k", self.kdim), ("v", self.vdim)):

@@ -14,7 +14,7 @@ from ..creation import empty
 from ..errors import OptionError, ShapeError, format_shape
 from ..tensor import Parameter, Tensor
 from . import init
-from .linear import check_input, whole
+from .linear import check_input, positive_int
 from .module import Module
 
 
@@ -37,10 +37,10 @@ class _Convolution(Module):
         name = type(self).__name__
         sizes = lambda value, option, least: sizes_of(value, self.axes, f"{name}: {option}", least)
         self.in_channels, self.out_channels = (
-            whole(in_channels, name, "in_channels"),
-            whole(out_channels, name, "out_channels"),
+            positive_int(in_channels, name, "in_channels"),
+            positive_int(out_channels, name, "out_channels"),
         )
-        self.groups = whole(groups, name, "groups")
+        self.groups = positive_int(groups, name, "groups")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise OptionError(
                 f"{name}: groups={groups} for {in_channels} channels in and {out_channels} out; expected a number that "

@@ -11,7 +11,7 @@ from ..grad_mode import has_empty_weights
 from ..ops.index import within
 from ..tensor import Parameter, Tensor
 from . import init
-from .linear import check_input, whole
+from .linear import check_input, positive_int
 from .module import Module
 
 
@@ -31,8 +31,8 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        self.num_embeddings = whole(num_embeddings, "Embedding", "num_embeddings")
-        self.embedding_dim = whole(embedding_dim, "Embedding", "embedding_dim")
+        self.num_embeddings = positive_int(num_embeddings, "Embedding", "num_embeddings")
+        self.embedding_dim = positive_int(embedding_dim, "Embedding", "embedding_dim")
         if padding_idx is not None and (
             not isinstance(padding_idx, int) or not -num_embeddings <= padding_idx < num_embeddings
         ):

@@ -15,20 +15,20 @@ from ..errors import GradientError, ShapeError, format_shape
 from ..tensor import Tensor
 
 
-def mapped(values: Any, function: Callable[[Tensor], Tensor]) -> Any:
+def map_tensors(values: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """`values` (a Tensor, or tuples, lists and dicts of them) with `function` applied to every Tensor on the tape."""
     if isinstance(values, Tensor):
         return function(values) if values.requires_grad else values
     if isinstance(values, dict):
-        return type(values)((name, mapped(value, function)) for name, value in values.items())
+        return type(values)((name, map_tensors(value, function)) for name, value in values.items())
     if isinstance(values, tuple) and hasattr(values, "_fields"):
-        return type(values)(*(mapped(value, function) for value in values))
+        return type(values)(*(map_tensors(value, function) for value in values))
     if isinstance(values, tuple | list):
-        return type(values)(mapped(value, function) for value in values)
+        return type(values)(map_tensors(value, function) for value in values)
     return values
 
 
-class BackwardWatch:
+class BackwardHook:
     """One call of a Module whose gradients are watched.
 
     The walk reaches the outputs' Nodes first and the inputs' last, so when the last input has its gradient, all is known.
@@ -74,7 +74,7 @@ class BackwardWatch:
             passed.register_hook(lambda g: self._output_arrived(position, g))
             return passed
 
-        output = mapped(output, watched)
+        output = map_tensors(output, watched)
         self.outputs = len(nodes)
         self.used = self._used(nodes)
         return output

@@ -16,7 +16,7 @@ from . import init
 from .module import Module
 
 
-def whole(value: Any, owner: str, option: str, least: int = 1) -> int:
+def positive_int(value: Any, owner: str, option: str, least: int = 1) -> int:
     """`value` as a size; raises OptionError below `least`."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         raise OptionError(f"{owner}: {option}={value!r}; expected a whole number from {least}; check the sizes")
@@ -42,8 +42,8 @@ class Linear(Module):
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
-        self.in_features = whole(in_features, "Linear", "in_features")
-        self.out_features = whole(out_features, "Linear", "out_features")
+        self.in_features = positive_int(in_features, "Linear", "in_features")
+        self.out_features = positive_int(out_features, "Linear", "out_features")
         self.weight = Parameter(empty(self.out_features, self.in_features, dtype=dtype))
         self.register_parameter("bias", Parameter(empty(self.out_features, dtype=dtype)) if bias else None)
         self.reset_parameters()

@@ -25,7 +25,7 @@ from ..errors import DTypeError, OptionError, PellucidError, StateError, format_
 from ..grad_mode import Mode
 from ..tensor import Parameter, RemovableHook, Tensor, check_device
 from ..tensor import device as Device
-from .hooks import BackwardWatch
+from .hooks import BackwardHook
 
 # The outermost Module being called; paths are told as seen from it.
 _root: ContextVar[Module | None] = ContextVar("root", default=None)
@@ -34,7 +34,7 @@ _root: ContextVar[Module | None] = ContextVar("root", default=None)
 _ROOM = __name__.rpartition(".")[0] + "."
 
 
-class seen_from(Mode):
+class path_relative_to(Mode):
     """Inside, layers are told by their paths in `network`, also where it is not called itself."""
 
     variable = _root
@@ -42,8 +42,8 @@ class seen_from(Mode):
     def __init__(self, network: Module) -> None:
         self.value = network
 
-    def again(self) -> seen_from:
-        return seen_from(self.value)
+    def again(self) -> path_relative_to:
+        return path_relative_to(self.value)
 
 
 def structure_version() -> tuple[int, int]:
@@ -58,7 +58,7 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-def _checked(init: Callable[..., None]) -> Callable[..., None]:
+def _with_checked_arguments(init: Callable[..., None]) -> Callable[..., None]:
     """A constructor of this library's that refuses a word where True or False is expected, and a device that is not there."""
     names = list(inspect.signature(init).parameters)[1:]
     flags = [name for name in names if init.__annotations__.get(name) == "bool"]
@@ -88,14 +88,14 @@ class Module:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.__module__.startswith(_ROOM) and "__init__" in vars(cls):
-            setattr(cls, "__init__", _checked(vars(cls)["__init__"]))  # noqa: B010  mypy lets no one assign it
+            setattr(cls, "__init__", _with_checked_arguments(vars(cls)["__init__"]))  # noqa: B010  mypy lets no one assign it
 
     def __init__(self) -> None:
         fields = self.__dict__
         fields["training"] = True
         fields["_parameters"], fields["_buffers"], fields["_modules"] = {}, {}, {}
         fields["_transient"] = set()  # names of buffers that are not saved
-        fields["_computed"] = {}  # attributes that a function of this Module gives; see `register_computed`
+        fields["_computed"] = {}  # attributes that a function of this Module gives; see `register_parametrization`
         fields["_pre_hooks"], fields["_hooks"], fields["_backward_hooks"] = [], [], []
         fields["_paths"] = (-1, {})  # (structure version, {id(module): path}), filled where this Module is called first
 
@@ -188,7 +188,7 @@ class Module:
 
     register_module = add_module
 
-    def register_computed(self, name: str, function: Callable[[Any], Any]) -> None:
+    def register_parametrization(self, name: str, function: Callable[[Any], Any]) -> None:
         """Let `function(self)` be what the attribute `name` is, whenever it is read: a weight made of others, say."""
         self._register("_computed", name, function)
 
@@ -249,7 +249,7 @@ class Module:
             changed = hook(self, inputs)
             if changed is not None:
                 inputs = changed if isinstance(changed, tuple) else (changed,)
-        watch = BackwardWatch(self, self._backward_hooks) if self._backward_hooks else None
+        watch = BackwardHook(self, self._backward_hooks) if self._backward_hooks else None
         output = self.forward(*(watch.enter(inputs) if watch else inputs), **options)
         for hook in list(self._hooks):
             changed = hook(self, inputs, output)

@@ -11,7 +11,7 @@ from ..arguments import int64
 from ..creation import ones, tensor, zeros
 from ..errors import OptionError, ShapeError, format_shape
 from ..tensor import Parameter, Tensor
-from .linear import check_input, whole
+from .linear import check_input, positive_int
 from .module import Module
 
 
@@ -30,7 +30,7 @@ class _BatchNorm(Module):
         track_running_stats: bool = True, device: Any = None, dtype: Any = None, *, bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.num_features = whole(num_features, type(self).__name__, "num_features")
+        self.num_features = positive_int(num_features, type(self).__name__, "num_features")
         self.eps, self.momentum, self.affine, self.track_running_stats = eps, momentum, affine, track_running_stats
         self.register_parameter("weight", Parameter(ones(num_features, dtype=dtype)) if affine else None)
         self.register_parameter("bias", Parameter(zeros(num_features, dtype=dtype)) if affine and bias else None)
@@ -89,7 +89,7 @@ class LayerNorm(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        self.normalized_shape = tuple(whole(size, "LayerNorm", "normalized_shape") for size in shape)
+        self.normalized_shape = tuple(positive_int(size, "LayerNorm", "normalized_shape") for size in shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         shape, affine = self.normalized_shape, elementwise_affine
         self.register_parameter("weight", Parameter(ones(*shape, dtype=dtype)) if affine else None)
@@ -115,7 +115,7 @@ class RMSNorm(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        self.normalized_shape = tuple(whole(size, "RMSNorm", "normalized_shape") for size in shape)
+        self.normalized_shape = tuple(positive_int(size, "RMSNorm", "normalized_shape") for size in shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         weight = Parameter(ones(*self.normalized_shape, dtype=dtype)) if elementwise_affine else None
         self.register_parameter("weight", weight)
@@ -139,8 +139,8 @@ class GroupNorm(Module):
         dtype: Any = None, *, bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.num_groups = whole(num_groups, "GroupNorm", "num_groups")
-        self.num_channels = whole(num_channels, "GroupNorm", "num_channels")
+        self.num_groups = positive_int(num_groups, "GroupNorm", "num_groups")
+        self.num_channels = positive_int(num_channels, "GroupNorm", "num_channels")
         if num_channels % num_groups:
             raise OptionError(f"GroupNorm: num_channels={num_channels}, num_groups={num_groups}; "
                               "expected a number of groups that divides the channels; change one")  # fmt: skip
@@ -169,7 +169,7 @@ class LocalResponseNorm(Module):
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
-        self.size = whole(size, "LocalResponseNorm", "size")
+        self.size = positive_int(size, "LocalResponseNorm", "size")
         self.alpha, self.beta, self.k = alpha, beta, k
 
     def forward(self, x: Tensor) -> Tensor:

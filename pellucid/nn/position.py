@@ -15,7 +15,7 @@ from ..errors import IndexRangeError, OptionError, ShapeError, format_shape
 from ..ops.index import take, within
 from ..tensor import Parameter, Tensor
 from . import init
-from .linear import check_input, whole
+from .linear import check_input, positive_int
 from .module import Module
 
 
@@ -32,7 +32,7 @@ def _rows(table: Tensor, positions: Any, count: int, owner: str) -> Tensor:
     return take(table, within(positions, low=0, high=size, spare=None, message=message))
 
 
-class _Added(Module):
+class _PositionalEmbedding(Module):
     """A row for every position, added to x; abstract over where the rows come from."""
 
     weight: Tensor
@@ -50,12 +50,15 @@ class _Added(Module):
         return ", ".join(map(str, self.weight.shape))
 
 
-class LearnedPositions(_Added):
+class LearnedPositionalEmbedding(_PositionalEmbedding):
     """x (*, T, C) plus a trained row of `weight` (length, C) for every position, which starts normal with deviation 0.02."""
 
     def __init__(self, length: int, dim: int, *, dtype: Any = None) -> None:
         super().__init__()
-        sizes = whole(length, "LearnedPositions", "length"), whole(dim, "LearnedPositions", "dim")
+        sizes = (
+            positive_int(length, "LearnedPositionalEmbedding", "length"),
+            positive_int(dim, "LearnedPositionalEmbedding", "dim"),
+        )
         self.weight = Parameter(empty(*sizes, dtype=dtype))
         self.reset_parameters()
 
@@ -63,7 +66,7 @@ class LearnedPositions(_Added):
         init.normal_(self.weight, std=0.02)
 
 
-class SinusoidalPositions(_Added):
+class SinusoidalPositionalEmbedding(_PositionalEmbedding):
     """x (*, T, C) plus sines and cosines of the position, side by side, of wavelengths from 2 pi to 2 pi base.
 
     `weight` (length, C) is not trained and not saved (Vaswani et al. 2017, section 3.5).
@@ -71,19 +74,21 @@ class SinusoidalPositions(_Added):
 
     def __init__(self, length: int, dim: int, base: float = 10_000, *, dtype: Any = None) -> None:
         super().__init__()
-        angles = _angles("SinusoidalPositions", length, dim, base)  # (S, C / 2)
+        angles = _angles("SinusoidalPositionalEmbedding", length, dim, base)  # (S, C / 2)
         waves = np.stack([np.sin(angles), np.cos(angles)], 2).reshape(len(angles), -1)
         self.register_buffer("weight", tensor(waves, dtype=dtype or np.float32), persistent=False)
 
 
-class Rotary(Module):
+class RotaryEmbedding(Module):
     """Queries and keys (B, T, H, D), each pair of channels turned by an angle that grows with the position: so their
     products depend on how far apart they stand (Su et al. 2021, arXiv 2104.09864)."""
 
     def __init__(self, dim: int, max_seq_len: int = 4096, base: float = 10_000, *, dtype: Any = None) -> None:
         super().__init__()
         self.dim, self.max_seq_len, self.base = dim, max_seq_len, base
-        angles = np.repeat(_angles("Rotary", max_seq_len, dim, base), 2, axis=1)  # (S, D), a pair has one angle
+        angles = np.repeat(
+            _angles("RotaryEmbedding", max_seq_len, dim, base), 2, axis=1
+        )  # (S, D), a pair has one angle
         sines = np.sin(angles) * np.tile([-1.0, 1.0], dim // 2)
         self.register_buffer("cosines", tensor(np.cos(angles), dtype=dtype or np.float32), persistent=False)
         self.register_buffer("sines", tensor(sines, dtype=dtype or np.float32), persistent=False)
@@ -95,7 +100,7 @@ class Rotary(Module):
             raise ShapeError(f"input {format_shape(x.shape)}; expected (B, T, H, {self.dim}); transpose heads and time, "
                              "or check dim")  # fmt: skip
         cosines, sines = (
-            _rows(table, input_pos, x.shape[1], "Rotary").unsqueeze(-2) for table in (self.cosines, self.sines)
+            _rows(table, input_pos, x.shape[1], "RotaryEmbedding").unsqueeze(-2) for table in (self.cosines, self.sines)
         )  # (T, 1, D) or (B, T, 1, D)
         other = x.unflatten(3, (-1, 2)).flip(4).flatten(3)  # each channel's partner; a copy, which compiles faster here
         return x * cosines + other * sines  # (a, b) -> (a cos - b sin, b cos + a sin)
@@ -106,7 +111,7 @@ class Rotary(Module):
 
 def _angles(owner: str, length: int, dim: int, base: float) -> np.ndarray:
     """(S, C / 2): position / base^(2 i / C)."""
-    if whole(dim, owner, "dim", 2) % 2:
+    if positive_int(dim, owner, "dim", 2) % 2:
         raise OptionError(f"{owner}: dim={dim}; expected an even number, channels go in pairs; take {dim + 1}")
-    positions = np.arange(whole(length, owner, "length"))
+    positions = np.arange(positive_int(length, owner, "length"))
     return np.outer(positions, float(base) ** (-np.arange(0, dim, 2) / dim))

@@ -21,7 +21,7 @@ from ..ops.index import within
 from ..ops.loop import scan
 from ..tensor import Parameter, Tensor, matmul
 from . import init
-from .linear import check_input, whole
+from .linear import check_input, positive_int
 from .module import Module
 
 State = tuple[Tensor, ...]  # (h,), or (h, c) for the LSTM; each (B, H)
@@ -89,8 +89,8 @@ class _Recurrent(Module):
     def __init__(self, kind: _Kind, input_size: int, hidden_size: int, bias: bool) -> None:
         super().__init__()
         self.kind, self.bias = kind, bool(bias)
-        self.input_size = whole(input_size, type(self).__name__, "input_size")
-        self.hidden_size = whole(hidden_size, type(self).__name__, "hidden_size")
+        self.input_size = positive_int(input_size, type(self).__name__, "input_size")
+        self.hidden_size = positive_int(hidden_size, type(self).__name__, "hidden_size")
 
     def _add_weights(self, input_size: int, suffix: str, dtype: Any) -> None:
         rows = self.kind.gates * self.hidden_size
@@ -165,7 +165,7 @@ class _Layers(_Recurrent):
     ) -> None:  # fmt: skip
         super().__init__(kind, input_size, hidden_size, bias)
         name = type(self).__name__
-        self.num_layers = whole(num_layers, name, "num_layers")
+        self.num_layers = positive_int(num_layers, name, "num_layers")
         if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout <= 1:
             raise OptionError(f"{name}: dropout={dropout!r}; expected a probability from 0 to 1; 0.1 to 0.5 are usual")
         if dropout and num_layers == 1:

@@ -14,7 +14,7 @@ from ..grad_mode import no_grad
 from ..random import randn
 from ..tensor import Parameter, Tensor, matmul
 from .conv import ConvTranspose2d
-from .linear import whole
+from .linear import positive_int
 from .module import Module
 
 
@@ -61,7 +61,7 @@ def spectral_norm(
         names = [known for known, p in module._parameters.items() if p is not None and p.ndim > 1]
         raise OptionError(f"spectral_norm: {type(module).__name__} has no matrix {name!r}; expected the name of a Parameter "
                           f"with two axes or more: {', '.join(names) or 'it has none'}.{suggestion(name, names)}")  # fmt: skip
-    whole(n_power_iterations, "spectral_norm", "n_power_iterations")
+    positive_int(n_power_iterations, "spectral_norm", "n_power_iterations")
     dim = int(isinstance(module, ConvTranspose2d)) if dim is None else dim
     norm = SpectralNorm(name, dim, n_power_iterations, eps)
     rows, columns = norm.matrix(weight.detach()).shape
@@ -71,5 +71,5 @@ def spectral_norm(
         start = F.normalize(randn(size), dim=0, eps=eps).to(weight.dtype)
         module.register_buffer(f"{name}_{letter}", tensor(start))
     module.register_forward_pre_hook(norm.improve)
-    module.register_computed(name, norm.weight)
+    module.register_parametrization(name, norm.weight)
     return module

@@ -21,7 +21,7 @@ from . import init
 from .attention import MultiheadAttention
 from .container import ModuleList
 from .dropout import Dropout
-from .linear import Linear, whole
+from .linear import Linear, positive_int
 from .module import Module
 from .norm import LayerNorm
 
@@ -121,7 +121,7 @@ class TransformerDecoderLayer(_Layer):
 
 
 def _copies(layer: Module, count: int, owner: str) -> ModuleList:
-    return ModuleList([copy.deepcopy(layer) for _ in range(whole(count, owner, "num_layers"))])
+    return ModuleList([copy.deepcopy(layer) for _ in range(positive_int(count, owner, "num_layers"))])
 
 
 class TransformerEncoder(Module):

@@ -30,7 +30,7 @@ LARGEST_HEAD = 256  # channels: kernels keep their blocks on the stack, and beyo
 # ---- packing: an operation has one result ----------------------------------------------------------------------------
 
 
-def parts(x: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+def unpack(x: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
     """A flat x taken apart into consecutive pieces of `shapes`."""
     found, start = [], 0
     for shape in shapes:
@@ -56,7 +56,7 @@ def heads_first(x: Any) -> Any:
     return permute(x, axes=(0, 2, 1, 3))
 
 
-def _packed(*arrays: np.ndarray) -> np.ndarray:
+def _pack(*arrays: np.ndarray) -> np.ndarray:
     return np.concatenate([x.reshape(-1) for x in arrays])
 
 
@@ -108,23 +108,23 @@ class Attention(Op):
         total = e.sum(3, keepdims=True)
         total = np.where(total == 0, np.ones_like(total), total)  # a query that may look at nothing
         result = np.matmul(e, _for_heads(v, q)) / total
-        return _packed(result.transpose(0, 2, 1, 3), top + np.log(total))
+        return _pack(result.transpose(0, 2, 1, 3), top + np.log(total))
 
     def backward(self, node: Node, g: Any) -> list[Any]:
         """By `attention_gradient`; rule by rule where this itself is to be differentiated, or the mask needs a gradient."""
         if grad_mode.get() or any(parent is not None for parent in node.parents[3:]):
             return super().backward(node, g)
         q, k, v, *mask = node.inputs
-        dy, dl = parts(g, result_shapes(q, v))
+        dy, dl = unpack(g, result_shapes(q, v))
         packed = attention_gradient(heads_first(dy), dl, q, k, v, node.output(), *mask, **node.attributes)
-        grads = [heads_first(x) for x in parts(packed, gradient_shapes(q, k, v))] + [None] * len(mask)
+        grads = [heads_first(x) for x in unpack(packed, gradient_shapes(q, k, v))] + [None] * len(mask)
         return [grad if parent is not None else None for grad, parent in zip(grads, node.parents, strict=True)]
 
     def rules(self, node: Node) -> Sequence[Any]:
         truths = any(mask.dtype.kind != "f" for mask in node.inputs[3:])
         return (*self.gradients[:3], None) if truths else self.gradients[: len(node.inputs)]
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         shapes = [  # B, H, G, T, S, D, E, shape of the mask, its kind
             (2, 2, 2, 3, 3, 4, 4, None, ""),
             (1, 2, 1, 2, 5, 3, 2, None, ""),
@@ -168,7 +168,7 @@ class AttentionGradient(Attention):
         dq = np.matmul(ds, _for_heads(k, q))
         dk = _for_groups(np.matmul(ds.swapaxes(2, 3), q), k)
         dv = _for_groups(np.matmul(p.swapaxes(2, 3), g), v)
-        return _packed(*(x.transpose(0, 2, 1, 3) for x in (dq, dk, dv)))
+        return _pack(*(x.transpose(0, 2, 1, 3) for x in (dq, dk, dv)))
 
     def sample(self, random: np.random.Generator, arrays: list[Any], how: dict[str, Any]) -> Any:
         q, k, v, *mask = arrays
@@ -238,9 +238,9 @@ def weights(q: Any, k: Any, *mask: Any, causal: bool, scale: float) -> Any:
     return e / where(total == 0, 1, total)
 
 
-def _rules(g: Any, q: Any, k: Any, v: Any, *mask: Any, **how: Any) -> list[Any]:
+def _gradients(g: Any, q: Any, k: Any, v: Any, *mask: Any, **how: Any) -> list[Any]:
     """dL/dq, dL/dk, dL/dv, and dL/dmask."""
-    dy, dl = parts(g, result_shapes(q, v))
+    dy, dl = unpack(g, result_shapes(q, v))
     dy = heads_first(dy)
     p = weights(q, k, *mask, **how)
     dp = matmul(dy, swap_last(repeated(v, q.shape[1])))
@@ -261,7 +261,7 @@ def _summed(x: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _rule(number: int) -> Any:
-    return lambda g, y, *inputs, **how: _rules(g, *inputs, **how)[number]
+    return lambda g, y, *inputs, **how: _gradients(g, *inputs, **how)[number]
 
 
 attention: Op = Attention("attention", [_rule(number) for number in range(4)])

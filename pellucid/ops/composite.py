@@ -82,7 +82,7 @@ def statistics(x: Any, axes: tuple[int, ...], groups: int = 0) -> tuple[Any, Any
     return mean, _mean(away * away, axes, groups)
 
 
-def _standardise(x: Any, mean: Any, variance: Any, axes: tuple[int, ...], groups: int, eps: float) -> Any:
+def _standardize(x: Any, mean: Any, variance: Any, axes: tuple[int, ...], groups: int, eps: float) -> Any:
     return (x - mean) * (1 / sqrt(variance + eps))
 
 
@@ -92,11 +92,11 @@ def _gradient(
     """(g - mean(g) - y mean(g y)) / deviation: two sums, where the chain rule through mean and variance takes four."""
     if grad_mode.get():
         mean, variance = statistics(x, axes, groups)
-        y = _standardise(x, mean, variance, axes, groups, eps)
+        y = _standardize(x, mean, variance, axes, groups, eps)
     over = lambda value: _mean(value, axes, groups)
     return [(g - over(g) - y * over(g * y)) * (1 / sqrt(variance + eps)), None, None]
 
 
 # standardise(x, mean, variance, axes=..., groups=..., eps=...): x brought to mean 0 and variance 1 along `axes`, by its own `statistics`
 # there; that these are functions of x is in the gradient (Ioffe and Szegedy 2015, section 3).
-standardize = CustomGradient("standardise", _standardise, _gradient)
+standardize = CustomGradient("standardise", _standardize, _gradient)

@@ -34,7 +34,7 @@ class MatMul(Op):
     """a (..., M, K) @ b (..., K, N) -> (..., M, N); the leading axes broadcast."""
 
     kind = "contraction"
-    reads_output = False
+    saves_output = False
 
     def infer(self, a: Any, b: Any) -> Spec:
         if a.ndim < 2 or b.ndim < 2:
@@ -62,7 +62,7 @@ class MatMul(Op):
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.matmul(a, b)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
             ((2, 3), (3, 4)),
             ((1, 1), (1, 1)),
@@ -86,14 +86,14 @@ matmul: Op = MatMul(
 )
 
 
-class Contract(Op):
+class DotGeneral(Op):
     """y[...] = sum of a[...] b[...] over the axes that `y` does not name: one letter for each axis, as in einsum.
 
     Every letter of a stands in b or y too, and so do those of b: what is summed is shared by both.
     """
 
     kind = "contraction"
-    reads_output = False
+    saves_output = False
 
     def infer(self, a_value: Any, b_value: Any, *, a: str, b: str, y: str) -> Spec:
         sizes: dict[str, int] = {}
@@ -116,7 +116,7 @@ class Contract(Op):
     def forward(self, a_array: np.ndarray, b_array: np.ndarray, *, a: str, b: str, y: str) -> np.ndarray:
         return np.einsum(f"{a},{b}->{y}", a_array, b_array, optimize=True)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         for letters, sizes in [
             (("ik", "kj", "ij"), {"i": 2, "k": 3, "j": 4}),
             (("bik", "bjk", "ij"), {"b": 3, "i": 2, "k": 2, "j": 3}),
@@ -130,7 +130,7 @@ class Contract(Op):
             yield arrays, {"a": a, "b": b, "y": y}
 
 
-contract: Op = Contract(
+contract: Op = DotGeneral(
     "contract",
     [
         lambda g, out, p, q, a, b, y: contract(g, q, a=y, b=b, y=a),
@@ -142,7 +142,7 @@ contract: Op = Contract(
 # ---- convolution -----------------------------------------------------------------------------------------------------
 
 
-def _windows(x: np.ndarray, kernel: Pair, output: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
+def _unfold(x: np.ndarray, kernel: Pair, output: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
     """A view (B, C, P, Q, K, L) of zero-padded x (B, C, H, W): the patch under the kernel at every output position."""
     x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
     b, c, h, w = x.strides
@@ -150,7 +150,7 @@ def _windows(x: np.ndarray, kernel: Pair, output: Pair, stride: Pair, padding: P
     return as_strided(x, (*x.shape[:2], *output, *kernel), strides, writeable=False)
 
 
-def _add_windows(patches: np.ndarray, size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
+def _fold(patches: np.ndarray, size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
     """The transpose of `_windows`: patches (B, C, P, Q, K, L) summed into (B, C, H, W), one kernel tap at a time."""
     batch, channels, p, q, kernel_h, kernel_w = patches.shape
     x = np.zeros((batch, channels, size[0] + 2 * padding[0], size[1] + 2 * padding[1]), patches.dtype)
@@ -167,9 +167,9 @@ class Convolution(Op):
     """What the three have in common: stride, zero padding, dilation and groups, as pairs for (height, width)."""
 
     kind = "contraction"
-    reads_output = False
+    saves_output = False
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         cases = [  # x (B, C, H, W), weight (O, C/G, K, L), stride, padding, dilation, G
             ((2, 3, 5, 4), (4, 3, 3, 2), (1, 1), (0, 0), (1, 1), 1),
             ((1, 2, 6, 5), (2, 2, 3, 3), (2, 1), (1, 2), (1, 1), 1),
@@ -197,7 +197,7 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation:
     return p, q
 
 
-class Forward(Convolution):
+class ConvForward(Convolution):
     """x (B, C, H, W) * weight (O, C/G, K, L) -> (B, O, P, Q)."""
 
     def infer(self, x: Any, w: Any, *, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
@@ -226,7 +226,7 @@ class Forward(Convolution):
         self, x: np.ndarray, w: np.ndarray, *, stride: Pair, padding: Pair, dilation: Pair, groups: int
     ) -> np.ndarray:
         output = output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
-        patches = _windows(x, w.shape[2:], output, stride, padding, dilation)
+        patches = _unfold(x, w.shape[2:], output, stride, padding, dilation)
         pieces = [
             np.tensordot(part, weight, axes=((1, 4, 5), (1, 2, 3)))  # (B, P, Q, O/G)
             for part, weight in zip(np.split(patches, groups, 1), np.split(w, groups), strict=True)
@@ -237,7 +237,7 @@ class Forward(Convolution):
         return [x, w], common
 
 
-class ForInput(Convolution):
+class ConvInputGradient(Convolution):
     """g (B, O, P, Q), weight (O, C/G, K, L) -> (B, C, H, W) with `size` = (H, W)."""
 
     def infer(self, g: Any, w: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
@@ -263,13 +263,13 @@ class ForInput(Convolution):
             for part, weight in zip(np.split(g, groups, 1), np.split(w, groups), strict=True)
         ]
         patches = np.concatenate(pieces, 3).transpose(0, 3, 1, 2, 4, 5)  # (B, C, P, Q, K, L)
-        return _add_windows(patches, size, stride, padding, dilation)
+        return _fold(patches, size, stride, padding, dilation)
 
     def sample(self, x: Any, w: Any, g: Any, common: dict[str, Any], size: Any, kernel: Any) -> Any:
         return [g, w], {**common, "size": size}
 
 
-class ForWeight(Convolution):
+class ConvWeightGradient(Convolution):
     """g (B, O, P, Q), x (B, C, H, W) -> (O, C/G, K, L) with `kernel` = (K, L)."""
 
     def infer(self, g: Any, x: Any, *, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
@@ -278,7 +278,7 @@ class ForWeight(Convolution):
     def forward(
         self, g: np.ndarray, x: np.ndarray, *, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
     ) -> np.ndarray:
-        patches = _windows(x, kernel, g.shape[2:], stride, padding, dilation)
+        patches = _unfold(x, kernel, g.shape[2:], stride, padding, dilation)
         pieces = [
             np.tensordot(part, patch, axes=((0, 2, 3), (0, 2, 3)))  # (O/G, C/G, K, L)
             for part, patch in zip(np.split(g, groups, 1), np.split(patches, groups, 1), strict=True)
@@ -289,21 +289,21 @@ class ForWeight(Convolution):
         return [g, x], {**common, "kernel": kernel}
 
 
-convolution: Op = Forward(
+convolution: Op = ConvForward(
     "convolution",
     [
         lambda g, y, x, w, **how: convolution_input(g, w, size=x.shape[2:], **how),
         lambda g, y, x, w, **how: convolution_weight(g, x, kernel=w.shape[2:], **how),
     ],
 )
-convolution_input: Op = ForInput(
+convolution_input: Op = ConvInputGradient(
     "convolution_input",
     [
         lambda h, y, g, w, size, **how: convolution(h, w, **how),
         lambda h, y, g, w, size, **how: convolution_weight(g, h, kernel=w.shape[2:], **how),
     ],
 )
-convolution_weight: Op = ForWeight(
+convolution_weight: Op = ConvWeightGradient(
     "convolution_weight",
     [
         lambda h, y, g, x, kernel, **how: convolution(x, h, **how),
@@ -315,12 +315,12 @@ convolution_weight: Op = ForWeight(
 # ---- windows: what pooling looks through -------------------------------------------------------------------------------
 
 
-class Windows(Op):
+class Unfold(Op):
     """x (B, C, H, W) -> (B, C, P, Q, K, L): the patch under a moving window at every position, no padding."""
 
     kind = "movement"
-    reads_inputs = False
-    reads_output = False
+    saves_inputs = False
+    saves_output = False
 
     def infer(self, x: Any, *, kernel: Pair, stride: Pair, dilation: Pair) -> Spec:
         if x.ndim != 4:
@@ -338,36 +338,36 @@ class Windows(Op):
 
     def forward(self, x: np.ndarray, *, kernel: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
         output = output_size(x.shape[2:], kernel, stride, (0, 0), dilation)
-        return _windows(x, kernel, output, stride, (0, 0), dilation)
+        return _unfold(x, kernel, output, stride, (0, 0), dilation)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(1, 2, 4, 5))], {"kernel": (2, 2), "stride": (2, 2), "dilation": (1, 1)}
         yield [random.normal(size=(2, 1, 5, 5))], {"kernel": (3, 2), "stride": (1, 2), "dilation": (1, 2)}
 
 
-class AddWindows(Op):
+class Fold(Op):
     """Patches (B, C, P, Q, K, L) summed where they lay: the transpose of `windows`, onto `size` = (H, W)."""
 
     kind = "movement"
-    reads_inputs = False
-    reads_output = False
+    saves_inputs = False
+    saves_output = False
 
     def infer(self, x: Any, *, size: Pair, stride: Pair, dilation: Pair) -> Spec:
         return Spec((*x.shape[:2], *size), x.dtype)
 
     def forward(self, x: np.ndarray, *, size: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
-        return _add_windows(x, size, stride, (0, 0), dilation)
+        return _fold(x, size, stride, (0, 0), dilation)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(1, 2, 2, 2, 2, 2))], {"size": (4, 5), "stride": (2, 2), "dilation": (1, 1)}
         yield [random.normal(size=(2, 1, 3, 2, 3, 2))], {"size": (5, 5), "stride": (1, 2), "dilation": (1, 2)}
 
 
-windows: Op = Windows(
+windows: Op = Unfold(
     "windows",
     [lambda g, y, x, kernel, stride, dilation: add_windows(g, size=x.shape[2:], stride=stride, dilation=dilation)],
 )
-add_windows: Op = AddWindows(
+add_windows: Op = Fold(
     "add_windows",
     [lambda g, y, x, size, stride, dilation: windows(g, kernel=x.shape[4:], stride=stride, dilation=dilation)],
 )

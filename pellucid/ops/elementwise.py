@@ -40,7 +40,7 @@ class Elementwise(Op):
         gradients: Sequence[Rule | None] = (),
         *,
         inputs: int = 1,
-        reads: str = "inputs output",
+        saves: str = "inputs output",
         result: type | None = None,
         floating: bool = False,
         floats: bool = True,
@@ -51,8 +51,8 @@ class Elementwise(Op):
         self.forward = forward
         self.count = inputs
         self.result = None if result is None else np.dtype(result)
-        self.reads_inputs = "inputs" in reads
-        self.reads_output = "output" in reads
+        self.saves_inputs = "inputs" in saves
+        self.saves_output = "output" in saves
         self.floating = floating
         self.floats = floats
         self.domain = domain
@@ -93,7 +93,7 @@ class Elementwise(Op):
             for grad, value in zip(grads, node.inputs, strict=True)
         ]
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         low, high = self.domain
         shapes: list[list[tuple[int, ...]]]
         if self.count == 1:
@@ -116,15 +116,15 @@ def _disagreeing_axis(shapes: Sequence[tuple[int, ...]]) -> int:
 # ---- arithmetic ------------------------------------------------------------------------------------------------------
 
 add = Elementwise(
-    "add", np.add, [lambda g, y, a, b: g, lambda g, y, a, b: g], inputs=2, reads="",
+    "add", np.add, [lambda g, y, a, b: g, lambda g, y, a, b: g], inputs=2, saves="",
     native=lambda e, a, b: e.add(a, b),
 )  # fmt: skip
 subtract = Elementwise(
-    "subtract", np.subtract, [lambda g, y, a, b: g, lambda g, y, a, b: -g], inputs=2, reads="",
+    "subtract", np.subtract, [lambda g, y, a, b: g, lambda g, y, a, b: -g], inputs=2, saves="",
     native=lambda e, a, b: e.subtract(a, b),
 )  # fmt: skip
 multiply = Elementwise(
-    "multiply", np.multiply, [lambda g, y, a, b: g * b, lambda g, y, a, b: g * a], inputs=2, reads="inputs",
+    "multiply", np.multiply, [lambda g, y, a, b: g * b, lambda g, y, a, b: g * a], inputs=2, saves="inputs",
     native=lambda e, a, b: e.multiply(a, b),
 )  # fmt: skip
 divide = Elementwise(
@@ -132,9 +132,9 @@ divide = Elementwise(
     inputs=2, floating=True, domain=(0.5, 2.0),
     native=lambda e, a, b: e.divide(a, b),
 )  # fmt: skip
-negative = Elementwise("negative", np.negative, [lambda g, y, x: -g], reads="", native=lambda e, x: e.negative(x))
+negative = Elementwise("negative", np.negative, [lambda g, y, x: -g], saves="", native=lambda e, x: e.negative(x))
 absolute = Elementwise(
-    "absolute", np.abs, [lambda g, y, x: g * sign(x)], reads="inputs", domain=(0.2, 2.0),
+    "absolute", np.abs, [lambda g, y, x: g * sign(x)], saves="inputs", domain=(0.2, 2.0),
     native=lambda e, x: e.absolute(x),
 )  # fmt: skip
 sign: Op = Elementwise("sign", np.sign, native=lambda e, x: e.sign(x))
@@ -144,7 +144,7 @@ floor_divide = Elementwise(
 )  # fmt: skip
 remainder = Elementwise(
     "remainder", np.remainder, [lambda g, y, a, b: g, lambda g, y, a, b: -g * floor_divide(a, b)],
-    inputs=2, reads="inputs", domain=(0.6, 1.1),
+    inputs=2, saves="inputs", domain=(0.6, 1.1),
     native=lambda e, a, b: e.remainder(a, b),
 )  # fmt: skip
 
@@ -167,12 +167,12 @@ power = Elementwise(
 
 maximum = Elementwise(
     "maximum", np.maximum, [lambda g, y, a, b: _unless(less, a, b, g), lambda g, y, a, b: _unless(less, b, a, g)],
-    inputs=2, reads="inputs",
+    inputs=2, saves="inputs",
     native=lambda e, a, b: e.maximum(a, b),
 )  # fmt: skip
 minimum = Elementwise(
     "minimum", np.minimum, [lambda g, y, a, b: _unless(greater, a, b, g), lambda g, y, a, b: _unless(greater, b, a, g)],
-    inputs=2, reads="inputs",
+    inputs=2, saves="inputs",
     native=lambda e, a, b: e.minimum(a, b),
 )  # fmt: skip
 
@@ -196,52 +196,52 @@ def _erf(x: np.ndarray) -> np.ndarray:
     return erf(x)
 
 
-exp = Elementwise("exp", np.exp, [lambda g, y, x: g * y], reads="output", floating=True, native=lambda e, x: e.exp(x))
+exp = Elementwise("exp", np.exp, [lambda g, y, x: g * y], saves="output", floating=True, native=lambda e, x: e.exp(x))
 expm1 = Elementwise(
-    "expm1", np.expm1, [lambda g, y, x: g * (y + 1)], reads="output", floating=True,
+    "expm1", np.expm1, [lambda g, y, x: g * (y + 1)], saves="output", floating=True,
     native=lambda e, x: e.expm1(x),
 )  # fmt: skip
 log: Op = Elementwise(
-    "log", np.log, [lambda g, y, x: g / x], reads="inputs", floating=True, domain=(0.3, 3.0),
+    "log", np.log, [lambda g, y, x: g / x], saves="inputs", floating=True, domain=(0.3, 3.0),
     native=lambda e, x: e.log(x),
 )  # fmt: skip
 log1p = Elementwise(
-    "log1p", np.log1p, [lambda g, y, x: g / (x + 1)], reads="inputs", floating=True, domain=(-0.5, 3.0),
+    "log1p", np.log1p, [lambda g, y, x: g / (x + 1)], saves="inputs", floating=True, domain=(-0.5, 3.0),
     native=lambda e, x: e.log1p(x),
 )  # fmt: skip
 sqrt = Elementwise(
-    "sqrt", np.sqrt, [lambda g, y, x: g / (y * 2)], reads="output", floating=True, domain=(0.3, 3.0),
+    "sqrt", np.sqrt, [lambda g, y, x: g / (y * 2)], saves="output", floating=True, domain=(0.3, 3.0),
     native=lambda e, x: e.sqrt(x),
 )  # fmt: skip
 # The square root of a sum of squares, a length: it has no slope at 0, and takes 0 there as the field does.
 length = Elementwise(
     "length", np.sqrt, [lambda g, y, x: where(equal(y, 0), 0, g / (where(equal(y, 0), 1, y) * 2))],
-    reads="output", floating=True, domain=(0.3, 3.0),
+    saves="output", floating=True, domain=(0.3, 3.0),
     native=lambda e, x: e.sqrt(x),
 )  # fmt: skip
 sin = Elementwise(
-    "sin", np.sin, [lambda g, y, x: g * cos(x)], reads="inputs", floating=True,
+    "sin", np.sin, [lambda g, y, x: g * cos(x)], saves="inputs", floating=True,
     native=lambda e, x: e.sin(x),
 )  # fmt: skip
 cos: Op = Elementwise(
-    "cos", np.cos, [lambda g, y, x: -g * sin(x)], reads="inputs", floating=True,
+    "cos", np.cos, [lambda g, y, x: -g * sin(x)], saves="inputs", floating=True,
     native=lambda e, x: e.cos(x),
 )  # fmt: skip
 tanh = Elementwise(
-    "tanh", np.tanh, [lambda g, y, x: g * (1 - y * y)], reads="output", floating=True,
+    "tanh", np.tanh, [lambda g, y, x: g * (1 - y * y)], saves="output", floating=True,
     native=lambda e, x: e.tanh(x),
 )  # fmt: skip
 sigmoid = Elementwise(
-    "sigmoid", _sigmoid, [lambda g, y, x: g * y * (1 - y)], reads="output", floating=True,
+    "sigmoid", _sigmoid, [lambda g, y, x: g * y * (1 - y)], saves="output", floating=True,
     native=lambda e, x: e.sigmoid(x),
 )  # fmt: skip
 erf = Elementwise(
-    "erf", _erf, [lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi))], reads="inputs", floating=True,
+    "erf", _erf, [lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi))], saves="inputs", floating=True,
     native=lambda e, x: e.erf(x),
 )  # fmt: skip
 # A primitive and not maximum(x, 0): at 0 its gradient is 0, as everywhere in the field, not the half of a tie.
 relu = Elementwise(
-    "relu", lambda x: np.maximum(x, 0), [lambda g, y, x: where(not_equal(y, 0), g, 0)], reads="output", domain=(0.1, 2.0),
+    "relu", lambda x: np.maximum(x, 0), [lambda g, y, x: where(not_equal(y, 0), g, 0)], saves="output", domain=(0.1, 2.0),
     native=lambda e, x: e.relu(x),
 )  # fmt: skip
 floor = Elementwise("floor", np.floor, native=lambda e, x: e.floor(x))
@@ -294,7 +294,7 @@ class Where(Elementwise):
             shape = self.broadcast([condition.shape, a.shape, b.shape])
         return Spec(shape, a.dtype)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         for shapes in [((), (), ()), ((2, 3), (3,), (2, 1)), ((1, 3), (2, 3), ()), ((0,), (0,), (1,))]:
             condition, a, b = (random.uniform(-1, 1, shape) for shape in shapes)
             yield [np.asarray(condition > 0), a, b], {}
@@ -303,7 +303,7 @@ class Where(Elementwise):
 where: Where = Where(
     "where", np.where,
     [None, lambda g, y, c, a, b: where(c, g, 0), lambda g, y, c, a, b: where(c, 0, g)],
-    inputs=3, reads="inputs",
+    inputs=3, saves="inputs",
     native=lambda e, c, a, b: e.where(c, a, b),
 )  # fmt: skip
 
@@ -319,13 +319,13 @@ class Cast(Elementwise):
             raise DTypeError(f"cast: to {dtype}; expected one of {names}; convert with NumPy first")
         return Spec(x.shape, dtype)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         for shape in [(), (3,), (2, 0)]:
             yield [random.uniform(-2, 2, shape)], {"dtype": np.dtype(np.float64)}
 
 
 cast: Op = Cast(
-    "cast", lambda x, dtype: x.astype(dtype), [lambda g, y, x, dtype: cast(g, dtype=x.dtype)], reads="",
+    "cast", lambda x, dtype: x.astype(dtype), [lambda g, y, x, dtype: cast(g, dtype=x.dtype)], saves="",
     native=lambda e, x, dtype: e.cast(x, dtype),
 )  # fmt: skip
 

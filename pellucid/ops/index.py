@@ -24,7 +24,7 @@ class Indexing(Op):
 
     kind = "index"
     same_dtype = False
-    reads_output = False
+    saves_output = False
 
     def check_index(self, index: Any) -> None:
         if index.dtype.kind not in "iu":
@@ -40,7 +40,7 @@ class Indexing(Op):
             )
 
 
-class Within(Indexing):
+class CheckIndex(Indexing):
     """The index itself, once every number of it is known to lie in low ... high-1 (or to be `spare`).
 
     Floating-point numbers are checked too, of which NaN lies nowhere.
@@ -49,7 +49,7 @@ class Within(Indexing):
     anything, and lets the eager step tell what is wrong. message: the error's words, with {} for the number.
     """
 
-    reads_inputs = False
+    saves_inputs = False
 
     def infer(self, index: Any, *, low: float, high: float, spare: int | None, message: str) -> Spec:
         if index.dtype.kind != "f":
@@ -65,7 +65,7 @@ class Within(Indexing):
                 raise error(message.format(wrong.flat[0]))
         return index
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         for array, spare in [([[0, 3], [-2, 1]], None), ([3, -100], -100), ([], None)]:
             yield [np.array(array, np.int64)], {"low": -2, "high": 4, "spare": spare, "message": "it is {}"}
         yield [random.uniform(0, 1, (2, 3))], {"low": 0.0, "high": 1.5, "spare": None, "message": "it is {}"}
@@ -74,7 +74,7 @@ class Within(Indexing):
 class Take(Indexing):
     """x (N, ...), index (any shape I) -> I + (...): whole rows of x, as an embedding looks them up."""
 
-    reads_inputs = True
+    saves_inputs = True
 
     def infer(self, x: Any, index: Any) -> Spec:
         self.check_index(index)
@@ -86,14 +86,14 @@ class Take(Indexing):
         self.check_range(index, x.shape[0], 0)
         return x[index]
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(4, 3)), np.array([0, 3, 3, -1])], {}
         yield [random.normal(size=(5,)), np.array([[1, 1], [4, 0]])], {}
         yield [random.normal(size=(3, 2)), np.array(2)], {}
         yield [random.normal(size=(3, 2)), np.zeros((0,), np.int64)], {}
 
 
-class Rows(Indexing):
+class TakeRows(Indexing):
     """x (1, ...), the first of `count` rows that lie one behind the other, index (any shape I) -> I + (...).
 
     `take` from data whose number of rows is no part of a program: x is where they begin and `count` their bound. Whoever
@@ -115,15 +115,15 @@ class Rows(Indexing):
         strides = (x[0].nbytes, *x.strides[1:])
         return np.lib.stride_tricks.as_strided(x, (int(count), *x.shape[1:]), strides, writeable=False)[index]
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(1, 3)), np.array([0, -1, 0]), np.array(1)], {}
         yield [random.normal(size=(1,)), np.array([[0, 0]]), np.array(1)], {}
 
 
-class AddAt(Indexing):
+class IndexAdd(Indexing):
     """Zeros of `shape` with the rows of g added at `index`, in order: the transpose of `take`."""
 
-    reads_inputs = True
+    saves_inputs = True
 
     def infer(self, g: Any, index: Any, *, shape: tuple[int, ...]) -> Spec:
         self.check_index(index)
@@ -135,15 +135,15 @@ class AddAt(Indexing):
         np.add.at(y, index, g)
         return y
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(3, 2)), np.array([1, 1, -4])], {"shape": (4, 2)}
         yield [random.normal(size=(2, 2)), np.array([[0, 0], [1, 0]])], {"shape": (3,)}
 
 
-class Put(Indexing):
+class IndexPut(Indexing):
     """x (N, ...) with its rows at `index` replaced by `rows` (I + (...)); the last of a repeated index stays."""
 
-    reads_inputs = True
+    saves_inputs = True
 
     def infer(self, x: Any, index: Any, rows: Any) -> Spec:
         self.check_index(index)
@@ -161,7 +161,7 @@ class Put(Indexing):
         y[index] = rows
         return y
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(4, 3)), np.array([0, 2]), random.normal(size=(2, 3))], {}
         yield [random.normal(size=(5,)), np.array([[-1, 0]]), random.normal(size=(1, 2))], {}
 
@@ -169,7 +169,7 @@ class Put(Indexing):
 class Gather(Indexing):
     """y[i][j] = x[i][index[i][j]] along `axis`; the other axes of `index` are those of x, or shorter."""
 
-    reads_inputs = True
+    saves_inputs = True
 
     def infer(self, x: Any, index: Any, *, axis: int) -> Spec:
         self.check_index(index)
@@ -180,7 +180,7 @@ class Gather(Indexing):
         self.check_range(index, x.shape[axis], axis)
         return x[_grid(index, axis)]
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(3, 4)), np.array([[0, 0], [3, 1], [2, -1]])], {"axis": 1}
         yield [random.normal(size=(3, 2)), np.array([[2, 0], [1, 1], [2, 2], [0, 0]])], {"axis": 0}
         yield [random.normal(size=(2, 3)), np.array([[1]])], {"axis": 1}
@@ -189,7 +189,7 @@ class Gather(Indexing):
 class ScatterAdd(Indexing):
     """x with g added at the positions a gather with `index` reads: y[i][index[i][j]] += g[i][j]."""
 
-    reads_inputs = True
+    saves_inputs = True
 
     def infer(self, x: Any, index: Any, g: Any, *, axis: int) -> Spec:
         self.check_index(index)
@@ -211,7 +211,7 @@ class ScatterAdd(Indexing):
             np.add.at(y, _grid(index, axis), g)
         return y
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(3, 4)), np.array([[0, 0], [3, 1], [2, -1]]), random.normal(size=(3, 2))], {"axis": 1}
 
 
@@ -251,17 +251,17 @@ class ArgSort(Op):
         backward = np.argsort(np.flip(x, axis), axis, stable=True)
         return x.shape[axis] - 1 - np.flip(backward, axis)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         for descending in (False, True):
             yield [random.normal(size=(3, 4))], {"axis": 1, "descending": descending}
             yield [random.integers(0, 3, (5,)).astype(float)], {"axis": 0, "descending": descending}
 
 
-within: Op = Within("within")
+within: Op = CheckIndex("within")
 take: Op = Take("take", [lambda g, y, x, index: add_at(g, index, shape=x.shape), None])
-rows: Op = Rows("rows")
-add_at: Op = AddAt("add_at", [lambda h, y, g, index, shape: take(h, index), None])
-put: Op = Put(
+rows: Op = TakeRows("rows")
+add_at: Op = IndexAdd("add_at", [lambda h, y, g, index, shape: take(h, index), None])
+put: Op = IndexPut(
     "put",
     [lambda g, y, x, index, rows: put(g, index, zeros_like(rows)), None, lambda g, y, x, index, rows: take(g, index)],
 )

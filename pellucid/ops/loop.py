@@ -136,7 +136,7 @@ def tree_spec(nest: Any) -> Any:
 # ---- the loop as one operation of a recorded step ------------------------------------------------------------------------
 
 
-class Loop(Op):
+class Scan(Op):
     """A whole loop. Its value stands for all it computes; `part` takes out one of them.
 
     body: a `Body` of `compiler/timeloop.py`, which runs the loop on arrays and knows what its parts are. The operation is
@@ -145,7 +145,7 @@ class Loop(Op):
 
     kind = "loop"
     same_dtype = False
-    reads_output = False
+    saves_output = False
 
     def __init__(self, name: str, gradients: Any = ()) -> None:
         self.name, self.gradients = name, tuple(gradients)
@@ -162,14 +162,14 @@ class Loop(Op):
         return node.attributes["trace"].backward(g)
 
 
-class Part(Op):
+class ScanOutput(Op):
     """One result of a loop, laid out in a row. what: "last", carry number `index` after the last step; "states", that
     carry at every position, before the first included; "stack", output number `index` at every position."""
 
     kind = "loop"
     same_dtype = False
-    reads_inputs = False
-    reads_output = False
+    saves_inputs = False
+    saves_output = False
 
     def __init__(self, name: str, gradients: Any = ()) -> None:
         self.name, self.gradients = name, tuple(gradients)
@@ -191,5 +191,5 @@ class Cotangents(dict[tuple[str, int], Any]):
         return both
 
 
-loop = Loop("scan", [None])
-part = Part("part", [lambda g, y, loop, what, index: Cotangents({(what, index): g})])
+loop = Scan("scan", [None])
+part = ScanOutput("part", [lambda g, y, loop, what, index: Cotangents({(what, index): g})])

@@ -24,11 +24,11 @@ class Movement(Op):
     written (`core/sharing.py`)."""
 
     kind = "movement"
-    reads_inputs = False
-    reads_output = False
+    saves_inputs = False
+    saves_output = False
     inverse: Callable[..., Any]
 
-    def within(self, array: np.ndarray, **attributes: Any) -> np.ndarray:
+    def writable_view(self, array: np.ndarray, **attributes: Any) -> np.ndarray:
         """What the movement takes of a contiguous array, in the same memory, to be written."""
         return self.forward(array, **attributes)
 
@@ -51,7 +51,7 @@ class Reshape(Movement):
     def inverse(self, old: Any, part: Any, *, shape: tuple[int, ...]) -> Any:
         return self(part, shape=old.shape)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(2, 6))], {"shape": (3, 4)}
         yield [random.normal(size=(4, 3)).T], {"shape": (12,)}
         yield [random.normal(size=())], {"shape": (1, 1)}
@@ -74,7 +74,7 @@ class Permute(Movement):
     def inverse(self, old: Any, part: Any, *, axes: tuple[int, ...]) -> Any:
         return self(part, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(2, 3))], {"axes": (1, 0)}
         yield [random.normal(size=(2, 3, 4))], {"axes": (2, 0, 1)}
         yield [random.normal(size=())], {"axes": ()}
@@ -105,14 +105,14 @@ class Slice(Movement):
         inside = place(inside, shape=old.shape, slices=slices)
         return REGISTRY["where"](inside, place(part, shape=old.shape, slices=slices), old)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(5,))], {"slices": ((1, 3, 1),)}
         yield [random.normal(size=(4, 6))], {"slices": ((3, 4, -1), (0, 3, 2))}
         yield [random.normal(size=(3, 2))], {"slices": ((0, 0, 1), (1, 1, 1))}
         yield [random.normal(size=())], {"slices": ()}
 
 
-class Place(Movement):
+class Pad(Movement):
     """Zeros of `shape` with x at `slices`: the transpose of `slice`, and zero padding."""
 
     def infer(self, x: Any, *, shape: tuple[int, ...], slices: Slices) -> Spec:
@@ -123,7 +123,7 @@ class Place(Movement):
         y[as_slices(slices)] = x
         return y
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(3,))], {"shape": (6,), "slices": ((1, 3, 2),)}
         yield [random.normal(size=(2, 2))], {"shape": (4, 3), "slices": ((3, 2, -2), (1, 2, 1))}
         yield [random.normal(size=(0,))], {"shape": (2,), "slices": ((0, 0, 1),)}
@@ -154,7 +154,7 @@ class Concatenate(Movement):
             start += value.shape[node.attributes["axis"]]
         return rules
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(2, 3)), random.normal(size=(4, 3))], {"axis": 0}
         yield [random.normal(size=(2, 1)), random.normal(size=(2, 0)), random.normal(size=(2, 2))], {"axis": 1}
         yield [random.normal(size=(3,))], {"axis": 0}
@@ -183,5 +183,5 @@ permute: Op = Permute(
     "permute", [lambda g, y, x, axes: permute(g, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))]
 )
 slice_: Op = Slice("slice", [lambda g, y, x, slices: place(g, shape=x.shape, slices=slices)])
-place: Op = Place("place", [lambda g, y, x, shape, slices: slice_(g, slices=slices)])
+place: Op = Pad("place", [lambda g, y, x, shape, slices: slice_(g, slices=slices)])
 concatenate = Concatenate("concatenate", [None])

@@ -45,7 +45,7 @@ def rounds(words: list[np.ndarray], key0: int, key1: int) -> list[np.ndarray]:
     return [a, b, c, d]
 
 
-class Bits(Op):
+class RandomBits(Op):
     """state (2,) int64 = (seed, call) -> `shape` of uint32, each bit fair."""
 
     kind = "random"
@@ -58,9 +58,9 @@ class Bits(Op):
         count = math.prod(shape)
         return philox(int(state[0]), int(state[1]), -(-count // 4)).reshape(-1)[:count].reshape(shape)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         for shape in [(), (7,), (0,), (3, 4)]:
             yield [np.array([7, 3])], {"shape": shape}
 
 
-bits = Bits("bits")
+bits = RandomBits("bits")

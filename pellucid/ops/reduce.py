@@ -28,14 +28,14 @@ class Reduction(Op):
         function: Callable[..., Any],
         gradients: Sequence[Callable[..., Any] | None] = (),
         *,
-        reads: str = "",
+        saves: str = "",
         identity: bool = False,
         result: Callable[[np.dtype], np.dtype] = lambda dtype: dtype,
     ) -> None:
         super().__init__(name, gradients)
         self.function = function
-        self.reads_inputs = "inputs" in reads
-        self.reads_output = "output" in reads
+        self.saves_inputs = "inputs" in saves
+        self.saves_output = "output" in saves
         self.identity = identity  # of no numbers at all: sum has one (0), the largest has none
         self.result = result
 
@@ -56,7 +56,7 @@ class Reduction(Op):
     def forward(self, x: np.ndarray, *, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
         return self.function(x, axis=axes, keepdims=keepdims)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         for shape, axes in [((), ()), ((5,), (0,)), ((2, 3), (1,)), ((2, 3, 2), (0, 2)), ((2, 3), ())]:
             for keepdims in (False, True):
                 yield [random.normal(size=shape)], {"axes": axes, "keepdims": keepdims}
@@ -65,7 +65,7 @@ class Reduction(Op):
             yield [random.normal(size=(0, 3))], {"axes": (0,), "keepdims": False}
 
 
-def _spread(g: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+def _sum_gradient(g: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     """g with the reduced axes back in place, repeated to the shape of x."""
     if not keepdims and axes:
         kept = tuple([1 if axis in axes else size for axis, size in enumerate(x.shape)])
@@ -73,10 +73,10 @@ def _spread(g: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     return expand(g, shape=x.shape)
 
 
-def _to_winners(g: Any, y: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+def _extremum_gradient(g: Any, y: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     """g to the numbers that won, in equal shares where several did; chosen, since 0 times an infinite g is NaN."""
-    won = x == _spread(y, x, axes, keepdims)
-    return _spread(g, x, axes, keepdims).where(won, 0) / sum(won, axes=axes, keepdims=True)
+    won = x == _sum_gradient(y, x, axes, keepdims)
+    return _sum_gradient(g, x, axes, keepdims).where(won, 0) / sum(won, axes=axes, keepdims=True)
 
 
 def _counting_dtype(dtype: np.dtype) -> np.dtype:
@@ -103,11 +103,11 @@ class Expand(Movement):
     def inverse(self, old: Any, part: Any, *, shape: tuple[int, ...]) -> Any:
         return reshape(part, shape=old.shape) if math.prod(old.shape) == math.prod(shape) else refuse_overlap(shape)
 
-    def within(self, array: np.ndarray, **attributes: Any) -> np.ndarray:
+    def writable_view(self, array: np.ndarray, **attributes: Any) -> np.ndarray:
         seen = self.forward(array, **attributes)
         return np.lib.stride_tricks.as_strided(array, seen.shape, seen.strides)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         yield [random.normal(size=(3, 1))], {"shape": (3, 4)}
         yield [random.normal(size=(1, 2))], {"shape": (5, 3, 2)}
         yield [random.normal(size=())], {"shape": (2, 2)}
@@ -117,18 +117,18 @@ class Expand(Movement):
 sum: Op = Reduction(
     "sum",
     np.add.reduce,
-    [lambda g, y, x, axes, keepdims: _spread(g, x, axes, keepdims)],
+    [lambda g, y, x, axes, keepdims: _sum_gradient(g, x, axes, keepdims)],
     identity=True,
     result=_counting_dtype,
 )
 expand: Op = Expand("expand", [lambda g, y, x, shape: sum_to(g, x.shape)])
-amax = Reduction("amax", np.maximum.reduce, [_to_winners], reads="inputs output")
-amin = Reduction("amin", np.minimum.reduce, [_to_winners], reads="inputs output")
+amax = Reduction("amax", np.maximum.reduce, [_extremum_gradient], saves="inputs output")
+amin = Reduction("amin", np.minimum.reduce, [_extremum_gradient], saves="inputs output")
 any_ = Reduction("any", np.logical_or.reduce, identity=True, result=lambda dtype: np.dtype(bool))
 all_ = Reduction("all", np.logical_and.reduce, identity=True, result=lambda dtype: np.dtype(bool))
 
 
-class Position(Op):
+class ArgReduce(Op):
     """Where along `axis` the largest (or smallest) number stands, the first of equals."""
 
     kind = "reduction"
@@ -150,22 +150,22 @@ class Position(Op):
     def forward(self, x: np.ndarray, *, axis: int, keepdims: bool) -> np.ndarray:
         return self.function(x, axis=axis, keepdims=keepdims)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         for shape, axis in [((4,), 0), ((2, 3), 1), ((2, 3, 2), 0)]:
             for keepdims in (False, True):
                 yield [random.integers(0, 3, shape).astype(float)], {"axis": axis, "keepdims": keepdims}
 
 
-argmax = Position("argmax", np.argmax)
-argmin = Position("argmin", np.argmin)
+argmax = ArgReduce("argmax", np.argmax)
+argmin = ArgReduce("argmin", np.argmin)
 
 
 class CumulativeSum(Op):
     """y[i] = x[0] + ... + x[i] along `axis`; from the far end when `reverse`."""
 
     kind = "reduction"
-    reads_inputs = False
-    reads_output = False
+    saves_inputs = False
+    saves_output = False
 
     def infer(self, x: Any, *, axis: int, reverse: bool) -> Spec:
         return Spec(x.shape, _counting_dtype(x.dtype))
@@ -175,7 +175,7 @@ class CumulativeSum(Op):
             return np.flip(np.add.accumulate(np.flip(x, axis), axis), axis)
         return np.add.accumulate(x, axis)
 
-    def samples(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
         for shape, axis in [((4,), 0), ((2, 3), 1), ((2, 3), 0), ((0, 2), 0)]:
             for reverse in (False, True):
                 yield [random.normal(size=shape)], {"axis": axis, "reverse": reverse}

@@ -14,7 +14,7 @@ import numpy as np
 from .elementwise import Elementwise
 
 
-def _over(function: Callable[..., Any], a: Any, b: Any) -> Any:
+def _into_first(function: Callable[..., Any], a: Any, b: Any) -> Any:
     """function(a, b), written over `a`, a passing result of our own, where the shape of the result allows."""
     if a.ndim and (b.ndim == 0 or a.shape == b.shape):
         return function(a, b, out=a)
@@ -22,21 +22,21 @@ def _over(function: Callable[..., Any], a: Any, b: Any) -> Any:
 
 
 def _add_scaled(x: np.ndarray, a: np.ndarray, y: np.ndarray) -> Any:
-    return _over(np.add, a * y, x)
+    return _into_first(np.add, a * y, x)
 
 
-def _weighted(a: np.ndarray, x: np.ndarray, b: np.ndarray, y: np.ndarray) -> Any:
-    return _over(np.add, a * x, b * y)
+def _axpby(a: np.ndarray, x: np.ndarray, b: np.ndarray, y: np.ndarray) -> Any:
+    return _into_first(np.add, a * x, b * y)
 
 
-def _weighted_square(a: np.ndarray, x: np.ndarray, b: np.ndarray, y: np.ndarray) -> Any:
-    return _over(np.add, a * x, _over(np.multiply, b * y, y))
+def _ema_square(a: np.ndarray, x: np.ndarray, b: np.ndarray, y: np.ndarray) -> Any:
+    return _into_first(np.add, a * x, _into_first(np.multiply, b * y, y))
 
 
-def _descend(p: np.ndarray, size: np.ndarray, m: np.ndarray, v: np.ndarray, eps: np.ndarray) -> Any:
-    root = _over(np.add, np.sqrt(v), eps)
+def _adam_update(p: np.ndarray, size: np.ndarray, m: np.ndarray, v: np.ndarray, eps: np.ndarray) -> Any:
+    root = _into_first(np.add, np.sqrt(v), eps)
     move = np.divide(m, root, out=root if root.ndim and root.shape == m.shape else None)
-    move = _over(np.multiply, move, size)
+    move = _into_first(np.multiply, move, size)
     return np.subtract(p, move, out=move if move.ndim and move.shape == p.shape else None)
 
 
@@ -44,36 +44,36 @@ def _descend(p: np.ndarray, size: np.ndarray, m: np.ndarray, v: np.ndarray, eps:
 add_scaled = Elementwise(
     "add_scaled", _add_scaled,
     [lambda g, o, x, a, y: g, lambda g, o, x, a, y: g * y, lambda g, o, x, a, y: g * a],
-    inputs=3, reads="inputs",
+    inputs=3, saves="inputs",
     native=lambda e, x, a, y: e.multiply_add(a, y, x),
 )  # fmt: skip
 
 # a x + b y
 axpby = Elementwise(
-    "weighted", _weighted,
+    "weighted", _axpby,
     [lambda g, o, a, x, b, y: g * x, lambda g, o, a, x, b, y: g * a,
      lambda g, o, a, x, b, y: g * y, lambda g, o, a, x, b, y: g * b],
-    inputs=4, reads="inputs",
+    inputs=4, saves="inputs",
     native=lambda e, a, x, b, y: e.multiply_add(a, x, e.multiply(b, y)),
 )  # fmt: skip
 
 # a x + b y^2
 ema_square = Elementwise(
-    "weighted_square", _weighted_square,
+    "weighted_square", _ema_square,
     [lambda g, o, a, x, b, y: g * x, lambda g, o, a, x, b, y: g * a,
      lambda g, o, a, x, b, y: g * y * y, lambda g, o, a, x, b, y: g * b * y * 2],
-    inputs=4, reads="inputs",
+    inputs=4, saves="inputs",
     native=lambda e, a, x, b, y: e.multiply_add(a, x, e.multiply(e.multiply(b, y), y)),
 )  # fmt: skip
 
 # p - size m / (sqrt(v) + eps)
 adam_update = Elementwise(
-    "descend", _descend,
+    "descend", _adam_update,
     [lambda g, o, p, size, m, v, eps: g,
      lambda g, o, p, size, m, v, eps: -g * m / (v.sqrt() + eps),
      lambda g, o, p, size, m, v, eps: -g * size / (v.sqrt() + eps),
      lambda g, o, p, size, m, v, eps: g * size * m / (v.sqrt() + eps).square() / v.sqrt() / 2,
      lambda g, o, p, size, m, v, eps: g * size * m / (v.sqrt() + eps).square()],
-    inputs=5, reads="inputs", floating=True, domain=(0.5, 2.0),
+    inputs=5, saves="inputs", floating=True, domain=(0.5, 2.0),
     native=lambda e, p, size, m, v, eps: e.subtract(p, e.multiply(e.divide(m, e.add(e.sqrt(v), eps)), size)),
 )  # fmt: skip

@@ -34,7 +34,7 @@ class Adagrad(Optimizer):
                                   "initial_accumulator_value": initial_accumulator_value, "eps": eps,
                                   "maximize": maximize})  # fmt: skip
 
-    def coefficients(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def hyperparameters(self, options: Mapping[str, Any]) -> dict[str, float]:
         checked = {
             name: check.number("Adagrad", name, options[name], "a number of 0 or more", example=example)
             for name, example in [("lr", 0.01), ("lr_decay", 0.001), ("weight_decay", 0.0001),
@@ -44,10 +44,10 @@ class Adagrad(Optimizer):
         return {"lr": checked["lr"], "lr_decay": checked["lr_decay"], "decay": checked["weight_decay"],
                 "eps": checked["eps"], "one": 1.0, "first": 1 - checked["lr_decay"]}  # fmt: skip
 
-    def moments(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def init_state(self, options: Mapping[str, Any]) -> dict[str, float]:
         return {"sum": options["initial_accumulator_value"]}
 
-    def counts(self, options: Mapping[str, Any]) -> bool:
+    def counts_steps(self, options: Mapping[str, Any]) -> bool:
         return True
 
     def prepare(self, group: Group, step: Tensor) -> tuple[dict[str, Tensor], Tensor]:

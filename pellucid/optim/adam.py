@@ -40,7 +40,7 @@ class Adam(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
                                   "amsgrad": amsgrad, "maximize": maximize})  # fmt: skip
 
-    def coefficients(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def hyperparameters(self, options: Mapping[str, Any]) -> dict[str, float]:
         owner = type(self).__name__
         lr = check.number(owner, "lr", options["lr"], "a number of 0 or more", example=0.001)
         betas = options["betas"]
@@ -58,11 +58,11 @@ class Adam(Optimizer):
         return {"minus_lr": -lr, "beta1": beta1, "beta2": beta2, "new1": 1 - beta1, "new2": 1 - beta2,
                 "log1": _log(beta1), "log2": _log(beta2), "eps": eps, "decay": decay, "keep": 1 - lr * decay}  # fmt: skip
 
-    def moments(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def init_state(self, options: Mapping[str, Any]) -> dict[str, float]:
         names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if options["amsgrad"] else ("exp_avg", "exp_avg_sq")
         return dict.fromkeys(names, 0.0)
 
-    def counts(self, options: Mapping[str, Any]) -> bool:
+    def counts_steps(self, options: Mapping[str, Any]) -> bool:
         return True
 
     def prepare(self, group: Group, step: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:

@@ -21,7 +21,7 @@ class ExponentialMovingAverage:
 
         ema = ExponentialMovingAverage(model, decay=0.999)
         for ...:  ...; optimizer.step(); ema.update()
-        with ema.applied():
+        with ema.average_parameters():
             evaluate(model)          # the model has the averaged weights in here
 
     source: a network, whose saved floating-point buffers (the statistics of batch norm) are averaged too; or its parameters,
@@ -51,7 +51,7 @@ class ExponentialMovingAverage:
     def update(self) -> None:
         """Take the current weights into the average; call it after `optimizer.step()`."""
         if self._originals is not None:
-            raise StateError("ExponentialMovingAverage: update() inside applied(), where the weights are the average itself; "
+            raise StateError("ExponentialMovingAverage: update() inside average_parameters(), where the weights are the average itself; "
                              "expected trained weights; call it after the block")  # fmt: skip
         with no_grad():
             self._count.assign(self._count + self._one)
@@ -63,10 +63,10 @@ class ExponentialMovingAverage:
                 average.assign(add_scaled(average, new, t.detach() - average))
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def average_parameters(self) -> Iterator[None]:
         """The weights are the averaged ones inside the block, and bit for bit the trained ones again after it."""
         if self._originals is not None:
-            raise StateError("ExponentialMovingAverage: applied() inside applied(); expected one block; "
+            raise StateError("ExponentialMovingAverage: average_parameters() inside average_parameters(); expected one block; "
                              "the weights are the average already")  # fmt: skip
         self._originals = {key: t.detach().clone() for key, t in self._tensors.items()}
         try:

@@ -54,7 +54,7 @@ class Muon(Optimizer):
         given: Any = list(zip(names, params, strict=True)) if names else params
         super().add_param_group({**param_group, "params": given})
 
-    def coefficients(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def hyperparameters(self, options: Mapping[str, Any]) -> dict[str, float]:
         lr = check.number("Muon", "lr", options["lr"], "a number of 0 or more", example=0.001)
         decay = check.number("Muon", "weight_decay", options["weight_decay"], "a number of 0 or more", example=0.1)
         momentum = check.number("Muon", "momentum", options["momentum"], "a number from 0 to 1", example=0.95)
@@ -72,7 +72,7 @@ class Muon(Optimizer):
         return {"minus_lr": -lr, "momentum": momentum, "new": 1 - momentum, "keep": 1 - lr * decay, "eps": eps,
                 "a": a, "b": b, "c": c}  # fmt: skip
 
-    def moments(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def init_state(self, options: Mapping[str, Any]) -> dict[str, float]:
         return {"momentum_buffer": 0.0}
 
     def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: Any, group: Group) -> None:

@@ -1,7 +1,7 @@
 """What every optimizer shares: parameter groups, state, step counting, saving and loading (floor 4).
 
-A method (`sgd.py`, `adam.py` ...) says four things of itself: the numbers its rule reads (`coefficients`), the Tensors it
-keeps for each parameter (`moments`), whether it counts steps (`counts`), and the rule (`prepare`, `update`), in Tensor
+A method (`sgd.py`, `adam.py` ...) says four things of itself: the numbers its rule reads (`hyperparameters`), the Tensors it
+keeps for each parameter (`init_state`), whether it counts steps (`counts_steps`), and the rule (`prepare`, `update`), in Tensor
 operations only, so that the same lines run as they come or are recorded and compiled.
 
 All that changes from step to step is a Tensor made in the constructor: the moments, the step count, and each number of a
@@ -37,7 +37,7 @@ _OPTION_WORDS = {"lr": "lr", "learning_rate": "lr", "rate": "lr", "wd": "weight_
                  "adjust_lr_fn": "", "maximize": ""}  # fmt: skip
 
 
-class Clock:
+class StepCounter:
     """A step count, and the parameters that have taken exactly that many steps."""
 
     __slots__ = ("params", "step")
@@ -56,7 +56,7 @@ class Group(dict[str, Any]):
 
     def __init__(self, options: Mapping[str, Any], optimizer: Optimizer) -> None:
         super().__init__(options)
-        self.clocks: list[Clock] = []
+        self.clocks: list[StepCounter] = []
         self.scalars: dict[str, Tensor] = {}
         self.kept: tuple[str, ...] | None = None  # the names of the moments that are there
         self._optimizer = optimizer
@@ -75,10 +75,10 @@ class Group(dict[str, Any]):
 
     def update(self, *changes: Any, **more: Any) -> None:
         """Take over new options, all of them or, where one is refused, none."""
-        changed = {option: _tidy(value) for option, value in dict(*changes, **more).items()}
+        changed = {option: _normalize_option(value) for option, value in dict(*changes, **more).items()}
         self._optimizer.check_options(changed)
-        numbers = self._optimizer.coefficients({**self, **changed})
-        if any(_decides(self.get(option), value) for option, value in changed.items()):
+        numbers = self._optimizer.hyperparameters({**self, **changed})
+        if any(_changes_structure(self.get(option), value) for option, value in changed.items()):
             note_change()  # a compiled step looks again
         super().update(changed)
         for name, number in numbers.items():
@@ -94,7 +94,7 @@ class Group(dict[str, Any]):
         return self
 
 
-def _decides(before: Any, after: Any) -> bool:
+def _changes_structure(before: Any, after: Any) -> bool:
     """Whether a new value of an option may change what the rule computes, and not only with which numbers."""
     plain = (int, float)
     if isinstance(before, plain) and isinstance(after, plain) and not isinstance(after, bool):
@@ -102,7 +102,7 @@ def _decides(before: Any, after: Any) -> bool:
     return before is not after and not (isinstance(before, tuple) and isinstance(after, tuple))
 
 
-def _tidy(value: Any) -> Any:
+def _normalize_option(value: Any) -> Any:
     """An option as the group keeps it: plain numbers for one-element Tensors, `(0.9, 0.999)` for JSON's `[0.9, 0.999]`, and a
     list of parameters that tells of a change."""
     if isinstance(value, list) and any(isinstance(item, Tensor) for item in value):
@@ -134,15 +134,15 @@ class Optimizer:
 
     # ---- what a method says of itself ----
 
-    def coefficients(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def hyperparameters(self, options: Mapping[str, Any]) -> dict[str, float]:
         """Check `options` and give the numbers that the rule reads, by the names it reads them under."""
         return {}
 
-    def moments(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def init_state(self, options: Mapping[str, Any]) -> dict[str, float]:
         """The Tensors kept for each parameter, in its shape: their names and the value they start from."""
         return {}
 
-    def counts(self, options: Mapping[str, Any]) -> bool:
+    def counts_steps(self, options: Mapping[str, Any]) -> bool:
         """Whether the rule, or PyTorch's state, has a step count."""
         return False
 
@@ -191,7 +191,7 @@ class Optimizer:
     def _is_in_line(self, group: Group) -> bool:
         """Whether each parameter of the list, and no other, has a step count and moments that are those of its state."""
         clocks = {p: clock for clock in group.clocks for p in clock.params}
-        listed, counting, moments = group["params"], self.counts(group), self.moments(group)
+        listed, counting, moments = group["params"], self.counts_steps(group), self.init_state(group)
         if len(clocks) != len(listed) or not all(p in clocks for p in listed):
             return False
         if not counting and not moments:
@@ -205,23 +205,23 @@ class Optimizer:
         note_change()
         owner, kept = type(self).__name__, {p: clock.step for clock in group.clocks for p in clock.params}
         _, params = _parameters(owner, {"params": list(group["params"])}, known=[])
-        steps = {p: self.state[p].get("step") if self.counts(group) else kept.get(p) for p in params}
+        steps = {p: self.state[p].get("step") if self.counts_steps(group) else kept.get(p) for p in params}
         by_step: dict[float, list[Tensor]] = {}
         for p, step in steps.items():
             by_step.setdefault(0.0 if step is None else float(check.plain(step)), []).append(p)
-        group.clocks = [Clock(together, step) for step, together in by_step.items()]
-        for clock in group.clocks if self.counts(group) else ():
+        group.clocks = [StepCounter(together, step) for step, together in by_step.items()]
+        for clock in group.clocks if self.counts_steps(group) else ():
             self._show_steps(clock)
         group.kept = None
         self._create_moments(group)
 
-    def _due(self, group: Group) -> Iterator[tuple[Clock, list[Tensor]]]:
+    def _due(self, group: Group) -> Iterator[tuple[StepCounter, list[Tensor]]]:
         """The parameters with a gradient, by the step count they share, which is advanced here.
 
         One count serves all parameters that have moved together, so the bias corrections are computed once for them. Those
         left out for the first time get a clock of their own; a step that is being recorded begins anew with it.
         """
-        counting = self.counts(group)
+        counting = self.counts_steps(group)
         for clock in tuple(group.clocks):
             ready = [p for p in clock.params if p.has_grad()]
             if not ready:
@@ -232,16 +232,16 @@ class Optimizer:
                 clock.step.assign(clock.step + _ONE)
             yield clock, ready
 
-    def _split(self, group: Group, clock: Clock, ready: list[Tensor]) -> None:
+    def _split(self, group: Group, clock: StepCounter, ready: list[Tensor]) -> None:
         """Leave `ready` on `clock`, and give the rest of its parameters another, which shows the same count now."""
         note_change()  # a compiled step that advances them together is no longer right
         stays = set(ready)
-        late = Clock([p for p in clock.params if p not in stays], clock.step.item())
+        late = StepCounter([p for p in clock.params if p not in stays], clock.step.item())
         clock.params = ready
         group.clocks.append(late)
         self._show_steps(late)
 
-    def _show_steps(self, clock: Clock) -> None:
+    def _show_steps(self, clock: StepCounter) -> None:
         for p in clock.params:
             self.state[p]["step"] = clock.step
 
@@ -282,14 +282,14 @@ class Optimizer:
         group = Group(options, self)
         trained = [p for p in params if p.requires_grad]
         frozen = [p for p in params if not p.requires_grad]
-        group.clocks = [Clock(part) for part in (trained, frozen) if part]
+        group.clocks = [StepCounter(part) for part in (trained, frozen) if part]
         self.param_groups.append(group)
         self._create_moments(group)
 
     def _create_moments(self, group: Group) -> None:
         """Make the Tensors that `group` keeps for each parameter, where they are not there yet."""
-        wanted = self.moments(group)
-        counting = self.counts(group)
+        wanted = self.init_state(group)
+        counting = self.counts_steps(group)
         names = (*wanted, "step") if counting else tuple(wanted)
         if names == group.kept or not group.clocks:
             return
@@ -338,9 +338,9 @@ class Optimizer:
         groups = self._matching_groups(state_dict)
         kept: dict[Tensor, Mapping[str, Any]] = {}
         for group, saved in zip(self.param_groups, groups, strict=True):
-            options = {k: _tidy(v) for k, v in saved.items() if k not in _FOREIGN_KEYS and k != "params"}
+            options = {k: _normalize_option(v) for k, v in saved.items() if k not in _FOREIGN_KEYS and k != "params"}
             self.check_options(options)
-            self.coefficients({**group, **options})
+            self.hyperparameters({**group, **options})
             for i, p in zip(saved["params"], group["params"], strict=True):
                 found = state_dict["state"].get(i, state_dict["state"].get(str(i))) or {}
                 kept[p] = self._matching_state(i, p, found, {**group, **options})
@@ -378,11 +378,11 @@ class Optimizer:
         """The saved Tensors of parameter `i`, or nothing where it had not been stepped yet."""
         owner = type(self).__name__
         found = {name: value for name, value in found.items() if value is not None}
-        wanted = self.moments(options)
+        wanted = self.init_state(options)
         if found and (wanted.keys() - found.keys() or found.keys() - wanted.keys() - {"step"}):
             raise StateError(
                 f"{owner}.load_state_dict: parameter {i} was saved with {sorted(found)}; {owner} with these options keeps "
-                f"{sorted([*wanted, 'step'] if self.counts(options) else wanted)}; load it into the method that saved it"
+                f"{sorted([*wanted, 'step'] if self.counts_steps(options) else wanted)}; load it into the method that saved it"
             )
         for name in wanted.keys() & found.keys():
             if np.shape(found[name]) != p.shape:
@@ -396,7 +396,7 @@ class Optimizer:
         """Write the saved numbers into the Tensors that are there, and sort the parameters by their step counts."""
         by_step: dict[float, list[Tensor]] = {}
         for p in group["params"]:
-            for name, start in self.moments(group).items():
+            for name, start in self.init_state(group).items():
                 self.state[p][name].assign(kept[p].get(name, full(p.shape, start, dtype=p.dtype)))
             # PyTorch's SGD saves no count, but whatever it saved has taken a step.
             step = float(check.plain(kept[p].get("step", 1.0 if kept[p] else 0.0)))
@@ -404,11 +404,11 @@ class Optimizer:
         spare = group.clocks
         group.clocks = []
         for step, params in by_step.items():
-            clock = spare.pop(0) if spare else Clock([])
+            clock = spare.pop(0) if spare else StepCounter([])
             clock.params = params
             clock.step.assign(step)
             group.clocks.append(clock)
-            if self.counts(group):
+            if self.counts_steps(group):
                 self._show_steps(clock)
 
     def __repr__(self) -> str:

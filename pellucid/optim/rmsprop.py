@@ -35,7 +35,7 @@ class RMSprop(Optimizer):
         super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay,
                                   "momentum": momentum, "centered": centered, "maximize": maximize})  # fmt: skip
 
-    def coefficients(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def hyperparameters(self, options: Mapping[str, Any]) -> dict[str, float]:
         lr = check.number("RMSprop", "lr", options["lr"], "a number of 0 or more", example=0.01)
         alpha = check.number("RMSprop", "alpha", options["alpha"], "a number from 0 to 1", example=0.99)
         eps = check.number("RMSprop", "eps", options["eps"], "a number of 0 or more", example=1e-8)
@@ -55,13 +55,13 @@ class RMSprop(Optimizer):
             "momentum": momentum,
         }
 
-    def moments(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def init_state(self, options: Mapping[str, Any]) -> dict[str, float]:
         names = (
             ["square_avg"] + ["momentum_buffer"] * bool(options["momentum"]) + ["grad_avg"] * bool(options["centered"])
         )
         return dict.fromkeys(names, 0.0)
 
-    def counts(self, options: Mapping[str, Any]) -> bool:
+    def counts_steps(self, options: Mapping[str, Any]) -> bool:
         return True  # the rule needs no count, PyTorch's saved state has one
 
     def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: Any, group: Group) -> None:

@@ -34,7 +34,7 @@ class SGD(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
                                   "nesterov": nesterov, "maximize": maximize})  # fmt: skip
 
-    def coefficients(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def hyperparameters(self, options: Mapping[str, Any]) -> dict[str, float]:
         lr = check.number("SGD", "lr", options["lr"], "a number of 0 or more", example=0.001)
         momentum = check.number("SGD", "momentum", options["momentum"], "a number of 0 or more", example=0.9)
         dampening = check.number("SGD", "dampening", options["dampening"], "a finite number", example=0)
@@ -45,14 +45,14 @@ class SGD(Optimizer):
                               "above 0 and no dampening; write for example momentum=0.9, nesterov=True")  # fmt: skip
         return {"minus_lr": -lr, "momentum": momentum, "dampening": dampening, "decay": decay, "one": 1.0}
 
-    def moments(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def init_state(self, options: Mapping[str, Any]) -> dict[str, float]:
         return {"momentum_buffer": 0.0} if options["momentum"] else {}
 
-    def counts(self, options: Mapping[str, Any]) -> bool:
+    def counts_steps(self, options: Mapping[str, Any]) -> bool:
         return bool(options["momentum"] and options["dampening"])
 
     def prepare(self, group: Group, step: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        if not self.counts(group):
+        if not self.counts_steps(group):
             return group.scalars, None
         one = group.scalars["one"]
         later = (step - one).clamp(max=1.0)  # 0 in the first step, 1 from then on

@@ -215,7 +215,7 @@ class Learner:
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """Inside, the network has its averaged weights, where there is an average."""
-        with self.average.applied() if self.average else contextlib.nullcontext():
+        with self.average.average_parameters() if self.average else contextlib.nullcontext():
             yield
 
     def keep_best(self) -> None:

@@ -20,7 +20,7 @@ from ..core.op import Node
 from ..core.tape import reachable
 from ..errors import NonFiniteError
 from ..nn import Parameter
-from ..nn.module import seen_from
+from ..nn.module import path_relative_to
 from ..tensor import Tensor
 from .learner import Batch, Learner, OptimizerPhase, Snapshot
 
@@ -84,7 +84,7 @@ def explain(learner: Learner, batch: Batch) -> NonFiniteError:
     bad_input = next((name for name, x in named_inputs if x.dtype.kind == "f" and not np.isfinite(x.array).all()), None)
     if bad_input:
         return _error(where, f"the inputs {bad_input!r} of the batch hold NaN or infinity", "clean the data")
-    with seen_from(learner.network), learner.drawing():
+    with path_relative_to(learner.network), learner.drawing():
         what = next(
             (found for move in learner.moves if (found := _bad_move(learner, move, batch))), "the loss overflowed"
         )
@@ -97,7 +97,7 @@ def explain(learner: Learner, batch: Batch) -> NonFiniteError:
 def explain_validation(learner: Learner, batch: Batch) -> NonFiniteError:
     """The error for weights that are finite, but give a validation loss that is not."""
     at, network = learner.progress, learner.judged
-    with seen_from(network), learner.drawing():
+    with path_relative_to(network), learner.drawing():
         what = _bad_layer(network.judge(*batch)["loss"]) or "the loss became infinite"
     fix = f"train with a lower --lr (it was {learner.settings.lr:g})"
     return _error(f"step {at.step} (validation of epoch {at.epoch + 1})", what, fix)
@@ -127,7 +127,7 @@ def _output(node: Node) -> Any:
     """A node's numbers: kept on the tape, or computed again from the inputs it kept."""
     if node.array is not None:
         return node.array
-    if node.op.reads_inputs and node.op.name != "bits":
+    if node.op.saves_inputs and node.op.name != "bits":
         return node.op.forward(*[value.array for value in node.inputs], **node.attributes)
     return None
 

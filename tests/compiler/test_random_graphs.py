@@ -32,7 +32,7 @@ Call = tuple[list[np.ndarray], dict[str, Any]]
 def samples_of(op: Op) -> Iterator[Call]:
     """The operation's own samples, in float32 and, where they are defined, in whole numbers and truths."""
     random = np.random.default_rng(zlib.crc32(op.name.encode()))
-    for i, (arrays, attributes) in enumerate(op.samples(random)):
+    for i, (arrays, attributes) in enumerate(op.sample_inputs(random)):
         given = [np.asarray(a) for a in arrays]
         if getattr(op, "floats", True):
             floats = [narrow(a) for a in given]

@@ -255,7 +255,7 @@ def cases(name: str) -> list[Case]:
     random = np.random.default_rng(17)
     op: Any = REGISTRY[name]
     found = []
-    for arrays, attributes in op.samples(random):
+    for arrays, attributes in op.sample_inputs(random):
         single = [x.astype(np.float32) if x.dtype == np.float64 else x for x in arrays]
         found.append(case_of(name, single, attributes))
     for arrays, attributes in CASES[name](random):

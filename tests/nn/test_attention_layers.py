@@ -34,9 +34,9 @@ LAYERS = {
     "nn.TransformerEncoderLayer(4, 2, 6, 0.0, F.silu, batch_first=True, norm_first=True, bias=False)": (ROWS,),
     "nn.TransformerDecoderLayer(4, 1, 6, 0.0, 'gelu', batch_first=True)": (ROWS, MEMORY),
     "nn.Transformer(4, 2, 1, 1, 6, 0.0, 'gelu', batch_first=True)": (MEMORY, ROWS),
-    "nn.LearnedPositions(4, 4)": (ROWS,),
-    "nn.SinusoidalPositions(3, 4)": (ROWS,),
-    "nn.Rotary(4, 3)": (ROWS.reshape(2, 3, 1, 4),),
+    "nn.LearnedPositionalEmbedding(4, 4)": (ROWS,),
+    "nn.SinusoidalPositionalEmbedding(3, 4)": (ROWS,),
+    "nn.RotaryEmbedding(4, 3)": (ROWS.reshape(2, 3, 1, 4),),
 }
 
 
@@ -151,7 +151,7 @@ def test_what_attention_refuses() -> None:
 # ---- positions -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["nn.LearnedPositions(9, 4)", "nn.SinusoidalPositions(9, 4)"])
+@pytest.mark.parametrize("text", ["nn.LearnedPositionalEmbedding(9, 4)", "nn.SinusoidalPositionalEmbedding(9, 4)"])
 def test_rows_are_added_from_the_offset_on(text: str) -> None:
     layer, x = named(text), P.tensor(ROWS.astype(np.float32))
     assert layer(x)[1].allclose(x[1] + layer.weight[:3])
@@ -164,24 +164,24 @@ def test_rows_are_added_from_the_offset_on(text: str) -> None:
 
 
 def test_sines_are_those_of_the_paper() -> None:
-    table = nn.SinusoidalPositions(20, 6).weight
+    table = nn.SinusoidalPositionalEmbedding(20, 6).weight
     assert table[7, 2].item() == pytest.approx(np.sin(7 / 10_000 ** (2 / 6)), abs=1e-6)
     assert table[7, 3].item() == pytest.approx(np.cos(7 / 10_000 ** (2 / 6)), abs=1e-6)
-    assert nn.SinusoidalPositions(20, 6).state_dict() == {}
+    assert nn.SinusoidalPositionalEmbedding(20, 6).state_dict() == {}
 
 
 def test_rotary_products_depend_on_distance_alone() -> None:
-    rotary, (q, k) = nn.Rotary(8, 50), P.randn(2, 1, 1, 1, 8)
+    rotary, (q, k) = nn.RotaryEmbedding(8, 50), P.randn(2, 1, 1, 1, 8)
     product = lambda s, t: (rotary(q, input_pos=s) * rotary(k, input_pos=t)).sum().item()
     assert product(3, 5) == pytest.approx(product(40, 42), abs=1e-5) != pytest.approx(product(3, 6), abs=1e-3)
     assert rotary(q).allclose(q) and rotary(q, input_pos=30).norm().allclose(q.norm(), rtol=1e-5)
     x = P.randn(2, 3, 2, 8)
     each = rotary(x, input_pos=P.tensor([[5, 6, 7], [0, 1, 2]]))
     assert each[0].allclose(rotary(x, input_pos=5)[0], atol=1e-6) and each[1].allclose(rotary(x)[1], atol=1e-6)
-    with pytest.raises(IndexRangeError, match="Rotary: position 52; expected 0 to 49"):
+    with pytest.raises(IndexRangeError, match="RotaryEmbedding: position 52; expected 0 to 49"):
         rotary(x, input_pos=50)
-    with pytest.raises(OptionError, match="Rotary: dim=5; expected an even number"):
-        nn.Rotary(5)
+    with pytest.raises(OptionError, match="RotaryEmbedding: dim=5; expected an even number"):
+        nn.RotaryEmbedding(5)
 
 
 # ---- the cache -----------------------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ class Decoder(nn.Module):
 
     def __init__(self, length: int, batch: int = 2) -> None:
         super().__init__()
-        self.project, self.out, self.rotary = nn.Linear(8, 24), nn.Linear(8, 8), nn.Rotary(4, length)
+        self.project, self.out, self.rotary = nn.Linear(8, 24), nn.Linear(8, 8), nn.RotaryEmbedding(4, length)
         self.plain = nn.MultiheadAttention(8, 2, batch_first=True)
         self.caches = nn.ModuleList([nn.KeyValueCache(batch, 2, length, 4) for _ in range(2)])
 
@@ -288,7 +288,7 @@ def test_spectral_norm_compiled_goes_on_with_u_and_v() -> None:
 @pytest.mark.parametrize("make", [nn.Linear, lambda i, o: nn.Conv2d(i, o, 1)])
 def test_a_forward_computes_the_weight_once(make: Callable[[int, int], nn.Module]) -> None:
     layer, times = nn.utils.spectral_norm(make(3, 4)), []
-    layer.register_computed("weight", lambda module: times.append(1) or module.weight_orig)
+    layer.register_parametrization("weight", lambda module: times.append(1) or module.weight_orig)
     layer(P.ones(1, 3, 3, 3) if isinstance(layer, nn.Conv2d) else P.ones(2, 3))
     assert len(times) == 1
 

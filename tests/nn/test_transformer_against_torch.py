@@ -167,5 +167,5 @@ def test_rotary_turns_pairs_as_complex_numbers() -> None:
     turned = (
         torch.view_as_complex(torch.tensor(x).unflatten(3, (3, 2))) * torch.polar(torch.ones(5, 3), angles)[:, None]
     )
-    ours: Tensor = P.nn.Rotary(6)(P.tensor(x), input_pos=2)
+    ours: Tensor = P.nn.RotaryEmbedding(6)(P.tensor(x), input_pos=2)
     np.testing.assert_allclose(ours.numpy(), torch.view_as_real(turned).flatten(3).numpy(), atol=1e-5)

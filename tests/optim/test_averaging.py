@@ -64,22 +64,25 @@ def test_applied_swaps_and_restores_bit_for_bit():
     move(net, 3)
     ema.update()
     trained = net.w.array.copy()
-    with ema.applied():
+    with ema.average_parameters():
         np.testing.assert_array_equal(net.w.array, [2.0, -0.5])
         np.testing.assert_array_equal(net.mean.array, [3.0])
         assert net.w.requires_grad
     np.testing.assert_array_equal(net.w.array, trained)
-    with pytest.raises(ZeroDivisionError), ema.applied():
+    with pytest.raises(ZeroDivisionError), ema.average_parameters():
         _ = 1 / 0
     np.testing.assert_array_equal(net.w.array, trained)
 
 
 def test_applied_refuses_what_would_spoil_the_average():
     ema = ExponentialMovingAverage(Network())
-    with ema.applied():
-        with pytest.raises(StateError, match=r"update\(\) inside applied\(\)"):
+    with ema.average_parameters():
+        with pytest.raises(StateError, match=r"update\(\) inside average_parameters\(\)"):
             ema.update()
-        with pytest.raises(StateError, match=r"applied\(\) inside applied\(\)"), ema.applied():
+        with (
+            pytest.raises(StateError, match=r"average_parameters\(\) inside average_parameters\(\)"),
+            ema.average_parameters(),
+        ):
             pass
 
 
