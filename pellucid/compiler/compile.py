@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import OptionError, names_of
-from .lengths import Varying
-from .passes import PASSES
+from .backends.cpu.prepare.pipeline import PASSES
+from .bucketing import Varying
+from .capture import Watching
 from .step import Compiled
-from .watching import Watching
 
 STAGES = ("lifting", "fusion", "remaking", "reuse", "native")  # what can be left out besides passes
 # What of a compiled call its network shows under its own name.
@@ -33,7 +33,7 @@ def compile(
         that few programs are compiled, and the results are those of the true length: nothing of the padding reaches them.
         What cannot be kept apart, such as a convolution along the axis, raises TraceError; a backward stays inside the step.
     leave_out: names of passes to leave out, those of `passes.PASSES` or STAGES, to see what they do.
-    One name stands for a list of one. x[mask] may be worked on number by number, then summed up (`compiler/masked.py`).
+    One name stands for a list of one. x[mask] may be worked on number by number, then summed up (`compiler/trace/masked.py`).
     Raises OptionError for an unknown name; TraceError, at the first call, where the function's course depends on numbers or
     a Tensor of it stays behind.
     """

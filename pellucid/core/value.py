@@ -123,6 +123,15 @@ class Symbol:
     def size(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def op_name(self) -> str:
+        """The name of the operation; "" for an input of the step and for a constant."""
+        return "" if self.op is None else self.op.name
+
+    def with_inputs(self, inputs: tuple[Symbol, ...]) -> Symbol:
+        """The same operation on other inputs."""
+        return Symbol(self.op, inputs, self.attributes, self.shape, self.dtype, self.origin)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name != "__array__":
             raise AttributeError(name)
@@ -150,7 +159,7 @@ recorders = [0]
 
 
 def recorder() -> Any:
-    """The recorder at work in this context, or None. Its interface is that of `compiler/trace.py`."""
+    """The recorder at work in this context, or None. Its interface is that of `compiler/trace/tracer.py`."""
     return active_recorder.get() if recorders[0] else None
 
 

@@ -3,7 +3,7 @@
     for t in range(T):  carry, y[t] = body(carry, x[t])
 
 Eagerly it is that Python loop, and the tape it leaves gives gradients of any order. While a step is recorded it is one
-operation, whose compile time does not grow with T: the recorder runs the body once (`compiler/timeloop.py`). What the
+operation, whose compile time does not grow with T: the recorder runs the body once (`compiler/trace/scan.py`). What the
 loop promises for that is checked here in every mode: the length is static, the carry keeps its structure, shapes and
 dtypes, and the body assigns no state.
 """
@@ -139,7 +139,7 @@ def tree_spec(nest: Any) -> Any:
 class Loop(Op):
     """A whole loop. Its value stands for all it computes; `part` takes out one of them.
 
-    body: a `Body` of `compiler/timeloop.py`, which runs the loop on arrays and knows what its parts are. The operation is
+    body: a `Body` of `compiler/trace/scan.py`, which runs the loop on arrays and knows what its parts are. The operation is
     made by the recorder alone, so it is in no registry; its gradient, another such loop, is the recorder's as well.
     """
 

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 import pellucid as P
-from pellucid.compiler.graph import Graph, run_reference
-from pellucid.compiler.llvm import host
-from pellucid.compiler.passes import PASSES
-from pellucid.compiler.plan import planned, run_planned
-from pellucid.compiler.recording import Position, Recording, View
-from pellucid.compiler.schedule import scheduled
-from pellucid.compiler.trace import record
+from pellucid.compiler.backends.cpu.memory_plan import planned
+from pellucid.compiler.backends.cpu.plan_check import run_planned
+from pellucid.compiler.backends.cpu.prepare.pipeline import PASSES
+from pellucid.compiler.backends.cpu.schedule import scheduled
+from pellucid.compiler.backends.cpu.target import host
+from pellucid.compiler.ir.graph import Graph, run_reference
+from pellucid.compiler.trace.traced_step import Position, Recording, View
+from pellucid.compiler.trace.tracer import record
 from pellucid.errors import PellucidError
 from pellucid.ops import contraction, index, movement, reduce
 from pellucid.ops.loop import tree_leaves

@@ -17,8 +17,9 @@ import pytest
 from scipy.special import erf
 
 import pellucid  # noqa: F401  # fills the registry
-from pellucid.compiler.kernels.arithmetic import Arithmetic
-from pellucid.compiler.llvm import TARGETS, Code, Target, compile_module, host, i64, new_function, new_module, pointer
+from pellucid.compiler.backends.cpu.kernels.vector_math import Arithmetic
+from pellucid.compiler.backends.cpu.llvm import Code, compile_module, i64, new_function, new_module, pointer
+from pellucid.compiler.backends.cpu.target import TARGETS, Target, host
 from pellucid.core.op import REGISTRY
 
 OPERATIONS = {name: op for name, op in REGISTRY.items() if op.kind == "elementwise"}

@@ -11,8 +11,9 @@ import pytest
 from test_single_kernels import LAYOUTS, ORDERS, RUNNABLE, Case, case_of, run
 from test_targets import MULTIPLY_ADD, STACK, loops
 
-from pellucid.compiler.kernels.attention import ATTENTION
-from pellucid.compiler.llvm import TARGETS, Code, Target, compile_module, i64, new_function, new_module, pointer
+from pellucid.compiler.backends.cpu.kernels.attention import ATTENTION
+from pellucid.compiler.backends.cpu.llvm import Code, compile_module, i64, new_function, new_module, pointer
+from pellucid.compiler.backends.cpu.target import TARGETS, Target
 from pellucid.core.op import REGISTRY
 
 EXPONENTIAL = re.compile(r"vpsll|\bshl\s+v")  # its powers of two; it has more constants than some machines registers

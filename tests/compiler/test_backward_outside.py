@@ -12,8 +12,8 @@ from small_networks import batch, mlp
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler.graph import run_reference
-from pellucid.compiler.trace import record
+from pellucid.compiler.ir.graph import run_reference
+from pellucid.compiler.trace.tracer import record
 from pellucid.errors import GradientError, TraceError
 from pellucid.nn import functional as F
 from pellucid.ops.loop import tree_leaves

@@ -14,10 +14,12 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler import cache, fuse, llvm, lower
-from pellucid.compiler.kernels.picks import PICKS
-from pellucid.compiler.reference import ReferenceProgram
-from pellucid.compiler.runtime import Pace
+from pellucid.compiler.backends.cpu import fusion as fuse
+from pellucid.compiler.backends.cpu import llvm, lower
+from pellucid.compiler.backends.cpu import object_cache as cache
+from pellucid.compiler.backends.cpu.kernels.gather_scatter import PICKS
+from pellucid.compiler.backends.cpu.thread_pool import Pace
+from pellucid.compiler.backends.interpreter import ReferenceProgram
 from pellucid.errors import OptionError
 from pellucid.nn import functional as F
 
@@ -142,7 +144,7 @@ def test_without_llvmlite_a_step_is_interpreted_and_says_so(monkeypatch: pytest.
         def __getattr__(self, name: str) -> Any:
             raise error
 
-    monkeypatch.setitem(sys.modules, "pellucid.compiler.program", Missing())
+    monkeypatch.setitem(sys.modules, "pellucid.compiler.backends.cpu.program", Missing())
     step = P.compile(training()[1])
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")

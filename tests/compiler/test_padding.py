@@ -11,9 +11,9 @@ import pytest
 import pellucid as P
 import pellucid.functional as F
 from pellucid import Tensor, nn, optim
-from pellucid.compiler import executable, lower
-from pellucid.compiler.padded_axes import bucket_of
-from pellucid.compiler.plan import SLOTS
+from pellucid.compiler.backends.cpu import executable, lower
+from pellucid.compiler.backends.cpu.memory_plan import SLOTS
+from pellucid.compiler.passes.padded_axes import bucket_of
 from pellucid.errors import OptionError, PellucidError, TraceError
 
 LENGTHS = (13, 9, 16, 15, 8, 3, 5, 11, 14, 1)

@@ -12,9 +12,9 @@ from random_graphs import Trial, check, planned_run, second_gradients, wave
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler.graph import run_reference
-from pellucid.compiler.plan import every_job
-from pellucid.compiler.trace import record
+from pellucid.compiler.backends.cpu.memory_plan import every_job
+from pellucid.compiler.ir.graph import run_reference
+from pellucid.compiler.trace.tracer import record
 from pellucid.errors import GradientError, IndexRangeError, ShapeError, TraceError
 from pellucid.ops.loop import tree_leaves
 from pellucid.tensor import Tensor

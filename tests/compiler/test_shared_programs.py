@@ -13,7 +13,8 @@ from small_networks import train_step
 
 import pellucid as P
 from pellucid import Tensor, nn, optim
-from pellucid.compiler import executable, form, lower
+from pellucid.compiler.backends.cpu import executable, lower
+from pellucid.compiler.passes import canonical_form as form
 from pellucid.errors import OptionError, PellucidError, TraceError
 
 

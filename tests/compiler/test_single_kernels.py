@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 
 import pellucid  # noqa: F401  # fills the registry
-from pellucid.compiler.kernels.moves import MOVES
-from pellucid.compiler.kernels.picks import PICKS
-from pellucid.compiler.kernels.random import RANDOM
-from pellucid.compiler.llvm import TARGETS, Code, Target, compile_module, host, i64, new_function, new_module, pointer
-from pellucid.compiler.recipe import Load, Recipe, Step, Store
-from pellucid.compiler.views import row_major
+from pellucid.compiler.backends.cpu.kernel_ir import Load, Recipe, Step, Store
+from pellucid.compiler.backends.cpu.kernels.data_movement import MOVES
+from pellucid.compiler.backends.cpu.kernels.gather_scatter import PICKS
+from pellucid.compiler.backends.cpu.kernels.random import RANDOM
+from pellucid.compiler.backends.cpu.llvm import Code, compile_module, i64, new_function, new_module, pointer
+from pellucid.compiler.backends.cpu.target import TARGETS, Target, host
+from pellucid.compiler.ir.views import row_major
 from pellucid.core.op import REGISTRY
 
 EMITTERS: dict[str, Callable[..., None]] = {**MOVES, **PICKS, **RANDOM}

@@ -14,7 +14,9 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler import llvm, lower, plan, schedule, trace
+from pellucid.compiler.backends.cpu import llvm, lower, schedule
+from pellucid.compiler.backends.cpu import memory_plan as plan
+from pellucid.compiler.trace import tracer as trace
 
 MULTIPLY_ADD = re.compile(r"\b(vfmadd\w+|fmla|mulps)\b")
 LEAVES_THE_TILE = re.compile(r"sqrt|div|sll|\bshl\b|cvt")  # an optimizer's update, a softmax: no microkernel

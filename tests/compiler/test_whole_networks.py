@@ -18,7 +18,7 @@ import pellucid as P
 from pellucid import functional as F
 from pellucid import nn, optim
 from pellucid.autograd import grad
-from pellucid.compiler.kernels import loops
+from pellucid.compiler.backends.cpu.kernels import elementwise as loops
 from pellucid.tensor import Tensor
 
 
