@@ -17,13 +17,13 @@ from ..core.op import new_value
 from ..core.value import Value
 from ..errors import OptionError, PellucidError, format_shape, suggestion
 from ..ops.loop import tree_map
-from .passes.padded_axes import Lengths, bucket_of
-from .passes.padding import padded
-from .step import Compiled
-from .trace.traced_step import Recording
+from .passes.padded_axes import Lengths, bucket_size
+from .passes.padding import pad_graph
+from .step import CompiledStep
+from .trace.traced_step import TracedStep
 
 
-class Varying(Compiled):
+class BucketedStep(CompiledStep):
     """A compiled step with `pad`: {argument's name or position: axis}.
 
     Each length is recorded once, and costs a compilation only where no other length of its bucket has been seen. A length
@@ -52,13 +52,13 @@ class Varying(Compiled):
                     f"{suggestion(key, self._names)}"
                 )
 
-    def _again(self, function: Callable[..., Any]) -> Compiled:
-        return Varying(function, self.keep_grads, self.leave_out, self.pad)
+    def _again(self, function: Callable[..., Any]) -> CompiledStep:
+        return BucketedStep(function, self.keep_grads, self.leave_out, self.pad)
 
     def __reduce__(self) -> Any:
-        return Varying, (self.function, self.keep_grads, self.leave_out, self.pad)
+        return BucketedStep, (self.function, self.keep_grads, self.leave_out, self.pad)
 
-    def _recorded(self, args: Any, kwargs: Any) -> Recording:
+    def _recorded(self, args: Any, kwargs: Any) -> TracedStep:
         recording = super()._recorded(args, kwargs)
         chosen = self._chosen(args, kwargs)
         sizes = {x.shape[axis] for x, axis in chosen.values()}
@@ -73,7 +73,7 @@ class Varying(Compiled):
         if not native or not sizes or min(sizes) < 2:
             return recording
         (length,) = sizes
-        size = bucket_of(length)
+        size = bucket_size(length)
         try:
             other = super()._recorded(*_resized(args, kwargs, chosen, length - 1 if length == size else size))
         except PellucidError:
@@ -84,7 +84,7 @@ class Varying(Compiled):
         true, bucket = (other, recording) if length == size else (recording, other)
         lengths = Lengths(length - 1 if length == size else length, size)
         given = {position: axis for position, (_, axis) in chosen.items()}
-        graph, padding = padded(true.graph, bucket.graph, lengths, given, length == size)
+        graph, padding = pad_graph(true.graph, bucket.graph, lengths, given, length == size)
         guards, met = true.guards + bucket.guards, true.met | bucket.met
         return dataclasses.replace(bucket, graph=graph, padding=padding, guards=guards, met=met)
 

@@ -8,10 +8,10 @@ from typing import Any
 from ..errors import OptionError, suggestion
 from ..tensor import Tensor
 from .signature import captured_variables, has
-from .step import Compiled
+from .step import CompiledStep
 
 
-class Watching(Compiled):
+class CapturingStep(CompiledStep):
     """A compiled step that also gives what passes through some of its layers.
 
     watched: after a call, {path: {"output": Tensor, "grad": Tensor or None}}. The step's own results are unchanged.
@@ -31,7 +31,7 @@ class Watching(Compiled):
 
         def watching(*args: Any, **kwargs: Any) -> Any:
             seen: dict[str, dict[str, Any]] = {path: {"output": None, "grad": None} for path in layers}
-            hooks = [layer.register_forward_hook(_look(seen[path])) for path, layer in layers.items()]
+            hooks = [layer.register_forward_hook(_capturing_hook(seen[path])) for path, layer in layers.items()]
             try:
                 result = plain(*args, **kwargs)
             finally:
@@ -42,11 +42,11 @@ class Watching(Compiled):
         super().__init__(watching, keep_grads, leave_out, source or plain)
         self.watch = paths
 
-    def _again(self, function: Callable[..., Any]) -> Compiled:
-        return Watching(function, self.keep_grads, self.leave_out, self.watch)
+    def _again(self, function: Callable[..., Any]) -> CompiledStep:
+        return CapturingStep(function, self.keep_grads, self.leave_out, self.watch)
 
     def __reduce__(self) -> Any:
-        return Watching, (self.plain, self.keep_grads, self.leave_out, self.watch)
+        return CapturingStep, (self.plain, self.keep_grads, self.leave_out, self.watch)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result, self.watched = super().__call__(*args, **kwargs)
@@ -57,7 +57,7 @@ class Watching(Compiled):
         return result
 
 
-def _look(seen: dict[str, Any]) -> Callable[..., None]:
+def _capturing_hook(seen: dict[str, Any]) -> Callable[..., None]:
     """A forward hook that keeps a layer's output and, once it is known, the gradient of it."""
 
     def gradient(g: Tensor) -> None:

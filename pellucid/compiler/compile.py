@@ -9,9 +9,9 @@ from typing import Any
 
 from ..errors import OptionError, names_of
 from .backends.cpu.prepare.pipeline import PASSES
-from .bucketing import Varying
-from .capture import Watching
-from .step import Compiled
+from .bucketing import BucketedStep
+from .capture import CapturingStep
+from .step import CompiledStep
 
 STAGES = ("lifting", "fusion", "remaking", "reuse", "native")  # what can be left out besides passes
 # What of a compiled call its network shows under its own name.
@@ -62,12 +62,12 @@ def _compiled(
     leave_out: frozenset[str],
     source: Any = None,
     pad: Any = None,
-) -> Compiled:
+) -> CompiledStep:
     if pad is not None:
-        return Varying(function, keep_grads, leave_out, pad, source)
+        return BucketedStep(function, keep_grads, leave_out, pad, source)
     if watch:
-        return Watching(function, keep_grads, leave_out, watch, source)
-    return Compiled(function, keep_grads, leave_out, source)
+        return CapturingStep(function, keep_grads, leave_out, watch, source)
+    return CompiledStep(function, keep_grads, leave_out, source)
 
 
 class CompiledNetwork:
@@ -78,7 +78,7 @@ class CompiledNetwork:
     """
 
     __slots__ = ()
-    _compiled_call: Compiled
+    _compiled_call: CompiledStep
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self._compiled_call(*inputs, **options)

@@ -11,12 +11,12 @@ from ..errors import OptionError
 from ..ops.loop import tree_map
 from ..tensor import Tensor
 from .guards import Guard, failing
-from .trace.traced_step import Recording, View
+from .trace.traced_step import TracedStep, ViewRef
 
 PLAIN = (int, float, bool, str, type(None))
 
 
-def is_current(recording: Recording) -> bool:
+def is_current(recording: TracedStep) -> bool:
     """Whether the gradients that the recorded step found, or missed, still are as it found them, and are as much wanted, and
     its views are views of what they were."""
     for tensor, wanted in recording.wanted:
@@ -103,13 +103,13 @@ def _name_state(owner: Any, names: dict[int, str]) -> None:
         names |= {id(t): f"{names.get(id(parameter), 'parameter')}.{name}" for name, t in kept.items()}
 
 
-def fingerprint(recording: Recording) -> Any:
+def fingerprint(recording: TracedStep) -> Any:
     """What makes two recordings the same program: the form, its numbers, its Tensors, its structure."""
     graph, form = recording.graph, recording.form
     positions = {id(slot.owner): slot.position for slot in graph.inputs if slot.kind == "argument"}
 
     def who(x: Any) -> Any:
-        if isinstance(x, View):
+        if isinstance(x, ViewRef):
             return who(x.base), repr(x.path), x.tracked
         return ("argument", positions[id(x)]) if id(x) in positions else id(x) if isinstance(x, Value) else x
 

@@ -29,26 +29,26 @@ from ..ops.index import rows, take
 from ..ops.loop import tree_map
 from ..random import stream
 from ..tensor import Tensor
-from .backends.interpreter import ReferenceProgram
+from .backends.interpreter import InterpretedProgram
 from .guards import Guard, checker, costly, seconds
 from .signature import argument_key, fingerprint, is_current, name_arguments, retrace_reason, tensor_names
-from .trace.traced_step import Flagged, Recording
-from .trace.tracer import record
+from .trace.traced_step import IndexFault, TracedStep
+from .trace.tracer import trace
 
 if TYPE_CHECKING:
     from .backends.cpu.program import Program
 
 RETRACES = 3  # so many programs for one cause are no accident
-SHARE = 0.02  # of a step's time may go to its guards,
-NOTICED = 5e-6  # or so many seconds, if that is more
-PROGRAMS = 16  # of one signature, for other values of what is guarded
-CHANGES = (
+MAX_GUARD_SHARE = 0.02  # of a step's time may go to its guards,
+MIN_GUARD_SECONDS = 5e-6  # or so many seconds, if that is more
+MAX_PROGRAMS = 16  # of one signature, for other values of what is guarded
+STATE_CHANGE_ERROR = (
     "{}: a compiled step writes {}, which it would do once and never again; expected Python's state to be as it was after "
     "each call; keep it in a Tensor (x.assign(y), x += 1), or write it outside of the step"
 )
 
 
-class Compiled:
+class CompiledStep:
     """What `compile` gives: call it like the function.
 
     source: where `function` only wraps the user's, that one; its variables are what the signature and the names are read
@@ -71,9 +71,9 @@ class Compiled:
         self.once: Program | None = (
             None  # the program of the last recording that changed Python's state, good for one call
         )
-        self._measuring: _Measuring | None = None  # what the guards of the last recording cost
+        self._measuring: _GuardCost | None = None  # what the guards of the last recording cost
         self._state: set[int] = set()  # ids of Tensors that the function reads by itself; the programs keep them alive
-        self._steps: Compiled | None = None  # what `run_steps` runs: the function on rows that it picks itself
+        self._steps: CompiledStep | None = None  # what `run_steps` runs: the function on rows that it picks itself
         self._workspaces: Any = weakref.WeakKeyDictionary()  # by executable: programs of one run one after another
         self._lock = threading.RLock()
         self.__name__ = getattr(self.source, "__name__", type(self.source).__name__)
@@ -88,7 +88,7 @@ class Compiled:
                 return self._measuring.run(self, program, tensors, args, kwargs)
             return self._run(program, tensors, args, kwargs)
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Compiled:
+    def __get__(self, instance: Any, owner: type | None = None) -> CompiledStep:
         """As a method: compiled for each object by itself, which keeps its programs."""
         if instance is None:
             return self
@@ -97,7 +97,7 @@ class Compiled:
             bound[self] = self._again(types.MethodType(self.function, instance))
         return bound[self]
 
-    def _again(self, function: Callable[..., Any]) -> Compiled:
+    def _again(self, function: Callable[..., Any]) -> CompiledStep:
         """Another one with these options."""
         return type(self)(function, self.keep_grads, self.leave_out)
 
@@ -141,7 +141,7 @@ class Compiled:
             counts = [new_value(np.array(len(x.array), np.int64)) for x in data]
             given = lambda row: [*resident, *counts, new_value(row)]
             if self._steps is None:
-                self._steps = Compiled(_on_rows(self.function), self.keep_grads, self.leave_out, self.source)
+                self._steps = CompiledStep(_on_rows(self.function), self.keep_grads, self.leave_out, self.source)
                 self._steps.backward_outside = False
             tensors, program = self._steps._found(tuple(given(order[0])), {})
             self.last = program
@@ -150,7 +150,9 @@ class Compiled:
                 if not program.is_whole or program is self._steps.once:
                     return self._one_by_one(program, tensors, given, order)
                 return program.run_steps(tensors, order, progress)
-            except Flagged as flagged:  # of a step that writes nothing the number is not known: it may be a later one
+            except (
+                IndexFault
+            ) as flagged:  # of a step that writes nothing the number is not known: it may be a later one
                 wrong = map(new_value, order[flagged.args[0] :])
                 self._explain(program, ((tuple(take(x, index) for x in data), {}) for index in wrong))
 
@@ -164,15 +166,15 @@ class Compiled:
             if number:
                 tensors, program = self._steps._found(tuple(given(row)), {})
             try:
-                results.append(_apart(program(tensors)))
-            except Flagged:
-                raise Flagged(number) from None
-        return _stacked(results)
+                results.append(_detached(program(tensors)))
+            except IndexFault:
+                raise IndexFault(number) from None
+        return _stack(results)
 
     def _run(self, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
         try:
             return program(tensors)
-        except Flagged:
+        except IndexFault:
             self._explain(program, [(args, kwargs)])
 
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
@@ -229,19 +231,19 @@ class Compiled:
             again = self._recorded(args, kwargs)
             if again.changes:
                 again.undo()
-                raise TraceError(CHANGES.format(*again.changes[0]))
+                raise TraceError(STATE_CHANGE_ERROR.format(*again.changes[0]))
         except BaseException:
             recording.undo()
             raise
         self.once = once if self._kept(again, args, kwargs) is not once else None
         return once
 
-    def _recorded(self, args: Any, kwargs: Any) -> Recording:
+    def _recorded(self, args: Any, kwargs: Any) -> TracedStep:
         names = tensor_names(self.source)
         self._state.update(names)
         name_arguments(names, args, kwargs)
         differentiable = self.backward_outside and grad_mode.get()
-        recording = record(
+        recording = trace(
             self.function, (args, kwargs), names, self.keep_grads, differentiable, self.source, self.gives_views
         )
         inputs = recording.graph.inputs
@@ -250,20 +252,20 @@ class Compiled:
         self._state.update(id(owner.cell) for owner in owners if owner.cell is not None)
         return recording
 
-    def _kept(self, recording: Recording, args: Any, kwargs: Any) -> Program:
+    def _kept(self, recording: TracedStep, args: Any, kwargs: Any) -> Program:
         _, key = self._signature(args, kwargs)  # again: recording may have set attributes, and found more state
         program = self._made(recording, key)
         entries = self.programs.setdefault(key, [])
         check = checker(recording.guards)
         entries.insert(0, (check, program, recording.guards))
         cost = seconds(check)
-        self._measuring = _Measuring(program, cost, recording.guards) if cost > NOTICED else None
-        for _, dropped, _ in entries[PROGRAMS:]:
+        self._measuring = _GuardCost(program, cost, recording.guards) if cost > MIN_GUARD_SECONDS else None
+        for _, dropped, _ in entries[MAX_PROGRAMS:]:
             self._forget(dropped)
-        del entries[PROGRAMS:]
+        del entries[MAX_PROGRAMS:]
         return program
 
-    def _made(self, recording: Recording, key: Any = None) -> Program:
+    def _made(self, recording: TracedStep, key: Any = None) -> Program:
         """The program for a recording, one for all that come to the same; key: the signature it will be kept under."""
         about = fingerprint(recording)
         program = self.made.get(about)
@@ -278,14 +280,14 @@ class Compiled:
                     place.file,
                     place.line,
                 )
-            program = _made(recording, self.leave_out, self._workspaces)
+            program = _make_program(recording, self.leave_out, self._workspaces)
             if key is not None:
                 self.made[about] = program
         return program
 
     def _forget(self, program: Program) -> None:
         """Let go of a program that no signature has any more."""
-        if not any(program is other for entries in self.programs.values() for _, other, _ in entries[:PROGRAMS]):
+        if not any(program is other for entries in self.programs.values() for _, other, _ in entries[:MAX_PROGRAMS]):
             self.made = {about: other for about, other in self.made.items() if other is not program}
 
     # ---- looking inside ----
@@ -311,14 +313,14 @@ class Compiled:
         return self.last
 
 
-class _Measuring:
+class _GuardCost:
     """Tells the user, by name, where the guards of a step cost more than they should."""
 
     def __init__(self, program: Program, cost: float, guards: list[Guard]) -> None:
         self.program, self.cost, self.guards = program, cost, guards
         self.best, self.runs = float("inf"), 0
 
-    def run(self, step: Compiled, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+    def run(self, step: CompiledStep, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
         """One call of `program`; the third of the one that is measured is the last to be looked at."""
         start = time.perf_counter()
         result = step._run(program, tensors, args, kwargs)
@@ -326,7 +328,7 @@ class _Measuring:
             self.best, self.runs = min(self.best, time.perf_counter() - start), self.runs + 1
             if self.runs == 3:
                 step._measuring = None
-                if self.cost > SHARE * self.best:
+                if self.cost > MAX_GUARD_SHARE * self.best:
                     self._tell(step.__name__)
         return result
 
@@ -342,23 +344,23 @@ class _Measuring:
         )
 
 
-class _Bound(dict[Compiled, Compiled]):
+class _Bound(dict[CompiledStep, CompiledStep]):
     """The compiled methods of an object, by what the class has in their place. A copy of the object has none."""
 
     def __reduce__(self) -> Any:
         return _Bound, ()
 
 
-def _made(recording: Recording, leave_out: frozenset[str], workspaces: Any) -> Any:
+def _make_program(recording: TracedStep, leave_out: frozenset[str], workspaces: Any) -> Any:
     """A native program; without llvmlite, or with "native" left out, an interpreted one."""
     if "native" not in leave_out:
         try:
             # With LLVM; most programs that import pellucid never compile.
             from .backends.cpu.program import Program
-            from .backends.cpu.two_phase_program import TwoPhases
+            from .backends.cpu.two_phase_program import TwoPhaseProgram
 
             if recording.leaves is not None:
-                return TwoPhases(recording, leave_out)
+                return TwoPhaseProgram(recording, leave_out)
             return Program(recording, leave_out, workspaces)
         except ModuleNotFoundError as error:
             if error.name != "llvmlite":
@@ -366,7 +368,7 @@ def _made(recording: Recording, leave_out: frozenset[str], workspaces: Any) -> A
             warnings.warn(
                 "llvmlite is not installed, so compiled steps are interpreted; pip install llvmlite", stacklevel=5
             )
-    return ReferenceProgram(recording)
+    return InterpretedProgram(recording)
 
 
 def _on_rows(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -424,11 +426,11 @@ def _check_unwritten(program: Any, data: Sequence[Tensor]) -> None:
             )
 
 
-def _apart(result: Any) -> Any:
+def _detached(result: Any) -> Any:
     """The result of one of many steps, which the next ones leave alone, though it may be a Tensor that they write."""
     return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
 
 
-def _stacked(results: list[Any]) -> Any:
+def _stack(results: list[Any]) -> Any:
     """The results of many steps as one, each Tensor with a new first axis."""
     return tree_map(lambda *values: stack(values) if isinstance(values[0], Value) else values[0], *results)

@@ -11,7 +11,7 @@ import pytest
 from test_single_kernels import LAYOUTS, ORDERS, RUNNABLE, Case, case_of, run
 from test_targets import MULTIPLY_ADD, STACK, loops
 
-from pellucid.compiler.backends.cpu.kernels.attention import ATTENTION
+from pellucid.compiler.backends.cpu.kernels.attention import ATTENTION_EMITTERS
 from pellucid.compiler.backends.cpu.llvm import Code, compile_module, i64, new_function, new_module, pointer
 from pellucid.compiler.backends.cpu.target import TARGETS, Target
 from pellucid.core.op import REGISTRY
@@ -58,12 +58,12 @@ def module(name: str, found: list[Case], target: Target) -> Any:
         count = len(case.pointers) + 1
         function, builder = new_function(module, f"case{number}", [pointer] * (count + 1) + [i64, i64], target)
         *pointers, flag, thread, threads = function.args
-        ATTENTION[name](builder, case.recipe, pointers, flag, thread, threads)
+        ATTENTION_EMITTERS[name](builder, case.recipe, pointers, flag, thread, threads)
         builder.ret_void()
     return module
 
 
-@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("name", ATTENTION_EMITTERS)
 @pytest.mark.parametrize("target", RUNNABLE)
 def test_kernel_equals_numpy_with_any_threads(name: str, target: str) -> None:
     found, op = cases(name), REGISTRY[name]
@@ -80,7 +80,7 @@ def test_kernel_equals_numpy_with_any_threads(name: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["avx512", "avx2", "neon"])
-@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("name", ATTENTION_EMITTERS)
 def test_microkernels_keep_their_sums_in_registers(name: str, target: str) -> None:
     random = np.random.default_rng(0)
     op: Any = REGISTRY[name]

@@ -12,7 +12,7 @@ import pytest
 
 import pellucid as P
 from pellucid import autograd, nn, optim
-from pellucid.compiler.trace.masked import EACH, REFUSED, Masked
+from pellucid.compiler.trace.masked import EACH, REFUSED, MaskedSelection
 from pellucid.errors import PellucidError, ShapeError, TraceError
 from pellucid.ops.loop import scan
 from pellucid.tensor import Tensor
@@ -253,7 +253,7 @@ def test_every_method_of_a_tensor_works_on_each_number_or_is_refused():
     P.compile(step)(P.ones(4, 3), P.tensor([True, False, True, False]))
     assert missed == []
     for name in (*EACH, *REFUSED):
-        assert hasattr(Tensor, name) and name in vars(Masked), name
+        assert hasattr(Tensor, name) and name in vars(MaskedSelection), name
 
 
 def test_masked_select_broadcasts_as_in_pytorch():

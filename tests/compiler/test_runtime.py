@@ -126,7 +126,7 @@ def test_steps_count_from_first(threads):
 def test_threads_left_out_are_those_chosen():
     sums = Sums()
     run(SUMMING, sums.address)
-    assert sums.threads == min(compute_threads(), runtime.MOST_THREADS)
+    assert sums.threads == min(compute_threads(), runtime.MAX_THREADS)
 
 
 def test_more_threads_than_the_pool_has_room_for_are_fewer():
@@ -423,9 +423,9 @@ while True:
 
 
 def test_errors_pass_through_an_undisturbed_thread():
-    assert runtime.undisturbed(lambda: 3) == 3
+    assert runtime.shielded_from_interrupt(lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
-        runtime.undisturbed(lambda: 1 // 0)
+        runtime.shielded_from_interrupt(lambda: 1 // 0)
 
 
 # ---- how many ----

@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 
 import pellucid  # noqa: F401  # fills the registry
-from pellucid.compiler.backends.cpu.kernel_ir import Load, Recipe, Step, Store
-from pellucid.compiler.backends.cpu.kernels.data_movement import MOVES
-from pellucid.compiler.backends.cpu.kernels.gather_scatter import PICKS
-from pellucid.compiler.backends.cpu.kernels.random import RANDOM
+from pellucid.compiler.backends.cpu.kernel_ir import Instruction, KernelSpec, Load, Store
+from pellucid.compiler.backends.cpu.kernels.data_movement import MOVEMENT_EMITTERS
+from pellucid.compiler.backends.cpu.kernels.gather_scatter import INDEXED_EMITTERS
+from pellucid.compiler.backends.cpu.kernels.random import RANDOM_EMITTERS
 from pellucid.compiler.backends.cpu.llvm import Code, compile_module, i64, new_function, new_module, pointer
 from pellucid.compiler.backends.cpu.target import TARGETS, Target, host
 from pellucid.compiler.ir.views import row_major
 from pellucid.core.op import REGISTRY
 
-EMITTERS: dict[str, Callable[..., None]] = {**MOVES, **PICKS, **RANDOM}
+EMITTERS: dict[str, Callable[..., None]] = {**MOVEMENT_EMITTERS, **INDEXED_EMITTERS, **RANDOM_EMITTERS}
 RUNNABLE = {host().name: host(), "baseline": TARGETS["baseline"]}
 if host().name == "avx512":
     RUNNABLE["avx2"] = TARGETS["avx2"]._replace(triple=host().triple)
@@ -213,7 +213,7 @@ CASES: dict[str, Callable[[np.random.Generator], Iterator[Sample]]] = {
 class Case(NamedTuple):
     arrays: list[np.ndarray]
     attributes: dict[str, Any]
-    recipe: Recipe
+    recipe: KernelSpec
     pointers: list[int]  # addresses of the operands; that of the result is left to the caller
 
 
@@ -238,10 +238,10 @@ def case_of(name: str, arrays: list[np.ndarray], attributes: dict[str, Any]) -> 
         strides = tuple(0 if n == 1 else s // x.itemsize for n, s in zip(x.shape, x.strides, strict=True))
         loads.append(Load(number, (x.ctypes.data - _lowest(x)) // x.itemsize, strides, x.dtype.name))
     frozen = tuple(sorted((k, _frozen(v)) for k, v in attributes.items()))
-    step = Step(name, frozen, dtype.name, tuple(loads))
+    step = Instruction(name, frozen, dtype.name, tuple(loads))
     store = Store(0, len(distinct), row_major(shape), dtype.name)
     domain = tuple(n for n in shape if n != 1)
-    recipe = Recipe(name, domain, (), (step,), (store,), None, (*[x.shape for x in arrays], shape))
+    recipe = KernelSpec(name, domain, (), (step,), (store,), None, (*[x.shape for x in arrays], shape))
     return Case(arrays, attributes, recipe, [_lowest(x) for x in distinct])
 
 
@@ -367,7 +367,7 @@ def without(name: str, arrays: list[np.ndarray], attributes: dict[str, Any], at:
     return op.forward(*arrays, **attributes)
 
 
-@pytest.mark.parametrize("name", PICKS)
+@pytest.mark.parametrize("name", INDEXED_EMITTERS)
 @pytest.mark.parametrize("target", RUNNABLE)
 def test_wrong_index_raises_the_flag(name: str, target: str) -> None:
     found = list(wrong_cases(name))

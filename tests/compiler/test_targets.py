@@ -40,9 +40,9 @@ def training_step() -> tuple[Callable[..., Any], Any, Any]:
 
 def assembly(target: llvm.Target) -> str:
     step, x, y = training_step()
-    recording = trace.record(step, ((x, y), {}), {})
+    recording = trace.trace(step, ((x, y), {}), {})
     graph, kernels, places = schedule.scheduled(recording.graph, target)
-    program = lower.lowered(plan.planned(graph, kernels, places), target)
+    program = lower.lower(plan.plan_memory(graph, kernels, places), target)
     return llvm.compile_module(program.module(), target, assembly=True)
 
 

@@ -16,25 +16,25 @@ from ...core.op import new_value
 from ...core.value import Symbol
 from ...errors import IndexRangeError
 from ...tensor import Tensor, UsedUp
-from ..ir.graph import Graph, Slot, dependents, evaluate
-from ..trace.outputs import Owners, output, rebuilder, refusals
+from ..ir.graph import Graph, Input, dependents, evaluate
+from ..trace.outputs import GradientBindings, make_unflatten, output_tensor, refusing_nodes
 from ..trace.tape_node import put_on_tape
-from ..trace.traced_step import Flagged, Recording
+from ..trace.traced_step import IndexFault, TracedStep
 
 _one_at_a_time = threading.RLock()  # interpreted programs take turns, as compiled ones do that share state
 
 
-class ReferenceProgram:
+class InterpretedProgram:
     """One recording, interpreted. It takes the place of a `Program`."""
 
     is_whole = False  # many steps are so many calls
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: TracedStep) -> None:
         self.recording = recording
         self.graph: Graph = recording.graph
-        self.owners = Owners(recording)
-        self.nodes = refusals(recording)
-        self.rebuild = rebuilder(recording, self.owners)
+        self.owners = GradientBindings(recording)
+        self.nodes = refusing_nodes(recording)
+        self.rebuild = make_unflatten(recording, self.owners)
         locks = {slot.owner.lock for slot in self.graph.inputs if slot.owner is not None and slot.owner.lock}
         self.locks = [_one_at_a_time, *sorted(locks, key=id)]
 
@@ -51,7 +51,7 @@ class ReferenceProgram:
         try:
             evaluate([s for s in graph.symbols if s not in late], arrays)
         except IndexRangeError:
-            raise Flagged(0) from None
+            raise IndexFault(0) from None
         read = lambda symbol: arrays[symbol] if symbol.constant is None else symbol.constant
         tracked = self.recording.tracked
         results = [np.array(read(s)) for s in graph.outputs[: len(tracked)]]
@@ -63,7 +63,7 @@ class ReferenceProgram:
                 owner.rebind(np.array(array))
         self.owners.leave(tensors)
         if self.recording.leaves is None:
-            return self.rebuild([output(*result) for result in zip(results, self.nodes, strict=True)], tensors)
+            return self.rebuild([output_tensor(*result) for result in zip(results, self.nodes, strict=True)], tensors)
         values = [new_value(array) for array in results]
         inputs = [self.owners.now(leaf, tensors) for leaf in self.recording.leaves]
         put_on_tape(values, tracked, inputs, lambda given: self._backward(arrays, given))
@@ -81,7 +81,7 @@ class ReferenceProgram:
         read = lambda symbol: known[symbol] if symbol.constant is None else symbol.constant
         return [new_value(np.array(read(s))) for s in graph.outputs[len(self.recording.tracked) :]]
 
-    def _array(self, slot: Slot, tensors: Sequence[Tensor]) -> np.ndarray:
+    def _array(self, slot: Input, tensors: Sequence[Tensor]) -> np.ndarray:
         if slot.kind == "argument":
             return tensors[slot.position].array
         if slot.kind == "state":

@@ -17,7 +17,7 @@ from ...errors import format_shape
 
 
 @dataclass(eq=False)
-class Slot:
+class Input:
     """A place that a step reads, or writes, or both.
 
     kind: "argument" (the owner is given with every call), "state" (a Tensor the step found by itself), "gradient" (the
@@ -40,54 +40,57 @@ class Graph:
     """inputs: every slot, read or not. symbols: the operations, each after what it reads; inputs and constants are not
     among them. outputs: what the step returns, leaf by leaf. writes: what stands in a slot after the step."""
 
-    inputs: list[Slot]
+    inputs: list[Input]
     symbols: list[Symbol]
     outputs: list[Symbol]
-    writes: list[tuple[Slot, Symbol]] = field(default_factory=list)
+    writes: list[tuple[Input, Symbol]] = field(default_factory=list)
 
     @property
     def results(self) -> list[Symbol]:
         return [*self.outputs, *(symbol for _, symbol in self.writes)]
 
     def __str__(self) -> str:
-        names = number(self)
-        lines = [f"{names[slot.symbol]:>5} = {slot.kind} {_called(slot)} {_kind(slot.symbol)}" for slot in self.inputs]
+        names = name_nodes(self)
+        lines = [
+            f"{names[slot.symbol]:>5} = {slot.kind} {_input_name(slot)} {_type_text(slot.symbol)}"
+            for slot in self.inputs
+        ]
         for s in self.symbols:
             reads = ", ".join(names[x] if x in names else _literal(x) for x in s.inputs)
-            how = "".join(f", {key}={_short(value)}" for key, value in s.attributes.items())
-            lines.append(f"{names[s]:>5} = {s.op_name}({reads}{how}) {_kind(s)}   # {s.origin}")
+            how = "".join(f", {key}={_shortened(value)}" for key, value in s.attributes.items())
+            lines.append(f"{names[s]:>5} = {s.op_name}({reads}{how}) {_type_text(s)}   # {s.origin}")
         tell = lambda x: names.get(x) or _literal(x)
         lines += [f"return {', '.join(tell(s) for s in self.outputs)}"] if self.outputs else []
         lines += [f"{slot.kind} {slot.name} <- {tell(symbol)}" for slot, symbol in self.writes]
         return "\n".join(lines)
 
 
-def number(graph: Graph) -> dict[Symbol, str]:
+def name_nodes(graph: Graph) -> dict[Symbol, str]:
     """%0, %1, ... for the inputs and operations, in order."""
     everything = [slot.symbol for slot in graph.inputs] + graph.symbols
     return {symbol: f"%{i}" for i, symbol in enumerate(everything)}
 
 
-def _called(slot: Slot) -> str:
-    return _short(slot.owner.item()) if slot.kind == "scalar" and slot.owner is not None else slot.name
+def _input_name(slot: Input) -> str:
+    return _shortened(slot.owner.item()) if slot.kind == "scalar" and slot.owner is not None else slot.name
 
 
-def _kind(symbol: Symbol) -> str:
+def _type_text(symbol: Symbol) -> str:
     return f"{format_shape(symbol.shape)} {symbol.dtype}"
 
 
 def _literal(symbol: Symbol) -> str:
     array = symbol.constant
     assert array is not None
-    return _short(array.item()) if array.size == 1 else f"constant {format_shape(array.shape)}"
+    return _shortened(array.item()) if array.size == 1 else f"constant {format_shape(array.shape)}"
 
 
-def _short(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if len(text) < 60 else text[:57] + "..."
 
 
-def ordered(results: Iterable[Symbol]) -> list[Symbol]:
+def topological_order(results: Iterable[Symbol]) -> list[Symbol]:
     """Every operation that `results` depend on, each after what it reads."""
     order: list[Symbol] = []
     seen: set[Symbol] = set()
@@ -103,7 +106,7 @@ def ordered(results: Iterable[Symbol]) -> list[Symbol]:
     return order
 
 
-def uses(graph: Graph) -> dict[Symbol, list[Symbol]]:
+def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
     """For each Symbol the operations that read it, in order."""
     found: dict[Symbol, list[Symbol]] = {}
     for symbol in graph.symbols:
@@ -129,7 +132,7 @@ def evaluate(symbols: Iterable[Symbol], arrays: dict[Symbol, np.ndarray]) -> Non
         arrays[symbol] = np.asarray(symbol.op.forward(*inputs, **symbol.attributes), symbol.dtype)
 
 
-def run_reference(graph: Graph, values: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def interpret(graph: Graph, values: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The outputs and the written arrays of `graph`, computed operation by operation.
 
     values: one array for each slot of `graph.inputs`.

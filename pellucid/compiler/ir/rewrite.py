@@ -9,34 +9,34 @@ import numpy as np
 
 from ...core.op import REGISTRY
 from ...core.value import Symbol
-from .graph import Graph, ordered
+from .graph import Graph, topological_order
 
-Rewrite = Callable[[Symbol, tuple[Symbol, ...]], Symbol | None]
+Rule = Callable[[Symbol, tuple[Symbol, ...]], Symbol | None]
 
 
-def rewritten(graph: Graph, rewrite: Rewrite) -> Graph:
-    """The graph with `rewrite(symbol, its new inputs)` in place of each symbol; None keeps it as it is."""
+def rewrite(graph: Graph, rule: Rule) -> Graph:
+    """The graph with `rule(symbol, its new inputs)` in place of each symbol; None keeps it as it is."""
     new: dict[Symbol, Symbol] = {}
     for symbol in graph.symbols:
         inputs = tuple(new.get(x, x) for x in symbol.inputs)
-        replacement = rewrite(symbol, inputs)
+        replacement = rule(symbol, inputs)
         if replacement is None:
             replacement = symbol if inputs == symbol.inputs else symbol.with_inputs(inputs)
         new[symbol] = replacement
-    return with_results(graph, new)
+    return replace_results(graph, new)
 
 
-def with_results(graph: Graph, new: dict[Symbol, Symbol]) -> Graph:
+def replace_results(graph: Graph, new: dict[Symbol, Symbol]) -> Graph:
     """The graph whose results are the replacements in `new`, with what they need and nothing else."""
     outputs = [new.get(s, s) for s in graph.outputs]
     writes = [(slot, new.get(s, s)) for slot, s in graph.writes]
     kept = list(graph.inputs)
     checks = [new.get(s, s) for s in graph.symbols if s.op is REGISTRY["within"]]
-    symbols = ordered([*checks, *outputs, *(s for _, s in writes)])
+    symbols = topological_order([*checks, *outputs, *(s for _, s in writes)])
     return Graph(kept, symbols, outputs, writes)
 
 
-def apply(name: str, *inputs: Symbol, origin: Any, **attributes: Any) -> Symbol:
+def emit(name: str, *inputs: Symbol, origin: Any, **attributes: Any) -> Symbol:
     """A new operation in the graph, its shape by the operation's own rule."""
     op = REGISTRY[name]
     shape, dtype = op.infer(*[_Bare(x) for x in inputs], **attributes)
@@ -50,6 +50,6 @@ class _Bare:
         self.array, self.shape, self.dtype, self.ndim = symbol, symbol.shape, symbol.dtype, symbol.ndim
 
 
-def number(value: Any, dtype: Any, origin: Any) -> Symbol:
+def constant(value: Any, dtype: Any, origin: Any) -> Symbol:
     array = np.asarray(value, dtype)
     return Symbol(None, (), {}, array.shape, array.dtype, origin, array)

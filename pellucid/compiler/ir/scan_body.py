@@ -11,11 +11,11 @@ import numpy as np
 
 from ...core.origin import origin, user_origin
 from ...core.value import Spec, Symbol
-from .graph import Graph, Slot, number, run_reference
+from .graph import Graph, Input, interpret, name_nodes
 
 
 @dataclass(eq=False)
-class Body:
+class ScanBody:
     """What happens at one position. `graph` reads `carries` carries, then `slices` positions of sequences, then what is
     the same everywhere, and gives the next carries, then what is stacked. kept: how many states of each carry are kept,
     one more than there are positions or only the last two."""
@@ -56,7 +56,7 @@ class Body:
         for i, x in enumerate(carry):
             states[i][self.state(i, self.first)] = x
         for t in range(self.length)[:: self.step]:
-            results, _ = run_reference(self.graph, [*carry, *(x[t] for x in xs), *whole])
+            results, _ = interpret(self.graph, [*carry, *(x[t] for x in xs), *whole])
             carry = results[:n]
             for i, x in enumerate(carry):
                 states[i][self.state(i, t + self.step)] = x
@@ -68,7 +68,7 @@ class Body:
 
     def __repr__(self) -> str:
         """The same for the same body: who compares loops, or keeps them apart, reads this."""
-        names = number(self.graph)
+        names = name_nodes(self.graph)
         tell = lambda x: names[x] if x.constant is None else (x.constant.tobytes(), x.shape, x.dtype)
         lines: list[Any] = [(s.op, [tell(x) for x in s.inputs], s.attributes, s.shape, s.dtype) for s in names if s.op]
         about = repr([lines, [tell(s) for s in self.graph.outputs], self.carries, self.slices, self.kept])
@@ -76,12 +76,12 @@ class Body:
         return f"<{self.length} times {'backwards ' * self.reverse}{digest}>"
 
 
-def fresh(like: Any) -> Symbol:
+def placeholder(like: Any) -> Symbol:
     """An input of a body."""
     return Symbol(None, (), {}, like.shape, like.dtype, origin.get() or user_origin())
 
 
-def closed(
+def extract_subgraph(
     roots: Sequence[Symbol], symbols: Sequence[Symbol], given: dict[Symbol, Symbol]
 ) -> tuple[list[Symbol], list[Symbol], dict[Symbol, Symbol]]:
     """Those of `symbols` that `roots` need, as a graph of their own: the operations, the roots, and what it reads from
@@ -96,7 +96,7 @@ def closed(
         if x.constant is not None:
             return x
         if x not in new:
-            new[x] = outside[x] = fresh(x)
+            new[x] = outside[x] = placeholder(x)
         return new[x]
 
     operations = []
@@ -107,12 +107,12 @@ def closed(
     return operations, [find(s) for s in roots], outside
 
 
-def body_of(
+def extract_body(
     roots: Sequence[Symbol], symbols: Sequence[Symbol], given: dict[Symbol, Symbol], carries: int, length: int, reverse: bool
-) -> tuple[Body, list[Symbol]]:  # fmt: skip
+) -> tuple[ScanBody, list[Symbol]]:  # fmt: skip
     """A Body whose inputs are those of `given`, in order, and then what it reads from outside; and that."""
     checks = [s for s in symbols if s.op_name == "within"]
-    operations, results, outside = closed([*roots, *checks], symbols, given)
-    inputs = [Slot("state", None, s) for s in (*given.values(), *outside.values())]
+    operations, results, outside = extract_subgraph([*roots, *checks], symbols, given)
+    inputs = [Input("state", None, s) for s in (*given.values(), *outside.values())]
     graph = Graph(inputs, operations, results[: len(roots)])
-    return Body(graph, carries, len(given) - carries, length, reverse, [length + 1] * carries), list(outside)
+    return ScanBody(graph, carries, len(given) - carries, length, reverse, [length + 1] * carries), list(outside)

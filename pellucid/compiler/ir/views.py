@@ -14,27 +14,27 @@ from ...core.value import Symbol
 VIEWS = {"reshape", "permute", "expand", "slice", "windows"}
 
 
-class Index(NamedTuple):
+class AffineIndex(NamedTuple):
     """start + sum of step * (the reader's index on axis), over `terms` = ((axis, step), ...)."""
 
     start: int
     terms: tuple[tuple[int, int], ...]
 
-    def times(self, factor: int) -> Index:
-        return Index(self.start * factor, tuple((axis, step * factor) for axis, step in self.terms))
+    def times(self, factor: int) -> AffineIndex:
+        return AffineIndex(self.start * factor, tuple((axis, step * factor) for axis, step in self.terms))
 
-    def plus(self, other: Index) -> Index:
-        return Index(self.start + other.start, self.terms + other.terms)
+    def plus(self, other: AffineIndex) -> AffineIndex:
+        return AffineIndex(self.start + other.start, self.terms + other.terms)
 
 
-ZERO = Index(0, ())
+ZERO = AffineIndex(0, ())
 
 
 class View(NamedTuple):
     """source: a Symbol that is stored, or computed in the same kernel. indices: one Index per axis of the source."""
 
     source: Symbol
-    indices: tuple[Index, ...]
+    indices: tuple[AffineIndex, ...]
 
     def address(self, strides: Sequence[int], rank: int) -> tuple[int, tuple[int, ...]]:
         """Offset and strides, in elements, along the reader's `rank` axes, for a source that lies with `strides`."""
@@ -46,10 +46,10 @@ class View(NamedTuple):
         return offset, tuple(along)
 
 
-def view(symbol: Symbol, stored: frozenset[Symbol] | set[Symbol] = frozenset()) -> View:
+def view_of(symbol: Symbol, stored: frozenset[Symbol] | set[Symbol] = frozenset()) -> View:
     """`symbol` seen through its movements, down to what is computed, given, or in `stored`."""
-    indices: tuple[Index, ...] = tuple(
-        Index(0, ((axis, 1),)) if size != 1 else ZERO for axis, size in enumerate(symbol.shape)
+    indices: tuple[AffineIndex, ...] = tuple(
+        AffineIndex(0, ((axis, 1),)) if size != 1 else ZERO for axis, size in enumerate(symbol.shape)
     )
     while symbol.op_name in VIEWS and symbol not in stored:
         below = _step(symbol, indices)
@@ -63,11 +63,11 @@ def beneath(source: Symbol) -> Iterator[Symbol]:
     """`source`, and what it is the memory of if it is a reshape that need not be copied."""
     yield source
     while source.op_name == "reshape":
-        source = view(source.inputs[0]).source
+        source = view_of(source.inputs[0]).source
         yield source
 
 
-def _step(symbol: Symbol, indices: tuple[Index, ...]) -> tuple[Index, ...] | None:
+def _step(symbol: Symbol, indices: tuple[AffineIndex, ...]) -> tuple[AffineIndex, ...] | None:
     """The indices one movement further down; None for a reshape that is no index arithmetic."""
     x, how = symbol.inputs[0], symbol.attributes
     name = symbol.op_name
@@ -81,7 +81,7 @@ def _step(symbol: Symbol, indices: tuple[Index, ...]) -> tuple[Index, ...] | Non
         return tuple(ZERO if size == 1 else indices[new + axis] for axis, size in enumerate(x.shape))
     if name == "slice":
         moved = zip(how["slices"], indices, strict=True)
-        return tuple(index.times(step).plus(Index(start, ())) for (start, _, step), index in moved)
+        return tuple(index.times(step).plus(AffineIndex(start, ())) for (start, _, step), index in moved)
     if name == "windows":
         (stride, dilation), (b, c, p, q, k, l) = (how["stride"], how["dilation"]), indices
         rows = p.times(stride[0]).plus(k.times(dilation[0]))
@@ -89,9 +89,11 @@ def _step(symbol: Symbol, indices: tuple[Index, ...]) -> tuple[Index, ...] | Non
     return _reshaped(x.shape, symbol.shape, indices)
 
 
-def _reshaped(old: tuple[int, ...], new: tuple[int, ...], indices: tuple[Index, ...]) -> tuple[Index, ...] | None:
+def _reshaped(
+    old: tuple[int, ...], new: tuple[int, ...], indices: tuple[AffineIndex, ...]
+) -> tuple[AffineIndex, ...] | None:
     """Indices into `old` for indices into `new`: possible where every old axis is one new axis, or split into several."""
-    below: list[Index] = []
+    below: list[AffineIndex] = []
     at = 0
     for size in old:
         if size == 1:
@@ -108,18 +110,18 @@ def _reshaped(old: tuple[int, ...], new: tuple[int, ...], indices: tuple[Index, 
     return tuple(below)
 
 
-def core(shape: Sequence[int]) -> tuple[int, ...]:
+def squeezed_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """A shape without its axes of size 1, which no loop needs."""
     return tuple(size for size in shape if size != 1)
 
 
 def is_identity(seen: View, reader: Symbol) -> bool:
     """Whether the source lies under the reader position by position (axes of size 1 aside)."""
-    if core(seen.source.shape) != core(reader.shape):
+    if squeezed_shape(seen.source.shape) != squeezed_shape(reader.shape):
         return False
     axes = [axis for axis, size in enumerate(reader.shape) if size != 1]
     indices = [i for i, size in zip(seen.indices, seen.source.shape, strict=True) if size != 1]
-    return all(index == Index(0, ((axis, 1),)) for axis, index in zip(axes, indices, strict=True))
+    return all(index == AffineIndex(0, ((axis, 1),)) for axis, index in zip(axes, indices, strict=True))
 
 
 def broadcast(seen: View, reader_shape: Sequence[int], shape: Sequence[int]) -> View:
@@ -128,11 +130,11 @@ def broadcast(seen: View, reader_shape: Sequence[int], shape: Sequence[int]) -> 
     moved = []
     for index in seen.indices:
         terms = tuple((axis + new, step) for axis, step in index.terms)
-        moved.append(Index(index.start, terms))
+        moved.append(AffineIndex(index.start, terms))
     return View(seen.source, tuple(moved))
 
 
-def is_number(symbol: Symbol) -> bool:
+def is_scalar(symbol: Symbol) -> bool:
     """Whether it is one number that no kernel makes: a constant, or one that a program fills in."""
     return "scalar" in symbol.attributes or (symbol.constant is not None and symbol.size == 1)
 

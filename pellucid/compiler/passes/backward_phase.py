@@ -9,9 +9,9 @@ kernel belongs to one phase, and nothing that the forward phase overwrites is re
 from __future__ import annotations
 
 from ...core.value import Symbol
-from ..ir.graph import Graph, dependents, uses
-from ..ir.rewrite import apply
-from ..ir.views import VIEWS, beneath, view
+from ..ir.graph import Graph, dependents, users
+from ..ir.rewrite import emit
+from ..ir.views import VIEWS, beneath, view_of
 
 Copies = dict[Symbol, object]  # operations that stand there once more, and whom each was made for
 
@@ -22,7 +22,7 @@ def backward_phase(graph: Graph, copies: Copies) -> set[Symbol]:
     copies: operations that stand there once more for one reader.
     """
     late = dependents(graph, "cotangent")
-    readers = uses(graph) if late else {}
+    readers = users(graph) if late else {}
     for symbol in reversed(graph.symbols) if late else ():
         again = symbol in copies or symbol.op_name in VIEWS
         if again and symbol in readers and all(reader in late for reader in readers[symbol]):
@@ -37,9 +37,9 @@ def with_snapshots(graph: Graph) -> Graph:
     written into a Tensor and read by the backward phase, since the Tensor may have changed by then.
     """
     late = backward_phase(graph, {})
-    read = {source for symbol in late for x in symbol.inputs for source in beneath(view(x).source)}
+    read = {source for symbol in late for x in symbol.inputs for source in beneath(view_of(x).source)}
     before = {
-        slot.symbol: apply("cast", slot.symbol, origin=symbol.origin, dtype=slot.symbol.dtype)
+        slot.symbol: emit("cast", slot.symbol, origin=symbol.origin, dtype=slot.symbol.dtype)
         for slot, symbol in graph.writes
         if slot.symbol in read
     }
@@ -54,7 +54,7 @@ def with_snapshots(graph: Graph) -> Graph:
         return new.get(symbol, symbol)
 
     writes = [(slot, now(s), s in read) for slot, s in graph.writes]
-    after = {s: apply("cast", s, origin=s.origin, dtype=s.dtype) for _, s, kept in writes if kept}
+    after = {s: emit("cast", s, origin=s.origin, dtype=s.dtype) for _, s, kept in writes if kept}
     symbols = [*before.values(), *map(now, graph.symbols), *after.values()]
     return Graph(
         graph.inputs, symbols, [now(s) for s in graph.outputs], [(slot, after.get(s, s)) for slot, s, _ in writes]

@@ -15,20 +15,20 @@ from typing import NamedTuple
 import numpy as np
 
 from ...core.value import Symbol
-from ..ir.graph import Graph, Slot
-from .simplify import constants
+from ..ir.graph import Graph, Input
+from .simplify import fold_constants
 
 # Operations whose native code is the same for any number.
 ARITHMETIC = {
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "where", "less", "less_equal", "greater", "greater_equal",
     "equal", "not_equal",
 }  # fmt: skip
-LIFTED = {
+SCALAR_DTYPES = {
     np.dtype(np.float32),
     np.dtype(np.uint32),
 }  # of a uint32 are the thresholds that random bits are compared with
-SPECIAL = {0.0, 1.0, -1.0}
-SHORT = 64  # bytes of a constant that stands in a key as it is
+SPECIAL_VALUES = {0.0, 1.0, -1.0}
+SHORT_BYTES = 64  # bytes of a constant that stands in a key as it is
 
 
 class Key:
@@ -46,7 +46,7 @@ class Key:
         return isinstance(other, Key) and self.hash == other.hash and self.parts == other.parts
 
 
-class Form(NamedTuple):
+class CanonicalForm(NamedTuple):
     """graph: the recorded one, its numbers as slots of kind "scalar" behind the others; the owner of such
     a slot is its value. key: equal for equal forms."""
 
@@ -58,11 +58,11 @@ class Form(NamedTuple):
         return tuple(slot.owner.tobytes() for slot in self.graph.inputs if slot.kind in ("scalar", "length"))
 
 
-def form_of(graph: Graph) -> Form:
+def canonical_form(graph: Graph) -> CanonicalForm:
     if any(_is_known(s) for s in graph.symbols):
-        graph = constants(graph)
-    graph = _lifted(graph)
-    return Form(graph, _key(graph))
+        graph = fold_constants(graph)
+    graph = _with_scalar_inputs(graph)
+    return CanonicalForm(graph, _key(graph))
 
 
 def _is_known(symbol: Symbol) -> bool:
@@ -71,10 +71,10 @@ def _is_known(symbol: Symbol) -> bool:
     return arithmetic and bool(symbol.inputs) and all(x.constant is not None for x in symbol.inputs)
 
 
-def _lifted(graph: Graph) -> Graph:
+def _with_scalar_inputs(graph: Graph) -> Graph:
     """The graph with an input in place of each number that may differ. One that stands twice in what one place in the user's
     code has recorded, as in a forward and its backward, is one input."""
-    slots: dict[Hashable, Slot] = {}
+    slots: dict[Hashable, Input] = {}
     new: dict[Symbol, Symbol] = {}
 
     def now(reader: Symbol, position: int, x: Symbol) -> Symbol:
@@ -83,7 +83,7 @@ def _lifted(graph: Graph) -> Graph:
         about = (x.constant.tobytes(), x.dtype, x.origin)
         if about not in slots:
             symbol = Symbol(None, (), {"scalar": True}, (), x.dtype, x.origin)
-            slots[about] = Slot("scalar", x.constant, symbol)
+            slots[about] = Input("scalar", x.constant, symbol)
         return slots[about].symbol
 
     for symbol in graph.symbols:
@@ -101,10 +101,10 @@ def _lifted(graph: Graph) -> Graph:
 def _may_differ(reader: Symbol, position: int, number: np.ndarray) -> bool:
     """Whether the native code of `reader` is the same whatever this operand is."""
     name = reader.op_name
-    if number.shape != () or number.dtype not in LIFTED or name not in ARITHMETIC:
+    if number.shape != () or number.dtype not in SCALAR_DTYPES or name not in ARITHMETIC:
         return False
     value = float(number)
-    if not np.isfinite(value) or value in SPECIAL:
+    if not np.isfinite(value) or value in SPECIAL_VALUES:
         return False
     return not (name == "divide" and position == 1 and value.is_integer())  # to divide by 16 is to multiply
 
@@ -119,7 +119,7 @@ def _key(graph: Graph) -> Key:
         if x.constant is None:
             return number[x]
         data = x.constant.tobytes()
-        return data if len(data) <= SHORT else hashlib.sha256(data).digest(), x.shape, x.dtype.str
+        return data if len(data) <= SHORT_BYTES else hashlib.sha256(data).digest(), x.shape, x.dtype.str
 
     places = {id(slot): i for i, slot in enumerate(graph.inputs)}
     inputs = tuple((slot.kind, slot.position, slot.symbol.shape, slot.symbol.dtype.str) for slot in graph.inputs)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SMALLEST = 8
+MIN_BUCKET = 8
 PADDED = -1  # the factor that is n of the true length and L of the bucket
 Axis = tuple[int, ...]
 Axes = tuple[Axis, ...]
@@ -29,7 +29,7 @@ class Lengths:
     def axis(self, true: int, size: int) -> Axis | None:
         """The axis that has this size at the true length and that one in the bucket; None where that is another."""
         if true == size:
-            return simple((true,))
+            return canonical_axis((true,))
         return (PADDED,) if (true, size) == (self.true, self.size) else None
 
     def spread(self, array: np.ndarray, axes: Axes) -> np.ndarray:
@@ -49,7 +49,7 @@ class Lengths:
         return tuple(slice(self.true if f == PADDED else None) for axis in axes for f in axis)
 
 
-def simple(factors: Iterable[int]) -> Axis:
+def canonical_axis(factors: Iterable[int]) -> Axis:
     """The factors in their one form: without ones, plain neighbours as one."""
     found: list[int] = []
     for f in factors:
@@ -66,10 +66,10 @@ def is_padded(axis: Axis) -> bool:
     return PADDED in axis
 
 
-def bucket_of(length: int) -> int:
+def bucket_size(length: int) -> int:
     """The size that a length is padded to: a quarter of a power of two apart, so at most a quarter is padding."""
     step = max(2 ** ((length - 1).bit_length() - 3), 1)
-    return max(-(-length // step) * step, SMALLEST)
+    return max(-(-length // step) * step, MIN_BUCKET)
 
 
 @dataclass

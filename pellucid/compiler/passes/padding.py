@@ -22,23 +22,23 @@ import numpy as np
 
 from ...core.value import Symbol
 from ...errors import TraceError, format_shape
-from ..ir.graph import Graph, Slot, ordered
-from ..ir.rewrite import apply, number
-from .padded_axes import PADDED, Axes, Axis, Lengths, Padding, is_padded, simple
+from ..ir.graph import Graph, Input, topological_order
+from ..ir.rewrite import constant, emit
+from .padded_axes import PADDED, Axes, Axis, Lengths, Padding, canonical_axis, is_padded
 from .padding_rules import FREE, RULES, elementwise
 
 
-def padded(true: Graph, bucket: Graph, lengths: Lengths, given: dict[int, int], full: bool) -> tuple[Graph, Padding]:
+def pad_graph(true: Graph, bucket: Graph, lengths: Lengths, given: dict[int, int], full: bool) -> tuple[Graph, Padding]:
     """The step at the bucket's size. given: of the arguments that are padded, by position, the axis. full: the length asked
     for is the bucket's own, and `true` another that shows what depends on it.
 
     Raises TraceError where something depends on the length in a way that is not understood.
     """
-    graph, outputs = Walk(true, bucket, lengths, full).run(given)
+    graph, outputs = PaddingWalk(true, bucket, lengths, full).run(given)
     return graph, Padding(Lengths(lengths.size, lengths.size) if full else lengths, given, outputs)
 
 
-class Walk:
+class PaddingWalk:
     """The walk through both graphs side by side."""
 
     def __init__(self, true: Graph, bucket: Graph, lengths: Lengths, full: bool) -> None:
@@ -53,7 +53,7 @@ class Walk:
             tuple[Symbol, Symbol], Symbol
         ] = {}  # what only the true length's graph has, on a Symbol of both
         self.packed: dict[Symbol, list[Axis]] = {}  # of what `attention` packs, the pieces
-        self.slots: dict[Any, Slot] = {}
+        self.slots: dict[Any, Input] = {}
         self.at: Symbol  # the operation at hand, of the bucket's graph
 
     def run(self, given: dict[int, int]) -> tuple[Graph, list[Axes]]:
@@ -89,7 +89,7 @@ class Walk:
         for symbol, b in zip(outputs, self.bucket.outputs, strict=True):
             if symbol in self.packed:
                 raise self.refusal("what attention packs is returned", b)
-        symbols = ordered([*self.checks, *outputs, *(s for _, s in writes)])
+        symbols = topological_order([*self.checks, *outputs, *(s for _, s in writes)])
         slots = [*self.bucket.inputs, *self.slots.values()]
         return Graph(slots, symbols, outputs, writes), [self.axes[s] for s in outputs]
 
@@ -101,7 +101,7 @@ class Walk:
             if not same or a.symbol.ndim != b.symbol.ndim:
                 raise self._differs(None)
             axis = given.get(b.position) if b.kind == "argument" else None
-            axes = tuple((PADDED,) if i == axis else simple((n,)) for i, n in enumerate(b.symbol.shape))
+            axes = tuple((PADDED,) if i == axis else canonical_axis((n,)) for i, n in enumerate(b.symbol.shape))
             self.bucket_of[a.symbol] = b.symbol
             self.twin[b.symbol], self.new[b.symbol], self.axes[b.symbol] = a.symbol, b.symbol, axes
 
@@ -140,9 +140,9 @@ class Walk:
             if before != after and (size != self.lengths.size or is_padded(axes[i]) == (name == "slice")):
                 return False
             if before != after:
-                axes[i] = (PADDED,) if name == "slice" else simple((size,))
+                axes[i] = (PADDED,) if name == "slice" else canonical_axis((size,))
         changed = [i for i, axis in enumerate(axes) if axis != self.axes[x][i]]
-        y = self.without_padding(x, 0, changed) if name == "place" else apply("cast", x, origin=b.origin, dtype=x.dtype)
+        y = self.without_padding(x, 0, changed) if name == "place" else emit("cast", x, origin=b.origin, dtype=x.dtype)
         self.aliases[a, b], self.axes[y] = y, tuple(axes)
         return True
 
@@ -151,7 +151,7 @@ class Walk:
         if a.ndim != b.ndim or a.dtype != b.dtype:
             raise self._differs(b)
         if a.shape == b.shape and a.constant.tobytes() == b.constant.tobytes():
-            self.axes[b] = tuple(simple((n,)) for n in b.shape)
+            self.axes[b] = tuple(canonical_axis((n,)) for n in b.shape)
             return b
         axes = tuple(self.axis_of(*sizes) for sizes in zip(a.shape, b.shape, strict=True))
         if None in axes:
@@ -164,7 +164,7 @@ class Walk:
             spread = bucket if self.full else self.lengths.spread(true, axes)
             about = {"scalar": True} if spread.ndim == 0 else {}
             symbol = Symbol(None, (), about, spread.shape, spread.dtype, like_.origin)
-            self.slots[key] = Slot("length", spread, symbol)
+            self.slots[key] = Input("length", spread, symbol)
             self.axes[symbol] = axes
         return self.slots[key].symbol
 
@@ -179,8 +179,8 @@ class Walk:
         for i in range(x.ndim) if which is None else which:
             if is_padded(axes[i]):
                 shape = tuple(x.shape[i] if k == i else 1 for k in range(x.ndim))
-                mask = apply("reshape", self.mask(axes[i]), origin=self.at.origin, shape=shape)
-                x = apply("where", mask, x, number(fill, x.dtype, self.at.origin), origin=self.at.origin)
+                mask = emit("reshape", self.mask(axes[i]), origin=self.at.origin, shape=shape)
+                x = emit("where", mask, x, constant(fill, x.dtype, self.at.origin), origin=self.at.origin)
                 self.axes[x] = axes
         return x
 
@@ -193,7 +193,7 @@ class Walk:
         if not touched:
             if _about(a) != _about(b):
                 raise self.refusal(f"{name} depends on the length", b)
-            axes: Any = tuple(simple((n,)) for n in b.shape)
+            axes: Any = tuple(canonical_axis((n,)) for n in b.shape)
         else:
             rule: Callable[..., Any] | None = elementwise if kind == "elementwise" else RULES.get(name)
             if rule is None:

@@ -15,11 +15,11 @@ import numpy as np
 from ...core.value import Symbol
 from ...errors import format_shape
 from ...ops.attention import gradient_shapes, result_shapes
-from ..ir.rewrite import apply
-from .padded_axes import PADDED, Axes, Axis, is_padded, simple
+from ..ir.rewrite import emit
+from .padded_axes import PADDED, Axes, Axis, canonical_axis, is_padded
 
 if TYPE_CHECKING:
-    from .padding import Walk
+    from .padding import PaddingWalk
 
 # Attributes that may differ between the two lengths; the rules look at them.
 FREE = {"reshape": ("shape",), "expand": ("shape",), "bits": ("shape",), "add_at": ("shape",), "slice": ("slices",),
@@ -27,7 +27,7 @@ FREE = {"reshape": ("shape",), "expand": ("shape",), "bits": ("shape",), "add_at
 Ruled = tuple[list[Symbol], Any]
 
 
-def _same(p: Walk, symbol: Symbol, found: Sequence[Axes]) -> Axes:
+def _same(p: PaddingWalk, symbol: Symbol, found: Sequence[Axes]) -> Axes:
     """What operands broadcast to."""
     rank = max(len(axes) for axes in found)
     result: list[Axis] = []
@@ -39,7 +39,7 @@ def _same(p: Walk, symbol: Symbol, found: Sequence[Axes]) -> Axes:
     return tuple(result)
 
 
-def elementwise(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def elementwise(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     if any(x in p.packed for x in inputs):  # gradients of what was packed meet
         pieces = p.packed.get(inputs[0], [])
         if any(p.packed.get(x) != pieces for x in inputs):
@@ -48,22 +48,22 @@ def elementwise(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return inputs, _same(p, b, [p.axes[x] for x in inputs])
 
 
-def _permute(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _permute(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return inputs, tuple(p.axes[inputs[0]][axis] for axis in b.attributes["axes"])
 
 
-def _expand(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _expand(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     before = ((),) * (b.ndim - inputs[0].ndim) + p.axes[inputs[0]]
     return inputs, tuple(
         axis if axis else p.axis_of(n, size) for axis, n, size in zip(before, a.shape, b.shape, strict=True)
     )
 
 
-def _reshape(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _reshape(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     """Factors, in order, are shared out anew."""
     if 0 in b.shape:
         raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
-    left = list(simple(f for axis in p.axes[inputs[0]] for f in axis))[::-1]
+    left = list(canonical_axis(f for axis in p.axes[inputs[0]] for f in axis))[::-1]
     found: list[Axis] = []
     for target in zip(a.shape, b.shape, strict=True):
         axis: list[int] = []
@@ -78,13 +78,13 @@ def _reshape(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
             axis.append(factor)
             if p.lengths.measure(axis, p.lengths.size) > target[1]:
                 raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
-        found.append(simple(axis))
+        found.append(canonical_axis(axis))
     if left:
         raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
     return inputs, tuple(found)
 
 
-def _slice(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _slice(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     (x,), found = inputs, list[Any]()
     if x in p.packed:
         return inputs, (_piece(p, a, b, p.packed[x]),)
@@ -93,7 +93,7 @@ def _slice(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
         if (true, bucket) == ((0, n, 1), (0, size, 1)):
             found.append(axis)
         elif true == bucket and (not is_padded(axis) or axis == (PADDED,)):  # positions that every length has
-            found.append(simple((true[1],)))
+            found.append(canonical_axis((true[1],)))
         elif not is_padded(axis) and (true[0], true[2]) == (bucket[0], bucket[2]) and true[2] > 0:
             found.append(p.lengths.axis(true[1], bucket[1]))
         else:
@@ -105,7 +105,7 @@ def _slices(symbol: Symbol) -> Any:
     return symbol.attributes["slices"]
 
 
-def _piece(p: Walk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis:
+def _piece(p: PaddingWalk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis:
     """The piece of a packed result that a slice takes, or a place puts back."""
     true, bucket = _slices(a)[0], _slices(b)[0]
     start = [0, 0]
@@ -117,7 +117,7 @@ def _piece(p: Walk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis:
     raise p.refusal("slice of what attention packs", b)
 
 
-def _place(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _place(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     (x,), found, clean = inputs, list[Any](), list[int]()
     if a.ndim == 1 and a.shape != b.shape and not p.lengths.axis(*a.shape, *b.shape):
         for pieces in p.packed.values():
@@ -131,7 +131,7 @@ def _place(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
         if whole and target == (n, size):
             found.append(axis)
         elif is_padded(axis) and whole and target[0] == target[1]:  # the padding stays zeros
-            found.append(simple((target[0],)))
+            found.append(canonical_axis((target[0],)))
             clean.append(i)
         elif not is_padded(axis) and true == bucket:
             found.append(p.lengths.axis(*target))
@@ -140,14 +140,14 @@ def _place(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return [p.without_padding(x, 0, clean)], tuple(found)
 
 
-def _concatenate(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _concatenate(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     axis = b.attributes["axis"]
     if any(is_padded(p.axes[x][axis]) for x in inputs):
         raise p.refusal("concatenate along the padded axis", b)
     others = [(*p.axes[x][:axis], (), *p.axes[x][axis + 1 :]) for x in inputs]
     if len(set(others)) > 1:
         raise p.refusal("concatenate beside the padded axis", b)
-    return inputs, (*others[0][:axis], simple((b.shape[axis],)), *others[0][axis + 1 :])
+    return inputs, (*others[0][:axis], canonical_axis((b.shape[axis],)), *others[0][axis + 1 :])
 
 
 # ---- what takes axes away ----
@@ -167,7 +167,7 @@ IDENTITIES: dict[str, Callable[[np.dtype], Any]] = {
 }  # fmt: skip
 
 
-def _reduction(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _reduction(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     (x,), how, name = inputs, b.attributes, b.op_name
     gone = how["axes"] if "axes" in how else (how["axis"],)
     axes = p.axes[x]
@@ -178,17 +178,17 @@ def _reduction(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return [p.without_padding(x, IDENTITIES[name](x.dtype), gone)], found
 
 
-def _cumulative_sum(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _cumulative_sum(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return [p.without_padding(inputs[0], 0, [b.attributes["axis"]])], p.axes[inputs[0]]
 
 
-def _argsort(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _argsort(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     if is_padded(p.axes[inputs[0]][b.attributes["axis"]]):
         raise p.refusal("a sort along the padded axis", b)
     return inputs, p.axes[inputs[0]]
 
 
-def _matmul(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _matmul(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     x, y = inputs
     left, right = p.axes[x], p.axes[y]
     if left[-1] != right[-2]:
@@ -197,7 +197,7 @@ def _matmul(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return [p.without_padding(x, 0, [x.ndim - 1]), p.without_padding(y, 0, [y.ndim - 2])], axes
 
 
-def _contract(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _contract(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     sides, result = (b.attributes["a"], b.attributes["b"]), b.attributes["y"]
     known: dict[str, Axis] = {}
     for letters, x in zip(sides, inputs, strict=True):
@@ -214,18 +214,18 @@ def _contract(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
 # ---- picking by an index ----
 
 
-def _within(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _within(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return [p.without_padding(inputs[0], b.attributes["low"])], p.axes[inputs[0]]
 
 
-def _take(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _take(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     x, index = inputs
     if is_padded(p.axes[x][0]):
         raise p.refusal("indexing along the padded axis", b)
     return [x, p.without_padding(index, 0)], p.axes[index] + p.axes[x][1:]
 
 
-def _add_at(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _add_at(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     g, index = inputs
     axis = p.axis_of(a.shape[0], b.shape[0])
     if axis is None or is_padded(axis):
@@ -234,19 +234,19 @@ def _add_at(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return [clean, p.without_padding(index, 0)], (axis, *p.axes[g][index.ndim :])
 
 
-def _gather(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _gather(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     x, index = inputs
     _check_picks(p, b, x, index)
     return [x, p.without_padding(index, 0)], p.axes[index]
 
 
-def _scatter_add(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _scatter_add(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     x, index, g = inputs
     _check_picks(p, b, x, index)
     return [x, p.without_padding(index, 0), p.without_padding(g, 0)], p.axes[x]
 
 
-def _check_picks(p: Walk, b: Symbol, x: Symbol, index: Symbol) -> None:
+def _check_picks(p: PaddingWalk, b: Symbol, x: Symbol, index: Symbol) -> None:
     axis = b.attributes["axis"]
     for i, (one, other) in enumerate(zip(p.axes[x], p.axes[index], strict=True)):
         if is_padded(one) if i == axis else one != other and (is_padded(one) or is_padded(other)):
@@ -256,28 +256,28 @@ def _check_picks(p: Walk, b: Symbol, x: Symbol, index: Symbol) -> None:
 # ---- random numbers, convolutions, attention ----
 
 
-def _bits(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _bits(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     """The bits of the step at the true length, each where it belongs: they are counted through in row order."""
     axes = tuple(p.axis_of(n, size) for n, size in zip(a.shape, b.shape, strict=True))
     if None in axes:
         raise p.refusal(f"random numbers {format_shape(a.shape)}", b)
-    flat = apply("bits", inputs[0], origin=b.origin, shape=(b.size,))
+    flat = emit("bits", inputs[0], origin=b.origin, shape=(b.size,))
     index = None
     for i in reversed(range(b.ndim)):
         true, size = (np.arange(s.shape[i], dtype=np.int64) * math.prod(s.shape[i + 1 :]) for s in (a, b))
         vector = p.of_length(true, size, (axes[i],), b, ("steps", id(b), i))  # type: ignore[arg-type]
-        vector = apply("reshape", vector, origin=b.origin, shape=(b.shape[i], *(1,) * (b.ndim - 1 - i)))
-        index = vector if index is None else apply("add", vector, index, origin=b.origin)
+        vector = emit("reshape", vector, origin=b.origin, shape=(b.shape[i], *(1,) * (b.ndim - 1 - i)))
+        index = vector if index is None else emit("add", vector, index, origin=b.origin)
     assert index is not None
-    return [inputs[0], apply("take", flat, index, origin=b.origin)], axes
+    return [inputs[0], emit("take", flat, index, origin=b.origin)], axes
 
 
-def _convolution(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _convolution(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     """Only the batch may be padded."""
     for x in inputs:
         if any(map(is_padded, p.axes[x][1:])):
             raise p.refusal("a convolution along the padded axis", b)
-    axes = [simple((n,)) for n in b.shape]
+    axes = [canonical_axis((n,)) for n in b.shape]
     if b.op_name == "convolution_weight":
         if p.axes[inputs[0]][0] != p.axes[inputs[1]][0]:
             raise p.refusal("a convolution of the padded axis with another", b)
@@ -296,10 +296,10 @@ class _Shaped:
 
 
 def _flat(shapes: Sequence[tuple[Axis, ...]]) -> list[Axis]:
-    return [simple(f for axis in shape for f in axis) for shape in shapes]
+    return [canonical_axis(f for axis in shape for f in axis) for shape in shapes]
 
 
-def _attention(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _attention(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     """Zeros in the padding of q, k and v, so that every number is finite; keys there are masked."""
     q, k, v, *masks = inputs
     _check_attention(p, b, q, k, v)
@@ -307,7 +307,7 @@ def _attention(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return [*clean, *_key_masks(p, b, q, k, masks)], _flat(result_shapes(_Shaped(p.axes[q]), _Shaped(p.axes[v])))  # type: ignore[arg-type]
 
 
-def _attention_gradient(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _attention_gradient(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     g, h, q, k, v, packed, *masks = inputs
     _check_attention(p, b, q, k, v)
     clean = [p.without_padding(x, 0, [2]) for x in (g, h, q, k, v)]
@@ -315,14 +315,17 @@ def _attention_gradient(p: Walk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> 
     return [*clean, packed, *_key_masks(p, b, q, k, masks)], _flat(shapes)  # type: ignore[arg-type]
 
 
-def _check_attention(p: Walk, b: Symbol, q: Symbol, k: Symbol, v: Symbol) -> None:
+def _check_attention(p: PaddingWalk, b: Symbol, q: Symbol, k: Symbol, v: Symbol) -> None:
     for x in (q, k, v):
         axes = p.axes[x]
-        if any(is_padded(axis) for axis in (*axes[:2], axes[3])) or axes[2] not in ((PADDED,), simple((x.shape[2],))):
+        if any(is_padded(axis) for axis in (*axes[:2], axes[3])) or axes[2] not in (
+            (PADDED,),
+            canonical_axis((x.shape[2],)),
+        ):
             raise p.refusal("attention with the padded axis elsewhere than among queries and keys", b)
 
 
-def _key_masks(p: Walk, b: Symbol, q: Symbol, k: Symbol, masks: list[Symbol]) -> list[Symbol]:
+def _key_masks(p: PaddingWalk, b: Symbol, q: Symbol, k: Symbol, masks: list[Symbol]) -> list[Symbol]:
     """The mask, with no key of the padding in it."""
     axis = p.axes[k][2]
     if not is_padded(axis):
@@ -330,18 +333,18 @@ def _key_masks(p: Walk, b: Symbol, q: Symbol, k: Symbol, masks: list[Symbol]) ->
     if not masks:
         if b.attributes["causal"] and p.axes[q][2] == axis:  # no query that counts looks there
             return []
-        return [apply("reshape", p.mask(axis), origin=b.origin, shape=(1, 1, 1, k.shape[2]))]
+        return [emit("reshape", p.mask(axis), origin=b.origin, shape=(1, 1, 1, k.shape[2]))]
     mask = masks[0]
     fill = False if mask.dtype.kind == "b" else -np.inf
     return [p.without_padding(_with_keys(p, b, mask, axis, k.shape[2]), fill)]
 
 
-def _with_keys(p: Walk, b: Symbol, mask: Symbol, axis: Axis, size: int) -> Symbol:
+def _with_keys(p: PaddingWalk, b: Symbol, mask: Symbol, axis: Axis, size: int) -> Symbol:
     """A mask that has an axis of keys."""
     if p.axes[mask] and p.axes[mask][-1] == axis:
         return mask
     shape = (*mask.shape[:-1], size) if mask.ndim else (size,)
-    wide = apply("expand", mask, origin=b.origin, shape=shape)
+    wide = emit("expand", mask, origin=b.origin, shape=shape)
     p.axes[wide] = (*p.axes[mask][:-1], axis)
     return wide
 

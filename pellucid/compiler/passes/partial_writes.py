@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from ...core.value import Symbol
 from ...ops.movement import Slices
-from ..ir.graph import Graph, uses
-from ..ir.rewrite import apply, rewritten
+from ..ir.graph import Graph, users
+from ..ir.rewrite import emit, rewrite
 
 
-class Write(NamedTuple):
+class PartialWrite(NamedTuple):
     """`old` with `part` in place of old[window]."""
 
     window: Slices
@@ -22,12 +22,12 @@ class Write(NamedTuple):
     old: Symbol
 
 
-def partial_writes(graph: Graph) -> Graph:
+def join_partial_writes(graph: Graph) -> Graph:
     """Read past writes elsewhere, and join writes along one axis."""
-    readers = uses(graph)
+    readers = users(graph)
     results = set(graph.results)
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         if symbol.op_name == "slice":
             return _read(symbol, inputs[0])
         if symbol.op_name != "where":
@@ -42,10 +42,10 @@ def partial_writes(graph: Graph) -> Graph:
             return None  # who reads it reads its parts, or writes more of them
         return _joined(symbol, write)
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)
 
 
-def _write(inputs: tuple[Symbol, ...]) -> Write | None:
+def _write(inputs: tuple[Symbol, ...]) -> PartialWrite | None:
     """The write that a `where` of `inputs` is, if it is one."""
     inside, placed, old = inputs
     if not (inside.op_name == "place" and placed.op_name == "place" and old.shape == placed.shape):
@@ -55,7 +55,7 @@ def _write(inputs: tuple[Symbol, ...]) -> Write | None:
         return None
     everywhere = mask.inputs[0].constant
     known = everywhere is not None and everywhere.dtype == bool and bool(everywhere.all())
-    return Write(window, placed.inputs[0], old) if known else None
+    return PartialWrite(window, placed.inputs[0], old) if known else None
 
 
 def _read(symbol: Symbol, x: Symbol) -> Symbol | None:
@@ -67,7 +67,7 @@ def _read(symbol: Symbol, x: Symbol) -> Symbol | None:
         if not _apart(write.window, wanted):
             break
         x = write.old
-    return apply("slice", x, origin=symbol.origin, slices=wanted) if x is not first else None
+    return emit("slice", x, origin=symbol.origin, slices=wanted) if x is not first else None
 
 
 def _apart(a: Slices, b: Slices) -> bool:
@@ -84,14 +84,14 @@ def _axis(window: Slices, shape: tuple[int, ...]) -> int | None:
     return cut[0] if len(cut) == 1 and window[cut[0]][2] == 1 and window[cut[0]][1] else None
 
 
-def _joined(symbol: Symbol, write: Write) -> Symbol | None:
+def _joined(symbol: Symbol, write: PartialWrite) -> Symbol | None:
     """One concatenation of the parts that have been written along an axis, and of what lies between them."""
     axis = _axis(write.window, symbol.shape)
     if axis is None:
         return None
     parts: dict[tuple[int, int], Symbol] = {}  # by start and end; the last one written counts
     base: Symbol | None = None
-    known: Write | None = write
+    known: PartialWrite | None = write
     while known is not None and _axis(known.window, symbol.shape) == axis:
         start, count, _ = known.window[axis]
         if (start, start + count) not in parts:
@@ -109,9 +109,9 @@ def _joined(symbol: Symbol, write: Write) -> Symbol | None:
         place = end
     if place < symbol.shape[axis]:
         pieces.append(_between(symbol, base, axis, place, symbol.shape[axis]))
-    return apply("concatenate", *pieces, origin=symbol.origin, axis=axis)
+    return emit("concatenate", *pieces, origin=symbol.origin, axis=axis)
 
 
 def _between(symbol: Symbol, base: Symbol, axis: int, start: int, end: int) -> Symbol:
     window = tuple((start, end - start, 1) if i == axis else (0, size, 1) for i, size in enumerate(symbol.shape))
-    return apply("slice", base, origin=symbol.origin, slices=window)
+    return emit("slice", base, origin=symbol.origin, slices=window)

@@ -16,8 +16,8 @@ import numpy as np
 from ...core.value import Symbol
 from ...ops.loop import loop, part
 from ..ir.graph import Graph
-from ..ir.rewrite import apply, number, rewritten
-from ..ir.scan_body import Body, body_of, fresh
+from ..ir.rewrite import constant, emit, rewrite
+from ..ir.scan_body import ScanBody, extract_body, placeholder
 from .pipeline import Pipeline
 from .simplify import dead_code
 
@@ -36,10 +36,10 @@ def run_passes(graph: Graph, pipeline: Pipeline, disabled: frozenset[str] = froz
         if not loops:
             return pipeline.run(graph, disabled, by_row)
         # The last one first: its readers tell what is needed of those before it.
-        graph = Lifting(graph, loops[-1], pipeline, disabled, done, by_row).graph()
+        graph = ScanHoisting(graph, loops[-1], pipeline, disabled, done, by_row).graph()
 
 
-def reach(roots: Iterable[Symbol], ends: Collection[Symbol] = ()) -> set[Symbol]:
+def ancestors(roots: Iterable[Symbol], ends: Collection[Symbol] = ()) -> set[Symbol]:
     """All that `roots` depend on, and they themselves; nothing beyond `ends`."""
     seen: set[Symbol] = set()
     waiting = list(roots)
@@ -51,7 +51,7 @@ def reach(roots: Iterable[Symbol], ends: Collection[Symbol] = ()) -> set[Symbol]
     return seen
 
 
-def liftable(s: Symbol) -> bool:
+def is_hoistable(s: Symbol) -> bool:
     known = REDUCED | ALONG | MOVED | {"matmul", "concatenate"}
     return s.op is not None and (s.op.kind == "elementwise" or s.op_name in known)
 
@@ -61,14 +61,14 @@ def _is_zero(x: Symbol) -> bool:
     return x.constant is not None and not x.constant.any()
 
 
-class Lifting:
+class ScanHoisting:
     """One loop being rewritten. `inside` is what stays in it; a value is "whole" if it is the same at every position."""
 
     def __init__(
         self, graph: Graph, symbol: Symbol, pipeline: Pipeline, disabled: frozenset[str], done: set[Any], by_row: bool
     ) -> None:
         self.before, self.symbol, self.done, self.by_row = graph, symbol, done, by_row
-        body: Body = symbol.attributes["body"]
+        body: ScanBody = symbol.attributes["body"]
         self.length, self.reverse = body.length, body.reverse
         self.parts = [s for s in graph.symbols if s.op is part and s.inputs[0] is symbol]
         used = {(s.attributes["what"], s.attributes["index"]) for s in self.parts}
@@ -92,10 +92,10 @@ class Lifting:
         self.known: dict[Symbol, tuple[Symbol, bool]] = {}
         self._decide()
 
-    def _live(self, body: Body, wanted: set[int], stacked: list[int]) -> list[int]:
+    def _live(self, body: ScanBody, wanted: set[int], stacked: list[int]) -> list[int]:
         """The carries that anything depends on."""
         while True:
-            needed = reach(body.graph.outputs[i] for i in (*wanted, *stacked))
+            needed = ancestors(body.graph.outputs[i] for i in (*wanted, *stacked))
             more = {i for i in range(body.carries) if body.graph.inputs[i].symbol in needed}
             if more <= wanted:
                 return sorted(wanted)
@@ -107,10 +107,10 @@ class Lifting:
         if self.lift:
             self.sums = {i: v for i in self.carry if (v := self._added(i)) is not None and self._can_total(v)}
         checks = [s for s in self.body.symbols if s.op_name == "within"]
-        self.inside = reach([*(s for i, s in self.next.items() if i not in self.sums), *checks])
+        self.inside = ancestors([*(s for i, s in self.next.items() if i not in self.sums), *checks])
         for y in self.stacked.values():
             if not (self.lift and self._worth(y)):
-                self.inside |= reach([y])
+                self.inside |= ancestors([y])
         for v in self.sums.values():
             self._settle_total(v)
         carried = set(self.carry.values())
@@ -121,12 +121,12 @@ class Lifting:
         self.ahead: dict[Symbol, Symbol] = {}  # products of the sequence, which are made before the loop
         for s in self.body.symbols if self.lift else ():
             if s in self.inside and s.op_name == "matmul" and s not in self.moving and self._sliced(s):
-                self.ahead[s] = fresh(s)
+                self.ahead[s] = placeholder(s)
 
     def _sliced(self, s: Symbol) -> bool:
         """Whether it depends on a sequence, by operations that can all leave the loop."""
-        below = reach([s])
-        return bool(below & set(self.slices)) and all(liftable(x) for x in below if x.op is not None)
+        below = ancestors([s])
+        return bool(below & set(self.slices)) and all(is_hoistable(x) for x in below if x.op is not None)
 
     def _added(self, index: int) -> Symbol | None:
         """v, where all that happens to a carry is that v is added to it."""
@@ -134,7 +134,7 @@ class Lifting:
         others = [s for i, s in self.next.items() if i != index]
         if after.op_name != "add" or after.dtype.kind != "f" or before not in after.inputs:
             return None
-        if after in reach([*others, *self.stacked.values()]) or before in (*others, *self.stacked.values()):
+        if after in ancestors([*others, *self.stacked.values()]) or before in (*others, *self.stacked.values()):
             return None
         if sum(s.inputs.count(before) for s in self.body.symbols) != 1:
             return None
@@ -163,8 +163,8 @@ class Lifting:
         if s.op is not None and s not in self.inside:
             for x in s.inputs:
                 self._settle(x)
-            if not liftable(s):
-                self.inside |= reach([s])
+            if not is_hoistable(s):
+                self.inside |= ancestors([s])
 
     def _worth(self, y: Symbol) -> bool:
         """Whether to compute an output after the loop: it can be, and no more has to be stacked than the output itself,
@@ -180,7 +180,7 @@ class Lifting:
             seen.add(s)
             if s in self.inside:
                 stacks.add(s)
-            elif not liftable(s):
+            elif not is_hoistable(s):
                 return False
             else:
                 waiting.extend(s.inputs)
@@ -201,18 +201,18 @@ class Lifting:
             found["stack", index] = self._flat(self.every(y))
         for index, v in self.sums.items():
             begin, total = self.outer[self.carry[index]], self.total(v)
-            found["last", index] = total if _is_zero(begin) else apply("add", begin, total, origin=v.origin)
+            found["last", index] = total if _is_zero(begin) else emit("add", begin, total, origin=v.origin)
         for index in self.carries:
             found["last", index] = self._last(index)
         self._finish()
         table = {s: found[s.attributes["what"], s.attributes["index"]] for s in self.parts}
-        return rewritten(self.before, lambda s, inputs: table.get(s))
+        return rewrite(self.before, lambda s, inputs: table.get(s))
 
     def _finish(self) -> None:
         given = {self.carry[i]: self.carry[i] for i in self.carries}
         sources = [self.outer[self.carry[i]] for i in self.carries]
         roots = [*(self.next[i] for i in self.carries), *self.outputs]
-        needed = reach(roots, set(self.ahead))
+        needed = ancestors(roots, set(self.ahead))
         for x in self.slices:
             if x in needed:
                 given[x] = x
@@ -220,7 +220,7 @@ class Lifting:
         for s in (s for s in self.ahead if s in needed):
             given[s] = self.ahead[s]
             sources.append(self.ahead_outer[s])
-        body, outside = body_of(roots, self.body.symbols, given, len(self.carries), self.length, self.reverse)
+        body, outside = extract_body(roots, self.body.symbols, given, len(self.carries), self.length, self.reverse)
         body.graph = self.pipeline.run(body.graph, self.disabled, self.by_row)
         body.kept = [self.length + 1 if i in self.histories else 2 for i in self.carries]
         self.done.add(body)
@@ -232,11 +232,11 @@ class Lifting:
 
     def _range(self, flat: Symbol, start: int, shape: Sequence[int]) -> Symbol:
         count = int(np.prod(shape))
-        rows = apply("slice", flat, origin=flat.origin, slices=((start, count, 1),))
-        return apply("reshape", rows, origin=flat.origin, shape=tuple(shape))
+        rows = emit("slice", flat, origin=flat.origin, slices=((start, count, 1),))
+        return emit("reshape", rows, origin=flat.origin, shape=tuple(shape))
 
     def _flat(self, x: Symbol) -> Symbol:
-        return apply("reshape", x, origin=x.origin, shape=(x.size,))
+        return emit("reshape", x, origin=x.origin, shape=(x.size,))
 
     def _history(self, index: int, written: bool) -> Symbol:
         """A carry at every position, as it is written there or as it is read."""
@@ -262,12 +262,12 @@ class Lifting:
         if s not in self.outputs:
             self.outputs.append(s)
         flat = self._part("stack", len(self.carries) + self.outputs.index(s), self.length * s.size, s.dtype)
-        return apply("reshape", flat, origin=s.origin, shape=(self.length, *s.shape))
+        return emit("reshape", flat, origin=s.origin, shape=(self.length, *s.shape))
 
     def every(self, s: Symbol) -> Symbol:
         """`s` at every position, (T, ...)."""
         x, stacked = self.lifted(s)
-        return x if stacked else apply("expand", x, origin=x.origin, shape=(self.length, *x.shape))
+        return x if stacked else emit("expand", x, origin=x.origin, shape=(self.length, *x.shape))
 
     def lifted(self, s: Symbol) -> tuple[Symbol, bool]:
         """`s` as the step sees it, and whether with a first axis for the positions; without, it is whole."""
@@ -285,11 +285,11 @@ class Lifting:
             return self.outer[s], s in self.slices
         if s in self.inside and s in self.moving:
             return self._stack(s), True
-        if s in self.inside and not all(liftable(x) for x in reach([s]) if x.op is not None):
+        if s in self.inside and not all(is_hoistable(x) for x in ancestors([s]) if x.op is not None):
             return self._stack(s), True
         inputs = [self.lifted(x) for x in s.inputs]
         if not any(stacked for _, stacked in inputs):
-            return apply(s.op_name, *(x for x, _ in inputs), origin=s.origin, **s.attributes), False
+            return emit(s.op_name, *(x for x, _ in inputs), origin=s.origin, **s.attributes), False
         return self._along(s, inputs), True
 
     def _along(self, s: Symbol, inputs: list[tuple[Symbol, bool]]) -> Symbol:
@@ -298,8 +298,8 @@ class Lifting:
         if name == "matmul":
             return self._product(s, inputs)
         if name == "concatenate":
-            wide = [x if stacked else apply("expand", x, origin=place, shape=(t, *x.shape)) for x, stacked in inputs]
-            return apply(name, *wide, origin=place, axis=how["axis"] + 1)
+            wide = [x if stacked else emit("expand", x, origin=place, shape=(t, *x.shape)) for x, stacked in inputs]
+            return emit(name, *wide, origin=place, axis=how["axis"] + 1)
         if name in MOVED or name in REDUCED or name in ALONG:
             x, rank = inputs[0][0], s.inputs[0].ndim
             if name == "expand":
@@ -310,28 +310,28 @@ class Lifting:
                 axes = tuple(axis + 1 for axis in how["axes"])
                 how["axes"] = (0, *axes) if name == "permute" else axes
             how |= {"axis": how["axis"] + 1} if "axis" in how else {}
-            return apply(name, x, origin=place, **how)
+            return emit(name, x, origin=place, **how)
         ranks = [x.ndim for x in s.inputs]
         fitted = [self._ranked(x, r, s.ndim) if d else x for (x, d), r in zip(inputs, ranks, strict=True)]
-        return apply(name, *fitted, origin=place, **how)
+        return emit(name, *fitted, origin=place, **how)
 
     def _ranked(self, x: Symbol, rank: int, wanted: int) -> Symbol:
         """x (T, ...) with axes of size 1 behind the first, so that it has `wanted` others."""
         if rank == wanted:
             return x
-        return apply("reshape", x, origin=x.origin, shape=(x.shape[0], *[1] * (wanted - rank), *x.shape[1:]))
+        return emit("reshape", x, origin=x.origin, shape=(x.shape[0], *[1] * (wanted - rank), *x.shape[1:]))
 
     def _product(self, s: Symbol, inputs: list[tuple[Symbol, bool]]) -> Symbol:
         (a, rows), (b, columns) = inputs
         if s.inputs[0].ndim == s.inputs[1].ndim == 2 and rows and not columns:
             t, m, k = a.shape  # all positions are rows of one product
-            a = apply("reshape", a, origin=s.origin, shape=(t * m, k))
-            return apply("reshape", apply("matmul", a, b, origin=s.origin), origin=s.origin, shape=(t, *s.shape))
+            a = emit("reshape", a, origin=s.origin, shape=(t * m, k))
+            return emit("reshape", emit("matmul", a, b, origin=s.origin), origin=s.origin, shape=(t, *s.shape))
         if rows:
             a = self._ranked(a, s.inputs[0].ndim, s.ndim)
         if columns:
             b = self._ranked(b, s.inputs[1].ndim, s.ndim)
-        return apply("matmul", a, b, origin=s.origin)
+        return emit("matmul", a, b, origin=s.origin)
 
     # ---- sums over the positions ----
 
@@ -339,24 +339,24 @@ class Lifting:
         """The sum of `v` over all positions."""
         name, place = v.op_name, v.origin
         if name in LINEAR or name in ("add", "subtract"):
-            return apply(name, *(self.total(x) for x in v.inputs), origin=place, **v.attributes)
+            return emit(name, *(self.total(x) for x in v.inputs), origin=place, **v.attributes)
         if not any(self.lifted(x)[1] for x in v.inputs):
-            times = number(self.length, v.dtype, place)
-            return apply("multiply", self.lifted(v)[0], times, origin=place)
+            times = constant(self.length, v.dtype, place)
+            return emit("multiply", self.lifted(v)[0], times, origin=place)
         if name == "sum":
             x = self.every(v.inputs[0])
             axes = (0, *(axis + 1 for axis in v.attributes["axes"]))
-            whole = apply("sum", x, origin=place, axes=axes, keepdims=False)
-            return apply("reshape", whole, origin=place, shape=v.shape)
+            whole = emit("sum", x, origin=place, axes=axes, keepdims=False)
+            return emit("reshape", whole, origin=place, shape=v.shape)
         a, b = v.inputs
-        return apply("matmul", self._end_to_end(a, 1), self._end_to_end(b, 0), origin=place)
+        return emit("matmul", self._end_to_end(a, 1), self._end_to_end(b, 0), origin=place)
 
     def _end_to_end(self, x: Symbol, axis: int) -> Symbol:
         """A matrix at every position as one matrix, the positions end to end along `axis`."""
         if x.op_name == "permute" and x.attributes["axes"] == (1, 0):
-            return apply("permute", self._end_to_end(x.inputs[0], 1 - axis), origin=x.origin, axes=(1, 0))
+            return emit("permute", self._end_to_end(x.inputs[0], 1 - axis), origin=x.origin, axes=(1, 0))
         every, (m, n) = self.every(x), x.shape
         if axis == 0:
-            return apply("reshape", every, origin=x.origin, shape=(self.length * m, n))
-        across = apply("permute", every, origin=x.origin, axes=(1, 0, 2))
-        return apply("reshape", across, origin=x.origin, shape=(m, self.length * n))
+            return emit("reshape", every, origin=x.origin, shape=(self.length * m, n))
+        across = emit("permute", every, origin=x.origin, axes=(1, 0, 2))
+        return emit("reshape", across, origin=x.origin, shape=(m, self.length * n))

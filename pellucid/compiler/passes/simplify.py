@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ...core.value import Symbol
-from ..ir.graph import Graph, uses
-from ..ir.rewrite import apply, number, rewritten, with_results
+from ..ir.graph import Graph, users
+from ..ir.rewrite import constant, emit, replace_results, rewrite
 
-FOLDED = 4096  # a constant result of more numbers than this is computed at every step rather than kept
+MAX_FOLDED = 4096  # a constant result of more numbers than this is computed at every step rather than kept
 
 
 # ---- the passes --------------------------------------------------------------------------------------------------------
@@ -22,25 +22,29 @@ FOLDED = 4096  # a constant result of more numbers than this is computed at ever
 
 def dead_code(graph: Graph) -> Graph:
     """Leave out what no result depends on. Checks of indices stay: an eager step would have raised."""
-    return with_results(graph, {})
+    return replace_results(graph, {})
 
 
-def constants(graph: Graph) -> Graph:
+def fold_constants(graph: Graph) -> Graph:
     """Compute now what depends on nothing; movements of large constants are left to be views."""
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if any(x.constant is None for x in inputs) or symbol.size > FOLDED or symbol.op.kind in ("movement", "loop"):  # type: ignore[union-attr]
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        if (
+            any(x.constant is None for x in inputs)
+            or symbol.size > MAX_FOLDED
+            or symbol.op.kind in ("movement", "loop")
+        ):
             return None
         array = np.asarray(symbol.op.forward(*[x.constant for x in inputs], **symbol.attributes), symbol.dtype)  # type: ignore[union-attr]
         return Symbol(None, (), {}, symbol.shape, symbol.dtype, symbol.origin, array)
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)
 
 
 def simplify(graph: Graph) -> Graph:
     """Take out what changes nothing, and join movements that follow each other."""
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         name = symbol.op_name
         if not inputs:
             return None
@@ -56,16 +60,16 @@ def simplify(graph: Graph) -> Graph:
             axes = tuple(x.attributes["axes"][a] for a in symbol.attributes["axes"])
             if axes == tuple(range(len(axes))):
                 return x.inputs[0]
-            return apply("permute", x.inputs[0], origin=symbol.origin, axes=axes)
+            return emit("permute", x.inputs[0], origin=symbol.origin, axes=axes)
         if name == "reshape" and x.op_name == "reshape":
             return symbol.with_inputs((x.inputs[0],)) if x.inputs[0].shape != symbol.shape else x.inputs[0]
         if name == "slice" and x.op_name == "place":
             return _of_placed(symbol, x)
         if name == "sum" and symbol.size == x.size and symbol.dtype == x.dtype:
-            return apply("reshape", x, origin=symbol.origin, shape=symbol.shape)
+            return emit("reshape", x, origin=symbol.origin, shape=symbol.shape)
         return None
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)
 
 
 def _of_placed(symbol: Symbol, x: Symbol) -> Symbol | None:
@@ -75,8 +79,8 @@ def _of_placed(symbol: Symbol, x: Symbol) -> Symbol | None:
         return x.inputs[0]
     pairs = [(a, b) for a, b in zip(wanted, placed, strict=True) if a[2] == b[2] == 1]
     if any(a[0] + a[1] <= b[0] or b[0] + b[1] <= a[0] for a, b in pairs):
-        zero = number(0, symbol.dtype, symbol.origin)
-        return apply("expand", zero, origin=symbol.origin, shape=symbol.shape)
+        zero = constant(0, symbol.dtype, symbol.origin)
+        return emit("expand", zero, origin=symbol.origin, shape=symbol.shape)
     return None
 
 
@@ -89,21 +93,21 @@ def common_subexpressions(graph: Graph) -> Graph:
             return x.constant.tobytes(), x.shape, x.dtype
         return id(x)
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         key = (symbol.op, tuple(name_of(x) for x in inputs), repr(sorted(symbol.attributes.items())))
         found = known.get(key)
         if found is None:
             found = known[key] = symbol if inputs == symbol.inputs else symbol.with_inputs(inputs)
         return found
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)
 
 
-def transposed_products(graph: Graph) -> Graph:
+def transpose_matmuls(graph: Graph) -> Graph:
     """permute(a @ b) with the last two axes exchanged is b^T @ a^T, which gives the same numbers in that order."""
-    readers = uses(graph)
+    readers = users(graph)
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         if symbol.op_name != "permute" or inputs[0].op_name != "matmul":
             return None
         axes, n = symbol.attributes["axes"], symbol.ndim
@@ -112,9 +116,9 @@ def transposed_products(graph: Graph) -> Graph:
         if symbol.inputs[0] in graph.results:
             return None
         a, b = inputs[0].inputs
-        return apply("matmul", _swapped(b), _swapped(a), origin=inputs[0].origin)
+        return emit("matmul", _swapped(b), _swapped(a), origin=inputs[0].origin)
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)
 
 
 def _swapped(x: Symbol) -> Symbol:
@@ -122,13 +126,13 @@ def _swapped(x: Symbol) -> Symbol:
     axes = (*range(n - 2), n - 1, n - 2)
     if x.op_name == "permute" and x.attributes["axes"] == axes:
         return x.inputs[0]
-    return apply("permute", x, origin=x.origin, axes=axes)
+    return emit("permute", x, origin=x.origin, axes=axes)
 
 
-def joined_places(graph: Graph) -> Graph:
+def pads_to_concatenate(graph: Graph) -> Graph:
     """A sum of pieces, each placed among zeros, that fill an axis side by side is their concatenation: what comes back
     through `chunk` or `unbind`."""
-    readers = uses(graph)
+    readers = users(graph)
 
     def terms(symbol: Symbol, new: Symbol) -> list[Symbol]:
         """The summands of an addition, additions that nobody else reads taken apart."""
@@ -140,7 +144,7 @@ def joined_places(graph: Graph) -> Graph:
             found += terms(old, x) if nested else [x]
         return found
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         if symbol.op_name != "add" or not all(x.shape == symbol.shape for x in inputs):
             return None
         pieces = terms(symbol, symbol.with_inputs(inputs))
@@ -148,9 +152,9 @@ def joined_places(graph: Graph) -> Graph:
         if axis is None:
             return None
         pieces.sort(key=lambda x: x.attributes["slices"][axis][0])
-        return apply("concatenate", *(x.inputs[0] for x in pieces), origin=symbol.origin, axis=axis)
+        return emit("concatenate", *(x.inputs[0] for x in pieces), origin=symbol.origin, axis=axis)
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)
 
 
 def _filled_axis(pieces: list[Symbol], shape: tuple[int, ...]) -> int | None:

@@ -13,10 +13,10 @@ import numpy as np
 from ...core.value import Symbol, Value
 from ...errors import TraceError, format_shape
 from ..guards import Change
-from ..ir.graph import evaluate, ordered
+from ..ir.graph import evaluate, topological_order
 
 
-def settle(made: list[tuple[weakref.ref[Value], Symbol]]) -> list[Change]:
+def check_leaks(made: list[tuple[weakref.ref[Value], Symbol]]) -> list[Change]:
     """Raise TraceError where one of the values `made` by a recording is still alive in the user's objects.
 
     One that depends on no input, a mask or a table that the step keeps for later calls, gets its numbers instead; give these.
@@ -25,7 +25,7 @@ def settle(made: list[tuple[weakref.ref[Value], Symbol]]) -> list[Change]:
         return []
     _collect()  # a cycle of dead objects is no leak
     alive = [(value, symbol) for ref, symbol in made if (value := ref()) is not None]
-    arrays = [numbers(value.array) if value.node is None else None for value, _ in alive]
+    arrays = [constant_value(value.array) if value.node is None else None for value, _ in alive]
     cached = []
     for (value, symbol), array in zip(alive, arrays, strict=True):
         if array is None:
@@ -36,15 +36,15 @@ def settle(made: list[tuple[weakref.ref[Value], Symbol]]) -> list[Change]:
         value.array = array
         if value.cell is not None:  # it goes on sharing with what else stays
             if value.cell.array.__class__ is Symbol:
-                value.cell.array = numbers(value.cell.array)
+                value.cell.array = constant_value(value.cell.array)
             del value.array
         cached.append(Change(symbol.origin, f"a Tensor {format_shape(array.shape)} that outlives the step"))
     return cached
 
 
-def numbers(symbol: Symbol) -> Any:
+def constant_value(symbol: Symbol) -> Any:
     """What a Symbol comes to that depends on no input of the step; else None."""
-    symbols = ordered([symbol])
+    symbols = topological_order([symbol])
     leaves = [x for s in symbols for x in s.inputs if x.op is None] or [symbol]
     if any(x.op is None and x.constant is None for x in leaves):
         return None

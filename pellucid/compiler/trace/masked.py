@@ -28,7 +28,7 @@ from ...ops.reduce import expand
 from ...tensor import Tensor, operand
 
 
-class Masked(Tensor):
+class MaskedSelection(Tensor):
     """x[mask], for x of shape (*mask.shape, *rest): (K, *rest), K unknown.
 
     rows: x, or what has been computed of it number by number. mask: the bool Tensor as it was when it was read.
@@ -71,7 +71,7 @@ class Masked(Tensor):
         broadcast over the axes after the mask's."""
         if isinstance(other, list | tuple | np.ndarray):
             other = operand(other)
-        if isinstance(other, Masked):
+        if isinstance(other, MaskedSelection):
             if traced_or_array(other.mask) is not traced_or_array(self.mask) or other.ndim != self.ndim:
                 raise TraceError(
                     f"{user_origin()}: x[mask], made at {self.origin}, meets one made at {other.origin} by another mask, or of other "
@@ -86,12 +86,12 @@ class Masked(Tensor):
                 other = where(self.over(self.rows), other, 1)
         return other
 
-    def each(self, name: str, *operands: Any, **options: Any) -> Masked:
+    def each(self, name: str, *operands: Any, **options: Any) -> MaskedSelection:
         """`Tensor.name`, a function of each number, on every row."""
         operands = tuple([self.beside(x) for x in operands])
         options = {key: self.beside(x) for key, x in options.items()}
         rows = getattr(Tensor, name)(self.filled(_one(self)), *operands, **options)
-        return Masked(rows, self.mask, self.origin)
+        return MaskedSelection(rows, self.mask, self.origin)
 
     # ---- reductions --------------------------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ class Masked(Tensor):
         inner = [axis - 1 + first for axis in axes if axis]
         if 0 not in axes:
             rows = getattr(Tensor, name)(self.filled(_one(self)), inner, keepdim)
-            return Masked(rows, self.mask, self.origin)
+            return MaskedSelection(rows, self.mask, self.origin)
         result = getattr(Tensor, name)(self.filled(fill), [*range(first), *inner])
         if not keepdim:
             return result
@@ -194,7 +194,7 @@ REFUSED = ("register_hook", "retain_grad", "requires_grad_", "detach_", "backwar
 
 
 def _each(name: str) -> Callable[..., Any]:
-    def method(self: Masked, *operands: Any, **options: Any) -> Any:
+    def method(self: MaskedSelection, *operands: Any, **options: Any) -> Any:
         return self.each(name, *operands, **options)
 
     method.__name__ = name
@@ -202,19 +202,19 @@ def _each(name: str) -> Callable[..., Any]:
 
 
 for _name in EACH:
-    setattr(Masked, _name, _each(_name))
+    setattr(MaskedSelection, _name, _each(_name))
 for _name in ("add", "sub", "mul", "truediv"):  # x[mask] += 1 reads, computes and writes
-    setattr(Masked, f"__i{_name}__", _each(f"__{_name}__"))
+    setattr(MaskedSelection, f"__i{_name}__", _each(f"__{_name}__"))
 for _name in REFUSED:
-    setattr(Masked, _name, Masked.refuse)
-Masked.__hash__ = Tensor.__hash__  # type: ignore[method-assign]
+    setattr(MaskedSelection, _name, MaskedSelection.refuse)
+MaskedSelection.__hash__ = Tensor.__hash__  # type: ignore[method-assign]
 
 
 def _yielding(name: str) -> Callable[..., Any]:
     plain = getattr(Tensor, name)
 
     def method(self: Tensor, other: Any) -> Any:
-        return NotImplemented if isinstance(other, Masked) else plain(self, other)
+        return NotImplemented if isinstance(other, MaskedSelection) else plain(self, other)
 
     return method
 
@@ -227,16 +227,16 @@ YIELDING = {
 }  # fmt: skip
 
 
-def selected(x: Tensor, mask: Tensor) -> Masked:
+def selected(x: Tensor, mask: Tensor) -> MaskedSelection:
     """x[mask] for a mask over the first axes of x, both in a step being recorded."""
-    return Masked(x, new_value(traced_or_array(mask)), user_origin())
+    return MaskedSelection(x, new_value(traced_or_array(mask)), user_origin())
 
 
 def replaced(x: Tensor, mask: Tensor, value: Any) -> Tensor:
     """x after x[mask] = value: a number, what is selected by the same mask, or a Tensor that has no axis for the rows."""
     part = selected(x, mask)
     rest = x.shape[mask.ndim :]
-    if isinstance(value, Masked):
+    if isinstance(value, MaskedSelection):
         part.beside(value)
         return where(part.over(x), expand(value.rows, shape=x.shape), x)
     if value.ndim == part.ndim and value.shape[0] == 1:

@@ -11,17 +11,17 @@ from ...core.op import Node, new_value
 from ...core.sharing import viewed
 from ...errors import TraceError, format_shape
 from ...tensor import Tensor, UsedUp
-from ..ir.graph import Slot
-from .tape_node import refusal
-from .traced_step import GIVEN_GRADIENT, SHARED_GRADIENT, Position, Recording, View
+from ..ir.graph import Input
+from .tape_node import refusing_node
+from .traced_step import GIVEN_GRADIENT, SHARED_GRADIENT, OutputRef, TracedStep, ViewRef
 
-USED_UP = UsedUp()
+CONSUMED = UsedUp()
 
 
-class Owners:
+class GradientBindings:
     """Whose `.grad` a recorded one stands for: a Tensor of the step's own, or whatever a call gives as that argument."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: TracedStep) -> None:
         slots = recording.graph.inputs
         self.positions = {id(slot.owner): slot.position for slot in slots if slot.kind == "argument"}
         self.cleared, self.used, self.trained = recording.cleared, recording.used, recording.trained
@@ -44,7 +44,7 @@ class Owners:
                 raise TraceError(SHARED_GRADIENT.format(format_shape(owner.shape)))
             met.add(numbers)
 
-    def keep(self, slot: Slot, array: np.ndarray, tensors: Sequence[Tensor]) -> None:
+    def keep(self, slot: Input, array: np.ndarray, tensors: Sequence[Tensor]) -> None:
         """Leave a gradient that the step has written."""
         owner = self.now(slot.owner, tensors)
         if slot.same and isinstance(owner._grad, Tensor):
@@ -61,18 +61,18 @@ class Owners:
         for owner in self.cleared:
             self.now(owner, tensors)._grad = None
         for owner in self.used:
-            self.now(owner, tensors)._grad = USED_UP
+            self.now(owner, tensors)._grad = CONSUMED
         for owner, requires_grad in self.trained:
             self.now(owner, tensors).requires_grad = requires_grad
 
 
-def refusals(recording: Recording) -> list[Node | None]:
+def refusing_nodes(recording: TracedStep) -> list[Node | None]:
     """For each output None or, where it was on the tape at the end, a Node that refuses a backward."""
     outputs = zip(recording.graph.outputs, recording.tracked, strict=False)
-    return [refusal(symbol) if tracked else None for symbol, tracked in outputs]
+    return [refusing_node(symbol) if tracked else None for symbol, tracked in outputs]
 
 
-def output(array: np.ndarray, node: Node | None) -> Any:
+def output_tensor(array: np.ndarray, node: Node | None) -> Any:
     """The Tensor of one output. node: what stands on the tape for it."""
     value = new_value(array)
     if node is not None:
@@ -80,12 +80,12 @@ def output(array: np.ndarray, node: Node | None) -> Any:
     return value
 
 
-Rebuild = Callable[[Sequence[Any], Sequence[Tensor]], Any]
+Unflatten = Callable[[Sequence[Any], Sequence[Tensor]], Any]
 
 
-def rebuilder(recording: Recording, owners: Owners) -> Rebuild:
+def make_unflatten(recording: TracedStep, owners: GradientBindings) -> Unflatten:
     """A function of (the outputs as Tensors, the Tensors of a call) that gives the step's return value."""
-    make, grown, handed = _rebuilder(recording.result, owners), recording.grown, recording.handed
+    make, grown, handed = _unflatten_part(recording.result, owners), recording.grown, recording.handed
     if not grown and not handed:
         return make
 
@@ -102,26 +102,26 @@ def rebuilder(recording: Recording, owners: Owners) -> Rebuild:
     return rebuild
 
 
-def _viewed(base: Tensor, view: View) -> Tensor:
+def _viewed(base: Tensor, view: ViewRef) -> Tensor:
     result = base if view.tracked else base.detach()
     for op, attributes in view.path:
         result = viewed(op, result, **attributes)
     return result
 
 
-def _rebuilder(result: Any, owners: Owners) -> Rebuild:
+def _unflatten_part(result: Any, owners: GradientBindings) -> Unflatten:
     """One part of the return value, in the structure that was recorded."""
-    if isinstance(result, Position):
+    if isinstance(result, OutputRef):
         return lambda outputs, tensors: outputs[result]
-    if isinstance(result, View):
+    if isinstance(result, ViewRef):
         return lambda outputs, tensors: _viewed(owners.now(result.base, tensors), result)
     if isinstance(result, Tensor):  # an argument, or a Tensor that was there before: the same one is given back
         return lambda outputs, tensors: owners.now(result, tensors)
     if isinstance(result, dict):
-        parts = {key: _rebuilder(value, owners) for key, value in result.items()}
+        parts = {key: _unflatten_part(value, owners) for key, value in result.items()}
         return lambda *found: {key: make(*found) for key, make in parts.items()}
     if isinstance(result, tuple | list):
-        items = [_rebuilder(value, owners) for value in result]
+        items = [_unflatten_part(value, owners) for value in result]
         if hasattr(result, "_fields"):
             return lambda *found: type(result)(*[make(*found) for make in items])
         return lambda *found: type(result)([make(*found) for make in items])

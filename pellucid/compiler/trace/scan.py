@@ -22,7 +22,7 @@ from ...core.value import Symbol, grad_mode
 from ...ops.elementwise import add, zeros_like
 from ...ops.loop import Cotangents, loop, one_step, part, tree_leaves, tree_map, tree_spec, unrolled
 from ...ops.movement import reshape
-from ..ir.scan_body import body_of, fresh
+from ..ir.scan_body import extract_body, placeholder
 
 # Elementwise operations that are computed again rather than stacked, where what they read is at hand.
 CHEAP = {
@@ -36,12 +36,12 @@ def value_of(symbol: Any) -> Any:
     return new_value(symbol)
 
 
-def record_loop(recorder: Any, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
+def trace_scan(recorder: Any, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
     """What `scan` gives, with the loop as one operation of the recording."""
     needs = [x.requires_grad for x in tree_leaves(carry)]
     moved: list[Any] = []  # Tensors that the body gives other numbers
     while True:  # until it is known which carries need a gradient, once positions have passed, and what is written
-        trace = Trace(recorder, body, carry, xs, length, reverse, needs, moved)
+        trace = ScanTracer(recorder, body, carry, xs, length, reverse, needs, moved)
         grown = [a or y.requires_grad for a, y in zip(needs, trace.carry_out, strict=False)]
         if grown == needs and len(trace.moved) == len(moved):
             return trace.finish()
@@ -49,7 +49,7 @@ def record_loop(recorder: Any, body: Callable[..., Any], carry: Any, xs: Any, le
 
 
 @dataclass(eq=False)
-class Trace:
+class ScanTracer:
     """One run of a body on Symbols, and the operation it becomes.
 
     needs: for each carry, whether it needs a gradient. moved: Tensors that are carried because the body writes them.
@@ -70,7 +70,7 @@ class Trace:
         self.start = tree_leaves(self.carry)
         self.sequences = tree_leaves(self.xs)
         self.since = next(Node.counter)
-        self.carry_in = [value_of(fresh(x)) for x in [*self.start, *self.moved]]
+        self.carry_in = [value_of(placeholder(x)) for x in [*self.start, *self.moved]]
         self.x = [value_of(Symbol(None, (), {}, x.shape[1:], x.dtype, user_origin())) for x in self.sequences]
         for value, need in zip(self.carry_in, self.needs, strict=False):
             value.requires_grad = need
@@ -161,7 +161,7 @@ class Trace:
     def _refresh(self) -> None:
         """Make the operation anew from `roots` and `symbols`, to which the gradient adds."""
         inputs = {v.array: v.array for v in (*self.carry_in, *self.x)}
-        body, outside = body_of(self.roots, self.symbols, inputs, self.carries, self.length, self.reverse)
+        body, outside = extract_body(self.roots, self.symbols, inputs, self.carries, self.length, self.reverse)
         if self.symbol.attributes["body"] is None:
             self.symbol.attributes["body"] = body
         else:
@@ -196,7 +196,7 @@ class Trace:
 
     def backward(self, g: Cotangents) -> list[Any]:
         """dL/d of the carry at the start, of each sequence, and of what the body reads from outside."""
-        return self._through_unrolled(g) if grad_mode.get() else Backward(self, g).finish()
+        return self._through_unrolled(g) if grad_mode.get() else ScanTranspose(self, g).finish()
 
     def _through_unrolled(self, g: Cotangents) -> list[Any]:
         """By the Python loop, computed once more, whose own gradient can be recorded."""
@@ -252,20 +252,20 @@ class Trace:
             recorder.symbols = here_
 
 
-class Backward:
+class ScanTranspose:
     """The gradient of one loop, as another that runs the other way.
 
     Its carry is dL/d(carry) and the gradients, summed up so far, of what is the same at every position.
     """
 
-    def __init__(self, trace: Trace, g: Cotangents) -> None:
+    def __init__(self, trace: ScanTracer, g: Cotangents) -> None:
         self.trace, self.g, self.recorder = trace, g, trace.recorder
         n = trace.carries
         self.carried = [i for i, need in enumerate(trace.needs) if need and ("last", i) in g]
         self.stacks = [index for what, index in g if what == "stack"]
-        self.d_y = [value_of(fresh(trace.stacked[index - n])) for index in self.stacks]
+        self.d_y = [value_of(placeholder(trace.stacked[index - n])) for index in self.stacks]
         while True:  # until it is known which carries a gradient reaches, once positions have passed
-            self.d_carry = [value_of(fresh(trace.carry_in[i])) for i in self.carried]
+            self.d_carry = [value_of(placeholder(trace.carry_in[i])) for i in self.carried]
             self.symbols: list[Symbol] = []
             with trace.recording(self.symbols):
                 reached = self._walk()
@@ -289,7 +289,7 @@ class Backward:
         self.d_x = [arrived(value) for value in trace.x]
         self.d_outer = [arrived(parent) for parent in trace.outer]
         found_outer = [g for g in self.d_outer if g is not None]
-        self.sums = [value_of(fresh(g)) for g in found_outer]
+        self.sums = [value_of(placeholder(g)) for g in found_outer]
         self.sums_out = [add(total, g) for total, g in zip(self.sums, found_outer, strict=True)]
         return self.reached
 
@@ -306,7 +306,7 @@ class Backward:
             given.append(reshape(self.g["stack", index], shape=(trace.length, *v.shape)).array)
         inputs, given = self._read(roots, inputs, given)
         symbols = [*trace.symbols, *self.symbols]
-        body, outside = body_of(roots, symbols, inputs, len(carries), trace.length, not trace.reverse)
+        body, outside = extract_body(roots, symbols, inputs, len(carries), trace.length, not trace.reverse)
         symbol = self.recorder.append(loop, (), {"body": body}, (), np.dtype(object))
         symbol.inputs = (*given, *outside)
         return self._results(value_of(symbol))
@@ -335,7 +335,7 @@ class Backward:
             if value.array in needed:
                 inputs[value.array], given = value.array, [*given, sequence]
         for s in [v.array for v in trace.carry_in if v.array in needed] + saved:
-            inputs[s], given = fresh(s), [*given, trace.stacked_residual(s)]
+            inputs[s], given = placeholder(s), [*given, trace.stacked_residual(s)]
         return inputs, given
 
     def _results(self, whole: Any) -> list[Any]:

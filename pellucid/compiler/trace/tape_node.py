@@ -80,6 +80,6 @@ def put_on_tape(values: Sequence[Any], tracked: Sequence[bool], inputs: Sequence
         origin.reset(place)
 
 
-def refusal(symbol: Symbol) -> Node:
+def refusing_node(symbol: Symbol) -> Node:
     """The Node of a result whose tape the function has walked itself; one for all calls, as it leads nowhere."""
     return Node(_WALKED, (), {}, symbol)  # type: ignore[arg-type]  # it has a shape and a dtype

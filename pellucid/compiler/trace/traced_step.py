@@ -15,7 +15,7 @@ from ...core.value import Symbol
 from ...tensor import Tensor
 from ..guards import Change, Guard
 from ..ir.graph import Graph
-from ..passes.canonical_form import Form, form_of
+from ..passes.canonical_form import CanonicalForm, canonical_form
 from ..passes.padded_axes import Padding
 
 GIVEN_GRADIENT = (
@@ -28,20 +28,20 @@ SHARED_GRADIENT = (
 )
 
 
-class Flagged(Exception):
+class IndexFault(Exception):
     """An index was out of range. The compiled step has written nothing; run eagerly, it tells what is wrong."""
 
 
-class Again(BaseException):
+class Retrace(BaseException):
     """Ends a recording that cannot go on; no `except Exception` of the user's holds it up."""
 
 
-class Position(int):
+class OutputRef(int):
     """Stands in a recorded result for the output of that number."""
 
 
 @dataclass(frozen=True)
-class View:
+class ViewRef:
     """Stands in a recorded result for a view of an argument, or of a Tensor that was there before.
 
     tracked: whether it is on the tape.
@@ -53,7 +53,7 @@ class View:
 
 
 @dataclass
-class Recording:
+class TracedStep:
     """What one run of a step came to.
 
     result: the step's return value with the position in `graph.outputs` in place of each Tensor, or the Tensor itself
@@ -96,16 +96,16 @@ class Recording:
     handed: list[tuple[int, Tensor]] = field(default_factory=list)
 
     @functools.cached_property
-    def form(self) -> Form:
-        return form_of(self.graph)
+    def form(self) -> CanonicalForm:
+        return canonical_form(self.graph)
 
 
-class Results(NamedTuple):
+class TracedResults(NamedTuple):
     """What a step returns. described, tracked, grown: see Recording. made: the Tensors behind `outputs`, and where by id."""
 
     described: Any
     outputs: list[Symbol]
     tracked: list[bool]
     made: list[Any]
-    positions: dict[int, Position]
+    positions: dict[int, OutputRef]
     grown: dict[int, int | None]

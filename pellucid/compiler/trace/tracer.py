@@ -26,21 +26,21 @@ from ...ops.loop import tree_map
 from ...ops.reduce import expand
 from ...tensor import Parameter, Tensor, UsedUp
 from ..guards import Watch
-from ..ir.graph import Graph, Slot
-from .leaks import settle
+from ..ir.graph import Graph, Input
+from .leaks import check_leaks
 from .masked import YIELDING, replaced, selected
-from .scan import Trace, record_loop
-from .traced_step import GIVEN_GRADIENT, SHARED_GRADIENT, Again, Position, Recording, Results, View
+from .scan import ScanTracer, trace_scan
+from .traced_step import GIVEN_GRADIENT, SHARED_GRADIENT, OutputRef, Retrace, TracedResults, TracedStep, ViewRef
 
 SHARED = (
     "{}: the step writes a Tensor {} that shares its numbers with an argument, or the argument {} itself; expected what is "
     "written to be one argument, or none; pass the whole once, or a clone()"
 )
-CHANGING = ("version", "node", "requires_grad", "written_at", "hooks")
+SAVED_ATTRIBUTES = ("version", "node", "requires_grad", "written_at", "hooks")
 _one_at_a_time = threading.RLock()  # a Tensor has room for one Symbol beside its array
 
 
-def record(
+def trace(
     function: Callable[..., Any],
     arguments: Any,
     names: dict[int, str],
@@ -48,7 +48,7 @@ def record(
     differentiable: bool = False,
     source: Any = None,
     gives_views: bool = True,
-) -> Recording:
+) -> TracedStep:
     """Run `function(*args, **kwargs)` for `arguments` = (args, kwargs) and give what it did.
 
     names: how to call a Tensor in listings, by id. differentiable: record the gradients too of results that are still on
@@ -57,17 +57,17 @@ def record(
     recorded.
     """
     while True:
-        recorder = Recorder(names, gives_views)
+        recorder = Tracer(names, gives_views)
         watch = Watch((function, source), recorder.is_made_inside)
         try:
-            recording = _recorded_once(recorder, watch, function, arguments, keep_grads, differentiable)
-        except Again:
+            recording = _trace_once(recorder, watch, function, arguments, keep_grads, differentiable)
+        except Retrace:
             assert recorder.change is not None
             watch.undo()
             recorder.change()
             continue
         with _one_at_a_time:
-            cached = settle(recorder.made)
+            cached = check_leaks(recorder.made)
         recording.changes, recording.undo = watch.changes() + cached, watch.undo
         if recorder.change is None:
             recording.guards, recording.met = watch.guards, watch.met
@@ -76,14 +76,14 @@ def record(
         recorder.change()
 
 
-def _recorded_once(
-    recorder: Recorder,
+def _trace_once(
+    recorder: Tracer,
     watch: Watch,
     function: Callable[..., Any],
     arguments: Any,
     keep_grads: bool,
     differentiable: bool,
-) -> Recording:
+) -> TracedStep:
     with _one_at_a_time:
         token = active_recorder.set(recorder)
         recorders[0] += 1
@@ -105,7 +105,7 @@ def _recorded_once(
 
 
 @functools.cache
-def recorded(kind: type) -> type:
+def traced_class(kind: type) -> type:
     """The class of a Tensor of `kind` from outside the step: where the step is recorded it has a Symbol, elsewhere its array."""
 
     def get(value: Any) -> Any:
@@ -127,7 +127,7 @@ def recorded(kind: type) -> type:
     return type(kind.__name__, (kind,), about | YIELDING)
 
 
-class Before(NamedTuple):
+class SavedTensor(NamedTuple):
     """What a Tensor was before the step. shared: its cell, path and base. rest: its attributes CHANGING."""
 
     owner: Tensor
@@ -137,7 +137,7 @@ class Before(NamedTuple):
     rest: dict[str, Any]
 
 
-class Recorder:
+class Tracer:
     """The recorder interface that the lower floors speak to: append, born, read, those for gradients, and again_after."""
 
     def __init__(self, names: dict[int, str], gives_views: bool = True) -> None:
@@ -145,19 +145,19 @@ class Recorder:
         self.started = next(Node.counter)  # Nodes of the step have higher numbers
         self.symbols: list[Symbol] = []
         self.root = self.symbols  # those outside of any loop
-        self.slots: dict[int, Slot] = {}  # by id of the Tensor; the Slot keeps it alive
+        self.slots: dict[int, Input] = {}  # by id of the Tensor; the Slot keeps it alive
         self.differentiable: set[int] = set()  # ids of what is read with the tape on
         self.taped = False  # whether an operation has been put on the tape
-        self.before: dict[int, Before] = {}  # what the Tensors that the step has met were, by id
+        self.before: dict[int, SavedTensor] = {}  # what the Tensors that the step has met were, by id
         self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
-        self.grad_slots: dict[int, Slot] = {}
+        self.grad_slots: dict[int, Input] = {}
         self.views: list[tuple[Tensor, Cell, Tensor]] = []  # from before the step; their cell, and its base
         self.stand_ins: dict[int, Tensor] = {}  # for gradients that were there, by id of their owner
-        self.cotangents: list[Slot] = []
+        self.cotangents: list[Input] = []
         self.looked: dict[int, tuple[Tensor, bool]] = {}
         self.made: list[tuple[weakref.ref[Value], Symbol]] = []
         self.inner: set[Symbol] = set()  # of the bodies of loops: nothing outside may read them
-        self.traces: list[Trace] = []  # the loops whose bodies are being recorded, outermost first
+        self.traces: list[ScanTracer] = []  # the loops whose bodies are being recorded, outermost first
         self.change: Callable[[], None] | None = None  # what has to happen before this is recorded again
         self.held: list[Any] = []  # locks of Tensors that other threads leave alone until they have their arrays again
 
@@ -169,7 +169,7 @@ class Recorder:
         if grad_mode.get():
             self.differentiable.update(map(id, values))
             self.taped = self.taped or any(v.requires_grad for v in values)
-        symbol = Symbol(op, tuple([self.read(v) for v in values]), attributes, tuple(shape), dtype, _place())
+        symbol = Symbol(op, tuple([self.read(v) for v in values]), attributes, tuple(shape), dtype, _origin())
         self.symbols.append(symbol)
         return symbol
 
@@ -181,7 +181,7 @@ class Recorder:
         return array
 
     def constant(self, array: np.ndarray) -> Symbol:
-        place = _place()
+        place = _origin()
         if array.size > 1 and (not any(array.strides) or (array == array.flat[0]).all()):
             scalar = Symbol(None, (), {}, (), array.dtype, place, np.asarray(array.flat[0]))
             symbol = Symbol(expand, (scalar,), {"shape": array.shape}, array.shape, array.dtype, place)
@@ -273,7 +273,7 @@ class Recorder:
 
     def scan(self, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
         """The loop of `ops/loop.py` as one operation."""
-        return record_loop(self, body, carry, xs, length, reverse)
+        return trace_scan(self, body, carry, xs, length, reverse)
 
     def selected(self, x: Any, mask: Any) -> Any:
         """x[mask], whose shape the recording cannot tell."""
@@ -283,8 +283,8 @@ class Recorder:
         """x after x[mask] = value."""
         return replaced(x, mask, value)
 
-    def _slot(self, kind: str, value: Any, position: int = -1) -> Slot:
-        slot = Slot(kind, value, self._input(value), position, self.names.get(id(value), ""))
+    def _slot(self, kind: str, value: Any, position: int = -1) -> Input:
+        slot = Input(kind, value, self._input(value), position, self.names.get(id(value), ""))
         self.slots[id(value)] = slot
         self._keep(value)
         if kind == "argument":  # in the next call it is another Tensor: what that is a view of, it will see then
@@ -300,14 +300,14 @@ class Recorder:
         if id(value) in self.before:
             return
         known: Any = type(value)
-        rest = {name: getattr(value, name) for name in CHANGING}
-        self.before[id(value)] = Before(
+        rest = {name: getattr(value, name) for name in SAVED_ATTRIBUTES}
+        self.before[id(value)] = SavedTensor(
             value, known, value.__dict__.get("array"), (value.cell, value.path, value.base), rest
         )
-        value.__class__ = recorded(known)
+        value.__class__ = traced_class(known)
 
     def _input(self, value: Value) -> Symbol:
-        return Symbol(None, (), {}, value.shape, value.dtype, _place())
+        return Symbol(None, (), {}, value.shape, value.dtype, _origin())
 
     def hold(self, lock: Any) -> None:
         """Hold `lock` until the end of the recording."""
@@ -357,7 +357,7 @@ class Recorder:
             self.touch_grad(owner)
             stand_in = self.stand_ins[id(owner)] = Tensor(self._input(grad))
             name = f"{self.names.get(id(owner), '')}.grad"
-            self.grad_slots[id(owner)] = Slot("gradient", owner, stand_in.array, -1, name)
+            self.grad_slots[id(owner)] = Input("gradient", owner, stand_in.array, -1, name)
             owner._grad = stand_in
         return owner._grad
 
@@ -373,7 +373,7 @@ class Recorder:
         another one that is still needed then will be asked for again."""
         self.change = self.change or change
         if at_once:
-            raise Again
+            raise Retrace
 
     def refuse_older(self, node: Node) -> None:
         """Raise TraceError where the step walks back into a tape from before it, which another call would not have."""
@@ -385,7 +385,7 @@ class Recorder:
 
     # ---- the end ----
 
-    def finish(self, result: Any, keep_grads: bool, differentiable: bool = False) -> Recording:
+    def finish(self, result: Any, keep_grads: bool, differentiable: bool = False) -> TracedStep:
         found = self._results(result)
         outputs, tracked = found.outputs, found.tracked
         leaves = self._backward_of(found.made, outputs) if differentiable and any(tracked) else None
@@ -414,16 +414,16 @@ class Recorder:
         handed: list[tuple[int, Tensor]] = [
             (found.positions[id(x._grad)], x) for x in left if id(x._grad) in found.positions
         ]
-        return Recording(
+        return TracedStep(
             graph, found.described, tracked, wanted, presence, cleared, used, trained, found.grown, inference, leaves,
             views=self.views, handed=handed,
         )  # fmt: skip
 
-    def _results(self, result: Any) -> Results:
+    def _results(self, result: Any) -> TracedResults:
         outputs: list[Symbol] = []
         tracked: list[bool] = []
         made: list[Any] = []
-        positions: dict[int, Position] = {}  # a Tensor that is returned twice is one afterwards, too
+        positions: dict[int, OutputRef] = {}  # a Tensor that is returned twice is one afterwards, too
 
         def leaf(value: Any) -> Any:
             if not isinstance(value, Value):
@@ -433,9 +433,9 @@ class Recorder:
                 return value
             is_leaf = value.requires_grad and value.node is None
             if self.gives_views and value.cell is not None and id(value.cell.base()) in self.slots and not is_leaf:
-                return View(value.cell.base(), value.path, value.requires_grad)
+                return ViewRef(value.cell.base(), value.path, value.requires_grad)
             if id(value) not in positions:
-                positions[id(value)] = Position(len(outputs))
+                positions[id(value)] = OutputRef(len(outputs))
                 made.append(value)
                 outputs.append(symbol)
                 tracked.append(value.requires_grad and value.node is not None)
@@ -450,7 +450,7 @@ class Recorder:
                 tracked.append(False)
             elif value.requires_grad and value.node is None:
                 grown[i] = None
-        return Results(described, outputs, tracked, made, positions, grown)
+        return TracedResults(described, outputs, tracked, made, positions, grown)
 
     def _backward_of(self, results: list[Any], outputs: list[Symbol]) -> list[Tensor] | None:
         """Record the gradients of `results` with respect to what the step reads, and add them to `outputs`; give whose they
@@ -467,11 +467,11 @@ class Recorder:
         return leaves
 
     def _cotangent(self, position: int, value: Any) -> Symbol:
-        slot = Slot("cotangent", None, self._input(value), position, f"gradient of output {position}")
+        slot = Input("cotangent", None, self._input(value), position, f"gradient of output {position}")
         self.cotangents.append(slot)
         return slot.symbol
 
-    def _wanted(self, writes: list[tuple[Slot, Symbol]]) -> list[tuple[Tensor, bool]]:
+    def _wanted(self, writes: list[tuple[Input, Symbol]]) -> list[tuple[Tensor, bool]]:
         """See `Recording.wanted`. What is read with the tape off alone, as by an optimizer, decides nothing by it."""
         written = {id(slot) for slot, _ in writes}
         wanted = []
@@ -495,9 +495,9 @@ class Recorder:
 
     def _grad_writes(
         self, written: set[int], keep_grads: bool
-    ) -> tuple[list[tuple[Slot, Symbol]], list[Tensor], list[Tensor]]:
+    ) -> tuple[list[tuple[Input, Symbol]], list[Tensor], list[Tensor]]:
         """Which gradients the step leaves behind, which it clears, and which its optimizer has used up."""
-        kept: list[tuple[Slot, Symbol]] = []
+        kept: list[tuple[Input, Symbol]] = []
         met: set[int] = set()
         cleared: list[Tensor] = []
         used: list[Tensor] = []
@@ -512,7 +512,7 @@ class Recorder:
                 used.append(owner)
             else:
                 if slot is None:
-                    slot = Slot("gradient", owner, self._input(now), -1, f"{self.names.get(key, '')}.grad")
+                    slot = Input("gradient", owner, self._input(now), -1, f"{self.names.get(key, '')}.grad")
                 slot.same = now is self.stand_ins.get(key)
                 base = now if now.cell is None else now.cell.base()
                 if id(base) in self.before or id(base) in met:
@@ -536,7 +536,7 @@ class Recorder:
             owner._grad = grad
         self.stand_ins.clear()
 
-    def _check_overlap(self, writes: list[tuple[Slot, Symbol]]) -> None:
+    def _check_overlap(self, writes: list[tuple[Input, Symbol]]) -> None:
         """Raise TraceError where the step writes what shares its numbers with an argument."""
         written = {id(slot.owner) for slot, _ in writes}
         met: dict[int, Tensor] = {}
@@ -570,5 +570,5 @@ def _check_mode(before: bool) -> None:
         )
 
 
-def _place() -> Origin:
+def _origin() -> Origin:
     return origin.get() or user_origin()

@@ -13,10 +13,10 @@ import numpy as np
 from ....core.value import Symbol
 from .prepare.contractions import labels
 
-BLOCK = 32  # rows, and columns, of a block
+BLOCK_SIZE = 32  # rows, and columns, of a block
 
 
-def in_blocks(product: Symbol, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def blocked_matmul(product: Symbol, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The product (matmul or contract) of a and b, in blocks of rows of both."""
     sides = labels(product)
     sizes: dict[str | None, int] = {
@@ -32,7 +32,7 @@ def in_blocks(product: Symbol, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ]
     # (shared, I, 1, BLOCK, k) @ (shared, 1, J, k, BLOCK) -> (shared, I, J, BLOCK, BLOCK)
     y = np.matmul(blocks[0][:, :, None], blocks[1][:, None].swapaxes(-1, -2))
-    y = y.swapaxes(2, 3).reshape(size(shared), y.shape[1] * BLOCK, y.shape[2] * BLOCK)
+    y = y.swapaxes(2, 3).reshape(size(shared), y.shape[1] * BLOCK_SIZE, y.shape[2] * BLOCK_SIZE)
     y = y[:, : size(own[0]), : size(own[1])].reshape([sizes[k] for k in (*shared, *own[0], *own[1])])
     return np.ascontiguousarray(_ordered(y, [*shared, *own[0], *own[1]], sides[2]))
 
@@ -46,7 +46,7 @@ def _ordered(x: np.ndarray, letters: object, wanted: object) -> np.ndarray:
 
 def _blocks(x: np.ndarray) -> np.ndarray:
     """x (S, R, K) as (S, I, BLOCK, K), with rows of zeros at the end."""
-    count = -(-x.shape[1] // BLOCK)
-    whole = np.zeros((x.shape[0], count * BLOCK, x.shape[2]), x.dtype)
+    count = -(-x.shape[1] // BLOCK_SIZE)
+    whole = np.zeros((x.shape[0], count * BLOCK_SIZE, x.shape[2]), x.dtype)
     whole[:, : x.shape[1]] = x
-    return whole.reshape(x.shape[0], count, BLOCK, x.shape[2])
+    return whole.reshape(x.shape[0], count, BLOCK_SIZE, x.shape[2])

@@ -12,18 +12,18 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from ...ir.graph import Graph, Slot
-from ...passes.canonical_form import Form
+from ...ir.graph import Graph, Input
+from ...passes.canonical_form import CanonicalForm
 from . import thread_pool as runtime
 from .layout import Layout
 from .llvm import Code
-from .lower import Lowered, lowered
-from .memory_plan import Plan, planned
+from .lower import LoweredProgram, lower
+from .memory_plan import MemoryPlan, plan_memory
 from .object_cache import object_code
 from .schedule import scheduled
 from .target import host
 
-KEPT = 64  # executables without a program
+MAX_IDLE = 64  # executables without a program
 
 
 @dataclass(eq=False)
@@ -32,8 +32,8 @@ class Executable:
 
     graph: Graph
     layout: Layout
-    plan: Plan
-    lowered: Lowered
+    plan: MemoryPlan
+    lowered: LoweredProgram
     code: Code
 
     @property
@@ -41,46 +41,46 @@ class Executable:
         return [self.code.address(name) for name in _names(self.lowered)]
 
 
-_kept: OrderedDict[Hashable, Executable] = OrderedDict()  # the last used at the end
+_cached: OrderedDict[Hashable, Executable] = OrderedDict()  # the last used at the end
 _codes: weakref.WeakValueDictionary[str, Code] = weakref.WeakValueDictionary()  # by the key of what was lowered
 _lock = threading.Lock()
 
 
-def executable(form: Form, leave_out: frozenset[str] = frozenset(), by_row: bool = False) -> Executable:
+def get_executable(form: CanonicalForm, leave_out: frozenset[str] = frozenset(), by_row: bool = False) -> Executable:
     """The executable for a form, made now where there is none. leave_out, by_row: see `scheduled`."""
     key = (form.key, leave_out, by_row)
     with _lock:
-        found = _kept.get(key)
+        found = _cached.get(key)
     if found is None:
-        found = _made(form.graph, leave_out, by_row)
+        found = _compile(form.graph, leave_out, by_row)
     with _lock:
-        found = _kept.setdefault(key, found)  # another thread may have been quicker
-        _kept.move_to_end(key)
-        while len(_kept) > KEPT:
-            _kept.popitem(last=False)
+        found = _cached.setdefault(key, found)  # another thread may have been quicker
+        _cached.move_to_end(key)
+        while len(_cached) > MAX_IDLE:
+            _cached.popitem(last=False)
     return found
 
 
-def _made(recorded: Graph, leave_out: frozenset[str], by_row: bool) -> Executable:
+def _compile(recorded: Graph, leave_out: frozenset[str], by_row: bool) -> Executable:
     graph, kernels, layout = scheduled(_ownerless(recorded), host(), leave_out, by_row)
-    plan = planned(graph, kernels, layout, "reuse" not in leave_out)
-    low = lowered(plan, host())
+    plan = plan_memory(graph, kernels, layout, "reuse" not in leave_out)
+    low = lower(plan, host())
     code = _codes.get(low.key)
     if code is None:
-        code = runtime.undisturbed(lambda: Code(object_code(low.key, low.object_code), _names(low)))
+        code = runtime.shielded_from_interrupt(lambda: Code(object_code(low.key, low.object_code), _names(low)))
         _codes[low.key] = code
     return Executable(graph, layout, plan, low, code)
 
 
-def _names(low: Lowered) -> list[str]:
+def _names(low: LoweredProgram) -> list[str]:
     return [f"program{i}" for i in range(len(low.segments))]
 
 
 def _ownerless(graph: Graph) -> Graph:
-    return bound(graph, [Slot(slot.kind, None, slot.symbol, slot.position) for slot in graph.inputs])
+    return bind(graph, [Input(slot.kind, None, slot.symbol, slot.position) for slot in graph.inputs])
 
 
-def bound(graph: Graph, slots: list[Slot]) -> Graph:
+def bind(graph: Graph, slots: list[Input]) -> Graph:
     """`graph` with `slots` in place of its own, which stand in the same order."""
     own = {id(old): new for old, new in zip(graph.inputs, slots, strict=True)}
     return Graph(slots, graph.symbols, graph.outputs, [(own[id(slot)], symbol) for slot, symbol in graph.writes])

@@ -19,18 +19,18 @@ import numpy as np
 from ....core.value import Symbol
 from ....ops.loop import part
 from ...ir.graph import Graph
-from ...ir.rewrite import apply
-from ...ir.scan_body import Body
-from ...ir.views import VIEWS, Index, View, beneath, broadcast, core, is_identity, view
+from ...ir.rewrite import emit
+from ...ir.scan_body import ScanBody
+from ...ir.views import VIEWS, AffineIndex, View, beneath, broadcast, is_identity, squeezed_shape, view_of
 from ...passes.backward_phase import Copies, backward_phase
 from .kernel_ir import REDUCTIONS
 from .llvm import MEMORY
-from .prepare.contractions import LONG, PRODUCTS, terms
+from .prepare.contractions import LONG_CONTRACTION, PRODUCTS, contraction_size
 
-MUCH = 1 << 20  # bytes that are worth an earlier turn
-LARGE = 1 << 14  # numbers that do not stay near a core until the next kernel
-ROW = 1 << 13  # numbers of a row that stay near while it is gone over again
-SHARED = 8  # rows at least, so that threads have something to share
+EARLY_FREE_BYTES = 1 << 20  # bytes that are worth an earlier turn
+LARGE_ARRAY = 1 << 14  # numbers that do not stay near a core until the next kernel
+MAX_ROW = 1 << 13  # numbers of a row that stay near while it is gone over again
+MIN_ROWS = 8  # rows at least, so that threads have something to share
 NATIVE = set(MEMORY) - {"float64"}
 
 
@@ -53,7 +53,7 @@ class Kernel:
     stored: list[Symbol] = field(default_factory=list)  # those of its symbols that have a place in memory
     checking: bool = False  # whether it may find an index out of range
     late: bool = False  # whether it belongs to the backward phase of a function that is run in two
-    loop_body: LoopBody | None = None  # what a loop repeats
+    loop_body: ScanKernels | None = None  # what a loop repeats
     rows: set[Symbol] = field(default_factory=set)  # computed from reductions, once for each row
     packed: bool = False  # a copy of weights, kept from call to call until they change
 
@@ -83,10 +83,10 @@ class Kernel:
 
 
 @dataclass(eq=False)
-class LoopBody:
+class ScanKernels:
     """The body of a loop as kernels. layout: of what they store, once it is decided."""
 
-    body: Body
+    body: ScanBody
     graph: Graph
     kernels: list[Kernel]
     layout: Any = None
@@ -94,7 +94,7 @@ class LoopBody:
 
 def operands(symbol: Symbol) -> list[View]:
     """What an elementwise operation reads, as seen from its own shape."""
-    return [broadcast(view(x), x.shape, symbol.shape) for x in symbol.inputs]
+    return [broadcast(view_of(x), x.shape, symbol.shape) for x in symbol.inputs]
 
 
 def is_native(symbol: Symbol) -> bool:
@@ -111,7 +111,7 @@ def _along(v: View, reader: Symbol, kept: list[int]) -> bool:
     """Whether the reader finds one number of the source in each row, wherever it stands in it."""
     axes = [axis for axis, size in enumerate(reader.shape) if size != 1]
     indices = [i for i, size in zip(v.indices, v.source.shape, strict=True) if size != 1]
-    return indices == [Index(0, ((axes[axis], 1),)) for axis in kept]
+    return indices == [AffineIndex(0, ((axes[axis], 1),)) for axis in kept]
 
 
 class Fusion:
@@ -129,7 +129,9 @@ class Fusion:
         if kind == "loop":
             self._loop(symbol)
         elif is_movement(symbol):
-            if name == "reshape" and view(symbol).source is symbol:  # memory in row order; a kernel of its own may copy
+            if (
+                name == "reshape" and view_of(symbol).source is symbol
+            ):  # memory in row order; a kernel of its own may copy
                 self._single("reshape", symbol)
         elif not is_native(symbol):
             self._single("interpreted", symbol)
@@ -140,11 +142,11 @@ class Fusion:
         elif name in PRODUCTS and symbol.dtype == np.float32:
             self._single("product", symbol)
         else:
-            self._single(name if name in SINGLE else "interpreted", symbol)
+            self._single(name if name in SINGLE_OP_KERNELS else "interpreted", symbol)
 
     def _single(self, kind: str, symbol: Symbol) -> None:
-        kernel = Kernel(kind, [symbol], core(symbol.shape), late=symbol in self.late)
-        kernel.after = self._homes(view(x) for x in symbol.inputs)
+        kernel = Kernel(kind, [symbol], squeezed_shape(symbol.shape), late=symbol in self.late)
+        kernel.after = self._homes(view_of(x) for x in symbol.inputs)
         kernel.apart = set(kernel.after)
         self._settle(kernel)
 
@@ -156,8 +158,8 @@ class Fusion:
             self.home[symbol] = kernel
             return
         body = symbol.attributes["body"]
-        graph = with_copies(body.graph)
-        loop_body = LoopBody(body, graph, fused(graph, self.fuse))
+        graph = copy_results(body.graph)
+        loop_body = ScanKernels(body, graph, fuse_operations(graph, self.fuse))
         self._single("scan" if all(k.kind != "interpreted" for k in loop_body.kernels) else "interpreted", symbol)
         kernel = self.home[symbol]
         kernel.domain, kernel.loop_body = (body.length,), loop_body
@@ -173,7 +175,7 @@ class Fusion:
             self.home[symbol] = kernel
 
     def _elementwise(self, symbol: Symbol) -> None:
-        kernel = Kernel("loop", [symbol], core(symbol.shape), late=symbol in self.late)
+        kernel = Kernel("loop", [symbol], squeezed_shape(symbol.shape), late=symbol in self.late)
         seen = operands(symbol)
         kernel.after = self._homes(seen)
         self._settle(kernel)
@@ -192,14 +194,14 @@ class Fusion:
     def _meets(self, home: Kernel, v: View, symbol: Symbol) -> bool:
         """Whether `symbol`, in the kernel that computes what `v` sees, would find it at its own place, or in its own row."""
         if not home.of_rows(v.source):
-            return core(symbol.shape) == home.domain and is_identity(v, symbol)
+            return squeezed_shape(symbol.shape) == home.domain and is_identity(v, symbol)
         rows = math.prod(home.domain[axis] for axis in home.kept)
-        if rows < SHARED:
+        if rows < MIN_ROWS:
             return False
-        if core(symbol.shape) == tuple(home.domain[axis] for axis in home.kept) and is_identity(v, symbol):
+        if squeezed_shape(symbol.shape) == tuple(home.domain[axis] for axis in home.kept) and is_identity(v, symbol):
             return True
-        return core(symbol.shape) == home.domain and _along(v, symbol, home.kept) and (
-            math.prod(home.domain) // rows <= ROW
+        return squeezed_shape(symbol.shape) == home.domain and _along(v, symbol, home.kept) and (
+            math.prod(home.domain) // rows <= MAX_ROW
         )  # fmt: skip
 
     def _reduction(self, symbol: Symbol) -> None:
@@ -208,8 +210,8 @@ class Fusion:
         axes = how["axes"] if "axes" in how else (how["axis"],)
         long = [axis for axis, size in enumerate(x.shape) if size != 1]
         along = tuple(i for i, axis in enumerate(long) if axis in axes)
-        kernel = Kernel("loop", [symbol], core(x.shape), along, late=symbol in self.late)
-        seen = view(x)
+        kernel = Kernel("loop", [symbol], squeezed_shape(x.shape), along, late=symbol in self.late)
+        seen = view_of(x)
         kernel.after = self._homes([seen])
         self._settle(kernel)
         source = self.home.get(seen.source)
@@ -251,11 +253,11 @@ class Fusion:
             return
         largest: dict[tuple[Any, ...], Kernel] = {}
         for kernel in list(self.kernels):
-            for source in sources(kernel) if kernel.kind == "loop" and kernel.axes else ():
+            for source in external_operands(kernel) if kernel.kind == "loop" and kernel.axes else ():
                 if kernel not in self.kernels:
                     break
                 about = (source, kernel.domain, kernel.axes)
-                other = largest.setdefault(about, kernel) if source.size >= LARGE else kernel
+                other = largest.setdefault(about, kernel) if source.size >= LARGE_ARRAY else kernel
                 if other is not kernel and other in self.kernels:
                     whole = self._joined(other, kernel)
                     kernel = largest[about] = whole
@@ -267,7 +269,9 @@ class Fusion:
             fitting = len(set(reducing)) <= 1  # reductions that join take the same axes away
         else:
             fitting = kinds == {"loop", "product"} and not reducing  # one product, and what follows it number by number
-            fitting = fitting and all(k.kind == "loop" or terms(k.anchor) < LONG for k in (first, second))
+            fitting = fitting and all(
+                k.kind == "loop" or contraction_size(k.anchor) < LONG_CONTRACTION for k in (first, second)
+            )
         if first.domain != second.domain:
             rows = [first.domain[axis] for axis in first.kept] if first.axes is not None else None
             fitting = fitting and second.axes is None and rows is not None and tuple(rows) == second.domain
@@ -277,10 +281,10 @@ class Fusion:
 
     def _between(self, first: Kernel, second: Kernel) -> bool:
         """Whether `second` needs something that needs `first`, other than by reading `first` itself."""
-        return _leads_to(second.after - {first}, first, lambda kernel: kernel.after)
+        return _reaches(second.after - {first}, first, lambda kernel: kernel.after)
 
 
-def _leads_to(starts: Iterable[Kernel], goal: Kernel, below: Callable[[Kernel], Iterable[Kernel]]) -> bool:
+def _reaches(starts: Iterable[Kernel], goal: Kernel, below: Callable[[Kernel], Iterable[Kernel]]) -> bool:
     """Whether a way down from one of `starts` comes to `goal`."""
     waiting, seen = list(starts), set[Kernel]()
     while waiting:
@@ -293,19 +297,19 @@ def _leads_to(starts: Iterable[Kernel], goal: Kernel, below: Callable[[Kernel], 
     return False
 
 
-PICKS = {"take", "rows", "gather", "scatter_add", "add_at", "put"}
-SINGLE = {"place", "concatenate", "add_windows", "bits", "take", "rows", "gather", "scatter_add", "add_at", "put",
+INDEXED = {"take", "rows", "gather", "scatter_add", "add_at", "put"}
+SINGLE_OP_KERNELS = {"place", "concatenate", "add_windows", "bits", "take", "rows", "gather", "scatter_add", "add_at", "put",
           "cumulative_sum", "reshape", "attention", "attention_gradient"}  # fmt: skip
 
 
-def with_copies(graph: Graph) -> Graph:
+def copy_results(graph: Graph) -> Graph:
     """Give every result an operation of its own: an input, a constant or a view that is returned or written is copied."""
     taken: set[Symbol] = set()
     copies: list[Symbol] = []
 
     def own(symbol: Symbol) -> Symbol:
         if is_movement(symbol) or symbol in taken or symbol.op.kind == "loop":  # type: ignore[union-attr]
-            symbol = apply("cast", symbol, origin=symbol.origin, dtype=symbol.dtype)
+            symbol = emit("cast", symbol, origin=symbol.origin, dtype=symbol.dtype)
             copies.append(symbol)
         taken.add(symbol)
         return symbol
@@ -315,7 +319,7 @@ def with_copies(graph: Graph) -> Graph:
     return Graph(graph.inputs, graph.symbols + copies, outputs, writes)
 
 
-def fused(graph: Graph, fuse: bool = True, copies: Copies | None = None) -> list[Kernel]:
+def fuse_operations(graph: Graph, fuse: bool = True, copies: Copies | None = None) -> list[Kernel]:
     """The kernels of `graph`, in an order in which they can run, with what each has to store.
 
     copies: operations that stand there once more, for the kernel that reads them and not for the one of the original.
@@ -327,7 +331,9 @@ def fused(graph: Graph, fuse: bool = True, copies: Copies | None = None) -> list
     _mark_stored(graph, fusion)
     _mark_checking(graph, fusion)
     # Dead code may have been left in; of that, only checks that stand for themselves remain.
-    fusion.kernels = [k for k in fusion.kernels if k.stored or (checks(k) and (k.kind == "loop" or k.loop_body))]
+    fusion.kernels = [
+        k for k in fusion.kernels if k.stored or (has_bounds_check(k) and (k.kind == "loop" or k.loop_body))
+    ]
     return _in_order(graph, fusion)
 
 
@@ -336,7 +342,7 @@ def _mark_stored(graph: Graph, fusion: Fusion) -> None:
     for kernel in fusion.kernels:
         for symbol in kernel.symbols:
             for x in symbol.inputs:
-                seen = view(x)
+                seen = view_of(x)
                 if not kernel.hands_on(seen.source):
                     needed.add(seen.source)
     for kernel in fusion.kernels:
@@ -348,29 +354,29 @@ def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
     before: dict[Kernel, set[Kernel]] = {k: set(k.after) for k in fusion.kernels}
     readers: dict[Symbol, list[Kernel]] = {}
     for kernel in fusion.kernels:
-        for source in sources(kernel):
+        for source in external_operands(kernel):
             for symbol in beneath(source):
                 readers.setdefault(symbol, []).append(kernel)
     for slot, symbol in graph.writes:
         writer = fusion.home[symbol]
         for kernel in readers.get(slot.symbol, ()):
-            if kernel is not writer and not _leads_to([kernel], writer, before.__getitem__):
+            if kernel is not writer and not _reaches([kernel], writer, before.__getitem__):
                 before[writer].add(kernel)
     position = {s: i for i, s in enumerate(graph.symbols)}
-    left = sorted(fusion.kernels, key=lambda k: (not checks(k), min(position[s] for s in k.symbols)))
+    left = sorted(fusion.kernels, key=lambda k: (not has_bounds_check(k), min(position[s] for s in k.symbols)))
     results = set(graph.results)
     return [
         kernel
         for late in (False, True)
-        for kernel in _early_frees([k for k in left if k.late == late], before, results)
+        for kernel in _schedule_for_memory([k for k in left if k.late == late], before, results)
     ]
 
 
-def _early_frees(left: list[Kernel], before: dict[Kernel, set[Kernel]], results: set[Symbol]) -> list[Kernel]:
+def _schedule_for_memory(left: list[Kernel], before: dict[Kernel, set[Kernel]], results: set[Symbol]) -> list[Kernel]:
     """The kernels in an order that `before` allows: as they come, but one that lets go of much more memory than it takes,
     such as the gradient of a weight, as soon as it can run."""
     own = {s: s.size * dtype_size(s) for kernel in left for s in kernel.stored if s not in results}
-    reads = {kernel: [s for s in sources(kernel) if s in own] for kernel in left}
+    reads = {kernel: [s for s in external_operands(kernel) if s in own] for kernel in left}
     waiting: dict[Symbol, int] = {}  # kernels that still have to read it
     for kernel in left:
         for s in reads[kernel]:
@@ -390,7 +396,7 @@ def _early_frees(left: list[Kernel], before: dict[Kernel, set[Kernel]], results:
         return freed - sum(own.get(s, 0) for s in kernel.stored)
 
     while ready:
-        kernel = next((k for k in ready if gain(k) >= MUCH), ready[0])
+        kernel = next((k for k in ready if gain(k) >= EARLY_FREE_BYTES), ready[0])
         ready.remove(kernel)
         done.append(kernel)
         for s in reads[kernel]:
@@ -403,7 +409,7 @@ def _early_frees(left: list[Kernel], before: dict[Kernel, set[Kernel]], results:
     return done
 
 
-def checks(kernel: Kernel) -> bool:
+def has_bounds_check(kernel: Kernel) -> bool:
     return kernel.checking
 
 
@@ -412,7 +418,7 @@ def _mark_checking(graph: Graph, fusion: Fusion) -> None:
     known: set[tuple[Symbol, Any]] = set()
     for symbol in graph.symbols:
         name = symbol.op_name
-        if name in PICKS:
+        if name in INDEXED:
             shape = symbol.attributes.get("shape", symbol.inputs[0].shape)
             bound = symbol.inputs[2] if name == "rows" else shape[symbol.attributes.get("axis", 0)]
             about = (symbol.inputs[1], bound)
@@ -424,12 +430,12 @@ def _mark_checking(graph: Graph, fusion: Fusion) -> None:
             fusion.home[symbol].checking = True
 
 
-def sources(kernel: Kernel) -> dict[Symbol, None]:
+def external_operands(kernel: Kernel) -> dict[Symbol, None]:
     """The Symbols outside the kernel that it reads memory of."""
     found: dict[Symbol, None] = {}
     for symbol in kernel.symbols:
         for x in symbol.inputs:
-            seen = view(x)
+            seen = view_of(x)
             if not kernel.hands_on(seen.source) and (seen.source.constant is None or seen.source.size > 1):
                 found[seen.source] = None
     return found

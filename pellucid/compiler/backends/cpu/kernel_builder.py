@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from ....core.value import Symbol
-from ...ir.views import View, core, is_number, row_major, view
+from ...ir.views import View, is_scalar, row_major, squeezed_shape, view_of
 from .fusion import Kernel, operands
-from .kernel_ir import Load, Number, Product, Recipe, Scalar, Step, Store
+from .kernel_ir import Constant, Contraction, Instruction, KernelSpec, Load, Scalar, Store
 from .layout import CONTAINERS, Layout, domain_axes
 from .prepare.contractions import labels
 
 
-class Writer:
+class KernelSpecBuilder:
     """Writes the recipe of one kernel, and collects the Symbols that its pointers stand for."""
 
     def __init__(self, kernel: Kernel, layout: Layout) -> None:
@@ -60,36 +60,36 @@ class Writer:
         if self.looping and source in self.numbers:
             return self.numbers[source]
         if self.looping and source.constant is not None and source.size == 1:
-            return Number(source.constant.item(), source.dtype.name, source.constant.tobytes())
-        if self.kernel.kind in ("loop", "product") and is_number(source):
+            return Constant(source.constant.item(), source.dtype.name, source.constant.tobytes())
+        if self.kernel.kind in ("loop", "product") and is_scalar(source):
             return Scalar(self.scalar(source), source.dtype.name)
         return self.load(seen, shape)
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> KernelSpec:
         kernel = self.kernel
         if kernel.kind == "reshape":
             return self.row_copy()
         product = self.product() if kernel.kind == "product" else None
-        steps: list[Step] = []
+        steps: list[Instruction] = []
         for symbol in kernel.symbols:
             if product is not None and symbol is kernel.anchor:
                 read: tuple[Any, ...] = ()
             elif symbol.op.kind == "elementwise" or symbol.op_name == "within":  # type: ignore[union-attr]
                 read = tuple(self.operand(v, symbol.shape) for v in operands(symbol))
             else:
-                read = tuple(self.operand(view(x), x.shape) for x in symbol.inputs)
-            attributes = tuple(sorted((k, _frozen(v)) for k, v in symbol.attributes.items() if k != "message"))
+                read = tuple(self.operand(view_of(x), x.shape) for x in symbol.inputs)
+            attributes = tuple(sorted((k, _hashable(v)) for k, v in symbol.attributes.items() if k != "message"))
             if kernel.kind in CONTAINERS and self.layout.contains(symbol):
-                attributes += (("inside", borders(symbol)),)
+                attributes += (("inside", padding_extents(symbol)),)
             of_rows = kernel.of_rows(symbol)
             if symbol in kernel.rows:
                 read = tuple(self._in_rows(x) if isinstance(x, Load) else x for x in read)
-            step = Step(symbol.op_name, attributes, symbol.dtype.name, read, 0, of_rows)
+            step = Instruction(symbol.op_name, attributes, symbol.dtype.name, read, 0, of_rows)
             steps.append(step._replace(level=_level(step, steps)))
         shapes = () if self.looping else tuple(x.shape for x in (*kernel.anchor.inputs, kernel.anchor))
-        sums = bool(kernel.axes) and any(_sums(step) for step in steps)
+        sums = bool(kernel.axes) and any(_is_float_sum(step) for step in steps)
         by_row = self.layout.by_row and (sums or (product is not None and product.dots))
-        return Recipe(
+        return KernelSpec(
             kernel.kind, kernel.domain, kernel.axes or (), tuple(steps), self.stores(), product, shapes, by_row
         )
 
@@ -100,13 +100,13 @@ class Writer:
             strides[axis] = stride
         return load._replace(strides=tuple(strides))
 
-    def row_copy(self) -> Recipe:
+    def row_copy(self) -> KernelSpec:
         """A reshape that has to move numbers: a copy into row order, over the shape of what it reads."""
         symbol, x = self.kernel.anchor, self.kernel.anchor.inputs[0]
-        dtype, domain = symbol.dtype.name, core(x.shape)
-        step = Step("cast", (("dtype", dtype),), dtype, (self.operand(view(x), x.shape),))
+        dtype, domain = symbol.dtype.name, squeezed_shape(x.shape)
+        step = Instruction("cast", (("dtype", dtype),), dtype, (self.operand(view_of(x), x.shape),))
         store = Store(0, self.pointer(symbol), row_major(domain), dtype)
-        return Recipe("copy", domain, (), (step,), (store,))
+        return KernelSpec("copy", domain, (), (step,), (store,))
 
     def stores(self) -> tuple[Store, ...]:
         found = []
@@ -121,14 +121,14 @@ class Writer:
             found.append(Store(self.numbers[symbol], self.pointer(symbol), tuple(along), symbol.dtype.name))
         return tuple(found)
 
-    def product(self) -> Product:
+    def product(self) -> Contraction:
         kernel, symbol = self.kernel, self.kernel.anchor
         *sides, whole = labels(symbol)
         summed = [letter for letter in sides[0] if letter is not None and letter not in whole]
         loads = []
         for side, x in enumerate(symbol.inputs):
             copy = self.layout.operand.get((kernel, side))
-            seen = view(x) if copy is None else view(copy, {copy})
+            seen = view_of(x) if copy is None else view_of(copy, {copy})
             offset, along = seen.address(self.strides_of(seen.source), x.ndim)
             by = dict(zip(sides[side], along, strict=True))
             strides = [by.get(letter, 0) for letter, size in zip(whole, symbol.shape, strict=True) if size != 1]
@@ -139,11 +139,11 @@ class Writer:
         rows, lanes = (long.index(axis) if axis in long else None for axis in (how.rows, how.lanes))
         sizes = dict(zip(sides[0], symbol.inputs[0].shape, strict=True))
         splat, vectors = (loads[1 - how.vectors], loads[how.vectors])
-        found = Product(splat, vectors, tuple(sizes[k] for k in summed), rows, lanes, how.dots)
-        return _outermost_first(found, self.layout.by_row)
+        found = Contraction(splat, vectors, tuple(sizes[k] for k in summed), rows, lanes, how.dots)
+        return _order_summed_axes(found, self.layout.by_row)
 
 
-def borders(container: Symbol) -> tuple[tuple[int, int], ...]:
+def padding_extents(container: Symbol) -> tuple[tuple[int, int], ...]:
     """Of a Symbol that another is computed into, along each axis: where that begins, and how many numbers it fills; nothing
     where it fills all."""
     if container.op_name == "place":
@@ -154,18 +154,18 @@ def borders(container: Symbol) -> tuple[tuple[int, int], ...]:
     return () if all(count == n for (_, count), n in zip(filled, container.shape, strict=True)) else filled
 
 
-def _level(step: Step, before: list[Step]) -> int:
+def _level(step: Instruction, before: list[Instruction]) -> int:
     """A number of the row waits for those of rows that it reads; those of rows stand at the end of their pass."""
     own = [before[x] for x in step.operands if isinstance(x, int)]
     return max((x.level + (x.of_rows and not step.of_rows) for x in own), default=0)
 
 
-def _sums(step: Step) -> bool:
+def _is_float_sum(step: Instruction) -> bool:
     """Whether it adds up numbers that are rounded."""
     return step.name == "sum" and np.dtype(step.dtype).kind == "f"
 
 
-def _outermost_first(product: Product, as_written: bool) -> Product:
+def _order_summed_axes(product: Contraction, as_written: bool) -> Contraction:
     """The axes that are summed over in the order in which the numbers read one by one lie, or as they are written; those of
     size 1 left out."""
     inner = len(product.splat.strides) - len(product.sizes)
@@ -180,9 +180,9 @@ def _outermost_first(product: Product, as_written: bool) -> Product:
     return product._replace(splat=turned(product.splat), vectors=turned(product.vectors), sizes=sizes)
 
 
-def _frozen(value: Any) -> Any:
+def _hashable(value: Any) -> Any:
     return (
-        tuple(_frozen(v) for v in value)
+        tuple(_hashable(v) for v in value)
         if isinstance(value, list | tuple)
         else str(value)
         if hasattr(value, "name")

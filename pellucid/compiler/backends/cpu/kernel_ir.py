@@ -14,7 +14,7 @@ class Load(NamedTuple):
     dtype: str
 
 
-class Number(NamedTuple):
+class Constant(NamedTuple):
     """An operand that is the same number everywhere and always. bits: what tells 0.0 from -0.0."""
 
     value: float | int | bool
@@ -29,7 +29,7 @@ class Scalar(NamedTuple):
     dtype: str
 
 
-class Step(NamedTuple):
+class Instruction(NamedTuple):
     """One operation: its operands are Loads, Numbers, Scalars, or the numbers of earlier steps.
 
     level: how often the row has been gone over before it can be computed. of_rows: it gives one number for each row.
@@ -50,7 +50,7 @@ class Store(NamedTuple):
     dtype: str
 
 
-class Product(NamedTuple):
+class Contraction(NamedTuple):
     """A contraction over the domain: result[...] = sum over k of splat[..., k] vectors[..., k].
 
     splat, vectors: with the strides along k, one for each of `sizes`, behind those along the domain.
@@ -66,7 +66,7 @@ class Product(NamedTuple):
     dots: bool
 
 
-class Recipe(NamedTuple):
+class KernelSpec(NamedTuple):
     """kind: what `kernels/` writes it with. domain: the shape it runs over, without axes of size 1; axes: those of it that
     its reductions take away. shapes: for a single operation, the shapes of its operands and of its result, with all axes
     (the strides of its Loads and its Store then have all axes too). by_row: sums are taken in the order of their terms, or the
@@ -75,9 +75,9 @@ class Recipe(NamedTuple):
     kind: str
     domain: tuple[int, ...]
     axes: tuple[int, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Instruction, ...]
     stores: tuple[Store, ...]
-    product: Product | None = None
+    product: Contraction | None = None
     shapes: tuple[tuple[int, ...], ...] = ()
     by_row: bool = False
 

@@ -16,19 +16,19 @@ from typing import NamedTuple
 
 from ....core.value import Symbol
 from ...ir.graph import Graph
-from ...ir.rewrite import apply
-from ...ir.views import Index, View, core, is_number, row_major, view
+from ...ir.rewrite import emit
+from ...ir.views import AffineIndex, View, is_scalar, row_major, squeezed_shape, view_of
 from .fusion import Kernel, operands
-from .prepare.contractions import Labels, labels, terms
-from .storage import LARGE
+from .prepare.contractions import Labels, contraction_size, labels
+from .storage import LARGE_BYTES
 from .target import Target
 
-FAR = 1 << 20  # numbers: a copy of more of them goes to memory and back, which takes four times as long
-CALLS = 16  # with the same weights, at least
+LARGE_COPY = 1 << 20  # numbers: a copy of more of them goes to memory and back, which takes four times as long
+ASSUMED_CALLS = 16  # with the same weights, at least
 CROWDED = 512  # bytes: rows a multiple of this apart fall into few sets of the cache, so they are padded by one vector
 
 
-class Orientation(NamedTuple):
+class MatmulOrientation(NamedTuple):
     """How a product is computed. vectors: the operand, 0 or 1, that is read vector by vector, along `lanes`; rows: the
     axis of the rows of a tile. Both are axes of the result. dots: vectors lie along the axis that is summed over."""
 
@@ -44,7 +44,7 @@ class Layout:
     inside: a Symbol that is computed right into the memory of a larger one, and where it begins there, in elements."""
 
     strides: dict[Symbol, tuple[int, ...]]
-    product: dict[Kernel, Orientation]
+    product: dict[Kernel, MatmulOrientation]
     same: dict[Symbol, Symbol]
     operand: dict[tuple[Kernel, int], Symbol]  # a copy to read in place of a product's operand
     inside: dict[Symbol, tuple[Symbol, int]] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Layout:
         return self.home(self.inside[symbol][0]) if symbol in self.inside else symbol
 
 
-def laid_out(
+def assign_layouts(
     graph: Graph, kernels: list[Kernel], target: Target, by_row: bool = False,
     given: dict[Symbol, tuple[int, ...]] | None = None, repeated: dict[Symbol, int] | None = None,
     steady: set[Symbol] | None = None,
@@ -71,7 +71,7 @@ def laid_out(
     by_row: see `scheduled`. given: how inputs lie, where that is not in row order. repeated: inputs that stay the same for so many runs. steady:
     inputs that stay the same from call to call, unless somebody writes them.
     """
-    worker = _Worker(graph, target)
+    worker = LayoutAssigner(graph, target)
     worker.layout.strides |= given or {}
     worker.layout.by_row = by_row
     worker.repeated = repeated or {}
@@ -79,7 +79,7 @@ def laid_out(
     worker.steady = (_weights(graph) if by_row else set()) if steady is None else steady
     for kernel in kernels:
         if kernel.loop_body is not None:  # what a loop reads at each position, vectors should find in row order
-            worker.fixed |= {view(x).source for x in kernel.anchor.inputs}
+            worker.fixed |= {view_of(x).source for x in kernel.anchor.inputs}
     worker.containers = containers(kernels, worker.fixed)
     worker.orders = _orders(kernels)
     result: list[Kernel] = []
@@ -88,7 +88,7 @@ def laid_out(
     return result, worker.layout
 
 
-class _Worker:
+class LayoutAssigner:
     def __init__(self, graph: Graph, target: Target) -> None:
         self.target = target
         self.fixed = set(graph.results)  # these have to lie in row order
@@ -136,7 +136,7 @@ class _Worker:
     def _lying(self, symbol: Symbol) -> list[int]:
         """The axes of what is put elsewhere, outermost first: as they lie in what it is made of."""
         x = symbol.inputs[0]
-        along = self.along(view(x), x.ndim)
+        along = self.along(view_of(x), x.ndim)
         long = [axis for axis, size in enumerate(symbol.shape) if size != 1]
         return sorted(range(len(long)), key=lambda axis: (-abs(along[long[axis]]), axis))
 
@@ -204,10 +204,10 @@ class _Worker:
         if symbol.op.kind == "elementwise" or symbol.op_name == "within":  # type: ignore[union-attr]
             seen, shape = operands(symbol), symbol.shape
         else:
-            seen, shape = [view(symbol.inputs[0])], symbol.inputs[0].shape
+            seen, shape = [view_of(symbol.inputs[0])], symbol.inputs[0].shape
         found = []
         for v in seen:
-            if v.source not in kernel.symbols and not is_number(v.source):
+            if v.source not in kernel.symbols and not is_scalar(v.source):
                 along = [a for a, size in zip(self.along(v, len(shape)), shape, strict=True) if size != 1]
                 if symbol in kernel.rows:
                     by = dict(zip(kernel.kept, along, strict=True))
@@ -219,7 +219,7 @@ class _Worker:
         """A reshape of what lies in row order is that memory; another is copied there."""
         symbol = kernel.anchor
         x = symbol.inputs[0]
-        seen = view(x)
+        seen = view_of(x)
         self.layout.strides[symbol] = row_major(symbol.shape)
         offset, along = seen.address(self.strides_of(seen.source), x.ndim)
         wanted = row_major(x.shape)
@@ -234,17 +234,17 @@ class _Worker:
         self.layout.strides |= {symbol: row_major(symbol.shape) for symbol in kernel.stored}
         body, given, repeated, steady = loop.body, {}, {}, set()
         for i, (slot, x) in enumerate(zip(loop.graph.inputs, kernel.anchor.inputs, strict=True)):
-            along = self.along(view(x), x.ndim)
+            along = self.along(view_of(x), x.ndim)
             if i < body.carries:
                 along = row_major(x.shape)
             elif i < body.carries + body.slices:
                 along = along[1:]
             else:
                 repeated[slot.symbol] = body.length
-                if self.outermost and view(x).source in self.steady:
+                if self.outermost and view_of(x).source in self.steady:
                     steady.add(slot.symbol)
             given[slot.symbol] = along
-        loop.kernels, loop.layout = laid_out(
+        loop.kernels, loop.layout = assign_layouts(
             loop.graph, loop.kernels, self.target, self.layout.by_row, given, repeated, steady
         )
 
@@ -253,16 +253,16 @@ class _Worker:
     def _price(self, x: Symbol, product: Symbol) -> int:
         """What a copy of an operand costs, in numbers moved; one copy serves all positions of a loop, and one of weights
         all calls, which tells where the rows are few."""
-        source = view(x).source
+        source = view_of(x).source
         kept = source in self.steady and x.size >= product.size
-        times = self.repeated.get(source, 1) * (CALLS if kept else 1)
-        return (8 if x.size > FAR else 2) * x.size // times
+        times = self.repeated.get(source, 1) * (ASSUMED_CALLS if kept else 1)
+        return (8 if x.size > LARGE_COPY else 2) * x.size // times
 
     def _product(self, kernel: Kernel) -> list[Kernel]:
         product = kernel.anchor
         *sides, whole = labels(product)
         strides = [
-            dict(zip(side, self.along(view(x), x.ndim), strict=True))
+            dict(zip(side, self.along(view_of(x), x.ndim), strict=True))
             for side, x in zip(sides, product.inputs, strict=True)
         ]
         own = [
@@ -273,17 +273,19 @@ class _Worker:
             ]
             for here, there in (sides, sides[::-1])
         ]
-        found: list[tuple[int, Orientation]] = []
+        found: list[tuple[int, MatmulOrientation]] = []
         for side in (1, 0):
             along = {axis: strides[side][whole[axis]] for axis in own[side]}
             rows = self._rows({axis: strides[1 - side][whole[axis]] for axis in own[1 - side]}, product.shape)
             for axis in reversed(own[side]):
-                found.append((self._cost(kernel, side, axis, along[axis], rows), Orientation(side, axis, rows, False)))
+                found.append(
+                    (self._cost(kernel, side, axis, along[axis], rows), MatmulOrientation(side, axis, rows, False))
+                )
         dots = self._dots(product, sides, strides, own)
         if dots is not None:
             found.append(dots)
         if not found:
-            found.append((0, Orientation(1, None, None, False)))
+            found.append((0, MatmulOrientation(1, None, None, False)))
         how = self.layout.product[kernel] = min(found, key=lambda each: each[0])[1]
         order = list(range(len(kernel.domain)))
         if how.lanes is not None and not how.dots:
@@ -309,7 +311,7 @@ class _Worker:
     def _cost(self, kernel: Kernel, side: int, axis: int, stride: int, rows: int | None) -> int:
         """Numbers moved, and vectors that stay empty, where the lanes lie along `axis`, which belongs to operand `side`."""
         product, lanes = kernel.anchor, self.target.lanes
-        size, long = product.shape[axis], terms(product)
+        size, long = product.shape[axis], contraction_size(product)
         cost = (0 if stride == 1 else self._price(product.inputs[side], product)) + self._mismatch(kernel, axis)
         cost += product.size * long * (-(-size // lanes) * lanes - size) // (3 * max(size, 1))
         if size < lanes:  # what follows, a softmax say, would run through short rows
@@ -319,19 +321,19 @@ class _Worker:
         high = 1 if rows is None else product.shape[rows]
         return cost + product.size * long * max(0, 6 - high) // 64  # a tile of few rows loads more than it multiplies
 
-    def _indices(self, product: Symbol, side: int) -> list[Index]:
+    def _indices(self, product: Symbol, side: int) -> list[AffineIndex]:
         """Where an operand's source is read, by the axes of the result (those summed over count from there on)."""
         *sides, whole = labels(product)
         place = {letter: axis for axis, letter in enumerate((*whole, *(k for k in sides[0] if k not in whole)))}
         own = [place.get(letter, -1) for letter in sides[side]]
         return [
             index._replace(terms=tuple((own[axis], step) for axis, step in index.terms))
-            for index in view(product.inputs[side]).indices
+            for index in view_of(product.inputs[side]).indices
         ]
 
     def _dots(
         self, product: Symbol, sides: list[Labels], strides: list[dict[str | None, int]], own: list[list[int]]
-    ) -> tuple[int, Orientation] | None:
+    ) -> tuple[int, MatmulOrientation] | None:
         """A few rows: vectors along what is summed over, if that lies contiguous on both sides; nothing is copied."""
         summed = [letter for letter in sides[0] if letter is not None and letter not in labels(product)[2]]
         sizes = [math.prod(product.shape[axis] for axis in axes) for axes in own]
@@ -342,9 +344,9 @@ class _Worker:
         many = 1 if sizes[1] >= sizes[0] else 0
         lanes, rows = (axes[0] if axes else None for axes in (own[many], own[1 - many]))
         cost = (
-            terms(product) * (sizes[many] if self.layout.by_row else 0) // 6
+            contraction_size(product) * (sizes[many] if self.layout.by_row else 0) // 6
         )  # to turn blocks in registers, see `Turned`
-        return cost + product.size * terms(product) // 8, Orientation(many, lanes, rows, True)
+        return cost + product.size * contraction_size(product) // 8, MatmulOrientation(many, lanes, rows, True)
 
     def _mismatch(self, kernel: Kernel, axis: int) -> int:
         """What it costs that operands and results of the epilogue do not lie along the product's `axis`."""
@@ -360,12 +362,12 @@ class _Worker:
 
     def _copied(self, kernel: Kernel, side: int, x: Symbol, order: list[int]) -> list[Kernel]:
         """A copy of an operand with its axes in this order, made once for all products that want it."""
-        seen = view(x)
+        seen = view_of(x)
         key = (x if x in self.layout.strides else seen.source, f"{seen.indices} {order}")
         known = self.copies.get(key)
         if known is None:
-            copy = apply("cast", x, origin=x.origin, dtype=x.dtype)
-            made = Kernel("copy", [copy], core(x.shape), stored=[copy], late=kernel.late)
+            copy = emit("cast", x, origin=x.origin, dtype=x.dtype)
+            made = Kernel("copy", [copy], squeezed_shape(x.shape), stored=[copy], late=kernel.late)
             made.packed = seen.source in self.steady
             long = [axis for axis, size in enumerate(x.shape) if size != 1]
             self._store(made, [long.index(axis) for axis in order if axis in long])
@@ -392,7 +394,7 @@ def _weights(graph: Graph) -> set[Symbol]:
     """State that the step only reads, and whose memory is apart from every array."""
     written = {id(slot) for slot, _ in graph.writes}
     states = [slot.symbol for slot in graph.inputs if slot.kind == "state" and id(slot) not in written]
-    return {s for s in states if s.size * s.dtype.itemsize <= LARGE}
+    return {s for s in states if s.size * s.dtype.itemsize <= LARGE_BYTES}
 
 
 CONTAINERS = {"place", "add_windows"}

@@ -6,19 +6,19 @@ import numpy as np
 
 from ...ir.graph import Graph
 from .layout import Layout
-from .memory_plan import ARENA, OUTPUTS, SLOTS, Plan
-from .planned_memory import Memory
+from .memory_plan import ARENA, INPUTS, OUTPUTS, MemoryPlan
+from .planned_memory import PlannedMemory
 
 
 def run_planned(
-    graph: Graph, plan: Plan, layout: Layout, values: list[np.ndarray]
+    graph: Graph, plan: MemoryPlan, layout: Layout, values: list[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """What `run_reference` gives, computed in the planned memory. A value read after it was freed comes out as NaN or -1."""
     regions = {ARENA: np.full(plan.arena, 255, np.uint8), OUTPUTS: np.full(max(plan.output_bytes, 1), 255, np.uint8)}
     for number, (slot, value) in enumerate(zip(graph.inputs, values, strict=True)):
         raw = np.ascontiguousarray(value, slot.symbol.dtype).reshape(-1).view(np.uint8).copy()
-        regions[SLOTS + number] = raw if raw.size else np.zeros(1, np.uint8)
-    memory = Memory(plan, layout, regions)
+        regions[INPUTS + number] = raw if raw.size else np.zeros(1, np.uint8)
+    memory = PlannedMemory(plan, layout, regions)
     for symbol in plan.constants:
         memory.stored(symbol)[...] = symbol.constant
     for number, job in enumerate(plan.jobs):

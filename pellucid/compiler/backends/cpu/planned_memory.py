@@ -8,18 +8,22 @@ import numpy as np
 
 from ....core.value import Symbol
 from ...ir.views import VIEWS, row_major
-from .blocked_matmul import in_blocks
+from .blocked_matmul import blocked_matmul
 from .fusion import dtype_size
 from .layout import Layout
-from .memory_plan import ARENA, Job, Loop, Plan
+from .memory_plan import ARENA, Launch, MemoryPlan, ScanLaunch
 from .prepare.contractions import PRODUCTS
 
 
-class Memory:
+class PlannedMemory:
     """Regions as NumPy bytes, and Symbols as views of them."""
 
     def __init__(
-        self, plan: Plan, layout: Layout, regions: dict[int, np.ndarray], given: dict[Symbol, np.ndarray] | None = None
+        self,
+        plan: MemoryPlan,
+        layout: Layout,
+        regions: dict[int, np.ndarray],
+        given: dict[Symbol, np.ndarray] | None = None,
     ) -> None:
         self.plan, self.layout, self.regions, self.given = plan, layout, regions, given or {}
 
@@ -46,7 +50,7 @@ class Memory:
         assert symbol.op is not None and symbol.op_name in VIEWS, symbol
         return symbol.op.forward(self.read(symbol.inputs[0], known), **symbol.attributes)
 
-    def run(self, job: Job) -> None:
+    def run(self, job: Launch) -> None:
         """One kernel, operation by operation, into its planned places."""
         if job.loop is not None:
             return self._repeat(job, job.loop)
@@ -59,12 +63,12 @@ class Memory:
                 if copy is not None:
                     inputs[side] = self.stored(copy)
             apart = self.layout.by_row and symbol.op_name in PRODUCTS and symbol.dtype.kind == "f"
-            array = in_blocks(symbol, *inputs) if apart else symbol.op.forward(*inputs, **symbol.attributes)  # type: ignore[union-attr]
+            array = blocked_matmul(symbol, *inputs) if apart else symbol.op.forward(*inputs, **symbol.attributes)  # type: ignore[union-attr]
             known[symbol] = np.array(array, symbol.dtype)
         for symbol in job.writes:
             self.stored(symbol)[...] = known[symbol]
 
-    def _repeat(self, job: Job, loop: Loop) -> None:
+    def _repeat(self, job: Launch, loop: ScanLaunch) -> None:
         """A loop, position by position, each in the same planned memory."""
         body, graph_inputs = loop.body, job.kernel.loop_body.graph.inputs  # type: ignore[union-attr]
         n, outputs = body.carries, loop.plan.outputs
@@ -83,7 +87,7 @@ class Memory:
             given = {slot.symbol: x for slot, x in zip(graph_inputs, now, strict=True)}
             for i, symbol in enumerate(outputs):
                 given[symbol] = results[i][body.state(i, t + body.step) if i < n else t, ...]
-            inner = Memory(loop.plan, loop.layout, {ARENA: scratch}, given)
+            inner = PlannedMemory(loop.plan, loop.layout, {ARENA: scratch}, given)
             for number, part in enumerate(loop.plan.jobs):
                 if number >= loop.once or t == body.first:
                     inner.run(part)

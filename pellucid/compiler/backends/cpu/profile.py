@@ -19,13 +19,13 @@ import numpy as np
 from ....threads import compute_threads
 from . import thread_pool as runtime
 from .llvm import Code, compile_module, i64, new_function, new_module, pointer
-from .lower import alone, emitted, flops, traffic
-from .memory_plan import ARENA, Job, every_job
+from .lower import emit_module, flops, is_single_threaded, traffic
+from .memory_plan import ARENA, Launch, iter_launches
 from .program import Program
 from .target import Target, host
 
 ROUNDS = 20  # times at least that something runs for a measurement; the smallest time of each kernel counts
-ENOUGH = 0.15  # seconds: sooner, the system may still have two threads on one processor
+MIN_SECONDS = 0.15  # seconds: sooner, the system may still have two threads on one processor
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def _row(k: KernelInfo) -> str:
 
 def kernels(program: Program, measure: bool = True) -> Kernels:
     """The listing of `program`; measure=False leaves the times out and runs nothing."""
-    jobs = list(every_job(program.plan.jobs))
-    times = times_of(program) if measure and program.is_whole else None
+    jobs = list(iter_launches(program.plan.jobs))
+    times = profile(program) if measure and program.is_whole else None
     peak = machine_peak() if times is not None else 0.0
     functions: dict[Any, int] = {}
     result = Kernels()
@@ -88,7 +88,7 @@ def kernels(program: Program, measure: bool = True) -> Kernels:
 
 
 def _info(
-    program: Program, job: Job, runs: int, functions: dict[Any, int], spent: float | None, peak: float
+    program: Program, job: Launch, runs: int, functions: dict[Any, int], spent: float | None, peak: float
 ) -> KernelInfo:
     kernel, recipe = job.kernel, job.recipe
     operations = tuple((s.op_name, str(s.origin)) for s in kernel.symbols)
@@ -101,7 +101,7 @@ def _info(
     share = runs * flops(recipe) / (spent * 1e3) / peak if spent and peak else None
     text = lambda: _function_text(str(program.lowered.module()), name)
     return KernelInfo(name, kernel.kind, kernel.domain, operations, runs * flops(recipe),
-                      runs * traffic(recipe), offset, not alone(recipe), runs, spent, share, text)  # fmt: skip
+                      runs * traffic(recipe), offset, not is_single_threaded(recipe), runs, spent, share, text)  # fmt: skip
 
 
 def _function_text(module: str, name: str) -> str:
@@ -110,10 +110,12 @@ def _function_text(module: str, name: str) -> str:
     return module[start : module.index("\n}", start) + 2]
 
 
-def times_of(program: Program) -> np.ndarray:
+def profile(program: Program) -> np.ndarray:
     """Microseconds of each kernel: the smallest of many runs."""
-    jobs = list(every_job(program.plan.jobs))
-    code = runtime.undisturbed(lambda: Code(compile_module(emitted(program.lowered, timed=True), host()), ["program0"]))
+    jobs = list(iter_launches(program.plan.jobs))
+    code = runtime.shielded_from_interrupt(
+        lambda: Code(compile_module(emit_module(program.lowered, timed=True), host()), ["program0"])
+    )
     entry = code.address("program0")
     table = np.zeros(len(jobs), np.int64)
     kept = [(storage.memory, storage.memory.copy()) for storage in (t.storage for t in program.written)]
@@ -140,7 +142,7 @@ def times_of(program: Program) -> np.ndarray:
 def _measurements() -> Iterator[int]:
     """Rounds, at least ROUNDS of them, for about ENOUGH seconds."""
     began, number = time.perf_counter(), 0
-    while number < ROUNDS or time.perf_counter() - began < ENOUGH:
+    while number < ROUNDS or time.perf_counter() - began < MIN_SECONDS:
         yield number
         number += 1
 
@@ -153,7 +155,9 @@ def machine_peak() -> float:
     """GFLOP/s that multiply-adds in registers reach on all threads together."""
     chains, turns = 20, 20_000
     target = host()
-    code = runtime.undisturbed(lambda: Code(compile_module(_peak_module(target, chains, turns), target), ["peak"]))
+    code = runtime.shielded_from_interrupt(
+        lambda: Code(compile_module(_peak_module(target, chains, turns), target), ["peak"])
+    )
     word = aligned_word()
     best = 0.0
     for _ in _measurements():

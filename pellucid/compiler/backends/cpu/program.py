@@ -20,15 +20,15 @@ from ....core.value import Symbol
 from ....ops.index import rows
 from ....ops.loop import tree_leaves
 from ....tensor import Tensor, UsedUp
-from ...ir.graph import Slot
-from ...trace.outputs import Owners, output, rebuilder, refusals
-from ...trace.traced_step import Flagged, Recording, View
+from ...ir.graph import Input
+from ...trace.outputs import GradientBindings, make_unflatten, output_tensor, refusing_nodes
+from ...trace.traced_step import IndexFault, TracedStep, ViewRef
 from . import thread_pool as runtime
-from .executable import Executable, bound, executable
+from .executable import Executable, bind, get_executable
 from .lower import READY
-from .memory_plan import ARENA, OUTPUTS, SLOTS
-from .planned_memory import Memory
-from .storage import Storage, aligned, storage_of
+from .memory_plan import ARENA, INPUTS, OUTPUTS
+from .planned_memory import PlannedMemory
+from .storage import Buffer, aligned, buffer_of
 
 COPIED = 1 << 14  # bytes: to copy a smaller argument takes less time than to ask NumPy for its address
 CHUNK = 0.05  # seconds of native work between two looks at what Python wants
@@ -50,13 +50,13 @@ class Workspace:
         if self.flag.value:
             step = max(self.flagged_step.value - 1, 0)
             self.flag.value = self.flagged_step.value = 0
-            raise Flagged(step)
+            raise IndexFault(step)
 
 
 Workspaces = MutableMapping[Executable, Workspace]
 
 
-class Held:
+class HeldLocks:
     """`with Held(locks):` holds all of them, taken in their order."""
 
     __slots__ = ("count", "locks")
@@ -64,7 +64,7 @@ class Held:
     def __init__(self, locks: Sequence[Any]) -> None:
         self.locks, self.count = locks, 0
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> HeldLocks:
         try:
             for lock in self.locks:
                 lock.acquire()
@@ -93,19 +93,19 @@ class Program:
     """
 
     def __init__(
-        self, recording: Recording, leave_out: frozenset[str] = frozenset(), workspaces: Workspaces | None = None
+        self, recording: TracedStep, leave_out: frozenset[str] = frozenset(), workspaces: Workspaces | None = None
     ) -> None:
         self.recording, self.padding = recording, recording.padding
-        self.executable = shared = executable(recording.form, leave_out, recording.inference)
+        self.executable = shared = get_executable(recording.form, leave_out, recording.inference)
         self.layout, self.plan, self.lowered, self.entries = shared.layout, shared.plan, shared.lowered, shared.entries
         if self.plan.keeps:  # copies of these weights
             workspaces = None
         own = zip(shared.graph.inputs, recording.form.graph.inputs, strict=True)
         slots = [dataclasses.replace(mine, symbol=known.symbol) for known, mine in own]
-        self.graph = bound(shared.graph, slots)
+        self.graph = bind(shared.graph, slots)
         self.regions: dict[int, np.ndarray] = {}
-        self.memory = Memory(self.plan, self.layout, self.regions)
-        self.context = aligned((2 * (SLOTS + self.plan.slots) + 1,), np.int64)  # and a word for the table of times
+        self.memory = PlannedMemory(self.plan, self.layout, self.regions)
+        self.context = aligned((2 * (INPUTS + self.plan.slots) + 1,), np.int64)  # and a word for the table of times
         self.context_address = self.context.ctypes.data
         workspace = None if workspaces is None else workspaces.get(shared)
         if workspace is None:
@@ -118,13 +118,13 @@ class Program:
         self.held: list[np.ndarray] = []
         self.dirty: set[Tensor] = set()
         self.memories: dict[int, np.ndarray] = {}  # of the states, by their place in the context
-        self.pace = runtime.Pace()
+        self.pace = runtime.ThreadBackoff()
         self.lock = threading.RLock()
         self.locks: list[threading.RLock] = [self.lock]
         self._bind()
         self._find_locks()
-        self.nodes = refusals(recording)
-        self.rebuild = rebuilder(recording, self.owners)
+        self.nodes = refusing_nodes(recording)
+        self.rebuild = make_unflatten(recording, self.owners)
 
     # ---- making ready ----
 
@@ -149,19 +149,19 @@ class Program:
         """Give every Tensor of the step its memory, and find out which slots each call has to set."""
         written = {id(slot) for slot, _ in self.graph.writes}
         resident = {s.inputs[0] for s in self.graph.symbols if s.op is rows}  # more lies behind them: never copied
-        self.owners = Owners(self.recording)
+        self.owners = GradientBindings(self.recording)
         self.number: dict[Tensor, int] = {}
         self.written: set[Tensor] = set()
         self.given: list[tuple[int, int]] = []  # (place in the context, position among the arguments)
         self.grads: list[tuple[int, Tensor, np.ndarray]] = []  # gradients that are read
-        self.kept: list[tuple[Slot, np.ndarray]] = []  # gradients that are written
+        self.kept: list[tuple[Input, np.ndarray]] = []  # gradients that are written
         self.copied: list[tuple[int, np.ndarray]] = []  # arguments that are copied here
         self.changed: list[tuple[int, np.ndarray]] = []  # those that the step writes
         self.cotangents: list[tuple[int, int]] = []  # (place in the context, number of the slot)
         for number, slot in enumerate(self.graph.inputs):
-            place, extent = SLOTS + number, self.plan.places[slot.symbol].size
+            place, extent = INPUTS + number, self.plan.places[slot.symbol].size
             if slot.kind == "state":
-                storage = storage_of(slot.owner)
+                storage = buffer_of(slot.owner)
                 if id(slot) in written:
                     storage.own(slot.owner, self.lock)
                     self.written.add(slot.owner)
@@ -206,12 +206,12 @@ class Program:
         given = [t for t in tensors if t.storage is not None or t.cell is not None]
         natives = [t.storage if t.cell is None else t.cell.native for t in given]
         if natives and (others := {native.lock for native in natives if native is not None and native.owned}):
-            with Held(sorted({*self.locks, *others}, key=id)):
+            with HeldLocks(sorted({*self.locks, *others}, key=id)):
                 return self._call(tensors)
-        with self.locks[0] if len(self.locks) == 1 else Held(self.locks):
+        with self.locks[0] if len(self.locks) == 1 else HeldLocks(self.locks):
             if not self.dirty:
                 return self._call(tensors)
-        with Held(self.locks) as held:
+        with HeldLocks(self.locks) as held:
             self._settle(held)
             return self._call(tensors)
 
@@ -232,7 +232,7 @@ class Program:
         results = self.workspace.results
         if self.padding is not None:
             results = [self.padding.cut(i, array) for i, array in enumerate(results)]
-        return [output(results[i].copy(), node) for i, node in enumerate(self.nodes)]
+        return [output_tensor(results[i].copy(), node) for i, node in enumerate(self.nodes)]
 
     def prepare(self, tensors: Sequence[Tensor]) -> None:
         if self.dirty:
@@ -253,7 +253,7 @@ class Program:
             if owner._grad is not None and owner._grad.__class__ is not UsedUp:
                 np.copyto(room, owner._grad.array)
 
-    def _settle(self, held: Held) -> None:
+    def _settle(self, held: HeldLocks) -> None:
         """Refresh, holding the locks of all that some program writes: another may just have begun to write a Tensor."""
         while self.dirty or held.locks != self.locks:
             if held.locks != self.locks:
@@ -265,7 +265,7 @@ class Program:
         """After somebody looked at a Tensor of the step, or assigned it."""
         while self.dirty:  # other threads may add to it meanwhile
             tensor = self.dirty.pop()
-            storage: Storage = tensor.storage
+            storage: Buffer = tensor.storage
             storage.refresh(tensor)
             if tensor in self.written:
                 if not storage.owned:
@@ -300,7 +300,7 @@ class Program:
     @property
     def is_whole(self) -> bool:
         """Whether many steps can run without Python between them."""
-        returned = any(isinstance(leaf, Tensor | View) for leaf in tree_leaves(self.recording.result))
+        returned = any(isinstance(leaf, Tensor | ViewRef) for leaf in tree_leaves(self.recording.result))
         return len(self.entries) == 1 and not (self.changed or self.kept or self.grads or returned)
 
     def run_steps(self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
@@ -309,19 +309,19 @@ class Program:
 
         Native code runs for about CHUNK seconds at a time; in between come signals and `progress(steps done)`.
         """
-        with Held(self.locks) as held:
+        with HeldLocks(self.locks) as held:
             return self._run_steps(held, tensors, indices, progress)
 
     def _run_steps(
-        self, held: Held, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None
+        self, held: HeldLocks, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None
     ) -> Any:
         steps, width = len(indices), max(self.plan.output_bytes, 1)
         outputs = aligned((steps, width), np.uint8)
         self._settle(held)
         self.prepare(tensors)
-        stride, last = SLOTS + self.plan.slots, len(tensors) - 1
+        stride, last = INPUTS + self.plan.slots, len(tensors) - 1
         places = [
-            SLOTS + i for i, slot in enumerate(self.graph.inputs) if slot.kind == "argument" and slot.position == last
+            INPUTS + i for i, slot in enumerate(self.graph.inputs) if slot.kind == "argument" and slot.position == last
         ]
         before = self.context.copy()
         done, count = 0, 1
@@ -361,10 +361,10 @@ class Program:
         for number, slot in enumerate(self.graph.inputs):
             if slot.kind == "state":
                 storage = slot.owner.storage
-                self.regions[SLOTS + number] = _bytes(storage.memory)
+                self.regions[INPUTS + number] = _bytes(storage.memory)
         for place, _position in [*self.given, *self.cotangents]:
             if self.context[place]:
-                size = self.plan.places[self.graph.inputs[place - SLOTS].symbol].size
+                size = self.plan.places[self.graph.inputs[place - INPUTS].symbol].size
                 self.regions[place] = _bytes_at(int(self.context[place]), size)
         for entry, segment in list(zip(self.entries, self.lowered.segments, strict=True))[first:end]:
             runtime.run(entry, self.context_address)

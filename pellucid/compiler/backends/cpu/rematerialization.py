@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 
 from ....core.value import Symbol
 from ...ir.graph import Graph
-from ...ir.rewrite import with_results
-from ...ir.views import View, beneath, is_identity, view
+from ...ir.rewrite import replace_results
+from ...ir.views import View, beneath, is_identity, view_of
 from ...passes.backward_phase import Copies
-from .fusion import LARGE, Kernel, is_movement, operands
+from .fusion import LARGE_ARRAY, Kernel, is_movement, operands
 
-MOST = 32  # operations that are done again in one kernel
+MAX_OPERATIONS = 32  # operations that are done again in one kernel
 
 
 @dataclass(eq=False)
-class Remaking:
+class Rematerialization:
     """What a kernel makes again: the Symbols it would have read (`wanted`), and all that has to be computed for them.
 
     gain: how many numbers less are moved, in arrays. Where it is 0, one is read in place of another; that is worth it if
@@ -33,23 +33,23 @@ class Remaking:
     gain: int = 0
 
 
-def remade(graph: Graph, kernels: Sequence[Kernel], before: Copies) -> tuple[Graph, Copies]:
+def rematerialize(graph: Graph, kernels: Sequence[Kernel], before: Copies) -> tuple[Graph, Copies]:
     """The graph with copies of operations in front of the kernels that do them again, and those copies, with the ones that
     were there before: each with a word for the kernel it was made for."""
-    search = _Search(graph, kernels)
+    search = RematerializationPlanner(graph, kernels)
     found = {kernel: search.plans(kernel) for kernel in kernels}
-    plans = {kernel: _together(mine) for kernel, mine in search.agreed(found).items() if mine}
-    return _rewritten(graph, kernels, plans, before) if plans else (graph, before)
+    plans = {kernel: _union(mine) for kernel, mine in search.agreed(found).items() if mine}
+    return _with_copies(graph, kernels, plans, before) if plans else (graph, before)
 
 
-def _seen(kernel: Kernel, symbol: Symbol) -> list[tuple[View, Symbol]]:
+def _views_read(kernel: Kernel, symbol: Symbol) -> list[tuple[View, Symbol]]:
     """What an operation reads number by number, and as whose shape it sees it."""
     if symbol in kernel.reductions:
-        return [(view(symbol.inputs[0]), symbol.inputs[0])]
+        return [(view_of(symbol.inputs[0]), symbol.inputs[0])]
     return [(v, symbol) for v in operands(symbol)] if symbol.op.kind == "elementwise" else []  # type: ignore[union-attr]
 
 
-class _Search:
+class RematerializationPlanner:
     def __init__(self, graph: Graph, kernels: Sequence[Kernel]) -> None:
         self.results = set(graph.results)
         self.written = {slot.symbol for slot, _ in graph.writes}
@@ -58,25 +58,25 @@ class _Search:
         for kernel in kernels:
             for symbol in kernel.symbols:
                 for x in symbol.inputs:
-                    source = view(x).source
+                    source = view_of(x).source
                     if self.home.get(source) is not kernel:
                         self.readers.setdefault(source, set()).add(kernel)
 
-    def plans(self, kernel: Kernel) -> list[Remaking]:
+    def plans(self, kernel: Kernel) -> list[Rematerialization]:
         """What `kernel` might make again, for each earlier kernel whose numbers it reads."""
         if kernel.kind not in ("loop", "product"):
             return []
         found: dict[Kernel, set[Symbol]] = {}
         for symbol in kernel.symbols:
             if symbol not in kernel.rows:
-                for v, reader in _seen(kernel, symbol):
+                for v, reader in _views_read(kernel, symbol):
                     home = self.home.get(v.source)
                     if home is not None and home is not kernel and is_identity(v, reader) and self._can(v.source, home):
                         found.setdefault(home, set()).add(v.source)
         made = [self._worth(kernel, home, wanted) for home, wanted in found.items()]
         return [plan for plan in made if plan is not None]
 
-    def agreed(self, found: dict[Kernel, list[Remaking]]) -> dict[Kernel, list[Remaking]]:
+    def agreed(self, found: dict[Kernel, list[Rematerialization]]) -> dict[Kernel, list[Rematerialization]]:
         """The plans that gain something, and those that do so if all readers go along."""
         while True:
             asking: dict[Symbol, set[Kernel]] = {}
@@ -93,10 +93,10 @@ class _Search:
 
     def _can(self, symbol: Symbol, home: Kernel) -> bool:
         """Whether the symbol is one that another kernel could compute as well."""
-        kind = home.kind in ("loop", "product") and symbol.size >= LARGE and symbol not in self.results
+        kind = home.kind in ("loop", "product") and symbol.size >= LARGE_ARRAY and symbol not in self.results
         return kind and symbol.op.kind == "elementwise" and not home.of_rows(symbol)  # type: ignore[union-attr]
 
-    def _worth(self, kernel: Kernel, home: Kernel, wanted: set[Symbol]) -> Remaking | None:
+    def _worth(self, kernel: Kernel, home: Kernel, wanted: set[Symbol]) -> Rematerialization | None:
         """The plan for all of `wanted`, if it moves fewer numbers than reading them."""
         made: set[Symbol] = set()
         leaves: set[Symbol] = set()
@@ -110,7 +110,7 @@ class _Search:
         reading = {x for x in large if kernel not in self.readers.get(x, ()) and self.home.get(x) is not kernel}
         storing = {x for x in large if self.home.get(x) is home and not self.readers.get(x) and x not in self.results}
         gain = len(wanted) + len(own) - len(reading) - len(storing)
-        return Remaking(wanted, made, gain) if gain >= 0 and len(made) <= MOST else None
+        return Rematerialization(wanted, made, gain) if gain >= 0 and len(made) <= MAX_OPERATIONS else None
 
     def _expand(
         self, symbol: Symbol, kernel: Kernel, home: Kernel, wanted: set[Symbol], made: set[Symbol], leaves: set[Symbol]
@@ -131,21 +131,23 @@ class _Search:
                 leaves.add(x)
 
 
-def _together(plans: list[Remaking]) -> Remaking:
-    return Remaking({s for plan in plans for s in plan.wanted}, {s for plan in plans for s in plan.made})
+def _union(plans: list[Rematerialization]) -> Rematerialization:
+    return Rematerialization({s for plan in plans for s in plan.wanted}, {s for plan in plans for s in plan.made})
 
 
-def _rewritten(
-    graph: Graph, kernels: Sequence[Kernel], plans: dict[Kernel, Remaking], before: Copies
+def _with_copies(
+    graph: Graph, kernels: Sequence[Kernel], plans: dict[Kernel, Rematerialization], before: Copies
 ) -> tuple[Graph, Copies]:
     home = {s: kernel for kernel in kernels for s in kernel.symbols}
     new: dict[Symbol, Symbol] = {}
     again: dict[tuple[Kernel, Symbol], Symbol] = {}
     copies: Copies = {}
 
-    def once_more(symbol: Symbol, kernel: Kernel, plan: Remaking) -> Symbol:
+    def once_more(symbol: Symbol, kernel: Kernel, plan: Rematerialization) -> Symbol:
         """`symbol` as `kernel` reads it: made again, seen through its movements, or as it is."""
-        if symbol.op is None or not (symbol in plan.made or (is_movement(symbol) and view(symbol).source in plan.made)):
+        if symbol.op is None or not (
+            symbol in plan.made or (is_movement(symbol) and view_of(symbol).source in plan.made)
+        ):
             return new.get(symbol, symbol)
         if (kernel, symbol) not in again:
             copy = again[kernel, symbol] = symbol.with_inputs(tuple(once_more(x, kernel, plan) for x in symbol.inputs))
@@ -161,4 +163,4 @@ def _rewritten(
         else:
             inputs = tuple(once_more(x, kernel, plan) for x in symbol.inputs)
         new[symbol] = symbol if inputs == symbol.inputs else symbol.with_inputs(inputs)
-    return with_results(graph, new), copies | {new.get(s, s): made_for for s, made_for in before.items()}
+    return replace_results(graph, new), copies | {new.get(s, s): made_for for s, made_for in before.items()}

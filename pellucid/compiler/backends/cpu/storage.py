@@ -19,28 +19,28 @@ import numpy as np
 from ....core.sharing import Cell
 from ....tensor import Tensor
 
-ALIGNED = 64  # bytes: a cache line, and the widest vector
-LARGE = 1 << 24  # bytes: a data set that stays where it is
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+LARGE_BYTES = 1 << 24  # bytes: a data set that stays where it is
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Zeros in row order that begin at a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.zeros(size + ALIGNED, np.uint8)
-    start = -raw.ctypes.data % ALIGNED
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
     return np.ndarray(shape, dtype, raw.data, start)
 
 
 def _readable(array: np.ndarray) -> np.ndarray:
     """The numbers in row order and aligned, so that no vector lies on two cache lines; what is large is read where it is."""
-    if array.nbytes > LARGE and array.flags.c_contiguous:
+    if array.nbytes > LARGE_BYTES and array.flags.c_contiguous:
         return array
     memory = aligned(array.shape, array.dtype)
     memory[...] = array
     return memory
 
 
-class Storage:
+class Buffer:
     """One Tensor's memory.
 
     owned: written by programs, and so apart from every array anyone holds. lock: held by a program that runs on it, once
@@ -126,5 +126,5 @@ class Storage:
             self.memory = _readable(tensor.array)
 
 
-def storage_of(tensor: Tensor) -> Storage:
-    return tensor.storage if tensor.storage is not None else Storage(tensor)
+def buffer_of(tensor: Tensor) -> Buffer:
+    return tensor.storage if tensor.storage is not None else Buffer(tensor)

@@ -42,7 +42,7 @@ HEAD = 4 * LINE
 POSTED, PARKED, SERVED, JOB, CONTEXT, THREADS, FIRST, COUNT = range(LINE)
 MUTEX, CONDITION = 2 * LINE, 4 * LINE  # 128 bytes each: more than any POSIX system's take
 MAILBOX = 6 * LINE
-MOST_THREADS = 256
+MAX_THREADS = 256
 
 PAUSES = 100  # looks before a waiting thread gives the processor away: about 5 us
 IDLE_NANOSECONDS = 1_000_000  # of waiting for work, before a worker falls asleep
@@ -339,10 +339,10 @@ class Native(NamedTuple):
 @functools.cache
 def native() -> Native:
     """Compiled at the first run of a process; a forked child inherits it."""
-    return undisturbed(lambda: Native.load(object_code("runtime", native_object)))
+    return shielded_from_interrupt(lambda: Native.load(object_code("runtime", native_object)))
 
 
-def undisturbed(work: Callable[[], T]) -> T:
+def shielded_from_interrupt(work: Callable[[], T]) -> T:
     """The result of `work`, done in a thread of its own, where no Ctrl-C strikes.
 
     Between two lines of llvmlite's an object may have two owners; an interrupt there frees it twice. Here only the wait
@@ -377,10 +377,10 @@ class Pool:
     def __init__(self) -> None:
         self.ready = 0  # threads that may be asked for without growing, the caller's included
         self.launch: Callable[[int, int, int, int, int, int], None]  # from the first growth on
-        self.most = MOST_THREADS
+        self.most = MAX_THREADS
         self._growing = threading.Lock()
         self._workers: list[threading.Thread] = []
-        self._memory = np.zeros(HEAD + MOST_THREADS * MAILBOX + LINE, np.int64)  # pages are taken as they are touched
+        self._memory = np.zeros(HEAD + MAX_THREADS * MAILBOX + LINE, np.int64)  # pages are taken as they are touched
         self.team = -(-self._memory.ctypes.data // 64) * 64
 
     def grow(self, threads: int) -> int:
@@ -456,7 +456,7 @@ def _close() -> None:
     _pool.close()
 
 
-class Pace:
+class ThreadBackoff:
     """Goes on alone for a while where other processes hold the processors: a barrier then waits for a time slice.
 
     One for each program. threads: what to give `run`; None for all there are. The bits do not depend on it.

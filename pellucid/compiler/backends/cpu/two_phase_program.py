@@ -18,31 +18,31 @@ from ....core.value import traced_or_array
 from ....errors import PellucidError
 from ....tensor import Tensor
 from ...trace.tape_node import put_on_tape
-from ...trace.traced_step import Flagged, Recording
+from ...trace.traced_step import IndexFault, TracedStep
 from . import thread_pool as runtime
-from .program import Held, Program, Workspace
+from .program import HeldLocks, Program, Workspace
 
 
-class Waiting:
+class PendingBackward:
     """A call whose backward may still be asked for. arguments: as they were then."""
 
-    def __init__(self, program: TwoPhases, workspace: Workspace, arguments: Sequence[Tensor]) -> None:
+    def __init__(self, program: TwoPhaseProgram, workspace: Workspace, arguments: Sequence[Tensor]) -> None:
         self.program, self.workspace, self.arguments = program, workspace, arguments
 
     def __call__(self, cotangents: Mapping[Any, Tensor]) -> Sequence[Tensor | None]:
         return self.program.backward(self, cotangents)
 
 
-class TwoPhases(Program):
+class TwoPhaseProgram(Program):
     """A Program whose results stay on the tape."""
 
     is_whole = False  # many steps are so many calls
 
-    def __init__(self, recording: Recording, leave_out: frozenset[str] = frozenset()) -> None:
+    def __init__(self, recording: TracedStep, leave_out: frozenset[str] = frozenset()) -> None:
         super().__init__(recording, leave_out)  # whose calls wait with their workspaces: shared with nobody
         assert recording.leaves is not None
-        self.pace_back = runtime.Pace()
-        self.workspaces: list[tuple[Workspace, weakref.ref[Waiting] | None]] = [(self.workspace, None)]
+        self.pace_back = runtime.ThreadBackoff()
+        self.workspaces: list[tuple[Workspace, weakref.ref[PendingBackward] | None]] = [(self.workspace, None)]
         late = {s for job in self.plan.jobs[self.plan.boundary :] for s in job.reads}
         read = [slot.owner for slot in self.graph.inputs if slot.kind == "state" and slot.symbol in late]
         known = set(map(id, recording.leaves))
@@ -57,7 +57,7 @@ class TwoPhases(Program):
         self._run(0, self.lowered.forward, self.pace)
         self.workspace.raise_flagged()
         values = self.values()
-        waiting = Waiting(self, self.workspace, [new_value(traced_or_array(x)) for x in tensors])
+        waiting = PendingBackward(self, self.workspace, [new_value(traced_or_array(x)) for x in tensors])
         self.workspaces[number] = self.workspace, weakref.ref(waiting)
         inputs = [self.owners.now(leaf, tensors) for leaf in self.leaves] + self.read
         put_on_tape(values, self.recording.tracked, inputs, waiting)
@@ -74,7 +74,7 @@ class TwoPhases(Program):
         self.workspaces.append((self.new_workspace(), None))
         return len(self.workspaces) - 1
 
-    def _run(self, first: int, end: int, pace: runtime.Pace) -> None:
+    def _run(self, first: int, end: int, pace: runtime.ThreadBackoff) -> None:
         if end - first > 1:
             return self.run_segments(first, end)
         began = time.perf_counter()
@@ -85,9 +85,9 @@ class TwoPhases(Program):
         """The results of the last run as Tensors, not on the tape yet."""
         return [new_value(view.copy()) for view in self.workspace.results[: len(self.recording.tracked)]]
 
-    def backward(self, waiting: Waiting, cotangents: Mapping[Any, Tensor]) -> Sequence[Tensor | None]:
+    def backward(self, waiting: PendingBackward, cotangents: Mapping[Any, Tensor]) -> Sequence[Tensor | None]:
         """dL/d(leaf) for each leaf, and None for what is only read, from dL/d(output) by output."""
-        with Held(self.locks):
+        with HeldLocks(self.locks):
             self.use(waiting.workspace)
             self.prepare(waiting.arguments)
             held = []
@@ -100,7 +100,7 @@ class TwoPhases(Program):
             self._run(self.lowered.forward, len(self.entries), self.pace_back)
             try:
                 self.workspace.raise_flagged()
-            except Flagged:
+            except IndexFault:
                 raise PellucidError(
                     "backward through a compiled function: an index was out of range there and was not in the forward; "
                     "expected both to look at the same indices; please report it"

@@ -17,38 +17,38 @@ from typing import Any
 
 import numpy as np
 
-from ..kernel_ir import Recipe
+from ..kernel_ir import KernelSpec
 from ..llvm import Builder
-from .data_movement import Access, Single, Sweep
-from .vector_body import split
-from .vector_math import Arithmetic
+from .data_movement import Access, OpOperands, StridedLoop
+from .vector_body import thread_range
+from .vector_math import VectorMath
 
-HIGH = 8  # rows of a tile at most: enough sums in flight, and few of them idle at a ragged end
+MAX_TILE_ROWS = 8  # rows of a tile at most: enough sums in flight, and few of them idle at a ragged end
 QUERIES = 16  # in a block, where the lanes allow: larger ones compute more of what a causal block leaves out
 TILES = 16  # tiles of keys in a block
 
 Offsets = Sequence[Any]  # of a tile's rows from its first, in elements: ints, or i64 values at a ragged end
 
 
-class Blocks:
+class FlashAttention:
     """What both kernels are written with. Scratch is `[row][query]`, unless it says otherwise."""
 
-    def __init__(self, builder: Builder, single: Single, q: int) -> None:
+    def __init__(self, builder: Builder, single: OpOperands, q: int) -> None:
         """q: which operand is the query; key, value and the mask follow it, in the gradient after what was packed."""
         self.builder, self.lanes, self.how = builder, builder.lanes, single.how
-        self.e = Arithmetic(builder, np.dtype(np.float32))
+        self.e = VectorMath(builder, np.dtype(np.float32))
         self.q, self.k, self.v = single.operands[q : q + 3]
         self.mask = self._mask(single, 6 if q else 3)
         self.batch, self.heads, self.queries, self.depth = single.shapes[q]
         _, self.groups, self.keys, self.channels = single.shapes[q + 2]
         target = builder.target
-        self.high = min(HIGH, target.rows)
+        self.high = min(MAX_TILE_ROWS, target.rows)
         self.wide = max(1, min(target.vectors, QUERIES // self.lanes, -(-self.queries // self.lanes)))
         self.width = self.wide * self.lanes  # queries in a block
         self.block = max(1, min(TILES, -(-self.keys // self.high))) * self.high  # keys in a block
         self.blocks = -(-self.queries // self.width)
 
-    def _mask(self, single: Single, number: int) -> Access | None:
+    def _mask(self, single: OpOperands, number: int) -> Access | None:
         if number >= len(single.operands):
             return None
         mask = single.operands[number]
@@ -337,10 +337,10 @@ class Blocks:
         return self.builder.loop(0, count, 1, block, carry)
 
 
-class Forward(Blocks):
+class FlashForward(FlashAttention):
     """`attention`: the result (B, T, H, E), then the logarithms (B, H, T)."""
 
-    def __init__(self, builder: Builder, single: Single) -> None:
+    def __init__(self, builder: Builder, single: OpOperands) -> None:
         super().__init__(builder, single, 0)
         e, address = self.channels, single.result.address
         self.result = Access(address, (self.queries * self.heads * e, e, self.heads * e, 1), "float32")
@@ -357,7 +357,7 @@ class Forward(Blocks):
             b, h = self.divided(rest, self.heads)
             self.one(b, h, self.times(block, self.width), builder.at(self.logarithms, self.times(rest, self.queries)))
 
-        builder.loop(*split(builder, self.batch * self.heads * self.blocks, thread, threads), 1, item)
+        builder.loop(*thread_range(builder, self.batch * self.heads * self.blocks, thread, threads), 1, item)
 
     def one(self, b: Any, h: Any, start: Any, logarithms: Any) -> None:
         """One block of queries, from number `start` on, of one head."""
@@ -401,10 +401,10 @@ class Forward(Blocks):
         return [self.builder.select(self.e.equal(x, nothing), self.e.constant(0), x) for x in top]
 
 
-class Backward(Blocks):
+class FlashBackward(FlashAttention):
     """`attention_gradient`: dq (B, T, H, D), dk (B, S, G, D), dv (B, S, G, E)."""
 
-    def __init__(self, builder: Builder, single: Single) -> None:
+    def __init__(self, builder: Builder, single: OpOperands) -> None:
         super().__init__(builder, single, 2)
         self.g, self.h = single.operands[:2]
         y, (b, t, s) = single.operands[5], (self.batch, self.queries, self.keys)
@@ -440,7 +440,7 @@ class Backward(Blocks):
         def item(i: Any) -> None:
             b, group = self.divided(i, self.groups)
             for target, columns in ((self.dk, self.depth), (self.dv, self.channels)):
-                Sweep(builder, (self.keys, columns), [self.head(target, b, group)]).clear()
+                StridedLoop(builder, (self.keys, columns), [self.head(target, b, group)]).clear()
             shared = self.heads // max(self.groups, 1)
 
             def one(j: Any) -> None:
@@ -449,7 +449,7 @@ class Backward(Blocks):
 
             self._loop(shared, one)
 
-        builder.loop(*split(builder, self.batch * self.groups, thread, threads), 1, item)
+        builder.loop(*thread_range(builder, self.batch * self.groups, thread, threads), 1, item)
 
     def one(self, b: Any, h: Any, group: Any, start: Any) -> None:
         """One block of queries, from number `start` on, of one head."""
@@ -503,15 +503,15 @@ class Backward(Blocks):
         return found.address, found
 
 
-def emit_attention(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    Forward(builder, Single(builder, recipe, pointers)).emit(thread, threads)
+def emit_attention(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    FlashForward(builder, OpOperands(builder, recipe, pointers)).emit(thread, threads)
 
 
-def emit_gradient(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    Backward(builder, Single(builder, recipe, pointers)).emit(thread, threads)
+def emit_gradient(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    FlashBackward(builder, OpOperands(builder, recipe, pointers)).emit(thread, threads)
 
 
-def flops(recipe: Recipe) -> int:
+def flops(recipe: KernelSpec) -> int:
     """Additions and multiplications of the products, over the scores that are looked at."""
     gradient = recipe.kind == "attention_gradient"
     (b, h, t, d), _, (*_, s, e) = recipe.shapes[2:5] if gradient else recipe.shapes[:3]
@@ -520,4 +520,4 @@ def flops(recipe: Recipe) -> int:
     return 2 * b * h * seen * (3 * d + 2 * e if gradient else d + e)
 
 
-ATTENTION = {"attention": emit_attention, "attention_gradient": emit_gradient}
+ATTENTION_EMITTERS = {"attention": emit_attention, "attention_gradient": emit_gradient}

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from ..kernel_ir import Load, Recipe
+from ..kernel_ir import KernelSpec, Load
 from ..llvm import Builder
-from .vector_body import split
-from .vector_math import Arithmetic
+from .vector_body import thread_range
+from .vector_math import VectorMath
 
 Bounds = tuple[Any, Any]  # first and last + 1: ints, or i64 values
 LONG = 16  # an axis of this many units keeps every thread busy
@@ -43,13 +43,13 @@ class Access(NamedTuple):
         return self.beyond(builder, (size - 1) * self.strides[axis])._replace(strides=strides)
 
 
-class Single:
+class OpOperands:
     """The one operation of a recipe: its attributes, its shapes, and where its operands and its result lie.
 
     moving: numbers are only moved, so truths may stay the bytes that they are.
     """
 
-    def __init__(self, builder: Builder, recipe: Recipe, pointers: Sequence[Any], *, moving: bool = False) -> None:
+    def __init__(self, builder: Builder, recipe: KernelSpec, pointers: Sequence[Any], *, moving: bool = False) -> None:
         (step,), (store,) = recipe.steps, recipe.stores
         *self.shapes, self.shape = recipe.shapes
         self.how: dict[str, Any] = dict(step.attributes)
@@ -62,7 +62,7 @@ class Single:
         self.result = Access(pointers[store.pointer], store.strides, as_moved(store.dtype))
 
 
-def merged(
+def collapse_axes(
     sizes: Sequence[int], strides: Sequence[tuple[int, ...]], kept: int | None = None
 ) -> tuple[tuple[int, ...], list[tuple[int, ...]], int | None]:
     """The same places in the same order over fewer axes; the place of `kept`, which stays an axis of its own.
@@ -91,16 +91,16 @@ def long_axis(units: Sequence[int]) -> int:
     return next((axis for axis, n in enumerate(units) if n >= LONG), max(range(len(units)), key=units.__getitem__))
 
 
-def portion(builder: Builder, size: int, unit: int, thread: Any, threads: Any) -> Bounds:
+def aligned_thread_range(builder: Builder, size: int, unit: int, thread: Any, threads: Any) -> Bounds:
     """This thread's part of 0 ... size-1, in whole units but for the end."""
-    first, last = split(builder, -(-size // unit), thread, threads)
+    first, last = thread_range(builder, -(-size // unit), thread, threads)
     if unit == 1:
         return first, last
     cut = lambda n: builder.intrinsic("smin", builder.mul(n, builder.index(unit)), builder.index(size))
     return cut(first), cut(last)
 
 
-class Sweep:
+class StridedLoop:
     """A loop nest over `sizes`; its body gets the address of every access, and the mask of the lanes that exist.
 
     kept: an axis that `limit` gives bounds. lanes: False runs in row order, number by number. spaced: the lanes may run
@@ -112,7 +112,7 @@ class Sweep:
         lanes: bool = True, spaced: bool = False,
     ) -> None:  # fmt: skip
         self.builder = builder
-        self.sizes, strides, self.kept = merged(sizes, [a.strides for a in accesses], kept)
+        self.sizes, strides, self.kept = collapse_axes(sizes, [a.strides for a in accesses], kept)
         self.accesses = [a._replace(strides=s) for a, s in zip(accesses, strides, strict=True)]
         self.bounds: list[Bounds] = [(0, size) for size in self.sizes]
         self.lane = self._lane_axis(spaced) if lanes else None
@@ -139,7 +139,7 @@ class Sweep:
     def share(self, thread: Any, threads: Any) -> None:
         """Let this thread run through its part only, of an axis where every number is written once."""
         axis = long_axis(self.units())
-        self.bounds[axis] = portion(self.builder, self.sizes[axis], self.unit(axis), thread, threads)
+        self.bounds[axis] = aligned_thread_range(self.builder, self.sizes[axis], self.unit(axis), thread, threads)
 
     def limit(self, bounds: Bounds) -> None:
         """Bounds for the axis `kept`."""
@@ -230,7 +230,7 @@ class Sweep:
 
     def add(self, addresses: Sequence[Any] | None = None) -> None:
         """The numbers of access 0 added to those of access 1."""
-        e = Arithmetic(self.builder, np.dtype(self.accesses[1].dtype))
+        e = VectorMath(self.builder, np.dtype(self.accesses[1].dtype))
 
         def body(here: list[Any], mask: Any) -> None:
             self.write(1, here, e.add(self.read(1, here, mask), self.read(0, here, mask)), mask)
@@ -244,14 +244,14 @@ class Sweep:
 def _copy_shared(
     builder: Builder, sizes: Sequence[int], source: Access, target: Access, thread: Any, threads: Any
 ) -> None:
-    sweep = Sweep(builder, sizes, [source, target])
+    sweep = StridedLoop(builder, sizes, [source, target])
     sweep.share(thread, threads)
     sweep.copy()
 
 
-def emit_place(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_place(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     """A thread owns a range of the result along one axis: it clears it, then copies what of x belongs there."""
-    single = Single(builder, recipe, pointers, moving=True)
+    single = OpOperands(builder, recipe, pointers, moving=True)
     (source,), target, shape = single.operands, single.result, single.shape
     if "inside" in single.how:
         _clear_borders(builder, single, thread, threads)
@@ -260,8 +260,8 @@ def emit_place(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, threa
         _copy_shared(builder, (), source, target, thread, threads)
         return
     axis = long_axis(shape)
-    mine = split(builder, shape[axis], thread, threads)
-    zeros = Sweep(builder, shape, [target], kept=axis)
+    mine = thread_range(builder, shape[axis], thread, threads)
+    zeros = StridedLoop(builder, shape, [target], kept=axis)
     zeros.limit(mine)
     zeros.clear()
     counts = [count for _, count, _ in single.how["slices"]]
@@ -275,13 +275,13 @@ def emit_place(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, threa
         steps.append(abs(step) if count > 1 else 1)
     target = target.beyond(builder, sum(n * s for n, s in zip(starts, target.strides, strict=True)))
     target = target._replace(strides=tuple(n * s for n, s in zip(steps, target.strides, strict=True)))
-    moved = Sweep(builder, counts, [source, target], kept=axis)
+    moved = StridedLoop(builder, counts, [source, target], kept=axis)
     first, last = (_before(builder, n, starts[axis], steps[axis], counts[axis]) for n in mine)
     moved.limit((first, last))
     moved.copy()
 
 
-def _clear_borders(builder: Builder, single: Single, thread: Any, threads: Any) -> None:
+def _clear_borders(builder: Builder, single: OpOperands, thread: Any, threads: Any) -> None:
     """Zeros around what has been computed into the result."""
     filled, shape = single.how["inside"], single.shape
     for axis, (start, count) in enumerate(filled):
@@ -290,7 +290,7 @@ def _clear_borders(builder: Builder, single: Single, thread: Any, threads: Any) 
             sizes = [n for _, n in bounds]
             if 0 not in sizes:
                 begin = sum(at * s for (at, _), s in zip(bounds, single.result.strides, strict=True))
-                slab = Sweep(builder, sizes, [single.result.beyond(builder, begin)])
+                slab = StridedLoop(builder, sizes, [single.result.beyond(builder, begin)])
                 slab.share(thread, threads)
                 slab.clear()
 
@@ -302,8 +302,8 @@ def _before(builder: Builder, end: Any, start: int, step: int, count: int) -> An
     return builder.intrinsic("smin", number, builder.index(count))
 
 
-def emit_concatenate(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    single = Single(builder, recipe, pointers, moving=True)
+def emit_concatenate(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    single = OpOperands(builder, recipe, pointers, moving=True)
     axis, start = single.how["axis"], 0
     for source, shape in zip(single.operands, single.shapes, strict=True):
         target = single.result.beyond(builder, start * single.result.strides[axis])
@@ -314,9 +314,9 @@ def emit_concatenate(builder: Builder, recipe: Recipe, pointers: Any, flag: Any,
 # ---- sums ------------------------------------------------------------------------------------------------------------
 
 
-def emit_add_windows(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_add_windows(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     """A thread owns whole planes (one image, one channel): zeros, then one tap of the window after the other."""
-    single = Single(builder, recipe, pointers)
+    single = OpOperands(builder, recipe, pointers)
     (source,), target, how = single.operands, single.result, single.how
     if "inside" in how:
         _clear_borders(builder, single, thread, threads)
@@ -324,9 +324,9 @@ def emit_add_windows(builder: Builder, recipe: Recipe, pointers: Any, flag: Any,
     batch, channels, p, q, kernel_h, kernel_w = single.shapes[0]
     stride, dilation = how["stride"], how["dilation"]
     height, width = target.strides[2:]
-    zeros = Sweep(builder, single.shape[2:], [target.along((2, 3))])
+    zeros = StridedLoop(builder, single.shape[2:], [target.along((2, 3))])
     strides = (height * stride[0], width * stride[1])
-    taps = Sweep(builder, (p, q), [source.along((2, 3)), target._replace(strides=strides)])
+    taps = StridedLoop(builder, (p, q), [source.along((2, 3)), target._replace(strides=strides)])
 
     def at(access: Access, axis: int, i: Any, step: int = 1) -> Access:
         return access.beyond(builder, builder.mul(i, builder.index(step * access.strides[axis])))
@@ -344,16 +344,18 @@ def emit_add_windows(builder: Builder, recipe: Recipe, pointers: Any, flag: Any,
         builder.loop(0, kernel_h, 1, lambda k: _loop(builder, kernel_w, lambda l: tap(x, y, k, l)))
 
     if batch * channels:
-        builder.loop(*split(builder, batch * channels, thread, threads), 1, plane)
+        builder.loop(*thread_range(builder, batch * channels, thread, threads), 1, plane)
 
 
 def _loop(builder: Builder, count: int, body: Callable[[Any], None]) -> None:
     builder.loop(0, count, 1, body)
 
 
-def emit_cumulative_sum(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_cumulative_sum(
+    builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any
+) -> None:
     """The lanes run along another axis, each with a running sum of its own; one sum at a time where there is none."""
-    single = Single(builder, recipe, pointers)
+    single = OpOperands(builder, recipe, pointers)
     (source,), target, axis = single.operands, single.result, single.how["axis"]
     count = single.shape[axis]
     if count == 0:
@@ -362,9 +364,9 @@ def emit_cumulative_sum(builder: Builder, recipe: Recipe, pointers: Any, flag: A
         source, target = (x.backward(builder, axis, count) for x in (source, target))
     others = [i for i in range(len(single.shape)) if i != axis]
     sizes = [single.shape[i] for i in others]
-    sweep = Sweep(builder, sizes, [source.along(others), target.along(others)], spaced=True)
+    sweep = StridedLoop(builder, sizes, [source.along(others), target.along(others)], spaced=True)
     sweep.share(thread, threads)
-    before, after = (Arithmetic(builder, np.dtype(x.dtype)) for x in (source, target))
+    before, after = (VectorMath(builder, np.dtype(x.dtype)) for x in (source, target))
     strides = (source.strides[axis], target.strides[axis])
 
     def body(addresses: list[Any], mask: Any) -> None:
@@ -380,7 +382,7 @@ def emit_cumulative_sum(builder: Builder, recipe: Recipe, pointers: Any, flag: A
     sweep.run(body)
 
 
-MOVES = {
+MOVEMENT_EMITTERS = {
     "place": emit_place,
     "concatenate": emit_concatenate,
     "add_windows": emit_add_windows,

@@ -14,20 +14,20 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..kernel_ir import Load, Recipe, Store
+from ..kernel_ir import KernelSpec, Load, Store
 from ..llvm import Builder, i32
-from .vector_body import Frame, Index, accumulators, split
+from .vector_body import Index, LaneContext, accumulators, thread_range
 
 SCRATCH = 1 << 18  # bytes of the stack, which is small in some threads
 BLOCK = 256  # numbers that are summed one after another
 
 
-def accesses(recipe: Recipe) -> list[Load | Store]:
+def accesses(recipe: KernelSpec) -> list[Load | Store]:
     """Every operand and result in memory."""
     return [x for step in recipe.steps for x in step.operands if isinstance(x, Load)] + list(recipe.stores)
 
 
-def collapsed(recipe: Recipe) -> Recipe:
+def collapse_axes(recipe: KernelSpec) -> KernelSpec:
     """The same kernel over fewer axes: two that every access runs through as if they were one become one."""
     rank = len(recipe.domain)
     positional = any(step.name in ("argmax", "argmin") for step in recipe.steps)
@@ -38,11 +38,11 @@ def collapsed(recipe: Recipe) -> Recipe:
                 continue
             size = recipe.domain[inner]
             if all(x.strides[outer] == size * x.strides[inner] for x in accesses(recipe)):
-                return collapsed(_merged(recipe, outer, inner))
+                return collapse_axes(_merge_axes(recipe, outer, inner))
     return recipe
 
 
-def _merged(recipe: Recipe, outer: int, inner: int) -> Recipe:
+def _merge_axes(recipe: KernelSpec, outer: int, inner: int) -> KernelSpec:
     drop = lambda values: tuple(v for axis, v in enumerate(values) if axis != outer)
     sizes = list(recipe.domain)
     sizes[inner] *= sizes[outer]
@@ -55,7 +55,7 @@ def _merged(recipe: Recipe, outer: int, inner: int) -> Recipe:
     return recipe._replace(domain=drop(sizes), axes=axes, steps=steps, stores=tuple(without(s) for s in recipe.stores))
 
 
-def vector_axis(recipe: Recipe, lanes: int) -> int | None:
+def vector_axis(recipe: KernelSpec, lanes: int) -> int | None:
     """The axis the lanes run along: contiguous for most accesses, and long enough to fill them."""
     best: tuple[float, int | None] = (float("-inf"), None)
     allowed = _allowed(recipe, lanes) if recipe.by_row else range(len(recipe.domain))
@@ -69,7 +69,7 @@ def vector_axis(recipe: Recipe, lanes: int) -> int | None:
     return best[1]
 
 
-def _allowed(recipe: Recipe, lanes: int) -> list[int]:
+def _allowed(recipe: KernelSpec, lanes: int) -> list[int]:
     """The axes that lanes may run along where each sum keeps its order: the last that goes, and those that stay, unless the
     sums are so long that they are made in blocks."""
     *others, last = sorted(recipe.axes)
@@ -78,13 +78,13 @@ def _allowed(recipe: Recipe, lanes: int) -> list[int]:
     return [axis for axis in range(len(recipe.domain)) if axis == last or (short and axis not in recipe.axes)]
 
 
-class Nest:
+class LoopNest:
     """One loop kernel being written."""
 
     def __init__(
-        self, builder: Builder, recipe: Recipe, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
+        self, builder: Builder, recipe: KernelSpec, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
     ) -> None:
-        self.builder, self.recipe, self.pointers, self.flag = builder, collapsed(recipe), pointers, flag
+        self.builder, self.recipe, self.pointers, self.flag = builder, collapse_axes(recipe), pointers, flag
         self.thread, self.threads, self.lanes = thread, threads, builder.lanes
         self.vector = vector_axis(self.recipe, builder.lanes)
         self.reducing = accumulators(builder, self.recipe)
@@ -116,7 +116,7 @@ class Nest:
 
     def _range(self, axis: int) -> tuple[Any, Any]:
         units = self._units(axis)
-        return split(self.builder, units, self.thread, self.threads) if axis == self.shared else (0, units)
+        return thread_range(self.builder, units, self.thread, self.threads) if axis == self.shared else (0, units)
 
     def _outer(self, axes: list[int], indices: dict[int, Index]) -> None:
         """Loop over the axes that stay, and do the rest inside."""
@@ -148,8 +148,8 @@ class Nest:
         with builder.when(builder.and_(has_rest, builder.icmp_signed("<", first, last))):
             body((builder.index(full * self.lanes), 0), builder.first_lanes(rest))
 
-    def _frame(self, indices: dict[int, Index], mask: Any) -> Frame:
-        return Frame(self.builder, self.pointers, self.flag, indices, self.vector, mask)
+    def _frame(self, indices: dict[int, Index], mask: Any) -> LaneContext:
+        return LaneContext(self.builder, self.pointers, self.flag, indices, self.vector, mask)
 
     def _inside(self, indices: dict[int, Index], mask: Any) -> None:
         """At one vector of the axes that stay: compute and store, or go over the row, as often as it takes."""
@@ -345,13 +345,13 @@ class Nest:
         return builder.add(start, builder.lane_numbers(i32)) if axis == self.vector else start
 
 
-def emit_loop(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    Nest(builder, recipe, pointers, flag, thread, threads).emit()
+def emit_loop(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    LoopNest(builder, recipe, pointers, flag, thread, threads).emit()
 
 
-def emit_copy(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_copy(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     """A copy; where the contiguous axis changes, blocks of lanes x lanes are turned in registers."""
-    recipe = collapsed(recipe)
+    recipe = collapse_axes(recipe)
     source, store = recipe.steps[0].operands[0], recipe.stores[0]
     rows = next((axis for axis, s in enumerate(store.strides) if s == 1), None)  # lanes of what is written
     columns = (
@@ -360,13 +360,13 @@ def emit_copy(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread
     if rows is None or columns is None or rows == columns or store.dtype != source.dtype or store.dtype == "bool":
         emit_loop(builder, recipe, pointers, flag, thread, threads)
     else:
-        Turn(builder, recipe, pointers, flag, rows, columns).emit(thread, threads)
+        TransposeCopy(builder, recipe, pointers, flag, rows, columns).emit(thread, threads)
 
 
-class Turn:
+class TransposeCopy:
     """A copy in which axis `columns` is contiguous before and axis `rows` after."""
 
-    def __init__(self, builder: Builder, recipe: Recipe, pointers: Any, flag: Any, rows: int, columns: int) -> None:
+    def __init__(self, builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, rows: int, columns: int) -> None:
         self.builder, self.recipe, self.pointers, self.flag = builder, recipe, pointers, flag
         self.rows, self.columns, self.lanes = rows, columns, builder.lanes
         self.source, self.store = recipe.steps[0].operands[0], recipe.stores[0]
@@ -374,7 +374,7 @@ class Turn:
     def emit(self, thread: Any, threads: Any) -> None:
         others = [axis for axis in range(len(self.recipe.domain)) if axis not in (self.rows, self.columns)]
         blocks = -(-self.recipe.domain[self.columns] // self.lanes)
-        part = split(self.builder, blocks, thread, threads)
+        part = thread_range(self.builder, blocks, thread, threads)
         self._others(others, {}, part)
 
     def _others(self, axes: list[int], indices: dict[int, Index], part: Any) -> None:
@@ -403,7 +403,7 @@ class Turn:
     def _block(self, indices: dict[int, Index], width: int, height: int) -> None:
         """Up to lanes x lanes numbers; rows that do not exist are read as the last one and not written."""
         builder = self.builder
-        frame = Frame(builder, self.pointers, self.flag, indices, None)
+        frame = LaneContext(builder, self.pointers, self.flag, indices, None)
         into = builder.first_lanes(width) if width < self.lanes else None
         lines = []
         for line in range(self.lanes):

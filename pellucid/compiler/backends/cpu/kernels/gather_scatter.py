@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from ..kernel_ir import Recipe
+from ..kernel_ir import KernelSpec
 from ..llvm import Builder, i8, i32, i64
-from .data_movement import LONG, Access, Single, Sweep, long_axis, merged, portion
-from .vector_body import split
-from .vector_math import Arithmetic
+from .data_movement import LONG, Access, OpOperands, StridedLoop, aligned_thread_range, collapse_axes, long_axis
+from .vector_body import thread_range
+from .vector_math import VectorMath
 
 
 def _positions(builder: Builder, index: Any, dtype: str, size: Any, flag: Any, mask: Any = None) -> tuple[Any, Any]:
@@ -55,7 +55,7 @@ def _pick(
     flag: Any, thread: Any, threads: Any,
 ) -> None:  # fmt: skip
     """target[i] = source[i] moved by index[i] steps, for every i of `sizes`: vectors of single numbers."""
-    sweep = Sweep(builder, sizes, [index, source, target], spaced=True)
+    sweep = StridedLoop(builder, sizes, [index, source, target], spaced=True)
     sweep.share(thread, threads)
 
     def body(addresses: list[Any], mask: Any) -> None:
@@ -67,8 +67,8 @@ def _pick(
     sweep.run(body)
 
 
-def emit_take(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    single = Single(builder, recipe, pointers, moving=True)
+def emit_take(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    single = OpOperands(builder, recipe, pointers, moving=True)
     size = single.shapes[0][0]
     if size == 0 and math.prod(single.shapes[0][1:]) != 1:  # no row stands in for a wrong one, and every index is wrong
         if math.prod(single.shapes[1]):
@@ -77,15 +77,15 @@ def emit_take(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread
     _take_rows(builder, single, single.operands[0].strides[0], size, flag, thread, threads)
 
 
-def emit_rows(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_rows(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     """The same with a number of rows, at least 1, that the program is given."""
-    single = Single(builder, recipe, pointers, moving=True)
+    single = OpOperands(builder, recipe, pointers, moving=True)
     count, step = single.operands[2], math.prod(single.shapes[0])
     _take_rows(builder, single, step, builder.load_scalar(count.address, count.dtype), flag, thread, threads)
 
 
 def _take_rows(
-    builder: Builder, single: Single, step: int, size: Any, flag: Any, thread: Any, threads: Any
+    builder: Builder, single: OpOperands, step: int, size: Any, flag: Any, thread: Any, threads: Any
 ) -> None:  # fmt: skip
     """Rows that lie `step` numbers apart are copied as vectors; where a row is one number, vectors of those are picked."""
     (x, index), target = single.operands[:2], single.result
@@ -95,8 +95,8 @@ def _take_rows(
         source = Access(x.address, (0,) * len(sizes), x.dtype)
         _pick(builder, sizes, index, source, step, size, target.along(first), flag, thread, threads)
         return
-    lines = Sweep(builder, sizes, [index, target.along(first)], lanes=False)
-    columns = Sweep(builder, row, [x.along(range(1, len(row) + 1)), target.along(rest)])
+    lines = StridedLoop(builder, sizes, [index, target.along(first)], lanes=False)
+    columns = StridedLoop(builder, row, [x.along(range(1, len(row) + 1)), target.along(rest)])
     most = max(lines.units())
     (lines if most >= LONG or most >= max(columns.units()) else columns).share(thread, threads)
 
@@ -108,8 +108,8 @@ def _take_rows(
     lines.run(line)
 
 
-def emit_gather(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    single = Single(builder, recipe, pointers, moving=True)
+def emit_gather(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    single = OpOperands(builder, recipe, pointers, moving=True)
     (x, index), axis = single.operands, single.how["axis"]
     source = x._replace(strides=tuple(0 if i == axis else s for i, s in enumerate(x.strides)))
     size = single.shapes[0][axis]
@@ -119,9 +119,9 @@ def emit_gather(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thre
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def emit_scatter_add(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_scatter_add(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     """A thread owns a range of one axis other than `axis`: it copies x there, then adds g along `axis` in order."""
-    single = Single(builder, recipe, pointers)
+    single = OpOperands(builder, recipe, pointers)
     (x, index, g), target, axis = single.operands, single.result, single.how["axis"]
     shape, sizes = [list(s) for s in single.shapes[:2]]
     if len(shape) == 1:  # an axis to own, that one thread gets
@@ -129,21 +129,23 @@ def emit_scatter_add(builder: Builder, recipe: Recipe, pointers: Any, flag: Any,
         x, index, g, target = (a._replace(strides=(0, *a.strides)) for a in (x, index, g, target))
     others = [i for i in range(len(shape)) if i != axis]
     own = others[long_axis([shape[i] for i in others])]
-    mine = split(builder, shape[own], thread, threads)
-    copied = Sweep(builder, shape, [x, target], kept=own)
+    mine = thread_range(builder, shape[own], thread, threads)
+    copied = StridedLoop(builder, shape, [x, target], kept=own)
     copied.limit(mine)
     copied.copy()
     along = [sizes[i] for i in others]
-    added = Sweep(builder, along, [a.along(others) for a in (index, g, target)], kept=others.index(own), spaced=True)
+    added = StridedLoop(
+        builder, along, [a.along(others) for a in (index, g, target)], kept=others.index(own), spaced=True
+    )
     limit = builder.index(sizes[own])
     added.limit((builder.intrinsic("smin", mine[0], limit), builder.intrinsic("smin", mine[1], limit)))
     _add_along(builder, added, sizes[axis], [a.strides[axis] for a in (index, g, target)], shape[axis], flag)
 
 
-def _add_along(builder: Builder, sweep: Sweep, count: int, strides: Sequence[int], size: int, flag: Any) -> None:
+def _add_along(builder: Builder, sweep: StridedLoop, count: int, strides: Sequence[int], size: int, flag: Any) -> None:
     """Add access 1 to access 2 where access 0 points, `count` times along `strides`; the lanes lie across that."""
     index, _, target = sweep.accesses
-    e = Arithmetic(builder, np.dtype(target.dtype))
+    e = VectorMath(builder, np.dtype(target.dtype))
 
     def body(addresses: list[Any], mask: Any) -> None:
         def add(i: Any) -> None:
@@ -172,20 +174,20 @@ def _add_along(builder: Builder, sweep: Sweep, count: int, strides: Sequence[int
     sweep.run(body)
 
 
-def emit_add_at(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    single = Single(builder, recipe, pointers)
+def emit_add_at(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    single = OpOperands(builder, recipe, pointers)
     g, index = single.operands
     _write_rows(builder, single, None, index, single.shapes[1], g, flag, thread, threads)
 
 
-def emit_put(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    single = Single(builder, recipe, pointers, moving=True)
+def emit_put(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    single = OpOperands(builder, recipe, pointers, moving=True)
     x, index, rows = single.operands
     _write_rows(builder, single, x, index, single.shapes[1], rows, flag, thread, threads)
 
 
 def _write_rows(
-    builder: Builder, single: Single, x: Access | None, index: Access, sizes: Sequence[int], rows: Access, flag: Any,
+    builder: Builder, single: OpOperands, x: Access | None, index: Access, sizes: Sequence[int], rows: Access, flag: Any,
     thread: Any, threads: Any,
 ) -> None:  # fmt: skip
     """x with `rows` put at `index`, or zeros with them added. A thread owns some columns of every row."""
@@ -193,21 +195,23 @@ def _write_rows(
     within = range(1, len(row) + 1)
     behind = range(len(sizes), len(sizes) + len(row))
     parts = [a.along(within) for a in ([target] if x is None else [target, x])] + [rows.along(behind)]
-    columns, strides, _ = merged(row, [a.strides for a in parts])
+    columns, strides, _ = collapse_axes(row, [a.strides for a in parts])
     units = [builder.lanes if stride == 1 else 1 for stride in strides[0]]
     own = long_axis([-(-n // unit) for n, unit in zip(columns, units, strict=True)])
-    mine = portion(builder, columns[own], units[own], thread, threads)
+    mine = aligned_thread_range(builder, columns[own], units[own], thread, threads)
     whole = target._replace(strides=(target.strides[0], *strides[0]))
     if x is None:
-        before = Sweep(builder, (size, *columns), [whole], kept=own + 1)
+        before = StridedLoop(builder, (size, *columns), [whole], kept=own + 1)
         before.limit(mine)
         before.clear()
     else:
         old = x._replace(strides=(x.strides[0], *strides[1]))
-        before = Sweep(builder, (size, *columns), [old, whole], kept=own + 1)
+        before = StridedLoop(builder, (size, *columns), [old, whole], kept=own + 1)
         before.limit(mine)
         before.copy()
-    line = Sweep(builder, columns, [rows._replace(strides=strides[-1]), target._replace(strides=strides[0])], kept=own)
+    line = StridedLoop(
+        builder, columns, [rows._replace(strides=strides[-1]), target._replace(strides=strides[0])], kept=own
+    )
     line.limit(mine)
 
     def body(addresses: list[Any], _: Any) -> None:
@@ -216,10 +220,10 @@ def _write_rows(
             there = builder.at(target.address, builder.mul(place, builder.index(target.strides[0])), target.dtype)
             (line.add if x is None else line.copy)([addresses[1], there])
 
-    Sweep(builder, sizes, [index, rows.along(range(len(sizes)))], lanes=False).run(body)
+    StridedLoop(builder, sizes, [index, rows.along(range(len(sizes)))], lanes=False).run(body)
 
 
-PICKS = {
+INDEXED_EMITTERS = {
     "take": emit_take,
     "rows": emit_rows,
     "gather": emit_gather,

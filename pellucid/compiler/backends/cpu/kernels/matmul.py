@@ -16,17 +16,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ..kernel_ir import Load, Recipe
+from ..kernel_ir import KernelSpec, Load
 from ..llvm import Builder
-from ..prepare.contractions import LONG
-from .vector_body import Frame, Index, split
+from ..prepare.contractions import LONG_CONTRACTION
+from .vector_body import Index, LaneContext, thread_range
 
-NEAR = 1 << 21  # bytes of panels that stay in the cache while all rows pass by
+L2_BYTES = 1 << 21  # bytes of panels that stay in the cache while all rows pass by
 SHORT = 5  # steps: what follows a product with more is a loop over the rows of the tile, not written out each time
-PART = 512  # terms of a part, about
+K_BLOCK_TERMS = 512  # terms of a part, about
 
 
-class Parts(NamedTuple):
+class KBlocking(NamedTuple):
     """How long sums are cut: along summed axis `axis`, `length` numbers at a time, which makes `terms` terms in all."""
 
     axis: int
@@ -34,7 +34,7 @@ class Parts(NamedTuple):
     terms: int
 
 
-class Part(NamedTuple):
+class KBlock(NamedTuple):
     """One part of all sums: where its operands begin, in elements; how many numbers it takes along the cut axis; begun: an
     i64 that is 0 for the first part."""
 
@@ -45,21 +45,26 @@ class Part(NamedTuple):
     begun: Any
 
 
-def is_long(recipe: Recipe) -> bool:
+def is_long(recipe: KernelSpec) -> bool:
     """Whether the sums are made in parts, which meet in memory; nothing else may then be computed with the result."""
     product = recipe.product
-    return product is not None and not product.dots and math.prod(product.sizes) >= LONG and len(recipe.steps) == 1
+    return (
+        product is not None
+        and not product.dots
+        and math.prod(product.sizes) >= LONG_CONTRACTION
+        and len(recipe.steps) == 1
+    )
 
 
-def parts(sizes: Sequence[int]) -> Parts:
+def k_blocking(sizes: Sequence[int]) -> KBlocking:
     inner = 1
     for axis in reversed(range(len(sizes))):
-        if inner * sizes[axis] > PART:
-            length = max(1, PART // inner)
+        if inner * sizes[axis] > K_BLOCK_TERMS:
+            length = max(1, K_BLOCK_TERMS // inner)
             length = -(-sizes[axis] // -(-sizes[axis] // length))  # near-equal parts
-            return Parts(axis, length, length * inner)
+            return KBlocking(axis, length, length * inner)
         inner *= sizes[axis]
-    return Parts(0, sizes[0], inner)
+    return KBlocking(0, sizes[0], inner)
 
 
 def tile_shape(rows: int, units: int, most_rows: int, most_vectors: int) -> tuple[int, int]:
@@ -71,7 +76,7 @@ def tile_shape(rows: int, units: int, most_rows: int, most_vectors: int) -> tupl
     return min(2 * most_rows, registers // wide), wide
 
 
-def merged(recipe: Recipe) -> Recipe:
+def collapse_axes(recipe: KernelSpec) -> KernelSpec:
     """The same product over fewer axes: neighbours of one kind that everything runs through as if they were one are one."""
     product = recipe.product
     assert product is not None
@@ -82,15 +87,15 @@ def merged(recipe: Recipe) -> Recipe:
     for outer, inner in itertools.permutations(range(rank), 2):
         joined = all(x.strides[outer] == domain[inner] * x.strides[inner] for x in lying)
         if joined and kind(outer) == kind(inner):
-            return merged(_without(recipe, outer, inner))
+            return collapse_axes(_without(recipe, outer, inner))
     for outer in range(len(product.sizes) - 1):
         both = [x.strides[rank:] for x in (product.splat, product.vectors)]
         if all(s[outer] == product.sizes[outer + 1] * s[outer + 1] for s in both):
-            return merged(_summed_as_one(recipe, outer))
+            return collapse_axes(_summed_as_one(recipe, outer))
     return recipe
 
 
-def _without(recipe: Recipe, outer: int, inner: int) -> Recipe:
+def _without(recipe: KernelSpec, outer: int, inner: int) -> KernelSpec:
     """Axis `outer` of the domain as part of axis `inner`."""
     assert recipe.product is not None
     drop = lambda x: x._replace(strides=tuple(s for axis, s in enumerate(x.strides) if axis != outer))
@@ -111,7 +116,7 @@ def _without(recipe: Recipe, outer: int, inner: int) -> Recipe:
     return recipe._replace(domain=tuple(sizes), product=product, steps=steps, stores=tuple(map(drop, recipe.stores)))
 
 
-def _summed_as_one(recipe: Recipe, outer: int) -> Recipe:
+def _summed_as_one(recipe: KernelSpec, outer: int) -> KernelSpec:
     """Axis `outer` of what is summed over and the one behind it as one."""
     product, rank = recipe.product, len(recipe.domain)
     assert product is not None
@@ -138,13 +143,13 @@ def tiles(size: int, most: int) -> list[tuple[int, int, int]]:
     return [*runs, (larger * (small + 1), count - larger, small)] if count - larger else runs
 
 
-class Writer:
+class MatmulEmitter:
     """One product kernel being written."""
 
     def __init__(
-        self, builder: Builder, recipe: Recipe, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
+        self, builder: Builder, recipe: KernelSpec, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
     ) -> None:
-        recipe = merged(recipe)
+        recipe = collapse_axes(recipe)
         assert recipe.product is not None
         self.builder, self.recipe, self.pointers, self.flag = builder, recipe, pointers, flag
         self.thread, self.threads, self.lanes = thread, threads, builder.lanes
@@ -157,18 +162,18 @@ class Writer:
         """The strides of an operand along what is summed over."""
         return operand.strides[len(self.recipe.domain) :]
 
-    def address(self, frame: Frame, operand: Load) -> Any:
+    def address(self, frame: LaneContext, operand: Load) -> Any:
         return frame.address(operand.pointer, operand.offset, operand.strides[: len(self.recipe.domain)], operand.dtype)
 
 
-class Tile(Writer):
+class TiledMatmul(MatmulEmitter):
     """Tiles of sums: rows of the `splat` operand against vectors of the other, shared out among threads one by one.
 
     Tiles are numbered: axes that both operands have come first; then blocks of panels (a panel is as wide as a tile, a block
     of them stays in the cache), in a block the rows, for each row of tiles the panels of the block.
     """
 
-    def __init__(self, builder: Builder, recipe: Recipe, *rest: Any) -> None:
+    def __init__(self, builder: Builder, recipe: KernelSpec, *rest: Any) -> None:
         super().__init__(builder, recipe, *rest)
         product, target = self.product, builder.target
         self.outer = [axis for axis in range(len(self.recipe.domain)) if axis not in (product.rows, product.lanes)]
@@ -178,24 +183,24 @@ class Tile(Writer):
         self.row_runs, self.column_runs = tiles(self.size(product.rows), high), tiles(units, wide)
         self.row_tiles, self.panels = (sum(count for _, count, _ in runs) for runs in (self.row_runs, self.column_runs))
         terms = math.prod(product.sizes)
-        self.parts = parts(product.sizes) if is_long(recipe) else None
+        self.parts = k_blocking(product.sizes) if is_long(recipe) else None
         terms = terms if self.parts is None else self.parts.terms
         self.scratch = builder.room(high * wide * self.lanes, "float32") if len(recipe.steps) > SHORT else None
-        self.near = max(1, min(self.panels, NEAR // (4 * max(terms, 1) * wide * self.lanes)))
+        self.near = max(1, min(self.panels, L2_BYTES // (4 * max(terms, 1) * wide * self.lanes)))
 
     def emit(self) -> None:
         builder = self.builder
         count = math.prod(self.size(axis) for axis in self.outer) * self.row_tiles * self.panels
-        first, last = split(builder, count, self.thread, self.threads)
+        first, last = thread_range(builder, count, self.thread, self.threads)
         if self.parts is None:
             self._tiles(first, last, None)
         else:
             self._in_parts(lambda part: self._tiles(first, last, part))
 
-    def _tiles(self, first: Any, last: Any, part: Part | None) -> None:
+    def _tiles(self, first: Any, last: Any, part: KBlock | None) -> None:
         self.builder.loop(first, last, 1, lambda tile: self._numbered(tile, part))
 
-    def _in_parts(self, body: Callable[[Part], None]) -> None:
+    def _in_parts(self, body: Callable[[KBlock], None]) -> None:
         """Call body for each part of the sums, in order."""
         assert self.parts is not None
         builder, (axis, length) = self.builder, self.parts[:2]
@@ -215,7 +220,7 @@ class Tile(Writer):
                 left = builder.sub(builder.index(sizes[k]), i)
                 whole = sizes[k] % length == 0
                 count = length if whole else builder.intrinsic("smin", left, builder.index(length))
-                body(Part(moved[0], moved[1], axis, count, begun))
+                body(KBlock(moved[0], moved[1], axis, count, begun))
 
             builder.loop(0, sizes[k], step, inside)
 
@@ -223,7 +228,7 @@ class Tile(Writer):
 
     # ---- which tile ----
 
-    def _numbered(self, tile: Any, part: Part | None) -> None:
+    def _numbered(self, tile: Any, part: KBlock | None) -> None:
         """The tile of that number."""
         builder, near = self.builder, self.near
         plane = self.row_tiles * self.panels
@@ -277,7 +282,7 @@ class Tile(Writer):
     # ---- one tile ----
 
     def _tile(
-        self, indices: dict[int, Index], row: Any, high: int, unit: Any, wide: int, last: bool, part: Part | None
+        self, indices: dict[int, Index], row: Any, high: int, unit: Any, wide: int, last: bool, part: KBlock | None
     ) -> None:
         builder, product = self.builder, self.product
         indices = dict(indices)
@@ -287,7 +292,7 @@ class Tile(Writer):
             indices[product.lanes] = (builder.mul(unit, builder.index(self.lanes)), 0)
         rest = self.columns % self.lanes
         masks = [builder.first_lanes(rest) if last and v == wide - 1 and rest else None for v in range(wide)]
-        frame = Frame(builder, self.pointers, self.flag, indices, product.lanes)
+        frame = LaneContext(builder, self.pointers, self.flag, indices, product.lanes)
         points = []
         for m in range(high):
             for v in range(wide):
@@ -303,7 +308,7 @@ class Tile(Writer):
             builder.store_vector(total, builder.at(self.scratch, i * self.lanes))
         builder.loop(0, high, 1, lambda m: self._finish_row(indices, m, wide, masks))
 
-    def _finish(self, point: Frame, total: Any) -> None:
+    def _finish(self, point: LaneContext, total: Any) -> None:
         """What follows the sums, at one vector of them, and what is stored of it."""
         values = point.run(self.recipe, {0: total})
         for store in self.recipe.stores:
@@ -314,13 +319,13 @@ class Tile(Writer):
         builder, product = self.builder, self.product
         if product.rows is not None:
             indices = {**indices, product.rows: (builder.add(indices[product.rows][0], m), 0)}
-        frame = Frame(builder, self.pointers, self.flag, indices, product.lanes)
+        frame = LaneContext(builder, self.pointers, self.flag, indices, product.lanes)
         first = builder.at(self.scratch, builder.mul(m, builder.index(wide * self.lanes)))
         for v in range(wide):
             point = frame.moved({} if product.lanes is None else {product.lanes: v * self.lanes}, masks[v])
             self._finish(point, builder.load_vector(builder.at(first, v * self.lanes)))
 
-    def _begun(self, points: list[Frame], part: Part) -> list[Any]:
+    def _begun(self, points: list[LaneContext], part: KBlock) -> list[Any]:
         """The sums of the parts before, which stand where the result will; zeros for the first."""
         builder, (store,) = self.builder, self.recipe.stores
         load = Load(store.pointer, 0, store.strides, store.dtype)
@@ -339,7 +344,7 @@ class Tile(Writer):
         return sums
 
     def _sums(
-        self, frame: Frame, high: int, wide: int, masks: list[Any], sums: list[Any], part: Part | None
+        self, frame: LaneContext, high: int, wide: int, masks: list[Any], sums: list[Any], part: KBlock | None
     ) -> list[Any]:
         """The microkernel, inside the loops over what is summed over."""
         builder, product, dtype = self.builder, self.product, self.product.vectors.dtype
@@ -377,17 +382,17 @@ class Tile(Writer):
         return self.builder.load_vector(address, dtype, mask)
 
 
-class Dots(Writer):
+class DotMatmul(MatmulEmitter):
     """A product of few rows: each result is a sum over k in lanes, `lanes` results at a time."""
 
-    def __init__(self, builder: Builder, recipe: Recipe, *rest: Any) -> None:
+    def __init__(self, builder: Builder, recipe: KernelSpec, *rest: Any) -> None:
         super().__init__(builder, recipe, *rest)
         self.lane_axis = self.product.lanes
         self.outer = [axis for axis in range(len(self.recipe.domain)) if axis != self.lane_axis]
 
     def emit(self) -> None:
         size = 1 if self.lane_axis is None else self.recipe.domain[self.lane_axis]
-        part = split(self.builder, -(-size // self.lanes), self.thread, self.threads)
+        part = thread_range(self.builder, -(-size // self.lanes), self.thread, self.threads)
         self._outer(self.outer, {}, size, part)
 
     def _outer(self, axes: list[int], indices: dict[int, Index], size: int, part: Any) -> None:
@@ -409,12 +414,12 @@ class Dots(Writer):
         if self.lane_axis is not None:
             indices = {**indices, self.lane_axis: (start, 0)}
         mask = builder.first_lanes(count) if count < self.lanes else None
-        frame = Frame(builder, self.pointers, self.flag, indices, self.lane_axis, mask)
+        frame = LaneContext(builder, self.pointers, self.flag, indices, self.lane_axis, mask)
         values = frame.run(self.recipe, {0: self._sums(frame, count)})
         for store in self.recipe.stores:
             frame.store(store, values[store.step])
 
-    def _sums(self, frame: Frame, count: int) -> Any:
+    def _sums(self, frame: LaneContext, count: int) -> Any:
         """`count` sums over k, one in each lane."""
         builder, lanes = self.builder, self.lanes
         one, many = self.address(frame, self.product.splat), self.address(frame, self.product.vectors)
@@ -436,11 +441,11 @@ class Dots(Writer):
         return columns[0]
 
 
-class Turned(Dots):
+class Turned(DotMatmul):
     """The same products, with every sum in the order of its terms, as in a tile: blocks of `lanes` results by `lanes` terms
     are turned in registers, each for all rows."""
 
-    def __init__(self, builder: Builder, recipe: Recipe, *rest: Any) -> None:
+    def __init__(self, builder: Builder, recipe: KernelSpec, *rest: Any) -> None:
         super().__init__(builder, recipe, *rest)
         self.outer = [axis for axis in self.outer if axis != self.product.rows]
 
@@ -452,14 +457,14 @@ class Turned(Dots):
         if rows is not None:
             indices[rows] = (builder.index(0), 0)
         mask = builder.first_lanes(count) if count < self.lanes else None
-        frame = Frame(builder, self.pointers, self.flag, indices, self.lane_axis, mask)
+        frame = LaneContext(builder, self.pointers, self.flag, indices, self.lane_axis, mask)
         for m, total in enumerate(self._turned(frame, count)):
             point = frame.moved({} if rows is None else {rows: m}, mask)
             values = point.run(self.recipe, {0: total})
             for store in self.recipe.stores:
                 point.store(store, values[store.step])
 
-    def _turned(self, frame: Frame, count: int) -> list[Any]:
+    def _turned(self, frame: LaneContext, count: int) -> list[Any]:
         """For each row a vector of `count` sums over k."""
         builder, lanes, rows = self.builder, self.lanes, self.product.rows
         one, many = self.address(frame, self.product.splat), self.address(frame, self.product.vectors)
@@ -481,7 +486,7 @@ class Turned(Dots):
         return add(builder.index(full * lanes), sums, rest) if rest else sums
 
 
-def emit_product(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_product(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     assert recipe.product is not None
-    writer = (Turned if recipe.by_row else Dots) if recipe.product.dots else Tile
+    writer = (Turned if recipe.by_row else DotMatmul) if recipe.product.dots else TiledMatmul
     writer(builder, recipe, pointers, flag, thread, threads).emit()

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from .....ops.random import MULTIPLIERS, ROUNDS, WEYL
-from ..kernel_ir import Recipe
+from ..kernel_ir import KernelSpec
 from ..llvm import Builder, i32, i64
-from .vector_body import split
+from .vector_body import thread_range
 
 
-def emit_bits(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_bits(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     (state,), store = recipe.steps[0].operands, recipe.stores[0]
     count, lanes = math.prod(recipe.shapes[-1]), builder.lanes
     base, target = pointers[state.pointer], pointers[store.pointer]
@@ -40,7 +40,7 @@ def emit_bits(builder: Builder, recipe: Recipe, pointers: Any, flag: Any, thread
                     vector, address, store.dtype, None if exist == lanes else builder.first_lanes(exist)
                 )
 
-    first, last = split(builder, full + (rest > 0), thread, threads)
+    first, last = thread_range(builder, full + (rest > 0), thread, threads)
     end = builder.index(full)
     builder.loop(first, builder.intrinsic("smin", last, end), 1, lambda unit: fill(unit, 4 * lanes))
     if rest:  # the ragged end belongs to whoever has the last unit
@@ -93,4 +93,4 @@ def interleaved(builder: Builder, words: Sequence[Any]) -> list[Any]:
     ]
 
 
-RANDOM = {"bits": emit_bits}
+RANDOM_EMITTERS = {"bits": emit_bits}

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from .....core.op import REGISTRY
-from ..kernel_ir import REDUCTIONS, Load, Number, Recipe, Scalar, Step, Store
+from ..kernel_ir import REDUCTIONS, Constant, Instruction, KernelSpec, Load, Scalar, Store
 from ..llvm import Builder, i8, i32, ir
-from .vector_math import Arithmetic
+from .vector_math import VectorMath
 
 Index = tuple[Any, int]
 
 
-class Frame:
+class LaneContext:
     """Addresses and values at one place of a loop nest. vector: the axis the lanes run along; mask: lanes that exist.
 
     pointers: an address for each pointer of the recipe; for one that Scalars name, the vector of what is there.
@@ -35,10 +35,10 @@ class Frame:
         self.bases: dict[Any, Any] = {}
         self.loaded: dict[Any, Any] = {}
 
-    def moved(self, extras: dict[int, int], mask: Any) -> Frame:
+    def moved(self, extras: dict[int, int], mask: Any) -> LaneContext:
         """This place with constants added to some indices; base addresses are shared."""
         indices = {axis: (value, extra + extras.get(axis, 0)) for axis, (value, extra) in self.indices.items()}
-        frame = Frame(self.builder, self.pointers, self.flag, indices, self.vector, mask)
+        frame = LaneContext(self.builder, self.pointers, self.flag, indices, self.vector, mask)
         frame.bases = self.bases
         return frame
 
@@ -86,13 +86,13 @@ class Frame:
     def operand(self, operand: Any, values: dict[int, Any]) -> Any:
         if isinstance(operand, Load):
             return self.load(operand)
-        if isinstance(operand, Number):
+        if isinstance(operand, Constant):
             return self.builder.constant(operand.value, operand.dtype)
         if isinstance(operand, Scalar):
             return self.pointers[operand.pointer]
         return values[operand]
 
-    def run(self, recipe: Recipe, values: dict[int, Any], level: int = 0, of_rows: bool = False) -> dict[int, Any]:
+    def run(self, recipe: KernelSpec, values: dict[int, Any], level: int = 0, of_rows: bool = False) -> dict[int, Any]:
         """The numbers of every step of that level that is not a reduction; `values` holds those known already."""
         for i, step in enumerate(recipe.steps):
             if i in values or step.name in REDUCTIONS or (step.level, step.of_rows) != (level, of_rows):
@@ -103,12 +103,12 @@ class Frame:
                 continue
             kind = operand_dtype(recipe, step.operands[1 if step.name == "where" else 0])
             op: Any = REGISTRY[step.name]
-            values[i] = op.native(Arithmetic(self.builder, np.dtype(kind)), *operands, **dict(step.attributes))
+            values[i] = op.native(VectorMath(self.builder, np.dtype(kind)), *operands, **dict(step.attributes))
         return values
 
-    def _checked(self, step: Step, index: Any, dtype: str) -> Any:
+    def _checked(self, step: Instruction, index: Any, dtype: str) -> Any:
         """The index itself; one outside its range raises the flag, and is read as `low` or 0 from there on."""
-        how, e = dict(step.attributes), Arithmetic(self.builder, np.dtype(dtype))
+        how, e = dict(step.attributes), VectorMath(self.builder, np.dtype(dtype))
         builder, (least, largest) = self.builder, _range(dtype)
         allowed = e.greater_equal(index, e.constant(max(how["low"], least)))
         if how["high"] <= largest:  # a bound may be no number of the dtype
@@ -134,11 +134,11 @@ def _spaced(builder: Builder, stride: int) -> Any:
     return ir.Constant(builder.lane_numbers().type, [lane * stride for lane in range(builder.lanes)])
 
 
-def operand_dtype(recipe: Recipe, operand: Any) -> str:
-    return operand.dtype if isinstance(operand, Load | Number | Scalar) else recipe.steps[operand].dtype
+def operand_dtype(recipe: KernelSpec, operand: Any) -> str:
+    return operand.dtype if isinstance(operand, Load | Constant | Scalar) else recipe.steps[operand].dtype
 
 
-def split(builder: Builder, count: int, thread: Any, threads: Any) -> tuple[Any, Any]:
+def thread_range(builder: Builder, count: int, thread: Any, threads: Any) -> tuple[Any, Any]:
     """The part of 0 ... count-1 that `thread` works on: contiguous, and for one thread everything."""
     whole = builder.index(count)
     first = builder.udiv(builder.mul(whole, thread), threads)
@@ -152,13 +152,13 @@ def split(builder: Builder, count: int, thread: Any, threads: Any) -> tuple[Any,
 class Accumulator:
     """What a reduction carries from number to number: one vector, or two for a position."""
 
-    def __init__(self, builder: Builder, recipe: Recipe, number: int) -> None:
+    def __init__(self, builder: Builder, recipe: KernelSpec, number: int) -> None:
         self.builder, self.step = builder, recipe.steps[number]
         self.number, self.name = number, self.step.name
         self.source = operand_dtype(recipe, self.step.operands[0])
         self.positional = self.name in ("argmax", "argmin")
         self.dtype = self.source if self.positional else self.step.dtype
-        self.e = Arithmetic(builder, np.dtype(self.dtype))
+        self.e = VectorMath(builder, np.dtype(self.dtype))
 
     def start(self) -> list[Any]:
         value = self.builder.constant(self._identity(), self.dtype)
@@ -177,11 +177,11 @@ class Accumulator:
             return 0 if least else 1
         return int(np.iinfo(kind).min if least else np.iinfo(kind).max)
 
-    def add(self, state: Sequence[Any], frame: Frame, values: dict[int, Any], position: Any) -> list[Any]:
+    def add(self, state: Sequence[Any], frame: LaneContext, values: dict[int, Any], position: Any) -> list[Any]:
         """The state after one more vector; `position`: a vector of i32, where it stands along the reduced axis."""
         x = frame.operand(self.step.operands[0], values)
         if not self.positional:
-            x = Arithmetic(self.builder, np.dtype(self.source)).cast(x, self.dtype)
+            x = VectorMath(self.builder, np.dtype(self.source)).cast(x, self.dtype)
         if frame.mask is not None:
             x = self.builder.select(frame.mask, x, self.builder.constant(self._identity(), self.dtype))
             if self.positional:
@@ -221,5 +221,5 @@ class Accumulator:
         return state[0]
 
 
-def accumulators(builder: Builder, recipe: Recipe) -> list[Accumulator]:
+def accumulators(builder: Builder, recipe: KernelSpec) -> list[Accumulator]:
     return [Accumulator(builder, recipe, i) for i, step in enumerate(recipe.steps) if step.name in REDUCTIONS]

@@ -72,7 +72,7 @@ def _bits_of(number: float) -> int:
     return struct.unpack("<i", struct.pack("<f", float32(number)))[0]
 
 
-class Arithmetic:
+class VectorMath:
     """Elementwise arithmetic on vectors of one dtype, as the `native` rules of the operations use it.
 
     dtype: of the operands; float32, int64, int32, uint32, uint8 or bool. Comparisons give bool, a vector of i1.

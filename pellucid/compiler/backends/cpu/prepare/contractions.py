@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .....core.value import Symbol
-from ....ir.graph import Graph, uses
-from ....ir.rewrite import apply, rewritten
-from ....ir.views import view
+from ....ir.graph import Graph, users
+from ....ir.rewrite import emit, rewrite
+from ....ir.views import view_of
 
 PRODUCTS = {"matmul", "contract"}
-LONG = 4096  # terms: a sum of more is made in parts, so that what a part reads stays near; nothing joins its kernel
+LONG_CONTRACTION = (
+    4096  # terms: a sum of more is made in parts, so that what a part reads stays near; nothing joins its kernel
+)
 Labels = tuple[str | None, ...]
 
 
@@ -39,7 +41,7 @@ def labels(symbol: Symbol) -> tuple[Labels, Labels, Labels]:
     return (*batch(a), m, k), (*batch(b), k, n), (*outer, m, n)
 
 
-def terms(product: Symbol) -> int:
+def contraction_size(product: Symbol) -> int:
     """How many numbers each result of a product is the sum of."""
     side, _, whole = labels(product)
     return math.prod(size for size, letter in zip(product.inputs[0].shape, side, strict=True) if letter not in whole)
@@ -48,22 +50,22 @@ def terms(product: Symbol) -> int:
 # ---- convolutions ----------------------------------------------------------------------------------------------------
 
 
-def convolutions(graph: Graph, by_row: bool = False) -> Graph:
+def lower_convolutions(graph: Graph, by_row: bool = False) -> Graph:
     """Convolutions as contractions with a view of the patches; with one channel to a group, as sums of products.
 
     by_row: the channels are summed over last, if they are many, since that order stays whatever the layout.
     """
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         lowering = _CONVOLUTIONS.get(symbol.op_name)
         if not (lowering and symbol.size and all(x.size for x in inputs)):
             return None
         return lowering(symbol, *inputs, by_row) if lowering is _forward else lowering(symbol, *inputs)
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)
 
 
-def _placed(x: Symbol, size: Sequence[int], start: Sequence[int], step: Sequence[int]) -> Symbol:
+def _padded(x: Symbol, size: Sequence[int], start: Sequence[int], step: Sequence[int]) -> Symbol:
     """x (B, C, H, W) in zeros (B, C, *size): its number i along an axis at start + step i, where that lies inside."""
     cut, slices = [], []
     for n, whole, first, s in zip(x.shape[2:], size, start, step, strict=True):
@@ -72,8 +74,8 @@ def _placed(x: Symbol, size: Sequence[int], start: Sequence[int], step: Sequence
         cut.append((skipped, count, 1))
         slices.append((first + skipped * s, count, s))
     outer = tuple((0, n, 1) for n in x.shape[:2])
-    x = apply("slice", x, origin=x.origin, slices=(*outer, *cut))
-    return apply("place", x, origin=x.origin, shape=(*x.shape[:2], *size), slices=(*outer, *slices))
+    x = emit("slice", x, origin=x.origin, slices=(*outer, *cut))
+    return emit("place", x, origin=x.origin, shape=(*x.shape[:2], *size), slices=(*outer, *slices))
 
 
 def _patches(x: Symbol, kernel: Any, how: dict[str, Any]) -> Symbol:
@@ -81,28 +83,30 @@ def _patches(x: Symbol, kernel: Any, how: dict[str, Any]) -> Symbol:
     pad = how["padding"]
     if any(pad):
         size = [n + 2 * p for n, p in zip(x.shape[2:], pad, strict=True)]
-        x = _placed(x, size, pad, (1, 1))
-    return apply("windows", x, origin=x.origin, kernel=tuple(kernel), stride=how["stride"], dilation=how["dilation"])
+        x = _padded(x, size, pad, (1, 1))
+    return emit("windows", x, origin=x.origin, kernel=tuple(kernel), stride=how["stride"], dilation=how["dilation"])
 
 
-def _split(x: Symbol, axis: int, groups: int) -> Symbol:
+def _split_groups(x: Symbol, axis: int, groups: int) -> Symbol:
     """The channels along `axis` as (groups, channels of a group)."""
     shape = (*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
-    return apply("reshape", x, origin=x.origin, shape=shape)
+    return emit("reshape", x, origin=x.origin, shape=shape)
 
 
-def _meet(s: Symbol, a: Symbol, b: Symbol, letters: tuple[str, str, str], channels: tuple[int, int]) -> Symbol:
+def _grouped_contract(
+    s: Symbol, a: Symbol, b: Symbol, letters: tuple[str, str, str], channels: tuple[int, int]
+) -> Symbol:
     """The contraction, group by group; channels: the axes of a and b that groups divide."""
     groups = s.attributes["groups"]
     if groups > 1:
-        a, b = (_split(x, axis, groups) for x, axis in zip((a, b), channels, strict=True))
+        a, b = (_split_groups(x, axis, groups) for x, axis in zip((a, b), channels, strict=True))
         letters = tuple(_grouped(side) for side in letters)  # type: ignore[assignment]
     sizes = dict(zip(letters[0] + letters[1], a.shape + b.shape, strict=True))
     if groups > 1 and sizes["c"] == sizes["o"] == 1 and a.dtype.kind == "f":
         y = _channel_by_channel(s, a, b, letters)
     else:
-        y = apply("contract", a, b, origin=s.origin, **dict(zip("aby", letters, strict=True)))
-    return apply("reshape", y, origin=s.origin, shape=s.shape) if groups > 1 else y
+        y = emit("contract", a, b, origin=s.origin, **dict(zip("aby", letters, strict=True)))
+    return emit("reshape", y, origin=s.origin, shape=s.shape) if groups > 1 else y
 
 
 def _grouped(side: str) -> str:
@@ -117,26 +121,26 @@ def _channel_by_channel(s: Symbol, a: Symbol, b: Symbol, letters: tuple[str, str
 
     def seen(x: Symbol, side: str) -> Symbol:
         order = tuple(side.index(c) for c in whole if c in side)
-        x = apply("permute", x, origin=s.origin, axes=order)
+        x = emit("permute", x, origin=s.origin, axes=order)
         shape = tuple(sizes[c] if c in side else 1 for c in whole)
-        return apply("reshape", x, origin=s.origin, shape=shape)
+        return emit("reshape", x, origin=s.origin, shape=shape)
 
-    y = apply("multiply", seen(a, letters[0]), seen(b, letters[1]), origin=s.origin)
+    y = emit("multiply", seen(a, letters[0]), seen(b, letters[1]), origin=s.origin)
     gone = tuple(range(len(letters[2]), len(whole)))
-    return apply("sum", y, origin=s.origin, axes=gone, keepdims=False)
+    return emit("sum", y, origin=s.origin, axes=gone, keepdims=False)
 
 
 def _forward(s: Symbol, x: Symbol, w: Symbol, by_row: bool = False) -> Symbol:
     patches = _patches(x, w.shape[2:], s.attributes)
     if by_row and w.shape[1] > max(w.shape[2:]):
-        patches = apply("permute", patches, origin=patches.origin, axes=(0, 2, 3, 4, 5, 1))
-        return _meet(s, patches, w, ("bpqklc", "ockl", "bopq"), (5, 0))
-    return _meet(s, patches, w, ("bcpqkl", "ockl", "bopq"), (1, 0))
+        patches = emit("permute", patches, origin=patches.origin, axes=(0, 2, 3, 4, 5, 1))
+        return _grouped_contract(s, patches, w, ("bpqklc", "ockl", "bopq"), (5, 0))
+    return _grouped_contract(s, patches, w, ("bcpqkl", "ockl", "bopq"), (1, 0))
 
 
 def _for_weight(s: Symbol, g: Symbol, x: Symbol) -> Symbol:
     patches = _patches(x, s.attributes["kernel"], s.attributes)
-    return _meet(s, g, patches, ("bopq", "bcpqkl", "ockl"), (1, 1))
+    return _grouped_contract(s, g, patches, ("bopq", "bcpqkl", "ockl"), (1, 1))
 
 
 def _for_input(s: Symbol, g: Symbol, w: Symbol) -> Symbol:
@@ -145,11 +149,11 @@ def _for_input(s: Symbol, g: Symbol, w: Symbol) -> Symbol:
     reach = [d * (n - 1) for d, n in zip(how["dilation"], taps, strict=True)]
     size = [n + r for n, r in zip(how["size"], reach, strict=True)]
     start = [r - pad for r, pad in zip(reach, how["padding"], strict=True)]
-    g = _placed(g, size, start, how["stride"])
-    patches = apply("windows", g, origin=s.origin, kernel=taps, stride=(1, 1), dilation=how["dilation"])
+    g = _padded(g, size, start, how["stride"])
+    patches = emit("windows", g, origin=s.origin, kernel=taps, stride=(1, 1), dilation=how["dilation"])
     turned = tuple((n - 1, n, -1) for n in taps)
-    w = apply("slice", w, origin=s.origin, slices=(*((0, n, 1) for n in w.shape[:2]), *turned))
-    return _meet(s, patches, w, ("bopqkl", "ockl", "bcpq"), (1, 0))
+    w = emit("slice", w, origin=s.origin, slices=(*((0, n, 1) for n in w.shape[:2]), *turned))
+    return _grouped_contract(s, patches, w, ("bopqkl", "ockl", "bcpq"), (1, 0))
 
 
 _CONVOLUTIONS: dict[str, Callable[..., Symbol]] = {
@@ -160,16 +164,16 @@ _CONVOLUTIONS: dict[str, Callable[..., Symbol]] = {
 # ---- movements around products ---------------------------------------------------------------------------------------
 
 
-def absorbed_movements(graph: Graph, by_row: bool = False) -> Graph:
+def fold_reshapes_into_contractions(graph: Graph, by_row: bool = False) -> Graph:
     """Take a sum over the batch, a reshape or permutation of the result, and reshapes of what is summed over, into the
     product itself. by_row: a sum stays apart, as whether it stands right behind its product may depend on the other rows."""
-    readers = uses(graph)
+    readers = users(graph)
     results = set(graph.results)
 
     def alone(x: Symbol) -> bool:
         return len(readers.get(x, ())) == 1 and x not in results
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         name, below = symbol.op_name, inputs[0] if inputs else None
         if name in PRODUCTS:
             return _without_reshapes(symbol, inputs, readers)
@@ -184,7 +188,7 @@ def absorbed_movements(graph: Graph, by_row: bool = False) -> Graph:
             return _contract(below.origin, *_pair(below), (a, b, tuple(y[axis] for axis in symbol.attributes["axes"])))
         return None
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)
 
 
 def _contract(origin: Any, a: Symbol, b: Symbol, sides: tuple[Labels, Labels, Labels]) -> Symbol:
@@ -192,9 +196,9 @@ def _contract(origin: Any, a: Symbol, b: Symbol, sides: tuple[Labels, Labels, La
     inputs = []
     for x, side in zip((a, b), sides[:2], strict=True):
         shape = tuple(size for size, letter in zip(x.shape, side, strict=True) if letter is not None)
-        inputs.append(x if shape == x.shape else apply("reshape", x, origin=x.origin, shape=shape))
+        inputs.append(x if shape == x.shape else emit("reshape", x, origin=x.origin, shape=shape))
     words = ["".join(letter for letter in side if letter is not None) for side in sides]
-    return apply("contract", *inputs, origin=origin, a=words[0], b=words[1], y=words[2])
+    return emit("contract", *inputs, origin=origin, a=words[0], b=words[1], y=words[2])
 
 
 def _pair(product: Symbol) -> tuple[Symbol, Symbol]:
@@ -210,9 +214,7 @@ def _summed(symbol: Symbol, product: Symbol) -> Symbol | None:
         return None
     kept = tuple(letter for letter in y if letter not in gone)
     result = _contract(product.origin, *_pair(product), (a, b, kept))
-    return (
-        result if result.shape == symbol.shape else apply("reshape", result, origin=symbol.origin, shape=symbol.shape)
-    )
+    return result if result.shape == symbol.shape else emit("reshape", result, origin=symbol.origin, shape=symbol.shape)
 
 
 def groups_of(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, ...]] | None:
@@ -239,10 +241,10 @@ def _cut(
         return x, side
     axis = side.index(letter)
     shape = (*x.shape[:axis], *sizes, *x.shape[axis + 1 :])
-    return apply("reshape", x, origin=x.origin, shape=shape), (*side[:axis], *letters, *side[axis + 1 :])
+    return emit("reshape", x, origin=x.origin, shape=shape), (*side[:axis], *letters, *side[axis + 1 :])
 
 
-def _fresh(count: int, sides: Sequence[Labels]) -> list[str]:
+def _new_letters(count: int, sides: Sequence[Labels]) -> list[str]:
     taken = {letter for side in sides for letter in side}
     return [letter for letter in string.ascii_letters if letter not in taken][:count]
 
@@ -255,13 +257,13 @@ def _reshaped(symbol: Symbol, product: Symbol) -> Symbol | None:
     (a, b), sides = product.inputs, list(labels(product))
     for letter, group in zip(sides[2], groups, strict=True):
         if len(group) > 1:
-            new = _fresh(len(group), sides)
+            new = _new_letters(len(group), sides)
             a, sides[0] = _cut(a, sides[0], letter, group, new)
             b, sides[1] = _cut(b, sides[1], letter, group, new)
             at = sides[2].index(letter)
             sides[2] = (*sides[2][:at], *new, *sides[2][at + 1 :])
     y = _contract(product.origin, a, b, tuple(sides))  # type: ignore[arg-type]
-    return y if y.shape == symbol.shape else apply("reshape", y, origin=symbol.origin, shape=symbol.shape)
+    return y if y.shape == symbol.shape else emit("reshape", y, origin=symbol.origin, shape=symbol.shape)
 
 
 def _without_reshapes(symbol: Symbol, inputs: tuple[Symbol, ...], readers: dict[Symbol, list[Symbol]]) -> Symbol | None:
@@ -269,7 +271,7 @@ def _without_reshapes(symbol: Symbol, inputs: tuple[Symbol, ...], readers: dict[
     sides, operands, changed = list(labels(symbol)), list(inputs), False
     for side in (0, 1):
         old, x = symbol.inputs[side], operands[side]
-        merging = x.op_name == "reshape" and view(x).source is x
+        merging = x.op_name == "reshape" and view_of(x).source is x
         if not merging or any(not _sums_over(r, old) for r in readers.get(old, ())):
             continue
         groups = groups_of(x.shape, x.inputs[0].shape)
@@ -277,7 +279,7 @@ def _without_reshapes(symbol: Symbol, inputs: tuple[Symbol, ...], readers: dict[
             continue
         for letter, group in zip(sides[side], groups, strict=True):
             if len(group) > 1 and letter is not None:
-                new = _fresh(len(group), sides)
+                new = _new_letters(len(group), sides)
                 for each in (0, 1):
                     operands[each], sides[each] = _cut(operands[each], sides[each], letter, group, new)
                 changed = True

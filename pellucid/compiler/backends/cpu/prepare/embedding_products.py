@@ -11,56 +11,56 @@ import math
 
 from .....core.value import Symbol
 from ....ir.graph import Graph
-from ....ir.rewrite import apply, rewritten
+from ....ir.rewrite import emit, rewrite
 from .contractions import PRODUCTS, labels
 
-GAIN = 2  # times as many rows picked as the table has, at least
+MIN_GATHER_RATIO = 2  # times as many rows picked as the table has, at least
 
 
-def looked_up(graph: Graph) -> Graph:
+def commute_gather_matmul(graph: Graph) -> Graph:
     """matmul(take(E, i), W) = take(matmul(E, W), i); add_at(matmul(g, W), i) = matmul(add_at(g, i), W); and a sum over what
     was picked, of products with it, is one over the table."""
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         name = symbol.op_name
         if name == "add_at":
-            return _added_rows(symbol, *inputs)
+            return _scatter_of_matmul(symbol, *inputs)
         if name not in PRODUCTS or symbol.ndim < 2:
             return None
-        return _picked_rows(symbol, *inputs) if name == "matmul" else _summed_rows(symbol, *inputs)
+        return _matmul_of_gather(symbol, *inputs) if name == "matmul" else _weight_gradient(symbol, *inputs)
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)
 
 
-def _picked(x: Symbol) -> tuple[Symbol, Symbol] | None:
+def _gathered(x: Symbol) -> tuple[Symbol, Symbol] | None:
     """(E, i) if x is take(E, i) for a table E (V, C), perhaps with the axes of i moved; None otherwise."""
     if x.op is None:
         return None
     name = x.op_name
     if name == "take" and x.inputs[0].ndim == 2 and x.ndim > 1:
-        return (x.inputs[0], x.inputs[1]) if x.size >= GAIN * x.inputs[0].size else None
-    below = _picked(x.inputs[0]) if _keeps_rows(x) else None
+        return (x.inputs[0], x.inputs[1]) if x.size >= MIN_GATHER_RATIO * x.inputs[0].size else None
+    below = _gathered(x.inputs[0]) if _keeps_rows(x) else None
     if below is None:
         return None
     if name == "permute":
-        return below[0], apply("permute", below[1], origin=x.origin, axes=x.attributes["axes"][:-1])
-    return below[0], apply("reshape", below[1], origin=x.origin, shape=x.shape[:-1])
+        return below[0], emit("permute", below[1], origin=x.origin, axes=x.attributes["axes"][:-1])
+    return below[0], emit("reshape", below[1], origin=x.origin, shape=x.shape[:-1])
 
 
-def _picked_rows(symbol: Symbol, x: Symbol, weight: Symbol) -> Symbol | None:
-    found = _picked(x) if weight.ndim == 2 else None
+def _matmul_of_gather(symbol: Symbol, x: Symbol, weight: Symbol) -> Symbol | None:
+    found = _gathered(x) if weight.ndim == 2 else None
     if found is None:
         return None
     table, index = found
-    return apply("take", apply("matmul", table, weight, origin=symbol.origin), index, origin=symbol.origin)
+    return emit("take", emit("matmul", table, weight, origin=symbol.origin), index, origin=symbol.origin)
 
 
-def _added_rows(symbol: Symbol, g: Symbol, index: Symbol) -> Symbol | None:
+def _scatter_of_matmul(symbol: Symbol, g: Symbol, index: Symbol) -> Symbol | None:
     """The gradient of the table: rows are added up before the product with the weight."""
     rows = symbol.shape[0]
-    if math.prod(index.shape) < GAIN * rows or symbol.ndim != 2:
+    if math.prod(index.shape) < MIN_GATHER_RATIO * rows or symbol.ndim != 2:
         return None
-    g, index = _below(g, index)
+    g, index = _without_row_moves(g, index)
     if g.op_name not in PRODUCTS or g.shape[:-1] != index.shape:
         return None
     *sides, y = labels(g)
@@ -68,24 +68,24 @@ def _added_rows(symbol: Symbol, g: Symbol, index: Symbol) -> Symbol | None:
         summed = [letter for letter in sides[other] if letter not in y]
         if set(sides[other]) == {y[-1], *summed} and len(summed) == 1 and set(sides[side]) == {*y[:-1], *summed}:
             order = tuple(sides[side].index(letter) for letter in (*y[:-1], *summed))
-            before = apply("permute", g.inputs[side], origin=symbol.origin, axes=order)
-            added = apply("add_at", before, index, origin=symbol.origin, shape=(rows, before.shape[-1]))
+            before = emit("permute", g.inputs[side], origin=symbol.origin, axes=order)
+            added = emit("add_at", before, index, origin=symbol.origin, shape=(rows, before.shape[-1]))
             weight = "".join(map(str, sides[other]))
             row = next(letter for letter in "zyx" if letter not in weight)
-            return apply("contract", added, g.inputs[other], origin=symbol.origin, a=f"{row}{summed[0]}", b=weight,
+            return emit("contract", added, g.inputs[other], origin=symbol.origin, a=f"{row}{summed[0]}", b=weight,
                          y=f"{row}{y[-1]}")  # fmt: skip
     return None
 
 
-def _below(g: Symbol, index: Symbol) -> tuple[Symbol, Symbol]:
+def _without_row_moves(g: Symbol, index: Symbol) -> tuple[Symbol, Symbol]:
     """What g is made of by moving its rows, with the index moved alike."""
     while _keeps_rows(g):
         below = g.inputs[0]
         if g.op_name == "permute":
             back = tuple(g.attributes["axes"].index(axis) for axis in range(g.ndim - 1))
-            index = apply("permute", index, origin=g.origin, axes=back)
+            index = emit("permute", index, origin=g.origin, axes=back)
         else:
-            index = apply("reshape", index, origin=g.origin, shape=below.shape[:-1])
+            index = emit("reshape", index, origin=g.origin, shape=below.shape[:-1])
         g = below
     return g, index
 
@@ -99,12 +99,12 @@ def _keeps_rows(x: Symbol) -> bool:
     return x.op_name == "reshape" and x.inputs[0].ndim > 1 and x.shape[-1] == x.inputs[0].shape[-1]
 
 
-def _summed_rows(symbol: Symbol, a: Symbol, b: Symbol) -> Symbol | None:
+def _weight_gradient(symbol: Symbol, a: Symbol, b: Symbol) -> Symbol | None:
     """The gradient of the weight, summed over all that was picked."""
     *sides, y = labels(symbol)
     for side, other in ((0, 1), (1, 0)):
         x, g = (a, b)[side], (a, b)[other]
-        found = _seen(x, sides[side], y)
+        found = _gathered_operand(x, sides[side], y)
         if found is None or x.ndim < 2:
             continue
         table, index, picked, channel = found
@@ -112,10 +112,10 @@ def _summed_rows(symbol: Symbol, a: Symbol, b: Symbol) -> Symbol | None:
         if set(picked) != set(sides[side]) - {channel} or not set(picked) <= set(sides[other]) or len(kept) != 1:
             continue
         order = tuple(sides[other].index(letter) for letter in (*picked, *kept))
-        g = apply("permute", g, origin=symbol.origin, axes=order)
-        added = apply("add_at", g, index, origin=symbol.origin, shape=(table.shape[0], g.shape[-1]))
+        g = emit("permute", g, origin=symbol.origin, axes=order)
+        added = emit("add_at", g, index, origin=symbol.origin, shape=(table.shape[0], g.shape[-1]))
         row = next(letter for letter in "zyxwvut" if letter not in "".join(map(str, (*sides[0], *sides[1]))))
-        return apply(
+        return emit(
             "contract",
             table,
             added,
@@ -127,7 +127,7 @@ def _summed_rows(symbol: Symbol, a: Symbol, b: Symbol) -> Symbol | None:
     return None
 
 
-def _seen(
+def _gathered_operand(
     x: Symbol, side: tuple[str | None, ...], y: tuple[str | None, ...]
 ) -> tuple[Symbol, Symbol, list[str], str] | None:
     """x as picked rows: the table, the index, the letters of its axes in the index's order, and that of the channels."""
@@ -135,7 +135,7 @@ def _seen(
     while x.op_name == "permute":
         axes = tuple(x.attributes["axes"][axis] for axis in axes)
         x = x.inputs[0]
-    found = _picked(x)
+    found = _gathered(x)
     letters: list[str | None] = [None] * x.ndim
     for place, axis in enumerate(axes):
         letters[axis] = side[place]

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from .....core.value import Symbol
-from ....ir.graph import Graph, uses
-from ....ir.rewrite import apply, number, rewritten
+from ....ir.graph import Graph, users
+from ....ir.rewrite import constant, emit, rewrite
 
-FEW = 16  # numbers of a window that is looked through one by one
+MAX_UNROLLED = 16  # numbers of a window that is looked through one by one
 
 
-class Found(NamedTuple):
+class WindowMax(NamedTuple):
     """What an argmax over the windows of `source` has found: the largest numbers, and as uint8 where each stands."""
 
     source: Symbol
@@ -26,75 +26,75 @@ class Found(NamedTuple):
     window: tuple[int, int]
 
 
-Small = dict[Symbol, Found]  # by the position as it was asked for
+WindowMaxima = dict[Symbol, WindowMax]  # by the position as it was asked for
 
 
-def extremes(graph: Graph) -> Graph:
+def lower_max_pooling(graph: Graph) -> Graph:
     """gather(x, argmax(x)) is amax(x); a gather or scatter_add by an argmax over windows compares positions, place by place.
 
     Only the x whose argmax it is has its largest number there. A second derivative picks another value by the position.
     """
-    small: Small = {}
+    small: WindowMaxima = {}
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         name = symbol.op_name
         if name == "argmax" and inputs[0].dtype.kind == "f":
-            return _position(symbol, inputs[0], small)
+            return _window_argmax(symbol, inputs[0], small)
         if name == "gather" and inputs[1] in small:
-            return _pick(symbol, inputs, small[inputs[1]])
-        if name == "gather" and _is_position_in(inputs[1], inputs[0], symbol.attributes["axis"]):
+            return _gather_in_window(symbol, inputs, small[inputs[1]])
+        if name == "gather" and _is_argmax_of(inputs[1], inputs[0], symbol.attributes["axis"]):
             extreme = {"argmax": "amax", "argmin": "amin"}[inputs[1].op_name]
             axes = (symbol.attributes["axis"],)
-            return apply(extreme, inputs[0], origin=symbol.origin, axes=axes, keepdims=True)
+            return emit(extreme, inputs[0], origin=symbol.origin, axes=axes, keepdims=True)
         if name == "scatter_add" and inputs[1] in small:
-            return _put(symbol, inputs, small[inputs[1]])
+            return _scatter_in_window(symbol, inputs, small[inputs[1]])
         return None
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)
 
 
-def _is_position_in(index: Symbol, x: Symbol, axis: int) -> bool:
+def _is_argmax_of(index: Symbol, x: Symbol, axis: int) -> bool:
     """Whether `index` is where the largest or smallest numbers of x, and of nothing else, stand along `axis`."""
     positional = index.op_name in ("argmax", "argmin")
     return positional and index.inputs[0] is x and index.attributes == {"axis": axis, "keepdims": True}
 
 
-def _position(symbol: Symbol, x: Symbol, small: Small) -> Symbol | None:
+def _window_argmax(symbol: Symbol, x: Symbol, small: WindowMaxima) -> Symbol | None:
     """The argmax over windows, kept in `small`; None where x is anything else."""
     places = _windows_of(x, symbol.attributes["axis"])
     if not places:
         return None
-    best, position = _looked_through(symbol, places)
-    asked = apply("reshape", position, origin=symbol.origin, shape=symbol.shape)
-    result = apply("cast", asked, origin=symbol.origin, dtype=symbol.dtype)
+    best, position = _unrolled_max(symbol, places)
+    asked = emit("reshape", position, origin=symbol.origin, shape=symbol.shape)
+    result = emit("cast", asked, origin=symbol.origin, dtype=symbol.dtype)
     k, l = x.inputs[0].shape[4:]
-    small[result] = Found(x, best, position, (k, l))
+    small[result] = WindowMax(x, best, position, (k, l))
     return result
 
 
-def _fits(x: Symbol, index: Symbol, axis: int, found: Found) -> bool:
+def _fits(x: Symbol, index: Symbol, axis: int, found: WindowMax) -> bool:
     """Whether `index` says, for each window that lies in a row of x, one place in that row."""
     return axis == x.ndim - 1 and index.shape == (*x.shape[:-1], 1) and x.shape[-1] == found.source.shape[-1]
 
 
-def _pick(symbol: Symbol, inputs: tuple[Symbol, ...], found: Found) -> Symbol | None:
+def _gather_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], found: WindowMax) -> Symbol | None:
     """What stands in the windows of x at the position: the largest if it is that of x itself, else the place that it says."""
     x, index = inputs
     axis = symbol.attributes["axis"]
     places = _windows_of(x, axis) if _fits(x, index, axis, found) else []
     if not places:
         return None
-    do = lambda name, *of, **how: apply(name, *of, origin=symbol.origin, **how)
+    do = lambda name, *of, **how: emit(name, *of, origin=symbol.origin, **how)
     picked = found.best if x is found.source else places[0]
     for i, place in enumerate(places[1:] if x is not found.source else (), 1):
-        here = do("equal", found.position, number(i, np.uint8, symbol.origin))
+        here = do("equal", found.position, constant(i, np.uint8, symbol.origin))
         picked = do("where", here, place, picked)
     return do("reshape", picked, shape=symbol.shape)
 
 
 def _windows_of(x: Symbol, axis: int) -> list[Symbol]:
     """The numbers of each window, place by place, where x is a few windows' numbers put in a row along its last axis."""
-    if axis != x.ndim - 1 or x.op_name != "reshape" or not 0 < x.shape[axis] <= FEW:
+    if axis != x.ndim - 1 or x.op_name != "reshape" or not 0 < x.shape[axis] <= MAX_UNROLLED:
         return []
     windows = x.inputs[0]
     if windows.op_name != "windows" or windows.shape[:4] != x.shape[:-1]:
@@ -103,56 +103,56 @@ def _windows_of(x: Symbol, axis: int) -> list[Symbol]:
     for k in range(windows.shape[4]):
         for l in range(windows.shape[5]):
             cut = (*((0, n, 1) for n in windows.shape[:4]), (k, 1, 1), (l, 1, 1))
-            place = apply("slice", windows, origin=x.origin, slices=cut)
-            found.append(apply("reshape", place, origin=x.origin, shape=windows.shape[:4]))
+            place = emit("slice", windows, origin=x.origin, slices=cut)
+            found.append(emit("reshape", place, origin=x.origin, shape=windows.shape[:4]))
     return found
 
 
-def _looked_through(symbol: Symbol, places: list[Symbol]) -> tuple[Symbol, Symbol]:
+def _unrolled_max(symbol: Symbol, places: list[Symbol]) -> tuple[Symbol, Symbol]:
     """The largest of the places, NaN above all, and the number of the first that holds it (uint8)."""
-    do = lambda name, *inputs: apply(name, *inputs, origin=symbol.origin)
+    do = lambda name, *inputs: emit(name, *inputs, origin=symbol.origin)
     best = places[0]
-    position = number(0, np.uint8, symbol.origin)
+    position = constant(0, np.uint8, symbol.origin)
     for i, x in enumerate(places[1:], 1):
         first_nan = do("bitwise_and", do("not_equal", x, x), do("equal", best, best))
         better = do("bitwise_or", do("greater", x, best), first_nan)
-        position = do("where", better, number(i, np.uint8, symbol.origin), position)
+        position = do("where", better, constant(i, np.uint8, symbol.origin), position)
         best = do("where", better, x, best)
     if position.ndim == 0:
-        position = apply("expand", position, origin=symbol.origin, shape=best.shape)
+        position = emit("expand", position, origin=symbol.origin, shape=best.shape)
     return best, position
 
 
-def _put(symbol: Symbol, inputs: tuple[Symbol, ...], found: Found) -> Symbol | None:
+def _scatter_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], found: WindowMax) -> Symbol | None:
     """`values` at that position of each window, zeros elsewhere, computed over the window's own two axes."""
     x, index, values = inputs
     if not _fits(x, index, symbol.attributes["axis"], found):
         return None
     if x.op_name != "expand" or x.inputs[0].constant is None or x.inputs[0].constant.any():
         return None
-    do = lambda name, *of, **how: apply(name, *of, origin=symbol.origin, **how)
+    do = lambda name, *of, **how: emit(name, *of, origin=symbol.origin, **how)
     one = (*x.shape[:-1], 1, 1)
-    positions = number(np.arange(x.shape[-1]).reshape(found.window), np.uint8, symbol.origin)
+    positions = constant(np.arange(x.shape[-1]).reshape(found.window), np.uint8, symbol.origin)
     here = do("equal", positions, do("reshape", found.position, shape=one))
-    spread = do("where", here, do("reshape", values, shape=one), number(0, x.dtype, symbol.origin))
+    spread = do("where", here, do("reshape", values, shape=one), constant(0, x.dtype, symbol.origin))
     return do("reshape", spread, shape=symbol.shape)
 
 
-def masked_windows(graph: Graph) -> Graph:
+def mask_pooling_windows(graph: Graph) -> Graph:
     """where(mask, windows side by side, 0) with the mask seen window by window: the gradients of a pool and of the ReLU in
     front of it are one pass."""
-    readers = uses(graph)
+    readers = users(graph)
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         if symbol.op_name != "where" or len(readers.get(symbol.inputs[1], ())) != 1:
             return None
         mask, x, other = inputs
         if not _side_by_side(x) or mask.shape != x.shape or other.size != 1 or symbol.inputs[1] in graph.results:
             return None
-        spread = apply("where", _by_window(mask, x), x.inputs[0], other, origin=symbol.origin)
+        spread = emit("where", _by_window(mask, x), x.inputs[0], other, origin=symbol.origin)
         return x.with_inputs((spread,)) if spread.shape == x.inputs[0].shape else None
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)
 
 
 def _side_by_side(x: Symbol) -> bool:
@@ -167,6 +167,6 @@ def _by_window(mask: Symbol, x: Symbol) -> Symbol:
     """The mask as the windows that x is made of; a comparison with a number compares those of what it compares."""
     op, of = mask.op, mask.inputs
     if op is not None and op.kind == "elementwise" and len(of) == 2 and of[1].size == 1 and of[0].shape == mask.shape:
-        return apply(op.name, _by_window(of[0], x), of[1], origin=mask.origin, **mask.attributes)
+        return emit(op.name, _by_window(of[0], x), of[1], origin=mask.origin, **mask.attributes)
     window = x.inputs[0].shape[4:]
-    return apply("windows", mask, origin=mask.origin, kernel=window, stride=window, dilation=(1, 1))
+    return emit("windows", mask, origin=mask.origin, kernel=window, stride=window, dilation=(1, 1))

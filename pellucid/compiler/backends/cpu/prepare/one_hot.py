@@ -6,19 +6,19 @@ import numpy as np
 
 from .....core.value import Symbol
 from ....ir.graph import Graph
-from ....ir.rewrite import apply, number, rewritten
+from ....ir.rewrite import constant, emit, rewrite
 
 SMALL_AXIS = 256  # up to here, picking along an axis is a comparison with every position of it
 
 
-def small_axis_picks(graph: Graph) -> Graph:
+def gather_to_onehot(graph: Graph) -> Graph:
     """A gather or scatter of one position along a short axis, as in cross-entropy: compare with every position instead.
 
     where(position == index, x, 0) summed along the axis is an elementwise loop, which fuses; a scatter_add is the same
     without the sum. What is picked is a single number, so the bits are those of the gather, except that -0 becomes 0.
     """
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         name = symbol.op_name
         if name not in ("gather", "scatter_add"):
             return None
@@ -28,24 +28,24 @@ def small_axis_picks(graph: Graph) -> Graph:
         if index.shape[axis] != 1 or not same or size > SMALL_AXIS or size == 0:
             return None
         message = f"index {{}} on axis {axis} of size {size}; expected 0 to {size - 1}; check the labels"
-        index = apply("within", index, origin=place, low=-size, high=size, spare=None, message=message)
+        index = emit("within", index, origin=place, low=-size, high=size, spare=None, message=message)
         if index.dtype.itemsize == 1:  # the size itself may be more than such a number can hold
-            index = apply("cast", index, origin=place, dtype=np.dtype(np.int64))
-        zero = number(0, index.dtype, place)
-        wrapped = apply("add", index, number(size, index.dtype, place), origin=place)
-        index = apply("where", apply("less", index, zero, origin=place), wrapped, index, origin=place)
+            index = emit("cast", index, origin=place, dtype=np.dtype(np.int64))
+        zero = constant(0, index.dtype, place)
+        wrapped = emit("add", index, constant(size, index.dtype, place), origin=place)
+        index = emit("where", emit("less", index, zero, origin=place), wrapped, index, origin=place)
         shape = tuple(size if i == axis else 1 for i in range(x.ndim))
-        positions = number(np.arange(size).reshape(shape), index.dtype, place)
-        here = apply("equal", positions, index, origin=place)
-        nothing = number(0, x.dtype, place)
+        positions = constant(np.arange(size).reshape(shape), index.dtype, place)
+        here = emit("equal", positions, index, origin=place)
+        nothing = constant(0, x.dtype, place)
         if name == "gather":
-            picked = apply("where", here, x, nothing, origin=place)
+            picked = emit("where", here, x, nothing, origin=place)
             meet = "any" if x.dtype == np.bool_ else "sum"
-            picked = apply(meet, picked, origin=place, axes=(axis,), keepdims=True)
-            return apply("cast", picked, origin=place, dtype=x.dtype)  # sums of small integers are int64
-        added = apply("where", here, inputs[2], nothing, origin=place)
+            picked = emit(meet, picked, origin=place, axes=(axis,), keepdims=True)
+            return emit("cast", picked, origin=place, dtype=x.dtype)  # sums of small integers are int64
+        added = emit("where", here, inputs[2], nothing, origin=place)
         if x.op_name == "expand" and x.inputs[0].constant is not None and not x.inputs[0].constant.any():
             return added
-        return apply("add", x, added, origin=place)
+        return emit("add", x, added, origin=place)
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)

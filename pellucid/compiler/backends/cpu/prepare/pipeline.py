@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ....ir.graph import Graph
-from ....passes.partial_writes import partial_writes
+from ....passes.partial_writes import join_partial_writes
 from ....passes.pipeline import Pipeline
 from ....passes.simplify import (
     common_subexpressions,
-    constants,
     dead_code,
-    joined_places,
+    fold_constants,
+    pads_to_concatenate,
     simplify,
-    transposed_products,
+    transpose_matmuls,
 )
-from .contractions import absorbed_movements, convolutions
-from .embedding_products import looked_up
-from .max_pooling import extremes, masked_windows
-from .one_hot import small_axis_picks
-from .reductions import long_sums
+from .contractions import fold_reshapes_into_contractions, lower_convolutions
+from .embedding_products import commute_gather_matmul
+from .max_pooling import lower_max_pooling, mask_pooling_windows
+from .one_hot import gather_to_onehot
+from .reductions import split_large_reductions
 
 PASSES: dict[str, Callable[..., Graph]] = {
     "dead code": dead_code,
-    "partial writes": partial_writes,
-    "constants": constants,
-    "extremes": extremes,
-    "small axis picks": small_axis_picks,
-    "convolutions": convolutions,
-    "joined places": joined_places,
+    "partial writes": join_partial_writes,
+    "constants": fold_constants,
+    "extremes": lower_max_pooling,
+    "small axis picks": gather_to_onehot,
+    "convolutions": lower_convolutions,
+    "joined places": pads_to_concatenate,
     "simplify": simplify,
-    "masked windows": masked_windows,
-    "transposed products": transposed_products,
-    "absorbed movements": absorbed_movements,
-    "lookups": looked_up,
+    "masked windows": mask_pooling_windows,
+    "transposed products": transpose_matmuls,
+    "absorbed movements": fold_reshapes_into_contractions,
+    "lookups": commute_gather_matmul,
     "simplified movements": simplify,
-    "long sums": long_sums,
+    "long sums": split_large_reductions,
     "common subexpressions": common_subexpressions,
     "simplify again": simplify,
 }

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from .....core.value import Symbol
 from ....ir.graph import Graph
-from ....ir.rewrite import apply, rewritten
+from ....ir.rewrite import emit, rewrite
 
 
-def long_sums(graph: Graph, by_row: bool = False) -> Graph:
+def split_large_reductions(graph: Graph, by_row: bool = False) -> Graph:
     """A sum of very many numbers into few is cut into pieces first: the pieces can be shared out among threads.
 
     The cut depends on the shape alone, so the bits do not depend on how many threads there are. by_row: only sums of all
     numbers are cut.
     """
 
-    def rewrite(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if symbol.op_name != "sum" or symbol.size != 1 or inputs[0].size < LONG:
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        if symbol.op_name != "sum" or symbol.size != 1 or inputs[0].size < LARGE_REDUCTION:
             return None
         if by_row and symbol.ndim:  # the sum of a row that is alone
             return None
@@ -23,12 +23,12 @@ def long_sums(graph: Graph, by_row: bool = False) -> Graph:
         pieces = next((p for p in range(64, 7, -1) if n % p == 0), 0)
         if not pieces or inputs[0].dtype != symbol.dtype:
             return None
-        parts = apply("reshape", inputs[0], origin=symbol.origin, shape=(pieces, n // pieces))
-        parts = apply("sum", parts, origin=symbol.origin, axes=(1,), keepdims=False)
-        whole = apply("sum", parts, origin=symbol.origin, axes=(0,), keepdims=False)
-        return apply("reshape", whole, origin=symbol.origin, shape=symbol.shape)
+        parts = emit("reshape", inputs[0], origin=symbol.origin, shape=(pieces, n // pieces))
+        parts = emit("sum", parts, origin=symbol.origin, axes=(1,), keepdims=False)
+        whole = emit("sum", parts, origin=symbol.origin, axes=(0,), keepdims=False)
+        return emit("reshape", whole, origin=symbol.origin, shape=symbol.shape)
 
-    return rewritten(graph, rewrite)
+    return rewrite(graph, replacement)
 
 
-LONG = 1 << 15
+LARGE_REDUCTION = 1 << 15
