@@ -58,7 +58,7 @@ def module(name: str, found: list[Case], target: Target) -> Any:
         count = len(case.pointers) + 1
         function, builder = new_function(module, f"case{number}", [pointer] * (count + 1) + [i64, i64], target)
         *pointers, flag, thread, threads = function.args
-        ATTENTION_EMITTERS[name](builder, case.recipe, pointers, flag, thread, threads)
+        ATTENTION_EMITTERS[name](builder, case.spec, pointers, flag, thread, threads)
         builder.ret_void()
     return module
 
@@ -75,8 +75,8 @@ def test_kernel_equals_numpy_with_any_threads(name: str, target: str) -> None:
         expected = op.forward(*exact, **case.attributes)
         results = [run(code, number, case, order)[0] for order in ORDERS]
         size = max(abs(expected).max(initial=0.0), 1.0)
-        np.testing.assert_allclose(results[0], expected, rtol=1e-5, atol=2e-6 * size, err_msg=str(case.recipe))
-        assert len({x.tobytes() for x in results}) == 1, case.recipe
+        np.testing.assert_allclose(results[0], expected, rtol=1e-5, atol=2e-6 * size, err_msg=str(case.spec))
+        assert len({x.tobytes() for x in results}) == 1, case.spec
 
 
 @pytest.mark.parametrize("target", ["avx512", "avx2", "neon"])

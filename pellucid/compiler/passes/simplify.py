@@ -32,7 +32,7 @@ def fold_constants(graph: Graph) -> Graph:
         if (
             any(x.constant is None for x in inputs)
             or symbol.size > MAX_FOLDED
-            or symbol.op.kind in ("movement", "loop")
+            or symbol.op.kind in ("movement", "loop")  # type: ignore[union-attr]
         ):
             return None
         array = np.asarray(symbol.op.forward(*[x.constant for x in inputs], **symbol.attributes), symbol.dtype)  # type: ignore[union-attr]

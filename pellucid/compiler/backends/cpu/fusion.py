@@ -48,17 +48,17 @@ class Kernel:
     symbols: list[Symbol]
     domain: tuple[int, ...]
     axes: tuple[int, ...] | None = None  # of the domain, that its reductions take away
-    after: set[Kernel] = field(default_factory=set)  # kernels whose results it reads
-    apart: set[Kernel] = field(default_factory=set)  # those it reads elsewhere than at its own position: never joined
+    depends_on: set[Kernel] = field(default_factory=set)  # kernels whose results it reads
+    no_fuse: set[Kernel] = field(default_factory=set)  # those it reads elsewhere than at its own position: never joined
     stored: list[Symbol] = field(default_factory=list)  # those of its symbols that have a place in memory
-    checking: bool = False  # whether it may find an index out of range
-    late: bool = False  # whether it belongs to the backward phase of a function that is run in two
-    loop_body: ScanKernels | None = None  # what a loop repeats
-    rows: set[Symbol] = field(default_factory=set)  # computed from reductions, once for each row
+    has_check: bool = False  # whether it may find an index out of range
+    in_backward: bool = False  # whether it belongs to the backward phase of a function that is run in two
+    scan_kernels: ScanKernels | None = None  # what a loop repeats
+    per_row: set[Symbol] = field(default_factory=set)  # computed from reductions, once for each row
     packed: bool = False  # a copy of weights, kept from call to call until they change
 
     @property
-    def anchor(self) -> Symbol:
+    def root(self) -> Symbol:
         return self.symbols[0]
 
     @property
@@ -66,17 +66,17 @@ class Kernel:
         return [s for s in self.symbols if s.op_name in REDUCTIONS] if self.kind == "loop" else []
 
     @property
-    def kept(self) -> list[int]:
+    def kept_axes(self) -> list[int]:
         """The axes of the domain that its reductions leave."""
         return [axis for axis in range(len(self.domain)) if axis not in (self.axes or ())]
 
-    def of_rows(self, symbol: Symbol) -> bool:
+    def is_per_row(self, symbol: Symbol) -> bool:
         """Whether this operation gives one number for each row: a reduction, or computed from one."""
-        return symbol in self.rows or symbol in self.reductions
+        return symbol in self.per_row or symbol in self.reductions
 
-    def hands_on(self, symbol: Symbol) -> bool:
+    def is_internal(self, symbol: Symbol) -> bool:
         """Whether `symbol` is made in here, and needs no memory for what else is made in here."""
-        return symbol in self.symbols and (self.kind in ("loop", "product") or self.loop_body is not None)
+        return symbol in self.symbols and (self.kind in ("loop", "product") or self.scan_kernels is not None)
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.domain}: {' '.join(s.op_name for s in self.symbols)}>"
@@ -120,7 +120,7 @@ class Fusion:
     def __init__(self, graph: Graph, fuse: bool = True, copies: Copies | None = None) -> None:
         self.order = {symbol: i for i, symbol in enumerate(graph.symbols)}
         self.fuse, self.copies = fuse, copies or {}
-        self.late = backward_phase(graph, self.copies)
+        self.in_backward = backward_phase(graph, self.copies)
         self.kernels: list[Kernel] = []
         self.home: dict[Symbol, Kernel] = {}
 
@@ -145,10 +145,10 @@ class Fusion:
             self._single(name if name in SINGLE_OP_KERNELS else "interpreted", symbol)
 
     def _single(self, kind: str, symbol: Symbol) -> None:
-        kernel = Kernel(kind, [symbol], squeezed_shape(symbol.shape), late=symbol in self.late)
-        kernel.after = self._homes(view_of(x) for x in symbol.inputs)
-        kernel.apart = set(kernel.after)
-        self._settle(kernel)
+        kernel = Kernel(kind, [symbol], squeezed_shape(symbol.shape), in_backward=symbol in self.in_backward)
+        kernel.depends_on = self._homes(view_of(x) for x in symbol.inputs)
+        kernel.no_fuse = set(kernel.depends_on)
+        self._register(kernel)
 
     def _loop(self, symbol: Symbol) -> None:
         """A loop, or a part of one."""
@@ -159,48 +159,50 @@ class Fusion:
             return
         body = symbol.attributes["body"]
         graph = copy_results(body.graph)
-        loop_body = ScanKernels(body, graph, fuse_operations(graph, self.fuse))
-        self._single("scan" if all(k.kind != "interpreted" for k in loop_body.kernels) else "interpreted", symbol)
+        scan = ScanKernels(body, graph, fuse_operations(graph, self.fuse))
+        self._single("scan" if all(k.kind != "interpreted" for k in scan.kernels) else "interpreted", symbol)
         kernel = self.home[symbol]
-        kernel.domain, kernel.loop_body = (body.length,), loop_body
-        kernel.checking = any(k.checking for k in loop_body.kernels)
+        kernel.domain, kernel.scan_kernels = (body.length,), scan
+        kernel.has_check = any(k.has_check for k in scan.kernels)
 
     def _homes(self, views: object) -> set[Kernel]:
         return {self.home[v.source] for v in views if v.source in self.home}  # type: ignore[attr-defined]
 
-    def _settle(self, kernel: Kernel) -> None:
+    def _register(self, kernel: Kernel) -> None:
         if kernel not in self.kernels:
             self.kernels.append(kernel)
         for symbol in kernel.symbols:
             self.home[symbol] = kernel
 
     def _elementwise(self, symbol: Symbol) -> None:
-        kernel = Kernel("loop", [symbol], squeezed_shape(symbol.shape), late=symbol in self.late)
+        kernel = Kernel("loop", [symbol], squeezed_shape(symbol.shape), in_backward=symbol in self.in_backward)
         seen = operands(symbol)
-        kernel.after = self._homes(seen)
-        self._settle(kernel)
+        kernel.depends_on = self._homes(seen)
+        self._register(kernel)
         if not self.fuse:
             return
         for v in seen:
             home = self.home.get(v.source)
             made_for = self.copies.get(symbol)  # to join anything else would be to keep it after all
             remade = made_for is not None and self.copies.get(v.source) is not made_for
-            if home is not None and (remade or not self._meets(home, v, symbol)):
-                kernel.apart.add(home)
-        for other in sorted(kernel.after - kernel.apart, key=self.kernels.index, reverse=True):
+            if home is not None and (remade or not self._aligned(home, v, symbol)):
+                kernel.no_fuse.add(home)
+        for other in sorted(kernel.depends_on - kernel.no_fuse, key=self.kernels.index, reverse=True):
             if other in self.kernels:
-                kernel = self._joined(other, kernel)
+                kernel = self._fuse(other, kernel)
 
-    def _meets(self, home: Kernel, v: View, symbol: Symbol) -> bool:
+    def _aligned(self, home: Kernel, v: View, symbol: Symbol) -> bool:
         """Whether `symbol`, in the kernel that computes what `v` sees, would find it at its own place, or in its own row."""
-        if not home.of_rows(v.source):
+        if not home.is_per_row(v.source):
             return squeezed_shape(symbol.shape) == home.domain and is_identity(v, symbol)
-        rows = math.prod(home.domain[axis] for axis in home.kept)
+        rows = math.prod(home.domain[axis] for axis in home.kept_axes)
         if rows < MIN_ROWS:
             return False
-        if squeezed_shape(symbol.shape) == tuple(home.domain[axis] for axis in home.kept) and is_identity(v, symbol):
+        if squeezed_shape(symbol.shape) == tuple(home.domain[axis] for axis in home.kept_axes) and is_identity(
+            v, symbol
+        ):
             return True
-        return squeezed_shape(symbol.shape) == home.domain and _along(v, symbol, home.kept) and (
+        return squeezed_shape(symbol.shape) == home.domain and _along(v, symbol, home.kept_axes) and (
             math.prod(home.domain) // rows <= MAX_ROW
         )  # fmt: skip
 
@@ -210,44 +212,44 @@ class Fusion:
         axes = how["axes"] if "axes" in how else (how["axis"],)
         long = [axis for axis, size in enumerate(x.shape) if size != 1]
         along = tuple(i for i, axis in enumerate(long) if axis in axes)
-        kernel = Kernel("loop", [symbol], squeezed_shape(x.shape), along, late=symbol in self.late)
+        kernel = Kernel("loop", [symbol], squeezed_shape(x.shape), along, in_backward=symbol in self.in_backward)
         seen = view_of(x)
-        kernel.after = self._homes([seen])
-        self._settle(kernel)
+        kernel.depends_on = self._homes([seen])
+        self._register(kernel)
         source = self.home.get(seen.source)
         if source is None or not self.fuse or source.kind != "loop" or source.domain != kernel.domain:
             return
-        if is_identity(seen, x) and not source.of_rows(seen.source):
-            self._joined(source, kernel)
+        if is_identity(seen, x) and not source.is_per_row(seen.source):
+            self._fuse(source, kernel)
         else:
-            kernel.apart.add(source)
+            kernel.no_fuse.add(source)
 
-    def _joined(self, first: Kernel, second: Kernel) -> Kernel:
+    def _fuse(self, first: Kernel, second: Kernel) -> Kernel:
         """Both as one kernel, where that is allowed; else `second` as it was."""
-        if not self._may_join(first, second):
+        if not self._may_fuse(first, second):
             return second
         whole, part = (second, first) if second.kind == "product" else (first, second)
         symbols = sorted({*whole.symbols, *part.symbols}, key=lambda s: self.order[s])
         if whole.kind == "product":
-            symbols.remove(whole.anchor)
-            symbols.insert(0, whole.anchor)
+            symbols.remove(whole.root)
+            symbols.insert(0, whole.root)
         whole.symbols = symbols
-        whole.rows |= part.rows
+        whole.per_row |= part.per_row
         if part.domain != whole.domain:
-            whole.rows |= set(part.symbols)
+            whole.per_row |= set(part.symbols)
         whole.axes = part.axes if whole.axes is None else whole.axes
-        whole.after = (whole.after | part.after) - {whole, part}
-        whole.apart |= part.apart
+        whole.depends_on = (whole.depends_on | part.depends_on) - {whole, part}
+        whole.no_fuse |= part.no_fuse
         self.kernels.remove(part)
         for kernel in self.kernels:
-            for known in (kernel.after, kernel.apart):
+            for known in (kernel.depends_on, kernel.no_fuse):
                 if part in known:
                     known.discard(part)
                     known.add(whole)
-        self._settle(whole)
+        self._register(whole)
         return whole
 
-    def join_siblings(self) -> None:
+    def fuse_siblings(self) -> None:
         """Reductions that take the same axes away and read the same large numbers read them once."""
         if not self.fuse:
             return
@@ -259,10 +261,10 @@ class Fusion:
                 about = (source, kernel.domain, kernel.axes)
                 other = largest.setdefault(about, kernel) if source.size >= LARGE_ARRAY else kernel
                 if other is not kernel and other in self.kernels:
-                    whole = self._joined(other, kernel)
+                    whole = self._fuse(other, kernel)
                     kernel = largest[about] = whole
 
-    def _may_join(self, first: Kernel, second: Kernel) -> bool:
+    def _may_fuse(self, first: Kernel, second: Kernel) -> bool:
         kinds = {first.kind, second.kind}
         reducing = [kernel.axes for kernel in (first, second) if kernel.axes is not None]
         if kinds == {"loop"}:
@@ -270,18 +272,18 @@ class Fusion:
         else:
             fitting = kinds == {"loop", "product"} and not reducing  # one product, and what follows it number by number
             fitting = fitting and all(
-                k.kind == "loop" or contraction_size(k.anchor) < LONG_CONTRACTION for k in (first, second)
+                k.kind == "loop" or contraction_size(k.root) < LONG_CONTRACTION for k in (first, second)
             )
         if first.domain != second.domain:
-            rows = [first.domain[axis] for axis in first.kept] if first.axes is not None else None
+            rows = [first.domain[axis] for axis in first.kept_axes] if first.axes is not None else None
             fitting = fitting and second.axes is None and rows is not None and tuple(rows) == second.domain
-        if not fitting or first.late != second.late or first in second.apart or second in first.apart:
+        if not fitting or first.in_backward != second.in_backward or first in second.no_fuse or second in first.no_fuse:
             return False
         return not self._between(first, second) and not self._between(second, first)
 
     def _between(self, first: Kernel, second: Kernel) -> bool:
         """Whether `second` needs something that needs `first`, other than by reading `first` itself."""
-        return _reaches(second.after - {first}, first, lambda kernel: kernel.after)
+        return _reaches(second.depends_on - {first}, first, lambda kernel: kernel.depends_on)
 
 
 def _reaches(starts: Iterable[Kernel], goal: Kernel, below: Callable[[Kernel], Iterable[Kernel]]) -> bool:
@@ -327,12 +329,12 @@ def fuse_operations(graph: Graph, fuse: bool = True, copies: Copies | None = Non
     fusion = Fusion(graph, fuse, copies)
     for symbol in graph.symbols:
         fusion.add(symbol)
-    fusion.join_siblings()
+    fusion.fuse_siblings()
     _mark_stored(graph, fusion)
-    _mark_checking(graph, fusion)
+    _mark_checks(graph, fusion)
     # Dead code may have been left in; of that, only checks that stand for themselves remain.
     fusion.kernels = [
-        k for k in fusion.kernels if k.stored or (has_bounds_check(k) and (k.kind == "loop" or k.loop_body))
+        k for k in fusion.kernels if k.stored or (has_bounds_check(k) and (k.kind == "loop" or k.scan_kernels))
     ]
     return _in_order(graph, fusion)
 
@@ -343,7 +345,7 @@ def _mark_stored(graph: Graph, fusion: Fusion) -> None:
         for symbol in kernel.symbols:
             for x in symbol.inputs:
                 seen = view_of(x)
-                if not kernel.hands_on(seen.source):
+                if not kernel.is_internal(seen.source):
                     needed.add(seen.source)
     for kernel in fusion.kernels:
         kernel.stored = [s for s in kernel.symbols if s in needed]
@@ -351,7 +353,7 @@ def _mark_stored(graph: Graph, fusion: Fusion) -> None:
 
 def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
     """Readers of a Tensor before the kernel that writes it, checks before all that write, else as recorded."""
-    before: dict[Kernel, set[Kernel]] = {k: set(k.after) for k in fusion.kernels}
+    before: dict[Kernel, set[Kernel]] = {k: set(k.depends_on) for k in fusion.kernels}
     readers: dict[Symbol, list[Kernel]] = {}
     for kernel in fusion.kernels:
         for source in external_operands(kernel):
@@ -368,7 +370,7 @@ def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
     return [
         kernel
         for late in (False, True)
-        for kernel in _schedule_for_memory([k for k in left if k.late == late], before, results)
+        for kernel in _schedule_for_memory([k for k in left if k.in_backward == late], before, results)
     ]
 
 
@@ -410,10 +412,10 @@ def _schedule_for_memory(left: list[Kernel], before: dict[Kernel, set[Kernel]], 
 
 
 def has_bounds_check(kernel: Kernel) -> bool:
-    return kernel.checking
+    return kernel.has_check
 
 
-def _mark_checking(graph: Graph, fusion: Fusion) -> None:
+def _mark_checks(graph: Graph, fusion: Fusion) -> None:
     """Note which kernels look at an index first; what picks by it again, as gradients do, finds nothing new."""
     known: set[tuple[Symbol, Any]] = set()
     for symbol in graph.symbols:
@@ -427,7 +429,7 @@ def _mark_checking(graph: Graph, fusion: Fusion) -> None:
         else:
             first = name == "within"
         if first:
-            fusion.home[symbol].checking = True
+            fusion.home[symbol].has_check = True
 
 
 def external_operands(kernel: Kernel) -> dict[Symbol, None]:
@@ -436,7 +438,7 @@ def external_operands(kernel: Kernel) -> dict[Symbol, None]:
     for symbol in kernel.symbols:
         for x in symbol.inputs:
             seen = view_of(x)
-            if not kernel.hands_on(seen.source) and (seen.source.constant is None or seen.source.size > 1):
+            if not kernel.is_internal(seen.source) and (seen.source.constant is None or seen.source.size > 1):
                 found[seen.source] = None
     return found
 

@@ -1,7 +1,7 @@
-"""A kernel as plain data: steps, where each operand is read and each result stored; no Symbols and no addresses (floor 4).
+"""A kernel as plain data: instructions, where each operand is read and each result stored; no Symbols and no addresses (floor 4).
 
-Two kernels with the same recipe are the same native function, called with other pointers: equal layers share their code,
-and the recipes of a program are the key under which its code is kept on disk.
+Two kernels with the same spec are the same native function, called with other pointers: equal layers share their code,
+and the specs of a program are the key under which its code is kept on disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .prepare.contractions import labels
 
 
 class KernelSpecBuilder:
-    """Writes the recipe of one kernel, and collects the Symbols that its pointers stand for."""
+    """Writes the spec of one kernel, and collects the Symbols that its pointers stand for."""
 
     def __init__(self, kernel: Kernel, layout: Layout) -> None:
         self.kernel, self.layout = kernel, layout
@@ -65,48 +65,48 @@ class KernelSpecBuilder:
             return Scalar(self.scalar(source), source.dtype.name)
         return self.load(seen, shape)
 
-    def recipe(self) -> KernelSpec:
+    def spec(self) -> KernelSpec:
         kernel = self.kernel
         if kernel.kind == "reshape":
             return self.row_copy()
         product = self.product() if kernel.kind == "product" else None
-        steps: list[Instruction] = []
+        instructions: list[Instruction] = []
         for symbol in kernel.symbols:
-            if product is not None and symbol is kernel.anchor:
+            if product is not None and symbol is kernel.root:
                 read: tuple[Any, ...] = ()
             elif symbol.op.kind == "elementwise" or symbol.op_name == "within":  # type: ignore[union-attr]
                 read = tuple(self.operand(v, symbol.shape) for v in operands(symbol))
             else:
                 read = tuple(self.operand(view_of(x), x.shape) for x in symbol.inputs)
             attributes = tuple(sorted((k, _hashable(v)) for k, v in symbol.attributes.items() if k != "message"))
-            if kernel.kind in CONTAINERS and self.layout.contains(symbol):
+            if kernel.kind in CONTAINERS and self.layout.holds_source_of(symbol):
                 attributes += (("inside", padding_extents(symbol)),)
-            of_rows = kernel.of_rows(symbol)
-            if symbol in kernel.rows:
+            per_row = kernel.is_per_row(symbol)
+            if symbol in kernel.per_row:
                 read = tuple(self._in_rows(x) if isinstance(x, Load) else x for x in read)
-            step = Instruction(symbol.op_name, attributes, symbol.dtype.name, read, 0, of_rows)
-            steps.append(step._replace(level=_level(step, steps)))
-        shapes = () if self.looping else tuple(x.shape for x in (*kernel.anchor.inputs, kernel.anchor))
-        sums = bool(kernel.axes) and any(_is_float_sum(step) for step in steps)
+            instruction = Instruction(symbol.op_name, attributes, symbol.dtype.name, read, 0, per_row)
+            instructions.append(instruction._replace(level=_level(instruction, instructions)))
+        shapes = () if self.looping else tuple(x.shape for x in (*kernel.root.inputs, kernel.root))
+        sums = bool(kernel.axes) and any(_is_float_sum(instruction) for instruction in instructions)
         by_row = self.layout.by_row and (sums or (product is not None and product.dots))
         return KernelSpec(
-            kernel.kind, kernel.domain, kernel.axes or (), tuple(steps), self.stores(), product, shapes, by_row
+            kernel.kind, kernel.domain, kernel.axes or (), tuple(instructions), self.stores(), product, shapes, by_row
         )
 
     def _in_rows(self, load: Load) -> Load:
         """What a row reads once: the same wherever in the row."""
         strides = [0] * len(self.kernel.domain)
-        for axis, stride in zip(self.kernel.kept, load.strides, strict=True):
+        for axis, stride in zip(self.kernel.kept_axes, load.strides, strict=True):
             strides[axis] = stride
         return load._replace(strides=tuple(strides))
 
     def row_copy(self) -> KernelSpec:
         """A reshape that has to move numbers: a copy into row order, over the shape of what it reads."""
-        symbol, x = self.kernel.anchor, self.kernel.anchor.inputs[0]
+        symbol, x = self.kernel.root, self.kernel.root.inputs[0]
         dtype, domain = symbol.dtype.name, squeezed_shape(x.shape)
-        step = Instruction("cast", (("dtype", dtype),), dtype, (self.operand(view_of(x), x.shape),))
+        instruction = Instruction("cast", (("dtype", dtype),), dtype, (self.operand(view_of(x), x.shape),))
         store = Store(0, self.pointer(symbol), row_major(domain), dtype)
-        return KernelSpec("copy", domain, (), (step,), (store,))
+        return KernelSpec("copy", domain, (), (instruction,), (store,))
 
     def stores(self) -> tuple[Store, ...]:
         found = []
@@ -122,12 +122,12 @@ class KernelSpecBuilder:
         return tuple(found)
 
     def product(self) -> Contraction:
-        kernel, symbol = self.kernel, self.kernel.anchor
+        kernel, symbol = self.kernel, self.kernel.root
         *sides, whole = labels(symbol)
         summed = [letter for letter in sides[0] if letter is not None and letter not in whole]
         loads = []
         for side, x in enumerate(symbol.inputs):
-            copy = self.layout.operand.get((kernel, side))
+            copy = self.layout.operand_copies.get((kernel, side))
             seen = view_of(x) if copy is None else view_of(copy, {copy})
             offset, along = seen.address(self.strides_of(seen.source), x.ndim)
             by = dict(zip(sides[side], along, strict=True))
@@ -135,7 +135,7 @@ class KernelSpecBuilder:
             strides += [by[letter] for letter in summed]
             loads.append(Load(self.pointer(seen.source), offset, tuple(strides), seen.source.dtype.name))
         long = [axis for axis, size in enumerate(symbol.shape) if size != 1]
-        how = self.layout.product[kernel]
+        how = self.layout.orientations[kernel]
         rows, lanes = (long.index(axis) if axis in long else None for axis in (how.rows, how.lanes))
         sizes = dict(zip(sides[0], symbol.inputs[0].shape, strict=True))
         splat, vectors = (loads[1 - how.vectors], loads[how.vectors])
@@ -154,15 +154,15 @@ def padding_extents(container: Symbol) -> tuple[tuple[int, int], ...]:
     return () if all(count == n for (_, count), n in zip(filled, container.shape, strict=True)) else filled
 
 
-def _level(step: Instruction, before: list[Instruction]) -> int:
+def _level(instruction: Instruction, before: list[Instruction]) -> int:
     """A number of the row waits for those of rows that it reads; those of rows stand at the end of their pass."""
-    own = [before[x] for x in step.operands if isinstance(x, int)]
-    return max((x.level + (x.of_rows and not step.of_rows) for x in own), default=0)
+    own = [before[x] for x in instruction.operands if isinstance(x, int)]
+    return max((x.level + (x.per_row and not instruction.per_row) for x in own), default=0)
 
 
-def _is_float_sum(step: Instruction) -> bool:
+def _is_float_sum(instruction: Instruction) -> bool:
     """Whether it adds up numbers that are rounded."""
-    return step.name == "sum" and np.dtype(step.dtype).kind == "f"
+    return instruction.name == "sum" and np.dtype(instruction.dtype).kind == "f"
 
 
 def _order_summed_axes(product: Contraction, as_written: bool) -> Contraction:

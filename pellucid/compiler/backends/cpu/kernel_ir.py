@@ -32,7 +32,7 @@ class Scalar(NamedTuple):
 class Instruction(NamedTuple):
     """One operation: its operands are Loads, Numbers, Scalars, or the numbers of earlier steps.
 
-    level: how often the row has been gone over before it can be computed. of_rows: it gives one number for each row.
+    level: how often the row has been gone over before it can be computed. per_row: it gives one number for each row.
     """
 
     name: str
@@ -40,11 +40,11 @@ class Instruction(NamedTuple):
     dtype: str
     operands: tuple[Any, ...]
     level: int = 0
-    of_rows: bool = False
+    per_row: bool = False
 
 
 class Store(NamedTuple):
-    step: int
+    instruction: int
     pointer: int
     strides: tuple[int, ...]  # along the domain; 0 along an axis that was reduced away
     dtype: str
@@ -75,9 +75,9 @@ class KernelSpec(NamedTuple):
     kind: str
     domain: tuple[int, ...]
     axes: tuple[int, ...]
-    steps: tuple[Instruction, ...]
+    instructions: tuple[Instruction, ...]
     stores: tuple[Store, ...]
-    product: Contraction | None = None
+    contraction: Contraction | None = None
     shapes: tuple[tuple[int, ...], ...] = ()
     by_row: bool = False
 

@@ -25,7 +25,9 @@ from .target import Target
 
 LARGE_COPY = 1 << 20  # numbers: a copy of more of them goes to memory and back, which takes four times as long
 ASSUMED_CALLS = 16  # with the same weights, at least
-CROWDED = 512  # bytes: rows a multiple of this apart fall into few sets of the cache, so they are padded by one vector
+CONFLICT_STRIDE = (
+    512  # bytes: rows a multiple of this apart fall into few sets of the cache, so they are padded by one vector
+)
 
 
 class MatmulOrientation(NamedTuple):
@@ -44,48 +46,48 @@ class Layout:
     inside: a Symbol that is computed right into the memory of a larger one, and where it begins there, in elements."""
 
     strides: dict[Symbol, tuple[int, ...]]
-    product: dict[Kernel, MatmulOrientation]
-    same: dict[Symbol, Symbol]
-    operand: dict[tuple[Kernel, int], Symbol]  # a copy to read in place of a product's operand
-    inside: dict[Symbol, tuple[Symbol, int]] = field(default_factory=dict)
+    orientations: dict[Kernel, MatmulOrientation]
+    alias_of: dict[Symbol, Symbol]
+    operand_copies: dict[tuple[Kernel, int], Symbol]  # a copy to read in place of a product's operand
+    subview_of: dict[Symbol, tuple[Symbol, int]] = field(default_factory=dict)
     by_row: bool = False  # no layout changes the order of a sum
 
-    def contains(self, container: Symbol) -> bool:
+    def holds_source_of(self, container: Symbol) -> bool:
         """Whether what `container` is made of has been computed right into it."""
-        return self.inside.get(container.inputs[0], (None, 0))[0] is container
+        return self.subview_of.get(container.inputs[0], (None, 0))[0] is container
 
-    def home(self, symbol: Symbol) -> Symbol:
+    def root_buffer(self, symbol: Symbol) -> Symbol:
         """The Symbol whose memory this one lies in."""
-        if symbol in self.same:
-            return self.home(self.same[symbol])
-        return self.home(self.inside[symbol][0]) if symbol in self.inside else symbol
+        if symbol in self.alias_of:
+            return self.root_buffer(self.alias_of[symbol])
+        return self.root_buffer(self.subview_of[symbol][0]) if symbol in self.subview_of else symbol
 
 
 def assign_layouts(
     graph: Graph, kernels: list[Kernel], target: Target, by_row: bool = False,
     given: dict[Symbol, tuple[int, ...]] | None = None, repeated: dict[Symbol, int] | None = None,
-    steady: set[Symbol] | None = None,
+    constant_inputs: set[Symbol] | None = None,
 ) -> tuple[list[Kernel], Layout]:  # fmt: skip
     """The kernels, with the copies that products need put in, and the layout of all they store.
 
-    by_row: see `scheduled`. given: how inputs lie, where that is not in row order. repeated: inputs that stay the same for so many runs. steady:
+    by_row: see `scheduled`. given: how inputs lie, where that is not in row order. repeated: inputs that stay the same for so many runs. constant_inputs:
     inputs that stay the same from call to call, unless somebody writes them.
     """
-    worker = LayoutAssigner(graph, target)
-    worker.layout.strides |= given or {}
-    worker.layout.by_row = by_row
-    worker.repeated = repeated or {}
-    worker.outermost = given is None
-    worker.steady = (_weights(graph) if by_row else set()) if steady is None else steady
+    assigner = LayoutAssigner(graph, target)
+    assigner.layout.strides |= given or {}
+    assigner.layout.by_row = by_row
+    assigner.repeated = repeated or {}
+    assigner.outermost = given is None
+    assigner.constant_inputs = (_weights(graph) if by_row else set()) if constant_inputs is None else constant_inputs
     for kernel in kernels:
-        if kernel.loop_body is not None:  # what a loop reads at each position, vectors should find in row order
-            worker.fixed |= {view_of(x).source for x in kernel.anchor.inputs}
-    worker.containers = containers(kernels, worker.fixed)
-    worker.orders = _orders(kernels)
+        if kernel.scan_kernels is not None:  # what a loop reads at each position, vectors should find in row order
+            assigner.fixed |= {view_of(x).source for x in kernel.root.inputs}
+    assigner.containers = containers(kernels, assigner.fixed)
+    assigner.reshape_orders = _reshape_orders(kernels)
     result: list[Kernel] = []
     for kernel in kernels:
-        result += [*worker.place(kernel), kernel]
-    return result, worker.layout
+        result += [*assigner.place(kernel), kernel]
+    return result, assigner.layout
 
 
 class LayoutAssigner:
@@ -94,11 +96,11 @@ class LayoutAssigner:
         self.fixed = set(graph.results)  # these have to lie in row order
         self.layout = Layout({slot.symbol: row_major(slot.symbol.shape) for slot in graph.inputs}, {}, {}, {})
         self.repeated: dict[Symbol, int] = {}
-        self.steady: set[Symbol] = set()
+        self.constant_inputs: set[Symbol] = set()
         self.outermost = True  # not in a loop
         self.copies: dict[tuple[Symbol, str], tuple[Symbol, Kernel]] = {}
         self.containers: dict[Symbol, Symbol] = {}
-        self.orders: dict[Symbol, tuple[int, ...]] = {}
+        self.reshape_orders: dict[Symbol, tuple[int, ...]] = {}
 
     def along(self, seen: View, rank: int) -> tuple[int, ...]:
         return seen.address(self.strides_of(seen.source), rank)[1]
@@ -116,10 +118,10 @@ class LayoutAssigner:
             self._loop(kernel)
         elif kernel.kind == "loop":
             self._store(kernel, self._order(kernel))
-        elif kernel.anchor in self.layout.strides:
+        elif kernel.root in self.layout.strides:
             pass  # what it is made of has been computed into it
         elif kernel.kind in CONTAINERS:
-            self._store(kernel, self._lying(kernel.anchor))
+            self._store(kernel, self._source_order(kernel.root))
         else:
             for symbol in kernel.stored:
                 self.layout.strides[symbol] = self._row_order(symbol)
@@ -127,13 +129,13 @@ class LayoutAssigner:
 
     def _row_order(self, symbol: Symbol) -> tuple[int, ...]:
         """Strides without gaps, the axes in the order in which a reshape wants to read them."""
-        order = self.orders.get(symbol)
+        order = self.reshape_orders.get(symbol)
         if order is None or symbol in self.fixed:
             return row_major(symbol.shape)
         strides = dict(zip(order, row_major([symbol.shape[axis] for axis in order]), strict=True))
         return tuple(strides[axis] for axis in range(symbol.ndim))
 
-    def _lying(self, symbol: Symbol) -> list[int]:
+    def _source_order(self, symbol: Symbol) -> list[int]:
         """The axes of what is put elsewhere, outermost first: as they lie in what it is made of."""
         x = symbol.inputs[0]
         along = self.along(view_of(x), x.ndim)
@@ -150,7 +152,7 @@ class LayoutAssigner:
             own = dict(zip(axes, (axis for axis, size in enumerate(symbol.shape) if size != 1), strict=True))
             inner_last = [own[axis] for axis in order if axis in own]
             if symbol in self.containers:
-                self._store_inside(symbol, self.containers[symbol], inner_last)
+                self._store_in_container(symbol, self.containers[symbol], inner_last)
             else:
                 self.layout.strides[symbol] = self._strides(symbol, inner_last)
 
@@ -162,12 +164,12 @@ class LayoutAssigner:
             step = self._padded(step * symbol.shape[axis], step, symbol)
         return tuple(strides)
 
-    def _store_inside(self, symbol: Symbol, container: Symbol, order: list[int]) -> None:
+    def _store_in_container(self, symbol: Symbol, container: Symbol, order: list[int]) -> None:
         """`symbol` where `container` wants its numbers: inside its borders, or window by window."""
         long = [axis for axis in range(container.ndim) if container.shape[axis] != 1]
         whole = [axis for axis in long if axis not in order] + [axis for axis in order if axis in long]
         if container in self.containers:
-            self._store_inside(container, self.containers[container], whole)
+            self._store_in_container(container, self.containers[container], whole)
         else:
             self.layout.strides[container] = self._strides(container, whole)
         strides, start = self.layout.strides[container], 0
@@ -177,14 +179,14 @@ class LayoutAssigner:
             (k, l), (b, c, h, w) = container.attributes["stride"], strides
             strides = (b, c, k * h, l * w, h, w)
         self.layout.strides[symbol] = tuple(0 if n == 1 else s for n, s in zip(symbol.shape, strides, strict=True))
-        self.layout.inside[symbol] = (container, start)
+        self.layout.subview_of[symbol] = (container, start)
 
     def _padded(self, step: int, inner: int, symbol: Symbol) -> int:
         bytes_ = step * symbol.dtype.itemsize
         if inner != 1 or step < self.target.lanes:
             return step
         whole = -(-step // 16) * 16
-        return whole + 16 if bytes_ % CROWDED == 0 else whole
+        return whole + 16 if bytes_ % CONFLICT_STRIDE == 0 else whole
 
     def _order(self, kernel: Kernel) -> list[int]:
         """The axes of a loop, outermost first: as its largest operands lie."""
@@ -209,15 +211,15 @@ class LayoutAssigner:
         for v in seen:
             if v.source not in kernel.symbols and not is_scalar(v.source):
                 along = [a for a, size in zip(self.along(v, len(shape)), shape, strict=True) if size != 1]
-                if symbol in kernel.rows:
-                    by = dict(zip(kernel.kept, along, strict=True))
+                if symbol in kernel.per_row:
+                    by = dict(zip(kernel.kept_axes, along, strict=True))
                     along = [by.get(axis, 0) for axis in range(len(kernel.domain))]
                 found.append(tuple(along))
         return found
 
     def _reshape(self, kernel: Kernel) -> None:
         """A reshape of what lies in row order is that memory; another is copied there."""
-        symbol = kernel.anchor
+        symbol = kernel.root
         x = symbol.inputs[0]
         seen = view_of(x)
         self.layout.strides[symbol] = row_major(symbol.shape)
@@ -225,15 +227,15 @@ class LayoutAssigner:
         wanted = row_major(x.shape)
         lies = all(a == w for a, w, size in zip(along, wanted, x.shape, strict=True) if size != 1)
         if lies and offset == 0 and seen.source.constant is None:
-            self.layout.same[symbol] = seen.source
+            self.layout.alias_of[symbol] = seen.source
 
     def _loop(self, kernel: Kernel) -> None:
         """The layout of the body; what passes between positions, and to other kernels, lies in row order."""
-        loop = kernel.loop_body
+        loop = kernel.scan_kernels
         assert loop is not None
         self.layout.strides |= {symbol: row_major(symbol.shape) for symbol in kernel.stored}
-        body, given, repeated, steady = loop.body, {}, {}, set()
-        for i, (slot, x) in enumerate(zip(loop.graph.inputs, kernel.anchor.inputs, strict=True)):
+        body, given, repeated, constant_inputs = loop.body, {}, {}, set()
+        for i, (slot, x) in enumerate(zip(loop.graph.inputs, kernel.root.inputs, strict=True)):
             along = self.along(view_of(x), x.ndim)
             if i < body.carries:
                 along = row_major(x.shape)
@@ -241,25 +243,25 @@ class LayoutAssigner:
                 along = along[1:]
             else:
                 repeated[slot.symbol] = body.length
-                if self.outermost and view_of(x).source in self.steady:
-                    steady.add(slot.symbol)
+                if self.outermost and view_of(x).source in self.constant_inputs:
+                    constant_inputs.add(slot.symbol)
             given[slot.symbol] = along
         loop.kernels, loop.layout = assign_layouts(
-            loop.graph, loop.kernels, self.target, self.layout.by_row, given, repeated, steady
+            loop.graph, loop.kernels, self.target, self.layout.by_row, given, repeated, constant_inputs
         )
 
     # ---- products ----
 
-    def _price(self, x: Symbol, product: Symbol) -> int:
+    def _copy_cost(self, x: Symbol, product: Symbol) -> int:
         """What a copy of an operand costs, in numbers moved; one copy serves all positions of a loop, and one of weights
         all calls, which tells where the rows are few."""
         source = view_of(x).source
-        kept = source in self.steady and x.size >= product.size
+        kept = source in self.constant_inputs and x.size >= product.size
         times = self.repeated.get(source, 1) * (ASSUMED_CALLS if kept else 1)
         return (8 if x.size > LARGE_COPY else 2) * x.size // times
 
     def _product(self, kernel: Kernel) -> list[Kernel]:
-        product = kernel.anchor
+        product = kernel.root
         *sides, whole = labels(product)
         strides = [
             dict(zip(side, self.along(view_of(x), x.ndim), strict=True))
@@ -281,12 +283,12 @@ class LayoutAssigner:
                 found.append(
                     (self._cost(kernel, side, axis, along[axis], rows), MatmulOrientation(side, axis, rows, False))
                 )
-        dots = self._dots(product, sides, strides, own)
+        dots = self._dot_orientation(product, sides, strides, own)
         if dots is not None:
             found.append(dots)
         if not found:
             found.append((0, MatmulOrientation(1, None, None, False)))
-        how = self.layout.product[kernel] = min(found, key=lambda each: each[0])[1]
+        how = self.layout.orientations[kernel] = min(found, key=lambda each: each[0])[1]
         order = list(range(len(kernel.domain)))
         if how.lanes is not None and not how.dots:
             lane = sum(1 for size in product.shape[: how.lanes] if size != 1)
@@ -310,9 +312,9 @@ class LayoutAssigner:
 
     def _cost(self, kernel: Kernel, side: int, axis: int, stride: int, rows: int | None) -> int:
         """Numbers moved, and vectors that stay empty, where the lanes lie along `axis`, which belongs to operand `side`."""
-        product, lanes = kernel.anchor, self.target.lanes
+        product, lanes = kernel.root, self.target.lanes
         size, long = product.shape[axis], contraction_size(product)
-        cost = (0 if stride == 1 else self._price(product.inputs[side], product)) + self._mismatch(kernel, axis)
+        cost = (0 if stride == 1 else self._copy_cost(product.inputs[side], product)) + self._mismatch(kernel, axis)
         cost += product.size * long * (-(-size // lanes) * lanes - size) // (3 * max(size, 1))
         if size < lanes:  # what follows, a softmax say, would run through short rows
             cost += 4 * product.size
@@ -331,7 +333,7 @@ class LayoutAssigner:
             for index in view_of(product.inputs[side]).indices
         ]
 
-    def _dots(
+    def _dot_orientation(
         self, product: Symbol, sides: list[Labels], strides: list[dict[str | None, int]], own: list[list[int]]
     ) -> tuple[int, MatmulOrientation] | None:
         """A few rows: vectors along what is summed over, if that lies contiguous on both sides; nothing is copied."""
@@ -350,7 +352,7 @@ class LayoutAssigner:
 
     def _mismatch(self, kernel: Kernel, axis: int) -> int:
         """What it costs that operands and results of the epilogue do not lie along the product's `axis`."""
-        product = kernel.anchor
+        product = kernel.root
         where = sum(1 for size in product.shape[:axis] if size != 1)
         lies = [self.strides_of(s) for s in kernel.stored if s in self.fixed]
         strides = [
@@ -367,23 +369,23 @@ class LayoutAssigner:
         known = self.copies.get(key)
         if known is None:
             copy = emit("cast", x, origin=x.origin, dtype=x.dtype)
-            made = Kernel("copy", [copy], squeezed_shape(x.shape), stored=[copy], late=kernel.late)
-            made.packed = seen.source in self.steady
+            made = Kernel("copy", [copy], squeezed_shape(x.shape), stored=[copy], in_backward=kernel.in_backward)
+            made.packed = seen.source in self.constant_inputs
             long = [axis for axis, size in enumerate(x.shape) if size != 1]
             self._store(made, [long.index(axis) for axis in order if axis in long])
             self.copies[key] = (copy, made)
-            self.layout.operand[kernel, side] = copy
+            self.layout.operand_copies[kernel, side] = copy
             return [made]
-        self.layout.operand[kernel, side] = known[0]
+        self.layout.operand_copies[kernel, side] = known[0]
         return []
 
 
-def _orders(kernels: list[Kernel]) -> dict[Symbol, tuple[int, ...]]:
+def _reshape_orders(kernels: list[Kernel]) -> dict[Symbol, tuple[int, ...]]:
     """For what is concatenated and then read in another order by a reshape: that order."""
-    joined = {kernel.anchor for kernel in kernels if kernel.kind == "concatenate"}
+    joined = {kernel.root for kernel in kernels if kernel.kind == "concatenate"}
     found: dict[Symbol, tuple[int, ...]] = {}
     for kernel in kernels:
-        x = kernel.anchor.inputs[0] if kernel.kind == "reshape" else None
+        x = kernel.root.inputs[0] if kernel.kind == "reshape" else None
         below = x.inputs[0] if x is not None and x.op_name == "permute" else None
         if x is not None and below in joined:
             found.setdefault(below, x.attributes["axes"])
@@ -405,7 +407,7 @@ def containers(kernels: list[Kernel], fixed: set[Symbol]) -> dict[Symbol, Symbol
     computed = {s for kernel in kernels if kernel.kind in ("loop", "product") for s in kernel.stored}
     found: dict[Symbol, Symbol] = {}
     for kernel in kernels:
-        container = kernel.anchor
+        container = kernel.root
         x = container.inputs[0] if container.inputs else container
         if kernel.kind not in CONTAINERS or x not in computed or x in found or {x, container} & fixed:
             continue
@@ -423,4 +425,4 @@ def containers(kernels: list[Kernel], fixed: set[Symbol]) -> dict[Symbol, Symbol
 
 def domain_axes(kernel: Kernel, symbol: Symbol) -> list[int]:
     """The axes of the kernel's domain that `symbol`'s own axes (those not of size 1) run along."""
-    return kernel.kept if kernel.of_rows(symbol) else list(range(len(kernel.domain)))
+    return kernel.kept_axes if kernel.is_per_row(symbol) else list(range(len(kernel.domain)))

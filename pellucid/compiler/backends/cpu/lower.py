@@ -1,4 +1,4 @@
-"""A plan as native code: one function per distinct recipe, and a driver that calls them in order (floor 4).
+"""A plan as native code: one function per distinct spec, and a driver that calls them in order (floor 4).
 
 The driver is the program: `program(team, context, thread, threads, step)`. context holds the addresses of all regions
 (arena, outputs, slots), and behind them how many bytes each moves on from step to step. Small kernels run on thread 0
@@ -38,30 +38,30 @@ READY = 1  # the byte of the arena that says whether the copies of weights are t
 MIN_PARALLEL_FLOPS = 1 << 15  # a kernel of fewer operations than this costs less than sharing it out
 
 
-def flops(recipe: KernelSpec) -> int:
+def flops(spec: KernelSpec) -> int:
     """Additions, multiplications and function values of one run."""
-    size = math.prod(recipe.domain)
-    if recipe.product is not None:
-        return size * (2 * math.prod(recipe.product.sizes) + len(recipe.steps) - 1)
-    if recipe.kind in ATTENTION_EMITTERS:
-        return attention.flops(recipe)
-    return 0 if recipe.kind in ("copy", "reshape") else size * len(recipe.steps)
+    size = math.prod(spec.domain)
+    if spec.contraction is not None:
+        return size * (2 * math.prod(spec.contraction.sizes) + len(spec.instructions) - 1)
+    if spec.kind in ATTENTION_EMITTERS:
+        return attention.flops(spec)
+    return 0 if spec.kind in ("copy", "reshape") else size * len(spec.instructions)
 
 
-def traffic(recipe: KernelSpec) -> int:
+def traffic(spec: KernelSpec) -> int:
     """Bytes of the domain read and written, each operand once."""
     total = 0
-    for x in accesses(recipe):
-        moved = math.prod(n for n, stride in zip(recipe.domain, x.strides, strict=False) if stride)
+    for x in accesses(spec):
+        moved = math.prod(n for n, stride in zip(spec.domain, x.strides, strict=False) if stride)
         total += moved * np.dtype(x.dtype).itemsize
     return total
 
 
 @dataclass
 class Segment:
-    """Consecutive native jobs, then one interpreted one (or none, at the end)."""
+    """Consecutive native launches, then one interpreted one (or none, at the end)."""
 
-    jobs: list[Launch] = field(default_factory=list)
+    launches: list[Launch] = field(default_factory=list)
     interpreted: Launch | None = None
 
 
@@ -72,7 +72,7 @@ class LoweredProgram:
     plan: MemoryPlan
     target: Target
     segments: list[Segment]
-    places: list[list[list[BufferSlice]]]  # of all that every native job touches, by segment
+    places: list[list[list[BufferSlice]]]  # of all that every native launch touches, by segment
     forward: int  # how many of the segments are the forward phase: all, unless the backward is asked for outside
     key: str = ""
 
@@ -85,49 +85,49 @@ class LoweredProgram:
 
 def lower(plan: MemoryPlan, target: Target) -> LoweredProgram:
     segments, forward = [Segment()], 0
-    for number, job in enumerate(plan.jobs):
-        if number == plan.boundary:
+    for number, launch in enumerate(plan.launches):
+        if number == plan.forward_count:
             forward = len(segments)
             segments.append(Segment())
-        if job.recipe is None and job.loop is None:
-            segments[-1].interpreted = job
+        if launch.spec is None and launch.loop is None:
+            segments[-1].interpreted = launch
             segments.append(Segment())
         else:
-            segments[-1].jobs.append(job)
-    places = [[_slices_touched(job, plan) for job in segment.jobs] for segment in segments]
+            segments[-1].launches.append(launch)
+    places = [[_slices_touched(launch, plan) for launch in segment.launches] for segment in segments]
     result = LoweredProgram(plan, target, segments, places, forward or len(segments))
-    described = repr([[_launch_key(j) for j in s.jobs] for s in segments])
-    described += repr([places, _deferred(result), plan.slots, result.forward])
+    described = repr([[_launch_key(j) for j in s.launches] for s in segments])
+    described += repr([places, _deferred(result), plan.input_count, result.forward])
     result.key = hashlib.sha256(described.encode()).hexdigest()
     return result
 
 
-def _slices_touched(job: Launch, plan: MemoryPlan) -> list[BufferSlice]:
-    return [plan.places[s] for s in (job.pointers if job.loop is None else [*job.reads, *job.writes])]
+def _slices_touched(launch: Launch, plan: MemoryPlan) -> list[BufferSlice]:
+    return [plan.slices[s] for s in (launch.pointers if launch.loop is None else [*launch.reads, *launch.writes])]
 
 
-def _launch_key(job: Launch) -> Any:
-    """All that the code of a job depends on besides the places it touches."""
-    loop = job.loop
+def _launch_key(launch: Launch) -> Any:
+    """All that the code of a launch depends on besides the places it touches."""
+    loop = launch.loop
     if loop is None:
-        return (job.recipe, "packed") if job.kernel.packed else job.recipe
-    sources = [(job.reads.index(s), offset, step) for s, offset, step in loop.sources]
-    inner = [(_launch_key(j), _slices_touched(j, loop.plan)) for j in loop.plan.jobs]
-    about = (loop.body.length, loop.body.reverse, loop.body.kept, loop.body.slices, loop.once, loop.outputs)
+        return (launch.spec, "packed") if launch.kernel.packed else launch.spec
+    sources = [(launch.reads.index(s), offset, step) for s, offset, step in loop.sources]
+    inner = [(_launch_key(j), _slices_touched(j, loop.plan)) for j in loop.plan.launches]
+    about = (loop.body.length, loop.body.reverse, loop.body.kept, loop.body.slices, loop.once_count, loop.outputs)
     return about, sources, [_launch_key(j) for j in loop.starts], inner
 
 
 def _deferred(program: LoweredProgram) -> list[tuple[BufferSlice, BufferSlice]]:
-    places = program.plan.places
-    return [(places[symbol], places[slot.symbol]) for symbol, slot in program.plan.late]
+    places = program.plan.slices
+    return [(places[symbol], places[slot.symbol]) for symbol, slot in program.plan.deferred_writes]
 
 
-def is_single_threaded(recipe: KernelSpec) -> bool:
+def is_single_threaded(spec: KernelSpec) -> bool:
     """Whether one thread runs the whole kernel, since sharing it out would cost more than it saves."""
-    if recipe.product is not None:
-        return flops(recipe) < 2 * MIN_PARALLEL_FLOPS
-    largest = max((math.prod(shape) for shape in recipe.shapes), default=0)
-    return max(flops(recipe), traffic(recipe) // 2, largest) < MIN_PARALLEL_FLOPS
+    if spec.contraction is not None:
+        return flops(spec) < 2 * MIN_PARALLEL_FLOPS
+    largest = max((math.prod(shape) for shape in spec.shapes), default=0)
+    return max(flops(spec), traffic(spec) // 2, largest) < MIN_PARALLEL_FLOPS
 
 
 def emit_module(program: LoweredProgram, timed: bool = False) -> Any:
@@ -139,33 +139,35 @@ def emit_module(program: LoweredProgram, timed: bool = False) -> Any:
     module = new_module("pellucid", program.target)
     functions: dict[KernelSpec, Any] = {}
     for segment in program.segments:
-        for job, _ in iter_launches(segment.jobs):
-            assert job.recipe is not None
-            if job.recipe not in functions:
-                functions[job.recipe] = _kernel(module, f"kernel{len(functions)}", job.recipe, program.target)
+        for launch, _ in iter_launches(segment.launches):
+            assert launch.spec is not None
+            if launch.spec not in functions:
+                functions[launch.spec] = _kernel(module, f"kernel{len(functions)}", launch.spec, program.target)
     for number in range(len(program.segments)):
         ProgramEmitter(module, program, number, functions, timed).emit()
     return module
 
 
-def _kernel(module: Any, name: str, recipe: KernelSpec, target: Target) -> Any:
+def _kernel(module: Any, name: str, spec: KernelSpec, target: Target) -> Any:
     """kernel(pointers..., flag, thread, threads)."""
-    count = 1 + max([s.pointer for s in recipe.stores] + [x.pointer for x in _loads(recipe)], default=-1)
+    count = 1 + max([s.pointer for s in spec.stores] + [x.pointer for x in _loads(spec)], default=-1)
     function, builder = new_function(module, name, [pointer] * (count + 1) + [i64, i64], target)
     function.linkage = "internal"
     function.attributes.add("noinline")
     *pointers, flag, thread, threads = function.args
-    for x in dict.fromkeys(x for step in recipe.steps for x in step.operands if isinstance(x, Scalar)):
+    for x in dict.fromkeys(
+        x for instruction in spec.instructions for x in instruction.operands if isinstance(x, Scalar)
+    ):
         pointers[x.pointer] = builder.splat(builder.load_scalar(pointers[x.pointer], x.dtype))
-    if 0 not in recipe.domain or recipe.axes or recipe.kind not in ("loop", "copy", "product"):
-        EMITTERS[recipe.kind](builder, recipe, pointers, flag, thread, threads)
+    if 0 not in spec.domain or spec.axes or spec.kind not in ("loop", "copy", "product"):
+        EMITTERS[spec.kind](builder, spec, pointers, flag, thread, threads)
     builder.ret_void()
     return function
 
 
-def _loads(recipe: KernelSpec) -> list[Any]:
-    loads: list[Any] = [x for step in recipe.steps for x in step.operands if hasattr(x, "pointer")]
-    return loads + ([recipe.product.splat, recipe.product.vectors] if recipe.product is not None else [])
+def _loads(spec: KernelSpec) -> list[Any]:
+    loads: list[Any] = [x for instruction in spec.instructions for x in instruction.operands if hasattr(x, "pointer")]
+    return loads + ([spec.contraction.splat, spec.contraction.vectors] if spec.contraction is not None else [])
 
 
 class ScanAddressing:
@@ -178,7 +180,7 @@ class ScanAddressing:
     def address(self, place: BufferSlice) -> Any:
         body, offset = self.loop.body, place.offset
         known = self._symbol(place)
-        base = self.outer.address(self.outer.plan.places[known])
+        base = self.outer.address(self.outer.plan.slices[known])
         if place.region == OUTPUTS:
             index = self.outputs[place.offset]
             offset = self._slot(index, body.step if index < body.carries else 0, place.size)
@@ -218,7 +220,7 @@ class ScanAddressing:
 
     def whole(self, place: BufferSlice) -> BufferSlice:
         """Bytes of the program that `place` lies in, at whatever position."""
-        within = self.outer.whole(self.outer.plan.places[self._symbol(place)])
+        within = self.outer.whole(self.outer.plan.slices[self._symbol(place)])
         if place.region == ARENA and within.size >= place.offset + place.size:
             return BufferSlice(within.region, within.offset + place.offset, place.size)
         return within
@@ -232,9 +234,9 @@ class ProgramEmitter:
     ) -> None:
         self.program, self.number, self.functions, self.timed = program, number, functions, timed
         self.plan = program.plan
-        self.keeps = program.plan.keeps and len(program.segments) == 1
+        self.keeps = program.plan.keeps_copies and len(program.segments) == 1
         self.changed: Any = None
-        self.called = sum(1 for segment in program.segments[:number] for _ in iter_launches(segment.jobs))
+        self.called = sum(1 for segment in program.segments[:number] for _ in iter_launches(segment.launches))
         _, self.builder = new_function(module, f"program{number}", PROGRAM, program.target)
         self.team, self.context, self.thread, self.threads, self.step = self.builder.function.args
         self.bases: dict[int, Any] = {}
@@ -257,15 +259,15 @@ class ProgramEmitter:
         ready = builder.at(self.bases[ARENA], READY, "uint8")
         if self.keeps:
             self.changed = builder.icmp_unsigned("==", builder.load(ready, typ=i8), i8(0))
-        self._pack([job for job in segment.jobs if job.kernel.packed], self)
-        for job in (job for job in segment.jobs if not job.kernel.packed):
-            if checked and any(self.plan.places[s].region >= INPUTS for s in job.writes):
+        self._pack([launch for launch in segment.launches if launch.kernel.packed], self)
+        for launch in (launch for launch in segment.launches if not launch.kernel.packed):
+            if checked and any(self.plan.slices[s].region >= INPUTS for s in launch.writes):
                 self._leave_if_flagged(leave)
                 checked = False
-            checked |= has_bounds_check(job.kernel)
-            self._run(job, self)
+            checked |= has_bounds_check(launch.kernel)
+            self._run(launch, self)
         if self.number == self.program.forward - 1:
-            if checked and self.program.plan.late:
+            if checked and self.program.plan.deferred_writes:
                 self._leave_if_flagged(leave)
             self._copy_late()
         if self.keeps:
@@ -278,7 +280,7 @@ class ProgramEmitter:
 
     def _base(self, region: int) -> Any:
         """The address of a region at this step."""
-        builder, count = self.builder, INPUTS + self.program.plan.slots
+        builder, count = self.builder, INPUTS + self.program.plan.input_count
         base = builder.load(builder.at(self.context, region, "int64"), typ=i64)
         if region != ARENA:
             stride = builder.load(builder.at(self.context, count + region, "int64"), typ=i64)
@@ -291,62 +293,62 @@ class ProgramEmitter:
     def whole(self, place: BufferSlice) -> BufferSlice:
         return place
 
-    def _run(self, job: Launch, where: ProgramEmitter | ScanAddressing) -> None:
+    def _run(self, launch: Launch, where: ProgramEmitter | ScanAddressing) -> None:
         """A kernel or a loop, whose Symbols lie where `where` says."""
-        if job.loop is None:
-            self._call(job, where)
+        if launch.loop is None:
+            self._call(launch, where)
         else:
-            self._repeat(job.loop, where)
+            self._repeat(launch.loop, where)
 
-    def _pack(self, jobs: list[Launch], where: ProgramEmitter | ScanAddressing) -> None:
+    def _pack(self, launches: list[Launch], where: ProgramEmitter | ScanAddressing) -> None:
         """Copies of weights, where there are none or the weights have changed. All threads come here, or none."""
-        if not jobs:
+        if not launches:
             return
         if not self.keeps:
-            for job in jobs:
-                self._run(job, where)
+            for launch in launches:
+                self._run(launch, where)
             return
         before = self.since
         with self.builder.when(self.changed):
             self._barrier()
-            for job in jobs:
-                self._run(job, where)
+            for launch in launches:
+                self._run(launch, where)
             self._barrier()
         self.since = before
 
     def _repeat(self, loop: ScanLaunch, where: ProgramEmitter | ScanAddressing) -> None:
         """A loop: its body stands here once. Where threads share its work they meet after every position."""
         builder, body = self.builder, loop.body
-        first = [(job, where) for job in loop.starts]
+        first = [(launch, where) for launch in loop.starts]
         before = ScanAddressing(self, loop, where, None)
-        once = loop.plan.jobs[: loop.once]
-        self._pack([job for job in once if job.kernel.packed], before)
-        for job, place in first + [(job, before) for job in once if not job.kernel.packed]:
-            self._run(job, place)
-        repeated = loop.plan.jobs[loop.once :]
+        once = loop.plan.launches[: loop.once_count]
+        self._pack([launch for launch in once if launch.kernel.packed], before)
+        for launch, place in first + [(launch, before) for launch in once if not launch.kernel.packed]:
+            self._run(launch, place)
+        repeated = loop.plan.launches[loop.once_count :]
         shared = not all(
-            job.recipe is not None and is_single_threaded(job.recipe) for job, _ in iter_launches(repeated)
+            launch.spec is not None and is_single_threaded(launch.spec) for launch, _ in iter_launches(repeated)
         )
         if shared or not all(single for _, _, single in self.since):
             self._barrier()
 
         def position(i: Any) -> None:
             t = builder.sub(builder.index(body.length - 1), i) if body.reverse else i
-            for job in repeated:
-                self._run(job, ScanAddressing(self, loop, where, t))
+            for launch in repeated:
+                self._run(launch, ScanAddressing(self, loop, where, t))
             if shared:
                 self._barrier()
 
         builder.loop(0, body.length, 1, position)
 
-    def _call(self, job: Launch, where: ProgramEmitter | ScanAddressing) -> None:
-        assert job.recipe is not None
-        builder, places = self.builder, where.plan.places
-        reads, writes = ([where.whole(places[s]) for s in symbols] for symbols in (job.reads, job.writes))
-        single = is_single_threaded(job.recipe)
+    def _call(self, launch: Launch, where: ProgramEmitter | ScanAddressing) -> None:
+        assert launch.spec is not None
+        builder, places = self.builder, where.plan.slices
+        reads, writes = ([where.whole(places[s]) for s in symbols] for symbols in (launch.reads, launch.writes))
+        single = is_single_threaded(launch.spec)
         self._meet(reads, writes, single)
-        arguments = [*(where.address(places[s]) for s in job.pointers), self.bases[ARENA]]
-        function = self.functions[job.recipe]
+        arguments = [*(where.address(places[s]) for s in launch.pointers), self.bases[ARENA]]
+        function = self.functions[launch.spec]
         before = self._clock() if self.timed else None
         if single:
             with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
@@ -365,7 +367,7 @@ class ProgramEmitter:
         builder = self.builder
         passed = builder.sub(self._clock(), before)
         with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
-            behind = 2 * (INPUTS + self.program.plan.slots)
+            behind = 2 * (INPUTS + self.program.plan.input_count)
             table = builder.load(builder.at(self.context, behind, "int64"), typ=pointer)
             entry = builder.at(table, self.called, "int64")
             builder.store(builder.add(builder.load(entry, typ=i64), passed), entry)

@@ -45,10 +45,10 @@ class BufferSlice(NamedTuple):
 
 @dataclass(eq=False)
 class Launch:
-    """A kernel with its recipe (None: a loop, or interpreted), and the Symbols whose memory it touches."""
+    """A kernel with its spec (None: a loop, or interpreted), and the Symbols whose memory it touches."""
 
     kernel: Kernel
-    recipe: KernelSpec | None
+    spec: KernelSpec | None
     pointers: list[Symbol]
     reads: list[Symbol]
     writes: list[Symbol]
@@ -59,7 +59,7 @@ class Launch:
 class ScanLaunch:
     """What a loop does. plan: of its body, whose regions are the memory `scratch`, the results and the inputs.
 
-    starts: copies of the carry into the first of its states. once: how many of the body's jobs run before the first
+    starts: copies of the carry into the first of its states. once: how many of the body's launches run before the first
     position only. sources: of the inputs behind the carry, and of the constants, where each lies: in which Symbol, how many
     bytes behind its beginning, and how many more from position to position. results: the states of each carry, then the
     stacks.
@@ -68,7 +68,7 @@ class ScanLaunch:
     body: ScanBody
     plan: MemoryPlan
     layout: Layout
-    once: int
+    once_count: int
     starts: list[Launch]
     sources: list[tuple[Symbol, int, int]]
     results: list[Symbol]
@@ -78,61 +78,63 @@ class ScanLaunch:
     def outputs(self) -> dict[int, int]:
         """Which output lies where in the body's own plan."""
         outputs = self.plan.outputs
-        return {self.plan.places[symbol].offset: index for index, symbol in enumerate(outputs)}
+        return {self.plan.slices[symbol].offset: index for index, symbol in enumerate(outputs)}
 
 
 @dataclass
 class MemoryPlan:
     """places: of every stored Symbol, input and constant.
     late: writes that are copied into their slot at the end.
-    boundary: how many of the jobs belong to the forward phase: all, unless the backward is asked for outside.
+    boundary: how many of the launches belong to the forward phase: all, unless the backward is asked for outside.
     keeps: whether copies of weights are kept from call to call."""
 
-    jobs: list[Launch]
-    places: dict[Symbol, BufferSlice]
+    launches: list[Launch]
+    slices: dict[Symbol, BufferSlice]
     outputs: list[Symbol]
     constants: list[Symbol]
-    late: list[tuple[Symbol, Input]]
-    slots: int
+    deferred_writes: list[tuple[Symbol, Input]]
+    input_count: int
     arena: int = FLAG
     output_bytes: int = 0
-    boundary: int = 0
-    keeps: bool = False
-    freed: dict[int, list[BufferSlice]] = field(default_factory=dict)  # after job number: what nobody reads any more
+    forward_count: int = 0
+    keeps_copies: bool = False
+    freed: dict[int, list[BufferSlice]] = field(default_factory=dict)  # after launch number: what nobody reads any more
 
 
 def make_launches(kernels: list[Kernel], layout: Layout, reuse: bool = True) -> list[Launch]:
-    jobs = []
+    launches = []
     for kernel in kernels:
-        if kernel.kind == "reshape" and kernel.anchor in layout.same:
+        if kernel.kind == "reshape" and kernel.root in layout.alias_of:
             continue
-        if kernel.kind == "add_windows" and layout.contains(kernel.anchor) and not padding_extents(kernel.anchor):
+        if kernel.kind == "add_windows" and layout.holds_source_of(kernel.root) and not padding_extents(kernel.root):
             continue
         if kernel.kind == "interpreted":
-            jobs.append(Launch(kernel, None, [], list(external_operands(kernel)), list(kernel.stored)))
+            launches.append(Launch(kernel, None, [], list(external_operands(kernel)), list(kernel.stored)))
             continue
-        jobs.append(_scan_launch(kernel, layout, reuse) if kernel.kind == "scan" else _launch(kernel, layout))
-    return jobs
+        launches.append(_scan_launch(kernel, layout, reuse) if kernel.kind == "scan" else _launch(kernel, layout))
+    return launches
 
 
 def _launch(kernel: Kernel, layout: Layout) -> Launch:
     writer = KernelSpecBuilder(kernel, layout)
-    recipe = writer.recipe()
-    loads = {x.pointer for step in recipe.steps for x in step.operands if isinstance(x, Load | Scalar)}
-    if recipe.product is not None:
-        loads |= {recipe.product.splat.pointer, recipe.product.vectors.pointer}
+    spec = writer.spec()
+    loads = {
+        x.pointer for instruction in spec.instructions for x in instruction.operands if isinstance(x, Load | Scalar)
+    }
+    if spec.contraction is not None:
+        loads |= {spec.contraction.splat.pointer, spec.contraction.vectors.pointer}
     reads = [s for i, s in enumerate(writer.pointers) if i in loads]
-    return Launch(kernel, recipe, writer.pointers, reads, list(kernel.stored))
+    return Launch(kernel, spec, writer.pointers, reads, list(kernel.stored))
 
 
 def _scan_launch(kernel: Kernel, layout: Layout, reuse: bool) -> Launch:
     """A loop: its body planned by itself, and where what goes in and out lies."""
-    inner, inputs = kernel.loop_body, kernel.anchor.inputs
+    inner, inputs = kernel.scan_kernels, kernel.root.inputs
     assert inner is not None
     body, carries = inner.body, inner.body.carries
-    once, rest = _hoisted(inner.graph, inner.kernels, carries + body.slices)
+    once, rest = _split_invariant(inner.graph, inner.kernels, carries + body.slices)
     plan = plan_memory(inner.graph, once + rest, inner.layout, reuse, once)
-    count = sum(job.kernel in once for job in plan.jobs)
+    count = sum(launch.kernel in once for launch in plan.launches)
     starts = [_start(x, layout) for x in inputs[:carries]]
     places = []
     for i, x in enumerate(inputs[carries:]):
@@ -161,7 +163,7 @@ def _start(x: Symbol, layout: Layout) -> Launch:
     return _launch(Kernel("copy", [begin], squeezed_shape(x.shape), stored=[begin]), layout)
 
 
-def _hoisted(graph: Graph, kernels: list[Kernel], first: int) -> tuple[list[Kernel], list[Kernel]]:
+def _split_invariant(graph: Graph, kernels: list[Kernel], first: int) -> tuple[list[Kernel], list[Kernel]]:
     """The kernels of a body that read nothing but inputs from number `first` on, and the others."""
     known = {slot.symbol for slot in graph.inputs[first:]}
     once, rest = [], []
@@ -175,14 +177,16 @@ def _hoisted(graph: Graph, kernels: list[Kernel], first: int) -> tuple[list[Kern
     return once, rest
 
 
-def iter_launches(jobs: list[Launch], times: int = 1) -> Iterator[tuple[Launch, int]]:
-    """The jobs that are one kernel each, in order, those in loops too, and how often each runs."""
-    for job in jobs:
-        if job.loop is None:
-            yield job, times
+def iter_launches(launches: list[Launch], times: int = 1) -> Iterator[tuple[Launch, int]]:
+    """The launches that are one kernel each, in order, those in loops too, and how often each runs."""
+    for launch in launches:
+        if launch.loop is None:
+            yield launch, times
         else:
-            yield from iter_launches([*job.loop.starts, *job.loop.plan.jobs[: job.loop.once]], times)
-            yield from iter_launches(job.loop.plan.jobs[job.loop.once :], times * job.loop.body.length)
+            yield from iter_launches([*launch.loop.starts, *launch.loop.plan.launches[: launch.loop.once_count]], times)
+            yield from iter_launches(
+                launch.loop.plan.launches[launch.loop.once_count :], times * launch.loop.body.length
+            )
 
 
 def nbytes(symbol: Symbol, layout: Layout) -> int:
@@ -201,115 +205,127 @@ def plan_memory(
     that nobody may overwrite their results."""
     kernels = sorted(kernels, key=lambda kernel: not kernel.packed)
     plan = MemoryPlan(make_launches(kernels, layout, reuse), {}, graph.outputs, [], [], len(graph.inputs))
-    plan.boundary = sum(not job.kernel.late for job in plan.jobs)
-    root = layout.home
+    plan.forward_count = sum(not launch.kernel.in_backward for launch in plan.launches)
+    root = layout.root_buffer
     for number, slot in enumerate(graph.inputs):
-        plan.places[slot.symbol] = BufferSlice(INPUTS + number, 0, nbytes(slot.symbol, layout))
-    _place_constants(plan, layout, once is not None)
-    _place_results(graph, plan, layout)
+        plan.slices[slot.symbol] = BufferSlice(INPUTS + number, 0, nbytes(slot.symbol, layout))
+    _assign_constants(plan, layout, once is not None)
+    _assign_results(graph, plan, layout)
     last: dict[Symbol, int] = {}
-    for number, job in enumerate(plan.jobs):
-        for symbol in (*job.reads, *job.writes):
+    for number, launch in enumerate(plan.launches):
+        for symbol in (*launch.reads, *launch.writes):
             last[root(symbol)] = number
     kept = _kept(plan)
-    plan.keeps = bool(kept)
-    lasting = [s for s, _ in plan.late] + [s for kernel in once or () for s in kernel.stored] + kept
+    plan.keeps_copies = bool(kept)
+    lasting = [s for s, _ in plan.deferred_writes] + [s for kernel in once or () for s in kernel.stored] + kept
     for symbol in lasting + [
-        s for job in plan.jobs[: plan.boundary] for s in job.writes if last[root(s)] >= plan.boundary
+        s
+        for launch in plan.launches[: plan.forward_count]
+        for s in launch.writes
+        if last[root(s)] >= plan.forward_count
     ]:
-        last[root(symbol)] = len(plan.jobs)  # what the backward phase reads stays: it may be run twice
+        last[root(symbol)] = len(plan.launches)  # what the backward phase reads stays: it may be run twice
     arena = Arena(plan.arena)
     for symbol in kept:  # before all others: nothing else may ever lie there
-        plan.places[symbol] = arena.take(nbytes(symbol, layout))
-    for number, job in enumerate(plan.jobs):
-        for symbol in job.writes:
-            if root(symbol) not in plan.places:
-                plan.places[root(symbol)] = arena.take(nbytes(root(symbol), layout))
-        if job.loop is not None:
-            _place_starts(plan, job.loop)
-        done = [s for s in dict.fromkeys(root(x) for x in (*job.reads, *job.writes)) if last[s] == number]
+        plan.slices[symbol] = arena.take(nbytes(symbol, layout))
+    for number, launch in enumerate(plan.launches):
+        for symbol in launch.writes:
+            if root(symbol) not in plan.slices:
+                plan.slices[root(symbol)] = arena.take(nbytes(root(symbol), layout))
+        if launch.loop is not None:
+            _assign_starts(plan, launch.loop)
+        done = [s for s in dict.fromkeys(root(x) for x in (*launch.reads, *launch.writes)) if last[s] == number]
         for symbol in done:
-            place = plan.places[symbol]
+            place = plan.slices[symbol]
             if reuse and place.region == ARENA and symbol.constant is None:
                 arena.give(place)
                 plan.freed.setdefault(number, []).append(place)
-    for symbol in (*layout.same, *layout.inside):
-        plan.places[symbol] = _inner_place(symbol, plan, layout)
+    for symbol in (*layout.alias_of, *layout.subview_of):
+        plan.slices[symbol] = _inner_slice(symbol, plan, layout)
     plan.arena = arena.size
     return plan
 
 
 def _kept(plan: MemoryPlan) -> list[Symbol]:
     """What keeps its numbers from call to call: copies of weights, and the memory of loops that have made some."""
-    kept = [s for job in plan.jobs if job.kernel.packed for s in job.writes]
-    return kept + [job.loop.scratch for job in plan.jobs if job.loop is not None and job.loop.plan.keeps]
+    kept = [s for launch in plan.launches if launch.kernel.packed for s in launch.writes]
+    return kept + [
+        launch.loop.scratch for launch in plan.launches if launch.loop is not None and launch.loop.plan.keeps_copies
+    ]
 
 
-def _inner_place(symbol: Symbol, plan: MemoryPlan, layout: Layout) -> BufferSlice:
+def _inner_slice(symbol: Symbol, plan: MemoryPlan, layout: Layout) -> BufferSlice:
     """The place of a Symbol that lies in the memory of another."""
-    if symbol in layout.same:
-        return _inner_place(layout.same[symbol], plan, layout)
-    if symbol not in layout.inside:
-        return plan.places[symbol]
-    container, start = layout.inside[symbol]
-    region, offset, _ = _inner_place(container, plan, layout)
+    if symbol in layout.alias_of:
+        return _inner_slice(layout.alias_of[symbol], plan, layout)
+    if symbol not in layout.subview_of:
+        return plan.slices[symbol]
+    container, start = layout.subview_of[symbol]
+    region, offset, _ = _inner_slice(container, plan, layout)
     return BufferSlice(region, offset + start * dtype_size(symbol), nbytes(symbol, layout))
 
 
-def _place_starts(plan: MemoryPlan, loop: ScanLaunch) -> None:
+def _assign_starts(plan: MemoryPlan, loop: ScanLaunch) -> None:
     for i, start in enumerate(loop.starts):
-        (begin,), states = start.writes, plan.places[loop.results[i]]
+        (begin,), states = start.writes, plan.slices[loop.results[i]]
         size = begin.size * dtype_size(begin)
         where = states.offset + loop.body.state(i, loop.body.first) * size
-        plan.places[begin] = BufferSlice(states.region, where, size)
+        plan.slices[begin] = BufferSlice(states.region, where, size)
 
 
-def _place_constants(plan: MemoryPlan, layout: Layout, outside: bool) -> None:
+def _assign_constants(plan: MemoryPlan, layout: Layout, outside: bool) -> None:
     """outside: the constants of a body are constants of the program, and here like inputs behind the others."""
-    for job in plan.jobs:
-        for symbol in job.reads:
-            if symbol.constant is not None and symbol not in plan.places:
+    for launch in plan.launches:
+        for symbol in launch.reads:
+            if symbol.constant is not None and symbol not in plan.slices:
                 if outside:
-                    plan.places[symbol] = BufferSlice(
-                        INPUTS + plan.slots + len(plan.constants), 0, nbytes(symbol, layout)
+                    plan.slices[symbol] = BufferSlice(
+                        INPUTS + plan.input_count + len(plan.constants), 0, nbytes(symbol, layout)
                     )
                     plan.constants.append(symbol)
                     continue
-                plan.places[symbol] = BufferSlice(ARENA, plan.arena, nbytes(symbol, layout))
+                plan.slices[symbol] = BufferSlice(ARENA, plan.arena, nbytes(symbol, layout))
                 plan.constants.append(symbol)
                 plan.arena += _align_up(nbytes(symbol, layout))
 
 
-def _place_results(graph: Graph, plan: MemoryPlan, layout: Layout) -> None:
+def _assign_results(graph: Graph, plan: MemoryPlan, layout: Layout) -> None:
     """Outputs in a region of their own; writes in their slot, where they may."""
     for symbol in graph.outputs:
-        plan.places[symbol] = BufferSlice(OUTPUTS, plan.output_bytes, nbytes(symbol, layout))
+        plan.slices[symbol] = BufferSlice(OUTPUTS, plan.output_bytes, nbytes(symbol, layout))
         plan.output_bytes += _align_up(nbytes(symbol, layout))
     for slot, symbol in graph.writes:
         if _in_place(plan, slot, symbol, layout):
-            plan.places[symbol] = plan.places[slot.symbol]
+            plan.slices[symbol] = plan.slices[slot.symbol]
         else:
-            plan.late.append((symbol, slot))
+            plan.deferred_writes.append((symbol, slot))
 
 
 def _in_place(plan: MemoryPlan, slot: Input, symbol: Symbol, layout: Layout) -> bool:
     """Whether `symbol` may be computed into the memory of `slot`, whose old numbers are then gone."""
-    writer = next(i for i, job in enumerate(plan.jobs) if symbol in job.writes)
-    seen = lambda job: [x for x in job.reads if layout.home(x) is slot.symbol]  # a reshape may be the same memory
-    if any(seen(job) or has_bounds_check(job.kernel) for job in plan.jobs[writer + 1 :]):
+    writer = next(i for i, launch in enumerate(plan.launches) if symbol in launch.writes)
+    seen = lambda launch: [
+        x for x in launch.reads if layout.root_buffer(x) is slot.symbol
+    ]  # a reshape may be the same memory
+    if any(seen(launch) or has_bounds_check(launch.kernel) for launch in plan.launches[writer + 1 :]):
         return False  # a check that fails must find everything unwritten
-    job = plan.jobs[writer]
-    if not seen(job):
+    launch = plan.launches[writer]
+    if not seen(launch):
         return True
-    if seen(job) != [slot.symbol]:
+    if seen(launch) != [slot.symbol]:
         return False
-    if job.recipe is None or job.kernel.kind not in ("loop", "product", "copy"):
+    if launch.spec is None or launch.kernel.kind not in ("loop", "product", "copy"):
         return False
-    pointer, target = job.pointers.index(slot.symbol), job.pointers.index(symbol)
-    store = next(s for s in job.recipe.stores if s.pointer == target)
-    loads = [x for step in job.recipe.steps for x in step.operands if isinstance(x, Load) and x.pointer == pointer]
-    product = job.recipe.product
-    if any(step.level for step in job.recipe.steps):
+    pointer, target = launch.pointers.index(slot.symbol), launch.pointers.index(symbol)
+    store = next(s for s in launch.spec.stores if s.pointer == target)
+    loads = [
+        x
+        for instruction in launch.spec.instructions
+        for x in instruction.operands
+        if isinstance(x, Load) and x.pointer == pointer
+    ]
+    product = launch.spec.contraction
+    if any(instruction.level for instruction in launch.spec.instructions):
         return False  # it goes over its rows again
     if product is not None and pointer in (product.splat.pointer, product.vectors.pointer):
         return False

@@ -21,12 +21,12 @@ def run_planned(
     memory = PlannedMemory(plan, layout, regions)
     for symbol in plan.constants:
         memory.stored(symbol)[...] = symbol.constant
-    for number, job in enumerate(plan.jobs):
-        memory.run(job)
+    for number, launch in enumerate(plan.launches):
+        memory.run(launch)
         for place in plan.freed.get(number, ()):
             regions[ARENA][place.offset : place.offset + place.size] = 255
-        if number == plan.boundary - 1:
-            late = [(slot, memory.read(symbol, {}).copy()) for symbol, slot in plan.late]
+        if number == plan.forward_count - 1:
+            late = [(slot, memory.read(symbol, {}).copy()) for symbol, slot in plan.deferred_writes]
             for slot, array in late:
                 memory.stored(slot.symbol)[...] = array
     return [memory.stored(s).copy() for s in graph.outputs], [

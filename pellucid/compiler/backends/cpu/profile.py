@@ -76,32 +76,32 @@ def _row(k: KernelInfo) -> str:
 
 def kernels(program: Program, measure: bool = True) -> Kernels:
     """The listing of `program`; measure=False leaves the times out and runs nothing."""
-    jobs = list(iter_launches(program.plan.jobs))
+    launches = list(iter_launches(program.plan.launches))
     times = profile(program) if measure and program.is_whole else None
     peak = machine_peak() if times is not None else 0.0
     functions: dict[Any, int] = {}
     result = Kernels()
-    for number, (job, runs) in enumerate(jobs):
+    for number, (launch, runs) in enumerate(launches):
         spent = None if times is None else float(times[number])
-        result.append(_info(program, job, runs, functions, spent, peak))
+        result.append(_info(program, launch, runs, functions, spent, peak))
     return result
 
 
 def _info(
-    program: Program, job: Launch, runs: int, functions: dict[Any, int], spent: float | None, peak: float
+    program: Program, launch: Launch, runs: int, functions: dict[Any, int], spent: float | None, peak: float
 ) -> KernelInfo:
-    kernel, recipe = job.kernel, job.recipe
+    kernel, spec = launch.kernel, launch.spec
     operations = tuple((s.op_name, str(s.origin)) for s in kernel.symbols)
-    places = [program.plan.places[s] for s in job.writes if s in program.plan.places]  # not those inside a loop
+    places = [program.plan.slices[s] for s in launch.writes if s in program.plan.slices]  # not those inside a loop
     offset = next((p.offset for p in places if p.region == ARENA), None)
-    if recipe is None:
+    if spec is None:
         return KernelInfo("python", "interpreted", kernel.domain, operations, 0, 0, offset, False, runs, None, None,
                           lambda: "no native code: this operation runs in the interpreter")  # fmt: skip
-    name = f"kernel{functions.setdefault(recipe, len(functions))}"
-    share = runs * flops(recipe) / (spent * 1e3) / peak if spent and peak else None
+    name = f"kernel{functions.setdefault(spec, len(functions))}"
+    share = runs * flops(spec) / (spent * 1e3) / peak if spent and peak else None
     text = lambda: _function_text(str(program.lowered.module()), name)
-    return KernelInfo(name, kernel.kind, kernel.domain, operations, runs * flops(recipe),
-                      runs * traffic(recipe), offset, not is_single_threaded(recipe), runs, spent, share, text)  # fmt: skip
+    return KernelInfo(name, kernel.kind, kernel.domain, operations, runs * flops(spec),
+                      runs * traffic(spec), offset, not is_single_threaded(spec), runs, spent, share, text)  # fmt: skip
 
 
 def _function_text(module: str, name: str) -> str:
@@ -112,12 +112,12 @@ def _function_text(module: str, name: str) -> str:
 
 def profile(program: Program) -> np.ndarray:
     """Microseconds of each kernel: the smallest of many runs."""
-    jobs = list(iter_launches(program.plan.jobs))
+    launches = list(iter_launches(program.plan.launches))
     code = runtime.shielded_from_interrupt(
         lambda: Code(compile_module(emit_module(program.lowered, timed=True), host()), ["program0"])
     )
     entry = code.address("program0")
-    table = np.zeros(len(jobs), np.int64)
+    table = np.zeros(len(launches), np.int64)
     kept = [(storage.memory, storage.memory.copy()) for storage in (t.storage for t in program.written)]
     program.context[-1] = table.ctypes.data
     best: np.ndarray | None = None

@@ -98,14 +98,16 @@ class Program:
         self.recording, self.padding = recording, recording.padding
         self.executable = shared = get_executable(recording.form, leave_out, recording.inference)
         self.layout, self.plan, self.lowered, self.entries = shared.layout, shared.plan, shared.lowered, shared.entries
-        if self.plan.keeps:  # copies of these weights
+        if self.plan.keeps_copies:  # copies of these weights
             workspaces = None
         own = zip(shared.graph.inputs, recording.form.graph.inputs, strict=True)
         slots = [dataclasses.replace(mine, symbol=known.symbol) for known, mine in own]
         self.graph = bind(shared.graph, slots)
         self.regions: dict[int, np.ndarray] = {}
         self.memory = PlannedMemory(self.plan, self.layout, self.regions)
-        self.context = aligned((2 * (INPUTS + self.plan.slots) + 1,), np.int64)  # and a word for the table of times
+        self.context = aligned(
+            (2 * (INPUTS + self.plan.input_count) + 1,), np.int64
+        )  # and a word for the table of times
         self.context_address = self.context.ctypes.data
         workspace = None if workspaces is None else workspaces.get(shared)
         if workspace is None:
@@ -159,7 +161,7 @@ class Program:
         self.changed: list[tuple[int, np.ndarray]] = []  # those that the step writes
         self.cotangents: list[tuple[int, int]] = []  # (place in the context, number of the slot)
         for number, slot in enumerate(self.graph.inputs):
-            place, extent = INPUTS + number, self.plan.places[slot.symbol].size
+            place, extent = INPUTS + number, self.plan.slices[slot.symbol].size
             if slot.kind == "state":
                 storage = buffer_of(slot.owner)
                 if id(slot) in written:
@@ -285,7 +287,7 @@ class Program:
         """Those of all Tensors that some program writes, in one order for all, so that no two wait for each other."""
         self.locks = sorted({t.storage.lock for t in self.number if t.storage.owned}, key=id) or [self.lock]
         # What programs write they write untold: copies of such weights are made anew at each call.
-        self.anew = self.plan.keeps and any(t.storage.owned for t in self.number)
+        self.anew = self.plan.keeps_copies and any(t.storage.owned for t in self.number)
 
     def finish(self, tensors: Sequence[Tensor]) -> None:
         """What the step did to gradients and arguments."""
@@ -319,7 +321,7 @@ class Program:
         outputs = aligned((steps, width), np.uint8)
         self._settle(held)
         self.prepare(tensors)
-        stride, last = INPUTS + self.plan.slots, len(tensors) - 1
+        stride, last = INPUTS + self.plan.input_count, len(tensors) - 1
         places = [
             INPUTS + i for i, slot in enumerate(self.graph.inputs) if slot.kind == "argument" and slot.position == last
         ]
@@ -352,7 +354,7 @@ class Program:
         return self.rebuild([self._stacked(s, outputs) for s in self.graph.outputs], ())
 
     def _stacked(self, symbol: Symbol, outputs: np.ndarray) -> Any:
-        place, steps = self.plan.places[symbol], len(outputs)
+        place, steps = self.plan.slices[symbol], len(outputs)
         part = outputs[:, place.offset : place.offset + place.size]
         return new_value(np.ascontiguousarray(part).view(symbol.dtype).reshape(steps, *symbol.shape))
 
@@ -364,7 +366,7 @@ class Program:
                 self.regions[INPUTS + number] = _bytes(storage.memory)
         for place, _position in [*self.given, *self.cotangents]:
             if self.context[place]:
-                size = self.plan.places[self.graph.inputs[place - INPUTS].symbol].size
+                size = self.plan.slices[self.graph.inputs[place - INPUTS].symbol].size
                 self.regions[place] = _bytes_at(int(self.context[place]), size)
         for entry, segment in list(zip(self.entries, self.lowered.segments, strict=True))[first:end]:
             runtime.run(entry, self.context_address)

@@ -68,7 +68,7 @@ class RematerializationPlanner:
             return []
         found: dict[Kernel, set[Symbol]] = {}
         for symbol in kernel.symbols:
-            if symbol not in kernel.rows:
+            if symbol not in kernel.per_row:
                 for v, reader in _views_read(kernel, symbol):
                     home = self.home.get(v.source)
                     if home is not None and home is not kernel and is_identity(v, reader) and self._can(v.source, home):
@@ -94,7 +94,7 @@ class RematerializationPlanner:
     def _can(self, symbol: Symbol, home: Kernel) -> bool:
         """Whether the symbol is one that another kernel could compute as well."""
         kind = home.kind in ("loop", "product") and symbol.size >= LARGE_ARRAY and symbol not in self.results
-        return kind and symbol.op.kind == "elementwise" and not home.of_rows(symbol)  # type: ignore[union-attr]
+        return kind and symbol.op.kind == "elementwise" and not home.is_per_row(symbol)  # type: ignore[union-attr]
 
     def _worth(self, kernel: Kernel, home: Kernel, wanted: set[Symbol]) -> Rematerialization | None:
         """The plan for all of `wanted`, if it moves fewer numbers than reading them."""
@@ -102,7 +102,7 @@ class RematerializationPlanner:
         leaves: set[Symbol] = set()
         for symbol in wanted:
             self._expand(symbol, kernel, home, wanted, made, leaves)
-        if kernel.late and any(source in self.written for leaf in leaves for source in beneath(leaf)):
+        if kernel.in_backward and any(source in self.written for leaf in leaves for source in beneath(leaf)):
             return None  # what stood there is gone when the backward phase runs
         own = {s for s in wanted if self.readers[s] == {kernel}}
         size = max(s.size for s in wanted)

@@ -43,7 +43,7 @@ class TwoPhaseProgram(Program):
         assert recording.leaves is not None
         self.pace_back = runtime.ThreadBackoff()
         self.workspaces: list[tuple[Workspace, weakref.ref[PendingBackward] | None]] = [(self.workspace, None)]
-        late = {s for job in self.plan.jobs[self.plan.boundary :] for s in job.reads}
+        late = {s for launch in self.plan.launches[self.plan.forward_count :] for s in launch.reads}
         read = [slot.owner for slot in self.graph.inputs if slot.kind == "state" and slot.symbol in late]
         known = set(map(id, recording.leaves))
         # What the Node reads: the Tensors that get a gradient, and those that may not change before the backward.

@@ -35,7 +35,7 @@ class FlashAttention:
 
     def __init__(self, builder: Builder, single: OpOperands, q: int) -> None:
         """q: which operand is the query; key, value and the mask follow it, in the gradient after what was packed."""
-        self.builder, self.lanes, self.how = builder, builder.lanes, single.how
+        self.builder, self.lanes, self.attributes = builder, builder.lanes, single.attributes
         self.e = VectorMath(builder, np.dtype(np.float32))
         self.q, self.k, self.v = single.operands[q : q + 3]
         self.mask = self._mask(single, 6 if q else 3)
@@ -266,7 +266,7 @@ class FlashAttention:
         """target[s, c] += sum over `queries` t of weights[s][t] rows[t, c] for `count` keys s from `start` on."""
         builder, lanes, units = self.builder, self.lanes, self.upwards(columns, self.lanes)
         wide = next(n for n in range(builder.target.vectors, 0, -1) if units % n == 0) if units else 1
-        exact = self.keys % self.high == 0 and not (self.how["causal"] and self.width % self.high)
+        exact = self.keys % self.high == 0 and not (self.attributes["causal"] and self.width % self.high)
 
         def tile(i: Any, j: Any) -> None:
             row, column = self.times(i, self.high), self.times(j, wide * lanes)
@@ -307,7 +307,7 @@ class FlashAttention:
                     line = [builder.select(m, x, nothing) for m, x in zip(read, line, strict=True)]
                 else:
                     line = [builder.fadd(x, m) for m, x in zip(read, line, strict=True)]
-            if self.how["causal"]:
+            if self.attributes["causal"]:
                 key = builder.splat(s)
                 seen = [builder.icmp_signed("<=", key, numbers) for numbers in queries]
                 line = [builder.select(m, x, nothing) for m, x in zip(seen, line, strict=True)]
@@ -322,7 +322,7 @@ class FlashAttention:
 
     def limit(self, start: Any) -> Any:
         """How many keys a block of queries looks at."""
-        return self.least(self.sum(start, self.width), self.keys) if self.how["causal"] else self.keys
+        return self.least(self.sum(start, self.width), self.keys) if self.attributes["causal"] else self.keys
 
     def key_blocks(self, limit: Any, body: Callable[..., Any], carry: Sequence[Any] = ()) -> list[Any]:
         """body(first key, how many, *carry) for every block of keys."""
@@ -366,7 +366,7 @@ class FlashForward(FlashAttention):
         key, value = self.head(self.k, b, group), self.head(self.v, b, group)
         queries = self.lane_queries(start)
         visible = self.visible(b, h, queries)
-        self.pack(self.head(self.q, b, h), self.depth, start, self.packed, self.how["scale"])
+        self.pack(self.head(self.q, b, h), self.depth, start, self.packed, self.attributes["scale"])
         self.clear(self.sums, self.rows(self.channels))
 
         def block(first: Any, count: Any, *state: Any) -> list[Any]:
@@ -456,7 +456,7 @@ class FlashBackward(FlashAttention):
         builder, e = self.builder, self.e
         queries = self.lane_queries(start)
         visible = self.visible(b, h, queries)
-        self.pack(self.head(self.q, b, h), self.depth, start, self.packed, self.how["scale"], self.plain)
+        self.pack(self.head(self.q, b, h), self.depth, start, self.packed, self.attributes["scale"], self.plain)
         self.pack(self.head(self.g, b, h), self.channels, start, self.packed_g, 1, self.plain_g)
         logarithms = [self._of_queries(*self.single(self.logarithms, b, h), numbers) for numbers in queries]
         rows = self.rows_of_products(b, h, start, queries)
@@ -481,7 +481,7 @@ class FlashBackward(FlashAttention):
             self.into(dv, self.channels, self.weights, first, keys, self.plain_g, count)
 
         self.key_blocks(self.limit(start), block)
-        self.scale(self.sums, self.depth, [e.constant(self.how["scale"])] * self.wide)
+        self.scale(self.sums, self.depth, [e.constant(self.attributes["scale"])] * self.wide)
         self.unpack(self.sums, self.depth, start, self.head(self.dq, b, h))
 
     def rows_of_products(self, b: Any, h: Any, start: Any, queries: list[Any]) -> list[Any]:
@@ -503,20 +503,20 @@ class FlashBackward(FlashAttention):
         return found.address, found
 
 
-def emit_attention(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    FlashForward(builder, OpOperands(builder, recipe, pointers)).emit(thread, threads)
+def emit_attention(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    FlashForward(builder, OpOperands(builder, spec, pointers)).emit(thread, threads)
 
 
-def emit_gradient(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    FlashBackward(builder, OpOperands(builder, recipe, pointers)).emit(thread, threads)
+def emit_gradient(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    FlashBackward(builder, OpOperands(builder, spec, pointers)).emit(thread, threads)
 
 
-def flops(recipe: KernelSpec) -> int:
+def flops(spec: KernelSpec) -> int:
     """Additions and multiplications of the products, over the scores that are looked at."""
-    gradient = recipe.kind == "attention_gradient"
-    (b, h, t, d), _, (*_, s, e) = recipe.shapes[2:5] if gradient else recipe.shapes[:3]
+    gradient = spec.kind == "attention_gradient"
+    (b, h, t, d), _, (*_, s, e) = spec.shapes[2:5] if gradient else spec.shapes[:3]
     short = min(t, s)
-    seen = short * (short + 1) // 2 + (t - short) * s if dict(recipe.steps[0].attributes)["causal"] else t * s
+    seen = short * (short + 1) // 2 + (t - short) * s if dict(spec.instructions[0].attributes)["causal"] else t * s
     return 2 * b * h * seen * (3 * d + 2 * e if gradient else d + e)
 
 

@@ -44,21 +44,21 @@ class Access(NamedTuple):
 
 
 class OpOperands:
-    """The one operation of a recipe: its attributes, its shapes, and where its operands and its result lie.
+    """The one operation of a spec: its attributes, its shapes, and where its operands and its result lie.
 
     moving: numbers are only moved, so truths may stay the bytes that they are.
     """
 
-    def __init__(self, builder: Builder, recipe: KernelSpec, pointers: Sequence[Any], *, moving: bool = False) -> None:
-        (step,), (store,) = recipe.steps, recipe.stores
-        *self.shapes, self.shape = recipe.shapes
-        self.how: dict[str, Any] = dict(step.attributes)
+    def __init__(self, builder: Builder, spec: KernelSpec, pointers: Sequence[Any], *, moving: bool = False) -> None:
+        (instruction,), (store,) = spec.instructions, spec.stores
+        *self.shapes, self.shape = spec.shapes
+        self.attributes: dict[str, Any] = dict(instruction.attributes)
         as_moved = lambda dtype: "uint8" if moving and dtype == "bool" else dtype
 
         def access(x: Load) -> Access:
             return Access(builder.at(pointers[x.pointer], x.offset, x.dtype), x.strides, as_moved(x.dtype))
 
-        self.operands = [access(x) for x in step.operands]
+        self.operands = [access(x) for x in instruction.operands]
         self.result = Access(pointers[store.pointer], store.strides, as_moved(store.dtype))
 
 
@@ -249,11 +249,11 @@ def _copy_shared(
     sweep.copy()
 
 
-def emit_place(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_place(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     """A thread owns a range of the result along one axis: it clears it, then copies what of x belongs there."""
-    single = OpOperands(builder, recipe, pointers, moving=True)
+    single = OpOperands(builder, spec, pointers, moving=True)
     (source,), target, shape = single.operands, single.result, single.shape
-    if "inside" in single.how:
+    if "inside" in single.attributes:
         _clear_borders(builder, single, thread, threads)
         return
     if not shape:
@@ -264,11 +264,11 @@ def emit_place(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, t
     zeros = StridedLoop(builder, shape, [target], kept=axis)
     zeros.limit(mine)
     zeros.clear()
-    counts = [count for _, count, _ in single.how["slices"]]
+    counts = [count for _, count, _ in single.attributes["slices"]]
     if 0 in counts:
         return
     starts, steps = [], []
-    for i, (start, count, step) in enumerate(single.how["slices"]):
+    for i, (start, count, step) in enumerate(single.attributes["slices"]):
         if step < 0:  # the same numbers in the same places, the other way round
             source, start = source.backward(builder, i, count), start + (count - 1) * step
         starts.append(start)
@@ -283,7 +283,7 @@ def emit_place(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, t
 
 def _clear_borders(builder: Builder, single: OpOperands, thread: Any, threads: Any) -> None:
     """Zeros around what has been computed into the result."""
-    filled, shape = single.how["inside"], single.shape
+    filled, shape = single.attributes["inside"], single.shape
     for axis, (start, count) in enumerate(filled):
         for first, end in ((0, start), (start + count, shape[axis])):
             bounds = [*filled[:axis], (first, end - first), *((0, n) for n in shape[axis + 1 :])]
@@ -302,9 +302,9 @@ def _before(builder: Builder, end: Any, start: int, step: int, count: int) -> An
     return builder.intrinsic("smin", number, builder.index(count))
 
 
-def emit_concatenate(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    single = OpOperands(builder, recipe, pointers, moving=True)
-    axis, start = single.how["axis"], 0
+def emit_concatenate(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    single = OpOperands(builder, spec, pointers, moving=True)
+    axis, start = single.attributes["axis"], 0
     for source, shape in zip(single.operands, single.shapes, strict=True):
         target = single.result.beyond(builder, start * single.result.strides[axis])
         _copy_shared(builder, shape, source, target, thread, threads)
@@ -314,10 +314,10 @@ def emit_concatenate(builder: Builder, recipe: KernelSpec, pointers: Any, flag: 
 # ---- sums ------------------------------------------------------------------------------------------------------------
 
 
-def emit_add_windows(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_add_windows(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     """A thread owns whole planes (one image, one channel): zeros, then one tap of the window after the other."""
-    single = OpOperands(builder, recipe, pointers)
-    (source,), target, how = single.operands, single.result, single.how
+    single = OpOperands(builder, spec, pointers)
+    (source,), target, how = single.operands, single.result, single.attributes
     if "inside" in how:
         _clear_borders(builder, single, thread, threads)
         return
@@ -352,15 +352,15 @@ def _loop(builder: Builder, count: int, body: Callable[[Any], None]) -> None:
 
 
 def emit_cumulative_sum(
-    builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any
+    builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any
 ) -> None:
     """The lanes run along another axis, each with a running sum of its own; one sum at a time where there is none."""
-    single = OpOperands(builder, recipe, pointers)
-    (source,), target, axis = single.operands, single.result, single.how["axis"]
+    single = OpOperands(builder, spec, pointers)
+    (source,), target, axis = single.operands, single.result, single.attributes["axis"]
     count = single.shape[axis]
     if count == 0:
         return
-    if single.how["reverse"]:
+    if single.attributes["reverse"]:
         source, target = (x.backward(builder, axis, count) for x in (source, target))
     others = [i for i in range(len(single.shape)) if i != axis]
     sizes = [single.shape[i] for i in others]

@@ -4,7 +4,7 @@ The lanes run along the axis that most operands have contiguous. Where that axis
 and loops over the axes it takes away; where it goes, the lanes are partial sums, folded at the end in a fixed tree. Threads
 share out axes that stay, so which thread works on what never changes a bit.
 
-In inference the order of a row's sum may not depend on how many rows there are (`Recipe.by_row`). It is then that of lanes
+In inference the order of a row's sum may not depend on how many rows there are (`KernelSpec.by_row`). It is then that of lanes
 along the last axis that goes, the others one after another; lanes across rows keep as many partial sums for each row.
 """
 
@@ -22,75 +22,79 @@ SCRATCH = 1 << 18  # bytes of the stack, which is small in some threads
 BLOCK = 256  # numbers that are summed one after another
 
 
-def accesses(recipe: KernelSpec) -> list[Load | Store]:
+def accesses(spec: KernelSpec) -> list[Load | Store]:
     """Every operand and result in memory."""
-    return [x for step in recipe.steps for x in step.operands if isinstance(x, Load)] + list(recipe.stores)
+    return [x for instruction in spec.instructions for x in instruction.operands if isinstance(x, Load)] + list(
+        spec.stores
+    )
 
 
-def collapse_axes(recipe: KernelSpec) -> KernelSpec:
+def collapse_axes(spec: KernelSpec) -> KernelSpec:
     """The same kernel over fewer axes: two that every access runs through as if they were one become one."""
-    rank = len(recipe.domain)
-    positional = any(step.name in ("argmax", "argmin") for step in recipe.steps)
+    rank = len(spec.domain)
+    positional = any(instruction.name in ("argmax", "argmin") for instruction in spec.instructions)
     for outer in range(rank):
         for inner in range(rank):
-            kept = outer not in recipe.axes
-            if outer == inner or (inner not in recipe.axes) != kept or ((positional or recipe.by_row) and not kept):
+            kept = outer not in spec.axes
+            if outer == inner or (inner not in spec.axes) != kept or ((positional or spec.by_row) and not kept):
                 continue
-            size = recipe.domain[inner]
-            if all(x.strides[outer] == size * x.strides[inner] for x in accesses(recipe)):
-                return collapse_axes(_merge_axes(recipe, outer, inner))
-    return recipe
+            size = spec.domain[inner]
+            if all(x.strides[outer] == size * x.strides[inner] for x in accesses(spec)):
+                return collapse_axes(_merge_axes(spec, outer, inner))
+    return spec
 
 
-def _merge_axes(recipe: KernelSpec, outer: int, inner: int) -> KernelSpec:
+def _merge_axes(spec: KernelSpec, outer: int, inner: int) -> KernelSpec:
     drop = lambda values: tuple(v for axis, v in enumerate(values) if axis != outer)
-    sizes = list(recipe.domain)
+    sizes = list(spec.domain)
     sizes[inner] *= sizes[outer]
     without = lambda x: x._replace(strides=drop(x.strides))
-    steps = tuple(
-        step._replace(operands=tuple(without(x) if isinstance(x, Load) else x for x in step.operands))
-        for step in recipe.steps
+    instructions = tuple(
+        instruction._replace(operands=tuple(without(x) if isinstance(x, Load) else x for x in instruction.operands))
+        for instruction in spec.instructions
     )
-    axes = tuple(axis - (axis > outer) for axis in recipe.axes if axis != outer)
-    return recipe._replace(domain=drop(sizes), axes=axes, steps=steps, stores=tuple(without(s) for s in recipe.stores))
+    axes = tuple(axis - (axis > outer) for axis in spec.axes if axis != outer)
+    return spec._replace(
+        domain=drop(sizes), axes=axes, instructions=instructions, stores=tuple(without(s) for s in spec.stores)
+    )
 
 
-def vector_axis(recipe: KernelSpec, lanes: int) -> int | None:
+def vector_axis(spec: KernelSpec, lanes: int) -> int | None:
     """The axis the lanes run along: contiguous for most accesses, and long enough to fill them."""
     best: tuple[float, int | None] = (float("-inf"), None)
-    allowed = _allowed(recipe, lanes) if recipe.by_row else range(len(recipe.domain))
+    allowed = _allowed(spec, lanes) if spec.by_row else range(len(spec.domain))
     for axis in allowed:
-        size = recipe.domain[axis]
-        gain = sum(2 if x.strides[axis] == 1 else 0 if x.strides[axis] == 0 else -8 for x in accesses(recipe))
+        size = spec.domain[axis]
+        gain = sum(2 if x.strides[axis] == 1 else 0 if x.strides[axis] == 0 else -8 for x in accesses(spec))
         waste = -(-size // lanes) * lanes / max(size, 1)
-        score = gain - 4 * (waste - 1) * len(accesses(recipe)) / 2
+        score = gain - 4 * (waste - 1) * len(accesses(spec)) / 2
         if score > best[0]:
             best = (score, axis)
     return best[1]
 
 
-def _allowed(recipe: KernelSpec, lanes: int) -> list[int]:
+def _allowed(spec: KernelSpec, lanes: int) -> list[int]:
     """The axes that lanes may run along where each sum keeps its order: the last that goes, and those that stay, unless the
     sums are so long that they are made in blocks."""
-    *others, last = sorted(recipe.axes)
-    counts = [*(recipe.domain[axis] for axis in others), recipe.domain[last] // lanes]
+    *others, last = sorted(spec.axes)
+    counts = [*(spec.domain[axis] for axis in others), spec.domain[last] // lanes]
     short = max(counts) <= 2 * BLOCK
-    return [axis for axis in range(len(recipe.domain)) if axis == last or (short and axis not in recipe.axes)]
+    return [axis for axis in range(len(spec.domain)) if axis == last or (short and axis not in spec.axes)]
 
 
 class LoopNest:
     """One loop kernel being written."""
 
     def __init__(
-        self, builder: Builder, recipe: KernelSpec, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
+        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
     ) -> None:
-        self.builder, self.recipe, self.pointers, self.flag = builder, collapse_axes(recipe), pointers, flag
+        self.builder, self.spec, self.pointers, self.flag = builder, collapse_axes(spec), pointers, flag
         self.thread, self.threads, self.lanes = thread, threads, builder.lanes
-        self.vector = vector_axis(self.recipe, builder.lanes)
-        self.reducing = accumulators(builder, self.recipe)
-        order = sorted(range(len(self.recipe.domain)), key=self._stride, reverse=True)
-        self.kept = [axis for axis in order if axis not in self.recipe.axes]
-        self.gone = sorted(self.recipe.axes) if recipe.by_row else [axis for axis in order if axis in self.recipe.axes]
+        self.vector = vector_axis(self.spec, builder.lanes)
+        self.reducing = accumulators(builder, self.spec)
+        order = sorted(range(len(self.spec.domain)), key=self._stride, reverse=True)
+        self.kept = [axis for axis in order if axis not in self.spec.axes]
+        self.gone = sorted(self.spec.axes) if spec.by_row else [axis for axis in order if axis in self.spec.axes]
         for axes in (self.kept, self.gone):  # the lanes' axis is the innermost of its kind
             if self.vector in axes:
                 axes.remove(self.vector)
@@ -100,10 +104,10 @@ class LoopNest:
         self.shared = max(self.kept, key=self._units, default=None)
 
     def _stride(self, axis: int) -> int:
-        return max((abs(x.strides[axis]) for x in accesses(self.recipe)), default=0)
+        return max((abs(x.strides[axis]) for x in accesses(self.spec)), default=0)
 
     def _units(self, axis: int) -> int:
-        size = self.recipe.domain[axis]
+        size = self.spec.domain[axis]
         return -(-size // self.lanes) if axis == self.vector else size
 
     def emit(self) -> None:
@@ -130,7 +134,7 @@ class LoopNest:
 
     def _units_of(self, axis: int, body: Callable[[Index, Any], Any]) -> None:
         """Vectors along `axis`, the last one masked where the size is no multiple of the lanes."""
-        builder, size = self.builder, self.recipe.domain[axis]
+        builder, size = self.builder, self.spec.domain[axis]
         full, rest = divmod(size, self.lanes)
         first, last = self._range(axis)
         lanes = builder.index(self.lanes)
@@ -157,13 +161,15 @@ class LoopNest:
             self._point(indices, mask, [], 0, {})
             return
         rows: dict[int, Any] = {}
-        for level in range(1 + max(step.level for step in self.recipe.steps)):
-            reducing = [acc for acc in self.reducing if acc.step.level == level]
+        for level in range(1 + max(instruction.level for instruction in self.spec.instructions)):
+            reducing = [acc for acc in self.reducing if acc.instruction.level == level]
             state = [x for acc in self._carried(level) for x in acc.start()]
             for acc in reducing:
                 if acc.number in self.spread:
                     self._clear(acc)
-            if reducing or any(step.level == level and not step.of_rows for step in self.recipe.steps):
+            if reducing or any(
+                instruction.level == level and not instruction.per_row for instruction in self.spec.instructions
+            ):
                 state = self._gone(self.gone, indices, mask, state, level, rows)
             self._finish(indices, mask, level, reducing, state, rows)
 
@@ -178,8 +184,8 @@ class LoopNest:
     ) -> None:
         """What a pass over the row has come to, and what is computed from that once for the row."""
         across = self.vector in self.gone
-        frame = self._frame({axis: index for axis, index in indices.items() if axis in self.kept}, mask)
-        frame.vector = None if across else self.vector
+        context = self._frame({axis: index for axis, index in indices.items() if axis in self.kept}, mask)
+        context.vector = None if across else self.vector
         at = 0
         for acc in reducing:
             if acc.number in self.spread:
@@ -188,11 +194,11 @@ class LoopNest:
             width = 2 if acc.positional else 1
             mine, at = state[at : at + width], at + width
             rows[acc.number] = acc.result(acc.folded(mine) if across else mine)
-        frame.run(self.recipe, rows, level, of_rows=True)
-        for store in self.recipe.stores:
-            step = self.recipe.steps[store.step]
-            if step.of_rows and step.level == level:
-                frame.store(store, rows[store.step])
+        context.run(self.spec, rows, level, per_row=True)
+        for store in self.spec.stores:
+            instruction = self.spec.instructions[store.instruction]
+            if instruction.per_row and instruction.level == level:
+                context.store(store, rows[store.instruction])
 
     def _gone(
         self, axes: list[int], indices: dict[int, Index], mask: Any, state: list[Any], level: int, rows: dict[int, Any]
@@ -202,8 +208,8 @@ class LoopNest:
         axis, builder = axes[0], self.builder
         if axis != self.vector:
             body = lambda i, *carry: self._gone(axes[1:], {**indices, axis: (i, 0)}, mask, list(carry), level, rows)
-            return self._in_blocks(self.recipe.domain[axis], body, state, level)
-        full, rest = divmod(self.recipe.domain[axis], self.lanes)
+            return self._in_blocks(self.spec.domain[axis], body, state, level)
+        full, rest = divmod(self.spec.domain[axis], self.lanes)
         lanes = builder.index(self.lanes)
         point = lambda index, mask, state: self._point({**indices, axis: index}, mask, state, level, rows)
         body = lambda u, *carry: point((builder.mul(u, lanes), 0), None, list(carry))
@@ -234,33 +240,33 @@ class LoopNest:
         self, indices: dict[int, Index], mask: Any, state: list[Any], level: int, rows: dict[int, Any]
     ) -> list[Any]:
         """One vector of the row, in one pass over it; gives what that pass's reductions have come to."""
-        frame = self._frame(indices, mask)
+        context = self._frame(indices, mask)
         values = dict(rows)
         for i, (_, dtype) in self.scratch.items():
-            if self.recipe.steps[i].level < level:
+            if self.spec.instructions[i].level < level:
                 values[i] = self.builder.load_vector(self._in_scratch(i, indices), dtype)
         for earlier in range(0 if not self.scratch else level, level + 1):
-            frame.run(self.recipe, values, earlier)
+            context.run(self.spec, values, earlier)
         for i, (_, dtype) in self.scratch.items():
-            if self.recipe.steps[i].level == level:
+            if self.spec.instructions[i].level == level:
                 self.builder.store_vector(values[i], self._in_scratch(i, indices), dtype)
-        for store in self.recipe.stores:
-            step = self.recipe.steps[store.step]
-            if not step.of_rows and step.level == level:
-                frame.store(store, values[store.step])
+        for store in self.spec.stores:
+            instruction = self.spec.instructions[store.instruction]
+            if not instruction.per_row and instruction.level == level:
+                context.store(store, values[store.instruction])
         result: list[Any] = []
         at = 0
         for acc in self.reducing:
-            if acc.step.level != level:
+            if acc.instruction.level != level:
                 continue
             if acc.number in self.spread:
                 address = self._of_lane(acc, indices[self.gone[-1]][0])
-                total = acc.add([self.builder.load_vector(address, acc.dtype)], frame, values, None)
+                total = acc.add([self.builder.load_vector(address, acc.dtype)], context, values, None)
                 self.builder.store_vector(total[0], address, acc.dtype)
                 continue
             width = 2 if acc.positional else 1
             position = self._position(indices) if acc.positional else None
-            result += acc.add(state[at : at + width], frame, values, position)
+            result += acc.add(state[at : at + width], context, values, position)
             at += width
         return result
 
@@ -268,7 +274,7 @@ class LoopNest:
 
     def _make_spread(self) -> dict[int, Any]:
         """Where lanes run across rows, room for the `lanes` partial sums that each row would have with lanes along it."""
-        if not self.recipe.by_row or self.vector in self.gone:
+        if not self.spec.by_row or self.vector in self.gone:
             return {}
         sums = [acc for acc in self.reducing if acc.name == "sum" and acc.e.is_float]
         return {acc.number: self.builder.room(self._partial * self.lanes, acc.dtype) for acc in sums}
@@ -276,11 +282,11 @@ class LoopNest:
     @property
     def _partial(self) -> int:
         """How many of the partial sums get any number."""
-        return min(self.lanes, self.recipe.domain[self.gone[-1]])
+        return min(self.lanes, self.spec.domain[self.gone[-1]])
 
     def _carried(self, level: int) -> list[Any]:
         """The reductions of a pass whose state goes from number to number in registers."""
-        return [acc for acc in self.reducing if acc.step.level == level and acc.number not in self.spread]
+        return [acc for acc in self.reducing if acc.instruction.level == level and acc.number not in self.spread]
 
     def _of_lane(self, acc: Any, position: Any) -> Any:
         builder = self.builder
@@ -307,20 +313,20 @@ class LoopNest:
     # ---- numbers of a row that are wanted again in a later pass ----
 
     def _make_scratch(self) -> dict[int, tuple[Any, str]]:
-        """Room on the stack for one row of each step that a later pass reads; none if that is too much, and then each pass
+        """Room on the stack for one row of each instruction that a later pass reads; none if that is too much, and then each pass
         computes again what it wants."""
-        steps, wanted = self.recipe.steps, set()
-        for step in steps:
+        instructions, wanted = self.spec.instructions, set()
+        for instruction in instructions:
             wanted |= {
-                x for x in step.operands
-                if isinstance(x, int) and not steps[x].of_rows and steps[x].level < step.level
+                x for x in instruction.operands
+                if isinstance(x, int) and not instructions[x].per_row and instructions[x].level < instruction.level
             }  # fmt: skip
         units = math.prod(self._units(axis) for axis in self.gone)
         if 4 * units * self.lanes * len(wanted) > SCRATCH:
             return {}
         room = {}
         for i in sorted(wanted):
-            room[i] = self.builder.room(units * self.lanes, steps[i].dtype), steps[i].dtype
+            room[i] = self.builder.room(units * self.lanes, instructions[i].dtype), instructions[i].dtype
         return room
 
     def _in_scratch(self, number: int, indices: dict[int, Index]) -> Any:
@@ -329,7 +335,7 @@ class LoopNest:
             if axis == self.vector:
                 place = builder.add(builder.mul(place, builder.index(self._units(axis) * self.lanes)), indices[axis][0])
             else:
-                place = builder.add(builder.mul(place, builder.index(self.recipe.domain[axis])), indices[axis][0])
+                place = builder.add(builder.mul(place, builder.index(self.spec.domain[axis])), indices[axis][0])
         if self.vector not in self.gone:
             place = builder.mul(place, builder.index(self.lanes))
         address, dtype = self.scratch[number]
@@ -345,45 +351,45 @@ class LoopNest:
         return builder.add(start, builder.lane_numbers(i32)) if axis == self.vector else start
 
 
-def emit_loop(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    LoopNest(builder, recipe, pointers, flag, thread, threads).emit()
+def emit_loop(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    LoopNest(builder, spec, pointers, flag, thread, threads).emit()
 
 
-def emit_copy(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_copy(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     """A copy; where the contiguous axis changes, blocks of lanes x lanes are turned in registers."""
-    recipe = collapse_axes(recipe)
-    source, store = recipe.steps[0].operands[0], recipe.stores[0]
+    spec = collapse_axes(spec)
+    source, store = spec.instructions[0].operands[0], spec.stores[0]
     rows = next((axis for axis, s in enumerate(store.strides) if s == 1), None)  # lanes of what is written
     columns = (
         next((axis for axis, s in enumerate(source.strides) if s == 1), None) if isinstance(source, Load) else None
     )
     if rows is None or columns is None or rows == columns or store.dtype != source.dtype or store.dtype == "bool":
-        emit_loop(builder, recipe, pointers, flag, thread, threads)
+        emit_loop(builder, spec, pointers, flag, thread, threads)
     else:
-        TransposeCopy(builder, recipe, pointers, flag, rows, columns).emit(thread, threads)
+        TransposeCopy(builder, spec, pointers, flag, rows, columns).emit(thread, threads)
 
 
 class TransposeCopy:
     """A copy in which axis `columns` is contiguous before and axis `rows` after."""
 
-    def __init__(self, builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, rows: int, columns: int) -> None:
-        self.builder, self.recipe, self.pointers, self.flag = builder, recipe, pointers, flag
+    def __init__(self, builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, rows: int, columns: int) -> None:
+        self.builder, self.spec, self.pointers, self.flag = builder, spec, pointers, flag
         self.rows, self.columns, self.lanes = rows, columns, builder.lanes
-        self.source, self.store = recipe.steps[0].operands[0], recipe.stores[0]
+        self.source, self.store = spec.instructions[0].operands[0], spec.stores[0]
 
     def emit(self, thread: Any, threads: Any) -> None:
-        others = [axis for axis in range(len(self.recipe.domain)) if axis not in (self.rows, self.columns)]
-        blocks = -(-self.recipe.domain[self.columns] // self.lanes)
+        others = [axis for axis in range(len(self.spec.domain)) if axis not in (self.rows, self.columns)]
+        blocks = -(-self.spec.domain[self.columns] // self.lanes)
         part = thread_range(self.builder, blocks, thread, threads)
         self._others(others, {}, part)
 
     def _others(self, axes: list[int], indices: dict[int, Index], part: Any) -> None:
         if axes:
             body = lambda i: self._others(axes[1:], {**indices, axes[0]: (i, 0)}, part)
-            self.builder.loop(0, self.recipe.domain[axes[0]], 1, body)
+            self.builder.loop(0, self.spec.domain[axes[0]], 1, body)
             return
         builder, lanes = self.builder, self.lanes
-        full, rest = divmod(self.recipe.domain[self.columns], lanes)
+        full, rest = divmod(self.spec.domain[self.columns], lanes)
         has_rest = builder.icmp_signed(">", part[1], builder.index(full))
         last = builder.select(has_rest, builder.index(full), part[1])
         at = lambda block: (builder.mul(block, builder.index(lanes)), 0)
@@ -394,7 +400,7 @@ class TransposeCopy:
 
     def _strip(self, indices: dict[int, Index], width: int) -> None:
         builder, lanes = self.builder, self.lanes
-        full, rest = divmod(self.recipe.domain[self.rows], lanes)
+        full, rest = divmod(self.spec.domain[self.rows], lanes)
         at = lambda block: (builder.mul(block, builder.index(lanes)), 0)
         builder.loop(0, full, 1, lambda block: self._block({**indices, self.rows: at(block)}, width, lanes))
         if rest:
@@ -403,15 +409,15 @@ class TransposeCopy:
     def _block(self, indices: dict[int, Index], width: int, height: int) -> None:
         """Up to lanes x lanes numbers; rows that do not exist are read as the last one and not written."""
         builder = self.builder
-        frame = LaneContext(builder, self.pointers, self.flag, indices, None)
+        context = LaneContext(builder, self.pointers, self.flag, indices, None)
         into = builder.first_lanes(width) if width < self.lanes else None
         lines = []
         for line in range(self.lanes):
-            moved = frame.moved({self.rows: min(line, height - 1)}, None)
+            moved = context.moved({self.rows: min(line, height - 1)}, None)
             address = moved.address(self.source.pointer, self.source.offset, self.source.strides, self.source.dtype)
             lines.append(builder.load_vector(address, self.source.dtype, into))
         out = builder.first_lanes(height) if height < self.lanes else None
         for column, line in enumerate(builder.transpose(lines)[:width]):
-            moved = frame.moved({self.columns: column}, None)
+            moved = context.moved({self.columns: column}, None)
             address = moved.address(self.store.pointer, 0, self.store.strides, self.store.dtype)
             builder.store_vector(line, address, self.store.dtype, out)

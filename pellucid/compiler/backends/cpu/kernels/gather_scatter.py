@@ -67,8 +67,8 @@ def _pick(
     sweep.run(body)
 
 
-def emit_take(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    single = OpOperands(builder, recipe, pointers, moving=True)
+def emit_take(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    single = OpOperands(builder, spec, pointers, moving=True)
     size = single.shapes[0][0]
     if size == 0 and math.prod(single.shapes[0][1:]) != 1:  # no row stands in for a wrong one, and every index is wrong
         if math.prod(single.shapes[1]):
@@ -77,9 +77,9 @@ def emit_take(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, th
     _take_rows(builder, single, single.operands[0].strides[0], size, flag, thread, threads)
 
 
-def emit_rows(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_rows(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     """The same with a number of rows, at least 1, that the program is given."""
-    single = OpOperands(builder, recipe, pointers, moving=True)
+    single = OpOperands(builder, spec, pointers, moving=True)
     count, step = single.operands[2], math.prod(single.shapes[0])
     _take_rows(builder, single, step, builder.load_scalar(count.address, count.dtype), flag, thread, threads)
 
@@ -108,9 +108,9 @@ def _take_rows(
     lines.run(line)
 
 
-def emit_gather(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    single = OpOperands(builder, recipe, pointers, moving=True)
-    (x, index), axis = single.operands, single.how["axis"]
+def emit_gather(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    single = OpOperands(builder, spec, pointers, moving=True)
+    (x, index), axis = single.operands, single.attributes["axis"]
     source = x._replace(strides=tuple(0 if i == axis else s for i, s in enumerate(x.strides)))
     size = single.shapes[0][axis]
     _pick(builder, single.shape, index, source, x.strides[axis], size, single.result, flag, thread, threads)
@@ -119,10 +119,10 @@ def emit_gather(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, 
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def emit_scatter_add(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_scatter_add(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     """A thread owns a range of one axis other than `axis`: it copies x there, then adds g along `axis` in order."""
-    single = OpOperands(builder, recipe, pointers)
-    (x, index, g), target, axis = single.operands, single.result, single.how["axis"]
+    single = OpOperands(builder, spec, pointers)
+    (x, index, g), target, axis = single.operands, single.result, single.attributes["axis"]
     shape, sizes = [list(s) for s in single.shapes[:2]]
     if len(shape) == 1:  # an axis to own, that one thread gets
         shape, sizes, axis = [1, *shape], [1, *sizes], 1
@@ -174,14 +174,14 @@ def _add_along(builder: Builder, sweep: StridedLoop, count: int, strides: Sequen
     sweep.run(body)
 
 
-def emit_add_at(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    single = OpOperands(builder, recipe, pointers)
+def emit_add_at(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    single = OpOperands(builder, spec, pointers)
     g, index = single.operands
     _write_rows(builder, single, None, index, single.shapes[1], g, flag, thread, threads)
 
 
-def emit_put(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    single = OpOperands(builder, recipe, pointers, moving=True)
+def emit_put(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    single = OpOperands(builder, spec, pointers, moving=True)
     x, index, rows = single.operands
     _write_rows(builder, single, x, index, single.shapes[1], rows, flag, thread, threads)
 

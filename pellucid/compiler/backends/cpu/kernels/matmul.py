@@ -6,7 +6,7 @@ it lies; and products over several axes, convolutions among them, since every ax
 rows, such as one example, vectors along k are used instead. k is never shared among threads.
 
 A tile adds up the terms of each sum one after another, whatever its size and the layout. In inference all products do: a
-row's bits are then the same whether it is alone or one of many (`Recipe.by_row`).
+row's bits are then the same whether it is alone or one of many (`KernelSpec.by_row`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from ..prepare.contractions import LONG_CONTRACTION
 from .vector_body import Index, LaneContext, thread_range
 
 L2_BYTES = 1 << 21  # bytes of panels that stay in the cache while all rows pass by
-SHORT = 5  # steps: what follows a product with more is a loop over the rows of the tile, not written out each time
+SHORT = (
+    5  # instructions: what follows a product with more is a loop over the rows of the tile, not written out each time
+)
 K_BLOCK_TERMS = 512  # terms of a part, about
 
 
@@ -45,14 +47,14 @@ class KBlock(NamedTuple):
     begun: Any
 
 
-def is_long(recipe: KernelSpec) -> bool:
+def is_long(spec: KernelSpec) -> bool:
     """Whether the sums are made in parts, which meet in memory; nothing else may then be computed with the result."""
-    product = recipe.product
+    product = spec.contraction
     return (
         product is not None
         and not product.dots
         and math.prod(product.sizes) >= LONG_CONTRACTION
-        and len(recipe.steps) == 1
+        and len(spec.instructions) == 1
     )
 
 
@@ -76,54 +78,56 @@ def tile_shape(rows: int, units: int, most_rows: int, most_vectors: int) -> tupl
     return min(2 * most_rows, registers // wide), wide
 
 
-def collapse_axes(recipe: KernelSpec) -> KernelSpec:
+def collapse_axes(spec: KernelSpec) -> KernelSpec:
     """The same product over fewer axes: neighbours of one kind that everything runs through as if they were one are one."""
-    product = recipe.product
+    product = spec.contraction
     assert product is not None
-    rank, domain = len(recipe.domain), recipe.domain
-    loads = [x for step in recipe.steps for x in step.operands if isinstance(x, Load)]
-    lying: list[Any] = [product.splat, product.vectors, *loads, *recipe.stores]
+    rank, domain = len(spec.domain), spec.domain
+    loads = [x for instruction in spec.instructions for x in instruction.operands if isinstance(x, Load)]
+    lying: list[Any] = [product.splat, product.vectors, *loads, *spec.stores]
     kind = lambda axis: (product.splat.strides[axis] == 0, product.vectors.strides[axis] == 0)
     for outer, inner in itertools.permutations(range(rank), 2):
         joined = all(x.strides[outer] == domain[inner] * x.strides[inner] for x in lying)
         if joined and kind(outer) == kind(inner):
-            return collapse_axes(_without(recipe, outer, inner))
+            return collapse_axes(_without(spec, outer, inner))
     for outer in range(len(product.sizes) - 1):
         both = [x.strides[rank:] for x in (product.splat, product.vectors)]
         if all(s[outer] == product.sizes[outer + 1] * s[outer + 1] for s in both):
-            return collapse_axes(_summed_as_one(recipe, outer))
-    return recipe
+            return collapse_axes(_summed_as_one(spec, outer))
+    return spec
 
 
-def _without(recipe: KernelSpec, outer: int, inner: int) -> KernelSpec:
+def _without(spec: KernelSpec, outer: int, inner: int) -> KernelSpec:
     """Axis `outer` of the domain as part of axis `inner`."""
-    assert recipe.product is not None
+    assert spec.contraction is not None
     drop = lambda x: x._replace(strides=tuple(s for axis, s in enumerate(x.strides) if axis != outer))
 
     def number(axis: int | None) -> int | None:
         axis = inner if axis == outer else axis
         return None if axis is None else axis - (axis > outer)
 
-    sizes = [n * recipe.domain[outer] if axis == inner else n for axis, n in enumerate(recipe.domain) if axis != outer]
-    product = recipe.product._replace(
-        splat=drop(recipe.product.splat), vectors=drop(recipe.product.vectors),
-        rows=number(recipe.product.rows), lanes=number(recipe.product.lanes),
+    sizes = [n * spec.domain[outer] if axis == inner else n for axis, n in enumerate(spec.domain) if axis != outer]
+    product = spec.contraction._replace(
+        splat=drop(spec.contraction.splat), vectors=drop(spec.contraction.vectors),
+        rows=number(spec.contraction.rows), lanes=number(spec.contraction.lanes),
     )  # fmt: skip
-    steps = tuple(
-        step._replace(operands=tuple(drop(x) if isinstance(x, Load) else x for x in step.operands))
-        for step in recipe.steps
+    instructions = tuple(
+        instruction._replace(operands=tuple(drop(x) if isinstance(x, Load) else x for x in instruction.operands))
+        for instruction in spec.instructions
     )
-    return recipe._replace(domain=tuple(sizes), product=product, steps=steps, stores=tuple(map(drop, recipe.stores)))
+    return spec._replace(
+        domain=tuple(sizes), contraction=product, instructions=instructions, stores=tuple(map(drop, spec.stores))
+    )
 
 
-def _summed_as_one(recipe: KernelSpec, outer: int) -> KernelSpec:
+def _summed_as_one(spec: KernelSpec, outer: int) -> KernelSpec:
     """Axis `outer` of what is summed over and the one behind it as one."""
-    product, rank = recipe.product, len(recipe.domain)
+    product, rank = spec.contraction, len(spec.domain)
     assert product is not None
     drop = lambda x: x._replace(strides=tuple(s for axis, s in enumerate(x.strides) if axis != rank + outer))
     sizes = (*product.sizes[:outer], product.sizes[outer] * product.sizes[outer + 1], *product.sizes[outer + 2 :])
-    return recipe._replace(
-        product=product._replace(splat=drop(product.splat), vectors=drop(product.vectors), sizes=sizes)
+    return spec._replace(
+        contraction=product._replace(splat=drop(product.splat), vectors=drop(product.vectors), sizes=sizes)
     )
 
 
@@ -147,23 +151,23 @@ class MatmulEmitter:
     """One product kernel being written."""
 
     def __init__(
-        self, builder: Builder, recipe: KernelSpec, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
+        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
     ) -> None:
-        recipe = collapse_axes(recipe)
-        assert recipe.product is not None
-        self.builder, self.recipe, self.pointers, self.flag = builder, recipe, pointers, flag
+        spec = collapse_axes(spec)
+        assert spec.contraction is not None
+        self.builder, self.spec, self.pointers, self.flag = builder, spec, pointers, flag
         self.thread, self.threads, self.lanes = thread, threads, builder.lanes
-        self.product = recipe.product
+        self.product = spec.contraction
 
     def size(self, axis: int | None) -> int:
-        return 1 if axis is None else self.recipe.domain[axis]
+        return 1 if axis is None else self.spec.domain[axis]
 
     def summed(self, operand: Load) -> tuple[int, ...]:
         """The strides of an operand along what is summed over."""
-        return operand.strides[len(self.recipe.domain) :]
+        return operand.strides[len(self.spec.domain) :]
 
-    def address(self, frame: LaneContext, operand: Load) -> Any:
-        return frame.address(operand.pointer, operand.offset, operand.strides[: len(self.recipe.domain)], operand.dtype)
+    def address(self, context: LaneContext, operand: Load) -> Any:
+        return context.address(operand.pointer, operand.offset, operand.strides[: len(self.spec.domain)], operand.dtype)
 
 
 class TiledMatmul(MatmulEmitter):
@@ -173,19 +177,19 @@ class TiledMatmul(MatmulEmitter):
     of them stays in the cache), in a block the rows, for each row of tiles the panels of the block.
     """
 
-    def __init__(self, builder: Builder, recipe: KernelSpec, *rest: Any) -> None:
-        super().__init__(builder, recipe, *rest)
+    def __init__(self, builder: Builder, spec: KernelSpec, *rest: Any) -> None:
+        super().__init__(builder, spec, *rest)
         product, target = self.product, builder.target
-        self.outer = [axis for axis in range(len(self.recipe.domain)) if axis not in (product.rows, product.lanes)]
+        self.outer = [axis for axis in range(len(self.spec.domain)) if axis not in (product.rows, product.lanes)]
         self.columns = self.size(product.lanes)
         units = -(-self.columns // self.lanes)
         high, wide = tile_shape(self.size(product.rows), units, target.rows, target.vectors)
         self.row_runs, self.column_runs = tiles(self.size(product.rows), high), tiles(units, wide)
         self.row_tiles, self.panels = (sum(count for _, count, _ in runs) for runs in (self.row_runs, self.column_runs))
         terms = math.prod(product.sizes)
-        self.parts = k_blocking(product.sizes) if is_long(recipe) else None
+        self.parts = k_blocking(product.sizes) if is_long(spec) else None
         terms = terms if self.parts is None else self.parts.terms
-        self.scratch = builder.room(high * wide * self.lanes, "float32") if len(recipe.steps) > SHORT else None
+        self.scratch = builder.room(high * wide * self.lanes, "float32") if len(spec.instructions) > SHORT else None
         self.near = max(1, min(self.panels, L2_BYTES // (4 * max(terms, 1) * wide * self.lanes)))
 
     def emit(self) -> None:
@@ -292,14 +296,14 @@ class TiledMatmul(MatmulEmitter):
             indices[product.lanes] = (builder.mul(unit, builder.index(self.lanes)), 0)
         rest = self.columns % self.lanes
         masks = [builder.first_lanes(rest) if last and v == wide - 1 and rest else None for v in range(wide)]
-        frame = LaneContext(builder, self.pointers, self.flag, indices, product.lanes)
+        context = LaneContext(builder, self.pointers, self.flag, indices, product.lanes)
         points = []
         for m in range(high):
             for v in range(wide):
                 axes = ((product.rows, m), (product.lanes, v * self.lanes))
-                points.append(frame.moved({axis: n for axis, n in axes if axis is not None}, masks[v]))
+                points.append(context.moved({axis: n for axis, n in axes if axis is not None}, masks[v]))
         sums = [builder.constant(0.0)] * len(points) if part is None else self._begun(points, part)
-        sums = self._sums(frame, high, wide, masks, sums, part)
+        sums = self._sums(context, high, wide, masks, sums, part)
         if self.scratch is None:
             for point, total in zip(points, sums, strict=True):
                 self._finish(point, total)
@@ -310,24 +314,24 @@ class TiledMatmul(MatmulEmitter):
 
     def _finish(self, point: LaneContext, total: Any) -> None:
         """What follows the sums, at one vector of them, and what is stored of it."""
-        values = point.run(self.recipe, {0: total})
-        for store in self.recipe.stores:
-            point.store(store, values[store.step])
+        values = point.run(self.spec, {0: total})
+        for store in self.spec.stores:
+            point.store(store, values[store.instruction])
 
     def _finish_row(self, indices: dict[int, Index], m: Any, wide: int, masks: list[Any]) -> None:
         """The same for row m of the tile, whose sums wait in the scratch."""
         builder, product = self.builder, self.product
         if product.rows is not None:
             indices = {**indices, product.rows: (builder.add(indices[product.rows][0], m), 0)}
-        frame = LaneContext(builder, self.pointers, self.flag, indices, product.lanes)
+        context = LaneContext(builder, self.pointers, self.flag, indices, product.lanes)
         first = builder.at(self.scratch, builder.mul(m, builder.index(wide * self.lanes)))
         for v in range(wide):
-            point = frame.moved({} if product.lanes is None else {product.lanes: v * self.lanes}, masks[v])
+            point = context.moved({} if product.lanes is None else {product.lanes: v * self.lanes}, masks[v])
             self._finish(point, builder.load_vector(builder.at(first, v * self.lanes)))
 
     def _begun(self, points: list[LaneContext], part: KBlock) -> list[Any]:
         """The sums of the parts before, which stand where the result will; zeros for the first."""
-        builder, (store,) = self.builder, self.recipe.stores
+        builder, (store,) = self.builder, self.spec.stores
         load = Load(store.pointer, 0, store.strides, store.dtype)
         before = builder.block
         with builder.when(builder.icmp_unsigned("!=", part.begun, builder.index(0))):
@@ -344,12 +348,12 @@ class TiledMatmul(MatmulEmitter):
         return sums
 
     def _sums(
-        self, frame: LaneContext, high: int, wide: int, masks: list[Any], sums: list[Any], part: KBlock | None
+        self, context: LaneContext, high: int, wide: int, masks: list[Any], sums: list[Any], part: KBlock | None
     ) -> list[Any]:
         """The microkernel, inside the loops over what is summed over."""
         builder, product, dtype = self.builder, self.product, self.product.vectors.dtype
         counts: list[Any] = list(product.sizes)
-        a, b = self.address(frame, product.splat), self.address(frame, product.vectors)
+        a, b = self.address(context, product.splat), self.address(context, product.vectors)
         if part is not None:
             a, b = builder.at(a, part.splat, dtype), builder.at(b, part.vectors, dtype)
             counts = [*[1] * part.axis, part.count, *counts[part.axis + 1 :]]
@@ -385,13 +389,13 @@ class TiledMatmul(MatmulEmitter):
 class DotMatmul(MatmulEmitter):
     """A product of few rows: each result is a sum over k in lanes, `lanes` results at a time."""
 
-    def __init__(self, builder: Builder, recipe: KernelSpec, *rest: Any) -> None:
-        super().__init__(builder, recipe, *rest)
+    def __init__(self, builder: Builder, spec: KernelSpec, *rest: Any) -> None:
+        super().__init__(builder, spec, *rest)
         self.lane_axis = self.product.lanes
-        self.outer = [axis for axis in range(len(self.recipe.domain)) if axis != self.lane_axis]
+        self.outer = [axis for axis in range(len(self.spec.domain)) if axis != self.lane_axis]
 
     def emit(self) -> None:
-        size = 1 if self.lane_axis is None else self.recipe.domain[self.lane_axis]
+        size = 1 if self.lane_axis is None else self.spec.domain[self.lane_axis]
         part = thread_range(self.builder, -(-size // self.lanes), self.thread, self.threads)
         self._outer(self.outer, {}, size, part)
 
@@ -399,7 +403,7 @@ class DotMatmul(MatmulEmitter):
         builder, lanes = self.builder, self.lanes
         if axes:
             body = lambda i: self._outer(axes[1:], {**indices, axes[0]: (i, 0)}, size, part)
-            builder.loop(0, self.recipe.domain[axes[0]], 1, body)
+            builder.loop(0, self.spec.domain[axes[0]], 1, body)
             return
         full, rest = divmod(size, lanes)
         has_rest = builder.icmp_signed(">", part[1], builder.index(full))
@@ -414,15 +418,15 @@ class DotMatmul(MatmulEmitter):
         if self.lane_axis is not None:
             indices = {**indices, self.lane_axis: (start, 0)}
         mask = builder.first_lanes(count) if count < self.lanes else None
-        frame = LaneContext(builder, self.pointers, self.flag, indices, self.lane_axis, mask)
-        values = frame.run(self.recipe, {0: self._sums(frame, count)})
-        for store in self.recipe.stores:
-            frame.store(store, values[store.step])
+        context = LaneContext(builder, self.pointers, self.flag, indices, self.lane_axis, mask)
+        values = context.run(self.spec, {0: self._sums(context, count)})
+        for store in self.spec.stores:
+            context.store(store, values[store.instruction])
 
-    def _sums(self, frame: LaneContext, count: int) -> Any:
+    def _sums(self, context: LaneContext, count: int) -> Any:
         """`count` sums over k, one in each lane."""
         builder, lanes = self.builder, self.lanes
-        one, many = self.address(frame, self.product.splat), self.address(frame, self.product.vectors)
+        one, many = self.address(context, self.product.splat), self.address(context, self.product.vectors)
         step = 0 if self.lane_axis is None else self.product.vectors.strides[self.lane_axis]
 
         def add(k: Any, sums: Sequence[Any], mask: Any) -> list[Any]:
@@ -445,8 +449,8 @@ class Turned(DotMatmul):
     """The same products, with every sum in the order of its terms, as in a tile: blocks of `lanes` results by `lanes` terms
     are turned in registers, each for all rows."""
 
-    def __init__(self, builder: Builder, recipe: KernelSpec, *rest: Any) -> None:
-        super().__init__(builder, recipe, *rest)
+    def __init__(self, builder: Builder, spec: KernelSpec, *rest: Any) -> None:
+        super().__init__(builder, spec, *rest)
         self.outer = [axis for axis in self.outer if axis != self.product.rows]
 
     def _block(self, indices: dict[int, Index], start: Any, count: int) -> None:
@@ -457,17 +461,17 @@ class Turned(DotMatmul):
         if rows is not None:
             indices[rows] = (builder.index(0), 0)
         mask = builder.first_lanes(count) if count < self.lanes else None
-        frame = LaneContext(builder, self.pointers, self.flag, indices, self.lane_axis, mask)
-        for m, total in enumerate(self._turned(frame, count)):
-            point = frame.moved({} if rows is None else {rows: m}, mask)
-            values = point.run(self.recipe, {0: total})
-            for store in self.recipe.stores:
-                point.store(store, values[store.step])
+        context = LaneContext(builder, self.pointers, self.flag, indices, self.lane_axis, mask)
+        for m, total in enumerate(self._turned(context, count)):
+            point = context.moved({} if rows is None else {rows: m}, mask)
+            values = point.run(self.spec, {0: total})
+            for store in self.spec.stores:
+                point.store(store, values[store.instruction])
 
-    def _turned(self, frame: LaneContext, count: int) -> list[Any]:
+    def _turned(self, context: LaneContext, count: int) -> list[Any]:
         """For each row a vector of `count` sums over k."""
         builder, lanes, rows = self.builder, self.lanes, self.product.rows
-        one, many = self.address(frame, self.product.splat), self.address(frame, self.product.vectors)
+        one, many = self.address(context, self.product.splat), self.address(context, self.product.vectors)
         step = 0 if self.lane_axis is None else self.product.vectors.strides[self.lane_axis]
         row = 0 if rows is None else self.product.splat.strides[rows]
 
@@ -486,7 +490,7 @@ class Turned(DotMatmul):
         return add(builder.index(full * lanes), sums, rest) if rest else sums
 
 
-def emit_product(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    assert recipe.product is not None
-    writer = (Turned if recipe.by_row else DotMatmul) if recipe.product.dots else TiledMatmul
-    writer(builder, recipe, pointers, flag, thread, threads).emit()
+def emit_product(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    assert spec.contraction is not None
+    writer = (Turned if spec.by_row else DotMatmul) if spec.contraction.dots else TiledMatmul
+    writer(builder, spec, pointers, flag, thread, threads).emit()

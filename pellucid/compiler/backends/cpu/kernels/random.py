@@ -17,9 +17,9 @@ from ..llvm import Builder, i32, i64
 from .vector_body import thread_range
 
 
-def emit_bits(builder: Builder, recipe: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    (state,), store = recipe.steps[0].operands, recipe.stores[0]
-    count, lanes = math.prod(recipe.shapes[-1]), builder.lanes
+def emit_bits(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    (state,), store = spec.instructions[0].operands, spec.stores[0]
+    count, lanes = math.prod(spec.shapes[-1]), builder.lanes
     base, target = pointers[state.pointer], pointers[store.pointer]
     seed, call = (
         builder.load_scalar(builder.at(base, state.offset + i * state.strides[0], state.dtype), state.dtype)

@@ -1,4 +1,4 @@
-"""The inside of every loop: loads, the recipe's steps on vectors, stores (floor 4).
+"""The inside of every loop: loads, the spec's instructions on vectors, stores (floor 4).
 
 A Frame is one place of the loop nest. An index is (value, extra): an i64 that the loop counts, and a constant beyond it,
 so that the rows of a tile share one address computation.
@@ -23,7 +23,7 @@ Index = tuple[Any, int]
 class LaneContext:
     """Addresses and values at one place of a loop nest. vector: the axis the lanes run along; mask: lanes that exist.
 
-    pointers: an address for each pointer of the recipe; for one that Scalars name, the vector of what is there.
+    pointers: an address for each pointer of the spec; for one that Scalars name, the vector of what is there.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class LaneContext:
     def moved(self, extras: dict[int, int], mask: Any) -> LaneContext:
         """This place with constants added to some indices; base addresses are shared."""
         indices = {axis: (value, extra + extras.get(axis, 0)) for axis, (value, extra) in self.indices.items()}
-        frame = LaneContext(self.builder, self.pointers, self.flag, indices, self.vector, mask)
-        frame.bases = self.bases
-        return frame
+        context = LaneContext(self.builder, self.pointers, self.flag, indices, self.vector, mask)
+        context.bases = self.bases
+        return context
 
     def address(self, pointer: int, offset: int, strides: Sequence[int], dtype: str) -> Any:
         builder = self.builder
@@ -81,7 +81,7 @@ class LaneContext:
         else:
             builder.scatter(value, address, _spaced(builder, stride), store.dtype, self.mask)
 
-    # ---- steps ----
+    # ---- instructions ----
 
     def operand(self, operand: Any, values: dict[int, Any]) -> Any:
         if isinstance(operand, Load):
@@ -92,23 +92,27 @@ class LaneContext:
             return self.pointers[operand.pointer]
         return values[operand]
 
-    def run(self, recipe: KernelSpec, values: dict[int, Any], level: int = 0, of_rows: bool = False) -> dict[int, Any]:
-        """The numbers of every step of that level that is not a reduction; `values` holds those known already."""
-        for i, step in enumerate(recipe.steps):
-            if i in values or step.name in REDUCTIONS or (step.level, step.of_rows) != (level, of_rows):
+    def run(self, spec: KernelSpec, values: dict[int, Any], level: int = 0, per_row: bool = False) -> dict[int, Any]:
+        """The numbers of every instruction of that level that is not a reduction; `values` holds those known already."""
+        for i, instruction in enumerate(spec.instructions):
+            if (
+                i in values
+                or instruction.name in REDUCTIONS
+                or (instruction.level, instruction.per_row) != (level, per_row)
+            ):
                 continue
-            operands = [self.operand(x, values) for x in step.operands]
-            if step.name == "within":
-                values[i] = self._checked(step, operands[0], operand_dtype(recipe, step.operands[0]))
+            operands = [self.operand(x, values) for x in instruction.operands]
+            if instruction.name == "within":
+                values[i] = self._checked(instruction, operands[0], operand_dtype(spec, instruction.operands[0]))
                 continue
-            kind = operand_dtype(recipe, step.operands[1 if step.name == "where" else 0])
-            op: Any = REGISTRY[step.name]
-            values[i] = op.native(VectorMath(self.builder, np.dtype(kind)), *operands, **dict(step.attributes))
+            kind = operand_dtype(spec, instruction.operands[1 if instruction.name == "where" else 0])
+            op: Any = REGISTRY[instruction.name]
+            values[i] = op.native(VectorMath(self.builder, np.dtype(kind)), *operands, **dict(instruction.attributes))
         return values
 
-    def _checked(self, step: Instruction, index: Any, dtype: str) -> Any:
+    def _checked(self, instruction: Instruction, index: Any, dtype: str) -> Any:
         """The index itself; one outside its range raises the flag, and is read as `low` or 0 from there on."""
-        how, e = dict(step.attributes), VectorMath(self.builder, np.dtype(dtype))
+        how, e = dict(instruction.attributes), VectorMath(self.builder, np.dtype(dtype))
         builder, (least, largest) = self.builder, _range(dtype)
         allowed = e.greater_equal(index, e.constant(max(how["low"], least)))
         if how["high"] <= largest:  # a bound may be no number of the dtype
@@ -134,8 +138,8 @@ def _spaced(builder: Builder, stride: int) -> Any:
     return ir.Constant(builder.lane_numbers().type, [lane * stride for lane in range(builder.lanes)])
 
 
-def operand_dtype(recipe: KernelSpec, operand: Any) -> str:
-    return operand.dtype if isinstance(operand, Load | Constant | Scalar) else recipe.steps[operand].dtype
+def operand_dtype(spec: KernelSpec, operand: Any) -> str:
+    return operand.dtype if isinstance(operand, Load | Constant | Scalar) else spec.instructions[operand].dtype
 
 
 def thread_range(builder: Builder, count: int, thread: Any, threads: Any) -> tuple[Any, Any]:
@@ -152,12 +156,12 @@ def thread_range(builder: Builder, count: int, thread: Any, threads: Any) -> tup
 class Accumulator:
     """What a reduction carries from number to number: one vector, or two for a position."""
 
-    def __init__(self, builder: Builder, recipe: KernelSpec, number: int) -> None:
-        self.builder, self.step = builder, recipe.steps[number]
-        self.number, self.name = number, self.step.name
-        self.source = operand_dtype(recipe, self.step.operands[0])
+    def __init__(self, builder: Builder, spec: KernelSpec, number: int) -> None:
+        self.builder, self.instruction = builder, spec.instructions[number]
+        self.number, self.name = number, self.instruction.name
+        self.source = operand_dtype(spec, self.instruction.operands[0])
         self.positional = self.name in ("argmax", "argmin")
-        self.dtype = self.source if self.positional else self.step.dtype
+        self.dtype = self.source if self.positional else self.instruction.dtype
         self.e = VectorMath(builder, np.dtype(self.dtype))
 
     def start(self) -> list[Any]:
@@ -177,15 +181,15 @@ class Accumulator:
             return 0 if least else 1
         return int(np.iinfo(kind).min if least else np.iinfo(kind).max)
 
-    def add(self, state: Sequence[Any], frame: LaneContext, values: dict[int, Any], position: Any) -> list[Any]:
+    def add(self, state: Sequence[Any], context: LaneContext, values: dict[int, Any], position: Any) -> list[Any]:
         """The state after one more vector; `position`: a vector of i32, where it stands along the reduced axis."""
-        x = frame.operand(self.step.operands[0], values)
+        x = context.operand(self.instruction.operands[0], values)
         if not self.positional:
             x = VectorMath(self.builder, np.dtype(self.source)).cast(x, self.dtype)
-        if frame.mask is not None:
-            x = self.builder.select(frame.mask, x, self.builder.constant(self._identity(), self.dtype))
+        if context.mask is not None:
+            x = self.builder.select(context.mask, x, self.builder.constant(self._identity(), self.dtype))
             if self.positional:
-                position = self.builder.select(frame.mask, position, self.builder.bits(2**31 - 1))
+                position = self.builder.select(context.mask, position, self.builder.bits(2**31 - 1))
         return self.combine(state, [x, position] if self.positional else [x])
 
     def combine(self, a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
@@ -217,9 +221,13 @@ class Accumulator:
 
     def result(self, state: Sequence[Any]) -> Any:
         if self.positional:
-            return self.builder.sext(state[1], self.builder.vector(self.step.dtype))
+            return self.builder.sext(state[1], self.builder.vector(self.instruction.dtype))
         return state[0]
 
 
-def accumulators(builder: Builder, recipe: KernelSpec) -> list[Accumulator]:
-    return [Accumulator(builder, recipe, i) for i, step in enumerate(recipe.steps) if step.name in REDUCTIONS]
+def accumulators(builder: Builder, spec: KernelSpec) -> list[Accumulator]:
+    return [
+        Accumulator(builder, spec, i)
+        for i, instruction in enumerate(spec.instructions)
+        if instruction.name in REDUCTIONS
+    ]
