@@ -55,7 +55,7 @@ from .core.sharing import (
 )
 from .core.state_version import note_change
 from .core.tape import backward_pass
-from .core.value import Symbol, Value, default_dtype, grad_mode, recorder, refuse_array, traced_or_array
+from .core.value import Symbol, Value, current_tracer, default_dtype, grad_mode, refuse_array, traced_or_array
 from .errors import DTypeError, GradientError, OptionError, ShapeError, format_shape
 from .indexing import index, path_to, with_index
 from .ops import contraction, elementwise, movement, reduce
@@ -144,7 +144,7 @@ class Tensor(Value):
     @property
     def grad(self) -> Any:
         """dL/d(this), summed over every `backward()` since it was last cleared; None before the first."""
-        active = recorder()
+        active = current_tracer()
         grad = self._grad if active is None else active.read_grad(self)
         return grad if grad.__class__ is not UsedUp else grad.refuse()
 
@@ -159,13 +159,13 @@ class Tensor(Value):
 
     def has_grad(self) -> bool:
         """Whether there is a gradient, also where a compiled step has used up its numbers."""
-        active = recorder()
+        active = current_tracer()
         return self._grad is not None if active is None else active.has_grad(self)
 
     def set_grad(self, value: Any) -> None:
-        active = recorder()
+        active = current_tracer()
         if active is not None:
-            active.touch_grad(self)
+            active.before_grad_write(self)
         self._grad = value
 
     def add_grad(self, value: Any) -> None:
@@ -215,14 +215,14 @@ class Tensor(Value):
             raise DTypeError(f"data: {type(value).__name__}; expected a Tensor; write x.data = tensor(...)")
         if is_view_along(value, self, ()):
             return  # `x.data -= y` has written there, and sets what it has written
-        active = recorder()
+        active = current_tracer()
         if active is not None:
             if (value.shape, value.dtype) != (self.shape, self.dtype):
                 raise ShapeError(
                     f"{user_origin()}: x.data = y in a compiled step: y is {format_shape(value.shape)} {value.dtype}, x is {format_shape(self.shape)} "
                     f"{self.dtype}; expected the same; convert y, or do this outside of the step"
                 )
-            active.leave(self)
+            active.before_data_assignment(self)
             self.assign(value)
             return
         leave(self)
@@ -323,7 +323,7 @@ class Tensor(Value):
         return bool((self == value).any().item())
 
     def __repr__(self) -> str:
-        if recorder() is not None:
+        if current_tracer() is not None:
             return f"tensor(being recorded, shape={format_shape(self.shape)}, dtype={self.dtype})"
         shown = self.array if self.ndim else self.array.reshape(1)
         whole = shown.dtype.kind != "f" or bool(np.all(shown == np.trunc(shown)))  # 1. and not 1.0000
@@ -359,7 +359,7 @@ class Tensor(Value):
         copy.__dict__.update(array=self.array, requires_grad=self.requires_grad)
         if self._grad is not None:
             copy._grad = self._grad if self._grad.__class__ is UsedUp else new_value(traced_or_array(self._grad))
-        if self.cell is not None and recorder() is None:
+        if self.cell is not None and current_tracer() is None:
             copied(copy, self, memo)
         memo[id(self)] = copy
         return copy
@@ -483,7 +483,7 @@ class Tensor(Value):
                 f"assign: {format_shape(array.shape)} into a Tensor {format_shape(shape)}; expected the same shape; reshape it first"
             )
         forbid_in_scan()
-        if recorder() is not None:
+        if current_tracer() is not None:
             self.rebind(recorded_as(value, shape, self.dtype))
         else:
             if array.shape != shape:
@@ -499,7 +499,7 @@ class Tensor(Value):
 
     def rebind(self, array: Any, place: Any = None) -> None:
         """Put another array in place of this one; who remembers the old one can see it by `version`."""
-        active = recorder()
+        active = current_tracer()
         if active is not None:
             active.rebind(self, array)
         elif self.cell is not None:
@@ -601,7 +601,11 @@ class Tensor(Value):
         path = path_to(self, key, value)
         if path is not None and is_view_along(value, self, path):
             return  # `x[i] += v` has written there, and sets what it has written
-        if path is None or recorder() is not None or (grad_mode.get() and (self.requires_grad or value.requires_grad)):
+        if (
+            path is None
+            or current_tracer() is not None
+            or (grad_mode.get() and (self.requires_grad or value.requires_grad))
+        ):
             self.write(with_index(aside(self), key, value))
         else:
             write_part(self, path, value.array, user_origin())

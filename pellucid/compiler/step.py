@@ -22,7 +22,7 @@ from ..core.op import new_value
 from ..core.origin import user_origin
 from ..core.sharing import Cell, strides_of
 from ..core.state_version import state_version
-from ..core.value import Value, grad_mode, recorder
+from ..core.value import Value, current_tracer, grad_mode
 from ..creation import stack
 from ..errors import OptionError, PellucidError, TraceError, format_shape
 from ..ops.index import rows, take
@@ -80,7 +80,7 @@ class CompiledStep:
         self.__doc__ = self.source.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if recorder() is not None:  # inside another step that is being recorded: part of that one
+        if current_tracer() is not None:  # inside another step that is being recorded: part of that one
             return self.function(*args, **kwargs)
         with self._lock:
             tensors, program = self._found(args, kwargs)
@@ -129,7 +129,7 @@ class CompiledStep:
         Returns what the function returns, off the tape, each Tensor stacked along a new first axis S. Raises OptionError for
         indices of another shape, and for data that require a gradient or that the step writes.
         """
-        if recorder() is not None:
+        if current_tracer() is not None:
             raise TraceError(
                 f"{self.__name__}: run_steps inside a step that is being recorded; expected it outside; call the step itself "
                 "in a loop there"

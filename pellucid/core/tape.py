@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import GradientError, format_shape
 from .op import Node, aside
 from .origin import origin
-from .value import Value, grad_mode, recorder
+from .value import Value, current_tracer, grad_mode
 
 
 def reachable(roots: Sequence[Node], since: int = 0) -> list[Node]:
@@ -69,7 +69,7 @@ def backward_pass(
             g = arrived.pop(node.sequence, None)
             if g is None:
                 continue
-            place = origin.set(node.origin) if create_graph or recorder() is not None else None
+            place = origin.set(node.origin) if create_graph or current_tracer() is not None else None
             try:
                 g = _hooked(node.hooks, g)
                 if node.sequence in watched:
@@ -105,7 +105,7 @@ def _step(node: Node, g: Any, way: set[int] | None) -> list[Any]:
             f"{node.op.name} ({node.origin}): its part of the tape was released by an earlier backward(); to walk it "
             "twice, pass retain_graph=True the first time"
         )
-    active = recorder()
+    active = current_tracer()
     if active is not None:
         active.refuse_older(node)
     for value, version in zip(node.inputs, node.versions, strict=False):

@@ -36,12 +36,12 @@ def value_of(symbol: Any) -> Any:
     return new_value(symbol)
 
 
-def trace_scan(recorder: Any, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
+def trace_scan(tracer: Any, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
     """What `scan` gives, with the loop as one operation of the recording."""
     needs = [x.requires_grad for x in tree_leaves(carry)]
     moved: list[Any] = []  # Tensors that the body gives other numbers
     while True:  # until it is known which carries need a gradient, once positions have passed, and what is written
-        trace = ScanTracer(recorder, body, carry, xs, length, reverse, needs, moved)
+        trace = ScanTracer(tracer, body, carry, xs, length, reverse, needs, moved)
         grown = [a or y.requires_grad for a, y in zip(needs, trace.carry_out, strict=False)]
         if grown == needs and len(trace.moved) == len(moved):
             return trace.finish()
@@ -55,7 +55,7 @@ class ScanTracer:
     needs: for each carry, whether it needs a gradient. moved: Tensors that are carried because the body writes them.
     """
 
-    recorder: Any
+    tracer: Any
     body: Callable[..., Any]
     carry: Any
     xs: Any
@@ -84,24 +84,24 @@ class ScanTracer:
     @contextmanager
     def recording(self, symbols: list[Symbol]) -> Iterator[None]:
         """Operations go to `symbols`; those of the body may be read, as nobody may from outside."""
-        recorder = self.recorder
-        outer, recorder.symbols = recorder.symbols, symbols
+        tracer = self.tracer
+        outer, tracer.symbols = tracer.symbols, symbols
         own = [*self.symbols, *(v.array for v in (*self.carry_in, *self.x))]
-        recorder.inner.difference_update(own)
+        tracer.inner.difference_update(own)
         try:
             yield
         finally:
-            recorder.symbols = outer
-            recorder.inner.update(own, self.symbols, symbols)
+            tracer.symbols = outer
+            tracer.inner.update(own, self.symbols, symbols)
 
     @contextmanager
     def counters(self) -> Iterator[None]:
         """The Tensors that the body writes hold their place in the carry; afterwards all hold what they held."""
-        slots = self.recorder.slots
+        slots = self.tracer.slots
         before = {key: (slot.owner, slot.owner.array, slot.owner.version) for key, slot in slots.items()}
         for owner, value in zip(self.moved, self.carry_in[len(self.start) :], strict=True):
             owner.array = value.array
-            self.recorder.forget_views(owner)
+            self.tracer.forget_views(owner)
         inside = {key: slot.owner.array for key, slot in slots.items()}
         try:
             yield
@@ -114,17 +114,17 @@ class ScanTracer:
                     self.moved = self.moved if any(owner is known for known in self.moved) else [*self.moved, owner]
                 owner.array, owner.version = array, version
             for owner in self.moved:
-                self.recorder.forget_views(owner)  # what the body has made of it is of the body
+                self.tracer.forget_views(owner)  # what the body has made of it is of the body
 
     def _run(self) -> None:
         inputs, xs = iter(self.carry_in), iter(self.x)
         carry, x = tree_map(lambda _: next(inputs), self.carry), tree_map(lambda _: next(xs), self.xs)
         t = self.length - 1 if self.reverse else 0
-        self.recorder.traces.append(self)
+        self.tracer.traces.append(self)
         try:
             self.result, self.y = one_step(self.body, carry, x, tree_spec(self.carry), t)
         finally:
-            self.recorder.traces.pop()
+            self.tracer.traces.pop()
         own = {*self.symbols, *(v.array for v in (*self.carry_in, *self.x))}
         self.used = {key: v for key, v in self.used.items() if v.array not in own}
         self.carry_out = tree_leaves(self.result)
@@ -139,10 +139,10 @@ class ScanTracer:
         ]
         self.roots = [*(v.array for v in self.carry_out), *after, *(v.array for v in self.stacked)]
         self.carries = len(self.start) + len(self.moved)
-        read = self.recorder.read
+        read = self.tracer.read
         self.given = [read(v) for v in (*self.start, *self.moved, *self.sequences)]
-        self.home = self.recorder.symbols
-        self.symbol = self.recorder.append(loop, (), {"body": None}, (), np.dtype(object))
+        self.home = self.tracer.symbols
+        self.symbol = self.tracer.append(loop, (), {"body": None}, (), np.dtype(object))
         self._refresh()
         plain = value_of(self.symbol)
         whole = value_of(self.symbol)
@@ -244,12 +244,12 @@ class ScanTracer:
             self.roots.append(symbol)
             self._refresh()
         index = self.carries + self.roots[self.carries :].index(symbol)
-        recorder = self.recorder
-        here_, recorder.symbols = recorder.symbols, self.home
+        tracer = self.tracer
+        here_, tracer.symbols = tracer.symbols, self.home
         try:
             return self._stack(value_of(self.symbol), index, symbol.shape).array
         finally:
-            recorder.symbols = here_
+            tracer.symbols = here_
 
 
 class ScanTranspose:
@@ -259,7 +259,7 @@ class ScanTranspose:
     """
 
     def __init__(self, trace: ScanTracer, g: Cotangents) -> None:
-        self.trace, self.g, self.recorder = trace, g, trace.recorder
+        self.trace, self.g, self.tracer = trace, g, trace.tracer
         n = trace.carries
         self.carried = [i for i, need in enumerate(trace.needs) if need and ("last", i) in g]
         self.stacks = [index for what, index in g if what == "stack"]
@@ -307,7 +307,7 @@ class ScanTranspose:
         inputs, given = self._read(roots, inputs, given)
         symbols = [*trace.symbols, *self.symbols]
         body, outside = extract_body(roots, symbols, inputs, len(carries), trace.length, not trace.reverse)
-        symbol = self.recorder.append(loop, (), {"body": body}, (), np.dtype(object))
+        symbol = self.tracer.append(loop, (), {"body": body}, (), np.dtype(object))
         symbol.inputs = (*given, *outside)
         return self._results(value_of(symbol))
 

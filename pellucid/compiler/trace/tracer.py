@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...core.op import Node, Op, apply, recorders
+from ...core.op import Node, Op, apply, tracer_count
 from ...core.origin import Origin, origin, user_origin
 from ...core.sharing import Cell, Path, put, strides_of
 from ...core.tape import backward_pass, reachable
-from ...core.value import Symbol, Value, active_recorder, grad_mode
+from ...core.value import Symbol, Value, active_tracer, grad_mode
 from ...errors import TraceError, format_shape
 from ...ops.loop import tree_map
 from ...ops.reduce import expand
@@ -57,27 +57,27 @@ def trace(
     recorded.
     """
     while True:
-        recorder = Tracer(names, gives_views)
-        watch = Watch((function, source), recorder.is_made_inside)
+        tracer = Tracer(names, gives_views)
+        watch = Watch((function, source), tracer.is_made_inside)
         try:
-            recording = _trace_once(recorder, watch, function, arguments, keep_grads, differentiable)
+            recording = _trace_once(tracer, watch, function, arguments, keep_grads, differentiable)
         except Retrace:
-            assert recorder.change is not None
+            assert tracer.change is not None
             watch.undo()
-            recorder.change()
+            tracer.change()
             continue
         with _one_at_a_time:
-            cached = check_leaks(recorder.made)
+            cached = check_leaks(tracer.made)
         recording.changes, recording.undo = watch.changes() + cached, watch.undo
-        if recorder.change is None:
+        if tracer.change is None:
             recording.guards, recording.met = watch.guards, watch.met
             return recording
         watch.undo()
-        recorder.change()
+        tracer.change()
 
 
 def _trace_once(
-    recorder: Tracer,
+    tracer: Tracer,
     watch: Watch,
     function: Callable[..., Any],
     arguments: Any,
@@ -85,23 +85,23 @@ def _trace_once(
     differentiable: bool,
 ) -> TracedStep:
     with _one_at_a_time:
-        token = active_recorder.set(recorder)
-        recorders[0] += 1
+        token = active_tracer.set(tracer)
+        tracer_count[0] += 1
         try:
-            recorder.take_arguments(arguments)
+            tracer.add_arguments(arguments)
             args, kwargs = arguments
             mode = grad_mode.get()
             with watch:
                 result = function(*args, **kwargs)
             _check_mode(mode)
-            return recorder.finish(result, keep_grads, differentiable)
+            return tracer.finish(result, keep_grads, differentiable)
         finally:
-            recorders[0] -= 1
-            active_recorder.reset(token)
+            tracer_count[0] -= 1
+            active_tracer.reset(token)
             try:
-                recorder.put_back()
+                tracer.restore()
             finally:
-                recorder.let_go()
+                tracer.release_locks()
 
 
 @functools.cache
@@ -110,15 +110,15 @@ def traced_class(kind: type) -> type:
 
     def get(value: Any) -> Any:
         fields = value.__dict__
-        active = active_recorder.get()
+        active = active_tracer.get()
         if active is not None:
             return fields["symbol"] if "symbol" in fields else active.read(value)
         return fields["array"] if "array" in fields else value.__getattr__("array")
 
     def put(value: Any, array: Any) -> None:
-        value.__dict__["array" if active_recorder.get() is None else "symbol"] = array
+        value.__dict__["array" if active_tracer.get() is None else "symbol"] = array
 
-    def drop(value: Any) -> None:  # in another thread than the recorder's
+    def drop(value: Any) -> None:  # in another thread than the tracer's
         if value.__dict__.pop("array", None) is None:
             raise AttributeError("array")
 
@@ -138,7 +138,7 @@ class SavedTensor(NamedTuple):
 
 
 class Tracer:
-    """The recorder interface that the lower floors speak to: append, born, read, those for gradients, and again_after."""
+    """The tracer interface that the lower floors speak to: append, on_create, read, those for gradients, and retrace_after."""
 
     def __init__(self, names: dict[int, str], gives_views: bool = True) -> None:
         self.names, self.gives_views = names, gives_views
@@ -173,7 +173,7 @@ class Tracer:
         self.symbols.append(symbol)
         return symbol
 
-    def born(self, value: Value, array: Any) -> Any:
+    def on_create(self, value: Value, array: Any) -> Any:
         """What a value made while recording holds: a Symbol, or a constant in place of numbers."""
         if array.__class__ is np.ndarray:
             array = self.constant(array)
@@ -262,7 +262,7 @@ class Tracer:
             if view is not base and view is not but and id(view) in self.before and id(view) not in self.slots:
                 view.__dict__.pop("symbol", None)
 
-    def leave(self, value: Any) -> None:
+    def before_data_assignment(self, value: Any) -> None:
         """`value` is about to take numbers of its own, apart from what it shared them with."""
         self.read(value)
         if value.cell is not None and len(value.cell.living()) > 1:  # its own `.data`, written to, is told before
@@ -309,19 +309,19 @@ class Tracer:
     def _input(self, value: Value) -> Symbol:
         return Symbol(None, (), {}, value.shape, value.dtype, _origin())
 
-    def hold(self, lock: Any) -> None:
+    def hold_lock(self, lock: Any) -> None:
         """Hold `lock` until the end of the recording."""
         if lock not in self.held:
             lock.acquire()
             self.held.append(lock)
 
-    def let_go(self) -> None:
+    def release_locks(self) -> None:
         while self.held:
             self.held.pop().release()
 
     # ---- arguments and gradients ----
 
-    def take_arguments(self, arguments: Any) -> None:
+    def add_arguments(self, arguments: Any) -> None:
         position = 0
 
         def take(leaf: Any) -> None:
@@ -338,7 +338,7 @@ class Tracer:
         """Whether the recorded step has made this value, so that nobody sees it afterwards."""
         return value.__dict__.get("array").__class__ is Symbol
 
-    def touch_grad(self, owner: Tensor) -> None:
+    def before_grad_write(self, owner: Tensor) -> None:
         """`owner.grad` is about to be written."""
         if not self.is_made_inside(owner):
             self.grads.setdefault(id(owner), (owner, owner._grad))
@@ -354,7 +354,7 @@ class Tracer:
             self.looked[id(owner)] = (owner, grad is not None)
             if grad is None:
                 return None
-            self.touch_grad(owner)
+            self.before_grad_write(owner)
             stand_in = self.stand_ins[id(owner)] = Tensor(self._input(grad))
             name = f"{self.names.get(id(owner), '')}.grad"
             self.grad_slots[id(owner)] = Input("gradient", owner, stand_in.array, -1, name)
@@ -368,7 +368,7 @@ class Tracer:
             self.looked[id(owner)] = (owner, there)
         return there
 
-    def again_after(self, change: Callable[[], None], at_once: bool = False) -> None:
+    def retrace_after(self, change: Callable[[], None], at_once: bool = False) -> None:
         """Drop this recording when it is complete, call `change` outside of it, and record anew. The first asked for is made:
         another one that is still needed then will be asked for again."""
         self.change = self.change or change
@@ -521,7 +521,7 @@ class Tracer:
                 kept.append((slot, self.read(now)))
         return kept, cleared, used
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Every Tensor as it was before the step."""
         for owner, kind, array, shared, rest in self.before.values():
             owner.__class__ = kind
