@@ -19,9 +19,9 @@ import numpy as np
 
 import pellucid as P
 from pellucid import nn
-from pellucid.compiler import trace
 from pellucid.compiler.guards import Guard, checker
 from pellucid.compiler.guards.guard import content_guard
+from pellucid.compiler.trace import tracer as trace
 
 
 class Unwatched:

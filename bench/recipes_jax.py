@@ -1,4 +1,4 @@
-"""JAX's side of bench/recipes.py, by hand: each recipe's loss as a function of weights by name, and a whole step as one jit.
+"""JAX's side of bench/specs.py, by hand: each spec's loss as a function of weights by name, and a whole step as one jit.
 
 Weights have pellucid's names and shapes; images go through with channels last, as XLA likes them on a processor. The GAN,
 with two turns and a critic that moves buffers, is left out. Letters as in pellucid/models.
@@ -245,7 +245,7 @@ def make_update(start: Start) -> Callable[..., Any]:
 
 def make_step(start: Start) -> Any:
     """step(*batch) -> loss: a whole step. Raises KeyError for the GAN."""
-    loss_of, update, clip = LOSSES[start.recipe], make_update(start), start.settings["clip"]
+    loss_of, update, clip = LOSSES[start.spec], make_update(start), start.settings["clip"]
     numbers = {name: jnp.array(w) for name, w in start.weights.items() if w.dtype == np.float32}
     running = {name: w for name, w in numbers.items() if name.endswith(RUNNING)}
     fixed = {name: w for name, w in numbers.items() if name == FIXED}

@@ -1,4 +1,4 @@
-"""PyTorch's side of bench/recipes.py: each recipe's network of torch's own layers, and a whole step of its training.
+"""PyTorch's side of bench/specs.py: each spec's network of torch's own layers, and a whole step of its training.
 
 Parameters have the names that pellucid gives them, so that the same weights can be copied in; where torch has one layer for
 what pellucid makes of others, the weights are laid out anew (`own_layout`). Letters as in pellucid/models.
@@ -431,7 +431,7 @@ def as_it_is(function: Any) -> Any:
 def make_step(start: Start, wrap: Callable[[Any], Any] = as_it_is, last: bool = False) -> Any:
     """step(*batch) -> loss, the sum over turns: a whole step. `wrap` may compile losses; last: channels last in memory."""
     torch.manual_seed(0)
-    model = NETWORKS[start.recipe](start)
+    model = NETWORKS[start.spec](start)
     model.load_state_dict(own_layout(start))
     if last:
         model.to(memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .arguments import array_of, as_dtype, float32, int64, shape_of
 from .core.promotion import as_number
-from .core.value import recorder, refuse_array
+from .core.value import current_tracer, refuse_array
 from .errors import OptionError
 from .grad_mode import has_empty_weights
 from .ops import elementwise
@@ -25,7 +25,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device:
     """
     check_device(device)
     kind = None if dtype is None else as_dtype(dtype)
-    if recorder() is not None:
+    if current_tracer() is not None:
         recorded = _recorded(data, kind)
         return recorded.requires_grad_() if requires_grad else recorded
     if isinstance(data, Tensor):

@@ -15,7 +15,7 @@ import numpy as np
 from .arguments import array_of
 from .core.op import Op, new_value
 from .core.sharing import Path, as_view
-from .core.value import Value, recorder, refuse_array, traced_or_array
+from .core.value import Value, current_tracer, refuse_array, traced_or_array
 from .errors import DTypeError, IndexRangeError, ShapeError, format_shape
 from .ops.elementwise import add, cast, less, multiply, where
 from .ops.index import put, take, within
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
 
 def index(x: Any, key: Any) -> Any:
     """x[key]: slices and whole numbers are a `slice`, Tensors of positions a `take`; the gradient follows from those."""
-    active = recorder()
+    active = current_tracer()
     if active is not None and (mask := _mask(x.shape, key)) is not None:
         return active.selected(x, mask)
     plan = read_key(x.shape, key)
@@ -60,7 +60,7 @@ def _path(shape: tuple[int, ...], plan: Plan) -> Path:
 
 def path_to(x: Any, key: Any, value: Any) -> Path | None:
     """Where `x[key] = value` writes; None where the key picks by Tensors. Raises ShapeError where value does not fit."""
-    if recorder() is not None and _mask(x.shape, key) is not None:
+    if current_tracer() is not None and _mask(x.shape, key) is not None:
         return None
     plan = read_key(x.shape, key)
     if plan.picks:
@@ -71,7 +71,7 @@ def path_to(x: Any, key: Any, value: Any) -> Path | None:
 
 def with_index(x: Any, key: Any, value: Any) -> Any:
     """A new x in which x[key] is `value` (broadcast)."""
-    active = recorder()
+    active = current_tracer()
     if active is not None and (mask := _mask(x.shape, key)) is not None:
         return active.replaced(x, mask, value)
     plan = read_key(x.shape, key)

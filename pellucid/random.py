@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import as_dtype, int64, shape_of
-from .core.value import default_dtype, recorder
+from .core.value import current_tracer, default_dtype
 from .creation import tensor
 from .errors import DTypeError, OptionError
 from .grad_mode import Mode, no_grad
@@ -91,9 +91,9 @@ class Generator:
         Compiled programs that draw from this Generator hold it while they run. One that is being recorded holds it to the
         end, since until then the state has no numbers.
         """
-        active = recorder()
+        active = current_tracer()
         if active is not None:
-            active.hold(self.state.lock)
+            active.hold_lock(self.state.lock)
         return self.state.lock
 
 

@@ -2,7 +2,7 @@
 
 NumPy's BLAS decides about an eager product, so this sets it there; threadpoolctl (which comes with scikit-learn) speaks
 to the BLAS. The bits of an eager product may depend on the count; a run stores it, and resuming under another warns.
-Compiled programs have a pool of their own (`compiler/runtime.py`), and the same bits for every count.
+Compiled programs have a pool of their own (`compiler/backends/cpu/thread_pool.py`), and the same bits for every count.
 `PELLUCID_NUM_THREADS` sets both at the start.
 """
 

@@ -48,11 +48,28 @@ SAME_FLOOR = {
     ("serialization", "nn"): "a Module is saved by its state_dict",
 }
 
+# Floors inside the compiler, by folder or by file (the longest name that fits counts). An import points to a lower floor, or
+# stays on its own.
+COMPILER_FLOORS = {
+    "ir": 0, "guards": 0,
+    "passes": 1,
+    "trace": 2,
+    "backends/interpreter": 3,
+    "backends/cpu/prepare": 3,
+    "backends/cpu/target": 3, "backends/cpu/llvm": 3, "backends/cpu/kernel_ir": 3,
+    "backends/cpu/kernels": 4,
+    "backends/cpu": 5,
+    "": 6,
+}  # fmt: skip
+
 # Imports inside a function: (file, module) -> why it cannot stand at the top.
 LAZY = {
-    ("compiler/step.py", "pellucid.compiler.program"): "LLVM; most programs that import pellucid never compile",
-    ("compiler/step.py", "pellucid.compiler.two_phases"): "LLVM, as above",
-    ("compiler/step.py", "pellucid.compiler.listing"): "LLVM, as above",
+    (
+        "compiler/step.py",
+        "pellucid.compiler.backends.cpu.program",
+    ): "LLVM; most programs that import pellucid never compile",
+    ("compiler/step.py", "pellucid.compiler.backends.cpu.two_phase_program"): "LLVM, as above",
+    ("compiler/step.py", "pellucid.compiler.backends.cpu.profile"): "LLVM, as above",
     ("data/text/tokenize.py", "tokenizers"): "an extra, needed by --tokenizer bpe alone",
     ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",
     ("threads.py", "threadpoolctl"): "asked for by few programs",
@@ -129,6 +146,40 @@ def test_imports_point_downward(path: Path) -> None:
         assert down or (here, there) in SAME_FLOOR, (
             f"{name_of(path)}:{node.lineno}: {here} (floor {FLOORS[here]}) imports {there} (floor {FLOORS[there]})"
         )
+
+
+def compiler_room(name: str) -> str:
+    """The entry of COMPILER_FLOORS for a file or folder of `compiler/`: "passes/simplify" -> "passes"."""
+    fitting = [room for room in COMPILER_FLOORS if not room or name == room or name.startswith(f"{room}/")]
+    return max(fitting, key=len)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) == "compiler"], ids=name_of)
+def test_imports_inside_the_compiler_point_downward(path: Path) -> None:
+    here = compiler_room(path.relative_to(ROOT / "compiler").as_posix().removesuffix(".py").removesuffix("/__init__"))
+    for name, node, _ in imports(path):
+        if not name.startswith("pellucid.compiler."):
+            continue
+        there = compiler_room("/".join(name.split(".")[2:]))
+        where = f"{name_of(path)}:{node.lineno}"
+        assert there == here or COMPILER_FLOORS[there] <= COMPILER_FLOORS[here], (
+            f"{where}: {here or 'compiler'} (floor {COMPILER_FLOORS[here]}) imports {there} (floor {COMPILER_FLOORS[there]})"
+        )
+
+
+def test_compiler_rooms_on_one_floor_have_no_circle() -> None:
+    arrows = {
+        (
+            compiler_room(path.relative_to(ROOT / "compiler").as_posix().removesuffix(".py")),
+            compiler_room("/".join(name.split(".")[2:])),
+        )
+        for path in FILES
+        if room(path) == "compiler"
+        for name, _, _ in imports(path)
+        if name.startswith("pellucid.compiler.")
+    }
+    assert [(a, b) for a, b in arrows if a != b and (b, a) in arrows] == []
+    assert {room for arrow in arrows for room in arrow} == set(COMPILER_FLOORS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

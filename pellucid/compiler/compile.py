@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import OptionError, names_of
-from .lengths import Varying
-from .passes import PASSES
-from .step import Compiled
-from .watching import Watching
+from .backends.cpu.prepare.pipeline import PASSES
+from .bucketing import BucketedStep
+from .capture import CapturingStep
+from .step import CompiledStep
 
 STAGES = ("lifting", "fusion", "remaking", "reuse", "native")  # what can be left out besides passes
 # What of a compiled call its network shows under its own name.
@@ -33,7 +33,7 @@ def compile(
         that few programs are compiled, and the results are those of the true length: nothing of the padding reaches them.
         What cannot be kept apart, such as a convolution along the axis, raises TraceError; a backward stays inside the step.
     leave_out: names of passes to leave out, those of `passes.PASSES` or STAGES, to see what they do.
-    One name stands for a list of one. x[mask] may be worked on number by number, then summed up (`compiler/masked.py`).
+    One name stands for a list of one. x[mask] may be worked on number by number, then summed up (`compiler/trace/masked.py`).
     Raises OptionError for an unknown name; TraceError, at the first call, where the function's course depends on numbers or
     a Tensor of it stays behind.
     """
@@ -62,12 +62,12 @@ def _compiled(
     leave_out: frozenset[str],
     source: Any = None,
     pad: Any = None,
-) -> Compiled:
+) -> CompiledStep:
     if pad is not None:
-        return Varying(function, keep_grads, leave_out, pad, source)
+        return BucketedStep(function, keep_grads, leave_out, pad, source)
     if watch:
-        return Watching(function, keep_grads, leave_out, watch, source)
-    return Compiled(function, keep_grads, leave_out, source)
+        return CapturingStep(function, keep_grads, leave_out, watch, source)
+    return CompiledStep(function, keep_grads, leave_out, source)
 
 
 class CompiledNetwork:
@@ -78,7 +78,7 @@ class CompiledNetwork:
     """
 
     __slots__ = ()
-    _compiled_call: Compiled
+    _compiled_call: CompiledStep
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self._compiled_call(*inputs, **options)

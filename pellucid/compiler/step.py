@@ -8,8 +8,6 @@ Another signature is another program; programs share the Tensors they find.
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import threading
 import time
 import types
@@ -24,33 +22,33 @@ from ..core.op import new_value
 from ..core.origin import user_origin
 from ..core.sharing import Cell, strides_of
 from ..core.state_version import state_version
-from ..core.value import Value, grad_mode, recorder
+from ..core.value import Value, current_tracer, grad_mode
 from ..creation import stack
 from ..errors import OptionError, PellucidError, TraceError, format_shape
 from ..ops.index import rows, take
 from ..ops.loop import tree_map
 from ..random import stream
 from ..tensor import Tensor
-from .guards import Guard, checker, costly, failing, seconds
-from .recording import Flagged, Recording, View
-from .reference import ReferenceProgram
-from .trace import record
+from .backends.interpreter import InterpretedProgram
+from .guards import Guard, checker, costly, seconds
+from .signature import argument_key, fingerprint, is_current, name_arguments, retrace_reason, tensor_names
+from .trace.traced_step import IndexFault, TracedStep
+from .trace.tracer import trace
 
 if TYPE_CHECKING:
-    from .program import Program
+    from .backends.cpu.program import Program
 
-PLAIN = (int, float, bool, str, type(None))
 RETRACES = 3  # so many programs for one cause are no accident
-SHARE = 0.02  # of a step's time may go to its guards,
-NOTICED = 5e-6  # or so many seconds, if that is more
-PROGRAMS = 16  # of one signature, for other values of what is guarded
-CHANGES = (
+MAX_GUARD_SHARE = 0.02  # of a step's time may go to its guards,
+MIN_GUARD_SECONDS = 5e-6  # or so many seconds, if that is more
+MAX_PROGRAMS = 16  # of one signature, for other values of what is guarded
+STATE_CHANGE_ERROR = (
     "{}: a compiled step writes {}, which it would do once and never again; expected Python's state to be as it was after "
     "each call; keep it in a Tensor (x.assign(y), x += 1), or write it outside of the step"
 )
 
 
-class Compiled:
+class CompiledStep:
     """What `compile` gives: call it like the function.
 
     source: where `function` only wraps the user's, that one; its variables are what the signature and the names are read
@@ -73,16 +71,16 @@ class Compiled:
         self.once: Program | None = (
             None  # the program of the last recording that changed Python's state, good for one call
         )
-        self._measuring: _Measuring | None = None  # what the guards of the last recording cost
+        self._measuring: _GuardCost | None = None  # what the guards of the last recording cost
         self._state: set[int] = set()  # ids of Tensors that the function reads by itself; the programs keep them alive
-        self._steps: Compiled | None = None  # what `run_steps` runs: the function on rows that it picks itself
+        self._steps: CompiledStep | None = None  # what `run_steps` runs: the function on rows that it picks itself
         self._workspaces: Any = weakref.WeakKeyDictionary()  # by executable: programs of one run one after another
         self._lock = threading.RLock()
         self.__name__ = getattr(self.source, "__name__", type(self.source).__name__)
         self.__doc__ = self.source.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if recorder() is not None:  # inside another step that is being recorded: part of that one
+        if current_tracer() is not None:  # inside another step that is being recorded: part of that one
             return self.function(*args, **kwargs)
         with self._lock:
             tensors, program = self._found(args, kwargs)
@@ -90,7 +88,7 @@ class Compiled:
                 return self._measuring.run(self, program, tensors, args, kwargs)
             return self._run(program, tensors, args, kwargs)
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Compiled:
+    def __get__(self, instance: Any, owner: type | None = None) -> CompiledStep:
         """As a method: compiled for each object by itself, which keeps its programs."""
         if instance is None:
             return self
@@ -99,7 +97,7 @@ class Compiled:
             bound[self] = self._again(types.MethodType(self.function, instance))
         return bound[self]
 
-    def _again(self, function: Callable[..., Any]) -> Compiled:
+    def _again(self, function: Callable[..., Any]) -> CompiledStep:
         """Another one with these options."""
         return type(self)(function, self.keep_grads, self.leave_out)
 
@@ -131,7 +129,7 @@ class Compiled:
         Returns what the function returns, off the tape, each Tensor stacked along a new first axis S. Raises OptionError for
         indices of another shape, and for data that require a gradient or that the step writes.
         """
-        if recorder() is not None:
+        if current_tracer() is not None:
             raise TraceError(
                 f"{self.__name__}: run_steps inside a step that is being recorded; expected it outside; call the step itself "
                 "in a loop there"
@@ -143,7 +141,7 @@ class Compiled:
             counts = [new_value(np.array(len(x.array), np.int64)) for x in data]
             given = lambda row: [*resident, *counts, new_value(row)]
             if self._steps is None:
-                self._steps = Compiled(_on_rows(self.function), self.keep_grads, self.leave_out, self.source)
+                self._steps = CompiledStep(_on_rows(self.function), self.keep_grads, self.leave_out, self.source)
                 self._steps.backward_outside = False
             tensors, program = self._steps._found(tuple(given(order[0])), {})
             self.last = program
@@ -152,7 +150,9 @@ class Compiled:
                 if not program.is_whole or program is self._steps.once:
                     return self._one_by_one(program, tensors, given, order)
                 return program.run_steps(tensors, order, progress)
-            except Flagged as flagged:  # of a step that writes nothing the number is not known: it may be a later one
+            except (
+                IndexFault
+            ) as flagged:  # of a step that writes nothing the number is not known: it may be a later one
                 wrong = map(new_value, order[flagged.args[0] :])
                 self._explain(program, ((tuple(take(x, index) for x in data), {}) for index in wrong))
 
@@ -166,15 +166,15 @@ class Compiled:
             if number:
                 tensors, program = self._steps._found(tuple(given(row)), {})
             try:
-                results.append(_apart(program(tensors)))
-            except Flagged:
-                raise Flagged(number) from None
-        return _stacked(results)
+                results.append(_detached(program(tensors)))
+            except IndexFault:
+                raise IndexFault(number) from None
+        return _stack(results)
 
     def _run(self, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
         try:
             return program(tensors)
-        except Flagged:
+        except IndexFault:
             self._explain(program, [(args, kwargs)])
 
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
@@ -182,9 +182,9 @@ class Compiled:
         tensors: list[Tensor] = []
         parts: list[Any] = [tuple(state_version), (grad_mode.get(), stream())]
         for x in args:
-            parts.append(_described(x, tensors))
+            parts.append(argument_key(x, tensors))
         if kwargs:
-            parts.append(_described(kwargs, tensors))
+            parts.append(argument_key(kwargs, tensors))
         shared = [id(x) if x.cell is None else id(x.cell) for x in tensors]
         if len(set(shared)) < len(shared):  # which of them are one, and which share their numbers
             ids = list(map(id, tensors))
@@ -214,7 +214,7 @@ class Compiled:
         """The program of a signature whose guards hold."""
         entries = self.programs.get(key, [])
         for i, (check, program, _) in enumerate(entries):
-            if check() and _present(program.recording):
+            if check() and is_current(program.recording):
                 if i:
                     entries.insert(0, entries.pop(i))
                 return program
@@ -231,19 +231,19 @@ class Compiled:
             again = self._recorded(args, kwargs)
             if again.changes:
                 again.undo()
-                raise TraceError(CHANGES.format(*again.changes[0]))
+                raise TraceError(STATE_CHANGE_ERROR.format(*again.changes[0]))
         except BaseException:
             recording.undo()
             raise
         self.once = once if self._kept(again, args, kwargs) is not once else None
         return once
 
-    def _recorded(self, args: Any, kwargs: Any) -> Recording:
+    def _recorded(self, args: Any, kwargs: Any) -> TracedStep:
         names = tensor_names(self.source)
         self._state.update(names)
-        _name_arguments(names, args, kwargs)
+        name_arguments(names, args, kwargs)
         differentiable = self.backward_outside and grad_mode.get()
-        recording = record(
+        recording = trace(
             self.function, (args, kwargs), names, self.keep_grads, differentiable, self.source, self.gives_views
         )
         inputs = recording.graph.inputs
@@ -252,20 +252,20 @@ class Compiled:
         self._state.update(id(owner.cell) for owner in owners if owner.cell is not None)
         return recording
 
-    def _kept(self, recording: Recording, args: Any, kwargs: Any) -> Program:
+    def _kept(self, recording: TracedStep, args: Any, kwargs: Any) -> Program:
         _, key = self._signature(args, kwargs)  # again: recording may have set attributes, and found more state
         program = self._made(recording, key)
         entries = self.programs.setdefault(key, [])
         check = checker(recording.guards)
         entries.insert(0, (check, program, recording.guards))
         cost = seconds(check)
-        self._measuring = _Measuring(program, cost, recording.guards) if cost > NOTICED else None
-        for _, dropped, _ in entries[PROGRAMS:]:
+        self._measuring = _GuardCost(program, cost, recording.guards) if cost > MIN_GUARD_SECONDS else None
+        for _, dropped, _ in entries[MAX_PROGRAMS:]:
             self._forget(dropped)
-        del entries[PROGRAMS:]
+        del entries[MAX_PROGRAMS:]
         return program
 
-    def _made(self, recording: Recording, key: Any = None) -> Program:
+    def _made(self, recording: TracedStep, key: Any = None) -> Program:
         """The program for a recording, one for all that come to the same; key: the signature it will be kept under."""
         about = fingerprint(recording)
         program = self.made.get(about)
@@ -274,20 +274,20 @@ class Compiled:
             if len(self.made) == RETRACES and key is not None and not many:
                 place = user_origin()
                 warnings.warn_explicit(
-                    f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({_why(self.programs, key)}); "
+                    f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({retrace_reason(self.programs, key)}); "
                     "pass Tensors of few shapes, and numbers that change as Tensors",
                     UserWarning,
                     place.file,
                     place.line,
                 )
-            program = _made(recording, self.leave_out, self._workspaces)
+            program = _make_program(recording, self.leave_out, self._workspaces)
             if key is not None:
                 self.made[about] = program
         return program
 
     def _forget(self, program: Program) -> None:
         """Let go of a program that no signature has any more."""
-        if not any(program is other for entries in self.programs.values() for _, other, _ in entries[:PROGRAMS]):
+        if not any(program is other for entries in self.programs.values() for _, other, _ in entries[:MAX_PROGRAMS]):
             self.made = {about: other for about, other in self.made.items() if other is not program}
 
     # ---- looking inside ----
@@ -302,7 +302,7 @@ class Compiled:
 
         Print it for a table; each entry has `llvm()`, its native code as text. measure=False does not run anything.
         """
-        from .listing import kernels
+        from .backends.cpu.profile import kernels
 
         with self._lock:
             return kernels(self._seen(), measure)
@@ -313,14 +313,14 @@ class Compiled:
         return self.last
 
 
-class _Measuring:
+class _GuardCost:
     """Tells the user, by name, where the guards of a step cost more than they should."""
 
     def __init__(self, program: Program, cost: float, guards: list[Guard]) -> None:
         self.program, self.cost, self.guards = program, cost, guards
         self.best, self.runs = float("inf"), 0
 
-    def run(self, step: Compiled, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+    def run(self, step: CompiledStep, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
         """One call of `program`; the third of the one that is measured is the last to be looked at."""
         start = time.perf_counter()
         result = step._run(program, tensors, args, kwargs)
@@ -328,7 +328,7 @@ class _Measuring:
             self.best, self.runs = min(self.best, time.perf_counter() - start), self.runs + 1
             if self.runs == 3:
                 step._measuring = None
-                if self.cost > SHARE * self.best:
+                if self.cost > MAX_GUARD_SHARE * self.best:
                     self._tell(step.__name__)
         return result
 
@@ -344,23 +344,23 @@ class _Measuring:
         )
 
 
-class _Bound(dict[Compiled, Compiled]):
+class _Bound(dict[CompiledStep, CompiledStep]):
     """The compiled methods of an object, by what the class has in their place. A copy of the object has none."""
 
     def __reduce__(self) -> Any:
         return _Bound, ()
 
 
-def _made(recording: Recording, leave_out: frozenset[str], workspaces: Any) -> Any:
+def _make_program(recording: TracedStep, leave_out: frozenset[str], workspaces: Any) -> Any:
     """A native program; without llvmlite, or with "native" left out, an interpreted one."""
     if "native" not in leave_out:
         try:
             # With LLVM; most programs that import pellucid never compile.
-            from .program import Program
-            from .two_phases import TwoPhases
+            from .backends.cpu.program import Program
+            from .backends.cpu.two_phase_program import TwoPhaseProgram
 
             if recording.leaves is not None:
-                return TwoPhases(recording, leave_out)
+                return TwoPhaseProgram(recording, leave_out)
             return Program(recording, leave_out, workspaces)
         except ModuleNotFoundError as error:
             if error.name != "llvmlite":
@@ -368,7 +368,7 @@ def _made(recording: Recording, leave_out: frozenset[str], workspaces: Any) -> A
             warnings.warn(
                 "llvmlite is not installed, so compiled steps are interpreted; pip install llvmlite", stacklevel=5
             )
-    return ReferenceProgram(recording)
+    return InterpretedProgram(recording)
 
 
 def _on_rows(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -426,148 +426,11 @@ def _check_unwritten(program: Any, data: Sequence[Tensor]) -> None:
             )
 
 
-def _apart(result: Any) -> Any:
+def _detached(result: Any) -> Any:
     """The result of one of many steps, which the next ones leave alone, though it may be a Tensor that they write."""
     return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
 
 
-def _stacked(results: list[Any]) -> Any:
+def _stack(results: list[Any]) -> Any:
     """The results of many steps as one, each Tensor with a new first axis."""
     return tree_map(lambda *values: stack(values) if isinstance(values[0], Value) else values[0], *results)
-
-
-def _present(recording: Recording) -> bool:
-    """Whether the gradients that the recorded step found, or missed, still are as it found them, and are as much wanted, and
-    its views are views of what they were."""
-    for tensor, wanted in recording.wanted:
-        if tensor.requires_grad is not wanted:
-            return False
-    for view, cell, base in recording.views:
-        if view.cell is not cell or cell.tensors[0]() is not base:
-            return False
-    return all((tensor._grad is not None) == there for tensor, there in recording.presence)  # arguments': in the key
-
-
-def _described(x: Any, tensors: list[Tensor]) -> Any:
-    """A hashable description of a nest of arguments; its Tensors go to `tensors`."""
-    if isinstance(x, Value):
-        tensors.append(x)  # type: ignore[arg-type]
-        return (x.shape, x.dtype, x.requires_grad and (True, x._grad is None))
-    if isinstance(x, dict):
-        return ("dict", *((k, _described(v, tensors)) for k, v in x.items()))
-    if isinstance(x, tuple | list):
-        return (type(x).__name__, *(_described(v, tensors) for v in x))
-    if isinstance(x, PLAIN):
-        return _exact(x)
-    raise OptionError(
-        f"a compiled step was given a {type(x).__name__}; expected Tensors, plain numbers, and lists, tuples and dicts of "
-        "them; make an array a Tensor with pellucid.tensor(...)"
-    )
-
-
-def _exact(x: Any) -> Any:
-    """A plain value as part of a signature: 2, 2.0 and True differ, so do 0.0 and -0.0, and NaN is found again."""
-    return (x.__class__, str(x)) if x == 0 or x != x else (x.__class__, x)
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
-        return None
-
-
-def _matters(x: Any) -> bool:
-    holds = has(x, "named_parameters") or has(x, "param_groups")
-    return isinstance(x, (*PLAIN, Value)) or (holds and not isinstance(x, type))  # a class holds none of its own
-
-
-def has(x: Any, name: str) -> bool:
-    """hasattr(x, name) without x being asked: a user's `__getattr__` may raise anything."""
-    return hasattr(type(x), name) or name in getattr(x, "__dict__", ())
-
-
-def reachable(function: Any) -> list[tuple[str, Any]]:
-    """What a function can read by name: itself, the object it is a method of, its closure, its module's variables."""
-    inner = inspect.unwrap(getattr(function, "__func__", function))  # what a decorator is around
-    found: list[tuple[str, Any]] = [("", function), ("", getattr(function, "__self__", None))]
-    code = getattr(inner, "__code__", None)
-    for name, cell in zip(getattr(code, "co_freevars", ()), getattr(inner, "__closure__", None) or (), strict=False):
-        with contextlib.suppress(ValueError):  # not filled yet
-            found.append((name, cell.cell_contents))
-    space = getattr(inner, "__globals__", {})
-    return found + [(name, space[name]) for name in getattr(code, "co_names", ()) if name in space]
-
-
-def tensor_names(function: Any) -> dict[int, str]:
-    """How listings call the Tensors that a step reads by itself: variables by name, parameters by their path; by id."""
-    names: dict[int, str] = {}
-    for name, owner in reachable(function):
-        if isinstance(owner, Tensor):
-            names[id(owner)] = name
-        _name_state(owner, names)
-    return names
-
-
-def _name_arguments(names: dict[int, str], args: Any, kwargs: Any) -> None:
-    for i, x in enumerate(args):
-        tree_map(lambda leaf, i=i: names.setdefault(id(leaf), f"argument {i}"), x)
-    for key, x in kwargs.items():
-        tree_map(lambda leaf, key=key: names.setdefault(id(leaf), key), x)
-
-
-def _name_state(owner: Any, names: dict[int, str]) -> None:
-    if not _matters(owner):
-        return
-    if has(owner, "named_parameters"):
-        names |= {id(p): name for name, p in owner.named_parameters()}
-        names |= {id(b): name for name, b in owner.named_buffers()}
-    if not has(owner, "param_groups"):
-        return
-    for group in owner.param_groups:
-        names |= {id(t): name for name, t in getattr(group, "scalars", {}).items()}
-    for parameter, kept in getattr(owner, "state", {}).items():
-        names |= {id(t): f"{names.get(id(parameter), 'parameter')}.{name}" for name, t in kept.items()}
-
-
-def fingerprint(recording: Recording) -> Any:
-    """What makes two recordings the same program: the form, its numbers, its Tensors, its structure."""
-    graph, form = recording.graph, recording.form
-    positions = {id(slot.owner): slot.position for slot in graph.inputs if slot.kind == "argument"}
-
-    def who(x: Any) -> Any:
-        if isinstance(x, View):
-            return who(x.base), repr(x.path), x.tracked
-        return ("argument", positions[id(x)]) if id(x) in positions else id(x) if isinstance(x, Value) else x
-
-    slots = tuple((slot.kind, who(slot.owner), slot.same) for slot in graph.inputs if slot.kind != "length")
-    after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
-    outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
-    seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))
-    result = repr((tree_map(who, recording.result), recording.grown, recording.inference))
-    length = recording.padding and (recording.padding.lengths.true, tuple(recording.padding.arguments.items()))
-    return form.key, form.values, slots, after, outside, seen, result, length
-
-
-def _why(known: dict[Any, list[tuple[Any, Any, list[Guard]]]], key: Any) -> str:
-    """What differs between a new signature and the last one known."""
-    last = next(reversed(known))
-    changed = failing(known[last][0][2])
-    before, key = _comparable(last), _comparable(key)
-    if before == key and changed is not None:
-        return f"{changed} has changed"
-    if before == key:
-        return "a .grad that the step looks at was there in one call and not in the next"
-    if before[0] != key[0] and before[1:] == key[1:]:
-        return "an attribute of a Module or an option of an Optimizer was set"
-    for i, (a, b) in enumerate(zip(before[2:], key[2:], strict=False)):
-        if a != b:
-            return f"argument {i} was {a}, now it is {b}"
-    return "gradients were switched" if before[1][0] != key[1][0] else "another random generator is in use"
-
-
-def _comparable(part: Any) -> Any:
-    """Part of a signature with ids in place of its Tensors, whose == compares numbers."""
-    if isinstance(part, Value):
-        return id(part)
-    return tuple(map(_comparable, part)) if isinstance(part, tuple) else part

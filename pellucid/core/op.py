@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import DTypeError, PellucidError, ShapeError, format_shape
 from .origin import origin, user_origin
 from .promotion import as_number, result_type
-from .value import Spec, Value, active_recorder, default_dtype, grad_mode, recorders, traced_or_array
+from .value import Spec, Value, active_tracer, default_dtype, grad_mode, traced_or_array, tracer_count
 
 # NaN and infinities travel through the arithmetic as values; the training loop stops at the first of them and names its
 # layer. NumPy's warning about the same event would only be noise, so it is silenced for these modules and nobody else's.
@@ -158,7 +158,7 @@ def apply(op: Op, *inputs: Any, **attributes: Any) -> Any:
     """Run `op`: check shapes, compute, and put a Node on the tape if any input needs a gradient."""
     values = promote_inputs(op, inputs) if op.same_dtype else inputs
     shape, dtype = op.infer(*values, **attributes)
-    active = active_recorder.get() if recorders[0] else None
+    active = active_tracer.get() if tracer_count[0] else None
     try:
         if active is None:
             array = op.forward(*[v.array for v in values], **attributes)

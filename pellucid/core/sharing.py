@@ -24,7 +24,7 @@ import numpy as np
 from ..errors import GradientError, ShapeError, format_shape
 from .op import Op, apply, aside, bare_value
 from .origin import user_origin
-from .value import Symbol, Value, grad_mode, recorder
+from .value import Symbol, Value, current_tracer, grad_mode
 
 Path = tuple[tuple[Op, dict[str, Any]], ...]  # movements and their attributes, from the base on
 
@@ -322,11 +322,11 @@ def write_on_tape(view: Any, part: Any) -> None:
 
 def follow(base: Any) -> None:
     """`base` has another place on the tape: so have its views."""
-    active = recorder()
+    active = current_tracer()
     for view in [] if base.cell is None else base.cell.living():
         if view.base is base:
             if active is not None:
-                active.read(view)  # so that it is known to the recorder
+                active.read(view)  # so that it is known to the tracer
             fresh = base
             for op, attributes in view.path[len(base.path) :]:
                 fresh = apply(op, fresh, **attributes)

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import GradientError, format_shape
 from .op import Node, aside
 from .origin import origin
-from .value import Value, grad_mode, recorder
+from .value import Value, current_tracer, grad_mode
 
 
 def reachable(roots: Sequence[Node], since: int = 0) -> list[Node]:
@@ -69,7 +69,7 @@ def backward_pass(
             g = pending.pop(node.sequence, None)
             if g is None:
                 continue
-            inherited = origin.set(node.origin) if create_graph or recorder() is not None else None
+            inherited = origin.set(node.origin) if create_graph or current_tracer() is not None else None
             try:
                 g = _run_hooks(node.hooks, g)
                 if (value := inner_inputs.get(node.sequence)) is not None:
@@ -108,7 +108,7 @@ def _input_gradients(node: Node, g: Any, on_path: set[int] | None) -> list[Any]:
             f"{node.op.name} ({node.origin}): its part of the tape was released by an earlier backward(); to walk it "
             "twice, pass retain_graph=True the first time"
         )
-    active = recorder()
+    active = current_tracer()
     if active is not None:
         active.refuse_older(node)
     for value, version in zip(node.inputs, node.versions, strict=False):

@@ -63,10 +63,10 @@ class Value:
     def __init__(self, array: Any = None, *sizes: Any) -> None:
         if array.__class__ is not _ndarray:
             array = self.array_from(array, *sizes)
-        if recorders[0]:
-            recorder = active_recorder.get()
-            if recorder is not None:
-                array = recorder.born(self, array)
+        if tracer_count[0]:
+            tracer = active_tracer.get()
+            if tracer is not None:
+                array = tracer.on_create(self, array)
         self.array: Any = array
 
     def array_from(self, *data: Any) -> Any:
@@ -123,6 +123,15 @@ class Symbol:
     def size(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def op_name(self) -> str:
+        """The name of the operation; "" for an input of the step and for a constant."""
+        return "" if self.op is None else self.op.name
+
+    def with_inputs(self, inputs: tuple[Symbol, ...]) -> Symbol:
+        """The same operation on other inputs."""
+        return Symbol(self.op, inputs, self.attributes, self.shape, self.dtype, self.origin)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name != "__array__":
             raise AttributeError(name)
@@ -144,36 +153,36 @@ for _name in ("array", "bool", "float", "int", "index", "len", "iter", "getitem"
               "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "and", "or", "invert", "neg"):  # fmt: skip
     setattr(Symbol, f"__{_name}__", Symbol.refuse)
 
-# The recorder of this context, and how many there are in all: eager work pays for one look at a number.
-active_recorder: ContextVar[Any] = ContextVar("recorder", default=None)
-recorders = [0]
+# The tracer of this context, and how many there are in all: eager work pays for one look at a number.
+active_tracer: ContextVar[Any] = ContextVar("tracer", default=None)
+tracer_count = [0]
 
 
-def recorder() -> Any:
-    """The recorder at work in this context, or None. Its interface is that of `compiler/trace.py`."""
-    return active_recorder.get() if recorders[0] else None
+def current_tracer() -> Any:
+    """The tracer at work in this context, or None. Its interface is that of `compiler/trace/tracer.py`."""
+    return active_tracer.get() if tracer_count[0] else None
 
 
-def outside_recording(change: Callable[[], None], at_once: bool = False) -> None:
+def outside_tracing(change: Callable[[], None], at_once: bool = False) -> None:
     """Call `change`, which makes or rearranges state, where Tensors hold numbers: now or, where a step is being recorded,
     after this recording, which is then made anew. at_once: the recording cannot go on without it, and ends here."""
-    active = recorder()
+    active = current_tracer()
     if active is None:
         change()
     else:
-        active.again_after(change, at_once)
+        active.retrace_after(change, at_once)
 
 
 def traced_or_array(value: Value) -> Any:
-    """`value.array`; while a step is recorded its Symbol, so that the recorder knows that it was read."""
-    active = recorder()
+    """`value.array`; while a step is traced its Symbol, so that the tracer knows that it was read."""
+    active = current_tracer()
     return value.array if active is None else active.read(value)
 
 
 def refuse_array(data: Any) -> None:
     """Raise TraceError where an array would become a constant of a step that is being recorded: it may be another one in
     the next call, the next batch of an iterator say."""
-    if recorders[0] and isinstance(data, np.ndarray) and data.ndim and active_recorder.get() is not None:
+    if tracer_count[0] and isinstance(data, np.ndarray) and data.ndim and active_tracer.get() is not None:
         raise TraceError(
             f"{user_origin()}: a compiled step makes a Tensor of an array {format_shape(data.shape)}, whose numbers it would keep for "
             "ever; expected what changes from call to call as an argument; pass it in, or make the Tensor before the step"

@@ -36,7 +36,7 @@ class CompiledFunction:
         if not self.eager:
             try:
                 return self.compiled(*args)
-            except TraceError as error:  # and nothing has been written: see compiler/trace.py
+            except TraceError as error:  # and nothing has been written: see compiler/trace/tracer.py
                 self._give_up(error)
         return self.function(*args)
 

@@ -2,7 +2,7 @@
 
 The weights (B, H, T, S) are only passing numbers. What is kept is the result and the logarithm of each softmax's sum, from
 which the gradient makes the weights again (Dao et al. 2022). Here all is written down plainly, for NumPy; the kernels in
-`compiler/kernels/attention.py` never hold more than a block of scores. `weights` gives them to composites.
+`compiler/backends/cpu/kernels/attention.py` never hold more than a block of scores. `weights` gives them to composites.
 
 Letters: B batch, H heads of the query, G heads of key and value (H is a multiple of G, and head h reads head
 h // (H / G): grouped queries, Ainslie et al. 2023), T queries, S keys, D channels of query and key, E channels of value.

@@ -27,7 +27,7 @@ class Elementwise(Op):
     result: the output's dtype where it is not the inputs' (bool for comparisons).
     floats: whether the operation is defined on floating-point numbers.
     native: `native(e, *vectors, **attributes)`, the same function on vectors of numbers, where `e` is the arithmetic of
-        `compiler/kernels/arithmetic.py` for the inputs' dtype (the last one's, where they differ). The compiler calls
+        `compiler/backends/cpu/kernels/vector_math.py` for the inputs' dtype (the last one's, where they differ). The compiler calls
         it; nothing here imports that file.
     """
 

@@ -3,7 +3,7 @@
     for t in range(T):  carry, y[t] = body(carry, x[t])
 
 Eagerly it is that Python loop, and the tape it leaves gives gradients of any order. While a step is recorded it is one
-operation, whose compile time does not grow with T: the recorder runs the body once (`compiler/timeloop.py`). What the
+operation, whose compile time does not grow with T: the tracer runs the body once (`compiler/trace/scan.py`). What the
 loop promises for that is checked here in every mode: the length is static, the carry keeps its structure, shapes and
 dtypes, and the body assigns no state.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..core.op import Node, Op
-from ..core.value import Spec, Value, recorder
+from ..core.value import Spec, Value, current_tracer
 from ..errors import ShapeError, TraceError, format_shape
 from .movement import concatenate, reshape, slice_
 
@@ -42,7 +42,7 @@ def scan(
     Raises ShapeError where lengths disagree or the carry changes, TraceError where the body assigns a Tensor.
     """
     steps = _length(xs, length)
-    active = recorder()
+    active = current_tracer()
     if active is not None and steps > SHORT:
         return active.scan(body, carry, xs, steps, reverse)
     return unrolled(body, carry, xs, steps, reverse)
@@ -139,8 +139,8 @@ def tree_spec(nest: Any) -> Any:
 class Scan(Op):
     """A whole loop. Its value stands for all it computes; `part` takes out one of them.
 
-    body: a `Body` of `compiler/timeloop.py`, which runs the loop on arrays and knows what its parts are. The operation is
-    made by the recorder alone, so it is in no registry; its gradient, another such loop, is the recorder's as well.
+    body: a `Body` of `compiler/trace/scan.py`, which runs the loop on arrays and knows what its parts are. The operation is
+    made by the tracer alone, so it is in no registry; its gradient, another such loop, is the tracer's as well.
     """
 
     kind = "loop"

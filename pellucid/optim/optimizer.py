@@ -18,7 +18,7 @@ from typing import Any, overload
 import numpy as np
 
 from ..core.state_version import note_change, state_version
-from ..core.value import outside_recording
+from ..core.value import outside_tracing
 from ..creation import full, tensor
 from ..errors import OptionError, StateError, format_shape, suggestion
 from ..grad_mode import enable_grad, no_grad
@@ -185,7 +185,7 @@ class Optimizer:
         """Follow what was done by hand to the lists of parameters and to the state."""
         for group in self.param_groups:
             if not self._is_in_line(group):
-                outside_recording(partial(self._bring_into_line, group), at_once=True)
+                outside_tracing(partial(self._bring_into_line, group), at_once=True)
         object.__setattr__(self, "_looked", state_version[0])  # is no change itself
 
     def _is_in_line(self, group: Group) -> bool:
@@ -228,7 +228,7 @@ class Optimizer:
                 continue
             if counting:
                 if len(ready) < len(clock.params):
-                    outside_recording(partial(self._split, group, clock, ready))
+                    outside_tracing(partial(self._split, group, clock, ready))
                 clock.step.assign(clock.step + _ONE)
             yield clock, ready
 

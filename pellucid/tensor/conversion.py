@@ -11,7 +11,7 @@ from ..arguments import as_dtype, bool_, float32, float64, int32, int64, uint8
 from ..core.op import new_value
 from ..core.promotion import as_number
 from ..core.sharing import in_row_order
-from ..core.value import Value, default_dtype, grad_mode, recorder, traced_or_array
+from ..core.value import Value, current_tracer, default_dtype, grad_mode, traced_or_array
 from ..errors import DTypeError, GradientError, ShapeError, format_shape
 from ..ops import elementwise
 from .operands import TensorLike, as_value_of
@@ -88,7 +88,7 @@ class Conversion(TensorState):
     # ---- to text ---------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        if recorder() is not None:
+        if current_tracer() is not None:
             return f"tensor(being recorded, shape={format_shape(self.shape)}, dtype={self.dtype})"
         numbers = self.array if self.ndim else self.array.reshape(1)
         whole = numbers.dtype.kind != "f" or bool(np.all(numbers == np.trunc(numbers)))  # 1. and not 1.0000

@@ -12,7 +12,7 @@ from ..core.op import Node, aside, new_value
 from ..core.origin import user_origin
 from ..core.state_version import note_change
 from ..core.tape import backward_pass
-from ..core.value import Value, recorder, traced_or_array
+from ..core.value import Value, current_tracer, traced_or_array
 from ..errors import DTypeError, GradientError, OptionError, ShapeError, format_shape
 from .operands import as_value_of
 from .state import ConsumedGradient, TensorState
@@ -49,7 +49,7 @@ class Gradients(TensorState):
 
         Raises GradientError where a compiled step has used the gradient without storing it.
         """
-        active = recorder()
+        active = current_tracer()
         grad = self._grad if active is None else active.read_grad(self)
         return grad if grad.__class__ is not ConsumedGradient else grad.refuse()
 
@@ -65,14 +65,14 @@ class Gradients(TensorState):
 
     def has_grad(self) -> bool:
         """Whether there is a gradient, also where a compiled step has consumed its numbers."""
-        active = recorder()
+        active = current_tracer()
         return self._grad is not None if active is None else active.has_grad(self)
 
     def set_grad(self, value: Any) -> None:
-        """Set `.grad` without a check, and tell the recorder about the write."""
-        active = recorder()
+        """Set `.grad` without a check, and tell the tracer about the write."""
+        active = current_tracer()
         if active is not None:
-            active.touch_grad(self)
+            active.before_grad_write(self)
         self._grad = value
 
     def add_grad(self, value: Any) -> None:

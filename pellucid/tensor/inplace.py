@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..core.op import aside
 from ..core.origin import user_origin
 from ..core.sharing import follow, is_view_along, refuse_without_grad, write_on_tape, write_part
-from ..core.value import grad_mode, recorder
+from ..core.value import current_tracer, grad_mode
 from ..errors import DTypeError, GradientError, format_shape
 from ..indexing import path_to, with_index
 from ..ops import elementwise, movement, reduce
@@ -91,7 +91,11 @@ class InPlace(Conversion):
         path = path_to(self, key, source)
         if path is not None and is_view_along(source, self, path):
             return  # `x[i] += v` has already written through the view that it now sets
-        if path is None or recorder() is not None or (grad_mode.get() and (self.requires_grad or source.requires_grad)):
+        if (
+            path is None
+            or current_tracer() is not None
+            or (grad_mode.get() and (self.requires_grad or source.requires_grad))
+        ):
             self.write(with_index(aside(self), key, source))
         else:
             write_part(self, path, source.array, user_origin())

@@ -11,7 +11,7 @@ from ..core.op import new_value
 from ..core.origin import Origin, user_origin
 from ..core.sharing import copied, is_view_along, leave, share, write_array
 from ..core.state_version import note_change
-from ..core.value import Symbol, Value, recorder, traced_or_array
+from ..core.value import Symbol, Value, current_tracer, traced_or_array
 from ..errors import DTypeError, GradientError, OptionError, ShapeError, format_shape
 from ..ops import movement
 from ..ops.loop import forbid_in_scan
@@ -107,14 +107,14 @@ class TensorState(Value):
             raise DTypeError(f"data: {type(value).__name__}; expected a Tensor; write x.data = tensor(...)")
         if is_view_along(value, self, ()):
             return  # `x.data -= y` has already written through the view that it now sets
-        active = recorder()
+        active = current_tracer()
         if active is not None:
             if (value.shape, value.dtype) != (self.shape, self.dtype):
                 raise ShapeError(
                     f"{user_origin()}: x.data = y in a compiled step: y is {format_shape(value.shape)} {value.dtype}, x is {format_shape(self.shape)} "
                     f"{self.dtype}; expected the same; convert y, or do this outside of the step"
                 )
-            active.leave(self)
+            active.before_data_assignment(self)
             self.assign(value)
             return
         leave(self)
@@ -155,7 +155,7 @@ class TensorState(Value):
                 f"assign: {format_shape(array.shape)} into a Tensor {format_shape(shape)}; expected the same shape; reshape it first"
             )
         forbid_in_scan()
-        if recorder() is not None:
+        if current_tracer() is not None:
             self.rebind(traced_value(value, shape, self.dtype))
         else:
             if array.shape != shape:
@@ -171,7 +171,7 @@ class TensorState(Value):
 
     def rebind(self, array: Any, written_at: Origin | None = None) -> None:
         """Put another array, or a Symbol, in place of this one and raise `version`."""
-        active = recorder()
+        active = current_tracer()
         if active is not None:
             active.rebind(self, array)
         elif self.cell is not None:
@@ -198,7 +198,7 @@ class TensorState(Value):
         if self._grad is not None:
             consumed = self._grad.__class__ is ConsumedGradient
             copy._grad = self._grad if consumed else new_value(traced_or_array(self._grad))
-        if self.cell is not None and recorder() is None:
+        if self.cell is not None and current_tracer() is None:
             copied(copy, self, memo)
         memo[id(self)] = copy
         return copy

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 import pellucid as P
-from pellucid.compiler.graph import Graph, run_reference
-from pellucid.compiler.llvm import host
-from pellucid.compiler.passes import PASSES
-from pellucid.compiler.plan import planned, run_planned
-from pellucid.compiler.recording import Position, Recording, View
-from pellucid.compiler.schedule import scheduled
-from pellucid.compiler.trace import record
+from pellucid.compiler.backends.cpu.memory_plan import plan_memory
+from pellucid.compiler.backends.cpu.plan_check import run_planned
+from pellucid.compiler.backends.cpu.prepare.pipeline import PASSES
+from pellucid.compiler.backends.cpu.schedule import scheduled
+from pellucid.compiler.backends.cpu.target import host
+from pellucid.compiler.ir.graph import Graph, interpret
+from pellucid.compiler.trace.traced_step import OutputRef, TracedStep, ViewRef
+from pellucid.compiler.trace.tracer import trace
 from pellucid.errors import PellucidError
 from pellucid.ops import contraction, index, movement, reduce
 from pellucid.ops.loop import tree_leaves
@@ -73,27 +74,27 @@ class Trial:
         given = [start.get(id(slot.owner), slot.owner.array) for slot in graph.inputs]
         return [np.asarray(a) for a in given]
 
-    def spread(self, recording: Recording, outputs: Arrays, writes: Arrays) -> Arrays:
+    def spread(self, recording: TracedStep, outputs: Arrays, writes: Arrays) -> Arrays:
         """Results and written states in the order of `run`. A result may be an argument or a state itself."""
         written = {id(slot.owner): a for (slot, _), a in zip(recording.graph.writes, writes, strict=True)}
         start = {id(s): a for s, a in zip(self.states, self.start, strict=True)}
 
         def now(x: Any) -> np.ndarray:
-            if not isinstance(x, View):
+            if not isinstance(x, ViewRef):
                 return written.get(id(x), start.get(id(x), x.array))
             array = now(x.base)
             for op, attributes in x.path:
                 array = op.forward(array, **attributes)
             return array
 
-        results = [outputs[x] if isinstance(x, Position) else now(x) for x in tree_leaves(recording.result)]
+        results = [outputs[x] if isinstance(x, OutputRef) else now(x) for x in tree_leaves(recording.result)]
         return results + [now(s) for s in self.states]
 
 
 def planned_run(graph: Graph, values: Arrays, leave_out: Sequence[str] = ()) -> tuple[Arrays, Arrays]:
     """All passes and the memory plan, run in NumPy."""
     graph, kernels, layout = scheduled(graph, host(), frozenset(leave_out))
-    plan = planned(graph, kernels, layout, "reuse" not in leave_out)
+    plan = plan_memory(graph, kernels, layout, "reuse" not in leave_out)
     return run_planned(graph, plan, layout, values)
 
 
@@ -101,11 +102,11 @@ def check(trial: Trial, leave_out: Sequence[str] = (), scale: float = 1.0, nativ
     """Eager, interpreter, memory plan and (twice in a row) native code give the same."""
     with np.errstate(all="ignore"):
         truth = trial.run(trial.function)
-    recording = record(trial.function, (tuple(trial.args), {}), {})
+    recording = trace(trial.function, (tuple(trial.args), {}), {})
     graph = recording.graph
     values = trial.inputs(graph)
     with np.errstate(all="ignore"):
-        same(trial.spread(recording, *run_reference(graph, values)), truth, "interpreter", scale)
+        same(trial.spread(recording, *interpret(graph, values)), truth, "interpreter", scale)
         same(trial.spread(recording, *planned_run(graph, values, leave_out)), truth, f"plan without {leave_out}", scale)
     if native:
         compiled = P.compile(trial.function, leave_out=leave_out)

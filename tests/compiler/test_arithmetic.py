@@ -17,8 +17,9 @@ import pytest
 from scipy.special import erf
 
 import pellucid  # noqa: F401  # fills the registry
-from pellucid.compiler.kernels.arithmetic import Arithmetic
-from pellucid.compiler.llvm import TARGETS, Code, Target, compile_module, host, i64, new_function, new_module, pointer
+from pellucid.compiler.backends.cpu.kernels.vector_math import VectorMath
+from pellucid.compiler.backends.cpu.llvm import Code, compile_module, i64, new_function, new_module, pointer
+from pellucid.compiler.backends.cpu.target import TARGETS, Target, host
 from pellucid.core.op import REGISTRY
 
 OPERATIONS = {name: op for name, op in REGISTRY.items() if op.kind == "elementwise"}
@@ -66,7 +67,7 @@ def emit_loop(module: Any, target: Target, label: str, case: Case) -> None:
     name, dtypes, result, attributes = case
     function, builder = new_function(module, label, [pointer] * (len(dtypes) + 1) + [i64], target)
     *inputs, output, count = function.args
-    arithmetic = Arithmetic(builder, dtypes[-1])
+    arithmetic = VectorMath(builder, dtypes[-1])
     op: Any = OPERATIONS[name]
 
     def body(i: Any) -> None:
@@ -280,4 +281,4 @@ def test_every_operation_compiles_for_other_machines(target: str) -> None:
 def test_float64_is_left_to_numpy() -> None:
     _, builder = new_function(new_module("arithmetic", host()), "none", [], host())
     with pytest.raises(TypeError, match="run it with NumPy"):
-        Arithmetic(builder, np.float64)
+        VectorMath(builder, np.float64)

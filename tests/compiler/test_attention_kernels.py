@@ -11,8 +11,9 @@ import pytest
 from test_single_kernels import LAYOUTS, ORDERS, RUNNABLE, Case, case_of, run
 from test_targets import MULTIPLY_ADD, STACK, loops
 
-from pellucid.compiler.kernels.attention import ATTENTION
-from pellucid.compiler.llvm import TARGETS, Code, Target, compile_module, i64, new_function, new_module, pointer
+from pellucid.compiler.backends.cpu.kernels.attention import ATTENTION_EMITTERS
+from pellucid.compiler.backends.cpu.llvm import Code, compile_module, i64, new_function, new_module, pointer
+from pellucid.compiler.backends.cpu.target import TARGETS, Target
 from pellucid.core.op import REGISTRY
 
 EXPONENTIAL = re.compile(r"vpsll|\bshl\s+v")  # its powers of two; it has more constants than some machines registers
@@ -57,12 +58,12 @@ def module(name: str, found: list[Case], target: Target) -> Any:
         count = len(case.pointers) + 1
         function, builder = new_function(module, f"case{number}", [pointer] * (count + 1) + [i64, i64], target)
         *pointers, flag, thread, threads = function.args
-        ATTENTION[name](builder, case.recipe, pointers, flag, thread, threads)
+        ATTENTION_EMITTERS[name](builder, case.spec, pointers, flag, thread, threads)
         builder.ret_void()
     return module
 
 
-@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("name", ATTENTION_EMITTERS)
 @pytest.mark.parametrize("target", RUNNABLE)
 def test_kernel_equals_numpy_with_any_threads(name: str, target: str) -> None:
     found, op = cases(name), REGISTRY[name]
@@ -74,12 +75,12 @@ def test_kernel_equals_numpy_with_any_threads(name: str, target: str) -> None:
         expected = op.forward(*exact, **case.attributes)
         results = [run(code, number, case, order)[0] for order in ORDERS]
         size = max(abs(expected).max(initial=0.0), 1.0)
-        np.testing.assert_allclose(results[0], expected, rtol=1e-5, atol=2e-6 * size, err_msg=str(case.recipe))
-        assert len({x.tobytes() for x in results}) == 1, case.recipe
+        np.testing.assert_allclose(results[0], expected, rtol=1e-5, atol=2e-6 * size, err_msg=str(case.spec))
+        assert len({x.tobytes() for x in results}) == 1, case.spec
 
 
 @pytest.mark.parametrize("target", ["avx512", "avx2", "neon"])
-@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("name", ATTENTION_EMITTERS)
 def test_microkernels_keep_their_sums_in_registers(name: str, target: str) -> None:
     random = np.random.default_rng(0)
     op: Any = REGISTRY[name]

@@ -12,8 +12,8 @@ from small_networks import batch, mlp
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler.graph import run_reference
-from pellucid.compiler.trace import record
+from pellucid.compiler.ir.graph import interpret
+from pellucid.compiler.trace.tracer import trace
 from pellucid.errors import GradientError, TraceError
 from pellucid.nn import functional as F
 from pellucid.ops.loop import tree_leaves
@@ -80,13 +80,13 @@ def test_random_graphs_give_the_gradients_of_eager_code(seed: int) -> None:
 def test_both_phases_in_poisoned_memory(seed: int) -> None:
     """The backward phase reads nothing that the forward phase has freed or overwritten."""
     function, args, _ = many_graphs(6000 + seed, 16, 8)
-    recording = record(function, (tuple(args), {}), {}, differentiable=True)
+    recording = trace(function, (tuple(args), {}), {}, differentiable=True)
     graph = recording.graph
     random = np.random.default_rng(seed)
     cotangent = lambda slot: random.normal(size=slot.symbol.shape).astype(np.float32)
     values = [cotangent(s) if s.kind == "cotangent" else np.asarray(s.owner.array) for s in graph.inputs]
     with np.errstate(all="ignore"):
-        truth = [a for arrays in run_reference(graph, values) for a in arrays]
+        truth = [a for arrays in interpret(graph, values) for a in arrays]
         for leave_out in ((), ("reuse",), ("fusion",), ("remaking",)):
             found = [a for arrays in planned_run(graph, values, leave_out) for a in arrays]
             same(found, truth, f"plan without {leave_out}")

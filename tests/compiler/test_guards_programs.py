@@ -30,8 +30,8 @@ from pellucid.errors import TraceError
 def records(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one at every recording."""
     count: list[int] = []
-    real = step_module.record
-    monkeypatch.setattr(step_module, "record", lambda *a, **o: (count.append(1), real(*a, **o))[1])
+    real = step_module.trace
+    monkeypatch.setattr(step_module, "trace", lambda *a, **o: (count.append(1), real(*a, **o))[1])
     return count
 
 
@@ -245,8 +245,8 @@ def test_every_instruction_of_this_python_has_a_handler() -> None:
 
 
 def test_guards_that_cost_much_are_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_module, "NOTICED", 0.0)
-    monkeypatch.setattr(step_module, "SHARE", 0.0)
+    monkeypatch.setattr(step_module, "MIN_GUARD_SECONDS", 0.0)
+    monkeypatch.setattr(step_module, "MAX_GUARD_SHARE", 0.0)
     box = Box(numbers=[float(i) for i in range(60)])
     step = P.compile(lambda x: x * sum(box.numbers))
     with pytest.warns(UserWarning, match=r"most of it is the content of list \(test_guards_programs.py:\d+\), "):

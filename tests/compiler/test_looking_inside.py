@@ -14,10 +14,12 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler import cache, fuse, llvm, lower
-from pellucid.compiler.kernels.picks import PICKS
-from pellucid.compiler.reference import ReferenceProgram
-from pellucid.compiler.runtime import Pace
+from pellucid.compiler.backends.cpu import fusion as fuse
+from pellucid.compiler.backends.cpu import llvm, lower
+from pellucid.compiler.backends.cpu import object_cache as cache
+from pellucid.compiler.backends.cpu.kernels.gather_scatter import INDEXED_EMITTERS
+from pellucid.compiler.backends.cpu.thread_pool import ThreadBackoff
+from pellucid.compiler.backends.interpreter import InterpretedProgram
 from pellucid.errors import OptionError
 from pellucid.nn import functional as F
 
@@ -142,17 +144,17 @@ def test_without_llvmlite_a_step_is_interpreted_and_says_so(monkeypatch: pytest.
         def __getattr__(self, name: str) -> Any:
             raise error
 
-    monkeypatch.setitem(sys.modules, "pellucid.compiler.program", Missing())
+    monkeypatch.setitem(sys.modules, "pellucid.compiler.backends.cpu.program", Missing())
     step = P.compile(training()[1])
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         assert [step(x, y).item()] == expected
     assert any("llvmlite is not installed" in str(w.message) for w in seen)
-    assert isinstance(step.last, ReferenceProgram)
+    assert isinstance(step.last, InterpretedProgram)
 
 
 def test_a_step_goes_alone_while_others_hold_the_processors_and_tries_again() -> None:
-    pace, now = Pace(), 0.0
+    pace, now = ThreadBackoff(), 0.0
     for _ in range(20):
         pace.note(now, now + 100e-6)
         now += 100e-6
@@ -168,5 +170,5 @@ def test_a_step_goes_alone_while_others_hold_the_processors_and_tries_again() ->
 
 def test_what_fusion_leaves_to_templates_is_what_there_are_templates_for() -> None:
     """A template added to `kernels/` is used; a name without one would be a crash while compiling."""
-    assert set(lower.TEMPLATES) - {"loop", "copy", "product"} == fuse.SINGLE
-    assert set(PICKS) == fuse.PICKS
+    assert set(lower.EMITTERS) - {"loop", "copy", "product"} == fuse.SINGLE_OP_KERNELS
+    assert set(INDEXED_EMITTERS) == fuse.INDEXED

@@ -12,7 +12,7 @@ import pytest
 
 import pellucid as P
 from pellucid import autograd, nn, optim
-from pellucid.compiler.masked import EACH, REFUSED, Masked
+from pellucid.compiler.trace.masked import EACH, REFUSED, MaskedSelection
 from pellucid.errors import PellucidError, ShapeError, TraceError
 from pellucid.ops.loop import scan
 from pellucid.tensor import Tensor
@@ -228,7 +228,7 @@ def test_anything_else_is_refused_by_line_and_with_the_words_to_write(name):
 
 
 def test_every_method_of_a_tensor_works_on_each_number_or_is_refused():
-    """A method that is added to Tensor belongs to the lists of `compiler/masked.py`, or ends in a refusal."""
+    """A method that is added to Tensor belongs to the lists of `compiler/trace/masked.py`, or ends in a refusal."""
     fine = {"sum", "mean", "max", "min", "amax", "amin", "any", "all", "dim", "is_floating_point", "element_size", "refuse",
             "is_contiguous", "array_from", "check_floating", "in_own_dtype", "as_floating"}  # fmt: skip
     arguments = {"new_tensor": ([1.0],), "new_zeros": (2,), "new_ones": (2,)}
@@ -253,7 +253,7 @@ def test_every_method_of_a_tensor_works_on_each_number_or_is_refused():
     P.compile(step)(P.ones(4, 3), P.tensor([True, False, True, False]))
     assert missed == []
     for name in (*EACH, *REFUSED):
-        assert hasattr(Tensor, name) and name in vars(Masked), name
+        assert hasattr(Tensor, name) and name in vars(MaskedSelection), name
 
 
 def test_masked_select_broadcasts_as_in_pytorch():

@@ -11,9 +11,9 @@ import pytest
 import pellucid as P
 import pellucid.functional as F
 from pellucid import Tensor, nn, optim
-from pellucid.compiler import executable, lower
-from pellucid.compiler.padded_axes import bucket_of
-from pellucid.compiler.plan import SLOTS
+from pellucid.compiler.backends.cpu import executable, lower
+from pellucid.compiler.backends.cpu.memory_plan import INPUTS
+from pellucid.compiler.passes.padded_axes import bucket_size
 from pellucid.errors import OptionError, PellucidError, TraceError
 
 LENGTHS = (13, 9, 16, 15, 8, 3, 5, 11, 14, 1)
@@ -33,7 +33,7 @@ def poison(program: Any) -> None:
     """Garbage in the padding of every argument: NaN, or an index out of every range."""
     for number, slot in enumerate(program.graph.inputs):
         if slot.kind == "argument" and slot.position in program.padding.arguments:
-            room = program.regions[SLOTS + number].view(slot.symbol.dtype).reshape(slot.symbol.shape)
+            room = program.regions[INPUTS + number].view(slot.symbol.dtype).reshape(slot.symbol.shape)
             kept = program.padding.within(slot.position, room).copy()
             room[...] = np.nan if room.dtype.kind == "f" else 10**6
             program.padding.within(slot.position, room)[...] = kept
@@ -141,7 +141,7 @@ def test_training_is_that_of_the_eager_step(causal: bool, dropout: float, monkey
     compile_module = lower.compile_module
     monkeypatch.setattr(lower, "compile_module", lambda *a, **k: compiled.append(1) or compile_module(*a, **k))
     monkeypatch.setenv("PELLUCID_CACHE", "off")
-    executable._kept.clear()
+    executable._cached.clear()
     plain, eager = training(causal, dropout)
     model, step = training(causal, dropout)
     run = P.compile(step, pad={"tokens": 1, "targets": 1})
@@ -155,14 +155,14 @@ def test_training_is_that_of_the_eager_step(causal: bool, dropout: float, monkey
             np.testing.assert_allclose(b.detach().numpy(), a.detach().numpy(), rtol=1e-3, atol=2e-4)
         if n > 1:
             poison(run.last)
-    assert len(compiled) <= len({bucket_of(n) for n in LENGTHS}) + 1 == 6  # and one for length 1
+    assert len(compiled) <= len({bucket_size(n) for n in LENGTHS}) + 1 == 6  # and one for length 1
 
 
 def test_buckets_are_few_and_little_larger() -> None:
     for n in range(2, 3000):
-        assert n <= bucket_of(n) <= max(8, 1.25 * n)
-        assert bucket_of(bucket_of(n)) == bucket_of(n)
-    assert len({bucket_of(n) for n in range(2, 1025)}) == 29
+        assert n <= bucket_size(n) <= max(8, 1.25 * n)
+        assert bucket_size(bucket_size(n)) == bucket_size(n)
+    assert len({bucket_size(n) for n in range(2, 1025)}) == 29
 
 
 def test_dropout_drops_what_the_eager_step_drops() -> None:

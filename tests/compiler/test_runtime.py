@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pellucid.compiler import runtime
-from pellucid.compiler.llvm import TARGETS, Code, compile_module, f32, host, i64, new_function, new_module
-from pellucid.compiler.runtime import PROGRAM, emit_barrier, run
+from pellucid.compiler.backends.cpu import thread_pool as runtime
+from pellucid.compiler.backends.cpu.llvm import Code, compile_module, f32, i64, new_function, new_module
+from pellucid.compiler.backends.cpu.target import TARGETS, host
+from pellucid.compiler.backends.cpu.thread_pool import PROGRAM, emit_barrier, run
 from pellucid.threads import compute_threads
 
 ROUNDS = 20_000
@@ -125,7 +126,7 @@ def test_steps_count_from_first(threads):
 def test_threads_left_out_are_those_chosen():
     sums = Sums()
     run(SUMMING, sums.address)
-    assert sums.threads == min(compute_threads(), runtime.MOST_THREADS)
+    assert sums.threads == min(compute_threads(), runtime.MAX_THREADS)
 
 
 def test_more_threads_than_the_pool_has_room_for_are_fewer():
@@ -422,9 +423,9 @@ while True:
 
 
 def test_errors_pass_through_an_undisturbed_thread():
-    assert runtime.undisturbed(lambda: 3) == 3
+    assert runtime.shielded_from_interrupt(lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
-        runtime.undisturbed(lambda: 1 // 0)
+        runtime.shielded_from_interrupt(lambda: 1 // 0)
 
 
 # ---- how many ----
@@ -447,5 +448,5 @@ def test_an_engine_that_another_thread_has_just_freed_is_no_error(monkeypatch):
         def __bool__(self):
             return True
 
-    monkeypatch.setattr("pellucid.compiler.llvm._gone", Emptied())
+    monkeypatch.setattr("pellucid.compiler.backends.cpu.llvm._gone", Emptied())
     assert summing_program().address("summing")

@@ -12,9 +12,9 @@ from random_graphs import Trial, check, planned_run, second_gradients, wave
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler.graph import run_reference
-from pellucid.compiler.plan import every_job
-from pellucid.compiler.trace import record
+from pellucid.compiler.backends.cpu.memory_plan import iter_launches
+from pellucid.compiler.ir.graph import interpret
+from pellucid.compiler.trace.tracer import trace
 from pellucid.errors import GradientError, IndexRangeError, ShapeError, TraceError
 from pellucid.ops.loop import tree_leaves
 from pellucid.tensor import Tensor
@@ -90,9 +90,9 @@ def test_cells_agree_with_every_oracle(cell: str, reverse: bool, leave_out: tupl
 def test_the_numbers_are_those_of_the_eager_loop_to_six_digits(cell: str) -> None:
     one = trial(cell, batch=17, width=33)
     truth = one.run(one.function)
-    recording = record(one.function, (tuple(one.args), {}), {})
+    recording = trace(one.function, (tuple(one.args), {}), {})
     graph = recording.graph
-    interpreted = one.spread(recording, *run_reference(graph, one.inputs(graph)))
+    interpreted = one.spread(recording, *interpret(graph, one.inputs(graph)))
     for found in (one.run(P.compile(one.function)), interpreted):
         for a, b in zip(found, truth, strict=True):
             assert np.abs(a - b).max() <= 1e-6 * max(1.0, np.abs(b).max())
@@ -104,7 +104,7 @@ def size_of(one: Trial) -> tuple[int, int]:
     run(*one.args)
     program = run.last
     assert program is not None
-    return len(program.recording.graph.symbols), sum(1 for _ in every_job(program.plan.jobs))
+    return len(program.recording.graph.symbols), sum(1 for _ in iter_launches(program.plan.launches))
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -489,5 +489,5 @@ def test_another_body_is_another_program() -> None:
 
     one = Trial(function, [some(5, 2, grad=False)], [])
     check(one)
-    graph = record(function, (tuple(one.args), {}), {}).graph
+    graph = trace(function, (tuple(one.args), {}), {}).graph
     planned_run(graph, one.inputs(graph))

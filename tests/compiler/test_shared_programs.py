@@ -13,7 +13,8 @@ from small_networks import train_step
 
 import pellucid as P
 from pellucid import Tensor, nn, optim
-from pellucid.compiler import executable, form, lower
+from pellucid.compiler.backends.cpu import executable, lower
+from pellucid.compiler.passes import canonical_form as form
 from pellucid.errors import OptionError, PellucidError, TraceError
 
 
@@ -40,7 +41,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 
 
 def forget() -> None:
-    executable._kept.clear()
+    executable._cached.clear()
     executable._codes.clear()
 
 
@@ -212,19 +213,19 @@ def test_what_is_shared_holds_no_tensors(work: dict[str, int]) -> None:
     run = P.compile(training(model))
     run(*data(16))
     seen = [weakref.ref(p) for p in model.parameters()] + [weakref.ref(run.last)]
-    assert len(executable._kept) == 1
+    assert len(executable._cached) == 1
     del model, run
     gc.collect()
     assert [ref() for ref in seen] == [None] * len(seen)
-    assert len(executable._kept) == 1
+    assert len(executable._cached) == 1
 
 
 def test_no_more_executables_are_kept_than_a_few(work: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executable, "KEPT", 2)
+    monkeypatch.setattr(executable, "MAX_IDLE", 2)
     run = P.compile(lambda x: x + 1)
     for n in (2, 3, 4, 5):
         assert run(P.ones(n)).tolist() == [2] * n
-    assert len(executable._kept) == 2
+    assert len(executable._cached) == 2
     assert run(P.zeros(2)).tolist() == [1] * 2  # its program keeps what it needs
     again = P.compile(lambda x: x + 1)  # on another line: other places in its listing, the same native code
     before = work["compiled"]

@@ -1,6 +1,6 @@
 """The kernels of single operations against NumPy: moves, picks by index, random bits; every one to the bit.
 
-Each case is a recipe written by hand, whose operands lie in memory in some odd way. It runs once for every thread of a
+Each case is a spec written by hand, whose operands lie in memory in some odd way. It runs once for every thread of a
 team of 1, 2 and 3, in order and backward: the result must not know. Around the result lie bytes that nobody may touch.
 """
 
@@ -17,15 +17,16 @@ import numpy as np
 import pytest
 
 import pellucid  # noqa: F401  # fills the registry
-from pellucid.compiler.kernels.moves import MOVES
-from pellucid.compiler.kernels.picks import PICKS
-from pellucid.compiler.kernels.random import RANDOM
-from pellucid.compiler.llvm import TARGETS, Code, Target, compile_module, host, i64, new_function, new_module, pointer
-from pellucid.compiler.recipe import Load, Recipe, Step, Store
-from pellucid.compiler.views import row_major
+from pellucid.compiler.backends.cpu.kernel_ir import Instruction, KernelSpec, Load, Store
+from pellucid.compiler.backends.cpu.kernels.data_movement import MOVEMENT_EMITTERS
+from pellucid.compiler.backends.cpu.kernels.gather_scatter import INDEXED_EMITTERS
+from pellucid.compiler.backends.cpu.kernels.random import RANDOM_EMITTERS
+from pellucid.compiler.backends.cpu.llvm import Code, compile_module, i64, new_function, new_module, pointer
+from pellucid.compiler.backends.cpu.target import TARGETS, Target, host
+from pellucid.compiler.ir.views import row_major
 from pellucid.core.op import REGISTRY
 
-EMITTERS: dict[str, Callable[..., None]] = {**MOVES, **PICKS, **RANDOM}
+EMITTERS: dict[str, Callable[..., None]] = {**MOVEMENT_EMITTERS, **INDEXED_EMITTERS, **RANDOM_EMITTERS}
 RUNNABLE = {host().name: host(), "baseline": TARGETS["baseline"]}
 if host().name == "avx512":
     RUNNABLE["avx2"] = TARGETS["avx2"]._replace(triple=host().triple)
@@ -212,7 +213,7 @@ CASES: dict[str, Callable[[np.random.Generator], Iterator[Sample]]] = {
 class Case(NamedTuple):
     arrays: list[np.ndarray]
     attributes: dict[str, Any]
-    recipe: Recipe
+    spec: KernelSpec
     pointers: list[int]  # addresses of the operands; that of the result is left to the caller
 
 
@@ -227,7 +228,7 @@ def _frozen(value: Any) -> Any:
 
 
 def case_of(name: str, arrays: list[np.ndarray], attributes: dict[str, Any]) -> Case:
-    """The recipe for operands that lie as the arrays do."""
+    """The spec for operands that lie as the arrays do."""
     op: Any = REGISTRY[name]
     shape, dtype = op.infer(*arrays, **attributes)
     distinct = list({id(x): x for x in arrays}.values())
@@ -237,11 +238,11 @@ def case_of(name: str, arrays: list[np.ndarray], attributes: dict[str, Any]) -> 
         strides = tuple(0 if n == 1 else s // x.itemsize for n, s in zip(x.shape, x.strides, strict=True))
         loads.append(Load(number, (x.ctypes.data - _lowest(x)) // x.itemsize, strides, x.dtype.name))
     frozen = tuple(sorted((k, _frozen(v)) for k, v in attributes.items()))
-    step = Step(name, frozen, dtype.name, tuple(loads))
+    step = Instruction(name, frozen, dtype.name, tuple(loads))
     store = Store(0, len(distinct), row_major(shape), dtype.name)
     domain = tuple(n for n in shape if n != 1)
-    recipe = Recipe(name, domain, (), (step,), (store,), None, (*[x.shape for x in arrays], shape))
-    return Case(arrays, attributes, recipe, [_lowest(x) for x in distinct])
+    spec = KernelSpec(name, domain, (), (step,), (store,), None, (*[x.shape for x in arrays], shape))
+    return Case(arrays, attributes, spec, [_lowest(x) for x in distinct])
 
 
 def _laid_out(arrays: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
@@ -274,14 +275,14 @@ def emit(name: str, found: list[Case], target: Target) -> Any:
         count = len(case.pointers) + 1
         function, builder = new_function(module, f"case{number}", [pointer] * (count + 1) + [i64, i64], target)
         *pointers, flag, thread, threads = function.args
-        EMITTERS[name](builder, case.recipe, pointers, flag, thread, threads)
+        EMITTERS[name](builder, case.spec, pointers, flag, thread, threads)
         builder.ret_void()
     return module
 
 
 def run(code: Code, number: int, case: Case, order: list[int]) -> tuple[np.ndarray, bool]:
     """The result of all threads in some order, and whether the flag is up; what lies around it must be untouched."""
-    store, shape = case.recipe.stores[0], case.recipe.shapes[-1]
+    store, shape = case.spec.stores[0], case.spec.shapes[-1]
     size = math.prod(shape) * np.dtype(store.dtype).itemsize
     memory = np.full(size + 2 * FENCE, UNTOUCHED, np.uint8)
     flag = np.zeros(3, np.uint8)
@@ -309,14 +310,14 @@ def test_kernel_equals_numpy(name: str, target: str) -> None:
     op: Any = REGISTRY[name]
     for number, case in enumerate(found):
         before = [x.tobytes() for x in case.arrays]
-        dtype = case.recipe.stores[0].dtype
+        dtype = case.spec.stores[0].dtype
         expected = np.ascontiguousarray(np.asarray(op.forward(*case.arrays, **case.attributes), dtype))
         for order in ORDERS:
             result, flagged = run(code, number, case, order)
-            assert not flagged, case.recipe
-            np.testing.assert_array_equal(result, expected, str((order, case.recipe)))
-            assert result.tobytes() == expected.tobytes(), case.recipe  # -0.0 is not 0.0
-        assert before == [x.tobytes() for x in case.arrays], case.recipe
+            assert not flagged, case.spec
+            np.testing.assert_array_equal(result, expected, str((order, case.spec)))
+            assert result.tobytes() == expected.tobytes(), case.spec  # -0.0 is not 0.0
+        assert before == [x.tobytes() for x in case.arrays], case.spec
 
 
 @pytest.mark.parametrize("name", EMITTERS)
@@ -366,7 +367,7 @@ def without(name: str, arrays: list[np.ndarray], attributes: dict[str, Any], at:
     return op.forward(*arrays, **attributes)
 
 
-@pytest.mark.parametrize("name", PICKS)
+@pytest.mark.parametrize("name", INDEXED_EMITTERS)
 @pytest.mark.parametrize("target", RUNNABLE)
 def test_wrong_index_raises_the_flag(name: str, target: str) -> None:
     found = list(wrong_cases(name))
@@ -375,8 +376,8 @@ def test_wrong_index_raises_the_flag(name: str, target: str) -> None:
     for number, (case, expected) in enumerate(found):
         for order in ORDERS:
             result, flagged = run(code, number, case, order)
-            assert flagged, case.recipe
-            np.testing.assert_array_equal(result, expected, str((order, case.recipe)))
+            assert flagged, case.spec
+            np.testing.assert_array_equal(result, expected, str((order, case.spec)))
 
 
 NOTHING = [  # an axis of size 0 has no right index

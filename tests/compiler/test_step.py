@@ -34,13 +34,13 @@ def records(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     from pellucid.compiler import step as module
 
     count: list[int] = []
-    real = module.record
+    real = module.trace
 
     def counted(*args: Any, **options: Any) -> Any:
         count.append(1)
         return real(*args, **options)
 
-    monkeypatch.setattr(module, "record", counted)
+    monkeypatch.setattr(module, "trace", counted)
     return count
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.core.value import recorder
+from pellucid.core.value import current_tracer
 from pellucid.errors import GradientError, ShapeError, TraceError
 from pellucid.nn.functional import cross_entropy
 from pellucid.random import default_generator
@@ -52,7 +52,7 @@ def world() -> Iterator[World]:
     world = World()
     world.loss()  # moments, statistics and gradients are there
     yield world
-    assert recorder() is None
+    assert current_tracer() is None
 
 
 def unchanged(world: World, before: list[Any]) -> None:

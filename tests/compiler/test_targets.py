@@ -14,7 +14,9 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler import llvm, lower, plan, schedule, trace
+from pellucid.compiler.backends.cpu import llvm, lower, schedule
+from pellucid.compiler.backends.cpu import memory_plan as plan
+from pellucid.compiler.trace import tracer as trace
 
 MULTIPLY_ADD = re.compile(r"\b(vfmadd\w+|fmla|mulps)\b")
 LEAVES_THE_TILE = re.compile(r"sqrt|div|sll|\bshl\b|cvt")  # an optimizer's update, a softmax: no microkernel
@@ -38,9 +40,9 @@ def training_step() -> tuple[Callable[..., Any], Any, Any]:
 
 def assembly(target: llvm.Target) -> str:
     step, x, y = training_step()
-    recording = trace.record(step, ((x, y), {}), {})
+    recording = trace.trace(step, ((x, y), {}), {})
     graph, kernels, places = schedule.scheduled(recording.graph, target)
-    program = lower.lowered(plan.planned(graph, kernels, places), target)
+    program = lower.lower(plan.plan_memory(graph, kernels, places), target)
     return llvm.compile_module(program.module(), target, assembly=True)
 
 

@@ -18,7 +18,7 @@ import pellucid as P
 from pellucid import functional as F
 from pellucid import nn, optim
 from pellucid.autograd import grad
-from pellucid.compiler.kernels import loops
+from pellucid.compiler.backends.cpu.kernels import elementwise as loops
 from pellucid.tensor import Tensor
 
 
@@ -102,7 +102,7 @@ def test_a_padded_convolution_copies_nothing_but_weights() -> None:
     compiled = P.compile(step)
     compiled(normal(4, 32, 16, 16))
     assert compiled.last is not None
-    assert len(compiled.last.layout.inside) >= 3  # relu, and two gradients, are computed inside their borders
+    assert len(compiled.last.layout.subview_of) >= 3  # relu, and two gradients, are computed inside their borders
 
 
 # ---- pooling -------------------------------------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def test_batch_norm(kind, shape):
 
 
 def test_batch_norm_state_is_assigned_in_place():
-    """A recorder finds state by the Tensors that are assigned, so they must stay the same objects."""
+    """A tracer finds state by the Tensors that are assigned, so they must stay the same objects."""
     layer = nn.BatchNorm1d(2)
     state = dict(layer.named_buffers())
     versions = {name: t.version for name, t in state.items()}

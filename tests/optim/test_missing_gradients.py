@@ -53,8 +53,8 @@ def test_a_plain_tensor_frozen_midway_stays(compiled):
 
 
 def test_freezing_what_a_step_reads_with_the_tape_off_is_not_recorded_again(monkeypatch):
-    w, recordings, real = P.ones(3), [], step_module.record
-    monkeypatch.setattr(step_module, "record", lambda *a, **o: (recordings.append(1), real(*a, **o))[1])
+    w, recordings, real = P.ones(3), [], step_module.trace
+    monkeypatch.setattr(step_module, "trace", lambda *a, **o: (recordings.append(1), real(*a, **o))[1])
 
     def step(x):
         with P.no_grad():

@@ -1,0 +1,1 @@
+"""The CPU backend: from a graph to native code, through kernels, a memory plan and LLVM (floor 4)."""

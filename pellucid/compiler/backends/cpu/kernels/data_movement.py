@@ -1,0 +1,390 @@
+"""Operations that put numbers elsewhere or add them up where they land, each a kernel of its own: place, concatenate,
+add_windows, cumulative_sum; and Sweep, the loop nest that they and `picks.py` are written with (floor 4).
+
+A Sweep runs over axes of any strides, with the lanes along one that is contiguous. Threads share out an axis along
+which no two of them write the same number, and whatever is added up is added by one thread in a fixed order; so which
+thread works on what never changes a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+
+from ..kernel_ir import KernelSpec, Load
+from ..llvm import Builder
+from .vector_body import thread_range
+from .vector_math import VectorMath
+
+Bounds = tuple[Any, Any]  # first and last + 1: ints, or i64 values
+LONG = 16  # an axis of this many units keeps every thread busy
+
+
+class Access(NamedTuple):
+    """Memory as a loop nest sees it: where its first number lies, and how far the next one is along every axis."""
+
+    address: Any
+    strides: tuple[int, ...]
+    dtype: str
+
+    def along(self, axes: Sequence[int]) -> Access:
+        return self._replace(strides=tuple(self.strides[axis] for axis in axes))
+
+    def beyond(self, builder: Builder, offset: Any) -> Access:
+        """The same from `offset` elements further on."""
+        return self._replace(address=builder.at(self.address, offset, self.dtype))
+
+    def backward(self, builder: Builder, axis: int, size: int) -> Access:
+        """The same with `axis` running from its last number to its first."""
+        strides = tuple(-s if i == axis else s for i, s in enumerate(self.strides))
+        return self.beyond(builder, (size - 1) * self.strides[axis])._replace(strides=strides)
+
+
+class OpOperands:
+    """The one operation of a spec: its attributes, its shapes, and where its operands and its result lie.
+
+    moving: numbers are only moved, so truths may stay the bytes that they are.
+    """
+
+    def __init__(self, builder: Builder, spec: KernelSpec, pointers: Sequence[Any], *, moving: bool = False) -> None:
+        (instruction,), (store,) = spec.instructions, spec.stores
+        *self.shapes, self.shape = spec.shapes
+        self.attributes: dict[str, Any] = dict(instruction.attributes)
+        as_moved = lambda dtype: "uint8" if moving and dtype == "bool" else dtype
+
+        def access(x: Load) -> Access:
+            return Access(builder.at(pointers[x.pointer], x.offset, x.dtype), x.strides, as_moved(x.dtype))
+
+        self.operands = [access(x) for x in instruction.operands]
+        self.result = Access(pointers[store.pointer], store.strides, as_moved(store.dtype))
+
+
+def collapse_axes(
+    sizes: Sequence[int], strides: Sequence[tuple[int, ...]], kept: int | None = None
+) -> tuple[tuple[int, ...], list[tuple[int, ...]], int | None]:
+    """The same places in the same order over fewer axes; the place of `kept`, which stays an axis of its own.
+
+    Neighbours that every access runs through as if they were one become one, and axes of size 1 go. One axis remains.
+    """
+    found: list[tuple[int, list[int]]] = []
+    place = None
+    for axis, size in enumerate(sizes):
+        along = [s[axis] for s in strides]
+        if axis == kept:
+            place = len(found)
+            found.append((size, along))
+        elif size != 1:
+            joins = found and place != len(found) - 1
+            if joins and all(outer == size * inner for outer, inner in zip(found[-1][1], along, strict=True)):
+                found[-1] = (found[-1][0] * size, along)
+            else:
+                found.append((size, along))
+    found = found or [(1, [0] * len(strides))]
+    return tuple(n for n, _ in found), [tuple(along[i] for _, along in found) for i in range(len(strides))], place
+
+
+def long_axis(units: Sequence[int]) -> int:
+    """The axis to share among threads: the first long one, or else the longest."""
+    return next((axis for axis, n in enumerate(units) if n >= LONG), max(range(len(units)), key=units.__getitem__))
+
+
+def aligned_thread_range(builder: Builder, size: int, unit: int, thread: Any, threads: Any) -> Bounds:
+    """This thread's part of 0 ... size-1, in whole units but for the end."""
+    first, last = thread_range(builder, -(-size // unit), thread, threads)
+    if unit == 1:
+        return first, last
+    cut = lambda n: builder.intrinsic("smin", builder.mul(n, builder.index(unit)), builder.index(size))
+    return cut(first), cut(last)
+
+
+class StridedLoop:
+    """A loop nest over `sizes`; its body gets the address of every access, and the mask of the lanes that exist.
+
+    kept: an axis that `limit` gives bounds. lanes: False runs in row order, number by number. spaced: the lanes may run
+    along an axis that no access has contiguous. The access that is written is the last of `accesses`.
+    """
+
+    def __init__(
+        self, builder: Builder, sizes: Sequence[int], accesses: Sequence[Access], *, kept: int | None = None,
+        lanes: bool = True, spaced: bool = False,
+    ) -> None:  # fmt: skip
+        self.builder = builder
+        self.sizes, strides, self.kept = collapse_axes(sizes, [a.strides for a in accesses], kept)
+        self.accesses = [a._replace(strides=s) for a, s in zip(accesses, strides, strict=True)]
+        self.bounds: list[Bounds] = [(0, size) for size in self.sizes]
+        self.lane = self._lane_axis(spaced) if lanes else None
+
+    def _lane_axis(self, spaced: bool) -> int | None:
+        """The axis that most accesses have contiguous; what is written counts twice, and empty lanes count against."""
+        best: tuple[float, int | None] = (float("-inf"), None)
+        for axis, size in enumerate(self.sizes):
+            strides = [a.strides[axis] for a in self.accesses]
+            gain = strides.count(1) + (strides[-1] == 1)
+            if size < 2 or not (gain or spaced):
+                continue
+            waste = -(-size // self.builder.lanes) * self.builder.lanes / size - 1
+            best = max(best, (gain - waste / 2, axis), key=lambda found: found[0])
+        return best[1]
+
+    def unit(self, axis: int) -> int:
+        return self.builder.lanes if axis == self.lane else 1
+
+    def units(self) -> list[int]:
+        """How many pieces of work there are along every axis."""
+        return [-(-size // self.unit(axis)) for axis, size in enumerate(self.sizes)]
+
+    def share(self, thread: Any, threads: Any) -> None:
+        """Let this thread run through its part only, of an axis where every number is written once."""
+        axis = long_axis(self.units())
+        self.bounds[axis] = aligned_thread_range(self.builder, self.sizes[axis], self.unit(axis), thread, threads)
+
+    def limit(self, bounds: Bounds) -> None:
+        """Bounds for the axis `kept`."""
+        assert self.kept is not None
+        self.bounds[self.kept] = bounds
+
+    def run(self, body: Callable[[list[Any], Any], None], addresses: Sequence[Any] | None = None) -> None:
+        """addresses: where the accesses begin, if not where they were said to."""
+        start = [a.address for a in self.accesses] if addresses is None else list(addresses)
+        self._axes([axis for axis in range(len(self.sizes)) if axis != self.lane], body, start)
+
+    def _axes(self, axes: list[int], body: Callable[[list[Any], Any], None], addresses: list[Any]) -> None:
+        if axes:
+            inside = lambda i: self._axes(axes[1:], body, self._moved(addresses, axes[0], i))
+            self.builder.loop(*self.bounds[axes[0]], 1, inside)
+        elif self.lane is None:
+            body(addresses, None)
+        else:
+            self._line(self.lane, body, addresses)
+
+    def _moved(self, addresses: list[Any], axis: int, i: Any) -> list[Any]:
+        return self.stepped(addresses, [a.strides[axis] for a in self.accesses], i)
+
+    def stepped(self, addresses: Sequence[Any], strides: Sequence[int], i: Any) -> list[Any]:
+        """The addresses `i` strides further on."""
+        builder = self.builder
+        return [
+            builder.at(address, builder.mul(i, builder.index(stride)), a.dtype) if stride else address
+            for address, stride, a in zip(addresses, strides, self.accesses, strict=True)
+        ]
+
+    def _line(self, axis: int, body: Callable[[list[Any], Any], None], addresses: list[Any]) -> None:
+        """Vectors along `axis`, the last one masked where lanes are left over."""
+        builder, (first, last) = self.builder, self.bounds[axis]
+        lanes = builder.index(builder.lanes)
+        known = isinstance(first, int) and isinstance(last, int)
+        start, stop = (builder.index(n) if isinstance(n, int) else n for n in (first, last))
+        at = lambda unit: self._moved(addresses, axis, builder.add(start, builder.mul(unit, lanes)))
+        if known:
+            full, rest = divmod(last - first, builder.lanes)
+            builder.loop(0, full, 1, lambda unit: body(at(unit), None))
+            if rest:
+                body(at(builder.index(full)), builder.first_lanes(rest))
+            return
+        count = builder.sub(stop, start)
+        whole = builder.sdiv(count, lanes)
+        builder.loop(0, whole, 1, lambda unit: body(at(unit), None))
+        left = builder.sub(count, builder.mul(whole, lanes))
+        with builder.when(builder.icmp_signed(">", left, builder.index(0))):
+            body(at(whole), builder.first_lanes(left))
+
+    # ---- numbers -----------------------------------------------------------------------------------------------------
+
+    def stride(self, number: int) -> int:
+        """How far apart the lanes of an access lie; 0 where the nest runs number by number."""
+        return 0 if self.lane is None else self.accesses[number].strides[self.lane]
+
+    def spaced(self, number: int) -> Any:
+        """Where the lanes of an access lie, counted from the first."""
+        stride = self.stride(number)
+        return ir.Constant(self.builder.lane_numbers().type, [lane * stride for lane in range(self.builder.lanes)])
+
+    def read(self, number: int, addresses: Sequence[Any], mask: Any) -> Any:
+        builder, address, dtype = self.builder, addresses[number], self.accesses[number].dtype
+        if self.stride(number) == 0:
+            return builder.splat(builder.load_scalar(address, dtype))
+        if self.stride(number) == 1:
+            return builder.load_vector(address, dtype, mask)
+        return builder.gather(address, self.spaced(number), dtype, mask)
+
+    def write(self, number: int, addresses: Sequence[Any], value: Any, mask: Any) -> None:
+        builder, address, dtype = self.builder, addresses[number], self.accesses[number].dtype
+        if self.stride(number) == 0:
+            builder.store_scalar(builder.extract_element(value, ir.IntType(32)(0)), address, dtype)
+        elif self.stride(number) == 1:
+            builder.store_vector(value, address, dtype, mask)
+        else:
+            builder.scatter(value, address, self.spaced(number), dtype, mask)
+
+    def copy(self, addresses: Sequence[Any] | None = None) -> None:
+        """The numbers of access 0 into access 1."""
+        self.run(lambda here, mask: self.write(1, here, self.read(0, here, mask), mask), addresses)
+
+    def clear(self) -> None:
+        """Zeros in the only access."""
+        zero = self.builder.constant(0, self.accesses[0].dtype)
+        self.run(lambda here, mask: self.write(0, here, zero, mask))
+
+    def add(self, addresses: Sequence[Any] | None = None) -> None:
+        """The numbers of access 0 added to those of access 1."""
+        e = VectorMath(self.builder, np.dtype(self.accesses[1].dtype))
+
+        def body(here: list[Any], mask: Any) -> None:
+            self.write(1, here, e.add(self.read(1, here, mask), self.read(0, here, mask)), mask)
+
+        self.run(body, addresses)
+
+
+# ---- place, concatenate ----------------------------------------------------------------------------------------------
+
+
+def _copy_shared(
+    builder: Builder, sizes: Sequence[int], source: Access, target: Access, thread: Any, threads: Any
+) -> None:
+    sweep = StridedLoop(builder, sizes, [source, target])
+    sweep.share(thread, threads)
+    sweep.copy()
+
+
+def emit_place(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    """A thread owns a range of the result along one axis: it clears it, then copies what of x belongs there."""
+    single = OpOperands(builder, spec, pointers, moving=True)
+    (source,), target, shape = single.operands, single.result, single.shape
+    if "inside" in single.attributes:
+        _clear_borders(builder, single, thread, threads)
+        return
+    if not shape:
+        _copy_shared(builder, (), source, target, thread, threads)
+        return
+    axis = long_axis(shape)
+    mine = thread_range(builder, shape[axis], thread, threads)
+    zeros = StridedLoop(builder, shape, [target], kept=axis)
+    zeros.limit(mine)
+    zeros.clear()
+    counts = [count for _, count, _ in single.attributes["slices"]]
+    if 0 in counts:
+        return
+    starts, steps = [], []
+    for i, (start, count, step) in enumerate(single.attributes["slices"]):
+        if step < 0:  # the same numbers in the same places, the other way round
+            source, start = source.backward(builder, i, count), start + (count - 1) * step
+        starts.append(start)
+        steps.append(abs(step) if count > 1 else 1)
+    target = target.beyond(builder, sum(n * s for n, s in zip(starts, target.strides, strict=True)))
+    target = target._replace(strides=tuple(n * s for n, s in zip(steps, target.strides, strict=True)))
+    moved = StridedLoop(builder, counts, [source, target], kept=axis)
+    first, last = (_before(builder, n, starts[axis], steps[axis], counts[axis]) for n in mine)
+    moved.limit((first, last))
+    moved.copy()
+
+
+def _clear_borders(builder: Builder, single: OpOperands, thread: Any, threads: Any) -> None:
+    """Zeros around what has been computed into the result."""
+    filled, shape = single.attributes["inside"], single.shape
+    for axis, (start, count) in enumerate(filled):
+        for first, end in ((0, start), (start + count, shape[axis])):
+            bounds = [*filled[:axis], (first, end - first), *((0, n) for n in shape[axis + 1 :])]
+            sizes = [n for _, n in bounds]
+            if 0 not in sizes:
+                begin = sum(at * s for (at, _), s in zip(bounds, single.result.strides, strict=True))
+                slab = StridedLoop(builder, sizes, [single.result.beyond(builder, begin)])
+                slab.share(thread, threads)
+                slab.clear()
+
+
+def _before(builder: Builder, end: Any, start: int, step: int, count: int) -> Any:
+    """How many of the `count` positions start, start + step, ... lie before `end`."""
+    distance = builder.intrinsic("smax", builder.sub(end, builder.index(start)), builder.index(0))
+    number = builder.udiv(builder.add(distance, builder.index(step - 1)), builder.index(step))
+    return builder.intrinsic("smin", number, builder.index(count))
+
+
+def emit_concatenate(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    single = OpOperands(builder, spec, pointers, moving=True)
+    axis, start = single.attributes["axis"], 0
+    for source, shape in zip(single.operands, single.shapes, strict=True):
+        target = single.result.beyond(builder, start * single.result.strides[axis])
+        _copy_shared(builder, shape, source, target, thread, threads)
+        start += shape[axis]
+
+
+# ---- sums ------------------------------------------------------------------------------------------------------------
+
+
+def emit_add_windows(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    """A thread owns whole planes (one image, one channel): zeros, then one tap of the window after the other."""
+    single = OpOperands(builder, spec, pointers)
+    (source,), target, how = single.operands, single.result, single.attributes
+    if "inside" in how:
+        _clear_borders(builder, single, thread, threads)
+        return
+    batch, channels, p, q, kernel_h, kernel_w = single.shapes[0]
+    stride, dilation = how["stride"], how["dilation"]
+    height, width = target.strides[2:]
+    zeros = StridedLoop(builder, single.shape[2:], [target.along((2, 3))])
+    strides = (height * stride[0], width * stride[1])
+    taps = StridedLoop(builder, (p, q), [source.along((2, 3)), target._replace(strides=strides)])
+
+    def at(access: Access, axis: int, i: Any, step: int = 1) -> Access:
+        return access.beyond(builder, builder.mul(i, builder.index(step * access.strides[axis])))
+
+    def tap(source: Access, target: Access, k: Any, l: Any) -> None:
+        x = at(at(source, 4, k), 5, l)
+        y = at(at(target, 2, k, dilation[0]), 3, l, dilation[1])
+        taps.add([x.address, y.address])
+
+    def plane(i: Any) -> None:
+        image, channel = builder.udiv(i, builder.index(channels)), builder.urem(i, builder.index(channels))
+        x, y = (at(at(access, 0, image), 1, channel) for access in (source, target))
+        zero = builder.constant(0, y.dtype)
+        zeros.run(lambda here, mask: zeros.write(0, here, zero, mask), [y.address])
+        builder.loop(0, kernel_h, 1, lambda k: _loop(builder, kernel_w, lambda l: tap(x, y, k, l)))
+
+    if batch * channels:
+        builder.loop(*thread_range(builder, batch * channels, thread, threads), 1, plane)
+
+
+def _loop(builder: Builder, count: int, body: Callable[[Any], None]) -> None:
+    builder.loop(0, count, 1, body)
+
+
+def emit_cumulative_sum(
+    builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any
+) -> None:
+    """The lanes run along another axis, each with a running sum of its own; one sum at a time where there is none."""
+    single = OpOperands(builder, spec, pointers)
+    (source,), target, axis = single.operands, single.result, single.attributes["axis"]
+    count = single.shape[axis]
+    if count == 0:
+        return
+    if single.attributes["reverse"]:
+        source, target = (x.backward(builder, axis, count) for x in (source, target))
+    others = [i for i in range(len(single.shape)) if i != axis]
+    sizes = [single.shape[i] for i in others]
+    sweep = StridedLoop(builder, sizes, [source.along(others), target.along(others)], spaced=True)
+    sweep.share(thread, threads)
+    before, after = (VectorMath(builder, np.dtype(x.dtype)) for x in (source, target))
+    strides = (source.strides[axis], target.strides[axis])
+
+    def body(addresses: list[Any], mask: Any) -> None:
+        def add(i: Any, total: Any) -> Any:
+            here = sweep.stepped(addresses, strides, i)
+            total = after.add(total, before.cast(sweep.read(0, here, mask), target.dtype))
+            sweep.write(1, here, total, mask)
+            return total
+
+        # Only -0.0 leaves every first number as it is, -0.0 among them.
+        builder.loop(0, count, 1, add, [after.constant(-0.0 if after.is_float else 0)])
+
+    sweep.run(body)
+
+
+MOVEMENT_EMITTERS = {
+    "place": emit_place,
+    "concatenate": emit_concatenate,
+    "add_windows": emit_add_windows,
+    "cumulative_sum": emit_cumulative_sum,
+}

@@ -1,0 +1,423 @@
+"""Elementwise kernels, with or without reductions at their end, and copies that exchange axes (floor 4).
+
+The lanes run along the axis that most operands have contiguous. Where that axis stays, a reduction keeps one sum per lane
+and loops over the axes it takes away; where it goes, the lanes are partial sums, folded at the end in a fixed tree. Threads
+share out axes that stay, so which thread works on what never changes a bit.
+
+In inference the order of a row's sum may not depend on how many rows there are (`KernelSpec.by_row`). It is then that of lanes
+along the last axis that goes, the others one after another; lanes across rows keep as many partial sums for each row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..kernel_ir import KernelSpec, Load, Store
+from ..llvm import Builder, i32
+from .vector_body import Index, LaneContext, accumulators, thread_range
+
+SCRATCH = 1 << 18  # bytes of the stack, which is small in some threads
+BLOCK = 256  # numbers that are summed one after another
+
+
+def accesses(spec: KernelSpec) -> list[Load | Store]:
+    """Every operand and result in memory."""
+    return [x for instruction in spec.instructions for x in instruction.operands if isinstance(x, Load)] + list(
+        spec.stores
+    )
+
+
+def collapse_axes(spec: KernelSpec) -> KernelSpec:
+    """The same kernel over fewer axes: two that every access runs through as if they were one become one."""
+    rank = len(spec.domain)
+    positional = any(instruction.name in ("argmax", "argmin") for instruction in spec.instructions)
+    for outer in range(rank):
+        for inner in range(rank):
+            kept = outer not in spec.axes
+            if outer == inner or (inner not in spec.axes) != kept or ((positional or spec.by_row) and not kept):
+                continue
+            size = spec.domain[inner]
+            if all(x.strides[outer] == size * x.strides[inner] for x in accesses(spec)):
+                return collapse_axes(_merge_axes(spec, outer, inner))
+    return spec
+
+
+def _merge_axes(spec: KernelSpec, outer: int, inner: int) -> KernelSpec:
+    drop = lambda values: tuple(v for axis, v in enumerate(values) if axis != outer)
+    sizes = list(spec.domain)
+    sizes[inner] *= sizes[outer]
+    without = lambda x: x._replace(strides=drop(x.strides))
+    instructions = tuple(
+        instruction._replace(operands=tuple(without(x) if isinstance(x, Load) else x for x in instruction.operands))
+        for instruction in spec.instructions
+    )
+    axes = tuple(axis - (axis > outer) for axis in spec.axes if axis != outer)
+    return spec._replace(
+        domain=drop(sizes), axes=axes, instructions=instructions, stores=tuple(without(s) for s in spec.stores)
+    )
+
+
+def vector_axis(spec: KernelSpec, lanes: int) -> int | None:
+    """The axis the lanes run along: contiguous for most accesses, and long enough to fill them."""
+    best: tuple[float, int | None] = (float("-inf"), None)
+    allowed = _allowed(spec, lanes) if spec.by_row else range(len(spec.domain))
+    for axis in allowed:
+        size = spec.domain[axis]
+        gain = sum(2 if x.strides[axis] == 1 else 0 if x.strides[axis] == 0 else -8 for x in accesses(spec))
+        waste = -(-size // lanes) * lanes / max(size, 1)
+        score = gain - 4 * (waste - 1) * len(accesses(spec)) / 2
+        if score > best[0]:
+            best = (score, axis)
+    return best[1]
+
+
+def _allowed(spec: KernelSpec, lanes: int) -> list[int]:
+    """The axes that lanes may run along where each sum keeps its order: the last that goes, and those that stay, unless the
+    sums are so long that they are made in blocks."""
+    *others, last = sorted(spec.axes)
+    counts = [*(spec.domain[axis] for axis in others), spec.domain[last] // lanes]
+    short = max(counts) <= 2 * BLOCK
+    return [axis for axis in range(len(spec.domain)) if axis == last or (short and axis not in spec.axes)]
+
+
+class LoopNest:
+    """One loop kernel being written."""
+
+    def __init__(
+        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
+    ) -> None:
+        self.builder, self.spec, self.pointers, self.flag = builder, collapse_axes(spec), pointers, flag
+        self.thread, self.threads, self.lanes = thread, threads, builder.lanes
+        self.vector = vector_axis(self.spec, builder.lanes)
+        self.reducing = accumulators(builder, self.spec)
+        order = sorted(range(len(self.spec.domain)), key=self._stride, reverse=True)
+        self.kept = [axis for axis in order if axis not in self.spec.axes]
+        self.gone = sorted(self.spec.axes) if spec.by_row else [axis for axis in order if axis in self.spec.axes]
+        for axes in (self.kept, self.gone):  # the lanes' axis is the innermost of its kind
+            if self.vector in axes:
+                axes.remove(self.vector)
+                axes.append(self.vector)
+        self.scratch = self._make_scratch()
+        self.spread = self._make_spread()
+        self.shared = max(self.kept, key=self._units, default=None)
+
+    def _stride(self, axis: int) -> int:
+        return max((abs(x.strides[axis]) for x in accesses(self.spec)), default=0)
+
+    def _units(self, axis: int) -> int:
+        size = self.spec.domain[axis]
+        return -(-size // self.lanes) if axis == self.vector else size
+
+    def emit(self) -> None:
+        if self.shared is None or self._units(self.shared) < 2:
+            self.shared = None
+            with self.builder.when(self.builder.icmp_unsigned("==", self.thread, self.builder.index(0))):
+                self._outer(self.kept, {})
+        else:
+            self._outer(self.kept, {})
+
+    def _range(self, axis: int) -> tuple[Any, Any]:
+        units = self._units(axis)
+        return thread_range(self.builder, units, self.thread, self.threads) if axis == self.shared else (0, units)
+
+    def _outer(self, axes: list[int], indices: dict[int, Index]) -> None:
+        """Loop over the axes that stay, and do the rest inside."""
+        if not axes:
+            self._inside(indices, None)
+        elif axes[0] == self.vector:
+            self._units_of(axes[0], lambda index, mask: self._inside({**indices, axes[0]: index}, mask))
+        else:
+            first, last = self._range(axes[0])
+            self.builder.loop(first, last, 1, lambda i: self._outer(axes[1:], {**indices, axes[0]: (i, 0)}))
+
+    def _units_of(self, axis: int, body: Callable[[Index, Any], Any]) -> None:
+        """Vectors along `axis`, the last one masked where the size is no multiple of the lanes."""
+        builder, size = self.builder, self.spec.domain[axis]
+        full, rest = divmod(size, self.lanes)
+        first, last = self._range(axis)
+        lanes = builder.index(self.lanes)
+        if axis != self.shared:
+            builder.loop(0, full, 1, lambda u: body((builder.mul(u, lanes), 0), None))
+            if rest:
+                body((builder.index(full * self.lanes), 0), builder.first_lanes(rest))
+            return
+        if not rest:
+            builder.loop(first, last, 1, lambda u: body((builder.mul(u, lanes), 0), None))
+            return
+        has_rest = builder.icmp_signed(">", last, builder.index(full))
+        whole = builder.select(has_rest, builder.index(full), last)
+        builder.loop(first, whole, 1, lambda u: body((builder.mul(u, lanes), 0), None))
+        with builder.when(builder.and_(has_rest, builder.icmp_signed("<", first, last))):
+            body((builder.index(full * self.lanes), 0), builder.first_lanes(rest))
+
+    def _frame(self, indices: dict[int, Index], mask: Any) -> LaneContext:
+        return LaneContext(self.builder, self.pointers, self.flag, indices, self.vector, mask)
+
+    def _inside(self, indices: dict[int, Index], mask: Any) -> None:
+        """At one vector of the axes that stay: compute and store, or go over the row, as often as it takes."""
+        if not self.reducing:
+            self._point(indices, mask, [], 0, {})
+            return
+        rows: dict[int, Any] = {}
+        for level in range(1 + max(instruction.level for instruction in self.spec.instructions)):
+            reducing = [acc for acc in self.reducing if acc.instruction.level == level]
+            state = [x for acc in self._carried(level) for x in acc.start()]
+            for acc in reducing:
+                if acc.number in self.spread:
+                    self._clear(acc)
+            if reducing or any(
+                instruction.level == level and not instruction.per_row for instruction in self.spec.instructions
+            ):
+                state = self._gone(self.gone, indices, mask, state, level, rows)
+            self._finish(indices, mask, level, reducing, state, rows)
+
+    def _finish(
+        self,
+        indices: dict[int, Index],
+        mask: Any,
+        level: int,
+        reducing: list[Any],
+        state: list[Any],
+        rows: dict[int, Any],
+    ) -> None:
+        """What a pass over the row has come to, and what is computed from that once for the row."""
+        across = self.vector in self.gone
+        context = self._frame({axis: index for axis, index in indices.items() if axis in self.kept}, mask)
+        context.vector = None if across else self.vector
+        at = 0
+        for acc in reducing:
+            if acc.number in self.spread:
+                rows[acc.number] = self._gathered(acc)
+                continue
+            width = 2 if acc.positional else 1
+            mine, at = state[at : at + width], at + width
+            rows[acc.number] = acc.result(acc.folded(mine) if across else mine)
+        context.run(self.spec, rows, level, per_row=True)
+        for store in self.spec.stores:
+            instruction = self.spec.instructions[store.instruction]
+            if instruction.per_row and instruction.level == level:
+                context.store(store, rows[store.instruction])
+
+    def _gone(
+        self, axes: list[int], indices: dict[int, Index], mask: Any, state: list[Any], level: int, rows: dict[int, Any]
+    ) -> list[Any]:
+        if not axes:
+            return self._point(indices, mask, state, level, rows)
+        axis, builder = axes[0], self.builder
+        if axis != self.vector:
+            body = lambda i, *carry: self._gone(axes[1:], {**indices, axis: (i, 0)}, mask, list(carry), level, rows)
+            return self._in_blocks(self.spec.domain[axis], body, state, level)
+        full, rest = divmod(self.spec.domain[axis], self.lanes)
+        lanes = builder.index(self.lanes)
+        point = lambda index, mask, state: self._point({**indices, axis: index}, mask, state, level, rows)
+        body = lambda u, *carry: point((builder.mul(u, lanes), 0), None, list(carry))
+        state = self._in_blocks(full, body, state, level)
+        if rest:
+            state = point((builder.index(full * self.lanes), 0), builder.first_lanes(rest), state)
+        return state
+
+    def _in_blocks(self, count: int, body: Callable[..., Any], state: list[Any], level: int) -> list[Any]:
+        """body(i, *state) for 0 ... count-1. Many numbers are summed in blocks first: rounding grows with the length of a
+        chain of additions, not with how many chains there are."""
+        builder, reducing = self.builder, self._carried(level)
+        if count <= 2 * BLOCK or not reducing:
+            return builder.loop(0, count, 1, body, state)
+
+        def block(first: Any, *carry: Any) -> list[Any]:
+            end = builder.intrinsic("smin", builder.add(first, builder.index(BLOCK)), builder.index(count))
+            part = builder.loop(first, end, 1, body, [x for acc in reducing for x in acc.start()])
+            result: list[Any] = []
+            for acc in reducing:
+                mine = slice(len(result), len(result) + (2 if acc.positional else 1))
+                result += acc.combine(carry[mine], part[mine])
+            return result
+
+        return builder.loop(0, count, BLOCK, block, state)
+
+    def _point(
+        self, indices: dict[int, Index], mask: Any, state: list[Any], level: int, rows: dict[int, Any]
+    ) -> list[Any]:
+        """One vector of the row, in one pass over it; gives what that pass's reductions have come to."""
+        context = self._frame(indices, mask)
+        values = dict(rows)
+        for i, (_, dtype) in self.scratch.items():
+            if self.spec.instructions[i].level < level:
+                values[i] = self.builder.load_vector(self._in_scratch(i, indices), dtype)
+        for earlier in range(0 if not self.scratch else level, level + 1):
+            context.run(self.spec, values, earlier)
+        for i, (_, dtype) in self.scratch.items():
+            if self.spec.instructions[i].level == level:
+                self.builder.store_vector(values[i], self._in_scratch(i, indices), dtype)
+        for store in self.spec.stores:
+            instruction = self.spec.instructions[store.instruction]
+            if not instruction.per_row and instruction.level == level:
+                context.store(store, values[store.instruction])
+        result: list[Any] = []
+        at = 0
+        for acc in self.reducing:
+            if acc.instruction.level != level:
+                continue
+            if acc.number in self.spread:
+                address = self._of_lane(acc, indices[self.gone[-1]][0])
+                total = acc.add([self.builder.load_vector(address, acc.dtype)], context, values, None)
+                self.builder.store_vector(total[0], address, acc.dtype)
+                continue
+            width = 2 if acc.positional else 1
+            position = self._position(indices) if acc.positional else None
+            result += acc.add(state[at : at + width], context, values, position)
+            at += width
+        return result
+
+    # ---- sums of a row in the same order whether the lanes run along it or across rows ----
+
+    def _make_spread(self) -> dict[int, Any]:
+        """Where lanes run across rows, room for the `lanes` partial sums that each row would have with lanes along it."""
+        if not self.spec.by_row or self.vector in self.gone:
+            return {}
+        sums = [acc for acc in self.reducing if acc.name == "sum" and acc.e.is_float]
+        return {acc.number: self.builder.room(self._partial * self.lanes, acc.dtype) for acc in sums}
+
+    @property
+    def _partial(self) -> int:
+        """How many of the partial sums get any number."""
+        return min(self.lanes, self.spec.domain[self.gone[-1]])
+
+    def _carried(self, level: int) -> list[Any]:
+        """The reductions of a pass whose state goes from number to number in registers."""
+        return [acc for acc in self.reducing if acc.instruction.level == level and acc.number not in self.spread]
+
+    def _of_lane(self, acc: Any, position: Any) -> Any:
+        builder = self.builder
+        lane = builder.and_(position, builder.index(self.lanes - 1))
+        return builder.at(self.spread[acc.number], builder.mul(lane, builder.index(self.lanes)), acc.dtype)
+
+    def _clear(self, acc: Any) -> None:
+        builder, (zero,) = self.builder, acc.start()
+        for lane in range(self._partial):
+            builder.store_vector(zero, self._of_lane(acc, builder.index(lane)), acc.dtype)
+
+    def _gathered(self, acc: Any) -> Any:
+        """The partial sums added up as `folded` adds up lanes."""
+        builder, width = self.builder, self.lanes
+        lanes = [self._of_lane(acc, builder.index(lane)) for lane in range(self._partial)]
+        sums = [builder.load_vector(address, acc.dtype) for address in lanes]
+        while width > 1:
+            width //= 2
+            for lane in range(min(width, max(0, len(sums) - width))):
+                (sums[lane],) = acc.combine([sums[lane]], [sums[lane + width]])
+            del sums[width:]
+        return acc.result(sums[:1])
+
+    # ---- numbers of a row that are wanted again in a later pass ----
+
+    def _make_scratch(self) -> dict[int, tuple[Any, str]]:
+        """Room on the stack for one row of each instruction that a later pass reads; none if that is too much, and then each pass
+        computes again what it wants."""
+        instructions, wanted = self.spec.instructions, set()
+        for instruction in instructions:
+            wanted |= {
+                x for x in instruction.operands
+                if isinstance(x, int) and not instructions[x].per_row and instructions[x].level < instruction.level
+            }  # fmt: skip
+        units = math.prod(self._units(axis) for axis in self.gone)
+        if 4 * units * self.lanes * len(wanted) > SCRATCH:
+            return {}
+        room = {}
+        for i in sorted(wanted):
+            room[i] = self.builder.room(units * self.lanes, instructions[i].dtype), instructions[i].dtype
+        return room
+
+    def _in_scratch(self, number: int, indices: dict[int, Index]) -> Any:
+        builder, place = self.builder, self.builder.index(0)
+        for axis in self.gone:  # the lanes' axis counts numbers, the others vectors
+            if axis == self.vector:
+                place = builder.add(builder.mul(place, builder.index(self._units(axis) * self.lanes)), indices[axis][0])
+            else:
+                place = builder.add(builder.mul(place, builder.index(self.spec.domain[axis])), indices[axis][0])
+        if self.vector not in self.gone:
+            place = builder.mul(place, builder.index(self.lanes))
+        address, dtype = self.scratch[number]
+        return builder.at(address, place, dtype)
+
+    def _position(self, indices: dict[int, Index]) -> Any:
+        """Where this vector stands along the reduced axis, as i32."""
+        builder = self.builder
+        if not self.gone:
+            return builder.bits(0)
+        axis = self.gone[0]
+        start = builder.splat(builder.trunc(indices[axis][0], i32))
+        return builder.add(start, builder.lane_numbers(i32)) if axis == self.vector else start
+
+
+def emit_loop(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    LoopNest(builder, spec, pointers, flag, thread, threads).emit()
+
+
+def emit_copy(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+    """A copy; where the contiguous axis changes, blocks of lanes x lanes are turned in registers."""
+    spec = collapse_axes(spec)
+    source, store = spec.instructions[0].operands[0], spec.stores[0]
+    rows = next((axis for axis, s in enumerate(store.strides) if s == 1), None)  # lanes of what is written
+    columns = (
+        next((axis for axis, s in enumerate(source.strides) if s == 1), None) if isinstance(source, Load) else None
+    )
+    if rows is None or columns is None or rows == columns or store.dtype != source.dtype or store.dtype == "bool":
+        emit_loop(builder, spec, pointers, flag, thread, threads)
+    else:
+        TransposeCopy(builder, spec, pointers, flag, rows, columns).emit(thread, threads)
+
+
+class TransposeCopy:
+    """A copy in which axis `columns` is contiguous before and axis `rows` after."""
+
+    def __init__(self, builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, rows: int, columns: int) -> None:
+        self.builder, self.spec, self.pointers, self.flag = builder, spec, pointers, flag
+        self.rows, self.columns, self.lanes = rows, columns, builder.lanes
+        self.source, self.store = spec.instructions[0].operands[0], spec.stores[0]
+
+    def emit(self, thread: Any, threads: Any) -> None:
+        others = [axis for axis in range(len(self.spec.domain)) if axis not in (self.rows, self.columns)]
+        blocks = -(-self.spec.domain[self.columns] // self.lanes)
+        part = thread_range(self.builder, blocks, thread, threads)
+        self._others(others, {}, part)
+
+    def _others(self, axes: list[int], indices: dict[int, Index], part: Any) -> None:
+        if axes:
+            body = lambda i: self._others(axes[1:], {**indices, axes[0]: (i, 0)}, part)
+            self.builder.loop(0, self.spec.domain[axes[0]], 1, body)
+            return
+        builder, lanes = self.builder, self.lanes
+        full, rest = divmod(self.spec.domain[self.columns], lanes)
+        has_rest = builder.icmp_signed(">", part[1], builder.index(full))
+        last = builder.select(has_rest, builder.index(full), part[1])
+        at = lambda block: (builder.mul(block, builder.index(lanes)), 0)
+        builder.loop(part[0], last, 1, lambda block: self._strip({**indices, self.columns: at(block)}, lanes))
+        if rest:
+            with builder.when(builder.and_(has_rest, builder.icmp_signed("<", part[0], part[1]))):
+                self._strip({**indices, self.columns: (builder.index(full * lanes), 0)}, rest)
+
+    def _strip(self, indices: dict[int, Index], width: int) -> None:
+        builder, lanes = self.builder, self.lanes
+        full, rest = divmod(self.spec.domain[self.rows], lanes)
+        at = lambda block: (builder.mul(block, builder.index(lanes)), 0)
+        builder.loop(0, full, 1, lambda block: self._block({**indices, self.rows: at(block)}, width, lanes))
+        if rest:
+            self._block({**indices, self.rows: (builder.index(full * lanes), 0)}, width, rest)
+
+    def _block(self, indices: dict[int, Index], width: int, height: int) -> None:
+        """Up to lanes x lanes numbers; rows that do not exist are read as the last one and not written."""
+        builder = self.builder
+        context = LaneContext(builder, self.pointers, self.flag, indices, None)
+        into = builder.first_lanes(width) if width < self.lanes else None
+        lines = []
+        for line in range(self.lanes):
+            moved = context.moved({self.rows: min(line, height - 1)}, None)
+            address = moved.address(self.source.pointer, self.source.offset, self.source.strides, self.source.dtype)
+            lines.append(builder.load_vector(address, self.source.dtype, into))
+        out = builder.first_lanes(height) if height < self.lanes else None
+        for column, line in enumerate(builder.transpose(lines)[:width]):
+            moved = context.moved({self.columns: column}, None)
+            address = moved.address(self.store.pointer, 0, self.store.strides, self.store.dtype)
+            builder.store_vector(line, address, self.store.dtype, out)

@@ -1,0 +1,233 @@
+"""The inside of every loop: loads, the spec's instructions on vectors, stores (floor 4).
+
+A Frame is one place of the loop nest. An index is (value, extra): an i64 that the loop counts, and a constant beyond it,
+so that the rows of a tile share one address computation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .....core.op import REGISTRY
+from ..kernel_ir import REDUCTIONS, Constant, Instruction, KernelSpec, Load, Scalar, Store
+from ..llvm import Builder, i8, i32, ir
+from .vector_math import VectorMath
+
+Index = tuple[Any, int]
+
+
+class LaneContext:
+    """Addresses and values at one place of a loop nest. vector: the axis the lanes run along; mask: lanes that exist.
+
+    pointers: an address for each pointer of the spec; for one that Scalars name, the vector of what is there.
+    """
+
+    def __init__(
+        self, builder: Builder, pointers: Sequence[Any], flag: Any, indices: dict[int, Index], vector: int | None,
+        mask: Any = None,
+    ) -> None:  # fmt: skip
+        self.builder, self.pointers, self.flag = builder, pointers, flag
+        self.indices, self.vector, self.mask = indices, vector, mask
+        self.bases: dict[Any, Any] = {}
+        self.loaded: dict[Any, Any] = {}
+
+    def moved(self, extras: dict[int, int], mask: Any) -> LaneContext:
+        """This place with constants added to some indices; base addresses are shared."""
+        indices = {axis: (value, extra + extras.get(axis, 0)) for axis, (value, extra) in self.indices.items()}
+        context = LaneContext(self.builder, self.pointers, self.flag, indices, self.vector, mask)
+        context.bases = self.bases
+        return context
+
+    def address(self, pointer: int, offset: int, strides: Sequence[int], dtype: str) -> Any:
+        builder = self.builder
+        key = (pointer, dtype, tuple(strides))
+        if key not in self.bases:
+            place = builder.index(0)
+            for axis, stride in enumerate(strides):
+                value = self.indices[axis][0] if axis in self.indices and stride else None
+                if value is not None:
+                    place = builder.add(place, builder.mul(value, builder.index(stride)))
+            self.bases[key] = builder.at(self.pointers[pointer], place, dtype)
+        extra = offset + sum(s * self.indices[a][1] for a, s in enumerate(strides) if a in self.indices)
+        return builder.at(self.bases[key], extra, dtype)
+
+    def load(self, operand: Load) -> Any:
+        if operand not in self.loaded:
+            self.loaded[operand] = self._load(operand)
+        return self.loaded[operand]
+
+    def _load(self, operand: Load) -> Any:
+        builder, (pointer, offset, strides, dtype) = self.builder, operand
+        address = self.address(pointer, offset, strides, dtype)
+        stride = 0 if self.vector is None else strides[self.vector]
+        if stride == 0:
+            return builder.splat(builder.load_scalar(address, dtype))
+        if stride == 1:
+            return builder.load_vector(address, dtype, self.mask)
+        return builder.gather(address, _spaced(builder, stride), dtype, self.mask)
+
+    def store(self, store: Store, value: Any) -> None:
+        builder = self.builder
+        address = self.address(store.pointer, 0, store.strides, store.dtype)
+        stride = 0 if self.vector is None else store.strides[self.vector]
+        if stride == 0:
+            builder.store_scalar(builder.extract_element(value, i32(0)), address, store.dtype)
+        elif stride == 1:
+            builder.store_vector(value, address, store.dtype, self.mask)
+        else:
+            builder.scatter(value, address, _spaced(builder, stride), store.dtype, self.mask)
+
+    # ---- instructions ----
+
+    def operand(self, operand: Any, values: dict[int, Any]) -> Any:
+        if isinstance(operand, Load):
+            return self.load(operand)
+        if isinstance(operand, Constant):
+            return self.builder.constant(operand.value, operand.dtype)
+        if isinstance(operand, Scalar):
+            return self.pointers[operand.pointer]
+        return values[operand]
+
+    def run(self, spec: KernelSpec, values: dict[int, Any], level: int = 0, per_row: bool = False) -> dict[int, Any]:
+        """The numbers of every instruction of that level that is not a reduction; `values` holds those known already."""
+        for i, instruction in enumerate(spec.instructions):
+            if (
+                i in values
+                or instruction.name in REDUCTIONS
+                or (instruction.level, instruction.per_row) != (level, per_row)
+            ):
+                continue
+            operands = [self.operand(x, values) for x in instruction.operands]
+            if instruction.name == "within":
+                values[i] = self._checked(instruction, operands[0], operand_dtype(spec, instruction.operands[0]))
+                continue
+            kind = operand_dtype(spec, instruction.operands[1 if instruction.name == "where" else 0])
+            op: Any = REGISTRY[instruction.name]
+            values[i] = op.native(VectorMath(self.builder, np.dtype(kind)), *operands, **dict(instruction.attributes))
+        return values
+
+    def _checked(self, instruction: Instruction, index: Any, dtype: str) -> Any:
+        """The index itself; one outside its range raises the flag, and is read as `low` or 0 from there on."""
+        how, e = dict(instruction.attributes), VectorMath(self.builder, np.dtype(dtype))
+        builder, (least, largest) = self.builder, _range(dtype)
+        allowed = e.greater_equal(index, e.constant(max(how["low"], least)))
+        if how["high"] <= largest:  # a bound may be no number of the dtype
+            allowed = builder.and_(allowed, e.less(index, e.constant(how["high"])))
+        if how["spare"] is not None and least <= how["spare"] <= largest:
+            allowed = builder.or_(allowed, e.equal(index, e.constant(how["spare"])))
+        outside = builder.not_(allowed)
+        if self.mask is not None:
+            outside = builder.and_(outside, self.mask)
+        with builder.when(builder.fold_lanes(outside, builder.or_)):
+            builder.store(i8(1), self.flag)
+        return builder.select(allowed, index, e.constant(0))
+
+
+def _range(dtype: str) -> tuple[float, float]:
+    """The least and the largest number of a dtype."""
+    if np.dtype(dtype).kind == "f":
+        return -math.inf, math.inf
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+
+
+def _spaced(builder: Builder, stride: int) -> Any:
+    return ir.Constant(builder.lane_numbers().type, [lane * stride for lane in range(builder.lanes)])
+
+
+def operand_dtype(spec: KernelSpec, operand: Any) -> str:
+    return operand.dtype if isinstance(operand, Load | Constant | Scalar) else spec.instructions[operand].dtype
+
+
+def thread_range(builder: Builder, count: int, thread: Any, threads: Any) -> tuple[Any, Any]:
+    """The part of 0 ... count-1 that `thread` works on: contiguous, and for one thread everything."""
+    whole = builder.index(count)
+    first = builder.udiv(builder.mul(whole, thread), threads)
+    last = builder.udiv(builder.mul(whole, builder.add(thread, builder.index(1))), threads)
+    return first, last
+
+
+# ---- reductions ----------------------------------------------------------------------------------------------------------
+
+
+class Accumulator:
+    """What a reduction carries from number to number: one vector, or two for a position."""
+
+    def __init__(self, builder: Builder, spec: KernelSpec, number: int) -> None:
+        self.builder, self.instruction = builder, spec.instructions[number]
+        self.number, self.name = number, self.instruction.name
+        self.source = operand_dtype(spec, self.instruction.operands[0])
+        self.positional = self.name in ("argmax", "argmin")
+        self.dtype = self.source if self.positional else self.instruction.dtype
+        self.e = VectorMath(builder, np.dtype(self.dtype))
+
+    def start(self) -> list[Any]:
+        value = self.builder.constant(self._identity(), self.dtype)
+        return [value, self.builder.bits(2**31 - 1)] if self.positional else [value]
+
+    def _identity(self) -> Any:
+        if self.name in ("sum", "any"):
+            return 0
+        if self.name == "all":
+            return 1
+        kind = np.dtype(self.dtype)
+        least = self.name in ("amax", "argmax")
+        if kind.kind == "f":
+            return -np.inf if least else np.inf
+        if kind.kind == "b":
+            return 0 if least else 1
+        return int(np.iinfo(kind).min if least else np.iinfo(kind).max)
+
+    def add(self, state: Sequence[Any], context: LaneContext, values: dict[int, Any], position: Any) -> list[Any]:
+        """The state after one more vector; `position`: a vector of i32, where it stands along the reduced axis."""
+        x = context.operand(self.instruction.operands[0], values)
+        if not self.positional:
+            x = VectorMath(self.builder, np.dtype(self.source)).cast(x, self.dtype)
+        if context.mask is not None:
+            x = self.builder.select(context.mask, x, self.builder.constant(self._identity(), self.dtype))
+            if self.positional:
+                position = self.builder.select(context.mask, position, self.builder.bits(2**31 - 1))
+        return self.combine(state, [x, position] if self.positional else [x])
+
+    def combine(self, a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
+        if self.positional:
+            return self._first_best(a, b)
+        meet = {"sum": "add", "amax": "maximum", "amin": "minimum", "any": "bitwise_or", "all": "bitwise_and"}
+        return [getattr(self.e, meet[self.name])(a[0], b[0])]
+
+    def _first_best(self, a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
+        builder, e = self.builder, self.e
+        beats = e.greater if self.name == "argmax" else e.less
+        better, same = beats(b[0], a[0]), e.equal(a[0], b[0])
+        if e.is_float:  # the first NaN wins over everything
+            nan_a, nan_b = e.not_equal(a[0], a[0]), e.not_equal(b[0], b[0])
+            better = builder.or_(builder.and_(better, builder.not_(nan_a)), builder.and_(nan_b, builder.not_(nan_a)))
+            same = builder.or_(same, builder.and_(nan_a, nan_b))
+        earlier = builder.icmp_signed("<", b[1], a[1])
+        take = builder.or_(better, builder.and_(same, earlier))
+        return [builder.select(take, b[0], a[0]), builder.select(take, b[1], a[1])]
+
+    def folded(self, state: Sequence[Any]) -> list[Any]:
+        """All lanes combined, in every lane."""
+        builder, width, state = self.builder, self.builder.lanes, list(state)
+        while width > 1:
+            width //= 2
+            order = [(lane + width) % builder.lanes for lane in range(builder.lanes)]
+            state = self.combine(state, [builder.shuffle(x, x, order) for x in state])
+        return state
+
+    def result(self, state: Sequence[Any]) -> Any:
+        if self.positional:
+            return self.builder.sext(state[1], self.builder.vector(self.instruction.dtype))
+        return state[0]
+
+
+def accumulators(builder: Builder, spec: KernelSpec) -> list[Accumulator]:
+    return [
+        Accumulator(builder, spec, i)
+        for i, instruction in enumerate(spec.instructions)
+        if instruction.name in REDUCTIONS
+    ]

@@ -1,0 +1,418 @@
+"""A plan as native code: one function per distinct spec, and a driver that calls them in order (floor 4).
+
+The driver is the program: `program(team, context, thread, threads, step)`. context holds the addresses of all regions
+(arena, outputs, slots), and behind them how many bytes each moves on from step to step. Small kernels run on thread 0
+alone, one after another; between two kernels that touch the same bytes on different threads stands a barrier. Kernels
+without native code cut the program into segments, between which Python runs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .fusion import has_bounds_check
+from .kernel_ir import KernelSpec, Scalar
+from .kernels import attention
+from .kernels.attention import ATTENTION_EMITTERS
+from .kernels.data_movement import MOVEMENT_EMITTERS
+from .kernels.elementwise import accesses, emit_copy, emit_loop
+from .kernels.gather_scatter import INDEXED_EMITTERS
+from .kernels.matmul import emit_product
+from .kernels.random import RANDOM_EMITTERS
+from .llvm import compile_module, i8, i64, new_function, new_module, pointer
+from .memory_plan import ARENA, INPUTS, OUTPUTS, BufferSlice, Launch, MemoryPlan, ScanLaunch, iter_launches
+from .target import Target
+from .thread_pool import PROGRAM, emit_barrier
+
+EMITTERS: dict[str, Callable[..., None]] = {
+    "loop": emit_loop, "copy": emit_copy, "reshape": emit_copy, "product": emit_product, **MOVEMENT_EMITTERS, **INDEXED_EMITTERS, **RANDOM_EMITTERS,
+    **ATTENTION_EMITTERS,
+}  # fmt: skip
+READY = 1  # the byte of the arena that says whether the copies of weights are those of now
+MIN_PARALLEL_FLOPS = 1 << 15  # a kernel of fewer operations than this costs less than sharing it out
+
+
+def flops(spec: KernelSpec) -> int:
+    """Additions, multiplications and function values of one run."""
+    size = math.prod(spec.domain)
+    if spec.contraction is not None:
+        return size * (2 * math.prod(spec.contraction.sizes) + len(spec.instructions) - 1)
+    if spec.kind in ATTENTION_EMITTERS:
+        return attention.flops(spec)
+    return 0 if spec.kind in ("copy", "reshape") else size * len(spec.instructions)
+
+
+def traffic(spec: KernelSpec) -> int:
+    """Bytes of the domain read and written, each operand once."""
+    total = 0
+    for x in accesses(spec):
+        moved = math.prod(n for n, stride in zip(spec.domain, x.strides, strict=False) if stride)
+        total += moved * np.dtype(x.dtype).itemsize
+    return total
+
+
+@dataclass
+class Segment:
+    """Consecutive native launches, then one interpreted one (or none, at the end)."""
+
+    launches: list[Launch] = field(default_factory=list)
+    interpreted: Launch | None = None
+
+
+@dataclass
+class LoweredProgram:
+    """What there is to compile: the text is made only where no object code is kept for `key`."""
+
+    plan: MemoryPlan
+    target: Target
+    segments: list[Segment]
+    places: list[list[list[BufferSlice]]]  # of all that every native launch touches, by segment
+    forward: int  # how many of the segments are the forward phase: all, unless the backward is asked for outside
+    key: str = ""
+
+    def module(self) -> Any:
+        return emit_module(self)
+
+    def object_code(self) -> bytes:
+        return compile_module(self.module(), self.target)
+
+
+def lower(plan: MemoryPlan, target: Target) -> LoweredProgram:
+    segments, forward = [Segment()], 0
+    for number, launch in enumerate(plan.launches):
+        if number == plan.forward_count:
+            forward = len(segments)
+            segments.append(Segment())
+        if launch.spec is None and launch.loop is None:
+            segments[-1].interpreted = launch
+            segments.append(Segment())
+        else:
+            segments[-1].launches.append(launch)
+    places = [[_slices_touched(launch, plan) for launch in segment.launches] for segment in segments]
+    result = LoweredProgram(plan, target, segments, places, forward or len(segments))
+    described = repr([[_launch_key(j) for j in s.launches] for s in segments])
+    described += repr([places, _deferred(result), plan.input_count, result.forward])
+    result.key = hashlib.sha256(described.encode()).hexdigest()
+    return result
+
+
+def _slices_touched(launch: Launch, plan: MemoryPlan) -> list[BufferSlice]:
+    return [plan.slices[s] for s in (launch.pointers if launch.loop is None else [*launch.reads, *launch.writes])]
+
+
+def _launch_key(launch: Launch) -> Any:
+    """All that the code of a launch depends on besides the places it touches."""
+    loop = launch.loop
+    if loop is None:
+        return (launch.spec, "packed") if launch.kernel.packed else launch.spec
+    sources = [(launch.reads.index(s), offset, step) for s, offset, step in loop.sources]
+    inner = [(_launch_key(j), _slices_touched(j, loop.plan)) for j in loop.plan.launches]
+    about = (loop.body.length, loop.body.reverse, loop.body.kept, loop.body.slices, loop.once_count, loop.outputs)
+    return about, sources, [_launch_key(j) for j in loop.starts], inner
+
+
+def _deferred(program: LoweredProgram) -> list[tuple[BufferSlice, BufferSlice]]:
+    places = program.plan.slices
+    return [(places[symbol], places[slot.symbol]) for symbol, slot in program.plan.deferred_writes]
+
+
+def is_single_threaded(spec: KernelSpec) -> bool:
+    """Whether one thread runs the whole kernel, since sharing it out would cost more than it saves."""
+    if spec.contraction is not None:
+        return flops(spec) < 2 * MIN_PARALLEL_FLOPS
+    largest = max((math.prod(shape) for shape in spec.shapes), default=0)
+    return max(flops(spec), traffic(spec) // 2, largest) < MIN_PARALLEL_FLOPS
+
+
+def emit_module(program: LoweredProgram, timed: bool = False) -> Any:
+    """The whole program as one LLVM module: its kernels as `kernel0` ..., its segments as `program0` ...
+
+    timed: between barriers, the processor's clock is read around each kernel; what passed is added to the table whose
+    address stands behind the context.
+    """
+    module = new_module("pellucid", program.target)
+    functions: dict[KernelSpec, Any] = {}
+    for segment in program.segments:
+        for launch, _ in iter_launches(segment.launches):
+            assert launch.spec is not None
+            if launch.spec not in functions:
+                functions[launch.spec] = _kernel(module, f"kernel{len(functions)}", launch.spec, program.target)
+    for number in range(len(program.segments)):
+        ProgramEmitter(module, program, number, functions, timed).emit()
+    return module
+
+
+def _kernel(module: Any, name: str, spec: KernelSpec, target: Target) -> Any:
+    """kernel(pointers..., flag, thread, threads)."""
+    count = 1 + max([s.pointer for s in spec.stores] + [x.pointer for x in _loads(spec)], default=-1)
+    function, builder = new_function(module, name, [pointer] * (count + 1) + [i64, i64], target)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    *pointers, flag, thread, threads = function.args
+    for x in dict.fromkeys(
+        x for instruction in spec.instructions for x in instruction.operands if isinstance(x, Scalar)
+    ):
+        pointers[x.pointer] = builder.splat(builder.load_scalar(pointers[x.pointer], x.dtype))
+    if 0 not in spec.domain or spec.axes or spec.kind not in ("loop", "copy", "product"):
+        EMITTERS[spec.kind](builder, spec, pointers, flag, thread, threads)
+    builder.ret_void()
+    return function
+
+
+def _loads(spec: KernelSpec) -> list[Any]:
+    loads: list[Any] = [x for instruction in spec.instructions for x in instruction.operands if hasattr(x, "pointer")]
+    return loads + ([spec.contraction.splat, spec.contraction.vectors] if spec.contraction is not None else [])
+
+
+class ScanAddressing:
+    """Where the Symbols of a loop's body lie at position t, as seen from `outer`, which runs the loop; t is None before."""
+
+    def __init__(self, driver: ProgramEmitter, loop: ScanLaunch, outer: Any, t: Any) -> None:
+        self.builder, self.loop, self.outer, self.plan, self.t = driver.builder, loop, outer, loop.plan, t
+        self.outputs = loop.outputs
+
+    def address(self, place: BufferSlice) -> Any:
+        body, offset = self.loop.body, place.offset
+        known = self._symbol(place)
+        base = self.outer.address(self.outer.plan.slices[known])
+        if place.region == OUTPUTS:
+            index = self.outputs[place.offset]
+            offset = self._slot(index, body.step if index < body.carries else 0, place.size)
+        elif place.region >= INPUTS:
+            index = place.region - INPUTS
+            if index < body.carries:
+                offset = self._slot(index, 0, place.size)
+            else:
+                _, offset, step = self.loop.sources[index - body.carries]
+                offset = self._moved(self.t, step, offset) if step else offset
+        return self.builder.at(base, offset, "uint8")
+
+    def _slot(self, index: int, ahead: int, size: int) -> Any:
+        """Bytes from the first state, or output, of a result to that of this position, or the next."""
+        body, builder = self.loop.body, self.builder
+        if index >= body.carries:
+            return self._moved(self.t, size, 0)
+        shift = ahead + int(body.reverse)
+        if body.kept[index] > 2:
+            return self._moved(self.t, size, shift * size)
+        parity = builder.and_(builder.add(self.t, builder.index(shift)), builder.index(1))
+        return self._moved(parity, size, 0)
+
+    def _moved(self, t: Any, step: int, offset: int) -> Any:
+        builder = self.builder
+        return builder.add(builder.mul(t, builder.index(step)), builder.index(offset))
+
+    def _symbol(self, place: BufferSlice) -> Any:
+        """What of the outer plan it is a piece of."""
+        loop = self.loop
+        if place.region == ARENA:
+            return loop.scratch
+        if place.region == OUTPUTS:
+            return loop.results[self.outputs[place.offset]]
+        index = place.region - INPUTS
+        return loop.results[index] if index < loop.body.carries else loop.sources[index - loop.body.carries][0]
+
+    def whole(self, place: BufferSlice) -> BufferSlice:
+        """Bytes of the program that `place` lies in, at whatever position."""
+        within = self.outer.whole(self.outer.plan.slices[self._symbol(place)])
+        if place.region == ARENA and within.size >= place.offset + place.size:
+            return BufferSlice(within.region, within.offset + place.offset, place.size)
+        return within
+
+
+class ProgramEmitter:
+    """One segment being written: loads addresses, calls kernels, puts barriers where bytes pass between threads."""
+
+    def __init__(
+        self, module: Any, program: LoweredProgram, number: int, functions: dict[KernelSpec, Any], timed: bool
+    ) -> None:
+        self.program, self.number, self.functions, self.timed = program, number, functions, timed
+        self.plan = program.plan
+        self.keeps = program.plan.keeps_copies and len(program.segments) == 1
+        self.changed: Any = None
+        self.called = sum(1 for segment in program.segments[:number] for _ in iter_launches(segment.launches))
+        _, self.builder = new_function(module, f"program{number}", PROGRAM, program.target)
+        self.team, self.context, self.thread, self.threads, self.step = self.builder.function.args
+        self.bases: dict[int, Any] = {}
+        self.since: list[
+            tuple[list[BufferSlice], list[BufferSlice], bool]
+        ] = []  # reads, writes, alone: since the last barrier
+
+    def emit(self) -> None:
+        builder = self.builder
+        segment, places = self.program.segments[self.number], self.program.places[self.number]
+        regions = {
+            ARENA,
+            *(p.region for row in places for p in row),
+            *(p.region for pair in _deferred(self.program) for p in pair),
+        }
+        for region in sorted(regions):
+            self.bases[region] = self._base(region)
+        leave = builder.function.append_basic_block("leave")
+        checked = False
+        ready = builder.at(self.bases[ARENA], READY, "uint8")
+        if self.keeps:
+            self.changed = builder.icmp_unsigned("==", builder.load(ready, typ=i8), i8(0))
+        self._pack([launch for launch in segment.launches if launch.kernel.packed], self)
+        for launch in (launch for launch in segment.launches if not launch.kernel.packed):
+            if checked and any(self.plan.slices[s].region >= INPUTS for s in launch.writes):
+                self._leave_if_flagged(leave)
+                checked = False
+            checked |= has_bounds_check(launch.kernel)
+            self._run(launch, self)
+        if self.number == self.program.forward - 1:
+            if checked and self.program.plan.deferred_writes:
+                self._leave_if_flagged(leave)
+            self._copy_late()
+        if self.keeps:
+            with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
+                builder.store(i8(1), ready)
+        builder.branch(leave)
+        builder.position_at_end(leave)
+        emit_barrier(builder, self.team, self.threads)
+        builder.ret_void()
+
+    def _base(self, region: int) -> Any:
+        """The address of a region at this step."""
+        builder, count = self.builder, INPUTS + self.program.plan.input_count
+        base = builder.load(builder.at(self.context, region, "int64"), typ=i64)
+        if region != ARENA:
+            stride = builder.load(builder.at(self.context, count + region, "int64"), typ=i64)
+            base = builder.add(base, builder.mul(self.step, stride))
+        return builder.inttoptr(base, pointer)
+
+    def address(self, place: BufferSlice) -> Any:
+        return self.builder.gep(self.bases[place.region], [self.builder.index(place.offset)], source_etype=i8)
+
+    def whole(self, place: BufferSlice) -> BufferSlice:
+        return place
+
+    def _run(self, launch: Launch, where: ProgramEmitter | ScanAddressing) -> None:
+        """A kernel or a loop, whose Symbols lie where `where` says."""
+        if launch.loop is None:
+            self._call(launch, where)
+        else:
+            self._repeat(launch.loop, where)
+
+    def _pack(self, launches: list[Launch], where: ProgramEmitter | ScanAddressing) -> None:
+        """Copies of weights, where there are none or the weights have changed. All threads come here, or none."""
+        if not launches:
+            return
+        if not self.keeps:
+            for launch in launches:
+                self._run(launch, where)
+            return
+        before = self.since
+        with self.builder.when(self.changed):
+            self._barrier()
+            for launch in launches:
+                self._run(launch, where)
+            self._barrier()
+        self.since = before
+
+    def _repeat(self, loop: ScanLaunch, where: ProgramEmitter | ScanAddressing) -> None:
+        """A loop: its body stands here once. Where threads share its work they meet after every position."""
+        builder, body = self.builder, loop.body
+        first = [(launch, where) for launch in loop.starts]
+        before = ScanAddressing(self, loop, where, None)
+        once = loop.plan.launches[: loop.once_count]
+        self._pack([launch for launch in once if launch.kernel.packed], before)
+        for launch, place in first + [(launch, before) for launch in once if not launch.kernel.packed]:
+            self._run(launch, place)
+        repeated = loop.plan.launches[loop.once_count :]
+        shared = not all(
+            launch.spec is not None and is_single_threaded(launch.spec) for launch, _ in iter_launches(repeated)
+        )
+        if shared or not all(single for _, _, single in self.since):
+            self._barrier()
+
+        def position(i: Any) -> None:
+            t = builder.sub(builder.index(body.length - 1), i) if body.reverse else i
+            for launch in repeated:
+                self._run(launch, ScanAddressing(self, loop, where, t))
+            if shared:
+                self._barrier()
+
+        builder.loop(0, body.length, 1, position)
+
+    def _call(self, launch: Launch, where: ProgramEmitter | ScanAddressing) -> None:
+        assert launch.spec is not None
+        builder, places = self.builder, where.plan.slices
+        reads, writes = ([where.whole(places[s]) for s in symbols] for symbols in (launch.reads, launch.writes))
+        single = is_single_threaded(launch.spec)
+        self._meet(reads, writes, single)
+        arguments = [*(where.address(places[s]) for s in launch.pointers), self.bases[ARENA]]
+        function = self.functions[launch.spec]
+        before = self._clock() if self.timed else None
+        if single:
+            with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
+                builder.call(function, [*arguments, builder.index(0), builder.index(1)])
+        else:
+            builder.call(function, [*arguments, self.thread, self.threads])
+        if self.timed:
+            self._note(before)
+
+    def _clock(self) -> Any:
+        self._barrier()
+        return self.builder.call(self.builder.declare("llvm.readcyclecounter", i64, []), [])
+
+    def _note(self, before: Any) -> None:
+        """Add what has passed since `before` to the kernel's entry in the table."""
+        builder = self.builder
+        passed = builder.sub(self._clock(), before)
+        with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
+            behind = 2 * (INPUTS + self.program.plan.input_count)
+            table = builder.load(builder.at(self.context, behind, "int64"), typ=pointer)
+            entry = builder.at(table, self.called, "int64")
+            builder.store(builder.add(builder.load(entry, typ=i64), passed), entry)
+        self.called += 1
+
+    def _meet(self, reads: list[BufferSlice], writes: list[BufferSlice], single: bool) -> None:
+        """A barrier, if what comes touches bytes that another thread may still be at."""
+        for earlier_reads, earlier_writes, earlier_single in self.since:
+            if single and earlier_single:
+                continue
+            if _touch(earlier_writes, reads + writes) or _touch(earlier_reads, writes):
+                self._barrier()
+                break
+        self.since.append((reads, writes, single))
+
+    def _barrier(self) -> None:
+        emit_barrier(self.builder, self.team, self.threads)
+        self.since = []
+
+    def _leave_if_flagged(self, leave: Any) -> None:
+        """An index was out of range: end the step before it writes anything that lasts."""
+        builder = self.builder
+        self._barrier()
+        flagged = builder.icmp_unsigned("!=", builder.load(self.bases[ARENA], typ=i8), i8(0))
+        with builder.when(flagged):
+            noted = builder.at(self.bases[ARENA], 1, "int64")  # the first step that was left, counted from 1
+            first = builder.icmp_unsigned("==", builder.load(noted, typ=i64), builder.index(0))
+            mine = builder.icmp_unsigned("==", self.thread, builder.index(0))
+            with builder.when(builder.and_(first, mine)):
+                builder.store(builder.add(self.step, builder.index(1)), noted)
+            builder.branch(leave)
+
+    def _copy_late(self) -> None:
+        """What could not be computed in its place is copied there, now that nobody reads the old numbers."""
+        late = _deferred(self.program)
+        if not late:
+            return
+        builder = self.builder
+        self._barrier()
+        with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
+            for source, slot in late:
+                arguments = [self.address(slot), self.address(source), builder.index(source.size)]
+                memcpy = builder.declare("memcpy", pointer, [pointer, pointer, i64])
+                builder.call(memcpy, arguments)
+
+
+def _touch(a: list[BufferSlice], b: list[BufferSlice]) -> bool:
+    return any(x.overlaps(y) for x in a for y in b)

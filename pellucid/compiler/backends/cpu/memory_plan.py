@@ -1,0 +1,368 @@
+"""Where everything lies: the arena, its reuse, what is written in place; and a run of the plan in NumPy (floor 4).
+
+A value gets its bytes when it is computed and gives them back after its last reader. What a step writes into a Tensor is
+computed right there if every reader of the old numbers has run; else it is copied there at the end. `run_planned`
+executes the kernels in NumPy over views of the planned memory, with freed bytes poisoned: a plan that overlaps two living
+values fails in it without any native code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from ....core.origin import user_origin
+from ....core.value import Symbol
+from ...ir.graph import Graph, Input
+from ...ir.rewrite import emit
+from ...ir.scan_body import ScanBody
+from ...ir.views import row_major, squeezed_shape, view_of
+from .fusion import Kernel, dtype_size, external_operands, has_bounds_check
+from .kernel_builder import KernelSpecBuilder, padding_extents
+from .kernel_ir import KernelSpec, Load, Scalar
+from .layout import Layout
+from .storage import ALIGNMENT
+
+ARENA, OUTPUTS, INPUTS = 0, 1, 2  # regions: slot i is region SLOTS + i
+FLAG = ALIGNMENT  # the arena begins with a line for the flag of indices out of range, and the step that raised it
+
+
+class BufferSlice(NamedTuple):
+    """Bytes offset ... offset+size-1 of a region."""
+
+    region: int
+    offset: int
+    size: int
+
+    def overlaps(self, other: BufferSlice) -> bool:
+        return self.region == other.region and self.offset < other.offset + other.size and (
+            other.offset < self.offset + self.size
+        )  # fmt: skip
+
+
+@dataclass(eq=False)
+class Launch:
+    """A kernel with its spec (None: a loop, or interpreted), and the Symbols whose memory it touches."""
+
+    kernel: Kernel
+    spec: KernelSpec | None
+    pointers: list[Symbol]
+    reads: list[Symbol]
+    writes: list[Symbol]
+    loop: ScanLaunch | None = None
+
+
+@dataclass(eq=False)
+class ScanLaunch:
+    """What a loop does. plan: of its body, whose regions are the memory `scratch`, the results and the inputs.
+
+    starts: copies of the carry into the first of its states. once: how many of the body's launches run before the first
+    position only. sources: of the inputs behind the carry, and of the constants, where each lies: in which Symbol, how many
+    bytes behind its beginning, and how many more from position to position. results: the states of each carry, then the
+    stacks.
+    """
+
+    body: ScanBody
+    plan: MemoryPlan
+    layout: Layout
+    once_count: int
+    starts: list[Launch]
+    sources: list[tuple[Symbol, int, int]]
+    results: list[Symbol]
+    scratch: Symbol
+
+    @property
+    def outputs(self) -> dict[int, int]:
+        """Which output lies where in the body's own plan."""
+        outputs = self.plan.outputs
+        return {self.plan.slices[symbol].offset: index for index, symbol in enumerate(outputs)}
+
+
+@dataclass
+class MemoryPlan:
+    """places: of every stored Symbol, input and constant.
+    late: writes that are copied into their slot at the end.
+    boundary: how many of the launches belong to the forward phase: all, unless the backward is asked for outside.
+    keeps: whether copies of weights are kept from call to call."""
+
+    launches: list[Launch]
+    slices: dict[Symbol, BufferSlice]
+    outputs: list[Symbol]
+    constants: list[Symbol]
+    deferred_writes: list[tuple[Symbol, Input]]
+    input_count: int
+    arena: int = FLAG
+    output_bytes: int = 0
+    forward_count: int = 0
+    keeps_copies: bool = False
+    freed: dict[int, list[BufferSlice]] = field(default_factory=dict)  # after launch number: what nobody reads any more
+
+
+def make_launches(kernels: list[Kernel], layout: Layout, reuse: bool = True) -> list[Launch]:
+    launches = []
+    for kernel in kernels:
+        if kernel.kind == "reshape" and kernel.root in layout.alias_of:
+            continue
+        if kernel.kind == "add_windows" and layout.holds_source_of(kernel.root) and not padding_extents(kernel.root):
+            continue
+        if kernel.kind == "interpreted":
+            launches.append(Launch(kernel, None, [], list(external_operands(kernel)), list(kernel.stored)))
+            continue
+        launches.append(_scan_launch(kernel, layout, reuse) if kernel.kind == "scan" else _launch(kernel, layout))
+    return launches
+
+
+def _launch(kernel: Kernel, layout: Layout) -> Launch:
+    writer = KernelSpecBuilder(kernel, layout)
+    spec = writer.spec()
+    loads = {
+        x.pointer for instruction in spec.instructions for x in instruction.operands if isinstance(x, Load | Scalar)
+    }
+    if spec.contraction is not None:
+        loads |= {spec.contraction.splat.pointer, spec.contraction.vectors.pointer}
+    reads = [s for i, s in enumerate(writer.pointers) if i in loads]
+    return Launch(kernel, spec, writer.pointers, reads, list(kernel.stored))
+
+
+def _scan_launch(kernel: Kernel, layout: Layout, reuse: bool) -> Launch:
+    """A loop: its body planned by itself, and where what goes in and out lies."""
+    inner, inputs = kernel.scan_kernels, kernel.root.inputs
+    assert inner is not None
+    body, carries = inner.body, inner.body.carries
+    once, rest = _split_invariant(inner.graph, inner.kernels, carries + body.slices)
+    plan = plan_memory(inner.graph, once + rest, inner.layout, reuse, once)
+    count = sum(launch.kernel in once for launch in plan.launches)
+    starts = [_start(x, layout) for x in inputs[:carries]]
+    places = []
+    for i, x in enumerate(inputs[carries:]):
+        seen = view_of(x)
+        offset, along = seen.address(layout.strides.get(seen.source) or row_major(seen.source.shape), x.ndim)
+        size = dtype_size(x)
+        places.append((seen.source, offset * size, along[0] * size if i < body.slices else 0))
+    places += [(constant, 0, 0) for constant in plan.constants]
+    made = {(s.attributes["what"], s.attributes["index"]): s for s in kernel.stored}
+    keys = [("states" if i < carries else "stack", i) for i in range(len(inner.graph.outputs))]
+    results = [made[key] if key in made else _temporary(*body.part(*key)) for key in keys]
+    scratch = _temporary((plan.arena,), np.dtype(np.uint8))
+    reads = list(dict.fromkeys([*(s for start in starts for s in start.reads), *(s for s, _, _ in places)]))
+    loop = ScanLaunch(body, plan, inner.layout, count, starts, places, results, scratch)
+    return Launch(kernel, None, [], reads, [*results, scratch], loop)
+
+
+def _temporary(shape: tuple[int, ...], dtype: np.dtype) -> Symbol:
+    return Symbol(None, (), {}, shape, dtype, user_origin())
+
+
+def _start(x: Symbol, layout: Layout) -> Launch:
+    """A copy of the carry a loop begins with; its place is decided with that of the states."""
+    begin = emit("cast", x, origin=x.origin, dtype=x.dtype)
+    layout.strides[begin] = row_major(x.shape)
+    return _launch(Kernel("copy", [begin], squeezed_shape(x.shape), stored=[begin]), layout)
+
+
+def _split_invariant(graph: Graph, kernels: list[Kernel], first: int) -> tuple[list[Kernel], list[Kernel]]:
+    """The kernels of a body that read nothing but inputs from number `first` on, and the others."""
+    known = {slot.symbol for slot in graph.inputs[first:]}
+    once, rest = [], []
+    for kernel in kernels:
+        same = all(s in known or s.constant is not None for s in external_operands(kernel))
+        if same and not has_bounds_check(kernel) and not set(kernel.stored) & set(graph.outputs):
+            once.append(kernel)
+            known.update(kernel.stored)
+        else:
+            rest.append(kernel)
+    return once, rest
+
+
+def iter_launches(launches: list[Launch], times: int = 1) -> Iterator[tuple[Launch, int]]:
+    """The launches that are one kernel each, in order, those in loops too, and how often each runs."""
+    for launch in launches:
+        if launch.loop is None:
+            yield launch, times
+        else:
+            yield from iter_launches([*launch.loop.starts, *launch.loop.plan.launches[: launch.loop.once_count]], times)
+            yield from iter_launches(
+                launch.loop.plan.launches[launch.loop.once_count :], times * launch.loop.body.length
+            )
+
+
+def nbytes(symbol: Symbol, layout: Layout) -> int:
+    """Bytes from the first to the last number of a stored Symbol."""
+    strides = layout.strides.get(symbol) or row_major(symbol.shape)
+    if not symbol.size:
+        return 0
+    last = sum((size - 1) * stride for size, stride in zip(symbol.shape, strides, strict=True))
+    return (last + 1) * dtype_size(symbol)
+
+
+def plan_memory(
+    graph: Graph, kernels: list[Kernel], layout: Layout, reuse: bool = True, once: list[Kernel] | None = None
+) -> MemoryPlan:
+    """The plan of a program, or of what a loop repeats; of that, the kernels `once` run before the first position only, so
+    that nobody may overwrite their results."""
+    kernels = sorted(kernels, key=lambda kernel: not kernel.packed)
+    plan = MemoryPlan(make_launches(kernels, layout, reuse), {}, graph.outputs, [], [], len(graph.inputs))
+    plan.forward_count = sum(not launch.kernel.in_backward for launch in plan.launches)
+    root = layout.root_buffer
+    for number, slot in enumerate(graph.inputs):
+        plan.slices[slot.symbol] = BufferSlice(INPUTS + number, 0, nbytes(slot.symbol, layout))
+    _assign_constants(plan, layout, once is not None)
+    _assign_results(graph, plan, layout)
+    last: dict[Symbol, int] = {}
+    for number, launch in enumerate(plan.launches):
+        for symbol in (*launch.reads, *launch.writes):
+            last[root(symbol)] = number
+    kept = _kept(plan)
+    plan.keeps_copies = bool(kept)
+    lasting = [s for s, _ in plan.deferred_writes] + [s for kernel in once or () for s in kernel.stored] + kept
+    for symbol in lasting + [
+        s
+        for launch in plan.launches[: plan.forward_count]
+        for s in launch.writes
+        if last[root(s)] >= plan.forward_count
+    ]:
+        last[root(symbol)] = len(plan.launches)  # what the backward phase reads stays: it may be run twice
+    arena = Arena(plan.arena)
+    for symbol in kept:  # before all others: nothing else may ever lie there
+        plan.slices[symbol] = arena.take(nbytes(symbol, layout))
+    for number, launch in enumerate(plan.launches):
+        for symbol in launch.writes:
+            if root(symbol) not in plan.slices:
+                plan.slices[root(symbol)] = arena.take(nbytes(root(symbol), layout))
+        if launch.loop is not None:
+            _assign_starts(plan, launch.loop)
+        done = [s for s in dict.fromkeys(root(x) for x in (*launch.reads, *launch.writes)) if last[s] == number]
+        for symbol in done:
+            place = plan.slices[symbol]
+            if reuse and place.region == ARENA and symbol.constant is None:
+                arena.give(place)
+                plan.freed.setdefault(number, []).append(place)
+    for symbol in (*layout.alias_of, *layout.subview_of):
+        plan.slices[symbol] = _inner_slice(symbol, plan, layout)
+    plan.arena = arena.size
+    return plan
+
+
+def _kept(plan: MemoryPlan) -> list[Symbol]:
+    """What keeps its numbers from call to call: copies of weights, and the memory of loops that have made some."""
+    kept = [s for launch in plan.launches if launch.kernel.packed for s in launch.writes]
+    return kept + [
+        launch.loop.scratch for launch in plan.launches if launch.loop is not None and launch.loop.plan.keeps_copies
+    ]
+
+
+def _inner_slice(symbol: Symbol, plan: MemoryPlan, layout: Layout) -> BufferSlice:
+    """The place of a Symbol that lies in the memory of another."""
+    if symbol in layout.alias_of:
+        return _inner_slice(layout.alias_of[symbol], plan, layout)
+    if symbol not in layout.subview_of:
+        return plan.slices[symbol]
+    container, start = layout.subview_of[symbol]
+    region, offset, _ = _inner_slice(container, plan, layout)
+    return BufferSlice(region, offset + start * dtype_size(symbol), nbytes(symbol, layout))
+
+
+def _assign_starts(plan: MemoryPlan, loop: ScanLaunch) -> None:
+    for i, start in enumerate(loop.starts):
+        (begin,), states = start.writes, plan.slices[loop.results[i]]
+        size = begin.size * dtype_size(begin)
+        where = states.offset + loop.body.state(i, loop.body.first) * size
+        plan.slices[begin] = BufferSlice(states.region, where, size)
+
+
+def _assign_constants(plan: MemoryPlan, layout: Layout, outside: bool) -> None:
+    """outside: the constants of a body are constants of the program, and here like inputs behind the others."""
+    for launch in plan.launches:
+        for symbol in launch.reads:
+            if symbol.constant is not None and symbol not in plan.slices:
+                if outside:
+                    plan.slices[symbol] = BufferSlice(
+                        INPUTS + plan.input_count + len(plan.constants), 0, nbytes(symbol, layout)
+                    )
+                    plan.constants.append(symbol)
+                    continue
+                plan.slices[symbol] = BufferSlice(ARENA, plan.arena, nbytes(symbol, layout))
+                plan.constants.append(symbol)
+                plan.arena += _align_up(nbytes(symbol, layout))
+
+
+def _assign_results(graph: Graph, plan: MemoryPlan, layout: Layout) -> None:
+    """Outputs in a region of their own; writes in their slot, where they may."""
+    for symbol in graph.outputs:
+        plan.slices[symbol] = BufferSlice(OUTPUTS, plan.output_bytes, nbytes(symbol, layout))
+        plan.output_bytes += _align_up(nbytes(symbol, layout))
+    for slot, symbol in graph.writes:
+        if _in_place(plan, slot, symbol, layout):
+            plan.slices[symbol] = plan.slices[slot.symbol]
+        else:
+            plan.deferred_writes.append((symbol, slot))
+
+
+def _in_place(plan: MemoryPlan, slot: Input, symbol: Symbol, layout: Layout) -> bool:
+    """Whether `symbol` may be computed into the memory of `slot`, whose old numbers are then gone."""
+    writer = next(i for i, launch in enumerate(plan.launches) if symbol in launch.writes)
+    seen = lambda launch: [
+        x for x in launch.reads if layout.root_buffer(x) is slot.symbol
+    ]  # a reshape may be the same memory
+    if any(seen(launch) or has_bounds_check(launch.kernel) for launch in plan.launches[writer + 1 :]):
+        return False  # a check that fails must find everything unwritten
+    launch = plan.launches[writer]
+    if not seen(launch):
+        return True
+    if seen(launch) != [slot.symbol]:
+        return False
+    if launch.spec is None or launch.kernel.kind not in ("loop", "product", "copy"):
+        return False
+    pointer, target = launch.pointers.index(slot.symbol), launch.pointers.index(symbol)
+    store = next(s for s in launch.spec.stores if s.pointer == target)
+    loads = [
+        x
+        for instruction in launch.spec.instructions
+        for x in instruction.operands
+        if isinstance(x, Load) and x.pointer == pointer
+    ]
+    product = launch.spec.contraction
+    if any(instruction.level for instruction in launch.spec.instructions):
+        return False  # it goes over its rows again
+    if product is not None and pointer in (product.splat.pointer, product.vectors.pointer):
+        return False
+    return all(x.offset == 0 and x.strides == store.strides for x in loads)
+
+
+class Arena:
+    """Bytes handed out and given back: the first gap that is wide enough."""
+
+    def __init__(self, start: int) -> None:
+        self.size = start
+        self.gaps: list[tuple[int, int]] = []  # (offset, size), ascending
+
+    def take(self, size: int) -> BufferSlice:
+        want = _align_up(size)
+        for i, (offset, gap) in enumerate(self.gaps):
+            if gap >= want:
+                self.gaps[i : i + 1] = [(offset + want, gap - want)] if gap > want else []
+                return BufferSlice(ARENA, offset, size)
+        place = BufferSlice(ARENA, self.size, size)
+        self.size += want
+        return place
+
+    def give(self, place: BufferSlice) -> None:
+        self.gaps.append((place.offset, _align_up(place.size)))
+        self.gaps.sort()
+        merged: list[tuple[int, int]] = []
+        for offset, size in self.gaps:
+            if merged and merged[-1][0] + merged[-1][1] == offset:
+                merged[-1] = (merged[-1][0], merged[-1][1] + size)
+            elif size:
+                merged.append((offset, size))
+        self.gaps = merged
+
+
+def _align_up(size: int) -> int:
+    return -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
+
+
+# ---- the plan in NumPy ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,34 @@
+"""Check of the memory plan: run its kernels in NumPy, with freed bytes poisoned (floor 4)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...ir.graph import Graph
+from .layout import Layout
+from .memory_plan import ARENA, INPUTS, OUTPUTS, MemoryPlan
+from .planned_memory import PlannedMemory
+
+
+def run_planned(
+    graph: Graph, plan: MemoryPlan, layout: Layout, values: list[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """What `run_reference` gives, computed in the planned memory. A value read after it was freed comes out as NaN or -1."""
+    regions = {ARENA: np.full(plan.arena, 255, np.uint8), OUTPUTS: np.full(max(plan.output_bytes, 1), 255, np.uint8)}
+    for number, (slot, value) in enumerate(zip(graph.inputs, values, strict=True)):
+        raw = np.ascontiguousarray(value, slot.symbol.dtype).reshape(-1).view(np.uint8).copy()
+        regions[INPUTS + number] = raw if raw.size else np.zeros(1, np.uint8)
+    memory = PlannedMemory(plan, layout, regions)
+    for symbol in plan.constants:
+        memory.stored(symbol)[...] = symbol.constant
+    for number, launch in enumerate(plan.launches):
+        memory.run(launch)
+        for place in plan.freed.get(number, ()):
+            regions[ARENA][place.offset : place.offset + place.size] = 255
+        if number == plan.forward_count - 1:
+            late = [(slot, memory.read(symbol, {}).copy()) for symbol, slot in plan.deferred_writes]
+            for slot, array in late:
+                memory.stored(slot.symbol)[...] = array
+    return [memory.stored(s).copy() for s in graph.outputs], [
+        memory.stored(slot.symbol).copy() for slot, _ in graph.writes
+    ]

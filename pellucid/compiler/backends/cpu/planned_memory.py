@@ -1,0 +1,95 @@
+"""Planned memory as NumPy views: how Python reads it, and runs a kernel without native code in it (floor 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ....core.value import Symbol
+from ...ir.views import VIEWS, row_major
+from .blocked_matmul import blocked_matmul
+from .fusion import dtype_size
+from .layout import Layout
+from .memory_plan import ARENA, Launch, MemoryPlan, ScanLaunch
+from .prepare.contractions import PRODUCTS
+
+
+class PlannedMemory:
+    """Regions as NumPy bytes, and Symbols as views of them."""
+
+    def __init__(
+        self,
+        plan: MemoryPlan,
+        layout: Layout,
+        regions: dict[int, np.ndarray],
+        given: dict[Symbol, np.ndarray] | None = None,
+    ) -> None:
+        self.plan, self.layout, self.regions, self.given = plan, layout, regions, given or {}
+
+    def stored(self, symbol: Symbol) -> np.ndarray:
+        """The writable view of a stored Symbol."""
+        root = symbol
+        while root in self.layout.alias_of:
+            root = self.layout.alias_of[root]
+        if root in self.given:
+            return self.given[root].reshape(symbol.shape)
+        place = self.plan.slices[symbol]
+        strides = self.layout.strides.get(symbol) or row_major(symbol.shape)
+        size = dtype_size(symbol)
+        return np.ndarray(symbol.shape, symbol.dtype, self.regions[place.region].data, place.offset,
+                          tuple(s * size for s in strides))  # fmt: skip
+
+    def read(self, symbol: Symbol, known: dict[Symbol, Any]) -> np.ndarray:
+        if symbol in known:
+            return known[symbol]
+        if symbol.constant is not None:
+            return symbol.constant
+        if symbol in self.plan.slices:
+            return self.stored(symbol)
+        assert symbol.op is not None and symbol.op_name in VIEWS, symbol
+        return symbol.op.forward(self.read(symbol.inputs[0], known), **symbol.attributes)
+
+    def run(self, launch: Launch) -> None:
+        """One kernel, operation by operation, into its planned places."""
+        if launch.loop is not None:
+            return self._repeat(launch, launch.loop)
+        known: dict[Symbol, Any] = {}
+        for symbol in launch.kernel.symbols:
+            copies = [self.layout.operand_copies.get((launch.kernel, side)) for side in range(len(symbol.inputs))]
+            copies = copies if symbol is launch.kernel.root else []
+            inputs = [self.read(x, known) for x in symbol.inputs]
+            for side, copy in enumerate(copies):
+                if copy is not None:
+                    inputs[side] = self.stored(copy)
+            apart = self.layout.by_row and symbol.op_name in PRODUCTS and symbol.dtype.kind == "f"
+            array = blocked_matmul(symbol, *inputs) if apart else symbol.op.forward(*inputs, **symbol.attributes)  # type: ignore[union-attr]
+            known[symbol] = np.array(array, symbol.dtype)
+        for symbol in launch.writes:
+            self.stored(symbol)[...] = known[symbol]
+
+    def _repeat(self, launch: Launch, loop: ScanLaunch) -> None:
+        """A loop, position by position, each in the same planned memory."""
+        body, graph_inputs = loop.body, launch.kernel.scan_kernels.graph.inputs  # type: ignore[union-attr]
+        n, outputs = body.carries, loop.plan.outputs
+        for start in loop.starts:
+            self.run(start)
+        scratch = self.stored(loop.scratch)
+        scratch[...] = 255
+        values = [self.read(x, {}) for x in launch.kernel.root.inputs[n:]]
+        counts = [*body.kept, *[body.length] * (len(outputs) - n)]
+        results = [
+            self.stored(r).reshape(count, *s.shape) for r, count, s in zip(loop.results, counts, outputs, strict=True)
+        ]
+        for t in range(body.length)[:: body.step]:
+            now = [results[i][body.state(i, t), ...] for i in range(n)]
+            now += [x[t, ...] if j < body.slices else x for j, x in enumerate(values)]
+            given = {slot.symbol: x for slot, x in zip(graph_inputs, now, strict=True)}
+            for i, symbol in enumerate(outputs):
+                given[symbol] = results[i][body.state(i, t + body.step) if i < n else t, ...]
+            inner = PlannedMemory(loop.plan, loop.layout, {ARENA: scratch}, given)
+            for number, part in enumerate(loop.plan.launches):
+                if number >= loop.once_count or t == body.first:
+                    inner.run(part)
+                for place in loop.plan.freed.get(number, ()):
+                    scratch[place.offset : place.offset + place.size] = 255

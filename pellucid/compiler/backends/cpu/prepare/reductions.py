@@ -1,0 +1,34 @@
+"""Split large reductions, so that threads can share them (floor 4)."""
+
+from __future__ import annotations
+
+from .....core.value import Symbol
+from ....ir.graph import Graph
+from ....ir.rewrite import emit, rewrite
+
+
+def split_large_reductions(graph: Graph, by_row: bool = False) -> Graph:
+    """A sum of very many numbers into few is cut into pieces first: the pieces can be shared out among threads.
+
+    The cut depends on the shape alone, so the bits do not depend on how many threads there are. by_row: only sums of all
+    numbers are cut.
+    """
+
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        if symbol.op_name != "sum" or symbol.size != 1 or inputs[0].size < LARGE_REDUCTION:
+            return None
+        if by_row and symbol.ndim:  # the sum of a row that is alone
+            return None
+        n = inputs[0].size
+        pieces = next((p for p in range(64, 7, -1) if n % p == 0), 0)
+        if not pieces or inputs[0].dtype != symbol.dtype:
+            return None
+        parts = emit("reshape", inputs[0], origin=symbol.origin, shape=(pieces, n // pieces))
+        parts = emit("sum", parts, origin=symbol.origin, axes=(1,), keepdims=False)
+        whole = emit("sum", parts, origin=symbol.origin, axes=(0,), keepdims=False)
+        return emit("reshape", whole, origin=symbol.origin, shape=symbol.shape)
+
+    return rewrite(graph, replacement)
+
+
+LARGE_REDUCTION = 1 << 15

@@ -1,0 +1,36 @@
+"""From a recorded graph to kernels in order and the layout of what they store: all decisions before memory (floor 4)."""
+
+from __future__ import annotations
+
+from ...ir.graph import Graph
+from ...passes.backward_phase import Copies, with_snapshots
+from ...passes.scan_hoisting import run_passes
+from .fusion import Kernel, copy_results, fuse_operations
+from .layout import Layout, assign_layouts
+from .prepare.pipeline import CPU_PIPELINE
+from .rematerialization import rematerialize
+from .target import Target
+
+ROUNDS = 3  # kernels that make numbers again may join, and then see what else they might make
+
+
+def scheduled(
+    graph: Graph, target: Target, leave_out: frozenset[str] = frozenset(), by_row: bool = False
+) -> tuple[Graph, list[Kernel], Layout]:
+    """The graph after all passes, its kernels and their layout.
+
+    leave_out: names of passes, "lifting", "fusion", or "remaking", that a test or a curious reader wants off.
+    by_row: the shape of a row alone decides the order of its sums, so that its bits are the same alone and among others.
+    """
+    graph = with_snapshots(copy_results(run_passes(graph, CPU_PIPELINE, leave_out, by_row)))
+    fuse = "fusion" not in leave_out
+    kernels = fuse_operations(graph, fuse)
+    copies: Copies = {}
+    for _ in range(ROUNDS if fuse and "remaking" not in leave_out else 0):
+        known = copies
+        graph, copies = rematerialize(graph, kernels, known)
+        if copies is known:
+            break
+        kernels = fuse_operations(graph, fuse, copies)
+    kernels, layout = assign_layouts(graph, kernels, target, by_row)
+    return graph, kernels, layout

@@ -1,0 +1,143 @@
+"""A recorded step as a graph: what it reads, the operations in order, what it gives and what it writes (floor 4).
+
+Its nodes are the Symbols of `core/op.py`. `run_reference` is the plain interpreter: the same operations on NumPy arrays, one
+after another. It says what a compiled program has to compute, and runs the step where no native code can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...core.value import Symbol
+from ...errors import format_shape
+
+
+@dataclass(eq=False)
+class Input:
+    """A place that a step reads, or writes, or both.
+
+    kind: "argument" (the owner is given with every call), "state" (a Tensor the step found by itself), "gradient" (the
+        `.grad` of `owner`), "cotangent" (dL/d(output), given when the backward is asked for; nobody owns it), "scalar"
+        (a number, the owner, that equal programs may have another one of), or "length" (an array, the owner, that programs
+        for other lengths of a padded axis have another one of).
+    name: how listings call it. same: of a gradient that is written, whether it is written into the Tensor that is there.
+    """
+
+    kind: str
+    owner: Any
+    symbol: Symbol
+    position: int = -1  # of an argument among the Tensors of a call, of a cotangent's output among the outputs
+    name: str = ""
+    same: bool = False
+
+
+@dataclass
+class Graph:
+    """inputs: every slot, read or not. symbols: the operations, each after what it reads; inputs and constants are not
+    among them. outputs: what the step returns, leaf by leaf. writes: what stands in a slot after the step."""
+
+    inputs: list[Input]
+    symbols: list[Symbol]
+    outputs: list[Symbol]
+    writes: list[tuple[Input, Symbol]] = field(default_factory=list)
+
+    @property
+    def results(self) -> list[Symbol]:
+        return [*self.outputs, *(symbol for _, symbol in self.writes)]
+
+    def __str__(self) -> str:
+        names = name_nodes(self)
+        lines = [
+            f"{names[slot.symbol]:>5} = {slot.kind} {_input_name(slot)} {_type_text(slot.symbol)}"
+            for slot in self.inputs
+        ]
+        for s in self.symbols:
+            reads = ", ".join(names[x] if x in names else _literal(x) for x in s.inputs)
+            how = "".join(f", {key}={_shortened(value)}" for key, value in s.attributes.items())
+            lines.append(f"{names[s]:>5} = {s.op_name}({reads}{how}) {_type_text(s)}   # {s.origin}")
+        tell = lambda x: names.get(x) or _literal(x)
+        lines += [f"return {', '.join(tell(s) for s in self.outputs)}"] if self.outputs else []
+        lines += [f"{slot.kind} {slot.name} <- {tell(symbol)}" for slot, symbol in self.writes]
+        return "\n".join(lines)
+
+
+def name_nodes(graph: Graph) -> dict[Symbol, str]:
+    """%0, %1, ... for the inputs and operations, in order."""
+    everything = [slot.symbol for slot in graph.inputs] + graph.symbols
+    return {symbol: f"%{i}" for i, symbol in enumerate(everything)}
+
+
+def _input_name(slot: Input) -> str:
+    return _shortened(slot.owner.item()) if slot.kind == "scalar" and slot.owner is not None else slot.name
+
+
+def _type_text(symbol: Symbol) -> str:
+    return f"{format_shape(symbol.shape)} {symbol.dtype}"
+
+
+def _literal(symbol: Symbol) -> str:
+    array = symbol.constant
+    assert array is not None
+    return _shortened(array.item()) if array.size == 1 else f"constant {format_shape(array.shape)}"
+
+
+def _shortened(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def topological_order(results: Iterable[Symbol]) -> list[Symbol]:
+    """Every operation that `results` depend on, each after what it reads."""
+    order: list[Symbol] = []
+    seen: set[Symbol] = set()
+    waiting = [(symbol, False) for symbol in reversed(list(results))]
+    while waiting:
+        symbol, done = waiting.pop()
+        if done:
+            order.append(symbol)
+        elif symbol.op is not None and symbol not in seen:
+            seen.add(symbol)
+            waiting.append((symbol, True))
+            waiting.extend((x, False) for x in reversed(symbol.inputs))
+    return order
+
+
+def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
+    """For each Symbol the operations that read it, in order."""
+    found: dict[Symbol, list[Symbol]] = {}
+    for symbol in graph.symbols:
+        for x in dict.fromkeys(symbol.inputs):
+            found.setdefault(x, []).append(symbol)
+    return found
+
+
+def dependents(graph: Graph, kind: str) -> set[Symbol]:
+    """The operations that depend on a slot of this kind."""
+    found = {slot.symbol for slot in graph.inputs if slot.kind == kind}
+    for symbol in graph.symbols if found else ():
+        if any(x in found for x in symbol.inputs):
+            found.add(symbol)
+    return found.intersection(graph.symbols)
+
+
+def evaluate(symbols: Iterable[Symbol], arrays: dict[Symbol, np.ndarray]) -> None:
+    """Run `symbols` one after another; `arrays` has what they read, and then what they give."""
+    for symbol in symbols:
+        assert symbol.op is not None
+        inputs = [arrays[x] if x.constant is None else x.constant for x in symbol.inputs]
+        arrays[symbol] = np.asarray(symbol.op.forward(*inputs, **symbol.attributes), symbol.dtype)
+
+
+def interpret(graph: Graph, values: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The outputs and the written arrays of `graph`, computed operation by operation.
+
+    values: one array for each slot of `graph.inputs`.
+    """
+    arrays = {slot.symbol: value for slot, value in zip(graph.inputs, values, strict=True)}
+    evaluate(graph.symbols, arrays)
+    read = lambda symbol: arrays[symbol] if symbol.constant is None else symbol.constant
+    return [read(s) for s in graph.outputs], [read(s) for _, s in graph.writes]

@@ -1,0 +1,55 @@
+"""The walk that every pass is: visit the operations in order, and say what stands in place of each (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...core.op import REGISTRY
+from ...core.value import Symbol
+from .graph import Graph, topological_order
+
+Rule = Callable[[Symbol, tuple[Symbol, ...]], Symbol | None]
+
+
+def rewrite(graph: Graph, rule: Rule) -> Graph:
+    """The graph with `rule(symbol, its new inputs)` in place of each symbol; None keeps it as it is."""
+    new: dict[Symbol, Symbol] = {}
+    for symbol in graph.symbols:
+        inputs = tuple(new.get(x, x) for x in symbol.inputs)
+        replacement = rule(symbol, inputs)
+        if replacement is None:
+            replacement = symbol if inputs == symbol.inputs else symbol.with_inputs(inputs)
+        new[symbol] = replacement
+    return replace_results(graph, new)
+
+
+def replace_results(graph: Graph, new: dict[Symbol, Symbol]) -> Graph:
+    """The graph whose results are the replacements in `new`, with what they need and nothing else."""
+    outputs = [new.get(s, s) for s in graph.outputs]
+    writes = [(slot, new.get(s, s)) for slot, s in graph.writes]
+    kept = list(graph.inputs)
+    checks = [new.get(s, s) for s in graph.symbols if s.op is REGISTRY["within"]]
+    symbols = topological_order([*checks, *outputs, *(s for _, s in writes)])
+    return Graph(kept, symbols, outputs, writes)
+
+
+def emit(name: str, *inputs: Symbol, origin: Any, **attributes: Any) -> Symbol:
+    """A new operation in the graph, its shape by the operation's own rule."""
+    op = REGISTRY[name]
+    shape, dtype = op.infer(*[_Bare(x) for x in inputs], **attributes)
+    return Symbol(op, inputs, attributes, tuple(shape), dtype, origin)
+
+
+class _Bare:
+    """A Symbol as a shape rule reads it."""
+
+    def __init__(self, symbol: Symbol) -> None:
+        self.array, self.shape, self.dtype, self.ndim = symbol, symbol.shape, symbol.dtype, symbol.ndim
+
+
+def constant(value: Any, dtype: Any, origin: Any) -> Symbol:
+    array = np.asarray(value, dtype)
+    return Symbol(None, (), {}, array.shape, array.dtype, origin, array)

@@ -1,0 +1,118 @@
+"""The body of a scan as a graph, and how it is cut out of what was traced (floor 4)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...core.origin import origin, user_origin
+from ...core.value import Spec, Symbol
+from .graph import Graph, Input, interpret, name_nodes
+
+
+@dataclass(eq=False)
+class ScanBody:
+    """What happens at one position. `graph` reads `carries` carries, then `slices` positions of sequences, then what is
+    the same everywhere, and gives the next carries, then what is stacked. kept: how many states of each carry are kept,
+    one more than there are positions or only the last two."""
+
+    graph: Graph
+    carries: int
+    slices: int
+    length: int
+    reverse: bool
+    kept: list[int]
+
+    def part(self, what: str, index: int) -> Spec:
+        symbol = self.graph.outputs[index]
+        if what == "last":
+            return Spec(symbol.shape, symbol.dtype)
+        return Spec(((self.kept[index] if what == "states" else self.length) * symbol.size,), symbol.dtype)
+
+    def state(self, index: int, t: int) -> int:
+        """Where the state of carry `index` stands that is read at position t; t + 1 gives what is written there, or t - 1
+        where the loop runs backwards."""
+        return (t + int(self.reverse)) % self.kept[index]
+
+    @property
+    def first(self) -> int:
+        """The position where the loop begins."""
+        return self.length - 1 if self.reverse else 0
+
+    @property
+    def step(self) -> int:
+        return -1 if self.reverse else 1
+
+    def __call__(self, *arrays: np.ndarray) -> dict[tuple[str, int], np.ndarray]:
+        """The loop, run by the interpreter: every part."""
+        n, outputs = self.carries, self.graph.outputs
+        carry, xs, whole = list(arrays[:n]), arrays[n : n + self.slices], arrays[n + self.slices :]
+        states = [np.empty((k, *s.shape), s.dtype) for k, s in zip(self.kept, outputs, strict=False)]
+        stacks = [np.empty((self.length, *s.shape), s.dtype) for s in outputs[n:]]
+        for i, x in enumerate(carry):
+            states[i][self.state(i, self.first)] = x
+        for t in range(self.length)[:: self.step]:
+            results, _ = interpret(self.graph, [*carry, *(x[t] for x in xs), *whole])
+            carry = results[:n]
+            for i, x in enumerate(carry):
+                states[i][self.state(i, t + self.step)] = x
+            for stack, y in zip(stacks, results[n:], strict=True):
+                stack[t] = y
+        parts = {("last", i): x for i, x in enumerate(carry)}
+        parts |= {("states", i): x.reshape(-1) for i, x in enumerate(states)}
+        return parts | {("stack", n + j): x.reshape(-1) for j, x in enumerate(stacks)}
+
+    def __repr__(self) -> str:
+        """The same for the same body: who compares loops, or keeps them apart, reads this."""
+        names = name_nodes(self.graph)
+        tell = lambda x: names[x] if x.constant is None else (x.constant.tobytes(), x.shape, x.dtype)
+        lines: list[Any] = [(s.op, [tell(x) for x in s.inputs], s.attributes, s.shape, s.dtype) for s in names if s.op]
+        about = repr([lines, [tell(s) for s in self.graph.outputs], self.carries, self.slices, self.kept])
+        digest = hashlib.sha256(about.encode()).hexdigest()[:16]
+        return f"<{self.length} times {'backwards ' * self.reverse}{digest}>"
+
+
+def placeholder(like: Any) -> Symbol:
+    """An input of a body."""
+    return Symbol(None, (), {}, like.shape, like.dtype, origin.get() or user_origin())
+
+
+def extract_subgraph(
+    roots: Sequence[Symbol], symbols: Sequence[Symbol], given: dict[Symbol, Symbol]
+) -> tuple[list[Symbol], list[Symbol], dict[Symbol, Symbol]]:
+    """Those of `symbols` that `roots` need, as a graph of their own: the operations, the roots, and what it reads from
+    outside, with the input that stands for it. given: Symbols that have one already."""
+    needed = set(roots)
+    for s in reversed(symbols):
+        if s in needed and s not in given:
+            needed.update(s.inputs)
+    new, outside = dict(given), dict[Symbol, Symbol]()
+
+    def find(x: Symbol) -> Symbol:
+        if x.constant is not None:
+            return x
+        if x not in new:
+            new[x] = outside[x] = placeholder(x)
+        return new[x]
+
+    operations = []
+    for s in symbols:
+        if s in needed and s not in given:
+            new[s] = s.with_inputs(tuple([find(x) for x in s.inputs]))
+            operations.append(new[s])
+    return operations, [find(s) for s in roots], outside
+
+
+def extract_body(
+    roots: Sequence[Symbol], symbols: Sequence[Symbol], given: dict[Symbol, Symbol], carries: int, length: int, reverse: bool
+) -> tuple[ScanBody, list[Symbol]]:  # fmt: skip
+    """A Body whose inputs are those of `given`, in order, and then what it reads from outside; and that."""
+    checks = [s for s in symbols if s.op_name == "within"]
+    operations, results, outside = extract_subgraph([*roots, *checks], symbols, given)
+    inputs = [Input("state", None, s) for s in (*given.values(), *outside.values())]
+    graph = Graph(inputs, operations, results[: len(roots)])
+    return ScanBody(graph, carries, len(given) - carries, length, reverse, [length + 1] * carries), list(outside)

@@ -1,0 +1,147 @@
+"""Where a Symbol's numbers really lie: movements as index arithmetic instead of copies (floor 4).
+
+A View says, for one reader, which element of a stored Symbol stands at each of the reader's positions: every index of the
+source is `start` plus whole multiples of the reader's indices. Reshapes that cannot be said so need memory in row order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ...core.value import Symbol
+
+VIEWS = {"reshape", "permute", "expand", "slice", "windows"}
+
+
+class AffineIndex(NamedTuple):
+    """start + sum of step * (the reader's index on axis), over `terms` = ((axis, step), ...)."""
+
+    start: int
+    terms: tuple[tuple[int, int], ...]
+
+    def times(self, factor: int) -> AffineIndex:
+        return AffineIndex(self.start * factor, tuple((axis, step * factor) for axis, step in self.terms))
+
+    def plus(self, other: AffineIndex) -> AffineIndex:
+        return AffineIndex(self.start + other.start, self.terms + other.terms)
+
+
+ZERO = AffineIndex(0, ())
+
+
+class View(NamedTuple):
+    """source: a Symbol that is stored, or computed in the same kernel. indices: one Index per axis of the source."""
+
+    source: Symbol
+    indices: tuple[AffineIndex, ...]
+
+    def address(self, strides: Sequence[int], rank: int) -> tuple[int, tuple[int, ...]]:
+        """Offset and strides, in elements, along the reader's `rank` axes, for a source that lies with `strides`."""
+        offset, along = 0, [0] * rank
+        for index, stride in zip(self.indices, strides, strict=True):
+            offset += index.start * stride
+            for axis, step in index.terms:
+                along[axis] += step * stride
+        return offset, tuple(along)
+
+
+def view_of(symbol: Symbol, stored: frozenset[Symbol] | set[Symbol] = frozenset()) -> View:
+    """`symbol` seen through its movements, down to what is computed, given, or in `stored`."""
+    indices: tuple[AffineIndex, ...] = tuple(
+        AffineIndex(0, ((axis, 1),)) if size != 1 else ZERO for axis, size in enumerate(symbol.shape)
+    )
+    while symbol.op_name in VIEWS and symbol not in stored:
+        below = _step(symbol, indices)
+        if below is None:
+            break
+        symbol, indices = symbol.inputs[0], below
+    return View(symbol, indices)
+
+
+def beneath(source: Symbol) -> Iterator[Symbol]:
+    """`source`, and what it is the memory of if it is a reshape that need not be copied."""
+    yield source
+    while source.op_name == "reshape":
+        source = view_of(source.inputs[0]).source
+        yield source
+
+
+def _step(symbol: Symbol, indices: tuple[AffineIndex, ...]) -> tuple[AffineIndex, ...] | None:
+    """The indices one movement further down; None for a reshape that is no index arithmetic."""
+    x, how = symbol.inputs[0], symbol.attributes
+    name = symbol.op_name
+    if name == "permute":
+        below = [ZERO] * x.ndim
+        for axis, index in zip(how["axes"], indices, strict=True):
+            below[axis] = index
+        return tuple(below)
+    if name == "expand":
+        new = symbol.ndim - x.ndim
+        return tuple(ZERO if size == 1 else indices[new + axis] for axis, size in enumerate(x.shape))
+    if name == "slice":
+        moved = zip(how["slices"], indices, strict=True)
+        return tuple(index.times(step).plus(AffineIndex(start, ())) for (start, _, step), index in moved)
+    if name == "windows":
+        (stride, dilation), (b, c, p, q, k, l) = (how["stride"], how["dilation"]), indices
+        rows = p.times(stride[0]).plus(k.times(dilation[0]))
+        return (b, c, rows, q.times(stride[1]).plus(l.times(dilation[1])))
+    return _reshaped(x.shape, symbol.shape, indices)
+
+
+def _reshaped(
+    old: tuple[int, ...], new: tuple[int, ...], indices: tuple[AffineIndex, ...]
+) -> tuple[AffineIndex, ...] | None:
+    """Indices into `old` for indices into `new`: possible where every old axis is one new axis, or split into several."""
+    below: list[AffineIndex] = []
+    at = 0
+    for size in old:
+        if size == 1:
+            below.append(ZERO)
+            continue
+        have, index = 1, ZERO
+        while have < size and at < len(new):
+            index = index.times(new[at]).plus(indices[at])
+            have *= new[at]
+            at += 1
+        if have != size:
+            return None
+        below.append(index)
+    return tuple(below)
+
+
+def squeezed_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without its axes of size 1, which no loop needs."""
+    return tuple(size for size in shape if size != 1)
+
+
+def is_identity(seen: View, reader: Symbol) -> bool:
+    """Whether the source lies under the reader position by position (axes of size 1 aside)."""
+    if squeezed_shape(seen.source.shape) != squeezed_shape(reader.shape):
+        return False
+    axes = [axis for axis, size in enumerate(reader.shape) if size != 1]
+    indices = [i for i, size in zip(seen.indices, seen.source.shape, strict=True) if size != 1]
+    return all(index == AffineIndex(0, ((axis, 1),)) for axis, index in zip(axes, indices, strict=True))
+
+
+def broadcast(seen: View, reader_shape: Sequence[int], shape: Sequence[int]) -> View:
+    """`seen` of an operand of `reader_shape`, as the result of `shape` reads it: aligned at the right, repeated."""
+    new = len(shape) - len(reader_shape)
+    moved = []
+    for index in seen.indices:
+        terms = tuple((axis + new, step) for axis, step in index.terms)
+        moved.append(AffineIndex(index.start, terms))
+    return View(seen.source, tuple(moved))
+
+
+def is_scalar(symbol: Symbol) -> bool:
+    """Whether it is one number that no kernel makes: a constant, or one that a program fills in."""
+    return "scalar" in symbol.attributes or (symbol.constant is not None and symbol.size == 1)
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))

@@ -1,0 +1,1 @@
+"""Passes on a graph that hold for every backend (floor 4)."""

@@ -1,0 +1,238 @@
+"""Padding an axis of the arguments: a step recorded at a bucket's size that computes on the true length alone (floor 4).
+
+The step is recorded twice, at the true length n and at the bucket's size L. Whatever differs between the two graphs depends
+on the length: a size that is n in one and L in the other is a padded axis, a constant that differs is a number of this
+length. The padded graph is the one at L in which nothing of the padding reaches a number that counts:
+
+- Elementwise operations and movements carry the padding along. What stands there may be anything, NaN too.
+- A sum, maximum, product or other operation that takes a padded axis away reads what changes no result in its place.
+- Constants of the length, masks among them, become slots of kind "length", filled in for every length.
+
+Anything else, such as a reversed axis or a convolution along it, raises TraceError: right or refused.
+
+An axis is described by its factors, such as (8, PADDED) for a batch and a sequence that a reshape has made one axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...core.value import Symbol
+from ...errors import TraceError, format_shape
+from ..ir.graph import Graph, Input, topological_order
+from ..ir.rewrite import constant, emit
+from .padded_axes import PADDED, Axes, Axis, Lengths, Padding, canonical_axis, is_padded
+from .padding_rules import FREE, RULES, elementwise
+
+
+def pad_graph(true: Graph, bucket: Graph, lengths: Lengths, given: dict[int, int], full: bool) -> tuple[Graph, Padding]:
+    """The step at the bucket's size. given: of the arguments that are padded, by position, the axis. full: the length asked
+    for is the bucket's own, and `true` another that shows what depends on it.
+
+    Raises TraceError where something depends on the length in a way that is not understood.
+    """
+    graph, outputs = PaddingWalk(true, bucket, lengths, full).run(given)
+    return graph, Padding(Lengths(lengths.size, lengths.size) if full else lengths, given, outputs)
+
+
+class PaddingWalk:
+    """The walk through both graphs side by side."""
+
+    def __init__(self, true: Graph, bucket: Graph, lengths: Lengths, full: bool) -> None:
+        self.true, self.bucket, self.lengths, self.full = true, bucket, lengths, full
+        self.checks: list[Symbol] = []
+        self.seen: dict[tuple[int, int], Axis] = {}  # padded axes by their sizes
+        self.twin: dict[Symbol, Symbol] = {}  # of a Symbol of the bucket's graph that of the true length
+        self.new: dict[Symbol, Symbol] = {}
+        self.axes: dict[Symbol, Axes] = {}  # by Symbol of the new graph
+        self.bucket_of: dict[Symbol, Symbol] = {}  # the way back
+        self.aliases: dict[
+            tuple[Symbol, Symbol], Symbol
+        ] = {}  # what only the true length's graph has, on a Symbol of both
+        self.packed: dict[Symbol, list[Axis]] = {}  # of what `attention` packs, the pieces
+        self.slots: dict[Any, Input] = {}
+        self.at: Symbol  # the operation at hand, of the bucket's graph
+
+    def run(self, given: dict[int, int]) -> tuple[Graph, list[Axes]]:
+        self._inputs(given)
+        left = iter(self.bucket.symbols)
+        b = next(left, None)
+        for a in self.true.symbols:
+            if (b is None or a.op is not b.op or a.ndim != b.ndim) and self._is_whole(a):
+                continue
+            if (
+                b is None
+                or a.op is not b.op
+                or a.dtype != b.dtype
+                or a.ndim != b.ndim
+                or len(a.inputs) != len(b.inputs)
+            ):
+                raise self._differs(b)
+            self.at, self.twin[b] = b, a
+            self.bucket_of[a] = b
+            self._step(a, b)
+            b = next(left, None)
+        if b is not None:
+            raise self._differs(b)
+        outputs = [self._read(a, b) for a, b in zip(self.true.outputs, self.bucket.outputs, strict=True)]
+        writes = []
+        for (_, a), (slot, b) in zip(self.true.writes, self.bucket.writes, strict=True):
+            symbol = self._read(a, b)
+            if any(map(is_padded, self.axes[symbol])) or symbol in self.packed:
+                raise self.refusal(
+                    f"a Tensor {format_shape(a.shape)} with the padded axis is written into the step's state", b
+                )
+            writes.append((slot, symbol))
+        for symbol, b in zip(outputs, self.bucket.outputs, strict=True):
+            if symbol in self.packed:
+                raise self.refusal("what attention packs is returned", b)
+        symbols = topological_order([*self.checks, *outputs, *(s for _, s in writes)])
+        slots = [*self.bucket.inputs, *self.slots.values()]
+        return Graph(slots, symbols, outputs, writes), [self.axes[s] for s in outputs]
+
+    def _inputs(self, given: dict[int, int]) -> None:
+        if len(self.true.inputs) != len(self.bucket.inputs) or len(self.true.writes) != len(self.bucket.writes):
+            raise self._differs(None)
+        for a, b in zip(self.true.inputs, self.bucket.inputs, strict=True):
+            same = a.kind == b.kind and (a.kind == "argument" or a.owner is b.owner) and a.position == b.position
+            if not same or a.symbol.ndim != b.symbol.ndim:
+                raise self._differs(None)
+            axis = given.get(b.position) if b.kind == "argument" else None
+            axes = tuple((PADDED,) if i == axis else canonical_axis((n,)) for i, n in enumerate(b.symbol.shape))
+            self.bucket_of[a.symbol] = b.symbol
+            self.twin[b.symbol], self.new[b.symbol], self.axes[b.symbol] = a.symbol, b.symbol, axes
+
+    def axis_of(self, true: int, size: int) -> Axis | None:
+        """The axis of these sizes: a plain one, the padded one, or one made of it that has been seen. What is the same all
+        along, or lies in row order, may take any of the last; where it then meets another one, that is refused."""
+        return self.lengths.axis(true, size) or self.seen.get((true, size)) or (() if true == size == 1 else None)
+
+    # ---- what is read ----
+
+    def _read(self, a: Symbol, b: Symbol) -> Symbol:
+        """The new Symbol for `b`, which is `a` at the true length."""
+        if b.constant is not None:
+            if a.constant is None:
+                raise self._differs(b)
+            return self._constant(a, b)
+        if (a, b) in self.aliases:
+            return self.aliases[a, b]
+        if self.twin.get(b) is not a:
+            raise self._differs(b)
+        return self.new[b]
+
+    def _is_whole(self, a: Symbol) -> bool:
+        """Whether `a`, a slice of a table or its transpose, is the whole table in the bucket, where nothing is recorded."""
+        name = a.op_name
+        b = self.bucket_of.get(a.inputs[0]) if name in ("slice", "place") else None
+        if b is None or b not in self.new or self.new[b] in self.packed:
+            return False
+        x, self.at = self.new[b], b
+        axes = list(self.axes[x])
+        shapes = zip(a.inputs[0].shape, a.shape, b.shape, a.attributes["slices"], strict=True)
+        for i, (before, after, size, (start, _, step)) in enumerate(shapes):
+            grows = (after, before) if name == "slice" else (before, after)  # the part, the whole
+            if (start, step) != (0, 1) or (before != after and grows != (self.lengths.true, size)):
+                return False
+            if before != after and (size != self.lengths.size or is_padded(axes[i]) == (name == "slice")):
+                return False
+            if before != after:
+                axes[i] = (PADDED,) if name == "slice" else canonical_axis((size,))
+        changed = [i for i, axis in enumerate(axes) if axis != self.axes[x][i]]
+        y = self.without_padding(x, 0, changed) if name == "place" else emit("cast", x, origin=b.origin, dtype=x.dtype)
+        self.aliases[a, b], self.axes[y] = y, tuple(axes)
+        return True
+
+    def _constant(self, a: Symbol, b: Symbol) -> Symbol:
+        assert a.constant is not None and b.constant is not None
+        if a.ndim != b.ndim or a.dtype != b.dtype:
+            raise self._differs(b)
+        if a.shape == b.shape and a.constant.tobytes() == b.constant.tobytes():
+            self.axes[b] = tuple(canonical_axis((n,)) for n in b.shape)
+            return b
+        axes = tuple(self.axis_of(*sizes) for sizes in zip(a.shape, b.shape, strict=True))
+        if None in axes:
+            raise self.refusal(f"a constant {format_shape(a.shape)} depends on the length", b)
+        return self.of_length(a.constant, b.constant, axes, b, ("constant", id(b)))  # type: ignore[arg-type]
+
+    def of_length(self, true: np.ndarray, bucket: np.ndarray, axes: Axes, like_: Symbol, key: Any) -> Symbol:
+        """A slot that is filled for every length, from what is there at that one."""
+        if key not in self.slots:
+            spread = bucket if self.full else self.lengths.spread(true, axes)
+            about = {"scalar": True} if spread.ndim == 0 else {}
+            symbol = Symbol(None, (), about, spread.shape, spread.dtype, like_.origin)
+            self.slots[key] = Input("length", spread, symbol)
+            self.axes[symbol] = axes
+        return self.slots[key].symbol
+
+    def mask(self, axis: Axis) -> Symbol:
+        """True where a padded axis counts."""
+        true, size = (np.ones(self.lengths.measure(axis, n), np.bool_) for n in (self.lengths.true, self.lengths.size))
+        return self.of_length(true, size, (axis,), self.at, ("mask", axis))
+
+    def without_padding(self, x: Symbol, fill: Any, which: Iterable[int] | None = None) -> Symbol:
+        """x with `fill` in the padding of its axes `which`, or of all."""
+        axes = self.axes[x]
+        for i in range(x.ndim) if which is None else which:
+            if is_padded(axes[i]):
+                shape = tuple(x.shape[i] if k == i else 1 for k in range(x.ndim))
+                mask = emit("reshape", self.mask(axes[i]), origin=self.at.origin, shape=shape)
+                x = emit("where", mask, x, constant(fill, x.dtype, self.at.origin), origin=self.at.origin)
+                self.axes[x] = axes
+        return x
+
+    # ---- one operation ----
+
+    def _step(self, a: Symbol, b: Symbol) -> None:
+        inputs = [self._read(x, y) for x, y in zip(a.inputs, b.inputs, strict=True)]
+        name, kind = b.op_name, b.op.kind  # type: ignore[union-attr]
+        touched = a.shape != b.shape or any(x in self.packed or any(map(is_padded, self.axes[x])) for x in inputs)
+        if not touched:
+            if _about(a) != _about(b):
+                raise self.refusal(f"{name} depends on the length", b)
+            axes: Any = tuple(canonical_axis((n,)) for n in b.shape)
+        else:
+            rule: Callable[..., Any] | None = elementwise if kind == "elementwise" else RULES.get(name)
+            if rule is None:
+                raise self.refusal(f"{name} of {format_shape(a.shape)} reads or makes the padded axis", b)
+            if _about(a, FREE.get(name, ())) != _about(b, FREE.get(name, ())):
+                raise self.refusal(f"{name} depends on the length", b)
+            if any(x in self.packed for x in inputs) and name not in ("slice", "attention_gradient", "add"):
+                raise self.refusal(f"{name} reads what attention packs", b)
+            inputs, axes = rule(self, a, b, inputs)
+        symbol = inputs.pop() if len(inputs) > len(b.inputs) and name == "bits" else b.with_inputs(tuple(inputs))
+        self.new[b] = symbol
+        if isinstance(axes, list):  # a packed result's pieces
+            self.packed[symbol], self.axes[symbol] = axes, ((),)
+            return
+        fitting = len(axes) == b.ndim and all(
+            self.lengths.fits(axis, n, size) for axis, n, size in zip(axes, a.shape, b.shape, strict=True)
+        )
+        if not fitting:
+            raise self.refusal(f"{name} makes {format_shape(a.shape)}", b)
+        self.axes[symbol] = axes
+        self.seen |= {(n, size): axis for axis, n, size in zip(axes, a.shape, b.shape, strict=True) if is_padded(axis)}
+        if name == "within":
+            self.checks.append(symbol)
+
+    # ---- errors ----
+
+    def refusal(self, what: str, symbol: Symbol) -> TraceError:
+        return TraceError(
+            f"compile: {symbol.origin}: {what}, in a step with pad=; expected sums, means, maxima, products, elementwise "
+            "operations and whole reshapes along the padded axis; do this before the step, or leave pad= out"
+        )
+
+    def _differs(self, symbol: Symbol | None) -> TraceError:
+        place = "the step" if symbol is None else str(symbol.origin)
+        return TraceError(
+            f"compile: {place}: with length {self.lengths.size} the step does something else than with {self.lengths.true}; "
+            "expected the same operations for every length; leave pad= out, or keep Python's ifs and loops off the length"
+        )
+
+
+def _about(symbol: Symbol, free: Sequence[str] = ()) -> str:
+    return repr(sorted((k, v) for k, v in symbol.attributes.items() if k != "message" and k not in free))

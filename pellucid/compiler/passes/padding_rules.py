@@ -1,0 +1,359 @@
+"""What each operation does with a padded axis: what it reads, the padding taken out, and the axes of its result (floor 4).
+
+A rule is a function of (the walk of `padding.py`, the operation at the true length, the same in the bucket, its new inputs).
+It gives the inputs with which the result is right wherever it counts, and the result's axes; or it refuses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...core.value import Symbol
+from ...errors import format_shape
+from ...ops.attention import gradient_shapes, result_shapes
+from ..ir.rewrite import emit
+from .padded_axes import PADDED, Axes, Axis, canonical_axis, is_padded
+
+if TYPE_CHECKING:
+    from .padding import PaddingWalk
+
+# Attributes that may differ between the two lengths; the rules look at them.
+FREE = {"reshape": ("shape",), "expand": ("shape",), "bits": ("shape",), "add_at": ("shape",), "slice": ("slices",),
+        "place": ("shape", "slices")}  # fmt: skip
+Ruled = tuple[list[Symbol], Any]
+
+
+def _same(p: PaddingWalk, symbol: Symbol, found: Sequence[Axes]) -> Axes:
+    """What operands broadcast to."""
+    rank = max(len(axes) for axes in found)
+    result: list[Axis] = []
+    for i in range(rank):
+        here = {axes[i - rank] for axes in found if len(axes) >= rank - i} - {()}
+        if len(here) > 1:
+            raise p.refusal("the padded axis meets another one", symbol)
+        result.append(here.pop() if here else ())
+    return tuple(result)
+
+
+def elementwise(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    if any(x in p.packed for x in inputs):  # gradients of what was packed meet
+        pieces = p.packed.get(inputs[0], [])
+        if any(p.packed.get(x) != pieces for x in inputs):
+            raise p.refusal(f"{b.op_name} reads what attention packs", b)
+        return inputs, pieces
+    return inputs, _same(p, b, [p.axes[x] for x in inputs])
+
+
+def _permute(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    return inputs, tuple(p.axes[inputs[0]][axis] for axis in b.attributes["axes"])
+
+
+def _expand(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    before = ((),) * (b.ndim - inputs[0].ndim) + p.axes[inputs[0]]
+    return inputs, tuple(
+        axis if axis else p.axis_of(n, size) for axis, n, size in zip(before, a.shape, b.shape, strict=True)
+    )
+
+
+def _reshape(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    """Factors, in order, are shared out anew."""
+    if 0 in b.shape:
+        raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
+    left = list(canonical_axis(f for axis in p.axes[inputs[0]] for f in axis))[::-1]
+    found: list[Axis] = []
+    for target in zip(a.shape, b.shape, strict=True):
+        axis: list[int] = []
+        while not p.lengths.fits(tuple(axis), *target):
+            if not left:
+                raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
+            factor = left.pop()
+            wanted = target[1] // max(p.lengths.measure(axis, p.lengths.size), 1)
+            if factor != PADDED and factor > wanted > 1 and factor % wanted == 0:  # part of it
+                left.append(factor // wanted)
+                factor = wanted
+            axis.append(factor)
+            if p.lengths.measure(axis, p.lengths.size) > target[1]:
+                raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
+        found.append(canonical_axis(axis))
+    if left:
+        raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
+    return inputs, tuple(found)
+
+
+def _slice(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    (x,), found = inputs, list[Any]()
+    if x in p.packed:
+        return inputs, (_piece(p, a, b, p.packed[x]),)
+    pairs = zip(p.axes[x], a.inputs[0].shape, x.shape, _slices(a), _slices(b), strict=True)
+    for axis, n, size, true, bucket in pairs:
+        if (true, bucket) == ((0, n, 1), (0, size, 1)):
+            found.append(axis)
+        elif true == bucket and (not is_padded(axis) or axis == (PADDED,)):  # positions that every length has
+            found.append(canonical_axis((true[1],)))
+        elif not is_padded(axis) and (true[0], true[2]) == (bucket[0], bucket[2]) and true[2] > 0:
+            found.append(p.lengths.axis(true[1], bucket[1]))
+        else:
+            raise p.refusal("slice along the padded axis", b)
+    return inputs, tuple(found)
+
+
+def _slices(symbol: Symbol) -> Any:
+    return symbol.attributes["slices"]
+
+
+def _piece(p: PaddingWalk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis:
+    """The piece of a packed result that a slice takes, or a place puts back."""
+    true, bucket = _slices(a)[0], _slices(b)[0]
+    start = [0, 0]
+    for axis in pieces:
+        sizes = [p.lengths.measure(axis, length) for length in (p.lengths.true, p.lengths.size)]
+        if (true, bucket) == ((start[0], sizes[0], 1), (start[1], sizes[1], 1)):
+            return axis
+        start = [x + size for x, size in zip(start, sizes, strict=True)]
+    raise p.refusal("slice of what attention packs", b)
+
+
+def _place(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    (x,), found, clean = inputs, list[Any](), list[int]()
+    if a.ndim == 1 and a.shape != b.shape and not p.lengths.axis(*a.shape, *b.shape):
+        for pieces in p.packed.values():
+            total = tuple(sum(p.lengths.measure(axis, n) for axis in pieces) for n in (p.lengths.true, p.lengths.size))
+            if total == (a.shape[0], b.shape[0]) and _piece(p, a, b, pieces) == p.axes[x][0]:
+                return inputs, pieces
+    into = zip(a.attributes["shape"], b.attributes["shape"], strict=True)
+    pairs = zip(p.axes[x], a.inputs[0].shape, x.shape, _slices(a), _slices(b), into, strict=True)
+    for i, (axis, n, size, true, bucket, target) in enumerate(pairs):
+        whole = (true, bucket) == ((0, n, 1), (0, size, 1))
+        if whole and target == (n, size):
+            found.append(axis)
+        elif is_padded(axis) and whole and target[0] == target[1]:  # the padding stays zeros
+            found.append(canonical_axis((target[0],)))
+            clean.append(i)
+        elif not is_padded(axis) and true == bucket:
+            found.append(p.lengths.axis(*target))
+        else:
+            raise p.refusal("place along the padded axis", b)
+    return [p.without_padding(x, 0, clean)], tuple(found)
+
+
+def _concatenate(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    axis = b.attributes["axis"]
+    if any(is_padded(p.axes[x][axis]) for x in inputs):
+        raise p.refusal("concatenate along the padded axis", b)
+    others = [(*p.axes[x][:axis], (), *p.axes[x][axis + 1 :]) for x in inputs]
+    if len(set(others)) > 1:
+        raise p.refusal("concatenate beside the padded axis", b)
+    return inputs, (*others[0][:axis], canonical_axis((b.shape[axis],)), *others[0][axis + 1 :])
+
+
+# ---- what takes axes away ----
+
+
+def _least(dtype: np.dtype) -> Any:
+    return -np.inf if dtype.kind == "f" else False if dtype.kind == "b" else int(np.iinfo(dtype).min)
+
+
+def _largest(dtype: np.dtype) -> Any:
+    return np.inf if dtype.kind == "f" else True if dtype.kind == "b" else int(np.iinfo(dtype).max)
+
+
+IDENTITIES: dict[str, Callable[[np.dtype], Any]] = {
+    "sum": lambda dtype: 0, "amax": _least, "amin": _largest, "any": lambda dtype: 0, "all": lambda dtype: 1,
+    "argmax": _least, "argmin": _largest,
+}  # fmt: skip
+
+
+def _reduction(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    (x,), how, name = inputs, b.attributes, b.op_name
+    gone = how["axes"] if "axes" in how else (how["axis"],)
+    axes = p.axes[x]
+    if "axis" in how and is_padded(axes[gone[0]]) and axes[gone[0]] != (PADDED,):
+        raise p.refusal(f"{name} along an axis that the padded one is a part of", b)
+    keep = how["keepdims"]
+    found = tuple(() if i in gone else axis for i, axis in enumerate(axes) if keep or i not in gone)
+    return [p.without_padding(x, IDENTITIES[name](x.dtype), gone)], found
+
+
+def _cumulative_sum(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    return [p.without_padding(inputs[0], 0, [b.attributes["axis"]])], p.axes[inputs[0]]
+
+
+def _argsort(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    if is_padded(p.axes[inputs[0]][b.attributes["axis"]]):
+        raise p.refusal("a sort along the padded axis", b)
+    return inputs, p.axes[inputs[0]]
+
+
+def _matmul(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    x, y = inputs
+    left, right = p.axes[x], p.axes[y]
+    if left[-1] != right[-2]:
+        raise p.refusal("a product of the padded axis with another", b)
+    axes = (*_same(p, b, [left[:-2], right[:-2]]), left[-2], right[-1])
+    return [p.without_padding(x, 0, [x.ndim - 1]), p.without_padding(y, 0, [y.ndim - 2])], axes
+
+
+def _contract(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    sides, result = (b.attributes["a"], b.attributes["b"]), b.attributes["y"]
+    known: dict[str, Axis] = {}
+    for letters, x in zip(sides, inputs, strict=True):
+        for letter, axis in zip(letters, p.axes[x], strict=True):
+            if known.setdefault(letter, axis) != axis:
+                raise p.refusal("a product of the padded axis with another", b)
+    clean = [
+        p.without_padding(x, 0, [i for i, letter in enumerate(letters) if letter not in result])
+        for letters, x in zip(sides, inputs, strict=True)
+    ]
+    return clean, tuple(known[letter] for letter in result)
+
+
+# ---- picking by an index ----
+
+
+def _within(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    return [p.without_padding(inputs[0], b.attributes["low"])], p.axes[inputs[0]]
+
+
+def _take(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    x, index = inputs
+    if is_padded(p.axes[x][0]):
+        raise p.refusal("indexing along the padded axis", b)
+    return [x, p.without_padding(index, 0)], p.axes[index] + p.axes[x][1:]
+
+
+def _add_at(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    g, index = inputs
+    axis = p.axis_of(a.shape[0], b.shape[0])
+    if axis is None or is_padded(axis):
+        raise p.refusal("indexing along the padded axis", b)
+    clean = p.without_padding(g, 0, range(index.ndim))
+    return [clean, p.without_padding(index, 0)], (axis, *p.axes[g][index.ndim :])
+
+
+def _gather(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    x, index = inputs
+    _check_picks(p, b, x, index)
+    return [x, p.without_padding(index, 0)], p.axes[index]
+
+
+def _scatter_add(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    x, index, g = inputs
+    _check_picks(p, b, x, index)
+    return [x, p.without_padding(index, 0), p.without_padding(g, 0)], p.axes[x]
+
+
+def _check_picks(p: PaddingWalk, b: Symbol, x: Symbol, index: Symbol) -> None:
+    axis = b.attributes["axis"]
+    for i, (one, other) in enumerate(zip(p.axes[x], p.axes[index], strict=True)):
+        if is_padded(one) if i == axis else one != other and (is_padded(one) or is_padded(other)):
+            raise p.refusal("indexing along the padded axis", b)
+
+
+# ---- random numbers, convolutions, attention ----
+
+
+def _bits(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    """The bits of the step at the true length, each where it belongs: they are counted through in row order."""
+    axes = tuple(p.axis_of(n, size) for n, size in zip(a.shape, b.shape, strict=True))
+    if None in axes:
+        raise p.refusal(f"random numbers {format_shape(a.shape)}", b)
+    flat = emit("bits", inputs[0], origin=b.origin, shape=(b.size,))
+    index = None
+    for i in reversed(range(b.ndim)):
+        true, size = (np.arange(s.shape[i], dtype=np.int64) * math.prod(s.shape[i + 1 :]) for s in (a, b))
+        vector = p.of_length(true, size, (axes[i],), b, ("steps", id(b), i))  # type: ignore[arg-type]
+        vector = emit("reshape", vector, origin=b.origin, shape=(b.shape[i], *(1,) * (b.ndim - 1 - i)))
+        index = vector if index is None else emit("add", vector, index, origin=b.origin)
+    assert index is not None
+    return [inputs[0], emit("take", flat, index, origin=b.origin)], axes
+
+
+def _convolution(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    """Only the batch may be padded."""
+    for x in inputs:
+        if any(map(is_padded, p.axes[x][1:])):
+            raise p.refusal("a convolution along the padded axis", b)
+    axes = [canonical_axis((n,)) for n in b.shape]
+    if b.op_name == "convolution_weight":
+        if p.axes[inputs[0]][0] != p.axes[inputs[1]][0]:
+            raise p.refusal("a convolution of the padded axis with another", b)
+        return [p.without_padding(x, 0, [0]) for x in inputs], tuple(axes)
+    if any(is_padded(p.axes[x][0]) for x in inputs[1:]):
+        raise p.refusal("a convolution along the padded axis", b)
+    axes[0] = p.axes[inputs[0]][0]
+    return inputs, tuple(axes)
+
+
+class _Shaped:
+    """A Symbol with axes in place of sizes."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.shape = axes
+
+
+def _flat(shapes: Sequence[tuple[Axis, ...]]) -> list[Axis]:
+    return [canonical_axis(f for axis in shape for f in axis) for shape in shapes]
+
+
+def _attention(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    """Zeros in the padding of q, k and v, so that every number is finite; keys there are masked."""
+    q, k, v, *masks = inputs
+    _check_attention(p, b, q, k, v)
+    clean = [p.without_padding(x, 0, [2]) for x in (q, k, v)]
+    return [*clean, *_key_masks(p, b, q, k, masks)], _flat(result_shapes(_Shaped(p.axes[q]), _Shaped(p.axes[v])))  # type: ignore[arg-type]
+
+
+def _attention_gradient(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    g, h, q, k, v, packed, *masks = inputs
+    _check_attention(p, b, q, k, v)
+    clean = [p.without_padding(x, 0, [2]) for x in (g, h, q, k, v)]
+    shapes = gradient_shapes(*(_Shaped(p.axes[x]) for x in (q, k, v)))
+    return [*clean, packed, *_key_masks(p, b, q, k, masks)], _flat(shapes)  # type: ignore[arg-type]
+
+
+def _check_attention(p: PaddingWalk, b: Symbol, q: Symbol, k: Symbol, v: Symbol) -> None:
+    for x in (q, k, v):
+        axes = p.axes[x]
+        if any(is_padded(axis) for axis in (*axes[:2], axes[3])) or axes[2] not in (
+            (PADDED,),
+            canonical_axis((x.shape[2],)),
+        ):
+            raise p.refusal("attention with the padded axis elsewhere than among queries and keys", b)
+
+
+def _key_masks(p: PaddingWalk, b: Symbol, q: Symbol, k: Symbol, masks: list[Symbol]) -> list[Symbol]:
+    """The mask, with no key of the padding in it."""
+    axis = p.axes[k][2]
+    if not is_padded(axis):
+        return masks
+    if not masks:
+        if b.attributes["causal"] and p.axes[q][2] == axis:  # no query that counts looks there
+            return []
+        return [emit("reshape", p.mask(axis), origin=b.origin, shape=(1, 1, 1, k.shape[2]))]
+    mask = masks[0]
+    fill = False if mask.dtype.kind == "b" else -np.inf
+    return [p.without_padding(_with_keys(p, b, mask, axis, k.shape[2]), fill)]
+
+
+def _with_keys(p: PaddingWalk, b: Symbol, mask: Symbol, axis: Axis, size: int) -> Symbol:
+    """A mask that has an axis of keys."""
+    if p.axes[mask] and p.axes[mask][-1] == axis:
+        return mask
+    shape = (*mask.shape[:-1], size) if mask.ndim else (size,)
+    wide = emit("expand", mask, origin=b.origin, shape=shape)
+    p.axes[wide] = (*p.axes[mask][:-1], axis)
+    return wide
+
+
+RULES: dict[str, Callable[..., Ruled]] = {
+    "reshape": _reshape, "permute": _permute, "slice": _slice, "place": _place, "concatenate": _concatenate,
+    "expand": _expand, "sum": _reduction, "amax": _reduction, "amin": _reduction, "any": _reduction, "all": _reduction,
+    "argmax": _reduction, "argmin": _reduction, "cumulative_sum": _cumulative_sum, "argsort": _argsort,
+    "matmul": _matmul, "contract": _contract, "within": _within, "take": _take, "add_at": _add_at, "gather": _gather,
+    "scatter_add": _scatter_add, "bits": _bits, "convolution": _convolution, "convolution_input": _convolution,
+    "convolution_weight": _convolution, "attention": _attention, "attention_gradient": _attention_gradient,
+}  # fmt: skip

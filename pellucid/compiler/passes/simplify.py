@@ -1,0 +1,173 @@
+"""What is done to a graph before it becomes loops: each pass is a function from Graph to Graph (floor 4).
+
+The numbers stay those of the interpreter, except where a pass says so. `PASSES` is the order they run in; those about
+products and convolutions stand in `contractions.py`, the walk that all share in `rewriting.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...core.value import Symbol
+from ..ir.graph import Graph, users
+from ..ir.rewrite import constant, emit, replace_results, rewrite
+
+MAX_FOLDED = 4096  # a constant result of more numbers than this is computed at every step rather than kept
+
+
+# ---- the passes --------------------------------------------------------------------------------------------------------
+
+
+def dead_code(graph: Graph) -> Graph:
+    """Leave out what no result depends on. Checks of indices stay: an eager step would have raised."""
+    return replace_results(graph, {})
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """Compute now what depends on nothing; movements of large constants are left to be views."""
+
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        if (
+            any(x.constant is None for x in inputs)
+            or symbol.size > MAX_FOLDED
+            or symbol.op.kind in ("movement", "loop")  # type: ignore[union-attr]
+        ):
+            return None
+        array = np.asarray(symbol.op.forward(*[x.constant for x in inputs], **symbol.attributes), symbol.dtype)  # type: ignore[union-attr]
+        return Symbol(None, (), {}, symbol.shape, symbol.dtype, symbol.origin, array)
+
+    return rewrite(graph, replacement)
+
+
+def simplify(graph: Graph) -> Graph:
+    """Take out what changes nothing, and join movements that follow each other."""
+
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        name = symbol.op_name
+        if not inputs:
+            return None
+        x = inputs[0]
+        if name in ("reshape", "expand", "slice", "permute", "cast") and x.shape == symbol.shape:
+            identity = name != "permute" or symbol.attributes["axes"] == tuple(range(x.ndim))
+            identity &= name != "slice" or all(
+                start == 0 and step == 1 for start, _, step in symbol.attributes["slices"]
+            )
+            if identity and x.dtype == symbol.dtype:
+                return x
+        if name == "permute" and x.op_name == "permute":
+            axes = tuple(x.attributes["axes"][a] for a in symbol.attributes["axes"])
+            if axes == tuple(range(len(axes))):
+                return x.inputs[0]
+            return emit("permute", x.inputs[0], origin=symbol.origin, axes=axes)
+        if name == "reshape" and x.op_name == "reshape":
+            return symbol.with_inputs((x.inputs[0],)) if x.inputs[0].shape != symbol.shape else x.inputs[0]
+        if name == "slice" and x.op_name == "place":
+            return _of_placed(symbol, x)
+        if name == "sum" and symbol.size == x.size and symbol.dtype == x.dtype:
+            return emit("reshape", x, origin=symbol.origin, shape=symbol.shape)
+        return None
+
+    return rewrite(graph, replacement)
+
+
+def _of_placed(symbol: Symbol, x: Symbol) -> Symbol | None:
+    """A slice of what was placed among zeros: just that, or nothing but zeros."""
+    wanted, placed = symbol.attributes["slices"], x.attributes["slices"]
+    if wanted == placed:
+        return x.inputs[0]
+    pairs = [(a, b) for a, b in zip(wanted, placed, strict=True) if a[2] == b[2] == 1]
+    if any(a[0] + a[1] <= b[0] or b[0] + b[1] <= a[0] for a, b in pairs):
+        zero = constant(0, symbol.dtype, symbol.origin)
+        return emit("expand", zero, origin=symbol.origin, shape=symbol.shape)
+    return None
+
+
+def common_subexpressions(graph: Graph) -> Graph:
+    """Compute once what is computed twice from the same inputs."""
+    known: dict[Any, Symbol] = {}
+
+    def name_of(x: Symbol) -> Any:
+        if x.constant is not None and x.size <= 16:
+            return x.constant.tobytes(), x.shape, x.dtype
+        return id(x)
+
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        key = (symbol.op, tuple(name_of(x) for x in inputs), repr(sorted(symbol.attributes.items())))
+        found = known.get(key)
+        if found is None:
+            found = known[key] = symbol if inputs == symbol.inputs else symbol.with_inputs(inputs)
+        return found
+
+    return rewrite(graph, replacement)
+
+
+def transpose_matmuls(graph: Graph) -> Graph:
+    """permute(a @ b) with the last two axes exchanged is b^T @ a^T, which gives the same numbers in that order."""
+    readers = users(graph)
+
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        if symbol.op_name != "permute" or inputs[0].op_name != "matmul":
+            return None
+        axes, n = symbol.attributes["axes"], symbol.ndim
+        if axes != (*range(n - 2), n - 1, n - 2) or len(readers.get(symbol.inputs[0], ())) > 1:
+            return None
+        if symbol.inputs[0] in graph.results:
+            return None
+        a, b = inputs[0].inputs
+        return emit("matmul", _swapped(b), _swapped(a), origin=inputs[0].origin)
+
+    return rewrite(graph, replacement)
+
+
+def _swapped(x: Symbol) -> Symbol:
+    n = x.ndim
+    axes = (*range(n - 2), n - 1, n - 2)
+    if x.op_name == "permute" and x.attributes["axes"] == axes:
+        return x.inputs[0]
+    return emit("permute", x, origin=x.origin, axes=axes)
+
+
+def pads_to_concatenate(graph: Graph) -> Graph:
+    """A sum of pieces, each placed among zeros, that fill an axis side by side is their concatenation: what comes back
+    through `chunk` or `unbind`."""
+    readers = users(graph)
+
+    def terms(symbol: Symbol, new: Symbol) -> list[Symbol]:
+        """The summands of an addition, additions that nobody else reads taken apart."""
+        found = []
+        for old, x in zip(symbol.inputs, new.inputs, strict=True):
+            nested = (
+                x.op_name == "add" and old.op_name == "add" and len(readers.get(old, ())) == 1 and x.shape == new.shape
+            )
+            found += terms(old, x) if nested else [x]
+        return found
+
+    def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
+        if symbol.op_name != "add" or not all(x.shape == symbol.shape for x in inputs):
+            return None
+        pieces = terms(symbol, symbol.with_inputs(inputs))
+        axis = _filled_axis(pieces, symbol.shape)
+        if axis is None:
+            return None
+        pieces.sort(key=lambda x: x.attributes["slices"][axis][0])
+        return emit("concatenate", *(x.inputs[0] for x in pieces), origin=symbol.origin, axis=axis)
+
+    return rewrite(graph, replacement)
+
+
+def _filled_axis(pieces: list[Symbol], shape: tuple[int, ...]) -> int | None:
+    """The axis along which placed pieces lie side by side without a gap, whole along all others; None if there is none."""
+    if not all(x.op_name == "place" and x.shape == shape for x in pieces):  # one of another shape would be repeated
+        return None
+    slices = [x.attributes["slices"] for x in pieces]
+    parted = [axis for axis, size in enumerate(shape) if any(s[axis] != (0, size, 1) for s in slices)]
+    if len(parted) != 1:
+        return None
+    end = 0
+    for start, count, step in sorted(s[parted[0]] for s in slices):
+        if start != end or (step != 1 and count != 1):
+            return None
+        end += count
+    return parted[0] if end == shape[parted[0]] else None

@@ -1,0 +1,146 @@
+"""Call signatures: what a compiled program depends on, as a key to find it by, and why a step is traced again (floor 4)."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from typing import Any
+
+from ..core.value import Value
+from ..errors import OptionError
+from ..ops.loop import tree_map
+from ..tensor import Tensor
+from .guards import Guard, failing
+from .trace.traced_step import TracedStep, ViewRef
+
+PLAIN = (int, float, bool, str, type(None))
+
+
+def is_current(recording: TracedStep) -> bool:
+    """Whether the gradients that the recorded step found, or missed, still are as it found them, and are as much wanted, and
+    its views are views of what they were."""
+    for tensor, wanted in recording.wanted:
+        if tensor.requires_grad is not wanted:
+            return False
+    for view, cell, base in recording.views:
+        if view.cell is not cell or cell.tensors[0]() is not base:
+            return False
+    return all((tensor._grad is not None) == there for tensor, there in recording.presence)  # arguments': in the key
+
+
+def argument_key(x: Any, tensors: list[Tensor]) -> Any:
+    """A hashable description of a nest of arguments; its Tensors go to `tensors`."""
+    if isinstance(x, Value):
+        tensors.append(x)  # type: ignore[arg-type]
+        return (x.shape, x.dtype, x.requires_grad and (True, x._grad is None))
+    if isinstance(x, dict):
+        return ("dict", *((k, argument_key(v, tensors)) for k, v in x.items()))
+    if isinstance(x, tuple | list):
+        return (type(x).__name__, *(argument_key(v, tensors) for v in x))
+    if isinstance(x, PLAIN):
+        return _exact(x)
+    raise OptionError(
+        f"a compiled step was given a {type(x).__name__}; expected Tensors, plain numbers, and lists, tuples and dicts of "
+        "them; make an array a Tensor with pellucid.tensor(...)"
+    )
+
+
+def _exact(x: Any) -> Any:
+    """A plain value as part of a signature: 2, 2.0 and True differ, so do 0.0 and -0.0, and NaN is found again."""
+    return (x.__class__, str(x)) if x == 0 or x != x else (x.__class__, x)
+
+
+def _is_state(x: Any) -> bool:
+    holds = has(x, "named_parameters") or has(x, "param_groups")
+    return isinstance(x, (*PLAIN, Value)) or (holds and not isinstance(x, type))  # a class holds none of its own
+
+
+def has(x: Any, name: str) -> bool:
+    """hasattr(x, name) without x being asked: a user's `__getattr__` may raise anything."""
+    return hasattr(type(x), name) or name in getattr(x, "__dict__", ())
+
+
+def captured_variables(function: Any) -> list[tuple[str, Any]]:
+    """What a function can read by name: itself, the object it is a method of, its closure, its module's variables."""
+    inner = inspect.unwrap(getattr(function, "__func__", function))  # what a decorator is around
+    found: list[tuple[str, Any]] = [("", function), ("", getattr(function, "__self__", None))]
+    code = getattr(inner, "__code__", None)
+    for name, cell in zip(getattr(code, "co_freevars", ()), getattr(inner, "__closure__", None) or (), strict=False):
+        with contextlib.suppress(ValueError):  # not filled yet
+            found.append((name, cell.cell_contents))
+    space = getattr(inner, "__globals__", {})
+    return found + [(name, space[name]) for name in getattr(code, "co_names", ()) if name in space]
+
+
+def tensor_names(function: Any) -> dict[int, str]:
+    """How listings call the Tensors that a step reads by itself: variables by name, parameters by their path; by id."""
+    names: dict[int, str] = {}
+    for name, owner in captured_variables(function):
+        if isinstance(owner, Tensor):
+            names[id(owner)] = name
+        _name_state(owner, names)
+    return names
+
+
+def name_arguments(names: dict[int, str], args: Any, kwargs: Any) -> None:
+    for i, x in enumerate(args):
+        tree_map(lambda leaf, i=i: names.setdefault(id(leaf), f"argument {i}"), x)
+    for key, x in kwargs.items():
+        tree_map(lambda leaf, key=key: names.setdefault(id(leaf), key), x)
+
+
+def _name_state(owner: Any, names: dict[int, str]) -> None:
+    if not _is_state(owner):
+        return
+    if has(owner, "named_parameters"):
+        names |= {id(p): name for name, p in owner.named_parameters()}
+        names |= {id(b): name for name, b in owner.named_buffers()}
+    if not has(owner, "param_groups"):
+        return
+    for group in owner.param_groups:
+        names |= {id(t): name for name, t in getattr(group, "scalars", {}).items()}
+    for parameter, kept in getattr(owner, "state", {}).items():
+        names |= {id(t): f"{names.get(id(parameter), 'parameter')}.{name}" for name, t in kept.items()}
+
+
+def fingerprint(recording: TracedStep) -> Any:
+    """What makes two recordings the same program: the form, its numbers, its Tensors, its structure."""
+    graph, form = recording.graph, recording.form
+    positions = {id(slot.owner): slot.position for slot in graph.inputs if slot.kind == "argument"}
+
+    def who(x: Any) -> Any:
+        if isinstance(x, ViewRef):
+            return who(x.base), repr(x.path), x.tracked
+        return ("argument", positions[id(x)]) if id(x) in positions else id(x) if isinstance(x, Value) else x
+
+    slots = tuple((slot.kind, who(slot.owner), slot.same) for slot in graph.inputs if slot.kind != "length")
+    after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
+    outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
+    seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))
+    result = repr((tree_map(who, recording.result), recording.grown, recording.inference))
+    length = recording.padding and (recording.padding.lengths.true, tuple(recording.padding.arguments.items()))
+    return form.key, form.values, slots, after, outside, seen, result, length
+
+
+def retrace_reason(known: dict[Any, list[tuple[Any, Any, list[Guard]]]], key: Any) -> str:
+    """What differs between a new signature and the last one known."""
+    last = next(reversed(known))
+    changed = failing(known[last][0][2])
+    before, key = _comparable(last), _comparable(key)
+    if before == key and changed is not None:
+        return f"{changed} has changed"
+    if before == key:
+        return "a .grad that the step looks at was there in one call and not in the next"
+    if before[0] != key[0] and before[1:] == key[1:]:
+        return "an attribute of a Module or an option of an Optimizer was set"
+    for i, (a, b) in enumerate(zip(before[2:], key[2:], strict=False)):
+        if a != b:
+            return f"argument {i} was {a}, now it is {b}"
+    return "gradients were switched" if before[1][0] != key[1][0] else "another random generator is in use"
+
+
+def _comparable(part: Any) -> Any:
+    """Part of a signature with ids in place of its Tensors, whose == compares numbers."""
+    if isinstance(part, Value):
+        return id(part)
+    return tuple(map(_comparable, part)) if isinstance(part, tuple) else part

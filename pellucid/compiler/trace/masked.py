@@ -1,0 +1,246 @@
+"""`x[mask]` while a step is recorded: its shape depends on numbers, which a recorded step cannot have (floor 4).
+
+A Masked stands in for it. It keeps every row of x beside the mask, works on it number by number, and is a Tensor again
+once it has been summed up. Whatever else is asked of it needs its shape, and is a TraceError with what to write instead.
+
+Rows that the mask leaves out hold 1 before every operation, so they raise no NaN; the choice between them and the row sends
+their gradient nowhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...arguments import reduced_axes
+from ...core.op import new_value
+from ...core.origin import Origin, user_origin
+from ...core.promotion import result_type
+from ...core.value import Value, traced_or_array
+from ...errors import TraceError, format_shape
+from ...ops.elementwise import cast, where
+from ...ops.index import within
+from ...ops.movement import reshape
+from ...ops.reduce import expand
+from ...tensor import Tensor, operand
+
+
+class MaskedSelection(Tensor):
+    """x[mask], for x of shape (*mask.shape, *rest): (K, *rest), K unknown.
+
+    rows: x, or what has been computed of it number by number. mask: the bool Tensor as it was when it was read.
+    """
+
+    def __init__(self, rows: Tensor, mask: Tensor, origin: Origin) -> None:
+        self.rows, self.mask, self.origin = rows, mask, origin  # no array: it is none of the recording's values
+
+    # ---- what can be told without the numbers ----------------------------------------------------------------------
+
+    dtype = property(lambda self: self.rows.dtype)
+    ndim = property(lambda self: self.rows.ndim - self.mask.ndim + 1)
+    requires_grad = property(lambda self: self.rows.requires_grad)
+    shape = property(lambda self: self.refuse())
+    array = property(lambda self: self.refuse())
+
+    def __repr__(self) -> str:
+        return f"tensor(being recorded, x[mask] of x {format_shape(self.rows.shape)}, dtype={self.dtype})"
+
+    def refuse(self, *_: Any, **__: Any) -> Any:
+        """Raise TraceError: its shape, or the numbers of single rows, are asked for."""
+        raise TraceError(
+            f"{user_origin()}: x[mask], made at {self.origin}, has as many rows as the mask has True, which a step being recorded does "
+            "not know; expected work on each number by itself and then sum, mean, max, min, any or all of it; "
+            "keep all rows of x, and choose with where(mask, x, 0); count with mask.sum()"
+        )
+
+    # ---- number by number --------------------------------------------------------------------------------------------
+
+    def over(self, rows: Tensor) -> Tensor:
+        """The mask so that it broadcasts over `rows`."""
+        return reshape(self.mask, shape=self.mask.shape + (1,) * (rows.ndim - self.mask.ndim))
+
+    def filled(self, fill: Any) -> Tensor:
+        """All rows, with `fill` in those left out."""
+        return where(self.over(self.rows), self.rows, fill)
+
+    def beside(self, other: Any) -> Any:
+        """An operand as it stands beside all rows: numbers as they are, what is selected by the same mask, and Tensors that
+        broadcast over the axes after the mask's."""
+        if isinstance(other, list | tuple | np.ndarray):
+            other = operand(other)
+        if isinstance(other, MaskedSelection):
+            if traced_or_array(other.mask) is not traced_or_array(self.mask) or other.ndim != self.ndim:
+                raise TraceError(
+                    f"{user_origin()}: x[mask], made at {self.origin}, meets one made at {other.origin} by another mask, or of other "
+                    "axes; expected the same mask Tensor for both; write mask = ... once, then x[mask] and y[mask]"
+                )
+            return other.filled(_one(other))
+        if isinstance(other, Value):
+            if other.ndim >= self.ndim:
+                self.refuse()
+            if other.requires_grad:  # rows left out may not reach its gradient either
+                other = cast(other, dtype=result_type(self.rows, other))
+                other = where(self.over(self.rows), other, 1)
+        return other
+
+    def each(self, name: str, *operands: Any, **options: Any) -> MaskedSelection:
+        """`Tensor.name`, a function of each number, on every row."""
+        operands = tuple([self.beside(x) for x in operands])
+        options = {key: self.beside(x) for key, x in options.items()}
+        rows = getattr(Tensor, name)(self.filled(_one(self)), *operands, **options)
+        return MaskedSelection(rows, self.mask, self.origin)
+
+    # ---- reductions --------------------------------------------------------------------------------------------------
+
+    def reduced(self, name: str, fill: Any, dim: Any, keepdim: Any) -> Any:
+        """`Tensor.name` along `dim`, with `fill` in the rows left out; still a Masked where axis 0 stays."""
+        axes = reduced_axes(self, dim, name)
+        first = self.mask.ndim
+        inner = [axis - 1 + first for axis in axes if axis]
+        if 0 not in axes:
+            rows = getattr(Tensor, name)(self.filled(_one(self)), inner, keepdim)
+            return MaskedSelection(rows, self.mask, self.origin)
+        result = getattr(Tensor, name)(self.filled(fill), [*range(first), *inner])
+        if not keepdim:
+            return result
+        rest = [1 if axis in axes else self.rows.shape[axis - 1 + first] for axis in range(1, self.ndim)]
+        return result.reshape(1, *rest)
+
+    def sum(self, dim: Any = None, keepdim: Any = False, dtype: Any = None) -> Any:
+        x = self if dtype is None else self.to(dtype)
+        return x.reduced("sum", _of_kind(x, 0, False), dim, keepdim)
+
+    def mean(self, dim: Any = None, keepdim: Any = False, dtype: Any = None) -> Any:
+        if dtype is not None:
+            return self.to(dtype).mean(dim, keepdim)
+        if self.dtype.kind != "f":
+            Tensor.mean(self.rows)  # says what is wrong
+        axes = reduced_axes(self, dim, "mean")
+        each = math.prod(self.rows.shape[axis - 1 + self.mask.ndim] for axis in axes if axis)
+        total = self.sum(dim, keepdim)
+        if 0 not in axes:
+            return total / each
+        return total / (self.mask.sum() * each).to(self.dtype)
+
+    def any(self, dim: Any = None, keepdim: Any = False) -> Any:
+        return self.reduced("any", _of_kind(self, 0, False), dim, keepdim)
+
+    def all(self, dim: Any = None, keepdim: Any = False) -> Any:
+        return self.reduced("all", _one(self), dim, keepdim)
+
+    def amax(self, dim: Any = None, keepdim: Any = False) -> Any:
+        return self._extreme("amax", 0, dim, keepdim)
+
+    def amin(self, dim: Any = None, keepdim: Any = False) -> Any:
+        return self._extreme("amin", 1, dim, keepdim)
+
+    def _extreme(self, name: str, end: int, dim: Any, keepdim: Any) -> Any:
+        if 0 in reduced_axes(self, dim, name):
+            # Nothing has no largest number: the compiled step stops before it writes, and the eager one says so.
+            within(self.mask.sum(), low=1, high=self.mask.array.size + 1, spare=None, message=f"{name}: {{}} rows")
+        return self.reduced(name, _ends(self.dtype)[end], dim, keepdim)
+
+    def max(self, dim: Any = None, keepdim: Any = False) -> Any:
+        return self._largest("max", dim, keepdim)
+
+    def min(self, dim: Any = None, keepdim: Any = False) -> Any:
+        return self._largest("min", dim, keepdim)
+
+    def _largest(self, name: str, dim: Any, keepdim: Any) -> Any:
+        if isinstance(dim, Tensor):
+            return self.each({"max": "maximum", "min": "minimum"}[name], dim)
+        if dim is not None:
+            raise TraceError(
+                f"{user_origin()}: x[mask].{name}({dim}) gives positions among the rows, which a step being recorded does not know; "
+                f"expected the values alone; write a{name}({dim})"
+            )
+        return self.amax() if name == "max" else self.amin()
+
+
+def _one(x: Tensor) -> Any:
+    return _of_kind(x, 1, True)
+
+
+def _of_kind(x: Tensor, number: int, flag: bool) -> Any:
+    return flag if x.dtype.kind == "b" else number
+
+
+def _ends(dtype: np.dtype) -> tuple[Any, Any]:
+    """The lowest and the highest number of a dtype."""
+    if dtype.kind == "f":
+        return -math.inf, math.inf
+    return (False, True) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+
+
+# Methods that work on each number by itself; each is Tensor's own, on all rows.
+EACH = (
+    *(f"__{way}{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor")
+      for way in ("", "r")),
+    *(f"__{name}__" for name in ("neg", "pos", "abs", "invert", "lt", "le", "gt", "ge", "eq", "ne")),
+    "add", "sub", "mul", "div", "true_divide", "pow", "neg", "abs", "eq", "ne", "lt", "le", "gt", "ge", "remainder",
+    "logical_and", "logical_or", "logical_not", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "square",
+    "reciprocal", "sin", "cos", "tan", "tanh", "sigmoid", "relu", "erf", "sign", "floor", "ceil", "trunc", "round",
+    "isfinite", "isnan", "isinf", "isclose", "maximum", "minimum", "clamp", "clip", "lerp", "to", "float", "double", "long",
+    "int", "byte", "bool", "detach", "clone",
+)  # fmt: skip
+
+# Methods that would do nothing, or half of it, on a stand-in.
+REFUSED = ("register_hook", "retain_grad", "requires_grad_", "detach_", "backward", "set_grad", "add_grad", "has_grad",
+           "type", "write", "assign", "rebind", "now", "change", "matmul", "__matmul__", "__rmatmul__", "where",
+           "masked_fill", "numel", "nelement", "size", "cpu", "contiguous")  # fmt: skip
+
+
+def _each(name: str) -> Callable[..., Any]:
+    def method(self: MaskedSelection, *operands: Any, **options: Any) -> Any:
+        return self.each(name, *operands, **options)
+
+    method.__name__ = name
+    return method
+
+
+for _name in EACH:
+    setattr(MaskedSelection, _name, _each(_name))
+for _name in ("add", "sub", "mul", "truediv"):  # x[mask] += 1 reads, computes and writes
+    setattr(MaskedSelection, f"__i{_name}__", _each(f"__{_name}__"))
+for _name in REFUSED:
+    setattr(MaskedSelection, _name, MaskedSelection.refuse)
+MaskedSelection.__hash__ = Tensor.__hash__  # type: ignore[method-assign]
+
+
+def _yielding(name: str) -> Callable[..., Any]:
+    plain = getattr(Tensor, name)
+
+    def method(self: Tensor, other: Any) -> Any:
+        return NotImplemented if isinstance(other, MaskedSelection) else plain(self, other)
+
+    return method
+
+
+# Operators of a Tensor's subclass that leave a Masked on the right to its own, as Python lets a Tensor do by itself.
+YIELDING = {
+    name: _yielding(name)
+    for name in ("__add__", "__sub__", "__mul__", "__truediv__", "__floordiv__", "__mod__", "__pow__", "__and__", "__or__",
+                 "__xor__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
+}  # fmt: skip
+
+
+def selected(x: Tensor, mask: Tensor) -> MaskedSelection:
+    """x[mask] for a mask over the first axes of x, both in a step being recorded."""
+    return MaskedSelection(x, new_value(traced_or_array(mask)), user_origin())
+
+
+def replaced(x: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """x after x[mask] = value: a number, what is selected by the same mask, or a Tensor that has no axis for the rows."""
+    part = selected(x, mask)
+    rest = x.shape[mask.ndim :]
+    if isinstance(value, MaskedSelection):
+        part.beside(value)
+        return where(part.over(x), expand(value.rows, shape=x.shape), x)
+    if value.ndim == part.ndim and value.shape[0] == 1:
+        value = reshape(value, shape=value.shape[1:])
+    if value.ndim >= part.ndim:
+        part.refuse()
+    return where(part.over(x), expand(value, shape=rest), x)

@@ -1,0 +1,133 @@
+"""What a compiled call gives back: Tensors in the structure that was recorded, and what it leaves in `.grad` (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...core.op import Node, new_value
+from ...core.sharing import viewed
+from ...errors import TraceError, format_shape
+from ...tensor import ConsumedGradient, Tensor
+from ..ir.graph import Input
+from .tape_node import refusing_node
+from .traced_step import GIVEN_GRADIENT, SHARED_GRADIENT, OutputRef, TracedStep, ViewRef
+
+CONSUMED = ConsumedGradient()
+
+
+class GradientBindings:
+    """Whose `.grad` a recorded one stands for: a Tensor of the step's own, or whatever a call gives as that argument."""
+
+    def __init__(self, recording: TracedStep) -> None:
+        slots = recording.graph.inputs
+        self.positions = {id(slot.owner): slot.position for slot in slots if slot.kind == "argument"}
+        self.cleared, self.used, self.trained = recording.cleared, recording.used, recording.trained
+        self.read = [slot.owner for slot in slots if slot.kind == "gradient"]
+        self.states = [slot.owner for slot in slots if slot.kind == "state"]
+
+    def refuse_gradients(self, tensors: Sequence[Tensor]) -> None:
+        """Raise TraceError where a `.grad` that the step reads or writes by itself is a Tensor of the call, or shares its
+        numbers with one, with another gradient, or with a Tensor that the step reads."""
+        given = set(map(id, tensors))
+        met = {id(x if x.cell is None else x.cell) for x in (*tensors, *self.states)}
+        for owner in self.read:
+            grad = self.now(owner, tensors)._grad
+            if not isinstance(grad, Tensor):
+                continue
+            if id(grad) in given:
+                raise TraceError(GIVEN_GRADIENT.format(format_shape(owner.shape)))
+            numbers = id(grad if grad.cell is None else grad.cell)
+            if numbers in met:
+                raise TraceError(SHARED_GRADIENT.format(format_shape(owner.shape)))
+            met.add(numbers)
+
+    def keep(self, slot: Input, array: np.ndarray, tensors: Sequence[Tensor]) -> None:
+        """Leave a gradient that the step has written."""
+        owner = self.now(slot.owner, tensors)
+        if slot.same and isinstance(owner._grad, Tensor):
+            owner._grad.rebind(array)
+        else:
+            owner._grad = new_value(array)
+
+    def now(self, owner: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+        position = self.positions.get(id(owner))
+        return owner if position is None else tensors[position]
+
+    def leave(self, tensors: Sequence[Tensor]) -> None:
+        """Gradients that the step cleared are gone; reading one that its optimizer used up says so."""
+        for owner in self.cleared:
+            self.now(owner, tensors)._grad = None
+        for owner in self.used:
+            self.now(owner, tensors)._grad = CONSUMED
+        for owner, requires_grad in self.trained:
+            self.now(owner, tensors).requires_grad = requires_grad
+
+
+def refusing_nodes(recording: TracedStep) -> list[Node | None]:
+    """For each output None or, where it was on the tape at the end, a Node that refuses a backward."""
+    outputs = zip(recording.graph.outputs, recording.tracked, strict=False)
+    return [refusing_node(symbol) if tracked else None for symbol, tracked in outputs]
+
+
+def output_tensor(array: np.ndarray, node: Node | None) -> Any:
+    """The Tensor of one output. node: what stands on the tape for it."""
+    value = new_value(array)
+    if node is not None:
+        value.node, value.requires_grad = node, True
+    return value
+
+
+Unflatten = Callable[[Sequence[Any], Sequence[Tensor]], Any]
+
+
+def make_unflatten(recording: TracedStep, owners: GradientBindings) -> Unflatten:
+    """A function of (the outputs as Tensors, the Tensors of a call) that gives the step's return value."""
+    make, grown, handed = _unflatten_part(recording.result, owners), recording.grown, recording.handed
+    if not grown and not handed:
+        return make
+
+    def rebuild(outputs: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
+        for position, gradient in grown.items():
+            leaf = outputs[position]
+            leaf.requires_grad, leaf._grad = True, None if gradient is None else outputs[gradient]
+        if handed:
+            outputs = list(outputs)
+            for position, owner in handed:
+                outputs[position] = owners.now(owner, tensors)._grad
+        return make(outputs, tensors)
+
+    return rebuild
+
+
+def _viewed(base: Tensor, view: ViewRef) -> Tensor:
+    result = base if view.tracked else base.detach()
+    for op, attributes in view.path:
+        result = viewed(op, result, **attributes)
+    return result
+
+
+def _unflatten_part(result: Any, owners: GradientBindings) -> Unflatten:
+    """One part of the return value, in the structure that was recorded."""
+    if isinstance(result, OutputRef):
+        return lambda outputs, tensors: outputs[result]
+    if isinstance(result, ViewRef):
+        return lambda outputs, tensors: _viewed(owners.now(result.base, tensors), result)
+    if isinstance(result, Tensor):  # an argument, or a Tensor that was there before: the same one is given back
+        return lambda outputs, tensors: owners.now(result, tensors)
+    if isinstance(result, dict):
+        parts = {key: _unflatten_part(value, owners) for key, value in result.items()}
+        return lambda *found: {key: make(*found) for key, make in parts.items()}
+    if isinstance(result, tuple | list):
+        items = [_unflatten_part(value, owners) for value in result]
+        if hasattr(result, "_fields"):
+            return lambda *found: type(result)(*[make(*found) for make in items])
+        return lambda *found: type(result)([make(*found) for make in items])
+    if result is None or isinstance(result, int | float | str | bool):
+        return lambda *_: result
+    raise TraceError(
+        f"compile: the step returns a {type(result).__name__}; expected Tensors, or dicts, lists and tuples of them; "
+        "return those, and compute the rest outside"
+    )

@@ -1,0 +1,574 @@
+"""Recording: a step is run once with Symbols in place of numbers, and what it did becomes a Graph (floor 4).
+
+State is discovered, not declared. A Tensor that was there before and is read becomes an input; one whose array has
+changed at the end has been written. Whatever happens, every Tensor has its own array again afterwards, and in every other
+thread it has it all the time. A Symbol that stays behind in the user's objects is a leak, and an error that names the
+line where it was made.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...core.op import Node, Op, apply, tracer_count
+from ...core.origin import Origin, origin, user_origin
+from ...core.sharing import Cell, Path, put, strides_of
+from ...core.tape import backward_pass, reachable
+from ...core.value import Symbol, Value, active_tracer, grad_mode
+from ...errors import TraceError, format_shape
+from ...ops.loop import tree_map
+from ...ops.reduce import expand
+from ...tensor import ConsumedGradient, Parameter, Tensor
+from ..guards import Watch
+from ..ir.graph import Graph, Input
+from .leaks import check_leaks
+from .masked import YIELDING, replaced, selected
+from .scan import ScanTracer, trace_scan
+from .traced_step import GIVEN_GRADIENT, SHARED_GRADIENT, OutputRef, Retrace, TracedResults, TracedStep, ViewRef
+
+SHARED = (
+    "{}: the step writes a Tensor {} that shares its numbers with an argument, or the argument {} itself; expected what is "
+    "written to be one argument, or none; pass the whole once, or a clone()"
+)
+SAVED_ATTRIBUTES = ("version", "node", "requires_grad", "written_at", "hooks")
+_one_at_a_time = threading.RLock()  # a Tensor has room for one Symbol beside its array
+
+
+def trace(
+    function: Callable[..., Any],
+    arguments: Any,
+    names: dict[int, str],
+    keep_grads: bool = False,
+    differentiable: bool = False,
+    source: Any = None,
+    gives_views: bool = True,
+) -> TracedStep:
+    """Run `function(*args, **kwargs)` for `arguments` = (args, kwargs) and give what it did.
+
+    names: how to call a Tensor in listings, by id. differentiable: record the gradients too of results that are still on
+    the tape at the end. source: the user's function, where `function` wraps it. gives_views: whether results that are
+    views of arguments or of what was there before are given as such. Raises TraceError where the step cannot be
+    recorded.
+    """
+    while True:
+        tracer = Tracer(names, gives_views)
+        watch = Watch((function, source), tracer.is_made_inside)
+        try:
+            recording = _trace_once(tracer, watch, function, arguments, keep_grads, differentiable)
+        except Retrace:
+            assert tracer.change is not None
+            watch.undo()
+            tracer.change()
+            continue
+        with _one_at_a_time:
+            cached = check_leaks(tracer.made)
+        recording.changes, recording.undo = watch.changes() + cached, watch.undo
+        if tracer.change is None:
+            recording.guards, recording.met = watch.guards, watch.met
+            return recording
+        watch.undo()
+        tracer.change()
+
+
+def _trace_once(
+    tracer: Tracer,
+    watch: Watch,
+    function: Callable[..., Any],
+    arguments: Any,
+    keep_grads: bool,
+    differentiable: bool,
+) -> TracedStep:
+    with _one_at_a_time:
+        token = active_tracer.set(tracer)
+        tracer_count[0] += 1
+        try:
+            tracer.add_arguments(arguments)
+            args, kwargs = arguments
+            mode = grad_mode.get()
+            with watch:
+                result = function(*args, **kwargs)
+            _check_mode(mode)
+            return tracer.finish(result, keep_grads, differentiable)
+        finally:
+            tracer_count[0] -= 1
+            active_tracer.reset(token)
+            try:
+                tracer.restore()
+            finally:
+                tracer.release_locks()
+
+
+@functools.cache
+def traced_class(kind: type) -> type:
+    """The class of a Tensor of `kind` from outside the step: where the step is recorded it has a Symbol, elsewhere its array."""
+
+    def get(value: Any) -> Any:
+        fields = value.__dict__
+        active = active_tracer.get()
+        if active is not None:
+            return fields["symbol"] if "symbol" in fields else active.read(value)
+        return fields["array"] if "array" in fields else value.__getattr__("array")
+
+    def put(value: Any, array: Any) -> None:
+        value.__dict__["array" if active_tracer.get() is None else "symbol"] = array
+
+    def drop(value: Any) -> None:  # in another thread than the tracer's
+        if value.__dict__.pop("array", None) is None:
+            raise AttributeError("array")
+
+    array = property(get, put, drop)
+    about = {"__slots__": (), "__module__": kind.__module__, "array": array, "__hash__": kind.__hash__}
+    return type(kind.__name__, (kind,), about | YIELDING)
+
+
+class SavedTensor(NamedTuple):
+    """What a Tensor was before the step. shared: its cell, path and base. rest: its attributes CHANGING."""
+
+    owner: Tensor
+    kind: type
+    array: Any
+    shared: tuple[Any, Any, Any]
+    rest: dict[str, Any]
+
+
+class Tracer:
+    """The tracer interface that the lower floors speak to: append, on_create, read, those for gradients, and retrace_after."""
+
+    def __init__(self, names: dict[int, str], gives_views: bool = True) -> None:
+        self.names, self.gives_views = names, gives_views
+        self.started = next(Node.counter)  # Nodes of the step have higher numbers
+        self.symbols: list[Symbol] = []
+        self.root = self.symbols  # those outside of any loop
+        self.slots: dict[int, Input] = {}  # by id of the Tensor; the Slot keeps it alive
+        self.differentiable: set[int] = set()  # ids of what is read with the tape on
+        self.taped = False  # whether an operation has been put on the tape
+        self.before: dict[int, SavedTensor] = {}  # what the Tensors that the step has met were, by id
+        self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
+        self.grad_slots: dict[int, Input] = {}
+        self.views: list[tuple[Tensor, Cell, Tensor]] = []  # from before the step; their cell, and its base
+        self.stand_ins: dict[int, Tensor] = {}  # for gradients that were there, by id of their owner
+        self.cotangents: list[Input] = []
+        self.looked: dict[int, tuple[Tensor, bool]] = {}
+        self.made: list[tuple[weakref.ref[Value], Symbol]] = []
+        self.inner: set[Symbol] = set()  # of the bodies of loops: nothing outside may read them
+        self.traces: list[ScanTracer] = []  # the loops whose bodies are being recorded, outermost first
+        self.change: Callable[[], None] | None = None  # what has to happen before this is recorded again
+        self.held: list[Any] = []  # locks of Tensors that other threads leave alone until they have their arrays again
+
+    # ---- what core/op.py asks for ----
+
+    def append(
+        self, op: Op, values: Any, attributes: dict[str, Any], shape: tuple[int, ...], dtype: np.dtype
+    ) -> Symbol:
+        if grad_mode.get():
+            self.differentiable.update(map(id, values))
+            self.taped = self.taped or any(v.requires_grad for v in values)
+        symbol = Symbol(op, tuple([self.read(v) for v in values]), attributes, tuple(shape), dtype, _origin())
+        self.symbols.append(symbol)
+        return symbol
+
+    def on_create(self, value: Value, array: Any) -> Any:
+        """What a value made while recording holds: a Symbol, or a constant in place of numbers."""
+        if array.__class__ is np.ndarray:
+            array = self.constant(array)
+        self.made.append((weakref.ref(value), array))
+        return array
+
+    def constant(self, array: np.ndarray) -> Symbol:
+        place = _origin()
+        if array.size > 1 and (not any(array.strides) or (array == array.flat[0]).all()):
+            scalar = Symbol(None, (), {}, (), array.dtype, place, np.asarray(array.flat[0]))
+            symbol = Symbol(expand, (scalar,), {"shape": array.shape}, array.shape, array.dtype, place)
+            self.symbols.append(symbol)
+            return symbol
+        return Symbol(None, (), {}, array.shape, array.dtype, place, array.copy())
+
+    def read(self, value: Any) -> Symbol:
+        """The Symbol of `value`; a Tensor that was there before the step becomes an input of it."""
+        fields = value.__dict__
+        known = fields.get("symbol", fields.get("array"))
+        symbol = known if known.__class__ is Symbol else self._found(value)
+        if symbol in self.inner:
+            raise TraceError(
+                f"scan: a Tensor {format_shape(symbol.shape)} made inside the loop at {symbol.origin} is read outside of it; "
+                "expected what leaves the body to be returned; make it part of the carry or of y"
+            )
+        for trace in self.traces:
+            trace.used[id(value)] = value
+        return symbol
+
+    def _found(self, value: Any) -> Symbol:
+        """The Symbol of a Tensor from before the step: an input, or part of the input that it is a view of."""
+        base = value if value.cell is None else value.cell.base()
+        slot = self.slots.get(id(base))
+        if base is value or (slot is not None and slot.kind == "argument"):
+            return self._slot("state", value).symbol
+        self._keep(value)
+        self.views.append((value, value.cell, base))
+        # Outside of a loop that is being recorded: another loop may read it too.
+        symbols, traces, self.symbols, self.traces = self.symbols, self.traces, self.root, []
+        try:
+            value.array = self._along(value.path, base)
+        finally:
+            self.symbols, self.traces = symbols, traces
+        return value.array
+
+    def _along(self, path: Path, base: Any) -> Symbol:
+        """The Symbol where `path` leads from `base`."""
+        mode = grad_mode.set(False)  # its place on the tape is known
+        try:
+            for op, attributes in path:
+                base = apply(op, base, **attributes)
+            return self.read(base)
+        finally:
+            grad_mode.reset(mode)
+
+    def rebind(self, value: Any, symbol: Symbol) -> None:
+        """`value` is `symbol` from now on; so is, of what shares its numbers, the part that is it."""
+        self.read(value)  # so that it is known, and what it was
+        value.version += 1
+        if value.cell is None:
+            value.array = symbol
+            return
+        base = value.cell.base()
+        if base is not value:
+            if id(value) in self.slots:  # its base is an argument
+                raise TraceError(SHARED.format(user_origin(), format_shape(value.shape), format_shape(base.shape)))
+            mode = grad_mode.set(False)
+            try:
+                base.array = self.read(put(base, value.path, Tensor(symbol)))
+            finally:
+                grad_mode.reset(mode)
+            base.version += 1
+        value.array = symbol
+        if self.is_made_inside(base):
+            base.cell.array = base.array
+        for view in base.cell.living():
+            if view is not base and view is not value and id(view) not in self.slots:
+                view.version += 1
+                if self.is_made_inside(view):
+                    view.array = self._along(view.path, base)
+        self.forget_views(base, but=value)
+
+    def forget_views(self, base: Any, but: Any = None) -> None:
+        """What was there before and shares the numbers of `base`, all but one, has to be looked for anew."""
+        for view in [] if base.cell is None else base.cell.living():
+            if view is not base and view is not but and id(view) in self.before and id(view) not in self.slots:
+                view.__dict__.pop("symbol", None)
+
+    def before_data_assignment(self, value: Any) -> None:
+        """`value` is about to take numbers of its own, apart from what it shared them with."""
+        self.read(value)
+        if value.cell is not None and len(value.cell.living()) > 1:  # its own `.data`, written to, is told before
+            raise TraceError(
+                f"{user_origin()}: x.data = y inside a compiled step, for x {format_shape(value.shape)} that shares its numbers with other "
+                "Tensors, which would go on with the old ones; expected a write that all of them see; write x.data.copy_(y)"
+            )
+
+    def scan(self, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
+        """The loop of `ops/loop.py` as one operation."""
+        return trace_scan(self, body, carry, xs, length, reverse)
+
+    def selected(self, x: Any, mask: Any) -> Any:
+        """x[mask], whose shape the recording cannot tell."""
+        return selected(x, mask)
+
+    def replaced(self, x: Any, mask: Any, value: Any) -> Any:
+        """x after x[mask] = value."""
+        return replaced(x, mask, value)
+
+    def _slot(self, kind: str, value: Any, position: int = -1) -> Input:
+        slot = Input(kind, value, self._input(value), position, self.names.get(id(value), ""))
+        self.slots[id(value)] = slot
+        self._keep(value)
+        if kind == "argument":  # in the next call it is another Tensor: what that is a view of, it will see then
+            strides = strides_of(value)
+            value.cell, value.path, value.base, value.array = None, (), None, slot.symbol
+            if strides is not None:
+                Cell(value).strides = strides
+        value.array = slot.symbol
+        return slot
+
+    def _keep(self, value: Any) -> None:
+        """Remember what a Tensor from before the step is, and let it have a Symbol beside its array."""
+        if id(value) in self.before:
+            return
+        known: Any = type(value)
+        rest = {name: getattr(value, name) for name in SAVED_ATTRIBUTES}
+        self.before[id(value)] = SavedTensor(
+            value, known, value.__dict__.get("array"), (value.cell, value.path, value.base), rest
+        )
+        value.__class__ = traced_class(known)
+
+    def _input(self, value: Value) -> Symbol:
+        return Symbol(None, (), {}, value.shape, value.dtype, _origin())
+
+    def hold_lock(self, lock: Any) -> None:
+        """Hold `lock` until the end of the recording."""
+        if lock not in self.held:
+            lock.acquire()
+            self.held.append(lock)
+
+    def release_locks(self) -> None:
+        while self.held:
+            self.held.pop().release()
+
+    # ---- arguments and gradients ----
+
+    def add_arguments(self, arguments: Any) -> None:
+        position = 0
+
+        def take(leaf: Any) -> None:
+            nonlocal position
+            if isinstance(leaf, Tensor):
+                if id(leaf) not in self.slots:  # one Tensor in two places is one input, as the signature tells
+                    self._slot("argument", leaf, position)
+                position += 1
+
+        tree_map(take, list(arguments[0]))
+        tree_map(take, dict(arguments[1]))
+
+    def is_made_inside(self, value: Value) -> bool:
+        """Whether the recorded step has made this value, so that nobody sees it afterwards."""
+        return value.__dict__.get("array").__class__ is Symbol
+
+    def before_grad_write(self, owner: Tensor) -> None:
+        """`owner.grad` is about to be written."""
+        if not self.is_made_inside(owner):
+            self.grads.setdefault(id(owner), (owner, owner._grad))
+
+    def read_grad(self, owner: Tensor) -> Any:
+        """`owner.grad`; where it was there before the step it becomes an input, and that it was is remembered."""
+        grad = owner._grad
+        if grad.__class__ is ConsumedGradient or self.is_made_inside(owner):
+            return grad
+        if grad is not None and id(grad) in self.slots:
+            raise TraceError(GIVEN_GRADIENT.format(format_shape(owner.shape)))
+        if id(owner) not in self.grads:
+            self.looked[id(owner)] = (owner, grad is not None)
+            if grad is None:
+                return None
+            self.before_grad_write(owner)
+            stand_in = self.stand_ins[id(owner)] = Tensor(self._input(grad))
+            name = f"{self.names.get(id(owner), '')}.grad"
+            self.grad_slots[id(owner)] = Input("gradient", owner, stand_in.array, -1, name)
+            owner._grad = stand_in
+        return owner._grad
+
+    def has_grad(self, owner: Tensor) -> bool:
+        """Whether `owner` has a gradient; its numbers become no input of the step."""
+        there = owner._grad is not None
+        if not self.is_made_inside(owner) and id(owner) not in self.grads:
+            self.looked[id(owner)] = (owner, there)
+        return there
+
+    def retrace_after(self, change: Callable[[], None], at_once: bool = False) -> None:
+        """Drop this recording when it is complete, call `change` outside of it, and record anew. The first asked for is made:
+        another one that is still needed then will be asked for again."""
+        self.change = self.change or change
+        if at_once:
+            raise Retrace
+
+    def refuse_older(self, node: Node) -> None:
+        """Raise TraceError where the step walks back into a tape from before it, which another call would not have."""
+        if node.sequence < self.started:
+            raise TraceError(
+                f"{user_origin()}: backward goes on into what was computed outside the step ({node.origin}); expected a tape that "
+                "begins inside; compute it inside the step, or pass it as x.detach()"
+            )
+
+    # ---- the end ----
+
+    def finish(self, result: Any, keep_grads: bool, differentiable: bool = False) -> TracedStep:
+        found = self._results(result)
+        outputs, tracked = found.outputs, found.tracked
+        leaves = self._backward_of(found.made, outputs) if differentiable and any(tracked) else None
+        writes = []
+        for slot in self.slots.values():
+            if slot.owner.array is not slot.symbol:
+                writes.append((slot, slot.owner.array))
+        self._check_tape()
+        self._check_overlap(writes)
+        grads, cleared, used = self._grad_writes({id(slot.owner) for slot, _ in writes}, keep_grads)
+        inputs = [*sorted(self.slots.values(), key=lambda s: s.position if s.kind == "argument" else 1 << 30),
+                  *self.grad_slots.values()]  # fmt: skip
+        known = {id(slot) for slot in inputs}
+        inputs += [slot for slot, _ in grads if id(slot) not in known] + self.cotangents
+        graph = Graph(inputs, self.symbols, outputs, writes + grads)
+        given = {id(slot.owner) for slot in inputs if slot.kind == "argument"}
+        presence = [about for key, about in self.looked.items() if key not in given]
+        trained = [
+            (known.owner, known.owner.requires_grad)
+            for known in self.before.values()
+            if known.owner.requires_grad != known.rest["requires_grad"]
+        ]
+        wanted = self._wanted(writes)
+        left = [slot.owner for slot, _ in grads]
+        inference = not (self.taped or any(tracked) or self.grads)
+        handed: list[tuple[int, Tensor]] = [
+            (found.positions[id(x._grad)], x) for x in left if id(x._grad) in found.positions
+        ]
+        return TracedStep(
+            graph, found.described, tracked, wanted, presence, cleared, used, trained, found.grown, inference, leaves,
+            views=self.views, handed=handed,
+        )  # fmt: skip
+
+    def _results(self, result: Any) -> TracedResults:
+        outputs: list[Symbol] = []
+        tracked: list[bool] = []
+        made: list[Any] = []
+        positions: dict[int, OutputRef] = {}  # a Tensor that is returned twice is one afterwards, too
+
+        def leaf(value: Any) -> Any:
+            if not isinstance(value, Value):
+                return value
+            symbol = self.read(value)
+            if id(value) in self.before:
+                return value
+            is_leaf = value.requires_grad and value.node is None
+            if self.gives_views and value.cell is not None and id(value.cell.base()) in self.slots and not is_leaf:
+                return ViewRef(value.cell.base(), value.path, value.requires_grad)
+            if id(value) not in positions:
+                positions[id(value)] = OutputRef(len(outputs))
+                made.append(value)
+                outputs.append(symbol)
+                tracked.append(value.requires_grad and value.node is not None)
+            return positions[id(value)]
+
+        described = tree_map(leaf, result)
+        grown: dict[int, int | None] = {}
+        for i, value in enumerate(made):
+            if isinstance(value._grad, Tensor):
+                grown[i] = len(outputs)
+                outputs.append(self.read(value._grad))
+                tracked.append(False)
+            elif value.requires_grad and value.node is None:
+                grown[i] = None
+        return TracedResults(described, outputs, tracked, made, positions, grown)
+
+    def _backward_of(self, results: list[Any], outputs: list[Symbol]) -> list[Tensor] | None:
+        """Record the gradients of `results` with respect to what the step reads, and add them to `outputs`; give whose they
+        are. None where the step has walked their tape itself, and so is a whole step."""
+        roots = {i: value for i, value in enumerate(results) if value.node is not None}
+        nodes = reachable([value.node for value in roots.values()], self.started)
+        if any(node.inputs is None for node in nodes):
+            return None
+        seeds = [Tensor(self._cotangent(i, value)) for i, value in roots.items()]
+        found = backward_pass(list(roots.values()), seeds, since=self.started)
+        owners = {id(known.rest["node"] or known.owner): known.owner for known in self.before.values()}
+        leaves = [owners[key] for key in found if key in owners]
+        outputs += [self.read(found[key][1]) for key in found if key in owners]
+        return leaves
+
+    def _cotangent(self, position: int, value: Any) -> Symbol:
+        slot = Input("cotangent", None, self._input(value), position, f"gradient of output {position}")
+        self.cotangents.append(slot)
+        return slot.symbol
+
+    def _wanted(self, writes: list[tuple[Input, Symbol]]) -> list[tuple[Tensor, bool]]:
+        """See `Recording.wanted`. What is read with the tape off alone, as by an optimizer, decides nothing by it."""
+        written = {id(slot) for slot, _ in writes}
+        wanted = []
+        for key, known in self.before.items():
+            owner, needed, slot = known.owner, known.rest["requires_grad"], self.slots.get(key)
+            plain = (
+                (slot is None or slot.kind == "state") and owner.dtype.kind == "f" and not isinstance(owner, Parameter)
+            )
+            plain = plain and (key in self.differentiable or needed)
+            if plain and (needed or id(slot) not in written):
+                wanted.append((owner, needed))
+        return wanted
+
+    def _check_tape(self) -> None:
+        for owner, _, _, _, rest in self.before.values():
+            if owner.node is not rest["node"]:
+                raise TraceError(
+                    f"compile: a Tensor {format_shape(owner.shape)} from outside the step was written on the tape at "
+                    f"{owner.written_at}; expected writes under no_grad(); write x = x + y, or wrap it in no_grad()"
+                )
+
+    def _grad_writes(
+        self, written: set[int], keep_grads: bool
+    ) -> tuple[list[tuple[Input, Symbol]], list[Tensor], list[Tensor]]:
+        """Which gradients the step leaves behind, which it clears, and which its optimizer has used up."""
+        kept: list[tuple[Input, Symbol]] = []
+        met: set[int] = set()
+        cleared: list[Tensor] = []
+        used: list[Tensor] = []
+        for key, (owner, _before) in self.grads.items():
+            now = owner._grad
+            slot = self.grad_slots.get(key)
+            if now is None:
+                cleared.append(owner)
+            elif slot is not None and now.array is slot.symbol:
+                continue
+            elif key in written and not keep_grads and slot is None and not _is_filled(now.array):
+                used.append(owner)
+            else:
+                if slot is None:
+                    slot = Input("gradient", owner, self._input(now), -1, f"{self.names.get(key, '')}.grad")
+                slot.same = now is self.stand_ins.get(key)
+                base = now if now.cell is None else now.cell.base()
+                if id(base) in self.before or id(base) in met:
+                    raise TraceError(SHARED_GRADIENT.format(format_shape(owner.shape)))
+                met.add(id(base))
+                kept.append((slot, self.read(now)))
+        return kept, cleared, used
+
+    def restore(self) -> None:
+        """Every Tensor as it was before the step."""
+        for owner, kind, array, shared, rest in self.before.values():
+            owner.__class__ = kind
+            owner.__dict__.pop("symbol", None)
+            if id(owner) in self.slots and self.slots[id(owner)].kind == "argument":
+                owner.cell, owner.path, owner.base = shared
+            if array is not None and owner.__dict__.get("array") is not array:  # another thread has written to it
+                del rest["version"], rest["written_at"]
+            for name, value in rest.items():
+                setattr(owner, name, value)
+        for owner, grad in self.grads.values():
+            owner._grad = grad
+        self.stand_ins.clear()
+
+    def _check_overlap(self, writes: list[tuple[Input, Symbol]]) -> None:
+        """Raise TraceError where the step writes what shares its numbers with an argument."""
+        written = {id(slot.owner) for slot, _ in writes}
+        met: dict[int, Tensor] = {}
+        for slot in self.slots.values():
+            cell = self.before[id(slot.owner)].shared[0]
+            other = met.setdefault(id(cell), slot.owner) if cell is not None else slot.owner
+            if other is not slot.owner and written & {id(other), id(slot.owner)}:
+                raise TraceError(
+                    SHARED.format(
+                        slot.owner.written_at or other.written_at,
+                        format_shape(other.shape),
+                        format_shape(slot.owner.shape),
+                    )
+                )
+
+
+def _is_filled(symbol: Symbol) -> bool:
+    """Whether it is one number everywhere, as after `p.grad.zero_()`, told without computing it."""
+    while symbol.op is not None and symbol.op.kind == "movement" and len(symbol.inputs) == 1:
+        symbol = symbol.inputs[0]
+    return symbol.constant is not None and symbol.constant.size == 1
+
+
+def _check_mode(before: bool) -> None:
+    """Raise TraceError where the step leaves gradients on or off for who called it: native code would not."""
+    if grad_mode.get() != before:
+        grad_mode.set(before)
+        raise TraceError(
+            f"compile: the step leaves gradients {'off' if before else 'on'} for its caller; expected them as they were; "
+            f"write `with set_grad_enabled({not before}):` around what it is meant for"
+        )
+
+
+def _origin() -> Origin:
+    return origin.get() or user_origin()
