@@ -11,12 +11,12 @@ h // (H / G): grouped queries, Ainslie et al. 2023), T queries, S keys, D channe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..core.op import Node, Op, new_value
+from ..core.op import Node, Op, SampleInputs, new_value
 from ..core.value import Spec, grad_mode
 from ..errors import DTypeError, format_shape
 from .contraction import matmul, swap_last
@@ -124,7 +124,7 @@ class Attention(Op):
         truths = any(mask.dtype.kind != "f" for mask in node.inputs[3:])
         return (*self.gradients[:3], None) if truths else self.gradients[: len(node.inputs)]
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         shapes = [  # B, H, G, T, S, D, E, shape of the mask, its kind
             (2, 2, 2, 3, 3, 4, 4, None, ""),
             (1, 2, 1, 2, 5, 3, 2, None, ""),

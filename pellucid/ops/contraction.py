@@ -9,13 +9,12 @@ Letters: B batch, C input channels, O output channels, G groups, H W input size,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..core.op import Op
+from ..core.op import Op, SampleInputs
 from ..core.value import Spec
 from ..errors import format_shape
 from .movement import permute
@@ -62,7 +61,7 @@ class MatMul(Op):
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.matmul(a, b)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
             ((2, 3), (3, 4)),
             ((1, 1), (1, 1)),
@@ -116,7 +115,7 @@ class DotGeneral(Op):
     def forward(self, a_array: np.ndarray, b_array: np.ndarray, *, a: str, b: str, y: str) -> np.ndarray:
         return np.einsum(f"{a},{b}->{y}", a_array, b_array, optimize=True)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         for letters, sizes in [
             (("ik", "kj", "ij"), {"i": 2, "k": 3, "j": 4}),
             (("bik", "bjk", "ij"), {"b": 3, "i": 2, "k": 2, "j": 3}),
@@ -169,7 +168,7 @@ class Convolution(Op):
     kind = "contraction"
     saves_output = False
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         cases = [  # x (B, C, H, W), weight (O, C/G, K, L), stride, padding, dilation, G
             ((2, 3, 5, 4), (4, 3, 3, 2), (1, 1), (0, 0), (1, 1), 1),
             ((1, 2, 6, 5), (2, 2, 3, 3), (2, 1), (1, 2), (1, 1), 1),
@@ -340,7 +339,7 @@ class Unfold(Op):
         output = output_size(x.shape[2:], kernel, stride, (0, 0), dilation)
         return _unfold(x, kernel, output, stride, (0, 0), dilation)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(1, 2, 4, 5))], {"kernel": (2, 2), "stride": (2, 2), "dilation": (1, 1)}
         yield [random.normal(size=(2, 1, 5, 5))], {"kernel": (3, 2), "stride": (1, 2), "dilation": (1, 2)}
 
@@ -358,7 +357,7 @@ class Fold(Op):
     def forward(self, x: np.ndarray, *, size: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
         return _fold(x, size, stride, (0, 0), dilation)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(1, 2, 2, 2, 2, 2))], {"size": (4, 5), "stride": (2, 2), "dilation": (1, 1)}
         yield [random.normal(size=(2, 1, 3, 2, 3, 2))], {"size": (5, 5), "stride": (1, 2), "dilation": (1, 2)}
 

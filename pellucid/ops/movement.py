@@ -7,12 +7,12 @@ puts back among zeros. `expand` is one of them too; it stands in `reduce.py` bes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..core.op import REGISTRY, Node, Op, new_value
+from ..core.op import REGISTRY, Node, Op, SampleInputs, new_value
 from ..core.value import Spec
 from ..errors import format_shape
 
@@ -51,7 +51,7 @@ class Reshape(Movement):
     def inverse(self, old: Any, part: Any, *, shape: tuple[int, ...]) -> Any:
         return self(part, shape=old.shape)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(2, 6))], {"shape": (3, 4)}
         yield [random.normal(size=(4, 3)).T], {"shape": (12,)}
         yield [random.normal(size=())], {"shape": (1, 1)}
@@ -74,7 +74,7 @@ class Permute(Movement):
     def inverse(self, old: Any, part: Any, *, axes: tuple[int, ...]) -> Any:
         return self(part, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(2, 3))], {"axes": (1, 0)}
         yield [random.normal(size=(2, 3, 4))], {"axes": (2, 0, 1)}
         yield [random.normal(size=())], {"axes": ()}
@@ -105,7 +105,7 @@ class Slice(Movement):
         inside = place(inside, shape=old.shape, slices=slices)
         return REGISTRY["where"](inside, place(part, shape=old.shape, slices=slices), old)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(5,))], {"slices": ((1, 3, 1),)}
         yield [random.normal(size=(4, 6))], {"slices": ((3, 4, -1), (0, 3, 2))}
         yield [random.normal(size=(3, 2))], {"slices": ((0, 0, 1), (1, 1, 1))}
@@ -123,7 +123,7 @@ class Pad(Movement):
         y[as_slices(slices)] = x
         return y
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(3,))], {"shape": (6,), "slices": ((1, 3, 2),)}
         yield [random.normal(size=(2, 2))], {"shape": (4, 3), "slices": ((3, 2, -2), (1, 2, 1))}
         yield [random.normal(size=(0,))], {"shape": (2,), "slices": ((0, 0, 1),)}
@@ -154,7 +154,7 @@ class Concatenate(Movement):
             start += value.shape[node.attributes["axis"]]
         return rules
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(2, 3)), random.normal(size=(4, 3))], {"axis": 0}
         yield [random.normal(size=(2, 1)), random.normal(size=(2, 0)), random.normal(size=(2, 2))], {"axis": 1}
         yield [random.normal(size=(3,))], {"axis": 0}
