@@ -1,7 +1,7 @@
-"""Operations that move numbers without changing them: reshape, permute, slice, place, concatenate (floor 2).
+"""Data movement: reshape, permute, slice, pad and concatenate (floor 2).
 
-All are linear, so their gradients need shapes alone, and each is the transpose of another: what a slice took, `place`
-puts back among zeros. `expand` is one of them too; it stands in `reduce.py` beside the sum that is its transpose.
+All are linear, so their gradients need shapes alone, and each is the transpose of another: the gradient of a slice is a pad.
+`expand` is a movement too; it stands in `reduce.py` beside its transpose, the sum.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ Slices = tuple[tuple[int, int, int], ...]  # (start, count, step) for every axis
 
 
 class Movement(Op):
-    """inverse(old, part, **attributes): `old` with `part` in place of what the movement takes from it; by it a view is
-    written (`core/sharing.py`)."""
+    """Moves numbers, and can be written through as a view (`core/sharing.py`).
+
+    inverse(old, part, **attributes) -> `old` with `part` in place of what the movement takes from it.
+    """
 
     kind = "movement"
     saves_inputs = False
@@ -29,12 +31,12 @@ class Movement(Op):
     inverse: Callable[..., Any]
 
     def writable_view(self, array: np.ndarray, **attributes: Any) -> np.ndarray:
-        """What the movement takes of a contiguous array, in the same memory, to be written."""
+        """What the movement takes of a contiguous array, as a NumPy view that can be written."""
         return self.forward(array, **attributes)
 
 
 class Reshape(Movement):
-    """The same numbers in row-major order under another shape."""
+    """The same numbers in row-major order in another shape; ShapeError where the counts differ."""
 
     def infer(self, x: Any, *, shape: tuple[int, ...]) -> Spec:
         if math.prod(shape) != math.prod(x.shape):
@@ -82,7 +84,7 @@ class Permute(Movement):
 
 
 class Slice(Movement):
-    """`count` numbers from `start` on, `step` apart, along every axis."""
+    """`count` numbers from `start` on, `step` apart, along every axis; ShapeError beyond the bounds."""
 
     def infer(self, x: Any, *, slices: Slices) -> Spec:
         for axis, (start, count, step) in enumerate(slices):
@@ -113,7 +115,7 @@ class Slice(Movement):
 
 
 class Pad(Movement):
-    """Zeros of `shape` with x at `slices`: the transpose of `slice`, and zero padding."""
+    """Zeros of `shape` with x at `slices`: zero padding, also between the numbers; the transpose of `slice`."""
 
     def infer(self, x: Any, *, shape: tuple[int, ...], slices: Slices) -> Spec:
         return Spec(shape, x.dtype)
@@ -130,7 +132,7 @@ class Pad(Movement):
 
 
 class Concatenate(Movement):
-    """Any number of inputs one after another along `axis`."""
+    """Any number of inputs one after another along `axis`; ShapeError where other sizes differ."""
 
     def infer(self, *inputs: Any, axis: int) -> Spec:
         first = inputs[0].shape
@@ -179,9 +181,14 @@ def as_slices(slices: Slices) -> tuple[slice, ...]:
 
 
 reshape: Op = Reshape("reshape", [lambda g, y, x, shape: reshape(g, shape=x.shape)])
+"""reshape(x, shape=...)"""
 permute: Op = Permute(
     "permute", [lambda g, y, x, axes: permute(g, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))]
 )
+"""permute(x, axes=...)"""
 slice_: Op = Slice("slice", [lambda g, y, x, slices: place(g, shape=x.shape, slices=slices)])
+"""slice_(x, slices=((start, count, step), ...))"""
 place: Op = Pad("place", [lambda g, y, x, shape, slices: slice_(g, slices=slices)])
+"""place(x, shape=..., slices=...): zero padding."""
 concatenate = Concatenate("concatenate", [None])
+"""concatenate(*inputs, axis=...)"""
