@@ -24,6 +24,7 @@ class Origin(NamedTuple):
 
     @property
     def file(self) -> str:
+        """The file of the code, or "?"."""
         return self.code.co_filename if self.code else "?"
 
     @property

@@ -29,6 +29,7 @@ class Spec(NamedTuple):
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
 
@@ -84,14 +85,17 @@ class Value:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The sizes of the axes."""
         return self.array.shape if self.storage is None else self.storage.shape
 
     @property
     def dtype(self) -> np.dtype:
+        """The dtype of the numbers."""
         return self.array.dtype if self.storage is None else self.storage.dtype
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
 
@@ -117,10 +121,12 @@ class Symbol:
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """How many numbers it stands for."""
         return math.prod(self.shape)
 
     def __getattr__(self, name: str) -> Any:

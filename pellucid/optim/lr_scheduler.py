@@ -390,6 +390,7 @@ class SequentialLR(LRScheduler):
         self.schedulers[0]._begin()
 
     def step(self) -> None:
+        """Advance the schedule that is active; at a milestone, start the next one."""
         self.last_epoch += 1
         i = bisect_right(self.milestones, self.last_epoch)
         if i > 0 and self.milestones[i - 1] == self.last_epoch:
@@ -399,9 +400,11 @@ class SequentialLR(LRScheduler):
         self._last_lr = self._current()
 
     def state_dict(self) -> dict[str, Any]:
+        """As the base class gives it, with the states of the inner schedules."""
         return {**super().state_dict(), "schedulers": [schedule.state_dict() for schedule in self.schedulers]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore `state_dict`. Raises StateError for another number or other classes of schedules."""
         inner = list(state_dict.get("schedulers", ())) if isinstance(state_dict, Mapping) else []
         if len(inner) != len(self.schedulers):
             raise StateError(f"SequentialLR.load_state_dict: got {len(inner)} schedules; expected {len(self.schedulers)}; "

@@ -43,6 +43,7 @@ class Muon(Optimizer):
                                   "adjust_lr_fn": adjust_lr_fn})  # fmt: skip
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As the base class; raises OptionError for a parameter that is no matrix."""
         names, params = _parameters("Muon", param_group, known=self.state_order())
         for i, p in enumerate(params):
             if p.ndim < 2:

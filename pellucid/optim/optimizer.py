@@ -71,6 +71,7 @@ class Group(dict[str, Any]):
         self.update({option: value})
 
     def setdefault(self, option: str, default: Any = None) -> Any:
+        """The option, set to `default` first where it is missing."""
         if option not in self:
             self[option] = default
         return self[option]
