@@ -1,4 +1,4 @@
-"""Arguments made plain: dtypes, dims, sizes and data, checked once and worded once (floor 1).
+"""Argument checking: dtypes, dims, sizes and data, with their error messages (floor 2).
 
 `dim` counts from 0, or from the end when negative; `axes` are counted from 0 and sorted.
 """
@@ -26,13 +26,13 @@ bool_ = np.dtype(np.bool_)
 def as_dtype(dtype: Any) -> np.dtype:
     """`dtype` as one of ours; raises DTypeError for others."""
     try:
-        known = np.dtype(dtype)
+        result = np.dtype(dtype)
     except TypeError:
-        known = dtype
-    if known not in DTYPES:
+        result = dtype
+    if result not in DTYPES:
         names = "float32, float64, int64, int32, uint8, bool"
-        raise DTypeError(f"dtype {known}; expected one of {names}; convert the data with NumPy's astype first")
-    return known
+        raise DTypeError(f"dtype {result}; expected one of {names}; convert the data with NumPy's astype first")
+    return result
 
 
 def axis_of(x: Any, dim: int, what: str) -> int:
@@ -74,28 +74,29 @@ def reduced_axes(x: Any, dim: Any, what: str) -> tuple[int, ...]:
 
 
 def axis_of_one(dim: Any, what: str) -> None:
-    """Raise ShapeError unless `dim` would be an axis of a single number in a row, as which a 0-d Tensor may be taken."""
+    """Raise ShapeError unless `dim` is 0 or -1: a 0-d Tensor is accepted as if it had one axis of size 1."""
     for d in dim if isinstance(dim, tuple | list) else (dim,):
         if isinstance(d, bool) or d not in (0, -1):
             raise ShapeError(f"{what}: dim {d!r} of a 0-d Tensor; expected 0, -1 or none; leave it out")
 
 
 def count(x: Any, axes: Sequence[int]) -> int:
+    """How many numbers lie along `axes` together."""
     return math.prod(x.shape[axis] for axis in axes)
 
 
 def whole_shape(x: Any, shape: Sequence[Any]) -> tuple[int, ...]:
-    """`shape` with the one -1 worked out."""
+    """`shape` with one -1 worked out. Raises ShapeError for two, and where the sizes do not divide the count."""
     sizes = flatten_varargs(shape)
     if -1 not in sizes:
         return sizes
-    known = -math.prod(sizes)
-    if sizes.count(-1) > 1 or known <= 0 or x.array.size % known:
+    others = -math.prod(sizes)
+    if sizes.count(-1) > 1 or others <= 0 or x.array.size % others:
         raise ShapeError(
             f"reshape: {format_shape(x.shape)} to {format_shape(sizes)}; "
             f"expected at most one -1 and sizes that divide {x.array.size}; check them"
         )
-    return tuple(x.array.size // known if size == -1 else size for size in sizes)
+    return tuple(x.array.size // others if size == -1 else size for size in sizes)
 
 
 def flatten_varargs(arguments: Sequence[Any]) -> tuple[Any, ...]:
@@ -106,6 +107,7 @@ def flatten_varargs(arguments: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether `shape` broadcasts to `target`."""
     return all(have in (1, want) for have, want in zip(reversed(shape), reversed(target), strict=False))
 
 
@@ -130,7 +132,7 @@ def sizes_of(value: Any, count: int, what: str, least: int = 0) -> tuple[int, ..
 
 
 def _check_fit(array: np.ndarray, dtype: np.dtype) -> None:
-    """Raise DTypeError where numbers that were written down are not those of an integer dtype; -1 may wrap around in uint8."""
+    """Raise DTypeError where an integer dtype cannot hold the numbers; -1 may wrap around in uint8."""
     largest = np.iinfo(dtype).max
     least, most = array.min(), array.max()
     if not (-largest - 1 <= least and most <= largest):
@@ -140,9 +142,9 @@ def _check_fit(array: np.ndarray, dtype: np.dtype) -> None:
 
 
 def array_of(data: Any, dtype: np.dtype | None = None) -> np.ndarray:
-    """`data` as an array of one of our dtypes: Python floats become float32, small integers widen, unless `dtype` says otherwise.
+    """`data` as an array of a supported dtype: Python floats become float32, small integers widen, unless `dtype` is given.
 
-    Not always a copy.
+    Not always a copy. Raises ShapeError for ragged lists, DTypeError for text and for numbers that `dtype` cannot hold.
     """
     from_numpy = isinstance(data, np.ndarray | np.generic)
     if isinstance(data, list | tuple) and any(isinstance(item, Value) for item in data):

@@ -1,4 +1,4 @@
-"""`grad` and `gradcheck`: gradients as values, and the test that every rule has to pass (floor 3)."""
+"""Functional autograd: `grad`, and `gradcheck` against finite differences (floor 3)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def grad(
         output.check_on_tape("grad")
     starts = [output.output_gradient(g) for output, g in zip(outputs, given, strict=True)]
     keep = create_graph if retain_graph is None else retain_graph
-    found = backward_pass(outputs, starts, keep=keep, create_graph=create_graph, inputs=inputs)
-    results = tuple(aside(found[id(value)][1]) if id(value) in found else None for value in inputs)
+    gradients = backward_pass(outputs, starts, keep=keep, create_graph=create_graph, inputs=inputs)
+    results = tuple(aside(gradients[id(value)][1]) if id(value) in gradients else None for value in inputs)
     for position, (value, result) in enumerate(zip(inputs, results, strict=True)):
         if result is None and not allow_unused:
             raise GradientError(
@@ -55,8 +55,8 @@ def gradcheck(
     Checks (f(x + eps e) - f(x - eps e)) / 2 eps against the tape for every number of every float64 input that requires
     a gradient, through a fixed random projection of the output; `order=2` checks the gradient's gradient as well.
     """
-    watched = [x for x in inputs if x.requires_grad]
-    for x in watched:
+    checked = [x for x in inputs if x.requires_grad]
+    for x in checked:
         if x.dtype != np.float64:
             raise GradientError(
                 f"gradcheck: an input is {x.dtype}; expected float64, finite differences need it; use .double()"
@@ -67,50 +67,51 @@ def gradcheck(
         weights = np.random.default_rng(0).uniform(0.5, 1.5, y.shape)  # the same at every call
         return (y * Tensor(weights)).sum()
 
-    _compare(projected, inputs, watched, eps, atol, rtol)
+    _compare(projected, inputs, checked, eps, atol, rtol)
     if order > 1:
 
         def first_order(*values: Any) -> Tensor:
             with enable_grad():
                 targets = [v for v in values if v.requires_grad]
                 grads = grad(projected(*values), targets, create_graph=True, allow_unused=True)
-                parts = [(g * (0.7 + 0.1 * i)).sum() for i, g in enumerate(grads) if g is not None]
-                return sum(parts[1:], parts[0])
+                sums = [(g * (0.7 + 0.1 * i)).sum() for i, g in enumerate(grads) if g is not None]
+                return sum(sums[1:], sums[0])
 
-        _compare(first_order, inputs, watched, eps, atol, rtol)
+        _compare(first_order, inputs, checked, eps, atol, rtol)
     return True
 
 
-def _compare(function: Any, inputs: Any, watched: Any, eps: float, atol: float, rtol: float) -> None:
+def _compare(function: Any, inputs: Any, checked: Any, eps: float, atol: float, rtol: float) -> None:
+    """Raise GradientError where the tape's gradient of `function` differs from finite differences."""
     output = function(*inputs)
     if output.requires_grad:
-        analytic = grad(output, watched, allow_unused=True)
+        analytic = grad(output, checked, allow_unused=True)
     else:
-        analytic = tuple(None for _ in watched)
-    for position, (x, g) in enumerate(zip(watched, analytic, strict=True)):
-        found = np.zeros(x.shape) if g is None else g.array
+        analytic = tuple(None for _ in checked)
+    for position, (x, g) in enumerate(zip(checked, analytic, strict=True)):
+        analytic_g = np.zeros(x.shape) if g is None else g.array
         expected = _differences(function, inputs, x, eps)
-        if not np.allclose(found, expected, atol=atol, rtol=rtol):
-            worst = np.unravel_index(np.argmax(abs(found - expected)), x.shape) if x.ndim else ()
+        if not np.allclose(analytic_g, expected, atol=atol, rtol=rtol):
+            worst = np.unravel_index(np.argmax(abs(analytic_g - expected)), x.shape) if x.ndim else ()
             raise GradientError(
-                f"gradcheck: input {position} {format_shape(x.shape)} at {tuple(int(i) for i in worst)}: the rule gives {found[worst]:.6g}, "
+                f"gradcheck: input {position} {format_shape(x.shape)} at {tuple(int(i) for i in worst)}: the rule gives {analytic_g[worst]:.6g}, "
                 f"finite differences {expected[worst]:.6g}; expected them equal to {atol:g}; check the gradient rule"
             )
 
 
 def _differences(function: Any, inputs: Any, x: Any, eps: float) -> np.ndarray:
     """dL/dx by central differences, one number of x at a time."""
-    result, kept = np.zeros(x.shape), x.array
+    result, original = np.zeros(x.shape), x.array
     try:
-        for place in np.ndindex(x.shape):
+        for index in np.ndindex(x.shape):
             sides = []
             for step in (eps, -eps):
-                moved = kept.copy()
-                moved[place] += step
-                x.rebind(moved)  # in its own place, so that a function which reads x by another way sees it too
+                shifted = original.copy()
+                shifted[index] += step
+                x.rebind(shifted)  # in place, so that a function that closes over x reads it too
                 with no_grad():
                     sides.append(function(*inputs).item())
-            result[place] = (sides[0] - sides[1]) / (2 * eps)
+            result[index] = (sides[0] - sides[1]) / (2 * eps)
     finally:
-        x.rebind(kept)
+        x.rebind(original)
     return result

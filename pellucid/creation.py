@@ -1,4 +1,4 @@
-"""Making Tensors: from data, from a rule (zeros, arange, ...), and from other Tensors (cat, stack, where) (floor 3)."""
+"""Tensor creation: from data, by a rule (zeros, arange, ...), and from other Tensors (cat, stack, where) (floor 3)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .tensor import Tensor, check_device, concatenate, operand
 def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """A Tensor with a copy of `data`: numbers, nested lists, NumPy arrays.
 
-    Without `dtype`, Python floats become float32 and integers int64; NumPy arrays keep theirs (float16 and the like
-    widen to float32, small integers to int64 or int32).
+    Without `dtype`, Python floats become float32 and integers int64; NumPy arrays keep theirs (float16 widens to float32,
+    small integers to int64 or int32). Raises ShapeError for ragged lists, DTypeError for what is not numbers.
     """
     check_device(device)
     kind = None if dtype is None else as_dtype(dtype)
@@ -37,7 +37,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device:
 
 
 def _recorded(data: Any, kind: Any) -> Tensor:
-    """`tensor(data)` inside a step that is being recorded: literals are constants of it, an array would be by mistake."""
+    """`tensor(data)` inside a recorded step: literals become constants of it; an array raises TraceError."""
     if isinstance(data, Tensor):
         return data.detach().clone() if kind is None else data.detach().clone().to(kind)
     refuse_array(data)
@@ -53,12 +53,12 @@ def as_tensor(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A Tensor with a copy of `array`: unlike PyTorch's, it shares nothing with it."""
+    """A Tensor with a copy of `array`; unlike PyTorch's, it shares no memory with it."""
     return tensor(array)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
-    """`fill_value` everywhere."""
+    """`fill_value` everywhere, in shape `size`; in the dtype of `fill_value` unless another is given."""
     check_device(device)
     kind = as_dtype(dtype) if dtype is not None else tensor(fill_value).dtype
     shape = shape_of((size,) if isinstance(size, int) else tuple(size))
@@ -68,27 +68,32 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
 
 
 def zeros(*size: Any, dtype: Any = float32, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """Zeros of the sizes given."""
     return full(shape_of(size), 0, dtype=dtype or float32, requires_grad=requires_grad, device=device)
 
 
 def ones(*size: Any, dtype: Any = float32, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """Ones of the sizes given."""
     return full(shape_of(size), 1, dtype=dtype or float32, requires_grad=requires_grad, device=device)
 
 
 def empty(*size: Any, dtype: Any = float32, requires_grad: bool = False, device: Any = None) -> Tensor:
-    """Zeros: what is not yet written should at least be the same each time."""
+    """Zeros: memory that is not initialised would differ from run to run."""
     return zeros(*size, dtype=dtype, requires_grad=requires_grad, device=device)
 
 
 def zeros_like(x: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros in the shape of x, and in its dtype unless another is given."""
     return full(x.shape, 0, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
 def ones_like(x: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones in the shape of x, and in its dtype unless another is given."""
     return full(x.shape, 1, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
 def full_like(x: Tensor, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """`fill_value` in the shape of x, and in its dtype unless another is given."""
     return full(x.shape, fill_value, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
@@ -98,7 +103,7 @@ empty_like = zeros_like
 def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
     """start, start + step, ... below `end` (from 0 with one argument).
 
-    An integer `dtype` counts in whole numbers, without the fractions of the three.
+    int64 for integers, else float32; an integer `dtype` drops the fractions of all three. Raises OptionError for a step of 0.
     """
     check_device(device)
     start, end = (0, start) if end is None else (start, end)
@@ -125,14 +130,15 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
         raise OptionError(f"linspace: {steps} steps as {kind}; expected 0 or more, and numbers; check the arguments")
     start, end = (x.item() if isinstance(x, Tensor) else x for x in (start, end))
     start, end = (start, end) if kind.kind == "f" else (int(start), int(end))
-    places, step = np.arange(steps), (end - start) / max(steps - 1, 1)
-    # Counted from the nearer end, so that both are met exactly.
+    index, step = np.arange(steps), (end - start) / max(steps - 1, 1)
+    # Counted from the nearer end, so that both ends are exact.
     return Tensor(
-        array_of(np.where(places < max(steps // 2, 1), start + step * places, end - step * (steps - 1 - places)), kind)
+        array_of(np.where(index < max(steps // 2, 1), start + step * index, end - step * (steps - 1 - index)), kind)
     )
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """The identity matrix (n, n), or (n, m) with ones on its diagonal."""
     check_device(device)
     rows, columns = shape_of((n, n if m is None else m))
     return Tensor(np.eye(rows, columns, dtype=as_dtype(dtype or float32)))
@@ -147,9 +153,10 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def where(condition: Tensor, a: Any, b: Any) -> Tensor:
-    """a where the condition holds, else b."""
+    """a where the bool condition holds, else b; all three are broadcast. Raises DTypeError for another condition."""
     return elementwise.where(condition, operand(a), operand(b))
 
 
 def is_tensor(value: Any) -> bool:
+    """Whether `value` is a Tensor."""
     return isinstance(value, Tensor)

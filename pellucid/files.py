@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a kill or a full disk leaves the old one or the new one, never half of one (floor 1)."""
+"""Atomic file writing: after a crash, a kill or a full disk there is the old file or the new one, never half of one (floor 1)."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from .errors import DataError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Put `content` at `path`: written beside it, flushed to the disk, renamed into place. Of several at once, one stays.
+    """Write `content` to `path`: to a file beside it, flushed to the disk, renamed into place. Of several writers, one wins.
 
-    Raises DataError for a full disk or a missing permission; what stood at `path` is then still there.
+    Raises DataError for a full disk or a missing permission; the old file is then still there.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        with open(part, "wb") as file:
+        with open(partial, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        os.replace(partial, path)
         _sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
         raise disk_error(path, error) from None
 
 
 def write_text(path: Path, content: str) -> None:
+    """`write_bytes` of UTF-8 text."""
     write_bytes(path, content.encode("utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:
+    """`write_text` of JSON; numbers that are not finite become null."""
     write_text(path, json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -51,7 +53,7 @@ def plain(value: Any) -> Any:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to `path`, flushed to the disk. A kill may leave the last line incomplete; `read_lines` drops it."""
+    """Append a line to `path`, flushed to the disk. A kill may leave it incomplete; `read_lines` drops it then."""
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -62,22 +64,22 @@ def append_line(path: Path, line: str) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file with one a line; none where there is no file. An incomplete last line is left out."""
-    found = []
+    """The JSON objects of a file with one per line; none where there is no file. An incomplete last line is left out."""
+    records = []
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     for line in text.splitlines():
         try:
-            found.append(json.loads(line))
+            records.append(json.loads(line))
         except ValueError:
             break
-    return found
+    return records
 
 
 def disk_error(path: Path, error: OSError) -> DataError:
-    """`error` in words that say what to do."""
+    """A DataError that says what to do about `error`."""
     where = f"{path}: "
     if error.errno in (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC):
         return DataError(

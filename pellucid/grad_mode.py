@@ -1,7 +1,7 @@
-"""The tape on and off: `no_grad` and its kin; and `init_empty_weights`, under which networks are made without memory (floor 2).
+"""Gradient mode (`no_grad`, `enable_grad`, ...) and `init_empty_weights`, which makes networks without memory (floor 2).
 
-A mode is what one context variable is set to while a block or a decorated function runs. A thread and an asyncio task
-have variables of their own, so one object serves any number of them at once, within itself too.
+A mode sets one context variable while a block or a decorated function runs. Each thread and asyncio task has its own
+variables, so one mode object can be used by any number of them at once, and nested.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Self
 from .core.value import grad_mode
 from .errors import OptionError
 
-# The blocks that this context is inside of: each with the mode and what its variable was before.
+# The blocks that this context is inside of: each mode, and the value of its variable before.
 _entered: ContextVar[tuple[tuple[Mode, Any], ...]] = ContextVar("entered", default=())
 
 
@@ -37,7 +37,7 @@ class Mode:
         self.enter(self.variable.get())
 
     def enter(self, before: Any) -> None:
-        """Go in; `before` is what the variable will be set back to."""
+        """Begin the block; `before` is the value that its end restores."""
         _entered.set((*_entered.get(), (self, before)))
         self.variable.set(self.value)
 
@@ -51,11 +51,11 @@ class Mode:
 
     def _leave_before_others(self, entered: list[tuple[Mode, Any]]) -> None:
         mine = [i for i, (mode, _) in enumerate(entered) if mode is self]
-        if not mine:  # begun in another context, as by a generator closed elsewhere: nothing was set in this one
+        if not mine:  # begun in another context, such as a generator that is closed elsewhere: nothing to restore here
             return
         _, before = entered.pop(mine[-1])
         later = [i for i in range(mine[-1], len(entered)) if entered[i][0].variable is self.variable]
-        if later:  # a block that began after this one goes on, and will put back what was before both
+        if later:  # a block that began later is still open, and will restore the value from before both
             entered[later[0]] = (entered[later[0]][0], before)
         else:
             self.variable.set(before)
@@ -122,19 +122,19 @@ class PlainMode(Mode):
 
 
 class no_grad(PlainMode):
-    """Within it, or in a function decorated with it, nothing is put on the tape."""
+    """A block, or a decorator, in which nothing is put on the tape."""
 
     variable, value = grad_mode, False
 
 
 class enable_grad(PlainMode):
-    """Within it, the tape is on again."""
+    """A block, or a decorator, in which the tape is on."""
 
     variable = grad_mode
 
 
 class inference_mode(Mode):
-    """What `no_grad` is; with `mode=False`, what `enable_grad` is."""
+    """As `no_grad`; with `mode=False`, as `enable_grad`."""
 
     variable = grad_mode
 
@@ -145,10 +145,11 @@ class inference_mode(Mode):
         self.value = not _checked("inference_mode", mode)
 
     def again(self) -> inference_mode:
+        """Another object of the same mode."""
         return inference_mode(not self.value)
 
 
-# The `set_grad_enabled` that this context called last and has not used as a block, and what was before the call.
+# The `set_grad_enabled` that this context called last and has not used as a block, and the mode before the call.
 _called: ContextVar[tuple[set_grad_enabled, bool] | None] = ContextVar("called", default=None)
 
 
@@ -163,7 +164,7 @@ class set_grad_enabled(Mode):
         grad_mode.set(self.value)
 
     def _before(self) -> bool:
-        """What was before the call that made this object, if that is what came last; else what is now."""
+        """The mode before the call that made this object, if that was the last one; else the present mode."""
         called = _called.get()
         if called is None or called[0] is not self:
             return grad_mode.get()
@@ -178,6 +179,7 @@ class set_grad_enabled(Mode):
         return super().__call__(function)
 
     def again(self) -> Any:
+        """A block of the same mode, without its effect at the call."""
         return enable_grad() if self.value else no_grad()
 
 
@@ -188,6 +190,7 @@ def _checked(name: str, mode: Any) -> bool:
 
 
 def is_grad_enabled() -> bool:
+    """Whether operations are put on the tape here."""
     return grad_mode.get()
 
 
@@ -195,14 +198,15 @@ _empty_weights: ContextVar[bool] = ContextVar("init_empty_weights", default=Fals
 
 
 class init_empty_weights(PlainMode):
-    """Within it, zeros, ones and empty give one number seen through a shape, and initialisers leave it as it is.
+    """A block, or a decorator, in which zeros, ones and empty allocate one number for any shape, and initialisers do nothing.
 
-    A network made inside has every name and shape and takes no memory, whatever its size: to count its parameters, or to
-    load weights that would overwrite what chance drew. Until then its weights are all 0, or 1 where they start so.
+    A network made inside has every name and shape and takes no memory: to count its parameters, or to load weights, which
+    makes random initial ones a waste. Until then its weights are all 0, or 1 where they start so.
     """
 
     variable = _empty_weights
 
 
 def has_empty_weights() -> bool:
+    """Whether this is inside `init_empty_weights`."""
     return _empty_weights.get()

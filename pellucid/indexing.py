@@ -1,7 +1,7 @@
-"""`x[key]` and `x[key] = value`, put together from the operations (floor 3).
+"""Indexing: `x[key]` and `x[key] = value`, composed of slices, gathers and scatters (floor 3).
 
-A key is read once into a plan: slices for every axis (`slice`, whole numbers, `...`, None), then the axes picked by
-integer or bool Tensors, which become one row number each: picking is a `take` on the flattened axes.
+A key is read once into a `Plan`: a slice for every axis (from slices, whole numbers, `...` and None), then the axes indexed by
+integer or bool Tensors. Those axes are flattened into one and their positions into row numbers, which `take` and `put` read.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .ops.reduce import expand
 
 
 class Plan(NamedTuple):
-    """What a key means for one shape: first slice, then drop and add axes, then pick.
+    """What a key means for one shape: first slice, then drop and add axes, then gather.
 
     slices: per axis of x; basic: the shape once the axes of whole numbers are dropped and those of None added;
-    picks: {axis of that shape: int64 value}.
+    picks: {axis of that shape: int64 positions}.
     """
 
     slices: Slices
@@ -36,7 +36,7 @@ class Plan(NamedTuple):
 
 
 def index(x: Any, key: Any) -> Any:
-    """x[key]: slices and whole numbers are a `slice`, Tensors of positions a `take`; the gradient follows from those."""
+    """x[key]: a view where no Tensor picks, else a `take`. See `Tensor.__getitem__` for keys and errors."""
     active = current_tracer()
     if active is not None and (mask := _mask(x.shape, key)) is not None:
         return active.selected(x, mask)
@@ -48,7 +48,7 @@ def index(x: Any, key: Any) -> Any:
 
 
 def _path(shape: tuple[int, ...], plan: Plan) -> Path:
-    """The movements from a Tensor of `shape` to what the plan takes before it picks; a reshape at the end where it does not pick."""
+    """The movements from a Tensor of `shape` to what the plan slices; they end in a reshape where nothing is picked."""
     path: list[tuple[Op, dict[str, Any]]] = []
     if any(s != (0, size, 1) for s, size in zip(plan.slices, shape, strict=True)):
         path.append((slice_, {"slices": plan.slices}))
@@ -59,7 +59,9 @@ def _path(shape: tuple[int, ...], plan: Plan) -> Path:
 
 
 def path_to(x: Any, key: Any, value: Any) -> Path | None:
-    """Where `x[key] = value` writes; None where the key picks by Tensors. Raises ShapeError where value does not fit."""
+    """The path of the view that `x[key] = value` writes; None where the key picks by Tensors. ShapeError for a value that does
+    not fit.
+    """
     if current_tracer() is not None and _mask(x.shape, key) is not None:
         return None
     plan = read_key(x.shape, key)
@@ -77,15 +79,15 @@ def with_index(x: Any, key: Any, value: Any) -> Any:
     plan = read_key(x.shape, key)
     taken = tuple(count for _, count, _ in plan.slices)
     if plan.picks:
-        part = reshape(slice_(x, slices=plan.slices), shape=plan.basic)
-        part = _put(part, plan.picks, value)
+        sliced = reshape(slice_(x, slices=plan.slices), shape=plan.basic)
+        written = _put(sliced, plan.picks, value)
     else:
-        part = expand(value, shape=_fits(value, plan.basic, x.shape))
-    part = reshape(part, shape=taken)
+        written = expand(value, shape=_fits(value, plan.basic, x.shape))
+    written = reshape(written, shape=taken)
     if taken == x.shape and all(step == 1 for _, _, step in plan.slices):
-        return part
+        return written
     inside = place(expand(new_value(np.asarray(True)), shape=taken), shape=x.shape, slices=plan.slices)
-    return where(inside, place(part, shape=x.shape, slices=plan.slices), x)
+    return where(inside, place(written, shape=x.shape, slices=plan.slices), x)
 
 
 # ---- reading a key -----------------------------------------------------------------------------------------------------
@@ -93,91 +95,95 @@ def with_index(x: Any, key: Any, value: Any) -> Any:
 
 def read_key(shape: tuple[int, ...], key: Any) -> Plan:
     """The plan of `key` for a Tensor of `shape`; raises IndexRangeError, DTypeError or ShapeError."""
-    parts = _with_ellipsis(shape, list(key) if isinstance(key, tuple) else [key])
+    items = _with_ellipsis(shape, list(key) if isinstance(key, tuple) else [key])
     slices: list[tuple[int, int, int]] = []
     basic: list[int] = []
     picks: dict[int, Any] = {}
-    for part in parts:
+    for item in items:
         axis = len(slices)
-        if part is None:
+        if item is None:
             basic.append(1)
-        elif isinstance(part, slice):
-            start, stop, step = _bounds(part, shape[axis])
+        elif isinstance(item, slice):
+            start, stop, step = _bounds(item, shape[axis])
             slices.append((start, len(range(start, stop, step)), step))
             basic.append(slices[-1][1])
-        elif isinstance(part, Value):
-            for position in _positions(part, shape, axis):
+        elif isinstance(item, Value):
+            for position in _positions(item, shape, axis):
                 picks[len(basic)] = position
                 slices.append((0, shape[len(slices)], 1))
                 basic.append(slices[-1][1])
         else:
-            slices.append((_whole_number(part, shape, axis), 1, 1))
+            slices.append((_whole_number(item, shape, axis), 1, 1))
     return Plan(tuple(slices), tuple(basic), picks)
 
 
-def _bounds(part: slice, size: int) -> tuple[int, int, int]:
+def _bounds(item: slice, size: int) -> tuple[int, int, int]:
+    """(start, stop, step) of a slice; raises IndexRangeError for bounds that are not whole numbers."""
     try:
-        return part.indices(size)
+        return item.indices(size)
     except (TypeError, ValueError):
         raise IndexRangeError(
-            f"index: {part}; expected whole numbers or nothing around the colons, and a step that is not 0; check them"
+            f"index: {item}; expected whole numbers or nothing around the colons, and a step that is not 0; check them"
         ) from None
 
 
-def _with_ellipsis(shape: tuple[int, ...], parts: list[Any]) -> list[Any]:
-    """The key with `...` spelled out and positions as values, one part per axis (or None for a new one)."""
-    parts = [_as_part(part) for part in parts]
-    used = sum(_axes_used(part) for part in parts)
+def _with_ellipsis(shape: tuple[int, ...], items: list[Any]) -> list[Any]:
+    """The key with `...` spelled out and positions as values, one item per axis (or None for a new one)."""
+    items = [_as_item(item) for item in items]
+    used = sum(_axes_used(item) for item in items)
     if used > len(shape):
         raise IndexRangeError(
             f"index: {used} positions for shape {format_shape(shape)}; expected at most {len(shape)}; drop some"
         )
-    dots = [i for i, part in enumerate(parts) if part is Ellipsis]
+    dots = [i for i, item in enumerate(items) if item is Ellipsis]
     if len(dots) > 1:
         raise IndexRangeError(f"index: {len(dots)} times `...`; expected it once; write : for the other axes")
-    at = dots[0] if dots else len(parts)
-    return parts[:at] + [slice(None)] * (len(shape) - used) + parts[at + (1 if dots else 0) :]
+    at = dots[0] if dots else len(items)
+    return items[:at] + [slice(None)] * (len(shape) - used) + items[at + (1 if dots else 0) :]
 
 
-def _axes_used(part: Any) -> int:
-    if part is None or part is Ellipsis:
+def _axes_used(item: Any) -> int:
+    """How many axes of x an item indexes."""
+    if item is None or item is Ellipsis:
         return 0
-    return part.ndim if isinstance(part, Value) and part.dtype.kind == "b" else 1
+    return item.ndim if isinstance(item, Value) and item.dtype.kind == "b" else 1
 
 
-def _as_part(part: Any) -> Any:
-    if isinstance(part, list | np.ndarray):
-        refuse_array(part)
-        array = array_of(part)
-        none = isinstance(part, list) and not array.size
-        part = new_value(np.array(array, np.int64 if none else None))  # a copy: the gradient reads it later
-    if isinstance(part, Value):
-        if part.dtype.kind not in "iub":
-            raise DTypeError(f"index: {part.dtype}; expected whole numbers or bool; convert with .long()")
-        return part if part.ndim else traced_or_array(part).item()
-    return part
+def _as_item(item: Any) -> Any:
+    """An item of a key with arrays and lists as values, and 0-d Tensors as numbers."""
+    if isinstance(item, list | np.ndarray):
+        refuse_array(item)
+        array = array_of(item)
+        none = isinstance(item, list) and not array.size
+        item = new_value(np.array(array, np.int64 if none else None))  # a copy: the gradient reads it later
+    if isinstance(item, Value):
+        if item.dtype.kind not in "iub":
+            raise DTypeError(f"index: {item.dtype}; expected whole numbers or bool; convert with .long()")
+        return item if item.ndim else traced_or_array(item).item()
+    return item
 
 
-def _whole_number(part: Any, shape: tuple[int, ...], axis: int) -> int:
-    if isinstance(part, bool) or not isinstance(part, int | np.integer):
+def _whole_number(item: Any, shape: tuple[int, ...], axis: int) -> int:
+    """An index counted from 0; raises DTypeError for anything but a whole number, IndexRangeError out of range."""
+    if isinstance(item, bool) or not isinstance(item, int | np.integer):
         raise DTypeError(
-            f"index: {part!r} ({type(part).__name__}); "
+            f"index: {item!r} ({type(item).__name__}); "
             "expected whole numbers, slices, ..., None or integer Tensors; convert it"
         )
     size = shape[axis]
-    if not -size <= part < size:
+    if not -size <= item < size:
         raise IndexRangeError(
-            f"index: {part} on axis {axis} of {format_shape(shape)}; expected {-size} to {size - 1}; check the bounds"
+            f"index: {item} on axis {axis} of {format_shape(shape)}; expected {-size} to {size - 1}; check the bounds"
         )
-    return int(part) % size
+    return int(item) % size
 
 
-def _positions(part: Any, shape: tuple[int, ...], axis: int) -> list[Any]:
-    """The integer positions that a part picks, one value per axis; a bool mask covers as many axes as it has."""
-    if part.dtype.kind != "b":
-        return [part if part.dtype == np.int64 else cast(part, dtype=np.dtype(np.int64))]
-    _check_mask(part, shape, axis)
-    return [new_value(found) for found in np.nonzero(traced_or_array(part))]
+def _positions(item: Any, shape: tuple[int, ...], axis: int) -> list[Any]:
+    """The integer positions that an item picks, one value per axis; a bool mask covers as many axes as it has."""
+    if item.dtype.kind != "b":
+        return [item if item.dtype == np.int64 else cast(item, dtype=np.dtype(np.int64))]
+    _check_mask(item, shape, axis)
+    return [new_value(positions) for positions in np.nonzero(traced_or_array(item))]
 
 
 def _mask(shape: tuple[int, ...], key: Any) -> Any:
@@ -190,10 +196,11 @@ def _mask(shape: tuple[int, ...], key: Any) -> Any:
     return key
 
 
-def _check_mask(part: Any, shape: tuple[int, ...], axis: int) -> None:
-    if part.shape != shape[axis : axis + part.ndim]:
+def _check_mask(item: Any, shape: tuple[int, ...], axis: int) -> None:
+    """Raise ShapeError unless the mask has the sizes of the axes from `axis` on."""
+    if item.shape != shape[axis : axis + item.ndim]:
         raise ShapeError(
-            f"index: mask {format_shape(part.shape)} on axes {format_shape(shape[axis : axis + part.ndim])}; "
+            f"index: mask {format_shape(item.shape)} on axes {format_shape(shape[axis : axis + item.ndim])}; "
             "expected equal shapes; build it from the same Tensor"
         )
 
@@ -220,6 +227,7 @@ def _flat_rows(shape: tuple[int, ...], picks: dict[int, Any]) -> tuple[Any, tupl
 
 
 def _checked(position: Any, size: int, axis: int, shape: tuple[int, ...]) -> Any:
+    """`position` with a bounds check."""
     message = (
         f"index: {{}} on axis {axis} of {format_shape(shape)}; expected {-size} to {size - 1}; check the positions"
     )
@@ -227,16 +235,17 @@ def _checked(position: Any, size: int, axis: int, shape: tuple[int, ...]) -> Any
 
 
 def _pick(y: Any, picks: dict[int, Any]) -> Any:
+    """y at the positions of `picks`, whose axes stand together in the result."""
     if list(picks) == [0]:  # the embedding look-up: no axis moves
         return take(y, picks[0])
     rows, order, sizes = _flat_rows(y.shape, picks)
     rest = tuple(y.shape[axis] for axis in order[len(sizes) :])
     flat = reshape(permute(y, axes=order), shape=(math.prod(sizes), *rest))
     result = take(flat, rows)  # (picked..., rest...)
-    return permute(result, axes=_home(rows.ndim, len(rest), sorted(picks)))
+    return permute(result, axes=_picked_axes_order(rows.ndim, len(rest), sorted(picks)))
 
 
-def _home(picked: int, rest: int, axes: Sequence[int]) -> tuple[int, ...]:
+def _picked_axes_order(picked: int, rest: int, axes: Sequence[int]) -> tuple[int, ...]:
     """The order that puts the picked axes where the first of them stood, if they stood together; else they lead."""
     together = axes[-1] - axes[0] + 1 == len(axes)
     front = axes[0] if together else 0
@@ -245,20 +254,23 @@ def _home(picked: int, rest: int, axes: Sequence[int]) -> tuple[int, ...]:
 
 
 def _put(x: Any, picks: dict[int, Any], value: Any) -> Any:
+    """x with `value` written at the positions of `picks`."""
     rows, order, sizes = _flat_rows(x.shape, picks)
     rest = tuple(x.shape[axis] for axis in order[len(sizes) :])
-    home = _home(rows.ndim, len(rest), sorted(picks))
-    shape = tuple((*rows.shape, *rest)[axis] for axis in home)
-    values = permute(expand(value, shape=_fits(value, shape, x.shape)), axes=_inverse(home))
+    order_back = _picked_axes_order(rows.ndim, len(rest), sorted(picks))
+    shape = tuple((*rows.shape, *rest)[axis] for axis in order_back)
+    values = permute(expand(value, shape=_fits(value, shape, x.shape)), axes=_inverse(order_back))
     flat = put(reshape(permute(x, axes=order), shape=(math.prod(sizes), *rest)), rows, values)
     return permute(reshape(flat, shape=(*sizes, *rest)), axes=_inverse(order))
 
 
 def _inverse(order: Sequence[int]) -> tuple[int, ...]:
+    """The order of axes that undoes `order`."""
     return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
 def _fits(value: Any, shape: tuple[int, ...], whole: tuple[int, ...]) -> tuple[int, ...]:
+    """`shape`; raises ShapeError unless `value` broadcasts to it."""
     new = len(shape) - value.ndim
     if new < 0 or any(have not in (1, want) for have, want in zip(value.shape, shape[new:], strict=True)):
         raise ShapeError(

@@ -1,8 +1,8 @@
-"""Chance: the generator that counts calls, which one is in use, and distributions over its bits (floor 3).
+"""Random numbers: the Generator, the stream in use, and distributions (floor 3).
 
 Every number is a function of (seed, call, position): see `ops/random.py`. The state is a Tensor, read and assigned like
-any other, so a recorded step finds it. Whole numbers, uniforms, masks and permutations are the same bits everywhere;
-normals go through log and cos and may differ by a few units in the last place between machines.
+any other, so a recorded step finds it. Integers, uniforms, masks and permutations have the same bits everywhere;
+normals use log and cos and may differ by a few units in the last place between machines.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .tensor import Tensor, check_device
 class Generator:
     """A stream of random numbers: state = (seed, calls so far), an int64 Tensor of shape (2,).
 
-    Threads may draw from one at once: each draw is another call, but which thread gets which depends on their speed. For
-    the same numbers in every run give each thread a Generator of its own.
+    Threads may draw from one at once: each draw is another call, but which thread gets which call depends on their speed.
+    For the same numbers in every run, give each thread a separate Generator.
     """
 
     def __init__(self, seed: int = 0, device: Any = None) -> None:
@@ -37,32 +37,36 @@ class Generator:
         self.state.lock = threading.RLock()
 
     def manual_seed(self, seed: int) -> Generator:
-        with self._alone():
+        """Start over from `seed`, call 0."""
+        with self._locked():
             self.state.assign(np.array([_signed(seed), 0]))
         return self
 
     def seed(self) -> int:
-        """A new seed from the operating system; returned so that it can be told."""
+        """Start over from a seed of the operating system; returns it."""
         fresh = secrets.randbits(48)
         self.manual_seed(fresh)
         return fresh
 
     def initial_seed(self) -> int:
+        """The seed as int64 holds it."""
         return int(self.get_state().array[0])
 
     def get_state(self) -> Tensor:
-        with self._alone():
+        """A copy of the state: int64 (2,)."""
+        with self._locked():
             return self.state.clone()
 
     def set_state(self, state: Tensor) -> None:
+        """Continue from `state`. Raises OptionError unless it is int64 (2,)."""
         if not isinstance(state, Tensor) or state.shape != (2,) or state.dtype != int64:
             came = f"{state.shape} {state.dtype}" if isinstance(state, Tensor) else f"a {type(state).__name__}"
             raise OptionError(f"set_rng_state: {came}; expected the (2,) int64 that get_rng_state gave; pass that one")
-        with self._alone():
+        with self._locked():
             self.state.assign(state)
 
     def clone_state(self) -> Generator:
-        """Another Generator that stands where this one does, and from then on goes its own way."""
+        """An independent Generator with the present state."""
         clone = Generator()
         clone.set_state(self.get_state())
         return clone
@@ -78,18 +82,18 @@ class Generator:
         return f"Generator(seed={seed}, calls={calls})"
 
     def bits(self, *size: int) -> Tensor:
-        """uint32 numbers of shape `size`, each bit fair; advances the state by one call."""
-        with self._alone(), no_grad():
+        """uint32 numbers of shape `size`, every bit 0 or 1 with probability 1/2; advances the state by one call."""
+        with self._locked(), no_grad():
             drawn = bits(self.state, shape=size)
-            # Not `assign`: the counter may advance inside a scan, where states of the user's may not.
+            # Not `assign`, which a scan forbids: the counter may advance in its body.
             self.state.rebind(add(self.state, Tensor(np.array([0, 1]))).array)
         return drawn
 
-    def _alone(self) -> threading.RLock:
-        """What to hold while the state is read and moved on, so that no two draws are of one call.
+    def _locked(self) -> threading.RLock:
+        """The lock to hold while the state is read and advanced, so that no two draws are of one call.
 
-        Compiled programs that draw from this Generator hold it while they run. One that is being recorded holds it to the
-        end, since until then the state has no numbers.
+        Compiled programs that draw from this Generator hold it while they run. A recording holds it to its end, since until
+        then the state has no numbers.
         """
         active = current_tracer()
         if active is not None:
@@ -118,10 +122,10 @@ _current: ContextVar[Generator] = ContextVar("generator", default=default_genera
 
 
 class use_generator(Mode):
-    """Within it, or in a function decorated with it, all that draws without `generator=` draws from this Generator.
+    """A block, or a decorator, in which everything that draws without `generator=` draws from this Generator.
 
-    So weights, dropout, shuffles and `rand` inside have a stream of their own, and the global one is not moved. Another
-    thread is not inside: it enters a block itself.
+    So weights, dropout, shuffles and `rand` inside use a separate stream, and the global one does not advance. Another thread
+    is not inside: it enters a block itself.
     """
 
     variable = _current
@@ -130,11 +134,12 @@ class use_generator(Mode):
         self.value = stream(generator)
 
     def again(self) -> use_generator:
+        """Another block with the same Generator."""
         return use_generator(self.value)
 
 
 def fork_rng() -> use_generator:
-    """Within it the same numbers come as would without; after it the stream stands where it stood before."""
+    """A block that draws the numbers that would come next; after it the stream continues from before the block."""
     return use_generator(_current.get().clone_state())
 
 
@@ -153,7 +158,7 @@ def manual_seed(seed: int) -> Generator:
 
 
 def seed() -> int:
-    """Start the stream in use here over from a seed of the operating system's; returned so that it can be told."""
+    """Start the stream in use here over from a seed of the operating system; returns it."""
     return stream().seed()
 
 
@@ -163,10 +168,12 @@ def initial_seed() -> int:
 
 
 def get_rng_state() -> Tensor:
+    """The state of the stream in use here: int64 (2,), its seed and the calls so far."""
     return stream().get_state()
 
 
 def set_rng_state(state: Tensor) -> None:
+    """Continue the stream in use here from `state`. Raises OptionError unless it is what `get_rng_state` gave."""
     stream().set_state(state)
 
 
@@ -284,21 +291,25 @@ def multinomial(
 
 
 def rand_like(x: Tensor, **options: Any) -> Tensor:
+    """Uniform numbers in [0, 1) in the shape and dtype of x."""
     return rand(*x.shape, dtype=options.pop("dtype", x.dtype), **options)
 
 
 def randn_like(x: Tensor, **options: Any) -> Tensor:
+    """Standard normal numbers in the shape and dtype of x."""
     return randn(*x.shape, dtype=options.pop("dtype", x.dtype), **options)
 
 
 def _uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Write uniform numbers in [a, b) into this Tensor."""
     return self.write(uniform_from(generator, self.shape, self.dtype) * (b - a) + a)
 
 
 def _normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Write normal numbers with this mean and standard deviation into this Tensor."""
     return self.write(randn(*self.shape, dtype=self.dtype, generator=generator) * std + mean)
 
 
-# The two in-place methods that need chance; `tensor.py` stands below this file and cannot know it.
+# The two in-place methods that draw random numbers; `tensor/` stands below this file and cannot import it.
 Tensor.uniform_ = _uniform_
 Tensor.normal_ = _normal_

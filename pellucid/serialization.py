@@ -1,8 +1,7 @@
-"""`save` and `load`: weights in safetensors files, which hold numbers and nothing that could run (floor 4).
+"""`save` and `load`: weights as safetensors files, which hold numbers and no code (floor 4).
 
-A file is written beside its place and renamed into it, so a crash leaves the old one whole. Pickle files, the other
-format in use, execute code when they are opened; they are recognised by their contents and refused, with the way to
-convert them. A file's name does not matter: `save(state, "model.pt")` writes safetensors too.
+A file is written beside its path and renamed into place, so a crash leaves the old one whole. Pickle files, the other format
+in use, execute code when they are opened; they are recognised by their contents and refused, with the way to convert them. A file's name does not matter: `save(state, "model.pt")` writes safetensors too.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def save(
     """Write a Module's state, or a dict of Tensors (or arrays) by name, to `path`.
 
     metadata: text by name, kept in the file's header. Raises OptionError for other contents, DataError where the place
-    cannot be written; then what stood there before is untouched.
+    cannot be written; the old file is then untouched.
     """
     state = obj.state_dict() if isinstance(obj, Module) else obj
     if not isinstance(state, Mapping):
@@ -74,45 +73,45 @@ def load(path: str | os.PathLike[str], map_location: Any = None, weights_only: b
     Nothing in the file is executed, whatever `weights_only` says (it and `map_location` are there for programs written
     for PyTorch). Raises DataError where the file cannot be read, StateError where it is damaged or a pickle.
     """
-    place = Path(path)
-    content = _read(place)
-    return {name: Tensor(_read_array(place, name, entry)) for name, entry in _entries(place, content)}
+    file = Path(path)
+    content = _read(file)
+    return {name: Tensor(_read_array(file, name, entry)) for name, entry in _entries(file, content)}
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """The text that was saved in the file's header."""
-    place = Path(path)
-    content = _read(place)
-    _entries(place, content)  # a file whose header reads well but whose numbers are cut off is refused here too
+    file = Path(path)
+    content = _read(file)
+    _entries(file, content)  # a file whose header reads well but whose numbers are cut off is refused here too
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return header.get("__metadata__") or {}
 
 
-def _read(place: Path) -> bytes:
-    if place.is_dir():
-        raise DataError(f"{place}: a directory; expected a safetensors file; name the file in it")
+def _read(file: Path) -> bytes:
+    if file.is_dir():
+        raise DataError(f"{file}: a directory; expected a safetensors file; name the file in it")
     try:
-        return place.read_bytes()
+        return file.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{place}: no such file; expected a safetensors file; check the path") from None
+        raise DataError(f"{file}: no such file; expected a safetensors file; check the path") from None
     except OSError as error:
         reason = error.strerror or "it cannot be read"
-        raise DataError(f"{place}: {reason}; expected a file to read; check its permissions and the disk") from None
+        raise DataError(f"{file}: {reason}; expected a file to read; check its permissions and the disk") from None
 
 
-def _entries(place: Path, content: bytes) -> list[tuple[str, Any]]:
+def _entries(file: Path, content: bytes) -> list[tuple[str, Any]]:
     """The file taken apart and checked by safetensors, or an error that says what it is instead."""
     if is_pickle(content):
         raise StateError(
-            f"{place}: a pickle file, as torch.save writes them, which may run any code when opened; expected "
+            f"{file}: a pickle file, as torch.save writes them, which may run any code when opened; expected "
             "safetensors; convert it where PyTorch is installed: import torch; from safetensors.torch import save_file; "
-            f'save_file(torch.load("{place.name}", weights_only=True), "{place.stem}.safetensors")'
+            f'save_file(torch.load("{file.name}", weights_only=True), "{file.stem}.safetensors")'
         )
     try:
         return deserialize(content)
     except SafetensorError:
         raise StateError(
-            f"{place}: {len(content):,} bytes that are not a whole safetensors file; expected one that save() finished; "
+            f"{file}: {len(content):,} bytes that are not a whole safetensors file; expected one that save() finished; "
             "it is damaged or cut short: copy it again, or save it again"
         ) from None
 
@@ -122,7 +121,7 @@ def is_pickle(content: bytes) -> bool:
     return content.startswith(_PICKLES) or (content.startswith(b"PK\x03\x04") and b".pkl" in content[:4096])
 
 
-def _read_array(place: Path, name: str, entry: Any) -> np.ndarray:
+def _read_array(file: Path, name: str, entry: Any) -> np.ndarray:
     kind, data = entry["dtype"], entry["data"]
     if kind == "BF16":  # the upper half of a float32
         array = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
@@ -130,6 +129,6 @@ def _read_array(place: Path, name: str, entry: Any) -> np.ndarray:
         array = np.frombuffer(data, _DTYPES[kind])
     else:
         raise StateError(
-            f"{place}: {name!r} is stored as {kind}; expected one of {', '.join([*_DTYPES, 'BF16'])}; save it as F32"
+            f"{file}: {name!r} is stored as {kind}; expected one of {', '.join([*_DTYPES, 'BF16'])}; save it as F32"
         )
     return array_of(array.astype(array.dtype.newbyteorder("=")).reshape(entry["shape"]))

@@ -1,9 +1,8 @@
-"""How many threads the matrix products and the compiled programs use (floor 1).
+"""Number of threads of matrix products and compiled programs (floor 1).
 
-NumPy's BLAS decides about an eager product, so this sets it there; threadpoolctl (which comes with scikit-learn) speaks
-to the BLAS. The bits of an eager product may depend on the count; a run stores it, and resuming under another warns.
-Compiled programs have a pool of their own (`compiler/backends/cpu/thread_pool.py`), and the same bits for every count.
-`PELLUCID_NUM_THREADS` sets both at the start.
+An eager product uses the threads of NumPy's BLAS, which threadpoolctl sets. Its bits may depend on their number; a run stores
+it, and resuming with another one warns. Compiled programs have a separate pool (`compiler/backends/cpu/thread_pool.py`) and the same bits for
+every number. The environment variable `PELLUCID_NUM_THREADS` sets both at the start.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def _processors() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Use `count` threads from now on; raises OptionError below 1."""
+    """Use `count` threads from now on, eager and compiled. Raises OptionError below 1."""
     global _chosen
     from threadpoolctl import threadpool_limits
 
@@ -48,12 +47,12 @@ def set_num_threads(count: int) -> None:
 
 
 def _from_environment() -> None:
-    wish = os.environ.get("PELLUCID_NUM_THREADS", "")
-    if wish.isdigit() and int(wish):
-        set_num_threads(int(wish))
-    elif wish:  # a warning: an import that fails would leave no one to say so in plain words
+    value = os.environ.get("PELLUCID_NUM_THREADS", "")
+    if value.isdigit() and int(value):
+        set_num_threads(int(value))
+    elif value:  # a warning, not an error: an error at import would end in a traceback
         warnings.warn(
-            f"PELLUCID_NUM_THREADS is {wish!r}; expected a whole number from 1; it is ignored, unset it or mend it",
+            f"PELLUCID_NUM_THREADS is {value!r}; expected a whole number from 1; it is ignored, unset it or mend it",
             stacklevel=2,
         )
 

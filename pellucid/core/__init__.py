@@ -1,1 +1,1 @@
-"""What a value and an operation are, and the reverse walk (floor 1)."""
+"""Values, operations and the tape: what everything else is built on (floor 1)."""

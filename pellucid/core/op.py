@@ -1,9 +1,9 @@
-"""What an operation is, and `apply`, the one door through which every operation runs (floor 1).
+"""Op, Node and `apply`: what a primitive operation is, and how every operation runs and is recorded (floor 1).
 
     apply(op, *inputs)  ->  1 shape rule (a clear error)   2 forward (NumPy)   3 a Node on the tape if a gradient is needed
 
-The operations themselves stand in `ops/`, the walk back along the tape in `core/tape.py`, the class with PyTorch's methods in
-`tensor.py`. A gradient rule receives that class, so it reads as mathematics (`g * y`) and is itself differentiable.
+The operations themselves stand in `ops/`, the backward pass in `core/tape.py`, the class with PyTorch's methods in `tensor/`.
+A gradient rule receives Tensors, so it reads as mathematics (`g * y`) and is itself differentiable.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from .origin import origin, user_origin
 from .promotion import as_number, result_type
 from .value import Spec, Value, active_tracer, default_dtype, grad_mode, traced_or_array, tracer_count
 
-# NaN and infinities travel through the arithmetic as values; the training loop stops at the first of them and names its
-# layer. NumPy's warning about the same event would only be noise, so it is silenced for these modules and nobody else's.
+# NaN and infinities propagate as values; the training loop stops at the first of them and names its layer. NumPy's warning
+# about the same event would be noise, so it is silenced for these modules alone.
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"pellucid\.(core|ops|optim|compiler)\b")
 
 _value_class: type[Value] = Value
 
 
 def use_value_class(cls: type[Value]) -> None:
-    """Let operations give `cls` (called once, by `tensor.py`)."""
+    """Let operations give `cls` (called once, by `tensor/`)."""
     global _value_class
     _value_class = cls
 
@@ -39,14 +39,14 @@ def new_value(array: np.ndarray) -> Any:
 
 
 def bare_value(array: Any) -> Any:
-    """As `new_value`, but nothing that a step makes while it is recorded: it stands for what was there before."""
+    """As `new_value`, but hidden from a tracer: it stands for a value from before the recorded step."""
     value = _value_class.__new__(_value_class)
     value.array = array
     return value
 
 
 def aside(value: Value) -> Any:
-    """`value` as it is now, under another identity: the same numbers and place on the tape, its own version and `.grad`."""
+    """A separate value with the numbers and the Node that `value` has now, but its own version and `.grad`."""
     other = _value_class(traced_or_array(value))
     if value.requires_grad:
         other.node, other.requires_grad = value.node, True
@@ -54,12 +54,14 @@ def aside(value: Value) -> Any:
 
 
 class Node:
-    """One operation on the tape: what it read, what it gave, and where in the user's code it was asked for.
+    """One operation on the tape: its inputs, its output, and the user's line that called it.
 
     parents: for each input the Node that made it, or the leaf itself, or None where no gradient flows.
-    inputs: the values the gradient rule will read; only their `Spec` where the rule needs no more than shapes.
-    array: the output's numbers, kept only where the rule reads them. A Node never holds its output value itself: the
-        cycle would keep a step's memory until the garbage collector happens to run.
+    inputs: the values that the gradient rules read; only their `Spec` where the rules need no more than shapes.
+    versions: those of the inputs when they were read, so that a later write is noticed.
+    array: the output's numbers, kept only where a rule reads them. A Node never holds its output value itself: the cycle
+        would keep a step's memory until the garbage collector runs.
+    sequence: its number in the order of recording, across all tapes.
     """
 
     __slots__ = (
@@ -67,7 +69,7 @@ class Node:
     )  # fmt: skip
     counter = itertools.count()
 
-    def __init__(self, op: Op, inputs: Sequence[Value], attributes: dict[str, Any], array: np.ndarray) -> None:
+    def __init__(self, op: Op, inputs: Sequence[Value], attributes: Attributes, array: np.ndarray) -> None:
         self.op = op
         self.attributes = attributes
         self.parents = tuple([v.node or (v if v.requires_grad else None) for v in inputs])
@@ -92,26 +94,32 @@ class Node:
         return f"<{self.op.name} -> {format_shape(self.shape)}, {self.origin}>"
 
 
+# The keyword arguments of an operation, such as `axes`, by name.
+Attributes = dict[str, Any]
+# Arrays and attributes to test an operation with.
+SampleInputs = Iterator[tuple[list[np.ndarray], Attributes]]
+
+# Every primitive by its name.
 REGISTRY: dict[str, Op] = {}
 
 
 class Op:
-    """A primitive: its shape rule, forward, gradient and samples, in one place.
+    """A primitive operation: its shape rule, forward, gradient and sample inputs, in one place.
 
     A kind (elementwise, reduction, ...) is a subclass that says how shapes combine; an operation is one instance, called
     like a function. To add one, write one entry in a file of `ops/`: the registry feeds the gradient checks.
 
     gradients: one rule per input, `rule(g, y, *inputs, **attributes) -> dL/dinput`, None where no gradient flows; `g` is
         dL/dy. A rule runs only when its input needs a gradient, and uses differentiable operations only.
-    saves_inputs, saves_output: what the rules read besides shapes; the tape keeps no more than that alive.
+    saves_inputs, saves_output: what the rules read besides shapes; the tape keeps only that alive.
     same_dtype: inputs are promoted to one dtype by PyTorch's table before the forward.
     floating: integers are read as float32 (exp, true division, ...).
-    samples: `(arrays, attributes)` pairs for the tests, drawn from a NumPy generator.
+    sample_inputs: `(arrays, attributes)` pairs for the tests, drawn from a NumPy generator.
     """
 
-    # infer(*values, **attributes): the output's shape and dtype; raises ShapeError or DTypeError where inputs do not fit.
+    # infer(*values, **attributes) -> the output's shape and dtype; raises ShapeError or DTypeError where inputs do not fit.
     infer: Callable[..., tuple[tuple[int, ...], np.dtype]]
-    # forward(*arrays, **attributes): the numbers, by NumPy. Inputs have passed `infer`; they are never written.
+    # forward(*arrays, **attributes) -> the numbers, by NumPy. Inputs have passed `infer`; they are never written.
     forward: Callable[..., Any]
 
     kind = "operation"
@@ -127,7 +135,8 @@ class Op:
             raise ValueError(f"operation {name!r} is registered twice")
         REGISTRY[name] = self
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
+        """Inputs to test the operation with."""
         raise NotImplementedError
 
     def backward(self, node: Node, g: Any) -> list[Any]:
@@ -144,7 +153,7 @@ class Op:
         return self.gradients
 
     def fail(self, what: str, expected: str, fix: str) -> ShapeError:
-        """A ShapeError in the house's order: what came, what was expected, what to do next."""
+        """A ShapeError with the operation, what came, what was expected, and what to do next."""
         return ShapeError(f"{self.name}: {what}; {expected}; {fix}")
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
@@ -163,12 +172,12 @@ def apply(op: Op, *inputs: Any, **attributes: Any) -> Any:
         if active is None:
             array = op.forward(*[v.array for v in values], **attributes)
         else:
-            if op.kind == "elementwise" and dtype.kind != "f":  # which whole numbers it is defined on, NumPy knows
+            if op.kind == "elementwise" and dtype.kind != "f":  # NumPy knows on which integers it is defined
                 op.forward(*[np.empty(0, v.dtype) for v in values], **attributes)
             array = active.append(op, values, attributes, shape, dtype)
     except PellucidError:
         raise
-    except (TypeError, ValueError):  # shapes have passed `infer`: what is left is an operation without this dtype
+    except (TypeError, ValueError):  # shapes have passed `infer`, so the dtype is at fault
         dtypes = " and ".join(str(v.dtype) for v in values)
         raise DTypeError(
             f"{op.name}: not defined on these {dtypes} values; expected floating-point numbers; "
@@ -186,7 +195,7 @@ def apply(op: Op, *inputs: Any, **attributes: Any) -> Any:
     return result
 
 
-Op.__call__ = apply  # type: ignore[assignment]  # one Python call less on the way of every operation
+Op.__call__ = apply  # type: ignore[assignment]  # saves one Python call for every operation
 
 
 def promote_inputs(op: Op, inputs: Sequence[Any]) -> Sequence[Any]:

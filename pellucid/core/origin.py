@@ -1,4 +1,4 @@
-"""Where in the user's code an operation was asked for (floor 1)."""
+"""Origin of an operation: the user's line and the layer that called it (floor 1)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 module_path: ContextVar[str] = ContextVar("module_path", default="")
-# Set while the tape is walked, so that nodes made by a gradient rule inherit the place of the node they come from.
+# Set during a backward pass, so that the Nodes of a gradient rule inherit the origin of the Node they come from.
 origin: ContextVar[Origin | None] = ContextVar("origin", default=None)
 
 
 class Origin(NamedTuple):
-    """Where an operation was asked for: the layer's dotted path, and a place in the user's code."""
+    """The layer's dotted path, and an instruction in the user's code, from which `line` is found on demand."""
 
     path: str
     code: CodeType | None
@@ -24,26 +24,27 @@ class Origin(NamedTuple):
 
     @property
     def file(self) -> str:
+        """The file of the code, or "?"."""
         return self.code.co_filename if self.code else "?"
 
     @property
     def line(self) -> int:
-        """The line number, looked up only when somebody reads it (it costs more than the operation)."""
+        """The line number, looked up only when it is read: the look-up costs more than an operation."""
         if self.code is None:
             return 0
         positions = list(self.code.co_positions())
         return positions[self.instruction // 2][0] or 0
 
     def __str__(self) -> str:
-        place = f"{os.path.basename(self.file)}:{self.line}" if self.code else "?"
-        return f"{self.path} at {place}" if self.path else place
+        position = f"{os.path.basename(self.file)}:{self.line}" if self.code else "?"
+        return f"{self.path} at {position}" if self.path else position
 
 
 _ENGINE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
 _engine_files: dict[str, bool] = {}
-# Rooms that count as "the user" when looking for the user's line: in a run from the command line they are where a network's
-# arithmetic is written down. The frames of everything else here are skipped.
+# Rooms that count as the user's code: in a run from the command line, a network's arithmetic is written there. The frames of
+# all other rooms are skipped.
 _USER_ROOMS = tuple(
     room + os.sep
     for room in (
@@ -61,17 +62,18 @@ _USER_ROOMS = tuple(
 
 
 def _is_engine(file: str) -> bool:
-    known = _engine_files.get(file)
-    if known is None:
+    """Whether a frame of `file` is skipped: one of the engine or of NumPy."""
+    cached = _engine_files.get(file)
+    if cached is None:
         path = os.path.abspath(file)
-        ours = path.startswith(_ENGINE) and not path[len(_ENGINE) :].startswith(_USER_ROOMS)
-        known = ours or path.startswith(_NUMPY)
-        _engine_files[file] = known
-    return known
+        engine = path.startswith(_ENGINE) and not path[len(_ENGINE) :].startswith(_USER_ROOMS)
+        cached = engine or path.startswith(_NUMPY)
+        _engine_files[file] = cached
+    return cached
 
 
 def user_origin() -> Origin:
-    """The innermost place outside the engine that led to this call, with the active layer's path."""
+    """The innermost frame outside the engine that led to this call, with the active layer's path."""
     frame: Any = sys._getframe(1)
     while frame is not None and _is_engine(frame.f_code.co_filename):
         frame = frame.f_back

@@ -13,11 +13,11 @@ from .value import Value, default_dtype
 def as_number(number: Any, dtype: np.dtype) -> np.ndarray:
     """A plain number as a 0-d array of `dtype`: a fraction is cut off for integers, -1 is the largest of uint8 (as in PyTorch).
 
-    Raises DTypeError where the dtype does not reach so far.
+    Raises DTypeError where the dtype cannot hold the number.
     """
     try:
         return np.asarray(number, dtype)
-    except (OverflowError, ValueError):  # NumPy's words for integers out of range, and for NaN among integers
+    except (OverflowError, ValueError):  # what NumPy raises for integers out of range, and for NaN among integers
         if dtype.kind == "u" and -np.iinfo(dtype).max <= number < 0:
             return np.asarray(int(number) % (np.iinfo(dtype).max + 1), dtype)
         raise DTypeError(
@@ -32,7 +32,7 @@ _NUMBER_DTYPE = {bool: np.dtype(bool), int: np.dtype(np.int64), float: default_d
 def result_type(*operands: Any) -> np.dtype:
     """The dtype an operation on `operands` computes in, as PyTorch decides it.
 
-    The category comes first (bool < integer < float), whoever brings it. Within the highest category, a Tensor with
+    The category comes first (bool < integer < float), from whichever operand. Within the highest category, a Tensor with
     dimensions decides before a 0-d Tensor, and that before a Python number; equals meet by NumPy's lattice.
     """
     best: np.dtype | None = None

@@ -1,12 +1,12 @@
-"""Numbers that several Tensors share: a base, and views that follow what is written to it and write through (floor 1).
+"""Views: Tensors that share the numbers of a base, follow what is written to it, and write through (floor 1).
 
-Arrays stay values. What is shared is a `Cell`, which holds the base's array. A view knows its cell and its path: the
-movements that lead from the base to it. Whoever writes gives the cell another array and takes away the arrays of all others;
-whoever looks at a Tensor without an array walks its path anew. A cell holds its Tensors weakly and no Node, so a detached
-view keeps numbers alive and no tape.
+Arrays are immutable values. What is shared is a `Cell`, which holds the base's array. A view has a cell and a path, the
+movements that lead from the base to it. A write gives the cell a new array and removes the arrays of the other Tensors; a
+Tensor without an array computes it by its path when it is read. A cell refers to its Tensors weakly and to no Node, so a
+detached view keeps numbers alive but no tape.
 
-Operations give values; the methods of Tensor give views (`viewed`). A write through a view goes into the cell's own array
-where nobody else holds it (`write_array`); on the tape, and while a step is recorded, it is composed of operations (`put`).
+Operations give values; the methods of Tensor give views (`viewed`). A write through a view goes into the cell's array where
+nothing else holds it (`write_array`); on the tape, and while a step is recorded, it is composed of operations (`put`).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .value import Symbol, Value, current_tracer, grad_mode
 
 Path = tuple[tuple[Op, dict[str, Any]], ...]  # movements and their attributes, from the base on
 
-_lock = threading.RLock()  # for a look and a write; taken after that of native memory, never before
+_lock = threading.RLock()  # held for reads and writes; taken after the lock of native memory, never before
 
 
 class Cell:
     """The numbers of a base and the Tensors that share them.
 
-    array: the base's; None while only native memory has them. native: the memory that compiled programs write, or None.
-    shape: the base's. strides: how its numbers lie, where that is not in row order: of an argument of a step that is being
-    recorded. tensors: those that share, the base first.
+    array: the base's; None while only native memory has the numbers. native: the memory that compiled programs write, or None.
+    shape: the base's. strides: those of an argument of a recorded step, where it is not in row-major order. tensors: weak
+    references to those that share, the base first. limit: tidy up above this many.
     """
 
     __slots__ = ("array", "limit", "native", "shape", "strides", "tensors")
@@ -55,7 +55,7 @@ class Cell:
         base.cell = self
 
     def base(self) -> Any:
-        """The Tensor at the root, made anew where the user's is gone."""
+        """The Tensor at the root; a new one where the user's is gone."""
         with _lock:
             value = self.tensors[0]()
             if value is None:
@@ -71,11 +71,12 @@ class Cell:
     def tidy(self) -> None:
         """Forget the views that are gone."""
         first, *others = self.tensors
-        self.tensors = [first, *(known for known in others if known() is not None)]
+        self.tensors = [first, *(reference for reference in others if reference() is not None)]
         self.limit = 16 + 2 * len(self.tensors)
 
     def living(self) -> list[Any]:
-        return [value for known in self.tensors if (value := known()) is not None]
+        """Its Tensors that still exist."""
+        return [value for reference in self.tensors if (value := reference()) is not None]
 
     # ---- reading ----
 
@@ -86,7 +87,7 @@ class Cell:
         return array
 
     def look(self, value: Value) -> Any:
-        """The array of one of its Tensors, which has none."""
+        """Compute the array of one of its Tensors, which has none, by its path."""
         while True:
             numbers = array = self.numbers()
             with _lock:
@@ -99,20 +100,20 @@ class Cell:
 
     # ---- writing ----
 
-    def forget(self, place: Any) -> None:
-        """The arrays that its Tensors hold are not the newest any more."""
+    def forget(self, written_at: Any) -> None:
+        """Drop the arrays that its Tensors hold, which a write has outdated."""
         for value in self.living():
             with suppress(AttributeError):
                 del value.array
             value.version += 1
-            value.written_at = place
+            value.written_at = written_at
             if value.storage is not None and value.storage is not self.native:
                 value.storage.outdated()
         if len(self.tensors) > 2:
             self.tidy()
 
     def moved(self) -> None:
-        """A compiled program is about to write the native memory."""
+        """Note that a compiled program is about to write the native memory."""
         with _lock:
             self.forget(None)
             self.array = None
@@ -122,7 +123,7 @@ class Cell:
 
 
 def viewed(op: Op, x: Any, **attributes: Any) -> Any:
-    """What the movement `op` makes of x, sharing its numbers, unless a reshape has to copy them."""
+    """The movement `op` of x as a view of x, unless a reshape has to copy the numbers."""
     result = apply(op, x, **attributes)
     cut = x.path or (x.cell is not None and x.cell.strides is not None)
     if cut and op.name == "reshape" and not _stays_view(x, result, attributes["shape"]):
@@ -131,7 +132,7 @@ def viewed(op: Op, x: Any, **attributes: Any) -> Any:
 
 
 def as_view(result: Any, x: Any, path: Path) -> Any:
-    """`result`, which is what `path` makes of x, as a view of x."""
+    """`result`, the outcome of `path` on x, made a view of x."""
     share(result, x, path)
     without_grad = x.base_without_grad
     if without_grad is not None:
@@ -144,7 +145,7 @@ def as_view(result: Any, x: Any, path: Path) -> Any:
 
 
 def share(result: Value, source: Value, path: Path = ()) -> None:
-    """Let `result` be the numbers of `source` where `path` leads from it; what the two are on the tape is not touched."""
+    """Let `result` share the numbers of `source` along `path`; their places on the tape stay as they are."""
     with _lock:  # another thread may be writing, or making a view too
         cell = source.cell
         if cell is None:
@@ -156,7 +157,7 @@ def share(result: Value, source: Value, path: Path = ()) -> None:
         cell.tensors.append(ref(result))
         array, whole = result.array, cell.array
         if array is not whole and array.__class__ is np.ndarray and (whole is None or not _lies_in(array, whole)):
-            del result.array  # what it has been made of is not the newest any more
+            del result.array  # computed from numbers that a write has since outdated
 
 
 def _lies_in(part: np.ndarray, whole: np.ndarray) -> bool:
@@ -164,30 +165,30 @@ def _lies_in(part: np.ndarray, whole: np.ndarray) -> bool:
 
 
 def leave(value: Value) -> None:
-    """`value` goes its own way: those it shared with keep the numbers of now."""
+    """Stop `value` from sharing: the Tensors that it shared with keep the present numbers."""
     cell = value.cell
     if cell is None:
         return
     cell.numbers()
-    value.array = value.array  # looked at while it still can
+    value.array = value.array  # computed while it still has its path
     with _lock:
         is_base = cell.tensors[0]() is value
-        cell.tensors = [known for known in cell.tensors if known() is not value]
+        cell.tensors = [reference for reference in cell.tensors if reference() is not value]
         if is_base:  # the native memory goes with it
             cell.native = None
             cell.tensors.insert(0, _gone)
         value.cell, value.path, value.base = None, (), None
 
 
-class _Nobody:
+class _Dead:
     pass
 
 
-_gone: Any = ref(_Nobody())  # a reference to what is not there any more
+_gone: Any = ref(_Dead())  # a dead reference
 
 
 def copied(copy: Value, source: Value, memo: dict[int, Any]) -> None:
-    """Let `copy` share with the other copies that belong to `memo` what `source` shares with their originals."""
+    """Let `copy` share with the other copies of `memo` as `source` shares with their originals."""
     cell = source.cell
     if cell is None:
         return
@@ -197,7 +198,7 @@ def copied(copy: Value, source: Value, memo: dict[int, Any]) -> None:
 
 
 def _stays_view(x: Any, result: Any, shape: tuple[int, ...]) -> bool:
-    """Whether reshaping x moves no number where its base lies in row order: PyTorch's rule, eager and recorded."""
+    """Whether reshaping x moves no number, given its strides in its base: PyTorch's rule, eager and recorded."""
     array, whole, base = result.array, x.array, x.cell.array
     if array.__class__ is whole.__class__ is base.__class__ is np.ndarray and base.flags.c_contiguous:
         return _lies_in(array, whole)  # as NumPy has found
@@ -209,28 +210,31 @@ def _stays_view(x: Any, result: Any, shape: tuple[int, ...]) -> bool:
 
 
 def _laid_out(x: Any) -> np.ndarray:
-    """One number seen as x is seen in its base, so that NumPy tells what can be done without moving any."""
+    """A one-element array with the shape and strides of x in its base, so that NumPy decides what needs a copy."""
     shape, strides = x.cell.shape, x.cell.strides
     if strides is None:
         strides = tuple([math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
     probe = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), shape, strides)
-    for op, how in x.path:
-        probe = probe.reshape(how["shape"], copy=False) if op.name == "reshape" else op.forward(probe, **how)
+    for op, attributes in x.path:
+        if op.name == "reshape":
+            probe = probe.reshape(attributes["shape"], copy=False)
+        else:
+            probe = op.forward(probe, **attributes)
     return probe
 
 
 def is_view_along(view: Any, x: Any, path: Path) -> bool:
-    """Whether `view` is where `path` leads from x, or x itself where that is nowhere else."""
+    """Whether `view` is the view of x along `path`; x itself for an empty path."""
     return view.cell is not None and view.cell is x.cell and view.path == x.path + path
 
 
 def in_row_order(x: Any) -> bool:
-    """Whether the numbers of x lie one after another in what it shares."""
+    """Whether the numbers of x lie in row-major order in its base."""
     return strides_of(x) is None
 
 
 def strides_of(x: Any) -> tuple[int, ...] | None:
-    """How the numbers of x lie in what it shares; None for one after another."""
+    """The strides of x in its base; None for row-major order."""
     if x.cell is None or not (x.path or x.cell.strides):
         return None
     probe = _laid_out(x)
@@ -240,27 +244,27 @@ def strides_of(x: Any) -> tuple[int, ...] | None:
 # ---- writing -----------------------------------------------------------------------------------------------------------
 
 
-def write_part(x: Any, path: Path, array: np.ndarray, place: Any) -> None:
-    """Put `array` where `path` leads from x, off the tape."""
+def write_part(x: Any, path: Path, array: np.ndarray, written_at: Any) -> None:
+    """Write `array` into the view of x along `path`, off the tape."""
     with _lock:
         cell = Cell(x) if x.cell is None else x.cell
-    _write(cell, x.path + path, array, place)
+    _write(cell, x.path + path, array, written_at)
 
 
-def write_array(x: Any, array: np.ndarray, place: Any) -> None:
-    """Put `array`, of the shape and dtype of x, in its place, off the tape."""
-    _write(x.cell, x.path, array, place)
+def write_array(x: Any, array: np.ndarray, written_at: Any) -> None:
+    """Write `array`, of the shape and dtype of x, into x, off the tape."""
+    _write(x.cell, x.path, array, written_at)
 
 
-def _write(cell: Cell, path: Path, array: np.ndarray, place: Any) -> None:
-    """Put `array` where `path` leads from the base; whoever shares its numbers looks again."""
+def _write(cell: Cell, path: Path, array: np.ndarray, written_at: Any) -> None:
+    """Write `array` along `path` from the base, and drop the arrays of all that share."""
     while True:
         if path:
             cell.numbers()
         with _lock:
             if path and cell.array is None:
                 continue  # a program of another thread has started meanwhile
-            cell.forget(place)
+            cell.forget(written_at)
             if path:
                 _put_array(cell, path, array)
             else:
@@ -278,8 +282,8 @@ def _holders(cell: Any) -> int:
     return sys.getrefcount(cell.array)
 
 
-def _alone() -> int:
-    """What counting the holders of a cell's array gives where there is no other; below any count where none is kept."""
+def _sole_holder_count() -> int:
+    """The reference count of an array that only its cell holds; -1 where Python does not count references."""
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         return -1
     probe = _Probe()
@@ -287,12 +291,12 @@ def _alone() -> int:
     return _holders(probe)
 
 
-ALONE = _alone()
+SOLE_HOLDER = _sole_holder_count()
 
 
 def _put_array(cell: Cell, path: Path, array: np.ndarray) -> None:
-    """Write into the cell's own array where nobody else holds it, else into a copy."""
-    alone = _holders(cell) <= ALONE  # before a name holds it here
+    """Write into the cell's array where nothing else holds it, else into a copy."""
+    alone = _holders(cell) <= SOLE_HOLDER  # before a name holds it here
     whole: Any = cell.array
     if not (alone and whole.flags.carray and whole.base is None):
         whole = np.array(whole, order="C")
@@ -306,7 +310,7 @@ def _put_array(cell: Cell, path: Path, array: np.ndarray) -> None:
 
 
 def put(base: Any, path: Sequence[Any], part: Any) -> Any:
-    """`base` with `part` where `path` leads, by operations: on the tape, and into a graph."""
+    """`base` with `part` written along `path`, by operations: on the tape, and in a recorded step."""
     if not path:
         return part
     (op, attributes), *rest = path
@@ -321,7 +325,7 @@ def write_on_tape(view: Any, part: Any) -> None:
 
 
 def follow(base: Any) -> None:
-    """`base` has another place on the tape: so have its views."""
+    """Move the views of `base` to its new place on the tape."""
     active = current_tracer()
     for view in [] if base.cell is None else base.cell.living():
         if view.base is base:
@@ -334,8 +338,9 @@ def follow(base: Any) -> None:
 
 
 def refuse_without_grad(view: Any, part: Any) -> None:
-    """Raise GradientError where a view that was made under no_grad is written with gradients on, though they would have to
-    flow through the write: its base is not told of it."""
+    """Raise GradientError where a view made under no_grad is written with gradients on, and a gradient would have to pass
+    through the write: the tape does not connect the view with its base.
+    """
     base = view.base_without_grad()
     if view.requires_grad or part.requires_grad or (base is not None and base.requires_grad):
         raise GradientError(

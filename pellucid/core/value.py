@@ -1,4 +1,4 @@
-"""What a value is: an array with its place on the tape, or a Symbol while a step is recorded (floor 1)."""
+"""Value: an array with its place on the tape; Symbol: what stands for an array while a step is recorded (floor 1)."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ class Spec(NamedTuple):
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
 
-_ndarray = np.ndarray  # one look-up less for every value that is made
+_ndarray = np.ndarray  # saves an attribute look-up for every value that is made
 
 
 class Value:
-    """An array and its place on the tape: the bare value that operations take and give.
+    """An array and its place on the tape: what operations take and give. `Tensor` is the only class of values that users meet.
 
-    `array` is never written in place; `assign` in `tensor.py` puts another array here and bumps `version`.
+    `array` is never written in place; `assign` in `tensor/state.py` puts another array here and raises `version`.
     """
 
     # Defaults stand on the class, so making a value sets one attribute only.
@@ -51,13 +52,13 @@ class Value:
 
     # The native memory of a Tensor that a compiled program writes; see `__getattr__`.
     storage: Any = None
-    # What it shares its numbers with, the movements that lead from the base there to it, and the Tensor that it is a view of
-    # on the tape: see `core/sharing.py`.
+    # The Cell of numbers that it shares, the movements that lead from the base to it, and the Tensor that it is a view of on
+    # the tape: see `core/sharing.py`.
     cell: Any = None
     path: Any = ()
     base: Any = None
     base_without_grad: Any = None  # a weak reference to it, where the view was made under no_grad()
-    # Held while it is moved on, where several threads may do so: by the state of a random generator.
+    # Held by the thread that advances it: the state of a random generator has one.
     lock: Any = None
 
     def __init__(self, array: Any = None, *sizes: Any) -> None:
@@ -70,11 +71,11 @@ class Value:
         self.array: Any = array
 
     def array_from(self, *data: Any) -> Any:
-        """The array of a value that is made of anything else; `tensor.py` reads numbers and sizes here."""
+        """The array of a value that is made of something other than an array; `tensor/state.py` reads numbers and sizes here."""
         return data[0] if data[0].__class__ is Symbol else np.asarray(*data)
 
     def __getattr__(self, name: str) -> Any:
-        # Only an attribute that is missing comes here: `array`, after somebody else has written this value's numbers.
+        # Called only for a missing attribute: `array` is missing after a write through another Tensor or by a program.
         if name == "array":
             if self.cell is not None:
                 return self.cell.look(self)
@@ -84,18 +85,21 @@ class Value:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The sizes of the axes."""
         return self.array.shape if self.storage is None else self.storage.shape
 
     @property
     def dtype(self) -> np.dtype:
+        """The dtype of the numbers."""
         return self.array.dtype if self.storage is None else self.storage.dtype
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
 
-# ---- recording: a step as a graph, instead of numbers ------------------------------------------------------------------
+# ---- recording: a step as a graph instead of numbers -------------------------------------------------------------------
 
 
 class Symbol:
@@ -103,7 +107,7 @@ class Symbol:
 
     op: the operation, or None for an input of the step and for a constant.
     constant: a constant's numbers, else None.
-    Whatever asks for numbers gets a TraceError that names the user's line.
+    Asking it for numbers raises a TraceError that names the user's line.
     """
 
     __slots__ = ("__weakref__", "attributes", "constant", "dtype", "inputs", "op", "origin", "shape")
@@ -117,10 +121,12 @@ class Symbol:
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """How many numbers it stands for."""
         return math.prod(self.shape)
 
     @property
@@ -138,7 +144,7 @@ class Symbol:
         self.refuse()
 
     def refuse(self, *_: Any, **__: Any) -> Any:
-        """Raise TraceError: numbers were asked for."""
+        """Raise TraceError: a Symbol has no numbers."""
         raise TraceError(
             f"{user_origin()}: the numbers of a Tensor {format_shape(self.shape)} {self.dtype} are asked for while the step is being "
             "recorded; expected a step whose course does not depend on them (no item(), no numpy(), no if); "
@@ -153,19 +159,22 @@ for _name in ("array", "bool", "float", "int", "index", "len", "iter", "getitem"
               "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "and", "or", "invert", "neg"):  # fmt: skip
     setattr(Symbol, f"__{_name}__", Symbol.refuse)
 
-# The tracer of this context, and how many there are in all: eager work pays for one look at a number.
+# The tracer of this context, and how many there are in all contexts: eager work only checks that the count is 0.
 active_tracer: ContextVar[Any] = ContextVar("tracer", default=None)
 tracer_count = [0]
 
 
 def current_tracer() -> Any:
-    """The tracer at work in this context, or None. Its interface is that of `compiler/trace/tracer.py`."""
+    """The tracer of this context, or None. Its interface is that of `compiler/trace/tracer.py`."""
     return active_tracer.get() if tracer_count[0] else None
 
 
 def outside_tracing(change: Callable[[], None], at_once: bool = False) -> None:
-    """Call `change`, which makes or rearranges state, where Tensors hold numbers: now or, where a step is being recorded,
-    after this recording, which is then made anew. at_once: the recording cannot go on without it, and ends here."""
+    """Call `change`, which makes or rearranges state, where Tensors hold numbers.
+
+    That is now or, where a step is being recorded, after this recording, which is then repeated. at_once: end the recording
+    here, since it cannot go on without the change.
+    """
     active = current_tracer()
     if active is None:
         change()
@@ -174,14 +183,16 @@ def outside_tracing(change: Callable[[], None], at_once: bool = False) -> None:
 
 
 def traced_or_array(value: Value) -> Any:
-    """`value.array`; while a step is traced its Symbol, so that the tracer knows that it was read."""
+    """`value.array`; while a step is recorded, its Symbol, and the tracer notes the read."""
     active = current_tracer()
     return value.array if active is None else active.read(value)
 
 
 def refuse_array(data: Any) -> None:
-    """Raise TraceError where an array would become a constant of a step that is being recorded: it may be another one in
-    the next call, the next batch of an iterator say."""
+    """Raise TraceError where an array would become a constant of a step that is being recorded.
+
+    The next call may have another one, such as the next batch of an iterator.
+    """
     if tracer_count[0] and isinstance(data, np.ndarray) and data.ndim and active_tracer.get() is not None:
         raise TraceError(
             f"{user_origin()}: a compiled step makes a Tensor of an array {format_shape(data.shape)}, whose numbers it would keep for "

@@ -1,4 +1,4 @@
-"""Functions that layers compute, put together from the operations: PyTorch's `nn.functional` (floor 3).
+"""Functional layers: activations, losses, convolution, attention, normalization; PyTorch's `nn.functional` (floor 3).
 
 None has a gradient rule of its own. Names, arguments and reductions are PyTorch's.
 """

@@ -1,6 +1,6 @@
-"""Activations: the bends between layers (floor 3).
+"""Activation functions (floor 3).
 
-Composites like those in `functional.py`, from where they are called. Names and arguments are PyTorch's; `*` any axes.
+Composites like those in `functional/`, from where they are called. Names and arguments are PyTorch's; `*` any axes.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from ..tensor import Tensor
 
 
 def relu(x: Tensor, inplace: bool = False) -> Tensor:
+    """x where it is positive, else 0; the gradient at 0 is 0."""
     return elementwise.relu(x)
 
 
 def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x))."""
     return elementwise.sigmoid(x)
 
 
 def tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent."""
     return elementwise.tanh(x)
 
 
@@ -39,15 +42,17 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
 
 
 def silu(x: Tensor, inplace: bool = False) -> Tensor:
+    """x sigmoid(x) (Hendrycks and Gimpel 2016; Elfwing et al. 2017)."""
     return x * elementwise.sigmoid(x)
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x where it is positive, else negative_slope x (Maas et al. 2013)."""
     return where(x > 0, x, x * negative_slope)
 
 
 def elu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x above 0, alpha (exp(x) - 1) below (Clevert et al. 2015); the branch not taken is kept from overflowing."""
+    """x above 0, alpha (exp(x) - 1) below (Clevert et al. 2015); the branch not taken does not overflow."""
     return where(x > 0, x, elementwise.expm1(where(x > 0, 0, x)) * alpha)
 
 
@@ -62,7 +67,7 @@ def _softplus_of(x: Tensor, beta: float, threshold: float) -> Tensor:
 
 
 def _softplus_gradient(g: Tensor, y: Tensor, x: Tensor, beta: float, threshold: float) -> list[Tensor]:
-    # The parts of the form above have a bend at 0 each, of which the whole has none: it would lose its slope there.
+    # Each term of the form above has a kink at 0, their sum has none: the gradient there would be wrong.
     z = x * beta
     return [where(z > threshold, g, g * elementwise.sigmoid(z))]
 
@@ -71,17 +76,20 @@ _softplus = CustomGradient("softplus", _softplus_of, _softplus_gradient)
 
 
 def logsigmoid(x: Tensor) -> Tensor:
+    """log(sigmoid(x)), exact also where the sigmoid is near 0."""
     return -softplus(-x)
 
 
 def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """x between the two, in its own dtype; at both there is no slope any more, as in PyTorch."""
+    """x cut off to [min_val, max_val], in its dtype; the gradient at both bounds is 0, as in PyTorch."""
     return where(x <= min_val, x.in_own_dtype(min_val), where(x >= max_val, x.in_own_dtype(max_val), x))
 
 
 def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim`."""
     return (x if dtype is None else x.to(dtype)).softmax(dim)
 
 
 def log_softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """log(softmax(x)) along `dim`."""
     return (x if dtype is None else x.to(dtype)).log_softmax(dim)

@@ -1,4 +1,4 @@
-"""Attention: values averaged by weights that queries and keys decide (floor 3). Letters: B batch, H heads, T queries, S keys."""
+"""Scaled dot-product attention and its weights (floor 3). Letters: B batch, H heads, T queries, S keys."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def scaled_dot_product_attention(
     return result.reshape(*lead, q.shape[2], v.shape[3])
 
 
-# What `scaled_dot_product_attention` hands its weights (*, T, S) to, where somebody wants to see them.
+# The observer that `scaled_dot_product_attention` calls with its weights (*, T, S), if there is one.
 attention_watcher: ContextVar[Callable[[Tensor], Any] | None] = ContextVar("attention_watcher", default=None)
 
 
@@ -107,7 +107,7 @@ def _in_four_axes(
 
 
 def _mask_in_four_axes(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A mask for scores of `shape`, as what broadcasts to (B, H, T, S)."""
+    """The mask reshaped so that it broadcasts to (B, H, T, S), for scores of `shape`."""
     fits = zip(mask.shape[::-1], shape[::-1], strict=False)
     if mask.ndim > len(shape) or any(have not in (1, want) for have, want in fits):
         raise ShapeError(

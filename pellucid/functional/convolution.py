@@ -1,6 +1,6 @@
-"""Convolution, pooling, padding, resizing and warping, put together from the operations (floor 3).
+"""Convolution, pooling, padding, resizing and warping, composed of operations (floor 3).
 
-Names and arguments are PyTorch's, and users find these in `functional.py`. What can be done in one dimension is done as
+Names and arguments are PyTorch's, and users find these in `functional/`. What can be done in one dimension is done as
 two of height 1. Letters: B batch, C input and O output channels, H W (or T) input size, P Q output size, K L kernel.
 """
 
@@ -149,7 +149,7 @@ def _windows(
 def max_pool2d(
     x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
 ) -> Tensor:  # fmt: skip
-    """x (B, C, H, W) or (C, H, W) -> (B, C, P, Q): the largest under each window; of equals the first, on the way back too."""
+    """x (B, C, H, W) or (C, H, W) -> (B, C, P, Q): the largest number under each window; the first of equal ones gets the gradient."""
     return _examples(x, 4, "max_pool2d", lambda x: _windows(
         x, kernel_size, stride, padding, dilation, ceil_mode, -math.inf
     ).flatten(-2).max(-1).values)  # fmt: skip

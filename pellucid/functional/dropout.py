@@ -1,4 +1,4 @@
-"""Dropout: numbers set to 0 by chance while training (floor 3)."""
+"""Dropout (floor 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linear maps, and rows looked up by their number (floor 3). Letters: K classes, F features; `*` any further axes."""
+"""Linear maps, embedding and one-hot encoding (floor 3). Letters: K classes, F features; `*` any further axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from ..tensor import Tensor, matmul
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (*, in) @ weight (out, in) transposed + bias (out,) -> (*, out)."""
-    y = matmul(x, permute(weight, axes=(1, 0)) if weight.ndim == 2 else weight.T)  # a value: nobody can write it
+    y = matmul(
+        x, permute(weight, axes=(1, 0)) if weight.ndim == 2 else weight.T
+    )  # not a view: nothing can write through it
     return y if bias is None else y + bias
 
 

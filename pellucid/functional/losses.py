@@ -1,6 +1,6 @@
-"""Losses: how wrong an answer is, as one number (floor 3).
+"""Loss functions (floor 3).
 
-Composites like those in `functional.py`, from where they are called. Names, arguments and reductions are PyTorch's.
+Composites like those in `functional/`, from where they are called. Names, arguments and reductions are PyTorch's.
 Letters: N examples, K classes; `*` any further axes.
 """
 
@@ -33,7 +33,7 @@ def _reduced(loss: Tensor, reduction: str) -> Tensor:
 
 
 def _same_shape(input: Tensor, target: Tensor, loss: str) -> None:
-    """A loss never broadcasts: (N, 1) against (N,) would compare every example with every other, in silence."""
+    """Raise ShapeError for unequal shapes: (N, 1) against (N,) would broadcast and compare every example with every other."""
     if input.shape == target.shape:
         return
     fix = "reshape one of them"
@@ -45,12 +45,14 @@ def _same_shape(input: Tensor, target: Tensor, loss: str) -> None:
 
 
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """(input - target)^2, of equal shapes. Raises ShapeError otherwise."""
     _same_shape(input, target, "mse_loss")
     away = input - target
     return _reduced(away * away, reduction)
 
 
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """|input - target|, of equal shapes. Raises ShapeError otherwise."""
     _same_shape(input, target, "l1_loss")
     return _reduced(abs(input - target), reduction)
 
@@ -59,7 +61,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     """Half the square up to `delta`, a straight line beyond (Huber 1964)."""
     _same_shape(input, target, "huber_loss")
     away = abs(input.as_floating() - target)
-    near = away.clamp(max=delta)  # min(|x|, delta): no square of what is far, which may overflow
+    near = away.clamp(max=delta)  # min(|x|, delta): the square of a large difference may overflow
     return _reduced(near * (away - near * 0.5), reduction)
 
 

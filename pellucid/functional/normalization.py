@@ -1,4 +1,4 @@
-"""Normalization: activations brought to mean 0 and variance 1, or to length 1 (floor 3).
+"""Batch, layer, group, RMS and local response normalization, and `normalize` to length 1 (floor 3).
 
 Letters: B batch, C channels, F features, H W size; `*` any further axes.
 """

@@ -1,5 +1,7 @@
 """Layers, losses and containers, under PyTorch's names (floor 4)."""
 
+from typing import TYPE_CHECKING, Any
+
 from ..tensor import Parameter
 from . import functional, init, utils
 from .activation import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
@@ -100,3 +102,16 @@ __all__ = [
     "init",
     "utils",
 ]
+
+_RENAMED = {
+    "LearnedPositions": "LearnedPositionalEmbedding",
+    "Rotary": "RotaryEmbedding",
+    "SinusoidalPositions": "SinusoidalPositionalEmbedding",
+}
+
+if not TYPE_CHECKING:  # a type checker should report an unknown name itself
+
+    def __getattr__(name: str) -> Any:
+        """Tell the new name of a layer that was renamed."""
+        new = f"; it is nn.{_RENAMED[name]} now" if name in _RENAMED else ""
+        raise AttributeError(f"module 'pellucid.nn' has no attribute {name!r}{new}")

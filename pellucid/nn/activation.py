@@ -1,4 +1,4 @@
-"""Activations as layers; what they compute stands in `functional.py` (floor 4)."""
+"""Activations as layers; their arithmetic stands in `functional/` (floor 4)."""
 
 from __future__ import annotations
 

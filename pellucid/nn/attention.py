@@ -1,6 +1,6 @@
-"""Attention as layers: several heads at once, and the cache of keys and values for going on token by token (floor 4).
+"""Multi-head attention, and the key-value cache for generation token by token (floor 4).
 
-What attention computes stands in `functional.py`; where a query stands in its sequence, in `position.py`.
+The arithmetic of attention stands in `functional/`, positional embeddings in `position.py`.
 Letters: B batch, T queries, S keys, E channels, H heads, D = E / H channels of a head.
 """
 
@@ -23,10 +23,10 @@ from .module import Module
 
 
 class KeyValueCache(Module):
-    """The keys and values (B, H, S, D) of a sequence so far, S places of which the first `position` are filled.
+    """The keys and values (B, H, S, D) of a sequence so far, room for S tokens of which the first `position` are filled.
 
-    Each step appends those of its new tokens, gets all back, and lets its queries look at what `mask` allows. The sizes
-    never change, so one compiled step serves every position. Not part of the saved state.
+    Each step appends the keys and values of its new tokens, reads all, and masks its queries with `mask`. The sizes never
+    change, so one compiled step serves every position. Not part of the saved state.
     """
 
     position: Tensor
@@ -43,7 +43,9 @@ class KeyValueCache(Module):
         self.register_buffer("values", zeros(*shape, dtype=dtype), persistent=False)
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Put key and value (B, H, T, D) behind what is there, and give all (B, H, S, D); raises where they do not fit."""
+        """Append key and value (B, H, T, D), and give all (B, H, S, D). Raises ShapeError or DTypeError for others, IndexRangeError
+        where the cache is full.
+        """
         expected = (*self.keys.shape[:2], "T", self.keys.shape[3])
         for x in (key, value):
             if x.ndim != 4 or x.shape != (*self.keys.shape[:2], x.shape[2], self.keys.shape[3]):
@@ -53,27 +55,27 @@ class KeyValueCache(Module):
                 )
             check_input(x, self.keys.dtype)
         new = key.shape[2]
-        start, places = self.position.detach().clone(), arange(self.length)
+        start, slots = self.position.detach().clone(), arange(self.length)
         message = (f"KeyValueCache: {{}} positions; expected at most {self.length}; "
                    "make it longer, or reset() it for a new sequence")  # fmt: skip
         end = within(start + new, low=0, high=self.length + 1, spare=None, message=message)
-        here = ((places >= start) & (places < end)).reshape(1, 1, -1, 1)
-        index = (places - start).clamp(0, max(new - 1, 0))
-        spread = lambda x: x if x.shape[2] == 1 else x.index_select(2, index)
-        keys = where(here, spread(key), self.keys.detach().clone())  # (B, H, S, D)
-        values = where(here, spread(value), self.values.detach().clone())
+        is_new = ((slots >= start) & (slots < end)).reshape(1, 1, -1, 1)
+        index = (slots - start).clamp(0, max(new - 1, 0))
+        at_positions = lambda x: x if x.shape[2] == 1 else x.index_select(2, index)
+        keys = where(is_new, at_positions(key), self.keys.detach().clone())  # (B, H, S, D)
+        values = where(is_new, at_positions(value), self.values.detach().clone())
         self.keys.assign(keys)
         self.values.assign(values)
         self.position.assign(end)
         return keys, values
 
     def mask(self, queries: int) -> Tensor:
-        """(T, S), True where each of the last `queries` tokens may look: at itself and what came before."""
+        """(T, S), True where each of the last `queries` tokens may attend: at itself and earlier tokens."""
         rows = (self.position.detach() - queries + arange(queries)).unsqueeze(1)  # (T, 1)
         return arange(self.length) <= rows
 
     def reset(self) -> None:
-        """Begin a new sequence; what was kept is not looked at any more."""
+        """Begin a new sequence; the former keys and values are masked."""
         self.position.assign(0)
 
     def extra_repr(self) -> str:
@@ -81,7 +83,7 @@ class KeyValueCache(Module):
 
 
 class MultiheadAttention(Module):
-    """Queries look at keys and take in their values, by `num_heads` heads side by side (Vaswani et al. 2017).
+    """Multi-head attention: queries attend to keys and average their values, in `num_heads` heads (Vaswani et al. 2017).
 
     in_proj_weight (3 E, E), or q_proj_weight (E, E), k_proj_weight (E, kdim) and v_proj_weight (E, vdim) where those
     differ from E, start Xavier-uniform; in_proj_bias (3 E,) and the bias of out_proj start at zero.
@@ -129,10 +131,10 @@ class MultiheadAttention(Module):
         """query (T, B, E), key (S, B, kdim), value (S, B, vdim); (B, T, E) ... with batch_first; or (T, E) ... for one.
 
         Gives the result, shaped as the query, and with need_weights the attention maps: (B, T, S), the mean over heads, or
-        (B, H, T, S). key_padding_mask (B, S) and attn_mask (T, S) or (B H, T, S): truths, True where nobody may look (the
-        opposite of `scaled_dot_product_attention`), or numbers to add to the scores. is_causal: query t looks at keys
-        0 ... t only; it takes the place of attn_mask. cache: keys and values of the tokens before, to which these are
-        appended; each query looks at itself and what came before. Raises ShapeError and DTypeError.
+        (B, H, T, S). key_padding_mask (B, S) and attn_mask (T, S) or (B H, T, S): bool, True where a query may not
+        attend (the opposite of `scaled_dot_product_attention`), or numbers to add to the scores. is_causal: query t attends to
+        keys 0 ... t only; it replaces attn_mask. cache: keys and values of earlier tokens, to which these are appended; each
+        query attends to itself and earlier tokens. Raises ShapeError and DTypeError.
         """
         self._check(query, key, value)
         lead = query.ndim == 2
@@ -171,7 +173,7 @@ class MultiheadAttention(Module):
                              f"check batch_first={self.batch_first}")  # fmt: skip
 
     def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> Sequence[Tensor]:
-        """Queries, keys and values of all heads, (*, E) each: one product where they are of the same."""
+        """Queries, keys and values of all heads, (*, E) each: one product where they come from one Tensor."""
         bias = self.in_proj_bias
         if self.in_proj_weight is not None:
             if query is key and key is value:
@@ -193,26 +195,26 @@ class MultiheadAttention(Module):
         causal: `mask` only has to fit.
         """
         batch, heads, queries, keys = scores
-        parts = []
+        masks = []
         if padding is not None:
             expected = (batch, keys)
             if padding.shape not in (expected, expected[1:] if batch == 1 else expected):
                 raise ShapeError(f"key_padding_mask {format_shape(padding.shape)}; expected {format_shape(expected)}; "
                                  "give it one row an example, with True for padding")  # fmt: skip
-            parts.append(padding.reshape(batch, 1, 1, keys))
+            masks.append(padding.reshape(batch, 1, 1, keys))
         if mask is not None:
             if mask.shape not in ((queries, keys), (batch * heads, queries, keys)):
                 raise ShapeError(f"attn_mask {format_shape(mask.shape)}; expected {format_shape((queries, keys))} or "
                                  f"{format_shape((batch * heads, queries, keys))}; check its axes")  # fmt: skip
             if not causal:
-                parts.append(mask.reshape(*((1, 1) if mask.ndim == 2 else (batch, heads)), queries, keys))
-        for part in parts:
-            if part.dtype.kind not in "bf":
-                raise DTypeError(f"a mask is {part.dtype}; expected bool, or numbers to add; convert with .bool()")
-        if len(parts) == 2 and parts[0].dtype != parts[1].dtype:
-            parts = [where(part, -math.inf, 0.0) if part.dtype == np.bool_ else part for part in parts]
-        if not parts:
+                masks.append(mask.reshape(*((1, 1) if mask.ndim == 2 else (batch, heads)), queries, keys))
+        for m in masks:
+            if m.dtype.kind not in "bf":
+                raise DTypeError(f"a mask is {m.dtype}; expected bool, or numbers to add; convert with .bool()")
+        if len(masks) == 2 and masks[0].dtype != masks[1].dtype:
+            masks = [where(m, -math.inf, 0.0) if m.dtype == np.bool_ else m for m in masks]
+        if not masks:
             return None
-        if parts[0].dtype == np.bool_:
-            return ~(parts[0] if len(parts) == 1 else parts[0] | parts[1])
-        return (parts[0] if len(parts) == 1 else parts[0] + parts[1]).to(self.out_proj.weight.dtype)
+        if masks[0].dtype == np.bool_:
+            return ~(masks[0] if len(masks) == 1 else masks[0] | masks[1])
+        return (masks[0] if len(masks) == 1 else masks[0] + masks[1]).to(self.out_proj.weight.dtype)

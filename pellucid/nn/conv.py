@@ -1,4 +1,4 @@
-"""Convolution layers: weights that slide over a signal or an image; the arithmetic stands in `functional/convolution.py` (floor 4).
+"""Convolution layers; the arithmetic stands in `functional/convolution.py` (floor 4).
 
 Letters: B batch, T time, H W height and width, P Q those of the output.
 """

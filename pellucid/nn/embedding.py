@@ -1,4 +1,4 @@
-"""Embedding: a learned row for each of a fixed set of numbers (floor 4)."""
+"""Embedding: a learned vector for each of V indices (floor 4)."""
 
 from __future__ import annotations
 

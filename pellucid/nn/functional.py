@@ -1,3 +1,3 @@
-"""`nn.functional`: PyTorch's place for what stands in `pellucid/functional.py` (floor 4)."""
+"""`nn.functional`: PyTorch's place for what stands in `pellucid/functional/` (floor 4)."""
 
 from ..functional import *  # noqa: F403

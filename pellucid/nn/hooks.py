@@ -1,7 +1,7 @@
-"""Backward hooks: how a Module's users see, and may replace, the gradients that pass through it (floor 4).
+"""Backward hooks of a Module: they see, and may replace, the gradients of its inputs (floor 4).
 
-The inputs and the output of a watched call each pass through a Node of their own (a `clone`), so that what is seen there
-belongs to this call alone. `module.py` decides when to watch.
+Each input and output of a hooked call passes through a separate Node (a `clone`), so that the gradients there belong to this
+call alone. `module.py` decides when a call is hooked.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ def map_tensors(values: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 class BackwardHook:
-    """One call of a Module whose gradients are watched.
+    """The backward hooks of one call of a Module.
 
-    The walk reaches the outputs' Nodes first and the inputs' last, so when the last input has its gradient, all is known.
+    The backward pass reaches the Nodes of the outputs first and those of the inputs last, so all gradients are there when the
+    last input has its own.
     """
 
     def __init__(self, module: Any, hooks: list[Callable[..., Any]]) -> None:
@@ -68,31 +69,31 @@ class BackwardHook:
             return output
         nodes: list[Any] = []
 
-        def watched(y: Tensor) -> Tensor:
+        def through_clone(y: Tensor) -> Tensor:
             nodes.append(y.node)
             position, passed = len(nodes) - 1, y.clone()
             passed.register_hook(lambda g: self._output_arrived(position, g))
             return passed
 
-        output = map_tensors(output, watched)
+        output = map_tensors(output, through_clone)
         self.outputs = len(nodes)
         self.used = self._used(nodes)
         return output
 
     def _used(self, waiting: list[Any]) -> set[int]:
-        """The inputs found on the way back from the outputs; Nodes older than the inputs are not looked at."""
+        """The positions of the inputs that the outputs depend on; Nodes older than the inputs are skipped."""
         first = min(self.inputs, default=0)
-        seen: set[int] = set()
+        visited: set[int] = set()
         while self.inputs and waiting:
             node = waiting.pop()
-            if isinstance(node, Node) and node.sequence >= first and node.sequence not in seen:
-                seen.add(node.sequence)
+            if isinstance(node, Node) and node.sequence >= first and node.sequence not in visited:
+                visited.add(node.sequence)
                 waiting.extend(node.parents)
-        return {position for sequence, position in self.inputs.items() if sequence in seen}
+        return {position for sequence, position in self.inputs.items() if sequence in visited}
 
     def _output_arrived(self, position: int, g: Any) -> None:
         self.grad_output[position] = g
-        if not self.used and len(self.grad_output) == self.outputs:  # no input wants a gradient: this is all there is
+        if not self.used and len(self.grad_output) == self.outputs:  # no input needs a gradient: nothing else will come
             self._call()
 
     def _input_arrived(self, position: int, g: Any) -> Any:
@@ -105,7 +106,7 @@ class BackwardHook:
     def _call(self) -> tuple[Any, ...] | None:
         grad_input = tuple(self.grad_input.get(i) for i in range(self.positions))
         grad_output = tuple(self.grad_output.get(i) for i in range(self.outputs))
-        self._reset()  # the tape may be walked again
+        self._reset()  # there may be another backward pass
         result = None
         for hook in list(self.hooks):
             changed = hook(self.module, grad_input, grad_output)

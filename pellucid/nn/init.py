@@ -1,4 +1,4 @@
-"""Where weights start: in-place initialisers, each with its paper (floor 4).
+"""Weight initialization, in place, each with its paper (floor 4).
 
 `fan_in` is how many numbers feed one output, `fan_out` how many outputs one number feeds; for a weight
 (out, in, *kernel) they are in x kernel and out x kernel. All give the Tensor they were given, and inside `init_empty_weights()`,
@@ -61,29 +61,35 @@ def _start(fill: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @_start
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Uniform in [a, b)."""
     return tensor.assign(rand(*tensor.shape, dtype=tensor.dtype, generator=generator) * (b - a) + a)
 
 
 @_start
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Normal with the given mean and standard deviation."""
     return tensor.assign(randn(*tensor.shape, dtype=tensor.dtype, generator=generator) * std + mean)
 
 
 @_start
 def constant_(tensor: Tensor, val: float) -> Tensor:
+    """`val` everywhere."""
     return tensor.assign(np.full(tensor.shape, val, tensor.dtype))
 
 
 def zeros_(tensor: Tensor) -> Tensor:
+    """0 everywhere."""
     return constant_(tensor, 0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
+    """1 everywhere."""
     return constant_(tensor, 1)
 
 
 @_start
 def eye_(tensor: Tensor) -> Tensor:
+    """The identity matrix; 1 on the diagonal, 0 elsewhere. Raises OptionError unless there are two axes."""
     if tensor.ndim != 2:
         raise ShapeError(f"eye_: shape {format_shape(tensor.shape)}; expected two axes; reshape it")
     return tensor.assign(np.eye(*tensor.shape, dtype=tensor.dtype))

@@ -1,4 +1,4 @@
-"""Linear, and the layers that only rearrange (floor 4)."""
+"""Linear, Identity, Flatten and Unflatten, and the argument checks that layers share (floor 4)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .module import Module
 
 
 def positive_int(value: Any, owner: str, option: str, least: int = 1) -> int:
-    """`value` as a size; raises OptionError below `least`."""
+    """`value` as an int; raises OptionError below `least`, and for what is no whole number."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         raise OptionError(f"{owner}: {option}={value!r}; expected a whole number from {least}; check the sizes")
     return int(value)
 
 
 def check_input(x: Any, dtype: np.dtype | None = None) -> None:
-    """That a layer got a Tensor, of its weights' `dtype` where that matters; raises DTypeError."""
+    """Raise DTypeError unless x is a Tensor, of `dtype` where one is given."""
     if not isinstance(x, Tensor):
         raise DTypeError(f"input is {type(x).__name__}; expected a Tensor; make it one with pellucid.tensor(...)")
     if dtype is not None and x.dtype != dtype:
@@ -76,7 +76,7 @@ class Linear(Module):
 
 
 class Identity(Module):
-    """Gives what it gets; takes and ignores any arguments."""
+    """Gives its input unchanged; takes and ignores any arguments."""
 
     def __init__(self, *ignored: Any, **also_ignored: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Losses as layers: how wrong an answer is, as one number; the arithmetic stands in `functional.py` (floor 4).
+"""Losses as layers; the arithmetic stands in `functional/` (floor 4).
 
 reduction: "mean" (default), "sum", or "none" for one loss an example.
 """

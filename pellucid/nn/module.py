@@ -1,8 +1,8 @@
-"""Module: the part of a network that owns parameters and knows its name (floor 4).
+"""Module: the base class of layers and networks (floor 4).
 
 The contract is PyTorch's: attributes that are Parameters, buffers or Modules register themselves; names are dotted paths.
-Calling a Module does three things around `forward`: it runs the hooks, tells the tape which layer is at work, and puts
-that layer's path on any error that comes from below, once. Containers stand in `container.py`.
+Calling a Module runs `forward` between the hooks, records the layer's path as the origin of its operations, and adds that path
+to an error from below, once. Containers stand in `container.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..tensor import Parameter, RemovableHook, Tensor, check_device
 from ..tensor import device as Device
 from .hooks import BackwardHook
 
-# The outermost Module being called; paths are told as seen from it.
+# The outermost Module that is being called; paths are relative to it.
 _root: ContextVar[Module | None] = ContextVar("root", default=None)
 
 
@@ -35,7 +35,7 @@ _ROOM = __name__.rpartition(".")[0] + "."
 
 
 class path_relative_to(Mode):
-    """Inside, layers are told by their paths in `network`, also where it is not called itself."""
+    """A block in which paths of layers are relative to `network`, even where it is not called itself."""
 
     variable = _root
 
@@ -43,23 +43,24 @@ class path_relative_to(Mode):
         self.value = network
 
     def again(self) -> path_relative_to:
+        """Another block of the same kind."""
         return path_relative_to(self.value)
 
 
 def structure_version() -> tuple[int, int]:
-    """Differs wherever any Module's attributes, layers, hooks or training modes do; see `op.structure`."""
+    """Changes with any Module's attributes, layers, hooks or training mode; see `core/state_version.py`."""
     return state_version[0], state_version[1]
 
 
 class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict(strict=False)` left aside."""
+    """The keys that `load_state_dict(strict=False)` did not load."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
 
 
 def _with_checked_arguments(init: Callable[..., None]) -> Callable[..., None]:
-    """A constructor of this library's that refuses a word where True or False is expected, and a device that is not there."""
+    """Wrap a constructor of this library: raise OptionError for a flag that is no bool, and for an unknown device."""
     names = list(inspect.signature(init).parameters)[1:]
     flags = [name for name in names if init.__annotations__.get(name) == "bool"]
 
@@ -95,50 +96,51 @@ class Module:
         fields["training"] = True
         fields["_parameters"], fields["_buffers"], fields["_modules"] = {}, {}, {}
         fields["_transient"] = set()  # names of buffers that are not saved
-        fields["_computed"] = {}  # attributes that a function of this Module gives; see `register_parametrization`
+        fields["_computed"] = {}  # attributes that a function computes; see `register_parametrization`
         fields["_pre_hooks"], fields["_hooks"], fields["_backward_hooks"] = [], [], []
         fields["_paths"] = (-1, {})  # (structure version, {id(module): path}), filled where this Module is called first
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
+        """What the layer computes; define it in a subclass. Call the Module itself, which runs hooks and names the layer."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward(); write what it computes there")
 
     # ---- registration ------------------------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
         fields = self.__dict__
-        home = "_parameters" if isinstance(value, Parameter) else "_modules" if isinstance(value, Module) else None
+        registry = "_parameters" if isinstance(value, Parameter) else "_modules" if isinstance(value, Module) else None
         if "_parameters" not in fields:
-            self._check_started(name, home)
+            self._check_started(name, registry)
         if name == "training" and name in fields:
             if bool(fields[name]) != bool(value):
-                note_switch(hash((Module, id(fields))))  # what a compiled network shares
+                note_switch(hash((Module, id(fields))))  # `fields` identifies this Module
         else:
             note_change()
-        if home is None:
-            for known in _HOMES:
-                if name in fields.get(known, ()):
-                    self._check_kind(known, name, value)
-                    fields[known][name] = value
+        if registry is None:
+            for existing in _REGISTRIES:
+                if name in fields.get(existing, ()):
+                    self._check_kind(existing, name, value)
+                    fields[existing][name] = value
                     return
             object.__setattr__(self, name, value)
             return
-        for other in (fields, *(fields[known] for known in _HOMES if known != home)):
+        for other in (fields, *(fields[other] for other in _REGISTRIES if other != registry)):
             other.pop(name, None)
         fields["_transient"].discard(name)
-        fields[home][name] = value
+        fields[registry][name] = value
 
-    def _check_started(self, name: str, home: str | None) -> None:
-        if home is not None:
+    def _check_started(self, name: str, registry: str | None) -> None:
+        if registry is not None:
             raise OptionError(
                 f"{type(self).__name__}.{name} is set before super().__init__(); expected that call to come first; "
                 "write super().__init__() as the first line of __init__"
             )
 
-    def _check_kind(self, home: str, name: str, value: Any) -> None:
-        """What may stand under a registered name: None, or a value of the same kind."""
-        if value is None or isinstance(value, _HOMES.get(home, object)):
+    def _check_kind(self, registry: str, name: str, value: Any) -> None:
+        """Raise DTypeError unless `value` may stand under a registered name: None, or a value of the same kind."""
+        if value is None or isinstance(value, _REGISTRIES.get(registry, object)):
             return
-        kind = _HOMES[home].__name__
+        kind = _REGISTRIES[registry].__name__
         fix = "write nn.Parameter(value), or assign() to change its numbers" if kind == "Parameter" else (
             "write pellucid.tensor(value)" if kind == "Tensor" else "choose another name, or `del` it first"
         )  # fmt: skip
@@ -148,23 +150,23 @@ class Module:
 
     def __getattr__(self, name: str) -> Any:
         fields = self.__dict__
-        if "_parameters" in fields:  # written out, as every layer reads its weights this way in every call
-            if name in (home := fields["_parameters"]):
-                return home[name]
-            if name in (home := fields["_modules"]):
-                return home[name]
-            if name in (home := fields["_buffers"]):
-                return home[name]
-            if name in (home := fields["_computed"]):
-                return home[name](self)
-        known = [n for home in _HOMES for n in fields.get(home, ())]
+        if "_parameters" in fields:  # unrolled for speed: every layer reads its weights here in every call
+            if name in (registry := fields["_parameters"]):
+                return registry[name]
+            if name in (registry := fields["_modules"]):
+                return registry[name]
+            if name in (registry := fields["_buffers"]):
+                return registry[name]
+            if name in (registry := fields["_computed"]):
+                return registry[name](self)
+        known = [n for registry in _REGISTRIES for n in fields.get(registry, ())]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{suggestion(name, [*known, *fields])}")
 
     def __delattr__(self, name: str) -> None:
         note_change()
-        for home in _HOMES:
-            if name in self.__dict__[home]:
-                del self.__dict__[home][name]
+        for registry in _REGISTRIES:
+            if name in self.__dict__[registry]:
+                del self.__dict__[registry][name]
                 self.__dict__["_transient"].discard(name)
                 return
         object.__delattr__(self, name)
@@ -176,6 +178,7 @@ class Module:
         return {**self.__dict__, "_paths": (-1, {})}  # a copy has other layers, so it finds its paths itself
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Register a Parameter, or None, as the attribute `name`. Raises OptionError for a name that is taken."""
         self._register("_parameters", name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -184,35 +187,36 @@ class Module:
         (self.__dict__["_transient"].discard if persistent else self.__dict__["_transient"].add)(name)
 
     def add_module(self, name: str, module: Module | None) -> None:
+        """Register a Module, or None, as the attribute `name`. Raises OptionError for a name that is taken."""
         self._register("_modules", name, module)
 
     register_module = add_module
 
     def register_parametrization(self, name: str, function: Callable[[Any], Any]) -> None:
-        """Let `function(self)` be what the attribute `name` is, whenever it is read: a weight made of others, say."""
+        """Compute the attribute `name` by `function(self)` whenever it is read, such as a weight from other Parameters."""
         self._register("_computed", name, function)
 
-    def _register(self, home: str, name: str, value: Any) -> None:
+    def _register(self, registry: str, name: str, value: Any) -> None:
         fields = self.__dict__
-        if home not in fields:
-            self._check_started(name, home)
-        elsewhere = [fields, *(fields[known] for known in _HOMES if known != home)]
+        if registry not in fields:
+            self._check_started(name, registry)
+        elsewhere = [fields, *(fields[other] for other in _REGISTRIES if other != registry)]
         taken = isinstance(name, str) and (hasattr(type(self), name) or any(name in place for place in elsewhere))
         if not isinstance(name, str) or not name or "." in name or taken:
             raise OptionError(
                 f"{type(self).__name__}: the name {name!r}{' is taken' if taken else ''}; expected a new attribute name "
                 "without dots; choose another"
             )
-        self._check_kind(home, name, value)
+        self._check_kind(registry, name, value)
         note_change()
-        fields[home][name] = value
+        fields[registry][name] = value
 
     # ---- calling -----------------------------------------------------------------------------------------------------
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         root, mark = _root.get(), None
         path = None if root is None else root._path_of(self)
-        if path is None:  # nobody is being called, or a network that this one does not belong to
+        if path is None:  # the outermost call, or a call from another network
             path, mark = self._path_of(self), _root.set(self)
         token = module_path.set(path)  # type: ignore[arg-type]  # a Module is always part of itself
         try:
@@ -228,7 +232,7 @@ class Module:
                 _root.reset(mark)
 
     def _path_of(self, module: Module) -> str | None:
-        """Where `module` stands as seen from this root, `SimpleNet.layer1 (Linear 784→128)`; None outside it."""
+        """The path of `module` in this root, `SimpleNet.layer1 (Linear 784→128)`; None outside it."""
         version, paths = self.__dict__["_paths"]
         now = state_version[0]
         if version != now:
@@ -249,12 +253,12 @@ class Module:
             changed = hook(self, inputs)
             if changed is not None:
                 inputs = changed if isinstance(changed, tuple) else (changed,)
-        watch = BackwardHook(self, self._backward_hooks) if self._backward_hooks else None
-        output = self.forward(*(watch.enter(inputs) if watch else inputs), **options)
+        backward = BackwardHook(self, self._backward_hooks) if self._backward_hooks else None
+        output = self.forward(*(backward.enter(inputs) if backward else inputs), **options)
         for hook in list(self._hooks):
             changed = hook(self, inputs, output)
             output = output if changed is None else changed
-        return watch.leave(output) if watch else output
+        return backward.leave(output) if backward else output
 
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHook:
         """Call `hook(module, inputs)` before each forward; what it returns, unless None, replaces the inputs."""
@@ -275,24 +279,26 @@ class Module:
     # ---- walking -----------------------------------------------------------------------------------------------------
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        seen: set[int] = set()
+        """The Modules one level below, with their names; each once."""
+        visited: set[int] = set()
         for name, module in self._modules.items():
-            if module is not None and id(module) not in seen:
-                seen.add(id(module))
+            if module is not None and id(module) not in visited:
+                visited.add(id(module))
                 yield name, module
 
     def children(self) -> Iterator[Module]:
+        """The Modules one level below; each once."""
         return (module for _, module in self.named_children())
 
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """This Module and all below it with their dotted paths; a shared one once, or under each of its names."""
-        seen: set[int] = set()
+        visited: set[int] = set()
         waiting: list[tuple[str, Module]] = [(prefix, self)]
         while waiting:
             name, module = waiting.pop()
-            if remove_duplicate and id(module) in seen:
+            if remove_duplicate and id(module) in visited:
                 continue
-            seen.add(id(module))
+            visited.add(id(module))
             yield name, module
             below = [
                 (f"{name}.{key}" if name else key, child) for key, child in module._modules.items() if child is not None
@@ -300,43 +306,50 @@ class Module:
             waiting.extend(reversed(below))
 
     def modules(self) -> Iterator[Module]:
+        """This Module and all below it; each once."""
         return (module for _, module in self.named_modules())
 
-    def _named(self, home: str, prefix: str, recurse: bool, once: bool) -> Iterator[tuple[str, Any]]:
-        seen: set[int] = set()
+    def _named(self, registry: str, prefix: str, recurse: bool, once: bool) -> Iterator[tuple[str, Any]]:
+        visited: set[int] = set()
         for path, module in self.named_modules(prefix, once) if recurse else [(prefix, self)]:
-            for name, value in module.__dict__[home].items():
-                if value is not None and not (once and id(value) in seen):
-                    seen.add(id(value))
+            for name, value in module.__dict__[registry].items():
+                if value is not None and not (once and id(value) in visited):
+                    visited.add(id(value))
                     yield (f"{path}.{name}" if path else name), value
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
+        """The Parameters here and below, with their dotted paths; a shared one once, or under each of its names."""
         return self._named("_parameters", prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """The Parameters here and, with `recurse`, below; each once."""
         return (value for _, value in self.named_parameters(recurse=recurse))
 
     def named_buffers(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
+        """The buffers here and below, with their dotted paths; a shared one once, or under each of its names."""
         return self._named("_buffers", prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """The buffers here and, with `recurse`, below; each once."""
         return (value for _, value in self.named_buffers(recurse=recurse))
 
     def get_submodule(self, target: str) -> Module:
         """The layer at a dotted path; this Module for the empty one."""
-        return self._found("layer", dict(self.named_modules(remove_duplicate=False)), target)
+        return self._lookup("layer", dict(self.named_modules(remove_duplicate=False)), target)
 
     def get_parameter(self, target: str) -> Parameter:
-        return self._found("parameter", dict(self.named_parameters(remove_duplicate=False)), target)
+        """The Parameter at a dotted path. Raises OptionError where there is none."""
+        return self._lookup("parameter", dict(self.named_parameters(remove_duplicate=False)), target)
 
     def get_buffer(self, target: str) -> Tensor:
-        return self._found("buffer", dict(self.named_buffers(remove_duplicate=False)), target)
+        """The buffer at a dotted path. Raises OptionError where there is none."""
+        return self._lookup("buffer", dict(self.named_buffers(remove_duplicate=False)), target)
 
-    def _found(self, kind: str, known: dict[str, Any], target: str) -> Any:
+    def _lookup(self, kind: str, known: dict[str, Any], target: str) -> Any:
         if target not in known:
             names = suggestion(target, known) or f" There are {', '.join(filter(None, known)) or 'none'}."
             raise OptionError(f"no {kind} {target!r} in {type(self).__name__}; expected the path of one.{names}")
@@ -362,14 +375,17 @@ class Module:
         return self
 
     def eval(self) -> Self:
+        """`train(False)`."""
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Module:
+        """Set whether the Parameters here and below are trained."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set the gradients of all Parameters to None; with `set_to_none=False`, fill them with zeros."""
         for parameter in self.parameters():
             if set_to_none:
                 parameter.grad = None
@@ -394,18 +410,21 @@ class Module:
             if tensor.dtype.kind == "f" and tensor.dtype != dtype:
                 leave(tensor)
                 tensor.rebind(tensor.array.astype(dtype))
-                if isinstance(tensor._grad, Tensor):  # and not used up by a compiled step
+                if isinstance(tensor._grad, Tensor):  # and not consumed by a compiled step
                     tensor.grad = tensor.grad.detach().to(dtype)
         note_change()
         return self
 
     def cpu(self) -> Module:
+        """Itself: there is no other device."""
         return self
 
     def float(self) -> Module:
+        """`to(float32)`."""
         return self.to(np.float32)
 
     def double(self) -> Module:
+        """`to(float64)`."""
         return self.to(np.float64)
 
     # ---- state -------------------------------------------------------------------------------------------------------
@@ -424,8 +443,8 @@ class Module:
     def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Tensor]:
         """The state by dotted path: parameters, and the buffers that are saved.
 
-        The Tensors are views: they follow the Module, and what is written to them is written to it. To keep this moment,
-        `copy.deepcopy` it. With `keep_vars`, the Module's own Tensors.
+        The Tensors are views: they follow the Module, and writes to them reach it. For a snapshot, `copy.deepcopy` it. With
+        `keep_vars`, the Module's own Tensors.
         """
         state = self._state(prefix)
         return OrderedDict(state if keep_vars else {name: value.detach() for name, value in state.items()})
@@ -456,7 +475,7 @@ class Module:
         return IncompatibleKeys(missing, unexpected)
 
     def _read_state(self, state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
-        """The values as Tensors, and what is wrong with those that are no numbers."""
+        """The values as Tensors, and a message for each that is not numbers."""
         if not isinstance(state_dict, Mapping):
             raise StateError(
                 f"load_state_dict into {type(self).__name__}: {type(state_dict).__name__}; expected a dict of Tensors by "
@@ -467,13 +486,14 @@ class Module:
         for name, value in state_dict.items():
             try:
                 given[name] = value if isinstance(value, Tensor) else Tensor(np.array(array_of(np.asarray(value))))
-            except (PellucidError, TypeError, ValueError, RuntimeError):  # whatever its own library says of it
+            except (PellucidError, TypeError, ValueError, RuntimeError):  # what the library of a foreign array raises
                 problems.append(f"{name} is {type(value).__name__}, expected a Tensor or an array of numbers")
         return given, problems
 
     # ---- showing -----------------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
+        """What `repr` shows between the parentheses; a subclass returns its options."""
         return ""
 
     def __repr__(self) -> str:
@@ -485,11 +505,11 @@ class Module:
         return f"{type(self).__name__}(\n  {body}\n)"
 
 
-_HOMES: dict[str, type] = {"_parameters": Parameter, "_buffers": Tensor, "_modules": Module}
+_REGISTRIES: dict[str, type] = {"_parameters": Parameter, "_buffers": Tensor, "_modules": Module}
 
 
 class _ModuleHook(RemovableHook):
-    """A hook that counts as a change of structure when it comes and when it goes."""
+    """A hook whose registration and removal count as changes of structure."""
 
     def __init__(self, hooks: list[Any], hook: Callable[..., Any]) -> None:
         super().__init__(hooks, hook)

@@ -1,5 +1,4 @@
-"""Layers that bring numbers to mean 0 and variance 1: batch, layer and group normalisation, by the root mean square
-alone, and by the channels around; the arithmetic stands in `functional.py` (floor 4)."""
+"""Normalization layers: batch, layer, group, RMS and local response; the arithmetic stands in `functional/` (floor 4)."""
 
 from __future__ import annotations
 

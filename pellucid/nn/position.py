@@ -1,6 +1,6 @@
-"""Where a token stands in its sequence, told to a network: learned, by sines, or by turning queries and keys (floor 4).
+"""Positional embeddings: learned, sinusoidal and rotary (floor 4).
 
-All take an offset, a number or a 0-d Tensor, for sequences that go on token by token behind a `KeyValueCache`.
+All take an offset, a number or a 0-d Tensor, for sequences that continue token by token with a `KeyValueCache`.
 Letters: B batch, T time, H heads, D channels of a head, C channels.
 """
 
@@ -20,7 +20,10 @@ from .module import Module
 
 
 def _rows(table: Tensor, positions: Any, count: int, owner: str) -> Tensor:
-    """Rows of the table (S, C): `count` from a number or a 0-d Tensor on, (T, C); or those of a Tensor, (*, C)."""
+    """Rows of the table (S, C): `count` rows from a number or a 0-d Tensor on, (T, C); or those at a Tensor's positions, (*, C).
+
+    Raises IndexRangeError beyond the table.
+    """
     size = table.shape[0]
     message = f"{owner}: position {{}}; expected 0 to {size - 1}; make it for longer sequences, or cut this one"
     if not isinstance(positions, Tensor):
@@ -33,7 +36,7 @@ def _rows(table: Tensor, positions: Any, count: int, owner: str) -> Tensor:
 
 
 class _PositionalEmbedding(Module):
-    """A row for every position, added to x; abstract over where the rows come from."""
+    """Base: adds a row of `weight` for every position to x; a subclass makes `weight`."""
 
     weight: Tensor
 
@@ -51,7 +54,7 @@ class _PositionalEmbedding(Module):
 
 
 class LearnedPositionalEmbedding(_PositionalEmbedding):
-    """x (*, T, C) plus a trained row of `weight` (length, C) for every position, which starts normal with deviation 0.02."""
+    """x (*, T, C) plus a trained row of `weight` (length, C) for every position; it starts normal with standard deviation 0.02."""
 
     def __init__(self, length: int, dim: int, *, dtype: Any = None) -> None:
         super().__init__()
@@ -80,8 +83,9 @@ class SinusoidalPositionalEmbedding(_PositionalEmbedding):
 
 
 class RotaryEmbedding(Module):
-    """Queries and keys (B, T, H, D), each pair of channels turned by an angle that grows with the position: so their
-    products depend on how far apart they stand (Su et al. 2021, arXiv 2104.09864)."""
+    """Rotary embedding of queries and keys (B, T, H, D): each pair of channels is rotated by an angle that grows with the
+    position, so their products depend on the distance between positions (Su et al. 2021, arXiv 2104.09864).
+    """
 
     def __init__(self, dim: int, max_seq_len: int = 4096, base: float = 10_000, *, dtype: Any = None) -> None:
         super().__init__()
@@ -102,8 +106,8 @@ class RotaryEmbedding(Module):
         cosines, sines = (
             _rows(table, input_pos, x.shape[1], "RotaryEmbedding").unsqueeze(-2) for table in (self.cosines, self.sines)
         )  # (T, 1, D) or (B, T, 1, D)
-        other = x.unflatten(3, (-1, 2)).flip(4).flatten(3)  # each channel's partner; a copy, which compiles faster here
-        return x * cosines + other * sines  # (a, b) -> (a cos - b sin, b cos + a sin)
+        partner = x.unflatten(3, (-1, 2)).flip(4).flatten(3)  # each channel's pair; a copy, which compiles faster here
+        return x * cosines + partner * sines  # (a, b) -> (a cos - b sin, b cos + a sin)
 
     def extra_repr(self) -> str:
         return f"{self.dim}, max_seq_len={self.max_seq_len}, base={self.base}"

@@ -1,7 +1,7 @@
-"""Recurrent layers: RNN, GRU, LSTM over whole sequences, and their cells for one position (floor 4).
+"""Recurrent layers: RNN, GRU and LSTM over sequences, and their cells for one position (floor 4).
 
-The arithmetic of one position stands once in each kind's function here; the walk over time is `ops.loop.scan`, and what
-does not depend on the position before, x @ weight_ih^T, is one product for all of them in front of it.
+Each kind has one function for the arithmetic of a position. The loop over time is `ops.loop.scan`; x @ weight_ih^T, which does
+not depend on the previous position, is one product for all positions before it.
 
 Letters: T time, B batch, C input size, H hidden size, D directions (1 or 2), L layers, G gates of a kind.
 """
@@ -27,7 +27,7 @@ from .module import Module
 State = tuple[Tensor, ...]  # (h,), or (h, c) for the LSTM; each (B, H)
 
 # ---- one position ----------------------------------------------------------------------------------------------------
-# `x` (B, G H) is what the input says to the gates, `past` (B, G H) what the hidden state says, both with their biases.
+# `x` (B, G H) is the input's share of the gates, `past` (B, G H) that of the hidden state, both with their biases.
 
 
 def _tanh(x: Tensor, past: Tensor, state: State) -> State:
@@ -58,9 +58,9 @@ def _gru(x: Tensor, past: Tensor, state: State) -> State:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A way to get from one state to the next.
+    """The step of a kind of network from one state to the next, and how many gates and states it has.
 
-    joint: both biases are added in the same place, so they can be added before the walk.
+    joint: both biases are added to the same sum, so they can be added before the loop.
     """
 
     step: Callable[[Tensor, Tensor, State], State]
@@ -81,7 +81,7 @@ def _elman(nonlinearity: str, owner: str) -> _Kind:
 
 
 class _Recurrent(Module):
-    """What layers and cells share: weights by suffix, the step from state to state; abstract.
+    """Base of layers and cells: weights by suffix, and the step from state to state.
 
     weight_ih (G H, C), weight_hh (G H, H), bias_ih and bias_hh (G H,); all start uniform within 1/sqrt(H).
     """
@@ -105,7 +105,7 @@ class _Recurrent(Module):
             init.uniform_(parameter, -bound, bound)
 
     def _parts(self, x: Tensor, suffix: str) -> tuple[Tensor, Callable[[Tensor, State], State]]:
-        """What x (*, C) says to the gates, (*, G H), and the step from a row of it and a state to the next state."""
+        """The input's share of the gates for x (*, C), (*, G H), and the step from a row of it and a state to the next state."""
         weight, across = getattr(self, f"weight_ih{suffix}"), getattr(self, f"weight_hh{suffix}").T  # (H, G H)
         outer, inner = (getattr(self, f"{name}{suffix}") if self.bias else None for name in ("bias_ih", "bias_hh"))
         if self.kind.joint and outer is not None and inner is not None:

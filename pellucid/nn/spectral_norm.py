@@ -25,6 +25,7 @@ class SpectralNorm:
         self.name, self.dim, self.n_power_iterations, self.eps = name, dim, n_power_iterations, eps
 
     def matrix(self, weight: Tensor) -> Tensor:
+        """The weight as a matrix (outputs, everything else)."""
         return weight.movedim(self.dim, 0).flatten(1)
 
     def improve(self, module: Module, inputs: Any = None) -> None:
@@ -42,6 +43,7 @@ class SpectralNorm:
             v.assign(right)
 
     def weight(self, module: Module) -> Tensor:
+        """The normalised weight, computed from `weight_orig`; differentiable."""
         weight = getattr(module, f"{self.name}_orig")
         u, v = (getattr(module, f"{self.name}_{letter}").detach().clone() for letter in "uv")
         return weight / (u * matmul(self.matrix(weight), v)).sum()

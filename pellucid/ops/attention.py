@@ -1,8 +1,8 @@
-"""Attention without its matrix of weights: every query's mean of the values, weighted by a softmax of scores (floor 2).
+"""Scaled dot-product attention that does not keep its matrix of weights, and its gradient (floor 2).
 
-The weights (B, H, T, S) are only passing numbers. What is kept is the result and the logarithm of each softmax's sum, from
-which the gradient makes the weights again (Dao et al. 2022). Here all is written down plainly, for NumPy; the kernels in
-`compiler/backends/cpu/kernels/attention.py` never hold more than a block of scores. `weights` gives them to composites.
+The result and the logarithm of each softmax's sum are kept; the gradient recomputes the weights (B, H, T, S) from them (Dao et
+al. 2022). The forward here is plain NumPy; the kernels in `compiler/backends/cpu/kernels/attention.py` never hold more than a block of
+scores. `weights` gives the weights by differentiable operations.
 
 Letters: B batch, H heads of the query, G heads of key and value (H is a multiple of G, and head h reads head
 h // (H / G): grouped queries, Ainslie et al. 2023), T queries, S keys, D channels of query and key, E channels of value.
@@ -11,12 +11,12 @@ h // (H / G): grouped queries, Ainslie et al. 2023), T queries, S keys, D channe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..core.op import Node, Op, new_value
+from ..core.op import Attributes, Node, Op, SampleInputs, new_value
 from ..core.value import Spec, grad_mode
 from ..errors import DTypeError, format_shape
 from .contraction import matmul, swap_last
@@ -27,27 +27,27 @@ from .reduce import amax, expand, sum, sum_to
 LARGEST_HEAD = 256  # channels: kernels keep their blocks on the stack, and beyond this plain products are as good
 
 
-# ---- packing: an operation has one result ----------------------------------------------------------------------------
+# ---- packing: an operation has one output ----------------------------------------------------------------------------
 
 
 def unpack(x: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
-    """A flat x taken apart into consecutive pieces of `shapes`."""
-    found, start = [], 0
+    """A flat x as consecutive pieces of `shapes`."""
+    pieces, start = [], 0
     for shape in shapes:
         size = math.prod(shape)
-        found.append(reshape(slice_(x, slices=((start, size, 1),)), shape=shape))
+        pieces.append(reshape(slice_(x, slices=((start, size, 1),)), shape=shape))
         start += size
-    return found
+    return pieces
 
 
 def result_shapes(q: Any, v: Any) -> list[tuple[int, ...]]:
-    """What `attention` packs: the result (B, T, H, E), and the logarithm of the sum of exp(scores), (B, H, T)."""
+    """The shapes that `attention` packs: the result (B, T, H, E), and log(sum(exp(scores))), (B, H, T)."""
     (batch, heads, length, _), channels = q.shape, v.shape[3]
     return [(batch, length, heads, channels), (batch, heads, length)]
 
 
 def gradient_shapes(q: Any, k: Any, v: Any) -> list[tuple[int, ...]]:
-    """What `attention_gradient` packs: dq (B, T, H, D), dk (B, S, G, D), dv (B, S, G, E)."""
+    """The shapes that `attention_gradient` packs: dq (B, T, H, D), dk (B, S, G, D), dv (B, S, G, E)."""
     return [(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (q, k, v)]
 
 
@@ -66,12 +66,12 @@ def _pack(*arrays: np.ndarray) -> np.ndarray:
 def _scores(
     q: np.ndarray, k: np.ndarray, mask: Sequence[np.ndarray], causal: bool, scale: float
 ) -> np.ndarray:  # fmt: skip
-    """scale q k^T + mask (B, H, T, S), -inf where a query may not look."""
+    """scale q k^T + mask (B, H, T, S), -inf where a query may not attend."""
     scores = np.matmul(q * q.dtype.type(scale), _for_heads(k, q).swapaxes(2, 3))
-    nothing = scores.dtype.type(-np.inf)
+    masked = scores.dtype.type(-np.inf)
     for m in mask:
-        scores = np.where(m, scores, nothing) if m.dtype == np.bool_ else scores + m
-    return np.where(np.tri(*scores.shape[2:], dtype=np.bool_), scores, nothing) if causal else scores
+        scores = np.where(m, scores, masked) if m.dtype == np.bool_ else scores + m
+    return np.where(np.tri(*scores.shape[2:], dtype=np.bool_), scores, masked) if causal else scores
 
 
 def _for_heads(x: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -85,10 +85,11 @@ def _for_groups(x: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 class Attention(Op):
-    """q (B, H, T, D), k (B, G, S, D), v (B, G, S, E) and perhaps a mask -> flat: see `result_shapes`.
+    """q (B, H, T, D), k (B, G, S, D), v (B, G, S, E) and an optional mask -> flat, see `result_shapes`.
 
-    mask: what broadcasts to (B, H, T, S), truths (True: may look) or numbers to add to the scores. causal: query t looks
-    at keys 0 ... t only. A query that may look at nothing gives zeros.
+    mask: broadcasts to (B, H, T, S); bool (True: may attend), or numbers that are added to the scores. causal: query t attends
+    to keys 0 ... t only. scale: the scores are scale q k^T. A query that may attend to no key gives zeros.
+    Raises ShapeError or DTypeError where the inputs do not fit each other.
     """
 
     kind = "contraction"
@@ -106,12 +107,12 @@ class Attention(Op):
         top = np.where(top == -np.inf, np.zeros_like(top), top)
         e = np.exp(scores - top)
         total = e.sum(3, keepdims=True)
-        total = np.where(total == 0, np.ones_like(total), total)  # a query that may look at nothing
+        total = np.where(total == 0, np.ones_like(total), total)  # a query that may attend to no key
         result = np.matmul(e, _for_heads(v, q)) / total
         return _pack(result.transpose(0, 2, 1, 3), top + np.log(total))
 
     def backward(self, node: Node, g: Any) -> list[Any]:
-        """By `attention_gradient`; rule by rule where this itself is to be differentiated, or the mask needs a gradient."""
+        """`attention_gradient` gives all; the rules run where the pass itself is recorded, or the mask needs a gradient."""
         if grad_mode.get() or any(parent is not None for parent in node.parents[3:]):
             return super().backward(node, g)
         q, k, v, *mask = node.inputs
@@ -124,7 +125,7 @@ class Attention(Op):
         truths = any(mask.dtype.kind != "f" for mask in node.inputs[3:])
         return (*self.gradients[:3], None) if truths else self.gradients[: len(node.inputs)]
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         shapes = [  # B, H, G, T, S, D, E, shape of the mask, its kind
             (2, 2, 2, 3, 3, 4, 4, None, ""),
             (1, 2, 1, 2, 5, 3, 2, None, ""),
@@ -143,13 +144,14 @@ class Attention(Op):
             for causal in (False, True):
                 yield self.sample(random, arrays, {"causal": causal, "scale": d**-0.5 if number % 2 else 0.8})
 
-    def sample(self, random: np.random.Generator, arrays: list[Any], how: dict[str, Any]) -> Any:
-        return arrays, how
+    def sample(self, random: np.random.Generator, arrays: list[Any], attributes: Attributes) -> Any:
+        return arrays, attributes
 
 
 class AttentionGradient(Attention):
-    """dL/dresult g (B, H, T, E), dL/d(logarithm) h (B, H, T), q, k, v, what `attention` gave for them, perhaps a mask
-    -> flat: see `gradient_shapes`. It has no gradient of its own: `attention` is differentiated twice by its rules."""
+    """dL/dresult g (B, H, T, E), dL/d(logarithm) h (B, H, T), q, k, v, the output of `attention`, an optional mask -> flat,
+    see `gradient_shapes`. No gradient: `attention` is differentiated twice by its rules.
+    """
 
     def infer(  # type: ignore[override]
         self, g: Any, h: Any, q: Any, k: Any, v: Any, y: Any, *mask: Any, causal: bool, scale: float
@@ -170,14 +172,15 @@ class AttentionGradient(Attention):
         dv = _for_groups(np.matmul(p.swapaxes(2, 3), g), v)
         return _pack(*(x.transpose(0, 2, 1, 3) for x in (dq, dk, dv)))
 
-    def sample(self, random: np.random.Generator, arrays: list[Any], how: dict[str, Any]) -> Any:
+    def sample(self, random: np.random.Generator, arrays: list[Any], attributes: Attributes) -> Any:
         q, k, v, *mask = arrays
-        y = attention.forward(q, k, v, *mask, **how)
+        y = attention.forward(q, k, v, *mask, **attributes)
         shape = (*q.shape[:3], v.shape[3])
-        return [random.normal(size=shape), random.normal(size=shape[:3]), q, k, v, y, *mask], how
+        return [random.normal(size=shape), random.normal(size=shape[:3]), q, k, v, y, *mask], attributes
 
 
 def _count(shapes: Sequence[tuple[int, ...]]) -> int:
+    """How many numbers `shapes` hold together."""
     return int(np.sum([math.prod(shape) for shape in shapes]))
 
 
@@ -224,7 +227,7 @@ def repeated(x: Any, heads: int) -> Any:
 
 
 def weights(q: Any, k: Any, *mask: Any, causal: bool, scale: float) -> Any:
-    """The softmax of the scores (B, H, T, S), all zeros for a query that may look at nothing."""
+    """The softmax of the scores (B, H, T, S), all zeros for a query that may attend to no key."""
     scores = matmul(q * scale, swap_last(repeated(k, q.shape[1])))
     for m in mask:
         scores = where(m, scores, -np.inf) if m.dtype == np.bool_ else scores + m
@@ -238,16 +241,16 @@ def weights(q: Any, k: Any, *mask: Any, causal: bool, scale: float) -> Any:
     return e / where(total == 0, 1, total)
 
 
-def _gradients(g: Any, q: Any, k: Any, v: Any, *mask: Any, **how: Any) -> list[Any]:
+def _gradients(g: Any, q: Any, k: Any, v: Any, *mask: Any, **attributes: Any) -> list[Any]:
     """dL/dq, dL/dk, dL/dv, and dL/dmask."""
     dy, dl = unpack(g, result_shapes(q, v))
     dy = heads_first(dy)
-    p = weights(q, k, *mask, **how)
+    p = weights(q, k, *mask, **attributes)
     dp = matmul(dy, swap_last(repeated(v, q.shape[1])))
     rows = sum(p * dp, axes=(3,), keepdims=True) - reshape(dl, shape=(*dl.shape, 1))
     ds = p * (dp - rows)
-    dq = matmul(ds, repeated(k, q.shape[1])) * how["scale"]
-    dk = _summed(matmul(swap_last(ds), q), k.shape) * how["scale"]
+    dq = matmul(ds, repeated(k, q.shape[1])) * attributes["scale"]
+    dk = _summed(matmul(swap_last(ds), q), k.shape) * attributes["scale"]
     dv = _summed(matmul(swap_last(p), dy), v.shape)
     return [dq, dk, dv, *(sum_to(ds, m.shape) for m in mask if m.dtype == q.dtype)]
 
@@ -261,7 +264,7 @@ def _summed(x: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _rule(number: int) -> Any:
-    return lambda g, y, *inputs, **how: _gradients(g, *inputs, **how)[number]
+    return lambda g, y, *inputs, **attributes: _gradients(g, *inputs, **attributes)[number]
 
 
 attention: Op = Attention("attention", [_rule(number) for number in range(4)])

@@ -1,8 +1,8 @@
-"""Composites with a gradient of their own, and the one there is: standardising (floor 2).
+"""Composites with a custom gradient, and standardization (mean 0, variance 1), which is one (floor 2).
 
-What is put together from operations gets its gradient from theirs. Where a shorter one is known, as for normalisation, a
-Composite states it: on the tape it is one node, while what it computes, forward and backward, are operations like any
-others. So it records, fuses and differentiates again without a word about it anywhere else.
+A function composed of operations gets its gradient from theirs. `CustomGradient` states a shorter one where it is known, as
+for normalization. It is one node on the tape, and computes by ordinary operations, forward and backward, so it records,
+fuses and differentiates again like any other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .reduce import expand, sum
 
 
 class CustomGradient(Op):
-    """A function of values, put together from operations, with its gradient.
+    """A function composed of operations, with a gradient stated beside it. It is not in the registry.
 
     compute(*inputs, **attributes): the value. gradient(g, y, *inputs, **attributes): dL/dinput for each input, None where
     there is none, by operations; under `create_graph` it must depend on the inputs as the true gradient does.
@@ -28,7 +28,7 @@ class CustomGradient(Op):
     kind = "composite"
 
     def __init__(self, name: str, compute: Callable[..., Any], gradient: Callable[..., Sequence[Any]]) -> None:
-        self.name, self.compute, self.gradient = name, compute, gradient  # not an entry of the registry
+        self.name, self.compute, self.gradient = name, compute, gradient
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
         mode = grad_mode.set(False)
@@ -55,31 +55,31 @@ class CustomGradient(Op):
 def _mean(x: Any, axes: tuple[int, ...], groups: int) -> Any:
     """The mean of x along `axes`, which stay with size 1; with groups, of each group of channels (axis 1) together.
 
-    Channels are summed one by one before they meet: so a channel may lie anywhere in memory.
+    Each channel is summed by itself first, so a channel may lie anywhere in memory.
     """
     total = sum(x, axes=axes, keepdims=True) if axes else x
     count = math.prod(x.shape[axis] for axis in axes)
     if groups:
-        parts = reshape(total, shape=(x.shape[0], groups, x.shape[1] // groups))
-        whole = expand(sum(parts, axes=(2,), keepdims=True), shape=parts.shape)
-        total, count = reshape(whole, shape=total.shape), count * parts.shape[2]
+        grouped = reshape(total, shape=(x.shape[0], groups, x.shape[1] // groups))
+        summed = expand(sum(grouped, axes=(2,), keepdims=True), shape=grouped.shape)
+        total, count = reshape(summed, shape=total.shape), count * grouped.shape[2]
     return total / max(count, 1)
 
 
 def statistics(x: Any, axes: tuple[int, ...], groups: int = 0) -> tuple[Any, Any]:
     """Mean and variance of x along `axes` (non-negative), which stay with size 1.
 
-    groups: over so many groups of channels (axis 1) as well; each channel is told that of its group.
-    Over a batch of images, those of each image come first and then meet: each is gone over twice while it is near, and
-    sums of thousands of numbers do not meet sums of millions (Chan, Golub and LeVeque 1979).
+    groups: also over the channels (axis 1) of each of so many groups; each channel gets the numbers of its group.
+    Over a batch of images, the statistics of each image are computed first and then combined (Chan, Golub and LeVeque 1979):
+    an image is read twice while it is in the cache, and sums stay short.
     """
     if len(axes) > 1 and axes[0] == 0:
         means, variances = statistics(x, axes[1:])
         mean, between = statistics(means, (0,))
         return mean, sum(variances, axes=(0,), keepdims=True) / max(x.shape[0], 1) + between
     mean = _mean(x, axes, groups)
-    away = x - mean
-    return mean, _mean(away * away, axes, groups)
+    deviation = x - mean
+    return mean, _mean(deviation * deviation, axes, groups)
 
 
 def _standardize(x: Any, mean: Any, variance: Any, axes: tuple[int, ...], groups: int, eps: float) -> Any:
@@ -93,10 +93,13 @@ def _gradient(
     if grad_mode.get():
         mean, variance = statistics(x, axes, groups)
         y = _standardize(x, mean, variance, axes, groups, eps)
-    over = lambda value: _mean(value, axes, groups)
-    return [(g - over(g) - y * over(g * y)) * (1 / sqrt(variance + eps)), None, None]
+    mean_of = lambda value: _mean(value, axes, groups)
+    return [(g - mean_of(g) - y * mean_of(g * y)) * (1 / sqrt(variance + eps)), None, None]
 
 
-# standardise(x, mean, variance, axes=..., groups=..., eps=...): x brought to mean 0 and variance 1 along `axes`, by its own `statistics`
-# there; that these are functions of x is in the gradient (Ioffe and Szegedy 2015, section 3).
 standardize = CustomGradient("standardise", _standardize, _gradient)
+"""standardize(x, mean, variance, axes=..., groups=..., eps=...): x with mean 0 and variance 1 along `axes`.
+
+mean, variance: `statistics(x, axes, groups)`. They get no gradient: that they depend on x is part of x's gradient (Ioffe and
+Szegedy 2015, section 3).
+"""

@@ -1,21 +1,20 @@
-"""Matrix product, contraction and convolution: where nearly all the arithmetic of a network is spent (floor 2).
+"""Matrix product, general contraction (dot_general), convolution, and unfold/fold for pooling (floor 2).
 
-A contraction multiplies two arrays and sums over any axes they share; the matrix product is the one that everybody
-knows, and the compiler turns the others into contractions. Convolution, its gradient for the input and its gradient for the weight are three operations, each linear in both of
-its arguments; together they are closed: the gradients of each are the other two. Transposed convolution is the second.
+A contraction multiplies two arrays and sums over axes that they share. The matrix product is one; the compiler rewrites
+convolutions as others. Convolution, its input gradient and its weight gradient are three operations, each linear in both of
+its arguments, and the gradients of each are the other two. The input gradient is transposed convolution.
 
 Letters: B batch, C input channels, O output channels, G groups, H W input size, P Q output size, K L kernel size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..core.op import Op
+from ..core.op import Attributes, Op, SampleInputs
 from ..core.value import Spec
 from ..errors import format_shape
 from .movement import permute
@@ -31,7 +30,7 @@ def swap_last(x: Any) -> Any:
 
 
 class MatMul(Op):
-    """a (..., M, K) @ b (..., K, N) -> (..., M, N); the leading axes broadcast."""
+    """a (..., M, K) @ b (..., K, N) -> (..., M, N); the leading axes broadcast. ShapeError where sizes disagree."""
 
     kind = "contraction"
     saves_output = False
@@ -62,7 +61,7 @@ class MatMul(Op):
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.matmul(a, b)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
             ((2, 3), (3, 4)),
             ((1, 1), (1, 1)),
@@ -87,9 +86,10 @@ matmul: Op = MatMul(
 
 
 class DotGeneral(Op):
-    """y[...] = sum of a[...] b[...] over the axes that `y` does not name: one letter for each axis, as in einsum.
+    """einsum of two arrays: y[...] = sum of a[...] b[...] over the axes that `y` does not name, one letter for each axis.
 
-    Every letter of a stands in b or y too, and so do those of b: what is summed is shared by both.
+    A letter of a or b that is not in y is in both, so every sum is over a shared axis. Raises ShapeError for letters that do
+    not fit the shapes.
     """
 
     kind = "contraction"
@@ -116,7 +116,7 @@ class DotGeneral(Op):
     def forward(self, a_array: np.ndarray, b_array: np.ndarray, *, a: str, b: str, y: str) -> np.ndarray:
         return np.einsum(f"{a},{b}->{y}", a_array, b_array, optimize=True)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         for letters, sizes in [
             (("ik", "kj", "ij"), {"i": 2, "k": 3, "j": 4}),
             (("bik", "bjk", "ij"), {"b": 3, "i": 2, "k": 2, "j": 3}),
@@ -164,12 +164,12 @@ def _fold(patches: np.ndarray, size: Pair, stride: Pair, padding: Pair, dilation
 
 
 class Convolution(Op):
-    """What the three have in common: stride, zero padding, dilation and groups, as pairs for (height, width)."""
+    """Base of the three: stride, zero padding and dilation are pairs for (height, width); `groups` is a number."""
 
     kind = "contraction"
     saves_output = False
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         cases = [  # x (B, C, H, W), weight (O, C/G, K, L), stride, padding, dilation, G
             ((2, 3, 5, 4), (4, 3, 3, 2), (1, 1), (0, 0), (1, 1), 1),
             ((1, 2, 6, 5), (2, 2, 3, 3), (2, 1), (1, 2), (1, 1), 1),
@@ -184,12 +184,13 @@ class Convolution(Op):
             g = random.normal(size=(x_shape[0], w_shape[0], p, q))
             yield self.sample(x, w, g, common, size, kernel)
 
-    def sample(self, x: Any, w: Any, g: Any, common: dict[str, Any], size: Any, kernel: Any) -> Any:
+    def sample(self, x: Any, w: Any, g: Any, common: Attributes, size: Any, kernel: Any) -> Any:
+        """The two inputs of this operation and its attributes, from those of a convolution x * w with gradient g."""
         raise NotImplementedError
 
 
 def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
-    """Positions of the kernel along each axis; not positive where the kernel does not fit."""
+    """(P, Q), the positions of the kernel along each axis; not positive where the kernel does not fit."""
     p, q = (
         (n + 2 * pad - d * (k - 1) - 1) // s + 1
         for n, k, s, pad, d in zip(size, kernel, stride, padding, dilation, strict=True)
@@ -198,7 +199,7 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation:
 
 
 class ConvForward(Convolution):
-    """x (B, C, H, W) * weight (O, C/G, K, L) -> (B, O, P, Q)."""
+    """x (B, C, H, W) * weight (O, C/G, K, L) -> (B, O, P, Q). ShapeError where channels or sizes do not fit."""
 
     def infer(self, x: Any, w: Any, *, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
         if x.ndim != 4 or w.ndim != 4:
@@ -228,17 +229,17 @@ class ConvForward(Convolution):
         output = output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
         patches = _unfold(x, w.shape[2:], output, stride, padding, dilation)
         pieces = [
-            np.tensordot(part, weight, axes=((1, 4, 5), (1, 2, 3)))  # (B, P, Q, O/G)
-            for part, weight in zip(np.split(patches, groups, 1), np.split(w, groups), strict=True)
+            np.tensordot(group, weight, axes=((1, 4, 5), (1, 2, 3)))  # (B, P, Q, O/G)
+            for group, weight in zip(np.split(patches, groups, 1), np.split(w, groups), strict=True)
         ]
         return np.ascontiguousarray(np.concatenate(pieces, -1).transpose(0, 3, 1, 2))
 
-    def sample(self, x: Any, w: Any, g: Any, common: dict[str, Any], size: Any, kernel: Any) -> Any:
+    def sample(self, x: Any, w: Any, g: Any, common: Attributes, size: Any, kernel: Any) -> Any:
         return [x, w], common
 
 
 class ConvInputGradient(Convolution):
-    """g (B, O, P, Q), weight (O, C/G, K, L) -> (B, C, H, W) with `size` = (H, W)."""
+    """g (B, O, P, Q), weight (O, C/G, K, L) -> (B, C, H, W) with `size` = (H, W): dL/dx, and transposed convolution."""
 
     def infer(self, g: Any, w: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
         if g.ndim != 4 or w.ndim != 4 or g.shape[1] != w.shape[0]:
@@ -259,18 +260,18 @@ class ConvInputGradient(Convolution):
         self, g: np.ndarray, w: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
     ) -> np.ndarray:
         pieces = [
-            np.tensordot(part, weight, axes=((1,), (0,)))  # (B, P, Q, C/G, K, L)
-            for part, weight in zip(np.split(g, groups, 1), np.split(w, groups), strict=True)
+            np.tensordot(group, weight, axes=((1,), (0,)))  # (B, P, Q, C/G, K, L)
+            for group, weight in zip(np.split(g, groups, 1), np.split(w, groups), strict=True)
         ]
         patches = np.concatenate(pieces, 3).transpose(0, 3, 1, 2, 4, 5)  # (B, C, P, Q, K, L)
         return _fold(patches, size, stride, padding, dilation)
 
-    def sample(self, x: Any, w: Any, g: Any, common: dict[str, Any], size: Any, kernel: Any) -> Any:
+    def sample(self, x: Any, w: Any, g: Any, common: Attributes, size: Any, kernel: Any) -> Any:
         return [g, w], {**common, "size": size}
 
 
 class ConvWeightGradient(Convolution):
-    """g (B, O, P, Q), x (B, C, H, W) -> (O, C/G, K, L) with `kernel` = (K, L)."""
+    """g (B, O, P, Q), x (B, C, H, W) -> (O, C/G, K, L) with `kernel` = (K, L): dL/dweight."""
 
     def infer(self, g: Any, x: Any, *, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
         return Spec((g.shape[1], x.shape[1] // groups, *kernel), g.dtype)
@@ -280,43 +281,46 @@ class ConvWeightGradient(Convolution):
     ) -> np.ndarray:
         patches = _unfold(x, kernel, g.shape[2:], stride, padding, dilation)
         pieces = [
-            np.tensordot(part, patch, axes=((0, 2, 3), (0, 2, 3)))  # (O/G, C/G, K, L)
-            for part, patch in zip(np.split(g, groups, 1), np.split(patches, groups, 1), strict=True)
+            np.tensordot(group, patch, axes=((0, 2, 3), (0, 2, 3)))  # (O/G, C/G, K, L)
+            for group, patch in zip(np.split(g, groups, 1), np.split(patches, groups, 1), strict=True)
         ]
         return np.concatenate(pieces, 0)
 
-    def sample(self, x: Any, w: Any, g: Any, common: dict[str, Any], size: Any, kernel: Any) -> Any:
+    def sample(self, x: Any, w: Any, g: Any, common: Attributes, size: Any, kernel: Any) -> Any:
         return [g, x], {**common, "kernel": kernel}
 
 
 convolution: Op = ConvForward(
     "convolution",
     [
-        lambda g, y, x, w, **how: convolution_input(g, w, size=x.shape[2:], **how),
-        lambda g, y, x, w, **how: convolution_weight(g, x, kernel=w.shape[2:], **how),
+        lambda g, y, x, w, **attributes: convolution_input(g, w, size=x.shape[2:], **attributes),
+        lambda g, y, x, w, **attributes: convolution_weight(g, x, kernel=w.shape[2:], **attributes),
     ],
 )
 convolution_input: Op = ConvInputGradient(
     "convolution_input",
     [
-        lambda h, y, g, w, size, **how: convolution(h, w, **how),
-        lambda h, y, g, w, size, **how: convolution_weight(g, h, kernel=w.shape[2:], **how),
+        lambda h, y, g, w, size, **attributes: convolution(h, w, **attributes),
+        lambda h, y, g, w, size, **attributes: convolution_weight(g, h, kernel=w.shape[2:], **attributes),
     ],
 )
 convolution_weight: Op = ConvWeightGradient(
     "convolution_weight",
     [
-        lambda h, y, g, x, kernel, **how: convolution(x, h, **how),
-        lambda h, y, g, x, kernel, **how: convolution_input(g, h, size=x.shape[2:], **how),
+        lambda h, y, g, x, kernel, **attributes: convolution(x, h, **attributes),
+        lambda h, y, g, x, kernel, **attributes: convolution_input(g, h, size=x.shape[2:], **attributes),
     ],
 )
 
 
-# ---- windows: what pooling looks through -------------------------------------------------------------------------------
+# ---- unfold and fold: the windows of pooling -----------------------------------------------------------------------------
 
 
 class Unfold(Op):
-    """x (B, C, H, W) -> (B, C, P, Q, K, L): the patch under a moving window at every position, no padding."""
+    """im2col: x (B, C, H, W) -> (B, C, P, Q, K, L), the patch under a moving window at every position, without padding.
+
+    Raises ShapeError where the window is larger than the input.
+    """
 
     kind = "movement"
     saves_inputs = False
@@ -340,13 +344,13 @@ class Unfold(Op):
         output = output_size(x.shape[2:], kernel, stride, (0, 0), dilation)
         return _unfold(x, kernel, output, stride, (0, 0), dilation)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(1, 2, 4, 5))], {"kernel": (2, 2), "stride": (2, 2), "dilation": (1, 1)}
         yield [random.normal(size=(2, 1, 5, 5))], {"kernel": (3, 2), "stride": (1, 2), "dilation": (1, 2)}
 
 
 class Fold(Op):
-    """Patches (B, C, P, Q, K, L) summed where they lay: the transpose of `windows`, onto `size` = (H, W)."""
+    """col2im: patches (B, C, P, Q, K, L) added up where they lay -> (B, C, H, W) with `size` = (H, W); the transpose of unfold."""
 
     kind = "movement"
     saves_inputs = False
@@ -358,7 +362,7 @@ class Fold(Op):
     def forward(self, x: np.ndarray, *, size: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
         return _fold(x, size, stride, (0, 0), dilation)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(1, 2, 2, 2, 2, 2))], {"size": (4, 5), "stride": (2, 2), "dilation": (1, 1)}
         yield [random.normal(size=(2, 1, 3, 2, 3, 2))], {"size": (5, 5), "stride": (1, 2), "dilation": (1, 2)}
 

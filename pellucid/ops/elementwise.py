@@ -1,19 +1,19 @@
-"""Operations that work on each number by itself: arithmetic, functions, comparisons, choices (floor 2).
+"""Elementwise operations: arithmetic, functions of each number, comparisons, `where` and `cast` (floor 2).
 
-One entry an operation: name, forward, one gradient rule per input (`g` is dL/dy, `y` the output), and `domain`, the
-interval the gradient checks draw from. Inputs broadcast as in NumPy; where one was stretched, its gradient is summed
-back to its own shape here, once, for all of them.
+An entry is a name, the forward, one gradient rule per input (`g` is dL/dy, `y` the output), and `domain`, the interval that
+the gradient checks draw from. Inputs broadcast as in NumPy. `Elementwise.backward` sums the gradient of an input that was
+broadcast back to its shape, for all entries.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..core.op import Node, Op, apply, new_value, promote_inputs
+from ..core.op import Node, Op, SampleInputs, apply, new_value, promote_inputs
 from ..core.value import DTYPES, Spec
 from ..errors import DTypeError, format_shape
 from .reduce import expand, sum_to
@@ -24,6 +24,7 @@ Rule = Callable[..., Any]
 class Elementwise(Op):
     """y[i] = f(a[i], b[i], ...), after broadcasting.
 
+    saves: which of "inputs" and "output" the gradient rules read; the tape keeps those.
     result: the output's dtype where it is not the inputs' (bool for comparisons).
     floats: whether the operation is defined on floating-point numbers.
     native: `native(e, *vectors, **attributes)`, the same function on vectors of numbers, where `e` is the arithmetic of
@@ -75,6 +76,7 @@ class Elementwise(Op):
         return shape, self.result or dtype  # a bare pair: making a Spec would cost as much as adding two small arrays
 
     def broadcast(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """The common shape; raises ShapeError, which names the axis, where there is none."""
         try:
             return np.broadcast_shapes(*shapes)
         except ValueError:
@@ -93,7 +95,7 @@ class Elementwise(Op):
             for grad, value in zip(grads, node.inputs, strict=True)
         ]
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         low, high = self.domain
         shapes: list[list[tuple[int, ...]]]
         if self.count == 1:
@@ -106,6 +108,7 @@ class Elementwise(Op):
 
 
 def _disagreeing_axis(shapes: Sequence[tuple[int, ...]]) -> int:
+    """The last axis, counted from the end, on which two sizes other than 1 differ."""
     for axis in range(-1, -1 - max(len(shape) for shape in shapes), -1):
         sizes = {shape[axis] for shape in shapes if len(shape) >= -axis} - {1}
         if len(sizes) > 1:
@@ -119,34 +122,43 @@ add = Elementwise(
     "add", np.add, [lambda g, y, a, b: g, lambda g, y, a, b: g], inputs=2, saves="",
     native=lambda e, a, b: e.add(a, b),
 )  # fmt: skip
+"""a + b."""
 subtract = Elementwise(
     "subtract", np.subtract, [lambda g, y, a, b: g, lambda g, y, a, b: -g], inputs=2, saves="",
     native=lambda e, a, b: e.subtract(a, b),
 )  # fmt: skip
+"""a - b; not of bool."""
 multiply = Elementwise(
     "multiply", np.multiply, [lambda g, y, a, b: g * b, lambda g, y, a, b: g * a], inputs=2, saves="inputs",
     native=lambda e, a, b: e.multiply(a, b),
 )  # fmt: skip
+"""a * b."""
 divide = Elementwise(
     "divide", np.divide, [lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b],
     inputs=2, floating=True, domain=(0.5, 2.0),
     native=lambda e, a, b: e.divide(a, b),
 )  # fmt: skip
+"""a / b; integers are read as float32."""
 negative = Elementwise("negative", np.negative, [lambda g, y, x: -g], saves="", native=lambda e, x: e.negative(x))
+"""-x; not of bool."""
 absolute = Elementwise(
     "absolute", np.abs, [lambda g, y, x: g * sign(x)], saves="inputs", domain=(0.2, 2.0),
     native=lambda e, x: e.absolute(x),
 )  # fmt: skip
+"""|x|; the gradient at 0 is 0."""
 sign: Op = Elementwise("sign", np.sign, native=lambda e, x: e.sign(x))
+"""-1, 0 or 1; no gradient."""
 floor_divide = Elementwise(
     "floor_divide", np.floor_divide, inputs=2, domain=(0.5, 5.0),
     native=lambda e, a, b: e.floor_divide(a, b),
 )  # fmt: skip
+"""a / b rounded down; no gradient."""
 remainder = Elementwise(
     "remainder", np.remainder, [lambda g, y, a, b: g, lambda g, y, a, b: -g * floor_divide(a, b)],
     inputs=2, saves="inputs", domain=(0.6, 1.1),
     native=lambda e, a, b: e.remainder(a, b),
 )  # fmt: skip
+"""a - b * floor(a / b): it has the sign of b."""
 
 
 def _base_gradient(g: Any, y: Any, x: Any, p: Any) -> Any:
@@ -155,30 +167,33 @@ def _base_gradient(g: Any, y: Any, x: Any, p: Any) -> Any:
 
 
 def _exponent_gradient(g: Any, y: Any, x: Any, p: Any) -> Any:
-    # log(x) at x = 0 is -inf, but 0**p is 0 for every positive p, so the power does not move.
-    still = bitwise_and(equal(x, 0), greater_equal(p, 0))
-    return where(still, 0, g * y * log(where(still, 1, x)))
+    # log(x) at x = 0 is -inf, but 0**p is 0 for every positive p, so its slope is 0.
+    constant = bitwise_and(equal(x, 0), greater_equal(p, 0))
+    return where(constant, 0, g * y * log(where(constant, 1, x)))
 
 
 power = Elementwise(
     "power", np.power, [_base_gradient, _exponent_gradient], inputs=2, domain=(0.4, 2.0),
     native=lambda e, a, b: e.power(a, b),
 )  # fmt: skip
+"""x ** p. The gradient for p at x = 0 is 0, where p is not negative."""
 
 maximum = Elementwise(
     "maximum", np.maximum, [lambda g, y, a, b: _unless(less, a, b, g), lambda g, y, a, b: _unless(less, b, a, g)],
     inputs=2, saves="inputs",
     native=lambda e, a, b: e.maximum(a, b),
 )  # fmt: skip
+"""The larger of a and b, NaN where one is NaN; equal numbers share the gradient by halves."""
 minimum = Elementwise(
     "minimum", np.minimum, [lambda g, y, a, b: _unless(greater, a, b, g), lambda g, y, a, b: _unless(greater, b, a, g)],
     inputs=2, saves="inputs",
     native=lambda e, a, b: e.minimum(a, b),
 )  # fmt: skip
+"""The smaller of a and b, NaN where one is NaN; equal numbers share the gradient by halves."""
 
 
 def _unless(loses: Any, a: Any, b: Any, g: Any) -> Any:
-    """g where `a` wins, 0 where it loses, half of g where the two are equal; chosen, since 0 times an infinite g is NaN."""
+    """g where `a` wins, 0 where it loses, half of g where the two are equal. By `where`: 0 times an infinite g is NaN."""
     return where(loses(a, b), 0, where(equal(a, b), g * 0.5, g))
 
 
@@ -197,87 +212,112 @@ def _erf(x: np.ndarray) -> np.ndarray:
 
 
 exp = Elementwise("exp", np.exp, [lambda g, y, x: g * y], saves="output", floating=True, native=lambda e, x: e.exp(x))
+"""e ** x."""
 expm1 = Elementwise(
     "expm1", np.expm1, [lambda g, y, x: g * (y + 1)], saves="output", floating=True,
     native=lambda e, x: e.expm1(x),
 )  # fmt: skip
+"""e ** x - 1, exact near 0."""
 log: Op = Elementwise(
     "log", np.log, [lambda g, y, x: g / x], saves="inputs", floating=True, domain=(0.3, 3.0),
     native=lambda e, x: e.log(x),
 )  # fmt: skip
+"""The natural logarithm: -inf at 0, NaN below."""
 log1p = Elementwise(
     "log1p", np.log1p, [lambda g, y, x: g / (x + 1)], saves="inputs", floating=True, domain=(-0.5, 3.0),
     native=lambda e, x: e.log1p(x),
 )  # fmt: skip
+"""log(1 + x), exact near 0."""
 sqrt = Elementwise(
     "sqrt", np.sqrt, [lambda g, y, x: g / (y * 2)], saves="output", floating=True, domain=(0.3, 3.0),
     native=lambda e, x: e.sqrt(x),
 )  # fmt: skip
-# The square root of a sum of squares, a length: it has no slope at 0, and takes 0 there as the field does.
+"""The square root; the gradient at 0 is infinite."""
 length = Elementwise(
     "length", np.sqrt, [lambda g, y, x: where(equal(y, 0), 0, g / (where(equal(y, 0), 1, y) * 2))],
     saves="output", floating=True, domain=(0.3, 3.0),
     native=lambda e, x: e.sqrt(x),
 )  # fmt: skip
+"""The square root of a sum of squares; the gradient at 0 is 0, as the field takes it for norms."""
 sin = Elementwise(
     "sin", np.sin, [lambda g, y, x: g * cos(x)], saves="inputs", floating=True,
     native=lambda e, x: e.sin(x),
 )  # fmt: skip
+"""The sine of an angle in radians."""
 cos: Op = Elementwise(
     "cos", np.cos, [lambda g, y, x: -g * sin(x)], saves="inputs", floating=True,
     native=lambda e, x: e.cos(x),
 )  # fmt: skip
+"""The cosine of an angle in radians."""
 tanh = Elementwise(
     "tanh", np.tanh, [lambda g, y, x: g * (1 - y * y)], saves="output", floating=True,
     native=lambda e, x: e.tanh(x),
 )  # fmt: skip
+"""The hyperbolic tangent."""
 sigmoid = Elementwise(
     "sigmoid", _sigmoid, [lambda g, y, x: g * y * (1 - y)], saves="output", floating=True,
     native=lambda e, x: e.sigmoid(x),
 )  # fmt: skip
+"""1 / (1 + e ** -x)."""
 erf = Elementwise(
     "erf", _erf, [lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi))], saves="inputs", floating=True,
     native=lambda e, x: e.erf(x),
 )  # fmt: skip
-# A primitive and not maximum(x, 0): at 0 its gradient is 0, as everywhere in the field, not the half of a tie.
+"""The error function."""
 relu = Elementwise(
     "relu", lambda x: np.maximum(x, 0), [lambda g, y, x: where(not_equal(y, 0), g, 0)], saves="output", domain=(0.1, 2.0),
     native=lambda e, x: e.relu(x),
 )  # fmt: skip
+"""x where it is positive, else 0. A primitive, since the gradient of maximum(x, 0) at 0 would be a half and not 0."""
 floor = Elementwise("floor", np.floor, native=lambda e, x: e.floor(x))
+"""Rounded down; no gradient."""
 ceil = Elementwise("ceil", np.ceil, native=lambda e, x: e.ceil(x))
+"""Rounded up; no gradient."""
 trunc = Elementwise("trunc", np.trunc, native=lambda e, x: e.trunc(x))
+"""Rounded towards 0; no gradient."""
 round = Elementwise("round", np.round, native=lambda e, x: e.round(x))
+"""Rounded to the nearest whole number, halves to the even one; no gradient."""
 
 # ---- comparisons and logic: bool, no gradient ------------------------------------------------------------------------
 
 equal: Op = Elementwise("equal", np.equal, inputs=2, result=bool, native=lambda e, a, b: e.equal(a, b))
+"""a == b."""
 not_equal: Op = Elementwise("not_equal", np.not_equal, inputs=2, result=bool, native=lambda e, a, b: e.not_equal(a, b))
+"""a != b."""
 less: Op = Elementwise("less", np.less, inputs=2, result=bool, native=lambda e, a, b: e.less(a, b))
+"""a < b."""
 less_equal = Elementwise("less_equal", np.less_equal, inputs=2, result=bool, native=lambda e, a, b: e.less_equal(a, b))
+"""a <= b."""
 greater: Op = Elementwise("greater", np.greater, inputs=2, result=bool, native=lambda e, a, b: e.greater(a, b))
+"""a > b."""
 greater_equal = Elementwise(
     "greater_equal", np.greater_equal, inputs=2, result=bool,
     native=lambda e, a, b: e.greater_equal(a, b),
 )  # fmt: skip
+"""a >= b."""
 is_finite = Elementwise("is_finite", np.isfinite, result=bool, native=lambda e, x: e.is_finite(x))
+"""Neither infinite nor NaN."""
 bitwise_and = Elementwise(
     "bitwise_and", np.bitwise_and, inputs=2, floats=False,
     native=lambda e, a, b: e.bitwise_and(a, b),
 )  # fmt: skip
+"""Of integers and bools."""
 bitwise_or = Elementwise("bitwise_or", np.bitwise_or, inputs=2, floats=False, native=lambda e, a, b: e.bitwise_or(a, b))
+"""Of integers and bools."""
 bitwise_xor = Elementwise(
     "bitwise_xor", np.bitwise_xor, inputs=2, floats=False,
     native=lambda e, a, b: e.bitwise_xor(a, b),
 )  # fmt: skip
+"""Of integers and bools."""
 bitwise_not = Elementwise("bitwise_not", np.invert, floats=False, native=lambda e, x: e.bitwise_not(x))
+"""Of integers and bools."""
 
 
 # ---- where and cast: inputs of more than one dtype -------------------------------------------------------------------
 
 
 class Where(Elementwise):
-    """a where the condition holds, else b; numbers of the branch not taken never leak, NaN included."""
+    """a where the condition holds, else b; a NaN in the branch not taken reaches neither the result nor a gradient."""
 
     same_dtype = False
 
@@ -294,7 +334,7 @@ class Where(Elementwise):
             shape = self.broadcast([condition.shape, a.shape, b.shape])
         return Spec(shape, a.dtype)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         for shapes in [((), (), ()), ((2, 3), (3,), (2, 1)), ((1, 3), (2, 3), ()), ((0,), (0,), (1,))]:
             condition, a, b = (random.uniform(-1, 1, shape) for shape in shapes)
             yield [np.asarray(condition > 0), a, b], {}
@@ -306,10 +346,11 @@ where: Where = Where(
     inputs=3, saves="inputs",
     native=lambda e, c, a, b: e.where(c, a, b),
 )  # fmt: skip
+"""where(condition, a, b): a where the bool condition holds, else b."""
 
 
 class Cast(Elementwise):
-    """The same numbers in another dtype."""
+    """The same numbers in another dtype; fractions are cut off for integers."""
 
     same_dtype = False
 
@@ -319,7 +360,7 @@ class Cast(Elementwise):
             raise DTypeError(f"cast: to {dtype}; expected one of {names}; convert with NumPy first")
         return Spec(x.shape, dtype)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         for shape in [(), (3,), (2, 0)]:
             yield [random.uniform(-2, 2, shape)], {"dtype": np.dtype(np.float64)}
 
@@ -328,6 +369,7 @@ cast: Op = Cast(
     "cast", lambda x, dtype: x.astype(dtype), [lambda g, y, x, dtype: cast(g, dtype=x.dtype)], saves="",
     native=lambda e, x, dtype: e.cast(x, dtype),
 )  # fmt: skip
+"""cast(x, dtype=...): x in another dtype; the gradient is cast back."""
 
 
 # ---- constants of a given shape, which the rules above use -----------------------------------------------------------
@@ -339,8 +381,10 @@ def full_like(x: Any, number: float) -> Any:
 
 
 def zeros_like(x: Any) -> Any:
+    """Zeros in the shape and dtype of x."""
     return full_like(x, 0)
 
 
 def ones_like(x: Any) -> Any:
+    """Ones in the shape and dtype of x."""
     return full_like(x, 1)

@@ -1,32 +1,36 @@
-"""Operations that pick numbers by position: gather, take, put, sort (floor 2).
+"""Gather and scatter: take, put, index_add, gather, scatter_add, bounds checks and argsort (floor 2).
 
-Indices are int64 values, checked before anything is read; negative ones count from the end. What a gather read, its
-gradient adds back in the same order, so a repeated index sums and the sum has the same bits every time.
+Indices are int64 values, checked before anything is read; negative ones count from the end. The gradient of a gather adds in
+the order of the indices, so the sum over a repeated index has the same bits every time. General indexing, `x[key]`, is
+composed of these in `indexing.py`.
 
-General indexing, `x[key]`, is put together from these in `tensor.py`.
+Letters: N rows, I any shape of an index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ..core.op import Op
+from ..core.op import Op, SampleInputs
 from ..core.value import Spec
 from ..errors import DTypeError, IndexRangeError, OptionError, format_shape
 from .elementwise import zeros_like
 
 
 class Indexing(Op):
-    """Picks by an integer input, which is never promoted with the others and has no gradient."""
+    """Reads or writes at the positions of an integer input, which is never promoted with the others and has no gradient.
+
+    Raises DTypeError for an index that is not of integers, IndexRangeError for one out of range.
+    """
 
     kind = "index"
     same_dtype = False
     saves_output = False
 
     def check_index(self, index: Any) -> None:
+        """Raise DTypeError unless the index has integers."""
         if index.dtype.kind not in "iu":
             raise DTypeError(f"{self.name}: index is {index.dtype}; expected integers; convert with .long()")
 
@@ -41,12 +45,11 @@ class Indexing(Op):
 
 
 class CheckIndex(Indexing):
-    """The index itself, once every number of it is known to lie in low ... high-1 (or to be `spare`).
+    """Bounds check: gives the index itself if all numbers of it lie in low ... high - 1, or equal `spare`.
 
-    Floating-point numbers are checked too, of which NaN lies nowhere.
-
-    A check as an operation: eager it raises here; a compiled step raises a flag instead, stops before it has written
-    anything, and lets the eager step tell what is wrong. message: the error's words, with {} for the number.
+    Floating-point numbers can be checked too; NaN always fails. Run eagerly, a failed check raises IndexRangeError, or
+    OptionError for floating-point numbers. A compiled step sets a flag instead and stops before it has written anything;
+    the eager step then raises the error. message: the error's text, with {} for the number.
     """
 
     saves_inputs = False
@@ -65,14 +68,14 @@ class CheckIndex(Indexing):
                 raise error(message.format(wrong.flat[0]))
         return index
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         for array, spare in [([[0, 3], [-2, 1]], None), ([3, -100], -100), ([], None)]:
             yield [np.array(array, np.int64)], {"low": -2, "high": 4, "spare": spare, "message": "it is {}"}
         yield [random.uniform(0, 1, (2, 3))], {"low": 0.0, "high": 1.5, "spare": None, "message": "it is {}"}
 
 
 class Take(Indexing):
-    """x (N, ...), index (any shape I) -> I + (...): whole rows of x, as an embedding looks them up."""
+    """x (N, ...), index (I) -> (I, ...): whole rows of x, as an embedding reads them."""
 
     saves_inputs = True
 
@@ -86,7 +89,7 @@ class Take(Indexing):
         self.check_range(index, x.shape[0], 0)
         return x[index]
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(4, 3)), np.array([0, 3, 3, -1])], {}
         yield [random.normal(size=(5,)), np.array([[1, 1], [4, 0]])], {}
         yield [random.normal(size=(3, 2)), np.array(2)], {}
@@ -94,10 +97,9 @@ class Take(Indexing):
 
 
 class TakeRows(Indexing):
-    """x (1, ...), the first of `count` rows that lie one behind the other, index (any shape I) -> I + (...).
+    """`take` from data whose number of rows is not part of a program: x (1, ...), index (I), count () -> (I, ...).
 
-    `take` from data whose number of rows is no part of a program: x is where they begin and `count` their bound. Whoever
-    gives x answers for the rows behind it.
+    x is the first of `count` rows that lie one after another in memory; the caller guarantees that they do. No gradient.
     """
 
     def infer(self, x: Any, index: Any, count: Any) -> Spec:
@@ -115,13 +117,13 @@ class TakeRows(Indexing):
         strides = (x[0].nbytes, *x.strides[1:])
         return np.lib.stride_tricks.as_strided(x, (int(count), *x.shape[1:]), strides, writeable=False)[index]
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(1, 3)), np.array([0, -1, 0]), np.array(1)], {}
         yield [random.normal(size=(1,)), np.array([[0, 0]]), np.array(1)], {}
 
 
 class IndexAdd(Indexing):
-    """Zeros of `shape` with the rows of g added at `index`, in order: the transpose of `take`."""
+    """g (I, ...), index (I) -> `shape` (N, ...): zeros with the rows of g added at `index`, in order; the transpose of `take`."""
 
     saves_inputs = True
 
@@ -135,13 +137,13 @@ class IndexAdd(Indexing):
         np.add.at(y, index, g)
         return y
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(3, 2)), np.array([1, 1, -4])], {"shape": (4, 2)}
         yield [random.normal(size=(2, 2)), np.array([[0, 0], [1, 0]])], {"shape": (3,)}
 
 
 class IndexPut(Indexing):
-    """x (N, ...) with its rows at `index` replaced by `rows` (I + (...)); the last of a repeated index stays."""
+    """x (N, ...), index (I), rows (I, ...) -> (N, ...): x with its rows at `index` replaced; the last of a repeated index stays."""
 
     saves_inputs = True
 
@@ -161,7 +163,7 @@ class IndexPut(Indexing):
         y[index] = rows
         return y
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(4, 3)), np.array([0, 2]), random.normal(size=(2, 3))], {}
         yield [random.normal(size=(5,)), np.array([[-1, 0]]), random.normal(size=(1, 2))], {}
 
@@ -180,7 +182,7 @@ class Gather(Indexing):
         self.check_range(index, x.shape[axis], axis)
         return x[_grid(index, axis)]
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(3, 4)), np.array([[0, 0], [3, 1], [2, -1]])], {"axis": 1}
         yield [random.normal(size=(3, 2)), np.array([[2, 0], [1, 1], [2, 2], [0, 0]])], {"axis": 0}
         yield [random.normal(size=(2, 3)), np.array([[1]])], {"axis": 1}
@@ -211,11 +213,12 @@ class ScatterAdd(Indexing):
             np.add.at(y, _grid(index, axis), g)
         return y
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(3, 4)), np.array([[0, 0], [3, 1], [2, -1]]), random.normal(size=(3, 2))], {"axis": 1}
 
 
 def _check_gather(op: Op, shape: tuple[int, ...], index: tuple[int, ...], axis: int) -> None:
+    """Raise ShapeError unless `index` has as many axes as the values, none but `axis` longer."""
     fits = len(shape) == len(index) and all(
         i == axis or b <= a for i, (a, b) in enumerate(zip(shape, index, strict=True))
     )
@@ -237,7 +240,7 @@ def _grid(index: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
 
 
 class ArgSort(Op):
-    """The positions that sort x along `axis`, equal numbers in their order; NaN last."""
+    """The int64 positions that sort x along `axis`; stable, NaN counts as the largest."""
 
     kind = "index"
 
@@ -251,7 +254,7 @@ class ArgSort(Op):
         backward = np.argsort(np.flip(x, axis), axis, stable=True)
         return x.shape[axis] - 1 - np.flip(backward, axis)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         for descending in (False, True):
             yield [random.normal(size=(3, 4))], {"axis": 1, "descending": descending}
             yield [random.integers(0, 3, (5,)).astype(float)], {"axis": 0, "descending": descending}

@@ -1,11 +1,10 @@
-"""The time loop: `scan(body, carry, xs) -> carry, ys`, one body applied at every position of a sequence (floor 2).
+"""scan: a loop with a carry, `scan(body, carry, xs) -> carry, ys`, and tree_map over nests of Tensors (floor 2).
 
     for t in range(T):  carry, y[t] = body(carry, x[t])
 
-Eagerly it is that Python loop, and the tape it leaves gives gradients of any order. While a step is recorded it is one
-operation, whose compile time does not grow with T: the tracer runs the body once (`compiler/trace/scan.py`). What the
-loop promises for that is checked here in every mode: the length is static, the carry keeps its structure, shapes and
-dtypes, and the body assigns no state.
+Eagerly it is that Python loop, and its tape gives gradients of any order. While a step is recorded it is one operation, whose
+compile time does not grow with T: the tracer runs the body once (`compiler/trace/scan.py`). For that the length is static, the
+carry keeps its structure, shapes and dtypes, and the body assigns no state; all of this is checked here in every mode.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from ..core.value import Spec, Value, current_tracer
 from ..errors import ShapeError, TraceError, format_shape
 from .movement import concatenate, reshape, slice_
 
-# The name of the loop while its body runs; `Tensor.assign` refuses then.
+# The name of the body while a scan runs it, else empty; `Tensor.assign` refuses then.
 inside: ContextVar[str] = ContextVar("scan", default="")
-SHORT = 2  # a loop of so few positions is recorded position by position: there is nothing to gain
+SHORT = 2  # loops up to this length are unrolled while a step is recorded: a scan would gain nothing
 
 
 def scan(
@@ -37,8 +36,8 @@ def scan(
     """Apply `body(carry, x_t) -> (carry, y_t)` along the first axis of `xs`; give the last carry and all y stacked.
 
     carry, xs, ys: a Tensor, or a nest of tuples, lists and dicts of Tensors; every leaf of `xs` is (T, ...), and y_t of
-        shape S becomes (T, *S). `ys` may be None. Without `xs`, `length` says how many steps.
-    reverse: walk from the last position to the first; ys keep the positions of xs.
+        shape S becomes (T, *S). `ys` may be None. Without `xs`, `length` is the number of steps.
+    reverse: run from the last position to the first; ys keep the positions of xs.
     Raises ShapeError where lengths disagree or the carry changes, TraceError where the body assigns a Tensor.
     """
     steps = _length(xs, length)
@@ -51,25 +50,25 @@ def scan(
 def unrolled(body: Callable[..., Any], carry: Any, xs: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
     """`scan` as a Python loop."""
     outputs: list[Any] = []
-    form = tree_spec(carry)
+    spec = tree_spec(carry)
     for t in reversed(range(steps)) if reverse else range(steps):
-        carry, y = one_step(body, carry, tree_map(lambda x, t=t: _at(x, t), xs), form, t)
+        carry, y = one_step(body, carry, tree_map(lambda x, t=t: _at(x, t), xs), spec, t)
         outputs.append(y)
     if reverse:
         outputs.reverse()
     return carry, (_stack(outputs) if outputs else None)
 
 
-def one_step(body: Callable[..., Any], carry: Any, x: Any, form: Any, t: int) -> tuple[Any, Any]:
-    """The body at position t; `form` is what `describe` said of the carry it began with."""
+def one_step(body: Callable[..., Any], carry: Any, x: Any, spec: Any, t: int) -> tuple[Any, Any]:
+    """The body at position t. Raises ShapeError unless the new carry has the `tree_spec` of the first one, `spec`."""
     mark = inside.set(getattr(body, "__name__", "body"))
     try:
         carry, y = body(carry, x)
     finally:
         inside.reset(mark)
-    if tree_spec(carry) != form:
+    if tree_spec(carry) != spec:
         raise ShapeError(
-            f"scan: the body turned the carry {form} into {tree_spec(carry)} at position {t}; "
+            f"scan: the body turned the carry {spec} into {tree_spec(carry)} at position {t}; "
             "expected the same structure, shapes and dtypes; cast or reshape what it returns"
         )
     return carry, y
@@ -97,12 +96,13 @@ def tree_map(function: Callable[..., Any], *nests: Any) -> Any:
 
 def tree_leaves(nest: Any) -> list[Any]:
     """The leaves of a nest, in order."""
-    found: list[Any] = []
-    tree_map(found.append, nest)
-    return found
+    leaves: list[Any] = []
+    tree_map(leaves.append, nest)
+    return leaves
 
 
 def _length(xs: Any, length: int | None) -> int:
+    """The number of steps; raises ShapeError where the leaves of xs and `length` do not agree on one."""
     lengths = [x.shape[0] if x.ndim else -1 for x in tree_leaves(xs)] + ([] if length is None else [length])
     if not lengths or -1 in lengths or len(set(lengths)) > 1:
         raise ShapeError(f"scan: lengths {lengths}; "
@@ -112,16 +112,18 @@ def _length(xs: Any, length: int | None) -> int:
 
 
 def _at(x: Any, t: int) -> Any:
+    """x[t]."""
     row = slice_(x, slices=((t, 1, 1), *((0, size, 1) for size in x.shape[1:])))
     return reshape(row, shape=x.shape[1:])
 
 
 def _stack(outputs: list[Any]) -> Any:
+    """The outputs of all positions, leaf by leaf, along a new first axis."""
     return tree_map(lambda *ys: concatenate(*[reshape(y, shape=(1, *y.shape)) for y in ys], axis=0), *outputs)
 
 
 def tree_spec(nest: Any) -> Any:
-    """Structure, shapes and dtypes of a nest, comparable and readable."""
+    """Structure, shapes and dtypes of a nest: comparable, and readable in a message. ShapeError for what is no Tensor."""
 
     def leaf(x: Any) -> str:
         if not isinstance(x, Value):
@@ -133,14 +135,14 @@ def tree_spec(nest: Any) -> Any:
     return tree_map(leaf, nest)
 
 
-# ---- the loop as one operation of a recorded step ------------------------------------------------------------------------
+# ---- the scan as one operation of a recorded step ------------------------------------------------------------------------
 
 
 class Scan(Op):
-    """A whole loop. Its value stands for all it computes; `part` takes out one of them.
+    """A whole scan as one operation. Its value stands for all its outputs; `part` (`ScanOutput`) takes out one of them.
 
-    body: a `Body` of `compiler/trace/scan.py`, which runs the loop on arrays and knows what its parts are. The operation is
-    made by the tracer alone, so it is in no registry; its gradient, another such loop, is the tracer's as well.
+    body: the scan body of `compiler/trace/scan.py`, which runs on arrays and knows its outputs. Only the tracer makes this
+    operation, so it is not in the registry; its gradient, another scan, is made by the tracer too.
     """
 
     kind = "loop"
@@ -154,17 +156,20 @@ class Scan(Op):
         return Spec((), np.dtype(object))
 
     def forward(self, *arrays: np.ndarray, body: Any) -> np.ndarray:
-        everything = np.empty((), object)
-        everything[()] = body(*arrays)
-        return everything
+        outputs = np.empty((), object)
+        outputs[()] = body(*arrays)
+        return outputs
 
     def backward(self, node: Node, g: Any) -> list[Any]:
         return node.attributes["trace"].backward(g)
 
 
 class ScanOutput(Op):
-    """One result of a loop, laid out in a row. what: "last", carry number `index` after the last step; "states", that
-    carry at every position, before the first included; "stack", output number `index` at every position."""
+    """One output of a scan, flattened.
+
+    what: "last", carry number `index` after the last step; "states", that carry at every position, the initial one included;
+    "stack", output number `index` at every position.
+    """
 
     kind = "loop"
     same_dtype = False
@@ -182,13 +187,13 @@ class ScanOutput(Op):
 
 
 class Cotangents(dict[tuple[str, int], Any]):
-    """dL/d(part) for some parts of a loop: what the tape carries to the loop, added up part by part."""
+    """dL/d(output) for some outputs of a scan, by (what, index): the gradient that the tape sends to it. `+` adds by output."""
 
     def __add__(self, other: Cotangents) -> Cotangents:
-        both = Cotangents(self)
+        total = Cotangents(self)
         for key, g in other.items():
-            both[key] = both[key] + g if key in both else g
-        return both
+            total[key] = total[key] + g if key in total else g
+        return total
 
 
 loop = Scan("scan", [None])

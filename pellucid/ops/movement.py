@@ -1,18 +1,18 @@
-"""Operations that move numbers without changing them: reshape, permute, slice, place, concatenate (floor 2).
+"""Data movement: reshape, permute, slice, pad and concatenate (floor 2).
 
-All are linear, so their gradients need shapes alone, and each is the transpose of another: what a slice took, `place`
-puts back among zeros. `expand` is one of them too; it stands in `reduce.py` beside the sum that is its transpose.
+All are linear, so their gradients need shapes alone, and each is the transpose of another: the gradient of a slice is a pad.
+`expand` is a movement too; it stands in `reduce.py` beside its transpose, the sum.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..core.op import REGISTRY, Node, Op, new_value
+from ..core.op import REGISTRY, Node, Op, SampleInputs, new_value
 from ..core.value import Spec
 from ..errors import format_shape
 
@@ -20,8 +20,10 @@ Slices = tuple[tuple[int, int, int], ...]  # (start, count, step) for every axis
 
 
 class Movement(Op):
-    """inverse(old, part, **attributes): `old` with `part` in place of what the movement takes from it; by it a view is
-    written (`core/sharing.py`)."""
+    """Moves numbers, and can be written through as a view (`core/sharing.py`).
+
+    inverse(old, part, **attributes) -> `old` with `part` in place of what the movement takes from it.
+    """
 
     kind = "movement"
     saves_inputs = False
@@ -29,12 +31,12 @@ class Movement(Op):
     inverse: Callable[..., Any]
 
     def writable_view(self, array: np.ndarray, **attributes: Any) -> np.ndarray:
-        """What the movement takes of a contiguous array, in the same memory, to be written."""
+        """What the movement takes of a contiguous array, as a NumPy view that can be written."""
         return self.forward(array, **attributes)
 
 
 class Reshape(Movement):
-    """The same numbers in row-major order under another shape."""
+    """The same numbers in row-major order in another shape; ShapeError where the counts differ."""
 
     def infer(self, x: Any, *, shape: tuple[int, ...]) -> Spec:
         if math.prod(shape) != math.prod(x.shape):
@@ -51,7 +53,7 @@ class Reshape(Movement):
     def inverse(self, old: Any, part: Any, *, shape: tuple[int, ...]) -> Any:
         return self(part, shape=old.shape)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(2, 6))], {"shape": (3, 4)}
         yield [random.normal(size=(4, 3)).T], {"shape": (12,)}
         yield [random.normal(size=())], {"shape": (1, 1)}
@@ -74,7 +76,7 @@ class Permute(Movement):
     def inverse(self, old: Any, part: Any, *, axes: tuple[int, ...]) -> Any:
         return self(part, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(2, 3))], {"axes": (1, 0)}
         yield [random.normal(size=(2, 3, 4))], {"axes": (2, 0, 1)}
         yield [random.normal(size=())], {"axes": ()}
@@ -82,7 +84,7 @@ class Permute(Movement):
 
 
 class Slice(Movement):
-    """`count` numbers from `start` on, `step` apart, along every axis."""
+    """`count` numbers from `start` on, `step` apart, along every axis; ShapeError beyond the bounds."""
 
     def infer(self, x: Any, *, slices: Slices) -> Spec:
         for axis, (start, count, step) in enumerate(slices):
@@ -105,7 +107,7 @@ class Slice(Movement):
         inside = place(inside, shape=old.shape, slices=slices)
         return REGISTRY["where"](inside, place(part, shape=old.shape, slices=slices), old)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(5,))], {"slices": ((1, 3, 1),)}
         yield [random.normal(size=(4, 6))], {"slices": ((3, 4, -1), (0, 3, 2))}
         yield [random.normal(size=(3, 2))], {"slices": ((0, 0, 1), (1, 1, 1))}
@@ -113,7 +115,7 @@ class Slice(Movement):
 
 
 class Pad(Movement):
-    """Zeros of `shape` with x at `slices`: the transpose of `slice`, and zero padding."""
+    """Zeros of `shape` with x at `slices`: zero padding, also between the numbers; the transpose of `slice`."""
 
     def infer(self, x: Any, *, shape: tuple[int, ...], slices: Slices) -> Spec:
         return Spec(shape, x.dtype)
@@ -123,14 +125,14 @@ class Pad(Movement):
         y[as_slices(slices)] = x
         return y
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(3,))], {"shape": (6,), "slices": ((1, 3, 2),)}
         yield [random.normal(size=(2, 2))], {"shape": (4, 3), "slices": ((3, 2, -2), (1, 2, 1))}
         yield [random.normal(size=(0,))], {"shape": (2,), "slices": ((0, 0, 1),)}
 
 
 class Concatenate(Movement):
-    """Any number of inputs one after another along `axis`."""
+    """Any number of inputs one after another along `axis`; ShapeError where other sizes differ."""
 
     def infer(self, *inputs: Any, axis: int) -> Spec:
         first = inputs[0].shape
@@ -154,7 +156,7 @@ class Concatenate(Movement):
             start += value.shape[node.attributes["axis"]]
         return rules
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(2, 3)), random.normal(size=(4, 3))], {"axis": 0}
         yield [random.normal(size=(2, 1)), random.normal(size=(2, 0)), random.normal(size=(2, 2))], {"axis": 1}
         yield [random.normal(size=(3,))], {"axis": 0}
@@ -179,9 +181,14 @@ def as_slices(slices: Slices) -> tuple[slice, ...]:
 
 
 reshape: Op = Reshape("reshape", [lambda g, y, x, shape: reshape(g, shape=x.shape)])
+"""reshape(x, shape=...)"""
 permute: Op = Permute(
     "permute", [lambda g, y, x, axes: permute(g, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))]
 )
+"""permute(x, axes=...)"""
 slice_: Op = Slice("slice", [lambda g, y, x, slices: place(g, shape=x.shape, slices=slices)])
+"""slice_(x, slices=((start, count, step), ...))"""
 place: Op = Pad("place", [lambda g, y, x, shape, slices: slice_(g, slices=slices)])
+"""place(x, shape=..., slices=...): zero padding."""
 concatenate = Concatenate("concatenate", [None])
+"""concatenate(*inputs, axis=...)"""

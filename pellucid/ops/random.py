@@ -1,20 +1,19 @@
-"""Random bits from a counter: the one source of chance, the same eager and compiled (floor 2).
+"""Counter-based random bits (Philox): the only source of random numbers, eager and compiled (floor 2).
 
 Element i of call c with seed s is a pure function of (s, c, i): Philox-4x32-10 of Salmon, Moraes, Dror and Shaw,
-"Parallel random numbers: as easy as 1, 2, 3" (2011). So nothing has to be stored to draw a mask again, and it does not
-matter in which order or on how many threads the elements are made. The generator that counts the calls is in
+"Parallel random numbers: as easy as 1, 2, 3" (2011). So a mask can be drawn again
+instead of stored, and the order and the number of threads do not matter. The generator that counts the calls is in
 `pellucid/random.py`, with the distributions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ..core.op import Op
+from ..core.op import Op, SampleInputs
 from ..core.value import Spec
 
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -33,7 +32,7 @@ def philox(seed: int, call: int, blocks: int) -> np.ndarray:
 
 
 def rounds(words: list[np.ndarray], key0: int, key1: int) -> list[np.ndarray]:
-    """The ten rounds on four words, each a uint64 array holding 32 bits."""
+    """The ten Philox rounds on four words, each a uint64 array holding 32 bits."""
     a, b, c, d = words
     for _ in range(ROUNDS):
         left, right = a * MULTIPLIERS[0], c * MULTIPLIERS[1]
@@ -46,7 +45,7 @@ def rounds(words: list[np.ndarray], key0: int, key1: int) -> list[np.ndarray]:
 
 
 class RandomBits(Op):
-    """state (2,) int64 = (seed, call) -> `shape` of uint32, each bit fair."""
+    """state (2,) int64 = (seed, call) -> `shape` of uint32, every bit 0 or 1 with probability 1/2. No gradient."""
 
     kind = "random"
     same_dtype = False
@@ -58,7 +57,7 @@ class RandomBits(Op):
         count = math.prod(shape)
         return philox(int(state[0]), int(state[1]), -(-count // 4)).reshape(-1)[:count].reshape(shape)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         for shape in [(), (7,), (0,), (3, 4)]:
             yield [np.array([7, 3])], {"shape": shape}
 

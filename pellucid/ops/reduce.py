@@ -1,18 +1,17 @@
-"""Operations that take an axis away, and `expand`, which repeats one: the two are each other's transpose (floor 2).
+"""Reductions along axes, cumulative sums, and `expand` (broadcasting), the transpose of a sum (floor 2).
 
-`axes` is a tuple of non-negative axes; `keepdims` leaves them in place with size 1. The gradient of a sum is the plainest
-rule of all: every number that went in gets the whole of g.
+`axes` is a tuple of non-negative axes; `keepdims` leaves them in place with size 1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..core.op import Op
+from ..core.op import Op, SampleInputs
 from ..core.sharing import refuse_overlap
 from ..core.value import Spec
 from ..errors import format_shape
@@ -20,6 +19,12 @@ from .movement import Movement, reshape
 
 
 class Reduction(Op):
+    """One number for all along `axes`.
+
+    saves: which of "inputs" and "output" the gradient rule reads. identity: whether the reduction of no numbers is defined,
+    as 0 is the sum; else it raises ShapeError. result: the dtype of the output, from that of the input.
+    """
+
     kind = "reduction"
 
     def __init__(
@@ -36,7 +41,7 @@ class Reduction(Op):
         self.function = function
         self.saves_inputs = "inputs" in saves
         self.saves_output = "output" in saves
-        self.identity = identity  # of no numbers at all: sum has one (0), the largest has none
+        self.identity = identity
         self.result = result
 
     def infer(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Spec:
@@ -56,7 +61,7 @@ class Reduction(Op):
     def forward(self, x: np.ndarray, *, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
         return self.function(x, axis=axes, keepdims=keepdims)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         for shape, axes in [((), ()), ((5,), (0,)), ((2, 3), (1,)), ((2, 3, 2), (0, 2)), ((2, 3), ())]:
             for keepdims in (False, True):
                 yield [random.normal(size=shape)], {"axes": axes, "keepdims": keepdims}
@@ -68,18 +73,18 @@ class Reduction(Op):
 def _sum_gradient(g: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     """g with the reduced axes back in place, repeated to the shape of x."""
     if not keepdims and axes:
-        kept = tuple([1 if axis in axes else size for axis, size in enumerate(x.shape)])
-        g = reshape(g, shape=kept)
+        g = reshape(g, shape=tuple([1 if axis in axes else size for axis, size in enumerate(x.shape)]))
     return expand(g, shape=x.shape)
 
 
 def _extremum_gradient(g: Any, y: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    """g to the numbers that won, in equal shares where several did; chosen, since 0 times an infinite g is NaN."""
-    won = x == _sum_gradient(y, x, axes, keepdims)
-    return _sum_gradient(g, x, axes, keepdims).where(won, 0) / sum(won, axes=axes, keepdims=True)
+    """g to the extreme numbers, in equal shares where several are equal. By `where`: 0 times an infinite g is NaN."""
+    extreme = x == _sum_gradient(y, x, axes, keepdims)
+    return _sum_gradient(g, x, axes, keepdims).where(extreme, 0) / sum(extreme, axes=axes, keepdims=True)
 
 
 def _counting_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype of a sum: int64 for integers and bools."""
     return dtype if dtype.kind == "f" else np.dtype(np.int64)
 
 
@@ -104,10 +109,10 @@ class Expand(Movement):
         return reshape(part, shape=old.shape) if math.prod(old.shape) == math.prod(shape) else refuse_overlap(shape)
 
     def writable_view(self, array: np.ndarray, **attributes: Any) -> np.ndarray:
-        seen = self.forward(array, **attributes)
-        return np.lib.stride_tricks.as_strided(array, seen.shape, seen.strides)
+        view = self.forward(array, **attributes)
+        return np.lib.stride_tricks.as_strided(array, view.shape, view.strides)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(3, 1))], {"shape": (3, 4)}
         yield [random.normal(size=(1, 2))], {"shape": (5, 3, 2)}
         yield [random.normal(size=())], {"shape": (2, 2)}
@@ -121,15 +126,21 @@ sum: Op = Reduction(
     identity=True,
     result=_counting_dtype,
 )
+"""The sum along `axes`; of integers and bools as int64, 0 of no numbers."""
 expand: Op = Expand("expand", [lambda g, y, x, shape: sum_to(g, x.shape)])
+"""expand(x, shape=...): axes of size 1, and new ones in front, repeated; the transpose of a sum."""
 amax = Reduction("amax", np.maximum.reduce, [_extremum_gradient], saves="inputs output")
+"""The largest number along `axes`; equal ones share the gradient. ShapeError where there is none."""
 amin = Reduction("amin", np.minimum.reduce, [_extremum_gradient], saves="inputs output")
+"""The smallest number along `axes`; equal ones share the gradient. ShapeError where there is none."""
 any_ = Reduction("any", np.logical_or.reduce, identity=True, result=lambda dtype: np.dtype(bool))
+"""Whether a number along `axes` is not 0: bool."""
 all_ = Reduction("all", np.logical_and.reduce, identity=True, result=lambda dtype: np.dtype(bool))
+"""Whether no number along `axes` is 0: bool."""
 
 
 class ArgReduce(Op):
-    """Where along `axis` the largest (or smallest) number stands, the first of equals."""
+    """The int64 position of an extreme number along `axis`, the first of equal ones; ShapeError where there is none."""
 
     kind = "reduction"
 
@@ -150,14 +161,16 @@ class ArgReduce(Op):
     def forward(self, x: np.ndarray, *, axis: int, keepdims: bool) -> np.ndarray:
         return self.function(x, axis=axis, keepdims=keepdims)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         for shape, axis in [((4,), 0), ((2, 3), 1), ((2, 3, 2), 0)]:
             for keepdims in (False, True):
                 yield [random.integers(0, 3, shape).astype(float)], {"axis": axis, "keepdims": keepdims}
 
 
 argmax = ArgReduce("argmax", np.argmax)
+"""The int64 position of the largest number along `axis`."""
 argmin = ArgReduce("argmin", np.argmin)
+"""The int64 position of the smallest number along `axis`."""
 
 
 class CumulativeSum(Op):
@@ -175,7 +188,7 @@ class CumulativeSum(Op):
             return np.flip(np.add.accumulate(np.flip(x, axis), axis), axis)
         return np.add.accumulate(x, axis)
 
-    def sample_inputs(self, random: np.random.Generator) -> Iterator[tuple[list[np.ndarray], dict[str, Any]]]:
+    def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         for shape, axis in [((4,), 0), ((2, 3), 1), ((2, 3), 0), ((0, 2), 0)]:
             for reverse in (False, True):
                 yield [random.normal(size=shape)], {"axis": axis, "reverse": reverse}
@@ -184,10 +197,11 @@ class CumulativeSum(Op):
 cumulative_sum: Op = CumulativeSum(
     "cumulative_sum", [lambda g, y, x, axis, reverse: cumulative_sum(g, axis=axis, reverse=not reverse)]
 )
+"""The sum up to each position along `axis`."""
 
 
 def sum_to(x: Any, shape: tuple[int, ...]) -> Any:
-    """x summed over the axes that broadcasting from `shape` has stretched or added: the transpose of `expand`."""
+    """x summed to `shape`, over the axes that broadcasting from it repeated or added: the transpose of `expand`."""
     new = x.ndim - len(shape)
     stretched = [new + axis for axis, size in enumerate(shape) if size == 1 and x.shape[new + axis] != 1]
     axes = (*range(new), *stretched)

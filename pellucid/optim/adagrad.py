@@ -1,4 +1,4 @@
-"""Adagrad (floor 4)."""
+"""Adagrad: step sizes from the sum of squared gradients (floor 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adam and AdamW (floor 4)."""
+"""Adam and AdamW: step sizes from running means of the gradient and its square (floor 4)."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ class Adam(Optimizer):
         if group["amsgrad"]:
             v = state["max_exp_avg_sq"].maximum(v)
             state["max_exp_avg_sq"].assign(v)
-        rest = s["keep"] * p if self.decoupled and group["weight_decay"] else p
-        p.assign(adam_update(rest, size, m, v, eps))
+        decayed = s["keep"] * p if self.decoupled and group["weight_decay"] else p
+        p.assign(adam_update(decayed, size, m, v, eps))
 
 
 class AdamW(Adam):

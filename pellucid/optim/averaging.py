@@ -1,4 +1,4 @@
-"""A running mean of the weights, which often generalises better than the last of them (floor 4)."""
+"""Weight averaging: an exponential moving average of the weights, for evaluation (floor 4)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ExponentialMovingAverage:
         self._originals: dict[str, Tensor] | None = None
 
     def update(self) -> None:
-        """Take the current weights into the average; call it after `optimizer.step()`."""
+        """Include the current weights in the average; call it after `optimizer.step()`. StateError inside a block."""
         if self._originals is not None:
             raise StateError("ExponentialMovingAverage: update() inside average_parameters(), where the weights are the average itself; "
                              "expected trained weights; call it after the block")  # fmt: skip
@@ -64,7 +64,10 @@ class ExponentialMovingAverage:
 
     @contextmanager
     def average_parameters(self) -> Iterator[None]:
-        """The weights are the averaged ones inside the block, and bit for bit the trained ones again after it."""
+        """A block with the averaged weights in the network; after it the trained ones are back, bit for bit.
+
+        Raises StateError inside another such block.
+        """
         if self._originals is not None:
             raise StateError("ExponentialMovingAverage: average_parameters() inside average_parameters(); expected one block; "
                              "the weights are the average already")  # fmt: skip
@@ -80,13 +83,17 @@ class ExponentialMovingAverage:
                     t.assign(self._originals[key])
             self._originals = None
 
+    def __getattr__(self, name: str) -> Any:
+        former = "; it is average_parameters() now" if name == "applied" else ""
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{former}")
+
     def state_dict(self) -> dict[str, Any]:
         """`{"decay", "warmup", "count": Tensor, "averages": {name: Tensor}}`, a snapshot."""
         averages = {key: t.detach().clone() for key, t in self.averages.items()}
         return {"decay": self.decay, "warmup": self.warmup, "count": self._count.detach().clone(), "averages": averages}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`, with Tensors or arrays in it. Raises StateError where it belongs to another network."""
+        """Restore `state_dict`, with Tensors or arrays in it. Raises StateError where it belongs to another network."""
         if not isinstance(state_dict, Mapping) or state_dict.keys() != {"decay", "warmup", "count", "averages"}:
             raise StateError("ExponentialMovingAverage.load_state_dict: expected a dict with 'decay', 'warmup', 'count' and "
                              "'averages', as state_dict() gives it")  # fmt: skip
@@ -111,8 +118,8 @@ class ExponentialMovingAverage:
 def _named(source: Any) -> Iterator[tuple[str, Tensor]]:
     """Every floating-point Tensor that a network saves or an iterable holds, by name, or by its number where it has none."""
     if hasattr(source, "named_parameters"):
-        kept = source.state_dict()  # what is not saved is no result of training: constants, caches
-        items: Iterable[Any] = [*source.named_parameters(), *((k, t) for k, t in source.named_buffers() if k in kept)]
+        saved = source.state_dict()  # buffers that are not saved are constants or caches
+        items: Iterable[Any] = [*source.named_parameters(), *((k, t) for k, t in source.named_buffers() if k in saved)]
     elif isinstance(source, Iterable) and not isinstance(source, Tensor | str):
         items = source
     else:

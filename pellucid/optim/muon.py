@@ -1,4 +1,4 @@
-"""Muon, for the weight matrices of hidden layers (floor 4)."""
+"""Muon: momentum with orthogonalized updates, for the weight matrices of hidden layers (floor 4)."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class Muon(Optimizer):
                                   "adjust_lr_fn": adjust_lr_fn})  # fmt: skip
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As the base class; raises OptionError for a parameter that is no matrix."""
         names, params = _parameters("Muon", param_group, known=self.state_order())
         for i, p in enumerate(params):
             if p.ndim < 2:
@@ -102,7 +103,7 @@ def _orthogonal(x: Tensor, s: dict[str, Tensor], steps: int) -> Tensor:
 
 
 def _ratio(rule: str | None, rows: int, columns: int) -> float:
-    """How much further a matrix moves for its shape."""
+    """The factor of the learning rate for a matrix of this shape."""
     return (
         0.2 * math.sqrt(max(rows, columns))
         if rule == "match_rms_adamw"

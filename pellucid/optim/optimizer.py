@@ -1,11 +1,11 @@
-"""What every optimizer shares: parameter groups, state, step counting, saving and loading (floor 4).
+"""Base class of optimizers: parameter groups, state, step counting, saving and loading (floor 4).
 
-A method (`sgd.py`, `adam.py` ...) says four things of itself: the numbers its rule reads (`hyperparameters`), the Tensors it
-keeps for each parameter (`init_state`), whether it counts steps (`counts_steps`), and the rule (`prepare`, `update`), in Tensor
-operations only, so that the same lines run as they come or are recorded and compiled.
+A method (`sgd.py`, `adam.py` ...) defines the numbers that its rule reads (`hyperparameters`), the Tensors that it keeps for
+each parameter (`init_state`), whether it counts steps (`counts_steps`), and the rule (`prepare`, `update`). The rule uses Tensor
+operations only, so the same lines run eagerly or are recorded and compiled.
 
-All that changes from step to step is a Tensor made in the constructor: the moments, the step count, and each number of a
-group. `group["lr"]` still reads as the float that was written; a write goes through to the Tensor (`Group`).
+Everything that changes from step to step is a Tensor made in the constructor: the state, the step count, and each number of
+a group. `group["lr"]` reads as the float that was written; a write goes through to the Tensor (`Group`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from ..errors import OptionError, StateError, format_shape, suggestion
 from ..grad_mode import enable_grad, no_grad
 from ..tensor import Tensor
 from . import options as check
-from .noted import NotedDict, NotedList, NotedState
+from .tracked import TrackedDict, TrackedList, TrackedState
 
+# Methods that a subclass defines, under names that would no longer be called.
+_FORMER_NAMES = {"coefficients": "hyperparameters", "moments": "init_state", "counts": "counts_steps"}
 # Keys that schedules write into a group, and PyTorch's switches that choose an implementation and not a result.
 _SCHEDULE_KEYS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
 _FOREIGN_KEYS = {"foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay"}
-# Words for options that some method has; a group's own key of that name would be taken for one, and do nothing.
+# What users write for an option that some method has -> that option. As a key that a group ignores, it would do nothing.
 _OPTION_WORDS = {"lr": "lr", "learning_rate": "lr", "rate": "lr", "wd": "weight_decay", "decay": "weight_decay",
                  "l2": "weight_decay", "beta": "betas", "beta1": "betas", "beta2": "betas", "epsilon": "eps", "nesterov": "",
                  "betas": "", "momentum": "", "dampening": "", "alpha": "", "centered": "", "amsgrad": "", "lr_decay": "",
@@ -38,7 +40,7 @@ _OPTION_WORDS = {"lr": "lr", "learning_rate": "lr", "rate": "lr", "wd": "weight_
 
 
 class StepCounter:
-    """A step count, and the parameters that have taken exactly that many steps."""
+    """A step count, and the parameters that have taken that many steps."""
 
     __slots__ = ("params", "step")
 
@@ -50,15 +52,15 @@ class StepCounter:
 class Group(dict[str, Any]):
     """One parameter group: PyTorch's dict of options, and the 0-d Tensors that the update rule reads.
 
-    A write is checked, kept as the plain number, and carried to `scalars`, whose Tensors stay the same objects: a compiled
-    step sees the new value without being recorded again.
+    A write is checked, stored as the plain number, and assigned to the Tensor in `scalars`, which stays the same object: a
+    compiled step reads the new value without being recorded again. Raises OptionError for a value out of range.
     """
 
     def __init__(self, options: Mapping[str, Any], optimizer: Optimizer) -> None:
         super().__init__(options)
-        self.clocks: list[StepCounter] = []
+        self.counters: list[StepCounter] = []
         self.scalars: dict[str, Tensor] = {}
-        self.kept: tuple[str, ...] | None = None  # the names of the moments that are there
+        self.state_names: tuple[str, ...] | None = None  # of the Tensors that exist for each parameter
         self._optimizer = optimizer
         self._numbers: dict[str, float] = {}
         double = any(p.dtype == np.float64 for p in options["params"])
@@ -69,17 +71,18 @@ class Group(dict[str, Any]):
         self.update({option: value})
 
     def setdefault(self, option: str, default: Any = None) -> Any:
+        """The option, set to `default` first where it is missing."""
         if option not in self:
             self[option] = default
         return self[option]
 
     def update(self, *changes: Any, **more: Any) -> None:
-        """Take over new options, all of them or, where one is refused, none."""
+        """Set options, all of them or, where one is refused, none."""
         changed = {option: _normalize_option(value) for option, value in dict(*changes, **more).items()}
         self._optimizer.check_options(changed)
         numbers = self._optimizer.hyperparameters({**self, **changed})
         if any(_changes_structure(self.get(option), value) for option, value in changed.items()):
-            note_change()  # a compiled step looks again
+            note_change()  # a compiled step has to check whether it still holds
         super().update(changed)
         for name, number in numbers.items():
             if name not in self.scalars:
@@ -87,7 +90,7 @@ class Group(dict[str, Any]):
             elif number != self._numbers[name]:
                 self.scalars[name].assign(number)
         self._numbers = numbers
-        self._optimizer._create_moments(self)
+        self._optimizer._create_state(self)
 
     def __ior__(self, changes: Any) -> Group:  # type: ignore[override,misc]
         self.update(changes)
@@ -95,7 +98,7 @@ class Group(dict[str, Any]):
 
 
 def _changes_structure(before: Any, after: Any) -> bool:
-    """Whether a new value of an option may change what the rule computes, and not only with which numbers."""
+    """Whether a new value may change which operations the rule runs, and not only their numbers."""
     plain = (int, float)
     if isinstance(before, plain) and isinstance(after, plain) and not isinstance(after, bool):
         return bool(before) != bool(after)
@@ -103,18 +106,19 @@ def _changes_structure(before: Any, after: Any) -> bool:
 
 
 def _normalize_option(value: Any) -> Any:
-    """An option as the group keeps it: plain numbers for one-element Tensors, `(0.9, 0.999)` for JSON's `[0.9, 0.999]`, and a
-    list of parameters that tells of a change."""
+    """An option as the group stores it.
+
+    One-element Tensors become numbers, JSON's `[0.9, 0.999]` becomes `(0.9, 0.999)`, a list of parameters becomes tracked.
+    """
     if isinstance(value, list) and any(isinstance(item, Tensor) for item in value):
-        return NotedList(value)
+        return TrackedList(value)
     if isinstance(value, list) and value and not any(isinstance(item, Tensor | str) for item in value):
         return tuple(value)
     return check.plain(value) if isinstance(value, Tensor) else value
 
 
 class Optimizer:
-    """Base of all optimizers, and of your own: give it the parameters and the default options, and define `step`, or the
-    four methods below it.
+    """Base of all optimizers, and of your own: define `step`, or `hyperparameters`, `init_state`, `counts_steps` and `update`.
 
     params: an iterable of leaf Tensors, of `(name, Tensor)` pairs, or of dicts with "params" and options of their own.
     Raises OptionError where there is no parameter, one is no leaf Tensor or comes twice, or an option is out of range.
@@ -122,36 +126,44 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = dict(defaults)
-        self.state: defaultdict[Tensor, dict[str, Tensor]] = NotedState(NotedDict)
-        self.param_groups: list[Group] = NotedList()
-        self._looked = -1  # the count of changes at which the groups were last compared with the state
+        self.state: defaultdict[Tensor, dict[str, Tensor]] = TrackedState(TrackedDict)
+        self.param_groups: list[Group] = TrackedList()
+        self._checked_version = -1  # the state version at which the groups were last compared with the state
         for group in _as_groups(type(self).__name__, params):
             self.add_param_group(group)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for old, new in _FORMER_NAMES.items():
+            if old in vars(cls) and "step" not in vars(cls):
+                raise OptionError(
+                    f"{cls.__name__}.{old}: an optimizer's former method name; expected {new}; rename the method"
+                )
+
     def __setattr__(self, name: str, value: Any) -> None:
-        note_change()  # compiled steps look again
+        note_change()  # a compiled step has to check whether it still holds
         super().__setattr__(name, value)
 
-    # ---- what a method says of itself ----
+    # ---- what a method defines ----
 
     def hyperparameters(self, options: Mapping[str, Any]) -> dict[str, float]:
-        """Check `options` and give the numbers that the rule reads, by the names it reads them under."""
+        """The numbers that the rule reads, by name, from checked `options`. Raises OptionError for one out of range."""
         return {}
 
     def init_state(self, options: Mapping[str, Any]) -> dict[str, float]:
-        """The Tensors kept for each parameter, in its shape: their names and the value they start from."""
+        """The Tensors kept for each parameter, in its shape: their names and initial value."""
         return {}
 
     def counts_steps(self, options: Mapping[str, Any]) -> bool:
-        """Whether the rule, or PyTorch's state, has a step count."""
+        """Whether the rule, or PyTorch's saved state, has a step count."""
         return False
 
     def prepare(self, group: Group, step: Tensor) -> Any:
-        """What the parameters of `group` share in this step, the `step`-th (0-d float32, from 1 on)."""
+        """What is computed once for all parameters of `group` that share the count `step` (0-d float32, from 1 on)."""
         return group.scalars
 
     def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: Any, group: Group) -> None:
-        """Move one parameter `p` along its gradient `g`, both of one shape; write by `assign` only."""
+        """Update one parameter `p` by its gradient `g`, both of one shape. Write by `assign` only."""
         raise NotImplementedError(f"{type(self).__name__} defines neither step() nor update()")
 
     # ---- a step ----
@@ -161,92 +173,94 @@ class Optimizer:
     @overload
     def step(self, closure: Callable[[], Any]) -> Any: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; those without are left alone, and so are their moments.
+        """Update every parameter that has a gradient; the others keep their numbers and state.
 
-        closure: computes the loss again, with gradients; its value is given back.
+        closure: computes the loss again, with gradients; `step` returns its value.
         """
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
         with no_grad():
-            if self._looked != state_version[0]:
-                self._take_over_changes()
+            if self._checked_version != state_version[0]:
+                self._follow_edits()
             for group in self.param_groups:
                 ascend = group.get("maximize", False)
-                for clock, ready in self._due(group):
-                    shared = self.prepare(group, clock.step)
+                for counter, ready in self._advance_counters(group):
+                    shared = self.prepare(group, counter.step)
                     for p in ready:
                         g = p.grad
                         self.update(p, -g if ascend else g, self.state[p], shared, group)
         return loss
 
-    def _take_over_changes(self) -> None:
-        """Follow what was done by hand to the lists of parameters and to the state."""
+    def _follow_edits(self) -> None:
+        """Follow edits by hand of the lists of parameters and of the state."""
         for group in self.param_groups:
-            if not self._is_in_line(group):
-                outside_tracing(partial(self._bring_into_line, group), at_once=True)
-        object.__setattr__(self, "_looked", state_version[0])  # is no change itself
+            if not self._is_consistent(group):
+                outside_tracing(partial(self._rebuild_counters, group), at_once=True)
+        object.__setattr__(self, "_checked_version", state_version[0])  # without counting as a change
 
-    def _is_in_line(self, group: Group) -> bool:
-        """Whether each parameter of the list, and no other, has a step count and moments that are those of its state."""
-        clocks = {p: clock for clock in group.clocks for p in clock.params}
-        listed, counting, moments = group["params"], self.counts_steps(group), self.init_state(group)
-        if len(clocks) != len(listed) or not all(p in clocks for p in listed):
+    def _is_consistent(self, group: Group) -> bool:
+        """Whether the parameters of the list are those with a counter, and their state is complete and shows that counter."""
+        counter_of = {p: counter for counter in group.counters for p in counter.params}
+        listed, counting, initial = group["params"], self.counts_steps(group), self.init_state(group)
+        if len(counter_of) != len(listed) or not all(p in counter_of for p in listed):
             return False
-        if not counting and not moments:
+        if not counting and not initial:
             return True
         return all(
-            moments.keys() <= self.state[p].keys() and (not counting or self.state[p].get("step") is clocks[p].step)
+            initial.keys() <= self.state[p].keys() and (not counting or self.state[p].get("step") is counter_of[p].step)
             for p in listed
         )
 
-    def _bring_into_line(self, group: Group) -> None:
+    def _rebuild_counters(self, group: Group) -> None:
+        """Make the counters anew from the list of parameters and their state, and create missing state."""
         note_change()
-        owner, kept = type(self).__name__, {p: clock.step for clock in group.clocks for p in clock.params}
+        owner, step_of = type(self).__name__, {p: counter.step for counter in group.counters for p in counter.params}
         _, params = _parameters(owner, {"params": list(group["params"])}, known=[])
-        steps = {p: self.state[p].get("step") if self.counts_steps(group) else kept.get(p) for p in params}
+        steps = {p: self.state[p].get("step") if self.counts_steps(group) else step_of.get(p) for p in params}
         by_step: dict[float, list[Tensor]] = {}
         for p, step in steps.items():
             by_step.setdefault(0.0 if step is None else float(check.plain(step)), []).append(p)
-        group.clocks = [StepCounter(together, step) for step, together in by_step.items()]
-        for clock in group.clocks if self.counts_steps(group) else ():
-            self._show_steps(clock)
-        group.kept = None
-        self._create_moments(group)
+        group.counters = [StepCounter(together, step) for step, together in by_step.items()]
+        for counter in group.counters if self.counts_steps(group) else ():
+            self._publish_steps(counter)
+        group.state_names = None
+        self._create_state(group)
 
-    def _due(self, group: Group) -> Iterator[tuple[StepCounter, list[Tensor]]]:
+    def _advance_counters(self, group: Group) -> Iterator[tuple[StepCounter, list[Tensor]]]:
         """The parameters with a gradient, by the step count they share, which is advanced here.
 
-        One count serves all parameters that have moved together, so the bias corrections are computed once for them. Those
-        left out for the first time get a clock of their own; a step that is being recorded begins anew with it.
+        Parameters with the same number of updates share a counter, so bias corrections are computed once for them. Those
+        without a gradient for the first time get a separate counter; a step that is being recorded is repeated with it.
         """
         counting = self.counts_steps(group)
-        for clock in tuple(group.clocks):
-            ready = [p for p in clock.params if p.has_grad()]
+        for counter in tuple(group.counters):
+            ready = [p for p in counter.params if p.has_grad()]
             if not ready:
                 continue
             if counting:
-                if len(ready) < len(clock.params):
-                    outside_tracing(partial(self._split, group, clock, ready))
-                clock.step.assign(clock.step + _ONE)
-            yield clock, ready
+                if len(ready) < len(counter.params):
+                    outside_tracing(partial(self._split, group, counter, ready))
+                counter.step.assign(counter.step + _ONE)
+            yield counter, ready
 
-    def _split(self, group: Group, clock: StepCounter, ready: list[Tensor]) -> None:
-        """Leave `ready` on `clock`, and give the rest of its parameters another, which shows the same count now."""
+    def _split(self, group: Group, counter: StepCounter, ready: list[Tensor]) -> None:
+        """Leave `ready` on `counter`, and give its other parameters another one with the same count."""
         note_change()  # a compiled step that advances them together is no longer right
         stays = set(ready)
-        late = StepCounter([p for p in clock.params if p not in stays], clock.step.item())
-        clock.params = ready
-        group.clocks.append(late)
-        self._show_steps(late)
+        rest = StepCounter([p for p in counter.params if p not in stays], counter.step.item())
+        counter.params = ready
+        group.counters.append(rest)
+        self._publish_steps(rest)
 
-    def _show_steps(self, clock: StepCounter) -> None:
-        for p in clock.params:
-            self.state[p]["step"] = clock.step
+    def _publish_steps(self, counter: StepCounter) -> None:
+        """Show the count in the state of each parameter, as PyTorch does."""
+        for p in counter.params:
+            self.state[p]["step"] = counter.step
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of all parameters (or fill them with zeros, with `set_to_none=False`)."""
+        """Set the gradients of all parameters to None; with `set_to_none=False`, fill them with zeros."""
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none:
@@ -257,8 +271,10 @@ class Optimizer:
     # ---- groups ----
 
     def check_options(self, options: Iterable[str]) -> None:
-        """Raise OptionError for a key that is meant as an option and is none of this method's: `Lr`, `wd`, `momentum` for
-        Adam. Other keys are the user's own, as in PyTorch."""
+        """Raise OptionError for a key that looks like an option and is not one of this method: `Lr`, `wd`, `momentum` for Adam.
+
+        Other keys are the user's, as in PyTorch.
+        """
         owner = type(self).__name__
         for option in options:
             if option in self.defaults or option in _SCHEDULE_KEYS or option in ("params", "param_names"):
@@ -272,50 +288,53 @@ class Optimizer:
                 )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters, with options that overrule the defaults, for example when a frozen layer is to train too."""
+        """Add parameters, with options that override the defaults, for example when a frozen layer is to train too.
+
+        Raises OptionError as the constructor does.
+        """
         note_change()
         owner = type(self).__name__
         names, params = _parameters(owner, param_group, known=self.state_order())
-        options = {**self.defaults, **param_group, "params": NotedList(params)}
+        options = {**self.defaults, **param_group, "params": TrackedList(params)}
         if names:
             options["param_names"] = names
         group = Group(options, self)
         trained = [p for p in params if p.requires_grad]
         frozen = [p for p in params if not p.requires_grad]
-        group.clocks = [StepCounter(part) for part in (trained, frozen) if part]
+        group.counters = [StepCounter(some) for some in (trained, frozen) if some]
         self.param_groups.append(group)
-        self._create_moments(group)
+        self._create_state(group)
 
-    def _create_moments(self, group: Group) -> None:
-        """Make the Tensors that `group` keeps for each parameter, where they are not there yet."""
-        wanted = self.init_state(group)
+    def _create_state(self, group: Group) -> None:
+        """Create the Tensors that `group` keeps for each parameter, where they are missing."""
+        initial = self.init_state(group)
         counting = self.counts_steps(group)
-        names = (*wanted, "step") if counting else tuple(wanted)
-        if names == group.kept or not group.clocks:
+        names = (*initial, "step") if counting else tuple(initial)
+        if names == group.state_names or not group.counters:
             return
-        if counting and group.kept and "step" not in group.kept:
-            self._count_the_moved(group)
-        group.kept = names
-        for clock in group.clocks:
-            for p in clock.params:
-                state = self.state[p] if wanted or counting else {}
+        if counting and group.state_names and "step" not in group.state_names:
+            self._count_updated(group)
+        group.state_names = names
+        for counter in group.counters:
+            for p in counter.params:
+                state = self.state[p] if initial or counting else {}
                 if counting and "step" not in state:
-                    state["step"] = clock.step
-                for name, start in wanted.items():
+                    state["step"] = counter.step
+                for name, start in initial.items():
                     if name not in state:
                         state[name] = full(p.shape, start, dtype=p.dtype)
 
-    def _count_the_moved(self, group: Group) -> None:
-        """Begin to count in a method that has not until now: what has left moments has taken a step."""
-        for clock in tuple(group.clocks):
-            moved = [p for p in clock.params if any(t.array.any() for t in self.state[p].values())]
-            if moved:
-                if len(moved) < len(clock.params):
-                    self._split(group, clock, moved)
-                clock.step.assign(1.0)
+    def _count_updated(self, group: Group) -> None:
+        """Start counting in a method that has not counted so far: parameters whose state is not 0 have taken a step."""
+        for counter in tuple(group.counters):
+            updated = [p for p in counter.params if any(t.array.any() for t in self.state[p].values())]
+            if updated:
+                if len(updated) < len(counter.params):
+                    self._split(group, counter, updated)
+                counter.step.assign(1.0)
 
     def state_order(self) -> list[Tensor]:
-        """All parameters, in the order in which `state_dict` numbers them."""
+        """All parameters, in the order of their numbers in `state_dict`."""
         return [p for group in self.param_groups for p in group["params"]]
 
     # ---- saving and loading ----
@@ -326,30 +345,35 @@ class Optimizer:
         A snapshot: later steps do not change it.
         """
         number = {p: i for i, p in enumerate(self.state_order())}
-        state = {number[p]: {k: t.detach().clone() for k, t in kept.items()} for p, kept in self.state.items() if kept}
+        state = {
+            number[p]: {k: t.detach().clone() for k, t in tensors.items()}
+            for p, tensors in self.state.items()
+            if tensors
+        }
         groups = [{**group, "params": [number[p] for p in group["params"]]} for group in self.param_groups]
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`, one of this class or PyTorch's for the same method, with Tensors or arrays in it.
+        """Restore `state_dict`, of this class or of PyTorch's for the same method, with Tensors or arrays in it.
 
         Raises StateError, before anything is changed, where it belongs to other parameters or another method.
         """
         groups = self._matching_groups(state_dict)
-        kept: dict[Tensor, Mapping[str, Any]] = {}
+        loaded: dict[Tensor, Mapping[str, Any]] = {}
         for group, saved in zip(self.param_groups, groups, strict=True):
             options = {k: _normalize_option(v) for k, v in saved.items() if k not in _FOREIGN_KEYS and k != "params"}
             self.check_options(options)
             self.hyperparameters({**group, **options})
             for i, p in zip(saved["params"], group["params"], strict=True):
-                found = state_dict["state"].get(i, state_dict["state"].get(str(i))) or {}
-                kept[p] = self._matching_state(i, p, found, {**group, **options})
-        note_change()  # which parameters share a step count may be another matter now
+                saved_state = state_dict["state"].get(i, state_dict["state"].get(str(i))) or {}
+                loaded[p] = self._matching_state(i, p, saved_state, {**group, **options})
+        note_change()  # parameters may share other step counts from now on
         for group, saved in zip(self.param_groups, groups, strict=True):
             group.update({k: v for k, v in saved.items() if k not in _FOREIGN_KEYS and k != "params"})
-            self._restore(group, kept)
+            self._restore(group, loaded)
 
     def _matching_groups(self, state_dict: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The saved groups; raises StateError where they do not fit the groups of this optimizer."""
         owner = type(self).__name__
         if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= state_dict.keys():
             raise StateError(
@@ -373,43 +397,43 @@ class Optimizer:
         return list(state_dict["param_groups"])
 
     def _matching_state(
-        self, i: Any, p: Tensor, found: Mapping[str, Any], options: Mapping[str, Any]
+        self, i: Any, p: Tensor, saved: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        """The saved Tensors of parameter `i`, or nothing where it had not been stepped yet."""
+        """The saved Tensors of parameter `i`; empty where it had not been updated yet. StateError where they do not fit."""
         owner = type(self).__name__
-        found = {name: value for name, value in found.items() if value is not None}
-        wanted = self.init_state(options)
-        if found and (wanted.keys() - found.keys() or found.keys() - wanted.keys() - {"step"}):
+        saved = {name: value for name, value in saved.items() if value is not None}
+        initial = self.init_state(options)
+        if saved and (initial.keys() - saved.keys() or saved.keys() - initial.keys() - {"step"}):
             raise StateError(
-                f"{owner}.load_state_dict: parameter {i} was saved with {sorted(found)}; {owner} with these options keeps "
-                f"{sorted([*wanted, 'step'] if self.counts_steps(options) else wanted)}; load it into the method that saved it"
+                f"{owner}.load_state_dict: parameter {i} was saved with {sorted(saved)}; {owner} with these options keeps "
+                f"{sorted([*initial, 'step'] if self.counts_steps(options) else initial)}; load it into the method that saved it"
             )
-        for name in wanted.keys() & found.keys():
-            if np.shape(found[name]) != p.shape:
+        for name in initial.keys() & saved.keys():
+            if np.shape(saved[name]) != p.shape:
                 raise StateError(
-                    f"{owner}.load_state_dict: {name} of parameter {i} is {format_shape(np.shape(found[name]))}, the parameter "
+                    f"{owner}.load_state_dict: {name} of parameter {i} is {format_shape(np.shape(saved[name]))}, the parameter "
                     f"is {format_shape(p.shape)}; build the same network as when it was saved"
                 )
-        return found
+        return saved
 
-    def _restore(self, group: Group, kept: Mapping[Tensor, Mapping[str, Any]]) -> None:
-        """Write the saved numbers into the Tensors that are there, and sort the parameters by their step counts."""
+    def _restore(self, group: Group, loaded: Mapping[Tensor, Mapping[str, Any]]) -> None:
+        """Assign the saved numbers to the existing Tensors, and group the parameters by their step counts."""
         by_step: dict[float, list[Tensor]] = {}
         for p in group["params"]:
             for name, start in self.init_state(group).items():
-                self.state[p][name].assign(kept[p].get(name, full(p.shape, start, dtype=p.dtype)))
-            # PyTorch's SGD saves no count, but whatever it saved has taken a step.
-            step = float(check.plain(kept[p].get("step", 1.0 if kept[p] else 0.0)))
+                self.state[p][name].assign(loaded[p].get(name, full(p.shape, start, dtype=p.dtype)))
+            # PyTorch's SGD saves no count, but a parameter with saved state has taken a step.
+            step = float(check.plain(loaded[p].get("step", 1.0 if loaded[p] else 0.0)))
             by_step.setdefault(step, []).append(p)
-        spare = group.clocks
-        group.clocks = []
+        reusable = group.counters
+        group.counters = []
         for step, params in by_step.items():
-            clock = spare.pop(0) if spare else StepCounter([])
-            clock.params = params
-            clock.step.assign(step)
-            group.clocks.append(clock)
+            counter = reusable.pop(0) if reusable else StepCounter([])
+            counter.params = params
+            counter.step.assign(step)
+            group.counters.append(counter)
             if self.counts_steps(group):
-                self._show_steps(clock)
+                self._publish_steps(counter)
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -425,7 +449,7 @@ _ONE = tensor(np.asarray(1.0, np.float32))
 
 
 def _as_groups(owner: str, params: Any) -> list[dict[str, Any]]:
-    """What the constructor was given as a list of groups."""
+    """The constructor's `params` as a list of groups; raises OptionError for anything else."""
     if hasattr(params, "parameters") and callable(params.parameters):
         raise OptionError(f"{owner}: params is the network {type(params).__name__}; expected its parameters; "
                           f"write {owner}(model.parameters())")  # fmt: skip
@@ -443,7 +467,7 @@ def _as_groups(owner: str, params: Any) -> list[dict[str, Any]]:
 
 
 def _parameters(owner: str, group: Any, known: list[Tensor]) -> tuple[list[str], list[Tensor]]:
-    """The names (or none) and the leaf Tensors of a group."""
+    """The names (or none) and the leaf Tensors of a group; raises OptionError for what is none, and for one that is `known`."""
     if not isinstance(group, dict) or "params" not in group:
         raise OptionError(f"{owner}: a parameter group is {_summary(group)}; expected a dict with 'params'; "
                           "write {'params': layer.parameters(), 'lr': 1e-4}")  # fmt: skip

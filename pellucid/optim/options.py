@@ -1,7 +1,7 @@
-"""Checks of the numbers and words that optimizers, schedules and loaders are given (floor 4).
+"""Validation of options: numbers, integers, choices and flags of optimizers and schedules (floor 4).
 
-Each function gives the value back in its plain Python type, or raises an OptionError that says whose option it is, what
-came, what was expected and what to write instead. What the options mean is left to the class that owns them.
+Each function returns the value in its plain Python type, or raises an OptionError that says whose option it is, what came,
+what was expected and what to write instead.
 """
 
 from __future__ import annotations

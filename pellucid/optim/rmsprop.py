@@ -1,4 +1,4 @@
-"""RMSprop (floor 4)."""
+"""RMSprop: step sizes from a running mean of the squared gradient (floor 4)."""
 
 from __future__ import annotations
 
@@ -77,6 +77,6 @@ class RMSprop(Optimizer):
         if not group["momentum"]:
             p.assign(adam_update(p, s["lr"], g, v, s["eps"]))
             return
-        move = add_scaled(g / (v.sqrt() + s["eps"]), s["momentum"], state["momentum_buffer"])
-        state["momentum_buffer"].assign(move)
-        p.assign(add_scaled(p, s["minus_lr"], move))
+        buffer = add_scaled(g / (v.sqrt() + s["eps"]), s["momentum"], state["momentum_buffer"])
+        state["momentum_buffer"].assign(buffer)
+        p.assign(add_scaled(p, s["minus_lr"], buffer))

@@ -59,13 +59,13 @@ class SGD(Optimizer):
         return group.scalars, one - group.scalars["dampening"] * later
 
     def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: Any, group: Group) -> None:
-        scalars, fresh = shared
+        scalars, weight = shared
         if group["weight_decay"]:
             g = add_scaled(g, scalars["decay"], p)
         if group["momentum"]:
-            kept = state["momentum_buffer"]
+            previous = state["momentum_buffer"]
             momentum = scalars["momentum"]
-            buffer = add_scaled(g, momentum, kept) if fresh is None else axpby(momentum, kept, fresh, g)
-            kept.assign(buffer)
+            buffer = add_scaled(g, momentum, previous) if weight is None else axpby(momentum, previous, weight, g)
+            previous.assign(buffer)
             g = add_scaled(g, momentum, buffer) if group["nesterov"] else buffer
         p.assign(add_scaled(p, scalars["minus_lr"], g))

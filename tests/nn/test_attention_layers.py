@@ -303,3 +303,11 @@ def test_two_forwards_before_one_backward_and_a_copy() -> None:
     assert network[0].weight.abs().sum() > 0 and "weight" not in dict(network[0].named_parameters())
     with pytest.raises(OptionError, match=r"spectral_norm: Linear has no matrix 'bias'; expected.*weight"):
         nn.utils.spectral_norm(nn.Linear(2, 2), "bias")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("Rotary", "RotaryEmbedding"), ("LearnedPositions", "LearnedPositionalEmbedding")]
+)
+def test_a_layer_under_its_former_name_says_the_new_one(old: str, new: str) -> None:
+    with pytest.raises(AttributeError, match=rf"{old}.*nn\.{new}"):
+        getattr(nn, old)

@@ -86,6 +86,11 @@ def test_applied_refuses_what_would_spoil_the_average():
             pass
 
 
+def test_the_former_name_of_the_block_says_the_new_one():
+    with pytest.raises(AttributeError, match=r"applied.*average_parameters\(\)"):
+        _ = ExponentialMovingAverage(Network()).applied
+
+
 def test_resuming_goes_on_bit_for_bit():
     net = Network()
     ema = ExponentialMovingAverage(net, decay=0.8)

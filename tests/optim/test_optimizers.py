@@ -371,6 +371,18 @@ def test_a_subclass_in_pytorchs_manner_works():
     assert p.tolist() == [0.5, -0.5]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("coefficients", "hyperparameters"), ("moments", "init_state"), ("counts", "counts_steps")]
+)
+def test_a_method_under_its_former_name_is_refused_with_the_new_one(old, new):
+    """It would never be called, and the optimizer would run without state or numbers."""
+    with pytest.raises(OptionError, match=rf"Mine\.{old}.*expected {new}"):
+        type("Mine", (optim.Optimizer,), {old: lambda self, options: {}})
+    type(
+        "Own", (optim.Optimizer,), {old: lambda self, options: {}, "step": lambda self: None}
+    )  # PyTorch's manner: its own affair
+
+
 def test_repr_lists_the_options():
     text = repr(optim.SGD([("w", pellucid.zeros(2))], lr=0.1))
     assert text.startswith("SGD (\nParameter Group 0\n")
