@@ -59,7 +59,7 @@ class BucketedStep(CompiledStep):
         return BucketedStep, (self.function, self.keep_grads, self.leave_out, self.pad)
 
     def _recorded(self, args: Any, kwargs: Any) -> TracedStep:
-        recording = super()._recorded(args, kwargs)
+        traced = super()._recorded(args, kwargs)
         chosen = self._chosen(args, kwargs)
         sizes = {x.shape[axis] for x, axis in chosen.values()}
         if len(sizes) > 1:
@@ -67,26 +67,26 @@ class BucketedStep(CompiledStep):
                 f"compile: the axes that pad names are {format_shape(tuple(sorted(sizes)))} long; expected one length in a call; "
                 "pad the shorter arguments yourself"
             )
-        if recording.changes:  # for this call alone
-            return recording
+        if traced.state_changes:  # for this call alone
+            return traced
         native = "native" not in self.leave_out and importlib.util.find_spec("llvmlite") is not None
         if not native or not sizes or min(sizes) < 2:
-            return recording
+            return traced
         (length,) = sizes
         size = bucket_size(length)
         try:
             other = super()._recorded(*_resized(args, kwargs, chosen, length - 1 if length == size else size))
         except PellucidError:
-            return recording
-        if other.changes:  # it keeps what belongs to one length
+            return traced
+        if other.state_changes:  # it keeps what belongs to one length
             other.undo()
-            return recording
-        true, bucket = (other, recording) if length == size else (recording, other)
+            return traced
+        true, bucket = (other, traced) if length == size else (traced, other)
         lengths = Lengths(length - 1 if length == size else length, size)
         given = {position: axis for position, (_, axis) in chosen.items()}
         graph, padding = pad_graph(true.graph, bucket.graph, lengths, given, length == size)
-        guards, met = true.guards + bucket.guards, true.met | bucket.met
-        return dataclasses.replace(bucket, graph=graph, padding=padding, guards=guards, met=met)
+        guards, found_ids = true.guards + bucket.guards, true.found_ids | bucket.found_ids
+        return dataclasses.replace(bucket, graph=graph, padding=padding, guards=guards, found_ids=found_ids)
 
     def _chosen(self, args: Any, kwargs: Any) -> dict[int, tuple[Any, int]]:
         """The arguments that are padded, by their position among the Tensors of a call, and the axis."""

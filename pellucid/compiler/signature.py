@@ -16,16 +16,16 @@ from .trace.traced_step import TracedStep, ViewRef
 PLAIN = (int, float, bool, str, type(None))
 
 
-def is_current(recording: TracedStep) -> bool:
+def is_current(traced: TracedStep) -> bool:
     """Whether the gradients that the recorded step found, or missed, still are as it found them, and are as much wanted, and
     its views are views of what they were."""
-    for tensor, wanted in recording.wanted:
+    for tensor, wanted in traced.requires_grad_checks:
         if tensor.requires_grad is not wanted:
             return False
-    for view, cell, base in recording.views:
+    for view, cell, base in traced.known_views:
         if view.cell is not cell or cell.tensors[0]() is not base:
             return False
-    return all((tensor._grad is not None) == there for tensor, there in recording.presence)  # arguments': in the key
+    return all((tensor._grad is not None) == there for tensor, there in traced.grad_presence)  # arguments': in the key
 
 
 def argument_key(x: Any, tensors: list[Tensor]) -> Any:
@@ -103,23 +103,26 @@ def _name_state(owner: Any, names: dict[int, str]) -> None:
         names |= {id(t): f"{names.get(id(parameter), 'parameter')}.{name}" for name, t in kept.items()}
 
 
-def fingerprint(recording: TracedStep) -> Any:
+def fingerprint(traced: TracedStep) -> Any:
     """What makes two recordings the same program: the form, its numbers, its Tensors, its structure."""
-    graph, form = recording.graph, recording.form
-    positions = {id(slot.owner): slot.position for slot in graph.inputs if slot.kind == "argument"}
+    graph, form = traced.graph, traced.form
+    positions = {id(entry.owner): entry.position for entry in graph.inputs if entry.kind == "argument"}
 
     def who(x: Any) -> Any:
         if isinstance(x, ViewRef):
             return who(x.base), repr(x.path), x.tracked
         return ("argument", positions[id(x)]) if id(x) in positions else id(x) if isinstance(x, Value) else x
 
-    slots = tuple((slot.kind, who(slot.owner), slot.same) for slot in graph.inputs if slot.kind != "length")
-    after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
-    outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
-    seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))
-    result = repr((tree_map(who, recording.result), recording.grown, recording.inference))
-    length = recording.padding and (recording.padding.lengths.true, tuple(recording.padding.arguments.items()))
-    return form.key, form.values, slots, after, outside, seen, result, length
+    entries = tuple((entry.kind, who(entry.owner), entry.in_place) for entry in graph.inputs if entry.kind != "length")
+    after = (tuple(map(who, traced.cleared_grads)), tuple(map(who, traced.consumed_grads)), tuple(traced.tracked))
+    outside = (
+        tuple((who(t), trained) for t, trained in traced.requires_grad_changes),
+        tuple(map(who, traced.leaves or ())),
+    )
+    seen = tuple((who(t), there) for t, there in (*traced.requires_grad_checks, *traced.grad_presence))
+    result = repr((tree_map(who, traced.result), traced.new_leaves, traced.inference))
+    length = traced.padding and (traced.padding.lengths.true, tuple(traced.padding.arguments.items()))
+    return form.key, form.values, entries, after, outside, seen, result, length
 
 
 def retrace_reason(known: dict[Any, list[tuple[Any, Any, list[Guard]]]], key: Any) -> str:

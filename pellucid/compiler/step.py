@@ -107,7 +107,7 @@ class CompiledStep:
     def _explain(self, program: Program, calls: Iterable[tuple[Any, dict[str, Any]]]) -> Any:
         """The eager step on those of `calls` that raised the flag: it says what is wrong, and where. What it writes on the way
         is undone."""
-        owners = [slot.owner for slot, _ in program.graph.writes if slot.kind == "state"]
+        owners = [entry.owner for entry, _ in program.graph.writes if entry.kind == "state"]
         kept = [(owner, owner.array) for owner in owners]
         for args, kwargs in calls:
             try:
@@ -205,35 +205,35 @@ class CompiledStep:
         program = self._known(key)
         if program is None:
             program = self._program(args, kwargs)
-        if program.owners.read:
-            program.owners.refuse_gradients(tensors)
+        if program.bindings.read:
+            program.bindings.refuse_shared_gradients(tensors)
         self.last = program
         return tensors, program
 
     def _known(self, key: Any) -> Program | None:
         """The program of a signature whose guards hold."""
-        entries = self.programs.get(key, [])
-        for i, (check, program, _) in enumerate(entries):
-            if check() and is_current(program.recording):
+        cached = self.programs.get(key, [])
+        for i, (check, program, _) in enumerate(cached):
+            if check() and is_current(program.traced):
                 if i:
-                    entries.insert(0, entries.pop(i))
+                    cached.insert(0, cached.pop(i))
                 return program
         return None
 
     def _program(self, args: Any, kwargs: Any) -> Program:
         """Record the step, and keep its program. Where it changes Python's state the program is for this call alone: another
         recording tells whether the step leaves that state alone from now on, as with a mask that is made once."""
-        recording = self._recorded(args, kwargs)
-        if not recording.changes:
-            return self._kept(recording, args, kwargs)
-        once = self._made(recording)
+        traced = self._recorded(args, kwargs)
+        if not traced.state_changes:
+            return self._kept(traced, args, kwargs)
+        once = self._made(traced)
         try:
             again = self._recorded(args, kwargs)
-            if again.changes:
+            if again.state_changes:
                 again.undo()
-                raise TraceError(STATE_CHANGE_ERROR.format(*again.changes[0]))
+                raise TraceError(STATE_CHANGE_ERROR.format(*again.state_changes[0]))
         except BaseException:
-            recording.undo()
+            traced.undo()
             raise
         self.once = once if self._kept(again, args, kwargs) is not once else None
         return once
@@ -243,34 +243,34 @@ class CompiledStep:
         self._state.update(names)
         name_arguments(names, args, kwargs)
         differentiable = self.backward_outside and grad_mode.get()
-        recording = trace(
+        traced = trace(
             self.function, (args, kwargs), names, self.keep_grads, differentiable, self.source, self.gives_views
         )
-        inputs = recording.graph.inputs
-        owners = [slot.owner for slot in inputs if slot.kind == "state" or id(slot.owner) in recording.met]
+        inputs = traced.graph.inputs
+        owners = [entry.owner for entry in inputs if entry.kind == "state" or id(entry.owner) in traced.found_ids]
         self._state.update(map(id, owners))
         self._state.update(id(owner.cell) for owner in owners if owner.cell is not None)
-        return recording
+        return traced
 
-    def _kept(self, recording: TracedStep, args: Any, kwargs: Any) -> Program:
+    def _kept(self, traced: TracedStep, args: Any, kwargs: Any) -> Program:
         _, key = self._signature(args, kwargs)  # again: recording may have set attributes, and found more state
-        program = self._made(recording, key)
-        entries = self.programs.setdefault(key, [])
-        check = checker(recording.guards)
-        entries.insert(0, (check, program, recording.guards))
+        program = self._made(traced, key)
+        cached = self.programs.setdefault(key, [])
+        check = checker(traced.guards)
+        cached.insert(0, (check, program, traced.guards))
         cost = seconds(check)
-        self._measuring = _GuardCost(program, cost, recording.guards) if cost > MIN_GUARD_SECONDS else None
-        for _, dropped, _ in entries[MAX_PROGRAMS:]:
+        self._measuring = _GuardCost(program, cost, traced.guards) if cost > MIN_GUARD_SECONDS else None
+        for _, dropped, _ in cached[MAX_PROGRAMS:]:
             self._forget(dropped)
-        del entries[MAX_PROGRAMS:]
+        del cached[MAX_PROGRAMS:]
         return program
 
-    def _made(self, recording: TracedStep, key: Any = None) -> Program:
+    def _made(self, traced: TracedStep, key: Any = None) -> Program:
         """The program for a recording, one for all that come to the same; key: the signature it will be kept under."""
-        about = fingerprint(recording)
+        about = fingerprint(traced)
         program = self.made.get(about)
         if program is None:
-            many = self.of_many_shapes or recording.padding is not None
+            many = self.of_many_shapes or traced.padding is not None
             if len(self.made) == RETRACES and key is not None and not many:
                 place = user_origin()
                 warnings.warn_explicit(
@@ -280,14 +280,14 @@ class CompiledStep:
                     place.file,
                     place.line,
                 )
-            program = _make_program(recording, self.leave_out, self._workspaces)
+            program = _make_program(traced, self.leave_out, self._workspaces)
             if key is not None:
                 self.made[about] = program
         return program
 
     def _forget(self, program: Program) -> None:
         """Let go of a program that no signature has any more."""
-        if not any(program is other for entries in self.programs.values() for _, other, _ in entries[:MAX_PROGRAMS]):
+        if not any(program is other for cached in self.programs.values() for _, other, _ in cached[:MAX_PROGRAMS]):
             self.made = {about: other for about, other in self.made.items() if other is not program}
 
     # ---- looking inside ----
@@ -351,7 +351,7 @@ class _Bound(dict[CompiledStep, CompiledStep]):
         return _Bound, ()
 
 
-def _make_program(recording: TracedStep, leave_out: frozenset[str], workspaces: Any) -> Any:
+def _make_program(traced: TracedStep, leave_out: frozenset[str], workspaces: Any) -> Any:
     """A native program; without llvmlite, or with "native" left out, an interpreted one."""
     if "native" not in leave_out:
         try:
@@ -359,16 +359,16 @@ def _make_program(recording: TracedStep, leave_out: frozenset[str], workspaces: 
             from .backends.cpu.program import Program
             from .backends.cpu.two_phase_program import TwoPhaseProgram
 
-            if recording.leaves is not None:
-                return TwoPhaseProgram(recording, leave_out)
-            return Program(recording, leave_out, workspaces)
+            if traced.leaves is not None:
+                return TwoPhaseProgram(traced, leave_out)
+            return Program(traced, leave_out, workspaces)
         except ModuleNotFoundError as error:
             if error.name != "llvmlite":
                 raise
             warnings.warn(
                 "llvmlite is not installed, so compiled steps are interpreted; pip install llvmlite", stacklevel=5
             )
-    return InterpretedProgram(recording)
+    return InterpretedProgram(traced)
 
 
 def _on_rows(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -417,7 +417,7 @@ def _resident(x: Any, number: int, order: np.ndarray) -> Any:
 
 def _check_unwritten(program: Any, data: Sequence[Tensor]) -> None:
     """Raise OptionError where the step writes data that it picks rows of."""
-    written = {id(slot.owner.cell or slot.owner) for slot, _ in program.graph.writes}
+    written = {id(entry.owner.cell or entry.owner) for entry, _ in program.graph.writes}
     for number, x in enumerate(data):
         if id(x.cell or x) in written:
             raise OptionError(

@@ -104,7 +104,7 @@ def size_of(one: Trial) -> tuple[int, int]:
     run(*one.args)
     program = run.last
     assert program is not None
-    return len(program.recording.graph.symbols), sum(1 for _ in iter_launches(program.plan.launches))
+    return len(program.traced.graph.symbols), sum(1 for _ in iter_launches(program.plan.launches))
 
 
 @pytest.mark.parametrize("cell", CELLS)

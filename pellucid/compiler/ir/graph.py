@@ -32,7 +32,7 @@ class Input:
     symbol: Symbol
     position: int = -1  # of an argument among the Tensors of a call, of a cotangent's output among the outputs
     name: str = ""
-    same: bool = False
+    in_place: bool = False
 
 
 @dataclass
@@ -52,8 +52,8 @@ class Graph:
     def __str__(self) -> str:
         names = name_nodes(self)
         lines = [
-            f"{names[slot.symbol]:>5} = {slot.kind} {_input_name(slot)} {_type_text(slot.symbol)}"
-            for slot in self.inputs
+            f"{names[entry.symbol]:>5} = {entry.kind} {_input_name(entry)} {_type_text(entry.symbol)}"
+            for entry in self.inputs
         ]
         for s in self.symbols:
             reads = ", ".join(names[x] if x in names else _literal(x) for x in s.inputs)
@@ -61,18 +61,18 @@ class Graph:
             lines.append(f"{names[s]:>5} = {s.op_name}({reads}{how}) {_type_text(s)}   # {s.origin}")
         tell = lambda x: names.get(x) or _literal(x)
         lines += [f"return {', '.join(tell(s) for s in self.outputs)}"] if self.outputs else []
-        lines += [f"{slot.kind} {slot.name} <- {tell(symbol)}" for slot, symbol in self.writes]
+        lines += [f"{entry.kind} {entry.name} <- {tell(symbol)}" for entry, symbol in self.writes]
         return "\n".join(lines)
 
 
 def name_nodes(graph: Graph) -> dict[Symbol, str]:
     """%0, %1, ... for the inputs and operations, in order."""
-    everything = [slot.symbol for slot in graph.inputs] + graph.symbols
+    everything = [entry.symbol for entry in graph.inputs] + graph.symbols
     return {symbol: f"%{i}" for i, symbol in enumerate(everything)}
 
 
-def _input_name(slot: Input) -> str:
-    return _shortened(slot.owner.item()) if slot.kind == "scalar" and slot.owner is not None else slot.name
+def _input_name(entry: Input) -> str:
+    return _shortened(entry.owner.item()) if entry.kind == "scalar" and entry.owner is not None else entry.name
 
 
 def _type_text(symbol: Symbol) -> str:
@@ -117,7 +117,7 @@ def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
 
 def dependents(graph: Graph, kind: str) -> set[Symbol]:
     """The operations that depend on a slot of this kind."""
-    found = {slot.symbol for slot in graph.inputs if slot.kind == kind}
+    found = {entry.symbol for entry in graph.inputs if entry.kind == kind}
     for symbol in graph.symbols if found else ():
         if any(x in found for x in symbol.inputs):
             found.add(symbol)
@@ -137,7 +137,7 @@ def interpret(graph: Graph, values: Sequence[np.ndarray]) -> tuple[list[np.ndarr
 
     values: one array for each slot of `graph.inputs`.
     """
-    arrays = {slot.symbol: value for slot, value in zip(graph.inputs, values, strict=True)}
+    arrays = {entry.symbol: value for entry, value in zip(graph.inputs, values, strict=True)}
     evaluate(graph.symbols, arrays)
     read = lambda symbol: arrays[symbol] if symbol.constant is None else symbol.constant
     return [read(s) for s in graph.outputs], [read(s) for _, s in graph.writes]

@@ -29,7 +29,7 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
 def replace_results(graph: Graph, new: dict[Symbol, Symbol]) -> Graph:
     """The graph whose results are the replacements in `new`, with what they need and nothing else."""
     outputs = [new.get(s, s) for s in graph.outputs]
-    writes = [(slot, new.get(s, s)) for slot, s in graph.writes]
+    writes = [(entry, new.get(s, s)) for entry, s in graph.writes]
     kept = list(graph.inputs)
     checks = [new.get(s, s) for s in graph.symbols if s.op is REGISTRY["within"]]
     symbols = topological_order([*checks, *outputs, *(s for _, s in writes)])

@@ -39,9 +39,9 @@ def with_snapshots(graph: Graph) -> Graph:
     late = backward_phase(graph, {})
     read = {source for symbol in late for x in symbol.inputs for source in beneath(view_of(x).source)}
     before = {
-        slot.symbol: emit("cast", slot.symbol, origin=symbol.origin, dtype=slot.symbol.dtype)
-        for slot, symbol in graph.writes
-        if slot.symbol in read
+        entry.symbol: emit("cast", entry.symbol, origin=symbol.origin, dtype=entry.symbol.dtype)
+        for entry, symbol in graph.writes
+        if entry.symbol in read
     }
     new: dict[Symbol, Symbol] = {}
     for symbol in graph.symbols if before else ():
@@ -53,9 +53,9 @@ def with_snapshots(graph: Graph) -> Graph:
     def now(symbol: Symbol) -> Symbol:
         return new.get(symbol, symbol)
 
-    writes = [(slot, now(s), s in read) for slot, s in graph.writes]
+    writes = [(entry, now(s), s in read) for entry, s in graph.writes]
     after = {s: emit("cast", s, origin=s.origin, dtype=s.dtype) for _, s, kept in writes if kept}
     symbols = [*before.values(), *map(now, graph.symbols), *after.values()]
     return Graph(
-        graph.inputs, symbols, [now(s) for s in graph.outputs], [(slot, after.get(s, s)) for slot, s, _ in writes]
+        graph.inputs, symbols, [now(s) for s in graph.outputs], [(entry, after.get(s, s)) for entry, s, _ in writes]
     )

@@ -55,7 +55,7 @@ class CanonicalForm(NamedTuple):
 
     @property
     def values(self) -> tuple[bytes, ...]:
-        return tuple(slot.owner.tobytes() for slot in self.graph.inputs if slot.kind in ("scalar", "length"))
+        return tuple(entry.owner.tobytes() for entry in self.graph.inputs if entry.kind in ("scalar", "length"))
 
 
 def canonical_form(graph: Graph) -> CanonicalForm:
@@ -74,28 +74,28 @@ def _is_known(symbol: Symbol) -> bool:
 def _with_scalar_inputs(graph: Graph) -> Graph:
     """The graph with an input in place of each number that may differ. One that stands twice in what one place in the user's
     code has recorded, as in a forward and its backward, is one input."""
-    slots: dict[Hashable, Input] = {}
+    entries: dict[Hashable, Input] = {}
     new: dict[Symbol, Symbol] = {}
 
     def now(reader: Symbol, position: int, x: Symbol) -> Symbol:
         if x.constant is None or not _may_differ(reader, position, x.constant):
             return new.get(x, x)
         about = (x.constant.tobytes(), x.dtype, x.origin)
-        if about not in slots:
+        if about not in entries:
             symbol = Symbol(None, (), {"scalar": True}, (), x.dtype, x.origin)
-            slots[about] = Input("scalar", x.constant, symbol)
-        return slots[about].symbol
+            entries[about] = Input("scalar", x.constant, symbol)
+        return entries[about].symbol
 
     for symbol in graph.symbols:
         inputs = tuple(now(symbol, position, x) for position, x in enumerate(symbol.inputs))
         if inputs != symbol.inputs:
             new[symbol] = symbol.with_inputs(inputs)
-    if not slots:
+    if not entries:
         return graph
     symbols = [new.get(s, s) for s in graph.symbols]
     outputs = [new.get(s, s) for s in graph.outputs]
-    writes = [(slot, new.get(s, s)) for slot, s in graph.writes]
-    return Graph([*graph.inputs, *slots.values()], symbols, outputs, writes)
+    writes = [(entry, new.get(s, s)) for entry, s in graph.writes]
+    return Graph([*graph.inputs, *entries.values()], symbols, outputs, writes)
 
 
 def _may_differ(reader: Symbol, position: int, number: np.ndarray) -> bool:
@@ -111,7 +111,7 @@ def _may_differ(reader: Symbol, position: int, number: np.ndarray) -> bool:
 
 def _key(graph: Graph) -> Key:
     """Everything that graph, plan and native code depend on, and the lines that they name."""
-    number = {slot.symbol: i for i, slot in enumerate(graph.inputs)}
+    number = {entry.symbol: i for i, entry in enumerate(graph.inputs)}
     for s in graph.symbols:
         number[s] = len(number)
 
@@ -121,11 +121,11 @@ def _key(graph: Graph) -> Key:
         data = x.constant.tobytes()
         return data if len(data) <= SHORT_BYTES else hashlib.sha256(data).digest(), x.shape, x.dtype.str
 
-    places = {id(slot): i for i, slot in enumerate(graph.inputs)}
-    inputs = tuple((slot.kind, slot.position, slot.symbol.shape, slot.symbol.dtype.str) for slot in graph.inputs)
+    places = {id(entry): i for i, entry in enumerate(graph.inputs)}
+    inputs = tuple((entry.kind, entry.position, entry.symbol.shape, entry.symbol.dtype.str) for entry in graph.inputs)
     symbols = tuple(
         (s.op_name, tuple(map(tell, s.inputs)), repr(s.attributes), s.shape, s.dtype.str, s.origin)
         for s in graph.symbols
     )
-    writes = tuple((places[id(slot)], tell(s)) for slot, s in graph.writes)
+    writes = tuple((places[id(entry)], tell(s)) for entry, s in graph.writes)
     return Key((inputs, symbols, tuple(map(tell, graph.outputs)), writes))

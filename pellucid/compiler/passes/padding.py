@@ -53,7 +53,7 @@ class PaddingWalk:
             tuple[Symbol, Symbol], Symbol
         ] = {}  # what only the true length's graph has, on a Symbol of both
         self.packed: dict[Symbol, list[Axis]] = {}  # of what `attention` packs, the pieces
-        self.slots: dict[Any, Input] = {}
+        self.length_inputs: dict[Any, Input] = {}
         self.at: Symbol  # the operation at hand, of the bucket's graph
 
     def run(self, given: dict[int, int]) -> tuple[Graph, list[Axes]]:
@@ -79,19 +79,19 @@ class PaddingWalk:
             raise self._differs(b)
         outputs = [self._read(a, b) for a, b in zip(self.true.outputs, self.bucket.outputs, strict=True)]
         writes = []
-        for (_, a), (slot, b) in zip(self.true.writes, self.bucket.writes, strict=True):
+        for (_, a), (entry, b) in zip(self.true.writes, self.bucket.writes, strict=True):
             symbol = self._read(a, b)
             if any(map(is_padded, self.axes[symbol])) or symbol in self.packed:
                 raise self.refusal(
                     f"a Tensor {format_shape(a.shape)} with the padded axis is written into the step's state", b
                 )
-            writes.append((slot, symbol))
+            writes.append((entry, symbol))
         for symbol, b in zip(outputs, self.bucket.outputs, strict=True):
             if symbol in self.packed:
                 raise self.refusal("what attention packs is returned", b)
         symbols = topological_order([*self.checks, *outputs, *(s for _, s in writes)])
-        slots = [*self.bucket.inputs, *self.slots.values()]
-        return Graph(slots, symbols, outputs, writes), [self.axes[s] for s in outputs]
+        entries = [*self.bucket.inputs, *self.length_inputs.values()]
+        return Graph(entries, symbols, outputs, writes), [self.axes[s] for s in outputs]
 
     def _inputs(self, given: dict[int, int]) -> None:
         if len(self.true.inputs) != len(self.bucket.inputs) or len(self.true.writes) != len(self.bucket.writes):
@@ -160,13 +160,13 @@ class PaddingWalk:
 
     def of_length(self, true: np.ndarray, bucket: np.ndarray, axes: Axes, like_: Symbol, key: Any) -> Symbol:
         """A slot that is filled for every length, from what is there at that one."""
-        if key not in self.slots:
+        if key not in self.length_inputs:
             spread = bucket if self.full else self.lengths.spread(true, axes)
             about = {"scalar": True} if spread.ndim == 0 else {}
             symbol = Symbol(None, (), about, spread.shape, spread.dtype, like_.origin)
-            self.slots[key] = Input("length", spread, symbol)
+            self.length_inputs[key] = Input("length", spread, symbol)
             self.axes[symbol] = axes
-        return self.slots[key].symbol
+        return self.length_inputs[key].symbol
 
     def mask(self, axis: Axis) -> Symbol:
         """True where a padded axis counts."""

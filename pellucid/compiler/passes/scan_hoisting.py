@@ -73,7 +73,7 @@ class ScanHoisting:
         self.parts = [s for s in graph.symbols if s.op is part and s.inputs[0] is symbol]
         used = {(s.attributes["what"], s.attributes["index"]) for s in self.parts}
         stacked = sorted(index for what, index in used if what == "stack")
-        inputs = [slot.symbol for slot in body.graph.inputs]
+        inputs = [entry.symbol for entry in body.graph.inputs]
         live = self._live(body, {index for what, index in used if what == "last"}, stacked)
         roots = [body.graph.outputs[i] for i in (*live, *stacked)]
         self.pipeline, self.disabled = pipeline, disabled

@@ -76,40 +76,40 @@ class ScanTracer:
             value.requires_grad = need
         for value, sequence in zip(self.x, self.sequences, strict=True):
             value.requires_grad = sequence.requires_grad
-        with self.recording(self.symbols), self.counters():
+        with self.traced(self.symbols), self.counters():
             self._run()
 
     # ---- running the body ----
 
     @contextmanager
-    def recording(self, symbols: list[Symbol]) -> Iterator[None]:
+    def traced(self, symbols: list[Symbol]) -> Iterator[None]:
         """Operations go to `symbols`; those of the body may be read, as nobody may from outside."""
         tracer = self.tracer
         outer, tracer.symbols = tracer.symbols, symbols
         own = [*self.symbols, *(v.array for v in (*self.carry_in, *self.x))]
-        tracer.inner.difference_update(own)
+        tracer.scan_symbols.difference_update(own)
         try:
             yield
         finally:
             tracer.symbols = outer
-            tracer.inner.update(own, self.symbols, symbols)
+            tracer.scan_symbols.update(own, self.symbols, symbols)
 
     @contextmanager
     def counters(self) -> Iterator[None]:
         """The Tensors that the body writes hold their place in the carry; afterwards all hold what they held."""
-        slots = self.tracer.slots
-        before = {key: (slot.owner, slot.owner.array, slot.owner.version) for key, slot in slots.items()}
+        entries = self.tracer.inputs
+        before = {key: (entry.owner, entry.owner.array, entry.owner.version) for key, entry in entries.items()}
         for owner, value in zip(self.moved, self.carry_in[len(self.start) :], strict=True):
             owner.array = value.array
             self.tracer.forget_views(owner)
-        inside = {key: slot.owner.array for key, slot in slots.items()}
+        inside = {key: entry.owner.array for key, entry in entries.items()}
         try:
             yield
         finally:
             self.written = {}
-            for key, slot in slots.items():
-                owner, array, version = before.get(key) or (slot.owner, slot.symbol, slot.owner.version)
-                if owner.array is not inside.get(key, slot.symbol):
+            for key, entry in entries.items():
+                owner, array, version = before.get(key) or (entry.owner, entry.symbol, entry.owner.version)
+                if owner.array is not inside.get(key, entry.symbol):
                     self.written[key] = owner.array
                     self.moved = self.moved if any(owner is known for known in self.moved) else [*self.moved, owner]
                 owner.array, owner.version = array, version
@@ -120,11 +120,11 @@ class ScanTracer:
         inputs, xs = iter(self.carry_in), iter(self.x)
         carry, x = tree_map(lambda _: next(inputs), self.carry), tree_map(lambda _: next(xs), self.xs)
         t = self.length - 1 if self.reverse else 0
-        self.tracer.traces.append(self)
+        self.tracer.scans.append(self)
         try:
             self.result, self.y = one_step(self.body, carry, x, tree_spec(self.carry), t)
         finally:
-            self.tracer.traces.pop()
+            self.tracer.scans.pop()
         own = {*self.symbols, *(v.array for v in (*self.carry_in, *self.x))}
         self.used = {key: v for key, v in self.used.items() if v.array not in own}
         self.carry_out = tree_leaves(self.result)
@@ -267,7 +267,7 @@ class ScanTranspose:
         while True:  # until it is known which carries a gradient reaches, once positions have passed
             self.d_carry = [value_of(placeholder(trace.carry_in[i])) for i in self.carried]
             self.symbols: list[Symbol] = []
-            with trace.recording(self.symbols):
+            with trace.traced(self.symbols):
                 reached = self._walk()
             if reached <= set(self.carried):
                 break

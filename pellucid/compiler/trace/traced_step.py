@@ -79,21 +79,21 @@ class TracedStep:
     graph: Graph
     result: Any
     tracked: list[bool]
-    wanted: list[tuple[Tensor, bool]]
-    presence: list[tuple[Tensor, bool]]
-    cleared: list[Tensor]
-    used: list[Tensor]
-    trained: list[tuple[Tensor, bool]]
-    grown: dict[int, int | None]
+    requires_grad_checks: list[tuple[Tensor, bool]]
+    grad_presence: list[tuple[Tensor, bool]]
+    cleared_grads: list[Tensor]
+    consumed_grads: list[Tensor]
+    requires_grad_changes: list[tuple[Tensor, bool]]
+    new_leaves: dict[int, int | None]
     inference: bool = False
     leaves: list[Tensor] | None = None
     padding: Padding | None = None
     guards: list[Guard] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
+    state_changes: list[Change] = field(default_factory=list)
     undo: Callable[[], None] = lambda: None
-    met: set[int] = field(default_factory=set)
-    views: list[tuple[Tensor, Cell, Tensor]] = field(default_factory=list)
-    handed: list[tuple[int, Tensor]] = field(default_factory=list)
+    found_ids: set[int] = field(default_factory=set)
+    known_views: list[tuple[Tensor, Cell, Tensor]] = field(default_factory=list)
+    returned_grads: list[tuple[int, Tensor]] = field(default_factory=list)
 
     @functools.cached_property
     def form(self) -> CanonicalForm:
@@ -101,11 +101,15 @@ class TracedStep:
 
 
 class TracedResults(NamedTuple):
-    """What a step returns. described, tracked, grown: see Recording. made: the Tensors behind `outputs`, and where by id."""
+    """What a step returns.
 
-    described: Any
+    structure: the return value with references to outputs in place of Tensors. outputs, tracked, new_leaves: see
+        `TracedStep`. values: the Tensors behind `outputs`. positions: the output of each, by id.
+    """
+
+    structure: Any
     outputs: list[Symbol]
     tracked: list[bool]
-    made: list[Any]
+    values: list[Any]
     positions: dict[int, OutputRef]
-    grown: dict[int, int | None]
+    new_leaves: dict[int, int | None]

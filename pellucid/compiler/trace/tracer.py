@@ -60,20 +60,20 @@ def trace(
         tracer = Tracer(names, gives_views)
         watch = Watch((function, source), tracer.is_made_inside)
         try:
-            recording = _trace_once(tracer, watch, function, arguments, keep_grads, differentiable)
+            traced = _trace_once(tracer, watch, function, arguments, keep_grads, differentiable)
         except Retrace:
-            assert tracer.change is not None
+            assert tracer.pending_change is not None
             watch.undo()
-            tracer.change()
+            tracer.pending_change()
             continue
         with _one_at_a_time:
-            cached = check_leaks(tracer.made)
-        recording.changes, recording.undo = watch.changes() + cached, watch.undo
-        if tracer.change is None:
-            recording.guards, recording.met = watch.guards, watch.met
-            return recording
+            cached = check_leaks(tracer.created)
+        traced.state_changes, traced.undo = watch.changes() + cached, watch.undo
+        if tracer.pending_change is None:
+            traced.guards, traced.found_ids = watch.guards, watch.met
+            return traced
         watch.undo()
-        tracer.change()
+        tracer.pending_change()
 
 
 def _trace_once(
@@ -144,22 +144,24 @@ class Tracer:
         self.names, self.gives_views = names, gives_views
         self.started = next(Node.counter)  # Nodes of the step have higher numbers
         self.symbols: list[Symbol] = []
-        self.root = self.symbols  # those outside of any loop
-        self.slots: dict[int, Input] = {}  # by id of the Tensor; the Slot keeps it alive
+        self.outer_symbols = self.symbols  # those outside of any loop
+        self.inputs: dict[int, Input] = {}  # by id of the Tensor; the Slot keeps it alive
         self.differentiable: set[int] = set()  # ids of what is read with the tape on
         self.taped = False  # whether an operation has been put on the tape
-        self.before: dict[int, SavedTensor] = {}  # what the Tensors that the step has met were, by id
+        self.saved: dict[int, SavedTensor] = {}  # what the Tensors that the step has met were, by id
         self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
-        self.grad_slots: dict[int, Input] = {}
+        self.grad_inputs: dict[int, Input] = {}
         self.views: list[tuple[Tensor, Cell, Tensor]] = []  # from before the step; their cell, and its base
         self.stand_ins: dict[int, Tensor] = {}  # for gradients that were there, by id of their owner
         self.cotangents: list[Input] = []
-        self.looked: dict[int, tuple[Tensor, bool]] = {}
-        self.made: list[tuple[weakref.ref[Value], Symbol]] = []
-        self.inner: set[Symbol] = set()  # of the bodies of loops: nothing outside may read them
-        self.traces: list[ScanTracer] = []  # the loops whose bodies are being recorded, outermost first
-        self.change: Callable[[], None] | None = None  # what has to happen before this is recorded again
-        self.held: list[Any] = []  # locks of Tensors that other threads leave alone until they have their arrays again
+        self.grad_presence: dict[int, tuple[Tensor, bool]] = {}
+        self.created: list[tuple[weakref.ref[Value], Symbol]] = []
+        self.scan_symbols: set[Symbol] = set()  # of the bodies of loops: nothing outside may read them
+        self.scans: list[ScanTracer] = []  # the loops whose bodies are being recorded, outermost first
+        self.pending_change: Callable[[], None] | None = None  # what has to happen before this is recorded again
+        self.held_locks: list[
+            Any
+        ] = []  # locks of Tensors that other threads leave alone until they have their arrays again
 
     # ---- what core/op.py asks for ----
 
@@ -177,7 +179,7 @@ class Tracer:
         """What a value made while recording holds: a Symbol, or a constant in place of numbers."""
         if array.__class__ is np.ndarray:
             array = self.constant(array)
-        self.made.append((weakref.ref(value), array))
+        self.created.append((weakref.ref(value), array))
         return array
 
     def constant(self, array: np.ndarray) -> Symbol:
@@ -192,34 +194,34 @@ class Tracer:
     def read(self, value: Any) -> Symbol:
         """The Symbol of `value`; a Tensor that was there before the step becomes an input of it."""
         fields = value.__dict__
-        known = fields.get("symbol", fields.get("array"))
-        symbol = known if known.__class__ is Symbol else self._found(value)
-        if symbol in self.inner:
+        saved = fields.get("symbol", fields.get("array"))
+        symbol = saved if saved.__class__ is Symbol else self._find(value)
+        if symbol in self.scan_symbols:
             raise TraceError(
                 f"scan: a Tensor {format_shape(symbol.shape)} made inside the loop at {symbol.origin} is read outside of it; "
                 "expected what leaves the body to be returned; make it part of the carry or of y"
             )
-        for trace in self.traces:
+        for trace in self.scans:
             trace.used[id(value)] = value
         return symbol
 
-    def _found(self, value: Any) -> Symbol:
+    def _find(self, value: Any) -> Symbol:
         """The Symbol of a Tensor from before the step: an input, or part of the input that it is a view of."""
         base = value if value.cell is None else value.cell.base()
-        slot = self.slots.get(id(base))
-        if base is value or (slot is not None and slot.kind == "argument"):
-            return self._slot("state", value).symbol
-        self._keep(value)
+        entry = self.inputs.get(id(base))
+        if base is value or (entry is not None and entry.kind == "argument"):
+            return self._add_input("state", value).symbol
+        self._save(value)
         self.views.append((value, value.cell, base))
         # Outside of a loop that is being recorded: another loop may read it too.
-        symbols, traces, self.symbols, self.traces = self.symbols, self.traces, self.root, []
+        symbols, traces, self.symbols, self.scans = self.symbols, self.scans, self.outer_symbols, []
         try:
-            value.array = self._along(value.path, base)
+            value.array = self._follow_path(value.path, base)
         finally:
-            self.symbols, self.traces = symbols, traces
+            self.symbols, self.scans = symbols, traces
         return value.array
 
-    def _along(self, path: Path, base: Any) -> Symbol:
+    def _follow_path(self, path: Path, base: Any) -> Symbol:
         """The Symbol where `path` leads from `base`."""
         mode = grad_mode.set(False)  # its place on the tape is known
         try:
@@ -238,7 +240,7 @@ class Tracer:
             return
         base = value.cell.base()
         if base is not value:
-            if id(value) in self.slots:  # its base is an argument
+            if id(value) in self.inputs:  # its base is an argument
                 raise TraceError(SHARED.format(user_origin(), format_shape(value.shape), format_shape(base.shape)))
             mode = grad_mode.set(False)
             try:
@@ -250,16 +252,16 @@ class Tracer:
         if self.is_made_inside(base):
             base.cell.array = base.array
         for view in base.cell.living():
-            if view is not base and view is not value and id(view) not in self.slots:
+            if view is not base and view is not value and id(view) not in self.inputs:
                 view.version += 1
                 if self.is_made_inside(view):
-                    view.array = self._along(view.path, base)
+                    view.array = self._follow_path(view.path, base)
         self.forget_views(base, but=value)
 
     def forget_views(self, base: Any, but: Any = None) -> None:
         """What was there before and shares the numbers of `base`, all but one, has to be looked for anew."""
         for view in [] if base.cell is None else base.cell.living():
-            if view is not base and view is not but and id(view) in self.before and id(view) not in self.slots:
+            if view is not base and view is not but and id(view) in self.saved and id(view) not in self.inputs:
                 view.__dict__.pop("symbol", None)
 
     def before_data_assignment(self, value: Any) -> None:
@@ -283,41 +285,41 @@ class Tracer:
         """x after x[mask] = value."""
         return replaced(x, mask, value)
 
-    def _slot(self, kind: str, value: Any, position: int = -1) -> Input:
-        slot = Input(kind, value, self._input(value), position, self.names.get(id(value), ""))
-        self.slots[id(value)] = slot
-        self._keep(value)
+    def _add_input(self, kind: str, value: Any, position: int = -1) -> Input:
+        entry = Input(kind, value, self._placeholder(value), position, self.names.get(id(value), ""))
+        self.inputs[id(value)] = entry
+        self._save(value)
         if kind == "argument":  # in the next call it is another Tensor: what that is a view of, it will see then
             strides = strides_of(value)
-            value.cell, value.path, value.base, value.array = None, (), None, slot.symbol
+            value.cell, value.path, value.base, value.array = None, (), None, entry.symbol
             if strides is not None:
                 Cell(value).strides = strides
-        value.array = slot.symbol
-        return slot
+        value.array = entry.symbol
+        return entry
 
-    def _keep(self, value: Any) -> None:
+    def _save(self, value: Any) -> None:
         """Remember what a Tensor from before the step is, and let it have a Symbol beside its array."""
-        if id(value) in self.before:
+        if id(value) in self.saved:
             return
-        known: Any = type(value)
+        saved: Any = type(value)
         rest = {name: getattr(value, name) for name in SAVED_ATTRIBUTES}
-        self.before[id(value)] = SavedTensor(
-            value, known, value.__dict__.get("array"), (value.cell, value.path, value.base), rest
+        self.saved[id(value)] = SavedTensor(
+            value, saved, value.__dict__.get("array"), (value.cell, value.path, value.base), rest
         )
-        value.__class__ = traced_class(known)
+        value.__class__ = traced_class(saved)
 
-    def _input(self, value: Value) -> Symbol:
+    def _placeholder(self, value: Value) -> Symbol:
         return Symbol(None, (), {}, value.shape, value.dtype, _origin())
 
     def hold_lock(self, lock: Any) -> None:
         """Hold `lock` until the end of the recording."""
-        if lock not in self.held:
+        if lock not in self.held_locks:
             lock.acquire()
-            self.held.append(lock)
+            self.held_locks.append(lock)
 
     def release_locks(self) -> None:
-        while self.held:
-            self.held.pop().release()
+        while self.held_locks:
+            self.held_locks.pop().release()
 
     # ---- arguments and gradients ----
 
@@ -327,8 +329,8 @@ class Tracer:
         def take(leaf: Any) -> None:
             nonlocal position
             if isinstance(leaf, Tensor):
-                if id(leaf) not in self.slots:  # one Tensor in two places is one input, as the signature tells
-                    self._slot("argument", leaf, position)
+                if id(leaf) not in self.inputs:  # one Tensor in two places is one input, as the signature tells
+                    self._add_input("argument", leaf, position)
                 position += 1
 
         tree_map(take, list(arguments[0]))
@@ -348,16 +350,16 @@ class Tracer:
         grad = owner._grad
         if grad.__class__ is UsedUp or self.is_made_inside(owner):
             return grad
-        if grad is not None and id(grad) in self.slots:
+        if grad is not None and id(grad) in self.inputs:
             raise TraceError(GIVEN_GRADIENT.format(format_shape(owner.shape)))
         if id(owner) not in self.grads:
-            self.looked[id(owner)] = (owner, grad is not None)
+            self.grad_presence[id(owner)] = (owner, grad is not None)
             if grad is None:
                 return None
             self.before_grad_write(owner)
-            stand_in = self.stand_ins[id(owner)] = Tensor(self._input(grad))
+            stand_in = self.stand_ins[id(owner)] = Tensor(self._placeholder(grad))
             name = f"{self.names.get(id(owner), '')}.grad"
-            self.grad_slots[id(owner)] = Input("gradient", owner, stand_in.array, -1, name)
+            self.grad_inputs[id(owner)] = Input("gradient", owner, stand_in.array, -1, name)
             owner._grad = stand_in
         return owner._grad
 
@@ -365,13 +367,13 @@ class Tracer:
         """Whether `owner` has a gradient; its numbers become no input of the step."""
         there = owner._grad is not None
         if not self.is_made_inside(owner) and id(owner) not in self.grads:
-            self.looked[id(owner)] = (owner, there)
+            self.grad_presence[id(owner)] = (owner, there)
         return there
 
     def retrace_after(self, change: Callable[[], None], at_once: bool = False) -> None:
         """Drop this recording when it is complete, call `change` outside of it, and record anew. The first asked for is made:
         another one that is still needed then will be asked for again."""
-        self.change = self.change or change
+        self.pending_change = self.pending_change or change
         if at_once:
             raise Retrace
 
@@ -386,71 +388,75 @@ class Tracer:
     # ---- the end ----
 
     def finish(self, result: Any, keep_grads: bool, differentiable: bool = False) -> TracedStep:
-        found = self._results(result)
-        outputs, tracked = found.outputs, found.tracked
-        leaves = self._backward_of(found.made, outputs) if differentiable and any(tracked) else None
-        writes = []
-        for slot in self.slots.values():
-            if slot.owner.array is not slot.symbol:
-                writes.append((slot, slot.owner.array))
+        """What the step came to. Call it once, while the tracer is still active."""
+        results = self._results(result)
+        outputs, tracked = results.outputs, results.tracked
+        leaves = self._backward_of(results.values, outputs) if differentiable and any(tracked) else None
+        writes = [(entry, entry.owner.array) for entry in self.inputs.values() if entry.owner.array is not entry.symbol]
         self._check_tape()
         self._check_overlap(writes)
-        grads, cleared, used = self._grad_writes({id(slot.owner) for slot, _ in writes}, keep_grads)
-        inputs = [*sorted(self.slots.values(), key=lambda s: s.position if s.kind == "argument" else 1 << 30),
-                  *self.grad_slots.values()]  # fmt: skip
-        known = {id(slot) for slot in inputs}
-        inputs += [slot for slot, _ in grads if id(slot) not in known] + self.cotangents
+        grads, cleared, consumed = self._grad_writes({id(entry.owner) for entry, _ in writes}, keep_grads)
+        inputs = [*sorted(self.inputs.values(), key=lambda entry: entry.position if entry.kind == "argument" else 1 << 30),
+                  *self.grad_inputs.values()]  # fmt: skip
+        present = {id(entry) for entry in inputs}
+        inputs += [entry for entry, _ in grads if id(entry) not in present] + self.cotangents
         graph = Graph(inputs, self.symbols, outputs, writes + grads)
-        given = {id(slot.owner) for slot in inputs if slot.kind == "argument"}
-        presence = [about for key, about in self.looked.items() if key not in given]
-        trained = [
-            (known.owner, known.owner.requires_grad)
-            for known in self.before.values()
-            if known.owner.requires_grad != known.rest["requires_grad"]
+        arguments = {id(entry.owner) for entry in inputs if entry.kind == "argument"}
+        changes = [
+            (saved.owner, saved.owner.requires_grad)
+            for saved in self.saved.values()
+            if saved.owner.requires_grad != saved.rest["requires_grad"]
         ]
-        wanted = self._wanted(writes)
-        left = [slot.owner for slot, _ in grads]
-        inference = not (self.taped or any(tracked) or self.grads)
-        handed: list[tuple[int, Tensor]] = [
-            (found.positions[id(x._grad)], x) for x in left if id(x._grad) in found.positions
-        ]
+        positions = results.positions
+        left = [entry.owner for entry, _ in grads]
         return TracedStep(
-            graph, found.described, tracked, wanted, presence, cleared, used, trained, found.grown, inference, leaves,
-            views=self.views, handed=handed,
-        )  # fmt: skip
+            graph,
+            results.structure,
+            tracked,
+            requires_grad_checks=self._requires_grad_checks(writes),
+            grad_presence=[found for key, found in self.grad_presence.items() if key not in arguments],
+            cleared_grads=cleared,
+            consumed_grads=consumed,
+            requires_grad_changes=changes,
+            new_leaves=results.new_leaves,
+            inference=not (self.taped or any(tracked) or self.grads),
+            leaves=leaves,
+            known_views=self.views,
+            returned_grads=[(positions[id(x._grad)], x) for x in left if id(x._grad) in positions],
+        )
 
     def _results(self, result: Any) -> TracedResults:
         outputs: list[Symbol] = []
         tracked: list[bool] = []
-        made: list[Any] = []
+        values: list[Any] = []
         positions: dict[int, OutputRef] = {}  # a Tensor that is returned twice is one afterwards, too
 
         def leaf(value: Any) -> Any:
             if not isinstance(value, Value):
                 return value
             symbol = self.read(value)
-            if id(value) in self.before:
+            if id(value) in self.saved:
                 return value
             is_leaf = value.requires_grad and value.node is None
-            if self.gives_views and value.cell is not None and id(value.cell.base()) in self.slots and not is_leaf:
+            if self.gives_views and value.cell is not None and id(value.cell.base()) in self.inputs and not is_leaf:
                 return ViewRef(value.cell.base(), value.path, value.requires_grad)
             if id(value) not in positions:
                 positions[id(value)] = OutputRef(len(outputs))
-                made.append(value)
+                values.append(value)
                 outputs.append(symbol)
                 tracked.append(value.requires_grad and value.node is not None)
             return positions[id(value)]
 
-        described = tree_map(leaf, result)
-        grown: dict[int, int | None] = {}
-        for i, value in enumerate(made):
+        structure = tree_map(leaf, result)
+        new_leaves: dict[int, int | None] = {}
+        for i, value in enumerate(values):
             if isinstance(value._grad, Tensor):
-                grown[i] = len(outputs)
+                new_leaves[i] = len(outputs)
                 outputs.append(self.read(value._grad))
                 tracked.append(False)
             elif value.requires_grad and value.node is None:
-                grown[i] = None
-        return TracedResults(described, outputs, tracked, made, positions, grown)
+                new_leaves[i] = None
+        return TracedResults(structure, outputs, tracked, values, positions, new_leaves)
 
     def _backward_of(self, results: list[Any], outputs: list[Symbol]) -> list[Tensor] | None:
         """Record the gradients of `results` with respect to what the step reads, and add them to `outputs`; give whose they
@@ -461,32 +467,34 @@ class Tracer:
             return None
         seeds = [Tensor(self._cotangent(i, value)) for i, value in roots.items()]
         found = backward_pass(list(roots.values()), seeds, since=self.started)
-        owners = {id(known.rest["node"] or known.owner): known.owner for known in self.before.values()}
+        owners = {id(saved.rest["node"] or saved.owner): saved.owner for saved in self.saved.values()}
         leaves = [owners[key] for key in found if key in owners]
         outputs += [self.read(found[key][1]) for key in found if key in owners]
         return leaves
 
     def _cotangent(self, position: int, value: Any) -> Symbol:
-        slot = Input("cotangent", None, self._input(value), position, f"gradient of output {position}")
-        self.cotangents.append(slot)
-        return slot.symbol
+        entry = Input("cotangent", None, self._placeholder(value), position, f"gradient of output {position}")
+        self.cotangents.append(entry)
+        return entry.symbol
 
-    def _wanted(self, writes: list[tuple[Input, Symbol]]) -> list[tuple[Tensor, bool]]:
+    def _requires_grad_checks(self, writes: list[tuple[Input, Symbol]]) -> list[tuple[Tensor, bool]]:
         """See `Recording.wanted`. What is read with the tape off alone, as by an optimizer, decides nothing by it."""
-        written = {id(slot) for slot, _ in writes}
+        written = {id(entry) for entry, _ in writes}
         wanted = []
-        for key, known in self.before.items():
-            owner, needed, slot = known.owner, known.rest["requires_grad"], self.slots.get(key)
+        for key, saved in self.saved.items():
+            owner, needed, entry = saved.owner, saved.rest["requires_grad"], self.inputs.get(key)
             plain = (
-                (slot is None or slot.kind == "state") and owner.dtype.kind == "f" and not isinstance(owner, Parameter)
+                (entry is None or entry.kind == "state")
+                and owner.dtype.kind == "f"
+                and not isinstance(owner, Parameter)
             )
             plain = plain and (key in self.differentiable or needed)
-            if plain and (needed or id(slot) not in written):
+            if plain and (needed or id(entry) not in written):
                 wanted.append((owner, needed))
         return wanted
 
     def _check_tape(self) -> None:
-        for owner, _, _, _, rest in self.before.values():
+        for owner, _, _, _, rest in self.saved.values():
             if owner.node is not rest["node"]:
                 raise TraceError(
                     f"compile: a Tensor {format_shape(owner.shape)} from outside the step was written on the tape at "
@@ -503,30 +511,30 @@ class Tracer:
         used: list[Tensor] = []
         for key, (owner, _before) in self.grads.items():
             now = owner._grad
-            slot = self.grad_slots.get(key)
+            entry = self.grad_inputs.get(key)
             if now is None:
                 cleared.append(owner)
-            elif slot is not None and now.array is slot.symbol:
+            elif entry is not None and now.array is entry.symbol:
                 continue
-            elif key in written and not keep_grads and slot is None and not _is_filled(now.array):
+            elif key in written and not keep_grads and entry is None and not _is_filled(now.array):
                 used.append(owner)
             else:
-                if slot is None:
-                    slot = Input("gradient", owner, self._input(now), -1, f"{self.names.get(key, '')}.grad")
-                slot.same = now is self.stand_ins.get(key)
+                if entry is None:
+                    entry = Input("gradient", owner, self._placeholder(now), -1, f"{self.names.get(key, '')}.grad")
+                entry.in_place = now is self.stand_ins.get(key)
                 base = now if now.cell is None else now.cell.base()
-                if id(base) in self.before or id(base) in met:
+                if id(base) in self.saved or id(base) in met:
                     raise TraceError(SHARED_GRADIENT.format(format_shape(owner.shape)))
                 met.add(id(base))
-                kept.append((slot, self.read(now)))
+                kept.append((entry, self.read(now)))
         return kept, cleared, used
 
     def restore(self) -> None:
         """Every Tensor as it was before the step."""
-        for owner, kind, array, shared, rest in self.before.values():
+        for owner, kind, array, shared, rest in self.saved.values():
             owner.__class__ = kind
             owner.__dict__.pop("symbol", None)
-            if id(owner) in self.slots and self.slots[id(owner)].kind == "argument":
+            if id(owner) in self.inputs and self.inputs[id(owner)].kind == "argument":
                 owner.cell, owner.path, owner.base = shared
             if array is not None and owner.__dict__.get("array") is not array:  # another thread has written to it
                 del rest["version"], rest["written_at"]
@@ -538,17 +546,17 @@ class Tracer:
 
     def _check_overlap(self, writes: list[tuple[Input, Symbol]]) -> None:
         """Raise TraceError where the step writes what shares its numbers with an argument."""
-        written = {id(slot.owner) for slot, _ in writes}
+        written = {id(entry.owner) for entry, _ in writes}
         met: dict[int, Tensor] = {}
-        for slot in self.slots.values():
-            cell = self.before[id(slot.owner)].shared[0]
-            other = met.setdefault(id(cell), slot.owner) if cell is not None else slot.owner
-            if other is not slot.owner and written & {id(other), id(slot.owner)}:
+        for entry in self.inputs.values():
+            cell = self.saved[id(entry.owner)].shared[0]
+            other = met.setdefault(id(cell), entry.owner) if cell is not None else entry.owner
+            if other is not entry.owner and written & {id(other), id(entry.owner)}:
                 raise TraceError(
                     SHARED.format(
-                        slot.owner.written_at or other.written_at,
+                        entry.owner.written_at or other.written_at,
                         format_shape(other.shape),
-                        format_shape(slot.owner.shape),
+                        format_shape(entry.owner.shape),
                     )
                 )
 

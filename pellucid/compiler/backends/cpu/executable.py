@@ -37,7 +37,7 @@ class Executable:
     code: Code
 
     @property
-    def entries(self) -> list[int]:
+    def entry_points(self) -> list[int]:
         return [self.code.address(name) for name in _names(self.lowered)]
 
 
@@ -77,10 +77,10 @@ def _names(low: LoweredProgram) -> list[str]:
 
 
 def _ownerless(graph: Graph) -> Graph:
-    return bind(graph, [Input(slot.kind, None, slot.symbol, slot.position) for slot in graph.inputs])
+    return bind(graph, [Input(entry.kind, None, entry.symbol, entry.position) for entry in graph.inputs])
 
 
-def bind(graph: Graph, slots: list[Input]) -> Graph:
+def bind(graph: Graph, entries: list[Input]) -> Graph:
     """`graph` with `slots` in place of its own, which stand in the same order."""
-    own = {id(old): new for old, new in zip(graph.inputs, slots, strict=True)}
-    return Graph(slots, graph.symbols, graph.outputs, [(own[id(slot)], symbol) for slot, symbol in graph.writes])
+    own = {id(old): new for old, new in zip(graph.inputs, entries, strict=True)}
+    return Graph(entries, graph.symbols, graph.outputs, [(own[id(entry)], symbol) for entry, symbol in graph.writes])

@@ -316,7 +316,7 @@ def copy_results(graph: Graph) -> Graph:
         taken.add(symbol)
         return symbol
 
-    writes = [(slot, own(s)) for slot, s in graph.writes]
+    writes = [(entry, own(s)) for entry, s in graph.writes]
     outputs = [own(s) for s in graph.outputs]
     return Graph(graph.inputs, graph.symbols + copies, outputs, writes)
 
@@ -359,9 +359,9 @@ def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
         for source in external_operands(kernel):
             for symbol in beneath(source):
                 readers.setdefault(symbol, []).append(kernel)
-    for slot, symbol in graph.writes:
+    for entry, symbol in graph.writes:
         writer = fusion.home[symbol]
-        for kernel in readers.get(slot.symbol, ()):
+        for kernel in readers.get(entry.symbol, ()):
             if kernel is not writer and not _reaches([kernel], writer, before.__getitem__):
                 before[writer].add(kernel)
     position = {s: i for i, s in enumerate(graph.symbols)}

@@ -94,7 +94,7 @@ class LayoutAssigner:
     def __init__(self, graph: Graph, target: Target) -> None:
         self.target = target
         self.fixed = set(graph.results)  # these have to lie in row order
-        self.layout = Layout({slot.symbol: row_major(slot.symbol.shape) for slot in graph.inputs}, {}, {}, {})
+        self.layout = Layout({entry.symbol: row_major(entry.symbol.shape) for entry in graph.inputs}, {}, {}, {})
         self.repeated: dict[Symbol, int] = {}
         self.constant_inputs: set[Symbol] = set()
         self.outermost = True  # not in a loop
@@ -235,17 +235,17 @@ class LayoutAssigner:
         assert loop is not None
         self.layout.strides |= {symbol: row_major(symbol.shape) for symbol in kernel.stored}
         body, given, repeated, constant_inputs = loop.body, {}, {}, set()
-        for i, (slot, x) in enumerate(zip(loop.graph.inputs, kernel.root.inputs, strict=True)):
+        for i, (entry, x) in enumerate(zip(loop.graph.inputs, kernel.root.inputs, strict=True)):
             along = self.along(view_of(x), x.ndim)
             if i < body.carries:
                 along = row_major(x.shape)
             elif i < body.carries + body.slices:
                 along = along[1:]
             else:
-                repeated[slot.symbol] = body.length
+                repeated[entry.symbol] = body.length
                 if self.outermost and view_of(x).source in self.constant_inputs:
-                    constant_inputs.add(slot.symbol)
-            given[slot.symbol] = along
+                    constant_inputs.add(entry.symbol)
+            given[entry.symbol] = along
         loop.kernels, loop.layout = assign_layouts(
             loop.graph, loop.kernels, self.target, self.layout.by_row, given, repeated, constant_inputs
         )
@@ -394,8 +394,8 @@ def _reshape_orders(kernels: list[Kernel]) -> dict[Symbol, tuple[int, ...]]:
 
 def _weights(graph: Graph) -> set[Symbol]:
     """State that the step only reads, and whose memory is apart from every array."""
-    written = {id(slot) for slot, _ in graph.writes}
-    states = [slot.symbol for slot in graph.inputs if slot.kind == "state" and id(slot) not in written]
+    written = {id(entry) for entry, _ in graph.writes}
+    states = [entry.symbol for entry in graph.inputs if entry.kind == "state" and id(entry) not in written]
     return {s for s in states if s.size * s.dtype.itemsize <= LARGE_BYTES}
 
 

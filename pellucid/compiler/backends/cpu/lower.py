@@ -119,7 +119,7 @@ def _launch_key(launch: Launch) -> Any:
 
 def _deferred(program: LoweredProgram) -> list[tuple[BufferSlice, BufferSlice]]:
     places = program.plan.slices
-    return [(places[symbol], places[slot.symbol]) for symbol, slot in program.plan.deferred_writes]
+    return [(places[symbol], places[entry.symbol]) for symbol, entry in program.plan.deferred_writes]
 
 
 def is_single_threaded(spec: KernelSpec) -> bool:
@@ -408,8 +408,8 @@ class ProgramEmitter:
         builder = self.builder
         self._barrier()
         with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
-            for source, slot in late:
-                arguments = [self.address(slot), self.address(source), builder.index(source.size)]
+            for source, entry in late:
+                arguments = [self.address(entry), self.address(source), builder.index(source.size)]
                 memcpy = builder.declare("memcpy", pointer, [pointer, pointer, i64])
                 builder.call(memcpy, arguments)
 

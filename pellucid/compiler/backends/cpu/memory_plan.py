@@ -165,7 +165,7 @@ def _start(x: Symbol, layout: Layout) -> Launch:
 
 def _split_invariant(graph: Graph, kernels: list[Kernel], first: int) -> tuple[list[Kernel], list[Kernel]]:
     """The kernels of a body that read nothing but inputs from number `first` on, and the others."""
-    known = {slot.symbol for slot in graph.inputs[first:]}
+    known = {entry.symbol for entry in graph.inputs[first:]}
     once, rest = [], []
     for kernel in kernels:
         same = all(s in known or s.constant is not None for s in external_operands(kernel))
@@ -207,8 +207,8 @@ def plan_memory(
     plan = MemoryPlan(make_launches(kernels, layout, reuse), {}, graph.outputs, [], [], len(graph.inputs))
     plan.forward_count = sum(not launch.kernel.in_backward for launch in plan.launches)
     root = layout.root_buffer
-    for number, slot in enumerate(graph.inputs):
-        plan.slices[slot.symbol] = BufferSlice(INPUTS + number, 0, nbytes(slot.symbol, layout))
+    for number, entry in enumerate(graph.inputs):
+        plan.slices[entry.symbol] = BufferSlice(INPUTS + number, 0, nbytes(entry.symbol, layout))
     _assign_constants(plan, layout, once is not None)
     _assign_results(graph, plan, layout)
     last: dict[Symbol, int] = {}
@@ -294,29 +294,29 @@ def _assign_results(graph: Graph, plan: MemoryPlan, layout: Layout) -> None:
     for symbol in graph.outputs:
         plan.slices[symbol] = BufferSlice(OUTPUTS, plan.output_bytes, nbytes(symbol, layout))
         plan.output_bytes += _align_up(nbytes(symbol, layout))
-    for slot, symbol in graph.writes:
-        if _in_place(plan, slot, symbol, layout):
-            plan.slices[symbol] = plan.slices[slot.symbol]
+    for entry, symbol in graph.writes:
+        if _in_place(plan, entry, symbol, layout):
+            plan.slices[symbol] = plan.slices[entry.symbol]
         else:
-            plan.deferred_writes.append((symbol, slot))
+            plan.deferred_writes.append((symbol, entry))
 
 
-def _in_place(plan: MemoryPlan, slot: Input, symbol: Symbol, layout: Layout) -> bool:
+def _in_place(plan: MemoryPlan, entry: Input, symbol: Symbol, layout: Layout) -> bool:
     """Whether `symbol` may be computed into the memory of `slot`, whose old numbers are then gone."""
     writer = next(i for i, launch in enumerate(plan.launches) if symbol in launch.writes)
     seen = lambda launch: [
-        x for x in launch.reads if layout.root_buffer(x) is slot.symbol
+        x for x in launch.reads if layout.root_buffer(x) is entry.symbol
     ]  # a reshape may be the same memory
     if any(seen(launch) or has_bounds_check(launch.kernel) for launch in plan.launches[writer + 1 :]):
         return False  # a check that fails must find everything unwritten
     launch = plan.launches[writer]
     if not seen(launch):
         return True
-    if seen(launch) != [slot.symbol]:
+    if seen(launch) != [entry.symbol]:
         return False
     if launch.spec is None or launch.kernel.kind not in ("loop", "product", "copy"):
         return False
-    pointer, target = launch.pointers.index(slot.symbol), launch.pointers.index(symbol)
+    pointer, target = launch.pointers.index(entry.symbol), launch.pointers.index(symbol)
     store = next(s for s in launch.spec.stores if s.pointer == target)
     loads = [
         x

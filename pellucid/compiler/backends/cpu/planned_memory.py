@@ -84,7 +84,7 @@ class PlannedMemory:
         for t in range(body.length)[:: body.step]:
             now = [results[i][body.state(i, t), ...] for i in range(n)]
             now += [x[t, ...] if j < body.slices else x for j, x in enumerate(values)]
-            given = {slot.symbol: x for slot, x in zip(graph_inputs, now, strict=True)}
+            given = {entry.symbol: x for entry, x in zip(graph_inputs, now, strict=True)}
             for i, symbol in enumerate(outputs):
                 given[symbol] = results[i][body.state(i, t + body.step) if i < n else t, ...]
             inner = PlannedMemory(loop.plan, loop.layout, {ARENA: scratch}, given)

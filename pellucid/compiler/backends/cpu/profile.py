@@ -116,7 +116,7 @@ def profile(program: Program) -> np.ndarray:
     code = runtime.shielded_from_interrupt(
         lambda: Code(compile_module(emit_module(program.lowered, timed=True), host()), ["program0"])
     )
-    entry = code.address("program0")
+    entry_point = code.address("program0")
     table = np.zeros(len(launches), np.int64)
     kept = [(storage.memory, storage.memory.copy()) for storage in (t.storage for t in program.written)]
     program.context[-1] = table.ctypes.data
@@ -126,7 +126,7 @@ def profile(program: Program) -> np.ndarray:
         for _ in _measurements():
             table[:] = 0
             began = time.perf_counter()
-            runtime.run(entry, program.context_address)
+            runtime.run(entry_point, program.context_address)
             spent += time.perf_counter() - began
             ticks += float(table.sum())
             best = table.copy() if best is None else np.minimum(best, table)

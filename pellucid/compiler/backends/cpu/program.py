@@ -93,16 +93,21 @@ class Program:
     """
 
     def __init__(
-        self, recording: TracedStep, leave_out: frozenset[str] = frozenset(), workspaces: Workspaces | None = None
+        self, traced: TracedStep, leave_out: frozenset[str] = frozenset(), workspaces: Workspaces | None = None
     ) -> None:
-        self.recording, self.padding = recording, recording.padding
-        self.executable = shared = get_executable(recording.form, leave_out, recording.inference)
-        self.layout, self.plan, self.lowered, self.entries = shared.layout, shared.plan, shared.lowered, shared.entries
+        self.traced, self.padding = traced, traced.padding
+        self.executable = shared = get_executable(traced.form, leave_out, traced.inference)
+        self.layout, self.plan, self.lowered, self.entry_points = (
+            shared.layout,
+            shared.plan,
+            shared.lowered,
+            shared.entry_points,
+        )
         if self.plan.keeps_copies:  # copies of these weights
             workspaces = None
-        own = zip(shared.graph.inputs, recording.form.graph.inputs, strict=True)
-        slots = [dataclasses.replace(mine, symbol=known.symbol) for known, mine in own]
-        self.graph = bind(shared.graph, slots)
+        own = zip(shared.graph.inputs, traced.form.graph.inputs, strict=True)
+        entries = [dataclasses.replace(mine, symbol=known.symbol) for known, mine in own]
+        self.graph = bind(shared.graph, entries)
         self.regions: dict[int, np.ndarray] = {}
         self.memory = PlannedMemory(self.plan, self.layout, self.regions)
         self.context = aligned(
@@ -125,8 +130,8 @@ class Program:
         self.locks: list[threading.RLock] = [self.lock]
         self._bind()
         self._find_locks()
-        self.nodes = refusing_nodes(recording)
-        self.rebuild = make_unflatten(recording, self.owners)
+        self.nodes = refusing_nodes(traced)
+        self.unflatten = make_unflatten(traced, self.bindings)
 
     # ---- making ready ----
 
@@ -149,9 +154,9 @@ class Program:
 
     def _bind(self) -> None:
         """Give every Tensor of the step its memory, and find out which slots each call has to set."""
-        written = {id(slot) for slot, _ in self.graph.writes}
+        written = {id(entry) for entry, _ in self.graph.writes}
         resident = {s.inputs[0] for s in self.graph.symbols if s.op is rows}  # more lies behind them: never copied
-        self.owners = GradientBindings(self.recording)
+        self.bindings = GradientBindings(self.traced)
         self.number: dict[Tensor, int] = {}
         self.written: set[Tensor] = set()
         self.given: list[tuple[int, int]] = []  # (place in the context, position among the arguments)
@@ -160,40 +165,40 @@ class Program:
         self.copied: list[tuple[int, np.ndarray]] = []  # arguments that are copied here
         self.changed: list[tuple[int, np.ndarray]] = []  # those that the step writes
         self.cotangents: list[tuple[int, int]] = []  # (place in the context, number of the slot)
-        for number, slot in enumerate(self.graph.inputs):
-            place, extent = INPUTS + number, self.plan.slices[slot.symbol].size
-            if slot.kind == "state":
-                storage = buffer_of(slot.owner)
-                if id(slot) in written:
-                    storage.own(slot.owner, self.lock)
-                    self.written.add(slot.owner)
+        for number, entry in enumerate(self.graph.inputs):
+            place, extent = INPUTS + number, self.plan.slices[entry.symbol].size
+            if entry.kind == "state":
+                storage = buffer_of(entry.owner)
+                if id(entry) in written:
+                    storage.own(entry.owner, self.lock)
+                    self.written.add(entry.owner)
                 storage.watchers.append(self.dirty)
-                self.number[slot.owner] = place
-                self.dirty.add(slot.owner)
+                self.number[entry.owner] = place
+                self.dirty.add(entry.owner)
             elif (
                 self.padding is None
-                and slot.kind == "argument"
-                and id(slot) not in written
-                and (extent > COPIED or slot.symbol in resident)
+                and entry.kind == "argument"
+                and id(entry) not in written
+                and (extent > COPIED or entry.symbol in resident)
             ):
-                self.given.append((place, slot.position))
-            elif slot.kind == "cotangent":
+                self.given.append((place, entry.position))
+            elif entry.kind == "cotangent":
                 self.cotangents.append((place, number))
             else:
-                room = aligned(slot.symbol.shape, slot.symbol.dtype)
-                if slot.kind in ("scalar", "length"):
-                    room[...] = slot.owner
+                room = aligned(entry.symbol.shape, entry.symbol.dtype)
+                if entry.kind in ("scalar", "length"):
+                    room[...] = entry.owner
                 self.regions[place] = _bytes(room)
                 self.context[place] = room.ctypes.data
-                if slot.kind == "argument":
-                    within = room if self.padding is None else self.padding.within(slot.position, room)
-                    self.copied.append((slot.position, within))
-                    if id(slot) in written:
-                        self.changed.append((slot.position, room))
-                elif id(slot) in written:
-                    self.kept.append((slot, room))
-                if slot.kind == "gradient":
-                    self.grads.append((place, slot.owner, room))
+                if entry.kind == "argument":
+                    within = room if self.padding is None else self.padding.within(entry.position, room)
+                    self.copied.append((entry.position, within))
+                    if id(entry) in written:
+                        self.changed.append((entry.position, room))
+                elif id(entry) in written:
+                    self.kept.append((entry, room))
+                if entry.kind == "gradient":
+                    self.grads.append((place, entry.owner, room))
 
     def __del__(self) -> None:
         """Nobody has to tell this program anything any more."""
@@ -219,15 +224,15 @@ class Program:
 
     def _call(self, tensors: Sequence[Tensor]) -> Any:
         self.prepare(tensors)
-        if len(self.entries) == 1:
+        if len(self.entry_points) == 1:
             began = time.perf_counter()
-            runtime.run(self.entries[0], self.context_address, self.pace.threads)
+            runtime.run(self.entry_points[0], self.context_address, self.pace.threads)
             self.pace.note(began, time.perf_counter())
         else:
-            self.run_segments(0, len(self.entries))
+            self.run_segments(0, len(self.entry_points))
         self.workspace.raise_flagged()
         self.finish(tensors)
-        return self.rebuild(self.values(), tensors)
+        return self.unflatten(self.values(), tensors)
 
     def values(self) -> list[Any]:
         """The outputs of the last run as Tensors."""
@@ -251,7 +256,7 @@ class Program:
         for position, room in self.copied:
             np.copyto(room, tensors[position].array)
         for _, recorded, room in self.grads:
-            owner = self.owners.now(recorded, tensors)
+            owner = self.bindings.resolve(recorded, tensors)
             if owner._grad is not None and owner._grad.__class__ is not UsedUp:
                 np.copyto(room, owner._grad.array)
 
@@ -293,17 +298,17 @@ class Program:
         """What the step did to gradients and arguments."""
         for position, room in self.changed:
             tensors[position].assign(room)
-        for slot, room in self.kept:
-            self.owners.keep(slot, room.copy(), tensors)
-        self.owners.leave(tensors)
+        for entry, room in self.kept:
+            self.bindings.store_grad(entry, room.copy(), tensors)
+        self.bindings.apply_grad_state(tensors)
 
     # ---- many steps in one call ----
 
     @property
     def is_whole(self) -> bool:
         """Whether many steps can run without Python between them."""
-        returned = any(isinstance(leaf, Tensor | ViewRef) for leaf in tree_leaves(self.recording.result))
-        return len(self.entries) == 1 and not (self.changed or self.kept or self.grads or returned)
+        returned = any(isinstance(leaf, Tensor | ViewRef) for leaf in tree_leaves(self.traced.result))
+        return len(self.entry_points) == 1 and not (self.changed or self.kept or self.grads or returned)
 
     def run_steps(self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
         """One step for each row of `indices` (S, B), which take the place of the last of its arguments; the outputs
@@ -323,7 +328,9 @@ class Program:
         self.prepare(tensors)
         stride, last = INPUTS + self.plan.input_count, len(tensors) - 1
         places = [
-            INPUTS + i for i, slot in enumerate(self.graph.inputs) if slot.kind == "argument" and slot.position == last
+            INPUTS + i
+            for i, entry in enumerate(self.graph.inputs)
+            if entry.kind == "argument" and entry.position == last
         ]
         before = self.context.copy()
         done, count = 0, 1
@@ -337,7 +344,7 @@ class Program:
                     self.context[place], self.context[stride + place] = indices.ctypes.data, indices.strides[0]
                 count = min(count, steps - done)
                 began = time.perf_counter()
-                runtime.run(self.entries[0], self.context_address, self.pace.threads, done, count)
+                runtime.run(self.entry_points[0], self.context_address, self.pace.threads, done, count)
                 ended = time.perf_counter()
                 self.pace.note(began, ended, count)
                 passed = ended - began
@@ -351,7 +358,7 @@ class Program:
             for place in (OUTPUTS, *places):
                 self.context[place] = before[place]
         self.finish(())
-        return self.rebuild([self._stacked(s, outputs) for s in self.graph.outputs], ())
+        return self.unflatten([self._stacked(s, outputs) for s in self.graph.outputs], ())
 
     def _stacked(self, symbol: Symbol, outputs: np.ndarray) -> Any:
         place, steps = self.plan.slices[symbol], len(outputs)
@@ -360,16 +367,16 @@ class Program:
 
     def run_segments(self, first: int, end: int) -> None:
         """The segments first..end-1: native parts, and the operations without native code between them."""
-        for number, slot in enumerate(self.graph.inputs):
-            if slot.kind == "state":
-                storage = slot.owner.storage
+        for number, entry in enumerate(self.graph.inputs):
+            if entry.kind == "state":
+                storage = entry.owner.storage
                 self.regions[INPUTS + number] = _bytes(storage.memory)
         for place, _position in [*self.given, *self.cotangents]:
             if self.context[place]:
                 size = self.plan.slices[self.graph.inputs[place - INPUTS].symbol].size
                 self.regions[place] = _bytes_at(int(self.context[place]), size)
-        for entry, segment in list(zip(self.entries, self.lowered.segments, strict=True))[first:end]:
-            runtime.run(entry, self.context_address)
+        for entry_point, segment in list(zip(self.entry_points, self.lowered.segments, strict=True))[first:end]:
+            runtime.run(entry_point, self.context_address)
             if self.workspace.flag.value:
                 return
             if segment.interpreted is not None:

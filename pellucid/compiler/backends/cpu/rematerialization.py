@@ -52,7 +52,7 @@ def _views_read(kernel: Kernel, symbol: Symbol) -> list[tuple[View, Symbol]]:
 class RematerializationPlanner:
     def __init__(self, graph: Graph, kernels: Sequence[Kernel]) -> None:
         self.results = set(graph.results)
-        self.written = {slot.symbol for slot, _ in graph.writes}
+        self.written = {entry.symbol for entry, _ in graph.writes}
         self.home = {s: kernel for kernel in kernels for s in kernel.symbols}
         self.readers: dict[Symbol, set[Kernel]] = {}
         for kernel in kernels:

@@ -38,16 +38,16 @@ class TwoPhaseProgram(Program):
 
     is_whole = False  # many steps are so many calls
 
-    def __init__(self, recording: TracedStep, leave_out: frozenset[str] = frozenset()) -> None:
-        super().__init__(recording, leave_out)  # whose calls wait with their workspaces: shared with nobody
-        assert recording.leaves is not None
+    def __init__(self, traced: TracedStep, leave_out: frozenset[str] = frozenset()) -> None:
+        super().__init__(traced, leave_out)  # whose calls wait with their workspaces: shared with nobody
+        assert traced.leaves is not None
         self.pace_back = runtime.ThreadBackoff()
         self.workspaces: list[tuple[Workspace, weakref.ref[PendingBackward] | None]] = [(self.workspace, None)]
         late = {s for launch in self.plan.launches[self.plan.forward_count :] for s in launch.reads}
-        read = [slot.owner for slot in self.graph.inputs if slot.kind == "state" and slot.symbol in late]
-        known = set(map(id, recording.leaves))
+        read = [entry.owner for entry in self.graph.inputs if entry.kind == "state" and entry.symbol in late]
+        known = set(map(id, traced.leaves))
         # What the Node reads: the Tensors that get a gradient, and those that may not change before the backward.
-        self.leaves, self.read = recording.leaves, [x for x in read if id(x) not in known]
+        self.leaves, self.read = traced.leaves, [x for x in read if id(x) not in known]
         self.fixed = read
 
     def _call(self, tensors: Sequence[Tensor]) -> Any:
@@ -59,12 +59,12 @@ class TwoPhaseProgram(Program):
         values = self.values()
         waiting = PendingBackward(self, self.workspace, [new_value(traced_or_array(x)) for x in tensors])
         self.workspaces[number] = self.workspace, weakref.ref(waiting)
-        inputs = [self.owners.now(leaf, tensors) for leaf in self.leaves] + self.read
-        put_on_tape(values, self.recording.tracked, inputs, waiting)
+        inputs = [self.bindings.resolve(leaf, tensors) for leaf in self.leaves] + self.read
+        put_on_tape(values, self.traced.tracked, inputs, waiting)
         for tensor in self.fixed:  # who writes it from now on raises its version, so that a late backward is refused
             tensor.storage.tell_others(tensor, self.dirty)
         self.finish(tensors)
-        return self.rebuild(values, tensors)
+        return self.unflatten(values, tensors)
 
     def _idle(self) -> int:
         """The number of a workspace that no call waits with."""
@@ -78,12 +78,12 @@ class TwoPhaseProgram(Program):
         if end - first > 1:
             return self.run_segments(first, end)
         began = time.perf_counter()
-        runtime.run(self.entries[first], self.context_address, pace.threads)
+        runtime.run(self.entry_points[first], self.context_address, pace.threads)
         pace.note(began, time.perf_counter())
 
     def values(self) -> list[Any]:
         """The results of the last run as Tensors, not on the tape yet."""
-        return [new_value(view.copy()) for view in self.workspace.results[: len(self.recording.tracked)]]
+        return [new_value(view.copy()) for view in self.workspace.results[: len(self.traced.tracked)]]
 
     def backward(self, waiting: PendingBackward, cotangents: Mapping[Any, Tensor]) -> Sequence[Tensor | None]:
         """dL/d(leaf) for each leaf, and None for what is only read, from dL/d(output) by output."""
@@ -92,12 +92,12 @@ class TwoPhaseProgram(Program):
             self.prepare(waiting.arguments)
             held = []
             for place, number in self.cotangents:
-                slot = self.graph.inputs[number]
-                given = cotangents.get(slot.position)
-                array = np.zeros(slot.symbol.shape, slot.symbol.dtype) if given is None else given.array
-                held.append(np.ascontiguousarray(array, slot.symbol.dtype))
+                entry = self.graph.inputs[number]
+                given = cotangents.get(entry.position)
+                array = np.zeros(entry.symbol.shape, entry.symbol.dtype) if given is None else given.array
+                held.append(np.ascontiguousarray(array, entry.symbol.dtype))
                 self.context[place] = held[-1].ctypes.data
-            self._run(self.lowered.forward, len(self.entries), self.pace_back)
+            self._run(self.lowered.forward, len(self.entry_points), self.pace_back)
             try:
                 self.workspace.raise_flagged()
             except IndexFault:
@@ -105,5 +105,5 @@ class TwoPhaseProgram(Program):
                     "backward through a compiled function: an index was out of range there and was not in the forward; "
                     "expected both to look at the same indices; please report it"
                 ) from None
-            gradients = self.workspace.results[len(self.recording.tracked) :]
+            gradients = self.workspace.results[len(self.traced.tracked) :]
             return [new_value(view.copy()) for view in gradients] + [None] * len(self.read)
