@@ -34,11 +34,11 @@ class BucketedStep(CompiledStep):
         self,
         function: Callable[..., Any],
         keep_grads: bool,
-        leave_out: frozenset[str],
+        disabled_passes: frozenset[str],
         pad: Mapping[str | int, int],
         source: Any = None,
     ) -> None:
-        super().__init__(function, keep_grads, leave_out, source)
+        super().__init__(function, keep_grads, disabled_passes, source)
         self.pad = dict(pad)
         self.backward_outside = self.gives_views = False
         inner = self.source.forward if hasattr(self.source, "forward") else self.source
@@ -53,10 +53,10 @@ class BucketedStep(CompiledStep):
                 )
 
     def _again(self, function: Callable[..., Any]) -> CompiledStep:
-        return BucketedStep(function, self.keep_grads, self.leave_out, self.pad)
+        return BucketedStep(function, self.keep_grads, self.disabled_passes, self.pad)
 
     def __reduce__(self) -> Any:
-        return BucketedStep, (self.function, self.keep_grads, self.leave_out, self.pad)
+        return BucketedStep, (self.function, self.keep_grads, self.disabled_passes, self.pad)
 
     def _recorded(self, args: Any, kwargs: Any) -> TracedStep:
         traced = super()._recorded(args, kwargs)
@@ -69,7 +69,7 @@ class BucketedStep(CompiledStep):
             )
         if traced.state_changes:  # for this call alone
             return traced
-        native = "native" not in self.leave_out and importlib.util.find_spec("llvmlite") is not None
+        native = "native" not in self.disabled_passes and importlib.util.find_spec("llvmlite") is not None
         if not native or not sizes or min(sizes) < 2:
             return traced
         (length,) = sizes

@@ -56,10 +56,10 @@ class CompiledStep:
     """
 
     def __init__(
-        self, function: Callable[..., Any], keep_grads: bool, leave_out: frozenset[str], source: Any = None
+        self, function: Callable[..., Any], keep_grads: bool, disabled_passes: frozenset[str], source: Any = None
     ) -> None:
-        self.function, self.keep_grads, self.leave_out = function, keep_grads, leave_out
-        self.watch: tuple[str, ...] = ()
+        self.function, self.keep_grads, self.disabled_passes = function, keep_grads, disabled_passes
+        self.captured_paths: tuple[str, ...] = ()
         self.gives_views = True  # whether results may be views of arguments and of what was there before
         self.of_many_shapes = False  # whether a program for each shape is what is wanted
         self.backward_outside = True  # whether a backward may come from outside to what is on the tape at the end
@@ -99,10 +99,10 @@ class CompiledStep:
 
     def _again(self, function: Callable[..., Any]) -> CompiledStep:
         """Another one with these options."""
-        return type(self)(function, self.keep_grads, self.leave_out)
+        return type(self)(function, self.keep_grads, self.disabled_passes)
 
     def __reduce__(self) -> Any:
-        return type(self), (self.function, self.keep_grads, self.leave_out)  # a copy compiles anew
+        return type(self), (self.function, self.keep_grads, self.disabled_passes)  # a copy compiles anew
 
     def _explain(self, program: Program, calls: Iterable[tuple[Any, dict[str, Any]]]) -> Any:
         """The eager step on those of `calls` that raised the flag: it says what is wrong, and where. What it writes on the way
@@ -141,7 +141,7 @@ class CompiledStep:
             counts = [new_value(np.array(len(x.array), np.int64)) for x in data]
             given = lambda row: [*resident, *counts, new_value(row)]
             if self._steps is None:
-                self._steps = CompiledStep(_on_rows(self.function), self.keep_grads, self.leave_out, self.source)
+                self._steps = CompiledStep(_on_rows(self.function), self.keep_grads, self.disabled_passes, self.source)
                 self._steps.backward_outside = False
             tensors, program = self._steps._found(tuple(given(order[0])), {})
             self.last = program
@@ -280,7 +280,7 @@ class CompiledStep:
                     place.file,
                     place.line,
                 )
-            program = _make_program(traced, self.leave_out, self._workspaces)
+            program = _make_program(traced, self.disabled_passes, self._workspaces)
             if key is not None:
                 self.made[about] = program
         return program
@@ -351,17 +351,17 @@ class _Bound(dict[CompiledStep, CompiledStep]):
         return _Bound, ()
 
 
-def _make_program(traced: TracedStep, leave_out: frozenset[str], workspaces: Any) -> Any:
+def _make_program(traced: TracedStep, disabled_passes: frozenset[str], workspaces: Any) -> Any:
     """A native program; without llvmlite, or with "native" left out, an interpreted one."""
-    if "native" not in leave_out:
+    if "native" not in disabled_passes:
         try:
             # With LLVM; most programs that import pellucid never compile.
             from .backends.cpu.program import Program
             from .backends.cpu.two_phase_program import TwoPhaseProgram
 
             if traced.leaves is not None:
-                return TwoPhaseProgram(traced, leave_out)
-            return Program(traced, leave_out, workspaces)
+                return TwoPhaseProgram(traced, disabled_passes)
+            return Program(traced, disabled_passes, workspaces)
         except ModuleNotFoundError as error:
             if error.name != "llvmlite":
                 raise

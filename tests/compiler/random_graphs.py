@@ -30,7 +30,14 @@ from pellucid.ops.loop import tree_leaves
 from pellucid.random import default_generator
 from pellucid.tensor import Tensor
 
-LEAVE_OUT = [(), *[(name,) for name in PASSES], ("fusion",), ("remaking",), ("reuse",), (*PASSES, "fusion", "reuse")]
+DISABLED = [
+    (),
+    *[(name,) for name in PASSES],
+    ("fusion",),
+    ("rematerialization",),
+    ("reuse",),
+    (*PASSES, "fusion", "reuse"),
+]
 SIZES = [1, 2, 3, 5, 7, 8, 13, 16, 17, 19, 31, 33]
 LARGE = [3, 17, 67, 96, 131, 160, 257]  # enough numbers to be shared out among threads
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -91,14 +98,14 @@ class Trial:
         return results + [now(s) for s in self.states]
 
 
-def planned_run(graph: Graph, values: Arrays, leave_out: Sequence[str] = ()) -> tuple[Arrays, Arrays]:
+def planned_run(graph: Graph, values: Arrays, disable_passes: Sequence[str] = ()) -> tuple[Arrays, Arrays]:
     """All passes and the memory plan, run in NumPy."""
-    graph, kernels, layout = scheduled(graph, host(), frozenset(leave_out))
-    plan = plan_memory(graph, kernels, layout, "reuse" not in leave_out)
+    graph, kernels, layout = scheduled(graph, host(), frozenset(disable_passes))
+    plan = plan_memory(graph, kernels, layout, "reuse" not in disable_passes)
     return run_planned(graph, plan, layout, values)
 
 
-def check(trial: Trial, leave_out: Sequence[str] = (), scale: float = 1.0, native: bool = True) -> None:
+def check(trial: Trial, disable_passes: Sequence[str] = (), scale: float = 1.0, native: bool = True) -> None:
     """Eager, interpreter, memory plan and (twice in a row) native code give the same."""
     with np.errstate(all="ignore"):
         truth = trial.run(trial.function)
@@ -107,11 +114,16 @@ def check(trial: Trial, leave_out: Sequence[str] = (), scale: float = 1.0, nativ
     values = trial.inputs(graph)
     with np.errstate(all="ignore"):
         same(trial.spread(recording, *interpret(graph, values)), truth, "interpreter", scale)
-        same(trial.spread(recording, *planned_run(graph, values, leave_out)), truth, f"plan without {leave_out}", scale)
+        same(
+            trial.spread(recording, *planned_run(graph, values, disable_passes)),
+            truth,
+            f"plan without {disable_passes}",
+            scale,
+        )
     if native:
-        compiled = P.compile(trial.function, leave_out=leave_out)
-        same(trial.run(compiled), truth, f"native without {leave_out}", scale)
-        same(trial.run(compiled, 2), trial.run(trial.function, 2), f"second call without {leave_out}", 4 * scale)
+        compiled = P.compile(trial.function, disable_passes=disable_passes)
+        same(trial.run(compiled), truth, f"native without {disable_passes}", scale)
+        same(trial.run(compiled, 2), trial.run(trial.function, 2), f"second call without {disable_passes}", 4 * scale)
 
 
 def same(found: Arrays, truth: Arrays, how: str, scale: float = 1.0) -> None:

@@ -66,7 +66,7 @@ def test_the_listing_names_operations_layers_and_lines_and_leaves_the_state_alon
 
 def test_leaving_fusion_out_gives_more_kernels_and_the_same_numbers() -> None:
     x, y = batch()
-    fused, plain = (P.compile(training()[1], leave_out=names) for names in ((), ("fusion",)))
+    fused, plain = (P.compile(training()[1], disable_passes=names) for names in ((), ("fusion",)))
     for _ in range(3):
         assert abs(fused(x, y).item() - plain(x, y).item()) < 1e-6
     assert len(plain.kernels(measure=False)) > 2 * len(fused.kernels(measure=False))
@@ -83,18 +83,18 @@ def test_the_graph_prints_every_operation_with_its_line() -> None:
 def test_watched_layers_give_outputs_and_gradients_and_change_nothing() -> None:
     x, y = batch()
     (model, step), (_, twin) = training(), training()
-    watching, plain = P.compile(step, watch=["0", "2"]), P.compile(twin)
+    watching, plain = P.compile(step, capture=["0", "2"]), P.compile(twin)
     hidden = model[0](x).detach()
     for _ in range(3):
         assert watching(x, y).item() == plain(x, y).item()
         if hidden is not None:
-            watched = watching.watched["0"]["output"].numpy()
+            watched = watching.captured["0"]["output"].numpy()
             np.testing.assert_allclose(watched, hidden.numpy(), rtol=1e-5, atol=1e-5)
             hidden = None
-    assert watching.watched["2"]["grad"].shape == (18, 5)
+    assert watching.captured["2"]["grad"].shape == (18, 5)
     assert len(watching.made) == 1  # looking costs one program, not one at every call
     with pytest.raises(OptionError, match="watch names '3'.*one of 0, 1, 2"):
-        P.compile(step, watch=["3"])
+        P.compile(step, capture=["3"])
 
 
 RUN = """

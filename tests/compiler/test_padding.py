@@ -264,7 +264,7 @@ def test_options_that_do_not_fit() -> None:
     with pytest.raises(OptionError, match="requires a gradient"):
         P.compile(f, pad={"x": 0})(P.ones(2, requires_grad=True), P.ones(1))
     with pytest.raises(OptionError, match="beside watch"):
-        P.compile(nn.Linear(2, 2), pad={0: 0}, watch="weight")
+        P.compile(nn.Linear(2, 2), pad={0: 0}, capture="weight")
 
 
 def test_an_argument_that_is_given_back_is_the_one_of_the_call() -> None:

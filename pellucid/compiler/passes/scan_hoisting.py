@@ -28,7 +28,7 @@ LINEAR = {"reshape", "permute", "slice", "place", "negative"}
 
 
 def run_passes(graph: Graph, pipeline: Pipeline, disabled: frozenset[str] = frozenset(), by_row: bool = False) -> Graph:
-    """Run a pipeline on a step and on the bodies of its scans. disabled: names of passes, or "lifting"."""
+    """Run a pipeline on a step and on the bodies of its scans. disabled: names of passes, or "scan hoisting"."""
     graph = dead_code(graph)
     done: set[Any] = set()
     while True:
@@ -85,7 +85,7 @@ class ScanHoisting:
         self.stacked = dict(zip(stacked, results[len(live) :], strict=True))
         self.outer = dict(zip(inputs, symbol.inputs, strict=True))
         self.slices = inputs[body.carries : body.carries + body.slices]
-        self.lift = "lifting" not in disabled
+        self.lift = "scan hoisting" not in disabled
         self.sums: dict[int, Symbol] = {}
         self.outputs: list[Symbol] = []
         self.histories: dict[int, Symbol] = {}

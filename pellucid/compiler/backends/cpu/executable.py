@@ -46,13 +46,13 @@ _codes: weakref.WeakValueDictionary[str, Code] = weakref.WeakValueDictionary()  
 _lock = threading.Lock()
 
 
-def get_executable(form: CanonicalForm, leave_out: frozenset[str] = frozenset(), by_row: bool = False) -> Executable:
+def get_executable(form: CanonicalForm, disabled: frozenset[str] = frozenset(), by_row: bool = False) -> Executable:
     """The executable for a form, made now where there is none. leave_out, by_row: see `scheduled`."""
-    key = (form.key, leave_out, by_row)
+    key = (form.key, disabled, by_row)
     with _lock:
         found = _cached.get(key)
     if found is None:
-        found = _compile(form.graph, leave_out, by_row)
+        found = _compile(form.graph, disabled, by_row)
     with _lock:
         found = _cached.setdefault(key, found)  # another thread may have been quicker
         _cached.move_to_end(key)
@@ -61,9 +61,9 @@ def get_executable(form: CanonicalForm, leave_out: frozenset[str] = frozenset(),
     return found
 
 
-def _compile(recorded: Graph, leave_out: frozenset[str], by_row: bool) -> Executable:
-    graph, kernels, layout = scheduled(_ownerless(recorded), host(), leave_out, by_row)
-    plan = plan_memory(graph, kernels, layout, "reuse" not in leave_out)
+def _compile(recorded: Graph, disabled: frozenset[str], by_row: bool) -> Executable:
+    graph, kernels, layout = scheduled(_ownerless(recorded), host(), disabled, by_row)
+    plan = plan_memory(graph, kernels, layout, "reuse" not in disabled)
     low = lower(plan, host())
     code = _codes.get(low.key)
     if code is None:

@@ -93,10 +93,10 @@ class Program:
     """
 
     def __init__(
-        self, traced: TracedStep, leave_out: frozenset[str] = frozenset(), workspaces: Workspaces | None = None
+        self, traced: TracedStep, disabled: frozenset[str] = frozenset(), workspaces: Workspaces | None = None
     ) -> None:
         self.traced, self.padding = traced, traced.padding
-        self.executable = shared = get_executable(traced.form, leave_out, traced.inference)
+        self.executable = shared = get_executable(traced.form, disabled, traced.inference)
         self.layout, self.plan, self.lowered, self.entry_points = (
             shared.layout,
             shared.plan,

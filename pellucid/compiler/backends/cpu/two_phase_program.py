@@ -38,8 +38,8 @@ class TwoPhaseProgram(Program):
 
     is_whole = False  # many steps are so many calls
 
-    def __init__(self, traced: TracedStep, leave_out: frozenset[str] = frozenset()) -> None:
-        super().__init__(traced, leave_out)  # whose calls wait with their workspaces: shared with nobody
+    def __init__(self, traced: TracedStep, disabled: frozenset[str] = frozenset()) -> None:
+        super().__init__(traced, disabled)  # whose calls wait with their workspaces: shared with nobody
         assert traced.leaves is not None
         self.pace_back = runtime.ThreadBackoff()
         self.workspaces: list[tuple[Workspace, weakref.ref[PendingBackward] | None]] = [(self.workspace, None)]
