@@ -47,7 +47,7 @@ class CapturingStep(CompiledStep):
         """Raise AttributeError: the old name of `captured`."""
         raise AttributeError("a compiled step's `watched` has another name now; expected captured; write step.captured")
 
-    def _again(self, function: Callable[..., Any]) -> CompiledStep:
+    def _with_function(self, function: Callable[..., Any]) -> CompiledStep:
         return CapturingStep(function, self.keep_grads, self.disabled_passes, self.captured_paths)
 
     def __reduce__(self) -> Any:

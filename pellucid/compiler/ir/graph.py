@@ -1,7 +1,7 @@
-"""A recorded step as a graph: what it reads, the operations in order, what it gives and what it writes (floor 4).
+"""The graph IR: inputs, operations in order, outputs and writes of a traced step; and its interpreter (floor 4).
 
-Its nodes are the Symbols of `core/op.py`. `run_reference` is the plain interpreter: the same operations on NumPy arrays, one
-after another. It says what a compiled program has to compute, and runs the step where no native code can.
+Nodes are the Symbols of `core/value.py`. `interpret` runs the operations one after another on NumPy arrays. It defines what
+a compiled program has to compute.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ...errors import format_shape
 
 @dataclass(eq=False)
 class Input:
-    """A place that a step reads, or writes, or both.
+    """An input of a graph. A step may also write to it.
 
-    kind: "argument" (the owner is given with every call), "state" (a Tensor the step found by itself), "gradient" (the
-        `.grad` of `owner`), "cotangent" (dL/d(output), given when the backward is asked for; nobody owns it), "scalar"
-        (a number, the owner, that equal programs may have another one of), or "length" (an array, the owner, that programs
-        for other lengths of a padded axis have another one of).
-    name: how listings call it. same: of a gradient that is written, whether it is written into the Tensor that is there.
+    kind: "argument" (its owner is given with every call), "state" (a Tensor that the step finds by itself), "gradient" (the
+        `.grad` of its owner), "cotangent" (dL/d(output), given when `backward()` is called; it has no owner), "scalar" (its
+        owner is a number, which may differ between programs of one executable), or "length" (its owner is an array, which
+        differs between the lengths of a padded axis).
+    name: its name in listings. in_place: whether a written gradient goes into the Tensor that is there.
     """
 
     kind: str
@@ -37,8 +37,11 @@ class Input:
 
 @dataclass
 class Graph:
-    """inputs: every slot, read or not. symbols: the operations, each after what it reads; inputs and constants are not
-    among them. outputs: what the step returns, leaf by leaf. writes: what stands in a slot after the step."""
+    """A traced step.
+
+    inputs: all inputs, read or not. symbols: the operations in topological order, without inputs and constants. outputs:
+    the leaves of what the step returns. writes: the new value of each input that the step writes.
+    """
 
     inputs: list[Input]
     symbols: list[Symbol]
@@ -57,16 +60,16 @@ class Graph:
         ]
         for s in self.symbols:
             reads = ", ".join(names[x] if x in names else _literal(x) for x in s.inputs)
-            how = "".join(f", {key}={_shortened(value)}" for key, value in s.attributes.items())
-            lines.append(f"{names[s]:>5} = {s.op_name}({reads}{how}) {_type_text(s)}   # {s.origin}")
-        tell = lambda x: names.get(x) or _literal(x)
-        lines += [f"return {', '.join(tell(s) for s in self.outputs)}"] if self.outputs else []
-        lines += [f"{entry.kind} {entry.name} <- {tell(symbol)}" for entry, symbol in self.writes]
+            attributes = "".join(f", {key}={_shortened(value)}" for key, value in s.attributes.items())
+            lines.append(f"{names[s]:>5} = {s.op_name}({reads}{attributes}) {_type_text(s)}   # {s.origin}")
+        name_of = lambda x: names.get(x) or _literal(x)
+        lines += [f"return {', '.join(name_of(s) for s in self.outputs)}"] if self.outputs else []
+        lines += [f"{entry.kind} {entry.name} <- {name_of(symbol)}" for entry, symbol in self.writes]
         return "\n".join(lines)
 
 
 def name_nodes(graph: Graph) -> dict[Symbol, str]:
-    """%0, %1, ... for the inputs and operations, in order."""
+    """Names %0, %1, ... for inputs and operations, in order."""
     everything = [entry.symbol for entry in graph.inputs] + graph.symbols
     return {symbol: f"%{i}" for i, symbol in enumerate(everything)}
 
@@ -91,7 +94,7 @@ def _shortened(value: Any) -> str:
 
 
 def topological_order(results: Iterable[Symbol]) -> list[Symbol]:
-    """Every operation that `results` depend on, each after what it reads."""
+    """The operations that `results` depend on, each after its inputs."""
     order: list[Symbol] = []
     seen: set[Symbol] = set()
     waiting = [(symbol, False) for symbol in reversed(list(results))]
@@ -107,7 +110,7 @@ def topological_order(results: Iterable[Symbol]) -> list[Symbol]:
 
 
 def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
-    """For each Symbol the operations that read it, in order."""
+    """The operations that read each Symbol, in order."""
     found: dict[Symbol, list[Symbol]] = {}
     for symbol in graph.symbols:
         for x in dict.fromkeys(symbol.inputs):
@@ -116,7 +119,7 @@ def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
 
 
 def dependents(graph: Graph, kind: str) -> set[Symbol]:
-    """The operations that depend on a slot of this kind."""
+    """The operations that depend on an input of this kind."""
     found = {entry.symbol for entry in graph.inputs if entry.kind == kind}
     for symbol in graph.symbols if found else ():
         if any(x in found for x in symbol.inputs):
@@ -125,7 +128,7 @@ def dependents(graph: Graph, kind: str) -> set[Symbol]:
 
 
 def evaluate(symbols: Iterable[Symbol], arrays: dict[Symbol, np.ndarray]) -> None:
-    """Run `symbols` one after another; `arrays` has what they read, and then what they give."""
+    """Run `symbols` one after another. `arrays` holds their inputs and gets their results."""
     for symbol in symbols:
         assert symbol.op is not None
         inputs = [arrays[x] if x.constant is None else x.constant for x in symbol.inputs]
@@ -135,7 +138,7 @@ def evaluate(symbols: Iterable[Symbol], arrays: dict[Symbol, np.ndarray]) -> Non
 def interpret(graph: Graph, values: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The outputs and the written arrays of `graph`, computed operation by operation.
 
-    values: one array for each slot of `graph.inputs`.
+    values: one array for each of `graph.inputs`.
     """
     arrays = {entry.symbol: value for entry, value in zip(graph.inputs, values, strict=True)}
     evaluate(graph.symbols, arrays)

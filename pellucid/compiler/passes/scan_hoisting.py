@@ -222,7 +222,7 @@ class ScanHoisting:
             sources.append(self.ahead_outer[s])
         body, outside = extract_body(roots, self.body.symbols, given, len(self.carries), self.length, self.reverse)
         body.graph = self.pipeline.run(body.graph, self.disabled, self.by_row)
-        body.kept = [self.length + 1 if i in self.histories else 2 for i in self.carries]
+        body.state_counts = [self.length + 1 if i in self.histories else 2 for i in self.carries]
         self.done.add(body)
         self.new.attributes["body"] = body
         self.new.inputs = (*sources, *(self.outer[x] for x in outside))

@@ -1,4 +1,4 @@
-"""What a compiled call gives back: Tensors in the structure that was recorded, and what it leaves in `.grad` (floor 4)."""
+"""Outputs of a compiled call: unflatten arrays into the traced structure, and leave gradients in `.grad` (floor 4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONSUMED = UsedUp()
 
 
 class GradientBindings:
-    """Whose `.grad` a recorded one stands for: a Tensor of the step's own, or whatever a call gives as that argument."""
+    """Binds traced gradients to Tensors: to one that the step finds by itself, or to the argument of the present call."""
 
     def __init__(self, traced: TracedStep) -> None:
         entries = traced.graph.inputs
@@ -33,23 +33,23 @@ class GradientBindings:
         self.states = [entry.owner for entry in entries if entry.kind == "state"]
 
     def refuse_shared_gradients(self, tensors: Sequence[Tensor]) -> None:
-        """Raise TraceError where a `.grad` that the step reads or writes by itself is a Tensor of the call, or shares its
-        numbers with one, with another gradient, or with a Tensor that the step reads."""
+        """Raise TraceError where a `.grad` that the step uses is an argument too, or shares memory with an argument, with
+        another gradient, or with a Tensor that the step reads."""
         given = set(map(id, tensors))
-        met = {id(x if x.cell is None else x.cell) for x in (*tensors, *self.states)}
+        used = {id(x if x.cell is None else x.cell) for x in (*tensors, *self.states)}
         for owner in self.read:
             grad = self.resolve(owner, tensors)._grad
             if not isinstance(grad, Tensor):
                 continue
             if id(grad) in given:
                 raise TraceError(GIVEN_GRADIENT.format(format_shape(owner.shape)))
-            numbers = id(grad if grad.cell is None else grad.cell)
-            if numbers in met:
+            memory = id(grad if grad.cell is None else grad.cell)
+            if memory in used:
                 raise TraceError(SHARED_GRADIENT.format(format_shape(owner.shape)))
-            met.add(numbers)
+            used.add(memory)
 
     def store_grad(self, entry: Input, array: np.ndarray, tensors: Sequence[Tensor]) -> None:
-        """Leave a gradient that the step has written."""
+        """Store a gradient that the step has written."""
         owner = self.resolve(entry.owner, tensors)
         if entry.in_place and isinstance(owner._grad, Tensor):
             owner._grad.rebind(array)
@@ -61,7 +61,7 @@ class GradientBindings:
         return owner if position is None else tensors[position]
 
     def apply_grad_state(self, tensors: Sequence[Tensor]) -> None:
-        """Gradients that the step cleared are gone; reading one that its optimizer used up says so."""
+        """Clear gradients, mark those that the optimizer consumed, and set `requires_grad`, as the step did."""
         for owner in self.cleared_grads:
             self.resolve(owner, tensors)._grad = None
         for owner in self.consumed_grads:
@@ -71,13 +71,13 @@ class GradientBindings:
 
 
 def refusing_nodes(traced: TracedStep) -> list[Node | None]:
-    """For each output None or, where it was on the tape at the end, a Node that refuses a backward."""
+    """For each output a Node that refuses `backward()` where it was on the tape at the end, else None."""
     outputs = zip(traced.graph.outputs, traced.tracked, strict=False)
     return [refusing_node(symbol) if tracked else None for symbol, tracked in outputs]
 
 
 def output_tensor(array: np.ndarray, node: Node | None) -> Any:
-    """The Tensor of one output. node: what stands on the tape for it."""
+    """The Tensor of one output. node: its Node on the tape."""
     value = new_value(array)
     if node is not None:
         value.node, value.requires_grad = node, True
@@ -88,7 +88,7 @@ Unflatten = Callable[[Sequence[Any], Sequence[Tensor]], Any]
 
 
 def make_unflatten(traced: TracedStep, bindings: GradientBindings) -> Unflatten:
-    """A function of (the outputs as Tensors, the Tensors of a call) that gives the step's return value."""
+    """A function of (the outputs as Tensors, the Tensors of a call) that gives the return value of the step."""
     make, new_leaves, returned_grads = (
         _unflatten_part(traced.result, bindings),
         traced.new_leaves,
@@ -118,7 +118,7 @@ def _viewed(base: Tensor, view: ViewRef) -> Tensor:
 
 
 def _unflatten_part(result: Any, bindings: GradientBindings) -> Unflatten:
-    """One part of the return value, in the structure that was recorded."""
+    """The function for one part of the return value."""
     if isinstance(result, OutputRef):
         return lambda outputs, tensors: outputs[result]
     if isinstance(result, ViewRef):

@@ -1,9 +1,8 @@
-"""Recording: a step is run once with Symbols in place of numbers, and what it did becomes a Graph (floor 4).
+"""The tracer: run a step once on Symbols instead of arrays, and collect its operations as a Graph (floor 4).
 
-State is discovered, not declared. A Tensor that was there before and is read becomes an input; one whose array has
-changed at the end has been written. Whatever happens, every Tensor has its own array again afterwards, and in every other
-thread it has it all the time. A Symbol that stays behind in the user's objects is a leak, and an error that names the
-line where it was made.
+State is discovered, not declared. A Tensor from before the step that is read becomes an input. One whose array has changed
+at the end has been written. Every Tensor gets its own array back afterwards, whatever happens; other threads see that array
+all the time. A Symbol that survives in the user's objects is a leak: an error names the line that made it.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ SHARED = (
     "written to be one argument, or none; pass the whole once, or a clone()"
 )
 SAVED_ATTRIBUTES = ("version", "node", "requires_grad", "written_at", "hooks")
-_one_at_a_time = threading.RLock()  # a Tensor has room for one Symbol beside its array
+_one_at_a_time = threading.RLock()  # a Tensor can hold one Symbol beside its array, so only one trace runs at a time
 
 
 def trace(
@@ -49,12 +48,12 @@ def trace(
     source: Any = None,
     gives_views: bool = True,
 ) -> TracedStep:
-    """Run `function(*args, **kwargs)` for `arguments` = (args, kwargs) and give what it did.
+    """Trace `function(*args, **kwargs)` for `arguments` = (args, kwargs).
 
-    names: how to call a Tensor in listings, by id. differentiable: record the gradients too of results that are still on
-    the tape at the end. source: the user's function, where `function` wraps it. gives_views: whether results that are
-    views of arguments or of what was there before are given as such. Raises TraceError where the step cannot be
-    recorded.
+    names: names of Tensors for listings, by id. differentiable: also trace the gradients of results that are on the tape at
+        the end. source: the user's function, where `function` wraps it. gives_views: whether results that are views of
+        arguments or of earlier Tensors are given as views.
+    Raises TraceError where the step cannot be traced.
     """
     while True:
         tracer = Tracer(names, gives_views)
@@ -106,7 +105,7 @@ def _trace_once(
 
 @functools.cache
 def traced_class(kind: type) -> type:
-    """The class of a Tensor of `kind` from outside the step: where the step is recorded it has a Symbol, elsewhere its array."""
+    """A subclass of `kind` for Tensors from outside the step: `array` is the Symbol for the tracer, and the array elsewhere."""
 
     def get(value: Any) -> Any:
         fields = value.__dict__
@@ -118,7 +117,7 @@ def traced_class(kind: type) -> type:
     def put(value: Any, array: Any) -> None:
         value.__dict__["array" if active_tracer.get() is None else "symbol"] = array
 
-    def drop(value: Any) -> None:  # in another thread than the tracer's
+    def drop(value: Any) -> None:  # from a thread that does not trace
         if value.__dict__.pop("array", None) is None:
             raise AttributeError("array")
 
@@ -128,7 +127,7 @@ def traced_class(kind: type) -> type:
 
 
 class SavedTensor(NamedTuple):
-    """What a Tensor was before the step. shared: its cell, path and base. rest: its attributes CHANGING."""
+    """A Tensor as it was before the step. shared: its cell, path and base. rest: its SAVED_ATTRIBUTES."""
 
     owner: Tensor
     kind: type
@@ -138,32 +137,30 @@ class SavedTensor(NamedTuple):
 
 
 class Tracer:
-    """The tracer interface that the lower floors speak to: append, on_create, read, those for gradients, and retrace_after."""
+    """Traces one step. Lower floors call `append`, `on_create`, `read`, `retrace_after` and the methods for gradients."""
 
     def __init__(self, names: dict[int, str], gives_views: bool = True) -> None:
         self.names, self.gives_views = names, gives_views
-        self.started = next(Node.counter)  # Nodes of the step have higher numbers
+        self.started = next(Node.counter)  # Nodes of the step have higher sequence numbers
         self.symbols: list[Symbol] = []
-        self.outer_symbols = self.symbols  # those outside of any loop
-        self.inputs: dict[int, Input] = {}  # by id of the Tensor; the Slot keeps it alive
-        self.differentiable: set[int] = set()  # ids of what is read with the tape on
+        self.outer_symbols = self.symbols  # outside of any scan
+        self.inputs: dict[int, Input] = {}  # by id of the Tensor, which the Input keeps alive
+        self.differentiable: set[int] = set()  # ids of the values read with the tape on
         self.taped = False  # whether an operation has been put on the tape
-        self.saved: dict[int, SavedTensor] = {}  # what the Tensors that the step has met were, by id
-        self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
+        self.saved: dict[int, SavedTensor] = {}  # the Tensors that the step uses as they were, by id
+        self.grads: dict[int, tuple[Tensor, Any]] = {}  # by id of the Tensor: it, and its `.grad` before the step
         self.grad_inputs: dict[int, Input] = {}
-        self.views: list[tuple[Tensor, Cell, Tensor]] = []  # from before the step; their cell, and its base
-        self.stand_ins: dict[int, Tensor] = {}  # for gradients that were there, by id of their owner
+        self.views: list[tuple[Tensor, Cell, Tensor]] = []  # from before the step, each with its cell and the base
+        self.grad_placeholders: dict[int, Tensor] = {}  # by id of the owner: the traced Tensor for its gradient
         self.cotangents: list[Input] = []
         self.grad_presence: dict[int, tuple[Tensor, bool]] = {}
         self.created: list[tuple[weakref.ref[Value], Symbol]] = []
-        self.scan_symbols: set[Symbol] = set()  # of the bodies of loops: nothing outside may read them
-        self.scans: list[ScanTracer] = []  # the loops whose bodies are being recorded, outermost first
-        self.pending_change: Callable[[], None] | None = None  # what has to happen before this is recorded again
-        self.held_locks: list[
-            Any
-        ] = []  # locks of Tensors that other threads leave alone until they have their arrays again
+        self.scan_symbols: set[Symbol] = set()  # of the bodies of scans: nothing outside may read them
+        self.scans: list[ScanTracer] = []  # the scans whose bodies are being traced, outermost first
+        self.pending_change: Callable[[], None] | None = None  # to be called before the step is traced again
+        self.held_locks: list[Any] = []  # locks that other threads wait for until the arrays are restored
 
-    # ---- what core/op.py asks for ----
+    # ---- called by core/op.py ----
 
     def append(
         self, op: Op, values: Any, attributes: dict[str, Any], shape: tuple[int, ...], dtype: np.dtype
@@ -176,23 +173,23 @@ class Tracer:
         return symbol
 
     def on_create(self, value: Value, array: Any) -> Any:
-        """What a value made while recording holds: a Symbol, or a constant in place of numbers."""
+        """What a value made while tracing holds: its Symbol, or a constant Symbol for an array."""
         if array.__class__ is np.ndarray:
             array = self.constant(array)
         self.created.append((weakref.ref(value), array))
         return array
 
     def constant(self, array: np.ndarray) -> Symbol:
-        place = _origin()
+        origin = _origin()
         if array.size > 1 and (not any(array.strides) or (array == array.flat[0]).all()):
-            scalar = Symbol(None, (), {}, (), array.dtype, place, np.asarray(array.flat[0]))
-            symbol = Symbol(expand, (scalar,), {"shape": array.shape}, array.shape, array.dtype, place)
+            scalar = Symbol(None, (), {}, (), array.dtype, origin, np.asarray(array.flat[0]))
+            symbol = Symbol(expand, (scalar,), {"shape": array.shape}, array.shape, array.dtype, origin)
             self.symbols.append(symbol)
             return symbol
-        return Symbol(None, (), {}, array.shape, array.dtype, place, array.copy())
+        return Symbol(None, (), {}, array.shape, array.dtype, origin, array.copy())
 
     def read(self, value: Any) -> Symbol:
-        """The Symbol of `value`; a Tensor that was there before the step becomes an input of it."""
+        """The Symbol of `value`. A Tensor from before the step becomes an input."""
         fields = value.__dict__
         saved = fields.get("symbol", fields.get("array"))
         symbol = saved if saved.__class__ is Symbol else self._find(value)
@@ -201,19 +198,19 @@ class Tracer:
                 f"scan: a Tensor {format_shape(symbol.shape)} made inside the loop at {symbol.origin} is read outside of it; "
                 "expected what leaves the body to be returned; make it part of the carry or of y"
             )
-        for trace in self.scans:
-            trace.used[id(value)] = value
+        for scan in self.scans:
+            scan.outer_values[id(value)] = value
         return symbol
 
     def _find(self, value: Any) -> Symbol:
-        """The Symbol of a Tensor from before the step: an input, or part of the input that it is a view of."""
+        """The Symbol of a Tensor from before the step: an input, or a view of the input that is its base."""
         base = value if value.cell is None else value.cell.base()
         entry = self.inputs.get(id(base))
         if base is value or (entry is not None and entry.kind == "argument"):
             return self._add_input("state", value).symbol
         self._save(value)
         self.views.append((value, value.cell, base))
-        # Outside of a loop that is being recorded: another loop may read it too.
+        # Outside of a scan that is being traced: another scan may read it too.
         symbols, traces, self.symbols, self.scans = self.symbols, self.scans, self.outer_symbols, []
         try:
             value.array = self._follow_path(value.path, base)
@@ -223,7 +220,7 @@ class Tracer:
 
     def _follow_path(self, path: Path, base: Any) -> Symbol:
         """The Symbol where `path` leads from `base`."""
-        mode = grad_mode.set(False)  # its place on the tape is known
+        mode = grad_mode.set(False)  # its node on the tape is known
         try:
             for op, attributes in path:
                 base = apply(op, base, **attributes)
@@ -232,8 +229,8 @@ class Tracer:
             grad_mode.reset(mode)
 
     def rebind(self, value: Any, symbol: Symbol) -> None:
-        """`value` is `symbol` from now on; so is, of what shares its numbers, the part that is it."""
-        self.read(value)  # so that it is known, and what it was
+        """Let `value` be `symbol` from now on, and update every Tensor that shares its memory."""
+        self.read(value)  # so that its old state is saved
         value.version += 1
         if value.cell is None:
             value.array = symbol
@@ -259,26 +256,26 @@ class Tracer:
         self.forget_views(base, but=value)
 
     def forget_views(self, base: Any, but: Any = None) -> None:
-        """What was there before and shares the numbers of `base`, all but one, has to be looked for anew."""
+        """Forget the Symbols of earlier Tensors that share the memory of `base`, except `but`. The next read finds them again."""
         for view in [] if base.cell is None else base.cell.living():
             if view is not base and view is not but and id(view) in self.saved and id(view) not in self.inputs:
                 view.__dict__.pop("symbol", None)
 
     def before_data_assignment(self, value: Any) -> None:
-        """`value` is about to take numbers of its own, apart from what it shared them with."""
+        """`x.data = y` is about to give `value` memory of its own. Raises TraceError where other Tensors share the old one."""
         self.read(value)
-        if value.cell is not None and len(value.cell.living()) > 1:  # its own `.data`, written to, is told before
+        if value.cell is not None and len(value.cell.living()) > 1:  # a write to its own `.data` comes through `rebind`
             raise TraceError(
                 f"{user_origin()}: x.data = y inside a compiled step, for x {format_shape(value.shape)} that shares its numbers with other "
                 "Tensors, which would go on with the old ones; expected a write that all of them see; write x.data.copy_(y)"
             )
 
     def scan(self, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
-        """The loop of `ops/loop.py` as one operation."""
+        """The scan of `ops/loop.py` as one operation."""
         return trace_scan(self, body, carry, xs, length, reverse)
 
     def selected(self, x: Any, mask: Any) -> Any:
-        """x[mask], whose shape the recording cannot tell."""
+        """x[mask], whose shape is not known while tracing."""
         return selected(x, mask)
 
     def replaced(self, x: Any, mask: Any, value: Any) -> Any:
@@ -289,7 +286,7 @@ class Tracer:
         entry = Input(kind, value, self._placeholder(value), position, self.names.get(id(value), ""))
         self.inputs[id(value)] = entry
         self._save(value)
-        if kind == "argument":  # in the next call it is another Tensor: what that is a view of, it will see then
+        if kind == "argument":  # the next call gives another Tensor, which may be a view of something else
             strides = strides_of(value)
             value.cell, value.path, value.base, value.array = None, (), None, entry.symbol
             if strides is not None:
@@ -298,7 +295,7 @@ class Tracer:
         return entry
 
     def _save(self, value: Any) -> None:
-        """Remember what a Tensor from before the step is, and let it have a Symbol beside its array."""
+        """Save a Tensor from before the step, and let it hold a Symbol beside its array."""
         if id(value) in self.saved:
             return
         saved: Any = type(value)
@@ -312,7 +309,7 @@ class Tracer:
         return Symbol(None, (), {}, value.shape, value.dtype, _origin())
 
     def hold_lock(self, lock: Any) -> None:
-        """Hold `lock` until the end of the recording."""
+        """Hold `lock` until the end of the trace."""
         if lock not in self.held_locks:
             lock.acquire()
             self.held_locks.append(lock)
@@ -329,7 +326,7 @@ class Tracer:
         def take(leaf: Any) -> None:
             nonlocal position
             if isinstance(leaf, Tensor):
-                if id(leaf) not in self.inputs:  # one Tensor in two places is one input, as the signature tells
+                if id(leaf) not in self.inputs:  # one Tensor in two arguments is one input, as in the signature
                     self._add_input("argument", leaf, position)
                 position += 1
 
@@ -337,7 +334,7 @@ class Tracer:
         tree_map(take, dict(arguments[1]))
 
     def is_made_inside(self, value: Value) -> bool:
-        """Whether the recorded step has made this value, so that nobody sees it afterwards."""
+        """Whether the step made this value, so that it does not exist outside of it."""
         return value.__dict__.get("array").__class__ is Symbol
 
     def before_grad_write(self, owner: Tensor) -> None:
@@ -346,7 +343,7 @@ class Tracer:
             self.grads.setdefault(id(owner), (owner, owner._grad))
 
     def read_grad(self, owner: Tensor) -> Any:
-        """`owner.grad`; where it was there before the step it becomes an input, and that it was is remembered."""
+        """`owner.grad`. A gradient from before the step becomes an input; that it was there is noted for later calls."""
         grad = owner._grad
         if grad.__class__ is UsedUp or self.is_made_inside(owner):
             return grad
@@ -357,22 +354,25 @@ class Tracer:
             if grad is None:
                 return None
             self.before_grad_write(owner)
-            stand_in = self.stand_ins[id(owner)] = Tensor(self._placeholder(grad))
+            traced = self.grad_placeholders[id(owner)] = Tensor(self._placeholder(grad))
             name = f"{self.names.get(id(owner), '')}.grad"
-            self.grad_inputs[id(owner)] = Input("gradient", owner, stand_in.array, -1, name)
-            owner._grad = stand_in
+            self.grad_inputs[id(owner)] = Input("gradient", owner, traced.array, -1, name)
+            owner._grad = traced
         return owner._grad
 
     def has_grad(self, owner: Tensor) -> bool:
-        """Whether `owner` has a gradient; its numbers become no input of the step."""
+        """Whether `owner` has a gradient. This alone makes it no input."""
         there = owner._grad is not None
         if not self.is_made_inside(owner) and id(owner) not in self.grads:
             self.grad_presence[id(owner)] = (owner, there)
         return there
 
     def retrace_after(self, change: Callable[[], None], at_once: bool = False) -> None:
-        """Drop this recording when it is complete, call `change` outside of it, and record anew. The first asked for is made:
-        another one that is still needed then will be asked for again."""
+        """Drop this trace, call `change` with no tracer active, and trace again.
+
+        Only the first change that is asked for is made. Another that is still needed is asked for again by the next trace.
+        at_once: end the trace here instead of at its end.
+        """
         self.pending_change = self.pending_change or change
         if at_once:
             raise Retrace
@@ -459,8 +459,10 @@ class Tracer:
         return TracedResults(structure, outputs, tracked, values, positions, new_leaves)
 
     def _backward_of(self, results: list[Any], outputs: list[Symbol]) -> list[Tensor] | None:
-        """Record the gradients of `results` with respect to what the step reads, and add them to `outputs`; give whose they
-        are. None where the step has walked their tape itself, and so is a whole step."""
+        """Trace the gradients of `results` with respect to what the step reads, and append them to `outputs`.
+
+        Returns the Tensors they belong to. None where the step has walked their tape itself, so that it is a whole step.
+        """
         roots = {i: value for i, value in enumerate(results) if value.node is not None}
         nodes = reachable([value.node for value in roots.values()], self.started)
         if any(node.inputs is None for node in nodes):
@@ -478,7 +480,7 @@ class Tracer:
         return entry.symbol
 
     def _requires_grad_checks(self, writes: list[tuple[Input, Symbol]]) -> list[tuple[Tensor, bool]]:
-        """See `Recording.wanted`. What is read with the tape off alone, as by an optimizer, decides nothing by it."""
+        """See `TracedStep.requires_grad_checks`. Tensors read only with the tape off, as by an optimizer, are not checked."""
         written = {id(entry) for entry, _ in writes}
         wanted = []
         for key, saved in self.saved.items():
@@ -504,9 +506,9 @@ class Tracer:
     def _grad_writes(
         self, written: set[int], keep_grads: bool
     ) -> tuple[list[tuple[Input, Symbol]], list[Tensor], list[Tensor]]:
-        """Which gradients the step leaves behind, which it clears, and which its optimizer has used up."""
+        """The gradients that the step leaves behind, those it clears, and those that its optimizer has consumed."""
         kept: list[tuple[Input, Symbol]] = []
-        met: set[int] = set()
+        seen_cells: set[int] = set()
         cleared: list[Tensor] = []
         used: list[Tensor] = []
         for key, (owner, _before) in self.grads.items():
@@ -521,36 +523,36 @@ class Tracer:
             else:
                 if entry is None:
                     entry = Input("gradient", owner, self._placeholder(now), -1, f"{self.names.get(key, '')}.grad")
-                entry.in_place = now is self.stand_ins.get(key)
+                entry.in_place = now is self.grad_placeholders.get(key)
                 base = now if now.cell is None else now.cell.base()
-                if id(base) in self.saved or id(base) in met:
+                if id(base) in self.saved or id(base) in seen_cells:
                     raise TraceError(SHARED_GRADIENT.format(format_shape(owner.shape)))
-                met.add(id(base))
+                seen_cells.add(id(base))
                 kept.append((entry, self.read(now)))
         return kept, cleared, used
 
     def restore(self) -> None:
-        """Every Tensor as it was before the step."""
+        """Restore every Tensor to what it was before the step."""
         for owner, kind, array, shared, rest in self.saved.values():
             owner.__class__ = kind
             owner.__dict__.pop("symbol", None)
             if id(owner) in self.inputs and self.inputs[id(owner)].kind == "argument":
                 owner.cell, owner.path, owner.base = shared
-            if array is not None and owner.__dict__.get("array") is not array:  # another thread has written to it
+            if array is not None and owner.__dict__.get("array") is not array:  # another thread has assigned it
                 del rest["version"], rest["written_at"]
             for name, value in rest.items():
                 setattr(owner, name, value)
         for owner, grad in self.grads.values():
             owner._grad = grad
-        self.stand_ins.clear()
+        self.grad_placeholders.clear()
 
     def _check_overlap(self, writes: list[tuple[Input, Symbol]]) -> None:
-        """Raise TraceError where the step writes what shares its numbers with an argument."""
+        """Raise TraceError where the step writes memory that an argument shares."""
         written = {id(entry.owner) for entry, _ in writes}
-        met: dict[int, Tensor] = {}
+        seen_cells: dict[int, Tensor] = {}
         for entry in self.inputs.values():
             cell = self.saved[id(entry.owner)].shared[0]
-            other = met.setdefault(id(cell), entry.owner) if cell is not None else entry.owner
+            other = seen_cells.setdefault(id(cell), entry.owner) if cell is not None else entry.owner
             if other is not entry.owner and written & {id(other), id(entry.owner)}:
                 raise TraceError(
                     SHARED.format(
@@ -562,14 +564,14 @@ class Tracer:
 
 
 def _is_filled(symbol: Symbol) -> bool:
-    """Whether it is one number everywhere, as after `p.grad.zero_()`, told without computing it."""
+    """Whether it is one constant repeated, as after `p.grad.zero_()`."""
     while symbol.op is not None and symbol.op.kind == "movement" and len(symbol.inputs) == 1:
         symbol = symbol.inputs[0]
     return symbol.constant is not None and symbol.constant.size == 1
 
 
 def _check_mode(before: bool) -> None:
-    """Raise TraceError where the step leaves gradients on or off for who called it: native code would not."""
+    """Raise TraceError where the step changes the grad mode of its caller, which native code would not do."""
     if grad_mode.get() != before:
         grad_mode.set(before)
         raise TraceError(

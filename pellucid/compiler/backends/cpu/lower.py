@@ -113,7 +113,14 @@ def _launch_key(launch: Launch) -> Any:
         return (launch.spec, "packed") if launch.kernel.packed else launch.spec
     sources = [(launch.reads.index(s), offset, step) for s, offset, step in loop.sources]
     inner = [(_launch_key(j), _slices_touched(j, loop.plan)) for j in loop.plan.launches]
-    about = (loop.body.length, loop.body.reverse, loop.body.kept, loop.body.slices, loop.once_count, loop.outputs)
+    about = (
+        loop.body.length,
+        loop.body.reverse,
+        loop.body.state_counts,
+        loop.body.slices,
+        loop.once_count,
+        loop.outputs,
+    )
     return about, sources, [_launch_key(j) for j in loop.starts], inner
 
 
@@ -199,7 +206,7 @@ class ScanAddressing:
         if index >= body.carries:
             return self._moved(self.t, size, 0)
         shift = ahead + int(body.reverse)
-        if body.kept[index] > 2:
+        if body.state_counts[index] > 2:
             return self._moved(self.t, size, shift * size)
         parity = builder.and_(builder.add(self.t, builder.index(shift)), builder.index(1))
         return self._moved(parity, size, 0)

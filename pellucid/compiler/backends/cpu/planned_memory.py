@@ -77,7 +77,7 @@ class PlannedMemory:
         scratch = self.stored(loop.scratch)
         scratch[...] = 255
         values = [self.read(x, {}) for x in launch.kernel.root.inputs[n:]]
-        counts = [*body.kept, *[body.length] * (len(outputs) - n)]
+        counts = [*body.state_counts, *[body.length] * (len(outputs) - n)]
         results = [
             self.stored(r).reshape(count, *s.shape) for r, count, s in zip(loop.results, counts, outputs, strict=True)
         ]
