@@ -1,9 +1,9 @@
-"""A function whose backward is asked for outside of it: one graph that runs in two phases (floor 4).
+"""Forward and backward phase of a graph whose `backward()` is called outside of the compiled function (floor 4).
 
-The forward phase computes the outputs and writes what the function writes. The backward phase runs when `backward()` comes
-to one of the outputs: it starts from the cotangents, dL/d(output), and computes the gradients of what the function has
-read. Both belong to one memory plan, so what the forward phase has computed lies where the backward phase reads it; a
-kernel belongs to one phase, and nothing that the forward phase overwrites is read by the backward phase.
+The forward phase computes the outputs and does the writes. The backward phase runs when `backward()` reaches an output. It
+starts from the cotangents, dL/d(output), and computes the gradients of what the function has read. Both phases share one
+memory plan, so that the backward phase reads saved values in place. A kernel belongs to one phase. The backward phase reads
+nothing that the forward phase overwrites.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from ..ir.graph import Graph, dependents, users
 from ..ir.rewrite import emit
 from ..ir.views import VIEWS, beneath, view_of
 
-Copies = dict[Symbol, object]  # operations that stand there once more, and whom each was made for
+Copies = dict[Symbol, object]  # rematerialized operations, and the plan each was copied for
 
 
 def backward_phase(graph: Graph, copies: Copies) -> set[Symbol]:
-    """The operations of the backward phase: those that depend on a cotangent, and what is computed again for them alone.
+    """The operations of the backward phase: those that depend on a cotangent, and copies that only they read.
 
     copies: operations that stand there once more for one reader.
     """
@@ -31,7 +31,7 @@ def backward_phase(graph: Graph, copies: Copies) -> set[Symbol]:
 
 
 def with_snapshots(graph: Graph) -> Graph:
-    """Give the backward phase values of its own where the forward phase writes over what it reads.
+    """Copy what the backward phase reads where the forward phase overwrites it.
 
     A Tensor that is read by the backward phase and written by the forward phase is copied before; so is a value that is
     written into a Tensor and read by the backward phase, since the Tensor may have changed by then.

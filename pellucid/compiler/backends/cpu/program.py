@@ -238,7 +238,7 @@ class Program:
         """The outputs of the last run as Tensors."""
         results = self.workspace.results
         if self.padding is not None:
-            results = [self.padding.cut(i, array) for i, array in enumerate(results)]
+            results = [self.padding.unpad(i, array) for i, array in enumerate(results)]
         return [output_tensor(results[i].copy(), node) for i, node in enumerate(self.nodes)]
 
     def prepare(self, tensors: Sequence[Tensor]) -> None:
