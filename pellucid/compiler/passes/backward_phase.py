@@ -19,13 +19,13 @@ Copies = dict[Symbol, object]  # rematerialized operations, and the plan each wa
 def backward_phase(graph: Graph, copies: Copies) -> set[Symbol]:
     """The operations of the backward phase: those that depend on a cotangent, and copies that only they read.
 
-    copies: operations that stand there once more for one reader.
+    copies: operations that are rematerialized for one reader.
     """
     late = dependents(graph, "cotangent")
     readers = users(graph) if late else {}
     for symbol in reversed(graph.symbols) if late else ():
-        again = symbol in copies or symbol.op_name in VIEWS
-        if again and symbol in readers and all(reader in late for reader in readers[symbol]):
+        movable = symbol in copies or symbol.op_name in VIEWS
+        if movable and symbol in readers and all(reader in late for reader in readers[symbol]):
             late.add(symbol)
     return late
 
@@ -45,8 +45,8 @@ def with_snapshots(graph: Graph) -> Graph:
     }
     new: dict[Symbol, Symbol] = {}
     for symbol in graph.symbols if before else ():
-        known = before | new if symbol in late or symbol.op_name in VIEWS else new
-        inputs = tuple(known.get(x, x) for x in symbol.inputs)
+        replacements = before | new if symbol in late or symbol.op_name in VIEWS else new
+        inputs = tuple(replacements.get(x, x) for x in symbol.inputs)
         if inputs != symbol.inputs:
             new[symbol] = symbol.with_inputs(inputs)
 

@@ -1,7 +1,7 @@
-"""What each operation does with a padded axis: what it reads, the padding taken out, and the axes of its result (floor 4).
+"""Padding rules: for each operation, the inputs it needs and the axes of its result where an axis is padded (floor 4).
 
 A rule is a function of (the walk of `padding.py`, the operation at the true length, the same in the bucket, its new inputs).
-It gives the inputs with which the result is right wherever it counts, and the result's axes; or it refuses.
+It returns the inputs with which the result is right outside of the padding, and the axes of the result; or it refuses.
 """
 
 from __future__ import annotations
