@@ -19,7 +19,7 @@ import pellucid as P
 from pellucid.compiler.backends.cpu.memory_plan import plan_memory
 from pellucid.compiler.backends.cpu.plan_check import run_planned
 from pellucid.compiler.backends.cpu.prepare.pipeline import PASSES
-from pellucid.compiler.backends.cpu.schedule import scheduled
+from pellucid.compiler.backends.cpu.schedule import schedule
 from pellucid.compiler.backends.cpu.target import host
 from pellucid.compiler.ir.graph import Graph, interpret
 from pellucid.compiler.trace.traced_step import OutputRef, TracedStep, ViewRef
@@ -100,7 +100,7 @@ class Trial:
 
 def planned_run(graph: Graph, values: Arrays, disable_passes: Sequence[str] = ()) -> tuple[Arrays, Arrays]:
     """All passes and the memory plan, run in NumPy."""
-    graph, kernels, layout = scheduled(graph, host(), frozenset(disable_passes))
+    graph, kernels, layout = schedule(graph, host(), frozenset(disable_passes))
     plan = plan_memory(graph, kernels, layout, "reuse" not in disable_passes)
     return run_planned(graph, plan, layout, values)
 

@@ -22,7 +22,7 @@ from pellucid.errors import OptionError, PellucidError, TraceError
 def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     """How often LLVM has compiled a program, and a graph has gone through the passes; no program is there before."""
     done = {"compiled": 0, "scheduled": 0}
-    compile_module, scheduled = lower.compile_module, executable.scheduled
+    compile_module, schedule = lower.compile_module, executable.schedule
 
     def compiling(*args: Any, **kwargs: Any) -> Any:
         done["compiled"] += 1
@@ -30,11 +30,11 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 
     def scheduling(*args: Any, **kwargs: Any) -> Any:
         done["scheduled"] += 1
-        return scheduled(*args, **kwargs)
+        return schedule(*args, **kwargs)
 
     monkeypatch.setenv("PELLUCID_CACHE", "off")
     monkeypatch.setattr(lower, "compile_module", compiling)
-    monkeypatch.setattr(executable, "scheduled", scheduling)
+    monkeypatch.setattr(executable, "schedule", scheduling)
     forget()
     yield done
     forget()

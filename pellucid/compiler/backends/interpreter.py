@@ -1,6 +1,6 @@
-"""A recorded step run by the plain interpreter: where llvmlite is not installed, and where a test wants an oracle (floor 4).
+"""The interpreter backend: runs a traced step in NumPy, without llvmlite and as the oracle of tests (floor 4).
 
-It keeps what compiling promises besides speed: the same calls, the same errors, the same state afterwards.
+Calls, errors and state afterwards are those of a compiled program.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..trace.outputs import GradientBindings, make_unflatten, output_tensor, ref
 from ..trace.tape_node import put_on_tape
 from ..trace.traced_step import IndexFault, TracedStep
 
-_one_at_a_time = threading.RLock()  # interpreted programs take turns, as compiled ones do that share state
+_one_at_a_time = threading.RLock()  # one interpreted program runs at a time
 
 
 class InterpretedProgram:
-    """One recording, interpreted. It takes the place of a `Program`."""
+    """An interpreted step. It has the interface of a `Program`."""
 
-    is_whole = False  # many steps are so many calls
+    is_whole = False  # each step is a call of its own
 
     def __init__(self, traced: TracedStep) -> None:
         self.traced = traced
@@ -70,15 +70,17 @@ class InterpretedProgram:
         return self.unflatten(values, tensors)
 
     def _backward(self, arrays: dict[Symbol, np.ndarray], cotangents: Mapping[Any, Tensor]) -> list[Tensor]:
-        """dL/d(leaf) for each leaf, on the numbers that the forward phase has left."""
-        graph, known = self.graph, dict(arrays)
+        """dL/d(leaf) for each leaf, from the values of the forward phase."""
+        graph, values_of = self.graph, dict(arrays)
         late = dependents(graph, "cotangent")
         for entry in graph.inputs:
             if entry.kind == "cotangent":
                 given = cotangents.get(entry.position)
-                known[entry.symbol] = np.zeros(entry.symbol.shape, entry.symbol.dtype) if given is None else given.array
-        evaluate([s for s in graph.symbols if s in late], known)
-        read = lambda symbol: known[symbol] if symbol.constant is None else symbol.constant
+                values_of[entry.symbol] = (
+                    np.zeros(entry.symbol.shape, entry.symbol.dtype) if given is None else given.array
+                )
+        evaluate([s for s in graph.symbols if s in late], values_of)
+        read = lambda symbol: values_of[symbol] if symbol.constant is None else symbol.constant
         return [new_value(np.array(read(s))) for s in graph.outputs[len(self.traced.tracked) :]]
 
     def _array(self, entry: Input, tensors: Sequence[Tensor]) -> np.ndarray:

@@ -20,13 +20,10 @@ from ...ir.views import AffineIndex, View, is_scalar, row_major, squeezed_shape,
 from .fusion import Kernel, operands
 from .prepare.contractions import Labels, contraction_size, labels
 from .storage import LARGE_BYTES
-from .target import Target
+from .target import CONFLICT_STRIDE, Target
 
 LARGE_COPY = 1 << 20  # elements: a larger copy goes through memory, which takes four times as long
 ASSUMED_CALLS = 16  # calls with the same weights that a copy of them is expected to serve
-CONFLICT_STRIDE = (
-    512  # bytes: rows a multiple of this apart fall into few sets of the cache, so they are padded by one vector
-)
 
 
 class MatmulOrientation(NamedTuple):

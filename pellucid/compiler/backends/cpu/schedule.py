@@ -1,4 +1,4 @@
-"""From a recorded graph to kernels in order and the layout of what they store: all decisions before memory (floor 4)."""
+"""Scheduling: from a traced graph to ordered kernels and their layout (floor 4)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .prepare.pipeline import CPU_PIPELINE
 from .rematerialization import rematerialize
 from .target import Target
 
-ROUNDS = 3  # kernels that make numbers again may join, and then see what else they might make
+ROUNDS = 3  # rounds: rematerialization may allow fusion, which may allow more rematerialization
 
 
-def scheduled(
+def schedule(
     graph: Graph, target: Target, disabled: frozenset[str] = frozenset(), by_row: bool = False
 ) -> tuple[Graph, list[Kernel], Layout]:
     """The graph after all passes, its kernels and their layout.
@@ -27,9 +27,9 @@ def scheduled(
     kernels = fuse_operations(graph, fuse)
     copies: Copies = {}
     for _ in range(ROUNDS if fuse and "rematerialization" not in disabled else 0):
-        known = copies
-        graph, copies = rematerialize(graph, kernels, known)
-        if copies is known:
+        before = copies
+        graph, copies = rematerialize(graph, kernels, before)
+        if copies is before:
             break
         kernels = fuse_operations(graph, fuse, copies)
     kernels, layout = assign_layouts(graph, kernels, target, by_row)

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from ..kernel_ir import KernelSpec, Load
 from ..llvm import Builder
 from ..prepare.contractions import LONG_CONTRACTION
+from ..target import L2_BYTES
 from .vector_body import Index, LaneContext, thread_range
 
-L2_BYTES = 1 << 21  # bytes of panels that stay in the cache while all rows pass by
 SHORT = (
     5  # instructions: what follows a product with more is a loop over the rows of the tile, not written out each time
 )
