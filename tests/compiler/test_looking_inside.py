@@ -93,7 +93,7 @@ def test_watched_layers_give_outputs_and_gradients_and_change_nothing() -> None:
             hidden = None
     assert watching.captured["2"]["grad"].shape == (18, 5)
     assert len(watching.made) == 1  # looking costs one program, not one at every call
-    with pytest.raises(OptionError, match="watch names '3'.*one of 0, 1, 2"):
+    with pytest.raises(OptionError, match="capture names '3'.*one of 0, 1, 2"):
         P.compile(step, capture=["3"])
 
 

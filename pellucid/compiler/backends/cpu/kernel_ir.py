@@ -93,3 +93,31 @@ class KernelSpec(NamedTuple):
 
 
 REDUCTIONS = {"sum", "amax", "amin", "any", "all", "argmax", "argmin"}
+
+
+def merge_axes(spec: KernelSpec, outer: int, inner: int) -> KernelSpec:
+    """The same kernel with axis `outer` of the domain merged into axis `inner`: every access steps through both as one."""
+
+    def without_outer(x: Any) -> Any:
+        return x._replace(strides=tuple(stride for axis, stride in enumerate(x.strides) if axis != outer))
+
+    def renumbered(axis: int | None) -> int | None:
+        axis = inner if axis == outer else axis
+        return None if axis is None else axis - (axis > outer)
+
+    sizes = [n * spec.domain[outer] if axis == inner else n for axis, n in enumerate(spec.domain) if axis != outer]
+    instructions = tuple(
+        x._replace(operands=tuple(without_outer(y) if isinstance(y, Load) else y for y in x.operands))
+        for x in spec.instructions
+    )
+    contraction = spec.contraction and spec.contraction._replace(
+        splat=without_outer(spec.contraction.splat), vectors=without_outer(spec.contraction.vectors),
+        rows=renumbered(spec.contraction.rows), lanes=renumbered(spec.contraction.lanes),
+    )  # fmt: skip
+    return spec._replace(
+        domain=tuple(sizes),
+        axes=tuple(axis - (axis > outer) for axis in spec.axes if axis != outer),
+        instructions=instructions,
+        stores=tuple(map(without_outer, spec.stores)),
+        contraction=contraction,
+    )

@@ -1,4 +1,4 @@
-"""The passes of the CPU backend, in order: those for every backend, and those that choose the form its kernels want (floor 4)."""
+"""The pipeline of the CPU backend: its passes by name, in order (floor 4)."""
 
 from __future__ import annotations
 
