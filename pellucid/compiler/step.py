@@ -30,7 +30,7 @@ from ..ops.loop import tree_map
 from ..random import stream
 from ..tensor import Tensor
 from .backends.interpreter import InterpretedProgram
-from .guards import Guard, checker, costly, seconds
+from .guards import Guard, check_seconds, checker, most_costly
 from .signature import argument_key, fingerprint, is_current, name_arguments, retrace_reason, tensor_names
 from .trace.traced_step import IndexFault, TracedStep
 from .trace.tracer import trace
@@ -260,7 +260,7 @@ class CompiledStep:
         cached = self.programs.setdefault(key, [])
         check = checker(traced.guards)
         cached.insert(0, (check, program, traced.guards))
-        cost = seconds(check)
+        cost = check_seconds(check)
         self._measuring = _GuardCost(program, cost, traced.guards) if cost > MIN_GUARD_SECONDS else None
         for _, dropped, _ in cached[MAX_PROGRAMS:]:
             self._forget(dropped)
@@ -335,7 +335,7 @@ class _GuardCost:
         return result
 
     def _tell(self, name: str) -> None:
-        origin, most = user_origin(), ", ".join(map(str, costly(self.guards)[:3]))
+        origin, most = user_origin(), ", ".join(map(str, most_costly(self.guards)[:3]))
         warnings.warn_explicit(
             f"{name}: each call of this compiled step spends {self.cost * 1e6:.0f} us on looking again at the Python "
             f"state it reads, {self.cost / self.best:.0%} of its time; most of it is {most}; keep numbers in a few "

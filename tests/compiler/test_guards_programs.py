@@ -20,9 +20,10 @@ from guard_kinds import Box, vector
 import pellucid as P
 from pellucid import nn
 from pellucid.compiler import step as step_module
-from pellucid.compiler.guards import checker, shadow
+from pellucid.compiler.guards import checker
+from pellucid.compiler.guards import shadow_stack as shadow
 from pellucid.compiler.guards.guard import Guard, content_guard
-from pellucid.compiler.guards.places import Place, differs
+from pellucid.compiler.guards.locations import Location, differs
 from pellucid.errors import TraceError
 
 
@@ -230,7 +231,7 @@ def test_an_instruction_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyP
 
 
 def test_a_python_that_does_not_tell_of_its_instructions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shadow.Shadow, "step", lambda self, frame: None)
+    monkeypatch.setattr(shadow.ShadowStack, "step", lambda self, frame: None)
     with pytest.raises(TraceError, match="does not tell of its instructions"):
         P.compile(lambda x: x * 2)(vector())
 
@@ -272,7 +273,7 @@ def test_values_are_compared_by_identity_and_then_by_value(now: Any, then: Any, 
 
 @pytest.mark.parametrize("container", [[1, 2], {"a": 1}, {1, 2}, bytearray(b"ab"), np.arange(3.0)], ids=repr)
 def test_a_content_is_compared_and_put_back(container: Any) -> None:
-    place, guard = Place("content", container), content_guard(container, None)
+    place, guard = Location("content", container), content_guard(container, None)
     before, first, check = place.read(), copy.deepcopy(container), checker([guard])
     assert check() and place.holds(before)
     if isinstance(container, dict | np.ndarray | bytearray):

@@ -24,7 +24,7 @@ from ...errors import TraceError, format_shape
 from ...ops.loop import tree_map
 from ...ops.reduce import expand
 from ...tensor import Parameter, Tensor, UsedUp
-from ..guards import Watch
+from ..guards import StateMonitor
 from ..ir.graph import Graph, Input
 from .leaks import check_leaks
 from .masked import YIELDING, replaced, selected
@@ -57,27 +57,27 @@ def trace(
     """
     while True:
         tracer = Tracer(names, gives_views)
-        watch = Watch((function, source), tracer.is_made_inside)
+        monitor = StateMonitor((function, source), tracer.is_made_inside)
         try:
-            traced = _trace_once(tracer, watch, function, arguments, keep_grads, differentiable)
+            traced = _trace_once(tracer, monitor, function, arguments, keep_grads, differentiable)
         except Retrace:
             assert tracer.pending_change is not None
-            watch.undo()
+            monitor.undo()
             tracer.pending_change()
             continue
         with _one_at_a_time:
             cached = check_leaks(tracer.created)
-        traced.state_changes, traced.undo = watch.changes() + cached, watch.undo
+        traced.state_changes, traced.undo = monitor.changes() + cached, monitor.undo
         if tracer.pending_change is None:
-            traced.guards, traced.found_ids = watch.guards, watch.met
+            traced.guards, traced.found_ids = monitor.guards, monitor.found_ids
             return traced
-        watch.undo()
+        monitor.undo()
         tracer.pending_change()
 
 
 def _trace_once(
     tracer: Tracer,
-    watch: Watch,
+    monitor: StateMonitor,
     function: Callable[..., Any],
     arguments: Any,
     keep_grads: bool,
@@ -90,7 +90,7 @@ def _trace_once(
             tracer.add_arguments(arguments)
             args, kwargs = arguments
             mode = grad_mode.get()
-            with watch:
+            with monitor:
                 result = function(*args, **kwargs)
             _check_mode(mode)
             return tracer.finish(result, keep_grads, differentiable)
