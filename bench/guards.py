@@ -98,9 +98,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=15)
     rounds = options.parse_args().rounds
     for name, times in tracing(rounds).items():
-        print(
-            f"tracing an MLP step, {name}: {statistics.median(times):.1f} ms ({min(times):.1f} to {max(times):.1f})"
-        )
+        print(f"tracing an MLP step, {name}: {statistics.median(times):.1f} ms ({min(times):.1f} to {max(times):.1f})")
     step, given = mlp_step()
     step(*given)
     found = min(seconds(lambda: step._lookup(given, {}), 2000) for _ in range(rounds))
