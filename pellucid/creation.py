@@ -37,7 +37,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device:
 
 
 def _recorded(data: Any, kind: Any) -> Tensor:
-    """`tensor(data)` inside a step that is being recorded: literals are constants of it, an array would be by mistake."""
+    """`tensor(data)` inside a step that is being traced: literals are constants of it, an array would be by mistake."""
     if isinstance(data, Tensor):
         return data.detach().clone() if kind is None else data.detach().clone().to(kind)
     refuse_array(data)

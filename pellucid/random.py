@@ -88,7 +88,7 @@ class Generator:
     def _alone(self) -> threading.RLock:
         """What to hold while the state is read and moved on, so that no two draws are of one call.
 
-        Compiled programs that draw from this Generator hold it while they run. One that is being recorded holds it to the
+        Compiled programs that draw from this Generator hold it while they run. One that is being traced holds it to the
         end, since until then the state has no numbers.
         """
         active = current_tracer()

@@ -324,7 +324,7 @@ class Tensor(Value):
 
     def __repr__(self) -> str:
         if current_tracer() is not None:
-            return f"tensor(being recorded, shape={format_shape(self.shape)}, dtype={self.dtype})"
+            return f"tensor(being traced, shape={format_shape(self.shape)}, dtype={self.dtype})"
         shown = self.array if self.ndim else self.array.reshape(1)
         whole = shown.dtype.kind != "f" or bool(np.all(shown == np.trunc(shown)))  # 1. and not 1.0000
         mode: Any = "maxprec_equal" if whole else "fixed"

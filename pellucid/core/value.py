@@ -141,7 +141,7 @@ class Symbol:
         """Raise TraceError: numbers were asked for."""
         raise TraceError(
             f"{user_origin()}: the numbers of a Tensor {format_shape(self.shape)} {self.dtype} are asked for while the step is being "
-            "recorded; expected a step whose course does not depend on them (no item(), no numpy(), no if); "
+            "traced; expected a step whose course does not depend on them (no item(), no numpy(), no if); "
             "choose with where(), or return the Tensor and look at it after the step"
         )
 
@@ -164,7 +164,7 @@ def current_tracer() -> Any:
 
 
 def outside_tracing(change: Callable[[], None], at_once: bool = False) -> None:
-    """Call `change`, which makes or rearranges state, where Tensors hold numbers: now or, where a step is being recorded,
+    """Call `change`, which makes or rearranges state, where Tensors hold numbers: now or, where a step is being traced,
     after this recording, which is then made anew. at_once: the recording cannot go on without it, and ends here."""
     active = current_tracer()
     if active is None:
@@ -180,7 +180,7 @@ def traced_or_array(value: Value) -> Any:
 
 
 def refuse_array(data: Any) -> None:
-    """Raise TraceError where an array would become a constant of a step that is being recorded: it may be another one in
+    """Raise TraceError where an array would become a constant of a step that is being traced: it may be another one in
     the next call, the next batch of an iterator say."""
     if tracer_count[0] and isinstance(data, np.ndarray) and data.ndim and active_tracer.get() is not None:
         raise TraceError(

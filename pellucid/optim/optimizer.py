@@ -51,7 +51,7 @@ class Group(dict[str, Any]):
     """One parameter group: PyTorch's dict of options, and the 0-d Tensors that the update rule reads.
 
     A write is checked, kept as the plain number, and carried to `scalars`, whose Tensors stay the same objects: a compiled
-    step sees the new value without being recorded again.
+    step sees the new value without being traced again.
     """
 
     def __init__(self, options: Mapping[str, Any], optimizer: Optimizer) -> None:
@@ -219,7 +219,7 @@ class Optimizer:
         """The parameters with a gradient, by the step count they share, which is advanced here.
 
         One count serves all parameters that have moved together, so the bias corrections are computed once for them. Those
-        left out for the first time get a clock of their own; a step that is being recorded begins anew with it.
+        left out for the first time get a clock of their own; a step that is being traced begins anew with it.
         """
         counting = self.counts(group)
         for clock in tuple(group.clocks):

@@ -151,7 +151,7 @@ def test_data_that_the_step_writes_or_trains_are_refused() -> None:
         P.compile(lambda batch: (x.add_(1), batch.sum())[1]).run_steps(x, [[0]])
     with pytest.raises(OptionError, match="data 0 is a ndarray; expected a Tensor"):
         P.compile(lambda batch: batch.sum()).run_steps((np.ones(3),), [[0]])
-    with pytest.raises(TraceError, match="run_steps inside a step that is being recorded"):
+    with pytest.raises(TraceError, match="run_steps inside a step that is being traced"):
         P.compile(lambda x: P.compile(lambda batch: batch.sum()).run_steps(x, [[0]]))(x)
     with pytest.raises(OptionError, match=r"run_steps: data 0 \(2,\) requires a gradient.*detach"):
         P.compile(lambda batch: batch.sum()).run_steps(P.tensor([1.0, 2.0], requires_grad=True), [[0]])

@@ -56,7 +56,7 @@ class AccessLog:
         self.guards: dict[Any, Guard] = {}
         self.writes: dict[Any, Write] = {}
         self.refused: TraceError | None = None
-        self.foreign: dict[int, Any] = {}  # by id; alive as long as the recording, so that no id is used twice
+        self.foreign: dict[int, Any] = {}  # by id; alive as long as the trace, so that no id is reused
         self.kinds: set[type] = set()  # classes that were read as values
         self.own: dict[int, Any] = {}  # the same, of objects that were seen when they were made
         self.functions: dict[types.CodeType, list[types.FunctionType]] = {}  # foreign ones, by their code

@@ -90,7 +90,7 @@ class StateMonitor:
         """Restore what the step has written."""
         self.state.undo()
 
-    # ---- while recording ----
+    # ---- while tracing ----
 
     def where(self) -> Origin:
         """The user's line: of the followed frame, or of the one that called our code or that of an installed package."""

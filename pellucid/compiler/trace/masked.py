@@ -46,12 +46,12 @@ class MaskedSelection(Tensor):
     array = property(lambda self: self.refuse())
 
     def __repr__(self) -> str:
-        return f"tensor(being recorded, x[mask] of x {format_shape(self.rows.shape)}, dtype={self.dtype})"
+        return f"tensor(being traced, x[mask] of x {format_shape(self.rows.shape)}, dtype={self.dtype})"
 
     def refuse(self, *_: Any, **__: Any) -> Any:
         """Raise TraceError: an operation needs its shape, or single rows."""
         raise TraceError(
-            f"{user_origin()}: x[mask], made at {self.origin}, has as many rows as the mask has True, which a step being recorded does "
+            f"{user_origin()}: x[mask], made at {self.origin}, has as many rows as the mask has True, which a step being traced does "
             "not know; expected work on each number by itself and then sum, mean, max, min, any or all of it; "
             "keep all rows of x, and choose with where(mask, x, 0); count with mask.sum()"
         )
@@ -154,7 +154,7 @@ class MaskedSelection(Tensor):
             return self.each({"max": "maximum", "min": "minimum"}[name], dim)
         if dim is not None:
             raise TraceError(
-                f"{user_origin()}: x[mask].{name}({dim}) gives positions among the rows, which a step being recorded does not know; "
+                f"{user_origin()}: x[mask].{name}({dim}) gives positions among the rows, which a step being traced does not know; "
                 f"expected the values alone; write a{name}({dim})"
             )
         return self.amax() if name == "max" else self.amin()

@@ -1,7 +1,7 @@
 """Executables: what traces of one canonical form share, which is graph, plan and native code without Tensors (floor 4).
 
 A process keeps the executables that it used last, so that the next fold of a cross-validation, or a step with another
-dropout rate, costs its recording and no compilation. They hold no Tensors: a Program binds one to those of its recording.
+dropout rate, costs its trace and no compilation. They hold no Tensors: a Program binds one to those of its trace.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def get_executable(form: CanonicalForm, disabled: frozenset[str] = frozenset(), 
     return result
 
 
-def _compile(recorded: Graph, disabled: frozenset[str], by_row: bool) -> Executable:
-    graph, kernels, layout = schedule(_without_owners(recorded), host(), disabled, by_row)
+def _compile(traced: Graph, disabled: frozenset[str], by_row: bool) -> Executable:
+    graph, kernels, layout = schedule(_without_owners(traced), host(), disabled, by_row)
     plan = plan_memory(graph, kernels, layout, "reuse" not in disabled)
     program = lower(plan, host())
     code = _codes.get(program.key)

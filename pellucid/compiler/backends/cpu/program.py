@@ -258,8 +258,8 @@ class Program:
             context[index] = array.__array_interface__["data"][0]
         for position, memory in self.copied_arguments:
             np.copyto(memory, tensors[position].array)
-        for _, recorded, memory in self.grads:
-            owner = self.bindings.resolve(recorded, tensors)
+        for _, traced_owner, memory in self.grads:
+            owner = self.bindings.resolve(traced_owner, tensors)
             if owner._grad is not None and owner._grad.__class__ is not UsedUp:
                 np.copyto(memory, owner._grad.array)
 

@@ -221,7 +221,7 @@ class Accumulator:
 
     def result(self, state: Sequence[Any]) -> Any:
         if self.positional:
-            return self.builder.sext(state[1], self.builder.lane_axis(self.instruction.dtype))
+            return self.builder.sext(state[1], self.builder.vector(self.instruction.dtype))
         return state[0]
 
 
