@@ -149,8 +149,8 @@ def retrace_reason(programs: dict[Any, list[tuple[Any, Any, list[Guard]]]], key:
     return "gradients were switched" if before[1][0] != key[1][0] else "another random generator is in use"
 
 
-def _comparable(part: Any) -> Any:
+def _comparable(x: Any) -> Any:
     """Part of a signature with ids in place of Tensors, whose == would compare their numbers."""
-    if isinstance(part, Value):
-        return id(part)
-    return tuple(map(_comparable, part)) if isinstance(part, tuple) else part
+    if isinstance(x, Value):
+        return id(x)
+    return tuple(map(_comparable, x)) if isinstance(x, tuple) else x

@@ -96,14 +96,14 @@ def _shortened(value: Any) -> str:
 def topological_order(results: Iterable[Symbol]) -> list[Symbol]:
     """The operations that `results` depend on, each after its inputs."""
     order: list[Symbol] = []
-    seen: set[Symbol] = set()
+    visited: set[Symbol] = set()
     waiting = [(symbol, False) for symbol in reversed(list(results))]
     while waiting:
         symbol, done = waiting.pop()
         if done:
             order.append(symbol)
-        elif symbol.op is not None and symbol not in seen:
-            seen.add(symbol)
+        elif symbol.op is not None and symbol not in visited:
+            visited.add(symbol)
             waiting.append((symbol, True))
             waiting.extend((x, False) for x in reversed(symbol.inputs))
     return order
@@ -111,20 +111,20 @@ def topological_order(results: Iterable[Symbol]) -> list[Symbol]:
 
 def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
     """The operations that read each Symbol, in order."""
-    found: dict[Symbol, list[Symbol]] = {}
+    readers: dict[Symbol, list[Symbol]] = {}
     for symbol in graph.symbols:
         for x in dict.fromkeys(symbol.inputs):
-            found.setdefault(x, []).append(symbol)
-    return found
+            readers.setdefault(x, []).append(symbol)
+    return readers
 
 
 def dependents(graph: Graph, kind: str) -> set[Symbol]:
     """The operations that depend on an input of this kind."""
-    found = {entry.symbol for entry in graph.inputs if entry.kind == kind}
-    for symbol in graph.symbols if found else ():
-        if any(x in found for x in symbol.inputs):
-            found.add(symbol)
-    return found.intersection(graph.symbols)
+    dependent = {entry.symbol for entry in graph.inputs if entry.kind == kind}
+    for symbol in graph.symbols if dependent else ():
+        if any(x in dependent for x in symbol.inputs):
+            dependent.add(symbol)
+    return dependent.intersection(graph.symbols)
 
 
 def evaluate(symbols: Iterable[Symbol], arrays: dict[Symbol, np.ndarray]) -> None:

@@ -30,10 +30,9 @@ def replace_results(graph: Graph, new: dict[Symbol, Symbol]) -> Graph:
     """The graph with replaced results, and only the operations that they need. Bounds checks stay."""
     outputs = [new.get(s, s) for s in graph.outputs]
     writes = [(entry, new.get(s, s)) for entry, s in graph.writes]
-    kept = list(graph.inputs)
     checks = [new.get(s, s) for s in graph.symbols if s.op is REGISTRY["within"]]
     symbols = topological_order([*checks, *outputs, *(s for _, s in writes)])
-    return Graph(kept, symbols, outputs, writes)
+    return Graph(list(graph.inputs), symbols, outputs, writes)
 
 
 def emit(name: str, *inputs: Symbol, origin: Any, **attributes: Any) -> Symbol:

@@ -54,7 +54,7 @@ def with_snapshots(graph: Graph) -> Graph:
         return new.get(symbol, symbol)
 
     writes = [(entry, now(s), s in read) for entry, s in graph.writes]
-    after = {s: emit("cast", s, origin=s.origin, dtype=s.dtype) for _, s, kept in writes if kept}
+    after = {s: emit("cast", s, origin=s.origin, dtype=s.dtype) for _, s, is_read in writes if is_read}
     symbols = [*before.values(), *map(now, graph.symbols), *after.values()]
     return Graph(
         graph.inputs, symbols, [now(s) for s in graph.outputs], [(entry, after.get(s, s)) for entry, s, _ in writes]

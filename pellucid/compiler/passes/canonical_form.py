@@ -28,7 +28,7 @@ SCALAR_DTYPES = {
     np.dtype(np.uint32),
 }  # of a uint32 are the thresholds that random bits are compared with
 SPECIAL_VALUES = {0.0, 1.0, -1.0}
-SHORT_BYTES = 64  # bytes of a constant that stands in a key as it is
+SHORT_BYTES = 64  # a shorter constant is in the key itself, a longer one by its hash
 
 
 class Key:

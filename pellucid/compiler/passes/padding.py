@@ -104,8 +104,8 @@ class PaddingWalk:
             self.true_symbol[b.symbol], self.new[b.symbol], self.axes[b.symbol] = a.symbol, b.symbol, axes
 
     def axis_of(self, true: int, size: int) -> Axis | None:
-        """The axis of these sizes: a plain one, the padded one, or one made of it that has been seen. What is the same all
-        along, or lies in row order, may take any of the last; where it then meets another one, that is refused."""
+        """The axis of these sizes: a plain one, the padded one, or one made of it that has occurred before. None if there is
+        none."""
         return (
             self.lengths.axis(true, size) or self.padded_axes.get((true, size)) or (() if true == size == 1 else None)
         )

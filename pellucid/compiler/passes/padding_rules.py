@@ -27,12 +27,12 @@ FREE = {"reshape": ("shape",), "expand": ("shape",), "bits": ("shape",), "add_at
 Ruled = tuple[list[Symbol], Any]
 
 
-def _same(p: PaddingWalk, symbol: Symbol, found: Sequence[Axes]) -> Axes:
+def _same(p: PaddingWalk, symbol: Symbol, operand_axes: Sequence[Axes]) -> Axes:
     """The axes that operands broadcast to."""
-    rank = max(len(axes) for axes in found)
+    rank = max(len(axes) for axes in operand_axes)
     result: list[Axis] = []
     for i in range(rank):
-        here = {axes[i - rank] for axes in found if len(axes) >= rank - i} - {()}
+        here = {axes[i - rank] for axes in operand_axes if len(axes) >= rank - i} - {()}
         if len(here) > 1:
             raise p.refusal("the padded axis meets another one", symbol)
         result.append(here.pop() if here else ())
@@ -64,7 +64,7 @@ def _reshape(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Rule
     if 0 in b.shape:
         raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
     left = list(canonical_axis(f for axis in p.axes[inputs[0]] for f in axis))[::-1]
-    found: list[Axis] = []
+    axes_of_result: list[Axis] = []
     for target in zip(a.shape, b.shape, strict=True):
         axis: list[int] = []
         while not p.lengths.fits(tuple(axis), *target):
@@ -78,27 +78,27 @@ def _reshape(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Rule
             axis.append(factor)
             if p.lengths.measure(axis, p.lengths.size) > target[1]:
                 raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
-        found.append(canonical_axis(axis))
+        axes_of_result.append(canonical_axis(axis))
     if left:
         raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
-    return inputs, tuple(found)
+    return inputs, tuple(axes_of_result)
 
 
 def _slice(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    (x,), found = inputs, list[Any]()
+    (x,), axes_of_result = inputs, list[Any]()
     if x in p.packed:
         return inputs, (_piece(p, a, b, p.packed[x]),)
     pairs = zip(p.axes[x], a.inputs[0].shape, x.shape, _slices(a), _slices(b), strict=True)
     for axis, n, size, true, bucket in pairs:
         if (true, bucket) == ((0, n, 1), (0, size, 1)):
-            found.append(axis)
+            axes_of_result.append(axis)
         elif true == bucket and (not is_padded(axis) or axis == (PADDED,)):  # elements that exist at every length
-            found.append(canonical_axis((true[1],)))
+            axes_of_result.append(canonical_axis((true[1],)))
         elif not is_padded(axis) and (true[0], true[2]) == (bucket[0], bucket[2]) and true[2] > 0:
-            found.append(p.lengths.axis(true[1], bucket[1]))
+            axes_of_result.append(p.lengths.axis(true[1], bucket[1]))
         else:
             raise p.refusal("slice along the padded axis", b)
-    return inputs, tuple(found)
+    return inputs, tuple(axes_of_result)
 
 
 def _slices(symbol: Symbol) -> Any:
@@ -118,7 +118,7 @@ def _piece(p: PaddingWalk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis
 
 
 def _place(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    (x,), found, clean = inputs, list[Any](), list[int]()
+    (x,), axes_of_result, clean = inputs, list[Any](), list[int]()
     if a.ndim == 1 and a.shape != b.shape and not p.lengths.axis(*a.shape, *b.shape):
         for pieces in p.packed.values():
             total = tuple(sum(p.lengths.measure(axis, n) for axis in pieces) for n in (p.lengths.true, p.lengths.size))
@@ -129,15 +129,15 @@ def _place(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     for i, (axis, n, size, true, bucket, target) in enumerate(pairs):
         whole = (true, bucket) == ((0, n, 1), (0, size, 1))
         if whole and target == (n, size):
-            found.append(axis)
+            axes_of_result.append(axis)
         elif is_padded(axis) and whole and target[0] == target[1]:  # the padding stays zero
-            found.append(canonical_axis((target[0],)))
+            axes_of_result.append(canonical_axis((target[0],)))
             clean.append(i)
         elif not is_padded(axis) and true == bucket:
-            found.append(p.lengths.axis(*target))
+            axes_of_result.append(p.lengths.axis(*target))
         else:
             raise p.refusal("place along the padded axis", b)
-    return [p.fill_padding(x, 0, clean)], tuple(found)
+    return [p.fill_padding(x, 0, clean)], tuple(axes_of_result)
 
 
 def _concatenate(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
@@ -168,14 +168,14 @@ IDENTITIES: dict[str, Callable[[np.dtype], Any]] = {
 
 
 def _reduction(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    (x,), how, name = inputs, b.attributes, b.op_name
-    gone = how["axes"] if "axes" in how else (how["axis"],)
+    (x,), attributes, name = inputs, b.attributes, b.op_name
+    gone = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
     axes = p.axes[x]
-    if "axis" in how and is_padded(axes[gone[0]]) and axes[gone[0]] != (PADDED,):
+    if "axis" in attributes and is_padded(axes[gone[0]]) and axes[gone[0]] != (PADDED,):
         raise p.refusal(f"{name} along an axis that the padded one is a part of", b)
-    keep = how["keepdims"]
-    found = tuple(() if i in gone else axis for i, axis in enumerate(axes) if keep or i not in gone)
-    return [p.fill_padding(x, IDENTITIES[name](x.dtype), gone)], found
+    keep = attributes["keepdims"]
+    axes_of_result = tuple(() if i in gone else axis for i, axis in enumerate(axes) if keep or i not in gone)
+    return [p.fill_padding(x, IDENTITIES[name](x.dtype), gone)], axes_of_result
 
 
 def _cumulative_sum(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
@@ -199,16 +199,16 @@ def _matmul(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled
 
 def _contract(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     sides, result = (b.attributes["a"], b.attributes["b"]), b.attributes["y"]
-    known: dict[str, Axis] = {}
+    axis_of_letter: dict[str, Axis] = {}
     for letters, x in zip(sides, inputs, strict=True):
         for letter, axis in zip(letters, p.axes[x], strict=True):
-            if known.setdefault(letter, axis) != axis:
+            if axis_of_letter.setdefault(letter, axis) != axis:
                 raise p.refusal("a product of the padded axis with another", b)
     clean = [
         p.fill_padding(x, 0, [i for i, letter in enumerate(letters) if letter not in result])
         for letters, x in zip(sides, inputs, strict=True)
     ]
-    return clean, tuple(known[letter] for letter in result)
+    return clean, tuple(axis_of_letter[letter] for letter in result)
 
 
 # ---- gather and scatter ----

@@ -40,19 +40,19 @@ def run_passes(graph: Graph, pipeline: Pipeline, disabled: frozenset[str] = froz
 
 def ancestors(roots: Iterable[Symbol], ends: Collection[Symbol] = ()) -> set[Symbol]:
     """`roots` and all Symbols that they depend on, but nothing beyond `ends`."""
-    seen: set[Symbol] = set()
+    visited: set[Symbol] = set()
     waiting = list(roots)
     while waiting:
         s = waiting.pop()
-        if s not in seen:
-            seen.add(s)
+        if s not in visited:
+            visited.add(s)
             waiting.extend(s.inputs if s not in ends else ())
-    return seen
+    return visited
 
 
 def is_hoistable(s: Symbol) -> bool:
-    known = REDUCTIONS | ALONG_AXIS | MOVEMENTS | {"matmul", "concatenate"}
-    return s.op is not None and (s.op.kind == "elementwise" or s.op_name in known)
+    names = REDUCTIONS | ALONG_AXIS | MOVEMENTS | {"matmul", "concatenate"}
+    return s.op is not None and (s.op.kind == "elementwise" or s.op_name in names)
 
 
 def _is_zero(x: Symbol) -> bool:
@@ -173,12 +173,12 @@ class ScanHoisting:
         if y.op is None or y in self.inside:
             return False
         stacks: set[Symbol] = set()
-        waiting, seen = [y], set[Symbol]()
+        waiting, visited = [y], set[Symbol]()
         while waiting:
             s = waiting.pop()
-            if s.op is None or s in seen:
+            if s.op is None or s in visited:
                 continue
-            seen.add(s)
+            visited.add(s)
             if s in self.inside:
                 stacks.add(s)
             elif not is_hoistable(s):
@@ -186,7 +186,7 @@ class ScanHoisting:
             else:
                 waiting.extend(s.inputs)
         there = {*self.next.values(), *(x for x in self.stacked.values() if x in self.inside)}
-        product = any(s.op_name == "matmul" for s in seen - stacks)
+        product = any(s.op_name == "matmul" for s in visited - stacks)
         return product or sum(s.size for s in stacks - there) <= y.size
 
     # ---- values outside ----
@@ -197,18 +197,18 @@ class ScanHoisting:
         self.carries = [i for i in self.carry if i not in self.sums]
         self.new = Symbol(loop, (), {}, (), self.symbol.dtype, origin)
         self.precomputed_outer = {s: self.hoisted(s)[0] for s in self.precomputed}
-        found: dict[tuple[str, int], Symbol] = {}
+        results: dict[tuple[str, int], Symbol] = {}
         for index, y in self.stacked.items():
-            found["stack", index] = self._flat(self.at_every_step(y))
+            results["stack", index] = self._flat(self.at_every_step(y))
         for index, v in self.sums.items():
             begin, sum_over_steps = self.outer[self.carry[index]], self.sum_over_steps(v)
-            found["last", index] = (
+            results["last", index] = (
                 sum_over_steps if _is_zero(begin) else emit("add", begin, sum_over_steps, origin=v.origin)
             )
         for index in self.carries:
-            found["last", index] = self._last(index)
+            results["last", index] = self._last(index)
         self._finish()
-        table = {s: found[s.attributes["what"], s.attributes["index"]] for s in self.parts}
+        table = {s: results[s.attributes["what"], s.attributes["index"]] for s in self.parts}
         return rewrite(self.graph_before, lambda s, inputs: table.get(s))
 
     def _finish(self) -> None:

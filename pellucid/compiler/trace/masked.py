@@ -234,13 +234,13 @@ def selected(x: Tensor, mask: Tensor) -> MaskedSelection:
 
 def replaced(x: Tensor, mask: Tensor, value: Any) -> Tensor:
     """x after x[mask] = value. value: a number, a selection by the same mask, or a Tensor without an axis for the rows."""
-    part = selected(x, mask)
+    selection = selected(x, mask)
     rest = x.shape[mask.ndim :]
     if isinstance(value, MaskedSelection):
-        part.beside(value)
-        return where(part.over(x), expand(value.rows, shape=x.shape), x)
-    if value.ndim == part.ndim and value.shape[0] == 1:
+        selection.beside(value)
+        return where(selection.over(x), expand(value.rows, shape=x.shape), x)
+    if value.ndim == selection.ndim and value.shape[0] == 1:
         value = reshape(value, shape=value.shape[1:])
-    if value.ndim >= part.ndim:
-        part.refuse()
-    return where(part.over(x), expand(value, shape=rest), x)
+    if value.ndim >= selection.ndim:
+        selection.refuse()
+    return where(selection.over(x), expand(value, shape=rest), x)

@@ -127,12 +127,12 @@ def _unflatten_part(result: Any, bindings: GradientBindings) -> Unflatten:
         return lambda outputs, tensors: bindings.resolve(result, tensors)
     if isinstance(result, dict):
         parts = {key: _unflatten_part(value, bindings) for key, value in result.items()}
-        return lambda *found: {key: make(*found) for key, make in parts.items()}
+        return lambda *call: {key: make(*call) for key, make in parts.items()}
     if isinstance(result, tuple | list):
         items = [_unflatten_part(value, bindings) for value in result]
         if hasattr(result, "_fields"):
-            return lambda *found: type(result)(*[make(*found) for make in items])
-        return lambda *found: type(result)([make(*found) for make in items])
+            return lambda *call: type(result)(*[make(*call) for make in items])
+        return lambda *call: type(result)([make(*call) for make in items])
     if result is None or isinstance(result, int | float | str | bool):
         return lambda *_: result
     raise TraceError(

@@ -113,7 +113,7 @@ class ScanTracer:
                     self.written[key] = owner.array
                     self.carried_state = (
                         self.carried_state
-                        if any(owner is known for known in self.carried_state)
+                        if any(owner is other for other in self.carried_state)
                         else [*self.carried_state, owner]
                     )
                 owner.array, owner.version = array, version
@@ -183,19 +183,19 @@ class ScanTracer:
         return node
 
     def _outer_parents(self) -> list[Any]:
-        found: dict[int, Any] = {}
-        seen: set[int] = set()
+        parents: dict[int, Any] = {}
+        visited: set[int] = set()
         own = {id(v) for v in (*self.carry_in, *self.x)}
         waiting = [v.node or v for v in (*self.carry_out, *self.stacked) if v.requires_grad]
         while waiting:
             node = waiting.pop()
             if not isinstance(node, Node) or node.sequence < self.since:
                 if id(node) not in own:
-                    found[id(node)] = node
-            elif node.sequence not in seen:
-                seen.add(node.sequence)
+                    parents[id(node)] = node
+            elif node.sequence not in visited:
+                visited.add(node.sequence)
                 waiting.extend(parent for parent in node.parents if parent is not None)
-        return list(found.values())
+        return list(parents.values())
 
     # ---- the gradient ----
 
@@ -207,22 +207,22 @@ class ScanTracer:
         """The gradient through the unrolled loop, which can itself be differentiated."""
         since = next(Node.counter)
         states = self.symbol.inputs[len(self.carry_leaves) : self.carries]
-        kept = [(owner, owner.array, owner.version) for owner in self.carried_state]
+        before = [(owner, owner.array, owner.version) for owner in self.carried_state]
         for owner, state in zip(self.carried_state, states, strict=True):
             owner.array = state
         try:
             carry, ys = unrolled(self.body, self.carry, self.xs, self.length, self.reverse)
         finally:
-            for owner, array, version in kept:
+            for owner, array, version in before:
                 owner.array, owner.version = array, version
         values = {("last", i): v for i, v in enumerate(tree_leaves(carry))}
         values |= {("stack", self.carries + i): v for i, v in enumerate(tree_leaves(ys))}
         outputs = [values[key] for key in g]
-        grads = [reshape(known, shape=v.shape) for known, v in zip(g.values(), outputs, strict=True)]
-        found = backward_pass(outputs, grads, keep=True, create_graph=True, since=since)
+        grads = [reshape(cotangent, shape=v.shape) for cotangent, v in zip(g.values(), outputs, strict=True)]
+        gradients = backward_pass(outputs, grads, keep=True, create_graph=True, since=since)
         parents = [v.node or v for v in (*self.carry_leaves, *self.sequences)] + self.outer_parents
         # A Tensor may be the carry, a sequence and an outer value at once: its whole gradient is given once.
-        return [found.pop(id(p))[1] if id(p) in found else None for p in parents]
+        return [gradients.pop(id(p))[1] if id(p) in gradients else None for p in parents]
 
     def saved(self, needed: set[Symbol]) -> list[Symbol]:
         """The operations of the body to stack, so that `needed` can be recomputed from them."""
@@ -284,8 +284,8 @@ class ScanTranspose:
         pairs = [(trace.carry_out[i], g) for i, g in zip(self.carried, self.d_carry, strict=True)]
         pairs += [(trace.stacked[i - trace.carries], g) for i, g in zip(self.stacks, self.d_y, strict=True)]
         pairs = [pair for pair in pairs if pair[0].requires_grad]
-        found = backward_pass([v for v, _ in pairs], [g for _, g in pairs], keep=True, since=trace.since)
-        arrived = lambda value: found[id(value)][1] if id(value) in found else None
+        gradients = backward_pass([v for v, _ in pairs], [g for _, g in pairs], keep=True, since=trace.since)
+        arrived = lambda value: gradients[id(value)][1] if id(value) in gradients else None
         self.reached = {
             i for i, need in enumerate(trace.carry_needs_grad) if need and arrived(trace.carry_in[i]) is not None
         }

@@ -414,7 +414,7 @@ class Tracer:
             results.structure,
             tracked,
             requires_grad_checks=self._requires_grad_checks(writes),
-            grad_presence=[found for key, found in self.grad_presence.items() if key not in arguments],
+            grad_presence=[state for key, state in self.grad_presence.items() if key not in arguments],
             cleared_grads=cleared,
             consumed_grads=consumed,
             requires_grad_changes=changes,
@@ -468,10 +468,10 @@ class Tracer:
         if any(node.inputs is None for node in nodes):
             return None
         seeds = [Tensor(self._cotangent(i, value)) for i, value in roots.items()]
-        found = backward_pass(list(roots.values()), seeds, since=self.started)
+        gradients = backward_pass(list(roots.values()), seeds, since=self.started)
         owners = {id(saved.rest["node"] or saved.owner): saved.owner for saved in self.saved.values()}
-        leaves = [owners[key] for key in found if key in owners]
-        outputs += [self.read(found[key][1]) for key in found if key in owners]
+        leaves = [owners[key] for key in gradients if key in owners]
+        outputs += [self.read(gradients[key][1]) for key in gradients if key in owners]
         return leaves
 
     def _cotangent(self, position: int, value: Any) -> Symbol:
@@ -507,29 +507,29 @@ class Tracer:
         self, written: set[int], keep_grads: bool
     ) -> tuple[list[tuple[Input, Symbol]], list[Tensor], list[Tensor]]:
         """The gradients that the step leaves behind, those it clears, and those that its optimizer has consumed."""
-        kept: list[tuple[Input, Symbol]] = []
+        stored: list[tuple[Input, Symbol]] = []
         seen_cells: set[int] = set()
         cleared: list[Tensor] = []
-        used: list[Tensor] = []
+        consumed: list[Tensor] = []
         for key, (owner, _before) in self.grads.items():
-            now = owner._grad
+            grad = owner._grad
             entry = self.grad_inputs.get(key)
-            if now is None:
+            if grad is None:
                 cleared.append(owner)
-            elif entry is not None and now.array is entry.symbol:
+            elif entry is not None and grad.array is entry.symbol:
                 continue
-            elif key in written and not keep_grads and entry is None and not _is_filled(now.array):
-                used.append(owner)
+            elif key in written and not keep_grads and entry is None and not _is_filled(grad.array):
+                consumed.append(owner)
             else:
                 if entry is None:
-                    entry = Input("gradient", owner, self._placeholder(now), -1, f"{self.names.get(key, '')}.grad")
-                entry.in_place = now is self.grad_placeholders.get(key)
-                base = now if now.cell is None else now.cell.base()
+                    entry = Input("gradient", owner, self._placeholder(grad), -1, f"{self.names.get(key, '')}.grad")
+                entry.in_place = grad is self.grad_placeholders.get(key)
+                base = grad if grad.cell is None else grad.cell.base()
                 if id(base) in self.saved or id(base) in seen_cells:
                     raise TraceError(SHARED_GRADIENT.format(format_shape(owner.shape)))
                 seen_cells.add(id(base))
-                kept.append((entry, self.read(now)))
-        return kept, cleared, used
+                stored.append((entry, self.read(grad)))
+        return stored, cleared, consumed
 
     def restore(self) -> None:
         """Restore every Tensor to what it was before the step."""

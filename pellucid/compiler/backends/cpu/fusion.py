@@ -109,11 +109,11 @@ def is_movement(symbol: Symbol) -> bool:
     return symbol.op is None or symbol.op_name in VIEWS
 
 
-def _along(v: View, reader: Symbol, kept: list[int]) -> bool:
+def _along(v: View, reader: Symbol, kept_axes: list[int]) -> bool:
     """Whether the reader reads one scalar per row of the source, at every index of the row."""
     axes = [axis for axis, size in enumerate(reader.shape) if size != 1]
     indices = [i for i, size in zip(v.indices, v.source.shape, strict=True) if size != 1]
-    return indices == [AffineIndex(0, ((axes[axis], 1),)) for axis in kept]
+    return indices == [AffineIndex(0, ((axes[axis], 1),)) for axis in kept_axes]
 
 
 class Fusion:
@@ -133,7 +133,7 @@ class Fusion:
         elif is_movement(symbol):
             if (
                 name == "reshape" and view_of(symbol).source is symbol
-            ):  # memory in row order; a kernel of its own may copy
+            ):  # a reshape that needs row-major memory, by a copy if necessary
                 self._single("reshape", symbol)
         elif not is_native(symbol):
             self._single("interpreted", symbol)
@@ -210,8 +210,8 @@ class Fusion:
 
     def _reduction(self, symbol: Symbol) -> None:
         x = symbol.inputs[0]
-        how = symbol.attributes
-        axes = how["axes"] if "axes" in how else (how["axis"],)
+        attributes = symbol.attributes
+        axes = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
         long = [axis for axis, size in enumerate(x.shape) if size != 1]
         along = tuple(i for i, axis in enumerate(long) if axis in axes)
         kernel = Kernel("loop", [symbol], squeezed_shape(x.shape), along, in_backward=symbol in self.in_backward)
@@ -230,23 +230,23 @@ class Fusion:
         """Fuse two kernels where that is allowed. Returns the fused kernel, or `second`."""
         if not self._may_fuse(first, second):
             return second
-        whole, part = (second, first) if second.kind == "product" else (first, second)
-        symbols = sorted({*whole.symbols, *part.symbols}, key=lambda s: self.order[s])
+        whole, merged = (second, first) if second.kind == "product" else (first, second)
+        symbols = sorted({*whole.symbols, *merged.symbols}, key=lambda s: self.order[s])
         if whole.kind == "product":
             symbols.remove(whole.root)
             symbols.insert(0, whole.root)
         whole.symbols = symbols
-        whole.per_row |= part.per_row
-        if part.domain != whole.domain:
-            whole.per_row |= set(part.symbols)
-        whole.axes = part.axes if whole.axes is None else whole.axes
-        whole.depends_on = (whole.depends_on | part.depends_on) - {whole, part}
-        whole.no_fuse |= part.no_fuse
-        self.kernels.remove(part)
+        whole.per_row |= merged.per_row
+        if merged.domain != whole.domain:
+            whole.per_row |= set(merged.symbols)
+        whole.axes = merged.axes if whole.axes is None else whole.axes
+        whole.depends_on = (whole.depends_on | merged.depends_on) - {whole, merged}
+        whole.no_fuse |= merged.no_fuse
+        self.kernels.remove(merged)
         for kernel in self.kernels:
             for kernels in (kernel.depends_on, kernel.no_fuse):
-                if part in kernels:
-                    kernels.discard(part)
+                if merged in kernels:
+                    kernels.discard(merged)
                     kernels.add(whole)
         self._register(whole)
         return whole
@@ -292,13 +292,13 @@ class Fusion:
 
 def _reaches(starts: Iterable[Kernel], goal: Kernel, below: Callable[[Kernel], Iterable[Kernel]]) -> bool:
     """Whether `goal` can be reached from one of `starts`."""
-    waiting, seen = list(starts), set[Kernel]()
+    waiting, visited = list(starts), set[Kernel]()
     while waiting:
         kernel = waiting.pop()
         if kernel is goal:
             return True
-        if kernel not in seen:
-            seen.add(kernel)
+        if kernel not in visited:
+            visited.add(kernel)
             waiting.extend(below(kernel))
     return False
 

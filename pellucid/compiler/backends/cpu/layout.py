@@ -72,8 +72,8 @@ def assign_layouts(
 ) -> tuple[list[Kernel], Layout]:  # fmt: skip
     """Assign layouts. Returns the kernels, with the copies that products need, and the layout of what they store.
 
-    by_row: see `scheduled`. given: how inputs lie, where that is not in row order. repeated: inputs that stay the same for so many runs. constant_inputs:
-    inputs that stay the same from call to call, unless somebody writes them.
+    by_row: see `schedule`. given: strides of inputs that are not row-major. repeated: how many runs an input stays the same
+    for. constant_inputs: inputs that stay the same between calls, unless they are written.
     """
     assigner = LayoutAssigner(graph, target)
     assigner.layout.strides |= given or {}
@@ -209,15 +209,15 @@ class LayoutAssigner:
             view, shape = operands(symbol), symbol.shape
         else:
             view, shape = [view_of(symbol.inputs[0])], symbol.inputs[0].shape
-        found = []
+        strides = []
         for v in view:
             if v.source not in kernel.symbols and not is_scalar(v.source):
                 along = [a for a, size in zip(self.along(v, len(shape)), shape, strict=True) if size != 1]
                 if symbol in kernel.per_row:
                     by = dict(zip(kernel.kept_axes, along, strict=True))
                     along = [by.get(axis, 0) for axis in range(len(kernel.domain))]
-                found.append(tuple(along))
-        return found
+                strides.append(tuple(along))
+        return strides
 
     def _reshape(self, kernel: Kernel) -> None:
         """A reshape of a row-major value is an alias. Any other is copied into row-major order."""
@@ -258,8 +258,8 @@ class LayoutAssigner:
         """The cost of copying an operand, in numbers moved. One copy serves all steps of a scan, and a copy of weights serves
         many calls, which matters where the rows are few."""
         source = view_of(x).source
-        kept = source in self.constant_inputs and x.size >= product.size
-        times = self.repeated.get(source, 1) * (ASSUMED_CALLS if kept else 1)
+        is_weight = source in self.constant_inputs and x.size >= product.size
+        times = self.repeated.get(source, 1) * (ASSUMED_CALLS if is_weight else 1)
         return (8 if x.size > LARGE_COPY else 2) * x.size // times
 
     def _product(self, kernel: Kernel) -> list[Kernel]:
@@ -277,20 +277,20 @@ class LayoutAssigner:
             ]
             for here, there in (sides, sides[::-1])
         ]
-        found: list[tuple[int, MatmulOrientation]] = []
+        options: list[tuple[int, MatmulOrientation]] = []
         for side in (1, 0):
             along = {axis: strides[side][whole[axis]] for axis in own_axes[side]}
             rows = self._rows({axis: strides[1 - side][whole[axis]] for axis in own_axes[1 - side]}, product.shape)
             for axis in reversed(own_axes[side]):
-                found.append(
+                options.append(
                     (self._cost(kernel, side, axis, along[axis], rows), MatmulOrientation(side, axis, rows, False))
                 )
         dots = self._dot_orientation(product, sides, strides, own_axes)
         if dots is not None:
-            found.append(dots)
-        if not found:
-            found.append((0, MatmulOrientation(1, None, None, False)))
-        orientation = self.layout.orientations[kernel] = min(found, key=lambda each: each[0])[1]
+            options.append(dots)
+        if not options:
+            options.append((0, MatmulOrientation(1, None, None, False)))
+        orientation = self.layout.orientations[kernel] = min(options, key=lambda each: each[0])[1]
         order = list(range(len(kernel.domain)))
         if orientation.lanes is not None and not orientation.dots:
             lane = sum(1 for size in product.shape[: orientation.lanes] if size != 1)
@@ -328,8 +328,8 @@ class LayoutAssigner:
     def _indices(self, product: Symbol, side: int) -> list[AffineIndex]:
         """The indices of an operand's source, by the axes of the result, with the summed axes behind them."""
         *sides, whole = labels(product)
-        place = {letter: axis for axis, letter in enumerate((*whole, *(k for k in sides[0] if k not in whole)))}
-        own_axes = [place.get(letter, -1) for letter in sides[side]]
+        axis_of = {letter: axis for axis, letter in enumerate((*whole, *(k for k in sides[0] if k not in whole)))}
+        own_axes = [axis_of.get(letter, -1) for letter in sides[side]]
         return [
             index._replace(terms=tuple((own_axes[axis], step) for axis, step in index.terms))
             for index in view_of(product.inputs[side]).indices
@@ -385,13 +385,13 @@ class LayoutAssigner:
 def _reshape_orders(kernels: list[Kernel]) -> dict[Symbol, tuple[int, ...]]:
     """For a concatenation that a reshape reads in another order of axes: that order."""
     joined = {kernel.root for kernel in kernels if kernel.kind == "concatenate"}
-    found: dict[Symbol, tuple[int, ...]] = {}
+    orders: dict[Symbol, tuple[int, ...]] = {}
     for kernel in kernels:
         x = kernel.root.inputs[0] if kernel.kind == "reshape" else None
         below = x.inputs[0] if x is not None and x.op_name == "permute" else None
         if x is not None and below in joined:
-            found.setdefault(below, x.attributes["axes"])
-    return found
+            orders.setdefault(below, x.attributes["axes"])
+    return orders
 
 
 def _weights(graph: Graph) -> set[Symbol]:
@@ -407,11 +407,11 @@ CONTAINERS = {"place", "add_windows"}
 def containers(kernels: list[Kernel], fixed: set[Symbol]) -> dict[Symbol, Symbol]:
     """Values that can be computed directly into their container: a pad, or windows side by side."""
     computed = {s for kernel in kernels if kernel.kind in ("loop", "product") for s in kernel.stored}
-    found: dict[Symbol, Symbol] = {}
+    container_of: dict[Symbol, Symbol] = {}
     for kernel in kernels:
         container = kernel.root
         x = container.inputs[0] if container.inputs else container
-        if kernel.kind not in CONTAINERS or x not in computed or x in found or {x, container} & fixed:
+        if kernel.kind not in CONTAINERS or x not in computed or x in container_of or {x, container} & fixed:
             continue
         orientation = container.attributes
         if kernel.kind == "place":
@@ -419,10 +419,10 @@ def containers(kernels: list[Kernel], fixed: set[Symbol]) -> dict[Symbol, Symbol
         else:
             fits = orientation["stride"] == x.shape[4:] and orientation["dilation"] == (1, 1)
         if fits and x.size and x.dtype == container.dtype:
-            found[x] = container
+            container_of[x] = container
             if kernel.kind == "add_windows" and container.size == x.size:
                 computed.add(container)  # windows side by side fill it, so it may lie in another container
-    return found
+    return container_of
 
 
 def domain_axes(kernel: Kernel, symbol: Symbol) -> list[int]:

@@ -58,10 +58,9 @@ class Launch:
 class ScanLaunch:
     """The launch of a scan. plan: of its body, whose regions are the memory `scratch`, the results and the inputs.
 
-    starts: copies of the carry into the first of its states. once: how many of the body's launches run before the first
-    position only. sources: of the inputs behind the carry, and of the constants, where each lies: in which Symbol, how many
-    bytes behind its beginning, and how many more from position to position. results: the states of each carry, then the
-    stacks.
+    starts: copies of the carry into its first state. once_count: how many launches of the body are loop-invariant and run
+    before the first step. sources: for the inputs behind the carry and for constants the Symbol that holds each, its offset
+    there in bytes, and the bytes from step to step. results: the states of each carry, then the stacked values.
     """
 
     body: ScanBody
@@ -75,17 +74,20 @@ class ScanLaunch:
 
     @property
     def outputs(self) -> dict[int, int]:
-        """Which output lies where in the body's own plan."""
+        """By offset in the output region of the body: the output that lies there."""
         outputs = self.plan.outputs
         return {self.plan.slices[symbol].offset: index for index, symbol in enumerate(outputs)}
 
 
 @dataclass
 class MemoryPlan:
-    """The memory plan of a graph. slices: of every stored Symbol, input and constant.
+    """The memory plan of a graph.
+
+    slices: of every stored Symbol, input and constant.
     deferred_writes: writes that are copied into their input at the end.
-    forward_count: how many of the launches belong to the forward phase: all, unless the backward is asked for outside.
-    keeps_copies: whether copies of weights are reused between calls."""
+    forward_count: how many of the launches belong to the forward phase.
+    keeps_copies: whether copies of weights are reused between calls.
+    """
 
     launches: list[Launch]
     slices: dict[Symbol, BufferSlice]

@@ -88,8 +88,8 @@ class PlannedMemory:
             for i, symbol in enumerate(outputs):
                 given[symbol] = results[i][body.state(i, t + body.step) if i < n else t, ...]
             inner = PlannedMemory(loop.plan, loop.layout, {ARENA: scratch}, given)
-            for number, part in enumerate(loop.plan.launches):
+            for number, inner_launch in enumerate(loop.plan.launches):
                 if number >= loop.once_count or t == body.first:
-                    inner.run(part)
+                    inner.run(inner_launch)
                 for buffer_slice in loop.plan.freed.get(number, ()):
                     scratch[buffer_slice.offset : buffer_slice.offset + buffer_slice.size] = 255

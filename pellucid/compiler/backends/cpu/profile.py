@@ -118,7 +118,7 @@ def profile(program: Program) -> np.ndarray:
     )
     entry_point = code.address("program0")
     table = np.zeros(len(launches), np.int64)
-    kept = [(storage.memory, storage.memory.copy()) for storage in (t.storage for t in program.written)]
+    saved = [(storage.memory, storage.memory.copy()) for storage in (t.storage for t in program.written)]
     program.context[-1] = table.ctypes.data
     best: np.ndarray | None = None
     spent = ticks = 0.0
@@ -132,7 +132,7 @@ def profile(program: Program) -> np.ndarray:
             best = table.copy() if best is None else np.minimum(best, table)
     finally:
         program.context[-1] = 0
-        for memory, before in kept:
+        for memory, before in saved:
             np.copyto(memory, before)
         program.workspace.flag.value = 0
     assert best is not None

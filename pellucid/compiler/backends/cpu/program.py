@@ -366,8 +366,8 @@ class Program:
 
     def _stacked(self, symbol: Symbol, outputs: np.ndarray) -> Any:
         index, steps = self.plan.slices[symbol], len(outputs)
-        part = outputs[:, index.offset : index.offset + index.size]
-        return new_value(np.ascontiguousarray(part).view(symbol.dtype).reshape(steps, *symbol.shape))
+        rows_of_output = outputs[:, index.offset : index.offset + index.size]
+        return new_value(np.ascontiguousarray(rows_of_output).view(symbol.dtype).reshape(steps, *symbol.shape))
 
     def run_segments(self, first: int, end: int) -> None:
         """Run the segments first..end-1: native code, and between them operations without native code."""

@@ -71,8 +71,8 @@ class FlashAttention:
 
     def head(self, access: Access, b: Any, h: Any) -> Access:
         """One head of (B, H, ., .)."""
-        place = self.sum(self.times(b, access.strides[0]), self.times(h, access.strides[1]))
-        return Access(self.builder.at(access.address, place, access.dtype), access.strides[2:], access.dtype)
+        offset = self.sum(self.times(b, access.strides[0]), self.times(h, access.strides[1]))
+        return Access(self.builder.at(access.address, offset, access.dtype), access.strides[2:], access.dtype)
 
     def group(self, h: Any) -> Any:
         """The head of key and value that head h of the query reads."""
@@ -147,7 +147,7 @@ class FlashAttention:
         def square(u: Any, c: Any) -> None:
             first, column = self.sum(start, self.times(u, lanes)), self.times(c, lanes)
             mask = builder.first_lanes(builder.sub(builder.index(columns), column)) if columns % lanes else None
-            here = builder.at(source.address, self.place(source, first, column))
+            here = builder.at(source.address, self.offset_of(source, first, column))
             lines = []
             for i, offset in enumerate(self._query_offsets(first, source.strides[0])):
                 number = self._read(builder.at(here, offset), source.strides[1], mask)
@@ -170,7 +170,7 @@ class FlashAttention:
             mask = builder.first_lanes(builder.sub(builder.index(columns), column)) if columns % lanes else None
             there = builder.at(source, self.sum(self.times(column, self.width), self.times(u, lanes)))
             lines = [builder.load_vector(builder.at(there, i * self.width)) for i in range(lanes)]
-            here = builder.at(target.address, self.place(target, first, column))
+            here = builder.at(target.address, self.offset_of(target, first, column))
             offsets = self._query_offsets(first, target.strides[0])
             for line, offset in zip(builder.transpose(lines), offsets, strict=True):
                 builder.store_vector(line, builder.at(here, offset), mask=mask)
@@ -180,7 +180,7 @@ class FlashAttention:
     def _loop(self, count: int, body: Callable[[Any], None]) -> None:
         self.builder.loop(0, count, 1, body)
 
-    def place(self, access: Access, i: Any, j: Any) -> Any:
+    def offset_of(self, access: Access, i: Any, j: Any) -> Any:
         return self.sum(self.times(i, access.strides[0]), self.times(j, access.strides[1]))
 
     def _query_offsets(self, first: Any, stride: int) -> Offsets:
@@ -274,7 +274,7 @@ class FlashAttention:
             stepped = lambda stride: [self.times(n, stride) if not isinstance(n, int) else n * stride for n in near]
             left = [self.sum(builder.sub(builder.index(columns), column), -v * lanes) for v in range(wide)]
             masks = [builder.first_lanes(n) if columns % lanes else None for n in left]
-            first = builder.at(target.address, self.place(target, self.sum(start, row), column))
+            first = builder.at(target.address, self.offset_of(target, self.sum(start, row), column))
             there = [
                 builder.at(builder.at(first, n), v * lanes) for n in stepped(target.strides[0]) for v in range(wide)
             ]

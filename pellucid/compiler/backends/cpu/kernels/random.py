@@ -87,9 +87,10 @@ def interleaved(builder: Builder, words: Sequence[Any]) -> list[Any]:
     lanes = builder.lanes
     pairs = [lane + word * lanes for lane in range(lanes) for word in range(2)]
     left, right = builder.shuffle(a, b, pairs), builder.shuffle(c, d, pairs)
-    place = lambda i: 2 * (i // 4) + i % 2 + (2 * lanes if i % 4 > 1 else 0)
+    source_lane = lambda i: 2 * (i // 4) + i % 2 + (2 * lanes if i % 4 > 1 else 0)
     return [
-        builder.shuffle(left, right, [place(number * lanes + lane) for lane in range(lanes)]) for number in range(4)
+        builder.shuffle(left, right, [source_lane(number * lanes + lane) for lane in range(lanes)])
+        for number in range(4)
     ]
 
 

@@ -84,7 +84,7 @@ def _gather_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], window_max: Wi
     elements = _windows_of(x, axis) if _fits(x, index, axis, window_max) else []
     if not elements:
         return None
-    do = lambda name, *of, **how: emit(name, *of, origin=symbol.origin, **how)
+    do = lambda name, *of, **attributes: emit(name, *of, origin=symbol.origin, **attributes)
     picked = window_max.best if x is window_max.source else elements[0]
     for i, element in enumerate(elements[1:] if x is not window_max.source else (), 1):
         matches = do("equal", window_max.position, constant(i, np.uint8, symbol.origin))
@@ -130,7 +130,7 @@ def _scatter_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], window_max: W
         return None
     if x.op_name != "expand" or x.inputs[0].constant is None or x.inputs[0].constant.any():
         return None
-    do = lambda name, *of, **how: emit(name, *of, origin=symbol.origin, **how)
+    do = lambda name, *of, **attributes: emit(name, *of, origin=symbol.origin, **attributes)
     one = (*x.shape[:-1], 1, 1)
     positions = constant(np.arange(x.shape[-1]).reshape(window_max.window), np.uint8, symbol.origin)
     matches = do("equal", positions, do("reshape", window_max.position, shape=one))
