@@ -81,9 +81,9 @@ class Trial:
         given = [start.get(id(slot.owner), slot.owner.array) for slot in graph.inputs]
         return [np.asarray(a) for a in given]
 
-    def spread(self, recording: TracedStep, outputs: Arrays, writes: Arrays) -> Arrays:
+    def spread(self, traced: TracedStep, outputs: Arrays, writes: Arrays) -> Arrays:
         """Results and written states in the order of `run`. A result may be an argument or a state itself."""
-        written = {id(slot.owner): a for (slot, _), a in zip(recording.graph.writes, writes, strict=True)}
+        written = {id(slot.owner): a for (slot, _), a in zip(traced.graph.writes, writes, strict=True)}
         start = {id(s): a for s, a in zip(self.states, self.start, strict=True)}
 
         def now(x: Any) -> np.ndarray:
@@ -94,7 +94,7 @@ class Trial:
                 array = op.forward(array, **attributes)
             return array
 
-        results = [outputs[x] if isinstance(x, OutputRef) else now(x) for x in tree_leaves(recording.result)]
+        results = [outputs[x] if isinstance(x, OutputRef) else now(x) for x in tree_leaves(traced.result)]
         return results + [now(s) for s in self.states]
 
 
@@ -109,13 +109,13 @@ def check(trial: Trial, disable_passes: Sequence[str] = (), scale: float = 1.0, 
     """Eager, interpreter, memory plan and (twice in a row) native code give the same."""
     with np.errstate(all="ignore"):
         truth = trial.run(trial.function)
-    recording = trace(trial.function, (tuple(trial.args), {}), {})
-    graph = recording.graph
+    traced = trace(trial.function, (tuple(trial.args), {}), {})
+    graph = traced.graph
     values = trial.inputs(graph)
     with np.errstate(all="ignore"):
-        same(trial.spread(recording, *interpret(graph, values)), truth, "interpreter", scale)
+        same(trial.spread(traced, *interpret(graph, values)), truth, "interpreter", scale)
         same(
-            trial.spread(recording, *planned_run(graph, values, disable_passes)),
+            trial.spread(traced, *planned_run(graph, values, disable_passes)),
             truth,
             f"plan without {disable_passes}",
             scale,

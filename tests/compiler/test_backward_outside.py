@@ -82,8 +82,8 @@ def test_random_graphs_give_the_gradients_of_eager_code(seed: int) -> None:
 def test_both_phases_in_poisoned_memory(seed: int) -> None:
     """The backward phase reads nothing that the forward phase has freed or overwritten."""
     function, args, _ = many_graphs(6000 + seed, 16, 8)
-    recording = trace(function, (tuple(args), {}), {}, differentiable=True)
-    graph = recording.graph
+    traced = trace(function, (tuple(args), {}), {}, differentiable=True)
+    graph = traced.graph
     random = np.random.default_rng(seed)
     cotangent = lambda slot: random.normal(size=slot.symbol.shape).astype(np.float32)
     values = [cotangent(s) if s.kind == "cotangent" else np.asarray(s.owner.array) for s in graph.inputs]

@@ -96,9 +96,9 @@ def test_cells_agree_with_every_oracle(cell: str, reverse: bool, disable_passes:
 def test_the_numbers_are_those_of_the_eager_loop_to_six_digits(cell: str) -> None:
     one = trial(cell, batch=17, width=33)
     truth = one.run(one.function)
-    recording = trace(one.function, (tuple(one.args), {}), {})
-    graph = recording.graph
-    interpreted = one.spread(recording, *interpret(graph, one.inputs(graph)))
+    traced = trace(one.function, (tuple(one.args), {}), {})
+    graph = traced.graph
+    interpreted = one.spread(traced, *interpret(graph, one.inputs(graph)))
     for found in (one.run(P.compile(one.function)), interpreted):
         for a, b in zip(found, truth, strict=True):
             assert np.abs(a - b).max() <= 1e-6 * max(1.0, np.abs(b).max())

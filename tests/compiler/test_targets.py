@@ -41,8 +41,8 @@ def training_step() -> tuple[Callable[..., Any], Any, Any]:
 
 def assembly(target: targets.Target) -> str:
     step, x, y = training_step()
-    recording = trace.trace(step, ((x, y), {}), {})
-    graph, kernels, places = schedule.schedule(recording.graph, target)
+    traced = trace.trace(step, ((x, y), {}), {})
+    graph, kernels, places = schedule.schedule(traced.graph, target)
     program = lower.lower(plan.plan_memory(graph, kernels, places), target)
     return llvm.compile_module(program.module(), target, assembly=True)
 

@@ -104,8 +104,10 @@ class PaddingWalk:
             self.true_symbol[b.symbol], self.new[b.symbol], self.axes[b.symbol] = a.symbol, b.symbol, axes
 
     def axis_of(self, true: int, size: int) -> Axis | None:
-        """The axis of these sizes: a plain one, the padded one, or one made of it that has occurred before. None if there is
-        none."""
+        """The axis of these sizes: a plain one, the padded one, or one made of it that has occurred before.
+
+        A repeated or row-major value may fit several of the last. If it gets the wrong one, meeting another axis is refused.
+        """
         return (
             self.lengths.axis(true, size) or self.padded_axes.get((true, size)) or (() if true == size == 1 else None)
         )

@@ -2,7 +2,7 @@
 
 The operations' `native` rules in `ops/` call the methods here by the operations' own names. Integers and booleans are
 NumPy's to the bit. Functions of float32 are polynomials over a short interval after a reduction to it; they are
-within a few units in the last place of the truth (`tests/compiler/test_arithmetic.py` measures each), and NaN,
+within a few units in the last place of the truth (`tests/compiler/test_vector_math.py` measures each), and NaN,
 infinities and poles propagate as in NumPy: a network that diverged must not look sound in native code. Results below
 the smallest normal number (1.2e-38) may come out as 0.
 
