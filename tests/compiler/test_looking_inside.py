@@ -14,9 +14,7 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler.backends.cpu import fusion as fuse
-from pellucid.compiler.backends.cpu import llvm, lower
-from pellucid.compiler.backends.cpu import object_cache as cache
+from pellucid.compiler.backends.cpu import fusion, llvm, lower, object_cache
 from pellucid.compiler.backends.cpu.kernels.gather_scatter import INDEXED_EMITTERS
 from pellucid.compiler.backends.cpu.thread_pool import ThreadBackoff
 from pellucid.compiler.backends.interpreter import InterpretedProgram
@@ -130,9 +128,9 @@ def test_object_code_is_kept_used_again_and_never_trusted_blindly(tmp_path: Path
 
 def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path))
-    assert cache.folder() == tmp_path
+    assert object_cache.folder() == tmp_path
     tmp_path.chmod(0o777)
-    assert cache.folder() is None
+    assert object_cache.folder() is None
 
 
 def test_without_llvmlite_a_step_is_interpreted_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,5 +168,5 @@ def test_a_step_goes_alone_while_others_hold_the_processors_and_tries_again() ->
 
 def test_what_fusion_leaves_to_templates_is_what_there_are_templates_for() -> None:
     """A template added to `kernels/` is used; a name without one would be a crash while compiling."""
-    assert set(lower.EMITTERS) - {"loop", "copy", "product"} == fuse.SINGLE_OP_KERNELS
-    assert set(INDEXED_EMITTERS) == fuse.INDEXED
+    assert set(lower.EMITTERS) - {"loop", "copy", "product"} == fusion.SINGLE_OP_KERNELS
+    assert set(INDEXED_EMITTERS) == fusion.INDEXED

@@ -14,7 +14,7 @@ from small_networks import train_step
 import pellucid as P
 from pellucid import Tensor, nn, optim
 from pellucid.compiler.backends.cpu import executable, lower
-from pellucid.compiler.passes import canonical_form as form
+from pellucid.compiler.passes import canonical_form
 from pellucid.errors import OptionError, PellucidError, TraceError
 
 
@@ -268,7 +268,7 @@ def test_another_dropout_rate_or_smoothing_compiles_nothing(
 ) -> None:
     shared = [losses_with(*rates) for rates in RATES]
     assert work == {"compiled": 1, "scheduled": 1}
-    monkeypatch.setattr(form, "_may_differ", lambda *_: False)
+    monkeypatch.setattr(canonical_form, "_may_differ", lambda *_: False)
     forget()
     alone = [losses_with(*rates) for rates in RATES]
     assert work == {"compiled": 1 + len(RATES), "scheduled": 1 + len(RATES)}
@@ -307,7 +307,7 @@ def test_a_number_that_may_differ_gives_the_bits_of_a_constant(monkeypatch: pyte
 
     shared = [results(c) for c in NUMBERS]
     forget()
-    monkeypatch.setattr(form, "_may_differ", lambda *_: False)
+    monkeypatch.setattr(canonical_form, "_may_differ", lambda *_: False)
     for c, found in zip(NUMBERS, shared, strict=True):
         expected = results(c)
         assert [name for name in OPERATIONS if found[name] != expected[name]] == [], c

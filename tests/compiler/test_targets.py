@@ -14,10 +14,9 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler.backends.cpu import llvm, lower, schedule
-from pellucid.compiler.backends.cpu import memory_plan as plan
+from pellucid.compiler.backends.cpu import llvm, lower, memory_plan, schedule
 from pellucid.compiler.backends.cpu import target as targets
-from pellucid.compiler.trace import tracer as trace
+from pellucid.compiler.trace import tracer
 
 MULTIPLY_ADD = re.compile(r"\b(vfmadd\w+|fmla|mulps)\b")
 LEAVES_THE_TILE = re.compile(r"sqrt|div|sll|\bshl\b|cvt")  # an optimizer's update, a softmax: no microkernel
@@ -41,9 +40,9 @@ def training_step() -> tuple[Callable[..., Any], Any, Any]:
 
 def assembly(target: targets.Target) -> str:
     step, x, y = training_step()
-    traced = trace.trace(step, ((x, y), {}), {})
+    traced = tracer.trace(step, ((x, y), {}), {})
     graph, kernels, places = schedule.schedule(traced.graph, target)
-    program = lower.lower(plan.plan_memory(graph, kernels, places), target)
+    program = lower.lower(memory_plan.plan_memory(graph, kernels, places), target)
     return llvm.compile_module(program.module(), target, assembly=True)
 
 

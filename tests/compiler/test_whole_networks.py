@@ -18,7 +18,7 @@ import pellucid as P
 from pellucid import functional as F
 from pellucid import nn, optim
 from pellucid.autograd import grad
-from pellucid.compiler.backends.cpu.kernels import elementwise as loops
+from pellucid.compiler.backends.cpu.kernels import elementwise
 from pellucid.tensor import Tensor
 
 
@@ -152,7 +152,7 @@ def test_rows_that_are_gone_over_several_times(name: str, shape: tuple[int, ...]
 @pytest.mark.parametrize("name", ["over columns", "layer_norm", "two sums"])
 def test_rows_too_long_for_the_stack_are_computed_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PELLUCID_CACHE", "off")
-    monkeypatch.setattr(loops, "SCRATCH", 0)
+    monkeypatch.setattr(elementwise, "SCRATCH", 0)
     check(trial(ROWS[name], normal(40, 33)), scale=10)
 
 

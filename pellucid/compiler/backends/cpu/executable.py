@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ...ir.graph import Graph, Input
 from ...passes.canonical_form import CanonicalForm
-from . import thread_pool as runtime
+from . import thread_pool
 from .layout import Layout
 from .llvm import Code
 from .lower import LoweredProgram, lower
@@ -67,7 +67,7 @@ def _compile(traced: Graph, disabled: frozenset[str], by_row: bool) -> Executabl
     program = lower(plan, host())
     code = _codes.get(program.key)
     if code is None:
-        code = runtime.shielded_from_interrupt(
+        code = thread_pool.shielded_from_interrupt(
             lambda: Code(object_code(program.key, program.object_code), _names(program))
         )
         _codes[program.key] = code

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ....threads import compute_threads
-from . import thread_pool as runtime
+from . import thread_pool
 from .llvm import Code, compile_module, i64, new_function, new_module, pointer
 from .lower import emit_module, flops, is_single_threaded, traffic
 from .memory_plan import ARENA, Launch, iter_launches
@@ -113,7 +113,7 @@ def _function_text(module: str, name: str) -> str:
 def profile(program: Program) -> np.ndarray:
     """Microseconds of each kernel: the smallest of many runs."""
     launches = list(iter_launches(program.plan.launches))
-    code = runtime.shielded_from_interrupt(
+    code = thread_pool.shielded_from_interrupt(
         lambda: Code(compile_module(emit_module(program.lowered, timed=True), host()), ["program0"])
     )
     entry_point = code.address("program0")
@@ -126,7 +126,7 @@ def profile(program: Program) -> np.ndarray:
         for _ in _measurements():
             table[:] = 0
             began = time.perf_counter()
-            runtime.run(entry_point, program.context_address)
+            thread_pool.run(entry_point, program.context_address)
             spent += time.perf_counter() - began
             ticks += float(table.sum())
             best = table.copy() if best is None else np.minimum(best, table)
@@ -155,14 +155,14 @@ def machine_peak() -> float:
     """GFLOP/s that multiply-adds in registers reach on all threads together."""
     chains, turns = 20, 20_000
     target = host()
-    code = runtime.shielded_from_interrupt(
+    code = thread_pool.shielded_from_interrupt(
         lambda: Code(compile_module(_peak_module(target, chains, turns), target), ["peak"])
     )
     word = aligned_word()
     best = 0.0
     for _ in _measurements():
         began = time.perf_counter()
-        runtime.run(code.address("peak"), ctypes.addressof(word))
+        thread_pool.run(code.address("peak"), ctypes.addressof(word))
         passed = time.perf_counter() - began
         best = max(best, 2.0 * chains * turns * target.lanes * compute_threads() / passed / 1e9)
     return best

@@ -23,7 +23,7 @@ from ....tensor import Tensor, UsedUp
 from ...ir.graph import Input
 from ...trace.outputs import GradientBindings, make_unflatten, output_tensor, refusing_nodes
 from ...trace.traced_step import IndexFault, TracedStep, ViewRef
-from . import thread_pool as runtime
+from . import thread_pool
 from .executable import Executable, bind, get_executable
 from .lower import READY
 from .memory_plan import ARENA, INPUTS, OUTPUTS
@@ -128,7 +128,7 @@ class Program:
         self.held_arrays: list[np.ndarray] = []
         self.dirty: set[Tensor] = set()
         self.memories: dict[int, np.ndarray] = {}  # of the states, by index in the context
-        self.backoff = runtime.ThreadBackoff()
+        self.backoff = thread_pool.ThreadBackoff()
         self.lock = threading.RLock()
         self.locks: list[threading.RLock] = [self.lock]
         self._bind()
@@ -229,7 +229,7 @@ class Program:
         self.prepare(tensors)
         if len(self.entry_points) == 1:
             began = time.perf_counter()
-            runtime.run(self.entry_points[0], self.context_address, self.backoff.threads)
+            thread_pool.run(self.entry_points[0], self.context_address, self.backoff.threads)
             self.backoff.note(began, time.perf_counter())
         else:
             self.run_segments(0, len(self.entry_points))
@@ -348,7 +348,7 @@ class Program:
                     self.context[index], self.context[stride + index] = indices.ctypes.data, indices.strides[0]
                 count = min(count, steps - done)
                 began = time.perf_counter()
-                runtime.run(self.entry_points[0], self.context_address, self.backoff.threads, done, count)
+                thread_pool.run(self.entry_points[0], self.context_address, self.backoff.threads, done, count)
                 ended = time.perf_counter()
                 self.backoff.note(began, ended, count)
                 passed = ended - began
@@ -380,7 +380,7 @@ class Program:
                 size = self.plan.slices[self.graph.inputs[index - INPUTS].symbol].size
                 self.regions[index] = _bytes_at(int(self.context[index]), size)
         for entry_point, segment in list(zip(self.entry_points, self.lowered.segments, strict=True))[first:end]:
-            runtime.run(entry_point, self.context_address)
+            thread_pool.run(entry_point, self.context_address)
             if self.workspace.flag.value:
                 return
             if segment.interpreted is not None:

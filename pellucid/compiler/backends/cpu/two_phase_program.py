@@ -19,7 +19,7 @@ from ....errors import PellucidError
 from ....tensor import Tensor
 from ...trace.tape_node import put_on_tape
 from ...trace.traced_step import IndexFault, TracedStep
-from . import thread_pool as runtime
+from . import thread_pool
 from .program import HeldLocks, Program, Workspace
 
 
@@ -41,7 +41,7 @@ class TwoPhaseProgram(Program):
     def __init__(self, traced: TracedStep, disabled: frozenset[str] = frozenset()) -> None:
         super().__init__(traced, disabled)  # without shared workspaces: calls keep theirs
         assert traced.leaves is not None
-        self.backward_backoff = runtime.ThreadBackoff()
+        self.backward_backoff = thread_pool.ThreadBackoff()
         self.workspaces: list[tuple[Workspace, weakref.ref[PendingBackward] | None]] = [(self.workspace, None)]
         late = {s for launch in self.plan.launches[self.plan.forward_count :] for s in launch.reads}
         read = [entry.owner for entry in self.graph.inputs if entry.kind == "state" and entry.symbol in late]
@@ -74,11 +74,11 @@ class TwoPhaseProgram(Program):
         self.workspaces.append((self.new_workspace(), None))
         return len(self.workspaces) - 1
 
-    def _run(self, first: int, end: int, pace: runtime.ThreadBackoff) -> None:
+    def _run(self, first: int, end: int, pace: thread_pool.ThreadBackoff) -> None:
         if end - first > 1:
             return self.run_segments(first, end)
         began = time.perf_counter()
-        runtime.run(self.entry_points[first], self.context_address, pace.threads)
+        thread_pool.run(self.entry_points[first], self.context_address, pace.threads)
         pace.note(began, time.perf_counter())
 
     def values(self) -> list[Any]:
