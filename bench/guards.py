@@ -1,4 +1,4 @@
-"""What guards cost: recording an MLP step with and without following Python, finding its program, and one guard of each form.
+"""What guards cost: tracing an MLP step with and without following Python, finding its program, and one guard of each form.
 
     python bench/guards.py
     python bench/guards.py --rounds 30
@@ -21,16 +21,16 @@ import pellucid as P
 from pellucid import nn
 from pellucid.compiler.guards import Guard, checker
 from pellucid.compiler.guards.guard import content_guard
-from pellucid.compiler.trace import tracer as trace
+from pellucid.compiler.trace import tracer
 
 
 class Unwatched:
-    """In place of `Watch`: follows nothing, so that the rest of a recording is left."""
+    """In place of `StateMonitor`: follows nothing, so that the rest of a trace is measured."""
 
     guards: tuple[Guard, ...] = ()
 
     def __init__(self, roots: Any, is_made_inside: Any) -> None:
-        self.met: set[int] = set()
+        self.found_ids: set[int] = set()
 
     def __enter__(self) -> Unwatched:
         return self
@@ -65,16 +65,16 @@ def seconds(function: Callable[[], Any], repeats: int = 1) -> float:
     return (time.perf_counter() - start) / repeats
 
 
-def recording(rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of recordings of the MLP step, alternating."""
+def tracing(rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of traces of the MLP step, alternating."""
     step, given = mlp_step()
     step(*given)
-    followed, found = trace.Watch, {"followed": [], "not followed": []}
+    followed, found = tracer.StateMonitor, {"followed": [], "not followed": []}
     for _ in range(rounds):
-        for name, watch in (("followed", followed), ("not followed", Unwatched)):
-            trace.Watch = watch  # type: ignore[assignment,misc]
-            found[name].append(seconds(lambda: step._recorded(given, {})) * 1e3)
-    trace.Watch = followed  # type: ignore[misc]
+        for name, monitor in (("followed", followed), ("not followed", Unwatched)):
+            tracer.StateMonitor = monitor  # type: ignore[assignment,misc]
+            found[name].append(seconds(lambda: step._trace(given, {})) * 1e3)
+    tracer.StateMonitor = followed  # type: ignore[misc]
     return found
 
 
@@ -97,13 +97,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=15)
     rounds = options.parse_args().rounds
-    for name, times in recording(rounds).items():
-        print(
-            f"recording an MLP step, {name}: {statistics.median(times):.1f} ms ({min(times):.1f} to {max(times):.1f})"
-        )
+    for name, times in tracing(rounds).items():
+        print(f"tracing an MLP step, {name}: {statistics.median(times):.1f} ms ({min(times):.1f} to {max(times):.1f})")
     step, given = mlp_step()
     step(*given)
-    found = min(seconds(lambda: step._found(given, {}), 2000) for _ in range(rounds))
+    found = min(seconds(lambda: step._lookup(given, {}), 2000) for _ in range(rounds))
     call = min(seconds(lambda: step(*given), 200) for _ in range(rounds))
     print(f"finding its program: {found * 1e9:.0f} ns of a call of {call * 1e6:.0f} us")
     empty = min(seconds(checker([]), 20000) for _ in range(rounds))

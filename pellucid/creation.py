@@ -37,7 +37,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device:
 
 
 def _recorded(data: Any, kind: Any) -> Tensor:
-    """`tensor(data)` inside a recorded step: literals become constants of it; an array raises TraceError."""
+    """`tensor(data)` inside a traced step: literals become constants of it; an array raises TraceError."""
     if isinstance(data, Tensor):
         return data.detach().clone() if kind is None else data.detach().clone().to(kind)
     refuse_array(data)

@@ -1,7 +1,7 @@
 """Random numbers: the Generator, the stream in use, and distributions (floor 3).
 
 Every number is a function of (seed, call, position): see `ops/random.py`. The state is a Tensor, read and assigned like
-any other, so a recorded step finds it. Integers, uniforms, masks and permutations have the same bits everywhere;
+any other, so a traced step finds it. Integers, uniforms, masks and permutations have the same bits everywhere;
 normals use log and cos and may differ by a few units in the last place between machines.
 """
 

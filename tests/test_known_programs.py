@@ -19,7 +19,7 @@ EXPECTED = json.loads(Path(__file__).with_name("known_programs.json").read_text(
 WAYS: dict[str, Callable[[Any], Any]] = {
     "eager": lambda step: step,
     "compiled": P.compile,
-    "interpreted": lambda step: P.compile(step, leave_out=("native",)),
+    "interpreted": lambda step: P.compile(step, disable_passes=("native",)),
 }
 
 

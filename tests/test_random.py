@@ -214,13 +214,13 @@ def test_threads_that_draw_from_one_generator_never_draw_the_same(at_once: Any) 
     assert own.get_state().tolist() == [1, 1200]
 
 
-@pytest.mark.parametrize("leave_out", [(), ("native",)])
-def test_compiled_draws_beside_eager_ones_never_draw_the_same(leave_out: tuple[str, ...], at_once: Any) -> None:
+@pytest.mark.parametrize("disable_passes", [(), ("native",)])
+def test_compiled_draws_beside_eager_ones_never_draw_the_same(disable_passes: tuple[str, ...], at_once: Any) -> None:
     """A compiled program moves the state in native memory, an eager draw reads and writes it as an array."""
     own = Generator(1)
 
     def draws(i: int) -> list[tuple[float, ...]]:
-        run = P.compile(lambda x: x + P.rand(2 + i // 2, generator=own), leave_out=leave_out)
+        run = P.compile(lambda x: x + P.rand(2 + i // 2, generator=own), disable_passes=disable_passes)
         draw = (lambda: run(P.zeros(1))) if i % 2 else lambda: P.rand(2 + i // 2, generator=own)
         return [tuple(draw()[:2].tolist()) for _ in range(200)]
 

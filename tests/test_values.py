@@ -404,4 +404,4 @@ def test_compile_asks_nothing_of_the_objects_it_meets() -> None:
     options = Options(scale=2.0)
     step = P.compile(lambda x: x * options.scale)
     assert step(P.ones(2)).tolist() == [2, 2]
-    assert P.compile(lambda x: x * options["scale"], watch=()) is not None
+    assert P.compile(lambda x: x * options["scale"], capture=()) is not None

@@ -55,11 +55,18 @@ def loaded(change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "a pass that is none": (lambda: P.compile(step, leave_out=["fusoin"]), "Did you mean 'fusion'"),
-    "a pass that is none, as one word": (lambda: P.compile(step, leave_out="lookup"), "Did you mean 'lookups'"),
-    "no passes at all": (lambda: P.compile(step, leave_out=3), "leave_out holds 3"),
-    "a layer that is none": (lambda: P.compile(step, watch="layrs.0"), "Did you mean 'layers.0'"),
-    "no layers at all": (lambda: P.compile(step, watch=[net]), "watch holds"),
+    "a pass that is none": (lambda: P.compile(step, disable_passes=["fusoin"]), "Did you mean 'fusion'"),
+    "a pass that is none, as one word": (
+        lambda: P.compile(step, disable_passes="embedding product"),
+        "Did you mean 'embedding products'",
+    ),
+    "no passes at all": (lambda: P.compile(step, disable_passes=3), "disable_passes holds 3"),
+    "a layer that is none": (lambda: P.compile(step, capture="layrs.0"), "Did you mean 'layers.0'"),
+    "the old word for passes": (lambda: P.compile(step, leave_out="fusion"), "write disable_passes=..."),  # type: ignore[call-arg]
+    "the old word for layers": (lambda: P.compile(step, watch="layers.0"), "write capture=..."),  # type: ignore[call-arg]
+    "a word that is none": (lambda: P.compile(step, captured="layers.0"), "Did you mean 'capture'"),  # type: ignore[call-arg]
+    "the old name of a pass": (lambda: P.compile(step, disable_passes=["lookups"]), "write 'embedding products'"),
+    "no layers at all": (lambda: P.compile(step, capture=[net]), "capture holds"),
     "keep_grads": (lambda: P.compile(step, keep_grads="no"), "keep_grads is 'no'"),  # type: ignore[arg-type]
     "a group's rate": (lambda: group(Lr=0.1)(optim.SGD), "Did you mean 'lr'"),
     "a group's rate in words": (lambda: group(learning_rate=0.1)(optim.Adam), "Did you mean 'lr'"),
@@ -98,10 +105,10 @@ def test_an_unknown_word_is_refused_where_it_is_given(case: str) -> None:
 
 def test_one_word_stands_for_a_list_of_one() -> None:
     x = P.ones(2, 3)
-    assert P.compile(step, leave_out="fusion").leave_out == {"fusion"}
-    watching: Any = P.compile(step, watch="layers.0")
-    watching(x)
-    assert list(watching.watched) == ["layers.0"]
+    assert P.compile(step, disable_passes="fusion").disabled_passes == {"fusion"}
+    capturing: Any = P.compile(step, capture="layers.0")
+    capturing(x)
+    assert list(capturing.captured) == ["layers.0"]
     assert Settings(freeze="stages.0").freeze == ("stages.0",)  # type: ignore[arg-type]
     assert names_of("f", "columns", "age") == names_of("f", "columns", ["age"]) == ("age",)
 
@@ -112,7 +119,7 @@ def test_every_pass_and_stage_can_be_left_out() -> None:
 
     x = P.ones(2, 3)
     for name in (*PASSES, *STAGES):
-        assert P.compile(step, leave_out=name)(x).allclose(net(x), atol=1e-6), name
+        assert P.compile(step, disable_passes=name)(x).allclose(net(x), atol=1e-6), name
 
 
 def test_keys_of_the_users_own_in_a_group_are_kept() -> None:

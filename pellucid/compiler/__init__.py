@@ -1,15 +1,19 @@
-"""The compiler: a whole step, recorded once, as one native program (floor 4).
+"""The compiler: a whole step, traced once, as one native program (floor 4).
 
-step.py      compile(), signatures            trace.py   recording: which operations, which Tensors
-graph.py     the recorded step, interpreted   passes.py  constants, common subexpressions, dead code ...
-views.py     movements as index arithmetic    fuse.py    operations to kernels, in order
-layout.py    which axis lies contiguous       plan.py    memory, and a run of the plan in NumPy
-recipe.py    a kernel as plain data           lower.py   recipes to functions, and the driver that calls them
-kernels/     what the inner loops look like   llvm.py    the builder; alone knows llvmlite
-timeloop.py  scan as one operation            lifting.py  what need not stay in such a loop leaves it
-program.py   native code bound to Tensors     storage.py their memory       results.py  what a call gives back
-runtime.py   threads                          cache.py   objects on disk    listing.py  kernels, for people
-form.py      what equal recordings have in common     executable.py  what they share
-lengths.py   arguments of varying length      padding.py  the step at a padded size, by padding_rules.py
-reference.py the interpreter in the place of a program
+compile.py        pellucid.compile, options           step.py       the compiled step: signatures, caching, many steps
+signature.py      what a program depends on           capture.py    activations and their gradients
+bucketing.py      arguments of varying length         guards/       Python state that a step reads
+trace/            run a step on Symbols; outputs      ir/           graph, rewriter, views, scan bodies
+passes/           passes for every backend            backends/     interpreter; cpu/: native code through LLVM
+
+In backends/cpu/:
+prepare/          passes for its kernels              fusion.py     operations to kernels
+layout.py         strides, copies of operands         memory_plan.py  bytes, in-place writes; plan_check.py
+kernel_ir.py      a kernel as plain data              lower.py      plan to LLVM module; kernels/ emit each kind
+llvm.py           builder, object code                target.py     instruction sets
+program.py        native code bound to Tensors        storage.py    their buffers
+thread_pool.py    threads                             object_cache.py  object code on disk
+executable.py     what equal traces share             profile.py    kernels with cost and time
+
+Imports point downward: ir and guards, passes, trace, backends, and the files here. tests/test_floors.py has the table.
 """

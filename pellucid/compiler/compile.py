@@ -7,67 +7,104 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import OptionError, names_of
+from ..errors import OptionError, names_of, suggestion
 from .backends.cpu.prepare.pipeline import PASSES
 from .bucketing import BucketedStep
 from .capture import CapturingStep
 from .step import CompiledStep
 
-STAGES = ("lifting", "fusion", "remaking", "reuse", "native")  # what can be left out besides passes
-# What of a compiled call its network shows under its own name.
-SHOWN = ("function", "graph", "kernels", "last", "made", "programs", "run_steps", "watched")
+STAGES = ("scan hoisting", "fusion", "rematerialization", "reuse", "native")  # what can be disabled besides passes
+# What a compiled network shows of its compiled call under the same name.
+SHOWN = ("captured", "function", "graph", "kernels", "last", "made", "programs", "run_steps", "watched")
+OPTIONS = ("keep_grads", "capture", "disable_passes", "pad")
+RENAMED_OPTIONS = {"watch": "capture", "leave_out": "disable_passes"}
+RENAMED_PASSES = {
+    "constants": "constant folding", "extremes": "max pooling", "small axis picks": "gather to one-hot",
+    "joined places": "pads to concatenate", "transposed products": "transpose matmuls",
+    "absorbed movements": "fold reshapes", "lookups": "embedding products", "simplified movements": "simplify reshapes",
+    "long sums": "split reductions", "lifting": "scan hoisting", "remaking": "rematerialization",
+}  # fmt: skip
 
 
 def compile(
-    function: Any = None, *, keep_grads: bool = False, watch: Any = (), leave_out: Any = (), pad: Any = None
+    function: Any = None,
+    *,
+    keep_grads: bool = False,
+    capture: Any = (),
+    disable_passes: Any = (),
+    pad: Any = None,
+    **unknown: Any,
 ) -> Any:
-    """`function` as a native program: the same results, recorded at the first call and run natively.
+    """`function` as a native program: the same results, traced at the first call and run natively.
 
     function: eager code over Tensors, a whole training step or a Module. Tensors it reads and assigns are found by
         themselves. It may return a Tensor, or dicts, lists and tuples of them. A Module stays what it is (`parameters`,
         `train`, `state_dict` and every attribute are the model's own), only its calls are compiled. Without a function,
         a decorator.
     keep_grads: store the gradients that the optimizer uses, so that `.grad` can be read after the step.
-    watch: paths of layers, such as "layers.0"; after each call `watched` has their outputs and the gradients of those.
+    capture: paths of layers, such as "layers.0"; after each call `captured` has their outputs and the gradients of those.
     pad: {argument's name or position: axis} for lengths that vary from call to call. They are padded to one of few sizes, so
         that few programs are compiled, and the results are those of the true length: nothing of the padding reaches them.
         What cannot be kept apart, such as a convolution along the axis, raises TraceError; a backward stays inside the step.
-    leave_out: names of passes to leave out, those of `passes.PASSES` or STAGES, to see what they do.
-    One name stands for a list of one. x[mask] may be worked on number by number, then summed up (`compiler/trace/masked.py`).
-    Raises OptionError for an unknown name; TraceError, at the first call, where the function's course depends on numbers or
-    a Tensor of it stays behind.
+    disable_passes: names of passes to leave out, those of `PASSES` of the CPU backend or STAGES, to see what they do.
+    One name stands for a list of one. x[mask] may be worked on element by element, then reduced (`compiler/trace/masked.py`).
+    Raises OptionError for an unknown option or name; TraceError, at the first call, where the function's control flow
+    depends on numbers or a Tensor of it outlives the call.
     """
+    _refuse_unknown(unknown)
     if function is None:
-        return functools.partial(compile, keep_grads=keep_grads, watch=watch, leave_out=leave_out, pad=pad)
+        return functools.partial(
+            compile, keep_grads=keep_grads, capture=capture, disable_passes=disable_passes, pad=pad
+        )
     if not callable(function):
         raise OptionError(f"compile: {function!r}; expected a function or a Module; write compile(step)")
     if not isinstance(keep_grads, bool):
         raise OptionError(f"compile: keep_grads is {keep_grads!r}; expected True or False; write keep_grads=True")
-    without = frozenset(names_of("compile", "leave_out", leave_out, (*PASSES, *STAGES)))
-    paths = names_of("compile", "watch", watch)
+    disabled_passes = _pass_names(disable_passes)
+    paths = names_of("compile", "capture", capture)
     if pad is not None and (not isinstance(pad, dict) or not pad or paths):
         raise OptionError(
-            f"compile: pad is {pad!r}{' beside watch' if paths else ''}; expected {{argument's name or position: axis}}, and "
+            f"compile: pad is {pad!r}{' beside capture' if paths else ''}; expected {{argument's name or position: axis}}, and "
             'not both; write pad={"tokens": 1}'
         )
     if hasattr(type(function), "named_parameters"):
-        return compiled_network(function, keep_grads, paths, without, pad)
-    return _compiled(function, keep_grads, paths, without, pad=pad)
+        return compiled_network(function, keep_grads, paths, disabled_passes, pad)
+    return _compiled(function, keep_grads, paths, disabled_passes, pad=pad)
+
+
+def _refuse_unknown(options: dict[str, Any]) -> None:
+    """Raise OptionError for an option that `compile` does not have; an old one is told its new name."""
+    for name in options:
+        if name in RENAMED_OPTIONS:
+            new = RENAMED_OPTIONS[name]
+            raise OptionError(f"compile: {name}= has another name now; expected {new}=; write {new}=...")
+        raise OptionError(f"compile: no option {name!r}; expected {', '.join(OPTIONS)}.{suggestion(name, OPTIONS)}")
+
+
+def _pass_names(names: Any) -> frozenset[str]:
+    """The passes and stages that `names` disables. Raises OptionError for one that does not exist."""
+    for old in (
+        [names] if isinstance(names, str) else names if isinstance(names, tuple | list | set | frozenset) else []
+    ):
+        if isinstance(old, str) and old in RENAMED_PASSES:
+            new = RENAMED_PASSES[old]
+            raise OptionError(f"compile: disable_passes names {old!r}, which is {new!r} now; write {new!r}")
+    return frozenset(names_of("compile", "disable_passes", names, (*PASSES, *STAGES)))
 
 
 def _compiled(
     function: Callable[..., Any],
     keep_grads: bool,
-    watch: tuple[str, ...],
-    leave_out: frozenset[str],
+    paths: tuple[str, ...],
+    disabled_passes: frozenset[str],
     source: Any = None,
     pad: Any = None,
 ) -> CompiledStep:
     if pad is not None:
-        return BucketedStep(function, keep_grads, leave_out, pad, source)
-    if watch:
-        return CapturingStep(function, keep_grads, leave_out, watch, source)
-    return CompiledStep(function, keep_grads, leave_out, source)
+        return BucketedStep(function, keep_grads, disabled_passes, pad, source)
+    if paths:
+        return CapturingStep(function, keep_grads, disabled_passes, paths, source)
+    return CompiledStep(function, keep_grads, disabled_passes, source)
 
 
 class CompiledNetwork:
@@ -93,11 +130,17 @@ class CompiledNetwork:
 
     def __reduce__(self) -> Any:
         call = self._compiled_call
-        return compiled_network, (call.source, call.keep_grads, call.watch, call.leave_out, getattr(call, "pad", None))
+        return compiled_network, (
+            call.source,
+            call.keep_grads,
+            call.captured_paths,
+            call.disabled_passes,
+            getattr(call, "pad", None),
+        )
 
 
 def compiled_network(
-    model: Any, keep_grads: bool, watch: tuple[str, ...], leave_out: frozenset[str], pad: Any = None
+    model: Any, keep_grads: bool, paths: tuple[str, ...], disabled_passes: frozenset[str], pad: Any = None
 ) -> Any:
     """`model` with compiled calls: an object that shares its attributes, of a class derived from the model's."""
     if isinstance(model, CompiledNetwork):
@@ -107,6 +150,6 @@ def compiled_network(
     form = types.new_class(kind.__name__, (CompiledNetwork, kind), {}, lambda space: space.update(about))
     network: Any = object.__new__(form)
     object.__setattr__(network, "__dict__", model.__dict__)
-    call = _compiled(functools.partial(kind.__call__, network), keep_grads, watch, leave_out, model, pad)
+    call = _compiled(functools.partial(kind.__call__, network), keep_grads, paths, disabled_passes, model, pad)
     object.__setattr__(network, "_compiled_call", call)
     return network

@@ -16,20 +16,21 @@ from .trace.traced_step import TracedStep, ViewRef
 PLAIN = (int, float, bool, str, type(None))
 
 
-def is_current(recording: TracedStep) -> bool:
-    """Whether the gradients that the recorded step found, or missed, still are as it found them, and are as much wanted, and
-    its views are views of what they were."""
-    for tensor, wanted in recording.wanted:
-        if tensor.requires_grad is not wanted:
+def is_current(traced: TracedStep) -> bool:
+    """Whether the Tensors that a traced step found are as they were: `requires_grad`, whether `.grad` is there, and views."""
+    for tensor, required in traced.requires_grad_checks:
+        if tensor.requires_grad is not required:
             return False
-    for view, cell, base in recording.views:
+    for view, cell, base in traced.known_views:
         if view.cell is not cell or cell.tensors[0]() is not base:
             return False
-    return all((tensor._grad is not None) == there for tensor, there in recording.presence)  # arguments': in the key
+    return all(
+        (tensor._grad is not None) == there for tensor, there in traced.grad_presence
+    )  # of arguments: in the key
 
 
 def argument_key(x: Any, tensors: list[Tensor]) -> Any:
-    """A hashable description of a nest of arguments; its Tensors go to `tensors`."""
+    """A hashable key of a nest of arguments. Its Tensors are appended to `tensors`."""
     if isinstance(x, Value):
         tensors.append(x)  # type: ignore[arg-type]
         return (x.shape, x.dtype, x.requires_grad and (True, x._grad is None))
@@ -46,34 +47,34 @@ def argument_key(x: Any, tensors: list[Tensor]) -> Any:
 
 
 def _exact(x: Any) -> Any:
-    """A plain value as part of a signature: 2, 2.0 and True differ, so do 0.0 and -0.0, and NaN is found again."""
+    """A plain value as part of a signature: 2, 2.0 and True differ, so do 0.0 and -0.0, and NaN equals itself."""
     return (x.__class__, str(x)) if x == 0 or x != x else (x.__class__, x)
 
 
 def _is_state(x: Any) -> bool:
-    holds = has(x, "named_parameters") or has(x, "param_groups")
-    return isinstance(x, (*PLAIN, Value)) or (holds and not isinstance(x, type))  # a class holds none of its own
+    stateful = has(x, "named_parameters") or has(x, "param_groups")
+    return isinstance(x, (*PLAIN, Value)) or (stateful and not isinstance(x, type))  # a class has no Tensors
 
 
 def has(x: Any, name: str) -> bool:
-    """hasattr(x, name) without x being asked: a user's `__getattr__` may raise anything."""
+    """hasattr(x, name) without calling the user's `__getattr__`, which may raise anything."""
     return hasattr(type(x), name) or name in getattr(x, "__dict__", ())
 
 
 def captured_variables(function: Any) -> list[tuple[str, Any]]:
     """What a function can read by name: itself, the object it is a method of, its closure, its module's variables."""
-    inner = inspect.unwrap(getattr(function, "__func__", function))  # what a decorator is around
-    found: list[tuple[str, Any]] = [("", function), ("", getattr(function, "__self__", None))]
+    inner = inspect.unwrap(getattr(function, "__func__", function))  # the function inside a decorator
+    variables: list[tuple[str, Any]] = [("", function), ("", getattr(function, "__self__", None))]
     code = getattr(inner, "__code__", None)
     for name, cell in zip(getattr(code, "co_freevars", ()), getattr(inner, "__closure__", None) or (), strict=False):
         with contextlib.suppress(ValueError):  # not filled yet
-            found.append((name, cell.cell_contents))
+            variables.append((name, cell.cell_contents))
     space = getattr(inner, "__globals__", {})
-    return found + [(name, space[name]) for name in getattr(code, "co_names", ()) if name in space]
+    return variables + [(name, space[name]) for name in getattr(code, "co_names", ()) if name in space]
 
 
 def tensor_names(function: Any) -> dict[int, str]:
-    """How listings call the Tensors that a step reads by itself: variables by name, parameters by their path; by id."""
+    """Names of the Tensors that a step finds by itself, by id: of a variable its name, of a parameter its path."""
     names: dict[int, str] = {}
     for name, owner in captured_variables(function):
         if isinstance(owner, Tensor):
@@ -99,33 +100,42 @@ def _name_state(owner: Any, names: dict[int, str]) -> None:
         return
     for group in owner.param_groups:
         names |= {id(t): name for name, t in getattr(group, "scalars", {}).items()}
-    for parameter, kept in getattr(owner, "state", {}).items():
-        names |= {id(t): f"{names.get(id(parameter), 'parameter')}.{name}" for name, t in kept.items()}
+    for parameter, state in getattr(owner, "state", {}).items():
+        names |= {id(t): f"{names.get(id(parameter), 'parameter')}.{name}" for name, t in state.items()}
 
 
-def fingerprint(recording: TracedStep) -> Any:
-    """What makes two recordings the same program: the form, its numbers, its Tensors, its structure."""
-    graph, form = recording.graph, recording.form
-    positions = {id(slot.owner): slot.position for slot in graph.inputs if slot.kind == "argument"}
+def fingerprint(traced: TracedStep) -> Any:
+    """A key that is equal for traces which one program can run: form, numbers, Tensors and the structure of the result."""
+    graph, form = traced.graph, traced.form
+    positions = {id(entry.owner): entry.position for entry in graph.inputs if entry.kind == "argument"}
 
-    def who(x: Any) -> Any:
+    def identity(x: Any) -> Any:
         if isinstance(x, ViewRef):
-            return who(x.base), repr(x.path), x.tracked
+            return identity(x.base), repr(x.path), x.tracked
         return ("argument", positions[id(x)]) if id(x) in positions else id(x) if isinstance(x, Value) else x
 
-    slots = tuple((slot.kind, who(slot.owner), slot.same) for slot in graph.inputs if slot.kind != "length")
-    after = (tuple(map(who, recording.cleared)), tuple(map(who, recording.used)), tuple(recording.tracked))
-    outside = (tuple((who(t), trained) for t, trained in recording.trained), tuple(map(who, recording.leaves or ())))
-    seen = tuple((who(t), there) for t, there in (*recording.wanted, *recording.presence))
-    result = repr((tree_map(who, recording.result), recording.grown, recording.inference))
-    length = recording.padding and (recording.padding.lengths.true, tuple(recording.padding.arguments.items()))
-    return form.key, form.values, slots, after, outside, seen, result, length
+    entries = tuple(
+        (entry.kind, identity(entry.owner), entry.in_place) for entry in graph.inputs if entry.kind != "length"
+    )
+    after = (
+        tuple(map(identity, traced.cleared_grads)),
+        tuple(map(identity, traced.consumed_grads)),
+        tuple(traced.tracked),
+    )
+    outside = (
+        tuple((identity(t), trained) for t, trained in traced.requires_grad_changes),
+        tuple(map(identity, traced.leaves or ())),
+    )
+    checks = tuple((identity(t), there) for t, there in (*traced.requires_grad_checks, *traced.grad_presence))
+    result = repr((tree_map(identity, traced.result), traced.new_leaves, traced.inference))
+    length = traced.padding and (traced.padding.lengths.true, tuple(traced.padding.arguments.items()))
+    return form.key, form.values, entries, after, outside, checks, result, length
 
 
-def retrace_reason(known: dict[Any, list[tuple[Any, Any, list[Guard]]]], key: Any) -> str:
-    """What differs between a new signature and the last one known."""
-    last = next(reversed(known))
-    changed = failing(known[last][0][2])
+def retrace_reason(programs: dict[Any, list[tuple[Any, Any, list[Guard]]]], key: Any) -> str:
+    """What differs between a new signature and the last one cached."""
+    last = next(reversed(programs))
+    changed = failing(programs[last][0][2])
     before, key = _comparable(last), _comparable(key)
     if before == key and changed is not None:
         return f"{changed} has changed"
@@ -139,8 +149,8 @@ def retrace_reason(known: dict[Any, list[tuple[Any, Any, list[Guard]]]], key: An
     return "gradients were switched" if before[1][0] != key[1][0] else "another random generator is in use"
 
 
-def _comparable(part: Any) -> Any:
-    """Part of a signature with ids in place of its Tensors, whose == compares numbers."""
-    if isinstance(part, Value):
-        return id(part)
-    return tuple(map(_comparable, part)) if isinstance(part, tuple) else part
+def _comparable(x: Any) -> Any:
+    """Part of a signature with ids in place of Tensors, whose == would compare their numbers."""
+    if isinstance(x, Value):
+        return id(x)
+    return tuple(map(_comparable, x)) if isinstance(x, tuple) else x

@@ -1,9 +1,9 @@
-"""A compiled function: recorded at its first call, it runs as native code from then on (floor 4).
+"""A compiled step: traced at its first call, it runs as native code from then on (floor 4).
 
-A program belongs to a signature: the structure, shapes and dtypes of the arguments, whether gradients are on, the random
-generator in use, and `op.structure`, which every attribute set on a Module changes. What the step reads of Python besides
-is guarded: a program is used as long as its guards hold (guards/).
-Another signature is another program; programs share the Tensors they find.
+A program belongs to a signature: the structure, shapes and dtypes of the arguments, the grad mode, the random generator in
+use, and `state_version`, which every attribute set on a Module changes. Guards check the other Python state that the step
+reads; a program is used as long as its guards hold (guards/). Another signature gets another program. Programs share the
+Tensors they find.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..ops.loop import tree_map
 from ..random import stream
 from ..tensor import Tensor
 from .backends.interpreter import InterpretedProgram
-from .guards import Guard, checker, costly, seconds
+from .guards import Guard, check_seconds, checker, most_costly
 from .signature import argument_key, fingerprint, is_current, name_arguments, retrace_reason, tensor_names
 from .trace.traced_step import IndexFault, TracedStep
 from .trace.tracer import trace
@@ -38,10 +38,10 @@ from .trace.tracer import trace
 if TYPE_CHECKING:
     from .backends.cpu.program import Program
 
-RETRACES = 3  # so many programs for one cause are no accident
-MAX_GUARD_SHARE = 0.02  # of a step's time may go to its guards,
-MIN_GUARD_SECONDS = 5e-6  # or so many seconds, if that is more
-MAX_PROGRAMS = 16  # of one signature, for other values of what is guarded
+RETRACES = 3  # programs of one step before a warning names the cause
+# A warning names guards that take more than this share of a step, and more than this many seconds.
+MAX_GUARD_SHARE, MIN_GUARD_SECONDS = 0.02, 5e-6
+MAX_PROGRAMS = 16  # of one signature, for different values of the guarded state
 STATE_CHANGE_ERROR = (
     "{}: a compiled step writes {}, which it would do once and never again; expected Python's state to be as it was after "
     "each call; keep it in a Tensor (x.assign(y), x += 1), or write it outside of the step"
@@ -49,71 +49,72 @@ STATE_CHANGE_ERROR = (
 
 
 class CompiledStep:
-    """What `compile` gives: call it like the function.
+    """What `compile` gives. Call it like the function.
 
-    source: where `function` only wraps the user's, that one; its variables are what the signature and the names are read
-        from.
+    source: the user's function, where `function` wraps it. Names of Tensors and the state are read from its variables.
     """
 
     def __init__(
-        self, function: Callable[..., Any], keep_grads: bool, leave_out: frozenset[str], source: Any = None
+        self, function: Callable[..., Any], keep_grads: bool, disabled_passes: frozenset[str], source: Any = None
     ) -> None:
-        self.function, self.keep_grads, self.leave_out = function, keep_grads, leave_out
-        self.watch: tuple[str, ...] = ()
-        self.gives_views = True  # whether results may be views of arguments and of what was there before
-        self.of_many_shapes = False  # whether a program for each shape is what is wanted
-        self.backward_outside = True  # whether a backward may come from outside to what is on the tape at the end
+        self.function, self.keep_grads, self.disabled_passes = function, keep_grads, disabled_passes
+        self.captured_paths: tuple[str, ...] = ()
+        self.gives_views = True  # whether a result may be a view of an argument or of a Tensor from before the call
+        self.of_many_shapes = False  # whether one program for each shape is expected, so that no warning is due
+        self.backward_outside = True  # whether `backward()` may be called on a result, outside the step
         self.source = source or function
-        # By signature, for each recording: whether its guards hold, its program, and the guards; the last used first.
+        # By signature: for each trace the check of its guards, its program, and the guards. The last used comes first.
         self.programs: dict[Any, list[tuple[Callable[[], bool], Program, list[Guard]]]] = {}
-        self.made: dict[Any, Program] = {}  # by what was recorded: several signatures may come to the same
+        self.made: dict[Any, Program] = {}  # by fingerprint: several signatures may trace to the same program
         self.last: Program | None = None
-        self.once: Program | None = (
-            None  # the program of the last recording that changed Python's state, good for one call
-        )
-        self._measuring: _GuardCost | None = None  # what the guards of the last recording cost
-        self._state: set[int] = set()  # ids of Tensors that the function reads by itself; the programs keep them alive
-        self._steps: CompiledStep | None = None  # what `run_steps` runs: the function on rows that it picks itself
-        self._workspaces: Any = weakref.WeakKeyDictionary()  # by executable: programs of one run one after another
+        self.once: Program | None = None  # the program of the last trace that changed Python state, good for one call
+        self._measuring: _GuardCost | None = None  # what the guards of the last trace cost
+        self._state: set[int] = set()  # ids of Tensors that the function finds by itself; the programs keep them alive
+        self._steps: CompiledStep | None = None  # what `run_steps` runs: it gathers the rows inside the program
+        self._workspaces: Any = (
+            weakref.WeakKeyDictionary()
+        )  # by executable: the programs of one step run one at a time and share memory
         self._lock = threading.RLock()
         self.__name__ = getattr(self.source, "__name__", type(self.source).__name__)
         self.__doc__ = self.source.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if current_tracer() is not None:  # inside another step that is being recorded: part of that one
+        if current_tracer() is not None:  # inside another step that is being traced: part of that one
             return self.function(*args, **kwargs)
         with self._lock:
-            tensors, program = self._found(args, kwargs)
+            tensors, program = self._lookup(args, kwargs)
             if self._measuring is not None:
                 return self._measuring.run(self, program, tensors, args, kwargs)
             return self._run(program, tensors, args, kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None) -> CompiledStep:
-        """As a method: compiled for each object by itself, which keeps its programs."""
+        """As a method: one compiled step for each object, which keeps its programs."""
         if instance is None:
             return self
         bound: _Bound = vars(instance).setdefault("_compiled_methods", _Bound())
         if self not in bound:
-            bound[self] = self._again(types.MethodType(self.function, instance))
+            bound[self] = self._with_function(types.MethodType(self.function, instance))
         return bound[self]
 
-    def _again(self, function: Callable[..., Any]) -> CompiledStep:
-        """Another one with these options."""
-        return type(self)(function, self.keep_grads, self.leave_out)
+    def _with_function(self, function: Callable[..., Any]) -> CompiledStep:
+        """A compiled step of `function` with the same options."""
+        return type(self)(function, self.keep_grads, self.disabled_passes)
 
     def __reduce__(self) -> Any:
-        return type(self), (self.function, self.keep_grads, self.leave_out)  # a copy compiles anew
+        return type(self), (self.function, self.keep_grads, self.disabled_passes)  # a copy compiles anew
 
-    def _explain(self, program: Program, calls: Iterable[tuple[Any, dict[str, Any]]]) -> Any:
-        """The eager step on those of `calls` that raised the flag: it says what is wrong, and where. What it writes on the way
-        is undone."""
-        owners = [slot.owner for slot, _ in program.graph.writes if slot.kind == "state"]
-        kept = [(owner, owner.array) for owner in owners]
+    def _raise_index_error(self, program: Program, calls: Iterable[tuple[Any, dict[str, Any]]]) -> Any:
+        """Run the eager step on the calls whose index was out of range; it raises the error that says where.
+
+        What it writes on the way is undone.
+        """
+        owners = [entry.owner for entry, _ in program.graph.writes if entry.kind == "state"]
+        before = [(owner, owner.array) for owner in owners]
         for args, kwargs in calls:
             try:
                 self.function(*args, **kwargs)
             finally:
-                for owner, array in kept:
+                for owner, array in before:
                     owner.rebind(array)
         raise PellucidError(
             f"{self.__name__}: an index was out of range in the compiled step and is not in the eager one; "
@@ -121,17 +122,17 @@ class CompiledStep:
         )
 
     def run_steps(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
-        """One step for each row of `indices`, on those rows of `data`: an epoch in one call, with native code in between.
+        """Run one step for each row of `indices`, on those rows of `data`: an epoch in one call, without Python in between.
 
-        data: a Tensor (N, ...) or several, the arguments of the function, which sees the batch (B, ...) alone. They stay
-            where they are; their number of rows, and which Tensors they are, is no part of a program.
+        data: a Tensor (N, ...) or several, the arguments of the function, which sees the batch (B, ...) alone. They are
+            not copied; a program depends neither on their number of rows nor on which Tensors they are.
         indices: whole numbers (S, B), the rows of each step. progress: called with the steps done, about every 50 ms.
         Returns what the function returns, off the tape, each Tensor stacked along a new first axis S. Raises OptionError for
         indices of another shape, and for data that require a gradient or that the step writes.
         """
         if current_tracer() is not None:
             raise TraceError(
-                f"{self.__name__}: run_steps inside a step that is being recorded; expected it outside; call the step itself "
+                f"{self.__name__}: run_steps inside a step that is being traced; expected it outside; call the step itself "
                 "in a loop there"
             )
         data = (data,) if isinstance(data, Tensor) else tuple(data)
@@ -141,30 +142,28 @@ class CompiledStep:
             counts = [new_value(np.array(len(x.array), np.int64)) for x in data]
             given = lambda row: [*resident, *counts, new_value(row)]
             if self._steps is None:
-                self._steps = CompiledStep(_on_rows(self.function), self.keep_grads, self.leave_out, self.source)
+                self._steps = CompiledStep(_on_rows(self.function), self.keep_grads, self.disabled_passes, self.source)
                 self._steps.backward_outside = False
-            tensors, program = self._steps._found(tuple(given(order[0])), {})
+            tensors, program = self._steps._lookup(tuple(given(order[0])), {})
             self.last = program
             _check_unwritten(program, data)
             try:
                 if not program.is_whole or program is self._steps.once:
                     return self._one_by_one(program, tensors, given, order)
                 return program.run_steps(tensors, order, progress)
-            except (
-                IndexFault
-            ) as flagged:  # of a step that writes nothing the number is not known: it may be a later one
-                wrong = map(new_value, order[flagged.args[0] :])
-                self._explain(program, ((tuple(take(x, index) for x in data), {}) for index in wrong))
+            except IndexFault as fault:  # the number may be too low where a step writes nothing: look from there on
+                rest = map(new_value, order[fault.args[0] :])
+                self._raise_index_error(program, ((tuple(take(x, index) for x in data), {}) for index in rest))
 
     def _one_by_one(
         self, program: Any, tensors: list[Tensor], given: Callable[[np.ndarray], list[Tensor]], order: np.ndarray
     ) -> Any:
-        """Many steps as so many calls, the first of them of `program` with `tensors`."""
+        """Run each step as a call, the first with `program` and `tensors`."""
         assert self._steps is not None
         results = []
         for number, row in enumerate(order):
             if number:
-                tensors, program = self._steps._found(tuple(given(row)), {})
+                tensors, program = self._steps._lookup(tuple(given(row)), {})
             try:
                 results.append(_detached(program(tensors)))
             except IndexFault:
@@ -175,10 +174,10 @@ class CompiledStep:
         try:
             return program(tensors)
         except IndexFault:
-            self._explain(program, [(args, kwargs)])
+            self._raise_index_error(program, [(args, kwargs)])
 
     def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
-        """The Tensors of a call, and everything else about it that a program depends on."""
+        """The Tensors of a call, and a key of everything else about it that a program depends on."""
         tensors: list[Tensor] = []
         parts: list[Any] = [tuple(state_version), (grad_mode.get(), stream())]
         for x in args:
@@ -186,108 +185,111 @@ class CompiledStep:
         if kwargs:
             parts.append(argument_key(kwargs, tensors))
         shared = [id(x) if x.cell is None else id(x.cell) for x in tensors]
-        if len(set(shared)) < len(shared):  # which of them are one, and which share their numbers
+        if len(set(shared)) < len(shared):  # which arguments are one Tensor, and which share memory
             ids = list(map(id, tensors))
             parts.append((tuple(map(ids.index, ids)), tuple(map(shared.index, shared))))
-        # How a view lies decides which of its reshapes copy.
+        # The strides of a view decide which of its reshapes copy.
         parts += [strides_of(x) for x in tensors if x.path and not x.array.flags.c_contiguous]
-        # An argument that the function also reads by another way is its state, and then this Tensor and no other.
+        # An argument that the function also finds by itself is its state: the key then holds this very Tensor.
         parts += [x for x in tensors if id(x) in self._state or (x.cell is not None and self._shares(x.cell))]
         return tensors, tuple(parts)
 
     def _shares(self, cell: Cell) -> bool:
-        """Whether the numbers of an argument are those of a Tensor that the function reads by itself."""
+        """Whether an argument shares memory with a Tensor that the function finds by itself."""
         return id(cell) in self._state or id(cell.tensors[0]()) in self._state
 
-    def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
-        """The Tensors of a call and the program for it, recorded now where there is none."""
+    def _lookup(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
+        """The Tensors of a call and the program for it, which is traced now where there is none."""
         tensors, key = self._signature(args, kwargs)
-        program = self._known(key)
+        program = self._cached_program(key)
         if program is None:
-            program = self._program(args, kwargs)
-        if program.owners.read:
-            program.owners.refuse_gradients(tensors)
+            program = self._trace_and_compile(args, kwargs)
+        if program.bindings.read:
+            program.bindings.refuse_shared_gradients(tensors)
         self.last = program
         return tensors, program
 
-    def _known(self, key: Any) -> Program | None:
+    def _cached_program(self, key: Any) -> Program | None:
         """The program of a signature whose guards hold."""
-        entries = self.programs.get(key, [])
-        for i, (check, program, _) in enumerate(entries):
-            if check() and is_current(program.recording):
+        cached = self.programs.get(key, [])
+        for i, (check, program, _) in enumerate(cached):
+            if check() and is_current(program.traced):
                 if i:
-                    entries.insert(0, entries.pop(i))
+                    cached.insert(0, cached.pop(i))
                 return program
         return None
 
-    def _program(self, args: Any, kwargs: Any) -> Program:
-        """Record the step, and keep its program. Where it changes Python's state the program is for this call alone: another
-        recording tells whether the step leaves that state alone from now on, as with a mask that is made once."""
-        recording = self._recorded(args, kwargs)
-        if not recording.changes:
-            return self._kept(recording, args, kwargs)
-        once = self._made(recording)
+    def _trace_and_compile(self, args: Any, kwargs: Any) -> Program:
+        """Trace the step and cache its program.
+
+        A program whose trace changed Python state is for this call alone, as with a mask that is made once. A second trace
+        tells whether the step leaves that state alone from now on.
+        """
+        traced = self._trace(args, kwargs)
+        if not traced.state_changes:
+            return self._cache_program(traced, args, kwargs)
+        once = self._program_for(traced)
         try:
-            again = self._recorded(args, kwargs)
-            if again.changes:
+            again = self._trace(args, kwargs)
+            if again.state_changes:
                 again.undo()
-                raise TraceError(STATE_CHANGE_ERROR.format(*again.changes[0]))
+                raise TraceError(STATE_CHANGE_ERROR.format(*again.state_changes[0]))
         except BaseException:
-            recording.undo()
+            traced.undo()
             raise
-        self.once = once if self._kept(again, args, kwargs) is not once else None
+        self.once = once if self._cache_program(again, args, kwargs) is not once else None
         return once
 
-    def _recorded(self, args: Any, kwargs: Any) -> TracedStep:
+    def _trace(self, args: Any, kwargs: Any) -> TracedStep:
         names = tensor_names(self.source)
         self._state.update(names)
         name_arguments(names, args, kwargs)
         differentiable = self.backward_outside and grad_mode.get()
-        recording = trace(
+        traced = trace(
             self.function, (args, kwargs), names, self.keep_grads, differentiable, self.source, self.gives_views
         )
-        inputs = recording.graph.inputs
-        owners = [slot.owner for slot in inputs if slot.kind == "state" or id(slot.owner) in recording.met]
+        inputs = traced.graph.inputs
+        owners = [entry.owner for entry in inputs if entry.kind == "state" or id(entry.owner) in traced.found_ids]
         self._state.update(map(id, owners))
         self._state.update(id(owner.cell) for owner in owners if owner.cell is not None)
-        return recording
+        return traced
 
-    def _kept(self, recording: TracedStep, args: Any, kwargs: Any) -> Program:
-        _, key = self._signature(args, kwargs)  # again: recording may have set attributes, and found more state
-        program = self._made(recording, key)
-        entries = self.programs.setdefault(key, [])
-        check = checker(recording.guards)
-        entries.insert(0, (check, program, recording.guards))
-        cost = seconds(check)
-        self._measuring = _GuardCost(program, cost, recording.guards) if cost > MIN_GUARD_SECONDS else None
-        for _, dropped, _ in entries[MAX_PROGRAMS:]:
+    def _cache_program(self, traced: TracedStep, args: Any, kwargs: Any) -> Program:
+        _, key = self._signature(args, kwargs)  # again: tracing may have set attributes, and found more state
+        program = self._program_for(traced, key)
+        cached = self.programs.setdefault(key, [])
+        check = checker(traced.guards)
+        cached.insert(0, (check, program, traced.guards))
+        cost = check_seconds(check)
+        self._measuring = _GuardCost(program, cost, traced.guards) if cost > MIN_GUARD_SECONDS else None
+        for _, dropped, _ in cached[MAX_PROGRAMS:]:
             self._forget(dropped)
-        del entries[MAX_PROGRAMS:]
+        del cached[MAX_PROGRAMS:]
         return program
 
-    def _made(self, recording: TracedStep, key: Any = None) -> Program:
-        """The program for a recording, one for all that come to the same; key: the signature it will be kept under."""
-        about = fingerprint(recording)
-        program = self.made.get(about)
+    def _program_for(self, traced: TracedStep, key: Any = None) -> Program:
+        """The program for a trace, shared by equal traces. key: the signature it will be cached under."""
+        key_of_trace = fingerprint(traced)
+        program = self.made.get(key_of_trace)
         if program is None:
-            many = self.of_many_shapes or recording.padding is not None
-            if len(self.made) == RETRACES and key is not None and not many:
-                place = user_origin()
+            expected = self.of_many_shapes or traced.padding is not None
+            if len(self.made) == RETRACES and key is not None and not expected:
+                origin = user_origin()
                 warnings.warn_explicit(
                     f"{self.__name__} has been compiled {RETRACES} times already, each for other arguments ({retrace_reason(self.programs, key)}); "
                     "pass Tensors of few shapes, and numbers that change as Tensors",
                     UserWarning,
-                    place.file,
-                    place.line,
+                    origin.file,
+                    origin.line,
                 )
-            program = _make_program(recording, self.leave_out, self._workspaces)
+            program = _make_program(traced, self.disabled_passes, self._workspaces)
             if key is not None:
-                self.made[about] = program
+                self.made[key_of_trace] = program
         return program
 
     def _forget(self, program: Program) -> None:
-        """Let go of a program that no signature has any more."""
-        if not any(program is other for entries in self.programs.values() for _, other, _ in entries[:MAX_PROGRAMS]):
+        """Drop a program that no signature uses any more."""
+        if not any(program is other for cached in self.programs.values() for _, other, _ in cached[:MAX_PROGRAMS]):
             self.made = {about: other for about, other in self.made.items() if other is not program}
 
     # ---- looking inside ----
@@ -295,7 +297,7 @@ class CompiledStep:
     @property
     def graph(self) -> Any:
         """The graph of the program that ran last, after all passes; print it."""
-        return self._seen().graph
+        return self._last_program().graph
 
     def kernels(self, measure: bool = True) -> Any:
         """The kernels of the program that ran last, in order, each with its operations, layers, lines, cost and time.
@@ -305,23 +307,23 @@ class CompiledStep:
         from .backends.cpu.profile import kernels
 
         with self._lock:
-            return kernels(self._seen(), measure)
+            return kernels(self._last_program(), measure)
 
-    def _seen(self) -> Program:
+    def _last_program(self) -> Program:
         if self.last is None:
             raise OptionError(f"{self.__name__}: nothing has been compiled yet; expected a call first; call it once")
         return self.last
 
 
 class _GuardCost:
-    """Tells the user, by name, where the guards of a step cost more than they should."""
+    """Warns where the guards of a step cost too much, and names the dearest."""
 
     def __init__(self, program: Program, cost: float, guards: list[Guard]) -> None:
         self.program, self.cost, self.guards = program, cost, guards
         self.best, self.runs = float("inf"), 0
 
     def run(self, step: CompiledStep, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
-        """One call of `program`; the third of the one that is measured is the last to be looked at."""
+        """Call `program`. The third call of the measured one ends the measurement."""
         start = time.perf_counter()
         result = step._run(program, tensors, args, kwargs)
         if program is self.program:
@@ -333,51 +335,51 @@ class _GuardCost:
         return result
 
     def _tell(self, name: str) -> None:
-        place, most = user_origin(), ", ".join(map(str, costly(self.guards)[:3]))
+        origin, most = user_origin(), ", ".join(map(str, most_costly(self.guards)[:3]))
         warnings.warn_explicit(
             f"{name}: each call of this compiled step spends {self.cost * 1e6:.0f} us on looking again at the Python "
             f"state it reads, {self.cost / self.best:.0%} of its time; most of it is {most}; keep numbers in a few "
             "attributes or in Tensors",
             UserWarning,
-            place.file,
-            place.line,
+            origin.file,
+            origin.line,
         )
 
 
 class _Bound(dict[CompiledStep, CompiledStep]):
-    """The compiled methods of an object, by what the class has in their place. A copy of the object has none."""
+    """The compiled methods of one object, by the compiled step of its class. A copy of the object has none."""
 
     def __reduce__(self) -> Any:
         return _Bound, ()
 
 
-def _make_program(recording: TracedStep, leave_out: frozenset[str], workspaces: Any) -> Any:
-    """A native program; without llvmlite, or with "native" left out, an interpreted one."""
-    if "native" not in leave_out:
+def _make_program(traced: TracedStep, disabled_passes: frozenset[str], workspaces: Any) -> Any:
+    """A native program. Without llvmlite, or with "native" disabled, an interpreted one."""
+    if "native" not in disabled_passes:
         try:
             # With LLVM; most programs that import pellucid never compile.
             from .backends.cpu.program import Program
             from .backends.cpu.two_phase_program import TwoPhaseProgram
 
-            if recording.leaves is not None:
-                return TwoPhaseProgram(recording, leave_out)
-            return Program(recording, leave_out, workspaces)
+            if traced.leaves is not None:
+                return TwoPhaseProgram(traced, disabled_passes)
+            return Program(traced, disabled_passes, workspaces)
         except ModuleNotFoundError as error:
             if error.name != "llvmlite":
                 raise
             warnings.warn(
                 "llvmlite is not installed, so compiled steps are interpreted; pip install llvmlite", stacklevel=5
             )
-    return InterpretedProgram(recording)
+    return InterpretedProgram(traced)
 
 
 def _on_rows(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` of the rows at an index, given the first row of each Tensor of data, how many rows each has, the index."""
+    """`function` on gathered rows. Arguments: the first row of each Tensor of data, the number of rows of each, the index."""
 
     def on_rows(*given: Any) -> Any:
-        *about, index = given
-        half = len(about) // 2
-        return function(*[rows(x, index, count) for x, count in zip(about[:half], about[half:], strict=True)])
+        *data, index = given
+        half = len(data) // 2
+        return function(*[rows(x, index, count) for x, count in zip(data[:half], data[half:], strict=True)])
 
     return on_rows
 
@@ -400,7 +402,7 @@ def _order(indices: Any) -> np.ndarray:
 
 
 def _resident(x: Any, number: int, order: np.ndarray) -> Any:
-    """The first row of data in memory where the others follow."""
+    """The first row of data, in memory where the other rows follow it."""
     if not isinstance(x, Tensor):
         raise OptionError(
             f"run_steps: data {number} is a {type(x).__name__}; expected a Tensor; make it one with pellucid.tensor(...)"
@@ -416,8 +418,8 @@ def _resident(x: Any, number: int, order: np.ndarray) -> Any:
 
 
 def _check_unwritten(program: Any, data: Sequence[Tensor]) -> None:
-    """Raise OptionError where the step writes data that it picks rows of."""
-    written = {id(slot.owner.cell or slot.owner) for slot, _ in program.graph.writes}
+    """Raise OptionError where the step writes the data that it gathers rows from."""
+    written = {id(entry.owner.cell or entry.owner) for entry, _ in program.graph.writes}
     for number, x in enumerate(data):
         if id(x.cell or x) in written:
             raise OptionError(
@@ -427,10 +429,10 @@ def _check_unwritten(program: Any, data: Sequence[Tensor]) -> None:
 
 
 def _detached(result: Any) -> Any:
-    """The result of one of many steps, which the next ones leave alone, though it may be a Tensor that they write."""
+    """A copy of the result of one step, which later steps cannot overwrite."""
     return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
 
 
 def _stack(results: list[Any]) -> Any:
-    """The results of many steps as one, each Tensor with a new first axis."""
+    """The results of many steps, each Tensor stacked along a new first axis."""
     return tree_map(lambda *values: stack(values) if isinstance(values[0], Value) else values[0], *results)

@@ -147,7 +147,7 @@ class Symbol:
         """Raise TraceError: a Symbol has no numbers."""
         raise TraceError(
             f"{user_origin()}: the numbers of a Tensor {format_shape(self.shape)} {self.dtype} are asked for while the step is being "
-            "recorded; expected a step whose course does not depend on them (no item(), no numpy(), no if); "
+            "traced; expected a step whose course does not depend on them (no item(), no numpy(), no if); "
             "choose with where(), or return the Tensor and look at it after the step"
         )
 
@@ -172,7 +172,7 @@ def current_tracer() -> Any:
 def outside_tracing(change: Callable[[], None], at_once: bool = False) -> None:
     """Call `change`, which makes or rearranges state, where Tensors hold numbers.
 
-    That is now or, where a step is being recorded, after this recording, which is then repeated. at_once: end the recording
+    That is now or, where a step is being traced, after this recording, which is then repeated. at_once: end the recording
     here, since it cannot go on without the change.
     """
     active = current_tracer()
@@ -189,7 +189,7 @@ def traced_or_array(value: Value) -> Any:
 
 
 def refuse_array(data: Any) -> None:
-    """Raise TraceError where an array would become a constant of a step that is being recorded.
+    """Raise TraceError where an array would become a constant of a step that is being traced.
 
     The next call may have another one, such as the next batch of an iterator.
     """

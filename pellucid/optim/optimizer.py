@@ -232,7 +232,7 @@ class Optimizer:
         """The parameters with a gradient, by the step count they share, which is advanced here.
 
         Parameters with the same number of updates share a counter, so bias corrections are computed once for them. Those
-        without a gradient for the first time get a separate counter; a step that is being recorded is repeated with it.
+        without a gradient for the first time get a separate counter; a step that is being traced is repeated with it.
         """
         counting = self.counts_steps(group)
         for counter in tuple(group.counters):

@@ -89,7 +89,7 @@ class Conversion(TensorState):
 
     def __repr__(self) -> str:
         if current_tracer() is not None:
-            return f"tensor(being recorded, shape={format_shape(self.shape)}, dtype={self.dtype})"
+            return f"tensor(being traced, shape={format_shape(self.shape)}, dtype={self.dtype})"
         numbers = self.array if self.ndim else self.array.reshape(1)
         whole = numbers.dtype.kind != "f" or bool(np.all(numbers == np.trunc(numbers)))  # 1. and not 1.0000
         mode: Any = "maxprec_equal" if whole else "fixed"

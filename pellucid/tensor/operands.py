@@ -52,7 +52,7 @@ def as_value_of(data: Any, dtype: np.dtype) -> Any:
 
 
 def traced_value(value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """The Symbol of `value`, broadcast to `shape` and cast to `dtype`: what `assign` writes into a recorded step."""
+    """The Symbol of `value`, broadcast to `shape` and cast to `dtype`: what `assign` writes into a traced step."""
     refuse_array(value)
     value = value if isinstance(value, Value) else new_value(np.asarray(value, dtype))
     if value.dtype != dtype:

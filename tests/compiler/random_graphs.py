@@ -19,7 +19,7 @@ import pellucid as P
 from pellucid.compiler.backends.cpu.memory_plan import plan_memory
 from pellucid.compiler.backends.cpu.plan_check import run_planned
 from pellucid.compiler.backends.cpu.prepare.pipeline import PASSES
-from pellucid.compiler.backends.cpu.schedule import scheduled
+from pellucid.compiler.backends.cpu.schedule import schedule
 from pellucid.compiler.backends.cpu.target import host
 from pellucid.compiler.ir.graph import Graph, interpret
 from pellucid.compiler.trace.traced_step import OutputRef, TracedStep, ViewRef
@@ -30,7 +30,14 @@ from pellucid.ops.loop import tree_leaves
 from pellucid.random import default_generator
 from pellucid.tensor import Tensor
 
-LEAVE_OUT = [(), *[(name,) for name in PASSES], ("fusion",), ("remaking",), ("reuse",), (*PASSES, "fusion", "reuse")]
+DISABLED = [
+    (),
+    *[(name,) for name in PASSES],
+    ("fusion",),
+    ("rematerialization",),
+    ("reuse",),
+    (*PASSES, "fusion", "reuse"),
+]
 SIZES = [1, 2, 3, 5, 7, 8, 13, 16, 17, 19, 31, 33]
 LARGE = [3, 17, 67, 96, 131, 160, 257]  # enough numbers to be shared out among threads
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -74,9 +81,9 @@ class Trial:
         given = [start.get(id(slot.owner), slot.owner.array) for slot in graph.inputs]
         return [np.asarray(a) for a in given]
 
-    def spread(self, recording: TracedStep, outputs: Arrays, writes: Arrays) -> Arrays:
+    def spread(self, traced: TracedStep, outputs: Arrays, writes: Arrays) -> Arrays:
         """Results and written states in the order of `run`. A result may be an argument or a state itself."""
-        written = {id(slot.owner): a for (slot, _), a in zip(recording.graph.writes, writes, strict=True)}
+        written = {id(slot.owner): a for (slot, _), a in zip(traced.graph.writes, writes, strict=True)}
         start = {id(s): a for s, a in zip(self.states, self.start, strict=True)}
 
         def now(x: Any) -> np.ndarray:
@@ -87,31 +94,36 @@ class Trial:
                 array = op.forward(array, **attributes)
             return array
 
-        results = [outputs[x] if isinstance(x, OutputRef) else now(x) for x in tree_leaves(recording.result)]
+        results = [outputs[x] if isinstance(x, OutputRef) else now(x) for x in tree_leaves(traced.result)]
         return results + [now(s) for s in self.states]
 
 
-def planned_run(graph: Graph, values: Arrays, leave_out: Sequence[str] = ()) -> tuple[Arrays, Arrays]:
+def planned_run(graph: Graph, values: Arrays, disable_passes: Sequence[str] = ()) -> tuple[Arrays, Arrays]:
     """All passes and the memory plan, run in NumPy."""
-    graph, kernels, layout = scheduled(graph, host(), frozenset(leave_out))
-    plan = plan_memory(graph, kernels, layout, "reuse" not in leave_out)
+    graph, kernels, layout = schedule(graph, host(), frozenset(disable_passes))
+    plan = plan_memory(graph, kernels, layout, "reuse" not in disable_passes)
     return run_planned(graph, plan, layout, values)
 
 
-def check(trial: Trial, leave_out: Sequence[str] = (), scale: float = 1.0, native: bool = True) -> None:
+def check(trial: Trial, disable_passes: Sequence[str] = (), scale: float = 1.0, native: bool = True) -> None:
     """Eager, interpreter, memory plan and (twice in a row) native code give the same."""
     with np.errstate(all="ignore"):
         truth = trial.run(trial.function)
-    recording = trace(trial.function, (tuple(trial.args), {}), {})
-    graph = recording.graph
+    traced = trace(trial.function, (tuple(trial.args), {}), {})
+    graph = traced.graph
     values = trial.inputs(graph)
     with np.errstate(all="ignore"):
-        same(trial.spread(recording, *interpret(graph, values)), truth, "interpreter", scale)
-        same(trial.spread(recording, *planned_run(graph, values, leave_out)), truth, f"plan without {leave_out}", scale)
+        same(trial.spread(traced, *interpret(graph, values)), truth, "interpreter", scale)
+        same(
+            trial.spread(traced, *planned_run(graph, values, disable_passes)),
+            truth,
+            f"plan without {disable_passes}",
+            scale,
+        )
     if native:
-        compiled = P.compile(trial.function, leave_out=leave_out)
-        same(trial.run(compiled), truth, f"native without {leave_out}", scale)
-        same(trial.run(compiled, 2), trial.run(trial.function, 2), f"second call without {leave_out}", 4 * scale)
+        compiled = P.compile(trial.function, disable_passes=disable_passes)
+        same(trial.run(compiled), truth, f"native without {disable_passes}", scale)
+        same(trial.run(compiled, 2), trial.run(trial.function, 2), f"second call without {disable_passes}", 4 * scale)
 
 
 def same(found: Arrays, truth: Arrays, how: str, scale: float = 1.0) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from random_graphs import LEAVE_OUT, Grower, planned_run, same
+from random_graphs import DISABLED, Grower, planned_run, same
 from small_networks import batch, mlp
 
 import pellucid as P
@@ -23,7 +23,9 @@ from pellucid.tensor import Tensor
 Function = Callable[..., Any]
 
 
-def both(function: Function, *args: Any, wanted: Sequence[Tensor], leave_out: Sequence[str] = ()) -> list[np.ndarray]:
+def both(
+    function: Function, *args: Any, wanted: Sequence[Tensor], disable_passes: Sequence[str] = ()
+) -> list[np.ndarray]:
     """The results of `function`, and the gradients of a loss computed outside of it."""
     results = [y for y in tree_leaves(function(*args)) if y.requires_grad]
     loss = sum((((y + 0.4) * y).mean() for y in results), P.tensor(0.0))
@@ -58,7 +60,7 @@ def many_graphs(seed: int, graphs: int, moves: int) -> tuple[Function, list[Tens
 
 @pytest.mark.parametrize("seed", range(24))
 def test_random_graphs_give_the_gradients_of_eager_code(seed: int) -> None:
-    leave_out = LEAVE_OUT[seed // 2 % len(LEAVE_OUT)] if seed % 2 else ()
+    disable_passes = DISABLED[seed // 2 % len(DISABLED)] if seed % 2 else ()
     function, args, states = many_graphs(5000 + seed, 16, 3 + seed % 5)
     wanted = [x for x in args if x.requires_grad]
     start = [s.array for s in states]
@@ -70,37 +72,37 @@ def test_random_graphs_give_the_gradients_of_eager_code(seed: int) -> None:
             return both(call, *args, wanted=wanted) + [s.array.copy() for s in states]
 
     truth = run(function)
-    compiled = P.compile(function, leave_out=leave_out)
-    same(run(compiled), truth, f"native without {leave_out}")
-    same(run(compiled), truth, f"a second call without {leave_out}")
-    same(run(P.compile(function, leave_out=["native"])), truth, "interpreter")
+    compiled = P.compile(function, disable_passes=disable_passes)
+    same(run(compiled), truth, f"native without {disable_passes}")
+    same(run(compiled), truth, f"a second call without {disable_passes}")
+    same(run(P.compile(function, disable_passes=["native"])), truth, "interpreter")
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_both_phases_in_poisoned_memory(seed: int) -> None:
     """The backward phase reads nothing that the forward phase has freed or overwritten."""
     function, args, _ = many_graphs(6000 + seed, 16, 8)
-    recording = trace(function, (tuple(args), {}), {}, differentiable=True)
-    graph = recording.graph
+    traced = trace(function, (tuple(args), {}), {}, differentiable=True)
+    graph = traced.graph
     random = np.random.default_rng(seed)
     cotangent = lambda slot: random.normal(size=slot.symbol.shape).astype(np.float32)
     values = [cotangent(s) if s.kind == "cotangent" else np.asarray(s.owner.array) for s in graph.inputs]
     with np.errstate(all="ignore"):
         truth = [a for arrays in interpret(graph, values) for a in arrays]
-        for leave_out in ((), ("reuse",), ("fusion",), ("remaking",)):
-            found = [a for arrays in planned_run(graph, values, leave_out) for a in arrays]
-            same(found, truth, f"plan without {leave_out}")
+        for disable_passes in ((), ("reuse",), ("fusion",), ("rematerialization",)):
+            found = [a for arrays in planned_run(graph, values, disable_passes) for a in arrays]
+            same(found, truth, f"plan without {disable_passes}")
 
 
 # ---- what happens between forward and backward -----------------------------------------------------------------------------
 
 
 @pytest.fixture(params=[(), ("native",)], ids=["native", "interpreter"])
-def leave_out(request: Any) -> Any:
+def disable_passes(request: Any) -> Any:
     return request.param
 
 
-def test_a_state_that_is_read_and_written(leave_out: Any) -> None:
+def test_a_state_that_is_read_and_written(disable_passes: Any) -> None:
     """The backward phase sees what stood there when it was read, though the forward phase has written since."""
     state, x = P.zeros(200, 100), P.tensor(np.linspace(-1, 1, 100, dtype=np.float32), requires_grad=True)
 
@@ -113,7 +115,7 @@ def test_a_state_that_is_read_and_written(leave_out: Any) -> None:
         return y
 
     found = []
-    for call in (function, P.compile(function, leave_out=leave_out)):
+    for call in (function, P.compile(function, disable_passes=disable_passes)):
         state.zero_()
         found.append([a for _ in range(3) for a in both(call, x, wanted=[x])] + [state.array.copy()])
     same(found[1], found[0], "state")
@@ -138,10 +140,10 @@ def test_a_state_seen_through_a_reshape_that_both_phases_read() -> None:
     same(found[1], found[0], "reshaped")
 
 
-def test_dropout_has_one_mask_for_both_phases(leave_out: Any) -> None:
+def test_dropout_has_one_mask_for_both_phases(disable_passes: Any) -> None:
     drop = nn.Dropout(0.5)
     x = P.ones(64, 64, requires_grad=True)
-    compiled = P.compile(lambda x: drop(x) * 1, leave_out=leave_out)
+    compiled = P.compile(lambda x: drop(x) * 1, disable_passes=disable_passes)
     masks = []
     for _ in range(3):
         y = compiled(x)
@@ -151,9 +153,9 @@ def test_dropout_has_one_mask_for_both_phases(leave_out: Any) -> None:
     assert (masks[0] != masks[1]).any() and (masks[1] != masks[2]).any()
 
 
-def test_several_calls_wait_for_their_backward(leave_out: Any) -> None:
+def test_several_calls_wait_for_their_backward(disable_passes: Any) -> None:
     model = mlp()
-    net = P.compile(model, leave_out=leave_out)
+    net = P.compile(model, disable_passes=disable_passes)
     parts = [batch(8, seed)[0] for seed in range(4)]
 
     def gradient(call: Function) -> list[np.ndarray]:
@@ -173,10 +175,10 @@ def test_several_calls_wait_for_their_backward(leave_out: Any) -> None:
         out.sum().backward()
 
 
-def test_the_tape_may_be_walked_twice(leave_out: Any) -> None:
+def test_the_tape_may_be_walked_twice(disable_passes: Any) -> None:
     model, (x, _) = mlp(nn.GELU(), nn.BatchNorm1d(7)), batch(16)
     found = []
-    for call in (model, P.compile(model, leave_out=leave_out)):
+    for call in (model, P.compile(model, disable_passes=disable_passes)):
         model.zero_grad()
         y = call(x)
         y.sum().backward(retain_graph=True)
@@ -185,9 +187,9 @@ def test_the_tape_may_be_walked_twice(leave_out: Any) -> None:
     same(found[1], found[0], "walked twice")
 
 
-def test_the_gradient_goes_on_in_what_the_argument_was_computed_from(leave_out: Any) -> None:
+def test_the_gradient_goes_on_in_what_the_argument_was_computed_from(disable_passes: Any) -> None:
     first, second, (x, _) = nn.Linear(5, 5), mlp(), batch()
-    compiled = P.compile(second, leave_out=leave_out)
+    compiled = P.compile(second, disable_passes=disable_passes)
     found = []
     for call in (second, compiled):
         first.zero_grad()
@@ -197,14 +199,14 @@ def test_the_gradient_goes_on_in_what_the_argument_was_computed_from(leave_out: 
     same(found[1], found[0], "two networks")
 
 
-def test_one_of_several_results_and_some_of_the_inputs(leave_out: Any) -> None:
+def test_one_of_several_results_and_some_of_the_inputs(disable_passes: Any) -> None:
     w, v = P.tensor([1.0, 2], requires_grad=True), P.tensor([3.0, 4], requires_grad=True)
 
     def function(x: Tensor) -> dict[str, Any]:
         return {"a": x * w, "b": (x * v, w * v), "none": x * 2, "number": 3}
 
     x = P.tensor([5.0, 6])
-    result = P.compile(function, leave_out=leave_out)(x)
+    result = P.compile(function, disable_passes=disable_passes)(x)
     assert not result["none"].requires_grad and result["number"] == 3
     assert [g.tolist() for g in P.autograd.grad(result["b"][1].sum(), [w, v], retain_graph=True)] == [[3, 4], [1, 2]]
     assert P.autograd.grad(result["a"].sum(), w, retain_graph=True)[0].tolist() == [5, 6]
@@ -212,9 +214,9 @@ def test_one_of_several_results_and_some_of_the_inputs(leave_out: Any) -> None:
     assert v.grad.tolist() == [5, 6] and w.grad is None
 
 
-def test_weights_that_changed_before_the_backward_are_refused(leave_out: Any) -> None:
+def test_weights_that_changed_before_the_backward_are_refused(disable_passes: Any) -> None:
     model, (x, y) = mlp(), batch()
-    net, optimizer = P.compile(model, leave_out=leave_out), optim.SGD(model.parameters(), 0.1)
+    net, optimizer = P.compile(model, disable_passes=disable_passes), optim.SGD(model.parameters(), 0.1)
 
     @P.compile
     def update(x: Tensor, y: Tensor) -> Tensor:
@@ -267,11 +269,11 @@ def test_a_step_that_walks_back_into_a_tape_from_outside_is_refused() -> None:
         step(w * 2)
 
 
-def test_a_leaf_keeps_its_hooks_for_the_walk_outside(leave_out: Any) -> None:
+def test_a_leaf_keeps_its_hooks_for_the_walk_outside(disable_passes: Any) -> None:
     seen: list[Any] = []
     w = P.tensor([1.0, 2], requires_grad=True)
     w.register_hook(lambda g: seen.append(g.tolist()) or g * 10)
-    P.compile(lambda x: x * w, leave_out=leave_out)(P.tensor([3.0, 4])).sum().backward()
+    P.compile(lambda x: x * w, disable_passes=disable_passes)(P.tensor([3.0, 4])).sum().backward()
     assert seen == [[3, 4]] and w.grad.tolist() == [30, 40]
 
 

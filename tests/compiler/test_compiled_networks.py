@@ -144,16 +144,16 @@ def test_copies_and_pickles_compile_anew() -> None:
 
 def test_compiling_twice_is_compiling_once_with_other_options() -> None:
     model, net, x = pair()
-    again = P.compile(net.eval(), leave_out=["fusion"])
+    again = P.compile(net.eval(), disable_passes=["fusion"])
     close(again(x), model(x))
     assert again.function is not net.function and len(again.kernels(measure=False)) >= len(again.graph.symbols) // 4
 
 
 def test_watched_layers_of_a_network() -> None:
     model, _, x = pair()
-    net = P.compile(model.eval(), watch=["first"])
+    net = P.compile(model.eval(), capture=["first"])
     out = net(x)
-    close(net.watched["first"]["output"], model.first(x))
+    close(net.captured["first"]["output"], model.first(x))
     close(out, model(x))
 
 

@@ -20,9 +20,9 @@ from guard_kinds import Box, vector
 import pellucid as P
 from pellucid import nn
 from pellucid.compiler import step as step_module
-from pellucid.compiler.guards import checker, shadow
+from pellucid.compiler.guards import checker, shadow_stack
 from pellucid.compiler.guards.guard import Guard, content_guard
-from pellucid.compiler.guards.places import Place, differs
+from pellucid.compiler.guards.locations import Location, differs
 from pellucid.errors import TraceError
 
 
@@ -224,13 +224,13 @@ def test_trace_functions_are_put_back(fails: bool) -> None:
 
 def test_an_instruction_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     box = Box(w=1.0)
-    monkeypatch.delitem(shadow.HANDLERS, "LOAD_ATTR")
+    monkeypatch.delitem(shadow_stack.HANDLERS, "LOAD_ATTR")
     with pytest.raises(TraceError, match=r"test_guards_programs.py:\d+: .*the instruction LOAD_ATTR of Python.*report"):
         P.compile(lambda x: x * box.w)(vector())
 
 
 def test_a_python_that_does_not_tell_of_its_instructions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shadow.Shadow, "step", lambda self, frame: None)
+    monkeypatch.setattr(shadow_stack.ShadowStack, "step", lambda self, frame: None)
     with pytest.raises(TraceError, match="does not tell of its instructions"):
         P.compile(lambda x: x * 2)(vector())
 
@@ -238,7 +238,7 @@ def test_a_python_that_does_not_tell_of_its_instructions_is_refused(monkeypatch:
 def test_every_instruction_of_this_python_has_a_handler() -> None:
     specialized = re.compile("INSTRUMENTED|SETUP_(?!ANN)|__|LOAD_SUPER_METHOD|LOAD_ZERO")
     names = [name for name in dis.opmap if not specialized.match(name) and "__" not in name]
-    assert [name for name in names if name not in shadow.HANDLERS] == []
+    assert [name for name in names if name not in shadow_stack.HANDLERS] == []
 
 
 # ---- guards
@@ -272,7 +272,7 @@ def test_values_are_compared_by_identity_and_then_by_value(now: Any, then: Any, 
 
 @pytest.mark.parametrize("container", [[1, 2], {"a": 1}, {1, 2}, bytearray(b"ab"), np.arange(3.0)], ids=repr)
 def test_a_content_is_compared_and_put_back(container: Any) -> None:
-    place, guard = Place("content", container), content_guard(container, None)
+    place, guard = Location("content", container), content_guard(container, None)
     before, first, check = place.read(), copy.deepcopy(container), checker([guard])
     assert check() and place.holds(before)
     if isinstance(container, dict | np.ndarray | bytearray):

@@ -14,9 +14,7 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler.backends.cpu import fusion as fuse
-from pellucid.compiler.backends.cpu import llvm, lower
-from pellucid.compiler.backends.cpu import object_cache as cache
+from pellucid.compiler.backends.cpu import fusion, llvm, lower, object_cache
 from pellucid.compiler.backends.cpu.kernels.gather_scatter import INDEXED_EMITTERS
 from pellucid.compiler.backends.cpu.thread_pool import ThreadBackoff
 from pellucid.compiler.backends.interpreter import InterpretedProgram
@@ -66,7 +64,7 @@ def test_the_listing_names_operations_layers_and_lines_and_leaves_the_state_alon
 
 def test_leaving_fusion_out_gives_more_kernels_and_the_same_numbers() -> None:
     x, y = batch()
-    fused, plain = (P.compile(training()[1], leave_out=names) for names in ((), ("fusion",)))
+    fused, plain = (P.compile(training()[1], disable_passes=names) for names in ((), ("fusion",)))
     for _ in range(3):
         assert abs(fused(x, y).item() - plain(x, y).item()) < 1e-6
     assert len(plain.kernels(measure=False)) > 2 * len(fused.kernels(measure=False))
@@ -83,18 +81,18 @@ def test_the_graph_prints_every_operation_with_its_line() -> None:
 def test_watched_layers_give_outputs_and_gradients_and_change_nothing() -> None:
     x, y = batch()
     (model, step), (_, twin) = training(), training()
-    watching, plain = P.compile(step, watch=["0", "2"]), P.compile(twin)
+    watching, plain = P.compile(step, capture=["0", "2"]), P.compile(twin)
     hidden = model[0](x).detach()
     for _ in range(3):
         assert watching(x, y).item() == plain(x, y).item()
         if hidden is not None:
-            watched = watching.watched["0"]["output"].numpy()
+            watched = watching.captured["0"]["output"].numpy()
             np.testing.assert_allclose(watched, hidden.numpy(), rtol=1e-5, atol=1e-5)
             hidden = None
-    assert watching.watched["2"]["grad"].shape == (18, 5)
+    assert watching.captured["2"]["grad"].shape == (18, 5)
     assert len(watching.made) == 1  # looking costs one program, not one at every call
-    with pytest.raises(OptionError, match="watch names '3'.*one of 0, 1, 2"):
-        P.compile(step, watch=["3"])
+    with pytest.raises(OptionError, match="capture names '3'.*one of 0, 1, 2"):
+        P.compile(step, capture=["3"])
 
 
 RUN = """
@@ -130,9 +128,9 @@ def test_object_code_is_kept_used_again_and_never_trusted_blindly(tmp_path: Path
 
 def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path))
-    assert cache.folder() == tmp_path
+    assert object_cache.folder() == tmp_path
     tmp_path.chmod(0o777)
-    assert cache.folder() is None
+    assert object_cache.folder() is None
 
 
 def test_without_llvmlite_a_step_is_interpreted_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,5 +168,5 @@ def test_a_step_goes_alone_while_others_hold_the_processors_and_tries_again() ->
 
 def test_what_fusion_leaves_to_templates_is_what_there_are_templates_for() -> None:
     """A template added to `kernels/` is used; a name without one would be a crash while compiling."""
-    assert set(lower.EMITTERS) - {"loop", "copy", "product"} == fuse.SINGLE_OP_KERNELS
-    assert set(INDEXED_EMITTERS) == fuse.INDEXED
+    assert set(lower.EMITTERS) - {"loop", "copy", "product"} == fusion.SINGLE_OP_KERNELS
+    assert set(INDEXED_EMITTERS) == fusion.INDEXED

@@ -263,8 +263,8 @@ def test_options_that_do_not_fit() -> None:
         P.compile(f, pad={"x": 0, "y": 0})(P.ones(1), P.ones(2))
     with pytest.raises(OptionError, match="requires a gradient"):
         P.compile(f, pad={"x": 0})(P.ones(2, requires_grad=True), P.ones(1))
-    with pytest.raises(OptionError, match="beside watch"):
-        P.compile(nn.Linear(2, 2), pad={0: 0}, watch="weight")
+    with pytest.raises(OptionError, match="beside capture"):
+        P.compile(nn.Linear(2, 2), pad={0: 0}, capture="weight")
 
 
 def test_an_argument_that_is_given_back_is_the_one_of_the_call() -> None:

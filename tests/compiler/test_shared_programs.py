@@ -14,7 +14,7 @@ from small_networks import train_step
 import pellucid as P
 from pellucid import Tensor, nn, optim
 from pellucid.compiler.backends.cpu import executable, lower
-from pellucid.compiler.passes import canonical_form as form
+from pellucid.compiler.passes import canonical_form
 from pellucid.errors import OptionError, PellucidError, TraceError
 
 
@@ -22,7 +22,7 @@ from pellucid.errors import OptionError, PellucidError, TraceError
 def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     """How often LLVM has compiled a program, and a graph has gone through the passes; no program is there before."""
     done = {"compiled": 0, "scheduled": 0}
-    compile_module, scheduled = lower.compile_module, executable.scheduled
+    compile_module, schedule = lower.compile_module, executable.schedule
 
     def compiling(*args: Any, **kwargs: Any) -> Any:
         done["compiled"] += 1
@@ -30,11 +30,11 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 
     def scheduling(*args: Any, **kwargs: Any) -> Any:
         done["scheduled"] += 1
-        return scheduled(*args, **kwargs)
+        return schedule(*args, **kwargs)
 
     monkeypatch.setenv("PELLUCID_CACHE", "off")
     monkeypatch.setattr(lower, "compile_module", compiling)
-    monkeypatch.setattr(executable, "scheduled", scheduling)
+    monkeypatch.setattr(executable, "schedule", scheduling)
     forget()
     yield done
     forget()
@@ -151,7 +151,7 @@ def test_data_that_the_step_writes_or_trains_are_refused() -> None:
         P.compile(lambda batch: (x.add_(1), batch.sum())[1]).run_steps(x, [[0]])
     with pytest.raises(OptionError, match="data 0 is a ndarray; expected a Tensor"):
         P.compile(lambda batch: batch.sum()).run_steps((np.ones(3),), [[0]])
-    with pytest.raises(TraceError, match="run_steps inside a step that is being recorded"):
+    with pytest.raises(TraceError, match="run_steps inside a step that is being traced"):
         P.compile(lambda x: P.compile(lambda batch: batch.sum()).run_steps(x, [[0]]))(x)
     with pytest.raises(OptionError, match=r"run_steps: data 0 \(2,\) requires a gradient.*detach"):
         P.compile(lambda batch: batch.sum()).run_steps(P.tensor([1.0, 2.0], requires_grad=True), [[0]])
@@ -268,7 +268,7 @@ def test_another_dropout_rate_or_smoothing_compiles_nothing(
 ) -> None:
     shared = [losses_with(*rates) for rates in RATES]
     assert work == {"compiled": 1, "scheduled": 1}
-    monkeypatch.setattr(form, "_may_differ", lambda *_: False)
+    monkeypatch.setattr(canonical_form, "_may_differ", lambda *_: False)
     forget()
     alone = [losses_with(*rates) for rates in RATES]
     assert work == {"compiled": 1 + len(RATES), "scheduled": 1 + len(RATES)}
@@ -307,7 +307,7 @@ def test_a_number_that_may_differ_gives_the_bits_of_a_constant(monkeypatch: pyte
 
     shared = [results(c) for c in NUMBERS]
     forget()
-    monkeypatch.setattr(form, "_may_differ", lambda *_: False)
+    monkeypatch.setattr(canonical_form, "_may_differ", lambda *_: False)
     for c, found in zip(NUMBERS, shared, strict=True):
         expected = results(c)
         assert [name for name in OPERATIONS if found[name] != expected[name]] == [], c

@@ -363,7 +363,7 @@ def test_repr_of_a_recorded_tensor_says_so(capsys: pytest.CaptureFixture[str]) -
         return x * 2
 
     assert P.compile(step)(P.ones(2)).tolist() == [2, 2]
-    assert capsys.readouterr().out.count("being recorded") == 2
+    assert capsys.readouterr().out.count("being traced") == 2
 
 
 def test_a_dead_cycle_is_no_leak() -> None:

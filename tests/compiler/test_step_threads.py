@@ -179,16 +179,16 @@ def test_trainings_that_share_their_data_come_to_the_bits_of_each_alone(at_once:
 
 def test_what_a_thread_writes_while_another_records_is_kept() -> None:
     shared, weight = P.zeros(3), nn.Parameter(P.ones(3))
-    recording, written = threading.Event(), threading.Event()
+    traced, written = threading.Event(), threading.Event()
 
     def step(x: Tensor) -> Tensor:
         y = x + shared * weight
-        recording.set()
+        traced.set()
         assert written.wait(60)
         return y + shared * weight
 
     def write() -> list[float]:
-        assert recording.wait(60)
+        assert traced.wait(60)
         try:
             loss = (weight * weight).sum()  # on the tape
             seen = shared.tolist()

@@ -14,9 +14,9 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler.backends.cpu import llvm, lower, schedule
-from pellucid.compiler.backends.cpu import memory_plan as plan
-from pellucid.compiler.trace import tracer as trace
+from pellucid.compiler.backends.cpu import llvm, lower, memory_plan, schedule
+from pellucid.compiler.backends.cpu import target as targets
+from pellucid.compiler.trace import tracer
 
 MULTIPLY_ADD = re.compile(r"\b(vfmadd\w+|fmla|mulps)\b")
 LEAVES_THE_TILE = re.compile(r"sqrt|div|sll|\bshl\b|cvt")  # an optimizer's update, a softmax: no microkernel
@@ -38,11 +38,11 @@ def training_step() -> tuple[Callable[..., Any], Any, Any]:
     return step, P.rand(48, 50), P.randint(0, 10, (48,))
 
 
-def assembly(target: llvm.Target) -> str:
+def assembly(target: targets.Target) -> str:
     step, x, y = training_step()
-    recording = trace.trace(step, ((x, y), {}), {})
-    graph, kernels, places = schedule.scheduled(recording.graph, target)
-    program = lower.lower(plan.plan_memory(graph, kernels, places), target)
+    traced = tracer.trace(step, ((x, y), {}), {})
+    graph, kernels, places = schedule.schedule(traced.graph, target)
+    program = lower.lower(memory_plan.plan_memory(graph, kernels, places), target)
     return llvm.compile_module(program.module(), target, assembly=True)
 
 
@@ -54,7 +54,7 @@ def loops(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["avx512", "avx2", "neon"])
 def test_microkernels_keep_their_tile_in_registers(name: str) -> None:
-    found = [b for b in loops(assembly(llvm.TARGETS[name])) if len(MULTIPLY_ADD.findall(b)) >= 6]
+    found = [b for b in loops(assembly(targets.TARGETS[name])) if len(MULTIPLY_ADD.findall(b)) >= 6]
     tiles = [b for b in found if not LEAVES_THE_TILE.search(b)]
     assert tiles
     for tile in tiles:
@@ -62,7 +62,7 @@ def test_microkernels_keep_their_tile_in_registers(name: str) -> None:
 
 
 def test_code_is_made_for_any_machine() -> None:
-    assert "program0" in assembly(llvm.TARGETS["baseline"])
+    assert "program0" in assembly(targets.TARGETS["baseline"])
 
 
 RUN = """
@@ -76,7 +76,7 @@ print(*[compiled(x, y).item() for _ in range(5)])
 
 @pytest.mark.parametrize("name", ["avx2", "baseline"])
 def test_another_target_runs_here_and_trains_alike(name: str) -> None:
-    if llvm.host().name not in ("avx512", "avx2"):
+    if targets.host().name not in ("avx512", "avx2"):
         pytest.skip("this machine is no x86 with AVX2")
     environment = {**os.environ, "PELLUCID_TARGET": name, "PELLUCID_CACHE": "off"}
     done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, env=environment)

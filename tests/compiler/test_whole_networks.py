@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from random_graphs import LEAVE_OUT, Trial, check
+from random_graphs import DISABLED, Trial, check
 
 import pellucid as P
 from pellucid import functional as F
 from pellucid import nn, optim
 from pellucid.autograd import grad
-from pellucid.compiler.backends.cpu.kernels import elementwise as loops
+from pellucid.compiler.backends.cpu.kernels import elementwise
 from pellucid.tensor import Tensor
 
 
@@ -77,15 +77,15 @@ def test_convolutions_and_their_gradients(case: Any) -> None:
     check(trial(lambda x, w, b: F.relu(F.conv2d(x, w, b, **how)), x, weight, bias), scale=20)
 
 
-@pytest.mark.parametrize("leave_out", LEAVE_OUT, ids=lambda names: "-".join(names)[:40] or "all on")
-def test_two_convolutions_and_a_pool_with_passes_off(leave_out: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("disable_passes", DISABLED, ids=lambda names: "-".join(names)[:40] or "all on")
+def test_two_convolutions_and_a_pool_with_passes_off(disable_passes: tuple[str, ...]) -> None:
     def network(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(F.conv2d(x, a, padding=1)), 2)
         x = F.max_pool2d(F.relu(F.conv2d(x, b, padding=1)), 3, stride=2, padding=1)
         return x.flatten(1) @ c
 
     args = normal(3, 2, 9, 8), normal(5, 2, 3, 3, seed=1), normal(6, 5, 3, 3, seed=2), normal(24, 4, seed=3)
-    check(trial(network, *args), leave_out, scale=20)
+    check(trial(network, *args), disable_passes, scale=20)
 
 
 def test_a_padded_convolution_copies_nothing_but_weights() -> None:
@@ -152,7 +152,7 @@ def test_rows_that_are_gone_over_several_times(name: str, shape: tuple[int, ...]
 @pytest.mark.parametrize("name", ["over columns", "layer_norm", "two sums"])
 def test_rows_too_long_for_the_stack_are_computed_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PELLUCID_CACHE", "off")
-    monkeypatch.setattr(loops, "SCRATCH", 0)
+    monkeypatch.setattr(elementwise, "SCRATCH", 0)
     check(trial(ROWS[name], normal(40, 33)), scale=10)
 
 
@@ -215,8 +215,8 @@ def test_pieces_side_by_side_are_put_together_once() -> None:
 
 
 @pytest.mark.parametrize("shape", [(40,), (6, 9), (3, 4, 5), (2, 3)])
-@pytest.mark.parametrize("leave_out", [(), ("absorbed movements",), ("lookups",)])
-def test_products_with_looked_up_rows(shape: tuple[int, ...], leave_out: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("disable_passes", [(), ("fold reshapes",), ("embedding products",)])
+def test_products_with_looked_up_rows(shape: tuple[int, ...], disable_passes: tuple[str, ...]) -> None:
     index = P.tensor(np.random.default_rng(1).integers(-7, 7, shape))
 
     def network(table: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -224,7 +224,7 @@ def test_products_with_looked_up_rows(shape: tuple[int, ...], leave_out: tuple[s
         x = x.transpose(0, 1) if index.ndim > 1 else x
         return F.linear(x, w, b).tanh()
 
-    check(trial(network, normal(7, 17), normal(20, 17, seed=1), normal(20, seed=2)), leave_out, scale=10)
+    check(trial(network, normal(7, 17), normal(20, 17, seed=1), normal(20, seed=2)), disable_passes, scale=10)
 
 
 def test_a_layer_behind_an_embedding_multiplies_the_table() -> None:
@@ -245,12 +245,12 @@ def test_what_a_gelu_computes_on_its_way_is_made_again() -> None:
         return grad((F.linear(F.gelu(F.linear(x, a)), b) ** 2).sum(), [a, b])
 
     arena = {}
-    for leave_out in ((), ("remaking",)):
-        compiled = P.compile(step, leave_out=leave_out)
+    for disable_passes in ((), ("rematerialization",)):
+        compiled = P.compile(step, disable_passes=disable_passes)
         compiled(normal(128, 64))
         assert compiled.last is not None
-        arena[leave_out] = compiled.last.plan.arena
-    assert arena[()] < arena[("remaking",)] - 4 * 128 * 256
+        arena[disable_passes] = compiled.last.plan.arena
+    assert arena[()] < arena[("rematerialization",)] - 4 * 128 * 256
     check(Trial(step, [normal(128, 64)], []), scale=300)
 
 

@@ -1,6 +1,6 @@
-"""A recorded step run by the plain interpreter: where llvmlite is not installed, and where a test wants an oracle (floor 4).
+"""The interpreter backend: runs a traced step in NumPy, without llvmlite and as the oracle of tests (floor 4).
 
-It keeps what compiling promises besides speed: the same calls, the same errors, the same state afterwards.
+Calls, errors and state afterwards are those of a compiled program.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ..trace.outputs import GradientBindings, make_unflatten, output_tensor, ref
 from ..trace.tape_node import put_on_tape
 from ..trace.traced_step import IndexFault, TracedStep
 
-_one_at_a_time = threading.RLock()  # interpreted programs take turns, as compiled ones do that share state
+_one_at_a_time = threading.RLock()  # one interpreted program runs at a time
 
 
 class InterpretedProgram:
-    """One recording, interpreted. It takes the place of a `Program`."""
+    """An interpreted step. It has the interface of a `Program`."""
 
-    is_whole = False  # many steps are so many calls
+    is_whole = False  # each step is a call of its own
 
-    def __init__(self, recording: TracedStep) -> None:
-        self.recording = recording
-        self.graph: Graph = recording.graph
-        self.owners = GradientBindings(recording)
-        self.nodes = refusing_nodes(recording)
-        self.rebuild = make_unflatten(recording, self.owners)
-        locks = {slot.owner.lock for slot in self.graph.inputs if slot.owner is not None and slot.owner.lock}
+    def __init__(self, traced: TracedStep) -> None:
+        self.traced = traced
+        self.graph: Graph = traced.graph
+        self.bindings = GradientBindings(traced)
+        self.nodes = refusing_nodes(traced)
+        self.unflatten = make_unflatten(traced, self.bindings)
+        locks = {entry.owner.lock for entry in self.graph.inputs if entry.owner is not None and entry.owner.lock}
         self.locks = [_one_at_a_time, *sorted(locks, key=id)]
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
@@ -46,49 +46,51 @@ class InterpretedProgram:
 
     def _call(self, tensors: Sequence[Tensor]) -> Any:
         graph = self.graph
-        arrays = {slot.symbol: self._array(slot, tensors) for slot in graph.inputs if slot.kind != "cotangent"}
+        arrays = {entry.symbol: self._array(entry, tensors) for entry in graph.inputs if entry.kind != "cotangent"}
         late = dependents(graph, "cotangent")
         try:
             evaluate([s for s in graph.symbols if s not in late], arrays)
         except IndexRangeError:
             raise IndexFault(0) from None
         read = lambda symbol: arrays[symbol] if symbol.constant is None else symbol.constant
-        tracked = self.recording.tracked
+        tracked = self.traced.tracked
         results = [np.array(read(s)) for s in graph.outputs[: len(tracked)]]
-        for (slot, _), array in zip(graph.writes, [read(s) for _, s in graph.writes], strict=True):
-            if slot.kind == "gradient":
-                self.owners.keep(slot, np.array(array), tensors)
+        for (entry, _), array in zip(graph.writes, [read(s) for _, s in graph.writes], strict=True):
+            if entry.kind == "gradient":
+                self.bindings.store_grad(entry, np.array(array), tensors)
             else:
-                owner = slot.owner if slot.kind == "state" else tensors[slot.position]
+                owner = entry.owner if entry.kind == "state" else tensors[entry.position]
                 owner.rebind(np.array(array))
-        self.owners.leave(tensors)
-        if self.recording.leaves is None:
-            return self.rebuild([output_tensor(*result) for result in zip(results, self.nodes, strict=True)], tensors)
+        self.bindings.apply_grad_state(tensors)
+        if self.traced.leaves is None:
+            return self.unflatten([output_tensor(*result) for result in zip(results, self.nodes, strict=True)], tensors)
         values = [new_value(array) for array in results]
-        inputs = [self.owners.now(leaf, tensors) for leaf in self.recording.leaves]
+        inputs = [self.bindings.resolve(leaf, tensors) for leaf in self.traced.leaves]
         put_on_tape(values, tracked, inputs, lambda given: self._backward(arrays, given))
-        return self.rebuild(values, tensors)
+        return self.unflatten(values, tensors)
 
     def _backward(self, arrays: dict[Symbol, np.ndarray], cotangents: Mapping[Any, Tensor]) -> list[Tensor]:
-        """dL/d(leaf) for each leaf, on the numbers that the forward phase has left."""
-        graph, known = self.graph, dict(arrays)
+        """dL/d(leaf) for each leaf, from the values of the forward phase."""
+        graph, values_of = self.graph, dict(arrays)
         late = dependents(graph, "cotangent")
-        for slot in graph.inputs:
-            if slot.kind == "cotangent":
-                given = cotangents.get(slot.position)
-                known[slot.symbol] = np.zeros(slot.symbol.shape, slot.symbol.dtype) if given is None else given.array
-        evaluate([s for s in graph.symbols if s in late], known)
-        read = lambda symbol: known[symbol] if symbol.constant is None else symbol.constant
-        return [new_value(np.array(read(s))) for s in graph.outputs[len(self.recording.tracked) :]]
+        for entry in graph.inputs:
+            if entry.kind == "cotangent":
+                given = cotangents.get(entry.position)
+                values_of[entry.symbol] = (
+                    np.zeros(entry.symbol.shape, entry.symbol.dtype) if given is None else given.array
+                )
+        evaluate([s for s in graph.symbols if s in late], values_of)
+        read = lambda symbol: values_of[symbol] if symbol.constant is None else symbol.constant
+        return [new_value(np.array(read(s))) for s in graph.outputs[len(self.traced.tracked) :]]
 
-    def _array(self, slot: Input, tensors: Sequence[Tensor]) -> np.ndarray:
-        if slot.kind == "argument":
-            return tensors[slot.position].array
-        if slot.kind == "state":
-            return slot.owner.array
-        grad = self.owners.now(slot.owner, tensors)._grad
+    def _array(self, entry: Input, tensors: Sequence[Tensor]) -> np.ndarray:
+        if entry.kind == "argument":
+            return tensors[entry.position].array
+        if entry.kind == "state":
+            return entry.owner.array
+        grad = self.bindings.resolve(entry.owner, tensors)._grad
         return (
-            np.zeros(slot.symbol.shape, slot.symbol.dtype)
+            np.zeros(entry.symbol.shape, entry.symbol.dtype)
             if grad is None or isinstance(grad, ConsumedGradient)
             else grad.array
         )

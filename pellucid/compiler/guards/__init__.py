@@ -1,22 +1,22 @@
-"""Guards: how a compiled step stays true to Python's state (floor 4).
+"""Guards: keep a compiled step true to the Python state that it reads (floor 4).
 
-    watch.py     while a step is recorded, follows the user's frames, and theirs alone
-    followed.py  whose frames these are
-    shadow.py    beside each frame a copy of its value stack, as far as it is known
-    instructions.py  a code object's instructions, and how deep its stack is before each
-    reader.py    what an instruction reads and writes of Python objects that were there before the step
-    calls.py     the same of a call
-    state.py     the books: what is foreign, what was read, what was written
-    chance.py    what is refused: random numbers, time, files, iterators
-    places.py    one place of Python's state (an attribute, an item, a cell, a content): read, compare, write back
-    guard.py     what has to be as it was for a program to be used again, as one function
+    monitor.py       follows the user's frames while a step is traced
+    followed.py      which code is followed
+    shadow_stack.py  a copy of the value stack of each frame, as far as it is known
+    instructions.py  the bytecode of a code object, and the depth of its stack before each instruction
+    reader.py        what an instruction reads and writes of Python objects from before the step
+    calls.py         the same for calls
+    access_log.py    what is from before the step, what was read, and what was written
+    impure.py        what is refused: random numbers, time, files, iterators
+    locations.py     a location of Python state (attribute, item, cell, content): read, compare, write back
+    guard.py         conditions under which a program may be used again, compiled to one function
 
-`Watch` is used as a context around the function that is recorded. Afterwards `changes` tells what the step has written and
-not put back, `guards` what it has read, and `undo` puts back what was written.
+`StateMonitor` is a context around the traced function. Afterwards `guards` lists what the step has read, `changes` what it
+has written and not restored, and `undo` restores it.
 """
 
-from .guard import Guard, checker, costly, failing, seconds
-from .state import Change
-from .watch import Watch
+from .access_log import Change
+from .guard import Guard, check_seconds, checker, failing, most_costly
+from .monitor import StateMonitor
 
-__all__ = ["Change", "Guard", "Watch", "checker", "costly", "failing", "seconds"]
+__all__ = ["Change", "Guard", "StateMonitor", "check_seconds", "checker", "failing", "most_costly"]

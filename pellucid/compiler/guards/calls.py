@@ -1,4 +1,4 @@
-"""What a call in the user's code reads and writes of foreign objects (floor 4).
+"""Calls: what a call in the user's code reads and writes of foreign objects (floor 4).
 
 Functions of the user's are followed, so a call of them reads nothing by itself. What goes to any other code is read as a
 whole, but for the functions and methods in C that are known here.
@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from ...core.value import Symbol, Value
+from .access_log import UNKNOWN, is_module, items_of, with_layers
 from .followed import is_followed, is_followed_module
-from .places import CONTAINERS, MISSING, Place, attribute_of, fields_of, in_class
+from .locations import CONTAINERS, MISSING, Location, attribute_of, fields_of, in_class
 from .reader import Bound, Reader, is_iterator, is_key
-from .state import UNKNOWN, is_module, items_of, with_layers
 
 # Methods in C of list, dict, set, deque and array that write, and those that keep an argument as it is.
 WRITERS = {
@@ -51,13 +51,13 @@ LOOKERS = {
 
 
 class Calls:
-    """Looks at the calls of one recording."""
+    """Handles the calls of one trace."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader, self.state = reader, reader.state
 
     def call(self, function: Any, args: list[Any], names: tuple[str, ...] = ()) -> Any:
-        """What a call gives; `names` are those of the last arguments."""
+        """The result of a call, or UNKNOWN. names: of the keyword arguments, which come last."""
         owner = None
         if isinstance(function, functools.partial):
             args = [*function.args, *args, *function.keywords.values()]
@@ -94,7 +94,7 @@ class Calls:
             return UNKNOWN  # its own frame tells
         if is_module(owner) and function.__name__ in ("train", "eval"):
             for layer in with_layers(owner):
-                self.state.wrote(Place("attribute", layer, "training"), "a Module's training mode")
+                self.state.wrote(Location("attribute", layer, "training"), "a Module's training mode")
         lookup = _module_lookup(function, owner)
         if lookup is not None and all(map(is_key, args)):
             self.reader.expected = None
@@ -131,7 +131,7 @@ class Calls:
         return self._builtin(function, args, names)
 
     def _cached(self, function: Any, args: list[Any], names: tuple[str, ...]) -> Any:
-        """A function with a cache is asked again in each call, as the eager step does; the value may be another by then."""
+        """A function with a cache, guarded by calling it again, as the eager step does."""
         known = all(is_key(x) or self.state.is_foreign(x) for x in args) and not names
         if known and not any(isinstance(x, Value) for x in args):
             try:
@@ -143,7 +143,7 @@ class Calls:
         return UNKNOWN
 
     def _method(self, owner: Any, name: str, args: list[Any]) -> Any:
-        """A method in C of an object."""
+        """A C method of an object."""
         if name == "__next__" or (name == "send" and inspect.isgenerator(owner)):
             self.advance(owner)
         if owner is UNKNOWN or not self.state.is_foreign(owner):
@@ -193,7 +193,7 @@ class Calls:
         return UNKNOWN
 
     def advance(self, iterator: Any) -> Any:
-        """`next(iterator)`. One that is not known may be one from outside."""
+        """`next(iterator)`. An UNKNOWN iterator may be a foreign one."""
         if iterator is not UNKNOWN:
             self.reader.consume(iterator)
         elif any(is_iterator(x) for x in self.state.foreign.values()):
@@ -317,13 +317,13 @@ _ITERATING = {
 
 
 def _keeps_arguments(kind: type) -> bool:
-    """Whether a class is one of the user's that keeps what it is given, such as a named tuple."""
+    """Whether a class of the user stores its arguments, such as a named tuple."""
     makes = in_class(kind, "__new__")
     return isinstance(makes, types.FunctionType | staticmethod) and is_followed_module(kind.__module__)
 
 
 def _module_lookup(function: Any, owner: Any) -> Any:
-    """A function of the standard library's that looks something up, and can do so again at little cost; or None."""
+    """A lookup function of the standard library that is cheap to call again; or None."""
     if function is os.getenv:
         return function
     reads = owner is os.environ or isinstance(owner, UserDict)

@@ -1,7 +1,7 @@
-"""Whose code is followed while a step is recorded: the user's, installed packages' and our own training code's (floor 4).
+"""Which code is followed while a step is traced: the user's, that of installed packages, and our training code (floor 4).
 
-Not followed: the engine, NumPy, the standard library, the bodies of modules that are being imported, and the code that
-named tuples and data classes of those are made by. What goes there from the user's objects is guarded as a whole.
+Not followed are the engine, NumPy, the standard library, modules that are being imported, and generated code of named tuples
+and data classes. Objects that are passed to such code are guarded as a whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-# The package, three folders up. Its rooms that are written as a user would write them are followed.
+# The package, three folders up. Rooms whose code could be a user's are followed.
 ENGINE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 _FOLLOWED_ROOMS = tuple(os.path.join(*room) for room in (
     ("models", ""), ("training", ""), ("optim", "schedule"), ("optim", "lr_scheduler"),
@@ -49,35 +49,35 @@ def is_followed(file: str) -> bool:
 
 
 class _Followed(dict[int, bool]):
-    """Whether frames of a code object are followed, by its id (its hash takes as long as a call); looked up in every call of a
-    recording."""
+    """Whether frames of a code object are followed, by its id, since its hash takes as long as a call. Every call in a traced
+    step looks here."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.codes: list[CodeType] = []  # alive, so that no id is used twice
+        self.codes: list[CodeType] = []  # kept alive, so that no id is reused
 
     def of(self, frame: FrameType) -> bool:
         code = frame.f_code
-        known = self.get(id(code))
-        if known is None:
+        followed = self.get(id(code))
+        if followed is None:
             self.codes.append(code)
-            known = self[id(code)] = is_followed(code.co_filename) and not _is_generated(frame)
-        return known
+            followed = self[id(code)] = is_followed(code.co_filename) and not _is_generated(frame)
+        return followed
 
 
 def _is_generated(frame: FrameType) -> bool:
-    """Whether a frame runs what the library has generated, the body of a module that is being imported, or what the garbage
-    collector calls, which comes at any time."""
-    code, space = frame.f_code, frame.f_globals
+    """Whether a frame runs generated code of the library, the body of a module that is being imported, or code that the
+    garbage collector calls at any time."""
+    code, module_globals = frame.f_code, frame.f_globals
     if code.co_name == "__del__" or any(code is getattr(f, "__code__", None) for f in gc.callbacks):
         return True
     if code.co_name == "<module>":
-        return bool(getattr(space.get("__spec__"), "_initializing", False))
+        return bool(getattr(module_globals.get("__spec__"), "_initializing", False))
     if code.co_filename != "<string>":
         return False
-    if str(space.get("__name__", "")).startswith("namedtuple_"):
+    if str(module_globals.get("__name__", "")).startswith("namedtuple_"):
         return True
-    file = space.get("__file__")
+    file = module_globals.get("__file__")
     return file is not None and not is_followed(file)
 
 

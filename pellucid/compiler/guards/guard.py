@@ -1,4 +1,4 @@
-"""What has to be as it was for a program to be used again (floor 4)."""
+"""Guards: conditions on Python state under which a program may be used again (floor 4)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .places import MAPPINGS, VIEWS, differs, kept, same_content
+from .locations import MAPPINGS, VIEWS, differs, same_content, snapshot
 
 
 class Guard(NamedTuple):
     """`form` of `owner` at `key` is `value`: the same object, or an equal plain one.
 
-    form: one of FORMS, or "content", where `value` is what `kept` gives of the container or array `owner`.
-    place: where the step reads it.
+    form: one of FORMS, or "content", where `value` is a snapshot of the container or array `owner`.
+    origin: the line of the step that reads it.
     """
 
     form: str
     owner: Any
     key: Any
     value: Any
-    place: Any
+    origin: Any
 
     def __str__(self) -> str:
         owner = getattr(self.owner, "__self__", self.owner) if self.form == "called" else self.owner
@@ -36,10 +36,10 @@ class Guard(NamedTuple):
             "cell": f"the variable {self.key}", "length": f"the length of {kind}", "content": f"the content of {kind}",
             "called": f"what is looked up in {kind}",
         }  # fmt: skip
-        return f"{what[self.form]} ({self.place})"
+        return f"{what[self.form]} ({self.origin})"
 
 
-# How each form is read, for guard number {i}.
+# The code that reads each form, for guard number {i}.
 FORMS = {
     "attribute": "o{i}.{key}",
     "method": "o{i}.{key}.__func__",
@@ -51,7 +51,7 @@ FORMS = {
 
 
 def checker(guards: Iterable[Guard]) -> Callable[[], bool]:
-    """One function that tells whether all guards hold."""
+    """Compile the guards to one function, which gives whether all of them hold."""
     space: dict[str, Any] = {"differs": differs, "same_content": same_content, "is_": operator.is_}
     lines = ["def check():", "  try:", "    pass"]
     for i, guard in enumerate(guards):
@@ -68,7 +68,7 @@ def checker(guards: Iterable[Guard]) -> Callable[[], bool]:
 
 
 def _quick(i: int, guard: Guard) -> str:
-    """The usual case of a guard on a content: the same objects, in the same order."""
+    """A fast check of a content guard, for the usual case: the same objects in the same order."""
     if isinstance(guard.owner, MAPPINGS):
         return (
             f"len(o{i}) == {len(guard.value[0])} and all(map(is_, o{i}, v{i}[0]))"
@@ -85,12 +85,12 @@ def failing(guards: Iterable[Guard]) -> Guard | None:
 
 
 def holds(guard: Guard) -> bool:
-    """Whether one guard holds, by itself."""
+    """Whether one guard holds."""
     return checker([guard])()
 
 
-def seconds(check: Callable[[], bool]) -> float:
-    """How long the guards of a program take, the best of three."""
+def check_seconds(check: Callable[[], bool]) -> float:
+    """The seconds that the guards of a program take, the best of three."""
     best = float("inf")
     for _ in range(3):
         start = time.perf_counter()
@@ -99,13 +99,13 @@ def seconds(check: Callable[[], bool]) -> float:
     return best
 
 
-def content_guard(owner: Any, place: Any) -> Guard:
-    """A guard on all that a container or array holds now."""
-    return Guard("content", owner, None, kept(owner), place)
+def content_guard(owner: Any, origin: Any) -> Guard:
+    """A guard on the present content of a container or array."""
+    return Guard("content", owner, None, snapshot(owner), origin)
 
 
-def costly(guards: Iterable[Guard]) -> list[Guard]:
-    """The guards that cost most, as a rule: contents of many items first."""
+def most_costly(guards: Iterable[Guard]) -> list[Guard]:
+    """The guards by estimated cost, contents of many items first."""
     weight = {"content": 8, "called": 4, "length": 2, "item": 2, "method": 2}
     size = lambda g: len(g.value[1]) if isinstance(g.owner, (*MAPPINGS, np.ndarray)) else len(g.value)
     cost = lambda g: weight.get(g.form, 1) + (size(g) if g.form == "content" else 0)

@@ -1,4 +1,4 @@
-"""The instructions of a code object, and how deep the value stack is before each (floor 4)."""
+"""Bytecode: the instructions of a code object, and the depth of the value stack before each (floor 4)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEAVES = {
 
 
 class Decoded:
-    """The instructions of a code object by offset, and how deep the stack is before each."""
+    """The instructions of a code object by offset, and the depth of the stack before each."""
 
     def __init__(self, code: types.CodeType) -> None:
         instructions = list(dis.get_instructions(code))

@@ -1,4 +1,4 @@
-"""What an instruction of the user's code reads and writes of foreign objects (floor 4).
+"""Reader: what each instruction of the user's code reads and writes of foreign objects (floor 4).
 
 Attributes, items and calls are looked at here a second time, without running any code of the user's: the object's own
 dict, its class and the classes above, its slots. Each read becomes a guard. What comes out is what the shadow stack holds
@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 
 from ...core.value import Symbol, Value
-from .chance import GENERATORS, refusal
+from .access_log import FIXED, LIMIT, UNKNOWN, AccessLog, is_module, items_of
 from .followed import is_engine, is_followed, is_followed_module
-from .places import CONTAINERS, MISSING, NUMBERS, Place, attribute_of, fields_of, in_class
-from .state import FIXED, LIMIT, UNKNOWN, State, is_module, items_of
+from .impure import GENERATORS, refusal
+from .locations import CONTAINERS, MISSING, NUMBERS, Location, attribute_of, fields_of, in_class
 
 _SHAPES = ("shape", "ndim", "dtype", "size")
 
 
 class Bound:
-    """A method that was taken from an object: a function of Python's, or the name of one in C."""
+    """A bound method: a Python function, or the name of a C function, and its owner."""
 
     __slots__ = ("function", "owner")
 
@@ -38,7 +38,7 @@ class Bound:
 
 
 class Super:
-    """What super() gives."""
+    """The result of super()."""
 
     __slots__ = ("owner", "start")
 
@@ -47,13 +47,13 @@ class Super:
 
 
 class Reader:
-    """Reads for one recording.
+    """Reads for one trace.
 
     expected: after a read or a call, the code object whose return value is what came out, or None. calling: the function
     that is about to be called, where it is known.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: AccessLog) -> None:
         self.state = state
         self.expected: types.CodeType | None = None
         self.calling: types.FunctionType | None = None
@@ -62,7 +62,7 @@ class Reader:
     # ---- what goes where it cannot be followed ----
 
     def consume(self, x: Any, direct: bool = True, seen: set[int] | None = None) -> None:
-        """`x` goes to code that is not followed: all that it holds of foreign objects is read."""
+        """`x` is passed to code that is not followed: all foreign objects in it are read."""
         seen = set() if seen is None else seen
         if x is UNKNOWN or isinstance(x, (*FIXED, Value, Symbol, Super)) or id(x) in seen:
             return
@@ -90,7 +90,7 @@ class Reader:
             self._consume_object(x, seen)
 
     def _consume_own(self, x: Any, direct: bool, seen: set[int]) -> None:
-        """Of what the step has made, the foreign objects in it."""
+        """Read the foreign objects in an object that the step has made."""
         if isinstance(x, CONTAINERS):
             for y in items_of(x)[:4096]:
                 self.consume(y, direct, seen)
@@ -101,7 +101,7 @@ class Reader:
     def _consume_object(self, x: Any, seen: set[int]) -> None:
         if isinstance(x, types.FunctionType) and x.__defaults__:
             self.state.guard("attribute", x, "__defaults__", x.__defaults__)
-        if is_librarys(x) or callable(x):
+        if is_library_object(x) or callable(x):
             return
         for name, value in own_attributes(x):
             self.state.guard("attribute", x, name, value)
@@ -114,11 +114,11 @@ class Reader:
         )
 
     def iterate(self, x: Any) -> None:
-        """A loop over `x` begins, or something else that takes all its items."""
+        """A loop over `x` begins, or something else that reads all its items."""
         iterates = in_class(type(x), "__iter__")
         if isinstance(iterates, types.FunctionType) and is_followed(iterates.__code__.co_filename):
             return
-        ours = is_librarys(x) and self.state.is_foreign(x) and not is_module(x)
+        ours = is_library_object(x) and self.state.is_foreign(x) and not is_module(x)
         if ours and not isinstance(x, (Value, *CONTAINERS)) and iterates is not MISSING:
             self.refuse_iterator()  # a DataLoader, whose order is drawn here
         self.consume(x)
@@ -126,7 +126,7 @@ class Reader:
     # ---- attributes ----
 
     def attribute(self, owner: Any, name: str) -> Any:
-        """What `owner.name` is, guarded where it can change."""
+        """The value of `owner.name`, guarded where it can change."""
         if owner is UNKNOWN:
             return self._attribute_of_any(name)
         if isinstance(owner, Super):
@@ -158,7 +158,7 @@ class Reader:
         return UNKNOWN
 
     def _of_tensor(self, owner: Any, name: str) -> Any:
-        if is_users_field(owner, name) and not self.state.is_made_inside(owner):
+        if is_user_attribute(owner, name) and not self.state.is_made_inside(owner):
             return self.state.guard("attribute", owner, name, owner.__dict__[name])
         return UNKNOWN
 
@@ -240,7 +240,7 @@ class Reader:
         state = self.state
         if isinstance(found, types.FunctionType):
             state.note(found)
-            if not is_librarys(owner) and is_followed_module(type(owner).__module__):
+            if not is_library_object(owner) and is_followed_module(type(owner).__module__):
                 state.guard("method", owner, name, found)
             return Bound(found, owner)
         if isinstance(found, classmethod | staticmethod):
@@ -255,7 +255,7 @@ class Reader:
         return state.guard("attribute", owner, name, found)
 
     def _of_own(self, owner: Any, name: str) -> Any:
-        """Of an object that the step has made: nothing to guard, but what it holds may be foreign, and its class is."""
+        """An attribute of an object that the step has made. It needs no guard, but its value and its class may be foreign."""
         found = in_class(type(owner), name)
         if isinstance(found, property):
             return self.comes_from(found.fget)
@@ -294,7 +294,7 @@ class Reader:
         return self.state.guard("attribute", base, name, found)
 
     def comes_from(self, function: Any) -> Any:
-        """A value that a function of Python's is about to give."""
+        """A value that a Python function is about to return."""
         if isinstance(function, types.FunctionType):
             self.expected = self.state.note(function).__code__
             self.calling = function
@@ -303,7 +303,7 @@ class Reader:
     # ---- items ----
 
     def item(self, owner: Any, key: Any) -> Any:
-        """What `owner[key]` is."""
+        """The value of `owner[key]`."""
         if owner is UNKNOWN or isinstance(owner, (Value, Symbol)):
             self.consume(key)
             return self._item_of_any(key) if owner is UNKNOWN else UNKNOWN
@@ -338,7 +338,7 @@ class Reader:
             return UNKNOWN
 
     def _item_of_any(self, key: Any) -> Any:
-        """An item of what is not known: of each foreign container or array that may be it."""
+        """An item of an UNKNOWN object: guard it in each foreign container or array that it may be."""
         if not is_key(key):
             return UNKNOWN
         for owner in list(self.state.foreign.values()):
@@ -358,7 +358,7 @@ class Reader:
             self._consume_all(owner)
 
     def _consume_all(self, owner: Any) -> None:
-        """All of a container, or of an object of the standard library that is one."""
+        """Read all of a container, or of an object of the standard library that is one."""
         if isinstance(owner, (*CONTAINERS, np.ndarray)):
             self.state.content(owner)
         else:
@@ -391,14 +391,14 @@ class Reader:
         if isinstance(x, tuple | str | bytes):
             return len(x)
         own = in_class(type(x), "__len__")
-        if isinstance(own, types.FunctionType) and not is_librarys(x):
+        if isinstance(own, types.FunctionType) and not is_library_object(x):
             if not is_followed(own.__code__.co_filename):
                 self.consume(x)
             return self.comes_from(own)
         return UNKNOWN
 
     def operand(self, *operands: Any) -> None:
-        """Foreign objects are compared or calculated with."""
+        """Foreign objects are operands of a comparison or of arithmetic."""
         for x in operands:
             if isinstance(x, (*CONTAINERS, np.ndarray, tuple)):
                 self.consume(x)
@@ -408,13 +408,13 @@ class Reader:
                     self.consume(x)
 
     def shown(self, x: Any) -> None:
-        """A foreign object is made part of a text."""
+        """A foreign object is formatted."""
         shows = in_class(type(x), "__repr__")
         if shows is not object.__repr__ and not has_followed(x, "__format__", "__str__", "__repr__"):
             self.consume(x)
 
     def matched(self, subject: Any, kind: Any, names: Any) -> None:
-        """A class pattern looks at attributes of the subject."""
+        """A class pattern reads attributes of the subject."""
         positions = in_class(kind, "__match_args__") if isinstance(kind, type) else ()
         for each in (names, positions):
             for name in each if isinstance(each, tuple) else ():
@@ -423,14 +423,14 @@ class Reader:
         self.consume(subject)
 
     def imported(self, name: str, names: Any, level: Any, space: Mapping[str, Any]) -> Any:
-        """What `import name`, or `from name import names`, gives inside a function."""
+        """The result of `import name`, or `from name import names`, inside a function."""
         if level:
             package = str(space.get("__package__") or space.get("__name__", "")).split(".")
             name = ".".join([*package[: len(package) - level + 1], *([name] if name else [])])
         return sys.modules.get(name if names else name.partition(".")[0], UNKNOWN)
 
     def reads_again(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """A look-up of the standard library's that changes nothing and can be made again."""
+        """A lookup function of the standard library without side effects: guarded by calling it again."""
         try:
             return self.state.guard("called", function, args, function(*args))
         except Exception:  # the step meets it as well
@@ -449,17 +449,17 @@ class Reader:
         state = self.state
         if owner is UNKNOWN:
             for one in [*state.with_attribute(name), *(kind for kind in state.classes() if name in kind.__dict__)]:
-                state.wrote(Place("attribute", one, name), f"{getattr(one, '__name__', type(one).__name__)}.{name}")
+                state.wrote(Location("attribute", one, name), f"{getattr(one, '__name__', type(one).__name__)}.{name}")
             return
         if isinstance(owner, Symbol | Bound | Super):
             return
         if isinstance(owner, Value):
             if not hasattr(type(owner), name) and not state.is_made_inside(owner):
-                state.wrote(Place("attribute", owner, name), f"{type(owner).__name__}.{name}")
+                state.wrote(Location("attribute", owner, name), f"{type(owner).__name__}.{name}")
             return
         if isinstance(owner, types.ModuleType | type) or state.is_foreign(owner):
             kind = owner.__name__ if isinstance(owner, types.ModuleType | type) else type(owner).__name__
-            state.wrote(Place("attribute", owner, name), f"{kind}.{name}")
+            state.wrote(Location("attribute", owner, name), f"{kind}.{name}")
 
     def store_item(self, owner: Any, key: Any) -> None:
         """`owner[key] = ...` or `del owner[key]`."""
@@ -472,23 +472,23 @@ class Reader:
             return
         what = f"{type(owner).__name__}[{'...' if key is UNKNOWN else repr(key)}]"
         if isinstance(owner, dict) and is_key(key):
-            self.state.wrote(Place("item", owner, key), what)
+            self.state.wrote(Location("item", owner, key), what)
         elif isinstance(owner, (*CONTAINERS, np.ndarray)):
-            self.state.wrote(Place("content", owner), what)
+            self.state.wrote(Location("content", owner), what)
         elif not has_followed(owner, "__setitem__"):
             for _, value in own_attributes(owner):  # os.environ, a UserDict, a ChainMap
                 for one in value if isinstance(value, list) else [value]:
                     if isinstance(one, CONTAINERS):
-                        self.state.wrote(Place("content", one), what)
+                        self.state.wrote(Location("content", one), what)
 
     def wrote(self, kind: str, owner: Any, key: Any) -> None:
         """A variable is about to be written."""
-        self.state.wrote(Place(kind, owner, key), f"the variable {key}")
+        self.state.wrote(Location(kind, owner, key), f"the variable {key}")
 
     def wrote_content(self, owner: Any, name: str) -> None:
         """A container or array is changed in place by the method or operator `name`."""
         if isinstance(owner, (*CONTAINERS, np.ndarray)) and self.state.is_foreign(owner):
-            self.state.wrote(Place("content", owner), f"{type(owner).__name__}.{name}")
+            self.state.wrote(Location("content", owner), f"{type(owner).__name__}.{name}")
 
 
 _PLAIN_ITEMS = [kind.__getitem__ for kind in (tuple, str, bytes, range)]
@@ -496,7 +496,7 @@ _PLAIN_CONTAINS = [dict.__contains__, set.__contains__]
 
 
 def is_key(key: Any) -> bool:
-    """Whether something is known and can stand for itself as a key: a plain value, a class, a tuple of them."""
+    """Whether a value is known and can be a key: a plain value, a class, or a tuple of these."""
     if isinstance(key, tuple):
         return all(map(is_key, key))
     return (key is not UNKNOWN and isinstance(key, (*NUMBERS, type(None), type))) or _is_member(key)
@@ -517,8 +517,8 @@ def is_iterator(x: Any) -> bool:
     return hasattr(type(x), "__next__") and not isinstance(x, Value)
 
 
-def is_librarys(x: Any) -> bool:
-    """Whether an object is one of this package's, or a network: what it holds is looked after elsewhere."""
+def is_library_object(x: Any) -> bool:
+    """Whether an object belongs to this package, or is a network: its state is tracked elsewhere."""
     return (
         is_module(x)
         or type(x).__module__.partition(".")[0] == __package__.partition(".")[0]
@@ -526,8 +526,8 @@ def is_librarys(x: Any) -> bool:
     )
 
 
-def is_users_field(tensor: Any, name: str) -> bool:
-    """Whether an attribute of a Tensor's own is one that the user has put there."""
+def is_user_attribute(tensor: Any, name: str) -> bool:
+    """Whether the user has set this attribute of a Tensor."""
     return name in tensor.__dict__ and not hasattr(type(tensor), name) and name not in ("array", "symbol")
 
 

@@ -1,7 +1,7 @@
-"""A recorded step as a graph: what it reads, the operations in order, what it gives and what it writes (floor 4).
+"""The graph IR: inputs, operations in order, outputs and writes of a traced step; and its interpreter (floor 4).
 
-Its nodes are the Symbols of `core/op.py`. `run_reference` is the plain interpreter: the same operations on NumPy arrays, one
-after another. It says what a compiled program has to compute, and runs the step where no native code can.
+Nodes are the Symbols of `core/value.py`. `interpret` runs the operations one after another on NumPy arrays. It defines what
+a compiled program has to compute.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ...errors import format_shape
 
 @dataclass(eq=False)
 class Input:
-    """A place that a step reads, or writes, or both.
+    """An input of a graph. A step may also write to it.
 
-    kind: "argument" (the owner is given with every call), "state" (a Tensor the step found by itself), "gradient" (the
-        `.grad` of `owner`), "cotangent" (dL/d(output), given when the backward is asked for; nobody owns it), "scalar"
-        (a number, the owner, that equal programs may have another one of), or "length" (an array, the owner, that programs
-        for other lengths of a padded axis have another one of).
-    name: how listings call it. same: of a gradient that is written, whether it is written into the Tensor that is there.
+    kind: "argument" (its owner is given with every call), "state" (a Tensor that the step finds by itself), "gradient" (the
+        `.grad` of its owner), "cotangent" (dL/d(output), given when `backward()` is called; it has no owner), "scalar" (its
+        owner is a number, which may differ between programs of one executable), or "length" (its owner is an array, which
+        differs between the lengths of a padded axis).
+    name: its name in listings. in_place: whether a written gradient goes into the Tensor that is there.
     """
 
     kind: str
@@ -32,13 +32,16 @@ class Input:
     symbol: Symbol
     position: int = -1  # of an argument among the Tensors of a call, of a cotangent's output among the outputs
     name: str = ""
-    same: bool = False
+    in_place: bool = False
 
 
 @dataclass
 class Graph:
-    """inputs: every slot, read or not. symbols: the operations, each after what it reads; inputs and constants are not
-    among them. outputs: what the step returns, leaf by leaf. writes: what stands in a slot after the step."""
+    """A traced step.
+
+    inputs: all inputs, read or not. symbols: the operations in topological order, without inputs and constants. outputs:
+    the leaves of what the step returns. writes: the new value of each input that the step writes.
+    """
 
     inputs: list[Input]
     symbols: list[Symbol]
@@ -52,27 +55,27 @@ class Graph:
     def __str__(self) -> str:
         names = name_nodes(self)
         lines = [
-            f"{names[slot.symbol]:>5} = {slot.kind} {_input_name(slot)} {_type_text(slot.symbol)}"
-            for slot in self.inputs
+            f"{names[entry.symbol]:>5} = {entry.kind} {_input_name(entry)} {_type_text(entry.symbol)}"
+            for entry in self.inputs
         ]
         for s in self.symbols:
             reads = ", ".join(names[x] if x in names else _literal(x) for x in s.inputs)
-            how = "".join(f", {key}={_shortened(value)}" for key, value in s.attributes.items())
-            lines.append(f"{names[s]:>5} = {s.op_name}({reads}{how}) {_type_text(s)}   # {s.origin}")
-        tell = lambda x: names.get(x) or _literal(x)
-        lines += [f"return {', '.join(tell(s) for s in self.outputs)}"] if self.outputs else []
-        lines += [f"{slot.kind} {slot.name} <- {tell(symbol)}" for slot, symbol in self.writes]
+            attributes = "".join(f", {key}={_shortened(value)}" for key, value in s.attributes.items())
+            lines.append(f"{names[s]:>5} = {s.op_name}({reads}{attributes}) {_type_text(s)}   # {s.origin}")
+        name_of = lambda x: names.get(x) or _literal(x)
+        lines += [f"return {', '.join(name_of(s) for s in self.outputs)}"] if self.outputs else []
+        lines += [f"{entry.kind} {entry.name} <- {name_of(symbol)}" for entry, symbol in self.writes]
         return "\n".join(lines)
 
 
 def name_nodes(graph: Graph) -> dict[Symbol, str]:
-    """%0, %1, ... for the inputs and operations, in order."""
-    everything = [slot.symbol for slot in graph.inputs] + graph.symbols
+    """Names %0, %1, ... for inputs and operations, in order."""
+    everything = [entry.symbol for entry in graph.inputs] + graph.symbols
     return {symbol: f"%{i}" for i, symbol in enumerate(everything)}
 
 
-def _input_name(slot: Input) -> str:
-    return _shortened(slot.owner.item()) if slot.kind == "scalar" and slot.owner is not None else slot.name
+def _input_name(entry: Input) -> str:
+    return _shortened(entry.owner.item()) if entry.kind == "scalar" and entry.owner is not None else entry.name
 
 
 def _type_text(symbol: Symbol) -> str:
@@ -91,41 +94,41 @@ def _shortened(value: Any) -> str:
 
 
 def topological_order(results: Iterable[Symbol]) -> list[Symbol]:
-    """Every operation that `results` depend on, each after what it reads."""
+    """The operations that `results` depend on, each after its inputs."""
     order: list[Symbol] = []
-    seen: set[Symbol] = set()
+    visited: set[Symbol] = set()
     waiting = [(symbol, False) for symbol in reversed(list(results))]
     while waiting:
         symbol, done = waiting.pop()
         if done:
             order.append(symbol)
-        elif symbol.op is not None and symbol not in seen:
-            seen.add(symbol)
+        elif symbol.op is not None and symbol not in visited:
+            visited.add(symbol)
             waiting.append((symbol, True))
             waiting.extend((x, False) for x in reversed(symbol.inputs))
     return order
 
 
 def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
-    """For each Symbol the operations that read it, in order."""
-    found: dict[Symbol, list[Symbol]] = {}
+    """The operations that read each Symbol, in order."""
+    readers: dict[Symbol, list[Symbol]] = {}
     for symbol in graph.symbols:
         for x in dict.fromkeys(symbol.inputs):
-            found.setdefault(x, []).append(symbol)
-    return found
+            readers.setdefault(x, []).append(symbol)
+    return readers
 
 
 def dependents(graph: Graph, kind: str) -> set[Symbol]:
-    """The operations that depend on a slot of this kind."""
-    found = {slot.symbol for slot in graph.inputs if slot.kind == kind}
-    for symbol in graph.symbols if found else ():
-        if any(x in found for x in symbol.inputs):
-            found.add(symbol)
-    return found.intersection(graph.symbols)
+    """The operations that depend on an input of this kind."""
+    dependent = {entry.symbol for entry in graph.inputs if entry.kind == kind}
+    for symbol in graph.symbols if dependent else ():
+        if any(x in dependent for x in symbol.inputs):
+            dependent.add(symbol)
+    return dependent.intersection(graph.symbols)
 
 
 def evaluate(symbols: Iterable[Symbol], arrays: dict[Symbol, np.ndarray]) -> None:
-    """Run `symbols` one after another; `arrays` has what they read, and then what they give."""
+    """Run `symbols` one after another. `arrays` holds their inputs and gets their results."""
     for symbol in symbols:
         assert symbol.op is not None
         inputs = [arrays[x] if x.constant is None else x.constant for x in symbol.inputs]
@@ -135,9 +138,9 @@ def evaluate(symbols: Iterable[Symbol], arrays: dict[Symbol, np.ndarray]) -> Non
 def interpret(graph: Graph, values: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The outputs and the written arrays of `graph`, computed operation by operation.
 
-    values: one array for each slot of `graph.inputs`.
+    values: one array for each of `graph.inputs`.
     """
-    arrays = {slot.symbol: value for slot, value in zip(graph.inputs, values, strict=True)}
+    arrays = {entry.symbol: value for entry, value in zip(graph.inputs, values, strict=True)}
     evaluate(graph.symbols, arrays)
     read = lambda symbol: arrays[symbol] if symbol.constant is None else symbol.constant
     return [read(s) for s in graph.outputs], [read(s) for _, s in graph.writes]

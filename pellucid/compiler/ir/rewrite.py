@@ -1,4 +1,4 @@
-"""The walk that every pass is: visit the operations in order, and say what stands in place of each (floor 4)."""
+"""The graph rewriter: visit the operations in order, and replace each by what a rule gives (floor 4)."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
 
 
 def replace_results(graph: Graph, new: dict[Symbol, Symbol]) -> Graph:
-    """The graph whose results are the replacements in `new`, with what they need and nothing else."""
+    """The graph with replaced results, and only the operations that they need. Bounds checks stay."""
     outputs = [new.get(s, s) for s in graph.outputs]
-    writes = [(slot, new.get(s, s)) for slot, s in graph.writes]
-    kept = list(graph.inputs)
+    writes = [(entry, new.get(s, s)) for entry, s in graph.writes]
     checks = [new.get(s, s) for s in graph.symbols if s.op is REGISTRY["within"]]
     symbols = topological_order([*checks, *outputs, *(s for _, s in writes)])
-    return Graph(kept, symbols, outputs, writes)
+    return Graph(list(graph.inputs), symbols, outputs, writes)
 
 
 def emit(name: str, *inputs: Symbol, origin: Any, **attributes: Any) -> Symbol:
-    """A new operation in the graph, its shape by the operation's own rule."""
+    """A new operation. Its shape and dtype follow from the shape rule of the operation."""
     op = REGISTRY[name]
-    shape, dtype = op.infer(*[_Bare(x) for x in inputs], **attributes)
+    shape, dtype = op.infer(*[_ShapeOnly(x) for x in inputs], **attributes)
     return Symbol(op, inputs, attributes, tuple(shape), dtype, origin)
 
 
-class _Bare:
-    """A Symbol as a shape rule reads it."""
+class _ShapeOnly:
+    """A Symbol with the attributes of a value that shape rules read."""
 
     def __init__(self, symbol: Symbol) -> None:
         self.array, self.shape, self.dtype, self.ndim = symbol, symbol.shape, symbol.dtype, symbol.ndim
 
 
 def constant(value: Any, dtype: Any, origin: Any) -> Symbol:
+    """A constant Symbol."""
     array = np.asarray(value, dtype)
     return Symbol(None, (), {}, array.shape, array.dtype, origin, array)

@@ -16,31 +16,33 @@ from .graph import Graph, Input, interpret, name_nodes
 
 @dataclass(eq=False)
 class ScanBody:
-    """What happens at one position. `graph` reads `carries` carries, then `slices` positions of sequences, then what is
-    the same everywhere, and gives the next carries, then what is stacked. kept: how many states of each carry are kept,
-    one more than there are positions or only the last two."""
+    """The body of a scan: one step of the loop.
+
+    graph: its inputs are `carries` carries, then `slices` elements of sequences, then values that are the same at every
+        step. Its outputs are the next carries, then the values to stack.
+    state_counts: for each carry how many states are stored: length + 1, or only the last two.
+    """
 
     graph: Graph
     carries: int
     slices: int
     length: int
     reverse: bool
-    kept: list[int]
+    state_counts: list[int]
 
     def part(self, what: str, index: int) -> Spec:
         symbol = self.graph.outputs[index]
         if what == "last":
             return Spec(symbol.shape, symbol.dtype)
-        return Spec(((self.kept[index] if what == "states" else self.length) * symbol.size,), symbol.dtype)
+        return Spec(((self.state_counts[index] if what == "states" else self.length) * symbol.size,), symbol.dtype)
 
     def state(self, index: int, t: int) -> int:
-        """Where the state of carry `index` stands that is read at position t; t + 1 gives what is written there, or t - 1
-        where the loop runs backwards."""
-        return (t + int(self.reverse)) % self.kept[index]
+        """The index of the state of carry `index` that step t reads. Step t writes state t + 1, or t - 1 in a reversed scan."""
+        return (t + int(self.reverse)) % self.state_counts[index]
 
     @property
     def first(self) -> int:
-        """The position where the loop begins."""
+        """The index of the first step."""
         return self.length - 1 if self.reverse else 0
 
     @property
@@ -48,15 +50,15 @@ class ScanBody:
         return -1 if self.reverse else 1
 
     def __call__(self, *arrays: np.ndarray) -> dict[tuple[str, int], np.ndarray]:
-        """The loop, run by the interpreter: every part."""
+        """Run the scan by the interpreter. Returns all of its parts."""
         n, outputs = self.carries, self.graph.outputs
-        carry, xs, whole = list(arrays[:n]), arrays[n : n + self.slices], arrays[n + self.slices :]
-        states = [np.empty((k, *s.shape), s.dtype) for k, s in zip(self.kept, outputs, strict=False)]
+        carry, xs, invariant = list(arrays[:n]), arrays[n : n + self.slices], arrays[n + self.slices :]
+        states = [np.empty((k, *s.shape), s.dtype) for k, s in zip(self.state_counts, outputs, strict=False)]
         stacks = [np.empty((self.length, *s.shape), s.dtype) for s in outputs[n:]]
         for i, x in enumerate(carry):
             states[i][self.state(i, self.first)] = x
         for t in range(self.length)[:: self.step]:
-            results, _ = interpret(self.graph, [*carry, *(x[t] for x in xs), *whole])
+            results, _ = interpret(self.graph, [*carry, *(x[t] for x in xs), *invariant])
             carry = results[:n]
             for i, x in enumerate(carry):
                 states[i][self.state(i, t + self.step)] = x
@@ -67,25 +69,30 @@ class ScanBody:
         return parts | {("stack", n + j): x.reshape(-1) for j, x in enumerate(stacks)}
 
     def __repr__(self) -> str:
-        """The same for the same body: who compares loops, or keeps them apart, reads this."""
+        """Equal for equal bodies: keys of programs contain it."""
         names = name_nodes(self.graph)
-        tell = lambda x: names[x] if x.constant is None else (x.constant.tobytes(), x.shape, x.dtype)
-        lines: list[Any] = [(s.op, [tell(x) for x in s.inputs], s.attributes, s.shape, s.dtype) for s in names if s.op]
-        about = repr([lines, [tell(s) for s in self.graph.outputs], self.carries, self.slices, self.kept])
+        name_of = lambda x: names[x] if x.constant is None else (x.constant.tobytes(), x.shape, x.dtype)
+        lines: list[Any] = [
+            (s.op, [name_of(x) for x in s.inputs], s.attributes, s.shape, s.dtype) for s in names if s.op
+        ]
+        about = repr([lines, [name_of(s) for s in self.graph.outputs], self.carries, self.slices, self.state_counts])
         digest = hashlib.sha256(about.encode()).hexdigest()[:16]
         return f"<{self.length} times {'backwards ' * self.reverse}{digest}>"
 
 
 def placeholder(like: Any) -> Symbol:
-    """An input of a body."""
+    """A Symbol without an operation, with the shape and dtype of `like`."""
     return Symbol(None, (), {}, like.shape, like.dtype, origin.get() or user_origin())
 
 
 def extract_subgraph(
     roots: Sequence[Symbol], symbols: Sequence[Symbol], given: dict[Symbol, Symbol]
 ) -> tuple[list[Symbol], list[Symbol], dict[Symbol, Symbol]]:
-    """Those of `symbols` that `roots` need, as a graph of their own: the operations, the roots, and what it reads from
-    outside, with the input that stands for it. given: Symbols that have one already."""
+    """Copy the part of `symbols` that `roots` need.
+
+    given: Symbols that have a placeholder already. Returns the operations, the roots, and the placeholder of each outer
+    Symbol that they read.
+    """
     needed = set(roots)
     for s in reversed(symbols):
         if s in needed and s not in given:
@@ -110,7 +117,7 @@ def extract_subgraph(
 def extract_body(
     roots: Sequence[Symbol], symbols: Sequence[Symbol], given: dict[Symbol, Symbol], carries: int, length: int, reverse: bool
 ) -> tuple[ScanBody, list[Symbol]]:  # fmt: skip
-    """A Body whose inputs are those of `given`, in order, and then what it reads from outside; and that."""
+    """A ScanBody whose inputs are those of `given`, then the outer Symbols that it reads. Returns these too."""
     checks = [s for s in symbols if s.op_name == "within"]
     operations, results, outside = extract_subgraph([*roots, *checks], symbols, given)
     inputs = [Input("state", None, s) for s in (*given.values(), *outside.values())]

@@ -1,7 +1,7 @@
-"""Where a Symbol's numbers really lie: movements as index arithmetic instead of copies (floor 4).
+"""Views: reshapes, permutations and slices as affine index arithmetic instead of copies (floor 4).
 
-A View says, for one reader, which element of a stored Symbol stands at each of the reader's positions: every index of the
-source is `start` plus whole multiples of the reader's indices. Reshapes that cannot be said so need memory in row order.
+A View maps the indices of a reader to the indices of a stored Symbol: each index of the source is `start` plus multiples of
+the reader's indices. A reshape that is not affine needs memory in row-major order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ZERO = AffineIndex(0, ())
 
 
 class View(NamedTuple):
-    """source: a Symbol that is stored, or computed in the same kernel. indices: one Index per axis of the source."""
+    """source: a Symbol that is stored, or computed in the same kernel. indices: one AffineIndex per axis of the source."""
 
     source: Symbol
     indices: tuple[AffineIndex, ...]
@@ -47,7 +47,7 @@ class View(NamedTuple):
 
 
 def view_of(symbol: Symbol, stored: frozenset[Symbol] | set[Symbol] = frozenset()) -> View:
-    """`symbol` seen through its movements, down to what is computed, given, or in `stored`."""
+    """`symbol` as a view of the Symbol below its movements: one that is computed, an input, or in `stored`."""
     indices: tuple[AffineIndex, ...] = tuple(
         AffineIndex(0, ((axis, 1),)) if size != 1 else ZERO for axis, size in enumerate(symbol.shape)
     )
@@ -60,7 +60,7 @@ def view_of(symbol: Symbol, stored: frozenset[Symbol] | set[Symbol] = frozenset(
 
 
 def beneath(source: Symbol) -> Iterator[Symbol]:
-    """`source`, and what it is the memory of if it is a reshape that need not be copied."""
+    """`source`, and the Symbols whose memory it may be, where it is a reshape without a copy."""
     yield source
     while source.op_name == "reshape":
         source = view_of(source.inputs[0]).source
@@ -68,22 +68,22 @@ def beneath(source: Symbol) -> Iterator[Symbol]:
 
 
 def _step(symbol: Symbol, indices: tuple[AffineIndex, ...]) -> tuple[AffineIndex, ...] | None:
-    """The indices one movement further down; None for a reshape that is no index arithmetic."""
-    x, how = symbol.inputs[0], symbol.attributes
+    """The indices into the input of a movement; None for a reshape that is not affine."""
+    x, attributes = symbol.inputs[0], symbol.attributes
     name = symbol.op_name
     if name == "permute":
         below = [ZERO] * x.ndim
-        for axis, index in zip(how["axes"], indices, strict=True):
+        for axis, index in zip(attributes["axes"], indices, strict=True):
             below[axis] = index
         return tuple(below)
     if name == "expand":
         new = symbol.ndim - x.ndim
         return tuple(ZERO if size == 1 else indices[new + axis] for axis, size in enumerate(x.shape))
     if name == "slice":
-        moved = zip(how["slices"], indices, strict=True)
+        moved = zip(attributes["slices"], indices, strict=True)
         return tuple(index.times(step).plus(AffineIndex(start, ())) for (start, _, step), index in moved)
     if name == "windows":
-        (stride, dilation), (b, c, p, q, k, l) = (how["stride"], how["dilation"]), indices
+        (stride, dilation), (b, c, p, q, k, l) = (attributes["stride"], attributes["dilation"]), indices
         rows = p.times(stride[0]).plus(k.times(dilation[0]))
         return (b, c, rows, q.times(stride[1]).plus(l.times(dilation[1])))
     return _reshaped(x.shape, symbol.shape, indices)
@@ -111,31 +111,31 @@ def _reshaped(
 
 
 def squeezed_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """A shape without its axes of size 1, which no loop needs."""
+    """A shape without its axes of size 1."""
     return tuple(size for size in shape if size != 1)
 
 
-def is_identity(seen: View, reader: Symbol) -> bool:
-    """Whether the source lies under the reader position by position (axes of size 1 aside)."""
-    if squeezed_shape(seen.source.shape) != squeezed_shape(reader.shape):
+def is_identity(view: View, reader: Symbol) -> bool:
+    """Whether the reader reads the source at its own index (axes of size 1 aside)."""
+    if squeezed_shape(view.source.shape) != squeezed_shape(reader.shape):
         return False
     axes = [axis for axis, size in enumerate(reader.shape) if size != 1]
-    indices = [i for i, size in zip(seen.indices, seen.source.shape, strict=True) if size != 1]
+    indices = [i for i, size in zip(view.indices, view.source.shape, strict=True) if size != 1]
     return all(index == AffineIndex(0, ((axis, 1),)) for axis, index in zip(axes, indices, strict=True))
 
 
-def broadcast(seen: View, reader_shape: Sequence[int], shape: Sequence[int]) -> View:
-    """`seen` of an operand of `reader_shape`, as the result of `shape` reads it: aligned at the right, repeated."""
+def broadcast(view: View, reader_shape: Sequence[int], shape: Sequence[int]) -> View:
+    """The view of an operand of `reader_shape` as a result of `shape` reads it, broadcast as in NumPy."""
     new = len(shape) - len(reader_shape)
     moved = []
-    for index in seen.indices:
+    for index in view.indices:
         terms = tuple((axis + new, step) for axis, step in index.terms)
         moved.append(AffineIndex(index.start, terms))
-    return View(seen.source, tuple(moved))
+    return View(view.source, tuple(moved))
 
 
 def is_scalar(symbol: Symbol) -> bool:
-    """Whether it is one number that no kernel makes: a constant, or one that a program fills in."""
+    """Whether it is one number that no kernel computes: a constant, or an input of kind "scalar"."""
     return "scalar" in symbol.attributes or (symbol.constant is not None and symbol.size == 1)
 
 

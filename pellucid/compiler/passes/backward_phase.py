@@ -1,9 +1,9 @@
-"""A function whose backward is asked for outside of it: one graph that runs in two phases (floor 4).
+"""Forward and backward phase of a graph whose `backward()` is called outside of the compiled function (floor 4).
 
-The forward phase computes the outputs and writes what the function writes. The backward phase runs when `backward()` comes
-to one of the outputs: it starts from the cotangents, dL/d(output), and computes the gradients of what the function has
-read. Both belong to one memory plan, so what the forward phase has computed lies where the backward phase reads it; a
-kernel belongs to one phase, and nothing that the forward phase overwrites is read by the backward phase.
+The forward phase computes the outputs and does the writes. The backward phase runs when `backward()` reaches an output. It
+starts from the cotangents, dL/d(output), and computes the gradients of what the function has read. Both phases share one
+memory plan, so that the backward phase reads saved values in place. A kernel belongs to one phase. The backward phase reads
+nothing that the forward phase overwrites.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from ..ir.graph import Graph, dependents, users
 from ..ir.rewrite import emit
 from ..ir.views import VIEWS, beneath, view_of
 
-Copies = dict[Symbol, object]  # operations that stand there once more, and whom each was made for
+Copies = dict[Symbol, object]  # rematerialized operations, and the plan each was copied for
 
 
 def backward_phase(graph: Graph, copies: Copies) -> set[Symbol]:
-    """The operations of the backward phase: those that depend on a cotangent, and what is computed again for them alone.
+    """The operations of the backward phase: those that depend on a cotangent, and copies that only they read.
 
-    copies: operations that stand there once more for one reader.
+    copies: operations that are rematerialized for one reader.
     """
     late = dependents(graph, "cotangent")
     readers = users(graph) if late else {}
     for symbol in reversed(graph.symbols) if late else ():
-        again = symbol in copies or symbol.op_name in VIEWS
-        if again and symbol in readers and all(reader in late for reader in readers[symbol]):
+        movable = symbol in copies or symbol.op_name in VIEWS
+        if movable and symbol in readers and all(reader in late for reader in readers[symbol]):
             late.add(symbol)
     return late
 
 
 def with_snapshots(graph: Graph) -> Graph:
-    """Give the backward phase values of its own where the forward phase writes over what it reads.
+    """Copy what the backward phase reads where the forward phase overwrites it.
 
     A Tensor that is read by the backward phase and written by the forward phase is copied before; so is a value that is
     written into a Tensor and read by the backward phase, since the Tensor may have changed by then.
@@ -39,23 +39,23 @@ def with_snapshots(graph: Graph) -> Graph:
     late = backward_phase(graph, {})
     read = {source for symbol in late for x in symbol.inputs for source in beneath(view_of(x).source)}
     before = {
-        slot.symbol: emit("cast", slot.symbol, origin=symbol.origin, dtype=slot.symbol.dtype)
-        for slot, symbol in graph.writes
-        if slot.symbol in read
+        entry.symbol: emit("cast", entry.symbol, origin=symbol.origin, dtype=entry.symbol.dtype)
+        for entry, symbol in graph.writes
+        if entry.symbol in read
     }
     new: dict[Symbol, Symbol] = {}
     for symbol in graph.symbols if before else ():
-        known = before | new if symbol in late or symbol.op_name in VIEWS else new
-        inputs = tuple(known.get(x, x) for x in symbol.inputs)
+        replacements = before | new if symbol in late or symbol.op_name in VIEWS else new
+        inputs = tuple(replacements.get(x, x) for x in symbol.inputs)
         if inputs != symbol.inputs:
             new[symbol] = symbol.with_inputs(inputs)
 
     def now(symbol: Symbol) -> Symbol:
         return new.get(symbol, symbol)
 
-    writes = [(slot, now(s), s in read) for slot, s in graph.writes]
-    after = {s: emit("cast", s, origin=s.origin, dtype=s.dtype) for _, s, kept in writes if kept}
+    writes = [(entry, now(s), s in read) for entry, s in graph.writes]
+    after = {s: emit("cast", s, origin=s.origin, dtype=s.dtype) for _, s, is_read in writes if is_read}
     symbols = [*before.values(), *map(now, graph.symbols), *after.values()]
     return Graph(
-        graph.inputs, symbols, [now(s) for s in graph.outputs], [(slot, after.get(s, s)) for slot, s, _ in writes]
+        graph.inputs, symbols, [now(s) for s in graph.outputs], [(entry, after.get(s, s)) for entry, s, _ in writes]
     )

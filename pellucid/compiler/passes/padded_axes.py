@@ -1,4 +1,4 @@
-"""Axes of which only the true length counts: their factors, buckets of lengths, and arrays that go in and out (floor 4)."""
+"""Padded axes: their factors, the buckets of lengths, and padding and unpadding of arrays (floor 4)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MIN_BUCKET = 8
-PADDED = -1  # the factor that is n of the true length and L of the bucket
+PADDED = -1  # the factor that is n at the true length and L in the bucket
 Axis = tuple[int, ...]
 Axes = tuple[Axis, ...]
 
@@ -27,21 +27,21 @@ class Lengths:
         return axis is not None and (self.measure(axis, self.true), self.measure(axis, self.size)) == (true, size)
 
     def axis(self, true: int, size: int) -> Axis | None:
-        """The axis that has this size at the true length and that one in the bucket; None where that is another."""
+        """The axis of size `true` at the true length and `size` in the bucket; None where no plain or padded axis has these."""
         if true == size:
             return canonical_axis((true,))
         return (PADDED,) if (true, size) == (self.true, self.size) else None
 
-    def spread(self, array: np.ndarray, axes: Axes) -> np.ndarray:
-        """What is there at the true length as it lies in the bucket, zeros behind it."""
+    def pad(self, array: np.ndarray, axes: Axes) -> np.ndarray:
+        """An array of the true length in one of the size of the bucket, with zeros in the padding."""
         inner = [tuple(self.true if f == PADDED else f for f in axis) for axis in axes]
         outer = [tuple(self.size if f == PADDED else f for f in axis) for axis in axes]
         result = np.zeros([f for axis in outer for f in axis], array.dtype)
         result[self._within(axes)] = array.reshape([f for axis in inner for f in axis])
         return result.reshape([math.prod(axis) for axis in outer])
 
-    def cut(self, array: np.ndarray, axes: Axes) -> np.ndarray:
-        """Without the padding: the way back."""
+    def unpad(self, array: np.ndarray, axes: Axes) -> np.ndarray:
+        """Remove the padding."""
         outer = [self.size if f == PADDED else f for axis in axes for f in axis]
         return array.reshape(outer)[self._within(axes)].reshape([self.measure(axis, self.true) for axis in axes])
 
@@ -50,16 +50,16 @@ class Lengths:
 
 
 def canonical_axis(factors: Iterable[int]) -> Axis:
-    """The factors in their one form: without ones, plain neighbours as one."""
-    found: list[int] = []
+    """The canonical factors of an axis: without ones, and adjacent plain factors merged."""
+    merged: list[int] = []
     for f in factors:
         if f == 1:
             continue
-        if found and f != PADDED and found[-1] != PADDED:
-            found[-1] *= f
+        if merged and f != PADDED and merged[-1] != PADDED:
+            merged[-1] *= f
         else:
-            found.append(f)
-    return tuple(found)
+            merged.append(f)
+    return tuple(merged)
 
 
 def is_padded(axis: Axis) -> bool:
@@ -67,27 +67,26 @@ def is_padded(axis: Axis) -> bool:
 
 
 def bucket_size(length: int) -> int:
-    """The size that a length is padded to: a quarter of a power of two apart, so at most a quarter is padding."""
+    """The size that a length is padded to. Sizes are a quarter of a power of two apart, so at most a quarter is padding."""
     step = max(2 ** ((length - 1).bit_length() - 3), 1)
     return max(-(-length // step) * step, MIN_BUCKET)
 
 
 @dataclass
 class Padding:
-    """What a Program does for a padded recording. arguments: the padded ones by position, and the axis. outputs: for each
-    its axes."""
+    """How arguments and outputs of a padded graph are padded. arguments: position to padded axis. outputs: axes of each."""
 
     lengths: Lengths
     arguments: dict[int, int]
     outputs: list[Axes]
 
     def within(self, position: int, room: np.ndarray) -> np.ndarray:
-        """The part of an argument's memory that a call fills; the rest stays zeros."""
+        """The part of an argument's memory that a call fills. The rest stays zero."""
         if position not in self.arguments:
             return room
         axis = self.arguments[position]
         return room[(slice(None),) * axis + (slice(self.lengths.true),)]
 
-    def cut(self, number: int, array: np.ndarray) -> np.ndarray:
+    def unpad(self, number: int, array: np.ndarray) -> np.ndarray:
         axes = self.outputs[number]
-        return self.lengths.cut(array, axes) if any(map(is_padded, axes)) else array
+        return self.lengths.unpad(array, axes) if any(map(is_padded, axes)) else array

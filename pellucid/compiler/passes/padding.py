@@ -1,14 +1,14 @@
-"""Padding an axis of the arguments: a step recorded at a bucket's size that computes on the true length alone (floor 4).
+"""Padding pass: a graph of the bucket's size that computes the results of the true length (floor 4).
 
-The step is recorded twice, at the true length n and at the bucket's size L. Whatever differs between the two graphs depends
-on the length: a size that is n in one and L in the other is a padded axis, a constant that differs is a number of this
-length. The padded graph is the one at L in which nothing of the padding reaches a number that counts:
+The step is traced twice, at the true length n and at the size L of the bucket. What differs between the two graphs depends
+on the length: a size that is n in one and L in the other is a padded axis, and a constant that differs belongs to this
+length. The padded graph is the one at L, changed so that no padding reaches a result:
 
-- Elementwise operations and movements carry the padding along. What stands there may be anything, NaN too.
-- A sum, maximum, product or other operation that takes a padded axis away reads what changes no result in its place.
-- Constants of the length, masks among them, become slots of kind "length", filled in for every length.
+- Elementwise operations and movements keep the padding. It may hold anything, NaN too.
+- A sum, maximum, product or other operation that reduces a padded axis reads its neutral element in the padding.
+- Constants of the length, masks among them, become inputs of kind "length", which are filled in for each length.
 
-Anything else, such as a reversed axis or a convolution along it, raises TraceError: right or refused.
+Anything else, such as a reversed axis or a convolution along it, raises TraceError.
 
 An axis is described by its factors, such as (8, PADDED) for a batch and a sequence that a reshape has made one axis.
 """
@@ -39,22 +39,20 @@ def pad_graph(true: Graph, bucket: Graph, lengths: Lengths, given: dict[int, int
 
 
 class PaddingWalk:
-    """The walk through both graphs side by side."""
+    """Walks both graphs in parallel and builds the padded one."""
 
     def __init__(self, true: Graph, bucket: Graph, lengths: Lengths, full: bool) -> None:
         self.true, self.bucket, self.lengths, self.full = true, bucket, lengths, full
         self.checks: list[Symbol] = []
-        self.seen: dict[tuple[int, int], Axis] = {}  # padded axes by their sizes
-        self.twin: dict[Symbol, Symbol] = {}  # of a Symbol of the bucket's graph that of the true length
+        self.padded_axes: dict[tuple[int, int], Axis] = {}  # by their sizes at both lengths
+        self.true_symbol: dict[Symbol, Symbol] = {}  # by Symbol of the bucket's graph
         self.new: dict[Symbol, Symbol] = {}
         self.axes: dict[Symbol, Axes] = {}  # by Symbol of the new graph
-        self.bucket_of: dict[Symbol, Symbol] = {}  # the way back
-        self.aliases: dict[
-            tuple[Symbol, Symbol], Symbol
-        ] = {}  # what only the true length's graph has, on a Symbol of both
-        self.packed: dict[Symbol, list[Axis]] = {}  # of what `attention` packs, the pieces
-        self.slots: dict[Any, Input] = {}
-        self.at: Symbol  # the operation at hand, of the bucket's graph
+        self.bucket_of: dict[Symbol, Symbol] = {}  # by Symbol of the true length's graph
+        self.aliases: dict[tuple[Symbol, Symbol], Symbol] = {}  # operations that only the true length's graph has
+        self.packed: dict[Symbol, list[Axis]] = {}  # the pieces of what `attention` packs
+        self.length_inputs: dict[Any, Input] = {}
+        self.current: Symbol  # the present operation of the bucket's graph
 
     def run(self, given: dict[int, int]) -> tuple[Graph, list[Axes]]:
         self._inputs(given)
@@ -71,7 +69,7 @@ class PaddingWalk:
                 or len(a.inputs) != len(b.inputs)
             ):
                 raise self._differs(b)
-            self.at, self.twin[b] = b, a
+            self.current, self.true_symbol[b] = b, a
             self.bucket_of[a] = b
             self._step(a, b)
             b = next(left, None)
@@ -79,19 +77,19 @@ class PaddingWalk:
             raise self._differs(b)
         outputs = [self._read(a, b) for a, b in zip(self.true.outputs, self.bucket.outputs, strict=True)]
         writes = []
-        for (_, a), (slot, b) in zip(self.true.writes, self.bucket.writes, strict=True):
+        for (_, a), (entry, b) in zip(self.true.writes, self.bucket.writes, strict=True):
             symbol = self._read(a, b)
             if any(map(is_padded, self.axes[symbol])) or symbol in self.packed:
                 raise self.refusal(
                     f"a Tensor {format_shape(a.shape)} with the padded axis is written into the step's state", b
                 )
-            writes.append((slot, symbol))
+            writes.append((entry, symbol))
         for symbol, b in zip(outputs, self.bucket.outputs, strict=True):
             if symbol in self.packed:
                 raise self.refusal("what attention packs is returned", b)
         symbols = topological_order([*self.checks, *outputs, *(s for _, s in writes)])
-        slots = [*self.bucket.inputs, *self.slots.values()]
-        return Graph(slots, symbols, outputs, writes), [self.axes[s] for s in outputs]
+        entries = [*self.bucket.inputs, *self.length_inputs.values()]
+        return Graph(entries, symbols, outputs, writes), [self.axes[s] for s in outputs]
 
     def _inputs(self, given: dict[int, int]) -> None:
         if len(self.true.inputs) != len(self.bucket.inputs) or len(self.true.writes) != len(self.bucket.writes):
@@ -103,34 +101,38 @@ class PaddingWalk:
             axis = given.get(b.position) if b.kind == "argument" else None
             axes = tuple((PADDED,) if i == axis else canonical_axis((n,)) for i, n in enumerate(b.symbol.shape))
             self.bucket_of[a.symbol] = b.symbol
-            self.twin[b.symbol], self.new[b.symbol], self.axes[b.symbol] = a.symbol, b.symbol, axes
+            self.true_symbol[b.symbol], self.new[b.symbol], self.axes[b.symbol] = a.symbol, b.symbol, axes
 
     def axis_of(self, true: int, size: int) -> Axis | None:
-        """The axis of these sizes: a plain one, the padded one, or one made of it that has been seen. What is the same all
-        along, or lies in row order, may take any of the last; where it then meets another one, that is refused."""
-        return self.lengths.axis(true, size) or self.seen.get((true, size)) or (() if true == size == 1 else None)
+        """The axis of these sizes: a plain one, the padded one, or one made of it that has occurred before.
 
-    # ---- what is read ----
+        A repeated or row-major value may fit several of the last. If it gets the wrong one, meeting another axis is refused.
+        """
+        return (
+            self.lengths.axis(true, size) or self.padded_axes.get((true, size)) or (() if true == size == 1 else None)
+        )
+
+    # ---- inputs ----
 
     def _read(self, a: Symbol, b: Symbol) -> Symbol:
-        """The new Symbol for `b`, which is `a` at the true length."""
+        """The new Symbol for `b` of the bucket's graph, which is `a` at the true length."""
         if b.constant is not None:
             if a.constant is None:
                 raise self._differs(b)
             return self._constant(a, b)
         if (a, b) in self.aliases:
             return self.aliases[a, b]
-        if self.twin.get(b) is not a:
+        if self.true_symbol.get(b) is not a:
             raise self._differs(b)
         return self.new[b]
 
     def _is_whole(self, a: Symbol) -> bool:
-        """Whether `a`, a slice of a table or its transpose, is the whole table in the bucket, where nothing is recorded."""
+        """Whether `a`, a slice of a table or its transpose, is the whole table in the bucket, whose graph has no such operation."""
         name = a.op_name
         b = self.bucket_of.get(a.inputs[0]) if name in ("slice", "place") else None
         if b is None or b not in self.new or self.new[b] in self.packed:
             return False
-        x, self.at = self.new[b], b
+        x, self.current = self.new[b], b
         axes = list(self.axes[x])
         shapes = zip(a.inputs[0].shape, a.shape, b.shape, a.attributes["slices"], strict=True)
         for i, (before, after, size, (start, _, step)) in enumerate(shapes):
@@ -142,7 +144,7 @@ class PaddingWalk:
             if before != after:
                 axes[i] = (PADDED,) if name == "slice" else canonical_axis((size,))
         changed = [i for i, axis in enumerate(axes) if axis != self.axes[x][i]]
-        y = self.without_padding(x, 0, changed) if name == "place" else emit("cast", x, origin=b.origin, dtype=x.dtype)
+        y = self.fill_padding(x, 0, changed) if name == "place" else emit("cast", x, origin=b.origin, dtype=x.dtype)
         self.aliases[a, b], self.axes[y] = y, tuple(axes)
         return True
 
@@ -159,28 +161,28 @@ class PaddingWalk:
         return self.of_length(a.constant, b.constant, axes, b, ("constant", id(b)))  # type: ignore[arg-type]
 
     def of_length(self, true: np.ndarray, bucket: np.ndarray, axes: Axes, like_: Symbol, key: Any) -> Symbol:
-        """A slot that is filled for every length, from what is there at that one."""
-        if key not in self.slots:
-            spread = bucket if self.full else self.lengths.spread(true, axes)
+        """An input that is filled in for each length."""
+        if key not in self.length_inputs:
+            spread = bucket if self.full else self.lengths.pad(true, axes)
             about = {"scalar": True} if spread.ndim == 0 else {}
             symbol = Symbol(None, (), about, spread.shape, spread.dtype, like_.origin)
-            self.slots[key] = Input("length", spread, symbol)
+            self.length_inputs[key] = Input("length", spread, symbol)
             self.axes[symbol] = axes
-        return self.slots[key].symbol
+        return self.length_inputs[key].symbol
 
     def mask(self, axis: Axis) -> Symbol:
-        """True where a padded axis counts."""
+        """A mask that is True outside of the padding of an axis."""
         true, size = (np.ones(self.lengths.measure(axis, n), np.bool_) for n in (self.lengths.true, self.lengths.size))
-        return self.of_length(true, size, (axis,), self.at, ("mask", axis))
+        return self.of_length(true, size, (axis,), self.current, ("mask", axis))
 
-    def without_padding(self, x: Symbol, fill: Any, which: Iterable[int] | None = None) -> Symbol:
-        """x with `fill` in the padding of its axes `which`, or of all."""
+    def fill_padding(self, x: Symbol, fill: Any, which: Iterable[int] | None = None) -> Symbol:
+        """x with `fill` in the padding of the axes `which`, or of all axes."""
         axes = self.axes[x]
         for i in range(x.ndim) if which is None else which:
             if is_padded(axes[i]):
                 shape = tuple(x.shape[i] if k == i else 1 for k in range(x.ndim))
-                mask = emit("reshape", self.mask(axes[i]), origin=self.at.origin, shape=shape)
-                x = emit("where", mask, x, constant(fill, x.dtype, self.at.origin), origin=self.at.origin)
+                mask = emit("reshape", self.mask(axes[i]), origin=self.current.origin, shape=shape)
+                x = emit("where", mask, x, constant(fill, x.dtype, self.current.origin), origin=self.current.origin)
                 self.axes[x] = axes
         return x
 
@@ -214,7 +216,9 @@ class PaddingWalk:
         if not fitting:
             raise self.refusal(f"{name} makes {format_shape(a.shape)}", b)
         self.axes[symbol] = axes
-        self.seen |= {(n, size): axis for axis, n, size in zip(axes, a.shape, b.shape, strict=True) if is_padded(axis)}
+        self.padded_axes |= {
+            (n, size): axis for axis, n, size in zip(axes, a.shape, b.shape, strict=True) if is_padded(axis)
+        }
         if name == "within":
             self.checks.append(symbol)
 

@@ -1,7 +1,7 @@
-"""What each operation does with a padded axis: what it reads, the padding taken out, and the axes of its result (floor 4).
+"""Padding rules: for each operation, the inputs it needs and the axes of its result where an axis is padded (floor 4).
 
 A rule is a function of (the walk of `padding.py`, the operation at the true length, the same in the bucket, its new inputs).
-It gives the inputs with which the result is right wherever it counts, and the result's axes; or it refuses.
+It returns the inputs with which the result is right outside of the padding, and the axes of the result; or it refuses.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from .padded_axes import PADDED, Axes, Axis, canonical_axis, is_padded
 if TYPE_CHECKING:
     from .padding import PaddingWalk
 
-# Attributes that may differ between the two lengths; the rules look at them.
+# Attributes that may differ between the two lengths; the rules compare them.
 FREE = {"reshape": ("shape",), "expand": ("shape",), "bits": ("shape",), "add_at": ("shape",), "slice": ("slices",),
         "place": ("shape", "slices")}  # fmt: skip
 Ruled = tuple[list[Symbol], Any]
 
 
-def _same(p: PaddingWalk, symbol: Symbol, found: Sequence[Axes]) -> Axes:
-    """What operands broadcast to."""
-    rank = max(len(axes) for axes in found)
+def _same(p: PaddingWalk, symbol: Symbol, operand_axes: Sequence[Axes]) -> Axes:
+    """The axes that operands broadcast to."""
+    rank = max(len(axes) for axes in operand_axes)
     result: list[Axis] = []
     for i in range(rank):
-        here = {axes[i - rank] for axes in found if len(axes) >= rank - i} - {()}
+        here = {axes[i - rank] for axes in operand_axes if len(axes) >= rank - i} - {()}
         if len(here) > 1:
             raise p.refusal("the padded axis meets another one", symbol)
         result.append(here.pop() if here else ())
@@ -60,11 +60,11 @@ def _expand(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled
 
 
 def _reshape(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    """Factors, in order, are shared out anew."""
+    """Distribute the factors, in order, over the new axes."""
     if 0 in b.shape:
         raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
     left = list(canonical_axis(f for axis in p.axes[inputs[0]] for f in axis))[::-1]
-    found: list[Axis] = []
+    axes_of_result: list[Axis] = []
     for target in zip(a.shape, b.shape, strict=True):
         axis: list[int] = []
         while not p.lengths.fits(tuple(axis), *target):
@@ -78,27 +78,27 @@ def _reshape(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Rule
             axis.append(factor)
             if p.lengths.measure(axis, p.lengths.size) > target[1]:
                 raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
-        found.append(canonical_axis(axis))
+        axes_of_result.append(canonical_axis(axis))
     if left:
         raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
-    return inputs, tuple(found)
+    return inputs, tuple(axes_of_result)
 
 
 def _slice(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    (x,), found = inputs, list[Any]()
+    (x,), axes_of_result = inputs, list[Any]()
     if x in p.packed:
         return inputs, (_piece(p, a, b, p.packed[x]),)
     pairs = zip(p.axes[x], a.inputs[0].shape, x.shape, _slices(a), _slices(b), strict=True)
     for axis, n, size, true, bucket in pairs:
         if (true, bucket) == ((0, n, 1), (0, size, 1)):
-            found.append(axis)
-        elif true == bucket and (not is_padded(axis) or axis == (PADDED,)):  # positions that every length has
-            found.append(canonical_axis((true[1],)))
+            axes_of_result.append(axis)
+        elif true == bucket and (not is_padded(axis) or axis == (PADDED,)):  # elements that exist at every length
+            axes_of_result.append(canonical_axis((true[1],)))
         elif not is_padded(axis) and (true[0], true[2]) == (bucket[0], bucket[2]) and true[2] > 0:
-            found.append(p.lengths.axis(true[1], bucket[1]))
+            axes_of_result.append(p.lengths.axis(true[1], bucket[1]))
         else:
             raise p.refusal("slice along the padded axis", b)
-    return inputs, tuple(found)
+    return inputs, tuple(axes_of_result)
 
 
 def _slices(symbol: Symbol) -> Any:
@@ -118,7 +118,7 @@ def _piece(p: PaddingWalk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis
 
 
 def _place(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    (x,), found, clean = inputs, list[Any](), list[int]()
+    (x,), axes_of_result, clean = inputs, list[Any](), list[int]()
     if a.ndim == 1 and a.shape != b.shape and not p.lengths.axis(*a.shape, *b.shape):
         for pieces in p.packed.values():
             total = tuple(sum(p.lengths.measure(axis, n) for axis in pieces) for n in (p.lengths.true, p.lengths.size))
@@ -129,15 +129,15 @@ def _place(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     for i, (axis, n, size, true, bucket, target) in enumerate(pairs):
         whole = (true, bucket) == ((0, n, 1), (0, size, 1))
         if whole and target == (n, size):
-            found.append(axis)
-        elif is_padded(axis) and whole and target[0] == target[1]:  # the padding stays zeros
-            found.append(canonical_axis((target[0],)))
+            axes_of_result.append(axis)
+        elif is_padded(axis) and whole and target[0] == target[1]:  # the padding stays zero
+            axes_of_result.append(canonical_axis((target[0],)))
             clean.append(i)
         elif not is_padded(axis) and true == bucket:
-            found.append(p.lengths.axis(*target))
+            axes_of_result.append(p.lengths.axis(*target))
         else:
             raise p.refusal("place along the padded axis", b)
-    return [p.without_padding(x, 0, clean)], tuple(found)
+    return [p.fill_padding(x, 0, clean)], tuple(axes_of_result)
 
 
 def _concatenate(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
@@ -150,7 +150,7 @@ def _concatenate(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> 
     return inputs, (*others[0][:axis], canonical_axis((b.shape[axis],)), *others[0][axis + 1 :])
 
 
-# ---- what takes axes away ----
+# ---- reductions ----
 
 
 def _least(dtype: np.dtype) -> Any:
@@ -168,18 +168,18 @@ IDENTITIES: dict[str, Callable[[np.dtype], Any]] = {
 
 
 def _reduction(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    (x,), how, name = inputs, b.attributes, b.op_name
-    gone = how["axes"] if "axes" in how else (how["axis"],)
+    (x,), attributes, name = inputs, b.attributes, b.op_name
+    gone = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
     axes = p.axes[x]
-    if "axis" in how and is_padded(axes[gone[0]]) and axes[gone[0]] != (PADDED,):
+    if "axis" in attributes and is_padded(axes[gone[0]]) and axes[gone[0]] != (PADDED,):
         raise p.refusal(f"{name} along an axis that the padded one is a part of", b)
-    keep = how["keepdims"]
-    found = tuple(() if i in gone else axis for i, axis in enumerate(axes) if keep or i not in gone)
-    return [p.without_padding(x, IDENTITIES[name](x.dtype), gone)], found
+    keep = attributes["keepdims"]
+    axes_of_result = tuple(() if i in gone else axis for i, axis in enumerate(axes) if keep or i not in gone)
+    return [p.fill_padding(x, IDENTITIES[name](x.dtype), gone)], axes_of_result
 
 
 def _cumulative_sum(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    return [p.without_padding(inputs[0], 0, [b.attributes["axis"]])], p.axes[inputs[0]]
+    return [p.fill_padding(inputs[0], 0, [b.attributes["axis"]])], p.axes[inputs[0]]
 
 
 def _argsort(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
@@ -194,35 +194,35 @@ def _matmul(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled
     if left[-1] != right[-2]:
         raise p.refusal("a product of the padded axis with another", b)
     axes = (*_same(p, b, [left[:-2], right[:-2]]), left[-2], right[-1])
-    return [p.without_padding(x, 0, [x.ndim - 1]), p.without_padding(y, 0, [y.ndim - 2])], axes
+    return [p.fill_padding(x, 0, [x.ndim - 1]), p.fill_padding(y, 0, [y.ndim - 2])], axes
 
 
 def _contract(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     sides, result = (b.attributes["a"], b.attributes["b"]), b.attributes["y"]
-    known: dict[str, Axis] = {}
+    axis_of_letter: dict[str, Axis] = {}
     for letters, x in zip(sides, inputs, strict=True):
         for letter, axis in zip(letters, p.axes[x], strict=True):
-            if known.setdefault(letter, axis) != axis:
+            if axis_of_letter.setdefault(letter, axis) != axis:
                 raise p.refusal("a product of the padded axis with another", b)
     clean = [
-        p.without_padding(x, 0, [i for i, letter in enumerate(letters) if letter not in result])
+        p.fill_padding(x, 0, [i for i, letter in enumerate(letters) if letter not in result])
         for letters, x in zip(sides, inputs, strict=True)
     ]
-    return clean, tuple(known[letter] for letter in result)
+    return clean, tuple(axis_of_letter[letter] for letter in result)
 
 
-# ---- picking by an index ----
+# ---- gather and scatter ----
 
 
 def _within(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    return [p.without_padding(inputs[0], b.attributes["low"])], p.axes[inputs[0]]
+    return [p.fill_padding(inputs[0], b.attributes["low"])], p.axes[inputs[0]]
 
 
 def _take(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     x, index = inputs
     if is_padded(p.axes[x][0]):
         raise p.refusal("indexing along the padded axis", b)
-    return [x, p.without_padding(index, 0)], p.axes[index] + p.axes[x][1:]
+    return [x, p.fill_padding(index, 0)], p.axes[index] + p.axes[x][1:]
 
 
 def _add_at(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
@@ -230,20 +230,20 @@ def _add_at(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled
     axis = p.axis_of(a.shape[0], b.shape[0])
     if axis is None or is_padded(axis):
         raise p.refusal("indexing along the padded axis", b)
-    clean = p.without_padding(g, 0, range(index.ndim))
-    return [clean, p.without_padding(index, 0)], (axis, *p.axes[g][index.ndim :])
+    clean = p.fill_padding(g, 0, range(index.ndim))
+    return [clean, p.fill_padding(index, 0)], (axis, *p.axes[g][index.ndim :])
 
 
 def _gather(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     x, index = inputs
     _check_picks(p, b, x, index)
-    return [x, p.without_padding(index, 0)], p.axes[index]
+    return [x, p.fill_padding(index, 0)], p.axes[index]
 
 
 def _scatter_add(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     x, index, g = inputs
     _check_picks(p, b, x, index)
-    return [x, p.without_padding(index, 0), p.without_padding(g, 0)], p.axes[x]
+    return [x, p.fill_padding(index, 0), p.fill_padding(g, 0)], p.axes[x]
 
 
 def _check_picks(p: PaddingWalk, b: Symbol, x: Symbol, index: Symbol) -> None:
@@ -257,7 +257,7 @@ def _check_picks(p: PaddingWalk, b: Symbol, x: Symbol, index: Symbol) -> None:
 
 
 def _bits(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    """The bits of the step at the true length, each where it belongs: they are counted through in row order."""
+    """The random bits of the true length, each at its index: they are counted in row-major order."""
     axes = tuple(p.axis_of(n, size) for n, size in zip(a.shape, b.shape, strict=True))
     if None in axes:
         raise p.refusal(f"random numbers {format_shape(a.shape)}", b)
@@ -281,7 +281,7 @@ def _convolution(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> 
     if b.op_name == "convolution_weight":
         if p.axes[inputs[0]][0] != p.axes[inputs[1]][0]:
             raise p.refusal("a convolution of the padded axis with another", b)
-        return [p.without_padding(x, 0, [0]) for x in inputs], tuple(axes)
+        return [p.fill_padding(x, 0, [0]) for x in inputs], tuple(axes)
     if any(is_padded(p.axes[x][0]) for x in inputs[1:]):
         raise p.refusal("a convolution along the padded axis", b)
     axes[0] = p.axes[inputs[0]][0]
@@ -300,17 +300,17 @@ def _flat(shapes: Sequence[tuple[Axis, ...]]) -> list[Axis]:
 
 
 def _attention(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    """Zeros in the padding of q, k and v, so that every number is finite; keys there are masked."""
+    """Fill the padding of q, k and v with zeros, so that every score is finite, and mask its keys."""
     q, k, v, *masks = inputs
     _check_attention(p, b, q, k, v)
-    clean = [p.without_padding(x, 0, [2]) for x in (q, k, v)]
+    clean = [p.fill_padding(x, 0, [2]) for x in (q, k, v)]
     return [*clean, *_key_masks(p, b, q, k, masks)], _flat(result_shapes(_Shaped(p.axes[q]), _Shaped(p.axes[v])))  # type: ignore[arg-type]
 
 
 def _attention_gradient(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     g, h, q, k, v, packed, *masks = inputs
     _check_attention(p, b, q, k, v)
-    clean = [p.without_padding(x, 0, [2]) for x in (g, h, q, k, v)]
+    clean = [p.fill_padding(x, 0, [2]) for x in (g, h, q, k, v)]
     shapes = gradient_shapes(*(_Shaped(p.axes[x]) for x in (q, k, v)))
     return [*clean, packed, *_key_masks(p, b, q, k, masks)], _flat(shapes)  # type: ignore[arg-type]
 
@@ -326,21 +326,21 @@ def _check_attention(p: PaddingWalk, b: Symbol, q: Symbol, k: Symbol, v: Symbol)
 
 
 def _key_masks(p: PaddingWalk, b: Symbol, q: Symbol, k: Symbol, masks: list[Symbol]) -> list[Symbol]:
-    """The mask, with no key of the padding in it."""
+    """The mask, without the keys of the padding."""
     axis = p.axes[k][2]
     if not is_padded(axis):
         return masks
     if not masks:
-        if b.attributes["causal"] and p.axes[q][2] == axis:  # no query that counts looks there
+        if b.attributes["causal"] and p.axes[q][2] == axis:  # no query outside of the padding attends to it
             return []
         return [emit("reshape", p.mask(axis), origin=b.origin, shape=(1, 1, 1, k.shape[2]))]
     mask = masks[0]
     fill = False if mask.dtype.kind == "b" else -np.inf
-    return [p.without_padding(_with_keys(p, b, mask, axis, k.shape[2]), fill)]
+    return [p.fill_padding(_with_keys(p, b, mask, axis, k.shape[2]), fill)]
 
 
 def _with_keys(p: PaddingWalk, b: Symbol, mask: Symbol, axis: Axis, size: int) -> Symbol:
-    """A mask that has an axis of keys."""
+    """The mask with an axis of keys."""
     if p.axes[mask] and p.axes[mask][-1] == axis:
         return mask
     shape = (*mask.shape[:-1], size) if mask.ndim else (size,)

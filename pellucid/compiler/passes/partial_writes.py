@@ -1,7 +1,7 @@
-"""Writes into parts of a Tensor, such as a loop of `x[i] = ...`, joined into one pass over it (floor 4).
+"""Partial writes: join writes into parts of a Tensor, such as a loop of `x[i] = ...`, into one pass (floor 4).
 
-Recorded, a write into a part is where(inside, place(part), old), of the size of the whole. What is read back of a part comes
-from what was written there, and what is left of several writes is one concatenation of their parts and of what lies between.
+A traced write into a part is where(inside, place(part), old), of the size of the whole. A slice that reads a written part is
+replaced by that part. Several writes along one axis become one concatenation of the parts and of what lies between.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class PartialWrite(NamedTuple):
 
 
 def join_partial_writes(graph: Graph) -> Graph:
-    """Read past writes elsewhere, and join writes along one axis."""
+    """Replace reads of written parts, and join writes along one axis."""
     readers = users(graph)
     results = set(graph.results)
 
@@ -39,27 +39,27 @@ def join_partial_writes(graph: Graph) -> Graph:
             r.op_name == "slice" or (r.op_name == "where" and r.inputs[2] is symbol) for r in readers.get(symbol, ())
         )
         if inner and symbol not in results:
-            return None  # who reads it reads its parts, or writes more of them
+            return None  # its readers only read parts, or write more of them
         return _joined(symbol, write)
 
     return rewrite(graph, replacement)
 
 
 def _write(inputs: tuple[Symbol, ...]) -> PartialWrite | None:
-    """The write that a `where` of `inputs` is, if it is one."""
+    """The partial write that a `where` of `inputs` is; None if it is none."""
     inside, placed, old = inputs
     if not (inside.op_name == "place" and placed.op_name == "place" and old.shape == placed.shape):
         return None
     window, mask = placed.attributes["slices"], inside.inputs[0]
     if inside.attributes["slices"] != window or mask.op_name != "expand":
         return None
-    everywhere = mask.inputs[0].constant
-    known = everywhere is not None and everywhere.dtype == bool and bool(everywhere.all())
-    return PartialWrite(window, placed.inputs[0], old) if known else None
+    fill = mask.inputs[0].constant
+    all_true = fill is not None and fill.dtype == bool and bool(fill.all())
+    return PartialWrite(window, placed.inputs[0], old) if all_true else None
 
 
 def _read(symbol: Symbol, x: Symbol) -> Symbol | None:
-    """A slice of what has been written: of the part, or of what was there before."""
+    """A slice of a written value: the part, or a slice of the value before the write."""
     wanted, first = symbol.attributes["slices"], x
     while x.op_name == "where" and (write := _write(x.inputs)) is not None:
         if write.window == wanted:
@@ -71,7 +71,7 @@ def _read(symbol: Symbol, x: Symbol) -> Symbol | None:
 
 
 def _apart(a: Slices, b: Slices) -> bool:
-    """Whether two windows have no number in common, for all that is easily told."""
+    """Whether two windows are known to be disjoint."""
     return any(
         one[2] == two[2] == 1 and (one[0] + one[1] <= two[0] or two[0] + two[1] <= one[0])
         for one, two in zip(a, b, strict=True)
@@ -79,36 +79,36 @@ def _apart(a: Slices, b: Slices) -> bool:
 
 
 def _axis(window: Slices, shape: tuple[int, ...]) -> int | None:
-    """The one axis that a window cuts, in one piece."""
+    """The one axis that a window cuts, in one piece; None if there is no such axis."""
     cut = [i for i, (piece, size) in enumerate(zip(window, shape, strict=True)) if piece != (0, size, 1)]
     return cut[0] if len(cut) == 1 and window[cut[0]][2] == 1 and window[cut[0]][1] else None
 
 
 def _joined(symbol: Symbol, write: PartialWrite) -> Symbol | None:
-    """One concatenation of the parts that have been written along an axis, and of what lies between them."""
+    """One concatenation of the parts written along an axis, and of what lies between them."""
     axis = _axis(write.window, symbol.shape)
     if axis is None:
         return None
-    parts: dict[tuple[int, int], Symbol] = {}  # by start and end; the last one written counts
+    parts: dict[tuple[int, int], Symbol] = {}  # by start and end; the last write counts
     base: Symbol | None = None
-    known: PartialWrite | None = write
-    while known is not None and _axis(known.window, symbol.shape) == axis:
-        start, count, _ = known.window[axis]
+    current: PartialWrite | None = write
+    while current is not None and _axis(current.window, symbol.shape) == axis:
+        start, count, _ = current.window[axis]
         if (start, start + count) not in parts:
             if any(start < end and first < start + count for first, end in parts):
                 break
-            parts[start, start + count] = known.part
-        base = known.old
-        known = _write(base.inputs) if base.op_name == "where" else None
+            parts[start, start + count] = current.part
+        base = current.old
+        current = _write(base.inputs) if base.op_name == "where" else None
     assert base is not None
-    pieces, place = [], 0
+    pieces, end_of_last = [], 0
     for (start, end), part in sorted(parts.items(), key=lambda item: item[0]):
-        if start > place:
-            pieces.append(_between(symbol, base, axis, place, start))
+        if start > end_of_last:
+            pieces.append(_between(symbol, base, axis, end_of_last, start))
         pieces.append(part)
-        place = end
-    if place < symbol.shape[axis]:
-        pieces.append(_between(symbol, base, axis, place, symbol.shape[axis]))
+        end_of_last = end
+    if end_of_last < symbol.shape[axis]:
+        pieces.append(_between(symbol, base, axis, end_of_last, symbol.shape[axis]))
     return emit("concatenate", *pieces, origin=symbol.origin, axis=axis)
 
 

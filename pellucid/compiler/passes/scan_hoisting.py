@@ -1,9 +1,8 @@
-"""Taking out of a loop what need not stay in it, and the form of loops that kernels are made of (floor 4).
+"""Scan hoisting: move work that the next carry does not need out of a scan (floor 4).
 
-Only what the next carry needs has to happen position by position. A product of the sequence with a weight is one large
-product before the loop; an output that nothing inside waits for is computed after it, from stacks; and a sum over
-positions of products, the gradient of a weight, is one product with the positions laid end to end. The numbers are those
-of the loop but for the order of such sums.
+A product of the sequence with a weight becomes one large product before the scan. An output that nothing in the body reads
+is computed after it, from stacked values. A sum of products over the steps, such as the gradient of a weight, becomes one
+product with the steps end to end. The numbers are those of the loop, except for the order of such sums.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from ..ir.scan_body import ScanBody, extract_body, placeholder
 from .pipeline import Pipeline
 from .simplify import dead_code
 
-REDUCED = {"sum", "amax", "amin", "any", "all"}
-ALONG = {"argmax", "argmin", "cumulative_sum"}
-MOVED = {"reshape", "permute", "expand", "slice", "place"}
+REDUCTIONS = {"sum", "amax", "amin", "any", "all"}
+ALONG_AXIS = {"argmax", "argmin", "cumulative_sum"}
+MOVEMENTS = {"reshape", "permute", "expand", "slice", "place"}
 LINEAR = {"reshape", "permute", "slice", "place", "negative"}
 
 
 def run_passes(graph: Graph, pipeline: Pipeline, disabled: frozenset[str] = frozenset(), by_row: bool = False) -> Graph:
-    """Run a pipeline on a step and on the bodies of its scans. disabled: names of passes, or "lifting"."""
+    """Run a pipeline on a step and on the bodies of its scans. disabled: names of passes, or "scan hoisting"."""
     graph = dead_code(graph)
     done: set[Any] = set()
     while True:
@@ -40,20 +39,20 @@ def run_passes(graph: Graph, pipeline: Pipeline, disabled: frozenset[str] = froz
 
 
 def ancestors(roots: Iterable[Symbol], ends: Collection[Symbol] = ()) -> set[Symbol]:
-    """All that `roots` depend on, and they themselves; nothing beyond `ends`."""
-    seen: set[Symbol] = set()
+    """`roots` and all Symbols that they depend on, but nothing beyond `ends`."""
+    visited: set[Symbol] = set()
     waiting = list(roots)
     while waiting:
         s = waiting.pop()
-        if s not in seen:
-            seen.add(s)
+        if s not in visited:
+            visited.add(s)
             waiting.extend(s.inputs if s not in ends else ())
-    return seen
+    return visited
 
 
 def is_hoistable(s: Symbol) -> bool:
-    known = REDUCED | ALONG | MOVED | {"matmul", "concatenate"}
-    return s.op is not None and (s.op.kind == "elementwise" or s.op_name in known)
+    names = REDUCTIONS | ALONG_AXIS | MOVEMENTS | {"matmul", "concatenate"}
+    return s.op is not None and (s.op.kind == "elementwise" or s.op_name in names)
 
 
 def _is_zero(x: Symbol) -> bool:
@@ -62,19 +61,19 @@ def _is_zero(x: Symbol) -> bool:
 
 
 class ScanHoisting:
-    """One loop being rewritten. `inside` is what stays in it; a value is "whole" if it is the same at every position."""
+    """The rewrite of one scan. `inside`: the Symbols that stay in its body."""
 
     def __init__(
         self, graph: Graph, symbol: Symbol, pipeline: Pipeline, disabled: frozenset[str], done: set[Any], by_row: bool
     ) -> None:
-        self.before, self.symbol, self.done, self.by_row = graph, symbol, done, by_row
+        self.graph_before, self.symbol, self.done, self.by_row = graph, symbol, done, by_row
         body: ScanBody = symbol.attributes["body"]
         self.length, self.reverse = body.length, body.reverse
         self.parts = [s for s in graph.symbols if s.op is part and s.inputs[0] is symbol]
         used = {(s.attributes["what"], s.attributes["index"]) for s in self.parts}
         stacked = sorted(index for what, index in used if what == "stack")
-        inputs = [slot.symbol for slot in body.graph.inputs]
-        live = self._live(body, {index for what, index in used if what == "last"}, stacked)
+        inputs = [entry.symbol for entry in body.graph.inputs]
+        live = self._live_carries(body, {index for what, index in used if what == "last"}, stacked)
         roots = [body.graph.outputs[i] for i in (*live, *stacked)]
         self.pipeline, self.disabled = pipeline, disabled
         early = disabled | set(pipeline.after_hoisting)
@@ -85,15 +84,15 @@ class ScanHoisting:
         self.stacked = dict(zip(stacked, results[len(live) :], strict=True))
         self.outer = dict(zip(inputs, symbol.inputs, strict=True))
         self.slices = inputs[body.carries : body.carries + body.slices]
-        self.lift = "lifting" not in disabled
+        self.enabled = "scan hoisting" not in disabled
         self.sums: dict[int, Symbol] = {}
         self.outputs: list[Symbol] = []
         self.histories: dict[int, Symbol] = {}
-        self.known: dict[Symbol, tuple[Symbol, bool]] = {}
+        self.hoisted_values: dict[Symbol, tuple[Symbol, bool]] = {}
         self._decide()
 
-    def _live(self, body: ScanBody, wanted: set[int], stacked: list[int]) -> list[int]:
-        """The carries that anything depends on."""
+    def _live_carries(self, body: ScanBody, wanted: set[int], stacked: list[int]) -> list[int]:
+        """The carries that a result depends on."""
         while True:
             needed = ancestors(body.graph.outputs[i] for i in (*wanted, *stacked))
             more = {i for i in range(body.carries) if body.graph.inputs[i].symbol in needed}
@@ -104,32 +103,34 @@ class ScanHoisting:
     # ---- what stays inside ----
 
     def _decide(self) -> None:
-        if self.lift:
-            self.sums = {i: v for i in self.carry if (v := self._added(i)) is not None and self._can_total(v)}
+        if self.enabled:
+            self.sums = {i: v for i in self.carry if (v := self._summand(i)) is not None and self._can_sum_outside(v)}
         checks = [s for s in self.body.symbols if s.op_name == "within"]
         self.inside = ancestors([*(s for i, s in self.next.items() if i not in self.sums), *checks])
         for y in self.stacked.values():
-            if not (self.lift and self._worth(y)):
+            if not (self.enabled and self._is_worth_hoisting(y)):
                 self.inside |= ancestors([y])
         for v in self.sums.values():
-            self._settle_total(v)
+            self._keep_below_sum(v)
         carried = set(self.carry.values())
-        self.moving = carried  # what differs from position to position otherwise than by the sequences
+        self.varying = carried  # what depends on a carry
         for s in self.body.symbols:
-            if any(x in self.moving for x in s.inputs):
-                self.moving.add(s)
-        self.ahead: dict[Symbol, Symbol] = {}  # products of the sequence, which are made before the loop
-        for s in self.body.symbols if self.lift else ():
-            if s in self.inside and s.op_name == "matmul" and s not in self.moving and self._sliced(s):
-                self.ahead[s] = placeholder(s)
+            if any(x in self.varying for x in s.inputs):
+                self.varying.add(s)
+        self.precomputed: dict[
+            Symbol, Symbol
+        ] = {}  # products of a sequence, computed before the scan, and their placeholders
+        for s in self.body.symbols if self.enabled else ():
+            if s in self.inside and s.op_name == "matmul" and s not in self.varying and self._sliced(s):
+                self.precomputed[s] = placeholder(s)
 
     def _sliced(self, s: Symbol) -> bool:
-        """Whether it depends on a sequence, by operations that can all leave the loop."""
+        """Whether it depends on a sequence, through operations that can all be hoisted."""
         below = ancestors([s])
         return bool(below & set(self.slices)) and all(is_hoistable(x) for x in below if x.op is not None)
 
-    def _added(self, index: int) -> Symbol | None:
-        """v, where all that happens to a carry is that v is added to it."""
+    def _summand(self, index: int) -> Symbol | None:
+        """v, where the body does nothing with a carry but add v to it."""
         before, after = self.carry[index], self.next[index]
         others = [s for i, s in self.next.items() if i != index]
         if after.op_name != "add" or after.dtype.kind != "f" or before not in after.inputs:
@@ -141,43 +142,43 @@ class ScanHoisting:
         v = after.inputs[1] if after.inputs[0] is before else after.inputs[0]
         return v if v.shape == before.shape else None
 
-    def _can_total(self, v: Symbol) -> bool:
-        """Whether the sum of `v` over all positions can be had without summing position by position."""
+    def _can_sum_outside(self, v: Symbol) -> bool:
+        """Whether the sum of `v` over all steps can be computed outside of the scan."""
         name = v.op_name
         if name in LINEAR:
-            return self._can_total(v.inputs[0])
+            return self._can_sum_outside(v.inputs[0])
         if name in ("add", "subtract"):
-            return all(x.shape == v.shape and self._can_total(x) for x in v.inputs)
+            return all(x.shape == v.shape and self._can_sum_outside(x) for x in v.inputs)
         return (name == "matmul" and v.inputs[0].ndim == v.inputs[1].ndim == 2) or name == "sum"
 
-    def _settle_total(self, v: Symbol) -> None:
+    def _keep_below_sum(self, v: Symbol) -> None:
         if v.op_name in LINEAR or v.op_name in ("add", "subtract"):
             for x in v.inputs:
-                self._settle_total(x)
+                self._keep_below_sum(x)
         else:
             for x in v.inputs:
-                self._settle(x)
+                self._keep_unhoistable(x)
 
-    def _settle(self, s: Symbol) -> None:
-        """Keep inside what cannot be lifted."""
+    def _keep_unhoistable(self, s: Symbol) -> None:
+        """Keep in the body what cannot be hoisted."""
         if s.op is not None and s not in self.inside:
             for x in s.inputs:
-                self._settle(x)
+                self._keep_unhoistable(x)
             if not is_hoistable(s):
                 self.inside |= ancestors([s])
 
-    def _worth(self, y: Symbol) -> bool:
-        """Whether to compute an output after the loop: it can be, and no more has to be stacked than the output itself,
-        or a product leaves the loop."""
+    def _is_worth_hoisting(self, y: Symbol) -> bool:
+        """Whether to compute an output after the scan: where that is possible and hoists a product, or stacks no more numbers
+        than the output has."""
         if y.op is None or y in self.inside:
             return False
         stacks: set[Symbol] = set()
-        waiting, seen = [y], set[Symbol]()
+        waiting, visited = [y], set[Symbol]()
         while waiting:
             s = waiting.pop()
-            if s.op is None or s in seen:
+            if s.op is None or s in visited:
                 continue
-            seen.add(s)
+            visited.add(s)
             if s in self.inside:
                 stacks.add(s)
             elif not is_hoistable(s):
@@ -185,44 +186,46 @@ class ScanHoisting:
             else:
                 waiting.extend(s.inputs)
         there = {*self.next.values(), *(x for x in self.stacked.values() if x in self.inside)}
-        product = any(s.op_name == "matmul" for s in seen - stacks)
+        product = any(s.op_name == "matmul" for s in visited - stacks)
         return product or sum(s.size for s in stacks - there) <= y.size
 
     # ---- values outside ----
 
     def graph(self) -> Graph:
-        """The step with the loop as it is now."""
-        place = self.symbol.origin
+        """The graph with the rewritten scan."""
+        origin = self.symbol.origin
         self.carries = [i for i in self.carry if i not in self.sums]
-        self.new = Symbol(loop, (), {}, (), self.symbol.dtype, place)
-        self.ahead_outer = {s: self.lifted(s)[0] for s in self.ahead}
-        found: dict[tuple[str, int], Symbol] = {}
+        self.new = Symbol(loop, (), {}, (), self.symbol.dtype, origin)
+        self.precomputed_outer = {s: self.hoisted(s)[0] for s in self.precomputed}
+        results: dict[tuple[str, int], Symbol] = {}
         for index, y in self.stacked.items():
-            found["stack", index] = self._flat(self.every(y))
+            results["stack", index] = self._flat(self.at_every_step(y))
         for index, v in self.sums.items():
-            begin, total = self.outer[self.carry[index]], self.total(v)
-            found["last", index] = total if _is_zero(begin) else emit("add", begin, total, origin=v.origin)
+            begin, sum_over_steps = self.outer[self.carry[index]], self.sum_over_steps(v)
+            results["last", index] = (
+                sum_over_steps if _is_zero(begin) else emit("add", begin, sum_over_steps, origin=v.origin)
+            )
         for index in self.carries:
-            found["last", index] = self._last(index)
+            results["last", index] = self._last(index)
         self._finish()
-        table = {s: found[s.attributes["what"], s.attributes["index"]] for s in self.parts}
-        return rewrite(self.before, lambda s, inputs: table.get(s))
+        table = {s: results[s.attributes["what"], s.attributes["index"]] for s in self.parts}
+        return rewrite(self.graph_before, lambda s, inputs: table.get(s))
 
     def _finish(self) -> None:
         given = {self.carry[i]: self.carry[i] for i in self.carries}
         sources = [self.outer[self.carry[i]] for i in self.carries]
         roots = [*(self.next[i] for i in self.carries), *self.outputs]
-        needed = ancestors(roots, set(self.ahead))
+        needed = ancestors(roots, set(self.precomputed))
         for x in self.slices:
             if x in needed:
                 given[x] = x
                 sources.append(self.outer[x])
-        for s in (s for s in self.ahead if s in needed):
-            given[s] = self.ahead[s]
-            sources.append(self.ahead_outer[s])
+        for s in (s for s in self.precomputed if s in needed):
+            given[s] = self.precomputed[s]
+            sources.append(self.precomputed_outer[s])
         body, outside = extract_body(roots, self.body.symbols, given, len(self.carries), self.length, self.reverse)
         body.graph = self.pipeline.run(body.graph, self.disabled, self.by_row)
-        body.kept = [self.length + 1 if i in self.histories else 2 for i in self.carries]
+        body.state_counts = [self.length + 1 if i in self.histories else 2 for i in self.carries]
         self.done.add(body)
         self.new.attributes["body"] = body
         self.new.inputs = (*sources, *(self.outer[x] for x in outside))
@@ -239,7 +242,7 @@ class ScanHoisting:
         return emit("reshape", x, origin=x.origin, shape=(x.size,))
 
     def _history(self, index: int, written: bool) -> Symbol:
-        """A carry at every position, as it is written there or as it is read."""
+        """A carry at every step: the value that the step writes, or the one that it reads."""
         x = self.carry[index]
         if index not in self.histories:
             size = (self.length + 1) * x.size
@@ -264,18 +267,18 @@ class ScanHoisting:
         flat = self._part("stack", len(self.carries) + self.outputs.index(s), self.length * s.size, s.dtype)
         return emit("reshape", flat, origin=s.origin, shape=(self.length, *s.shape))
 
-    def every(self, s: Symbol) -> Symbol:
-        """`s` at every position, (T, ...)."""
-        x, stacked = self.lifted(s)
+    def at_every_step(self, s: Symbol) -> Symbol:
+        """`s` at every step, (T, ...)."""
+        x, stacked = self.hoisted(s)
         return x if stacked else emit("expand", x, origin=x.origin, shape=(self.length, *x.shape))
 
-    def lifted(self, s: Symbol) -> tuple[Symbol, bool]:
-        """`s` as the step sees it, and whether with a first axis for the positions; without, it is whole."""
-        if s not in self.known:
-            self.known[s] = self._lifted(s)
-        return self.known[s]
+    def hoisted(self, s: Symbol) -> tuple[Symbol, bool]:
+        """`s` outside of the scan, and whether it has a first axis for the steps. Without that axis it is the same at every step."""
+        if s not in self.hoisted_values:
+            self.hoisted_values[s] = self._hoist(s)
+        return self.hoisted_values[s]
 
-    def _lifted(self, s: Symbol) -> tuple[Symbol, bool]:
+    def _hoist(self, s: Symbol) -> tuple[Symbol, bool]:
         if s.constant is not None:
             return s, False
         for index in self.carries:
@@ -283,40 +286,40 @@ class ScanHoisting:
                 return self._history(index, False), True
         if s.op is None:
             return self.outer[s], s in self.slices
-        if s in self.inside and s in self.moving:
+        if s in self.inside and s in self.varying:
             return self._stack(s), True
         if s in self.inside and not all(is_hoistable(x) for x in ancestors([s]) if x.op is not None):
             return self._stack(s), True
-        inputs = [self.lifted(x) for x in s.inputs]
+        inputs = [self.hoisted(x) for x in s.inputs]
         if not any(stacked for _, stacked in inputs):
             return emit(s.op_name, *(x for x, _ in inputs), origin=s.origin, **s.attributes), False
         return self._along(s, inputs), True
 
     def _along(self, s: Symbol, inputs: list[tuple[Symbol, bool]]) -> Symbol:
-        """The operation of `s` on values with a first axis for the positions."""
-        name, how, t, place = s.op_name, dict(s.attributes), self.length, s.origin
+        """The operation of `s` on values with a first axis for the steps."""
+        name, attributes, t, origin = s.op_name, dict(s.attributes), self.length, s.origin
         if name == "matmul":
             return self._product(s, inputs)
         if name == "concatenate":
-            wide = [x if stacked else emit("expand", x, origin=place, shape=(t, *x.shape)) for x, stacked in inputs]
-            return emit(name, *wide, origin=place, axis=how["axis"] + 1)
-        if name in MOVED or name in REDUCED or name in ALONG:
+            wide = [x if stacked else emit("expand", x, origin=origin, shape=(t, *x.shape)) for x, stacked in inputs]
+            return emit(name, *wide, origin=origin, axis=attributes["axis"] + 1)
+        if name in MOVEMENTS or name in REDUCTIONS or name in ALONG_AXIS:
             x, rank = inputs[0][0], s.inputs[0].ndim
             if name == "expand":
                 x = self._ranked(x, rank, s.ndim)
-            how |= {key: (t, *how[key]) for key in ("shape",) if key in how}
-            how |= {"slices": ((0, t, 1), *how["slices"])} if "slices" in how else {}
-            if "axes" in how:
-                axes = tuple(axis + 1 for axis in how["axes"])
-                how["axes"] = (0, *axes) if name == "permute" else axes
-            how |= {"axis": how["axis"] + 1} if "axis" in how else {}
-            return emit(name, x, origin=place, **how)
+            attributes |= {key: (t, *attributes[key]) for key in ("shape",) if key in attributes}
+            attributes |= {"slices": ((0, t, 1), *attributes["slices"])} if "slices" in attributes else {}
+            if "axes" in attributes:
+                axes = tuple(axis + 1 for axis in attributes["axes"])
+                attributes["axes"] = (0, *axes) if name == "permute" else axes
+            attributes |= {"axis": attributes["axis"] + 1} if "axis" in attributes else {}
+            return emit(name, x, origin=origin, **attributes)
         ranks = [x.ndim for x in s.inputs]
         fitted = [self._ranked(x, r, s.ndim) if d else x for (x, d), r in zip(inputs, ranks, strict=True)]
-        return emit(name, *fitted, origin=place, **how)
+        return emit(name, *fitted, origin=origin, **attributes)
 
     def _ranked(self, x: Symbol, rank: int, wanted: int) -> Symbol:
-        """x (T, ...) with axes of size 1 behind the first, so that it has `wanted` others."""
+        """x (T, ...) with axes of size 1 behind the first, so that it has `wanted` other axes."""
         if rank == wanted:
             return x
         return emit("reshape", x, origin=x.origin, shape=(x.shape[0], *[1] * (wanted - rank), *x.shape[1:]))
@@ -324,7 +327,7 @@ class ScanHoisting:
     def _product(self, s: Symbol, inputs: list[tuple[Symbol, bool]]) -> Symbol:
         (a, rows), (b, columns) = inputs
         if s.inputs[0].ndim == s.inputs[1].ndim == 2 and rows and not columns:
-            t, m, k = a.shape  # all positions are rows of one product
+            t, m, k = a.shape  # the rows of all steps in one product
             a = emit("reshape", a, origin=s.origin, shape=(t * m, k))
             return emit("reshape", emit("matmul", a, b, origin=s.origin), origin=s.origin, shape=(t, *s.shape))
         if rows:
@@ -333,30 +336,30 @@ class ScanHoisting:
             b = self._ranked(b, s.inputs[1].ndim, s.ndim)
         return emit("matmul", a, b, origin=s.origin)
 
-    # ---- sums over the positions ----
+    # ---- sums over the steps ----
 
-    def total(self, v: Symbol) -> Symbol:
-        """The sum of `v` over all positions."""
-        name, place = v.op_name, v.origin
+    def sum_over_steps(self, v: Symbol) -> Symbol:
+        """The sum of `v` over all steps."""
+        name, origin = v.op_name, v.origin
         if name in LINEAR or name in ("add", "subtract"):
-            return emit(name, *(self.total(x) for x in v.inputs), origin=place, **v.attributes)
-        if not any(self.lifted(x)[1] for x in v.inputs):
-            times = constant(self.length, v.dtype, place)
-            return emit("multiply", self.lifted(v)[0], times, origin=place)
+            return emit(name, *(self.sum_over_steps(x) for x in v.inputs), origin=origin, **v.attributes)
+        if not any(self.hoisted(x)[1] for x in v.inputs):
+            times = constant(self.length, v.dtype, origin)
+            return emit("multiply", self.hoisted(v)[0], times, origin=origin)
         if name == "sum":
-            x = self.every(v.inputs[0])
+            x = self.at_every_step(v.inputs[0])
             axes = (0, *(axis + 1 for axis in v.attributes["axes"]))
-            whole = emit("sum", x, origin=place, axes=axes, keepdims=False)
-            return emit("reshape", whole, origin=place, shape=v.shape)
+            whole = emit("sum", x, origin=origin, axes=axes, keepdims=False)
+            return emit("reshape", whole, origin=origin, shape=v.shape)
         a, b = v.inputs
-        return emit("matmul", self._end_to_end(a, 1), self._end_to_end(b, 0), origin=place)
+        return emit("matmul", self._end_to_end(a, 1), self._end_to_end(b, 0), origin=origin)
 
     def _end_to_end(self, x: Symbol, axis: int) -> Symbol:
-        """A matrix at every position as one matrix, the positions end to end along `axis`."""
+        """The matrices of all steps as one matrix, end to end along `axis`."""
         if x.op_name == "permute" and x.attributes["axes"] == (1, 0):
             return emit("permute", self._end_to_end(x.inputs[0], 1 - axis), origin=x.origin, axes=(1, 0))
-        every, (m, n) = self.every(x), x.shape
+        at_every_step, (m, n) = self.at_every_step(x), x.shape
         if axis == 0:
-            return emit("reshape", every, origin=x.origin, shape=(self.length * m, n))
-        across = emit("permute", every, origin=x.origin, axes=(1, 0, 2))
+            return emit("reshape", at_every_step, origin=x.origin, shape=(self.length * m, n))
+        across = emit("permute", at_every_step, origin=x.origin, axes=(1, 0, 2))
         return emit("reshape", across, origin=x.origin, shape=(m, self.length * n))

@@ -1,7 +1,6 @@
-"""What is done to a graph before it becomes loops: each pass is a function from Graph to Graph (floor 4).
+"""Simplifications: constant folding, common subexpressions, dead code, movements that cancel (floor 4).
 
-The numbers stay those of the interpreter, except where a pass says so. `PASSES` is the order they run in; those about
-products and convolutions stand in `contractions.py`, the walk that all share in `rewriting.py`.
+Each pass is a function from Graph to Graph. The numbers stay those of the interpreter.
 """
 
 from __future__ import annotations
@@ -14,19 +13,19 @@ from ...core.value import Symbol
 from ..ir.graph import Graph, users
 from ..ir.rewrite import constant, emit, replace_results, rewrite
 
-MAX_FOLDED = 4096  # a constant result of more numbers than this is computed at every step rather than kept
+MAX_FOLDED = 4096  # a larger constant result is computed at every call instead of stored
 
 
 # ---- the passes --------------------------------------------------------------------------------------------------------
 
 
 def dead_code(graph: Graph) -> Graph:
-    """Leave out what no result depends on. Checks of indices stay: an eager step would have raised."""
+    """Dead code elimination. Bounds checks stay, since the eager step would raise."""
     return replace_results(graph, {})
 
 
 def fold_constants(graph: Graph) -> Graph:
-    """Compute now what depends on nothing; movements of large constants are left to be views."""
+    """Constant folding. Movements stay, since they are views."""
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         if (
@@ -42,7 +41,7 @@ def fold_constants(graph: Graph) -> Graph:
 
 
 def simplify(graph: Graph) -> Graph:
-    """Take out what changes nothing, and join movements that follow each other."""
+    """Remove operations that change nothing, and merge consecutive movements."""
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         name = symbol.op_name
@@ -73,7 +72,7 @@ def simplify(graph: Graph) -> Graph:
 
 
 def _of_placed(symbol: Symbol, x: Symbol) -> Symbol | None:
-    """A slice of what was placed among zeros: just that, or nothing but zeros."""
+    """A slice of a padded value: the value itself, or only zeros."""
     wanted, placed = symbol.attributes["slices"], x.attributes["slices"]
     if wanted == placed:
         return x.inputs[0]
@@ -85,8 +84,8 @@ def _of_placed(symbol: Symbol, x: Symbol) -> Symbol | None:
 
 
 def common_subexpressions(graph: Graph) -> Graph:
-    """Compute once what is computed twice from the same inputs."""
-    known: dict[Any, Symbol] = {}
+    """Common subexpression elimination."""
+    computed: dict[Any, Symbol] = {}
 
     def name_of(x: Symbol) -> Any:
         if x.constant is not None and x.size <= 16:
@@ -95,16 +94,16 @@ def common_subexpressions(graph: Graph) -> Graph:
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         key = (symbol.op, tuple(name_of(x) for x in inputs), repr(sorted(symbol.attributes.items())))
-        found = known.get(key)
-        if found is None:
-            found = known[key] = symbol if inputs == symbol.inputs else symbol.with_inputs(inputs)
-        return found
+        summands = computed.get(key)
+        if summands is None:
+            summands = computed[key] = symbol if inputs == symbol.inputs else symbol.with_inputs(inputs)
+        return summands
 
     return rewrite(graph, replacement)
 
 
 def transpose_matmuls(graph: Graph) -> Graph:
-    """permute(a @ b) with the last two axes exchanged is b^T @ a^T, which gives the same numbers in that order."""
+    """Replace the transpose of a @ b by b^T @ a^T."""
     readers = users(graph)
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
@@ -130,19 +129,18 @@ def _swapped(x: Symbol) -> Symbol:
 
 
 def pads_to_concatenate(graph: Graph) -> Graph:
-    """A sum of pieces, each placed among zeros, that fill an axis side by side is their concatenation: what comes back
-    through `chunk` or `unbind`."""
+    """Replace a sum of padded pieces that fill an axis side by side, the gradient of `chunk` or `unbind`, by concatenate."""
     readers = users(graph)
 
     def terms(symbol: Symbol, new: Symbol) -> list[Symbol]:
-        """The summands of an addition, additions that nobody else reads taken apart."""
-        found = []
+        """The summands of an addition, through additions that only it reads."""
+        summands = []
         for old, x in zip(symbol.inputs, new.inputs, strict=True):
             nested = (
                 x.op_name == "add" and old.op_name == "add" and len(readers.get(old, ())) == 1 and x.shape == new.shape
             )
-            found += terms(old, x) if nested else [x]
-        return found
+            summands += terms(old, x) if nested else [x]
+        return summands
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         if symbol.op_name != "add" or not all(x.shape == symbol.shape for x in inputs):
@@ -158,8 +156,8 @@ def pads_to_concatenate(graph: Graph) -> Graph:
 
 
 def _filled_axis(pieces: list[Symbol], shape: tuple[int, ...]) -> int | None:
-    """The axis along which placed pieces lie side by side without a gap, whole along all others; None if there is none."""
-    if not all(x.op_name == "place" and x.shape == shape for x in pieces):  # one of another shape would be repeated
+    """The axis along which padded pieces lie side by side without a gap, whole along all others; None if there is none."""
+    if not all(x.op_name == "place" and x.shape == shape for x in pieces):  # one of another shape would be broadcast
         return None
     slices = [x.attributes["slices"] for x in pieces]
     parted = [axis for axis, size in enumerate(shape) if any(s[axis] != (0, size, 1) for s in slices)]

@@ -1,4 +1,4 @@
-"""What outlives a recording: a value that the user's objects still hold when it has ended (floor 4)."""
+"""Leaked Symbols: find values of a trace that the user's objects still hold after it (floor 4)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from ..ir.graph import evaluate, topological_order
 
 
 def check_leaks(made: list[tuple[weakref.ref[Value], Symbol]]) -> list[Change]:
-    """Raise TraceError where one of the values `made` by a recording is still alive in the user's objects.
+    """Raise TraceError where a value that a trace has `made` is still alive.
 
-    One that depends on no input, a mask or a table that the step keeps for later calls, gets its numbers instead; give these.
+    A value that depends on no input, such as a mask or a table that the step caches for later calls, gets its numbers
+    instead. Returns a Change for each of these.
     """
     if all(ref() is None for ref, _ in made):
         return []
@@ -34,7 +35,7 @@ def check_leaks(made: list[tuple[weakref.ref[Value], Symbol]]) -> list[Change]:
                 "is kept to be returned, or assigned to a Tensor that was there before (x.assign(y)); return it"
             )
         value.array = array
-        if value.cell is not None:  # it goes on sharing with what else stays
+        if value.cell is not None:  # it keeps sharing memory with other survivors
             if value.cell.array.__class__ is Symbol:
                 value.cell.array = constant_value(value.cell.array)
             del value.array
@@ -43,18 +44,18 @@ def check_leaks(made: list[tuple[weakref.ref[Value], Symbol]]) -> list[Change]:
 
 
 def constant_value(symbol: Symbol) -> Any:
-    """What a Symbol comes to that depends on no input of the step; else None."""
+    """The numbers of a Symbol that depends on no input, else None."""
     symbols = topological_order([symbol])
     leaves = [x for s in symbols for x in s.inputs if x.op is None] or [symbol]
     if any(x.op is None and x.constant is None for x in leaves):
         return None
     arrays: dict[Symbol, np.ndarray] = {}
     evaluate(symbols, arrays)
-    return np.array(arrays.get(symbol, symbol.constant))  # of its own, to be written
+    return np.array(arrays.get(symbol, symbol.constant))  # a copy, which may be written
 
 
 def _collect() -> None:
-    """Collect garbage, which `gc.collect()` does not where another thread is about it."""
+    """Collect garbage. Repeat `gc.collect()`, which does nothing while another thread collects."""
     ran: list[str] = []
     me = threading.get_ident()
     note = lambda phase, info: ran.append(phase) if threading.get_ident() == me else None

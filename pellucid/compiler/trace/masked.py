@@ -1,10 +1,10 @@
-"""`x[mask]` while a step is recorded: its shape depends on numbers, which a recorded step cannot have (floor 4).
+"""Boolean indexing, `x[mask]`, while a step is traced: a value whose shape depends on numbers (floor 4).
 
-A Masked stands in for it. It keeps every row of x beside the mask, works on it number by number, and is a Tensor again
-once it has been summed up. Whatever else is asked of it needs its shape, and is a TraceError with what to write instead.
+A MaskedSelection keeps every row of x and the mask. Elementwise operations work on all rows; a reduction over the rows gives
+a Tensor again. Everything else needs the shape, and raises a TraceError that says what to write instead.
 
-Rows that the mask leaves out hold 1 before every operation, so they raise no NaN; the choice between them and the row sends
-their gradient nowhere.
+Rows that the mask leaves out are set to 1 before every operation, so that they make no NaN. They get no gradient, since
+`where` selects the other rows.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from ...tensor import Tensor, operand
 class MaskedSelection(Tensor):
     """x[mask], for x of shape (*mask.shape, *rest): (K, *rest), K unknown.
 
-    rows: x, or what has been computed of it number by number. mask: the bool Tensor as it was when it was read.
+    rows: x, or the result of elementwise operations on it. mask: the bool Tensor at the time of the selection.
     """
 
     def __init__(self, rows: Tensor, mask: Tensor, origin: Origin) -> None:
-        self.rows, self.mask, self.origin = rows, mask, origin  # no array: it is none of the recording's values
+        self.rows, self.mask, self.origin = rows, mask, origin  # no array: it is no value of the trace
 
-    # ---- what can be told without the numbers ----------------------------------------------------------------------
+    # ---- known without the numbers ----------------------------------------------------------------------
 
     dtype = property(lambda self: self.rows.dtype)
     ndim = property(lambda self: self.rows.ndim - self.mask.ndim + 1)
@@ -46,17 +46,17 @@ class MaskedSelection(Tensor):
     array = property(lambda self: self.refuse())
 
     def __repr__(self) -> str:
-        return f"tensor(being recorded, x[mask] of x {format_shape(self.rows.shape)}, dtype={self.dtype})"
+        return f"tensor(being traced, x[mask] of x {format_shape(self.rows.shape)}, dtype={self.dtype})"
 
     def refuse(self, *_: Any, **__: Any) -> Any:
-        """Raise TraceError: its shape, or the numbers of single rows, are asked for."""
+        """Raise TraceError: an operation needs its shape, or single rows."""
         raise TraceError(
-            f"{user_origin()}: x[mask], made at {self.origin}, has as many rows as the mask has True, which a step being recorded does "
+            f"{user_origin()}: x[mask], made at {self.origin}, has as many rows as the mask has True, which a step being traced does "
             "not know; expected work on each number by itself and then sum, mean, max, min, any or all of it; "
             "keep all rows of x, and choose with where(mask, x, 0); count with mask.sum()"
         )
 
-    # ---- number by number --------------------------------------------------------------------------------------------
+    # ---- elementwise --------------------------------------------------------------------------------------------
 
     def over(self, rows: Tensor) -> Tensor:
         """The mask so that it broadcasts over `rows`."""
@@ -67,8 +67,8 @@ class MaskedSelection(Tensor):
         return where(self.over(self.rows), self.rows, fill)
 
     def beside(self, other: Any) -> Any:
-        """An operand as it stands beside all rows: numbers as they are, what is selected by the same mask, and Tensors that
-        broadcast over the axes after the mask's."""
+        """An operand that broadcasts with all rows: a number, a selection by the same mask, or a Tensor over the axes behind
+        those of the mask."""
         if isinstance(other, list | tuple | np.ndarray):
             other = operand(other)
         if isinstance(other, MaskedSelection):
@@ -81,13 +81,13 @@ class MaskedSelection(Tensor):
         if isinstance(other, Value):
             if other.ndim >= self.ndim:
                 self.refuse()
-            if other.requires_grad:  # rows left out may not reach its gradient either
+            if other.requires_grad:  # its gradient may not come from rows that are left out
                 other = cast(other, dtype=result_type(self.rows, other))
                 other = where(self.over(self.rows), other, 1)
         return other
 
     def each(self, name: str, *operands: Any, **options: Any) -> MaskedSelection:
-        """`Tensor.name`, a function of each number, on every row."""
+        """`Tensor.name`, an elementwise method, on every row."""
         operands = tuple([self.beside(x) for x in operands])
         options = {key: self.beside(x) for key, x in options.items()}
         rows = getattr(Tensor, name)(self.filled(_one(self)), *operands, **options)
@@ -96,7 +96,7 @@ class MaskedSelection(Tensor):
     # ---- reductions --------------------------------------------------------------------------------------------------
 
     def reduced(self, name: str, fill: Any, dim: Any, keepdim: Any) -> Any:
-        """`Tensor.name` along `dim`, with `fill` in the rows left out; still a Masked where axis 0 stays."""
+        """`Tensor.name` along `dim`, with `fill` in the rows left out. Still a MaskedSelection where axis 0 stays."""
         axes = reduced_axes(self, dim, name)
         first = self.mask.ndim
         inner = [axis - 1 + first for axis in axes if axis]
@@ -117,7 +117,7 @@ class MaskedSelection(Tensor):
         if dtype is not None:
             return self.to(dtype).mean(dim, keepdim)
         if self.dtype.kind != "f":
-            Tensor.mean(self.rows)  # says what is wrong
+            Tensor.mean(self.rows)  # raises the error
         axes = reduced_axes(self, dim, "mean")
         each = math.prod(self.rows.shape[axis - 1 + self.mask.ndim] for axis in axes if axis)
         total = self.sum(dim, keepdim)
@@ -139,7 +139,7 @@ class MaskedSelection(Tensor):
 
     def _extreme(self, name: str, end: int, dim: Any, keepdim: Any) -> Any:
         if 0 in reduced_axes(self, dim, name):
-            # Nothing has no largest number: the compiled step stops before it writes, and the eager one says so.
+            # An empty selection has no maximum: the compiled step stops before it writes, and the eager step raises the error.
             within(self.mask.sum(), low=1, high=self.mask.array.size + 1, spare=None, message=f"{name}: {{}} rows")
         return self.reduced(name, _ends(self.dtype)[end], dim, keepdim)
 
@@ -154,7 +154,7 @@ class MaskedSelection(Tensor):
             return self.each({"max": "maximum", "min": "minimum"}[name], dim)
         if dim is not None:
             raise TraceError(
-                f"{user_origin()}: x[mask].{name}({dim}) gives positions among the rows, which a step being recorded does not know; "
+                f"{user_origin()}: x[mask].{name}({dim}) gives positions among the rows, which a step being traced does not know; "
                 f"expected the values alone; write a{name}({dim})"
             )
         return self.amax() if name == "max" else self.amin()
@@ -175,7 +175,7 @@ def _ends(dtype: np.dtype) -> tuple[Any, Any]:
     return (False, True) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
 
 
-# Methods that work on each number by itself; each is Tensor's own, on all rows.
+# Elementwise methods: each is the method of Tensor, on all rows.
 EACH = (
     *(f"__{way}{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor")
       for way in ("", "r")),
@@ -187,7 +187,7 @@ EACH = (
     "int", "byte", "bool", "detach", "clone",
 )  # fmt: skip
 
-# Methods that would do nothing, or half of it, on a stand-in.
+# Methods that cannot work without the shape or the numbers.
 REFUSED = ("register_hook", "retain_grad", "requires_grad_", "detach_", "backward", "set_grad", "add_grad", "has_grad",
            "type", "write", "assign", "rebind", "now", "change", "matmul", "__matmul__", "__rmatmul__", "where",
            "masked_fill", "numel", "nelement", "size", "cpu", "contiguous")  # fmt: skip
@@ -219,7 +219,7 @@ def _yielding(name: str) -> Callable[..., Any]:
     return method
 
 
-# Operators of a Tensor's subclass that leave a Masked on the right to its own, as Python lets a Tensor do by itself.
+# Operators for subclasses of Tensor: they return NotImplemented for a MaskedSelection on the right, so that its own run.
 YIELDING = {
     name: _yielding(name)
     for name in ("__add__", "__sub__", "__mul__", "__truediv__", "__floordiv__", "__mod__", "__pow__", "__and__", "__or__",
@@ -228,19 +228,19 @@ YIELDING = {
 
 
 def selected(x: Tensor, mask: Tensor) -> MaskedSelection:
-    """x[mask] for a mask over the first axes of x, both in a step being recorded."""
+    """x[mask] for a mask over the first axes of x, both while a step is traced."""
     return MaskedSelection(x, new_value(traced_or_array(mask)), user_origin())
 
 
 def replaced(x: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """x after x[mask] = value: a number, what is selected by the same mask, or a Tensor that has no axis for the rows."""
-    part = selected(x, mask)
+    """x after x[mask] = value. value: a number, a selection by the same mask, or a Tensor without an axis for the rows."""
+    selection = selected(x, mask)
     rest = x.shape[mask.ndim :]
     if isinstance(value, MaskedSelection):
-        part.beside(value)
-        return where(part.over(x), expand(value.rows, shape=x.shape), x)
-    if value.ndim == part.ndim and value.shape[0] == 1:
+        selection.beside(value)
+        return where(selection.over(x), expand(value.rows, shape=x.shape), x)
+    if value.ndim == selection.ndim and value.shape[0] == 1:
         value = reshape(value, shape=value.shape[1:])
-    if value.ndim >= part.ndim:
-        part.refuse()
-    return where(part.over(x), expand(value, shape=rest), x)
+    if value.ndim >= selection.ndim:
+        selection.refuse()
+    return where(selection.over(x), expand(value, shape=rest), x)

@@ -1,4 +1,4 @@
-"""What a compiled call gives back: Tensors in the structure that was recorded, and what it leaves in `.grad` (floor 4)."""
+"""Outputs of a compiled call: unflatten arrays into the traced structure, and leave gradients in `.grad` (floor 4)."""
 
 from __future__ import annotations
 
@@ -19,61 +19,65 @@ CONSUMED = ConsumedGradient()
 
 
 class GradientBindings:
-    """Whose `.grad` a recorded one stands for: a Tensor of the step's own, or whatever a call gives as that argument."""
+    """Binds traced gradients to Tensors: to one that the step finds by itself, or to the argument of the present call."""
 
-    def __init__(self, recording: TracedStep) -> None:
-        slots = recording.graph.inputs
-        self.positions = {id(slot.owner): slot.position for slot in slots if slot.kind == "argument"}
-        self.cleared, self.used, self.trained = recording.cleared, recording.used, recording.trained
-        self.read = [slot.owner for slot in slots if slot.kind == "gradient"]
-        self.states = [slot.owner for slot in slots if slot.kind == "state"]
+    def __init__(self, traced: TracedStep) -> None:
+        entries = traced.graph.inputs
+        self.positions = {id(entry.owner): entry.position for entry in entries if entry.kind == "argument"}
+        self.cleared_grads, self.consumed_grads, self.requires_grad_changes = (
+            traced.cleared_grads,
+            traced.consumed_grads,
+            traced.requires_grad_changes,
+        )
+        self.read = [entry.owner for entry in entries if entry.kind == "gradient"]
+        self.states = [entry.owner for entry in entries if entry.kind == "state"]
 
-    def refuse_gradients(self, tensors: Sequence[Tensor]) -> None:
-        """Raise TraceError where a `.grad` that the step reads or writes by itself is a Tensor of the call, or shares its
-        numbers with one, with another gradient, or with a Tensor that the step reads."""
+    def refuse_shared_gradients(self, tensors: Sequence[Tensor]) -> None:
+        """Raise TraceError where a `.grad` that the step uses is an argument too, or shares memory with an argument, with
+        another gradient, or with a Tensor that the step reads."""
         given = set(map(id, tensors))
-        met = {id(x if x.cell is None else x.cell) for x in (*tensors, *self.states)}
+        used = {id(x if x.cell is None else x.cell) for x in (*tensors, *self.states)}
         for owner in self.read:
-            grad = self.now(owner, tensors)._grad
+            grad = self.resolve(owner, tensors)._grad
             if not isinstance(grad, Tensor):
                 continue
             if id(grad) in given:
                 raise TraceError(GIVEN_GRADIENT.format(format_shape(owner.shape)))
-            numbers = id(grad if grad.cell is None else grad.cell)
-            if numbers in met:
+            memory = id(grad if grad.cell is None else grad.cell)
+            if memory in used:
                 raise TraceError(SHARED_GRADIENT.format(format_shape(owner.shape)))
-            met.add(numbers)
+            used.add(memory)
 
-    def keep(self, slot: Input, array: np.ndarray, tensors: Sequence[Tensor]) -> None:
-        """Leave a gradient that the step has written."""
-        owner = self.now(slot.owner, tensors)
-        if slot.same and isinstance(owner._grad, Tensor):
+    def store_grad(self, entry: Input, array: np.ndarray, tensors: Sequence[Tensor]) -> None:
+        """Store a gradient that the step has written."""
+        owner = self.resolve(entry.owner, tensors)
+        if entry.in_place and isinstance(owner._grad, Tensor):
             owner._grad.rebind(array)
         else:
             owner._grad = new_value(array)
 
-    def now(self, owner: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+    def resolve(self, owner: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         position = self.positions.get(id(owner))
         return owner if position is None else tensors[position]
 
-    def leave(self, tensors: Sequence[Tensor]) -> None:
-        """Gradients that the step cleared are gone; reading one that its optimizer used up says so."""
-        for owner in self.cleared:
-            self.now(owner, tensors)._grad = None
-        for owner in self.used:
-            self.now(owner, tensors)._grad = CONSUMED
-        for owner, requires_grad in self.trained:
-            self.now(owner, tensors).requires_grad = requires_grad
+    def apply_grad_state(self, tensors: Sequence[Tensor]) -> None:
+        """Clear gradients, mark those that the optimizer consumed, and set `requires_grad`, as the step did."""
+        for owner in self.cleared_grads:
+            self.resolve(owner, tensors)._grad = None
+        for owner in self.consumed_grads:
+            self.resolve(owner, tensors)._grad = CONSUMED
+        for owner, requires_grad in self.requires_grad_changes:
+            self.resolve(owner, tensors).requires_grad = requires_grad
 
 
-def refusing_nodes(recording: TracedStep) -> list[Node | None]:
-    """For each output None or, where it was on the tape at the end, a Node that refuses a backward."""
-    outputs = zip(recording.graph.outputs, recording.tracked, strict=False)
+def refusing_nodes(traced: TracedStep) -> list[Node | None]:
+    """For each output a Node that refuses `backward()` where it was on the tape at the end, else None."""
+    outputs = zip(traced.graph.outputs, traced.tracked, strict=False)
     return [refusing_node(symbol) if tracked else None for symbol, tracked in outputs]
 
 
 def output_tensor(array: np.ndarray, node: Node | None) -> Any:
-    """The Tensor of one output. node: what stands on the tape for it."""
+    """The Tensor of one output. node: its Node on the tape."""
     value = new_value(array)
     if node is not None:
         value.node, value.requires_grad = node, True
@@ -83,23 +87,27 @@ def output_tensor(array: np.ndarray, node: Node | None) -> Any:
 Unflatten = Callable[[Sequence[Any], Sequence[Tensor]], Any]
 
 
-def make_unflatten(recording: TracedStep, owners: GradientBindings) -> Unflatten:
-    """A function of (the outputs as Tensors, the Tensors of a call) that gives the step's return value."""
-    make, grown, handed = _unflatten_part(recording.result, owners), recording.grown, recording.handed
-    if not grown and not handed:
+def make_unflatten(traced: TracedStep, bindings: GradientBindings) -> Unflatten:
+    """A function of (the outputs as Tensors, the Tensors of a call) that gives the return value of the step."""
+    make, new_leaves, returned_grads = (
+        _unflatten_part(traced.result, bindings),
+        traced.new_leaves,
+        traced.returned_grads,
+    )
+    if not new_leaves and not returned_grads:
         return make
 
-    def rebuild(outputs: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
-        for position, gradient in grown.items():
+    def unflatten(outputs: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
+        for position, gradient in new_leaves.items():
             leaf = outputs[position]
             leaf.requires_grad, leaf._grad = True, None if gradient is None else outputs[gradient]
-        if handed:
+        if returned_grads:
             outputs = list(outputs)
-            for position, owner in handed:
-                outputs[position] = owners.now(owner, tensors)._grad
+            for position, owner in returned_grads:
+                outputs[position] = bindings.resolve(owner, tensors)._grad
         return make(outputs, tensors)
 
-    return rebuild
+    return unflatten
 
 
 def _viewed(base: Tensor, view: ViewRef) -> Tensor:
@@ -109,22 +117,22 @@ def _viewed(base: Tensor, view: ViewRef) -> Tensor:
     return result
 
 
-def _unflatten_part(result: Any, owners: GradientBindings) -> Unflatten:
-    """One part of the return value, in the structure that was recorded."""
+def _unflatten_part(result: Any, bindings: GradientBindings) -> Unflatten:
+    """The function for one part of the return value."""
     if isinstance(result, OutputRef):
         return lambda outputs, tensors: outputs[result]
     if isinstance(result, ViewRef):
-        return lambda outputs, tensors: _viewed(owners.now(result.base, tensors), result)
+        return lambda outputs, tensors: _viewed(bindings.resolve(result.base, tensors), result)
     if isinstance(result, Tensor):  # an argument, or a Tensor that was there before: the same one is given back
-        return lambda outputs, tensors: owners.now(result, tensors)
+        return lambda outputs, tensors: bindings.resolve(result, tensors)
     if isinstance(result, dict):
-        parts = {key: _unflatten_part(value, owners) for key, value in result.items()}
-        return lambda *found: {key: make(*found) for key, make in parts.items()}
+        parts = {key: _unflatten_part(value, bindings) for key, value in result.items()}
+        return lambda *call: {key: make(*call) for key, make in parts.items()}
     if isinstance(result, tuple | list):
-        items = [_unflatten_part(value, owners) for value in result]
+        items = [_unflatten_part(value, bindings) for value in result]
         if hasattr(result, "_fields"):
-            return lambda *found: type(result)(*[make(*found) for make in items])
-        return lambda *found: type(result)([make(*found) for make in items])
+            return lambda *call: type(result)(*[make(*call) for make in items])
+        return lambda *call: type(result)([make(*call) for make in items])
     if result is None or isinstance(result, int | float | str | bool):
         return lambda *_: result
     raise TraceError(

@@ -1,8 +1,7 @@
-"""The results of a compiled function on the tape: a backward that is asked for outside of it (floor 4).
+"""Tape nodes of a compiled call, so that `backward()` can be called outside of it (floor 4).
 
-On the tape the whole call is one Node, and each result another one behind it. What comes back to a result is a cotangent;
-once all have come, the call's Node hands them to the program's backward phase, which gives the gradients of everything
-that the function has read.
+A call is one Node, and each of its results another Node behind it. Each result collects its cotangent, dL/d(result). Then
+the Node of the call passes them to the backward phase of the program, which gives the gradients of what the call has read.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from ...errors import GradientError
 from ...ops.loop import Cotangents
 from ...tensor import Tensor
 
-# From the cotangents by output to dL/d(input) for every input, None where there is none.
+# From cotangents by output to dL/d(input) for every input; None where there is none.
 Backward = Callable[[Mapping[Any, Tensor]], Sequence[Tensor | None]]
 
 
 class _Compiled(Op):
-    """What of a compiled function stands on the tape. It is no operation of the registry."""
+    """Base of the operations that stand on the tape for compiled calls. They are not in the registry."""
 
     name = "compiled"
     saves_inputs = saves_output = False
@@ -32,7 +31,7 @@ class _Compiled(Op):
 
 
 class _Call(_Compiled):
-    """A call of a compiled function. backward: its backward phase, on what this call has kept."""
+    """A call of a compiled function. backward: its backward phase, on the values that this call has saved."""
 
     saves_inputs = True
 
@@ -43,8 +42,8 @@ class _Call(_Compiled):
                 "expected one gradient outside of it; compile the whole step, with both gradients in it, or call the "
                 "function that is not compiled"
             )
-        found = node.attributes["backward"](g)
-        return [None if parent is None else x for parent, x in zip(node.parents, found, strict=True)]
+        gradients = node.attributes["backward"](g)
+        return [None if parent is None else x for parent, x in zip(node.parents, gradients, strict=True)]
 
 
 class _Result(_Compiled):
@@ -55,7 +54,7 @@ class _Result(_Compiled):
 
 
 class _Walked(_Compiled):
-    """Stands on the tape for a result whose tape the compiled function has walked itself."""
+    """A result whose tape the compiled function has walked itself."""
 
     def backward(self, node: Node, g: Any) -> list[Any]:
         raise GradientError(
@@ -68,8 +67,8 @@ _CALL, _RESULT, _WALKED = _Call(), _Result(), _Walked()
 
 
 def put_on_tape(values: Sequence[Any], tracked: Sequence[bool], inputs: Sequence[Any], backward: Backward) -> None:
-    """Let a backward through those `values` that are tracked call `backward`, and go on in `inputs`."""
-    place = origin.set(user_origin())  # looked for once
+    """Put the tracked ones of `values` on the tape: their backward calls `backward` and continues in `inputs`."""
+    token = origin.set(user_origin())  # find it once for all Nodes
     try:
         call = Node(_CALL, inputs, {"backward": backward}, values[0].array)
         for position, value in enumerate(values):
@@ -77,9 +76,9 @@ def put_on_tape(values: Sequence[Any], tracked: Sequence[bool], inputs: Sequence
                 value.node, value.requires_grad = Node(_RESULT, (), {"position": position}, value.array), True
                 value.node.parents = (call,)
     finally:
-        origin.reset(place)
+        origin.reset(token)
 
 
 def refusing_node(symbol: Symbol) -> Node:
-    """The Node of a result whose tape the function has walked itself; one for all calls, as it leads nowhere."""
+    """A Node that refuses `backward()`, for a result whose tape the function has walked itself."""
     return Node(_WALKED, (), {}, symbol)  # type: ignore[arg-type]  # it has a shape and a dtype

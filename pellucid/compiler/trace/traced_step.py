@@ -1,6 +1,6 @@
-"""What one run of a step came to: the graph, and what it found, gave and left behind (floor 4).
+"""A traced step: its graph, the state it reads and writes, and the structure of its result (floor 4).
 
-A Recording crosses from `trace.py`, which makes it, to the programs, which are bound to its Tensors.
+`tracer.py` makes a TracedStep. Programs are bound to its Tensors.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ SHARED_GRADIENT = (
 
 
 class IndexFault(Exception):
-    """An index was out of range. The compiled step has written nothing; run eagerly, it tells what is wrong."""
+    """An index was out of range. The compiled step has written nothing; the eager step raises the error that explains it."""
 
 
 class Retrace(BaseException):
-    """Ends a recording that cannot go on; no `except Exception` of the user's holds it up."""
+    """Ends a trace that cannot go on. It is no Exception, so that the user's `except Exception` does not catch it."""
 
 
 class OutputRef(int):
-    """Stands in a recorded result for the output of that number."""
+    """An output of the graph, by number, in the structure of a result."""
 
 
 @dataclass(frozen=True)
 class ViewRef:
-    """Stands in a recorded result for a view of an argument, or of a Tensor that was there before.
+    """A view of an argument, or of a Tensor from before the step, in the structure of a result.
 
     tracked: whether it is on the tape.
     """
@@ -54,46 +54,46 @@ class ViewRef:
 
 @dataclass
 class TracedStep:
-    """What one run of a step came to.
+    """What one trace of a step has found.
 
-    result: the step's return value with the position in `graph.outputs` in place of each Tensor, or the Tensor itself
-        where the step gives back an argument or a Tensor that was there before.
-    tracked: for each position, whether a backward through that output would be asked for.
-    wanted: plain Tensors of the step's own, and whether they require a gradient (a Parameter tells of a change by itself).
-    presence: gradients whose being there, or not, the step has looked at: (Tensor, there); arguments are not among them.
-    cleared: Tensors whose `.grad` the step has set to None.
-    used: Tensors whose `.grad` the optimizer has used up.
-    trained: arguments and Tensors from before whose `requires_grad` the step has changed: (Tensor, requires_grad).
-    grown: results that are leaves of their own, made inside, and which output is their `.grad`: {position: position, or
-        None}.
-    inference: whether nothing of the step went on the tape, so that the bits of a row do not depend on the rows beside it.
-    handed: results that are a gradient which the step leaves behind: the output's position, and whose gradient it is.
-    leaves: where the backward is asked for outside, the Tensors that get a gradient; the graph's last outputs are these
-        gradients, and slots of kind "cotangent" are what they are computed from. Else None.
-    padding: where the graph is that of a padded axis, what arguments go in and what comes out at the true length.
-    guards: what the step has read of Python's state. changes: what it has written there and not put back; `undo` does.
-    met: ids of the Tensors that the step has come to by itself; an argument may be among them.
-    views: Tensors from before the step that it reads as views of others: each with its cell, and the base of that.
+    result: the return value, with an OutputRef in place of each Tensor made by the step, a ViewRef in place of a view, and
+        the Tensor itself where the step returns an argument or an earlier Tensor.
+    tracked: for each output, whether `backward()` may be called through it.
+    requires_grad_checks: plain Tensors that the step finds, and their `requires_grad`. (A Parameter announces a change.)
+    grad_presence: Tensors whose `.grad` the step has looked at, and whether there was one; arguments are not among them.
+    cleared_grads: Tensors whose `.grad` the step sets to None.
+    consumed_grads: Tensors whose `.grad` the optimizer consumes, so that it cannot be read afterwards.
+    requires_grad_changes: Tensors from outside whose `requires_grad` the step sets, and to what.
+    new_leaves: results that are leaves made by the step: {output: the output that is its `.grad`, or None}.
+    inference: whether nothing went on the tape, so that the bits of a row may not depend on the rows beside it.
+    leaves: where `backward()` comes from outside, the Tensors that get a gradient. The last outputs of the graph are these
+        gradients, computed from inputs of kind "cotangent". Else None.
+    padding: for a graph with a padded axis, how arguments go in and results come out at the true length.
+    guards: the Python state that the step has read. state_changes: what it has written there and not restored; `undo`
+        restores it.
+    found_ids: ids of the Tensors that the step finds by itself; an argument may be among them.
+    known_views: Tensors from before the step that it reads as views, each with its cell and the base of that cell.
+    returned_grads: results that are a gradient which the step leaves behind: the output, and the Tensor it belongs to.
     """
 
     graph: Graph
     result: Any
     tracked: list[bool]
-    wanted: list[tuple[Tensor, bool]]
-    presence: list[tuple[Tensor, bool]]
-    cleared: list[Tensor]
-    used: list[Tensor]
-    trained: list[tuple[Tensor, bool]]
-    grown: dict[int, int | None]
+    requires_grad_checks: list[tuple[Tensor, bool]]
+    grad_presence: list[tuple[Tensor, bool]]
+    cleared_grads: list[Tensor]
+    consumed_grads: list[Tensor]
+    requires_grad_changes: list[tuple[Tensor, bool]]
+    new_leaves: dict[int, int | None]
     inference: bool = False
     leaves: list[Tensor] | None = None
     padding: Padding | None = None
     guards: list[Guard] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
+    state_changes: list[Change] = field(default_factory=list)
     undo: Callable[[], None] = lambda: None
-    met: set[int] = field(default_factory=set)
-    views: list[tuple[Tensor, Cell, Tensor]] = field(default_factory=list)
-    handed: list[tuple[int, Tensor]] = field(default_factory=list)
+    found_ids: set[int] = field(default_factory=set)
+    known_views: list[tuple[Tensor, Cell, Tensor]] = field(default_factory=list)
+    returned_grads: list[tuple[int, Tensor]] = field(default_factory=list)
 
     @functools.cached_property
     def form(self) -> CanonicalForm:
@@ -101,11 +101,15 @@ class TracedStep:
 
 
 class TracedResults(NamedTuple):
-    """What a step returns. described, tracked, grown: see Recording. made: the Tensors behind `outputs`, and where by id."""
+    """What a step returns.
 
-    described: Any
+    structure: the return value with references to outputs in place of Tensors. outputs, tracked, new_leaves: see
+        `TracedStep`. values: the Tensors behind `outputs`. positions: the output of each, by id.
+    """
+
+    structure: Any
     outputs: list[Symbol]
     tracked: list[bool]
-    made: list[Any]
+    values: list[Any]
     positions: dict[int, OutputRef]
-    grown: dict[int, int | None]
+    new_leaves: dict[int, int | None]

@@ -1,9 +1,8 @@
-"""Recording: a step is run once with Symbols in place of numbers, and what it did becomes a Graph (floor 4).
+"""The tracer: run a step once on Symbols instead of arrays, and collect its operations as a Graph (floor 4).
 
-State is discovered, not declared. A Tensor that was there before and is read becomes an input; one whose array has
-changed at the end has been written. Whatever happens, every Tensor has its own array again afterwards, and in every other
-thread it has it all the time. A Symbol that stays behind in the user's objects is a leak, and an error that names the
-line where it was made.
+State is discovered, not declared. A Tensor from before the step that is read becomes an input. One whose array has changed
+at the end has been written. Every Tensor gets its own array back afterwards, whatever happens; other threads see that array
+all the time. A Symbol that survives in the user's objects is a leak: an error names the line that made it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from ...errors import TraceError, format_shape
 from ...ops.loop import tree_map
 from ...ops.reduce import expand
 from ...tensor import ConsumedGradient, Parameter, Tensor
-from ..guards import Watch
+from ..guards import StateMonitor
 from ..ir.graph import Graph, Input
 from .leaks import check_leaks
 from .masked import YIELDING, replaced, selected
@@ -37,7 +36,7 @@ SHARED = (
     "written to be one argument, or none; pass the whole once, or a clone()"
 )
 SAVED_ATTRIBUTES = ("version", "node", "requires_grad", "written_at", "hooks")
-_one_at_a_time = threading.RLock()  # a Tensor has room for one Symbol beside its array
+_one_at_a_time = threading.RLock()  # a Tensor can hold one Symbol beside its array, so only one trace runs at a time
 
 
 def trace(
@@ -49,36 +48,36 @@ def trace(
     source: Any = None,
     gives_views: bool = True,
 ) -> TracedStep:
-    """Run `function(*args, **kwargs)` for `arguments` = (args, kwargs) and give what it did.
+    """Trace `function(*args, **kwargs)` for `arguments` = (args, kwargs).
 
-    names: how to call a Tensor in listings, by id. differentiable: record the gradients too of results that are still on
-    the tape at the end. source: the user's function, where `function` wraps it. gives_views: whether results that are
-    views of arguments or of what was there before are given as such. Raises TraceError where the step cannot be
-    recorded.
+    names: names of Tensors for listings, by id. differentiable: also trace the gradients of results that are on the tape at
+        the end. source: the user's function, where `function` wraps it. gives_views: whether results that are views of
+        arguments or of earlier Tensors are given as views.
+    Raises TraceError where the step cannot be traced.
     """
     while True:
         tracer = Tracer(names, gives_views)
-        watch = Watch((function, source), tracer.is_made_inside)
+        monitor = StateMonitor((function, source), tracer.is_made_inside)
         try:
-            recording = _trace_once(tracer, watch, function, arguments, keep_grads, differentiable)
+            traced = _trace_once(tracer, monitor, function, arguments, keep_grads, differentiable)
         except Retrace:
-            assert tracer.change is not None
-            watch.undo()
-            tracer.change()
+            assert tracer.pending_change is not None
+            monitor.undo()
+            tracer.pending_change()
             continue
         with _one_at_a_time:
-            cached = check_leaks(tracer.made)
-        recording.changes, recording.undo = watch.changes() + cached, watch.undo
-        if tracer.change is None:
-            recording.guards, recording.met = watch.guards, watch.met
-            return recording
-        watch.undo()
-        tracer.change()
+            cached = check_leaks(tracer.created)
+        traced.state_changes, traced.undo = monitor.changes() + cached, monitor.undo
+        if tracer.pending_change is None:
+            traced.guards, traced.found_ids = monitor.guards, monitor.found_ids
+            return traced
+        monitor.undo()
+        tracer.pending_change()
 
 
 def _trace_once(
     tracer: Tracer,
-    watch: Watch,
+    monitor: StateMonitor,
     function: Callable[..., Any],
     arguments: Any,
     keep_grads: bool,
@@ -91,7 +90,7 @@ def _trace_once(
             tracer.add_arguments(arguments)
             args, kwargs = arguments
             mode = grad_mode.get()
-            with watch:
+            with monitor:
                 result = function(*args, **kwargs)
             _check_mode(mode)
             return tracer.finish(result, keep_grads, differentiable)
@@ -106,7 +105,7 @@ def _trace_once(
 
 @functools.cache
 def traced_class(kind: type) -> type:
-    """The class of a Tensor of `kind` from outside the step: where the step is recorded it has a Symbol, elsewhere its array."""
+    """A subclass of `kind` for Tensors from outside the step: `array` is the Symbol for the tracer, and the array elsewhere."""
 
     def get(value: Any) -> Any:
         fields = value.__dict__
@@ -118,7 +117,7 @@ def traced_class(kind: type) -> type:
     def put(value: Any, array: Any) -> None:
         value.__dict__["array" if active_tracer.get() is None else "symbol"] = array
 
-    def drop(value: Any) -> None:  # in another thread than the tracer's
+    def drop(value: Any) -> None:  # from a thread that does not trace
         if value.__dict__.pop("array", None) is None:
             raise AttributeError("array")
 
@@ -128,7 +127,7 @@ def traced_class(kind: type) -> type:
 
 
 class SavedTensor(NamedTuple):
-    """What a Tensor was before the step. shared: its cell, path and base. rest: its attributes CHANGING."""
+    """A Tensor as it was before the step. shared: its cell, path and base. rest: its SAVED_ATTRIBUTES."""
 
     owner: Tensor
     kind: type
@@ -138,30 +137,30 @@ class SavedTensor(NamedTuple):
 
 
 class Tracer:
-    """The tracer interface that the lower floors speak to: append, on_create, read, those for gradients, and retrace_after."""
+    """Traces one step. Lower floors call `append`, `on_create`, `read`, `retrace_after` and the methods for gradients."""
 
     def __init__(self, names: dict[int, str], gives_views: bool = True) -> None:
         self.names, self.gives_views = names, gives_views
-        self.started = next(Node.counter)  # Nodes of the step have higher numbers
+        self.started = next(Node.counter)  # Nodes of the step have higher sequence numbers
         self.symbols: list[Symbol] = []
-        self.root = self.symbols  # those outside of any loop
-        self.slots: dict[int, Input] = {}  # by id of the Tensor; the Slot keeps it alive
-        self.differentiable: set[int] = set()  # ids of what is read with the tape on
+        self.outer_symbols = self.symbols  # outside of any scan
+        self.inputs: dict[int, Input] = {}  # by id of the Tensor, which the Input keeps alive
+        self.differentiable: set[int] = set()  # ids of the values read with the tape on
         self.taped = False  # whether an operation has been put on the tape
-        self.before: dict[int, SavedTensor] = {}  # what the Tensors that the step has met were, by id
-        self.grads: dict[int, tuple[Tensor, Any]] = {}  # the Tensor and the `.grad` it came with
-        self.grad_slots: dict[int, Input] = {}
-        self.views: list[tuple[Tensor, Cell, Tensor]] = []  # from before the step; their cell, and its base
-        self.stand_ins: dict[int, Tensor] = {}  # for gradients that were there, by id of their owner
+        self.saved: dict[int, SavedTensor] = {}  # the Tensors that the step uses as they were, by id
+        self.grads: dict[int, tuple[Tensor, Any]] = {}  # by id of the Tensor: it, and its `.grad` before the step
+        self.grad_inputs: dict[int, Input] = {}
+        self.views: list[tuple[Tensor, Cell, Tensor]] = []  # from before the step, each with its cell and the base
+        self.grad_placeholders: dict[int, Tensor] = {}  # by id of the owner: the traced Tensor for its gradient
         self.cotangents: list[Input] = []
-        self.looked: dict[int, tuple[Tensor, bool]] = {}
-        self.made: list[tuple[weakref.ref[Value], Symbol]] = []
-        self.inner: set[Symbol] = set()  # of the bodies of loops: nothing outside may read them
-        self.traces: list[ScanTracer] = []  # the loops whose bodies are being recorded, outermost first
-        self.change: Callable[[], None] | None = None  # what has to happen before this is recorded again
-        self.held: list[Any] = []  # locks of Tensors that other threads leave alone until they have their arrays again
+        self.grad_presence: dict[int, tuple[Tensor, bool]] = {}
+        self.created: list[tuple[weakref.ref[Value], Symbol]] = []
+        self.scan_symbols: set[Symbol] = set()  # of the bodies of scans: nothing outside may read them
+        self.scans: list[ScanTracer] = []  # the scans whose bodies are being traced, outermost first
+        self.pending_change: Callable[[], None] | None = None  # to be called before the step is traced again
+        self.held_locks: list[Any] = []  # locks that other threads wait for until the arrays are restored
 
-    # ---- what core/op.py asks for ----
+    # ---- called by core/op.py ----
 
     def append(
         self, op: Op, values: Any, attributes: dict[str, Any], shape: tuple[int, ...], dtype: np.dtype
@@ -174,54 +173,54 @@ class Tracer:
         return symbol
 
     def on_create(self, value: Value, array: Any) -> Any:
-        """What a value made while recording holds: a Symbol, or a constant in place of numbers."""
+        """What a value made while tracing holds: its Symbol, or a constant Symbol for an array."""
         if array.__class__ is np.ndarray:
             array = self.constant(array)
-        self.made.append((weakref.ref(value), array))
+        self.created.append((weakref.ref(value), array))
         return array
 
     def constant(self, array: np.ndarray) -> Symbol:
-        place = _origin()
+        origin = _origin()
         if array.size > 1 and (not any(array.strides) or (array == array.flat[0]).all()):
-            scalar = Symbol(None, (), {}, (), array.dtype, place, np.asarray(array.flat[0]))
-            symbol = Symbol(expand, (scalar,), {"shape": array.shape}, array.shape, array.dtype, place)
+            scalar = Symbol(None, (), {}, (), array.dtype, origin, np.asarray(array.flat[0]))
+            symbol = Symbol(expand, (scalar,), {"shape": array.shape}, array.shape, array.dtype, origin)
             self.symbols.append(symbol)
             return symbol
-        return Symbol(None, (), {}, array.shape, array.dtype, place, array.copy())
+        return Symbol(None, (), {}, array.shape, array.dtype, origin, array.copy())
 
     def read(self, value: Any) -> Symbol:
-        """The Symbol of `value`; a Tensor that was there before the step becomes an input of it."""
+        """The Symbol of `value`. A Tensor from before the step becomes an input."""
         fields = value.__dict__
-        known = fields.get("symbol", fields.get("array"))
-        symbol = known if known.__class__ is Symbol else self._found(value)
-        if symbol in self.inner:
+        saved = fields.get("symbol", fields.get("array"))
+        symbol = saved if saved.__class__ is Symbol else self._find(value)
+        if symbol in self.scan_symbols:
             raise TraceError(
                 f"scan: a Tensor {format_shape(symbol.shape)} made inside the loop at {symbol.origin} is read outside of it; "
                 "expected what leaves the body to be returned; make it part of the carry or of y"
             )
-        for trace in self.traces:
-            trace.used[id(value)] = value
+        for scan in self.scans:
+            scan.outer_values[id(value)] = value
         return symbol
 
-    def _found(self, value: Any) -> Symbol:
-        """The Symbol of a Tensor from before the step: an input, or part of the input that it is a view of."""
+    def _find(self, value: Any) -> Symbol:
+        """The Symbol of a Tensor from before the step: an input, or a view of the input that is its base."""
         base = value if value.cell is None else value.cell.base()
-        slot = self.slots.get(id(base))
-        if base is value or (slot is not None and slot.kind == "argument"):
-            return self._slot("state", value).symbol
-        self._keep(value)
+        entry = self.inputs.get(id(base))
+        if base is value or (entry is not None and entry.kind == "argument"):
+            return self._add_input("state", value).symbol
+        self._save(value)
         self.views.append((value, value.cell, base))
-        # Outside of a loop that is being recorded: another loop may read it too.
-        symbols, traces, self.symbols, self.traces = self.symbols, self.traces, self.root, []
+        # Outside of a scan that is being traced: another scan may read it too.
+        symbols, traces, self.symbols, self.scans = self.symbols, self.scans, self.outer_symbols, []
         try:
-            value.array = self._along(value.path, base)
+            value.array = self._follow_path(value.path, base)
         finally:
-            self.symbols, self.traces = symbols, traces
+            self.symbols, self.scans = symbols, traces
         return value.array
 
-    def _along(self, path: Path, base: Any) -> Symbol:
+    def _follow_path(self, path: Path, base: Any) -> Symbol:
         """The Symbol where `path` leads from `base`."""
-        mode = grad_mode.set(False)  # its place on the tape is known
+        mode = grad_mode.set(False)  # its node on the tape is known
         try:
             for op, attributes in path:
                 base = apply(op, base, **attributes)
@@ -230,15 +229,15 @@ class Tracer:
             grad_mode.reset(mode)
 
     def rebind(self, value: Any, symbol: Symbol) -> None:
-        """`value` is `symbol` from now on; so is, of what shares its numbers, the part that is it."""
-        self.read(value)  # so that it is known, and what it was
+        """Let `value` be `symbol` from now on, and update every Tensor that shares its memory."""
+        self.read(value)  # so that its old state is saved
         value.version += 1
         if value.cell is None:
             value.array = symbol
             return
         base = value.cell.base()
         if base is not value:
-            if id(value) in self.slots:  # its base is an argument
+            if id(value) in self.inputs:  # its base is an argument
                 raise TraceError(SHARED.format(user_origin(), format_shape(value.shape), format_shape(base.shape)))
             mode = grad_mode.set(False)
             try:
@@ -250,74 +249,74 @@ class Tracer:
         if self.is_made_inside(base):
             base.cell.array = base.array
         for view in base.cell.living():
-            if view is not base and view is not value and id(view) not in self.slots:
+            if view is not base and view is not value and id(view) not in self.inputs:
                 view.version += 1
                 if self.is_made_inside(view):
-                    view.array = self._along(view.path, base)
+                    view.array = self._follow_path(view.path, base)
         self.forget_views(base, but=value)
 
     def forget_views(self, base: Any, but: Any = None) -> None:
-        """What was there before and shares the numbers of `base`, all but one, has to be looked for anew."""
+        """Forget the Symbols of earlier Tensors that share the memory of `base`, except `but`. The next read finds them again."""
         for view in [] if base.cell is None else base.cell.living():
-            if view is not base and view is not but and id(view) in self.before and id(view) not in self.slots:
+            if view is not base and view is not but and id(view) in self.saved and id(view) not in self.inputs:
                 view.__dict__.pop("symbol", None)
 
     def before_data_assignment(self, value: Any) -> None:
-        """`value` is about to take numbers of its own, apart from what it shared them with."""
+        """`x.data = y` is about to give `value` memory of its own. Raises TraceError where other Tensors share the old one."""
         self.read(value)
-        if value.cell is not None and len(value.cell.living()) > 1:  # its own `.data`, written to, is told before
+        if value.cell is not None and len(value.cell.living()) > 1:  # a write to its own `.data` comes through `rebind`
             raise TraceError(
                 f"{user_origin()}: x.data = y inside a compiled step, for x {format_shape(value.shape)} that shares its numbers with other "
                 "Tensors, which would go on with the old ones; expected a write that all of them see; write x.data.copy_(y)"
             )
 
     def scan(self, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
-        """The loop of `ops/loop.py` as one operation."""
+        """The scan of `ops/loop.py` as one operation."""
         return trace_scan(self, body, carry, xs, length, reverse)
 
     def selected(self, x: Any, mask: Any) -> Any:
-        """x[mask], whose shape the recording cannot tell."""
+        """x[mask], whose shape is not known while tracing."""
         return selected(x, mask)
 
     def replaced(self, x: Any, mask: Any, value: Any) -> Any:
         """x after x[mask] = value."""
         return replaced(x, mask, value)
 
-    def _slot(self, kind: str, value: Any, position: int = -1) -> Input:
-        slot = Input(kind, value, self._input(value), position, self.names.get(id(value), ""))
-        self.slots[id(value)] = slot
-        self._keep(value)
-        if kind == "argument":  # in the next call it is another Tensor: what that is a view of, it will see then
+    def _add_input(self, kind: str, value: Any, position: int = -1) -> Input:
+        entry = Input(kind, value, self._placeholder(value), position, self.names.get(id(value), ""))
+        self.inputs[id(value)] = entry
+        self._save(value)
+        if kind == "argument":  # the next call gives another Tensor, which may be a view of something else
             strides = strides_of(value)
-            value.cell, value.path, value.base, value.array = None, (), None, slot.symbol
+            value.cell, value.path, value.base, value.array = None, (), None, entry.symbol
             if strides is not None:
                 Cell(value).strides = strides
-        value.array = slot.symbol
-        return slot
+        value.array = entry.symbol
+        return entry
 
-    def _keep(self, value: Any) -> None:
-        """Remember what a Tensor from before the step is, and let it have a Symbol beside its array."""
-        if id(value) in self.before:
+    def _save(self, value: Any) -> None:
+        """Save a Tensor from before the step, and let it hold a Symbol beside its array."""
+        if id(value) in self.saved:
             return
-        known: Any = type(value)
+        saved: Any = type(value)
         rest = {name: getattr(value, name) for name in SAVED_ATTRIBUTES}
-        self.before[id(value)] = SavedTensor(
-            value, known, value.__dict__.get("array"), (value.cell, value.path, value.base), rest
+        self.saved[id(value)] = SavedTensor(
+            value, saved, value.__dict__.get("array"), (value.cell, value.path, value.base), rest
         )
-        value.__class__ = traced_class(known)
+        value.__class__ = traced_class(saved)
 
-    def _input(self, value: Value) -> Symbol:
+    def _placeholder(self, value: Value) -> Symbol:
         return Symbol(None, (), {}, value.shape, value.dtype, _origin())
 
     def hold_lock(self, lock: Any) -> None:
-        """Hold `lock` until the end of the recording."""
-        if lock not in self.held:
+        """Hold `lock` until the end of the trace."""
+        if lock not in self.held_locks:
             lock.acquire()
-            self.held.append(lock)
+            self.held_locks.append(lock)
 
     def release_locks(self) -> None:
-        while self.held:
-            self.held.pop().release()
+        while self.held_locks:
+            self.held_locks.pop().release()
 
     # ---- arguments and gradients ----
 
@@ -327,15 +326,15 @@ class Tracer:
         def take(leaf: Any) -> None:
             nonlocal position
             if isinstance(leaf, Tensor):
-                if id(leaf) not in self.slots:  # one Tensor in two places is one input, as the signature tells
-                    self._slot("argument", leaf, position)
+                if id(leaf) not in self.inputs:  # one Tensor in two arguments is one input, as in the signature
+                    self._add_input("argument", leaf, position)
                 position += 1
 
         tree_map(take, list(arguments[0]))
         tree_map(take, dict(arguments[1]))
 
     def is_made_inside(self, value: Value) -> bool:
-        """Whether the recorded step has made this value, so that nobody sees it afterwards."""
+        """Whether the step made this value, so that it does not exist outside of it."""
         return value.__dict__.get("array").__class__ is Symbol
 
     def before_grad_write(self, owner: Tensor) -> None:
@@ -344,34 +343,37 @@ class Tracer:
             self.grads.setdefault(id(owner), (owner, owner._grad))
 
     def read_grad(self, owner: Tensor) -> Any:
-        """`owner.grad`; where it was there before the step it becomes an input, and that it was is remembered."""
+        """`owner.grad`. A gradient from before the step becomes an input; that it was there is noted for later calls."""
         grad = owner._grad
         if grad.__class__ is ConsumedGradient or self.is_made_inside(owner):
             return grad
-        if grad is not None and id(grad) in self.slots:
+        if grad is not None and id(grad) in self.inputs:
             raise TraceError(GIVEN_GRADIENT.format(format_shape(owner.shape)))
         if id(owner) not in self.grads:
-            self.looked[id(owner)] = (owner, grad is not None)
+            self.grad_presence[id(owner)] = (owner, grad is not None)
             if grad is None:
                 return None
             self.before_grad_write(owner)
-            stand_in = self.stand_ins[id(owner)] = Tensor(self._input(grad))
+            traced = self.grad_placeholders[id(owner)] = Tensor(self._placeholder(grad))
             name = f"{self.names.get(id(owner), '')}.grad"
-            self.grad_slots[id(owner)] = Input("gradient", owner, stand_in.array, -1, name)
-            owner._grad = stand_in
+            self.grad_inputs[id(owner)] = Input("gradient", owner, traced.array, -1, name)
+            owner._grad = traced
         return owner._grad
 
     def has_grad(self, owner: Tensor) -> bool:
-        """Whether `owner` has a gradient; its numbers become no input of the step."""
+        """Whether `owner` has a gradient. This alone makes it no input."""
         there = owner._grad is not None
         if not self.is_made_inside(owner) and id(owner) not in self.grads:
-            self.looked[id(owner)] = (owner, there)
+            self.grad_presence[id(owner)] = (owner, there)
         return there
 
     def retrace_after(self, change: Callable[[], None], at_once: bool = False) -> None:
-        """Drop this recording when it is complete, call `change` outside of it, and record anew. The first asked for is made:
-        another one that is still needed then will be asked for again."""
-        self.change = self.change or change
+        """Drop this trace, call `change` with no tracer active, and trace again.
+
+        Only the first change that is asked for is made. Another that is still needed is asked for again by the next trace.
+        at_once: end the trace here instead of at its end.
+        """
+        self.pending_change = self.pending_change or change
         if at_once:
             raise Retrace
 
@@ -386,107 +388,115 @@ class Tracer:
     # ---- the end ----
 
     def finish(self, result: Any, keep_grads: bool, differentiable: bool = False) -> TracedStep:
-        found = self._results(result)
-        outputs, tracked = found.outputs, found.tracked
-        leaves = self._backward_of(found.made, outputs) if differentiable and any(tracked) else None
-        writes = []
-        for slot in self.slots.values():
-            if slot.owner.array is not slot.symbol:
-                writes.append((slot, slot.owner.array))
+        """What the step came to. Call it once, while the tracer is still active."""
+        results = self._results(result)
+        outputs, tracked = results.outputs, results.tracked
+        leaves = self._backward_of(results.values, outputs) if differentiable and any(tracked) else None
+        writes = [(entry, entry.owner.array) for entry in self.inputs.values() if entry.owner.array is not entry.symbol]
         self._check_tape()
         self._check_overlap(writes)
-        grads, cleared, used = self._grad_writes({id(slot.owner) for slot, _ in writes}, keep_grads)
-        inputs = [*sorted(self.slots.values(), key=lambda s: s.position if s.kind == "argument" else 1 << 30),
-                  *self.grad_slots.values()]  # fmt: skip
-        known = {id(slot) for slot in inputs}
-        inputs += [slot for slot, _ in grads if id(slot) not in known] + self.cotangents
+        grads, cleared, consumed = self._grad_writes({id(entry.owner) for entry, _ in writes}, keep_grads)
+        inputs = [*sorted(self.inputs.values(), key=lambda entry: entry.position if entry.kind == "argument" else 1 << 30),
+                  *self.grad_inputs.values()]  # fmt: skip
+        present = {id(entry) for entry in inputs}
+        inputs += [entry for entry, _ in grads if id(entry) not in present] + self.cotangents
         graph = Graph(inputs, self.symbols, outputs, writes + grads)
-        given = {id(slot.owner) for slot in inputs if slot.kind == "argument"}
-        presence = [about for key, about in self.looked.items() if key not in given]
-        trained = [
-            (known.owner, known.owner.requires_grad)
-            for known in self.before.values()
-            if known.owner.requires_grad != known.rest["requires_grad"]
+        arguments = {id(entry.owner) for entry in inputs if entry.kind == "argument"}
+        changes = [
+            (saved.owner, saved.owner.requires_grad)
+            for saved in self.saved.values()
+            if saved.owner.requires_grad != saved.rest["requires_grad"]
         ]
-        wanted = self._wanted(writes)
-        left = [slot.owner for slot, _ in grads]
-        inference = not (self.taped or any(tracked) or self.grads)
-        handed: list[tuple[int, Tensor]] = [
-            (found.positions[id(x._grad)], x) for x in left if id(x._grad) in found.positions
-        ]
+        positions = results.positions
+        left = [entry.owner for entry, _ in grads]
         return TracedStep(
-            graph, found.described, tracked, wanted, presence, cleared, used, trained, found.grown, inference, leaves,
-            views=self.views, handed=handed,
-        )  # fmt: skip
+            graph,
+            results.structure,
+            tracked,
+            requires_grad_checks=self._requires_grad_checks(writes),
+            grad_presence=[state for key, state in self.grad_presence.items() if key not in arguments],
+            cleared_grads=cleared,
+            consumed_grads=consumed,
+            requires_grad_changes=changes,
+            new_leaves=results.new_leaves,
+            inference=not (self.taped or any(tracked) or self.grads),
+            leaves=leaves,
+            known_views=self.views,
+            returned_grads=[(positions[id(x._grad)], x) for x in left if id(x._grad) in positions],
+        )
 
     def _results(self, result: Any) -> TracedResults:
         outputs: list[Symbol] = []
         tracked: list[bool] = []
-        made: list[Any] = []
+        values: list[Any] = []
         positions: dict[int, OutputRef] = {}  # a Tensor that is returned twice is one afterwards, too
 
         def leaf(value: Any) -> Any:
             if not isinstance(value, Value):
                 return value
             symbol = self.read(value)
-            if id(value) in self.before:
+            if id(value) in self.saved:
                 return value
             is_leaf = value.requires_grad and value.node is None
-            if self.gives_views and value.cell is not None and id(value.cell.base()) in self.slots and not is_leaf:
+            if self.gives_views and value.cell is not None and id(value.cell.base()) in self.inputs and not is_leaf:
                 return ViewRef(value.cell.base(), value.path, value.requires_grad)
             if id(value) not in positions:
                 positions[id(value)] = OutputRef(len(outputs))
-                made.append(value)
+                values.append(value)
                 outputs.append(symbol)
                 tracked.append(value.requires_grad and value.node is not None)
             return positions[id(value)]
 
-        described = tree_map(leaf, result)
-        grown: dict[int, int | None] = {}
-        for i, value in enumerate(made):
+        structure = tree_map(leaf, result)
+        new_leaves: dict[int, int | None] = {}
+        for i, value in enumerate(values):
             if isinstance(value._grad, Tensor):
-                grown[i] = len(outputs)
+                new_leaves[i] = len(outputs)
                 outputs.append(self.read(value._grad))
                 tracked.append(False)
             elif value.requires_grad and value.node is None:
-                grown[i] = None
-        return TracedResults(described, outputs, tracked, made, positions, grown)
+                new_leaves[i] = None
+        return TracedResults(structure, outputs, tracked, values, positions, new_leaves)
 
     def _backward_of(self, results: list[Any], outputs: list[Symbol]) -> list[Tensor] | None:
-        """Record the gradients of `results` with respect to what the step reads, and add them to `outputs`; give whose they
-        are. None where the step has walked their tape itself, and so is a whole step."""
+        """Trace the gradients of `results` with respect to what the step reads, and append them to `outputs`.
+
+        Returns the Tensors they belong to. None where the step has walked their tape itself, so that it is a whole step.
+        """
         roots = {i: value for i, value in enumerate(results) if value.node is not None}
         nodes = reachable([value.node for value in roots.values()], self.started)
         if any(node.inputs is None for node in nodes):
             return None
         seeds = [Tensor(self._cotangent(i, value)) for i, value in roots.items()]
-        found = backward_pass(list(roots.values()), seeds, since=self.started)
-        owners = {id(known.rest["node"] or known.owner): known.owner for known in self.before.values()}
-        leaves = [owners[key] for key in found if key in owners]
-        outputs += [self.read(found[key][1]) for key in found if key in owners]
+        gradients = backward_pass(list(roots.values()), seeds, since=self.started)
+        owners = {id(saved.rest["node"] or saved.owner): saved.owner for saved in self.saved.values()}
+        leaves = [owners[key] for key in gradients if key in owners]
+        outputs += [self.read(gradients[key][1]) for key in gradients if key in owners]
         return leaves
 
     def _cotangent(self, position: int, value: Any) -> Symbol:
-        slot = Input("cotangent", None, self._input(value), position, f"gradient of output {position}")
-        self.cotangents.append(slot)
-        return slot.symbol
+        entry = Input("cotangent", None, self._placeholder(value), position, f"gradient of output {position}")
+        self.cotangents.append(entry)
+        return entry.symbol
 
-    def _wanted(self, writes: list[tuple[Input, Symbol]]) -> list[tuple[Tensor, bool]]:
-        """See `Recording.wanted`. What is read with the tape off alone, as by an optimizer, decides nothing by it."""
-        written = {id(slot) for slot, _ in writes}
+    def _requires_grad_checks(self, writes: list[tuple[Input, Symbol]]) -> list[tuple[Tensor, bool]]:
+        """See `TracedStep.requires_grad_checks`. Tensors read only with the tape off, as by an optimizer, are not checked."""
+        written = {id(entry) for entry, _ in writes}
         wanted = []
-        for key, known in self.before.items():
-            owner, needed, slot = known.owner, known.rest["requires_grad"], self.slots.get(key)
+        for key, saved in self.saved.items():
+            owner, needed, entry = saved.owner, saved.rest["requires_grad"], self.inputs.get(key)
             plain = (
-                (slot is None or slot.kind == "state") and owner.dtype.kind == "f" and not isinstance(owner, Parameter)
+                (entry is None or entry.kind == "state")
+                and owner.dtype.kind == "f"
+                and not isinstance(owner, Parameter)
             )
             plain = plain and (key in self.differentiable or needed)
-            if plain and (needed or id(slot) not in written):
+            if plain and (needed or id(entry) not in written):
                 wanted.append((owner, needed))
         return wanted
 
     def _check_tape(self) -> None:
-        for owner, _, _, _, rest in self.before.values():
+        for owner, _, _, _, rest in self.saved.values():
             if owner.node is not rest["node"]:
                 raise TraceError(
                     f"compile: a Tensor {format_shape(owner.shape)} from outside the step was written on the tape at "
@@ -496,72 +506,72 @@ class Tracer:
     def _grad_writes(
         self, written: set[int], keep_grads: bool
     ) -> tuple[list[tuple[Input, Symbol]], list[Tensor], list[Tensor]]:
-        """Which gradients the step leaves behind, which it clears, and which its optimizer has used up."""
-        kept: list[tuple[Input, Symbol]] = []
-        met: set[int] = set()
+        """The gradients that the step leaves behind, those it clears, and those that its optimizer has consumed."""
+        stored: list[tuple[Input, Symbol]] = []
+        seen_cells: set[int] = set()
         cleared: list[Tensor] = []
-        used: list[Tensor] = []
+        consumed: list[Tensor] = []
         for key, (owner, _before) in self.grads.items():
-            now = owner._grad
-            slot = self.grad_slots.get(key)
-            if now is None:
+            grad = owner._grad
+            entry = self.grad_inputs.get(key)
+            if grad is None:
                 cleared.append(owner)
-            elif slot is not None and now.array is slot.symbol:
+            elif entry is not None and grad.array is entry.symbol:
                 continue
-            elif key in written and not keep_grads and slot is None and not _is_filled(now.array):
-                used.append(owner)
+            elif key in written and not keep_grads and entry is None and not _is_filled(grad.array):
+                consumed.append(owner)
             else:
-                if slot is None:
-                    slot = Input("gradient", owner, self._input(now), -1, f"{self.names.get(key, '')}.grad")
-                slot.same = now is self.stand_ins.get(key)
-                base = now if now.cell is None else now.cell.base()
-                if id(base) in self.before or id(base) in met:
+                if entry is None:
+                    entry = Input("gradient", owner, self._placeholder(grad), -1, f"{self.names.get(key, '')}.grad")
+                entry.in_place = grad is self.grad_placeholders.get(key)
+                base = grad if grad.cell is None else grad.cell.base()
+                if id(base) in self.saved or id(base) in seen_cells:
                     raise TraceError(SHARED_GRADIENT.format(format_shape(owner.shape)))
-                met.add(id(base))
-                kept.append((slot, self.read(now)))
-        return kept, cleared, used
+                seen_cells.add(id(base))
+                stored.append((entry, self.read(grad)))
+        return stored, cleared, consumed
 
     def restore(self) -> None:
-        """Every Tensor as it was before the step."""
-        for owner, kind, array, shared, rest in self.before.values():
+        """Restore every Tensor to what it was before the step."""
+        for owner, kind, array, shared, rest in self.saved.values():
             owner.__class__ = kind
             owner.__dict__.pop("symbol", None)
-            if id(owner) in self.slots and self.slots[id(owner)].kind == "argument":
+            if id(owner) in self.inputs and self.inputs[id(owner)].kind == "argument":
                 owner.cell, owner.path, owner.base = shared
-            if array is not None and owner.__dict__.get("array") is not array:  # another thread has written to it
+            if array is not None and owner.__dict__.get("array") is not array:  # another thread has assigned it
                 del rest["version"], rest["written_at"]
             for name, value in rest.items():
                 setattr(owner, name, value)
         for owner, grad in self.grads.values():
             owner._grad = grad
-        self.stand_ins.clear()
+        self.grad_placeholders.clear()
 
     def _check_overlap(self, writes: list[tuple[Input, Symbol]]) -> None:
-        """Raise TraceError where the step writes what shares its numbers with an argument."""
-        written = {id(slot.owner) for slot, _ in writes}
-        met: dict[int, Tensor] = {}
-        for slot in self.slots.values():
-            cell = self.before[id(slot.owner)].shared[0]
-            other = met.setdefault(id(cell), slot.owner) if cell is not None else slot.owner
-            if other is not slot.owner and written & {id(other), id(slot.owner)}:
+        """Raise TraceError where the step writes memory that an argument shares."""
+        written = {id(entry.owner) for entry, _ in writes}
+        seen_cells: dict[int, Tensor] = {}
+        for entry in self.inputs.values():
+            cell = self.saved[id(entry.owner)].shared[0]
+            other = seen_cells.setdefault(id(cell), entry.owner) if cell is not None else entry.owner
+            if other is not entry.owner and written & {id(other), id(entry.owner)}:
                 raise TraceError(
                     SHARED.format(
-                        slot.owner.written_at or other.written_at,
+                        entry.owner.written_at or other.written_at,
                         format_shape(other.shape),
-                        format_shape(slot.owner.shape),
+                        format_shape(entry.owner.shape),
                     )
                 )
 
 
 def _is_filled(symbol: Symbol) -> bool:
-    """Whether it is one number everywhere, as after `p.grad.zero_()`, told without computing it."""
+    """Whether it is one constant repeated, as after `p.grad.zero_()`."""
     while symbol.op is not None and symbol.op.kind == "movement" and len(symbol.inputs) == 1:
         symbol = symbol.inputs[0]
     return symbol.constant is not None and symbol.constant.size == 1
 
 
 def _check_mode(before: bool) -> None:
-    """Raise TraceError where the step leaves gradients on or off for who called it: native code would not."""
+    """Raise TraceError where the step changes the grad mode of its caller, which native code would not do."""
     if grad_mode.get() != before:
         grad_mode.set(before)
         raise TraceError(

@@ -1,7 +1,7 @@
-"""Products that have no kernel, of float64 say, by NumPy, so that a row's bits do not depend on the rows beside it (floor 4).
+"""Blocked matmul in NumPy, for products without a kernel, such as float64, in a fixed order of sums (floor 4).
 
-BLAS chooses its kernel, and with it the order of a sum, by the shapes of what is multiplied. So it is given blocks of one
-shape, filled up with zeros: a number then depends on its own row and column.
+BLAS chooses its kernel, and with it the order of a sum, by the shapes of its operands. Blocks of one shape, padded with
+zeros, make each element depend on its row and column alone.
 """
 
 from __future__ import annotations

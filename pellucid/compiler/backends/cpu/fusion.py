@@ -1,9 +1,9 @@
-"""From operations to kernels: what is computed in one pass over memory, and in which order the kernels run (floor 4).
+"""Fusion: group operations into kernels, and order the kernels (floor 4).
 
-Elementwise operations over one shape join a kernel, so that a number is read once, worked on in registers and written
-once. They may follow a matrix product, whose results they take while those are still in registers. A reduction joins
-them, and what is computed with its result joins too, row by row: a softmax or a layer norm goes over each row several
-times while it is near. Two kernels join only where no third stands between them, so the order never becomes a circle.
+Elementwise operations over one shape fuse into a kernel, so that each element is read once and written once. They may
+follow a matrix product, whose result they take from registers. A reduction fuses with them, and so do operations that read
+its result row by row: a softmax or a layer norm is one kernel that passes over each row several times while it is in cache.
+Two kernels fuse only where no third depends on one and is needed by the other, so that there is never a cycle.
 """
 
 from __future__ import annotations
@@ -27,35 +27,37 @@ from .kernel_ir import REDUCTIONS
 from .llvm import MEMORY
 from .prepare.contractions import LONG_CONTRACTION, PRODUCTS, contraction_size
 
-EARLY_FREE_BYTES = 1 << 20  # bytes that are worth an earlier turn
-LARGE_ARRAY = 1 << 14  # numbers that do not stay near a core until the next kernel
-MAX_ROW = 1 << 13  # numbers of a row that stay near while it is gone over again
-MIN_ROWS = 8  # rows at least, so that threads have something to share
+EARLY_FREE_BYTES = 1 << 20  # a kernel that frees this much runs as early as it can
+LARGE_ARRAY = 1 << 14  # elements: larger arrays leave the core's cache before the next kernel
+MAX_ROW = 1 << 13  # elements of a row that stay in cache between passes over it
+MIN_ROWS = 8  # so that there is work for several threads
 NATIVE = set(MEMORY) - {"float64"}
 
 
 @dataclass(eq=False)
 class Kernel:
-    """What one native function computes.
+    """The operations that one native function computes.
 
-    kind: "loop" (elementwise, perhaps ending in reductions), "product" (a matrix product and what follows it
-        elementwise), "scan" (other kernels, repeated), or the name of a single operation; "interpreted" where there is no
-        native rule for it.
+    kind: "loop" (elementwise operations and reductions), "product" (a matrix product and elementwise operations on its
+        result), "scan" (other kernels, repeated), or the name of a single operation; "interpreted" where it has no native
+        rule.
     symbols: the operations, in order. domain: the shape it runs over, without axes of size 1.
     """
 
     kind: str
     symbols: list[Symbol]
     domain: tuple[int, ...]
-    axes: tuple[int, ...] | None = None  # of the domain, that its reductions take away
+    axes: tuple[int, ...] | None = None  # of the domain, that its reductions reduce
     depends_on: set[Kernel] = field(default_factory=set)  # kernels whose results it reads
-    no_fuse: set[Kernel] = field(default_factory=set)  # those it reads elsewhere than at its own position: never joined
-    stored: list[Symbol] = field(default_factory=list)  # those of its symbols that have a place in memory
-    has_check: bool = False  # whether it may find an index out of range
-    in_backward: bool = False  # whether it belongs to the backward phase of a function that is run in two
-    scan_kernels: ScanKernels | None = None  # what a loop repeats
+    no_fuse: set[Kernel] = field(
+        default_factory=set
+    )  # kernels that it reads at another index than its own: never fused
+    stored: list[Symbol] = field(default_factory=list)  # its symbols that are written to memory
+    has_check: bool = False  # whether it checks an index
+    in_backward: bool = False  # whether it belongs to the backward phase
+    scan_kernels: ScanKernels | None = None  # of a scan, its body
     per_row: set[Symbol] = field(default_factory=set)  # computed from reductions, once for each row
-    packed: bool = False  # a copy of weights, kept from call to call until they change
+    packed: bool = False  # a copy of weights, reused between calls until they change
 
     @property
     def root(self) -> Symbol:
@@ -67,15 +69,15 @@ class Kernel:
 
     @property
     def kept_axes(self) -> list[int]:
-        """The axes of the domain that its reductions leave."""
+        """The axes of the domain that its reductions do not reduce."""
         return [axis for axis in range(len(self.domain)) if axis not in (self.axes or ())]
 
     def is_per_row(self, symbol: Symbol) -> bool:
-        """Whether this operation gives one number for each row: a reduction, or computed from one."""
+        """Whether this operation gives one scalar per row: a reduction, or computed from one."""
         return symbol in self.per_row or symbol in self.reductions
 
     def is_internal(self, symbol: Symbol) -> bool:
-        """Whether `symbol` is made in here, and needs no memory for what else is made in here."""
+        """Whether the kernel computes `symbol` and can read it without memory."""
         return symbol in self.symbols and (self.kind in ("loop", "product") or self.scan_kernels is not None)
 
     def __repr__(self) -> str:
@@ -84,7 +86,7 @@ class Kernel:
 
 @dataclass(eq=False)
 class ScanKernels:
-    """The body of a loop as kernels. layout: of what they store, once it is decided."""
+    """The body of a scan as kernels. layout: of their results, once it is decided."""
 
     body: ScanBody
     graph: Graph
@@ -93,29 +95,29 @@ class ScanKernels:
 
 
 def operands(symbol: Symbol) -> list[View]:
-    """What an elementwise operation reads, as seen from its own shape."""
+    """The inputs of an elementwise operation as views, by the indices of its result."""
     return [broadcast(view_of(x), x.shape, symbol.shape) for x in symbol.inputs]
 
 
 def is_native(symbol: Symbol) -> bool:
-    """Whether every dtype it meets, and its operation, have native code."""
-    known = all(s.dtype.name in NATIVE for s in (symbol, *symbol.inputs))
-    return known and (symbol.op.kind != "elementwise" or getattr(symbol.op, "native", None) is not None)  # type: ignore[union-attr]
+    """Whether its operation and all its dtypes have native code."""
+    dtypes = all(s.dtype.name in NATIVE for s in (symbol, *symbol.inputs))
+    return dtypes and (symbol.op.kind != "elementwise" or getattr(symbol.op, "native", None) is not None)  # type: ignore[union-attr]
 
 
 def is_movement(symbol: Symbol) -> bool:
     return symbol.op is None or symbol.op_name in VIEWS
 
 
-def _along(v: View, reader: Symbol, kept: list[int]) -> bool:
-    """Whether the reader finds one number of the source in each row, wherever it stands in it."""
+def _along(v: View, reader: Symbol, kept_axes: list[int]) -> bool:
+    """Whether the reader reads one scalar per row of the source, at every index of the row."""
     axes = [axis for axis, size in enumerate(reader.shape) if size != 1]
     indices = [i for i, size in zip(v.indices, v.source.shape, strict=True) if size != 1]
-    return indices == [AffineIndex(0, ((axes[axis], 1),)) for axis in kept]
+    return indices == [AffineIndex(0, ((axes[axis], 1),)) for axis in kept_axes]
 
 
 class Fusion:
-    """The kernels of a graph while they grow."""
+    """Builds the kernels of a graph, operation by operation."""
 
     def __init__(self, graph: Graph, fuse: bool = True, copies: Copies | None = None) -> None:
         self.order = {symbol: i for i, symbol in enumerate(graph.symbols)}
@@ -131,7 +133,7 @@ class Fusion:
         elif is_movement(symbol):
             if (
                 name == "reshape" and view_of(symbol).source is symbol
-            ):  # memory in row order; a kernel of its own may copy
+            ):  # a reshape that needs row-major memory, by a copy if necessary
                 self._single("reshape", symbol)
         elif not is_native(symbol):
             self._single("interpreted", symbol)
@@ -151,7 +153,7 @@ class Fusion:
         self._register(kernel)
 
     def _loop(self, symbol: Symbol) -> None:
-        """A loop, or a part of one."""
+        """A scan, or a part of one."""
         if symbol.op is part:
             kernel = self.home[symbol.inputs[0]]
             kernel.symbols.append(symbol)
@@ -176,23 +178,23 @@ class Fusion:
 
     def _elementwise(self, symbol: Symbol) -> None:
         kernel = Kernel("loop", [symbol], squeezed_shape(symbol.shape), in_backward=symbol in self.in_backward)
-        seen = operands(symbol)
-        kernel.depends_on = self._homes(seen)
+        views = operands(symbol)
+        kernel.depends_on = self._homes(views)
         self._register(kernel)
         if not self.fuse:
             return
-        for v in seen:
+        for v in views:
             home = self.home.get(v.source)
-            made_for = self.copies.get(symbol)  # to join anything else would be to keep it after all
-            remade = made_for is not None and self.copies.get(v.source) is not made_for
-            if home is not None and (remade or not self._aligned(home, v, symbol)):
+            made_for = self.copies.get(symbol)  # rematerialized for one kernel: it joins no other
+            separate = made_for is not None and self.copies.get(v.source) is not made_for
+            if home is not None and (separate or not self._aligned(home, v, symbol)):
                 kernel.no_fuse.add(home)
         for other in sorted(kernel.depends_on - kernel.no_fuse, key=self.kernels.index, reverse=True):
             if other in self.kernels:
                 kernel = self._fuse(other, kernel)
 
     def _aligned(self, home: Kernel, v: View, symbol: Symbol) -> bool:
-        """Whether `symbol`, in the kernel that computes what `v` sees, would find it at its own place, or in its own row."""
+        """Whether `symbol`, fused into `home`, would read the source of `v` at its own index or in its own row."""
         if not home.is_per_row(v.source):
             return squeezed_shape(symbol.shape) == home.domain and is_identity(v, symbol)
         rows = math.prod(home.domain[axis] for axis in home.kept_axes)
@@ -208,49 +210,49 @@ class Fusion:
 
     def _reduction(self, symbol: Symbol) -> None:
         x = symbol.inputs[0]
-        how = symbol.attributes
-        axes = how["axes"] if "axes" in how else (how["axis"],)
+        attributes = symbol.attributes
+        axes = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
         long = [axis for axis, size in enumerate(x.shape) if size != 1]
         along = tuple(i for i, axis in enumerate(long) if axis in axes)
         kernel = Kernel("loop", [symbol], squeezed_shape(x.shape), along, in_backward=symbol in self.in_backward)
-        seen = view_of(x)
-        kernel.depends_on = self._homes([seen])
+        view = view_of(x)
+        kernel.depends_on = self._homes([view])
         self._register(kernel)
-        source = self.home.get(seen.source)
+        source = self.home.get(view.source)
         if source is None or not self.fuse or source.kind != "loop" or source.domain != kernel.domain:
             return
-        if is_identity(seen, x) and not source.is_per_row(seen.source):
+        if is_identity(view, x) and not source.is_per_row(view.source):
             self._fuse(source, kernel)
         else:
             kernel.no_fuse.add(source)
 
     def _fuse(self, first: Kernel, second: Kernel) -> Kernel:
-        """Both as one kernel, where that is allowed; else `second` as it was."""
+        """Fuse two kernels where that is allowed. Returns the fused kernel, or `second`."""
         if not self._may_fuse(first, second):
             return second
-        whole, part = (second, first) if second.kind == "product" else (first, second)
-        symbols = sorted({*whole.symbols, *part.symbols}, key=lambda s: self.order[s])
+        whole, merged = (second, first) if second.kind == "product" else (first, second)
+        symbols = sorted({*whole.symbols, *merged.symbols}, key=lambda s: self.order[s])
         if whole.kind == "product":
             symbols.remove(whole.root)
             symbols.insert(0, whole.root)
         whole.symbols = symbols
-        whole.per_row |= part.per_row
-        if part.domain != whole.domain:
-            whole.per_row |= set(part.symbols)
-        whole.axes = part.axes if whole.axes is None else whole.axes
-        whole.depends_on = (whole.depends_on | part.depends_on) - {whole, part}
-        whole.no_fuse |= part.no_fuse
-        self.kernels.remove(part)
+        whole.per_row |= merged.per_row
+        if merged.domain != whole.domain:
+            whole.per_row |= set(merged.symbols)
+        whole.axes = merged.axes if whole.axes is None else whole.axes
+        whole.depends_on = (whole.depends_on | merged.depends_on) - {whole, merged}
+        whole.no_fuse |= merged.no_fuse
+        self.kernels.remove(merged)
         for kernel in self.kernels:
-            for known in (kernel.depends_on, kernel.no_fuse):
-                if part in known:
-                    known.discard(part)
-                    known.add(whole)
+            for kernels in (kernel.depends_on, kernel.no_fuse):
+                if merged in kernels:
+                    kernels.discard(merged)
+                    kernels.add(whole)
         self._register(whole)
         return whole
 
     def fuse_siblings(self) -> None:
-        """Reductions that take the same axes away and read the same large numbers read them once."""
+        """Horizontal fusion: reductions over the same axes of the same large array become one kernel."""
         if not self.fuse:
             return
         largest: dict[tuple[Any, ...], Kernel] = {}
@@ -268,9 +270,11 @@ class Fusion:
         kinds = {first.kind, second.kind}
         reducing = [kernel.axes for kernel in (first, second) if kernel.axes is not None]
         if kinds == {"loop"}:
-            fitting = len(set(reducing)) <= 1  # reductions that join take the same axes away
+            fitting = len(set(reducing)) <= 1  # fused reductions reduce the same axes
         else:
-            fitting = kinds == {"loop", "product"} and not reducing  # one product, and what follows it number by number
+            fitting = (
+                kinds == {"loop", "product"} and not reducing
+            )  # one product and elementwise operations on its result
             fitting = fitting and all(
                 k.kind == "loop" or contraction_size(k.root) < LONG_CONTRACTION for k in (first, second)
             )
@@ -282,19 +286,19 @@ class Fusion:
         return not self._between(first, second) and not self._between(second, first)
 
     def _between(self, first: Kernel, second: Kernel) -> bool:
-        """Whether `second` needs something that needs `first`, other than by reading `first` itself."""
+        """Whether `second` depends on `first` through a third kernel."""
         return _reaches(second.depends_on - {first}, first, lambda kernel: kernel.depends_on)
 
 
 def _reaches(starts: Iterable[Kernel], goal: Kernel, below: Callable[[Kernel], Iterable[Kernel]]) -> bool:
-    """Whether a way down from one of `starts` comes to `goal`."""
-    waiting, seen = list(starts), set[Kernel]()
+    """Whether `goal` can be reached from one of `starts`."""
+    waiting, visited = list(starts), set[Kernel]()
     while waiting:
         kernel = waiting.pop()
         if kernel is goal:
             return True
-        if kernel not in seen:
-            seen.add(kernel)
+        if kernel not in visited:
+            visited.add(kernel)
             waiting.extend(below(kernel))
     return False
 
@@ -305,7 +309,7 @@ SINGLE_OP_KERNELS = {"place", "concatenate", "add_windows", "bits", "take", "row
 
 
 def copy_results(graph: Graph) -> Graph:
-    """Give every result an operation of its own: an input, a constant or a view that is returned or written is copied."""
+    """Copy each result that is an input, a constant, a view, or another result, so that every result has its own operation."""
     taken: set[Symbol] = set()
     copies: list[Symbol] = []
 
@@ -316,13 +320,13 @@ def copy_results(graph: Graph) -> Graph:
         taken.add(symbol)
         return symbol
 
-    writes = [(slot, own(s)) for slot, s in graph.writes]
+    writes = [(entry, own(s)) for entry, s in graph.writes]
     outputs = [own(s) for s in graph.outputs]
     return Graph(graph.inputs, graph.symbols + copies, outputs, writes)
 
 
 def fuse_operations(graph: Graph, fuse: bool = True, copies: Copies | None = None) -> list[Kernel]:
-    """The kernels of `graph`, in an order in which they can run, with what each has to store.
+    """The kernels of `graph` in an order in which they can run, with the symbols that each stores.
 
     copies: operations that stand there once more, for the kernel that reads them and not for the one of the original.
     """
@@ -332,7 +336,7 @@ def fuse_operations(graph: Graph, fuse: bool = True, copies: Copies | None = Non
     fusion.fuse_siblings()
     _mark_stored(graph, fusion)
     _mark_checks(graph, fusion)
-    # Dead code may have been left in; of that, only checks that stand for themselves remain.
+    # Dead code may remain. Of its kernels, keep only bounds checks.
     fusion.kernels = [
         k for k in fusion.kernels if k.stored or (has_bounds_check(k) and (k.kind == "loop" or k.scan_kernels))
     ]
@@ -344,24 +348,24 @@ def _mark_stored(graph: Graph, fusion: Fusion) -> None:
     for kernel in fusion.kernels:
         for symbol in kernel.symbols:
             for x in symbol.inputs:
-                seen = view_of(x)
-                if not kernel.is_internal(seen.source):
-                    needed.add(seen.source)
+                view = view_of(x)
+                if not kernel.is_internal(view.source):
+                    needed.add(view.source)
     for kernel in fusion.kernels:
         kernel.stored = [s for s in kernel.symbols if s in needed]
 
 
 def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
-    """Readers of a Tensor before the kernel that writes it, checks before all that write, else as recorded."""
+    """Order the kernels: readers of a Tensor before its writer, bounds checks before all writes, else as traced."""
     before: dict[Kernel, set[Kernel]] = {k: set(k.depends_on) for k in fusion.kernels}
     readers: dict[Symbol, list[Kernel]] = {}
     for kernel in fusion.kernels:
         for source in external_operands(kernel):
             for symbol in beneath(source):
                 readers.setdefault(symbol, []).append(kernel)
-    for slot, symbol in graph.writes:
+    for entry, symbol in graph.writes:
         writer = fusion.home[symbol]
-        for kernel in readers.get(slot.symbol, ()):
+        for kernel in readers.get(entry.symbol, ()):
             if kernel is not writer and not _reaches([kernel], writer, before.__getitem__):
                 before[writer].add(kernel)
     position = {s: i for i, s in enumerate(graph.symbols)}
@@ -375,21 +379,21 @@ def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
 
 
 def _schedule_for_memory(left: list[Kernel], before: dict[Kernel, set[Kernel]], results: set[Symbol]) -> list[Kernel]:
-    """The kernels in an order that `before` allows: as they come, but one that lets go of much more memory than it takes,
-    such as the gradient of a weight, as soon as it can run."""
+    """List scheduling: the kernels in the given order as far as `before` allows, but a kernel that frees much more memory than
+    it takes, such as the gradient of a weight, as soon as it can run."""
     own = {s: s.size * dtype_size(s) for kernel in left for s in kernel.stored if s not in results}
     reads = {kernel: [s for s in external_operands(kernel) if s in own] for kernel in left}
-    waiting: dict[Symbol, int] = {}  # kernels that still have to read it
+    waiting: dict[Symbol, int] = {}  # how many kernels still have to read it
     for kernel in left:
         for s in reads[kernel]:
             waiting[s] = waiting.get(s, 0) + 1
     after: dict[Kernel, list[Kernel]] = {}
-    among = set(left)  # what belongs to the forward phase has run when the backward phase begins
+    among = set(left)  # the forward phase has run when the backward phase begins
     missing = {kernel: len(before[kernel] & among) for kernel in left}
     for kernel in left:
         for earlier in before[kernel]:
             after.setdefault(earlier, []).append(kernel)
-    place = {kernel: i for i, kernel in enumerate(left)}
+    index = {kernel: i for i, kernel in enumerate(left)}
     ready = [kernel for kernel in left if not missing[kernel]]
     done: list[Kernel] = []
 
@@ -406,7 +410,7 @@ def _schedule_for_memory(left: list[Kernel], before: dict[Kernel, set[Kernel]], 
         for later in after.get(kernel, ()):
             missing[later] -= 1
             if not missing[later]:
-                bisect.insort(ready, later, key=place.__getitem__)
+                bisect.insort(ready, later, key=index.__getitem__)
     assert len(done) == len(left), "kernels wait for each other"
     return done
 
@@ -416,16 +420,16 @@ def has_bounds_check(kernel: Kernel) -> bool:
 
 
 def _mark_checks(graph: Graph, fusion: Fusion) -> None:
-    """Note which kernels look at an index first; what picks by it again, as gradients do, finds nothing new."""
-    known: set[tuple[Symbol, Any]] = set()
+    """Mark the kernels that check an index first. A second use of it, as in a gradient, needs no check."""
+    checked: set[tuple[Symbol, Any]] = set()
     for symbol in graph.symbols:
         name = symbol.op_name
         if name in INDEXED:
             shape = symbol.attributes.get("shape", symbol.inputs[0].shape)
             bound = symbol.inputs[2] if name == "rows" else shape[symbol.attributes.get("axis", 0)]
-            about = (symbol.inputs[1], bound)
-            first = about not in known
-            known.add(about)
+            use = (symbol.inputs[1], bound)
+            first = use not in checked
+            checked.add(use)
         else:
             first = name == "within"
         if first:
@@ -433,14 +437,14 @@ def _mark_checks(graph: Graph, fusion: Fusion) -> None:
 
 
 def external_operands(kernel: Kernel) -> dict[Symbol, None]:
-    """The Symbols outside the kernel that it reads memory of."""
-    found: dict[Symbol, None] = {}
+    """The Symbols that the kernel reads from memory."""
+    external: dict[Symbol, None] = {}
     for symbol in kernel.symbols:
         for x in symbol.inputs:
-            seen = view_of(x)
-            if not kernel.is_internal(seen.source) and (seen.source.constant is None or seen.source.size > 1):
-                found[seen.source] = None
-    return found
+            view = view_of(x)
+            if not kernel.is_internal(view.source) and (view.source.constant is None or view.source.size > 1):
+                external[view.source] = None
+    return external
 
 
 def dtype_size(symbol: Symbol) -> int:

@@ -1,7 +1,7 @@
-"""The one file that knows llvmlite: a small builder of native code, and the way from its text to callable addresses.
+"""LLVM: a builder of vector code on top of llvmlite, and compilation to object code and callable addresses (floor 4).
 
-Numbers are handled `lanes` at a time: a register holds a vector of float32, of integers, or of one-bit truths. What the
-loops look like stands in `kernels/`; this file knows machines, vectors and memory, and nothing of networks (floor 4).
+A register holds a vector of `lanes` float32, integers or booleans. The loops are in `kernels/`; this file knows vectors and
+memory, and nothing of networks.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ f32, f64 = ir.FloatType(), ir.DoubleType()
 pointer = ir.PointerType()
 void = ir.VoidType()
 
-# How a number lies in memory. Truths take a byte there and one bit in a register.
+# Types in memory. A boolean takes a byte in memory and one bit in a register.
 MEMORY = {"float32": f32, "float64": f64, "int64": i64, "int32": i32, "uint32": i32, "uint8": i8, "bool": i8}
 
 
 def float32(number: float) -> float:
-    """`number` as float32 holds it: LLVM refuses a constant that is not exact."""
+    """`number` rounded to float32. LLVM refuses a constant that is not exact."""
     try:
         return struct.unpack("f", struct.pack("f", number))[0]
     except OverflowError:
@@ -39,7 +39,7 @@ def float32(number: float) -> float:
 
 
 def mangled(type: Any) -> str:
-    """`v16f32` for a vector type, `i64` for a plain one: how LLVM names the variants of an intrinsic."""
+    """The suffix of an intrinsic's name for a type: `v16f32` for a vector, `i64` for a scalar."""
     if isinstance(type, ir.VectorType):
         return f"v{type.count}{mangled(type.element)}"
     if isinstance(type, ir.IntType):
@@ -48,7 +48,7 @@ def mangled(type: Any) -> str:
 
 
 class Everywhere(ir.Constant):
-    """A constant vector with the same number in every lane; llvmlite would write out each."""
+    """A constant vector with the same number in every lane, as short text."""
 
     def __init__(self, scalar: Any, lanes: int) -> None:
         self.type, self.constant = ir.VectorType(scalar.type, lanes), scalar.constant
@@ -89,7 +89,7 @@ class Builder(ir.IRBuilder):
         return self._everywhere(ir.Constant(self.element(dtype), value))
 
     def _everywhere(self, scalar: Any) -> Any:
-        """A constant vector, in a tenth of the text that naming each lane takes."""
+        """A constant vector with a tenth of the text of one that names each lane."""
         return Everywhere(scalar, self.lanes)
 
     def bits(self, number: int) -> Any:
@@ -103,8 +103,8 @@ class Builder(ir.IRBuilder):
     # ---- calls ----
 
     def declare(self, name: str, result: Any, arguments: Sequence[Any]) -> Any:
-        known = self.module.globals.get(name)
-        return known if known is not None else ir.Function(self.module, ir.FunctionType(result, arguments), name)
+        declared = self.module.globals.get(name)
+        return declared if declared is not None else ir.Function(self.module, ir.FunctionType(result, arguments), name)
 
     def intrinsic(self, name: str, *arguments: Any, result: Any = None, types: Sequence[Any] | None = None) -> Any:
         """Call `llvm.<name>` in the variant for the first argument's type (or for `types`)."""
@@ -127,11 +127,10 @@ class Builder(ir.IRBuilder):
         return self.gep(base, [offset], source_etype=MEMORY[np.dtype(dtype).name])
 
     def room(self, count: int, dtype: Any = np.float32) -> Any:
-        """The address of room for `count` numbers on the stack, at the start of a cache line; ask for it once, at the start
-        of a function."""
-        place = self.alloca(ir.ArrayType(MEMORY[np.dtype(dtype).name], count))
-        place.align, place.type = 64, pointer  # llvmlite gives it the type of what it holds
-        return place
+        """Allocate `count` elements on the stack, at the start of a cache line. Call it once, at the start of a function."""
+        address = self.alloca(ir.ArrayType(MEMORY[np.dtype(dtype).name], count))
+        address.align, address.type = 64, pointer  # llvmlite gives it the type of its elements
+        return address
 
     def load_scalar(self, address: Any, dtype: Any = np.float32) -> Any:
         memory = MEMORY[np.dtype(dtype).name]
@@ -144,7 +143,7 @@ class Builder(ir.IRBuilder):
         self.store(value, address, align=np.dtype(dtype).itemsize)
 
     def load_vector(self, address: Any, dtype: Any = np.float32, mask: Any = None) -> Any:
-        """`lanes` numbers in a row; lanes that `mask` leaves out are zero and not read."""
+        """Load `lanes` adjacent elements. Lanes that `mask` leaves out are zero and not read."""
         dtype = np.dtype(dtype)
         memory = ir.VectorType(MEMORY[dtype.name], self.lanes)
         if mask is None:
@@ -172,7 +171,7 @@ class Builder(ir.IRBuilder):
         return self._into_register(self.call(function, arguments), dtype)
 
     def scatter(self, value: Any, base: Any, offsets: Any, dtype: Any = np.float32, mask: Any = None) -> None:
-        """base[offsets] = value; of equal offsets the highest lane stays."""
+        """base[offsets] = value; of equal offsets the highest lane wins."""
         dtype = np.dtype(dtype)
         value = self._into_memory(value, dtype)
         arguments = [
@@ -220,7 +219,7 @@ class Builder(ir.IRBuilder):
         return self.shuffle_vector(a, b, ir.Constant(ir.VectorType(i32, len(lanes)), list(lanes)))
 
     def transpose(self, rows: Sequence[Any]) -> list[Any]:
-        """`lanes` vectors of `lanes` numbers, rows and columns exchanged: log2(lanes) rounds of swapped halves."""
+        """Transpose a square of `lanes` vectors in log2(lanes) rounds of swapped halves."""
         n, rows = self.lanes, list(rows)
         distance = n // 2
         while distance:
@@ -234,7 +233,7 @@ class Builder(ir.IRBuilder):
         return rows
 
     def fold_lanes(self, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
-        """All lanes combined into a scalar, halves upon halves: the same tree whatever the machine's own instruction does."""
+        """Combine all lanes into a scalar in a fixed tree of halves, on every machine."""
         width = self.lanes
         while width > 1:
             width //= 2
@@ -253,8 +252,8 @@ class Builder(ir.IRBuilder):
         first, last = (self.index(n) if isinstance(n, int) else n for n in (start, stop))
         before, function = self.block, self.function
         head, done = function.append_basic_block("loop"), function.append_basic_block("done")
-        known = isinstance(start, int) and isinstance(stop, int)
-        if known:
+        is_static = isinstance(start, int) and isinstance(stop, int)
+        if is_static:
             self.branch(head)
         else:
             self.cbranch(self.icmp_signed("<", first, last), head, done)
@@ -271,7 +270,7 @@ class Builder(ir.IRBuilder):
             phi.add_incoming(value, end)
         self.cbranch(self.icmp_signed("<", following, last), head, done)
         self.position_at_end(done)
-        if known:
+        if is_static:
             return results
         finals = [self.phi(value.type) for value in carry]
         for final, value, result in zip(finals, carry, results, strict=True):
@@ -329,11 +328,11 @@ def compile_module(module: Any, target: Target, *, assembly: bool = False) -> An
     return generator.emit_assembly(parsed) if assembly else generator.emit_object(parsed)
 
 
-_gone: list[Any] = []  # engines without an owner
+_gone: list[Any] = []  # engines that nothing uses
 
 
 def _one_gone() -> Any:
-    """One of them; None where there is none, and another thread may just have taken the last."""
+    """One of `_gone`; None where there is none. Another thread may have taken the last."""
     try:
         return _gone.pop()
     except IndexError:
@@ -341,7 +340,7 @@ def _one_gone() -> Any:
 
 
 class Code:
-    """Object code in memory, with the addresses of the functions `names`; it stays there as long as this lives.
+    """Object code in memory, with the addresses of the functions `names`. It stays in memory as long as this object lives.
 
     JITLink places a program's code and constants in one block: MCJIT places each where there is room, and aborts the process
     where they come to lie more than 2 GB apart.
@@ -361,7 +360,7 @@ class Code:
         self._tracker, self._engine = library.link(engine, "code"), engine
 
     def __del__(self) -> None:
-        if "_engine" in self.__dict__ and _gone is not None:  # gone itself, at the end of Python
+        if "_engine" in self.__dict__ and _gone is not None:  # None at interpreter exit
             _gone.append((self._tracker, self._engine))
 
     def address(self, name: str) -> int:
@@ -369,5 +368,5 @@ class Code:
 
 
 def versions() -> str:
-    """What object code depends on besides its text."""
+    """The versions and the target that object code depends on."""
     return f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, binding.llvm_version_info))}, {host()}"

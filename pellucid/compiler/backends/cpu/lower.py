@@ -1,9 +1,9 @@
-"""A plan as native code: one function per distinct spec, and a driver that calls them in order (floor 4).
+"""Lowering: a memory plan as an LLVM module, with one function per distinct spec and a program that calls them (floor 4).
 
-The driver is the program: `program(team, context, thread, threads, step)`. context holds the addresses of all regions
-(arena, outputs, slots), and behind them how many bytes each moves on from step to step. Small kernels run on thread 0
-alone, one after another; between two kernels that touch the same bytes on different threads stands a barrier. Kernels
-without native code cut the program into segments, between which Python runs them.
+A program has the signature `program(team, context, thread, threads, step)`. The context holds the addresses of all regions
+(arena, outputs, inputs), and behind them the bytes that each advances from step to step. Small kernels run on thread 0
+alone. A barrier separates kernels that use the same bytes on different threads. Kernels without native code cut the program
+into segments; Python runs them in between.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ EMITTERS: dict[str, Callable[..., None]] = {
     "loop": emit_loop, "copy": emit_copy, "reshape": emit_copy, "product": emit_product, **MOVEMENT_EMITTERS, **INDEXED_EMITTERS, **RANDOM_EMITTERS,
     **ATTENTION_EMITTERS,
 }  # fmt: skip
-READY = 1  # the byte of the arena that says whether the copies of weights are those of now
-MIN_PARALLEL_FLOPS = 1 << 15  # a kernel of fewer operations than this costs less than sharing it out
+READY = 1  # the byte of the arena that says whether the copies of weights are up to date
+MIN_PARALLEL_FLOPS = 1 << 15  # a kernel with fewer operations runs faster on one thread
 
 
 def flops(spec: KernelSpec) -> int:
-    """Additions, multiplications and function values of one run."""
+    """Additions, multiplications and function values of one launch."""
     size = math.prod(spec.domain)
     if spec.contraction is not None:
         return size * (2 * math.prod(spec.contraction.sizes) + len(spec.instructions) - 1)
@@ -67,13 +67,13 @@ class Segment:
 
 @dataclass
 class LoweredProgram:
-    """What there is to compile: the text is made only where no object code is kept for `key`."""
+    """A program to compile. Its LLVM text is made only where no object code is cached for `key`."""
 
     plan: MemoryPlan
     target: Target
     segments: list[Segment]
-    places: list[list[list[BufferSlice]]]  # of all that every native launch touches, by segment
-    forward: int  # how many of the segments are the forward phase: all, unless the backward is asked for outside
+    slices: list[list[list[BufferSlice]]]  # the slices that each native launch uses, by segment
+    forward: int  # how many segments the forward phase has
     key: str = ""
 
     def module(self) -> Any:
@@ -94,10 +94,10 @@ def lower(plan: MemoryPlan, target: Target) -> LoweredProgram:
             segments.append(Segment())
         else:
             segments[-1].launches.append(launch)
-    places = [[_slices_touched(launch, plan) for launch in segment.launches] for segment in segments]
-    result = LoweredProgram(plan, target, segments, places, forward or len(segments))
+    slices = [[_slices_touched(launch, plan) for launch in segment.launches] for segment in segments]
+    result = LoweredProgram(plan, target, segments, slices, forward or len(segments))
     described = repr([[_launch_key(j) for j in s.launches] for s in segments])
-    described += repr([places, _deferred(result), plan.input_count, result.forward])
+    described += repr([slices, _deferred(result), plan.input_count, result.forward])
     result.key = hashlib.sha256(described.encode()).hexdigest()
     return result
 
@@ -107,23 +107,30 @@ def _slices_touched(launch: Launch, plan: MemoryPlan) -> list[BufferSlice]:
 
 
 def _launch_key(launch: Launch) -> Any:
-    """All that the code of a launch depends on besides the places it touches."""
+    """What the code of a launch depends on besides the slices that it uses."""
     loop = launch.loop
     if loop is None:
         return (launch.spec, "packed") if launch.kernel.packed else launch.spec
     sources = [(launch.reads.index(s), offset, step) for s, offset, step in loop.sources]
     inner = [(_launch_key(j), _slices_touched(j, loop.plan)) for j in loop.plan.launches]
-    about = (loop.body.length, loop.body.reverse, loop.body.kept, loop.body.slices, loop.once_count, loop.outputs)
+    about = (
+        loop.body.length,
+        loop.body.reverse,
+        loop.body.state_counts,
+        loop.body.slices,
+        loop.once_count,
+        loop.outputs,
+    )
     return about, sources, [_launch_key(j) for j in loop.starts], inner
 
 
 def _deferred(program: LoweredProgram) -> list[tuple[BufferSlice, BufferSlice]]:
-    places = program.plan.slices
-    return [(places[symbol], places[slot.symbol]) for symbol, slot in program.plan.deferred_writes]
+    slices = program.plan.slices
+    return [(slices[symbol], slices[entry.symbol]) for symbol, entry in program.plan.deferred_writes]
 
 
 def is_single_threaded(spec: KernelSpec) -> bool:
-    """Whether one thread runs the whole kernel, since sharing it out would cost more than it saves."""
+    """Whether one thread runs the whole kernel, since that is faster than sharing it."""
     if spec.contraction is not None:
         return flops(spec) < 2 * MIN_PARALLEL_FLOPS
     largest = max((math.prod(shape) for shape in spec.shapes), default=0)
@@ -171,70 +178,70 @@ def _loads(spec: KernelSpec) -> list[Any]:
 
 
 class ScanAddressing:
-    """Where the Symbols of a loop's body lie at position t, as seen from `outer`, which runs the loop; t is None before."""
+    """Addresses of the Symbols in the body of a scan at step t. outer: the addressing around it. t is None before the scan."""
 
     def __init__(self, driver: ProgramEmitter, loop: ScanLaunch, outer: Any, t: Any) -> None:
         self.builder, self.loop, self.outer, self.plan, self.t = driver.builder, loop, outer, loop.plan, t
         self.outputs = loop.outputs
 
-    def address(self, place: BufferSlice) -> Any:
-        body, offset = self.loop.body, place.offset
-        known = self._symbol(place)
-        base = self.outer.address(self.outer.plan.slices[known])
-        if place.region == OUTPUTS:
-            index = self.outputs[place.offset]
-            offset = self._slot(index, body.step if index < body.carries else 0, place.size)
-        elif place.region >= INPUTS:
-            index = place.region - INPUTS
+    def address(self, buffer_slice: BufferSlice) -> Any:
+        body, offset = self.loop.body, buffer_slice.offset
+        holder = self._holder(buffer_slice)
+        base = self.outer.address(self.outer.plan.slices[holder])
+        if buffer_slice.region == OUTPUTS:
+            index = self.outputs[buffer_slice.offset]
+            offset = self._state_offset(index, body.step if index < body.carries else 0, buffer_slice.size)
+        elif buffer_slice.region >= INPUTS:
+            index = buffer_slice.region - INPUTS
             if index < body.carries:
-                offset = self._slot(index, 0, place.size)
+                offset = self._state_offset(index, 0, buffer_slice.size)
             else:
                 _, offset, step = self.loop.sources[index - body.carries]
-                offset = self._moved(self.t, step, offset) if step else offset
+                offset = self._advanced(self.t, step, offset) if step else offset
         return self.builder.at(base, offset, "uint8")
 
-    def _slot(self, index: int, ahead: int, size: int) -> Any:
-        """Bytes from the first state, or output, of a result to that of this position, or the next."""
+    def _state_offset(self, index: int, ahead: int, size: int) -> Any:
+        """Bytes from the first state or stacked value of a result to that of this step, or `ahead` steps later."""
         body, builder = self.loop.body, self.builder
         if index >= body.carries:
-            return self._moved(self.t, size, 0)
+            return self._advanced(self.t, size, 0)
         shift = ahead + int(body.reverse)
-        if body.kept[index] > 2:
-            return self._moved(self.t, size, shift * size)
+        if body.state_counts[index] > 2:
+            return self._advanced(self.t, size, shift * size)
         parity = builder.and_(builder.add(self.t, builder.index(shift)), builder.index(1))
-        return self._moved(parity, size, 0)
+        return self._advanced(parity, size, 0)
 
-    def _moved(self, t: Any, step: int, offset: int) -> Any:
+    def _advanced(self, t: Any, step: int, offset: int) -> Any:
         builder = self.builder
         return builder.add(builder.mul(t, builder.index(step)), builder.index(offset))
 
-    def _symbol(self, place: BufferSlice) -> Any:
-        """What of the outer plan it is a piece of."""
+    def _holder(self, buffer_slice: BufferSlice) -> Any:
+        """The Symbol of the outer plan that holds it."""
         loop = self.loop
-        if place.region == ARENA:
+        if buffer_slice.region == ARENA:
             return loop.scratch
-        if place.region == OUTPUTS:
-            return loop.results[self.outputs[place.offset]]
-        index = place.region - INPUTS
+        if buffer_slice.region == OUTPUTS:
+            return loop.results[self.outputs[buffer_slice.offset]]
+        index = buffer_slice.region - INPUTS
         return loop.results[index] if index < loop.body.carries else loop.sources[index - loop.body.carries][0]
 
-    def whole(self, place: BufferSlice) -> BufferSlice:
-        """Bytes of the program that `place` lies in, at whatever position."""
-        within = self.outer.whole(self.outer.plan.slices[self._symbol(place)])
-        if place.region == ARENA and within.size >= place.offset + place.size:
-            return BufferSlice(within.region, within.offset + place.offset, place.size)
+    def enclosing(self, buffer_slice: BufferSlice) -> BufferSlice:
+        """The bytes of the program that hold `buffer_slice` at any step."""
+        within = self.outer.enclosing(self.outer.plan.slices[self._holder(buffer_slice)])
+        if buffer_slice.region == ARENA and within.size >= buffer_slice.offset + buffer_slice.size:
+            return BufferSlice(within.region, within.offset + buffer_slice.offset, buffer_slice.size)
         return within
 
 
 class ProgramEmitter:
-    """One segment being written: loads addresses, calls kernels, puts barriers where bytes pass between threads."""
+    """Emits one segment: loads addresses, calls kernels, and puts barriers where bytes pass between threads."""
 
     def __init__(
         self, module: Any, program: LoweredProgram, number: int, functions: dict[KernelSpec, Any], timed: bool
     ) -> None:
         self.program, self.number, self.functions, self.timed = program, number, functions, timed
         self.plan = program.plan
-        self.keeps = program.plan.keeps_copies and len(program.segments) == 1
+        self.keeps_copies = program.plan.keeps_copies and len(program.segments) == 1
         self.changed: Any = None
         self.called = sum(1 for segment in program.segments[:number] for _ in iter_launches(segment.launches))
         _, self.builder = new_function(module, f"program{number}", PROGRAM, program.target)
@@ -242,14 +249,14 @@ class ProgramEmitter:
         self.bases: dict[int, Any] = {}
         self.since: list[
             tuple[list[BufferSlice], list[BufferSlice], bool]
-        ] = []  # reads, writes, alone: since the last barrier
+        ] = []  # reads, writes, single-threaded: since the last barrier
 
     def emit(self) -> None:
         builder = self.builder
-        segment, places = self.program.segments[self.number], self.program.places[self.number]
+        segment, slices = self.program.segments[self.number], self.program.slices[self.number]
         regions = {
             ARENA,
-            *(p.region for row in places for p in row),
+            *(p.region for row in slices for p in row),
             *(p.region for pair in _deferred(self.program) for p in pair),
         }
         for region in sorted(regions):
@@ -257,7 +264,7 @@ class ProgramEmitter:
         leave = builder.function.append_basic_block("leave")
         checked = False
         ready = builder.at(self.bases[ARENA], READY, "uint8")
-        if self.keeps:
+        if self.keeps_copies:
             self.changed = builder.icmp_unsigned("==", builder.load(ready, typ=i8), i8(0))
         self._pack([launch for launch in segment.launches if launch.kernel.packed], self)
         for launch in (launch for launch in segment.launches if not launch.kernel.packed):
@@ -269,8 +276,8 @@ class ProgramEmitter:
         if self.number == self.program.forward - 1:
             if checked and self.program.plan.deferred_writes:
                 self._leave_if_flagged(leave)
-            self._copy_late()
-        if self.keeps:
+            self._emit_deferred_writes()
+        if self.keeps_copies:
             with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
                 builder.store(i8(1), ready)
         builder.branch(leave)
@@ -287,24 +294,26 @@ class ProgramEmitter:
             base = builder.add(base, builder.mul(self.step, stride))
         return builder.inttoptr(base, pointer)
 
-    def address(self, place: BufferSlice) -> Any:
-        return self.builder.gep(self.bases[place.region], [self.builder.index(place.offset)], source_etype=i8)
+    def address(self, buffer_slice: BufferSlice) -> Any:
+        return self.builder.gep(
+            self.bases[buffer_slice.region], [self.builder.index(buffer_slice.offset)], source_etype=i8
+        )
 
-    def whole(self, place: BufferSlice) -> BufferSlice:
-        return place
+    def enclosing(self, buffer_slice: BufferSlice) -> BufferSlice:
+        return buffer_slice
 
     def _run(self, launch: Launch, where: ProgramEmitter | ScanAddressing) -> None:
-        """A kernel or a loop, whose Symbols lie where `where` says."""
+        """Emit a kernel or a scan. where: the addressing of its Symbols."""
         if launch.loop is None:
             self._call(launch, where)
         else:
             self._repeat(launch.loop, where)
 
     def _pack(self, launches: list[Launch], where: ProgramEmitter | ScanAddressing) -> None:
-        """Copies of weights, where there are none or the weights have changed. All threads come here, or none."""
+        """Emit copies of weights, which run where the weights have changed. All threads get here, or none."""
         if not launches:
             return
-        if not self.keeps:
+        if not self.keeps_copies:
             for launch in launches:
                 self._run(launch, where)
             return
@@ -317,14 +326,14 @@ class ProgramEmitter:
         self.since = before
 
     def _repeat(self, loop: ScanLaunch, where: ProgramEmitter | ScanAddressing) -> None:
-        """A loop: its body stands here once. Where threads share its work they meet after every position."""
+        """Emit a scan as a loop. Where threads share its work, a barrier follows every step."""
         builder, body = self.builder, loop.body
         first = [(launch, where) for launch in loop.starts]
         before = ScanAddressing(self, loop, where, None)
         once = loop.plan.launches[: loop.once_count]
         self._pack([launch for launch in once if launch.kernel.packed], before)
-        for launch, place in first + [(launch, before) for launch in once if not launch.kernel.packed]:
-            self._run(launch, place)
+        for launch, addressing in first + [(launch, before) for launch in once if not launch.kernel.packed]:
+            self._run(launch, addressing)
         repeated = loop.plan.launches[loop.once_count :]
         shared = not all(
             launch.spec is not None and is_single_threaded(launch.spec) for launch, _ in iter_launches(repeated)
@@ -343,11 +352,11 @@ class ProgramEmitter:
 
     def _call(self, launch: Launch, where: ProgramEmitter | ScanAddressing) -> None:
         assert launch.spec is not None
-        builder, places = self.builder, where.plan.slices
-        reads, writes = ([where.whole(places[s]) for s in symbols] for symbols in (launch.reads, launch.writes))
+        builder, slices = self.builder, where.plan.slices
+        reads, writes = ([where.enclosing(slices[s]) for s in symbols] for symbols in (launch.reads, launch.writes))
         single = is_single_threaded(launch.spec)
-        self._meet(reads, writes, single)
-        arguments = [*(where.address(places[s]) for s in launch.pointers), self.bases[ARENA]]
+        self._barrier_if_needed(reads, writes, single)
+        arguments = [*(where.address(slices[s]) for s in launch.pointers), self.bases[ARENA]]
         function = self.functions[launch.spec]
         before = self._clock() if self.timed else None
         if single:
@@ -363,7 +372,7 @@ class ProgramEmitter:
         return self.builder.call(self.builder.declare("llvm.readcyclecounter", i64, []), [])
 
     def _note(self, before: Any) -> None:
-        """Add what has passed since `before` to the kernel's entry in the table."""
+        """Add the time since `before` to the entry of the kernel in the table."""
         builder = self.builder
         passed = builder.sub(self._clock(), before)
         with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
@@ -373,8 +382,8 @@ class ProgramEmitter:
             builder.store(builder.add(builder.load(entry, typ=i64), passed), entry)
         self.called += 1
 
-    def _meet(self, reads: list[BufferSlice], writes: list[BufferSlice], single: bool) -> None:
-        """A barrier, if what comes touches bytes that another thread may still be at."""
+    def _barrier_if_needed(self, reads: list[BufferSlice], writes: list[BufferSlice], single: bool) -> None:
+        """Emit a barrier if the next kernel uses bytes that another thread may still use."""
         for earlier_reads, earlier_writes, earlier_single in self.since:
             if single and earlier_single:
                 continue
@@ -388,28 +397,28 @@ class ProgramEmitter:
         self.since = []
 
     def _leave_if_flagged(self, leave: Any) -> None:
-        """An index was out of range: end the step before it writes anything that lasts."""
+        """Emit the exit of a step whose index was out of range, before it writes into a Tensor."""
         builder = self.builder
         self._barrier()
         flagged = builder.icmp_unsigned("!=", builder.load(self.bases[ARENA], typ=i8), i8(0))
         with builder.when(flagged):
-            noted = builder.at(self.bases[ARENA], 1, "int64")  # the first step that was left, counted from 1
+            noted = builder.at(self.bases[ARENA], 1, "int64")  # the first step that ended so, counted from 1
             first = builder.icmp_unsigned("==", builder.load(noted, typ=i64), builder.index(0))
             mine = builder.icmp_unsigned("==", self.thread, builder.index(0))
             with builder.when(builder.and_(first, mine)):
                 builder.store(builder.add(self.step, builder.index(1)), noted)
             builder.branch(leave)
 
-    def _copy_late(self) -> None:
-        """What could not be computed in its place is copied there, now that nobody reads the old numbers."""
-        late = _deferred(self.program)
-        if not late:
+    def _emit_deferred_writes(self) -> None:
+        """Emit the deferred writes, now that every reader of the old values has run."""
+        deferred = _deferred(self.program)
+        if not deferred:
             return
         builder = self.builder
         self._barrier()
         with builder.when(builder.icmp_unsigned("==", self.thread, builder.index(0))):
-            for source, slot in late:
-                arguments = [self.address(slot), self.address(source), builder.index(source.size)]
+            for source, entry in deferred:
+                arguments = [self.address(entry), self.address(source), builder.index(source.size)]
                 memcpy = builder.declare("memcpy", pointer, [pointer, pointer, i64])
                 builder.call(memcpy, arguments)
 

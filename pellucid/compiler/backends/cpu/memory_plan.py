@@ -1,9 +1,8 @@
-"""Where everything lies: the arena, its reuse, what is written in place; and a run of the plan in NumPy (floor 4).
+"""Memory planning: arena allocation by liveness, in-place writes, and the order of launches (floor 4).
 
-A value gets its bytes when it is computed and gives them back after its last reader. What a step writes into a Tensor is
-computed right there if every reader of the old numbers has run; else it is copied there at the end. `run_planned`
-executes the kernels in NumPy over views of the planned memory, with freed bytes poisoned: a plan that overlaps two living
-values fails in it without any native code.
+A value takes its bytes when it is computed and frees them after its last reader. A write into a Tensor is computed in place
+if every reader of the old value has run; otherwise it is copied at the end. `plan_check.py` runs the plan in NumPy, with
+freed bytes poisoned: a plan that overlaps two live values fails there without any native code.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from .kernel_ir import KernelSpec, Load, Scalar
 from .layout import Layout
 from .storage import ALIGNMENT
 
-ARENA, OUTPUTS, INPUTS = 0, 1, 2  # regions: slot i is region SLOTS + i
-FLAG = ALIGNMENT  # the arena begins with a line for the flag of indices out of range, and the step that raised it
+ARENA, OUTPUTS, INPUTS = 0, 1, 2  # regions: input i is region INPUTS + i
+FLAG = ALIGNMENT  # the arena begins with a cache line for the fault flag and the step that raised it
 
 
 class BufferSlice(NamedTuple):
-    """Bytes offset ... offset+size-1 of a region."""
+    """Bytes offset ... offset + size - 1 of a region."""
 
     region: int
     offset: int
@@ -45,7 +44,7 @@ class BufferSlice(NamedTuple):
 
 @dataclass(eq=False)
 class Launch:
-    """A kernel with its spec (None: a loop, or interpreted), and the Symbols whose memory it touches."""
+    """A kernel, its spec (None for a scan or an interpreted one), and the Symbols whose memory it uses."""
 
     kernel: Kernel
     spec: KernelSpec | None
@@ -57,12 +56,11 @@ class Launch:
 
 @dataclass(eq=False)
 class ScanLaunch:
-    """What a loop does. plan: of its body, whose regions are the memory `scratch`, the results and the inputs.
+    """The launch of a scan. plan: of its body, whose regions are the memory `scratch`, the results and the inputs.
 
-    starts: copies of the carry into the first of its states. once: how many of the body's launches run before the first
-    position only. sources: of the inputs behind the carry, and of the constants, where each lies: in which Symbol, how many
-    bytes behind its beginning, and how many more from position to position. results: the states of each carry, then the
-    stacks.
+    starts: copies of the carry into its first state. once_count: how many launches of the body are loop-invariant and run
+    before the first step. sources: for the inputs behind the carry and for constants the Symbol that holds each, its offset
+    there in bytes, and the bytes from step to step. results: the states of each carry, then the stacked values.
     """
 
     body: ScanBody
@@ -76,17 +74,20 @@ class ScanLaunch:
 
     @property
     def outputs(self) -> dict[int, int]:
-        """Which output lies where in the body's own plan."""
+        """By offset in the output region of the body: the output that lies there."""
         outputs = self.plan.outputs
         return {self.plan.slices[symbol].offset: index for index, symbol in enumerate(outputs)}
 
 
 @dataclass
 class MemoryPlan:
-    """places: of every stored Symbol, input and constant.
-    late: writes that are copied into their slot at the end.
-    boundary: how many of the launches belong to the forward phase: all, unless the backward is asked for outside.
-    keeps: whether copies of weights are kept from call to call."""
+    """The memory plan of a graph.
+
+    slices: of every stored Symbol, input and constant.
+    deferred_writes: writes that are copied into their input at the end.
+    forward_count: how many of the launches belong to the forward phase.
+    keeps_copies: whether copies of weights are reused between calls.
+    """
 
     launches: list[Launch]
     slices: dict[Symbol, BufferSlice]
@@ -98,7 +99,7 @@ class MemoryPlan:
     output_bytes: int = 0
     forward_count: int = 0
     keeps_copies: bool = False
-    freed: dict[int, list[BufferSlice]] = field(default_factory=dict)  # after launch number: what nobody reads any more
+    freed: dict[int, list[BufferSlice]] = field(default_factory=dict)  # by launch: what it reads last
 
 
 def make_launches(kernels: list[Kernel], layout: Layout, reuse: bool = True) -> list[Launch]:
@@ -128,7 +129,7 @@ def _launch(kernel: Kernel, layout: Layout) -> Launch:
 
 
 def _scan_launch(kernel: Kernel, layout: Layout, reuse: bool) -> Launch:
-    """A loop: its body planned by itself, and where what goes in and out lies."""
+    """The launch of a scan: plan its body, and locate its inputs and outputs."""
     inner, inputs = kernel.scan_kernels, kernel.root.inputs
     assert inner is not None
     body, carries = inner.body, inner.body.carries
@@ -136,19 +137,19 @@ def _scan_launch(kernel: Kernel, layout: Layout, reuse: bool) -> Launch:
     plan = plan_memory(inner.graph, once + rest, inner.layout, reuse, once)
     count = sum(launch.kernel in once for launch in plan.launches)
     starts = [_start(x, layout) for x in inputs[:carries]]
-    places = []
+    locations = []
     for i, x in enumerate(inputs[carries:]):
-        seen = view_of(x)
-        offset, along = seen.address(layout.strides.get(seen.source) or row_major(seen.source.shape), x.ndim)
+        view = view_of(x)
+        offset, along = view.address(layout.strides.get(view.source) or row_major(view.source.shape), x.ndim)
         size = dtype_size(x)
-        places.append((seen.source, offset * size, along[0] * size if i < body.slices else 0))
-    places += [(constant, 0, 0) for constant in plan.constants]
-    made = {(s.attributes["what"], s.attributes["index"]): s for s in kernel.stored}
+        locations.append((view.source, offset * size, along[0] * size if i < body.slices else 0))
+    locations += [(constant, 0, 0) for constant in plan.constants]
+    results_by_key = {(s.attributes["what"], s.attributes["index"]): s for s in kernel.stored}
     keys = [("states" if i < carries else "stack", i) for i in range(len(inner.graph.outputs))]
-    results = [made[key] if key in made else _temporary(*body.part(*key)) for key in keys]
+    results = [results_by_key[key] if key in results_by_key else _temporary(*body.part(*key)) for key in keys]
     scratch = _temporary((plan.arena,), np.dtype(np.uint8))
-    reads = list(dict.fromkeys([*(s for start in starts for s in start.reads), *(s for s, _, _ in places)]))
-    loop = ScanLaunch(body, plan, inner.layout, count, starts, places, results, scratch)
+    reads = list(dict.fromkeys([*(s for start in starts for s in start.reads), *(s for s, _, _ in locations)]))
+    loop = ScanLaunch(body, plan, inner.layout, count, starts, locations, results, scratch)
     return Launch(kernel, None, [], reads, [*results, scratch], loop)
 
 
@@ -157,28 +158,28 @@ def _temporary(shape: tuple[int, ...], dtype: np.dtype) -> Symbol:
 
 
 def _start(x: Symbol, layout: Layout) -> Launch:
-    """A copy of the carry a loop begins with; its place is decided with that of the states."""
+    """The launch that copies the first carry. Its slice is assigned with that of the states."""
     begin = emit("cast", x, origin=x.origin, dtype=x.dtype)
     layout.strides[begin] = row_major(x.shape)
     return _launch(Kernel("copy", [begin], squeezed_shape(x.shape), stored=[begin]), layout)
 
 
 def _split_invariant(graph: Graph, kernels: list[Kernel], first: int) -> tuple[list[Kernel], list[Kernel]]:
-    """The kernels of a body that read nothing but inputs from number `first` on, and the others."""
-    known = {slot.symbol for slot in graph.inputs[first:]}
+    """The kernels of a body that only depend on inputs from number `first` on, which are loop-invariant; and the others."""
+    invariant = {entry.symbol for entry in graph.inputs[first:]}
     once, rest = [], []
     for kernel in kernels:
-        same = all(s in known or s.constant is not None for s in external_operands(kernel))
+        same = all(s in invariant or s.constant is not None for s in external_operands(kernel))
         if same and not has_bounds_check(kernel) and not set(kernel.stored) & set(graph.outputs):
             once.append(kernel)
-            known.update(kernel.stored)
+            invariant.update(kernel.stored)
         else:
             rest.append(kernel)
     return once, rest
 
 
 def iter_launches(launches: list[Launch], times: int = 1) -> Iterator[tuple[Launch, int]]:
-    """The launches that are one kernel each, in order, those in loops too, and how often each runs."""
+    """The launches of single kernels, in order, in scans too, and how often each runs."""
     for launch in launches:
         if launch.loop is None:
             yield launch, times
@@ -190,7 +191,7 @@ def iter_launches(launches: list[Launch], times: int = 1) -> Iterator[tuple[Laun
 
 
 def nbytes(symbol: Symbol, layout: Layout) -> int:
-    """Bytes from the first to the last number of a stored Symbol."""
+    """Bytes from the first to the last element of a stored Symbol."""
     strides = layout.strides.get(symbol) or row_major(symbol.shape)
     if not symbol.size:
         return 0
@@ -201,61 +202,63 @@ def nbytes(symbol: Symbol, layout: Layout) -> int:
 def plan_memory(
     graph: Graph, kernels: list[Kernel], layout: Layout, reuse: bool = True, once: list[Kernel] | None = None
 ) -> MemoryPlan:
-    """The plan of a program, or of what a loop repeats; of that, the kernels `once` run before the first position only, so
-    that nobody may overwrite their results."""
+    """Plan the memory of a program or of the body of a scan.
+
+    once: loop-invariant kernels of a body. They run before the first step, so that their results may not be overwritten.
+    """
     kernels = sorted(kernels, key=lambda kernel: not kernel.packed)
     plan = MemoryPlan(make_launches(kernels, layout, reuse), {}, graph.outputs, [], [], len(graph.inputs))
     plan.forward_count = sum(not launch.kernel.in_backward for launch in plan.launches)
     root = layout.root_buffer
-    for number, slot in enumerate(graph.inputs):
-        plan.slices[slot.symbol] = BufferSlice(INPUTS + number, 0, nbytes(slot.symbol, layout))
+    for number, entry in enumerate(graph.inputs):
+        plan.slices[entry.symbol] = BufferSlice(INPUTS + number, 0, nbytes(entry.symbol, layout))
     _assign_constants(plan, layout, once is not None)
     _assign_results(graph, plan, layout)
     last: dict[Symbol, int] = {}
     for number, launch in enumerate(plan.launches):
         for symbol in (*launch.reads, *launch.writes):
             last[root(symbol)] = number
-    kept = _kept(plan)
-    plan.keeps_copies = bool(kept)
-    lasting = [s for s, _ in plan.deferred_writes] + [s for kernel in once or () for s in kernel.stored] + kept
+    persistent = _persistent(plan)
+    plan.keeps_copies = bool(persistent)
+    lasting = [s for s, _ in plan.deferred_writes] + [s for kernel in once or () for s in kernel.stored] + persistent
     for symbol in lasting + [
         s
         for launch in plan.launches[: plan.forward_count]
         for s in launch.writes
         if last[root(s)] >= plan.forward_count
     ]:
-        last[root(symbol)] = len(plan.launches)  # what the backward phase reads stays: it may be run twice
+        last[root(symbol)] = len(plan.launches)  # the backward phase may run twice: keep what it reads
     arena = Arena(plan.arena)
-    for symbol in kept:  # before all others: nothing else may ever lie there
-        plan.slices[symbol] = arena.take(nbytes(symbol, layout))
+    for symbol in persistent:  # first: these bytes are never reused
+        plan.slices[symbol] = arena.allocate(nbytes(symbol, layout))
     for number, launch in enumerate(plan.launches):
         for symbol in launch.writes:
             if root(symbol) not in plan.slices:
-                plan.slices[root(symbol)] = arena.take(nbytes(root(symbol), layout))
+                plan.slices[root(symbol)] = arena.allocate(nbytes(root(symbol), layout))
         if launch.loop is not None:
             _assign_starts(plan, launch.loop)
         done = [s for s in dict.fromkeys(root(x) for x in (*launch.reads, *launch.writes)) if last[s] == number]
         for symbol in done:
-            place = plan.slices[symbol]
-            if reuse and place.region == ARENA and symbol.constant is None:
-                arena.give(place)
-                plan.freed.setdefault(number, []).append(place)
+            buffer_slice = plan.slices[symbol]
+            if reuse and buffer_slice.region == ARENA and symbol.constant is None:
+                arena.free(buffer_slice)
+                plan.freed.setdefault(number, []).append(buffer_slice)
     for symbol in (*layout.alias_of, *layout.subview_of):
         plan.slices[symbol] = _inner_slice(symbol, plan, layout)
     plan.arena = arena.size
     return plan
 
 
-def _kept(plan: MemoryPlan) -> list[Symbol]:
-    """What keeps its numbers from call to call: copies of weights, and the memory of loops that have made some."""
-    kept = [s for launch in plan.launches if launch.kernel.packed for s in launch.writes]
-    return kept + [
+def _persistent(plan: MemoryPlan) -> list[Symbol]:
+    """Symbols that keep their numbers between calls: copies of weights, and the scratch memory of scans with such copies."""
+    persistent = [s for launch in plan.launches if launch.kernel.packed for s in launch.writes]
+    return persistent + [
         launch.loop.scratch for launch in plan.launches if launch.loop is not None and launch.loop.plan.keeps_copies
     ]
 
 
 def _inner_slice(symbol: Symbol, plan: MemoryPlan, layout: Layout) -> BufferSlice:
-    """The place of a Symbol that lies in the memory of another."""
+    """The slice of a Symbol in the memory of another."""
     if symbol in layout.alias_of:
         return _inner_slice(layout.alias_of[symbol], plan, layout)
     if symbol not in layout.subview_of:
@@ -274,7 +277,7 @@ def _assign_starts(plan: MemoryPlan, loop: ScanLaunch) -> None:
 
 
 def _assign_constants(plan: MemoryPlan, layout: Layout, outside: bool) -> None:
-    """outside: the constants of a body are constants of the program, and here like inputs behind the others."""
+    """Assign slices to constants. outside: constants of a body belong to the program; here they are inputs behind the others."""
     for launch in plan.launches:
         for symbol in launch.reads:
             if symbol.constant is not None and symbol not in plan.slices:
@@ -290,33 +293,33 @@ def _assign_constants(plan: MemoryPlan, layout: Layout, outside: bool) -> None:
 
 
 def _assign_results(graph: Graph, plan: MemoryPlan, layout: Layout) -> None:
-    """Outputs in a region of their own; writes in their slot, where they may."""
+    """Assign outputs to their own region, and writes to their input where they can be in place."""
     for symbol in graph.outputs:
         plan.slices[symbol] = BufferSlice(OUTPUTS, plan.output_bytes, nbytes(symbol, layout))
         plan.output_bytes += _align_up(nbytes(symbol, layout))
-    for slot, symbol in graph.writes:
-        if _in_place(plan, slot, symbol, layout):
-            plan.slices[symbol] = plan.slices[slot.symbol]
+    for entry, symbol in graph.writes:
+        if _in_place(plan, entry, symbol, layout):
+            plan.slices[symbol] = plan.slices[entry.symbol]
         else:
-            plan.deferred_writes.append((symbol, slot))
+            plan.deferred_writes.append((symbol, entry))
 
 
-def _in_place(plan: MemoryPlan, slot: Input, symbol: Symbol, layout: Layout) -> bool:
-    """Whether `symbol` may be computed into the memory of `slot`, whose old numbers are then gone."""
+def _in_place(plan: MemoryPlan, entry: Input, symbol: Symbol, layout: Layout) -> bool:
+    """Whether `symbol` may be computed into the memory of `entry`, which loses the old value."""
     writer = next(i for i, launch in enumerate(plan.launches) if symbol in launch.writes)
-    seen = lambda launch: [
-        x for x in launch.reads if layout.root_buffer(x) is slot.symbol
-    ]  # a reshape may be the same memory
-    if any(seen(launch) or has_bounds_check(launch.kernel) for launch in plan.launches[writer + 1 :]):
-        return False  # a check that fails must find everything unwritten
+    view = lambda launch: [
+        x for x in launch.reads if layout.root_buffer(x) is entry.symbol
+    ]  # a reshape may be an alias
+    if any(view(launch) or has_bounds_check(launch.kernel) for launch in plan.launches[writer + 1 :]):
+        return False  # a failing bounds check must leave everything unwritten
     launch = plan.launches[writer]
-    if not seen(launch):
+    if not view(launch):
         return True
-    if seen(launch) != [slot.symbol]:
+    if view(launch) != [entry.symbol]:
         return False
     if launch.spec is None or launch.kernel.kind not in ("loop", "product", "copy"):
         return False
-    pointer, target = launch.pointers.index(slot.symbol), launch.pointers.index(symbol)
+    pointer, target = launch.pointers.index(entry.symbol), launch.pointers.index(symbol)
     store = next(s for s in launch.spec.stores if s.pointer == target)
     loads = [
         x
@@ -326,31 +329,31 @@ def _in_place(plan: MemoryPlan, slot: Input, symbol: Symbol, layout: Layout) -> 
     ]
     product = launch.spec.contraction
     if any(instruction.level for instruction in launch.spec.instructions):
-        return False  # it goes over its rows again
+        return False  # it passes over its rows again
     if product is not None and pointer in (product.splat.pointer, product.vectors.pointer):
         return False
     return all(x.offset == 0 and x.strides == store.strides for x in loads)
 
 
 class Arena:
-    """Bytes handed out and given back: the first gap that is wide enough."""
+    """First-fit allocation of bytes."""
 
     def __init__(self, start: int) -> None:
         self.size = start
         self.gaps: list[tuple[int, int]] = []  # (offset, size), ascending
 
-    def take(self, size: int) -> BufferSlice:
+    def allocate(self, size: int) -> BufferSlice:
         want = _align_up(size)
         for i, (offset, gap) in enumerate(self.gaps):
             if gap >= want:
                 self.gaps[i : i + 1] = [(offset + want, gap - want)] if gap > want else []
                 return BufferSlice(ARENA, offset, size)
-        place = BufferSlice(ARENA, self.size, size)
+        buffer_slice = BufferSlice(ARENA, self.size, size)
         self.size += want
-        return place
+        return buffer_slice
 
-    def give(self, place: BufferSlice) -> None:
-        self.gaps.append((place.offset, _align_up(place.size)))
+    def free(self, buffer_slice: BufferSlice) -> None:
+        self.gaps.append((buffer_slice.offset, _align_up(buffer_slice.size)))
         self.gaps.sort()
         merged: list[tuple[int, int]] = []
         for offset, size in self.gaps:
@@ -363,6 +366,3 @@ class Arena:
 
 def _align_up(size: int) -> int:
     return -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
-
-
-# ---- the plan in NumPy ---------------------------------------------------------------------------------------------------

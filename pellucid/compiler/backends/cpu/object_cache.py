@@ -1,6 +1,6 @@
-"""Object code on disk, so that a program compiled once starts at once the next time (floor 4).
+"""Object cache: compiled code on disk, so that a program compiled once starts fast the next time (floor 4).
 
-The key is everything the code depends on: the program's recipes and places, the source of the compiler and of the
+The key is everything the code depends on: the kernel specs and slices of the program, the source of the compiler and of the
 operations, the versions of LLVM and its binding, and the processor. A file begins with the SHA-256 of the rest; one that
 does not match, or lies in a folder that others may write to, is not used. This is the one place where pellucid loads
 something that runs: `PELLUCID_CACHE=off` turns it off, `PELLUCID_CACHE=folder` moves it.
@@ -24,22 +24,22 @@ DIGEST = 32  # bytes of a SHA-256
 
 
 def object_code(key: str, make: Callable[[], bytes]) -> bytes:
-    """The object code for `key`, from the cache where it is there, else made now and kept."""
+    """The object code for `key`, from the cache, or made now and stored there."""
     file = _file(key)
-    kept = _read(file) if file is not None else None
-    if kept is None:
-        kept = make()
+    cached = _read(file) if file is not None else None
+    if cached is None:
+        cached = make()
         if file is not None:
-            _write(file, kept)
-    return kept
+            _write(file, cached)
+    return cached
 
 
 def folder() -> Path | None:
-    """Where object code is kept; None where that is turned off or there is no private place for it."""
-    wish = os.environ.get("PELLUCID_CACHE", "")
-    if wish.lower() in ("off", "0", "none"):
+    """The folder of the cache; None where the cache is off or no private folder can be had."""
+    setting = os.environ.get("PELLUCID_CACHE", "")
+    if setting.lower() in ("off", "0", "none"):
         return None
-    base = Path(wish) if wish else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pellucid"
+    base = Path(setting) if setting else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pellucid"
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = base.stat()

@@ -1,4 +1,4 @@
-"""What a compiled step consists of, for people: each kernel with its operations, layers and lines, its cost and time (floor 4).
+"""Profile: the kernels of a compiled step with their operations, layers and lines, cost and time (floor 4).
 
 The times are measured here, by running the program with the processor's clock read around each kernel, on the arguments of
 the last call; every Tensor has its old numbers again afterwards. Floating-point operations are additions, multiplications
@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from ....threads import compute_threads
-from . import thread_pool as runtime
+from . import thread_pool
 from .llvm import Code, compile_module, i64, new_function, new_module, pointer
 from .lower import emit_module, flops, is_single_threaded, traffic
 from .memory_plan import ARENA, Launch, iter_launches
 from .program import Program
 from .target import Target, host
 
-ROUNDS = 20  # times at least that something runs for a measurement; the smallest time of each kernel counts
+ROUNDS = 20  # runs of a measurement, at least; the smallest time of each kernel counts
 MIN_SECONDS = 0.15  # seconds: sooner, the system may still have two threads on one processor
 
 
@@ -68,8 +68,8 @@ def _row(k: KernelInfo) -> str:
     rate = f"{k.flops / k.microseconds / 1e3:.1f}" if k.microseconds else "-"
     share = f"{k.share:.0%}" if k.share is not None else "-"
     names = " ".join(name for name, _ in k.operations)
-    places = list(dict.fromkeys(place for _, place in k.operations))
-    where = places[0] + (f" and {len(places) - 1} more" if len(places) > 1 else "")
+    origins = list(dict.fromkeys(origin for _, origin in k.operations))
+    where = origins[0] + (f" and {len(origins) - 1} more" if len(origins) > 1 else "")
     shape = (f"{k.runs} times " if k.runs > 1 else "") + ("x".join(map(str, k.shape)) or "1")
     return f"{k.name:<9} {shape:<18} {spent:>7} {rate:>8} {share:>5} {k.bytes / 1024:>8.1f}  {names}  [{where}]"
 
@@ -92,8 +92,8 @@ def _info(
 ) -> KernelInfo:
     kernel, spec = launch.kernel, launch.spec
     operations = tuple((s.op_name, str(s.origin)) for s in kernel.symbols)
-    places = [program.plan.slices[s] for s in launch.writes if s in program.plan.slices]  # not those inside a loop
-    offset = next((p.offset for p in places if p.region == ARENA), None)
+    slices = [program.plan.slices[s] for s in launch.writes if s in program.plan.slices]  # not those inside a loop
+    offset = next((p.offset for p in slices if p.region == ARENA), None)
     if spec is None:
         return KernelInfo("python", "interpreted", kernel.domain, operations, 0, 0, offset, False, runs, None, None,
                           lambda: "no native code: this operation runs in the interpreter")  # fmt: skip
@@ -113,12 +113,12 @@ def _function_text(module: str, name: str) -> str:
 def profile(program: Program) -> np.ndarray:
     """Microseconds of each kernel: the smallest of many runs."""
     launches = list(iter_launches(program.plan.launches))
-    code = runtime.shielded_from_interrupt(
+    code = thread_pool.shielded_from_interrupt(
         lambda: Code(compile_module(emit_module(program.lowered, timed=True), host()), ["program0"])
     )
-    entry = code.address("program0")
+    entry_point = code.address("program0")
     table = np.zeros(len(launches), np.int64)
-    kept = [(storage.memory, storage.memory.copy()) for storage in (t.storage for t in program.written)]
+    saved = [(storage.memory, storage.memory.copy()) for storage in (t.storage for t in program.written)]
     program.context[-1] = table.ctypes.data
     best: np.ndarray | None = None
     spent = ticks = 0.0
@@ -126,13 +126,13 @@ def profile(program: Program) -> np.ndarray:
         for _ in _measurements():
             table[:] = 0
             began = time.perf_counter()
-            runtime.run(entry, program.context_address)
+            thread_pool.run(entry_point, program.context_address)
             spent += time.perf_counter() - began
             ticks += float(table.sum())
             best = table.copy() if best is None else np.minimum(best, table)
     finally:
         program.context[-1] = 0
-        for memory, before in kept:
+        for memory, before in saved:
             np.copyto(memory, before)
         program.workspace.flag.value = 0
     assert best is not None
@@ -140,7 +140,7 @@ def profile(program: Program) -> np.ndarray:
 
 
 def _measurements() -> Iterator[int]:
-    """Rounds, at least ROUNDS of them, for about ENOUGH seconds."""
+    """Numbers of rounds: at least ROUNDS, for about MIN_SECONDS."""
     began, number = time.perf_counter(), 0
     while number < ROUNDS or time.perf_counter() - began < MIN_SECONDS:
         yield number
@@ -155,14 +155,14 @@ def machine_peak() -> float:
     """GFLOP/s that multiply-adds in registers reach on all threads together."""
     chains, turns = 20, 20_000
     target = host()
-    code = runtime.shielded_from_interrupt(
+    code = thread_pool.shielded_from_interrupt(
         lambda: Code(compile_module(_peak_module(target, chains, turns), target), ["peak"])
     )
     word = aligned_word()
     best = 0.0
     for _ in _measurements():
         began = time.perf_counter()
-        runtime.run(code.address("peak"), ctypes.addressof(word))
+        thread_pool.run(code.address("peak"), ctypes.addressof(word))
         passed = time.perf_counter() - began
         best = max(best, 2.0 * chains * turns * target.lanes * compute_threads() / passed / 1e9)
     return best

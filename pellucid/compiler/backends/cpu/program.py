@@ -1,4 +1,4 @@
-"""A recorded step made ready to run: native code bound to the Tensors it reads and writes (floor 4).
+"""Programs: native code bound to the Tensors that a traced step reads and writes (floor 4).
 
 What a call does: look whether anyone touched a Tensor of the step, set the addresses of the arguments, run, copy the
 outputs. Everything else was decided when the program was made.
@@ -23,20 +23,23 @@ from ....tensor import ConsumedGradient, Tensor
 from ...ir.graph import Input
 from ...trace.outputs import GradientBindings, make_unflatten, output_tensor, refusing_nodes
 from ...trace.traced_step import IndexFault, TracedStep, ViewRef
-from . import thread_pool as runtime
+from . import thread_pool
 from .executable import Executable, bind, get_executable
 from .lower import READY
 from .memory_plan import ARENA, INPUTS, OUTPUTS
 from .planned_memory import PlannedMemory
 from .storage import Buffer, aligned, buffer_of
 
-COPIED = 1 << 14  # bytes: to copy a smaller argument takes less time than to ask NumPy for its address
-CHUNK = 0.05  # seconds of native work between two looks at what Python wants
+COPIED = 1 << 14  # bytes: copying a smaller argument is faster than asking NumPy for its address
+CHUNK = 0.05  # seconds of native work between checks for signals
 
 
 class Workspace:
-    """The memory of a run. arena: what is computed on the way, the flag of indices out of range at its beginning.
-    outputs: what is given back. results: each output there, as an array that the next run overwrites."""
+    """The memory of a run.
+
+    arena: intermediate values, with the flag of indices out of range at its beginning. outputs: the memory of the results.
+    results: each output in it, as an array that the next run overwrites.
+    """
 
     def __init__(self, arena: np.ndarray, outputs: np.ndarray) -> None:
         self.arena, self.outputs = arena, outputs
@@ -46,7 +49,7 @@ class Workspace:
         self.flagged_step = ctypes.c_int64.from_address(arena.ctypes.data + 8)  # counted from 1
 
     def raise_flagged(self) -> None:
-        """Raise Flagged if the last run has found an index out of range."""
+        """Raise IndexFault if the last run has found an index out of range."""
         if self.flag.value:
             step = max(self.flagged_step.value - 1, 0)
             self.flag.value = self.flagged_step.value = 0
@@ -57,7 +60,7 @@ Workspaces = MutableMapping[Executable, Workspace]
 
 
 class HeldLocks:
-    """`with Held(locks):` holds all of them, taken in their order."""
+    """`with HeldLocks(locks):` holds all of them, acquired in order."""
 
     __slots__ = ("count", "locks")
 
@@ -75,7 +78,7 @@ class HeldLocks:
         return self
 
     def exchange(self, locks: Sequence[Any]) -> None:
-        """Hold `locks` instead."""
+        """Release the present locks and hold `locks` instead."""
         self.__exit__()
         self.locks = locks
         self.__enter__()
@@ -87,27 +90,32 @@ class HeldLocks:
 
 
 class Program:
-    """One recording, compiled and bound to its Tensors.
+    """A traced step, compiled and bound to its Tensors.
 
     workspaces: of programs that never run at the same time; those of one executable share their memory.
     """
 
     def __init__(
-        self, recording: TracedStep, leave_out: frozenset[str] = frozenset(), workspaces: Workspaces | None = None
+        self, traced: TracedStep, disabled: frozenset[str] = frozenset(), workspaces: Workspaces | None = None
     ) -> None:
-        self.recording, self.padding = recording, recording.padding
-        self.executable = shared = get_executable(recording.form, leave_out, recording.inference)
-        self.layout, self.plan, self.lowered, self.entries = shared.layout, shared.plan, shared.lowered, shared.entries
-        if self.plan.keeps_copies:  # copies of these weights
+        self.traced, self.padding = traced, traced.padding
+        self.executable = shared = get_executable(traced.form, disabled, traced.inference)
+        self.layout, self.plan, self.lowered, self.entry_points = (
+            shared.layout,
+            shared.plan,
+            shared.lowered,
+            shared.entry_points,
+        )
+        if self.plan.keeps_copies:  # its copies of weights stay in the arena
             workspaces = None
-        own = zip(shared.graph.inputs, recording.form.graph.inputs, strict=True)
-        slots = [dataclasses.replace(mine, symbol=known.symbol) for known, mine in own]
-        self.graph = bind(shared.graph, slots)
+        own = zip(shared.graph.inputs, traced.form.graph.inputs, strict=True)
+        entries = [dataclasses.replace(shared_entry, symbol=traced_entry.symbol) for traced_entry, shared_entry in own]
+        self.graph = bind(shared.graph, entries)
         self.regions: dict[int, np.ndarray] = {}
         self.memory = PlannedMemory(self.plan, self.layout, self.regions)
         self.context = aligned(
             (2 * (INPUTS + self.plan.input_count) + 1,), np.int64
-        )  # and a word for the table of times
+        )  # and a word for the address of the table of times
         self.context_address = self.context.ctypes.data
         workspace = None if workspaces is None else workspaces.get(shared)
         if workspace is None:
@@ -116,22 +124,22 @@ class Program:
                 workspaces[shared] = workspace
         else:
             self.use(workspace)
-        # What the arguments of the last call held: its memory has to last as long as its address is known.
-        self.held: list[np.ndarray] = []
+        # The arrays of the arguments of the last call. They live as long as native code has their addresses.
+        self.held_arrays: list[np.ndarray] = []
         self.dirty: set[Tensor] = set()
-        self.memories: dict[int, np.ndarray] = {}  # of the states, by their place in the context
-        self.pace = runtime.ThreadBackoff()
+        self.memories: dict[int, np.ndarray] = {}  # of the states, by index in the context
+        self.backoff = thread_pool.ThreadBackoff()
         self.lock = threading.RLock()
         self.locks: list[threading.RLock] = [self.lock]
         self._bind()
         self._find_locks()
-        self.nodes = refusing_nodes(recording)
-        self.rebuild = make_unflatten(recording, self.owners)
+        self.refusing_nodes = refusing_nodes(traced)
+        self.unflatten = make_unflatten(traced, self.bindings)
 
-    # ---- making ready ----
+    # ---- binding ----
 
     def new_workspace(self) -> Workspace:
-        """Memory for a run, in use from now on, with the program's constants in it."""
+        """New memory for runs, with the constants of the program. It is used from now on."""
         workspace = Workspace(
             aligned((self.plan.arena,), np.uint8), aligned((max(self.plan.output_bytes, 1),), np.uint8)
         )
@@ -142,61 +150,61 @@ class Program:
         return workspace
 
     def use(self, workspace: Workspace) -> None:
-        """Let the next run take place in this memory."""
+        """Use this memory from the next run on."""
         self.workspace = workspace
         self.regions[ARENA], self.regions[OUTPUTS] = workspace.arena, workspace.outputs
         self.context[ARENA], self.context[OUTPUTS] = workspace.addresses
 
     def _bind(self) -> None:
-        """Give every Tensor of the step its memory, and find out which slots each call has to set."""
-        written = {id(slot) for slot, _ in self.graph.writes}
-        resident = {s.inputs[0] for s in self.graph.symbols if s.op is rows}  # more lies behind them: never copied
-        self.owners = GradientBindings(self.recording)
-        self.number: dict[Tensor, int] = {}
+        """Give every Tensor of the step its buffer, and find the inputs that each call has to set."""
+        written = {id(entry) for entry, _ in self.graph.writes}
+        resident = {s.inputs[0] for s in self.graph.symbols if s.op is rows}  # more rows lie behind them: never copied
+        self.bindings = GradientBindings(self.traced)
+        self.context_index: dict[Tensor, int] = {}
         self.written: set[Tensor] = set()
-        self.given: list[tuple[int, int]] = []  # (place in the context, position among the arguments)
+        self.passed_arguments: list[tuple[int, int]] = []  # (index in the context, position among the arguments)
         self.grads: list[tuple[int, Tensor, np.ndarray]] = []  # gradients that are read
-        self.kept: list[tuple[Input, np.ndarray]] = []  # gradients that are written
-        self.copied: list[tuple[int, np.ndarray]] = []  # arguments that are copied here
-        self.changed: list[tuple[int, np.ndarray]] = []  # those that the step writes
-        self.cotangents: list[tuple[int, int]] = []  # (place in the context, number of the slot)
-        for number, slot in enumerate(self.graph.inputs):
-            place, extent = INPUTS + number, self.plan.slices[slot.symbol].size
-            if slot.kind == "state":
-                storage = buffer_of(slot.owner)
-                if id(slot) in written:
-                    storage.own(slot.owner, self.lock)
-                    self.written.add(slot.owner)
+        self.written_grads: list[tuple[Input, np.ndarray]] = []  # gradients that are written
+        self.copied_arguments: list[tuple[int, np.ndarray]] = []  # arguments that are copied here
+        self.written_arguments: list[tuple[int, np.ndarray]] = []  # those that the step writes
+        self.cotangents: list[tuple[int, int]] = []  # (index in the context, number of the input)
+        for number, entry in enumerate(self.graph.inputs):
+            index, extent = INPUTS + number, self.plan.slices[entry.symbol].size
+            if entry.kind == "state":
+                storage = buffer_of(entry.owner)
+                if id(entry) in written:
+                    storage.own(entry.owner, self.lock)
+                    self.written.add(entry.owner)
                 storage.watchers.append(self.dirty)
-                self.number[slot.owner] = place
-                self.dirty.add(slot.owner)
+                self.context_index[entry.owner] = index
+                self.dirty.add(entry.owner)
             elif (
                 self.padding is None
-                and slot.kind == "argument"
-                and id(slot) not in written
-                and (extent > COPIED or slot.symbol in resident)
+                and entry.kind == "argument"
+                and id(entry) not in written
+                and (extent > COPIED or entry.symbol in resident)
             ):
-                self.given.append((place, slot.position))
-            elif slot.kind == "cotangent":
-                self.cotangents.append((place, number))
+                self.passed_arguments.append((index, entry.position))
+            elif entry.kind == "cotangent":
+                self.cotangents.append((index, number))
             else:
-                room = aligned(slot.symbol.shape, slot.symbol.dtype)
-                if slot.kind in ("scalar", "length"):
-                    room[...] = slot.owner
-                self.regions[place] = _bytes(room)
-                self.context[place] = room.ctypes.data
-                if slot.kind == "argument":
-                    within = room if self.padding is None else self.padding.within(slot.position, room)
-                    self.copied.append((slot.position, within))
-                    if id(slot) in written:
-                        self.changed.append((slot.position, room))
-                elif id(slot) in written:
-                    self.kept.append((slot, room))
-                if slot.kind == "gradient":
-                    self.grads.append((place, slot.owner, room))
+                memory = aligned(entry.symbol.shape, entry.symbol.dtype)
+                if entry.kind in ("scalar", "length"):
+                    memory[...] = entry.owner
+                self.regions[index] = _bytes(memory)
+                self.context[index] = memory.ctypes.data
+                if entry.kind == "argument":
+                    within = memory if self.padding is None else self.padding.within(entry.position, memory)
+                    self.copied_arguments.append((entry.position, within))
+                    if id(entry) in written:
+                        self.written_arguments.append((entry.position, memory))
+                elif id(entry) in written:
+                    self.written_grads.append((entry, memory))
+                if entry.kind == "gradient":
+                    self.grads.append((index, entry.owner, memory))
 
     def __del__(self) -> None:
-        """Nobody has to tell this program anything any more."""
+        """Unsubscribe from the buffers of its Tensors."""
         for tensor in self.__dict__.get("number", ()):
             if tensor.storage is not None:
                 tensor.storage.watchers = [w for w in tensor.storage.watchers if w is not self.dirty]
@@ -204,7 +212,7 @@ class Program:
     # ---- a call ----
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
-        # Others' state, here as arguments, by itself or by way of a view.
+        # Arguments that are the state of other programs, or views of it.
         given = [t for t in tensors if t.storage is not None or t.cell is not None]
         natives = [t.storage if t.cell is None else t.cell.native for t in given]
         if natives and (others := {native.lock for native in natives if native is not None and native.owned}):
@@ -219,44 +227,44 @@ class Program:
 
     def _call(self, tensors: Sequence[Tensor]) -> Any:
         self.prepare(tensors)
-        if len(self.entries) == 1:
+        if len(self.entry_points) == 1:
             began = time.perf_counter()
-            runtime.run(self.entries[0], self.context_address, self.pace.threads)
-            self.pace.note(began, time.perf_counter())
+            thread_pool.run(self.entry_points[0], self.context_address, self.backoff.threads)
+            self.backoff.note(began, time.perf_counter())
         else:
-            self.run_segments(0, len(self.entries))
+            self.run_segments(0, len(self.entry_points))
         self.workspace.raise_flagged()
         self.finish(tensors)
-        return self.rebuild(self.values(), tensors)
+        return self.unflatten(self.values(), tensors)
 
     def values(self) -> list[Any]:
         """The outputs of the last run as Tensors."""
         results = self.workspace.results
         if self.padding is not None:
-            results = [self.padding.cut(i, array) for i, array in enumerate(results)]
-        return [output_tensor(results[i].copy(), node) for i, node in enumerate(self.nodes)]
+            results = [self.padding.unpad(i, array) for i, array in enumerate(results)]
+        return [output_tensor(results[i].copy(), node) for i, node in enumerate(self.refusing_nodes)]
 
     def prepare(self, tensors: Sequence[Tensor]) -> None:
         if self.dirty:
             self._refresh()
-        if self.anew:
+        if self.refresh_copies:
             self.workspace.arena[READY] = 0
         context = self.context
-        self.held = held = [tensors[position].array for _, position in self.given]
-        for i, (place, _position) in enumerate(self.given):
+        self.held_arrays = held = [tensors[position].array for _, position in self.passed_arguments]
+        for i, (index, _position) in enumerate(self.passed_arguments):
             array = held[i]
             if not array.flags.c_contiguous:
                 array = held[i] = np.ascontiguousarray(array)
-            context[place] = array.__array_interface__["data"][0]
-        for position, room in self.copied:
-            np.copyto(room, tensors[position].array)
-        for _, recorded, room in self.grads:
-            owner = self.owners.now(recorded, tensors)
+            context[index] = array.__array_interface__["data"][0]
+        for position, memory in self.copied_arguments:
+            np.copyto(memory, tensors[position].array)
+        for _, traced_owner, memory in self.grads:
+            owner = self.bindings.resolve(traced_owner, tensors)
             if owner._grad is not None and owner._grad.__class__ is not ConsumedGradient:
-                np.copyto(room, owner._grad.array)
+                np.copyto(memory, owner._grad.array)
 
     def _settle(self, held: HeldLocks) -> None:
-        """Refresh, holding the locks of all that some program writes: another may just have begun to write a Tensor."""
+        """Refresh while holding the locks of all Tensors that programs write: another program may have begun to write one."""
         while self.dirty or held.locks != self.locks:
             if held.locks != self.locks:
                 held.exchange(self.locks)
@@ -264,7 +272,7 @@ class Program:
                 self._refresh()
 
     def _refresh(self) -> None:
-        """After somebody looked at a Tensor of the step, or assigned it."""
+        """Update the buffers of Tensors that were read or assigned since the last run."""
         while self.dirty:  # other threads may add to it meanwhile
             tensor = self.dirty.pop()
             storage: Buffer = tensor.storage
@@ -277,37 +285,38 @@ class Program:
                 else:
                     tensor.__dict__.pop("array", None)
                     tensor.version += 1
-            place = self.number[tensor]
-            self.memories[place] = storage.memory  # as long as native code has its address
-            self.context[place] = self.memories[place].ctypes.data
+            index = self.context_index[tensor]
+            self.memories[index] = storage.memory  # as long as native code has its address
+            self.context[index] = self.memories[index].ctypes.data
         self.workspace.arena[READY] = 0
         self._find_locks()
 
     def _find_locks(self) -> None:
-        """Those of all Tensors that some program writes, in one order for all, so that no two wait for each other."""
-        self.locks = sorted({t.storage.lock for t in self.number if t.storage.owned}, key=id) or [self.lock]
-        # What programs write they write untold: copies of such weights are made anew at each call.
-        self.anew = self.plan.keeps_copies and any(t.storage.owned for t in self.number)
+        """Find the locks of all Tensors that programs write, sorted, so that there is no deadlock."""
+        self.locks = sorted({t.storage.lock for t in self.context_index if t.storage.owned}, key=id) or [self.lock]
+        # Programs write without notice: copies of such weights are refreshed at each call.
+        self.refresh_copies = self.plan.keeps_copies and any(t.storage.owned for t in self.context_index)
 
     def finish(self, tensors: Sequence[Tensor]) -> None:
-        """What the step did to gradients and arguments."""
-        for position, room in self.changed:
-            tensors[position].assign(room)
-        for slot, room in self.kept:
-            self.owners.keep(slot, room.copy(), tensors)
-        self.owners.leave(tensors)
+        """Store what the step wrote into gradients and arguments."""
+        for position, memory in self.written_arguments:
+            tensors[position].assign(memory)
+        for entry, memory in self.written_grads:
+            self.bindings.store_grad(entry, memory.copy(), tensors)
+        self.bindings.apply_grad_state(tensors)
 
     # ---- many steps in one call ----
 
     @property
     def is_whole(self) -> bool:
         """Whether many steps can run without Python between them."""
-        returned = any(isinstance(leaf, Tensor | ViewRef) for leaf in tree_leaves(self.recording.result))
-        return len(self.entries) == 1 and not (self.changed or self.kept or self.grads or returned)
+        returned = any(isinstance(leaf, Tensor | ViewRef) for leaf in tree_leaves(self.traced.result))
+        return len(self.entry_points) == 1 and not (
+            self.written_arguments or self.written_grads or self.grads or returned
+        )
 
     def run_steps(self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
-        """One step for each row of `indices` (S, B), which take the place of the last of its arguments; the outputs
-        stacked, (S, ...).
+        """Run one step for each row of `indices` (S, B), which replaces the last argument. Returns the outputs stacked, (S, ...).
 
         Native code runs for about CHUNK seconds at a time; in between come signals and `progress(steps done)`.
         """
@@ -322,24 +331,26 @@ class Program:
         self._settle(held)
         self.prepare(tensors)
         stride, last = INPUTS + self.plan.input_count, len(tensors) - 1
-        places = [
-            INPUTS + i for i, slot in enumerate(self.graph.inputs) if slot.kind == "argument" and slot.position == last
+        indices_in_context = [
+            INPUTS + i
+            for i, entry in enumerate(self.graph.inputs)
+            if entry.kind == "argument" and entry.position == last
         ]
         before = self.context.copy()
         done, count = 0, 1
         try:
             while done < steps:
                 self._settle(held)
-                if self.anew:  # `progress` may have run a program that writes them
+                if self.refresh_copies:  # `progress` may have run a program that writes them
                     self.workspace.arena[READY] = 0
                 self.context[OUTPUTS], self.context[stride + OUTPUTS] = outputs.ctypes.data, width
-                for place in places:
-                    self.context[place], self.context[stride + place] = indices.ctypes.data, indices.strides[0]
+                for index in indices_in_context:
+                    self.context[index], self.context[stride + index] = indices.ctypes.data, indices.strides[0]
                 count = min(count, steps - done)
                 began = time.perf_counter()
-                runtime.run(self.entries[0], self.context_address, self.pace.threads, done, count)
+                thread_pool.run(self.entry_points[0], self.context_address, self.backoff.threads, done, count)
                 ended = time.perf_counter()
-                self.pace.note(began, ended, count)
+                self.backoff.note(began, ended, count)
                 passed = ended - began
                 self.workspace.raise_flagged()
                 done += count
@@ -348,28 +359,28 @@ class Program:
                     progress(done)
         finally:
             self.context[stride:] = 0
-            for place in (OUTPUTS, *places):
-                self.context[place] = before[place]
+            for index in (OUTPUTS, *indices_in_context):
+                self.context[index] = before[index]
         self.finish(())
-        return self.rebuild([self._stacked(s, outputs) for s in self.graph.outputs], ())
+        return self.unflatten([self._stacked(s, outputs) for s in self.graph.outputs], ())
 
     def _stacked(self, symbol: Symbol, outputs: np.ndarray) -> Any:
-        place, steps = self.plan.slices[symbol], len(outputs)
-        part = outputs[:, place.offset : place.offset + place.size]
-        return new_value(np.ascontiguousarray(part).view(symbol.dtype).reshape(steps, *symbol.shape))
+        index, steps = self.plan.slices[symbol], len(outputs)
+        rows_of_output = outputs[:, index.offset : index.offset + index.size]
+        return new_value(np.ascontiguousarray(rows_of_output).view(symbol.dtype).reshape(steps, *symbol.shape))
 
     def run_segments(self, first: int, end: int) -> None:
-        """The segments first..end-1: native parts, and the operations without native code between them."""
-        for number, slot in enumerate(self.graph.inputs):
-            if slot.kind == "state":
-                storage = slot.owner.storage
+        """Run the segments first..end-1: native code, and between them operations without native code."""
+        for number, entry in enumerate(self.graph.inputs):
+            if entry.kind == "state":
+                storage = entry.owner.storage
                 self.regions[INPUTS + number] = _bytes(storage.memory)
-        for place, _position in [*self.given, *self.cotangents]:
-            if self.context[place]:
-                size = self.plan.slices[self.graph.inputs[place - INPUTS].symbol].size
-                self.regions[place] = _bytes_at(int(self.context[place]), size)
-        for entry, segment in list(zip(self.entries, self.lowered.segments, strict=True))[first:end]:
-            runtime.run(entry, self.context_address)
+        for index, _position in [*self.passed_arguments, *self.cotangents]:
+            if self.context[index]:
+                size = self.plan.slices[self.graph.inputs[index - INPUTS].symbol].size
+                self.regions[index] = _bytes_at(int(self.context[index]), size)
+        for entry_point, segment in list(zip(self.entry_points, self.lowered.segments, strict=True))[first:end]:
+            thread_pool.run(entry_point, self.context_address)
             if self.workspace.flag.value:
                 return
             if segment.interpreted is not None:

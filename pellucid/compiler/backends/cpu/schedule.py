@@ -1,4 +1,4 @@
-"""From a recorded graph to kernels in order and the layout of what they store: all decisions before memory (floor 4)."""
+"""Scheduling: from a traced graph to ordered kernels and their layout (floor 4)."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from .prepare.pipeline import CPU_PIPELINE
 from .rematerialization import rematerialize
 from .target import Target
 
-ROUNDS = 3  # kernels that make numbers again may join, and then see what else they might make
+ROUNDS = 3  # rounds: rematerialization may allow fusion, which may allow more rematerialization
 
 
-def scheduled(
-    graph: Graph, target: Target, leave_out: frozenset[str] = frozenset(), by_row: bool = False
+def schedule(
+    graph: Graph, target: Target, disabled: frozenset[str] = frozenset(), by_row: bool = False
 ) -> tuple[Graph, list[Kernel], Layout]:
     """The graph after all passes, its kernels and their layout.
 
-    leave_out: names of passes, "lifting", "fusion", or "remaking", that a test or a curious reader wants off.
+    leave_out: names of passes, "scan hoisting", "fusion", or "rematerialization", that a test or a curious reader wants off.
     by_row: the shape of a row alone decides the order of its sums, so that its bits are the same alone and among others.
     """
-    graph = with_snapshots(copy_results(run_passes(graph, CPU_PIPELINE, leave_out, by_row)))
-    fuse = "fusion" not in leave_out
+    graph = with_snapshots(copy_results(run_passes(graph, CPU_PIPELINE, disabled, by_row)))
+    fuse = "fusion" not in disabled
     kernels = fuse_operations(graph, fuse)
     copies: Copies = {}
-    for _ in range(ROUNDS if fuse and "remaking" not in leave_out else 0):
-        known = copies
-        graph, copies = rematerialize(graph, kernels, known)
-        if copies is known:
+    for _ in range(ROUNDS if fuse and "rematerialization" not in disabled else 0):
+        before = copies
+        graph, copies = rematerialize(graph, kernels, before)
+        if copies is before:
             break
         kernels = fuse_operations(graph, fuse, copies)
     kernels, layout = assign_layouts(graph, kernels, target, by_row)

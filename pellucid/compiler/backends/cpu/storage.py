@@ -1,9 +1,8 @@
-"""The memory of Tensors that compiled programs read and write (floor 4).
+"""Buffers: the memory of Tensors that compiled programs read and write (floor 4).
 
-A Tensor that a program writes has its numbers in aligned memory of its own, in row order, at an address that stays. Its
-`array` is then made only when somebody asks for it, as a copy that no later step overwrites. Programs that share the
-Tensor share the memory; each is told, through a set of its own, when an array was made or assigned, so that a step in
-which nobody looked costs nothing.
+A Tensor that a program writes gets an aligned, row-major buffer at a fixed address. Its `array` is made only when it is
+asked for, as a copy that no later step overwrites. Programs that share the Tensor share the buffer. Each program has a set
+of Tensors that were read or assigned since its last run, so that a step in which this did not happen costs nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from ....core.sharing import Cell
 from ....tensor import Tensor
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-LARGE_BYTES = 1 << 24  # bytes: a data set that stays where it is
+LARGE_BYTES = 1 << 24  # bytes: a larger array, such as a data set, is not copied
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Zeros in row order that begin at a cache line."""
+    """Row-major zeros that begin at a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.zeros(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
@@ -32,7 +31,7 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def _readable(array: np.ndarray) -> np.ndarray:
-    """The numbers in row order and aligned, so that no vector lies on two cache lines; what is large is read where it is."""
+    """The array in row-major order and aligned, so that no vector crosses a cache line. A large array is used as it is."""
     if array.nbytes > LARGE_BYTES and array.flags.c_contiguous:
         return array
     memory = aligned(array.shape, array.dtype)
@@ -41,10 +40,10 @@ def _readable(array: np.ndarray) -> np.ndarray:
 
 
 class Buffer:
-    """One Tensor's memory.
+    """The memory of one Tensor.
 
-    owned: written by programs, and so apart from every array anyone holds. lock: held by a program that runs on it, once
-    it is owned; Tensors that one program writes share it, so a call takes one or two.
+    owned: written by programs, and shared with no array. lock: held by a program that runs on an owned buffer; the Tensors
+    that one program writes share it, so that a call takes one or two locks.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -63,18 +62,18 @@ class Buffer:
         return self.memory.ctypes.data
 
     def snapshot(self, tensor: Any) -> np.ndarray:
-        """What `tensor.array` becomes when it is asked for. Where a program runs on it, the asking thread waits for its end:
-        what is copied in the middle of a step would be taken for what the step came to."""
+        """Make `tensor.array`, a copy of the buffer. Wait for the end of a program that runs on it, so that no half-done step
+        is copied."""
         with self.lock or contextlib.nullcontext():
             array = tensor.__dict__.get("array")
-            if array is None:  # else another thread was quicker
+            if array is None:  # else another thread has made it
                 array = self.memory.copy()
                 tensor.array = array
                 self._tell()
             return array
 
     def look(self, cell: Cell) -> None:
-        """Give `cell`, of Tensors that share these numbers, an array of its own; wait as above."""
+        """Make the array of `cell`, of Tensors that share this buffer. Wait as `snapshot` does."""
         with self.lock or contextlib.nullcontext():
             if cell.array is None:
                 cell.array = self.memory.copy()
@@ -89,24 +88,24 @@ class Buffer:
         self.outdated()
 
     def outdated(self) -> None:
-        """The newest numbers are in an array, and not here."""
+        """Note that the newest numbers are in an array, not in the buffer."""
         self.stale = True
         self._tell()
 
     def _tell(self) -> None:
         tensor = self.tensor()
-        if tensor is not None:  # else no program has it any more
+        if tensor is not None:  # else no program uses it any more
             for watcher in self.watchers:
                 watcher.add(tensor)
 
     def tell_others(self, tensor: Any, mine: set[Tensor]) -> None:
-        """Somebody relies on these numbers: every program but the one whose set is `mine` has to know before it writes."""
+        """Notify every program but the one with the set `mine` that these numbers are needed, before it writes them."""
         for watcher in self.watchers:
             if watcher is not mine:
                 watcher.add(tensor)
 
     def own(self, tensor: Tensor, lock: threading.RLock) -> None:
-        """From now on programs write here."""
+        """Let programs write to the buffer from now on."""
         if self.lock is None:
             self.lock = tensor.lock or lock
         if not self.owned:
@@ -116,7 +115,7 @@ class Buffer:
             self._tell()
 
     def refresh(self, tensor: Tensor) -> None:
-        """Take over what was assigned."""
+        """Copy an assigned array into the buffer."""
         if not self.stale:
             return
         self.stale = False

@@ -1,4 +1,4 @@
-"""Instruction sets and caches: what the compiler knows of the processor (floor 4)."""
+"""Targets: instruction sets, tile sizes and caches of a processor (floor 4)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import llvmlite.binding as binding
 
 from ....errors import OptionError
 
+# Of the caches, alike for all targets.
+L2_BYTES = 1 << 21  # panels of a matmul that stay in cache while all rows pass by
+CONFLICT_STRIDE = 512  # bytes: rows a multiple of this apart fall into few cache sets, so they are padded by one vector
+
 
 class Target(NamedTuple):
-    """An instruction set: how many float32 a vector holds, and the tile of accumulators its registers have room for.
+    """An instruction set.
 
-    rows, vectors: the tile of a matrix product, `rows` splatted numbers against `vectors` vectors: as large as leaves
-    every accumulator in a register (`tests/compiler/test_targets.py` looks for spills).
+    lanes: float32 elements of a vector. rows, vectors: the tile of a matrix product, `rows` broadcast elements times `vectors`
+    vectors, as large as its accumulators fit into registers (`tests/compiler/test_targets.py` looks for spills). fma: whether
+    it has a fused multiply-add.
     """
 
     name: str
@@ -46,18 +51,18 @@ def host() -> Target:
     """The best target that this machine runs, or the one that PELLUCID_TARGET names."""
     triple, cpu, features = binding.get_default_triple(), binding.get_host_cpu_name(), binding.get_host_cpu_features()
     arm = triple.startswith(("aarch64", "arm64"))
-    can = {
+    supported = {
         "avx512": all(features.get(need) for need in ("avx512f", "avx512vl", "avx512bw", "avx512dq", "fma")),
         "avx2": bool(features.get("avx2") and features.get("fma")),
         "neon": arm,
         "baseline": True,
     }
-    wish = os.environ.get("PELLUCID_TARGET", "")
-    if wish and not can.get(wish):
-        names = ", ".join(name for name, possible in can.items() if possible)
-        raise OptionError(f"PELLUCID_TARGET is {wish!r}; expected one that this machine runs: {names}; unset it")
-    name = wish or next(name for name, possible in can.items() if possible)
-    if name != "avx512" and not arm:  # as if the machine had no more than that
+    requested = os.environ.get("PELLUCID_TARGET", "")
+    if requested and not supported.get(requested):
+        names = ", ".join(name for name, possible in supported.items() if possible)
+        raise OptionError(f"PELLUCID_TARGET is {requested!r}; expected one that this machine runs: {names}; unset it")
+    name = requested or next(name for name, possible in supported.items() if possible)
+    if name != "avx512" and not arm:  # use no more than that
         return TARGETS[name]._replace(triple=triple)
     wide = ",-prefer-256-bit" if name == "avx512" else ""
     return TARGETS[name]._replace(triple=triple, cpu=cpu, features=features.flatten() + wide)

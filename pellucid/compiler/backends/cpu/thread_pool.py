@@ -1,9 +1,9 @@
-"""Running native programs on several threads: the one pool of workers of a process, and their barrier (floor 4).
+"""Thread pool: the worker threads of a process, which run native programs together, and their barrier (floor 4).
 
 A program is native code with the signature `program(team, context, thread, threads, step)`, the last three i64. Each
-thread of a run calls it with a `thread` of its own from 0..threads-1; thread 0 is the Python thread that called `run`.
-`team` is the memory those threads share. What the programs compute must not depend on how many threads there are: a run
-that finds the pool busy takes its calling thread alone.
+thread of a run calls it with its number, 0..threads-1; thread 0 is the Python thread that called `run`. `team` is the memory
+that these threads share. The results of a program must not depend on the number of threads: a run that finds the pool busy
+uses its calling thread alone.
 
 The workers live in native code (`serve`): they spin while work flows, yield when it pauses, and fall asleep on a
 condition variable after a millisecond. A run is therefore one call from Python, without a lock or the GIL in the way of
@@ -33,20 +33,20 @@ T = TypeVar("T")
 # The signature of a program.
 PROGRAM = (pointer, pointer, i64, i64, i64)
 
-# The team's memory, in words of 8 bytes. What is written at different times stands on different lines (8 words). The
-# barrier's two words are written together, and one line to fetch instead of two makes it twice as fast.
+# The team's memory, in words of 8 bytes. Words written at different times are on different cache lines
+# (8 words). The barrier's two words are written together: one line to fetch instead of two makes it twice as fast.
 LINE = 8
 ARRIVED, GENERATION, BUSY = 0, 1, 2 * LINE
 HEAD = 4 * LINE
-# Behind the head a mailbox a worker: a job fits one line, so that a worker gets it all with the news that it is there.
+# Behind the head, a mailbox for each worker. A job fits in one line, so that a worker gets all of it at once.
 POSTED, PARKED, SERVED, JOB, CONTEXT, THREADS, FIRST, COUNT = range(LINE)
 MUTEX, CONDITION = 2 * LINE, 4 * LINE  # 128 bytes each: more than any POSIX system's take
 MAILBOX = 6 * LINE
 MAX_THREADS = 256
 
-PAUSES = 100  # looks before a waiting thread gives the processor away: about 5 us
+PAUSES = 100  # spins before a waiting thread yields the processor: about 5 us
 IDLE_NANOSECONDS = 1_000_000  # of waiting for work, before a worker falls asleep
-FLUSH_DENORMALS = 0x8040  # in MXCSR: results that are denormal become zero, and so do such arguments
+FLUSH_DENORMALS = 0x8040  # in MXCSR: denormal results and arguments become zero
 
 
 # ---- waiting, in native code ----
@@ -94,7 +94,7 @@ def _yield(builder: Builder) -> None:
 
 
 def _rest(builder: Builder, round: Any) -> None:
-    """Between two looks: a pause, and after a hundred a yield, for who is waited for may need the processor."""
+    """Between two reads of a flag: pause, and after PAUSES rounds yield, as the awaited thread may need the processor."""
     with builder.if_else(builder.icmp_signed("<", round, builder.index(PAUSES))) as (early, late):
         with early:
             _pause(builder)
@@ -128,7 +128,7 @@ def _define_barrier(module: Any, target: Target) -> Any:
 
 
 def emit_barrier(builder: Builder, team: Any, threads: Any) -> None:
-    """Here each thread of a run waits until all have come. Give it the program's own `team` and `threads`."""
+    """Emit a barrier for all threads of a run. team, threads: the arguments of the program."""
     barrier = builder.module.globals.get("barrier") or _define_barrier(builder.module, builder.target)
     builder.call(barrier, [team, threads])
 
@@ -164,7 +164,7 @@ def _define_share(module: Any, target: Target) -> Any:
 
 
 def _posix(builder: Builder, name: str, *arguments: Any) -> None:
-    """Call a function of the C library whose result is of no interest."""
+    """Call a C function and ignore its result."""
     builder.call(builder.declare(name, i32, [argument.type for argument in arguments]), list(arguments))
 
 
@@ -262,7 +262,7 @@ def _define_await_job(module: Any, target: Target) -> Any:
 
 
 def _define_serve(module: Any, target: Target, share: Any, await_job: Any) -> None:
-    """serve(team, thread): a worker's life, job upon job; a job without a program ends it."""
+    """serve(team, thread): the loop of a worker. A job without a program ends it."""
     function, builder = new_function(module, "serve", [pointer, i64], target)
     team, thread = function.args
     mailbox = _mailbox(builder, team, thread)
@@ -273,7 +273,7 @@ def _define_serve(module: Any, target: Target, share: Any, await_job: Any) -> No
     _posix(builder, "pthread_cond_init", _word(builder, mailbox, CONDITION), pointer(None))
 
     def job(_: Any) -> Any:
-        """Take the next one; whether it is the last."""
+        """Run the next job. Gives whether it was the last."""
         builder.call(await_job, [mailbox])
         # Nothing is posted again before the barrier that ends this job.
         _write(builder, builder.index(0), _word(builder, mailbox, POSTED), "monotonic")
@@ -304,7 +304,7 @@ def _define_stop(module: Any, target: Target, post: Any) -> None:
 
 
 def native_module(target: Target | None = None) -> Any:
-    """What every process needs beside its programs, as a module; `str` gives its text."""
+    """The native functions of the pool as a module; `str` gives its text."""
     target = target or host()
     module = new_module("runtime", target)
     share, post = _define_share(module, target), _define_post(module, target)
@@ -320,7 +320,7 @@ def native_object() -> bytes:
 
 
 class Native(NamedTuple):
-    """The native module, callable from Python. A call lets go of the GIL."""
+    """The native functions, callable from Python. A call releases the GIL."""
 
     launch: Callable[[int, int, int, int, int, int], None]
     serve: Callable[[int, int], None]
@@ -338,12 +338,12 @@ class Native(NamedTuple):
 
 @functools.cache
 def native() -> Native:
-    """Compiled at the first run of a process; a forked child inherits it."""
+    """The native functions, compiled at the first run of a process. A forked child inherits them."""
     return shielded_from_interrupt(lambda: Native.load(object_code("runtime", native_object)))
 
 
 def shielded_from_interrupt(work: Callable[[], T]) -> T:
-    """The result of `work`, done in a thread of its own, where no Ctrl-C strikes.
+    """The result of `work`, run in another thread, where no KeyboardInterrupt is raised.
 
     Between two lines of llvmlite's an object may have two owners; an interrupt there frees it twice. Here only the wait
     is interrupted; the work goes on to its end, and Python's exit waits for it.
@@ -360,7 +360,7 @@ def shielded_from_interrupt(work: Callable[[], T]) -> T:
     worker = threading.Thread(target=body, name="pellucid-compile")
     try:
         worker.start()
-    except RuntimeError:  # no thread to be had: see Pool.grow
+    except RuntimeError:  # no more threads: see Pool.grow
         return work()
     worker.join()
     if errors:
@@ -372,11 +372,11 @@ def shielded_from_interrupt(work: Callable[[], T]) -> T:
 
 
 class Pool:
-    """Worker threads, started as they are asked for, and the memory of their team."""
+    """Worker threads, started when they are needed, and the memory of their team."""
 
     def __init__(self) -> None:
-        self.ready = 0  # threads that may be asked for without growing, the caller's included
-        self.launch: Callable[[int, int, int, int, int, int], None]  # from the first growth on
+        self.ready = 0  # threads available without growing, the caller's included
+        self.launch: Callable[[int, int, int, int, int, int], None]  # set by the first `grow`
         self.most = MAX_THREADS
         self._growing = threading.Lock()
         self._workers: list[threading.Thread] = []
@@ -384,7 +384,7 @@ class Pool:
         self.team = -(-self._memory.ctypes.data // 64) * 64
 
     def grow(self, threads: int) -> int:
-        """Have `threads` threads, or as many as can be had; how many of them to use."""
+        """Start workers up to `threads` threads. Returns how many there are to use."""
         with self._growing:
             if not self.ready:
                 self._native = native()
@@ -406,11 +406,11 @@ class Pool:
             return max(1, min(threads, self.ready))
 
     def _serve(self, thread: int) -> None:
-        """A worker's Python side: a method, so that memory and code stay as long as it runs."""
+        """The thread function of a worker. A method, so that it keeps memory and code alive."""
         self._native.serve(self.team, thread)
 
     def close(self, patience: float = 2.0) -> None:
-        """End the workers; runs go alone from now on. One that does not end within `patience` seconds keeps its own."""
+        """End the workers. Later runs use one thread. Waits at most `patience` seconds."""
         with self._growing:
             self.most = 1
             if self.ready > 1:
@@ -441,7 +441,7 @@ def run(program: int, context: int, threads: int | None = None, first: int = 0, 
 
 
 def _begin_anew() -> None:
-    """In a forked child: the parent's workers are not there, and the state of its pool is anyone's guess."""
+    """In a forked child, start with a new pool: the workers of the parent do not exist there."""
     global _pool
     _pool = Pool()
 
@@ -452,24 +452,24 @@ if hasattr(os, "register_at_fork"):
 
 @atexit.register
 def _close() -> None:
-    """A worker must not outlive the code that it runs; a program run later, by another's atexit, runs alone."""
+    """End the workers before their code is freed. A program run by a later atexit handler uses one thread."""
     _pool.close()
 
 
 class ThreadBackoff:
-    """Goes on alone for a while where other processes hold the processors: a barrier then waits for a time slice.
+    """Back-off: run on one thread for a while where other processes use the processors and barriers wait for a time slice.
 
-    One for each program. threads: what to give `run`; None for all there are. The bits do not depend on it.
+    Each program has one. threads: the argument for `run`; None for all threads. Results do not depend on it.
     """
 
-    SLOW = 2.5  # times the fastest step: beyond it, waiting costs more than a second thread brings
+    SLOW = 2.5  # times the fastest step: beyond it, waiting costs more than a second thread gains
     LONG = 5e-3  # seconds: a step as long as this waits little for its barriers
-    SHORTEST, LONGEST = 0.05, 1.0  # seconds alone before trying again, doubled each time that fails
+    SHORTEST, LONGEST = 0.05, 1.0  # seconds on one thread before the next trial; doubled after each failure
 
     def __init__(self) -> None:
         self.threads: int | None = None
         self.fastest = self.recent = float("inf")
-        self.alone = self.SHORTEST
+        self.pause = self.SHORTEST
         self.until = 0.0
 
     def note(self, began: float, ended: float, steps: int = 1) -> None:
@@ -483,7 +483,7 @@ class ThreadBackoff:
             self.fastest = self.recent = passed
         self.recent += (passed - self.recent) / 8
         if self.recent < self.SLOW * self.fastest:
-            self.alone = max(self.SHORTEST, self.alone * 0.99)
+            self.pause = max(self.SHORTEST, self.pause * 0.99)
         elif self.fastest < self.LONG:
-            self.threads, self.until = 1, ended + self.alone
-            self.alone = min(self.LONGEST, 2 * self.alone)
+            self.threads, self.until = 1, ended + self.pause
+            self.pause = min(self.LONGEST, 2 * self.pause)

@@ -1,7 +1,7 @@
-"""A program whose backward is asked for outside of it: forward and backward in one memory plan, run apart (floor 4).
+"""Two-phase programs: forward and backward in one memory plan, run by separate calls (floor 4).
 
-What the forward phase has computed has to stay until the backward phase has read it. So a call takes a workspace that no
-earlier call waits with, and gives it back when its part of the tape is gone.
+What the forward phase has saved has to stay until the backward phase has read it. So each call takes a free workspace, and
+returns it when its Node on the tape is gone.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ....errors import PellucidError
 from ....tensor import Tensor
 from ...trace.tape_node import put_on_tape
 from ...trace.traced_step import IndexFault, TracedStep
-from . import thread_pool as runtime
+from . import thread_pool
 from .program import HeldLocks, Program, Workspace
 
 
 class PendingBackward:
-    """A call whose backward may still be asked for. arguments: as they were then."""
+    """A call whose backward may still come. arguments: as they were at the call."""
 
     def __init__(self, program: TwoPhaseProgram, workspace: Workspace, arguments: Sequence[Tensor]) -> None:
         self.program, self.workspace, self.arguments = program, workspace, arguments
@@ -36,68 +36,68 @@ class PendingBackward:
 class TwoPhaseProgram(Program):
     """A Program whose results stay on the tape."""
 
-    is_whole = False  # many steps are so many calls
+    is_whole = False  # each step is a call of its own
 
-    def __init__(self, recording: TracedStep, leave_out: frozenset[str] = frozenset()) -> None:
-        super().__init__(recording, leave_out)  # whose calls wait with their workspaces: shared with nobody
-        assert recording.leaves is not None
-        self.pace_back = runtime.ThreadBackoff()
+    def __init__(self, traced: TracedStep, disabled: frozenset[str] = frozenset()) -> None:
+        super().__init__(traced, disabled)  # without shared workspaces: calls keep theirs
+        assert traced.leaves is not None
+        self.backward_backoff = thread_pool.ThreadBackoff()
         self.workspaces: list[tuple[Workspace, weakref.ref[PendingBackward] | None]] = [(self.workspace, None)]
         late = {s for launch in self.plan.launches[self.plan.forward_count :] for s in launch.reads}
-        read = [slot.owner for slot in self.graph.inputs if slot.kind == "state" and slot.symbol in late]
-        known = set(map(id, recording.leaves))
-        # What the Node reads: the Tensors that get a gradient, and those that may not change before the backward.
-        self.leaves, self.read = recording.leaves, [x for x in read if id(x) not in known]
+        read = [entry.owner for entry in self.graph.inputs if entry.kind == "state" and entry.symbol in late]
+        traced_entry = set(map(id, traced.leaves))
+        # The inputs of the Node: Tensors that get a gradient, and Tensors that may not change before the backward.
+        self.leaves, self.read = traced.leaves, [x for x in read if id(x) not in traced_entry]
         self.fixed = read
 
     def _call(self, tensors: Sequence[Tensor]) -> Any:
         number = self._idle()
         self.use(self.workspaces[number][0])
         self.prepare(tensors)
-        self._run(0, self.lowered.forward, self.pace)
+        self._run(0, self.lowered.forward, self.backoff)
         self.workspace.raise_flagged()
         values = self.values()
         waiting = PendingBackward(self, self.workspace, [new_value(traced_or_array(x)) for x in tensors])
         self.workspaces[number] = self.workspace, weakref.ref(waiting)
-        inputs = [self.owners.now(leaf, tensors) for leaf in self.leaves] + self.read
-        put_on_tape(values, self.recording.tracked, inputs, waiting)
-        for tensor in self.fixed:  # who writes it from now on raises its version, so that a late backward is refused
+        inputs = [self.bindings.resolve(leaf, tensors) for leaf in self.leaves] + self.read
+        put_on_tape(values, self.traced.tracked, inputs, waiting)
+        for tensor in self.fixed:  # a later write raises its version, so that the backward is refused
             tensor.storage.tell_others(tensor, self.dirty)
         self.finish(tensors)
-        return self.rebuild(values, tensors)
+        return self.unflatten(values, tensors)
 
     def _idle(self) -> int:
-        """The number of a workspace that no call waits with."""
+        """The number of a free workspace."""
         for number, (_, user) in enumerate(self.workspaces):
             if user is None or user() is None:
                 return number
         self.workspaces.append((self.new_workspace(), None))
         return len(self.workspaces) - 1
 
-    def _run(self, first: int, end: int, pace: runtime.ThreadBackoff) -> None:
+    def _run(self, first: int, end: int, pace: thread_pool.ThreadBackoff) -> None:
         if end - first > 1:
             return self.run_segments(first, end)
         began = time.perf_counter()
-        runtime.run(self.entries[first], self.context_address, pace.threads)
+        thread_pool.run(self.entry_points[first], self.context_address, pace.threads)
         pace.note(began, time.perf_counter())
 
     def values(self) -> list[Any]:
         """The results of the last run as Tensors, not on the tape yet."""
-        return [new_value(view.copy()) for view in self.workspace.results[: len(self.recording.tracked)]]
+        return [new_value(view.copy()) for view in self.workspace.results[: len(self.traced.tracked)]]
 
     def backward(self, waiting: PendingBackward, cotangents: Mapping[Any, Tensor]) -> Sequence[Tensor | None]:
-        """dL/d(leaf) for each leaf, and None for what is only read, from dL/d(output) by output."""
+        """dL/d(leaf) for each leaf, and None for Tensors that are only read, from dL/d(output) by output."""
         with HeldLocks(self.locks):
             self.use(waiting.workspace)
             self.prepare(waiting.arguments)
             held = []
-            for place, number in self.cotangents:
-                slot = self.graph.inputs[number]
-                given = cotangents.get(slot.position)
-                array = np.zeros(slot.symbol.shape, slot.symbol.dtype) if given is None else given.array
-                held.append(np.ascontiguousarray(array, slot.symbol.dtype))
-                self.context[place] = held[-1].ctypes.data
-            self._run(self.lowered.forward, len(self.entries), self.pace_back)
+            for index, number in self.cotangents:
+                entry = self.graph.inputs[number]
+                given = cotangents.get(entry.position)
+                array = np.zeros(entry.symbol.shape, entry.symbol.dtype) if given is None else given.array
+                held.append(np.ascontiguousarray(array, entry.symbol.dtype))
+                self.context[index] = held[-1].ctypes.data
+            self._run(self.lowered.forward, len(self.entry_points), self.backward_backoff)
             try:
                 self.workspace.raise_flagged()
             except IndexFault:
@@ -105,5 +105,5 @@ class TwoPhaseProgram(Program):
                     "backward through a compiled function: an index was out of range there and was not in the forward; "
                     "expected both to look at the same indices; please report it"
                 ) from None
-            gradients = self.workspace.results[len(self.recording.tracked) :]
+            gradients = self.workspace.results[len(self.traced.tracked) :]
             return [new_value(view.copy()) for view in gradients] + [None] * len(self.read)

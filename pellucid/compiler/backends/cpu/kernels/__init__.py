@@ -1,1 +1,1 @@
-"""What the loops of native code look like: each kernel writes its own through the Builder (floor 4)."""
+"""Kernel emitters: the loop nests and vector code of each kind of kernel (floor 4)."""

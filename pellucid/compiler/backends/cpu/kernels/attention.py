@@ -1,8 +1,8 @@
-"""Attention and its gradient, a block of queries by a block of keys at a time (floor 4).
+"""Flash attention and its gradient, a block of queries by a block of keys at a time (floor 4).
 
-The lanes are queries, always. A block of queries is transposed once; then keys and values are read number by number where
-they lie, whatever their strides, and a softmax needs no sums across lanes: its maximum, its sum and the logarithm that is
-kept are vectors. Block after block of keys the running sums are rescaled when the maximum grows (Milakov and Gimelshein
+The lanes are always queries. A block of queries is transposed once; then keys and values are read element by element where
+they lie, whatever their strides. A softmax needs no sums across lanes: its maximum, its sum and the logarithm that is saved
+are vectors. Block after block of keys the running sums are rescaled when the maximum grows (Milakov and Gimelshein
 2018), so what is held are one block of scores, of queries and of results. These lie on the stack, tens of kilobytes that
 stay in the nearest caches: a size known beforehand, private to its thread, and free when the kernel returns.
 
@@ -31,16 +31,16 @@ Offsets = Sequence[Any]  # of a tile's rows from its first, in elements: ints, o
 
 
 class FlashAttention:
-    """What both kernels are written with. Scratch is `[row][query]`, unless it says otherwise."""
+    """What both kernels share. Scratch memory is `[row][query]` unless stated otherwise."""
 
-    def __init__(self, builder: Builder, single: OpOperands, q: int) -> None:
+    def __init__(self, builder: Builder, op: OpOperands, q: int) -> None:
         """q: which operand is the query; key, value and the mask follow it, in the gradient after what was packed."""
-        self.builder, self.lanes, self.attributes = builder, builder.lanes, single.attributes
+        self.builder, self.lanes, self.attributes = builder, builder.lanes, op.attributes
         self.e = VectorMath(builder, np.dtype(np.float32))
-        self.q, self.k, self.v = single.operands[q : q + 3]
-        self.mask = self._mask(single, 6 if q else 3)
-        self.batch, self.heads, self.queries, self.depth = single.shapes[q]
-        _, self.groups, self.keys, self.channels = single.shapes[q + 2]
+        self.q, self.k, self.v = op.operands[q : q + 3]
+        self.mask = self._mask(op, 6 if q else 3)
+        self.batch, self.heads, self.queries, self.depth = op.shapes[q]
+        _, self.groups, self.keys, self.channels = op.shapes[q + 2]
         target = builder.target
         self.high = min(MAX_TILE_ROWS, target.rows)
         self.wide = max(1, min(target.vectors, QUERIES // self.lanes, -(-self.queries // self.lanes)))
@@ -48,10 +48,10 @@ class FlashAttention:
         self.block = max(1, min(TILES, -(-self.keys // self.high))) * self.high  # keys in a block
         self.blocks = -(-self.queries // self.width)
 
-    def _mask(self, single: OpOperands, number: int) -> Access | None:
-        if number >= len(single.operands):
+    def _mask(self, op: OpOperands, number: int) -> Access | None:
+        if number >= len(op.operands):
             return None
-        mask = single.operands[number]
+        mask = op.operands[number]
         return mask._replace(strides=(*[0] * (4 - len(mask.strides)), *mask.strides))
 
     # ---- addresses -------------------------------------------------------------------------------------------------------
@@ -71,8 +71,8 @@ class FlashAttention:
 
     def head(self, access: Access, b: Any, h: Any) -> Access:
         """One head of (B, H, ., .)."""
-        place = self.sum(self.times(b, access.strides[0]), self.times(h, access.strides[1]))
-        return Access(self.builder.at(access.address, place, access.dtype), access.strides[2:], access.dtype)
+        offset = self.sum(self.times(b, access.strides[0]), self.times(h, access.strides[1]))
+        return Access(self.builder.at(access.address, offset, access.dtype), access.strides[2:], access.dtype)
 
     def group(self, h: Any) -> Any:
         """The head of key and value that head h of the query reads."""
@@ -147,7 +147,7 @@ class FlashAttention:
         def square(u: Any, c: Any) -> None:
             first, column = self.sum(start, self.times(u, lanes)), self.times(c, lanes)
             mask = builder.first_lanes(builder.sub(builder.index(columns), column)) if columns % lanes else None
-            here = builder.at(source.address, self.place(source, first, column))
+            here = builder.at(source.address, self.offset_of(source, first, column))
             lines = []
             for i, offset in enumerate(self._query_offsets(first, source.strides[0])):
                 number = self._read(builder.at(here, offset), source.strides[1], mask)
@@ -170,7 +170,7 @@ class FlashAttention:
             mask = builder.first_lanes(builder.sub(builder.index(columns), column)) if columns % lanes else None
             there = builder.at(source, self.sum(self.times(column, self.width), self.times(u, lanes)))
             lines = [builder.load_vector(builder.at(there, i * self.width)) for i in range(lanes)]
-            here = builder.at(target.address, self.place(target, first, column))
+            here = builder.at(target.address, self.offset_of(target, first, column))
             offsets = self._query_offsets(first, target.strides[0])
             for line, offset in zip(builder.transpose(lines), offsets, strict=True):
                 builder.store_vector(line, builder.at(here, offset), mask=mask)
@@ -180,7 +180,7 @@ class FlashAttention:
     def _loop(self, count: int, body: Callable[[Any], None]) -> None:
         self.builder.loop(0, count, 1, body)
 
-    def place(self, access: Access, i: Any, j: Any) -> Any:
+    def offset_of(self, access: Access, i: Any, j: Any) -> Any:
         return self.sum(self.times(i, access.strides[0]), self.times(j, access.strides[1]))
 
     def _query_offsets(self, first: Any, stride: int) -> Offsets:
@@ -274,7 +274,7 @@ class FlashAttention:
             stepped = lambda stride: [self.times(n, stride) if not isinstance(n, int) else n * stride for n in near]
             left = [self.sum(builder.sub(builder.index(columns), column), -v * lanes) for v in range(wide)]
             masks = [builder.first_lanes(n) if columns % lanes else None for n in left]
-            first = builder.at(target.address, self.place(target, self.sum(start, row), column))
+            first = builder.at(target.address, self.offset_of(target, self.sum(start, row), column))
             there = [
                 builder.at(builder.at(first, n), v * lanes) for n in stepped(target.strides[0]) for v in range(wide)
             ]
@@ -295,7 +295,7 @@ class FlashAttention:
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
 
     def visible(self, b: Any, h: Any, queries: list[Any]) -> Callable[[list[Any], Any], list[Any]]:
-        """What makes a row of products the scores of key s: the mask, and no look ahead."""
+        """A function that turns products into the scores of key s: adds the mask, and hides later keys."""
         builder, nothing = self.builder, self.builder.constant(-np.inf)
         mask = None if self.mask is None else self.head(self.mask, b, h)
 
@@ -309,8 +309,8 @@ class FlashAttention:
                     line = [builder.fadd(x, m) for m, x in zip(read, line, strict=True)]
             if self.attributes["causal"]:
                 key = builder.splat(s)
-                seen = [builder.icmp_signed("<=", key, numbers) for numbers in queries]
-                line = [builder.select(m, x, nothing) for m, x in zip(seen, line, strict=True)]
+                visible = [builder.icmp_signed("<=", key, numbers) for numbers in queries]
+                line = [builder.select(m, x, nothing) for m, x in zip(visible, line, strict=True)]
             return line
 
         return finish
@@ -321,7 +321,7 @@ class FlashAttention:
         return self.builder.gather(address, self.spread(numbers, access.strides[0]), access.dtype)
 
     def limit(self, start: Any) -> Any:
-        """How many keys a block of queries looks at."""
+        """How many keys a block of queries attends to."""
         return self.least(self.sum(start, self.width), self.keys) if self.attributes["causal"] else self.keys
 
     def key_blocks(self, limit: Any, body: Callable[..., Any], carry: Sequence[Any] = ()) -> list[Any]:
@@ -340,16 +340,16 @@ class FlashAttention:
 class FlashForward(FlashAttention):
     """`attention`: the result (B, T, H, E), then the logarithms (B, H, T)."""
 
-    def __init__(self, builder: Builder, single: OpOperands) -> None:
-        super().__init__(builder, single, 0)
-        e, address = self.channels, single.result.address
+    def __init__(self, builder: Builder, op: OpOperands) -> None:
+        super().__init__(builder, op, 0)
+        e, address = self.channels, op.result.address
         self.result = Access(address, (self.queries * self.heads * e, e, self.heads * e, 1), "float32")
         self.logarithms = builder.at(address, self.batch * self.queries * self.heads * e)
         sizes = [self.rows(self.depth), self.rows(e), self.block]
         self.packed, self.sums, self.scores = self.scratch(*(n * self.width for n in sizes))
 
     def emit(self, thread: Any, threads: Any) -> None:
-        """Every block of queries of every head stands for itself, so threads share them out as they like."""
+        """The blocks of queries of all heads are independent, so that threads share them freely."""
         builder = self.builder
 
         def item(i: Any) -> None:
@@ -396,7 +396,7 @@ class FlashForward(FlashAttention):
         self.unpack(self.sums, self.channels, start, self.head(self.result, b, h))
 
     def base(self, top: Sequence[Any]) -> list[Any]:
-        """What scores are counted from: their largest, or 0 for a query that has seen nothing."""
+        """The offset of the scores: their maximum, or 0 for a query without a visible key."""
         nothing = self.e.constant(-np.inf)
         return [self.builder.select(self.e.equal(x, nothing), self.e.constant(0), x) for x in top]
 
@@ -404,17 +404,17 @@ class FlashForward(FlashAttention):
 class FlashBackward(FlashAttention):
     """`attention_gradient`: dq (B, T, H, D), dk (B, S, G, D), dv (B, S, G, E)."""
 
-    def __init__(self, builder: Builder, single: OpOperands) -> None:
-        super().__init__(builder, single, 2)
-        self.g, self.h = single.operands[:2]
-        y, (b, t, s) = single.operands[5], (self.batch, self.queries, self.keys)
+    def __init__(self, builder: Builder, op: OpOperands) -> None:
+        super().__init__(builder, op, 2)
+        self.g, self.h = op.operands[:2]
+        y, (b, t, s) = op.operands[5], (self.batch, self.queries, self.keys)
         h, g, d, e = self.heads, self.groups, self.depth, self.channels
         step = y.strides[0]
         self.y = y._replace(strides=tuple(n * step for n in (t * h * e, e, h * e, 1)))
         self.logarithms = Access(
             builder.at(y.address, b * t * h * e * step), (h * t * step, t * step, step, 0), y.dtype
         )
-        dq, dk = single.result.address, builder.at(single.result.address, b * t * h * d)
+        dq, dk = op.result.address, builder.at(op.result.address, b * t * h * d)
         dv = builder.at(dk, b * s * g * d)
         self.dq = Access(dq, (t * h * d, d, h * d, 1), "float32")
         self.dk, self.dv = (
@@ -434,7 +434,7 @@ class FlashBackward(FlashAttention):
         self.packed, self.packed_g, self.sums, self.plain, self.plain_g, self.weights, self.slopes = scratch
 
     def emit(self, thread: Any, threads: Any) -> None:
-        """A thread owns a group of heads: what its queries add to keys and values goes in one order."""
+        """Each thread owns a group of heads, so that gradients of keys and values are added in one order."""
         builder = self.builder
 
         def item(i: Any) -> None:
@@ -458,7 +458,7 @@ class FlashBackward(FlashAttention):
         visible = self.visible(b, h, queries)
         self.pack(self.head(self.q, b, h), self.depth, start, self.packed, self.attributes["scale"], self.plain)
         self.pack(self.head(self.g, b, h), self.channels, start, self.packed_g, 1, self.plain_g)
-        logarithms = [self._of_queries(*self.single(self.logarithms, b, h), numbers) for numbers in queries]
+        logarithms = [self._of_queries(*self.head_of_rows(self.logarithms, b, h), numbers) for numbers in queries]
         rows = self.rows_of_products(b, h, start, queries)
         self.clear(self.sums, self.rows(self.depth))
         count = self.least(builder.sub(builder.index(self.queries), start), self.width)
@@ -494,13 +494,13 @@ class FlashBackward(FlashAttention):
             return [builder.multiply_add(x, y, total) for x, y, total in lines]
 
         sums = self.each(self.channels, add, [builder.constant(0.0)] * self.wide)
-        h_here = self.single(self.h._replace(strides=(*self.h.strides, 0)), b, h)
+        h_here = self.head_of_rows(self.h._replace(strides=(*self.h.strides, 0)), b, h)
         return [builder.fsub(x, self._of_queries(*h_here, n)) for x, n in zip(sums, queries, strict=True)]
 
-    def single(self, access: Access, b: Any, h: Any) -> tuple[Any, Access]:
+    def head_of_rows(self, access: Access, b: Any, h: Any) -> tuple[Any, Access]:
         """One head of (B, H, T), and its address."""
-        found = self.head(access, b, h)
-        return found.address, found
+        access_of_head = self.head(access, b, h)
+        return access_of_head.address, access_of_head
 
 
 def emit_attention(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
@@ -516,8 +516,8 @@ def flops(spec: KernelSpec) -> int:
     gradient = spec.kind == "attention_gradient"
     (b, h, t, d), _, (*_, s, e) = spec.shapes[2:5] if gradient else spec.shapes[:3]
     short = min(t, s)
-    seen = short * (short + 1) // 2 + (t - short) * s if dict(spec.instructions[0].attributes)["causal"] else t * s
-    return 2 * b * h * seen * (3 * d + 2 * e if gradient else d + e)
+    visible = short * (short + 1) // 2 + (t - short) * s if dict(spec.instructions[0].attributes)["causal"] else t * s
+    return 2 * b * h * visible * (3 * d + 2 * e if gradient else d + e)
 
 
 ATTENTION_EMITTERS = {"attention": emit_attention, "attention_gradient": emit_gradient}

@@ -1,9 +1,8 @@
-"""Operations that put numbers elsewhere or add them up where they land, each a kernel of its own: place, concatenate,
-add_windows, cumulative_sum; and Sweep, the loop nest that they and `picks.py` are written with (floor 4).
+"""Data movement kernels: place (pad), concatenate, add_windows (fold) and cumulative_sum, one operation each (floor 4).
 
-A Sweep runs over axes of any strides, with the lanes along one that is contiguous. Threads share out an axis along
-which no two of them write the same number, and whatever is added up is added by one thread in a fixed order; so which
-thread works on what never changes a bit.
+StridedLoop, which `gather_scatter.py` uses too, is a loop nest over axes of any strides, with lanes along a contiguous one.
+Threads share an axis along which no two of them write the same element. One thread adds what is added up, in a fixed order,
+so that the number of threads never changes a bit.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from .vector_body import thread_range
 from .vector_math import VectorMath
 
 Bounds = tuple[Any, Any]  # first and last + 1: ints, or i64 values
-LONG = 16  # an axis of this many units keeps every thread busy
+ENOUGH_UNITS = 16  # units of an axis that keep every thread busy
 
 
 class Access(NamedTuple):
-    """Memory as a loop nest sees it: where its first number lies, and how far the next one is along every axis."""
+    """An operand in memory: the address of its first element, and its strides."""
 
     address: Any
     strides: tuple[int, ...]
@@ -34,19 +33,19 @@ class Access(NamedTuple):
         return self._replace(strides=tuple(self.strides[axis] for axis in axes))
 
     def beyond(self, builder: Builder, offset: Any) -> Access:
-        """The same from `offset` elements further on."""
+        """The same, `offset` elements further on."""
         return self._replace(address=builder.at(self.address, offset, self.dtype))
 
     def backward(self, builder: Builder, axis: int, size: int) -> Access:
-        """The same with `axis` running from its last number to its first."""
+        """The same with `axis` reversed."""
         strides = tuple(-s if i == axis else s for i, s in enumerate(self.strides))
         return self.beyond(builder, (size - 1) * self.strides[axis])._replace(strides=strides)
 
 
 class OpOperands:
-    """The one operation of a spec: its attributes, its shapes, and where its operands and its result lie.
+    """Attributes, shapes, operands and result of a spec with a single operation.
 
-    moving: numbers are only moved, so truths may stay the bytes that they are.
+    moving: elements are only moved, so that booleans may stay bytes.
     """
 
     def __init__(self, builder: Builder, spec: KernelSpec, pointers: Sequence[Any], *, moving: bool = False) -> None:
@@ -63,36 +62,42 @@ class OpOperands:
 
 
 def collapse_axes(
-    sizes: Sequence[int], strides: Sequence[tuple[int, ...]], kept: int | None = None
+    sizes: Sequence[int], strides: Sequence[tuple[int, ...]], fixed: int | None = None
 ) -> tuple[tuple[int, ...], list[tuple[int, ...]], int | None]:
-    """The same places in the same order over fewer axes; the place of `kept`, which stays an axis of its own.
+    """Merge adjacent axes that every access steps through as one, and drop axes of size 1; at least one axis remains.
 
-    Neighbours that every access runs through as if they were one become one, and axes of size 1 go. One axis remains.
+    The order of the elements stays. fixed: an axis that is not merged; the last result is its new index.
     """
-    found: list[tuple[int, list[int]]] = []
-    place = None
+    merged: list[tuple[int, list[int]]] = []
+    fixed_index = None
     for axis, size in enumerate(sizes):
         along = [s[axis] for s in strides]
-        if axis == kept:
-            place = len(found)
-            found.append((size, along))
+        if axis == fixed:
+            fixed_index = len(merged)
+            merged.append((size, along))
         elif size != 1:
-            joins = found and place != len(found) - 1
-            if joins and all(outer == size * inner for outer, inner in zip(found[-1][1], along, strict=True)):
-                found[-1] = (found[-1][0] * size, along)
+            joins = merged and fixed_index != len(merged) - 1
+            if joins and all(outer == size * inner for outer, inner in zip(merged[-1][1], along, strict=True)):
+                merged[-1] = (merged[-1][0] * size, along)
             else:
-                found.append((size, along))
-    found = found or [(1, [0] * len(strides))]
-    return tuple(n for n, _ in found), [tuple(along[i] for _, along in found) for i in range(len(strides))], place
+                merged.append((size, along))
+    merged = merged or [(1, [0] * len(strides))]
+    return (
+        tuple(n for n, _ in merged),
+        [tuple(along[i] for _, along in merged) for i in range(len(strides))],
+        fixed_index,
+    )
 
 
 def long_axis(units: Sequence[int]) -> int:
-    """The axis to share among threads: the first long one, or else the longest."""
-    return next((axis for axis, n in enumerate(units) if n >= LONG), max(range(len(units)), key=units.__getitem__))
+    """The axis to share among threads: the first long one, else the longest."""
+    return next(
+        (axis for axis, n in enumerate(units) if n >= ENOUGH_UNITS), max(range(len(units)), key=units.__getitem__)
+    )
 
 
 def aligned_thread_range(builder: Builder, size: int, unit: int, thread: Any, threads: Any) -> Bounds:
-    """This thread's part of 0 ... size-1, in whole units but for the end."""
+    """The range of this thread in 0 ... size-1, in whole units except at the end."""
     first, last = thread_range(builder, -(-size // unit), thread, threads)
     if unit == 1:
         return first, last
@@ -101,24 +106,24 @@ def aligned_thread_range(builder: Builder, size: int, unit: int, thread: Any, th
 
 
 class StridedLoop:
-    """A loop nest over `sizes`; its body gets the address of every access, and the mask of the lanes that exist.
+    """A loop nest over `sizes`. Its body gets the address of every access, and the mask of the lanes that exist.
 
-    kept: an axis that `limit` gives bounds. lanes: False runs in row order, number by number. spaced: the lanes may run
+    fixed: an axis that `limit` gives bounds. lanes: False runs in row order, element by element. spaced: the lanes may run
     along an axis that no access has contiguous. The access that is written is the last of `accesses`.
     """
 
     def __init__(
-        self, builder: Builder, sizes: Sequence[int], accesses: Sequence[Access], *, kept: int | None = None,
+        self, builder: Builder, sizes: Sequence[int], accesses: Sequence[Access], *, fixed: int | None = None,
         lanes: bool = True, spaced: bool = False,
     ) -> None:  # fmt: skip
         self.builder = builder
-        self.sizes, strides, self.kept = collapse_axes(sizes, [a.strides for a in accesses], kept)
+        self.sizes, strides, self.fixed_axis = collapse_axes(sizes, [a.strides for a in accesses], fixed)
         self.accesses = [a._replace(strides=s) for a, s in zip(accesses, strides, strict=True)]
         self.bounds: list[Bounds] = [(0, size) for size in self.sizes]
         self.lane = self._lane_axis(spaced) if lanes else None
 
     def _lane_axis(self, spaced: bool) -> int | None:
-        """The axis that most accesses have contiguous; what is written counts twice, and empty lanes count against."""
+        """The axis that most accesses have contiguous. The result counts twice, and empty lanes count against an axis."""
         best: tuple[float, int | None] = (float("-inf"), None)
         for axis, size in enumerate(self.sizes):
             strides = [a.strides[axis] for a in self.accesses]
@@ -126,28 +131,28 @@ class StridedLoop:
             if size < 2 or not (gain or spaced):
                 continue
             waste = -(-size // self.builder.lanes) * self.builder.lanes / size - 1
-            best = max(best, (gain - waste / 2, axis), key=lambda found: found[0])
+            best = max(best, (gain - waste / 2, axis), key=lambda candidate: candidate[0])
         return best[1]
 
     def unit(self, axis: int) -> int:
         return self.builder.lanes if axis == self.lane else 1
 
     def units(self) -> list[int]:
-        """How many pieces of work there are along every axis."""
+        """The units of work along every axis."""
         return [-(-size // self.unit(axis)) for axis, size in enumerate(self.sizes)]
 
     def share(self, thread: Any, threads: Any) -> None:
-        """Let this thread run through its part only, of an axis where every number is written once."""
+        """Restrict this thread to its range of one axis."""
         axis = long_axis(self.units())
         self.bounds[axis] = aligned_thread_range(self.builder, self.sizes[axis], self.unit(axis), thread, threads)
 
     def limit(self, bounds: Bounds) -> None:
-        """Bounds for the axis `kept`."""
-        assert self.kept is not None
-        self.bounds[self.kept] = bounds
+        """Bounds for the axis `fixed`."""
+        assert self.fixed_axis is not None
+        self.bounds[self.fixed_axis] = bounds
 
     def run(self, body: Callable[[list[Any], Any], None], addresses: Sequence[Any] | None = None) -> None:
-        """addresses: where the accesses begin, if not where they were said to."""
+        """Emit the loop nest. addresses: of the accesses, in place of their own."""
         start = [a.address for a in self.accesses] if addresses is None else list(addresses)
         self._axes([axis for axis in range(len(self.sizes)) if axis != self.lane], body, start)
 
@@ -172,13 +177,13 @@ class StridedLoop:
         ]
 
     def _line(self, axis: int, body: Callable[[list[Any], Any], None], addresses: list[Any]) -> None:
-        """Vectors along `axis`, the last one masked where lanes are left over."""
+        """Loop over vectors along `axis`; the last one is masked where lanes are left over."""
         builder, (first, last) = self.builder, self.bounds[axis]
         lanes = builder.index(builder.lanes)
-        known = isinstance(first, int) and isinstance(last, int)
+        is_static = isinstance(first, int) and isinstance(last, int)
         start, stop = (builder.index(n) if isinstance(n, int) else n for n in (first, last))
         at = lambda unit: self._moved(addresses, axis, builder.add(start, builder.mul(unit, lanes)))
-        if known:
+        if is_static:
             full, rest = divmod(last - first, builder.lanes)
             builder.loop(0, full, 1, lambda unit: body(at(unit), None))
             if rest:
@@ -191,14 +196,14 @@ class StridedLoop:
         with builder.when(builder.icmp_signed(">", left, builder.index(0))):
             body(at(whole), builder.first_lanes(left))
 
-    # ---- numbers -----------------------------------------------------------------------------------------------------
+    # ---- elements -----------------------------------------------------------------------------------------------------
 
     def stride(self, number: int) -> int:
-        """How far apart the lanes of an access lie; 0 where the nest runs number by number."""
+        """The stride of the lanes of an access; 0 where the nest runs element by element."""
         return 0 if self.lane is None else self.accesses[number].strides[self.lane]
 
     def spaced(self, number: int) -> Any:
-        """Where the lanes of an access lie, counted from the first."""
+        """The offsets of the lanes of an access from the first."""
         stride = self.stride(number)
         return ir.Constant(self.builder.lane_numbers().type, [lane * stride for lane in range(self.builder.lanes)])
 
@@ -220,16 +225,16 @@ class StridedLoop:
             builder.scatter(value, address, self.spaced(number), dtype, mask)
 
     def copy(self, addresses: Sequence[Any] | None = None) -> None:
-        """The numbers of access 0 into access 1."""
+        """Copy access 0 to access 1."""
         self.run(lambda here, mask: self.write(1, here, self.read(0, here, mask), mask), addresses)
 
     def clear(self) -> None:
-        """Zeros in the only access."""
+        """Fill the only access with zeros."""
         zero = self.builder.constant(0, self.accesses[0].dtype)
         self.run(lambda here, mask: self.write(0, here, zero, mask))
 
     def add(self, addresses: Sequence[Any] | None = None) -> None:
-        """The numbers of access 0 added to those of access 1."""
+        """Add access 0 to access 1."""
         e = VectorMath(self.builder, np.dtype(self.accesses[1].dtype))
 
         def body(here: list[Any], mask: Any) -> None:
@@ -250,7 +255,7 @@ def _copy_shared(
 
 
 def emit_place(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    """A thread owns a range of the result along one axis: it clears it, then copies what of x belongs there."""
+    """Each thread owns a range of the result along one axis: it clears the range, then copies its part of x."""
     single = OpOperands(builder, spec, pointers, moving=True)
     (source,), target, shape = single.operands, single.result, single.shape
     if "inside" in single.attributes:
@@ -261,7 +266,7 @@ def emit_place(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thr
         return
     axis = long_axis(shape)
     mine = thread_range(builder, shape[axis], thread, threads)
-    zeros = StridedLoop(builder, shape, [target], kept=axis)
+    zeros = StridedLoop(builder, shape, [target], fixed=axis)
     zeros.limit(mine)
     zeros.clear()
     counts = [count for _, count, _ in single.attributes["slices"]]
@@ -269,20 +274,20 @@ def emit_place(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thr
         return
     starts, steps = [], []
     for i, (start, count, step) in enumerate(single.attributes["slices"]):
-        if step < 0:  # the same numbers in the same places, the other way round
+        if step < 0:  # the same elements in reversed order
             source, start = source.backward(builder, i, count), start + (count - 1) * step
         starts.append(start)
         steps.append(abs(step) if count > 1 else 1)
     target = target.beyond(builder, sum(n * s for n, s in zip(starts, target.strides, strict=True)))
     target = target._replace(strides=tuple(n * s for n, s in zip(steps, target.strides, strict=True)))
-    moved = StridedLoop(builder, counts, [source, target], kept=axis)
+    moved = StridedLoop(builder, counts, [source, target], fixed=axis)
     first, last = (_before(builder, n, starts[axis], steps[axis], counts[axis]) for n in mine)
     moved.limit((first, last))
     moved.copy()
 
 
 def _clear_borders(builder: Builder, single: OpOperands, thread: Any, threads: Any) -> None:
-    """Zeros around what has been computed into the result."""
+    """Zeros around a value that has been computed into the result."""
     filled, shape = single.attributes["inside"], single.shape
     for axis, (start, count) in enumerate(filled):
         for first, end in ((0, start), (start + count, shape[axis])):
@@ -315,14 +320,14 @@ def emit_concatenate(builder: Builder, spec: KernelSpec, pointers: Any, flag: An
 
 
 def emit_add_windows(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    """A thread owns whole planes (one image, one channel): zeros, then one tap of the window after the other."""
+    """Each thread owns whole planes (one image, one channel): zeros, then the taps of the window in order."""
     single = OpOperands(builder, spec, pointers)
-    (source,), target, how = single.operands, single.result, single.attributes
-    if "inside" in how:
+    (source,), target, attributes = single.operands, single.result, single.attributes
+    if "inside" in attributes:
         _clear_borders(builder, single, thread, threads)
         return
     batch, channels, p, q, kernel_h, kernel_w = single.shapes[0]
-    stride, dilation = how["stride"], how["dilation"]
+    stride, dilation = attributes["stride"], attributes["dilation"]
     height, width = target.strides[2:]
     zeros = StridedLoop(builder, single.shape[2:], [target.along((2, 3))])
     strides = (height * stride[0], width * stride[1])
@@ -354,7 +359,7 @@ def _loop(builder: Builder, count: int, body: Callable[[Any], None]) -> None:
 def emit_cumulative_sum(
     builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any
 ) -> None:
-    """The lanes run along another axis, each with a running sum of its own; one sum at a time where there is none."""
+    """The lanes run along another axis, each with its own running sum; one sum at a time where there is no other axis."""
     single = OpOperands(builder, spec, pointers)
     (source,), target, axis = single.operands, single.result, single.attributes["axis"]
     count = single.shape[axis]
@@ -376,7 +381,7 @@ def emit_cumulative_sum(
             sweep.write(1, here, total, mask)
             return total
 
-        # Only -0.0 leaves every first number as it is, -0.0 among them.
+        # -0.0 + x is x for every x, -0.0 among them.
         builder.loop(0, count, 1, add, [after.constant(-0.0 if after.is_float else 0)])
 
     sweep.run(body)

@@ -1,11 +1,11 @@
-"""Elementwise kernels, with or without reductions at their end, and copies that exchange axes (floor 4).
+"""Elementwise and reduction kernels, and transposing copies (floor 4).
 
-The lanes run along the axis that most operands have contiguous. Where that axis stays, a reduction keeps one sum per lane
-and loops over the axes it takes away; where it goes, the lanes are partial sums, folded at the end in a fixed tree. Threads
-share out axes that stay, so which thread works on what never changes a bit.
+The lanes run along the axis that most operands have contiguous. If that axis is not reduced, a reduction keeps one sum per
+lane and loops over the reduced axes; otherwise the lanes are partial sums, combined at the end in a fixed tree. Threads share
+axes that are not reduced, so that the number of threads never changes a bit.
 
-In inference the order of a row's sum may not depend on how many rows there are (`KernelSpec.by_row`). It is then that of lanes
-along the last axis that goes, the others one after another; lanes across rows keep as many partial sums for each row.
+In inference the order of a row's sum may not depend on the number of rows (`KernelSpec.by_row`). It is then the order of lanes
+along the last reduced axis, and of the other axes one after another. Lanes across rows keep as many partial sums for each row.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..kernel_ir import KernelSpec, Load, Store
+from ..kernel_ir import KernelSpec, Load, Store, merge_axes
 from ..llvm import Builder, i32
 from .vector_body import Index, LaneContext, accumulators, thread_range
 
-SCRATCH = 1 << 18  # bytes of the stack, which is small in some threads
-BLOCK = 256  # numbers that are summed one after another
+SCRATCH = 1 << 18  # bytes of stack, which is small in some threads
+BLOCK = 256  # elements of a chain of additions
 
 
 def accesses(spec: KernelSpec) -> list[Load | Store]:
@@ -30,37 +30,22 @@ def accesses(spec: KernelSpec) -> list[Load | Store]:
 
 
 def collapse_axes(spec: KernelSpec) -> KernelSpec:
-    """The same kernel over fewer axes: two that every access runs through as if they were one become one."""
+    """The same kernel over fewer axes: merge two axes that every access steps through as one."""
     rank = len(spec.domain)
     positional = any(instruction.name in ("argmax", "argmin") for instruction in spec.instructions)
     for outer in range(rank):
         for inner in range(rank):
-            kept = outer not in spec.axes
-            if outer == inner or (inner not in spec.axes) != kept or ((positional or spec.by_row) and not kept):
+            is_outer = outer not in spec.axes
+            if outer == inner or (inner not in spec.axes) != is_outer or ((positional or spec.by_row) and not is_outer):
                 continue
             size = spec.domain[inner]
             if all(x.strides[outer] == size * x.strides[inner] for x in accesses(spec)):
-                return collapse_axes(_merge_axes(spec, outer, inner))
+                return collapse_axes(merge_axes(spec, outer, inner))
     return spec
 
 
-def _merge_axes(spec: KernelSpec, outer: int, inner: int) -> KernelSpec:
-    drop = lambda values: tuple(v for axis, v in enumerate(values) if axis != outer)
-    sizes = list(spec.domain)
-    sizes[inner] *= sizes[outer]
-    without = lambda x: x._replace(strides=drop(x.strides))
-    instructions = tuple(
-        instruction._replace(operands=tuple(without(x) if isinstance(x, Load) else x for x in instruction.operands))
-        for instruction in spec.instructions
-    )
-    axes = tuple(axis - (axis > outer) for axis in spec.axes if axis != outer)
-    return spec._replace(
-        domain=drop(sizes), axes=axes, instructions=instructions, stores=tuple(without(s) for s in spec.stores)
-    )
-
-
 def vector_axis(spec: KernelSpec, lanes: int) -> int | None:
-    """The axis the lanes run along: contiguous for most accesses, and long enough to fill them."""
+    """The axis of the lanes: contiguous for most accesses, and long enough to fill them."""
     best: tuple[float, int | None] = (float("-inf"), None)
     allowed = _allowed(spec, lanes) if spec.by_row else range(len(spec.domain))
     for axis in allowed:
@@ -74,8 +59,8 @@ def vector_axis(spec: KernelSpec, lanes: int) -> int | None:
 
 
 def _allowed(spec: KernelSpec, lanes: int) -> list[int]:
-    """The axes that lanes may run along where each sum keeps its order: the last that goes, and those that stay, unless the
-    sums are so long that they are made in blocks."""
+    """The axes that lanes may run along where each sum has to keep its order: the last reduced axis, and axes that are not
+    reduced, unless the sums are so long that they are made in blocks."""
     *others, last = sorted(spec.axes)
     counts = [*(spec.domain[axis] for axis in others), spec.domain[last] // lanes]
     short = max(counts) <= 2 * BLOCK
@@ -83,57 +68,59 @@ def _allowed(spec: KernelSpec, lanes: int) -> list[int]:
 
 
 class LoopNest:
-    """One loop kernel being written."""
+    """Emits one loop kernel."""
 
     def __init__(
         self, builder: Builder, spec: KernelSpec, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
     ) -> None:
         self.builder, self.spec, self.pointers, self.flag = builder, collapse_axes(spec), pointers, flag
         self.thread, self.threads, self.lanes = thread, threads, builder.lanes
-        self.vector = vector_axis(self.spec, builder.lanes)
+        self.lane_axis = vector_axis(self.spec, builder.lanes)
         self.reducing = accumulators(builder, self.spec)
         order = sorted(range(len(self.spec.domain)), key=self._stride, reverse=True)
-        self.kept = [axis for axis in order if axis not in self.spec.axes]
-        self.gone = sorted(self.spec.axes) if spec.by_row else [axis for axis in order if axis in self.spec.axes]
-        for axes in (self.kept, self.gone):  # the lanes' axis is the innermost of its kind
-            if self.vector in axes:
-                axes.remove(self.vector)
-                axes.append(self.vector)
-        self.scratch = self._make_scratch()
-        self.spread = self._make_spread()
-        self.shared = max(self.kept, key=self._units, default=None)
+        self.outer_axes = [axis for axis in order if axis not in self.spec.axes]
+        self.reduced_axes = (
+            sorted(self.spec.axes) if spec.by_row else [axis for axis in order if axis in self.spec.axes]
+        )
+        for axes in (self.outer_axes, self.reduced_axes):  # the axis of the lanes is the innermost of its kind
+            if self.lane_axis in axes:
+                axes.remove(self.lane_axis)
+                axes.append(self.lane_axis)
+        self.scratch = self._allocate_scratch()
+        self.partial_sums = self._allocate_partial_sums()
+        self.shared = max(self.outer_axes, key=self._units, default=None)
 
     def _stride(self, axis: int) -> int:
         return max((abs(x.strides[axis]) for x in accesses(self.spec)), default=0)
 
     def _units(self, axis: int) -> int:
         size = self.spec.domain[axis]
-        return -(-size // self.lanes) if axis == self.vector else size
+        return -(-size // self.lanes) if axis == self.lane_axis else size
 
     def emit(self) -> None:
         if self.shared is None or self._units(self.shared) < 2:
             self.shared = None
             with self.builder.when(self.builder.icmp_unsigned("==", self.thread, self.builder.index(0))):
-                self._outer(self.kept, {})
+                self._loop_outer(self.outer_axes, {})
         else:
-            self._outer(self.kept, {})
+            self._loop_outer(self.outer_axes, {})
 
     def _range(self, axis: int) -> tuple[Any, Any]:
         units = self._units(axis)
         return thread_range(self.builder, units, self.thread, self.threads) if axis == self.shared else (0, units)
 
-    def _outer(self, axes: list[int], indices: dict[int, Index]) -> None:
-        """Loop over the axes that stay, and do the rest inside."""
+    def _loop_outer(self, axes: list[int], indices: dict[int, Index]) -> None:
+        """Loop over the axes that are not reduced, and handle one row inside."""
         if not axes:
-            self._inside(indices, None)
-        elif axes[0] == self.vector:
-            self._units_of(axes[0], lambda index, mask: self._inside({**indices, axes[0]: index}, mask))
+            self._row(indices, None)
+        elif axes[0] == self.lane_axis:
+            self._units_of(axes[0], lambda index, mask: self._row({**indices, axes[0]: index}, mask))
         else:
             first, last = self._range(axes[0])
-            self.builder.loop(first, last, 1, lambda i: self._outer(axes[1:], {**indices, axes[0]: (i, 0)}))
+            self.builder.loop(first, last, 1, lambda i: self._loop_outer(axes[1:], {**indices, axes[0]: (i, 0)}))
 
     def _units_of(self, axis: int, body: Callable[[Index, Any], Any]) -> None:
-        """Vectors along `axis`, the last one masked where the size is no multiple of the lanes."""
+        """Loop over vectors along `axis`. The last one is masked where the size is no multiple of the lanes."""
         builder, size = self.builder, self.spec.domain[axis]
         full, rest = divmod(size, self.lanes)
         first, last = self._range(axis)
@@ -152,11 +139,11 @@ class LoopNest:
         with builder.when(builder.and_(has_rest, builder.icmp_signed("<", first, last))):
             body((builder.index(full * self.lanes), 0), builder.first_lanes(rest))
 
-    def _frame(self, indices: dict[int, Index], mask: Any) -> LaneContext:
-        return LaneContext(self.builder, self.pointers, self.flag, indices, self.vector, mask)
+    def _context(self, indices: dict[int, Index], mask: Any) -> LaneContext:
+        return LaneContext(self.builder, self.pointers, self.flag, indices, self.lane_axis, mask)
 
-    def _inside(self, indices: dict[int, Index], mask: Any) -> None:
-        """At one vector of the axes that stay: compute and store, or go over the row, as often as it takes."""
+    def _row(self, indices: dict[int, Index], mask: Any) -> None:
+        """At one vector of the outer axes: compute and store, or pass over the row as often as its levels need."""
         if not self.reducing:
             self._point(indices, mask, [], 0, {})
             return
@@ -165,12 +152,12 @@ class LoopNest:
             reducing = [acc for acc in self.reducing if acc.instruction.level == level]
             state = [x for acc in self._carried(level) for x in acc.start()]
             for acc in reducing:
-                if acc.number in self.spread:
+                if acc.number in self.partial_sums:
                     self._clear(acc)
             if reducing or any(
                 instruction.level == level and not instruction.per_row for instruction in self.spec.instructions
             ):
-                state = self._gone(self.gone, indices, mask, state, level, rows)
+                state = self._reduce(self.reduced_axes, indices, mask, state, level, rows)
             self._finish(indices, mask, level, reducing, state, rows)
 
     def _finish(
@@ -182,14 +169,14 @@ class LoopNest:
         state: list[Any],
         rows: dict[int, Any],
     ) -> None:
-        """What a pass over the row has come to, and what is computed from that once for the row."""
-        across = self.vector in self.gone
-        context = self._frame({axis: index for axis, index in indices.items() if axis in self.kept}, mask)
-        context.vector = None if across else self.vector
+        """Combine the reductions of a pass over the row, and compute what depends on them once per row."""
+        across = self.lane_axis in self.reduced_axes
+        context = self._context({axis: index for axis, index in indices.items() if axis in self.outer_axes}, mask)
+        context.lane_axis = None if across else self.lane_axis
         at = 0
         for acc in reducing:
-            if acc.number in self.spread:
-                rows[acc.number] = self._gathered(acc)
+            if acc.number in self.partial_sums:
+                rows[acc.number] = self._sum_of_partials(acc)
                 continue
             width = 2 if acc.positional else 1
             mine, at = state[at : at + width], at + width
@@ -200,14 +187,14 @@ class LoopNest:
             if instruction.per_row and instruction.level == level:
                 context.store(store, rows[store.instruction])
 
-    def _gone(
+    def _reduce(
         self, axes: list[int], indices: dict[int, Index], mask: Any, state: list[Any], level: int, rows: dict[int, Any]
     ) -> list[Any]:
         if not axes:
             return self._point(indices, mask, state, level, rows)
         axis, builder = axes[0], self.builder
-        if axis != self.vector:
-            body = lambda i, *carry: self._gone(axes[1:], {**indices, axis: (i, 0)}, mask, list(carry), level, rows)
+        if axis != self.lane_axis:
+            body = lambda i, *carry: self._reduce(axes[1:], {**indices, axis: (i, 0)}, mask, list(carry), level, rows)
             return self._in_blocks(self.spec.domain[axis], body, state, level)
         full, rest = divmod(self.spec.domain[axis], self.lanes)
         lanes = builder.index(self.lanes)
@@ -219,19 +206,19 @@ class LoopNest:
         return state
 
     def _in_blocks(self, count: int, body: Callable[..., Any], state: list[Any], level: int) -> list[Any]:
-        """body(i, *state) for 0 ... count-1. Many numbers are summed in blocks first: rounding grows with the length of a
-        chain of additions, not with how many chains there are."""
+        """body(i, *state) for 0 ... count-1. Long sums are made in blocks: the rounding error grows with the length of a chain
+        of additions, not with the number of chains."""
         builder, reducing = self.builder, self._carried(level)
         if count <= 2 * BLOCK or not reducing:
             return builder.loop(0, count, 1, body, state)
 
         def block(first: Any, *carry: Any) -> list[Any]:
             end = builder.intrinsic("smin", builder.add(first, builder.index(BLOCK)), builder.index(count))
-            part = builder.loop(first, end, 1, body, [x for acc in reducing for x in acc.start()])
+            block_state = builder.loop(first, end, 1, body, [x for acc in reducing for x in acc.start()])
             result: list[Any] = []
             for acc in reducing:
                 mine = slice(len(result), len(result) + (2 if acc.positional else 1))
-                result += acc.combine(carry[mine], part[mine])
+                result += acc.combine(carry[mine], block_state[mine])
             return result
 
         return builder.loop(0, count, BLOCK, block, state)
@@ -239,8 +226,8 @@ class LoopNest:
     def _point(
         self, indices: dict[int, Index], mask: Any, state: list[Any], level: int, rows: dict[int, Any]
     ) -> list[Any]:
-        """One vector of the row, in one pass over it; gives what that pass's reductions have come to."""
-        context = self._frame(indices, mask)
+        """One vector of the row in one pass over it. Returns the state of the reductions of that pass."""
+        context = self._context(indices, mask)
         values = dict(rows)
         for i, (_, dtype) in self.scratch.items():
             if self.spec.instructions[i].level < level:
@@ -259,8 +246,8 @@ class LoopNest:
         for acc in self.reducing:
             if acc.instruction.level != level:
                 continue
-            if acc.number in self.spread:
-                address = self._of_lane(acc, indices[self.gone[-1]][0])
+            if acc.number in self.partial_sums:
+                address = self._of_lane(acc, indices[self.reduced_axes[-1]][0])
                 total = acc.add([self.builder.load_vector(address, acc.dtype)], context, values, None)
                 self.builder.store_vector(total[0], address, acc.dtype)
                 continue
@@ -270,36 +257,36 @@ class LoopNest:
             at += width
         return result
 
-    # ---- sums of a row in the same order whether the lanes run along it or across rows ----
+    # ---- sums in the same order, with lanes along a row or across rows ----
 
-    def _make_spread(self) -> dict[int, Any]:
-        """Where lanes run across rows, room for the `lanes` partial sums that each row would have with lanes along it."""
-        if not self.spec.by_row or self.vector in self.gone:
+    def _allocate_partial_sums(self) -> dict[int, Any]:
+        """Where lanes run across rows, memory for the `lanes` partial sums that each row would have with lanes along it."""
+        if not self.spec.by_row or self.lane_axis in self.reduced_axes:
             return {}
         sums = [acc for acc in self.reducing if acc.name == "sum" and acc.e.is_float]
         return {acc.number: self.builder.room(self._partial * self.lanes, acc.dtype) for acc in sums}
 
     @property
     def _partial(self) -> int:
-        """How many of the partial sums get any number."""
-        return min(self.lanes, self.spec.domain[self.gone[-1]])
+        """How many of the partial sums get any element."""
+        return min(self.lanes, self.spec.domain[self.reduced_axes[-1]])
 
     def _carried(self, level: int) -> list[Any]:
-        """The reductions of a pass whose state goes from number to number in registers."""
-        return [acc for acc in self.reducing if acc.instruction.level == level and acc.number not in self.spread]
+        """The reductions of a pass whose state is kept in registers."""
+        return [acc for acc in self.reducing if acc.instruction.level == level and acc.number not in self.partial_sums]
 
     def _of_lane(self, acc: Any, position: Any) -> Any:
         builder = self.builder
         lane = builder.and_(position, builder.index(self.lanes - 1))
-        return builder.at(self.spread[acc.number], builder.mul(lane, builder.index(self.lanes)), acc.dtype)
+        return builder.at(self.partial_sums[acc.number], builder.mul(lane, builder.index(self.lanes)), acc.dtype)
 
     def _clear(self, acc: Any) -> None:
         builder, (zero,) = self.builder, acc.start()
         for lane in range(self._partial):
             builder.store_vector(zero, self._of_lane(acc, builder.index(lane)), acc.dtype)
 
-    def _gathered(self, acc: Any) -> Any:
-        """The partial sums added up as `folded` adds up lanes."""
+    def _sum_of_partials(self, acc: Any) -> Any:
+        """Combine the partial sums in the order in which `folded` combines lanes."""
         builder, width = self.builder, self.lanes
         lanes = [self._of_lane(acc, builder.index(lane)) for lane in range(self._partial)]
         sums = [builder.load_vector(address, acc.dtype) for address in lanes]
@@ -310,18 +297,18 @@ class LoopNest:
             del sums[width:]
         return acc.result(sums[:1])
 
-    # ---- numbers of a row that are wanted again in a later pass ----
+    # ---- elements of a row that a later pass reads ----
 
-    def _make_scratch(self) -> dict[int, tuple[Any, str]]:
-        """Room on the stack for one row of each instruction that a later pass reads; none if that is too much, and then each pass
-        computes again what it wants."""
+    def _allocate_scratch(self) -> dict[int, tuple[Any, str]]:
+        """Stack memory for one row of each instruction that a later pass reads. None if that is too much; then each pass
+        recomputes what it reads."""
         instructions, wanted = self.spec.instructions, set()
         for instruction in instructions:
             wanted |= {
                 x for x in instruction.operands
                 if isinstance(x, int) and not instructions[x].per_row and instructions[x].level < instruction.level
             }  # fmt: skip
-        units = math.prod(self._units(axis) for axis in self.gone)
+        units = math.prod(self._units(axis) for axis in self.reduced_axes)
         if 4 * units * self.lanes * len(wanted) > SCRATCH:
             return {}
         room = {}
@@ -330,25 +317,27 @@ class LoopNest:
         return room
 
     def _in_scratch(self, number: int, indices: dict[int, Index]) -> Any:
-        builder, place = self.builder, self.builder.index(0)
-        for axis in self.gone:  # the lanes' axis counts numbers, the others vectors
-            if axis == self.vector:
-                place = builder.add(builder.mul(place, builder.index(self._units(axis) * self.lanes)), indices[axis][0])
+        builder, offset = self.builder, self.builder.index(0)
+        for axis in self.reduced_axes:  # the axis of the lanes counts elements, the others vectors
+            if axis == self.lane_axis:
+                offset = builder.add(
+                    builder.mul(offset, builder.index(self._units(axis) * self.lanes)), indices[axis][0]
+                )
             else:
-                place = builder.add(builder.mul(place, builder.index(self.spec.domain[axis])), indices[axis][0])
-        if self.vector not in self.gone:
-            place = builder.mul(place, builder.index(self.lanes))
+                offset = builder.add(builder.mul(offset, builder.index(self.spec.domain[axis])), indices[axis][0])
+        if self.lane_axis not in self.reduced_axes:
+            offset = builder.mul(offset, builder.index(self.lanes))
         address, dtype = self.scratch[number]
-        return builder.at(address, place, dtype)
+        return builder.at(address, offset, dtype)
 
     def _position(self, indices: dict[int, Index]) -> Any:
-        """Where this vector stands along the reduced axis, as i32."""
+        """The index of this vector along the reduced axis, as i32."""
         builder = self.builder
-        if not self.gone:
+        if not self.reduced_axes:
             return builder.bits(0)
-        axis = self.gone[0]
+        axis = self.reduced_axes[0]
         start = builder.splat(builder.trunc(indices[axis][0], i32))
-        return builder.add(start, builder.lane_numbers(i32)) if axis == self.vector else start
+        return builder.add(start, builder.lane_numbers(i32)) if axis == self.lane_axis else start
 
 
 def emit_loop(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
@@ -356,10 +345,10 @@ def emit_loop(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thre
 
 
 def emit_copy(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    """A copy; where the contiguous axis changes, blocks of lanes x lanes are turned in registers."""
+    """A copy. Where the contiguous axis changes, blocks of lanes x lanes are transposed in registers."""
     spec = collapse_axes(spec)
     source, store = spec.instructions[0].operands[0], spec.stores[0]
-    rows = next((axis for axis, s in enumerate(store.strides) if s == 1), None)  # lanes of what is written
+    rows = next((axis for axis, s in enumerate(store.strides) if s == 1), None)  # the lanes of the result
     columns = (
         next((axis for axis, s in enumerate(source.strides) if s == 1), None) if isinstance(source, Load) else None
     )
@@ -370,7 +359,7 @@ def emit_copy(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thre
 
 
 class TransposeCopy:
-    """A copy in which axis `columns` is contiguous before and axis `rows` after."""
+    """A transposing copy: axis `columns` is contiguous in the source, and axis `rows` in the result."""
 
     def __init__(self, builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, rows: int, columns: int) -> None:
         self.builder, self.spec, self.pointers, self.flag = builder, spec, pointers, flag
@@ -380,22 +369,26 @@ class TransposeCopy:
     def emit(self, thread: Any, threads: Any) -> None:
         others = [axis for axis in range(len(self.spec.domain)) if axis not in (self.rows, self.columns)]
         blocks = -(-self.spec.domain[self.columns] // self.lanes)
-        part = thread_range(self.builder, blocks, thread, threads)
-        self._others(others, {}, part)
+        blocks_of_thread = thread_range(self.builder, blocks, thread, threads)
+        self._others(others, {}, blocks_of_thread)
 
-    def _others(self, axes: list[int], indices: dict[int, Index], part: Any) -> None:
+    def _others(self, axes: list[int], indices: dict[int, Index], blocks_of_thread: Any) -> None:
         if axes:
-            body = lambda i: self._others(axes[1:], {**indices, axes[0]: (i, 0)}, part)
+            body = lambda i: self._others(axes[1:], {**indices, axes[0]: (i, 0)}, blocks_of_thread)
             self.builder.loop(0, self.spec.domain[axes[0]], 1, body)
             return
         builder, lanes = self.builder, self.lanes
         full, rest = divmod(self.spec.domain[self.columns], lanes)
-        has_rest = builder.icmp_signed(">", part[1], builder.index(full))
-        last = builder.select(has_rest, builder.index(full), part[1])
+        has_rest = builder.icmp_signed(">", blocks_of_thread[1], builder.index(full))
+        last = builder.select(has_rest, builder.index(full), blocks_of_thread[1])
         at = lambda block: (builder.mul(block, builder.index(lanes)), 0)
-        builder.loop(part[0], last, 1, lambda block: self._strip({**indices, self.columns: at(block)}, lanes))
+        builder.loop(
+            blocks_of_thread[0], last, 1, lambda block: self._strip({**indices, self.columns: at(block)}, lanes)
+        )
         if rest:
-            with builder.when(builder.and_(has_rest, builder.icmp_signed("<", part[0], part[1]))):
+            with builder.when(
+                builder.and_(has_rest, builder.icmp_signed("<", blocks_of_thread[0], blocks_of_thread[1]))
+            ):
                 self._strip({**indices, self.columns: (builder.index(full * lanes), 0)}, rest)
 
     def _strip(self, indices: dict[int, Index], width: int) -> None:
@@ -407,7 +400,7 @@ class TransposeCopy:
             self._block({**indices, self.rows: (builder.index(full * lanes), 0)}, width, rest)
 
     def _block(self, indices: dict[int, Index], width: int, height: int) -> None:
-        """Up to lanes x lanes numbers; rows that do not exist are read as the last one and not written."""
+        """A block of up to lanes x lanes elements. Rows beyond the end are read as the last one and not written."""
         builder = self.builder
         context = LaneContext(builder, self.pointers, self.flag, indices, None)
         into = builder.first_lanes(width) if width < self.lanes else None

@@ -1,8 +1,8 @@
-"""Kernels that pick numbers by an index in memory: take, gather, and what adds or puts them back (floor 4).
+"""Gather and scatter kernels: take, rows, gather, scatter_add, add_at and put (floor 4).
 
-An index counts from the end where it is negative. One outside its range raises the flag; it is read as 0, and nothing
-is written for it, so memory is safe whatever the numbers are. What is added or put goes in the order of the index, and
-all that may meet at one place is done by one thread: threads share out axes along which no two indices can collide.
+A negative index counts from the end. An index out of range raises the flag; it is read as 0 and nothing is written for it,
+so that memory is safe. Elements are added or put in the order of the index, and those that may collide by one thread:
+threads share axes along which no two indices collide.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from llvmlite import ir
 
 from ..kernel_ir import KernelSpec
 from ..llvm import Builder, i8, i32, i64
-from .data_movement import LONG, Access, OpOperands, StridedLoop, aligned_thread_range, collapse_axes, long_axis
+from .data_movement import ENOUGH_UNITS, Access, OpOperands, StridedLoop, aligned_thread_range, collapse_axes, long_axis
 from .vector_body import thread_range
 from .vector_math import VectorMath
 
 
 def _positions(builder: Builder, index: Any, dtype: str, size: Any, flag: Any, mask: Any = None) -> tuple[Any, Any]:
-    """(where `index` points along an axis of `size`, whether it lies inside), for one index or a vector of them.
+    """(the position of `index` along an axis of `size`, whether it is in range), for one index or a vector of them.
 
     size: an int, or an i64 that is known when the program runs. One that lies outside raises the flag and points to 0.
     """
@@ -37,14 +37,14 @@ def _positions(builder: Builder, index: Any, dtype: str, size: Any, flag: Any, m
     if index.type != wide:
         index = builder.sext(index, wide) if np.dtype(dtype).kind == "i" else builder.zext(index, wide)
     from_end = builder.icmp_signed("<", index, constant(0))
-    place = builder.select(from_end, builder.add(index, constant(size)), index)
-    inside = builder.icmp_unsigned("<", place, constant(size))  # what is still negative is huge as an unsigned number
+    position = builder.select(from_end, builder.add(index, constant(size)), index)
+    inside = builder.icmp_unsigned("<", position, constant(size))  # a negative number is huge as an unsigned one
     outside = builder.not_(inside)
     if mask is not None:
         outside = builder.and_(outside, mask)
     with builder.when(builder.fold_lanes(outside, builder.or_) if vector else outside):
         builder.store(i8(1), flag)
-    return builder.select(inside, place, constant(0)), inside
+    return builder.select(inside, position, constant(0)), inside
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -54,14 +54,14 @@ def _pick(
     builder: Builder, sizes: Sequence[int], index: Access, source: Access, step: int, size: Any, target: Access,
     flag: Any, thread: Any, threads: Any,
 ) -> None:  # fmt: skip
-    """target[i] = source[i] moved by index[i] steps, for every i of `sizes`: vectors of single numbers."""
+    """target[i] = source[i] moved by index[i] steps, for every i of `sizes`: vectors of single elements."""
     sweep = StridedLoop(builder, sizes, [index, source, target], spaced=True)
     sweep.share(thread, threads)
 
     def body(addresses: list[Any], mask: Any) -> None:
-        place, inside = _positions(builder, sweep.read(0, addresses, mask), index.dtype, size, flag, mask)
-        offsets = builder.add(builder.mul(place, builder.constant(step, np.int64)), sweep.spaced(1))
-        there = inside if size == 0 else mask  # in an axis of size 0 there is no number 0 to read for a wrong index
+        position, inside = _positions(builder, sweep.read(0, addresses, mask), index.dtype, size, flag, mask)
+        offsets = builder.add(builder.mul(position, builder.constant(step, np.int64)), sweep.spaced(1))
+        there = inside if size == 0 else mask  # an axis of size 0 has no element 0 to read for a wrong index
         sweep.write(2, addresses, builder.gather(addresses[1], offsets, source.dtype, there), mask)
 
     sweep.run(body)
@@ -70,7 +70,7 @@ def _pick(
 def emit_take(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     single = OpOperands(builder, spec, pointers, moving=True)
     size = single.shapes[0][0]
-    if size == 0 and math.prod(single.shapes[0][1:]) != 1:  # no row stands in for a wrong one, and every index is wrong
+    if size == 0 and math.prod(single.shapes[0][1:]) != 1:  # every index is out of range, and there is no row 0 to read
         if math.prod(single.shapes[1]):
             builder.store(i8(1), flag)
         return
@@ -78,7 +78,7 @@ def emit_take(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thre
 
 
 def emit_rows(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    """The same with a number of rows, at least 1, that the program is given."""
+    """`take` with a number of rows, at least 1, that is known at run time."""
     single = OpOperands(builder, spec, pointers, moving=True)
     count, step = single.operands[2], math.prod(single.shapes[0])
     _take_rows(builder, single, step, builder.load_scalar(count.address, count.dtype), flag, thread, threads)
@@ -87,7 +87,7 @@ def emit_rows(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thre
 def _take_rows(
     builder: Builder, single: OpOperands, step: int, size: Any, flag: Any, thread: Any, threads: Any
 ) -> None:  # fmt: skip
-    """Rows that lie `step` numbers apart are copied as vectors; where a row is one number, vectors of those are picked."""
+    """Copy rows, `step` elements apart, as vectors. Rows of one element are gathered as vectors."""
     (x, index), target = single.operands[:2], single.result
     row, sizes = single.shapes[0][1:], single.shapes[1]
     first, rest = range(len(sizes)), range(len(sizes), len(single.shape))
@@ -98,11 +98,11 @@ def _take_rows(
     lines = StridedLoop(builder, sizes, [index, target.along(first)], lanes=False)
     columns = StridedLoop(builder, row, [x.along(range(1, len(row) + 1)), target.along(rest)])
     most = max(lines.units())
-    (lines if most >= LONG or most >= max(columns.units()) else columns).share(thread, threads)
+    (lines if most >= ENOUGH_UNITS or most >= max(columns.units()) else columns).share(thread, threads)
 
     def line(addresses: list[Any], _: Any) -> None:
-        place, _ = _positions(builder, builder.load_scalar(addresses[0], index.dtype), index.dtype, size, flag)
-        row = builder.at(x.address, builder.mul(place, builder.index(step)), x.dtype)
+        position, _ = _positions(builder, builder.load_scalar(addresses[0], index.dtype), index.dtype, size, flag)
+        row = builder.at(x.address, builder.mul(position, builder.index(step)), x.dtype)
         columns.copy([row, addresses[1]])
 
     lines.run(line)
@@ -120,22 +120,22 @@ def emit_gather(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, th
 
 
 def emit_scatter_add(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
-    """A thread owns a range of one axis other than `axis`: it copies x there, then adds g along `axis` in order."""
+    """Each thread owns a range of an axis other than `axis`: it copies x there, then adds g along `axis` in order."""
     single = OpOperands(builder, spec, pointers)
     (x, index, g), target, axis = single.operands, single.result, single.attributes["axis"]
     shape, sizes = [list(s) for s in single.shapes[:2]]
-    if len(shape) == 1:  # an axis to own, that one thread gets
+    if len(shape) == 1:  # a new axis, which one thread owns
         shape, sizes, axis = [1, *shape], [1, *sizes], 1
         x, index, g, target = (a._replace(strides=(0, *a.strides)) for a in (x, index, g, target))
     others = [i for i in range(len(shape)) if i != axis]
     own = others[long_axis([shape[i] for i in others])]
     mine = thread_range(builder, shape[own], thread, threads)
-    copied = StridedLoop(builder, shape, [x, target], kept=own)
+    copied = StridedLoop(builder, shape, [x, target], fixed=own)
     copied.limit(mine)
     copied.copy()
     along = [sizes[i] for i in others]
     added = StridedLoop(
-        builder, along, [a.along(others) for a in (index, g, target)], kept=others.index(own), spaced=True
+        builder, along, [a.along(others) for a in (index, g, target)], fixed=others.index(own), spaced=True
     )
     limit = builder.index(sizes[own])
     added.limit((builder.intrinsic("smin", mine[0], limit), builder.intrinsic("smin", mine[1], limit)))
@@ -158,15 +158,15 @@ def _add_along(builder: Builder, sweep: StridedLoop, count: int, strides: Sequen
         builder.loop(0, count, 1, add)
 
     def add_one(here: list[Any]) -> None:
-        place, inside = _positions(builder, builder.load_scalar(here[0], index.dtype), index.dtype, size, flag)
+        position, inside = _positions(builder, builder.load_scalar(here[0], index.dtype), index.dtype, size, flag)
         with builder.when(inside):
-            there = builder.at(here[2], builder.mul(place, builder.index(strides[2])), target.dtype)
+            there = builder.at(here[2], builder.mul(position, builder.index(strides[2])), target.dtype)
             sum_ = e.add(builder.splat(builder.load_scalar(there, target.dtype)), sweep.read(1, here, None))
             builder.store_scalar(builder.extract_element(sum_, i32(0)), there, target.dtype)
 
     def add_lanes(here: list[Any], mask: Any) -> None:
-        place, inside = _positions(builder, sweep.read(0, here, mask), index.dtype, size, flag, mask)
-        offsets = builder.add(builder.mul(place, builder.constant(strides[2], np.int64)), sweep.spaced(2))
+        position, inside = _positions(builder, sweep.read(0, here, mask), index.dtype, size, flag, mask)
+        offsets = builder.add(builder.mul(position, builder.constant(strides[2], np.int64)), sweep.spaced(2))
         there = inside if mask is None else builder.and_(inside, mask)
         sum_ = e.add(builder.gather(here[2], offsets, target.dtype, there), sweep.read(1, here, mask))
         builder.scatter(sum_, here[2], offsets, target.dtype, there)
@@ -190,7 +190,7 @@ def _write_rows(
     builder: Builder, single: OpOperands, x: Access | None, index: Access, sizes: Sequence[int], rows: Access, flag: Any,
     thread: Any, threads: Any,
 ) -> None:  # fmt: skip
-    """x with `rows` put at `index`, or zeros with them added. A thread owns some columns of every row."""
+    """x with `rows` put at `index`, or zeros with `rows` added. Each thread owns some columns of every row."""
     target, (size, *row) = single.result, single.shape
     within = range(1, len(row) + 1)
     behind = range(len(sizes), len(sizes) + len(row))
@@ -201,23 +201,23 @@ def _write_rows(
     mine = aligned_thread_range(builder, columns[own], units[own], thread, threads)
     whole = target._replace(strides=(target.strides[0], *strides[0]))
     if x is None:
-        before = StridedLoop(builder, (size, *columns), [whole], kept=own + 1)
+        before = StridedLoop(builder, (size, *columns), [whole], fixed=own + 1)
         before.limit(mine)
         before.clear()
     else:
         old = x._replace(strides=(x.strides[0], *strides[1]))
-        before = StridedLoop(builder, (size, *columns), [old, whole], kept=own + 1)
+        before = StridedLoop(builder, (size, *columns), [old, whole], fixed=own + 1)
         before.limit(mine)
         before.copy()
     line = StridedLoop(
-        builder, columns, [rows._replace(strides=strides[-1]), target._replace(strides=strides[0])], kept=own
+        builder, columns, [rows._replace(strides=strides[-1]), target._replace(strides=strides[0])], fixed=own
     )
     line.limit(mine)
 
     def body(addresses: list[Any], _: Any) -> None:
-        place, inside = _positions(builder, builder.load_scalar(addresses[0], index.dtype), index.dtype, size, flag)
+        position, inside = _positions(builder, builder.load_scalar(addresses[0], index.dtype), index.dtype, size, flag)
         with builder.when(inside):
-            there = builder.at(target.address, builder.mul(place, builder.index(target.strides[0])), target.dtype)
+            there = builder.at(target.address, builder.mul(position, builder.index(target.strides[0])), target.dtype)
             (line.add if x is None else line.copy)([addresses[1], there])
 
     StridedLoop(builder, sizes, [index, rows.along(range(len(sizes)))], lanes=False).run(body)

@@ -1,12 +1,12 @@
-"""Matrix products: a tile of sums in registers, and what follows elementwise while they are there (floor 4).
+"""Matmul kernels: register-tiled and dot-product GEMM, with an elementwise epilogue (floor 4).
 
 One microkernel: sum[m][v] += splat(a[m]) * b[v], for the rows m of a tile and a few vectors v, along k. It serves every
-orientation, as the operand with its own axis contiguous gives the vectors and the other is read number by number, where
-it lies; and products over several axes, convolutions among them, since every axis is only a stride. For a handful of
-rows, such as one example, vectors along k are used instead. k is never shared among threads.
+orientation: the operand with its own axis contiguous gives the vectors, and the other is read element by element where it
+lies. It serves products over several axes too, convolutions among them, since an axis is only a stride. For few rows, such as
+one example, vectors along k are used instead. k is never shared among threads.
 
-A tile adds up the terms of each sum one after another, whatever its size and the layout. In inference all products do: a
-row's bits are then the same whether it is alone or one of many (`KernelSpec.by_row`).
+A tile adds the terms of each sum in order, whatever its size and the layout. In inference all products do, so that the bits
+of a row are the same alone and among others (`KernelSpec.by_row`).
 """
 
 from __future__ import annotations
@@ -16,20 +16,18 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ..kernel_ir import KernelSpec, Load
+from ..kernel_ir import KernelSpec, Load, merge_axes
 from ..llvm import Builder
 from ..prepare.contractions import LONG_CONTRACTION
+from ..target import L2_BYTES
 from .vector_body import Index, LaneContext, thread_range
 
-L2_BYTES = 1 << 21  # bytes of panels that stay in the cache while all rows pass by
-SHORT = (
-    5  # instructions: what follows a product with more is a loop over the rows of the tile, not written out each time
-)
-K_BLOCK_TERMS = 512  # terms of a part, about
+MAX_UNROLLED_EPILOGUE = 5  # instructions: a longer epilogue is a loop over the rows of the tile, not unrolled
+K_BLOCK_TERMS = 512  # terms of a K block, about
 
 
 class KBlocking(NamedTuple):
-    """How long sums are cut: along summed axis `axis`, `length` numbers at a time, which makes `terms` terms in all."""
+    """How long sums are cut into blocks: along summed axis `axis`, `length` elements each, `terms` terms in all."""
 
     axis: int
     length: int
@@ -37,18 +35,18 @@ class KBlocking(NamedTuple):
 
 
 class KBlock(NamedTuple):
-    """One part of all sums: where its operands begin, in elements; how many numbers it takes along the cut axis; begun: an
-    i64 that is 0 for the first part."""
+    """A block of all sums: the offsets of its operands in elements, and its length along the cut axis. is_later: an i64 that
+    is 0 for the first block."""
 
     splat: Any
     vectors: Any
     axis: int
     count: Any
-    begun: Any
+    is_later: Any
 
 
 def is_long(spec: KernelSpec) -> bool:
-    """Whether the sums are made in parts, which meet in memory; nothing else may then be computed with the result."""
+    """Whether the sums are made in K blocks, which are added in memory. There is no epilogue then."""
     product = spec.contraction
     return (
         product is not None
@@ -63,14 +61,14 @@ def k_blocking(sizes: Sequence[int]) -> KBlocking:
     for axis in reversed(range(len(sizes))):
         if inner * sizes[axis] > K_BLOCK_TERMS:
             length = max(1, K_BLOCK_TERMS // inner)
-            length = -(-sizes[axis] // -(-sizes[axis] // length))  # near-equal parts
+            length = -(-sizes[axis] // -(-sizes[axis] // length))  # near-equal blocks
             return KBlocking(axis, length, length * inner)
         inner *= sizes[axis]
     return KBlocking(0, sizes[0], inner)
 
 
 def tile_shape(rows: int, units: int, most_rows: int, most_vectors: int) -> tuple[int, int]:
-    """Rows and vectors of a tile: as high as registers allow; wider where there are few rows, higher where few vectors."""
+    """Rows and vectors of a tile: as many as registers allow; wider where there are few rows, higher where there are few vectors."""
     registers = most_rows * most_vectors
     wide = min(most_vectors, units)
     while rows * (wide + 1) <= registers - wide and wide < units:
@@ -79,7 +77,7 @@ def tile_shape(rows: int, units: int, most_rows: int, most_vectors: int) -> tupl
 
 
 def collapse_axes(spec: KernelSpec) -> KernelSpec:
-    """The same product over fewer axes: neighbours of one kind that everything runs through as if they were one are one."""
+    """Merge adjacent axes of one kind that every operand traverses contiguously."""
     product = spec.contraction
     assert product is not None
     rank, domain = len(spec.domain), spec.domain
@@ -89,39 +87,16 @@ def collapse_axes(spec: KernelSpec) -> KernelSpec:
     for outer, inner in itertools.permutations(range(rank), 2):
         joined = all(x.strides[outer] == domain[inner] * x.strides[inner] for x in lying)
         if joined and kind(outer) == kind(inner):
-            return collapse_axes(_without(spec, outer, inner))
+            return collapse_axes(merge_axes(spec, outer, inner))
     for outer in range(len(product.sizes) - 1):
         both = [x.strides[rank:] for x in (product.splat, product.vectors)]
         if all(s[outer] == product.sizes[outer + 1] * s[outer + 1] for s in both):
-            return collapse_axes(_summed_as_one(spec, outer))
+            return collapse_axes(_merge_summed_axes(spec, outer))
     return spec
 
 
-def _without(spec: KernelSpec, outer: int, inner: int) -> KernelSpec:
-    """Axis `outer` of the domain as part of axis `inner`."""
-    assert spec.contraction is not None
-    drop = lambda x: x._replace(strides=tuple(s for axis, s in enumerate(x.strides) if axis != outer))
-
-    def number(axis: int | None) -> int | None:
-        axis = inner if axis == outer else axis
-        return None if axis is None else axis - (axis > outer)
-
-    sizes = [n * spec.domain[outer] if axis == inner else n for axis, n in enumerate(spec.domain) if axis != outer]
-    product = spec.contraction._replace(
-        splat=drop(spec.contraction.splat), vectors=drop(spec.contraction.vectors),
-        rows=number(spec.contraction.rows), lanes=number(spec.contraction.lanes),
-    )  # fmt: skip
-    instructions = tuple(
-        instruction._replace(operands=tuple(drop(x) if isinstance(x, Load) else x for x in instruction.operands))
-        for instruction in spec.instructions
-    )
-    return spec._replace(
-        domain=tuple(sizes), contraction=product, instructions=instructions, stores=tuple(map(drop, spec.stores))
-    )
-
-
-def _summed_as_one(spec: KernelSpec, outer: int) -> KernelSpec:
-    """Axis `outer` of what is summed over and the one behind it as one."""
+def _merge_summed_axes(spec: KernelSpec, outer: int) -> KernelSpec:
+    """Merge the summed axis `outer` into the one behind it."""
     product, rank = spec.contraction, len(spec.domain)
     assert product is not None
     drop = lambda x: x._replace(strides=tuple(s for axis, s in enumerate(x.strides) if axis != rank + outer))
@@ -132,15 +107,15 @@ def _summed_as_one(spec: KernelSpec, outer: int) -> KernelSpec:
 
 
 def tiles(size: int, most: int) -> list[tuple[int, int, int]]:
-    """`size` cut into parts of at most `most`: (where a run of equal parts begins, how many, their size).
+    """Cut `size` into tiles of at most `most`: runs of equal tiles as (start, count, size of a tile).
 
-    Equal parts where they are not much smaller, since each size is code of its own; else near-equal ones.
+    Equal tiles where they are not much smaller, since each size needs its own code; else near-equal ones.
     """
     if size == 0:
         return []
-    for part in range(most, (most + 1) // 2, -1):
-        if size % part == 0:
-            return [(0, size // part, part)]
+    for tile in range(most, (most + 1) // 2, -1):
+        if size % tile == 0:
+            return [(0, size // tile, tile)]
     count = -(-size // most)
     small, larger = divmod(size, count)
     runs = [(0, larger, small + 1)] if larger else []
@@ -148,7 +123,7 @@ def tiles(size: int, most: int) -> list[tuple[int, int, int]]:
 
 
 class MatmulEmitter:
-    """One product kernel being written."""
+    """Emits one product kernel: what both strategies share."""
 
     def __init__(
         self, builder: Builder, spec: KernelSpec, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
@@ -163,7 +138,7 @@ class MatmulEmitter:
         return 1 if axis is None else self.spec.domain[axis]
 
     def summed(self, operand: Load) -> tuple[int, ...]:
-        """The strides of an operand along what is summed over."""
+        """The strides of an operand along the summed axes."""
         return operand.strides[len(self.spec.domain) :]
 
     def address(self, context: LaneContext, operand: Load) -> Any:
@@ -171,7 +146,7 @@ class MatmulEmitter:
 
 
 class TiledMatmul(MatmulEmitter):
-    """Tiles of sums: rows of the `splat` operand against vectors of the other, shared out among threads one by one.
+    """Register-tiled GEMM: rows of the `splat` operand times vectors of the other. Threads share the tiles.
 
     Tiles are numbered: axes that both operands have come first; then blocks of panels (a panel is as wide as a tile, a block
     of them stays in the cache), in a block the rows, for each row of tiles the panels of the block.
@@ -187,27 +162,31 @@ class TiledMatmul(MatmulEmitter):
         self.row_runs, self.column_runs = tiles(self.size(product.rows), high), tiles(units, wide)
         self.row_tiles, self.panels = (sum(count for _, count, _ in runs) for runs in (self.row_runs, self.column_runs))
         terms = math.prod(product.sizes)
-        self.parts = k_blocking(product.sizes) if is_long(spec) else None
-        terms = terms if self.parts is None else self.parts.terms
-        self.scratch = builder.room(high * wide * self.lanes, "float32") if len(spec.instructions) > SHORT else None
-        self.near = max(1, min(self.panels, L2_BYTES // (4 * max(terms, 1) * wide * self.lanes)))
+        self.k_blocking = k_blocking(product.sizes) if is_long(spec) else None
+        terms = terms if self.k_blocking is None else self.k_blocking.terms
+        self.scratch = (
+            builder.room(high * wide * self.lanes, "float32")
+            if len(spec.instructions) > MAX_UNROLLED_EPILOGUE
+            else None
+        )
+        self.panels_in_cache = max(1, min(self.panels, L2_BYTES // (4 * max(terms, 1) * wide * self.lanes)))
 
     def emit(self) -> None:
         builder = self.builder
         count = math.prod(self.size(axis) for axis in self.outer) * self.row_tiles * self.panels
         first, last = thread_range(builder, count, self.thread, self.threads)
-        if self.parts is None:
+        if self.k_blocking is None:
             self._tiles(first, last, None)
         else:
-            self._in_parts(lambda part: self._tiles(first, last, part))
+            self._in_k_blocks(lambda k_block: self._tiles(first, last, k_block))
 
-    def _tiles(self, first: Any, last: Any, part: KBlock | None) -> None:
-        self.builder.loop(first, last, 1, lambda tile: self._numbered(tile, part))
+    def _tiles(self, first: Any, last: Any, k_block: KBlock | None) -> None:
+        self.builder.loop(first, last, 1, lambda tile: self._numbered(tile, k_block))
 
-    def _in_parts(self, body: Callable[[KBlock], None]) -> None:
-        """Call body for each part of the sums, in order."""
-        assert self.parts is not None
-        builder, (axis, length) = self.builder, self.parts[:2]
+    def _in_k_blocks(self, body: Callable[[KBlock], None]) -> None:
+        """Call `body` for each K block, in order."""
+        assert self.k_blocking is not None
+        builder, (axis, length) = self.builder, self.k_blocking[:2]
         sizes, strides = self.product.sizes, [self.summed(x) for x in (self.product.splat, self.product.vectors)]
 
         def nest(k: int, offsets: list[Any], so_far: Any) -> None:
@@ -217,14 +196,14 @@ class TiledMatmul(MatmulEmitter):
                 moved = [
                     builder.add(o, builder.mul(i, builder.index(s[k]))) for o, s in zip(offsets, strides, strict=True)
                 ]
-                begun = builder.or_(so_far, i)
+                is_later = builder.or_(so_far, i)
                 if k < axis:
-                    nest(k + 1, moved, begun)
+                    nest(k + 1, moved, is_later)
                     return
                 left = builder.sub(builder.index(sizes[k]), i)
                 whole = sizes[k] % length == 0
                 count = length if whole else builder.intrinsic("smin", left, builder.index(length))
-                body(KBlock(moved[0], moved[1], axis, count, begun))
+                body(KBlock(moved[0], moved[1], axis, count, is_later))
 
             builder.loop(0, sizes[k], step, inside)
 
@@ -232,27 +211,29 @@ class TiledMatmul(MatmulEmitter):
 
     # ---- which tile ----
 
-    def _numbered(self, tile: Any, part: KBlock | None) -> None:
-        """The tile of that number."""
-        builder, near = self.builder, self.near
+    def _numbered(self, tile: Any, k_block: KBlock | None) -> None:
+        """Emit the tile with that number."""
+        builder, panels_in_cache = self.builder, self.panels_in_cache
         plane = self.row_tiles * self.panels
         outer, rest = self._divided(tile, plane)
         indices: dict[int, Index] = {}
         for axis in reversed(self.outer):
             outer, index = self._divided(outer, self.size(axis))
             indices[axis] = (index, 0)
-        if near == self.panels:
+        if panels_in_cache == self.panels:
             row, panel = self._divided(rest, self.panels)
         else:
-            block, rest = self._divided(rest, self.row_tiles * near)
-            begin = builder.mul(block, builder.index(near))
-            width = builder.intrinsic("smin", builder.index(near), builder.sub(builder.index(self.panels), begin))
+            block, rest = self._divided(rest, self.row_tiles * panels_in_cache)
+            begin = builder.mul(block, builder.index(panels_in_cache))
+            width = builder.intrinsic(
+                "smin", builder.index(panels_in_cache), builder.sub(builder.index(self.panels), begin)
+            )
             row = builder.udiv(rest, width)
             panel = builder.add(begin, builder.urem(rest, width))
         ragged = self.columns % self.lanes != 0
         self._of_run(self.row_runs, row, False, lambda start, high, _: self._of_run(
             self.column_runs, panel, ragged,
-            lambda unit, wide, last: self._tile(indices, start, high, unit, wide, last, part)))  # fmt: skip
+            lambda unit, wide, last: self._tile(indices, start, high, unit, wide, last, k_block)))  # fmt: skip
 
     def _divided(self, number: Any, size: int) -> tuple[Any, Any]:
         builder = self.builder
@@ -263,30 +244,30 @@ class TiledMatmul(MatmulEmitter):
     def _of_run(
         self, runs: list[tuple[int, int, int]], number: Any, apart: bool, body: Callable[[Any, int, bool], None]
     ) -> None:
-        """Call body(start, size, last) for part `number` of the runs; apart: the last part of all is another."""
-        builder, seen, cases = self.builder, 0, []
+        """Call body(start, size, last) for tile `number` of the runs. apart: the last tile of all needs its own code."""
+        builder, earlier, cases = self.builder, 0, []
         for run, (start, count, size) in enumerate(runs):
             final = apart and run == len(runs) - 1
-            cases += [(seen, count - 1, start, size, False)] if final and count > 1 else []
+            cases += [(earlier, count - 1, start, size, False)] if final and count > 1 else []
             at = (count - 1) if final else 0
-            cases.append((seen + at, count - at, start + at * size, size, final))
-            seen += count
+            cases.append((earlier + at, count - at, start + at * size, size, final))
+            earlier += count
         for first, count, start, size, last in cases:
-            place = builder.index(start)
+            first_unit = builder.index(start)
             if count > 1:
                 passed = builder.sub(number, builder.index(first))
-                place = builder.add(place, builder.mul(passed, builder.index(size)))
+                first_unit = builder.add(first_unit, builder.mul(passed, builder.index(size)))
             if len(cases) == 1:
-                body(place, size, last)
+                body(first_unit, size, last)
                 return
             inside = builder.icmp_unsigned("<", builder.sub(number, builder.index(first)), builder.index(count))
             with builder.when(inside):
-                body(place, size, last)
+                body(first_unit, size, last)
 
     # ---- one tile ----
 
     def _tile(
-        self, indices: dict[int, Index], row: Any, high: int, unit: Any, wide: int, last: bool, part: KBlock | None
+        self, indices: dict[int, Index], row: Any, high: int, unit: Any, wide: int, last: bool, k_block: KBlock | None
     ) -> None:
         builder, product = self.builder, self.product
         indices = dict(indices)
@@ -302,8 +283,8 @@ class TiledMatmul(MatmulEmitter):
             for v in range(wide):
                 axes = ((product.rows, m), (product.lanes, v * self.lanes))
                 points.append(context.moved({axis: n for axis, n in axes if axis is not None}, masks[v]))
-        sums = [builder.constant(0.0)] * len(points) if part is None else self._begun(points, part)
-        sums = self._sums(context, high, wide, masks, sums, part)
+        sums = [builder.constant(0.0)] * len(points) if k_block is None else self._previous_sums(points, k_block)
+        sums = self._sums(context, high, wide, masks, sums, k_block)
         if self.scratch is None:
             for point, total in zip(points, sums, strict=True):
                 self._finish(point, total)
@@ -313,13 +294,13 @@ class TiledMatmul(MatmulEmitter):
         builder.loop(0, high, 1, lambda m: self._finish_row(indices, m, wide, masks))
 
     def _finish(self, point: LaneContext, total: Any) -> None:
-        """What follows the sums, at one vector of them, and what is stored of it."""
+        """Emit the epilogue and the stores at one vector of sums."""
         values = point.run(self.spec, {0: total})
         for store in self.spec.stores:
             point.store(store, values[store.instruction])
 
     def _finish_row(self, indices: dict[int, Index], m: Any, wide: int, masks: list[Any]) -> None:
-        """The same for row m of the tile, whose sums wait in the scratch."""
+        """The same for row m of the tile, whose sums are in the scratch memory."""
         builder, product = self.builder, self.product
         if product.rows is not None:
             indices = {**indices, product.rows: (builder.add(indices[product.rows][0], m), 0)}
@@ -329,12 +310,12 @@ class TiledMatmul(MatmulEmitter):
             point = context.moved({} if product.lanes is None else {product.lanes: v * self.lanes}, masks[v])
             self._finish(point, builder.load_vector(builder.at(first, v * self.lanes)))
 
-    def _begun(self, points: list[LaneContext], part: KBlock) -> list[Any]:
-        """The sums of the parts before, which stand where the result will; zeros for the first."""
+    def _previous_sums(self, points: list[LaneContext], k_block: KBlock) -> list[Any]:
+        """The sums of the K blocks before, which are in the result; zeros for the first block."""
         builder, (store,) = self.builder, self.spec.stores
         load = Load(store.pointer, 0, store.strides, store.dtype)
         before = builder.block
-        with builder.when(builder.icmp_unsigned("!=", part.begun, builder.index(0))):
+        with builder.when(builder.icmp_unsigned("!=", k_block.is_later, builder.index(0))):
             loaded = [point.load(load) for point in points]
             after = builder.block
         sums = []
@@ -344,19 +325,19 @@ class TiledMatmul(MatmulEmitter):
             total.add_incoming(value, after)
             sums.append(total)
         for point in points:
-            point.bases = {}  # those computed inside are not known out here
+            point.bases = {}  # addresses computed in the branch are not valid outside
         return sums
 
     def _sums(
-        self, context: LaneContext, high: int, wide: int, masks: list[Any], sums: list[Any], part: KBlock | None
+        self, context: LaneContext, high: int, wide: int, masks: list[Any], sums: list[Any], k_block: KBlock | None
     ) -> list[Any]:
-        """The microkernel, inside the loops over what is summed over."""
+        """The microkernel, inside loops over the summed axes."""
         builder, product, dtype = self.builder, self.product, self.product.vectors.dtype
         counts: list[Any] = list(product.sizes)
         a, b = self.address(context, product.splat), self.address(context, product.vectors)
-        if part is not None:
-            a, b = builder.at(a, part.splat, dtype), builder.at(b, part.vectors, dtype)
-            counts = [*[1] * part.axis, part.count, *counts[part.axis + 1 :]]
+        if k_block is not None:
+            a, b = builder.at(a, k_block.splat, dtype), builder.at(b, k_block.vectors, dtype)
+            counts = [*[1] * k_block.axis, k_block.count, *counts[k_block.axis + 1 :]]
         step = 0 if product.rows is None else product.splat.strides[product.rows]
         steps = list(zip(counts, self.summed(product.splat), self.summed(product.vectors), strict=True))
         steps = [each for each in steps if not (isinstance(each[0], int) and each[0] == 1)] or [(1, 0, 0)]
@@ -387,7 +368,7 @@ class TiledMatmul(MatmulEmitter):
 
 
 class DotMatmul(MatmulEmitter):
-    """A product of few rows: each result is a sum over k in lanes, `lanes` results at a time."""
+    """Dot-product GEMM for few rows: each result is a sum over k in lanes, `lanes` results at a time."""
 
     def __init__(self, builder: Builder, spec: KernelSpec, *rest: Any) -> None:
         super().__init__(builder, spec, *rest)
@@ -396,21 +377,21 @@ class DotMatmul(MatmulEmitter):
 
     def emit(self) -> None:
         size = 1 if self.lane_axis is None else self.spec.domain[self.lane_axis]
-        part = thread_range(self.builder, -(-size // self.lanes), self.thread, self.threads)
-        self._outer(self.outer, {}, size, part)
+        bounds = thread_range(self.builder, -(-size // self.lanes), self.thread, self.threads)
+        self._outer(self.outer, {}, size, bounds)
 
-    def _outer(self, axes: list[int], indices: dict[int, Index], size: int, part: Any) -> None:
+    def _outer(self, axes: list[int], indices: dict[int, Index], size: int, bounds: Any) -> None:
         builder, lanes = self.builder, self.lanes
         if axes:
-            body = lambda i: self._outer(axes[1:], {**indices, axes[0]: (i, 0)}, size, part)
+            body = lambda i: self._outer(axes[1:], {**indices, axes[0]: (i, 0)}, size, bounds)
             builder.loop(0, self.spec.domain[axes[0]], 1, body)
             return
         full, rest = divmod(size, lanes)
-        has_rest = builder.icmp_signed(">", part[1], builder.index(full))
-        last = builder.select(has_rest, builder.index(full), part[1])
-        builder.loop(part[0], last, 1, lambda u: self._block(indices, builder.mul(u, builder.index(lanes)), lanes))
+        has_rest = builder.icmp_signed(">", bounds[1], builder.index(full))
+        last = builder.select(has_rest, builder.index(full), bounds[1])
+        builder.loop(bounds[0], last, 1, lambda u: self._block(indices, builder.mul(u, builder.index(lanes)), lanes))
         if rest:
-            with builder.when(builder.and_(has_rest, builder.icmp_signed("<", part[0], part[1]))):
+            with builder.when(builder.and_(has_rest, builder.icmp_signed("<", bounds[0], bounds[1]))):
                 self._block(indices, builder.index(full * lanes), rest)
 
     def _block(self, indices: dict[int, Index], start: Any, count: int) -> None:
@@ -445,9 +426,9 @@ class DotMatmul(MatmulEmitter):
         return columns[0]
 
 
-class Turned(DotMatmul):
-    """The same products, with every sum in the order of its terms, as in a tile: blocks of `lanes` results by `lanes` terms
-    are turned in registers, each for all rows."""
+class TransposedDotMatmul(DotMatmul):
+    """Dot-product GEMM with every sum in the order of its terms, as in a tile: blocks of `lanes` results by `lanes` terms are
+    transposed in registers, each for all rows."""
 
     def __init__(self, builder: Builder, spec: KernelSpec, *rest: Any) -> None:
         super().__init__(builder, spec, *rest)
@@ -462,13 +443,13 @@ class Turned(DotMatmul):
             indices[rows] = (builder.index(0), 0)
         mask = builder.first_lanes(count) if count < self.lanes else None
         context = LaneContext(builder, self.pointers, self.flag, indices, self.lane_axis, mask)
-        for m, total in enumerate(self._turned(context, count)):
+        for m, total in enumerate(self._transposed_sums(context, count)):
             point = context.moved({} if rows is None else {rows: m}, mask)
             values = point.run(self.spec, {0: total})
             for store in self.spec.stores:
                 point.store(store, values[store.instruction])
 
-    def _turned(self, context: LaneContext, count: int) -> list[Any]:
+    def _transposed_sums(self, context: LaneContext, count: int) -> list[Any]:
         """For each row a vector of `count` sums over k."""
         builder, lanes, rows = self.builder, self.lanes, self.product.rows
         one, many = self.address(context, self.product.splat), self.address(context, self.product.vectors)
@@ -492,5 +473,5 @@ class Turned(DotMatmul):
 
 def emit_product(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     assert spec.contraction is not None
-    writer = (Turned if spec.by_row else DotMatmul) if spec.contraction.dots else TiledMatmul
+    writer = (TransposedDotMatmul if spec.by_row else DotMatmul) if spec.contraction.dots else TiledMatmul
     writer(builder, spec, pointers, flag, thread, threads).emit()

@@ -1,6 +1,6 @@
 """Random bits in native code: the Philox-4x32-10 of `ops/random.py`, one block of four words in every lane (floor 4).
 
-Every word is a function of the seed, the call and its own position, so threads share out the blocks as they like.
+Every word is a function of the seed, the call and its own position, so threads share the blocks freely.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def emit_bits(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thre
     first, last = thread_range(builder, full + (rest > 0), thread, threads)
     end = builder.index(full)
     builder.loop(first, builder.intrinsic("smin", last, end), 1, lambda unit: fill(unit, 4 * lanes))
-    if rest:  # the ragged end belongs to whoever has the last unit
+    if rest:  # the thread with the last unit does the ragged end
         has_end = builder.and_(builder.icmp_signed(">", last, end), builder.icmp_signed("<=", first, end))
         with builder.when(has_end):
             fill(end, rest)
@@ -87,9 +87,10 @@ def interleaved(builder: Builder, words: Sequence[Any]) -> list[Any]:
     lanes = builder.lanes
     pairs = [lane + word * lanes for lane in range(lanes) for word in range(2)]
     left, right = builder.shuffle(a, b, pairs), builder.shuffle(c, d, pairs)
-    place = lambda i: 2 * (i // 4) + i % 2 + (2 * lanes if i % 4 > 1 else 0)
+    source_lane = lambda i: 2 * (i // 4) + i % 2 + (2 * lanes if i % 4 > 1 else 0)
     return [
-        builder.shuffle(left, right, [place(number * lanes + lane) for lane in range(lanes)]) for number in range(4)
+        builder.shuffle(left, right, [source_lane(number * lanes + lane) for lane in range(lanes)])
+        for number in range(4)
     ]
 
 

@@ -1,7 +1,7 @@
-"""The inside of every loop: loads, the spec's instructions on vectors, stores (floor 4).
+"""Vector code inside a loop nest: loads, instructions and stores (floor 4).
 
-A Frame is one place of the loop nest. An index is (value, extra): an i64 that the loop counts, and a constant beyond it,
-so that the rows of a tile share one address computation.
+A LaneContext is one point of the loop nest. An index is (value, extra): the i64 of a loop plus a constant, so that the rows
+of a tile share one address computation.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ Index = tuple[Any, int]
 
 
 class LaneContext:
-    """Addresses and values at one place of a loop nest. vector: the axis the lanes run along; mask: lanes that exist.
+    """Addresses and values at one point of a loop nest. lane_axis: the axis of the lanes. mask: the lanes that exist.
 
-    pointers: an address for each pointer of the spec; for one that Scalars name, the vector of what is there.
+    pointers: an address for each pointer of the spec; for a Scalar the vector of its value.
     """
 
     def __init__(
-        self, builder: Builder, pointers: Sequence[Any], flag: Any, indices: dict[int, Index], vector: int | None,
+        self, builder: Builder, pointers: Sequence[Any], flag: Any, indices: dict[int, Index], lane_axis: int | None,
         mask: Any = None,
     ) -> None:  # fmt: skip
         self.builder, self.pointers, self.flag = builder, pointers, flag
-        self.indices, self.vector, self.mask = indices, vector, mask
+        self.indices, self.lane_axis, self.mask = indices, lane_axis, mask
         self.bases: dict[Any, Any] = {}
         self.loaded: dict[Any, Any] = {}
 
     def moved(self, extras: dict[int, int], mask: Any) -> LaneContext:
-        """This place with constants added to some indices; base addresses are shared."""
+        """This point with constants added to some indices. Base addresses are shared."""
         indices = {axis: (value, extra + extras.get(axis, 0)) for axis, (value, extra) in self.indices.items()}
-        context = LaneContext(self.builder, self.pointers, self.flag, indices, self.vector, mask)
+        context = LaneContext(self.builder, self.pointers, self.flag, indices, self.lane_axis, mask)
         context.bases = self.bases
         return context
 
@@ -46,12 +46,12 @@ class LaneContext:
         builder = self.builder
         key = (pointer, dtype, tuple(strides))
         if key not in self.bases:
-            place = builder.index(0)
+            base_offset = builder.index(0)
             for axis, stride in enumerate(strides):
                 value = self.indices[axis][0] if axis in self.indices and stride else None
                 if value is not None:
-                    place = builder.add(place, builder.mul(value, builder.index(stride)))
-            self.bases[key] = builder.at(self.pointers[pointer], place, dtype)
+                    base_offset = builder.add(base_offset, builder.mul(value, builder.index(stride)))
+            self.bases[key] = builder.at(self.pointers[pointer], base_offset, dtype)
         extra = offset + sum(s * self.indices[a][1] for a, s in enumerate(strides) if a in self.indices)
         return builder.at(self.bases[key], extra, dtype)
 
@@ -63,7 +63,7 @@ class LaneContext:
     def _load(self, operand: Load) -> Any:
         builder, (pointer, offset, strides, dtype) = self.builder, operand
         address = self.address(pointer, offset, strides, dtype)
-        stride = 0 if self.vector is None else strides[self.vector]
+        stride = 0 if self.lane_axis is None else strides[self.lane_axis]
         if stride == 0:
             return builder.splat(builder.load_scalar(address, dtype))
         if stride == 1:
@@ -73,7 +73,7 @@ class LaneContext:
     def store(self, store: Store, value: Any) -> None:
         builder = self.builder
         address = self.address(store.pointer, 0, store.strides, store.dtype)
-        stride = 0 if self.vector is None else store.strides[self.vector]
+        stride = 0 if self.lane_axis is None else store.strides[self.lane_axis]
         if stride == 0:
             builder.store_scalar(builder.extract_element(value, i32(0)), address, store.dtype)
         elif stride == 1:
@@ -93,7 +93,7 @@ class LaneContext:
         return values[operand]
 
     def run(self, spec: KernelSpec, values: dict[int, Any], level: int = 0, per_row: bool = False) -> dict[int, Any]:
-        """The numbers of every instruction of that level that is not a reduction; `values` holds those known already."""
+        """Emit every instruction of that level that is not a reduction. `values` holds the results so far."""
         for i, instruction in enumerate(spec.instructions):
             if (
                 i in values
@@ -111,14 +111,14 @@ class LaneContext:
         return values
 
     def _checked(self, instruction: Instruction, index: Any, dtype: str) -> Any:
-        """The index itself; one outside its range raises the flag, and is read as `low` or 0 from there on."""
-        how, e = dict(instruction.attributes), VectorMath(self.builder, np.dtype(dtype))
+        """A bounds check. An index out of range raises the flag, and is replaced by 0."""
+        attributes, e = dict(instruction.attributes), VectorMath(self.builder, np.dtype(dtype))
         builder, (least, largest) = self.builder, _range(dtype)
-        allowed = e.greater_equal(index, e.constant(max(how["low"], least)))
-        if how["high"] <= largest:  # a bound may be no number of the dtype
-            allowed = builder.and_(allowed, e.less(index, e.constant(how["high"])))
-        if how["spare"] is not None and least <= how["spare"] <= largest:
-            allowed = builder.or_(allowed, e.equal(index, e.constant(how["spare"])))
+        allowed = e.greater_equal(index, e.constant(max(attributes["low"], least)))
+        if attributes["high"] <= largest:  # a bound may not fit the dtype
+            allowed = builder.and_(allowed, e.less(index, e.constant(attributes["high"])))
+        if attributes["spare"] is not None and least <= attributes["spare"] <= largest:
+            allowed = builder.or_(allowed, e.equal(index, e.constant(attributes["spare"])))
         outside = builder.not_(allowed)
         if self.mask is not None:
             outside = builder.and_(outside, self.mask)
@@ -128,7 +128,7 @@ class LaneContext:
 
 
 def _range(dtype: str) -> tuple[float, float]:
-    """The least and the largest number of a dtype."""
+    """The smallest and the largest value of a dtype."""
     if np.dtype(dtype).kind == "f":
         return -math.inf, math.inf
     return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
@@ -143,7 +143,7 @@ def operand_dtype(spec: KernelSpec, operand: Any) -> str:
 
 
 def thread_range(builder: Builder, count: int, thread: Any, threads: Any) -> tuple[Any, Any]:
-    """The part of 0 ... count-1 that `thread` works on: contiguous, and for one thread everything."""
+    """The range of 0 ... count-1 that `thread` works on: contiguous, and all of it for one thread."""
     whole = builder.index(count)
     first = builder.udiv(builder.mul(whole, thread), threads)
     last = builder.udiv(builder.mul(whole, builder.add(thread, builder.index(1))), threads)
@@ -154,7 +154,7 @@ def thread_range(builder: Builder, count: int, thread: Any, threads: Any) -> tup
 
 
 class Accumulator:
-    """What a reduction carries from number to number: one vector, or two for a position."""
+    """The state of a reduction: one vector, or two for argmax and argmin."""
 
     def __init__(self, builder: Builder, spec: KernelSpec, number: int) -> None:
         self.builder, self.instruction = builder, spec.instructions[number]
@@ -182,7 +182,7 @@ class Accumulator:
         return int(np.iinfo(kind).min if least else np.iinfo(kind).max)
 
     def add(self, state: Sequence[Any], context: LaneContext, values: dict[int, Any], position: Any) -> list[Any]:
-        """The state after one more vector; `position`: a vector of i32, where it stands along the reduced axis."""
+        """The state after one more vector; `position`: a vector of i32, its index along the reduced axis."""
         x = context.operand(self.instruction.operands[0], values)
         if not self.positional:
             x = VectorMath(self.builder, np.dtype(self.source)).cast(x, self.dtype)

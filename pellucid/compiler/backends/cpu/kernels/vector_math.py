@@ -1,8 +1,8 @@
-"""Every elementwise operation on vectors: what NumPy computes, written with the Builder's instructions (floor 4).
+"""Vector math library: every elementwise operation on vectors, with the results of NumPy (floor 4).
 
-The operations' `native` rules in `ops/` call the methods here by the operations' own names. Integers and truths come
-out as NumPy's to the bit. Functions of float32 are polynomials over a short interval after a reduction to it; they are
-within a few units in the last place of the truth (`tests/compiler/test_arithmetic.py` measures each), and NaN,
+The operations' `native` rules in `ops/` call the methods here by the operations' own names. Integers and booleans are
+NumPy's to the bit. Functions of float32 are polynomials over a short interval after a reduction to it; they are
+within a few units in the last place of the truth (`tests/compiler/test_vector_math.py` measures each), and NaN,
 infinities and poles propagate as in NumPy: a network that diverged must not look sound in native code. Results below
 the smallest normal number (1.2e-38) may come out as 0.
 
@@ -236,8 +236,8 @@ class VectorMath:
         """To the nearest integer, of two equally near the even one."""
         return self._rounded("rint", x)
 
-    def _rounded(self, how: str, x: Vector) -> Vector:
-        return self.builder.intrinsic(how, x) if self.is_float else x
+    def _rounded(self, intrinsic: str, x: Vector) -> Vector:
+        return self.builder.intrinsic(intrinsic, x) if self.is_float else x
 
     # ---- quotient and remainder --------------------------------------------------------------------------------------
 
@@ -307,11 +307,11 @@ class VectorMath:
         size_a, size_b = self.absolute(a), self.absolute(b)
         double, integer = builder.vector(np.float64), builder.vector(np.int64)
         dividend, divisor = builder.fpext(size_a, double), builder.fpext(size_b, double)
-        kept = builder.constant(-1 << (53 - QUOTIENT_BITS), np.int64)
+        high_bits = builder.constant(-1 << (53 - QUOTIENT_BITS), np.int64)
 
         def take_away(_: Any, rest: Vector) -> Vector:
             quotient = builder.intrinsic("trunc", builder.fdiv(rest, divisor))
-            leading = builder.bitcast(builder.and_(builder.bitcast(quotient, integer), kept), double)
+            leading = builder.bitcast(builder.and_(builder.bitcast(quotient, integer), high_bits), double)
             return builder.fsub(rest, builder.fmul(leading, divisor))
 
         once = self.multiply(size_b, self.constant(2.0 ** (QUOTIENT_BITS - 1)))

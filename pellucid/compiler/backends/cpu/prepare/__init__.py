@@ -1,1 +1,1 @@
-"""Passes of the CPU backend: they give a graph the form that its kernels are made for (floor 4)."""
+"""Passes of the CPU backend, which prepare a graph for its kernels (floor 4)."""

@@ -1,8 +1,8 @@
-"""Products with rows that a lookup has picked, as in an embedding followed by a layer (floor 4).
+"""Embedding products: commute a gather with a matmul, as in an embedding followed by a layer (floor 4).
 
-Where more rows are picked than the table has, the table is multiplied instead, and rows of the result are picked: the
-same numbers, with fewer multiplications. Both gradients follow: what comes back is first added up for each row of the
-table. Sums are so taken in another order; the last digits may differ.
+Where more rows are gathered than the table has, multiply the table and gather rows of the result: the same numbers with
+fewer multiplications. Both gradients follow: incoming rows are first added up for each row of the table. This changes the
+order of sums, so that the last digits may differ.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ....ir.graph import Graph
 from ....ir.rewrite import emit, rewrite
 from .contractions import PRODUCTS, labels
 
-MIN_GATHER_RATIO = 2  # times as many rows picked as the table has, at least
+MIN_GATHER_RATIO = 2  # gathered rows per row of the table, at least
 
 
 def commute_gather_matmul(graph: Graph) -> Graph:
-    """matmul(take(E, i), W) = take(matmul(E, W), i); add_at(matmul(g, W), i) = matmul(add_at(g, i), W); and a sum over what
-    was picked, of products with it, is one over the table."""
+    """Use matmul(take(E, i), W) = take(matmul(E, W), i) and add_at(matmul(g, W), i) = matmul(add_at(g, i), W); a sum of
+    products over gathered rows becomes one over the table."""
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         name = symbol.op_name
@@ -48,15 +48,15 @@ def _gathered(x: Symbol) -> tuple[Symbol, Symbol] | None:
 
 
 def _matmul_of_gather(symbol: Symbol, x: Symbol, weight: Symbol) -> Symbol | None:
-    found = _gathered(x) if weight.ndim == 2 else None
-    if found is None:
+    gathered = _gathered(x) if weight.ndim == 2 else None
+    if gathered is None:
         return None
-    table, index = found
+    table, index = gathered
     return emit("take", emit("matmul", table, weight, origin=symbol.origin), index, origin=symbol.origin)
 
 
 def _scatter_of_matmul(symbol: Symbol, g: Symbol, index: Symbol) -> Symbol | None:
-    """The gradient of the table: rows are added up before the product with the weight."""
+    """The gradient of the table: add up rows before the product with the weight."""
     rows = symbol.shape[0]
     if math.prod(index.shape) < MIN_GATHER_RATIO * rows or symbol.ndim != 2:
         return None
@@ -78,7 +78,7 @@ def _scatter_of_matmul(symbol: Symbol, g: Symbol, index: Symbol) -> Symbol | Non
 
 
 def _without_row_moves(g: Symbol, index: Symbol) -> tuple[Symbol, Symbol]:
-    """What g is made of by moving its rows, with the index moved alike."""
+    """g without movements of its rows, and the index moved in the same way."""
     while _keeps_rows(g):
         below = g.inputs[0]
         if g.op_name == "permute":
@@ -91,7 +91,7 @@ def _without_row_moves(g: Symbol, index: Symbol) -> tuple[Symbol, Symbol]:
 
 
 def _keeps_rows(x: Symbol) -> bool:
-    """Whether x is another symbol with its rows moved, each row as it was."""
+    """Whether x is a movement of whole rows."""
     if x.op is None or x.ndim < 2:
         return False
     if x.op_name == "permute":
@@ -100,18 +100,22 @@ def _keeps_rows(x: Symbol) -> bool:
 
 
 def _weight_gradient(symbol: Symbol, a: Symbol, b: Symbol) -> Symbol | None:
-    """The gradient of the weight, summed over all that was picked."""
+    """The gradient of the weight, summed over the gathered rows."""
     *sides, y = labels(symbol)
     for side, other in ((0, 1), (1, 0)):
         x, g = (a, b)[side], (a, b)[other]
-        found = _gathered_operand(x, sides[side], y)
-        if found is None or x.ndim < 2:
+        gathered = _gathered_operand(x, sides[side], y)
+        if gathered is None or x.ndim < 2:
             continue
-        table, index, picked, channel = found
-        kept = [letter for letter in sides[other] if letter not in picked]
-        if set(picked) != set(sides[side]) - {channel} or not set(picked) <= set(sides[other]) or len(kept) != 1:
+        table, index, picked, channel = gathered
+        other_letters = [letter for letter in sides[other] if letter not in picked]
+        if (
+            set(picked) != set(sides[side]) - {channel}
+            or not set(picked) <= set(sides[other])
+            or len(other_letters) != 1
+        ):
             continue
-        order = tuple(sides[other].index(letter) for letter in (*picked, *kept))
+        order = tuple(sides[other].index(letter) for letter in (*picked, *other_letters))
         g = emit("permute", g, origin=symbol.origin, axes=order)
         added = emit("add_at", g, index, origin=symbol.origin, shape=(table.shape[0], g.shape[-1]))
         row = next(letter for letter in "zyxwvut" if letter not in "".join(map(str, (*sides[0], *sides[1]))))
@@ -121,7 +125,7 @@ def _weight_gradient(symbol: Symbol, a: Symbol, b: Symbol) -> Symbol | None:
             added,
             origin=symbol.origin,
             a=f"{row}{channel}",
-            b=f"{row}{kept[0]}",
+            b=f"{row}{other_letters[0]}",
             y="".join(map(str, y)),
         )
     return None
@@ -130,16 +134,16 @@ def _weight_gradient(symbol: Symbol, a: Symbol, b: Symbol) -> Symbol | None:
 def _gathered_operand(
     x: Symbol, side: tuple[str | None, ...], y: tuple[str | None, ...]
 ) -> tuple[Symbol, Symbol, list[str], str] | None:
-    """x as picked rows: the table, the index, the letters of its axes in the index's order, and that of the channels."""
+    """x as gathered rows: the table, the index, the letters of its axes in the order of the index, and that of the channels."""
     axes = tuple(range(x.ndim))
     while x.op_name == "permute":
         axes = tuple(x.attributes["axes"][axis] for axis in axes)
         x = x.inputs[0]
-    found = _gathered(x)
+    gathered = _gathered(x)
     letters: list[str | None] = [None] * x.ndim
-    for place, axis in enumerate(axes):
-        letters[axis] = side[place]
-    if found is None or None in letters or letters[-1] not in y or any(letter in y for letter in letters[:-1]):
+    for position, axis in enumerate(axes):
+        letters[axis] = side[position]
+    if gathered is None or None in letters or letters[-1] not in y or any(letter in y for letter in letters[:-1]):
         return None
     *picked, channel = (str(letter) for letter in letters)
-    return found[0], found[1], picked, channel
+    return gathered[0], gathered[1], picked, channel

@@ -1,7 +1,7 @@
-"""The largest of a few, as in pooling: picks of a maximum, and windows that are looked through number by number (floor 4).
+"""Max pooling: rewrite argmax + gather/scatter, and small windows, as elementwise comparisons (floor 4).
 
-max(-1) records the position of the maximum and a pick by it; the gradient puts numbers at that position. Both are
-elementwise once the position is known, and for a window of a few numbers so is the position.
+max(-1) traces an argmax and a gather; its gradient scatters to the same position. Both are elementwise once the position is
+known. For a window of few elements the argmax is elementwise too.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from .....core.value import Symbol
 from ....ir.graph import Graph, users
 from ....ir.rewrite import constant, emit, rewrite
 
-MAX_UNROLLED = 16  # numbers of a window that is looked through one by one
+MAX_UNROLLED = 16  # elements of a window whose argmax is unrolled
 
 
 class WindowMax(NamedTuple):
-    """What an argmax over the windows of `source` has found: the largest numbers, and as uint8 where each stands."""
+    """An unrolled argmax over the windows of `source`: the maxima, and their positions as uint8."""
 
     source: Symbol
     best: Symbol
@@ -26,13 +26,13 @@ class WindowMax(NamedTuple):
     window: tuple[int, int]
 
 
-WindowMaxima = dict[Symbol, WindowMax]  # by the position as it was asked for
+WindowMaxima = dict[Symbol, WindowMax]  # by the argmax that it replaces
 
 
 def lower_max_pooling(graph: Graph) -> Graph:
-    """gather(x, argmax(x)) is amax(x); a gather or scatter_add by an argmax over windows compares positions, place by place.
+    """Replace gather(x, argmax(x)) by amax(x), and a gather or scatter_add by an argmax over windows by comparisons.
 
-    Only the x whose argmax it is has its largest number there. A second derivative picks another value by the position.
+    A second derivative gathers another value by the same argmax.
     """
     small: WindowMaxima = {}
 
@@ -54,17 +54,17 @@ def lower_max_pooling(graph: Graph) -> Graph:
 
 
 def _is_argmax_of(index: Symbol, x: Symbol, axis: int) -> bool:
-    """Whether `index` is where the largest or smallest numbers of x, and of nothing else, stand along `axis`."""
+    """Whether `index` is the argmax or argmin of x along `axis`."""
     positional = index.op_name in ("argmax", "argmin")
     return positional and index.inputs[0] is x and index.attributes == {"axis": axis, "keepdims": True}
 
 
 def _window_argmax(symbol: Symbol, x: Symbol, small: WindowMaxima) -> Symbol | None:
-    """The argmax over windows, kept in `small`; None where x is anything else."""
-    places = _windows_of(x, symbol.attributes["axis"])
-    if not places:
+    """The unrolled argmax over windows, stored in `small`; None where x is no windows."""
+    elements = _windows_of(x, symbol.attributes["axis"])
+    if not elements:
         return None
-    best, position = _unrolled_max(symbol, places)
+    best, position = _unrolled_max(symbol, elements)
     asked = emit("reshape", position, origin=symbol.origin, shape=symbol.shape)
     result = emit("cast", asked, origin=symbol.origin, dtype=symbol.dtype)
     k, l = x.inputs[0].shape[4:]
@@ -72,48 +72,48 @@ def _window_argmax(symbol: Symbol, x: Symbol, small: WindowMaxima) -> Symbol | N
     return result
 
 
-def _fits(x: Symbol, index: Symbol, axis: int, found: WindowMax) -> bool:
-    """Whether `index` says, for each window that lies in a row of x, one place in that row."""
-    return axis == x.ndim - 1 and index.shape == (*x.shape[:-1], 1) and x.shape[-1] == found.source.shape[-1]
+def _fits(x: Symbol, index: Symbol, axis: int, window_max: WindowMax) -> bool:
+    """Whether `index` has one position for each window, and the windows are the rows of x."""
+    return axis == x.ndim - 1 and index.shape == (*x.shape[:-1], 1) and x.shape[-1] == window_max.source.shape[-1]
 
 
-def _gather_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], found: WindowMax) -> Symbol | None:
-    """What stands in the windows of x at the position: the largest if it is that of x itself, else the place that it says."""
+def _gather_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], window_max: WindowMax) -> Symbol | None:
+    """Gather in the windows of x at the argmax: the maximum if it is the argmax of x, else an unrolled selection."""
     x, index = inputs
     axis = symbol.attributes["axis"]
-    places = _windows_of(x, axis) if _fits(x, index, axis, found) else []
-    if not places:
+    elements = _windows_of(x, axis) if _fits(x, index, axis, window_max) else []
+    if not elements:
         return None
-    do = lambda name, *of, **how: emit(name, *of, origin=symbol.origin, **how)
-    picked = found.best if x is found.source else places[0]
-    for i, place in enumerate(places[1:] if x is not found.source else (), 1):
-        here = do("equal", found.position, constant(i, np.uint8, symbol.origin))
-        picked = do("where", here, place, picked)
+    do = lambda name, *of, **attributes: emit(name, *of, origin=symbol.origin, **attributes)
+    picked = window_max.best if x is window_max.source else elements[0]
+    for i, element in enumerate(elements[1:] if x is not window_max.source else (), 1):
+        matches = do("equal", window_max.position, constant(i, np.uint8, symbol.origin))
+        picked = do("where", matches, element, picked)
     return do("reshape", picked, shape=symbol.shape)
 
 
 def _windows_of(x: Symbol, axis: int) -> list[Symbol]:
-    """The numbers of each window, place by place, where x is a few windows' numbers put in a row along its last axis."""
+    """The elements of each window, by position, where x is small windows flattened along its last axis; else nothing."""
     if axis != x.ndim - 1 or x.op_name != "reshape" or not 0 < x.shape[axis] <= MAX_UNROLLED:
         return []
     windows = x.inputs[0]
     if windows.op_name != "windows" or windows.shape[:4] != x.shape[:-1]:
         return []
-    found = []
+    elements = []
     for k in range(windows.shape[4]):
         for l in range(windows.shape[5]):
             cut = (*((0, n, 1) for n in windows.shape[:4]), (k, 1, 1), (l, 1, 1))
-            place = emit("slice", windows, origin=x.origin, slices=cut)
-            found.append(emit("reshape", place, origin=x.origin, shape=windows.shape[:4]))
-    return found
+            element = emit("slice", windows, origin=x.origin, slices=cut)
+            elements.append(emit("reshape", element, origin=x.origin, shape=windows.shape[:4]))
+    return elements
 
 
-def _unrolled_max(symbol: Symbol, places: list[Symbol]) -> tuple[Symbol, Symbol]:
-    """The largest of the places, NaN above all, and the number of the first that holds it (uint8)."""
+def _unrolled_max(symbol: Symbol, elements: list[Symbol]) -> tuple[Symbol, Symbol]:
+    """The maximum of the elements, or NaN, and the position of its first occurrence (uint8)."""
     do = lambda name, *inputs: emit(name, *inputs, origin=symbol.origin)
-    best = places[0]
+    best = elements[0]
     position = constant(0, np.uint8, symbol.origin)
-    for i, x in enumerate(places[1:], 1):
+    for i, x in enumerate(elements[1:], 1):
         first_nan = do("bitwise_and", do("not_equal", x, x), do("equal", best, best))
         better = do("bitwise_or", do("greater", x, best), first_nan)
         position = do("where", better, constant(i, np.uint8, symbol.origin), position)
@@ -123,24 +123,24 @@ def _unrolled_max(symbol: Symbol, places: list[Symbol]) -> tuple[Symbol, Symbol]
     return best, position
 
 
-def _scatter_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], found: WindowMax) -> Symbol | None:
-    """`values` at that position of each window, zeros elsewhere, computed over the window's own two axes."""
+def _scatter_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], window_max: WindowMax) -> Symbol | None:
+    """Scatter `values` to the argmax of each window, with zeros elsewhere, over the two axes of the window."""
     x, index, values = inputs
-    if not _fits(x, index, symbol.attributes["axis"], found):
+    if not _fits(x, index, symbol.attributes["axis"], window_max):
         return None
     if x.op_name != "expand" or x.inputs[0].constant is None or x.inputs[0].constant.any():
         return None
-    do = lambda name, *of, **how: emit(name, *of, origin=symbol.origin, **how)
+    do = lambda name, *of, **attributes: emit(name, *of, origin=symbol.origin, **attributes)
     one = (*x.shape[:-1], 1, 1)
-    positions = constant(np.arange(x.shape[-1]).reshape(found.window), np.uint8, symbol.origin)
-    here = do("equal", positions, do("reshape", found.position, shape=one))
-    spread = do("where", here, do("reshape", values, shape=one), constant(0, x.dtype, symbol.origin))
+    positions = constant(np.arange(x.shape[-1]).reshape(window_max.window), np.uint8, symbol.origin)
+    matches = do("equal", positions, do("reshape", window_max.position, shape=one))
+    spread = do("where", matches, do("reshape", values, shape=one), constant(0, x.dtype, symbol.origin))
     return do("reshape", spread, shape=symbol.shape)
 
 
 def mask_pooling_windows(graph: Graph) -> Graph:
-    """where(mask, windows side by side, 0) with the mask seen window by window: the gradients of a pool and of the ReLU in
-    front of it are one pass."""
+    """Apply the mask of where(mask, windows side by side, 0) window by window, so that the gradients of a pool and of the ReLU
+    before it are one pass."""
     readers = users(graph)
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
@@ -156,7 +156,7 @@ def mask_pooling_windows(graph: Graph) -> Graph:
 
 
 def _side_by_side(x: Symbol) -> bool:
-    """Whether x is put together from windows that neither overlap nor leave anything out."""
+    """Whether x is a fold of windows that tile it without overlap."""
     if x.op_name != "add_windows" or x.attributes["dilation"] != (1, 1):
         return False
     _, _, p, q, *window = x.inputs[0].shape
@@ -164,7 +164,7 @@ def _side_by_side(x: Symbol) -> bool:
 
 
 def _by_window(mask: Symbol, x: Symbol) -> Symbol:
-    """The mask as the windows that x is made of; a comparison with a number compares those of what it compares."""
+    """The mask unfolded into the windows of x; for a comparison with a scalar, the comparison of the unfolded operand."""
     op, of = mask.op, mask.inputs
     if op is not None and op.kind == "elementwise" and len(of) == 2 and of[1].size == 1 and of[0].shape == mask.shape:
         return emit(op.name, _by_window(of[0], x), of[1], origin=mask.origin, **mask.attributes)

@@ -1,4 +1,4 @@
-"""The passes of the CPU backend, in order: those for every backend, and those that choose the form its kernels want (floor 4)."""
+"""The pipeline of the CPU backend: its passes by name, in order (floor 4)."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from .reductions import split_large_reductions
 PASSES: dict[str, Callable[..., Graph]] = {
     "dead code": dead_code,
     "partial writes": join_partial_writes,
-    "constants": fold_constants,
-    "extremes": lower_max_pooling,
-    "small axis picks": gather_to_onehot,
+    "constant folding": fold_constants,
+    "max pooling": lower_max_pooling,
+    "gather to one-hot": gather_to_onehot,
     "convolutions": lower_convolutions,
-    "joined places": pads_to_concatenate,
+    "pads to concatenate": pads_to_concatenate,
     "simplify": simplify,
     "masked windows": mask_pooling_windows,
-    "transposed products": transpose_matmuls,
-    "absorbed movements": fold_reshapes_into_contractions,
-    "lookups": commute_gather_matmul,
-    "simplified movements": simplify,
-    "long sums": split_large_reductions,
+    "transpose matmuls": transpose_matmuls,
+    "fold reshapes": fold_reshapes_into_contractions,
+    "embedding products": commute_gather_matmul,
+    "simplify reshapes": simplify,
+    "split reductions": split_large_reductions,
     "common subexpressions": common_subexpressions,
     "simplify again": simplify,
 }
 
 CPU_PIPELINE = Pipeline(
-    PASSES, by_row=("convolutions", "absorbed movements", "long sums"), after_hoisting=("absorbed movements",)
+    PASSES, by_row=("convolutions", "fold reshapes", "split reductions"), after_hoisting=("fold reshapes",)
 )

@@ -1,4 +1,4 @@
-"""Split large reductions, so that threads can share them (floor 4)."""
+"""Large reductions: split them into two stages, so that threads can share them (floor 4)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ....ir.rewrite import emit, rewrite
 
 
 def split_large_reductions(graph: Graph, by_row: bool = False) -> Graph:
-    """A sum of very many numbers into few is cut into pieces first: the pieces can be shared out among threads.
+    """Split a sum of very many numbers into one number into two stages, whose first one threads can share.
 
-    The cut depends on the shape alone, so the bits do not depend on how many threads there are. by_row: only sums of all
-    numbers are cut.
+    The cut depends on the shape alone, so that the bits do not depend on the number of threads. by_row: only full
+    reductions to a scalar are split, not the sum of a single row.
     """
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         if symbol.op_name != "sum" or symbol.size != 1 or inputs[0].size < LARGE_REDUCTION:
             return None
-        if by_row and symbol.ndim:  # the sum of a row that is alone
+        if by_row and symbol.ndim:  # the sum of a single row
             return None
         n = inputs[0].size
         pieces = next((p for p in range(64, 7, -1) if n % p == 0), 0)

@@ -1,4 +1,4 @@
-"""Follows the user's frames while a step is recorded (floor 4).
+"""State monitor: follows the user's frames while a step is traced (floor 4).
 
 A trace function sees each instruction of the user's frames. It is on only while one of them is on top: a profile function,
 which sees every call and return, turns it on and off. A debugger or a coverage tool sees nothing in between; what they
@@ -17,11 +17,11 @@ from typing import Any
 from ...core.origin import Origin, module_path, user_origin
 from ...core.value import Value
 from ...errors import PellucidError, TraceError
+from .access_log import AccessLog, Change
 from .followed import followed_frames, is_engine, is_installed
 from .guard import Guard
 from .reader import Reader
-from .shadow import Shadow
-from .state import Change, State
+from .shadow_stack import ShadowStack
 
 BROKEN = (
     "{place}: a compiled step does something here that cannot be followed ({error}); expected code whose reads of Python's "
@@ -29,24 +29,24 @@ BROKEN = (
 )
 
 
-class Watch:
-    """A context around the run of a step that is being recorded.
+class StateMonitor:
+    """A context around the run of a step that is traced.
 
     roots: the functions that lead to what is foreign. is_made_inside: whether a Tensor is the step's own.
     met: afterwards, the ids of the Tensors that the step has come to by itself.
     """
 
     def __init__(self, roots: tuple[Any, ...], is_made_inside: Callable[[Any], bool]) -> None:
-        self.state = State(self.where, is_made_inside)
+        self.state = AccessLog(self.where, is_made_inside)
         self.reader = Reader(self.state)
         self.around: dict[CodeType, Any] = {}  # of functions inside others, the cells of the one around them
         self.frame: FrameType | None = None
-        self.met: set[int] = set()
+        self.found_ids: set[int] = set()
         self.start = next(filter(None, map(_first_line, reversed(roots))), Origin("", None, 0))
         for root in roots:
             self.state.note(root)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> StateMonitor:
         self.before = sys.gettrace(), sys.getprofile()
         here = sys._getframe()
         here.f_trace_opcodes, asked = (
@@ -72,28 +72,28 @@ class Watch:
             if kind is None:
                 self.state.refuse_draws(self.start)
         finally:
-            self.met = {id(x) for x in self.state.foreign.values() if isinstance(x, Value)}
+            self.found_ids = {id(x) for x in self.state.foreign.values() if isinstance(x, Value)}
             self.state.forget()
 
     # ---- afterwards ----
 
     @property
     def guards(self) -> list[Guard]:
-        """What has to be as it is for the recording to be used."""
+        """The conditions under which the traced step may be used."""
         return [*self.state.guards.values(), *self.state.absences(), *self.state.after_writes()]
 
     def changes(self) -> list[Change]:
-        """What the step has written of Python's state, and not put back."""
+        """What the step has written of Python state and not restored."""
         return self.state.changes()
 
     def undo(self) -> None:
-        """Put back what the step has written."""
+        """Restore what the step has written."""
         self.state.undo()
 
-    # ---- while recording ----
+    # ---- while tracing ----
 
     def where(self) -> Origin:
-        """The user's line: of the frame that is followed, or of the one that led to our own or an installed package's."""
+        """The user's line: of the followed frame, or of the one that called our code or that of an installed package."""
         frame = inner = self.frame
         while frame is not None and (is_engine(frame.f_code.co_filename) or is_installed(frame.f_code.co_filename)):
             frame = frame.f_back
@@ -101,8 +101,8 @@ class Watch:
         return user_origin() if frame is None else Origin(module_path.get(), frame.f_code, frame.f_lasti)
 
     def _profiler(self) -> Callable[[FrameType, str, Any], None]:
-        """`depth` counts the frames that are not followed above the last one that is. Every call and return in a recording
-        comes here, those of functions in C too, so it does little."""
+        """The profile function. `depth` counts the frames that are not followed above the last followed one. Every call and
+        return in a traced step comes here, those of C functions too, so it does little."""
         depth, outer = 0, []
         known, is_followed, begin, enter, settrace = (
             followed_frames.get,
@@ -146,11 +146,11 @@ class Watch:
         return frame.f_trace
 
     def _begin(self, frame: FrameType) -> None:
-        if isinstance(getattr(frame.f_trace, "__self__", None), Follower):
+        if isinstance(getattr(frame.f_trace, "__self__", None), FrameMonitor):
             return  # a generator that goes on
         self.frame = frame
         try:
-            follower = Follower(self, Shadow(self.reader, frame, self.around))
+            follower = FrameMonitor(self, ShadowStack(self.reader, frame, self.around))
         except Exception as error:
             self._broken(frame, error)
             return
@@ -158,15 +158,19 @@ class Watch:
 
     def _returned(self, frame: FrameType, value: Any) -> None:
         caller = getattr(frame.f_back.f_trace, "__self__", None) if frame.f_back is not None else None
-        if isinstance(caller, Follower):
+        if isinstance(caller, FrameMonitor):
             caller.shadow.returned(frame.f_code, value)
 
     def _check_seen(self, frame: FrameType) -> None:
-        """Refuse the step where this Python has not told of the instructions of a frame: what it read is not known."""
+        """Refuse the step where Python has not reported the instructions of a frame, so that its reads are not known."""
         follower = getattr(frame.f_trace, "__self__", None)
-        if isinstance(follower, Follower) and follower.shadow.raised and frame.f_code.co_flags & inspect.CO_GENERATOR:
+        if (
+            isinstance(follower, FrameMonitor)
+            and follower.shadow.raised
+            and frame.f_code.co_flags & inspect.CO_GENERATOR
+        ):
             return  # one that is closed runs no instruction
-        if not isinstance(follower, Follower) or follower.shadow.event < 0:
+        if not isinstance(follower, FrameMonitor) or follower.shadow.event < 0:
             self._broken(frame, RuntimeError(f"Python {sys.version.split()[0]} does not tell of its instructions"))
 
     def _broken(self, frame: FrameType, error: Exception) -> None:
@@ -183,12 +187,12 @@ def _first_line(function: Any) -> Origin | None:
     return Origin("", code, 2 * first)
 
 
-class Follower:
+class FrameMonitor:
     """The trace function of one frame."""
 
     __slots__ = ("shadow", "watch")
 
-    def __init__(self, watch: Watch, shadow: Shadow) -> None:
+    def __init__(self, watch: StateMonitor, shadow: ShadowStack) -> None:
         self.watch, self.shadow = watch, shadow
 
     def trace(self, frame: FrameType, event: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One place of Python's state: how it is read without running the user's code, compared, and written back (floor 4)."""
+"""Locations of Python state: read them without running user code, compare them, and write them back (floor 4)."""
 
 from __future__ import annotations
 
@@ -12,31 +12,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MISSING: Any = type(
-    "Missing", (), {"__repr__": lambda self: "nothing"}
-)()  # what stands in an attribute that is not there
+MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()  # the value of a missing attribute
 NUMBERS = (int, float, bool, str, bytes, complex, np.generic)  # compared by value
 VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 MAPPINGS = (dict, types.MappingProxyType)
-# What has a content: objects that C code may read without a frame of Python's being seen.
+# Containers, which C code may read without a Python frame.
 CONTAINERS = (list, set, deque, bytearray, memoryview, array.array, *MAPPINGS, *VIEWS)
 _BYTES = (bytearray, memoryview)
 
 
 def differs(now: Any, then: Any) -> bool:
-    """Whether two values that are not the same object differ: plain ones may be equal. 2, 2.0 and True differ, and so do
-    0.0 and -0.0."""
+    """Whether two different objects differ in value. 2, 2.0 and True differ, and so do 0.0 and -0.0."""
     kind = type(then)
     if type(now) is not kind:
         return True
     if kind is float or kind is complex:
-        return repr(now) != repr(then)  # tells -0.0 from 0.0, and finds NaN again
+        return repr(now) != repr(then)  # -0.0 differs from 0.0, and NaN equals NaN
     if isinstance(then, np.generic):
         return now.tobytes() != then.tobytes()
     if issubclass(kind, int | str | bytes) and kind.__eq__ in (int.__eq__, str.__eq__, bytes.__eq__):
         return bool(now != then)
     if isinstance(then, tuple):
-        return len(now) != len(then) or any(map(_apart, now, then))
+        return len(now) != len(then) or any(map(_differ, now, then))
     if kind is types.MethodType:
         return now.__self__ is not then.__self__ or now.__func__ is not then.__func__
     if kind is types.BuiltinMethodType:  # obj.append, made anew each time
@@ -46,12 +43,12 @@ def differs(now: Any, then: Any) -> bool:
     return True
 
 
-def _apart(now: Any, then: Any) -> bool:
+def _differ(now: Any, then: Any) -> bool:
     return now is not then and differs(now, then)
 
 
-def kept(container: Any) -> Any:
-    """A copy of what a container or an array holds, to be compared with later."""
+def snapshot(container: Any) -> Any:
+    """A copy of the content of a container or an array, for a later comparison."""
     if isinstance(container, np.ndarray):
         return container.shape, container.tobytes() if container.dtype != object else container.tolist()
     if isinstance(container, MAPPINGS):
@@ -62,19 +59,19 @@ def kept(container: Any) -> Any:
 
 
 def same_content(container: Any, then: Any) -> bool:
-    """Whether a container still holds what `kept` gave: the same objects, or equal plain ones."""
+    """Whether a container still holds a snapshot: the same objects, or equal plain values."""
     if isinstance(container, (set, np.ndarray, *_BYTES)):
-        return bool(kept(container) == then)
+        return bool(snapshot(container) == then)
     if isinstance(container, MAPPINGS):
         return _alike(container.keys(), then[0]) and _alike(container.values(), then[1])
     return _alike(container, then)
 
 
 def _alike(now: Any, then: tuple[Any, ...]) -> bool:
-    return len(now) == len(then) and (all(map(operator.is_, now, then)) or not any(map(_apart, now, then)))
+    return len(now) == len(then) and (all(map(operator.is_, now, then)) or not any(map(_differ, now, then)))
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """kind: "attribute", "item" (of a dict or list), "cell" or "content"; key: the name or key there."""
 
     kind: str
@@ -82,10 +79,10 @@ class Place(NamedTuple):
     key: Any = None
 
     def read(self) -> Any:
-        """What stands there, or MISSING; of a content, a copy."""
+        """The value there, or MISSING; for a content, a copy."""
         kind, owner, key = self
         if kind == "content":
-            return kept(owner)
+            return snapshot(owner)
         if kind == "cell":
             return cell_content(owner)
         if kind == "item":
@@ -95,14 +92,14 @@ class Place(NamedTuple):
         return attribute_of(owner, key)
 
     def holds(self, value: Any) -> bool:
-        """Whether `value`, which `read` once gave, still stands there."""
+        """Whether the location still has `value`, which `read` gave."""
         if self.kind == "content":
             return same_content(self.owner, value)
         now = self.read()
         return now is value or not differs(now, value)
 
     def put(self, value: Any) -> None:
-        """Write back what `read` gave."""
+        """Write back a value that `read` gave."""
         kind, owner, key = self
         if kind == "content":
             _put_content(owner, value)
@@ -137,7 +134,7 @@ def _put_content(owner: Any, value: Any) -> None:
 
 
 def cell_content(cell: Any) -> Any:
-    """What a closure's cell holds; MISSING where it is not filled yet."""
+    """The content of a closure cell; MISSING where it is empty."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -145,7 +142,7 @@ def cell_content(cell: Any) -> Any:
 
 
 def in_class(kind: type, name: str) -> Any:
-    """What a class has under `name`, itself or by inheritance, as it stands there: no descriptor is asked."""
+    """The entry `name` of a class or its bases, without calling a descriptor."""
     for base in kind.__mro__:
         fields = base.__dict__
         if name in fields:
@@ -154,7 +151,7 @@ def in_class(kind: type, name: str) -> Any:
 
 
 def fields_of(owner: Any) -> Mapping[str, Any]:
-    """The attributes of an object itself; none where it has slots only."""
+    """The instance dict of an object; empty where it has slots only."""
     try:
         plain = not isinstance(owner, threading.local)
         fields = object.__getattribute__(owner, "__dict__") if plain else owner.__dict__
@@ -164,7 +161,7 @@ def fields_of(owner: Any) -> Mapping[str, Any]:
 
 
 def attribute_of(owner: Any, name: str) -> Any:
-    """The attribute `name` of an object, read without running any code of the user's; MISSING where that is not to be had."""
+    """The attribute `name` of an object, read without running user code; MISSING where that is not possible."""
     if isinstance(owner, type):
         return in_class(owner, name)
     fields = fields_of(owner)

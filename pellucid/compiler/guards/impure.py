@@ -1,5 +1,4 @@
-"""What a compiled step cannot do anew in each call: draw from others' generators, look at the clock, at files, at an
-iterator (floor 4)."""
+"""Impure functions, which a compiled step cannot repeat: other random generators, clocks, files, iterators (floor 4)."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
-_CHANCE = {"random", "_random", "secrets", "uuid"}
+_RANDOM_MODULES = {"random", "_random", "secrets", "uuid"}
 _CLOCKS = {"time"}
 # Names that look outside, by the module or class that has them.
 _OUTSIDE = {
@@ -28,7 +27,7 @@ _OUTSIDE = {
 }  # fmt: skip
 _OUTSIDE["pathlib._local"] = _OUTSIDE["pathlib._abc"] = _OUTSIDE["pathlib"]
 
-CHANCE = (
+RANDOM_DRAW_ERROR = (
     "{place}: a compiled step draws from {source}, whose numbers it would keep for ever; expected chance from pellucid; "
     "write torch.rand(...), or pass the number in"
 )
@@ -43,15 +42,15 @@ OUTSIDE = (
 
 
 def refusal(function: Any, owner: Any, name: str) -> tuple[str, str] | None:
-    """Why a step may not call `function`, or the method `name` of `owner`: a message and what it is called there."""
+    """Why a step may not call `function`, or the method `name` of `owner`: a message, and its name in it."""
     if isinstance(owner, GENERATORS):
-        return CHANCE, "random" if isinstance(owner, random.Random) else "numpy.random"
+        return RANDOM_DRAW_ERROR, "random" if isinstance(owner, random.Random) else "numpy.random"
     if isinstance(owner, type) and issubclass(owner, date) and name in ("now", "utcnow", "today"):
         return CLOCK, f"{owner.__name__}.{name}()"
     home = owner.__name__ if isinstance(owner, ModuleType) else getattr(function, "__module__", None)
     home = home if isinstance(home, str) else ""
-    if home in _CHANCE or home.startswith("numpy.random"):
-        return CHANCE, f"{home}.{name}"
+    if home in _RANDOM_MODULES or home.startswith("numpy.random"):
+        return RANDOM_DRAW_ERROR, f"{home}.{name}"
     if home in _CLOCKS:
         return CLOCK, f"{home}.{name}()"
     if name in _OUTSIDE.get(home, ()):
@@ -60,7 +59,7 @@ def refusal(function: Any, owner: Any, name: str) -> tuple[str, str] | None:
 
 
 def state_of(generator: Any) -> Any:
-    """Where a random generator stands; it moves with every draw."""
+    """The state of a random generator, which changes with every draw."""
     if isinstance(generator, random.Random):
         try:
             return generator.getstate()
@@ -73,14 +72,14 @@ def state_of(generator: Any) -> Any:
 
 
 def _flat(state: Any) -> Any:
-    """The dicts and arrays of a state as what can be compared."""
+    """The dicts and arrays of a state in a form that can be compared."""
     if isinstance(state, dict):
         return {key: _flat(value) for key, value in state.items()}
     return state.tobytes() if isinstance(state, np.ndarray) else state
 
 
 def global_states() -> list[tuple[str, Any, Any]]:
-    """The generators that everybody shares, and where they stand."""
+    """The global random generators and their states."""
     # The module's functions are methods of one hidden object.
     shared = ("random", random.random.__self__), ("numpy.random", np.random.mtrand._rand)  # type: ignore[attr-defined]
     return [(name, generator, state_of(generator)) for name, generator in shared]

@@ -1,4 +1,4 @@
-"""What one recording knows of Python: which objects are foreign, what was read of them, what was written (floor 4).
+"""Access log of one trace: which objects are foreign, what was read of them, and what was written (floor 4).
 
 An object is foreign if it was there before the step and the step has come to it from its function, a cell, a global or a
 Module. Identity decides. What the step makes itself is its own: it is never guarded, and freely written.
@@ -17,9 +17,9 @@ import numpy as np
 
 from ...core.value import Symbol, Value
 from ...errors import TraceError
-from .chance import CHANCE, GENERATORS, global_states, state_of
 from .guard import Guard, checker, content_guard, holds
-from .places import CONTAINERS, MAPPINGS, MISSING, NUMBERS, Place, cell_content, differs, fields_of, in_class
+from .impure import GENERATORS, RANDOM_DRAW_ERROR, global_states, state_of
+from .locations import CONTAINERS, MAPPINGS, MISSING, NUMBERS, Location, cell_content, differs, fields_of, in_class
 
 # On the shadow stack: a value that is not known. It may be any foreign object.
 UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda self: "?"})()
@@ -30,23 +30,23 @@ FIXED = (*NUMBERS, type(None), types.ModuleType, type, np.dtype, slice, range, t
 
 
 class Write(NamedTuple):
-    """Something foreign that the step writes: where it stands, what was there, and how to call it in a message."""
+    """A write to a foreign object: its location, the value before, and its name in a message."""
 
-    place: Place
+    location: Location
     before: Any
     where: Any
     what: str
 
 
 class Change(NamedTuple):
-    """A write that the step has not taken back, or a draw of others' random numbers."""
+    """A write that the step has not undone, or a draw from another random generator."""
 
     where: Any
     what: str
 
 
-class State:
-    """The books of one recording.
+class AccessLog:
+    """The access log of one trace.
 
     where: gives the user's line at this moment. is_made_inside: whether a Tensor is the step's own.
     """
@@ -56,7 +56,7 @@ class State:
         self.guards: dict[Any, Guard] = {}
         self.writes: dict[Any, Write] = {}
         self.refused: TraceError | None = None
-        self.foreign: dict[int, Any] = {}  # by id; alive as long as the recording, so that no id is used twice
+        self.foreign: dict[int, Any] = {}  # by id; alive as long as the trace, so that no id is reused
         self.kinds: set[type] = set()  # classes that were read as values
         self.own: dict[int, Any] = {}  # the same, of objects that were seen when they were made
         self.functions: dict[types.CodeType, list[types.FunctionType]] = {}  # foreign ones, by their code
@@ -68,7 +68,7 @@ class State:
     # ---- what is foreign ----
 
     def note(self, value: Any) -> Any:
-        """`value` is foreign; so is what it is made of and cannot lose."""
+        """Note that `value` is foreign, and what it is permanently made of."""
         if isinstance(value, type):
             self.kinds.add(value)
         if isinstance(value, (*FIXED, Symbol)) or value is MISSING or value is UNKNOWN or id(value) in self.foreign:
@@ -95,7 +95,7 @@ class State:
                 self.note(inner)
 
     def is_foreign(self, value: Any) -> bool:
-        """Whether `value` was there before the step, as far as is known. A Module is, if it was not seen to be made."""
+        """Whether `value` is known to be from before the step. A Module is, if it was not seen to be made."""
         if id(value) in self.foreign:
             return True
         if is_module(value) and id(value) not in self.own:
@@ -104,11 +104,11 @@ class State:
         return False
 
     def classes(self) -> set[type]:
-        """The classes of foreign objects, and those that were come to themselves."""
+        """The classes of foreign objects, and foreign classes."""
         return {type(owner) for owner in self.foreign.values()} | self.kinds
 
     def with_attribute(self, name: str) -> Iterator[Any]:
-        """The foreign objects that have the attribute `name` of their own: one of them may be an object that is not known."""
+        """The foreign objects with an attribute `name` of their own. An unknown object may be one of them."""
         for owner in list(self.foreign.values()):
             if isinstance(owner, (Value, types.FunctionType, *CONTAINERS)) and not fields_of(owner):
                 continue
@@ -119,7 +119,7 @@ class State:
     # ---- reads ----
 
     def guard(self, form: str, owner: Any, key: Any, value: Any) -> Any:
-        """The step reads `value`, which becomes foreign. What it has written itself before is not guarded."""
+        """The step reads `value`, which becomes foreign. A location that the step has written before is not guarded."""
         if form in ("attribute", "method") and not (key.isidentifier() and not iskeyword(key)):
             form, owner, key = "called", getattr, (owner, key)
         at = (form, id(owner), _hashable(key))
@@ -129,16 +129,16 @@ class State:
         return self.note(value)
 
     def not_global(self, space: Any, name: str) -> None:
-        """A name is looked for among the globals `space`, and is not there."""
+        """A global name is looked up in `space` and is missing."""
         self.absent.setdefault(id(space), (space, set()))[1].add(name)
 
     def absences(self) -> list[Guard]:
-        """One guard for all such names of a module."""
+        """One guard for all missing names of a module."""
         where = self.where()
         return [Guard("called", s.keys().isdisjoint, (frozenset(n),), True, where) for s, n in self.absent.values()]
 
     def content(self, value: Any, direct: bool = True) -> None:
-        """The step reads all that a foreign container or array holds, and the containers in it.
+        """The step reads the whole content of a foreign container or array, and the containers in it.
 
         direct: refuse what is too large; else, in the depth of an object that goes to code that is not followed, leave it.
         """
@@ -166,7 +166,7 @@ class State:
         )
 
     def refuse(self, what: str) -> None:
-        """Raise TraceError, and keep it: the step may catch it."""
+        """Raise TraceError, and store it, since the step may catch it."""
         self.refuse_with(f"{self.where()}: a compiled step {what}")
 
     def refuse_with(self, message: str) -> None:
@@ -175,64 +175,64 @@ class State:
 
     # ---- writes ----
 
-    def wrote(self, place: Place, what: str) -> None:
-        """The step is about to write there; the first time, what stands there now is kept."""
-        at = (place.kind, id(place.owner), _hashable(place.key))
-        if at not in self.writes and ("content", id(place.owner), None) not in self.writes:
-            self.writes[at] = Write(place, place.read(), self.where(), what)
+    def wrote(self, location: Location, what: str) -> None:
+        """The step is about to write there. The first time, the value before is saved."""
+        at = (location.kind, id(location.owner), _hashable(location.key))
+        if at not in self.writes and ("content", id(location.owner), None) not in self.writes:
+            self.writes[at] = Write(location, location.read(), self.where(), what)
 
     def changes(self) -> list[Change]:
-        """What is not as it was before the step. A guard that holds no longer tells of a write in code not followed."""
-        found = [Change(w.where, w.what) for w in self.writes.values() if not w.place.holds(w.before)]
+        """What differs from before the step. A failing guard shows a write in code that is not followed."""
+        found = [Change(w.where, w.what) for w in self.writes.values() if not w.location.holds(w.before)]
         if self.guards and not checker(self.guards.values())():
-            found += [Change(g.place, str(g).partition(" (")[0]) for g in self._unheld()]
+            found += [Change(g.origin, str(g).partition(" (")[0]) for g in self._unheld()]
         return found
 
     def _unheld(self) -> list[Guard]:
         return [guard for guard in self.guards.values() if not holds(guard)]
 
     def undo(self) -> None:
-        """Put back what the step has written."""
+        """Restore what the step has written."""
         for guard in self._unheld():
             if guard.form in ("attribute", "item", "cell", "content"):
-                Place(guard.form, guard.owner, guard.key).put(guard.value)
+                Location(guard.form, guard.owner, guard.key).put(guard.value)
         for write in reversed(self.writes.values()):
-            if not write.place.holds(write.before):
-                write.place.put(write.before)
+            if not write.location.holds(write.before):
+                write.location.put(write.before)
 
     def after_writes(self) -> list[Guard]:
-        """Guards on what the step has written: each call would write it again, so it has to stand there already."""
+        """Guards on what the step has written: each eager call would write it again, so it has to be there already."""
         found = []
         for write in self.writes.values():
-            kind, owner, key = write.place
+            kind, owner, key = write.location
             if kind == "content":
                 if (not isinstance(owner, np.ndarray) and len(owner) <= LIMIT) or getattr(owner, "size", LIMIT) < LIMIT:
                     found.append(content_guard(owner, write.where))
                 else:
                     found.append(Guard("length", owner, None, len(owner), write.where))
-            elif not is_module(owner) and (value := write.place.read()) is not MISSING:
+            elif not is_module(owner) and (value := write.location.read()) is not MISSING:
                 readable = kind != "attribute" or not differs(getattr(owner, key, MISSING), value)
                 if readable or getattr(owner, key, MISSING) is value:
                     found.append(Guard(kind, owner, key, value, write.where))
         return found
 
-    def refuse_draws(self, place: Any) -> None:
-        """Raise TraceError, for the step that begins at `place`, where it has drawn from a generator in code that is not
+    def refuse_draws(self, origin: Any) -> None:
+        """Raise TraceError, for the step that begins at `origin`, where it has drawn from a generator in code that is not
         followed. It cannot be told where other threads run."""
         if threading.active_count() > 1:
             return  # another thread may have drawn
         for name, generator, before in self.generators:
             if state_of(generator) != before:
-                raise TraceError(CHANCE.format(place=f"in the function at {place}", source=name))
+                raise TraceError(RANDOM_DRAW_ERROR.format(place=f"in the function at {origin}", source=name))
 
     def forget(self) -> None:
-        """Let go of what is needed while recording only."""
+        """Drop what is needed only while tracing."""
         for book in (self.foreign, self.own, self.kinds, self.functions, self.generators):
             book.clear()
 
 
 def is_module(x: Any) -> bool:
-    """Whether `x` is a network or layer, whose attributes `op.structure` covers."""
+    """Whether `x` is a network or layer, whose attributes `state_version` covers."""
     return hasattr(type(x), "named_parameters") and not isinstance(x, type)
 
 
@@ -249,7 +249,7 @@ def with_layers(module: Any) -> Iterator[Any]:
 
 
 def items_of(container: Any) -> list[Any]:
-    """What a container holds, keys apart."""
+    """The items of a container, without keys."""
     return list(container.values() if isinstance(container, MAPPINGS) else container)
 
 

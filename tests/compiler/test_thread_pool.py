@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pellucid.compiler.backends.cpu import thread_pool as runtime
+from pellucid.compiler.backends.cpu import thread_pool
 from pellucid.compiler.backends.cpu.llvm import Code, compile_module, f32, i64, new_function, new_module
 from pellucid.compiler.backends.cpu.target import TARGETS, host
 from pellucid.compiler.backends.cpu.thread_pool import PROGRAM, emit_barrier, run
@@ -75,7 +75,7 @@ def triangle(n):
 
 def word(offset):
     """A word of the pool's team memory."""
-    pool = runtime._pool
+    pool = thread_pool._pool
     return int(pool._memory[(pool.team - pool._memory.ctypes.data) // 8 + offset])
 
 
@@ -126,11 +126,11 @@ def test_steps_count_from_first(threads):
 def test_threads_left_out_are_those_chosen():
     sums = Sums()
     run(SUMMING, sums.address)
-    assert sums.threads == min(compute_threads(), runtime.MAX_THREADS)
+    assert sums.threads == min(compute_threads(), thread_pool.MAX_THREADS)
 
 
 def test_more_threads_than_the_pool_has_room_for_are_fewer():
-    pool = runtime.Pool()
+    pool = thread_pool.Pool()
     pool.most = 2
     assert [pool.grow(n) for n in (0, 1, 2, 3)] == [1, 1, 2, 2]
     pool.close()
@@ -141,7 +141,7 @@ def test_where_the_system_gives_no_thread_a_run_goes_on_without(monkeypatch):
     def start(self):
         raise RuntimeError("can't start new thread")
 
-    pool = runtime.Pool()
+    pool = thread_pool.Pool()
     monkeypatch.setattr(threading.Thread, "start", start)
     assert pool.grow(3) == 1
     pool.close()
@@ -164,11 +164,11 @@ def test_two_python_threads_at_once():
     for sums in both:
         assert sums.slots[0] == 5000
         assert sums.slots[1] == 2 * (sums.threads - 5000)  # each run had one thread or two
-    assert word(runtime.BUSY) == 0
+    assert word(thread_pool.BUSY) == 0
 
 
 def test_an_interrupted_growth_leaves_no_two_workers_for_one_mailbox():
-    pool = runtime.Pool()
+    pool = thread_pool.Pool()
     assert pool.grow(2) == 2
     pool.ready = 1  # as after Ctrl-C between the start of the worker and its counting
     assert pool.grow(2) == 2
@@ -207,13 +207,13 @@ def test_denormals_are_flushed_on_every_thread_and_kept_outside():
 
 @pytest.mark.parametrize("name", ["avx2", "neon", "baseline"])
 def test_compiles_for_other_machines(name):
-    text = compile_module(runtime.native_module(TARGETS[name]), TARGETS[name], assembly=True)
+    text = compile_module(thread_pool.native_module(TARGETS[name]), TARGETS[name], assembly=True)
     assert all(word in text for word in ("launch", "serve", "stop", "sched_yield"))
 
 
 def test_object_code_is_the_same_each_time():
     """So that it may be kept."""
-    assert runtime.native_object() == runtime.native_object()
+    assert thread_pool.native_object() == thread_pool.native_object()
 
 
 # ---- sleeping, and being woken ----
@@ -222,7 +222,7 @@ def test_object_code_is_the_same_each_time():
 def test_workers_sleep_when_idle():
     run(SUMMING, Sums().address, 2)
     until = time.monotonic() + 10
-    while not word(runtime.HEAD + runtime.PARKED):
+    while not word(thread_pool.HEAD + thread_pool.PARKED):
         assert time.monotonic() < until
         time.sleep(0.01)
     before = time.process_time()
@@ -400,8 +400,8 @@ def test_interrupted_by_the_keyboard_while_it_compiles_and_grows():
 sums = Sums()
 
 def anew():
-    runtime.native.cache_clear()
-    runtime._pool = pool = runtime.Pool()
+    thread_pool.native.cache_clear()
+    thread_pool._pool = pool = thread_pool.Pool()
     run(SUMMING, sums.address, 2)
     pool.close()
 
@@ -423,9 +423,9 @@ while True:
 
 
 def test_errors_pass_through_an_undisturbed_thread():
-    assert runtime.shielded_from_interrupt(lambda: 3) == 3
+    assert thread_pool.shielded_from_interrupt(lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
-        runtime.shielded_from_interrupt(lambda: 1 // 0)
+        thread_pool.shielded_from_interrupt(lambda: 1 // 0)
 
 
 # ---- how many ----
