@@ -43,8 +43,6 @@ SAME_FLOOR = {
     ("functional", "random"): "dropout",
     ("autograd", "tensor"): "gradients are Tensors",
     ("utils", "data"): "PyTorch's address for the DataLoader",
-    ("evaluation", "report"): "to be undone: evaluators give data, no HTML",
-    ("evaluation", "inference"): "to be undone, likewise",
     ("serialization", "nn"): "a Module is saved by its state_dict",
 }
 
@@ -73,10 +71,12 @@ PACKAGES: dict[str, set[str] | None] = {
     "duckdb": {"data"},
     "tokenizers": {"data"},
     "PIL": {"data", "training", "evaluation", "inference", "report", "inspect", "cli"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
     "rich": {"cli"},
     "click": {"cli"},
 }
-HEAVY = ("llvmlite", "sklearn", "tokenizers", "duckdb", "scipy", "PIL", "rich", "click")
+HEAVY = ("llvmlite", "sklearn", "tokenizers", "duckdb", "scipy", "PIL", "rich", "click", "jinja2")
 
 
 def room(path: Path) -> str:

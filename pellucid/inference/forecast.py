@@ -1,4 +1,4 @@
-"""How a series goes on: a network asked for the next step, then for the one after its own answer, and so on (floor 6)."""
+"""Forecasting: the next steps of a series, each predicted from the ones before it, predictions included (floor 8)."""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
-"""`attention_maps(network, *inputs)`: where every attention of a network looks, from one forward pass (floor 6).
+"""`attention_maps(network, *inputs)`: the weights of every attention layer, from one forward pass (floor 6).
 
-`functional.scaled_dot_product_attention` tells its weights to whoever watches; here they are collected, layer by layer.
+`functional.scaled_dot_product_attention` hands its weights to `attention_watcher`; here they are collected, layer by layer.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ..core.origin import module_path
 from ..errors import OptionError
@@ -13,6 +16,23 @@ from ..functional.attention import attention_watcher
 from ..nn import Module
 from ..tensor import Tensor
 from .summary import undisturbed
+
+
+@dataclass(frozen=True)
+class AttentionFigure:
+    """The attention of a network over one text: its tokens as they are spelled, and (H, T, T) of each layer by its path."""
+
+    tokens: list[str]
+    maps: dict[str, np.ndarray]
+
+
+def attention_figure(network: Module, tokens: Tensor, spelled: list[str]) -> AttentionFigure | None:
+    """The attention over `tokens` (1, T), `spelled` one by one; None for a network without attention."""
+    try:
+        maps = attention_maps(network, tokens)
+    except OptionError:
+        return None
+    return AttentionFigure(list(spelled), {path: np.array(heads.detach().numpy()[0]) for path, heads in maps.items()})
 
 
 def attention_maps(network: Module, *inputs: Any, **options: Any) -> dict[str, Tensor]:

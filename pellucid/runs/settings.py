@@ -91,7 +91,7 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 LARGE = 10_000
 
 
-def recipe(family: str, data: str, kind: str, examples: int) -> dict[str, Any]:
+def load_recipe(family: str, data: str, kind: str, examples: int) -> dict[str, Any]:
     """The shipped values of `family` for the data set `data`, of `kind` and with so many training `examples`."""
     found: dict[str, Any] = {}
     for name in (kind, f"{kind}-large" if examples >= LARGE else "", data):
@@ -101,7 +101,7 @@ def recipe(family: str, data: str, kind: str, examples: int) -> dict[str, Any]:
     return found
 
 
-def choose(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
+def resolve_config(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
     """`values` as (Settings, the family's Config). Raises OptionError for a name or value that neither takes."""
     config = models.family(family).Config
     fields = {f.name: f for f in (*dataclasses.fields(Settings), *dataclasses.fields(config))}
@@ -117,22 +117,22 @@ def choose(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
     return settings, config(**{name: value for name, value in checked.items() if name not in mine})
 
 
-def as_settings(written: Iterable[str]) -> dict[str, Any]:
+def parse_overrides(written: Iterable[str]) -> dict[str, Any]:
     """NAME=VALUE, each as a line of TOML would say it; a bare word is text, and 128,64 a list."""
     found = {}
     for line in written:
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not name or not value:
             raise OptionError(f"--set {line}: no NAME=VALUE; expected one setting; write --set lr=0.001")
-        found[name.replace("-", "_")] = _said(value)
+        found[name.replace("-", "_")] = _parse_value(value)
     return found
 
 
-def _said(value: str) -> Any:
+def _parse_value(value: str) -> Any:
     for text in (value, f"[{value}]"):
         with contextlib.suppress(tomllib.TOMLDecodeError):
             return tomllib.loads(f"x = {text}")["x"]
-    return [_said(part.strip()) for part in value.split(",")] if "," in value else value
+    return [_parse_value(part.strip()) for part in value.split(",")] if "," in value else value
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:

@@ -51,7 +51,7 @@ def test_a_folder_end_to_end(run, folder, here):
     shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in drawn]
     assert shown and all(image.shape == (16, 16, 3) for image in shown)  # tiles, in colour
     files = re.findall(r"<small>((?:blue|green|red)/\d+\.\w+)</small>", report)
-    own = Predictor(runs.find("last")).own_test()
+    own = Predictor(runs.find_run("last")).own_test()
     assert len(files) == len(shown)
     for name, image in zip(files, shown, strict=True):
         np.testing.assert_array_equal(image, as_seen(read_pixels(folder / name, name, (3, 16, 16))))
@@ -98,7 +98,7 @@ def test_more_pictures_than_memory_train_to_the_same_bits(run, folder, here, mon
     assert one == other
     run("train", "--resume", "last", "--epochs", 3, "--quiet")
     lazy = [run(command, "tints-mlp-1", "tints").stdout for command in ("evaluate", "predict")]
-    assert isinstance(Predictor(runs.find("last")).images(["tints"]).seen.__self__.images, gallery.PictureFiles)
+    assert isinstance(Predictor(runs.find_run("last")).images(["tints"]).seen.__self__.images, gallery.PictureFiles)
     monkeypatch.undo()
     monkeypatch.chdir(here)
     assert lazy == [run(command, "tints-mlp-1", "tints").stdout for command in ("evaluate", "predict")]

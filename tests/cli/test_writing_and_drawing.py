@@ -119,7 +119,7 @@ def test_each_token_stands_for_the_characters_that_begin_in_it(run, story, more)
     run("train", story, *TINY, *QUICK, *more)
     reader = TextScorer(runs.find("last"))
     text = "the cät sat on her hat\nand än"
-    found = reader.surprises(text)
+    found = reader.token_nll(text)
     start = found[0][0] - 1
     assert "".join(letters for _, letters, _ in found) == text[start:] and 0 < start < 4
     assert all(text[place - 1 :].startswith(letters) for place, letters, _ in found)
@@ -176,7 +176,7 @@ def test_long_texts_are_read_compiled_with_the_same_nats(run, writer, story):
     eager, compiled = (TextScorer(runs.find(writer)) for _ in range(2))
     compiled.eager = False
     text = eager.text(str(story))
-    one, other = eager.surprises(text), compiled.surprises(text)
+    one, other = eager.token_nll(text), compiled.surprises(text)
     assert len(one) == len(text) - 1 and one == [(i, letters, pytest.approx(x, rel=1e-4)) for i, letters, x in other]
 
 

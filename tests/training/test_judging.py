@@ -86,7 +86,7 @@ def steps(learner, until=None):
     """The numbers of the examples of each step, and the events."""
     taken, events = [], []
     learner.run = lambda picked, run=learner.run: taken.append(picked.tolist()) or run(picked)
-    for event in fit(learner, lambda: {"loss": 1.0}, epochs=4, better=lambda a, b: False, stretch=0):
+    for event in fit(learner, lambda: {"loss": 1.0}, epochs=4, is_better=lambda a, b: False, report_every=0):
         events.append(event)
         if len(events) == until:
             break

@@ -12,8 +12,8 @@ from pellucid.data.load import load_problem
 from pellucid.data.text.read import text_problem
 from pellucid.errors import OptionError
 from pellucid.evaluation import kneser_ney
-from pellucid.evaluation.kneser_ney import KneserNey, running, text_baselines
-from pellucid.evaluation.metrics import text_metrics, verdict
+from pellucid.evaluation.kneser_ney import KneserNey, cumulative, text_baselines
+from pellucid.evaluation.metrics import compare_with_baselines, text_metrics
 
 
 class Slow:
@@ -124,7 +124,7 @@ def test_a_long_text_is_scored_piece_by_piece(monkeypatch):
 
 def against(problem, windows=7, notes=None):
     """The baselines beside a network that is sure of nothing, judged in so many windows."""
-    count = (running(problem.test)[1] > 0).sum()
+    count = (cumulative(problem.test)[1] > 0).sum()
     characters = np.diff(np.linspace(0, count, windows + 1).astype(int))
     losses = characters * np.log(problem.preprocessor.tokenizer.size)
     return text_baselines(
@@ -137,8 +137,8 @@ def test_n_grams_are_scored_on_the_network_s_own_windows(tmp_path, lines):
     path = tmp_path / "words.txt"
     path.write_text(words().replace(" ", "\n"))
     problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"}, lines=lines)
-    (tokens, depth), known = running(problem.test), problem.preprocessor
-    nats = KneserNey(2, known.tokenizer.size).fit(*running(problem.train)).nats(tokens, depth)[depth > 0]
+    (tokens, depth), known = cumulative(problem.test), problem.preprocessor
+    nats = KneserNey(2, known.tokenizer.size).fit(*cumulative(problem.train)).nats(tokens, depth)[depth > 0]
     characters = np.array([5, 0, 40, 3, 0])  # the last ones: a first token of several characters is not scored
     ends = np.cumsum(characters)
     sums = np.array([part.sum() for part in np.split(nats[-48:], ends[:-1])])
@@ -148,7 +148,7 @@ def test_n_grams_are_scored_on_the_network_s_own_windows(tmp_path, lines):
     assert found["gain"] == pytest.approx([-0.25] * 3)
     low, high = found["intervals"]["nats"]
     assert low < found["nats"] - 0.01 and high > found["nats"] + 0.01  # by itself it is far from certain
-    said = verdict(text_metrics(losses, characters), {"bigram": found})
+    said = compare_with_baselines(text_metrics(losses, characters), {"bigram": found})
     assert said.level == "worse"
 
 
@@ -199,7 +199,7 @@ def test_shakespeare():
 @needs["names"]
 def test_names():
     problem = load_problem("names")
-    tokens, depth = running(problem.test)
+    tokens, depth = cumulative(problem.test)
     assert problem.preprocessor.text(tokens[:7]) == "\n" + problem.describe("test", 0)["line"][:6]
     assert (depth > 0).sum() == (problem.test.target >= 0).sum()
     found = against(problem)

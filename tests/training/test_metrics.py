@@ -10,12 +10,12 @@ from pellucid.errors import IndexRangeError, NonFiniteError, OptionError, ShapeE
 from pellucid.evaluation import metrics as metrics_module
 from pellucid.evaluation.metrics import (
     classification_metrics,
+    compare_with_baselines,
+    format_number,
     paired_difference,
     regression_metrics,
     score_line,
-    show,
     text_metrics,
-    verdict,
     wilson,
 )
 
@@ -144,7 +144,7 @@ def test_score_lines():
     ("value", "shown"), [(0, "0"), (1234567.8, "1,234,568"), (0.0123456, "0.01235"), (1e-9, "1.000e-09")]
 )
 def test_numbers_are_shown_with_four_digits(value, shown):
-    assert show(value) == shown
+    assert format_number(value) == shown
 
 
 def right_on(count, n=1000):
@@ -157,10 +157,10 @@ def test_the_paired_gain_sees_what_overlapping_intervals_hide():
     theirs, _ = right_on(855)
     metrics, other = classification_metrics(ours, target), classification_metrics(theirs, target)
     assert metrics["intervals"]["accuracy"][0] < other["intervals"]["accuracy"][1]  # they overlap
-    assert verdict(metrics, {"majority": other}).level == "unclear"
+    assert compare_with_baselines(metrics, {"majority": other}).level == "unclear"
     value, low, high = paired_difference("classification", ours, theirs, target)
     assert value == pytest.approx(0.015) and 0 < low < value < high
-    assert verdict(metrics, {"majority": {**other, "gain": [value, low, high]}}).level == "better"
+    assert compare_with_baselines(metrics, {"majority": {**other, "gain": [value, low, high]}}).level == "better"
 
 
 def test_the_gain_of_a_regression_is_in_its_units():
@@ -181,8 +181,8 @@ def test_the_gain_of_language_is_in_nats_a_character_and_pairs_the_windows():
     value, low, high = paired_difference("language", ours, theirs, characters)
     one, other = text_metrics(ours, characters), text_metrics(theirs, characters)
     assert value == pytest.approx(other["nats"] - one["nats"]) and 0 < low < value < high < 0.04
-    assert verdict(one, {"unigram": other}).level == "unclear"
-    assert verdict(one, {"unigram": other | {"gain": [value, low, high]}}).level == "better"
+    assert compare_with_baselines(one, {"unigram": other}).level == "unclear"
+    assert compare_with_baselines(one, {"unigram": other | {"gain": [value, low, high]}}).level == "better"
     assert paired_difference("language", ours[:1], theirs[:1] + 9, characters[:1])[1] < 0  # one window proves nothing
     with pytest.raises(ShapeError, match="at least one character in all; give more text"):
         text_metrics(ours, characters * 0)
@@ -192,11 +192,11 @@ def test_the_verdict_compares_with_the_strongest_baseline_and_says_so_plainly():
     rng = np.random.default_rng(0)
     target = rng.normal(size=300)
     scores = {size: regression_metrics(target + size * rng.normal(size=300), target) for size in (1, 3, 6)}
-    assert verdict(scores[1], {}).level == "alone"
-    better = verdict(scores[1], {"mean": scores[6], "ridge_regression": scores[3]})
+    assert compare_with_baselines(scores[1], {}).level == "alone"
+    better = compare_with_baselines(scores[1], {"mean": scores[6], "ridge_regression": scores[3]})
     assert (better.level, better.against) == ("better", "ridge_regression")
     assert better.sentence.startswith("Better than ridge regression (")
-    worse = verdict(scores[6], {"mean": scores[3]})
+    worse = compare_with_baselines(scores[6], {"mean": scores[3]})
     assert worse.level == "worse" and "rmse higher by" in worse.sentence and "The simpler model" in worse.sentence
-    same = verdict(scores[3], {"mean": {**scores[3], "gain": [0.0, -0.1, 0.1]}})
+    same = compare_with_baselines(scores[3], {"mean": {**scores[3], "gain": [0.0, -0.1, 0.1]}})
     assert same.level == "unclear" and "the same" in same.sentence

@@ -6,12 +6,12 @@ import pytest
 
 from pellucid.errors import DataError, OptionError
 from pellucid.models import DEFAULTS, FAMILIES, family, family_for
-from pellucid.runs.settings import RECIPES, as_settings, choose, read_config, recipe
+from pellucid.runs.settings import RECIPES, load_recipe, parse_overrides, read_config, resolve_config
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
 def test_every_recipe_fits(name):
-    choose(name.split("-")[0], read_config(RECIPES / f"{name}.toml"))
+    resolve_config(name.split("-")[0], read_config(RECIPES / f"{name}.toml"))
 
 
 def test_the_more_particular_recipe_wins(monkeypatch, tmp_path):
@@ -20,12 +20,12 @@ def test_the_more_particular_recipe_wins(monkeypatch, tmp_path):
     (tmp_path / "mlp-mnist.toml").write_text("epochs = 2")
     (tmp_path / "mlp-images-large.toml").write_text("seed = 7")
     (tmp_path / "cnn-images.toml").write_text("epochs = 9")
-    assert recipe("mlp", "mnist", "images", 9_999) == {"epochs": 2, "lr": 0.5}
-    assert recipe("mlp", "mnist", "images", 10_000) == {"epochs": 2, "lr": 0.5, "seed": 7}
+    assert load_recipe("mlp", "mnist", "images", 9_999) == {"epochs": 2, "lr": 0.5}
+    assert load_recipe("mlp", "mnist", "images", 10_000) == {"epochs": 2, "lr": 0.5, "seed": 7}
 
 
 def test_a_list_and_a_whole_number_will_do():
-    settings, config = choose("mlp", {"layers": [7, 5], "lr": 1, "epochs": 3})
+    settings, config = resolve_config("mlp", {"layers": [7, 5], "lr": 1, "epochs": 3})
     assert config.layers == (7, 5) and settings.lr == 1.0 and settings.epochs == 3
 
 
@@ -43,7 +43,7 @@ def test_a_list_and_a_whole_number_will_do():
 )
 def test_what_is_refused(values, words):
     with pytest.raises(OptionError, match=words):
-        choose("mlp", values)
+        resolve_config("mlp", values)
 
 
 def test_a_config_file_that_is_not_toml_is_named(tmp_path):
@@ -68,25 +68,25 @@ def test_a_config_file_that_is_not_toml_is_named(tmp_path):
     ],
 )
 def test_a_setting_is_said_as_in_toml_or_without_its_marks(written, expected):
-    assert as_settings([written]) == expected
+    assert parse_overrides([written]) == expected
 
 
 def test_of_two_settings_of_one_name_the_later_counts():
-    assert as_settings(["lr=1", "epochs=2", "lr=3"]) == {"lr": 3, "epochs": 2}
+    assert parse_overrides(["lr=1", "epochs=2", "lr=3"]) == {"lr": 3, "epochs": 2}
 
 
 @pytest.mark.parametrize("written", ["lr", "=3", "lr=", ""])
 def test_what_is_no_setting_is_shown(written):
     with pytest.raises(OptionError, match=rf"^--set {written}: no NAME=VALUE; .*write --set lr=0.001"):
-        as_settings([written])
+        parse_overrides([written])
 
 
 def test_settings_of_the_network_are_typed_like_those_of_training():
-    settings, config = choose("cnn", as_settings(["channels=8,16", "flip=true", "zoom=0", "freeze=stages", "lr=1"]))
+    settings, config = resolve_config("cnn", parse_overrides(["channels=8,16", "flip=true", "zoom=0", "freeze=stages", "lr=1"]))
     assert (config.channels, config.flip, config.zoom) == ((8, 16), True, 0.0)
     assert settings.freeze == ("stages",) and settings.lr == 1.0
-    assert choose("transformer", {"layers": (3,)})[1].layers == 3, "--layers 3, where layers are counted"
-    assert choose("lstm", {"layers": 5})[1].layers == (5,)
+    assert resolve_config("transformer", {"layers": (3,)})[1].layers == 3, "--layers 3, where layers are counted"
+    assert resolve_config("lstm", {"layers": 5})[1].layers == (5,)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_settings_of_the_network_are_typed_like_those_of_training():
 )
 def test_values_of_another_kind_are_named_with_one_that_would_do(values, words):
     with pytest.raises(OptionError, match=words):
-        choose("cnn", values)
+        resolve_config("cnn", values)
 
 
 def test_a_recipe_by_its_name_brings_its_family_unless_there_is_such_a_file(tmp_path, monkeypatch):

@@ -75,11 +75,11 @@ def test_nothing_of_a_training_moves_another_stream(digits: Any, tmp_path: Path,
     training.finish()
     stood = training.learner.generator.get_state().tolist()
     assert stood[1] > 0
-    again = session.resume(runs.load(tmp_path / "run"), digits, epochs=2)
+    again = session.resume(runs.load_run(tmp_path / "run"), digits, epochs=2)
     assert again.learner.generator.get_state().tolist() == stood
     trained(again)
     if family in ("mlp", "cnn"):
-        Predictor(runs.load(tmp_path / "run"))
+        Predictor(runs.load_run(tmp_path / "run"))
     assert (pl.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()) == before
 
 

@@ -39,7 +39,7 @@ def train(learner, epochs=4, losses=None, patience=0, until=None, stretch=0):
     validate = lambda: {"loss": float(next(given))}
     events = []
     better = lambda a, b: a["loss"] < b["loss"]
-    for event in fit(learner, validate, epochs=epochs, patience=patience, better=better, stretch=stretch):
+    for event in fit(learner, validate, epochs=epochs, patience=patience, is_better=better, report_every=stretch):
         events.append(event)
         if len(events) == until:
             break

@@ -67,8 +67,8 @@ def test_the_layer_that_answers_begins_anew_where_the_classes_differ_and_all_els
     differ = {name for name in own if own[name].tobytes() != saved[name].tobytes()}
     assert differ == {"head.weight", "head.bias"} and own["head.weight"].shape == (len(classes), 4)
     assert training.problem.notes == [f"{len(own) - 2} of {len(own)} weights taken from rows-cnn-1; head begins anew"]
-    config = runs.find("last").config
-    assert config["notes"] == training.problem.notes and runs.load(runs.Path(config["from"])).name == "rows-cnn-1"
+    config = runs.find_run("last").config
+    assert config["notes"] == training.problem.notes and runs.load_run(runs.Path(config["from"])).name == "rows-cnn-1"
 
 
 def test_with_the_same_classes_everything_is_taken_over():
@@ -111,7 +111,7 @@ def test_a_fine_tuning_that_is_stopped_goes_on_to_the_same_bits(cut):
     if cut:
         train(first, until=cut)
     pl.manual_seed(99)
-    second = session.resume(runs.load(first.run.folder), a_problem("abc", seed=1))
+    second = session.resume(runs.load_run(first.run.folder), a_problem("abc", seed=1))
     assert second.settings.freeze == ("stages.0",)
     train(second)
     for name, array in arrays(whole.network).items():

@@ -69,9 +69,9 @@ def a_learner(**changes):
 def train(learner, until=None):
     """The events of a training, cut short after `until` of them."""
     events = []
-    validate = lambda: {"loss": float(learner.judged.judge(*learner.loader.batch(np.arange(N)))["loss"].mean().array)}
+    validate = lambda: {"loss": float(learner.eval_network.judge(*learner.loader.batch(np.arange(N)))["loss"].mean().array)}
     better = lambda a, b: a["loss"] < b["loss"]
-    for event in fit(learner, validate, epochs=3, better=better, stretch=0):
+    for event in fit(learner, validate, epochs=3, is_better=better, report_every=0):
         events.append(event)
         if len(events) == until:
             break
@@ -88,11 +88,11 @@ def changed(before, module):
 
 def test_each_turn_moves_its_own_module_alone():
     learner = a_learner()
-    learner.to_learning()
+    learner.train_mode()
     batch = learner.loader.batch(np.arange(BATCH))
-    for move, name in zip(learner.moves, ("critic", "maker"), strict=True):
+    for move, name in zip(learner.phases, ("critic", "maker"), strict=True):
         before = weights(learner.network)
-        learner.take(move, batch)
+        learner.run_phase(move, batch)
         moved = changed(before, learner.network)
         assert moved and all(one.startswith(f"{name}.") for one in moved)
         assert {id(p) for group in move.optimizers[0].param_groups for p in group["params"]} == {
@@ -103,7 +103,7 @@ def test_each_turn_moves_its_own_module_alone():
 @both_ways
 def test_values_carry_the_name_of_their_turn_and_the_loss_is_their_sum(eager):
     learner = a_learner(eager=eager)
-    learner.to_learning()
+    learner.train_mode()
     told = learner.run(np.arange(BATCH))
     assert told.keys() == {"critic_loss", "critic_doubt", "maker_loss", "loss"}
     assert told["loss"] == pytest.approx(told["critic_loss"] + told["maker_loss"], rel=1e-6)
