@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from ..evaluation.formatting import short_name
 from ..evaluation.metrics import HEADLINES
 from ..training.loop import BatchDone, EpochDone
 
@@ -64,8 +65,8 @@ class Watcher:
             return
         if not self.headed:
             self.headed = True
-            self._line(f"{'epoch':>9}  {'training loss':>13}  {score_name(event.train):>8}  {'validation loss':>15}  "
-                       f"{score_name(event.validation):>8}    {'examples/s':>10}  left   (*: the best so far)")  # fmt: skip
+            self._line(f"{'epoch':>9}  {'training loss':>13}  {short_name(score_name(event.train)):>8}  {'validation loss':>15}  "
+                       f"{short_name(score_name(event.validation)):>8}    {'examples/s':>10}  left   (*: the best so far)")  # fmt: skip
         left = (self.epochs - event.epoch) * event.seconds
         self._line(
             f"{f'{event.epoch}/{self.epochs}':>9}  {event.train['loss']:>13.4f}  {score(event.train):>8}  {event.validation['loss']:>15.4f}  "

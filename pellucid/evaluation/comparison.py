@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .formatting import BASELINE_NAMES, decimals, value_text
+from .formatting import BASELINE_NAMES, decimals, short_name, value_text
 from .metrics import (
     Metrics,
     Z,
@@ -119,7 +119,7 @@ def _difference(metrics: Metrics, other: Metrics, name: str) -> tuple[float, flo
 
 
 def _difference_words(value: float, low: float, high: float, name: str) -> str:
-    side = ("ahead", "behind") if name == "accuracy" else (f"{name} lower", f"{name} higher")
+    side = ("ahead", "behind") if name == "accuracy" else (f"{short_name(name)} lower", f"{short_name(name)} higher")
     which = side[value < 0]
     if value < 0:
         value, low, high = -value, -high, -low

@@ -19,6 +19,14 @@ BASELINE_NAMES = {
 }
 
 
+SHORT_NAMES = {"nll_per_char": "nats"}  # of scores that are spoken of by their unit
+
+
+def short_name(name: str) -> str:
+    """A score's name as a sentence or a chart has it."""
+    return SHORT_NAMES.get(name, name)
+
+
 def score_line(metrics: Metrics, dash: str = "-") -> str:
     """The headline score on one line: `97.2% (350 of 360, 95-98)`, or `rmse 3.21 (n 76, 2.61-3.95)`."""
     n, name = metrics.n, primary_metric(metrics)

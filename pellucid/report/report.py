@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from ..evaluation.comparison import BaselineComparison, compare_with_baselines
 from ..evaluation.evaluator import Figures, TestPredictions
-from ..evaluation.formatting import BASELINE_NAMES, format_number, interval_text, value_text
+from ..evaluation.formatting import BASELINE_NAMES, format_number, interval_text, short_name, value_text
 from ..evaluation.metrics import Metrics, primary_metric
 from ..files import write_text
 from ..runs.records import EpochRecord
@@ -225,7 +225,8 @@ def _curves(data: ReportData) -> Markup:
         return Markup("")
     score, best = primary_metric(data.metrics), _best_epoch(data)
     figures = []
-    for name in dict.fromkeys(("loss", score)):
+    same = all(record.validation.get("loss") == record.validation.get(score) for record in data.history)
+    for name in ("loss", score)[: 1 if same else 2]:
         series = [
             charts.Series(split, style, _points(data.history, split, name))
             for split, style in (("validation", "ours"), ("train", "other"))
@@ -236,8 +237,8 @@ def _curves(data: ReportData) -> Markup:
             if s.points
         )
         y_format = charts.percent if name == "accuracy" else charts.show_short
-        if chart := charts.line_chart(f"{name} over epochs", spoken, series, best=best, y_format=y_format):
-            figures.append(figure({"loss": "Loss", "accuracy": "Accuracy"}.get(name, name), chart))
+        if chart := charts.line_chart(f"{short_name(name)} over epochs", spoken, series, best=best, y_format=y_format):
+            figures.append(figure({"loss": "Loss", "accuracy": "Accuracy"}.get(name, short_name(name)), chart))
     lead = "Validation examples steer every choice (solid line); the test examples were read once, at the end."
     return section("How it learned", box("pair", *figures), _history_table(data.history, score), lead=lead)
 
@@ -252,7 +253,7 @@ def _history_table(history: Sequence[EpochRecord], score: str) -> Markup:
     columns: dict[str, Sequence[Any]] = {"epoch": [record.epoch for record in history]}
     for name in dict.fromkeys(("loss", score)):
         for split in ("train", "validation"):
-            columns[f"{split} {name}"] = [getattr(record, split).get(name) for record in history]
+            columns[f"{split} {short_name(name)}"] = [getattr(record, split).get(name) for record in history]
     columns["learning rate"] = [record.learning_rate for record in history]
     columns["seconds"] = [record.seconds for record in history]
     shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}

@@ -87,9 +87,9 @@ LEARNS = {
     "gan": ("digits", ["width=8", "critic_width=8", "latent=16", "average=0.9", "lr=0.002", "epochs=8"], "loss", 0.8, 0.5),
     "diffusion": ("digits", ["width=8", "depth=1", "steps=4", "average=0.9", "lr=0.02", "epochs=20"], "loss", 1.4, 1.0),
     "transformer": ("story.txt", ["layers=1", "heads=2", "width=32", "context=16", "epoch_steps=40", "epochs=3", "lr=0.01"],
-                    "nats", 2.7, 1.3),
+                    "nll_per_char", 2.7, 1.3),
     "lstm": ("story.txt", ["layers=24", "context=24", "embedding=8", "epoch_steps=40", "epochs=3", "lr=0.02", "average=0.9"],
-             "nats", 2.7, 1.1),
+             "nll_per_char", 2.7, 1.1),
 }  # fmt: skip
 
 
@@ -104,11 +104,11 @@ def test_every_family_learns_with_the_compiled_step(run, story, here, family):
     assert json.loads((here / "made/config.json").read_text())["settings"]["eager"] is False
     report = (here / "made/report.html").read_text(encoding="utf-8")
     assert ("What it draws" in report) == (family in ("gan", "diffusion"))
-    assert ("What it writes" in report) == (name == "nats")
+    assert ("What it writes" in report) == (name == "nll_per_char")
     if family in ("gan", "diffusion"):
-        assert last["test"]["frechet"] > 0 and last["test"]["nearest"] > 0
+        assert last["test"]["frechet"] > 0 and last["test"]["nearest_train_distance"] > 0
         with Image.open(here / "made" / epochs[-1]["picture"]) as picture:
             assert np.asarray(picture).shape == (6 * 9 - 1, 10 * 9 - 1)
-    elif name == "nats":
+    elif name == "nll_per_char":
         assert all(len(line["sample"]) == 300 for line in epochs) and "cat" in epochs[-1]["sample"]
-        assert last["test"]["nats"] < asked and last["baselines"].keys() == {"unigram", "bigram", "kneser_ney_5"}
+        assert last["test"]["nll_per_char"] < asked and last["baselines"].keys() == {"unigram", "bigram", "kneser_ney_5"}

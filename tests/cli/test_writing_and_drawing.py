@@ -62,15 +62,15 @@ def result_of(name):
 
 def test_a_writer_is_scored_on_its_test_part_beside_n_grams(run, writer):
     about, then = told(run, "evaluate", writer), result_of(writer)
-    assert {name: about[name] for name in ("nats", "perplexity", "bits", "n")} == {
-        name: then[name] for name in ("nats", "perplexity", "bits", "n")
+    assert {name: about[name] for name in ("nll_per_char", "perplexity", "bits_per_char", "n")} == {
+        name: then[name] for name in ("nll_per_char", "perplexity", "bits_per_char", "n")
     }
-    assert about["baseline"]["name"] == "kneser_ney_5" and about["baseline"]["nats"] < about["nats"]
+    assert about["baseline"]["name"] == "kneser_ney_5" and about["baseline"]["nll_per_char"] < about["nll_per_char"]
     lines = run("evaluate", writer).stdout.splitlines()
     assert "nats per character (n 749," in lines[0] and lines[-1].split() == [
         "baseline", "Kneser-Ney", "5-grams", f"{about['baseline']['nats']:.3f}",
     ]  # fmt: skip
-    assert [line.split()[0] for line in lines[1:]] == ["perplexity", "bits", "baseline"]
+    assert [line.split()[0] for line in lines[1:]] == ["perplexity", "bits_per_char", "baseline"]
 
 
 def test_a_text_it_has_learned_from_scores_as_told_and_is_noted(run, writer, story):
@@ -78,7 +78,7 @@ def test_a_text_it_has_learned_from_scores_as_told_and_is_noted(run, writer, sto
     text = story.read_text(encoding="utf-8")
     cut = len(text) * 9 // 10
     Path("end.txt").write_text(text[cut:], encoding="utf-8")
-    assert told(run, "evaluate", writer, "end.txt")["nats"] == pytest.approx(result_of(writer)["nats"], rel=1e-6)
+    assert told(run, "evaluate", writer, "end.txt")["nll_per_char"] == pytest.approx(result_of(writer)["nll_per_char"], rel=1e-6)
 
 
 def test_characters_never_seen_are_told(run, writer):
@@ -108,8 +108,8 @@ def test_predict_writes_each_character_with_its_nats(run, writer, text):
     plain = text.replace("\r\n", "\n")
     assert [row["position"] for row in rows] == [str(i) for i in range(2, len(plain) + 1)]
     assert "".join(row["character"] for row in rows) == plain[1:]
-    mean = sum(float(row["nats"]) for row in rows) / len(rows)
-    assert told(run, "predict", writer, "some.txt")["predictions"][0]["nats"] == pytest.approx(mean, abs=1e-5)
+    mean = sum(float(row["nll_per_char"]) for row in rows) / len(rows)
+    assert told(run, "predict", writer, "some.txt")["predictions"][0]["nll_per_char"] == pytest.approx(mean, abs=1e-5)
 
 
 @pytest.mark.parametrize("more", [(), ("--tokenizer", "bpe", "--vocabulary", 270)])
@@ -123,7 +123,7 @@ def test_each_token_stands_for_the_characters_that_begin_in_it(run, story, more)
     start = found[0][0] - 1
     assert "".join(letters for _, letters, _ in found) == text[start:] and 0 < start < 4
     assert all(text[place - 1 :].startswith(letters) for place, letters, _ in found)
-    assert sum(nats for *_, nats in found) / (len(text) - start) == pytest.approx(reader.score(text)["nats"], rel=1e-5)
+    assert sum(nats for *_, nats in found) / (len(text) - start) == pytest.approx(reader.score(text)["nll_per_char"], rel=1e-5)
 
 
 def test_lines_are_read_line_by_line(run, story):
@@ -142,7 +142,7 @@ def test_lines_of_the_text_it_was_trained_on_are_split_as_they_were(run, story, 
     monkeypatch.setattr(catalogue, "DATASETS", (*catalogue.DATASETS, tale))
     monkeypatch.setenv("PELLUCID_DATA", str(story.parent))
     run("train", "tale", "--lines", *TINY[:-1], "context=64", *QUICK, "--seed", 3)
-    assert told(run, "evaluate", "last", "tale")["nats"] == pytest.approx(result_of("tale-transformer-1")["nats"])
+    assert told(run, "evaluate", "last", "tale")["nll_per_char"] == pytest.approx(result_of("tale-transformer-1")["nll_per_char"])
 
 
 def test_a_line_that_is_too_long_is_named(run, story):
@@ -225,7 +225,7 @@ def test_a_writer_can_be_begun_with_only_by_a_text_of_its_tokens(run, writer, st
 
 def test_a_drawer_is_judged_by_pixels_then_by_the_cnn_that_is_found_or_named(run, drawer):
     by_pixels = told(run, "evaluate", drawer)
-    assert by_pixels["frechet"] == result_of(drawer)["frechet"] and "named_right" not in by_pixels
+    assert by_pixels["frechet"] == result_of(drawer)["frechet"] and "conditional_accuracy" not in by_pixels
     assert "coarse pixels" in run("evaluate", drawer).stderr
     for name in ("one", "two"):
         run("train", *NAMES, *QUICK, "--lr", 0.01 if name == "one" else 0.02, "--out", f"runs/{name}")
@@ -233,7 +233,7 @@ def test_a_drawer_is_judged_by_pixels_then_by_the_cnn_that_is_found_or_named(run
     score(best, validation=0.6, test=0.5)
     score(other, validation=0.5, test=0.6)  # the test images are not what a judge is chosen by
     found = run("evaluate", drawer)
-    assert f"note: judged by {best}, which names" in found.stderr and "named_right" in found.stdout
+    assert f"note: judged by {best}, which names" in found.stderr and "conditional_accuracy" in found.stdout
     assert f"note: judged by {other}, which names" in run("evaluate", drawer, "--judge", other).stderr
     Path(f"runs/{best}/model.safetensors").unlink()
     assert f"note: judged by {other}, which names" in run("evaluate", drawer).stderr
@@ -253,11 +253,11 @@ def test_a_judge_named_in_training_is_kept(run):
     run("train", *DRAWS, *QUICK, "--judge", "elsewhere")
     config = json.loads(Path("runs/digits-gan-1/config.json").read_text())
     assert Path(config["judge"]) == Path("elsewhere").resolve()
-    assert "named_right" in result_of("digits-gan-1")
-    assert told(run, "evaluate", "last")["named_right"] == result_of("digits-gan-1")["named_right"]
+    assert "conditional_accuracy" in result_of("digits-gan-1")
+    assert told(run, "evaluate", "last")["conditional_accuracy"] == result_of("digits-gan-1")["conditional_accuracy"]
     Path("again.toml").write_text('model = "gan"\njudge = "elsewhere"\nwidth = 2\ncritic_width = 2\n')
     run("train", "digits", "--config", "again.toml", *QUICK)
-    assert "named_right" in result_of("digits-gan-2")
+    assert "conditional_accuracy" in result_of("digits-gan-2")
 
 
 def test_a_judge_or_pictures_that_are_gone_do_not_stop_a_training(run):
@@ -267,7 +267,7 @@ def test_a_judge_or_pictures_that_are_gone_do_not_stop_a_training(run):
     shutil.rmtree("runs/digits-gan-1/samples")
     assert "the judge that was named is passed over: " in run("evaluate", "last").stderr
     run("train", "--resume", "last", "--epochs", 2, "--quiet")
-    assert "named_right" not in result_of("digits-gan-1")
+    assert "conditional_accuracy" not in result_of("digits-gan-1")
     report = Path("runs/digits-gan-1/report.html").read_text(encoding="utf-8")
     assert "is passed over" in report and "<figcaption>epoch 2<" in report and "<figcaption>epoch 1<" not in report
 
@@ -275,7 +275,7 @@ def test_a_judge_or_pictures_that_are_gone_do_not_stop_a_training(run):
 def test_a_drawer_that_is_not_told_the_classes_is_not_asked_for_one(run):
     run("train", *NAMES, *QUICK, "--out", "judge")
     run("train", *DRAWS, *QUICK, "--set", "conditional=false", "--judge", "judge")
-    assert "named_right" not in result_of("digits-gan-1") and "largest_class" in result_of("digits-gan-1")
+    assert "conditional_accuracy" not in result_of("digits-gan-1") and "max_class_share" in result_of("digits-gan-1")
     assert "--class 7: digits-gan-1 was never told the classes" in says(run, "sample", "last", "--class", 7)
     assert told(run, "sample", "last", "--n", 9)["classes"] == []
     with Image.open("digits-gan-1-sample.png") as picture:
@@ -286,7 +286,7 @@ def test_a_judge_can_be_named_when_a_run_goes_on(run, drawer):
     run("train", *NAMES, *QUICK, "--out", "elsewhere")
     run("train", "--resume", drawer, "--epochs", 2, "--judge", "elsewhere", "--quiet")
     config = json.loads(Path(f"runs/{drawer}/config.json").read_text())
-    assert Path(config["judge"]) == Path("elsewhere").resolve() and "named_right" in result_of(drawer)
+    assert Path(config["judge"]) == Path("elsewhere").resolve() and "conditional_accuracy" in result_of(drawer)
     assert "for a cnn, which draws nothing" in says(run, "train", "--resume", "elsewhere", "--judge", "elsewhere")
     few = says(run, "train", "--resume", drawer, "--epochs", 1)
     assert (

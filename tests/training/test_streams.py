@@ -98,7 +98,7 @@ def test_a_run_has_the_bits_of_one_stream_seeded_by_hand(digits: Any, tmp_path: 
     training = begun(digits, tmp_path / "run", 7)
     pl.manual_seed(7)
     config = training.run.config
-    network = mlp.build(config["inputs"], config["outputs"], "classification", mlp.Config(**config["network"]))
+    network = mlp.build(training.run.preprocessor().input_spec(), 10, "classification", config.network)
     for name, t in training.network.state_dict().items():
         assert t.array.tobytes() == network.state_dict()[name].array.tobytes(), name
     assert training.learner.generator.get_state().tolist() == pl.get_rng_state().tolist()

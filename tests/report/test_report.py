@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from pellucid.errors import DataError
+from pellucid.evaluation.evaluator import TestPredictions
 from pellucid.evaluation.metrics import classification_metrics, regression_metrics
 from pellucid.report import charts
-from pellucid.report.html import picture, text
+from pellucid.report.html import picture, printable
 from pellucid.report.report import ReportData, render_report, write_report
+from pellucid.runs.records import EpochRecord
 
 VOID = {"meta", "img", "br", "line", "circle", "rect", "path", "polyline"}
 NASTY = "<script>alert('x')</script> & \"q\"\x00"
@@ -53,8 +55,8 @@ class Page(HTMLParser):
 
 def history(n):
     return [
-        {"epoch": i, "train_loss": 2 / i, "validation_loss": 1 / i + (i / n) ** 2, "train_score": 1 - 1 / (i + 1),
-         "validation_score": 0.9 - 1 / (i + 2), "learning_rate": 1e-3, "seconds": 0.5}
+        EpochRecord(i, i, {"loss": 2 / i, "accuracy": 1 - 1 / (i + 1)},
+                    {"loss": 1 / i + (i / n) ** 2, "accuracy": 0.9 - 1 / (i + 2)}, 1e-3, False, 0.5, 1.0)
         for i in range(1, n + 1)
     ]  # fmt: skip
 
@@ -68,13 +70,20 @@ def classification(k=3, n=120, sharp=2.0, baseline_sharp=0.0, **changes):
         logits[np.arange(n), target] += size
         outputs.append(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
     fields = {
-        "title": "mlp on people", "run": "runs/people-mlp-1", "task": "classification", "output": outputs[0], "target": target,
-        "metrics": classification_metrics(outputs[0], target), "classes": [f"class {i}" for i in range(k)],
+        "title": "mlp on people", "run": "runs/people-mlp-1", "task": "classification",
+        "metrics": classification_metrics(outputs[0], target),
         "baselines": {"logistic_regression": classification_metrics(outputs[1], target)}, "history": history(8),
         "settings": {"layers": [128, 64], "lr": 1e-3, "early stop": True}, "network": ["layers.0  Linear 784→128"],
         "notes": ["target income: text"],
     }  # fmt: skip
-    return ReportData(**{**fields, **changes})
+    predictions = {"output": outputs[0], "target": target, "classes": [f"class {i}" for i in range(k)]}
+    return report_data(fields, predictions, changes)
+
+
+def report_data(fields, predictions, changes):
+    """`changes` are of the report, or of the predictions in it."""
+    own = {name: changes.pop(name) for name in list(changes) if name in TestPredictions.__dataclass_fields__}
+    return ReportData(**{**fields, "predictions": TestPredictions(**{**predictions, **own}), **changes})
 
 
 def regression(n=90, **changes):
@@ -82,11 +91,10 @@ def regression(n=90, **changes):
     target = rng.normal(size=n) * 10 + 50
     output = target + rng.normal(size=n)
     fields = {
-        "title": "mlp on housing", "run": "runs/housing-mlp-1", "task": "regression", "output": output, "target": target,
-        "metrics": regression_metrics(output, target), "target_name": "price",
+        "title": "mlp on housing", "run": "runs/housing-mlp-1", "task": "regression", "metrics": regression_metrics(output, target),
         "baselines": {"mean": regression_metrics(np.full(n, 50.0), target)},
     }  # fmt: skip
-    return ReportData(**{**fields, **changes})
+    return report_data(fields, {"output": output, "target": target, "target_name": "price"}, changes)
 
 
 def test_a_classification_page_shows_score_interval_verdict_and_where_to_go_on():
@@ -133,13 +141,13 @@ def test_every_user_text_is_escaped():
     assert "\x00" not in source and page.text.count("alert('x')") > 10
     source = render_report(regression(target_name=NASTY, describe=lambda i: {NASTY: i}))
     assert "script" not in Page(source).tags
-    assert text("\ud800") == "\N{REPLACEMENT CHARACTER}"
+    assert printable("\ud800") == "\N{REPLACEMENT CHARACTER}"
 
 
 def test_the_worst_mistakes_are_the_surest_ones_with_their_pictures():
     data = classification()
-    said, sure = data.output.argmax(axis=1), data.output.max(axis=1)
-    wrong = [i for i in np.argsort(-sure) if said[i] != data.target[i]]
+    said, sure = data.predictions.output.argmax(axis=1), data.predictions.output.max(axis=1)
+    wrong = [i for i in np.argsort(-sure) if said[i] != data.predictions.target[i]]
     asked = []
 
     def describe(i):
@@ -152,7 +160,7 @@ def test_the_worst_mistakes_are_the_surest_ones_with_their_pictures():
     assert images[0].size == (7, 5)
     first = wrong[0]
     assert page.values("alt")[0].startswith(f"said class {said[first]} (")
-    assert f"was class {data.target[first]}" in page.values("alt")[0]
+    assert f"was class {data.predictions.target[first]}" in page.values("alt")[0]
 
 
 def test_rows_stand_beside_the_mistakes_without_the_target():
@@ -162,7 +170,7 @@ def test_rows_stand_beside_the_mistakes_without_the_target():
     }
     page = Page(render_report(classification(**rows)))
     data = classification()
-    wrong = np.flatnonzero(data.output.argmax(axis=1) != data.target)
+    wrong = np.flatnonzero(data.predictions.output.argmax(axis=1) != data.predictions.target)
     assert sum(str(1000 + i) in page.text for i in wrong.tolist()) == min(15, len(wrong))
     assert "hidden" not in page.text and "…" in page.text
 
@@ -193,16 +201,16 @@ def test_any_number_of_classes_stays_readable_and_small(k):
 
 
 def test_a_regression_page_shows_scatter_errors_and_worst_rows():
-    data = regression(describe=lambda i: {"rooms": i * 1.5, "price": "hidden"}, history=history(5), score_name="r2")
+    data = regression(describe=lambda i: {"rooms": i * 1.5, "price": "hidden"}, history=history(5))
     page = Page(render_report(data))
     assert "Better than mean of the training rows" in page.text and "test error (rmse) of price" in page.text
     assert "true price" in page.text and "predicted minus true" in page.text and "hidden" not in page.text
-    worst = int(np.argmax(np.abs(data.output - data.target)))
-    assert f"{data.output[worst]:.2f}" in page.text
+    worst = int(np.argmax(np.abs(data.predictions.output - data.predictions.target)))
+    assert f"{data.predictions.output[worst]:.2f}" in page.text
 
 
 def test_a_poor_history_still_makes_a_page():
-    sparse = [{"epoch": 1, "train_loss": 2.0, "validation_loss": float("nan"), "train_score": None}]
+    sparse = [EpochRecord(1, 1, {"loss": 2.0, "accuracy": None}, {"loss": float("nan")}, 1e-3, False, 0.5, 1.0)]
     assert "best: epoch" not in Page(render_report(classification(history=sparse))).text
     assert "How it learned" not in Page(render_report(classification(history=[]))).text
     long = render_report(classification(history=history(5000)))

@@ -82,7 +82,9 @@ def test_what_is_no_setting_is_shown(written):
 
 
 def test_settings_of_the_network_are_typed_like_those_of_training():
-    settings, config = resolve_config("cnn", parse_overrides(["channels=8,16", "flip=true", "zoom=0", "freeze=stages", "lr=1"]))
+    settings, config = resolve_config(
+        "cnn", parse_overrides(["channels=8,16", "flip=true", "zoom=0", "freeze=stages", "lr=1"])
+    )
     assert (config.channels, config.flip, config.zoom) == ((8, 16), True, 0.0)
     assert settings.freeze == ("stages",) and settings.lr == 1.0
     assert resolve_config("transformer", {"layers": (3,)})[1].layers == 3, "--layers 3, where layers are counted"

@@ -29,7 +29,7 @@ def test_classification_learns_from_numbers_and_categories_and_measures_the_netw
     assert list(result) == ["majority", "logistic_regression"]
     assert result["logistic_regression"]["accuracy"] > 0.9 > result["majority"]["accuracy"]
     assert result["majority"]["roc_auc"] == 0.5
-    value, low, high = result["majority"]["gain"]  # the network here is perfect
+    value, low, high = result["majority"].gain  # the network here is perfect
     assert value == pytest.approx(1 - result["majority"]["accuracy"]) and 0 < low < high
     hard = baselines("classification", train, label(train), test, label(test), classes=["no", "yes"])
     assert hard["logistic_regression"]["accuracy"] < 0.9 and "gain" not in hard["majority"]
@@ -57,8 +57,8 @@ def test_regression_recovers_a_straight_line():
     result = baselines("regression", train, line(train), test, line(test), network=line(test) + 1)
     assert list(result) == ["mean", "ridge_regression"]
     assert result["ridge_regression"]["r2"] > 0.999
-    assert result["mean"]["r2"] == pytest.approx(0, abs=0.1) and result["mean"]["gain"][1] > 0
-    assert result["ridge_regression"]["gain"][2] < 0  # it beats a network that is off by one everywhere
+    assert result["mean"]["r2"] == pytest.approx(0, abs=0.1) and result["mean"].gain[1] > 0
+    assert result["ridge_regression"].gain[2] < 0  # it beats a network that is off by one everywhere
 
 
 def test_inputs_become_one_matrix():

@@ -6,7 +6,7 @@ from scipy.linalg import sqrtm
 
 from pellucid.errors import ShapeError
 from pellucid.evaluation import frechet as like
-from pellucid.evaluation.generation import by_pixels
+from pellucid.evaluation.generation import pixel_features
 
 
 def normal(count, mean, deviation, seed=0):
@@ -77,7 +77,7 @@ def test_images_that_are_read_when_asked_for_are_never_all_there(monkeypatch):
     random = np.random.default_rng(0)
     drawn, train, test = (random.integers(0, 256, (n, 1, 28, 20)).astype(np.uint8) for n in (60, 5000, 3000))
     monkeypatch.setattr(like, "BLOCK", 2**20)
-    judge = {"features": by_pixels, "logits": lambda x: np.zeros((len(x), 2))}
+    judge = {"features": pixel_features, "logits": lambda x: np.zeros((len(x), 2))}
     labels = np.zeros(60, np.int64)
     lazy = Lazy(train), Lazy(test)
     assert like.sample_quality(drawn, labels, *lazy, **judge, compared=50) == like.sample_quality(
@@ -85,7 +85,7 @@ def test_images_that_are_read_when_asked_for_are_never_all_there(monkeypatch):
     )
     assert max(part.most for part in lazy) <= 2048
     expected = train.reshape(5000, 14, 2, 10, 2).mean((2, 4)).reshape(5000, -1)
-    np.testing.assert_allclose(by_pixels(lazy[0]), expected, rtol=1e-6)
+    np.testing.assert_allclose(pixel_features(lazy[0]), expected, rtol=1e-6)
 
 
 def test_likeness_of_real_images_copies_and_noise():
@@ -95,12 +95,14 @@ def test_likeness_of_real_images_copies_and_noise():
     train, test, rest = images[:500], images[500:700], images[700:]
     judge = {"features": lambda x: x.reshape(len(x), -1)[:, :5], "logits": lambda x: x.reshape(len(x), -1)[:, :3]}
     real = like.sample_quality(rest, labels[700:], train, test, **judge)
-    assert (real.count, real.right, len(real.shares)) == (200, 1.0, 3) and sum(real.shares) == pytest.approx(1)
+    assert (real.count, real.accuracy, len(real.class_shares)) == (200, 1.0, 3) and sum(
+        real.class_shares
+    ) == pytest.approx(1)
     assert 0.2 < real.ratio < 5
-    assert real.drawn_nearest.mean == pytest.approx(real.test_nearest.mean, rel=0.05)
+    assert real.nearest_drawn.mean == pytest.approx(real.nearest_test.mean, rel=0.05)
     copies = like.sample_quality(train[:200], labels[:200], train, test, **judge)
-    assert copies.drawn_nearest.mean == 0 < copies.test_nearest.quantiles[0]
+    assert copies.nearest_drawn.mean == 0 < copies.nearest_test.quantiles[0]
     noise = like.sample_quality(random.normal(size=(200, 4, 4)).astype(np.float32), labels[:200], train, test, **judge)
-    assert noise.ratio > 50 and noise.right < 0.7
+    assert noise.frechet_relative > 50 and noise.accuracy < 0.7
     with pytest.raises(ShapeError, match="all of one size"):
         like.sample_quality(rest[:, 1:], labels[700:], train, test, **judge)

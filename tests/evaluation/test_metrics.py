@@ -8,16 +8,9 @@ from sklearn import metrics as reference
 
 from pellucid.errors import IndexRangeError, NonFiniteError, OptionError, ShapeError
 from pellucid.evaluation import metrics as metrics_module
-from pellucid.evaluation.metrics import (
-    classification_metrics,
-    compare_with_baselines,
-    format_number,
-    paired_difference,
-    regression_metrics,
-    score_line,
-    text_metrics,
-    wilson,
-)
+from pellucid.evaluation.comparison import compare_with_baselines, paired_difference
+from pellucid.evaluation.formatting import format_number, score_line
+from pellucid.evaluation.metrics import classification_metrics, regression_metrics, text_metrics, wilson
 
 
 def answers(n, k, seed=0, sharp=2.0, dtype=np.float64):
@@ -41,7 +34,7 @@ def test_classification_scores_equal_scikit_learns(k):
     assert ours["f1_macro"] == pytest.approx(reference.f1_score(target, said, average="macro"))
     assert ours["roc_auc"] == pytest.approx(reference.roc_auc_score(target, score, multi_class="ovr"))
     assert (ours["n"], ours["correct"]) == (300, int((said == target).sum()))
-    for name, (low, high) in ours["intervals"].items():
+    for name, (low, high) in ours.intervals.items():
         assert low < ours[name] < high, name
 
 
@@ -53,7 +46,7 @@ def test_regression_scores_equal_scikit_learns():
     assert ours["rmse"] == pytest.approx(reference.root_mean_squared_error(target, prediction), rel=1e-5)
     assert ours["mae"] == pytest.approx(reference.mean_absolute_error(target, prediction), rel=1e-5)
     assert ours["r2"] == pytest.approx(reference.r2_score(target, prediction), rel=1e-5)
-    for name, (low, high) in ours["intervals"].items():
+    for name, (low, high) in ours.intervals.items():
         assert low < ours[name] < high, name
 
 
@@ -72,7 +65,7 @@ def test_the_roc_interval_is_as_wide_as_repeated_samples_scatter(monkeypatch):
         probabilities, target = answers(200, 2, seed, sharp=0.8)
         one = classification_metrics(probabilities, target)
         areas.append(one["roc_auc"])
-        widths.append((one["intervals"]["roc_auc"][1] - one["intervals"]["roc_auc"][0]) / (2 * 1.96))
+        widths.append((one.intervals["roc_auc"][1] - one.intervals["roc_auc"][0]) / (2 * 1.96))
     assert np.mean(widths) == pytest.approx(np.std(areas), rel=0.2)
 
 
@@ -81,7 +74,7 @@ def test_the_rmse_interval_covers_the_truth_about_as_often_as_it_says():
     covered = 0
     for _ in range(40):
         error = rng.normal(size=100)
-        low, high = regression_metrics(error, np.zeros(100))["intervals"]["rmse"]
+        low, high = regression_metrics(error, np.zeros(100)).intervals["rmse"]
         covered += low <= 1 <= high
     assert 33 <= covered <= 40
 
@@ -89,12 +82,12 @@ def test_the_rmse_interval_covers_the_truth_about_as_often_as_it_says():
 def test_scores_that_the_data_cannot_give_are_none_and_intervals_without_evidence_are_missing():
     probabilities, _ = answers(20, 2)
     one_class = classification_metrics(probabilities, np.zeros(20, dtype=int))
-    assert one_class["roc_auc"] is None and "roc_auc" not in one_class["intervals"]
+    assert one_class["roc_auc"] is None and "roc_auc" not in one_class.intervals
     perfect = classification_metrics(np.eye(2)[[0, 1, 0, 1]], np.array([0, 1, 0, 1]))
-    assert perfect["roc_auc"] == 1 and "roc_auc" not in perfect["intervals"]
-    assert perfect["intervals"]["accuracy"][0] < 0.6  # four of four is little evidence
+    assert perfect["roc_auc"] == 1 and "roc_auc" not in perfect.intervals
+    assert perfect.intervals["accuracy"][0] < 0.6  # four of four is little evidence
     assert regression_metrics([1.0, 2.0], [3.0, 3.0])["r2"] is None
-    assert regression_metrics([1.0], [3.0])["intervals"] == {}
+    assert regression_metrics([1.0], [3.0]).intervals == {}
 
 
 def test_a_probability_of_zero_costs_much_but_not_infinity():
@@ -156,7 +149,7 @@ def test_the_paired_gain_sees_what_overlapping_intervals_hide():
     ours, target = right_on(870)
     theirs, _ = right_on(855)
     metrics, other = classification_metrics(ours, target), classification_metrics(theirs, target)
-    assert metrics["intervals"]["accuracy"][0] < other["intervals"]["accuracy"][1]  # they overlap
+    assert metrics.intervals["accuracy"][0] < other.intervals["accuracy"][1]  # they overlap
     assert compare_with_baselines(metrics, {"majority": other}).level == "unclear"
     value, low, high = paired_difference("classification", ours, theirs, target)
     assert value == pytest.approx(0.015) and 0 < low < value < high
@@ -180,7 +173,7 @@ def test_the_gain_of_language_is_in_nats_a_character_and_pairs_the_windows():
     theirs = ours + random.normal(0.02, 0.05, 400) * characters
     value, low, high = paired_difference("language", ours, theirs, characters)
     one, other = text_metrics(ours, characters), text_metrics(theirs, characters)
-    assert value == pytest.approx(other["nats"] - one["nats"]) and 0 < low < value < high < 0.04
+    assert value == pytest.approx(other["nll_per_char"] - one["nll_per_char"]) and 0 < low < value < high < 0.04
     assert compare_with_baselines(one, {"unigram": other}).level == "unclear"
     assert compare_with_baselines(one, {"unigram": other | {"gain": [value, low, high]}}).level == "better"
     assert paired_difference("language", ours[:1], theirs[:1] + 9, characters[:1])[1] < 0  # one window proves nothing

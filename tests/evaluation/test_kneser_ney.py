@@ -12,8 +12,9 @@ from pellucid.data.load import load_problem
 from pellucid.data.text.read import text_problem
 from pellucid.errors import OptionError
 from pellucid.evaluation import kneser_ney
-from pellucid.evaluation.kneser_ney import KneserNey, cumulative, text_baselines
-from pellucid.evaluation.metrics import compare_with_baselines, text_metrics
+from pellucid.evaluation.comparison import compare_with_baselines
+from pellucid.evaluation.kneser_ney import KneserNey, flat_tokens, text_baselines
+from pellucid.evaluation.metrics import text_metrics
 
 
 class Slow:
@@ -124,7 +125,7 @@ def test_a_long_text_is_scored_piece_by_piece(monkeypatch):
 
 def against(problem, windows=7, notes=None):
     """The baselines beside a network that is sure of nothing, judged in so many windows."""
-    count = (cumulative(problem.test)[1] > 0).sum()
+    count = (flat_tokens(problem.test)[1] > 0).sum()
     characters = np.diff(np.linspace(0, count, windows + 1).astype(int))
     losses = characters * np.log(problem.preprocessor.tokenizer.size)
     return text_baselines(
@@ -137,17 +138,19 @@ def test_n_grams_are_scored_on_the_network_s_own_windows(tmp_path, lines):
     path = tmp_path / "words.txt"
     path.write_text(words().replace(" ", "\n"))
     problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"}, lines=lines)
-    (tokens, depth), known = cumulative(problem.test), problem.preprocessor
-    nats = KneserNey(2, known.tokenizer.size).fit(*cumulative(problem.train)).nats(tokens, depth)[depth > 0]
+    (tokens, depth), known = flat_tokens(problem.test), problem.preprocessor
+    nats = KneserNey(2, known.tokenizer.size).fit(*flat_tokens(problem.train)).nats(tokens, depth)[depth > 0]
     characters = np.array([5, 0, 40, 3, 0])  # the last ones: a first token of several characters is not scored
     ends = np.cumsum(characters)
     sums = np.array([part.sum() for part in np.split(nats[-48:], ends[:-1])])
     losses = sums + characters * 0.25  # the same amount worse in every window
     found = text_baselines(known, problem.train, problem.test, losses, characters, [])["bigram"]
-    assert found["n"] == 48 and found["nats"] == pytest.approx(nats[-48:].mean())
-    assert found["gain"] == pytest.approx([-0.25] * 3)
-    low, high = found["intervals"]["nats"]
-    assert low < found["nats"] - 0.01 and high > found["nats"] + 0.01  # by itself it is far from certain
+    assert found.n == 48 and found["nll_per_char"] == pytest.approx(nats[-48:].mean())
+    assert found.gain == pytest.approx([-0.25] * 3)
+    low, high = found.intervals["nll_per_char"]
+    assert (
+        low < found["nll_per_char"] - 0.01 and high > found["nll_per_char"] + 0.01
+    )  # by itself it is far from certain
     said = compare_with_baselines(text_metrics(losses, characters), {"bigram": found})
     assert said.level == "worse"
 
@@ -161,7 +164,7 @@ def test_of_a_long_text_the_end_is_counted_and_that_is_told(tmp_path, monkeypatc
     assert notes == []
     monkeypatch.setattr(kneser_ney, "MOST", 1000)
     cut = against(problem, notes=notes)
-    assert whole["bigram"]["nats"] != cut["bigram"]["nats"] and len(notes) == 1
+    assert whole["bigram"]["nll_per_char"] != cut["bigram"]["nll_per_char"] and len(notes) == 1
     told = f"111 of the {len(problem.train):,} lines" if lines else f"1,000 of the {len(problem.train):,} characters"
     assert notes[0] == f"baselines: n-grams are counted in the last {told} of training"
 
@@ -177,10 +180,15 @@ def test_baselines_of_a_text(tmp_path):
     problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"})
     found = against(problem)
     assert list(found) == ["unigram", "bigram", "kneser_ney_5"]
-    assert all(metrics["n"] == len(problem.test) - 1 for metrics in found.values())
+    assert all(metrics.n == len(problem.test) - 1 for metrics in found.values())
     entropy = np.log(8) / 4.25  # eight words of like chance, 3.25 letters and a blank each
-    assert entropy * 0.97 < found["kneser_ney_5"]["nats"] < entropy * 1.1
-    assert found["kneser_ney_5"]["nats"] < found["bigram"]["nats"] < found["unigram"]["nats"] < np.log(20)
+    assert entropy * 0.97 < found["kneser_ney_5"]["nll_per_char"] < entropy * 1.1
+    assert (
+        found["kneser_ney_5"]["nll_per_char"]
+        < found["bigram"]["nll_per_char"]
+        < found["unigram"]["nll_per_char"]
+        < np.log(20)
+    )
 
 
 needs = {name: pytest.mark.skipif(not shelf.find(name).at_hand, reason=f"{name} is not on this machine (PELLUCID_DATA)")
@@ -193,15 +201,15 @@ def test_shakespeare():
     found = against(problem)
     assert found["kneser_ney_5"]["n"] == 111_539
     for name, loss in {"unigram": 3.3473, "bigram": 2.4844, "kneser_ney_5": 1.5789}.items():
-        assert found[name]["nats"] == pytest.approx(loss, abs=1e-4)
+        assert found[name]["nll_per_char"] == pytest.approx(loss, abs=1e-4)
 
 
 @needs["names"]
 def test_names():
     problem = load_problem("names")
-    tokens, depth = cumulative(problem.test)
+    tokens, depth = flat_tokens(problem.test)
     assert problem.preprocessor.text(tokens[:7]) == "\n" + problem.describe("test", 0)["line"][:6]
     assert (depth > 0).sum() == (problem.test.target >= 0).sum()
     found = against(problem)
     for name, loss in {"unigram": 2.8220, "bigram": 2.4574, "kneser_ney_5": 1.9919}.items():
-        assert found[name]["nats"] == pytest.approx(loss, abs=1e-4)
+        assert found[name]["nll_per_char"] == pytest.approx(loss, abs=1e-4)

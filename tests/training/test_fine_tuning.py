@@ -47,7 +47,7 @@ def arrays(network):
 
 def fine_tuned(source, classes="abc", **values):
     values = {**network_values(source, None), **QUICK, **values}
-    return session.start(a_problem(classes, seed=1), source.config["family"], values, source=source)
+    return session.start(a_problem(classes, seed=1), source.config.family, values, source=source)
 
 
 def train(training, until=None):
@@ -68,7 +68,7 @@ def test_the_layer_that_answers_begins_anew_where_the_classes_differ_and_all_els
     assert differ == {"head.weight", "head.bias"} and own["head.weight"].shape == (len(classes), 4)
     assert training.problem.notes == [f"{len(own) - 2} of {len(own)} weights taken from rows-cnn-1; head begins anew"]
     config = runs.find_run("last").config
-    assert config["notes"] == training.problem.notes and runs.load_run(runs.Path(config["from"])).name == "rows-cnn-1"
+    assert config.notes == training.problem.notes and runs.load_run(runs.Path(config.init_from)).name == "rows-cnn-1"
 
 
 def test_with_the_same_classes_everything_is_taken_over():

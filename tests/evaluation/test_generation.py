@@ -4,12 +4,14 @@ import shutil
 
 import numpy as np
 import pytest
+from small_runs import epoch_record, small_config
 
 from pellucid.data.image.preprocess import ImagePreprocessor
 from pellucid.data.problem import DataModule, Examples
 from pellucid.evaluation.generation import GenerationEvaluator
 from pellucid.models import gan
 from pellucid.models.base import ImageGenerator
+from pellucid.report.network_figures import figure_sections
 from pellucid.runs.run import Run
 from pellucid.runs.settings import Settings
 
@@ -50,23 +52,29 @@ class Perfect(ImageGenerator):
 
 def test_a_perfect_drawer_is_as_like_as_real_images_where_classes_are_unequal(tmp_path):
     problem = unequal()
-    found = GenerationEvaluator(Run(tmp_path, {}), problem, Perfect(problem.train), Settings(eager=True)).test()
-    assert found.metrics["n"] == 1500 and found.metrics["ratio"] < 2
+    found = GenerationEvaluator(
+        Run(tmp_path, small_config()), problem, Perfect(problem.train), Settings(eager=True)
+    ).test()
+    assert found.metrics.n == 1500 and found.metrics["frechet_relative"] < 2
     assert "coarse pixels" in problem.notes[-1]
 
 
 @pytest.mark.parametrize("eager", [True, False])
 def test_epochs_are_drawn_by_one_program_or_eagerly(tmp_path, eager):
     network = gan.build(INPUTS, 2, "classification", gan.Config(latent=3, width=2, critic_width=2)).eval()
-    draws = GenerationEvaluator(Run(tmp_path, {}), unequal(), network, Settings(eager=eager))
+    draws = GenerationEvaluator(Run(tmp_path, small_config()), unequal(), network, Settings(eager=eager))
     for epoch in (1, 2):
-        draws.run.log({"epoch": epoch, **draws.epoch_artifacts(epoch)})
+        draws.run.log(epoch_record(epoch, **draws.epoch_artifacts(epoch)))
         network.train()
         network.load_state_dict(network.state_dict())
         network.eval()
     assert len(draws.paint.compiled.made) == (0 if eager else 1)
     (tmp_path / "samples/epoch-001.png").unlink()
-    (section,) = draws.sections()
-    assert "epoch 2" in section and "epoch 1" not in section and "kept" in section
+    second, kept = draws.figures().sheets
+    assert second.title == "epoch 2" and "kept" in kept.title
+    shown = figure_sections(draws.figures())[0]
+    assert "epoch 2" in shown and "epoch 1" not in shown and "kept" in shown
+    (tmp_path / "samples/epoch-002.png").write_bytes(b"no picture")
+    assert len(draws.figures().sheets) == 1 and draws.figures().notes == ["epoch-002.png: damaged, left out"]
     shutil.rmtree(tmp_path / "samples")
-    assert "epoch" not in draws.sections()[0].split("figcaption", 1)[1]
+    assert [sheet.title for sheet in draws.figures().sheets] == [kept.title]

@@ -97,7 +97,7 @@ def test_an_autoregression_finds_the_rule_and_persistence_repeats():
     assert list(found) == ["persistence", "autoregression"] and ORDER <= 20
     assert found["persistence"]["rmse"] == pytest.approx(3 * np.sqrt(np.mean(np.diff(y)[419:] ** 2)), rel=1e-4)
     assert found["autoregression"]["rmse"] == pytest.approx(0.3, rel=0.1)  # the noise is all that is left
-    assert found["autoregression"]["gain"][0] == pytest.approx(found["autoregression"]["rmse"])
+    assert found["autoregression"].gain[0] == pytest.approx(found["autoregression"]["rmse"])
 
 
 def test_the_records_to_beat_on_the_temperatures():

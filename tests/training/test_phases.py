@@ -69,7 +69,9 @@ def a_learner(**changes):
 def train(learner, until=None):
     """The events of a training, cut short after `until` of them."""
     events = []
-    validate = lambda: {"loss": float(learner.eval_network.judge(*learner.loader.batch(np.arange(N)))["loss"].mean().array)}
+    validate = lambda: {
+        "loss": float(learner.eval_network.judge(*learner.loader.batch(np.arange(N)))["loss"].mean().array)
+    }
     better = lambda a, b: a["loss"] < b["loss"]
     for event in fit(learner, validate, epochs=3, is_better=better, report_every=0):
         events.append(event)
