@@ -98,7 +98,7 @@ def test_likeness_of_real_images_copies_and_noise():
     assert (real.count, real.accuracy, len(real.class_shares)) == (200, 1.0, 3) and sum(
         real.class_shares
     ) == pytest.approx(1)
-    assert 0.2 < real.ratio < 5
+    assert 0.2 < real.frechet_relative < 5
     assert real.nearest_drawn.mean == pytest.approx(real.nearest_test.mean, rel=0.05)
     copies = like.sample_quality(train[:200], labels[:200], train, test, **judge)
     assert copies.nearest_drawn.mean == 0 < copies.nearest_test.quantiles[0]

@@ -199,7 +199,7 @@ needs = {name: pytest.mark.skipif(not shelf.find(name).at_hand, reason=f"{name} 
 def test_shakespeare():
     problem = load_problem("shakespeare")
     found = against(problem)
-    assert found["kneser_ney_5"]["n"] == 111_539
+    assert found["kneser_ney_5"].n == 111_539
     for name, loss in {"unigram": 3.3473, "bigram": 2.4844, "kneser_ney_5": 1.5789}.items():
         assert found[name]["nll_per_char"] == pytest.approx(loss, abs=1e-4)
 

@@ -1,6 +1,7 @@
 """Scores against scikit-learn's, intervals against theory and published values, and the words made of both."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from pellucid.errors import IndexRangeError, NonFiniteError, OptionError, ShapeE
 from pellucid.evaluation import metrics as metrics_module
 from pellucid.evaluation.comparison import compare_with_baselines, paired_difference
 from pellucid.evaluation.formatting import format_number, score_line
-from pellucid.evaluation.metrics import classification_metrics, regression_metrics, text_metrics, wilson
+from pellucid.evaluation.metrics import Metrics, classification_metrics, regression_metrics, text_metrics, wilson
 
 
 def answers(n, k, seed=0, sharp=2.0, dtype=np.float64):
@@ -33,7 +34,7 @@ def test_classification_scores_equal_scikit_learns(k):
     assert ours["log_loss"] == pytest.approx(reference.log_loss(target, probabilities))
     assert ours["f1_macro"] == pytest.approx(reference.f1_score(target, said, average="macro"))
     assert ours["roc_auc"] == pytest.approx(reference.roc_auc_score(target, score, multi_class="ovr"))
-    assert (ours["n"], ours["correct"]) == (300, int((said == target).sum()))
+    assert (ours.n, ours.correct) == (300, int((said == target).sum()))
     for name, (low, high) in ours.intervals.items():
         assert low < ours[name] < high, name
 
@@ -117,20 +118,15 @@ def test_bad_arrays_are_refused_in_words():
 
 
 def test_score_lines():
-    metrics = {"accuracy": 350 / 360, "correct": 350, "n": 360, "intervals": {"accuracy": wilson(350, 360)}}
+    metrics = Metrics({"accuracy": 350 / 360}, 360, {"accuracy": wilson(350, 360)}, 350)
     assert score_line(metrics) == "97.2% (350 of 360, 95-98)"
-    metrics = {"accuracy": 0.9812, "correct": 9812, "n": 10_000, "intervals": {"accuracy": wilson(9812, 10_000)}}
+    metrics = Metrics({"accuracy": 0.9812}, 10_000, {"accuracy": wilson(9812, 10_000)}, 9812)
     assert score_line(metrics) == "98.1% (9,812 of 10,000, 97.8-98.4)"
-    assert (
-        score_line({"rmse": 3.2131, "n": 76, "intervals": {"rmse": [2.6123, 3.9456]}}) == "rmse 3.21 (n 76, 2.61-3.95)"
-    )
-    assert (
-        score_line({"rmse": 45123.4, "n": 9, "intervals": {"rmse": [41000, 49000]}})
-        == "rmse 45,123 (n 9, 41,000-49,000)"
-    )
-    assert score_line({"rmse": 0.5, "n": 1, "intervals": {}}) == "rmse 0.5000 (n 1)"
+    assert score_line(Metrics({"rmse": 3.2131}, 76, {"rmse": (2.6123, 3.9456)})) == "rmse 3.21 (n 76, 2.61-3.95)"
+    assert score_line(Metrics({"rmse": 45123.4}, 9, {"rmse": (41000, 49000)})) == "rmse 45,123 (n 9, 41,000-49,000)"
+    assert score_line(Metrics({"rmse": 0.5}, 1)) == "rmse 0.5000 (n 1)"
     with pytest.raises(OptionError, match="one of accuracy, rmse"):
-        score_line({"n": 3})
+        score_line(Metrics({}, 3))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +149,7 @@ def test_the_paired_gain_sees_what_overlapping_intervals_hide():
     assert compare_with_baselines(metrics, {"majority": other}).level == "unclear"
     value, low, high = paired_difference("classification", ours, theirs, target)
     assert value == pytest.approx(0.015) and 0 < low < value < high
-    assert compare_with_baselines(metrics, {"majority": {**other, "gain": [value, low, high]}}).level == "better"
+    assert compare_with_baselines(metrics, {"majority": replace(other, gain=(value, low, high))}).level == "better"
 
 
 def test_the_gain_of_a_regression_is_in_its_units():
@@ -175,7 +171,7 @@ def test_the_gain_of_language_is_in_nats_a_character_and_pairs_the_windows():
     one, other = text_metrics(ours, characters), text_metrics(theirs, characters)
     assert value == pytest.approx(other["nll_per_char"] - one["nll_per_char"]) and 0 < low < value < high < 0.04
     assert compare_with_baselines(one, {"unigram": other}).level == "unclear"
-    assert compare_with_baselines(one, {"unigram": other | {"gain": [value, low, high]}}).level == "better"
+    assert compare_with_baselines(one, {"unigram": replace(other, gain=(value, low, high))}).level == "better"
     assert paired_difference("language", ours[:1], theirs[:1] + 9, characters[:1])[1] < 0  # one window proves nothing
     with pytest.raises(ShapeError, match="at least one character in all; give more text"):
         text_metrics(ours, characters * 0)
@@ -191,5 +187,5 @@ def test_the_verdict_compares_with_the_strongest_baseline_and_says_so_plainly():
     assert better.sentence.startswith("Better than ridge regression (")
     worse = compare_with_baselines(scores[6], {"mean": scores[3]})
     assert worse.level == "worse" and "rmse higher by" in worse.sentence and "The simpler model" in worse.sentence
-    same = compare_with_baselines(scores[3], {"mean": {**scores[3], "gain": [0.0, -0.1, 0.1]}})
+    same = compare_with_baselines(scores[3], {"mean": replace(scores[3], gain=(0.0, -0.1, 0.1))})
     assert same.level == "unclear" and "the same" in same.sentence

@@ -102,7 +102,7 @@ def test_a_classification_page_shows_score_interval_verdict_and_where_to_go_on()
     page = Page(render_report(data))
     m = data.metrics
     assert f"{100 * m['accuracy']:.1f}%" in page.text
-    assert f"Right on {m['correct']} of 120 test examples" in page.text
+    assert f"Right on {m.correct} of 120 test examples" in page.text
     assert "Better than logistic regression" in page.text
     assert "128, 64" in page.text and "early stop yes" in page.text and "target income: text" in page.text
     assert "pellucid predict runs/people-mlp-1 rows.csv" in page.text

@@ -195,7 +195,7 @@ def test_without_llvmlite_it_goes_on_eagerly_and_says_so(monkeypatch):
 
 
 def test_how_many_rows_there_are_does_not_decide_how_they_run():
-    network = a_learner().judged
+    network = a_learner().eval_network
     forward = Forward(network)
     x = np.random.default_rng(0).normal(size=(4099, 4, 4)).astype(np.float32)
     expected = network(pl.tensor(x)).array
