@@ -44,7 +44,7 @@ def test_a_series_is_scored_again_and_on_other_data(run, here, tides):
     run("train", tides, "--target", "level", "--time", "hour", "--window", 12, "--layers", 8, "--epochs", 6, "--quiet")
     log = (here / "runs/tides-lstm-1/metrics.jsonl").read_text().splitlines()
     own = json.loads(run("evaluate", "last", "--json").stdout)
-    assert own["rmse"] == pytest.approx(json.loads(log[-1])["test"]["rmse"]) and own.n == 60
+    assert own["rmse"] == pytest.approx(json.loads(log[-1])["test"]["scores"]["rmse"]) and own["n"] == 60
     other = here / "other.csv"
     other.write_text("\n".join(tides.read_text().splitlines()[:101]))
     assert json.loads(run("evaluate", "last", other, "--json").stdout)["n"] == 100 - 12
@@ -61,7 +61,7 @@ def test_a_series_known_by_name_is_scored_on_its_test_part(run):
     quick = ("--epochs", 1, "--eager", "--quiet", "--layers", 4, "--set", "epoch_steps=3")
     run("train", "temperatures", "--window", 9, *quick)
     own, named = (json.loads(run("evaluate", "last", *data, "--json").stdout) for data in ((), ("temperatures",)))
-    assert named["n"] == own.n == 365 and named["rmse"] == own["rmse"]
+    assert named["n"] == own["n"] == 365 and named["rmse"] == own["rmse"]
 
 
 def test_options_that_belong_to_series_alone(run, people):

@@ -51,14 +51,14 @@ def test_a_folder_end_to_end(run, folder, here):
     shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in drawn]
     assert shown and all(image.shape == (16, 16, 3) for image in shown)  # tiles, in colour
     files = re.findall(r"<small>((?:blue|green|red)/\d+\.\w+)</small>", report)
-    own = Predictor(runs.find_run("last")).own_test()
+    own = Predictor(runs.find_run("last")).test_part()
     assert len(files) == len(shown)
     for name, image in zip(files, shown, strict=True):
         np.testing.assert_array_equal(image, as_seen(read_pixels(folder / name, name, (3, 16, 16))))
         assert name in own.names
 
     own = json.loads(run("evaluate", "last", "--json").stdout)
-    assert own.n == 14 and own["accuracy"] >= 0.8
+    assert own["n"] == 14 and own["accuracy"] >= 0.8
     other = run("evaluate", "last", "tints")
     assert "on tints" in other.stdout and "note: tints is what tints-mlp-1 was trained on" in other.stderr
 
@@ -79,7 +79,7 @@ def test_an_archive_is_trained_on_scored_and_predicted_for_like_the_folder(run, 
     shutil.make_archive("tints", "gztar", ".", "tints")
     train(run, "tints.tar.gz", "--size", 8)
     config = json.loads((here / "runs/tints-mlp-1/config.json").read_text())
-    assert config["kind"] == "pictures" and config["inputs"]["image"] == [3, 8, 8]
+    assert config["kind"] == "pictures" and runs.find_run("last").preprocessor().input_spec()["image"] == [3, 8, 8]
     by_archive, by_folder = (
         json.loads(run("evaluate", "last", data, "--json").stdout) for data in ("tints.tar.gz", "tints")
     )
@@ -122,7 +122,8 @@ def test_more_pictures_than_memory_are_drawn_and_judged_to_the_same_scores(run, 
         monkeypatch.setattr(gallery, "MOST_MEMORY", most)
         run(*words)
     one, other = (
-        json.loads((here / f"runs/tints-gan-{k}/metrics.jsonl").read_text().splitlines()[-1])["test"] for k in (1, 2)
+        json.loads((here / f"runs/tints-gan-{k}/metrics.jsonl").read_text().splitlines()[-1])["test"]["scores"]
+        for k in (1, 2)
     )
     for scores in (one, other):
         assert scores.pop("images_per_second") > 0
