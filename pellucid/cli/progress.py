@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ..evaluation.formatting import short_name
-from ..evaluation.metrics import HEADLINES
+from ..runs.records import PRIMARY
 from ..training.loop import BatchDone, EpochDone
 
 
@@ -89,7 +89,7 @@ def say(line: str) -> None:
 
 
 def score_name(values: dict[str, Any]) -> str:
-    return next((name for name in HEADLINES if name in values), "")
+    return next((name for name in PRIMARY if name in values), "")
 
 
 def score(values: dict[str, Any]) -> str:

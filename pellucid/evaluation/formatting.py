@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from .metrics import HEADLINES, Metrics, primary_metric
+from ..runs.records import PRIMARY
+from .metrics import Metrics, primary_metric
 
 BASELINE_NAMES = {
     "majority": "majority class",
@@ -37,8 +38,8 @@ def score_line(metrics: Metrics, dash: str = "-") -> str:
         return f"frechet {value_text(metrics, name)}, {metrics['frechet_relative']:.1f} times that of real images (n {n:,}{named})"
     count = f"{metrics.correct:,} of {n:,}" if name == "accuracy" else f"n {n:,}"
     span = interval_text(metrics, name, dash)
-    lead = "" if HEADLINES[name] or name == "accuracy" else f"{name} "
-    return f"{lead}{value_text(metrics, name)}{HEADLINES[name]} ({count}{', ' + span if span else ''})"
+    lead = "" if PRIMARY[name] or name == "accuracy" else f"{name} "
+    return f"{lead}{value_text(metrics, name)}{PRIMARY[name]} ({count}{', ' + span if span else ''})"
 
 
 def value_text(metrics: Metrics, name: str) -> str:

@@ -14,23 +14,20 @@ from typing import Any
 import numpy as np
 
 from ..errors import IndexRangeError, NonFiniteError, OptionError, ShapeError, format_shape
-from ..runs.records import Metrics
+from ..runs.records import PRIMARY, Metrics
 
 Z = 1.959964  # two-sided 95% of the normal distribution
 RESAMPLES = 1000
 LARGE = 50_000  # beyond this many examples 200 resamples fix the interval well enough
 
-# What stands first of a run's scores: accuracy is in percent and better where higher, the others where lower.
-HEADLINES = {"accuracy": "", "rmse": "", "nll_per_char": " nats per character", "frechet": ""}
-
 
 def primary_metric(metrics: Metrics) -> str:
-    """The name of the score that stands first: one of HEADLINES."""
-    for name in HEADLINES:
+    """The name of the score that stands first: one of PRIMARY."""
+    for name in PRIMARY:
         if name in metrics:
             return name
     raise OptionError(
-        f"score: metrics with {', '.join(sorted(metrics.scores)) or 'nothing'}; expected one of {', '.join(HEADLINES)} among them."
+        f"score: metrics with {', '.join(sorted(metrics.scores)) or 'nothing'}; expected one of {', '.join(PRIMARY)} among them."
     )
 
 

@@ -28,6 +28,10 @@ from .settings import Settings
 
 FORMAT = 2
 
+# The score that stands first of a run's, whichever of these it has, and its unit. Accuracy is in percent and better where
+# higher, the others where lower.
+PRIMARY = {"accuracy": "", "rmse": "", "nll_per_char": " nats per character", "frechet": ""}
+
 # What a network was trained on and as: fixed for the life of a run. Tensor files keep these digests too.
 IDENTITY = ("kind", "task", "family", "network", "preprocessor", "source", "fingerprint")
 
@@ -189,4 +193,27 @@ def read_line(content: bytes, where: str) -> LogRecord:
     record: LogRecord = read_record(TestRecord if "test" in fields else EpochRecord, fields, where)  # type: ignore[assignment]
     if record_digest(fields) != expected:
         raise damaged(where, "changed since pellucid wrote it", "an unchanged line")
+    if isinstance(record, TestRecord):
+        _check_scores(record, where)
     return record
+
+
+def _check_scores(record: TestRecord, where: str) -> None:
+    """Raise StateError where the scores of a run and its baselines are not of one kind, so that they cannot be compared."""
+    first = next((name for name in PRIMARY if name in record.test), None)
+    if first is None:
+        raise damaged(
+            f"{where}: test.scores",
+            f"it has {', '.join(record.test.scores)[:60] or 'none'}",
+            f"one of {', '.join(PRIMARY)}",
+        )
+    for name, metrics in {
+        "test": record.test,
+        **{f"baselines.{name}": m for name, m in record.baselines.items()},
+    }.items():
+        if metrics.get(first) is None:
+            raise damaged(f"{where}: {name}.scores.{first}", "missing", "a number")
+        if first == "accuracy" and metrics.correct is None:
+            raise damaged(f"{where}: {name}.correct", "missing", "a whole number")
+        if first == "frechet" and metrics.get("frechet_relative") is None:
+            raise damaged(f"{where}: {name}.scores.frechet_relative", "missing", "a number")

@@ -23,9 +23,7 @@ import numpy as np
 
 from .. import models
 from ..creation import tensor
-from ..data.load import load_problem
 from ..data.problem import DataModule, Preprocessor
-from ..data.table.preprocess import preprocessor_from_json
 from ..errors import DataError, OptionError, StateError, suggestion
 from ..files import append_line, disk_error, write_bytes, write_json
 from ..models.base import Model
@@ -33,7 +31,7 @@ from ..random import fork_rng
 from ..tensor import Tensor
 from .records import EpochRecord, LogRecord, RunConfig, TestRecord, read_config_json, read_line, to_line
 from .schema import RESTORE, check_instance, damaged, parse_json, read_value
-from .tensor_file import load_tensors, save_tensors
+from .tensor_file import load_tensors, read_metadata, save_tensors
 
 RUNS_DIR = Path("runs")
 SAME_RUN = "config"  # the key of a tensor file's metadata that holds the digests of the config it belongs to
@@ -121,8 +119,11 @@ class Run:
 
     def load_problem(self) -> DataModule:
         """The run's data, loaded again. Raises DataError, or StateError where config.json does not say which."""
+        from ..data.load import load_problem  # duckdb
+
+        self.check_identity()
         path, source = self.folder / "config.json", {}
-        types = {name: hint for name, hint in _argument_types(load_problem).items() if name != "return"}
+        types = {name: hint for name, hint in typing.get_type_hints(load_problem).items() if name != "return"}
         for name, value in self.config.source.items():
             if name not in types:
                 raise damaged(f"{path}: source.{name:.60}", "no such field", f"one of {', '.join(types)}")
@@ -133,6 +134,9 @@ class Run:
 
     def preprocessor(self) -> Any:
         """The run's preprocessor. Raises StateError, which names config.json, where it cannot be read."""
+        from ..data.table.preprocess import preprocessor_from_json  # duckdb
+
+        self.check_identity()
         path, known = self.folder / "config.json", self.config.preprocessor
         if known.get("kind") != self.config.kind:
             raise damaged(
@@ -150,11 +154,6 @@ class Run:
 
     def new_network(self) -> Model:
         """The run's network with fresh weights."""
-        if self.weights.is_file():  # before anything is built that is as large as config.json says
-            self.check_tensors(self.weights)
-        return self._build()
-
-    def _build(self) -> Model:
         config, preprocessor = self.config, self.preprocessor()
         outputs = len(preprocessor.classes or [0])
         try:
@@ -168,7 +167,7 @@ class Run:
             raise StateError(f"{self.weights}: no such file; expected a run that has finished an epoch; train it first")
         arrays, _ = self.check_tensors(self.weights)
         with fork_rng():  # the numbers drawn here are overwritten below
-            network = self._build()
+            network = self.new_network()
         check_shapes(self.weights, arrays, {name: t.array for name, t in network.state_dict().items()})
         network.load_state_dict({name: tensor(array) for name, array in arrays.items()})
         return network.eval()
@@ -187,12 +186,24 @@ class Run:
     def check_tensors(self, path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """(arrays, metadata) of a tensor file. Raises StateError where it is damaged or belongs to another config."""
         arrays, metadata = load_tensors(path)
+        self._check_same_run(path, metadata)
+        return arrays, metadata
+
+    def check_identity(self) -> None:
+        """Raise StateError where config.json is not what the tensor files were trained with.
+
+        Called before anything is built from it, which could be as large as a changed config.json says.
+        """
+        for path in (self.weights, self.checkpoint):
+            if path.is_file():
+                self._check_same_run(path, read_metadata(path))
+
+    def _check_same_run(self, path: Path, metadata: dict[str, str]) -> None:
         saved, own = parse_json(metadata.get(SAME_RUN, "{}").encode(), f"{path}: metadata"), self.config.identity()
         for name, digest in own.items():
             if not isinstance(saved, dict) or saved.get(name) != digest:
                 raise damaged(f"{self.folder / 'config.json'}: {name}", f"not what {path.name} was trained with",
                               "both files of the same run")  # fmt: skip
-        return arrays, metadata
 
 
 def check_shapes(path: Path, arrays: dict[str, np.ndarray], like: dict[str, np.ndarray]) -> None:
@@ -203,10 +214,6 @@ def check_shapes(path: Path, arrays: dict[str, np.ndarray], like: dict[str, np.n
         if saved != expected:
             raise StateError(f"{path}: {name} is {saved}, but config.json asks for {expected}; expected weights and config of the same "
                              "run; restore both from a copy")  # fmt: skip
-
-
-def _argument_types(function: Any) -> dict[str, Any]:
-    return typing.get_type_hints(function)
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import serialization
 from ..errors import StateError
-from .schema import DIGEST, RESTORE, damaged, parse_json, read_value, tensor_digest
+from .schema import DIGEST, MAX_BYTES, RESTORE, damaged, parse_json, read_value, tensor_digest
 
 ENTRY = "pellucid"  # the key of the header's metadata
 
@@ -32,14 +32,35 @@ def load_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     Raises DataError where it cannot be read, StateError where anything in it is not what was written.
     """
     arrays = {name: tensor.array for name, tensor in serialization.load(path).items()}
-    header = serialization.load_metadata(path)
-    if ENTRY not in header:
+    metadata = _entry(path, serialization.load_metadata(path))
+    expected = metadata.pop(DIGEST, "none")
+    if tensor_digest(arrays, metadata) != expected:
+        raise damaged(str(path), f"damaged, its contents are not those that were written (SHA-256 {expected[:12]})", "an unchanged file")  # fmt: skip
+    return arrays, metadata
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata alone, from the file's header and unchecked, however large the tensors are. Raises as `load_tensors`."""
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = file.read(min(size, MAX_BYTES))
+    except OSError as error:
+        raise StateError(
+            f"{path}: cannot be read ({(error.strerror or 'unknown').lower()}); check its permissions"
+        ) from None
+    if len(header) < size or not size:
+        raise damaged(str(path), "not a whole safetensors file", "one that `pellucid train` finished")
+    content = parse_json(header, f"{path}: header")
+    metadata = content.get("__metadata__") if isinstance(content, dict) else None
+    return _entry(path, metadata if isinstance(metadata, dict) else {})
+
+
+def _entry(path: Path, header: dict[str, str]) -> dict[str, str]:
+    if not isinstance(header.get(ENTRY), str):
         raise StateError(
             f"{path}: it has no SHA-256 of its contents; expected a file that `pellucid train` wrote; {RESTORE}"
         )
     entry = parse_json(header[ENTRY].encode(), f"{path}: {ENTRY}")
     metadata: dict[str, str] = read_value(dict[str, str], entry, str(path), ENTRY)
-    expected = metadata.pop(DIGEST, "none")
-    if tensor_digest(arrays, metadata) != expected:
-        raise damaged(str(path), f"damaged, its contents are not those that were written (SHA-256 {expected[:12]})", "an unchanged file")  # fmt: skip
-    return arrays, metadata
+    return metadata

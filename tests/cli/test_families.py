@@ -16,11 +16,11 @@ DYING = """
 import os, signal, sys
 from pellucid.training import session
 save, left = session.save_checkpoint, [int(sys.argv[1])]
-def dies(path, learner):
+def dies(*arguments):
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
-    save(path, learner)
+    save(*arguments)
 session.save_checkpoint = dies
 from pellucid.cli import cli
 cli.main(sys.argv[2:])

@@ -100,7 +100,7 @@ def test_predict_tells_the_nats_of_each_text_on_a_line(run, writer, story):
     assert lines[0].startswith("cat.txt: ") and lines[1].startswith(f"{story}: ") and len(lines) == 2
     about = told(run, "predict", writer, "cat.txt")
     assert about["n"] == 1 and about["predictions"][0]["characters"] == 19
-    assert f"{about['predictions'][0]['nats']:.3f} nats per character" in lines[0]
+    assert f"{about['predictions'][0]['nll_per_char']:.3f} nats per character" in lines[0]
 
 
 @pytest.mark.parametrize("text", ["the cat sat on\r\na mat", "so, är it was:\n\n\t“yes”"])
@@ -112,7 +112,7 @@ def test_predict_writes_each_character_with_its_nats(run, writer, text):
     plain = text.replace("\r\n", "\n")
     assert [row["position"] for row in rows] == [str(i) for i in range(2, len(plain) + 1)]
     assert "".join(row["character"] for row in rows) == plain[1:]
-    mean = sum(float(row["nll_per_char"]) for row in rows) / len(rows)
+    mean = sum(float(row["nats"]) for row in rows) / len(rows)
     assert told(run, "predict", writer, "some.txt")["predictions"][0]["nll_per_char"] == pytest.approx(mean, abs=1e-5)
 
 
@@ -184,7 +184,7 @@ def test_long_texts_are_read_compiled_with_the_same_nats(run, writer, story):
     eager, compiled = (TextScorer(runs.find_run(writer)) for _ in range(2))
     compiled.eager = False
     text = eager.text(str(story))
-    one, other = eager.token_nll(text), compiled.surprises(text)
+    one, other = eager.token_nll(text), compiled.token_nll(text)
     assert len(one) == len(text) - 1 and one == [(i, letters, pytest.approx(x, rel=1e-4)) for i, letters, x in other]
 
 

@@ -12,7 +12,9 @@ FILES = ("config.json", "model.safetensors", "checkpoint.safetensors", "metrics.
 
 def paths(value, most=3):
     """Where something stands in a JSON value, as tuples of keys; of a long list the first `most` places."""
-    items = value.items() if isinstance(value, dict) else list(enumerate(value))[:most] if isinstance(value, list) else ()
+    items = (
+        value.items() if isinstance(value, dict) else list(enumerate(value))[:most] if isinstance(value, list) else ()
+    )
     for key, item in items:
         yield (key,)
         yield from ((key, *rest) for rest in paths(item, most))

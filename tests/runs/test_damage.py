@@ -64,7 +64,9 @@ def judge(words, file, name):
     told = f"{words[0]} {file} {name}: exit {result.exit_code}, {result.stderr[-300:]!r}"
     if result.exit_code == 0:
         return None
-    named = len(lines) == 1 and any(part in lines[0] for part in ("config.json", "metrics.jsonl", ".safetensors", "RUN: no"))
+    named = len(lines) == 1 and any(
+        part in lines[0] for part in ("config.json", "metrics.jsonl", ".safetensors", "RUN: no")
+    )
     gone = name == ("gone",) and file == "config.json"  # then it is no run
     return None if result.exit_code == 2 and (named or gone) else told
 
@@ -97,7 +99,13 @@ KINDS = {
     "configs": damaged_configs, "resealed configs": resealed_configs, "files": damaged_files, "logs": damaged_logs,
     "resealed logs": lambda folder: damaged_logs(folder, reseal=True),
 }  # fmt: skip
-SOME = {"configs": 67, "resealed configs": 61, "files": 23, "logs": 101, "resealed logs": 71}  # each so-manieth by default
+SOME = {
+    "configs": 67,
+    "resealed configs": 61,
+    "files": 23,
+    "logs": 101,
+    "resealed logs": 71,
+}  # each so-manieth by default
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,7 +136,7 @@ def test_a_flipped_bit_in_any_number_is_noticed(a_run):
 
 def test_a_checkpoint_whose_state_was_changed_is_refused(a_run, monkeypatch):
     """Changed by something that also writes the digest anew."""
-    family, folder = a_run
+    _, folder = a_run
     monkeypatch.chdir(folder)
     arrays, metadata = load_tensors(Path("whole/checkpoint.safetensors"))
     state = json.loads(metadata["state"])
@@ -142,9 +150,14 @@ def test_a_checkpoint_whose_state_was_changed_is_refused(a_run, monkeypatch):
         changed = json.dumps({**state, name.partition(".")[0]: value})
         save_tensors(Path("RUN/checkpoint.safetensors"), arrays, {**metadata, "state": changed})
         result = command("train", "--resume", "RUN", "--quiet")
-        assert result.exit_code == 2 and f"checkpoint.safetensors: state: {name.partition('.')[0]}" in result.stderr, result.stderr
+        assert result.exit_code == 2 and f"checkpoint.safetensors: state: {name.partition('.')[0]}" in result.stderr, (
+            result.stderr
+        )
     first = next(iter(arrays))
-    for others in ({**arrays, first: tensor(np.zeros((3, 1, 2), np.float32)).array}, {n: a for n, a in arrays.items() if n != first}):
+    for others in (
+        {**arrays, first: tensor(np.zeros((3, 1, 2), np.float32)).array},
+        {n: a for n, a in arrays.items() if n != first},
+    ):
         save_tensors(Path("RUN/checkpoint.safetensors"), others, metadata)
         result = command("train", "--resume", "RUN", "--quiet")
         assert result.exit_code == 2 and f"RUN/checkpoint.safetensors: {first} is" in result.stderr, result.stderr
