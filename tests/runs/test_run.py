@@ -177,7 +177,7 @@ def test_history_goes_back_to_the_checkpoint():
     run = runs.create_run(CONFIG)
     for epoch in (1, 2, 3):
         run.log(epoch_record(epoch))
-    scores = Metrics({"accuracy": 0.5, "r2": None}, 3, {"accuracy": (0.25, 0.75)}, gain=(0.1, -0.5, 0.5))
+    scores = Metrics({"accuracy": 0.5, "r2": None}, 3, {"accuracy": (0.25, 0.75)}, 2, gain=(0.1, -0.5, 0.5))
     run.log(TestRecord(scores, {"mean": scores}, 1.5, 2))
     assert run.result() == TestRecord(scores, {"mean": scores}, 1.5, 2)
     run.truncate_log(2)
