@@ -106,16 +106,16 @@ def nearest(images: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """For each of `images` (N, ...) the Euclidean distance (N,) to the nearest of `among` (T, ...), and which that is (N,)."""
     _check_images(images, among)
     x = flat(images)
-    least, place = np.full(len(x), np.inf, np.float32), np.zeros(len(x), np.int64)
+    smallest, index = np.full(len(x), np.inf, np.float32), np.zeros(len(x), np.int64)
     rows = max(1, BLOCK // max(x.shape))
     for start in range(0, len(among), rows):
         y = flat(among[start : start + rows])
         # |x|^2 is the same for all that x is compared with, so it does not decide.
         apart = np.square(y).sum(1) - 2 * (x @ y.T)
         here = apart.min(1)
-        place = np.where(here < least, start + apart.argmin(1), place)
-        least = np.minimum(here, least)
-    return np.linalg.norm(x - flat(among[place]), axis=1), place  # from the differences: exact for a copy, too
+        index = np.where(here < smallest, start + apart.argmin(1), index)
+        smallest = np.minimum(here, smallest)
+    return np.linalg.norm(x - flat(among[index]), axis=1), index  # from the differences: exact for a copy, too
 
 
 def flat(images: np.ndarray) -> np.ndarray:

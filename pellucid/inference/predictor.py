@@ -67,34 +67,35 @@ class Predictor:
     def labelled(self, data: str) -> Predictions:
         """Of other data that hold the targets."""
         if self.preprocessor.kind == "images":
-            found = self._image_set(data)
-        elif self.preprocessor.kind == "series":
+            return self._image_set(data)
+        if self.preprocessor.kind == "series":
             return self._series_steps(data)
-        elif self.preprocessor.kind == "pictures":
-            found = self._picture_set(data)
-        else:
-            found = self.rows(data)
-            assert found.table is not None
-            found.target = self.preprocessor.encode_target(found.table)
-        return found
+        if self.preprocessor.kind == "pictures":
+            return self._picture_set(data)
+        predictions = self.rows(data)
+        assert predictions.table is not None
+        predictions.target = self.preprocessor.encode_target(predictions.table)
+        return predictions
 
     def _series_steps(self, data: str) -> Predictions:
         """The steps of another series that have a whole window before them, with what came; of one known by name, those of
         its test part."""
-        known = self.preprocessor
-        line = known.read(read_series(data, known))
-        if len(line) <= known.window:
-            raise DataError(f"{data}: {len(line):,} steps; expected more than {known.window}, the window that {self.run.name} "
+        preprocessor = self.preprocessor
+        timeline = preprocessor.read(read_series(data, preprocessor))
+        if len(timeline) <= preprocessor.window:
+            raise DataError(f"{data}: {len(timeline):,} steps; expected more than {preprocessor.window}, the window that {self.run.name} "
                             "looks at; give more rows")  # fmt: skip
-        found, rows = known.examples(line), known.asked(line)
+        examples, rows = preprocessor.examples(timeline), preprocessor.asked(timeline)
         if not len(rows):
-            raise DataError(f"{data}: {known.target_name} is missing in every step after the first {known.window}, the window that "
+            raise DataError(f"{data}: {preprocessor.target_name} is missing in every step after the first {preprocessor.window}, the window that "
                             f"{self.run.name} looks at; expected values to score; fill them, or give more rows")  # fmt: skip
         if find(data) is not None:  # what it is tested on stands last
-            test = load_problem(data, target=known.target_name, time=known.clock.name, window=known.window).test
-            found, rows = found.take(np.arange(len(rows))[-len(test) :]), rows[-len(test) :]
-        names = [known.clock.text(time) for time in line.times[rows]]
-        return Predictions(self._predict(found.inputs), names, target=found.target)
+            test = load_problem(
+                data, target=preprocessor.target_name, time=preprocessor.clock.name, window=preprocessor.window
+            ).test
+            examples, rows = examples.take(np.arange(len(rows))[-len(test) :]), rows[-len(test) :]
+        names = [preprocessor.clock.text(time) for time in timeline.times[rows]]
+        return Predictions(self._predict(examples.inputs), names, target=examples.target)
 
     def rows(self, data: str) -> Predictions:
         """The rows of a table, or the test part of a set known by name."""

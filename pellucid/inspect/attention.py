@@ -36,7 +36,7 @@ def attention_figure(network: Module, tokens: Tensor, spelled: list[str]) -> Att
 
 
 def attention_maps(network: Module, *inputs: Any, **options: Any) -> dict[str, Tensor]:
-    """{layer path: (B, H, T, S)}: how much each of T queries takes of each of S values; rows sum to 1.
+    """{layer path: (B, H, T, S)}: the weight that each of T queries gives to each of S values; rows sum to 1.
 
     Runs `network(*inputs, **options)` once, in eval mode and off the tape, and leaves the network, its modes and the random
     numbers as they were (but its own state, such as a cache, moves on). A layer that attends more than once has
@@ -45,15 +45,15 @@ def attention_maps(network: Module, *inputs: Any, **options: Any) -> dict[str, T
     paths = {network._path_of(module): name or type(module).__name__ for name, module in network.named_modules()}
     maps: dict[str, Tensor] = {}
 
-    def seen(weights: Tensor) -> None:
-        path = place = paths.get(module_path.get(), type(network).__name__)
+    def collect(weights: Tensor) -> None:
+        path = name = paths.get(module_path.get(), type(network).__name__)
         times = 1
-        while place in maps:
+        while name in maps:
             times += 1
-            place = f"{path} ({times})"
-        maps[place] = weights.detach()
+            name = f"{path} ({times})"
+        maps[name] = weights.detach()
 
-    token = attention_watcher.set(seen)
+    token = attention_watcher.set(collect)
     try:
         with undisturbed(network):
             network(*inputs, **options)

@@ -198,7 +198,7 @@ def check_alike(value: Json, like: Json, path: str, field: str) -> None:
 
 
 def check_instance(instance: Any, path: str, field: str) -> None:
-    """Raise StateError where a dataclass, made from JSON by code of its own, holds values of other types than it says."""
+    """Raise StateError where a dataclass, made from JSON by its own class, holds values of other types than it says."""
     for name, hint in field_types(type(instance)).items():
         for place, value, expected in _checked_values(hint, getattr(instance, name), f"{field}.{name}"):
             read_value(expected, value, path, place)

@@ -1,6 +1,6 @@
 """Tensor files of a run: safetensors whose header holds the SHA-256 of everything in them (floor 6).
 
-The digest stands in the file itself, not in one of its own: a file is replaced by one rename, so no kill can leave a digest
+The digest stands in the file itself, not in another beside it: a file is replaced by one rename, so no kill can leave a digest
 beside numbers that it does not belong to. All that is not tensors is one entry of the header: of several, safetensors
 chooses the order anew each time, and equal files would differ.
 """
