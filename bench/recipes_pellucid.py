@@ -20,7 +20,8 @@ from pellucid.data.loader import DataLoader, TensorDataset, WindowDataset
 from pellucid.models import family
 from pellucid.models.base import Model, Values
 from pellucid.runs.settings import load_recipe, resolve_config
-from pellucid.training.learner import Learner, hidden_matrices, is_matrix, learning_rate_curve
+from pellucid.training.learner import Learner
+from pellucid.training.optimizers import hidden_matrices, is_matrix, learning_rate_curve
 from pellucid.training.session import PREPARED
 
 TEXT = 100_000  # tokens

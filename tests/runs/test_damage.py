@@ -71,14 +71,14 @@ def judge(words, file, name):
     return None if result.exit_code == 2 and (named or gone) else told
 
 
-def try_all(a_run, damages, take, monkeypatch, resume=True):
-    """Damage a copy in each `take`-th way and ask for a prediction, a score and, with `resume`, to go on training."""
+def try_all(a_run, damages, take, monkeypatch, first=0):
+    """Damage a copy in each `take`-th way from `first` on; ask for a prediction, a score and to go on training."""
     family, folder = a_run
     monkeypatch.chdir(folder)
-    asked = [FAMILIES[family][1], ("evaluate", "RUN")] + ([("train", "--resume", "RUN", "--quiet")] if resume else [])
+    asked = [FAMILIES[family][1], ("evaluate", "RUN"), ("train", "--resume", "RUN", "--quiet")]
     wrong, count = [], 0
     for i, (file, name, content) in enumerate(damages(folder / "whole")):
-        if i % take:
+        if i % take != first:
             continue
         for words in asked:
             shutil.rmtree("RUN", ignore_errors=True)
@@ -113,10 +113,14 @@ def test_some_damaged_runs_are_refused_in_one_line(a_run, kind, monkeypatch):
     try_all(a_run, KINDS[kind], SOME[kind], monkeypatch)
 
 
+PARTS = 20  # of all ways, so that no test runs into the limit of time for one
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_damaged_run_is_refused_in_one_line(a_run, kind, monkeypatch):
-    try_all(a_run, KINDS[kind], 1, monkeypatch)
+def test_every_damaged_run_is_refused_in_one_line(a_run, kind, part, monkeypatch):
+    try_all(a_run, KINDS[kind], PARTS, monkeypatch, part)
 
 
 def test_a_flipped_bit_in_any_number_is_noticed(a_run):

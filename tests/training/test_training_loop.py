@@ -15,8 +15,9 @@ from pellucid.evaluation.compiled import Forward
 from pellucid.models import mlp
 from pellucid.runs.settings import OPTIMIZERS, Settings
 from pellucid.training.checkpoint import load_checkpoint, save_checkpoint
-from pellucid.training.learner import Learner, learning_rate_curve
+from pellucid.training.learner import Learner
 from pellucid.training.loop import BatchDone, EpochDone, fit
+from pellucid.training.optimizers import learning_rate_curve
 
 N = 50
 both_ways = pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])
