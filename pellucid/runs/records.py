@@ -7,6 +7,7 @@ with a default, needs no new format; anything else does, and `run.py` then reads
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,7 @@ class TestRecord:
     best_epoch: int
 
 
+PICTURE = r"samples/[\w-]{1,100}\.png"  # what `EpochRecord.picture` may be
 LogRecord = EpochRecord | TestRecord
 
 
@@ -195,6 +197,8 @@ def read_line(content: bytes, where: str) -> LogRecord:
         raise damaged(where, "changed since pellucid wrote it", "an unchanged line")
     if isinstance(record, TestRecord):
         _check_scores(record, where)
+    elif record.picture is not None and not re.fullmatch(PICTURE, record.picture):  # no file outside the run is read
+        raise damaged(f"{where}: picture", f"it is {record.picture[:60]}", "a file such as samples/epoch-001.png")
     return record
 
 

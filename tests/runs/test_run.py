@@ -202,3 +202,15 @@ def test_a_damaged_line_of_the_log_is_named_and_one_cut_short_left_out():
     run.metrics.write_bytes(content.splitlines(keepends=True)[1])
     with pytest.raises(StateError, match="metrics.jsonl: line 1: it is of epoch 2; expected epoch 1"):
         run.history()
+
+
+@pytest.mark.parametrize(
+    "picture", ["../../secret.png", "samples/../x.png", "samples/" + "x" * 1000 + ".png", "/etc/passwd"]
+)
+def test_a_picture_outside_the_run_is_refused(picture):
+    run = runs.create_run(CONFIG)
+    run.log(epoch_record(1, picture="samples/epoch-001.png"))
+    assert run.history()[0].picture == "samples/epoch-001.png"
+    run.log(epoch_record(2, picture=picture))
+    with pytest.raises(StateError, match="metrics.jsonl: line 2: picture: it is"):
+        run.history()
