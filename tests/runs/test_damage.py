@@ -100,11 +100,11 @@ KINDS = {
     "resealed logs": lambda folder: damaged_logs(folder, reseal=True),
 }  # fmt: skip
 SOME = {
-    "configs": 67,
-    "resealed configs": 61,
-    "files": 23,
-    "logs": 101,
-    "resealed logs": 71,
+    "configs": 151,
+    "resealed configs": 149,
+    "files": 37,
+    "logs": 223,
+    "resealed logs": 181,
 }  # each so-manieth by default
 
 
