@@ -19,8 +19,9 @@ import pellucid
 from pellucid.data.loader import DataLoader, TensorDataset, WindowDataset
 from pellucid.models import family
 from pellucid.models.base import Model, Values
-from pellucid.runs.settings import choose, spec
-from pellucid.training.learner import Learner, hidden_matrices, is_matrix, learning_rate_curve
+from pellucid.runs.settings import load_recipe, resolve_config
+from pellucid.training.learner import Learner
+from pellucid.training.optimizers import hidden_matrices, is_matrix, learning_rate_curve
 from pellucid.training.session import PREPARED
 
 TEXT = 100_000  # tokens
@@ -36,7 +37,9 @@ class Ours:
         self.name, about = name, RECIPES[name]
         if chance:
             about = dataclasses.replace(about, changed={}, drawn=())
-        settings, self.config = choose(about.family, {**spec(about.family, "", about.kind, EXAMPLES), **about.changed})
+        settings, self.config = resolve_config(
+            about.family, {**load_recipe(about.family, "", about.kind, EXAMPLES), **about.changed}
+        )
         pellucid.manual_seed(0)
         task = "regression" if about.kind == "series" else "classification"
         network = family(about.family).build(about.inputs, about.outputs, task, self.config)
@@ -46,7 +49,7 @@ class Ours:
             tell(network, about)
         loader = DataLoader(dataset, settings.batch_size, steps=settings.epoch_steps)
         self.learner = Learner(network, loader, settings)
-        self.learner.to_learning()
+        self.learner.train_mode()
         steps = settings.epochs * len(loader)
         curve = learning_rate_curve(settings.schedule, settings.warmup, steps)
         risen = next(step for step in range(steps) if curve(step) >= RISEN)

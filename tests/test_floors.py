@@ -43,8 +43,6 @@ SAME_FLOOR = {
     ("functional", "random"): "dropout",
     ("autograd", "tensor"): "gradients are Tensors",
     ("utils", "data"): "PyTorch's address for the DataLoader",
-    ("evaluation", "report"): "to be undone: evaluators give data, no HTML",
-    ("evaluation", "inference"): "to be undone, likewise",
     ("serialization", "nn"): "a Module is saved by its state_dict",
 }
 
@@ -72,6 +70,8 @@ LAZY = {
     ("compiler/step.py", "pellucid.compiler.backends.cpu.profile"): "LLVM, as above",
     ("data/text/tokenize.py", "tokenizers"): "an extra, needed by --tokenizer bpe alone",
     ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",
+    ("runs/run.py", "pellucid.data.load"): "duckdb; most commands that look at runs read no data",
+    ("runs/run.py", "pellucid.data.table.preprocess"): "duckdb, as above",
     ("threads.py", "threadpoolctl"): "asked for by few programs",
     (
         "evaluation/evaluator.py",
@@ -90,10 +90,12 @@ PACKAGES: dict[str, set[str] | None] = {
     "duckdb": {"data"},
     "tokenizers": {"data"},
     "PIL": {"data", "training", "evaluation", "inference", "report", "inspect", "cli"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
     "rich": {"cli"},
     "click": {"cli"},
 }
-HEAVY = ("llvmlite", "sklearn", "tokenizers", "duckdb", "scipy", "PIL", "rich", "click")
+HEAVY = ("llvmlite", "sklearn", "tokenizers", "duckdb", "scipy", "PIL", "rich", "click", "jinja2")
 
 
 def room(path: Path) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 import numpy as np
 
-from ..data.load import load_problem
 from ..errors import OptionError
-from ..evaluation.evaluator import in_units
-from ..evaluation.metrics import Metrics, interval_text, primary_metric, score_line, value_text
+from ..evaluation.evaluator import inverse_transform
+from ..evaluation.formatting import interval_text, score_line, value_text
+from ..evaluation.metrics import Metrics, primary_metric
 from ..inference.predictor import Predictor, caveats
 from ..inference.text_scorer import TextScorer
 from ..models.base import ImageGenerator, LanguageModel, PredictionModel
@@ -36,7 +36,7 @@ def command(run: str, data: str | None, judge: str | None, others: tuple[str, ..
     \b
     pellucid evaluate mnist-cnn-1 --with mnist-cnn-2 --with mnist-cnn-3
     """
-    found, beside = runs.find(run), [runs.find(other) for other in others]
+    found, beside = runs.find_run(run), [runs.find_run(other) for other in others]
     network = found.new_network()
     draws = isinstance(network, ImageGenerator)
     if judge is not None and not draws:
@@ -60,11 +60,11 @@ def command(run: str, data: str | None, judge: str | None, others: tuple[str, ..
     for note in notes:
         say(f"note: {note}")
     if as_json:
-        about = {"run": str(found.folder), "task": found.config["task"], "data": data or found.config["data"]}
+        about = {"run": str(found.folder), "task": found.config.task, "data": data or found.config.data}
         print_json({**about, **flat(metrics), **({"baseline": baseline_json(baselines)} if baselines else {})})
         return
     click.echo(f"{found.folder} on {data or 'its test data'}: {score_line(metrics)}")
-    names = [name for name in metrics if name not in ("intervals", "n", "correct", primary_metric(metrics))]
+    names = [name for name in metrics.scores if name != primary_metric(metrics)]
     width = max(map(len, [*names, "baseline"]))
     for name in names:
         span = interval_text(metrics, name)
@@ -76,30 +76,30 @@ def command(run: str, data: str | None, judge: str | None, others: tuple[str, ..
 def _answered(run: runs.Run, data: str | None, others: list[runs.Run]) -> Scores:
     """Of a run that answers, or of the mean of several's answers; on its own test data beside its baselines."""
     trained = Predictor(run)
-    found = trained.own_test() if data is None else trained.scored(data)
-    outputs, truth = [found.output], trained.truth(found)
-    zero, one = in_units(trained.preprocessor, np.array([0.0, 1.0]))
+    found = trained.test_part() if data is None else trained.labelled(data)
+    outputs, truth = [found.output], trained.targets(found)
+    zero, one = inverse_transform(trained.preprocessor, np.array([0.0, 1.0]))
     for other in map(Predictor, others):
-        theirs = other.own_test() if data is None else other.scored(data)
-        own = other.truth(theirs)
+        theirs = other.test_part() if data is None else other.labelled(data)
+        own = other.targets(theirs)
         # Each run keeps targets as float32 on a scale of its own, so they agree but for rounding.
         same = own.shape == truth.shape and np.allclose(own, truth, rtol=0, atol=1e-4 * (one - zero))
         if data is None:
-            same = same and other.run.config["fingerprint"] == run.config["fingerprint"]
+            same = same and other.run.config.fingerprint == run.config.fingerprint
         if other.classes != trained.classes or not same:
             raise OptionError(f"--with {other.run.name}: its test examples are others than those of {run.name}; expected runs on the same "
                               "data and split; name the data to score, or leave it out")  # fmt: skip
         outputs.append(theirs.output)
     found.output = np.mean(outputs, axis=0)
     result = run.result() if data is None else None
-    return trained.score(found), result["baselines"] if result else {}, trained.strangers(found)
+    return trained.score(found), result.baselines if result else {}, trained.unseen_values(found)
 
 
 def _examined(run: runs.Run, judge: str | None) -> Scores:
     """Of a run that writes or draws, on its own test data."""
-    problem = load_problem(**run.config["source"])
+    problem = run.load_problem()
     told = len(problem.notes)
-    found = session.examine(run, problem, runs.find(judge) if judge else None)
+    found = session.evaluate_run(run, problem, runs.find_run(judge) if judge else None)
     return found.metrics, found.baselines, problem.notes[told:]
 
 
@@ -107,4 +107,4 @@ def _read(run: runs.Run, data: str) -> Scores:
     """Of a run that writes, on another text."""
     reader = TextScorer(run)
     text = reader.text(data)
-    return reader.score(text), {}, reader.known.strangers(text)
+    return reader.score(text), {}, reader.preprocessor.strangers(text)

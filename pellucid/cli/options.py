@@ -14,7 +14,8 @@ from typing import Any
 import click
 
 from ..errors import OptionError
-from ..evaluation.metrics import BASELINE_NAMES, Metrics, primary_metric, value_text
+from ..evaluation.formatting import BASELINE_NAMES, value_text
+from ..evaluation.metrics import Metrics, primary_metric
 from ..files import plain
 
 
@@ -115,8 +116,9 @@ def as_options(error: OptionError, given: Iterable[str]) -> OptionError:
 
 def flat(metrics: Metrics) -> dict[str, Any]:
     """Metrics for --json: plain names, and `accuracy_95: [low, high]` for each interval."""
-    found = {name: value for name, value in metrics.items() if name not in ("intervals", "gain")}
-    return found | {f"{name}_95": pair for name, pair in metrics.get("intervals", {}).items()}
+    correct = {} if metrics.correct is None else {"correct": metrics.correct}
+    intervals = {f"{name}_95": list(pair) for name, pair in metrics.intervals.items()}
+    return {**metrics.scores, **correct, "n": metrics.n, **intervals}
 
 
 def strongest(baselines: dict[str, Metrics]) -> tuple[str, Metrics] | None:

@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from ..errors import OptionError
-from ..evaluation.metrics import score_line
+from ..evaluation.formatting import score_line
 from ..files import write_text
 from ..inference.forecast import forecast, read_series
 from ..inference.predictor import Predictions, Predictor
@@ -44,28 +44,28 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
     pellucid predict last photos/ --out answers.csv
     """
     _check_out(out)
-    found = runs.find(run)
-    if not data and found.config["kind"] == "series":
-        data = (found.config["source"]["spec"],)
+    found = runs.find_run(run)
+    if not data and found.config.kind == "series":
+        data = (found.config.source["spec"],)
     if not data:
         raise OptionError(f"DATA is missing; expected what {found.name} shall answer for; see pellucid predict --help")
-    if horizon is not None and found.config["kind"] != "series":
+    if horizon is not None and found.config.kind != "series":
         raise OptionError(
             f"--horizon {horizon}: {found.name} was not trained on a series; expected one that was; leave it out"
         )
-    if found.config["kind"] == "text":
+    if found.config.kind == "text":
         return _read(found, data, out, show, as_json)
     _check_answers(found)
-    pictures = found.config["kind"] in ("images", "pictures")
+    pictures = found.config.kind in ("images", "pictures")
     if show and not pictures:
         raise OptionError(f"--show: {found.name} reads tables; expected a run on images; leave it out")
     if not pictures and len(data) > 1:
         raise OptionError(f"DATA: {len(data)} tables; expected one; predict them one after another")
     trained = Predictor(found)
-    if found.config["kind"] == "series":
+    if found.config.kind == "series":
         return _go_on(trained, data[0], horizon or 1, out, as_json)
     answers = trained.images(list(data)) if pictures else trained.rows(data[0])
-    for note in trained.strangers(answers):
+    for note in trained.unseen_values(answers):
         say(f"note: {note}")
     if show:
         _draw(trained, answers)
@@ -77,7 +77,7 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
         print_json(
             {
                 "run": str(found.folder),
-                "task": found.config["task"],
+                "task": found.config.task,
                 "n": len(rows),
                 "predictions": _json_rows(trained, answers),
             }
@@ -109,7 +109,7 @@ def _go_on(trained: Predictor, data: str, horizon: int, out: Path | None, as_jso
 
 def _check_answers(found: runs.Run) -> None:
     if isinstance(found.new_network(), ImageGenerator):
-        raise OptionError(f"{found.name}: a {found.config['family']}, which draws and answers nothing; expected a run that answers, such as "
+        raise OptionError(f"{found.name}: a {found.config.family}, which draws and answers nothing; expected a run that answers, such as "
                           f"a cnn; for images it draws: pellucid sample {found.name}")  # fmt: skip
 
 
@@ -122,19 +122,22 @@ def _read(found: runs.Run, data: tuple[str, ...], out: Path | None, show: bool, 
     reader = TextScorer(found)
     texts = {name: reader.text(name) for name in data}
     for name, text in texts.items():
-        for note in reader.known.strangers(text):
+        for note in reader.preprocessor.strangers(text):
             say(f"note: {name}: {note}")
     scores = {name: reader.score(text) for name, text in texts.items()}
     if out is not None:
         rows = [
             {"position": place, "character": letters, "nats": f"{nats:.6f}"}
-            for place, letters, nats in reader.surprises(texts[data[0]])
+            for place, letters, nats in reader.token_nll(texts[data[0]])
         ]
         write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))
         click.echo(f"{out}: {len(rows):,} rows", err=as_json)
     if as_json:
-        told = [{"name": name, "nats": metrics["nats"], "characters": metrics["n"]} for name, metrics in scores.items()]
-        print_json({"run": str(found.folder), "task": found.config["task"], "n": len(told), "predictions": told})
+        told = [
+            {"name": name, "nll_per_char": metrics["nll_per_char"], "characters": metrics.n}
+            for name, metrics in scores.items()
+        ]
+        print_json({"run": str(found.folder), "task": found.config.task, "n": len(told), "predictions": told})
     elif out is None:
         for name, metrics in scores.items():
             click.echo(f"{name}: {score_line(metrics)}")

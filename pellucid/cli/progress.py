@@ -11,7 +11,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from ..evaluation.metrics import HEADLINES
+from ..evaluation.formatting import short_name
+from ..runs.records import PRIMARY
 from ..training.loop import BatchDone, EpochDone
 
 
@@ -64,8 +65,8 @@ class Watcher:
             return
         if not self.headed:
             self.headed = True
-            self._line(f"{'epoch':>9}  {'training loss':>13}  {score_name(event.train):>8}  {'validation loss':>15}  "
-                       f"{score_name(event.validation):>8}    {'examples/s':>10}  left   (*: the best so far)")  # fmt: skip
+            self._line(f"{'epoch':>9}  {'training loss':>13}  {short_name(score_name(event.train)):>8}  {'validation loss':>15}  "
+                       f"{short_name(score_name(event.validation)):>8}    {'examples/s':>10}  left   (*: the best so far)")  # fmt: skip
         left = (self.epochs - event.epoch) * event.seconds
         self._line(
             f"{f'{event.epoch}/{self.epochs}':>9}  {event.train['loss']:>13.4f}  {score(event.train):>8}  {event.validation['loss']:>15.4f}  "
@@ -88,7 +89,7 @@ def say(line: str) -> None:
 
 
 def score_name(values: dict[str, Any]) -> str:
-    return next((name for name in HEADLINES if name in values), "")
+    return next((name for name in PRIMARY if name in values), "")
 
 
 def score(values: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..errors import PellucidError
-from ..evaluation.metrics import score_line
+from ..evaluation.formatting import score_line
 from ..runs import run as runs
 from .options import aligned, baseline_json, baseline_words, flat, print_json
 
@@ -29,22 +29,21 @@ def command(as_json: bool) -> None:
 def _row(folder: Any) -> tuple[dict[str, Any], list[str]]:
     """A run as JSON and as cells; a damaged one says so instead of stopping the list."""
     try:
-        run = runs.load(folder)
+        run = runs.load_run(folder)
+        result, epochs = run.result(), len(run.history())
     except PellucidError as error:
         return {"run": str(folder), "error": str(error)}, [folder.name, "", "", "damaged: see pellucid summary", ""]
     config = run.config
-    about = {"run": str(folder), "task": config["task"], "data": config["data"], "model": config["family"]}
-    begun = config.get("created", "")[:16].replace("T", " ")
-    result = run.result()
+    about = {"run": str(folder), "task": config.task, "data": config.data, "model": config.family}
+    begun = config.created[:16].replace("T", " ")
     if result is None:
-        epochs = len(run.history())
-        state = f"stopped after {epochs} of {config['settings']['epochs']} epochs"
-        return {**about, "epochs": epochs, "finished": False}, [run.name, config["task"], begun, state, ""]
+        state = f"stopped after {epochs} of {config.settings.epochs} epochs"
+        return {**about, "epochs": epochs, "finished": False}, [run.name, config.task, begun, state, ""]
     full = {
         **about,
         "finished": True,
-        **flat(result["test"]),
-        "seconds": result["seconds"],
-        "baseline": baseline_json(result["baselines"]),
+        **flat(result.test),
+        "seconds": result.seconds,
+        "baseline": baseline_json(result.baselines),
     }
-    return full, [run.name, config["task"], begun, score_line(result["test"]), baseline_words(result["baselines"])]
+    return full, [run.name, config.task, begun, score_line(result.test), baseline_words(result.baselines)]

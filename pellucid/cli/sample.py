@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from ..errors import OptionError
+from ..evaluation.images import image_grid
 from ..files import write_bytes
-from ..inference.sampler import Sampler, grid
+from ..inference.sampler import Sampler
 from ..random import Generator
 from ..runs import run as runs
 from .options import Number, Whole, print_json
@@ -48,7 +49,7 @@ def command(
         raise OptionError(
             f"--temperature {temperature:g}: expected 0 or more; 0 takes the likeliest, 1 draws; write 0.8"
         )
-    found = runs.find(run)
+    found = runs.find_run(run)
     sampler = Sampler(found)
     generator = Generator(seed)
     if sampler.writes:
@@ -88,7 +89,7 @@ def _draw(
     images = sampler.images(labels, generator)
     by_class = wanted is None and classes > 1 and sampler.conditional
     columns = min(count, classes) if by_class else round(count**0.5) or 1
-    whole = grid(images, columns)
+    whole = image_grid(images, columns)
     if max(images.shape[1:3]) <= SMALL:
         whole = whole.repeat(LARGER, 0).repeat(LARGER, 1)
     buffer = io.BytesIO()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from ..creation import zeros
-from ..evaluation.metrics import score_line
+from ..evaluation.formatting import score_line
 from ..inspect.summary import summary
 from ..models.base import ImageGenerator
 from ..runs import run as runs
@@ -19,29 +20,28 @@ from .options import print_json
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str, as_json: bool) -> None:
     """Show the layers, output shapes and parameters of RUN: a path, a name under runs/, or last."""
-    found = runs.find(run)
+    found = runs.find_run(run)
     network = found.network() if found.weights.exists() else found.new_network()
     inputs = (
-        None if isinstance(network, ImageGenerator) else example_inputs(found.config["inputs"])
+        None if isinstance(network, ImageGenerator) else example_inputs(found.preprocessor().input_spec())
     )  # a drawing has none
     table = summary(network, input=inputs)
     config, result = found.config, found.result()
     parameters = sum(p.numel() for p in network.parameters())
     if as_json:
-        print_json({"run": str(found.folder), "task": config["task"], "data": config["data"], "parameters": parameters,
-                    "network": config["network"], "settings": config["settings"], "epochs": len(found.history())})  # fmt: skip
+        print_json({"run": str(found.folder), "task": config.task, "data": config.data, "parameters": parameters,
+                    "network": asdict(config.network), "settings": asdict(config.settings), "epochs": len(found.history())})  # fmt: skip
         return
-    click.echo(f"{found.folder}: {config['task']} on {config['data']}")
-    for note in config["notes"]:
+    click.echo(f"{found.folder}: {config.task} on {config.data}")
+    for note in config.notes:
         click.echo(f"  {note}")
     click.echo()
     click.echo(str(table))
     click.echo()
-    settings = config["settings"]
-    click.echo("settings  " + ", ".join(f"{name} {value}" for name, value in settings.items()))
+    click.echo("settings  " + ", ".join(f"{name} {value}" for name, value in asdict(config.settings).items()))
     click.echo(f"epochs    {len(found.history())}")
     click.echo(
-        f"test      {score_line(result['test'])}"
+        f"test      {score_line(result.test)}"
         if result
         else f"test      not finished; go on: pellucid train --resume {found.name}"
     )

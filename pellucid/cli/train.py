@@ -11,12 +11,13 @@ import click
 from ..data.load import find, load_problem
 from ..data.problem import TokenSequence
 from ..errors import OptionError
-from ..evaluation.metrics import score_line, verdict
+from ..evaluation.comparison import compare_with_baselines
+from ..evaluation.formatting import score_line
 from ..models import FAMILIES, family_for
 from ..models.base import ImageGenerator, LanguageModel
 from ..nn.activation import ACTIVATIONS
 from ..runs import run as runs
-from ..runs.settings import OPTIMIZERS, as_settings, choose, read_config, recipe
+from ..runs.settings import OPTIMIZERS, load_recipe, parse_overrides, read_config, resolve_config
 from ..training import session
 from ..training.fine_tuning import network_values
 from .options import (  # fmt: skip
@@ -140,26 +141,26 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.TrainingS
         )
     path = options.pop("config_file", None)
     written = read_config(path) if path else {}
-    more = as_settings(options.pop("more", ()))
+    more = parse_overrides(options.pop("more", ()))
     asked = {**written, **options, **more}
     family = str(asked.pop("model")) if "model" in asked else None
-    source, judge = (runs.find(str(asked.pop(name))) if name in asked else None for name in ("from", "judge"))
+    source, judge = (runs.find_run(str(asked.pop(name))) if name in asked else None for name in ("from", "judge"))
     inherited = {} if source is None else network_values(source, family)
-    family = source.config["family"] if source else family
+    family = source.config.family if source else family
     about = {name: asked.pop(name) for name in DATA_OPTIONS if name in asked}
     try:
         # A wrong option should not wait for the data.
-        settings, _ = choose(family or "mlp", asked if family else {"seed": asked.get("seed", 0)})
+        settings, _ = resolve_config(family or "mlp", asked if family else {"seed": asked.get("seed", 0)})
         problem = load_problem(data, seed=settings.seed, **_checked(about))
         family = family_for(problem.kind, family)
         known = data if find(data) else ""  # a user's digits.csv has nothing to do with the recipe of digits
-        values = {**recipe(family, known, problem.kind, len(problem.train)), **inherited, **asked}
-        training = session.start(problem, family, values, out, source=source, judge=judge)
+        values = {**load_recipe(family, known, problem.kind, len(problem.train)), **inherited, **asked}
+        training = session.start(problem, family, values, out, source=source, feature_network=judge)
     except OptionError as error:
         raise _named(error, options, more, written, path) from None
     if not quiet:
         sizes = ", ".join(f"{len(getattr(problem, part)):,} {part}" for part in ("train", "validation", "test"))
-        smooth = training.run.config["network"].get("label_smoothing", 0)
+        smooth = getattr(training.run.config.network, "label_smoothing", 0)
         smoothed = (
             [f"training loss: with label smoothing {smooth:g}, so it ends above the validation loss"] if smooth else []
         )
@@ -206,18 +207,17 @@ def _resume(context: click.Context, data: str | None, name: str, options: dict[s
         what = f"DATA ({data})" if data is not None else extra[0]
         raise click.UsageError(f"--resume: {what} cannot be given beside it, a run goes on as it was begun; expected only --epochs, "
                                "--threads, --judge, --quiet, --json; leave it out, or begin a new run")  # fmt: skip
-    run = runs.find(name)
-    source = run.config["source"]
-    judge = runs.find(options["judge"]) if options["judge"] else None
+    run = runs.find_run(name)
+    judge = runs.find_run(options["judge"]) if options["judge"] else None
     try:
-        training = session.resume(run, load_problem(**source), options["epochs"], options["threads"], judge)
+        training = session.resume(run, run.load_problem(), options["epochs"], options["threads"], judge)
     except OptionError as error:
         raise as_options(error, {"epochs"}) from None
     if training.is_done():
         say(
             f"note: {run.name} is finished, after {training.learner.progress.epoch} of {training.settings.epochs} epochs; nothing is left to train"
         )
-    stored = run.config["settings"]["threads"]
+    stored = run.config.settings.threads
     if training.settings.threads != stored:
         say(f"note: the run was begun with {stored} threads and goes on with {training.settings.threads}; its last bits may "
             "differ from an uninterrupted run's")  # fmt: skip
@@ -247,7 +247,7 @@ def closing_lines(training: session.TrainingSession, result: session.Result) -> 
     """Test score against the baseline, the run, the report, and the next command to paste."""
     run = training.run
     beside = (
-        f", {verdict(result.metrics, result.baselines).relation} {baseline_words(result.baselines)}"
+        f", {compare_with_baselines(result.metrics, result.baselines).relation} {baseline_words(result.baselines)}"
         if result.baselines
         else ""
     )

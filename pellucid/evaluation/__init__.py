@@ -1,1 +1,1 @@
-"""What a trained network is worth: metrics, baselines, and an evaluator for each kind of network (floor 6)."""
+"""Evaluation: metrics, baselines, and an evaluator for each kind of network (floor 7)."""

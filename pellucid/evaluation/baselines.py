@@ -1,8 +1,8 @@
-"""What a network has to beat: the majority class or the mean, and logistic or ridge regression, on the same inputs; for a
-series, that nothing changes, and a linear autoregression.
+"""Baselines: simple models fitted to the same training examples as a network (floor 7).
 
-Scikit-learn is imported at the top, which is slow: import this module only in a command that needs it. It knows arrays,
-not networks; the scores and the verdict are `metrics.py`'s.
+The majority class or the mean, and logistic or ridge regression; for a series, persistence and a linear autoregression.
+Scikit-learn is imported at the top, which is slow: import this module only where baselines are fitted. It reads arrays,
+never networks; `metrics.py` scores what it gives, `comparison.py` compares.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.preprocessing import OneHotEncoder
 
 from ..errors import OptionError
-from .metrics import Metrics, classification_metrics, paired_difference, regression_metrics
+from .comparison import paired_difference
+from .metrics import Metrics, classification_metrics, regression_metrics
 
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
 BLOCK_VALUES = 20_000_000  # numbers of the rows that are answered for at a time
@@ -51,7 +53,7 @@ def baselines(
     int64, or `series` (N, T, F) whose feature 0 is the target's own past; `decode` brings that into the target's units.
     target: (N,) int64 class indices, with `classes` naming all K; or (N,) float in the target's own units.
     network: the network's (N, K) probabilities or (N,) predictions for the test examples; when given, each baseline's
-    metrics also hold `gain`, [value, low, high]: how much better the network is on these same examples.
+    metrics also hold `gain`, (value, low, high): how much better the network is on these same examples.
     """
     if task not in ("classification", "regression"):
         raise OptionError(f"baseline: task {task!r}; expected 'classification' or 'regression'.")
@@ -87,9 +89,9 @@ def _scored(
     result = {}
     for name, output in outputs.items():
         score = classification_metrics if task == "classification" else regression_metrics
-        result[name] = score(output, target)
-        if network is not None:
-            result[name]["gain"] = paired_difference(task, network, output, target)
+        metrics = score(output, target)
+        gain = None if network is None else paired_difference(task, network, output, target)
+        result[name] = replace(metrics, gain=gain)
     return result
 
 

@@ -1,4 +1,4 @@
-"""Functions and networks run as native programs, and what to do where that is not possible (floor 6).
+"""Compiled inference: functions and networks run as native programs, eagerly where they cannot be compiled (floor 7).
 
 Whether it is compiled is decided once for a run, never by how many rows there are: compiled, a row's answer has the same
 bits alone and among others. A program costs up to a second to compile, the first time on a machine. Eagerly NumPy adds up
@@ -46,7 +46,7 @@ class CompiledFunction:
 
 
 class Forward:
-    """What a network says of many rows, without gradients, batch by batch: raw outputs (N, ...) from arrays (N, ...)."""
+    """Raw outputs (N, ...) of a network for arrays (N, ...), without gradients, batch by batch."""
 
     def __init__(self, network: Model, eager: bool = False) -> None:
         self.network = network
@@ -58,7 +58,7 @@ class Forward:
 
 
 class EvaluationStep:
-    """What a network's `judge` says of each example of a data set: values (N,) by name."""
+    """Values (N,) by name of each example of a data set, as the network's `judge` gives them."""
 
     def __init__(self, network: Model, eager: bool = False) -> None:
         self.network = network
@@ -68,15 +68,15 @@ class EvaluationStep:
         names: list[str] = []
 
         def take(rows: range) -> np.ndarray:
-            found = self.native(*dataset.gather(np.arange(rows.start, rows.stop)))
-            names[:] = found
-            return np.stack([value.array for value in found.values()], axis=1).astype(np.float64)
+            results = self.native(*dataset.gather(np.arange(rows.start, rows.stop)))
+            names[:] = results
+            return np.stack([value.array for value in results.values()], axis=1).astype(np.float64)
 
         values = in_batches(len(dataset), self.network.judged_batch, take)
         return {name: values[:, i] for i, name in enumerate(names)}
 
 
 def means(values: dict[str, np.ndarray]) -> dict[str, float]:
-    """The mean of each value that `Judge` gave, over all scored positions."""
+    """The mean of each value that an `EvaluationStep` gave, over all scored positions."""
     count = values.get("count", np.ones(len(values["loss"])))
     return {name: float(value.sum() / count.sum()) for name, value in values.items() if name != "count"}

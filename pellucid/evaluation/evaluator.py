@@ -1,22 +1,22 @@
-"""How a network is judged: every epoch on validation data, at the end on the test data (floor 6).
+"""Evaluators: score a network on validation data every epoch, and on the test data at the end (floor 7).
 
-One class for each thing a network does: it answers (`Answers`, here), writes (`writing.py`) or draws (`drawing.py`). The
-loop and the session know none of them; they ask for validation values, which of two results is better, something to keep
-of each epoch, and at the end for the test scores with what a report shows of them.
+One class for each kind of network: `PredictionEvaluator` here, `LanguageEvaluator` in `language.py`, `GenerationEvaluator` in
+`generation.py`. The loop and the session ask any of them for validation values, which of two results is better, what to keep
+of an epoch, the test scores, and the figures of a report. All of it is data; `report/` shows it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..data.problem import DataModule, Examples
+from ..inspect.attention import AttentionFigure
+from ..inspect.filters import first_filters
 from ..models.base import Model
-from ..report.html import Markup
-from ..report.network_figures import filters
 from ..runs.run import Run
 from ..runs.settings import Settings
 from ..tensor import Tensor
@@ -24,17 +24,77 @@ from .compiled import EvaluationStep, Forward, means
 from .metrics import Metrics, classification_metrics, regression_metrics
 
 
-@dataclass
+@dataclass(frozen=True)
+class TestPredictions:
+    """What a network predicts for the test examples, and what they are.
+
+    output: (N, K) probabilities or (N,) predictions.      target: (N,) class indices, or numbers in the target's own units.
+    classes: K names, None for a regression.      describe(i): example i as a person knows it, a row (column -> value) or a
+    uint8 image (H, W), in colour (H, W, 3).      files: the name of each example's file, where it is one.
+    """
+
+    __test__ = False  # no test of pytest's
+
+    output: np.ndarray
+    target: np.ndarray
+    classes: Sequence[str] | None = None
+    target_name: str | None = None
+    describe: Callable[[int], Any] | None = None
+    files: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
-    """The test scores, those of the baselines, and what a report shows: fields of `ReportData`."""
+    """The test scores, those of the baselines, and the predictions of a network that answers."""
 
     metrics: Metrics
     baselines: dict[str, Metrics]
-    shown: dict[str, Any] = field(default_factory=dict)
+    predictions: TestPredictions | None = None
+
+
+@dataclass(frozen=True)
+class TextSample:
+    """Text written after an epoch, and the validation loss then, in nats per character where that is known."""
+
+    epoch: int
+    loss: float
+    text: str
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """A token of a text, as it is spelled, and its negative log-likelihood in nats."""
+
+    text: str
+    nll: float
+
+
+@dataclass(frozen=True)
+class ImageSheet:
+    """Images drawn by a network, as one picture: uint8 (H, W) or (H, W, 3)."""
+
+    title: str
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a report shows of a network beside its scores; each is empty where there is none.
+
+    filters: weights (N, C, h, w) of the first convolution.      conditional: whether a column of each sheet is a class.
+    """
+
+    filters: np.ndarray | None = None
+    text_samples: Sequence[TextSample] = ()
+    passage: Sequence[TokenLoss] = ()
+    attention: AttentionFigure | None = None
+    sheets: Sequence[ImageSheet] = ()
+    conditional: bool = False
+    notes: Sequence[str] = field(default_factory=list)
 
 
 class NonFiniteLoss(Exception):
-    """A validation loss that is not finite, and a batch that has it; whoever trains can say which layer gave it."""
+    """A validation loss that is not finite, with a batch that has it; the caller finds out which layer gave it."""
 
     def __init__(self, batch: list[Tensor]) -> None:
         super().__init__("a validation loss is not finite")
@@ -42,83 +102,85 @@ class NonFiniteLoss(Exception):
 
 
 class Evaluator:
-    """What every kind of judging has in common. network: in evaluation mode, with the weights to judge when it is asked."""
+    """Base of the evaluators. network: in evaluation mode, with the weights to score at the time of each call."""
 
     def __init__(self, run: Run, problem: DataModule, network: Model, settings: Settings) -> None:
         self.run = run
         self.problem = problem
         self.network: Any = network
         self.settings = settings
-        self.judge = EvaluationStep(network, settings.eager)
-        self.judged: Any = problem.validation.judged(network)
+        self.step = EvaluationStep(network, settings.eager)
+        self.validation_set: Any = problem.validation.judged(network)
 
     def validate(self) -> dict[str, float]:
-        """The means over the validation part; "loss" is among them. Raises BadLoss where it is not finite."""
-        values = self.judge(self.judged)
-        found = means(values)
-        if not np.isfinite(found["loss"]):
-            raise NonFiniteLoss(self.judged.gather(np.argsort(np.isfinite(values["loss"]), kind="stable")[:1]))
-        return self.in_units(found)
+        """The means over the validation part; "loss" is among them. Raises NonFiniteLoss where it is not finite."""
+        values = self.step(self.validation_set)
+        mean_values = means(values)
+        if not np.isfinite(mean_values["loss"]):
+            raise NonFiniteLoss(self.validation_set.gather(np.argsort(np.isfinite(values["loss"]), kind="stable")[:1]))
+        return self.inverse_transform(mean_values)
 
-    def in_units(self, values: dict[str, float]) -> dict[str, float]:
-        """Means of training or validation with what a person reads beside the loss."""
+    def inverse_transform(self, values: dict[str, float]) -> dict[str, float]:
+        """Means of training or validation, with those in the data's own units added."""
         return values
 
-    def better(self, a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    def is_better(self, a: Mapping[str, float], b: Mapping[str, float]) -> bool:
         """Whether validation values `a` beat `b`."""
         return a["loss"] < b["loss"]
 
-    def keep(self, epoch: int) -> dict[str, Any]:
-        """Something of this epoch for the report: what is added to its line of metrics.jsonl; files go into the run."""
+    def epoch_artifacts(self, epoch: int) -> dict[str, Any]:
+        """Make what is kept of this epoch: fields of its `EpochRecord`. Files go into the run's folder."""
         return {}
 
     def test(self) -> EvaluationResult:
-        """Read the test part, for the first and only time, with the weights the network has now."""
+        """Score the network on the test part, with the weights it has now."""
         raise NotImplementedError(f"{type(self).__name__} does not define test()")
 
-    def sections(self) -> list[Markup]:
-        """What only the report shows, of the network as it was tested. By default, nothing."""
-        return []
+    def figures(self) -> Figures:
+        """What a report shows of the network beside its scores. By default, nothing."""
+        return Figures()
 
 
 class PredictionEvaluator(Evaluator):
-    """Of a network that answers: accuracy or RMSE beside the plain models of `baseline.py`."""
+    """Of a classifier or a regression: accuracy or RMSE, beside the models of `baselines.py`."""
 
     def __init__(self, run: Run, problem: DataModule, network: Model, settings: Settings) -> None:
         super().__init__(run, problem, network, settings)
         self.forward = Forward(network, settings.eager)
 
-    def in_units(self, values: dict[str, float]) -> dict[str, float]:
-        """With the root of a regression's loss, as RMSE in the target's units."""
+    def inverse_transform(self, values: dict[str, float]) -> dict[str, float]:
+        """Add the root of a regression's loss, as RMSE in the target's units."""
         if self.problem.task == "classification":
             return values
-        zero, one = in_units(self.problem.preprocessor, np.array([0.0, 1.0]))
+        zero, one = inverse_transform(self.problem.preprocessor, np.array([0.0, 1.0]))
         return {**values, "rmse": float(values["loss"] ** 0.5 * (one - zero))}
 
-    def better(self, a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    def is_better(self, a: Mapping[str, float], b: Mapping[str, float]) -> bool:
         if self.settings.monitor == "score" and "accuracy" in a and a["accuracy"] != b["accuracy"]:
             return a["accuracy"] > b["accuracy"]
-        return super().better(a, b)
+        return super().is_better(a, b)
 
     def test(self) -> EvaluationResult:
         from .baselines import baselines  # scikit-learn takes a second to import
 
-        problem, test = self.problem, self.problem.test
-        output = answers(self.forward, problem.preprocessor, arrays_for(self.network, test))
-        target, known = self._targets(test), problem.preprocessor
+        problem, test, preprocessor = self.problem, self.problem.test, self.problem.preprocessor
+        output = predict_outputs(self.forward, preprocessor, arrays_for(self.network, test))
+        target, classes = self._targets(test), preprocessor.classes
         others = baselines(problem.task, problem.train.inputs, self._targets(problem.train), test.inputs, target,
-                           classes=known.classes, network=output, decode=known.decode)  # fmt: skip
-        shown = {
-            "output": output, "target": target, "classes": known.classes, "target_name": known.target_name,
-            "describe": lambda i: problem.describe("test", i), "files": problem.names.get("test", ()), "sections": [part for part in [filters(self.network)] if part],
-        }  # fmt: skip
-        return EvaluationResult(score(known, output, test.target), others, shown)
+                           classes=classes, network=output, decode=preprocessor.decode)  # fmt: skip
+        predictions = TestPredictions(output, target, classes, preprocessor.target_name,
+                                      lambda i: problem.describe("test", i), problem.names.get("test", ()))  # fmt: skip
+        return EvaluationResult(score(preprocessor, output, test.target), others, predictions)
 
     def _targets(self, examples: Examples) -> np.ndarray:
-        return in_units(self.problem.preprocessor, examples.target)
+        return inverse_transform(self.problem.preprocessor, examples.target)
+
+    def figures(self) -> Figures:
+        """The filters of the first convolution."""
+        return Figures(filters=first_filters(self.network))
 
 
-# ---- a network's answers -------------------------------------------------------------------------------------------------
+# ---- predictions ---------------------------------------------------------------------------------------------------------
 
 
 def arrays_for(network: Any, examples: Examples) -> list[np.ndarray]:
@@ -126,22 +188,22 @@ def arrays_for(network: Any, examples: Examples) -> list[np.ndarray]:
     return [examples.inputs[name] for name in network.order]
 
 
-def answers(forward: Forward, preprocessor: Any, inputs: Sequence[np.ndarray]) -> np.ndarray:
+def predict_outputs(forward: Forward, preprocessor: Any, inputs: Sequence[np.ndarray]) -> np.ndarray:
     """(N, K) probabilities in float64, or (N,) predictions in the target's units."""
     raw = forward(list(inputs))
     if preprocessor.classes is None:
-        return in_units(preprocessor, raw)
+        return inverse_transform(preprocessor, raw)
     shifted = np.exp(raw.astype(np.float64) - raw.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def in_units(preprocessor: Any, target: np.ndarray) -> np.ndarray:
+def inverse_transform(preprocessor: Any, target: np.ndarray) -> np.ndarray:
     """Regression targets as the data wrote them; class indices stay what they are."""
     return target if preprocessor.classes is not None else np.asarray(preprocessor.decode(target), np.float64)
 
 
 def score(preprocessor: Any, output: np.ndarray, target: np.ndarray) -> Metrics:
-    """The metrics of `output`, as `answers` gives it, against encoded targets."""
+    """Metrics of predictions; `target` as it is encoded."""
     if preprocessor.classes is None:
-        return regression_metrics(output, in_units(preprocessor, target))
+        return regression_metrics(output, inverse_transform(preprocessor, target))
     return classification_metrics(output, target, preprocessor.classes)

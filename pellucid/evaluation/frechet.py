@@ -1,7 +1,6 @@
-"""How like drawn images are to real ones: by a judge's features and names, and by the nearest training image (floor 6).
+"""Frechet distance and other measures of sample quality: how like drawn images are to real ones (floor 7).
 
-The judge is any network that classifies such images, given as two functions of arrays; which one it is, and who draws, is
-left to others. Training and test images may be what is indexed like an array and reads its rows only then.
+Features and logits come from a feature network, any classifier of such images, given as two functions of arrays. Training and test images may be what is indexed like an array and reads its rows only then.
 Shapes: N drawn images, M test images, T training images, F features, K classes; an image (H, W) or (C, H, W).
 """
 
@@ -32,27 +31,27 @@ class Spread:
 
 @dataclass(frozen=True)
 class SampleQuality:
-    """What `likeness` found.
+    """What `sample_quality` measures.
 
     frechet: between the features of `count` drawn images and of all test images.      count: the fewer of N and T.
-    floor: the same with `count` training images, chosen by lot, in place of the drawn: what real images come to. The judge
-        has learned from them, and not from the test images, which is part of it.
-    shares (K,): of drawn images that the judge gives to each class.      right: of drawn images whose class it names.
-    drawn_nearest, test_nearest: Euclidean distances, in units of the encoding, to the nearest training image. Drawn images
+    frechet_real: the same with `count` training images, chosen at random, in place of the drawn: what real images come to.
+        The feature network has learned from them, and not from the test images, which is part of it.
+    class_shares (K,): of drawn images classified as each class.      accuracy: of drawn images classified as their label.
+    nearest_drawn, nearest_test: Euclidean distances, in units of the encoding, to the nearest training image. Drawn images
         that lie much nearer than test images do are copies.
     """
 
     count: int
     frechet: float
-    floor: float
-    shares: tuple[float, ...]
-    right: float
-    drawn_nearest: Spread
-    test_nearest: Spread
+    frechet_real: float
+    class_shares: tuple[float, ...]
+    accuracy: float
+    nearest_drawn: Spread
+    nearest_test: Spread
 
     @property
-    def ratio(self) -> float:
-        return self.frechet / self.floor
+    def frechet_relative(self) -> float:
+        return self.frechet / self.frechet_real
 
 
 def sample_quality(
@@ -62,25 +61,25 @@ def sample_quality(
 ) -> SampleQuality:  # fmt: skip
     """Compare drawn images (N, ...), wanted to be of the classes `labels` (N,), with training (T, ...) and test images (M, ...).
 
-    features, logits: of the judge, (B, F) and (B, K) of any images.      compared: of the drawn and of the test images, how
-    many are held against every training image.      seed: of the lot by which training images are chosen.
+    features, logits: of the feature network, (B, F) and (B, K) of any images.      compared: of the drawn and of the test images, how
+    many are held against every training image.      seed: of the random choice of training images.
     """
     _check_images(drawn, train, test)
     count = min(len(drawn), len(train))
-    lot = np.random.default_rng(seed).choice(len(train), count, replace=False)
-    real, named = features(test), logits(drawn)
-    found = named.argmax(1)
+    rows = np.random.default_rng(seed).choice(len(train), count, replace=False)
+    real, classified = features(test), logits(drawn)
+    classes = classified.argmax(1)
     held = min(compared, len(test))
     some = drawn[:compared], test[np.arange(held) * len(test) // held]  # evenly: a folder's test part may come by class
-    away = nearest(np.concatenate(some), train)[0]
+    distances = nearest(np.concatenate(some), train)[0]
     return SampleQuality(
         count=count,
         frechet=frechet_distance(features(drawn[:count]), real),
-        floor=frechet_distance(features(train[np.sort(lot)]), real),
-        shares=tuple((np.bincount(found, minlength=named.shape[1]) / len(found)).tolist()),
-        right=float((found == labels).mean()),
-        drawn_nearest=Spread.of(away[:-held]),
-        test_nearest=Spread.of(away[-held:]),
+        frechet_real=frechet_distance(features(train[np.sort(rows)]), real),
+        class_shares=tuple((np.bincount(classes, minlength=classified.shape[1]) / len(classes)).tolist()),
+        accuracy=float((classes == labels).mean()),
+        nearest_drawn=Spread.of(distances[:-held]),
+        nearest_test=Spread.of(distances[-held:]),
     )
 
 
@@ -107,16 +106,16 @@ def nearest(images: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """For each of `images` (N, ...) the Euclidean distance (N,) to the nearest of `among` (T, ...), and which that is (N,)."""
     _check_images(images, among)
     x = flat(images)
-    least, place = np.full(len(x), np.inf, np.float32), np.zeros(len(x), np.int64)
+    smallest, index = np.full(len(x), np.inf, np.float32), np.zeros(len(x), np.int64)
     rows = max(1, BLOCK // max(x.shape))
     for start in range(0, len(among), rows):
         y = flat(among[start : start + rows])
         # |x|^2 is the same for all that x is compared with, so it does not decide.
         apart = np.square(y).sum(1) - 2 * (x @ y.T)
         here = apart.min(1)
-        place = np.where(here < least, start + apart.argmin(1), place)
-        least = np.minimum(here, least)
-    return np.linalg.norm(x - flat(among[place]), axis=1), place  # from the differences: exact for a copy, too
+        index = np.where(here < smallest, start + apart.argmin(1), index)
+        smallest = np.minimum(here, smallest)
+    return np.linalg.norm(x - flat(among[index]), axis=1), index  # from the differences: exact for a copy, too
 
 
 def flat(images: np.ndarray) -> np.ndarray:
@@ -127,6 +126,6 @@ def flat(images: np.ndarray) -> np.ndarray:
 def _check_images(*parts: np.ndarray) -> None:
     if any(not len(part) or part.shape[1:] != parts[0].shape[1:] for part in parts):
         raise ShapeError(
-            f"likeness: images {', '.join(format_shape(part.shape) for part in parts)}; expected some of each, all of one size; "
+            f"sample_quality: images {', '.join(format_shape(part.shape) for part in parts)}; expected some of each, all of one size; "
             "encode all of them by the same preprocessor"
         )

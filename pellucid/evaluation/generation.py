@@ -1,14 +1,15 @@
-"""How a network that draws is judged: by eye every epoch, at the end by how like its images are to real ones (floor 6).
+"""Evaluation of image generators: the Frechet distance of drawn from real images, and a sample grid every epoch (floor 7).
 
-The judge is a network that was trained to tell the classes of the same data apart (`pellucid train DATA --model cnn`): it
-names what was drawn, and its last features are where distances are taken. Without such a run the features are the pixels
-themselves, coarsened, and nothing is named. The measures are `likeness.py`'s.
+Features come from a feature network: a classifier trained on the same data (`pellucid train DATA --model cnn`). Its last
+hidden layer gives the features, its logits say which class an image shows. Without one the features are coarse pixels, and
+classes are not checked. `frechet.py` computes the measures.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,155 +21,166 @@ from PIL import Image
 from ..data.problem import DataModule
 from ..errors import OptionError, PellucidError
 from ..files import write_bytes
-from ..inference.sampler import as_pixels, grid
 from ..models.base import ImageGenerator, Model, in_batches
 from ..random import Generator
-from ..report.html import Markup, picture, section, text
 from ..runs import run as runs
+from ..runs.records import EpochRecord, RunConfig
 from ..runs.run import Run
 from ..runs.settings import Settings
 from ..tensor import Tensor
 from .compiled import CompiledFunction
-from .evaluator import EvaluationResult, Evaluator
+from .evaluator import EvaluationResult, Evaluator, Figures, ImageSheet
 from .frechet import sample_quality
+from .images import as_pixels, image_grid
 from .metrics import Metrics
 
-TEST = 10_000  # images drawn to be judged
-COLUMNS, ROWS = 10, 6  # of an epoch's picture
-SHOWN = 6  # epochs whose pictures are shown
+TEST = 10_000  # images drawn to be scored
+COLUMNS, ROWS = 10, 6  # of a sample grid
+SHOWN = 6  # epochs whose grids are shown
 COARSE = 14  # pixels a side, where pixels are the features
 
 Features = Callable[[np.ndarray], np.ndarray]
 
 
 class GenerationEvaluator(Evaluator):
-    """Of a network that draws."""
+    """Of an image generator."""
 
     def __init__(self, run: Run, problem: DataModule, network: Model, settings: Settings) -> None:
         super().__init__(run, problem, network, settings)
         self.paint = CompiledFunction(self.network.paint, settings.eager)
 
-    def draw(self, labels: np.ndarray, chance: int) -> np.ndarray:
-        return cast("np.ndarray", self.network.draw(labels, Generator(self.settings.seed + chance), self.paint))
+    def draw(self, labels: np.ndarray, stream: int) -> np.ndarray:
+        """An image of each class number of `labels` (N,), from random numbers of their own for each `stream`."""
+        return cast("np.ndarray", self.network.draw(labels, Generator(self.settings.seed + stream), self.paint))
 
-    def sheet(self, chance: int) -> np.ndarray:
-        """Drawings as one picture, a class in each column."""
+    def sample_grid(self, stream: int) -> np.ndarray:
+        """Images drawn, as one picture with a class in each column."""
         columns = min(self.network.classes, COLUMNS)
-        drawn = self.draw(np.tile(np.arange(columns), ROWS), chance)
-        return grid(as_pixels(self.problem.preprocessor, drawn), columns)
+        images = self.draw(np.tile(np.arange(columns), ROWS), stream)
+        return image_grid(as_pixels(self.problem.preprocessor, images), columns)
 
-    def keep(self, epoch: int) -> dict[str, Any]:
-        """A grid of drawings from the same chance every epoch, as samples/epoch-N.png in the run."""
+    def epoch_artifacts(self, epoch: int) -> dict[str, Any]:
+        """A sample grid from the same random numbers every epoch, as samples/epoch-N.png in the run."""
         folder, name = self.run.folder / "samples", f"epoch-{epoch:03}.png"
         folder.mkdir(exist_ok=True)
         buffer = io.BytesIO()
-        Image.fromarray(self.sheet(0)).save(buffer, "PNG", optimize=True)
+        Image.fromarray(self.sample_grid(0)).save(buffer, "PNG", optimize=True)
         write_bytes(folder / name, buffer.getvalue())
         return {"picture": f"samples/{name}"}
 
     def test(self) -> EvaluationResult:
         problem = self.problem
-        train, test = (getattr(problem, part).inputs["image"] for part in ("train", "test"))
-        # By lot from the data's own labels, so that the classes have the shares that they have among real images.
-        lot = np.random.default_rng(self.settings.seed)
-        labels = lot.choice(problem.train.target, min(TEST, len(train)), replace=False)
-        began = time.perf_counter()
-        drawn = self.draw(labels, 1)
-        seconds = time.perf_counter() - began
-        features, logits, notes = self.judging()
-        problem.notes.extend(notes)
-        found = sample_quality(
-            drawn, labels, train, test, features, logits or (lambda images: np.zeros((len(images), 1)))
+        train, test = (getattr(problem, split).inputs["image"] for split in ("train", "test"))
+        # Sample labels from the training labels, so that class frequencies match.
+        labels = np.random.default_rng(self.settings.seed).choice(
+            problem.train.target, min(TEST, len(train)), replace=False
         )
-        metrics: Metrics = {
-            "frechet": found.frechet, "floor": found.floor, "ratio": found.ratio, "nearest": found.drawn_nearest.mean,
-            "nearest_test": found.test_nearest.mean, "images_per_second": len(labels) / seconds, "n": len(labels), "intervals": {},
-        }  # fmt: skip
+        began = time.perf_counter()
+        images = self.draw(labels, 1)
+        seconds = time.perf_counter() - began
+        features, logits, notes = self.feature_network()
+        problem.notes.extend(notes)
+        quality = sample_quality(
+            images, labels, train, test, features, logits or (lambda images: np.zeros((len(images), 1)))
+        )
+        scores: dict[str, float | None] = {
+            "frechet": quality.frechet,
+            "frechet_real": quality.frechet_real,
+            "frechet_relative": quality.frechet_relative,
+            "nearest_train_distance": quality.nearest_drawn.mean,
+            "nearest_train_distance_real": quality.nearest_test.mean,
+            "images_per_second": len(labels) / seconds,
+        }
         if logits is not None:
-            metrics |= {"named_right": found.right} if self.network.conditional else {}
-            metrics |= {"smallest_class": min(found.shares), "largest_class": max(found.shares)}
-        return EvaluationResult(metrics, {})
+            scores |= {"conditional_accuracy": quality.accuracy} if self.network.conditional else {}
+            scores |= {"min_class_share": min(quality.class_shares), "max_class_share": max(quality.class_shares)}
+        return EvaluationResult(Metrics(scores, len(labels)), {})
 
-    def judging(self) -> tuple[Features, Features | None, list[str]]:
-        """The judge's features (N, F) and, if it has any, logits (N, K) of images (N, ...), and what to know of it.
+    def feature_network(self) -> tuple[Features, Features | None, list[str]]:
+        """Features (N, F) and, if there are any, logits (N, K) of images (N, ...), with notes on where they come from.
 
-        It is the run that `--judge` named, else the finished one on the same data that tells its classes apart best. One that
-        cannot be used any more is passed over: a training that is done must not fail by it.
+        They are of the run that `--judge` named, else of the finished run on the same data with the best validation accuracy.
+        One that cannot be used any more is passed over with a note: a training that is done must not fail by it.
         """
         run, notes = self.run, []
-        if named := run.config.get("judge"):
+        if run.config.feature_network:
             try:
-                judge = runs.load(Path(named))
-                named_judge(judge, self.network, run.config)
-                features, logits, note = by_network(judge, self.settings.eager)
+                classifier = runs.load_run(Path(run.config.feature_network))
+                check_feature_network(classifier, self.network, run.config)
+                features, logits, note = network_features(classifier, self.settings.eager)
                 return features, logits, [note]
             except PellucidError as error:
                 notes.append(f"the judge that was named is passed over: {error}")
-        for judge in _judges(run):
+        for classifier in _candidates(run):
             with contextlib.suppress(PellucidError):
-                features, logits, note = by_network(judge, self.settings.eager)
+                features, logits, note = network_features(classifier, self.settings.eager)
                 return features, logits, [*notes, note]
         notes.append(
             "judged by coarse pixels, as no trained cnn on the same data was found; train one, and give it as --judge RUN"
         )
-        return by_pixels, None, notes
+        return pixel_features, None, notes
 
-    def sections(self) -> list[Markup]:
-        """What it drew after some of the epochs, and with its best weights."""
-        lines = [line for line in self.run.history() if (self.run.folder / line.get("picture", "")).is_file()]
-        chosen = sorted({round(i) for i in np.linspace(0, len(lines) - 1, min(SHOWN, len(lines)))})
-        shown = []
+    def figures(self) -> Figures:
+        """Sample grids of some epochs, and one of the best weights."""
+        notes: list[str] = []
+        grids = [(record.epoch, self.run.folder / record.picture) for record in self.run.history() if record.picture]
+        pictures = [(epoch, path) for epoch, path in grids if path.is_file()]
+        chosen = sorted({round(i) for i in np.linspace(0, len(pictures) - 1, min(SHOWN, len(pictures)))})
+        sheets = []
         for i in chosen:
-            with Image.open(self.run.folder / lines[i]["picture"]) as image:
-                shown.append((f"epoch {lines[i]['epoch']}", np.asarray(image)))
-        shown.append(("with the weights that were kept, from new chance", self.sheet(1)))
-        figures = "".join(
-            f'<figure class="card grid"><figcaption>{text(name)}</figcaption>{picture(pixels, name, largest=2000)}</figure>'
-            for name, pixels in shown
-        )
-        lead = "The same chance in every epoch" + (": a column is a class." if self.network.conditional else ".")
-        return [section("What it draws", Markup(f'<div class="pair">{figures}</div>'), lead=lead)]
+            epoch, path = pictures[i]
+            try:
+                with Image.open(path) as image:
+                    sheets.append(ImageSheet(f"epoch {epoch}", np.asarray(image)))
+            except (OSError, SyntaxError, ValueError):  # what PIL raises for a damaged file
+                notes.append(f"{path.name}: damaged, left out")
+        sheets.append(ImageSheet("with the weights that were kept, from new chance", self.sample_grid(1)))
+        return Figures(sheets=sheets, conditional=self.network.conditional, notes=notes)
 
 
-def named_judge(judge: Run, network: Model, config: dict[str, Any]) -> str:
-    """The path of `judge`, to be kept in the `config` of a run whose `network` it is to judge. Raises OptionError."""
+def check_feature_network(classifier: Run, network: Model, config: RunConfig) -> str:
+    """The path of `classifier`, to be kept in `config`, that of a run whose `network` draws images. Raises OptionError."""
     if not isinstance(network, ImageGenerator):
-        raise OptionError(f"--judge {judge.name}: for a {config['family']}, which draws nothing; expected a network that draws, such as gan "
+        raise OptionError(f"--judge {classifier.name}: for a {config.family}, which draws nothing; expected a network that draws, such as gan "
                           "or diffusion; leave it out")  # fmt: skip
-    if not _fits(judge, config):
-        raise OptionError(f"--judge {judge.name}: a {judge.config['family']} on {judge.config['data']}; expected a cnn on the same data as "
-                          f"the images drawn ({config['data']}), with the same --seed; make one: pellucid train {config['data']} --model cnn")  # fmt: skip
-    if not judge.weights.is_file():
+    if not _fits(classifier, config):
+        raise OptionError(f"--judge {classifier.name}: a {classifier.config.family} on {classifier.config.data}; expected a cnn on the same data as "
+                          f"the images drawn ({config.data}), with the same --seed; make one: pellucid train {config.data} --model cnn")  # fmt: skip
+    if not classifier.weights.is_file():
         raise OptionError(
-            f"--judge {judge.name}: it has no weights yet; expected a run that has finished an epoch; train it first"
+            f"--judge {classifier.name}: it has no weights yet; expected a run that has finished an epoch; train it first"
         )
-    return str(judge.folder.resolve())
+    return str(classifier.folder.resolve())
 
 
-def _fits(judge: Run, config: dict[str, Any]) -> bool:
-    """Whether `judge` is a cnn of the same images, scaled and split alike: it must not have learned from the test part."""
-    same = ("fingerprint", "preprocessor")
-    return judge.config["family"] == "cnn" and all(judge.config.get(name) == config[name] for name in same)
+def _fits(classifier: Run, config: RunConfig) -> bool:
+    """Whether it is a cnn of the same images, scaled and split alike: it must not have learned from the test part."""
+    other = classifier.config
+    same = other.fingerprint == config.fingerprint and other.preprocessor == config.preprocessor
+    return other.family == "cnn" and same
 
 
-def _judges(run: Run) -> list[Run]:
+def _candidates(run: Run) -> list[Run]:
     """The finished runs that fit, best first by their validation: the test images are not for choosing."""
     scored = []
     for folder in runs.folders():
         with contextlib.suppress(PellucidError):
-            judge = runs.load(folder)
-            result = judge.result()
-            if result is not None and _fits(judge, run.config):
-                best = [line for line in judge.history() if line["epoch"] == result.get("best_epoch")]
-                scored.append((max((line.get("validation_accuracy", 0.0) for line in best), default=0.0), judge))
-    return [judge for _, judge in sorted(scored, key=lambda pair: -pair[0])]
+            classifier = runs.load_run(folder)
+            result = classifier.result()
+            if result is not None and _fits(classifier, run.config):
+                scored.append((_validation_accuracy(classifier.history(), result.best_epoch), classifier))
+    return [classifier for _, classifier in sorted(scored, key=lambda pair: -pair[0])]
 
 
-def by_network(judge: Run, eager: bool = False) -> tuple[Features, Features, str]:
+def _validation_accuracy(history: list[EpochRecord], epoch: int) -> float:
+    return max((record.validation.get("accuracy") or 0.0 for record in history if record.epoch == epoch), default=0.0)
+
+
+def network_features(classifier: Run, eager: bool = False) -> tuple[Features, Features, str]:
     """The features and logits of a run's network, and what to know of it."""
-    network: Any = judge.network()
+    network: Any = classifier.network()
 
-    def of(function: Callable[..., Any]) -> Features:
+    def batched(function: Callable[..., Any]) -> Features:
         native = CompiledFunction(function, eager)
 
         def of_all(images: np.ndarray) -> np.ndarray:
@@ -177,12 +189,13 @@ def by_network(judge: Run, eager: bool = False) -> tuple[Features, Features, str
 
         return of_all
 
-    scored = (judge.result() or {}).get("test", {}).get("accuracy", float("nan"))
-    note = f"judged by {judge.name}, which names {100 * scored:.2f}% of the test images right"
-    return of(network.features), of(network), note
+    result = classifier.result()
+    accuracy = result.test["accuracy"] if result is not None and "accuracy" in result.test else math.nan
+    note = f"judged by {classifier.name}, which names {100 * accuracy:.2f}% of the test images right"
+    return batched(network.features), batched(network), note
 
 
-def by_pixels(images: np.ndarray) -> np.ndarray:
+def pixel_features(images: np.ndarray) -> np.ndarray:
     """Images (N, ..., H, W) as the means of squares of pixels, (N, F) with at most COARSE squares a side."""
     step = max(1, -(-max(images.shape[-2:]) // COARSE))
     height, width = (side // step for side in images.shape[-2:])

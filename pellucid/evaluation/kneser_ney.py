@@ -1,6 +1,6 @@
-"""What a network that writes has to beat: how often each character followed the few before it (floor 6).
+"""Baselines of language models: interpolated Kneser-Ney n-grams of characters (floor 7).
 
-Interpolated Kneser-Ney n-grams (Kneser and Ney 1995, as compared by Chen and Goodman 1999), in NumPy alone:
+After Kneser and Ney 1995, as compared by Chen and Goodman 1999, in NumPy alone:
 
     P_k(w | h) = (max(c(hw) - D_k, 0) + D_k * kinds(h) * P_k-1(w | h')) / sum of c(hv) over v,      P_0 = 1 / V
 
@@ -14,7 +14,7 @@ Shapes: L characters, V vocabulary, G different stretches of one order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from ..data.problem import Examples, TokenSequence
 from ..data.text.read import decode_part, encode_part
 from ..data.text.tokenize import Characters, TextPreprocessor
 from ..errors import OptionError
-from .metrics import Metrics, paired_difference, text_metrics
+from .comparison import paired_difference
+from .metrics import Metrics, text_metrics
 
 ORDER = 5
 MOST = 10_000_000  # characters counted, of which each takes 150 bytes meanwhile
@@ -133,7 +134,7 @@ def _order(codes: np.ndarray, counts: np.ndarray, history: np.ndarray, histories
     return Order(codes, np.maximum(counts - discount, 0) / total[history], back)
 
 
-def running(part: Part) -> tuple[np.ndarray, np.ndarray]:
+def flat_tokens(part: Part) -> tuple[np.ndarray, np.ndarray]:
     """A part as one row of tokens (L,) and their `depth` (L,); the first of a text or line, depth 0, is not scored."""
     if isinstance(part, TokenSequence):
         return part.tokens.astype(np.int64), np.arange(len(part))
@@ -156,16 +157,15 @@ def text_baselines(
         texts = [decode_part(known, part) for part in (train, test)]
         known = TextPreprocessor(Characters.fit(texts[0]), known.lines)
         train, test = (encode_part(known, text) for text in texts)
-    (tokens, depth), held = running(_end(train, notes)), running(test)
+    (tokens, depth), held = flat_tokens(_end(train, notes)), flat_tokens(test)
     ends = np.cumsum(characters)
     result: dict[str, Metrics] = {}
     for k in (1, 2, ORDER):
         nats = KneserNey(k, known.tokenizer.size).fit(tokens, depth).nats(*held)[held[1] > 0]
         sums = np.diff(np.concatenate([[0.0], np.cumsum(nats[len(nats) - ends[-1] :])])[ends], prepend=0.0)  # (N,)
         name = NAMES.get(k, f"kneser_ney_{k}")
-        result[name] = text_metrics(sums, characters) | {
-            "gain": paired_difference("language", losses, sums, characters)
-        }
+        gain = paired_difference("language", losses, sums, characters)
+        result[name] = replace(text_metrics(sums, characters), gain=gain)
     return result
 
 

@@ -1,41 +1,34 @@
-"""Scores of predictions with their 95% intervals, and the plain verdict of a network beside its baselines.
+"""Metrics: scores of predictions with their 95% intervals (floor 7).
 
-NumPy alone: what made the predictions is not its affair. A metrics dict is JSON-ready: plain names (`accuracy`,
-`log_loss`, ... or `rmse`, `mae`, `r2`), `n`, and `intervals`, name -> [low, high]. A score that the data cannot give
-(an ROC area with one class present, r2 of a constant target) is None; a score without a usable interval is missing from
-`intervals`. `baseline.py` makes the baselines; `report.py` and the command line show them.
+They are computed from arrays with NumPy alone. Scores have plain names: `accuracy`, `log_loss`, ... or `rmse`, `mae`, `r2`.
+A score that the data cannot give (an ROC area with one class present, r2 of a constant target) is None. A score without a
+usable interval is missing from `intervals`. `comparison.py` compares with baselines, `formatting.py` writes scores for people.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import IndexRangeError, NonFiniteError, OptionError, ShapeError, format_shape
+from ..runs.records import PRIMARY, Metrics
 
-Metrics = dict[str, Any]
 Z = 1.959964  # two-sided 95% of the normal distribution
 RESAMPLES = 1000
 LARGE = 50_000  # beyond this many examples 200 resamples fix the interval well enough
 
-# What stands first of a run's scores: accuracy is in percent and better where higher, the others where lower.
-HEADLINES = {"accuracy": "", "rmse": "", "nats": " nats per character", "frechet": ""}
 
-BASELINE_NAMES = {
-    "majority": "majority class",
-    "logistic_regression": "logistic regression",
-    "mean": "mean of the training rows",
-    "ridge_regression": "ridge regression",
-    "persistence": "the last value again",
-    "autoregression": "linear autoregression",
-    "unigram": "how often each character comes",
-    "bigram": "pairs of characters",
-    "kneser_ney_5": "Kneser-Ney 5-grams",
-}
+def primary_metric(metrics: Metrics) -> str:
+    """The name of the score that stands first: one of PRIMARY."""
+    for name in PRIMARY:
+        if name in metrics:
+            return name
+    raise OptionError(
+        f"score: metrics with {', '.join(sorted(metrics.scores)) or 'nothing'}; expected one of {', '.join(PRIMARY)} among them."
+    )
 
 
 # ---------------------------------------------------------------- scores
@@ -53,7 +46,7 @@ def classification_metrics(probabilities: Any, target: Any, classes: Sequence[st
 
     Raises ShapeError, IndexRangeError (a target outside the classes) or NonFiniteError.
     """
-    probabilities, target = _checked_classification(probabilities, target, classes)
+    probabilities, target = checked_classification(probabilities, target, classes)
     n, k = probabilities.shape
     confusion = confusion_matrix(probabilities.argmax(axis=1), target, k)
     correct = int(np.trace(confusion))
@@ -67,15 +60,13 @@ def classification_metrics(probabilities: Any, target: Any, classes: Sequence[st
         "roc_auc": area_interval,
         "f1_macro": _f1_interval(confusion),
     }
-    return {
+    scores: dict[str, float | None] = {
         "accuracy": correct / n,
         "log_loss": float(losses.mean()),
         "roc_auc": area,
         "f1_macro": float(f1_macro(confusion)),
-        "correct": correct,
-        "n": n,
-        "intervals": {name: list(pair) for name, pair in intervals.items() if pair is not None},
     }
+    return Metrics(scores, n, {name: pair for name, pair in intervals.items() if pair is not None}, correct)
 
 
 def regression_metrics(prediction: Any, target: Any) -> Metrics:
@@ -84,20 +75,20 @@ def regression_metrics(prediction: Any, target: Any) -> Metrics:
     prediction, target: (N,) float. Intervals (95%) are percentile bootstraps over the examples (Efron 1979) with a
     fixed seed. r2 is None when the target is constant. Raises ShapeError or NonFiniteError.
     """
-    prediction, target = _checked_regression(prediction, target)
+    prediction, target = checked_regression(prediction, target)
     error, centred = prediction - target, target - target.mean()
     rows = np.stack(
         [error**2, np.abs(error), centred, centred**2], axis=1
     )  # (N, 4): all three scores are means of these
     rmse, mae, r2 = _regression_scores(rows.mean(axis=0))
-    metrics: Metrics = {"rmse": rmse, "mae": mae, "r2": r2, "n": len(target), "intervals": {}}
+    metrics = Metrics({"rmse": rmse, "mae": mae, "r2": r2}, len(target))
     if len(target) < 2:
         return metrics
-    draws = [_regression_scores(mean) for mean in _resampled_means(rows)]
+    draws = [_regression_scores(mean) for mean in resampled_means(rows)]
     for i, name in enumerate(("rmse", "mae", "r2")):
         values = [draw[i] for draw in draws if draw[i] is not None]
         if metrics[name] is not None and values:
-            metrics["intervals"][name] = _percentiles(np.array(values, dtype=np.float64))
+            metrics.intervals[name] = percentile_interval(np.array(values, dtype=np.float64))
     return metrics
 
 
@@ -147,12 +138,13 @@ def _normal_interval(value: float, error: float, low: float, high: float) -> tup
     return max(low, value - Z * error), min(high, value + Z * error)
 
 
-def _percentiles(values: np.ndarray) -> list[float]:
+def percentile_interval(values: np.ndarray) -> tuple[float, float]:
+    """The range that holds the middle 95% of resampled `values`."""
     low, high = np.percentile(values, [2.5, 97.5])
-    return [float(low), float(high)]
+    return float(low), float(high)
 
 
-def _resampled_means(rows: np.ndarray) -> np.ndarray:
+def resampled_means(rows: np.ndarray) -> np.ndarray:
     """Column means (R, C) of R resamples, with replacement, of the rows (N, C)."""
     rng = np.random.default_rng(0)
     n = len(rows)
@@ -173,7 +165,7 @@ def _f1_interval(confusion: np.ndarray) -> tuple[float, float] | None:
         drawn = np.zeros_like(confusion)
         drawn[rows, columns] = rng.multinomial(n, shares)
         values[i] = f1_macro(drawn)
-    low, high = _percentiles(values)
+    low, high = percentile_interval(values)
     return (low, high) if high > low else None
 
 
@@ -217,7 +209,7 @@ def _roc_auc(probabilities: np.ndarray, target: np.ndarray) -> tuple[float | Non
 
 
 def text_metrics(losses: Any, characters: Any) -> Metrics:
-    """Scores of a model that writes: nats per character, perplexity (per character), bits, n and an interval of nats.
+    """Scores of a language model: negative log-likelihood in nats per character, perplexity (per character), bits per character, n and an interval.
 
     losses, characters: (N,) of each window or line, the sum of its losses in nats and how many characters it has. The
     interval (95%) takes the windows for independent draws, as a ratio of their sums (Cochran 1977).
@@ -227,205 +219,27 @@ def text_metrics(losses: Any, characters: Any) -> Metrics:
         raise ShapeError(f"text metrics: losses {format_shape(losses.shape)}, characters {format_shape(characters.shape)}; expected (N,) "
                          "both, with at least one character in all; give more text")  # fmt: skip
     _check_finite("text metrics: losses", losses)
-    nats, error = _ratio(losses, characters)
+    nats, error = ratio_estimate(losses, characters)
     pair = _normal_interval(nats, error, 0.0, math.inf)
-    return {
-        "nats": nats,
+    scores: dict[str, float | None] = {
+        "nll_per_char": nats,
         "perplexity": math.exp(nats),
-        "bits": nats / math.log(2),
-        "n": int(characters.sum()),
-        "intervals": {"nats": list(pair)} if pair else {},
+        "bits_per_char": nats / math.log(2),
     }
+    return Metrics(scores, int(characters.sum()), {"nll_per_char": pair} if pair else {})
 
 
-def _ratio(values: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
+def ratio_estimate(values: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
     """The sum of values (N,) over that of sizes (N,), and its standard error, 0 where there is a single one."""
     n, total = len(values), sizes.sum()
     ratio = float(values.sum() / total)
     return ratio, math.sqrt(float(((values - ratio * sizes) ** 2).sum()) * n / max(n - 1, 1)) / total
 
 
-# ---------------------------------------------------------------- against a baseline
-
-
-def paired_difference(task: str, network: Any, baseline: Any, target: Any) -> list[float]:
-    """How much better the network's headline score is on the same examples: [value, low, high], above 0 is better.
-
-    Classification ((N, K) probabilities): difference of accuracies with the paired interval of Bonett & Price (2012),
-    which counts only where the two disagree. Regression ((N,) predictions): baseline rmse minus network rmse, paired
-    bootstrap. Language ((N,) nats of each window, target (N,) its characters): baseline minus network, nats per character,
-    with the interval of `text_metrics`. Far sharper than asking whether the two scores' own intervals overlap.
-    """
-    if task == "language":
-        value, error = _ratio(np.asarray(baseline) - network, np.asarray(target))
-        return [value, value - Z * error, value + Z * error] if len(target) > 1 else _unproven(value)
-    if task == "classification":
-        ours, labels = _checked_classification(network, target, None)
-        theirs, _ = _checked_classification(baseline, target, None)
-        right, other = ours.argmax(axis=1) == labels, theirs.argmax(axis=1) == labels
-        n, won, lost = len(labels), int((right & ~other).sum()), int((other & ~right).sum())
-        up, down = (won + 1) / (n + 2), (lost + 1) / (n + 2)
-        half = Z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
-        return [(won - lost) / n, max(-1.0, up - down - half), min(1.0, up - down + half)]
-    ours, truth = _checked_regression(network, target)
-    theirs, _ = _checked_regression(baseline, target)
-    squares = np.stack([(theirs - truth) ** 2, (ours - truth) ** 2], axis=1)
-    value = float(np.subtract(*np.sqrt(squares.mean(axis=0))))
-    if len(truth) < 2:
-        return _unproven(value)
-    drawn = np.sqrt(_resampled_means(squares))
-    return [value, *_percentiles(drawn[:, 0] - drawn[:, 1])]
-
-
-def _unproven(value: float) -> list[float]:
-    """The gain on one example, which proves nothing: an interval around 0."""
-    return [value, -abs(value), abs(value)]
-
-
-@dataclass(frozen=True)
-class BaselineComparison:
-    """`level` is "better", "unclear", "worse" or "alone" (nothing to compare with); the rest says it to a person."""
-
-    level: str
-    claim: str
-    evidence: str = ""
-    against: str | None = None  # key of the strongest baseline
-
-    @property
-    def relation(self) -> str:
-        """`better than`, `not clearly better than`, ...: the claim up to what it compares with."""
-        return self.claim.partition(" than ")[0].lower() + " than" if self.against else "beside"
-
-    @property
-    def sentence(self) -> str:
-        """Claim and evidence, in one or two sentences."""
-        return self.claim + self.evidence
-
-
-def verdict(metrics: Metrics, baselines: Mapping[str, Metrics]) -> BaselineComparison:
-    """Whether the network beats the strongest of its baselines, in one or two plain sentences.
-
-    Uses each baseline's paired `gain` where present (see `baseline.baselines`), else whether the intervals overlap.
-    """
-    if not baselines:
-        return BaselineComparison("alone", "No baseline was measured beside it", ".")
-    name = primary_metric(metrics)
-    strongest = (max if name == "accuracy" else min)(baselines, key=lambda key: baselines[key][name])
-    other = baselines[strongest]
-    label = f"{BASELINE_NAMES.get(strongest, strongest)} ({_score_only(other)})"
-    value, low, high = _difference(metrics, other, name)
-    by = _difference_words(value, low, high, name)
-    if low > 0:
-        return BaselineComparison("better", f"Better than {label}", f": {by}.", strongest)
-    if high < 0:
-        return BaselineComparison(
-            "worse", f"Worse than {label}", f": {by}. The simpler model does this job better.", strongest
-        )
-    if value == 0:
-        return BaselineComparison("unclear", f"No better than {label}", ": the two scores are the same.", strongest)
-    evidence = f", as far as {metrics['n']:,} examples can tell: {by}, which may be chance."
-    return BaselineComparison(
-        "unclear", f"{'Not clearly' if value > 0 else 'No'} better than {label}", evidence, strongest
-    )
-
-
-def _difference(metrics: Metrics, other: Metrics, name: str) -> tuple[float, float, float]:
-    if "gain" in other:
-        value, low, high = other["gain"]
-        return value, low, high
-    sign = 1 if name == "accuracy" else -1
-    value = sign * (metrics[name] - other[name])
-    ours, theirs = (m["intervals"].get(name, [m[name], m[name]]) for m in (metrics, other))
-    if sign < 0:
-        ours, theirs = [-ours[1], -ours[0]], [-theirs[1], -theirs[0]]
-    # Overlapping intervals straddle 0 here, separate ones do not.
-    return value, ours[0] - theirs[1], ours[1] - theirs[0]
-
-
-def _difference_words(value: float, low: float, high: float, name: str) -> str:
-    side = ("ahead", "behind") if name == "accuracy" else (f"{name} lower", f"{name} higher")
-    which = side[value < 0]
-    if value < 0:
-        value, low, high = -value, -high, -low
-    scale, unit = (100, " points") if name == "accuracy" else (1, "")
-    digits = _decimals((high - low) * scale / 2)
-    text = [f"{part * scale:,.{digits}f}" for part in (value, low, high)]
-    return f"{which} by {text[0]}{unit} (95% interval {text[1]} to {text[2]})"
-
-
-# ---------------------------------------------------------------- in words
-
-
-def primary_metric(metrics: Mapping[str, Any]) -> str:
-    """The name of the score that stands first: one of HEADLINES."""
-    for name in HEADLINES:
-        if name in metrics:
-            return name
-    raise OptionError(
-        f"score: metrics with {', '.join(sorted(metrics)) or 'nothing'}; expected one of {', '.join(HEADLINES)} among them."
-    )
-
-
-def score_line(metrics: Metrics, dash: str = "-") -> str:
-    """The headline score on one line: `97.2% (350 of 360, 95-98)`, or `rmse 3.21 (n 76, 2.61-3.95)`."""
-    n, name = metrics["n"], primary_metric(metrics)
-    if name == "frechet":
-        named = f", {100 * metrics['named_right']:.1f}% named right" if "named_right" in metrics else ""
-        return f"frechet {_score_only(metrics)}, {metrics['ratio']:.1f} times that of real images (n {n:,}{named})"
-    count = f"{metrics['correct']:,} of {n:,}" if name == "accuracy" else f"n {n:,}"
-    span = interval_text(metrics, name, dash)
-    lead = "" if HEADLINES[name] or name == "accuracy" else f"{name} "
-    return f"{lead}{_score_only(metrics)}{HEADLINES[name]} ({count}{', ' + span if span else ''})"
-
-
-def value_text(metrics: Metrics, name: str) -> str:
-    """One score with the digits its interval justifies; `accuracy` in percent, `not defined` for None."""
-    value = metrics.get(name)
-    if value is None:
-        return "not defined"
-    pair = metrics.get("intervals", {}).get(name)
-    if name == "accuracy":
-        return f"{100 * value:.{2 if pair and pair[1] - pair[0] < 0.002 else 1}f}%"
-    return f"{value:,.{_decimals((pair[1] - pair[0]) / 2)}f}" if pair else show(value)
-
-
-def interval_text(metrics: Metrics, name: str, dash: str = "-") -> str:
-    """The interval alone, `95-98` (percent, for accuracy) or `2.61-3.95`; empty when there is none."""
-    pair = metrics.get("intervals", {}).get(name)
-    if pair is None:
-        return ""
-    if name == "accuracy":
-        width = 100 * (pair[1] - pair[0])
-        digits = 0 if width >= 2 else 1 if width >= 0.2 else 2
-        return dash.join(f"{100 * end:.{digits}f}" for end in pair)
-    digits = _decimals((pair[1] - pair[0]) / 2)
-    low, high = (f"{end:,.{digits}f}" for end in pair)
-    return f"{low} to {high}" if pair[0] < 0 else f"{low}{dash}{high}"
-
-
-def show(value: float) -> str:
-    """A number of unknown size for people: four significant digits, thousands set apart."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    size = math.floor(math.log10(abs(value)))
-    return f"{value:,.{max(0, 3 - size)}f}" if -4 <= size < 9 else f"{value:.3e}"
-
-
-def _score_only(metrics: Metrics) -> str:
-    return value_text(metrics, primary_metric(metrics))
-
-
-def _decimals(half_width: float) -> int:
-    """Decimal places that leave two significant digits of an interval's half width."""
-    if not math.isfinite(half_width) or half_width <= 0:
-        return 3
-    return min(8, max(0, 1 - math.floor(math.log10(half_width))))
-
-
 # ---------------------------------------------------------------- checks
 
 
-def _checked_classification(probabilities: Any, target: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:
+def checked_classification(probabilities: Any, target: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:
     probabilities, target = np.asarray(probabilities), np.asarray(target)
     if (
         probabilities.ndim != 2
@@ -453,7 +267,7 @@ def _checked_classification(probabilities: Any, target: Any, classes: Any) -> tu
     return probabilities, target.astype(np.int64)
 
 
-def _checked_regression(prediction: Any, target: Any) -> tuple[np.ndarray, np.ndarray]:
+def checked_regression(prediction: Any, target: Any) -> tuple[np.ndarray, np.ndarray]:
     prediction, target = np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if prediction.ndim != 1 or prediction.shape != target.shape or not len(target):
         raise ShapeError(

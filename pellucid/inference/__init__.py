@@ -1,1 +1,1 @@
-"""From a run to answers: predictions, forecasts, samples (floor 6)."""
+"""Inference: from a saved run to predictions, forecasts, samples and scores of texts (floor 8)."""

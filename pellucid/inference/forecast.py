@@ -1,4 +1,4 @@
-"""How a series goes on: a network asked for the next step, then for the one after its own answer, and so on (floor 6)."""
+"""Forecasting: the next steps of a series, each predicted from the ones before it, predictions included (floor 8)."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def forecast(
     Each answer is taken for the truth by the steps after it; every other column stays at its last known value. Raises
     DataError where the table is shorter than a window.
     """
-    line, window = preprocessor.read(table), preprocessor.window
-    if len(line) < window:
-        raise DataError(f"{table.path}: {len(line):,} steps; expected {window} at least, the window that the network looks at; give more "
+    timeline, window = preprocessor.read(table), preprocessor.window
+    if len(timeline) < window:
+        raise DataError(f"{table.path}: {len(timeline):,} steps; expected {window} at least, the window that the network looks at; give more "
                         "rows")  # fmt: skip
-    times, values = line.times[-window - 1 :], line.values[-window - 1 :].copy()
-    values[:-window] = preprocessor.filled(line)[-window - 1 : -window]  # what is known before the window
-    found = []
+    times, values = timeline.times[-window - 1 :], timeline.values[-window - 1 :].copy()
+    values[:-window] = preprocessor.filled(timeline)[-window - 1 : -window]  # what is known before the window
+    steps = []
     for k in range(1, horizon + 1):
         series = preprocessor.encode(Timeline(times, values))["series"][-1:]  # (1, T, F)
         with no_grad():
@@ -45,9 +45,9 @@ def forecast(
         if not np.isfinite(answer):
             raise NonFiniteError(f"{table.path}: step {k} after its end is predicted as {answer}; expected a finite number; the network's "
                                  "training blew up: train again with a lower --lr")  # fmt: skip
-        time = preprocessor.clock.after(float(line.times[-1]), k)
-        found.append((preprocessor.clock.text(time), answer))
+        time = preprocessor.clock.after(float(timeline.times[-1]), k)
+        steps.append((preprocessor.clock.text(time), answer))
         upcoming = np.full(values.shape[1], np.nan)
         upcoming[0] = answer
         times, values = np.append(times, time), np.vstack([values, upcoming])
-    return found
+    return steps

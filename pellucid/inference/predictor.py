@@ -1,4 +1,4 @@
-"""A finished run and new data: rows or pictures in, scores or answers out (floor 6).
+"""Prediction with a saved run: rows or images in, predictions or scores out (floor 8).
 
 Everything goes through the preprocessor saved with the run, so new data are read exactly as the training data were.
 """
@@ -20,11 +20,10 @@ from ..data.image.folders import Picture, is_archive, list_pictures
 from ..data.image.preprocess import read_picture
 from ..data.image.problem import labelled_pictures
 from ..data.load import load_problem, read_rows_for_prediction
-from ..data.table.preprocess import preprocessor_from_json
 from ..data.table.read import Table
 from ..errors import DataError, NonFiniteError
 from ..evaluation.compiled import Forward
-from ..evaluation.evaluator import answers, in_units, score
+from ..evaluation.evaluator import inverse_transform, predict_outputs, score
 from ..evaluation.metrics import Metrics
 from ..nn import Module
 from ..runs.run import Run
@@ -50,62 +49,63 @@ class Predictor:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.preprocessor: Any = preprocessor_from_json(run.config["preprocessor"])
+        self.preprocessor: Any = run.preprocessor()
         self.network: Module = run.network()
-        self.forward = Forward(self.network, eager=run.config["settings"]["eager"])
+        self.forward = Forward(self.network, eager=run.config.settings.eager)
 
     @property
     def classes(self) -> list[str] | None:
         return self.preprocessor.classes
 
-    def own_test(self) -> Predictions:
-        """The run's own test part, loaded again. Raises DataError where the data have changed since."""
-        problem = load_problem(**self.run.config["source"])
-        self.run.check_unchanged(problem)
+    def test_part(self) -> Predictions:
+        """Of the run's own test part, loaded again. Raises DataError where the data have changed since."""
+        problem = self.run.load_problem()
+        self.run.check_fingerprint(problem)
         names = problem.names.get("test") or [f"test {i + 1}" for i in range(len(problem.test.target))]
-        return Predictions(self._answer(problem.test.inputs), names, target=problem.test.target)
+        return Predictions(self._predict(problem.test.inputs), names, target=problem.test.target)
 
-    def scored(self, data: str) -> Predictions:
-        """Other data with the right answers in them."""
+    def labelled(self, data: str) -> Predictions:
+        """Of other data that hold the targets."""
         if self.preprocessor.kind == "images":
-            found = self._image_set(data)
-        elif self.preprocessor.kind == "series":
-            return self._steps(data)
-        elif self.preprocessor.kind == "pictures":
-            found = self._picture_set(data)
-        else:
-            found = self.rows(data)
-            assert found.table is not None
-            found.target = self.preprocessor.encode_target(found.table)
-        return found
+            return self._image_set(data)
+        if self.preprocessor.kind == "series":
+            return self._series_steps(data)
+        if self.preprocessor.kind == "pictures":
+            return self._picture_set(data)
+        predictions = self.rows(data)
+        assert predictions.table is not None
+        predictions.target = self.preprocessor.encode_target(predictions.table)
+        return predictions
 
-    def _steps(self, data: str) -> Predictions:
+    def _series_steps(self, data: str) -> Predictions:
         """The steps of another series that have a whole window before them, with what came; of one known by name, those of
         its test part."""
-        known = self.preprocessor
-        line = known.read(read_series(data, known))
-        if len(line) <= known.window:
-            raise DataError(f"{data}: {len(line):,} steps; expected more than {known.window}, the window that {self.run.name} "
+        preprocessor = self.preprocessor
+        timeline = preprocessor.read(read_series(data, preprocessor))
+        if len(timeline) <= preprocessor.window:
+            raise DataError(f"{data}: {len(timeline):,} steps; expected more than {preprocessor.window}, the window that {self.run.name} "
                             "looks at; give more rows")  # fmt: skip
-        found, rows = known.examples(line), known.asked(line)
+        examples, rows = preprocessor.examples(timeline), preprocessor.asked(timeline)
         if not len(rows):
-            raise DataError(f"{data}: {known.target_name} is missing in every step after the first {known.window}, the window that "
+            raise DataError(f"{data}: {preprocessor.target_name} is missing in every step after the first {preprocessor.window}, the window that "
                             f"{self.run.name} looks at; expected values to score; fill them, or give more rows")  # fmt: skip
         if find(data) is not None:  # what it is tested on stands last
-            test = load_problem(data, target=known.target_name, time=known.clock.name, window=known.window).test
-            found, rows = found.take(np.arange(len(rows))[-len(test) :]), rows[-len(test) :]
-        names = [known.clock.text(time) for time in line.times[rows]]
-        return Predictions(self._answer(found.inputs), names, target=found.target)
+            test = load_problem(
+                data, target=preprocessor.target_name, time=preprocessor.clock.name, window=preprocessor.window
+            ).test
+            examples, rows = examples.take(np.arange(len(rows))[-len(test) :]), rows[-len(test) :]
+        names = [preprocessor.clock.text(time) for time in timeline.times[rows]]
+        return Predictions(self._predict(examples.inputs), names, target=examples.target)
 
     def rows(self, data: str) -> Predictions:
         """The rows of a table, or the test part of a set known by name."""
         table = read_rows_for_prediction(Path(data), self.preprocessor) if find(data) is None else self._test_rows(data)
         return Predictions(
-            self._answer(self.preprocessor.encode(table)), [str(i + 1) for i in range(len(table))], table=table
+            self._predict(self.preprocessor.encode(table)), [str(i + 1) for i in range(len(table))], table=table
         )
 
     def _test_rows(self, data: str) -> Table:
-        problem = load_problem(data, seed=self.run.config["settings"]["seed"])
+        problem = load_problem(data, seed=self.run.config.settings.seed)
         if problem.kind != "table":
             raise DataError(
                 f"{data}: a data set of {problem.kind}; expected a table, as {self.run.name} was trained on one; name a table"
@@ -123,14 +123,14 @@ class Predictor:
         paths = [path for name in data for path in (_pictures(Path(name)) or [Path(name)])]
         images = np.stack([read_picture(path, self.preprocessor) for path in paths])
         return Predictions(
-            self._answer(self.preprocessor.encode(images)), [str(path) for path in paths], images.__getitem__
+            self._predict(self.preprocessor.encode(images)), [str(path) for path in paths], images.__getitem__
         )
 
     def _image_set(self, data: str) -> Predictions:
         if find(data) is None and Path(data).is_file():
             raise DataError(f"{data}: one file; expected images with their labels: a name from `pellucid datasets`, or a directory with "
                             "MNIST's files; for a picture, use pellucid predict")  # fmt: skip
-        problem = load_problem(data, seed=self.run.config["settings"]["seed"])
+        problem = load_problem(data, seed=self.run.config.settings.seed)
         spec, own = problem.preprocessor.input_spec(), self.preprocessor.input_spec()
         if spec.get("image") != own["image"] or problem.preprocessor.classes != self.classes:
             came = (
@@ -143,7 +143,7 @@ class Predictor:
         images = np.stack([np.asarray(problem.describe("test", i)) for i in range(len(problem.test.target))])
         names = [f"{problem.name} test {i + 1}" for i in range(len(images))]
         return Predictions(
-            self._answer(self.preprocessor.encode(images)), names, images.__getitem__, target=problem.test.target
+            self._predict(self.preprocessor.encode(images)), names, images.__getitem__, target=problem.test.target
         )
 
     def _picture_set(self, data: str) -> Predictions:
@@ -175,11 +175,11 @@ class Predictor:
 
     def _seen(self, gallery: Gallery, target: np.ndarray | None = None) -> Predictions:
         notes = [f"pictures that cannot be read: {listed(gallery.broken)}"] if gallery.broken else []
-        output = self._answer(self.preprocessor.encode(gallery.images))
+        output = self._predict(self.preprocessor.encode(gallery.images))
         return Predictions(output, gallery.names, gallery.seen, target=target, notes=notes)
 
-    def _answer(self, inputs: dict[str, Any]) -> np.ndarray:
-        output = answers(self.forward, self.preprocessor, [inputs[name] for name in self.network.order])
+    def _predict(self, inputs: dict[str, Any]) -> np.ndarray:
+        output = predict_outputs(self.forward, self.preprocessor, [inputs[name] for name in self.network.order])
         bad = int((~np.isfinite(output.reshape(len(output), -1)).all(1)).sum())
         if bad:
             raise NonFiniteError(
@@ -188,27 +188,28 @@ class Predictor:
             )
         return output
 
-    def truth(self, found: Predictions) -> np.ndarray:
-        """The targets of `found` as the data wrote them, (N,)."""
-        assert found.target is not None
-        return in_units(self.preprocessor, found.target)
+    def targets(self, predictions: Predictions) -> np.ndarray:
+        """The targets of `predictions` as the data wrote them, (N,)."""
+        assert predictions.target is not None
+        return inverse_transform(self.preprocessor, predictions.target)
 
-    def score(self, found: Predictions) -> Metrics:
-        assert found.target is not None
-        return score(self.preprocessor, found.output, found.target)
+    def score(self, predictions: Predictions) -> Metrics:
+        assert predictions.target is not None
+        return score(self.preprocessor, predictions.output, predictions.target)
 
-    def strangers(self, found: Predictions) -> list[str]:
+    def unseen_values(self, predictions: Predictions) -> list[str]:
         """What was left out, and columns with values the network has never seen, a line each."""
-        return [*found.notes, *([] if found.table is None else self.preprocessor.strangers(found.table))]
+        table = predictions.table
+        return [*predictions.notes, *([] if table is None else self.preprocessor.strangers(table))]
 
 
 def caveats(run: Run, data: str | None) -> list[str]:
     """What a reader of scores of `run` should know: training not finished, or `data` it has learned from."""
     notes = []
     if run.result() is None:
-        notes.append(f"{run.name} is not finished ({len(run.history())} of {run.config['settings']['epochs']} epochs): "
+        notes.append(f"{run.name} is not finished ({len(run.history())} of {run.config.settings.epochs} epochs): "
                      f"its scores will change; go on with: pellucid train --resume {run.name}")  # fmt: skip
-    own = run.config["source"].get("path")
+    own = run.config.source.get("path")
     if data is not None and own and Path(data).exists() and _same(Path(data), Path(own)):
         notes.append(f"{data} is what {run.name} was trained on, so this score flatters it; `pellucid evaluate {run.name}` "
                      "scores the rows it has never seen")  # fmt: skip

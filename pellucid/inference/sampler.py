@@ -1,7 +1,6 @@
-"""What a trained network makes of itself: text after a prompt, images of a class (floor 6).
+"""Sampling from a saved run: text after a prompt, images of a class (floor 8).
 
-The same preprocessor that read the training data turns tokens into text and numbers into pixels. Where it goes, to the
-screen, a file or a report, is for others.
+The preprocessor that read the training data turns tokens into text and numbers into pixels.
 """
 
 from __future__ import annotations
@@ -10,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.image.decode import as_seen
-from ..data.table.preprocess import preprocessor_from_json
 from ..errors import OptionError, suggestion
 from ..evaluation.compiled import CompiledFunction
+from ..evaluation.images import as_pixels
 from ..models.base import ImageGenerator, LanguageModel
 from ..random import Generator
 from ..runs.run import Run
@@ -24,10 +22,10 @@ class Sampler:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.preprocessor: Any = preprocessor_from_json(run.config["preprocessor"])
+        self.preprocessor: Any = run.preprocessor()
         self.network = run.network()
         if not isinstance(self.network, LanguageModel | ImageGenerator):
-            raise OptionError(f"{run.name}: a network that answers ({run.config['family']}); expected one that writes or draws, such as "
+            raise OptionError(f"{run.name}: a network that answers ({run.config.family}); expected one that writes or draws, such as "
                               "transformer, lstm on text, gan or diffusion; use pellucid predict")  # fmt: skip
 
     @property
@@ -44,16 +42,16 @@ class Sampler:
     ) -> str:  # fmt: skip
         """What the network writes after `prompt`, `length` tokens, or to the end of the line where lines were learned."""
         assert isinstance(self.network, LanguageModel)
-        known = self.preprocessor
-        tokens = known.encode(prompt)["tokens"]
-        stop = int(known.tokenizer.encode("\n")[0]) if known.lines else None
+        preprocessor = self.preprocessor
+        tokens = preprocessor.encode(prompt)["tokens"]
+        stop = int(preprocessor.tokenizer.encode("\n")[0]) if preprocessor.lines else None
         drawn = self.network.write(tokens, length, temperature=temperature, top_k=top_k, stop=stop, generator=generator)
-        return str(known.text(drawn)).removesuffix("\n" if known.lines else "")
+        return str(preprocessor.text(drawn)).removesuffix("\n" if preprocessor.lines else "")
 
     def images(self, labels: np.ndarray, generator: Generator | None = None) -> np.ndarray:
         """An image of each class number of `labels` (N,): uint8 (N, H, W), or (N, H, W, 3) in colour."""
         assert isinstance(self.network, ImageGenerator)
-        paint = CompiledFunction(self.network.paint, self.run.config["settings"]["eager"])
+        paint = CompiledFunction(self.network.paint, self.run.config.settings.eager)
         return as_pixels(self.preprocessor, self.network.draw(labels, generator, paint))
 
     def class_number(self, name: str) -> int:
@@ -66,21 +64,3 @@ class Sampler:
             raise OptionError(f"--class {name}: not among the classes of {self.run.name}; expected one of {', '.join(classes[:20])}."
                               f"{suggestion(name, classes)}")  # fmt: skip
         return int(classes.index(name))
-
-
-def as_pixels(preprocessor: Any, drawn: np.ndarray) -> np.ndarray:
-    """Images in a preprocessor's encoding, (N, H, W) or (N, C, H, W), as uint8 (N, H, W) or (N, H, W, 3)."""
-    scale = getattr(preprocessor, "deviation", 1.0)
-    pixels = np.rint(np.asarray(drawn, np.float32) * np.float32(scale)).clip(0, 255).astype(np.uint8)
-    return as_seen(pixels) if pixels.ndim == 4 else pixels
-
-
-def grid(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images uint8 (N, H, W) or (N, H, W, 3) as one picture, row by row, a line of grey between them."""
-    n, height, width = images.shape[:3]
-    rows = -(-n // columns)
-    whole = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, *images.shape[3:]), 96, np.uint8)
-    for i, image in enumerate(images):
-        top, left = i // columns * (height + 1), i % columns * (width + 1)
-        whole[top : top + height, left : left + width] = image
-    return whole

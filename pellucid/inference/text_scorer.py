@@ -1,7 +1,7 @@
-"""What a network that writes makes of other texts: how little it expects each of their characters (floor 6).
+"""Text scoring: the negative log-likelihood that a saved language model gives to other texts (floor 8).
 
 Everything goes through the run's own tokenizer; characters that training never saw count as one unknown token. Texts are
-read the way the run's test part is, in `writing.py`, so that scores compare.
+read the way `LanguageEvaluator` reads the run's test part, so that scores compare.
 
 Shapes: L tokens scored.
 """
@@ -17,7 +17,6 @@ from ..data.datasets import find
 from ..data.load import load_problem
 from ..data.loader import IGNORED
 from ..data.problem import Examples, TokenSequence
-from ..data.table.preprocess import preprocessor_from_json
 from ..data.text.read import decode_part, encode_part, lines_of, read_text
 from ..data.text.tokenize import TextPreprocessor
 from ..errors import DataError, NonFiniteError
@@ -33,10 +32,10 @@ class TextScorer:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.known = cast(TextPreprocessor, preprocessor_from_json(run.config["preprocessor"]))
-        self.lengths = self.known.tokenizer.lengths()  # characters of each token
+        self.preprocessor = cast(TextPreprocessor, run.preprocessor())
+        self.lengths = self.preprocessor.tokenizer.lengths()  # characters of each token
         self.network: Any = run.network()
-        self.eager = bool(run.config["settings"].get("eager", True))
+        self.eager = run.config.settings.eager
 
     def text(self, data: str) -> str:
         """The text of a file, or the test part of one known by name; without blank lines where lines were learned.
@@ -48,25 +47,25 @@ class TextScorer:
                 raise DataError(
                     f"{data}: a data set of {dataset.kind}; expected a text, as {self.run.name} was trained on one; name a text"
                 )
-            own = self.run.config["source"]  # split as it was for this run, where it is the same text
-            problem = load_problem(**(own if own["spec"] == data else {"spec": data, "seed": own["seed"]}))
+            same = self.run.config.source.get("spec") == data  # then it is split as it was for this run
+            problem = self.run.load_problem() if same else load_problem(data, seed=self.run.config.settings.seed)
             text = decode_part(cast(TextPreprocessor, problem.preprocessor), problem.test)
         else:
             text = read_text(Path(data))
-        if self.known.lines:
-            text = lines_of(self.known, data, text, self.network.most_tokens)
-        if len(self.known.tokenizer.encode(text)) < 2:
+        if self.preprocessor.lines:
+            text = lines_of(self.preprocessor, data, text, self.network.most_tokens)
+        if len(self.preprocessor.tokenizer.encode(text)) < 2:
             raise DataError(f"{data}: {len(text)} characters; expected 2 tokens at least, since what comes first is not scored; "
                             "give more text")  # fmt: skip
         return text
 
     def score(self, text: str) -> Metrics:
-        """Nats per character, and what else is told of the test part."""
+        """The scores of `text`, as the test part has them."""
         dataset = self._judged(text)
         return text_metrics(*per_window(EvaluationStep(self.network, self.eager), dataset, self.lengths))
 
-    def surprises(self, text: str) -> list[tuple[int, str, float]]:
-        """Of each token scored, in their order: its place, counted in characters from 1, what it says, and its nats."""
+    def token_nll(self, text: str) -> list[tuple[int, str, float]]:
+        """(position, token as text, nats) of each token scored, in order; positions are counted in characters from 1."""
         dataset = self._judged(text)
         losses = self.network.losses
         gather = lambda rows: dataset.gather(np.arange(rows.start, rows.stop))
@@ -77,10 +76,10 @@ class TextScorer:
         if not np.isfinite(nats).all():
             raise NonFiniteError(f"{self.run.name}: its network gives NaN or infinity for {(~np.isfinite(nats)).sum():,} of {len(nats):,} tokens; "
                                  "expected finite numbers; its training blew up: train again with a lower --lr")  # fmt: skip
-        letters = self.known.spelled(targets[targets != IGNORED], text)
+        letters = self.preprocessor.spelled(targets[targets != IGNORED], text)
         places = len(text) + 1 - np.cumsum([len(part) for part in reversed(letters)])[::-1]
         return list(zip(places.tolist(), letters, nats.tolist(), strict=True))
 
     def _judged(self, text: str) -> Any:
-        part: TokenSequence | Examples = encode_part(self.known, text)
+        part: TokenSequence | Examples = encode_part(self.preprocessor, text)
         return part.judged(self.network)

@@ -71,7 +71,7 @@ def _size(count: int) -> str:
 
 
 def summary(model: Module, input: Any = None, *, input_size: Any = None) -> Summary:
-    """Run `model` once on `input` and tell what passed, with the batch axis.
+    """Run `model` once on `input` and list the shapes of all outputs, with the batch axis.
 
     input: a Tensor, a tuple of arguments for a model that takes several, or a shape. input_size: a shape, or a list of
     them; shapes are filled with float32 zeros. The pass is in eval mode and off the tape, and leaves the model, its mode
@@ -83,10 +83,10 @@ def summary(model: Module, input: Any = None, *, input_size: Any = None) -> Summ
     inputs = _filled(input_size) if input is None else _inputs(input)
     outputs: dict[int, tuple[Shape, ...]] = {}
 
-    def seen(module: Module, _: Any, output: Any) -> None:
+    def collect(module: Module, _: Any, output: Any) -> None:
         outputs.setdefault(id(module), tuple(_shapes(output)))
 
-    hooks = [module.register_forward_hook(seen) for module in model.modules()]
+    hooks = [module.register_forward_hook(collect) for module in model.modules()]
     try:
         with undisturbed(model):
             model(*inputs)

@@ -1,1 +1,1 @@
-"""A run as one page of HTML that opens offline (floor 6)."""
+"""Reports: a run as one page of HTML that opens offline (floor 9)."""

@@ -1,7 +1,7 @@
-"""Inline SVG charts for the report: lines, intervals, scatter, histogram, calibration, heat map.
+"""SVG charts of the report: lines, intervals, scatter, histogram, calibration, heat map (floor 9).
 
-Each function gives one <svg> with a title and a description for those who cannot see it; colours are classes of
-`page.STYLE`, so the charts follow the page into the dark. No numbers are computed here beyond where to put them.
+Each function gives one <svg> with a title and a description for readers who cannot see it. Colours are classes of
+`templates/style.css`, so charts follow the page into dark mode. Only positions are computed here.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup, escape
 
-from ..evaluation.metrics import show
-from .html import Markup, text
+from ..evaluation.formatting import format_number
+from .html import printable
 
 Format = Callable[[float], str]
 MOST_POINTS = 1500  # of a scatter or a curve; more would only thicken the file
@@ -88,11 +89,11 @@ class Frame:
 def _label(x: float, y: float, content: str, anchor: str = "start", style: str = "", turn: int = 0) -> str:
     kind = f' class="{style}"' if style else ""
     rotate = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}{rotate}>{text(content)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}{rotate}>{escape(printable(content))}</text>'
 
 
 def _svg(width: float, height: float, title: str, description: str, content: str) -> Markup:
-    label = text(f"{title}. {description}".strip())
+    label = escape(printable(f"{title}. {description}".strip()))
     return Markup(f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}">{content}</svg>')
 
 
@@ -106,7 +107,12 @@ class Series:
 
 
 def line_chart(
-    title: str, description: str, series: Sequence[Series], *, best: float | None = None, y_format: Format = show
+    title: str,
+    description: str,
+    series: Sequence[Series],
+    *,
+    best: float | None = None,
+    y_format: Format = format_number,
 ) -> Markup:
     """Curves over epochs, named at their ends; `best` marks one epoch. A range over 30-fold is drawn on a log scale."""
     series = [Series(one.name, one.style, _thinned(one.points)) for one in series if one.points]

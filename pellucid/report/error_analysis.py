@@ -1,7 +1,6 @@
-"""Where a network is wrong: the sections of the report about its answers to the test examples.
+"""Error analysis: the sections of the report about a network's predictions for the test examples (floor 9).
 
 Confusion, calibration and the worst mistakes of a classification; scatter, errors and the worst rows of a regression.
-`report.py` puts them on the page; scores come from `metrics.py`, drawing from `charts.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from ..evaluation.metrics import confusion_matrix, per_class, show, wilson
+from ..evaluation.formatting import format_number
+from ..evaluation.metrics import confusion_matrix, per_class, wilson
 from . import charts
-from .html import Markup, cell, details, figure, picture, section, table, text
+from .html import box, cell, details, figure, part, picture, section, shortened, table
 
 NUMBERED = 15  # classes up to which the confusion matrix shows its counts
 DRAWN = 100  # classes up to which it is drawn at all
@@ -25,7 +26,7 @@ TILES, ROWS, COLUMNS = 24, 15, 14  # worst mistakes shown: pictures; rows; colum
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the network said to the test examples, and what they were.
+    """The network's predictions for the test examples, and the targets.
 
     output: (N, K) probabilities or (N,) predictions. target: (N,) class indices or numbers. names: K class names, none
     for a regression. describe(i): example i as a person knows it, a row (column -> value) or uint8 (H, W), in colour (H, W, 3).
@@ -43,19 +44,19 @@ class Outcome:
         return self.describe(i) if self.describe else None
 
 
-def classification_sections(data: Outcome) -> str:
+def classification_sections(data: Outcome) -> list[Markup]:
     confusion = confusion_matrix(data.output.argmax(axis=1), data.target, len(data.names))
-    return _confusion(data, confusion) + _worst_answers(data) + _classes(data, confusion) + _certainty(data)
+    return [_confusion(data, confusion), _worst_answers(data), _classes(data, confusion), _certainty(data)]
 
 
-def regression_sections(data: Outcome) -> str:
-    return _errors(data) + _worst_numbers(data)
+def regression_sections(data: Outcome) -> list[Markup]:
+    return [_errors(data), _worst_numbers(data)]
 
 
 # ---------------------------------------------------------------- classification
 
 
-def _confusion(data: Outcome, confusion: np.ndarray) -> str:
+def _confusion(data: Outcome, confusion: np.ndarray) -> Markup:
     names = data.names
     pairs = _confused_pairs(confusion)
     if not pairs:
@@ -76,8 +77,8 @@ def _confusion(data: Outcome, confusion: np.ndarray) -> str:
         parts.append(listing)
     if len(names) == 2:
         parts.append(_class_table(names, confusion)[1])
-    layout = f'<div class="beside">{"".join(parts)}</div>' if len(names) <= NUMBERED else "".join(parts)
-    return section("What it confuses", layout, lead=lead)
+    layout = [box("beside", *parts)] if len(names) <= NUMBERED else parts
+    return section("What it confuses", *layout, lead=lead)
 
 
 def _confused_pairs(confusion: np.ndarray) -> list[tuple[int, int, int]]:
@@ -87,35 +88,29 @@ def _confused_pairs(confusion: np.ndarray) -> list[tuple[int, int, int]]:
     return sorted(found, key=lambda pair: -pair[2])
 
 
-def _numbered_matrix(confusion: np.ndarray, names: Sequence[str]) -> str:
+def _numbered_matrix(confusion: np.ndarray, names: Sequence[str]) -> Markup:
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     rows = []
     for t, name in enumerate(names):
         cells = []
         for s in range(len(names)):
-            kind = "good" if s == t else "bad"
             # Tints stay under half, so that numbers are readable on them in light and in dark.
             depth = 0.5 * shares[t, s] if s == t else min(0.5, 0.12 + 0.9 * math.sqrt(shares[t, s]) * 0.5)
-            count = int(confusion[t, s])
-            tinted = f'<td class="{kind}" style="--s:{depth:.2f}">{count:,}</td>'
-            cells.append(tinted if count else '<td class="none">0</td>')
-        rows.append(f'<tr><th scope="row">{text(name, 24)}</th>{"".join(cells)}</tr>')
-    head = "".join(f'<th scope="col">{text(name, 12)}</th>' for name in names)
-    caption, few = "Rows: what it was; columns: what it said", " few" if len(names) <= 4 else ""
-    return (
-        f'<div class="wide" role="region" tabindex="0" aria-label="Confusion matrix">'
-        f'<table class="matrix{few}"><caption>{caption}</caption>'
-        f'<thead><tr><td class="corner"></td>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-    )
+            kind = "none" if not confusion[t, s] else "good" if s == t else "bad"
+            cells.append((kind, f"{depth:.2f}", f"{int(confusion[t, s]):,}"))
+        rows.append((shortened(name, 24), cells))
+    style = "matrix few" if len(names) <= 4 else "matrix"
+    head = [shortened(name, 12) for name in names]
+    return part("matrix", "Rows: what it was; columns: what it said", style, head, rows)
 
 
-def _classes(data: Outcome, confusion: np.ndarray) -> str:
+def _classes(data: Outcome, confusion: np.ndarray) -> Markup:
     """The class table as a section of its own; two classes have it beside their confusion matrix."""
     names, recall = data.names, per_class(confusion)["recall"]
     if len(names) == 2:
-        return ""
-    known = np.flatnonzero(confusion.sum(axis=1))
-    worst = int(known[np.argmin(recall[known])])
+        return Markup("")
+    present = np.flatnonzero(confusion.sum(axis=1))
+    worst = int(present[np.argmin(recall[present])])
     lead = (
         "Precision: how often it was right when it named this class. Recall: how much of this class it found. "
         f"Hardest to find: {names[worst]}, {_share(recall[worst])} of {confusion[worst].sum():,}."
@@ -142,8 +137,7 @@ def _share(value: float) -> str:
 
 
 def _bar(value: float) -> Markup:
-    drawn = f'<span class="share" aria-hidden="true"><i style="--w:{100 * value:.1f}%"></i></span>'
-    return Markup(f'<span class="nb">{drawn}{_share(value)}</span>')
+    return part("share", _share(value))
 
 
 def _chance(p: float) -> str:
@@ -155,7 +149,7 @@ def _chance(p: float) -> str:
     return f"{100 * p:.{0 if 0.01 <= p <= 0.99 else 1}f}%"
 
 
-def _certainty(data: Outcome) -> str:
+def _certainty(data: Outcome) -> Markup:
     """How often it was right when it was this sure (reliability diagram; DeGroot & Fienberg 1983)."""
     sure, right = data.output.max(axis=1), data.output.argmax(axis=1) == data.target
     bins = _bins(sure, right)
@@ -172,10 +166,10 @@ def _certainty(data: Outcome) -> str:
     rows = [(_share(b.sure), _share(b.right), f"{100 * b.low:.0f}–{100 * b.high:.0f}", f"{b.count:,}") for b in bins]
     head = ("sure (mean)", "right", "95% interval", "examples")
     listing = table("By how sure it was", head, rows, numeric=range(4))
-    hint = f'<p class="hint">Mean gap between the two (expected calibration error): {_share(gap)}.'
-    hint += f" Groups of fewer than {FEWEST} are not drawn.</p>" if len(drawn) < len(bins) else "</p>"
+    hint = f"Mean gap between the two (expected calibration error): {_share(gap)}."
+    hint += f" Groups of fewer than {FEWEST} are not drawn." if len(drawn) < len(bins) else ""
     drawing = figure("Share right, by how sure it was; on the dotted line the two agree", chart)
-    layout = f'<div class="pair">{drawing}<div>{listing}{hint}</div></div>'
+    layout = box("pair", drawing, box("", listing, part("hint", hint)))
     return section("Can its certainty be trusted?", layout, lead=lead)
 
 
@@ -190,7 +184,7 @@ def _bins(sure: np.ndarray, right: np.ndarray) -> list[charts.Bin]:
     return bins
 
 
-def _worst_answers(data: Outcome) -> str:
+def _worst_answers(data: Outcome) -> Markup:
     """The mistakes it was surest of; without mistakes, the right answers it was least sure of."""
     output, target = data.output, data.target
     said, own = output.argmax(axis=1), output[np.arange(len(target)), target]
@@ -203,27 +197,24 @@ def _worst_answers(data: Outcome) -> str:
         order = np.argsort(own, kind="stable")[:ROWS]
         title, lead = "Its least certain answers", "It made no mistake on the test examples; these came closest."
     if isinstance(data.described(int(order[0])), np.ndarray):
-        tiles = "".join(_tile(data, i, int(said[i])) for i in order[:TILES].tolist())
-        return section(title, f'<ol class="tiles">{tiles}</ol>', lead=lead)
+        tiles = [_tile(data, i, int(said[i])) for i in order[:TILES].tolist()]
+        return section(title, part("tiles", tiles), lead=lead)
     answers = [(i, _quoted(data, i, said[i]), _quoted(data, i, target[i])) for i in order[:ROWS].tolist()]
     return section(title, _row_table(data, ("it said", "it was"), answers), lead=lead)
 
 
 def _quoted(data: Outcome, i: int, c: int) -> Markup:
     """Class `c` and the probability that example `i` was given for it."""
-    return Markup(f"{text(data.names[c], 40)} <small>({text(_chance(data.output[i, c]))})</small>")
+    return part("quoted", shortened(data.names[c], 40), _chance(data.output[i, c]))
 
 
-def _tile(data: Outcome, i: int, said: int) -> str:
+def _tile(data: Outcome, i: int, said: int) -> dict[str, Any]:
     was = int(data.target[i])
     words = [f"{verb} {data.names[c]} ({_chance(data.output[i, c])})" for verb, c in (("said", said), ("was", was))]
-    style = "was" if said == was else "said"
-    file = f"<br><small>{text(data.files[i])}</small>" if data.files else ""
-    return (
-        f"<li>{picture(data.described(i), ', '.join(words))}"
-        f'said <span class="{style}">{_quoted(data, i, said)}</span><br>'
-        f'was <span class="was">{_quoted(data, i, was)}</span>{file}</li>'
-    )
+    return {
+        "picture": picture(data.described(i), ", ".join(words)), "style": "was" if said == was else "said",
+        "said": _quoted(data, i, said), "was": _quoted(data, i, was), "file": data.files[i] if data.files else "",
+    }  # fmt: skip
 
 
 def _row_table(data: Outcome, heads: Sequence[str], answers: Sequence[Sequence[Any]]) -> Markup:
@@ -239,7 +230,7 @@ def _row_table(data: Outcome, heads: Sequence[str], answers: Sequence[Sequence[A
     caption = "The rows as they stand in the data" if shown else "Which of the test examples"
     listing = table(caption, (*heads, *(shown or ["number"])), cells, row_heads=False, numeric=_numeric(cells))
     more = len(names) - len(shown)
-    return Markup(listing + f'<p class="hint">Columns not shown: {more:,}.</p>') if more > 0 else listing
+    return listing + part("hint", f"Columns not shown: {more:,}.") if more > 0 else listing
 
 
 def _numeric(rows: Sequence[Sequence[Any]]) -> list[int]:
@@ -254,36 +245,38 @@ def _numeric(rows: Sequence[Sequence[Any]]) -> list[int]:
     return [i for i, column in enumerate(zip(*rows, strict=True)) if all(map(is_number, column))]
 
 
-def _value(value: Any) -> Markup:
+def _value(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return text("")
-    return text(cell(value) if isinstance(value, (float, np.floating)) else value, 60)
+        return ""
+    return str(shortened(cell(value) if isinstance(value, (float, np.floating)) else str(value), 60))
 
 
 # ---------------------------------------------------------------- regression
 
 
-def _errors(data: Outcome) -> str:
+def _errors(data: Outcome) -> Markup:
     output, target = data.output, data.target
     error, what = output - target, data.target_name or "target"
-    spoken = f"{len(target):,} test rows, true values {show(target.min())} to {show(target.max())}."
+    spoken = f"{len(target):,} test rows, true values {format_number(target.min())} to {format_number(target.max())}."
     cloud = charts.scatter("Predicted over true values", spoken, target, output, f"true {what}")
-    middle = f"Half of the errors lie between {show(np.percentile(error, 25))} and {show(np.percentile(error, 75))}."
+    middle = f"Half of the errors lie between {format_number(np.percentile(error, 25))} and {format_number(np.percentile(error, 75))}."
     bars = charts.histogram("Errors", middle, error, "predicted minus true")
     half, most = np.percentile(np.abs(error), [50, 90])
-    lead = f"Half of its predictions are within {show(half)} of the truth, nine in ten within {show(most)}."
-    figures: str = figure(f"Predicted over true {what}; on the dotted line it is right", cloud)
-    figures += figure("How far off, and how often", bars)
-    return section("How far off it is", f'<div class="pair">{figures}</div>', lead=lead)
+    lead = f"Half of its predictions are within {format_number(half)} of the truth, nine in ten within {format_number(most)}."
+    left = figure(f"Predicted over true {what}; on the dotted line it is right", cloud)
+    right = figure("How far off, and how often", bars)
+    return section("How far off it is", box("pair", left, right), lead=lead)
 
 
-def _worst_numbers(data: Outcome) -> str:
+def _worst_numbers(data: Outcome) -> Markup:
     output, target = data.output, data.target
     order = np.argsort(-np.abs(output - target), kind="stable")[:ROWS].tolist()
     answers = []
     for i in order:
         off = output[i] - target[i]
-        answers.append((i, show(output[i]), show(target[i]), f"{'+' if off > 0 else ''}{show(off)}"))
+        answers.append(
+            (i, format_number(output[i]), format_number(target[i]), f"{'+' if off > 0 else ''}{format_number(off)}")
+        )
     listing = _row_table(data, ("it said", "it was", "off by"), answers)
     lead = "The test rows it was furthest from. Are they odd, or is something missing in the columns?"
     return section("Its worst mistakes", listing, lead=lead)

@@ -1,35 +1,31 @@
-"""The page that a run leaves behind: how good the network is, beside what, how it got there and where it is wrong.
+"""The report of a run: scores beside baselines, learning curves, error analysis, figures, settings (floor 9).
 
-`write_report(path, data)` turns a `ReportData` into one HTML file that opens offline. Where the network is wrong is told
-by `mistakes.py`; scores come from `metrics.py`, looks from `page.py` and `charts.py`. It knows no network and reads no
-files.
+`write_report(path, data)` turns a `ReportData` into one HTML file that opens offline. It computes no scores, knows no network
+and reads no files. `templates/report.html` is its frame.
 """
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from ..evaluation.metrics import (
-    BASELINE_NAMES,
-    BaselineComparison,
-    Metrics,
-    interval_text,
-    primary_metric,
-    show,
-    value_text,
-    verdict,
-)
+from ..evaluation.comparison import BaselineComparison, compare_with_baselines
+from ..evaluation.evaluator import Figures, TestPredictions
+from ..evaluation.formatting import BASELINE_NAMES, format_number, interval_text, short_name, value_text
+from ..evaluation.metrics import Metrics, primary_metric
 from ..files import write_text
+from ..runs.records import EpochRecord
 from . import charts
 from .error_analysis import Outcome, classification_sections, regression_sections
-from .html import Markup, cell, details, figure, joined, page, section, table, text
+from .html import box, cell, details, figure, page, part, section, shortened, table
+from .network_figures import figure_sections
 
 DASH = "–\N{WORD JOINER}"  # between the ends of an interval: no line break after it
 METRIC_WORDS = {
@@ -40,19 +36,25 @@ METRIC_WORDS = {
     "rmse": ("rmse", "root of the mean squared error; large errors weigh more; lower is better"),
     "mae": ("mean absolute error", "how far off on average; lower is better"),
     "r2": ("r2", "share of the target's variance explained; 0 is the mean's, 1 perfect"),
-    "nats": ("nats per character", "how surprised it is by each character, on average; lower is better"),
-    "bits": ("bits per character", "the same in bits, as a file compressed with its help would need; lower is better"),
+    "nll_per_char": ("nats per character", "how surprised it is by each character, on average; lower is better"),
+    "bits_per_char": (
+        "bits per character",
+        "the same in bits, as a file compressed with its help would need; lower is better",
+    ),
     "perplexity": ("perplexity", "between how many equally likely characters it wavers; lower is better"),
     "frechet": ("Frechet distance", "of drawn from real images in a judge's features; lower is better"),
-    "floor": ("the same of real images", "that of training from test images: nothing can be much lower"),
-    "named_right": ("named right", "share of images that the judge takes for what they were to be; higher is better"),
-    "smallest_class": ("rarest class", "its share among the images drawn, as the judge names them"),
-    "largest_class": ("commonest class", "its share among the images drawn, as the judge names them"),
-    "nearest": (
+    "frechet_real": ("the same of real images", "that of training from test images: nothing can be much lower"),
+    "conditional_accuracy": (
+        "named right",
+        "share of images that the judge takes for what they were to be; higher is better",
+    ),
+    "min_class_share": ("rarest class", "its share among the images drawn, as the judge names them"),
+    "max_class_share": ("commonest class", "its share among the images drawn, as the judge names them"),
+    "nearest_train_distance": (
         "nearest training image",
         "distance of drawn images to it, mean; below the test images' own means copying",
     ),
-    "nearest_test": (
+    "nearest_train_distance_real": (
         "the same of test images",
         "distance of real images never learned from to the nearest training image",
     ),
@@ -63,51 +65,45 @@ METRIC_WORDS = {
 class ReportData:
     """What `write_report` needs; everything about the test examples is in the target's own units or class indices.
 
-    title: heading, e.g. "mlp on digits". run: path or name as one would type it after `pellucid predict`.
-    task: "classification" (output (N, K) probabilities, target (N,) int) or "regression" (both (N,) float).
-    history: a dict an epoch: epoch, train_loss, validation_loss, train_score, validation_score, learning_rate, seconds;
-    any but `epoch` may be missing or None. score_name: what the history's scores are; "" means accuracy or rmse.
+    title: heading, e.g. "mlp on digits".      run: path or name as one would type it after `pellucid predict`.
+    task: "classification", "regression" or "language".      predictions: of the test examples, where there are any.
+    figures: what is shown of the network.      history: a record an epoch.
     best_epoch: the epoch whose weights were kept; None means that of the lowest validation loss.
-    sections: markup that shows what the network writes or draws, after what `output` and `target` tell, if they are there.
-    describe(i): test example i as a person knows it, a row (column -> value) or a uint8 image (H, W); None without.
-    files: the name of each test example's file, where it is one.
-    commands: (what it does, command) pairs; None derives them from `run`.
+    network: its lines.      notes: choices made on the way.      commands: (what it does, command) pairs; None derives them
+    from `run`.
     """
 
     title: str
     run: str
     task: str
     metrics: Metrics
-    output: np.ndarray | None = None
-    target: np.ndarray | None = None
-    classes: Sequence[str] | None = None
+    predictions: TestPredictions | None = None
     baselines: Mapping[str, Metrics] = field(default_factory=dict)
-    history: Sequence[Mapping[str, Any]] = ()
-    score_name: str = ""
+    figures: Figures = field(default_factory=Figures)
+    history: Sequence[EpochRecord] = ()
     best_epoch: int | None = None
-    target_name: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     network: Sequence[str] = ()
     notes: Sequence[str] = ()
-    describe: Callable[[int], Any] | None = None
-    files: Sequence[str] = ()
-    sections: Sequence[str] = ()
     commands: Sequence[tuple[str, str]] | None = None
     created: str = ""
 
     @property
     def names(self) -> list[str]:
         """Class names, or their numbers where there are none; empty for a regression."""
-        if self.task != "classification" or self.output is None:
+        if self.task != "classification" or self.predictions is None:
             return []
-        return [str(c) for c in (self.classes if self.classes is not None else range(np.shape(self.output)[1]))]
+        classes = self.predictions.classes
+        return [str(c) for c in (classes if classes is not None else range(np.shape(self.predictions.output)[1]))]
 
     @property
-    def outcome(self) -> Outcome:
-        assert self.output is not None and self.target is not None
-        target = np.asarray(self.target, dtype=np.int64 if self.task == "classification" else np.float64)
-        output = np.asarray(self.output, dtype=np.float64)
-        return Outcome(output, target, self.names, self.target_name, self.describe, self.files)
+    def target_name(self) -> str | None:
+        return self.predictions.target_name if self.predictions else None
+
+    def outcome(self, predictions: TestPredictions) -> Outcome:
+        target = np.asarray(predictions.target, dtype=np.int64 if self.task == "classification" else np.float64)
+        output = np.asarray(predictions.output, dtype=np.float64)
+        return Outcome(output, target, self.names, self.target_name, predictions.describe, predictions.files)
 
 
 def write_report(path: str | Path, data: ReportData) -> Path:
@@ -119,74 +115,63 @@ def write_report(path: str | Path, data: ReportData) -> Path:
 
 def render_report(data: ReportData) -> str:
     """The page as one HTML document."""
-    parts = [_header(data), _hero(data), _curves(data)]
-    if data.output is not None:
-        wrong = classification_sections if data.task == "classification" else regression_sections
-        parts.append(wrong(data.outcome))
-    parts += data.sections
-    parts += [_scores(data), _making(data), _onward(data)]
-    created = f" on {text(data.created)}" if data.created else ""
-    parts.append(
-        f"<footer>Written by pellucid{created}. This page is one file, loads nothing and runs no script.</footer>"
-    )
-    return page(f"{data.title} · {Path(data.run).name}", "".join(parts))
+    name, created = primary_metric(data.metrics), f" on {data.created}" if data.created else ""
+    comparison = compare_with_baselines(data.metrics, data.baselines)
+    sections = [_curves(data)]
+    if data.predictions is not None:
+        analyse = classification_sections if data.task == "classification" else regression_sections
+        sections += analyse(data.outcome(data.predictions))
+    sections += figure_sections(data.figures)
+    sections += [_scores(data), _making(data), _onward(data)]
+    return page(
+        "report.html", title=f"{data.title} · {Path(data.run).name}", heading=data.title, run=data.run,
+        score_label=_score_label(data, name), score=value_text(data.metrics, name), score_sentence=_score_sentence(data),
+        chart=_baseline_chart(data, comparison), comparison=comparison, facts=_facts(data), sections=sections,
+        footer=f"Written by pellucid{created}. This page is one file, loads nothing and runs no script.",
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- the result
 
 
-def _header(data: ReportData) -> str:
-    return f'<header><p class="eyebrow">pellucid · {text(data.run)}</p><h1>{text(data.title)}</h1></header>'
-
-
-def _hero(data: ReportData) -> str:
-    """The score, its interval and the baselines, then in words whether the network was worth it."""
-    judged = verdict(data.metrics, data.baselines)
-    name = primary_metric(data.metrics)
-    label = {
+def _score_label(data: ReportData, name: str) -> str:
+    return {
         "accuracy": "test accuracy",
         "rmse": f"test error (rmse){' of ' + data.target_name if data.target_name else ''}",
-        "nats": "nats per character",
+        "nll_per_char": "nats per character",
         "frechet": "Frechet distance",
     }[name]
-    left = (
-        f'<div><p class="score"><small>{text(label)}</small>{text(value_text(data.metrics, name))}</p>'
-        f"<p>{text(_score_sentence(data))}</p></div>"
-    )
-    chart = _baseline_chart(data, judged)
-    words = f'<p class="verdict {judged.level}"><b>{text(judged.claim)}</b>{text(judged.evidence)}</p>'
-    return f'<div class="card"><div class="hero">{left}<div>{chart}</div>{words}</div></div>{_facts(data)}'
 
 
 def _score_sentence(data: ReportData) -> str:
     m, name = data.metrics, primary_metric(data.metrics)
     span = interval_text(m, name, DASH)
     if name == "accuracy":
-        return f"Right on {m['correct']:,} of {m['n']:,} test examples it had never seen. 95% interval: {span}%."
-    if name == "nats":
-        return f"On {m['n']:,} characters it had not learned from.{f' 95% interval: {span}.' if span else ''}"
+        return f"Right on {m.correct:,} of {m.n:,} test examples it had never seen. 95% interval: {span}%."
+    if name == "nll_per_char":
+        return f"On {m.n:,} characters it had not learned from.{f' 95% interval: {span}.' if span else ''}"
     if name == "frechet":
-        return f"Of {m['n']:,} images it drew; real images are {value_text(m, 'floor')} from one another."
+        return f"Of {m.n:,} images it drew; real images are {value_text(m, 'frechet_real')} from one another."
     r2 = (
         f" It explains {100 * m['r2']:.0f}% of the variance (r2 {m['r2']:.2f})."
-        if m.get("r2") is not None and m["r2"] > 0
+        if "r2" in m and m["r2"] is not None and m["r2"] > 0
         else ""
     )
-    return f"On {m['n']:,} test rows it had never seen.{f' 95% interval: {span}.' if span else ''}{r2}"
+    return f"On {m.n:,} test rows it had never seen.{f' 95% interval: {span}.' if span else ''}{r2}"
 
 
-def _baseline_chart(data: ReportData, judged: BaselineComparison) -> Markup:
+def _baseline_chart(data: ReportData, comparison: BaselineComparison) -> Markup:
     if not data.baselines:
         return Markup("")
     name = primary_metric(data.metrics)
 
     def estimate(label: str, style: str, m: Metrics) -> charts.Estimate:
-        pair, span = m["intervals"].get(name), interval_text(m, name, DASH)
+        span = interval_text(m, name, DASH)
         return charts.Estimate(
-            label, style, m[name], tuple(pair) if pair else None, value_text(m, name) + (f" ({span})" if span else "")
+            label, style, m[name], m.intervals.get(name), value_text(m, name) + (f" ({span})" if span else "")
         )
 
-    rivals = sorted(data.baselines.items(), key=lambda item: item[0] != judged.against)
+    rivals = sorted(data.baselines.items(), key=lambda item: item[0] != comparison.against)
     estimates = [estimate("this network", "ours", data.metrics)]
     estimates += [estimate(BASELINE_NAMES.get(key, key), "plain", m) for key, m in rivals]
     caption = f"Beside the baselines: {METRIC_WORDS[name][1].split('; ')[-1]}"
@@ -194,21 +179,20 @@ def _baseline_chart(data: ReportData, judged: BaselineComparison) -> Markup:
     chart = charts.interval_chart(
         caption, spoken, estimates, charts.percent if name == "accuracy" else charts.show_short
     )
-    return Markup(f"<figure><figcaption>{text(caption)}</figcaption>{chart}</figure>")
+    return figure(caption, chart, style="")
 
 
-def _facts(data: ReportData) -> str:
+def _facts(data: ReportData) -> list[tuple[str, str]]:
     facts = [("epochs", f"{len(data.history):,}")] if data.history else []
     if (best := _best_epoch(data)) is not None:
         facts.append(("weights kept from", f"epoch {best}"))
-    seconds = [row["seconds"] for row in data.history if _number(row.get("seconds")) is not None]
-    if seconds:
-        facts.append(("training time", _duration(sum(seconds))))
-    if data.output is not None:
-        facts.append(("test examples", f"{data.metrics['n']:,}"))
+    if data.history:
+        facts.append(("training time", _duration(sum(record.seconds for record in data.history))))
+    if data.predictions is not None:
+        facts.append(("test examples", f"{data.metrics.n:,}"))
     if data.task == "classification":
         facts.append(("classes", f"{len(data.names):,}"))
-    return f'<dl class="facts">{"".join(f"<div><dt>{text(a)}</dt><dd>{text(b)}</dd></div>" for a, b in facts)}</dl>'
+    return facts
 
 
 def _duration(seconds: float) -> str:
@@ -218,128 +202,120 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
-def _number(value: Any) -> float | None:
-    """A finite float, or None for whatever else stands in a history."""
-    return float(value) if isinstance(value, (int, float, np.number)) and math.isfinite(value) else None
-
-
 def _best_epoch(data: ReportData) -> int | None:
     if data.best_epoch is not None:
         return data.best_epoch
-    losses = [(loss, row["epoch"]) for row in data.history if (loss := _number(row.get("validation_loss"))) is not None]
+    losses = [
+        (loss, record.epoch) for record in data.history if (loss := _value(record.validation, "loss")) is not None
+    ]
     return min(losses)[1] if losses else None
+
+
+def _value(values: Mapping[str, float | None], name: str) -> float | None:
+    """A finite number, or None."""
+    value = values.get(name)
+    return value if value is not None and math.isfinite(value) else None
 
 
 # ---------------------------------------------------------------- how it learned
 
 
-def _curves(data: ReportData) -> str:
+def _curves(data: ReportData) -> Markup:
     if not data.history:
-        return ""
-    score = data.score_name or primary_metric(data.metrics)
-    best = _best_epoch(data)
+        return Markup("")
+    score, best = primary_metric(data.metrics), _best_epoch(data)
     figures = []
-    same = all(row.get("validation_loss") == row.get("validation_score") for row in data.history)
-    for kind, name in (("loss", "loss"), ("score", score))[: 1 if same else 2]:
+    same = all(record.validation.get("loss") == record.validation.get(score) for record in data.history)
+    for name in ("loss", score)[: 1 if same else 2]:
         series = [
-            charts.Series(part, style, _points(data.history, f"{part}_{kind}"))
-            for part, style in (("validation", "ours"), ("train", "other"))
+            charts.Series(split, style, _points(data.history, split, name))
+            for split, style in (("validation", "ours"), ("train", "other"))
         ]
         spoken = "; ".join(
-            f"{s.name} from {show(s.points[0][1])} to {show(s.points[-1][1])}" for s in series if s.points
+            f"{s.name} from {format_number(s.points[0][1])} to {format_number(s.points[-1][1])}"
+            for s in series
+            if s.points
         )
         y_format = charts.percent if name == "accuracy" else charts.show_short
-        if chart := charts.line_chart(f"{name} over epochs", spoken, series, best=best, y_format=y_format):
-            figures.append(figure({"loss": "Loss", "accuracy": "Accuracy"}.get(name, name), chart))
+        if chart := charts.line_chart(f"{short_name(name)} over epochs", spoken, series, best=best, y_format=y_format):
+            figures.append(figure({"loss": "Loss", "accuracy": "Accuracy"}.get(name, short_name(name)), chart))
     lead = "Validation examples steer every choice (solid line); the test examples were read once, at the end."
-    return section(
-        "How it learned", f'<div class="pair">{"".join(figures)}</div>', _history_table(data.history, score), lead=lead
-    )
+    return section("How it learned", box("pair", *figures), _history_table(data.history, score), lead=lead)
 
 
-def _points(history: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    return [(float(row["epoch"]), value) for row in history if (value := _number(row.get(key))) is not None]
+def _points(history: Sequence[EpochRecord], split: str, name: str) -> list[tuple[float, float]]:
+    values = [(float(record.epoch), _value(getattr(record, split), name)) for record in history]
+    return [(epoch, value) for epoch, value in values if value is not None]
 
 
-def _history_table(history: Sequence[Mapping[str, Any]], score: str) -> Markup:
-    keys = ["epoch", "train_loss", "validation_loss", "train_score", "validation_score", "learning_rate", "seconds"]
-    keys = [key for key in keys if any(row.get(key) is not None for row in history)]
+def _history_table(history: Sequence[EpochRecord], score: str) -> Markup:
+    """The numbers behind the curves, a row an epoch."""
+    columns: dict[str, Sequence[Any]] = {"epoch": [record.epoch for record in history]}
+    for name in dict.fromkeys(("loss", score)):
+        for split in ("train", "validation"):
+            columns[f"{split} {short_name(name)}"] = [getattr(record, split).get(name) for record in history]
+    columns["learning rate"] = [record.learning_rate for record in history]
+    columns["seconds"] = [record.seconds for record in history]
+    shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     step = -(-len(history) // 200)
-    rows = [[cell(row.get(key)) for key in keys] for row in history[::step]]
-    heads = [key.replace("_score", f" {score}").replace("_", " ") for key in keys]
+    rows = [[cell(values[i]) for values in shown.values()] for i in range(0, len(history), step)]
     caption = "Every epoch" if step == 1 else f"One epoch in {step}"
-    return details("The numbers behind the curves", table(caption, heads, rows, numeric=range(len(keys))))
+    return details("The numbers behind the curves", table(caption, list(shown), rows, numeric=range(len(shown))))
 
 
 # ---------------------------------------------------------------- the rest
 
 
-def _scores(data: ReportData) -> str:
+def _scores(data: ReportData) -> Markup:
     """Every score of the network and its baselines with the intervals."""
     measured = [("this network", data.metrics)] + [
         (BASELINE_NAMES.get(key, key), m) for key, m in data.baselines.items()
     ]
     rows = []
     for name, (label, gloss) in METRIC_WORDS.items():
-        if name not in data.metrics:
-            continue
-        cells = []
-        for _, m in measured:
-            span = interval_text(m, name, DASH)
-            cells.append(
-                Markup(f"{text(value_text(m, name))}" + (f' <small class="span">{text(span)}</small>' if span else ""))
-            )
-        rows.append((label, *cells, Markup(f'<small class="gloss">{text(gloss)}</small>')))
+        if name in data.metrics:
+            cells = [part("scored", value_text(m, name), interval_text(m, name, DASH)) for _, m in measured]
+            rows.append((label, *cells, part("gloss", gloss)))
     head = ("score", *(label for label, _ in measured), "")
     what = (
         "characters of the test part"
-        if "nats" in data.metrics
+        if "nll_per_char" in data.metrics
         else "images drawn"
-        if data.output is None
+        if data.predictions is None
         else "test examples"
     )
-    caption = f"On the {data.metrics['n']:,} {what}, with 95% intervals where they can be told"
+    caption = f"On the {data.metrics.n:,} {what}, with 95% intervals where they can be told"
     return section("All scores", table(caption, head, rows, style="scores"))
 
 
-def _making(data: ReportData) -> str:
-    parts = []
-    if data.settings:
-        rows = "".join(
-            f"<div><dt>{text(key)}</dt><dd>{_setting(value)}</dd></div>" for key, value in data.settings.items()
-        )
-        parts.append(f'<dl class="settings">{rows}</dl>')
-    if data.network:
-        lines = "\n".join(text(line) for line in data.network)
-        parts.append(f'<h3>The network</h3><pre tabindex="0">{lines}</pre>')
-    if data.notes:
-        parts.append(
-            f"<h3>Choices made on the way</h3><ul>{''.join(f'<li>{text(note)}</li>' for note in data.notes)}</ul>"
-        )
-    return section("How it was made", *parts) if parts else ""
+def _making(data: ReportData) -> Markup:
+    settings = [(name, _setting(value)) for name, value in data.settings.items()]
+    if not (settings or data.network or data.notes):
+        return Markup("")
+    return section("How it was made", part("making", settings, "\n".join(data.network), data.notes))
 
 
-def _setting(value: Any) -> Markup:
+def _setting(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
-        return text({True: "yes", False: "no", None: "none"}[value])
+        return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, (list, tuple)):
-        return text(", ".join(str(item) for item in value), 120)
-    return text(f"{value:g}" if isinstance(value, float) else value, 120)
+        return shortened(", ".join(str(item) for item in value), 120)
+    return shortened(f"{value:g}" if isinstance(value, float) else value, 120)
 
 
-def _onward(data: ReportData) -> str:
-    run = shlex.quote(data.run)
-    source = "picture.png" if data.describe and isinstance(data.describe(0), np.ndarray) else "rows.csv"
-    use = [("Use it on new data", f"pellucid predict {run} {source}")]
-    if data.output is None:
-        use = [("Let it make more", f"pellucid sample {run}")]
+def _onward(data: ReportData) -> Markup:
+    run, predictions = shlex.quote(data.run), data.predictions
+    if predictions is None:
+        use = ("Let it make more", f"pellucid sample {run}")
+    else:
+        image = predictions.describe is not None and isinstance(predictions.describe(0), np.ndarray)
+        use = ("Use it on new data", f"pellucid predict {run} {'picture.png' if image else 'rows.csv'}")
     commands = data.commands
     if commands is None:
         commands = [
-            *use,
+            use,
             ("Measure it again", f"pellucid evaluate {run}"),
             ("See the network layer by layer", f"pellucid summary {run}"),
             ("Train on from its last epoch", f"pellucid train --resume {run} --epochs {len(data.history) * 2 or 20}"),
         ]
-    body = joined(f'<h3>{text(label)}</h3><pre tabindex="0">{text(command)}</pre>' for label, command in commands)
-    return section("How to go on", body)
+    return section("How to go on", part("commands", commands))

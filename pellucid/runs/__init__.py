@@ -1,1 +1,1 @@
-"""A run's folder and its settings (floor 6)."""
+"""Runs: a training's folder, its settings, and the schema of what is saved in it (floor 6)."""

@@ -1,37 +1,46 @@
-"""The folder of a run: where it is, what it is called, and what its files mean (floor 6).
+"""A run's folder: where it is, what it is called, and what its files hold (floor 6).
 
-config.json              format version, data, settings: enough to rebuild network and preprocessing
+config.json              a RunConfig: data, settings, preprocessing; enough to rebuild network and data
 model.safetensors        the best weights by validation
-metrics.jsonl            one line an epoch, then one with the test scores
+metrics.jsonl            an EpochRecord a line, then a TestRecord
 checkpoint.safetensors   where training stands; `train --resume` goes on from it
-report.html              written at the end
+samples/                 images drawn after each epoch, of a network that draws
+report.html              written at the end, never read
+
+All but the report and the samples are checked when they are read; see `schema.py`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import typing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import models, serialization
-from ..data.problem import DataModule
+from .. import models
+from ..creation import tensor
+from ..data.problem import DataModule, Preprocessor
 from ..errors import DataError, OptionError, StateError, suggestion
-from ..files import append_line, disk_error, plain, read_lines, write_bytes, write_json
+from ..files import append_line, disk_error, write_bytes, write_json
 from ..models.base import Model
 from ..random import fork_rng
-from .settings import choose
+from ..tensor import Tensor
+from .records import EpochRecord, LogRecord, RunConfig, TestRecord, read_config_json, read_line, to_line
+from .schema import RESTORE, check_instance, damaged, parse_json, read_value
+from .tensor_file import load_tensors, read_metadata, save_tensors
 
-FORMAT = 1
 RUNS_DIR = Path("runs")
+SAME_RUN = "config"  # the key of a tensor file's metadata that holds the digests of the config it belongs to
 
 
 class Run:
     """A run on disk; `config` is what config.json holds."""
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, config: RunConfig) -> None:
         self.folder = folder
         self.config = config
 
@@ -45,72 +54,176 @@ class Run:
         """What a user types to name this run: its folder's name under runs/, else its path."""
         return self.folder.name if self.folder.parent.resolve() == RUNS_DIR.resolve() else str(self.folder)
 
-    def log(self, line: dict[str, Any]) -> None:
-        append_line(self.metrics, json.dumps(plain(line), allow_nan=False))
+    # ---- the log -------------------------------------------------------------------------------------------------
 
-    def history(self) -> list[dict[str, Any]]:
-        """The epochs, as logged."""
-        return [line for line in read_lines(self.metrics) if "epoch" in line]
+    def log(self, record: LogRecord) -> None:
+        """Add a line to metrics.jsonl."""
+        append_line(self.metrics, json.dumps(to_line(record), allow_nan=False))
 
-    def result(self) -> dict[str, Any] | None:
-        """The line with the test scores; None while the run is not finished."""
-        return next((line for line in reversed(read_lines(self.metrics)) if "test" in line), None)
+    def records(self) -> list[LogRecord]:
+        """What metrics.jsonl holds; nothing where there is none. A last line that a kill cut short is left out.
 
-    def keep_history_to(self, epoch: int) -> None:
-        """Forget what was logged after `epoch`, which is where the checkpoint stands."""
-        lines = [line for line in self.history() if line["epoch"] <= epoch]
-        write_bytes(self.metrics, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        Raises StateError for any other line that is damaged.
+        """
+        try:
+            lines = self.metrics.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _unreadable(self.metrics, error) from None
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        return [read_line(line, f"{self.metrics}: line {i}") for i, line in enumerate(lines, 1)]
 
-    def remember(self, **changes: Any) -> None:
-        """Have config.json say so where `changes` are not what it has."""
-        if {**self.config, **changes} != self.config:
-            self.config.update(changes)
-            write_json(self.folder / "config.json", self.config)
+    def history(self) -> list[EpochRecord]:
+        """The epochs, as logged. Raises StateError where one is missing between them."""
+        epochs = [record for record in self.records() if isinstance(record, EpochRecord)]
+        for i, record in enumerate(epochs, 1):
+            if record.epoch != i:
+                raise damaged(f"{self.metrics}: line {i}", f"it is of epoch {record.epoch}", f"epoch {i}")
+        return epochs
 
-    def check_unchanged(self, problem: DataModule) -> None:
-        """Raise DataError where `problem`, its data loaded again, is not what the run was begun on."""
-        known = self.config["fingerprint"]
-        if problem.fingerprint != known:
-            raise DataError(f"{self.name}: its data have changed since it was begun (SHA-256 {problem.fingerprint[:12]}, was {known[:12]}); "
+    def result(self) -> TestRecord | None:
+        """The test scores; None while the run is not finished."""
+        return next((record for record in reversed(self.records()) if isinstance(record, TestRecord)), None)
+
+    def truncate_log(self, epoch: int) -> None:
+        """Remove what was logged after `epoch`, where the checkpoint stands. Raises StateError where epochs are missing."""
+        kept = [record for record in self.history() if record.epoch <= epoch]
+        if len(kept) < epoch:
+            raise damaged(
+                str(self.metrics), f"it ends after epoch {len(kept)}", f"{epoch} epochs, as many as the checkpoint has"
+            )
+        write_bytes(self.metrics, "".join(json.dumps(to_line(record)) + "\n" for record in kept).encode())
+
+    # ---- the config ----------------------------------------------------------------------------------------------
+
+    def update_config(self, **changes: Any) -> None:
+        """Write config.json anew where `changes` are not what it has."""
+        config = dataclasses.replace(self.config, **changes)
+        if config != self.config:
+            self.config = config
+            write_json(self.folder / "config.json", config.to_json())
+
+    def check_fingerprint(self, problem: DataModule) -> None:
+        """Raise DataError where `problem`, its data loaded again, is not what the run was started on."""
+        expected = self.config.fingerprint
+        if problem.fingerprint != expected:
+            raise DataError(f"{self.name}: its data have changed since it was begun (SHA-256 {problem.fingerprint[:12]}, was {expected[:12]}); "
                             "expected the same files; put them back, or train anew; other files are scored by: pellucid evaluate RUN DATA")  # fmt: skip
-        if problem.preprocessor.to_json() != self.config["preprocessor"]:
+        if problem.preprocessor.to_json() != self.config.preprocessor:
             raise DataError(f"{self.name}: its data are read otherwise than when it was begun, by another version of a library perhaps; "
                             "expected the same preprocessing; train anew")  # fmt: skip
 
-    # ---- rebuilding what was trained ---------------------------------------------------------------------------------
+    # ---- rebuilding what was trained -----------------------------------------------------------------------------
+
+    def load_problem(self) -> DataModule:
+        """The run's data, loaded again. Raises DataError, or StateError where config.json does not say which."""
+        from ..data.load import load_problem  # duckdb
+
+        self.check_identity()
+        path, source = self.folder / "config.json", {}
+        types = {name: hint for name, hint in typing.get_type_hints(load_problem).items() if name != "return"}
+        for name, value in self.config.source.items():
+            if name not in types:
+                raise damaged(f"{path}: source.{name:.60}", "no such field", f"one of {', '.join(types)}")
+            source[name] = read_value(types[name], value, str(path), f"source.{name}")
+        if "spec" not in source:
+            raise damaged(f"{path}: source.spec", "missing", "the name or path of the data")
+        return load_problem(**source)
+
+    def preprocessor(self) -> Any:
+        """The run's preprocessor. Raises StateError, which names config.json, where it cannot be read."""
+        from ..data.table.preprocess import preprocessor_from_json  # duckdb
+
+        self.check_identity()
+        path, known = self.folder / "config.json", self.config.preprocessor
+        if known.get("kind") != self.config.kind:
+            raise damaged(
+                f"{path}: preprocessor.kind", f"it is {known.get('kind')!r:.60}", f"{self.config.kind!r}, the run's"
+            )
+        try:
+            preprocessor: Preprocessor = preprocessor_from_json(known)
+        except StateError as error:
+            raise StateError(f"{path}: {error}") from None
+        except (TypeError, ValueError, LookupError, AttributeError):
+            raise damaged(f"{path}: preprocessor", "its fields are not those that this version writes", "an unchanged one") from None  # fmt: skip
+        if dataclasses.is_dataclass(preprocessor):
+            check_instance(preprocessor, str(path), "preprocessor")
+        return preprocessor
 
     def new_network(self) -> Model:
         """The run's network with fresh weights."""
-        config = self.config
-        _, network = choose(config["family"], config["network"])
-        return models.family(config["family"]).build(config["inputs"], config["outputs"], config["task"], network)
+        config, preprocessor = self.config, self.preprocessor()
+        outputs = len(preprocessor.classes or [0])
+        try:
+            return models.family(config.family).build(preprocessor.input_spec(), outputs, config.task, config.network)
+        except OptionError as error:
+            raise StateError(f"{self.folder / 'config.json'}: network: {error}; or {RESTORE}") from None
 
     def network(self) -> Model:
         """The run's network with its saved weights, ready to predict. Raises StateError where they do not fit."""
         if not self.weights.is_file():
             raise StateError(f"{self.weights}: no such file; expected a run that has finished an epoch; train it first")
-        arrays = serialization.load(self.weights)
-        with fork_rng():  # what is drawn here is overwritten below
+        arrays, _ = self.check_tensors(self.weights)
+        with fork_rng():  # the numbers drawn here are overwritten below
             network = self.new_network()
-        own = {name: t.shape for name, t in network.state_dict().items()}
-        saved = {name: a.shape for name, a in arrays.items()}
-        for name in sorted(own.keys() | saved.keys()):
-            if own.get(name) != saved.get(name):
-                raise StateError(
-                    f"{self.weights}: {name} is {saved.get(name, 'missing')}, but config.json asks for "
-                    f"{own.get(name, 'no such weight')}; expected weights and config of the same run; restore both from a copy"
-                )
-        network.load_state_dict(arrays)
+        check_shapes(self.weights, arrays, {name: t.array for name, t in network.state_dict().items()})
+        network.load_state_dict({name: tensor(array) for name, array in arrays.items()})
         return network.eval()
 
+    def load_weights(self) -> dict[str, Tensor]:
+        """The best weights by name. Raises StateError where the file is damaged or of another run."""
+        return {name: tensor(array) for name, array in self.check_tensors(self.weights)[0].items()}
+
     def save_weights(self, weights: dict[str, np.ndarray]) -> None:
-        serialization.save(weights, self.weights)
+        self.save_tensors(self.weights, weights, {})
+
+    def save_tensors(self, path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+        """Write a tensor file that belongs to this run's config."""
+        save_tensors(path, arrays, {**metadata, SAME_RUN: json.dumps(self.config.identity())})
+
+    def check_tensors(self, path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """(arrays, metadata) of a tensor file. Raises StateError where it is damaged or belongs to another config."""
+        arrays, metadata = load_tensors(path)
+        self._check_same_run(path, metadata)
+        return arrays, metadata
+
+    def check_identity(self) -> None:
+        """Raise StateError where config.json is not what the tensor files were trained with.
+
+        Called before anything is built from it, which could be as large as a changed config.json says.
+        """
+        for path in (self.weights, self.checkpoint):
+            if path.is_file():
+                self._check_same_run(path, read_metadata(path))
+
+    def _check_same_run(self, path: Path, metadata: dict[str, str]) -> None:
+        saved, own = parse_json(metadata.get(SAME_RUN, "{}").encode(), f"{path}: metadata"), self.config.identity()
+        for name, digest in own.items():
+            if not isinstance(saved, dict) or saved.get(name) != digest:
+                raise damaged(f"{self.folder / 'config.json'}: {name}", f"not what {path.name} was trained with",
+                              "both files of the same run")  # fmt: skip
+
+
+def check_shapes(path: Path, arrays: dict[str, np.ndarray], like: dict[str, np.ndarray]) -> None:
+    """Raise StateError where `arrays`, loaded from `path`, have other names, shapes or dtypes than `like`."""
+    describe = lambda arrays, name: f"{arrays[name].shape} {arrays[name].dtype}" if name in arrays else "missing"
+    for name in sorted(like.keys() | arrays.keys()):
+        saved, expected = describe(arrays, name), describe(like, name)
+        if saved != expected:
+            raise StateError(f"{path}: {name} is {saved}, but config.json asks for {expected}; expected weights and config of the same "
+                             "run; restore both from a copy")  # fmt: skip
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be read ({(error.strerror or 'unknown').lower()}); check its permissions")
 
 
 # ---- making and finding runs ---------------------------------------------------------------------------------------------
 
 
-def create(config: dict[str, Any], out: Path | None = None) -> Run:
+def create_run(config: RunConfig, out: Path | None = None) -> Run:
     """A new folder for `config`: `out`, else runs/DATA-MODEL-N with the next free N. Nothing is ever overwritten."""
     folder = out or RUNS_DIR
     try:
@@ -121,12 +234,11 @@ def create(config: dict[str, Any], out: Path | None = None) -> Run:
                 )
             out.mkdir(parents=True)
         else:
-            folder = _next_free(f"{config['data']}-{config['family']}")
-        run = Run(folder, {"format": FORMAT, **config})
-        write_json(folder / "config.json", run.config)
+            folder = _next_free(f"{config.data}-{config.family}")
+        write_json(folder / "config.json", config.to_json())
     except OSError as error:
         raise disk_error(folder, error) from None
-    return run
+    return Run(folder, config)
 
 
 def _next_free(stem: str) -> Path:
@@ -141,7 +253,7 @@ def _next_free(stem: str) -> Path:
             n += 1
 
 
-def find(name: str) -> Run:
+def find_run(name: str) -> Run:
     """The run that `name` means: a path, a name under runs/, or `last`. Raises DataError where there is none."""
     names = [path.name for path in folders()]
     if name == "last":
@@ -149,10 +261,10 @@ def find(name: str) -> Run:
             raise DataError(
                 "last: there are no runs here yet; expected some under runs/; make one: pellucid train digits"
             )
-        return load(max(folders(), key=_last_touched))
+        return load_run(max(folders(), key=_last_touched))
     for folder in (RUNS_DIR / name, Path(name)):
         if (folder / "config.json").is_file():
-            return load(folder)
+            return load_run(folder)
     hint = suggestion(name, names)
     if Path(name).is_dir():
         raise DataError(f"{name}: no run, it has no config.json; expected a folder that `pellucid train` made.{hint}")
@@ -169,28 +281,11 @@ def folders() -> list[Path]:
     return sorted(found, key=lambda path: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", path.name)])
 
 
-def load(folder: Path) -> Run:
-    """The run in `folder`. Raises StateError for a damaged config.json or one of a newer format."""
+def load_run(folder: Path) -> Run:
+    """The run in `folder`. Raises StateError for a config.json that is damaged, or of a format that is not read."""
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        version = config["format"]
+        content = path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({(error.strerror or 'unknown').lower()}); check its permissions"
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise StateError(
-            f"{path}: damaged; expected the JSON that `pellucid train` wrote; restore it from a copy, or train again"
-        ) from None
-    if not isinstance(version, int) or version > FORMAT:
-        raise StateError(
-            f"{path}: format {version}, made by a newer pellucid; this version reads up to {FORMAT}; update pellucid"
-        )
-    needed = {"family", "network", "inputs", "outputs", "task", "kind", "preprocessor", "settings", "data", "source"}
-    missing = sorted(needed - config.keys())
-    if missing:
-        raise StateError(
-            f"{path}: {', '.join(missing)} missing; expected a complete config; restore it from a copy, or train again"
-        )
-    return Run(folder, config)
+        raise _unreadable(path, error) from None
+    return Run(folder, read_config_json(content, path))

@@ -1,4 +1,4 @@
-"""How a network is trained: the settings, the recipes that fill them in, and what of them a user may say (floor 6).
+"""Settings of a training, and the recipes that give their values (floor 6).
 
 A setting comes from the command line, else from `--config FILE.toml`, else from the recipe of the data set, else from the
 recipe of its kind and size, else from the default here. Recipes were chosen on validation data alone.
@@ -26,7 +26,7 @@ MONITORS = ("score", "loss")
 
 @dataclass(frozen=True)
 class Settings:
-    """What training needs beside data and network; plain values, saved in a run's config.json.
+    """The hyperparameters of a training; plain values, saved in a run's config.json.
 
     lr: the highest learning rate; `schedule` says how it is reached and left, in `warmup`, a share of all steps.
     average: decay of the moving average of weights that is validated and saved; 0 for none.
@@ -91,17 +91,17 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 LARGE = 10_000
 
 
-def recipe(family: str, data: str, kind: str, examples: int) -> dict[str, Any]:
+def load_recipe(family: str, data: str, kind: str, examples: int) -> dict[str, Any]:
     """The shipped values of `family` for the data set `data`, of `kind` and with so many training `examples`."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name in (kind, f"{kind}-large" if examples >= LARGE else "", data):
         path = RECIPES / f"{family}-{name}.toml"
         if name and path.is_file():
-            found.update(read_config(path))
-    return found
+            values.update(read_config(path))
+    return values
 
 
-def choose(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
+def resolve_config(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
     """`values` as (Settings, the family's Config). Raises OptionError for a name or value that neither takes."""
     config = models.family(family).Config
     fields = {f.name: f for f in (*dataclasses.fields(Settings), *dataclasses.fields(config))}
@@ -112,27 +112,27 @@ def choose(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
                 f"{name}: no such setting; expected one of {', '.join(sorted(fields))}.{suggestion(name, fields)}"
             )
         checked[name] = _typed(name, value, fields[name].default)
-    mine = {f.name for f in dataclasses.fields(Settings)}
-    settings = Settings(**{name: value for name, value in checked.items() if name in mine})
-    return settings, config(**{name: value for name, value in checked.items() if name not in mine})
+    own = {f.name for f in dataclasses.fields(Settings)}
+    settings = Settings(**{name: value for name, value in checked.items() if name in own})
+    return settings, config(**{name: value for name, value in checked.items() if name not in own})
 
 
-def as_settings(written: Iterable[str]) -> dict[str, Any]:
+def parse_overrides(written: Iterable[str]) -> dict[str, Any]:
     """NAME=VALUE, each as a line of TOML would say it; a bare word is text, and 128,64 a list."""
-    found = {}
+    overrides = {}
     for line in written:
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not name or not value:
             raise OptionError(f"--set {line}: no NAME=VALUE; expected one setting; write --set lr=0.001")
-        found[name.replace("-", "_")] = _said(value)
-    return found
+        overrides[name.replace("-", "_")] = _parse_value(value)
+    return overrides
 
 
-def _said(value: str) -> Any:
+def _parse_value(value: str) -> Any:
     for text in (value, f"[{value}]"):
         with contextlib.suppress(tomllib.TOMLDecodeError):
             return tomllib.loads(f"x = {text}")["x"]
-    return [_said(part.strip()) for part in value.split(",")] if "," in value else value
+    return [_parse_value(part.strip()) for part in value.split(",")] if "," in value else value
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A Learner on disk: one safetensors file with everything that training goes on from (floor 6).
+"""Checkpoints: a Learner on disk, one safetensors file with everything that training goes on from (floor 10).
 
 Arrays are stored as they are, counts and options as JSON in the file's header. The file is replaced as a whole, so after a
 kill at any moment the last complete checkpoint is there, and going on from it ends with the same bits.
@@ -7,26 +7,78 @@ kill at any moment the last complete checkpoint is there, and going on from it e
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ..errors import StateError
-from ..serialization import load, load_metadata, save
-from .learner import Learner
+from ..runs.run import Run, check_shapes
+from ..runs.schema import Json, check_alike, damaged, parse_json, read_record
+from ..runs.tensor_file import load_tensors, save_tensors
+from .learner import Learner, Progress
 
-FORMAT = 1
+STATE = "state"  # the key of the file's metadata
 
 
-def save_checkpoint(path: Path, learner: Learner) -> None:
-    """Write where `learner` stands to `path`. Raises DataError for a full disk or a missing permission."""
+@dataclass(frozen=True)
+class CheckpointState:
+    """What a checkpoint holds beside arrays. groups: each optimizer's parameter groups without their parameters.
+
+    loader, schedules: as their `state_dict` gives them.
+    """
+
+    progress: Progress
+    groups: list[list[dict[str, Json]]]
+    loader: dict[str, Json]
+    schedules: list[dict[str, Json]]
+
+
+def save_checkpoint(path: Path, learner: Learner, run: Run | None = None) -> None:
+    """Write where `learner`, of `run`, stands to `path`. Raises DataError for a full disk or a missing permission."""
     arrays, rest = learner.state()
-    save(arrays, path, {"format": str(FORMAT), "state": json.dumps(rest)})
+    (run.save_tensors if run else save_tensors)(path, arrays, {STATE: json.dumps(rest)})
 
 
-def load_checkpoint(path: Path, learner: Learner) -> None:
-    """Bring `learner` to where `path` was saved. Raises StateError for a damaged file or another network's."""
-    arrays = {name: t.array for name, t in load(path).items()}
-    metadata = load_metadata(path)
-    if metadata.get("format") != str(FORMAT) or "state" not in metadata:
-        raise StateError(f"{path}: checkpoint format {metadata.get('format', 'unknown')}; this version reads {FORMAT}; "
-                         "resume with the version of pellucid that wrote it")  # fmt: skip
-    learner.load_state(arrays, json.loads(metadata["state"]))
+def load_checkpoint(path: Path, learner: Learner, run: Run | None = None) -> None:
+    """Bring `learner` to where `path` was saved. Raises StateError for a damaged file, or one of another network or run."""
+    arrays, metadata = (run.check_tensors if run else load_tensors)(path)
+    if STATE not in metadata:
+        raise damaged(str(path), "it holds no state", "one that `pellucid train` wrote")
+    where = f"{path}: {STATE}"
+    state = read_record(CheckpointState, parse_json(metadata[STATE].encode(), where, finite=False), where)
+    own, rest = learner.state()
+    for name in (field.name for field in fields(state) if field.name != "progress"):
+        check_alike(getattr(state, name), rest[name], where, name)
+    check_shapes(path, arrays, _expected(own, arrays))
+    _check_progress(state.progress, learner, where)
+    try:
+        learner.load_state(
+            arrays, state.progress, {name: getattr(state, name) for name in ("groups", "loader", "schedules")}
+        )
+    except StateError as error:
+        raise StateError(f"{path}: {error}") from None
+
+
+def _expected(own: dict[str, np.ndarray], arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays that a checkpoint must hold: those of the learner, and the best weights where there are any."""
+    network = {name.removeprefix("network/"): array for name, array in own.items() if name.startswith("network/")}
+    best = any(name.startswith("best/") for name in arrays)
+    return own | ({f"best/{name}": array for name, array in network.items()} if best else {})
+
+
+def _check_progress(progress: Progress, learner: Learner, where: str) -> None:
+    """Raise StateError for counts that no training comes to."""
+    steps = len(learner.loader)
+    counts: dict[str, tuple[Any, bool]] = {
+        "epoch": (progress.epoch, progress.epoch >= 0),
+        "step": (progress.step, progress.epoch * steps <= progress.step <= (progress.epoch + 1) * steps),
+        "seen": (progress.seen, 0 <= progress.seen <= learner.examples),
+        "seconds": (progress.seconds, progress.seconds >= 0),
+        "best_epoch": (progress.best_epoch, 0 <= progress.best_epoch <= progress.epoch + 1),
+        "waited": (progress.waited, 0 <= progress.waited <= progress.epoch),
+    }
+    for name, (value, fits) in counts.items():
+        if not fits:
+            raise damaged(f"{where}: progress.{name}", f"it is {value}", f"a count that {steps} steps an epoch come to")

@@ -1,16 +1,16 @@
-"""Starting from a trained network in place of chance: what is taken over, what begins anew, what stays as it is (floor 6).
+"""Fine-tuning: load pretrained weights, reinitialise the head, freeze layers (floor 10).
 
-A network that can tell eight things apart has layers that see edges, textures and parts; for two other things only the
-layer that answers has to be new. Layers that are frozen keep their weights, and the statistics of their batch norms.
+The layers of a classifier that see edges, textures and parts serve other classes too; only the last layer has to be new.
+Frozen layers keep their weights, and the statistics of their batch norms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
 
-from .. import serialization
 from ..data.table.preprocess import preprocessor_from_json
 from ..errors import OptionError, names_of, suggestion
 from ..models.base import Model, PredictionModel
@@ -20,11 +20,11 @@ from ..runs.run import Run
 
 def network_values(run: Run, family: str | None) -> dict[str, Any]:
     """The family and network configuration of `run`, for a network that is to begin with its weights. Raises OptionError."""
-    if family is not None and family != run.config["family"]:
+    if family is not None and family != run.config.family:
         raise OptionError(
-            f"--from {run.name}: a {run.config['family']}, and --model says {family}; expected one family; leave --model out"
+            f"--from {run.name}: a {run.config.family}, and --model says {family}; expected one family; leave --model out"
         )
-    return dict(run.config["network"])
+    return asdict(run.config.network)
 
 
 def load_pretrained(run: Run, network: Model, preprocessor: dict[str, Any]) -> list[str]:
@@ -32,7 +32,7 @@ def load_pretrained(run: Run, network: Model, preprocessor: dict[str, Any]) -> l
 
     preprocessor: of the new data, as JSON. Raises OptionError where anything else differs.
     """
-    known = run.config["preprocessor"]
+    known = run.config.preprocessor
     for old, now in zip_longest(_columns(known), _columns(preprocessor), fillvalue="nothing"):
         if old != now:
             raise OptionError(f"--from {run.name}: its columns are not those of these data: {old:.100} there, {now:.100} here; expected the "
@@ -40,7 +40,7 @@ def load_pretrained(run: Run, network: Model, preprocessor: dict[str, Any]) -> l
     if known.get("tokenizer") != preprocessor.get("tokenizer"):
         raise OptionError(f"--from {run.name}: its tokens are not those of this text; expected the same characters, or byte pairs, in the "
                           "same order; give a text with the same ones, or train anew")  # fmt: skip
-    saved = serialization.load(run.weights)
+    saved = run.load_weights()
     own = network.state_dict()
     head = list(dict(network.named_parameters()))[-1].rpartition(".")[0]
     odd = sorted(name for name in own if name not in saved or saved[name].shape != own[name].shape)

@@ -1,31 +1,30 @@
-"""All that changes while a network trains, gathered so that it can be put back or saved as a whole (floor 6).
+"""The state of a training: everything that changes in it, so that it can be restored or saved as a whole (floor 10).
 
-`loop.py` moves it, `checkpoint.py` writes it to disk. What it holds: network, optimizers, schedules, average of weights,
-the loader's place, the random stream, the best weights so far, and the counts of `Progress`.
+It holds network, optimizers, schedules, averaged weights, the loader's position, the random stream, the best weights so far
+and the counts of `Progress`. `loop.py` runs its steps, `checkpoint.py` writes it to disk.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from .. import nn, optim
+from .. import optim
 from ..creation import tensor
 from ..data.loader import DataLoader
 from ..evaluation.compiled import CompiledFunction
-from ..models.base import Model, Phase
-from ..nn import Module, Parameter
+from ..models.base import Model
 from ..nn.utils import clip_grad_norm_
 from ..random import Generator, use_generator
 from ..runs.settings import Settings
 from ..tensor import Tensor
 from .fine_tuning import frozen_layers
+from .optimizers import OptimizerPhase, learning_rate_curve, make_phase
 
 Batch = Sequence[Tensor]
 
@@ -74,22 +73,13 @@ class Snapshot:
     progress: Progress
 
 
-@dataclass
-class OptimizerPhase:
-    """A turn of the network with what takes it: its module's parameters and their optimizers."""
-
-    turn: Phase
-    parameters: list[Parameter]
-    optimizers: list[optim.Optimizer]
-
-
 class Learner:
     """A network with everything that trains it, built from Settings.
 
     generator: what the steps draw from: dropout, augmentation, latents. The one the weights came from, so that no number
         serves twice; without it, one from `settings.seed` that begins far behind any network's weights. Whatever else
-        draws meanwhile, in this thread or another, changes nothing here, nor does training move any other stream.
-    judged: the same network in evaluation mode. It shares every Tensor, and so always has the newest weights; switching
+        draws meanwhile, in this thread or another, changes nothing here, nor does training phase any other stream.
+    eval_network: the same network in evaluation mode. It shares every Tensor, and so always has the newest weights; switching
     the mode of one network to and fro would have each of its programs recorded again every time.
     """
 
@@ -103,22 +93,22 @@ class Learner:
         self.examples = loader.examples
         self.frozen = frozen_layers(network, settings.freeze)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.moves = [make_move(turn, settings) for turn in network.turns()]
-        self.optimizers = [optimizer for move in self.moves for optimizer in move.optimizers]
+        self.phases = [make_phase(phase, settings) for phase in network.turns()]
+        self.optimizers = [optimizer for phase in self.phases for optimizer in phase.optimizers]
         steps = settings.epochs * len(loader)
         curve = learning_rate_curve(settings.schedule, settings.warmup, steps)
         self.schedules = [optim.lr_scheduler.LambdaLR(optimizer, curve) for optimizer in self.optimizers]
         self.average = optim.ExponentialMovingAverage(network, settings.average) if settings.average else None
         self.best: dict[str, np.ndarray] | None = None
         self.progress = Progress()
-        self._written: list[Tensor] | None = None
+        self._step_tensors: list[Tensor] | None = None
         shared = {id(t): t for t in [*network.parameters(), *network.buffers()]}
-        self.judged: Model = copy.deepcopy(network, shared).eval()
+        self.eval_network: Model = copy.deepcopy(network, shared).eval()
         self._whole = loader.pick is not None
         self.native = CompiledFunction(self._picking_step if self._whole else self.step, settings.eager)
 
-    def to_learning(self) -> None:
-        """The network in training mode, but for layers that are frozen: their batch norms keep the statistics they have."""
+    def train_mode(self) -> None:
+        """Put the network in training mode, but for frozen layers: their batch norms keep the statistics they have."""
         self.network.train()
         for layer in self.frozen:
             layer.eval()
@@ -128,38 +118,38 @@ class Learner:
         return float(self.optimizers[0].param_groups[0]["lr"])
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One update: each turn of the network in order. Gives what the turns tell; "loss" is their sum."""
+        """One update: each phase of the network in order. Gives the values of all phases; "loss" is their sum."""
         with self.drawing():
-            told = self._turns(batch)
+            values = self._run_phases(batch)
         if self.average:
             self.average.update()
-        return told
+        return values
 
-    def _turns(self, batch: Batch) -> dict[str, Tensor]:
-        told: dict[str, Tensor] = {}
-        for move in self.moves:
-            values = self.take(move, batch)
-            losses = [told["loss"]] if "loss" in told else []
-            if move.turn.name:
-                told |= {f"{move.turn.name}_{name}": value for name, value in values.items()}
+    def _run_phases(self, batch: Batch) -> dict[str, Tensor]:
+        step: dict[str, Tensor] = {}
+        for phase in self.phases:
+            values = self.run_phase(phase, batch)
+            losses = [step["loss"]] if "loss" in step else []
+            if phase.phase.name:
+                step |= {f"{phase.phase.name}_{name}": value for name, value in values.items()}
             else:
-                told |= values
-            told["loss"] = sum(losses, values["loss"])
-        return told
+                step |= values
+            step["loss"] = sum(losses, values["loss"])
+        return step
 
     def drawing(self) -> use_generator:
-        """Inside, what draws random numbers draws from this training's."""
+        """A context in which random numbers come from this training's generator."""
         return use_generator(self.generator)
 
-    def take(self, move: OptimizerPhase, batch: Batch) -> dict[str, Tensor]:
-        """One turn: forward, blame sent back to the parameters whose turn it is, and their update."""
-        for optimizer in move.optimizers:
+    def run_phase(self, phase: OptimizerPhase, batch: Batch) -> dict[str, Tensor]:
+        """One phase: forward, backward to the parameters that it updates, and their optimizers' step."""
+        for optimizer in phase.optimizers:
             optimizer.zero_grad()
-        values = move.turn.values(*batch)
-        values["loss"].backward(inputs=move.parameters)
+        values = phase.phase.values(*batch)
+        values["loss"].backward(inputs=phase.parameters)
         if self.settings.clip:
-            clip_grad_norm_(move.parameters, self.settings.clip)
-        for optimizer in move.optimizers:
+            clip_grad_norm_(phase.parameters, self.settings.clip)
+        for optimizer in phase.optimizers:
             optimizer.step()
         return {name: value.detach() for name, value in values.items()}
 
@@ -180,27 +170,27 @@ class Learner:
         for schedule in self.schedules:
             schedule.step()
 
-    # ---- putting back, and the best so far -------------------------------------------------------------------------
+    # ---- restoring, and the best so far -------------------------------------------------------------------------
 
     def tensors(self) -> list[Tensor]:
         """Every Tensor that a step writes; all of them exist before the first."""
-        if self._written is not None:
-            return self._written
-        found = [*self.network.parameters(), *self.network.buffers(), self.generator.state]
+        if self._step_tensors is not None:
+            return self._step_tensors
+        tensors = [*self.network.parameters(), *self.network.buffers(), self.generator.state]
         for optimizer in self.optimizers:
-            found += [t for kept in optimizer.state.values() for t in kept.values()]
+            tensors += [t for state in optimizer.state.values() for t in state.values()]
         if self.average:
-            found += [*self.average.averages.values(), self.average._count]
-        self._written = list({id(t): t for t in found}.values())
-        return self._written
+            tensors += [*self.average.averages.values(), self.average._count]
+        self._step_tensors = list({id(t): t for t in tensors}.values())
+        return self._step_tensors
 
     def snapshot(self) -> Snapshot:
-        """What `put_back` needs. After a compiled step it copies every array, after an eager one none."""
+        """What `restore` needs. After a compiled step it copies every array, after an eager one none."""
         arrays = [(t, t.array) for t in self.tensors()]
         progress = replace(self.progress, sums=dict(self.progress.sums))
         return Snapshot(arrays, [schedule.state_dict() for schedule in self.schedules], progress)
 
-    def put_back(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         for t, array in snapshot.arrays:
             t.assign(array)
         for schedule, saved in zip(self.schedules, snapshot.schedules, strict=True):
@@ -243,7 +233,7 @@ class Learner:
         }  # fmt: skip
         return arrays, rest
 
-    def load_state(self, arrays: dict[str, np.ndarray], rest: dict[str, Any]) -> None:
+    def load_state(self, arrays: dict[str, np.ndarray], progress: Progress, rest: dict[str, Any]) -> None:
         """Go on from what `state()` gave. Raises StateError where it belongs to another network."""
         self.network.load_state_dict(_below("network/", arrays))
         self.best = {name: t.array for name, t in _below("best/", arrays).items()} or None
@@ -259,7 +249,7 @@ class Learner:
             self.average.load_state_dict({**self.average.state_dict(), "count": tensor(arrays["average_count"]),
                                           "averages": _below("average/", arrays)})  # fmt: skip
         self.loader.load_state_dict(rest["loader"])
-        self.progress = Progress(**rest["progress"])
+        self.progress = progress
         self.generator.set_state(tensor(arrays["random"]))
 
 
@@ -271,78 +261,3 @@ def _behind_weights(seed: int) -> Generator:
 
 def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     return {name[len(prefix) :]: tensor(array) for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def learning_rate_curve(schedule: str, warmup: float, steps: int) -> Callable[[int], float]:
-    """The learning rate of each step as a share of the highest.
-
-    "cosine": in a line from 0 to 1 in the first `warmup` of all steps, then down half a cosine (Loshchilov and Hutter
-    2017). "onecycle": up and down by half cosines, from 1/25 and to 1/10,000 (Smith and Topin 2018). "constant": a line, then 1.
-    """
-    rise = max(1, round(warmup * steps))
-
-    def curve(step: int) -> float:
-        t = min(1.0, (step - rise) / max(1, steps - rise))
-        if schedule == "onecycle":
-            if step < rise:
-                return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * step / rise)) / 2
-            return 1e-4 + (1 - 1e-4) * (1 + math.cos(math.pi * t)) / 2
-        if step < rise:
-            return (step + 1) / (rise + 1)
-        return 1.0 if schedule == "constant" else (1 + math.cos(math.pi * t)) / 2
-
-    return curve
-
-
-def make_move(turn: Phase, settings: Settings) -> OptimizerPhase:
-    parameters = [p for p in turn.module.parameters() if p.requires_grad]
-    return OptimizerPhase(turn, parameters, make_optimizers(turn.module, settings))
-
-
-def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer]:
-    """The optimizer the settings name. Matrices are decayed; biases, the scales of norms and other vectors are not.
-
-    Muon moves the matrices of hidden layers only, so an AdamW stands beside it for the rest.
-    """
-    lr, decay = settings.lr, settings.weight_decay
-    betas = (settings.momentum, settings.momentum2)
-    matrices = hidden_matrices(network) if settings.optimizer == "muon" else []
-    rest = [
-        (name, p) for name, p in network.named_parameters() if p.requires_grad and not any(p is m for m in matrices)
-    ]
-    weights = [p for name, p in rest if is_matrix(name, p)]
-    others = [p for name, p in rest if not is_matrix(name, p)]
-    groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    makers: dict[str, Callable[[], optim.Optimizer]] = {
-        "adamw": lambda: optim.AdamW(groups, lr=lr, betas=betas),
-        "adam": lambda: optim.Adam(groups, lr=lr, betas=betas),
-        "sgd": lambda: optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=settings.momentum > 0),
-        "rmsprop": lambda: optim.RMSprop(groups, lr=lr),
-        "adagrad": lambda: optim.Adagrad(groups, lr=lr),
-    }
-    if settings.optimizer != "muon":
-        return [makers[settings.optimizer]()]
-    found: list[optim.Optimizer] = []
-    if matrices:
-        found.append(optim.Muon(matrices, lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
-    if groups:
-        found.append(makers["adamw"]())
-    return found
-
-
-def is_matrix(name: str, parameter: Parameter) -> bool:
-    """Whether it multiplies what comes in: `weight`, `weight_ih_l0`, `weight_orig`, `in_proj_weight`, of two axes or more."""
-    return parameter.ndim > 1 and "weight" in name.rpartition(".")[2]
-
-
-MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.RNN, nn.GRU, nn.LSTM, nn.MultiheadAttention)
-
-
-def hidden_matrices(network: Module) -> list[Parameter]:
-    """The weights between one layer and the next, first to last; not the embeddings, and not the layer that answers."""
-    layers = [m for m in network.modules() if isinstance(m, MATRICES)]
-    if layers and isinstance(layers[-1], nn.Linear):  # it answers; a tied head is an embedding
-        layers.pop()
-    own = [p for m in layers for name, p in m.named_parameters(recurse=False) if is_matrix(name, p)]
-    return [p for p in own if p.requires_grad]

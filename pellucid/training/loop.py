@@ -1,7 +1,7 @@
-"""The training loop, on one page; it yields events and leaves everything else to who reads them (floor 6).
+"""The training loop, on one page; it yields events and does nothing else (floor 10).
 
-There is no family, file or screen in it. Between two events nothing is half done, and all is known to be finite: whoever
-reads them may save a checkpoint there, show progress, or stop. A step is `Learner.step(batch) -> dict of Tensors`, without
+It knows no family, file or screen. Between two events no step is half done, and everything is known to be finite: the
+caller may save a checkpoint there, show progress, or stop. A step is `Learner.step(batch) -> dict of Tensors`, without
 `item()` inside, so that it is recorded and compiled as it stands; its "loss" is watched, its values are averaged over the
 epoch.
 """
@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .learner import Learner
-from .nonfinite import STRETCH, stretches
+from .nonfinite import REPORT_EVERY, guarded_chunks
 
 
 @dataclass(frozen=True)
 class BatchDone:
-    """After a stretch of steps: where training stands. `seen` of `examples` of this epoch; `loss` is its mean so far."""
+    """After a chunk of steps: where training stands. `seen` of `examples` of this epoch; `loss` is its mean so far."""
 
     epoch: int
     step: int
@@ -43,28 +43,28 @@ class EpochDone:
 
 def fit(
     learner: Learner, validate: Callable[[], dict[str, float]], *, epochs: int, patience: int = 0,
-    better: Callable[[dict[str, float], dict[str, float]], bool], stretch: float = STRETCH,
+    is_better: Callable[[dict[str, float], dict[str, float]], bool], report_every: float = REPORT_EVERY,
 ) -> Iterator[BatchDone | EpochDone]:  # fmt: skip
     """Train from where `learner` stands until `epochs` are done, or `patience` of them went by without a better one.
 
-    validate: gives the validation values of `learner.judged`, with the averaged weights where there is an average.
-    better: says whether its first argument, a result of `validate`, beats its second.
-    stretch: seconds between two events, about; 0 for one after every step.
-    Raises NonFiniteError, with the state before the step put back, once a loss or weight is NaN or infinite.
+    validate: gives the validation values of `learner.eval_network`, with the averaged weights where there is an average.
+    is_better: says whether its first argument, a result of `validate`, beats its second.
+    report_every: seconds between two events, about; 0 for one after every step.
+    Raises NonFiniteError, with the state before the step restored, once a loss or weight is NaN or infinite.
     """
     at = learner.progress
-    learner.to_learning()
+    learner.train_mode()
     while at.epoch < epochs and not (patience and at.waited >= patience):
         began, seen_before, seconds_before = time.perf_counter(), at.seen, at.seconds
         # A run taken up again may stand between the last batch of an epoch and its validation.
         picks = learner.loader.picks() if at.seen < learner.examples else ()
-        for _ in stretches(learner, picks, stretch):
+        for _ in guarded_chunks(learner, picks, report_every):
             at.seconds = seconds_before + time.perf_counter() - began
             yield BatchDone(at.epoch + 1, at.step, at.seen, learner.examples, at.mean("loss"))
         rate = (at.seen - seen_before) / max(time.perf_counter() - began, 1e-9)
         with learner.averaged():
             result = validate()
-            improved = at.best is None or better(result, at.best)
+            improved = at.best is None or is_better(result, at.best)
             if improved:
                 at.best, at.best_epoch, at.waited = result, at.epoch + 1, 0
                 learner.keep_best()

@@ -1,10 +1,10 @@
-"""When a loss or weight becomes NaN or infinite: which step did it, and which layer (floor 6).
+"""Non-finite losses and weights: find the step and the layer where NaN or infinity arose (floor 10).
 
-Looking at all weights after each step would cost more than a compiled step itself. So steps run in stretches of some
-50 ms, and nobody sees the end of one before its weights are known to be finite. Where they are not, the state from before
-it is put back and the same steps run again, same bits, with a look at the weights after each: the first bad one is the
-one. It is then replayed eagerly, and the tape is walked forward, from the oldest operation on, to the first whose output
-is not finite. Where the whole forward pass is finite, the first gradient that is not is named instead.
+Checking all weights after each step would cost more than a compiled step itself. So steps run in chunks of some 50 ms, and
+a chunk is reported only once its weights are known to be finite. Where they are not, the state from before the chunk is
+restored and the same steps run again, same bits, with a check after each; the first that fails is the one. It is replayed
+eagerly, and the tape is walked forward, from the oldest operation on, to the first whose output is not finite. Where the
+whole forward pass is finite, the first gradient that is not is named instead.
 """
 
 from __future__ import annotations
@@ -22,61 +22,62 @@ from ..errors import NonFiniteError
 from ..nn import Parameter
 from ..nn.module import path_relative_to
 from ..tensor import Tensor
-from .learner import Batch, Learner, OptimizerPhase, Snapshot
+from .learner import Batch, Learner, Snapshot
+from .optimizers import OptimizerPhase
 
-STRETCH = 0.05  # seconds
-# Where the look at its end, which copies all state, takes long, a stretch is made SHARE times as long as that, but not
-# longer than LONGEST times what was asked for: Ctrl-C is heard only at its end.
+REPORT_EVERY = 0.05  # seconds
+# The check at the end of a chunk copies all state. Where it takes long, a chunk is made SHARE times as long as the check,
+# but at most LONGEST times what was asked for: Ctrl-C is heard only at its end.
 SHARE, LONGEST = 20, 40
 
 
-def stretches(learner: Learner, picks: Iterable[np.ndarray], seconds: float = STRETCH) -> Iterator[None]:
-    """A step on each of `picks`, the numbers of its examples; a yield after each stretch, when all is known to be finite.
+def guarded_chunks(learner: Learner, picks: Iterable[np.ndarray], seconds: float = REPORT_EVERY) -> Iterator[None]:
+    """Run a step on each of `picks`, the numbers of its examples; yield after each chunk, once all is known to be finite.
 
-    seconds: about how long a stretch is; 0 makes each step one. Raises NonFiniteError, with the state from before the bad
-    step put back.
+    seconds: about how long a chunk is; 0 makes each step one. Raises NonFiniteError, with the state from before the bad step
+    restored.
     """
-    before, since = learner.snapshot(), list[np.ndarray]()
+    before, steps = learner.snapshot(), list[np.ndarray]()
     due = time.perf_counter() + seconds
     for picked in picks:
-        since.append(picked)
+        steps.append(picked)
         values = learner.run(picked)
         if not math.isfinite(values["loss"]):
-            raise _first_bad(learner, before, since)
+            raise _first_bad(learner, before, steps)
         learner.count(values, len(picked))
         began = time.perf_counter()
         if began < due:
             continue
-        _look(learner, before, since)
-        before, since = learner.snapshot(), []
+        _check(learner, before, steps)
+        before, steps = learner.snapshot(), []
         cost = time.perf_counter() - began
         yield
         due = time.perf_counter() + max(seconds, min(SHARE * cost, LONGEST * seconds))
-    if since:
-        _look(learner, before, since)
+    if steps:
+        _check(learner, before, steps)
         yield
 
 
-def _look(learner: Learner, before: Snapshot, since: list[np.ndarray]) -> None:
+def _check(learner: Learner, before: Snapshot, steps: list[np.ndarray]) -> None:
     if not learner.is_finite():
-        raise _first_bad(learner, before, since)
+        raise _first_bad(learner, before, steps)
 
 
-def _first_bad(learner: Learner, before: Snapshot, since: list[np.ndarray]) -> NonFiniteError:
-    """The error to raise when the steps on `since`, taken from `before`, ended in a loss or weight that is not finite."""
-    learner.put_back(before)
-    for picked in since:
-        kept = learner.snapshot()
+def _first_bad(learner: Learner, before: Snapshot, steps: list[np.ndarray]) -> NonFiniteError:
+    """The error to raise when the steps on the examples `steps`, from `before` on, ended in a loss or weight that is not finite."""
+    learner.restore(before)
+    for picked in steps:
+        snapshot = learner.snapshot()
         values = learner.run(picked)
         if not (math.isfinite(values["loss"]) and learner.is_finite()):
-            learner.put_back(kept)
+            learner.restore(snapshot)
             return explain(learner, learner.loader.batch(picked))
         learner.count(values, len(picked))
     raise AssertionError("a loss or weight that was not finite became so when the same steps ran again")
 
 
 def explain(learner: Learner, batch: Batch) -> NonFiniteError:
-    """The error to raise, for a learner put back to the state before the bad step."""
+    """The error to raise, for a learner restored to the state before the bad step."""
     at = learner.progress
     where = f"step {at.step + 1} (epoch {at.epoch + 1})"
     before = learner.snapshot()
@@ -86,17 +87,17 @@ def explain(learner: Learner, batch: Batch) -> NonFiniteError:
         return _error(where, f"the inputs {bad_input!r} of the batch hold NaN or infinity", "clean the data")
     with path_relative_to(learner.network), learner.drawing():
         what = next(
-            (found for move in learner.moves if (found := _bad_move(learner, move, batch))), "the loss overflowed"
+            (what for phase in learner.phases if (what := _bad_phase(learner, phase, batch))), "the loss overflowed"
         )
     for p in learner.parameters:
         p.grad = None
-    learner.put_back(before)
+    learner.restore(before)
     return _error(where, what, f"train with a lower --lr (it was {learner.settings.lr:g})")
 
 
 def explain_validation(learner: Learner, batch: Batch) -> NonFiniteError:
     """The error for weights that are finite, but give a validation loss that is not."""
-    at, network = learner.progress, learner.judged
+    at, network = learner.progress, learner.eval_network
     with path_relative_to(network), learner.drawing():
         what = _bad_layer(network.judge(*batch)["loss"]) or "the loss became infinite"
     fix = f"train with a lower --lr (it was {learner.settings.lr:g})"
@@ -132,31 +133,31 @@ def _output(node: Node) -> Any:
     return None
 
 
-def _bad_move(learner: Learner, move: OptimizerPhase, batch: Batch) -> str | None:
-    """What became NaN or infinite in one turn, forward, backward or by its update; None where nothing did."""
-    kept = learner.snapshot()
-    loss = move.turn.values(*batch)["loss"]
-    what = _bad_layer(loss) or _bad_gradient(learner, move, loss)
+def _bad_phase(learner: Learner, phase: OptimizerPhase, batch: Batch) -> str | None:
+    """What became NaN or infinite in one phase, forward, backward or by its update; None where nothing did."""
+    snapshot = learner.snapshot()
+    loss = phase.phase.values(*batch)["loss"]
+    what = _bad_layer(loss) or _bad_gradient(learner, phase, loss)
     if what:
         return what
-    learner.put_back(kept)  # the same masks once more
-    learner.take(move, batch)
-    broken = next((name for name, p in _named(learner, move) if not np.isfinite(p.array).all()), None)
+    learner.restore(snapshot)  # the same masks once more
+    learner.run_phase(phase, batch)
+    broken = next((name for name, p in _named(learner, phase) if not np.isfinite(p.array).all()), None)
     return f"the update made {broken.rpartition('.')[0] or broken} NaN or infinite" if broken else None
 
 
-def _named(learner: Learner, move: OptimizerPhase) -> list[tuple[str, Parameter]]:
-    """The parameters of a turn by their paths in the network."""
-    own = {id(p) for p in move.parameters}
+def _named(learner: Learner, phase: OptimizerPhase) -> list[tuple[str, Parameter]]:
+    """The parameters of a phase by their paths in the network."""
+    own = {id(p) for p in phase.parameters}
     return [(name, p) for name, p in learner.network.named_parameters() if id(p) in own]
 
 
-def _bad_gradient(learner: Learner, move: OptimizerPhase, loss: Tensor) -> str | None:
+def _bad_gradient(learner: Learner, phase: OptimizerPhase, loss: Tensor) -> str | None:
     """The last layer whose gradient, sent back from `loss`, is not finite."""
-    for p in move.parameters:
+    for p in phase.parameters:
         p.grad = None
-    loss.backward(inputs=move.parameters)
-    for name, p in reversed(_named(learner, move)):  # gradients flow from the last layer to the first
+    loss.backward(inputs=phase.parameters)
+    for name, p in reversed(_named(learner, phase)):  # gradients flow from the last layer to the first
         if p.grad is not None and not np.isfinite(p.grad.array).all():
             return f"the gradient of {name} became NaN or infinite"
     return None

@@ -1,10 +1,10 @@
-"""A training from data to finished run: begin or resume it, read its events, and finish it (floor 6).
+"""Training sessions: start or resume a run, read its events, and finish it (floor 10).
 
-    training = begin(problem, "mlp", values)        or        training = resume(run)
+    training = start(problem, "mlp", values)        or        training = resume(run)
     for event in training.events(): ...             every epoch is logged and saved before its event comes out
     result = training.finish()                      test scores, baselines and the report
 
-The loop is in `loop.py`, the files in `run.py`; what is shown to a person while it runs is the command line's.
+The loop is in `loop.py`, the files in `runs/run.py`; the command line shows progress.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from ..data.loader import DataLoader
 from ..data.problem import DataModule
 from ..errors import NonFiniteError, OptionError, StateError
 from ..evaluation.evaluator import EvaluationResult, Evaluator, NonFiniteLoss, PredictionEvaluator
-from ..evaluation.generation import GenerationEvaluator, named_judge
+from ..evaluation.generation import GenerationEvaluator, check_feature_network
 from ..evaluation.language import LanguageEvaluator
-from ..evaluation.metrics import Metrics, primary_metric
+from ..evaluation.metrics import Metrics
 from ..models.base import ImageGenerator, LanguageModel, Model
 from ..random import Generator, use_generator
 from ..report.report import ReportData, write_report
 from ..runs import run as runs
+from ..runs.records import EpochRecord, RunConfig, TestRecord
 from ..runs.run import Run
-from ..runs.settings import Settings, choose
+from ..runs.settings import Settings, resolve_config
 from ..threads import set_num_threads
 from .checkpoint import load_checkpoint, save_checkpoint
 from .fine_tuning import load_pretrained
@@ -46,7 +47,7 @@ PREPARED = 2000  # training examples that a network sees before its first step
 
 @dataclass
 class Result:
-    """What a finished run tells: test metrics, each baseline's, and the seconds training took."""
+    """Of a finished run: test metrics, those of each baseline, and the seconds that training took."""
 
     metrics: Metrics
     baselines: dict[str, Metrics]
@@ -58,7 +59,7 @@ class Result:
 class TrainingSession:
     """A run under way: `events()` trains it, `finish()` closes it.
 
-    generator: what everything in it draws from, its weights included; the stream of who calls is never moved.
+    generator: the source of all its random numbers, its weights included; the caller's stream is never moved.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class TrainingSession:
             dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.epoch_steps
         )
         self.learner = Learner(network, loader, settings, generator)
-        self.examination = examination(network)(run, problem, self.learner.judged, settings)
+        self.evaluator = evaluator_class(network)(run, problem, self.learner.eval_network, settings)
 
     def events(self) -> Iterator[BatchDone | EpochDone]:
         """Train; every epoch is in metrics.jsonl and the checkpoint, and its weights saved, before its event comes out."""
@@ -91,13 +92,15 @@ class TrainingSession:
         epochs, patience = self.settings.epochs, self.settings.patience
         first = {name: t.array for name, t in self.network.state_dict().items()}
         try:
-            judge = self.examination
-            for event in fit(self.learner, self._validate, epochs=epochs, patience=patience, better=judge.better):
+            evaluator = self.evaluator
+            for event in fit(
+                self.learner, self._validate, epochs=epochs, patience=patience, is_better=evaluator.is_better
+            ):
                 if isinstance(event, EpochDone):
-                    event = dataclasses.replace(event, train=judge.in_units(event.train))
+                    event = dataclasses.replace(event, train=evaluator.inverse_transform(event.train))
                     with self.learner.averaged():
-                        kept = judge.keep(event.epoch)
-                    self.run.log({**as_line(event), **kept})
+                        artifacts = evaluator.epoch_artifacts(event.epoch)
+                    self.run.log(dataclasses.replace(as_record(event), **artifacts))
                     self.save()
                 yield event
         except NonFiniteError:
@@ -108,7 +111,7 @@ class TrainingSession:
 
     def _validate(self) -> dict[str, float]:
         try:
-            return self.examination.validate()
+            return self.evaluator.validate()
         except NonFiniteLoss as bad:
             raise explain_validation(self.learner, bad.batch) from None
 
@@ -120,14 +123,14 @@ class TrainingSession:
     def save(self) -> None:
         """Write the checkpoint, and the best weights so far beside it. Call it between two events only."""
         if self.learner.native.eager:  # maybe only since its step could not be compiled; a resumed run keeps to that
-            self.remember(eager=True)
-        save_checkpoint(self.run.checkpoint, self.learner)
+            self.update_settings(eager=True)
+        save_checkpoint(self.run.checkpoint, self.learner, self.run)
         if self.learner.best is not None:
             self.run.save_weights(self.learner.best)
 
-    def remember(self, **settings: Any) -> None:
-        """Have config.json say so where `settings` are no longer those it has."""
-        self.run.remember(settings={**self.run.config["settings"], **settings})
+    def update_settings(self, **changes: Any) -> None:
+        """Write config.json anew where its settings are not these."""
+        self.run.update_config(settings=dataclasses.replace(self.run.config.settings, **changes))
 
     def finish(self) -> Result:
         """Read the test data, for the first and only time, with the best weights; log the scores and write the report."""
@@ -136,128 +139,119 @@ class TrainingSession:
         self.network.eval()
         self.run.save_weights(self.learner.best)
         with self.learner.drawing():
-            found = self.examination.test()
-        history = self.run.history()
-        at = self.learner.progress
-        result = Result(
-            found.metrics, found.baselines, sum(line["seconds"] for line in history), at.epoch, at.best_epoch
-        )
+            scores = self.evaluator.test()
+        seconds = sum(record.seconds for record in self.run.history())
+        progress = self.learner.progress
+        result = Result(scores.metrics, scores.baselines, seconds, progress.epoch, progress.best_epoch)
         with self.learner.drawing():
-            self._report(result, found)
-        self.run.log({"test": result.metrics, "baselines": result.baselines, "seconds": result.seconds,
-                      "best_epoch": result.best_epoch})  # fmt: skip
+            self._report(result, scores)
+        self.run.log(TestRecord(result.metrics, result.baselines, result.seconds, result.best_epoch))
         return result
 
-    def _report(self, result: Result, found: EvaluationResult) -> None:
-        problem, run = self.problem, self.run
-        score = primary_metric(result.metrics)
-        shown = {**found.shown, "sections": [*found.shown.get("sections", []), *self.examination.sections()]}
-        renamed = {f"train_{score}": "train_score", f"validation_{score}": "validation_score"}
+    def _report(self, result: Result, scores: EvaluationResult) -> None:
+        problem, run, config = self.problem, self.run, self.run.config
+        figures = self.evaluator.figures()
         write_report(run.report, ReportData(
-            title=f"{run.config['family']} on {problem.name}", run=run.name, task=run.config["task"], metrics=result.metrics,
-            baselines=result.baselines, history=[{renamed.get(k, k): v for k, v in line.items()} for line in run.history()],
-            best_epoch=result.best_epoch, settings={**run.config["network"], **asdict(self.settings)},
-            network=str(self.network).splitlines(), notes=problem.notes, created=run.config["created"], **shown,
+            title=f"{config.family} on {problem.name}", run=run.name, task=config.task, metrics=result.metrics,
+            baselines=result.baselines, predictions=scores.predictions, figures=figures, history=run.history(),
+            best_epoch=result.best_epoch, settings={**asdict(config.network), **asdict(self.settings)},
+            network=str(self.network).splitlines(), notes=[*problem.notes, *figures.notes], created=config.created,
         ))  # fmt: skip
 
 
-def as_line(event: EpochDone) -> dict[str, Any]:
-    """An epoch as metrics.jsonl has it: flat, `train_loss`, `validation_accuracy` and so on."""
-    values = {f"{part}_{name}": v for part in ("train", "validation") for name, v in getattr(event, part).items()}
-    return {"epoch": event.epoch, "step": event.step, **values, "learning_rate": event.lr, "best": event.improved,
-            "seconds": event.seconds, "examples_per_second": event.examples_per_second}  # fmt: skip
+def as_record(event: EpochDone) -> EpochRecord:
+    """An epoch as metrics.jsonl has it."""
+    return EpochRecord(event.epoch, event.step, dict(event.train), dict(event.validation), event.lr, event.improved,
+                       event.seconds, event.examples_per_second)  # fmt: skip
 
 
-def examination(network: Model) -> type[Evaluator]:
-    """How a network of that kind is judged."""
-    return (
-        GenerationEvaluator
-        if isinstance(network, ImageGenerator)
-        else LanguageEvaluator
-        if isinstance(network, LanguageModel)
-        else PredictionEvaluator
-    )
+def evaluator_class(network: Model) -> type[Evaluator]:
+    """The evaluator of a network of that kind."""
+    if isinstance(network, ImageGenerator):
+        return GenerationEvaluator
+    return LanguageEvaluator if isinstance(network, LanguageModel) else PredictionEvaluator
 
 
-def examine(run: Run, problem: DataModule, judge: Run | None = None) -> EvaluationResult:
-    """The scores of a trained run on its test part, once more; what is worth knowing of them is added to `problem.notes`.
+def evaluate_run(run: Run, problem: DataModule, feature_network: Run | None = None) -> EvaluationResult:
+    """The scores of a trained run on its test part, once more; remarks on them are added to `problem.notes`.
 
-    judge: of a network that draws, in place of the run's own. Raises DataError where the data have changed since.
+    feature_network: of an image generator, in place of the run's own. Raises DataError where the data have changed since.
     """
-    run.check_unchanged(problem)
+    run.check_fingerprint(problem)
     network = run.network()
-    if judge is not None:
-        run = Run(run.folder, {**run.config, "judge": named_judge(judge, network, run.config)})
-    return examination(network)(run, problem, network, Settings(**run.config["settings"])).test()
+    if feature_network is not None:
+        path = check_feature_network(feature_network, network, run.config)
+        run = Run(run.folder, dataclasses.replace(run.config, feature_network=path))
+    return evaluator_class(network)(run, problem, network, run.config.settings).test()
 
 
-# ---- beginning and going on ----------------------------------------------------------------------------------------------
+# ---- starting and resuming -----------------------------------------------------------------------------------------------
 
 
 def start(
     problem: DataModule, family: str, values: dict[str, Any], out: Path | None = None, *, source: Run | None = None,
-    judge: Run | None = None,
+    feature_network: Run | None = None,
 ) -> TrainingSession:  # fmt: skip
     """Start a new run on `problem` with `values` for settings and network; its folder is made here, once nothing is refused.
 
-    source: a run whose weights the network begins with, as far as they fit. judge: of a network that draws, see `drawing.py`.
+    source: a run whose weights the network begins with, as far as they fit.      feature_network: of an image generator, see
+    `evaluation/generation.py`.
     """
-    settings, config = choose(family, values)
+    settings, network_config = resolve_config(family, values)
     preprocessor = problem.preprocessor
     set_num_threads(settings.threads)
-    about: dict[str, Any] = {
-        "data": problem.name, "kind": problem.kind, "task": problem.task, "family": family, "network": asdict(config),
-        "settings": asdict(settings), "inputs": preprocessor.input_spec(), "outputs": len(preprocessor.classes or [0]),
-        "preprocessor": preprocessor.to_json(), "source": problem.source, "fingerprint": problem.fingerprint,
-        "notes": problem.notes, "machine": platform.machine(),
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-    }  # fmt: skip
+    config = RunConfig(
+        data=problem.name, kind=problem.kind, task=problem.task, family=family, network=network_config, settings=settings,
+        preprocessor=preprocessor.to_json(), source=problem.source, fingerprint=problem.fingerprint, notes=list(problem.notes),
+        machine=platform.machine(), created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    )  # fmt: skip
     generator = Generator(settings.seed)
     with use_generator(generator):
-        network = models.family(family).build(about["inputs"], about["outputs"], problem.task, config)
+        outputs = len(preprocessor.classes or [0])
+        network = models.family(family).build(preprocessor.input_spec(), outputs, problem.task, network_config)
         if source is not None:
-            problem.notes += load_pretrained(source, network, about["preprocessor"])
-            about["from"] = str(source.folder.resolve())
-        if judge is not None:
-            about["judge"] = named_judge(judge, network, about)
+            problem.notes += load_pretrained(source, network, config.preprocessor)
+            config = dataclasses.replace(config, init_from=str(source.folder.resolve()), notes=list(problem.notes))
+        if feature_network is not None:
+            path = check_feature_network(feature_network, network, config)
+            config = dataclasses.replace(config, feature_network=path)
         training = TrainingSession(
-            Run(runs.RUNS_DIR, about), problem, network, settings, generator, fresh=source is None
+            Run(runs.RUNS_DIR, config), problem, network, settings, generator, fresh=source is None
         )
-    made = runs.create(about, out)
-    training.run.folder, training.run.config = made.folder, made.config
+    training.run.folder = runs.create_run(config, out).folder
     return training
 
 
 def resume(
-    run: Run, problem: DataModule, epochs: int | None = None, threads: int | None = None, judge: Run | None = None
-) -> TrainingSession:
-    """Go on with `run` where its checkpoint stands; with `judge`, in place of the one it was begun with.
+    run: Run, problem: DataModule, epochs: int | None = None, threads: int | None = None, feature_network: Run | None = None
+) -> TrainingSession:  # fmt: skip
+    """Continue `run` from its checkpoint; with `feature_network`, in place of the one it was started with.
 
-    Raises DataError where the data have changed since.
+    Raises DataError where the data have changed since, StateError where a file of the run is damaged.
     """
-    run.check_unchanged(problem)
-    stored = run.config["settings"]
-    settings = Settings(**{**stored, "epochs": epochs or stored["epochs"], "threads": threads or stored["threads"]})
-    again = not run.checkpoint.exists()  # without one, it was stopped before its first checkpoint and begins again
-    if again and run.result():
+    run.check_fingerprint(problem)
+    stored = run.config.settings
+    settings = dataclasses.replace(stored, epochs=epochs or stored.epochs, threads=threads or stored.threads)
+    anew = not run.checkpoint.exists()  # without one, it was stopped before its first checkpoint and starts again
+    if anew and run.result():
         raise StateError(
             f"{run.checkpoint}: missing, though the run is finished; expected it beside model.safetensors; train anew"
         )
     set_num_threads(settings.threads)
     generator = Generator(settings.seed)
     with use_generator(generator):
-        network, source = run.new_network(), run.config.get("from")
-        if again and source:
-            load_pretrained(runs.load(Path(source)), network, run.config["preprocessor"])
-        training = TrainingSession(run, problem, network, settings, generator, fresh=again and not source)
-    if not again:
-        load_checkpoint(run.checkpoint, training.learner)
-    if training.learner.progress.epoch > settings.epochs:
-        done = training.learner.progress.epoch
+        network, source = run.new_network(), run.config.init_from
+        if anew and source:
+            load_pretrained(runs.load_run(Path(source)), network, run.config.preprocessor)
+        training = TrainingSession(run, problem, network, settings, generator, fresh=anew and not source)
+    if not anew:
+        load_checkpoint(run.checkpoint, training.learner, run)
+    done = training.learner.progress.epoch
+    if done > settings.epochs:
         raise OptionError(f"epochs: {settings.epochs}, and {run.name} has done {done} already; expected --epochs of at least that many; "
                           f"write --epochs {2 * done}, say, or leave it out")  # fmt: skip
-    if judge is not None:
-        run.remember(judge=named_judge(judge, network, run.config))
-    training.remember(epochs=settings.epochs)  # a later resume goes on to the same end
-    run.keep_history_to(training.learner.progress.epoch)
+    if feature_network is not None:
+        run.update_config(feature_network=check_feature_network(feature_network, network, run.config))
+    training.update_settings(epochs=settings.epochs)  # a later resume has the same end
+    run.truncate_log(done)
     return training

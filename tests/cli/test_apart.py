@@ -19,7 +19,7 @@ def test_a_row_is_answered_alike_in_any_file(run, here, people, target):
     said = {name: run("predict", "apart", f"{name}.csv").stdout.splitlines()[1:] for name in parts}
     assert said["first"] + said["rest"] == said["all"] and said["one"] == said["all"][7:8]
 
-    trained = Predictor(runs.load(here / "apart"))
+    trained = Predictor(runs.load_run(here / "apart"))
     output = {name: trained.rows(f"{name}.csv").output for name in parts}
     assert np.concatenate([output["first"], output["rest"]]).tobytes() == output["all"].tobytes()
     assert output["one"].tobytes() == output["all"][7:8].tobytes()

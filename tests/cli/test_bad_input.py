@@ -195,7 +195,7 @@ def test_runs_that_cannot_be_used(run, a_run, command):
     assert "not a whole safetensors file" in says(run, command, "last")
     (a_run / "model.safetensors").write_bytes(weights)
     changed(a_run, network={**json.loads((a_run / "config.json").read_text())["network"], "layers": [9]})
-    assert "config.json asks for" in says(run, command, "last")
+    assert "config.json: network: changed since pellucid wrote it" in says(run, command, "last")
     changed(a_run, format=99)
     assert "format 99" in says(run, command, "last")
 

@@ -44,7 +44,7 @@ def test_a_series_is_scored_again_and_on_other_data(run, here, tides):
     run("train", tides, "--target", "level", "--time", "hour", "--window", 12, "--layers", 8, "--epochs", 6, "--quiet")
     log = (here / "runs/tides-lstm-1/metrics.jsonl").read_text().splitlines()
     own = json.loads(run("evaluate", "last", "--json").stdout)
-    assert own["rmse"] == pytest.approx(json.loads(log[-1])["test"]["rmse"]) and own["n"] == 60
+    assert own["rmse"] == pytest.approx(json.loads(log[-1])["test"]["scores"]["rmse"]) and own["n"] == 60
     other = here / "other.csv"
     other.write_text("\n".join(tides.read_text().splitlines()[:101]))
     assert json.loads(run("evaluate", "last", other, "--json").stdout)["n"] == 100 - 12

@@ -28,9 +28,9 @@ def test_the_mean_error_of_three_seeds_is_below_ridge_regression(run, data):
 @pytest.mark.parametrize(
     ("words", "score", "most"),
     [
-        (("shakespeare",), "nats", 1.88),
-        (("names",), "nats", 1.99),
-        (("shakespeare", "--model", "lstm"), "nats", 1.578),  # a Kneser-Ney 5-gram's is 1.579
+        (("shakespeare",), "nll_per_char", 1.88),
+        (("names",), "nll_per_char", 1.99),
+        (("shakespeare", "--model", "lstm"), "nll_per_char", 1.578),  # a Kneser-Ney 5-gram's is 1.579
         (("temperatures",), "rmse", 2.25),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else str(value),
@@ -54,6 +54,6 @@ def test_what_is_drawn_is_judged(run):
         family: json.loads(run("train", "mnist", "--model", family, "--json", "--quiet").stdout)
         for family in ("gan", "diffusion")
     }
-    assert drawn["gan"]["ratio"] <= 10 and drawn["diffusion"]["ratio"] <= 5
-    assert drawn["gan"]["smallest_class"] >= 0.05 and drawn["gan"]["largest_class"] <= 0.2
-    assert drawn["diffusion"]["named_right"] >= 0.95
+    assert drawn["gan"]["frechet_relative"] <= 10 and drawn["diffusion"]["frechet_relative"] <= 5
+    assert drawn["gan"]["min_class_share"] >= 0.05 and drawn["gan"]["max_class_share"] <= 0.2
+    assert drawn["diffusion"]["conditional_accuracy"] >= 0.95

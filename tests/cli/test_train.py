@@ -166,8 +166,8 @@ def test_eager_and_compiled_train_the_same(run, here):
     for i, more in enumerate([(), ("--eager",)]):
         results.append(json.loads(run("train", "digits", "--epochs", 6, "--quiet", "--json", *more).stdout))
         lines = (here / f"runs/digits-mlp-{i + 1}/metrics.jsonl").read_text().splitlines()
-        names = ("train_loss", "validation_loss", "learning_rate")
-        histories.append([[json.loads(line)[name] for name in names] for line in lines[:-1]])
+        records = [json.loads(line) for line in lines[:-1]]
+        histories.append([[r["train"]["loss"], r["validation"]["loss"], r["learning_rate"]] for r in records])
         config = json.loads((here / f"runs/digits-mlp-{i + 1}/config.json").read_text())
         assert config["settings"]["eager"] is bool(more)
     np.testing.assert_allclose(histories[0], histories[1], rtol=1e-3)

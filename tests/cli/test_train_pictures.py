@@ -51,7 +51,7 @@ def test_a_folder_end_to_end(run, folder, here):
     shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in drawn]
     assert shown and all(image.shape == (16, 16, 3) for image in shown)  # tiles, in colour
     files = re.findall(r"<small>((?:blue|green|red)/\d+\.\w+)</small>", report)
-    own = Predictor(runs.find("last")).own_test()
+    own = Predictor(runs.find_run("last")).test_part()
     assert len(files) == len(shown)
     for name, image in zip(files, shown, strict=True):
         np.testing.assert_array_equal(image, as_seen(read_pixels(folder / name, name, (3, 16, 16))))
@@ -79,7 +79,7 @@ def test_an_archive_is_trained_on_scored_and_predicted_for_like_the_folder(run, 
     shutil.make_archive("tints", "gztar", ".", "tints")
     train(run, "tints.tar.gz", "--size", 8)
     config = json.loads((here / "runs/tints-mlp-1/config.json").read_text())
-    assert config["kind"] == "pictures" and config["inputs"]["image"] == [3, 8, 8]
+    assert config["kind"] == "pictures" and runs.find_run("last").preprocessor().input_spec()["image"] == [3, 8, 8]
     by_archive, by_folder = (
         json.loads(run("evaluate", "last", data, "--json").stdout) for data in ("tints.tar.gz", "tints")
     )
@@ -98,7 +98,7 @@ def test_more_pictures_than_memory_train_to_the_same_bits(run, folder, here, mon
     assert one == other
     run("train", "--resume", "last", "--epochs", 3, "--quiet")
     lazy = [run(command, "tints-mlp-1", "tints").stdout for command in ("evaluate", "predict")]
-    assert isinstance(Predictor(runs.find("last")).images(["tints"]).seen.__self__.images, gallery.PictureFiles)
+    assert isinstance(Predictor(runs.find_run("last")).images(["tints"]).seen.__self__.images, gallery.PictureFiles)
     monkeypatch.undo()
     monkeypatch.chdir(here)
     assert lazy == [run(command, "tints-mlp-1", "tints").stdout for command in ("evaluate", "predict")]
@@ -122,13 +122,14 @@ def test_more_pictures_than_memory_are_drawn_and_judged_to_the_same_scores(run, 
         monkeypatch.setattr(gallery, "MOST_MEMORY", most)
         run(*words)
     one, other = (
-        json.loads((here / f"runs/tints-gan-{k}/metrics.jsonl").read_text().splitlines()[-1])["test"] for k in (1, 2)
+        json.loads((here / f"runs/tints-gan-{k}/metrics.jsonl").read_text().splitlines()[-1])["test"]["scores"]
+        for k in (1, 2)
     )
     for scores in (one, other):
         assert scores.pop("images_per_second") > 0
     assert one == other and one["frechet"] > 0
     run("train", *NAMES, "--size", 8)
-    assert "named_right" in run("evaluate", "tints-gan-1").stdout
+    assert "conditional_accuracy" in run("evaluate", "tints-gan-1").stdout
 
 
 def test_what_pictures_cannot_be_used_for(run, folder, here, people):

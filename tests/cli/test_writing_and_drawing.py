@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 import pellucid as pl
 from pellucid.data import datasets as catalogue
-from pellucid.evaluation.generation import by_network
+from pellucid.evaluation.generation import network_features
 from pellucid.inference.sampler import Sampler
 from pellucid.inference.text_scorer import TextScorer
 from pellucid.runs import run as runs
@@ -46,15 +47,16 @@ def drawer(run):
 
 def score(name, validation, test):
     """Have a run of one epoch say that it had these accuracies."""
-    path = Path(f"runs/{name}/metrics.jsonl")
-    epoch, last = map(json.loads, path.read_text().splitlines())
-    epoch["validation_accuracy"] = validation
-    last["test"]["accuracy"] = test
-    path.write_text("".join(json.dumps(line) + "\n" for line in (epoch, last)))
+    of_run = runs.find_run(name)
+    (epoch,), last = of_run.history(), of_run.result()
+    of_run.metrics.unlink()
+    of_run.log(replace(epoch, validation={**epoch.validation, "accuracy": validation}))
+    of_run.log(replace(last, test=replace(last.test, scores={**last.test.scores, "accuracy": test})))
 
 
 def result_of(name):
-    return json.loads(Path(f"runs/{name}/metrics.jsonl").read_text().splitlines()[-1])["test"]
+    test = json.loads(Path(f"runs/{name}/metrics.jsonl").read_text().splitlines()[-1])["test"]
+    return {**test["scores"], "n": test["n"]}
 
 
 # ---- runs that write -----------------------------------------------------------------------------------------------------
@@ -62,15 +64,15 @@ def result_of(name):
 
 def test_a_writer_is_scored_on_its_test_part_beside_n_grams(run, writer):
     about, then = told(run, "evaluate", writer), result_of(writer)
-    assert {name: about[name] for name in ("nats", "perplexity", "bits", "n")} == {
-        name: then[name] for name in ("nats", "perplexity", "bits", "n")
+    assert {name: about[name] for name in ("nll_per_char", "perplexity", "bits_per_char", "n")} == {
+        name: then[name] for name in ("nll_per_char", "perplexity", "bits_per_char", "n")
     }
-    assert about["baseline"]["name"] == "kneser_ney_5" and about["baseline"]["nats"] < about["nats"]
+    assert about["baseline"]["name"] == "kneser_ney_5" and about["baseline"]["nll_per_char"] < about["nll_per_char"]
     lines = run("evaluate", writer).stdout.splitlines()
     assert "nats per character (n 749," in lines[0] and lines[-1].split() == [
-        "baseline", "Kneser-Ney", "5-grams", f"{about['baseline']['nats']:.3f}",
+        "baseline", "Kneser-Ney", "5-grams", f"{about['baseline']['nll_per_char']:.3f}",
     ]  # fmt: skip
-    assert [line.split()[0] for line in lines[1:]] == ["perplexity", "bits", "baseline"]
+    assert [line.split()[0] for line in lines[1:]] == ["perplexity", "bits_per_char", "baseline"]
 
 
 def test_a_text_it_has_learned_from_scores_as_told_and_is_noted(run, writer, story):
@@ -78,7 +80,9 @@ def test_a_text_it_has_learned_from_scores_as_told_and_is_noted(run, writer, sto
     text = story.read_text(encoding="utf-8")
     cut = len(text) * 9 // 10
     Path("end.txt").write_text(text[cut:], encoding="utf-8")
-    assert told(run, "evaluate", writer, "end.txt")["nats"] == pytest.approx(result_of(writer)["nats"], rel=1e-6)
+    assert told(run, "evaluate", writer, "end.txt")["nll_per_char"] == pytest.approx(
+        result_of(writer)["nll_per_char"], rel=1e-6
+    )
 
 
 def test_characters_never_seen_are_told(run, writer):
@@ -96,7 +100,7 @@ def test_predict_tells_the_nats_of_each_text_on_a_line(run, writer, story):
     assert lines[0].startswith("cat.txt: ") and lines[1].startswith(f"{story}: ") and len(lines) == 2
     about = told(run, "predict", writer, "cat.txt")
     assert about["n"] == 1 and about["predictions"][0]["characters"] == 19
-    assert f"{about['predictions'][0]['nats']:.3f} nats per character" in lines[0]
+    assert f"{about['predictions'][0]['nll_per_char']:.3f} nats per character" in lines[0]
 
 
 @pytest.mark.parametrize("text", ["the cat sat on\r\na mat", "so, är it was:\n\n\t“yes”"])
@@ -109,7 +113,7 @@ def test_predict_writes_each_character_with_its_nats(run, writer, text):
     assert [row["position"] for row in rows] == [str(i) for i in range(2, len(plain) + 1)]
     assert "".join(row["character"] for row in rows) == plain[1:]
     mean = sum(float(row["nats"]) for row in rows) / len(rows)
-    assert told(run, "predict", writer, "some.txt")["predictions"][0]["nats"] == pytest.approx(mean, abs=1e-5)
+    assert told(run, "predict", writer, "some.txt")["predictions"][0]["nll_per_char"] == pytest.approx(mean, abs=1e-5)
 
 
 @pytest.mark.parametrize("more", [(), ("--tokenizer", "bpe", "--vocabulary", 270)])
@@ -117,13 +121,15 @@ def test_each_token_stands_for_the_characters_that_begin_in_it(run, story, more)
     if more:
         pytest.importorskip("tokenizers")
     run("train", story, *TINY, *QUICK, *more)
-    reader = TextScorer(runs.find("last"))
+    reader = TextScorer(runs.find_run("last"))
     text = "the cät sat on her hat\nand än"
-    found = reader.surprises(text)
+    found = reader.token_nll(text)
     start = found[0][0] - 1
     assert "".join(letters for _, letters, _ in found) == text[start:] and 0 < start < 4
     assert all(text[place - 1 :].startswith(letters) for place, letters, _ in found)
-    assert sum(nats for *_, nats in found) / (len(text) - start) == pytest.approx(reader.score(text)["nats"], rel=1e-5)
+    assert sum(nats for *_, nats in found) / (len(text) - start) == pytest.approx(
+        reader.score(text)["nll_per_char"], rel=1e-5
+    )
 
 
 def test_lines_are_read_line_by_line(run, story):
@@ -142,7 +148,9 @@ def test_lines_of_the_text_it_was_trained_on_are_split_as_they_were(run, story, 
     monkeypatch.setattr(catalogue, "DATASETS", (*catalogue.DATASETS, tale))
     monkeypatch.setenv("PELLUCID_DATA", str(story.parent))
     run("train", "tale", "--lines", *TINY[:-1], "context=64", *QUICK, "--seed", 3)
-    assert told(run, "evaluate", "last", "tale")["nats"] == pytest.approx(result_of("tale-transformer-1")["nats"])
+    assert told(run, "evaluate", "last", "tale")["nll_per_char"] == pytest.approx(
+        result_of("tale-transformer-1")["nll_per_char"]
+    )
 
 
 def test_a_line_that_is_too_long_is_named(run, story):
@@ -155,7 +163,7 @@ def test_a_line_that_is_too_long_is_named(run, story):
 
 def test_lines_are_sampled_to_their_end(run, story):
     run("train", story, "--lines", *TINY[:-1], "context=64", *QUICK)
-    sampler = Sampler(runs.find("last"))
+    sampler = Sampler(runs.find_run("last"))
     network, newline = sampler.network, int(sampler.preprocessor.tokenizer.encode("\n")[0])
     asked = network.next_logits
     calls = []
@@ -173,10 +181,10 @@ def test_lines_are_sampled_to_their_end(run, story):
 
 
 def test_long_texts_are_read_compiled_with_the_same_nats(run, writer, story):
-    eager, compiled = (TextScorer(runs.find(writer)) for _ in range(2))
+    eager, compiled = (TextScorer(runs.find_run(writer)) for _ in range(2))
     compiled.eager = False
     text = eager.text(str(story))
-    one, other = eager.surprises(text), compiled.surprises(text)
+    one, other = eager.token_nll(text), compiled.token_nll(text)
     assert len(one) == len(text) - 1 and one == [(i, letters, pytest.approx(x, rel=1e-4)) for i, letters, x in other]
 
 
@@ -225,7 +233,7 @@ def test_a_writer_can_be_begun_with_only_by_a_text_of_its_tokens(run, writer, st
 
 def test_a_drawer_is_judged_by_pixels_then_by_the_cnn_that_is_found_or_named(run, drawer):
     by_pixels = told(run, "evaluate", drawer)
-    assert by_pixels["frechet"] == result_of(drawer)["frechet"] and "named_right" not in by_pixels
+    assert by_pixels["frechet"] == result_of(drawer)["frechet"] and "conditional_accuracy" not in by_pixels
     assert "coarse pixels" in run("evaluate", drawer).stderr
     for name in ("one", "two"):
         run("train", *NAMES, *QUICK, "--lr", 0.01 if name == "one" else 0.02, "--out", f"runs/{name}")
@@ -233,7 +241,7 @@ def test_a_drawer_is_judged_by_pixels_then_by_the_cnn_that_is_found_or_named(run
     score(best, validation=0.6, test=0.5)
     score(other, validation=0.5, test=0.6)  # the test images are not what a judge is chosen by
     found = run("evaluate", drawer)
-    assert f"note: judged by {best}, which names" in found.stderr and "named_right" in found.stdout
+    assert f"note: judged by {best}, which names" in found.stderr and "conditional_accuracy" in found.stdout
     assert f"note: judged by {other}, which names" in run("evaluate", drawer, "--judge", other).stderr
     Path(f"runs/{best}/model.safetensors").unlink()
     assert f"note: judged by {other}, which names" in run("evaluate", drawer).stderr
@@ -243,7 +251,7 @@ def test_a_drawer_is_judged_by_pixels_then_by_the_cnn_that_is_found_or_named(run
 
 def test_the_features_of_few_images_are_a_judges_features(run):
     run("train", *NAMES, *QUICK, "--out", "judge")
-    features, logits, _ = by_network(runs.find("judge"))
+    features, logits, _ = network_features(runs.find_run("judge"))
     images = np.zeros((5, 8, 8), np.float32)
     assert features(images).shape == (5, 4) and logits(images).shape == (5, 10)
 
@@ -252,12 +260,12 @@ def test_a_judge_named_in_training_is_kept(run):
     run("train", *NAMES, *QUICK, "--out", "elsewhere")
     run("train", *DRAWS, *QUICK, "--judge", "elsewhere")
     config = json.loads(Path("runs/digits-gan-1/config.json").read_text())
-    assert Path(config["judge"]) == Path("elsewhere").resolve()
-    assert "named_right" in result_of("digits-gan-1")
-    assert told(run, "evaluate", "last")["named_right"] == result_of("digits-gan-1")["named_right"]
+    assert Path(config["feature_network"]) == Path("elsewhere").resolve()
+    assert "conditional_accuracy" in result_of("digits-gan-1")
+    assert told(run, "evaluate", "last")["conditional_accuracy"] == result_of("digits-gan-1")["conditional_accuracy"]
     Path("again.toml").write_text('model = "gan"\njudge = "elsewhere"\nwidth = 2\ncritic_width = 2\n')
     run("train", "digits", "--config", "again.toml", *QUICK)
-    assert "named_right" in result_of("digits-gan-2")
+    assert "conditional_accuracy" in result_of("digits-gan-2")
 
 
 def test_a_judge_or_pictures_that_are_gone_do_not_stop_a_training(run):
@@ -267,7 +275,7 @@ def test_a_judge_or_pictures_that_are_gone_do_not_stop_a_training(run):
     shutil.rmtree("runs/digits-gan-1/samples")
     assert "the judge that was named is passed over: " in run("evaluate", "last").stderr
     run("train", "--resume", "last", "--epochs", 2, "--quiet")
-    assert "named_right" not in result_of("digits-gan-1")
+    assert "conditional_accuracy" not in result_of("digits-gan-1")
     report = Path("runs/digits-gan-1/report.html").read_text(encoding="utf-8")
     assert "is passed over" in report and "<figcaption>epoch 2<" in report and "<figcaption>epoch 1<" not in report
 
@@ -275,7 +283,7 @@ def test_a_judge_or_pictures_that_are_gone_do_not_stop_a_training(run):
 def test_a_drawer_that_is_not_told_the_classes_is_not_asked_for_one(run):
     run("train", *NAMES, *QUICK, "--out", "judge")
     run("train", *DRAWS, *QUICK, "--set", "conditional=false", "--judge", "judge")
-    assert "named_right" not in result_of("digits-gan-1") and "largest_class" in result_of("digits-gan-1")
+    assert "conditional_accuracy" not in result_of("digits-gan-1") and "max_class_share" in result_of("digits-gan-1")
     assert "--class 7: digits-gan-1 was never told the classes" in says(run, "sample", "last", "--class", 7)
     assert told(run, "sample", "last", "--n", 9)["classes"] == []
     with Image.open("digits-gan-1-sample.png") as picture:
@@ -286,7 +294,9 @@ def test_a_judge_can_be_named_when_a_run_goes_on(run, drawer):
     run("train", *NAMES, *QUICK, "--out", "elsewhere")
     run("train", "--resume", drawer, "--epochs", 2, "--judge", "elsewhere", "--quiet")
     config = json.loads(Path(f"runs/{drawer}/config.json").read_text())
-    assert Path(config["judge"]) == Path("elsewhere").resolve() and "named_right" in result_of(drawer)
+    assert Path(config["feature_network"]) == Path("elsewhere").resolve() and "conditional_accuracy" in result_of(
+        drawer
+    )
     assert "for a cnn, which draws nothing" in says(run, "train", "--resume", "elsewhere", "--judge", "elsewhere")
     few = says(run, "train", "--resume", drawer, "--epochs", 1)
     assert (

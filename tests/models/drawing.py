@@ -42,7 +42,7 @@ def learn(network: Model, data: tuple[Tensor, ...], batches: Any, **settings: An
     """The library's own steps on `batches`, rows of `data`, after one of half the learning rate; and what each told."""
     chosen = Settings(schedule="constant", warmup=0, weight_decay=0, **settings)
     learner = Learner(network, DataLoader(TensorDataset(*data), len(batches[0])), chosen)
-    learner.to_learning()
+    learner.train_mode()
     told = []
     for rows in batches:
         told.append(learner.run(np.asarray(rows)))

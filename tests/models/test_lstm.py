@@ -8,7 +8,7 @@ from pellucid import optim
 from pellucid.errors import OptionError
 from pellucid.models import lstm
 from pellucid.models.base import IGNORED
-from pellucid.training.learner import hidden_matrices
+from pellucid.training.optimizers import hidden_matrices
 
 
 def text(**options):

@@ -5,7 +5,7 @@ import pytest
 from pellucid import nn
 from pellucid.nn.utils import spectral_norm
 from pellucid.runs.settings import Settings
-from pellucid.training.learner import make_optimizers
+from pellucid.training.optimizers import make_optimizers
 
 
 def network():

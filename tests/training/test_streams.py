@@ -75,11 +75,11 @@ def test_nothing_of_a_training_moves_another_stream(digits: Any, tmp_path: Path,
     training.finish()
     stood = training.learner.generator.get_state().tolist()
     assert stood[1] > 0
-    again = session.resume(runs.load(tmp_path / "run"), digits, epochs=2)
+    again = session.resume(runs.load_run(tmp_path / "run"), digits, epochs=2)
     assert again.learner.generator.get_state().tolist() == stood
     trained(again)
     if family in ("mlp", "cnn"):
-        Predictor(runs.load(tmp_path / "run"))
+        Predictor(runs.load_run(tmp_path / "run"))
     assert (pl.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()) == before
 
 
@@ -98,7 +98,7 @@ def test_a_run_has_the_bits_of_one_stream_seeded_by_hand(digits: Any, tmp_path: 
     training = begun(digits, tmp_path / "run", 7)
     pl.manual_seed(7)
     config = training.run.config
-    network = mlp.build(config["inputs"], config["outputs"], "classification", mlp.Config(**config["network"]))
+    network = mlp.build(training.run.preprocessor().input_spec(), 10, "classification", config.network)
     for name, t in training.network.state_dict().items():
         assert t.array.tobytes() == network.state_dict()[name].array.tobytes(), name
     assert training.learner.generator.get_state().tolist() == pl.get_rng_state().tolist()

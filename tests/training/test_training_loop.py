@@ -15,8 +15,9 @@ from pellucid.evaluation.compiled import Forward
 from pellucid.models import mlp
 from pellucid.runs.settings import OPTIMIZERS, Settings
 from pellucid.training.checkpoint import load_checkpoint, save_checkpoint
-from pellucid.training.learner import Learner, learning_rate_curve
+from pellucid.training.learner import Learner
 from pellucid.training.loop import BatchDone, EpochDone, fit
+from pellucid.training.optimizers import learning_rate_curve
 
 N = 50
 both_ways = pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])
@@ -39,7 +40,7 @@ def train(learner, epochs=4, losses=None, patience=0, until=None, stretch=0):
     validate = lambda: {"loss": float(next(given))}
     events = []
     better = lambda a, b: a["loss"] < b["loss"]
-    for event in fit(learner, validate, epochs=epochs, patience=patience, better=better, stretch=stretch):
+    for event in fit(learner, validate, epochs=epochs, patience=patience, is_better=better, report_every=stretch):
         events.append(event)
         if len(events) == until:
             break
@@ -195,7 +196,7 @@ def test_without_llvmlite_it_goes_on_eagerly_and_says_so(monkeypatch):
 
 
 def test_how_many_rows_there_are_does_not_decide_how_they_run():
-    network = a_learner().judged
+    network = a_learner().eval_network
     forward = Forward(network)
     x = np.random.default_rng(0).normal(size=(4099, 4, 4)).astype(np.float32)
     expected = network(pl.tensor(x)).array

@@ -1,0 +1,82 @@
+"""Formatting of scores for people: one line, a value with the digits its interval justifies, an interval (floor 7)."""
+
+from __future__ import annotations
+
+import math
+
+from ..runs.records import PRIMARY
+from .metrics import Metrics, primary_metric
+
+BASELINE_NAMES = {
+    "majority": "majority class",
+    "logistic_regression": "logistic regression",
+    "mean": "mean of the training rows",
+    "ridge_regression": "ridge regression",
+    "persistence": "the last value again",
+    "autoregression": "linear autoregression",
+    "unigram": "how often each character comes",
+    "bigram": "pairs of characters",
+    "kneser_ney_5": "Kneser-Ney 5-grams",
+}
+
+
+SHORT_NAMES = {"nll_per_char": "nats"}  # of scores that are spoken of by their unit
+
+
+def short_name(name: str) -> str:
+    """A score's name as a sentence or a chart has it."""
+    return SHORT_NAMES.get(name, name)
+
+
+def score_line(metrics: Metrics, dash: str = "-") -> str:
+    """The headline score on one line: `97.2% (350 of 360, 95-98)`, or `rmse 3.21 (n 76, 2.61-3.95)`."""
+    n, name = metrics.n, primary_metric(metrics)
+    if name == "frechet":
+        named = (
+            f", {100 * metrics['conditional_accuracy']:.1f}% named right" if "conditional_accuracy" in metrics else ""
+        )
+        return f"frechet {value_text(metrics, name)}, {metrics['frechet_relative']:.1f} times that of real images (n {n:,}{named})"
+    count = f"{metrics.correct:,} of {n:,}" if name == "accuracy" else f"n {n:,}"
+    span = interval_text(metrics, name, dash)
+    lead = "" if PRIMARY[name] or name == "accuracy" else f"{name} "
+    return f"{lead}{value_text(metrics, name)}{PRIMARY[name]} ({count}{', ' + span if span else ''})"
+
+
+def value_text(metrics: Metrics, name: str) -> str:
+    """One score with the digits its interval justifies; `accuracy` in percent, `not defined` for None."""
+    value = metrics.get(name)
+    if value is None:
+        return "not defined"
+    pair = metrics.intervals.get(name)
+    if name == "accuracy":
+        return f"{100 * value:.{2 if pair and pair[1] - pair[0] < 0.002 else 1}f}%"
+    return f"{value:,.{decimals((pair[1] - pair[0]) / 2)}f}" if pair else format_number(value)
+
+
+def interval_text(metrics: Metrics, name: str, dash: str = "-") -> str:
+    """The interval alone, `95-98` (percent, for accuracy) or `2.61-3.95`; empty when there is none."""
+    pair = metrics.intervals.get(name)
+    if pair is None:
+        return ""
+    if name == "accuracy":
+        width = 100 * (pair[1] - pair[0])
+        digits = 0 if width >= 2 else 1 if width >= 0.2 else 2
+        return dash.join(f"{100 * end:.{digits}f}" for end in pair)
+    digits = decimals((pair[1] - pair[0]) / 2)
+    low, high = (f"{end:,.{digits}f}" for end in pair)
+    return f"{low} to {high}" if pair[0] < 0 else f"{low}{dash}{high}"
+
+
+def format_number(value: float) -> str:
+    """A number of unknown size for people: four significant digits, thousands set apart."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    size = math.floor(math.log10(abs(value)))
+    return f"{value:,.{max(0, 3 - size)}f}" if -4 <= size < 9 else f"{value:.3e}"
+
+
+def decimals(half_width: float) -> int:
+    """Decimal places that leave two significant digits of an interval's half width."""
+    if not math.isfinite(half_width) or half_width <= 0:
+        return 3
+    return min(8, max(0, 1 - math.floor(math.log10(half_width))))
