@@ -1,4 +1,4 @@
-"""`pellucid summary`: the layers, shapes and parameters of a run's network (floor 7)."""
+"""`pellucid summary`: the layers, shapes and parameters of a run's network (floor 11)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from ..creation import zeros
 from ..evaluation.metrics import score_line
 from ..inspect.summary import summary
-from ..models.base import ImageGenerator
+from ..models.heads.generation import ImageGenerator
 from ..runs import run as runs
 from .options import print_json
 
@@ -21,9 +21,7 @@ def command(run: str, as_json: bool) -> None:
     """Show the layers, output shapes and parameters of RUN: a path, a name under runs/, or last."""
     found = runs.find(run)
     network = found.network() if found.weights.exists() else found.new_network()
-    inputs = (
-        None if isinstance(network, ImageGenerator) else example_inputs(found.config["inputs"])
-    )  # a drawing has none
+    inputs = None if isinstance(network, ImageGenerator) else example_inputs(found.config["inputs"])
     table = summary(network, input=inputs)
     config, result = found.config, found.result()
     parameters = sum(p.numel() for p in network.parameters())
@@ -43,12 +41,12 @@ def command(run: str, as_json: bool) -> None:
     click.echo(
         f"test      {score_line(result['test'])}"
         if result
-        else f"test      not finished; go on: pellucid train --resume {found.name}"
+        else f"test      not finished; continue with: pellucid train --resume {found.name}"
     )
 
 
 def example_inputs(spec: dict[str, Any]) -> tuple[Any, ...]:
-    """Zeros of one example, in the order a network reads them."""
+    """The inputs of one example as zeros, in the order in which a network reads them."""
     inputs: list[Any] = []
     if "tokens" in spec:
         inputs.append(zeros(1, 1).long())

@@ -123,7 +123,7 @@ class PredictionEvaluator(Evaluator):
 
 def arrays_for(network: Any, examples: Examples) -> list[np.ndarray]:
     """The arrays of `examples` that `network` reads, in its order."""
-    return [examples.inputs[name] for name in network.order]
+    return [examples.inputs[name] for name in network.input_names]
 
 
 def answers(forward: Forward, preprocessor: Any, inputs: Sequence[np.ndarray]) -> np.ndarray:

@@ -21,7 +21,8 @@ from ..data.problem import DataModule
 from ..errors import OptionError, PellucidError
 from ..files import write_bytes
 from ..inference.sampler import as_pixels, grid
-from ..models.base import ImageGenerator, Model, in_batches
+from ..models.base import Model, map_batches
+from ..models.heads.generation import ImageGenerator
 from ..random import Generator
 from ..report.html import Markup, picture, section, text
 from ..runs import run as runs
@@ -46,10 +47,12 @@ class GenerationEvaluator(Evaluator):
 
     def __init__(self, run: Run, problem: DataModule, network: Model, settings: Settings) -> None:
         super().__init__(run, problem, network, settings)
-        self.paint = CompiledFunction(self.network.paint, settings.eager)
+        self.generator_forward = CompiledFunction(self.network.generator_forward, settings.eager)
 
     def draw(self, labels: np.ndarray, chance: int) -> np.ndarray:
-        return cast("np.ndarray", self.network.draw(labels, Generator(self.settings.seed + chance), self.paint))
+        return cast(
+            "np.ndarray", self.network.sample(labels, Generator(self.settings.seed + chance), self.generator_forward)
+        )
 
     def sheet(self, chance: int) -> np.ndarray:
         """Drawings as one picture, a class in each column."""
@@ -92,7 +95,7 @@ class GenerationEvaluator(Evaluator):
     def judging(self) -> tuple[Features, Features | None, list[str]]:
         """The judge's features (N, F) and, if it has any, logits (N, K) of images (N, ...), and what to know of it.
 
-        It is the run that `--judge` named, else the finished one on the same data that tells its classes apart best. One that
+        It is the run that `--feature-network` named, else the finished one on the same data that tells its classes apart best. One that
         cannot be used any more is passed over: a training that is done must not fail by it.
         """
         run, notes = self.run, []
@@ -109,7 +112,7 @@ class GenerationEvaluator(Evaluator):
                 features, logits, note = by_network(judge, self.settings.eager)
                 return features, logits, [*notes, note]
         notes.append(
-            "judged by coarse pixels, as no trained cnn on the same data was found; train one, and give it as --judge RUN"
+            "judged by coarse pixels, as no trained cnn on the same data was found; train one, and give it as --feature-network RUN"
         )
         return by_pixels, None, notes
 
@@ -133,14 +136,14 @@ class GenerationEvaluator(Evaluator):
 def named_judge(judge: Run, network: Model, config: dict[str, Any]) -> str:
     """The path of `judge`, to be kept in the `config` of a run whose `network` it is to judge. Raises OptionError."""
     if not isinstance(network, ImageGenerator):
-        raise OptionError(f"--judge {judge.name}: for a {config['family']}, which draws nothing; expected a network that draws, such as gan "
+        raise OptionError(f"--feature-network {judge.name}: for a {config['family']}, which draws nothing; expected a network that draws, such as gan "
                           "or diffusion; leave it out")  # fmt: skip
     if not _fits(judge, config):
-        raise OptionError(f"--judge {judge.name}: a {judge.config['family']} on {judge.config['data']}; expected a cnn on the same data as "
+        raise OptionError(f"--feature-network {judge.name}: a {judge.config['family']} on {judge.config['data']}; expected a cnn on the same data as "
                           f"the images drawn ({config['data']}), with the same --seed; make one: pellucid train {config['data']} --model cnn")  # fmt: skip
     if not judge.weights.is_file():
         raise OptionError(
-            f"--judge {judge.name}: it has no weights yet; expected a run that has finished an epoch; train it first"
+            f"--feature-network {judge.name}: it has no weights yet; expected a run that has finished an epoch; train it first"
         )
     return str(judge.folder.resolve())
 
@@ -173,7 +176,7 @@ def by_network(judge: Run, eager: bool = False) -> tuple[Features, Features, str
 
         def of_all(images: np.ndarray) -> np.ndarray:
             take = lambda rows: native(Tensor(images[rows.start : rows.stop])).array
-            return in_batches(len(images), network.judged_batch, take)
+            return map_batches(len(images), network.eval_batch_size, take)
 
         return of_all
 
@@ -192,4 +195,4 @@ def by_pixels(images: np.ndarray) -> np.ndarray:
         squares = some[..., : height * step, : width * step].reshape(*some.shape[:-2], height, step, width, step)
         return squares.mean((-3, -1)).reshape(len(some), -1)
 
-    return in_batches(len(images), 2048, coarse)
+    return map_batches(len(images), 2048, coarse)

@@ -50,7 +50,7 @@ class LanguageEvaluator(Evaluator):
     def sample(self, length: int) -> str:
         """Something it writes, the same chance every time; begins after a newline."""
         prompt = self.known.tokenizer.encode("\n")
-        return str(self.known.text(self.network.write(prompt, length, generator=Generator(self.settings.seed))))
+        return str(self.known.text(self.network.generate(prompt, length, generator=Generator(self.settings.seed))))
 
     def test(self) -> EvaluationResult:
         problem = self.problem
@@ -79,7 +79,7 @@ class LanguageEvaluator(Evaluator):
     def _surprises(self, dataset: Any) -> Markup:
         """A passage of the test part, each token tinted by how little the network expected it."""
         batch = dataset.gather(np.arange(min(len(dataset), 24)))
-        losses, targets = self.network.losses(*batch).array, batch[-1].array
+        losses, targets = self.network.token_losses(*batch).array, batch[-1].array
         scored, shown, spans = targets != IGNORED, 0, []
         for loss, letters in zip(losses[scored], self.known.spelled(targets[scored]), strict=True):
             shown += len(letters)

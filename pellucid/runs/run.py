@@ -117,7 +117,7 @@ def create(config: dict[str, Any], out: Path | None = None) -> Run:
         if out is not None:
             if out.exists():
                 raise OptionError(
-                    f"--out {out}: there is something of that name already; expected a new folder; choose another name"
+                    f"--run-dir {out}: there is something of that name already; expected a new folder; choose another name"
                 )
             out.mkdir(parents=True)
         else:

@@ -103,12 +103,12 @@ class Learner:
         self.examples = loader.examples
         self.frozen = frozen_layers(network, settings.freeze)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.moves = [make_move(turn, settings) for turn in network.turns()]
+        self.moves = [make_move(turn, settings) for turn in network.phases()]
         self.optimizers = [optimizer for move in self.moves for optimizer in move.optimizers]
         steps = settings.epochs * len(loader)
-        curve = learning_rate_curve(settings.schedule, settings.warmup, steps)
+        curve = learning_rate_curve(settings.schedule, settings.warmup_fraction, steps)
         self.schedules = [optim.lr_scheduler.LambdaLR(optimizer, curve) for optimizer in self.optimizers]
-        self.average = optim.ExponentialMovingAverage(network, settings.average) if settings.average else None
+        self.average = optim.ExponentialMovingAverage(network, settings.ema_decay) if settings.ema_decay else None
         self.best: dict[str, np.ndarray] | None = None
         self.progress = Progress()
         self._written: list[Tensor] | None = None
@@ -155,10 +155,10 @@ class Learner:
         """One turn: forward, blame sent back to the parameters whose turn it is, and their update."""
         for optimizer in move.optimizers:
             optimizer.zero_grad()
-        values = move.turn.values(*batch)
+        values = move.turn.training_step(*batch)
         values["loss"].backward(inputs=move.parameters)
-        if self.settings.clip:
-            clip_grad_norm_(move.parameters, self.settings.clip)
+        if self.settings.clip_grad_norm:
+            clip_grad_norm_(move.parameters, self.settings.clip_grad_norm)
         for optimizer in move.optimizers:
             optimizer.step()
         return {name: value.detach() for name, value in values.items()}
@@ -305,7 +305,7 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
     Muon moves the matrices of hidden layers only, so an AdamW stands beside it for the rest.
     """
     lr, decay = settings.lr, settings.weight_decay
-    betas = (settings.momentum, settings.momentum2)
+    betas = (settings.momentum, settings.beta2)
     matrices = hidden_matrices(network) if settings.optimizer == "muon" else []
     rest = [
         (name, p) for name, p in network.named_parameters() if p.requires_grad and not any(p is m for m in matrices)

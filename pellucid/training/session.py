@@ -28,7 +28,9 @@ from ..evaluation.evaluator import EvaluationResult, Evaluator, NonFiniteLoss, P
 from ..evaluation.generation import GenerationEvaluator, named_judge
 from ..evaluation.language import LanguageEvaluator
 from ..evaluation.metrics import Metrics, primary_metric
-from ..models.base import ImageGenerator, LanguageModel, Model
+from ..models.base import Model
+from ..models.heads.generation import ImageGenerator
+from ..models.heads.language import LanguageModel
 from ..random import Generator, use_generator
 from ..report.report import ReportData, write_report
 from ..runs import run as runs
@@ -76,9 +78,9 @@ class TrainingSession:
         self.settings = settings
         dataset = problem.train.dataset(network)
         if fresh:
-            network.prepare(*dataset.gather(np.linspace(0, len(dataset) - 1, PREPARED).astype(np.int64)))
+            network.initialize_from_data(*dataset.gather(np.linspace(0, len(dataset) - 1, PREPARED).astype(np.int64)))
         loader = DataLoader(
-            dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.epoch_steps
+            dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.steps_per_epoch
         )
         self.learner = Learner(network, loader, settings, generator)
         self.examination = examination(network)(run, problem, self.learner.judged, settings)
@@ -204,7 +206,7 @@ def start(
     """
     settings, config = choose(family, values)
     preprocessor = problem.preprocessor
-    set_num_threads(settings.threads)
+    set_num_threads(settings.num_threads)
     about: dict[str, Any] = {
         "data": problem.name, "kind": problem.kind, "task": problem.task, "family": family, "network": asdict(config),
         "settings": asdict(settings), "inputs": preprocessor.input_spec(), "outputs": len(preprocessor.classes or [0]),
@@ -229,7 +231,7 @@ def start(
 
 
 def resume(
-    run: Run, problem: DataModule, epochs: int | None = None, threads: int | None = None, judge: Run | None = None
+    run: Run, problem: DataModule, epochs: int | None = None, num_threads: int | None = None, judge: Run | None = None
 ) -> TrainingSession:
     """Go on with `run` where its checkpoint stands; with `judge`, in place of the one it was begun with.
 
@@ -237,13 +239,15 @@ def resume(
     """
     run.check_unchanged(problem)
     stored = run.config["settings"]
-    settings = Settings(**{**stored, "epochs": epochs or stored["epochs"], "threads": threads or stored["threads"]})
+    settings = Settings(
+        **{**stored, "epochs": epochs or stored["epochs"], "num_threads": num_threads or stored["num_threads"]}
+    )
     again = not run.checkpoint.exists()  # without one, it was stopped before its first checkpoint and begins again
     if again and run.result():
         raise StateError(
             f"{run.checkpoint}: missing, though the run is finished; expected it beside model.safetensors; train anew"
         )
-    set_num_threads(settings.threads)
+    set_num_threads(settings.num_threads)
     generator = Generator(settings.seed)
     with use_generator(generator):
         network, source = run.new_network(), run.config.get("from")

@@ -105,7 +105,7 @@ def small_alexnet() -> nn.Module:
 
 def twice(network: nn.Module) -> Callable[..., list[Tensor]]:
     """For each loss of the network, its gradient as one row, and the gradient of a weighted sum of that row as another."""
-    losses = [(turn.values, turn.module) for turn in network.turns()] if isinstance(network, Model) else []
+    losses = [(turn.training_step, turn.module) for turn in network.phases()] if isinstance(network, Model) else []
 
     def step(*batch: Tensor) -> list[Tensor]:
         found = []

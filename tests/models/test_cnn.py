@@ -164,7 +164,7 @@ def test_mixup_gives_each_image_a_share_of_another_one_and_of_its_label():
     network = cnn.build({"image": [6, 6]}, 3, "classification", Config(channels=(4,), mixup=0.4)).train()
     x, target = images(5, 6, 6), P.tensor([0, 1, 2, 1, 0])
     P.manual_seed(7)
-    found = network.values(x, target)
+    found = network.training_step(x, target)
     P.manual_seed(7)
     share = P.rand(5) * 0.4
     mixed = x.array + (x.array[::-1] - x.array) * share.array[:, None, None]
@@ -173,15 +173,15 @@ def test_mixup_gives_each_image_a_share_of_another_one_and_of_its_label():
     np.testing.assert_allclose(found["loss"].item(), np.mean((1 - share.array) * own + share.array * other), rtol=1e-5)
     assert found["accuracy"].item() == np.mean(logits.array.argmax(1) == target.array)
     P.manual_seed(7)
-    np.testing.assert_allclose(P.compile(network.values)(x, target)["loss"].item(), found["loss"].item(), rtol=1e-5)
+    np.testing.assert_allclose(P.compile(network.training_step)(x, target)["loss"].item(), found["loss"].item(), rtol=1e-5)
     network.eval()
-    assert network.judge(x, target)["loss"].shape == (5,)
+    assert network.evaluation_step(x, target)["loss"].shape == (5,)
 
 
 def test_it_is_prepared_with_the_images_it_sees_in_evaluation():
     network = cnn.build(COLOUR, 2, "classification", Config(channels=(4,), whiten=2, shift=2, erase=3))
     pixels = P.tensor(np.random.default_rng(0).integers(0, 256, (20, 3, 6, 5)).astype(np.uint8))
-    network.train().prepare(pixels, P.zeros(20))
+    network.train().initialize_from_data(pixels, P.zeros(20))
     expected = Whitening(3, 2, "gelu")
     expected.fit(network.pictures.eval()(pixels).array)
     assert network.whitening.convolution.weight.equal(expected.convolution.weight)

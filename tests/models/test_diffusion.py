@@ -63,7 +63,7 @@ def test_the_loss_begins_at_one_where_the_data_have_the_deviation_it_assumes_and
     network = build(spec).train()
     easel = network.canvas
     canvas = P.randn(400, *easel.shape).sign() * deviation  # half grey is 0 on the canvas
-    begins = network.values(easel.encoded(canvas), P.zeros(400, dtype=P.int64))["loss"].item()
+    begins = network.training_step(easel.encoded(canvas), P.zeros(400, dtype=P.int64))["loss"].item()
     levels = np.exp(np.random.default_rng(0).normal(diffusion.MEAN, diffusion.SPREAD, 100_000))
     grey = np.mean(diffusion.DATA**2 / (levels**2 + diffusion.DATA**2))  # c_skip^2 s^2 / c_out^2
     assert begins == (pytest.approx(1, rel=0.02) if deviation else pytest.approx(grey, rel=0.15))
@@ -110,20 +110,20 @@ DEEP = diffusion.Config(width=8, patch=2, depth=3, blocks=2, attention=True, ste
 def test_images_of_any_size_are_drawn_in_the_encodings_scale(spec, config):
     network = moved(build(spec, config)).eval()
     labels = np.array([0, 2, 1, 1])
-    drawn = network.draw(labels, P.Generator(3))
+    drawn = network.sample(labels, P.Generator(3))
     assert drawn.shape == (4, *SPECS[spec]["image"]) and drawn.dtype == np.float32
     assert drawn.min() >= 0 and drawn.max() <= network.canvas.white
-    assert (network.draw(labels, P.Generator(3)) == drawn).all()
-    assert (network.draw(labels[::-1].copy(), P.Generator(3)) != drawn).any()  # it listens to the class
+    assert (network.sample(labels, P.Generator(3)) == drawn).all()
+    assert (network.sample(labels[::-1].copy(), P.Generator(3)) != drawn).any()  # it listens to the class
 
 
 def test_what_is_drawn_natively_and_in_several_goes_is_what_one_go_draws():
     network, labels = moved(build("digits")).eval(), np.array([0, 2, 1, 1, 0])
-    whole = network.draw(labels, P.Generator(3))
-    network.drawn_batch = 2
-    np.testing.assert_allclose(network.draw(labels, P.Generator(3)), whole, atol=1e-3)
-    paint = P.compile(network.paint)
-    np.testing.assert_allclose(network.draw(labels, P.Generator(3), paint), whole, atol=1e-3)
+    whole = network.sample(labels, P.Generator(3))
+    network.sample_batch_size = 2
+    np.testing.assert_allclose(network.sample(labels, P.Generator(3)), whole, atol=1e-3)
+    paint = P.compile(network.generator_forward)
+    np.testing.assert_allclose(network.sample(labels, P.Generator(3), paint), whole, atol=1e-3)
     assert len(paint.made) == 1
 
 
@@ -133,7 +133,7 @@ def test_guidance_goes_from_no_class_through_the_class_and_beyond():
     def guided(much):
         config = diffusion.Config(width=8, patch=1, guidance=much)
         with P.no_grad():
-            return moved(build("digits", config)).eval().paint(x, noise, classes).numpy()
+            return moved(build("digits", config)).eval().generator_forward(x, noise, classes).numpy()
 
     network = moved(build("digits")).eval()
     none = network(x, noise, classes * 0 + 3).detach().numpy()
@@ -146,17 +146,17 @@ def test_guidance_goes_from_no_class_through_the_class_and_beyond():
 
 def test_without_classes_labels_change_nothing():
     network = moved(build("digits", diffusion.Config(width=8, patch=1, steps=2, conditional=False))).eval()
-    first = network.draw(np.array([0, 1, 2]), P.Generator(1))
-    assert (network.draw(np.array([2, 2, 2]), P.Generator(1)) == first).all()
-    assert network.values(*batch(SPECS["digits"]))["loss"].item() > 0
+    first = network.sample(np.array([0, 1, 2]), P.Generator(1))
+    assert (network.sample(np.array([2, 2, 2]), P.Generator(1)) == first).all()
+    assert network.training_step(*batch(SPECS["digits"]))["loss"].item() > 0
 
 
 def test_judging_depends_on_neither_luck_nor_mode():
     network = moved(build("digits"))
     before = P.get_rng_state().tolist()
-    first = network.judge(*batch(SPECS["digits"], 40))["loss"]
+    first = network.evaluation_step(*batch(SPECS["digits"], 40))["loss"]
     assert first.shape == (40,) and P.get_rng_state().tolist() == before
-    assert network.eval().judge(*batch(SPECS["digits"], 40))["loss"].tolist() == first.tolist()
+    assert network.eval().evaluation_step(*batch(SPECS["digits"], 40))["loss"].tolist() == first.tolist()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_whole_step_is_the_same_eagerly_and_compiled(spec):
 def test_a_small_one_learns_to_clean_digits():
     image, target = digits()
     network = build("digits", diffusion.Config(width=8, patch=2), classes=10)
-    judge = lambda: network.eval().judge(image[1500:], target[1500:])["loss"].mean().item()
+    judge = lambda: network.eval().evaluation_step(image[1500:], target[1500:])["loss"].mean().item()
     before = judge()
     batches = np.random.default_rng(0).integers(0, 1500, (100, 32))
     learn(network, (image, target), batches, optimizer="adam", lr=3e-3, momentum2=0.99)

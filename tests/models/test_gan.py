@@ -92,30 +92,30 @@ def test_squares_of_pixels_become_channels_and_pixels_again():
 @pytest.mark.parametrize("spec", SPECS)
 def test_images_of_any_size_are_drawn_in_the_encodings_scale(spec, conditional):
     network = build(spec, gan.Config(latent=5, width=4, critic_width=4, conditional=conditional)).eval()
-    drawn = network.draw(np.array([0, 2, 1, 1]), P.Generator(3))
+    drawn = network.sample(np.array([0, 2, 1, 1]), P.Generator(3))
     assert drawn.shape == (4, *SPECS[spec]["image"]) and drawn.dtype == np.float32
     assert drawn.min() >= 0 and drawn.max() <= network.canvas.white
     assert network.critic(network.canvas.seen(batch(SPECS[spec])[0]), P.tensor([0, 1, 2] * 2) * conditional).shape == (
         6,
     )
-    assert (network.draw(np.array([0, 2, 1, 1]), P.Generator(3)) == drawn).all()
-    assert (network.draw(np.array([0, 2, 1, 1]), P.Generator(4)) != drawn).any()
+    assert (network.sample(np.array([0, 2, 1, 1]), P.Generator(3)) == drawn).all()
+    assert (network.sample(np.array([0, 2, 1, 1]), P.Generator(4)) != drawn).any()
 
 
 def test_what_is_drawn_natively_and_in_several_goes_is_what_one_go_draws():
     network, labels = build("digits").eval(), np.array([0, 2, 1, 1, 0])
-    whole = network.draw(labels, P.Generator(3))
-    network.drawn_batch = 2
-    np.testing.assert_allclose(network.draw(labels, P.Generator(3)), whole, atol=1e-5)
-    paint = P.compile(network.paint)
-    np.testing.assert_allclose(network.draw(labels, P.Generator(3), paint), whole, atol=1e-5)
+    whole = network.sample(labels, P.Generator(3))
+    network.sample_batch_size = 2
+    np.testing.assert_allclose(network.sample(labels, P.Generator(3)), whole, atol=1e-5)
+    paint = P.compile(network.generator_forward)
+    np.testing.assert_allclose(network.sample(labels, P.Generator(3), paint), whole, atol=1e-5)
     assert len(paint.made) == 1
 
 
 @pytest.mark.parametrize("labels", [[], [[1]], [3], [-1], [0.5]])
 def test_labels_that_name_no_class_are_refused(labels):
     with pytest.raises(OptionError, match="draw: labels"):
-        build("digits").draw(np.array(labels))
+        build("digits").sample(np.array(labels))
 
 
 def test_options_that_make_no_network_are_refused():
@@ -132,15 +132,15 @@ def test_options_that_make_no_network_are_refused():
 def test_each_turn_follows_its_own_loss(loss):
     network = build("digits", gan.Config(latent=5, width=4, critic_width=4, loss=loss))
     image, target = batch(SPECS["digits"])
-    for turn in network.turns():
+    for turn in network.phases():
         parameters = list(turn.module.parameters())
-        gradients = [g.numpy() for g in grad(turn.values(image, target)["loss"], parameters)]
+        gradients = [g.numpy() for g in grad(turn.training_step(image, target)["loss"], parameters)]
         assert all(np.isfinite(g).all() for g in gradients)
         assert all(abs(g).max() > 0 for g in gradients if g.ndim > 1)
-    critic, generator = network.turns()
+    critic, generator = network.phases()
     network.critic.forward = lambda x, classes: classes * 0.0 + 9  # takes all for real: right with half of what it sees
-    assert critic.values(image, target)["right"].item() == 0.5
-    assert generator.values(image, target)["loss"].item() == pytest.approx(
+    assert critic.training_step(image, target)["right"].item() == 0.5
+    assert generator.training_step(image, target)["loss"].item() == pytest.approx(
         -9 if loss == "hinge" else np.exp(-9), rel=1e-3
     )
 
@@ -161,8 +161,8 @@ def test_the_energy_score_is_least_where_drawings_are_spread_as_the_data_are(con
     scores = {}
     for name, drawn in {"real": real, "pale": real * 0.5, "one": real[:1] + real * 0, "mixed": real.flip(0)}.items():
         network.generator.forward = lambda latent, classes, drawn=drawn: drawn
-        scores[name] = network.judge(image[held], target[held])["loss"].mean().item()
-    assert network.judge(image[:7], target[:7])["loss"].shape == (7,)
+        scores[name] = network.evaluation_step(image[held], target[held])["loss"].mean().item()
+    assert network.evaluation_step(image[:7], target[:7])["loss"].shape == (7,)
     assert scores["real"] < min(scores["pale"], scores["one"])
     assert (
         scores["real"] < scores["mixed"] if conditional else scores["real"] == pytest.approx(scores["mixed"], rel=1e-4)
@@ -172,15 +172,15 @@ def test_the_energy_score_is_least_where_drawings_are_spread_as_the_data_are(con
 def test_judging_does_not_touch_the_random_stream():
     network = build("digits").eval()
     before = P.get_rng_state().tolist()
-    first = network.judge(*batch(SPECS["digits"]))["loss"].tolist()
+    first = network.evaluation_step(*batch(SPECS["digits"]))["loss"].tolist()
     assert P.get_rng_state().tolist() == before
-    assert network.judge(*batch(SPECS["digits"]))["loss"].tolist() == first
+    assert network.evaluation_step(*batch(SPECS["digits"]))["loss"].tolist() == first
 
 
 def test_a_small_one_learns_to_draw_digits():
     image, target = digits()
     network = build("digits", gan.Config(latent=16, width=16, critic_width=16), classes=10)
-    judge = lambda: network.eval().judge(image[1500:], target[1500:])["loss"].mean().item()
+    judge = lambda: network.eval().evaluation_step(image[1500:], target[1500:])["loss"].mean().item()
     before = judge()
     batches = np.random.default_rng(0).integers(0, 1500, (250, 32))
     learn(network, (image, target), batches, optimizer="adam", lr=2e-3, momentum=0.0, momentum2=0.99)
@@ -192,6 +192,6 @@ def test_what_judges_has_a_gradient():
     model = build(next(iter(SPECS)))
     image, target = batch(SPECS[next(iter(SPECS))])
     weights = list(model.generator.parameters())
-    found = grad(model.judge(image, target)["loss"].mean(), weights, allow_unused=True)
+    found = grad(model.evaluation_step(image, target)["loss"].mean(), weights, allow_unused=True)
     assert all(g is None or g.isfinite().all().item() for g in found)
     assert any(g is not None and (g != 0).any().item() for g in found)

@@ -41,7 +41,7 @@ def test_a_table_without_numbers_or_without_categories(missing):
     spec = {**TABLE, missing: 0 if missing == "numbers" else []}
     network = mlp.build(spec, 2, "classification", mlp.Config(layers=()))
     numbers, categories = rows()
-    assert network.order == (("categories",) if missing == "numbers" else ("numbers",))
+    assert network.input_names == (("categories",) if missing == "numbers" else ("numbers",))
     assert network(categories if missing == "numbers" else numbers).shape == (5, 2)
 
 

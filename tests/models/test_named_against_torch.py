@@ -57,7 +57,7 @@ def test_a_gpt2_saved_by_transformers(tmp_path, configured):
         expected = theirs(torch.tensor(tokens)).logits.numpy()
         written = theirs.generate(torch.tensor(tokens[:1, :5]), max_new_tokens=20, do_sample=False, pad_token_id=0)
     np.testing.assert_allclose(ours(P.tensor(tokens)).detach().numpy(), expected, atol=1e-4)
-    assert ours.write(tokens[0, :5], 20, temperature=0).tolist() == written[0, 5:].tolist()
+    assert ours.generate(tokens[0, :5], 20, temperature=0).tolist() == written[0, 5:].tolist()
 
 
 def test_transformers_bert():

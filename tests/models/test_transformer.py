@@ -116,7 +116,7 @@ def test_tokens_fed_piece_by_piece_give_the_logits_of_the_whole(changed, pieces)
 @pytest.mark.parametrize("changed", [{}, OTHER, {"context": 1}])
 def test_writing_gives_the_text_that_reading_each_window_anew_gives(changed):
     network = small(**changed).eval()
-    context = network.context
+    context = network.context_length
     text, start = [1, 2, 3], 0
     start = max(len(text) - context, 0)
     with P.no_grad():
@@ -124,7 +124,7 @@ def test_writing_gives_the_text_that_reading_each_window_anew_gives(changed):
             if len(text) - start > context:
                 start = len(text) - max(context // 2, 1)
             text.append(int(network(P.tensor(np.array([text[start:]])))[0, -1].argmax()))
-    assert network.write(np.array([1, 2, 3]), 25, temperature=0).tolist() == text[3:]
+    assert network.generate(np.array([1, 2, 3]), 25, temperature=0).tolist() == text[3:]
     assert len(set(text[3:])) > 1 or context == 1
 
 
@@ -132,7 +132,7 @@ def test_a_new_token_costs_one_position():
     network = small().eval()
     lengths = []
     network.h[0].register_forward_pre_hook(lambda module, inputs: lengths.append(inputs[0].shape[1]))
-    network.write(np.array([1, 2]), 8, temperature=0)
+    network.generate(np.array([1, 2]), 8, temperature=0)
     assert lengths == [2, 1, 1, 1, 1, 3, 1, 1]
 
 
@@ -146,7 +146,7 @@ def test_compiled_training_gives_the_losses_of_eager_training(changed):
         optimizer = P.optim.AdamW(network.parameters(), lr=1e-2)
 
         def step(text, target):
-            loss = network.values(text, target)["loss"]
+            loss = network.training_step(text, target)["loss"]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -166,11 +166,11 @@ def test_judged_sums_are_those_of_the_loss():
     text, target = tokens(3, 6), tokens(3, 6, seed=2)
     target[1, :4] = -100
     with P.no_grad():
-        judged = network.judge(text, target)
-        mean = network.values(text, target)["loss"].item()
+        judged = network.evaluation_step(text, target)
+        mean = network.training_step(text, target)["loss"].item()
     assert judged["count"].tolist() == [6, 2, 6]
     assert judged["loss"].numpy().sum() / 14 == pytest.approx(mean, rel=1e-5)
-    assert (network.judged_context, network.warm) == (6, 3)
+    assert (network.eval_context_length, network.burn_in) == (6, 3)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class Maker(nn.Module):
 class Rivals(Model):
     """A maker of points (B, 3), and a critic that tells them from data."""
 
-    order = ("point",)
+    input_names = ("point",)
 
     def __init__(self):
         super().__init__()
@@ -40,10 +40,10 @@ class Rivals(Model):
         self.critic = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
         self.odd = False  # whether the maker's loss has a gradient that is not finite
 
-    def turns(self):
-        return [Phase("critic", self.critic, self.critic_values), Phase("maker", self.maker, self.maker_values)]
+    def phases(self):
+        return [Phase("critic", self.critic, self.critic_step), Phase("maker", self.maker, self.maker_values)]
 
-    def critic_values(self, point, target):
+    def critic_step(self, point, target):
         with pl.no_grad():
             made = self.maker(pl.randn(len(target), 2))
         loss = F.softplus(-self.critic(point)).mean() + F.softplus(self.critic(made)).mean()
@@ -54,7 +54,7 @@ class Rivals(Model):
         odd = (self.maker.pull.bias * 0).sqrt().sum() if self.odd else 0
         return {"loss": F.softplus(-score).mean() + odd}
 
-    def judge(self, point, target):
+    def evaluation_step(self, point, target):
         return {"loss": ((point - self.maker.draw.bias) ** 2).sum(1)}
 
 
@@ -69,7 +69,7 @@ def a_learner(**changes):
 def train(learner, until=None):
     """The events of a training, cut short after `until` of them."""
     events = []
-    validate = lambda: {"loss": float(learner.judged.judge(*learner.loader.batch(np.arange(N)))["loss"].mean().array)}
+    validate = lambda: {"loss": float(learner.judged.evaluation_step(*learner.loader.batch(np.arange(N)))["loss"].mean().array)}
     better = lambda a, b: a["loss"] < b["loss"]
     for event in fit(learner, validate, epochs=3, better=better, stretch=0):
         events.append(event)
