@@ -58,7 +58,7 @@ def command(
         data = (found.config["source"]["spec"],)
     if not data:
         raise OptionError(
-            f"Missing argument DATA: {INPUTS.get(kind, 'what to predict for')}; see pellucid predict --help"
+            f"missing argument DATA: {INPUTS.get(kind, 'what to predict for')}; see pellucid predict --help"
         )
     if horizon is not None and kind != "series":
         raise OptionError(

@@ -102,7 +102,7 @@ class Shell(click.Group):
         except Exception:
             return _say(
                 command,
-                f"a bug of pellucid, not yours; its traceback was saved to {_save_traceback()}; please report it with that file",
+                f"a bug of pellucid, not yours; please report it with its traceback, which was saved to {_save_traceback()}",
                 1,
             )
 
@@ -132,7 +132,7 @@ def _usage_words(error: click.ClickException) -> str:
     if isinstance(error, click.BadParameter) and error.param is not None:
         name = error.param.opts[-1] if error.param.param_type_name == "option" else (error.param.human_readable_name)
         if isinstance(error, click.MissingParameter):
-            return f"Missing argument {name}; see pellucid {command.name if command else ''} --help"
+            return f"missing argument {name}; see pellucid {command.name if command else ''} --help"
         return f"{name}: {error.message.rstrip('.')}"
     message = error.format_message().rstrip()
     return message if message[1:2].isupper() else message[:1].lower() + message[1:]

@@ -140,7 +140,7 @@ def command(
         training = _resume(context, data, resume, options)
     elif data is None:
         raise click.UsageError(
-            "Missing argument DATA: a data set, a table, a text or a folder of images to train on, or --resume RUN; "
+            "missing argument DATA: a data set, a table, a text or a folder of images to train on, or --resume RUN; "
             "write: pellucid train digits"
         )
     else:
@@ -202,7 +202,7 @@ def _refuse_renamed(values: dict[str, Any]) -> None:
     for name in values:
         renamed = new_name(name, {*DATA_OPTIONS, *OTHER_RUNS})
         if renamed:
-            raise OptionError(f"{name}: no such option; it is called {renamed}; write {renamed} = {values[name]}")
+            raise OptionError(f"{name}: no such option; it is called {renamed}; write {renamed}={values[name]}")
 
 
 def _data_parameters(options: dict[str, Any]) -> dict[str, Any]:

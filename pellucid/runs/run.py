@@ -116,9 +116,7 @@ def create(config: dict[str, Any], out: Path | None = None) -> Run:
     try:
         if out is not None:
             if out.exists():
-                raise OptionError(
-                    f"--run-dir {out}: there is something of that name already; expected a new folder; choose another name"
-                )
+                raise OptionError(f"--run-dir {out}: exists already; expected a new folder; choose another name")
             out.mkdir(parents=True)
         else:
             folder = _next_free(f"{config['data']}-{config['family']}")

@@ -111,9 +111,8 @@ def choose(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
         if name not in fields:
             renamed = new_name(name, fields)
             if renamed:
-                raise OptionError(
-                    f"{name}: no such setting of {family}; it is called {renamed}; write {renamed} = {value}"
-                )
+                shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+                raise OptionError(f"{name}: no such setting; it is called {renamed}; write {renamed}={shown}")
             raise OptionError(f"{name}: no such setting of {family}; expected one of {', '.join(sorted(fields))}."
                               f"{suggestion(name, fields)}")  # fmt: skip
         checked[name] = _typed(name, value, fields[name].default)

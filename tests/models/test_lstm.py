@@ -12,11 +12,13 @@ from pellucid.training.learner import hidden_matrices
 
 
 def text(**options):
-    return lstm.build({"tokens": 11}, 11, "language", lstm.Config(layers=(8, 6), embedding=5, context=12, **options))
+    return lstm.build(
+        {"tokens": 11}, 11, "language", lstm.Config(hidden_sizes=(8, 6), embedding_dim=5, context_length=12, **options)
+    )
 
 
 def series(**options):
-    config = lstm.Config(**{"layers": (7,), **options})
+    config = lstm.Config(**{"hidden_sizes": (7,), **options})
     return lstm.build({"series": [9, 3]}, 1, "regression", config)
 
 
@@ -70,7 +72,7 @@ def test_series_gives_a_number_for_each_window(shortcut):
     network, x = series(shortcut=shortcut), numbers(4, 9, 3)
     assert network(x).shape == (4,) and network.input_names == ("series",)
     assert ("shortcut.weight" in network.state_dict()) is shortcut
-    classes = lstm.build({"series": [9, 3]}, 5, "classification", lstm.Config(layers=(7,)))
+    classes = lstm.build({"series": [9, 3]}, 5, "classification", lstm.Config(hidden_sizes=(7,)))
     assert classes(x).shape == (4, 5)
 
 
@@ -83,7 +85,7 @@ def test_the_head_is_the_layer_that_answers_beside_a_shortcut_too():
 
 @pytest.mark.parametrize("prompt", [[], [[1, 2]]])
 def test_nothing_is_written_after_nothing(prompt):
-    with pytest.raises(OptionError, match=r"prompt: \(.*\); expected tokens \(T,\), one at least"):
+    with pytest.raises(OptionError, match=r"prompt: \(.*\); expected tokens \(T,\), at least one"):
         text().generate(np.array(prompt, np.int64), 3)
 
 
@@ -146,12 +148,12 @@ def test_a_compiled_step_learns_as_the_eager_one(kind):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"layers": ()}, "layers: none; expected one whole number"),
-        ({"layers": (8, 0)}, "layers: 8,0; expected one whole number"),
+        ({"hidden_sizes": ()}, "hidden_sizes: none; expected at least one whole number"),
+        ({"hidden_sizes": (8, 0)}, "hidden_sizes: 8,0; expected at least one whole number"),
         ({"cell": "lsmt"}, "cell: 'lsmt'; expected one of lstm, gru.*lstm"),
         ({"dropout": 1.0}, "dropout: 1.0; expected 0 up to"),
-        ({"embedding": 0}, "embedding: 0; expected a whole number from 1"),
-        ({"context": 0}, "context: 0; expected a whole number from 1"),
+        ({"embedding_dim": 0}, "embedding_dim: 0; expected a whole number from 1"),
+        ({"context_length": 0}, "context_length: 0; expected a whole number from 1"),
     ],
 )
 def test_a_wrong_configuration_is_refused(options, words):

@@ -9,7 +9,7 @@ from pellucid.errors import DataError, OptionError, StateError
 from pellucid.runs import run as runs
 
 CONFIG = {
-    "data": "people", "kind": "images", "task": "classification", "family": "mlp", "network": {"layers": [3]},
+    "data": "people", "kind": "images", "task": "classification", "family": "mlp", "network": {"hidden_sizes": [3]},
     "settings": {}, "inputs": {"image": [2, 2]}, "outputs": 2, "preprocessor": {}, "source": {}, "notes": [],
 }  # fmt: skip
 
@@ -50,7 +50,7 @@ def test_no_runs_at_all_says_how_to_make_one():
 
 def test_a_folder_that_is_there_is_not_written_into():
     runs.Path("there").mkdir()
-    with pytest.raises(OptionError, match="--out there: there is something of that name already"):
+    with pytest.raises(OptionError, match="--run-dir there: exists already"):
         runs.create(CONFIG, runs.Path("there"))
     assert list(runs.Path("there").iterdir()) == []
 

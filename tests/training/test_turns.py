@@ -60,7 +60,7 @@ class Rivals(Model):
 
 def a_learner(**changes):
     points = np.random.default_rng(0).normal(size=(N, 3)).astype(np.float32) + 2
-    settings = Settings(**{"epochs": 3, "batch_size": BATCH, "lr": 0.02, "eager": True, "average": 0.9, **changes})
+    settings = Settings(**{"epochs": 3, "batch_size": BATCH, "lr": 0.02, "eager": True, "ema_decay": 0.9, **changes})
     pl.manual_seed(0)
     data = TensorDataset(pl.tensor(points), pl.zeros(N))
     return Learner(Rivals(), DataLoader(data, batch_size=BATCH, shuffle=True, seed=0), settings)
@@ -69,7 +69,9 @@ def a_learner(**changes):
 def train(learner, until=None):
     """The events of a training, cut short after `until` of them."""
     events = []
-    validate = lambda: {"loss": float(learner.judged.evaluation_step(*learner.loader.batch(np.arange(N)))["loss"].mean().array)}
+    validate = lambda: {
+        "loss": float(learner.judged.evaluation_step(*learner.loader.batch(np.arange(N)))["loss"].mean().array)
+    }
     better = lambda a, b: a["loss"] < b["loss"]
     for event in fit(learner, validate, epochs=3, better=better, stretch=0):
         events.append(event)
