@@ -120,7 +120,7 @@ def test_a_size_out_of_range_is_told_by_where_it_stands(run, folder, here):
     for words, said in (
         (("--image-size", 2), "pellucid train: --image-size: 2; expected pixels a side"),
         (("--config", "small.toml"), "pellucid train: small.toml: image_size: 2; expected pixels a side"),
-        (("--set", "size=2"), "pellucid train: --set size: 2; expected pixels a side"),
+        (("--set", "image_size=2"), "pellucid train: --set image_size: 2; expected pixels a side"),
         (("--set", "lookback=3"), "pellucid train: --set lookback: tints holds images"),
     ):
         assert said in run("train", "tints", *words, code=2).stderr

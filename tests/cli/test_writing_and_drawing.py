@@ -206,7 +206,7 @@ TEXTS = {
         ["evaluate", "RUN", "--feature-network", "RUN"],
         "--feature-network story-transformer-1: .* generates no images",
     ),
-    "a class": (["sample", "RUN", "--class", 3], "--class: .* writes text"),
+    "a class": (["sample", "RUN", "--class", 3], "--class: .* generates text"),
     "a mad temperature": (["sample", "RUN", "--temperature", "nan"], "--temperature nan: expected 0 or more"),
 }
 
@@ -328,7 +328,7 @@ def test_judges_that_cannot_be_used(run, drawer, people):
 
 def test_a_drawer_answers_nothing(run, drawer, people):
     assert "generates images and predicts nothing; expected a run that predicts" in says(run, "predict", drawer, people)
-    assert "is compared with its own test data; expected no DATA" in says(run, "evaluate", drawer, "digits")
+    assert "are compared with its own test data; expected no DATA" in says(run, "evaluate", drawer, "digits")
     assert "generator.project" in run("summary", drawer).stdout
 
 
@@ -342,7 +342,7 @@ def test_samples_are_drawn_into_a_picture(run, drawer):
         ("--class", "x"): "--class x: not among the classes",
         ("--out", "sevens.png"): "exists already",
         ("--out", "sevens.jpg"): "expected a name that ends in .png",
-        ("--prompt", "7"): "--prompt: digits-gan-1 draws images",
-        ("--top-k", 3): "--top-k: digits-gan-1 draws images",
+        ("--prompt", "7"): "--prompt: digits-gan-1 generates images",
+        ("--top-k", 3): "--top-k: digits-gan-1 generates images",
     }.items():
         assert expected in says(run, "sample", drawer, *words)

@@ -182,7 +182,7 @@ def test_an_image_of_another_size_is_refused():
 @pytest.mark.parametrize(
     ("freeze", "words"),
     [
-        (["stage.0"], r"freeze: 'stage.0'; expected the path of a layer, such as pictures, .*Did you mean 'stages.0'"),
+        (["stage.0"], r"freeze: 'stage.0'; expected the path of a layer, such as image, .*Did you mean 'stages.0'"),
         (["stages", "head"], "freeze: stages, head leaves nothing to train; .*freeze fewer"),
     ],
 )
