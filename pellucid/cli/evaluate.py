@@ -45,35 +45,35 @@ def command(run: str, data: str | None, feature_network: str | None, ensemble: t
     \b
     pellucid evaluate mnist-cnn-1 --ensemble mnist-cnn-2 --ensemble mnist-cnn-3
     """
-    found, others = runs.find(run), [runs.find(other) for other in ensemble]
-    network = found.new_network()
+    trained, others = runs.find(run), [runs.find(other) for other in ensemble]
+    network = trained.new_network()
     generates = isinstance(network, ImageGenerator)
     if feature_network is not None and not generates:
         raise OptionError(
-            f"--feature-network {feature_network}: {found.name} generates no images; expected a run that does, such as a gan; "
+            f"--feature-network {feature_network}: {trained.name} generates no images; expected a run that does, such as a gan; "
             "leave it out"
         )
-    for member in (found, *others) if others else ():
+    for member in (trained, *others) if others else ():
         if not isinstance(member.new_network(), PredictionModel):
             raise OptionError(f"--ensemble {', '.join(ensemble)}: {member.name} predicts nothing; expected runs that do, such as cnns; leave it out")  # fmt: skip
     if generates and data is not None:
         raise OptionError(
-            f"{data}: {found.name} generates images, which are compared with its own test data; expected no DATA; leave it out"
+            f"{data}: {trained.name} generates images, which are compared with its own test data; expected no DATA; leave it out"
         )
     if generates or (isinstance(network, LanguageModel) and data is None):
-        metrics, baselines, notes = _evaluate_own_test(found, feature_network)
+        metrics, baselines, notes = _evaluate_own_test(trained, feature_network)
     elif isinstance(network, LanguageModel):
-        metrics, baselines, notes = _evaluate_text(found, str(data))
+        metrics, baselines, notes = _evaluate_text(trained, str(data))
     else:
-        metrics, baselines, notes = _evaluate_predictions(found, data, others)
-    notes += [note for member in (found, *others) for note in caveats(member, data)]
+        metrics, baselines, notes = _evaluate_predictions(trained, data, others)
+    notes += [note for member in (trained, *others) for note in caveats(member, data)]
     for note in notes:
         say(f"note: {note}")
     if as_json:
-        about = {"run": str(found.folder), "task": found.config["task"], "data": data or found.config["data"]}
+        about = {"run": str(trained.folder), "task": trained.config["task"], "data": data or trained.config["data"]}
         print_json({**about, **flat(metrics), **({"baseline": baseline_json(baselines)} if baselines else {})})
         return
-    click.echo(f"{found.folder} on {data or 'its test data'}: {score_line(metrics)}")
+    click.echo(f"{trained.folder} on {data or 'its test data'}: {score_line(metrics)}")
     names = [name for name in metrics if name not in ("intervals", "n", "correct", primary_metric(metrics))]
     width = max(map(len, [*names, "baseline"]))
     for name in names:

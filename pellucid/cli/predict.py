@@ -52,27 +52,27 @@ def command(
     pellucid predict last photos/ --out predictions.csv
     """
     _check_out(out)
-    found = runs.find(run)
-    kind = found.config["kind"]
+    trained = runs.find(run)
+    kind = trained.config["kind"]
     if not data and kind == "series":
-        data = (found.config["source"]["spec"],)
+        data = (trained.config["source"]["spec"],)
     if not data:
         raise OptionError(
             f"missing argument DATA: {INPUTS.get(kind, 'what to predict for')}; see pellucid predict --help"
         )
     if horizon is not None and kind != "series":
         raise OptionError(
-            f"--horizon {horizon}: {found.name} was not trained on a series; expected a run on a series; leave it out"
+            f"--horizon {horizon}: {trained.name} was not trained on a series; expected a run on a series; leave it out"
         )
     if kind == "text":
-        return _score_texts(found, data, out, preview, as_json)
-    _check_predicts(found)
+        return _score_texts(trained, data, out, preview, as_json)
+    _check_predicts(trained)
     on_images = kind in ("images", "pictures")
     if preview and not on_images:
-        raise OptionError(f"--preview: {found.name} reads tables; expected a run on images; leave it out")
+        raise OptionError(f"--preview: {trained.name} reads tables; expected a run on images; leave it out")
     if not on_images and len(data) > 1:
         raise OptionError(f"DATA: {len(data)} tables; expected one; predict for one after another")
-    predictor = Predictor(found)
+    predictor = Predictor(trained)
     if kind == "series":
         return _forecast(predictor, data[0], horizon or 1, out, as_json)
     predictions = predictor.images(list(data)) if on_images else predictor.rows(data[0])
@@ -119,19 +119,19 @@ def _print_json(predictor: Predictor, rows: list[dict[str, Any]]) -> None:
     print_json({"run": str(run.folder), "task": run.config["task"], "n": len(rows), "predictions": rows})
 
 
-def _check_predicts(found: runs.Run) -> None:
-    if isinstance(found.new_network(), ImageGenerator):
-        raise OptionError(f"{found.name}: a {found.config['family']} generates images and predicts nothing; expected a run that predicts, such "
-                          f"as a cnn; for images: pellucid sample {found.name}")  # fmt: skip
+def _check_predicts(trained: runs.Run) -> None:
+    if isinstance(trained.new_network(), ImageGenerator):
+        raise OptionError(f"{trained.name}: a {trained.config['family']} generates images and predicts nothing; expected a run that predicts, such "
+                          f"as a cnn; for images: pellucid sample {trained.name}")  # fmt: skip
 
 
-def _score_texts(found: runs.Run, data: tuple[str, ...], out: Path | None, preview: bool, as_json: bool) -> None:
+def _score_texts(trained: runs.Run, data: tuple[str, ...], out: Path | None, preview: bool, as_json: bool) -> None:
     """Score each text by a language model, or with `out` each character of one text."""
     if preview:
-        raise OptionError(f"--preview: {found.name} reads texts; expected a run on images; leave it out")
+        raise OptionError(f"--preview: {trained.name} reads texts; expected a run on images; leave it out")
     if out is not None and len(data) > 1:
         raise OptionError(f"DATA: {len(data)} texts; expected one with --out; score one after another")
-    scorer = TextScorer(found)
+    scorer = TextScorer(trained)
     texts = {name: scorer.text(name) for name in data}
     for name, text in texts.items():
         for note in scorer.known.strangers(text):
@@ -145,7 +145,9 @@ def _score_texts(found: runs.Run, data: tuple[str, ...], out: Path | None, previ
         _write(rows, out, "rows", as_json)
     if as_json:
         values = [{"name": name, "nats": scored["nats"], "characters": scored["n"]} for name, scored in scores.items()]
-        print_json({"run": str(found.folder), "task": found.config["task"], "n": len(values), "predictions": values})
+        print_json(
+            {"run": str(trained.folder), "task": trained.config["task"], "n": len(values), "predictions": values}
+        )
     elif out is None:
         for name, metrics in scores.items():
             click.echo(f"{name}: {score_line(metrics)}")

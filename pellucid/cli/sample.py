@@ -65,12 +65,12 @@ def command(
         raise OptionError(
             f"--temperature {temperature:g}: expected 0 or more; 0 takes the likeliest token, 1 samples; write 0.8"
         )
-    found = runs.find(run)
-    sampler = Sampler(found)
+    trained = runs.find(run)
+    sampler = Sampler(trained)
     generator = Generator(seed)
     if sampler.writes:
         if class_name is not None or out is not None:
-            raise OptionError(f"--{'class' if class_name is not None else 'out'}: {found.name} generates text; expected --prompt, --length, "
+            raise OptionError(f"--{'class' if class_name is not None else 'out'}: {trained.name} generates text; expected --prompt, --length, "
                               "--temperature or --top-k; leave it out")  # fmt: skip
         options = {"temperature": temperature, "top_k": top_k, "generator": generator}
         for note in sampler.preprocessor.strangers(prompt):
@@ -78,14 +78,14 @@ def command(
         texts_wanted = count or (20 if sampler.preprocessor.lines else 1)
         texts = [prompt + sampler.text(prompt, length, **options) for _ in range(texts_wanted)]  # type: ignore[arg-type]
         if as_json:
-            print_json({"run": str(found.folder), "texts": texts})
+            print_json({"run": str(trained.folder), "texts": texts})
         else:
             click.echo("\n".join(texts) if sampler.preprocessor.lines else "\n\n".join(texts))
         return
     for name in ("prompt", "length", "temperature", "top_k"):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise OptionError(
-                f"--{name.replace('_', '-')}: {found.name} generates images; expected --n, --class, --seed or --out; leave it out"
+                f"--{name.replace('_', '-')}: {trained.name} generates images; expected --n, --class, --seed or --out; leave it out"
             )
     _sample_images(sampler, count or 64, class_name, generator, out, as_json)
 

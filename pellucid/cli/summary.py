@@ -19,17 +19,17 @@ from .options import print_json
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str, as_json: bool) -> None:
     """Show the layers, output shapes and parameters of RUN: a path, a name under runs/, or last."""
-    found = runs.find(run)
-    network = found.network() if found.weights.exists() else found.new_network()
-    inputs = None if isinstance(network, ImageGenerator) else example_inputs(found.config["inputs"])
+    trained = runs.find(run)
+    network = trained.network() if trained.weights.exists() else trained.new_network()
+    inputs = None if isinstance(network, ImageGenerator) else example_inputs(trained.config["inputs"])
     table = summary(network, input=inputs)
-    config, result = found.config, found.result()
+    config, result = trained.config, trained.result()
     parameters = sum(p.numel() for p in network.parameters())
     if as_json:
-        print_json({"run": str(found.folder), "task": config["task"], "data": config["data"], "parameters": parameters,
-                    "network": config["network"], "settings": config["settings"], "epochs": len(found.history())})  # fmt: skip
+        print_json({"run": str(trained.folder), "task": config["task"], "data": config["data"], "parameters": parameters,
+                    "network": config["network"], "settings": config["settings"], "epochs": len(trained.history())})  # fmt: skip
         return
-    click.echo(f"{found.folder}: {config['task']} on {config['data']}")
+    click.echo(f"{trained.folder}: {config['task']} on {config['data']}")
     for note in config["notes"]:
         click.echo(f"  {note}")
     click.echo()
@@ -37,11 +37,11 @@ def command(run: str, as_json: bool) -> None:
     click.echo()
     settings = config["settings"]
     click.echo("settings  " + ", ".join(f"{name} {value}" for name, value in settings.items()))
-    click.echo(f"epochs    {len(found.history())}")
+    click.echo(f"epochs    {len(trained.history())}")
     click.echo(
         f"test      {score_line(result['test'])}"
         if result
-        else f"test      not finished; continue with: pellucid train --resume {found.name}"
+        else f"test      not finished; continue with: pellucid train --resume {trained.name}"
     )
 
 

@@ -48,5 +48,5 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {  # with underscores; several names whe
 def new_name(name: str, valid: Collection[str]) -> str | None:
     """The name of `valid` that replaced `name`; None where there is none. With hyphens where `name` has leading hyphens."""
     bare = name.lstrip("-").replace("-", "_")
-    found = next((new for new in NEW_NAMES.get(bare, ()) if new in valid), None)
-    return f"--{found.replace('_', '-')}" if found and name.startswith("--") else found
+    replacement = next((new for new in NEW_NAMES.get(bare, ()) if new in valid), None)
+    return f"--{replacement.replace('_', '-')}" if replacement and name.startswith("--") else replacement
