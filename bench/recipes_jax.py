@@ -72,7 +72,7 @@ def cnn(start: Start, w: Weights, running: Weights, image: Any, target: Any) -> 
 def recurrent(start: Start, w: Weights, x: Any) -> Any:
     """(B, T, C) -> (T, B, H). The input's product stands inside the loop, no slower in XLA than before it."""
     x = x.swapaxes(0, 1)
-    for i, size in enumerate(start.config["layers"]):
+    for i, size in enumerate(start.config["hidden_sizes"]):
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         weights = [w[f"recurrent.layers.{i}.{name}"] for name in names]
         nothing = jnp.zeros((x.shape[1], size), jnp.float32)
@@ -119,7 +119,7 @@ def transformer(start: Start, w: Weights, running: Weights, tokens: Any, target:
         return (x - mean) * lax.rsqrt(variance + 1e-5) * w[name + ".weight"] + w[name + ".bias"]
 
     def attention(name: str, x: Any) -> Any:
-        parts = linear(w, name + ".c_attn", x).reshape(*x.shape[:2], 3, config["heads"], -1)
+        parts = linear(w, name + ".c_attn", x).reshape(*x.shape[:2], 3, config["num_heads"], -1)
         q, k, v = parts.transpose(2, 0, 3, 1, 4)  # (B, H, T, D)
         scores = q @ k.swapaxes(2, 3) * q.shape[-1] ** -0.5
         mixed = jax.nn.softmax(jnp.where(left, scores, -jnp.inf)) @ v
@@ -127,7 +127,7 @@ def transformer(start: Start, w: Weights, running: Weights, tokens: Any, target:
 
     left = jnp.tril(jnp.ones((length, length), bool))
     x = w["wte.weight"][tokens] + w["wpe.weight"][:length]
-    for i in range(config["layers"]):
+    for i in range(config["num_layers"]):
         x = x + attention(f"h.{i}.attn", norm(f"h.{i}.ln_1", x))
         hidden = gelu(linear(w, f"h.{i}.mlp.c_fc", norm(f"h.{i}.ln_2", x)), approximate=True)
         x = x + linear(w, f"h.{i}.mlp.c_proj", hidden)
@@ -150,10 +150,10 @@ def group_norm(w: Weights, name: str, x: Any) -> Any:
 
 
 def residual(w: Weights, name: str, x: Any, known: Any) -> Any:
-    scale, shift = jnp.split(linear(w, name + ".known", known)[:, None, None], 2, 3)
+    scale, shift = jnp.split(linear(w, name + ".condition", known)[:, None, None], 2, 3)
     y = convolution(w, name + ".conv1", silu(group_norm(w, name + ".norm1", x)))
     y = convolution(w, name + ".conv2", silu(group_norm(w, name + ".norm2", y) * (scale + 1) + shift))
-    past = convolution(w, name + ".past", x) if name + ".past.weight" in w else x
+    past = convolution(w, name + ".skip", x) if name + ".skip.weight" in w else x
     return past + y
 
 
@@ -166,16 +166,16 @@ def pixel_attention(w: Weights, name: str, x: Any) -> Any:
 
 def floor(w: Weights, name: str, x: Any, known: Any, config: dict[str, Any], depth: int) -> Any:
     for i in range(config["blocks"]):
-        x = residual(w, f"{name}.first.{i}", x, known)
+        x = residual(w, f"{name}.down_blocks.{i}", x, known)
     if config["attention"] and depth == 1:
         x = pixel_attention(w, name + ".attention", x)
     if depth > 1:
         b, h, across, c = x.shape
         half = x.reshape(b, h // 2, 2, across // 2, 2, c).mean((2, 4))
-        below = convolution(w, name + ".rise", floor(w, name + ".below", half, known, config, depth - 1))
+        below = convolution(w, name + ".up_conv", floor(w, name + ".lower", half, known, config, depth - 1))
         x = x + below.repeat(2, 1).repeat(2, 2)
     for i in range(config["blocks"]):
-        x = residual(w, f"{name}.last.{i}", x, known)
+        x = residual(w, f"{name}.up_blocks.{i}", x, known)
     return x
 
 
@@ -183,12 +183,12 @@ def unet(start: Start, w: Weights, x: Any, noise: Any, classes: Any) -> Any:
     config, (b, h, across, _) = start.config, x.shape
     patch = config["patch"]
     angle = noise[:, None] * np.geomspace(0.5, 32, 16, dtype=np.float32)
-    known = linear(w, "unet.noise", jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], 1))
-    known = silu(linear(w, "unet.mix", silu(known + w["unet.classes.weight"][classes])))
+    known = linear(w, "unet.noise_embedding", jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], 1))
+    known = silu(linear(w, "unet.condition", silu(known + w["unet.class_embedding.weight"][classes])))
     x = x.reshape(b, h // patch, patch, across // patch, patch).transpose(0, 1, 3, 2, 4)
-    x = convolution(w, "unet.enter", x.reshape(b, h // patch, across // patch, patch**2))
-    x = silu(group_norm(w, "unet.norm", floor(w, "unet.floor", x, known, config, config["depth"])))
-    x = convolution(w, "unet.leave", x).reshape(b, h // patch, across // patch, patch, patch)
+    x = convolution(w, "unet.conv_in", x.reshape(b, h // patch, across // patch, patch**2))
+    x = silu(group_norm(w, "unet.norm", floor(w, "unet.levels", x, known, config, config["depth"])))
+    x = convolution(w, "unet.conv_out", x).reshape(b, h // patch, across // patch, patch, patch)
     return x.transpose(0, 1, 3, 2, 4).reshape(b, h, across, 1)
 
 
@@ -196,7 +196,7 @@ def diffusion(
     start: Start, w: Weights, running: Weights, image: Any, level: Any, chance: Any, normal: Any, target: Any
 ) -> tuple[Any, Weights]:
     noise = jnp.exp(level * start.config["noise_spread"] + start.config["noise_mean"])
-    classes = jnp.where(chance < start.config["dropped"], start.outputs, target)
+    classes = jnp.where(chance < start.config["class_dropout"], start.outputs, target)
     total, column = noise**2 + 0.25, lambda values: values[:, None, None, None]
     clean = image[..., None] * (2 / start.inputs["white"]) - 1
     noisy = clean + normal.reshape(clean.shape) * column(noise)
@@ -227,7 +227,7 @@ def orthogonal(x: Any) -> Any:
 def make_update(start: Start) -> Callable[..., Any]:
     """update(name, w, g, state, lr, count) -> (w, state) of one parameter."""
     settings = start.settings
-    beta1, beta2, decay = settings["momentum"], settings["momentum2"], settings["weight_decay"]
+    beta1, beta2, decay = settings["momentum"], settings["beta2"], settings["weight_decay"]
 
     def update(name: str, w: Any, g: Any, state: Any, lr: Any, count: Any) -> Any:
         if name in start.matrices:
@@ -245,7 +245,7 @@ def make_update(start: Start) -> Callable[..., Any]:
 
 def make_step(start: Start) -> Any:
     """step(*batch) -> loss: a whole step. Raises KeyError for the GAN."""
-    loss_of, update, clip = LOSSES[start.spec], make_update(start), start.settings["clip"]
+    loss_of, update, clip = LOSSES[start.spec], make_update(start), start.settings["clip_grad_norm"]
     numbers = {name: jnp.array(w) for name, w in start.weights.items() if w.dtype == np.float32}
     running = {name: w for name, w in numbers.items() if name.endswith(RUNNING)}
     fixed = {name: w for name, w in numbers.items() if name == FIXED}
@@ -262,7 +262,7 @@ def make_step(start: Start) -> Any:
             gradients = {name: g * jnp.minimum(clip / (norm + 1e-6), 1) for name, g in gradients.items()}
         moved = {name: update(name, w, gradients[name], moments[name], lr, count) for name, w in weights.items()}
         weights, moments = ({name: both[i] for name, both in moved.items()} for i in range(2))
-        if start.settings["average"]:
+        if start.settings["ema_decay"]:
             newest = weights | running | fixed
             averages = {name: a + renewed * (newest[name] - a) for name, a in averages.items()}
         return (weights, running, moments, averages), loss

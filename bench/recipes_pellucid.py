@@ -18,7 +18,7 @@ from starts import CHECKED, EXAMPLES, RECIPES, KernelSpec, Start, drawn_numbers
 import pellucid
 from pellucid.data.loader import DataLoader, TensorDataset, WindowDataset
 from pellucid.models import family
-from pellucid.models.base import Model, Values
+from pellucid.models.base import Model, StepOutput
 from pellucid.runs.settings import load_recipe, resolve_config
 from pellucid.training.learner import Learner
 from pellucid.training.optimizers import hidden_matrices, is_matrix, learning_rate_curve
@@ -44,14 +44,14 @@ class Ours:
         task = "regression" if about.kind == "series" else "classification"
         network = family(about.family).build(about.inputs, about.outputs, task, self.config)
         dataset = make_dataset(about, settings.batch_size, network)
-        network.prepare(*dataset.gather(np.arange(min(PREPARED, len(dataset)))))
+        network.initialize_from_data(*dataset.gather(np.arange(min(PREPARED, len(dataset)))))
         if about.drawn:
             tell(network, about)
-        loader = DataLoader(dataset, settings.batch_size, steps=settings.epoch_steps)
+        loader = DataLoader(dataset, settings.batch_size, steps=settings.steps_per_epoch)
         self.learner = Learner(network, loader, settings)
         self.learner.train_mode()
         steps = settings.epochs * len(loader)
-        curve = learning_rate_curve(settings.schedule, settings.warmup, steps)
+        curve = learning_rate_curve(settings.schedule, settings.warmup_fraction, steps)
         risen = next(step for step in range(steps) if curve(step) >= RISEN)
         self.shares = [curve(step) for step in range(risen, steps + 1)]
         for schedule in self.learner.schedules * risen:
@@ -91,7 +91,7 @@ def make_dataset(spec: KernelSpec, batch: int, network: Model) -> Any:
     random, n = np.random.default_rng(1), CHECKED * batch
     if spec.kind == "text":
         drawn = random.integers(0, spec.outputs, (3, TEXT), np.uint8)
-        return WindowDataset(drawn.min(0), network.context)  # some tokens more often than others
+        return WindowDataset(drawn.min(0), network.context_length)  # some tokens more often than others
     if spec.kind == "series":
         inputs = random.standard_normal((n, *spec.inputs["series"]), np.float32)
         target = inputs[:, -1, 0] + random.standard_normal(n, np.float32)
@@ -113,14 +113,14 @@ def make_dataset(spec: KernelSpec, batch: int, network: Model) -> Any:
 def tell(network: Model, spec: KernelSpec) -> None:
     """Have the network take from its batch what it would draw, turn by turn, in the order in which it asks."""
     turns, first = [], 0
-    for turn, numbers in zip(network.turns(), spec.drawn, strict=True):
-        values = functools.partial(told, turn.values, sys.modules[type(network).__module__], first)
-        turns.append(dataclasses.replace(turn, values=values))
+    for turn, numbers in zip(network.phases(), spec.drawn, strict=True):
+        values = functools.partial(told, turn.training_step, sys.modules[type(network).__module__], first)
+        turns.append(dataclasses.replace(turn, training_step=values))
         first += len(numbers)
-    network.turns = lambda: turns  # type: ignore[method-assign]
+    network.phases = lambda: turns  # type: ignore[method-assign]
 
 
-def told(values: Any, home: Any, first: int, image: Any, *rest: Any) -> Values:
+def told(values: Any, home: Any, first: int, image: Any, *rest: Any) -> StepOutput:
     """`values(image, target)`, with the numbers from the `first` on wherever the module `home` draws some."""
     *numbers, target = rest
     given = iter(numbers[first:])

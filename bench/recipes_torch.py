@@ -27,7 +27,7 @@ GROUPS = 8
 class Network(nn.Module):
     """`values(*batch)` is the loss; `turns` are the moves of a step, each with the module that follows it."""
 
-    def turns(self) -> Turns:
+    def phases(self) -> Turns:
         return [(self, self.values)]
 
     def values(self, *batch: Tensor) -> Tensor:
@@ -93,7 +93,9 @@ class Layers(nn.Module):
     def __init__(self, size: int, config: dict[str, Any]) -> None:
         super().__init__()
         cell = {"lstm": nn.LSTM, "gru": nn.GRU}[config["cell"]]
-        self.layers = nn.ModuleList([cell(a, b, batch_first=True) for a, b in pairwise((size, *config["layers"]))])
+        self.layers = nn.ModuleList(
+            [cell(a, b, batch_first=True) for a, b in pairwise((size, *config["hidden_sizes"]))]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
@@ -104,9 +106,9 @@ class Layers(nn.Module):
 class Text(Network):
     def __init__(self, start: Start) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(start.outputs, start.config["embedding"])
-        self.recurrent = Layers(start.config["embedding"], start.config)
-        self.head = nn.Linear(start.config["layers"][-1], start.outputs)
+        self.embedding = nn.Embedding(start.outputs, start.config["embedding_dim"])
+        self.recurrent = Layers(start.config["embedding_dim"], start.config)
+        self.head = nn.Linear(start.config["hidden_sizes"][-1], start.outputs)
 
     def values(self, tokens: Tensor, target: Tensor) -> Tensor:
         y = self.head(self.recurrent(self.embedding(tokens)))  # (B, T, V)
@@ -117,7 +119,7 @@ class Series(Network):
     def __init__(self, start: Start) -> None:
         super().__init__()
         self.recurrent = Layers(start.inputs["series"][1], start.config)
-        self.head = nn.Linear(start.config["layers"][-1], start.outputs)
+        self.head = nn.Linear(start.config["hidden_sizes"][-1], start.outputs)
 
     def values(self, series: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(self.head(self.recurrent(series)[:, -1]).squeeze(1), target)
@@ -157,9 +159,9 @@ class Block(nn.Module):
 class Transformer(Network):
     def __init__(self, start: Start) -> None:
         super().__init__()
-        width, config = start.config["width"], start.config
-        self.wte, self.wpe = nn.Embedding(start.outputs, width), nn.Embedding(config["context"], width)
-        self.h = nn.Sequential(*(Block(width, config["heads"]) for _ in range(config["layers"])))
+        width, config = start.config["d_model"], start.config
+        self.wte, self.wpe = nn.Embedding(start.outputs, width), nn.Embedding(config["context_length"], width)
+        self.h = nn.Sequential(*(Block(width, config["num_heads"]) for _ in range(config["num_layers"])))
         self.ln_f = nn.LayerNorm(width)
 
     def values(self, tokens: Tensor, target: Tensor) -> Tensor:
@@ -187,10 +189,10 @@ class Squares(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.squares = layer
+        self.conv = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.squares(x)
+        return self.conv(x)
 
 
 class ClassNorm(nn.Module):
@@ -210,17 +212,17 @@ class Drawer(nn.Module):
         widths = [config["width"] * 2, config["width"]]  # 28 -> 14 -> 7
         self.start = (widths[0], height // 4, width // 4)
         self.classes = nn.Embedding(start.outputs, config["latent"])
-        self.enter = nn.Linear(config["latent"], math.prod(self.start), bias=False)
+        self.project = nn.Linear(config["latent"], math.prod(self.start), bias=False)
         self.norms = nn.ModuleList([ClassNorm(width, start.outputs) for width in widths])
         doubles = [nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=False) for a, b in pairwise((*widths, 1))]
-        self.doubles = nn.ModuleList([Squares(layer) for layer in doubles])
-        self.ground = nn.Parameter(torch.zeros(1))
+        self.upsamples = nn.ModuleList([Squares(layer) for layer in doubles])
+        self.image_bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, latent: Tensor, classes: Tensor) -> Tensor:
-        x = self.enter(latent * self.classes(classes)).reshape(-1, *self.start)
-        for norm, double in zip(self.norms, self.doubles, strict=True):
+        x = self.project(latent * self.classes(classes)).reshape(-1, *self.start)
+        for norm, double in zip(self.norms, self.upsamples, strict=True):
             x = double(F.relu(norm(x, classes)))
-        return (x + self.ground.reshape(1, -1, 1, 1)).tanh()
+        return (x + self.image_bias.reshape(1, -1, 1, 1)).tanh()
 
 
 class Critic(nn.Module):
@@ -228,12 +230,12 @@ class Critic(nn.Module):
         super().__init__()
         width, (height, across) = start.config["critic_width"], start.inputs["image"]
         halves = [nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise((1, width, 2 * width))]
-        self.halves = nn.ModuleList([Squares(nn.utils.spectral_norm(layer)) for layer in halves])
+        self.downsamples = nn.ModuleList([Squares(nn.utils.spectral_norm(layer)) for layer in halves])
         pixels = (height // 4) * (across // 4)
         self.scores = nn.utils.spectral_norm(nn.Linear(2 * width * (pixels + 1), 1 + start.outputs))
 
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:
-        for halve in self.halves:
+        for halve in self.downsamples:
             x = F.leaky_relu(halve(x), 0.2)
         spread = (x.var(0, unbiased=False) + 1e-6).sqrt().mean((1, 2)).expand(x.shape[0], -1)
         scores = self.scores(torch.cat([x.flatten(1), spread * 4], 1))  # (B, 1 + K)
@@ -245,16 +247,16 @@ class GAN(Network):
         super().__init__()
         self.canvas, self.generator, self.critic = Canvas(start), Drawer(start), Critic(start)
 
-    def turns(self) -> Turns:
-        return [(self.critic, self.critic_values), (self.generator, self.generator_values)]
+    def phases(self) -> Turns:
+        return [(self.critic, self.critic_step), (self.generator, self.generator_step)]
 
-    def critic_values(self, image: Tensor, latent: Tensor, _: Tensor, target: Tensor) -> Tensor:
+    def critic_step(self, image: Tensor, latent: Tensor, _: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
             drawn = self.generator(latent, target)
         real, false = self.critic(self.canvas(image), target), self.critic(drawn, target)
         return F.softplus(-real).mean() + F.softplus(false).mean()
 
-    def generator_values(self, image: Tensor, _: Tensor, latent: Tensor, target: Tensor) -> Tensor:
+    def generator_step(self, image: Tensor, _: Tensor, latent: Tensor, target: Tensor) -> Tensor:
         return F.softplus(-self.critic(self.generator(latent, target), target)).mean()
 
 
@@ -266,13 +268,13 @@ class Residual(nn.Module):
         self.norm1, self.norm2 = nn.GroupNorm(GROUPS, inputs), nn.GroupNorm(GROUPS, outputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.known = nn.Linear(known, 2 * outputs)
-        self.past = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.condition = nn.Linear(known, 2 * outputs)
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, known: Tensor) -> Tensor:
-        scale, shift = self.known(known)[:, :, None, None].chunk(2, 1)
+        scale, shift = self.condition(known)[:, :, None, None].chunk(2, 1)
         y = self.conv1(F.silu(self.norm1(x)))
-        return self.past(x) + self.conv2(F.silu(self.norm2(y) * (scale + 1) + shift))
+        return self.skip(x) + self.conv2(F.silu(self.norm2(y) * (scale + 1) + shift))
 
 
 class PixelAttention(nn.Module):
@@ -292,18 +294,18 @@ class Floor(nn.Module):
         super().__init__()
         inner = [width] * config["blocks"]
         self.attention = PixelAttention(width) if config["attention"] and depth == 1 else nn.Identity()
-        self.first = nn.ModuleList([Residual(a, width, known) for a in [inputs, *inner[1:]]])
-        self.below = Floor(width, 2 * width, depth - 1, known, config) if depth > 1 else None
-        self.rise = nn.Conv2d(2 * width, width, 1) if depth > 1 else nn.Identity()
-        self.last = nn.ModuleList([Residual(width, width, known) for _ in inner])
+        self.down_blocks = nn.ModuleList([Residual(a, width, known) for a in [inputs, *inner[1:]]])
+        self.lower = Floor(width, 2 * width, depth - 1, known, config) if depth > 1 else None
+        self.up_conv = nn.Conv2d(2 * width, width, 1) if depth > 1 else nn.Identity()
+        self.up_blocks = nn.ModuleList([Residual(width, width, known) for _ in inner])
 
     def forward(self, x: Tensor, known: Tensor) -> Tensor:
-        for block in self.first:
+        for block in self.down_blocks:
             x = block(x, known)
         x = self.attention(x)
-        if self.below is not None:
-            x = x + F.interpolate(self.rise(self.below(F.avg_pool2d(x, 2), known)), scale_factor=2)
-        for block in self.last:
+        if self.lower is not None:
+            x = x + F.interpolate(self.up_conv(self.lower(F.avg_pool2d(x, 2), known)), scale_factor=2)
+        for block in self.up_blocks:
             x = block(x, known)
         return x
 
@@ -315,19 +317,19 @@ class UNet(nn.Module):
         width, known, self.patch = config["width"], 4 * config["width"], config["patch"]
         frequency = torch.from_numpy(np.geomspace(0.5, 32, 16, dtype=np.float32))
         self.register_buffer("frequency", frequency, persistent=False)
-        self.noise, self.mix = nn.Linear(32, known), nn.Linear(known, known)
-        self.classes = nn.Embedding(start.outputs + 1, known)
-        self.enter = nn.Conv2d(self.patch**2, width, 3, padding=1)
-        self.floor = Floor(width, width, config["depth"], known, config)
+        self.noise_embedding, self.condition = nn.Linear(32, known), nn.Linear(known, known)
+        self.class_embedding = nn.Embedding(start.outputs + 1, known)
+        self.conv_in = nn.Conv2d(self.patch**2, width, 3, padding=1)
+        self.levels = Floor(width, width, config["depth"], known, config)
         self.norm = nn.GroupNorm(GROUPS, width)
-        self.leave = nn.Conv2d(width, self.patch**2, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, self.patch**2, 3, padding=1)
 
     def forward(self, x: Tensor, noise: Tensor, classes: Tensor) -> Tensor:
         angle = noise.unsqueeze(1) * self.frequency
-        known = self.noise(torch.cat([angle.sin(), angle.cos()], 1)) + self.classes(classes)
-        known = F.silu(self.mix(F.silu(known)))
-        x = self.floor(self.enter(F.pixel_unshuffle(x, self.patch)), known)
-        return F.pixel_shuffle(self.leave(F.silu(self.norm(x))), self.patch)
+        known = self.noise_embedding(torch.cat([angle.sin(), angle.cos()], 1)) + self.class_embedding(classes)
+        known = F.silu(self.condition(F.silu(known)))
+        x = self.levels(self.conv_in(F.pixel_unshuffle(x, self.patch)), known)
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm(x))), self.patch)
 
 
 class Diffusion(Network):
@@ -338,7 +340,7 @@ class Diffusion(Network):
 
     def values(self, image: Tensor, level: Tensor, chance: Tensor, normal: Tensor, target: Tensor) -> Tensor:
         noise = (level * self.config["noise_spread"] + self.config["noise_mean"]).exp()
-        classes = torch.where(chance < self.config["dropped"], self.nobody, target)
+        classes = torch.where(chance < self.config["class_dropout"], self.nobody, target)
         clean, deviation, total = self.canvas(image), noise[:, None, None, None], noise**2 + 0.25
         noisy = clean + normal * deviation
         column = lambda values: values[:, None, None, None]
@@ -362,11 +364,11 @@ def own_layout(start: Start) -> dict[str, Tensor]:
 
 
 def layer_weight(start: Start, name: str, array: np.ndarray) -> np.ndarray:
-    if "halves" in name and name.endswith("weight_v"):  # a vector over the inputs of a kernel
+    if "downsamples" in name and name.endswith("weight_v"):  # a vector over the inputs of a kernel
         return layer_weight(start, name.replace("_v", "_orig"), array.reshape(1, -1, 2, 2)).ravel()
-    if ".squares." in name and array.ndim == 4:
+    if ".conv." in name and array.ndim == 4:
         a, b, *_ = array.shape
-        if "halves" in name:  # (out, in y x, Y, X) -> (out, in, Y y, X x): a kernel of 4 pixels
+        if "downsamples" in name:  # (out, in y x, Y, X) -> (out, in, Y y, X x): a kernel of 4 pixels
             return array.reshape(a, b // 4, 2, 2, 2, 2).transpose(0, 1, 4, 2, 5, 3).reshape(a, b // 4, 4, 4)
         # (out y x, in, Y, X) -> (in, out, Y y, X x), Y and X turned round, since the kernel spreads and does not gather
         parts = array.reshape(a // 4, 2, 2, b, 2, 2)[..., ::-1, ::-1]
@@ -410,7 +412,7 @@ def orthogonal(x: Tensor) -> Tensor:
 def make_optimizers(module: nn.Module, start: Start, wrap: Callable[[Any], Any]) -> list[Any]:
     settings = start.settings
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    betas, decay = (settings["momentum"], settings["momentum2"]), settings["weight_decay"]
+    betas, decay = (settings["momentum"], settings["beta2"]), settings["weight_decay"]
     parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, p in named:
         if name not in start.matrices:
@@ -437,7 +439,7 @@ def make_step(start: Start, wrap: Callable[[Any], Any] = as_it_is, last: bool = 
         model.to(memory_format=torch.channels_last)
     moves = [
         ([p for p in module.parameters() if p.requires_grad], wrap(values), make_optimizers(module, start, wrap))
-        for module, values in model.turns()
+        for module, values in model.phases()
     ]
     newest = [*model.parameters(), *(b for b in model.state_dict().values() if b.is_floating_point())]
     newest = list({t.data_ptr(): t.detach() for t in newest}.values())
@@ -457,14 +459,14 @@ def make_step(start: Start, wrap: Callable[[Any], Any] = as_it_is, last: bool = 
                 p.grad = None
             loss = values(*batch)
             loss.backward()
-            if start.settings["clip"]:
-                nn.utils.clip_grad_norm_(params, start.settings["clip"], foreach=True)
+            if start.settings["clip_grad_norm"]:
+                nn.utils.clip_grad_norm_(params, start.settings["clip_grad_norm"], foreach=True)
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = start.rate(count)
                 optimizer.step()
             losses.append(loss.detach())
-        if start.settings["average"]:
+        if start.settings["ema_decay"]:
             torch._foreach_lerp_(averages, newest, start.renewed(count))
         count += 1
         return sum(losses[1:], losses[0])

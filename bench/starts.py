@@ -93,7 +93,7 @@ class Start:
 
     def renewed(self, step: int) -> float:
         """The share of the newest weights in their moving average after `step` (0 the first): more in the first steps."""
-        return max(1 - float(self.settings["average"]), 9 / (step + 11))
+        return max(1 - float(self.settings["ema_decay"]), 9 / (step + 11))
 
 
 def drawn_numbers(spec: KernelSpec, examples: int) -> list[np.ndarray]:

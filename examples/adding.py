@@ -1,7 +1,7 @@
 """The adding problem (Hochreiter and Schmidhuber 1997): can a recurrent network remember two numbers for 200 steps?
 
-Each step shows a number from 0 to 1 and a mark, which is 1 at two places, one in each half. The answer is the sum of the two
-marked numbers. Whoever always answers 1 has a mean squared error of 1/6; below 0.01 the problem counts as solved.
+Each step shows a number from 0 to 1 and a mark, which is 1 at two places, one in each half. The target is the sum of the two
+marked numbers. Always predicting 1 has a mean squared error of 1/6; below 0.01 the problem counts as solved.
 """
 
 import argparse
@@ -18,7 +18,7 @@ SOLVED = 0.01
 
 
 def examples(random, count, length):
-    """Sequences (count, length, 2) float32, and their answers (count,)."""
+    """Sequences (count, length, 2) float32, and their targets (count,)."""
     numbers, marks = random.random((count, length), np.float32), np.zeros((count, length), np.float32)
     rows, half = np.arange(count), length // 2
     first, second = random.integers(0, half, count), random.integers(half, length, count)
@@ -27,7 +27,7 @@ def examples(random, count, length):
 
 
 class Adder(nn.Module):
-    """A GRU over the sequence; its last state says the answer."""
+    """A GRU over the sequence, and a linear layer on its last state."""
 
     def __init__(self, hidden):
         super().__init__()
@@ -69,11 +69,11 @@ def main():
             break
     x, y = examples(np.random.default_rng(options.seed + 1_000_000), 2000, options.length)
     with pellucid.no_grad():
-        answers = np.concatenate([network(pellucid.tensor(part)).numpy() for part in np.split(x, 4)])
-    error = float(np.mean((answers - y) ** 2))
+        predictions = np.concatenate([network(pellucid.tensor(part)).numpy() for part in np.split(x, 4)])
+    error = float(np.mean((predictions - y) ** 2))
     print(f"{i:,} steps of {BATCH} sequences of {options.length}, {time.perf_counter() - began:.1f} s")
     print(f"mean squared error on 2,000 new sequences: {error:.5f}, {'solved' if error < SOLVED else 'not solved'}")
-    print(f"the same answer for all: {np.mean((y.mean() - y) ** 2):.5f}")
+    print(f"the best constant prediction: {np.mean((y.mean() - y) ** 2):.5f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One neuron, number by number: what it computes, and how the blame for its answer finds each weight.
+"""One neuron, number by number: its output, and how backpropagation finds the gradient of each weight.
 
 Every number below is read from the tape that the forward pass left behind: each Node knows its operation, what it read,
 and (asked with dL/dy = 1) the local slope of its output. The chain rule multiplies those slopes.

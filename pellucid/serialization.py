@@ -101,19 +101,21 @@ def _read(file: Path) -> bytes:
 
 def _entries(file: Path, content: bytes) -> list[tuple[str, Any]]:
     """The file taken apart and checked by safetensors, or an error that says what it is instead."""
+    try:
+        return deserialize(content)
+    except SafetensorError:
+        pass
+    # Looked at only now: the length of a header may have the two bytes that a pickle begins with.
     if is_pickle(content):
         raise StateError(
             f"{file}: a pickle file, as torch.save writes them, which may run any code when opened; expected "
             "safetensors; convert it where PyTorch is installed: import torch; from safetensors.torch import save_file; "
             f'save_file(torch.load("{file.name}", weights_only=True), "{file.stem}.safetensors")'
         )
-    try:
-        return deserialize(content)
-    except SafetensorError:
-        raise StateError(
-            f"{file}: {len(content):,} bytes that are not a whole safetensors file; expected one that save() finished; "
-            "it is damaged or cut short: copy it again, or save it again"
-        ) from None
+    raise StateError(
+        f"{file}: {len(content):,} bytes that are not a whole safetensors file; expected one that save() finished; "
+        "it is damaged or cut short: copy it again, or save it again"
+    )
 
 
 def is_pickle(content: bytes) -> bool:

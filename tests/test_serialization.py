@@ -203,6 +203,12 @@ def test_a_pickle_is_refused_unopened_with_the_way_out(tmp_path, monkeypatch, pr
     assert not (tmp_path / "exploded").exists()
 
 
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path):
+    P.save({"x": P.ones(1), "y" * 530: P.zeros(2)}, tmp_path / "model.safetensors")
+    assert (tmp_path / "model.safetensors").read_bytes().startswith(b"\x80\x02")  # a header of 640 bytes
+    assert P.load(tmp_path / "model.safetensors")["x"].tolist() == [1]
+
+
 def test_the_name_of_a_file_does_not_matter(tmp_path):
     P.save({"x": P.ones(1)}, tmp_path / "model.pt")
     assert P.load(tmp_path / "model.pt")["x"].tolist() == [1]

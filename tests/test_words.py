@@ -212,7 +212,7 @@ def test_to_swallows_no_keyword(owner: Any) -> None:
 
 # ---- settings ------------------------------------------------------------------------------------------------------------
 
-CONFIGS = [Settings, bert.Config, *(models.family(name).Config for name in models.FAMILIES)]
+CONFIGS = [Settings, bert.Config, *(models.family(name).config for name in models.FAMILIES)]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.__module__}.{c.__name__}")

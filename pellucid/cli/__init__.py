@@ -1,4 +1,4 @@
-"""The command line, `pellucid COMMAND ...`; one file per command, each imported when it is asked for (floor 7)."""
+"""The command line, `pellucid COMMAND ...`: one file for each command, imported on demand (floor 11)."""
 
 from .shell import cli, main
 

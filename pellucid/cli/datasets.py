@@ -1,4 +1,4 @@
-"""`pellucid datasets`: the data sets known by name, and whether they are at hand (floor 7)."""
+"""`pellucid datasets`: the data sets known by name, and whether they are on this machine (floor 11)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .options import aligned, print_json
 @click.command("datasets")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(as_json: bool) -> None:
-    """List the data sets known by name: size, licence, and whether they are at hand."""
+    """List the data sets known by name: size, licence, and whether they are on this machine."""
     entries = catalogue()
     if as_json:
         print_json({"datasets": [
@@ -24,9 +24,8 @@ def command(as_json: bool) -> None:
 
 
 def _there(e: Dataset) -> str:
-    # A file without an address has to be put in place by hand; `train` says where.
-    there = "yes" if e.at_hand else "to download" if all(file.url for file in e.files) else "no, by hand"
-    return there
+    # Without an address the file has to be put in place by hand; `train` says where.
+    return "yes" if e.at_hand else "to download" if all(file.url for file in e.files) else "no, by hand"
 
 
 def _size(size: int) -> str:

@@ -1,4 +1,4 @@
-"""`pellucid evaluate`: a trained network's scores, on its own test data or on other data (floor 7)."""
+"""`pellucid evaluate`: score a trained network on its own test data or on other data (floor 11)."""
 
 from __future__ import annotations
 
@@ -11,100 +11,110 @@ from ..evaluation.formatting import interval_text, score_line, value_text
 from ..evaluation.metrics import Metrics, primary_metric
 from ..inference.predictor import Predictor, caveats
 from ..inference.text_scorer import TextScorer
-from ..models.base import ImageGenerator, LanguageModel, PredictionModel
+from ..models.heads.generation import ImageGenerator
+from ..models.heads.language import LanguageModel
+from ..models.heads.prediction import PredictionModel
 from ..runs import run as runs
 from ..training import session
 from .options import baseline_json, baseline_words, flat, print_json
 from .progress import say
 
-Scores = tuple[Metrics, dict[str, Metrics], list[str]]  # with those of the baselines, and notes
+Scores = tuple[Metrics, dict[str, Metrics], list[str]]  # metrics, those of each baseline, and notes
 
 
 @click.command("evaluate")
 @click.argument("run")
 @click.argument("data", required=False)
-@click.option("--judge", metavar="RUN", help="For images drawn: the cnn run on the same data that judges them.")
 @click.option(
-    "--with", "others", multiple=True, metavar="RUN", help="Let RUN answer together with this one: the mean of both."
+    "--feature-network",
+    metavar="RUN",
+    help="For generated images: the cnn run on the same data that computes their Frechet distance.",
+)
+@click.option(
+    "--ensemble",
+    multiple=True,
+    metavar="RUN",
+    help="Average the predictions of this run and of RUN; may be given several times.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(run: str, data: str | None, judge: str | None, others: tuple[str, ...], as_json: bool) -> None:
-    """Score RUN (a path, a name under runs/, or last) on its own test data, or on DATA, which must hold the answers.
+def command(run: str, data: str | None, feature_network: str | None, ensemble: tuple[str, ...], as_json: bool) -> None:
+    """Score RUN (a path, a name under runs/, or last) on its own test data, or on DATA, which must hold the targets.
 
-    A run that writes scores any text; one that draws is compared with its own test data alone.
+    A language model scores any text. An image generator is compared with its own test data only.
 
     \b
-    pellucid evaluate mnist-cnn-1 --with mnist-cnn-2 --with mnist-cnn-3
+    pellucid evaluate mnist-cnn-1 --ensemble mnist-cnn-2 --ensemble mnist-cnn-3
     """
-    found, beside = runs.find_run(run), [runs.find_run(other) for other in others]
-    network = found.new_network()
-    draws = isinstance(network, ImageGenerator)
-    if judge is not None and not draws:
+    trained, others = runs.find_run(run), [runs.find_run(other) for other in ensemble]
+    network = trained.new_network()
+    generates = isinstance(network, ImageGenerator)
+    if feature_network is not None and not generates:
         raise OptionError(
-            f"--judge {judge}: {found.name} draws nothing; expected a run that does, such as a gan; leave it out"
+            f"--feature-network {feature_network}: {trained.name} generates no images; expected a run that does, such as a gan; "
+            "leave it out"
         )
-    for one in (found, *beside) if beside else ():
-        if not isinstance(one.new_network(), PredictionModel):
-            raise OptionError(f"--with {', '.join(others)}: {one.name} answers nothing; expected runs that do, such as cnns; leave it out")  # fmt: skip
-    if draws and data is not None:
+    for member in (trained, *others) if others else ():
+        if not isinstance(member.new_network(), PredictionModel):
+            raise OptionError(f"--ensemble {', '.join(ensemble)}: {member.name} predicts nothing; expected runs that do, such as cnns; leave it out")  # fmt: skip
+    if generates and data is not None:
         raise OptionError(
-            f"{data}: {found.name} draws, and is compared with its own test data; expected no DATA; leave it out"
+            f"{data}: {trained.name} generates images, which are compared with its own test data; expected no DATA; leave it out"
         )
-    if draws or (isinstance(network, LanguageModel) and data is None):
-        metrics, baselines, notes = _examined(found, judge)
+    if generates or (isinstance(network, LanguageModel) and data is None):
+        metrics, baselines, notes = _evaluate_own_test(trained, feature_network)
     elif isinstance(network, LanguageModel):
-        metrics, baselines, notes = _read(found, str(data))
+        metrics, baselines, notes = _evaluate_text(trained, str(data))
     else:
-        metrics, baselines, notes = _answered(found, data, beside)
-    notes += [note for one in (found, *beside) for note in caveats(one, data)]
+        metrics, baselines, notes = _evaluate_predictions(trained, data, others)
+    notes += [note for member in (trained, *others) for note in caveats(member, data)]
     for note in notes:
         say(f"note: {note}")
     if as_json:
-        about = {"run": str(found.folder), "task": found.config.task, "data": data or found.config.data}
+        about = {"run": str(trained.folder), "task": trained.config.task, "data": data or trained.config.data}
         print_json({**about, **flat(metrics), **({"baseline": baseline_json(baselines)} if baselines else {})})
         return
-    click.echo(f"{found.folder} on {data or 'its test data'}: {score_line(metrics)}")
+    click.echo(f"{trained.folder} on {data or 'its test data'}: {score_line(metrics)}")
     names = [name for name in metrics.scores if name != primary_metric(metrics)]
     width = max(map(len, [*names, "baseline"]))
     for name in names:
-        span = interval_text(metrics, name)
-        click.echo(f"  {name:<{width}}  {value_text(metrics, name)}{f'  ({span})' if span else ''}")
+        interval = interval_text(metrics, name)
+        click.echo(f"  {name:<{width}}  {value_text(metrics, name)}{f'  ({interval})' if interval else ''}")
     if baselines:
         click.echo(f"  {'baseline':<{width}}  {baseline_words(baselines)}")
 
 
-def _answered(run: runs.Run, data: str | None, others: list[runs.Run]) -> Scores:
-    """Of a run that answers, or of the mean of several's answers; on its own test data beside its baselines."""
-    trained = Predictor(run)
-    found = trained.test_part() if data is None else trained.labelled(data)
-    outputs, truth = [found.output], trained.targets(found)
-    zero, one = inverse_transform(trained.preprocessor, np.array([0.0, 1.0]))
+def _evaluate_predictions(run: runs.Run, data: str | None, others: list[runs.Run]) -> Scores:
+    """Scores of a run, or of the mean prediction of several; on its own test data with its baselines."""
+    predictor = Predictor(run)
+    predictions = predictor.test_part() if data is None else predictor.labelled(data)
+    outputs, truth = [predictions.output], predictor.targets(predictions)
+    zero, one = inverse_transform(predictor.preprocessor, np.array([0.0, 1.0]))
     for other in map(Predictor, others):
-        theirs = other.test_part() if data is None else other.labelled(data)
-        own = other.targets(theirs)
-        # Each run keeps targets as float32 on a scale of its own, so they agree but for rounding.
-        same = own.shape == truth.shape and np.allclose(own, truth, rtol=0, atol=1e-4 * (one - zero))
+        other_predictions = other.test_part() if data is None else other.labelled(data)
+        other_truth = other.targets(other_predictions)
+        # Each run stores targets as float32 on its own scale, so they agree except for rounding.
+        same = other_truth.shape == truth.shape and np.allclose(other_truth, truth, rtol=0, atol=1e-4 * (one - zero))
         if data is None:
             same = same and other.run.config.fingerprint == run.config.fingerprint
-        if other.classes != trained.classes or not same:
-            raise OptionError(f"--with {other.run.name}: its test examples are others than those of {run.name}; expected runs on the same "
+        if other.classes != predictor.classes or not same:
+            raise OptionError(f"--ensemble {other.run.name}: its test examples differ from those of {run.name}; expected runs on the same "
                               "data and split; name the data to score, or leave it out")  # fmt: skip
-        outputs.append(theirs.output)
-    found.output = np.mean(outputs, axis=0)
+        outputs.append(other_predictions.output)
+    predictions.output = np.mean(outputs, axis=0)
     result = run.result() if data is None else None
-    return trained.score(found), result.baselines if result else {}, trained.unseen_values(found)
+    return predictor.score(predictions), result.baselines if result else {}, predictor.unseen_values(predictions)
 
 
-def _examined(run: runs.Run, judge: str | None) -> Scores:
-    """Of a run that writes or draws, on its own test data."""
+def _evaluate_own_test(run: runs.Run, feature_network: str | None) -> Scores:
+    """Scores of a language model or an image generator on its own test data."""
     problem = run.load_problem()
-    told = len(problem.notes)
-    found = session.evaluate_run(run, problem, runs.find_run(judge) if judge else None)
-    return found.metrics, found.baselines, problem.notes[told:]
+    before = len(problem.notes)
+    result = session.evaluate_run(run, problem, runs.find_run(feature_network) if feature_network else None)
+    return result.metrics, result.baselines, problem.notes[before:]
 
 
-def _read(run: runs.Run, data: str) -> Scores:
-    """Of a run that writes, on another text."""
-    reader = TextScorer(run)
-    text = reader.text(data)
-    return reader.score(text), {}, reader.preprocessor.strangers(text)
+def _evaluate_text(run: runs.Run, data: str) -> Scores:
+    """Scores of a language model on another text."""
+    scorer = TextScorer(run)
+    text = scorer.text(data)
+    return scorer.score(text), {}, scorer.preprocessor.strangers(text)

@@ -1,4 +1,4 @@
-"""Option types and helpers that several commands use (floor 7)."""
+"""Option types, and helpers that several commands share (floor 11)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..files import plain
 
 
 class Numbers(click.ParamType):
-    """`128,64` as (128, 64); `none` as no hidden layer at all."""
+    """Sizes of hidden layers: `128,64` as (128, 64), and `none` as ()."""
 
     name = "N,N,..."
 
@@ -38,7 +38,7 @@ class Numbers(click.ParamType):
 
 
 class Names(click.ParamType):
-    """`A,B` as ("A", "B"); `what` they name, and an `example` of them, are for the message where there is none."""
+    """Names separated by commas: `A,B` as ("A", "B"). `what` they name and an `example` are for the error message."""
 
     name = "A,B"
 
@@ -51,7 +51,7 @@ class Names(click.ParamType):
         names = tuple(part.strip() for part in value.split(",") if part.strip())
         if not names:
             self.fail(
-                f"{value!r}; expected names of {self.what}, with commas between; write {self.example}", param, ctx
+                f"{value!r}; expected names of {self.what}, separated by commas; write {self.example}", param, ctx
             )
         return names
 
@@ -67,7 +67,7 @@ class Whole(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value).strip()
         if not re.fullmatch(r"[+-]?[0-9]+", text) or int(text) < self.least:
-            self.fail(f"{value!r}; expected a whole number from {self.least}", param, ctx)
+            self.fail(f"{value!r}; expected a whole number from {self.least}; write {max(self.least, 1)}", param, ctx)
         return int(text)
 
 
@@ -84,31 +84,31 @@ class Number(click.ParamType):
 
 
 class CtrlC:
-    """While inside, Ctrl-C is only noted in `heard`; a second one interrupts at once."""
+    """A context in which the first Ctrl-C only sets `pressed`; the second one raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
-        self.heard = False
-        self.before: Any = None
+        self.pressed = False
+        self.previous_handler: Any = None
 
     def __enter__(self) -> CtrlC:
         if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, self._note)
+            self.previous_handler = signal.signal(signal.SIGINT, self._on_signal)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
+        if self.previous_handler is not None:
+            signal.signal(signal.SIGINT, self.previous_handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.heard:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed:
             raise KeyboardInterrupt
-        self.heard = True
+        self.pressed = True
 
 
 def as_options(error: OptionError, given: Iterable[str]) -> OptionError:
-    """An error about a setting, named as the option it was given by: `lr: ...` becomes `--lr: ...`."""
+    """An error about a setting that was `given` as an option, with the option's name: `lr: ...` becomes `--lr: ...`."""
     message = str(error)
     name = message.split(":")[0]
     return OptionError("--" + name.replace("_", "-") + message[len(name) :]) if name in given else error
@@ -122,7 +122,7 @@ def flat(metrics: Metrics) -> dict[str, Any]:
 
 
 def strongest(baselines: dict[str, Metrics]) -> tuple[str, Metrics] | None:
-    """The baseline with the best headline score, by its plain name."""
+    """The baseline with the best primary metric, as (name, metrics); None without baselines."""
     if not baselines:
         return None
     name = primary_metric(next(iter(baselines.values())))
@@ -131,26 +131,29 @@ def strongest(baselines: dict[str, Metrics]) -> tuple[str, Metrics] | None:
 
 
 def baseline_words(baselines: dict[str, Metrics]) -> str:
-    found = strongest(baselines)
-    if found is None:
+    """The strongest baseline, and persistence where there is one, with their scores, as one line shows them."""
+    best = strongest(baselines)
+    if best is None:
         return "no baseline"
-    shown = {found[0]: found[1]} | {name: m for name, m in baselines.items() if name == "persistence"}
+    shown = {best[0]: best[1]} | {name: m for name, m in baselines.items() if name == "persistence"}
     return ", ".join(
         f"{BASELINE_NAMES.get(name, name)} {value_text(m, primary_metric(m))}" for name, m in shown.items()
     )
 
 
 def baseline_json(baselines: dict[str, Metrics]) -> dict[str, Any]:
-    found = strongest(baselines)
-    return {"name": found[0], **flat(found[1])} if found else {}
+    """The strongest baseline for --json; {} without baselines."""
+    best = strongest(baselines)
+    return {"name": best[0], **flat(best[1])} if best else {}
 
 
 def print_json(content: dict[str, Any]) -> None:
+    """Print `content` as one line of JSON."""
     click.echo(json.dumps(plain(content), ensure_ascii=False, allow_nan=False))
 
 
 def aligned(headings: list[str], rows: list[list[str]]) -> str:
-    """Rows under their headings, in columns as wide as their widest cell; nothing is cut off."""
+    """Rows under their headings as text, each column as wide as its widest cell."""
     widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -159,6 +162,6 @@ def aligned(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def shell_word(text: str | Path) -> str:
-    """`text` as it can be pasted after a command: in quotes where it needs them."""
+    """`text` as one word for a shell: quoted where needed."""
     word = str(text)
     return word if re.fullmatch(r"[\w./:\\@%+=,-]+", word) else '"' + word.replace('"', '\\"') + '"'

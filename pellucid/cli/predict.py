@@ -1,4 +1,4 @@
-"""`pellucid predict`: what a trained network says of new rows or pictures (floor 7)."""
+"""`pellucid predict`: predictions of a trained network for new rows, images, series or texts (floor 11)."""
 
 from __future__ import annotations
 
@@ -16,128 +16,136 @@ from ..files import write_text
 from ..inference.forecast import forecast, read_series
 from ..inference.predictor import Predictions, Predictor
 from ..inference.text_scorer import TextScorer
-from ..models.base import ImageGenerator
+from ..models.heads.generation import ImageGenerator
 from ..runs import run as runs
 from .options import Whole, print_json
 from .progress import say
 
 SHADES = " .:-=+*#%@"
-SHOWN = 10  # pictures drawn, and lines printed, at most
+SHOWN = 10  # the most images and lines to print
+INPUTS = {  # by kind of data, what DATA is
+    "table": "the table of rows to predict for",
+    "images": "the images to predict for",
+    "pictures": "the images to predict for",
+    "text": "the texts to score",
+}
 
 
 @click.command("predict")
 @click.argument("run")
 @click.argument("data", nargs=-1)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table here: .csv or .tsv.")
-@click.option("--show", is_flag=True, help="Draw what the network saw (pictures).")
-@click.option("--horizon", type=Whole(), metavar="N", help="How many steps to go on with a series; 1.")
+@click.option("--preview", is_flag=True, help="Print the images in characters, as the network reads them.")
+@click.option("--horizon", type=Whole(), metavar="N", help="Steps of a series to forecast.  [default: 1]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horizon: int | None, as_json: bool) -> None:
-    """Let RUN answer for DATA: a table (it comes back with predictions), pictures for a run on images, or a series to go on with.
-    A run that writes tells how little it expects a text, and with --out each of its characters. A series without DATA goes on
-    where the run's own ends.
+def command(
+    run: str, data: tuple[str, ...], out: Path | None, preview: bool, horizon: int | None, as_json: bool
+) -> None:
+    """Predict for DATA with RUN: a table (printed again with predictions), images for a run on images, or a series to
+    forecast; without DATA, the series of the run itself. A language model scores texts: nats per character, and with --out
+    those of each character.
 
     \b
-    pellucid predict last people.csv --out answers.csv
-    pellucid predict last seven.png --show
+    pellucid predict last people.csv --out predictions.csv
+    pellucid predict last seven.png --preview
     pellucid predict last temperatures.csv --horizon 7
-    pellucid predict last photos/ --out answers.csv
+    pellucid predict last photos/ --out predictions.csv
     """
     _check_out(out)
-    found = runs.find_run(run)
-    if not data and found.config.kind == "series":
-        data = (found.config.source["spec"],)
+    trained = runs.find_run(run)
+    kind = trained.config.kind
+    if not data and kind == "series":
+        data = (trained.config.source["spec"],)
     if not data:
-        raise OptionError(f"DATA is missing; expected what {found.name} shall answer for; see pellucid predict --help")
-    if horizon is not None and found.config.kind != "series":
         raise OptionError(
-            f"--horizon {horizon}: {found.name} was not trained on a series; expected one that was; leave it out"
+            f"missing argument DATA: {INPUTS.get(kind, 'what to predict for')}; see pellucid predict --help"
         )
-    if found.config.kind == "text":
-        return _read(found, data, out, show, as_json)
-    _check_answers(found)
-    pictures = found.config.kind in ("images", "pictures")
-    if show and not pictures:
-        raise OptionError(f"--show: {found.name} reads tables; expected a run on images; leave it out")
-    if not pictures and len(data) > 1:
-        raise OptionError(f"DATA: {len(data)} tables; expected one; predict them one after another")
-    trained = Predictor(found)
-    if found.config.kind == "series":
-        return _go_on(trained, data[0], horizon or 1, out, as_json)
-    answers = trained.images(list(data)) if pictures else trained.rows(data[0])
-    for note in trained.unseen_values(answers):
+    if horizon is not None and kind != "series":
+        raise OptionError(
+            f"--horizon {horizon}: {trained.name} was not trained on a series; expected a run on a series; leave it out"
+        )
+    if kind == "text":
+        return _score_texts(trained, data, out, preview, as_json)
+    _check_predicts(trained)
+    on_images = kind in ("images", "pictures")
+    if preview and not on_images:
+        raise OptionError(f"--preview: {trained.name} reads tables; expected a run on images; leave it out")
+    if not on_images and len(data) > 1:
+        raise OptionError(f"DATA: {len(data)} tables; expected one; predict for one after another")
+    predictor = Predictor(trained)
+    if kind == "series":
+        return _forecast(predictor, data[0], horizon or 1, out, as_json)
+    predictions = predictor.images(list(data)) if on_images else predictor.rows(data[0])
+    for note in predictor.unseen_values(predictions):
         say(f"note: {note}")
-    if show:
-        _draw(trained, answers)
-    rows = _rows(trained, answers)
-    if out is not None:
-        write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))
-        click.echo(f"{out}: {len(rows):,} rows with predictions", err=as_json)
+    if preview:
+        _print_images(predictor, predictions)
+    rows = _rows(predictor, predictions)
+    _write(rows, out, "rows with predictions", as_json)
     if as_json:
-        print_json(
-            {
-                "run": str(found.folder),
-                "task": found.config.task,
-                "n": len(rows),
-                "predictions": _json_rows(trained, answers),
-            }
-        )
-    elif out is None and pictures:
-        most = max(SHOWN, len(data))  # each picture that was named has its line
-        for line in _sentences(trained, answers, most):
+        _print_json(predictor, _json_rows(predictor, predictions))
+    elif out is None and on_images:
+        most = max(SHOWN, len(data))  # each image that was named has its line
+        for line in _sentences(predictor, predictions, most):
             click.echo(line)
         if len(rows) > most:
-            say(f"and {len(rows) - most:,} more, for which there are answers too; --out answers.csv writes a table of all: each picture's "
-                "file, its class, and the probability of every class")  # fmt: skip
+            say(f"{len(rows) - most:,} more predictions are not shown; --out predictions.csv writes a table of all: each image's file, "
+                "its class, and the probability of every class")  # fmt: skip
     elif out is None:
         click.echo(_as_text(rows, ","), nl=False)
 
 
-def _go_on(trained: Predictor, data: str, horizon: int, out: Path | None, as_json: bool) -> None:
-    """The steps after the end of a series, one a row."""
-    known = trained.preprocessor
-    steps = forecast(trained.forward.native, known, read_series(data, known), horizon)
-    rows = [{known.clock.name: time, "prediction": float(f"{answer:.7g}")} for time, answer in steps]
+def _forecast(predictor: Predictor, data: str, horizon: int, out: Path | None, as_json: bool) -> None:
+    """Predict the steps after the end of a series, one a row."""
+    preprocessor = predictor.preprocessor
+    steps = forecast(predictor.forward.native, preprocessor, read_series(data, preprocessor), horizon)
+    rows = [{preprocessor.clock.name: time, "prediction": float(f"{value:.7g}")} for time, value in steps]
+    _write(rows, out, "forecast steps", as_json)
+    if as_json:
+        _print_json(predictor, rows)
+    elif out is None:
+        click.echo(_as_text(rows, ","), nl=False)
+
+
+def _write(rows: list[dict[str, Any]], out: Path | None, what: str, as_json: bool) -> None:
+    """Write the rows to `out`, if there is one, and say so."""
     if out is not None:
         write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))
-        click.echo(f"{out}: {len(rows):,} steps that come next", err=as_json)
-    if as_json:
-        print_json({"run": str(trained.run.folder), "task": "regression", "n": len(rows), "predictions": rows})
-    elif out is None:
-        click.echo(_as_text(rows, ","), nl=False)
+        click.echo(f"{out}: {len(rows):,} {what}", err=as_json)
 
 
-def _check_answers(found: runs.Run) -> None:
-    if isinstance(found.new_network(), ImageGenerator):
-        raise OptionError(f"{found.name}: a {found.config.family}, which draws and answers nothing; expected a run that answers, such as "
-                          f"a cnn; for images it draws: pellucid sample {found.name}")  # fmt: skip
+def _print_json(predictor: Predictor, rows: list[dict[str, Any]]) -> None:
+    run = predictor.run
+    print_json({"run": str(run.folder), "task": run.config.task, "n": len(rows), "predictions": rows})
 
 
-def _read(found: runs.Run, data: tuple[str, ...], out: Path | None, show: bool, as_json: bool) -> None:
-    """How little a run that writes expects each text, or with `out` each character of one."""
-    if show:
-        raise OptionError(f"--show: {found.name} reads texts; expected a run on images; leave it out")
+def _check_predicts(trained: runs.Run) -> None:
+    if isinstance(trained.new_network(), ImageGenerator):
+        raise OptionError(f"{trained.name}: a {trained.config.family} generates images and predicts nothing; expected a run that predicts, such "
+                          f"as a cnn; for images: pellucid sample {trained.name}")  # fmt: skip
+
+
+def _score_texts(trained: runs.Run, data: tuple[str, ...], out: Path | None, preview: bool, as_json: bool) -> None:
+    """Score each text by a language model, or with `out` each character of one text."""
+    if preview:
+        raise OptionError(f"--preview: {trained.name} reads texts; expected a run on images; leave it out")
     if out is not None and len(data) > 1:
-        raise OptionError(f"DATA: {len(data)} texts; expected one with --out; read them one after another")
-    reader = TextScorer(found)
-    texts = {name: reader.text(name) for name in data}
+        raise OptionError(f"DATA: {len(data)} texts; expected one with --out; score one after another")
+    scorer = TextScorer(trained)
+    texts = {name: scorer.text(name) for name in data}
     for name, text in texts.items():
-        for note in reader.preprocessor.strangers(text):
+        for note in scorer.preprocessor.strangers(text):
             say(f"note: {name}: {note}")
-    scores = {name: reader.score(text) for name, text in texts.items()}
+    scores = {name: scorer.score(text) for name, text in texts.items()}
     if out is not None:
         rows = [
-            {"position": place, "character": letters, "nats": f"{nats:.6f}"}
-            for place, letters, nats in reader.token_nll(texts[data[0]])
+            {"position": position, "character": letters, "nats": f"{nats:.6f}"}
+            for position, letters, nats in scorer.token_nll(texts[data[0]])
         ]
-        write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))
-        click.echo(f"{out}: {len(rows):,} rows", err=as_json)
+        _write(rows, out, "rows", as_json)
     if as_json:
-        told = [
-            {"name": name, "nll_per_char": metrics["nll_per_char"], "characters": metrics.n}
-            for name, metrics in scores.items()
-        ]
-        print_json({"run": str(found.folder), "task": found.config.task, "n": len(told), "predictions": told})
+        values = [{"name": name, "nll_per_char": scored["nll_per_char"], "characters": scored.n} for name, scored in scores.items()]
+        print_json({"run": str(trained.folder), "task": trained.config.task, "n": len(values), "predictions": values})
     elif out is None:
         for name, metrics in scores.items():
             click.echo(f"{name}: {score_line(metrics)}")
@@ -147,38 +155,41 @@ def _check_out(out: Path | None) -> None:
     if out is None:
         return
     if out.suffix.lower() not in (".csv", ".tsv"):
-        raise OptionError(f"--out {out}: expected a name that ends in .csv or .tsv; write answers.csv")
+        raise OptionError(f"--out {out}: expected a name that ends in .csv or .tsv; write predictions.csv")
     if out.exists():
-        raise OptionError(f"--out {out}: there is a file of that name already; expected a new one; choose another name")
+        raise OptionError(f"--out {out}: exists already; expected a new file; choose another name")
 
 
-def said(trained: Predictor, answers: Predictions) -> list[Any]:
-    """The answer for each example: a class name, or a number."""
-    if trained.classes is None:
-        return [float(f"{value:.7g}") for value in answers.output]
-    return [trained.classes[i] for i in answers.output.argmax(1)]
+def predicted_values(predictor: Predictor, predictions: Predictions) -> list[Any]:
+    """The prediction for each example: a class name, or a number."""
+    if predictor.classes is None:
+        return [float(f"{value:.7g}") for value in predictions.output]
+    return [predictor.classes[i] for i in predictions.output.argmax(1)]
 
 
-def _rows(trained: Predictor, answers: Predictions) -> list[dict[str, Any]]:
-    """The table that goes out: what came in, the prediction, and a probability for each class."""
+def _rows(predictor: Predictor, predictions: Predictions) -> list[dict[str, Any]]:
+    """The output table: the columns of the input, the prediction, and the probability of each class."""
     rows = []
-    for i, prediction in enumerate(said(trained, answers)):
-        row: dict[str, Any] = answers.table.row(i) if answers.table is not None else {"picture": answers.names[i]}
-        row[_free("prediction", row)] = prediction
-        for k, name in enumerate(trained.classes or []):
-            row[_free(f"probability {name}", row)] = f"{answers.output[i, k]:.6f}"
+    for i, prediction in enumerate(predicted_values(predictor, predictions)):
+        row: dict[str, Any] = (
+            predictions.table.row(i) if predictions.table is not None else {"picture": predictions.names[i]}
+        )
+        row[_new_column("prediction", row)] = prediction
+        for k, name in enumerate(predictor.classes or []):
+            row[_new_column(f"probability {name}", row)] = f"{predictions.output[i, k]:.6f}"
         rows.append(row)
     return rows
 
 
-def _free(name: str, row: dict[str, Any]) -> str:
-    """`name`, unless the table that came in has such a column already."""
+def _new_column(name: str, row: dict[str, Any]) -> str:
+    """`name`, with underscores added while the row has a column of that name."""
     while name in row:
         name += "_"
     return name
 
 
 def _as_text(rows: list[dict[str, Any]], separator: str) -> str:
+    """The rows as CSV with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], delimiter=separator, lineterminator="\n")
     writer.writeheader()
@@ -186,43 +197,47 @@ def _as_text(rows: list[dict[str, Any]], separator: str) -> str:
     return text.getvalue()
 
 
-def _json_rows(trained: Predictor, answers: Predictions) -> list[dict[str, Any]]:
-    found = []
-    for i, prediction in enumerate(said(trained, answers)):
-        row: dict[str, Any] = {"name": answers.names[i], "prediction": prediction}
-        if trained.classes is not None:
+def _json_rows(predictor: Predictor, predictions: Predictions) -> list[dict[str, Any]]:
+    rows = []
+    for i, prediction in enumerate(predicted_values(predictor, predictions)):
+        row: dict[str, Any] = {"name": predictions.names[i], "prediction": prediction}
+        if predictor.classes is not None:
             row["probabilities"] = {
-                name: round(float(answers.output[i, k]), 6) for k, name in enumerate(trained.classes)
+                name: round(float(predictions.output[i, k]), 6) for k, name in enumerate(predictor.classes)
             }
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
-def _sentences(trained: Predictor, answers: Predictions, most: int) -> list[str]:
-    """`seven.png: 7 (98.2%), then 1 (1.1%), 9 (0.4%)`, for each of the first pictures."""
+def _sentences(predictor: Predictor, predictions: Predictions, most: int) -> list[str]:
+    """`seven.png: 7 (98.2%), then 1 (1.1%), 9 (0.4%)`, for each of the first `most` images."""
     lines = []
-    for i, name in enumerate(answers.names[:most]):
-        best = np.argsort(-answers.output[i])[:3]
-        words = [f"{trained.classes[k]} ({100 * answers.output[i, k]:.1f}%)" for k in best]  # type: ignore[index]
+    for i, name in enumerate(predictions.names[:most]):
+        best = np.argsort(-predictions.output[i])[:3]
+        words = [f"{predictor.classes[k]} ({100 * predictions.output[i, k]:.1f}%)" for k in best]  # type: ignore[index]
         truth = (
-            f"; it is {trained.classes[answers.target[i]]}" if answers.target is not None and trained.classes else ""
+            f"; it is {predictor.classes[predictions.target[i]]}"
+            if predictions.target is not None and predictor.classes
+            else ""
         )
         lines.append(f"{name}: {words[0]}, then {', '.join(words[1:])}{truth}")
     return lines
 
 
-def _draw(trained: Predictor, answers: Predictions) -> None:
-    """The first images as the network saw them, in characters, on stderr so that stdout stays a table."""
-    assert answers.seen is not None
-    for i, (name, prediction) in enumerate(zip(answers.names[:SHOWN], said(trained, answers), strict=False)):
-        image = answers.seen(i)
-        click.echo(f"{name}, seen as {image.shape[0]}x{image.shape[1]}: {prediction}", err=True)
-        for line in drawing(image):
+def _print_images(predictor: Predictor, predictions: Predictions) -> None:
+    """Print the first images in characters, as the network reads them, on stderr."""
+    assert predictions.seen is not None
+    for i, (name, prediction) in enumerate(
+        zip(predictions.names[:SHOWN], predicted_values(predictor, predictions), strict=False)
+    ):
+        image = predictions.seen(i)
+        click.echo(f"{name}, read as {image.shape[0]}x{image.shape[1]}: {prediction}", err=True)
+        for line in as_characters(image):
             click.echo("  " + line, err=True)
 
 
-def drawing(image: np.ndarray) -> list[str]:
-    """uint8 (H, W), or (H, W, 3) in colour, as H lines of 2W characters, light where the image is."""
+def as_characters(image: np.ndarray) -> list[str]:
+    """An image, uint8 (H, W) or (H, W, 3), as H lines of 2W characters; denser characters are lighter pixels."""
     grey = image.mean(2) if image.ndim == 3 else image
     shades = grey.astype(int) * (len(SHADES) - 1) // 255
     return ["".join(2 * SHADES[shade] for shade in row).rstrip() for row in shades]

@@ -1,4 +1,4 @@
-"""Progress of a training on stderr: a live bar on a terminal, a line an epoch elsewhere, nothing when quiet (floor 7)."""
+"""Training progress on stderr: a progress bar on a terminal, one line for each epoch elsewhere, nothing with --quiet (floor 11)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..training.loop import BatchDone, EpochDone
 
 
 class Watcher:
-    """Shows the events it is given; use it as a context, so that the terminal is left clean."""
+    """Shows training events. Use it as a context, which restores the terminal."""
 
     def __init__(self, epochs: int, batches: int, *, quiet: bool) -> None:
         self.epochs = epochs
@@ -66,7 +66,7 @@ class Watcher:
         if not self.headed:
             self.headed = True
             self._line(f"{'epoch':>9}  {'training loss':>13}  {short_name(score_name(event.train)):>8}  {'validation loss':>15}  "
-                       f"{short_name(score_name(event.validation)):>8}    {'examples/s':>10}  left   (*: the best so far)")  # fmt: skip
+                       f"{short_name(score_name(event.validation)):>8}    {'examples/s':>10}  left   (*: best so far)")  # fmt: skip
         left = (self.epochs - event.epoch) * event.seconds
         self._line(
             f"{f'{event.epoch}/{self.epochs}':>9}  {event.train['loss']:>13.4f}  {score(event.train):>8}  {event.validation['loss']:>15.4f}  "
@@ -81,7 +81,7 @@ class Watcher:
 
 
 def say(line: str) -> None:
-    """A line on stderr. A reader of it who has gone away, `head` say, stops the showing, not the training."""
+    """Print a line on stderr. A closed pipe stops the output, not the training."""
     try:
         click.echo(line, err=True)
     except BrokenPipeError:
@@ -89,11 +89,12 @@ def say(line: str) -> None:
 
 
 def score_name(values: dict[str, Any]) -> str:
+    """The name of the score among `values`, "" without one."""
     return next((name for name in PRIMARY if name in values), "")
 
 
 def score(values: dict[str, Any]) -> str:
-    """`97.9%`, or another score to four digits."""
+    """The score as text: `97.9%` for an accuracy, else four digits; "" without one."""
     name = score_name(values)
     return "" if not name else f"{100 * values[name]:.1f}%" if name == "accuracy" else f"{values[name]:.4g}"
 

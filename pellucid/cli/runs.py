@@ -1,4 +1,4 @@
-"""`pellucid runs`: what has been trained here (floor 7)."""
+"""`pellucid runs`: the runs in this folder with their scores (floor 11)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .options import aligned, baseline_json, baseline_words, flat, print_json
 @click.command("runs")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(as_json: bool) -> None:
-    """List the runs under runs/ with their test scores, or how far they came."""
+    """List the runs under runs/ with their test scores, or the epochs done so far."""
     rows = [_row(folder) for folder in runs.folders()]
     if as_json:
         print_json({"runs": [about for about, _ in rows]})
         return
     if not rows:
-        click.echo("no runs here yet; make one: pellucid train digits")
+        click.echo("no runs here yet; train one: pellucid train digits")
         return
-    click.echo(aligned(["run", "task", "begun", "test", "strongest baseline"], [cells for _, cells in rows]))
+    click.echo(aligned(["run", "task", "started", "test", "strongest baseline"], [cells for _, cells in rows]))
 
 
 def _row(folder: Any) -> tuple[dict[str, Any], list[str]]:
-    """A run as JSON and as cells; a damaged one says so instead of stopping the list."""
+    """A run for --json and as cells of the table; a damaged run is listed as damaged."""
     try:
         run = runs.load_run(folder)
         result, epochs = run.result(), len(run.history())
@@ -35,10 +35,10 @@ def _row(folder: Any) -> tuple[dict[str, Any], list[str]]:
         return {"run": str(folder), "error": str(error)}, [folder.name, "", "", "damaged: see pellucid summary", ""]
     config = run.config
     about = {"run": str(folder), "task": config.task, "data": config.data, "model": config.family}
-    begun = config.created[:16].replace("T", " ")
+    started = config.created[:16].replace("T", " ")
     if result is None:
         state = f"stopped after {epochs} of {config.settings.epochs} epochs"
-        return {**about, "epochs": epochs, "finished": False}, [run.name, config.task, begun, state, ""]
+        return {**about, "epochs": epochs, "finished": False}, [run.name, config.task, started, state, ""]
     full = {
         **about,
         "finished": True,
@@ -46,4 +46,4 @@ def _row(folder: Any) -> tuple[dict[str, Any], list[str]]:
         "seconds": result.seconds,
         "baseline": baseline_json(result.baselines),
     }
-    return full, [run.name, config.task, begun, score_line(result.test), baseline_words(result.baselines)]
+    return full, [run.name, config.task, started, score_line(result.test), baseline_words(result.baselines)]

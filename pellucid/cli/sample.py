@@ -1,4 +1,4 @@
-"""`pellucid sample`: text or images that a trained network makes of itself (floor 7)."""
+"""`pellucid sample`: generate text or images with a trained network (floor 11)."""
 
 from __future__ import annotations
 
@@ -19,27 +19,44 @@ from ..runs import run as runs
 from .options import Number, Whole, print_json
 from .progress import say
 
-LARGER = 3  # times each pixel is enlarged, where pictures are small
-SMALL = 64  # pixels a side
+ENLARGE = 3  # enlarge small images by this factor
+SMALL_SIDE = 64  # pixels
 
 
 @click.command("sample")
 @click.argument("run")
-@click.option("--n", "count", type=Whole(), help="How many: texts (1), lines (20) or images (64).")
-@click.option("--class", "wanted", metavar="NAME", help="Images of this class alone.")
-@click.option("--prompt", default="", metavar="TEXT", help="What the text begins with.")
-@click.option("--length", type=Whole(), default=500, show_default=True, help="Tokens to write.")
-@click.option("--temperature", type=Number(), default=1.0, show_default=True, help="Below 1 likelier, above 1 bolder.")
-@click.option("--top-k", type=Whole(0), default=0, help="Choose among the k likeliest only.")
-@click.option("--seed", type=Whole(0), default=0, show_default=True, help="The same seed, the same sample.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="The picture: .png (else RUN-sample.png).")
+@click.option("--n", "count", type=Whole(), help="How many samples.  [default: 1 text, 20 lines or 64 images]")
+@click.option("--class", "class_name", metavar="NAME", help="Generate images of this class only.")
+@click.option("--prompt", default="", metavar="TEXT", help="The beginning of the text.")
+@click.option("--length", type=Whole(), default=500, show_default=True, help="Tokens to generate.")
+@click.option(
+    "--temperature",
+    type=Number(),
+    default=1.0,
+    show_default=True,
+    help="Below 1 prefers likely tokens, above 1 unlikely ones.",
+)
+@click.option("--top-k", type=Whole(0), default=0, help="Sample from the k likeliest tokens only; 0 for all.")
+@click.option(
+    "--seed",
+    type=Whole(0),
+    default=0,
+    show_default=True,
+    help="Seed of the random numbers; the same seed gives the same sample.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the images here, as .png.  [default: RUN-sample.png]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(
-    context: click.Context, run: str, count: int | None, wanted: str | None, prompt: str, length: int, temperature: float, top_k: int, seed: int,
+    context: click.Context, run: str, count: int | None, class_name: str | None, prompt: str, length: int, temperature: float, top_k: int, seed: int,
     out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Let RUN write text, or draw a grid of images.
+    """Generate text, or a grid of images, with RUN.
 
     \b
     pellucid sample last --prompt "ROMEO:"
@@ -47,58 +64,58 @@ def command(
     """
     if not 0 <= temperature < math.inf:
         raise OptionError(
-            f"--temperature {temperature:g}: expected 0 or more; 0 takes the likeliest, 1 draws; write 0.8"
+            f"--temperature {temperature:g}: expected 0 or more; 0 takes the likeliest token, 1 samples; write 0.8"
         )
-    found = runs.find_run(run)
-    sampler = Sampler(found)
+    trained = runs.find_run(run)
+    sampler = Sampler(trained)
     generator = Generator(seed)
     if sampler.writes:
-        if wanted is not None or out is not None:
-            raise OptionError(f"--{'class' if wanted is not None else 'out'}: {found.name} writes text; expected --prompt, --length, "
+        if class_name is not None or out is not None:
+            raise OptionError(f"--{'class' if class_name is not None else 'out'}: {trained.name} generates text; expected --prompt, --length, "
                               "--temperature or --top-k; leave it out")  # fmt: skip
         options = {"temperature": temperature, "top_k": top_k, "generator": generator}
         for note in sampler.preprocessor.strangers(prompt):
             say(f"note: --prompt: {note}")
-        many = count or (20 if sampler.preprocessor.lines else 1)
-        texts = [prompt + sampler.text(prompt, length, **options) for _ in range(many)]  # type: ignore[arg-type]
+        texts_wanted = count or (20 if sampler.preprocessor.lines else 1)
+        texts = [prompt + sampler.text(prompt, length, **options) for _ in range(texts_wanted)]  # type: ignore[arg-type]
         if as_json:
-            print_json({"run": str(found.folder), "texts": texts})
+            print_json({"run": str(trained.folder), "texts": texts})
         else:
             click.echo("\n".join(texts) if sampler.preprocessor.lines else "\n\n".join(texts))
         return
     for name in ("prompt", "length", "temperature", "top_k"):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise OptionError(
-                f"--{name.replace('_', '-')}: {found.name} draws images; expected --n, --class, --seed or --out; leave it out"
+                f"--{name.replace('_', '-')}: {trained.name} generates images; expected --n, --class, --seed or --out; leave it out"
             )
-    _draw(sampler, count or 64, wanted, generator, out, as_json)
+    _sample_images(sampler, count or 64, class_name, generator, out, as_json)
 
 
-def _draw(
-    sampler: Sampler, count: int, wanted: str | None, generator: Generator, out: Path | None, as_json: bool
-) -> None:  # fmt: skip
+def _sample_images(
+    sampler: Sampler, count: int, class_name: str | None, generator: Generator, out: Path | None, as_json: bool
+) -> None:
+    """Write a grid of images to a .png file."""
     path = out or Path(f"{sampler.run.folder.name}-sample.png")
     if path.suffix.lower() != ".png":
         raise OptionError(f"--out {path}: expected a name that ends in .png; write sample.png")
     if path.exists():
-        raise OptionError(
-            f"--out {path}: there is a file of that name already; expected a new one; choose another name"
-        )
+        raise OptionError(f"--out {path}: exists already; expected a new file; choose another name")
     classes = len(sampler.preprocessor.classes or [0])
-    labels = np.arange(count) % classes if wanted is None else np.full(count, sampler.class_number(wanted))
+    labels = np.arange(count) % classes if class_name is None else np.full(count, sampler.class_number(class_name))
     images = sampler.images(labels, generator)
-    by_class = wanted is None and classes > 1 and sampler.conditional
+    by_class = class_name is None and classes > 1 and sampler.conditional
     columns = min(count, classes) if by_class else round(count**0.5) or 1
-    whole = image_grid(images, columns)
-    if max(images.shape[1:3]) <= SMALL:
-        whole = whole.repeat(LARGER, 0).repeat(LARGER, 1)
+    picture = image_grid(images, columns)
+    if max(images.shape[1:3]) <= SMALL_SIDE:
+        picture = picture.repeat(ENLARGE, 0).repeat(ENLARGE, 1)
     buffer = io.BytesIO()
-    Image.fromarray(whole).save(buffer, "PNG", optimize=True)
+    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
     write_bytes(path, buffer.getvalue())
     names = [(sampler.preprocessor.classes or ["image"])[i] for i in labels] if sampler.conditional else []
     if as_json:
         print_json({"run": str(sampler.run.folder), "picture": str(path), "n": count, "classes": names})
     else:
         click.echo(
-            f"{path}: {count} images, {columns} a row" + (f", of {', '.join(names[:columns])}" if by_class else "")
+            f"{path}: {count} images, {columns} in each row"
+            + (f", of {', '.join(names[:columns])}" if by_class else "")
         )

@@ -1,9 +1,9 @@
-"""What all commands share: finding them by name, and turning every failure into one line and an exit code (floor 7).
+"""The command group: it finds commands by name, and turns every failure into one line and an exit code (floor 11).
 
-    0 done    1 our own bug (the traceback is saved, its place told)    2 input, option or disk    3 non-finite numbers
-    130 Ctrl-C, after a checkpoint where one is worth having
+    0 done    1 a bug of pellucid (the traceback is saved)    2 input, option or disk    3 non-finite numbers
+    130 Ctrl-C; `train` saves a checkpoint first
 
-Errors go to stderr as one line, so stdout holds results or nothing.
+Errors go to stderr as one line. Stdout holds results or nothing.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import NonFiniteError, PellucidError, suggestion
+from ..runs.renamed import new_name
 
-COMMANDS = {  # name -> what `pellucid --help` says of it; the module of the same name is imported when it is asked for
+COMMANDS = {  # name -> its line in `pellucid --help`; its module has the same name and is imported on demand
     "train": "Train a network on a data set, a table or a folder.",
     "evaluate": "Score a trained network on its test data, or on other data.",
-    "predict": "Let a trained network answer for new rows or a picture.",
-    "sample": "Let a trained network write text or draw images.",
+    "predict": "Predict with a trained network: new rows, images, a series or a text.",
+    "sample": "Generate text or images with a trained network.",
     "summary": "Show the layers, shapes and parameters of a trained network.",
-    "runs": "List the runs here with their scores.",
+    "runs": "List the runs under runs/ with their scores.",
     "datasets": "List the data sets known by name.",
 }
 
 
 class Stopped(Exception):
-    """Ctrl-C was heard and everything worth keeping is saved; the message says how to go on."""
+    """Raised after Ctrl-C, once everything is saved; the message says how to continue."""
 
 
 class Shell(click.Group):
-    """The group of commands; its `main` is the one place where errors become lines and exit codes."""
+    """The group of commands; its `main` turns errors into lines and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -64,7 +65,7 @@ class Shell(click.Group):
         sys.exit(self._run(list(sys.argv[1:] if args is None else args), extra))
 
     def _run(self, args: list[str], extra: dict[str, Any]) -> int:
-        given = " ".join(["pellucid", *args[:1]]) if args and args[0] in COMMANDS else "pellucid"
+        command = " ".join(["pellucid", *args[:1]]) if args and args[0] in COMMANDS else "pellucid"
         try:
             with _warnings_as_lines():
                 result = super().main(args, prog_name="pellucid", standalone_mode=False, **extra)
@@ -72,35 +73,37 @@ class Shell(click.Group):
         except click.exceptions.Exit as exit:
             return exit.exit_code
         except click.ClickException as error:
-            return _say(given, _usage_words(error), 2)
+            return _say(command, _usage_words(error), 2)
         except NonFiniteError as error:
-            return _say(given, str(error), 3)
+            return _say(command, str(error), 3)
         except PellucidError as error:
-            return _say(given, str(error), 2)
+            return _say(command, str(error), 2)
         except Stopped as stopped:
-            return _say(given, str(stopped), 130)
+            return _say(command, str(stopped), 130)
         except (KeyboardInterrupt, click.Abort):
-            return _say(given, "stopped by Ctrl-C", 130)
-        except BrokenPipeError:  # the reader, `head` say, has what it wanted
+            return _say(command, "stopped by Ctrl-C", 130)
+        except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except MemoryError:
             return _say(
-                given,
-                "there is not enough memory; expected data and network to fit; try a lower --batch-size or fewer rows",
+                command,
+                "out of memory; expected data and network to fit into it; use a lower --batch-size or fewer rows",
                 2,
             )
         except OSError as error:
             name = f"{error.filename}: " if error.filename else ""
             return _say(
-                given,
+                command,
                 f"{name}{(error.strerror or type(error).__name__).lower()}; check the path, its permissions and the disk",
                 2,
             )
         except Exception:
             return _say(
-                given, f"this is a bug of pellucid, not yours; its traceback was saved to {_save_traceback()}", 1
+                command,
+                f"a bug of pellucid, not yours; please report it with its traceback, which was saved to {_save_traceback()}",
+                1,
             )
 
 
@@ -111,7 +114,7 @@ def _say(where: str, message: str, code: int) -> int:
 
 
 def _usage_words(error: click.ClickException) -> str:
-    """Click's complaint as one line in this house's words."""
+    """Click's error as one line, with the option and what to do next."""
     command = getattr(error, "ctx", None) and error.ctx.command  # type: ignore[attr-defined]
     if isinstance(error, click.NoSuchOption):
         options = [
@@ -120,19 +123,23 @@ def _usage_words(error: click.ClickException) -> str:
             for name in (*p.opts, *p.secondary_opts)
             if name.startswith("--")
         ]
+        names = {option[2:].replace("-", "_") for option in options}
+        renamed = new_name(error.option_name, names)
+        if renamed:
+            return f"no such option: {error.option_name}; it is called {renamed}; write {renamed}"
         see = f"see pellucid {command.name} --help" if command and command.name in COMMANDS else "see pellucid --help"
         return f"no such option: {error.option_name}.{suggestion(error.option_name, [*options, '--help']) or f' {see}'}"
     if isinstance(error, click.BadParameter) and error.param is not None:
         name = error.param.opts[-1] if error.param.param_type_name == "option" else (error.param.human_readable_name)
         if isinstance(error, click.MissingParameter):
-            return f"{name} is missing; see pellucid {command.name if command else ''} --help"
+            return f"missing argument {name}; see pellucid {command.name if command else ''} --help"
         return f"{name}: {error.message.rstrip('.')}"
     message = error.format_message().rstrip()
     return message if message[1:2].isupper() else message[:1].lower() + message[1:]
 
 
 def _save_traceback() -> str:
-    """Write the traceback under way to a new file in the temporary folder, and give its path."""
+    """Write the current traceback to a new file in the temporary folder, and return its path."""
     try:
         handle, path = tempfile.mkstemp(prefix="pellucid-traceback-", suffix=".txt")
         with open(handle, "w", encoding="utf-8") as file:
@@ -144,7 +151,7 @@ def _save_traceback() -> str:
 
 @contextlib.contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Show our warnings as one line on stderr, without Python's file and line."""
+    """Show warnings as one line on stderr, without Python's file and line."""
 
     def show(message: Any, category: Any, *rest: Any, **more: Any) -> None:
         if issubclass(category, UserWarning):
@@ -163,7 +170,7 @@ def _warnings_as_lines() -> Iterator[None]:
 @click.version_option(package_name="pellucid", message="pellucid %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Neural networks you can see through: train one on a table or on images, and look inside.
+    """Neural networks you can see through: train one on tables, images, texts or series, and look inside.
 
     \b
     pellucid train digits                          a first network, in seconds

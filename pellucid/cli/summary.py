@@ -1,4 +1,4 @@
-"""`pellucid summary`: the layers, shapes and parameters of a run's network (floor 7)."""
+"""`pellucid summary`: the layers, shapes and parameters of a run's network (floor 11)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from ..creation import zeros
 from ..evaluation.formatting import score_line
 from ..inspect.summary import summary
-from ..models.base import ImageGenerator
+from ..models.heads.generation import ImageGenerator
 from ..runs import run as runs
 from .options import print_json
 
@@ -20,35 +20,33 @@ from .options import print_json
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str, as_json: bool) -> None:
     """Show the layers, output shapes and parameters of RUN: a path, a name under runs/, or last."""
-    found = runs.find_run(run)
-    network = found.network() if found.weights.exists() else found.new_network()
-    inputs = (
-        None if isinstance(network, ImageGenerator) else example_inputs(found.preprocessor().input_spec())
-    )  # a drawing has none
+    trained = runs.find_run(run)
+    network = trained.network() if trained.weights.exists() else trained.new_network()
+    inputs = None if isinstance(network, ImageGenerator) else example_inputs(trained.preprocessor().input_spec())
     table = summary(network, input=inputs)
-    config, result = found.config, found.result()
+    config, result = trained.config, trained.result()
     parameters = sum(p.numel() for p in network.parameters())
     if as_json:
-        print_json({"run": str(found.folder), "task": config.task, "data": config.data, "parameters": parameters,
-                    "network": asdict(config.network), "settings": asdict(config.settings), "epochs": len(found.history())})  # fmt: skip
+        print_json({"run": str(trained.folder), "task": config.task, "data": config.data, "parameters": parameters,
+                    "network": asdict(config.network), "settings": asdict(config.settings), "epochs": len(trained.history())})  # fmt: skip
         return
-    click.echo(f"{found.folder}: {config.task} on {config.data}")
+    click.echo(f"{trained.folder}: {config.task} on {config.data}")
     for note in config.notes:
         click.echo(f"  {note}")
     click.echo()
     click.echo(str(table))
     click.echo()
     click.echo("settings  " + ", ".join(f"{name} {value}" for name, value in asdict(config.settings).items()))
-    click.echo(f"epochs    {len(found.history())}")
+    click.echo(f"epochs    {len(trained.history())}")
     click.echo(
         f"test      {score_line(result.test)}"
         if result
-        else f"test      not finished; go on: pellucid train --resume {found.name}"
+        else f"test      not finished; continue with: pellucid train --resume {trained.name}"
     )
 
 
 def example_inputs(spec: dict[str, Any]) -> tuple[Any, ...]:
-    """Zeros of one example, in the order a network reads them."""
+    """The inputs of one example as zeros, in the order in which a network reads them."""
     inputs: list[Any] = []
     if "tokens" in spec:
         inputs.append(zeros(1, 1).long())

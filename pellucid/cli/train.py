@@ -1,4 +1,4 @@
-"""`pellucid train`: from a data set to a trained, saved and scored network (floor 7)."""
+"""`pellucid train`: train a network on a data set, save it and score it (floor 11)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 import click
 
 from ..data.load import find, load_problem
-from ..data.problem import TokenSequence
+from ..data.problem import DataModule, TokenSequence
 from ..errors import OptionError
 from ..evaluation.comparison import compare_with_baselines
 from ..evaluation.formatting import score_line
 from ..models import FAMILIES, family_for
-from ..models.base import ImageGenerator, LanguageModel
+from ..models.heads.generation import ImageGenerator
+from ..models.heads.language import LanguageModel
 from ..nn.activation import ACTIVATIONS
 from ..runs import run as runs
+from ..runs.renamed import new_name
 from ..runs.settings import OPTIMIZERS, load_recipe, parse_overrides, read_config, resolve_config
 from ..training import session
 from ..training.fine_tuning import network_values
-from .options import (  # fmt: skip
+from .options import (
     CtrlC,
     Names,
     Number,
@@ -36,11 +38,23 @@ from .options import (  # fmt: skip
 from .progress import Watcher, say
 from .shell import Stopped
 
-DATA_OPTIONS: dict[str, tuple[type, ...]] = {  # and what --set or a --config file may give them
-    "target": (str, int), "header": (bool,), "test": (str,), "drop": (list, tuple, str), "task": (str,), "strip_label": (str,),
-    "lines": (bool,), "tokenizer": (str,), "vocabulary": (int,), "time": (str, int), "window": (int,), "size": (int,),
-}  # fmt: skip
-BESIDE_RESUME = {"resume", "epochs", "threads", "judge", "quiet", "as_json"}
+# Options about the data, which --set and a --config file may give too: the parameter of `load_problem`, and accepted types.
+DATA_OPTIONS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "target": ("target", (str, int)),
+    "header": ("header", (bool,)),
+    "test_data": ("test", (str,)),
+    "drop_columns": ("drop", (list, tuple, str)),
+    "task": ("task", (str,)),
+    "strip_label": ("strip_label", (str,)),
+    "line_by_line": ("lines", (bool,)),
+    "tokenizer": ("tokenizer", (str,)),
+    "vocab_size": ("vocabulary", (int,)),
+    "time_column": ("time", (str, int)),
+    "lookback": ("window", (int,)),
+    "image_size": ("size", (int,)),
+}
+OTHER_RUNS = ("init_from", "feature_network")  # options that name a run
+WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "as_json"}
 
 
 @click.command("train", short_help="Train a network.", options_metavar="[OPTIONS]")
@@ -49,67 +63,73 @@ BESIDE_RESUME = {"resume", "epochs", "threads", "judge", "quiet", "as_json"}
     "--target", metavar="NAME|N", help="The column to predict: its name, or its number from 1; -1 is the last."
 )
 @click.option(
-    "--header/--no-header", default=None, help="Whether the first row names the columns (else it is sniffed)."
+    "--header/--no-header", default=None, help="Whether the first row names the columns (detected if left out)."
 )
-@click.option("--test", metavar="FILE", help="A table to test on, in place of a share of DATA.")
-@click.option("--drop", type=Names(), help="Columns to leave out.")
-@click.option("--task", metavar="TASK", help="classification or regression (else the target decides).")
-@click.option("--strip-label", metavar="TEXT", help="Remove TEXT from the end of the labels, such as a dot.")
-@click.option("--lines", is_flag=True, default=None, help="Take each line of a text for an example of its own.")
-@click.option("--tokenizer", metavar="NAME", help="characters or bpe, what a text is cut into.  [default: characters]")
-@click.option("--vocabulary", type=Whole(), metavar="N", help="Tokens of --tokenizer bpe.  [default: 1000]")
+@click.option("--test-data", metavar="FILE", help="A table to test on, instead of a part of DATA.")
+@click.option("--drop-columns", type=Names(), help="Columns to leave out.")
+@click.option("--task", metavar="TASK", help="classification or regression (chosen by the target if left out).")
+@click.option("--strip-label", metavar="TEXT", help="Remove TEXT from the end of each label, such as a full stop.")
+@click.option("--line-by-line", is_flag=True, default=None, help="Take each line of a text as one example.")
+@click.option("--tokenizer", metavar="NAME", help="How to split a text: characters or bpe.  [default: characters]")
+@click.option("--vocab-size", type=Whole(), metavar="N", help="Tokens of --tokenizer bpe.  [default: 1000]")
 @click.option(
-    "--time", metavar="NAME|N", help="The column that says when a row was: the table is a series, to be gone on with."
+    "--time-column",
+    metavar="NAME|N",
+    help="The column of times: the table is a series, and the task is to forecast it.",
 )
-@click.option("--window", type=Whole(), help="How many past steps of a series are looked at; 30.")
+@click.option("--lookback", type=Whole(), help="Past steps of a series that a forecast reads.  [default: 30]")
 @click.option(
-    "--size",
+    "--image-size",
     type=Whole(),
-    help="Pixels a side that pictures are brought to (else theirs; at most 64 where they differ).",
+    help="Resize images to N x N pixels (by default they keep their size, at most 64 where sizes differ).",
 )
 @click.option("--model", metavar="NAME", help=f"The family of network: {', '.join(FAMILIES)}.")
-@click.option("--layers", type=Numbers(), help="Sizes of the hidden layers, or none; 128,64 for images.")
-@click.option("--activation", metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.")
-@click.option("--dropout", type=Number(), help="Share of hidden units left out at each step.")
 @click.option(
-    "--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting of training or of the network."
+    "--hidden-sizes", type=Numbers(), help="Sizes of the hidden layers of an mlp or lstm, or none, such as 128,64."
+)
+@click.option("--activation", metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.")
+@click.option("--dropout", type=Number(), help="Share of hidden units to drop in each training step.")
+@click.option(
+    "--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting of the training or the network."
 )
 @click.option("--optimizer", metavar="NAME", help=f"{', '.join(OPTIMIZERS)}.")
-@click.option("--lr", type=Number(), help="The highest learning rate.")
-@click.option("--epochs", type=Whole(), help="How often to go through the training data.")
-@click.option("--batch-size", type=Whole(), help="Examples a step.")
-@click.option("--seed", type=Whole(0), help="Start of all random numbers, the split included.  [default: 0]")
-@click.option("--threads", type=Whole(), help="Threads for matrix products.")
+@click.option("--lr", type=Number(), help="The peak learning rate.")
+@click.option("--epochs", type=Whole(), help="Passes over the training data.")
+@click.option("--batch-size", type=Whole(), help="Examples in each step.")
+@click.option("--seed", type=Whole(0), help="Seed of all random numbers, including the split.  [default: 0]")
+@click.option("--num-threads", type=Whole(), help="Threads for compiled steps and matrix products.")
 @click.option(
-    "--eager", is_flag=True, default=None, help="Run operation by operation; slower, but does not wait for a compiler."
+    "--eager", is_flag=True, default=None, help="Run operation by operation: slower, but without compiling first."
 )
 @click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Options and settings in a TOML file, or a shipped recipe's name.",
+    help="A TOML file of options and settings, or the name of a shipped recipe.",
 )
 @click.option(
-    "--out",
+    "--run-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="The run's folder, a new one (else runs/DATA-MODEL-N).",
+    help="The folder to create for the run.  [default: runs/DATA-MODEL-N]",
 )
-@click.option("--from", metavar="RUN", help="Begin with the weights of RUN; only the last layer may differ.")
-@click.option("--freeze", type=Names("layers", "stages.0"), help="Layers that do not learn, by path, such as stages.0.")
+@click.option("--init-from", metavar="RUN", help="Start from the weights of RUN; only the last layer may differ.")
+@click.option("--freeze", type=Names("layers", "stages.0"), help="Layers not to train, by path, such as stages.0.")
 @click.option(
-    "--judge", metavar="RUN", help="For images drawn: a cnn run on DATA to judge them (else the best that is found)."
+    "--feature-network",
+    metavar="RUN",
+    help="For generated images: a cnn run on DATA that computes their Frechet distance (by default the best one found).",
 )
-@click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
+@click.option("--resume", metavar="RUN", help="Continue a run that was stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.pass_context
 def command(
     context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: Any
 ) -> None:
     """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet), a text (TXT, MD), or a
-    folder or archive of pictures, with a folder for each class.
+    folder or archive of images with one folder for each class.
 
     \b
     pellucid train digits
@@ -121,10 +141,11 @@ def command(
         training = _resume(context, data, resume, options)
     elif data is None:
         raise click.UsageError(
-            "DATA is missing; expected a data set, a table or --resume RUN; write: pellucid train digits"
+            "missing argument DATA: a data set, a table, a text or a folder of images to train on, or --resume RUN; "
+            "write: pellucid train digits"
         )
     else:
-        training = _begin(data, {name: value for name, value in options.items() if value is not None}, quiet)
+        training = _start(data, {name: value for name, value in options.items() if value is not None}, quiet)
     result = _watch(training, quiet)
     if as_json:
         print_json(_as_json(training, result))
@@ -133,68 +154,96 @@ def command(
             click.echo(line)
 
 
-def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.TrainingSession:
-    out = options.pop("out", None)
-    if out is not None and out.exists():
-        raise OptionError(
-            f"--out {out}: there is something of that name already; expected a new folder; choose another name"
-        )
+def _start(data: str, options: dict[str, Any], quiet: bool) -> session.TrainingSession:
+    run_dir = options.pop("run_dir", None)
+    if run_dir is not None and run_dir.exists():
+        raise OptionError(f"--run-dir {run_dir}: exists already; expected a new folder; choose another name")
     path = options.pop("config_file", None)
-    written = read_config(path) if path else {}
-    more = parse_overrides(options.pop("more", ()))
-    asked = {**written, **options, **more}
-    family = str(asked.pop("model")) if "model" in asked else None
-    source, judge = (runs.find_run(str(asked.pop(name))) if name in asked else None for name in ("from", "judge"))
-    inherited = {} if source is None else network_values(source, family)
-    family = source.config.family if source else family
-    about = {name: asked.pop(name) for name in DATA_OPTIONS if name in asked}
+    in_file = read_config(path) if path else {}
+    overrides = parse_overrides(options.pop("more", ()))
+    values = {**in_file, **options, **overrides}
     try:
-        # A wrong option should not wait for the data.
-        settings, _ = resolve_config(family or "mlp", asked if family else {"seed": asked.get("seed", 0)})
-        problem = load_problem(data, seed=settings.seed, **_checked(about))
-        family = family_for(problem.kind, family)
-        known = data if find(data) else ""  # a user's digits.csv has nothing to do with the recipe of digits
-        values = {**load_recipe(family, known, problem.kind, len(problem.train)), **inherited, **asked}
-        training = session.start(problem, family, values, out, source=source, feature_network=judge)
-    except OptionError as error:
-        raise _named(error, options, more, written, path) from None
-    if not quiet:
-        sizes = ", ".join(f"{len(getattr(problem, part)):,} {part}" for part in ("train", "validation", "test"))
-        smooth = getattr(training.run.config.network, "label_smoothing", 0)
-        smoothed = (
-            [f"training loss: with label smoothing {smooth:g}, so it ends above the validation loss"] if smooth else []
+        _refuse_renamed(values)
+        family = str(values.pop("model")) if "model" in values else None
+        init_from, feature_network = (
+            runs.find_run(str(values.pop(name))) if name in values else None for name in OTHER_RUNS
         )
-        for note in [
-            *problem.notes,
-            *smoothed,
-            f"{'tokens' if isinstance(problem.train, TokenSequence) else 'examples'}: {sizes}",
-            f"run: {training.run.folder}",
-        ]:
-            say(note)
+        inherited = {} if init_from is None else network_values(init_from, family)
+        family = init_from.config.family if init_from else family
+        about_data = {name: values.pop(name) for name in DATA_OPTIONS if name in values}
+        # Check the settings before loading the data, which may take long.
+        settings, _ = resolve_config(family or "mlp", values if family else {"seed": values.get("seed", 0)})
+        problem = _load_data(data, settings.seed, about_data)
+        family = family_for(problem.kind, family)
+        dataset = data if find(data) else ""  # a user's own digits.csv does not get the recipe of the data set digits
+        values = {**load_recipe(family, dataset, problem.kind, len(problem.train)), **inherited, **values}
+        training = session.start(problem, family, values, run_dir, source=init_from, feature_network=feature_network)
+    except OptionError as error:
+        raise _with_origin(error, options, overrides, in_file, path) from None
+    if not quiet:
+        _say_notes(training)
     return training
 
 
-def _checked(about: dict[str, Any]) -> dict[str, Any]:
-    """Options about the data, each of a kind that it can be. Raises OptionError."""
-    for name, value in about.items():
-        kinds = DATA_OPTIONS[name]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected a {' or '.join(kind.__name__ for kind in kinds)}; "
+def _say_notes(training: session.TrainingSession) -> None:
+    """What is worth knowing before the first epoch, one line each."""
+    problem = training.problem
+    sizes = ", ".join(f"{len(getattr(problem, split)):,} {split}" for split in ("train", "validation", "test"))
+    smoothing = getattr(training.run.config.network, "label_smoothing", 0)
+    notes = [*problem.notes]
+    if smoothing:
+        notes.append(f"training loss: with label smoothing {smoothing:g}, so it ends above the validation loss")
+    notes.append(f"{'tokens' if isinstance(problem.train, TokenSequence) else 'examples'}: {sizes}")
+    for note in [*notes, f"run: {training.run.folder}"]:
+        say(note)
+
+
+def _refuse_renamed(values: dict[str, Any]) -> None:
+    """Raise OptionError for the old name of an option; `choose` does so for settings."""
+    for name in values:
+        renamed = new_name(name, {*DATA_OPTIONS, *OTHER_RUNS})
+        if renamed:
+            raise OptionError(f"{name}: no such option; it is called {renamed}; write {renamed}={values[name]}")
+
+
+def _data_parameters(options: dict[str, Any]) -> dict[str, Any]:
+    """Options about the data as parameters of `load_problem`. Raises OptionError for a value of a wrong type."""
+    parameters: dict[str, Any] = {}
+    for name, value in options.items():
+        parameter, types = DATA_OPTIONS[name]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected a {' or '.join(kind.__name__ for kind in types)}; "
                               "see pellucid train --help")  # fmt: skip
-    if isinstance(about.get("drop"), str):  # from a config file, where one name needs no list
-        about["drop"] = [name.strip() for name in about["drop"].split(",")]
-    return about
+        parameters[parameter] = value
+    if isinstance(parameters.get("drop"), str):  # from a config file, where one name needs no list
+        parameters["drop"] = [name.strip() for name in parameters["drop"].split(",")]
+    return parameters
 
 
-def _named(
-    error: OptionError, options: dict[str, Any], more: dict[str, Any], written: dict[str, Any], path: Path | None
+def _load_data(data: str, seed: int, options: dict[str, Any]) -> DataModule:
+    """`load_problem` with errors that name the option instead of the parameter."""
+    parameters = _data_parameters(options)
+    try:
+        return load_problem(data, seed=seed, **parameters)
+    except OptionError as error:
+        message = str(error)
+        hyphens, name = ("--" if message.startswith("--") else ""), re.split("[: ]", message.removeprefix("--"))[0]
+        for option, (parameter, _) in DATA_OPTIONS.items():
+            if parameter == name.replace("-", "_"):
+                shown = option.replace("_", "-") if hyphens else option
+                raise OptionError(hyphens + shown + message[len(hyphens + name) :]) from None
+        raise
+
+
+def _with_origin(
+    error: OptionError, options: dict[str, Any], overrides: dict[str, Any], in_file: dict[str, Any], path: Path | None
 ) -> OptionError:
-    """Say whether a bad setting came from an option, from --set or from the --config file."""
+    """The error with the place where the bad value was given: an option, --set or the --config file."""
     bare = str(error).removeprefix("--")
     name = re.split("[: ]", bare)[0].replace("-", "_")
-    if name in more:
+    if name in overrides:
         return OptionError(f"--set {bare}")
-    if name in written and name not in options:
+    if name in in_file and name not in options:
         return OptionError(f"{path}: {bare}")
     return as_options(error, {*options, "model"})
 
@@ -202,57 +251,56 @@ def _named(
 def _resume(context: click.Context, data: str | None, name: str, options: dict[str, Any]) -> session.TrainingSession:
     command_line = click.core.ParameterSource.COMMANDLINE
     given = [p for p in context.command.params if context.get_parameter_source(str(p.name)) is command_line]
-    extra = sorted(p.opts[0] for p in given if p.name not in BESIDE_RESUME | {"data"})
+    extra = sorted(p.opts[0] for p in given if p.name not in WITH_RESUME | {"data"})
     if data is not None or extra:
         what = f"DATA ({data})" if data is not None else extra[0]
-        raise click.UsageError(f"--resume: {what} cannot be given beside it, a run goes on as it was begun; expected only --epochs, "
-                               "--threads, --judge, --quiet, --json; leave it out, or begin a new run")  # fmt: skip
+        raise click.UsageError(f"--resume: {what} cannot be combined with it, since a run keeps the options it was started with; expected "
+                               "only --epochs, --num-threads, --feature-network, --quiet, --json; leave it out, or start a new run")  # fmt: skip
     run = runs.find_run(name)
-    judge = runs.find_run(options["judge"]) if options["judge"] else None
+    feature_network = runs.find_run(options["feature_network"]) if options["feature_network"] else None
     try:
-        training = session.resume(run, run.load_problem(), options["epochs"], options["threads"], judge)
+        training = session.resume(run, run.load_problem(), options["epochs"], options["num_threads"], feature_network)
     except OptionError as error:
         raise as_options(error, {"epochs"}) from None
     if training.is_done():
-        say(
-            f"note: {run.name} is finished, after {training.learner.progress.epoch} of {training.settings.epochs} epochs; nothing is left to train"
-        )
-    stored = run.config.settings.threads
-    if training.settings.threads != stored:
-        say(f"note: the run was begun with {stored} threads and goes on with {training.settings.threads}; its last bits may "
-            "differ from an uninterrupted run's")  # fmt: skip
+        done, total = training.learner.progress.epoch, training.settings.epochs
+        say(f"note: {run.name} is finished, after {done} of {total} epochs; nothing is left to train")
+    stored = run.config.settings.num_threads
+    if training.settings.num_threads != stored:
+        say(f"note: the run was started with {stored} threads and continues with {training.settings.num_threads}; the last bits of "
+            "its numbers may differ from those of an uninterrupted run")  # fmt: skip
     return training
 
 
 def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
-    """Train and finish, showing progress; after Ctrl-C save a checkpoint and raise Stopped with the command to go on."""
+    """Train and finish, showing progress; after Ctrl-C save a checkpoint and raise Stopped with the command to continue."""
     learner, name = training.learner, shell_word(training.run.name)
-    again = f"to go on: pellucid train --resume {name}"
+    advice = f"to continue: pellucid train --resume {name}"
     try:
         with CtrlC() as ctrl_c, Watcher(training.settings.epochs, len(learner.loader), quiet=quiet) as watcher:
             for event in training.events():
                 watcher.show(event)
-                if ctrl_c.heard:
+                if ctrl_c.pressed:
                     training.save()
                     at = learner.progress
-                    raise Stopped(f"stopped in epoch {at.epoch + 1} at step {at.step}, everything is saved; {again}")
+                    raise Stopped(f"stopped in epoch {at.epoch + 1} at step {at.step}, everything is saved; {advice}")
         if not quiet:
             say("scoring on the test data, and fitting the baselines to compare with ...")
         return training.finish()
     except KeyboardInterrupt:
-        raise Stopped(f"stopped, the last checkpoint is kept; {again}") from None
+        raise Stopped(f"stopped, the last checkpoint is kept; {advice}") from None
 
 
 def closing_lines(training: session.TrainingSession, result: session.Result) -> list[str]:
     """Test score against the baseline, the run, the report, and the next command to paste."""
     run = training.run
-    beside = (
+    comparison = (
         f", {compare_with_baselines(result.metrics, result.baselines).relation} {baseline_words(result.baselines)}"
         if result.baselines
         else ""
     )
     return [
-        f"test    {score_line(result.metrics)}{beside}",
+        f"test    {score_line(result.metrics)}{comparison}",
         f"run     {run.folder}",
         f"report  {run.report}",
         f"next    {next_command(training)}",
@@ -260,13 +308,14 @@ def closing_lines(training: session.TrainingSession, result: session.Result) -> 
 
 
 def next_command(training: session.TrainingSession) -> str:
+    """The command to try next on the new run."""
     run, problem = shell_word(training.run.name), training.problem
     if isinstance(training.network, LanguageModel | ImageGenerator):
         return f"pellucid sample {run}"
     if problem.kind in ("table", "series"):
-        how = "--horizon 7" if problem.kind == "series" else "--out predictions.csv"
-        return f"pellucid predict {run} {shell_word(problem.source['spec'])} {how}"
-    return f"pellucid predict {run} {shell_word(problem.source['spec'])} --show"
+        option = "--horizon 7" if problem.kind == "series" else "--out predictions.csv"
+        return f"pellucid predict {run} {shell_word(problem.source['spec'])} {option}"
+    return f"pellucid predict {run} {shell_word(problem.source['spec'])} --preview"
 
 
 def _as_json(training: session.TrainingSession, result: session.Result) -> dict[str, Any]:

@@ -58,7 +58,7 @@ HOLDERS = {
     "table": "a table",
     "pictures": "a folder of pictures",
     "text": "a text",
-    "series": "a series, a table with --time,",
+    "series": "a series, a table with --time-column,",
 }
 
 
@@ -244,7 +244,7 @@ def _picture_problem(name: str, path: Path, given: dict[str, Any], source: dict[
     _refuse(given, "pictures", source["spec"])
     size = given.get("size")
     if size is not None and not 4 <= size <= LARGEST_SIZE:
-        raise OptionError(f"size: {size}; expected pixels a side, 4 to {LARGEST_SIZE}; write --size 32, say")
+        raise OptionError(f"size: {size}; expected pixels a side, 4 to {LARGEST_SIZE}; write --image-size 32")
     return picture_problem(name, path, source, size)
 
 
@@ -317,8 +317,8 @@ def _table_problem(
         test_path = Path(given["test"])
         if test_path.is_file() and sha256([test_path]) == sha256([path]):
             raise OptionError(
-                f"--test {test_path}: it holds the same bytes as {path}, so the network would be tested on what it learned; "
-                "expected rows of its own; leave --test out to have a part held back"
+                f"--test-data {test_path}: it holds the same bytes as {path}, so the network would be tested on what it learned; "
+                "expected rows of its own; leave --test-data out to have a part held back"
             )
         tables.append(_labelled(test_path, known, given.get("header"), notes))
         encoded.append(Examples(known.encode(tables[-1]), known.encode_target(tables[-1])))
@@ -356,10 +356,10 @@ def _chosen_columns(table: Table, given: dict[str, Any]) -> tuple[int, list[int]
         raise OptionError(f"--target: missing; {table.path} has the columns {table.listed()}; expected the one to predict; "
                           f"write --target {table.names[-1]!r}, say")  # fmt: skip
     target = table.position(given["target"])
-    drop = [table.position(column, "--drop") for column in given.get("drop", ())]
+    drop = [table.position(column, "--drop-columns") for column in given.get("drop", ())]
     if target in drop:
         raise OptionError(
-            f"--drop {table.names[target]}: it is the target; expected other columns; leave it out of --drop"
+            f"--drop-columns {table.names[target]}: it is the target; expected other columns; leave it out of --drop-columns"
         )
     return target, drop
 

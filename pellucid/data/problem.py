@@ -40,8 +40,8 @@ class Examples:
         return len(self.target)
 
     def dataset(self, network: Any) -> Dataset[Any]:
-        """Example i is the i-th row of each array in `network.order`, then its target."""
-        arrays = [*(self.inputs[name] for name in network.order), self.target]
+        """Example i is the i-th row of each array in `network.input_names`, then its target."""
+        arrays = [*(self.inputs[name] for name in network.input_names), self.target]
         if all(isinstance(array, np.ndarray) for array in arrays):
             return TensorDataset(*map(tensor, arrays))
         return RowDataset(*arrays)
@@ -65,16 +65,16 @@ class TokenSequence:
         return len(self.tokens)
 
     def dataset(self, network: Any) -> WindowDataset:
-        """To learn from: a window of `network.context` tokens at every place. Raises DataError for a shorter text."""
-        if len(self) <= network.context:
-            raise DataError(f"text: {len(self):,} tokens to learn from; expected more than the {network.context:,} of a window; "
-                            f"write --set context={max(1, len(self) // 10)}, say, or give more text")  # fmt: skip
-        return WindowDataset(self.tokens, network.context)
+        """To learn from: a window of `network.context_length` tokens at every place. Raises DataError for a shorter text."""
+        if len(self) <= network.context_length:
+            raise DataError(f"text: {len(self):,} tokens to learn from; expected more than the {network.context_length:,} of a window; "
+                            f"write --set context_length={max(1, len(self) // 10)}, say, or give more text")  # fmt: skip
+        return WindowDataset(self.tokens, network.context_length)
 
     def judged(self, network: Any) -> WindowDataset:
         """To score: windows of `network.judged_context` tokens (less in a shorter text), each token after the first once."""
-        length = min(network.judged_context, len(self) - 1)
-        return WindowDataset(self.tokens, length, judged=True, warm=min(network.warm, length - 1))
+        length = min(network.eval_context_length, len(self) - 1)
+        return WindowDataset(self.tokens, length, judged=True, warm=min(network.burn_in, length - 1))
 
 
 class Preprocessor(ABC):

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..compiler.compile import compile
 from ..errors import TraceError
-from ..models.base import Model, in_batches
+from ..models.base import Model, map_batches
 from ..tensor import Tensor
 
 
@@ -54,7 +54,7 @@ class Forward:
 
     def __call__(self, inputs: list[np.ndarray]) -> np.ndarray:
         take = lambda rows: self.native(*(Tensor(a[rows.start : rows.stop]) for a in inputs)).array
-        return in_batches(len(inputs[0]), self.network.judged_batch, take)
+        return map_batches(len(inputs[0]), self.network.eval_batch_size, take)
 
 
 class EvaluationStep:
@@ -62,7 +62,7 @@ class EvaluationStep:
 
     def __init__(self, network: Model, eager: bool = False) -> None:
         self.network = network
-        self.native = CompiledFunction(network.judge, eager)
+        self.native = CompiledFunction(network.evaluation_step, eager)
 
     def __call__(self, dataset: Any) -> dict[str, np.ndarray]:
         names: list[str] = []
@@ -72,7 +72,7 @@ class EvaluationStep:
             names[:] = results
             return np.stack([value.array for value in results.values()], axis=1).astype(np.float64)
 
-        values = in_batches(len(dataset), self.network.judged_batch, take)
+        values = map_batches(len(dataset), self.network.eval_batch_size, take)
         return {name: values[:, i] for i, name in enumerate(names)}
 
 

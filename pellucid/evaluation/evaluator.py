@@ -185,7 +185,7 @@ class PredictionEvaluator(Evaluator):
 
 def arrays_for(network: Any, examples: Examples) -> list[np.ndarray]:
     """The arrays of `examples` that `network` reads, in its order."""
-    return [examples.inputs[name] for name in network.order]
+    return [examples.inputs[name] for name in network.input_names]
 
 
 def predict_outputs(forward: Forward, preprocessor: Any, inputs: Sequence[np.ndarray]) -> np.ndarray:

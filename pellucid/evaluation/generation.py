@@ -21,7 +21,8 @@ from PIL import Image
 from ..data.problem import DataModule
 from ..errors import OptionError, PellucidError
 from ..files import write_bytes
-from ..models.base import ImageGenerator, Model, in_batches
+from ..models.base import Model, map_batches
+from ..models.heads.generation import ImageGenerator
 from ..random import Generator
 from ..runs import run as runs
 from ..runs.records import EpochRecord, RunConfig
@@ -47,11 +48,13 @@ class GenerationEvaluator(Evaluator):
 
     def __init__(self, run: Run, problem: DataModule, network: Model, settings: Settings) -> None:
         super().__init__(run, problem, network, settings)
-        self.paint = CompiledFunction(self.network.paint, settings.eager)
+        self.generator_forward = CompiledFunction(self.network.generator_forward, settings.eager)
 
     def draw(self, labels: np.ndarray, stream: int) -> np.ndarray:
         """An image of each class number of `labels` (N,), from random numbers of their own for each `stream`."""
-        return cast("np.ndarray", self.network.draw(labels, Generator(self.settings.seed + stream), self.paint))
+        return cast(
+            "np.ndarray", self.network.sample(labels, Generator(self.settings.seed + stream), self.generator_forward)
+        )
 
     def sample_grid(self, stream: int) -> np.ndarray:
         """Images drawn, as one picture with a class in each column."""
@@ -99,7 +102,7 @@ class GenerationEvaluator(Evaluator):
     def feature_network(self) -> tuple[Features, Features | None, list[str]]:
         """Features (N, F) and, if there are any, logits (N, K) of images (N, ...), with notes on where they come from.
 
-        They are of the run that `--judge` named, else of the finished run on the same data with the best validation accuracy.
+        They are of the run that `--feature-network` named, else of the finished run on the same data with the best validation accuracy.
         One that cannot be used any more is passed over with a note: a training that is done must not fail by it.
         """
         run, notes = self.run, []
@@ -116,7 +119,7 @@ class GenerationEvaluator(Evaluator):
                 features, logits, note = network_features(classifier, self.settings.eager)
                 return features, logits, [*notes, note]
         notes.append(
-            "judged by coarse pixels, as no trained cnn on the same data was found; train one, and give it as --judge RUN"
+            "judged by coarse pixels, as no trained cnn on the same data was found; train one, and give it as --feature-network RUN"
         )
         return pixel_features, None, notes
 
@@ -141,14 +144,14 @@ class GenerationEvaluator(Evaluator):
 def check_feature_network(classifier: Run, network: Model, config: RunConfig) -> str:
     """The path of `classifier`, to be kept in `config`, that of a run whose `network` draws images. Raises OptionError."""
     if not isinstance(network, ImageGenerator):
-        raise OptionError(f"--judge {classifier.name}: for a {config.family}, which draws nothing; expected a network that draws, such as gan "
+        raise OptionError(f"--feature-network {classifier.name}: for a {config.family}, which draws nothing; expected a network that draws, such as gan "
                           "or diffusion; leave it out")  # fmt: skip
     if not _fits(classifier, config):
-        raise OptionError(f"--judge {classifier.name}: a {classifier.config.family} on {classifier.config.data}; expected a cnn on the same data as "
+        raise OptionError(f"--feature-network {classifier.name}: a {classifier.config.family} on {classifier.config.data}; expected a cnn on the same data as "
                           f"the images drawn ({config.data}), with the same --seed; make one: pellucid train {config.data} --model cnn")  # fmt: skip
     if not classifier.weights.is_file():
         raise OptionError(
-            f"--judge {classifier.name}: it has no weights yet; expected a run that has finished an epoch; train it first"
+            f"--feature-network {classifier.name}: it has no weights yet; expected a run that has finished an epoch; train it first"
         )
     return str(classifier.folder.resolve())
 
@@ -185,7 +188,7 @@ def network_features(classifier: Run, eager: bool = False) -> tuple[Features, Fe
 
         def of_all(images: np.ndarray) -> np.ndarray:
             take = lambda rows: native(Tensor(images[rows.start : rows.stop])).array
-            return in_batches(len(images), network.judged_batch, take)
+            return map_batches(len(images), network.eval_batch_size, take)
 
         return of_all
 
@@ -205,4 +208,4 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
         squares = some[..., : height * step, : width * step].reshape(*some.shape[:-2], height, step, width, step)
         return squares.mean((-3, -1)).reshape(len(some), -1)
 
-    return in_batches(len(images), 2048, coarse)
+    return map_batches(len(images), 2048, coarse)

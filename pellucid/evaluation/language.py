@@ -50,7 +50,7 @@ class LanguageEvaluator(Evaluator):
     def sample(self, length: int) -> str:
         """`length` tokens written after a newline, from the same seed every time."""
         prompt = self.preprocessor.tokenizer.encode("\n")
-        tokens = self.network.write(prompt, length, generator=Generator(self.settings.seed))
+        tokens = self.network.generate(prompt, length, generator=Generator(self.settings.seed))
         return str(self.preprocessor.text(tokens))
 
     def test(self) -> EvaluationResult:
@@ -78,7 +78,7 @@ class LanguageEvaluator(Evaluator):
 
     def _passage(self, dataset: Any) -> list[TokenLoss]:
         batch = dataset.gather(np.arange(min(len(dataset), 24)))
-        losses, targets = self.network.losses(*batch).array, batch[-1].array
+        losses, targets = self.network.token_losses(*batch).array, batch[-1].array
         scored, shown, passage = targets != IGNORED, 0, []
         for loss, letters in zip(losses[scored], self.preprocessor.spelled(targets[scored]), strict=True):
             shown += len(letters)

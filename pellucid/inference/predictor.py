@@ -179,7 +179,7 @@ class Predictor:
         return Predictions(output, gallery.names, gallery.seen, target=target, notes=notes)
 
     def _predict(self, inputs: dict[str, Any]) -> np.ndarray:
-        output = predict_outputs(self.forward, self.preprocessor, [inputs[name] for name in self.network.order])
+        output = predict_outputs(self.forward, self.preprocessor, [inputs[name] for name in self.network.input_names])
         bad = int((~np.isfinite(output.reshape(len(output), -1)).all(1)).sum())
         if bad:
             raise NonFiniteError(

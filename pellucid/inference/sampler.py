@@ -12,7 +12,8 @@ import numpy as np
 from ..errors import OptionError, suggestion
 from ..evaluation.compiled import CompiledFunction
 from ..evaluation.images import as_pixels
-from ..models.base import ImageGenerator, LanguageModel
+from ..models.heads.generation import ImageGenerator
+from ..models.heads.language import LanguageModel
 from ..random import Generator
 from ..runs.run import Run
 
@@ -45,14 +46,16 @@ class Sampler:
         preprocessor = self.preprocessor
         tokens = preprocessor.encode(prompt)["tokens"]
         stop = int(preprocessor.tokenizer.encode("\n")[0]) if preprocessor.lines else None
-        drawn = self.network.write(tokens, length, temperature=temperature, top_k=top_k, stop=stop, generator=generator)
+        drawn = self.network.generate(
+            tokens, length, temperature=temperature, top_k=top_k, stop=stop, generator=generator
+        )
         return str(preprocessor.text(drawn)).removesuffix("\n" if preprocessor.lines else "")
 
     def images(self, labels: np.ndarray, generator: Generator | None = None) -> np.ndarray:
         """An image of each class number of `labels` (N,): uint8 (N, H, W), or (N, H, W, 3) in colour."""
         assert isinstance(self.network, ImageGenerator)
-        paint = CompiledFunction(self.network.paint, self.run.config.settings.eager)
-        return as_pixels(self.preprocessor, self.network.draw(labels, generator, paint))
+        generator_forward = CompiledFunction(self.network.generator_forward, self.run.config.settings.eager)
+        return as_pixels(self.preprocessor, self.network.sample(labels, generator, generator_forward))
 
     def class_number(self, name: str) -> int:
         """Raises OptionError for a class that is not known, and where the network cannot be told one."""

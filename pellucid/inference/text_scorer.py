@@ -23,7 +23,7 @@ from ..errors import DataError, NonFiniteError
 from ..evaluation.compiled import CompiledFunction, EvaluationStep
 from ..evaluation.language import per_window
 from ..evaluation.metrics import Metrics, text_metrics
-from ..models.base import in_batches
+from ..models.base import map_batches
 from ..runs.run import Run
 
 
@@ -53,7 +53,7 @@ class TextScorer:
         else:
             text = read_text(Path(data))
         if self.preprocessor.lines:
-            text = lines_of(self.preprocessor, data, text, self.network.most_tokens)
+            text = lines_of(self.preprocessor, data, text, self.network.max_length)
         if len(self.preprocessor.tokenizer.encode(text)) < 2:
             raise DataError(f"{data}: {len(text)} characters; expected 2 tokens at least, since what comes first is not scored; "
                             "give more text")  # fmt: skip
@@ -67,12 +67,12 @@ class TextScorer:
     def token_nll(self, text: str) -> list[tuple[int, str, float]]:
         """(position, token as text, nats) of each token scored, in order; positions are counted in characters from 1."""
         dataset = self._judged(text)
-        losses = self.network.losses
+        losses = self.network.token_losses
         gather = lambda rows: dataset.gather(np.arange(rows.start, rows.stop))
-        count, most = len(dataset), self.network.judged_batch
-        targets = in_batches(count, most, lambda rows: gather(rows)[-1].array)
+        count, most = len(dataset), self.network.eval_batch_size
+        targets = map_batches(count, most, lambda rows: gather(rows)[-1].array)
         run = CompiledFunction(losses, self.eager)
-        nats = in_batches(count, most, lambda rows: run(*gather(rows)).array)[targets != IGNORED]  # (L,)
+        nats = map_batches(count, most, lambda rows: run(*gather(rows)).array)[targets != IGNORED]  # (L,)
         if not np.isfinite(nats).all():
             raise NonFiniteError(f"{self.run.name}: its network gives NaN or infinity for {(~np.isfinite(nats)).sum():,} of {len(nats):,} tokens; "
                                  "expected finite numbers; its training blew up: train again with a lower --lr")  # fmt: skip

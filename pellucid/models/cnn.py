@@ -1,10 +1,10 @@
-"""The convolutional network, for images: its configuration and network (floor 5).
+"""The convolutional neural network (CNN), for image classification (floor 5).
 
-    image -> [3x3 convolution, max pooling to half, batch norm, GELU, then 3x3 convolution, batch norm, GELU ...] a stage
-          -> the mean over what is left of the picture -> classes (B, K)
+    image -> stages: [3x3 convolution, max pooling to half, batch norm, GELU, then 3x3 convolution, batch norm, GELU ...]
+          -> global average pooling -> logits (B, K)
 
-Pooling straight after the first convolution of a stage, before norm and GELU, saves three quarters of their work (the
-layout of airbench, Jordan 2024, arXiv 2404.00498). B batch, C channels, H x W pixels, K classes.
+Pooling right after the first convolution of a stage, before norm and GELU, saves three quarters of their work (the layout of
+airbench, Jordan 2024, arXiv 2404.00498). Shapes: B batch, C channels, H x W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from ..grad_mode import no_grad
 from ..nn.activation import ACTIVATIONS
 from ..random import rand
 from ..tensor import Tensor
-from .base import PredictionModel, Values
+from .base import StepOutput
 from .blocks.augmentation import Augmentation, ImageInput
+from .heads.prediction import PredictionModel
 
-KINDS = ("images", "pictures")
-EVEN = 5e-4  # added to the variance along each axis, so that noise is not blown up (Jordan 2024)
+WHITENING_EPSILON = 5e-4  # added to each eigenvalue, so that whitening does not amplify noise (Jordan 2024)
 
 
 @dataclass(frozen=True)
 class Config(Augmentation):
-    """What makes one CNN differ from another; plain values, so that it can be saved as JSON.
+    """Hyperparameters of a CNN; plain values, so that they can be saved as JSON. Augmentation adds its own.
 
-    channels: of each stage.      depth: convolutions of a stage.      activation: a key of ACTIVATIONS.
-    whiten: before all stages, patches of so many pixels a side are whitened (Page 2018), by what training images are like.
-    dropout: before the last layer.      residual: from the second convolution of a stage on, add what came in (He 2015).
-    And how far training images are moved, as `Movements` says.
-    mirror: in evaluation, the mean of the answers for the image and its mirror image.
-    label_smoothing: the share of a class label spread over all classes (Szegedy et al. 2015).
-    mixup: in training, up to that share of each image, and as much of its label, is another image's (Zhang et al. 2018).
+    channels: of each stage.      depth: convolutions in a stage.      activation: a key of ACTIVATIONS.
+    whiten: whiten patches of so many pixels a side before the first stage, by the statistics of training images (Page 2018);
+    0 for no whitening.      dropout: before the last layer.
+    residual: add skip connections from the second convolution of a stage on (He et al. 2015).
+    flip_tta: horizontal-flip test-time augmentation; average the logits of the image and of its mirror image in evaluation.
+    label_smoothing: share of a class label spread over all classes (Szegedy et al. 2015).
+    mixup: mix up to this share of another image, and of its label, into each training image (Zhang et al. 2018).
     """
 
     channels: tuple[int, ...] = (32, 64, 128)
@@ -47,7 +47,7 @@ class Config(Augmentation):
     activation: str = "gelu"
     residual: bool = False
     dropout: float = 0.0
-    mirror: bool = False
+    flip_tta: bool = False
     label_smoothing: float = 0.0
     mixup: float = 0.0
 
@@ -59,7 +59,7 @@ class Config(Augmentation):
                 f"channels: {self.channels}; expected whole numbers from 1, one for each stage; write 32,64,128"
             )
         if self.depth < 1:
-            raise OptionError(f"depth: {self.depth}; expected at least 1 convolution a stage; write 2")
+            raise OptionError(f"depth: {self.depth}; expected at least 1 convolution in a stage; write 2")
         if self.activation not in ACTIVATIONS:
             raise OptionError(f"activation: {self.activation!r}; expected one of {', '.join(ACTIVATIONS)}."
                               f"{suggestion(self.activation, ACTIVATIONS)}")  # fmt: skip
@@ -70,8 +70,8 @@ class Config(Augmentation):
                 raise OptionError(f"{name}: {getattr(self, name)}; expected 0 up to, but not including, 1; write 0.1")
 
 
-class Convolution(nn.Module):
-    """3x3 convolution (B, C, H, W) -> (B, D, H, W), pooled to half its size if `pool`, batch norm, activation."""
+class ConvBlock(nn.Module):
+    """3x3 convolution (B, C, H, W) -> (B, D, H, W), max pooling to half the size if `pool`, batch norm, activation."""
 
     def __init__(self, channels: int, out: int, config: Config, pool: bool, residual: bool) -> None:
         super().__init__()
@@ -90,10 +90,10 @@ class Convolution(nn.Module):
 
 
 class Whitening(nn.Module):
-    """(B, C, H, W) -> (B, 2 C k k, H - k + 1, W - k + 1): how far each patch lies along each of the ways patches differ.
+    """(B, C, H, W) -> (B, 2 C k k, H - k + 1, W - k + 1): a convolution that whitens patches of k x k pixels.
 
-    The filters are the principal axes of training patches, each with its opposite, divided by the deviation along it
-    (Page 2018; Jordan 2024). They are set once and not learned; the bias is.
+    The filters are the principal axes of training patches, each divided by the standard deviation along it, and their
+    negatives (Page 2018; Jordan 2024). They are set once and not learned; the bias is learned.
     """
 
     def __init__(self, channels: int, size: int, activation: str) -> None:
@@ -103,12 +103,12 @@ class Whitening(nn.Module):
         self.activation = ACTIVATIONS[activation]()
 
     def fit(self, images: np.ndarray) -> None:
-        """images: float32 (N, C, H, W), as the layer is given them."""
+        """Set the filters by `images`, float32 (N, C, H, W), scaled as the layer reads them."""
         size = self.convolution.weight.shape[-1]
         windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), (2, 3))[:, :, ::2, ::2]
         patches = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, images.shape[1] * size**2).astype(np.float64)
-        values, axes = np.linalg.eigh(patches.T @ patches / len(patches))
-        filters = (axes / np.sqrt(values + EVEN)).T.reshape(-1, images.shape[1], size, size)
+        eigenvalues, axes = np.linalg.eigh(patches.T @ patches / len(patches))
+        filters = (axes / np.sqrt(eigenvalues + WHITENING_EPSILON)).T.reshape(-1, images.shape[1], size, size)
         self.convolution.weight.assign(np.concatenate([filters, -filters]).astype(np.float32))
         nn.init.zeros_(self.convolution.bias)
 
@@ -119,14 +119,14 @@ class Whitening(nn.Module):
 class CNN(PredictionModel):
     """The network: images as the preprocessor encodes them -> logits (B, K)."""
 
-    order = ("image",)
-    judged_batch = 512
+    input_names = ("image",)
+    eval_batch_size = 512
 
     def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
         super().__init__()
-        self.label_smoothing, self.mirror, self.mixup = config.label_smoothing, config.mirror, config.mixup
-        self.pictures = ImageInput(inputs, config)
-        channels, side = self.pictures.channels, min(self.pictures.height, self.pictures.width)
+        self.label_smoothing, self.flip_tta, self.mixup = config.label_smoothing, config.flip_tta, config.mixup
+        self.image = ImageInput(inputs, config)
+        channels, side = self.image.channels, min(self.image.height, self.image.width)
         if config.whiten > side:
             raise OptionError(
                 f"whiten: {config.whiten}; expected at most the {side} pixels of the images' shorter side; write 2"
@@ -137,8 +137,8 @@ class CNN(PredictionModel):
         stages = []
         for out in config.channels:
             pool = side >= 4
-            first = Convolution(channels, out, config, pool, False)
-            rest = [Convolution(out, out, config, False, config.residual) for _ in range(config.depth - 1)]
+            first = ConvBlock(channels, out, config, pool, False)
+            rest = [ConvBlock(out, out, config, False, config.residual) for _ in range(config.depth - 1)]
             stages.append(nn.Sequential(first, *rest))
             channels, side = out, side // 2 if pool else side
         self.stages = nn.Sequential(*stages)
@@ -146,38 +146,36 @@ class CNN(PredictionModel):
         self.head = nn.Linear(channels, outputs)
 
     def features(self, image: Tensor) -> Tensor:
-        """What the last layer reads: (B, C), the mean of the last stage over the picture."""
-        return self._features(self.pictures(image))
+        """The input of the last layer: (B, C), the last stage averaged over the image."""
+        return self._features(self.image(image))
 
     def _features(self, x: Tensor) -> Tensor:
         return self.stages(x if self.whitening is None else self.whitening(x)).mean((2, 3))
 
-    def prepare(self, *batch: Tensor) -> None:
+    def initialize_from_data(self, *batch: Tensor) -> None:
         if self.whitening is not None:
             self.eval()
-            self.whitening.fit(self.pictures(batch[0]).array)
+            self.whitening.fit(self.image(batch[0]).array)
 
-    def values(self, *batch: Tensor) -> Values:
+    def training_step(self, *batch: Tensor) -> StepOutput:
         if not self.mixup:
-            return super().values(*batch)
+            return super().training_step(*batch)
         image, target = batch
-        x, classes = self.pictures(image), F.one_hot(target, self.head.out_features).float()
-        share = (
-            rand(len(x)) * self.mixup
-        )  # (B,), of the image as far from the end of the batch as this one from its beginning
-        y = self._answer(x.lerp(x.flip(0), share.reshape(-1, 1, 1, 1)))
+        x, classes = self.image(image), F.one_hot(target, self.head.out_features).float()
+        share = rand(len(x)) * self.mixup  # (B,), of the image at the mirrored place in the batch
+        y = self._logits(x.lerp(x.flip(0), share.reshape(-1, 1, 1, 1)))
         values = {"loss": self.loss(y, classes.lerp(classes.flip(0), share.unsqueeze(1)))}
         with no_grad():
             values["accuracy"] = (y.detach().argmax(1) == target).float().mean()
         return values
 
-    def _answer(self, x: Tensor) -> Tensor:
+    def _logits(self, x: Tensor) -> Tensor:
         return self.head(self.dropout(self._features(x)))
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.pictures(image)
-        y = self._answer(x)
-        if self.mirror and not self.training:
+        x = self.image(image)
+        y = self._logits(x)
+        if self.flip_tta and not self.training:
             y = (y + self.head(self._features(x.flip(-1)))) / 2
         return y
 
@@ -186,6 +184,6 @@ def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> CN
     """The network for `inputs`, an image preprocessor's `input_spec()`; its weights come from the global random stream."""
     if task != "classification" or "image" not in inputs:
         raise OptionError(
-            f"model: cnn, for {task} of {', '.join(inputs)}; expected classification of images; write --model mlp"
+            f"model: cnn for {task} of {', '.join(inputs)}; expected classification of images; write --model mlp"
         )
     return CNN(inputs, outputs, config)

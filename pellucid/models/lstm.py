@@ -1,11 +1,11 @@
-"""Recurrent networks, LSTM or GRU: one that writes text, one that says how a series of numbers goes on (floor 5).
+"""Recurrent networks (LSTM or GRU): a language model for text and a forecaster for series (floor 5).
 
-    text     tokens (B, T) -> embedded (B, T, E) -> layers (B, T, H) -> logits (B, T, V) of each next token
-    series   window (B, T, F) -> layers (B, T, H) -> its last position (B, H) -> (B, K)
-                 \\------------- a straight line through the whole window, where asked for -----/
+    text     tokens (B, T) -> embedding (B, T, E) -> recurrent layers (B, T, H) -> logits (B, T, V) of each next token
+    series   window (B, T, F) -> recurrent layers (B, T, H) -> last position (B, H) -> (B, K)
+                 \\-------- linear shortcut from the whole window, if asked for --------/
 
 Shapes: B batch, T time, V vocabulary, E embedding size, H size of the last layer, F features, K outputs (1 for regression).
-The recurrence itself is `nn.LSTM` and `nn.GRU`; what a series' features are is the preprocessor's business (`data/`).
+The recurrence is `nn.LSTM` or `nn.GRU`. The preprocessor in `data/` makes the features of a series.
 """
 
 from __future__ import annotations
@@ -19,65 +19,66 @@ from ..creation import cat, empty
 from ..errors import OptionError, suggestion
 from ..grad_mode import no_grad
 from ..tensor import Tensor
-from .base import LanguageModel, Model, PredictionModel, check_kinds
+from .base import Model, check_field_types
+from .heads.language import LanguageModel
+from .heads.prediction import PredictionModel
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
-KINDS = ("text", "series")
-READ = 4  # a text is judged in windows of so many contexts
+EVAL_CONTEXTS = 4  # an evaluation window is this many times as long as a training window
 
 
 @dataclass(frozen=True)
 class Config:
-    """What makes one recurrent network differ from another; plain values, so that it can be saved as JSON.
+    """Hyperparameters of a recurrent network; plain values, so that they can be saved as JSON.
 
-    layers: sizes of the layers, each reading the one before.      cell: a key of CELLS.      dropout: after each layer.
-    embedding: E, numbers each token becomes.      context: tokens in a training window of text.
-    shortcut: a series' answer also has a straight line through its window, a linear autoregression: for series that leave
-    the range they were trained in, where the layers alone saturate.
+    hidden_sizes: sizes of the recurrent layers, first to last.      cell: a key of CELLS.      dropout: after each layer.
+    embedding_dim: E, of a token.      context_length: tokens in a training window of text.
+    shortcut: add a linear function of the whole window, an autoregression, to a forecast. It helps where a series leaves the
+    range that it was trained on, as recurrent layers saturate there.
     """
 
-    layers: tuple[int, ...] = (256,)
+    hidden_sizes: tuple[int, ...] = (256,)
     cell: str = "lstm"
     dropout: float = 0.0
-    embedding: int = 64
-    context: int = 128
+    embedding_dim: int = 64
+    context_length: int = 128
     shortcut: bool = False
 
     def __post_init__(self) -> None:
-        check_kinds(self)
-        object.__setattr__(self, "layers", tuple(self.layers))
-        if not self.layers or not all(isinstance(size, int) and size >= 1 for size in self.layers):
-            shown = ",".join(map(str, self.layers))
-            raise OptionError(f"layers: {shown or 'none'}; expected one whole number from 1 at least, the size of each layer; "
+        check_field_types(self)
+        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
+        if not self.hidden_sizes or not all(isinstance(size, int) and size >= 1 for size in self.hidden_sizes):
+            shown = ",".join(map(str, self.hidden_sizes))
+            raise OptionError(f"hidden_sizes: {shown or 'none'}; expected at least one whole number from 1, the size of each layer; "
                               "write 256,256")  # fmt: skip
         if self.cell not in CELLS:
             raise OptionError(f"cell: {self.cell!r}; expected one of {', '.join(CELLS)}.{suggestion(self.cell, CELLS)}")
         if not 0 <= self.dropout < 1:
             raise OptionError(f"dropout: {self.dropout}; expected 0 up to, but not including, 1; write 0.1")
-        for name in ("embedding", "context"):
+        for name in ("embedding_dim", "context_length"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name}: {getattr(self, name)}; expected a whole number from 1; write 64")
 
 
-class Layers(nn.Module):
-    """Layers over (B, T, C), each reading the one before: (B, T, H), and the last state of each.
+class RecurrentStack(nn.Module):
+    """Recurrent layers in sequence: (B, T, C) -> (B, T, H), and the last state of each layer.
 
-    The gate that keeps the past, the second of an LSTM and of a GRU, starts with a bias of 1, so that from the beginning
-    a gradient reaches far back (Jozefowicz et al. 2015); the recurrent weights start orthogonal, each gate by itself.
+    The bias of the gate that keeps the past, the second one of an LSTM and of a GRU, starts at 1, so that gradients reach far
+    back from the first step on (Jozefowicz et al. 2015). The recurrent weights of each gate start orthogonal.
     """
 
     def __init__(self, size: int, config: Config) -> None:
         super().__init__()
         cell = CELLS[config.cell]
-        sizes = pairwise((size, *config.layers))
-        self.layers = nn.ModuleList(cell(one, other, batch_first=True) for one, other in sizes)
+        sizes = pairwise((size, *config.hidden_sizes))
+        self.layers = nn.ModuleList(cell(inputs, hidden, batch_first=True) for inputs, hidden in sizes)
         self.dropout = nn.Dropout(config.dropout)
-        self.size = config.layers[-1]
+        self.size = config.hidden_sizes[-1]
         for layer in self.layers:
-            self._start(layer)
+            self._initialize(layer)
 
     @staticmethod
-    def _start(layer: Any) -> None:
+    def _initialize(layer: Any) -> None:
         size, gates = layer.hidden_size, layer.kind.gates
         layer.weight_hh_l0.assign(cat([nn.init.orthogonal_(empty(size, size)) for _ in range(gates)]))
         with no_grad():
@@ -85,29 +86,29 @@ class Layers(nn.Module):
         nn.init.zeros_(layer.bias_hh_l0)
 
     def forward(self, x: Tensor, state: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
-        last = []
+        states = []
         for i, layer in enumerate(self.layers):
             x, final = layer(x, None if state is None else state[i])
             x = self.dropout(x)
-            last.append(final)
-        return x, last
+            states.append(final)
+        return x, states
 
 
-class Text(LanguageModel):
-    """The network that writes. It is trained on windows that begin with an empty state, and judged with one that is warm."""
+class RecurrentLanguageModel(LanguageModel):
+    """The language model. Training windows start from a zero state; in evaluation a burn-in fills the state first."""
 
-    judged_batch = 64
+    eval_batch_size = 64
 
-    def __init__(self, vocabulary: int, config: Config) -> None:
+    def __init__(self, vocab_size: int, config: Config) -> None:
         super().__init__()
-        self.vocabulary, self.context, self.warm = vocabulary, config.context, config.context
-        self.embedding = nn.Embedding(vocabulary, config.embedding)
-        self.recurrent = Layers(config.embedding, config)
-        self.head = nn.Linear(self.recurrent.size, vocabulary)
+        self.vocab_size, self.context_length, self.burn_in = vocab_size, config.context_length, config.context_length
+        self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
+        self.recurrent = RecurrentStack(config.embedding_dim, config)
+        self.head = nn.Linear(self.recurrent.size, vocab_size)
 
     @property
-    def judged_context(self) -> int:
-        return READ * self.context
+    def eval_context_length(self) -> int:
+        return EVAL_CONTEXTS * self.context_length
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.head(self.recurrent(self.embedding(tokens))[0])  # (B, T, V)
@@ -117,17 +118,17 @@ class Text(LanguageModel):
         return self.head(y[:, -1]), state
 
 
-class Series(PredictionModel):
-    """The network that goes on with a series: windows (B, T, F) -> (B,) in units of the target's deviation, or (B, K)."""
+class RecurrentForecaster(PredictionModel):
+    """The forecaster: windows (B, T, F) -> (B,) in standard deviations of the target, or logits (B, K)."""
 
-    order = ("series",)
+    input_names = ("series",)
 
     def __init__(self, steps: int, features: int, outputs: int, task: str, config: Config) -> None:
         super().__init__()
         self.task = task
-        self.recurrent = Layers(features, config)
+        self.recurrent = RecurrentStack(features, config)
         self.shortcut = nn.Linear(steps * features, outputs, bias=False) if config.shortcut else None
-        self.head = nn.Linear(self.recurrent.size, outputs)  # last, as the layer that answers
+        self.head = nn.Linear(self.recurrent.size, outputs)  # last, so that optimizers take it for the output layer
         if self.shortcut is not None:
             nn.init.zeros_(self.shortcut.weight)
 
@@ -141,6 +142,6 @@ class Series(PredictionModel):
 def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> Model:
     """The network for `inputs`, a preprocessor's `input_spec()`; its weights come from the global random stream."""
     if "tokens" in inputs:
-        return Text(inputs["tokens"], config)
+        return RecurrentLanguageModel(inputs["tokens"], config)
     steps, features = inputs["series"]
-    return Series(steps, features, outputs, task, config)
+    return RecurrentForecaster(steps, features, outputs, task, config)

@@ -1,12 +1,12 @@
-"""The multi-layer perceptron, for images and for tables: its configuration, network and loss (floor 5).
+"""The multi-layer perceptron (MLP), for images and tables (floor 5).
 
-    images   (B, H, W) -> flat (B, H*W) ------------------------------------\\
-    pictures (B, C, H, W) bytes -> by mean and deviation, flat (B, C*H*W) ---\\
-    tables   numbers (B, F) -> each number embedded (B, F*D) -----------------> hidden layers -> (B, K)
-             categories (B, C) -> each category embedded (B, C*D) ----------/
+    images   (B, H, W) -> flattened (B, H*W) ---------------------------------\\
+    pictures (B, C, H, W) uint8 -> standardized, flattened (B, C*H*W) ---------\\
+    tables   numbers (B, F) -> each column embedded (B, F*D) -------------------> hidden layers -> (B, K)
+             categories (B, C) -> each column embedded (B, C*D) ---------------/
 
-Shapes: B batch, F numbers, C categorical columns (of a picture: channels), D embedding size, T bins, K outputs (classes, or 1 for regression).
-How a table becomes numbers and categories is the preprocessor's business (`data/`), training that of `training/`.
+Shapes: B batch, F numeric columns, C categorical columns (of a picture: channels), D embedding size, T bins,
+K outputs (classes, or 1 for regression). The preprocessors in `data/` turn a table into numbers and categories.
 """
 
 from __future__ import annotations
@@ -25,71 +25,71 @@ from ..grad_mode import no_grad
 from ..nn.activation import ACTIVATIONS
 from ..random import randn
 from ..tensor import Tensor
-from .base import PredictionModel, check_kinds, joined
+from .base import check_field_types
 from .blocks.augmentation import Augmentation, ImageInput
+from .heads.prediction import PredictionModel
 
-NUMBERS = ("piecewise", "periodic", "plain")
-KINDS = ("table", "images", "pictures")
+NUMERIC_EMBEDDINGS = ("piecewise", "periodic", "plain")
 
 
 @dataclass(frozen=True)
 class Config:
-    """What makes one MLP differ from another; plain values, so that it can be saved as JSON.
+    """Hyperparameters of an MLP; plain values, so that they can be saved as JSON.
 
-    layers: sizes of the hidden layers.        activation: a key of ACTIVATIONS.        dropout: after each hidden layer.
-    numbers: how a table's numbers enter, "piecewise", "periodic" or "plain".    embedding: D, numbers each becomes.
-    shift: images move by up to so many pixels each way while training, chosen anew for each image and step.
-    label_smoothing: the share of a class label spread over all classes (Szegedy et al. 2015).
+    hidden_sizes: sizes of the hidden layers.        activation: a key of ACTIVATIONS.        dropout: after each hidden layer.
+    numeric_embedding: of a table's numeric columns, "piecewise", "periodic", or "plain" for none.    embedding_dim: D.
+    shift: the most pixels by which a training image is shifted each way, at random for each image and step.
+    label_smoothing: share of a class label spread over all classes (Szegedy et al. 2015).
     """
 
-    layers: tuple[int, ...] = (128, 64)
+    hidden_sizes: tuple[int, ...] = (128, 64)
     activation: str = "relu"
     dropout: float = 0.0
-    numbers: str = "piecewise"
-    embedding: int = 8
+    numeric_embedding: str = "piecewise"
+    embedding_dim: int = 8
     shift: int = 0
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        check_kinds(self)
-        object.__setattr__(self, "layers", tuple(self.layers))
-        if not all(isinstance(size, int) and size >= 1 for size in self.layers):
-            shown = ",".join(map(str, self.layers))
+        check_field_types(self)
+        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
+        if not all(isinstance(size, int) and size >= 1 for size in self.hidden_sizes):
+            shown = ",".join(map(str, self.hidden_sizes))
             raise OptionError(
-                f"layers: {shown}; expected whole numbers from 1, the size of each hidden layer; write 128,64"
+                f"hidden_sizes: {shown}; expected whole numbers from 1, the size of each hidden layer; write 128,64"
             )
-        if self.activation not in ACTIVATIONS:
-            raise OptionError(f"activation: {self.activation!r}; expected one of {', '.join(ACTIVATIONS)}."
-                              f"{suggestion(self.activation, ACTIVATIONS)}")  # fmt: skip
-        if self.numbers not in NUMBERS:
-            raise OptionError(
-                f"numbers: {self.numbers!r}; expected one of {', '.join(NUMBERS)}.{suggestion(self.numbers, NUMBERS)}"
-            )
+        for name, choices in (("activation", ACTIVATIONS), ("numeric_embedding", NUMERIC_EMBEDDINGS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise OptionError(
+                    f"{name}: {value!r}; expected one of {', '.join(choices)}.{suggestion(value, choices)}"
+                )
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{name}: {getattr(self, name)}; expected 0 up to, but not including, 1; write 0.1")
-        if self.embedding < 1 or self.shift < 0:
-            raise OptionError(f"embedding, shift: {self.embedding}, {self.shift}; expected at least 1 and 0")
+        for name, least in (("embedding_dim", 1), ("shift", 0)):
+            if getattr(self, name) < least:
+                raise OptionError(f"{name}: {getattr(self, name)}; expected a whole number from {least}; write {least}")
 
 
-class Pixels(nn.Module):
-    """Images as rows (B, C*H*W), scaled and, while training, moved by up to `shift` pixels: see `Pictures`."""
+class FlattenedImage(nn.Module):
+    """Images as rows (B, C*H*W), standardized and, in training, shifted by up to `shift` pixels: see `ImageInput`."""
 
     def __init__(self, inputs: dict[str, Any], shift: int) -> None:
         super().__init__()
-        self.pictures = ImageInput(inputs, Augmentation(shift=shift))
-        self.size = self.pictures.channels * self.pictures.height * self.pictures.width
+        self.image = ImageInput(inputs, Augmentation(shift=shift))
+        self.size = self.image.channels * self.image.height * self.image.width
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.pictures(image).flatten(1)
+        return self.image(image).flatten(1)
 
 
-class PiecewiseNumbers(nn.Module):
-    """Numbers (B, F) -> (B, F*D): a straight line in x, plus one slope of its own in each of T bins per column.
+class PiecewiseLinearEmbedding(nn.Module):
+    """Numbers (B, F) -> (B, F*D): a linear function of each column, plus a change of slope in each of its T bins.
 
-    Piecewise-linear encoding of Gorishniy et al. 2022 (arXiv 2203.05556): bin t of a column gives 0 before it, 1 after
-    it, and rises inside. The bins' weights begin at zero, as in Gorishniy et al. 2024 (arXiv 2410.24210), so a network
-    starts out straight and bends where the data asks for it.
+    Piecewise-linear encoding (Gorishniy et al. 2022, arXiv 2203.05556): bin t of a column gives 0 before it, 1 after it, and
+    rises linearly inside. The changes of slope start at zero (Gorishniy et al. 2024, arXiv 2410.24210), so the embedding starts
+    linear and learns to bend.
     """
 
     def __init__(self, bins: list[list[float]], dim: int) -> None:
@@ -97,7 +97,7 @@ class PiecewiseNumbers(nn.Module):
         self.dim = dim
         self.size = len(bins) * dim
         most = max(1, *(len(edges) - 1 for edges in bins)) if bins else 1
-        start, scale = np.zeros((len(bins), most)), np.zeros((len(bins), most))  # scale 0: a bin that is not there
+        start, scale = np.zeros((len(bins), most)), np.zeros((len(bins), most))  # scale 0: padding, not a bin
         for f, edges in enumerate(bins):
             widths = np.diff(edges)
             start[f, : len(widths)] = edges[:-1]
@@ -107,22 +107,23 @@ class PiecewiseNumbers(nn.Module):
         bound = 1 / math.sqrt(dim)
         self.weight = nn.Parameter(nn.init.uniform_(zeros(len(bins), dim), -bound, bound))  # (F, D)
         self.bias = nn.Parameter(nn.init.uniform_(zeros(len(bins), dim), -bound, bound))  # (F, D)
-        self.bends = nn.Parameter(zeros(len(bins), most, dim))  # (F, T, D)
+        # Training decays what has "weight" in its name; changes of slope are not decayed.
+        self.bin_slopes = nn.Parameter(zeros(len(bins), most, dim))  # (F, T, D)
 
     def forward(self, numbers: Tensor) -> Tensor:
         x = numbers.T.unsqueeze(-1)  # (F, B, 1)
-        inside = ((x - self.start.unsqueeze(1)) * self.scale.unsqueeze(1)).clamp(0, 1)  # (F, B, T)
-        y = inside @ self.bends + x * self.weight.unsqueeze(1) + self.bias.unsqueeze(1)  # (F, B, D)
+        encoding = ((x - self.start.unsqueeze(1)) * self.scale.unsqueeze(1)).clamp(0, 1)  # (F, B, T)
+        y = encoding @ self.bin_slopes + x * self.weight.unsqueeze(1) + self.bias.unsqueeze(1)  # (F, B, D)
         return y.transpose(0, 1).flatten(1)  # (B, F*D)
 
     def extra_repr(self) -> str:
         return f"{self.start.shape[0]} numbers, up to {self.start.shape[1]} bins, {self.dim} each"
 
 
-class PeriodicNumbers(nn.Module):
-    """Numbers (B, F) -> (B, F*D): sines and cosines of learned frequencies, a layer of its own per column, ReLU.
+class PeriodicEmbedding(nn.Module):
+    """Numbers (B, F) -> (B, F*D): sines and cosines of learned frequencies, a linear layer for each column, ReLU.
 
-    Periodic embeddings of Gorishniy et al. 2022 (arXiv 2203.05556): frequencies start normal with deviation `sigma`.
+    Periodic embedding (Gorishniy et al. 2022, arXiv 2203.05556): frequencies start normal with standard deviation `sigma`.
     """
 
     def __init__(self, numbers: int, dim: int, frequencies: int = 16, sigma: float = 0.1) -> None:
@@ -145,7 +146,7 @@ class PeriodicNumbers(nn.Module):
 
 
 class PlainNumbers(nn.Module):
-    """Numbers (B, F) as they are."""
+    """Numbers (B, F), unchanged."""
 
     def __init__(self, numbers: int) -> None:
         super().__init__()
@@ -155,8 +156,8 @@ class PlainNumbers(nn.Module):
         return numbers
 
 
-class Categories(nn.Module):
-    """Categories (B, C) -> (B, C*D): one table for all columns, each column's rows after the last one's."""
+class CategoricalEmbedding(nn.Module):
+    """Categories (B, C) -> (B, C*D): one embedding table for all columns, each column's rows after those of the one before."""
 
     def __init__(self, cardinalities: list[int], dim: int) -> None:
         super().__init__()
@@ -173,45 +174,45 @@ class Categories(nn.Module):
 
 
 class MLP(PredictionModel):
-    """The network. `forward` takes the arrays of one preprocessor's encoding, in its order, and gives (B, K).
+    """The network. `forward` takes the arrays that the preprocessor encodes, in its order, and gives (B, K).
 
-    K is the number of classes, their logits; for regression the output is (B,), in units of the target's deviation.
+    These are logits of K classes; for regression the output is (B,), in standard deviations of the target.
     """
 
     def __init__(self, inputs: dict[str, Any], outputs: int, task: str, config: Config) -> None:
         super().__init__()
         self.task, self.label_smoothing = task, config.label_smoothing
-        self.parts = nn.ModuleDict(input_parts(inputs, config))
-        self.order = tuple(self.parts)
+        self.embeddings = nn.ModuleDict(input_embeddings(inputs, config))
+        self.input_names = tuple(self.embeddings)
         layers: list[nn.Module] = []
-        size = sum(part.size for part in self.parts.values())
-        for hidden in config.layers:
+        size = sum(embedding.size for embedding in self.embeddings.values())
+        for hidden in config.hidden_sizes:
             layers += [nn.Linear(size, hidden), ACTIVATIONS[config.activation]()]
             layers += [nn.Dropout(config.dropout)] if config.dropout else []
             size = hidden
         self.layers = nn.Sequential(*layers, nn.Linear(size, outputs))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        rows = [self.parts[name](x) for name, x in zip(self.order, inputs, strict=True)]
-        y = self.layers(joined(rows))  # (B, K)
+        rows = [self.embeddings[name](x) for name, x in zip(self.input_names, inputs, strict=True)]  # (B, *) each
+        y = self.layers(rows[0] if len(rows) == 1 else cat(rows, 1))  # (B, K)
         return y.squeeze(1) if self.task == "regression" else y
 
 
-def input_parts(inputs: dict[str, Any], config: Config) -> dict[str, nn.Module]:
-    """One module for each array the network reads, by the array's name in the preprocessor's encoding."""
-    parts: dict[str, nn.Module] = {}
+def input_embeddings(inputs: dict[str, Any], config: Config) -> dict[str, nn.Module]:
+    """One module for each array that the network reads, by the array's name in the preprocessor's encoding."""
+    modules: dict[str, nn.Module] = {}
     if "image" in inputs:
-        parts["image"] = Pixels(inputs, config.shift)
+        modules["image"] = FlattenedImage(inputs, config.shift)
     if inputs.get("numbers"):
-        if config.numbers == "piecewise":
-            parts["numbers"] = PiecewiseNumbers(inputs["number_bins"], config.embedding)
-        elif config.numbers == "periodic":
-            parts["numbers"] = PeriodicNumbers(inputs["numbers"], config.embedding)
+        if config.numeric_embedding == "piecewise":
+            modules["numbers"] = PiecewiseLinearEmbedding(inputs["number_bins"], config.embedding_dim)
+        elif config.numeric_embedding == "periodic":
+            modules["numbers"] = PeriodicEmbedding(inputs["numbers"], config.embedding_dim)
         else:
-            parts["numbers"] = PlainNumbers(inputs["numbers"])
+            modules["numbers"] = PlainNumbers(inputs["numbers"])
     if inputs.get("categories"):
-        parts["categories"] = Categories(inputs["categories"], config.embedding)
-    return parts
+        modules["categories"] = CategoricalEmbedding(inputs["categories"], config.embedding_dim)
+    return modules
 
 
 def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> MLP:

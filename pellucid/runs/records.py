@@ -92,7 +92,7 @@ def read_config_json(content: bytes, path: Path) -> RunConfig:
         raise damaged(f"{path}: family", f"it is {family!r:.60}", f"one of {', '.join(models.FAMILIES)}")
     try:
         config = read_record(RunConfig, record, str(path))
-        network = read_record(models.FAMILIES[family].Config, config.network, str(path), "network")
+        network = read_record(models.FAMILIES[family].config, config.network, str(path), "network")
     except StateError:
         raise
     except PellucidError as error:  # what Settings or a family's Config refuses

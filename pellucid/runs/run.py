@@ -229,9 +229,7 @@ def create_run(config: RunConfig, out: Path | None = None) -> Run:
     try:
         if out is not None:
             if out.exists():
-                raise OptionError(
-                    f"--out {out}: there is something of that name already; expected a new folder; choose another name"
-                )
+                raise OptionError(f"--run-dir {out}: exists already; expected a new folder; choose another name")
             out.mkdir(parents=True)
         else:
             folder = _next_free(f"{config.data}-{config.family}")

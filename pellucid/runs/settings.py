@@ -17,7 +17,8 @@ from typing import Any
 
 from .. import models
 from ..errors import DataError, OptionError, suggestion
-from ..models.base import KINDS, check_kinds
+from ..models.base import TYPE_NAMES, check_field_types
+from .renamed import new_name
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "adagrad", "muon")
 SCHEDULES = ("onecycle", "cosine", "constant")
@@ -28,39 +29,39 @@ MONITORS = ("score", "loss")
 class Settings:
     """The hyperparameters of a training; plain values, saved in a run's config.json.
 
-    lr: the highest learning rate; `schedule` says how it is reached and left, in `warmup`, a share of all steps.
-    average: decay of the moving average of weights that is validated and saved; 0 for none.
-    clip: largest norm of the gradient; 0 for no limit.
-    momentum: share of the step before that a step keeps (SGD), or decay of the mean gradient (Adam's first beta);
-    momentum2: decay of the mean squared gradient (Adam's second beta).
-    epoch_steps: steps of an epoch, on examples chosen anew each time; 0 for one pass over all examples.
+    lr: the peak learning rate.      schedule: its course, after a warm-up over the share `warmup_fraction` of all steps.
+    ema_decay: decay of the exponential moving average of the weights, which is validated and saved; 0 for no average.
+    clip_grad_norm: the largest norm of the gradient; 0 for no limit.
+    momentum: SGD's momentum, or Adam's beta1 (decay of the mean gradient).      beta2: decay of the mean squared gradient.
+    steps_per_epoch: steps of an epoch, on examples drawn anew for each; 0 for one pass over all examples.
     patience: epochs without a better validation result after which training stops; 0 for never.
-    monitor: what "better" means on validation data: "score" (accuracy, RMSE) or "loss".
-    eager: run operation by operation; else whole steps are compiled.
-    freeze: paths of layers that do not learn.
+    monitor: the validation result to compare: "score" (accuracy, RMSE) or "loss".
+    num_threads: threads for compiled steps and matrix products.
+    eager: run operation by operation instead of compiling whole steps.
+    freeze: paths of layers that are not trained.
     """
 
     optimizer: str = "adamw"
     lr: float = 2e-3
     weight_decay: float = 1e-2
     schedule: str = "cosine"
-    warmup: float = 0.1
+    warmup_fraction: float = 0.1
     epochs: int = 30
     batch_size: int = 128
-    average: float = 0.99
-    clip: float = 1.0
+    ema_decay: float = 0.99
+    clip_grad_norm: float = 1.0
     momentum: float = 0.9
-    momentum2: float = 0.999
-    epoch_steps: int = 0
+    beta2: float = 0.999
+    steps_per_epoch: int = 0
     patience: int = 0
     monitor: str = "loss"
     seed: int = 0
-    threads: int = 1
+    num_threads: int = 1
     eager: bool = False
     freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_kinds(self)
+        check_field_types(self)
         object.__setattr__(self, "freeze", (self.freeze,) if isinstance(self.freeze, str) else tuple(self.freeze))
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("monitor", MONITORS)):
             value = getattr(self, name)
@@ -68,14 +69,14 @@ class Settings:
                 raise OptionError(
                     f"{name}: {value!r}; expected one of {', '.join(choices)}.{suggestion(str(value), choices)}"
                 )
-        for name in ("epochs", "batch_size", "threads"):
+        for name in ("epochs", "batch_size", "num_threads"):
             self._check(name, getattr(self, name) >= 1, "a whole number from 1")
-        for name in ("patience", "seed", "clip", "weight_decay", "epoch_steps"):
+        for name in ("patience", "seed", "clip_grad_norm", "weight_decay", "steps_per_epoch"):
             self._check(name, getattr(self, name) >= 0 and math.isfinite(getattr(self, name)), "0 or more")
         self._check("lr", 0 < self.lr < math.inf, "a number above 0")
-        for name in ("average", "momentum", "momentum2"):
+        for name in ("ema_decay", "momentum", "beta2"):
             self._check(name, 0 <= getattr(self, name) < 1, "0 up to, but not including, 1")
-        self._check("warmup", 0 <= self.warmup <= 1, "a share of all steps, 0 to 1")
+        self._check("warmup_fraction", 0 <= self.warmup_fraction <= 1, "a share of all steps, 0 to 1")
         if not all(isinstance(path, str) for path in self.freeze):
             raise OptionError(f'freeze: {list(self.freeze)}; expected paths of layers; write freeze = ["stages.0"]')
 
@@ -103,14 +104,17 @@ def load_recipe(family: str, data: str, kind: str, examples: int) -> dict[str, A
 
 def resolve_config(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
     """`values` as (Settings, the family's Config). Raises OptionError for a name or value that neither takes."""
-    config = models.family(family).Config
+    config = models.family(family).config
     fields = {f.name: f for f in (*dataclasses.fields(Settings), *dataclasses.fields(config))}
     checked = {}
     for name, value in values.items():
         if name not in fields:
-            raise OptionError(
-                f"{name}: no such setting; expected one of {', '.join(sorted(fields))}.{suggestion(name, fields)}"
-            )
+            renamed = new_name(name, fields)
+            if renamed:
+                shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+                raise OptionError(f"{name}: no such setting; it is called {renamed}; write {renamed}={shown}")
+            raise OptionError(f"{name}: no such setting of {family}; expected one of {', '.join(sorted(fields))}."
+                              f"{suggestion(name, fields)}")  # fmt: skip
         checked[name] = _typed(name, value, fields[name].default)
     own = {f.name for f in dataclasses.fields(Settings)}
     settings = Settings(**{name: value for name, value in checked.items() if name in own})
@@ -144,11 +148,9 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         return tuple(value)
     if kind is tuple and isinstance(value, int | str) and not isinstance(value, bool):
         return (value,)
-    if kind is int and isinstance(value, list | tuple) and len(value) == 1:  # --layers 4, where layers are counted
-        return value[0]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         shown = str(default).lower() if kind is bool else ",".join(map(str, default)) if kind is tuple else default
-        raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected {KINDS.get(kind, kind.__name__)}; "
+        raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected {TYPE_NAMES.get(kind, kind.__name__)}; "
                           f"write {shown}")  # fmt: skip
     return value
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..data.table.preprocess import preprocessor_from_json
 from ..errors import OptionError, names_of, suggestion
-from ..models.base import Model, PredictionModel
+from ..models.base import Model
+from ..models.heads.prediction import PredictionModel
 from ..nn import Module
 from ..runs.run import Run
 
@@ -22,7 +23,7 @@ def network_values(run: Run, family: str | None) -> dict[str, Any]:
     """The family and network configuration of `run`, for a network that is to begin with its weights. Raises OptionError."""
     if family is not None and family != run.config.family:
         raise OptionError(
-            f"--from {run.name}: a {run.config.family}, and --model says {family}; expected one family; leave --model out"
+            f"--init-from {run.name}: a {run.config.family}, and --model says {family}; expected one family; leave --model out"
         )
     return asdict(run.config.network)
 
@@ -35,10 +36,10 @@ def load_pretrained(run: Run, network: Model, preprocessor: dict[str, Any]) -> l
     known = run.config.preprocessor
     for old, now in zip_longest(_columns(known), _columns(preprocessor), fillvalue="nothing"):
         if old != now:
-            raise OptionError(f"--from {run.name}: its columns are not those of these data: {old:.100} there, {now:.100} here; expected the "
+            raise OptionError(f"--init-from {run.name}: its columns are not those of these data: {old:.100} there, {now:.100} here; expected the "
                               "same ones in the same order; rename, drop or reorder columns, or train anew")  # fmt: skip
     if known.get("tokenizer") != preprocessor.get("tokenizer"):
-        raise OptionError(f"--from {run.name}: its tokens are not those of this text; expected the same characters, or byte pairs, in the "
+        raise OptionError(f"--init-from {run.name}: its tokens are not those of this text; expected the same characters, or byte pairs, in the "
                           "same order; give a text with the same ones, or train anew")  # fmt: skip
     saved = run.load_weights()
     own = network.state_dict()
@@ -51,7 +52,7 @@ def load_pretrained(run: Run, network: Model, preprocessor: dict[str, Any]) -> l
         first = next((name for name in odd if name not in new), None) or sorted(saved.keys() - own.keys())[0]
         there = saved[first].shape if first in saved else "missing"
         here = own[first].shape if first in own else "missing"
-        raise OptionError(f"--from {run.name}: {first} is {there} there and {here} here; expected networks that differ in the last layer "
+        raise OptionError(f"--init-from {run.name}: {first} is {there} there and {here} here; expected networks that differ in the last layer "
                           f"({head}) alone; keep its image size, channels and layers")  # fmt: skip
     network.load_state_dict({**own, **{name: saved[name] for name in own if name not in new}})
     kept = f"{len(own) - len(new)} of {len(own)} weights taken from {run.name}"
@@ -84,7 +85,7 @@ def frozen_layers(network: Model, names: Sequence[str]) -> list[Module]:
         for p in layers[0].parameters():
             p.requires_grad_(False)
         found += layers
-    for turn in network.turns():
+    for turn in network.phases():
         if not any(p.requires_grad for p in turn.module.parameters()):
             where = f" in the {turn.name}" if turn.name else ""
             raise OptionError(f"freeze: {', '.join(names)} leaves nothing to train{where}; expected at least one layer that learns; "

@@ -93,12 +93,12 @@ class Learner:
         self.examples = loader.examples
         self.frozen = frozen_layers(network, settings.freeze)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.phases = [make_phase(phase, settings) for phase in network.turns()]
+        self.phases = [make_phase(phase, settings) for phase in network.phases()]
         self.optimizers = [optimizer for phase in self.phases for optimizer in phase.optimizers]
         steps = settings.epochs * len(loader)
-        curve = learning_rate_curve(settings.schedule, settings.warmup, steps)
+        curve = learning_rate_curve(settings.schedule, settings.warmup_fraction, steps)
         self.schedules = [optim.lr_scheduler.LambdaLR(optimizer, curve) for optimizer in self.optimizers]
-        self.average = optim.ExponentialMovingAverage(network, settings.average) if settings.average else None
+        self.average = optim.ExponentialMovingAverage(network, settings.ema_decay) if settings.ema_decay else None
         self.best: dict[str, np.ndarray] | None = None
         self.progress = Progress()
         self._step_tensors: list[Tensor] | None = None
@@ -145,10 +145,10 @@ class Learner:
         """One phase: forward, backward to the parameters that it updates, and their optimizers' step."""
         for optimizer in phase.optimizers:
             optimizer.zero_grad()
-        values = phase.phase.values(*batch)
+        values = phase.phase.training_step(*batch)
         values["loss"].backward(inputs=phase.parameters)
-        if self.settings.clip:
-            clip_grad_norm_(phase.parameters, self.settings.clip)
+        if self.settings.clip_grad_norm:
+            clip_grad_norm_(phase.parameters, self.settings.clip_grad_norm)
         for optimizer in phase.optimizers:
             optimizer.step()
         return {name: value.detach() for name, value in values.items()}

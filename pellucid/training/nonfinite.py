@@ -81,7 +81,7 @@ def explain(learner: Learner, batch: Batch) -> NonFiniteError:
     at = learner.progress
     where = f"step {at.step + 1} (epoch {at.epoch + 1})"
     before = learner.snapshot()
-    named_inputs = zip(learner.network.order, batch[:-1], strict=True)
+    named_inputs = zip(learner.network.input_names, batch[:-1], strict=True)
     bad_input = next((name for name, x in named_inputs if x.dtype.kind == "f" and not np.isfinite(x.array).all()), None)
     if bad_input:
         return _error(where, f"the inputs {bad_input!r} of the batch hold NaN or infinity", "clean the data")
@@ -99,7 +99,7 @@ def explain_validation(learner: Learner, batch: Batch) -> NonFiniteError:
     """The error for weights that are finite, but give a validation loss that is not."""
     at, network = learner.progress, learner.eval_network
     with path_relative_to(network), learner.drawing():
-        what = _bad_layer(network.judge(*batch)["loss"]) or "the loss became infinite"
+        what = _bad_layer(network.evaluation_step(*batch)["loss"]) or "the loss became infinite"
     fix = f"train with a lower --lr (it was {learner.settings.lr:g})"
     return _error(f"step {at.step} (validation of epoch {at.epoch + 1})", what, fix)
 
@@ -136,7 +136,7 @@ def _output(node: Node) -> Any:
 def _bad_phase(learner: Learner, phase: OptimizerPhase, batch: Batch) -> str | None:
     """What became NaN or infinite in one phase, forward, backward or by its update; None where nothing did."""
     snapshot = learner.snapshot()
-    loss = phase.phase.values(*batch)["loss"]
+    loss = phase.phase.training_step(*batch)["loss"]
     what = _bad_layer(loss) or _bad_gradient(learner, phase, loss)
     if what:
         return what

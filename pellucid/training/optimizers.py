@@ -53,7 +53,7 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
     Muon moves the matrices of hidden layers only, so an AdamW stands beside it for the rest.
     """
     lr, decay = settings.lr, settings.weight_decay
-    betas = (settings.momentum, settings.momentum2)
+    betas = (settings.momentum, settings.beta2)
     matrices = hidden_matrices(network) if settings.optimizer == "muon" else []
     rest = [
         (name, p) for name, p in network.named_parameters() if p.requires_grad and not any(p is m for m in matrices)

@@ -28,7 +28,9 @@ from ..evaluation.evaluator import EvaluationResult, Evaluator, NonFiniteLoss, P
 from ..evaluation.generation import GenerationEvaluator, check_feature_network
 from ..evaluation.language import LanguageEvaluator
 from ..evaluation.metrics import Metrics
-from ..models.base import ImageGenerator, LanguageModel, Model
+from ..models.base import Model
+from ..models.heads.generation import ImageGenerator
+from ..models.heads.language import LanguageModel
 from ..random import Generator, use_generator
 from ..report.report import ReportData, write_report
 from ..runs import run as runs
@@ -77,9 +79,9 @@ class TrainingSession:
         self.settings = settings
         dataset = problem.train.dataset(network)
         if fresh:
-            network.prepare(*dataset.gather(np.linspace(0, len(dataset) - 1, PREPARED).astype(np.int64)))
+            network.initialize_from_data(*dataset.gather(np.linspace(0, len(dataset) - 1, PREPARED).astype(np.int64)))
         loader = DataLoader(
-            dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.epoch_steps
+            dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.steps_per_epoch
         )
         self.learner = Learner(network, loader, settings, generator)
         self.evaluator = evaluator_class(network)(run, problem, self.learner.eval_network, settings)
@@ -199,7 +201,7 @@ def start(
     """
     settings, network_config = resolve_config(family, values)
     preprocessor = problem.preprocessor
-    set_num_threads(settings.threads)
+    set_num_threads(settings.num_threads)
     config = RunConfig(
         data=problem.name, kind=problem.kind, task=problem.task, family=family, network=network_config, settings=settings,
         preprocessor=preprocessor.to_json(), source=problem.source, fingerprint=problem.fingerprint, notes=list(problem.notes),
@@ -223,7 +225,7 @@ def start(
 
 
 def resume(
-    run: Run, problem: DataModule, epochs: int | None = None, threads: int | None = None, feature_network: Run | None = None
+    run: Run, problem: DataModule, epochs: int | None = None, num_threads: int | None = None, feature_network: Run | None = None
 ) -> TrainingSession:  # fmt: skip
     """Continue `run` from its checkpoint; with `feature_network`, in place of the one it was started with.
 
@@ -231,13 +233,15 @@ def resume(
     """
     run.check_fingerprint(problem)
     stored = run.config.settings
-    settings = dataclasses.replace(stored, epochs=epochs or stored.epochs, threads=threads or stored.threads)
+    settings = dataclasses.replace(
+        stored, epochs=epochs or stored.epochs, num_threads=num_threads or stored.num_threads
+    )
     anew = not run.checkpoint.exists()  # without one, it was stopped before its first checkpoint and starts again
     if anew and run.result():
         raise StateError(
             f"{run.checkpoint}: missing, though the run is finished; expected it beside model.safetensors; train anew"
         )
-    set_num_threads(settings.threads)
+    set_num_threads(settings.num_threads)
     generator = Generator(settings.seed)
     with use_generator(generator):
         network, source = run.new_network(), run.config.init_from

@@ -9,7 +9,7 @@ from pellucid.runs import run as runs
 
 @pytest.mark.parametrize("target", ["income", "city"])
 def test_a_row_is_answered_alike_in_any_file(run, here, people, target):
-    run("train", people, "--target", target, "--epochs", 2, "--layers", "33,7", "--out", "apart")
+    run("train", people, "--target", target, "--epochs", 2, "--hidden-sizes", "33,7", "--run-dir", "apart")
     lines = people.read_text().splitlines()
     head, rows = lines[0], lines[1:]
     parts = {"all": rows, "first": rows[:33], "rest": rows[33:], "one": rows[7:8]}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-QUICK = ("--epochs", 2, "--layers", 8, "--quiet")
+QUICK = ("--epochs", 2, "--hidden-sizes", 8, "--quiet")
 
 
 ROWS = "age,city,income\n" + "".join(
@@ -52,8 +52,8 @@ def test_tables_that_cannot_be_read(run, here, case):
 def test_an_all_missing_column_can_be_dropped(run, here):
     (here / "people.csv").write_text(ROWS.replace(",Rome,", ",?,").replace(",Oslo,", ",,"), encoding="utf-8")
     line = refused(run, "train", "people.csv", "--target", "income", *QUICK)
-    assert "city" in line and "--drop city" in line
-    run("train", "people.csv", "--target", "income", "--drop", "city", *QUICK)
+    assert "city" in line and "--drop-columns city" in line
+    run("train", "people.csv", "--target", "income", "--drop-columns", "city", *QUICK)
 
 
 ARGUMENTS = {
@@ -64,10 +64,10 @@ ARGUMENTS = {
     "an unknown name": (["train", "mnits"], "Did you mean 'mnist'"),
     "an unknown command": (["trian", "digits"], "no such command: 'trian'. Did you mean 'train'"),
     "an unknown option": (["train", "digits", "--epoch", 3], "no such option: --epoch. Did you mean '--epochs'"),
-    "no data": (["train"], "DATA is missing"),
+    "no data": (["train"], "missing argument DATA: a data set"),
     "a negative rate": (["train", "digits", "--lr", -1], "--lr: -1.0; expected a number above 0"),
     "a rate in words": (["train", "digits", "--lr", "fast"], "--lr: 'fast'; expected a number"),
-    "an empty layer": (["train", "digits", "--layers", 0], "--layers: '0'; expected whole numbers from 1"),
+    "an empty layer": (["train", "digits", "--hidden-sizes", 0], "--hidden-sizes: '0'; expected whole numbers from 1"),
     "no epochs": (["train", "digits", "--epochs", 0], "--epochs: '0'; expected a whole number from 1"),
     "dropout of all": (["train", "digits", "--dropout", 1], "--dropout: 1.0"),
     "an unknown activation": (["train", "digits", "--activation", "rely"], "--activation: 'rely'.*Did you mean 'relu'"),
@@ -77,7 +77,7 @@ ARGUMENTS = {
     ),
     "an unknown model": (["train", "digits", "--model", "mpl"], "--model: 'mpl'.*Did you mean 'mlp'"),
     "an unknown task": (["train", "people.csv", "--task", "regresion"], "regresion"),
-    "an out that is there": (["train", "digits", "--out", "empty"], "--out empty: there is something of that name"),
+    "an out that is there": (["train", "digits", "--run-dir", "empty"], "--run-dir empty: exists already"),
     "a missing config": (["train", "digits", "--config", "no.toml"], "no.toml: no such file"),
     "a misspelt setting": (
         ["train", "digits", "--config", "bad.toml"],
@@ -86,7 +86,7 @@ ARGUMENTS = {
     "a setting without a value": (["train", "digits", "--set", "lr"], "--set lr: no NAME=VALUE"),
     "a setting of another family": (
         ["train", "digits", "--model", "cnn", "--set", "layer=3"],
-        "--set layer: no such setting; expected one of ",
+        "--set layer: no such setting of cnn; expected one of ",
     ),
     "a setting of another kind": (
         ["train", "digits", "--model", "cnn", "--set", "flip=yes"],
@@ -114,20 +114,29 @@ ARGUMENTS = {
         ["train", "digits", "--model", "cnn", "--freeze", "stages,head"],
         "--freeze: stages, head leaves nothing to train",
     ),
-    "beginning from nothing": (["train", "digits", "--from", "nothing"], "nothing: no such run"),
-    "a judge of a table": (["train", "people.csv", "--judge", "nothing"], "nothing: no such run"),
+    "beginning from nothing": (["train", "digits", "--init-from", "nothing"], "nothing: no such run"),
+    "a judge of a table": (["train", "people.csv", "--feature-network", "nothing"], "nothing: no such run"),
     "too short a text": (["train", "short.txt"], "short.txt: 15 characters; expected 1,000 at least"),
     "too wide a window": (
-        ["train", "long.txt", "--set", "context=5000"],
-        "text: 1,600 tokens to learn from; .*--set context=160",
+        ["train", "long.txt", "--set", "context_length=5000"],
+        "text: 1,600 tokens to learn from; .*--set context_length=160",
     ),
     "too narrow a window": (
-        ["train", "long.txt", "--lines", "--set", "context=8"],
-        "--set context: 8; expected at least 10, the tokens of the longest line; write --set context=10",
+        ["train", "long.txt", "--line-by-line", "--set", "context_length=8"],
+        "--set context_length: 8; expected at least 10, the tokens of the longest line; write --set context_length=10",
     ),
-    "lines of a table": (["train", "people.csv", "--target", "income", "--lines"], "--target: people.csv holds text"),
-    "lines of images": (["train", "digits", "--lines"], "--lines: digits holds images, .*expected a text"),
-    "lines by number": (["train", "long.txt", "--set", "lines=3"], "--set lines: 3 is a int; expected a bool"),
+    "lines of a table": (
+        ["train", "people.csv", "--target", "income", "--line-by-line"],
+        "--target: people.csv holds text",
+    ),
+    "lines of images": (
+        ["train", "digits", "--line-by-line"],
+        "--line-by-line: digits holds images, .*expected a text",
+    ),
+    "lines by number": (
+        ["train", "long.txt", "--set", "line_by_line=3"],
+        "--set line_by_line: 3 is a int; expected a bool",
+    ),
     "a column by half": (
         ["train", "people.csv", "--set", "target=2.5"],
         "--set target: 2.5 is a float; expected a str or int",
@@ -138,11 +147,14 @@ ARGUMENTS = {
     ),
     "a seed below 0": (["train", "digits", "--set", "seed=-1"], "--set seed: -1; expected 0 or more"),
     "a model by number": (["train", "digits", "--set", "model=3"], "--set model: '3' is unknown"),
-    "a beginning beside resume": (["train", "--resume", "x", "--from", "y"], "--from cannot be given beside it"),
-    "settings beside resume": (["train", "--resume", "x", "--set", "lr=1"], "--set cannot be given beside it"),
+    "a beginning beside resume": (
+        ["train", "--resume", "x", "--init-from", "y"],
+        "--init-from cannot be combined with it",
+    ),
+    "settings beside resume": (["train", "--resume", "x", "--set", "lr=1"], "--set cannot be combined with it"),
     "no such run": (["summary", "nothing"], "nothing: no such run"),
-    "options beside resume": (["train", "--resume", "x", "--lr", 1], "--lr cannot be given beside it"),
-    "data beside resume": (["train", "digits", "--resume", "x"], "DATA .digits. cannot be given beside it"),
+    "options beside resume": (["train", "--resume", "x", "--lr", 1], "--lr cannot be combined with it"),
+    "data beside resume": (["train", "digits", "--resume", "x"], "DATA .digits. cannot be combined with it"),
 }
 
 
@@ -159,9 +171,9 @@ def test_arguments_that_cannot_be_used(run, people, here, case):
 
 def test_a_label_of_the_test_file_that_training_never_saw(run, people, here, write_people):
     write_people(here / "test.csv", label=lambda y: "yes." if y else "no.")
-    line = refused(run, "train", people, "--target", "income", "--test", "test.csv", *QUICK)
+    line = refused(run, "train", people, "--target", "income", "--test-data", "test.csv", *QUICK)
     assert "test.csv" in line and "yes." in line and "--strip-label ." in line
-    run("train", people, "--target", "income", "--test", "test.csv", "--strip-label", ".", *QUICK)
+    run("train", people, "--target", "income", "--test-data", "test.csv", "--strip-label", ".", *QUICK)
 
 
 def test_a_gzip_file_cut_short(run, here, monkeypatch):
@@ -194,7 +206,7 @@ def test_runs_that_cannot_be_used(run, a_run, command):
     (a_run / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     assert "not a whole safetensors file" in says(run, command, "last")
     (a_run / "model.safetensors").write_bytes(weights)
-    changed(a_run, network={**json.loads((a_run / "config.json").read_text())["network"], "layers": [9]})
+    changed(a_run, network={**json.loads((a_run / "config.json").read_text())["network"], "hidden_sizes": [9]})
     assert "config.json: network: changed since pellucid wrote it" in says(run, command, "last")
     changed(a_run, format=99)
     assert "format 99" in says(run, command, "last")

@@ -28,10 +28,10 @@ cli.main(sys.argv[2:])
 # What is trained, and with which of its settings beside --epochs 3; all but the Transformer eagerly, to save compiling.
 FAMILIES = {
     "cnn": ("digits", "channels=4,4", "depth=1", "whiten=2", "dropout=0.1", "eager=true"),
-    "gan": ("digits", "width=2", "critic_width=2", "latent=3", "average=0.5", "eager=true"),
-    "diffusion": ("digits", "width=8", "depth=1", "steps=2", "average=0.5", "eager=true"),
-    "transformer": ("story.txt", "layers=1", "heads=1", "width=8", "context=8", "dropout=0.1"),
-    "lstm": ("story.txt", "layers=6,5", "embedding=4", "context=8", "dropout=0.1", "eager=true"),
+    "gan": ("digits", "width=2", "critic_width=2", "latent=3", "ema_decay=0.5", "eager=true"),
+    "diffusion": ("digits", "width=8", "depth=1", "sampling_steps=2", "ema_decay=0.5", "eager=true"),
+    "transformer": ("story.txt", "num_layers=1", "num_heads=1", "d_model=8", "context_length=8", "dropout=0.1"),
+    "lstm": ("story.txt", "hidden_sizes=6,5", "embedding_dim=4", "context_length=8", "dropout=0.1", "eager=true"),
 }
 
 
@@ -65,9 +65,9 @@ def same_lines(one, other):
 )
 def test_killed_between_log_and_checkpoint_it_resumes_to_the_same_bits(run, story, here, family, at):
     data, *values = FAMILIES[family]
-    words = ["train", data, "--model", family, "--epochs", 3, "--quiet", *as_options(["epoch_steps=4", "batch_size=8", *values])]  # fmt: skip
-    run(*words, "--out", "whole")
-    killed([*words, "--out", "cut"], at)
+    words = ["train", data, "--model", family, "--epochs", 3, "--quiet", *as_options(["steps_per_epoch=4", "batch_size=8", *values])]  # fmt: skip
+    run(*words, "--run-dir", "whole")
+    killed([*words, "--run-dir", "cut"], at)
     whole, cut = here / "whole", here / "cut"
     assert len(lines_of(cut)) == at and (cut / "checkpoint.safetensors").exists() == (at > 1)
     for picture in cut.glob(f"samples/epoch-{at:03}.png"):
@@ -82,14 +82,14 @@ def test_killed_between_log_and_checkpoint_it_resumes_to_the_same_bits(run, stor
 
 # What is trained, with what, and the validation value that says it has learned: what chance has, and what is asked for.
 LEARNS = {
-    "mlp": ("digits", ["layers=16", "epochs=8", "lr=0.01"], "loss", 2.3, 0.6),
-    "cnn": ("digits", ["channels=8,16", "depth=1", "rotate=0", "zoom=0", "shift=1", "average=0.9", "lr=0.02", "epochs=8"],
+    "mlp": ("digits", ["hidden_sizes=16", "epochs=8", "lr=0.01"], "loss", 2.3, 0.6),
+    "cnn": ("digits", ["channels=8,16", "depth=1", "rotate=0", "zoom=0", "shift=1", "ema_decay=0.9", "lr=0.02", "epochs=8"],
             "loss", 2.3, 0.9),
-    "gan": ("digits", ["width=8", "critic_width=8", "latent=16", "average=0.9", "lr=0.002", "epochs=8"], "loss", 0.8, 0.5),
-    "diffusion": ("digits", ["width=8", "depth=1", "steps=4", "average=0.9", "lr=0.02", "epochs=20"], "loss", 1.4, 1.0),
-    "transformer": ("story.txt", ["layers=1", "heads=2", "width=32", "context=16", "epoch_steps=40", "epochs=3", "lr=0.01"],
+    "gan": ("digits", ["width=8", "critic_width=8", "latent=16", "ema_decay=0.9", "lr=0.002", "epochs=8"], "loss", 0.8, 0.5),
+    "diffusion": ("digits", ["width=8", "depth=1", "sampling_steps=4", "ema_decay=0.9", "lr=0.02", "epochs=20"], "loss", 1.4, 1.0),
+    "transformer": ("story.txt", ["num_layers=1", "num_heads=2", "d_model=32", "context_length=16", "steps_per_epoch=40", "epochs=3", "lr=0.01"],
                     "nll_per_char", 2.7, 1.3),
-    "lstm": ("story.txt", ["layers=24", "context=24", "embedding=8", "epoch_steps=40", "epochs=3", "lr=0.02", "average=0.9"],
+    "lstm": ("story.txt", ["hidden_sizes=24", "context_length=24", "embedding_dim=8", "steps_per_epoch=40", "epochs=3", "lr=0.02", "ema_decay=0.9"],
              "nll_per_char", 2.7, 1.1),
 }  # fmt: skip
 
@@ -97,7 +97,7 @@ LEARNS = {
 @pytest.mark.parametrize("family", LEARNS)
 def test_every_family_learns_with_the_compiled_step(run, story, here, family):
     data, values, name, chance, asked = LEARNS[family]
-    result = run("train", data, "--model", family, "--out", "made", *as_options(values))
+    result = run("train", data, "--model", family, "--run-dir", "made", *as_options(values))
     assert "not compiled" not in result.stderr
     *epochs, last = lines_of(here / "made")
     assert epochs[0]["validation"][name] < 1.1 * chance

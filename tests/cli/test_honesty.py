@@ -8,7 +8,7 @@ import sys
 from pellucid.runs import run as runs
 from pellucid.serialization import load
 
-QUICK = ("--epochs", 2, "--layers", 8, "--quiet")
+QUICK = ("--epochs", 2, "--hidden-sizes", 8, "--quiet")
 
 
 def test_a_file_the_run_was_trained_on_is_noted(run, people, here):
@@ -20,7 +20,10 @@ def test_a_file_the_run_was_trained_on_is_noted(run, people, here):
 
 
 def test_a_table_is_not_its_own_test(run, people):
-    assert "holds the same bytes" in run("train", people, "--target", "income", "--test", people, *QUICK, code=2).stderr
+    assert (
+        "holds the same bytes"
+        in run("train", people, "--target", "income", "--test-data", people, *QUICK, code=2).stderr
+    )
 
 
 def test_a_run_that_is_not_finished_says_so(run, people, here):
@@ -53,7 +56,7 @@ def test_a_first_epoch_that_explodes_keeps_the_weights_it_began_with(run, people
 
 
 def test_one_name_to_drop_needs_no_list_in_a_config(run, people, here):
-    (here / "run.toml").write_text('drop = "age"\n')
+    (here / "run.toml").write_text('drop_columns = "age"\n')
     notes = run("train", people, "--target", "income", "--config", "run.toml", "--epochs", 1).stderr
     assert "inputs: 1 of numbers, 1 of categories" in notes
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-QUICK = ("--epochs", 2, "--layers", 8, "--quiet")
+QUICK = ("--epochs", 2, "--hidden-sizes", 8, "--quiet")
 
 
 def pellucid(*words, **more):
@@ -56,10 +56,10 @@ def test_pictures_are_brought_into_the_form_of_the_training_images(run, here):
         paper = Image.new("RGB", (300, 260), (250, 245, 230))
         paper.paste((20, 20, 80), (100, 30), ink)
         paper.save(here / f"{i}.png")
-    result = run("predict", "last", *(f"{i}.png" for i in range(10)), "--show")
+    result = run("predict", "last", *(f"{i}.png" for i in range(10)), "--preview")
     said = [re.match(r"\d\.png: (\d) \(", line)[1] for line in result.stdout.splitlines()]
     assert sum(answer == str(i) for i, answer in enumerate(said)) >= 8, said
-    assert "0.png, seen as 8x8" in result.stderr and "@@" in result.stderr
+    assert "0.png, read as 8x8" in result.stderr and "@@" in result.stderr
     run("predict", "last", here, "--out", "answers.csv")
     with open(here / "answers.csv", newline="", encoding="utf-8") as file:
         assert [row["prediction"] for row in csv.DictReader(file)] == said
@@ -100,14 +100,18 @@ def test_regression_reports_errors_in_the_targets_units(run, here, write_people)
 
 
 def test_a_config_file_gives_options_and_the_command_line_overrules_it(run, people, here):
-    (here / "run.toml").write_text('target = "income"\nlayers = [5]\nepochs = 1\nlr = 0.01\n', encoding="utf-8")
+    (here / "run.toml").write_text('target = "income"\nhidden_sizes = [5]\nepochs = 1\nlr = 0.01\n', encoding="utf-8")
     run("train", people, "--config", "run.toml", "--epochs", 2, "--quiet")
     config = json.loads((here / "runs/people-mlp-1/config.json").read_text(encoding="utf-8"))
-    assert config["network"]["layers"] == [5] and config["settings"]["epochs"] == 2 and config["settings"]["lr"] == 0.01
+    assert (
+        config["network"]["hidden_sizes"] == [5]
+        and config["settings"]["epochs"] == 2
+        and config["settings"]["lr"] == 0.01
+    )
 
 
 def test_killed_at_any_moment_it_resumes_to_the_same_bits(here):
-    words = ("train", "digits", "--epochs", 40, "--quiet", "--out")
+    words = ("train", "digits", "--epochs", 40, "--quiet", "--run-dir")
     whole = pellucid(*words, "whole")
     cut = pellucid(*words, "cut")
     wait_for_epochs(cut, here / "cut", 2)
@@ -118,7 +122,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bits(here):
     again.send_signal(signal.SIGINT)
     out, err = again.communicate(timeout=60)
     assert again.returncode == 130 and out == "", err
-    assert "to go on: pellucid train --resume cut" in err
+    assert "to continue: pellucid train --resume cut" in err
     last = pellucid("train", "--resume", "cut", "--json", "--quiet")
     out, err = last.communicate(timeout=60)
     assert last.returncode == 0, err
@@ -149,8 +153,8 @@ def test_more_epochs_can_be_asked_of_a_finished_run(run, people, here):
 
 
 def test_resuming_under_another_thread_count_warns(run, people):
-    run("train", people, "--target", "income", "--threads", 1, *QUICK)
-    assert "begun with 1 threads" in run("train", "--resume", "last", "--threads", 2, "--quiet").stderr
+    run("train", people, "--target", "income", "--num-threads", 1, *QUICK)
+    assert "started with 1 threads" in run("train", "--resume", "last", "--num-threads", 2, "--quiet").stderr
 
 
 def test_a_loss_that_explodes_exits_with_3_and_keeps_weights(run, people, here):
@@ -176,7 +180,7 @@ def test_eager_and_compiled_train_the_same(run, here):
 
 def test_a_resumed_run_keeps_to_eager_or_compiled_steps(run, people, here):
     for eager in (True, False):
-        run("train", people, "--target", "income", *QUICK, "--out", f"{eager}", *(["--eager"] if eager else []))
+        run("train", people, "--target", "income", *QUICK, "--run-dir", f"{eager}", *(["--eager"] if eager else []))
         run("train", "--resume", f"{eager}", "--epochs", 3, "--quiet")
         path = here / f"{eager}/config.json"
         assert json.loads(path.read_text())["settings"]["eager"] is eager

@@ -37,14 +37,25 @@ NAMES = ("tints", "--model", "cnn", "--epochs", 1, "--quiet", "--eager", "--set"
 
 def train(run, *words):
     return run(
-        "train", *words, "--model", "mlp", "--epochs", 3, "--eager", "--quiet", "--batch-size", 16, "--layers", "8"
+        "train",
+        *words,
+        "--model",
+        "mlp",
+        "--epochs",
+        3,
+        "--eager",
+        "--quiet",
+        "--batch-size",
+        16,
+        "--hidden-sizes",
+        "8",
     )
 
 
 def test_a_folder_end_to_end(run, folder, here):
     result = train(run, "tints")
     assert re.match(
-        r"test    \d+\.\d% \(\d+ of \d+, .*\n(.*\n)*next    pellucid predict tints-mlp-1 tints --show", result.stdout
+        r"test    \d+\.\d% \(\d+ of \d+, .*\n(.*\n)*next    pellucid predict tints-mlp-1 tints --preview", result.stdout
     )
     report = (here / "runs/tints-mlp-1/report.html").read_text()
     drawn = re.findall(r'src="data:image/png;base64,([^"]*)"', report)
@@ -70,14 +81,14 @@ def test_a_folder_end_to_end(run, folder, here):
     assert [row["picture"] for row in rows[:2]] == ["tints/blue/0.png", "tints/blue/1.jpg"] and len(rows) == 60
     assert np.mean([row["prediction"] in row["picture"] for row in rows]) > 0.8
     assert abs(sum(float(rows[0][f"probability {name}"]) for name in COLOURS) - 1) < 1e-4
-    result = run("predict", "last", "tints/blue/0.png", "--show")
-    assert result.stdout.startswith("tints/blue/0.png: ") and "seen as 16x16" in result.stderr
+    result = run("predict", "last", "tints/blue/0.png", "--preview")
+    assert result.stdout.startswith("tints/blue/0.png: ") and "read as 16x16" in result.stderr
     assert json.loads(run("evaluate", "last", "tints", "--json").stdout)["n"] == 60
 
 
 def test_an_archive_is_trained_on_scored_and_predicted_for_like_the_folder(run, folder, here):
     shutil.make_archive("tints", "gztar", ".", "tints")
-    train(run, "tints.tar.gz", "--size", 8)
+    train(run, "tints.tar.gz", "--image-size", 8)
     config = json.loads((here / "runs/tints-mlp-1/config.json").read_text())
     assert config["kind"] == "pictures" and runs.find_run("last").preprocessor().input_spec()["image"] == [3, 8, 8]
     by_archive, by_folder = (
@@ -86,11 +97,11 @@ def test_an_archive_is_trained_on_scored_and_predicted_for_like_the_folder(run, 
     assert by_archive["n"] == by_folder["n"] == 90 and by_archive["accuracy"] == by_folder["accuracy"]
     predicted = run("predict", "last", "tints.tar.gz")
     assert len(predicted.stdout.splitlines()) == 10
-    assert "and 80 more, for which there are answers too; --out answers.csv writes a table of all" in predicted.stderr
+    assert "80 more predictions are not shown; --out predictions.csv writes a table of all" in predicted.stderr
 
 
 def test_more_pictures_than_memory_train_to_the_same_bits(run, folder, here, monkeypatch):
-    words = ["--model", "mlp", "--epochs", 2, "--quiet", "--layers", "8"]
+    words = ["--model", "mlp", "--epochs", 2, "--quiet", "--hidden-sizes", "8"]
     run("train", "tints", *words)
     monkeypatch.setattr(gallery, "MOST_MEMORY", 1000)
     run("train", "tints", *words)
@@ -105,19 +116,19 @@ def test_more_pictures_than_memory_train_to_the_same_bits(run, folder, here, mon
 
 
 def test_a_size_out_of_range_is_told_by_where_it_stands(run, folder, here):
-    (here / "small.toml").write_text("size = 2\n")
+    (here / "small.toml").write_text("image_size = 2\n")
     for words, said in (
-        (("--size", 2), "pellucid train: --size: 2; expected pixels a side"),
-        (("--config", "small.toml"), "pellucid train: small.toml: size: 2; expected pixels a side"),
-        (("--set", "size=2"), "pellucid train: --set size: 2; expected pixels a side"),
-        (("--set", "window=3"), "pellucid train: --set window: tints holds images"),
+        (("--image-size", 2), "pellucid train: --image-size: 2; expected pixels a side"),
+        (("--config", "small.toml"), "pellucid train: small.toml: image_size: 2; expected pixels a side"),
+        (("--set", "image_size=2"), "pellucid train: --set image_size: 2; expected pixels a side"),
+        (("--set", "lookback=3"), "pellucid train: --set lookback: tints holds images"),
     ):
         assert said in run("train", "tints", *words, code=2).stderr
 
 
 def test_more_pictures_than_memory_are_drawn_and_judged_to_the_same_scores(run, folder, here, monkeypatch):
     small = [f"--set={name}=2" for name in ("width", "critic_width", "latent")]
-    words = ["train", "tints", "--model", "gan", "--epochs", 1, "--quiet", "--eager", "--size", 8, *small]
+    words = ["train", "tints", "--model", "gan", "--epochs", 1, "--quiet", "--eager", "--image-size", 8, *small]
     for most in (gallery.MOST_MEMORY, 100):
         monkeypatch.setattr(gallery, "MOST_MEMORY", most)
         run(*words)
@@ -128,7 +139,7 @@ def test_more_pictures_than_memory_are_drawn_and_judged_to_the_same_scores(run, 
     for scores in (one, other):
         assert scores.pop("images_per_second") > 0
     assert one == other and one["frechet"] > 0
-    run("train", *NAMES, "--size", 8)
+    run("train", *NAMES, "--image-size", 8)
     assert "conditional_accuracy" in run("evaluate", "tints-gan-1").stdout
 
 
@@ -149,7 +160,7 @@ def test_what_pictures_cannot_be_used_for(run, folder, here, people):
         (("predict", "last", "tints/red/0.png", "nowhere.png"), "nowhere.png: no such file"),
         (("predict", "last", "people.csv"), "not a picture that can be read"),
         (("predict", "last", "runs"), "no pictures in it that can be read"),
-        (("train", "people.csv", "--target", "income", "--size", 8), "--size: people.csv holds a table"),
+        (("train", "people.csv", "--target", "income", "--image-size", 8), "--image-size: people.csv holds a table"),
         (("train", "tints", "--target", "red"), "--target: tints holds images"),
     ):
         assert message in run(*words, code=2).stderr

@@ -19,8 +19,8 @@ from pellucid.inference.sampler import Sampler
 from pellucid.inference.text_scorer import TextScorer
 from pellucid.runs import run as runs
 
-QUICK = ("--epochs", 1, "--quiet", "--eager", "--set", "epoch_steps=4", "--set", "batch_size=8")
-TINY = ("--layers", 1, "--set", "heads=1", "--set", "width=8", "--set", "context=8")
+QUICK = ("--epochs", 1, "--quiet", "--eager", "--set", "steps_per_epoch=4", "--set", "batch_size=8")
+TINY = ("--set", "num_layers=1", "--set", "num_heads=1", "--set", "d_model=8", "--set", "context_length=8")
 DRAWS = ("digits", "--model", "gan", "--set", "width=2", "--set", "critic_width=2", "--set", "latent=3")
 NAMES = ("digits", "--model", "cnn", "--set", "channels=4,4", "--set", "depth=1", "--set", "whiten=2")
 
@@ -116,7 +116,7 @@ def test_predict_writes_each_character_with_its_nats(run, writer, text):
     assert told(run, "predict", writer, "some.txt")["predictions"][0]["nll_per_char"] == pytest.approx(mean, abs=1e-5)
 
 
-@pytest.mark.parametrize("more", [(), ("--tokenizer", "bpe", "--vocabulary", 270)])
+@pytest.mark.parametrize("more", [(), ("--tokenizer", "bpe", "--vocab-size", 270)])
 def test_each_token_stands_for_the_characters_that_begin_in_it(run, story, more):
     if more:
         pytest.importorskip("tokenizers")
@@ -133,7 +133,20 @@ def test_each_token_stands_for_the_characters_that_begin_in_it(run, story, more)
 
 
 def test_lines_are_read_line_by_line(run, story):
-    run("train", story, "--lines", "--layers", 1, "--set", "heads=1", "--set", "width=8", "--set", "context=64", *QUICK)
+    run(
+        "train",
+        story,
+        "--line-by-line",
+        "--set",
+        "num_layers=1",
+        "--set",
+        "num_heads=1",
+        "--set",
+        "d_model=8",
+        "--set",
+        "context_length=64",
+        *QUICK,
+    )
     Path("two.txt").write_text("the cat\n\nand a mat  \n", encoding="utf-8")
     assert told(run, "predict", "last", "two.txt")["predictions"][0]["characters"] == len("the cat\nand a mat\n")
     run("predict", "last", "two.txt", "--out", "each.csv")
@@ -147,14 +160,14 @@ def test_lines_of_the_text_it_was_trained_on_are_split_as_they_were(run, story, 
     tale = catalogue.Dataset("tale", "text", "a tale", "400", "free", "nowhere", (file,))
     monkeypatch.setattr(catalogue, "DATASETS", (*catalogue.DATASETS, tale))
     monkeypatch.setenv("PELLUCID_DATA", str(story.parent))
-    run("train", "tale", "--lines", *TINY[:-1], "context=64", *QUICK, "--seed", 3)
+    run("train", "tale", "--line-by-line", *TINY[:-1], "context_length=64", *QUICK, "--seed", 3)
     assert told(run, "evaluate", "last", "tale")["nll_per_char"] == pytest.approx(
         result_of("tale-transformer-1")["nll_per_char"]
     )
 
 
 def test_a_line_that_is_too_long_is_named(run, story):
-    run("train", story, "--lines", *TINY[:-1], "context=48", *QUICK)
+    run("train", story, "--line-by-line", *TINY[:-1], "context_length=48", *QUICK)
     Path("long.txt").write_text("the cat\n\n" + "mat " * 20 + "\n", encoding="utf-8")
     assert "long.txt, line 3: 80 tokens, with its end ('mat mat" in says(run, "evaluate", "last", "long.txt")
     Path("long.txt").write_text("the cat\n" * 9 + "x" * 1_000_000, encoding="utf-8")
@@ -162,7 +175,7 @@ def test_a_line_that_is_too_long_is_named(run, story):
 
 
 def test_lines_are_sampled_to_their_end(run, story):
-    run("train", story, "--lines", *TINY[:-1], "context=64", *QUICK)
+    run("train", story, "--line-by-line", *TINY[:-1], "context_length=64", *QUICK)
     sampler = Sampler(runs.find_run("last"))
     network, newline = sampler.network, int(sampler.preprocessor.tokenizer.encode("\n")[0])
     asked = network.next_logits
@@ -194,11 +207,14 @@ TEXTS = {
     "no such file": (["predict", "RUN", "no.txt"], "no.txt: no such"),
     "not text": (["predict", "RUN", "odd.txt"], "odd.txt, byte 1: 0xff is not UTF-8"),
     "two texts with --out": (["predict", "RUN", "one.txt", "one.txt", "--out", "x.csv"], "DATA: 2 texts; expected one"),
-    "pictures of a text": (["predict", "RUN", "one.txt", "--show"], "--show: .* reads texts"),
+    "pictures of a text": (["predict", "RUN", "one.txt", "--preview"], "--preview: .* reads texts"),
     "a horizon": (["predict", "RUN", "one.txt", "--horizon", 3], "--horizon 3: .* was not trained on a series"),
     "a set of images": (["evaluate", "RUN", "digits"], "digits: a data set of images; expected a text"),
-    "a judge": (["evaluate", "RUN", "--judge", "RUN"], "--judge story-transformer-1: .* draws nothing"),
-    "a class": (["sample", "RUN", "--class", 3], "--class: .* writes text"),
+    "a judge": (
+        ["evaluate", "RUN", "--feature-network", "RUN"],
+        "--feature-network story-transformer-1: .* generates no images",
+    ),
+    "a class": (["sample", "RUN", "--class", 3], "--class: .* generates text"),
     "a mad temperature": (["sample", "RUN", "--temperature", "nan"], "--temperature nan: expected 0 or more"),
 }
 
@@ -221,10 +237,10 @@ def test_a_writer_can_be_begun_with_only_by_a_text_of_its_tokens(run, writer, st
     story.with_name("other.txt").write_text(story.read_text(encoding="utf-8").replace("cat", "cow"), encoding="utf-8")
     assert (
         "weights taken from story-transformer-1"
-        in run("train", "more.txt", "--from", writer, *QUICK[:2], *QUICK[3:]).stderr
+        in run("train", "more.txt", "--init-from", writer, *QUICK[:2], *QUICK[3:]).stderr
     )
-    assert "--from story-transformer-1: its tokens are not those" in says(
-        run, "train", "other.txt", "--from", writer, *QUICK
+    assert "--init-from story-transformer-1: its tokens are not those" in says(
+        run, "train", "other.txt", "--init-from", writer, *QUICK
     )
 
 
@@ -236,13 +252,13 @@ def test_a_drawer_is_judged_by_pixels_then_by_the_cnn_that_is_found_or_named(run
     assert by_pixels["frechet"] == result_of(drawer)["frechet"] and "conditional_accuracy" not in by_pixels
     assert "coarse pixels" in run("evaluate", drawer).stderr
     for name in ("one", "two"):
-        run("train", *NAMES, *QUICK, "--lr", 0.01 if name == "one" else 0.02, "--out", f"runs/{name}")
+        run("train", *NAMES, *QUICK, "--lr", 0.01 if name == "one" else 0.02, "--run-dir", f"runs/{name}")
     best, other = "two", "one"
     score(best, validation=0.6, test=0.5)
     score(other, validation=0.5, test=0.6)  # the test images are not what a judge is chosen by
     found = run("evaluate", drawer)
     assert f"note: judged by {best}, which names" in found.stderr and "conditional_accuracy" in found.stdout
-    assert f"note: judged by {other}, which names" in run("evaluate", drawer, "--judge", other).stderr
+    assert f"note: judged by {other}, which names" in run("evaluate", drawer, "--feature-network", other).stderr
     Path(f"runs/{best}/model.safetensors").unlink()
     assert f"note: judged by {other}, which names" in run("evaluate", drawer).stderr
     Path(f"runs/{other}/model.safetensors").write_bytes(b"cut off")
@@ -250,27 +266,27 @@ def test_a_drawer_is_judged_by_pixels_then_by_the_cnn_that_is_found_or_named(run
 
 
 def test_the_features_of_few_images_are_a_judges_features(run):
-    run("train", *NAMES, *QUICK, "--out", "judge")
+    run("train", *NAMES, *QUICK, "--run-dir", "judge")
     features, logits, _ = network_features(runs.find_run("judge"))
     images = np.zeros((5, 8, 8), np.float32)
     assert features(images).shape == (5, 4) and logits(images).shape == (5, 10)
 
 
 def test_a_judge_named_in_training_is_kept(run):
-    run("train", *NAMES, *QUICK, "--out", "elsewhere")
-    run("train", *DRAWS, *QUICK, "--judge", "elsewhere")
+    run("train", *NAMES, *QUICK, "--run-dir", "elsewhere")
+    run("train", *DRAWS, *QUICK, "--feature-network", "elsewhere")
     config = json.loads(Path("runs/digits-gan-1/config.json").read_text())
     assert Path(config["feature_network"]) == Path("elsewhere").resolve()
     assert "conditional_accuracy" in result_of("digits-gan-1")
     assert told(run, "evaluate", "last")["conditional_accuracy"] == result_of("digits-gan-1")["conditional_accuracy"]
-    Path("again.toml").write_text('model = "gan"\njudge = "elsewhere"\nwidth = 2\ncritic_width = 2\n')
+    Path("again.toml").write_text('model = "gan"\nfeature_network = "elsewhere"\nwidth = 2\ncritic_width = 2\n')
     run("train", "digits", "--config", "again.toml", *QUICK)
     assert "conditional_accuracy" in result_of("digits-gan-2")
 
 
 def test_a_judge_or_pictures_that_are_gone_do_not_stop_a_training(run):
-    run("train", *NAMES, *QUICK, "--out", "elsewhere")
-    run("train", *DRAWS, *QUICK, "--judge", "elsewhere")
+    run("train", *NAMES, *QUICK, "--run-dir", "elsewhere")
+    run("train", *DRAWS, *QUICK, "--feature-network", "elsewhere")
     Path("elsewhere").rename("moved")
     shutil.rmtree("runs/digits-gan-1/samples")
     assert "the judge that was named is passed over: " in run("evaluate", "last").stderr
@@ -281,8 +297,8 @@ def test_a_judge_or_pictures_that_are_gone_do_not_stop_a_training(run):
 
 
 def test_a_drawer_that_is_not_told_the_classes_is_not_asked_for_one(run):
-    run("train", *NAMES, *QUICK, "--out", "judge")
-    run("train", *DRAWS, *QUICK, "--set", "conditional=false", "--judge", "judge")
+    run("train", *NAMES, *QUICK, "--run-dir", "judge")
+    run("train", *DRAWS, *QUICK, "--set", "conditional=false", "--feature-network", "judge")
     assert "conditional_accuracy" not in result_of("digits-gan-1") and "max_class_share" in result_of("digits-gan-1")
     assert "--class 7: digits-gan-1 was never told the classes" in says(run, "sample", "last", "--class", 7)
     assert told(run, "sample", "last", "--n", 9)["classes"] == []
@@ -291,13 +307,15 @@ def test_a_drawer_that_is_not_told_the_classes_is_not_asked_for_one(run):
 
 
 def test_a_judge_can_be_named_when_a_run_goes_on(run, drawer):
-    run("train", *NAMES, *QUICK, "--out", "elsewhere")
-    run("train", "--resume", drawer, "--epochs", 2, "--judge", "elsewhere", "--quiet")
+    run("train", *NAMES, *QUICK, "--run-dir", "elsewhere")
+    run("train", "--resume", drawer, "--epochs", 2, "--feature-network", "elsewhere", "--quiet")
     config = json.loads(Path(f"runs/{drawer}/config.json").read_text())
     assert Path(config["feature_network"]) == Path("elsewhere").resolve() and "conditional_accuracy" in result_of(
         drawer
     )
-    assert "for a cnn, which draws nothing" in says(run, "train", "--resume", "elsewhere", "--judge", "elsewhere")
+    assert "for a cnn, which draws nothing" in says(
+        run, "train", "--resume", "elsewhere", "--feature-network", "elsewhere"
+    )
     few = says(run, "train", "--resume", drawer, "--epochs", 1)
     assert (
         "--epochs: 1, and digits-gan-1 has done 2 already; expected --epochs of at least that many; write --epochs 4"
@@ -306,22 +324,22 @@ def test_a_judge_can_be_named_when_a_run_goes_on(run, drawer):
 
 
 def test_judges_that_cannot_be_used(run, drawer, people):
-    run("train", "digits", "--layers", 4, *QUICK, "--out", "mlp")
-    run("train", *NAMES, *QUICK, "--seed", 1, "--out", "seed")
-    run("train", *NAMES, *QUICK, "--out", "bare")
+    run("train", "digits", "--hidden-sizes", 4, *QUICK, "--run-dir", "mlp")
+    run("train", *NAMES, *QUICK, "--seed", 1, "--run-dir", "seed")
+    run("train", *NAMES, *QUICK, "--run-dir", "bare")
     Path("bare/model.safetensors").unlink()
-    for name, words in {"mlp": "--judge mlp: a mlp on digits; expected a cnn", "seed": "the same --seed", "bare": "--judge bare: it has no weights yet", "no": "no: no such run"}.items():  # fmt: skip
-        assert words in says(run, "evaluate", drawer, "--judge", name)
-        assert words in says(run, "train", *DRAWS, *QUICK, "--judge", name)
-    assert "for a mlp, which draws nothing" in says(run, "train", "digits", *QUICK, "--judge", "seed")
+    for name, words in {"mlp": "--feature-network mlp: a mlp on digits; expected a cnn", "seed": "the same --seed", "bare": "--feature-network bare: it has no weights yet", "no": "no: no such run"}.items():  # fmt: skip
+        assert words in says(run, "evaluate", drawer, "--feature-network", name)
+        assert words in says(run, "train", *DRAWS, *QUICK, "--feature-network", name)
+    assert "for a mlp, which draws nothing" in says(run, "train", "digits", *QUICK, "--feature-network", "seed")
     assert {path.name for path in Path("runs").iterdir()} == {drawer}
     assert "seed" not in run("evaluate", drawer).stderr, "a cnn that has seen the test images is not taken"
 
 
 def test_a_drawer_answers_nothing(run, drawer, people):
-    assert "which draws and answers nothing; expected a run that answers" in says(run, "predict", drawer, people)
-    assert "is compared with its own test data; expected no DATA" in says(run, "evaluate", drawer, "digits")
-    assert "generator.enter" in run("summary", drawer).stdout
+    assert "generates images and predicts nothing; expected a run that predicts" in says(run, "predict", drawer, people)
+    assert "are compared with its own test data; expected no DATA" in says(run, "evaluate", drawer, "digits")
+    assert "generator.project" in run("summary", drawer).stdout
 
 
 def test_samples_are_drawn_into_a_picture(run, drawer):
@@ -332,9 +350,9 @@ def test_samples_are_drawn_into_a_picture(run, drawer):
     assert again["classes"] == ["7"] * 12 and Path("again.png").read_bytes() == Path("sevens.png").read_bytes()
     for words, expected in {
         ("--class", "x"): "--class x: not among the classes",
-        ("--out", "sevens.png"): "there is a file of that name already",
+        ("--out", "sevens.png"): "exists already",
         ("--out", "sevens.jpg"): "expected a name that ends in .png",
-        ("--prompt", "7"): "--prompt: digits-gan-1 draws images",
-        ("--top-k", 3): "--top-k: digits-gan-1 draws images",
+        ("--prompt", "7"): "--prompt: digits-gan-1 generates images",
+        ("--top-k", 3): "--top-k: digits-gan-1 generates images",
     }.items():
         assert expected in says(run, "sample", drawer, *words)

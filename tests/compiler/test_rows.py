@@ -43,7 +43,7 @@ FAMILIES: dict[str, tuple[Callable[[], Any], Draw]] = {
             lambda random, n: [random.integers(0, 255, (n, 12, 12)).astype(np.float32)]),
     "lstm": (lambda: lstm.build({"series": [9, 3]}, 1, "regression", lstm.Config((12,))), numbers(9, 3)),
     "transformer": (
-        lambda: transformer.build({"tokens": 65}, 65, "language", transformer.Config(layers=1, heads=2, width=32, context=10)), whole(65, 10)),
+        lambda: transformer.build({"tokens": 65}, 65, "language", transformer.Config(num_layers=1, num_heads=2, d_model=32, context_length=10)), whole(65, 10)),
 }  # fmt: skip
 
 

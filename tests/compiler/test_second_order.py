@@ -58,21 +58,30 @@ def small_cnn(**options: Any) -> nn.Module:
 
 
 def small_lstm(cell: str) -> nn.Module:
-    return lstm.build({"tokens": 11}, 11, "language", lstm.Config(layers=(8, 6), embedding=5, context=6, cell=cell))
+    return lstm.build(
+        {"tokens": 11}, 11, "language", lstm.Config(hidden_sizes=(8, 6), embedding_dim=5, context_length=6, cell=cell)
+    )
 
 
 def small_transformer(**options: Any) -> nn.Module:
-    config = transformer.Config(layers=2, heads=2, width=8, context=6, **options)
+    config = transformer.Config(num_layers=2, num_heads=2, d_model=8, context_length=6, **options)
     return transformer.build({"tokens": 11}, 11, "language", config)
 
 
-MODERN = {"positions": "rotary", "norm": "rms", "activation": "silu", "bias": False, "tie": False, "hidden": 12}
-SMALL_BERT = bert.Config(layers=2, heads=2, width=8, hidden=12, context=6, vocabulary=11, dropout=0.0)
+MODERN = {
+    "positions": "rotary",
+    "norm": "rms",
+    "activation": "silu",
+    "bias": False,
+    "tie_embeddings": False,
+    "d_ff": 12,
+}
+SMALL_BERT = bert.Config(num_layers=2, num_heads=2, d_model=8, d_ff=12, context_length=6, vocab_size=11, dropout=0.0)
 FAMILIES: dict[str, Case] = {
     "cnn": (small_cnn, (images(), CLASSES)),
     "cnn residual": (lambda: small_cnn(residual=True, depth=3, activation="relu"), (images(), CLASSES)),
     "mlp": (
-        lambda: mlp.build(IMAGES, 3, "classification", mlp.Config(layers=(12, 8), activation="gelu")),
+        lambda: mlp.build(IMAGES, 3, "classification", mlp.Config(hidden_sizes=(12, 8), activation="gelu")),
         (images(), CLASSES),
     ),
     "lstm": (lambda: small_lstm("lstm"), (TOKENS, NEXT)),
@@ -105,7 +114,7 @@ def small_alexnet() -> nn.Module:
 
 def twice(network: nn.Module) -> Callable[..., list[Tensor]]:
     """For each loss of the network, its gradient as one row, and the gradient of a weighted sum of that row as another."""
-    losses = [(turn.values, turn.module) for turn in network.turns()] if isinstance(network, Model) else []
+    losses = [(turn.training_step, turn.module) for turn in network.phases()] if isinstance(network, Model) else []
 
     def step(*batch: Tensor) -> list[Tensor]:
         found = []

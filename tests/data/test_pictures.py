@@ -450,7 +450,7 @@ def test_what_does_not_fit_in_memory_is_read_batch_by_batch(tmp_path, monkeypatc
     np.testing.assert_array_equal(problem.describe("train", 3), whole.describe("train", 3))
 
     class Network:
-        order = ("image",)
+        input_names = ("image",)
 
     loaders = [DataLoader(p.train.dataset(Network), 8, shuffle=True, seed=5) for p in (problem, whole)]
     assert loaders[0].pick is None and loaders[1].pick is not None

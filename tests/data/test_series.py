@@ -91,7 +91,7 @@ def test_overlapping_windows_are_not_copied_out(table):
 
 
 class Asks:
-    order = ("series",)
+    input_names = ("series",)
 
 
 def test_whole_years_of_dates_keep_the_last_for_the_test(table):

@@ -180,8 +180,8 @@ def test_regression_parts_cover_the_range(csv):
     [
         ({}, OptionError, "--target: missing; .* has the columns age, job, income; expected the one to predict"),
         ({"target": "incme"}, OptionError, "no such column; .* Did you mean 'income'"),
-        ({"target": "income", "drop": ["jb"]}, OptionError, "--drop jb: .* Did you mean 'job'"),
-        ({"target": "income", "drop": ["income"]}, OptionError, "--drop income: it is the target"),
+        ({"target": "income", "drop": ["jb"]}, OptionError, "--drop-columns jb: .* Did you mean 'job'"),
+        ({"target": "income", "drop": ["income"]}, OptionError, "--drop-columns income: it is the target"),
         ({"target": "income", "drop": ["age", "job"]}, DataError, "no column is left to learn from"),
         (
             {"target": "income", "task": "clasification"},

@@ -18,9 +18,9 @@ from pellucid.errors import DataError, OptionError
 class Reader:
     """What a Passage asks of a network."""
 
-    context: int = 8
-    judged_context: int = 8
-    warm: int = 0
+    context_length: int = 8
+    eval_context_length: int = 8
+    burn_in: int = 0
 
 
 def text(length, dtype=np.uint8):
@@ -75,8 +75,8 @@ def test_every_token_after_the_first_is_scored_once(length, context, warm):
 def test_passage():
     train = TokenSequence(text(50))
     assert len(train) == 50 and len(train.dataset(Reader())) == 42
-    assert len(train.judged(Reader())) == 7 and len(train.judged(Reader(judged_context=16, warm=8))) == 6
-    short = TokenSequence(text(6)).judged(Reader(judged_context=16, warm=8))
+    assert len(train.judged(Reader())) == 7 and len(train.judged(Reader(eval_context_length=16, burn_in=8))) == 6
+    short = TokenSequence(text(6)).judged(Reader(eval_context_length=16, burn_in=8))
     assert (everything(short)[1] != IGNORED).sum() == 5
     with pytest.raises(DataError, match=r"text: 8 tokens to learn from; expected more than the 8 of a window"):
         TokenSequence(text(8)).dataset(Reader())

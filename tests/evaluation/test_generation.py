@@ -10,7 +10,7 @@ from pellucid.data.image.preprocess import ImagePreprocessor
 from pellucid.data.problem import DataModule, Examples
 from pellucid.evaluation.generation import GenerationEvaluator
 from pellucid.models import gan
-from pellucid.models.base import ImageGenerator
+from pellucid.models.heads.generation import ImageGenerator
 from pellucid.report.network_figures import figure_sections
 from pellucid.runs.run import Run
 from pellucid.runs.settings import Settings
@@ -45,7 +45,7 @@ class Perfect(ImageGenerator):
         super().__init__()
         self.images, self.target = examples.inputs["image"], examples.target
 
-    def draw(self, labels, generator=None, paint=None):
+    def sample(self, labels, generator=None, generator_forward=None):
         random = np.random.default_rng(1)
         return self.images[[random.choice(np.flatnonzero(self.target == label)) for label in labels]]
 
@@ -68,7 +68,7 @@ def test_epochs_are_drawn_by_one_program_or_eagerly(tmp_path, eager):
         network.train()
         network.load_state_dict(network.state_dict())
         network.eval()
-    assert len(draws.paint.compiled.made) == (0 if eager else 1)
+    assert len(draws.generator_forward.compiled.made) == (0 if eager else 1)
     (tmp_path / "samples/epoch-001.png").unlink()
     second, kept = draws.figures().sheets
     assert second.title == "epoch 2" and "kept" in kept.title

@@ -40,7 +40,7 @@ def digits() -> tuple[Tensor, Tensor]:
 
 def learn(network: Model, data: tuple[Tensor, ...], batches: Any, **settings: Any) -> tuple[Learner, list]:
     """The library's own steps on `batches`, rows of `data`, after one of half the learning rate; and what each told."""
-    chosen = Settings(schedule="constant", warmup=0, weight_decay=0, **settings)
+    chosen = Settings(schedule="constant", warmup_fraction=0, weight_decay=0, **settings)
     learner = Learner(network, DataLoader(TensorDataset(*data), len(batches[0])), chosen)
     learner.train_mode()
     told = []
@@ -61,8 +61,8 @@ def check_compiled_step(build: Callable[[], Model], *batch: Tensor) -> None:
         P.manual_seed(5)
         network = build()
         before = {name: t.array.copy() for name, t in network.state_dict().items()}
-        learner, told = learn(network, batch, [range(len(batch[0]))] * 3, optimizer="sgd", lr=0.1, momentum=0.0, clip=0.0,
-                              average=0.5, eager=eager)  # fmt: skip
+        learner, told = learn(network, batch, [range(len(batch[0]))] * 3, optimizer="sgd", lr=0.1, momentum=0.0, clip_grad_norm=0.0,
+                              ema_decay=0.5, eager=eager)  # fmt: skip
         assert learner.average is not None
         moved = {name: t.array - before[name] for name, t in network.state_dict().items()}
         moved |= {f"average of {name}": t.array - before[name] for name, t in learner.average.averages.items()}

@@ -8,8 +8,8 @@ from pellucid import functional as F
 from pellucid import nn
 from pellucid.errors import OptionError
 from pellucid.models import cnn
-from pellucid.models.blocks.augmentation import Augmentation, ImageInput, moved
-from pellucid.models.cnn import EVEN, Config, Whitening
+from pellucid.models.blocks.augmentation import Augmentation, ImageInput, augment
+from pellucid.models.cnn import WHITENING_EPSILON, Config, Whitening
 
 COLOUR = {"image": [3, 6, 5], "mean": [10.0, 20.0, 30.0], "std": [1.0, 2.0, 4.0]}
 ALL = Augmentation(shift=1, flip=True, rotate=10.0, zoom=0.1, shear=5.0, erase=2)
@@ -37,7 +37,7 @@ def test_images_enter_in_their_scale():
 def test_shifts_are_whole_pixels_with_zeros_coming_in_and_the_same_for_all_channels():
     P.manual_seed(0)
     x = images(1, 2, 5, 6).expand(300, 2, 5, 6)
-    found = moved(x, Augmentation(shift=2)).array
+    found = augment(x, Augmentation(shift=2)).array
     padded = np.pad(x.array[0], ((0, 0), (2, 2), (2, 2)))
     places = set()
     for picture in found:
@@ -50,7 +50,7 @@ def test_shifts_are_whole_pixels_with_zeros_coming_in_and_the_same_for_all_chann
 def test_half_of_the_images_are_mirrored():
     P.manual_seed(0)
     x = images(400, 1, 3, 4)
-    found = moved(x, Augmentation(flip=True)).array
+    found = augment(x, Augmentation(flip=True)).array
     mirrored = (found == x.array[..., ::-1]).all((1, 2, 3))
     assert (mirrored | (found == x.array).all((1, 2, 3))).all() and 0.4 < mirrored.mean() < 0.6
 
@@ -59,7 +59,7 @@ def test_turning_keeps_the_distance_to_the_middle_of_images_that_are_not_square(
     rows, columns = np.mgrid[:21, :31].astype(np.float32)
     dot = np.exp(-((rows - 10) ** 2 + (columns - 21) ** 2) / 4)  # 6 pixels right of the middle
     P.manual_seed(0)
-    found = moved(P.tensor(dot).expand(60, 1, 21, 31), Augmentation(rotate=180.0)).array[:, 0]
+    found = augment(P.tensor(dot).expand(60, 1, 21, 31), Augmentation(rotate=180.0)).array[:, 0]
     mass = found.sum((1, 2))
     down, right = ((found * place).sum((1, 2)) / mass for place in (rows - 10, columns - 15))
     np.testing.assert_allclose(np.hypot(down, right), 6, atol=0.1)
@@ -72,7 +72,7 @@ def test_a_warped_image_is_near_what_it_was_and_never_beyond_its_range(moves):
     P.manual_seed(0)
     rows, columns = np.mgrid[:16, :16] - 7.5
     blob = np.exp(-(rows**2 + columns**2) / 18).astype(np.float32)
-    found = moved(P.tensor(blob).expand(50, 1, 16, 16), moves).array
+    found = augment(P.tensor(blob).expand(50, 1, 16, 16), moves).array
     assert found.min() >= 0 and found.max() <= blob.max() + 1e-6
     away = np.abs(found - blob).max((1, 2, 3))
     assert (away > 1e-3).all() and (away < 0.3).all() and len(np.unique(away)) == 50
@@ -80,7 +80,7 @@ def test_a_warped_image_is_near_what_it_was_and_never_beyond_its_range(moves):
 
 def test_a_square_is_erased_somewhere_within():
     P.manual_seed(0)
-    gone = moved(images(300, 2, 7, 6), Augmentation(erase=3)).array == 0
+    gone = augment(images(300, 2, 7, 6), Augmentation(erase=3)).array == 0
     assert (gone[:, 0] == gone[:, 1]).all()
     counts = gone[:, 0].sum((1, 2))
     assert counts.max() == 9 and counts.min() == 4, "cut off at a corner, its middle stays inside"
@@ -89,10 +89,10 @@ def test_a_square_is_erased_somewhere_within():
 
 def test_movements_compiled_are_those_of_eager_steps():
     x = images(8, 3, 9, 7)
-    step = P.compile(lambda x: moved(x, ALL))
+    step = P.compile(lambda x: augment(x, ALL))
     for seed in range(3):
         P.manual_seed(seed)
-        eager = moved(x, ALL).array
+        eager = augment(x, ALL).array
         P.manual_seed(seed)
         np.testing.assert_allclose(step(x).array, eager, rtol=1e-4, atol=1e-5)
 
@@ -120,7 +120,7 @@ def test_a_wrong_configuration_is_named(values, words):
 def test_what_does_not_fit_the_images_is_refused():
     with pytest.raises(OptionError, match="whiten: 7; expected at most the 5 pixels"):
         cnn.build(COLOUR, 2, "classification", Config(whiten=7))
-    with pytest.raises(OptionError, match="cnn, for regression of numbers; .*--model mlp"):
+    with pytest.raises(OptionError, match="cnn for regression of numbers; .*--model mlp"):
         cnn.build({"numbers": 3}, 1, "regression", Config())
 
 
@@ -137,7 +137,7 @@ def test_whitened_patches_have_unit_covariance():
     assert said.shape[1] == 16
     np.testing.assert_allclose(said[:, 8:], -said[:, :8], atol=1e-4)
     rows = said[:, :8].transpose(0, 2, 3, 1).reshape(-1, 8)
-    np.testing.assert_allclose(rows.T @ rows / len(rows), np.eye(8), atol=100 * EVEN)
+    np.testing.assert_allclose(rows.T @ rows / len(rows), np.eye(8), atol=100 * WHITENING_EPSILON)
     assert not layer.convolution.weight.requires_grad and layer.convolution.bias.requires_grad
 
 
@@ -152,10 +152,10 @@ def test_features_are_what_the_head_reads(spec, changes):
 
 
 def test_with_a_mirror_an_image_and_its_mirror_image_have_one_answer():
-    network = cnn.build({"image": [6, 6]}, 3, "classification", Config(channels=(4,), mirror=True)).eval()
+    network = cnn.build({"image": [6, 6]}, 3, "classification", Config(channels=(4,), flip_tta=True)).eval()
     x = images(3, 6, 6)
     np.testing.assert_allclose(network(x).array, network(x.flip(-1)).array, rtol=1e-5, atol=1e-6)
-    network.mirror = False
+    network.flip_tta = False
     assert not np.allclose(network(x).array, network(x.flip(-1)).array, rtol=1e-3)
 
 
@@ -164,7 +164,7 @@ def test_mixup_gives_each_image_a_share_of_another_one_and_of_its_label():
     network = cnn.build({"image": [6, 6]}, 3, "classification", Config(channels=(4,), mixup=0.4)).train()
     x, target = images(5, 6, 6), P.tensor([0, 1, 2, 1, 0])
     P.manual_seed(7)
-    found = network.values(x, target)
+    found = network.training_step(x, target)
     P.manual_seed(7)
     share = P.rand(5) * 0.4
     mixed = x.array + (x.array[::-1] - x.array) * share.array[:, None, None]
@@ -173,17 +173,19 @@ def test_mixup_gives_each_image_a_share_of_another_one_and_of_its_label():
     np.testing.assert_allclose(found["loss"].item(), np.mean((1 - share.array) * own + share.array * other), rtol=1e-5)
     assert found["accuracy"].item() == np.mean(logits.array.argmax(1) == target.array)
     P.manual_seed(7)
-    np.testing.assert_allclose(P.compile(network.values)(x, target)["loss"].item(), found["loss"].item(), rtol=1e-5)
+    np.testing.assert_allclose(
+        P.compile(network.training_step)(x, target)["loss"].item(), found["loss"].item(), rtol=1e-5
+    )
     network.eval()
-    assert network.judge(x, target)["loss"].shape == (5,)
+    assert network.evaluation_step(x, target)["loss"].shape == (5,)
 
 
 def test_it_is_prepared_with_the_images_it_sees_in_evaluation():
     network = cnn.build(COLOUR, 2, "classification", Config(channels=(4,), whiten=2, shift=2, erase=3))
     pixels = P.tensor(np.random.default_rng(0).integers(0, 256, (20, 3, 6, 5)).astype(np.uint8))
-    network.train().prepare(pixels, P.zeros(20))
+    network.train().initialize_from_data(pixels, P.zeros(20))
     expected = Whitening(3, 2, "gelu")
-    expected.fit(network.pictures.eval()(pixels).array)
+    expected.fit(network.image.eval()(pixels).array)
     assert network.whitening.convolution.weight.equal(expected.convolution.weight)
 
 

@@ -5,18 +5,20 @@ import pytest
 
 import pellucid as pl
 from pellucid import optim
+from pellucid.data.loader import IGNORED
 from pellucid.errors import OptionError
 from pellucid.models import lstm
-from pellucid.models.base import IGNORED
 from pellucid.training.optimizers import hidden_matrices
 
 
 def text(**options):
-    return lstm.build({"tokens": 11}, 11, "language", lstm.Config(layers=(8, 6), embedding=5, context=12, **options))
+    return lstm.build(
+        {"tokens": 11}, 11, "language", lstm.Config(hidden_sizes=(8, 6), embedding_dim=5, context_length=12, **options)
+    )
 
 
 def series(**options):
-    config = lstm.Config(**{"layers": (7,), **options})
+    config = lstm.Config(**{"hidden_sizes": (7,), **options})
     return lstm.build({"series": [9, 3]}, 1, "regression", config)
 
 
@@ -33,7 +35,7 @@ def test_text_gives_logits_of_each_next_token_and_never_looks_ahead(cell):
     network = text(cell=cell)
     x = tokens(3, 12)
     logits = network(x).detach().numpy()
-    assert logits.shape == (3, 12, 11) and (network.vocabulary, network.context) == (11, 12)
+    assert logits.shape == (3, 12, 11) and (network.vocab_size, network.context_length) == (11, 12)
     other = x.detach().numpy().copy()
     other[:, 7:] = 0
     np.testing.assert_allclose(network(pl.tensor(other)).detach().numpy()[:, :7], logits[:, :7], atol=1e-6)
@@ -48,17 +50,17 @@ def test_text_goes_on_from_the_state_it_left(cell):
     for t in range(5, 9):
         logits, state = network.next_logits(x[:, t : t + 1], state)
         np.testing.assert_allclose(logits.detach().numpy(), whole[:, t], atol=1e-6)
-    likeliest = network.write(x.detach().numpy()[0], 3, temperature=0)
+    likeliest = network.generate(x.detach().numpy()[0], 3, temperature=0)
     longer = np.concatenate([x.detach().numpy()[0], likeliest[:2]])
     assert likeliest[2] == network(pl.tensor(longer[None])).detach().numpy()[0, -1].argmax()
 
 
 def test_text_is_judged_in_long_windows_whose_beginning_only_warms_the_state():
     network = text().eval()
-    assert (network.judged_context, network.warm) == (48, 12)
+    assert (network.eval_context_length, network.burn_in) == (48, 12)
     x, y = tokens(2, 48), tokens(2, 48, seed=1).detach().numpy().copy()
     y[:, :12] = IGNORED
-    judged = network.judge(x, pl.tensor(y))
+    judged = network.evaluation_step(x, pl.tensor(y))
     shares = pl.functional.softmax(network(x), 2).detach().numpy()
     expected = -np.log(np.take_along_axis(shares[:, 12:], y[:, 12:, None], 2)).sum((1, 2))
     np.testing.assert_allclose(judged["loss"].detach().numpy(), expected, rtol=1e-5)
@@ -68,9 +70,9 @@ def test_text_is_judged_in_long_windows_whose_beginning_only_warms_the_state():
 @pytest.mark.parametrize("shortcut", [True, False])
 def test_series_gives_a_number_for_each_window(shortcut):
     network, x = series(shortcut=shortcut), numbers(4, 9, 3)
-    assert network(x).shape == (4,) and network.order == ("series",)
+    assert network(x).shape == (4,) and network.input_names == ("series",)
     assert ("shortcut.weight" in network.state_dict()) is shortcut
-    classes = lstm.build({"series": [9, 3]}, 5, "classification", lstm.Config(layers=(7,)))
+    classes = lstm.build({"series": [9, 3]}, 5, "classification", lstm.Config(hidden_sizes=(7,)))
     assert classes(x).shape == (4, 5)
 
 
@@ -83,15 +85,15 @@ def test_the_head_is_the_layer_that_answers_beside_a_shortcut_too():
 
 @pytest.mark.parametrize("prompt", [[], [[1, 2]]])
 def test_nothing_is_written_after_nothing(prompt):
-    with pytest.raises(OptionError, match=r"prompt: \(.*\); expected tokens \(T,\), one at least"):
-        text().write(np.array(prompt, np.int64), 3)
+    with pytest.raises(OptionError, match=r"prompt: \(.*\); expected tokens \(T,\), at least one"):
+        text().generate(np.array(prompt, np.int64), 3)
 
 
 def test_writing_ends_with_the_token_it_is_to_stop_at():
     network = text().eval()
-    whole = network.write(np.array([1]), 30, generator=pl.Generator(0)).tolist()
+    whole = network.generate(np.array([1]), 30, generator=pl.Generator(0)).tolist()
     stop = whole[7]
-    some = network.write(np.array([1]), 30, stop=stop, generator=pl.Generator(0)).tolist()
+    some = network.generate(np.array([1]), 30, stop=stop, generator=pl.Generator(0)).tolist()
     assert len(whole) == 30 and some == whole[: whole.index(stop) + 1]
 
 
@@ -132,7 +134,7 @@ def test_a_compiled_step_learns_as_the_eager_one(kind):
 
         def step(*batch, network=network, optimizer=optimizer):
             optimizer.zero_grad()
-            loss = network.values(*batch)["loss"]
+            loss = network.training_step(*batch)["loss"]
             loss.backward()
             optimizer.step()
             return loss.detach()
@@ -146,12 +148,12 @@ def test_a_compiled_step_learns_as_the_eager_one(kind):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"layers": ()}, "layers: none; expected one whole number"),
-        ({"layers": (8, 0)}, "layers: 8,0; expected one whole number"),
+        ({"hidden_sizes": ()}, "hidden_sizes: none; expected at least one whole number"),
+        ({"hidden_sizes": (8, 0)}, "hidden_sizes: 8,0; expected at least one whole number"),
         ({"cell": "lsmt"}, "cell: 'lsmt'; expected one of lstm, gru.*lstm"),
         ({"dropout": 1.0}, "dropout: 1.0; expected 0 up to"),
-        ({"embedding": 0}, "embedding: 0; expected a whole number from 1"),
-        ({"context": 0}, "context: 0; expected a whole number from 1"),
+        ({"embedding_dim": 0}, "embedding_dim: 0; expected a whole number from 1"),
+        ({"context_length": 0}, "context_length: 0; expected a whole number from 1"),
     ],
 )
 def test_a_wrong_configuration_is_refused(options, words):

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 import pellucid as pl
+from pellucid.data.loader import DataLoader, TensorDataset
 from pellucid.errors import OptionError
 from pellucid.models import family, mlp
+from pellucid.runs.settings import Settings
+from pellucid.training.learner import Learner
 
 IMAGES = {"image": [28, 28]}
 TABLE = {"numbers": 2, "categories": [3, 2], "number_bins": [[-1.0, 0.0, 1.0], [-2.0, 2.0]]}
@@ -25,10 +28,12 @@ def test_the_default_network_for_mnist_has_the_textbooks_109386_parameters():
     assert network(pl.zeros(3, 28, 28)).shape == (3, 10)
 
 
-@pytest.mark.parametrize("numbers", mlp.NUMBERS)
+@pytest.mark.parametrize("numbers", mlp.NUMERIC_EMBEDDINGS)
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_tables_of_numbers_and_categories(numbers, task):
-    network = mlp.build(TABLE, 4 if task == "classification" else 1, task, mlp.Config(layers=(8,), numbers=numbers))
+    network = mlp.build(
+        TABLE, 4 if task == "classification" else 1, task, mlp.Config(hidden_sizes=(8,), numeric_embedding=numbers)
+    )
     output = network(*rows())
     assert output.shape == ((5, 4) if task == "classification" else (5,))
     target = pl.tensor(np.array([0, 1, 2, 3, 0])) if task == "classification" else pl.zeros(5)
@@ -39,16 +44,16 @@ def test_tables_of_numbers_and_categories(numbers, task):
 @pytest.mark.parametrize("missing", ["numbers", "categories"])
 def test_a_table_without_numbers_or_without_categories(missing):
     spec = {**TABLE, missing: 0 if missing == "numbers" else []}
-    network = mlp.build(spec, 2, "classification", mlp.Config(layers=()))
+    network = mlp.build(spec, 2, "classification", mlp.Config(hidden_sizes=()))
     numbers, categories = rows()
-    assert network.order == (("categories",) if missing == "numbers" else ("numbers",))
+    assert network.input_names == (("categories",) if missing == "numbers" else ("numbers",))
     assert network(categories if missing == "numbers" else numbers).shape == (5, 2)
 
 
 def test_piecewise_numbers_are_a_line_plus_a_slope_of_its_own_in_each_bin():
-    layer = mlp.PiecewiseNumbers([[-1.0, 0.0, 2.0]], 1)
+    layer = mlp.PiecewiseLinearEmbedding([[-1.0, 0.0, 2.0]], 1)
     layer.weight.data, layer.bias.data = pl.zeros(1, 1), pl.zeros(1, 1)
-    layer.bends.data = pl.tensor([[[1.0], [10.0]]])
+    layer.bin_slopes.data = pl.tensor([[[1.0], [10.0]]])
     x = pl.tensor([[-3.0], [-1.0], [-0.5], [0.0], [1.0], [2.0], [9.0]])
     expected = [0, 0, 0.5, 1, 6, 11, 11]
     assert layer(x).detach().numpy()[:, 0].tolist() == pytest.approx(expected)
@@ -56,7 +61,7 @@ def test_piecewise_numbers_are_a_line_plus_a_slope_of_its_own_in_each_bin():
 
 def test_shifting_moves_each_image_as_a_whole_and_only_while_training():
     pl.manual_seed(0)
-    layer = mlp.Pixels({"image": [5, 5]}, 1)
+    layer = mlp.FlattenedImage({"image": [5, 5]}, 1)
     image = pl.zeros(200, 5, 5)
     image[:, 2, 2] = 1.0
     moved = layer(image).reshape(200, 5, 5).numpy()
@@ -69,7 +74,7 @@ def test_shifting_moves_each_image_as_a_whole_and_only_while_training():
 def test_pictures_are_standardised_by_channel_and_their_channels_move_together():
     spec = {"image": [3, 4, 5], "mean": [10.0, 20.0, 30.0], "std": [2.0, 4.0, 5.0]}
     image = np.random.default_rng(0).integers(0, 256, (200, 3, 4, 5)).astype(np.uint8)
-    layer = mlp.build(spec, 7, "classification", mlp.Config(shift=1)).parts["image"]
+    layer = mlp.build(spec, 7, "classification", mlp.Config(shift=1)).embeddings["image"]
     assert layer.size == 60
     expected = (image - np.array([10, 20, 30]).reshape(3, 1, 1)) / np.array([2, 4, 5]).reshape(3, 1, 1)
     np.testing.assert_allclose(layer.eval()(pl.tensor(image)).numpy(), expected.reshape(200, 60), rtol=1e-6)
@@ -86,10 +91,10 @@ def test_pictures_are_standardised_by_channel_and_their_channels_move_together()
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"layers": (0,)}, "layers: 0"),
+        ({"hidden_sizes": (0,)}, "hidden_sizes: 0"),
         ({"activation": "rely"}, "Did you mean 'relu'"),
         ({"dropout": 1.0}, "dropout: 1.0"),
-        ({"numbers": "piecwise"}, "Did you mean 'piecewise'"),
+        ({"numeric_embedding": "piecwise"}, "Did you mean 'piecewise'"),
     ],
 )
 def test_a_wrong_configuration_is_named(values, words):
@@ -100,3 +105,12 @@ def test_a_wrong_configuration_is_named(values, words):
 def test_an_unknown_family_suggests_the_near_one():
     with pytest.raises(OptionError, match="Did you mean 'mlp'"):
         family("mpl")
+
+
+def test_changes_of_slope_are_not_decayed():
+    network = mlp.build(TABLE, 1, "regression", mlp.Config(hidden_sizes=()))
+    data = TensorDataset(pl.zeros(4, 2), pl.zeros(4, 2).long(), pl.zeros(4))
+    (optimizer,) = Learner(network, DataLoader(data, 4), Settings(weight_decay=0.1)).optimizers
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    layer = network.embeddings["numbers"]
+    assert id(layer.weight) in decayed and id(layer.bin_slopes) not in decayed

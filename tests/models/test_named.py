@@ -9,8 +9,7 @@ import pellucid as P
 from pellucid import nn
 from pellucid.errors import OptionError, ShapeError
 from pellucid.inspect import summary
-from pellucid.models import transformer
-from pellucid.models.zoo import alexnet, bert, lenet, resnet
+from pellucid.models.zoo import alexnet, bert, gpt2, lenet, resnet
 
 COUNTS = {
     "lenet 1989": (lenet.LeNet1989, 9_760),
@@ -24,7 +23,7 @@ COUNTS = {
     "bert base": (lambda: bert.BERT(bert.BASE), 109_482_240),
     "bert large": (lambda: bert.BERT(bert.LARGE), 335_141_888),
 }
-SMALL_BERT = bert.Config(layers=2, heads=2, width=8, hidden=12, context=6, vocabulary=11, dropout=0.0)
+SMALL_BERT = bert.Config(num_layers=2, num_heads=2, d_model=8, d_ff=12, context_length=6, vocab_size=11, dropout=0.0)
 
 
 def images(*shape):
@@ -43,7 +42,7 @@ def test_gpt3_is_built_and_counted_without_its_memory():
     tracemalloc.start()
     try:
         with nn.init.init_empty_weights():
-            network = transformer.named("gpt3")
+            network = gpt2.from_size("gpt3")
         count, size = summary(network).parameters, summary(network).bytes
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -94,7 +93,7 @@ def test_lenet_counts_layer_by_layer_as_in_the_paper():
 
 
 def test_lenets_second_layer_sees_eight_maps_of_twelve():
-    layer = lenet.Maps(12, 8, 4)
+    layer = lenet.FeatureMaps(12, 8, 4)
     x = images(1, 12, 8, 8)
     padded = np.pad(x.numpy()[0], ((0, 0), (2, 2), (2, 2)), constant_values=-1.0)
     expected = np.zeros((12, 4, 4))
@@ -109,7 +108,7 @@ def test_lenets_second_layer_sees_eight_maps_of_twelve():
 
 
 def test_the_squashing_keeps_one_at_one():
-    assert lenet.squash(P.tensor([-1.0, 0.0, 1.0])).numpy() == pytest.approx([-1, 0, 1], abs=1e-4)
+    assert lenet.scaled_tanh(P.tensor([-1.0, 0.0, 1.0])).numpy() == pytest.approx([-1, 0, 1], abs=1e-4)
 
 
 # ---- residual networks and AlexNet ------------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ def test_bert_looks_both_ways_but_not_at_padding():
 
 
 def test_bert_refuses_what_it_cannot_hold():
-    with pytest.raises(ShapeError, match="T up to the context, 6"):
+    with pytest.raises(ShapeError, match="T up to context_length, 6"):
         bert.BERT(SMALL_BERT)(P.zeros(1, 7, dtype=P.int64))
-    with pytest.raises(OptionError, match="expected a width that the heads divide"):
-        bert.Config(heads=5)
+    with pytest.raises(OptionError, match="expected d_model to be a multiple of num_heads"):
+        bert.Config(num_heads=5)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import pellucid as P
-from pellucid.models import transformer
-from pellucid.models.zoo import alexnet, bert, resnet
+from pellucid.models.zoo import alexnet, bert, gpt2, resnet
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -51,13 +50,13 @@ def test_a_gpt2_saved_by_transformers(tmp_path, configured):
     theirs.save_pretrained(tmp_path)
     if not configured:
         (tmp_path / "config.json").unlink()
-    ours = transformer.load_gpt2(tmp_path)
+    ours = gpt2.load_gpt2(tmp_path)
     tokens = RANDOM.integers(0, 301, (2, 40))
     with torch.no_grad():
         expected = theirs(torch.tensor(tokens)).logits.numpy()
         written = theirs.generate(torch.tensor(tokens[:1, :5]), max_new_tokens=20, do_sample=False, pad_token_id=0)
     np.testing.assert_allclose(ours(P.tensor(tokens)).detach().numpy(), expected, atol=1e-4)
-    assert ours.write(tokens[0, :5], 20, temperature=0).tolist() == written[0, 5:].tolist()
+    assert ours.generate(tokens[0, :5], 20, temperature=0).tolist() == written[0, 5:].tolist()
 
 
 def test_transformers_bert():

@@ -11,9 +11,10 @@ from pellucid.errors import DataError, OptionError, ShapeError, StateError
 from pellucid.inspect import summary
 from pellucid.models import transformer
 from pellucid.models.transformer import Config
+from pellucid.models.zoo import gpt2
 
-SMALL = Config(layers=2, heads=2, width=8, context=6)
-OTHER = {"positions": "rotary", "norm": "rms", "activation": "silu", "bias": False, "tie": False, "hidden": 12}
+SMALL = Config(num_layers=2, num_heads=2, d_model=8, context_length=6)
+OTHER = {"positions": "rotary", "norm": "rms", "activation": "silu", "bias": False, "tie_embeddings": False, "d_ff": 12}
 VARIANTS = [{}, OTHER, {"positions": "rotary"}, {"activation": "gelu"}]
 
 
@@ -43,11 +44,11 @@ def plainly(state, config, text):
     def product(x, name):
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
-    x, d = w["wte.weight"][text] + w["wpe.weight"][: len(text)], config.width // config.heads
-    for layer in (f"h.{number}" for number in range(config.layers)):
+    x, d = w["wte.weight"][text] + w["wpe.weight"][: len(text)], config.d_model // config.num_heads
+    for layer in (f"h.{number}" for number in range(config.num_layers)):
         q, k, v = np.split(product(norm(x, f"{layer}.ln_1"), f"{layer}.attn.c_attn"), 3, -1)
         mixed = np.zeros_like(x)
-        for head in range(config.heads):
+        for head in range(config.num_heads):
             own = slice(head * d, (head + 1) * d)
             for t in range(len(text)):
                 scores = k[: t + 1, own] @ q[t, own] / np.sqrt(d)
@@ -75,12 +76,14 @@ def test_the_weights_have_gpt2s_names():
     expected = {"wte.weight": (11, 8), "wpe.weight": (6, 8), "ln_f.weight": (8,), "ln_f.bias": (8,)}
     expected |= {f"h.{number}.{name}": shape for number in range(2) for name, shape in block.items()}
     assert {name: value.shape for name, value in small().state_dict().items()} == expected
-    assert small(tie=False).state_dict()["lm_head.weight"].shape == (11, 8)
+    assert small(tie_embeddings=False).state_dict()["lm_head.weight"].shape == (11, 8)
 
 
 def test_weights_start_as_in_gpt2():
     P.manual_seed(0)
-    network = transformer.build({"tokens": 500}, 500, "language", Config(layers=8, heads=2, width=64, context=100))
+    network = transformer.build(
+        {"tokens": 500}, 500, "language", Config(num_layers=8, num_heads=2, d_model=64, context_length=100)
+    )
     for name, parameter in network.named_parameters():
         if parameter.ndim == 2:
             expected = 0.02 / 4 if "c_proj" in name else 0.02
@@ -113,10 +116,10 @@ def test_tokens_fed_piece_by_piece_give_the_logits_of_the_whole(changed, pieces)
             np.testing.assert_allclose(logits.numpy(), whole[:, start - 1], atol=1e-5)
 
 
-@pytest.mark.parametrize("changed", [{}, OTHER, {"context": 1}])
+@pytest.mark.parametrize("changed", [{}, OTHER, {"context_length": 1}])
 def test_writing_gives_the_text_that_reading_each_window_anew_gives(changed):
     network = small(**changed).eval()
-    context = network.context
+    context = network.context_length
     text, start = [1, 2, 3], 0
     start = max(len(text) - context, 0)
     with P.no_grad():
@@ -124,7 +127,7 @@ def test_writing_gives_the_text_that_reading_each_window_anew_gives(changed):
             if len(text) - start > context:
                 start = len(text) - max(context // 2, 1)
             text.append(int(network(P.tensor(np.array([text[start:]])))[0, -1].argmax()))
-    assert network.write(np.array([1, 2, 3]), 25, temperature=0).tolist() == text[3:]
+    assert network.generate(np.array([1, 2, 3]), 25, temperature=0).tolist() == text[3:]
     assert len(set(text[3:])) > 1 or context == 1
 
 
@@ -132,7 +135,7 @@ def test_a_new_token_costs_one_position():
     network = small().eval()
     lengths = []
     network.h[0].register_forward_pre_hook(lambda module, inputs: lengths.append(inputs[0].shape[1]))
-    network.write(np.array([1, 2]), 8, temperature=0)
+    network.generate(np.array([1, 2]), 8, temperature=0)
     assert lengths == [2, 1, 1, 1, 1, 3, 1, 1]
 
 
@@ -146,7 +149,7 @@ def test_compiled_training_gives_the_losses_of_eager_training(changed):
         optimizer = P.optim.AdamW(network.parameters(), lr=1e-2)
 
         def step(text, target):
-            loss = network.values(text, target)["loss"]
+            loss = network.training_step(text, target)["loss"]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -166,19 +169,19 @@ def test_judged_sums_are_those_of_the_loss():
     text, target = tokens(3, 6), tokens(3, 6, seed=2)
     target[1, :4] = -100
     with P.no_grad():
-        judged = network.judge(text, target)
-        mean = network.values(text, target)["loss"].item()
+        judged = network.evaluation_step(text, target)
+        mean = network.training_step(text, target)["loss"].item()
     assert judged["count"].tolist() == [6, 2, 6]
     assert judged["loss"].numpy().sum() / 14 == pytest.approx(mean, rel=1e-5)
-    assert (network.judged_context, network.warm) == (6, 3)
+    assert (network.eval_context_length, network.burn_in) == (6, 3)
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"layers": 0}, "layers: 0"),
-        ({"width": 10, "heads": 4}, "4 heads fit width 8"),
-        ({"width": 6, "heads": 2, "positions": "rotary"}, "heads of 3 channels"),
+        ({"num_layers": 0}, "num_layers: 0"),
+        ({"d_model": 10, "num_heads": 4}, "4 heads fit d_model 8"),
+        ({"d_model": 6, "num_heads": 2, "positions": "rotary"}, "heads of 3 channels"),
         ({"positions": "rotory"}, "Did you mean 'rotary'"),
         ({"activation": "gelu_tan"}, "Did you mean 'gelu_tanh'"),
         ({"dropout": 1.0}, "dropout: 1.0"),
@@ -190,7 +193,7 @@ def test_a_wrong_configuration_is_named(values, words):
 
 
 def test_a_text_longer_than_the_context_is_refused():
-    with pytest.raises(ShapeError, match=r"tokens \(1, 7\); expected \(B, T\) with T up to the context, 6"):
+    with pytest.raises(ShapeError, match=r"tokens \(1, 7\); expected \(B, T\) with T up to context_length, 6"):
         small()(tokens(1, 7))
 
 
@@ -205,7 +208,7 @@ COUNTS = {
 @pytest.mark.parametrize("name", COUNTS)
 def test_the_published_sizes_have_the_published_counts(name):
     with nn.init.init_empty_weights():
-        network = transformer.named(name)
+        network = gpt2.from_size(name)
     told = summary(network)
     assert told.parameters == COUNTS[name] == sum(p.numel() for p in network.parameters())
     assert f"{COUNTS[name]:,} parameters" in str(told) and told.rows[0].outputs == ()
@@ -213,7 +216,7 @@ def test_the_published_sizes_have_the_published_counts(name):
 
 def test_an_unknown_size_suggests_the_near_one():
     with pytest.raises(OptionError, match="Did you mean 'gpt2-xl'"):
-        transformer.named("gpt2-x")
+        gpt2.from_size("gpt2-x")
 
 
 def written(folder, network, prefix="", extra=(), **told):
@@ -234,23 +237,23 @@ def test_a_checkpoint_of_gpt2_is_read(tmp_path, prefix):
     masks |= {f"{prefix}h.0.attn.masked_bias": P.tensor(-1e4), "lm_head.weight": network.wte.weight.detach()}
     written(tmp_path, network, prefix, masks, n_head=2, activation_function="gelu_new", resid_pdrop=0.1)
     for place in (tmp_path, tmp_path / "model.safetensors"):
-        read = transformer.load_gpt2(place)
+        read = gpt2.load_gpt2(place)
         assert not read.training and read.lm_head is None and read.drop.p == 0.1
         assert read(tokens(2, 6)).equal(network(tokens(2, 6)))
 
 
 def test_without_a_configuration_a_head_has_64_channels_and_a_head_of_its_own_is_kept(tmp_path):
-    network = small(width=128, hidden=20, tie=False)
+    network = small(d_model=128, d_ff=20, tie_embeddings=False)
     written(tmp_path, network, extra={"lm_head.weight": network.lm_head.weight.detach()})
-    read = transformer.load_gpt2(tmp_path)
-    assert read.h[0].attn.heads == 2
+    read = gpt2.load_gpt2(tmp_path)
+    assert read.h[0].attn.num_heads == 2
     assert read(tokens(2, 6)).equal(network(tokens(2, 6)))
 
 
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({"n_head": 3}, "heads that|heads divide"),
+        ({"n_head": 3}, "expected d_model to be a multiple of num_heads"),
         ({"n_head": 2, "layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06; expected 1e-05"),
         ({"n_head": 2, "activation_function": "mish"}, "activation: 'mish'"),
         ({"n_head": 2, "activation_function": []}, "correct the config.json"),
@@ -260,20 +263,20 @@ def test_without_a_configuration_a_head_has_64_channels_and_a_head_of_its_own_is
 def test_a_configuration_this_network_cannot_follow_is_refused(tmp_path, told, words):
     written(tmp_path, small(), **told)
     with pytest.raises(StateError, match=words):
-        transformer.load_gpt2(tmp_path)
+        gpt2.load_gpt2(tmp_path)
 
 
 def test_files_that_are_no_gpt2_are_refused(tmp_path):
     with pytest.raises(DataError, match="no such file"):
-        transformer.load_gpt2(tmp_path / "gpt2.safetensors")
+        gpt2.load_gpt2(tmp_path / "gpt2.safetensors")
     P.save({"weight": P.zeros(2, 2)}, tmp_path / "other.safetensors")
-    with pytest.raises(StateError, match="no wte.weight among 1 Tensors"):
-        transformer.load_gpt2(tmp_path / "other.safetensors")
+    with pytest.raises(StateError, match="wte.weight: missing among 1 tensors"):
+        gpt2.load_gpt2(tmp_path / "other.safetensors")
     network = small()
     del network.h[1].mlp.c_proj.bias
     written(tmp_path, network, n_head=2)
     with pytest.raises(StateError, match=r"model.safetensors.*h.1.mlp.c_proj.bias is missing"):
-        transformer.load_gpt2(tmp_path)
+        gpt2.load_gpt2(tmp_path)
     (tmp_path / "config.json").write_text("[1")
-    with pytest.raises(StateError, match="it is no JSON object"):
-        transformer.load_gpt2(tmp_path)
+    with pytest.raises(StateError, match="not a JSON object"):
+        gpt2.load_gpt2(tmp_path)

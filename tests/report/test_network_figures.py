@@ -39,7 +39,9 @@ def test_what_sees_no_pixels_has_no_filters_to_show(network):
 
 
 def test_attention_is_drawn_for_every_layer_and_head():
-    network = transformer.build({"tokens": 5}, 1, "language", transformer.Config(layers=2, heads=3, width=6, context=8))
+    network = transformer.build(
+        {"tokens": 5}, 1, "language", transformer.Config(num_layers=2, num_heads=3, d_model=6, context_length=8)
+    )
     shown = attention_section(attention_figure(network, pl.tensor(np.arange(5)[None]), list("abcde")))
     drawn = pictures(shown)
     assert "abcde" in shown and [picture.shape for picture in drawn] == [(20, 3 * 21 - 1)] * 2
@@ -48,5 +50,5 @@ def test_attention_is_drawn_for_every_layer_and_head():
 
 
 def test_a_network_without_attention_has_none_to_show():
-    network = lstm.build({"tokens": 5}, 1, "language", lstm.Config(layers=(4,), context=8))
+    network = lstm.build({"tokens": 5}, 1, "language", lstm.Config(hidden_sizes=(4,), context_length=8))
     assert attention_figure(network, pl.tensor(np.arange(5)[None]), list("abcde")) is None

@@ -25,8 +25,8 @@ def test_the_more_particular_recipe_wins(monkeypatch, tmp_path):
 
 
 def test_a_list_and_a_whole_number_will_do():
-    settings, config = resolve_config("mlp", {"layers": [7, 5], "lr": 1, "epochs": 3})
-    assert config.layers == (7, 5) and settings.lr == 1.0 and settings.epochs == 3
+    settings, config = resolve_config("mlp", {"hidden_sizes": [7, 5], "lr": 1, "epochs": 3})
+    assert config.hidden_sizes == (7, 5) and settings.lr == 1.0 and settings.epochs == 3
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_list_and_a_whole_number_will_do():
         ({"epochs": "3"}, "epochs: '3' is a str; expected a whole number"),
         ({"epochs": True}, "epochs: True"),
         ({"optimizer": "adamww"}, "Did you mean 'adamw'"),
-        ({"average": 1.0}, "average: 1.0"),
+        ({"ema_decay": 1.0}, "ema_decay: 1.0"),
     ],
 )
 def test_what_is_refused(values, words):
@@ -57,9 +57,9 @@ def test_a_config_file_that_is_not_toml_is_named(tmp_path):
     ("written", "expected"),
     [
         ("lr=0.5", {"lr": 0.5}),
-        ("epoch-steps = 7", {"epoch_steps": 7}),
-        ("layers=128,64", {"layers": [128, 64]}),
-        ("layers=[128, 64]", {"layers": [128, 64]}),
+        ("steps-per-epoch = 7", {"steps_per_epoch": 7}),
+        ("hidden_sizes=128,64", {"hidden_sizes": [128, 64]}),
+        ("hidden_sizes=[128, 64]", {"hidden_sizes": [128, 64]}),
         ("freeze=stages.0,head", {"freeze": ["stages.0", "head"]}),
         ("optimizer=muon", {"optimizer": "muon"}),
         ('optimizer="muon"', {"optimizer": "muon"}),
@@ -88,7 +88,7 @@ def test_settings_of_the_network_are_typed_like_those_of_training():
     assert (config.channels, config.flip, config.zoom) == ((8, 16), True, 0.0)
     assert settings.freeze == ("stages",) and settings.lr == 1.0
     assert resolve_config("transformer", {"layers": (3,)})[1].layers == 3, "--layers 3, where layers are counted"
-    assert resolve_config("lstm", {"layers": 5})[1].layers == (5,)
+    assert resolve_config("lstm", {"hidden_sizes": 5})[1].hidden_sizes == (5,)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_settings_of_the_network_are_typed_like_those_of_training():
         ({"depth": 1.5}, "depth: 1.5 is a float; expected a whole number; write 2"),
         ({"freeze": [3]}, r"freeze: \[3\]; expected paths of layers"),
         ({"lr": "fast"}, "lr: 'fast' is a str; expected a number; write 0.002"),
-        ({"channel": 3}, "channel: no such setting; .*Did you mean 'channels'"),
+        ({"channel": 3}, "channel: no such setting of cnn; .*Did you mean 'channels'"),
     ],
 )
 def test_values_of_another_kind_are_named_with_one_that_would_do(values, words):
@@ -123,8 +123,8 @@ def test_a_recipe_by_its_name_brings_its_family_unless_there_is_such_a_file(tmp_
 
 def test_every_kind_of_data_has_a_family_that_learns_from_it():
     for kind, name in DEFAULTS.items():
-        assert family_for(kind, None) == name and kind in family(name).KINDS
-    assert {kind for name in FAMILIES for kind in family(name).KINDS} == set(DEFAULTS)
+        assert family_for(kind, None) == name and kind in family(name).data_kinds
+    assert {kind for name in FAMILIES for kind in family(name).data_kinds} == set(DEFAULTS)
     assert family_for("images", "gan") == "gan"
 
 

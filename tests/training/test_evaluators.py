@@ -18,13 +18,13 @@ from pellucid.training.loop import BatchDone, fit
 class Told(Model):
     """Says of each example its own number, and keeps how many it was asked for at once."""
 
-    judged_batch = 4
+    eval_batch_size = 4
 
     def __init__(self):
         super().__init__()
         self.asked = []
 
-    def judge(self, number, target):
+    def evaluation_step(self, number, target):
         self.asked.append(len(number))
         return {"loss": number * 2, "count": target}
 
@@ -49,22 +49,22 @@ def test_without_counts_each_example_counts_once():
 def test_a_text_is_judged_by_each_of_its_tokens_compiled_or_not():
     pl.manual_seed(0)
     tokens = np.random.default_rng(0).integers(0, 5, 700).astype(np.uint8)
-    config = transformer.Config(layers=1, heads=1, width=4, context=8)
+    config = transformer.Config(num_layers=1, num_heads=1, d_model=4, context_length=8)
     network = transformer.build({"tokens": 5}, 1, "language", config).eval()
-    network.judged_batch = 50
+    network.eval_batch_size = 50
     dataset = TokenSequence(tokens).judged(network)
     eager, compiled = (EvaluationStep(network, eager=eager)(dataset) for eager in (True, False))
     assert compiled["count"].sum() == eager["count"].sum() == 699
     np.testing.assert_allclose(compiled["loss"], eager["loss"], rtol=1e-4)
     targets = [dataset.gather(np.array([i])) for i in range(len(dataset))]
     with pl.no_grad():
-        one_by_one = sum(float(network.judge(*batch)["loss"].array.sum()) for batch in targets)
+        one_by_one = sum(float(network.evaluation_step(*batch)["loss"].array.sum()) for batch in targets)
     assert means(eager)["loss"] == pytest.approx(one_by_one / 699, rel=1e-5)
 
 
 def test_the_last_batch_of_answers_is_in_its_place():
-    network = mlp.build({"image": [2, 2]}, 3, "classification", mlp.Config(layers=())).eval()
-    network.judged_batch = 700
+    network = mlp.build({"image": [2, 2]}, 3, "classification", mlp.Config(hidden_sizes=())).eval()
+    network.eval_batch_size = 700
     x = np.random.default_rng(0).normal(size=(2501, 2, 2)).astype(np.float32)
     np.testing.assert_allclose(Forward(network)([x]), network(pl.tensor(x)).array, rtol=1e-4, atol=1e-5)
 
@@ -75,9 +75,9 @@ def test_the_last_batch_of_answers_is_in_its_place():
 def a_learner():
     x = np.random.default_rng(0).normal(size=(50, 2, 2)).astype(np.float32)
     y = (x.sum((1, 2)) > 0).astype(np.int64)
-    settings = Settings(epochs=4, batch_size=8, epoch_steps=3, eager=True, lr=0.02)
+    settings = Settings(epochs=4, batch_size=8, steps_per_epoch=3, eager=True, lr=0.02)
     pl.manual_seed(0)
-    network = mlp.build({"image": [2, 2]}, 2, "classification", mlp.Config(layers=(4,), dropout=0.2))
+    network = mlp.build({"image": [2, 2]}, 2, "classification", mlp.Config(hidden_sizes=(4,), dropout=0.2))
     data = TensorDataset(pl.tensor(x), pl.tensor(y))
     return Learner(network, DataLoader(data, batch_size=8, shuffle=True, seed=0, steps=3), settings)
 

@@ -13,7 +13,7 @@ from pellucid.training import session
 from pellucid.training.fine_tuning import frozen_layers, network_values
 from pellucid.training.loop import EpochDone
 
-QUICK = {"epochs": 3, "batch_size": 16, "lr": 0.01, "eager": True, "average": 0.9}
+QUICK = {"epochs": 3, "batch_size": 16, "lr": 0.01, "eager": True, "ema_decay": 0.9}
 SMALL = {"channels": [3, 4], "depth": 1, "dropout": 0.1}
 
 
@@ -135,15 +135,15 @@ def write_table(path, head, seed=0, cities=("Bath", "Oslo"), label=("no", "yes")
     ],
 )
 def test_a_table_of_other_columns_is_refused_though_its_network_has_the_same_shapes(tmp_path, head, cities, words):
-    source = trained(load_problem(str(write_table(tmp_path / "old.csv", "age,city,hours,income")), target="income"), "mlp", layers=[4])  # fmt: skip
+    source = trained(load_problem(str(write_table(tmp_path / "old.csv", "age,city,hours,income")), target="income"), "mlp", hidden_sizes=[4])  # fmt: skip
     other = load_problem(str(write_table(tmp_path / "new.csv", head, 1, cities)), target="income")
-    with pytest.raises(OptionError, match=f"--from old-mlp-1: its columns are not those of these data: {words}; .*or train anew"):  # fmt: skip
+    with pytest.raises(OptionError, match=f"--init-from old-mlp-1: its columns are not those of these data: {words}; .*or train anew"):  # fmt: skip
         session.start(other, "mlp", {**QUICK, **network_values(source, None)}, source=source)
 
 
 def test_a_regression_on_another_target_has_a_new_head(tmp_path):
     first = write_table(tmp_path / "old.csv", "age,city,hours,income", label=range(90))
-    source = trained(load_problem(str(first), target="income"), "mlp", layers=[4])
+    source = trained(load_problem(str(first), target="income"), "mlp", hidden_sizes=[4])
     notes = {}
     for target in ("income", "rent"):
         data = write_table(tmp_path / f"{target}.csv", f"age,city,hours,{target}", label=range(90))
@@ -154,7 +154,7 @@ def test_a_regression_on_another_target_has_a_new_head(tmp_path):
 
 def test_another_family_is_refused():
     source = trained(a_problem(), **SMALL)
-    with pytest.raises(OptionError, match="--from rows-cnn-1: a cnn, and --model says mlp; .*leave --model out"):
+    with pytest.raises(OptionError, match="--init-from rows-cnn-1: a cnn, and --model says mlp; .*leave --model out"):
         network_values(source, "mlp")
 
 
@@ -174,15 +174,15 @@ def test_another_shape_is_refused_and_leaves_no_run(change, words):
 
 
 def test_an_image_of_another_size_is_refused():
-    source = trained(a_problem(), "mlp", layers=[4])
+    source = trained(a_problem(), "mlp", hidden_sizes=[4])
     with pytest.raises(OptionError, match=r"is \(4, 36\) there and \(4, 49\) here; .*keep its image size"):
-        session.start(a_problem(side=7), "mlp", {**QUICK, "layers": [4]}, source=source)
+        session.start(a_problem(side=7), "mlp", {**QUICK, "hidden_sizes": [4]}, source=source)
 
 
 @pytest.mark.parametrize(
     ("freeze", "words"),
     [
-        (["stage.0"], r"freeze: 'stage.0'; expected the path of a layer, such as pictures, .*Did you mean 'stages.0'"),
+        (["stage.0"], r"freeze: 'stage.0'; expected the path of a layer, such as image, .*Did you mean 'stages.0'"),
         (["stages", "head"], "freeze: stages, head leaves nothing to train; .*freeze fewer"),
     ],
 )

@@ -32,7 +32,7 @@ class Maker(nn.Module):
 class Rivals(Model):
     """A maker of points (B, 3), and a critic that tells them from data."""
 
-    order = ("point",)
+    input_names = ("point",)
 
     def __init__(self):
         super().__init__()
@@ -40,10 +40,10 @@ class Rivals(Model):
         self.critic = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
         self.odd = False  # whether the maker's loss has a gradient that is not finite
 
-    def turns(self):
-        return [Phase("critic", self.critic, self.critic_values), Phase("maker", self.maker, self.maker_values)]
+    def phases(self):
+        return [Phase("critic", self.critic, self.critic_step), Phase("maker", self.maker, self.maker_values)]
 
-    def critic_values(self, point, target):
+    def critic_step(self, point, target):
         with pl.no_grad():
             made = self.maker(pl.randn(len(target), 2))
         loss = F.softplus(-self.critic(point)).mean() + F.softplus(self.critic(made)).mean()
@@ -54,13 +54,13 @@ class Rivals(Model):
         odd = (self.maker.pull.bias * 0).sqrt().sum() if self.odd else 0
         return {"loss": F.softplus(-score).mean() + odd}
 
-    def judge(self, point, target):
+    def evaluation_step(self, point, target):
         return {"loss": ((point - self.maker.draw.bias) ** 2).sum(1)}
 
 
 def a_learner(**changes):
     points = np.random.default_rng(0).normal(size=(N, 3)).astype(np.float32) + 2
-    settings = Settings(**{"epochs": 3, "batch_size": BATCH, "lr": 0.02, "eager": True, "average": 0.9, **changes})
+    settings = Settings(**{"epochs": 3, "batch_size": BATCH, "lr": 0.02, "eager": True, "ema_decay": 0.9, **changes})
     pl.manual_seed(0)
     data = TensorDataset(pl.tensor(points), pl.zeros(N))
     return Learner(Rivals(), DataLoader(data, batch_size=BATCH, shuffle=True, seed=0), settings)
@@ -70,7 +70,7 @@ def train(learner, until=None):
     """The events of a training, cut short after `until` of them."""
     events = []
     validate = lambda: {
-        "loss": float(learner.eval_network.judge(*learner.loader.batch(np.arange(N)))["loss"].mean().array)
+        "loss": float(learner.eval_network.evaluation_step(*learner.loader.batch(np.arange(N)))["loss"].mean().array)
     }
     better = lambda a, b: a["loss"] < b["loss"]
     for event in fit(learner, validate, epochs=3, is_better=better, report_every=0):

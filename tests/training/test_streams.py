@@ -23,10 +23,10 @@ from pellucid.training.learner import Learner
 
 both_ways = pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])
 FAMILIES = {  # with something in each that is drawn at every step
-    "mlp": {"layers": (16,), "dropout": 0.3},
+    "mlp": {"hidden_sizes": (16,), "dropout": 0.3},
     "cnn": {"dropout": 0.3, "channels": (4, 8), "depth": 1},
     "gan": {"width": 8, "latent": 4},
-    "diffusion": {"width": 8, "depth": 1, "steps": 3},
+    "diffusion": {"width": 8, "depth": 1, "sampling_steps": 3},
 }
 
 
@@ -36,9 +36,9 @@ def digits() -> Any:
 
 
 def begun(problem: Any, folder: Path, seed: int, family: str = "mlp", **changes: Any) -> session.TrainingSession:
-    values = {"epochs": 1, "epoch_steps": 4, "batch_size": 32, "threads": 1, "seed": seed}
+    values = {"epochs": 1, "steps_per_epoch": 4, "batch_size": 32, "num_threads": 1, "seed": seed}
     config = {
-        name: value for name, value in FAMILIES[family].items() if hasattr(session.models.family(family).Config(), name)
+        name: value for name, value in FAMILIES[family].items() if hasattr(session.models.family(family).config(), name)
     }
     return session.start(problem, family, {**values, **config, **changes}, folder)
 
@@ -107,7 +107,7 @@ def test_a_run_has_the_bits_of_one_stream_seeded_by_hand(digits: Any, tmp_path: 
 def a_learner(generator: Generator | None = None) -> Learner:
     chance = np.random.default_rng(0)
     data = TensorDataset(pl.tensor(chance.normal(size=(32, 4, 4)).astype("f")), pl.tensor(chance.integers(0, 2, 32)))
-    network = mlp.build({"image": [4, 4]}, 2, "classification", mlp.Config(layers=(8,), dropout=0.5))
+    network = mlp.build({"image": [4, 4]}, 2, "classification", mlp.Config(hidden_sizes=(8,), dropout=0.5))
     return Learner(network, DataLoader(data, 16, shuffle=True, seed=0), Settings(batch_size=16, eager=True), generator)
 
 

@@ -29,7 +29,7 @@ def a_learner(**changes):
     y = (x.sum((1, 2)) > 0).astype(np.int64)
     settings = Settings(**{"epochs": 4, "batch_size": 16, "lr": 0.02, "eager": True, **changes})
     pl.manual_seed(settings.seed)
-    network = mlp.build({"image": [4, 4]}, 2, "classification", mlp.Config(layers=(8,), dropout=0.2, shift=1))
+    network = mlp.build({"image": [4, 4]}, 2, "classification", mlp.Config(hidden_sizes=(8,), dropout=0.2, shift=1))
     loader = DataLoader(TensorDataset(pl.tensor(x), pl.tensor(y)), batch_size=16, shuffle=True, seed=settings.seed)
     return Learner(network, loader, settings)
 
@@ -134,7 +134,7 @@ def test_the_first_bad_step_is_found_however_long_nobody_looked(told):
     """told: by the loss; else the loss stays finite, and only the weights at the end of the stretch show it."""
     found = []
     for eager, stretch in [(True, 0), (True, 1e9), (False, 0), (False, 1e9)]:
-        learner = a_learner(eager=eager, optimizer="sgd", lr=1e4, clip=0.0, schedule="constant", epochs=200)
+        learner = a_learner(eager=eager, optimizer="sgd", lr=1e4, clip_grad_norm=0.0, schedule="constant", epochs=200)
         if not told:
             learner.run = lambda picked, run=learner.run: {**run(picked), "loss": 1.0}
         with pytest.raises(NonFiniteError) as raised:

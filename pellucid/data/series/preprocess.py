@@ -236,7 +236,7 @@ def series_problem(
 
 def _too_short(table: Table, line: Timeline, window: int) -> DataError:
     return DataError(f"{table.path}: {len(line):,} steps; expected {LEAST_STEPS} to learn from beside a window of {window}, and some to "
-                     "validate and test on; give more rows, or a smaller --window")  # fmt: skip
+                     "validate and test on; give more rows, or a smaller --lookback")  # fmt: skip
 
 
 class _Described:

@@ -76,7 +76,7 @@ def check_tokenizer(tokenizer: str, vocabulary: int | None) -> None:
         return
     if tokenizer != BytePairs.kind:
         raise OptionError(f"vocabulary: {vocabulary} for a text in characters, whose vocabulary is theirs; expected it with bpe; "
-                          "add --tokenizer bpe, or leave --vocabulary out")  # fmt: skip
+                          "add --tokenizer bpe, or leave --vocab-size out")  # fmt: skip
     if not BYTES < vocabulary <= LARGEST_VOCABULARY:
         raise OptionError(f"vocabulary: {vocabulary}; expected {BYTES + 1} up to {LARGEST_VOCABULARY}, all bytes being in it; "
                           f"write {VOCABULARY}")  # fmt: skip
@@ -125,11 +125,11 @@ def _split_lines(name: str, text: str, seed: int, notes: list[str]) -> list[str]
     lines = [line for line in (line.rstrip() for line in text.split("\n")) if line]
     if len(lines) < LEAST_LINES:
         raise DataError(f"{name}: {len(lines)} lines that are not blank; expected {LEAST_LINES} at least to train, validate and test on; "
-                        "give more, or leave --lines out")  # fmt: skip
+                        "give more, or leave --line-by-line out")  # fmt: skip
     longest = max(range(len(lines)), key=lambda i: len(lines[i]))
     if len(lines[longest]) > LONGEST_LINE:
         raise DataError(f"{name}: a line of {len(lines[longest]):,} characters ({lines[longest][:30]!r}...); expected at most {LONGEST_LINE:,} "
-                        "where each line is an example; leave --lines out")  # fmt: skip
+                        "where each line is an example; leave --line-by-line out")  # fmt: skip
     rows = split_rows(np.zeros(len(lines), np.int64), "classification", seed, SHARES)
     parts = [[lines[i] for i in part.tolist()] for part in rows]
     notes.append(f"{name}: {len(lines):,} lines of up to {len(lines[longest])} characters; split 80/10/10 by line")

@@ -1,10 +1,9 @@
-"""How images enter a network: their scale, and chance movements while training, so that each is never seen twice alike.
+"""Image input: standardization, and random augmentation in training (floor 5).
 
-    grey      (B, H, W) float32, scaled already                        -> (B, 1, H, W)
-    pictures  (B, C, H, W) uint8 -> (x - mean) / deviation of training -> (B, C, H, W)
+    grey      (B, H, W) float32, scaled already                             -> (B, 1, H, W)
+    pictures  (B, C, H, W) uint8 -> (x - mean) / standard deviation of training -> (B, C, H, W)
 
-Movements are operations like any other: a compiled step makes them itself, on the batch it has just read (floor 5).
-B batch, C channels, H x W pixels.
+Augmentation is made of ordinary operations, so a compiled step contains it. Shapes: B batch, C channels, H x W pixels.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from ...creation import arange, stack, tensor, where
 from ...errors import OptionError
 from ...random import rand, randint
 from ...tensor import Tensor
-from ..base import check_kinds
+from ..base import check_field_types
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training image may be moved, chosen anew for each image and step; none of it in evaluation.
+    """Limits of the random augmentation, drawn for each training image and step; evaluation has none.
 
-    shift: up to so many pixels each way, zeros (the mean, for pictures) coming in.    flip: left for right, half of them.
-    rotate: degrees each way.    zoom: share by which it grows or shrinks.    shear: degrees each way.
-    erase: a square of so many pixels a side, somewhere, becomes zero (DeVries and Taylor 2017).
+    shift: the most pixels each way; zeros (the mean, for pictures) fill the border.    flip: mirror half of the images.
+    rotate: the most degrees each way.    zoom: the largest change in scale, as a share.    shear: the most degrees each way.
+    erase: set a square of so many pixels a side to zero, at a random place (DeVries and Taylor 2017); 0 for none.
     """
 
     shift: int = 0
@@ -41,7 +40,7 @@ class Augmentation:
     erase: int = 0
 
     def __post_init__(self) -> None:
-        check_kinds(self)
+        check_field_types(self)
         limits = {"shift": math.inf, "rotate": math.inf, "zoom": 1, "shear": 90, "erase": math.inf}
         for name, limit in limits.items():
             if not 0 <= getattr(self, name) < limit:
@@ -50,13 +49,13 @@ class Augmentation:
 
 
 class ImageInput(nn.Module):
-    """Images as the preprocessor encodes them -> float32 (B, C, H, W), moved while training."""
+    """Images as the preprocessor encodes them -> float32 (B, C, H, W), augmented in training."""
 
-    def __init__(self, spec: dict[str, Any], moves: Augmentation) -> None:
+    def __init__(self, spec: dict[str, Any], augmentation: Augmentation) -> None:
         super().__init__()
         size = spec["image"]
         self.channels, self.height, self.width = (1, *size) if len(size) == 2 else size
-        self.moves = moves
+        self.augmentation = augmentation
         if "mean" in spec:
             mean, std = (np.array(spec[name], np.float32).reshape(-1, 1, 1) for name in ("mean", "std"))
             self.register_buffer("mean", tensor(mean), persistent=False)  # (C, 1, 1)
@@ -68,56 +67,59 @@ class ImageInput(nn.Module):
         x = image.unsqueeze(1) if image.ndim == 3 else image
         if self.mean is not None and self.scale is not None:
             x = (x.float() - self.mean) * self.scale
-        return moved(x, self.moves) if self.training else x
+        return augment(x, self.augmentation) if self.training else x
 
     def extra_repr(self) -> str:
-        moves = ((f.name, getattr(self.moves, f.name)) for f in fields(Augmentation))
-        return ", ".join([f"{self.channels}x{self.height}x{self.width}", *(f"{name}={by}" for name, by in moves if by)])
+        augmentation = ((f.name, getattr(self.augmentation, f.name)) for f in fields(Augmentation))
+        return ", ".join(
+            [f"{self.channels}x{self.height}x{self.width}", *(f"{name}={by}" for name, by in augmentation if by)]
+        )
 
 
-def moved(x: Tensor, moves: Augmentation) -> Tensor:
-    """Images (B, C, H, W), each moved by chance as far as `moves` allows."""
-    if moves.flip:
+def augment(x: Tensor, augmentation: Augmentation) -> Tensor:
+    """Images (B, C, H, W), each changed at random within the limits of `augmentation`."""
+    if augmentation.flip:
         x = where(randint(0, 2, (x.shape[0], 1, 1, 1)) == 1, x.flip(-1), x)
-    if moves.rotate or moves.zoom or moves.shear:
-        x = _warped(x, moves)
-    elif moves.shift:
-        x = _shifted(x, moves.shift)
-    return _erased(x, moves.erase) if moves.erase else x
+    if augmentation.rotate or augmentation.zoom or augmentation.shear:
+        x = _random_affine(x, augmentation)
+    elif augmentation.shift:
+        x = _random_shift(x, augmentation.shift)
+    return _random_erasing(x, augmentation.erase) if augmentation.erase else x
 
 
 def _uniform(batch: int, most: float) -> Tensor:
-    """A number (B,) in -most..most for each image."""
+    """A random number (B,) from -most to most for each image."""
     return (rand(batch) * 2 - 1) * most
 
 
-def _warped(x: Tensor, moves: Augmentation) -> Tensor:
-    """Turned, zoomed, sheared and shifted in one reading of the image, between its pixels."""
+def _random_affine(x: Tensor, augmentation: Augmentation) -> Tensor:
+    """Rotate, zoom, shear and shift by one bilinear resampling."""
     batch, _, height, width = x.shape
-    angle, lean = (_uniform(batch, math.radians(most)) for most in (moves.rotate, moves.shear))
-    across, down = (1 + _uniform(batch, moves.zoom) for _ in range(2))
+    angle, lean = (_uniform(batch, math.radians(most)) for most in (augmentation.rotate, augmentation.shear))
+    across, down = (1 + _uniform(batch, augmentation.zoom) for _ in range(2))
     cos, sin, slope = angle.cos(), angle.sin(), lean.tan()
-    right = _uniform(batch, 2 * moves.shift / width)
-    below = _uniform(batch, 2 * moves.shift / height)
-    # The grid counts both sides from -1 to 1, whichever is longer.
+    right = _uniform(batch, 2 * augmentation.shift / width)
+    below = _uniform(batch, 2 * augmentation.shift / height)
+    # Grid coordinates run from -1 to 1 along both sides, whatever their lengths.
     upper = stack([cos * across, (cos * slope - sin) * down * (height / width), right], 1)
     lower = stack([sin * across * (width / height), (sin * slope + cos) * down, below], 1)
     grid = F.affine_grid(stack([upper, lower], 1), x.shape, align_corners=False)
     return F.grid_sample(x, grid, align_corners=False)
 
 
-def _shifted(x: Tensor, most: int) -> Tensor:
-    """Moved by whole pixels: a window of the padded image, its corner chosen by chance."""
+def _random_shift(x: Tensor, most: int) -> Tensor:
+    """Shift by whole pixels: crop the padded image at a random corner."""
     batch, channels, height, width = x.shape
     wide = width + 2 * most
     padded = F.pad(x, (most, most, most, most)).flatten(2)  # (B, C, (H + 2 most) * (W + 2 most))
-    places = (arange(height).unsqueeze(1) * wide + arange(width)).reshape(1, 1, -1)  # (1, 1, H * W)
+    offsets = (arange(height).unsqueeze(1) * wide + arange(width)).reshape(1, 1, -1)  # (1, 1, H * W)
     down, right = randint(0, 2 * most + 1, (2, batch, 1, 1)).unbind(0)
-    picked = (places + (down * wide + right)).expand(batch, channels, height * width)
-    return padded.gather(2, picked).reshape(batch, channels, height, width)
+    indices = (offsets + (down * wide + right)).expand(batch, channels, height * width)
+    return padded.gather(2, indices).reshape(batch, channels, height, width)
 
 
-def _erased(x: Tensor, side: int) -> Tensor:
+def _random_erasing(x: Tensor, side: int) -> Tensor:
+    """Set a square of `side` pixels to zero at a random place, which may reach over the border."""
     batch, _, height, width = x.shape
     rows, columns = (arange(n).reshape(1, 1, n) for n in (height, width))
     top = randint(-(side // 2), height - side // 2, (batch, 1, 1))

@@ -1,7 +1,6 @@
-"""What the families that draw share: pixels between -1 and 1, halving and doubling of sides, labels to draw (floor 5).
+"""Blocks of the image generators: scaling of pixels, downsampling, upsampling, and a check of labels (floor 5).
 
-Shapes: N images, B batch, C channels, H x W pixels, P Q output positions. What is learned stands in `gan.py` and
-`diffusion.py`.
+Shapes: N images, B batch, C channels, H x W pixels, P Q output positions. `gan.py` and `diffusion.py` use them.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ...tensor import Tensor
 
 
 class ImageScaling(nn.Module):
-    """Images as the data encode them, and as networks that draw see them: (B, C, H, W), black -1 and white 1.
+    """Scales images between the data's encoding and the range -1 (black) to 1 (white), (B, C, H, W).
 
     inputs: a preprocessor's `input_spec()`: {"image": [H, W], "white": ...} of numbers (B, H, W) from 0 to white, or
     {"image": [C, H, W], ...} of bytes (B, C, H, W).
@@ -31,8 +30,8 @@ class ImageScaling(nn.Module):
         self.shape = (*(channels or [1]), height, width)
         self.white = float(inputs.get("white", 255))
 
-    def seen(self, image: Tensor) -> Tensor:
-        """Encoded images, as a network sees them. Raises ShapeError for another size."""
+    def normalize(self, image: Tensor) -> Tensor:
+        """Encoded images as float32 (B, C, H, W) from -1 to 1. Raises ShapeError for another size."""
         expected = self.shape[1:] if self.grey else self.shape
         if image.shape[1:] != expected:
             raise ShapeError(
@@ -41,60 +40,60 @@ class ImageScaling(nn.Module):
             )
         return image.reshape(-1, *self.shape).float() * (2 / self.white) - 1  # (B, C, H, W)
 
-    def encoded(self, x: Tensor) -> Tensor:
-        """What a network drew, as the data are encoded, float32; beyond black and white is cut off."""
+    def denormalize(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) from -1 to 1 in the data's encoding, float32; values outside are clamped."""
         image = (x.clamp(-1, 1) + 1) * (self.white / 2)
         return image.squeeze(1) if self.grey else image
 
 
-class Halve(nn.Module):
-    """x (B, in, H, W) -> (B, out, H/2, W/2): a convolution of kernel 4, stride 2, padding 1; an odd side counts as one more.
+class Downsample(nn.Module):
+    """x (B, in, H, W) -> (B, out, H/2, W/2): a convolution of kernel 4, stride 2, padding 1; odd sides are padded by one.
 
-    It is computed as one of kernel 2 and stride 1 over squares of 2x2 pixels, whose gradients take no detours.
-    wrap: what to put around the convolution.
+    Compute it as a convolution of kernel 2 and stride 1 over `pixel_unshuffle(x, 2)`, whose gradients are faster.
+    wrap: applied to the convolution, such as spectral norm.
     """
 
     def __init__(self, inputs: int, outputs: int, wrap: Callable[[nn.Module], nn.Module] = lambda layer: layer) -> None:
         super().__init__()
-        self.squares = wrap(nn.Conv2d(4 * inputs, outputs, 2))
+        self.conv = wrap(nn.Conv2d(4 * inputs, outputs, 2))
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[2:]
-        return self.squares(squares(F.pad(x, (1, 1 + w % 2, 1, 1 + h % 2)), 2))
+        return self.conv(pixel_unshuffle(F.pad(x, (1, 1 + w % 2, 1, 1 + h % 2)), 2))
 
 
-class Double(nn.Module):
+class Upsample(nn.Module):
     """x (B, in, H, W) -> (B, out, 2H, 2W): a transposed convolution of kernel 4, stride 2, padding 1, without bias."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.squares = nn.Conv2d(inputs, 4 * outputs, 2, padding=1, bias=False)
+        self.conv = nn.Conv2d(inputs, 4 * outputs, 2, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return pixels(self.squares(x), 2)[:, :, 1:-1, 1:-1]
+        return pixel_shuffle(self.conv(x), 2)[:, :, 1:-1, 1:-1]
 
 
-def squares(x: Tensor, side: int) -> Tensor:
-    """(B, C, H, W) -> (B, C side side, H/side, W/side): the pixels of each square as channels (Shi et al. 2016)."""
+def pixel_unshuffle(x: Tensor, side: int) -> Tensor:
+    """(B, C, H, W) -> (B, C side side, H/side, W/side): move the pixels of each square into channels (Shi et al. 2016)."""
     b, c, h, w = x.shape
-    parts = x.reshape(b, c, h // side, side, w // side, side).permute(0, 1, 3, 5, 2, 4)
-    return parts.reshape(b, c * side**2, h // side, w // side)
+    split = x.reshape(b, c, h // side, side, w // side, side).permute(0, 1, 3, 5, 2, 4)
+    return split.reshape(b, c * side**2, h // side, w // side)
 
 
-def pixels(x: Tensor, side: int) -> Tensor:
-    """(B, C side side, H, W) -> (B, C, H side, W side): what `squares` does, undone."""
+def pixel_shuffle(x: Tensor, side: int) -> Tensor:
+    """(B, C side side, H, W) -> (B, C, H side, W side): the inverse of `pixel_unshuffle`."""
     b, c, h, w = x.shape
-    parts = x.reshape(b, c // side**2, side, side, h, w).permute(0, 1, 4, 2, 5, 3)
-    return parts.reshape(b, c // side**2, h * side, w * side)
+    split = x.reshape(b, c // side**2, side, side, h, w).permute(0, 1, 4, 2, 5, 3)
+    return split.reshape(b, c // side**2, h * side, w * side)
 
 
-def checked_labels(labels: np.ndarray, classes: int) -> np.ndarray:
-    """int64 (N,), the classes to draw. Raises OptionError where there is none, or one that is not known."""
-    wanted = np.asarray(labels)
-    if wanted.ndim != 1 or not wanted.size or wanted.dtype.kind not in "iu":
-        raise OptionError(f"draw: labels {format_shape(wanted.shape)} of {wanted.dtype}; expected whole numbers (N,), a class for each "
+def check_labels(labels: np.ndarray, classes: int) -> np.ndarray:
+    """The classes to generate, int64 (N,). Raises OptionError for an empty list, or a label outside 0 to classes - 1."""
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not labels.size or labels.dtype.kind not in "iu":
+        raise OptionError(f"sample: labels {format_shape(labels.shape)} of {labels.dtype}; expected whole numbers (N,), a class for each "
                           "image; write numpy.arange(10)")  # fmt: skip
-    if wanted.min() < 0 or wanted.max() >= classes:
-        raise OptionError(f"draw: labels from {wanted.min()} to {wanted.max()}; expected classes 0 to {classes - 1}; "
-                          "check how classes are numbered")  # fmt: skip
-    return wanted.astype(np.int64)
+    if labels.min() < 0 or labels.max() >= classes:
+        raise OptionError(f"sample: labels from {labels.min()} to {labels.max()}; expected classes 0 to {classes - 1}; "
+                          "check how the classes are numbered")  # fmt: skip
+    return labels.astype(np.int64)

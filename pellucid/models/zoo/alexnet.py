@@ -1,9 +1,9 @@
-"""AlexNet, with which deep networks won at ImageNet: as published in 2012, and its later single tower (floor 5).
+"""AlexNet, the convolutional network that won ImageNet in 2012, and its later single-tower version (floor 5).
 
 `AlexNet2012` is Krizhevsky, Sutskever and Hinton 2012, "ImageNet classification with deep convolutional neural networks":
-five convolutions, three of which (2, 4 and 5) see only the half of the maps that was on their own card, hence groups of two.
+five convolutions, three of which (2, 4 and 5) have two groups, as the paper split their maps between two GPUs.
 60,965,224 parameters. `AlexNet` is Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks"
-(arXiv 1404.5997), in one tower and without response normalisation, with torchvision's names: 61,100,840 parameters.
+(arXiv 1404.5997): one tower, no local response normalization, torchvision's names. 61,100,840 parameters.
 
 Shapes: images (B, 3, H, W), K classes. The two networks give logits (B, K).
 """
@@ -17,13 +17,14 @@ from ...tensor import Tensor
 class AlexNet2012(nn.Module):
     """The network of 2012: images (B, 3, 224, 224) -> logits (B, K).
 
-    The paper's first layer cuts 55 x 55 windows out of 224 x 224, which takes a border of two pixels; 227 x 227 without one
-    comes to the same. Weights start normal with deviation 0.01, biases at 1 in convolutions 2, 4, 5 and the hidden layers.
+    The paper's first layer gives 55 x 55 positions from 224 x 224 pixels, which needs a padding of 2; 227 x 227 without padding
+    gives the same. Weights start normal with standard deviation 0.01; biases start at 1 in convolutions 2, 4, 5 and the hidden
+    layers, at 0 elsewhere.
     """
 
     def __init__(self, num_classes: int = 1000, dropout: float = 0.5) -> None:
         super().__init__()
-        # The paper adds alpha times a sum over 5 channels; here alpha multiplies their mean.
+        # The paper multiplies alpha by a sum over 5 channels, LocalResponseNorm by their mean.
         response = lambda: nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
         self.features = nn.Sequential(
             nn.Conv2d(3, 96, 11, stride=4, padding=2), nn.ReLU(), response(), nn.MaxPool2d(3, 2),  # (B, 96, 27, 27)
@@ -46,7 +47,7 @@ class AlexNet2012(nn.Module):
 
 
 class AlexNet(nn.Module):
-    """The single tower: images (B, 3, H, W), from 63 x 63 -> logits (B, K); torchvision's names."""
+    """The single-tower network: images (B, 3, H, W) of at least 63 x 63 -> logits (B, K); torchvision's names."""
 
     def __init__(self, num_classes: int = 1000, dropout: float = 0.5) -> None:
         super().__init__()

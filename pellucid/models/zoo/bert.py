@@ -1,10 +1,10 @@
-"""BERT, a Transformer that reads a text in both directions (floor 5).
+"""BERT, a bidirectional Transformer encoder (floor 5).
 
 After Devlin et al. 2018 (arXiv 1810.04805), with the names and shapes of the published checkpoints (without their prefix
-`bert.`). The norms stand after what they are added to. Counted with the pooler, which the next-sentence task and classifiers
-read, and without the heads that were used in pre-training: base has 109,482,240 parameters, large 335,141,888.
+`bert.`) and post-norm blocks. With the pooler, which the next-sentence task and classifiers read, and without the heads of
+pre-training, base has 109,482,240 parameters, large 335,141,888.
 
-Letters: B batch, T time, V vocabulary, C width, H heads, D = C / H channels of a head.
+Shapes: B batch, T time, V vocabulary, C = d_model, H heads, D = C / H channels of a head.
 """
 
 from __future__ import annotations
@@ -15,76 +15,79 @@ from ... import functional as F
 from ... import nn
 from ...errors import OptionError, ShapeError, format_shape
 from ...tensor import Tensor
-from ..base import check_kinds
+from ..base import check_field_types
 
 
 @dataclass(frozen=True)
 class Config:
-    """layers, heads, width C, hidden: size of each block's hidden layer. context: most tokens; kinds: segments told apart."""
+    """Hyperparameters of BERT; d_model is C, d_ff the hidden size of each feed-forward block.
 
-    layers: int = 12
-    heads: int = 12
-    width: int = 768
-    hidden: int = 3072
-    context: int = 512
-    vocabulary: int = 30522
-    kinds: int = 2
+    context_length: the largest T.      type_vocab_size: number of segments.
+    """
+
+    num_layers: int = 12
+    num_heads: int = 12
+    d_model: int = 768
+    d_ff: int = 3072
+    context_length: int = 512
+    vocab_size: int = 30522
+    type_vocab_size: int = 2
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        check_kinds(self)
-        if self.heads < 1 or self.width % self.heads:
+        check_field_types(self)
+        if self.num_heads < 1 or self.d_model % self.num_heads:
             raise OptionError(
-                f"width, heads: {self.width}, {self.heads}; expected a width that the heads divide; change one of them"
+                f"d_model, num_heads: {self.d_model}, {self.num_heads}; expected d_model to be a multiple of num_heads; change one of them"
             )
 
 
-BASE, LARGE = Config(), Config(layers=24, heads=16, width=1024, hidden=4096)
+BASE, LARGE = Config(), Config(num_layers=24, num_heads=16, d_model=1024, d_ff=4096)
 
 
 class Embeddings(nn.Module):
-    """Tokens, positions and segments, added up: int64 (B, T) -> (B, T, C)."""
+    """The sum of token, position and segment embeddings: int64 (B, T) -> (B, T, C)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocabulary, config.width)
-        self.position_embeddings = nn.Embedding(config.context, config.width)
-        self.token_type_embeddings = nn.Embedding(config.kinds, config.width)
-        self.LayerNorm = nn.LayerNorm(config.width, eps=1e-12)
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.d_model)
+        self.position_embeddings = nn.Embedding(config.context_length, config.d_model)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.d_model)
+        self.LayerNorm = nn.LayerNorm(config.d_model, eps=1e-12)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, tokens: Tensor, kinds: Tensor | None) -> Tensor:
+    def forward(self, tokens: Tensor, segments: Tensor | None) -> Tensor:
         if tokens.ndim != 2 or tokens.shape[1] > self.position_embeddings.num_embeddings:
-            raise ShapeError(f"tokens {format_shape(tokens.shape)}; expected (B, T) with T up to the context, "
+            raise ShapeError(f"tokens {format_shape(tokens.shape)}; expected (B, T) with T up to context_length, "
                              f"{self.position_embeddings.num_embeddings}; cut the text")  # fmt: skip
         x = self.word_embeddings(tokens) + self.position_embeddings.weight[: tokens.shape[1]]  # (B, T, C)
-        x = x + (self.token_type_embeddings.weight[0] if kinds is None else self.token_type_embeddings(kinds))
+        x = x + (self.token_type_embeddings.weight[0] if segments is None else self.token_type_embeddings(segments))
         return self.dropout(self.LayerNorm(x))
 
 
 class SelfAttention(nn.Module):
-    """Each token's mean of all tokens' values, weighted by how its query meets their keys: (B, T, C) -> (B, T, C)."""
+    """Multi-head self-attention over all tokens that the mask allows: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.heads, self.dropout = config.heads, config.dropout
-        self.query, self.key, self.value = (nn.Linear(config.width, config.width) for _ in range(3))
+        self.num_heads, self.dropout = config.num_heads, config.dropout
+        self.query, self.key, self.value = (nn.Linear(config.d_model, config.d_model) for _ in range(3))
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        split = lambda y: y.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, T, D)
+        split = lambda y: y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D)
         y = F.scaled_dot_product_attention(
             split(self.query(x)), split(self.key(x)), split(self.value(x)), mask, self.dropout if self.training else 0.0
         )
         return y.transpose(1, 2).flatten(2)
 
 
-class Added(nn.Module):
-    """A product of y, added to x and normalised."""
+class AddNorm(nn.Module):
+    """A linear layer of y, added to x, then layer norm: y (B, T, in), x (B, T, C) -> (B, T, C)."""
 
-    def __init__(self, before: int, config: Config) -> None:
+    def __init__(self, inputs: int, config: Config) -> None:
         super().__init__()
-        self.dense = nn.Linear(before, config.width)
-        self.LayerNorm = nn.LayerNorm(config.width, eps=1e-12)
+        self.dense = nn.Linear(inputs, config.d_model)
+        self.LayerNorm = nn.LayerNorm(config.d_model, eps=1e-12)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
@@ -92,11 +95,13 @@ class Added(nn.Module):
 
 
 class Layer(nn.Module):
+    """An encoder layer: self-attention, then feed-forward, each with a residual connection and layer norm; (B, T, C)."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.attention = nn.ModuleDict({"self": SelfAttention(config), "output": Added(config.width, config)})
-        self.intermediate = nn.ModuleDict({"dense": nn.Linear(config.width, config.hidden)})
-        self.output = Added(config.hidden, config)
+        self.attention = nn.ModuleDict({"self": SelfAttention(config), "output": AddNorm(config.d_model, config)})
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(config.d_model, config.d_ff)})
+        self.output = AddNorm(config.d_ff, config)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         x = self.attention["output"](self.attention["self"](x, mask), x)  # (B, T, C)
@@ -104,16 +109,16 @@ class Layer(nn.Module):
 
 
 class BERT(nn.Module):
-    """tokens int64 (B, T) -> every token's vector (B, T, C), and the first one's as the pooler gives it, (B, C).
+    """Tokens int64 (B, T) -> the vectors of all tokens (B, T, C), and the pooled vector of the first token (B, C).
 
-    attention_mask (B, T): 0 where padding stands, which nothing looks at. token_type_ids int64 (B, T): the segment.
+    attention_mask (B, T): 0 at padding, which gets no attention. token_type_ids int64 (B, T): the segment of each token.
     """
 
     def __init__(self, config: Config = BASE) -> None:
         super().__init__()
         self.embeddings = Embeddings(config)
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList([Layer(config) for _ in range(config.layers)])})
-        self.pooler = nn.ModuleDict({"dense": nn.Linear(config.width, config.width)})
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList([Layer(config) for _ in range(config.num_layers)])})
+        self.pooler = nn.ModuleDict({"dense": nn.Linear(config.d_model, config.d_model)})
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)

@@ -1,11 +1,11 @@
-"""Residual networks for images: blocks that add to what they got (floor 5).
+"""ResNet, residual networks for image classification (floor 5).
 
 After He et al. 2015, "Deep residual learning for image recognition" (arXiv 1512.03385), with torchvision's names. As there,
-a Bottleneck moves by its stride in the 3 x 3 convolution, not in the 1 x 1 before it. With 1000 classes: ResNet-18 has
-11,689,512 parameters, ResNet-34 21,797,672, ResNet-50 25,557,032, ResNet-101 44,549,160, ResNet-152 60,192,808, the scale
-and shift of every batch norm among them, the final layer's biases too.
+a Bottleneck has its stride in the 3 x 3 convolution, not in the 1 x 1 before it. With 1000 classes: ResNet-18 has
+11,689,512 parameters, ResNet-34 21,797,672, ResNet-50 25,557,032, ResNet-101 44,549,160, ResNet-152 60,192,808, including
+the scale and shift of every batch norm and the biases of the final layer.
 
-Shapes: images (B, 3, H, W); C channels a block works with, E = C * expansion channels it gives; K classes.
+Shapes: images (B, 3, H, W); C inner channels of a block, E = C * expansion output channels; K classes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ...tensor import Tensor
 
 
 class BasicBlock(nn.Module):
-    """x (B, in, H, W) -> (B, C, H/stride, W/stride): two 3 x 3 convolutions, and x itself, or `downsample` of it."""
+    """x (B, in, H, W) -> (B, C, H/stride, W/stride): two 3 x 3 convolutions, plus x or `downsample(x)`."""
 
     expansion = 1
 
-    def __init__(self, before: int, channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, channels, 3, stride, 1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU()
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
@@ -35,13 +35,13 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """x (B, in, H, W) -> (B, 4C, H/stride, W/stride): 1 x 1 down to C channels, 3 x 3, 1 x 1 up again, and x."""
+    """x (B, in, H, W) -> (B, 4C, H/stride, W/stride): 1 x 1, 3 x 3 and 1 x 1 convolutions, plus x or `downsample(x)`."""
 
     expansion = 4
 
-    def __init__(self, before: int, channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, channels, 1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
@@ -85,15 +85,17 @@ class ResNet(nn.Module):
 
 
 def stage(
-    block: type[BasicBlock | Bottleneck], before: int, channels: int, blocks: int, stride: int
+    block: type[BasicBlock | Bottleneck], in_channels: int, channels: int, blocks: int, stride: int
 ) -> nn.Sequential:  # fmt: skip
-    """`blocks` blocks in a row, the first of which moves by `stride` and changes the number of channels."""
-    after = channels * block.expansion
+    """`blocks` blocks in sequence; the first one has the stride and changes the number of channels."""
+    out_channels = channels * block.expansion
     downsample = None
-    if stride != 1 or before != after:
-        downsample = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-    first = block(before, channels, stride, downsample)
-    return nn.Sequential(first, *(block(after, channels) for _ in range(blocks - 1)))
+    if stride != 1 or in_channels != out_channels:
+        downsample = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+        )
+    first = block(in_channels, channels, stride, downsample)
+    return nn.Sequential(first, *(block(out_channels, channels) for _ in range(blocks - 1)))
 
 
 def resnet18(num_classes: int = 1000) -> ResNet:
