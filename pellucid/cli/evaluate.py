@@ -92,7 +92,7 @@ def _answered(run: runs.Run, data: str | None, others: list[runs.Run]) -> Scores
         outputs.append(theirs.output)
     found.output = np.mean(outputs, axis=0)
     result = run.result() if data is None else None
-    return trained.score(found), result["baselines"] if result else {}, trained.strangers(found)
+    return trained.score(found), result["baselines"] if result else {}, trained.unseen_values(found)
 
 
 def _examined(run: runs.Run, judge: str | None) -> Scores:
@@ -107,4 +107,4 @@ def _read(run: runs.Run, data: str) -> Scores:
     """Of a run that writes, on another text."""
     reader = TextScorer(run)
     text = reader.text(data)
-    return reader.score(text), {}, reader.known.strangers(text)
+    return reader.score(text), {}, reader.known.unseen_values(text)

@@ -65,7 +65,7 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
     if found.config["kind"] == "series":
         return _go_on(trained, data[0], horizon or 1, out, as_json)
     answers = trained.images(list(data)) if pictures else trained.rows(data[0])
-    for note in trained.strangers(answers):
+    for note in trained.unseen_values(answers):
         say(f"note: {note}")
     if show:
         _draw(trained, answers)
@@ -122,7 +122,7 @@ def _read(found: runs.Run, data: tuple[str, ...], out: Path | None, show: bool, 
     reader = TextScorer(found)
     texts = {name: reader.text(name) for name in data}
     for name, text in texts.items():
-        for note in reader.known.strangers(text):
+        for note in reader.known.unseen_values(text):
             say(f"note: {name}: {note}")
     scores = {name: reader.score(text) for name, text in texts.items()}
     if out is not None:

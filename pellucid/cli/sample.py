@@ -56,7 +56,7 @@ def command(
             raise OptionError(f"--{'class' if wanted is not None else 'out'}: {found.name} writes text; expected --prompt, --length, "
                               "--temperature or --top-k; leave it out")  # fmt: skip
         options = {"temperature": temperature, "top_k": top_k, "generator": generator}
-        for note in sampler.preprocessor.strangers(prompt):
+        for note in sampler.preprocessor.unseen_values(prompt):
             say(f"note: --prompt: {note}")
         many = count or (20 if sampler.preprocessor.lines else 1)
         texts = [prompt + sampler.text(prompt, length, **options) for _ in range(many)]  # type: ignore[arg-type]

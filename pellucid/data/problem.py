@@ -46,7 +46,7 @@ class Examples:
             return TensorDataset(*map(tensor, arrays))
         return RowDataset(*arrays)
 
-    def judged(self, network: Any) -> Dataset[Any]:
+    def eval_dataset(self, network: Any) -> Dataset[Any]:
         """What `network` is judged on: the same."""
         return self.dataset(network)
 
@@ -71,10 +71,10 @@ class TokenSequence:
                             f"write --set context={max(1, len(self) // 10)}, say, or give more text")  # fmt: skip
         return WindowDataset(self.tokens, network.context)
 
-    def judged(self, network: Any) -> WindowDataset:
+    def eval_dataset(self, network: Any) -> WindowDataset:
         """To score: windows of `network.judged_context` tokens (less in a shorter text), each token after the first once."""
         length = min(network.judged_context, len(self) - 1)
-        return WindowDataset(self.tokens, length, judged=True, warm=min(network.warm, length - 1))
+        return WindowDataset(self.tokens, length, strided=True, warm=min(network.warm, length - 1))
 
 
 class Preprocessor(ABC):
@@ -125,7 +125,7 @@ class DataModule:
     describers: dict[str, Describe] = field(default_factory=dict, repr=False)
     names: dict[str, list[str]] = field(default_factory=dict, repr=False)  # of a part's files, where an example is one
 
-    def describe(self, part: str, i: int) -> dict[str, str] | np.ndarray:
+    def raw_example(self, part: str, i: int) -> dict[str, str] | np.ndarray:
         """Example `i` of `part` ("train", "validation" or "test") as it was: column -> text, or uint8 (H, W), in colour (H, W, 3)."""
         if part not in self.describers:
             known = " or ".join(self.describers) or "none, as running text has no examples"

@@ -50,7 +50,7 @@ class Evaluator:
         self.network: Any = network
         self.settings = settings
         self.judge = EvaluationStep(network, settings.eager)
-        self.judged: Any = problem.validation.judged(network)
+        self.judged: Any = problem.validation.eval_dataset(network)
 
     def validate(self) -> dict[str, float]:
         """The means over the validation part; "loss" is among them. Raises BadLoss where it is not finite."""
@@ -110,7 +110,7 @@ class PredictionEvaluator(Evaluator):
                            classes=known.classes, network=output, decode=known.decode)  # fmt: skip
         shown = {
             "output": output, "target": target, "classes": known.classes, "target_name": known.target_name,
-            "describe": lambda i: problem.describe("test", i), "files": problem.names.get("test", ()), "sections": [part for part in [filters(self.network)] if part],
+            "describe": lambda i: problem.raw_example("test", i), "files": problem.names.get("test", ()), "sections": [part for part in [filters(self.network)] if part],
         }  # fmt: skip
         return EvaluationResult(score(known, output, test.target), others, shown)
 

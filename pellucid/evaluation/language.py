@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..data.loader import IGNORED
+from ..data.loader import IGNORE_INDEX
 from ..data.problem import DataModule
 from ..data.text.tokenize import TextPreprocessor
 from ..models.base import Model
@@ -37,7 +37,7 @@ class LanguageEvaluator(Evaluator):
         self.known = cast(TextPreprocessor, problem.preprocessor)
         self.lengths = self.known.tokenizer.lengths()  # characters of each token
         targets = self.judged.gather(np.arange(min(len(self.judged), 1000)))[-1].array
-        scored = targets[targets != IGNORED]
+        scored = targets[targets != IGNORE_INDEX]
         self.characters = self.lengths[scored].sum() / len(scored)  # of a token, about
 
     def in_units(self, values: dict[str, float]) -> dict[str, float]:
@@ -54,7 +54,7 @@ class LanguageEvaluator(Evaluator):
 
     def test(self) -> EvaluationResult:
         problem = self.problem
-        dataset = problem.test.judged(self.network)
+        dataset = problem.test.eval_dataset(self.network)
         losses, characters = per_window(self.judge, dataset, self.lengths)
         others = text_baselines(self.known, problem.train, problem.test, losses, characters, problem.notes)
         tokens = dataset.gather(np.zeros(1, np.int64))[0][:, :TOKENS]
@@ -80,7 +80,7 @@ class LanguageEvaluator(Evaluator):
         """A passage of the test part, each token tinted by how little the network expected it."""
         batch = dataset.gather(np.arange(min(len(dataset), 24)))
         losses, targets = self.network.losses(*batch).array, batch[-1].array
-        scored, shown, spans = targets != IGNORED, 0, []
+        scored, shown, spans = targets != IGNORE_INDEX, 0, []
         for loss, letters in zip(losses[scored], self.known.spelled(targets[scored]), strict=True):
             shown += len(letters)
             spans.append(
@@ -98,5 +98,5 @@ def per_window(judge: EvaluationStep, dataset: Any, lengths: np.ndarray) -> tupl
     characters = []
     for start in range(0, len(dataset), 1024):
         targets = dataset.gather(np.arange(start, min(start + 1024, len(dataset))))[-1].array
-        characters.append(np.where(targets == IGNORED, 0, lengths[targets.clip(0)]).sum(1))
+        characters.append(np.where(targets == IGNORE_INDEX, 0, lengths[targets.clip(0)]).sum(1))
     return losses, np.concatenate(characters)

@@ -15,8 +15,8 @@ import numpy as np
 from ..data.datasets import find, locate
 from ..data.files import existing_file, sha256
 from ..data.image.decode import IMAGE_ENDINGS
-from ..data.image.decode_many import Gallery, listed, read_gallery
-from ..data.image.folders import Picture, is_archive, list_pictures
+from ..data.image.decode_many import ImageSet, listed, read_images
+from ..data.image.folders import ExampleFile, is_archive, list_pictures
 from ..data.image.preprocess import read_picture
 from ..data.image.problem import labelled_pictures
 from ..data.load import load_problem, read_rows_for_prediction
@@ -87,7 +87,7 @@ class Predictor:
         if len(line) <= known.window:
             raise DataError(f"{data}: {len(line):,} steps; expected more than {known.window}, the window that {self.run.name} "
                             "looks at; give more rows")  # fmt: skip
-        found, rows = known.examples(line), known.asked(line)
+        found, rows = known.examples(line), known.target_rows(line)
         if not len(rows):
             raise DataError(f"{data}: {known.target_name} is missing in every step after the first {known.window}, the window that "
                             f"{self.run.name} looks at; expected values to score; fill them, or give more rows")  # fmt: skip
@@ -110,7 +110,7 @@ class Predictor:
             raise DataError(
                 f"{data}: a data set of {problem.kind}; expected a table, as {self.run.name} was trained on one; name a table"
             )
-        rows = [problem.describe("test", i) for i in range(len(problem.test.target))]
+        rows = [problem.raw_example("test", i) for i in range(len(problem.test.target))]
         columns = [np.array([row[name] or None for row in rows], dtype=object) for name in rows[0]]
         return Table(Path(data), list(rows[0]), columns, True)
 
@@ -140,7 +140,7 @@ class Predictor:
             )
             raise DataError(f"{data}: {came}; expected images {_by(own)} with the classes {', '.join(self.classes or [])}, as "
                             f"{self.run.name} was trained on; choose data of that form")  # fmt: skip
-        images = np.stack([np.asarray(problem.describe("test", i)) for i in range(len(problem.test.target))])
+        images = np.stack([np.asarray(problem.raw_example("test", i)) for i in range(len(problem.test.target))])
         names = [f"{problem.name} test {i + 1}" for i in range(len(images))]
         return Predictions(
             self._answer(self.preprocessor.encode(images)), names, images.__getitem__, target=problem.test.target
@@ -164,7 +164,7 @@ class Predictor:
         """Picture files, and all pictures in folders and archives, whatever lies between."""
         asked = [(path, _listed(path)) for path in map(Path, data)]
         pictures = [picture for _, some in asked for picture in some]
-        gallery = read_gallery(pictures, self.preprocessor.size)
+        gallery = read_images(pictures, self.preprocessor.size)
         broken = set(gallery.broken)
         for path, some in asked:
             if all(picture.name in broken for picture in some):
@@ -173,7 +173,7 @@ class Predictor:
                 raise DataError(f"{path}: no pictures in it that can be read; expected PNG, JPEG or the like; name another folder")  # fmt: skip
         return self._seen(gallery)
 
-    def _seen(self, gallery: Gallery, target: np.ndarray | None = None) -> Predictions:
+    def _seen(self, gallery: ImageSet, target: np.ndarray | None = None) -> Predictions:
         notes = [f"pictures that cannot be read: {listed(gallery.broken)}"] if gallery.broken else []
         output = self._answer(self.preprocessor.encode(gallery.images))
         return Predictions(output, gallery.names, gallery.seen, target=target, notes=notes)
@@ -197,9 +197,9 @@ class Predictor:
         assert found.target is not None
         return score(self.preprocessor, found.output, found.target)
 
-    def strangers(self, found: Predictions) -> list[str]:
+    def unseen_values(self, found: Predictions) -> list[str]:
         """What was left out, and columns with values the network has never seen, a line each."""
-        return [*found.notes, *([] if found.table is None else self.preprocessor.strangers(found.table))]
+        return [*found.notes, *([] if found.table is None else self.preprocessor.unseen_values(found.table))]
 
 
 def caveats(run: Run, data: str | None) -> list[str]:
@@ -233,8 +233,10 @@ def _pictures(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS) if path.is_dir() else []
 
 
-def _listed(path: Path) -> list[Picture]:
+def _listed(path: Path) -> list[ExampleFile]:
     """The pictures that `path` stands for: itself, or all in a folder or archive."""
     if not path.is_dir() and not is_archive(path):
-        return [Picture(str(path), "", path)]
-    return [Picture(str(path.joinpath(*place)), "", content) for place, content in list_pictures(path).files.items()]
+        return [ExampleFile(str(path), "", path)]
+    return [
+        ExampleFile(str(path.joinpath(*place)), "", content) for place, content in list_pictures(path).files.items()
+    ]

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..data.datasets import find
 from ..data.load import load_problem
-from ..data.loader import IGNORED
+from ..data.loader import IGNORE_INDEX
 from ..data.problem import Examples, TokenSequence
 from ..data.table.preprocess import preprocessor_from_json
 from ..data.text.read import decode_part, encode_part, lines_of, read_text
@@ -73,14 +73,14 @@ class TextScorer:
         count, most = len(dataset), self.network.judged_batch
         targets = in_batches(count, most, lambda rows: gather(rows)[-1].array)
         run = CompiledFunction(losses, self.eager)
-        nats = in_batches(count, most, lambda rows: run(*gather(rows)).array)[targets != IGNORED]  # (L,)
+        nats = in_batches(count, most, lambda rows: run(*gather(rows)).array)[targets != IGNORE_INDEX]  # (L,)
         if not np.isfinite(nats).all():
             raise NonFiniteError(f"{self.run.name}: its network gives NaN or infinity for {(~np.isfinite(nats)).sum():,} of {len(nats):,} tokens; "
                                  "expected finite numbers; its training blew up: train again with a lower --lr")  # fmt: skip
-        letters = self.known.spelled(targets[targets != IGNORED], text)
+        letters = self.known.spelled(targets[targets != IGNORE_INDEX], text)
         places = len(text) + 1 - np.cumsum([len(part) for part in reversed(letters)])[::-1]
         return list(zip(places.tolist(), letters, nats.tolist(), strict=True))
 
     def _judged(self, text: str) -> Any:
         part: TokenSequence | Examples = encode_part(self.known, text)
-        return part.judged(self.network)
+        return part.eval_dataset(self.network)

@@ -17,7 +17,7 @@ import numpy as np
 from .. import functional as F
 from .. import nn
 from ..creation import cat, tensor
-from ..data.loader import IGNORED
+from ..data.loader import IGNORE_INDEX
 from ..errors import OptionError, format_shape
 from ..grad_mode import no_grad
 from ..random import Generator, multinomial
@@ -110,7 +110,7 @@ class PredictionModel(Model):
 
 
 class LanguageModel(Model):
-    """Says what comes next in a text: `forward(tokens (B, T))` gives logits (B, T, V); targets (B, T), IGNORED or a token.
+    """Says what comes next in a text: `forward(tokens (B, T))` gives logits (B, T, V); targets (B, T), IGNORE_INDEX or a token.
 
     context: tokens in a training window.      judged_context, warm: windows of that many tokens when judged, the first
     `warm` of which are read but not scored, since the window before has scored them.      most_tokens: as many as it can look
@@ -130,16 +130,16 @@ class LanguageModel(Model):
     def values(self, *batch: Tensor) -> Values:
         tokens, target = batch
         logits = self(tokens)
-        return {"loss": F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED)}
+        return {"loss": F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORE_INDEX)}
 
     def judge(self, *batch: Tensor) -> Values:
         tokens, target = batch
-        return {"loss": self.losses(tokens, target).sum(1), "count": (target != IGNORED).float().sum(1)}
+        return {"loss": self.losses(tokens, target).sum(1), "count": (target != IGNORE_INDEX).float().sum(1)}
 
     def losses(self, tokens: Tensor, target: Tensor) -> Tensor:
-        """How surprised it is by each target, in nats (B, T); 0 where it is IGNORED."""
+        """How surprised it is by each target, in nats (B, T); 0 where it is IGNORE_INDEX."""
         logits = self(tokens).flatten(0, 1)  # (B * T, V)
-        losses = F.cross_entropy(logits, target.flatten(), ignore_index=IGNORED, reduction="none")
+        losses = F.cross_entropy(logits, target.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
         return losses.reshape(target.shape)
 
     def next_logits(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:

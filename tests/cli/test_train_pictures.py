@@ -98,7 +98,7 @@ def test_more_pictures_than_memory_train_to_the_same_bits(run, folder, here, mon
     assert one == other
     run("train", "--resume", "last", "--epochs", 3, "--quiet")
     lazy = [run(command, "tints-mlp-1", "tints").stdout for command in ("evaluate", "predict")]
-    assert isinstance(Predictor(runs.find("last")).images(["tints"]).seen.__self__.images, gallery.PictureFiles)
+    assert isinstance(Predictor(runs.find("last")).images(["tints"]).seen.__self__.images, gallery.LazyImages)
     monkeypatch.undo()
     monkeypatch.chdir(here)
     assert lazy == [run(command, "tints-mlp-1", "tints").stdout for command in ("evaluate", "predict")]

@@ -309,7 +309,7 @@ def test_words_for_missing_in_inputs(table):
         "x,c,y\n" + "".join(f"{'-' if i % 2 else i},{('none', 'a', 'b')[i % 3]},{i % 2}\n" for i in range(60))
     )
     known, _ = fitted(people, "y")
-    assert [c.name for c in known.numbers] == ["x"] and known.numbers[0].gaps
+    assert [c.name for c in known.numbers] == ["x"] and known.numbers[0].missing_indicator
     assert known.categories == [CategoryColumn("c", ["a", "b"])]
 
 

@@ -15,7 +15,7 @@ from pellucid.data import datasets as shelf
 from pellucid.data.image import decode_many as gallery
 from pellucid.data.image import folders
 from pellucid.data.image.decode import measure, read_pixels
-from pellucid.data.image.decode_many import PictureFiles, PicturePreprocessor
+from pellucid.data.image.decode_many import LazyImages, PicturePreprocessor
 from pellucid.data.load import load_problem
 from pellucid.data.loader import DataLoader
 from pellucid.data.table.preprocess import preprocessor_from_json
@@ -67,7 +67,7 @@ def test_a_folder_for_each_class(tmp_path):
     assert problem.notes == ["pets: 60 pictures, colour, 3 classes (cat, dog, emu); 24x24", "split 70/15/15 by class"]
     by_pixels = {noise(1000 * k + i).tobytes(): k for k in range(3) for i in range(20)}  # 0: dog, 1: cat, 2: emu
     for i in range(9):
-        shown = problem.describe("test", i)
+        shown = problem.raw_example("test", i)
         assert shown.shape == (24, 24, 3)
         assert by_pixels[shown.tobytes()] == (1, 0, 2)[problem.test.target[i]]
 
@@ -277,7 +277,7 @@ def test_grey_where_all_are_grey_even_if_saved_in_colour(tmp_path):
     plain, dyed = load_problem(str(tmp_path / "plain")), load_problem(str(tmp_path / "dyed"))
     assert plain.preprocessor.size == dyed.preprocessor.size == (1, 24, 24)
     np.testing.assert_array_equal(plain.test.inputs["image"], dyed.test.inputs["image"])
-    assert dyed.preprocessor == plain.preprocessor and plain.describe("test", 0).shape == (24, 24)
+    assert dyed.preprocessor == plain.preprocessor and plain.raw_example("test", 0).shape == (24, 24)
 
 
 def test_the_training_pictures_decide_whether_there_are_colours(tmp_path):
@@ -444,16 +444,16 @@ def test_what_does_not_fit_in_memory_is_read_batch_by_batch(tmp_path, monkeypatc
     monkeypatch.setattr(gallery, "PHOTO", 10)  # so that threads are used
     problem = load_problem(folder)
     parts = (problem.train, problem.validation, problem.test)
-    assert tuple(isinstance(part.inputs["image"], PictureFiles) for part in parts) == lazy
+    assert tuple(isinstance(part.inputs["image"], LazyImages) for part in parts) == lazy
     assert problem.preprocessor == whole.preprocessor and problem.fingerprint == whole.fingerprint
     np.testing.assert_array_equal(np.asarray(problem.train.inputs["image"]), whole.train.inputs["image"])
-    np.testing.assert_array_equal(problem.describe("train", 3), whole.describe("train", 3))
+    np.testing.assert_array_equal(problem.raw_example("train", 3), whole.raw_example("train", 3))
 
     class Network:
         order = ("image",)
 
     loaders = [DataLoader(p.train.dataset(Network), 8, shuffle=True, seed=5) for p in (problem, whole)]
-    assert loaders[0].pick is None and loaders[1].pick is not None
+    assert loaders[0].gather_op is None and loaders[1].gather_op is not None
     for one, other in zip(*loaders, strict=True):
         for a, b in zip(one, other, strict=True):
             assert a.dtype == b.dtype

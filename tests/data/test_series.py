@@ -47,7 +47,7 @@ def test_windows_targets_and_parts_by_hand(table):
         np.testing.assert_allclose(known.decode(examples.target), y[rows], rtol=1e-5)
         expected = (np.stack([y[row - 4 : row] for row in rows]) - mean) / std
         np.testing.assert_allclose(examples.inputs["series"][:, :, 0], expected, atol=1e-5)
-        told = problem.describe(part, 0)
+        told = problem.raw_example(part, 0)
         assert told["t"] == str(rows[0]) and float(told["y"]) == pytest.approx(y[rows[0]])
         assert told["y before"].split(", ")[-1] == f"{y[rows[0] - 1]:.6g}"
 
@@ -98,8 +98,8 @@ def test_whole_years_of_dates_keep_the_last_for_the_test(table):
     n = 4 * 365 + 1  # 2001 to 2004
     problem = load_problem(table({"day": days(n), "y": wave(n)}), target="y", time="day")
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [2 * 365 - 30, 365, 366]
-    assert problem.describe("validation", 0)["day"] == "2003-01-01"
-    assert problem.describe("test", 0)["day"] == "2004-01-01"
+    assert problem.raw_example("validation", 0)["day"] == "2003-01-01"
+    assert problem.raw_example("test", 0)["day"] == "2004-01-01"
     assert problem.preprocessor.cycles == ["year", "week"]  # y has one of seven days
     n -= 30  # not quite four years
     problem = load_problem(table({"day": days(n), "y": wave(n)}), target="y", time="day")
@@ -137,7 +137,7 @@ def test_missing_values_are_the_last_known_and_marked_and_not_asked_for(table):
     assert problem.preprocessor.input_names() == ["y", "y is missing"]
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [154, 20, 19]
     assert any("3 missing" in note for note in problem.notes)
-    row = int(np.flatnonzero([problem.describe("train", i)["t"] == "52" for i in range(154)])[0])
+    row = int(np.flatnonzero([problem.raw_example("train", i)["t"] == "52" for i in range(154)])[0])
     values = problem.preprocessor.decode(problem.train.inputs["series"][row, :, 0])
     np.testing.assert_allclose(values, [float(y[48])] + 3 * [float(y[49])], rtol=1e-5)
     assert problem.train.inputs["series"][row, :, 1].tolist() == [0, 0, 1, 1]
@@ -237,4 +237,4 @@ def test_the_temperatures_of_melbourne():
     problem = load_problem("temperatures")
     assert problem.preprocessor.input_spec() == {"series": [30, 5]}
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [2890, 365, 365]
-    assert problem.describe("test", 0)["Date"] == "1990-01-01" and problem.describe("test", 364)["Temp"] == "13"
+    assert problem.raw_example("test", 0)["Date"] == "1990-01-01" and problem.raw_example("test", 364)["Temp"] == "13"

@@ -50,7 +50,7 @@ def test_digits():
     images = problem.train.inputs["image"]
     assert images.dtype == np.float32 and images.min() == 0 and abs(images.std() - 1) < 1e-3
     assert problem.train.target.dtype == np.int64 and np.bincount(problem.test.target).min() >= 25
-    raw = problem.describe("test", 5)
+    raw = problem.raw_example("test", 5)
     assert raw.shape == (8, 8) and raw.dtype == np.uint8 and raw.max() == 255
     np.testing.assert_array_equal(problem.preprocessor.encode(raw[None])["image"][0], problem.test.inputs["image"][5])
 
@@ -61,7 +61,7 @@ def test_digits_are_scikit_learns():
     bunch, problem = load_digits(), load_problem("digits")
     ours = np.concatenate(
         [
-            [problem.describe(part, i) for i in range(len(getattr(problem, part)))]
+            [problem.raw_example(part, i) for i in range(len(getattr(problem, part)))]
             for part in ("train", "validation", "test")
         ]
     )
@@ -94,7 +94,7 @@ def test_adult_knows_its_target_test_file_and_labels():
     assert problem.preprocessor.classes == ["<=50K", ">50K"]
     np.testing.assert_allclose(problem.test.target.mean(), 0.2362, atol=1e-4)
     assert problem.preprocessor.input_spec()["numbers"] == 6 and len(problem.preprocessor.categories) == 8
-    assert problem.describe("test", 0)["workclass"] == "Private"
+    assert problem.raw_example("test", 0)["workclass"] == "Private"
 
 
 @needs("adult")
@@ -131,7 +131,7 @@ def test_own_table(csv):
     assert np.bincount(problem.test.target).tolist() in ([7, 23], [8, 22])  # a quarter is high
     assert "target income: text, 2 different values -> classification" in problem.notes
     assert "split: 70/15/15 by class" in problem.notes
-    row = problem.describe("test", 3)
+    row = problem.raw_example("test", 3)
     assert list(row) == ["age", "job", "income"]
     assert problem.preprocessor.classes[problem.test.target[3]] == row["income"]
 

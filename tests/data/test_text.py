@@ -16,7 +16,7 @@ from pellucid.data.load import load_problem
 from pellucid.data.problem import SPLITS
 from pellucid.data.table.preprocess import preprocessor_from_json
 from pellucid.data.text.read import decode_part, encode_part, lines_of, read_text, text_problem
-from pellucid.data.text.tokenize import BytePairs, Characters, TextPreprocessor, byte_letters
+from pellucid.data.text.tokenize import BPETokenizer, CharacterTokenizer, TextPreprocessor, byte_letters
 from pellucid.errors import DataError, OptionError, StateError
 from pellucid.evaluation.kneser_ney import text_baselines
 
@@ -71,7 +71,7 @@ def test_a_text_is_split_where_it_stands(file):
     assert problem.preprocessor.input_spec() == {"tokens": len(set(text)) + 1}
     assert problem.notes[0] == f"play: {n:,} characters; split 80/10/10 by position: the last tenth is the test part"
     assert "the 14 different characters of the training part" in problem.notes[1]
-    assert problem.describe("test", 3) == {"text": texts(problem)[2][3:103]}
+    assert problem.raw_example("test", 3) == {"text": texts(problem)[2][3:103]}
 
 
 def test_source_loads_it_again(file, tmp_path, monkeypatch):
@@ -112,10 +112,10 @@ def test_characters_never_seen_in_training_are_told_and_scored(file):
         f"test: {count} of 279 characters were never seen in training ('x', 'y', 'é'); they count as one unknown token"
     )
     assert note in problem.notes and (test.tokens == 5).sum() == count == known.text(test.tokens).count("\ufffd")
-    assert known.strangers("bad ß") == [
+    assert known.unseen_values("bad ß") == [
         "2 of 5 characters were never seen in training (' ', 'ß'); they count as one unknown token"
     ]
-    assert known.strangers("bad\n") == known.strangers("") == []
+    assert known.unseen_values("bad\n") == known.unseen_values("") == []
 
 
 @needs("shakespeare")
@@ -150,7 +150,7 @@ def test_lines(file):
     assert sorted(line for text in texts(problem) for line in text.split()) == sorted(lines)
     again = sum(line == "dup" for line in texts(problem)[2].split())
     assert f"test: {again} of 30 lines also stand in the training part" in problem.notes
-    assert problem.describe("test", 4) == {"line": texts(problem)[2].split()[4]}
+    assert problem.raw_example("test", 4) == {"line": texts(problem)[2].split()[4]}
     assert texts(load_problem(problem.source["path"], lines=True, seed=1)) != texts(problem)
 
 
@@ -163,7 +163,7 @@ def test_the_beginning_of_a_line_begins_with_a_newline(file):
 
 
 def test_lines_of_another_text_are_those_that_can_be_read():
-    known = TextPreprocessor(Characters.fit("\nabc"), lines=True, length=4)
+    known = TextPreprocessor(CharacterTokenizer.fit("\nabc"), lines=True, length=4)
     assert lines_of(known, "new.txt", "ab \n\n \nc", None) == "ab\nc\n"
     assert lines_of(known, "new.txt", "", 8) == ""
     long = "a\n\n" + "b" * 1001 + "\nc\n" + "a" * 1002
@@ -191,7 +191,7 @@ def test_names():
 
 
 def test_characters():
-    made = Characters.fit("hello\n\U0001f600")
+    made = CharacterTokenizer.fit("hello\n\U0001f600")
     assert made.alphabet == "\nehlo\U0001f600" and made.size == 7
     assert made.encode("hex\U0001f600").tolist() == [2, 1, 6, 5]
     assert made.decode(np.array([2, 1, 6, 5])) == "he\ufffd\U0001f600"
@@ -199,7 +199,7 @@ def test_characters():
 
 
 def test_json_both_ways():
-    known = TextPreprocessor(Characters.fit('a "quoted"\tline\n\U0001f600'), lines=True, length=7)
+    known = TextPreprocessor(CharacterTokenizer.fit('a "quoted"\tline\n\U0001f600'), lines=True, length=7)
     back = preprocessor_from_json(json.loads(json.dumps(known.to_json())))
     assert back == known and back.task == "language" and back.classes is None
     damaged = known.to_json() | {"tokenizer": {"kind": "words"}}
@@ -208,7 +208,7 @@ def test_json_both_ways():
 
 
 def test_tokens_are_spelled_by_what_they_say_or_by_the_text_they_are_the_end_of():
-    known = TextPreprocessor(Characters.fit("abc"))
+    known = TextPreprocessor(CharacterTokenizer.fit("abc"))
     assert known.spelled(np.array([0, 1, 3, 2])) == ["a", "b", "\ufffd", "c"]
     assert known.spelled(known.tokenizer.encode("bäc"), "abäc") == ["b", "ä", "c"]
     assert known.spelled(np.array([], np.int64)) == []
@@ -228,7 +228,7 @@ def test_byte_pairs(file):
     for part, own in zip(parts(problem), texts(problem), strict=True):
         letters = known.spelled(part.tokens)  # also where a character is of several tokens
         assert "".join(letters) == own and len(letters) == len(part.tokens) and "\ufffd" not in own
-    assert known.strangers("never seen: ξ") == []
+    assert known.unseen_values("never seen: ξ") == []
     assert any(note.startswith("tokens: 270 byte pairs, ") for note in problem.notes)
     again = load_problem(**json.loads(json.dumps(problem.source)))
     assert again.preprocessor == known
@@ -263,7 +263,7 @@ def test_letters_of_bytes_are_those_of_the_package():
     import tokenizers
 
     assert sorted(byte_letters()) == sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    made = BytePairs.fit("é" * 50, 257)
+    made = BPETokenizer.fit("é" * 50, 257)
     shown = [made.tokenizer.token_to_id(byte_letters()[byte]) for byte in "ß€".encode()]
     assert made.decode(np.array(shown)) == "ß€" and made.lengths()[shown].tolist() == [1, 0, 1, 0, 0]
 
@@ -332,7 +332,7 @@ def test_a_text_may_be_called_anything(file):
 def test_read_text_and_parts_go_both_ways(file):
     assert read_text(file("\ufeffa\r\nb\rc\n")) == "a\nb\rc\n"
     for lines in (False, True):
-        known = TextPreprocessor(Characters.fit("\nabc"), lines)
+        known = TextPreprocessor(CharacterTokenizer.fit("\nabc"), lines)
         assert decode_part(known, encode_part(known, "a\ncab\nbb\n")) == "a\ncab\nbb\n"
 
 

@@ -7,7 +7,7 @@ import pellucid as pl
 from pellucid import optim
 from pellucid.errors import OptionError
 from pellucid.models import lstm
-from pellucid.models.base import IGNORED
+from pellucid.models.base import IGNORE_INDEX
 from pellucid.training.learner import hidden_matrices
 
 
@@ -57,7 +57,7 @@ def test_text_is_judged_in_long_windows_whose_beginning_only_warms_the_state():
     network = text().eval()
     assert (network.judged_context, network.warm) == (48, 12)
     x, y = tokens(2, 48), tokens(2, 48, seed=1).detach().numpy().copy()
-    y[:, :12] = IGNORED
+    y[:, :12] = IGNORE_INDEX
     judged = network.judge(x, pl.tensor(y))
     shares = pl.functional.softmax(network(x), 2).detach().numpy()
     expected = -np.log(np.take_along_axis(shares[:, 12:], y[:, 12:, None], 2)).sum((1, 2))

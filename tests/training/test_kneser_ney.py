@@ -200,7 +200,7 @@ def test_shakespeare():
 def test_names():
     problem = load_problem("names")
     tokens, depth = running(problem.test)
-    assert problem.preprocessor.text(tokens[:7]) == "\n" + problem.describe("test", 0)["line"][:6]
+    assert problem.preprocessor.text(tokens[:7]) == "\n" + problem.raw_example("test", 0)["line"][:6]
     assert (depth > 0).sum() == (problem.test.target >= 0).sum()
     found = against(problem)
     for name, loss in {"unigram": 2.8220, "bigram": 2.4574, "kneser_ney_5": 1.9919}.items():

@@ -17,7 +17,7 @@ import numpy as np
 from ...errors import DataError
 from ..problem import Preprocessor
 from .decode import as_seen, moments, read_pixels
-from .folders import Picture
+from .folders import ExampleFile
 
 MOST_MEMORY = 2 << 30  # bytes of decoded pictures; of more of them, files are decoded when they are asked for
 PHOTO = 30_000  # bytes of a file from which threads are quicker: smaller ones are mostly work that Python does alone
@@ -27,7 +27,7 @@ MOST_BROKEN = 0.01  # of the files; one is let pass where there are others
 Made = TypeVar("Made")
 
 
-def each(function: Callable[[Picture], Made], pictures: Sequence[Picture]) -> list[Made]:
+def each(function: Callable[[ExampleFile], Made], pictures: Sequence[ExampleFile]) -> list[Made]:
     """`function` of every picture, in threads where the files are large."""
     sizes = [_size(picture.content) for picture in pictures[:50]]
     if sum(sizes) < PHOTO * len(sizes) or len(pictures) < 2:
@@ -47,10 +47,10 @@ def fits(pictures: int, size: tuple[int, int, int]) -> bool:
     return pictures * int(np.prod(size)) <= MOST_MEMORY
 
 
-class PictureFiles:
+class LazyImages:
     """Pictures as an array uint8 (N, C, H, W) that decodes the files anew whenever it is indexed, and keeps nothing."""
 
-    def __init__(self, pictures: Sequence[Picture], size: tuple[int, int, int]) -> None:
+    def __init__(self, pictures: Sequence[ExampleFile], size: tuple[int, int, int]) -> None:
         self.pictures = pictures
         self.shape = (len(pictures), *size)
         self.dtype = np.dtype(np.uint8)
@@ -73,7 +73,7 @@ class PictureFiles:
 
 
 @dataclass
-class Gallery:
+class ImageSet:
     """What came of reading pictures. images: (N, C, H, W). rows: which of the files these are, and their names. broken: names
     of the others.
 
@@ -91,17 +91,17 @@ class Gallery:
         """Image i as it is shown: (H, W), or (H, W, 3) in colour."""
         return as_seen(self.images[i])
 
-    def grey(self) -> Gallery:
+    def grey(self) -> ImageSet:
         """The same, of one channel; right where it is not `coloured`."""
         images = self.images
-        if isinstance(images, PictureFiles):
-            less: Any = PictureFiles(images.pictures, (1, *images.shape[2:]))
+        if isinstance(images, LazyImages):
+            less: Any = LazyImages(images.pictures, (1, *images.shape[2:]))
         else:
             less = np.ascontiguousarray(images[:, :1])
         return replace(self, images=less, counts=self.counts[:1], coloured=False)
 
 
-def read_gallery(pictures: Sequence[Picture], size: tuple[int, int, int], keep: bool | None = None) -> Gallery:
+def read_images(pictures: Sequence[ExampleFile], size: tuple[int, int, int], keep: bool | None = None) -> ImageSet:
     """All of `pictures`, those left out that cannot be read; where not to `keep` (else as many as `fits`), as PictureFiles."""
     keep = fits(len(pictures), size) if keep is None else keep
     images = np.empty((len(pictures) if keep else 0, *size), np.uint8)
@@ -109,7 +109,7 @@ def read_gallery(pictures: Sequence[Picture], size: tuple[int, int, int], keep: 
     rows: list[int] = []
     broken: list[str] = []
 
-    def attempt(picture: Picture) -> np.ndarray | None:
+    def attempt(picture: ExampleFile) -> np.ndarray | None:
         try:
             return read_pixels(picture.content, picture.name, size)
         except DataError:
@@ -127,8 +127,8 @@ def read_gallery(pictures: Sequence[Picture], size: tuple[int, int, int], keep: 
         counts += np.stack([np.bincount(block[:, c].ravel(), minlength=256) for c in range(size[0])])
         coloured = coloured or bool((block != block[:, :1]).any())
     good_files = [pictures[i] for i in rows]
-    kept: Any = images[: len(rows)] if keep else PictureFiles(good_files, size)
-    return Gallery(kept, np.array(rows, np.int64), [one.name for one in good_files], broken, counts, coloured)
+    kept: Any = images[: len(rows)] if keep else LazyImages(good_files, size)
+    return ImageSet(kept, np.array(rows, np.int64), [one.name for one in good_files], broken, counts, coloured)
 
 
 def check_broken(where: object, broken: Sequence[str], files: int) -> None:
@@ -171,7 +171,7 @@ class PicturePreprocessor(Preprocessor):
 
     def encode(self, raw: Any) -> dict[str, np.ndarray]:
         """uint8 pictures (N, C, H, W), or PictureFiles, as {"image": the same}. Raises DataError for another shape."""
-        images = raw if isinstance(raw, PictureFiles) else np.asarray(raw)
+        images = raw if isinstance(raw, LazyImages) else np.asarray(raw)
         if images.ndim != 4 or images.shape[1:] != self.size or images.dtype != np.uint8:
             wanted = ", ".join(map(str, self.size))
             raise DataError(f"pictures: {images.dtype} of shape {images.shape}; expected uint8 (N, {wanted}), as in training; a picture "

@@ -61,7 +61,7 @@ class Listing:
 
 
 @dataclass
-class Picture:
+class ExampleFile:
     """A file not yet decoded. name: with its folders, for messages."""
 
     name: str
@@ -77,7 +77,7 @@ class Picture:
 class Part:
     """pictures: in the order of their names. classes: its class folders, those without pictures too."""
 
-    pictures: list[Picture] = field(default_factory=list)
+    pictures: list[ExampleFile] = field(default_factory=list)
     classes: set[str] = field(default_factory=set)
 
 
@@ -117,7 +117,7 @@ def by_part(found: Listing) -> dict[str, Part]:
         elif len(place) < first + 2:
             found.aside["in no class folder"] += 1
         else:
-            parts.setdefault(part, Part()).pictures.append(Picture("/".join(place), place[first], content))
+            parts.setdefault(part, Part()).pictures.append(ExampleFile("/".join(place), place[first], content))
     for place in found.folders:
         part = named.get(place[root], "") if named and len(place) > root else ""
         if len(place) == first + 1 and part in parts:

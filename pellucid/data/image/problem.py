@@ -18,8 +18,8 @@ from ...errors import DataError, suggestion
 from ..problem import SPLITS, DataModule, Describe, Examples
 from ..split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
 from .decode import measure
-from .decode_many import Gallery, PicturePreprocessor, check_broken, each, fits, listed, read_gallery
-from .folders import Listing, Part, Picture, by_part, list_pictures
+from .decode_many import ImageSet, PicturePreprocessor, check_broken, each, fits, listed, read_images
+from .folders import ExampleFile, Listing, Part, by_part, list_pictures
 
 SIDE = 64  # pixels a side at most of pictures of mixed sizes, unless told otherwise
 KEPT = 128  # pixels a side up to which pictures that share one size stay as they are
@@ -30,10 +30,10 @@ CLASS_FOLDERS = "expected a folder for each class, such as cats/ and dogs/"
 
 
 @dataclass
-class Look:
+class ImageHeader:
     """What is known of a picture before it is decoded; size is None where it cannot be."""
 
-    picture: Picture
+    picture: ExampleFile
     digest: bytes
     size: tuple[int, int] | None = None
     grey: bool = False
@@ -72,7 +72,7 @@ def picture_problem(name: str, path: Path, source: dict[str, Any], size: int | N
     )
 
 
-def labelled_pictures(path: Path, known: PicturePreprocessor) -> tuple[Gallery, np.ndarray]:
+def labelled_pictures(path: Path, known: PicturePreprocessor) -> tuple[ImageSet, np.ndarray]:
     """Pictures that can be read, to score a network on, and their classes int64 (N,).
 
     The test part of `path` where it has one, else all of it. Raises DataError for a class that `known` has not.
@@ -87,7 +87,7 @@ def labelled_pictures(path: Path, known: PicturePreprocessor) -> tuple[Gallery, 
     if unseen is not None:
         raise DataError(f"{path}: {unseen.name} is of the class {unseen.label!r}, never seen in training; expected {_some(known.classes)}."
                         f"{suggestion(unseen.label, known.classes) or ' Rename its folder, or take it away.'}")  # fmt: skip
-    gallery = read_gallery(pictures, known.size)
+    gallery = read_images(pictures, known.size)
     check_broken(path, gallery.broken, len(pictures))
     return gallery, np.array([number[pictures[i].label] for i in gallery.rows], np.int64)
 
@@ -121,19 +121,19 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
 
 
-def _look(picture: Picture) -> Look:
+def _look(picture: ExampleFile) -> ImageHeader:
     try:
         content = picture.read()
         digest = hashlib.sha256(content).digest()
     except OSError:
-        return Look(picture, b"")
+        return ImageHeader(picture, b"")
     try:
-        return Look(picture, digest, *measure(content, picture.name))
+        return ImageHeader(picture, digest, *measure(content, picture.name))
     except DataError:
-        return Look(picture, digest)
+        return ImageHeader(picture, digest)
 
 
-def _without_copies(looks: dict[str, list[Look]]) -> list[str]:
+def _without_copies(looks: dict[str, list[ImageHeader]]) -> list[str]:
     """Leave out what cannot be read, and all but one of the files of equal bytes where they could land on two sides."""
     notes: list[str] = []
     seen: set[bytes] = set()  # in the parts before: what is tested on is not trained on
@@ -162,7 +162,7 @@ def _without_copies(looks: dict[str, list[Look]]) -> list[str]:
     return notes
 
 
-def _divided(path: Path, looks: dict[str, list[Look]], seed: int) -> tuple[dict[str, list[Look]], str]:
+def _divided(path: Path, looks: dict[str, list[ImageHeader]], seed: int) -> tuple[dict[str, list[ImageHeader]], str]:
     """The pictures of each of PARTS, and how that came about; what the folders do not give is split off from training."""
     given = [part for part in ("validation", "test") if looks.get(part)]
     training = looks[""] if "" in looks else looks["train"]
@@ -194,7 +194,7 @@ def _check_enough(path: Path, classes: list[str], labels: list[np.ndarray]) -> N
                         "no copies; add some, or take its folder away")  # fmt: skip
 
 
-def _form(looks: Sequence[Look], size: int | None) -> tuple[tuple[int, int, int], str]:
+def _form(looks: Sequence[ImageHeader], size: int | None) -> tuple[tuple[int, int, int], str]:
     """C, H, W of the training pictures as the network will see them, and what was done."""
     sizes = sorted({look.size for look in looks if look.size is not None})
     channels = 1 if all(look.grey for look in looks) else 3
@@ -212,8 +212,8 @@ def _form(looks: Sequence[Look], size: int | None) -> tuple[tuple[int, int, int]
 
 
 def _decoded(
-    path: Path, sides: dict[str, list[Look]], form: tuple[int, int, int], classes: list[str], broken: list[str], files: int
-) -> tuple[list[Gallery], list[np.ndarray]]:  # fmt: skip
+    path: Path, sides: dict[str, list[ImageHeader]], form: tuple[int, int, int], classes: list[str], broken: list[str], files: int
+) -> tuple[list[ImageSet], list[np.ndarray]]:  # fmt: skip
     """A gallery and the labels of each part; what turns out broken is added to `broken`.
 
     Training pictures whose colours are all greys are taken for grey, and the other parts with them.
@@ -224,7 +224,7 @@ def _decoded(
     galleries, labels = [], []
     for part in SPLITS:
         pictures = [look.picture for look in sides[part]]
-        gallery = read_gallery(pictures, form, keep=keep[part])
+        gallery = read_images(pictures, form, keep=keep[part])
         if part == "train" and form[0] == 3 and not gallery.coloured:
             gallery, form = gallery.grey(), (1, *form[1:])
         galleries.append(gallery)

@@ -31,7 +31,7 @@ YEARS = 4  # from so many years on, the last one is the test part and the one be
 STEPS_A_YEAR = 50  # but only where a year has so many steps
 LEAST_STEPS = 20  # to learn from, beside the first window
 FEW_STRAYS = 0.05  # so little text in a column of numbers is taken for missing
-MOST_TWINS = 0.1  # of all rows: more that share their time mean that several series stand in one table
+MAX_DUPLICATE_TIMESTAMPS = 0.1  # of all rows: more that share their time mean that several series stand in one table
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Column:
     name: str
     mean: float
     std: float
-    gaps: bool
+    missing_indicator: bool
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Timeline:
         return len(self.times)
 
 
-class Windows:
+class SlidingWindows:
     """Windows of features as an array float32 (N, T, F) that reads them from the rows (L, F) whenever it is indexed: they overlap,
     and side by side would take T times the room."""
 
@@ -76,9 +76,9 @@ class Windows:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
 
-    def take(self, rows: np.ndarray) -> Windows:
+    def take(self, rows: np.ndarray) -> SlidingWindows:
         """The windows at `rows` (int64)."""
-        return Windows(self.features, self.window, self.begins[rows])
+        return SlidingWindows(self.features, self.window, self.begins[rows])
 
 
 @dataclass
@@ -107,20 +107,20 @@ class SeriesPreprocessor(Preprocessor):
 
     def input_names(self) -> list[str]:
         """What each of the F features of a step is; the calendar's are those of the step after it."""
-        marks = [f"{column.name} is missing" for column in self.columns if column.gaps]
+        marks = [f"{column.name} is missing" for column in self.columns if column.missing_indicator]
         waves = [f"{wave} {k} of the {cycle}" for cycle in self.cycles for k in range(1, HARMONICS + 1) for wave in ("sine", "cosine")]  # fmt: skip
         return [*(column.name for column in self.columns), *marks, *waves]
 
     def encode(self, raw: Timeline) -> dict[str, Any]:
         """{"series": Windows (L - T + 1, T, F)}: window i ends with step i + T - 1 and asks for the one after it."""
-        return {"series": Windows(self._features(raw), self.window, np.arange(len(raw) - self.window + 1))}
+        return {"series": SlidingWindows(self._features(raw), self.window, np.arange(len(raw) - self.window + 1))}
 
     def _features(self, raw: Timeline) -> np.ndarray:
         """(L, F) float32: columns, marks of gaps, and the calendar of the step that comes next."""
         gone = np.isnan(raw.values)
         means, stds = (np.array([getattr(column, name) for column in self.columns]) for name in ("mean", "std"))
         scaled = (self.filled(raw) - means) / stds  # (L, C)
-        marks = gone[:, [column.gaps for column in self.columns]]
+        marks = gone[:, [column.missing_indicator for column in self.columns]]
         upcoming = np.append(raw.times[1:], self.clock.after(raw.times[-1]))
         waves = calendar(upcoming, self.cycles)
         return np.concatenate([scaled, marks, waves], 1).astype(np.float32)
@@ -136,13 +136,13 @@ class SeriesPreprocessor(Preprocessor):
         """float32 (L - T,): the standardised target after each window but the last; NaN where it is missing."""
         return ((raw.values[self.window :, 0] - self.columns[0].mean) / self.columns[0].std).astype(np.float32)
 
-    def asked(self, raw: Timeline) -> np.ndarray:
+    def target_rows(self, raw: Timeline) -> np.ndarray:
         """The rows (N,) that can be asked for: with a window before them and a known target."""
         return self.window + np.flatnonzero(~np.isnan(raw.values[self.window :, 0]))
 
     def examples(self, raw: Timeline) -> Examples:
         """An example for each row that can be asked for."""
-        at = self.asked(raw) - self.window
+        at = self.target_rows(raw) - self.window
         return Examples({"series": self.encode(raw)["series"].take(at)}, self.encode_target(raw)[at])
 
     def decode(self, output: np.ndarray) -> np.ndarray:
@@ -212,7 +212,7 @@ def series_problem(
         raise _too_short(table, line, window)
     known = _fit(table, names, line, ends[0], clock, window, notes)
     line = Timeline(line.times, line.values[:, [names.index(column.name) for column in known.columns]])
-    every, rows = known.examples(line), known.asked(line)
+    every, rows = known.examples(line), known.target_rows(line)
     windows: Any = every.inputs["series"]
     bounds = [0, *np.searchsorted(rows, ends).tolist(), len(rows)]
     parts, raw = [], dict[str, Describe]()
@@ -258,7 +258,7 @@ def in_order(table: Table, times: np.ndarray, values: np.ndarray, notes: list[st
         notes.append("rows: not in the order of time; sorted")
     unique, at, counts = np.unique(times, return_inverse=True, return_counts=True)
     twins = len(times) - len(unique)
-    if twins > MOST_TWINS * len(times):
+    if twins > MAX_DUPLICATE_TIMESTAMPS * len(times):
         first = int(np.flatnonzero(counts[at] > 1)[1])
         raise DataError(f"{table.where(first)}: {twins:,} of {len(times):,} rows have a time that another has, as if there were several "
                         "series; expected one row for each; give them one at a time")  # fmt: skip

@@ -86,7 +86,7 @@ def fit(
     categories: list[CategoryColumn] = []
     notes: list[str] = []
     for position in inputs:
-        found = _role(table, position, rows, notes)
+        found = _infer_column(table, position, rows, notes)
         if isinstance(found, NumberColumn):
             numbers.append(found)
         elif found is not None:
@@ -120,7 +120,9 @@ def _gone(value: str | None) -> bool:
     return value is None or value.lower() in MISSING_INPUT
 
 
-def _role(table: Table, position: int, rows: np.ndarray, notes: list[str]) -> NumberColumn | CategoryColumn | None:
+def _infer_column(
+    table: Table, position: int, rows: np.ndarray, notes: list[str]
+) -> NumberColumn | CategoryColumn | None:
     """What the column at `position` becomes; None, and a note, where there is nothing to learn from it."""
     name = table.names[position]
     parsed = table.parsed(position)
@@ -151,7 +153,7 @@ def _left_out(name: str, why: str, notes: list[str]) -> Any:
 
 
 def _scaling_notes(numbers: list[NumberColumn], categories: list[CategoryColumn]) -> list[str]:
-    gaps = sum(column.gaps for column in numbers)
+    gaps = sum(column.missing_indicator for column in numbers)
     notes = [
         f"inputs: {len(numbers)} of numbers, {len(categories)} of categories"
         + (f"; {gaps} of numbers with gaps" if gaps else "")

@@ -44,7 +44,7 @@ class NumberColumn:
     scale: str  # "standard", a straight line through two knots, or "quantile"
     knots: list[float]
     heights: list[float]
-    gaps: bool  # whether a column that marks missing values stands behind this one
+    missing_indicator: bool  # whether a column that marks missing values stands behind this one
     bins: list[float]  # edges for piecewise-linear embeddings (Gorishniy et al. 2022), in scaled numbers
     strays: bool = False  # whether training had text here and there, taken for missing; else it is an error
 
@@ -58,7 +58,7 @@ class NumberColumn:
         else:
             scaled = np.interp(filled, self.knots, self.heights)
         scaled = scaled.clip(-OUTMOST, OUTMOST)
-        return [scaled, gone.astype(np.float64)] if self.gaps else [scaled]
+        return [scaled, gone.astype(np.float64)] if self.missing_indicator else [scaled]
 
 
 @dataclass
@@ -147,12 +147,16 @@ class TablePreprocessor(Preprocessor):
         """{"numbers": F, "number_bins": F lists of edges, "categories": C counts, the unknown one included}."""
         bins: list[list[float]] = []
         for column in self.numbers:
-            bins += [column.bins, [0.0, 1.0]] if column.gaps else [column.bins]
+            bins += [column.bins, [0.0, 1.0]] if column.missing_indicator else [column.bins]
         return {"numbers": len(bins), "number_bins": bins, "categories": [len(c.values) + 1 for c in self.categories]}
 
     def input_names(self) -> list[str]:
         """What each of the F columns of "numbers" is, then the C of "categories"."""
-        names = [name for c in self.numbers for name in ([c.name, f"{c.name} is missing"] if c.gaps else [c.name])]
+        names = [
+            name
+            for c in self.numbers
+            for name in ([c.name, f"{c.name} is missing"] if c.missing_indicator else [c.name])
+        ]
         return names + [c.name for c in self.categories]
 
     def encode(self, raw: Table) -> dict[str, np.ndarray]:
@@ -169,7 +173,7 @@ class TablePreprocessor(Preprocessor):
             inputs["categories"] = np.stack(columns, axis=1)
         return inputs
 
-    def strangers(self, raw: Table) -> list[str]:
+    def unseen_values(self, raw: Table) -> list[str]:
         """A line for each category column of `raw` that holds values never seen in training; they count as missing."""
         lines = []
         for c in self.categories:

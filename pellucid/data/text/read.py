@@ -17,13 +17,13 @@ import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
 from ..files import BYTE_ORDER_MARKS, chunks, existing_file, sha256
-from ..loader import IGNORED
+from ..loader import IGNORE_INDEX
 from ..problem import SPLITS, DataModule, Describe, Examples, TokenSequence
 from ..split import split_rows
-from .tokenize import BYTES, LARGEST_VOCABULARY, BytePairs, Characters, TextPreprocessor, Tokenizer
+from .tokenize import BYTES, LARGEST_VOCABULARY, BPETokenizer, CharacterTokenizer, TextPreprocessor, Tokenizer
 
 SHARES = (0.8, 0.1, 0.1)  # of running text in its order, or of the lines
-TOKENIZERS = (Characters.kind, BytePairs.kind)
+TOKENIZERS = (CharacterTokenizer.kind, BPETokenizer.kind)
 VOCABULARY = 1000  # tokens of a byte-pair encoding
 LEAST_CHARACTERS = 1000
 LEAST_LINES = 20
@@ -51,15 +51,15 @@ def text_problem(
                         "give more text")  # fmt: skip
     notes = [f"{name}: {len(paths):,} files, joined with a blank line"] * (len(paths) > 1)
     split = _split_lines(name, text, source["seed"], notes) if lines else _split_text(name, text, last, notes)
-    made: Tokenizer = Characters.fit(split[0])
-    if tokenizer == BytePairs.kind:
-        made = BytePairs.fit(split[0], vocabulary or VOCABULARY)
+    made: Tokenizer = CharacterTokenizer.fit(split[0])
+    if tokenizer == BPETokenizer.kind:
+        made = BPETokenizer.fit(split[0], vocabulary or VOCABULARY)
     known = TextPreprocessor(made, lines)
     known.length = max(int(_line_lengths(known, known.tokenizer.encode(own)).max()) for own in split) if lines else 0
     encoded = [encode_part(known, own) for own in split]
     notes.append(_told(known, split[0], encoded[0]))
     for part, own in list(zip(SPLITS, split, strict=True))[1 : 2 if last else 3]:
-        notes += [f"{part}: {line}" for line in known.strangers(own)]
+        notes += [f"{part}: {line}" for line in known.unseen_values(own)]
     described: dict[str, Describe] = {
         part: partial(_describe, known, own) for part, own in zip(SPLITS, encoded, strict=True)
     }
@@ -74,7 +74,7 @@ def check_tokenizer(tokenizer: str, vocabulary: int | None) -> None:
         )
     if vocabulary is None:
         return
-    if tokenizer != BytePairs.kind:
+    if tokenizer != BPETokenizer.kind:
         raise OptionError(f"vocabulary: {vocabulary} for a text in characters, whose vocabulary is theirs; expected it with bpe; "
                           "add --tokenizer bpe, or leave --vocabulary out")  # fmt: skip
     if not BYTES < vocabulary <= LARGEST_VOCABULARY:
@@ -166,7 +166,7 @@ def encode_part(known: TextPreprocessor, text: str) -> TokenSequence | Examples:
         return TokenSequence(tokens.astype(np.min_scalar_type(known.tokenizer.size - 1)))
     newline, lengths = known.tokenizer.encode("\n")[0], _line_lengths(known, tokens)
     inside = np.arange(max(lengths.max(), known.length)) < lengths[:, None]  # (N, T)
-    target = np.full(inside.shape, IGNORED, np.int64)
+    target = np.full(inside.shape, IGNORE_INDEX, np.int64)
     target[inside] = tokens
     before = np.where(inside[:, 1:], target[:, :-1], newline)
     return Examples({"tokens": np.concatenate([np.full((len(target), 1), newline), before], axis=1)}, target)
@@ -179,18 +179,18 @@ def _line_lengths(known: TextPreprocessor, tokens: np.ndarray) -> np.ndarray:
 
 def decode_part(known: TextPreprocessor, part: TokenSequence | Examples) -> str:
     """The text that `encode_part` was given."""
-    return known.text(part.tokens if isinstance(part, TokenSequence) else part.target[part.target != IGNORED])
+    return known.text(part.tokens if isinstance(part, TokenSequence) else part.target[part.target != IGNORE_INDEX])
 
 
 def _told(known: TextPreprocessor, text: str, part: TokenSequence | Examples) -> str:
     size = known.tokenizer.size
-    if isinstance(known.tokenizer, Characters):
+    if isinstance(known.tokenizer, CharacterTokenizer):
         return f"tokens: the {size - 1:,} different characters of the training part, and one that stands for all others"
-    count = len(part) if isinstance(part, TokenSequence) else int((part.target != IGNORED).sum())
+    count = len(part) if isinstance(part, TokenSequence) else int((part.target != IGNORE_INDEX).sum())
     return f"tokens: {size:,} byte pairs, {len(text) / count:.2f} characters each on average; losses are told per character"
 
 
 def _describe(known: TextPreprocessor, part: TokenSequence | Examples, i: int) -> dict[str, str]:
     if isinstance(part, TokenSequence):
         return {"text": known.text(part.tokens[i : i + SHOWN])}
-    return {"line": known.text(part.target[i][part.target[i] != IGNORED]).rstrip("\n")}
+    return {"line": known.text(part.target[i][part.target[i] != IGNORE_INDEX]).rstrip("\n")}

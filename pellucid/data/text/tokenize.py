@@ -25,7 +25,7 @@ LINES_AT_A_TIME = 20_000  # given to the byte-pair encoder, whose results are la
 
 
 @dataclass
-class Characters:
+class CharacterTokenizer:
     """One token a character. alphabet: those of training, in order; the token after them stands for all others."""
 
     kind: ClassVar[str] = "characters"
@@ -33,7 +33,7 @@ class Characters:
     alphabet: str
 
     @classmethod
-    def fit(cls, text: str) -> Characters:
+    def fit(cls, text: str) -> CharacterTokenizer:
         return cls("".join(map(chr, np.flatnonzero(np.bincount(code_points(text))))))
 
     @property
@@ -54,7 +54,7 @@ class Characters:
         """Characters of each token, int64 (V,)."""
         return np.ones(self.size, np.int64)
 
-    def strangers(self, text: str) -> str:
+    def unseen_values(self, text: str) -> str:
         """The characters of `text` that training never saw, as they come."""
         return code_points(text)[self.encode(text) == len(self.alphabet)].tobytes().decode("utf-32-le")
 
@@ -63,7 +63,7 @@ class Characters:
 
 
 @dataclass
-class BytePairs:
+class BPETokenizer:
     """Byte-pair encoding of UTF-8 (Sennrich et al. 2016, over bytes as in Radford et al. 2019); no text is unknown to it.
 
     model: what the package `tokenizers` writes of a trained tokenizer, JSON as text.
@@ -75,7 +75,7 @@ class BytePairs:
     model: str = field(repr=False)
 
     @classmethod
-    def fit(cls, text: str, size: int) -> BytePairs:
+    def fit(cls, text: str, size: int) -> BPETokenizer:
         """The `size` tokens of `text`: all bytes, then again and again the commonest pair; fewer where it has no more."""
         library = _tokenizers()
         made = library.Tokenizer(library.models.BPE())
@@ -112,7 +112,7 @@ class BytePairs:
         spelled = [self.tokenizer.id_to_token(i) for i in range(self.size)]
         return np.array([sum(letter not in inside for letter in token) for token in spelled], np.int64)
 
-    def strangers(self, text: str) -> str:
+    def unseen_values(self, text: str) -> str:
         return ""
 
     def to_json(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le"), "<u4")
 
 
-Tokenizer = Characters | BytePairs
+Tokenizer = CharacterTokenizer | BPETokenizer
 
 
 @dataclass
@@ -186,9 +186,9 @@ class TextPreprocessor(Preprocessor):
         ends = len(text) - lengths.sum() + np.cumsum(lengths)
         return [text[end - length : end] for end, length in zip(ends.tolist(), lengths.tolist(), strict=True)]
 
-    def strangers(self, raw: str) -> list[str]:
+    def unseen_values(self, raw: str) -> list[str]:
         """A line about the characters of `raw` that training never saw, where there are some."""
-        found = self.tokenizer.strangers(raw)
+        found = self.tokenizer.unseen_values(raw)
         if not found:
             return []
         kinds = sorted(set(found))
@@ -204,5 +204,8 @@ class TextPreprocessor(Preprocessor):
     @classmethod
     def from_json(cls, known: dict[str, Any]) -> TextPreprocessor:
         fields = dict(known["tokenizer"])
-        makers: dict[str, type[Characters] | type[BytePairs]] = {"characters": Characters, "bpe": BytePairs}
+        makers: dict[str, type[CharacterTokenizer] | type[BPETokenizer]] = {
+            "characters": CharacterTokenizer,
+            "bpe": BPETokenizer,
+        }
         return cls(makers[fields.pop("kind")](**fields), known["lines"], known["length"], known["task"])
