@@ -1,4 +1,4 @@
-"""`pellucid predict`: what a trained network says of new rows or pictures (floor 7)."""
+"""`pellucid predict`: what a trained network says of new rows or files (floor 7)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from typing import Any
 import click
 import numpy as np
 
+from ..data.base import PredictionForm
+from ..data.kinds import kind_named
+from ..data.load import open_source
+from ..data.series.kind import SeriesKind
+from ..data.series.preprocess import SeriesPreprocessor
 from ..errors import OptionError
 from ..evaluation.metrics import score_line
 from ..files import write_text
-from ..inference.forecast import forecast, read_series
+from ..inference.forecast import forecast
 from ..inference.predictor import Predictions, Predictor
 from ..inference.text_scorer import TextScorer
 from ..models.base import ImageGenerator
@@ -29,7 +34,7 @@ SHOWN = 10  # pictures drawn, and lines printed, at most
 @click.argument("run")
 @click.argument("data", nargs=-1)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table here: .csv or .tsv.")
-@click.option("--show", is_flag=True, help="Draw what the network saw (pictures).")
+@click.option("--show", is_flag=True, help="Draw what the network saw of each picture or sound.")
 @click.option("--horizon", type=Whole(), metavar="N", help="How many steps to go on with a series; 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horizon: int | None, as_json: bool) -> None:
@@ -45,26 +50,27 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
     """
     _check_out(out)
     found = runs.find(run)
-    if not data and found.config["kind"] == "series":
+    form = kind_named(found.config["kind"]).prediction
+    if not data and form is PredictionForm.FORECAST:
         data = (found.config["source"]["spec"],)
     if not data:
         raise OptionError(f"DATA is missing; expected what {found.name} shall answer for; see pellucid predict --help")
-    if horizon is not None and found.config["kind"] != "series":
+    if horizon is not None and form is not PredictionForm.FORECAST:
         raise OptionError(
             f"--horizon {horizon}: {found.name} was not trained on a series; expected one that was; leave it out"
         )
-    if found.config["kind"] == "text":
+    if form is PredictionForm.TEXT:
         return _read(found, data, out, show, as_json)
     _check_answers(found)
-    pictures = found.config["kind"] in ("images", "pictures")
-    if show and not pictures:
-        raise OptionError(f"--show: {found.name} reads tables; expected a run on images; leave it out")
-    if not pictures and len(data) > 1:
+    files = form is PredictionForm.FILES
+    if show and not files:
+        raise OptionError(f"--show: {found.name} reads tables; expected a run on images or sounds; leave it out")
+    if not files and len(data) > 1:
         raise OptionError(f"DATA: {len(data)} tables; expected one; predict them one after another")
     trained = Predictor(found)
-    if found.config["kind"] == "series":
+    if form is PredictionForm.FORECAST:
         return _go_on(trained, data[0], horizon or 1, out, as_json)
-    answers = trained.images(list(data)) if pictures else trained.rows(data[0])
+    answers = trained.predict(data)
     for note in trained.unseen_values(answers):
         say(f"note: {note}")
     if show:
@@ -82,22 +88,24 @@ def command(run: str, data: tuple[str, ...], out: Path | None, show: bool, horiz
                 "predictions": _json_rows(trained, answers),
             }
         )
-    elif out is None and pictures:
-        most = max(SHOWN, len(data))  # each picture that was named has its line
+    elif out is None and files:
+        most = max(SHOWN, len(data))  # each file that was named has its line
         for line in _sentences(trained, answers, most):
             click.echo(line)
         if len(rows) > most:
-            say(f"and {len(rows) - most:,} more, for which there are answers too; --out answers.csv writes a table of all: each picture's "
-                "file, its class, and the probability of every class")  # fmt: skip
+            say(f"and {len(rows) - most:,} more, for which there are answers too; --out answers.csv writes a table of all: each "
+                f"{trained.kind.noun}'s file, its class, and the probability of every class")  # fmt: skip
     elif out is None:
         click.echo(_as_text(rows, ","), nl=False)
 
 
 def _go_on(trained: Predictor, data: str, horizon: int, out: Path | None, as_json: bool) -> None:
     """The steps after the end of a series, one a row."""
-    known = trained.preprocessor
-    steps = forecast(trained.forward.native, known, read_series(data, known), horizon)
-    rows = [{known.clock.name: time, "prediction": float(f"{answer:.7g}")} for time, answer in steps]
+    preprocessor, kind = trained.preprocessor, trained.kind
+    assert isinstance(preprocessor, SeriesPreprocessor) and isinstance(kind, SeriesKind)
+    table = kind.read_table(preprocessor, open_source(data, kind))
+    steps = forecast(trained.forward.native, preprocessor, table, horizon)
+    rows = [{preprocessor.clock.name: time, "prediction": float(f"{answer:.7g}")} for time, answer in steps]
     if out is not None:
         write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))
         click.echo(f"{out}: {len(rows):,} steps that come next", err=as_json)
@@ -116,7 +124,7 @@ def _check_answers(found: runs.Run) -> None:
 def _read(found: runs.Run, data: tuple[str, ...], out: Path | None, show: bool, as_json: bool) -> None:
     """How little a run that writes expects each text, or with `out` each character of one."""
     if show:
-        raise OptionError(f"--show: {found.name} reads texts; expected a run on images; leave it out")
+        raise OptionError(f"--show: {found.name} reads texts; expected a run on images or sounds; leave it out")
     if out is not None and len(data) > 1:
         raise OptionError(f"DATA: {len(data)} texts; expected one with --out; read them one after another")
     reader = TextScorer(found)
@@ -160,7 +168,9 @@ def _rows(trained: Predictor, answers: Predictions) -> list[dict[str, Any]]:
     """The table that goes out: what came in, the prediction, and a probability for each class."""
     rows = []
     for i, prediction in enumerate(said(trained, answers)):
-        row: dict[str, Any] = answers.table.row(i) if answers.table is not None else {"picture": answers.names[i]}
+        row: dict[str, Any] = (
+            answers.table.row(i) if answers.table is not None else {trained.kind.noun: answers.names[i]}
+        )
         row[_free("prediction", row)] = prediction
         for k, name in enumerate(trained.classes or []):
             row[_free(f"probability {name}", row)] = f"{answers.output[i, k]:.6f}"
@@ -210,9 +220,9 @@ def _sentences(trained: Predictor, answers: Predictions, most: int) -> list[str]
 
 def _draw(trained: Predictor, answers: Predictions) -> None:
     """The first images as the network saw them, in characters, on stderr so that stdout stays a table."""
-    assert answers.seen is not None
+    assert answers.view is not None
     for i, (name, prediction) in enumerate(zip(answers.names[:SHOWN], said(trained, answers), strict=False)):
-        image = answers.seen(i)
+        image = answers.view(i)
         click.echo(f"{name}, seen as {image.shape[0]}x{image.shape[1]}: {prediction}", err=True)
         for line in drawing(image):
             click.echo("  " + line, err=True)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..data.load import find, load_problem
+from ..data.base import DataOption, PredictionForm
+from ..data.datasets import find
+from ..data.kinds import data_options, kind_named
+from ..data.load import load_problem
 from ..data.problem import TokenSequence
 from ..errors import OptionError
 from ..evaluation.metrics import score_line, verdict
@@ -35,37 +39,29 @@ from .options import (  # fmt: skip
 from .progress import Watcher, say
 from .shell import Stopped
 
-DATA_OPTIONS: dict[str, tuple[type, ...]] = {  # and what --set or a --config file may give them
-    "target": (str, int), "header": (bool,), "test": (str,), "drop": (list, tuple, str), "task": (str,), "strip_label": (str,),
-    "lines": (bool,), "tokenizer": (str,), "vocabulary": (int,), "time": (str, int), "window": (int,), "size": (int,),
-}  # fmt: skip
+DATA_OPTIONS = data_options()  # --set and a --config file may give them too
 BESIDE_RESUME = {"resume", "epochs", "threads", "judge", "quiet", "as_json"}
+
+
+def _about_data(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that the registry of kinds of data declares."""
+    for option in reversed(DATA_OPTIONS.values()):
+        function = _click_option(option)(function)
+    return function
+
+
+def _click_option(option: DataOption) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    flag = "--" + option.name.replace("_", "-")
+    if bool in option.types:
+        names = f"{flag}/--no-{flag[2:]}" if option.negatable else flag
+        return click.option(names, is_flag=True, default=None, help=option.help)
+    type: Any = Names() if list in option.types else Whole() if option.types == (int,) else None
+    return click.option(flag, option.name, type=type, metavar=option.metavar, help=option.help)
 
 
 @click.command("train", short_help="Train a network.", options_metavar="[OPTIONS]")
 @click.argument("data", required=False)
-@click.option(
-    "--target", metavar="NAME|N", help="The column to predict: its name, or its number from 1; -1 is the last."
-)
-@click.option(
-    "--header/--no-header", default=None, help="Whether the first row names the columns (else it is sniffed)."
-)
-@click.option("--test", metavar="FILE", help="A table to test on, in place of a share of DATA.")
-@click.option("--drop", type=Names(), help="Columns to leave out.")
-@click.option("--task", metavar="TASK", help="classification or regression (else the target decides).")
-@click.option("--strip-label", metavar="TEXT", help="Remove TEXT from the end of the labels, such as a dot.")
-@click.option("--lines", is_flag=True, default=None, help="Take each line of a text for an example of its own.")
-@click.option("--tokenizer", metavar="NAME", help="characters or bpe, what a text is cut into.  [default: characters]")
-@click.option("--vocabulary", type=Whole(), metavar="N", help="Tokens of --tokenizer bpe.  [default: 1000]")
-@click.option(
-    "--time", metavar="NAME|N", help="The column that says when a row was: the table is a series, to be gone on with."
-)
-@click.option("--window", type=Whole(), help="How many past steps of a series are looked at; 30.")
-@click.option(
-    "--size",
-    type=Whole(),
-    help="Pixels a side that pictures are brought to (else theirs; at most 64 where they differ).",
-)
+@_about_data
 @click.option("--model", metavar="NAME", help=f"The family of network: {', '.join(FAMILIES)}.")
 @click.option("--layers", type=Numbers(), help="Sizes of the hidden layers, or none; 128,64 for images.")
 @click.option("--activation", metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.")
@@ -151,9 +147,10 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.TrainingS
         # A wrong option should not wait for the data.
         settings, _ = choose(family or "mlp", asked if family else {"seed": asked.get("seed", 0)})
         problem = load_problem(data, seed=settings.seed, **_checked(about))
-        family = family_for(problem.kind, family)
+        kind = kind_named(problem.kind)
+        family = family_for(kind.name, kind.inputs, kind.family_for(problem), family)
         known = data if find(data) else ""  # a user's digits.csv has nothing to do with the recipe of digits
-        values = {**recipe(family, known, problem.kind, len(problem.train)), **inherited, **asked}
+        values = {**recipe(family, known, problem.preprocessor.recipe, len(problem.train)), **inherited, **asked}
         training = session.start(problem, family, values, out, source=source, judge=judge)
     except OptionError as error:
         raise _named(error, options, more, written, path) from None
@@ -176,7 +173,7 @@ def _begin(data: str, options: dict[str, Any], quiet: bool) -> session.TrainingS
 def _checked(about: dict[str, Any]) -> dict[str, Any]:
     """Options about the data, each of a kind that it can be. Raises OptionError."""
     for name, value in about.items():
-        kinds = DATA_OPTIONS[name]
+        kinds = DATA_OPTIONS[name].types
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected a {' or '.join(kind.__name__ for kind in kinds)}; "
                               "see pellucid train --help")  # fmt: skip
@@ -263,10 +260,10 @@ def next_command(training: session.TrainingSession) -> str:
     run, problem = shell_word(training.run.name), training.problem
     if isinstance(training.network, LanguageModel | ImageGenerator):
         return f"pellucid sample {run}"
-    if problem.kind in ("table", "series"):
-        how = "--horizon 7" if problem.kind == "series" else "--out predictions.csv"
-        return f"pellucid predict {run} {shell_word(problem.source['spec'])} {how}"
-    return f"pellucid predict {run} {shell_word(problem.source['spec'])} --show"
+    options = {
+        PredictionForm.ROWS: "--out predictions.csv", PredictionForm.FORECAST: "--horizon 7", PredictionForm.FILES: "--show"
+    }  # fmt: skip
+    return f"pellucid predict {run} {shell_word(problem.source['spec'])} {options[kind_named(problem.kind).prediction]}"
 
 
 def _as_json(training: session.TrainingSession, result: session.Result) -> dict[str, Any]:

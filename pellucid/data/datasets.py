@@ -1,7 +1,7 @@
 """The data sets known by name: what they are, where their files come from, and how to find those on this machine.
 
 A file is looked for in `PELLUCID_DATA` (a folder laid out like the paths here), then in the cache, then fetched and
-checked by SHA-256. Reading them is for `sources.py`. Digits come with scikit-learn and need no network.
+checked by SHA-256. Reading them is for `load.py`. Digits come with scikit-learn and need no network.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Dataset:
     """A line of `pellucid datasets`. `target` ... `last` are what a table or text needs to be told, said once here."""
 
     name: str
-    kind: str  # "images", "pictures", "table", "text", "series"
+    kind: str  # a key of `kinds.KINDS`
     about: str
     rows: str
     licence: str
@@ -84,12 +84,12 @@ def _table(name: str, sha256: str, size: int) -> File:
 
 DATASETS = (
     Dataset(
-        "digits", "images", "handwritten digits, 8x8", "1,797", "CC BY 4.0",
+        "digits", "image", "handwritten digits, 8x8", "1,797", "CC BY 4.0",
         "https://archive.ics.uci.edu/dataset/80 (comes with scikit-learn)",
         (File("digits.csv.gz", "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8", 57_523, unpacked=True),),
     ),
     Dataset(
-        "mnist", "images", "handwritten digits, 28x28", "60,000 + 10,000", "CC BY-SA 3.0", _MNIST,
+        "mnist", "image", "handwritten digits, 28x28", "60,000 + 10,000", "CC BY-SA 3.0", _MNIST,
         (
             _mnist("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 9_912_422),
             _mnist("train-labels-idx1-ubyte", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 28_881),
@@ -147,7 +147,7 @@ DATASETS = (
         lines=True,
     ),
     Dataset(
-        "cifar10", "pictures", "ten kinds of thing, 32x32 JPEG", "50,000 + 10,000", "see the address",
+        "cifar10", "image", "ten kinds of thing, 32x32 JPEG", "50,000 + 10,000", "see the address",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
         (File("images/cifar10-jpeg.tar.gz", "0bfcb68717a0ecb0d51ed61034906a773d48d424d94b766a46d7d1c55702a4d9", 19_432_150),),
     ),

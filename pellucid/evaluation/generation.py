@@ -55,7 +55,7 @@ class GenerationEvaluator(Evaluator):
         """Drawings as one picture, a class in each column."""
         columns = min(self.network.classes, COLUMNS)
         drawn = self.draw(np.tile(np.arange(columns), ROWS), chance)
-        return grid(as_pixels(self.problem.preprocessor, drawn), columns)
+        return grid(as_pixels(drawn), columns)
 
     def keep(self, epoch: int) -> dict[str, Any]:
         """A grid of drawings from the same chance every epoch, as samples/epoch-N.png in the run."""

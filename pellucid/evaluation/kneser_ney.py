@@ -20,7 +20,7 @@ import numpy as np
 
 from ..data.loader import IGNORE_INDEX
 from ..data.problem import Examples, TokenSequence
-from ..data.text.read import decode_part, encode_part
+from ..data.text.read import decode_split, encode_split
 from ..data.text.tokenize import CharacterTokenizer, TextPreprocessor
 from ..errors import OptionError
 from .metrics import Metrics, paired_difference, text_metrics
@@ -153,9 +153,9 @@ def text_baselines(
     most MOST of them, of which `notes` tells.
     """
     if not isinstance(known.tokenizer, CharacterTokenizer):
-        texts = [decode_part(known, part) for part in (train, test)]
+        texts = [decode_split(known, part) for part in (train, test)]
         known = TextPreprocessor(CharacterTokenizer.fit(texts[0]), known.lines)
-        train, test = (encode_part(known, text) for text in texts)
+        train, test = (encode_split(known, text) for text in texts)
     (tokens, depth), held = running(_end(train, notes)), running(test)
     ends = np.cumsum(characters)
     result: dict[str, Metrics] = {}

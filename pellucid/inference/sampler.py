@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.image.decode import as_seen
-from ..data.table.preprocess import preprocessor_from_json
+from ..data.kinds import preprocessor_from_json
 from ..errors import OptionError, suggestion
 from ..evaluation.compiled import CompiledFunction
 from ..models.base import ImageGenerator, LanguageModel
@@ -54,7 +54,7 @@ class Sampler:
         """An image of each class number of `labels` (N,): uint8 (N, H, W), or (N, H, W, 3) in colour."""
         assert isinstance(self.network, ImageGenerator)
         paint = CompiledFunction(self.network.paint, self.run.config["settings"]["eager"])
-        return as_pixels(self.preprocessor, self.network.draw(labels, generator, paint))
+        return as_pixels(self.network.draw(labels, generator, paint))
 
     def class_number(self, name: str) -> int:
         """Raises OptionError for a class that is not known, and where the network cannot be told one."""
@@ -68,11 +68,9 @@ class Sampler:
         return int(classes.index(name))
 
 
-def as_pixels(preprocessor: Any, drawn: np.ndarray) -> np.ndarray:
-    """Images in a preprocessor's encoding, (N, H, W) or (N, C, H, W), as uint8 (N, H, W) or (N, H, W, 3)."""
-    scale = getattr(preprocessor, "deviation", 1.0)
-    pixels = np.rint(np.asarray(drawn, np.float32) * np.float32(scale)).clip(0, 255).astype(np.uint8)
-    return as_seen(pixels) if pixels.ndim == 4 else pixels
+def as_pixels(drawn: np.ndarray) -> np.ndarray:
+    """Images in a preprocessor's encoding, (N, C, H, W) from 0 to 255, as uint8 (N, H, W) or (N, H, W, 3)."""
+    return as_seen(np.rint(np.asarray(drawn, np.float32)).clip(0, 255).astype(np.uint8))
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:

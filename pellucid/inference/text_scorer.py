@@ -8,17 +8,16 @@ Shapes: L tokens scored.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from ..data.datasets import find
-from ..data.load import load_problem
+from ..data.kinds import kind_named, preprocessor_from_json
+from ..data.load import open_source
 from ..data.loader import IGNORE_INDEX
 from ..data.problem import Examples, TokenSequence
-from ..data.table.preprocess import preprocessor_from_json
-from ..data.text.read import decode_part, encode_part, lines_of, read_text
+from ..data.text.kind import TextKind
+from ..data.text.read import encode_split, lines_of
 from ..data.text.tokenize import TextPreprocessor
 from ..errors import DataError, NonFiniteError
 from ..evaluation.compiled import CompiledFunction, EvaluationStep
@@ -33,6 +32,7 @@ class TextScorer:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.kind = cast(TextKind, kind_named(run.config["kind"]))
         self.known = cast(TextPreprocessor, preprocessor_from_json(run.config["preprocessor"]))
         self.lengths = self.known.tokenizer.lengths()  # characters of each token
         self.network: Any = run.network()
@@ -43,16 +43,11 @@ class TextScorer:
 
         Raises DataError where nothing of it can be scored.
         """
-        if (dataset := find(data)) is not None:
-            if dataset.kind != "text":
-                raise DataError(
-                    f"{data}: a data set of {dataset.kind}; expected a text, as {self.run.name} was trained on one; name a text"
-                )
-            own = self.run.config["source"]  # split as it was for this run, where it is the same text
-            problem = load_problem(**(own if own["spec"] == data else {"spec": data, "seed": own["seed"]}))
-            text = decode_part(cast(TextPreprocessor, problem.preprocessor), problem.test)
-        else:
-            text = read_text(Path(data))
+        own = self.run.config["source"]
+        source = open_source(data, self.kind, own["seed"])
+        if own["spec"] == data:  # split as it was for this run, where it is the same text
+            source.options = {name: value for name, value in own.items() if name not in ("spec", "path", "seed")}
+        text = self.kind.read_to_score(source)
         if self.known.lines:
             text = lines_of(self.known, data, text, self.network.most_tokens)
         if len(self.known.tokenizer.encode(text)) < 2:
@@ -82,5 +77,5 @@ class TextScorer:
         return list(zip(places.tolist(), letters, nats.tolist(), strict=True))
 
     def _judged(self, text: str) -> Any:
-        part: TokenSequence | Examples = encode_part(self.known, text)
+        part: TokenSequence | Examples = encode_split(self.known, text)
         return part.eval_dataset(self.network)

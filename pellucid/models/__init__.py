@@ -1,11 +1,12 @@
 """The model families by name, one line each; the command line and saved runs read this list (floor 5).
 
-A family is a module with `KINDS` of data it learns from, `Config` (a frozen dataclass of plain values) and
+A family is a module with `INPUTS`, the encodings it learns from ("pixels" are images that can be drawn), `Config` (a frozen dataclass of plain values) and
 `build(inputs, outputs, task, config)`, which gives a `Network`; `inputs` is a preprocessor's `input_spec()`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 
 from ..errors import OptionError, suggestion
@@ -19,13 +20,6 @@ FAMILIES: dict[str, ModuleType] = {
     "gan": gan,
     "diffusion": diffusion,
 }
-DEFAULTS = {
-    "table": "mlp",
-    "images": "mlp",
-    "pictures": "cnn",
-    "text": "transformer",
-    "series": "lstm",
-}  # by kind of data
 
 
 def family(name: str) -> ModuleType:
@@ -37,16 +31,20 @@ def family(name: str) -> ModuleType:
     return FAMILIES[name]
 
 
-def family_for(kind: str, name: str | None) -> str:
-    """The name of the family to train on data of `kind`: `name`, else the default. Raises OptionError where they do not fit."""
-    chosen = name or DEFAULTS[kind]
-    able = [one for one, module in FAMILIES.items() if kind in module.KINDS]
-    if kind not in family(chosen).KINDS:
+def family_for(data: str, inputs: Sequence[str], default: str, name: str | None) -> str:
+    """The name of the family to train: `name`, else `default`. Raises OptionError where it does not learn from the data.
+
+    data: their kind, for messages. inputs: what they are encoded as, in the words of INPUTS.
+    """
+    chosen = name or default
+    able = [one for one, module in FAMILIES.items() if set(inputs) & set(module.INPUTS)]
+    family(chosen)  # which refuses a name that is none
+    if chosen not in able:
         raise OptionError(
-            f"model: {chosen} learns from {', '.join(family(chosen).KINDS)}, the data are of kind {kind}; expected one of "
-            f"{', '.join(able)}; leave --model out for {DEFAULTS[kind]}"
+            f"model: {chosen} learns from {', '.join(family(chosen).INPUTS)}, the data are of kind {data}; expected one of "
+            f"{', '.join(able)}; leave --model out for {default}"
         )
     return chosen
 
 
-__all__ = ["DEFAULTS", "FAMILIES", "family", "family_for"]
+__all__ = ["FAMILIES", "family", "family_for"]

@@ -24,7 +24,7 @@ from ..tensor import Tensor
 from .base import PredictionModel, Values
 from .blocks.augmentation import Augmentation, ImageInput
 
-KINDS = ("images", "pictures")
+INPUTS = ("image",)
 EVEN = 5e-4  # added to the variance along each axis, so that noise is not blown up (Jordan 2024)
 
 

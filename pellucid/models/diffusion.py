@@ -27,7 +27,7 @@ from ..tensor import Tensor
 from .base import ImageGenerator, Values, check_kinds, in_batches
 from .blocks.image_scaling import ImageScaling, checked_labels, pixels, squares
 
-KINDS = ("images", "pictures")
+INPUTS = ("pixels",)
 DATA = 0.5  # deviation of the data between -1 and 1, as the paper takes it
 MEAN, SPREAD = -1.2, 1.2  # of the logarithm of the noise levels that are judged, the paper's for training
 LEAST, MOST, CURVE = 0.002, 80.0, 7.0  # the sampler's last and first noise levels, and how they crowd towards the last

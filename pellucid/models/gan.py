@@ -28,7 +28,7 @@ from ..tensor import Tensor
 from .base import ImageGenerator, Phase, Values, check_kinds, in_batches
 from .blocks.image_scaling import Double, Halve, ImageScaling, checked_labels
 
-KINDS = ("images", "pictures")
+INPUTS = ("pixels",)
 LOSSES = ("logistic", "hinge")
 SMALLEST = 8  # sides are halved until they are no longer than this, but once at least
 SPREAD_WEIGHT = 4.0  # of the differences within a batch beside what each image shows

@@ -22,7 +22,7 @@ from ..tensor import Tensor
 from .base import LanguageModel, Model, PredictionModel, check_kinds
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
-KINDS = ("text", "series")
+INPUTS = ("text", "series")
 READ = 4  # a text is judged in windows of so many contexts
 
 

@@ -29,7 +29,7 @@ from .base import PredictionModel, check_kinds, joined
 from .blocks.augmentation import Augmentation, ImageInput
 
 NUMBERS = ("piecewise", "periodic", "plain")
-KINDS = ("table", "images", "pictures")
+INPUTS = ("table", "image")
 
 
 @dataclass(frozen=True)

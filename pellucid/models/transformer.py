@@ -33,7 +33,7 @@ from ..serialization import load
 from ..tensor import Tensor
 from .base import LanguageModel, check_kinds
 
-KINDS = ("text",)
+INPUTS = ("text",)
 POSITIONS = ("learned", "rotary")
 NORMS: dict[str, type[nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

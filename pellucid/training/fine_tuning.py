@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import Any
 
 from .. import serialization
-from ..data.table.preprocess import preprocessor_from_json
+from ..data.kinds import preprocessor_from_json
 from ..errors import OptionError, names_of, suggestion
 from ..models.base import Model, PredictionModel
 from ..nn import Module

@@ -9,16 +9,16 @@ import zipfile
 
 import numpy as np
 import pytest
+from pellucid.data.image.decode_many import LazyImages, PicturePreprocessor
 from PIL import Image
 
 from pellucid.data import datasets as shelf
 from pellucid.data.image import decode_many as gallery
 from pellucid.data.image import folders
 from pellucid.data.image.decode import measure, read_pixels
-from pellucid.data.image.decode_many import LazyImages, PicturePreprocessor
+from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem
 from pellucid.data.loader import DataLoader
-from pellucid.data.table.preprocess import preprocessor_from_json
 from pellucid.errors import DataError, OptionError
 
 

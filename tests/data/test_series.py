@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pellucid.data import datasets as shelf
+from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem
 from pellucid.data.series.preprocess import Timeline
-from pellucid.data.table.preprocess import preprocessor_from_json
 from pellucid.data.table.read import read_table
 from pellucid.errors import DataError, OptionError
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pellucid.data import datasets as shelf
+from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem, read_rows_for_prediction
-from pellucid.data.table.preprocess import preprocessor_from_json
 from pellucid.errors import DataError, OptionError
 
 here = {dataset.name: dataset.at_hand for dataset in shelf.catalogue()}

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from pellucid.data import datasets as shelf
+from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem
 from pellucid.data.problem import SPLITS
-from pellucid.data.table.preprocess import preprocessor_from_json
 from pellucid.data.text.read import decode_part, encode_part, lines_of, read_text, text_problem
 from pellucid.data.text.tokenize import BPETokenizer, CharacterTokenizer, TextPreprocessor, byte_letters
 from pellucid.errors import DataError, OptionError, StateError

@@ -1,6 +1,6 @@
-"""A table whose rows follow one another in time, as windows of past steps and the number that came next (floor 4).
+"""The preprocessor of a series: windows of past steps, standardised, and the number that came next (floor 4).
 
-A window holds nothing that was not known before the step it predicts: a missing value is the last one known, statistics
+Also here: the data module of a table whose rows follow one another in time. A window holds nothing that was not known before the step it predicts: a missing value is the last one known, statistics
 are those of the training part, and of the step itself there is only its date. Training comes first, then validation, then
 test; a window may reach back into the part before.
 
@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
+from ..base import Source
 from ..files import sha256
-from ..problem import DataModule, Describe, Examples, Preprocessor
+from ..problem import DataModule, Examples, Preprocessor, RawExample
 from ..table.delimited import MISSING_INPUT
 from ..table.read import Table, check_finite
 from .timestamps import Clock, fit_clock, read_times
@@ -36,7 +37,7 @@ MAX_DUPLICATE_TIMESTAMPS = 0.1  # of all rows: more that share their time mean t
 
 @dataclass
 class Column:
-    """A column of numbers. gaps: whether training had missing values, so that a mark of them stands beside it."""
+    """A column of numbers. missing_indicator: whether training had missing values, so that a mark of them stands beside it."""
 
     name: str
     mean: float
@@ -177,16 +178,15 @@ def calendar(times: np.ndarray, cycles: list[str]) -> np.ndarray:
     return np.stack(waves, 1) if waves else np.zeros((len(times), 0))
 
 
-# ---- from a table to a problem -----------------------------------------------------------------------------------------
+# ---- from a table to a data module --------------------------------------------------------------------------------------
 
 
-def series_problem(
-    name: str, table: Table, target: int, drop: list[int], given: dict[str, Any], source: dict[str, Any]
-) -> DataModule:
-    """The Problem of a table in which `given["time"]` names the column of times and `given["window"]` says how far to look back.
+def series_module(source: Source, table: Table, target: int, drop: list[int]) -> DataModule:
+    """The data module of a table; the option `time` names its column of times, `window` says how far to look back.
 
-    target, drop: places of columns. Raises DataError or OptionError with the file, line or option, and what to do.
+    target, drop: positions of columns. Raises DataError or OptionError with the file, line or option, and what to do.
     """
+    given = source.options
     time = table.position(given["time"], "time:")
     window = given.get("window", WINDOW)
     if time == target:
@@ -215,13 +215,13 @@ def series_problem(
     every, rows = known.examples(line), known.target_rows(line)
     windows: Any = every.inputs["series"]
     bounds = [0, *np.searchsorted(rows, ends).tolist(), len(rows)]
-    parts, raw = [], dict[str, Describe]()
+    parts, raw = [], dict[str, RawExample]()
     for part, (start, end) in zip(("train", "validation", "test"), pairwise(bounds), strict=True):
         if start == end:
             raise DataError(f"{table.path}: {known.target_name} is missing in all of the {part} part; expected values in training, "
                             "validation and test; fill them, or give more rows")  # fmt: skip
         parts.append(Examples({"series": windows.take(np.arange(start, end))}, every.target[start:end]))
-        raw[part] = _Described(known, line, rows[start:end])
+        raw[part] = _RawSteps(known, line, rows[start:end])
         first, last = (clock.text(line.times[row]) for row in (rows[start], rows[end - 1]))
         notes.append(f"{part}: {first} to {last}, {end - start:,} steps to be predicted")
     gone = int(np.isnan(line.values[:, 0]).sum())
@@ -229,9 +229,10 @@ def series_problem(
         notes.append(
             f"{known.target_name}: {gone:,} missing; these are not asked for, and in windows stands the last known"
         )
-    fingerprint = sha256([table.path])
     train, validation, test = parts
-    return DataModule(name, "series", "regression", known, train, validation, test, notes, fingerprint, source, raw)
+    return DataModule(
+        source.name, "series", "regression", known, train, validation, test, notes, sha256([table.path]), source.record, raw
+    )  # fmt: skip
 
 
 def _too_short(table: Table, line: Timeline, window: int) -> DataError:
@@ -239,8 +240,8 @@ def _too_short(table: Table, line: Timeline, window: int) -> DataError:
                      "validate and test on; give more rows, or a smaller --window")  # fmt: skip
 
 
-class _Described:
-    """Example i of a part in words: its time, the last values before it, and the truth."""
+class _RawSteps:
+    """Example i of a split before encoding: its time, the last values before it, and the target."""
 
     def __init__(self, known: SeriesPreprocessor, line: Timeline, rows: np.ndarray) -> None:
         self.known, self.line, self.rows = known, line, rows

@@ -16,12 +16,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...errors import DataError, StateError, suggestion
-from ..image.decode_many import PicturePreprocessor
-from ..image.preprocess import ImagePreprocessor
+from ...errors import DataError, suggestion
 from ..problem import Preprocessor
-from ..series.preprocess import SeriesPreprocessor
-from ..text.tokenize import TextPreprocessor
 from .delimited import MISSING_INPUT, as_number
 from .read import Table, check_finite
 
@@ -260,24 +256,3 @@ def label_text(value: str, strip: str | None) -> str:
         text = text.removesuffix(strip).strip()
     number = as_number(text)
     return str(int(number)) if number is not None and abs(number) < 1e15 and number == int(number) else text
-
-
-def preprocessor_from_json(known: dict[str, Any]) -> Preprocessor:
-    """The preprocessor that `to_json` described. Raises StateError for one that this version cannot read."""
-    kinds: dict[str, Any] = {
-        "images": ImagePreprocessor,
-        "pictures": PicturePreprocessor,
-        "table": TablePreprocessor,
-        "text": TextPreprocessor,
-        "series": SeriesPreprocessor,
-    }
-    kind = known.get("kind") if isinstance(known, dict) else None
-    if kind not in kinds:
-        raise StateError(
-            f"preprocessor of kind {kind!r}; expected {' or '.join(kinds)}; the run is of another version of pellucid"
-        )
-    try:
-        return kinds[kind].from_json(known)
-    except (TypeError, KeyError, ValueError):
-        raise StateError(f"preprocessor of kind {kind!r}: its fields are not those this version writes; the run's config.json is "
-                         "damaged, or of another version of pellucid; restore it from a copy") from None  # fmt: skip

@@ -1,7 +1,7 @@
 """How images enter a network: their scale, and chance movements while training, so that each is never seen twice alike.
 
-    grey      (B, H, W) float32, scaled already                        -> (B, 1, H, W)
-    pictures  (B, C, H, W) uint8 -> (x - mean) / deviation of training -> (B, C, H, W)
+    encoded by a preprocessor  (B, C, H, W) uint8 -> (x - mean) / std of training -> (B, C, H, W)
+    scaled already             (B, H, W) float32                                  -> (B, 1, H, W)
 
 Movements are operations like any other: a compiled step makes them itself, on the batch it has just read (floor 5).
 B batch, C channels, H x W pixels.
@@ -57,17 +57,21 @@ class ImageInput(nn.Module):
         size = spec["image"]
         self.channels, self.height, self.width = (1, *size) if len(size) == 2 else size
         self.moves = moves
+        self.mean = self.scale = self.std = None
         if "mean" in spec:
             mean, std = (np.array(spec[name], np.float32).reshape(-1, 1, 1) for name in ("mean", "std"))
-            self.register_buffer("mean", tensor(mean), persistent=False)  # (C, 1, 1)
-            self.register_buffer("scale", tensor(1 / std), persistent=False)
-        else:
-            self.mean = self.scale = None
+            if mean.any():
+                self.register_buffer("mean", tensor(mean), persistent=False)  # (C, 1, 1)
+                self.register_buffer("scale", tensor(1 / std), persistent=False)
+            else:
+                self.register_buffer("std", tensor(std), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         x = image.unsqueeze(1) if image.ndim == 3 else image
         if self.mean is not None and self.scale is not None:
             x = (x.float() - self.mean) * self.scale
+        elif self.std is not None:
+            x = x.float() / self.std
         return moved(x, self.moves) if self.training else x
 
     def extra_repr(self) -> str:
