@@ -1,7 +1,7 @@
 """Whole training steps of the shipped recipes against PyTorch and JAX, in one run.
 
     python bench/recipes.py                             seven recipes, each in a process of its own
-    python bench/recipes.py --network gan-images --rounds 9 --steps 20 --json
+    python bench/recipes.py --network gan-image-grey --rounds 9 --steps 20 --json
     python bench/recipes.py --kernels --network lstm-text    what our step spends its time on, kernel by kernel, alone
     python bench/recipes.py --cold                      compile time and peak memory alone, from fresh processes
 

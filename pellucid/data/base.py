@@ -71,6 +71,10 @@ class Content:
         return not self.path.is_dir() and not is_archive(self.path)
 
     @property
+    def is_folder(self) -> bool:
+        return self.path.is_dir()
+
+    @property
     def stem(self) -> str:
         """What runs are named after: `people` of `people.csv.gz`, the name of a folder."""
         return self.path.resolve().name if self.path.is_dir() else self.path.name.split(".")[0] or "data"

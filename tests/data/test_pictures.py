@@ -9,13 +9,14 @@ import zipfile
 
 import numpy as np
 import pytest
-from pellucid.data.image.decode_many import LazyImages, PicturePreprocessor
 from PIL import Image
 
 from pellucid.data import datasets as shelf
-from pellucid.data.image import decode_many as gallery
-from pellucid.data.image import folders
+from pellucid.data import folders, labelled_files
+from pellucid.data.image import image_set
 from pellucid.data.image.decode import measure, read_pixels
+from pellucid.data.image.image_set import LazyImages
+from pellucid.data.image.preprocess import ImagePreprocessor
 from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem
 from pellucid.data.loader import DataLoader
@@ -59,7 +60,7 @@ def refused(path, words, **options):
 
 def test_a_folder_for_each_class(tmp_path):
     problem = load_problem(str(fill(tmp_path / "pets", ("dog", "cat", "emu"))))
-    assert (problem.name, problem.kind, problem.task) == ("pets", "pictures", "classification")
+    assert (problem.name, problem.kind, problem.task) == ("pets", "image", "classification")
     assert sizes(problem) == [42, 9, 9] and problem.preprocessor.classes == ["cat", "dog", "emu"]
     assert np.bincount(problem.test.target).tolist() == [3, 3, 3] and problem.train.target.dtype == np.int64
     images = problem.train.inputs["image"]
@@ -419,7 +420,7 @@ def test_options_that_pictures_do_not_take(tmp_path):
 
 
 def test_the_preprocessor_in_json_and_what_it_refuses():
-    known = PicturePreprocessor((3, 8, 9), ["a", "b"], [1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    known = ImagePreprocessor((3, 8, 9), ["a", "b"], [1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
     assert preprocessor_from_json(json.loads(json.dumps(known.to_json()))) == known
     images = np.zeros((2, 3, 8, 9), np.uint8)
     assert known.encode(images)["image"] is images
@@ -431,7 +432,7 @@ def test_the_preprocessor_in_json_and_what_it_refuses():
 def test_a_picture_for_prediction_is_made_as_those_of_training(tmp_path):
     folder = fill(tmp_path / "pets", height=40, width=50, ending="jpg")
     problem = load_problem(str(folder))
-    image = problem.preprocessor.read_picture(folder / "cat" / "000.jpg")
+    image = problem.preprocessor.read_picture(folder / "cat" / "000.jpg", "000.jpg")
     assert (all_images(problem) == image).all((1, 2, 3)).sum() == 1
 
 
@@ -439,9 +440,9 @@ def test_a_picture_for_prediction_is_made_as_those_of_training(tmp_path):
 def test_what_does_not_fit_in_memory_is_read_batch_by_batch(tmp_path, monkeypatch, most, lazy):
     folder = str(fill(tmp_path / "pets"))
     whole = load_problem(folder)
-    monkeypatch.setattr(gallery, "MOST_MEMORY", most)
-    monkeypatch.setattr(gallery, "BLOCK", 7)
-    monkeypatch.setattr(gallery, "PHOTO", 10)  # so that threads are used
+    monkeypatch.setattr(image_set, "MAX_MEMORY", most)
+    monkeypatch.setattr(image_set, "BLOCK", 7)
+    monkeypatch.setattr(labelled_files, "THREADED_SIZE", 10)  # so that threads are used
     problem = load_problem(folder)
     parts = (problem.train, problem.validation, problem.test)
     assert tuple(isinstance(part.inputs["image"], LazyImages) for part in parts) == lazy

@@ -211,7 +211,7 @@ def test_the_source_loads_the_same_problem_from_anywhere(table, tmp_path, monkey
         ({"time": "t", "window": 0}, OptionError, "window: 0; expected a whole number"),
         ({"time": "t", "window": 90}, DataError, "100 steps; expected 20 to learn from beside a window of 90"),
         ({"time": "t", "task": "classification"}, OptionError, "task: classification; a series is asked"),
-        ({"time": "t", "test": "more.csv"}, OptionError, "--test: series.csv holds a series, split by time"),
+        ({"time": "t", "test": "more.csv"}, OptionError, "--test: .*series.csv holds a series, split by time"),
         ({"window": 3}, OptionError, "--window: .* holds a table of separate rows; expected a series"),
     ],
 )

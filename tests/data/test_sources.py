@@ -11,7 +11,8 @@ import pytest
 
 from pellucid.data import datasets as shelf
 from pellucid.data.kinds import preprocessor_from_json
-from pellucid.data.load import load_problem, read_rows_for_prediction
+from pellucid.data.load import load_problem
+from pellucid.data.table.load import read_rows_for_prediction
 from pellucid.errors import DataError, OptionError
 
 here = {dataset.name: dataset.at_hand for dataset in shelf.catalogue()}
@@ -42,17 +43,22 @@ def csv(tmp_path):
 
 def test_digits():
     problem = load_problem("digits")
-    assert (problem.name, problem.kind, problem.task) == ("digits", "images", "classification")
+    assert (problem.name, problem.kind, problem.task) == ("digits", "image", "classification")
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [1257, 270, 270]
-    white = float(problem.train.inputs["image"].max())
-    assert problem.preprocessor.input_spec() == {"image": [8, 8], "white": pytest.approx(white)}
     assert problem.preprocessor.classes == list("0123456789")
     images = problem.train.inputs["image"]
-    assert images.dtype == np.float32 and images.min() == 0 and abs(images.std() - 1) < 1e-3
+    assert images.dtype == np.uint8 and images.shape == (1257, 1, 8, 8)
+    assert problem.preprocessor.input_spec() == {
+        "image": [1, 8, 8],
+        "mean": [0.0],
+        "std": [pytest.approx(images.std())],
+    }
     assert problem.train.target.dtype == np.int64 and np.bincount(problem.test.target).min() >= 25
     raw = problem.raw_example("test", 5)
     assert raw.shape == (8, 8) and raw.dtype == np.uint8 and raw.max() == 255
-    np.testing.assert_array_equal(problem.preprocessor.encode(raw[None])["image"][0], problem.test.inputs["image"][5])
+    np.testing.assert_array_equal(
+        problem.preprocessor.encode(raw[None, None])["image"][0], problem.test.inputs["image"][5]
+    )
 
 
 def test_digits_are_scikit_learns():
@@ -157,7 +163,7 @@ def test_fingerprint_is_of_the_bytes(csv):
 def test_a_known_name_wins_over_a_path(csv, tmp_path, monkeypatch):
     csv(people(), "digits")
     monkeypatch.chdir(tmp_path)
-    assert load_problem("digits").kind == "images"
+    assert load_problem("digits").kind == "image"
     assert load_problem("./digits", target="income").kind == "table"
 
 
@@ -312,9 +318,9 @@ def test_a_directory_in_mnists_form(tmp_path):
         40,
     ]
     assert (
-        problem.preprocessor.size == (6, 5)
+        problem.preprocessor.size == (1, 6, 5)
         and problem.preprocessor.classes == ["0", "1", "2"]
-        and not problem.preprocessor.ink
+        and problem.preprocessor.framing == "pad"
     )
     unpacked = load_problem(str(mnist_like(tmp_path / "plain", packed=False)))
     assert unpacked.fingerprint == problem.fingerprint

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from pellucid.data import datasets as shelf
+from pellucid.data.base import Source
 from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem
 from pellucid.data.problem import SPLITS
-from pellucid.data.text.read import decode_part, encode_part, lines_of, read_text, text_problem
+from pellucid.data.text.read import decode_split, encode_split, lines_of, read_text, text_module
 from pellucid.data.text.tokenize import BPETokenizer, CharacterTokenizer, TextPreprocessor, byte_letters
 from pellucid.errors import DataError, OptionError, StateError
 from pellucid.evaluation.kneser_ney import text_baselines
@@ -50,7 +51,7 @@ def parts(problem):
 
 
 def texts(problem):
-    return [decode_part(problem.preprocessor, part) for part in parts(problem)]
+    return [decode_split(problem.preprocessor, part) for part in parts(problem)]
 
 
 # ---- running text ----------------------------------------------------------------------------------------------------------
@@ -333,13 +334,13 @@ def test_read_text_and_parts_go_both_ways(file):
     assert read_text(file("\ufeffa\r\nb\rc\n")) == "a\nb\rc\n"
     for lines in (False, True):
         known = TextPreprocessor(CharacterTokenizer.fit("\nabc"), lines)
-        assert decode_part(known, encode_part(known, "a\ncab\nbb\n")) == "a\ncab\nbb\n"
+        assert decode_split(known, encode_split(known, "a\ncab\nbb\n")) == "a\ncab\nbb\n"
 
 
-def test_text_problem_by_itself(file):
+def test_text_module_by_itself(file):
     paths = [file(words(), "a"), file(words(), "b")]
-    problem = text_problem("two", paths, {"seed": 0, "spec": "two"}, last=0.25)
+    problem = text_module(Source("two", paths), last=0.25)
     n = 2 * len(words()) + 2
     assert [len(part) for part in parts(problem)] == [int(0.75 * n), n - int(0.75 * n), n - int(0.75 * n)]
     with pytest.raises(DataError, match="no such file"):
-        text_problem("no", [file("x").parent / "no.txt"], {"seed": 0})
+        text_module(Source("no", [file("x").parent / "no.txt"]))

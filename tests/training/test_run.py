@@ -9,7 +9,7 @@ from pellucid.errors import DataError, OptionError, StateError
 from pellucid.runs import run as runs
 
 CONFIG = {
-    "data": "people", "kind": "images", "task": "classification", "family": "mlp", "network": {"layers": [3]},
+    "data": "people", "kind": "image", "task": "classification", "family": "mlp", "network": {"layers": [3]},
     "settings": {}, "inputs": {"image": [2, 2]}, "outputs": 2, "preprocessor": {}, "source": {}, "notes": [],
 }  # fmt: skip
 

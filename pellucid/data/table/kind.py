@@ -95,4 +95,4 @@ class TableKind(DataKind):
 
 def is_one_table(content: Content, endings: frozenset[str]) -> bool:
     """Whether one file lies in a folder, and it is a table."""
-    return not content.is_file and len(content.names) == 1 and content.share(endings) == 1
+    return content.is_folder and len(content.names) == 1 and content.share(endings) == 1

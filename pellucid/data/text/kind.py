@@ -36,7 +36,7 @@ class TextKind(DataKind):
     def recognises(self, content: Content, options: Mapping[str, Any]) -> bool:
         """A folder of text files alone; a file that has an option of text, or is called .txt or .md and has no option."""
         if not content.is_file:
-            return bool(content.names) and content.share(self.endings) == 1
+            return content.is_folder and content.share(self.endings) == 1
         return any(option.name in options for option in self.options) or (
             not options and content.share(self.endings) == 1
         )

@@ -57,14 +57,15 @@ class ImageInput(nn.Module):
         size = spec["image"]
         self.channels, self.height, self.width = (1, *size) if len(size) == 2 else size
         self.moves = moves
-        self.mean = self.scale = self.std = None
+        buffers: dict[str, np.ndarray] = {}
         if "mean" in spec:
-            mean, std = (np.array(spec[name], np.float32).reshape(-1, 1, 1) for name in ("mean", "std"))
-            if mean.any():
-                self.register_buffer("mean", tensor(mean), persistent=False)  # (C, 1, 1)
-                self.register_buffer("scale", tensor(1 / std), persistent=False)
+            mean, std = (np.array(spec[name], np.float32).reshape(-1, 1, 1) for name in ("mean", "std"))  # (C, 1, 1)
+            buffers = {"mean": mean, "scale": 1 / std} if mean.any() else {"std": std}
+        for name in ("mean", "scale", "std"):
+            if name in buffers:
+                self.register_buffer(name, tensor(buffers[name]), persistent=False)
             else:
-                self.register_buffer("std", tensor(std), persistent=False)
+                setattr(self, name, None)
 
     def forward(self, image: Tensor) -> Tensor:
         x = image.unsqueeze(1) if image.ndim == 3 else image
