@@ -55,7 +55,8 @@ def _click_option(option: DataOption) -> Callable[[Callable[..., None]], Callabl
     if bool in option.types:
         names = f"{flag}/--no-{flag[2:]}" if option.negatable else flag
         return click.option(names, is_flag=True, default=None, help=option.help)
-    type: Any = Names() if list in option.types else Whole() if option.types == (int,) else None
+    forms: dict[tuple[Any, ...], Any] = {(int,): Whole(), (int, float): Number()}
+    type = Names() if list in option.types else forms.get(option.types)
     return click.option(flag, option.name, type=type, metavar=option.metavar, help=option.help)
 
 

@@ -38,7 +38,8 @@ class PredictionForm(Enum):
 class DataOption:
     """An option about the data: `--strip-label TEXT` on the command line, `strip_label = "TEXT"` in a --config file.
 
-    types: of its value. (bool,) is a flag, (int,) a whole number from 1, and types with `list` in them take names.
+    types: of its value. (bool,) is a flag, (int,) a whole number from 1, (int, float) a number, and
+    types with `list` in them take names.
     choices: the words allowed, where they are few. negatable: a flag that has a --no-... too.
     """
 

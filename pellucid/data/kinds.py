@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import DataError, OptionError, StateError, suggestion
+from .audio.kind import AudioKind
 from .base import Content, DataKind, DataOption
 from .image.kind import ImageKind
 from .problem import Preprocessor
@@ -17,7 +18,9 @@ from .table.kind import TableKind
 from .text.kind import TextKind
 
 # In the order in which they are asked whether data are theirs.
-KINDS: dict[str, DataKind] = {kind.name: kind for kind in (ImageKind(), TextKind(), SeriesKind(), TableKind())}
+KINDS: dict[str, DataKind] = {
+    kind.name: kind for kind in (AudioKind(), ImageKind(), TextKind(), SeriesKind(), TableKind())
+}
 
 RENAMED = {"images": "image", "pictures": "image"}  # kinds of earlier versions
 

@@ -65,18 +65,19 @@ class LabelledFiles(Generic[Header]):
         number = {label: i for i, label in enumerate(self.classes)}
         return np.array([number[self.splits[split][i].file.label] for i in rows], np.int64)
 
-    def check_decoded(self, labels: Sequence[np.ndarray]) -> None:
-        """Raise DataError where decoding has left too many files broken, a split empty, or training without a class."""
-        check_broken(self.path, self.broken, self.count, self.type.noun)
+    def check_decoded(self, rows: Sequence[np.ndarray]) -> None:
+        """Raise DataError where decoding has left too many files broken, a split empty, or training without a class.
+
+        rows: for each of SPLITS, which of its files could be decoded.
+        """
         noun = self.type.noun
-        empty = next(
-            (use for use, own in zip(("train", "validate", "test"), labels, strict=True) if not len(own)), None
-        )
+        check_broken(self.path, self.broken, self.count, noun)
+        empty = next((use for use, own in zip(("train", "validate", "test"), rows, strict=True) if not len(own)), None)
         if empty:
             raise DataError(
                 f"{self.path}: no {noun} is left to {empty} on; expected some that can be read and are no copies; add more"
             )
-        missing = np.setdiff1d(np.arange(len(self.classes)), labels[0])
+        missing = np.setdiff1d(np.arange(len(self.classes)), self.labels("train", rows[0]))
         if len(missing):
             raise DataError(f"{self.path}: no {noun} of the class {self.classes[missing[0]]} is left to train on; expected some that can be "
                             "read and are no copies; add some, or take its folder away")  # fmt: skip

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from ..base import Content, DataKind, DataOption, NewExamples, PredictionForm, Source
-from ..files import existing_file
-from ..folders import ExampleFile, expand, is_archive
-from ..labelled_files import check_broken, files_to_score, listed
-from ..problem import DataModule
+from ..base import Content, DataOption, NewExamples, Source
+from ..file_kind import FileKind
+from ..folders import ExampleFile
+from ..problem import DataModule, Preprocessor
 from .decode import as_seen
 from .idx import pairs_in
 from .image_set import ImageSet, read_images
@@ -21,15 +20,17 @@ from .load import PICTURES, load_digits, load_idx, load_pictures
 from .preprocess import ImagePreprocessor
 
 
-class ImageKind(DataKind):
+class ImageKind(FileKind):
     """Labelled images. What a picture file becomes is decided by the preprocessor's `framing`."""
 
     name = "image"
     title = "images, whose labels are known"
     container = "a folder of pictures"
     folder_form = "MNIST's files, or a folder of pictures for each class"
-    noun = "picture"
+    type = PICTURES
+    noun = PICTURES.noun
     endings = PICTURES.endings
+    formats = "PNG, JPEG or the like"
     options = (
         DataOption(
             "size",
@@ -40,13 +41,10 @@ class ImageKind(DataKind):
     )
     default_family = "cnn"
     inputs = ("image", "pixels")
-    prediction = PredictionForm.FILES
     preprocessor = ImagePreprocessor
 
     def recognises(self, content: Content, options: Mapping[str, Any]) -> bool:
-        if content.is_file:
-            return False
-        return bool(_idx_pairs(content.path)) or content.share(self.endings) > 0.5
+        return bool(_idx_pairs(content.path)) or super().recognises(content, options)
 
     def accepted_options(self, source: Source) -> tuple[str, ...]:
         return ("size",) if _has_picture_files(source) else ()
@@ -63,33 +61,24 @@ class ImageKind(DataKind):
         assert isinstance(data.preprocessor, ImagePreprocessor)
         return self.default_family if data.preprocessor.framing == "crop" else "mlp"
 
-    def read_new(self, preprocessor: ImagePreprocessor, sources: Sequence[Source]) -> NewExamples:
-        """Picture files, and all pictures in folders and archives, whatever lies between; or one labelled data set."""
-        first = sources[0]
-        if len(sources) == 1 and (first.dataset is not None or _idx_pairs(first.path)):
-            return self.read_labelled(preprocessor, first)
-        chosen = [(source.path, expand(source.path, PICTURES)) for source in sources]
-        images = _read(preprocessor, [file for _, files in chosen for file in files])
-        broken = set(images.broken)
-        for path, files in chosen:
-            if all(file.name in broken for file in files):
-                if files and files[0].content == path:
-                    preprocessor.read_picture(path, path)  # raises, and says why it cannot be read
-                raise DataError(f"{path}: no pictures in it that can be read; expected PNG, JPEG or the like; name another folder")  # fmt: skip
-        return _new_examples(preprocessor, images)
+    def decode(self, preprocessor: ImagePreprocessor, files: Sequence[ExampleFile]) -> ImageSet:
+        read = None if preprocessor.framing == "crop" else lambda file: self.decode_one(preprocessor, file)
+        return read_images(files, preprocessor.size, read=read)
 
-    def read_labelled(self, preprocessor: ImagePreprocessor, source: Source) -> NewExamples:
+    def decode_one(self, preprocessor: ImagePreprocessor, file: ExampleFile) -> np.ndarray:
+        return preprocessor.read_picture(file.content, file.name)
+
+    def read_new(self, preprocessor: Preprocessor, sources: Sequence[Source]) -> NewExamples:
+        """As `FileKind` does; of a folder with MNIST's files, the test images."""
+        if len(sources) == 1 and not _has_picture_files(sources[0]):
+            return self.read_labelled(preprocessor, sources[0])
+        return super().read_new(preprocessor, sources)
+
+    def read_labelled(self, preprocessor: Preprocessor, source: Source) -> NewExamples:
+        assert isinstance(preprocessor, ImagePreprocessor)
         if not _has_picture_files(source):
             return self._read_arrays(preprocessor, source)
-        path = source.path
-        if not path.is_dir() and not is_archive(existing_file(path, "folder or archive of pictures")):
-            raise DataError(f"{path}: one file; expected a folder or archive of pictures, a folder for each class, or a directory with "
-                            "MNIST's files; for a picture, use pellucid predict")  # fmt: skip
-        files = files_to_score(path, PICTURES, preprocessor.classes)
-        images = _read(preprocessor, files)
-        check_broken(path, images.broken, len(files), self.noun)
-        number = {label: i for i, label in enumerate(preprocessor.classes)}
-        return _new_examples(preprocessor, images, np.array([number[files[i].label] for i in images.rows], np.int64))
+        return super().read_labelled(preprocessor, source)
 
     def _read_arrays(self, preprocessor: ImagePreprocessor, source: Source) -> NewExamples:
         """The test split of a data set without picture files, of the same size and classes."""
@@ -118,15 +107,3 @@ def _has_picture_files(source: Source) -> bool:
 def _by(preprocessor: ImagePreprocessor) -> str:
     """`28x28`, and the channels where there are several."""
     return "x".join(str(n) for i, n in enumerate(preprocessor.size) if i or n > 1)
-
-
-def _read(preprocessor: ImagePreprocessor, files: Sequence[ExampleFile]) -> ImageSet:
-    read = None if preprocessor.framing == "crop" else lambda file: preprocessor.read_picture(file.content, file.name)
-    return read_images(files, preprocessor.size, read=read)
-
-
-def _new_examples(
-    preprocessor: ImagePreprocessor, images: ImageSet, target: np.ndarray | None = None
-) -> NewExamples:  # fmt: skip
-    notes = [f"pictures that cannot be read: {listed(images.broken)}"] if images.broken else []
-    return NewExamples(preprocessor.encode(images.images), images.names, images.view, target=target, notes=notes)

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...errors import DataError, OptionError
 from ..base import Source
+from ..file_kind import data_module
 from ..folders import ExampleFile, FileType
 from ..labelled_files import FileHeader, LabelledFiles, labelled_files, some
 from ..problem import SPLITS, DataModule, Examples, RawExample
@@ -66,21 +67,13 @@ def load_pictures(source: Source, side: int | None = None) -> DataModule:
     files = labelled_files(source.path, PICTURES, read_header, source.seed)
     size, change = _common_size(files.splits["train"], side)
     sets = _decode(files, size)
-    labels = [files.labels(split, one.rows) for split, one in zip(SPLITS, sets, strict=True)]
-    files.check_decoded(labels)
+    files.check_decoded([one.rows for one in sets])
     size = (sets[0].images.shape[1], size[1], size[2])
     preprocessor = ImagePreprocessor.fit_files(size, files.classes, sets[0].counts)
-    colour = "colour" if size[0] == 3 else "grey"
-    summary = f"{source.name}: {sum(map(len, labels)):,} pictures, {colour}, {len(files.classes)} classes ({some(files.classes)}); {change}"
-    train, validation, test = (
-        Examples(preprocessor.encode(one.images), own) for one, own in zip(sets, labels, strict=True)
-    )
-    views: dict[str, RawExample] = {split: one.view for split, one in zip(SPLITS, sets, strict=True)}
-    names = {split: one.names for split, one in zip(SPLITS, sets, strict=True)}
-    return DataModule(
-        source.name, "image", "classification", preprocessor, train, validation, test, files.all_notes(summary),
-        files.fingerprint, source.record, views, names,
-    )  # fmt: skip
+    colour, classes = "colour" if size[0] == 3 else "grey", files.classes
+    count = sum(len(one.rows) for one in sets)
+    summary = f"{source.name}: {count:,} pictures, {colour}, {len(classes)} classes ({some(classes)}); {change}"
+    return data_module(source, files, sets, preprocessor, summary)
 
 
 def _common_size(headers: Sequence[ImageHeader], side: int | None) -> tuple[tuple[int, int, int], str]:
