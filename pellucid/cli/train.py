@@ -11,7 +11,7 @@ import click
 
 from ..data.base import DataOption, PredictionForm
 from ..data.datasets import find
-from ..data.kinds import data_options, kind_named
+from ..data.kinds import KINDS, data_options, kind_named
 from ..data.load import load_problem
 from ..data.problem import TokenSequence
 from ..errors import OptionError
@@ -39,6 +39,17 @@ from .options import (  # fmt: skip
 from .progress import Watcher, say
 from .shell import Stopped
 
+CONTAINERS = [kind.container for kind in reversed(KINDS.values()) if kind.endings]
+HELP = f"""Train a network on DATA: a name from `pellucid datasets`, {", ".join(CONTAINERS[:-1])} or {CONTAINERS[-1]}.
+
+Pictures and sounds need a folder for each class, and may lie in an archive.
+
+\b
+pellucid train digits
+pellucid train people.csv --target income
+pellucid train pets/
+pellucid train --resume last
+"""
 DATA_OPTIONS = data_options()  # --set and a --config file may give them too
 BESIDE_RESUME = {"resume", "epochs", "threads", "judge", "quiet", "as_json"}
 
@@ -60,7 +71,7 @@ def _click_option(option: DataOption) -> Callable[[Callable[..., None]], Callabl
     return click.option(flag, option.name, type=type, metavar=option.metavar, help=option.help)
 
 
-@click.command("train", short_help="Train a network.", options_metavar="[OPTIONS]")
+@click.command("train", short_help="Train a network.", help=HELP, options_metavar="[OPTIONS]")
 @click.argument("data", required=False)
 @_about_data
 @click.option("--model", metavar="NAME", help=f"The family of network: {', '.join(FAMILIES)}.")
@@ -104,15 +115,6 @@ def _click_option(option: DataOption) -> Callable[[Callable[..., None]], Callabl
 def command(
     context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet), a text (TXT, MD), or a
-    folder or archive of pictures, with a folder for each class.
-
-    \b
-    pellucid train digits
-    pellucid train people.csv --target income
-    pellucid train pets/
-    pellucid train --resume last
-    """
     if resume is not None:
         training = _resume(context, data, resume, options)
     elif data is None:

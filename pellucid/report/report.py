@@ -330,6 +330,8 @@ def _setting(value: Any) -> Markup:
 def _onward(data: ReportData) -> str:
     run = shlex.quote(data.run)
     source = "picture.png" if data.describe and isinstance(data.describe(0), np.ndarray) else "rows.csv"
+    if data.files:
+        source = f"new{Path(data.files[0]).suffix}"
     use = [("Use it on new data", f"pellucid predict {run} {source}")]
     if data.output is None:
         use = [("Let it make more", f"pellucid sample {run}")]

@@ -66,7 +66,7 @@ def fourier_matrix(rate: int, seconds: float, highest: float) -> tuple[Tensor, T
     """Positions int64 (K, L) of each frame's samples, as `_framed` pads them, and the windowed Fourier matrix (L, 2F).
 
     Frames lie evenly in `seconds`, each centred in its share. The matrix has the cosines, then the sines, of each
-    frequency, times Hann's window, and gives a sine of full scale the power 1.
+    frequency, times Hann's window; over all frequencies the power of a sine of full scale adds up to 1.
     """
     count = frame_count(seconds)
     hop = seconds / count * rate  # in samples
@@ -74,8 +74,11 @@ def fourier_matrix(rate: int, seconds: float, highest: float) -> tuple[Tensor, T
     starts = np.rint((np.arange(count) + 0.5) * hop - length / 2).astype(np.int64) + length
     positions = starts[:, None] + np.arange(length)
     window = np.hanning(length + 2)[1:-1]
-    angles = 2 * np.pi / rate * np.arange(length)[:, None] * frequencies(highest)  # (L, F)
-    matrix = np.concatenate([np.cos(angles), np.sin(angles)], 1) * window[:, None] * (2 / window.sum())
+    at = frequencies(highest)
+    angles = 2 * np.pi / rate * np.arange(length)[:, None] * at  # (L, F)
+    bandwidth = rate * (window**2).sum() / window.sum() ** 2  # in hertz, the equivalent noise bandwidth of the window
+    gain = 2 / window.sum() * math.sqrt((at[1] - at[0]) / bandwidth)
+    matrix = np.concatenate([np.cos(angles), np.sin(angles)], 1) * window[:, None] * gain
     return tensor(positions), tensor(matrix)
 
 

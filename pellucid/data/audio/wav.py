@@ -54,8 +54,15 @@ def read_wav(content: Path | bytes, name: object) -> Recording:
                 file.getnframes(),
             )
             frames = file.readframes(count)
-    except (wave.Error, EOFError, OSError, ValueError, ZeroDivisionError) as error:
-        raise DataError(f"{name}: cannot be decoded ({error or 'it ends too early'}); expected PCM samples of 8, 16, 24 or 32 bits; save it as "
+    except (
+        wave.Error,
+        EOFError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        ZeroDivisionError,
+    ) as error:  # how `wave` reports damage
+        raise DataError(f"{name}: cannot be decoded ({str(error) or 'its chunks are damaged'}); expected PCM samples of 8, 16, 24 or 32 bits; save it as "
                         "a 16-bit WAV file") from None  # fmt: skip
     if width not in (1, 2, 3, 4) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise DataError(f"{name}: {8 * width} bits, {rate:,} samples a second; expected 8, 16, 24 or 32 bits and {LOWEST_RATE:,} to "
