@@ -180,8 +180,8 @@ def _checked(about: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected a {' or '.join(kind.__name__ for kind in kinds)}; "
                               "see pellucid train --help")  # fmt: skip
-    if isinstance(about.get("drop"), str):  # from a config file, where one name needs no list
-        about["drop"] = [name.strip() for name in about["drop"].split(",")]
+        if list in kinds and isinstance(value, str):  # from a config file, where one name needs no list
+            about[name] = [part.strip() for part in value.split(",")]
     return about
 
 

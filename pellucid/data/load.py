@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import DataError, names_of
 from .base import Content, DataKind, PredictionForm, Source
 from .datasets import find, locate, unknown
-from .kinds import KINDS, check_accepted, check_option_names, recognise
+from .kinds import KINDS, check_accepted, check_option_names, data_options, recognise
 from .problem import DataModule
 
 
@@ -23,10 +23,12 @@ def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options
     path: where `spec` was found at first, so that `load_problem(**data.source)` loads it again from any folder.
     Raises DataError or OptionError with the file, line or option, and what to do.
     """
-    if options.get("drop") is not None:
-        options["drop"] = list(names_of("load_problem", "drop", options["drop"]))
-    given = {name: value for name, value in options.items() if value not in (None, [])}
+    given = {name: value for name, value in options.items() if value is not None}
     check_option_names(given)
+    for name, option in data_options().items():
+        if list in option.types and name in given:
+            given[name] = list(names_of("load_problem", name, given[name]))
+    given = {name: value for name, value in given.items() if value != []}
     dataset = find(spec)
     record = {**given, "spec": spec, "seed": seed}
     if dataset is not None:

@@ -52,8 +52,8 @@ def test_tables_that_cannot_be_read(run, here, case):
 def test_an_all_missing_column_can_be_dropped(run, here):
     (here / "people.csv").write_text(ROWS.replace(",Rome,", ",?,").replace(",Oslo,", ",,"), encoding="utf-8")
     line = refused(run, "train", "people.csv", "--target", "income", *QUICK)
-    assert "city" in line and "--drop city" in line
-    run("train", "people.csv", "--target", "income", "--drop", "city", *QUICK)
+    assert "city" in line and "--drop-columns city" in line
+    run("train", "people.csv", "--target", "income", "--drop-columns", "city", *QUICK)
 
 
 ARGUMENTS = {
@@ -122,11 +122,17 @@ ARGUMENTS = {
         "text: 1,600 tokens to learn from; .*--set context=160",
     ),
     "too narrow a window": (
-        ["train", "long.txt", "--lines", "--set", "context=8"],
+        ["train", "long.txt", "--line-by-line", "--set", "context=8"],
         "--set context: 8; expected at least 10, the tokens of the longest line; write --set context=10",
     ),
-    "lines of a table": (["train", "people.csv", "--target", "income", "--lines"], "--target: people.csv holds text"),
-    "lines of images": (["train", "digits", "--lines"], "--lines: digits holds images, .*expected a text"),
+    "lines of a table": (
+        ["train", "people.csv", "--target", "income", "--line-by-line"],
+        "--target: people.csv holds text",
+    ),
+    "lines of images": (
+        ["train", "digits", "--line-by-line"],
+        "--line-by-line: digits holds images, .*expected a text",
+    ),
     "lines by number": (["train", "long.txt", "--set", "lines=3"], "--set lines: 3 is a int; expected a bool"),
     "a column by half": (
         ["train", "people.csv", "--set", "target=2.5"],
@@ -159,9 +165,9 @@ def test_arguments_that_cannot_be_used(run, people, here, case):
 
 def test_a_label_of_the_test_file_that_training_never_saw(run, people, here, write_people):
     write_people(here / "test.csv", label=lambda y: "yes." if y else "no.")
-    line = refused(run, "train", people, "--target", "income", "--test", "test.csv", *QUICK)
+    line = refused(run, "train", people, "--target", "income", "--test-data", "test.csv", *QUICK)
     assert "test.csv" in line and "yes." in line and "--strip-label ." in line
-    run("train", people, "--target", "income", "--test", "test.csv", "--strip-label", ".", *QUICK)
+    run("train", people, "--target", "income", "--test-data", "test.csv", "--strip-label", ".", *QUICK)
 
 
 def test_a_gzip_file_cut_short(run, here, monkeypatch):

@@ -22,7 +22,9 @@ def tides(here):
 
 
 def test_a_series_is_trained_scored_and_gone_on_with(run, here, tides):
-    result = run("train", tides, "--target", "level", "--time", "hour", "--window", 12, "--layers", 8, "--epochs", 12)
+    result = run(
+        "train", tides, "--target", "level", "--time-column", "hour", "--lookback", 12, "--layers", 8, "--epochs", 12
+    )
     lines = result.stdout.splitlines()
     assert re.fullmatch(
         r"test    rmse .* \(n 60, .*\), .* than linear autoregression [\d.]+, the last value again [\d.]+", lines[0]
@@ -41,7 +43,21 @@ def test_a_series_is_trained_scored_and_gone_on_with(run, here, tides):
 
 
 def test_a_series_is_scored_again_and_on_other_data(run, here, tides):
-    run("train", tides, "--target", "level", "--time", "hour", "--window", 12, "--layers", 8, "--epochs", 6, "--quiet")
+    run(
+        "train",
+        tides,
+        "--target",
+        "level",
+        "--time-column",
+        "hour",
+        "--lookback",
+        12,
+        "--layers",
+        8,
+        "--epochs",
+        6,
+        "--quiet",
+    )
     log = (here / "runs/tides-lstm-1/metrics.jsonl").read_text().splitlines()
     own = json.loads(run("evaluate", "last", "--json").stdout)
     assert own["rmse"] == pytest.approx(json.loads(log[-1])["test"]["rmse"]) and own["n"] == 60
@@ -59,7 +75,7 @@ def test_a_series_is_scored_again_and_on_other_data(run, here, tides):
 @pytest.mark.skipif(not catalogue.find("temperatures").at_hand, reason="temperatures is not here (PELLUCID_DATA)")
 def test_a_series_known_by_name_is_scored_on_its_test_part(run):
     quick = ("--epochs", 1, "--eager", "--quiet", "--layers", 4, "--set", "epoch_steps=3")
-    run("train", "temperatures", "--window", 9, *quick)
+    run("train", "temperatures", "--lookback", 9, *quick)
     own, named = (json.loads(run("evaluate", "last", *data, "--json").stdout) for data in ((), ("temperatures",)))
     assert named["n"] == own["n"] == 365 and named["rmse"] == own["rmse"]
 
@@ -70,9 +86,9 @@ def test_options_that_belong_to_series_alone(run, people):
         "--horizon 3: people-mlp-1 was not trained on a series"
         in run("predict", "last", people, "--horizon", 3, code=2).stderr
     )
-    assert "--window: " in run("train", people, "--target", "income", "--window", 3, code=2).stderr
-    Path("past.toml").write_text("window = 0\n", encoding="utf-8")
-    about = ("train", people, "--target", "income", "--time", "age")
-    assert "past.toml: window: 0; expected a whole number" in run(*about, "--config", "past.toml", code=2).stderr
-    assert "--set window: 0; expected a whole number" in run(*about, "--set", "window=0", code=2).stderr
-    assert "--time: income; it is the target" in run(*about[:-1], "income", code=2).stderr
+    assert "--lookback: " in run("train", people, "--target", "income", "--lookback", 3, code=2).stderr
+    Path("past.toml").write_text("lookback = 0\n", encoding="utf-8")
+    about = ("train", people, "--target", "income", "--time-column", "age")
+    assert "past.toml: lookback: 0; expected a whole number" in run(*about, "--config", "past.toml", code=2).stderr
+    assert "--set lookback: 0; expected a whole number" in run(*about, "--set", "lookback=0", code=2).stderr
+    assert "--time-column: income; it is the target" in run(*about[:-1], "income", code=2).stderr

@@ -19,7 +19,10 @@ def test_a_file_the_run_was_trained_on_is_noted(run, people, here):
 
 
 def test_a_table_is_not_its_own_test(run, people):
-    assert "holds the same bytes" in run("train", people, "--target", "income", "--test", people, *QUICK, code=2).stderr
+    assert (
+        "holds the same bytes"
+        in run("train", people, "--target", "income", "--test-data", people, *QUICK, code=2).stderr
+    )
 
 
 def test_a_run_that_is_not_finished_says_so(run, people, here):

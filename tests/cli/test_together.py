@@ -51,7 +51,7 @@ def test_regressions_of_other_splits_answer_together_for_data_that_are_named(run
 
 def test_the_same_test_rows_in_other_data_are_other_data(run, people):
     """Fewer rows to learn from, the test part alike: which file it was is told by its bytes."""
-    quick = ("--target", "income", "--quiet", "--eager", "--epochs", 1, "--layers", "4", "--test", "test.csv")
+    quick = ("--target", "income", "--quiet", "--eager", "--epochs", 1, "--layers", "4", "--test-data", "test.csv")
     lines = people.read_text().splitlines(True)
     people.with_name("test.csv").write_text("".join([lines[0], *lines[-20:]]))
     for name, rows in (("one", lines[:-20]), ("two", lines[:-30])):

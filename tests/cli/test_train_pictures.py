@@ -77,7 +77,7 @@ def test_a_folder_end_to_end(run, folder, here):
 
 def test_an_archive_is_trained_on_scored_and_predicted_for_like_the_folder(run, folder, here):
     shutil.make_archive("tints", "gztar", ".", "tints")
-    train(run, "tints.tar.gz", "--size", 8)
+    train(run, "tints.tar.gz", "--image-size", 8)
     config = json.loads((here / "runs/tints-mlp-1/config.json").read_text())
     assert config["kind"] == "image" and config["inputs"]["image"] == [3, 8, 8]
     by_archive, by_folder = (
@@ -105,19 +105,19 @@ def test_more_pictures_than_memory_train_to_the_same_bits(run, folder, here, mon
 
 
 def test_a_size_out_of_range_is_told_by_where_it_stands(run, folder, here):
-    (here / "small.toml").write_text("size = 2\n")
+    (here / "small.toml").write_text("image_size = 2\n")
     for words, said in (
-        (("--size", 2), "pellucid train: --size: 2; expected pixels a side"),
-        (("--config", "small.toml"), "pellucid train: small.toml: size: 2; expected pixels a side"),
-        (("--set", "size=2"), "pellucid train: --set size: 2; expected pixels a side"),
-        (("--set", "window=3"), "pellucid train: --set window: tints holds images"),
+        (("--image-size", 2), "pellucid train: --image-size: 2; expected pixels a side"),
+        (("--config", "small.toml"), "pellucid train: small.toml: image_size: 2; expected pixels a side"),
+        (("--set", "image_size=2"), "pellucid train: --set image_size: 2; expected pixels a side"),
+        (("--set", "lookback=3"), "pellucid train: --set lookback: tints holds images"),
     ):
         assert said in run("train", "tints", *words, code=2).stderr
 
 
 def test_more_pictures_than_memory_are_drawn_and_judged_to_the_same_scores(run, folder, here, monkeypatch):
     small = [f"--set={name}=2" for name in ("width", "critic_width", "latent")]
-    words = ["train", "tints", "--model", "gan", "--epochs", 1, "--quiet", "--eager", "--size", 8, *small]
+    words = ["train", "tints", "--model", "gan", "--epochs", 1, "--quiet", "--eager", "--image-size", 8, *small]
     for most in (image_set.MAX_MEMORY, 100):
         monkeypatch.setattr(image_set, "MAX_MEMORY", most)
         run(*words)
@@ -127,7 +127,7 @@ def test_more_pictures_than_memory_are_drawn_and_judged_to_the_same_scores(run, 
     for scores in (one, other):
         assert scores.pop("images_per_second") > 0
     assert one == other and one["frechet"] > 0
-    run("train", *NAMES, "--size", 8)
+    run("train", *NAMES, "--image-size", 8)
     assert "named_right" in run("evaluate", "tints-gan-1").stdout
 
 
@@ -151,7 +151,7 @@ def test_what_pictures_cannot_be_used_for(run, folder, here, people):
         (("predict", "last", "tints/red/0.png", "nowhere.png"), "nowhere.png: no such file"),
         (("predict", "last", "people.csv"), "not a picture that can be read"),
         (("predict", "last", "runs"), "no pictures in it that can be read"),
-        (("train", "people.csv", "--target", "income", "--size", 8), "--size: people.csv holds a table"),
+        (("train", "people.csv", "--target", "income", "--image-size", 8), "--image-size: people.csv holds a table"),
         (("train", "tints", "--target", "red"), "--target: tints holds images"),
     ):
         assert message in run(*words, code=2).stderr

@@ -112,7 +112,7 @@ def test_predict_writes_each_character_with_its_nats(run, writer, text):
     assert told(run, "predict", writer, "some.txt")["predictions"][0]["nats"] == pytest.approx(mean, abs=1e-5)
 
 
-@pytest.mark.parametrize("more", [(), ("--tokenizer", "bpe", "--vocabulary", 270)])
+@pytest.mark.parametrize("more", [(), ("--tokenizer", "bpe", "--vocab-size", 270)])
 def test_each_token_stands_for_the_characters_that_begin_in_it(run, story, more):
     if more:
         pytest.importorskip("tokenizers")
@@ -127,7 +127,20 @@ def test_each_token_stands_for_the_characters_that_begin_in_it(run, story, more)
 
 
 def test_lines_are_read_line_by_line(run, story):
-    run("train", story, "--lines", "--layers", 1, "--set", "heads=1", "--set", "width=8", "--set", "context=64", *QUICK)
+    run(
+        "train",
+        story,
+        "--line-by-line",
+        "--layers",
+        1,
+        "--set",
+        "heads=1",
+        "--set",
+        "width=8",
+        "--set",
+        "context=64",
+        *QUICK,
+    )
     Path("two.txt").write_text("the cat\n\nand a mat  \n", encoding="utf-8")
     assert told(run, "predict", "last", "two.txt")["predictions"][0]["characters"] == len("the cat\nand a mat\n")
     run("predict", "last", "two.txt", "--out", "each.csv")
@@ -141,12 +154,12 @@ def test_lines_of_the_text_it_was_trained_on_are_split_as_they_were(run, story, 
     tale = catalogue.Dataset("tale", "text", "a tale", "400", "free", "nowhere", (file,))
     monkeypatch.setattr(catalogue, "DATASETS", (*catalogue.DATASETS, tale))
     monkeypatch.setenv("PELLUCID_DATA", str(story.parent))
-    run("train", "tale", "--lines", *TINY[:-1], "context=64", *QUICK, "--seed", 3)
+    run("train", "tale", "--line-by-line", *TINY[:-1], "context=64", *QUICK, "--seed", 3)
     assert told(run, "evaluate", "last", "tale")["nats"] == pytest.approx(result_of("tale-transformer-1")["nats"])
 
 
 def test_a_line_that_is_too_long_is_named(run, story):
-    run("train", story, "--lines", *TINY[:-1], "context=48", *QUICK)
+    run("train", story, "--line-by-line", *TINY[:-1], "context=48", *QUICK)
     Path("long.txt").write_text("the cat\n\n" + "mat " * 20 + "\n", encoding="utf-8")
     assert "long.txt, line 3: 80 tokens, with its end ('mat mat" in says(run, "evaluate", "last", "long.txt")
     Path("long.txt").write_text("the cat\n" * 9 + "x" * 1_000_000, encoding="utf-8")
@@ -154,7 +167,7 @@ def test_a_line_that_is_too_long_is_named(run, story):
 
 
 def test_lines_are_sampled_to_their_end(run, story):
-    run("train", story, "--lines", *TINY[:-1], "context=64", *QUICK)
+    run("train", story, "--line-by-line", *TINY[:-1], "context=64", *QUICK)
     sampler = Sampler(runs.find("last"))
     network, newline = sampler.network, int(sampler.preprocessor.tokenizer.encode("\n")[0])
     asked = network.next_logits

@@ -259,7 +259,7 @@ def test_a_broken_file_is_named_and_too_many_are_refused(tmp_path):
     ("options", "words"),
     [
         ({"seconds": 0.01}, "^seconds: 0.01; expected 0.05 to 60"),
-        ({"size": 8}, "--size: .* holds sounds, whose labels are known; expected a folder of pictures"),
+        ({"image_size": 8}, "--image-size: .* holds sounds, whose labels are known; expected a folder of pictures"),
         ({"target": "x"}, "--target: .* holds sounds"),
     ],
 )

@@ -125,7 +125,7 @@ def test_the_seed_decides_the_split(tmp_path):
 def test_its_source_loads_it_again_from_anywhere(tmp_path, monkeypatch):
     fill(tmp_path / "pets", height=40, width=30)
     monkeypatch.chdir(tmp_path)
-    problem = load_problem("pets", size=16, seed=3)
+    problem = load_problem("pets", image_size=16, seed=3)
     monkeypatch.chdir(tmp_path / "pets")
     again = load_problem(**json.loads(json.dumps(problem.source)))
     assert again.fingerprint == problem.fingerprint and again.preprocessor == problem.preprocessor
@@ -255,7 +255,7 @@ def test_mixed_sizes_are_brought_to_that_of_the_median(tmp_path, median, side):
     problem = load_problem(str(tmp_path / "pets"))
     assert problem.preprocessor.size == (3, side, side)
     assert f"{median} to {median + 19} pixels a side, brought to {side}x{side}" in problem.notes[0]
-    assert load_problem(str(tmp_path / "pets"), size=20).preprocessor.size == (3, 20, 20)
+    assert load_problem(str(tmp_path / "pets"), image_size=20).preprocessor.size == (3, 20, 20)
 
 
 def test_photos_of_one_size_are_brought_down(tmp_path):
@@ -404,13 +404,13 @@ def test_options_that_pictures_do_not_take(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n" + "1,2\n" * 30)
     for path, options, words in (
         (folder, {"target": "x"}, "--target: .* holds images, whose labels are known"),
-        (folder, {"size": 2}, "^size: 2; expected pixels a side, 4 to 1024"),
+        (folder, {"image_size": 2}, "^image_size: 2; expected pixels a side, 4 to 1024"),
         (
             tmp_path / "a.csv",
-            {"size": 8, "target": "b"},
-            "--size: .* holds a table of separate rows; expected a folder of pictures",
+            {"image_size": 8, "target": "b"},
+            "--image-size: .* holds a table of separate rows; expected a folder of pictures",
         ),
-        ("digits", {"size": 8}, "--size: digits holds images, whose labels are known"),
+        ("digits", {"image_size": 8}, "--image-size: digits holds images, whose labels are known"),
     ):
         with pytest.raises(OptionError, match=words):
             load_problem(str(path), **options)

@@ -90,7 +90,7 @@ def test_mnist():
     problem = load_problem("mnist")
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [55_000, 5_000, 10_000]
     assert problem.train.target[:5].tolist() == [5, 0, 4, 1, 9] and problem.test.target[:5].tolist() == [7, 2, 1, 0, 4]
-    assert problem.preprocessor.box == 20 / 28 and problem.preprocessor.ink
+    assert problem.preprocessor.box == 20 / 28 and problem.preprocessor.framing == "ink"
 
 
 @needs("adult")
@@ -108,8 +108,8 @@ def test_adult_by_its_path_is_the_same_problem():
     files = shelf.locate(shelf.find("adult"))
     train, test = files["tabular/adult-train.csv"], files["tabular/adult-test.csv"]
     with pytest.raises(DataError, match=r"'<=50K\.' of column15 was never seen .* Pass --strip-label \."):
-        load_problem(str(train), target="-1", test=str(test))
-    problem, named = load_problem(str(train), target="-1", test=str(test), strip_label="."), load_problem("adult")
+        load_problem(str(train), target="-1", test_data=str(test))
+    problem, named = load_problem(str(train), target="-1", test_data=str(test), strip_label="."), load_problem("adult")
     assert problem.name == "adult-train" and problem.preprocessor.target_name == "column15"
     for name, array in named.test.inputs.items():
         np.testing.assert_array_equal(problem.test.inputs[name], array)
@@ -145,7 +145,9 @@ def test_own_table(csv):
 def test_source_loads_the_same_problem_from_anywhere(csv, tmp_path, monkeypatch):
     csv(people()), csv(people(60, first=7), "more.csv")
     monkeypatch.chdir(tmp_path)
-    problem = load_problem("people.csv", target="3", test="more.csv", drop=["job"], task="classification", seed=3)
+    problem = load_problem(
+        "people.csv", target="3", test_data="more.csv", drop_columns=["job"], task="classification", seed=3
+    )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     again = load_problem(**json.loads(json.dumps(problem.source)))
@@ -186,9 +188,9 @@ def test_regression_parts_cover_the_range(csv):
     [
         ({}, OptionError, "--target: missing; .* has the columns age, job, income; expected the one to predict"),
         ({"target": "incme"}, OptionError, "no such column; .* Did you mean 'income'"),
-        ({"target": "income", "drop": ["jb"]}, OptionError, "--drop jb: .* Did you mean 'job'"),
-        ({"target": "income", "drop": ["income"]}, OptionError, "--drop income: it is the target"),
-        ({"target": "income", "drop": ["age", "job"]}, DataError, "no column is left to learn from"),
+        ({"target": "income", "drop_columns": ["jb"]}, OptionError, "--drop-columns jb: .* Did you mean 'job'"),
+        ({"target": "income", "drop_columns": ["income"]}, OptionError, "--drop-columns income: it is the target"),
+        ({"target": "income", "drop_columns": ["age", "job"]}, DataError, "no column is left to learn from"),
         (
             {"target": "income", "task": "clasification"},
             OptionError,
@@ -199,7 +201,7 @@ def test_regression_parts_cover_the_range(csv):
             OptionError,
             "line 2: the target income is 'high'; expected a number",
         ),
-        ({"target": "income", "test": "no.csv"}, DataError, "no.csv: no such file"),
+        ({"target": "income", "test_data": "no.csv"}, DataError, "no.csv: no such file"),
     ],
 )
 def test_options_that_do_not_fit(csv, options, error, words):
@@ -227,7 +229,7 @@ def test_plain_text_is_no_table(csv):
 
 
 def test_own_test_file(csv):
-    problem = load_problem(csv(people()), target="income", test=csv(people(40, first=3), "test.csv"))
+    problem = load_problem(csv(people()), target="income", test_data=csv(people(40, first=3), "test.csv"))
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [170, 30, 40]
     assert "split: 85/15 by class into training and validation; test: test.csv" in problem.notes
 
@@ -235,8 +237,8 @@ def test_own_test_file(csv):
 def test_columns_in_another_order_or_with_more(csv):
     lines = [line.split(",") for line in people(40).splitlines()]
     shuffled = "\n".join(",".join([c, "x", a, b]) for a, b, c in lines).replace("income,x", "income,extra")
-    plain = load_problem(csv(people()), target="income", test=csv(people(40), "test.csv"))
-    other = load_problem(csv(people()), target="income", test=csv(shuffled, "test.csv"))
+    plain = load_problem(csv(people()), target="income", test_data=csv(people(40), "test.csv"))
+    other = load_problem(csv(people()), target="income", test_data=csv(shuffled, "test.csv"))
     for name, array in plain.test.inputs.items():
         np.testing.assert_array_equal(other.test.inputs[name], array)
 
@@ -255,7 +257,7 @@ def test_columns_in_another_order_or_with_more(csv):
 )
 def test_test_files_that_differ(csv, content, words):
     with pytest.raises(DataError, match=words):
-        load_problem(csv(people()), target="income", test=csv(content, "test.csv"))
+        load_problem(csv(people()), target="income", test_data=csv(content, "test.csv"))
 
 
 # ---- rows to predict -------------------------------------------------------------------------------------------------------
@@ -380,7 +382,7 @@ def test_the_one_table_of_a_directory(csv, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"target": "1"}, {"test": "x"}, {"strip_label": "."}, {"header": False}, {"drop": ["a"]}]
+    "option", [{"target": "1"}, {"test_data": "x"}, {"strip_label": "."}, {"header": False}, {"drop_columns": ["a"]}]
 )
 def test_options_for_tables_with_images(option):
     name = next(iter(option)).replace("_", "-")

@@ -78,7 +78,7 @@ def test_a_text_is_split_where_it_stands(file):
 def test_source_loads_it_again(file, tmp_path, monkeypatch):
     file("Once upon a time\n" * 100, "tales/b.md"), file(words(), "tales/a.txt"), file("hidden", "tales/.a.txt")
     monkeypatch.chdir(tmp_path)
-    problem = load_problem("tales", lines=True, seed=4)
+    problem = load_problem("tales", line_by_line=True, seed=4)
     monkeypatch.chdir("/")
     again = load_problem(**json.loads(json.dumps(problem.source)))
     assert again.notes == problem.notes and again.fingerprint == problem.fingerprint and texts(again) == texts(problem)
@@ -127,7 +127,7 @@ def test_shakespeare_is_split_as_the_field_does():
     np.testing.assert_array_equal(problem.validation.tokens, problem.test.tokens)
     assert "the last 10% is validation and also what is told at the end" in problem.notes[0]
     assert texts(problem)[0].startswith("First Citizen:\nBefore we proceed")
-    assert [len(part) for part in parts(load_problem("shakespeare", lines=True))] == [26_221, 3_278, 3_278]
+    assert [len(part) for part in parts(load_problem("shakespeare", line_by_line=True))] == [26_221, 3_278, 3_278]
 
 
 # ---- lines -----------------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_shakespeare_is_split_as_the_field_does():
 
 def test_lines(file):
     lines = [f"name{i}" for i in range(200)] + ["dup"] * 100
-    problem = load_problem(str(file("\n\n".join(lines))), lines=True)
+    problem = load_problem(str(file("\n\n".join(lines))), line_by_line=True)
     assert [len(part) for part in parts(problem)] == [240, 30, 30]
     newline = problem.preprocessor.tokenizer.encode("\n")[0]
     for part, text in zip(parts(problem), texts(problem), strict=True):
@@ -152,12 +152,12 @@ def test_lines(file):
     again = sum(line == "dup" for line in texts(problem)[2].split())
     assert f"test: {again} of 30 lines also stand in the training part" in problem.notes
     assert problem.raw_example("test", 4) == {"line": texts(problem)[2].split()[4]}
-    assert texts(load_problem(problem.source["path"], lines=True, seed=1)) != texts(problem)
+    assert texts(load_problem(problem.source["path"], line_by_line=True, seed=1)) != texts(problem)
 
 
 def test_the_beginning_of_a_line_begins_with_a_newline(file):
     path = str(file(words()))
-    known = load_problem(path, lines=True).preprocessor
+    known = load_problem(path, line_by_line=True).preprocessor
     assert known.text(known.encode("to")["tokens"]) == "\nto" and known.text(known.encode("")["tokens"]) == "\n"
     known = load_problem(path).preprocessor
     assert known.text(known.encode("to")["tokens"]) == "to" and known.text(known.encode("")["tokens"]) == "\n"
@@ -222,7 +222,7 @@ def test_tokens_are_spelled_by_what_they_say_or_by_the_text_they_are_the_end_of(
 def test_byte_pairs(file):
     text = words(2000) + "Grüße, 世界 \U0001f600!\n" * 40
     path = str(file(text))
-    problem = load_problem(path, tokenizer="bpe", vocabulary=270)
+    problem = load_problem(path, tokenizer="bpe", vocab_size=270)
     known = problem.preprocessor
     assert known.input_spec()["tokens"] == 270 and "".join(texts(problem)) == text
     assert problem.train.tokens.dtype == np.uint16 and len(problem.train) < 0.6 * len(texts(problem)[0])
@@ -240,7 +240,10 @@ def test_byte_pairs(file):
 @needs_tokenizers
 def test_lines_of_byte_pairs(file):
     problem = load_problem(
-        str(file("\n".join(f"name  number{i} \t" for i in range(200)))), lines=True, tokenizer="bpe", vocabulary=290
+        str(file("\n".join(f"name  number{i} \t" for i in range(200)))),
+        line_by_line=True,
+        tokenizer="bpe",
+        vocab_size=290,
     )
     target = problem.test.target
     ends = [problem.preprocessor.text(row[row != -100]) for row in target]
@@ -252,7 +255,7 @@ def test_lines_of_byte_pairs(file):
 def test_baselines_of_byte_pairs_count_characters(file):
     path = str(file(words(2000)))
     for lines in (False, True):
-        plain, pairs = (load_problem(path, lines=lines, tokenizer=name) for name in ("characters", "bpe"))
+        plain, pairs = (load_problem(path, line_by_line=lines, tokenizer=name) for name in ("characters", "bpe"))
         count = len(texts(plain)[2]) - (not lines)
         windows = np.ones(7), np.full(7, count // 7)
         one, other = (text_baselines(p.preprocessor, p.train, p.test, *windows, []) for p in (plain, pairs))
@@ -300,14 +303,14 @@ def test_files_that_are_no_text(file, content, message):
 ])  # fmt: skip
 def test_lines_that_are_none(file, content, message):
     with pytest.raises(DataError, match=message):
-        load_problem(str(file(content)), lines=True)
+        load_problem(str(file(content)), line_by_line=True)
 
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"tokenizer": "bpes"}, "tokenizer: 'bpes'; expected one of characters, bpe. Did you mean 'bpe'"),
-    ({"vocabulary": 500}, "vocabulary: 500 for a text in characters"),
-    ({"tokenizer": "bpe", "vocabulary": 256}, "vocabulary: 256; expected 257 up to 65536"),
-    ({"lines": True, "target": "income"}, "--target: .*play.txt holds text; expected a table with this option"),
+    ({"vocab_size": 500}, "vocab_size: 500 for a text in characters"),
+    ({"tokenizer": "bpe", "vocab_size": 256}, "vocab_size: 256; expected 257 up to 65536"),
+    ({"line_by_line": True, "target": "income"}, "--target: .*play.txt holds text; expected a table with this option"),
 ])  # fmt: skip
 def test_options_that_do_not_fit(file, options, message):
     with pytest.raises(OptionError, match=message):
@@ -315,8 +318,8 @@ def test_options_that_do_not_fit(file, options, message):
 
 
 def test_options_of_texts_are_not_for_others():
-    with pytest.raises(OptionError, match="--lines: digits holds images"):
-        load_problem("digits", lines=True)
+    with pytest.raises(OptionError, match="--line-by-line: digits holds images"):
+        load_problem("digits", line_by_line=True)
     with pytest.raises(
         OptionError, match="--tokenizer: housing holds a table of separate rows; expected a text with this option"
     ):

@@ -33,9 +33,9 @@ class ImageKind(FileKind):
     formats = "PNG, JPEG or the like"
     options = (
         DataOption(
-            "size",
+            "image_size",
             (int,),
-            "Pixels a side that pictures are brought to (else theirs; at most 64 where they differ).",
+            "Resize images to N x N pixels (by default they keep their size, at most 64 where sizes differ).",
             "N",
         ),
     )
@@ -47,14 +47,14 @@ class ImageKind(FileKind):
         return bool(_idx_pairs(content.path)) or super().recognises(content, options)
 
     def accepted_options(self, source: Source) -> tuple[str, ...]:
-        return ("size",) if _has_picture_files(source) else ()
+        return ("image_size",) if _has_picture_files(source) else ()
 
     def load(self, source: Source) -> DataModule:
         if source.dataset is not None and source.dataset.name == "digits":
             return load_digits(source)
         if not _has_picture_files(source):
             return load_idx(source, source.path if source.dataset is None else source.path.parent)
-        return load_pictures(source, source.options.get("size"))
+        return load_pictures(source, source.options.get("image_size"))
 
     def family_for(self, data: DataModule) -> str:
         """An MLP for data in MNIST's form, which it learns in seconds; a CNN for pictures."""

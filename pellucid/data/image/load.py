@@ -63,7 +63,7 @@ def load_pictures(source: Source, side: int | None = None) -> DataModule:
     Raises DataError for what cannot be learned from, OptionError for a side out of range.
     """
     if side is not None and not 4 <= side <= LARGEST_SIZE:
-        raise OptionError(f"size: {side}; expected pixels a side, 4 to {LARGEST_SIZE}; write --size 32, say")
+        raise OptionError(f"image_size: {side}; expected pixels a side, 4 to {LARGEST_SIZE}; write --image-size 32")
     files = labelled_files(source.path, PICTURES, read_header, source.seed)
     size, change = _common_size(files.splits["train"], side)
     sets = _decode(files, size)

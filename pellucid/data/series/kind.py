@@ -18,22 +18,22 @@ from .preprocess import SeriesPreprocessor, series_module
 
 
 class SeriesKind(DataKind):
-    """A table with a column of times, named by `time`."""
+    """A table with a column of times, named by `time_column`."""
 
     name = "series"
     title = "a series, split by time"
-    container = "a series, a table with --time,"
+    container = "a series, a table with --time-column,"
     folder_form = "a table"
     noun = "step"
     options = (
         *COLUMN_OPTIONS,
         DataOption(
-            "time",
+            "time_column",
             (str, int),
-            "The column that says when a row was: the table is a series, to be gone on with.",
+            "The column of times: the table is a series, and the task is to forecast it.",
             "NAME|N",
         ),
-        DataOption("window", (int,), "How many past steps of a series are looked at; 30."),
+        DataOption("lookback", (int,), "Past steps of a series that a forecast reads.  [default: 30]"),
     )
     default_family = "lstm"
     inputs = ("series",)
@@ -41,14 +41,14 @@ class SeriesKind(DataKind):
     preprocessor = SeriesPreprocessor
 
     def recognises(self, content: Content, options: Mapping[str, Any]) -> bool:
-        return "time" in options and (content.is_file or is_one_table(content, TableKind.endings))
+        return "time_column" in options and (content.is_file or is_one_table(content, TableKind.endings))
 
     def open(self, content: Content) -> tuple[str, list[Path]]:
         return TableKind().open(content)
 
     def load(self, source: Source) -> DataModule:
         if source.dataset is not None:
-            source.options = {"target": source.dataset.target, "time": source.dataset.time, **source.options}
+            source.options = {"target": source.dataset.target, "time_column": source.dataset.time, **source.options}
         table = read_table(source.path, source.options.get("header"))
         target, drop = chosen_columns(table, source.options)
         return series_module(source, table, target, drop)
@@ -75,7 +75,7 @@ class SeriesKind(DataKind):
             raise DataError(f"{source.spec}: {name} is missing in every step after the first {window}, the window that the network looks "
                             "at; expected values to score; fill them, or give more rows")  # fmt: skip
         if source.dataset is not None:  # what it is tested on stands last
-            source.options = {"target": name, "time": preprocessor.clock.name, "window": window}
+            source.options = {"target": name, "time_column": preprocessor.clock.name, "lookback": window}
             test = self.load(source).test
             examples, rows = examples.take(np.arange(len(rows))[-len(test) :]), rows[-len(test) :]
         names = [preprocessor.clock.text(time) for time in timeline.times[rows]]

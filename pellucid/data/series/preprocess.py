@@ -182,23 +182,23 @@ def calendar(times: np.ndarray, cycles: list[str]) -> np.ndarray:
 
 
 def series_module(source: Source, table: Table, target: int, drop: list[int]) -> DataModule:
-    """The data module of a table; the option `time` names its column of times, `window` says how far to look back.
+    """The data module of a table; the option `time_column` names its column of times, `lookback` says how many past steps to read.
 
     target, drop: positions of columns. Raises DataError or OptionError with the file, line or option, and what to do.
     """
     given = source.options
-    time = table.position(given["time"], "time:")
-    window = given.get("window", WINDOW)
+    time = table.position(given["time_column"], "time_column:")
+    window = given.get("lookback", WINDOW)
     if time == target:
         raise OptionError(
-            f"time: {given['time']}; it is the target; expected the column that says when a row was; choose another"
+            f"time_column: {given['time_column']}; it is the target; expected the column that says when a row was; choose another"
         )
     if given.get("task") == "classification":
         raise OptionError(
             "task: classification; a series is asked for its next number; expected regression; leave it out, or the time"
         )
     if not isinstance(window, int) or window < 1:
-        raise OptionError(f"window: {window!r}; expected a whole number of steps from 1; write {WINDOW}")
+        raise OptionError(f"lookback: {window!r}; expected a whole number of steps from 1; write {WINDOW}")
     notes: list[str] = []
     times, form = read_times(table, time)
     names, values = _columns(table, target, {time, *drop}, notes)
@@ -237,7 +237,7 @@ def series_module(source: Source, table: Table, target: int, drop: list[int]) ->
 
 def _too_short(table: Table, line: Timeline, window: int) -> DataError:
     return DataError(f"{table.path}: {len(line):,} steps; expected {LEAST_STEPS} to learn from beside a window of {window}, and some to "
-                     "validate and test on; give more rows, or a smaller --window")  # fmt: skip
+                     "validate and test on; give more rows, or a smaller --lookback")  # fmt: skip
 
 
 class _RawSteps:

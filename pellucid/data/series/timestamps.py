@@ -121,7 +121,7 @@ def _plausible(table: Table, position: int, sound: dict[str, np.ndarray]) -> tup
 
 def _not_a_time(table: Table, position: int, row: int, came: str) -> DataError:
     return DataError(f"{table.where(row)}: the time {table.names[position]} {came}; expected a date such as 2024-12-31 or "
-                     "2024-12-31 18:00, or a number, in every row; correct it, or choose another --time")  # fmt: skip
+                     "2024-12-31 18:00, or a number, in every row; correct it, or choose another --time-column")  # fmt: skip
 
 
 def _days(text: str, day_first: bool) -> float:

@@ -94,7 +94,7 @@ def fit(
     if not numbers and not categories:
         left_out = f" ({'; '.join(notes)})" if notes else ""
         raise DataError(f"{table.path}: no column is left to learn from{left_out}; expected one at least beside the target "
-                        f"{table.names[target]}; check --target and --drop")  # fmt: skip
+                        f"{table.names[target]}; check --target and --drop-columns")  # fmt: skip
     notes += _scaling_notes(numbers, categories)
     known = TablePreprocessor(
         list(table.names), table.header, table.names[target], task, None, numbers, categories, strip_label=strip
@@ -112,7 +112,7 @@ def _refuse_all_missing(table: Table, inputs: list[int]) -> None:
     if empty:
         columns = f"column{'s' * (len(empty) > 1)} {', '.join(empty)}"
         raise DataError(
-            f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop {','.join(empty)}"
+            f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop-columns {','.join(empty)}"
         )
 
 

@@ -22,11 +22,11 @@ COLUMN_OPTIONS = (
         "target", (str, int), "The column to predict: its name, or its number from 1; -1 is the last.", "NAME|N"
     ),
     DataOption(
-        "header", (bool,), "Whether the first row names the columns (else it is sniffed).", negatable=True
+        "header", (bool,), "Whether the first row names the columns (detected if left out).", negatable=True
     ),
-    DataOption("drop", (list, tuple, str), "Columns to leave out."),
+    DataOption("drop_columns", (list, tuple, str), "Columns to leave out."),
     DataOption(
-        "task", (str,), "classification or regression (else the target decides).", "TASK", choices=TASKS
+        "task", (str,), "classification or regression (chosen by the target if left out).", "TASK", choices=TASKS
     ),
 )  # fmt: skip
 
@@ -42,8 +42,8 @@ class TableKind(DataKind):
     endings = frozenset({".csv", ".tsv", ".parquet", ".pq", ".data", ".tab"})
     options = (
         *COLUMN_OPTIONS,
-        DataOption("test", (str,), "A table to test on, in place of a share of DATA.", "FILE"),
-        DataOption("strip_label", (str,), "Remove TEXT from the end of the labels, such as a dot.", "TEXT"),
+        DataOption("test_data", (str,), "A table to test on, instead of a part of DATA.", "FILE"),
+        DataOption("strip_label", (str,), "Remove TEXT from the end of each label, such as a full stop.", "TEXT"),
     )
     default_family = "mlp"
     inputs = ("table",)
@@ -64,7 +64,7 @@ class TableKind(DataKind):
         dataset = source.dataset
         defaults = {"target": dataset.target, "strip_label": dataset.strip_label, "header": False}
         if dataset.test is not None:
-            defaults["test"] = str(
+            defaults["test_data"] = str(
                 next(p for file, p in zip(dataset.files, source.paths, strict=True) if file.path == dataset.test)
             )
         source.options = {name: value for name, value in {**defaults, **source.options}.items() if value is not None}

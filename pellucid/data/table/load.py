@@ -39,14 +39,14 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     task, note = decide_task(table, target, options.get("task"), strip)
     notes.append(note)
     rows = split_rows(
-        _strata(table, target, task, strip), task, source.seed, TWO_WAY if "test" in options else THREE_WAY
+        _strata(table, target, task, strip), task, source.seed, TWO_WAY if "test_data" in options else THREE_WAY
     )
     preprocessor, fit_notes = fit(table, rows[0], target, task, drop, strip)
     notes += fit_notes
     encoded = Examples(preprocessor.encode(table), preprocessor.encode_target(table))
     splits, tables, used = [encoded.take(own) for own in rows], [table.take(own) for own in rows], [path]
     by_class = " by class" if task == "classification" else ""
-    if "test" in options:
+    if "test_data" in options:
         test_path = _test_path(source)
         tables.append(_labelled(test_path, preprocessor, options.get("header"), notes))
         splits.append(Examples(preprocessor.encode(tables[-1]), preprocessor.encode_target(tables[-1])))
@@ -63,14 +63,14 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
 
 def _test_path(source: Source) -> Path:
     """The table to test on, which `source.record` then names from any folder. Raises OptionError for that of training."""
-    path = Path(source.options["test"])
+    path = Path(source.options["test_data"])
     if path.is_file() and sha256([path]) == sha256([source.path]):
         raise OptionError(
-            f"--test {path}: it holds the same bytes as {source.path}, so the network would be tested on what it learned; "
-            "expected rows of its own; leave --test out to have a part held back"
+            f"--test-data {path}: it holds the same bytes as {source.path}, so the network would be tested on what it learned; "
+            "expected rows of its own; leave --test-data out to have a part held back"
         )
-    if "test" in source.record:
-        source.record["test"] = str(path.resolve())
+    if "test_data" in source.record:
+        source.record["test_data"] = str(path.resolve())
     return path
 
 
@@ -91,10 +91,10 @@ def chosen_columns(table: Table, options: Mapping[str, Any]) -> tuple[int, list[
         raise OptionError(f"--target: missing; {table.path} has the columns {table.listed()}; expected the one to predict; "
                           f"write --target {table.names[-1]!r}, say")  # fmt: skip
     target = table.position(options["target"])
-    drop = [table.position(column, "--drop") for column in options.get("drop", ())]
+    drop = [table.position(column, "--drop-columns") for column in options.get("drop_columns", ())]
     if target in drop:
         raise OptionError(
-            f"--drop {table.names[target]}: it is the target; expected other columns; leave it out of --drop"
+            f"--drop-columns {table.names[target]}: it is the target; expected other columns; leave it out of --drop-columns"
         )
     return target, drop
 

@@ -22,11 +22,11 @@ class TextKind(DataKind):
     noun = "text"
     endings = frozenset({".txt", ".md"})
     options = (
-        DataOption("lines", (bool,), "Take each line of a text for an example of its own."),
+        DataOption("line_by_line", (bool,), "Take each line of a text as one example."),
         DataOption(
-            "tokenizer", (str,), f"{' or '.join(TOKENIZERS)}, what a text is cut into.  [default: characters]", "NAME"
+            "tokenizer", (str,), f"How to split a text: {' or '.join(TOKENIZERS)}.  [default: characters]", "NAME"
         ),
-        DataOption("vocabulary", (int,), "Tokens of --tokenizer bpe.  [default: 1000]", "N"),
+        DataOption("vocab_size", (int,), "Tokens of --tokenizer bpe.  [default: 1000]", "N"),
     )
     default_family = "transformer"
     inputs = ("text",)
@@ -47,8 +47,8 @@ class TextKind(DataKind):
     def load(self, source: Source) -> DataModule:
         options: dict[str, Any] = dict(source.options)
         if source.dataset is not None:
-            options.setdefault("lines", source.dataset.lines)
-            options["last"] = 0.0 if options["lines"] else source.dataset.last
+            options.setdefault("line_by_line", source.dataset.lines)
+            options["last"] = 0.0 if options["line_by_line"] else source.dataset.last
         return text_module(source, **options)
 
     def read_to_score(self, source: Source) -> str:

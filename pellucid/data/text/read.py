@@ -33,20 +33,20 @@ SHOWN = 100  # tokens of a window, from its beginning, that stand for it
 def text_module(
     source: Source,
     *,
-    lines: bool = False,
+    line_by_line: bool = False,
     tokenizer: str = "characters",
-    vocabulary: int | None = None,
+    vocab_size: int | None = None,
     last: float = 0.0,
 ) -> DataModule:
     """The data module (kind "text", task "language") of one text file, or of several joined with a blank line.
 
-    lines: each line is an example: {"tokens": (N, T)}, target (N, T), T the longest line and its newline. The split is
+    line_by_line: each line is an example: {"tokens": (N, T)}, target (N, T), T the longest line and its newline. The split is
     then by line and by the seed; else the splits are TokenSequences, in the order of the text.
-    tokenizer: "characters", or "bpe" with `vocabulary` tokens (1,000).
+    tokenizer: "characters", or "bpe" with `vocab_size` tokens (1,000).
     last: where not 0, so much of the end is both validation and test, and the rest training.
     Raises DataError for a file that is not UTF-8 text, or too short; OptionError for an option out of range.
     """
-    check_tokenizer(tokenizer, vocabulary)
+    check_tokenizer(tokenizer, vocab_size)
     name, paths = source.name, source.paths
     text = "\n\n".join(read_text(path) for path in paths)
     if len(text) < LEAST_CHARACTERS:
@@ -54,12 +54,12 @@ def text_module(
         raise DataError(f"{where}: {len(text):,} characters; expected {LEAST_CHARACTERS:,} at least to train, validate and test on; "
                         "give more text")  # fmt: skip
     notes = [f"{name}: {len(paths):,} files, joined with a blank line"] * (len(paths) > 1)
-    texts = _split_lines(name, text, source.seed, notes) if lines else _split_text(name, text, last, notes)
+    texts = _split_lines(name, text, source.seed, notes) if line_by_line else _split_text(name, text, last, notes)
     fitted: Tokenizer = CharacterTokenizer.fit(texts[0])
     if tokenizer == BPETokenizer.kind:
-        fitted = BPETokenizer.fit(texts[0], vocabulary or VOCABULARY)
-    preprocessor = TextPreprocessor(fitted, lines)
-    if lines:
+        fitted = BPETokenizer.fit(texts[0], vocab_size or VOCABULARY)
+    preprocessor = TextPreprocessor(fitted, line_by_line)
+    if line_by_line:
         lengths = [_line_lengths(preprocessor, fitted.encode(own)) for own in texts]
         preprocessor.length = max(int(own.max()) for own in lengths)
     encoded = [encode_split(preprocessor, own) for own in texts]
@@ -75,18 +75,18 @@ def text_module(
     )  # fmt: skip
 
 
-def check_tokenizer(tokenizer: str, vocabulary: int | None) -> None:
+def check_tokenizer(tokenizer: str, vocab_size: int | None) -> None:
     if tokenizer not in TOKENIZERS:
         raise OptionError(
             f"tokenizer: {tokenizer!r}; expected one of {', '.join(TOKENIZERS)}.{suggestion(tokenizer, TOKENIZERS)}"
         )
-    if vocabulary is None:
+    if vocab_size is None:
         return
     if tokenizer != BPETokenizer.kind:
-        raise OptionError(f"vocabulary: {vocabulary} for a text in characters, whose vocabulary is theirs; expected it with bpe; "
-                          "add --tokenizer bpe, or leave --vocabulary out")  # fmt: skip
-    if not BYTES < vocabulary <= LARGEST_VOCABULARY:
-        raise OptionError(f"vocabulary: {vocabulary}; expected {BYTES + 1} up to {LARGEST_VOCABULARY}, all bytes being in it; "
+        raise OptionError(f"vocab_size: {vocab_size} for a text in characters, whose vocabulary is theirs; expected it with bpe; "
+                          "add --tokenizer bpe, or leave --vocab-size out")  # fmt: skip
+    if not BYTES < vocab_size <= LARGEST_VOCABULARY:
+        raise OptionError(f"vocab_size: {vocab_size}; expected {BYTES + 1} up to {LARGEST_VOCABULARY}, all bytes being in it; "
                           f"write {VOCABULARY}")  # fmt: skip
 
 
@@ -133,11 +133,11 @@ def _split_lines(name: str, text: str, seed: int, notes: list[str]) -> list[str]
     lines = [line for line in (line.rstrip() for line in text.split("\n")) if line]
     if len(lines) < LEAST_LINES:
         raise DataError(f"{name}: {len(lines)} lines that are not blank; expected {LEAST_LINES} at least to train, validate and test on; "
-                        "give more, or leave --lines out")  # fmt: skip
+                        "give more, or leave --line-by-line out")  # fmt: skip
     longest = max(range(len(lines)), key=lambda i: len(lines[i]))
     if len(lines[longest]) > LONGEST_LINE:
         raise DataError(f"{name}: a line of {len(lines[longest]):,} characters ({lines[longest][:30]!r}...); expected at most {LONGEST_LINE:,} "
-                        "where each line is an example; leave --lines out")  # fmt: skip
+                        "where each line is an example; leave --line-by-line out")  # fmt: skip
     rows = split_rows(np.zeros(len(lines), np.int64), "classification", seed, SHARES)
     parts = [[lines[i] for i in part.tolist()] for part in rows]
     notes.append(f"{name}: {len(lines):,} lines of up to {len(lines[longest])} characters; split 80/10/10 by line")
