@@ -1,8 +1,8 @@
-"""Examples into batches: data sets, subsets, and the loader that shuffles, cuts and resumes (floor 4).
+"""Data sets, subsets, and the loader that shuffles, batches and resumes (floor 4).
 
 The order of an epoch is a function of (seed, epoch) alone, the same on every machine, so a run can be taken up again in
 the middle of an epoch, and a compiled loop can be given the whole order at once (`DataLoader.indices`).
-Where the examples come from (tables, images) is left to the other files of `data/`.
+Reading examples from files is left to the other files of `data/`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..grad_mode import no_grad
 from ..ops.index import take
 from ..tensor import Tensor
 
-IGNORE_INDEX = -100  # a target that is not scored, PyTorch's ignore_index
+IGNORE_INDEX = -100  # a target that is not scored, as PyTorch's ignore_index
 Example = TypeVar("Example", covariant=True)
 
 
@@ -78,7 +78,7 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
     compiled step takes its own batch.
 
     tokens: whole numbers (L,).      length: T, which needs L > T.
-    strided: False for learning, a window at every place, N = L - T. True for scoring every token after the first exactly
+    strided: False for training, a window at every position, N = L - T. True for scoring every token after the first exactly
     once: windows end to end, each beginning with `warm` tokens that the one before has scored, whose targets are IGNORE_INDEX;
     the last one begins earlier, to end with the text.
     Raises OptionError for a `length` or `warm` out of range.

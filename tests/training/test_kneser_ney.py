@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pellucid.data import datasets as shelf
+from pellucid.data.base import Source
 from pellucid.data.load import load_problem
-from pellucid.data.text.read import text_problem
+from pellucid.data.text.read import text_module
 from pellucid.errors import OptionError
 from pellucid.evaluation import kneser_ney
 from pellucid.evaluation.kneser_ney import KneserNey, running, text_baselines
@@ -136,7 +137,7 @@ def against(problem, windows=7, notes=None):
 def test_n_grams_are_scored_on_the_network_s_own_windows(tmp_path, lines):
     path = tmp_path / "words.txt"
     path.write_text(words().replace(" ", "\n"))
-    problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"}, lines=lines)
+    problem = text_module(Source("words", [path]), line_by_line=lines)
     (tokens, depth), known = running(problem.test), problem.preprocessor
     nats = KneserNey(2, known.tokenizer.size).fit(*running(problem.train)).nats(tokens, depth)[depth > 0]
     characters = np.array([5, 0, 40, 3, 0])  # the last ones: a first token of several characters is not scored
@@ -156,7 +157,7 @@ def test_n_grams_are_scored_on_the_network_s_own_windows(tmp_path, lines):
 def test_of_a_long_text_the_end_is_counted_and_that_is_told(tmp_path, monkeypatch, lines):
     path, notes = tmp_path / "words.txt", []
     path.write_text("x" * 5000 + "\n" + words() if not lines else words().replace(" ", "\n"))
-    problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"}, lines=lines)
+    problem = text_module(Source("words", [path]), line_by_line=lines)
     whole = against(problem, notes=notes)
     assert notes == []
     monkeypatch.setattr(kneser_ney, "MOST", 1000)
@@ -174,7 +175,7 @@ def words(n=4000, seed=0):
 def test_baselines_of_a_text(tmp_path):
     path = tmp_path / "words.txt"
     path.write_text(words())
-    problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"})
+    problem = text_module(Source("words", [path]))
     found = against(problem)
     assert list(found) == ["unigram", "bigram", "kneser_ney_5"]
     assert all(metrics["n"] == len(problem.test) - 1 for metrics in found.values())

@@ -47,7 +47,7 @@ class TextKind(DataKind):
     def load(self, source: Source) -> DataModule:
         options: dict[str, Any] = dict(source.options)
         if source.dataset is not None:
-            options.setdefault("line_by_line", source.dataset.lines)
+            options.setdefault("line_by_line", source.dataset.line_by_line)
             options["last"] = 0.0 if options["line_by_line"] else source.dataset.last
         return text_module(source, **options)
 
