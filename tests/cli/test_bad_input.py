@@ -133,7 +133,10 @@ ARGUMENTS = {
         ["train", "digits", "--line-by-line"],
         "--line-by-line: digits holds images, .*expected a text",
     ),
-    "lines by number": (["train", "long.txt", "--set", "lines=3"], "--set lines: 3 is a int; expected a bool"),
+    "lines by number": (
+        ["train", "long.txt", "--set", "line_by_line=3"],
+        "--set line_by_line: 3 is a int; expected a bool",
+    ),
     "a column by half": (
         ["train", "people.csv", "--set", "target=2.5"],
         "--set target: 2.5 is a float; expected a str or int",

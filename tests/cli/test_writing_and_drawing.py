@@ -201,7 +201,7 @@ TEXTS = {
     "two texts with --out": (["predict", "RUN", "one.txt", "one.txt", "--out", "x.csv"], "DATA: 2 texts; expected one"),
     "pictures of a text": (["predict", "RUN", "one.txt", "--show"], "--show: .* reads texts"),
     "a horizon": (["predict", "RUN", "one.txt", "--horizon", 3], "--horizon 3: .* was not trained on a series"),
-    "a set of images": (["evaluate", "RUN", "digits"], "digits: a data set of images; expected a text"),
+    "a set of images": (["evaluate", "RUN", "digits"], "digits: a data set of kind image; expected a text"),
     "a judge": (["evaluate", "RUN", "--judge", "RUN"], "--judge story-transformer-1: .* draws nothing"),
     "a class": (["sample", "RUN", "--class", 3], "--class: .* writes text"),
     "a mad temperature": (["sample", "RUN", "--temperature", "nan"], "--temperature nan: expected 0 or more"),
