@@ -80,5 +80,7 @@ def test_a_new_kind_needs_one_line_in_the_registry(tmp_path, monkeypatch):
 def test_data_of_another_kind_than_the_run_s():
     with pytest.raises(DataError, match="digits: a data set of kind image; expected a table, as in training"):
         open_source("digits", KINDS["table"])
+    with pytest.raises(DataError, match=r"digits: .* expected a series \(a table with --time-column\), as in training"):
+        open_source("digits", KINDS["series"])
     source = open_source("digits", KINDS["image"], 5)
     assert isinstance(source, Source) and source.seed == 5 and source.dataset is not None

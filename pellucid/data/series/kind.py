@@ -22,7 +22,7 @@ class SeriesKind(DataKind):
 
     name = "series"
     title = "a series, split by time"
-    container = "a series, a table with --time-column,"
+    container = "a series (a table with --time-column)"
     folder_form = "a table"
     noun = "step"
     options = (
