@@ -1,7 +1,7 @@
 """Whole training steps of the shipped specs against PyTorch and JAX, in one run.
 
     python bench/specs.py                             seven specs, each in a process of its own
-    python bench/specs.py --network gan-images --rounds 9 --steps 20 --json
+    python bench/specs.py --network gan-image-grey --rounds 9 --steps 20 --json
     python bench/specs.py --kernels --network lstm-text    what our step spends its time on, kernel by kernel, alone
     python bench/specs.py --cold                      compile time and peak memory alone, from fresh processes
 

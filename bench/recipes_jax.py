@@ -206,8 +206,8 @@ def diffusion(
 
 
 LOSSES: dict[str, Loss] = {
-    "cnn-images": cnn, "cnn-pictures": cnn, "lstm-text": text, "lstm-series": series, "transformer-text": transformer,
-    "diffusion-images": diffusion,
+    "cnn-image-grey": cnn, "cnn-image": cnn, "lstm-text": text, "lstm-series": series, "transformer-text": transformer,
+    "diffusion-image-grey": diffusion,
 }  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def make_dataset(spec: KernelSpec, batch: int, network: Model) -> Any:
 
         def some(classes: np.ndarray) -> np.ndarray:
             images = 0.3 * squares[classes] + 0.7 * random.random((len(classes), *squares.shape[1:]), np.float32)
-            return images * spec.inputs["white"] if spec.kind == "images" else (images * 255).astype(np.uint8)
+            return images * spec.inputs["white"] if spec.kind == "image-grey" else (images * 255).astype(np.uint8)
 
         # Batch by batch: the peak memory of a fresh process shall be that of training.
         inputs = np.concatenate([some(classes) for classes in np.split(target, CHECKED)])

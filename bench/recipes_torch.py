@@ -350,8 +350,8 @@ class Diffusion(Network):
 
 
 NETWORKS: dict[str, type[Any]] = {
-    "cnn-images": CNN, "cnn-pictures": CNN, "lstm-text": Text, "lstm-series": Series, "transformer-text": Transformer,
-    "gan-images": GAN, "diffusion-images": Diffusion,
+    "cnn-image-grey": CNN, "cnn-image": CNN, "lstm-text": Text, "lstm-series": Series, "transformer-text": Transformer,
+    "gan-image-grey": GAN, "diffusion-image-grey": Diffusion,
 }  # fmt: skip
 
 

@@ -41,19 +41,19 @@ class KernelSpec:
 
 MNIST: dict[str, Any] = {"image": [28, 28], "white": 3.0}
 RECIPES = {
-    "cnn-images": KernelSpec("cnn", "images", MNIST, 10, STILL, (7, 6)),
-    "cnn-pictures": KernelSpec(
-        "cnn", "pictures", {"image": [3, 32, 32], "mean": [128.0] * 3, "std": [74.0] * 3}, 10, STILL, (5, 1)
+    "cnn-image-grey": KernelSpec("cnn", "image-grey", MNIST, 10, STILL, (7, 6)),
+    "cnn-image": KernelSpec(
+        "cnn", "image", {"image": [3, 32, 32], "mean": [128.0] * 3, "std": [74.0] * 3}, 10, STILL, (5, 1)
     ),
     "lstm-text": KernelSpec("lstm", "text", {"tokens": 65}, 65, {"dropout": 0.0}, (5, 3), images=False),
     "transformer-text": KernelSpec("transformer", "text", {"tokens": 65}, 65, {}, (7, 16), images=False),
     "lstm-series": KernelSpec("lstm", "series", {"series": [30, 5]}, 1, {"dropout": 0.0}, (7, 50), images=False),
-    "gan-images": KernelSpec(
-        "gan", "images", MNIST, 10, {}, (7, 6), apart=5e-3, drawn=((("normal", (64,)),), (("normal", (64,)),))
+    "gan-image-grey": KernelSpec(
+        "gan", "image-grey", MNIST, 10, {}, (7, 6), apart=5e-3, drawn=((("normal", (64,)),), (("normal", (64,)),))
     ),
-    "diffusion-images": KernelSpec(
+    "diffusion-image-grey": KernelSpec(
         "diffusion",
-        "images",
+        "image-grey",
         MNIST,
         10,
         {},

@@ -86,11 +86,11 @@ def command(run: str, data: str | None, feature_network: str | None, ensemble: t
 def _evaluate_predictions(run: runs.Run, data: str | None, others: list[runs.Run]) -> Scores:
     """Scores of a run, or of the mean prediction of several; on its own test data with its baselines."""
     predictor = Predictor(run)
-    predictions = predictor.test_part() if data is None else predictor.labelled(data)
+    predictions = predictor.own_test() if data is None else predictor.scored(data)
     outputs, truth = [predictions.output], predictor.targets(predictions)
     zero, one = inverse_transform(predictor.preprocessor, np.array([0.0, 1.0]))
     for other in map(Predictor, others):
-        other_predictions = other.test_part() if data is None else other.labelled(data)
+        other_predictions = other.own_test() if data is None else other.scored(data)
         other_truth = other.targets(other_predictions)
         # Each run stores targets as float32 on its own scale, so they agree except for rounding.
         same = other_truth.shape == truth.shape and np.allclose(other_truth, truth, rtol=0, atol=1e-4 * (one - zero))
@@ -117,4 +117,4 @@ def _evaluate_text(run: runs.Run, data: str) -> Scores:
     """Scores of a language model on another text."""
     scorer = TextScorer(run)
     text = scorer.text(data)
-    return scorer.score(text), {}, scorer.preprocessor.strangers(text)
+    return scorer.score(text), {}, scorer.preprocessor.unseen_values(text)

@@ -10,10 +10,15 @@ from typing import Any
 import click
 import numpy as np
 
+from ..data.base import PredictionForm
+from ..data.kinds import kind_named
+from ..data.load import open_source
+from ..data.series.kind import SeriesKind
+from ..data.series.preprocess import SeriesPreprocessor
 from ..errors import OptionError
 from ..evaluation.formatting import score_line
 from ..files import write_text
-from ..inference.forecast import forecast, read_series
+from ..inference.forecast import forecast
 from ..inference.predictor import Predictions, Predictor
 from ..inference.text_scorer import TextScorer
 from ..models.heads.generation import ImageGenerator
@@ -23,11 +28,10 @@ from .progress import say
 
 SHADES = " .:-=+*#%@"
 SHOWN = 10  # the most images and lines to print
-INPUTS = {  # by kind of data, what DATA is
-    "table": "the table of rows to predict for",
-    "images": "the images to predict for",
-    "pictures": "the images to predict for",
-    "text": "the texts to score",
+INPUTS = {  # what DATA is
+    PredictionForm.ROWS: "the table of rows to predict for",
+    PredictionForm.FILES: "the files to predict for",
+    PredictionForm.TEXT: "the texts to score",
 }
 
 
@@ -35,13 +39,15 @@ INPUTS = {  # by kind of data, what DATA is
 @click.argument("run")
 @click.argument("data", nargs=-1)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table here: .csv or .tsv.")
-@click.option("--preview", is_flag=True, help="Print the images in characters, as the network reads them.")
+@click.option(
+    "--preview", is_flag=True, help="Print images, or spectrograms of sounds, in characters, as the network reads them."
+)
 @click.option("--horizon", type=Whole(), metavar="N", help="Steps of a series to forecast.  [default: 1]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     run: str, data: tuple[str, ...], out: Path | None, preview: bool, horizon: int | None, as_json: bool
 ) -> None:
-    """Predict for DATA with RUN: a table (printed again with predictions), images for a run on images, or a series to
+    """Predict for DATA with RUN: a table (printed again with predictions), images or sounds for a run on such files, or a series to
     forecast; without DATA, the series of the run itself. A language model scores texts: nats per character, and with --out
     those of each character.
 
@@ -53,29 +59,28 @@ def command(
     """
     _check_out(out)
     trained = runs.find_run(run)
-    kind = trained.config.kind
-    if not data and kind == "series":
+    kind = kind_named(trained.config.kind)
+    form = kind.prediction
+    if not data and form is PredictionForm.FORECAST:
         data = (trained.config.source["spec"],)
     if not data:
-        raise OptionError(
-            f"missing argument DATA: {INPUTS.get(kind, 'what to predict for')}; see pellucid predict --help"
-        )
-    if horizon is not None and kind != "series":
+        raise OptionError(f"missing argument DATA: {INPUTS[form]}; see pellucid predict --help")
+    if horizon is not None and form is not PredictionForm.FORECAST:
         raise OptionError(
             f"--horizon {horizon}: {trained.name} was not trained on a series; expected a run on a series; leave it out"
         )
-    if kind == "text":
+    if form is PredictionForm.TEXT:
         return _score_texts(trained, data, out, preview, as_json)
     _check_predicts(trained)
-    on_images = kind in ("images", "pictures")
-    if preview and not on_images:
-        raise OptionError(f"--preview: {trained.name} reads tables; expected a run on images; leave it out")
-    if not on_images and len(data) > 1:
+    on_files = form is PredictionForm.FILES
+    if preview and not on_files:
+        raise OptionError(f"--preview: {trained.name} reads tables; expected a run on images or sounds; leave it out")
+    if not on_files and len(data) > 1:
         raise OptionError(f"DATA: {len(data)} tables; expected one; predict for one after another")
     predictor = Predictor(trained)
-    if kind == "series":
+    if form is PredictionForm.FORECAST:
         return _forecast(predictor, data[0], horizon or 1, out, as_json)
-    predictions = predictor.images(list(data)) if on_images else predictor.rows(data[0])
+    predictions = predictor.predict(data)
     for note in predictor.unseen_values(predictions):
         say(f"note: {note}")
     if preview:
@@ -84,12 +89,12 @@ def command(
     _write(rows, out, "rows with predictions", as_json)
     if as_json:
         _print_json(predictor, _json_rows(predictor, predictions))
-    elif out is None and on_images:
-        most = max(SHOWN, len(data))  # each image that was named has its line
+    elif out is None and on_files:
+        most = max(SHOWN, len(data))  # each file that was named has its line
         for line in _sentences(predictor, predictions, most):
             click.echo(line)
         if len(rows) > most:
-            say(f"{len(rows) - most:,} more predictions are not shown; --out predictions.csv writes a table of all: each image's file, "
+            say(f"{len(rows) - most:,} more predictions are not shown; --out predictions.csv writes a table of all: each file's name, "
                 "its class, and the probability of every class")  # fmt: skip
     elif out is None:
         click.echo(_as_text(rows, ","), nl=False)
@@ -97,8 +102,10 @@ def command(
 
 def _forecast(predictor: Predictor, data: str, horizon: int, out: Path | None, as_json: bool) -> None:
     """Predict the steps after the end of a series, one a row."""
-    preprocessor = predictor.preprocessor
-    steps = forecast(predictor.forward.native, preprocessor, read_series(data, preprocessor), horizon)
+    preprocessor, kind = predictor.preprocessor, predictor.kind
+    assert isinstance(preprocessor, SeriesPreprocessor) and isinstance(kind, SeriesKind)
+    table = kind.read_table(preprocessor, open_source(data, kind))
+    steps = forecast(predictor.forward.native, preprocessor, table, horizon)
     rows = [{preprocessor.clock.name: time, "prediction": float(f"{value:.7g}")} for time, value in steps]
     _write(rows, out, "forecast steps", as_json)
     if as_json:
@@ -128,13 +135,13 @@ def _check_predicts(trained: runs.Run) -> None:
 def _score_texts(trained: runs.Run, data: tuple[str, ...], out: Path | None, preview: bool, as_json: bool) -> None:
     """Score each text by a language model, or with `out` each character of one text."""
     if preview:
-        raise OptionError(f"--preview: {trained.name} reads texts; expected a run on images; leave it out")
+        raise OptionError(f"--preview: {trained.name} reads texts; expected a run on images or sounds; leave it out")
     if out is not None and len(data) > 1:
         raise OptionError(f"DATA: {len(data)} texts; expected one with --out; score one after another")
     scorer = TextScorer(trained)
     texts = {name: scorer.text(name) for name in data}
     for name, text in texts.items():
-        for note in scorer.preprocessor.strangers(text):
+        for note in scorer.preprocessor.unseen_values(text):
             say(f"note: {name}: {note}")
     scores = {name: scorer.score(text) for name, text in texts.items()}
     if out is not None:
@@ -144,7 +151,10 @@ def _score_texts(trained: runs.Run, data: tuple[str, ...], out: Path | None, pre
         ]
         _write(rows, out, "rows", as_json)
     if as_json:
-        values = [{"name": name, "nll_per_char": scored["nll_per_char"], "characters": scored.n} for name, scored in scores.items()]
+        values = [
+            {"name": name, "nll_per_char": scored["nll_per_char"], "characters": scored.n}
+            for name, scored in scores.items()
+        ]
         print_json({"run": str(trained.folder), "task": trained.config.task, "n": len(values), "predictions": values})
     elif out is None:
         for name, metrics in scores.items():
@@ -172,7 +182,7 @@ def _rows(predictor: Predictor, predictions: Predictions) -> list[dict[str, Any]
     rows = []
     for i, prediction in enumerate(predicted_values(predictor, predictions)):
         row: dict[str, Any] = (
-            predictions.table.row(i) if predictions.table is not None else {"picture": predictions.names[i]}
+            predictions.table.row(i) if predictions.table is not None else {predictor.kind.noun: predictions.names[i]}
         )
         row[_new_column("prediction", row)] = prediction
         for k, name in enumerate(predictor.classes or []):
@@ -226,11 +236,11 @@ def _sentences(predictor: Predictor, predictions: Predictions, most: int) -> lis
 
 def _print_images(predictor: Predictor, predictions: Predictions) -> None:
     """Print the first images in characters, as the network reads them, on stderr."""
-    assert predictions.seen is not None
+    assert predictions.view is not None
     for i, (name, prediction) in enumerate(
         zip(predictions.names[:SHOWN], predicted_values(predictor, predictions), strict=False)
     ):
-        image = predictions.seen(i)
+        image = predictions.view(i)
         click.echo(f"{name}, read as {image.shape[0]}x{image.shape[1]}: {prediction}", err=True)
         for line in as_characters(image):
             click.echo("  " + line, err=True)

@@ -74,7 +74,7 @@ def command(
             raise OptionError(f"--{'class' if class_name is not None else 'out'}: {trained.name} generates text; expected --prompt, --length, "
                               "--temperature or --top-k; leave it out")  # fmt: skip
         options = {"temperature": temperature, "top_k": top_k, "generator": generator}
-        for note in sampler.preprocessor.strangers(prompt):
+        for note in sampler.preprocessor.unseen_values(prompt):
             say(f"note: --prompt: {note}")
         texts_wanted = count or (20 if sampler.preprocessor.lines else 1)
         texts = [prompt + sampler.text(prompt, length, **options) for _ in range(texts_wanted)]  # type: ignore[arg-type]

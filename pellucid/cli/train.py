@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..data.load import find, load_problem
-from ..data.problem import DataModule, TokenSequence
+from ..data.base import DataOption, PredictionForm
+from ..data.datasets import find
+from ..data.kinds import KINDS, data_options, kind_named
+from ..data.load import load_problem
+from ..data.problem import TokenSequence
 from ..errors import OptionError
 from ..evaluation.comparison import compare_with_baselines
 from ..evaluation.formatting import score_line
@@ -38,51 +42,42 @@ from .options import (
 from .progress import Watcher, say
 from .shell import Stopped
 
-# Options about the data, which --set and a --config file may give too: the parameter of `load_problem`, and accepted types.
-DATA_OPTIONS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "target": ("target", (str, int)),
-    "header": ("header", (bool,)),
-    "test_data": ("test", (str,)),
-    "drop_columns": ("drop", (list, tuple, str)),
-    "task": ("task", (str,)),
-    "strip_label": ("strip_label", (str,)),
-    "line_by_line": ("lines", (bool,)),
-    "tokenizer": ("tokenizer", (str,)),
-    "vocab_size": ("vocabulary", (int,)),
-    "time_column": ("time", (str, int)),
-    "lookback": ("window", (int,)),
-    "image_size": ("size", (int,)),
-}
+CONTAINERS = [kind.container for kind in reversed(KINDS.values()) if kind.endings]
+HELP = f"""Train a network on DATA: a name from `pellucid datasets`, {", ".join(CONTAINERS[:-1])} or {CONTAINERS[-1]}.
+
+Images and sounds need one folder for each class, and may lie in an archive.
+
+\b
+pellucid train digits
+pellucid train people.csv --target income
+pellucid train pets/
+pellucid train --resume last
+"""
+DATA_OPTIONS = data_options()  # --set and a --config file may give them too
 OTHER_RUNS = ("init_from", "feature_network")  # options that name a run
 WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "as_json"}
 
 
-@click.command("train", short_help="Train a network.", options_metavar="[OPTIONS]")
+def _data_option_flags(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that the registry of kinds of data declares."""
+    for option in reversed(DATA_OPTIONS.values()):
+        function = _click_option(option)(function)
+    return function
+
+
+def _click_option(option: DataOption) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    flag = "--" + option.name.replace("_", "-")
+    if bool in option.types:
+        names = f"{flag}/--no-{flag[2:]}" if option.negatable else flag
+        return click.option(names, is_flag=True, default=None, help=option.help)
+    forms: dict[tuple[Any, ...], Any] = {(int,): Whole(), (int, float): Number()}
+    type = Names() if list in option.types else forms.get(option.types)
+    return click.option(flag, option.name, type=type, metavar=option.metavar, help=option.help)
+
+
+@click.command("train", short_help="Train a network.", help=HELP, options_metavar="[OPTIONS]")
 @click.argument("data", required=False)
-@click.option(
-    "--target", metavar="NAME|N", help="The column to predict: its name, or its number from 1; -1 is the last."
-)
-@click.option(
-    "--header/--no-header", default=None, help="Whether the first row names the columns (detected if left out)."
-)
-@click.option("--test-data", metavar="FILE", help="A table to test on, instead of a part of DATA.")
-@click.option("--drop-columns", type=Names(), help="Columns to leave out.")
-@click.option("--task", metavar="TASK", help="classification or regression (chosen by the target if left out).")
-@click.option("--strip-label", metavar="TEXT", help="Remove TEXT from the end of each label, such as a full stop.")
-@click.option("--line-by-line", is_flag=True, default=None, help="Take each line of a text as one example.")
-@click.option("--tokenizer", metavar="NAME", help="How to split a text: characters or bpe.  [default: characters]")
-@click.option("--vocab-size", type=Whole(), metavar="N", help="Tokens of --tokenizer bpe.  [default: 1000]")
-@click.option(
-    "--time-column",
-    metavar="NAME|N",
-    help="The column of times: the table is a series, and the task is to forecast it.",
-)
-@click.option("--lookback", type=Whole(), help="Past steps of a series that a forecast reads.  [default: 30]")
-@click.option(
-    "--image-size",
-    type=Whole(),
-    help="Resize images to N x N pixels (by default they keep their size, at most 64 where sizes differ).",
-)
+@_data_option_flags
 @click.option("--model", metavar="NAME", help=f"The family of network: {', '.join(FAMILIES)}.")
 @click.option(
     "--hidden-sizes", type=Numbers(), help="Sizes of the hidden layers of an mlp or lstm, or none, such as 128,64."
@@ -128,15 +123,6 @@ WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "a
 def command(
     context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    """Train a network on DATA: a name from `pellucid datasets`, a table (CSV, TSV, Parquet), a text (TXT, MD), or a
-    folder or archive of images with one folder for each class.
-
-    \b
-    pellucid train digits
-    pellucid train people.csv --target income
-    pellucid train pets/
-    pellucid train --resume last
-    """
     if resume is not None:
         training = _resume(context, data, resume, options)
     elif data is None:
@@ -173,10 +159,15 @@ def _start(data: str, options: dict[str, Any], quiet: bool) -> session.TrainingS
         about_data = {name: values.pop(name) for name in DATA_OPTIONS if name in values}
         # Check the settings before loading the data, which may take long.
         settings, _ = resolve_config(family or "mlp", values if family else {"seed": values.get("seed", 0)})
-        problem = _load_data(data, settings.seed, about_data)
-        family = family_for(problem.kind, family)
+        problem = load_problem(data, seed=settings.seed, **_checked(about_data))
+        kind = kind_named(problem.kind)
+        family = family_for(kind.name, kind.inputs, kind.family_for(problem), family)
         dataset = data if find(data) else ""  # a user's own digits.csv does not get the recipe of the data set digits
-        values = {**load_recipe(family, dataset, problem.kind, len(problem.train)), **inherited, **values}
+        values = {
+            **load_recipe(family, dataset, problem.preprocessor.recipe, len(problem.train)),
+            **inherited,
+            **values,
+        }
         training = session.start(problem, family, values, run_dir, source=init_from, feature_network=feature_network)
     except OptionError as error:
         raise _with_origin(error, options, overrides, in_file, path) from None
@@ -206,33 +197,16 @@ def _refuse_renamed(values: dict[str, Any]) -> None:
             raise OptionError(f"{name}: no such option; it is called {renamed}; write {renamed}={values[name]}")
 
 
-def _data_parameters(options: dict[str, Any]) -> dict[str, Any]:
-    """Options about the data as parameters of `load_problem`. Raises OptionError for a value of a wrong type."""
-    parameters: dict[str, Any] = {}
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    """Options about the data for `load_problem`. Raises OptionError for a value of a wrong type."""
     for name, value in options.items():
-        parameter, types = DATA_OPTIONS[name]
+        types = DATA_OPTIONS[name].types
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected a {' or '.join(kind.__name__ for kind in types)}; "
                               "see pellucid train --help")  # fmt: skip
-        parameters[parameter] = value
-    if isinstance(parameters.get("drop"), str):  # from a config file, where one name needs no list
-        parameters["drop"] = [name.strip() for name in parameters["drop"].split(",")]
-    return parameters
-
-
-def _load_data(data: str, seed: int, options: dict[str, Any]) -> DataModule:
-    """`load_problem` with errors that name the option instead of the parameter."""
-    parameters = _data_parameters(options)
-    try:
-        return load_problem(data, seed=seed, **parameters)
-    except OptionError as error:
-        message = str(error)
-        hyphens, name = ("--" if message.startswith("--") else ""), re.split("[: ]", message.removeprefix("--"))[0]
-        for option, (parameter, _) in DATA_OPTIONS.items():
-            if parameter == name.replace("-", "_"):
-                shown = option.replace("_", "-") if hyphens else option
-                raise OptionError(hyphens + shown + message[len(hyphens + name) :]) from None
-        raise
+        if list in types and isinstance(value, str):  # from a config file, where one name needs no list
+            options[name] = [part.strip() for part in value.split(",")]
+    return options
 
 
 def _with_origin(
@@ -312,10 +286,12 @@ def next_command(training: session.TrainingSession) -> str:
     run, problem = shell_word(training.run.name), training.problem
     if isinstance(training.network, LanguageModel | ImageGenerator):
         return f"pellucid sample {run}"
-    if problem.kind in ("table", "series"):
-        option = "--horizon 7" if problem.kind == "series" else "--out predictions.csv"
-        return f"pellucid predict {run} {shell_word(problem.source['spec'])} {option}"
-    return f"pellucid predict {run} {shell_word(problem.source['spec'])} --preview"
+    options = {
+        PredictionForm.ROWS: "--out predictions.csv",
+        PredictionForm.FORECAST: "--horizon 7",
+        PredictionForm.FILES: "--preview",
+    }
+    return f"pellucid predict {run} {shell_word(problem.source['spec'])} {options[kind_named(problem.kind).prediction]}"
 
 
 def _as_json(training: session.TrainingSession, result: session.Result) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The data sets known by name: what they are, where their files come from, and how to find those on this machine.
+"""The data sets known by name: descriptions, download addresses, and their files on this machine (floor 4).
 
 A file is looked for in `PELLUCID_DATA` (a folder laid out like the paths here), then in the cache, then fetched and
-checked by SHA-256. Reading them is for `sources.py`. Digits come with scikit-learn and need no network.
+checked by SHA-256. Reading them is left to `load.py`. Digits come with scikit-learn and need no network.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class File:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A line of `pellucid datasets`. `target` ... `last` are what a table or text needs to be told, said once here."""
+    """A line of `pellucid datasets`. `columns` ... `last` are options of its kind."""
 
     name: str
-    kind: str  # "images", "pictures", "table", "text", "series"
+    kind: str  # a key of `kinds.KINDS`
     about: str
     rows: str
     licence: str
@@ -54,8 +54,8 @@ class Dataset:
     time: str | None = None  # the column of a series that says when a row was
     test: str | None = None  # path of the file that is the test set
     strip_label: str | None = None
-    lines: bool = False  # whether each line of a text is an example
-    last: float = 0.0  # share at the end of a text that the field both chooses and tells by
+    line_by_line: bool = False  # whether each line of a text is an example
+    last: float = 0.0  # share at the end of a text that is validation and test at once, as is usual for it
 
     @property
     def size(self) -> int:
@@ -84,12 +84,12 @@ def _table(name: str, sha256: str, size: int) -> File:
 
 DATASETS = (
     Dataset(
-        "digits", "images", "handwritten digits, 8x8", "1,797", "CC BY 4.0",
+        "digits", "image", "handwritten digits, 8x8", "1,797", "CC BY 4.0",
         "https://archive.ics.uci.edu/dataset/80 (comes with scikit-learn)",
         (File("digits.csv.gz", "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8", 57_523, unpacked=True),),
     ),
     Dataset(
-        "mnist", "images", "handwritten digits, 28x28", "60,000 + 10,000", "CC BY-SA 3.0", _MNIST,
+        "mnist", "image", "handwritten digits, 28x28", "60,000 + 10,000", "CC BY-SA 3.0", _MNIST,
         (
             _mnist("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 9_912_422),
             _mnist("train-labels-idx1-ubyte", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 28_881),
@@ -144,10 +144,10 @@ DATASETS = (
         "names", "text", "first names, one a line", "32,033", "public domain", "https://github.com/karpathy/makemore",
         (File("text/names.txt", "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d", 228_145,
               "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"),),
-        lines=True,
+        line_by_line=True,
     ),
     Dataset(
-        "cifar10", "pictures", "ten kinds of thing, 32x32 JPEG", "50,000 + 10,000", "see the address",
+        "cifar10", "image", "ten kinds of thing, 32x32 JPEG", "50,000 + 10,000", "see the address",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
         (File("images/cifar10-jpeg.tar.gz", "0bfcb68717a0ecb0d51ed61034906a773d48d424d94b766a46d7d1c55702a4d9", 19_432_150),),
     ),
@@ -189,8 +189,8 @@ def digits_file() -> Path | None:
 
 def _here(file: File) -> Path | None:
     chosen = os.environ.get("PELLUCID_DATA")
-    places = [Path(chosen) / file.path] if chosen else []
-    return next((path for path in [*places, cache_folder() / file.path] if path.is_file()), None)
+    paths = [Path(chosen) / file.path] if chosen else []
+    return next((path for path in [*paths, cache_folder() / file.path] if path.is_file()), None)
 
 
 def locate(dataset: Dataset, progress: Progress | None = None) -> dict[str, Path]:
@@ -209,22 +209,22 @@ def locate(dataset: Dataset, progress: Progress | None = None) -> dict[str, Path
 
 def _fetch(dataset: Dataset, file: File, progress: Progress | None) -> Path:
     goal = cache_folder() / file.path
-    put = f"put it at {goal}, or set PELLUCID_DATA to a folder that has {file.path}"
+    remedy = f"put it at {goal}, or set PELLUCID_DATA to a folder that has {file.path}"
     if file.url is None:
         raise DataError(f"{dataset.name}: {file.path} is not on this machine and has no address to fetch it from; "
-                        f"see {dataset.address} and {put}")  # fmt: skip
+                        f"see {dataset.address} and {remedy}")  # fmt: skip
     part = goal.with_name(goal.name + f".{os.getpid()}-{threading.get_ident()}.part")
     try:
         _download(file.url, part, progress)
-        came = _hash(part, file.unpacked)
-        if came != file.sha256:
-            raise DataError(f"{dataset.name}: {file.url} gave bytes with SHA-256 {came[:16]}..., expected {file.sha256[:16]}...; "
-                            f"nothing was kept; try again, or fetch it elsewhere and {put}")  # fmt: skip
+        digest = _hash(part, file.unpacked)
+        if digest != file.sha256:
+            raise DataError(f"{dataset.name}: {file.url} gave bytes with SHA-256 {digest[:16]}..., expected {file.sha256[:16]}...; "
+                            f"nothing was kept; try again, or fetch it elsewhere and {remedy}")  # fmt: skip
         os.replace(part, goal)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(f"{dataset.name}: not on this machine, and {file.url} cannot be reached ({reason}); "
-                        f"fetch the file elsewhere and {put}") from None  # fmt: skip
+                        f"fetch the file elsewhere and {remedy}") from None  # fmt: skip
     except OSError as error:
         raise DataError(f"{goal}: cannot be written ({error.strerror or error}); free some space or set PELLUCID_CACHE to "
                         "a folder that can be written") from None  # fmt: skip
@@ -235,11 +235,11 @@ def _fetch(dataset: Dataset, file: File, progress: Progress | None) -> Path:
 
 
 def _download(url: str, part: Path, progress: Progress | None) -> None:
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-        whole, done = int(answer.headers.get("Content-Length") or 0), 0
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+        whole, done = int(response.headers.get("Content-Length") or 0), 0
         part.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
-            while chunk := answer.read(CHUNK):
+            while chunk := response.read(CHUNK):
                 file.write(chunk)
                 done += len(chunk)
                 if progress is not None:

@@ -1,6 +1,6 @@
-"""Files as they come: whether they are there, what they hold, whether they are sound text, their SHA-256 (floor 4).
+"""Files as bytes: checks that they exist and hold text, gzip, and their SHA-256 (floor 4).
 
-Only bytes: what fields and rows are is `table.py`'s to know, pixels `idx.py`'s and `images.py`'s.
+Decoding tables, images and sounds is left to the folders beside this file.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ CHUNK = 1 << 20
 GZIP = b"\x1f\x8b"
 PARQUET = b"PAR1"
 BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16", codecs.BOM_UTF32_BE: "UTF-32"}
-# First bytes of files that are taken for tables by mistake, and what to do.
-STRANGERS = {
+# Signatures of files that are given as tables by mistake, and what to do.
+FOREIGN_SIGNATURES = {
     b"PK\x03\x04": "a zip file or an Excel workbook; expected CSV, TSV or Parquet; unpack it, or save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook; expected CSV, TSV or Parquet; save the sheet as CSV",
     b"\x93NUMPY": "a NumPy array; expected CSV, TSV or Parquet; write it with numpy.savetxt(..., delimiter=',')",
@@ -126,7 +126,7 @@ def check_text(path: Path) -> None:
 
 
 def _check_start(path: Path, chunk: bytes) -> None:
-    for magic, words in STRANGERS.items():
+    for magic, words in FOREIGN_SIGNATURES.items():
         if chunk.startswith(magic):
             raise DataError(f"{path}: {words}")
     name = next((name for mark, name in BYTE_ORDER_MARKS.items() if chunk.startswith(mark)), None)

@@ -1,8 +1,8 @@
-"""Examples into batches: data sets, subsets, and the loader that shuffles, cuts and resumes (floor 4).
+"""Data sets, subsets, and the loader that shuffles, batches and resumes (floor 4).
 
 The order of an epoch is a function of (seed, epoch) alone, the same on every machine, so a run can be taken up again in
 the middle of an epoch, and a compiled loop can be given the whole order at once (`DataLoader.indices`).
-Where the examples come from (tables, images) is left to the other files of `data/`.
+Reading examples from files is left to the other files of `data/`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..grad_mode import no_grad
 from ..ops.index import take
 from ..tensor import Tensor
 
-IGNORED = -100  # a target that is not scored, PyTorch's ignore_index
+IGNORE_INDEX = -100  # a target that is not scored, as PyTorch's ignore_index
 Example = TypeVar("Example", covariant=True)
 
 
@@ -30,7 +30,7 @@ class Dataset(Generic[Example]):
     """Numbered examples: define `__getitem__(i)` and `__len__()`.
 
     A data set may also have `gather(indices)`, int64 (B,) -> a list of Tensors (B, ...), one for each part of an example;
-    the loader then takes whole batches from it. Where all of it is in memory, `pick` does the same with operations on
+    the loader then takes whole batches from it. Where all of it is in memory, `gather_op` does the same with operations on
     Tensors, so that a compiled step takes its batch itself, from where the data are.
     """
 
@@ -66,7 +66,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         # Straight from the arrays: a batch is data and has no place on the tape.
         return [new_value(np.take(t.array, indices, axis=0)) for t in self.tensors]
 
-    def pick(self, indices: Tensor) -> list[Tensor]:
+    def gather_op(self, indices: Tensor) -> list[Tensor]:
         """`gather` made of operations: int64 (B,) -> Tensors (B, ...)."""
         return [take(t, indices) for t in self.tensors]
 
@@ -74,17 +74,17 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
 class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
     """Windows of running text: example i is (tokens, targets), both int64 (T,), each target the token after its own.
 
-    The text lies there once, however much the windows overlap; `pick` reads them from it by operations, so that a
+    The text lies there once, however much the windows overlap; `gather_op` reads them from it by operations, so that a
     compiled step takes its own batch.
 
     tokens: whole numbers (L,).      length: T, which needs L > T.
-    judged: False for learning, a window at every place, N = L - T. True for scoring every token after the first exactly
-    once: windows end to end, each beginning with `warm` tokens that the one before has scored, whose targets are IGNORED;
+    strided: False for training, a window at every position, N = L - T. True for scoring every token after the first exactly
+    once: windows end to end, each beginning with `warm` tokens that the one before has scored, whose targets are IGNORE_INDEX;
     the last one begins earlier, to end with the text.
     Raises OptionError for a `length` or `warm` out of range.
     """
 
-    def __init__(self, tokens: np.ndarray, length: int, *, judged: bool = False, warm: int = 0) -> None:
+    def __init__(self, tokens: np.ndarray, length: int, *, strided: bool = False, warm: int = 0) -> None:
         last = len(tokens) - 1 - length  # where the last window begins
         if length < 1 or last < 0:
             raise OptionError(f"WindowDataset: length {length} of {len(tokens):,} tokens; expected 1 up to {len(tokens) - 1}, as each "
@@ -98,7 +98,7 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
         self.steps = tensor(np.arange(length, dtype=np.int64))  # (T,)
         self.windows: tuple[Tensor, Tensor] | None = None  # (N,) each: where they begin, targets not scored
         self._count = last + 1
-        if judged:
+        if strided:
             stride = length - warm
             ideal = stride * np.arange(1 - -last // stride, dtype=np.int64)
             begins = np.minimum(ideal, last)
@@ -114,18 +114,18 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return self._count
 
-    def pick(self, picked: Tensor) -> list[Tensor]:
+    def gather_op(self, picked: Tensor) -> list[Tensor]:
         """The windows `picked`, int64 (B,) -> [tokens (B, T), targets (B, T)], both int64."""
         begins = picked if self.windows is None else take(self.windows[0], picked)
         places = begins.unsqueeze(1) + self.steps  # (B, T)
         tokens, target = take(self.stream, places).long(), take(self.stream, places + 1).long()
         if self.windows is not None:
-            target = where(self.steps < take(self.windows[1], picked).unsqueeze(1), IGNORED, target)
+            target = where(self.steps < take(self.windows[1], picked).unsqueeze(1), IGNORE_INDEX, target)
         return [tokens, target]
 
     def gather(self, indices: np.ndarray) -> list[Tensor]:
         with no_grad():
-            return self.pick(new_value(np.asarray(indices, np.int64)))
+            return self.gather_op(new_value(np.asarray(indices, np.int64)))
 
 
 class RowDataset(Dataset[tuple[Tensor, ...]]):
@@ -271,15 +271,15 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of the next epoch; after `load_state_dict`, what is left of the saved one."""
-        return map(self.batch, self.picks())
+        return map(self.batch, self.index_batches())
 
-    def picks(self) -> Iterator[np.ndarray]:
+    def index_batches(self) -> Iterator[np.ndarray]:
         """What `for` goes through, as the numbers of the examples, int64 (B,), in place of the batches."""
         epoch, first = self._given = self._next
         self._next = (epoch + 1, 0)  # a loop left early is over, as in PyTorch
-        return self._picks(epoch, first)
+        return self._index_batches(epoch, first)
 
-    def _picks(self, epoch: int, first: int) -> Iterator[np.ndarray]:
+    def _index_batches(self, epoch: int, first: int) -> Iterator[np.ndarray]:
         order, size = self.indices(epoch), self.batch_size
         for k in range(first, len(self)):
             self._given = (epoch, k + 1) if k + 1 < len(self) else (epoch + 1, 0)
@@ -294,9 +294,9 @@ class DataLoader:
         return default_collate(examples) if self.collate_fn is None else self.collate_fn(examples)
 
     @property
-    def pick(self) -> Callable[[Tensor], list[Tensor]] | None:
+    def gather_op(self) -> Callable[[Tensor], list[Tensor]] | None:
         """The data set's way to take a batch with operations (see `Dataset`); None where it has none."""
-        return getattr(self.dataset, "pick", None) if self.collate_fn is None else None
+        return getattr(self.dataset, "gather_op", None) if self.collate_fn is None else None
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands, in plain numbers: the next batch is `batch` of `epoch`. What must agree is noted too."""

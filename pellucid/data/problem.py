@@ -1,8 +1,7 @@
-"""What the readers hand to training: examples as arrays, the preprocessor that made them, and the problem as a whole.
+"""The data module that training is given: examples as arrays in three splits, and the preprocessor that made them.
 
-Nothing here reads a file. `sources.py` finds out what was asked for; `table.py`, `idx.py`, `pictures.py`, `text.py` and
-`series.py` read it; `encode.py`, `images.py`, `gallery.py`, `tokens.py` and `series.py` hold the preprocessors.
-N examples, F numbers, C categories, H x W pixels.
+Nothing here reads a file: `load.py` finds the kind of data, and each kind has a folder beside it that reads and encodes.
+N examples, L tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SPLITS = ("train", "validation", "test")
 class Examples:
     """Encoded rows: every array's first axis is N. `target` is int64 class indices (N,) or float32 (N,).
 
-    An input may also be what is indexed like an array and reads its rows only then (`gallery.PictureFiles`).
+    An input may also be an object that is indexed like an array and reads its rows only then (`image_set.LazyImages`).
     """
 
     inputs: dict[str, np.ndarray]
@@ -46,8 +45,8 @@ class Examples:
             return TensorDataset(*map(tensor, arrays))
         return RowDataset(*arrays)
 
-    def judged(self, network: Any) -> Dataset[Any]:
-        """What `network` is judged on: the same."""
+    def eval_dataset(self, network: Any) -> Dataset[Any]:
+        """The data set that `network` is evaluated on: the same."""
         return self.dataset(network)
 
     def take(self, rows: np.ndarray) -> Examples:
@@ -57,7 +56,7 @@ class Examples:
 
 @dataclass
 class TokenSequence:
-    """A stretch of running text: `tokens` (L,), of the smallest unsigned dtype that holds the vocabulary."""
+    """Running text: `tokens` (L,), of the smallest unsigned dtype that holds the vocabulary."""
 
     tokens: np.ndarray
 
@@ -65,32 +64,37 @@ class TokenSequence:
         return len(self.tokens)
 
     def dataset(self, network: Any) -> WindowDataset:
-        """To learn from: a window of `network.context_length` tokens at every place. Raises DataError for a shorter text."""
+        """To train on: a window of `network.context_length` tokens at every position. Raises DataError for a shorter text."""
         if len(self) <= network.context_length:
             raise DataError(f"text: {len(self):,} tokens to learn from; expected more than the {network.context_length:,} of a window; "
                             f"write --set context_length={max(1, len(self) // 10)}, say, or give more text")  # fmt: skip
         return WindowDataset(self.tokens, network.context_length)
 
-    def judged(self, network: Any) -> WindowDataset:
+    def eval_dataset(self, network: Any) -> WindowDataset:
         """To score: windows of `network.judged_context` tokens (less in a shorter text), each token after the first once."""
         length = min(network.eval_context_length, len(self) - 1)
-        return WindowDataset(self.tokens, length, judged=True, warm=min(network.burn_in, length - 1))
+        return WindowDataset(self.tokens, length, strided=True, warm=min(network.burn_in, length - 1))
 
 
 class Preprocessor(ABC):
-    """Turns raw input into arrays with what was learned from the training rows, and a network's output into units.
+    """Encode raw input as arrays, with statistics of the training rows, and decode a network's output into units.
 
-    Everything it knows goes into `to_json()` (plain JSON); `encode.preprocessor_from_json` reads it back.
+    `to_json()` gives all of it as plain JSON; `from_json` reads that back, and `kinds.preprocessor_from_json` for any kind.
     """
 
-    kind: ClassVar[str]  # "images", "pictures", "table", "text" or "series"
+    kind: ClassVar[str]  # a key of `kinds.KINDS`
     task: str  # "classification", "regression" or "language"
     classes: list[str] | None  # class names in index order
     target_name: str | None
 
+    @property
+    def recipe(self) -> str:
+        """What recipes for such data are called, after the family."""
+        return self.kind
+
     @abstractmethod
     def input_spec(self) -> dict[str, Any]:
-        """What a network must take in: sizes, cardinalities, bin edges."""
+        """The sizes, cardinalities and bin edges that a network for such input is built from."""
 
     @abstractmethod
     def encode(self, raw: Any) -> dict[str, np.ndarray]:
@@ -102,32 +106,41 @@ class Preprocessor(ABC):
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """All it knows, as plain JSON."""
+        """All fields, and `kind`, as plain JSON."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, json: dict[str, Any]) -> Preprocessor:
+        """The preprocessor that `to_json` gave. Raises KeyError, TypeError or ValueError for other JSON."""
+
+    def unseen_values(self, raw: Any) -> list[str]:
+        """A line about each part of `raw` that training never saw, where there are some. By default none."""
+        return []
 
 
-Describe = Callable[[int], "dict[str, str] | np.ndarray"]
+RawExample = Callable[[int], "dict[str, str] | np.ndarray"]
 
 
 @dataclass
 class DataModule:
-    """Everything training needs, split and encoded; statistics come from the training rows alone."""
+    """A data set, split and encoded, with what training needs to know of it. Statistics come from the training rows alone."""
 
     name: str  # the run is called runs/NAME-MODEL-N
-    kind: str  # "images", "pictures", "table", "text" or "series"
+    kind: str  # a key of `kinds.KINDS`
     task: str  # "classification", "regression" or "language"
     preprocessor: Preprocessor
-    train: Any  # Examples, or a Passage of text
+    train: Any  # Examples, or a TokenSequence
     validation: Any
     test: Any
     notes: list[str]  # choices to print, one line each
     fingerprint: str  # SHA-256 over the source files' bytes
-    source: dict[str, Any]  # plain JSON: `sources.load_problem(**source)` gives this problem again
-    describers: dict[str, Describe] = field(default_factory=dict, repr=False)
-    names: dict[str, list[str]] = field(default_factory=dict, repr=False)  # of a part's files, where an example is one
+    source: dict[str, Any]  # plain JSON: `load.load_problem(**source)` gives this module again
+    raw: dict[str, RawExample] = field(default_factory=dict, repr=False)
+    names: dict[str, list[str]] = field(default_factory=dict, repr=False)  # of a split's files, where an example is one
 
-    def describe(self, part: str, i: int) -> dict[str, str] | np.ndarray:
-        """Example `i` of `part` ("train", "validation" or "test") as it was: column -> text, or uint8 (H, W), in colour (H, W, 3)."""
-        if part not in self.describers:
-            known = " or ".join(self.describers) or "none, as running text has no examples"
-            raise DataError(f"describe: no part {part!r}; expected {known}; ask for such a part")
-        return self.describers[part](i)
+    def raw_example(self, split: str, i: int) -> dict[str, str] | np.ndarray:
+        """Example `i` of `split` before encoding: column -> text, or an image uint8 (H, W), in colour (H, W, 3)."""
+        if split not in self.raw:
+            splits = " or ".join(self.raw) or "none, as running text has no examples"
+            raise DataError(f"raw_example: no split {split!r}; expected {splits}; ask for such a split")
+        return self.raw[split](i)

@@ -1,7 +1,7 @@
-"""Which rows train, validate and test: seeded, stratified, the same on every machine.
+"""The split into training, validation and test rows: seeded, stratified, the same on every machine (floor 4).
 
-Only row numbers: nothing here sees an input. Chance comes from the library's own counter-based bits, so a split does
-not change with NumPy's version.
+Only row numbers: nothing here sees an input. Random numbers are the library's own counter-based bits, so a split does not
+change with NumPy's version.
 """
 
 from __future__ import annotations

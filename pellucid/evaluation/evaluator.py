@@ -110,7 +110,7 @@ class Evaluator:
         self.network: Any = network
         self.settings = settings
         self.step = EvaluationStep(network, settings.eager)
-        self.validation_set: Any = problem.validation.judged(network)
+        self.validation_set: Any = problem.validation.eval_dataset(network)
 
     def validate(self) -> dict[str, float]:
         """The means over the validation part; "loss" is among them. Raises NonFiniteLoss where it is not finite."""
@@ -169,7 +169,7 @@ class PredictionEvaluator(Evaluator):
         others = baselines(problem.task, problem.train.inputs, self._targets(problem.train), test.inputs, target,
                            classes=classes, network=output, decode=preprocessor.decode)  # fmt: skip
         predictions = TestPredictions(output, target, classes, preprocessor.target_name,
-                                      lambda i: problem.describe("test", i), problem.names.get("test", ()))  # fmt: skip
+                                      lambda i: problem.raw_example("test", i), problem.names.get("test", ()))  # fmt: skip
         return EvaluationResult(score(preprocessor, output, test.target), others, predictions)
 
     def _targets(self, examples: Examples) -> np.ndarray:

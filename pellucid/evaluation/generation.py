@@ -60,7 +60,7 @@ class GenerationEvaluator(Evaluator):
         """Images drawn, as one picture with a class in each column."""
         columns = min(self.network.classes, COLUMNS)
         images = self.draw(np.tile(np.arange(columns), ROWS), stream)
-        return image_grid(as_pixels(self.problem.preprocessor, images), columns)
+        return image_grid(as_pixels(images), columns)
 
     def epoch_artifacts(self, epoch: int) -> dict[str, Any]:
         """A sample grid from the same random numbers every epoch, as samples/epoch-N.png in the run."""

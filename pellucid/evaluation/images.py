@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..data.image.decode import as_seen
 
 
-def as_pixels(preprocessor: Any, images: np.ndarray) -> np.ndarray:
-    """Images in a preprocessor's encoding, (N, H, W) or (N, C, H, W), as uint8 (N, H, W) or (N, H, W, 3)."""
-    scale = getattr(preprocessor, "deviation", 1.0)
-    pixels = np.rint(np.asarray(images, np.float32) * np.float32(scale)).clip(0, 255).astype(np.uint8)
-    return as_seen(pixels) if pixels.ndim == 4 else pixels
+def as_pixels(images: np.ndarray) -> np.ndarray:
+    """Images in a preprocessor's encoding, (N, C, H, W) from 0 to 255, as uint8 (N, H, W) or (N, H, W, 3)."""
+    return as_seen(np.rint(np.asarray(images, np.float32)).clip(0, 255).astype(np.uint8))
 
 
 def image_grid(images: np.ndarray, columns: int) -> np.ndarray:

@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..data.loader import IGNORED
+from ..data.loader import IGNORE_INDEX
 from ..data.problem import Examples, TokenSequence
-from ..data.text.read import decode_part, encode_part
-from ..data.text.tokenize import Characters, TextPreprocessor
+from ..data.text.read import decode_split, encode_split
+from ..data.text.tokenize import CharacterTokenizer, TextPreprocessor
 from ..errors import OptionError
 from .comparison import paired_difference
 from .metrics import Metrics, text_metrics
@@ -139,7 +139,7 @@ def flat_tokens(part: Part) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(part, TokenSequence):
         return part.tokens.astype(np.int64), np.arange(len(part))
     rows = np.concatenate([part.inputs["tokens"][:, :1], part.target], axis=1)  # (N, T + 1)
-    inside = rows != IGNORED
+    inside = rows != IGNORE_INDEX
     return rows[inside], np.broadcast_to(np.arange(rows.shape[1]), rows.shape)[inside]
 
 
@@ -153,10 +153,10 @@ def text_baselines(
     characters. The n-grams are scored on the same ones. In a text of byte pairs too, it is characters that they count; at
     most MOST of them, of which `notes` tells.
     """
-    if not isinstance(known.tokenizer, Characters):
-        texts = [decode_part(known, part) for part in (train, test)]
-        known = TextPreprocessor(Characters.fit(texts[0]), known.lines)
-        train, test = (encode_part(known, text) for text in texts)
+    if not isinstance(known.tokenizer, CharacterTokenizer):
+        texts = [decode_split(known, part) for part in (train, test)]
+        known = TextPreprocessor(CharacterTokenizer.fit(texts[0]), known.lines)
+        train, test = (encode_split(known, text) for text in texts)
     (tokens, depth), held = flat_tokens(_end(train, notes)), flat_tokens(test)
     ends = np.cumsum(characters)
     result: dict[str, Metrics] = {}

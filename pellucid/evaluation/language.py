@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..data.loader import IGNORED
+from ..data.loader import IGNORE_INDEX
 from ..data.problem import DataModule
 from ..data.text.tokenize import TextPreprocessor
 from ..inspect.attention import attention_figure
@@ -37,7 +37,7 @@ class LanguageEvaluator(Evaluator):
         self.preprocessor = cast(TextPreprocessor, problem.preprocessor)
         self.lengths = self.preprocessor.tokenizer.lengths()  # characters of each token
         targets = self.validation_set.gather(np.arange(min(len(self.validation_set), 1000)))[-1].array
-        scored = targets[targets != IGNORED]
+        scored = targets[targets != IGNORE_INDEX]
         self.characters = self.lengths[scored].sum() / len(scored)  # of a token, about
 
     def inverse_transform(self, values: dict[str, float]) -> dict[str, float]:
@@ -79,7 +79,7 @@ class LanguageEvaluator(Evaluator):
     def _passage(self, dataset: Any) -> list[TokenLoss]:
         batch = dataset.gather(np.arange(min(len(dataset), 24)))
         losses, targets = self.network.token_losses(*batch).array, batch[-1].array
-        scored, shown, passage = targets != IGNORED, 0, []
+        scored, shown, passage = targets != IGNORE_INDEX, 0, []
         for loss, letters in zip(losses[scored], self.preprocessor.spelled(targets[scored]), strict=True):
             shown += len(letters)
             passage.append(TokenLoss(letters, float(loss)))
@@ -94,5 +94,5 @@ def per_window(step: EvaluationStep, dataset: Any, lengths: np.ndarray) -> tuple
     characters = []
     for start in range(0, len(dataset), 1024):
         targets = dataset.gather(np.arange(start, min(start + 1024, len(dataset))))[-1].array
-        characters.append(np.where(targets == IGNORED, 0, lengths[targets.clip(0)]).sum(1))
+        characters.append(np.where(targets == IGNORE_INDEX, 0, lengths[targets.clip(0)]).sum(1))
     return losses, np.concatenate(characters)

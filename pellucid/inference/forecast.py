@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..creation import tensor
-from ..data.datasets import find, locate
 from ..data.series.preprocess import SeriesPreprocessor, Timeline
-from ..data.table.read import Table, read_table
+from ..data.table.read import Table
 from ..errors import DataError, NonFiniteError
 from ..grad_mode import no_grad
-
-
-def read_series(data: str, preprocessor: SeriesPreprocessor) -> Table:
-    """The table of `data`, a path or a series known by name."""
-    known = find(data)
-    path = Path(data) if known is None else next(iter(locate(known).values()))
-    return read_table(path, preprocessor.header)
 
 
 def forecast(

@@ -1,44 +1,40 @@
-"""Prediction with a saved run: rows or images in, predictions or scores out (floor 8).
+"""Prediction with a saved run: rows or files in, predictions or scores out (floor 8).
 
-Everything goes through the preprocessor saved with the run, so new data are read exactly as the training data were.
+The kind of data reads what comes in, with the preprocessor saved in the run: exactly as the training data were read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.datasets import find, locate
-from ..data.files import existing_file, sha256
-from ..data.image.decode import IMAGE_ENDINGS
-from ..data.image.decode_many import Gallery, listed, read_gallery
-from ..data.image.folders import Picture, is_archive, list_pictures
-from ..data.image.preprocess import read_picture
-from ..data.image.problem import labelled_pictures
-from ..data.load import load_problem, read_rows_for_prediction
+from ..data.base import NewExamples
+from ..data.files import sha256
+from ..data.kinds import kind_named
+from ..data.load import open_source
+from ..data.problem import Preprocessor
 from ..data.table.read import Table
-from ..errors import DataError, NonFiniteError
+from ..errors import NonFiniteError
 from ..evaluation.compiled import Forward
 from ..evaluation.evaluator import inverse_transform, predict_outputs, score
 from ..evaluation.metrics import Metrics
-from ..nn import Module
+from ..models.base import Model
 from ..runs.run import Run
-from .forecast import read_series
 
 
 @dataclass
 class Predictions:
-    """output: (N, K) probabilities or (N,) numbers. names: of each row or picture. seen(i): picture i as the network saw
-    it, uint8 (H, W), in colour (H, W, 3). table: the rows that came in. target: encoded, where it was there and asked for.
-    notes: what was left out."""
+    """output: (N, K) probabilities or (N,) numbers. names: of each row or file. view(i): what the network sees of example i,
+    as an image uint8 (H, W), in colour (H, W, 3). table: the rows that came in. target: encoded, where it was there and
+    asked for. notes: what was left out."""
 
     output: np.ndarray
     names: list[str]
-    seen: Callable[[int], np.ndarray] | None = None
+    view: Callable[[int], np.ndarray] | None = None
     table: Table | None = None
     target: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
@@ -49,136 +45,36 @@ class Predictor:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.preprocessor: Any = run.preprocessor()
-        self.network: Module = run.network()
+        self.kind = kind_named(run.config.kind)
+        self.preprocessor: Preprocessor = run.preprocessor()
+        self.network: Model = run.network()
         self.forward = Forward(self.network, eager=run.config.settings.eager)
 
     @property
     def classes(self) -> list[str] | None:
         return self.preprocessor.classes
 
-    def test_part(self) -> Predictions:
-        """Of the run's own test part, loaded again. Raises DataError where the data have changed since."""
-        problem = self.run.load_problem()
-        self.run.check_fingerprint(problem)
-        names = problem.names.get("test") or [f"test {i + 1}" for i in range(len(problem.test.target))]
-        return Predictions(self._predict(problem.test.inputs), names, target=problem.test.target)
+    def own_test(self) -> Predictions:
+        """Predictions for the run's own test split, loaded again. Raises DataError where the data have changed since."""
+        data = self.run.load_problem()
+        self.run.check_fingerprint(data)
+        names = data.names.get("test") or [f"test {i + 1}" for i in range(len(data.test.target))]
+        return Predictions(self._forward(data.test.inputs), names, target=data.test.target)
 
-    def labelled(self, data: str) -> Predictions:
-        """Of other data that hold the targets."""
-        if self.preprocessor.kind == "images":
-            return self._image_set(data)
-        if self.preprocessor.kind == "series":
-            return self._series_steps(data)
-        if self.preprocessor.kind == "pictures":
-            return self._picture_set(data)
-        predictions = self.rows(data)
-        assert predictions.table is not None
-        predictions.target = self.preprocessor.encode_target(predictions.table)
-        return predictions
+    def predict(self, data: Sequence[str]) -> Predictions:
+        """Predictions for files, folders, archives, or one data set known by name. Raises DataError or OptionError."""
+        sources = [open_source(name, self.kind, self.run.config.settings.seed) for name in data]
+        return self._predictions(self.kind.read_new(self.preprocessor, sources))
 
-    def _series_steps(self, data: str) -> Predictions:
-        """The steps of another series that have a whole window before them, with what came; of one known by name, those of
-        its test part."""
-        preprocessor = self.preprocessor
-        timeline = preprocessor.read(read_series(data, preprocessor))
-        if len(timeline) <= preprocessor.window:
-            raise DataError(f"{data}: {len(timeline):,} steps; expected more than {preprocessor.window}, the window that {self.run.name} "
-                            "looks at; give more rows")  # fmt: skip
-        examples, rows = preprocessor.examples(timeline), preprocessor.asked(timeline)
-        if not len(rows):
-            raise DataError(f"{data}: {preprocessor.target_name} is missing in every step after the first {preprocessor.window}, the window that "
-                            f"{self.run.name} looks at; expected values to score; fill them, or give more rows")  # fmt: skip
-        if find(data) is not None:  # what it is tested on stands last
-            test = load_problem(
-                data, target=preprocessor.target_name, time=preprocessor.clock.name, window=preprocessor.window
-            ).test
-            examples, rows = examples.take(np.arange(len(rows))[-len(test) :]), rows[-len(test) :]
-        names = [preprocessor.clock.text(time) for time in timeline.times[rows]]
-        return Predictions(self._predict(examples.inputs), names, target=examples.target)
+    def scored(self, data: str) -> Predictions:
+        """Predictions for data with the right answers in them. Raises DataError."""
+        source = open_source(data, self.kind, self.run.config.settings.seed)
+        return self._predictions(self.kind.read_labelled(self.preprocessor, source))
 
-    def rows(self, data: str) -> Predictions:
-        """The rows of a table, or the test part of a set known by name."""
-        table = read_rows_for_prediction(Path(data), self.preprocessor) if find(data) is None else self._test_rows(data)
-        return Predictions(
-            self._predict(self.preprocessor.encode(table)), [str(i + 1) for i in range(len(table))], table=table
-        )
+    def _predictions(self, new: NewExamples) -> Predictions:
+        return Predictions(self._forward(new.inputs), new.names, new.view, new.table, new.target, new.notes)
 
-    def _test_rows(self, data: str) -> Table:
-        problem = load_problem(data, seed=self.run.config.settings.seed)
-        if problem.kind != "table":
-            raise DataError(
-                f"{data}: a data set of {problem.kind}; expected a table, as {self.run.name} was trained on one; name a table"
-            )
-        rows = [problem.describe("test", i) for i in range(len(problem.test.target))]
-        columns = [np.array([row[name] or None for row in rows], dtype=object) for name in rows[0]]
-        return Table(Path(data), list(rows[0]), columns, True)
-
-    def images(self, data: list[str]) -> Predictions:
-        """Pictures, or the test images of one set known by name or its directory."""
-        if self.preprocessor.kind == "pictures":
-            return self._picture_set(data[0]) if len(data) == 1 and find(data[0]) is not None else self._pictures(data)
-        if len(data) == 1 and (find(data[0]) is not None or Path(data[0]).is_dir()) and not _pictures(Path(data[0])):
-            return self._image_set(data[0])
-        paths = [path for name in data for path in (_pictures(Path(name)) or [Path(name)])]
-        images = np.stack([read_picture(path, self.preprocessor) for path in paths])
-        return Predictions(
-            self._predict(self.preprocessor.encode(images)), [str(path) for path in paths], images.__getitem__
-        )
-
-    def _image_set(self, data: str) -> Predictions:
-        if find(data) is None and Path(data).is_file():
-            raise DataError(f"{data}: one file; expected images with their labels: a name from `pellucid datasets`, or a directory with "
-                            "MNIST's files; for a picture, use pellucid predict")  # fmt: skip
-        problem = load_problem(data, seed=self.run.config.settings.seed)
-        spec, own = problem.preprocessor.input_spec(), self.preprocessor.input_spec()
-        if spec.get("image") != own["image"] or problem.preprocessor.classes != self.classes:
-            came = (
-                f"images {_by(spec)}, {len(problem.preprocessor.classes or [])} classes"
-                if "image" in spec
-                else "a table"
-            )
-            raise DataError(f"{data}: {came}; expected images {_by(own)} with the classes {', '.join(self.classes or [])}, as "
-                            f"{self.run.name} was trained on; choose data of that form")  # fmt: skip
-        images = np.stack([np.asarray(problem.describe("test", i)) for i in range(len(problem.test.target))])
-        names = [f"{problem.name} test {i + 1}" for i in range(len(images))]
-        return Predictions(
-            self._predict(self.preprocessor.encode(images)), names, images.__getitem__, target=problem.test.target
-        )
-
-    def _picture_set(self, data: str) -> Predictions:
-        """Pictures with their classes: those of a folder or archive, or of a set known by name; the test part where there is one."""
-        dataset, path = find(data), Path(data)
-        if dataset is not None and dataset.kind != "pictures":
-            raise DataError(
-                f"{data}: a data set of {dataset.kind}; expected pictures, as {self.run.name} was trained on; name a folder of them"
-            )
-        if dataset is not None:
-            path = next(iter(locate(dataset).values()))
-        elif not path.is_dir() and not is_archive(existing_file(path, "folder or archive of pictures")):
-            raise DataError(f"{data}: one file; expected a folder or archive of pictures, a folder for each class; for a picture, use "
-                            "pellucid predict")  # fmt: skip
-        return self._seen(*labelled_pictures(path, self.preprocessor))
-
-    def _pictures(self, data: list[str]) -> Predictions:
-        """Picture files, and all pictures in folders and archives, whatever lies between."""
-        asked = [(path, _listed(path)) for path in map(Path, data)]
-        pictures = [picture for _, some in asked for picture in some]
-        gallery = read_gallery(pictures, self.preprocessor.size)
-        broken = set(gallery.broken)
-        for path, some in asked:
-            if all(picture.name in broken for picture in some):
-                if some and some[0].content == path:
-                    self.preprocessor.read_picture(path)  # which says why it cannot
-                raise DataError(f"{path}: no pictures in it that can be read; expected PNG, JPEG or the like; name another folder")  # fmt: skip
-        return self._seen(gallery)
-
-    def _seen(self, gallery: Gallery, target: np.ndarray | None = None) -> Predictions:
-        notes = [f"pictures that cannot be read: {listed(gallery.broken)}"] if gallery.broken else []
-        output = self._predict(self.preprocessor.encode(gallery.images))
-        return Predictions(output, gallery.names, gallery.seen, target=target, notes=notes)
-
-    def _predict(self, inputs: dict[str, Any]) -> np.ndarray:
+    def _forward(self, inputs: Mapping[str, Any]) -> np.ndarray:
         output = predict_outputs(self.forward, self.preprocessor, [inputs[name] for name in self.network.input_names])
         bad = int((~np.isfinite(output.reshape(len(output), -1)).all(1)).sum())
         if bad:
@@ -200,7 +96,7 @@ class Predictor:
     def unseen_values(self, predictions: Predictions) -> list[str]:
         """What was left out, and columns with values the network has never seen, a line each."""
         table = predictions.table
-        return [*predictions.notes, *([] if table is None else self.preprocessor.strangers(table))]
+        return [*predictions.notes, *([] if table is None else self.preprocessor.unseen_values(table))]
 
 
 def caveats(run: Run, data: str | None) -> list[str]:
@@ -223,19 +119,3 @@ def _same(one: Path, other: Path) -> bool:
     return one.samefile(other) or (
         one.is_file() and (one.stat().st_size == other.stat().st_size and sha256([one]) == sha256([other]))
     )
-
-
-def _by(spec: dict[str, Any]) -> str:
-    return "x".join(map(str, spec["image"]))
-
-
-def _pictures(path: Path) -> list[Path]:
-    """The pictures in a directory."""
-    return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS) if path.is_dir() else []
-
-
-def _listed(path: Path) -> list[Picture]:
-    """The pictures that `path` stands for: itself, or all in a folder or archive."""
-    if not path.is_dir() and not is_archive(path):
-        return [Picture(str(path), "", path)]
-    return [Picture(str(path.joinpath(*place)), "", content) for place, content in list_pictures(path).files.items()]

@@ -55,7 +55,7 @@ class Sampler:
         """An image of each class number of `labels` (N,): uint8 (N, H, W), or (N, H, W, 3) in colour."""
         assert isinstance(self.network, ImageGenerator)
         generator_forward = CompiledFunction(self.network.generator_forward, self.run.config.settings.eager)
-        return as_pixels(self.preprocessor, self.network.sample(labels, generator, generator_forward))
+        return as_pixels(self.network.sample(labels, generator, generator_forward))
 
     def class_number(self, name: str) -> int:
         """Raises OptionError for a class that is not known, and where the network cannot be told one."""

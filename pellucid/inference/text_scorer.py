@@ -8,16 +8,16 @@ Shapes: L tokens scored.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from ..data.datasets import find
-from ..data.load import load_problem
-from ..data.loader import IGNORED
+from ..data.kinds import kind_named
+from ..data.load import open_source
+from ..data.loader import IGNORE_INDEX
 from ..data.problem import Examples, TokenSequence
-from ..data.text.read import decode_part, encode_part, lines_of, read_text
+from ..data.text.kind import TextKind
+from ..data.text.read import encode_split, lines_of
 from ..data.text.tokenize import TextPreprocessor
 from ..errors import DataError, NonFiniteError
 from ..evaluation.compiled import CompiledFunction, EvaluationStep
@@ -32,6 +32,7 @@ class TextScorer:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.kind = cast(TextKind, kind_named(run.config.kind))
         self.preprocessor = cast(TextPreprocessor, run.preprocessor())
         self.lengths = self.preprocessor.tokenizer.lengths()  # characters of each token
         self.network: Any = run.network()
@@ -42,16 +43,11 @@ class TextScorer:
 
         Raises DataError where nothing of it can be scored.
         """
-        if (dataset := find(data)) is not None:
-            if dataset.kind != "text":
-                raise DataError(
-                    f"{data}: a data set of {dataset.kind}; expected a text, as {self.run.name} was trained on one; name a text"
-                )
-            same = self.run.config.source.get("spec") == data  # then it is split as it was for this run
-            problem = self.run.load_problem() if same else load_problem(data, seed=self.run.config.settings.seed)
-            text = decode_part(cast(TextPreprocessor, problem.preprocessor), problem.test)
-        else:
-            text = read_text(Path(data))
+        own = self.run.config.source
+        source = open_source(data, self.kind, self.run.config.settings.seed)
+        if own.get("spec") == data:  # split as it was for this run, where it is the same text
+            source.options = {name: value for name, value in own.items() if name not in ("spec", "path", "seed")}
+        text = self.kind.read_to_score(source)
         if self.preprocessor.lines:
             text = lines_of(self.preprocessor, data, text, self.network.max_length)
         if len(self.preprocessor.tokenizer.encode(text)) < 2:
@@ -72,14 +68,14 @@ class TextScorer:
         count, most = len(dataset), self.network.eval_batch_size
         targets = map_batches(count, most, lambda rows: gather(rows)[-1].array)
         run = CompiledFunction(losses, self.eager)
-        nats = map_batches(count, most, lambda rows: run(*gather(rows)).array)[targets != IGNORED]  # (L,)
+        nats = map_batches(count, most, lambda rows: run(*gather(rows)).array)[targets != IGNORE_INDEX]  # (L,)
         if not np.isfinite(nats).all():
             raise NonFiniteError(f"{self.run.name}: its network gives NaN or infinity for {(~np.isfinite(nats)).sum():,} of {len(nats):,} tokens; "
                                  "expected finite numbers; its training blew up: train again with a lower --lr")  # fmt: skip
-        letters = self.preprocessor.spelled(targets[targets != IGNORED], text)
+        letters = self.preprocessor.spelled(targets[targets != IGNORE_INDEX], text)
         places = len(text) + 1 - np.cumsum([len(part) for part in reversed(letters)])[::-1]
         return list(zip(places.tolist(), letters, nats.tolist(), strict=True))
 
     def _judged(self, text: str) -> Any:
-        part: TokenSequence | Examples = encode_part(self.preprocessor, text)
-        return part.judged(self.network)
+        part: TokenSequence | Examples = encode_split(self.preprocessor, text)
+        return part.eval_dataset(self.network)

@@ -6,7 +6,7 @@ that gives a `Model`, and one entry here. `inputs` is a preprocessor's `input_sp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,24 +20,23 @@ class Family:
     """A family of networks.
 
     config: the dataclass of its hyperparameters.      build: makes a network from (inputs, outputs, task, config).
-    data_kinds: kinds of data that it learns from.      default_for: those of them for which it is the default.
+    inputs: what it learns from, of "table", "image" (pixels, or what lies in rows and columns like them, such as a
+    spectrogram), "pixels" (of an image that can be shown), "text" and "series". A kind of data says what it is encoded as.
     """
 
     config: type[Any]
     build: Callable[[dict[str, Any], int, str, Any], Model]
-    data_kinds: tuple[str, ...]
-    default_for: tuple[str, ...] = ()
+    inputs: tuple[str, ...]
 
 
 FAMILIES: dict[str, Family] = {
-    "mlp": Family(mlp.Config, mlp.build, ("table", "images", "pictures"), default_for=("table", "images")),
-    "cnn": Family(cnn.Config, cnn.build, ("images", "pictures"), default_for=("pictures",)),
-    "lstm": Family(lstm.Config, lstm.build, ("text", "series"), default_for=("series",)),
-    "transformer": Family(transformer.Config, transformer.build, ("text",), default_for=("text",)),
-    "gan": Family(gan.Config, gan.build, ("images", "pictures")),
-    "diffusion": Family(diffusion.Config, diffusion.build, ("images", "pictures")),
+    "mlp": Family(mlp.Config, mlp.build, ("table", "image")),
+    "cnn": Family(cnn.Config, cnn.build, ("image",)),
+    "lstm": Family(lstm.Config, lstm.build, ("text", "series")),
+    "transformer": Family(transformer.Config, transformer.build, ("text",)),
+    "gan": Family(gan.Config, gan.build, ("pixels",)),
+    "diffusion": Family(diffusion.Config, diffusion.build, ("pixels",)),
 }
-DEFAULTS = {kind: name for name, entry in FAMILIES.items() for kind in entry.default_for}  # by kind of data
 
 
 def family(name: str) -> Family:
@@ -49,17 +48,20 @@ def family(name: str) -> Family:
     return FAMILIES[name]
 
 
-def family_for(kind: str, name: str | None) -> str:
-    """The name of the family to train on data of `kind`: `name`, or the default. Raises OptionError where they do not fit."""
-    chosen = name or DEFAULTS[kind]
-    kinds = family(chosen).data_kinds
-    if kind not in kinds:
-        suitable = [other for other, entry in FAMILIES.items() if kind in entry.data_kinds]
+def family_for(data: str, inputs: Sequence[str], default: str, name: str | None) -> str:
+    """The name of the family to train: `name`, else `default`. Raises OptionError where it does not learn from the data.
+
+    data: their kind, for messages. inputs: what they are encoded as, in the words of `Family.inputs`.
+    """
+    chosen = name or default
+    suitable = [other for other, entry in FAMILIES.items() if set(inputs) & set(entry.inputs)]
+    expected = family(chosen).inputs
+    if chosen not in suitable:
         raise OptionError(
-            f"model: {chosen} learns from {', '.join(kinds)}, the data are of kind {kind}; expected one of "
-            f"{', '.join(suitable)}; leave --model out for {DEFAULTS[kind]}"
+            f"model: {chosen} learns from {', '.join(expected)}, the data are of kind {data}; expected one of "
+            f"{', '.join(suitable)}; leave --model out for {default}"
         )
     return chosen
 
 
-__all__ = ["DEFAULTS", "FAMILIES", "Family", "family", "family_for"]
+__all__ = ["FAMILIES", "Family", "family", "family_for"]

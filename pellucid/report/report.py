@@ -309,7 +309,10 @@ def _onward(data: ReportData) -> Markup:
         use = ("Let it make more", f"pellucid sample {run}")
     else:
         image = predictions.describe is not None and isinstance(predictions.describe(0), np.ndarray)
-        use = ("Use it on new data", f"pellucid predict {run} {'picture.png' if image else 'rows.csv'}")
+        source = "picture.png" if image else "rows.csv"
+        if predictions.files:
+            source = f"new{Path(predictions.files[0]).suffix}"
+        use = ("Use it on new data", f"pellucid predict {run} {source}")
     commands = data.commands
     if commands is None:
         commands = [

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import typing
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +118,13 @@ class Run:
 
     def load_problem(self) -> DataModule:
         """The run's data, loaded again. Raises DataError, or StateError where config.json does not say which."""
+        from ..data.kinds import data_options  # duckdb
         from ..data.load import load_problem  # duckdb
 
         self.check_identity()
         path, source = self.folder / "config.json", {}
-        types = {name: hint for name, hint in typing.get_type_hints(load_problem).items() if name != "return"}
+        options = {name: option.hint for name, option in data_options().items()}
+        types = {"spec": str, "seed": int, "path": str | None, **options}
         for name, value in self.config.source.items():
             if name not in types:
                 raise damaged(f"{path}: source.{name:.60}", "no such field", f"one of {', '.join(types)}")
@@ -134,7 +135,7 @@ class Run:
 
     def preprocessor(self) -> Any:
         """The run's preprocessor. Raises StateError, which names config.json, where it cannot be read."""
-        from ..data.table.preprocess import preprocessor_from_json  # duckdb
+        from ..data.kinds import preprocessor_from_json  # duckdb
 
         self.check_identity()
         path, known = self.folder / "config.json", self.config.preprocessor

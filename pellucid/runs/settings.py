@@ -87,15 +87,25 @@ class Settings:
 
 
 # A recipe is a file in pellucid/recipes: settings and the network's configuration side by side, as in a --config file.
-# The more particular one overrules: FAMILY-KIND, then FAMILY-KIND-large from LARGE training examples on, then FAMILY-DATA.
+# The more particular one overrules: FAMILY-DATA KIND, then FAMILY-DATA KIND-over-10k from so many training examples on, then
+# FAMILY-DATA SET. Grey images are a kind of their own here, "image-grey".
 RECIPES = Path(__file__).parent.parent / "recipes"
 LARGE = 10_000
+RENAMED_RECIPES = {
+    "cnn-images": "cnn-image-grey", "cnn-images-large": "cnn-image-grey-over-10k", "cnn-pictures": "cnn-image",
+    "cnn-pictures-large": "cnn-image-over-10k", "mlp-images": "mlp-image-grey", "mlp-pictures": "mlp-image",
+    "mlp-table-large": "mlp-table-over-10k", "gan-images": "gan-image-grey", "diffusion-images": "diffusion-image-grey",
+    "transformer-6x384": "transformer-nanogpt-char",
+}  # fmt: skip
 
 
 def load_recipe(family: str, data: str, kind: str, examples: int) -> dict[str, Any]:
-    """The shipped values of `family` for the data set `data`, of `kind` and with so many training `examples`."""
+    """The shipped values of `family` for the data set `data` with so many training `examples`.
+
+    kind: what recipes for such data are called, `Preprocessor.recipe`.
+    """
     values: dict[str, Any] = {}
-    for name in (kind, f"{kind}-large" if examples >= LARGE else "", data):
+    for name in (kind, f"{kind}-over-10k" if examples >= LARGE else "", data):
         path = RECIPES / f"{family}-{name}.toml"
         if name and path.is_file():
             values.update(read_config(path))
@@ -163,6 +173,9 @@ def read_config(path: Path) -> dict[str, Any]:
     recipes = [shipped.stem for shipped in RECIPES.glob("*.toml")]
     if str(path) in recipes and not path.exists():
         return {"model": str(path).partition("-")[0], **read_config(RECIPES / f"{path}.toml")}
+    if str(path) in RENAMED_RECIPES and not path.exists():
+        new = RENAMED_RECIPES[str(path)]
+        raise DataError(f"{path}: this recipe is now called {new}; expected that name; write --config {new}")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
 
-from ..data.table.preprocess import preprocessor_from_json
+from ..data.kinds import preprocessor_from_json
 from ..errors import OptionError, names_of, suggestion
 from ..models.base import Model
 from ..models.heads.prediction import PredictionModel

@@ -104,7 +104,7 @@ class Learner:
         self._step_tensors: list[Tensor] | None = None
         shared = {id(t): t for t in [*network.parameters(), *network.buffers()]}
         self.eval_network: Model = copy.deepcopy(network, shared).eval()
-        self._whole = loader.pick is not None
+        self._whole = loader.gather_op is not None
         self.native = CompiledFunction(self._picking_step if self._whole else self.step, settings.eager)
 
     def train_mode(self) -> None:
@@ -155,8 +155,8 @@ class Learner:
 
     def _picking_step(self, picked: Tensor) -> dict[str, Tensor]:
         """`step` on the rows `picked`; taking them is part of it, so that a compiled step reads the data where they are."""
-        assert self.loader.pick is not None
-        return self.step(self.loader.pick(picked))
+        assert self.loader.gather_op is not None
+        return self.step(self.loader.gather_op(picked))
 
     def run(self, picked: np.ndarray) -> dict[str, float]:
         """`step` on the examples `picked`, natively where that is possible, and its results as numbers."""

@@ -57,7 +57,7 @@ def fit(
     while at.epoch < epochs and not (patience and at.waited >= patience):
         began, seen_before, seconds_before = time.perf_counter(), at.seen, at.seconds
         # A run taken up again may stand between the last batch of an epoch and its validation.
-        picks = learner.loader.picks() if at.seen < learner.examples else ()
+        picks = learner.loader.index_batches() if at.seen < learner.examples else ()
         for _ in guarded_chunks(learner, picks, report_every):
             at.seconds = seconds_before + time.perf_counter() - began
             yield BatchDone(at.epoch + 1, at.step, at.seen, learner.examples, at.mean("loss"))

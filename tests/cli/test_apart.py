@@ -20,6 +20,6 @@ def test_a_row_is_answered_alike_in_any_file(run, here, people, target):
     assert said["first"] + said["rest"] == said["all"] and said["one"] == said["all"][7:8]
 
     trained = Predictor(runs.load_run(here / "apart"))
-    output = {name: trained.rows(f"{name}.csv").output for name in parts}
+    output = {name: trained.predict([f"{name}.csv"]).output for name in parts}
     assert np.concatenate([output["first"], output["rest"]]).tobytes() == output["all"].tobytes()
     assert output["one"].tobytes() == output["all"][7:8].tobytes()

@@ -98,12 +98,12 @@ ARGUMENTS = {
     ),
     "a family for other data": (["train", "digits", "--model", "lstm"], "--model: lstm learns from text, series"),
     "a recipe that is none": (
-        ["train", "digits", "--config", "cnn-image"],
-        "cnn-image: no such file; .*Did you mean 'cnn-images'",
+        ["train", "digits", "--config", "cnn-imag"],
+        "cnn-imag: no such file; .*Did you mean 'cnn-image'",
     ),
     "a recipe for other data": (
-        ["train", "people.csv", "--target", "income", "--config", "cnn-images"],
-        "cnn-images: model: cnn learns from images",
+        ["train", "people.csv", "--target", "income", "--config", "cnn-image"],
+        "cnn-image: model: cnn learns from image, the data are of kind table",
     ),
     "a layer to freeze that is none": (
         ["train", "digits", "--model", "cnn", "--freeze", "stage.0"],

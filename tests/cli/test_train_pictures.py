@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pellucid.data.image import decode_many as gallery
+from pellucid.data.image import image_set
 from pellucid.data.image.decode import as_seen, read_pixels
 from pellucid.inference.predictor import Predictor
 from pellucid.runs import run as runs
@@ -90,7 +90,7 @@ def test_an_archive_is_trained_on_scored_and_predicted_for_like_the_folder(run, 
     shutil.make_archive("tints", "gztar", ".", "tints")
     train(run, "tints.tar.gz", "--image-size", 8)
     config = json.loads((here / "runs/tints-mlp-1/config.json").read_text())
-    assert config["kind"] == "pictures" and runs.find_run("last").preprocessor().input_spec()["image"] == [3, 8, 8]
+    assert config["kind"] == "image" and runs.find_run("last").preprocessor().input_spec()["image"] == [3, 8, 8]
     by_archive, by_folder = (
         json.loads(run("evaluate", "last", data, "--json").stdout) for data in ("tints.tar.gz", "tints")
     )
@@ -103,13 +103,13 @@ def test_an_archive_is_trained_on_scored_and_predicted_for_like_the_folder(run, 
 def test_more_pictures_than_memory_train_to_the_same_bits(run, folder, here, monkeypatch):
     words = ["--model", "mlp", "--epochs", 2, "--quiet", "--hidden-sizes", "8"]
     run("train", "tints", *words)
-    monkeypatch.setattr(gallery, "MOST_MEMORY", 1000)
+    monkeypatch.setattr(image_set, "MAX_MEMORY", 1000)
     run("train", "tints", *words)
     one, other = ((here / f"runs/tints-mlp-{k}/model.safetensors").read_bytes() for k in (1, 2))
     assert one == other
     run("train", "--resume", "last", "--epochs", 3, "--quiet")
     lazy = [run(command, "tints-mlp-1", "tints").stdout for command in ("evaluate", "predict")]
-    assert isinstance(Predictor(runs.find_run("last")).images(["tints"]).seen.__self__.images, gallery.PictureFiles)
+    assert isinstance(Predictor(runs.find_run("last")).predict(["tints"]).view.__self__.images, image_set.LazyImages)
     monkeypatch.undo()
     monkeypatch.chdir(here)
     assert lazy == [run(command, "tints-mlp-1", "tints").stdout for command in ("evaluate", "predict")]
@@ -129,8 +129,8 @@ def test_a_size_out_of_range_is_told_by_where_it_stands(run, folder, here):
 def test_more_pictures_than_memory_are_drawn_and_judged_to_the_same_scores(run, folder, here, monkeypatch):
     small = [f"--set={name}=2" for name in ("width", "critic_width", "latent")]
     words = ["train", "tints", "--model", "gan", "--epochs", 1, "--quiet", "--eager", "--image-size", 8, *small]
-    for most in (gallery.MOST_MEMORY, 100):
-        monkeypatch.setattr(gallery, "MOST_MEMORY", most)
+    for most in (image_set.MAX_MEMORY, 100):
+        monkeypatch.setattr(image_set, "MAX_MEMORY", most)
         run(*words)
     one, other = (
         json.loads((here / f"runs/tints-gan-{k}/metrics.jsonl").read_text().splitlines()[-1])["test"]["scores"]
@@ -151,7 +151,10 @@ def test_what_pictures_cannot_be_used_for(run, folder, here, people):
     for words, message in (
         (("evaluate", "last", "tints"), "of the class 'bleu', never seen in training; expected blue, green, red"),
         (("evaluate", "last", "people.csv"), "one file; expected a folder or archive of pictures"),
-        (("evaluate", "last", "digits"), "a data set of images; expected pictures"),
+        (
+            ("evaluate", "last", "digits"),
+            "digits: images 8x8, 10 classes; expected images 3x16x16 with the classes blue, green, red",
+        ),
         (("evaluate", "last", "nowhere"), "no such file"),
         (
             ("evaluate", "last", "one"),

@@ -209,7 +209,7 @@ TEXTS = {
     "two texts with --out": (["predict", "RUN", "one.txt", "one.txt", "--out", "x.csv"], "DATA: 2 texts; expected one"),
     "pictures of a text": (["predict", "RUN", "one.txt", "--preview"], "--preview: .* reads texts"),
     "a horizon": (["predict", "RUN", "one.txt", "--horizon", 3], "--horizon 3: .* was not trained on a series"),
-    "a set of images": (["evaluate", "RUN", "digits"], "digits: a data set of images; expected a text"),
+    "a set of images": (["evaluate", "RUN", "digits"], "digits: a data set of kind image; expected a text"),
     "a judge": (
         ["evaluate", "RUN", "--feature-network", "RUN"],
         "--feature-network story-transformer-1: .* generates no images",

@@ -136,7 +136,7 @@ def test_a_download_that_breaks_off(monkeypatch, tmp_path):
 def test_gzip_is_checked_by_what_is_in_it(monkeypatch):
     packed = Dataset(
         "toy",
-        "images",
+        "image",
         "",
         "",
         "",
@@ -150,7 +150,7 @@ def test_gzip_is_checked_by_what_is_in_it(monkeypatch):
 def test_damaged_gzip_is_refused(monkeypatch):
     packed = Dataset(
         "toy",
-        "images",
+        "image",
         "",
         "",
         "",

@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
+from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.table.infer import decide_task, fit
 from pellucid.data.table.preprocess import (
     CategoryColumn,
     fit_category,
     fit_number,
     label_text,
-    preprocessor_from_json,
 )
 from pellucid.data.table.read import read_table
 from pellucid.errors import DataError, OptionError, StateError
@@ -170,11 +170,12 @@ def test_json_of_another_version_is_refused():
         {},
         {"kind": "sounds"},
         {"kind": "table"},
-        {"kind": "images"},
+        {"kind": "image"},
+        {"kind": "pictures"},
         {"kind": "table", "numbers": [{}]},
         [],
     ):
-        with pytest.raises(StateError, match="another version"):
+        with pytest.raises(StateError, match="another version|an earlier version"):
             preprocessor_from_json(damaged)
 
 
@@ -309,7 +310,7 @@ def test_words_for_missing_in_inputs(table):
         "x,c,y\n" + "".join(f"{'-' if i % 2 else i},{('none', 'a', 'b')[i % 3]},{i % 2}\n" for i in range(60))
     )
     known, _ = fitted(people, "y")
-    assert [c.name for c in known.numbers] == ["x"] and known.numbers[0].gaps
+    assert [c.name for c in known.numbers] == ["x"] and known.numbers[0].missing_indicator
     assert known.categories == [CategoryColumn("c", ["a", "b"])]
 
 

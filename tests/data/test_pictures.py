@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 from pellucid.data import datasets as shelf
-from pellucid.data.image import decode_many as gallery
-from pellucid.data.image import folders
+from pellucid.data import folders, labelled_files
+from pellucid.data.image import image_set
 from pellucid.data.image.decode import measure, read_pixels
-from pellucid.data.image.decode_many import PictureFiles, PicturePreprocessor
+from pellucid.data.image.image_set import LazyImages
+from pellucid.data.image.preprocess import ImagePreprocessor
+from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem
 from pellucid.data.loader import DataLoader
-from pellucid.data.table.preprocess import preprocessor_from_json
 from pellucid.errors import DataError, OptionError
 
 
@@ -59,7 +60,7 @@ def refused(path, words, **options):
 
 def test_a_folder_for_each_class(tmp_path):
     problem = load_problem(str(fill(tmp_path / "pets", ("dog", "cat", "emu"))))
-    assert (problem.name, problem.kind, problem.task) == ("pets", "pictures", "classification")
+    assert (problem.name, problem.kind, problem.task) == ("pets", "image", "classification")
     assert sizes(problem) == [42, 9, 9] and problem.preprocessor.classes == ["cat", "dog", "emu"]
     assert np.bincount(problem.test.target).tolist() == [3, 3, 3] and problem.train.target.dtype == np.int64
     images = problem.train.inputs["image"]
@@ -67,7 +68,7 @@ def test_a_folder_for_each_class(tmp_path):
     assert problem.notes == ["pets: 60 pictures, colour, 3 classes (cat, dog, emu); 24x24", "split 70/15/15 by class"]
     by_pixels = {noise(1000 * k + i).tobytes(): k for k in range(3) for i in range(20)}  # 0: dog, 1: cat, 2: emu
     for i in range(9):
-        shown = problem.describe("test", i)
+        shown = problem.raw_example("test", i)
         assert shown.shape == (24, 24, 3)
         assert by_pixels[shown.tobytes()] == (1, 0, 2)[problem.test.target[i]]
 
@@ -124,7 +125,7 @@ def test_the_seed_decides_the_split(tmp_path):
 def test_its_source_loads_it_again_from_anywhere(tmp_path, monkeypatch):
     fill(tmp_path / "pets", height=40, width=30)
     monkeypatch.chdir(tmp_path)
-    problem = load_problem("pets", size=16, seed=3)
+    problem = load_problem("pets", image_size=16, seed=3)
     monkeypatch.chdir(tmp_path / "pets")
     again = load_problem(**json.loads(json.dumps(problem.source)))
     assert again.fingerprint == problem.fingerprint and again.preprocessor == problem.preprocessor
@@ -254,7 +255,7 @@ def test_mixed_sizes_are_brought_to_that_of_the_median(tmp_path, median, side):
     problem = load_problem(str(tmp_path / "pets"))
     assert problem.preprocessor.size == (3, side, side)
     assert f"{median} to {median + 19} pixels a side, brought to {side}x{side}" in problem.notes[0]
-    assert load_problem(str(tmp_path / "pets"), size=20).preprocessor.size == (3, 20, 20)
+    assert load_problem(str(tmp_path / "pets"), image_size=20).preprocessor.size == (3, 20, 20)
 
 
 def test_photos_of_one_size_are_brought_down(tmp_path):
@@ -277,7 +278,7 @@ def test_grey_where_all_are_grey_even_if_saved_in_colour(tmp_path):
     plain, dyed = load_problem(str(tmp_path / "plain")), load_problem(str(tmp_path / "dyed"))
     assert plain.preprocessor.size == dyed.preprocessor.size == (1, 24, 24)
     np.testing.assert_array_equal(plain.test.inputs["image"], dyed.test.inputs["image"])
-    assert dyed.preprocessor == plain.preprocessor and plain.describe("test", 0).shape == (24, 24)
+    assert dyed.preprocessor == plain.preprocessor and plain.raw_example("test", 0).shape == (24, 24)
 
 
 def test_the_training_pictures_decide_whether_there_are_colours(tmp_path):
@@ -403,13 +404,13 @@ def test_options_that_pictures_do_not_take(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n" + "1,2\n" * 30)
     for path, options, words in (
         (folder, {"target": "x"}, "--target: .* holds images, whose labels are known"),
-        (folder, {"size": 2}, "^size: 2; expected pixels a side, 4 to 1024"),
+        (folder, {"image_size": 2}, "^image_size: 2; expected pixels a side, 4 to 1024"),
         (
             tmp_path / "a.csv",
-            {"size": 8, "target": "b"},
-            "--size: .* holds a table of separate rows; expected a folder of pictures",
+            {"image_size": 8, "target": "b"},
+            "--image-size: .* holds a table of separate rows; expected a folder of pictures",
         ),
-        ("digits", {"size": 8}, "--size: digits holds images, whose labels are known"),
+        ("digits", {"image_size": 8}, "--image-size: digits holds images, whose labels are known"),
     ):
         with pytest.raises(OptionError, match=words):
             load_problem(str(path), **options)
@@ -419,7 +420,7 @@ def test_options_that_pictures_do_not_take(tmp_path):
 
 
 def test_the_preprocessor_in_json_and_what_it_refuses():
-    known = PicturePreprocessor((3, 8, 9), ["a", "b"], [1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    known = ImagePreprocessor((3, 8, 9), ["a", "b"], [1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
     assert preprocessor_from_json(json.loads(json.dumps(known.to_json()))) == known
     images = np.zeros((2, 3, 8, 9), np.uint8)
     assert known.encode(images)["image"] is images
@@ -431,7 +432,7 @@ def test_the_preprocessor_in_json_and_what_it_refuses():
 def test_a_picture_for_prediction_is_made_as_those_of_training(tmp_path):
     folder = fill(tmp_path / "pets", height=40, width=50, ending="jpg")
     problem = load_problem(str(folder))
-    image = problem.preprocessor.read_picture(folder / "cat" / "000.jpg")
+    image = problem.preprocessor.read_picture(folder / "cat" / "000.jpg", "000.jpg")
     assert (all_images(problem) == image).all((1, 2, 3)).sum() == 1
 
 
@@ -439,21 +440,21 @@ def test_a_picture_for_prediction_is_made_as_those_of_training(tmp_path):
 def test_what_does_not_fit_in_memory_is_read_batch_by_batch(tmp_path, monkeypatch, most, lazy):
     folder = str(fill(tmp_path / "pets"))
     whole = load_problem(folder)
-    monkeypatch.setattr(gallery, "MOST_MEMORY", most)
-    monkeypatch.setattr(gallery, "BLOCK", 7)
-    monkeypatch.setattr(gallery, "PHOTO", 10)  # so that threads are used
+    monkeypatch.setattr(image_set, "MAX_MEMORY", most)
+    monkeypatch.setattr(image_set, "BLOCK", 7)
+    monkeypatch.setattr(labelled_files, "THREADED_SIZE", 10)  # so that threads are used
     problem = load_problem(folder)
     parts = (problem.train, problem.validation, problem.test)
-    assert tuple(isinstance(part.inputs["image"], PictureFiles) for part in parts) == lazy
+    assert tuple(isinstance(part.inputs["image"], LazyImages) for part in parts) == lazy
     assert problem.preprocessor == whole.preprocessor and problem.fingerprint == whole.fingerprint
     np.testing.assert_array_equal(np.asarray(problem.train.inputs["image"]), whole.train.inputs["image"])
-    np.testing.assert_array_equal(problem.describe("train", 3), whole.describe("train", 3))
+    np.testing.assert_array_equal(problem.raw_example("train", 3), whole.raw_example("train", 3))
 
     class Network:
         input_names = ("image",)
 
     loaders = [DataLoader(p.train.dataset(Network), 8, shuffle=True, seed=5) for p in (problem, whole)]
-    assert loaders[0].pick is None and loaders[1].pick is not None
+    assert loaders[0].gather_op is None and loaders[1].gather_op is not None
     for one, other in zip(*loaders, strict=True):
         for a, b in zip(one, other, strict=True):
             assert a.dtype == b.dtype

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pellucid.data import datasets as shelf
+from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem
 from pellucid.data.series.preprocess import Timeline
-from pellucid.data.table.preprocess import preprocessor_from_json
 from pellucid.data.table.read import read_table
 from pellucid.errors import DataError, OptionError
 
@@ -36,7 +36,7 @@ def wave(n):
 
 def test_windows_targets_and_parts_by_hand(table):
     y = wave(200)
-    problem = load_problem(table({"t": range(200), "y": y}), target="y", time="t", window=4)
+    problem = load_problem(table({"t": range(200), "y": y}), target="y", time_column="t", lookback=4)
     assert (problem.kind, problem.task) == ("series", "regression")
     known = problem.preprocessor
     assert known.input_spec() == {"series": [4, 1]} and known.input_names() == ["y"]
@@ -47,7 +47,7 @@ def test_windows_targets_and_parts_by_hand(table):
         np.testing.assert_allclose(known.decode(examples.target), y[rows], rtol=1e-5)
         expected = (np.stack([y[row - 4 : row] for row in rows]) - mean) / std
         np.testing.assert_allclose(examples.inputs["series"][:, :, 0], expected, atol=1e-5)
-        told = problem.describe(part, 0)
+        told = problem.raw_example(part, 0)
         assert told["t"] == str(rows[0]) and float(told["y"]) == pytest.approx(y[rows[0]])
         assert told["y before"].split(", ")[-1] == f"{y[rows[0] - 1]:.6g}"
 
@@ -55,7 +55,7 @@ def test_windows_targets_and_parts_by_hand(table):
 def test_nothing_of_the_step_itself_or_later_reaches_a_window(table):
     y, z = wave(300), np.round(np.cos(np.arange(300)), 3)
     path = table({"t": range(300), "z": z, "y": y})
-    known = load_problem(path, target="y", time="t", window=5).preprocessor
+    known = load_problem(path, target="y", time_column="t", lookback=5).preprocessor
     line = Timeline(np.arange(300.0), np.stack([y, z], 1))
     later = Timeline(line.times, np.where(np.arange(300)[:, None] >= 200, 99.0, line.values))
     one, other = (known.encode(x)["series"] for x in (line, later))
@@ -64,14 +64,16 @@ def test_nothing_of_the_step_itself_or_later_reaches_a_window(table):
     changed = table(
         {"t": range(300), "z": np.where(np.arange(300) < 240, z, 7), "y": np.where(np.arange(300) < 240, y, 7)}
     )
-    assert load_problem(changed, target="y", time="t", window=5).preprocessor == known  # statistics are of training
+    assert (
+        load_problem(changed, target="y", time_column="t", lookback=5).preprocessor == known
+    )  # statistics are of training
 
 
 def test_overlapping_windows_are_not_copied_out(table):
     y = wave(3000)
     y[[500, 2990]] = np.nan  # and so not every row is asked for
     path = table({"t": range(3000), "y": ["" if np.isnan(x) else x for x in y]})
-    problem = load_problem(path, target="y", time="t", window=100)
+    problem = load_problem(path, target="y", time_column="t", lookback=100)
     windows = problem.train.inputs["series"]
     assert windows.shape == (len(problem.train), 100, 2) and len(problem.train) == 2400 - 100 - 1
     assert windows.features.nbytes == 3000 * 2 * 4 and np.shares_memory(windows.every, windows.features)
@@ -96,19 +98,19 @@ class Asks:
 
 def test_whole_years_of_dates_keep_the_last_for_the_test(table):
     n = 4 * 365 + 1  # 2001 to 2004
-    problem = load_problem(table({"day": days(n), "y": wave(n)}), target="y", time="day")
+    problem = load_problem(table({"day": days(n), "y": wave(n)}), target="y", time_column="day")
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [2 * 365 - 30, 365, 366]
-    assert problem.describe("validation", 0)["day"] == "2003-01-01"
-    assert problem.describe("test", 0)["day"] == "2004-01-01"
+    assert problem.raw_example("validation", 0)["day"] == "2003-01-01"
+    assert problem.raw_example("test", 0)["day"] == "2004-01-01"
     assert problem.preprocessor.cycles == ["year", "week"]  # y has one of seven days
     n -= 30  # not quite four years
-    problem = load_problem(table({"day": days(n), "y": wave(n)}), target="y", time="day")
+    problem = load_problem(table({"day": days(n), "y": wave(n)}), target="y", time_column="day")
     assert len(problem.test) == n - round(0.9 * n)
 
 
 def test_the_calendar_is_that_of_the_step_to_be_predicted(table):
     n = 1000
-    problem = load_problem(table({"day": days(n), "y": wave(n)}), target="y", time="day", window=3)
+    problem = load_problem(table({"day": days(n), "y": wave(n)}), target="y", time_column="day", lookback=3)
     known = problem.preprocessor
     names = known.input_names()
     assert names[:3] == ["y", "sine 1 of the year", "cosine 1 of the year"]
@@ -123,21 +125,21 @@ def test_the_calendar_is_that_of_the_step_to_be_predicted(table):
 def test_cycles_that_are_not_in_the_data_or_not_in_the_spacing_are_not_told(table):
     chance = np.random.default_rng(0).normal(size=1000).round(3)
     path = table({"day": days(1000), "y": chance})
-    assert load_problem(path, target="y", time="day").preprocessor.cycles == ["year"]
+    assert load_problem(path, target="y", time_column="day").preprocessor.cycles == ["year"]
     hours = [f"2001-01-{1 + i // 24:02} {i % 24:02}:00" for i in range(24 * 30)]
     y = (np.sin(np.arange(720) * 2 * np.pi / 24) + chance[:720] / 10).round(4)
-    assert load_problem(table({"h": hours, "y": y}), target="y", time="h").preprocessor.cycles == ["day"]
-    assert load_problem(table({"n": range(1000), "y": chance}), target="y", time="n").preprocessor.cycles == []
+    assert load_problem(table({"h": hours, "y": y}), target="y", time_column="h").preprocessor.cycles == ["day"]
+    assert load_problem(table({"n": range(1000), "y": chance}), target="y", time_column="n").preprocessor.cycles == []
 
 
 def test_missing_values_are_the_last_known_and_marked_and_not_asked_for(table):
     y = [str(value) for value in wave(200)]
     y[50] = y[51] = y[190] = ""
-    problem = load_problem(table({"t": range(200), "y": y}), target="y", time="t", window=4)
+    problem = load_problem(table({"t": range(200), "y": y}), target="y", time_column="t", lookback=4)
     assert problem.preprocessor.input_names() == ["y", "y is missing"]
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [154, 20, 19]
     assert any("3 missing" in note for note in problem.notes)
-    row = int(np.flatnonzero([problem.describe("train", i)["t"] == "52" for i in range(154)])[0])
+    row = int(np.flatnonzero([problem.raw_example("train", i)["t"] == "52" for i in range(154)])[0])
     values = problem.preprocessor.decode(problem.train.inputs["series"][row, :, 0])
     np.testing.assert_allclose(values, [float(y[48])] + 3 * [float(y[49])], rtol=1e-5)
     assert problem.train.inputs["series"][row, :, 1].tolist() == [0, 0, 1, 1]
@@ -146,19 +148,19 @@ def test_missing_values_are_the_last_known_and_marked_and_not_asked_for(table):
 def test_rows_out_of_order_twins_and_gaps_are_told(table):
     y, t = wave(200), np.arange(200)
     shuffled = np.random.default_rng(0).permutation(200)
-    one = load_problem(table({"t": t, "y": y}), target="y", time="t")
-    other = load_problem(table({"t": t[shuffled], "y": y[shuffled]}), target="y", time="t")
+    one = load_problem(table({"t": t, "y": y}), target="y", time_column="t")
+    other = load_problem(table({"t": t[shuffled], "y": y[shuffled]}), target="y", time_column="t")
     np.testing.assert_array_equal(one.train.inputs["series"], other.train.inputs["series"])
     assert any("sorted" in note for note in other.notes) and not any("sorted" in note for note in one.notes)
-    twins = load_problem(table({"t": [*t, 10], "y": [*y, y[10] + 1]}), target="y", time="t", window=4)
+    twins = load_problem(table({"t": [*t, 10], "y": [*y, y[10] + 1]}), target="y", time_column="t", lookback=4)
     assert any("rows: 1 with the time of another" in note for note in twins.notes)
     np.testing.assert_allclose(twins.preprocessor.decode(twins.train.target[6]), y[10] + 0.5, rtol=1e-5)
-    gap = load_problem(table({"t": [*t[:90], *(t[90:] + 7)], "y": y}), target="y", time="t")
+    gap = load_problem(table({"t": [*t[:90], *(t[90:] + 7)], "y": y}), target="y", time_column="t")
     assert "200 steps of 1, 0 to 206; 1 gap, the first after 89, stepped over" in gap.notes
     with pytest.raises(
         DataError, match=r"line 3: 100 of 200 rows have a time that another has, as if there were several"
     ):
-        load_problem(table({"t": t // 2, "y": y}), target="y", time="t")
+        load_problem(table({"t": t // 2, "y": y}), target="y", time_column="t")
 
 
 def test_other_columns_of_numbers_are_read_too_and_text_is_not(table):
@@ -171,14 +173,16 @@ def test_other_columns_of_numbers_are_read_too_and_text_is_not(table):
         "y": wave(n),
         "z": range(n),
     }
-    problem = load_problem(table(columns), target="y", time="t", drop=["z"])
+    problem = load_problem(table(columns), target="y", time_column="t", drop_columns=["z"])
     assert problem.preprocessor.input_names() == ["y", "rain"]
     assert {"column town: no numbers, left out", "column still: the same in all of the training part, left out"} <= set(problem.notes)  # fmt: skip
 
 
 def test_the_preprocessor_survives_json_and_reads_another_table(table):
     n = 1500
-    problem = load_problem(table({"day": days(n), "x": wave(n) ** 2, "y": wave(n)}), target="y", time="day", window=6)
+    problem = load_problem(
+        table({"day": days(n), "x": wave(n) ** 2, "y": wave(n)}), target="y", time_column="day", lookback=6
+    )
     known = problem.preprocessor
     again = preprocessor_from_json(json.loads(json.dumps(known.to_json())))
     assert again == known
@@ -196,7 +200,7 @@ def test_the_preprocessor_survives_json_and_reads_another_table(table):
 def test_the_source_loads_the_same_problem_from_anywhere(table, tmp_path, monkeypatch):
     table({"t": range(100), "y": wave(100)})
     monkeypatch.chdir(tmp_path)
-    problem = load_problem("series.csv", target="y", time="t", window=7)
+    problem = load_problem("series.csv", target="y", time_column="t", lookback=7)
     monkeypatch.chdir("/")
     again = load_problem(**json.loads(json.dumps(problem.source)))
     assert (again.fingerprint, again.notes) == (problem.fingerprint, problem.notes)
@@ -206,13 +210,17 @@ def test_the_source_loads_the_same_problem_from_anywhere(table, tmp_path, monkey
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"time": "y"}, OptionError, "time: y; it is the target"),
-        ({"time": "u"}, OptionError, "time: u: .* has no such column"),
-        ({"time": "t", "window": 0}, OptionError, "window: 0; expected a whole number"),
-        ({"time": "t", "window": 90}, DataError, "100 steps; expected 20 to learn from beside a window of 90"),
-        ({"time": "t", "task": "classification"}, OptionError, "task: classification; a series is asked"),
-        ({"time": "t", "test": "more.csv"}, OptionError, "--test: series.csv holds a series, split by time"),
-        ({"window": 3}, OptionError, "--window: .* holds a table of separate rows; expected a series"),
+        ({"time_column": "y"}, OptionError, "time_column: y; it is the target"),
+        ({"time_column": "u"}, OptionError, "time_column: u: .* has no such column"),
+        ({"time_column": "t", "lookback": 0}, OptionError, "lookback: 0; expected a whole number"),
+        ({"time_column": "t", "lookback": 90}, DataError, "100 steps; expected 20 to learn from beside a window of 90"),
+        ({"time_column": "t", "task": "classification"}, OptionError, "task: classification; a series is asked"),
+        (
+            {"time_column": "t", "test_data": "more.csv"},
+            OptionError,
+            "--test-data: .*series.csv holds a series, split by time",
+        ),
+        ({"lookback": 3}, OptionError, "--lookback: .* holds a table of separate rows; expected a series"),
     ],
 )
 def test_options_that_do_not_fit(table, options, error, words):
@@ -222,13 +230,13 @@ def test_options_that_do_not_fit(table, options, error, words):
 
 def test_a_target_that_says_nothing(table):
     with pytest.raises(DataError, match="the target y is the same, or missing, in all of the training part"):
-        load_problem(table({"t": range(100), "y": [5] * 80 + list(range(20))}), target="y", time="t")
+        load_problem(table({"t": range(100), "y": [5] * 80 + list(range(20))}), target="y", time_column="t")
     with pytest.raises(DataError, match="y is missing in all of the test part"):
-        load_problem(table({"t": range(100), "y": [*range(90), *[""] * 10]}), target="y", time="t")
+        load_problem(table({"t": range(100), "y": [*range(90), *[""] * 10]}), target="y", time_column="t")
     with pytest.raises(DataError, match="2 steps; expected 20"):
-        load_problem(table({"t": range(2), "y": [1, 2]}), target="y", time="t")
-    with pytest.raises(OptionError, match="--time: housing holds a table of separate rows; expected a series"):
-        load_problem("housing", time="AGE")
+        load_problem(table({"t": range(2), "y": [1, 2]}), target="y", time_column="t")
+    with pytest.raises(OptionError, match="--time-column: housing holds a table of separate rows; expected a series"):
+        load_problem("housing", time_column="AGE")
 
 
 def test_the_temperatures_of_melbourne():
@@ -237,4 +245,4 @@ def test_the_temperatures_of_melbourne():
     problem = load_problem("temperatures")
     assert problem.preprocessor.input_spec() == {"series": [30, 5]}
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [2890, 365, 365]
-    assert problem.describe("test", 0)["Date"] == "1990-01-01" and problem.describe("test", 364)["Temp"] == "13"
+    assert problem.raw_example("test", 0)["Date"] == "1990-01-01" and problem.raw_example("test", 364)["Temp"] == "13"

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from pellucid.data import datasets as shelf
-from pellucid.data.load import load_problem, read_rows_for_prediction
-from pellucid.data.table.preprocess import preprocessor_from_json
+from pellucid.data.kinds import preprocessor_from_json
+from pellucid.data.load import load_problem
+from pellucid.data.table.load import read_rows_for_prediction
 from pellucid.errors import DataError, OptionError
 
 here = {dataset.name: dataset.at_hand for dataset in shelf.catalogue()}
@@ -42,17 +43,22 @@ def csv(tmp_path):
 
 def test_digits():
     problem = load_problem("digits")
-    assert (problem.name, problem.kind, problem.task) == ("digits", "images", "classification")
+    assert (problem.name, problem.kind, problem.task) == ("digits", "image", "classification")
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [1257, 270, 270]
-    white = float(problem.train.inputs["image"].max())
-    assert problem.preprocessor.input_spec() == {"image": [8, 8], "white": pytest.approx(white)}
     assert problem.preprocessor.classes == list("0123456789")
     images = problem.train.inputs["image"]
-    assert images.dtype == np.float32 and images.min() == 0 and abs(images.std() - 1) < 1e-3
+    assert images.dtype == np.uint8 and images.shape == (1257, 1, 8, 8)
+    assert problem.preprocessor.input_spec() == {
+        "image": [1, 8, 8],
+        "mean": [0.0],
+        "std": [pytest.approx(images.std())],
+    }
     assert problem.train.target.dtype == np.int64 and np.bincount(problem.test.target).min() >= 25
-    raw = problem.describe("test", 5)
+    raw = problem.raw_example("test", 5)
     assert raw.shape == (8, 8) and raw.dtype == np.uint8 and raw.max() == 255
-    np.testing.assert_array_equal(problem.preprocessor.encode(raw[None])["image"][0], problem.test.inputs["image"][5])
+    np.testing.assert_array_equal(
+        problem.preprocessor.encode(raw[None, None])["image"][0], problem.test.inputs["image"][5]
+    )
 
 
 def test_digits_are_scikit_learns():
@@ -61,7 +67,7 @@ def test_digits_are_scikit_learns():
     bunch, problem = load_digits(), load_problem("digits")
     ours = np.concatenate(
         [
-            [problem.describe(part, i) for i in range(len(getattr(problem, part)))]
+            [problem.raw_example(part, i) for i in range(len(getattr(problem, part)))]
             for part in ("train", "validation", "test")
         ]
     )
@@ -84,7 +90,7 @@ def test_mnist():
     problem = load_problem("mnist")
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [55_000, 5_000, 10_000]
     assert problem.train.target[:5].tolist() == [5, 0, 4, 1, 9] and problem.test.target[:5].tolist() == [7, 2, 1, 0, 4]
-    assert problem.preprocessor.box == 20 / 28 and problem.preprocessor.ink
+    assert problem.preprocessor.box == 20 / 28 and problem.preprocessor.framing == "ink"
 
 
 @needs("adult")
@@ -94,7 +100,7 @@ def test_adult_knows_its_target_test_file_and_labels():
     assert problem.preprocessor.classes == ["<=50K", ">50K"]
     np.testing.assert_allclose(problem.test.target.mean(), 0.2362, atol=1e-4)
     assert problem.preprocessor.input_spec()["numbers"] == 6 and len(problem.preprocessor.categories) == 8
-    assert problem.describe("test", 0)["workclass"] == "Private"
+    assert problem.raw_example("test", 0)["workclass"] == "Private"
 
 
 @needs("adult")
@@ -102,8 +108,8 @@ def test_adult_by_its_path_is_the_same_problem():
     files = shelf.locate(shelf.find("adult"))
     train, test = files["tabular/adult-train.csv"], files["tabular/adult-test.csv"]
     with pytest.raises(DataError, match=r"'<=50K\.' of column15 was never seen .* Pass --strip-label \."):
-        load_problem(str(train), target="-1", test=str(test))
-    problem, named = load_problem(str(train), target="-1", test=str(test), strip_label="."), load_problem("adult")
+        load_problem(str(train), target="-1", test_data=str(test))
+    problem, named = load_problem(str(train), target="-1", test_data=str(test), strip_label="."), load_problem("adult")
     assert problem.name == "adult-train" and problem.preprocessor.target_name == "column15"
     for name, array in named.test.inputs.items():
         np.testing.assert_array_equal(problem.test.inputs[name], array)
@@ -131,7 +137,7 @@ def test_own_table(csv):
     assert np.bincount(problem.test.target).tolist() in ([7, 23], [8, 22])  # a quarter is high
     assert "target income: text, 2 different values -> classification" in problem.notes
     assert "split: 70/15/15 by class" in problem.notes
-    row = problem.describe("test", 3)
+    row = problem.raw_example("test", 3)
     assert list(row) == ["age", "job", "income"]
     assert problem.preprocessor.classes[problem.test.target[3]] == row["income"]
 
@@ -139,7 +145,9 @@ def test_own_table(csv):
 def test_source_loads_the_same_problem_from_anywhere(csv, tmp_path, monkeypatch):
     csv(people()), csv(people(60, first=7), "more.csv")
     monkeypatch.chdir(tmp_path)
-    problem = load_problem("people.csv", target="3", test="more.csv", drop=["job"], task="classification", seed=3)
+    problem = load_problem(
+        "people.csv", target="3", test_data="more.csv", drop_columns=["job"], task="classification", seed=3
+    )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     again = load_problem(**json.loads(json.dumps(problem.source)))
@@ -157,7 +165,7 @@ def test_fingerprint_is_of_the_bytes(csv):
 def test_a_known_name_wins_over_a_path(csv, tmp_path, monkeypatch):
     csv(people(), "digits")
     monkeypatch.chdir(tmp_path)
-    assert load_problem("digits").kind == "images"
+    assert load_problem("digits").kind == "image"
     assert load_problem("./digits", target="income").kind == "table"
 
 
@@ -180,9 +188,9 @@ def test_regression_parts_cover_the_range(csv):
     [
         ({}, OptionError, "--target: missing; .* has the columns age, job, income; expected the one to predict"),
         ({"target": "incme"}, OptionError, "no such column; .* Did you mean 'income'"),
-        ({"target": "income", "drop": ["jb"]}, OptionError, "--drop-columns jb: .* Did you mean 'job'"),
-        ({"target": "income", "drop": ["income"]}, OptionError, "--drop-columns income: it is the target"),
-        ({"target": "income", "drop": ["age", "job"]}, DataError, "no column is left to learn from"),
+        ({"target": "income", "drop_columns": ["jb"]}, OptionError, "--drop-columns jb: .* Did you mean 'job'"),
+        ({"target": "income", "drop_columns": ["income"]}, OptionError, "--drop-columns income: it is the target"),
+        ({"target": "income", "drop_columns": ["age", "job"]}, DataError, "no column is left to learn from"),
         (
             {"target": "income", "task": "clasification"},
             OptionError,
@@ -193,7 +201,7 @@ def test_regression_parts_cover_the_range(csv):
             OptionError,
             "line 2: the target income is 'high'; expected a number",
         ),
-        ({"target": "income", "test": "no.csv"}, DataError, "no.csv: no such file"),
+        ({"target": "income", "test_data": "no.csv"}, DataError, "no.csv: no such file"),
     ],
 )
 def test_options_that_do_not_fit(csv, options, error, words):
@@ -221,7 +229,7 @@ def test_plain_text_is_no_table(csv):
 
 
 def test_own_test_file(csv):
-    problem = load_problem(csv(people()), target="income", test=csv(people(40, first=3), "test.csv"))
+    problem = load_problem(csv(people()), target="income", test_data=csv(people(40, first=3), "test.csv"))
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [170, 30, 40]
     assert "split: 85/15 by class into training and validation; test: test.csv" in problem.notes
 
@@ -229,8 +237,8 @@ def test_own_test_file(csv):
 def test_columns_in_another_order_or_with_more(csv):
     lines = [line.split(",") for line in people(40).splitlines()]
     shuffled = "\n".join(",".join([c, "x", a, b]) for a, b, c in lines).replace("income,x", "income,extra")
-    plain = load_problem(csv(people()), target="income", test=csv(people(40), "test.csv"))
-    other = load_problem(csv(people()), target="income", test=csv(shuffled, "test.csv"))
+    plain = load_problem(csv(people()), target="income", test_data=csv(people(40), "test.csv"))
+    other = load_problem(csv(people()), target="income", test_data=csv(shuffled, "test.csv"))
     for name, array in plain.test.inputs.items():
         np.testing.assert_array_equal(other.test.inputs[name], array)
 
@@ -249,7 +257,7 @@ def test_columns_in_another_order_or_with_more(csv):
 )
 def test_test_files_that_differ(csv, content, words):
     with pytest.raises(DataError, match=words):
-        load_problem(csv(people()), target="income", test=csv(content, "test.csv"))
+        load_problem(csv(people()), target="income", test_data=csv(content, "test.csv"))
 
 
 # ---- rows to predict -------------------------------------------------------------------------------------------------------
@@ -312,9 +320,9 @@ def test_a_directory_in_mnists_form(tmp_path):
         40,
     ]
     assert (
-        problem.preprocessor.size == (6, 5)
+        problem.preprocessor.size == (1, 6, 5)
         and problem.preprocessor.classes == ["0", "1", "2"]
-        and not problem.preprocessor.ink
+        and problem.preprocessor.framing == "pad"
     )
     unpacked = load_problem(str(mnist_like(tmp_path / "plain", packed=False)))
     assert unpacked.fingerprint == problem.fingerprint
@@ -374,7 +382,7 @@ def test_the_one_table_of_a_directory(csv, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"target": "1"}, {"test": "x"}, {"strip_label": "."}, {"header": False}, {"drop": ["a"]}]
+    "option", [{"target": "1"}, {"test_data": "x"}, {"strip_label": "."}, {"header": False}, {"drop_columns": ["a"]}]
 )
 def test_options_for_tables_with_images(option):
     name = next(iter(option)).replace("_", "-")

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from pellucid.data import datasets as shelf
+from pellucid.data.base import Source
+from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem
 from pellucid.data.problem import SPLITS
-from pellucid.data.table.preprocess import preprocessor_from_json
-from pellucid.data.text.read import decode_part, encode_part, lines_of, read_text, text_problem
-from pellucid.data.text.tokenize import BytePairs, Characters, TextPreprocessor, byte_letters
+from pellucid.data.text.read import decode_split, encode_split, lines_of, read_text, text_module
+from pellucid.data.text.tokenize import BPETokenizer, CharacterTokenizer, TextPreprocessor, byte_letters
 from pellucid.errors import DataError, OptionError, StateError
 from pellucid.evaluation.kneser_ney import text_baselines
 
@@ -50,7 +51,7 @@ def parts(problem):
 
 
 def texts(problem):
-    return [decode_part(problem.preprocessor, part) for part in parts(problem)]
+    return [decode_split(problem.preprocessor, part) for part in parts(problem)]
 
 
 # ---- running text ----------------------------------------------------------------------------------------------------------
@@ -71,13 +72,13 @@ def test_a_text_is_split_where_it_stands(file):
     assert problem.preprocessor.input_spec() == {"tokens": len(set(text)) + 1}
     assert problem.notes[0] == f"play: {n:,} characters; split 80/10/10 by position: the last tenth is the test part"
     assert "the 14 different characters of the training part" in problem.notes[1]
-    assert problem.describe("test", 3) == {"text": texts(problem)[2][3:103]}
+    assert problem.raw_example("test", 3) == {"text": texts(problem)[2][3:103]}
 
 
 def test_source_loads_it_again(file, tmp_path, monkeypatch):
     file("Once upon a time\n" * 100, "tales/b.md"), file(words(), "tales/a.txt"), file("hidden", "tales/.a.txt")
     monkeypatch.chdir(tmp_path)
-    problem = load_problem("tales", lines=True, seed=4)
+    problem = load_problem("tales", line_by_line=True, seed=4)
     monkeypatch.chdir("/")
     again = load_problem(**json.loads(json.dumps(problem.source)))
     assert again.notes == problem.notes and again.fingerprint == problem.fingerprint and texts(again) == texts(problem)
@@ -112,10 +113,10 @@ def test_characters_never_seen_in_training_are_told_and_scored(file):
         f"test: {count} of 279 characters were never seen in training ('x', 'y', 'é'); they count as one unknown token"
     )
     assert note in problem.notes and (test.tokens == 5).sum() == count == known.text(test.tokens).count("\ufffd")
-    assert known.strangers("bad ß") == [
+    assert known.unseen_values("bad ß") == [
         "2 of 5 characters were never seen in training (' ', 'ß'); they count as one unknown token"
     ]
-    assert known.strangers("bad\n") == known.strangers("") == []
+    assert known.unseen_values("bad\n") == known.unseen_values("") == []
 
 
 @needs("shakespeare")
@@ -126,7 +127,7 @@ def test_shakespeare_is_split_as_the_field_does():
     np.testing.assert_array_equal(problem.validation.tokens, problem.test.tokens)
     assert "the last 10% is validation and also what is told at the end" in problem.notes[0]
     assert texts(problem)[0].startswith("First Citizen:\nBefore we proceed")
-    assert [len(part) for part in parts(load_problem("shakespeare", lines=True))] == [26_221, 3_278, 3_278]
+    assert [len(part) for part in parts(load_problem("shakespeare", line_by_line=True))] == [26_221, 3_278, 3_278]
 
 
 # ---- lines -----------------------------------------------------------------------------------------------------------------
@@ -134,7 +135,7 @@ def test_shakespeare_is_split_as_the_field_does():
 
 def test_lines(file):
     lines = [f"name{i}" for i in range(200)] + ["dup"] * 100
-    problem = load_problem(str(file("\n\n".join(lines))), lines=True)
+    problem = load_problem(str(file("\n\n".join(lines))), line_by_line=True)
     assert [len(part) for part in parts(problem)] == [240, 30, 30]
     newline = problem.preprocessor.tokenizer.encode("\n")[0]
     for part, text in zip(parts(problem), texts(problem), strict=True):
@@ -150,20 +151,20 @@ def test_lines(file):
     assert sorted(line for text in texts(problem) for line in text.split()) == sorted(lines)
     again = sum(line == "dup" for line in texts(problem)[2].split())
     assert f"test: {again} of 30 lines also stand in the training part" in problem.notes
-    assert problem.describe("test", 4) == {"line": texts(problem)[2].split()[4]}
-    assert texts(load_problem(problem.source["path"], lines=True, seed=1)) != texts(problem)
+    assert problem.raw_example("test", 4) == {"line": texts(problem)[2].split()[4]}
+    assert texts(load_problem(problem.source["path"], line_by_line=True, seed=1)) != texts(problem)
 
 
 def test_the_beginning_of_a_line_begins_with_a_newline(file):
     path = str(file(words()))
-    known = load_problem(path, lines=True).preprocessor
+    known = load_problem(path, line_by_line=True).preprocessor
     assert known.text(known.encode("to")["tokens"]) == "\nto" and known.text(known.encode("")["tokens"]) == "\n"
     known = load_problem(path).preprocessor
     assert known.text(known.encode("to")["tokens"]) == "to" and known.text(known.encode("")["tokens"]) == "\n"
 
 
 def test_lines_of_another_text_are_those_that_can_be_read():
-    known = TextPreprocessor(Characters.fit("\nabc"), lines=True, length=4)
+    known = TextPreprocessor(CharacterTokenizer.fit("\nabc"), lines=True, length=4)
     assert lines_of(known, "new.txt", "ab \n\n \nc", None) == "ab\nc\n"
     assert lines_of(known, "new.txt", "", 8) == ""
     long = "a\n\n" + "b" * 1001 + "\nc\n" + "a" * 1002
@@ -191,7 +192,7 @@ def test_names():
 
 
 def test_characters():
-    made = Characters.fit("hello\n\U0001f600")
+    made = CharacterTokenizer.fit("hello\n\U0001f600")
     assert made.alphabet == "\nehlo\U0001f600" and made.size == 7
     assert made.encode("hex\U0001f600").tolist() == [2, 1, 6, 5]
     assert made.decode(np.array([2, 1, 6, 5])) == "he\ufffd\U0001f600"
@@ -199,7 +200,7 @@ def test_characters():
 
 
 def test_json_both_ways():
-    known = TextPreprocessor(Characters.fit('a "quoted"\tline\n\U0001f600'), lines=True, length=7)
+    known = TextPreprocessor(CharacterTokenizer.fit('a "quoted"\tline\n\U0001f600'), lines=True, length=7)
     back = preprocessor_from_json(json.loads(json.dumps(known.to_json())))
     assert back == known and back.task == "language" and back.classes is None
     damaged = known.to_json() | {"tokenizer": {"kind": "words"}}
@@ -208,7 +209,7 @@ def test_json_both_ways():
 
 
 def test_tokens_are_spelled_by_what_they_say_or_by_the_text_they_are_the_end_of():
-    known = TextPreprocessor(Characters.fit("abc"))
+    known = TextPreprocessor(CharacterTokenizer.fit("abc"))
     assert known.spelled(np.array([0, 1, 3, 2])) == ["a", "b", "\ufffd", "c"]
     assert known.spelled(known.tokenizer.encode("bäc"), "abäc") == ["b", "ä", "c"]
     assert known.spelled(np.array([], np.int64)) == []
@@ -221,14 +222,14 @@ def test_tokens_are_spelled_by_what_they_say_or_by_the_text_they_are_the_end_of(
 def test_byte_pairs(file):
     text = words(2000) + "Grüße, 世界 \U0001f600!\n" * 40
     path = str(file(text))
-    problem = load_problem(path, tokenizer="bpe", vocabulary=270)
+    problem = load_problem(path, tokenizer="bpe", vocab_size=270)
     known = problem.preprocessor
     assert known.input_spec()["tokens"] == 270 and "".join(texts(problem)) == text
     assert problem.train.tokens.dtype == np.uint16 and len(problem.train) < 0.6 * len(texts(problem)[0])
     for part, own in zip(parts(problem), texts(problem), strict=True):
         letters = known.spelled(part.tokens)  # also where a character is of several tokens
         assert "".join(letters) == own and len(letters) == len(part.tokens) and "\ufffd" not in own
-    assert known.strangers("never seen: ξ") == []
+    assert known.unseen_values("never seen: ξ") == []
     assert any(note.startswith("tokens: 270 byte pairs, ") for note in problem.notes)
     again = load_problem(**json.loads(json.dumps(problem.source)))
     assert again.preprocessor == known
@@ -239,7 +240,10 @@ def test_byte_pairs(file):
 @needs_tokenizers
 def test_lines_of_byte_pairs(file):
     problem = load_problem(
-        str(file("\n".join(f"name  number{i} \t" for i in range(200)))), lines=True, tokenizer="bpe", vocabulary=290
+        str(file("\n".join(f"name  number{i} \t" for i in range(200)))),
+        line_by_line=True,
+        tokenizer="bpe",
+        vocab_size=290,
     )
     target = problem.test.target
     ends = [problem.preprocessor.text(row[row != -100]) for row in target]
@@ -251,7 +255,7 @@ def test_lines_of_byte_pairs(file):
 def test_baselines_of_byte_pairs_count_characters(file):
     path = str(file(words(2000)))
     for lines in (False, True):
-        plain, pairs = (load_problem(path, lines=lines, tokenizer=name) for name in ("characters", "bpe"))
+        plain, pairs = (load_problem(path, line_by_line=lines, tokenizer=name) for name in ("characters", "bpe"))
         count = len(texts(plain)[2]) - (not lines)
         windows = np.ones(7), np.full(7, count // 7)
         one, other = (text_baselines(p.preprocessor, p.train, p.test, *windows, []) for p in (plain, pairs))
@@ -263,7 +267,7 @@ def test_letters_of_bytes_are_those_of_the_package():
     import tokenizers
 
     assert sorted(byte_letters()) == sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    made = BytePairs.fit("é" * 50, 257)
+    made = BPETokenizer.fit("é" * 50, 257)
     shown = [made.tokenizer.token_to_id(byte_letters()[byte]) for byte in "ß€".encode()]
     assert made.decode(np.array(shown)) == "ß€" and made.lengths()[shown].tolist() == [1, 0, 1, 0, 0]
 
@@ -299,14 +303,14 @@ def test_files_that_are_no_text(file, content, message):
 ])  # fmt: skip
 def test_lines_that_are_none(file, content, message):
     with pytest.raises(DataError, match=message):
-        load_problem(str(file(content)), lines=True)
+        load_problem(str(file(content)), line_by_line=True)
 
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"tokenizer": "bpes"}, "tokenizer: 'bpes'; expected one of characters, bpe. Did you mean 'bpe'"),
-    ({"vocabulary": 500}, "vocabulary: 500 for a text in characters"),
-    ({"tokenizer": "bpe", "vocabulary": 256}, "vocabulary: 256; expected 257 up to 65536"),
-    ({"lines": True, "target": "income"}, "--target: .*play.txt holds text; expected a table with this option"),
+    ({"vocab_size": 500}, "vocab_size: 500 for a text in characters"),
+    ({"tokenizer": "bpe", "vocab_size": 256}, "vocab_size: 256; expected 257 up to 65536"),
+    ({"line_by_line": True, "target": "income"}, "--target: .*play.txt holds text; expected a table with this option"),
 ])  # fmt: skip
 def test_options_that_do_not_fit(file, options, message):
     with pytest.raises(OptionError, match=message):
@@ -314,8 +318,8 @@ def test_options_that_do_not_fit(file, options, message):
 
 
 def test_options_of_texts_are_not_for_others():
-    with pytest.raises(OptionError, match="--lines: digits holds images"):
-        load_problem("digits", lines=True)
+    with pytest.raises(OptionError, match="--line-by-line: digits holds images"):
+        load_problem("digits", line_by_line=True)
     with pytest.raises(
         OptionError, match="--tokenizer: housing holds a table of separate rows; expected a text with this option"
     ):
@@ -332,14 +336,14 @@ def test_a_text_may_be_called_anything(file):
 def test_read_text_and_parts_go_both_ways(file):
     assert read_text(file("\ufeffa\r\nb\rc\n")) == "a\nb\rc\n"
     for lines in (False, True):
-        known = TextPreprocessor(Characters.fit("\nabc"), lines)
-        assert decode_part(known, encode_part(known, "a\ncab\nbb\n")) == "a\ncab\nbb\n"
+        known = TextPreprocessor(CharacterTokenizer.fit("\nabc"), lines)
+        assert decode_split(known, encode_split(known, "a\ncab\nbb\n")) == "a\ncab\nbb\n"
 
 
-def test_text_problem_by_itself(file):
+def test_text_module_by_itself(file):
     paths = [file(words(), "a"), file(words(), "b")]
-    problem = text_problem("two", paths, {"seed": 0, "spec": "two"}, last=0.25)
+    problem = text_module(Source("two", paths), last=0.25)
     n = 2 * len(words()) + 2
     assert [len(part) for part in parts(problem)] == [int(0.75 * n), n - int(0.75 * n), n - int(0.75 * n)]
     with pytest.raises(DataError, match="no such file"):
-        text_problem("no", [file("x").parent / "no.txt"], {"seed": 0})
+        text_module(Source("no", [file("x").parent / "no.txt"]))

@@ -9,7 +9,7 @@ import pytest
 
 import pellucid
 from pellucid.data import DataLoader, WindowDataset
-from pellucid.data.loader import IGNORED
+from pellucid.data.loader import IGNORE_INDEX
 from pellucid.data.problem import TokenSequence
 from pellucid.errors import DataError, OptionError
 
@@ -58,14 +58,14 @@ def test_text_of_few_tokens_stays_bytes():
 ])  # fmt: skip
 def test_every_token_after_the_first_is_scored_once(length, context, warm):
     tokens = text(length)
-    dataset = WindowDataset(tokens, context, judged=True, warm=warm)
+    dataset = WindowDataset(tokens, context, strided=True, warm=warm)
     x, y = everything(dataset)
     assert x.shape == (len(dataset), context)
     begins, skipped = (t.array for t in dataset.windows)
     times = np.zeros(length, int)
     for i, (begin, first) in enumerate(zip(begins, skipped, strict=True)):
         np.testing.assert_array_equal(x[i], tokens[begin : begin + context])
-        assert (y[i, :first] == IGNORED).all()
+        assert (y[i, :first] == IGNORE_INDEX).all()
         np.testing.assert_array_equal(y[i, first:], tokens[begin + 1 + first : begin + 1 + context])
         times[begin + 1 + first : begin + 1 + context] += 1
         assert first >= warm or i == 0
@@ -75,16 +75,19 @@ def test_every_token_after_the_first_is_scored_once(length, context, warm):
 def test_passage():
     train = TokenSequence(text(50))
     assert len(train) == 50 and len(train.dataset(Reader())) == 42
-    assert len(train.judged(Reader())) == 7 and len(train.judged(Reader(eval_context_length=16, burn_in=8))) == 6
-    short = TokenSequence(text(6)).judged(Reader(eval_context_length=16, burn_in=8))
-    assert (everything(short)[1] != IGNORED).sum() == 5
+    assert (
+        len(train.eval_dataset(Reader())) == 7
+        and len(train.eval_dataset(Reader(eval_context_length=16, burn_in=8))) == 6
+    )
+    short = TokenSequence(text(6)).eval_dataset(Reader(eval_context_length=16, burn_in=8))
+    assert (everything(short)[1] != IGNORE_INDEX).sum() == 5
     with pytest.raises(DataError, match=r"text: 8 tokens to learn from; expected more than the 8 of a window"):
         TokenSequence(text(8)).dataset(Reader())
 
 
 @pytest.mark.parametrize(("length", "options", "words"), [
     (0, {}, r"length 0 of 50 tokens; expected 1 up to 49"), (50, {}, "length 50 of 50 tokens; expected 1 up to 49"),
-    (8, {"judged": True, "warm": 8}, "warm 8 of length 8; expected 0 up to 7"), (8, {"judged": True, "warm": -1}, "warm -1"),
+    (8, {"strided": True, "warm": 8}, "warm 8 of length 8; expected 0 up to 7"), (8, {"strided": True, "warm": -1}, "warm -1"),
 ])  # fmt: skip
 def test_options_out_of_range(length, options, words):
     with pytest.raises(OptionError, match=words):
@@ -99,14 +102,14 @@ def test_the_loader_takes_whole_batches():
     np.testing.assert_array_equal(batches[1][1].array, everything(dataset)[1][order[16:32]])
 
 
-@pytest.mark.parametrize("judged", [False, True])
+@pytest.mark.parametrize("strided", [False, True])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_picking_is_part_of_one_compiled_program(dtype, judged):
-    dataset = WindowDataset(text(300, dtype), 12, judged=judged, warm=5 * judged)
+def test_picking_is_part_of_one_compiled_program(dtype, strided):
+    dataset = WindowDataset(text(300, dtype), 12, strided=strided, warm=5 * strided)
     rng = np.random.default_rng(0)
 
     def step(picked):
-        tokens, target = dataset.pick(picked)
+        tokens, target = dataset.gather_op(picked)
         return {"sum": tokens.sum(), "target": target}
 
     compiled = pellucid.compile(step)

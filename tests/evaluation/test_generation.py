@@ -29,11 +29,11 @@ def unequal() -> DataModule:
 
     def part(n: int) -> Examples:
         target = (np.arange(n) % 10 == 0).astype(np.int64)
-        image = 3.0 * target[:, None, None] + random.random((n, 8, 8))
+        image = 3.0 * target[:, None, None, None] + random.random((n, 1, 8, 8))
         return Examples({"image": image.astype(np.float32)}, target)
 
-    known = ImagePreprocessor((8, 8), ["dark", "bright"], 63.75)
-    return DataModule("shades", "images", "classification", known, part(1500), part(50), part(500), [], "", {})
+    known = ImagePreprocessor((1, 8, 8), ["dark", "bright"], [0.0], [63.75])
+    return DataModule("shades", "image", "classification", known, part(1500), part(50), part(500), [], "", {})
 
 
 class Perfect(ImageGenerator):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pellucid.data import datasets as shelf
+from pellucid.data.base import Source
 from pellucid.data.load import load_problem
-from pellucid.data.text.read import text_problem
+from pellucid.data.text.read import text_module
 from pellucid.errors import OptionError
 from pellucid.evaluation import kneser_ney
 from pellucid.evaluation.comparison import compare_with_baselines
@@ -137,7 +138,7 @@ def against(problem, windows=7, notes=None):
 def test_n_grams_are_scored_on_the_network_s_own_windows(tmp_path, lines):
     path = tmp_path / "words.txt"
     path.write_text(words().replace(" ", "\n"))
-    problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"}, lines=lines)
+    problem = text_module(Source("words", [path]), line_by_line=lines)
     (tokens, depth), known = flat_tokens(problem.test), problem.preprocessor
     nats = KneserNey(2, known.tokenizer.size).fit(*flat_tokens(problem.train)).nats(tokens, depth)[depth > 0]
     characters = np.array([5, 0, 40, 3, 0])  # the last ones: a first token of several characters is not scored
@@ -159,7 +160,7 @@ def test_n_grams_are_scored_on_the_network_s_own_windows(tmp_path, lines):
 def test_of_a_long_text_the_end_is_counted_and_that_is_told(tmp_path, monkeypatch, lines):
     path, notes = tmp_path / "words.txt", []
     path.write_text("x" * 5000 + "\n" + words() if not lines else words().replace(" ", "\n"))
-    problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"}, lines=lines)
+    problem = text_module(Source("words", [path]), line_by_line=lines)
     whole = against(problem, notes=notes)
     assert notes == []
     monkeypatch.setattr(kneser_ney, "MOST", 1000)
@@ -177,7 +178,7 @@ def words(n=4000, seed=0):
 def test_baselines_of_a_text(tmp_path):
     path = tmp_path / "words.txt"
     path.write_text(words())
-    problem = text_problem("words", [path], {"seed": 0, "spec": "words.txt"})
+    problem = text_module(Source("words", [path]))
     found = against(problem)
     assert list(found) == ["unigram", "bigram", "kneser_ney_5"]
     assert all(metrics.n == len(problem.test) - 1 for metrics in found.values())
@@ -208,7 +209,7 @@ def test_shakespeare():
 def test_names():
     problem = load_problem("names")
     tokens, depth = flat_tokens(problem.test)
-    assert problem.preprocessor.text(tokens[:7]) == "\n" + problem.describe("test", 0)["line"][:6]
+    assert problem.preprocessor.text(tokens[:7]) == "\n" + problem.raw_example("test", 0)["line"][:6]
     assert (depth > 0).sum() == (problem.test.target >= 0).sum()
     found = against(problem)
     for name, loss in {"unigram": 2.8220, "bigram": 2.4574, "kneser_ney_5": 1.9919}.items():

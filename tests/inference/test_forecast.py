@@ -35,7 +35,7 @@ def path(tmp_path):
 
 
 def test_answers_are_fed_back_and_other_columns_stay(path):
-    known = load_problem(str(path), target="y", time="month", window=5).preprocessor
+    known = load_problem(str(path), target="y", time_column="month", lookback=5).preprocessor
     table, network = read_table(path), Sum()
     steps = forecast(network, known, table, 4)
     assert [time for time, _ in steps] == ["2001-01-01", "2001-02-01", "2001-03-01", "2001-04-01"]
@@ -61,7 +61,7 @@ def test_missing_values_are_the_last_known_ones_and_marked_as_in_training(tmp_pa
     y[[40, 194, 195, 199]] = np.nan
     rows = [f"{i},{a},{b}".replace("nan", "") for i, (a, b) in enumerate(zip(y, z, strict=True))]
     path.write_text("\n".join(["t,y,z", *rows]))
-    known = load_problem(str(path), target="y", time="t", window=6).preprocessor
+    known = load_problem(str(path), target="y", time_column="t", lookback=6).preprocessor
     assert known.input_names() == ["y", "z", "y is missing", "z is missing"]
     table, network = read_table(path), Sum()
     steps = forecast(network, known, table, 9)
@@ -75,7 +75,7 @@ def test_missing_values_are_the_last_known_ones_and_marked_as_in_training(tmp_pa
 
 
 def test_what_cannot_be_gone_on_with(path, tmp_path):
-    known = load_problem(str(path), target="y", time="month", window=5).preprocessor
+    known = load_problem(str(path), target="y", time_column="month", lookback=5).preprocessor
     short = tmp_path / "short.csv"
     short.write_text("\n".join(path.read_text().splitlines()[:4]))
     with pytest.raises(DataError, match="3 steps; expected 5 at least, the window"):

@@ -7,7 +7,6 @@ from drawing import SPECS, batch, check_compiled_step, digits, learn
 import pellucid as P
 from pellucid import functional as F
 from pellucid.autograd import grad
-from pellucid.data.image.decode_many import PicturePreprocessor
 from pellucid.data.image.preprocess import ImagePreprocessor
 from pellucid.errors import OptionError, ShapeError
 from pellucid.models import gan
@@ -37,14 +36,14 @@ def test_a_canvas_shows_black_as_minus_one_and_white_as_one_and_back(spec):
         easel.normalize(image[..., 1:])
 
 
-@pytest.mark.parametrize("kind", ["images", "pictures"])
+@pytest.mark.parametrize("kind", ["arrays", "files"])
 def test_the_brightest_pixel_there_is_is_white_whatever_the_preprocessor(kind):
     pixels = np.zeros((4, 8, 8), np.uint8)
     pixels[:, 2:5, 3] = 255, 80, 33
-    known = ImagePreprocessor.fit(pixels, ["0"])
-    if kind == "pictures":
-        pixels = pixels[:, None]
-        known = PicturePreprocessor.fit((1, 8, 8), ["0"], np.bincount(pixels.ravel(), minlength=256)[None])
+    known = ImagePreprocessor.fit_arrays(pixels, ["0"])
+    pixels = pixels[:, None]
+    if kind == "files":
+        known = ImagePreprocessor.fit_files((1, 8, 8), ["0"], np.bincount(pixels.ravel(), minlength=256)[None])
     seen = image_scaling.ImageScaling(known.input_spec()).normalize(P.tensor(known.encode(pixels)["image"])).numpy()
     np.testing.assert_allclose(seen, pixels.reshape(4, 1, 8, 8) / 127.5 - 1, atol=1e-6)
 

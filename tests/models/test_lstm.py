@@ -5,8 +5,8 @@ import pytest
 
 import pellucid as pl
 from pellucid import optim
-from pellucid.data.loader import IGNORED
 from pellucid.errors import OptionError
+from pellucid.data.loader import IGNORE_INDEX
 from pellucid.models import lstm
 from pellucid.training.optimizers import hidden_matrices
 
@@ -59,7 +59,7 @@ def test_text_is_judged_in_long_windows_whose_beginning_only_warms_the_state():
     network = text().eval()
     assert (network.eval_context_length, network.burn_in) == (48, 12)
     x, y = tokens(2, 48), tokens(2, 48, seed=1).detach().numpy().copy()
-    y[:, :12] = IGNORED
+    y[:, :12] = IGNORE_INDEX
     judged = network.evaluation_step(x, pl.tensor(y))
     shares = pl.functional.softmax(network(x), 2).detach().numpy()
     expected = -np.log(np.take_along_axis(shares[:, 12:], y[:, 12:, None], 2)).sum((1, 2))

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from pellucid.data.kinds import KINDS
 from pellucid.errors import DataError, OptionError
-from pellucid.models import DEFAULTS, FAMILIES, family, family_for
-from pellucid.runs.settings import RECIPES, load_recipe, parse_overrides, read_config, resolve_config
+from pellucid.models import FAMILIES, family, family_for
+from pellucid.runs.settings import RECIPES, RENAMED_RECIPES, load_recipe, parse_overrides, read_config, resolve_config
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
@@ -16,12 +17,12 @@ def test_every_recipe_fits(name):
 
 def test_the_more_particular_recipe_wins(monkeypatch, tmp_path):
     monkeypatch.setattr("pellucid.runs.settings.RECIPES", tmp_path)
-    (tmp_path / "mlp-images.toml").write_text("epochs = 1\nlr = 0.5")
+    (tmp_path / "mlp-image-grey.toml").write_text("epochs = 1\nlr = 0.5")
     (tmp_path / "mlp-mnist.toml").write_text("epochs = 2")
-    (tmp_path / "mlp-images-large.toml").write_text("seed = 7")
-    (tmp_path / "cnn-images.toml").write_text("epochs = 9")
-    assert load_recipe("mlp", "mnist", "images", 9_999) == {"epochs": 2, "lr": 0.5}
-    assert load_recipe("mlp", "mnist", "images", 10_000) == {"epochs": 2, "lr": 0.5, "seed": 7}
+    (tmp_path / "mlp-image-grey-over-10k.toml").write_text("seed = 7")
+    (tmp_path / "cnn-image-grey.toml").write_text("epochs = 9")
+    assert load_recipe("mlp", "mnist", "image-grey", 9_999) == {"epochs": 2, "lr": 0.5}
+    assert load_recipe("mlp", "mnist", "image-grey", 10_000) == {"epochs": 2, "lr": 0.5, "seed": 7}
 
 
 def test_a_list_and_a_whole_number_will_do():
@@ -109,11 +110,11 @@ def test_values_of_another_kind_are_named_with_one_that_would_do(values, words):
 
 def test_a_recipe_by_its_name_brings_its_family_unless_there_is_such_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert read_config(Path("cnn-images")) == {"model": "cnn", **read_config(RECIPES / "cnn-images.toml")}
-    Path("cnn-images").write_text("epochs = 1")
-    assert read_config(Path("cnn-images")) == {"epochs": 1}
-    with pytest.raises(DataError, match="cnn-image: no such file; .*mlp-table.*Did you mean 'cnn-images'"):
-        read_config(Path("cnn-image"))
+    assert read_config(Path("cnn-image-grey")) == {"model": "cnn", **read_config(RECIPES / "cnn-image-grey.toml")}
+    Path("cnn-image-grey").write_text("epochs = 1")
+    assert read_config(Path("cnn-image-grey")) == {"epochs": 1}
+    with pytest.raises(DataError, match="cnn-imag: no such file; .*mlp-table.*Did you mean 'cnn-image'"):
+        read_config(Path("cnn-imag"))
     with pytest.raises(DataError, match="a directory; expected a TOML file"):
         read_config(tmp_path)
 
@@ -122,10 +123,19 @@ def test_a_recipe_by_its_name_brings_its_family_unless_there_is_such_a_file(tmp_
 
 
 def test_every_kind_of_data_has_a_family_that_learns_from_it():
-    for kind, name in DEFAULTS.items():
-        assert family_for(kind, None) == name and kind in family(name).data_kinds
-    assert {kind for name in FAMILIES for kind in family(name).data_kinds} == set(DEFAULTS)
-    assert family_for("images", "gan") == "gan"
+    for kind in KINDS.values():
+        assert family_for(kind.name, kind.inputs, kind.default_family, None) == kind.default_family
+    taken = {encoding for name in FAMILIES for encoding in family(name).inputs}
+    assert taken == {encoding for kind in KINDS.values() for encoding in kind.inputs}
+    image = KINDS["image"]
+    assert family_for("image", image.inputs, image.default_family, "gan") == "gan"
+
+
+def test_recipes_by_their_earlier_names_say_the_new_one():
+    for old, new in RENAMED_RECIPES.items():
+        assert (RECIPES / f"{new}.toml").is_file() and not (RECIPES / f"{old}.toml").exists()
+        with pytest.raises(DataError, match=f"{old}: this recipe is now called {new}; .* write --config {new}"):
+            read_config(Path(old))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +144,7 @@ def test_every_kind_of_data_has_a_family_that_learns_from_it():
         (
             "text",
             "cnn",
-            "model: cnn learns from images, pictures, the data are of kind text; expected one of lstm, transformer; leave",
+            "model: cnn learns from image, the data are of kind text; expected one of lstm, transformer; leave",
         ),
         ("table", "lstm", "expected one of mlp; leave --model out for mlp"),
         ("text", "trasformer", "Did you mean 'transformer'"),
@@ -142,4 +152,4 @@ def test_every_kind_of_data_has_a_family_that_learns_from_it():
 )
 def test_a_family_for_other_data_is_refused_with_those_that_fit(kind, name, words):
     with pytest.raises(OptionError, match=words):
-        family_for(kind, name)
+        family_for(kind, KINDS[kind].inputs, KINDS[kind].default_family, name)

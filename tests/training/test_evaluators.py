@@ -22,10 +22,10 @@ class Told(Model):
 
     def __init__(self):
         super().__init__()
-        self.asked = []
+        self.target_rows = []
 
     def evaluation_step(self, number, target):
-        self.asked.append(len(number))
+        self.target_rows.append(len(number))
         return {"loss": number * 2, "count": target}
 
 
@@ -35,7 +35,7 @@ def test_every_example_is_judged_once_in_batches_of_one_size(n):
     numbers, counts = np.arange(n, dtype=np.float32), np.arange(1, n + 1, dtype=np.float32)
     values = EvaluationStep(network)(TensorDataset(pl.tensor(numbers), pl.tensor(counts)))
     assert values["loss"].tolist() == (2 * numbers).tolist() and values["count"].tolist() == counts.tolist()
-    assert len(set(network.asked)) == 1 and max(network.asked) <= 4
+    assert len(set(network.target_rows)) == 1 and max(network.target_rows) <= 4
     assert means(values) == {"loss": pytest.approx(2 * numbers.sum() / counts.sum())}
 
 
@@ -52,7 +52,7 @@ def test_a_text_is_judged_by_each_of_its_tokens_compiled_or_not():
     config = transformer.Config(num_layers=1, num_heads=1, d_model=4, context_length=8)
     network = transformer.build({"tokens": 5}, 1, "language", config).eval()
     network.eval_batch_size = 50
-    dataset = TokenSequence(tokens).judged(network)
+    dataset = TokenSequence(tokens).eval_dataset(network)
     eager, compiled = (EvaluationStep(network, eager=eager)(dataset) for eager in (True, False))
     assert compiled["count"].sum() == eager["count"].sum() == 699
     np.testing.assert_allclose(compiled["loss"], eager["loss"], rtol=1e-4)

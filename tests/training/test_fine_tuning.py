@@ -28,9 +28,9 @@ def a_problem(classes="ab", side=6, seed=0):
     labels = np.arange(96) % len(classes)
     images = random.integers(0, 60, (96, side, side)).astype(np.uint8)
     images[np.arange(96), labels + 1] += 150
-    known = ImagePreprocessor.fit(images[:64], list(classes))
-    parts = [Examples(known.encode(images[rows]), labels[rows]) for rows in np.split(np.arange(96), [64, 80])]
-    return DataModule("rows", "images", "classification", known, *parts, [], f"{classes}{side}{seed}", {"spec": "rows", "seed": 0},
+    known = ImagePreprocessor.fit_arrays(images[:64], list(classes))
+    parts = [Examples(known.encode(images[rows, None]), labels[rows]) for rows in np.split(np.arange(96), [64, 80])]
+    return DataModule("rows", "image", "classification", known, *parts, [], f"{classes}{side}{seed}", {"spec": "rows", "seed": 0},
                    {"test": lambda i: images[80 + i]})  # fmt: skip
 
 

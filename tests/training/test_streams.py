@@ -115,7 +115,7 @@ def test_a_learner_has_a_stream_of_its_own_that_no_weight_came_from() -> None:
     pl.manual_seed(0)  # the settings' seed too
     learner = a_learner()
     stood = pl.get_rng_state().tolist()
-    for picked in learner.loader.picks():
+    for picked in learner.loader.index_batches():
         learner.run(picked)
     assert pl.get_rng_state().tolist() == stood
     seed, calls = learner.generator.get_state().tolist()

@@ -1,6 +1,6 @@
-"""A picture file as pixels: any format, upright, eight bits, nothing transparent, at the size asked for (floor 4).
+"""Image decoding: a picture file of any format as pixels, upright, of eight bits, opaque, of the wanted size (floor 4).
 
-What a network makes of the pixels is `images.py`'s (ink on black) and `pictures.py`'s (everything else) to say.
+What a network is given of them is decided in `preprocess.py`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ DAMAGE = (
 
 
 @contextlib.contextmanager
-def in_our_words(name: object) -> Iterator[None]:
-    """What Pillow raises of the picture `name`, as a DataError."""
+def pillow_errors(name: object) -> Iterator[None]:
+    """Raise a DataError for what Pillow raises about the picture `name`."""
     try:
         yield
     except FileNotFoundError:
@@ -63,7 +63,7 @@ def upright(content: Path | bytes, name: object, least: int = 0) -> Image.Image:
 
     least: where so many pixels a side are enough, a JPEG is decoded no larger than it has to be.
     """
-    with in_our_words(name), _open(content) as picture:
+    with pillow_errors(name), _open(content) as picture:
         if least:
             picture.draft(None, (least, least))
         picture.load()
@@ -73,7 +73,7 @@ def upright(content: Path | bytes, name: object, least: int = 0) -> Image.Image:
 
 def measure(content: Path | bytes, name: object) -> tuple[tuple[int, int], bool]:
     """((height, width) upright, whether it is grey), from the header alone. Raises DataError."""
-    with in_our_words(name), _open(content) as picture:
+    with pillow_errors(name), _open(content) as picture:
         width, height = picture.size
         # PNG may keep EXIF behind its pixels; asking for it would decode them.
         asked = picture.format != "PNG" or "exif" in picture.info
@@ -109,7 +109,7 @@ def read_pixels(content: Path | bytes, name: object, size: tuple[int, int, int])
     channels, height, width = size
     picture = upright(content, name, least=2 * max(height, width))
     deep = deep_levels(picture, name)
-    with in_our_words(name):
+    with pillow_errors(name):
         if deep is not None:
             picture = Image.fromarray(np.rint(deep).astype(np.uint8))
         elif picture.has_transparency_data:
@@ -133,5 +133,5 @@ def moments(counts: np.ndarray) -> tuple[float, float]:
 
 
 def as_seen(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (..., C, H, W) the way pictures are shown: (..., H, W) grey, or (..., H, W, 3)."""
+    """uint8 (..., C, H, W) with channels last, as images are shown: (..., H, W) grey, or (..., H, W, 3)."""
     return pixels[..., 0, :, :] if pixels.shape[-3] == 1 else np.moveaxis(pixels, -3, -1)

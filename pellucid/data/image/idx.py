@@ -1,6 +1,7 @@
-"""MNIST's IDX files, plain or gzip: four bytes of kind and rank, big-endian sizes, then the bytes (LeCun et al. 1998).
+"""IDX files, the format of MNIST, plain or gzip (LeCun et al. 1998), and pairs of them in a folder (floor 4).
 
-Only unsigned bytes are read, which is all that MNIST and its relatives hold. Pairing files in a folder is here too.
+Four bytes of type and rank, big-endian sizes, then the data. Only unsigned bytes are read, which is all that MNIST and its
+relatives hold.
 """
 
 from __future__ import annotations
@@ -76,15 +77,15 @@ def read_pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray, list[
 
 def pairs_in(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Stem -> (images, labels) of the IDX files in `folder`: {"train": ..., "t10k": ...}."""
-    found: dict[str, dict[str, Path]] = {}
+    pairs: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
         for ending in (IMAGES, LABELS):
-            name = path.name.removesuffix(".gz").replace(".idx", "-idx")  # both spellings are about
+            name = path.name.removesuffix(".gz").replace(".idx", "-idx")  # both spellings are in use
             if name.endswith(ending):
-                found.setdefault(name.removesuffix(ending), {}).setdefault(ending, path)
-    for stem, files in found.items():
+                pairs.setdefault(name.removesuffix(ending), {}).setdefault(ending, path)
+    for stem, files in pairs.items():
         if len(files) == 1:
             have = next(iter(files.values())).name
             lacks = stem + (LABELS if IMAGES in files else IMAGES)
             raise DataError(f"{folder}: {have} is there but {lacks}(.gz) is not; images and labels come in pairs")
-    return {stem: (files[IMAGES], files[LABELS]) for stem, files in found.items()}
+    return {stem: (files[IMAGES], files[LABELS]) for stem, files in pairs.items()}

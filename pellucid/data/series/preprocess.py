@@ -1,8 +1,9 @@
-"""A table whose rows follow one another in time, as windows of past steps and the number that came next (floor 4).
+"""The preprocessor of a series: windows of past steps, standardised, and the number that came next (floor 4).
 
-A window holds nothing that was not known before the step it predicts: a missing value is the last one known, statistics
-are those of the training part, and of the step itself there is only its date. Training comes first, then validation, then
-test; a window may reach back into the part before.
+Also here: the data module of a table whose rows follow one another in time. A window holds nothing that was not known
+before the step it predicts: a missing value is the last one before it, statistics are those of the training part, and of
+the step itself there is only its date. Training comes first, then validation, then test; a window may reach back into the
+part before.
 
 Shapes: L rows of the table, C columns of numbers (the target first), T steps in a window, F features, N examples.
 """
@@ -16,8 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
+from ..base import Source
 from ..files import sha256
-from ..problem import DataModule, Describe, Examples, Preprocessor
+from ..problem import DataModule, Examples, Preprocessor, RawExample
 from ..table.delimited import MISSING_INPUT
 from ..table.read import Table, check_finite
 from .timestamps import Clock, fit_clock, read_times
@@ -31,17 +33,17 @@ YEARS = 4  # from so many years on, the last one is the test part and the one be
 STEPS_A_YEAR = 50  # but only where a year has so many steps
 LEAST_STEPS = 20  # to learn from, beside the first window
 FEW_STRAYS = 0.05  # so little text in a column of numbers is taken for missing
-MOST_TWINS = 0.1  # of all rows: more that share their time mean that several series stand in one table
+MAX_DUPLICATE_TIMESTAMPS = 0.1  # of all rows: more that share their time mean that several series stand in one table
 
 
 @dataclass
 class Column:
-    """A column of numbers. gaps: whether training had missing values, so that a mark of them stands beside it."""
+    """A column of numbers. missing_indicator: whether training had missing values, so that a mark of them stands beside it."""
 
     name: str
     mean: float
     std: float
-    gaps: bool
+    missing_indicator: bool
 
 
 @dataclass
@@ -55,9 +57,9 @@ class Timeline:
         return len(self.times)
 
 
-class Windows:
-    """Windows of features as an array float32 (N, T, F) that reads them from the rows (L, F) whenever it is indexed: they overlap,
-    and side by side would take T times the room."""
+class SlidingWindows:
+    """Overlapping windows of features as an array float32 (N, T, F) that is a view of the rows (L, F): a copy would be T times
+    as large."""
 
     def __init__(self, features: np.ndarray, window: int, begins: np.ndarray) -> None:
         self.features, self.window, self.begins = features, window, begins
@@ -76,14 +78,14 @@ class Windows:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
 
-    def take(self, rows: np.ndarray) -> Windows:
+    def take(self, rows: np.ndarray) -> SlidingWindows:
         """The windows at `rows` (int64)."""
-        return Windows(self.features, self.window, self.begins[rows])
+        return SlidingWindows(self.features, self.window, self.begins[rows])
 
 
 @dataclass
 class SeriesPreprocessor(Preprocessor):
-    """How windows are made. columns: of numbers, the target first. cycles: keys of CYCLES that the calendar is told by."""
+    """How windows are made. columns: of numbers, the target first. cycles: keys of CYCLES, encoded for the step to predict."""
 
     kind: ClassVar[str] = "series"
     task: ClassVar[str] = "regression"  # type: ignore[misc]
@@ -107,28 +109,28 @@ class SeriesPreprocessor(Preprocessor):
 
     def input_names(self) -> list[str]:
         """What each of the F features of a step is; the calendar's are those of the step after it."""
-        marks = [f"{column.name} is missing" for column in self.columns if column.gaps]
+        marks = [f"{column.name} is missing" for column in self.columns if column.missing_indicator]
         waves = [f"{wave} {k} of the {cycle}" for cycle in self.cycles for k in range(1, HARMONICS + 1) for wave in ("sine", "cosine")]  # fmt: skip
         return [*(column.name for column in self.columns), *marks, *waves]
 
     def encode(self, raw: Timeline) -> dict[str, Any]:
-        """{"series": Windows (L - T + 1, T, F)}: window i ends with step i + T - 1 and asks for the one after it."""
-        return {"series": Windows(self._features(raw), self.window, np.arange(len(raw) - self.window + 1))}
+        """{"series": SlidingWindows (L - T + 1, T, F)}: window i ends with step i + T - 1 and predicts the one after it."""
+        return {"series": SlidingWindows(self._features(raw), self.window, np.arange(len(raw) - self.window + 1))}
 
     def _features(self, raw: Timeline) -> np.ndarray:
         """(L, F) float32: columns, marks of gaps, and the calendar of the step that comes next."""
-        gone = np.isnan(raw.values)
+        missing = np.isnan(raw.values)
         means, stds = (np.array([getattr(column, name) for column in self.columns]) for name in ("mean", "std"))
         scaled = (self.filled(raw) - means) / stds  # (L, C)
-        marks = gone[:, [column.gaps for column in self.columns]]
+        marks = missing[:, [column.missing_indicator for column in self.columns]]
         upcoming = np.append(raw.times[1:], self.clock.after(raw.times[-1]))
         waves = calendar(upcoming, self.cycles)
         return np.concatenate([scaled, marks, waves], 1).astype(np.float32)
 
     def filled(self, raw: Timeline) -> np.ndarray:
-        """values (L, C) with the last known one where one is missing, or the mean of training before there is any."""
-        known = ~np.isnan(raw.values)
-        at = np.maximum.accumulate(np.where(known, np.arange(len(raw))[:, None], -1))  # (L, C)
+        """values (L, C), missing ones replaced by the last before them, or by the mean of training where there is none."""
+        present = ~np.isnan(raw.values)
+        at = np.maximum.accumulate(np.where(present, np.arange(len(raw))[:, None], -1))  # (L, C)
         means = [column.mean for column in self.columns]
         return np.where(at < 0, means, np.take_along_axis(raw.values, np.maximum(at, 0), 0))
 
@@ -136,13 +138,13 @@ class SeriesPreprocessor(Preprocessor):
         """float32 (L - T,): the standardised target after each window but the last; NaN where it is missing."""
         return ((raw.values[self.window :, 0] - self.columns[0].mean) / self.columns[0].std).astype(np.float32)
 
-    def asked(self, raw: Timeline) -> np.ndarray:
-        """The rows (N,) that can be asked for: with a window before them and a known target."""
+    def target_rows(self, raw: Timeline) -> np.ndarray:
+        """The rows (N,) that can be predicted: with a window before them and a target."""
         return self.window + np.flatnonzero(~np.isnan(raw.values[self.window :, 0]))
 
     def examples(self, raw: Timeline) -> Examples:
-        """An example for each row that can be asked for."""
-        at = self.asked(raw) - self.window
+        """An example for each row that can be predicted."""
+        at = self.target_rows(raw) - self.window
         return Examples({"series": self.encode(raw)["series"].take(at)}, self.encode_target(raw)[at])
 
     def decode(self, output: np.ndarray) -> np.ndarray:
@@ -164,8 +166,8 @@ class SeriesPreprocessor(Preprocessor):
         return {"kind": self.kind, **asdict(self)}
 
     @classmethod
-    def from_json(cls, known: dict[str, Any]) -> SeriesPreprocessor:
-        fields = {name: value for name, value in known.items() if name != "kind"}
+    def from_json(cls, json: dict[str, Any]) -> SeriesPreprocessor:
+        fields = {name: value for name, value in json.items() if name != "kind"}
         fields["clock"] = Clock(**fields["clock"])
         fields["columns"] = [Column(**column) for column in fields["columns"]]
         return cls(**fields)
@@ -177,79 +179,81 @@ def calendar(times: np.ndarray, cycles: list[str]) -> np.ndarray:
     return np.stack(waves, 1) if waves else np.zeros((len(times), 0))
 
 
-# ---- from a table to a problem -----------------------------------------------------------------------------------------
+# ---- from a table to a data module --------------------------------------------------------------------------------------
 
 
-def series_problem(
-    name: str, table: Table, target: int, drop: list[int], given: dict[str, Any], source: dict[str, Any]
-) -> DataModule:
-    """The Problem of a table in which `given["time"]` names the column of times and `given["window"]` says how far to look back.
+def series_module(source: Source, table: Table, target: int, drop: list[int]) -> DataModule:
+    """The data module of a table; the option `time_column` names its column of times, `lookback` says how many past steps to read.
 
-    target, drop: places of columns. Raises DataError or OptionError with the file, line or option, and what to do.
+    target, drop: positions of columns. Raises DataError or OptionError with the file, line or option, and what to do.
     """
-    time = table.position(given["time"], "time:")
-    window = given.get("window", WINDOW)
+    options = source.options
+    time = table.position(options["time_column"], "time_column:")
+    window = options.get("lookback", WINDOW)
     if time == target:
         raise OptionError(
-            f"time: {given['time']}; it is the target; expected the column that says when a row was; choose another"
+            f"time_column: {options['time_column']}; it is the target; expected the column that says when a row was; choose another"
         )
-    if given.get("task") == "classification":
+    if options.get("task") == "classification":
         raise OptionError(
             "task: classification; a series is asked for its next number; expected regression; leave it out, or the time"
         )
     if not isinstance(window, int) or window < 1:
-        raise OptionError(f"window: {window!r}; expected a whole number of steps from 1; write {WINDOW}")
+        raise OptionError(f"lookback: {window!r}; expected a whole number of steps from 1; write {WINDOW}")
     notes: list[str] = []
     times, form = read_times(table, time)
     names, values = _columns(table, target, {time, *drop}, notes)
-    line = in_order(table, times, values, notes)
-    if len(line) < window + LEAST_STEPS:
-        raise _too_short(table, line, window)
-    clock = fit_clock(table.names[time], form, line.times)
-    notes.append(_spacing_note(line, clock))
-    ends = _ends(line, clock)
+    timeline = in_order(table, times, values, notes)
+    if len(timeline) < window + LEAST_STEPS:
+        raise _too_short(table, timeline, window)
+    clock = fit_clock(table.names[time], form, timeline.times)
+    notes.append(_spacing_note(timeline, clock))
+    ends = _ends(timeline, clock)
     if ends[0] < window + LEAST_STEPS:
-        raise _too_short(table, line, window)
-    known = _fit(table, names, line, ends[0], clock, window, notes)
-    line = Timeline(line.times, line.values[:, [names.index(column.name) for column in known.columns]])
-    every, rows = known.examples(line), known.asked(line)
+        raise _too_short(table, timeline, window)
+    preprocessor = _fit(table, names, timeline, ends[0], clock, window, notes)
+    timeline = Timeline(
+        timeline.times, timeline.values[:, [names.index(column.name) for column in preprocessor.columns]]
+    )
+    every, rows = preprocessor.examples(timeline), preprocessor.target_rows(timeline)
     windows: Any = every.inputs["series"]
     bounds = [0, *np.searchsorted(rows, ends).tolist(), len(rows)]
-    parts, raw = [], dict[str, Describe]()
-    for part, (start, end) in zip(("train", "validation", "test"), pairwise(bounds), strict=True):
+    splits, raw = [], dict[str, RawExample]()
+    for split, (start, end) in zip(("train", "validation", "test"), pairwise(bounds), strict=True):
         if start == end:
-            raise DataError(f"{table.path}: {known.target_name} is missing in all of the {part} part; expected values in training, "
+            raise DataError(f"{table.path}: {preprocessor.target_name} is missing in all of the {split} part; expected values in training, "
                             "validation and test; fill them, or give more rows")  # fmt: skip
-        parts.append(Examples({"series": windows.take(np.arange(start, end))}, every.target[start:end]))
-        raw[part] = _Described(known, line, rows[start:end])
-        first, last = (clock.text(line.times[row]) for row in (rows[start], rows[end - 1]))
-        notes.append(f"{part}: {first} to {last}, {end - start:,} steps to be predicted")
-    gone = int(np.isnan(line.values[:, 0]).sum())
-    if gone:
+        splits.append(Examples({"series": windows.take(np.arange(start, end))}, every.target[start:end]))
+        raw[split] = _RawSteps(preprocessor, timeline, rows[start:end])
+        first, last = (clock.text(timeline.times[row]) for row in (rows[start], rows[end - 1]))
+        notes.append(f"{split}: {first} to {last}, {end - start:,} steps to be predicted")
+    missing = int(np.isnan(timeline.values[:, 0]).sum())
+    if missing:
         notes.append(
-            f"{known.target_name}: {gone:,} missing; these are not asked for, and in windows stands the last known"
+            f"{preprocessor.target_name}: {missing:,} missing; these are not predicted, and windows hold the last value before them"
         )
-    fingerprint = sha256([table.path])
-    train, validation, test = parts
-    return DataModule(name, "series", "regression", known, train, validation, test, notes, fingerprint, source, raw)
+    train, validation, test = splits
+    return DataModule(
+        source.name, "series", "regression", preprocessor, train, validation, test, notes, sha256([table.path]), source.record, raw
+    )  # fmt: skip
 
 
-def _too_short(table: Table, line: Timeline, window: int) -> DataError:
-    return DataError(f"{table.path}: {len(line):,} steps; expected {LEAST_STEPS} to learn from beside a window of {window}, and some to "
+def _too_short(table: Table, timeline: Timeline, window: int) -> DataError:
+    return DataError(f"{table.path}: {len(timeline):,} steps; expected {LEAST_STEPS} to learn from beside a window of {window}, and some to "
                      "validate and test on; give more rows, or a smaller --lookback")  # fmt: skip
 
 
-class _Described:
-    """Example i of a part in words: its time, the last values before it, and the truth."""
+class _RawSteps:
+    """Example i of a split before encoding: its time, the last values before it, and the target."""
 
-    def __init__(self, known: SeriesPreprocessor, line: Timeline, rows: np.ndarray) -> None:
-        self.known, self.line, self.rows = known, line, rows
+    def __init__(self, preprocessor: SeriesPreprocessor, timeline: Timeline, rows: np.ndarray) -> None:
+        self.preprocessor, self.timeline, self.rows = preprocessor, timeline, rows
 
     def __call__(self, i: int) -> dict[str, str]:
-        row, values = int(self.rows[i]), self.line.values[:, 0]
+        row, values = int(self.rows[i]), self.timeline.values[:, 0]
         before = ", ".join(f"{value:.6g}" for value in values[max(0, row - 5) : row])
-        name, clock = self.known.target_name, self.known.clock
-        return {clock.name: clock.text(self.line.times[row]), f"{name} before": before, name: f"{values[row]:.6g}"}
+        name, clock = self.preprocessor.target_name, self.preprocessor.clock
+        return {clock.name: clock.text(self.timeline.times[row]), f"{name} before": before, name: f"{values[row]:.6g}"}
 
 
 def in_order(table: Table, times: np.ndarray, values: np.ndarray, notes: list[str]) -> Timeline:
@@ -257,20 +261,20 @@ def in_order(table: Table, times: np.ndarray, values: np.ndarray, notes: list[st
     if (np.diff(times) < 0).any():
         notes.append("rows: not in the order of time; sorted")
     unique, at, counts = np.unique(times, return_inverse=True, return_counts=True)
-    twins = len(times) - len(unique)
-    if twins > MOST_TWINS * len(times):
+    duplicates = len(times) - len(unique)
+    if duplicates > MAX_DUPLICATE_TIMESTAMPS * len(times):
         first = int(np.flatnonzero(counts[at] > 1)[1])
-        raise DataError(f"{table.where(first)}: {twins:,} of {len(times):,} rows have a time that another has, as if there were several "
+        raise DataError(f"{table.where(first)}: {duplicates:,} of {len(times):,} rows have a time that another has, as if there were several "
                         "series; expected one row for each; give them one at a time")  # fmt: skip
     order = np.argsort(times, kind="stable")
-    if not twins:
+    if not duplicates:
         return Timeline(times[order], values[order])
-    notes.append(f"rows: {twins:,} with the time of another; their mean is taken")
-    known = ~np.isnan(values)
-    sums, ways = np.zeros((len(unique), values.shape[1])), np.zeros((len(unique), values.shape[1]))
-    np.add.at(sums, at, np.where(known, values, 0))
-    np.add.at(ways, at, known)
-    return Timeline(unique, np.where(ways > 0, sums / np.maximum(ways, 1), np.nan))
+    notes.append(f"rows: {duplicates:,} with the time of another; their mean is taken")
+    present = ~np.isnan(values)
+    sums, present_counts = np.zeros((len(unique), values.shape[1])), np.zeros((len(unique), values.shape[1]))
+    np.add.at(sums, at, np.where(present, values, 0))
+    np.add.at(present_counts, at, present)
+    return Timeline(unique, np.where(present_counts > 0, sums / np.maximum(present_counts, 1), np.nan))
 
 
 def _columns(table: Table, target: int, others: set[int], notes: list[str]) -> tuple[list[str], np.ndarray]:
@@ -311,10 +315,10 @@ def _spacing_note(line: Timeline, clock: Clock) -> str:
     else:
         gaps = np.flatnonzero(np.diff(line.times) > 1.5 * clock.step)
         unit = _duration(clock.step) if clock.dates else f"{clock.step:.6g}"
-    told = f"{len(line):,} steps of {unit}, {clock.text(line.times[0])} to {clock.text(line.times[-1])}"
+    summary = f"{len(line):,} steps of {unit}, {clock.text(line.times[0])} to {clock.text(line.times[-1])}"
     if not len(gaps):
-        return told
-    return f"{told}; {len(gaps):,} gap{'s' * (len(gaps) > 1)}, the first after {clock.text(line.times[gaps[0]])}, stepped over"
+        return summary
+    return f"{summary}; {len(gaps):,} gap{'s' * (len(gaps) > 1)}, the first after {clock.text(line.times[gaps[0]])}, stepped over"
 
 
 def _duration(days: float) -> str:
@@ -351,17 +355,17 @@ def _fit(
     columns = []
     for k, name in enumerate(names):
         values = line.values[:end, k]
-        known = values[~np.isnan(values)]
-        std = float(known.std()) if len(known) else 0.0
+        present = values[~np.isnan(values)]
+        std = float(present.std()) if len(present) else 0.0
         if std > 1e-290:
-            columns.append(Column(name, float(known.mean()), std, bool(len(known) < len(values))))
+            columns.append(Column(name, float(present.mean()), std, bool(len(present) < len(values))))
         elif k == 0:
             raise DataError(f"{table.path}: the target {name} is the same, or missing, in all of the training part; expected values "
                             "that differ; choose another --target")  # fmt: skip
         else:
             notes.append(f"column {name}: the same in all of the training part, left out")
-    known = ~np.isnan(line.values[:end, 0])
-    cycles = _cycles(line.times[:end][known], line.values[:end, 0][known], clock)
+    present = ~np.isnan(line.values[:end, 0])
+    cycles = _cycles(line.times[:end][present], line.values[:end, 0][present], clock)
     inputs = ", ".join([*(column.name for column in columns), *(f"the time of the {cycle}" for cycle in cycles)])
     notes.append(f"inputs: the last {window} steps of {inputs}")
     return SeriesPreprocessor(table.header, names[0], clock, window, columns, cycles)

@@ -1,7 +1,6 @@
-"""When the rows of a series were: a column of dates or growing numbers read as numbers, and the way back (floor 4).
+"""Timestamps of a series: a column of dates or growing numbers parsed to numbers, and formatted back (floor 4).
 
-A date is days since 1970-01-01 as float64, the time of day its fraction. Which form a column has is decided by looking at
-the whole of it. What is predicted from a series is `series.py`'s.
+A date is days since 1970-01-01 as float64, the time of day its fraction. The form of a column is inferred from all of it.
 """
 
 from __future__ import annotations

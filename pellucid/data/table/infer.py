@@ -1,12 +1,11 @@
-"""What each column of a table is: the target and its task, numbers, categories, or nothing to learn from (floor 4).
+"""Schema inference for tables: the task, and whether a column is numbers, categories or left out (floor 4).
 
-Every choice is a note for the user. What a column then becomes, and its statistics, are `encode.py`'s.
+Every choice is a note for the user. How a column is encoded is decided in `preprocess.py`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,8 @@ from .delimited import MISSING_INPUT
 from .preprocess import CategoryColumn, NumberColumn, TablePreprocessor, fit_category, fit_number, label_text
 from .read import Table, check_finite
 
-MOST_CLASSES_FROM_NUMBERS = 20  # whole numbers of at most so many values mean classes
+MAX_CLASSES_FROM_NUMBERS = 20  # whole numbers of at most so many values mean classes
+CONSTANT = "the same in all training rows"
 FEW_STRAYS = 0.05  # of a column's values: so little text among numbers is taken for missing, with a note
 NAMES_FROM = 20  # different texts from which a column that hardly repeats itself names its rows
 DATE = re.compile(r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([ T]\d.*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([ T]\d.*)?")
@@ -34,19 +34,19 @@ def decide_task(table: Table, position: int, task: str | None, strip: str | None
                         "least; choose another --target")  # fmt: skip
     values, strays = table.numbers_and_strays(position)
     if len(strays) or strip:
-        found, why = "classification", "text"
+        inferred, reason = "classification", "text"
     else:
         check_finite(table, position)
         whole = bool(np.all(values % 1 == 0))
-        found = "classification" if whole and len(labels) <= MOST_CLASSES_FROM_NUMBERS else "regression"
-        why = "whole numbers" if whole else "numbers"
+        inferred = "classification" if whole and len(labels) <= MAX_CLASSES_FROM_NUMBERS else "regression"
+        reason = "whole numbers" if whole else "numbers"
     _check_strays(table, position, task, strays, len(labels))
-    chosen = task or found
+    chosen = task or inferred
     if chosen == "classification" and len(labels) > len(table) // 2:
         raise DataError(f"{table.path}: the target {name} has {len(labels):,} different values in {len(table):,} rows; expected classes "
                         "that come again; choose another --target, or --task regression where it is numbers")  # fmt: skip
-    asked = f" (asked for; {found} by itself)" if task and task != found else ""
-    return chosen, f"target {name}: {why}, {len(labels):,} different values -> {chosen}{asked}"
+    override = f" (asked for; {inferred} by itself)" if task and task != inferred else ""
+    return chosen, f"target {name}: {reason}, {len(labels):,} different values -> {chosen}{override}"
 
 
 def _check_strays(table: Table, position: int, task: str | None, strays: np.ndarray, labels: int) -> None:
@@ -60,7 +60,7 @@ def _check_strays(table: Table, position: int, task: str | None, strays: np.ndar
             f"{what}; expected a number for --task regression; correct the row, or use --task classification"
         )
     few = table.parsed(position) is not None and len(strays) <= FEW_STRAYS * len(table)
-    if task is None and few and labels > MOST_CLASSES_FROM_NUMBERS:
+    if task is None and few and labels > MAX_CLASSES_FROM_NUMBERS:
         raise DataError(
             f"{what}, where nearly all others are numbers; expected a number; correct the row, or say --task classification"
         )
@@ -86,29 +86,31 @@ def fit(
     categories: list[CategoryColumn] = []
     notes: list[str] = []
     for position in inputs:
-        found = _role(table, position, rows, notes)
-        if isinstance(found, NumberColumn):
-            numbers.append(found)
-        elif found is not None:
-            categories.append(found)
+        column = _infer_column(table, position, rows, notes)
+        if isinstance(column, NumberColumn):
+            numbers.append(column)
+        elif isinstance(column, CategoryColumn):
+            categories.append(column)
+        else:
+            notes.append(f"column {table.names[position]}: {column}, left out")
     if not numbers and not categories:
         left_out = f" ({'; '.join(notes)})" if notes else ""
         raise DataError(f"{table.path}: no column is left to learn from{left_out}; expected one at least beside the target "
                         f"{table.names[target]}; check --target and --drop-columns")  # fmt: skip
     notes += _scaling_notes(numbers, categories)
-    known = TablePreprocessor(
+    preprocessor = TablePreprocessor(
         list(table.names), table.header, table.names[target], task, None, numbers, categories, strip_label=strip
     )
     if task == "classification":
-        known.classes = class_names(table, target, strip)
+        preprocessor.classes = class_names(table, target, strip)
     else:
         values = table.numbers_and_strays(target)[0][rows]
-        known.mean, known.std = float(values.mean()), float(values.std()) or 1.0
-    return known, notes
+        preprocessor.mean, preprocessor.std = float(values.mean()), float(values.std()) or 1.0
+    return preprocessor, notes
 
 
 def _refuse_all_missing(table: Table, inputs: list[int]) -> None:
-    empty = [table.names[i] for i in inputs if all(_gone(value) for value in table.columns[i].tolist())]
+    empty = [table.names[i] for i in inputs if all(_is_missing(value) for value in table.columns[i].tolist())]
     if empty:
         columns = f"column{'s' * (len(empty) > 1)} {', '.join(empty)}"
         raise DataError(
@@ -116,45 +118,41 @@ def _refuse_all_missing(table: Table, inputs: list[int]) -> None:
         )
 
 
-def _gone(value: str | None) -> bool:
+def _is_missing(value: str | None) -> bool:
     return value is None or value.lower() in MISSING_INPUT
 
 
-def _role(table: Table, position: int, rows: np.ndarray, notes: list[str]) -> NumberColumn | CategoryColumn | None:
-    """What the column at `position` becomes; None, and a note, where there is nothing to learn from it."""
+def _infer_column(
+    table: Table, position: int, rows: np.ndarray, notes: list[str]
+) -> NumberColumn | CategoryColumn | str:
+    """The encoder of the column at `position`; where there is nothing to learn from it, the reason."""
     name = table.names[position]
     parsed = table.parsed(position)
     if parsed is not None and len(parsed[1]) <= FEW_STRAYS * len(table):
         values, strays = parsed
         if ROW_NUMBER.fullmatch(name) and np.array_equal(values, np.arange(len(values)) + values[0]):
-            return _left_out(name, "numbers the rows", notes)
+            return "numbers the rows"
         check_finite(table, position)
         if len(strays):
             i = int(strays[0])
             notes.append(f"column {name}: {len(strays):,} of {len(table):,} are no numbers ({table.columns[position][i]!r} first, "
                          f"{table.where(i)}), taken for missing")  # fmt: skip
         column = fit_number(name, values[rows], strays=bool(len(strays)))
-        return column or _left_out(name, "the same in all training rows", notes)
-    known = [value for value in table.columns[position].tolist() if not _gone(value)]
-    if all(DATE.fullmatch(value) for value in known[:200]):
-        return _left_out(name, "dates, which this version does not learn from", notes)
-    different = len(set(known))
-    if (different == len(known) >= 5) or different > max(NAMES_FROM, len(known) // 2):
-        return _left_out(name, f"{different:,} different texts in {len(known):,} rows, names the rows", notes)
-    return fit_category(name, table.columns[position][rows]) or _left_out(name, "the same in all training rows", notes)
-
-
-def _left_out(name: str, why: str, notes: list[str]) -> Any:
-    """None, with a note."""
-    notes.append(f"column {name}: {why}, left out")
-    return None
+        return column or CONSTANT
+    present = [value for value in table.columns[position].tolist() if not _is_missing(value)]
+    if all(DATE.fullmatch(value) for value in present[:200]):
+        return "dates, which this version does not learn from"
+    different = len(set(present))
+    if (different == len(present) >= 5) or different > max(NAMES_FROM, len(present) // 2):
+        return f"{different:,} different texts in {len(present):,} rows, names the rows"
+    return fit_category(name, table.columns[position][rows]) or CONSTANT
 
 
 def _scaling_notes(numbers: list[NumberColumn], categories: list[CategoryColumn]) -> list[str]:
-    gaps = sum(column.gaps for column in numbers)
+    incomplete = sum(column.missing_indicator for column in numbers)
     notes = [
         f"inputs: {len(numbers)} of numbers, {len(categories)} of categories"
-        + (f"; {gaps} of numbers with gaps" if gaps else "")
+        + (f"; {incomplete} of numbers with gaps" if incomplete else "")
     ]
     for scale, words in (("standard", "mean and deviation"), ("quantile", "quantiles, being skewed")):
         names = [column.name for column in numbers if column.scale == scale]

@@ -1,10 +1,10 @@
-"""From a table of text to arrays a network can read, by statistics of the training rows alone (floor 4).
+"""The table preprocessor: columns of text encoded as numbers and categories, by statistics of the training rows alone (floor 4).
 
-A column of numbers is scaled (to mean 0 and variance 1, or by quantiles to a normal distribution where it is skewed),
-its gaps filled with the median and marked in a column of their own. A column of text becomes category numbers; 0 stands
-for a value missing, rare or never seen in training. Which column is which, `decide.py` says.
+A column of numbers is scaled, to mean 0 and variance 1, or by quantiles to a normal distribution where it is skewed.
+Missing values become the median, with a missing indicator beside them. A column of text becomes category numbers; 0 stands
+for a value missing, rare or never seen in training. The type of each column is inferred in `infer.py`.
 
-Shapes: N rows, F number columns (marks of gaps included), C category columns.
+Shapes: N rows, F number columns (missing indicators included), C category columns.
 """
 
 from __future__ import annotations
@@ -16,49 +16,45 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...errors import DataError, StateError, suggestion
-from ..image.decode_many import PicturePreprocessor
-from ..image.preprocess import ImagePreprocessor
+from ...errors import DataError, suggestion
 from ..problem import Preprocessor
-from ..series.preprocess import SeriesPreprocessor
-from ..text.tokenize import TextPreprocessor
 from .delimited import MISSING_INPUT, as_number
 from .read import Table, check_finite
 
-MOST_BINS = 32
+MAX_BINS = 32
 ROWS_A_BIN = 16  # training rows that a bin should hold: small tables get fewer, wider bins
 KNOTS = 500  # of a quantile scale
 SKEWED = 1.0  # skewness from which a column is scaled by quantiles
 LEVELS = 10  # but not where it has so few different values
-OUTMOST = 10.0  # scaled numbers end here: a wild value in new data should not drown the others
-MOST_CATEGORIES = 1000
-RARE_FROM = 100  # rows from which a category seen once is taken for unknown, which so learns its own meaning
+MAX_SCALED = 10.0  # scaled numbers are clipped here: an outlier in new data should not outweigh the others
+MAX_CATEGORIES = 1000
+RARE_FROM = 100  # rows from which a category seen once is taken for unknown, so that unknown has examples
 
 
 @dataclass
 class NumberColumn:
-    """A column of numbers. knots, heights: the scale, a piecewise-linear map from values to standard numbers."""
+    """A column of numbers. knots, heights: of the scale, a piecewise-linear map from values to standardised numbers."""
 
     name: str
-    median: float  # fills gaps
+    median: float  # in place of missing values
     scale: str  # "standard", a straight line through two knots, or "quantile"
     knots: list[float]
     heights: list[float]
-    gaps: bool  # whether a column that marks missing values stands behind this one
+    missing_indicator: bool  # whether a column that is 1 at missing values follows this one
     bins: list[float]  # edges for piecewise-linear embeddings (Gorishniy et al. 2022), in scaled numbers
-    strays: bool = False  # whether training had text here and there, taken for missing; else it is an error
+    strays: bool = False  # whether training had some text, taken for missing; else text is an error
 
     def encode(self, values: np.ndarray) -> list[np.ndarray]:
-        """Float64 values (N,), NaN where missing -> the scaled ones (N,), and (N,) marks of gaps where training had some."""
-        gone = np.isnan(values)
-        filled = np.where(gone, self.median, values)
+        """Float64 values (N,), NaN where missing -> the scaled ones (N,), and the missing indicator (N,) where training had one."""
+        missing = np.isnan(values)
+        filled = np.where(missing, self.median, values)
         if self.scale == "standard":
             (x0, x1), (y0, y1) = self.knots, self.heights
             scaled = y0 + (filled - x0) * ((y1 - y0) / (x1 - x0))
         else:
             scaled = np.interp(filled, self.knots, self.heights)
-        scaled = scaled.clip(-OUTMOST, OUTMOST)
-        return [scaled, gone.astype(np.float64)] if self.gaps else [scaled]
+        scaled = scaled.clip(-MAX_SCALED, MAX_SCALED)
+        return [scaled, missing.astype(np.float64)] if self.missing_indicator else [scaled]
 
 
 @dataclass
@@ -76,37 +72,37 @@ class CategoryColumn:
 
 def fit_number(name: str, values: np.ndarray, strays: bool = False) -> NumberColumn | None:
     """The scale of float64 training values (N,), NaN where missing; None where they do not differ."""
-    known = np.sort(values[~np.isnan(values)])
-    if not len(known) or known[0] == known[-1]:
+    present = np.sort(values[~np.isnan(values)])
+    if not len(present) or present[0] == present[-1]:
         return None
-    mean, std = float(known.mean()), float(known.std())
+    mean, std = float(present.mean()), float(present.std())
     if not std > 1e-290:  # so near to one another that their distance cannot be divided by
         return None
-    skewness = float(np.mean(((known - mean) / std) ** 3))
-    if abs(skewness) > SKEWED and len(np.unique(known)) > LEVELS:
-        scale, (knots, heights) = "quantile", _quantile_scale(known)
+    skewness = float(np.mean(((present - mean) / std) ** 3))
+    if abs(skewness) > SKEWED and len(np.unique(present)) > LEVELS:
+        scale, (knots, heights) = "quantile", _quantile_scale(present)
     else:
         scale, knots, heights = "standard", [mean, mean + std], [0.0, 1.0]
         if knots[0] == knots[1]:  # a spread lost in rounding, as of 1e16 and 1e16 + 2
             return None
     column = NumberColumn(
-        name, float(np.median(known)), scale, knots, heights, bool(np.isnan(values).any()), [], strays
+        name, float(np.median(present)), scale, knots, heights, bool(np.isnan(values).any()), [], strays
     )
-    scaled = column.encode(known)[0]
-    cuts = np.linspace(0, 1, max(2, min(MOST_BINS, len(known) // ROWS_A_BIN)) + 1)
+    scaled = column.encode(present)[0]
+    cuts = np.linspace(0, 1, max(2, min(MAX_BINS, len(present) // ROWS_A_BIN)) + 1)
     edges = np.unique(np.quantile(scaled, cuts, method="lower").astype(np.float32))  # values that there are
     column.bins = [float(edge) for edge in edges]
     return column if len(edges) > 1 else None
 
 
-def _quantile_scale(known: np.ndarray) -> tuple[list[float], list[float]]:
+def _quantile_scale(present: np.ndarray) -> tuple[list[float], list[float]]:
     """Sorted values' own values and the normal quantiles of their mid-ranks.
 
     A value that fills a range of ranks, as zero often does, stands in the middle of it.
     """
-    at = np.linspace(0, len(known) - 1, min(KNOTS, len(known))).round().astype(np.int64)
-    knots = np.unique(known[at])
-    ranks = (np.searchsorted(known, knots, "left") + np.searchsorted(known, knots, "right")) / 2 / len(known)
+    at = np.linspace(0, len(present) - 1, min(KNOTS, len(present))).round().astype(np.int64)
+    knots = np.unique(present[at])
+    ranks = (np.searchsorted(present, knots, "left") + np.searchsorted(present, knots, "right")) / 2 / len(present)
     normal = NormalDist()
     return knots.tolist(), [normal.inv_cdf(min(max(float(rank), 1e-4), 1 - 1e-4)) for rank in ranks]
 
@@ -115,9 +111,9 @@ def fit_category(name: str, column: np.ndarray) -> CategoryColumn | None:
     """The categories among training values (N,), None where missing; None where all rows would be the same."""
     counts = Counter(value for value in column.tolist() if value is not None and value.lower() not in MISSING_INPUT)
     least = 2 if len(column) >= RARE_FROM else 1
-    kept = [value for value, times in counts.most_common(MOST_CATEGORIES) if times >= least]
-    unknown = len(column) - sum(counts[value] for value in kept)
-    return CategoryColumn(name, sorted(kept)) if len(kept) + (unknown > 0) > 1 else None
+    frequent = [value for value, times in counts.most_common(MAX_CATEGORIES) if times >= least]
+    unknown = len(column) - sum(counts[value] for value in frequent)
+    return CategoryColumn(name, sorted(frequent)) if len(frequent) + (unknown > 0) > 1 else None
 
 
 @dataclass
@@ -147,12 +143,16 @@ class TablePreprocessor(Preprocessor):
         """{"numbers": F, "number_bins": F lists of edges, "categories": C counts, the unknown one included}."""
         bins: list[list[float]] = []
         for column in self.numbers:
-            bins += [column.bins, [0.0, 1.0]] if column.gaps else [column.bins]
+            bins += [column.bins, [0.0, 1.0]] if column.missing_indicator else [column.bins]
         return {"numbers": len(bins), "number_bins": bins, "categories": [len(c.values) + 1 for c in self.categories]}
 
     def input_names(self) -> list[str]:
         """What each of the F columns of "numbers" is, then the C of "categories"."""
-        names = [name for c in self.numbers for name in ([c.name, f"{c.name} is missing"] if c.gaps else [c.name])]
+        names = [
+            name
+            for c in self.numbers
+            for name in ([c.name, f"{c.name} is missing"] if c.missing_indicator else [c.name])
+        ]
         return names + [c.name for c in self.categories]
 
     def encode(self, raw: Table) -> dict[str, np.ndarray]:
@@ -162,19 +162,19 @@ class TablePreprocessor(Preprocessor):
         """
         inputs: dict[str, np.ndarray] = {}
         if self.numbers:
-            columns = [part for column in self.numbers for part in column.encode(self._values(raw, column))]
+            columns = [values for column in self.numbers for values in column.encode(self._values(raw, column))]
             inputs["numbers"] = np.stack(columns, axis=1).astype(np.float32)
         if self.categories:
             columns = [c.encode(raw.columns[self._position(raw, c.name)]) for c in self.categories]
             inputs["categories"] = np.stack(columns, axis=1)
         return inputs
 
-    def strangers(self, raw: Table) -> list[str]:
+    def unseen_values(self, raw: Table) -> list[str]:
         """A line for each category column of `raw` that holds values never seen in training; they count as missing."""
         lines = []
         for c in self.categories:
-            column, known = raw.columns[self._position(raw, c.name)].tolist(), set(c.values)
-            rows = [i for i, value in enumerate(column) if value is not None and value not in known]
+            column, values = raw.columns[self._position(raw, c.name)].tolist(), set(c.values)
+            rows = [i for i, value in enumerate(column) if value is not None and value not in values]
             if rows:
                 lines.append(f"column {c.name}: {len(rows):,} of {len(column):,} rows hold values never seen in training, "
                              f"{column[rows[0]]!r} first; they count as missing")  # fmt: skip
@@ -201,9 +201,9 @@ class TablePreprocessor(Preprocessor):
         """int64 class numbers or standardised float32 values (N,); DataError for a gap, or a label never seen in training."""
         position = self._position(raw, self.target_name)
         column = raw.columns[position]
-        gone = next((i for i, value in enumerate(column) if value is None), None)
-        if gone is not None:
-            raise DataError(f"{raw.where(gone)}: the target {self.target_name} is missing; expected a value in every row to score; "
+        missing = next((i for i, value in enumerate(column) if value is None), None)
+        if missing is not None:
+            raise DataError(f"{raw.where(missing)}: the target {self.target_name} is missing; expected a value in every row to score; "
                             "fill it, or remove the row")  # fmt: skip
         if self.classes is None:
             values, strays = raw.numbers_and_strays(position)
@@ -238,8 +238,8 @@ class TablePreprocessor(Preprocessor):
         return {"kind": self.kind, **asdict(self)}
 
     @classmethod
-    def from_json(cls, known: dict[str, Any]) -> TablePreprocessor:
-        fields = {name: value for name, value in known.items() if name != "kind"}
+    def from_json(cls, json: dict[str, Any]) -> TablePreprocessor:
+        fields = {name: value for name, value in json.items() if name != "kind"}
         fields["numbers"] = [NumberColumn(**column) for column in fields["numbers"]]
         fields["categories"] = [CategoryColumn(**column) for column in fields["categories"]]
         return cls(**fields)
@@ -256,24 +256,3 @@ def label_text(value: str, strip: str | None) -> str:
         text = text.removesuffix(strip).strip()
     number = as_number(text)
     return str(int(number)) if number is not None and abs(number) < 1e15 and number == int(number) else text
-
-
-def preprocessor_from_json(known: dict[str, Any]) -> Preprocessor:
-    """The preprocessor that `to_json` described. Raises StateError for one that this version cannot read."""
-    kinds: dict[str, Any] = {
-        "images": ImagePreprocessor,
-        "pictures": PicturePreprocessor,
-        "table": TablePreprocessor,
-        "text": TextPreprocessor,
-        "series": SeriesPreprocessor,
-    }
-    kind = known.get("kind") if isinstance(known, dict) else None
-    if kind not in kinds:
-        raise StateError(
-            f"preprocessor of kind {kind!r}; expected {' or '.join(kinds)}; the run is of another version of pellucid"
-        )
-    try:
-        return kinds[kind].from_json(known)
-    except (TypeError, KeyError, ValueError):
-        raise StateError(f"preprocessor of kind {kind!r}: its fields are not those this version writes; the run's config.json is "
-                         "damaged, or of another version of pellucid; restore it from a copy") from None  # fmt: skip

@@ -1,7 +1,7 @@
-"""A user's table as columns of text: CSV, TSV or Parquet read by DuckDB, every problem told with file and line (floor 4).
+"""Reading tables: CSV, TSV or Parquet as columns of text, by DuckDB, with file and line in every error (floor 4).
 
-All fields are read as text; what a column means (`encode.py`) is decided by looking at the whole of it. DuckDB is kept to
-one strict dialect; what it will not read goes to `delimited.py`, which reads it or says what is wrong.
+All fields are read as text; types are inferred from whole columns in `infer.py`. DuckDB is given one strict dialect; what it
+refuses goes to `delimited.py`, which reads it or says what is wrong.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Table:
         return len(self.columns[0]) if self.columns else 0
 
     def position(self, column: str | int, option: str = "--target") -> int:
-        """The place of a column given by name, or by number from 1 (-1 is the last)."""
+        """The position of a column given by name, or by number from 1 (-1 is the last)."""
         if isinstance(column, str) and column in self.names:
             return self.names.index(column)
         try:

@@ -1,84 +1,92 @@
-"""Running text, or lines of it, as something to learn from: read, split by position, put into tokens (floor 4).
+"""Text files as a data module: read, split by position or by line, and tokenized (floor 4).
 
-A text is split where it stands, since windows drawn at random would have most of what they are tested on beside them in
-training. `tokens.py` turns text into numbers, `sources.py` finds the files.
+Running text is split by position: windows drawn at random would have most of what they are tested on beside them in
+training. Tokenizers stand in `tokenize.py`.
 """
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
+from ..base import Source
 from ..files import BYTE_ORDER_MARKS, chunks, existing_file, sha256
-from ..loader import IGNORED
-from ..problem import SPLITS, DataModule, Describe, Examples, TokenSequence
+from ..loader import IGNORE_INDEX
+from ..problem import SPLITS, DataModule, Examples, RawExample, TokenSequence
 from ..split import split_rows
-from .tokenize import BYTES, LARGEST_VOCABULARY, BytePairs, Characters, TextPreprocessor, Tokenizer
+from .tokenize import BYTES, LARGEST_VOCABULARY, BPETokenizer, CharacterTokenizer, TextPreprocessor, Tokenizer
 
 SHARES = (0.8, 0.1, 0.1)  # of running text in its order, or of the lines
-TOKENIZERS = (Characters.kind, BytePairs.kind)
+TOKENIZERS = (CharacterTokenizer.kind, BPETokenizer.kind)
 VOCABULARY = 1000  # tokens of a byte-pair encoding
 LEAST_CHARACTERS = 1000
 LEAST_LINES = 20
 LONGEST_LINE = 1000  # characters; every line takes the room of the longest
-SHOWN = 100  # tokens from its beginning tell of a window
+SHOWN = 100  # tokens of a window, from its beginning, that stand for it
 
 
-def text_problem(
-    name: str, paths: Sequence[Path], source: dict[str, Any], *, lines: bool = False, tokenizer: str = "characters",
-    vocabulary: int | None = None, last: float = 0.0,
-) -> DataModule:  # fmt: skip
-    """The Problem (kind "text", task "language") of one text file, or of several joined with a blank line.
+def text_module(
+    source: Source,
+    *,
+    line_by_line: bool = False,
+    tokenizer: str = "characters",
+    vocab_size: int | None = None,
+    last: float = 0.0,
+) -> DataModule:
+    """The data module (kind "text", task "language") of one text file, or of several joined with a blank line.
 
-    lines: each line is an example of its own: {"tokens": (N, T)}, target (N, T), T the longest line and its newline. The
-    split is then by line and by source["seed"]; else the parts are Passages, in the order of the text.
-    tokenizer: "characters", or "bpe" with `vocabulary` tokens (1,000).
+    line_by_line: each line is an example: {"tokens": (N, T)}, target (N, T), T the longest line and its newline. The split is
+    then by line and by the seed; else the splits are TokenSequences, in the order of the text.
+    tokenizer: "characters", or "bpe" with `vocab_size` tokens (1,000).
     last: where not 0, so much of the end is both validation and test, and the rest training.
     Raises DataError for a file that is not UTF-8 text, or too short; OptionError for an option out of range.
     """
-    check_tokenizer(tokenizer, vocabulary)
+    check_tokenizer(tokenizer, vocab_size)
+    name, paths = source.name, source.paths
     text = "\n\n".join(read_text(path) for path in paths)
     if len(text) < LEAST_CHARACTERS:
         where = paths[0] if len(paths) == 1 else paths[0].parent
         raise DataError(f"{where}: {len(text):,} characters; expected {LEAST_CHARACTERS:,} at least to train, validate and test on; "
                         "give more text")  # fmt: skip
     notes = [f"{name}: {len(paths):,} files, joined with a blank line"] * (len(paths) > 1)
-    split = _split_lines(name, text, source["seed"], notes) if lines else _split_text(name, text, last, notes)
-    made: Tokenizer = Characters.fit(split[0])
-    if tokenizer == BytePairs.kind:
-        made = BytePairs.fit(split[0], vocabulary or VOCABULARY)
-    known = TextPreprocessor(made, lines)
-    known.length = max(int(_line_lengths(known, known.tokenizer.encode(own)).max()) for own in split) if lines else 0
-    encoded = [encode_part(known, own) for own in split]
-    notes.append(_told(known, split[0], encoded[0]))
-    for part, own in list(zip(SPLITS, split, strict=True))[1 : 2 if last else 3]:
-        notes += [f"{part}: {line}" for line in known.strangers(own)]
-    described: dict[str, Describe] = {
-        part: partial(_describe, known, own) for part, own in zip(SPLITS, encoded, strict=True)
+    texts = _split_lines(name, text, source.seed, notes) if line_by_line else _split_text(name, text, last, notes)
+    fitted: Tokenizer = CharacterTokenizer.fit(texts[0])
+    if tokenizer == BPETokenizer.kind:
+        fitted = BPETokenizer.fit(texts[0], vocab_size or VOCABULARY)
+    preprocessor = TextPreprocessor(fitted, line_by_line)
+    if line_by_line:
+        lengths = [_line_lengths(preprocessor, fitted.encode(own)) for own in texts]
+        preprocessor.length = max(int(own.max()) for own in lengths)
+    encoded = [encode_split(preprocessor, own) for own in texts]
+    notes.append(_token_note(preprocessor, texts[0], encoded[0]))
+    for split, own in list(zip(SPLITS, texts, strict=True))[1 : 2 if last else 3]:
+        notes += [f"{split}: {line}" for line in preprocessor.unseen_values(own)]
+    raw: dict[str, RawExample] = {
+        split: partial(_raw_example, preprocessor, own) for split, own in zip(SPLITS, encoded, strict=True)
     }
     train, validation, test = encoded
-    return DataModule(name, "text", "language", known, train, validation, test, notes, sha256(paths), source, described)
+    return DataModule(
+        name, "text", "language", preprocessor, train, validation, test, notes, sha256(paths), source.record, raw
+    )  # fmt: skip
 
 
-def check_tokenizer(tokenizer: str, vocabulary: int | None) -> None:
+def check_tokenizer(tokenizer: str, vocab_size: int | None) -> None:
     if tokenizer not in TOKENIZERS:
         raise OptionError(
             f"tokenizer: {tokenizer!r}; expected one of {', '.join(TOKENIZERS)}.{suggestion(tokenizer, TOKENIZERS)}"
         )
-    if vocabulary is None:
+    if vocab_size is None:
         return
-    if tokenizer != BytePairs.kind:
-        raise OptionError(f"vocabulary: {vocabulary} for a text in characters, whose vocabulary is theirs; expected it with bpe; "
+    if tokenizer != BPETokenizer.kind:
+        raise OptionError(f"vocab_size: {vocab_size} for a text in characters, whose vocabulary is theirs; expected it with bpe; "
                           "add --tokenizer bpe, or leave --vocab-size out")  # fmt: skip
-    if not BYTES < vocabulary <= LARGEST_VOCABULARY:
-        raise OptionError(f"vocabulary: {vocabulary}; expected {BYTES + 1} up to {LARGEST_VOCABULARY}, all bytes being in it; "
+    if not BYTES < vocab_size <= LARGEST_VOCABULARY:
+        raise OptionError(f"vocab_size: {vocab_size}; expected {BYTES + 1} up to {LARGEST_VOCABULARY}, all bytes being in it; "
                           f"write {VOCABULARY}")  # fmt: skip
 
 
@@ -105,7 +113,7 @@ def read_text(path: Path) -> str:
                         f"iconv -f LATIN1 -t UTF-8 {path.name} > utf8-{path.name}") from None  # fmt: skip
 
 
-# ---- the parts -----------------------------------------------------------------------------------------------------------
+# ---- the splits ----------------------------------------------------------------------------------------------------------
 
 
 def _split_text(name: str, text: str, last: float, notes: list[str]) -> list[str]:
@@ -139,15 +147,18 @@ def _split_lines(name: str, text: str, seed: int, notes: list[str]) -> list[str]
     return ["\n".join(part) + "\n" for part in parts]
 
 
-def lines_of(known: TextPreprocessor, where: str, text: str, most_tokens: int | None) -> str:
-    """The lines of another text that are not blank, without blanks at their ends, for `encode_part`.
+def lines_of(preprocessor: TextPreprocessor, where: str, text: str, most_tokens: int | None) -> str:
+    """The lines of another text that are not blank, without blanks at their ends, for `encode_split`.
 
     most_tokens: of a line and its newline, where a network can look at no more. Raises DataError, with `where` and the line, for one
     that is longer, or longer than a line to learn from.
     """
     kept = [(number, line) for number, line in enumerate(map(str.rstrip, text.split("\n")), start=1) if line]
     text = "".join(f"{line}\n" for _, line in kept)
-    sizes = [np.array([len(line) for _, line in kept]), _line_lengths(known, known.tokenizer.encode(text))]
+    sizes = [
+        np.array([len(line) for _, line in kept]),
+        _line_lengths(preprocessor, preprocessor.tokenizer.encode(text)),
+    ]
     for own, most, what in zip(sizes, (LONGEST_LINE, most_tokens), ("characters", "tokens, with its end"), strict=True):
         if most is not None and own.max(initial=0) > most:
             number, line = kept[int(np.argmax(own > most))]
@@ -156,41 +167,43 @@ def lines_of(known: TextPreprocessor, where: str, text: str, most_tokens: int | 
     return text
 
 
-def encode_part(known: TextPreprocessor, text: str) -> TokenSequence | Examples:
-    """A part as tokens: a Passage, or where lines are examples, a row for each line of `text`.
+def encode_split(preprocessor: TextPreprocessor, text: str) -> TokenSequence | Examples:
+    """A split as tokens: a TokenSequence, or where lines are examples, a row for each line of `text`.
 
     Rows are as long as the preprocessor's `length`, or as the longest line that comes; newlines fill them up, unscored.
     """
-    tokens = known.tokenizer.encode(text)
-    if not known.lines:
-        return TokenSequence(tokens.astype(np.min_scalar_type(known.tokenizer.size - 1)))
-    newline, lengths = known.tokenizer.encode("\n")[0], _line_lengths(known, tokens)
-    inside = np.arange(max(lengths.max(), known.length)) < lengths[:, None]  # (N, T)
-    target = np.full(inside.shape, IGNORED, np.int64)
+    tokens = preprocessor.tokenizer.encode(text)
+    if not preprocessor.lines:
+        return TokenSequence(tokens.astype(np.min_scalar_type(preprocessor.tokenizer.size - 1)))
+    newline, lengths = preprocessor.tokenizer.encode("\n")[0], _line_lengths(preprocessor, tokens)
+    inside = np.arange(max(lengths.max(), preprocessor.length)) < lengths[:, None]  # (N, T)
+    target = np.full(inside.shape, IGNORE_INDEX, np.int64)
     target[inside] = tokens
     before = np.where(inside[:, 1:], target[:, :-1], newline)
     return Examples({"tokens": np.concatenate([np.full((len(target), 1), newline), before], axis=1)}, target)
 
 
-def _line_lengths(known: TextPreprocessor, tokens: np.ndarray) -> np.ndarray:
+def _line_lengths(preprocessor: TextPreprocessor, tokens: np.ndarray) -> np.ndarray:
     """Tokens of each line in tokens (L,), its newline counted: int64 (N,)."""
-    return np.diff(np.flatnonzero(tokens == known.tokenizer.encode("\n")[0]), prepend=-1)
+    return np.diff(np.flatnonzero(tokens == preprocessor.tokenizer.encode("\n")[0]), prepend=-1)
 
 
-def decode_part(known: TextPreprocessor, part: TokenSequence | Examples) -> str:
-    """The text that `encode_part` was given."""
-    return known.text(part.tokens if isinstance(part, TokenSequence) else part.target[part.target != IGNORED])
+def decode_split(preprocessor: TextPreprocessor, split: TokenSequence | Examples) -> str:
+    """The text that `encode_split` was given."""
+    return preprocessor.text(
+        split.tokens if isinstance(split, TokenSequence) else split.target[split.target != IGNORE_INDEX]
+    )
 
 
-def _told(known: TextPreprocessor, text: str, part: TokenSequence | Examples) -> str:
-    size = known.tokenizer.size
-    if isinstance(known.tokenizer, Characters):
+def _token_note(preprocessor: TextPreprocessor, text: str, split: TokenSequence | Examples) -> str:
+    size = preprocessor.tokenizer.size
+    if isinstance(preprocessor.tokenizer, CharacterTokenizer):
         return f"tokens: the {size - 1:,} different characters of the training part, and one that stands for all others"
-    count = len(part) if isinstance(part, TokenSequence) else int((part.target != IGNORED).sum())
+    count = len(split) if isinstance(split, TokenSequence) else int((split.target != IGNORE_INDEX).sum())
     return f"tokens: {size:,} byte pairs, {len(text) / count:.2f} characters each on average; losses are told per character"
 
 
-def _describe(known: TextPreprocessor, part: TokenSequence | Examples, i: int) -> dict[str, str]:
-    if isinstance(part, TokenSequence):
-        return {"text": known.text(part.tokens[i : i + SHOWN])}
-    return {"line": known.text(part.target[i][part.target[i] != IGNORED]).rstrip("\n")}
+def _raw_example(preprocessor: TextPreprocessor, split: TokenSequence | Examples, i: int) -> dict[str, str]:
+    if isinstance(split, TokenSequence):
+        return {"text": preprocessor.text(split.tokens[i : i + SHOWN])}
+    return {"line": preprocessor.text(split.target[i][split.target[i] != IGNORE_INDEX]).rstrip("\n")}

@@ -1,7 +1,6 @@
-"""Text as whole numbers: characters, or byte pairs, and the preprocessor that keeps what they mean (floor 4).
+"""Tokenizers by characters and by byte pairs, and the text preprocessor (floor 4).
 
-What is learned (which characters there are, which bytes go together) comes from the training part alone. Where the text
-comes from and how it is split is `text.py`'s to say.
+The vocabulary is fitted to the training part alone. Reading and splitting texts is left to `read.py`.
 
 Shapes: T tokens of a text, V vocabulary, N lines.
 """
@@ -25,7 +24,7 @@ LINES_AT_A_TIME = 20_000  # given to the byte-pair encoder, whose results are la
 
 
 @dataclass
-class Characters:
+class CharacterTokenizer:
     """One token a character. alphabet: those of training, in order; the token after them stands for all others."""
 
     kind: ClassVar[str] = "characters"
@@ -33,7 +32,7 @@ class Characters:
     alphabet: str
 
     @classmethod
-    def fit(cls, text: str) -> Characters:
+    def fit(cls, text: str) -> CharacterTokenizer:
         return cls("".join(map(chr, np.flatnonzero(np.bincount(code_points(text))))))
 
     @property
@@ -54,7 +53,7 @@ class Characters:
         """Characters of each token, int64 (V,)."""
         return np.ones(self.size, np.int64)
 
-    def strangers(self, text: str) -> str:
+    def unseen_characters(self, text: str) -> str:
         """The characters of `text` that training never saw, as they come."""
         return code_points(text)[self.encode(text) == len(self.alphabet)].tobytes().decode("utf-32-le")
 
@@ -63,7 +62,7 @@ class Characters:
 
 
 @dataclass
-class BytePairs:
+class BPETokenizer:
     """Byte-pair encoding of UTF-8 (Sennrich et al. 2016, over bytes as in Radford et al. 2019); no text is unknown to it.
 
     model: what the package `tokenizers` writes of a trained tokenizer, JSON as text.
@@ -75,16 +74,16 @@ class BytePairs:
     model: str = field(repr=False)
 
     @classmethod
-    def fit(cls, text: str, size: int) -> BytePairs:
-        """The `size` tokens of `text`: all bytes, then again and again the commonest pair; fewer where it has no more."""
+    def fit(cls, text: str, size: int) -> BPETokenizer:
+        """The `size` tokens of `text`: all bytes, then repeatedly the commonest pair; fewer where it has no more."""
         library = _tokenizers()
-        made = library.Tokenizer(library.models.BPE())
-        made.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
-        made.decoder = library.decoders.ByteLevel()
+        tokenizer = library.Tokenizer(library.models.BPE())
+        tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = library.decoders.ByteLevel()
         alphabet = library.pre_tokenizers.ByteLevel.alphabet()
         trainer = library.trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
-        made.train_from_iterator(_lines(text), trainer)
-        return cls(made.to_str())
+        tokenizer.train_from_iterator(_lines(text), trainer)
+        return cls(tokenizer.to_str())
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -97,10 +96,10 @@ class BytePairs:
     def encode(self, text: str) -> np.ndarray:
         """int64 (T,). Line by line: the end of a line and what follows never share a token."""
         lines = _lines(text)
-        parts: list[list[int]] = []
+        ids: list[list[int]] = []
         for i in range(0, len(lines), LINES_AT_A_TIME):
-            parts += [found.ids for found in self.tokenizer.encode_batch(lines[i : i + LINES_AT_A_TIME])]
-        return np.array([token for part in parts for token in part], np.int64)
+            ids += [encoding.ids for encoding in self.tokenizer.encode_batch(lines[i : i + LINES_AT_A_TIME])]
+        return np.array([token for line in ids for token in line], np.int64)
 
     def decode(self, tokens: np.ndarray) -> str:
         return str(self.tokenizer.decode(np.asarray(tokens).tolist()))
@@ -112,7 +111,7 @@ class BytePairs:
         spelled = [self.tokenizer.id_to_token(i) for i in range(self.size)]
         return np.array([sum(letter not in inside for letter in token) for token in spelled], np.int64)
 
-    def strangers(self, text: str) -> str:
+    def unseen_characters(self, text: str) -> str:
         return ""
 
     def to_json(self) -> dict[str, Any]:
@@ -135,7 +134,7 @@ def _lines(text: str) -> list[str]:
 
 
 def byte_letters() -> list[str]:
-    """The letter by which each byte stands in a byte-level vocabulary: itself where it prints, else one from U+0100 on."""
+    """The letter of each byte in a byte-level vocabulary: the byte itself where it is printable, else one from U+0100 on."""
     prints = [33 <= b <= 126 or 161 <= b <= 172 or b >= 174 for b in range(BYTES)]
     return [chr(b) if shown else chr(BYTES + prints[:b].count(False)) for b, shown in enumerate(prints)]
 
@@ -145,12 +144,12 @@ def code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le"), "<u4")
 
 
-Tokenizer = Characters | BytePairs
+Tokenizer = CharacterTokenizer | BPETokenizer
 
 
 @dataclass
 class TextPreprocessor(Preprocessor):
-    """A text's tokenizer. lines: whether each line is an example of its own, beginning and ending with a newline.
+    """A text's tokenizer. lines: whether each line is one example, beginning and ending with a newline.
 
     length: tokens of the longest line and its newline; 0 for running text.
     """
@@ -173,28 +172,28 @@ class TextPreprocessor(Preprocessor):
         return {"tokens": self.tokenizer.encode("\n" + raw if self.lines or not raw else raw)}
 
     def text(self, tokens: np.ndarray) -> str:
-        """What the tokens (T,) say."""
+        """The text of tokens (T,)."""
         return self.tokenizer.decode(np.asarray(tokens))
 
     def spelled(self, tokens: np.ndarray, text: str | None = None) -> list[str]:
-        """What each of the tokens (T,) says: the characters that begin in it.
+        """The characters that begin in each of the tokens (T,).
 
-        text: what they say together, where that is known, with what stands before them; they are its end.
+        text: a text that ends with theirs, where it is known.
         """
         text = self.text(tokens) if text is None else text
         lengths = self.tokenizer.lengths()[tokens]
         ends = len(text) - lengths.sum() + np.cumsum(lengths)
         return [text[end - length : end] for end, length in zip(ends.tolist(), lengths.tolist(), strict=True)]
 
-    def strangers(self, raw: str) -> list[str]:
+    def unseen_values(self, raw: str) -> list[str]:
         """A line about the characters of `raw` that training never saw, where there are some."""
-        found = self.tokenizer.strangers(raw)
-        if not found:
+        unseen = self.tokenizer.unseen_characters(raw)
+        if not unseen:
             return []
-        kinds = sorted(set(found))
+        kinds = sorted(set(unseen))
         shown = ", ".join(map(repr, kinds[:8])) + ", ..." * (len(kinds) > 8)
         return [
-            f"{len(found):,} of {len(raw):,} characters were never seen in training ({shown}); they count as one unknown token"
+            f"{len(unseen):,} of {len(raw):,} characters were never seen in training ({shown}); they count as one unknown token"
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -202,7 +201,10 @@ class TextPreprocessor(Preprocessor):
                 "tokenizer": self.tokenizer.to_json()}  # fmt: skip
 
     @classmethod
-    def from_json(cls, known: dict[str, Any]) -> TextPreprocessor:
-        fields = dict(known["tokenizer"])
-        makers: dict[str, type[Characters] | type[BytePairs]] = {"characters": Characters, "bpe": BytePairs}
-        return cls(makers[fields.pop("kind")](**fields), known["lines"], known["length"], known["task"])
+    def from_json(cls, json: dict[str, Any]) -> TextPreprocessor:
+        fields = dict(json["tokenizer"])
+        makers: dict[str, type[CharacterTokenizer] | type[BPETokenizer]] = {
+            "characters": CharacterTokenizer,
+            "bpe": BPETokenizer,
+        }
+        return cls(makers[fields.pop("kind")](**fields), json["lines"], json["length"], json["task"])

@@ -1,7 +1,7 @@
 """Image input: standardization, and random augmentation in training (floor 5).
 
-    grey      (B, H, W) float32, scaled already                             -> (B, 1, H, W)
-    pictures  (B, C, H, W) uint8 -> (x - mean) / standard deviation of training -> (B, C, H, W)
+    encoded by a preprocessor  (B, C, H, W) uint8 -> (x - mean) / standard deviation of training -> (B, C, H, W)
+    scaled already             (B, H, W) float32                                  -> (B, 1, H, W)
 
 Augmentation is made of ordinary operations, so a compiled step contains it. Shapes: B batch, C channels, H x W pixels.
 """
@@ -56,17 +56,22 @@ class ImageInput(nn.Module):
         size = spec["image"]
         self.channels, self.height, self.width = (1, *size) if len(size) == 2 else size
         self.augmentation = augmentation
+        buffers: dict[str, np.ndarray] = {}
         if "mean" in spec:
-            mean, std = (np.array(spec[name], np.float32).reshape(-1, 1, 1) for name in ("mean", "std"))
-            self.register_buffer("mean", tensor(mean), persistent=False)  # (C, 1, 1)
-            self.register_buffer("scale", tensor(1 / std), persistent=False)
-        else:
-            self.mean = self.scale = None
+            mean, std = (np.array(spec[name], np.float32).reshape(-1, 1, 1) for name in ("mean", "std"))  # (C, 1, 1)
+            buffers = {"mean": mean, "scale": 1 / std} if mean.any() else {"std": std}
+        for name in ("mean", "scale", "std"):
+            if name in buffers:
+                self.register_buffer(name, tensor(buffers[name]), persistent=False)
+            else:
+                setattr(self, name, None)
 
     def forward(self, image: Tensor) -> Tensor:
         x = image.unsqueeze(1) if image.ndim == 3 else image
         if self.mean is not None and self.scale is not None:
             x = (x.float() - self.mean) * self.scale
+        elif self.std is not None:
+            x = x.float() / self.std
         return augment(x, self.augmentation) if self.training else x
 
     def extra_repr(self) -> str:

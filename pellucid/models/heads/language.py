@@ -11,7 +11,7 @@ import numpy as np
 
 from ... import functional as F
 from ...creation import tensor
-from ...data.loader import IGNORED
+from ...data.loader import IGNORE_INDEX
 from ...errors import OptionError, format_shape
 from ...grad_mode import no_grad
 from ...random import Generator, multinomial
@@ -20,7 +20,7 @@ from ..base import Model, StepOutput
 
 
 class LanguageModel(Model):
-    """Predicts the next token: `forward(tokens (B, T))` gives logits (B, T, V); targets (B, T) are tokens or IGNORED.
+    """Predicts the next token: `forward(tokens (B, T))` gives logits (B, T, V); targets (B, T) are tokens or IGNORE_INDEX.
 
     vocab_size: V.      context_length: tokens of a training window.      max_length: the longest sequence that `forward`
     takes, or None without a limit.
@@ -41,16 +41,16 @@ class LanguageModel(Model):
     def training_step(self, *batch: Tensor) -> StepOutput:
         tokens, target = batch
         logits = self(tokens)
-        return {"loss": F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED)}
+        return {"loss": F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORE_INDEX)}
 
     def evaluation_step(self, *batch: Tensor) -> StepOutput:
         tokens, target = batch
-        return {"loss": self.token_losses(tokens, target).sum(1), "count": (target != IGNORED).float().sum(1)}
+        return {"loss": self.token_losses(tokens, target).sum(1), "count": (target != IGNORE_INDEX).float().sum(1)}
 
     def token_losses(self, tokens: Tensor, target: Tensor) -> Tensor:
-        """Negative log-likelihood of each target in nats, (B, T); 0 where the target is IGNORED."""
+        """Negative log-likelihood of each target in nats, (B, T); 0 where the target is IGNORE_INDEX."""
         logits = self(tokens).flatten(0, 1)  # (B * T, V)
-        losses = F.cross_entropy(logits, target.flatten(), ignore_index=IGNORED, reduction="none")
+        losses = F.cross_entropy(logits, target.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
         return losses.reshape(target.shape)
 
     def next_logits(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:

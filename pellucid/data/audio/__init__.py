@@ -1,0 +1,1 @@
+"""Sounds: what reads WAV files and makes them into log-mel spectrograms (floor 4)."""

@@ -1,0 +1,90 @@
+"""What kinds of data share whose examples are files in class folders, seen by the network as images (floor 4).
+
+A folder says the class of each file; the array of a file is uint8 (C, H, W): a picture, or what a sound is made into.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import DataError
+from .base import Content, DataKind, NewExamples, OptionValue, PredictionForm, Source
+from .files import existing_file
+from .folders import ExampleFile, FileType, expand, is_archive
+from .image.image_set import ImageSet
+from .labelled_files import LabelledFiles, check_broken, files_to_score, listed
+from .problem import SPLITS, DataModule, Examples, Preprocessor, RawExample
+
+
+class FileKind(DataKind):
+    """A kind of labelled files. It is recognised by the endings of more than half of the files in a folder or archive."""
+
+    type: ClassVar[FileType]
+    formats: ClassVar[str]  # of its files, for messages
+    prediction = PredictionForm.FILES
+
+    @abstractmethod
+    def decode(self, preprocessor: Any, files: Sequence[ExampleFile]) -> ImageSet:
+        """The files that can be read, as the network sees them."""
+
+    @abstractmethod
+    def decode_one(self, preprocessor: Any, file: ExampleFile) -> np.ndarray:
+        """One file, uint8 (C, H, W). Raises DataError, which says why it cannot be read."""
+
+    def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
+        return not content.is_file and content.share(self.endings) > 0.5
+
+    def read_new(self, preprocessor: Preprocessor, sources: Sequence[Source]) -> NewExamples:
+        """Files, and all of the type in folders and archives, whatever lies between; or one data set known by name."""
+        if len(sources) == 1 and sources[0].dataset is not None:
+            return self.read_labelled(preprocessor, sources[0])
+        chosen = [(source.path, expand(source.path, self.type)) for source in sources]
+        images = self.decode(preprocessor, [file for _, files in chosen for file in files])
+        broken = set(images.broken)
+        for path, files in chosen:
+            if all(file.name in broken for file in files):
+                if files and files[0].content == path:
+                    self.decode_one(preprocessor, files[0])  # raises, and says why
+                raise DataError(
+                    f"{path}: no {self.noun}s in it that can be read; expected {self.formats}; name another folder"
+                )
+        return self._new_examples(preprocessor, images)
+
+    def read_labelled(self, preprocessor: Preprocessor, source: Source) -> NewExamples:
+        path, classes = source.path, preprocessor.classes or []
+        if not path.is_dir() and not is_archive(existing_file(path, f"folder or archive of {self.noun}s")):
+            raise DataError(f"{path}: one file; expected a folder or archive of {self.noun}s, a folder for each class; for a {self.noun}, "
+                            "use pellucid predict")  # fmt: skip
+        files = files_to_score(path, self.type, classes)
+        images = self.decode(preprocessor, files)
+        check_broken(path, images.broken, len(files), self.noun)
+        number = {label: i for i, label in enumerate(classes)}
+        return self._new_examples(
+            preprocessor, images, np.array([number[files[i].label] for i in images.rows], np.int64)
+        )
+
+    def _new_examples(
+        self, preprocessor: Preprocessor, images: ImageSet, target: np.ndarray | None = None
+    ) -> NewExamples:  # fmt: skip
+        notes = [f"{self.noun}s that cannot be read: {listed(images.broken)}"] if images.broken else []
+        return NewExamples(preprocessor.encode(images.images), images.names, images.view, target=target, notes=notes)
+
+
+def data_module(
+    source: Source, files: LabelledFiles[Any], images: Sequence[ImageSet], preprocessor: Preprocessor, summary: str
+) -> DataModule:
+    """The data module of decoded files. images: a set for each of SPLITS."""
+    labels = [files.labels(split, one.rows) for split, one in zip(SPLITS, images, strict=True)]
+    train, validation, test = (
+        Examples(preprocessor.encode(one.images), own) for one, own in zip(images, labels, strict=True)
+    )
+    views: dict[str, RawExample] = {split: one.view for split, one in zip(SPLITS, images, strict=True)}
+    names = {split: one.names for split, one in zip(SPLITS, images, strict=True)}
+    return DataModule(
+        source.name, preprocessor.kind, "classification", preprocessor, train, validation, test, files.all_notes(summary),
+        files.fingerprint, source.record, views, names,
+    )  # fmt: skip

@@ -1,0 +1,85 @@
+"""Series by time as a kind of data: tables whose rows follow one another (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError, OptionError
+from ..base import Content, DataKind, DataOption, NewExamples, PredictionForm, Source
+from ..problem import DataModule
+from ..table.kind import COLUMN_OPTIONS, TableKind, is_one_table
+from ..table.load import chosen_columns
+from ..table.read import Table, read_table
+from .preprocess import SeriesPreprocessor, series_module
+
+
+class SeriesKind(DataKind):
+    """A table with a column of times, named by `time_column`."""
+
+    name = "series"
+    title = "a series, split by time"
+    container = "a series (a table with --time-column)"
+    folder_form = "a table"
+    noun = "step"
+    options = (
+        *COLUMN_OPTIONS,
+        DataOption(
+            "time_column",
+            (str, int),
+            "The column of times: the table is a series, and the task is to forecast it.",
+            "NAME|N",
+        ),
+        DataOption("lookback", (int,), "Past steps of a series that a forecast reads.  [default: 30]"),
+    )
+    default_family = "lstm"
+    inputs = ("series",)
+    prediction = PredictionForm.FORECAST
+    preprocessor = SeriesPreprocessor
+
+    def recognises(self, content: Content, options: Mapping[str, Any]) -> bool:
+        return "time_column" in options and (content.is_file or is_one_table(content, TableKind.endings))
+
+    def open(self, content: Content) -> tuple[str, list[Path]]:
+        return TableKind().open(content)
+
+    def load(self, source: Source) -> DataModule:
+        if source.dataset is not None:
+            source.options = {"target": source.dataset.target, "time_column": source.dataset.time, **source.options}
+        table = read_table(source.path, source.options.get("header"))
+        target, drop = chosen_columns(table, source.options)
+        return series_module(source, table, target, drop)
+
+    def read_new(self, preprocessor: SeriesPreprocessor, sources: Sequence[Source]) -> NewExamples:
+        """The last window of one series, which asks for the step after it."""
+        if len(sources) > 1:
+            raise OptionError(f"DATA: {len(sources)} tables; expected one; predict them one after another")
+        timeline = preprocessor.read(self.read_table(preprocessor, sources[0]))
+        inputs = preprocessor.encode(timeline)
+        return NewExamples(
+            {"series": inputs["series"][-1:]}, [preprocessor.clock.text(preprocessor.clock.after(timeline.times[-1]))]
+        )
+
+    def read_labelled(self, preprocessor: SeriesPreprocessor, source: Source) -> NewExamples:
+        """The steps that have a whole window before them; of a data set known by name, those of its test split."""
+        timeline = preprocessor.read(self.read_table(preprocessor, source))
+        window, name = preprocessor.window, preprocessor.target_name
+        if len(timeline) <= window:
+            raise DataError(f"{source.spec}: {len(timeline):,} steps; expected more than {window}, the window that the network looks at; "
+                            "give more rows")  # fmt: skip
+        examples, rows = preprocessor.examples(timeline), preprocessor.target_rows(timeline)
+        if not len(rows):
+            raise DataError(f"{source.spec}: {name} is missing in every step after the first {window}, the window that the network looks "
+                            "at; expected values to score; fill them, or give more rows")  # fmt: skip
+        if source.dataset is not None:  # what it is tested on stands last
+            source.options = {"target": name, "time_column": preprocessor.clock.name, "lookback": window}
+            test = self.load(source).test
+            examples, rows = examples.take(np.arange(len(rows))[-len(test) :]), rows[-len(test) :]
+        names = [preprocessor.clock.text(time) for time in timeline.times[rows]]
+        return NewExamples(examples.inputs, names, target=examples.target)
+
+    def read_table(self, preprocessor: SeriesPreprocessor, source: Source) -> Table:
+        return read_table(source.path, preprocessor.header)

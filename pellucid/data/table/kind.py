@@ -1,0 +1,98 @@
+"""Tables of separate rows as a kind of data (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import OptionError
+from ..base import Content, DataKind, DataOption, NewExamples, PredictionForm, Source
+from ..problem import DataModule
+from .load import load_table, read_rows_for_prediction
+from .preprocess import TablePreprocessor
+from .read import Table
+
+TASKS = ("classification", "regression")
+# Shared with series, which are tables too.
+COLUMN_OPTIONS = (
+    DataOption(
+        "target", (str, int), "The column to predict: its name, or its number from 1; -1 is the last.", "NAME|N"
+    ),
+    DataOption(
+        "header", (bool,), "Whether the first row names the columns (detected if left out).", negatable=True
+    ),
+    DataOption("drop_columns", (list, tuple, str), "Columns to leave out."),
+    DataOption(
+        "task", (str,), "classification or regression (chosen by the target if left out).", "TASK", choices=TASKS
+    ),
+)  # fmt: skip
+
+
+class TableKind(DataKind):
+    """A table whose rows are examples, in any order."""
+
+    name = "table"
+    title = "a table of separate rows"
+    container = "a table"
+    folder_form = "a table"
+    noun = "row"
+    endings = frozenset({".csv", ".tsv", ".parquet", ".pq", ".data", ".tab"})
+    options = (
+        *COLUMN_OPTIONS,
+        DataOption("test_data", (str,), "A table to test on, instead of a part of DATA.", "FILE"),
+        DataOption("strip_label", (str,), "Remove TEXT from the end of each label, such as a full stop.", "TEXT"),
+    )
+    default_family = "mlp"
+    inputs = ("table",)
+    prediction = PredictionForm.ROWS
+    preprocessor = TablePreprocessor
+
+    def recognises(self, content: Content, options: Mapping[str, Any]) -> bool:
+        return content.is_file or is_one_table(content, self.endings)
+
+    def open(self, content: Content) -> tuple[str, list[Path]]:
+        """Of a folder the one table in it."""
+        path = content.files[0]
+        return Content(path, (path.name,)).stem, [path]
+
+    def load(self, source: Source) -> DataModule:
+        if source.dataset is None:
+            return load_table(source)
+        dataset = source.dataset
+        defaults = {"target": dataset.target, "strip_label": dataset.strip_label, "header": False}
+        if dataset.test is not None:
+            defaults["test_data"] = str(
+                next(p for file, p in zip(dataset.files, source.paths, strict=True) if file.path == dataset.test)
+            )
+        source.options = {name: value for name, value in {**defaults, **source.options}.items() if value is not None}
+        return load_table(source, dataset.columns)
+
+    def read_new(self, preprocessor: TablePreprocessor, sources: Sequence[Source]) -> NewExamples:
+        """The rows of one table; of a data set known by name, its test rows."""
+        if len(sources) > 1:
+            raise OptionError(f"DATA: {len(sources)} tables; expected one; predict them one after another")
+        source = sources[0]
+        table = (
+            read_rows_for_prediction(source.path, preprocessor) if source.dataset is None else self._test_rows(source)
+        )
+        return NewExamples(preprocessor.encode(table), [str(i + 1) for i in range(len(table))], table=table)
+
+    def read_labelled(self, preprocessor: TablePreprocessor, source: Source) -> NewExamples:
+        examples = self.read_new(preprocessor, [source])
+        assert examples.table is not None
+        examples.target = preprocessor.encode_target(examples.table)
+        return examples
+
+    def _test_rows(self, source: Source) -> Table:
+        data = self.load(source)
+        rows = [data.raw_example("test", i) for i in range(len(data.test.target))]
+        columns = [np.array([row[name] or None for row in rows], dtype=object) for name in rows[0]]
+        return Table(source.path, list(rows[0]), columns, True)
+
+
+def is_one_table(content: Content, endings: frozenset[str]) -> bool:
+    """Whether one file lies in a folder, and it is a table."""
+    return content.is_folder and len(content.names) == 1 and content.share(endings) == 1

@@ -1,0 +1,60 @@
+"""Text as a kind of data: files of running text, or of lines (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base import Content, DataKind, DataOption, PredictionForm, Source
+from ..problem import DataModule
+from .read import TOKENIZERS, decode_split, read_text, text_module
+from .tokenize import TextPreprocessor
+
+
+class TextKind(DataKind):
+    """One text file, or a folder of them."""
+
+    name = "text"
+    title = "text"
+    container = "a text"
+    folder_form = "texts"
+    noun = "text"
+    endings = frozenset({".txt", ".md"})
+    options = (
+        DataOption("line_by_line", (bool,), "Take each line of a text as one example."),
+        DataOption(
+            "tokenizer", (str,), f"How to split a text: {' or '.join(TOKENIZERS)}.  [default: characters]", "NAME"
+        ),
+        DataOption("vocab_size", (int,), "Tokens of --tokenizer bpe.  [default: 1000]", "N"),
+    )
+    default_family = "transformer"
+    inputs = ("text",)
+    prediction = PredictionForm.TEXT
+    preprocessor = TextPreprocessor
+
+    def recognises(self, content: Content, options: Mapping[str, Any]) -> bool:
+        """A folder of text files alone; a file that has an option of text, or is called .txt or .md and has no option."""
+        if not content.is_file:
+            return content.is_folder and content.share(self.endings) == 1
+        return any(option.name in options for option in self.options) or (
+            not options and content.share(self.endings) == 1
+        )
+
+    def open(self, content: Content) -> tuple[str, list[Path]]:
+        return content.stem, content.files
+
+    def load(self, source: Source) -> DataModule:
+        options: dict[str, Any] = dict(source.options)
+        if source.dataset is not None:
+            options.setdefault("line_by_line", source.dataset.line_by_line)
+            options["last"] = 0.0 if options["line_by_line"] else source.dataset.last
+        return text_module(source, **options)
+
+    def read_to_score(self, source: Source) -> str:
+        """The text of a file; of a data set known by name, its test split."""
+        if source.dataset is None:
+            return read_text(source.path)
+        data = self.load(source)
+        assert isinstance(data.preprocessor, TextPreprocessor)
+        return decode_split(data.preprocessor, data.test)
