@@ -9,8 +9,8 @@ from pellucid.runs.settings import Settings
 def small_config(**changes):
     """Of an MLP that tells two classes of images 2x2 apart."""
     fields = {
-        "data": "people", "kind": "images", "task": "classification", "family": "mlp", "network": mlp.Config(layers=(3,)),
-        "settings": Settings(), "preprocessor": ImagePreprocessor((2, 2), ["a", "b"], 60.0).to_json(),
+        "data": "people", "kind": "image", "task": "classification", "family": "mlp", "network": mlp.Config(hidden_sizes=(3,)),
+        "settings": Settings(), "preprocessor": ImagePreprocessor((1, 2, 2), ["a", "b"], [0.0], [60.0]).to_json(),
         "source": {"spec": "people", "seed": 0}, "fingerprint": "0" * 64,
     }  # fmt: skip
     return RunConfig(**{**fields, **changes})

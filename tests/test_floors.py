@@ -71,7 +71,7 @@ LAZY = {
     ("data/text/tokenize.py", "tokenizers"): "an extra, needed by --tokenizer bpe alone",
     ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",
     ("runs/run.py", "pellucid.data.load"): "duckdb; most commands that look at runs read no data",
-    ("runs/run.py", "pellucid.data.table.preprocess"): "duckdb, as above",
+    ("runs/run.py", "pellucid.data.kinds"): "duckdb, as above",
     ("threads.py", "threadpoolctl"): "asked for by few programs",
     (
         "evaluation/evaluator.py",

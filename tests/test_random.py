@@ -247,7 +247,7 @@ def test_a_compiled_step_draws_from_the_generator_in_use() -> None:
 def test_neither_numpys_nor_pythons_chance_is_used() -> None:
     """Read from the source, since a draw on some rare path would be found by no run."""
     wrong = []
-    names_others = Path(P.__file__).parent / "compiler" / "guards" / "chance.py"  # in order to refuse them
+    names_others = Path(P.__file__).parent / "compiler" / "guards" / "impure.py"  # in order to refuse them
     for file in sorted(set(Path(P.__file__).parent.rglob("*.py")) - {names_others}):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import) and any(name.name == "random" for name in node.names):

@@ -55,13 +55,13 @@ class LanguageEvaluator(Evaluator):
 
     def test(self) -> EvaluationResult:
         problem = self.problem
-        losses, characters = per_window(self.step, problem.test.judged(self.network), self.lengths)
+        losses, characters = per_window(self.step, problem.test.eval_dataset(self.network), self.lengths)
         others = text_baselines(self.preprocessor, problem.train, problem.test, losses, characters, problem.notes)
         return EvaluationResult(text_metrics(losses, characters), others)
 
     def figures(self) -> Figures:
         """Samples of some epochs, a passage of the test part with the loss of each token, and attention over its start."""
-        dataset = self.problem.test.judged(self.network)
+        dataset = self.problem.test.eval_dataset(self.network)
         tokens = dataset.gather(np.zeros(1, np.int64))[0][:, :ATTENDED]
         spelled = self.preprocessor.text(tokens.array[0])
         return Figures(text_samples=self._samples(), passage=self._passage(dataset),

@@ -81,7 +81,7 @@ def word(offset):
 
 def script(text, *, first="", timeout=30.0, expect=0, environment=None):
     """Run a script that has this file's names in another Python; its output. first: what stands above the import."""
-    head = f"{first}\nimport sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_runtime import *\n"
+    head = f"{first}\nimport sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_thread_pool import *\n"
     done = subprocess.run(
         [sys.executable, "-c", head + text],
         capture_output=True, text=True, timeout=timeout, env={**os.environ, **(environment or {})},

@@ -18,7 +18,7 @@ from pellucid.models import FAMILIES
 def test_names_agree():
     for name, kind in KINDS.items():
         assert name == kind.name == kind.preprocessor.kind
-        assert kind.default_family in FAMILIES and set(kind.inputs) & set(FAMILIES[kind.default_family].INPUTS)
+        assert kind.default_family in FAMILIES and set(kind.inputs) & set(FAMILIES[kind.default_family].inputs)
     assert {dataset.kind for dataset in catalogue()} <= set(KINDS)
 
 

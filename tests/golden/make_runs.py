@@ -15,28 +15,39 @@ from pathlib import Path
 
 import numpy as np
 
-from pellucid.data.load import load_problem
-from pellucid.inference.forecast import forecast, read_series
+from pellucid.data.load import load_problem, open_source
+from pellucid.inference.forecast import forecast
 from pellucid.inference.predictor import Predictor
 from pellucid.inference.sampler import Sampler
 from pellucid.inference.text_scorer import TextScorer
-from pellucid.models.base import ImageGenerator, LanguageModel
+from pellucid.models.heads.generation import ImageGenerator
+from pellucid.models.heads.language import LanguageModel
 from pellucid.random import Generator
 from pellucid.runs import run as runs
 from pellucid.runs.records import FORMAT
 from pellucid.training import session
 
 HERE = Path(__file__).parent
-QUICK = {"epochs": 1, "batch_size": 8, "epoch_steps": 20, "eager": True, "average": 0.0}
+QUICK = {"epochs": 1, "batch_size": 8, "steps_per_epoch": 20, "eager": True, "ema_decay": 0.0}
 RUNS: dict[str, tuple[str, str, dict, dict]] = {  # name -> family, data, options of the data, values
-    "mlp-table": ("mlp", "people.csv", {"target": "income"}, {"layers": [3]}),
-    "mlp-images": ("mlp", "digits", {}, {"layers": [4]}),
+    "mlp-table": ("mlp", "people.csv", {"target": "income"}, {"hidden_sizes": [3]}),
+    "mlp-images": ("mlp", "digits", {}, {"hidden_sizes": [4]}),
     "cnn": ("cnn", "digits", {}, {"channels": [2, 2], "depth": 1}),
-    "transformer": ("transformer", "story.txt", {}, {"layers": 1, "heads": 1, "width": 4, "context": 8}),
-    "lstm-text": ("lstm", "story.txt", {}, {"layers": [3], "embedding": 3, "context": 8}),
-    "lstm-series": ("lstm", "tides.csv", {"target": "level", "time": "hour", "window": 6}, {"layers": [2]}),
+    "transformer": (
+        "transformer",
+        "story.txt",
+        {},
+        {"num_layers": 1, "num_heads": 1, "d_model": 4, "context_length": 8},
+    ),
+    "lstm-text": ("lstm", "story.txt", {}, {"hidden_sizes": [3], "embedding_dim": 3, "context_length": 8}),
+    "lstm-series": (
+        "lstm",
+        "tides.csv",
+        {"target": "level", "time_column": "hour", "lookback": 6},
+        {"hidden_sizes": [2]},
+    ),
     "gan": ("gan", "digits", {}, {"width": 2, "critic_width": 2, "latent": 2}),
-    "diffusion": ("diffusion", "digits", {}, {"width": 8, "depth": 1, "steps": 2, "attention": False}),
+    "diffusion": ("diffusion", "digits", {}, {"width": 8, "depth": 1, "sampling_steps": 2, "attention": False}),
 }
 TEXT = "the cat ran to the mat"
 
@@ -50,13 +61,9 @@ def predictions(run: runs.Run) -> list[float]:
         return [nll for _, _, nll in TextScorer(run).token_nll(TEXT)]
     predictor = Predictor(run)
     if run.config.kind == "series":
-        table = read_series(str(HERE / "tides.csv"), predictor.preprocessor)
+        table = predictor.kind.read_table(predictor.preprocessor, open_source(str(HERE / "tides.csv"), predictor.kind))
         return [value for _, value in forecast(predictor.forward.native, predictor.preprocessor, table, 3)]
-    answers = (
-        predictor.rows(str(HERE / "people.csv"))
-        if run.config.kind == "table"
-        else predictor.images([str(HERE / "seven.png")])
-    )
+    answers = predictor.predict([str(HERE / ("people.csv" if run.config.kind == "table" else "seven.png"))])
     return answers.output[:5].reshape(-1).tolist()
 
 

@@ -5,8 +5,8 @@ import pytest
 
 import pellucid as pl
 from pellucid import optim
-from pellucid.errors import OptionError
 from pellucid.data.loader import IGNORE_INDEX
+from pellucid.errors import OptionError
 from pellucid.models import lstm
 from pellucid.training.optimizers import hidden_matrices
 

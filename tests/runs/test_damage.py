@@ -14,16 +14,16 @@ from pellucid.creation import tensor
 from pellucid.runs.run import load_run
 from pellucid.runs.tensor_file import load_tensors, save_tensors
 
-QUICK = ("--epochs", "1", "--quiet", "--eager", "--set", "epoch_steps=2", "--set", "batch_size=8")
+QUICK = ("--epochs", "1", "--quiet", "--eager", "--set", "steps_per_epoch=2", "--set", "batch_size=8")
 FAMILIES = {  # what each is trained on, and what it is asked afterwards
-    "mlp": (("people.csv", "--target", "income", "--layers", "3"), ("predict", "RUN", "people.csv")),
+    "mlp": (("people.csv", "--target", "income", "--hidden-sizes", "3"), ("predict", "RUN", "people.csv")),
     "cnn": (("digits", "--model", "cnn", "--set", "channels=2,2", "--set", "depth=1"), ("predict", "RUN", "seven.png")),
-    "transformer": (("story.txt", "--layers", "1", "--set", "heads=1", "--set", "width=4", "--set", "context=8"),
+    "transformer": (("story.txt", "--set", "num_layers=1", "--set", "num_heads=1", "--set", "d_model=4", "--set", "context_length=8"),
                     ("sample", "RUN", "--length", "5")),
-    "lstm": (("tides.csv", "--target", "level", "--time", "hour", "--window", "6", "--layers", "2"), ("predict", "RUN")),
+    "lstm": (("tides.csv", "--target", "level", "--time-column", "hour", "--lookback", "6", "--hidden-sizes", "2"), ("predict", "RUN")),
     "gan": (("digits", "--model", "gan", "--set", "width=2", "--set", "critic_width=2", "--set", "latent=2"),
             ("sample", "RUN", "--n", "2", "--json", "--out", "drawn.png")),
-    "diffusion": (("digits", "--model", "diffusion", "--set", "width=8", "--set", "depth=1", "--set", "steps=2"),
+    "diffusion": (("digits", "--model", "diffusion", "--set", "width=8", "--set", "depth=1", "--set", "sampling_steps=2"),
                   ("sample", "RUN", "--n", "2", "--json", "--out", "drawn.png")),
 }  # fmt: skip
 
@@ -50,7 +50,7 @@ def a_run(request, tmp_path_factory):
     write_data(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        result = command("train", *FAMILIES[request.param][0], *QUICK, "--out", "whole")
+        result = command("train", *FAMILIES[request.param][0], *QUICK, "--run-dir", "whole")
     assert result.exit_code == 0, result.output
     return request.param, folder
 

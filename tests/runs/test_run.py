@@ -52,7 +52,7 @@ def test_no_runs_at_all_says_how_to_make_one():
 
 def test_a_folder_that_is_there_is_not_written_into():
     runs.Path("there").mkdir()
-    with pytest.raises(OptionError, match="--out there: there is something of that name already"):
+    with pytest.raises(OptionError, match="--run-dir there: exists already"):
         runs.create_run(CONFIG, runs.Path("there"))
     assert list(runs.Path("there").iterdir()) == []
 
@@ -100,7 +100,7 @@ FIELDS = [
     ({"notes": {}}, "notes: it is {}; expected a list"),
     ({"notes": ["a", None]}, r"notes\[1\]: it is null; expected text"),
     ({"sort": "of"}, "sort: no such field; expected one of .*Did you mean 'source'|sort: no such field"),
-    (changed_network(layers=["a"]), r"network.layers\[0\]: it is a; expected a whole number"),
+    (changed_network(hidden_sizes=["a"]), r"network.hidden_sizes\[0\]: it is a; expected a whole number"),
     (changed_network(dropout=True), "network.dropout: it is true; expected a number"),
     (changed_network(activation="rely"), "activation: 'rely'.*Did you mean 'relu'"),
     ({"settings": {"lr": -1.0}}, "lr: -1.0; expected a number above 0"),
@@ -137,7 +137,7 @@ def test_weights_of_another_network_are_named():
 def test_weights_of_another_run_are_named_before_a_network_as_large_is_built():
     run = runs.create_run(CONFIG)
     run.save_weights({name: t.array for name, t in run.new_network().state_dict().items()})
-    resealed(run.folder, **changed_network(layers=[10**12]))
+    resealed(run.folder, **changed_network(hidden_sizes=[10**12]))
     for use in ("new_network", "network"):
         with pytest.raises(StateError, match="config.json: network: not what model.safetensors was trained with"):
             getattr(runs.find_run("last"), use)()

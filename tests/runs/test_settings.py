@@ -88,7 +88,6 @@ def test_settings_of_the_network_are_typed_like_those_of_training():
     )
     assert (config.channels, config.flip, config.zoom) == ((8, 16), True, 0.0)
     assert settings.freeze == ("stages",) and settings.lr == 1.0
-    assert resolve_config("transformer", {"layers": (3,)})[1].layers == 3, "--layers 3, where layers are counted"
     assert resolve_config("lstm", {"hidden_sizes": 5})[1].hidden_sizes == (5,)
 
 
