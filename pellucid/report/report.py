@@ -61,7 +61,7 @@ METRIC_WORDS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class ReportData:
     """What `write_report` needs; everything about the test examples is in the target's own units or class indices.
 
