@@ -18,8 +18,8 @@ from .core.sharing import Path, as_view
 from .core.value import Value, current_tracer, refuse_array, traced_or_array
 from .errors import DTypeError, IndexRangeError, ShapeError, format_shape
 from .ops.elementwise import add, cast, less, multiply, where
-from .ops.index import put, take, within
-from .ops.movement import Slices, permute, place, reshape, slice_
+from .ops.index import check_index, index_put, take
+from .ops.movement import Slices, pad, permute, reshape, slice_
 from .ops.reduce import expand
 
 
@@ -86,8 +86,8 @@ def with_index(x: Any, key: Any, value: Any) -> Any:
     written = reshape(written, shape=taken)
     if taken == x.shape and all(step == 1 for _, _, step in plan.slices):
         return written
-    inside = place(expand(new_value(np.asarray(True)), shape=taken), shape=x.shape, slices=plan.slices)
-    return where(inside, place(written, shape=x.shape, slices=plan.slices), x)
+    inside = pad(expand(new_value(np.asarray(True)), shape=taken), shape=x.shape, slices=plan.slices)
+    return where(inside, pad(written, shape=x.shape, slices=plan.slices), x)
 
 
 # ---- reading a key -----------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def _checked(position: Any, size: int, axis: int, shape: tuple[int, ...]) -> Any
     message = (
         f"index: {{}} on axis {axis} of {format_shape(shape)}; expected {-size} to {size - 1}; check the positions"
     )
-    return within(position, low=-size, high=size, spare=None, message=message)
+    return check_index(position, low=-size, high=size, spare=None, message=message)
 
 
 def _pick(y: Any, picks: dict[int, Any]) -> Any:
@@ -260,7 +260,7 @@ def _put(x: Any, picks: dict[int, Any], value: Any) -> Any:
     order_back = _picked_axes_order(rows.ndim, len(rest), sorted(picks))
     shape = tuple((*rows.shape, *rest)[axis] for axis in order_back)
     values = permute(expand(value, shape=_fits(value, shape, x.shape)), axes=_inverse(order_back))
-    flat = put(reshape(permute(x, axes=order), shape=(math.prod(sizes), *rest)), rows, values)
+    flat = index_put(reshape(permute(x, axes=order), shape=(math.prod(sizes), *rest)), rows, values)
     return permute(reshape(flat, shape=(*sizes, *rest)), axes=_inverse(order))
 
 

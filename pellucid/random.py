@@ -21,7 +21,7 @@ from .creation import tensor
 from .errors import DTypeError, OptionError
 from .grad_mode import Mode, no_grad
 from .ops.elementwise import add, cast, floor_divide
-from .ops.random import bits
+from .ops.random import random_bits
 from .tensor import Tensor, check_device
 
 
@@ -84,7 +84,7 @@ class Generator:
     def bits(self, *size: int) -> Tensor:
         """uint32 numbers of shape `size`, every bit 0 or 1 with probability 1/2; advances the state by one call."""
         with self._locked(), no_grad():
-            drawn = bits(self.state, shape=size)
+            drawn = random_bits(self.state, shape=size)
             # Not `assign`, which a scan forbids: the counter may advance in its body.
             self.state.rebind(add(self.state, Tensor(np.array([0, 1]))).array)
         return drawn

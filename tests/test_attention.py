@@ -116,7 +116,7 @@ def test_a_compiled_step_moves_nothing_around_the_kernels() -> None:
     compiled = P.compile(step)
     compiled(*arrays)
     names = [name for kernel in compiled.kernels(measure=False) for name, _ in kernel.operations]
-    assert "place" not in names
+    assert "pad" not in names
     assert names.count("attention") == names.count("attention_gradient") == 1
 
 

@@ -170,7 +170,7 @@ def test_samples_cover_the_odd_cases() -> None:
             assert any(shape == () for group in shapes for shape in group), f"{op.name}: no 0-d sample"
             if len(shapes[0]) > 1:
                 assert any(len(set(group)) > 1 for group in shapes), f"{op.name}: no broadcast sample"
-    for name, position in [("take", 1), ("add_at", 1), ("gather", 1), ("scatter_add", 1)]:
+    for name, position in [("take", 1), ("index_add", 1), ("gather", 1), ("scatter_add", 1)]:
         indices = [arrays[position].reshape(-1).tolist() for arrays, _ in samples_of(REGISTRY[name])]
         assert any(len(set(index)) < len(index) for index in indices), f"{name}: no repeated index"
 

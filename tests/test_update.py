@@ -10,9 +10,9 @@ from pellucid.ops import update as fused
 
 CASES = {
     "add_scaled": (fused.add_scaled, lambda x, a, y: x + a * y, 3),
-    "weighted": (fused.axpby, lambda a, x, b, y: a * x + b * y, 4),
-    "weighted_square": (fused.ema_square, lambda a, x, b, y: a * x + b * y * y, 4),
-    "descend": (fused.adam_update, lambda p, s, m, v, e: p - m / (v.sqrt() + e) * s, 5),
+    "axpby": (fused.axpby, lambda a, x, b, y: a * x + b * y, 4),
+    "ema_square": (fused.ema_square, lambda a, x, b, y: a * x + b * y * y, 4),
+    "adam_update": (fused.adam_update, lambda p, s, m, v, e: p - m / (v.sqrt() + e) * s, 5),
 }
 SHAPES = [(), (5,), (4, 1), (1, 5), (4, 5), (0, 5)]
 

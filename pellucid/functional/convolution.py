@@ -104,7 +104,7 @@ def conv_transpose2d(
             (n - 1) * s[i] - 2 * p[i] + d[i] * (k - 1) + 1 + extra[i]
             for i, (n, k) in enumerate(zip(x.shape[2:], weight.shape[2:], strict=True))
         )
-        y = contraction.convolution_input(x, weight, size=size, stride=s, padding=p, dilation=d, groups=groups)
+        y = contraction.convolution_input_gradient(x, weight, size=size, stride=s, padding=p, dilation=d, groups=groups)
         return y if bias is None else y + bias.reshape(1, -1, 1, 1)
 
     return _examples(x, 4, "conv_transpose2d", compute)
@@ -121,10 +121,10 @@ def pad(x: Tensor, padding: Sequence[int], mode: str = "constant", value: float 
         sides[-1 - i] = (padding[2 * i], padding[2 * i + 1])
     shape = tuple(before + size + after for size, (before, after) in zip(x.shape, sides, strict=True))
     slices = tuple((before, size, 1) for size, (before, _) in zip(x.shape, sides, strict=True))
-    y = movement.place(x, shape=shape, slices=slices)
+    y = movement.pad(x, shape=shape, slices=slices)
     if not value:
         return y
-    return where(movement.place(full(x.shape, True), shape=shape, slices=slices), y, y.in_own_dtype(value))
+    return where(movement.pad(full(x.shape, True), shape=shape, slices=slices), y, y.in_own_dtype(value))
 
 
 # ---- pooling and resizing --------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def _windows(
                           "some windows would see nothing but padding; make it smaller")  # fmt: skip
     if any(p):
         x = pad(x, (p[1], p[1], p[0], p[0]), value=fill)
-    return contraction.windows(x, kernel=k, stride=s, dilation=d)
+    return contraction.unfold(x, kernel=k, stride=s, dilation=d)
 
 
 def max_pool2d(

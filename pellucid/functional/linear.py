@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..core.value import traced_or_array
 from ..creation import arange, where
 from ..errors import DTypeError, OptionError
-from ..ops.index import take, within
+from ..ops.index import check_index, take
 from ..ops.movement import permute
 from ..tensor import Tensor, matmul
 
@@ -35,5 +35,5 @@ def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
         raise OptionError("one_hot: no numbers to count the classes of; expected num_classes; pass it")
     classes = int(traced_or_array(index).max()) + 1 if num_classes == -1 else num_classes
     message = f"one_hot: a class is {{}}; expected 0 to {classes - 1}; count from 0, or pass a larger num_classes"
-    index = within(index, low=0, high=max(classes, 1), spare=None, message=message)
+    index = check_index(index, low=0, high=max(classes, 1), spare=None, message=message)
     return (index.unsqueeze(-1) == arange(classes)).long()

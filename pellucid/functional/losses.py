@@ -17,7 +17,7 @@ from ..creation import where
 from ..errors import DTypeError, OptionError, ShapeError, format_shape
 from ..ops import elementwise
 from ..ops.composite import CustomGradient
-from ..ops.index import take, within
+from ..ops.index import check_index, take
 from ..tensor import Tensor
 from .activations import softplus
 
@@ -141,7 +141,7 @@ def _checked_classes(input: Tensor, target: Tensor, ignore_index: int) -> Tensor
         )
     message = (f"cross_entropy: a target is {{}}; expected 0 to {input.shape[1] - 1} for {input.shape[1]} classes; "
                "number the classes from 0, or give the last layer more outputs")  # fmt: skip
-    return within(target.long(), low=0, high=input.shape[1], spare=ignore_index, message=message)
+    return check_index(target.long(), low=0, high=input.shape[1], spare=ignore_index, message=message)
 
 
 def _negative_log(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
@@ -223,7 +223,7 @@ def _probabilities(p: Tensor, what: str) -> Tensor:
     message = (f"binary_cross_entropy: {what} is {{}}; expected probabilities, 0 to 1; apply sigmoid first, or use "
                "binary_cross_entropy_with_logits")  # fmt: skip
     beyond = float(np.nextafter(np.asarray(1, p.dtype), np.asarray(2, p.dtype)))
-    return within(p, low=0.0, high=beyond, spare=None, message=message)
+    return check_index(p, low=0.0, high=beyond, spare=None, message=message)
 
 
 _bernoulli = CustomGradient("binary_cross_entropy", _bernoulli_loss, _bernoulli_gradient)

@@ -15,7 +15,7 @@ import numpy as np
 from .. import functional as F
 from ..creation import arange, empty, tensor, where, zeros
 from ..errors import DTypeError, OptionError, ShapeError, format_shape
-from ..ops.index import within
+from ..ops.index import check_index
 from ..tensor import Parameter, Tensor
 from . import init
 from .linear import Linear, check_input, positive_int
@@ -58,7 +58,7 @@ class KeyValueCache(Module):
         start, slots = self.position.detach().clone(), arange(self.length)
         message = (f"KeyValueCache: {{}} positions; expected at most {self.length}; "
                    "make it longer, or reset() it for a new sequence")  # fmt: skip
-        end = within(start + new, low=0, high=self.length + 1, spare=None, message=message)
+        end = check_index(start + new, low=0, high=self.length + 1, spare=None, message=message)
         is_new = ((slots >= start) & (slots < end)).reshape(1, 1, -1, 1)
         index = (slots - start).clamp(0, max(new - 1, 0))
         at_positions = lambda x: x if x.shape[2] == 1 else x.index_select(2, index)

@@ -8,7 +8,7 @@ from .. import functional as F
 from ..creation import empty
 from ..errors import DTypeError, OptionError, format_shape
 from ..grad_mode import has_empty_weights
-from ..ops.index import within
+from ..ops.index import check_index
 from ..tensor import Parameter, Tensor
 from . import init
 from .linear import check_input, positive_int
@@ -60,7 +60,7 @@ class Embedding(Module):
             )
         message = (f"input {format_shape(index.shape)} holds {{}}; expected row numbers 0 to {self.num_embeddings - 1}; "
                    "check the encoding, or make num_embeddings larger")  # fmt: skip
-        index = within(index, low=0, high=self.num_embeddings, spare=None, message=message)
+        index = check_index(index, low=0, high=self.num_embeddings, spare=None, message=message)
         return F.embedding(index, self.weight, self.padding_idx)  # (*, C)
 
     def _describe(self) -> str:

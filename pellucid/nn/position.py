@@ -12,7 +12,7 @@ import numpy as np
 
 from ..creation import arange, empty, tensor
 from ..errors import IndexRangeError, OptionError, ShapeError, format_shape
-from ..ops.index import take, within
+from ..ops.index import check_index, take
 from ..tensor import Parameter, Tensor
 from . import init
 from .linear import check_input, positive_int
@@ -32,7 +32,7 @@ def _rows(table: Tensor, positions: Any, count: int, owner: str) -> Tensor:
             raise IndexRangeError(message.format(positions if positions < 0 else end - 1))
         return table[positions:end]
     positions = positions.long() if positions.ndim else positions.long() + arange(count)
-    return take(table, within(positions, low=0, high=size, spare=None, message=message))
+    return take(table, check_index(positions, low=0, high=size, spare=None, message=message))
 
 
 class _PositionalEmbedding(Module):

@@ -17,7 +17,7 @@ from typing import Any
 from .. import functional as F
 from ..creation import arange, cat, empty, stack, where, zeros
 from ..errors import DTypeError, OptionError, ShapeError, format_shape
-from ..ops.index import within
+from ..ops.index import check_index
 from ..ops.loop import scan
 from ..tensor import Parameter, Tensor, matmul
 from . import init
@@ -239,7 +239,7 @@ class _Layers(_Recurrent):
                 f"lengths is {format_shape(lengths.shape)}; expected {format_shape((batch,))}; pass one for each example"
             )
         message = f"lengths holds {{}}; expected 0 to {steps}, the positions there are; count them again"
-        lengths = within(lengths, low=0, high=steps + 1, spare=None, message=message)
+        lengths = check_index(lengths, low=0, high=steps + 1, spare=None, message=message)
         return (arange(steps).unsqueeze(1) < lengths).unsqueeze(-1)
 
     def flatten_parameters(self) -> None:

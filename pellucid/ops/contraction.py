@@ -130,11 +130,11 @@ class DotGeneral(Op):
             yield arrays, {"a": a, "b": b, "y": y}
 
 
-contract: Op = DotGeneral(
-    "contract",
+dot_general: Op = DotGeneral(
+    "dot_general",
     [
-        lambda g, out, p, q, a, b, y: contract(g, q, a=y, b=b, y=a),
-        lambda g, out, p, q, a, b, y: contract(p, g, a=a, b=y, y=b),
+        lambda g, out, p, q, a, b, y: dot_general(g, q, a=y, b=b, y=a),
+        lambda g, out, p, q, a, b, y: dot_general(p, g, a=a, b=y, y=b),
     ],
 )
 
@@ -293,22 +293,22 @@ class ConvWeightGradient(Convolution):
 convolution: Op = ConvForward(
     "convolution",
     [
-        lambda g, y, x, w, **attributes: convolution_input(g, w, size=x.shape[2:], **attributes),
-        lambda g, y, x, w, **attributes: convolution_weight(g, x, kernel=w.shape[2:], **attributes),
+        lambda g, y, x, w, **attributes: convolution_input_gradient(g, w, size=x.shape[2:], **attributes),
+        lambda g, y, x, w, **attributes: convolution_weight_gradient(g, x, kernel=w.shape[2:], **attributes),
     ],
 )
-convolution_input: Op = ConvInputGradient(
-    "convolution_input",
+convolution_input_gradient: Op = ConvInputGradient(
+    "convolution_input_gradient",
     [
         lambda h, y, g, w, size, **attributes: convolution(h, w, **attributes),
-        lambda h, y, g, w, size, **attributes: convolution_weight(g, h, kernel=w.shape[2:], **attributes),
+        lambda h, y, g, w, size, **attributes: convolution_weight_gradient(g, h, kernel=w.shape[2:], **attributes),
     ],
 )
-convolution_weight: Op = ConvWeightGradient(
-    "convolution_weight",
+convolution_weight_gradient: Op = ConvWeightGradient(
+    "convolution_weight_gradient",
     [
         lambda h, y, g, x, kernel, **attributes: convolution(x, h, **attributes),
-        lambda h, y, g, x, kernel, **attributes: convolution_input(g, h, size=x.shape[2:], **attributes),
+        lambda h, y, g, x, kernel, **attributes: convolution_input_gradient(g, h, size=x.shape[2:], **attributes),
     ],
 )
 
@@ -367,11 +367,11 @@ class Fold(Op):
         yield [random.normal(size=(2, 1, 3, 2, 3, 2))], {"size": (5, 5), "stride": (1, 2), "dilation": (1, 2)}
 
 
-windows: Op = Unfold(
-    "windows",
-    [lambda g, y, x, kernel, stride, dilation: add_windows(g, size=x.shape[2:], stride=stride, dilation=dilation)],
+unfold: Op = Unfold(
+    "unfold",
+    [lambda g, y, x, kernel, stride, dilation: fold(g, size=x.shape[2:], stride=stride, dilation=dilation)],
 )
-add_windows: Op = Fold(
-    "add_windows",
-    [lambda g, y, x, size, stride, dilation: windows(g, kernel=x.shape[4:], stride=stride, dilation=dilation)],
+fold: Op = Fold(
+    "fold",
+    [lambda g, y, x, size, stride, dilation: unfold(g, kernel=x.shape[4:], stride=stride, dilation=dilation)],
 )

@@ -260,13 +260,17 @@ class ArgSort(Op):
             yield [random.integers(0, 3, (5,)).astype(float)], {"axis": 0, "descending": descending}
 
 
-within: Op = CheckIndex("within")
-take: Op = Take("take", [lambda g, y, x, index: add_at(g, index, shape=x.shape), None])
+check_index: Op = CheckIndex("check_index")
+take: Op = Take("take", [lambda g, y, x, index: index_add(g, index, shape=x.shape), None])
 rows: Op = TakeRows("rows")
-add_at: Op = IndexAdd("add_at", [lambda h, y, g, index, shape: take(h, index), None])
-put: Op = IndexPut(
-    "put",
-    [lambda g, y, x, index, rows: put(g, index, zeros_like(rows)), None, lambda g, y, x, index, rows: take(g, index)],
+index_add: Op = IndexAdd("index_add", [lambda h, y, g, index, shape: take(h, index), None])
+index_put: Op = IndexPut(
+    "index_put",
+    [
+        lambda g, y, x, index, rows: index_put(g, index, zeros_like(rows)),
+        None,
+        lambda g, y, x, index, rows: take(g, index),
+    ],
 )
 gather: Op = Gather("gather", [lambda g, y, x, index, axis: scatter_add(zeros_like(x), index, g, axis=axis), None])
 scatter_add: Op = ScatterAdd(

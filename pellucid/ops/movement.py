@@ -104,8 +104,8 @@ class Slice(Movement):
         if part.shape == old.shape and all(step == 1 for _, _, step in slices):
             return part
         inside = REGISTRY["expand"](new_value(np.asarray(True)), shape=part.shape)
-        inside = place(inside, shape=old.shape, slices=slices)
-        return REGISTRY["where"](inside, place(part, shape=old.shape, slices=slices), old)
+        inside = pad(inside, shape=old.shape, slices=slices)
+        return REGISTRY["where"](inside, pad(part, shape=old.shape, slices=slices), old)
 
     def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(5,))], {"slices": ((1, 3, 1),)}
@@ -186,9 +186,9 @@ permute: Op = Permute(
     "permute", [lambda g, y, x, axes: permute(g, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))]
 )
 """permute(x, axes=...)"""
-slice_: Op = Slice("slice", [lambda g, y, x, slices: place(g, shape=x.shape, slices=slices)])
+slice_: Op = Slice("slice", [lambda g, y, x, slices: pad(g, shape=x.shape, slices=slices)])
 """slice_(x, slices=((start, count, step), ...))"""
-place: Op = Pad("place", [lambda g, y, x, shape, slices: slice_(g, slices=slices)])
-"""place(x, shape=..., slices=...): zero padding."""
+pad: Op = Pad("pad", [lambda g, y, x, shape, slices: slice_(g, slices=slices)])
+"""pad(x, shape=..., slices=...): zero padding."""
 concatenate = Concatenate("concatenate", [None])
 """concatenate(*inputs, axis=...)"""

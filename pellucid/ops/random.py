@@ -62,4 +62,4 @@ class RandomBits(Op):
             yield [np.array([7, 3])], {"shape": shape}
 
 
-bits = RandomBits("bits")
+random_bits = RandomBits("random_bits")

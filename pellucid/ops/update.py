@@ -49,7 +49,7 @@ add_scaled = Elementwise(
 """add_scaled(x, a, y) = x + a y."""
 
 axpby = Elementwise(
-    "weighted", _axpby,
+    "axpby", _axpby,
     [lambda g, o, a, x, b, y: g * x, lambda g, o, a, x, b, y: g * a,
      lambda g, o, a, x, b, y: g * y, lambda g, o, a, x, b, y: g * b],
     inputs=4, saves="inputs",
@@ -58,7 +58,7 @@ axpby = Elementwise(
 """axpby(a, x, b, y) = a x + b y."""
 
 ema_square = Elementwise(
-    "weighted_square", _ema_square,
+    "ema_square", _ema_square,
     [lambda g, o, a, x, b, y: g * x, lambda g, o, a, x, b, y: g * a,
      lambda g, o, a, x, b, y: g * y * y, lambda g, o, a, x, b, y: g * b * y * 2],
     inputs=4, saves="inputs",
@@ -67,7 +67,7 @@ ema_square = Elementwise(
 """ema_square(a, x, b, y) = a x + b y^2: the running mean of squares."""
 
 adam_update = Elementwise(
-    "descend", _adam_update,
+    "adam_update", _adam_update,
     [lambda g, o, p, size, m, v, eps: g,
      lambda g, o, p, size, m, v, eps: -g * m / (v.sqrt() + eps),
      lambda g, o, p, size, m, v, eps: -g * size / (v.sqrt() + eps),

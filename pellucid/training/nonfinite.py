@@ -128,7 +128,7 @@ def _output(node: Node) -> Any:
     """A node's numbers: kept on the tape, or computed again from the inputs it kept."""
     if node.array is not None:
         return node.array
-    if node.op.saves_inputs and node.op.name != "bits":
+    if node.op.saves_inputs and node.op.name != "random_bits":
         return node.op.forward(*[value.array for value in node.inputs], **node.attributes)
     return None
 

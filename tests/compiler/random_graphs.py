@@ -521,7 +521,7 @@ def placed(g: Grower) -> Move:
         reach = max(size - 1, 0) * abs(step)
         shape.append(before + reach + 1 + after)
         slices.append((before if step > 0 else before + reach, size, step))
-    return lambda x: movement.place(x, shape=tuple(shape), slices=tuple(slices)), [at], g.exact[at]
+    return lambda x: movement.pad(x, shape=tuple(shape), slices=tuple(slices)), [at], g.exact[at]
 
 
 @a_move(2)
@@ -619,7 +619,7 @@ def pooled_elsewhere(g: Grower) -> Move:
 
     def function(a: Tensor, b: Tensor) -> Tensor:
         a, b = (
-            contraction.windows(images(x), kernel=kernel, stride=stride, dilation=(1, 1)).flatten(-2) for x in (a, b)
+            contraction.unfold(images(x), kernel=kernel, stride=stride, dilation=(1, 1)).flatten(-2) for x in (a, b)
         )
         return b.gather(4, a.argmax(4, keepdim=True))[0, ..., 0]
 
@@ -738,7 +738,7 @@ def put(g: Grower) -> Move:
     at = g.pick(lambda i: g.values[i].ndim > 0 and g.values[i].shape[0] > 2 and g.floats(i))
     size = g.values[at].shape[0]
     where = P.tensor(g.random.permutation(size)[:2].copy())
-    return lambda x: index.put(x, where, index.take(x, where) * -0.5), [at], g.exact[at]
+    return lambda x: index.index_put(x, where, index.take(x, where) * -0.5), [at], g.exact[at]
 
 
 # ---- chance and state ----------------------------------------------------------------------------------------------------

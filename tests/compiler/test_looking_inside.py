@@ -51,8 +51,8 @@ def test_the_listing_names_operations_layers_and_lines_and_leaves_the_state_alon
     listing = compiled.kernels()
     for p, kept in zip(model.parameters(), before, strict=True):
         np.testing.assert_array_equal(p.detach().numpy(), kept)
-    update = next(k for k in listing if [name for name, _ in k.operations][-1] == "descend" and k.kind == "product")
-    assert [name for name, _ in update.operations] == ["matmul", "weighted", "weighted_square", "descend"]
+    update = next(k for k in listing if [name for name, _ in k.operations][-1] == "adam_update" and k.kind == "product")
+    assert [name for name, _ in update.operations] == ["matmul", "axpby", "ema_square", "adam_update"]
     assert any("Linear 20→33" in place for _, place in update.operations)
     assert any(Path(__file__).name in place for _, place in update.operations)
     assert update.flops == 33 * 20 * (2 * 18 + 3)

@@ -27,7 +27,7 @@ def test_a_loop_over_rows_is_one_concatenation() -> None:
         step(P.ones(64, 8))
     assert buffer.sum(1).tolist() == [16.0] * 20 + [0.0] * 44
     names = operations(step)
-    assert names.count("concatenate") == 1 and "where" not in names and "place" not in names
+    assert names.count("concatenate") == 1 and "where" not in names and "pad" not in names
 
 
 def test_outputs_collected_by_a_loop() -> None:

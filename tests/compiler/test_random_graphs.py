@@ -17,7 +17,7 @@ from pellucid.errors import PellucidError
 from pellucid.tensor import Tensor
 
 PACKS, GRAPHS = 80, 25  # 2,000 random graphs
-UPDATES = ("add_scaled", "weighted", "weighted_square", "descend")  # what optimizers are made of
+UPDATES = ("add_scaled", "axpby", "ema_square", "adam_update")  # what optimizers are made of
 # Of several dtypes; or with products that are not rounded, nor infinite, before they are added.
 OTHERWISE = ("where", "cast", "power", *UPDATES)
 ZERO_SIGNS = ("relu",)  # NumPy leaves the sign of maximum(-0, 0) open

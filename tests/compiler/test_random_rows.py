@@ -11,7 +11,7 @@ import pytest
 import pellucid as P
 from pellucid import nn
 from pellucid.functional import scaled_dot_product_attention
-from pellucid.ops.contraction import contract
+from pellucid.ops.contraction import dot_general
 from pellucid.tensor import Tensor
 
 NETWORKS = 16
@@ -60,7 +60,7 @@ def of_sequences(random: np.random.Generator, t: int, k: int) -> list[Choice]:
         *[(nn.Linear(k, o), (t, o))] * 2, (nn.LayerNorm(k), (t, k)), (Fn(lambda x: x.transpose(1, 2)), (k, t)),
         (Fn(lambda x: x.mean(1)), (k,)), (Fn(lambda x: x.sum(2)), (t,)), (Fn(lambda x: x.softmax(1)), (t, k)),
         (Fn(lambda x: x @ x.transpose(1, 2) / k), (t, t)), (Fn(attended), (t, k)), (Fn(lambda x: x.flatten(1)), (t * k,)),
-        (Fn(lambda x: contract(x, x, a="btc", b="bsc", y="bts") / k), (t, t)), (Fn(lambda x: x.unsqueeze(1)), (1, t, k)),
+        (Fn(lambda x: dot_general(x, x, a="btc", b="bsc", y="bts") / k), (t, t)), (Fn(lambda x: x.unsqueeze(1)), (1, t, k)),
         (Fn(lambda x: x.flatten(0, 1).reshape(-1, t, k) * 0.5), (t, k)), (Fn(lambda x: x[:, -1]), (k,)),
         (Fn(lambda x: x.sum((1, 2)).unsqueeze(1)), (1,)),
     ]  # fmt: skip

@@ -25,7 +25,7 @@ def some(*shape: int, seed: int = 0) -> Tensor:
 
 def placed(x: Tensor, shape: tuple[int, ...], *start: int) -> Tensor:
     slices = tuple((first, size, 1) for first, size in zip(start, x.shape, strict=True))
-    return movement.place(x, shape=shape, slices=slices)
+    return movement.pad(x, shape=shape, slices=slices)
 
 
 def repeated_piece(a: Tensor, b: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def test_sums_that_are_no_concatenation(function: Any) -> None:
 def test_a_mask_whose_number_has_more_axes_than_what_it_is_compared_with() -> None:
     def step(x: Tensor, m: Tensor, level: Tensor) -> Tensor:
         x = x.detach().requires_grad_()
-        y = contraction.windows(x, kernel=(2, 2), stride=(2, 2), dilation=(1, 1))
+        y = contraction.unfold(x, kernel=(2, 2), stride=(2, 2), dilation=(1, 1))
         (g,) = grad((y * y.detach()).sum(), x)
         return P.where(m > level, g, 0.0)
 

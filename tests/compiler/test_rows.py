@@ -12,7 +12,7 @@ import pellucid as P
 from pellucid import nn
 from pellucid.functional import log_softmax, scaled_dot_product_attention
 from pellucid.models import cnn, lstm, mlp, transformer
-from pellucid.ops.contraction import contract
+from pellucid.ops.contraction import dot_general
 from pellucid.tensor import Tensor
 from pellucid.threads import set_num_threads
 
@@ -152,7 +152,7 @@ SIBLINGS: dict[str, tuple[Any, Draw]] = {
     "masked attention": (lambda: Fn(attended, nn.MultiheadAttention(12, 3, batch_first=True)), numbers(5, 12)),
     "attention of one": (lambda: Fn(attended, nn.MultiheadAttention(12, 3, batch_first=True)), numbers(1, 12)),
     "causal attention": (lambda: Fn(gated), numbers(5, 12)),
-    "einsum": (lambda: Fn(lambda x: contract(x, x, a="btc", b="bsc", y="bts")), numbers(6, 33)),
+    "einsum": (lambda: Fn(lambda x: dot_general(x, x, a="btc", b="bsc", y="bts")), numbers(6, 33)),
     "float64": (lambda: Fn(lambda x: (x @ P.ones(33, 9, dtype=P.float64) / 7).softmax(1) @ P.ones(9, 1, dtype=P.float64)),
                 numbers(33, dtype=np.float64)),
     "float64 layers": (lambda: nn.Sequential(nn.Linear(64, 33), nn.ReLU(), nn.Linear(33, 10)).double(),

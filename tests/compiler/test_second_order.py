@@ -197,7 +197,7 @@ def test_pooled_convolutions_to_second_order_whatever_is_left_out(disable_passes
 
 
 def windows(x: Tensor, kernel: tuple[int, int] = (2, 2)) -> Tensor:
-    return contraction.windows(x, kernel=kernel, stride=kernel, dilation=(1, 1)).flatten(-2)
+    return contraction.unfold(x, kernel=kernel, stride=kernel, dilation=(1, 1)).flatten(-2)
 
 
 def picks(x: Tensor, other: Tensor) -> list[Tensor]:

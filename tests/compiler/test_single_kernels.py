@@ -107,7 +107,7 @@ INDICES = ("int64", "int32", "uint8")
 PAIRS = tuple(itertools.product(DTYPES, INDICES))
 
 
-def place(random: np.random.Generator) -> Iterator[Sample]:
+def pad(random: np.random.Generator) -> Iterator[Sample]:
     for dtype, shape in zip(itertools.cycle(DTYPES), shapes(random, 21), strict=False):
         slices, sizes = [], []
         for count in shape:
@@ -130,7 +130,7 @@ def concatenate(random: np.random.Generator) -> Iterator[Sample]:
     yield [x, x], {"axis": 1}  # one Symbol twice
 
 
-def add_windows(random: np.random.Generator) -> Iterator[Sample]:
+def fold(random: np.random.Generator) -> Iterator[Sample]:
     for dtype, *_ in zip(itertools.cycle(("float32", "float32", "int64", "int32")), range(12), strict=False):
         kernel, stride, dilation = [tuple(int(n) for n in random.integers(1, 4, 2)) for _ in range(3)]
         output = tuple(int(n) for n in random.choice([1, 2, 5, 16, 19], 2))
@@ -186,27 +186,27 @@ def scatter_add(random: np.random.Generator) -> Iterator[Sample]:
     yield [numbers(random, (40, 5)), of(random, (33, 50), 5), numbers(random, (33, 50))], {"axis": 1}
 
 
-def add_at(random: np.random.Generator) -> Iterator[Sample]:
+def index_add(random: np.random.Generator) -> Iterator[Sample]:
     for dtype, ((x, index), _) in zip(itertools.cycle(SUMMED), take(random), strict=False):
         yield [numbers(random, (*index.shape, *x.shape[1:]), dtype), index], {"shape": x.shape}
     yield [numbers(random, (90, 50)), of(random, (90,), 4)], {"shape": (4, 50)}
 
 
-def put(random: np.random.Generator) -> Iterator[Sample]:
+def index_put(random: np.random.Generator) -> Iterator[Sample]:
     for (x, index), _ in take(random):
         yield [x, index, numbers(random, (*index.shape, *x.shape[1:]), x.dtype.name)], {}
     yield [numbers(random, (4, 50)), of(random, (90,), 4), numbers(random, (90, 50))], {}
 
 
-def bits(random: np.random.Generator) -> Iterator[Sample]:
+def random_bits(random: np.random.Generator) -> Iterator[Sample]:
     for shape in [(), (1,), (3,), (4,), (0, 3), (15,), (16,), (17,), (63,), (64,), (65,), (257,), (3, 5, 29), (640,)]:
         yield [random.integers(-(2**63), 2**63 - 1, (2,))], {"shape": shape}
     yield [np.array([0, 2**32])], {"shape": (7,)}
 
 
 CASES: dict[str, Callable[[np.random.Generator], Iterator[Sample]]] = {
-    "place": place, "concatenate": concatenate, "add_windows": add_windows, "cumulative_sum": cumulative_sum,
-    "take": take, "rows": rows, "gather": gather, "scatter_add": scatter_add, "add_at": add_at, "put": put, "bits": bits,
+    "pad": pad, "concatenate": concatenate, "fold": fold, "cumulative_sum": cumulative_sum,
+    "take": take, "rows": rows, "gather": gather, "scatter_add": scatter_add, "index_add": index_add, "index_put": index_put, "random_bits": random_bits,
 }  # fmt: skip
 
 
@@ -336,7 +336,7 @@ def wrong_cases(name: str) -> Iterator[tuple[Case, np.ndarray]]:
     random = np.random.default_rng(5)
     for arrays, attributes in CASES[name](random):
         index = arrays[1]
-        size = attributes["shape"][0] if name == "add_at" else arrays[0].shape[attributes.get("axis", 0)]
+        size = attributes["shape"][0] if name == "index_add" else arrays[0].shape[attributes.get("axis", 0)]
         if index.size == 0 or index.dtype == np.uint8:
             continue
         info = np.iinfo(index.dtype)
@@ -356,11 +356,11 @@ def without(name: str, arrays: list[np.ndarray], attributes: dict[str, Any], at:
     if name in ("take", "rows", "gather"):
         index.flat[at] = 0
         return op.forward(arrays[0], index, *arrays[2:], **attributes)
-    if name == "put":
+    if name == "index_put":
         x, _, rows = arrays
         rows = rows.reshape(index.size, *x.shape[1:])
         return op.forward(x, np.delete(index.ravel(), at), np.delete(rows, at, 0))
-    summand = 0 if name == "add_at" else 2
+    summand = 0 if name == "index_add" else 2
     arrays = [plain(x.copy()) for x in arrays]
     row = arrays[summand].size // index.size
     arrays[summand].reshape(index.size, row)[at] = -0.0  # what changes no sum
@@ -386,9 +386,9 @@ NOTHING = [  # an axis of size 0 has no right index
     ("take", [(0, 0), 3], {}),
     ("gather", [(3, 0), (3, 2)], {"axis": 1}),
     ("scatter_add", [(3, 0), (3, 2), (3, 2)], {"axis": 1}),
-    ("add_at", [(2, 4), 2], {"shape": (0, 4)}),
-    ("add_at", [(2,), 2], {"shape": (0,)}),
-    ("put", [(0, 4), 2, (2, 4)], {}),
+    ("index_add", [(2, 4), 2], {"shape": (0, 4)}),
+    ("index_add", [(2,), 2], {"shape": (0,)}),
+    ("index_put", [(0, 4), 2, (2, 4)], {}),
 ]
 
 

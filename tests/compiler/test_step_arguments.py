@@ -351,7 +351,7 @@ def test_an_index_out_of_range_is_found_before_anything_is_written() -> None:
     def early(i: Tensor) -> Tensor:
         counter.add_(1)
         with P.no_grad():
-            rows.assign(P.ops.index.put(rows, i, P.ones(2, 2)))
+            rows.assign(P.ops.index.index_put(rows, i, P.ones(2, 2)))
         return counter + P.ops.index.take(table, i).sum(0)
 
     def computed(i: Tensor) -> Tensor:

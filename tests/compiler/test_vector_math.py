@@ -44,7 +44,7 @@ def cases_of(name: str) -> list[Case]:
     if name == "cast":
         return [(name, (a,), b, (("dtype", b),)) for a in DTYPES for b in DTYPES]
     found: list[Case] = []
-    for dtype in [FLOAT] if op.floating or name in ("add_scaled", "weighted", "weighted_square", "descend") else DTYPES:
+    for dtype in [FLOAT] if op.floating or name in ("add_scaled", "axpby", "ema_square", "adam_update") else DTYPES:
         if dtype.kind == "f" and not op.floats:
             continue
         try:
@@ -187,7 +187,7 @@ def test_native_code_computes_what_numpy_does(name: str, target: str) -> None:
             far = distance(result, expected.astype(np.float64))
             worst = int(far.argmax())
             assert far[worst] <= TOLERANCE[name], (case, [a[worst] for a in arrays], result[worst], expected[worst])
-        elif name in ("add_scaled", "weighted", "weighted_square", "descend"):
+        elif name in ("add_scaled", "axpby", "ema_square", "adam_update"):
             check_fused(name, arrays, result, expected)
         else:
             same = (result == expected) | ((result != result) & (expected != expected))
@@ -201,7 +201,7 @@ def check_fused(name: str, arrays: list[np.ndarray], result: np.ndarray, expecte
     for array in arrays:
         kept &= np.isfinite(array) & (np.abs(array) < 1e6) & ((np.abs(array) > 1e-6) | (array == 0))
     sizes = OPERATIONS[name].forward(*[np.abs(a).astype(np.float64) for a in arrays])
-    if name == "descend":
+    if name == "adam_update":
         p, size, m, v, eps = (a.astype(np.float64) for a in arrays)
         kept &= (v >= 0) & (eps > 0)
         sizes = np.abs(p) + np.abs(size * m / (np.sqrt(v) + eps))

@@ -30,7 +30,7 @@ def replace_results(graph: Graph, new: dict[Symbol, Symbol]) -> Graph:
     """The graph with replaced results, and only the operations that they need. Bounds checks stay."""
     outputs = [new.get(s, s) for s in graph.outputs]
     writes = [(entry, new.get(s, s)) for entry, s in graph.writes]
-    checks = [new.get(s, s) for s in graph.symbols if s.op is REGISTRY["within"]]
+    checks = [new.get(s, s) for s in graph.symbols if s.op is REGISTRY["check_index"]]
     symbols = topological_order([*checks, *outputs, *(s for _, s in writes)])
     return Graph(list(graph.inputs), symbols, outputs, writes)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ...core.value import Symbol
 
-VIEWS = {"reshape", "permute", "expand", "slice", "windows"}
+VIEWS = {"reshape", "permute", "expand", "slice", "unfold"}
 
 
 class AffineIndex(NamedTuple):
@@ -82,7 +82,7 @@ def _step(symbol: Symbol, indices: tuple[AffineIndex, ...]) -> tuple[AffineIndex
     if name == "slice":
         moved = zip(attributes["slices"], indices, strict=True)
         return tuple(index.times(step).plus(AffineIndex(start, ())) for (start, _, step), index in moved)
-    if name == "windows":
+    if name == "unfold":
         (stride, dilation), (b, c, p, q, k, l) = (attributes["stride"], attributes["dilation"]), indices
         rows = p.times(stride[0]).plus(k.times(dilation[0]))
         return (b, c, rows, q.times(stride[1]).plus(l.times(dilation[1])))

@@ -129,7 +129,7 @@ class PaddingWalk:
     def _is_whole(self, a: Symbol) -> bool:
         """Whether `a`, a slice of a table or its transpose, is the whole table in the bucket, whose graph has no such operation."""
         name = a.op_name
-        b = self.bucket_of.get(a.inputs[0]) if name in ("slice", "place") else None
+        b = self.bucket_of.get(a.inputs[0]) if name in ("slice", "pad") else None
         if b is None or b not in self.new or self.new[b] in self.packed:
             return False
         x, self.current = self.new[b], b
@@ -144,7 +144,7 @@ class PaddingWalk:
             if before != after:
                 axes[i] = (PADDED,) if name == "slice" else canonical_axis((size,))
         changed = [i for i, axis in enumerate(axes) if axis != self.axes[x][i]]
-        y = self.fill_padding(x, 0, changed) if name == "place" else emit("cast", x, origin=b.origin, dtype=x.dtype)
+        y = self.fill_padding(x, 0, changed) if name == "pad" else emit("cast", x, origin=b.origin, dtype=x.dtype)
         self.aliases[a, b], self.axes[y] = y, tuple(axes)
         return True
 
@@ -205,7 +205,7 @@ class PaddingWalk:
             if any(x in self.packed for x in inputs) and name not in ("slice", "attention_gradient", "add"):
                 raise self.refusal(f"{name} reads what attention packs", b)
             inputs, axes = rule(self, a, b, inputs)
-        symbol = inputs.pop() if len(inputs) > len(b.inputs) and name == "bits" else b.with_inputs(tuple(inputs))
+        symbol = inputs.pop() if len(inputs) > len(b.inputs) and name == "random_bits" else b.with_inputs(tuple(inputs))
         self.new[b] = symbol
         if isinstance(axes, list):  # a packed result's pieces
             self.packed[symbol], self.axes[symbol] = axes, ((),)
@@ -219,7 +219,7 @@ class PaddingWalk:
         self.padded_axes |= {
             (n, size): axis for axis, n, size in zip(axes, a.shape, b.shape, strict=True) if is_padded(axis)
         }
-        if name == "within":
+        if name == "check_index":
             self.checks.append(symbol)
 
     # ---- errors ----

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .padding import PaddingWalk
 
 # Attributes that may differ between the two lengths; the rules compare them.
-FREE = {"reshape": ("shape",), "expand": ("shape",), "bits": ("shape",), "add_at": ("shape",), "slice": ("slices",),
-        "place": ("shape", "slices")}  # fmt: skip
+FREE = {"reshape": ("shape",), "expand": ("shape",), "random_bits": ("shape",), "index_add": ("shape",), "slice": ("slices",),
+        "pad": ("shape", "slices")}  # fmt: skip
 Ruled = tuple[list[Symbol], Any]
 
 
@@ -106,7 +106,7 @@ def _slices(symbol: Symbol) -> Any:
 
 
 def _piece(p: PaddingWalk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis:
-    """The piece of a packed result that a slice takes, or a place puts back."""
+    """The piece of a packed result that a slice takes, or a pad puts back."""
     true, bucket = _slices(a)[0], _slices(b)[0]
     start = [0, 0]
     for axis in pieces:
@@ -117,7 +117,7 @@ def _piece(p: PaddingWalk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis
     raise p.refusal("slice of what attention packs", b)
 
 
-def _place(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _pad(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     (x,), axes_of_result, clean = inputs, list[Any](), list[int]()
     if a.ndim == 1 and a.shape != b.shape and not p.lengths.axis(*a.shape, *b.shape):
         for pieces in p.packed.values():
@@ -136,7 +136,7 @@ def _place(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
         elif not is_padded(axis) and true == bucket:
             axes_of_result.append(p.lengths.axis(*target))
         else:
-            raise p.refusal("place along the padded axis", b)
+            raise p.refusal("pad along the padded axis", b)
     return [p.fill_padding(x, 0, clean)], tuple(axes_of_result)
 
 
@@ -197,7 +197,7 @@ def _matmul(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled
     return [p.fill_padding(x, 0, [x.ndim - 1]), p.fill_padding(y, 0, [y.ndim - 2])], axes
 
 
-def _contract(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _dot_general(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     sides, result = (b.attributes["a"], b.attributes["b"]), b.attributes["y"]
     axis_of_letter: dict[str, Axis] = {}
     for letters, x in zip(sides, inputs, strict=True):
@@ -214,7 +214,7 @@ def _contract(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Rul
 # ---- gather and scatter ----
 
 
-def _within(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _check_index(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return [p.fill_padding(inputs[0], b.attributes["low"])], p.axes[inputs[0]]
 
 
@@ -225,7 +225,7 @@ def _take(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return [x, p.fill_padding(index, 0)], p.axes[index] + p.axes[x][1:]
 
 
-def _add_at(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _index_add(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     g, index = inputs
     axis = p.axis_of(a.shape[0], b.shape[0])
     if axis is None or is_padded(axis):
@@ -256,12 +256,12 @@ def _check_picks(p: PaddingWalk, b: Symbol, x: Symbol, index: Symbol) -> None:
 # ---- random numbers, convolutions, attention ----
 
 
-def _bits(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _random_bits(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     """The random bits of the true length, each at its index: they are counted in row-major order."""
     axes = tuple(p.axis_of(n, size) for n, size in zip(a.shape, b.shape, strict=True))
     if None in axes:
         raise p.refusal(f"random numbers {format_shape(a.shape)}", b)
-    flat = emit("bits", inputs[0], origin=b.origin, shape=(b.size,))
+    flat = emit("random_bits", inputs[0], origin=b.origin, shape=(b.size,))
     index = None
     for i in reversed(range(b.ndim)):
         true, size = (np.arange(s.shape[i], dtype=np.int64) * math.prod(s.shape[i + 1 :]) for s in (a, b))
@@ -278,7 +278,7 @@ def _convolution(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> 
         if any(map(is_padded, p.axes[x][1:])):
             raise p.refusal("a convolution along the padded axis", b)
     axes = [canonical_axis((n,)) for n in b.shape]
-    if b.op_name == "convolution_weight":
+    if b.op_name == "convolution_weight_gradient":
         if p.axes[inputs[0]][0] != p.axes[inputs[1]][0]:
             raise p.refusal("a convolution of the padded axis with another", b)
         return [p.fill_padding(x, 0, [0]) for x in inputs], tuple(axes)
@@ -350,10 +350,10 @@ def _with_keys(p: PaddingWalk, b: Symbol, mask: Symbol, axis: Axis, size: int) -
 
 
 RULES: dict[str, Callable[..., Ruled]] = {
-    "reshape": _reshape, "permute": _permute, "slice": _slice, "place": _place, "concatenate": _concatenate,
+    "reshape": _reshape, "permute": _permute, "slice": _slice, "pad": _pad, "concatenate": _concatenate,
     "expand": _expand, "sum": _reduction, "amax": _reduction, "amin": _reduction, "any": _reduction, "all": _reduction,
     "argmax": _reduction, "argmin": _reduction, "cumulative_sum": _cumulative_sum, "argsort": _argsort,
-    "matmul": _matmul, "contract": _contract, "within": _within, "take": _take, "add_at": _add_at, "gather": _gather,
-    "scatter_add": _scatter_add, "bits": _bits, "convolution": _convolution, "convolution_input": _convolution,
-    "convolution_weight": _convolution, "attention": _attention, "attention_gradient": _attention_gradient,
+    "matmul": _matmul, "dot_general": _dot_general, "check_index": _check_index, "take": _take, "index_add": _index_add, "gather": _gather,
+    "scatter_add": _scatter_add, "random_bits": _random_bits, "convolution": _convolution, "convolution_input_gradient": _convolution,
+    "convolution_weight_gradient": _convolution, "attention": _attention, "attention_gradient": _attention_gradient,
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """Partial writes: join writes into parts of a Tensor, such as a loop of `x[i] = ...`, into one pass (floor 4).
 
-A traced write into a part is where(inside, place(part), old), of the size of the whole. A slice that reads a written part is
+A traced write into a part is where(inside, pad(part), old), of the size of the whole. A slice that reads a written part is
 replaced by that part. Several writes along one axis become one concatenation of the parts and of what lies between.
 """
 
@@ -48,7 +48,7 @@ def join_partial_writes(graph: Graph) -> Graph:
 def _write(inputs: tuple[Symbol, ...]) -> PartialWrite | None:
     """The partial write that a `where` of `inputs` is; None if it is none."""
     inside, placed, old = inputs
-    if not (inside.op_name == "place" and placed.op_name == "place" and old.shape == placed.shape):
+    if not (inside.op_name == "pad" and placed.op_name == "pad" and old.shape == placed.shape):
         return None
     window, mask = placed.attributes["slices"], inside.inputs[0]
     if inside.attributes["slices"] != window or mask.op_name != "expand":

@@ -22,8 +22,8 @@ from .simplify import dead_code
 
 REDUCTIONS = {"sum", "amax", "amin", "any", "all"}
 ALONG_AXIS = {"argmax", "argmin", "cumulative_sum"}
-MOVEMENTS = {"reshape", "permute", "expand", "slice", "place"}
-LINEAR = {"reshape", "permute", "slice", "place", "negative"}
+MOVEMENTS = {"reshape", "permute", "expand", "slice", "pad"}
+LINEAR = {"reshape", "permute", "slice", "pad", "negative"}
 
 
 def run_passes(graph: Graph, pipeline: Pipeline, disabled: frozenset[str] = frozenset(), by_row: bool = False) -> Graph:
@@ -105,7 +105,7 @@ class ScanHoisting:
     def _decide(self) -> None:
         if self.enabled:
             self.sums = {i: v for i in self.carry if (v := self._summand(i)) is not None and self._can_sum_outside(v)}
-        checks = [s for s in self.body.symbols if s.op_name == "within"]
+        checks = [s for s in self.body.symbols if s.op_name == "check_index"]
         self.inside = ancestors([*(s for i, s in self.next.items() if i not in self.sums), *checks])
         for y in self.stacked.values():
             if not (self.enabled and self._is_worth_hoisting(y)):

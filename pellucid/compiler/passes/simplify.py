@@ -62,7 +62,7 @@ def simplify(graph: Graph) -> Graph:
             return emit("permute", x.inputs[0], origin=symbol.origin, axes=axes)
         if name == "reshape" and x.op_name == "reshape":
             return symbol.with_inputs((x.inputs[0],)) if x.inputs[0].shape != symbol.shape else x.inputs[0]
-        if name == "slice" and x.op_name == "place":
+        if name == "slice" and x.op_name == "pad":
             return _of_placed(symbol, x)
         if name == "sum" and symbol.size == x.size and symbol.dtype == x.dtype:
             return emit("reshape", x, origin=symbol.origin, shape=symbol.shape)
@@ -157,7 +157,7 @@ def pads_to_concatenate(graph: Graph) -> Graph:
 
 def _filled_axis(pieces: list[Symbol], shape: tuple[int, ...]) -> int | None:
     """The axis along which padded pieces lie side by side without a gap, whole along all others; None if there is none."""
-    if not all(x.op_name == "place" and x.shape == shape for x in pieces):  # one of another shape would be broadcast
+    if not all(x.op_name == "pad" and x.shape == shape for x in pieces):  # one of another shape would be broadcast
         return None
     slices = [x.attributes["slices"] for x in pieces]
     parted = [axis for axis, size in enumerate(shape) if any(s[axis] != (0, size, 1) for s in slices)]

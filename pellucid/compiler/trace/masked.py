@@ -22,7 +22,7 @@ from ...core.promotion import result_type
 from ...core.value import Value, traced_or_array
 from ...errors import TraceError, format_shape
 from ...ops.elementwise import cast, where
-from ...ops.index import within
+from ...ops.index import check_index
 from ...ops.movement import reshape
 from ...ops.reduce import expand
 from ...tensor import Tensor, operand
@@ -140,7 +140,7 @@ class MaskedSelection(Tensor):
     def _extreme(self, name: str, end: int, dim: Any, keepdim: Any) -> Any:
         if 0 in reduced_axes(self, dim, name):
             # An empty selection has no maximum: the compiled step stops before it writes, and the eager step raises the error.
-            within(self.mask.sum(), low=1, high=self.mask.array.size + 1, spare=None, message=f"{name}: {{}} rows")
+            check_index(self.mask.sum(), low=1, high=self.mask.array.size + 1, spare=None, message=f"{name}: {{}} rows")
         return self.reduced(name, _ends(self.dtype)[end], dim, keepdim)
 
     def max(self, dim: Any = None, keepdim: Any = False) -> Any:

@@ -17,7 +17,7 @@ BLOCK_SIZE = 32  # rows, and columns, of a block
 
 
 def blocked_matmul(product: Symbol, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The product (matmul or contract) of a and b, in blocks of rows of both."""
+    """The product (matmul or dot_general) of a and b, in blocks of rows of both."""
     sides = labels(product)
     sizes: dict[str | None, int] = {
         k: n for side, x in zip(sides, (a, b), strict=False) for k, n in zip(side, x.shape, strict=True) if k

@@ -137,7 +137,7 @@ class Fusion:
                 self._single("reshape", symbol)
         elif not is_native(symbol):
             self._single("interpreted", symbol)
-        elif kind == "elementwise" or name == "within":
+        elif kind == "elementwise" or name == "check_index":
             self._elementwise(symbol)
         elif name in REDUCTIONS:
             self._reduction(symbol)
@@ -303,8 +303,8 @@ def _reaches(starts: Iterable[Kernel], goal: Kernel, below: Callable[[Kernel], I
     return False
 
 
-INDEXED = {"take", "rows", "gather", "scatter_add", "add_at", "put"}
-SINGLE_OP_KERNELS = {"place", "concatenate", "add_windows", "bits", "take", "rows", "gather", "scatter_add", "add_at", "put",
+INDEXED = {"take", "rows", "gather", "scatter_add", "index_add", "index_put"}
+SINGLE_OP_KERNELS = {"pad", "concatenate", "fold", "random_bits", "take", "rows", "gather", "scatter_add", "index_add", "index_put",
           "cumulative_sum", "reshape", "attention", "attention_gradient"}  # fmt: skip
 
 
@@ -431,7 +431,7 @@ def _mark_checks(graph: Graph, fusion: Fusion) -> None:
             first = use not in checked
             checked.add(use)
         else:
-            first = name == "within"
+            first = name == "check_index"
         if first:
             fusion.home[symbol].has_check = True
 

@@ -70,7 +70,7 @@ class KernelSpecBuilder:
         for symbol in kernel.symbols:
             if product is not None and symbol is kernel.root:
                 read: tuple[Any, ...] = ()
-            elif symbol.op.kind == "elementwise" or symbol.op_name == "within":  # type: ignore[union-attr]
+            elif symbol.op.kind == "elementwise" or symbol.op_name == "check_index":  # type: ignore[union-attr]
                 read = tuple(self.operand(v, symbol.shape) for v in operands(symbol))
             else:
                 read = tuple(self.operand(view_of(x), x.shape) for x in symbol.inputs)
@@ -141,7 +141,7 @@ class KernelSpecBuilder:
 
 def padding_extents(container: Symbol) -> tuple[tuple[int, int], ...]:
     """For each axis of a container, where the value inside begins and how many elements it fills. Empty where it fills all."""
-    if container.op_name == "place":
+    if container.op_name == "pad":
         filled = tuple((start, count) for start, count, _ in container.attributes["slices"])
     else:
         b, c, p, q, k, l = container.inputs[0].shape

@@ -175,7 +175,7 @@ class LayoutAssigner:
         else:
             self.layout.strides[container] = self._strides(container, whole)
         strides, start = self.layout.strides[container], 0
-        if container.op_name == "place":
+        if container.op_name == "pad":
             start = sum(s[0] * stride for s, stride in zip(container.attributes["slices"], strides, strict=True))
         else:
             (k, l), (b, c, h, w) = container.attributes["stride"], strides
@@ -205,7 +205,7 @@ class LayoutAssigner:
 
     def reads(self, kernel: Kernel, symbol: Symbol) -> list[tuple[int, ...]]:
         """The strides along the kernel's domain of each operand that `symbol` reads from memory."""
-        if symbol.op.kind == "elementwise" or symbol.op_name == "within":  # type: ignore[union-attr]
+        if symbol.op.kind == "elementwise" or symbol.op_name == "check_index":  # type: ignore[union-attr]
             view, shape = operands(symbol), symbol.shape
         else:
             view, shape = [view_of(symbol.inputs[0])], symbol.inputs[0].shape
@@ -401,7 +401,7 @@ def _weights(graph: Graph) -> set[Symbol]:
     return {s for s in states if s.size * s.dtype.itemsize <= LARGE_BYTES}
 
 
-CONTAINERS = {"place", "add_windows"}
+CONTAINERS = {"pad", "fold"}
 
 
 def containers(kernels: list[Kernel], fixed: set[Symbol]) -> dict[Symbol, Symbol]:
@@ -414,13 +414,13 @@ def containers(kernels: list[Kernel], fixed: set[Symbol]) -> dict[Symbol, Symbol
         if kernel.kind not in CONTAINERS or x not in computed or x in container_of or {x, container} & fixed:
             continue
         orientation = container.attributes
-        if kernel.kind == "place":
+        if kernel.kind == "pad":
             fits = all(step == 1 for _, _, step in orientation["slices"])
         else:
             fits = orientation["stride"] == x.shape[4:] and orientation["dilation"] == (1, 1)
         if fits and x.size and x.dtype == container.dtype:
             container_of[x] = container
-            if kernel.kind == "add_windows" and container.size == x.size:
+            if kernel.kind == "fold" and container.size == x.size:
                 computed.add(container)  # windows side by side fill it, so it may lie in another container
     return container_of
 

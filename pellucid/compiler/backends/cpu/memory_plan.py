@@ -107,7 +107,7 @@ def make_launches(kernels: list[Kernel], layout: Layout, reuse: bool = True) -> 
     for kernel in kernels:
         if kernel.kind == "reshape" and kernel.root in layout.alias_of:
             continue
-        if kernel.kind == "add_windows" and layout.holds_source_of(kernel.root) and not padding_extents(kernel.root):
+        if kernel.kind == "fold" and layout.holds_source_of(kernel.root) and not padding_extents(kernel.root):
             continue
         if kernel.kind == "interpreted":
             launches.append(Launch(kernel, None, [], list(external_operands(kernel)), list(kernel.stored)))

@@ -1,4 +1,4 @@
-"""Data movement kernels: place (pad), concatenate, add_windows (fold) and cumulative_sum, one operation each (floor 4).
+"""Data movement kernels: pad, concatenate, fold and cumulative_sum, one operation each (floor 4).
 
 StridedLoop, which `gather_scatter.py` uses too, is a loop nest over axes of any strides, with lanes along a contiguous one.
 Threads share an axis along which no two of them write the same element. One thread adds what is added up, in a fixed order,
@@ -243,7 +243,7 @@ class StridedLoop:
         self.run(body, addresses)
 
 
-# ---- place, concatenate ----------------------------------------------------------------------------------------------
+# ---- pad, concatenate ------------------------------------------------------------------------------------------------
 
 
 def _copy_shared(
@@ -254,7 +254,7 @@ def _copy_shared(
     sweep.copy()
 
 
-def emit_place(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_pad(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     """Each thread owns a range of the result along one axis: it clears the range, then copies its part of x."""
     single = OpOperands(builder, spec, pointers, moving=True)
     (source,), target, shape = single.operands, single.result, single.shape
@@ -319,7 +319,7 @@ def emit_concatenate(builder: Builder, spec: KernelSpec, pointers: Any, flag: An
 # ---- sums ------------------------------------------------------------------------------------------------------------
 
 
-def emit_add_windows(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_fold(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     """Each thread owns whole planes (one image, one channel): zeros, then the taps of the window in order."""
     single = OpOperands(builder, spec, pointers)
     (source,), target, attributes = single.operands, single.result, single.attributes
@@ -388,8 +388,8 @@ def emit_cumulative_sum(
 
 
 MOVEMENT_EMITTERS = {
-    "place": emit_place,
+    "pad": emit_pad,
     "concatenate": emit_concatenate,
-    "add_windows": emit_add_windows,
+    "fold": emit_fold,
     "cumulative_sum": emit_cumulative_sum,
 }

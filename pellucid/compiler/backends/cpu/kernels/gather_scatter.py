@@ -1,4 +1,4 @@
-"""Gather and scatter kernels: take, rows, gather, scatter_add, add_at and put (floor 4).
+"""Gather and scatter kernels: take, rows, gather, scatter_add, index_add and index_put (floor 4).
 
 A negative index counts from the end. An index out of range raises the flag; it is read as 0 and nothing is written for it,
 so that memory is safe. Elements are added or put in the order of the index, and those that may collide by one thread:
@@ -174,13 +174,13 @@ def _add_along(builder: Builder, sweep: StridedLoop, count: int, strides: Sequen
     sweep.run(body)
 
 
-def emit_add_at(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_index_add(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     single = OpOperands(builder, spec, pointers)
     g, index = single.operands
     _write_rows(builder, single, None, index, single.shapes[1], g, flag, thread, threads)
 
 
-def emit_put(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_index_put(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     single = OpOperands(builder, spec, pointers, moving=True)
     x, index, rows = single.operands
     _write_rows(builder, single, x, index, single.shapes[1], rows, flag, thread, threads)
@@ -228,6 +228,6 @@ INDEXED_EMITTERS = {
     "rows": emit_rows,
     "gather": emit_gather,
     "scatter_add": emit_scatter_add,
-    "add_at": emit_add_at,
-    "put": emit_put,
+    "index_add": emit_index_add,
+    "index_put": emit_index_put,
 }

@@ -17,7 +17,7 @@ from ..llvm import Builder, i32, i64
 from .vector_body import thread_range
 
 
-def emit_bits(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_random_bits(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
     (state,), store = spec.instructions[0].operands, spec.stores[0]
     count, lanes = math.prod(spec.shapes[-1]), builder.lanes
     base, target = pointers[state.pointer], pointers[store.pointer]
@@ -94,4 +94,4 @@ def interleaved(builder: Builder, words: Sequence[Any]) -> list[Any]:
     ]
 
 
-RANDOM_EMITTERS = {"bits": emit_bits}
+RANDOM_EMITTERS = {"random_bits": emit_random_bits}

@@ -102,7 +102,7 @@ class LaneContext:
             ):
                 continue
             operands = [self.operand(x, values) for x in instruction.operands]
-            if instruction.name == "within":
+            if instruction.name == "check_index":
                 values[i] = self._checked(instruction, operands[0], operand_dtype(spec, instruction.operands[0]))
                 continue
             kind = operand_dtype(spec, instruction.operands[1 if instruction.name == "where" else 0])

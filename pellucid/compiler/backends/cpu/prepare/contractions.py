@@ -17,14 +17,14 @@ from ....ir.graph import Graph, users
 from ....ir.rewrite import emit, rewrite
 from ....ir.views import view_of
 
-PRODUCTS = {"matmul", "contract"}
+PRODUCTS = {"matmul", "dot_general"}
 LONG_CONTRACTION = 4096  # terms: a longer sum is made in K blocks, and nothing fuses with its kernel
 Labels = tuple[str | None, ...]
 
 
 def labels(symbol: Symbol) -> tuple[Labels, Labels, Labels]:
     """A letter for each axis of a, of b and of the result of a product, as in einsum; None for a broadcast axis of size 1."""
-    if symbol.op_name == "contract":
+    if symbol.op_name == "dot_general":
         attributes = symbol.attributes
         return tuple(attributes["a"]), tuple(attributes["b"]), tuple(attributes["y"])
     *outer, m, n, k = list(string.ascii_letters[: symbol.ndim + 1])
@@ -73,7 +73,7 @@ def _padded(x: Symbol, size: Sequence[int], start: Sequence[int], step: Sequence
         slices.append((first + skipped * s, count, s))
     outer = tuple((0, n, 1) for n in x.shape[:2])
     x = emit("slice", x, origin=x.origin, slices=(*outer, *cut))
-    return emit("place", x, origin=x.origin, shape=(*x.shape[:2], *size), slices=(*outer, *slices))
+    return emit("pad", x, origin=x.origin, shape=(*x.shape[:2], *size), slices=(*outer, *slices))
 
 
 def _patches(x: Symbol, kernel: Any, attributes: dict[str, Any]) -> Symbol:
@@ -83,7 +83,7 @@ def _patches(x: Symbol, kernel: Any, attributes: dict[str, Any]) -> Symbol:
         size = [n + 2 * p for n, p in zip(x.shape[2:], pad, strict=True)]
         x = _padded(x, size, pad, (1, 1))
     return emit(
-        "windows",
+        "unfold",
         x,
         origin=x.origin,
         kernel=tuple(kernel),
@@ -110,7 +110,7 @@ def _grouped_contract(
     if groups > 1 and sizes["c"] == sizes["o"] == 1 and a.dtype.kind == "f":
         y = _channel_by_channel(s, a, b, letters)
     else:
-        y = emit("contract", a, b, origin=s.origin, **dict(zip("aby", letters, strict=True)))
+        y = emit("dot_general", a, b, origin=s.origin, **dict(zip("aby", letters, strict=True)))
     return emit("reshape", y, origin=s.origin, shape=s.shape) if groups > 1 else y
 
 
@@ -155,14 +155,14 @@ def _for_input(s: Symbol, g: Symbol, w: Symbol) -> Symbol:
     size = [n + r for n, r in zip(attributes["size"], extent, strict=True)]
     start = [r - pad for r, pad in zip(extent, attributes["padding"], strict=True)]
     g = _padded(g, size, start, attributes["stride"])
-    patches = emit("windows", g, origin=s.origin, kernel=taps, stride=(1, 1), dilation=attributes["dilation"])
+    patches = emit("unfold", g, origin=s.origin, kernel=taps, stride=(1, 1), dilation=attributes["dilation"])
     turned = tuple((n - 1, n, -1) for n in taps)
     w = emit("slice", w, origin=s.origin, slices=(*((0, n, 1) for n in w.shape[:2]), *turned))
     return _grouped_contract(s, patches, w, ("bopqkl", "ockl", "bcpq"), (1, 0))
 
 
 _CONVOLUTIONS: dict[str, Callable[..., Symbol]] = {
-    "convolution": _forward, "convolution_weight": _for_weight, "convolution_input": _for_input,
+    "convolution": _forward, "convolution_weight_gradient": _for_weight, "convolution_input_gradient": _for_input,
 }  # fmt: skip
 
 
@@ -207,7 +207,7 @@ def _emit_contraction(origin: Any, a: Symbol, b: Symbol, sides: tuple[Labels, La
         shape = tuple(size for size, letter in zip(x.shape, side, strict=True) if letter is not None)
         inputs.append(x if shape == x.shape else emit("reshape", x, origin=x.origin, shape=shape))
     words = ["".join(letter for letter in side if letter is not None) for side in sides]
-    return emit("contract", *inputs, origin=origin, a=words[0], b=words[1], y=words[2])
+    return emit("dot_general", *inputs, origin=origin, a=words[0], b=words[1], y=words[2])
 
 
 def _pair(product: Symbol) -> tuple[Symbol, Symbol]:

@@ -18,12 +18,12 @@ MIN_GATHER_RATIO = 2  # gathered rows per row of the table, at least
 
 
 def commute_gather_matmul(graph: Graph) -> Graph:
-    """Use matmul(take(E, i), W) = take(matmul(E, W), i) and add_at(matmul(g, W), i) = matmul(add_at(g, i), W); a sum of
+    """Use matmul(take(E, i), W) = take(matmul(E, W), i) and index_add(matmul(g, W), i) = matmul(index_add(g, i), W); a sum of
     products over gathered rows becomes one over the table."""
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         name = symbol.op_name
-        if name == "add_at":
+        if name == "index_add":
             return _scatter_of_matmul(symbol, *inputs)
         if name not in PRODUCTS or symbol.ndim < 2:
             return None
@@ -69,10 +69,10 @@ def _scatter_of_matmul(symbol: Symbol, g: Symbol, index: Symbol) -> Symbol | Non
         if set(sides[other]) == {y[-1], *summed} and len(summed) == 1 and set(sides[side]) == {*y[:-1], *summed}:
             order = tuple(sides[side].index(letter) for letter in (*y[:-1], *summed))
             before = emit("permute", g.inputs[side], origin=symbol.origin, axes=order)
-            added = emit("add_at", before, index, origin=symbol.origin, shape=(rows, before.shape[-1]))
+            added = emit("index_add", before, index, origin=symbol.origin, shape=(rows, before.shape[-1]))
             weight = "".join(map(str, sides[other]))
             row = next(letter for letter in "zyx" if letter not in weight)
-            return emit("contract", added, g.inputs[other], origin=symbol.origin, a=f"{row}{summed[0]}", b=weight,
+            return emit("dot_general", added, g.inputs[other], origin=symbol.origin, a=f"{row}{summed[0]}", b=weight,
                          y=f"{row}{y[-1]}")  # fmt: skip
     return None
 
@@ -117,10 +117,10 @@ def _weight_gradient(symbol: Symbol, a: Symbol, b: Symbol) -> Symbol | None:
             continue
         order = tuple(sides[other].index(letter) for letter in (*picked, *other_letters))
         g = emit("permute", g, origin=symbol.origin, axes=order)
-        added = emit("add_at", g, index, origin=symbol.origin, shape=(table.shape[0], g.shape[-1]))
+        added = emit("index_add", g, index, origin=symbol.origin, shape=(table.shape[0], g.shape[-1]))
         row = next(letter for letter in "zyxwvut" if letter not in "".join(map(str, (*sides[0], *sides[1]))))
         return emit(
-            "contract",
+            "dot_general",
             table,
             added,
             origin=symbol.origin,

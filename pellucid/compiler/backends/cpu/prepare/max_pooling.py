@@ -97,7 +97,7 @@ def _windows_of(x: Symbol, axis: int) -> list[Symbol]:
     if axis != x.ndim - 1 or x.op_name != "reshape" or not 0 < x.shape[axis] <= MAX_UNROLLED:
         return []
     windows = x.inputs[0]
-    if windows.op_name != "windows" or windows.shape[:4] != x.shape[:-1]:
+    if windows.op_name != "unfold" or windows.shape[:4] != x.shape[:-1]:
         return []
     elements = []
     for k in range(windows.shape[4]):
@@ -157,7 +157,7 @@ def mask_pooling_windows(graph: Graph) -> Graph:
 
 def _side_by_side(x: Symbol) -> bool:
     """Whether x is a fold of windows that tile it without overlap."""
-    if x.op_name != "add_windows" or x.attributes["dilation"] != (1, 1):
+    if x.op_name != "fold" or x.attributes["dilation"] != (1, 1):
         return False
     _, _, p, q, *window = x.inputs[0].shape
     return x.attributes["stride"] == tuple(window) and x.shape[2:] == (p * window[0], q * window[1])
@@ -169,4 +169,4 @@ def _by_window(mask: Symbol, x: Symbol) -> Symbol:
     if op is not None and op.kind == "elementwise" and len(of) == 2 and of[1].size == 1 and of[0].shape == mask.shape:
         return emit(op.name, _by_window(of[0], x), of[1], origin=mask.origin, **mask.attributes)
     window = x.inputs[0].shape[4:]
-    return emit("windows", mask, origin=mask.origin, kernel=window, stride=window, dilation=(1, 1))
+    return emit("unfold", mask, origin=mask.origin, kernel=window, stride=window, dilation=(1, 1))

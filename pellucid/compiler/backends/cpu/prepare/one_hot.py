@@ -28,7 +28,7 @@ def gather_to_onehot(graph: Graph) -> Graph:
         if index.shape[axis] != 1 or not same or size > SMALL_AXIS or size == 0:
             return None
         message = f"index {{}} on axis {axis} of size {size}; expected 0 to {size - 1}; check the labels"
-        index = emit("within", index, origin=origin, low=-size, high=size, spare=None, message=message)
+        index = emit("check_index", index, origin=origin, low=-size, high=size, spare=None, message=message)
         if index.dtype.itemsize == 1:  # the size may not fit the dtype
             index = emit("cast", index, origin=origin, dtype=np.dtype(np.int64))
         zero = constant(0, index.dtype, origin)
