@@ -86,11 +86,11 @@ def command(run: str, data: str | None, feature_network: str | None, ensemble: t
 def _evaluate_predictions(run: runs.Run, data: str | None, others: list[runs.Run]) -> Scores:
     """Scores of a run, or of the mean prediction of several; on its own test data with its baselines."""
     predictor = Predictor(run)
-    predictions = predictor.own_test() if data is None else predictor.scored(data)
+    predictions = predictor.predict_test() if data is None else predictor.predict_labelled(data)
     outputs, truth = [predictions.output], predictor.targets(predictions)
     zero, one = inverse_transform(predictor.preprocessor, np.array([0.0, 1.0]))
     for other in map(Predictor, others):
-        other_predictions = other.own_test() if data is None else other.scored(data)
+        other_predictions = other.predict_test() if data is None else other.predict_labelled(data)
         other_truth = other.targets(other_predictions)
         # Each run stores targets as float32 on its own scale, so they agree except for rounding.
         same = other_truth.shape == truth.shape and np.allclose(other_truth, truth, rtol=0, atol=1e-4 * (one - zero))

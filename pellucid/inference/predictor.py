@@ -54,7 +54,7 @@ class Predictor:
     def classes(self) -> list[str] | None:
         return self.preprocessor.classes
 
-    def own_test(self) -> Predictions:
+    def predict_test(self) -> Predictions:
         """Predictions for the run's own test split, loaded again. Raises DataError where the data have changed since."""
         data = self.run.load_problem()
         self.run.check_fingerprint(data)
@@ -66,7 +66,7 @@ class Predictor:
         sources = [open_source(name, self.kind, self.run.config.settings.seed) for name in data]
         return self._predictions(self.kind.read_new(self.preprocessor, sources))
 
-    def scored(self, data: str) -> Predictions:
+    def predict_labelled(self, data: str) -> Predictions:
         """Predictions for data with the right answers in them. Raises DataError."""
         source = open_source(data, self.kind, self.run.config.settings.seed)
         return self._predictions(self.kind.read_labelled(self.preprocessor, source))
