@@ -1,4 +1,4 @@
-"""Arithmetic of a Tensor: operators, comparisons, and functions of each number."""
+"""Arithmetic of a Tensor: operators, comparisons, and functions of each number (floor 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion of a Tensor: to other dtypes, to NumPy, to Python numbers, and to text."""
+"""Conversion of a Tensor: to other dtypes, to NumPy, to Python numbers, and to text (floor 3)."""
 
 from __future__ import annotations
 

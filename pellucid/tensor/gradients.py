@@ -1,4 +1,4 @@
-"""Autograd methods of a Tensor: `grad`, `backward`, `requires_grad_` and hooks on gradients."""
+"""Autograd methods of a Tensor: `grad`, `backward`, `requires_grad_` and hooks on gradients (floor 3)."""
 
 from __future__ import annotations
 

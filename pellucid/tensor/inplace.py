@@ -1,4 +1,4 @@
-"""In-place methods of a Tensor: `x += y`, `x[key] = value`, `fill_`, `copy_`, and what they share."""
+"""In-place methods of a Tensor: `x += y`, `x[key] = value`, `fill_`, `copy_`, and what they share (floor 3)."""
 
 from __future__ import annotations
 

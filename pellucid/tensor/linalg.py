@@ -1,4 +1,4 @@
-"""Linear algebra of a Tensor: matrix products, and triangles of matrices."""
+"""Linear algebra of a Tensor: matrix products, and triangles of matrices (floor 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operands: turn what stands beside a Tensor in an expression into a value that operations take."""
+"""Operands: turn what stands beside a Tensor in an expression into a value that operations take (floor 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reductions of a Tensor: sums, moments, norms, extremes, truth values, softmax."""
+"""Reductions of a Tensor: sums, moments, norms, extremes, truth values, softmax (floor 3)."""
 
 from __future__ import annotations
 

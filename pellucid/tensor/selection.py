@@ -1,4 +1,4 @@
-"""Selection from a Tensor: `x[key]`, gather and scatter, masks, sorting."""
+"""Selection from a Tensor: `x[key]`, gather and scatter, masks, sorting (floor 3)."""
 
 from __future__ import annotations
 

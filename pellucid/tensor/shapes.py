@@ -1,4 +1,4 @@
-"""Shape methods of a Tensor: sizes, views in another shape or axis order, pieces and repetitions."""
+"""Shape methods of a Tensor: sizes, views in another shape or axis order, pieces and repetitions (floor 3)."""
 
 from __future__ import annotations
 

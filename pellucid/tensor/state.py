@@ -1,4 +1,4 @@
-"""State of a Tensor: how it is made, copied, detached and pickled, and `assign`, the one way in which it changes."""
+"""State of a Tensor: how it is made, copied, detached and pickled, and `assign`, the one way in which it changes (floor 3)."""
 
 from __future__ import annotations
 
