@@ -60,7 +60,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 
 def full(
-    size: Any,
+    size: Sizes,
     fill_value: Scalar,
     *,
     dtype: DTypeLike | None = None,

@@ -74,7 +74,7 @@ class Generator:
     def __deepcopy__(self, memo: dict[int, Any]) -> Generator:
         return self.clone_state()
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, tuple[int, ...]]:
         return _restored, tuple(self.get_state().tolist())
 
     def __repr__(self) -> str:
@@ -230,7 +230,7 @@ def randn(
 def randint(
     low: int,
     high: Any = None,
-    size: Any = None,
+    size: tuple[int, ...] | list[int] | None = None,
     *,
     dtype: DTypeLike | None = None,
     generator: Generator | None = None,

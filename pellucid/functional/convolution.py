@@ -189,7 +189,9 @@ def avg_pool2d(
     x.check_floating("avg_pool")
 
     def compute(x: Tensor) -> Tensor:
-        total = lambda x: _windows(x, kernel_size, stride, padding, 1, ceil_mode, 0.0).sum((-2, -1))
+        def total(x: Tensor) -> Tensor:
+            return _windows(x, kernel_size, stride, padding, 1, ceil_mode, 0.0).sum((-2, -1))
+
         if divisor_override is not None:
             return total(x) / divisor_override
         if count_include_pad:

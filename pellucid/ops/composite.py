@@ -97,7 +97,10 @@ def _gradient(
     if grad_mode.get():
         mean, variance = statistics(x, axes, groups)
         y = _standardize(x, mean, variance, axes, groups, eps)
-    mean_of = lambda value: _mean(value, axes, groups)
+
+    def mean_of(value: Value) -> Value:
+        return _mean(value, axes, groups)
+
     return [(g - mean_of(g) - y * mean_of(g * y)) * (1 / sqrt(variance + eps)), None, None]
 
 
