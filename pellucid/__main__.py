@@ -1,4 +1,4 @@
-"""`python -m pellucid`: the same as the command `pellucid`."""
+"""`python -m pellucid`: the same as the command `pellucid` (floor 12)."""
 
 from .cli import main
 

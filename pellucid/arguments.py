@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .core.promotion import result_type
-from .core.value import DTYPES, Value, default_dtype
+from .core.value import DTYPES, DTypeLike, Shaped, Value, default_dtype
 from .errors import DTypeError, OptionError, ShapeError, format_shape
 
 float32 = np.dtype(np.float32)
@@ -22,20 +22,27 @@ int32 = np.dtype(np.int32)
 uint8 = np.dtype(np.uint8)
 bool_ = np.dtype(np.bool_)
 
+# One axis or several; None stands for all of them.
+Dims = int | tuple[int, ...] | list[int] | None
+# A whole number for every axis, or one for each: a kernel's size, a stride.
+Sizes = int | tuple[int, ...] | list[int]
 
-def as_dtype(dtype: Any) -> np.dtype:
+
+def as_dtype(dtype: DTypeLike) -> np.dtype:
     """`dtype` as one of ours; raises DTypeError for others."""
     try:
         result = np.dtype(dtype)
     except TypeError:
-        result = dtype
-    if result not in DTYPES:
+        result = None
+    if result is None or result not in DTYPES:
         names = "float32, float64, int64, int32, uint8, bool"
-        raise DTypeError(f"dtype {result}; expected one of {names}; convert the data with NumPy's astype first")
+        raise DTypeError(
+            f"dtype {dtype if result is None else result}; expected one of {names}; convert the data with NumPy's astype first"
+        )
     return result
 
 
-def axis_of(x: Any, dim: int, what: str) -> int:
+def axis_of(x: Shaped, dim: int, what: str) -> int:
     """`dim` counted from 0; raises ShapeError outside the Tensor."""
     ndim = x.ndim
     if not ndim:
@@ -51,7 +58,7 @@ def axis_of(x: Any, dim: int, what: str) -> int:
     return dim % ndim
 
 
-def axes_of(x: Any, dim: Any, what: str) -> tuple[int, ...]:
+def axes_of(x: Shaped, dim: Dims, what: str) -> tuple[int, ...]:
     """`dim` (None for all, a number, or several) as sorted axes counted from 0."""
     if dim is None:
         return tuple(range(x.ndim))
@@ -68,24 +75,24 @@ def axes_of(x: Any, dim: Any, what: str) -> tuple[int, ...]:
     return tuple(axes)
 
 
-def reduced_axes(x: Any, dim: Any, what: str) -> tuple[int, ...]:
+def reduced_axes(x: Shaped, dim: Dims, what: str) -> tuple[int, ...]:
     """`axes_of` for a reduction, where no axes at all, `()`, are all of them (as in PyTorch)."""
     return axes_of(x, None if isinstance(dim, tuple | list) and not dim else dim, what)
 
 
-def axis_of_one(dim: Any, what: str) -> None:
+def axis_of_one(dim: Dims, what: str) -> None:
     """Raise ShapeError unless `dim` is 0 or -1: a 0-d Tensor is accepted as if it had one axis of size 1."""
     for d in dim if isinstance(dim, tuple | list) else (dim,):
         if isinstance(d, bool) or d not in (0, -1):
             raise ShapeError(f"{what}: dim {d!r} of a 0-d Tensor; expected 0, -1 or none; leave it out")
 
 
-def count(x: Any, axes: Sequence[int]) -> int:
+def count(x: Shaped, axes: Sequence[int]) -> int:
     """How many numbers lie along `axes` together."""
     return math.prod(x.shape[axis] for axis in axes)
 
 
-def whole_shape(x: Any, shape: Sequence[Any]) -> tuple[int, ...]:
+def whole_shape(x: Value, shape: Sequence[Sizes]) -> tuple[int, ...]:
     """`shape` with one -1 worked out. Raises ShapeError for two, and where the sizes do not divide the count."""
     sizes = flatten_varargs(shape)
     if -1 not in sizes:
@@ -111,7 +118,7 @@ def broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return all(have in (1, want) for have, want in zip(reversed(shape), reversed(target), strict=False))
 
 
-def shape_of(sizes: Sequence[Any]) -> tuple[int, ...]:
+def shape_of(sizes: Sequence[Sizes]) -> tuple[int, ...]:
     """The sizes of a new Tensor, given one by one or as one tuple; raises ShapeError for a negative one."""
     sizes = flatten_varargs(sizes)
     for size in sizes:
@@ -122,9 +129,9 @@ def shape_of(sizes: Sequence[Any]) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes)
 
 
-def sizes_of(value: Any, count: int, what: str, least: int = 0) -> tuple[int, ...]:
+def sizes_of(value: Sizes | str, count: int, what: str, least: int = 0) -> tuple[int, ...]:
     """`value`, one whole number for all of `count` axes or one for each; raises OptionError below `least`."""
-    sizes = tuple(value) if isinstance(value, tuple | list) else (value,) * count
+    sizes: tuple[Any, ...] = tuple(value) if isinstance(value, tuple | list) else (value,) * count
     if len(sizes) != count or not all(isinstance(n, int | np.integer) and n is not True and n >= least for n in sizes):
         each = {1: "", 2: " or two of them, (height, width)"}.get(count, f" or {count} of them")
         raise OptionError(f"{what}={value!r}; expected a whole number from {least}{each}; check the sizes")

@@ -9,15 +9,19 @@ import numpy as np
 
 from .core.op import aside
 from .core.tape import backward_pass
+from .core.value import TensorLike
 from .errors import GradientError, format_shape
 from .grad_mode import enable_grad, no_grad
 from .tensor import Tensor
+
+# What `gradcheck` checks: Tensors to a Tensor.
+Function = Callable[..., Tensor]
 
 
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
-    grad_outputs: Any = None,
+    grad_outputs: TensorLike | Sequence[TensorLike | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool = False,
@@ -47,7 +51,7 @@ def grad(
 
 
 def gradcheck(
-    function: Callable[..., Any], inputs: Sequence[Tensor], *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3,
+    function: Function, inputs: Sequence[Tensor], *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3,
     order: int = 1,
 ) -> bool:  # fmt: skip
     """Compare the gradient of `function(*inputs)` with central differences, in float64; raise GradientError on a miss.
@@ -62,7 +66,7 @@ def gradcheck(
                 f"gradcheck: an input is {x.dtype}; expected float64, finite differences need it; use .double()"
             )
 
-    def projected(*values: Any) -> Tensor:
+    def projected(*values: Tensor) -> Tensor:
         y = function(*values)
         weights = np.random.default_rng(0).uniform(0.5, 1.5, y.shape)  # the same at every call
         return (y * Tensor(weights)).sum()
@@ -70,7 +74,7 @@ def gradcheck(
     _compare(projected, inputs, checked, eps, atol, rtol)
     if order > 1:
 
-        def first_order(*values: Any) -> Tensor:
+        def first_order(*values: Tensor) -> Tensor:
             with enable_grad():
                 targets = [v for v in values if v.requires_grad]
                 grads = grad(projected(*values), targets, create_graph=True, allow_unused=True)
@@ -81,7 +85,9 @@ def gradcheck(
     return True
 
 
-def _compare(function: Any, inputs: Any, checked: Any, eps: float, atol: float, rtol: float) -> None:
+def _compare(
+    function: Function, inputs: Sequence[Tensor], checked: Sequence[Tensor], eps: float, atol: float, rtol: float
+) -> None:
     """Raise GradientError where the tape's gradient of `function` differs from finite differences."""
     output = function(*inputs)
     if output.requires_grad:
@@ -99,7 +105,7 @@ def _compare(function: Any, inputs: Any, checked: Any, eps: float, atol: float, 
             )
 
 
-def _differences(function: Any, inputs: Any, x: Any, eps: float) -> np.ndarray:
+def _differences(function: Function, inputs: Sequence[Tensor], x: Tensor, eps: float) -> np.ndarray:
     """dL/dx by central differences, one number of x at a time."""
     result, original = np.zeros(x.shape), x.array
     try:

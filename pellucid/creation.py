@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import array_of, as_dtype, float32, int64, shape_of
+from .arguments import Sizes, array_of, as_dtype, float32, int64, shape_of
 from .core.promotion import as_number
-from .core.value import current_tracer, refuse_array
+from .core.value import DTypeLike, Scalar, TensorLike, current_tracer, refuse_array
 from .errors import OptionError
 from .grad_mode import has_empty_weights
 from .ops import elementwise
-from .tensor import Tensor, check_device, concatenate, operand
+from .tensor import DeviceLike, Tensor, check_device, concatenate, operand
 
 
-def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
+def tensor(
+    data: Any, *, dtype: DTypeLike | None = None, requires_grad: bool = False, device: DeviceLike | None = None
+) -> Tensor:
     """A Tensor with a copy of `data`: numbers, nested lists, NumPy arrays.
 
     Without `dtype`, Python floats become float32 and integers int64; NumPy arrays keep theirs (float16 widens to float32,
@@ -36,7 +38,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device:
     return result.requires_grad_() if requires_grad else result
 
 
-def _recorded(data: Any, kind: Any) -> Tensor:
+def _recorded(data: Any, kind: np.dtype | None) -> Tensor:
     """`tensor(data)` inside a traced step: literals become constants of it; an array raises TraceError."""
     if isinstance(data, Tensor):
         return data.detach().clone() if kind is None else data.detach().clone().to(kind)
@@ -44,7 +46,7 @@ def _recorded(data: Any, kind: Any) -> Tensor:
     return Tensor(array_of(data, kind))
 
 
-def as_tensor(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+def as_tensor(data: Any, *, dtype: DTypeLike | None = None, device: DeviceLike | None = None) -> Tensor:
     """`data` itself where it is a Tensor (cast to `dtype`), else `tensor(data)`."""
     check_device(device)
     if isinstance(data, Tensor):
@@ -57,7 +59,14 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return tensor(array)
 
 
-def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
+def full(
+    size: Sizes,
+    fill_value: Scalar,
+    *,
+    dtype: DTypeLike | None = None,
+    requires_grad: bool = False,
+    device: DeviceLike | None = None,
+) -> Tensor:
     """`fill_value` everywhere, in shape `size`; in the dtype of `fill_value` unless another is given."""
     check_device(device)
     kind = as_dtype(dtype) if dtype is not None else tensor(fill_value).dtype
@@ -67,32 +76,38 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
     return result.requires_grad_() if requires_grad else result
 
 
-def zeros(*size: Any, dtype: Any = float32, requires_grad: bool = False, device: Any = None) -> Tensor:
+def zeros(
+    *size: Sizes, dtype: DTypeLike = float32, requires_grad: bool = False, device: DeviceLike | None = None
+) -> Tensor:
     """Zeros of the sizes given."""
     return full(shape_of(size), 0, dtype=dtype or float32, requires_grad=requires_grad, device=device)
 
 
-def ones(*size: Any, dtype: Any = float32, requires_grad: bool = False, device: Any = None) -> Tensor:
+def ones(
+    *size: Sizes, dtype: DTypeLike = float32, requires_grad: bool = False, device: DeviceLike | None = None
+) -> Tensor:
     """Ones of the sizes given."""
     return full(shape_of(size), 1, dtype=dtype or float32, requires_grad=requires_grad, device=device)
 
 
-def empty(*size: Any, dtype: Any = float32, requires_grad: bool = False, device: Any = None) -> Tensor:
+def empty(
+    *size: Sizes, dtype: DTypeLike = float32, requires_grad: bool = False, device: DeviceLike | None = None
+) -> Tensor:
     """Zeros: memory that is not initialised would differ from run to run."""
     return zeros(*size, dtype=dtype, requires_grad=requires_grad, device=device)
 
 
-def zeros_like(x: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros_like(x: Tensor, *, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Zeros in the shape of x, and in its dtype unless another is given."""
     return full(x.shape, 0, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
-def ones_like(x: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def ones_like(x: Tensor, *, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Ones in the shape of x, and in its dtype unless another is given."""
     return full(x.shape, 1, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
-def full_like(x: Tensor, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def full_like(x: Tensor, fill_value: Scalar, *, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """`fill_value` in the shape of x, and in its dtype unless another is given."""
     return full(x.shape, fill_value, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
@@ -100,7 +115,9 @@ def full_like(x: Tensor, fill_value: Any, *, dtype: Any = None, requires_grad: b
 empty_like = zeros_like
 
 
-def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
+def arange(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: DTypeLike | None = None, device: DeviceLike | None = None
+) -> Tensor:
     """start, start + step, ... below `end` (from 0 with one argument).
 
     int64 for integers, else float32; an integer `dtype` drops the fractions of all three. Raises OptionError for a step of 0.
@@ -121,7 +138,9 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     return Tensor(array_of(int(start) + int(step) * np.arange(count), kind))
 
 
-def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None) -> Tensor:
+def linspace(
+    start: Any, end: Any, steps: int, *, dtype: DTypeLike | None = None, device: DeviceLike | None = None
+) -> Tensor:
     """`steps` numbers at equal distances from `start` to `end`, both included; for an integer `dtype` their fractions are
     cut off."""
     check_device(device)
@@ -137,7 +156,7 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
     )
 
 
-def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
+def eye(n: int, m: int | None = None, *, dtype: DTypeLike | None = None, device: DeviceLike | None = None) -> Tensor:
     """The identity matrix (n, n), or (n, m) with ones on its diagonal."""
     check_device(device)
     rows, columns = shape_of((n, n if m is None else m))
@@ -152,11 +171,11 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return cat([x.unsqueeze(dim) for x in tensors], dim % (tensors[0].ndim + 1) if len(tensors) else dim)
 
 
-def where(condition: Tensor, a: Any, b: Any) -> Tensor:
+def where(condition: Tensor, a: TensorLike, b: TensorLike) -> Tensor:
     """a where the bool condition holds, else b; all three are broadcast. Raises DTypeError for another condition."""
     return elementwise.where(condition, operand(a), operand(b))
 
 
-def is_tensor(value: Any) -> bool:
+def is_tensor(value: object) -> bool:
     """Whether `value` is a Tensor."""
     return isinstance(value, Tensor)

@@ -1,4 +1,4 @@
-"""`cuda.is_available()`, which is False: there is one device, and programs that ask find it."""
+"""`cuda.is_available()`, which is False: there is one device, and programs that ask find it (floor 1)."""
 
 
 def is_available() -> bool:

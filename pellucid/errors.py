@@ -1,4 +1,4 @@
-"""The errors pellucid raises, as an outline; floor 0, it imports nothing of the library.
+"""The errors pellucid raises, as an outline; it imports nothing of the library (floor 0).
 
 PellucidError                 anything a user can put right; the command line prints it and exits with code 2
 ├── ShapeError (ValueError)       shapes or axes that do not fit an operation

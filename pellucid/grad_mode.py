@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Self
+from typing import Any
 
 from .core.value import grad_mode
 from .errors import OptionError
@@ -29,7 +29,7 @@ class Mode:
     variable: ContextVar[Any]
     value: Any = True
 
-    def again(self) -> Self:
+    def again(self) -> Mode:
         """The same mode as another object."""
         return type(self)()
 
@@ -41,7 +41,7 @@ class Mode:
         _entered.set((*_entered.get(), (self, before)))
         self.variable.set(self.value)
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         entered = _entered.get()
         if entered and entered[-1][0] is self:
             self.variable.set(entered[-1][1])
@@ -178,12 +178,12 @@ class set_grad_enabled(Mode):
         grad_mode.set(self._before())
         return super().__call__(function)
 
-    def again(self) -> Any:
+    def again(self) -> Mode:
         """A block of the same mode, without its effect at the call."""
         return enable_grad() if self.value else no_grad()
 
 
-def _checked(name: str, mode: Any) -> bool:
+def _checked(name: str, mode: object) -> bool:
     if not isinstance(mode, bool):
         raise OptionError(f"{name}: {mode!r}; expected True or False; write {name}(False)")
     return mode

@@ -13,14 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arguments import array_of
-from .core.op import Op, new_value
-from .core.sharing import Path, as_view
-from .core.value import Value, current_tracer, refuse_array, traced_or_array
+from .core.op import Attributes, new_value
+from .core.sharing import Movement, Path, as_view
+from .core.value import V, Value, current_tracer, refuse_array, traced_or_array
 from .errors import DTypeError, IndexRangeError, ShapeError, format_shape
 from .ops.elementwise import add, cast, less, multiply, where
 from .ops.index import check_index, index_put, take
 from .ops.movement import Slices, pad, permute, reshape, slice_
 from .ops.reduce import expand
+
+# What stands in the brackets: a whole number, a slice, None, `...`, a Tensor, an array, a list, or a tuple of these.
+Key = Any
 
 
 class Plan(NamedTuple):
@@ -32,10 +35,10 @@ class Plan(NamedTuple):
 
     slices: Slices
     basic: tuple[int, ...]
-    picks: dict[int, Any]
+    picks: dict[int, Value]
 
 
-def index(x: Any, key: Any) -> Any:
+def index(x: Value, key: Key) -> Any:
     """x[key]: a view where no Tensor picks, else a `take`. See `Tensor.__getitem__` for keys and errors."""
     active = current_tracer()
     if active is not None and (mask := _mask(x.shape, key)) is not None:
@@ -49,7 +52,7 @@ def index(x: Any, key: Any) -> Any:
 
 def _path(shape: tuple[int, ...], plan: Plan) -> Path:
     """The movements from a Tensor of `shape` to what the plan slices; they end in a reshape where nothing is picked."""
-    path: list[tuple[Op, dict[str, Any]]] = []
+    path: list[tuple[Movement, Attributes]] = []
     if any(s != (0, size, 1) for s, size in zip(plan.slices, shape, strict=True)):
         path.append((slice_, {"slices": plan.slices}))
         shape = tuple([count for _, count, _ in plan.slices])
@@ -58,7 +61,7 @@ def _path(shape: tuple[int, ...], plan: Plan) -> Path:
     return tuple(path)
 
 
-def path_to(x: Any, key: Any, value: Any) -> Path | None:
+def path_to(x: Value, key: Key, value: Value) -> Path | None:
     """The path of the view that `x[key] = value` writes; None where the key picks by Tensors. ShapeError for a value that does
     not fit.
     """
@@ -71,7 +74,7 @@ def path_to(x: Any, key: Any, value: Any) -> Path | None:
     return _path(x.shape, plan)
 
 
-def with_index(x: Any, key: Any, value: Any) -> Any:
+def with_index(x: V, key: Key, value: Value) -> V:
     """A new x in which x[key] is `value` (broadcast)."""
     active = current_tracer()
     if active is not None and (mask := _mask(x.shape, key)) is not None:
@@ -93,12 +96,12 @@ def with_index(x: Any, key: Any, value: Any) -> Any:
 # ---- reading a key -----------------------------------------------------------------------------------------------------
 
 
-def read_key(shape: tuple[int, ...], key: Any) -> Plan:
+def read_key(shape: tuple[int, ...], key: Key) -> Plan:
     """The plan of `key` for a Tensor of `shape`; raises IndexRangeError, DTypeError or ShapeError."""
     items = _with_ellipsis(shape, list(key) if isinstance(key, tuple) else [key])
     slices: list[tuple[int, int, int]] = []
     basic: list[int] = []
-    picks: dict[int, Any] = {}
+    picks: dict[int, Value] = {}
     for item in items:
         axis = len(slices)
         if item is None:
@@ -142,7 +145,7 @@ def _with_ellipsis(shape: tuple[int, ...], items: list[Any]) -> list[Any]:
     return items[:at] + [slice(None)] * (len(shape) - used) + items[at + (1 if dots else 0) :]
 
 
-def _axes_used(item: Any) -> int:
+def _axes_used(item: object) -> int:
     """How many axes of x an item indexes."""
     if item is None or item is Ellipsis:
         return 0
@@ -163,7 +166,7 @@ def _as_item(item: Any) -> Any:
     return item
 
 
-def _whole_number(item: Any, shape: tuple[int, ...], axis: int) -> int:
+def _whole_number(item: object, shape: tuple[int, ...], axis: int) -> int:
     """An index counted from 0; raises DTypeError for anything but a whole number, IndexRangeError out of range."""
     if isinstance(item, bool) or not isinstance(item, int | np.integer):
         raise DTypeError(
@@ -178,7 +181,7 @@ def _whole_number(item: Any, shape: tuple[int, ...], axis: int) -> int:
     return int(item) % size
 
 
-def _positions(item: Any, shape: tuple[int, ...], axis: int) -> list[Any]:
+def _positions(item: Value, shape: tuple[int, ...], axis: int) -> list[Value]:
     """The integer positions that an item picks, one value per axis; a bool mask covers as many axes as it has."""
     if item.dtype.kind != "b":
         return [item if item.dtype == np.int64 else cast(item, dtype=np.dtype(np.int64))]
@@ -186,7 +189,7 @@ def _positions(item: Any, shape: tuple[int, ...], axis: int) -> list[Any]:
     return [new_value(positions) for positions in np.nonzero(traced_or_array(item))]
 
 
-def _mask(shape: tuple[int, ...], key: Any) -> Any:
+def _mask(shape: tuple[int, ...], key: Key) -> Value | None:
     """The mask over the first axes of `shape` that `key` is, or None where it is something else."""
     if isinstance(key, tuple) and len(key) == 1:
         key = key[0]
@@ -196,7 +199,7 @@ def _mask(shape: tuple[int, ...], key: Any) -> Any:
     return key
 
 
-def _check_mask(item: Any, shape: tuple[int, ...], axis: int) -> None:
+def _check_mask(item: Value, shape: tuple[int, ...], axis: int) -> None:
     """Raise ShapeError unless the mask has the sizes of the axes from `axis` on."""
     if item.shape != shape[axis : axis + item.ndim]:
         raise ShapeError(
@@ -208,7 +211,7 @@ def _check_mask(item: Any, shape: tuple[int, ...], axis: int) -> None:
 # ---- picking by Tensors of positions -----------------------------------------------------------------------------------
 
 
-def _flat_rows(shape: tuple[int, ...], picks: dict[int, Any]) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
+def _flat_rows(shape: tuple[int, ...], picks: dict[int, Value]) -> tuple[Value, tuple[int, ...], tuple[int, ...]]:
     """Row numbers into the picked axes laid out flat, the axis order that brings those to the front, and their sizes."""
     axes = sorted(picks)
     try:
@@ -216,17 +219,18 @@ def _flat_rows(shape: tuple[int, ...], picks: dict[int, Any]) -> tuple[Any, tupl
     except ValueError:
         came = " and ".join(format_shape(picks[axis].shape) for axis in axes)
         raise ShapeError(f"index: positions of shapes {came}; expected shapes that broadcast; reshape one") from None
-    rows: Any = None
+    rows: Value | None = None
     for axis in axes:
         size = shape[axis]
         position = _checked(picks[axis], size, axis, shape)
         position = where(less(position, 0), add(position, size), position)
         rows = position if rows is None else add(multiply(rows, size), position)
+    assert rows is not None  # something is picked
     order = (*axes, *(axis for axis in range(len(shape)) if axis not in axes))
     return expand(rows, shape=picked), order, tuple(shape[axis] for axis in axes)
 
 
-def _checked(position: Any, size: int, axis: int, shape: tuple[int, ...]) -> Any:
+def _checked(position: Value, size: int, axis: int, shape: tuple[int, ...]) -> Value:
     """`position` with a bounds check."""
     message = (
         f"index: {{}} on axis {axis} of {format_shape(shape)}; expected {-size} to {size - 1}; check the positions"
@@ -234,7 +238,7 @@ def _checked(position: Any, size: int, axis: int, shape: tuple[int, ...]) -> Any
     return check_index(position, low=-size, high=size, spare=None, message=message)
 
 
-def _pick(y: Any, picks: dict[int, Any]) -> Any:
+def _pick(y: V, picks: dict[int, Value]) -> V:
     """y at the positions of `picks`, whose axes stand together in the result."""
     if list(picks) == [0]:  # the embedding look-up: no axis moves
         return take(y, picks[0])
@@ -253,7 +257,7 @@ def _picked_axes_order(picked: int, rest: int, axes: Sequence[int]) -> tuple[int
     return (*others[:front], *range(picked), *others[front:])
 
 
-def _put(x: Any, picks: dict[int, Any], value: Any) -> Any:
+def _put(x: Value, picks: dict[int, Value], value: Value) -> Value:
     """x with `value` written at the positions of `picks`."""
     rows, order, sizes = _flat_rows(x.shape, picks)
     rest = tuple(x.shape[axis] for axis in order[len(sizes) :])
@@ -269,7 +273,7 @@ def _inverse(order: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
-def _fits(value: Any, shape: tuple[int, ...], whole: tuple[int, ...]) -> tuple[int, ...]:
+def _fits(value: Value, shape: tuple[int, ...], whole: tuple[int, ...]) -> tuple[int, ...]:
     """`shape`; raises ShapeError unless `value` broadcasts to it."""
     new = len(shape) - value.ndim
     if new < 0 or any(have not in (1, want) for have, want in zip(value.shape, shape[new:], strict=True)):

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import as_dtype, int64, shape_of
-from .core.value import current_tracer, default_dtype
+from .arguments import Sizes, as_dtype, int64, shape_of
+from .core.value import DTypeLike, current_tracer, default_dtype
 from .creation import tensor
 from .errors import DTypeError, OptionError
 from .grad_mode import Mode, no_grad
 from .ops.elementwise import add, cast, floor_divide
 from .ops.random import random_bits
-from .tensor import Tensor, check_device
+from .tensor import DeviceLike, Tensor, check_device
 
 
 class Generator:
@@ -32,7 +32,7 @@ class Generator:
     For the same numbers in every run, give each thread a separate Generator.
     """
 
-    def __init__(self, seed: int = 0, device: Any = None) -> None:
+    def __init__(self, seed: int = 0, device: DeviceLike | None = None) -> None:
         self.state = tensor([_signed(seed), 0], dtype=int64, device=device)
         self.state.lock = threading.RLock()
 
@@ -74,7 +74,7 @@ class Generator:
     def __deepcopy__(self, memo: dict[int, Any]) -> Generator:
         return self.clone_state()
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, tuple[int, ...]]:
         return _restored, tuple(self.get_state().tolist())
 
     def __repr__(self) -> str:
@@ -95,10 +95,12 @@ class Generator:
         Compiled programs that draw from this Generator hold it while they run. A recording holds it to its end, since until
         then the state has no numbers.
         """
+        lock = self.state.lock
+        assert lock is not None  # made with the state
         active = current_tracer()
         if active is not None:
-            active.hold_lock(self.state.lock)
-        return self.state.lock
+            active.hold_lock(lock)
+        return lock
 
 
 def _restored(seed: int, calls: int) -> Generator:
@@ -180,7 +182,7 @@ def set_rng_state(state: Tensor) -> None:
 # ---- distributions -------------------------------------------------------------------------------------------------------
 
 
-def uniform_from(generator: Generator | None, size: tuple[int, ...], dtype: Any = None) -> Tensor:
+def uniform_from(generator: Generator | None, size: tuple[int, ...], dtype: DTypeLike | None = None) -> Tensor:
     """Uniform in [0, 1): the upper 24 bits of a word for float32, 53 bits of two words for float64."""
     dtype = as_dtype(dtype or default_dtype)
     if dtype.kind != "f":
@@ -197,7 +199,11 @@ def uniform_from(generator: Generator | None, size: tuple[int, ...], dtype: Any 
 
 
 def rand(
-    *size: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False, device: Any = None
+    *size: Sizes,
+    dtype: DTypeLike | None = None,
+    generator: Generator | None = None,
+    requires_grad: bool = False,
+    device: DeviceLike | None = None,
 ) -> Tensor:
     """Uniform numbers in [0, 1)."""
     check_device(device)
@@ -206,7 +212,11 @@ def rand(
 
 
 def randn(
-    *size: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False, device: Any = None
+    *size: Sizes,
+    dtype: DTypeLike | None = None,
+    generator: Generator | None = None,
+    requires_grad: bool = False,
+    device: DeviceLike | None = None,
 ) -> Tensor:
     """Standard normal numbers (Box and Muller 1958): sqrt(-2 log(1 - u)) cos(2 pi v) for uniform u, v."""
     check_device(device)
@@ -220,11 +230,11 @@ def randn(
 def randint(
     low: int,
     high: Any = None,
-    size: Any = None,
+    size: tuple[int, ...] | list[int] | None = None,
     *,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     generator: Generator | None = None,
-    device: Any = None,
+    device: DeviceLike | None = None,
 ) -> Tensor:
     """Whole numbers in [low, high), int64: `randint(10, (3,))` or `randint(2, 10, (3,))`; at most 2**31 of them.
 
@@ -248,7 +258,7 @@ def randint(
     return result if dtype is None else result.to(dtype)
 
 
-def randperm(n: int, *, generator: Generator | None = None, device: Any = None) -> Tensor:
+def randperm(n: int, *, generator: Generator | None = None, device: DeviceLike | None = None) -> Tensor:
     """The numbers 0 ... n-1 in random order, int64: the order that sorts n random 62-bit keys."""
     check_device(device)
     shape_of((n,))  # refuses what is no count

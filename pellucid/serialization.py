@@ -20,7 +20,7 @@ from .arguments import array_of
 from .errors import DataError, DTypeError, OptionError, StateError
 from .files import write_bytes
 from .nn import Module
-from .tensor import Tensor
+from .tensor import DeviceLike, Tensor
 
 # The format's element types as NumPy reads them; what the library has no dtype for widens in `array_of`.
 _DTYPES = {
@@ -31,7 +31,9 @@ _PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in (2, 3, 4, 5))
 
 
 def save(
-    obj: Module | Mapping[str, Any], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
+    obj: Module | Mapping[str, Tensor | np.ndarray],
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a Module's state, or a dict of Tensors (or arrays) by name, to `path`.
 
@@ -52,7 +54,7 @@ def save(
     write_bytes(Path(path), to_bytes(arrays, metadata=dict(metadata) if metadata else None))
 
 
-def _array(name: Any, value: Any) -> np.ndarray:
+def _array(name: object, value: object) -> np.ndarray:
     """One entry as the writer wants it: in one of our dtypes, its numbers in a row."""
     if not isinstance(name, str) or not isinstance(value, Tensor | np.ndarray):
         raise OptionError(
@@ -67,7 +69,9 @@ def _array(name: Any, value: Any) -> np.ndarray:
     return array if array.flags.c_contiguous else np.array(array, order="C")
 
 
-def load(path: str | os.PathLike[str], map_location: Any = None, weights_only: bool = True) -> dict[str, Tensor]:
+def load(
+    path: str | os.PathLike[str], map_location: DeviceLike | None = None, weights_only: bool = True
+) -> dict[str, Tensor]:
     """The Tensors of a safetensors file by name; hand them to `module.load_state_dict`.
 
     Nothing in the file is executed, whatever `weights_only` says (it and `map_location` are there for programs written
@@ -99,7 +103,7 @@ def _read(file: Path) -> bytes:
         raise DataError(f"{file}: {reason}; expected a file to read; check its permissions and the disk") from None
 
 
-def _entries(file: Path, content: bytes) -> list[tuple[str, Any]]:
+def _entries(file: Path, content: bytes) -> list[tuple[str, Mapping[str, Any]]]:
     """The file taken apart and checked by safetensors, or an error that says what it is instead."""
     try:
         return deserialize(content)
@@ -123,7 +127,7 @@ def is_pickle(content: bytes) -> bool:
     return content.startswith(_PICKLES) or (content.startswith(b"PK\x03\x04") and b".pkl" in content[:4096])
 
 
-def _read_array(file: Path, name: str, entry: Any) -> np.ndarray:
+def _read_array(file: Path, name: str, entry: Mapping[str, Any]) -> np.ndarray:
     kind, data = entry["dtype"], entry["data"]
     if kind == "BF16":  # the upper half of a float32
         array = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)

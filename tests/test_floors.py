@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,13 @@ def test_imports_point_downward(path: Path) -> None:
         assert down or (here, there) in SAME_FLOOR, (
             f"{name_of(path)}:{node.lineno}: {here} (floor {FLOORS[here]}) imports {there} (floor {FLOORS[there]})"
         )
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) != "__init__"], ids=name_of)
+def test_docstrings_name_the_floor(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    named = [int(number) for number in re.findall(r"\(floor (\d+)\)", docstring)]
+    assert named == [FLOORS[room(path)]], f"{name_of(path)}: write (floor {FLOORS[room(path)]}) once in its docstring"
 
 
 def compiler_room(name: str) -> str:

@@ -460,3 +460,35 @@ def test_what_in_place_methods_refuse() -> None:
         with pytest.raises(error, match=r"expected|only axes"):
             call()
     assert n.tolist() == [1, 1] and n.add_(P.tensor(2)).tolist() == [3, 3] and x.add_(n).dtype == P.float32
+
+
+def test_alpha_scales_what_is_no_tensor_yet() -> None:
+    x = P.tensor([1.0, 2.0, 3.0, 4.0])
+    for other in ([1.0, 2.0, 3.0, 4.0], (1.0, 2.0, 3.0, 4.0), np.arange(1.0, 5.0, dtype=np.float32)):
+        assert x.add(other, alpha=2).tolist() == [3.0, 6.0, 9.0, 12.0]
+        assert x.sub(other, alpha=2).tolist() == [-1.0, -2.0, -3.0, -4.0]
+        assert x.clone().add_(other, alpha=2).tolist() == [3.0, 6.0, 9.0, 12.0]
+    with pytest.raises(ShapeError):  # a list times 2 is the list twice
+        x.add([1.0, 2.0], alpha=2)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x @ 2, lambda x: 2 @ x, lambda x: P.matmul(x, None), lambda x: P.where(True, x, 0),
+        lambda x: P.where([True], x, 0), lambda x: x.gather(0, [0]), lambda x: x.index_select(0, [0]),
+        lambda x: x.scatter_add(0, P.tensor([0]), [1.0]), lambda x: x.scatter_add(0, [0], P.tensor([1.0])),
+        lambda x: x.masked_fill([True, False], 0), lambda x: P.functional.embedding([0], x.reshape(2, 1)),
+    ],
+)  # fmt: skip
+def test_numbers_and_lists_in_place_of_tensors_are_refused(call: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(DTypeError, match="expected a Tensor"):
+        call(P.tensor([1.0, 2.0]))
+
+
+def test_roll_pairs_shifts_with_dims() -> None:
+    x = P.tensor([[1, 2, 3], [4, 5, 6]])
+    for shifts, dims in [(1, (1,)), ([1], 1), (1, 1), ((1, -1), (0, 1)), ((4,), None)]:
+        assert np.array_equal(x.roll(shifts, dims).numpy(), np.roll(x.numpy(), shifts, dims)), (shifts, dims)
+    with pytest.raises(OptionError, match="one shift for each dim"):
+        x.roll((1, 2), 0)

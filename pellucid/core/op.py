@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import DTypeError, PellucidError, ShapeError, format_shape
 from .origin import origin, user_origin
 from .promotion import as_number, result_type
-from .value import Spec, Value, active_tracer, default_dtype, grad_mode, traced_or_array, tracer_count
+from .value import Operand, Spec, Value, active_tracer, default_dtype, grad_mode, traced_or_array, tracer_count
 
 # NaN and infinities propagate as values; the training loop stops at the first of them and names its layer. NumPy's warning
 # about the same event would be noise, so it is silenced for these modules alone.
@@ -53,6 +53,17 @@ def aside(value: Value) -> Any:
     return other
 
 
+# Gets a gradient and may give another in its place; None keeps it.
+Hook = Callable[[Any], Any]
+# The keyword arguments of an operation, such as `axes`, by name.
+Attributes = dict[str, Any]
+# A gradient rule: rule(g, y, *inputs, **attributes) -> dL/dinput.
+Rule = Callable[..., Any]
+# Arrays and attributes to test an operation with.
+Sample = tuple[list[np.ndarray], Attributes]
+SampleInputs = Iterator[Sample]
+
+
 class Node:
     """One operation on the tape: its inputs, its output, and the user's line that called it.
 
@@ -80,7 +91,7 @@ class Node:
         self.array = array if op.saves_output else None
         self.shape = array.shape
         self.dtype = array.dtype
-        self.hooks: list[Callable[[Any], Any]] | None = None
+        self.hooks: list[Hook] | None = None
         self.origin = origin.get() or user_origin()
         self.sequence = next(Node.counter)
 
@@ -93,11 +104,6 @@ class Node:
     def __repr__(self) -> str:
         return f"<{self.op.name} -> {format_shape(self.shape)}, {self.origin}>"
 
-
-# The keyword arguments of an operation, such as `axes`, by name.
-Attributes = dict[str, Any]
-# Arrays and attributes to test an operation with.
-SampleInputs = Iterator[tuple[list[np.ndarray], Attributes]]
 
 # Every primitive by its name.
 REGISTRY: dict[str, Op] = {}
@@ -128,7 +134,7 @@ class Op:
     same_dtype = True
     floating = False
 
-    def __init__(self, name: str, gradients: Sequence[Callable[..., Any] | None] = ()) -> None:
+    def __init__(self, name: str, gradients: Sequence[Rule | None] = ()) -> None:
         self.name = name
         self.gradients = tuple(gradients)
         if name in REGISTRY:
@@ -139,16 +145,16 @@ class Op:
         """Inputs to test the operation with."""
         raise NotImplementedError
 
-    def backward(self, node: Node, g: Any) -> list[Any]:
-        """dL/dinput for every input, None where none is needed."""
+    def backward(self, node: Node, g: Any) -> list[Value | None]:
+        """dL/dinput for every input, None where none is needed. g: dL/doutput, a value; of several outputs, their Cotangents."""
         y = node.output() if self.saves_output else None
-        grads: list[Any] = []
+        grads: list[Value | None] = []
         for parent, rule in zip(node.parents, self.rules(node), strict=True):
             needed = parent is not None and rule is not None
             grads.append(rule(g, y, *node.inputs, **node.attributes) if needed else None)  # type: ignore[misc]
         return grads
 
-    def rules(self, node: Node) -> Sequence[Callable[..., Any] | None]:
+    def rules(self, node: Node) -> Sequence[Rule | None]:
         """One rule per input of `node`; operations with any number of inputs build them here."""
         return self.gradients
 
@@ -156,7 +162,7 @@ class Op:
         """A ShapeError with the operation, what came, what was expected, and what to do next."""
         return ShapeError(f"{self.name}: {what}; {expected}; {fix}")
 
-    def __call__(self, *inputs: Any, **attributes: Any) -> Any:
+    def __call__(self, *inputs: Operand, **attributes: Any) -> Any:
         return apply(self, *inputs, **attributes)
 
     def __repr__(self) -> str:
@@ -166,7 +172,11 @@ class Op:
 def apply(op: Op, *inputs: Any, **attributes: Any) -> Any:
     """Run `op`: check shapes, compute, and put a Node on the tape if any input needs a gradient."""
     values = promote_inputs(op, inputs) if op.same_dtype else inputs
-    shape, dtype = op.infer(*values, **attributes)
+    try:
+        shape, dtype = op.infer(*values, **attributes)
+    except AttributeError:
+        refuse_plain(op, inputs)
+        raise
     active = active_tracer.get() if tracer_count[0] else None
     try:
         if active is None:
@@ -198,7 +208,16 @@ def apply(op: Op, *inputs: Any, **attributes: Any) -> Any:
 Op.__call__ = apply  # type: ignore[assignment]  # saves one Python call for every operation
 
 
-def promote_inputs(op: Op, inputs: Sequence[Any]) -> Sequence[Any]:
+def refuse_plain(op: Op, inputs: Sequence[Any]) -> None:
+    """Raise DTypeError for an input that is no value; operations whose inputs share a dtype refuse it while promoting."""
+    for position, x in enumerate(inputs):
+        if not isinstance(x, Value):
+            raise DTypeError(
+                f"{op.name}: input {position} is {x!r:.60} ({type(x).__name__}); expected a Tensor; make it one with pellucid.tensor(...)"
+            )
+
+
+def promote_inputs(op: Op, inputs: Sequence[Any]) -> Sequence[Value]:
     """The inputs as values of one dtype: Python numbers adapt to the Tensors, Tensors follow `result_type`."""
     dtype, numbers = None, False
     for v in inputs:  # the usual case first: Tensors of one floating dtype, with or without plain numbers
@@ -222,7 +241,7 @@ def promote_inputs(op: Op, inputs: Sequence[Any]) -> Sequence[Any]:
     return [as_value(v, dtype) for v in inputs]
 
 
-def as_value(operand: Any, dtype: np.dtype) -> Any:
+def as_value(operand: Operand, dtype: np.dtype) -> Value:
     """`operand` as a value of `dtype`, a Tensor by the differentiable `cast`."""
     if not isinstance(operand, Value):
         return _value_class(as_number(operand, dtype))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..errors import DTypeError
-from .value import Value, default_dtype
+from .value import Operand, Scalar, Value, default_dtype
 
 
-def as_number(number: Any, dtype: np.dtype) -> np.ndarray:
+def as_number(number: Scalar, dtype: np.dtype) -> np.ndarray:
     """A plain number as a 0-d array of `dtype`: a fraction is cut off for integers, -1 is the largest of uint8 (as in PyTorch).
 
     Raises DTypeError where the dtype cannot hold the number.
@@ -29,7 +27,7 @@ _KIND_RANK = {"b": 0, "u": 1, "i": 1, "f": 2}
 _NUMBER_DTYPE = {bool: np.dtype(bool), int: np.dtype(np.int64), float: default_dtype}
 
 
-def result_type(*operands: Any) -> np.dtype:
+def result_type(*operands: Operand) -> np.dtype:
     """The dtype an operation on `operands` computes in, as PyTorch decides it.
 
     The category comes first (bool < integer < float), from whichever operand. Within the highest category, a Tensor with
@@ -48,7 +46,7 @@ def result_type(*operands: Any) -> np.dtype:
     return best
 
 
-def _dtype_and_weight(operand: Any) -> tuple[np.dtype, int]:
+def _dtype_and_weight(operand: Operand) -> tuple[np.dtype, int]:
     if isinstance(operand, Value):
         return operand.dtype, 2 if operand.ndim else 1
     kind = bool if isinstance(operand, bool | np.bool_) else int if isinstance(operand, int | np.integer) else float

@@ -14,19 +14,36 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 from weakref import ref
 
 import numpy as np
 
 from ..errors import GradientError, ShapeError, format_shape
-from .op import Op, apply, aside, bare_value
-from .origin import user_origin
-from .value import Symbol, Value, current_tracer, grad_mode
+from .op import Attributes, Op, apply, aside, bare_value
+from .origin import Origin, user_origin
+from .value import NativeMemory, Symbol, V, Value, current_tracer, grad_mode
 
-Path = tuple[tuple[Op, dict[str, Any]], ...]  # movements and their attributes, from the base on
+
+class Movement(Op):
+    """An operation that moves numbers, and can be written through as a view.
+
+    inverse(old, part, **attributes) -> `old` with `part` in place of what the movement takes from it.
+    """
+
+    kind = "movement"
+    saves_inputs = False
+    saves_output = False
+    inverse: Callable[..., Value]
+
+    def writable_view(self, array: np.ndarray, **attributes: Any) -> np.ndarray:
+        """What the movement takes of a contiguous array, as a NumPy view that can be written."""
+        return self.forward(array, **attributes)
+
+
+Path = tuple[tuple[Movement, Attributes], ...]  # movements and their attributes, from the base on
 
 _lock = threading.RLock()  # held for reads and writes; taken after the lock of native memory, never before
 
@@ -42,7 +59,7 @@ class Cell:
     __slots__ = ("array", "limit", "native", "shape", "strides", "tensors")
 
     def __init__(self, base: Value) -> None:
-        native: Any = base.storage
+        native: NativeMemory | None = base.storage
         self.native = native
         array = base.array if native is None else base.__dict__.get("array")
         if array.__class__ is Symbol:  # while a step is recorded: a Tensor from before it has an array too
@@ -74,7 +91,7 @@ class Cell:
         self.tensors = [first, *(reference for reference in others if reference() is not None)]
         self.limit = 16 + 2 * len(self.tensors)
 
-    def living(self) -> list[Any]:
+    def living(self) -> list[Value]:
         """Its Tensors that still exist."""
         return [value for reference in self.tensors if (value := reference()) is not None]
 
@@ -83,10 +100,11 @@ class Cell:
     def numbers(self) -> np.ndarray:
         """The base's array."""
         while (array := self.array) is None:
+            assert self.native is not None  # one of the two has the numbers
             self.native.look(self)
         return array
 
-    def look(self, value: Value) -> Any:
+    def look(self, value: Value) -> np.ndarray:
         """Compute the array of one of its Tensors, which has none, by its path."""
         while True:
             numbers = array = self.numbers()
@@ -100,7 +118,7 @@ class Cell:
 
     # ---- writing ----
 
-    def forget(self, written_at: Any) -> None:
+    def forget(self, written_at: Origin | None) -> None:
         """Drop the arrays that its Tensors hold, which a write has outdated."""
         for value in self.living():
             with suppress(AttributeError):
@@ -122,7 +140,7 @@ class Cell:
 # ---- making views ------------------------------------------------------------------------------------------------------
 
 
-def viewed(op: Op, x: Any, **attributes: Any) -> Any:
+def viewed(op: Movement, x: Value, **attributes: Any) -> Any:
     """The movement `op` of x as a view of x, unless a reshape has to copy the numbers."""
     result = apply(op, x, **attributes)
     cut = x.path or (x.cell is not None and x.cell.strides is not None)
@@ -131,7 +149,7 @@ def viewed(op: Op, x: Any, **attributes: Any) -> Any:
     return as_view(result, x, ((op, attributes),))
 
 
-def as_view(result: Any, x: Any, path: Path) -> Any:
+def as_view(result: V, x: Value, path: Path) -> V:
     """`result`, the outcome of `path` on x, made a view of x."""
     share(result, x, path)
     without_grad = x.base_without_grad
@@ -197,8 +215,9 @@ def copied(copy: Value, source: Value, memo: dict[int, Any]) -> None:
     share(copy, memo[id(cell)].base(), source.path)
 
 
-def _stays_view(x: Any, result: Any, shape: tuple[int, ...]) -> bool:
+def _stays_view(x: Value, result: Value, shape: tuple[int, ...]) -> bool:
     """Whether reshaping x moves no number, given its strides in its base: PyTorch's rule, eager and recorded."""
+    assert x.cell is not None
     array, whole, base = result.array, x.array, x.cell.array
     if array.__class__ is whole.__class__ is base.__class__ is np.ndarray and base.flags.c_contiguous:
         return _lies_in(array, whole)  # as NumPy has found
@@ -209,8 +228,9 @@ def _stays_view(x: Any, result: Any, shape: tuple[int, ...]) -> bool:
     return True
 
 
-def _laid_out(x: Any) -> np.ndarray:
+def _laid_out(x: Value) -> np.ndarray:
     """A one-element array with the shape and strides of x in its base, so that NumPy decides what needs a copy."""
+    assert x.cell is not None
     shape, strides = x.cell.shape, x.cell.strides
     if strides is None:
         strides = tuple([math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
@@ -223,17 +243,17 @@ def _laid_out(x: Any) -> np.ndarray:
     return probe
 
 
-def is_view_along(view: Any, x: Any, path: Path) -> bool:
+def is_view_along(view: Value, x: Value, path: Path) -> bool:
     """Whether `view` is the view of x along `path`; x itself for an empty path."""
     return view.cell is not None and view.cell is x.cell and view.path == x.path + path
 
 
-def in_row_order(x: Any) -> bool:
+def in_row_order(x: Value) -> bool:
     """Whether the numbers of x lie in row-major order in its base."""
     return strides_of(x) is None
 
 
-def strides_of(x: Any) -> tuple[int, ...] | None:
+def strides_of(x: Value) -> tuple[int, ...] | None:
     """The strides of x in its base; None for row-major order."""
     if x.cell is None or not (x.path or x.cell.strides):
         return None
@@ -244,19 +264,20 @@ def strides_of(x: Any) -> tuple[int, ...] | None:
 # ---- writing -----------------------------------------------------------------------------------------------------------
 
 
-def write_part(x: Any, path: Path, array: np.ndarray, written_at: Any) -> None:
+def write_part(x: Value, path: Path, array: np.ndarray, written_at: Origin | None) -> None:
     """Write `array` into the view of x along `path`, off the tape."""
     with _lock:
         cell = Cell(x) if x.cell is None else x.cell
     _write(cell, x.path + path, array, written_at)
 
 
-def write_array(x: Any, array: np.ndarray, written_at: Any) -> None:
+def write_array(x: Value, array: np.ndarray, written_at: Origin | None) -> None:
     """Write `array`, of the shape and dtype of x, into x, off the tape."""
+    assert x.cell is not None
     _write(x.cell, x.path, array, written_at)
 
 
-def _write(cell: Cell, path: Path, array: np.ndarray, written_at: Any) -> None:
+def _write(cell: Cell, path: Path, array: np.ndarray, written_at: Origin | None) -> None:
     """Write `array` along `path` from the base, and drop the arrays of all that share."""
     while True:
         if path:
@@ -276,9 +297,10 @@ def _write(cell: Cell, path: Path, array: np.ndarray, written_at: Any) -> None:
 
 class _Probe:
     __slots__ = ("array",)
+    array: np.ndarray
 
 
-def _holders(cell: Any) -> int:
+def _holders(cell: Cell | _Probe) -> int:
     return sys.getrefcount(cell.array)
 
 
@@ -287,7 +309,7 @@ def _sole_holder_count() -> int:
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         return -1
     probe = _Probe()
-    probe.array = np.zeros(1)  # type: ignore[attr-defined]
+    probe.array = np.zeros(1)
     return _holders(probe)
 
 
@@ -302,29 +324,29 @@ def _put_array(cell: Cell, path: Path, array: np.ndarray) -> None:
         whole = np.array(whole, order="C")
     part = whole
     for op, attributes in path:
-        part = op.writable_view(part, **attributes)  # type: ignore[attr-defined]
+        part = op.writable_view(part, **attributes)
     if any(stride == 0 and size > 1 for stride, size in zip(part.strides, part.shape, strict=True)):
         refuse_overlap(part.shape)
     part[...] = array
     cell.array = whole
 
 
-def put(base: Any, path: Sequence[Any], part: Any) -> Any:
+def put(base: Value, path: Path, part: Value) -> Value:
     """`base` with `part` written along `path`, by operations: on the tape, and in a recorded step."""
     if not path:
         return part
-    (op, attributes), *rest = path
-    inner = apply(op, base, **attributes) if rest else None
-    return op.inverse(base, put(inner, rest, part), **attributes)
+    (op, attributes), rest = path[0], path[1:]
+    inner = put(apply(op, base, **attributes), rest, part) if rest else part
+    return op.inverse(base, inner, **attributes)
 
 
-def write_on_tape(view: Any, part: Any) -> None:
+def write_on_tape(view: Value, part: Value) -> None:
     """Put the computed `part` into the base of `view`, so that all its views are differentiated through it."""
     base = view.base
     base.write(put(aside(base), view.path[len(base.path) :], part))
 
 
-def follow(base: Any) -> None:
+def follow(base: Value) -> None:
     """Move the views of `base` to its new place on the tape."""
     active = current_tracer()
     for view in [] if base.cell is None else base.cell.living():
@@ -337,10 +359,11 @@ def follow(base: Any) -> None:
             view.array, view.node, view.requires_grad = fresh.array, fresh.node, fresh.requires_grad
 
 
-def refuse_without_grad(view: Any, part: Any) -> None:
+def refuse_without_grad(view: Value, part: Value) -> None:
     """Raise GradientError where a view made under no_grad is written with gradients on, and a gradient would have to pass
     through the write: the tape does not connect the view with its base.
     """
+    assert view.base_without_grad is not None
     base = view.base_without_grad()
     if view.requires_grad or part.requires_grad or (base is not None and base.requires_grad):
         raise GradientError(
@@ -349,7 +372,7 @@ def refuse_without_grad(view: Any, part: Any) -> None:
         )
 
 
-def refuse_overlap(shape: tuple[int, ...]) -> Any:
+def refuse_overlap(shape: tuple[int, ...]) -> NoReturn:
     """Raise ShapeError: a Tensor of `shape` shows some numbers in several places."""
     raise ShapeError(
         f"{user_origin()}: in-place write into an expanded Tensor {format_shape(shape)}, whose numbers stand in several places at once; "

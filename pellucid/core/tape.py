@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import GradientError, format_shape
-from .op import Node, aside
+from .op import Hook, Node, aside
 from .origin import origin
 from .value import Value, current_tracer, grad_mode
 
@@ -28,14 +28,14 @@ def reachable(roots: Sequence[Node], since: int = 0) -> list[Node]:
 
 
 def backward_pass(
-    outputs: Sequence[Any],
-    grads: Sequence[Any],
+    outputs: Sequence[Value],
+    grads: Sequence[Value],
     *,
     keep: bool = False,
     create_graph: bool = False,
-    inputs: Sequence[Any] | None = None,
+    inputs: Sequence[Value] | None = None,
     since: int = 0,
-) -> dict[int, tuple[Any, Any]]:
+) -> dict[int, tuple[Any, Value]]:
     """Send `grads` (dL/doutput) back from `outputs`; give `{id: (value, dL/dvalue)}` for the leaves reached.
 
     keep: keep the tape for another pass; otherwise each Node is emptied as soon as it has been used.
@@ -44,14 +44,14 @@ def backward_pass(
     since: end at Nodes older than this number, as if at leaves, and leave the leaves' hooks to a later pass.
     Raises GradientError where the tape is gone or an input has been overwritten since it was read.
     """
-    pending: dict[int, Any] = {}  # Node.sequence -> dL/d(its output), the sum of what has come so far
-    leaves: dict[int, tuple[Any, Any]] = {}
+    pending: dict[int, Value] = {}  # Node.sequence -> dL/d(its output), the sum of what has come so far
+    leaves: dict[int, tuple[Any, Value]] = {}
     inner_inputs = {value.node.sequence: value for value in inputs or () if value.node is not None}
-    inner_gradients: dict[int, tuple[Any, Any]] = {}
+    inner_gradients: dict[int, tuple[Any, Value]] = {}
     order = reachable([v.node for v in outputs if v.node is not None and v.node.sequence >= since], since)
     on_path = None if inputs is None else _nodes_leading_to(inputs, order)
 
-    def deliver(parent: Node | Value | None, g: Any) -> None:
+    def deliver(parent: Node | Value | None, g: Value) -> None:
         if on_path is not None and id(parent) not in on_path:
             return
         if isinstance(parent, Node) and parent.sequence >= since:
@@ -66,14 +66,14 @@ def backward_pass(
         for value, g in zip(outputs, grads, strict=True):
             deliver(value.node or value, g)
         for node in order:
-            g = pending.pop(node.sequence, None)
-            if g is None:
+            if node.sequence not in pending:
                 continue
+            g = pending.pop(node.sequence)
             inherited = origin.set(node.origin) if create_graph or current_tracer() is not None else None
             try:
                 g = _run_hooks(node.hooks, g)
-                if (value := inner_inputs.get(node.sequence)) is not None:
-                    inner_gradients[id(value)] = (value, g)
+                if (wanted := inner_inputs.get(node.sequence)) is not None:
+                    inner_gradients[id(wanted)] = (wanted, g)
                 for parent, parent_g in zip(node.parents, _input_gradients(node, g, on_path), strict=True):
                     if parent_g is not None:
                         deliver(parent, parent_g)
@@ -89,7 +89,7 @@ def backward_pass(
     return leaves | inner_gradients
 
 
-def _nodes_leading_to(inputs: Sequence[Any], order: Sequence[Node]) -> set[int]:
+def _nodes_leading_to(inputs: Sequence[Value], order: Sequence[Node]) -> set[int]:
     """The ids of `inputs` and of the Nodes that depend on them.
 
     A released Node counts as one that does: `_input_gradients` will refuse it.
@@ -101,7 +101,7 @@ def _nodes_leading_to(inputs: Sequence[Any], order: Sequence[Node]) -> set[int]:
     return on_path
 
 
-def _input_gradients(node: Node, g: Any, on_path: set[int] | None) -> list[Any]:
+def _input_gradients(node: Node, g: Value, on_path: set[int] | None) -> Sequence[Value | None]:
     """dL/dinput for each input of `node`, None where none is needed. Checks first that what it read is still there."""
     if node.inputs is None:
         raise GradientError(
@@ -137,7 +137,7 @@ def _release(node: Node) -> None:
     node.hooks = None
 
 
-def _run_hooks(hooks: Sequence[Any] | None, g: Any) -> Any:
+def _run_hooks(hooks: Sequence[Hook] | None, g: Value) -> Value:
     """g after the hooks. Each gets a separate Tensor, which it may write into, since g may be the gradient of others too."""
     for hook in hooks or ():
         g = aside(g)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,12 +13,56 @@ from ..errors import TraceError, format_shape
 from .origin import Origin, user_origin
 
 if TYPE_CHECKING:
-    from .op import Node, Op
+    import threading
+    import weakref
+
+    from .op import Attributes, Hook, Node, Op
+    from .sharing import Cell, Path
 
 grad_mode: ContextVar[bool] = ContextVar("grad_mode", default=True)
 
 default_dtype = np.dtype(np.float32)
 DTYPES = {np.dtype(name) for name in ("float32", "float64", "int64", "int32", "uint8", "bool", "uint32")}
+
+# What names a dtype: ours, NumPy's, Python's `float`, or a name such as "float32".
+DTypeLike = np.dtype | type | str
+
+
+# A plain number: Python's or NumPy's.
+Scalar = float | np.number | np.bool_
+
+
+class Shaped(Protocol):
+    """What a shape rule reads of an input: a Value, a Symbol or a Spec."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    @property
+    def ndim(self) -> int: ...
+
+
+class NativeMemory(Protocol):
+    """The memory of a Tensor that a compiled program writes: `Buffer` in `compiler/backends/cpu/storage.py`."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    owned: bool  # whether it is memory of its own, and not that of an array
+    lock: threading.RLock | None
+    tensor: Any  # a weak reference to the Tensor whose numbers it holds
+
+    def snapshot(self, tensor: Value) -> np.ndarray:
+        """Its numbers as an array, which becomes that of `tensor`."""
+
+    def look(self, cell: Cell) -> None:
+        """Give `cell` an array of its numbers."""
+
+    def overwritten(self, tensor: Value) -> None:
+        """Note that `tensor` has got another array."""
+
+    def outdated(self) -> None:
+        """Note that its numbers are no longer those of the Tensor."""
 
 
 class Spec(NamedTuple):
@@ -47,19 +91,19 @@ class Value:
     node: Node | None = None
     version: int = 0
     written_at: Origin | None = None
-    hooks: list[Callable[[Any], Any]] | None = None
+    hooks: list[Hook] | None = None
     _grad: Any = None
 
     # The native memory of a Tensor that a compiled program writes; see `__getattr__`.
-    storage: Any = None
+    storage: Any = None  # a NativeMemory, of which the backend knows more
     # The Cell of numbers that it shares, the movements that lead from the base to it, and the Tensor that it is a view of on
     # the tape: see `core/sharing.py`.
-    cell: Any = None
-    path: Any = ()
+    cell: Cell | None = None
+    path: Path = ()
     base: Any = None
-    base_without_grad: Any = None  # a weak reference to it, where the view was made under no_grad()
+    base_without_grad: weakref.ref[Any] | None = None  # a weak reference to it, where the view was made under no_grad()
     # Held by the thread that advances it: the state of a random generator has one.
-    lock: Any = None
+    lock: threading.RLock | None = None
 
     def __init__(self, array: Any = None, *sizes: Any) -> None:
         if array.__class__ is not _ndarray:
@@ -98,6 +142,30 @@ class Value:
         """The number of axes."""
         return len(self.shape)
 
+    if TYPE_CHECKING:  # what gradient rules are written with; the class of all values, Tensor, defines it
+
+        def __neg__(self) -> Value: ...
+        def __add__(self, other: TensorLike) -> Value: ...
+        def __radd__(self, other: TensorLike) -> Value: ...
+        def __sub__(self, other: TensorLike) -> Value: ...
+        def __rsub__(self, other: TensorLike) -> Value: ...
+        def __mul__(self, other: TensorLike) -> Value: ...
+        def __rmul__(self, other: TensorLike) -> Value: ...
+        def __truediv__(self, other: TensorLike) -> Value: ...
+        def __rtruediv__(self, other: TensorLike) -> Value: ...
+        def detach(self) -> Value: ...
+        def sqrt(self) -> Value: ...
+        def square(self) -> Value: ...
+        def where(self, condition: Any, other: TensorLike) -> Value: ...
+
+
+# Values of one class: operations on Tensors give Tensors.
+V = TypeVar("V", bound=Value)
+# What stands beside a Tensor in an expression: also what a Tensor can be made of.
+TensorLike = Value | float | np.ndarray | np.generic | Sequence[Any]
+# What an operation takes: a value, or a plain number that adapts to the values beside it.
+Operand = Value | Scalar
+
 
 # ---- recording: a step as a graph instead of numbers -------------------------------------------------------------------
 
@@ -113,7 +181,7 @@ class Symbol:
     __slots__ = ("__weakref__", "attributes", "constant", "dtype", "inputs", "op", "origin", "shape")
 
     def __init__(
-        self, op: Op | None, inputs: tuple[Symbol, ...], attributes: dict[str, Any], shape: tuple[int, ...],
+        self, op: Op | None, inputs: tuple[Symbol, ...], attributes: Attributes, shape: tuple[int, ...],
         dtype: np.dtype, origin: Origin, constant: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         self.op, self.inputs, self.attributes = op, inputs, attributes
@@ -143,7 +211,7 @@ class Symbol:
             raise AttributeError(name)
         self.refuse()
 
-    def refuse(self, *_: Any, **__: Any) -> Any:
+    def refuse(self, *_: object, **__: object) -> NoReturn:
         """Raise TraceError: a Symbol has no numbers."""
         raise TraceError(
             f"{user_origin()}: the numbers of a Tensor {format_shape(self.shape)} {self.dtype} are asked for while the step is being "
@@ -159,13 +227,36 @@ for _name in ("array", "bool", "float", "int", "index", "len", "iter", "getitem"
               "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "and", "or", "invert", "neg"):  # fmt: skip
     setattr(Symbol, f"__{_name}__", Symbol.refuse)
 
+
+class TracerInterface(Protocol):
+    """What the rooms below the compiler ask of the tracer, `Tracer` in `compiler/trace/tracer.py`."""
+
+    def append(
+        self, op: Op, values: Sequence[Value], attributes: Attributes, shape: tuple[int, ...], dtype: np.dtype
+    ) -> Symbol: ...
+    def on_create(self, value: Value, array: Any) -> Any: ...
+    def read(self, value: Value) -> Symbol: ...
+    def rebind(self, value: Value, symbol: Symbol) -> None: ...
+    def before_data_assignment(self, value: Value) -> None: ...
+    def before_grad_write(self, owner: Any) -> None: ...
+    def read_grad(self, owner: Any) -> Any: ...
+    def has_grad(self, owner: Any) -> bool: ...
+    def is_made_inside(self, value: Value) -> bool: ...
+    def refuse_older(self, node: Node) -> None: ...
+    def retrace_after(self, change: Callable[[], None], at_once: bool = False) -> None: ...
+    def hold_lock(self, lock: threading.RLock) -> None: ...
+    def scan(self, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any: ...
+    def selected(self, x: Any, mask: Any) -> Any: ...
+    def replaced(self, x: Any, mask: Any, value: Any) -> Any: ...
+
+
 # The tracer of this context, and how many there are in all contexts: eager work only checks that the count is 0.
-active_tracer: ContextVar[Any] = ContextVar("tracer", default=None)
+active_tracer: ContextVar[TracerInterface | None] = ContextVar("tracer", default=None)
 tracer_count = [0]
 
 
-def current_tracer() -> Any:
-    """The tracer of this context, or None. Its interface is that of `compiler/trace/tracer.py`."""
+def current_tracer() -> TracerInterface | None:
+    """The tracer of this context, or None."""
     return active_tracer.get() if tracer_count[0] else None
 
 
@@ -188,7 +279,7 @@ def traced_or_array(value: Value) -> Any:
     return value.array if active is None else active.read(value)
 
 
-def refuse_array(data: Any) -> None:
+def refuse_array(data: object) -> None:
     """Raise TraceError where an array would become a constant of a step that is being traced.
 
     The next call may have another one, such as the next batch of an iterator.

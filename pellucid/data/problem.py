@@ -1,4 +1,4 @@
-"""The data module that training is given: examples as arrays in three splits, and the preprocessor that made them.
+"""The data module that training is given: examples as arrays in three splits, and the preprocessor that made them (floor 4).
 
 Nothing here reads a file: `load.py` finds the kind of data, and each kind has a folder beside it that reads and encodes.
 N examples, L tokens.

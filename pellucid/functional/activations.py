@@ -6,8 +6,8 @@ Composites like those in `functional/`, from where they are called. Names and ar
 from __future__ import annotations
 
 import math
-from typing import Any
 
+from ..core.value import DTypeLike
 from ..creation import where
 from ..errors import OptionError
 from ..ops import elementwise
@@ -85,11 +85,11 @@ def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     return where(x <= min_val, x.in_own_dtype(min_val), where(x >= max_val, x.in_own_dtype(max_val), x))
 
 
-def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+def softmax(x: Tensor, dim: int, dtype: DTypeLike | None = None) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`."""
     return (x if dtype is None else x.to(dtype)).softmax(dim)
 
 
-def log_softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+def log_softmax(x: Tensor, dim: int, dtype: DTypeLike | None = None) -> Tensor:
     """log(softmax(x)) along `dim`."""
     return (x if dtype is None else x.to(dtype)).log_softmax(dim)

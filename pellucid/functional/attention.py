@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
 
 import numpy as np
 
+from ..core.op import Attributes
 from ..errors import ShapeError, format_shape
 from ..ops import attention
 from ..tensor import Tensor, matmul
@@ -51,7 +51,7 @@ def scaled_dot_product_attention(
 
 
 # The observer that `scaled_dot_product_attention` calls with its weights (*, T, S), if there is one.
-attention_watcher: ContextVar[Callable[[Tensor], Any] | None] = ContextVar("attention_watcher", default=None)
+attention_watcher: ContextVar[Callable[[Tensor], object] | None] = ContextVar("attention_watcher", default=None)
 
 
 def attention_weights(
@@ -71,7 +71,7 @@ def attention_weights(
 
 def _mask_and_scale(
     q: Tensor, k: Tensor, lead: tuple[int, ...], attn_mask: Tensor | None, is_causal: bool, scale: float | None
-) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+) -> tuple[tuple[Tensor, ...], Attributes]:
     mask = () if attn_mask is None else (_mask_in_four_axes(attn_mask, (*lead, q.shape[2], k.shape[2])),)
     scale = 1 / math.sqrt(max(q.shape[3], 1)) if scale is None else float(scale)
     return mask, {"causal": bool(is_causal), "scale": scale}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import sizes_of
+from ..arguments import Sizes, sizes_of
 from ..creation import full, ones, where
 from ..errors import DTypeError, OptionError, ShapeError, format_shape
 from ..ops import contraction, movement
@@ -31,7 +31,9 @@ def _examples(x: Tensor, axes: int, what: str, compute: Callable[[Tensor], Tenso
     return compute(x.unsqueeze(0)).squeeze(0)
 
 
-def _around(x: Tensor, kernel: Sequence[int], stride: Any, padding: Any, dilation: Any) -> tuple[Tensor, Any]:
+def _around(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sizes | str, dilation: Sequence[int]
+) -> tuple[Tensor, tuple[int, ...]]:
     """x (B, C, H, W) and the padding to convolve it with, in numbers; the odd one of "same" goes behind, onto x."""
     if not isinstance(padding, str):
         return x, sizes_of(padding, 2, "padding")
@@ -52,9 +54,9 @@ def conv2d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
     groups: int = 1,
 ) -> Tensor:
     """x (B, C, H, W) or (C, H, W), weight (O, C/groups, K, L) -> (B, O, P, Q).
@@ -75,9 +77,9 @@ def conv1d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
     groups: int = 1,
 ) -> Tensor:
     """x (B, C, T) or (C, T), weight (O, C/groups, K) -> (B, O, P): a convolution of height 1."""
@@ -89,8 +91,8 @@ def conv1d(
 
 
 def conv_transpose2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
-    groups: int = 1, dilation: Any = 1,
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Sizes | str = 0, output_padding: Sizes = 0,
+    groups: int = 1, dilation: Sizes = 1,
 ) -> Tensor:  # fmt: skip
     """x (B, C, P, Q) or (C, P, Q), weight (C, O/groups, K, L) -> (B, O, H, W): the transpose of a convolution.
 
@@ -131,7 +133,7 @@ def pad(x: Tensor, padding: Sequence[int], mode: str = "constant", value: float 
 
 
 def _windows(
-    x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, fill: float
+    x: Tensor, kernel: Sizes, stride: Sizes | None, padding: Sizes, dilation: Sizes, ceil_mode: bool, fill: float
 ) -> Tensor:  # fmt: skip
     """x (B, C, H, W) -> (B, C, P, Q, K, L): the patch under each window, with `fill` around x."""
     k, p = sizes_of(kernel, 2, "kernel_size", 1), sizes_of(padding, 2, "padding")
@@ -147,7 +149,7 @@ def _windows(
 
 
 def max_pool2d(
-    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+    x: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1, ceil_mode: bool = False
 ) -> Tensor:  # fmt: skip
     """x (B, C, H, W) or (C, H, W) -> (B, C, P, Q): the largest number under each window; the first of equal ones gets the gradient."""
     return _examples(x, 4, "max_pool2d", lambda x: _windows(
@@ -156,14 +158,16 @@ def max_pool2d(
 
 
 def max_pool1d(
-    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+    x: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1, ceil_mode: bool = False
 ) -> Tensor:  # fmt: skip
     """x (B, C, T) or (C, T) -> (B, C, P): the largest under each window."""
     k, s, p, d = _flat(kernel_size, stride, padding, dilation)
     return _examples(x, 3, "max_pool1d", lambda x: max_pool2d(x.unsqueeze(2), k, s, p, d, ceil_mode).squeeze(2))
 
 
-def _flat(kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> Any:
+def _flat(
+    kernel: Sizes, stride: Sizes | None, padding: Sizes, dilation: Sizes = 1
+) -> tuple[Sizes, Sizes | None, Sizes, Sizes]:
     """A window over one axis as one of height 1."""
     k, p, d = (
         sizes_of(kernel, 1, "kernel_size", 1),
@@ -174,7 +178,7 @@ def _flat(kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> Any:
 
 
 def avg_pool2d(
-    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    x: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tensor:  # fmt: skip
     """x (B, C, H, W) or (C, H, W) -> (B, C, P, Q): the mean under each window.
@@ -185,7 +189,9 @@ def avg_pool2d(
     x.check_floating("avg_pool")
 
     def compute(x: Tensor) -> Tensor:
-        total = lambda x: _windows(x, kernel_size, stride, padding, 1, ceil_mode, 0.0).sum((-2, -1))
+        def total(x: Tensor) -> Tensor:
+            return _windows(x, kernel_size, stride, padding, 1, ceil_mode, 0.0).sum((-2, -1))
+
         if divisor_override is not None:
             return total(x) / divisor_override
         if count_include_pad:
@@ -196,7 +202,7 @@ def avg_pool2d(
 
 
 def avg_pool1d(
-    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    x: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:  # fmt: skip
     """x (B, C, T) or (C, T) -> (B, C, P): the mean under each window."""
@@ -206,7 +212,7 @@ def avg_pool1d(
     )
 
 
-def adaptive_avg_pool2d(x: Tensor, output_size: Any) -> Tensor:
+def adaptive_avg_pool2d(x: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
     """x (B, C, H, W) or (C, H, W) -> (B, C, P, Q) with (P, Q) = output_size: means over windows that share out H and W.
 
     Window i of P goes from floor(i H / P) to ceil((i + 1) H / P); None for P or Q keeps the size.
@@ -223,7 +229,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: Any) -> Tensor:
     return _examples(x, 4, "adaptive_avg_pool2d", compute)
 
 
-def _sharing(windows: int, size: int, dtype: Any) -> Tensor:
+def _sharing(windows: int, size: int, dtype: np.dtype) -> Tensor:
     """(P, H): row i takes the mean of window i."""
     rows = np.zeros((windows, size), dtype)
     for i, row in enumerate(rows):
@@ -233,7 +239,11 @@ def _sharing(windows: int, size: int, dtype: Any) -> Tensor:
 
 
 def interpolate(
-    x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+    x: Tensor,
+    size: Sizes | None = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
 ) -> Tensor:
     """x (B, C, *) with each number repeated `scale_factor` times along every further axis, or up to `size`."""
     axes = x.ndim - 2
@@ -260,7 +270,7 @@ def interpolate(
 # ---- warping ---------------------------------------------------------------------------------------------------------
 
 
-def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
+def affine_grid(theta: Tensor, size: tuple[int, ...] | list[int], align_corners: bool | None = None) -> Tensor:
     """theta (B, 2, 3), size (B, C, P, Q) -> (B, P, Q, 2): theta (x, y, 1), the places that `grid_sample` reads.
 
     x and y run from -1 to 1 over the width and the height: between the centres of the outermost pixels with
@@ -276,7 +286,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     return x * to_x + y * to_y + shift  # (B, P, Q, 2)
 
 
-def _centres(count: int, align_corners: bool | None, dtype: Any) -> Tensor:
+def _centres(count: int, align_corners: bool | None, dtype: np.dtype) -> Tensor:
     """The centres of `count` pixels between -1 and 1; a single one is in the middle."""
     edge = 0.0 if count == 1 else 1.0 if align_corners else 1 - 1 / count
     return Tensor(np.linspace(-edge, edge, count, dtype=dtype))

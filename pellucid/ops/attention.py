@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.op import Attributes, Node, Op, SampleInputs, new_value
-from ..core.value import Spec, grad_mode
+from ..core.op import Attributes, Node, Op, Rule, Sample, SampleInputs, new_value
+from ..core.value import Shaped, Spec, V, Value, grad_mode
 from ..errors import DTypeError, format_shape
 from .contraction import matmul, swap_last
 from .elementwise import exp, where
@@ -30,7 +30,7 @@ LARGEST_HEAD = 256  # channels: kernels keep their blocks on the stack, and beyo
 # ---- packing: an operation has one output ----------------------------------------------------------------------------
 
 
-def unpack(x: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+def unpack(x: V, shapes: Sequence[tuple[int, ...]]) -> list[V]:
     """A flat x as consecutive pieces of `shapes`."""
     pieces, start = [], 0
     for shape in shapes:
@@ -40,18 +40,21 @@ def unpack(x: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
     return pieces
 
 
-def result_shapes(q: Any, v: Any) -> list[tuple[int, ...]]:
+def result_shapes(q: Shaped, v: Shaped) -> list[tuple[int, ...]]:
     """The shapes that `attention` packs: the result (B, T, H, E), and log(sum(exp(scores))), (B, H, T)."""
     (batch, heads, length, _), channels = q.shape, v.shape[3]
     return [(batch, length, heads, channels), (batch, heads, length)]
 
 
 def gradient_shapes(q: Any, k: Any, v: Any) -> list[tuple[int, ...]]:
-    """The shapes that `attention_gradient` packs: dq (B, T, H, D), dk (B, S, G, D), dv (B, S, G, E)."""
+    """The shapes that `attention_gradient` packs: dq (B, T, H, D), dk (B, S, G, D), dv (B, S, G, E).
+
+    q, k, v: what has a shape; the padding rules of the compiler give axes in place of sizes.
+    """
     return [(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (q, k, v)]
 
 
-def heads_first(x: Any) -> Any:
+def heads_first(x: V) -> V:
     """(B, T, H, D) as (B, H, T, D), or back."""
     return permute(x, axes=(0, 2, 1, 3))
 
@@ -95,7 +98,7 @@ class Attention(Op):
     kind = "contraction"
     same_dtype = False
 
-    def infer(self, q: Any, k: Any, v: Any, *mask: Any, causal: bool, scale: float) -> Spec:
+    def infer(self, q: Shaped, k: Shaped, v: Shaped, *mask: Shaped, causal: bool, scale: float) -> Spec:
         check(self, q, k, v, *mask)
         return Spec((_count(result_shapes(q, v)),), q.dtype)
 
@@ -111,17 +114,18 @@ class Attention(Op):
         result = np.matmul(e, _for_heads(v, q)) / total
         return _pack(result.transpose(0, 2, 1, 3), top + np.log(total))
 
-    def backward(self, node: Node, g: Any) -> list[Any]:
+    def backward(self, node: Node, g: Value) -> list[Value | None]:
         """`attention_gradient` gives all; the rules run where the pass itself is recorded, or the mask needs a gradient."""
         if grad_mode.get() or any(parent is not None for parent in node.parents[3:]):
             return super().backward(node, g)
         q, k, v, *mask = node.inputs
         dy, dl = unpack(g, result_shapes(q, v))
         packed = attention_gradient(heads_first(dy), dl, q, k, v, node.output(), *mask, **node.attributes)
-        grads = [heads_first(x) for x in unpack(packed, gradient_shapes(q, k, v))] + [None] * len(mask)
+        grads: list[Value | None] = [heads_first(x) for x in unpack(packed, gradient_shapes(q, k, v))]
+        grads += [None] * len(mask)
         return [grad if parent is not None else None for grad, parent in zip(grads, node.parents, strict=True)]
 
-    def rules(self, node: Node) -> Sequence[Any]:
+    def rules(self, node: Node) -> Sequence[Rule | None]:
         truths = any(mask.dtype.kind != "f" for mask in node.inputs[3:])
         return (*self.gradients[:3], None) if truths else self.gradients[: len(node.inputs)]
 
@@ -137,14 +141,14 @@ class Attention(Op):
             (1, 2, 2, 2, 2, 3, 2, (2, 2), "float"),
         ]
         for number, (b, h, g, t, s, d, e, mask, kind) in enumerate(shapes):
-            arrays: list[Any] = [random.normal(size=size) for size in ((b, h, t, d), (b, g, s, d), (b, g, s, e))]
+            arrays: list[np.ndarray] = [random.normal(size=size) for size in ((b, h, t, d), (b, g, s, d), (b, g, s, e))]
             if mask is not None:
                 m = random.normal(size=mask)
                 arrays.append(m > -0.5 if kind == "bool" else m)
             for causal in (False, True):
                 yield self.sample(random, arrays, {"causal": causal, "scale": d**-0.5 if number % 2 else 0.8})
 
-    def sample(self, random: np.random.Generator, arrays: list[Any], attributes: Attributes) -> Any:
+    def sample(self, random: np.random.Generator, arrays: list[np.ndarray], attributes: Attributes) -> Sample:
         return arrays, attributes
 
 
@@ -154,7 +158,7 @@ class AttentionGradient(Attention):
     """
 
     def infer(  # type: ignore[override]
-        self, g: Any, h: Any, q: Any, k: Any, v: Any, y: Any, *mask: Any, causal: bool, scale: float
+        self, g: Shaped, h: Shaped, q: Shaped, k: Shaped, v: Shaped, y: Shaped, *mask: Shaped, causal: bool, scale: float
     ) -> Spec:  # fmt: skip
         check(self, q, k, v, *mask)
         return Spec((_count(gradient_shapes(q, k, v)),), q.dtype)
@@ -172,7 +176,7 @@ class AttentionGradient(Attention):
         dv = _for_groups(np.matmul(p.swapaxes(2, 3), g), v)
         return _pack(*(x.transpose(0, 2, 1, 3) for x in (dq, dk, dv)))
 
-    def sample(self, random: np.random.Generator, arrays: list[Any], attributes: Attributes) -> Any:
+    def sample(self, random: np.random.Generator, arrays: list[np.ndarray], attributes: Attributes) -> Sample:
         q, k, v, *mask = arrays
         y = attention.forward(q, k, v, *mask, **attributes)
         shape = (*q.shape[:3], v.shape[3])
@@ -184,7 +188,7 @@ def _count(shapes: Sequence[tuple[int, ...]]) -> int:
     return int(np.sum([math.prod(shape) for shape in shapes]))
 
 
-def check(op: Op, q: Any, k: Any, v: Any, *mask: Any) -> None:
+def check(op: Op, q: Shaped, k: Shaped, v: Shaped, *mask: Shaped) -> None:
     """Raise ShapeError or DTypeError where query, key, value and mask do not belong together."""
     shapes = f"query {format_shape(q.shape)}, key {format_shape(k.shape)}, value {format_shape(v.shape)}"
     if not q.dtype == k.dtype == v.dtype or q.dtype.kind != "f":
@@ -217,7 +221,7 @@ def check(op: Op, q: Any, k: Any, v: Any, *mask: Any) -> None:
 # ---- by differentiable operations ------------------------------------------------------------------------------------
 
 
-def repeated(x: Any, heads: int) -> Any:
+def repeated(x: V, heads: int) -> V:
     """x (B, G, S, D) as (B, H, S, D): each head of a group reads the same."""
     batch, groups, *rest = x.shape
     if groups == heads:
@@ -226,7 +230,7 @@ def repeated(x: Any, heads: int) -> Any:
     return reshape(x, shape=(batch, heads, *rest))
 
 
-def weights(q: Any, k: Any, *mask: Any, causal: bool, scale: float) -> Any:
+def weights(q: V, k: V, *mask: V, causal: bool, scale: float) -> V:
     """The softmax of the scores (B, H, T, S), all zeros for a query that may attend to no key."""
     scores = matmul(q * scale, swap_last(repeated(k, q.shape[1])))
     for m in mask:
@@ -241,7 +245,7 @@ def weights(q: Any, k: Any, *mask: Any, causal: bool, scale: float) -> Any:
     return e / where(total == 0, 1, total)
 
 
-def _gradients(g: Any, q: Any, k: Any, v: Any, *mask: Any, **attributes: Any) -> list[Any]:
+def _gradients(g: Value, q: Value, k: Value, v: Value, *mask: Value, **attributes: Any) -> list[Value]:
     """dL/dq, dL/dk, dL/dv, and dL/dmask."""
     dy, dl = unpack(g, result_shapes(q, v))
     dy = heads_first(dy)
@@ -255,7 +259,7 @@ def _gradients(g: Any, q: Any, k: Any, v: Any, *mask: Any, **attributes: Any) ->
     return [dq, dk, dv, *(sum_to(ds, m.shape) for m in mask if m.dtype == q.dtype)]
 
 
-def _summed(x: Any, shape: tuple[int, ...]) -> Any:
+def _summed(x: Value, shape: tuple[int, ...]) -> Value:
     """x (B, H, S, D) summed to (B, G, S, D): the transpose of `repeated`."""
     if x.shape == shape:
         return x
@@ -263,7 +267,7 @@ def _summed(x: Any, shape: tuple[int, ...]) -> Any:
     return sum(reshape(x, shape=(batch, groups, x.shape[1] // groups, *rest)), axes=(2,), keepdims=False)
 
 
-def _rule(number: int) -> Any:
+def _rule(number: int) -> Rule:
     return lambda g, y, *inputs, **attributes: _gradients(g, *inputs, **attributes)[number]
 
 

@@ -11,8 +11,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..core.op import Node, Op, new_value
-from ..core.value import grad_mode
+from ..core.value import Value, grad_mode
 from .elementwise import sqrt
 from .movement import reshape
 from .reduce import expand, sum
@@ -27,7 +29,9 @@ class CustomGradient(Op):
 
     kind = "composite"
 
-    def __init__(self, name: str, compute: Callable[..., Any], gradient: Callable[..., Sequence[Any]]) -> None:
+    def __init__(
+        self, name: str, compute: Callable[..., Value], gradient: Callable[..., Sequence[Value | None]]
+    ) -> None:
         self.name, self.compute, self.gradient = name, compute, gradient
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
@@ -40,19 +44,19 @@ class CustomGradient(Op):
             y.node, y.requires_grad = Node(self, inputs, attributes, y.array), True
         return y
 
-    def forward(self, *arrays: Any, **attributes: Any) -> Any:
+    def forward(self, *arrays: np.ndarray, **attributes: Any) -> np.ndarray:
         mode = grad_mode.set(False)
         try:
             return self.compute(*[new_value(array) for array in arrays], **attributes).array
         finally:
             grad_mode.reset(mode)
 
-    def backward(self, node: Node, g: Any) -> list[Any]:
+    def backward(self, node: Node, g: Value) -> list[Value | None]:
         grads = self.gradient(g, node.output(), *node.inputs, **node.attributes)
         return [None if parent is None else grad for parent, grad in zip(node.parents, grads, strict=True)]
 
 
-def _mean(x: Any, axes: tuple[int, ...], groups: int) -> Any:
+def _mean(x: Value, axes: tuple[int, ...], groups: int) -> Value:
     """The mean of x along `axes`, which stay with size 1; with groups, of each group of channels (axis 1) together.
 
     Each channel is summed by itself first, so a channel may lie anywhere in memory.
@@ -66,7 +70,7 @@ def _mean(x: Any, axes: tuple[int, ...], groups: int) -> Any:
     return total / max(count, 1)
 
 
-def statistics(x: Any, axes: tuple[int, ...], groups: int = 0) -> tuple[Any, Any]:
+def statistics(x: Value, axes: tuple[int, ...], groups: int = 0) -> tuple[Value, Value]:
     """Mean and variance of x along `axes` (non-negative), which stay with size 1.
 
     groups: also over the channels (axis 1) of each of so many groups; each channel gets the numbers of its group.
@@ -82,18 +86,21 @@ def statistics(x: Any, axes: tuple[int, ...], groups: int = 0) -> tuple[Any, Any
     return mean, _mean(deviation * deviation, axes, groups)
 
 
-def _standardize(x: Any, mean: Any, variance: Any, axes: tuple[int, ...], groups: int, eps: float) -> Any:
+def _standardize(x: Value, mean: Value, variance: Value, axes: tuple[int, ...], groups: int, eps: float) -> Value:
     return (x - mean) * (1 / sqrt(variance + eps))
 
 
 def _gradient(
-    g: Any, y: Any, x: Any, mean: Any, variance: Any, axes: tuple[int, ...], groups: int, eps: float
-) -> list[Any]:
+    g: Value, y: Value, x: Value, mean: Value, variance: Value, axes: tuple[int, ...], groups: int, eps: float
+) -> list[Value | None]:
     """(g - mean(g) - y mean(g y)) / deviation: two sums, where the chain rule through mean and variance takes four."""
     if grad_mode.get():
         mean, variance = statistics(x, axes, groups)
         y = _standardize(x, mean, variance, axes, groups, eps)
-    mean_of = lambda value: _mean(value, axes, groups)
+
+    def mean_of(value: Value) -> Value:
+        return _mean(value, axes, groups)
+
     return [(g - mean_of(g) - y * mean_of(g * y)) * (1 / sqrt(variance + eps)), None, None]
 
 

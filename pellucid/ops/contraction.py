@@ -9,13 +9,13 @@ Letters: B batch, C input channels, O output channels, G groups, H W input size,
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..core.op import Attributes, Op, SampleInputs
-from ..core.value import Spec
+from ..core.op import Attributes, Op, Sample, SampleInputs
+from ..core.value import Shaped, Spec, Value
 from ..errors import format_shape
 from .movement import permute
 from .reduce import sum_to
@@ -23,7 +23,7 @@ from .reduce import sum_to
 Pair = tuple[int, int]
 
 
-def swap_last(x: Any) -> Any:
+def swap_last(x: Value) -> Value:
     """The last two axes exchanged."""
     axes = tuple(range(x.ndim))
     return permute(x, axes=(*axes[:-2], axes[-1], axes[-2]))
@@ -35,7 +35,7 @@ class MatMul(Op):
     kind = "contraction"
     saves_output = False
 
-    def infer(self, a: Any, b: Any) -> Spec:
+    def infer(self, a: Shaped, b: Shaped) -> Spec:
         if a.ndim < 2 or b.ndim < 2:
             raise self.fail(
                 f"{format_shape(a.shape)} @ {format_shape(b.shape)}",
@@ -95,7 +95,7 @@ class DotGeneral(Op):
     kind = "contraction"
     saves_output = False
 
-    def infer(self, a_value: Any, b_value: Any, *, a: str, b: str, y: str) -> Spec:
+    def infer(self, a_value: Shaped, b_value: Shaped, *, a: str, b: str, y: str) -> Spec:
         sizes: dict[str, int] = {}
         for letters, value in ((a, a_value), (b, b_value)):
             named = {letter: value.shape[axis] for axis, letter in enumerate(letters[: value.ndim])}
@@ -151,7 +151,7 @@ def _unfold(x: np.ndarray, kernel: Pair, output: Pair, stride: Pair, padding: Pa
 
 
 def _fold(patches: np.ndarray, size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
-    """The transpose of `_windows`: patches (B, C, P, Q, K, L) summed into (B, C, H, W), one kernel tap at a time."""
+    """The transpose of `_unfold`: patches (B, C, P, Q, K, L) summed into (B, C, H, W), one kernel tap at a time."""
     batch, channels, p, q, kernel_h, kernel_w = patches.shape
     x = np.zeros((batch, channels, size[0] + 2 * padding[0], size[1] + 2 * padding[1]), patches.dtype)
     for i in range(kernel_h):
@@ -184,12 +184,14 @@ class Convolution(Op):
             g = random.normal(size=(x_shape[0], w_shape[0], p, q))
             yield self.sample(x, w, g, common, size, kernel)
 
-    def sample(self, x: Any, w: Any, g: Any, common: Attributes, size: Any, kernel: Any) -> Any:
+    def sample(
+        self, x: np.ndarray, w: np.ndarray, g: np.ndarray, common: Attributes, size: Pair, kernel: Pair
+    ) -> Sample:
         """The two inputs of this operation and its attributes, from those of a convolution x * w with gradient g."""
         raise NotImplementedError
 
 
-def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
+def output_size(size: Sequence[int], kernel: Sequence[int], stride: Pair, padding: Pair, dilation: Pair) -> Pair:
     """(P, Q), the positions of the kernel along each axis; not positive where the kernel does not fit."""
     p, q = (
         (n + 2 * pad - d * (k - 1) - 1) // s + 1
@@ -201,7 +203,7 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation:
 class ConvForward(Convolution):
     """x (B, C, H, W) * weight (O, C/G, K, L) -> (B, O, P, Q). ShapeError where channels or sizes do not fit."""
 
-    def infer(self, x: Any, w: Any, *, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
+    def infer(self, x: Shaped, w: Shaped, *, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
         if x.ndim != 4 or w.ndim != 4:
             raise self.fail(
                 f"input {format_shape(x.shape)}, weight {format_shape(w.shape)}",
@@ -234,14 +236,18 @@ class ConvForward(Convolution):
         ]
         return np.ascontiguousarray(np.concatenate(pieces, -1).transpose(0, 3, 1, 2))
 
-    def sample(self, x: Any, w: Any, g: Any, common: Attributes, size: Any, kernel: Any) -> Any:
+    def sample(
+        self, x: np.ndarray, w: np.ndarray, g: np.ndarray, common: Attributes, size: Pair, kernel: Pair
+    ) -> Sample:
         return [x, w], common
 
 
 class ConvInputGradient(Convolution):
     """g (B, O, P, Q), weight (O, C/G, K, L) -> (B, C, H, W) with `size` = (H, W): dL/dx, and transposed convolution."""
 
-    def infer(self, g: Any, w: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
+    def infer(
+        self, g: Shaped, w: Shaped, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    ) -> Spec:
         if g.ndim != 4 or w.ndim != 4 or g.shape[1] != w.shape[0]:
             raise self.fail(
                 f"input {format_shape(g.shape)}, weight {format_shape(w.shape)}",
@@ -266,14 +272,18 @@ class ConvInputGradient(Convolution):
         patches = np.concatenate(pieces, 3).transpose(0, 3, 1, 2, 4, 5)  # (B, C, P, Q, K, L)
         return _fold(patches, size, stride, padding, dilation)
 
-    def sample(self, x: Any, w: Any, g: Any, common: Attributes, size: Any, kernel: Any) -> Any:
+    def sample(
+        self, x: np.ndarray, w: np.ndarray, g: np.ndarray, common: Attributes, size: Pair, kernel: Pair
+    ) -> Sample:
         return [g, w], {**common, "size": size}
 
 
 class ConvWeightGradient(Convolution):
     """g (B, O, P, Q), x (B, C, H, W) -> (O, C/G, K, L) with `kernel` = (K, L): dL/dweight."""
 
-    def infer(self, g: Any, x: Any, *, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Spec:
+    def infer(
+        self, g: Shaped, x: Shaped, *, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    ) -> Spec:
         return Spec((g.shape[1], x.shape[1] // groups, *kernel), g.dtype)
 
     def forward(
@@ -286,7 +296,9 @@ class ConvWeightGradient(Convolution):
         ]
         return np.concatenate(pieces, 0)
 
-    def sample(self, x: Any, w: Any, g: Any, common: Attributes, size: Any, kernel: Any) -> Any:
+    def sample(
+        self, x: np.ndarray, w: np.ndarray, g: np.ndarray, common: Attributes, size: Pair, kernel: Pair
+    ) -> Sample:
         return [g, x], {**common, "kernel": kernel}
 
 
@@ -326,7 +338,7 @@ class Unfold(Op):
     saves_inputs = False
     saves_output = False
 
-    def infer(self, x: Any, *, kernel: Pair, stride: Pair, dilation: Pair) -> Spec:
+    def infer(self, x: Shaped, *, kernel: Pair, stride: Pair, dilation: Pair) -> Spec:
         if x.ndim != 4:
             raise self.fail(
                 f"input {format_shape(x.shape)}", "expected (B, C, H, W)", "add the missing axis with unsqueeze"
@@ -356,7 +368,7 @@ class Fold(Op):
     saves_inputs = False
     saves_output = False
 
-    def infer(self, x: Any, *, size: Pair, stride: Pair, dilation: Pair) -> Spec:
+    def infer(self, x: Shaped, *, size: Pair, stride: Pair, dilation: Pair) -> Spec:
         return Spec((*x.shape[:2], *size), x.dtype)
 
     def forward(self, x: np.ndarray, *, size: Pair, stride: Pair, dilation: Pair) -> np.ndarray:

@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core.op import Node, Op, SampleInputs, apply, new_value, promote_inputs
-from ..core.value import DTYPES, Spec
+from ..core.op import Node, Op, Rule, SampleInputs, apply, new_value, promote_inputs
+from ..core.value import DTYPES, Operand, Shaped, Spec, Value
 from ..errors import DTypeError, format_shape
 from .reduce import expand, sum_to
-
-Rule = Callable[..., Any]
 
 
 class Elementwise(Op):
@@ -37,7 +35,7 @@ class Elementwise(Op):
     def __init__(
         self,
         name: str,
-        forward: Callable[..., Any],
+        forward: Callable[..., np.ndarray],
         gradients: Sequence[Rule | None] = (),
         *,
         inputs: int = 1,
@@ -88,7 +86,7 @@ class Elementwise(Op):
                 "reshape or unsqueeze one of them",
             ) from None
 
-    def backward(self, node: Node, g: Any) -> list[Any]:
+    def backward(self, node: Node, g: Value) -> list[Value | None]:
         grads = super().backward(node, g)
         return [
             grad if grad is None or grad.shape == value.shape else sum_to(grad, value.shape)
@@ -161,12 +159,12 @@ remainder = Elementwise(
 """a - b * floor(a / b): it has the sign of b."""
 
 
-def _base_gradient(g: Any, y: Any, x: Any, p: Any) -> Any:
+def _base_gradient(g: Value, y: Value, x: Value, p: Value) -> Value:
     # p * x**(p-1), but 0 for p = 0: there x**(p-1) may be infinite while the power is constant.
     return where(equal(p, 0), 0, g * p * power(x, p - 1))
 
 
-def _exponent_gradient(g: Any, y: Any, x: Any, p: Any) -> Any:
+def _exponent_gradient(g: Value, y: Value, x: Value, p: Value) -> Value:
     # log(x) at x = 0 is -inf, but 0**p is 0 for every positive p, so its slope is 0.
     constant = bitwise_and(equal(x, 0), greater_equal(p, 0))
     return where(constant, 0, g * y * log(where(constant, 1, x)))
@@ -192,7 +190,7 @@ minimum = Elementwise(
 """The smaller of a and b, NaN where one is NaN; equal numbers share the gradient by halves."""
 
 
-def _unless(loses: Any, a: Any, b: Any, g: Any) -> Any:
+def _unless(loses: Op, a: Value, b: Value, g: Value) -> Value:
     """g where `a` wins, 0 where it loses, half of g where the two are equal. By `where`: 0 times an infinite g is NaN."""
     return where(loses(a, b), 0, where(equal(a, b), g * 0.5, g))
 
@@ -321,12 +319,14 @@ class Where(Elementwise):
 
     same_dtype = False
 
-    def __call__(self, condition: Any, a: Any, b: Any) -> Any:
+    def __call__(  # type: ignore[override]  # three inputs, no fewer
+        self, condition: Value, a: Operand, b: Operand
+    ) -> Any:
         return apply(
             self, condition, *promote_inputs(self, (a, b))
         )  # the branches share a dtype, the condition is bool
 
-    def infer(self, condition: Any, a: Any, b: Any) -> Spec:
+    def infer(self, condition: Shaped, a: Shaped, b: Shaped) -> Spec:
         if condition.dtype.kind != "b":
             raise DTypeError(f"where: condition is {condition.dtype}; expected bool; compare first, such as x > 0")
         shape = condition.shape
@@ -354,7 +354,7 @@ class Cast(Elementwise):
 
     same_dtype = False
 
-    def infer(self, x: Any, *, dtype: np.dtype) -> Spec:
+    def infer(self, x: Shaped, *, dtype: np.dtype) -> Spec:
         if dtype not in DTYPES:
             names = ", ".join(sorted(str(known) for known in DTYPES))
             raise DTypeError(f"cast: to {dtype}; expected one of {names}; convert with NumPy first")
@@ -375,16 +375,16 @@ cast: Op = Cast(
 # ---- constants of a given shape, which the rules above use -----------------------------------------------------------
 
 
-def full_like(x: Any, number: float) -> Any:
+def full_like(x: Shaped, number: float) -> Value:
     """`number` in the shape and dtype of x: one stored number, read everywhere."""
     return expand(new_value(np.asarray(number, x.dtype)), shape=x.shape)
 
 
-def zeros_like(x: Any) -> Any:
+def zeros_like(x: Shaped) -> Value:
     """Zeros in the shape and dtype of x."""
     return full_like(x, 0)
 
 
-def ones_like(x: Any) -> Any:
+def ones_like(x: Shaped) -> Value:
     """Ones in the shape and dtype of x."""
     return full_like(x, 1)

@@ -9,12 +9,10 @@ Letters: N rows, I any shape of an index.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..core.op import Op, SampleInputs
-from ..core.value import Spec
+from ..core.value import Shaped, Spec
 from ..errors import DTypeError, IndexRangeError, OptionError, format_shape
 from .elementwise import zeros_like
 
@@ -29,7 +27,7 @@ class Indexing(Op):
     same_dtype = False
     saves_output = False
 
-    def check_index(self, index: Any) -> None:
+    def check_index(self, index: Shaped) -> None:
         """Raise DTypeError unless the index has integers."""
         if index.dtype.kind not in "iu":
             raise DTypeError(f"{self.name}: index is {index.dtype}; expected integers; convert with .long()")
@@ -54,7 +52,7 @@ class CheckIndex(Indexing):
 
     saves_inputs = False
 
-    def infer(self, index: Any, *, low: float, high: float, spare: int | None, message: str) -> Spec:
+    def infer(self, index: Shaped, *, low: float, high: float, spare: int | None, message: str) -> Spec:
         if index.dtype.kind != "f":
             self.check_index(index)
         return Spec(index.shape, index.dtype)
@@ -79,7 +77,7 @@ class Take(Indexing):
 
     saves_inputs = True
 
-    def infer(self, x: Any, index: Any) -> Spec:
+    def infer(self, x: Shaped, index: Shaped) -> Spec:
         self.check_index(index)
         if x.ndim < 1:
             raise self.fail("a 0-d value", "expected at least one axis", "reshape it to (1,)")
@@ -102,7 +100,7 @@ class TakeRows(Indexing):
     x is the first of `count` rows that lie one after another in memory; the caller guarantees that they do. No gradient.
     """
 
-    def infer(self, x: Any, index: Any, count: Any) -> Spec:
+    def infer(self, x: Shaped, index: Shaped, count: Shaped) -> Spec:
         self.check_index(index)
         if x.shape[:1] != (1,) or count.shape != ():
             raise self.fail(
@@ -127,7 +125,7 @@ class IndexAdd(Indexing):
 
     saves_inputs = True
 
-    def infer(self, g: Any, index: Any, *, shape: tuple[int, ...]) -> Spec:
+    def infer(self, g: Shaped, index: Shaped, *, shape: tuple[int, ...]) -> Spec:
         self.check_index(index)
         return Spec(shape, g.dtype)
 
@@ -147,7 +145,7 @@ class IndexPut(Indexing):
 
     saves_inputs = True
 
-    def infer(self, x: Any, index: Any, rows: Any) -> Spec:
+    def infer(self, x: Shaped, index: Shaped, rows: Shaped) -> Spec:
         self.check_index(index)
         if rows.shape != (*index.shape, *x.shape[1:]):
             raise self.fail(
@@ -173,7 +171,7 @@ class Gather(Indexing):
 
     saves_inputs = True
 
-    def infer(self, x: Any, index: Any, *, axis: int) -> Spec:
+    def infer(self, x: Shaped, index: Shaped, *, axis: int) -> Spec:
         self.check_index(index)
         _check_gather(self, x.shape, index.shape, axis)
         return Spec(index.shape, x.dtype)
@@ -193,7 +191,7 @@ class ScatterAdd(Indexing):
 
     saves_inputs = True
 
-    def infer(self, x: Any, index: Any, g: Any, *, axis: int) -> Spec:
+    def infer(self, x: Shaped, index: Shaped, g: Shaped, *, axis: int) -> Spec:
         self.check_index(index)
         _check_gather(self, x.shape, index.shape, axis)
         if g.shape != index.shape:
@@ -244,7 +242,7 @@ class ArgSort(Op):
 
     kind = "index"
 
-    def infer(self, x: Any, *, axis: int, descending: bool) -> Spec:
+    def infer(self, x: Shaped, *, axis: int, descending: bool) -> Spec:
         return Spec(x.shape, np.dtype(np.int64))
 
     def forward(self, x: np.ndarray, *, axis: int, descending: bool) -> np.ndarray:

@@ -9,16 +9,21 @@ carry keeps its structure, shapes and dtypes, and the body assigns no state; all
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
-from ..core.op import Node, Op
-from ..core.value import Spec, Value, current_tracer
+from ..core.op import Node, Op, Rule
+from ..core.value import Shaped, Spec, Value, current_tracer
 from ..errors import ShapeError, TraceError, format_shape
 from .movement import concatenate, reshape, slice_
+
+# A Tensor, or tuples, lists and dicts of them: what the user chooses.
+Nest = Any
+# The body of a scan: (carry, x) -> (carry, y).
+Body = Callable[[Nest, Nest], tuple[Nest, Nest]]
 
 # The name of the body while a scan runs it, else empty; `Tensor.assign` refuses then.
 inside: ContextVar[str] = ContextVar("scan", default="")
@@ -26,13 +31,13 @@ SHORT = 2  # loops up to this length are unrolled while a step is recorded: a sc
 
 
 def scan(
-    body: Callable[[Any, Any], tuple[Any, Any]],
-    carry: Any,
-    xs: Any = None,
+    body: Body,
+    carry: Nest,
+    xs: Nest = None,
     *,
     reverse: bool = False,
     length: int | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Nest, Nest]:
     """Apply `body(carry, x_t) -> (carry, y_t)` along the first axis of `xs`; give the last carry and all y stacked.
 
     carry, xs, ys: a Tensor, or a nest of tuples, lists and dicts of Tensors; every leaf of `xs` is (T, ...), and y_t of
@@ -47,9 +52,9 @@ def scan(
     return unrolled(body, carry, xs, steps, reverse)
 
 
-def unrolled(body: Callable[..., Any], carry: Any, xs: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
+def unrolled(body: Body, carry: Nest, xs: Nest, steps: int, reverse: bool) -> tuple[Nest, Nest]:
     """`scan` as a Python loop."""
-    outputs: list[Any] = []
+    outputs: list[Nest] = []
     spec = tree_spec(carry)
     for t in reversed(range(steps)) if reverse else range(steps):
         carry, y = one_step(body, carry, tree_map(lambda x, t=t: _at(x, t), xs), spec, t)
@@ -59,7 +64,7 @@ def unrolled(body: Callable[..., Any], carry: Any, xs: Any, steps: int, reverse:
     return carry, (_stack(outputs) if outputs else None)
 
 
-def one_step(body: Callable[..., Any], carry: Any, x: Any, spec: Any, t: int) -> tuple[Any, Any]:
+def one_step(body: Body, carry: Nest, x: Nest, spec: Nest, t: int) -> tuple[Nest, Nest]:
     """The body at position t. Raises ShapeError unless the new carry has the `tree_spec` of the first one, `spec`."""
     mark = inside.set(getattr(body, "__name__", "body"))
     try:
@@ -82,7 +87,7 @@ def forbid_in_scan() -> None:
                          "pass the state through the carry and assign it after the loop")  # fmt: skip
 
 
-def tree_map(function: Callable[..., Any], *nests: Any) -> Any:
+def tree_map(function: Callable[..., Any], *nests: Nest) -> Nest:
     """`function` applied to corresponding leaves of nests of tuples, lists and dicts; None stays None."""
     first = nests[0]
     if isinstance(first, dict):
@@ -94,14 +99,14 @@ def tree_map(function: Callable[..., Any], *nests: Any) -> Any:
     return None if first is None else function(*nests)
 
 
-def tree_leaves(nest: Any) -> list[Any]:
+def tree_leaves(nest: Nest) -> list[Any]:
     """The leaves of a nest, in order."""
     leaves: list[Any] = []
     tree_map(leaves.append, nest)
     return leaves
 
 
-def _length(xs: Any, length: int | None) -> int:
+def _length(xs: Nest, length: int | None) -> int:
     """The number of steps; raises ShapeError where the leaves of xs and `length` do not agree on one."""
     lengths = [x.shape[0] if x.ndim else -1 for x in tree_leaves(xs)] + ([] if length is None else [length])
     if not lengths or -1 in lengths or len(set(lengths)) > 1:
@@ -111,21 +116,21 @@ def _length(xs: Any, length: int | None) -> int:
     return lengths[0]
 
 
-def _at(x: Any, t: int) -> Any:
+def _at(x: Value, t: int) -> Value:
     """x[t]."""
     row = slice_(x, slices=((t, 1, 1), *((0, size, 1) for size in x.shape[1:])))
     return reshape(row, shape=x.shape[1:])
 
 
-def _stack(outputs: list[Any]) -> Any:
+def _stack(outputs: list[Nest]) -> Nest:
     """The outputs of all positions, leaf by leaf, along a new first axis."""
     return tree_map(lambda *ys: concatenate(*[reshape(y, shape=(1, *y.shape)) for y in ys], axis=0), *outputs)
 
 
-def tree_spec(nest: Any) -> Any:
+def tree_spec(nest: Nest) -> Nest:
     """Structure, shapes and dtypes of a nest: comparable, and readable in a message. ShapeError for what is no Tensor."""
 
-    def leaf(x: Any) -> str:
+    def leaf(x: Value) -> str:
         if not isinstance(x, Value):
             raise ShapeError(
                 f"scan: the carry holds {x!r} ({type(x).__name__}); expected Tensors; wrap it in pellucid.tensor(...)"
@@ -149,18 +154,18 @@ class Scan(Op):
     same_dtype = False
     saves_output = False
 
-    def __init__(self, name: str, gradients: Any = ()) -> None:
+    def __init__(self, name: str, gradients: Sequence[Rule | None] = ()) -> None:
         self.name, self.gradients = name, tuple(gradients)
 
-    def infer(self, *inputs: Any, body: Any) -> Spec:
+    def infer(self, *inputs: Shaped, body: object) -> Spec:
         return Spec((), np.dtype(object))
 
-    def forward(self, *arrays: np.ndarray, body: Any) -> np.ndarray:
+    def forward(self, *arrays: np.ndarray, body: Callable[..., object]) -> np.ndarray:
         outputs = np.empty((), object)
         outputs[()] = body(*arrays)
         return outputs
 
-    def backward(self, node: Node, g: Any) -> list[Any]:
+    def backward(self, node: Node, g: Cotangents) -> list[Value | None]:
         return node.attributes["trace"].backward(g)
 
 
@@ -176,17 +181,18 @@ class ScanOutput(Op):
     saves_inputs = False
     saves_output = False
 
-    def __init__(self, name: str, gradients: Any = ()) -> None:
+    def __init__(self, name: str, gradients: Sequence[Rule | None] = ()) -> None:
         self.name, self.gradients = name, tuple(gradients)
 
-    def infer(self, loop: Any, *, what: str, index: int) -> Spec:
+    def infer(self, loop: Value, *, what: str, index: int) -> Spec:
         return loop.array.attributes["body"].part(what, index)
 
-    def forward(self, loop: Any, *, what: str, index: int) -> np.ndarray:
-        return loop[()][what, index]
+    def forward(self, loop: np.ndarray, *, what: str, index: int) -> np.ndarray:
+        outputs: dict[tuple[str, int], np.ndarray] = loop.item()
+        return outputs[what, index]
 
 
-class Cotangents(dict[tuple[str, int], Any]):
+class Cotangents(dict[tuple[str, int], Value]):
     """dL/d(output) for some outputs of a scan, by (what, index): the gradient that the tape sends to it. `+` adds by output."""
 
     def __add__(self, other: Cotangents) -> Cotangents:

@@ -7,38 +7,22 @@ All are linear, so their gradients need shapes alone, and each is the transpose 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..core.op import REGISTRY, Node, Op, SampleInputs, new_value
-from ..core.value import Spec
+from ..core.op import REGISTRY, Node, Rule, SampleInputs, new_value
+from ..core.sharing import Movement
+from ..core.value import Shaped, Spec, Value
 from ..errors import format_shape
 
 Slices = tuple[tuple[int, int, int], ...]  # (start, count, step) for every axis; step may be negative
 
 
-class Movement(Op):
-    """Moves numbers, and can be written through as a view (`core/sharing.py`).
-
-    inverse(old, part, **attributes) -> `old` with `part` in place of what the movement takes from it.
-    """
-
-    kind = "movement"
-    saves_inputs = False
-    saves_output = False
-    inverse: Callable[..., Any]
-
-    def writable_view(self, array: np.ndarray, **attributes: Any) -> np.ndarray:
-        """What the movement takes of a contiguous array, as a NumPy view that can be written."""
-        return self.forward(array, **attributes)
-
-
 class Reshape(Movement):
     """The same numbers in row-major order in another shape; ShapeError where the counts differ."""
 
-    def infer(self, x: Any, *, shape: tuple[int, ...]) -> Spec:
+    def infer(self, x: Shaped, *, shape: tuple[int, ...]) -> Spec:
         if math.prod(shape) != math.prod(x.shape):
             raise self.fail(
                 f"{format_shape(x.shape)} holds {math.prod(x.shape)} numbers, {format_shape(shape)} would hold {math.prod(shape)}",
@@ -50,7 +34,7 @@ class Reshape(Movement):
     def forward(self, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
         return x.reshape(shape)
 
-    def inverse(self, old: Any, part: Any, *, shape: tuple[int, ...]) -> Any:
+    def inverse(self, old: Value, part: Value, *, shape: tuple[int, ...]) -> Value:
         return self(part, shape=old.shape)
 
     def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
@@ -63,7 +47,7 @@ class Reshape(Movement):
 class Permute(Movement):
     """The axes in another order: axis i of the output is axis `axes[i]` of the input."""
 
-    def infer(self, x: Any, *, axes: tuple[int, ...]) -> Spec:
+    def infer(self, x: Shaped, *, axes: tuple[int, ...]) -> Spec:
         if sorted(axes) != list(range(x.ndim)):
             raise self.fail(
                 f"axes {axes} for shape {format_shape(x.shape)}", "expected each axis once", "name them all"
@@ -73,7 +57,7 @@ class Permute(Movement):
     def forward(self, x: np.ndarray, *, axes: tuple[int, ...]) -> np.ndarray:
         return x.transpose(axes)
 
-    def inverse(self, old: Any, part: Any, *, axes: tuple[int, ...]) -> Any:
+    def inverse(self, old: Value, part: Value, *, axes: tuple[int, ...]) -> Value:
         return self(part, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))
 
     def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
@@ -86,7 +70,7 @@ class Permute(Movement):
 class Slice(Movement):
     """`count` numbers from `start` on, `step` apart, along every axis; ShapeError beyond the bounds."""
 
-    def infer(self, x: Any, *, slices: Slices) -> Spec:
+    def infer(self, x: Shaped, *, slices: Slices) -> Spec:
         for axis, (start, count, step) in enumerate(slices):
             last = start + (count - 1) * step
             if count and not (0 <= start < x.shape[axis] and 0 <= last < x.shape[axis]):
@@ -100,7 +84,7 @@ class Slice(Movement):
     def forward(self, x: np.ndarray, *, slices: Slices) -> np.ndarray:
         return x[as_slices(slices)]
 
-    def inverse(self, old: Any, part: Any, *, slices: Slices) -> Any:
+    def inverse(self, old: Value, part: Value, *, slices: Slices) -> Value:
         if part.shape == old.shape and all(step == 1 for _, _, step in slices):
             return part
         inside = REGISTRY["expand"](new_value(np.asarray(True)), shape=part.shape)
@@ -117,7 +101,7 @@ class Slice(Movement):
 class Pad(Movement):
     """Zeros of `shape` with x at `slices`: zero padding, also between the numbers; the transpose of `slice`."""
 
-    def infer(self, x: Any, *, shape: tuple[int, ...], slices: Slices) -> Spec:
+    def infer(self, x: Shaped, *, shape: tuple[int, ...], slices: Slices) -> Spec:
         return Spec(shape, x.dtype)
 
     def forward(self, x: np.ndarray, *, shape: tuple[int, ...], slices: Slices) -> np.ndarray:
@@ -134,7 +118,7 @@ class Pad(Movement):
 class Concatenate(Movement):
     """Any number of inputs one after another along `axis`; ShapeError where other sizes differ."""
 
-    def infer(self, *inputs: Any, axis: int) -> Spec:
+    def infer(self, *inputs: Shaped, axis: int) -> Spec:
         first = inputs[0].shape
         for position, value in enumerate(inputs[1:], start=1):
             if value.shape[:axis] != first[:axis] or value.shape[axis + 1 :] != first[axis + 1 :]:
@@ -149,7 +133,7 @@ class Concatenate(Movement):
     def forward(self, *arrays: np.ndarray, axis: int) -> np.ndarray:
         return np.concatenate(arrays, axis)
 
-    def rules(self, node: Node) -> Sequence[Any]:
+    def rules(self, node: Node) -> Sequence[Rule]:
         rules, start = [], 0
         for value in node.inputs:
             rules.append(_piece(start, value.shape))
@@ -162,10 +146,10 @@ class Concatenate(Movement):
         yield [random.normal(size=(3,))], {"axis": 0}
 
 
-def _piece(start: int, shape: tuple[int, ...]) -> Any:
+def _piece(start: int, shape: tuple[int, ...]) -> Rule:
     """The gradient rule of the input that lies at `start`: its slice of g."""
 
-    def rule(g: Any, y: Any, *inputs: Any, axis: int) -> Any:
+    def rule(g: Value, y: Value, *inputs: Value, axis: int) -> Value:
         return slice_(g, slices=tuple([(start if i == axis else 0, size, 1) for i, size in enumerate(shape)]))
 
     return rule
@@ -180,15 +164,15 @@ def as_slices(slices: Slices) -> tuple[slice, ...]:
     return tuple(result)
 
 
-reshape: Op = Reshape("reshape", [lambda g, y, x, shape: reshape(g, shape=x.shape)])
+reshape: Movement = Reshape("reshape", [lambda g, y, x, shape: reshape(g, shape=x.shape)])
 """reshape(x, shape=...)"""
-permute: Op = Permute(
+permute: Movement = Permute(
     "permute", [lambda g, y, x, axes: permute(g, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))]
 )
 """permute(x, axes=...)"""
-slice_: Op = Slice("slice", [lambda g, y, x, slices: pad(g, shape=x.shape, slices=slices)])
+slice_: Movement = Slice("slice", [lambda g, y, x, slices: pad(g, shape=x.shape, slices=slices)])
 """slice_(x, slices=((start, count, step), ...))"""
-pad: Op = Pad("pad", [lambda g, y, x, shape, slices: slice_(g, slices=slices)])
+pad: Movement = Pad("pad", [lambda g, y, x, shape, slices: slice_(g, slices=slices)])
 """pad(x, shape=..., slices=...): zero padding."""
 concatenate = Concatenate("concatenate", [None])
 """concatenate(*inputs, axis=...)"""

@@ -9,12 +9,11 @@ instead of stored, and the order and the number of threads do not matter. The ge
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from ..core.op import Op, SampleInputs
-from ..core.value import Spec
+from ..core.value import Shaped, Spec
 
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -50,7 +49,7 @@ class RandomBits(Op):
     kind = "random"
     same_dtype = False
 
-    def infer(self, state: Any, *, shape: tuple[int, ...]) -> Spec:
+    def infer(self, state: Shaped, *, shape: tuple[int, ...]) -> Spec:
         return Spec(shape, np.dtype(np.uint32))
 
     def forward(self, state: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:

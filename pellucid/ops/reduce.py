@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core.op import Op, SampleInputs
-from ..core.sharing import refuse_overlap
-from ..core.value import Spec
+from ..core.op import Op, Rule, SampleInputs
+from ..core.sharing import Movement, refuse_overlap
+from ..core.value import Shaped, Spec, Value
 from ..errors import format_shape
-from .movement import Movement, reshape
+from .movement import reshape
 
 
 class Reduction(Op):
@@ -30,8 +30,8 @@ class Reduction(Op):
     def __init__(
         self,
         name: str,
-        function: Callable[..., Any],
-        gradients: Sequence[Callable[..., Any] | None] = (),
+        function: Callable[..., np.ndarray],
+        gradients: Sequence[Rule | None] = (),
         *,
         saves: str = "",
         identity: bool = False,
@@ -44,7 +44,7 @@ class Reduction(Op):
         self.identity = identity
         self.result = result
 
-    def infer(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Spec:
+    def infer(self, x: Shaped, *, axes: tuple[int, ...], keepdims: bool) -> Spec:
         shape = x.shape
         if not self.identity and any(shape[axis] == 0 for axis in axes):
             raise self.fail(
@@ -70,14 +70,14 @@ class Reduction(Op):
             yield [random.normal(size=(0, 3))], {"axes": (0,), "keepdims": False}
 
 
-def _sum_gradient(g: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+def _sum_gradient(g: Value, x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
     """g with the reduced axes back in place, repeated to the shape of x."""
     if not keepdims and axes:
         g = reshape(g, shape=tuple([1 if axis in axes else size for axis, size in enumerate(x.shape)]))
     return expand(g, shape=x.shape)
 
 
-def _extremum_gradient(g: Any, y: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+def _extremum_gradient(g: Value, y: Value, x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
     """g to the extreme numbers, in equal shares where several are equal. By `where`: 0 times an infinite g is NaN."""
     extreme = x == _sum_gradient(y, x, axes, keepdims)
     return _sum_gradient(g, x, axes, keepdims).where(extreme, 0) / sum(extreme, axes=axes, keepdims=True)
@@ -91,7 +91,7 @@ def _counting_dtype(dtype: np.dtype) -> np.dtype:
 class Expand(Movement):
     """Axes of size 1, and new ones in front, repeated to `shape`; nothing is copied."""
 
-    def infer(self, x: Any, *, shape: tuple[int, ...]) -> Spec:
+    def infer(self, x: Shaped, *, shape: tuple[int, ...]) -> Spec:
         new = len(shape) - x.ndim
         fits = new >= 0 and all(have in (1, want) for have, want in zip(x.shape, shape[new:], strict=True))
         if not fits or min(shape, default=0) < 0:
@@ -105,7 +105,7 @@ class Expand(Movement):
     def forward(self, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
         return np.broadcast_to(x, shape)
 
-    def inverse(self, old: Any, part: Any, *, shape: tuple[int, ...]) -> Any:
+    def inverse(self, old: Value, part: Value, *, shape: tuple[int, ...]) -> Value:
         return reshape(part, shape=old.shape) if math.prod(old.shape) == math.prod(shape) else refuse_overlap(shape)
 
     def writable_view(self, array: np.ndarray, **attributes: Any) -> np.ndarray:
@@ -127,7 +127,7 @@ sum: Op = Reduction(
     result=_counting_dtype,
 )
 """The sum along `axes`; of integers and bools as int64, 0 of no numbers."""
-expand: Op = Expand("expand", [lambda g, y, x, shape: sum_to(g, x.shape)])
+expand: Movement = Expand("expand", [lambda g, y, x, shape: sum_to(g, x.shape)])
 """expand(x, shape=...): axes of size 1, and new ones in front, repeated; the transpose of a sum."""
 amax = Reduction("amax", np.maximum.reduce, [_extremum_gradient], saves="inputs output")
 """The largest number along `axes`; equal ones share the gradient. ShapeError where there is none."""
@@ -144,11 +144,11 @@ class ArgReduce(Op):
 
     kind = "reduction"
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+    def __init__(self, name: str, function: Callable[..., np.ndarray]) -> None:
         super().__init__(name)
         self.function = function
 
-    def infer(self, x: Any, *, axis: int, keepdims: bool) -> Spec:
+    def infer(self, x: Shaped, *, axis: int, keepdims: bool) -> Spec:
         if x.shape[axis] == 0:
             raise self.fail(
                 f"shape {format_shape(x.shape)} has no numbers on axis {axis}",
@@ -180,7 +180,7 @@ class CumulativeSum(Op):
     saves_inputs = False
     saves_output = False
 
-    def infer(self, x: Any, *, axis: int, reverse: bool) -> Spec:
+    def infer(self, x: Shaped, *, axis: int, reverse: bool) -> Spec:
         return Spec(x.shape, _counting_dtype(x.dtype))
 
     def forward(self, x: np.ndarray, *, axis: int, reverse: bool) -> np.ndarray:
@@ -200,7 +200,7 @@ cumulative_sum: Op = CumulativeSum(
 """The sum up to each position along `axis`."""
 
 
-def sum_to(x: Any, shape: tuple[int, ...]) -> Any:
+def sum_to(x: Value, shape: tuple[int, ...]) -> Value:
     """x summed to `shape`, over the axes that broadcasting from it repeated or added: the transpose of `expand`."""
     new = x.ndim - len(shape)
     stretched = [new + axis for axis, size in enumerate(shape) if size == 1 and x.shape[new + axis] != 1]

@@ -17,13 +17,12 @@ In the docstrings, `dim` counts from 0, or from the end when negative; B is a ba
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..arguments import array_of
 from ..core.op import new_value, use_value_class
 from ..core.state_version import note_change
+from ..core.value import TensorLike
 from ..errors import DTypeError
 from .gradients import Gradients, RemovableHook
 from .inplace import InPlace
@@ -32,10 +31,11 @@ from .operands import as_value_of, operand, operand_tensor
 from .reductions import Reductions
 from .selection import MinMax
 from .shapes import concatenate
-from .state import ConsumedGradient, check_device, device
+from .state import ConsumedGradient, DeviceLike, check_device, device
 
 __all__ = [
     "ConsumedGradient",
+    "DeviceLike",
     "MinMax",
     "Parameter",
     "RemovableHook",
@@ -69,7 +69,7 @@ class Parameter(Tensor):
     data: a Tensor, or what a Tensor can be made of. Raises DTypeError for integers and bools that shall be trained.
     """
 
-    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+    def __init__(self, data: TensorLike, requires_grad: bool = True) -> None:
         source = data if isinstance(data, Tensor) else new_value(np.array(array_of(data)))
         if requires_grad and source.dtype.kind != "f":
             raise DTypeError(f"Parameter: {source.dtype}; expected floating-point numbers; convert with .float()")

@@ -1,15 +1,15 @@
-"""Arithmetic of a Tensor: operators, comparisons, and functions of each number."""
+"""Arithmetic of a Tensor: operators, comparisons, and functions of each number (floor 3)."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any, Self
 
-from ..core.value import Value
+from ..core.value import Operand, Scalar, TensorLike, Value
 from ..errors import DTypeError, OptionError, ShapeError, format_shape
 from ..ops import elementwise
 from .conversion import Conversion
-from .operands import TensorLike, operand, operand_tensor
+from .operands import operand, operand_tensor
 
 if TYPE_CHECKING:
     from . import Tensor
@@ -149,13 +149,13 @@ class Arithmetic(Conversion):
 
     # ---- operators under their names -------------------------------------------------------------------------------
 
-    def add(self, other: Any, *, alpha: Any = 1) -> Tensor:
+    def add(self, other: TensorLike, *, alpha: Scalar = 1) -> Tensor:
         """x + alpha * other."""
-        return self + (other if alpha == 1 else other * alpha)
+        return self + (other if alpha == 1 else elementwise.multiply(operand(other), alpha))
 
-    def sub(self, other: Any, *, alpha: Any = 1) -> Tensor:
+    def sub(self, other: TensorLike, *, alpha: Scalar = 1) -> Tensor:
         """x - alpha * other."""
-        return self - (other if alpha == 1 else other * alpha)
+        return self - (other if alpha == 1 else elementwise.multiply(operand(other), alpha))
 
     mul = __mul__
     div = true_divide = __truediv__
@@ -192,7 +192,7 @@ class Arithmetic(Conversion):
 
     def lerp(self, end: TensorLike, weight: TensorLike) -> Tensor:
         """x + weight * (end - x): linear interpolation from x (weight 0) to `end` (weight 1)."""
-        x: Any = self.as_floating()
+        x = self.as_floating()
         return x + (end - x) * weight
 
     # ---- exponentials, roots, angles: integers are read as float32 -------------------------------------------------
@@ -305,12 +305,12 @@ class Arithmetic(Conversion):
         """Where |x - other| <= atol + rtol |other|; infinities are close to themselves alone, NaN with `equal_nan`."""
         other = operand(other)
         distance = abs(self - other)
-        close = (self == other) | (distance.isfinite() & (distance <= abs(other) * rtol + atol))  # type: ignore[arg-type]
+        close = (self == other) | (distance.isfinite() & (distance <= abs(other) * rtol + atol))
         return close | (self.isnan() & (other != other)) if equal_nan else close
 
     # ---- bounds and masks ------------------------------------------------------------------------------------------
 
-    def clamp(self, min: Any = None, max: Any = None) -> Self | Tensor:
+    def clamp(self, min: Operand | None = None, max: Operand | None = None) -> Self | Tensor:
         """Numbers below `min` become `min`, above `max` become `max`; NaN stays. The gradient is 1 from min to max.
 
         Raises OptionError without a bound, and for a bound that is NaN.

@@ -1,9 +1,9 @@
-"""Conversion of a Tensor: to other dtypes, to NumPy, to Python numbers, and to text."""
+"""Conversion of a Tensor: to other dtypes, to NumPy, to Python numbers, and to text (floor 3)."""
 
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from ..arguments import as_dtype, bool_, float32, float64, int32, int64, uint8
 from ..core.op import new_value
 from ..core.promotion import as_number
 from ..core.sharing import in_row_order
-from ..core.value import Value, current_tracer, default_dtype, grad_mode, traced_or_array
+from ..core.value import DTypeLike, TensorLike, Value, current_tracer, default_dtype, grad_mode, traced_or_array
 from ..errors import DTypeError, GradientError, ShapeError, format_shape
 from ..ops import elementwise
-from .operands import TensorLike, as_value_of
-from .state import TensorState
+from .operands import as_value_of
+from .state import DeviceLike, TensorState
 from .state import device as Device
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Conversion(TensorState):
         view.flags.writeable = False
         return view
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """What `np.asarray(x)` gives: the snapshot, converted or copied where asked."""
         return (
             np.array(self.snapshot(), dtype=dtype, copy=copy)
@@ -125,7 +125,7 @@ class Conversion(TensorState):
         """Itself; integers and bools as float32, since a difference of integers may not fit into their dtype."""
         return self if self.dtype.kind == "f" else self.to(default_dtype)
 
-    def cast_like(self, value: Any) -> Any:
+    def cast_like(self, value: Tensor) -> Tensor:
         """`value`, a Tensor, in this dtype."""
         return value if value.dtype == self.dtype else elementwise.cast(value, dtype=self.dtype)
 
@@ -142,7 +142,12 @@ class Conversion(TensorState):
     # ---- to another dtype; last, since `float`, `int`, `bool` and `type` mean the methods from here on -------------
 
     def to(
-        self, *where: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False
+        self,
+        *where: Value | DTypeLike | DeviceLike | None,
+        dtype: DTypeLike | None = None,
+        device: DeviceLike | None = None,
+        non_blocking: bool = False,
+        copy: bool = False,
     ) -> Self | Tensor:
         """This Tensor in another dtype: `x.to(float64)`, `x.to(other)`; itself where nothing changes.
 
@@ -172,7 +177,11 @@ class Conversion(TensorState):
         """Itself where its numbers lie in row-major order in what it shares, else a clone, as in PyTorch."""
         return self if in_row_order(self) else self.clone()
 
-    def type(self, dtype: Any = None) -> Any:
+    @overload
+    def type(self, dtype: None = None) -> str: ...
+    @overload
+    def type(self, dtype: DTypeLike) -> Self | Tensor: ...
+    def type(self, dtype: DTypeLike | None = None) -> str | Self | Tensor:
         """The name of the dtype; with `dtype`, `to(dtype)`."""
         return str(self.dtype) if dtype is None else self.to(dtype)
 

@@ -1,4 +1,4 @@
-"""Autograd methods of a Tensor: `grad`, `backward`, `requires_grad_` and hooks on gradients."""
+"""Autograd methods of a Tensor: `grad`, `backward`, `requires_grad_` and hooks on gradients (floor 3)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ..core.op import Node, aside, new_value
+from ..core.op import Hook, Node, aside, new_value
 from ..core.origin import user_origin
 from ..core.state_version import note_change
 from ..core.tape import backward_pass
-from ..core.value import Value, current_tracer, traced_or_array
+from ..core.value import TensorLike, Value, current_tracer, traced_or_array
 from ..errors import DTypeError, GradientError, OptionError, ShapeError, format_shape
 from .operands import as_value_of
 from .state import ConsumedGradient, TensorState
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class RemovableHook:
     """Handle of a registered hook: `remove()` takes it out again, and so does the end of a `with` block."""
 
-    def __init__(self, hooks: list[Any], hook: Any) -> None:
+    def __init__(self, hooks: list[Callable[..., Any]], hook: Callable[..., Any]) -> None:
         self.hooks, self.hook = hooks, hook
 
     def remove(self) -> None:
@@ -36,7 +36,7 @@ class RemovableHook:
     def __enter__(self) -> RemovableHook:
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self.remove()
 
 
@@ -68,14 +68,14 @@ class Gradients(TensorState):
         active = current_tracer()
         return self._grad is not None if active is None else active.has_grad(self)
 
-    def set_grad(self, value: Any) -> None:
+    def set_grad(self, value: Value | None) -> None:
         """Set `.grad` without a check, and tell the tracer about the write."""
         active = current_tracer()
         if active is not None:
             active.before_grad_write(self)
         self._grad = value
 
-    def add_grad(self, value: Any) -> None:
+    def add_grad(self, value: Value) -> None:
         """Add `value` to `.grad`: in place where nothing speaks against it, so that views of the gradient follow."""
         grad = self.grad
         if grad is None:
@@ -125,7 +125,7 @@ class Gradients(TensorState):
 
     def backward(
         self,
-        gradient: Any = None,
+        gradient: TensorLike | None = None,
         retain_graph: bool | None = None,
         create_graph: bool = False,
         inputs: Tensor | Sequence[Tensor] | None = None,
@@ -162,7 +162,7 @@ class Gradients(TensorState):
                 "one computed from parameters; set requires_grad=True on a leaf, and compute it outside no_grad()"
             )
 
-    def output_gradient(self, gradient: Any) -> Any:
+    def output_gradient(self, gradient: TensorLike | None) -> Tensor:
         """`gradient` in this dtype, or 1 for a single number where it is None.
 
         Raises GradientError where it is missing for several numbers, ShapeError for another shape than this.
@@ -172,12 +172,12 @@ class Gradients(TensorState):
                 raise GradientError(f"backward: shape {format_shape(self.shape)}; expected a single number, such as a loss; "
                                     "reduce it with .mean() or .sum(), or pass gradient=")  # fmt: skip
             return new_value(np.ones(self.shape, self.dtype))
-        gradient = as_value_of(gradient, self.dtype)
-        if gradient.shape != self.shape:
+        given = as_value_of(gradient, self.dtype)
+        if given.shape != self.shape:
             raise ShapeError(
-                f"backward: gradient {format_shape(gradient.shape)}; expected {format_shape(self.shape)}; reshape it"
+                f"backward: gradient {format_shape(given.shape)}; expected {format_shape(self.shape)}; reshape it"
             )
-        return gradient
+        return given
 
     def retain_grad(self) -> None:
         """Let `backward()` fill `.grad` of this computed Tensor too; a leaf has it anyway."""
@@ -185,20 +185,20 @@ class Gradients(TensorState):
             return
         reference = weakref.ref(self)  # the hook is held by the Node, which must not keep the Tensor alive
 
-        def keep(g: Any) -> None:
+        def keep(g: Tensor) -> None:
             tensor = reference()
             if tensor is not None:
                 tensor.add_grad(g)
 
         self.register_hook(keep)
 
-    def register_hook(self, hook: Callable[[Any], Any]) -> RemovableHook:
+    def register_hook(self, hook: Hook) -> RemovableHook:
         """Call `hook(grad)` when this Tensor's gradient is complete; a result other than None replaces the gradient.
 
         Raises GradientError where nothing here requires a gradient.
         """
         self.check_on_tape("register_hook")
-        owner: Any = self if self.node is None else self.node
+        owner: Value | Node = self if self.node is None else self.node
         if owner.hooks is None:
             owner.hooks = []
         owner.hooks.append(hook)

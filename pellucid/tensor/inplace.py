@@ -1,19 +1,19 @@
-"""In-place methods of a Tensor: `x += y`, `x[key] = value`, `fill_`, `copy_`, and what they share."""
+"""In-place methods of a Tensor: `x += y`, `x[key] = value`, `fill_`, `copy_`, and what they share (floor 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from ..core.op import aside
 from ..core.origin import user_origin
 from ..core.sharing import follow, is_view_along, refuse_without_grad, write_on_tape, write_part
-from ..core.value import current_tracer, grad_mode
+from ..core.value import Operand, TensorLike, current_tracer, grad_mode
 from ..errors import DTypeError, GradientError, format_shape
-from ..indexing import path_to, with_index
+from ..indexing import Key, path_to, with_index
 from ..ops import elementwise, movement, reduce
 from .conversion import Conversion
-from .operands import TensorLike, as_value_of
+from .operands import as_value_of
 
 if TYPE_CHECKING:
     from . import Tensor
@@ -68,10 +68,10 @@ class InPlace(Conversion):
 
     def copy_(self, other: TensorLike) -> Self:
         """Write the numbers of `other`, cast to this dtype."""
-        other = as_value_of(self.now() if other is self else other, self.dtype)
-        return self.write(reduce.expand(other, shape=self.shape))
+        part = as_value_of(self.now() if other is self else other, self.dtype)
+        return self.write(reduce.expand(part, shape=self.shape))
 
-    def clamp_(self, min: Any = None, max: Any = None) -> Self:
+    def clamp_(self, min: Operand | None = None, max: Operand | None = None) -> Self:
         """Write `clamp(min, max)`."""
         return self.write(self.now().clamp(min, max))
 
@@ -83,7 +83,7 @@ class InPlace(Conversion):
         """Write 0 over negative numbers."""
         return self.write(elementwise.relu(self.now()))
 
-    def __setitem__(self, key: Any, value: TensorLike) -> None:
+    def __setitem__(self, key: Key, value: TensorLike) -> None:
         """x[key] = value, cast to this dtype and broadcast. Raises what `x[key]` raises, ShapeError where it does not fit."""
         source = aside(self) if value is self else self.in_own_dtype(value)
         if self.base_without_grad is not None and grad_mode.get():
@@ -115,11 +115,11 @@ class InPlace(Conversion):
             )
         return self.write(result)
 
-    def now(self) -> Any:
+    def now(self) -> Self | Tensor:
         """This Tensor as an in-place method reads it: with the tape on a value of its own, which keeps the old numbers."""
         return aside(self) if grad_mode.get() else self
 
-    def write(self, value: Any) -> Self:
+    def write(self, value: Tensor) -> Self:
         """Take over `value`, a Tensor: by `assign` off the tape; on the tape, its Node too."""
         if self.base_without_grad is not None and grad_mode.get():
             refuse_without_grad(self, value)

@@ -1,4 +1,4 @@
-"""Linear algebra of a Tensor: matrix products, and triangles of matrices."""
+"""Linear algebra of a Tensor: matrix products, and triangles of matrices (floor 3)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.op import new_value
+from ..core.value import TensorLike
 from ..errors import ShapeError, format_shape
 from ..ops import contraction, elementwise
 from .arithmetic import Arithmetic
-from .operands import TensorLike, operand, operand_tensor
+from .operands import operand, operand_tensor
 
 if TYPE_CHECKING:
     from . import Tensor
@@ -20,9 +21,9 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
     """a @ b: (..., M, K) @ (..., K, N) -> (..., M, N), the leading axes broadcast. Dtypes are promoted.
 
     A vector is a row on the left and a column on the right, whose axis is taken out of the result again: (K,) @ (K,) -> ().
-    Raises ShapeError for a single number, and where the two sizes K differ.
+    Raises ShapeError for a 0-d Tensor, and where the two sizes K differ; DTypeError for what is no Tensor, array or list.
     """
-    x, y = operand(a), operand(b)
+    x, y = operand_tensor(operand(a), "matmul"), operand_tensor(operand(b), "matmul")
     if x.ndim == 0 or y.ndim == 0:
         raise ShapeError(
             f"matmul: {format_shape(x.shape)} @ {format_shape(y.shape)}; expected at least one axis on each side; use * for numbers"

@@ -1,28 +1,22 @@
-"""Operands: turn what stands beside a Tensor in an expression into a value that operations take."""
+"""Operands: turn what stands beside a Tensor in an expression into a value that operations take (floor 3)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arguments import array_of
 from ..core.op import new_value
-from ..core.value import Value, refuse_array, traced_or_array
+from ..core.value import Operand, Symbol, TensorLike, Value, refuse_array, traced_or_array
 from ..errors import DTypeError, ShapeError, format_shape
 from ..ops import elementwise, reduce
 
 if TYPE_CHECKING:
     from . import Tensor
 
-# What an operator or `add(...)` accepts beside a Tensor.
-TensorLike = Value | float | np.ndarray | np.generic | Sequence[Any]
-# One axis or several; None stands for all of them.
-Dims = int | Sequence[int] | None
 
-
-def operand(value: Any) -> Any:
+def operand(value: Any) -> Operand:
     """`value` as operations take it: a Tensor or a number as it is, an array or a list as a new Tensor.
 
     Raises TraceError for an array while a step is recorded.
@@ -31,7 +25,7 @@ def operand(value: Any) -> Any:
     return new_value(np.array(array_of(value))) if isinstance(value, (np.ndarray, list, tuple)) else value
 
 
-def operand_tensor(value: Any, function: str, ndim: int | None = None) -> Tensor:
+def operand_tensor(value: object, function: str, ndim: int | None = None) -> Tensor:
     """`value`; raises DTypeError unless it is a Tensor, ShapeError unless it has `ndim` axes."""
     if not isinstance(value, Value):
         raise DTypeError(
@@ -44,17 +38,17 @@ def operand_tensor(value: Any, function: str, ndim: int | None = None) -> Tensor
     return value  # type: ignore[return-value]  # every Value that a user meets is a Tensor
 
 
-def as_value_of(data: Any, dtype: np.dtype) -> Any:
+def as_value_of(data: TensorLike, dtype: np.dtype) -> Tensor:
     """`data` as a Tensor of `dtype`: a Tensor by a differentiable cast, anything else by a copy."""
     refuse_array(data)
-    value = data if isinstance(data, Value) else new_value(np.array(array_of(data)))
+    value: Any = data if isinstance(data, Value) else new_value(np.array(array_of(data)))
     return value if value.dtype == dtype else elementwise.cast(value, dtype=dtype)
 
 
-def traced_value(value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+def traced_value(value: TensorLike, shape: tuple[int, ...], dtype: np.dtype) -> Symbol:
     """The Symbol of `value`, broadcast to `shape` and cast to `dtype`: what `assign` writes into a traced step."""
     refuse_array(value)
-    value = value if isinstance(value, Value) else new_value(np.asarray(value, dtype))
-    if value.dtype != dtype:
-        value = elementwise.cast(value, dtype=dtype)
-    return traced_or_array(value if value.shape == shape else reduce.expand(value, shape=shape))
+    result: Value = value if isinstance(value, Value) else new_value(np.asarray(value, dtype))
+    if result.dtype != dtype:
+        result = elementwise.cast(result, dtype=dtype)
+    return traced_or_array(result if result.shape == shape else reduce.expand(result, shape=shape))

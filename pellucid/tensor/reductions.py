@@ -1,19 +1,18 @@
-"""Reductions of a Tensor: sums, moments, norms, extremes, truth values, softmax."""
+"""Reductions of a Tensor: sums, moments, norms, extremes, truth values, softmax (floor 3)."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from ..arguments import axes_of, axis_of, axis_of_one, count, reduced_axes, uint8
+from ..arguments import Dims, axes_of, axis_of, axis_of_one, count, reduced_axes, uint8
 from ..core.op import Op, new_value
-from ..core.value import Value
+from ..core.value import DTypeLike, TensorLike, Value
 from ..errors import OptionError
 from ..ops import elementwise, reduce
 from .arithmetic import Arithmetic
-from .operands import Dims, TensorLike
 from .selection import MinMax, Selection
 from .shapes import concatenate
 
@@ -29,37 +28,41 @@ class Reductions(Selection, Arithmetic):
 
     # ---- sums and moments ------------------------------------------------------------------------------------------
 
-    def sum(self, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    def sum(self, dim: Dims = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
         """The sum, in this dtype or in `dtype`; of integers and bools as int64."""
         x = self if dtype is None else self.to(dtype)
         total = reduce.sum(x, axes=reduced_axes(self, dim, "sum"), keepdims=keepdim)
         return total if dtype is None else total.to(dtype)
 
-    def mean(self, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    def mean(self, dim: Dims = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
         """The mean, in this dtype or in `dtype`; NaN of nothing. Raises DTypeError for integers and bools."""
         x = self if dtype is None else self.to(dtype)
         x.check_floating("mean")
         axes = reduced_axes(x, dim, "mean")
         return reduce.sum(x, axes=axes, keepdims=keepdim) / count(x, axes)
 
-    def var(self, dim: Any = None, unbiased: Any = True, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+    def var(
+        self, dim: Dims | bool = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+    ) -> Tensor:
         """The variance; divided by n - 1, or by n with `correction=0` (`unbiased=False`, alone or first in line too).
 
         Raises DTypeError for integers and bools.
         """
         if isinstance(dim, bool | np.bool_):
-            dim, unbiased = None, dim
+            unbiased, dim = bool(dim), None
         axes = reduced_axes(self, dim, "var")
         correction = (1 if unbiased else 0) if correction is None else correction
         deviation = self - self.mean(axes, keepdim=True)
         total = reduce.sum(deviation * deviation, axes=axes, keepdims=keepdim)
         return total / max(count(self, axes) - correction, 0)
 
-    def std(self, dim: Any = None, unbiased: Any = True, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+    def std(
+        self, dim: Dims | bool = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+    ) -> Tensor:
         """The standard deviation, the square root of `var`; its gradient where all numbers are equal is 0."""
         return elementwise.length(self.var(dim, unbiased, keepdim, correction=correction))
 
-    def norm(self, p: Any = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    def norm(self, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """(sum of |x|**p)**(1/p) along `dim`; the largest |x| for p infinite. "fro" is 2. The gradient at length 0 is 0.
 
         Raises DTypeError for integers and bools, OptionError for p that is not above 0.
@@ -81,7 +84,7 @@ class Reductions(Selection, Arithmetic):
             return _root(reduce.sum(_power(abs(self), p), axes=axes, keepdims=keepdim), 1 / p)
         return elementwise.length(reduce.sum(self * self, axes=axes, keepdims=keepdim))
 
-    def prod(self, dim: int | None = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    def prod(self, dim: int | None = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
         """The product; of integers and bools as int64. Halves are multiplied, so that a zero has its right gradient."""
         if dim is None or not self.ndim:
             product = self.reshape(-1).prod(0, dtype=dtype)
@@ -96,7 +99,7 @@ class Reductions(Selection, Arithmetic):
             x = concatenate([product, x.narrow(dim, 2 * half, 1)], dim) if x.shape[dim] % 2 else product
         return x if keepdim else x.squeeze(dim)
 
-    def cumsum(self, dim: int, dtype: Any = None) -> Tensor:
+    def cumsum(self, dim: int, dtype: DTypeLike | None = None) -> Tensor:
         """The sum of the numbers up to each position along `dim`: the same shape; of integers and bools as int64."""
         if not self.ndim:
             return self.sum(dim, dtype=dtype)
@@ -114,7 +117,11 @@ class Reductions(Selection, Arithmetic):
         """The smallest number; equal ones share the gradient. Raises ShapeError where there is none."""
         return reduce.amin(self, axes=reduced_axes(self, dim, "amin"), keepdims=keepdim)
 
-    def max(self, dim: Any = None, keepdim: bool = False) -> Any:
+    @overload
+    def max(self, dim: Value | None = None, keepdim: bool = False) -> Tensor: ...
+    @overload
+    def max(self, dim: int, keepdim: bool = False) -> MinMax: ...
+    def max(self, dim: Value | int | None = None, keepdim: bool = False) -> Tensor | MinMax:
         """The largest number; along `dim`, values and positions; of two Tensors, the larger number by number.
 
         Raises OptionError for `keepdim` without `dim`.
@@ -126,7 +133,11 @@ class Reductions(Selection, Arithmetic):
             return self.amax()
         return self._values_at(self.argmax(dim, keepdim=True), dim, keepdim)
 
-    def min(self, dim: Any = None, keepdim: bool = False) -> Any:
+    @overload
+    def min(self, dim: Value | None = None, keepdim: bool = False) -> Tensor: ...
+    @overload
+    def min(self, dim: int, keepdim: bool = False) -> MinMax: ...
+    def min(self, dim: Value | int | None = None, keepdim: bool = False) -> Tensor | MinMax:
         """The smallest number; along `dim`, values and positions; of two Tensors, the smaller number by number.
 
         Raises OptionError for `keepdim` without `dim`.
@@ -168,14 +179,14 @@ class Reductions(Selection, Arithmetic):
         """Whether no number is 0: bool, or uint8 of uint8."""
         return self._as_truth(reduce.all_(self, axes=axes_of(self, dim, "all"), keepdims=keepdim))
 
-    def _as_truth(self, result: Any) -> Any:
+    def _as_truth(self, result: Tensor) -> Tensor:
         return result.to(uint8) if self.dtype == uint8 else result  # uint8 was PyTorch's bool once
 
-    def __contains__(self, value: Any) -> bool:
+    def __contains__(self, value: TensorLike) -> bool:
         """Whether a number equals `value`."""
         return bool((self == value).any().item())
 
-    def allclose(self, other: TensorLike, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    def allclose(self, other: TensorLike, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
         """Whether `isclose` holds everywhere: a Python bool."""
         return self.isclose(other, rtol, atol, equal_nan).all().item()
 
@@ -209,12 +220,12 @@ class Reductions(Selection, Arithmetic):
         return x - reduce.sum(x.exp(), axes=axes, keepdims=True).log()
 
 
-def _softmax_axes(x: Any, dim: int, function: str) -> tuple[int, ...]:
+def _softmax_axes(x: Value, dim: int, function: str) -> tuple[int, ...]:
     """The one axis `dim`; none of a 0-d Tensor."""
     return (axis_of(x, dim, function),) if x.ndim else axes_of(x, dim, function)
 
 
-def _check_keepdim(function: str, keepdim: Any) -> None:
+def _check_keepdim(function: str, keepdim: bool) -> None:
     if keepdim:
         raise OptionError(f"{function}: keepdim without dim; expected both; write a{function}(keepdim=True)")
 

@@ -1,4 +1,4 @@
-"""Selection from a Tensor: `x[key]`, gather and scatter, masks, sorting."""
+"""Selection from a Tensor: `x[key]`, gather and scatter, masks, sorting (floor 3)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..arguments import axis_of, axis_of_one, bool_
 from ..core.op import new_value
 from ..core.value import Value, traced_or_array
 from ..errors import DTypeError, OptionError, ShapeError, format_shape
+from ..indexing import Key
 from ..indexing import index as index_by
 from ..ops import elementwise
 from .conversion import Conversion
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 class MinMax(NamedTuple):
     """What `max(dim)`, `min(dim)`, `sort` and `topk` give: the values, and their int64 positions, of one shape."""
 
-    values: Any
-    indices: Any
+    values: Tensor
+    indices: Tensor
 
 
 class Selection(Shapes, Conversion):
@@ -35,7 +36,7 @@ class Selection(Shapes, Conversion):
     Positions out of range raise IndexRangeError, and a `dim` outside the Tensor ShapeError.
     """
 
-    def __getitem__(self, key: Any) -> Tensor:
+    def __getitem__(self, key: Key) -> Tensor:
         """x[key] by whole numbers, slices, `...`, None, integer and bool Tensors.
 
         A view where no Tensor picks. Raises IndexRangeError, DTypeError for another kind of key, ShapeError for a mask or
@@ -47,7 +48,7 @@ class Selection(Shapes, Conversion):
         """The slices along the first axis."""
         return (self[i] for i in range(len(self)))
 
-    def select(self, dim: int, index: Any) -> Tensor:
+    def select(self, dim: int, index: int) -> Tensor:
         """Position `index` of the axis `dim`, which is dropped; a view."""
         dim = axis_of(self, dim, "select")
         return self[(slice(None),) * dim + (index,)]
@@ -62,19 +63,18 @@ class Selection(Shapes, Conversion):
 
     def scatter_add(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
         """x with src[..., i, ...] added at index[..., i, ...] along `dim`; repeated positions add up. x's shape and dtype."""
-        return ops.index.scatter_add(self, index, self.cast_like(src), axis=axis_of(self, dim, "scatter_add"))
+        return ops.index.scatter_add(
+            self, index, self.cast_like(operand_tensor(src, "scatter_add")), axis=axis_of(self, dim, "scatter_add")
+        )
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
         """The positions `index` (K,) or () along `dim`: that axis becomes K long."""
         dim = axis_of(self, dim, "index_select")
-        positions = (
-            operand_tensor(index, "index_select").reshape(-1)
-            if index.ndim == 0
-            else operand_tensor(index, "index_select", 1)
-        )
+        positions = operand_tensor(index, "index_select")
+        positions = positions.reshape(-1) if positions.ndim == 0 else operand_tensor(positions, "index_select", 1)
         return ops.index.take(self.movedim(dim, 0), positions).movedim(0, dim)
 
-    def repeat_interleave(self, repeats: Any, dim: int | None = None) -> Tensor:
+    def repeat_interleave(self, repeats: int | Tensor, dim: int | None = None) -> Tensor:
         """Each element `repeats` times in a row along `dim`; as one flat row where `dim` is None.
 
         repeats: a number, or an integer Tensor with one for each position. Raises OptionError below 0, ShapeError for
@@ -125,7 +125,8 @@ class Selection(Shapes, Conversion):
     def sort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> MinMax:
         """The numbers in ascending (or descending) order along `dim`, and their positions."""
         positions = self.argsort(dim, descending)
-        return MinMax(self.gather(dim, positions) if self.ndim else self, positions)
+        values: Any = self.gather(dim, positions) if self.ndim else self
+        return MinMax(values, positions)
 
     def topk(self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> MinMax:
         """The `k` largest (or smallest) numbers along `dim` in order, and their positions; that axis becomes k long.

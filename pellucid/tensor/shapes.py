@@ -1,18 +1,17 @@
-"""Shape methods of a Tensor: sizes, views in another shape or axis order, pieces and repetitions."""
+"""Shape methods of a Tensor: sizes, views in another shape or axis order, pieces and repetitions (floor 3)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from ..arguments import axes_of, axis_of, flatten_varargs, whole_shape
+from ..arguments import Dims, Sizes, axes_of, axis_of, flatten_varargs, whole_shape
 from ..core.sharing import viewed
 from ..errors import OptionError, ShapeError, format_shape
 from ..ops import movement, reduce
-from .operands import Dims
 from .state import TensorState
 
 if TYPE_CHECKING:
@@ -42,7 +41,11 @@ class Shapes(TensorState):
         """The number of axes."""
         return self.ndim
 
-    def size(self, dim: int | None = None) -> Any:
+    @overload
+    def size(self, dim: None = None) -> tuple[int, ...]: ...
+    @overload
+    def size(self, dim: int) -> int: ...
+    def size(self, dim: int | None = None) -> int | tuple[int, ...]:
         """The shape; with `dim`, the size of that axis."""
         return self.shape if dim is None else self.shape[axis_of(self, dim, "size")]
 
@@ -72,7 +75,7 @@ class Shapes(TensorState):
 
     # ---- another shape ---------------------------------------------------------------------------------------------
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: Sizes) -> Tensor:
         """The numbers in row-major order in another shape; one size may be -1 and is worked out.
 
         Raises ShapeError where the counts differ.
@@ -120,7 +123,7 @@ class Shapes(TensorState):
             )
         return self.reshape(*self.shape[:dim], 1, *self.shape[dim:])
 
-    def expand(self, *shape: Any) -> Tensor:
+    def expand(self, *shape: Sizes) -> Tensor:
         """Axes of size 1 repeated to `shape`, new ones in front; -1 leaves a size as it is. Copies nothing.
 
         Raises ShapeError where another size than 1 would change.
@@ -156,10 +159,10 @@ class Shapes(TensorState):
             )
         return self.T
 
-    def permute(self, *dims: Any) -> Tensor:
+    def permute(self, *dims: Sizes) -> Tensor:
         """The axes in the order `dims`: (B, H, W, C).permute(0, 3, 1, 2) -> (B, C, H, W)."""
-        dims = flatten_varargs(dims)
-        return viewed(movement.permute, self, axes=tuple(axis_of(self, dim, "permute") for dim in dims))
+        axes = tuple(axis_of(self, dim, "permute") for dim in flatten_varargs(dims))
+        return viewed(movement.permute, self, axes=axes)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """The axes `dim0` and `dim1` exchanged."""
@@ -178,7 +181,7 @@ class Shapes(TensorState):
 
     # ---- pieces ----------------------------------------------------------------------------------------------------
 
-    def narrow(self, dim: int, start: Any, length: int) -> Tensor:
+    def narrow(self, dim: int, start: int, length: int) -> Tensor:
         """`length` positions of the axis `dim` from `start` on. Raises ShapeError where they reach beyond it."""
         dim = axis_of(self, dim, "narrow")
         size, start = self.shape[dim], int(start)
@@ -223,36 +226,40 @@ class Shapes(TensorState):
 
     # ---- new Tensors -----------------------------------------------------------------------------------------------
 
-    def flip(self, *dim: Any, dims: Sequence[int] = ()) -> Tensor:
+    def flip(self, *dim: Sizes, dims: Sequence[int] = ()) -> Tensor:
         """The order of the numbers reversed along the axes named."""
         axes = {axis_of(self, d, "flip") for d in (*flatten_varargs(dim), *dims)}
         slices = [(size - 1, size, -1) if i in axes else (0, size, 1) for i, size in enumerate(self.shape)]
         return movement.slice_(self, slices=tuple(slices))
 
-    def roll(self, shifts: Any, dims: Dims = None) -> Tensor:
-        """Moved on by `shifts` along `dims`, around the end; as one flat row where `dims` is None."""
+    def roll(self, shifts: Sizes, dims: Dims = None) -> Tensor:
+        """Moved on by `shifts` along `dims`, around the end; as one flat row where `dims` is None.
+
+        Raises OptionError unless there is one shift for each dim.
+        """
         if dims is None:
             return self.reshape(-1).roll(shifts, 0).reshape(self.shape)
-        if isinstance(dims, Sequence):
-            rolled: Any = self
-            for shift, dim in zip(shifts, dims, strict=True):
-                rolled = rolled.roll(shift, dim)
-            return rolled
-        size = self.shape[axis_of(self, dims, "roll")]
-        cut = (-shifts) % size if size else 0
-        return concatenate([self.narrow(dims, cut, size - cut), self.narrow(dims, 0, cut)], dims)
+        moves, along = flatten_varargs([shifts]), flatten_varargs([dims])
+        if len(moves) != len(along):
+            raise OptionError(f"roll: shifts={shifts!r}, dims={dims!r}; expected one shift for each dim; pair them")
+        rolled: Any = self
+        for shift, dim in zip(moves, along, strict=True):
+            size = self.shape[axis_of(self, dim, "roll")]
+            cut = (-shift) % size if size else 0
+            rolled = concatenate([rolled.narrow(dim, cut, size - cut), rolled.narrow(dim, 0, cut)], dim)
+        return rolled
 
-    def repeat(self, *times: Any) -> Tensor:
+    def repeat(self, *times: Sizes) -> Tensor:
         """The whole Tensor laid out `times` along each axis: (2, 3).repeat(2, 1) -> (4, 3).
 
         Raises ShapeError unless there is a number from 0 for each axis.
         """
-        times = flatten_varargs(times)
-        if len(times) < self.ndim or min(times, default=0) < 0:
+        counts = flatten_varargs(times)
+        if len(counts) < self.ndim or min(counts, default=0) < 0:
             raise ShapeError(
-                f"repeat: {times} of shape {format_shape(self.shape)}; expected a number from 0 for each axis; name them all"
+                f"repeat: {counts} of shape {format_shape(self.shape)}; expected a number from 0 for each axis; name them all"
             )
-        x = self.reshape(*(1,) * (len(times) - self.ndim), *self.shape)
-        for dim, n in enumerate(times):
+        x = self.reshape(*(1,) * (len(counts) - self.ndim), *self.shape)
+        for dim, n in enumerate(counts):
             x = concatenate([x] * n, dim) if n > 1 else x.narrow(dim, 0, n * x.shape[dim])
         return x.clone() if x.cell is not None else x

@@ -1,17 +1,17 @@
-"""State of a Tensor: how it is made, copied, detached and pickled, and `assign`, the one way in which it changes."""
+"""State of a Tensor: how it is made, copied, detached and pickled, and `assign`, the one way in which it changes (floor 3)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
-from ..arguments import array_of, broadcasts, float32, shape_of
+from ..arguments import Sizes, array_of, broadcasts, float32, shape_of
 from ..core.op import new_value
 from ..core.origin import Origin, user_origin
 from ..core.sharing import copied, is_view_along, leave, share, write_array
 from ..core.state_version import note_change
-from ..core.value import Symbol, Value, current_tracer, traced_or_array
+from ..core.value import Symbol, TensorLike, Value, current_tracer, traced_or_array
 from ..errors import DTypeError, GradientError, OptionError, ShapeError, format_shape
 from ..ops import movement
 from ..ops.loop import forbid_in_scan
@@ -48,7 +48,11 @@ class device:
         return hash(self.type)
 
 
-def check_device(name: str | device | None) -> None:
+# What names a device: `device("cpu")` or "cpu".
+DeviceLike = str | device
+
+
+def check_device(name: DeviceLike | None) -> None:
     """Raise OptionError unless `name` is None or "cpu"."""
     if name is not None:
         device(name)
@@ -57,7 +61,7 @@ def check_device(name: str | device | None) -> None:
 class ConsumedGradient:
     """Stands in `.grad` after a compiled step whose optimizer has used the gradient, which was never stored."""
 
-    def refuse(self) -> Any:
+    def refuse(self) -> NoReturn:
         """Raise GradientError: the numbers are asked for."""
         raise GradientError(
             "grad: the compiled step used this gradient up without storing it; expected zero_grad() before another "
@@ -98,7 +102,7 @@ class TensorState(Value):
         return self.detach()
 
     @data.setter
-    def data(self, value: Any) -> None:
+    def data(self, value: Tensor) -> None:
         """Take over the numbers of `value`, of any shape and dtype. Former views of this Tensor keep the old numbers.
 
         Raises DTypeError unless it is a Tensor, ShapeError in a compiled step where its shape or dtype differs.
@@ -141,7 +145,7 @@ class TensorState(Value):
 
     # ---- writing ---------------------------------------------------------------------------------------------------
 
-    def assign(self, value: Any) -> Self:
+    def assign(self, value: TensorLike) -> Self:
         """Take over the numbers of `value` (Tensor, array or number), broadcast to this shape and cast to this dtype.
 
         The old array stays as it was for values that hold it. `version` goes up, so a gradient that still needs the old
@@ -211,10 +215,10 @@ class TensorState(Value):
             )
         return {"array": self.array, "requires_grad": self.requires_grad}
 
-    def new_zeros(self, *shape: Any) -> Tensor:
+    def new_zeros(self, *shape: Sizes) -> Tensor:
         """Zeros of `shape` in this dtype."""
         return new_value(np.zeros(shape_of(shape), self.dtype))
 
-    def new_ones(self, *shape: Any) -> Tensor:
+    def new_ones(self, *shape: Sizes) -> Tensor:
         """Ones of `shape` in this dtype."""
         return new_value(np.ones(shape_of(shape), self.dtype))

@@ -1,4 +1,4 @@
-"""PyTorch's `torch.utils`, as far as tutorials need it: `utils.data` (floor 5)."""
+"""PyTorch's `torch.utils`, as far as tutorials need it: `utils.data` (floor 4)."""
 
 from . import data
 

@@ -1,4 +1,4 @@
-"""Comma- and tab-separated text: its separator, its header, its records one by one, each problem with its line.
+"""Comma- and tab-separated text: its separator, its header, its records one by one, each problem with its line (floor 4).
 
 This is the plain twin of `table.py`'s reader: DuckDB reads the fields, fast; where DuckDB stumbles, these records are
 read instead, and say what is wrong and on which line. No types here: fields are text with the blanks around it stripped.

@@ -12,7 +12,7 @@ import bisect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from ...passes.backward_phase import Copies, backward_phase
 from .kernel_ir import REDUCTIONS
 from .llvm import MEMORY
 from .prepare.contractions import LONG_CONTRACTION, PRODUCTS, contraction_size
+
+if TYPE_CHECKING:
+    from .layout import Layout
 
 EARLY_FREE_BYTES = 1 << 20  # a kernel that frees this much runs as early as it can
 LARGE_ARRAY = 1 << 14  # elements: larger arrays leave the core's cache before the next kernel
@@ -91,7 +94,7 @@ class ScanKernels:
     body: ScanBody
     graph: Graph
     kernels: list[Kernel]
-    layout: Any = None
+    layout: Layout | None = None
 
 
 def operands(symbol: Symbol) -> list[View]:
@@ -255,7 +258,7 @@ class Fusion:
         """Horizontal fusion: reductions over the same axes of the same large array become one kernel."""
         if not self.fuse:
             return
-        largest: dict[tuple[Any, ...], Kernel] = {}
+        largest: dict[tuple[Symbol, tuple[int, ...], tuple[int, ...] | None], Kernel] = {}
         for kernel in list(self.kernels):
             for source in external_operands(kernel) if kernel.kind == "loop" and kernel.axes else ():
                 if kernel not in self.kernels:
@@ -421,7 +424,7 @@ def has_bounds_check(kernel: Kernel) -> bool:
 
 def _mark_checks(graph: Graph, fusion: Fusion) -> None:
     """Mark the kernels that check an index first. A second use of it, as in a gradient, needs no check."""
-    checked: set[tuple[Symbol, Any]] = set()
+    checked: set[tuple[Symbol, Symbol | int]] = set()
     for symbol in graph.symbols:
         name = symbol.op_name
         if name in INDEXED:

@@ -9,7 +9,7 @@ import numpy as np
 from ....core.value import Symbol
 from ...ir.views import View, is_scalar, row_major, squeezed_shape, view_of
 from .fusion import Kernel, operands
-from .kernel_ir import Constant, Contraction, Instruction, KernelSpec, Load, Scalar, Store
+from .kernel_ir import Constant, Contraction, Instruction, KernelSpec, Load, Operand, Scalar, Store
 from .layout import CONTAINERS, Layout, domain_axes
 from .prepare.contractions import labels
 
@@ -51,7 +51,7 @@ class KernelSpecBuilder:
     def strides_of(self, symbol: Symbol) -> tuple[int, ...]:
         return self.layout.strides.get(symbol) or row_major(symbol.shape)  # constants are row-major
 
-    def operand(self, view: View, shape: tuple[int, ...]) -> Any:
+    def operand(self, view: View, shape: tuple[int, ...]) -> Operand:
         source = view.source
         if self.is_loop and source in self.numbers:
             return self.numbers[source]
@@ -69,7 +69,7 @@ class KernelSpecBuilder:
         instructions: list[Instruction] = []
         for symbol in kernel.symbols:
             if product is not None and symbol is kernel.root:
-                read: tuple[Any, ...] = ()
+                read: tuple[Operand, ...] = ()
             elif symbol.op.kind == "elementwise" or symbol.op_name == "check_index":  # type: ignore[union-attr]
                 read = tuple(self.operand(v, symbol.shape) for v in operands(symbol))
             else:

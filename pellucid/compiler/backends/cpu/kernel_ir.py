@@ -33,6 +33,10 @@ class Scalar(NamedTuple):
     dtype: str
 
 
+# What an instruction reads; an int is the index of an earlier instruction.
+Operand = Load | Constant | Scalar | int
+
+
 class Instruction(NamedTuple):
     """One operation. operands: Loads, Constants, Scalars, or indices of earlier instructions.
 
@@ -42,7 +46,7 @@ class Instruction(NamedTuple):
     name: str
     attributes: tuple[tuple[str, Any], ...]
     dtype: str
-    operands: tuple[Any, ...]
+    operands: tuple[Operand, ...]
     level: int = 0
     per_row: bool = False
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Literal, overload
 
 import llvmlite
 import llvmlite.binding as binding
@@ -18,8 +18,20 @@ from llvmlite import ir
 
 from .target import Target, host
 
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
 binding.initialize_native_target()
 binding.initialize_native_asmprinter()
+
+# A value of LLVM's IR, its type, and a function: what emitters take and give.
+Value = ir.Value
+Type = ir.Type
+Function = ir.Function
+# A whole number: one that is known now, or an i64.
+Integer = int | Value
+# The body of a loop: body(i, *carry) gives the next carry. One value stands for a list of one, None for an empty one.
+LoopBody = Callable[..., Value | Sequence[Value] | None]
 
 i1, i8, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 f32, f64 = ir.FloatType(), ir.DoubleType()
@@ -38,7 +50,7 @@ def float32(number: float) -> float:
         return float("inf") if number > 0 else float("-inf")
 
 
-def mangled(type: Any) -> str:
+def mangled(type: Type) -> str:
     """The suffix of an intrinsic's name for a type: `v16f32` for a vector, `i64` for a scalar."""
     if isinstance(type, ir.VectorType):
         return f"v{type.count}{mangled(type.element)}"
@@ -50,7 +62,7 @@ def mangled(type: Any) -> str:
 class Everywhere(ir.Constant):
     """A constant vector with the same number in every lane, as short text."""
 
-    def __init__(self, scalar: Any, lanes: int) -> None:
+    def __init__(self, scalar: ir.Constant, lanes: int) -> None:
         self.type, self.constant = ir.VectorType(scalar.type, lanes), scalar.constant
         self._text = f"splat ({scalar.type} {scalar.get_reference()})"
 
@@ -64,61 +76,63 @@ class Builder(ir.IRBuilder):
     Scalars of an index computation are i64. A vector's element type follows from its dtype: see MEMORY, and i1 for bool.
     """
 
-    def __init__(self, block: Any, target: Target) -> None:
+    def __init__(self, block: ir.Block, target: Target) -> None:
         super().__init__(block)
         self.target = target
         self.lanes = target.lanes
 
     # ---- types and constants ----
 
-    def element(self, dtype: Any) -> Any:
+    def element(self, dtype: DTypeLike) -> Type:
         """The type of one number of `dtype` in a register."""
         return i1 if np.dtype(dtype) == np.bool_ else MEMORY[np.dtype(dtype).name]
 
-    def vector(self, dtype: Any) -> Any:
+    def vector(self, dtype: DTypeLike) -> ir.VectorType:
         return ir.VectorType(self.element(dtype), self.lanes)
 
-    def index(self, number: int) -> Any:
+    def index(self, number: int) -> Value:
         """An i64 constant."""
         return ir.Constant(i64, int(number))
 
-    def constant(self, number: Any, dtype: Any = np.float32) -> Any:
+    def constant(self, number: float, dtype: DTypeLike = np.float32) -> Value:
         """A vector with `number` in every lane."""
         dtype = np.dtype(dtype)
         value = float32(float(number)) if dtype == np.float32 else float(number) if dtype.kind == "f" else int(number)
         return self._everywhere(ir.Constant(self.element(dtype), value))
 
-    def _everywhere(self, scalar: Any) -> Any:
+    def _everywhere(self, scalar: ir.Constant) -> Value:
         """A constant vector with a tenth of the text of one that names each lane."""
         return Everywhere(scalar, self.lanes)
 
-    def bits(self, number: int) -> Any:
+    def bits(self, number: int) -> Value:
         """A vector of i32 with `number` in every lane."""
         return self._everywhere(i32(number))
 
-    def lane_numbers(self, type: Any = i64) -> Any:
+    def lane_numbers(self, type: Type = i64) -> Value:
         """The vector 0, 1, 2, ..."""
         return ir.Constant(ir.VectorType(type, self.lanes), list(range(self.lanes)))
 
     # ---- calls ----
 
-    def declare(self, name: str, result: Any, arguments: Sequence[Any]) -> Any:
+    def declare(self, name: str, result: Type, arguments: Sequence[Type]) -> Function:
         declared = self.module.globals.get(name)
         return declared if declared is not None else ir.Function(self.module, ir.FunctionType(result, arguments), name)
 
-    def intrinsic(self, name: str, *arguments: Any, result: Any = None, types: Sequence[Any] | None = None) -> Any:
+    def intrinsic(
+        self, name: str, *arguments: Value, result: Type | None = None, types: Sequence[Type] | None = None
+    ) -> Value:
         """Call `llvm.<name>` in the variant for the first argument's type (or for `types`)."""
         suffix = "".join("." + mangled(t) for t in (types if types is not None else [arguments[0].type]))
         function = self.declare(f"llvm.{name}{suffix}", result or arguments[0].type, [a.type for a in arguments])
         return self.call(function, list(arguments))
 
-    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+    def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
         """a b + c, rounded once where the machine can."""
         return self.intrinsic("fma", a, b, c) if self.target.fma else self.fadd(self.fmul(a, b), c)
 
     # ---- memory ----
 
-    def at(self, base: Any, offset: Any, dtype: Any = np.float32) -> Any:
+    def at(self, base: Value, offset: Integer, dtype: DTypeLike = np.float32) -> Value:
         """The address `offset` elements beyond `base`."""
         if isinstance(offset, int):
             if offset == 0:
@@ -126,23 +140,23 @@ class Builder(ir.IRBuilder):
             offset = self.index(offset)
         return self.gep(base, [offset], source_etype=MEMORY[np.dtype(dtype).name])
 
-    def room(self, count: int, dtype: Any = np.float32) -> Any:
+    def room(self, count: int, dtype: DTypeLike = np.float32) -> Value:
         """Allocate `count` elements on the stack, at the start of a cache line. Call it once, at the start of a function."""
         address = self.alloca(ir.ArrayType(MEMORY[np.dtype(dtype).name], count))
         address.align, address.type = 64, pointer  # llvmlite gives it the type of its elements
         return address
 
-    def load_scalar(self, address: Any, dtype: Any = np.float32) -> Any:
+    def load_scalar(self, address: Value, dtype: DTypeLike = np.float32) -> Value:
         memory = MEMORY[np.dtype(dtype).name]
         value = self.load(address, typ=memory, align=np.dtype(dtype).itemsize)
         return self.icmp_unsigned("!=", value, memory(0)) if np.dtype(dtype) == np.bool_ else value
 
-    def store_scalar(self, value: Any, address: Any, dtype: Any = np.float32) -> None:
+    def store_scalar(self, value: Value, address: Value, dtype: DTypeLike = np.float32) -> None:
         if np.dtype(dtype) == np.bool_:
             value = self.zext(value, i8)
         self.store(value, address, align=np.dtype(dtype).itemsize)
 
-    def load_vector(self, address: Any, dtype: Any = np.float32, mask: Any = None) -> Any:
+    def load_vector(self, address: Value, dtype: DTypeLike = np.float32, mask: Value | None = None) -> Value:
         """Load `lanes` adjacent elements. Lanes that `mask` leaves out are zero and not read."""
         dtype = np.dtype(dtype)
         memory = ir.VectorType(MEMORY[dtype.name], self.lanes)
@@ -152,7 +166,9 @@ class Builder(ir.IRBuilder):
             value = self._masked("load", memory, memory, [address, i32(dtype.itemsize), mask, memory(None)])
         return self._into_register(value, dtype)
 
-    def store_vector(self, value: Any, address: Any, dtype: Any = np.float32, mask: Any = None) -> None:
+    def store_vector(
+        self, value: Value, address: Value, dtype: DTypeLike = np.float32, mask: Value | None = None
+    ) -> None:
         dtype = np.dtype(dtype)
         value = self._into_memory(value, dtype)
         if mask is None:
@@ -160,7 +176,7 @@ class Builder(ir.IRBuilder):
         else:
             self._masked("store", value.type, void, [value, address, i32(dtype.itemsize), mask])
 
-    def gather(self, base: Any, offsets: Any, dtype: Any = np.float32, mask: Any = None) -> Any:
+    def gather(self, base: Value, offsets: Value, dtype: DTypeLike = np.float32, mask: Value | None = None) -> Value:
         """base[offsets] for a vector of i64 offsets, in elements."""
         dtype = np.dtype(dtype)
         memory = ir.VectorType(MEMORY[dtype.name], self.lanes)
@@ -170,7 +186,9 @@ class Builder(ir.IRBuilder):
         function = self.declare(name, memory, [a.type for a in arguments])
         return self._into_register(self.call(function, arguments), dtype)
 
-    def scatter(self, value: Any, base: Any, offsets: Any, dtype: Any = np.float32, mask: Any = None) -> None:
+    def scatter(
+        self, value: Value, base: Value, offsets: Value, dtype: DTypeLike = np.float32, mask: Value | None = None
+    ) -> None:
         """base[offsets] = value; of equal offsets the highest lane wins."""
         dtype = np.dtype(dtype)
         value = self._into_memory(value, dtype)
@@ -181,24 +199,25 @@ class Builder(ir.IRBuilder):
                                 [a.type for a in arguments])  # fmt: skip
         self.call(function, arguments)
 
-    def _addresses(self, base: Any, offsets: Any, dtype: np.dtype) -> Any:
+    def _addresses(self, base: Value, offsets: Value, dtype: np.dtype) -> Value:
+        assert isinstance(offsets.type, ir.VectorType)
         bytes_ = self.mul(offsets, self._everywhere(ir.Constant(offsets.type.element, dtype.itemsize)))
         start = self.splat(self.ptrtoint(base, i64))
         return self.inttoptr(self.add(start, bytes_), ir.VectorType(pointer, self.lanes))
 
-    def _masked(self, what: str, kind: Any, result: Any, arguments: list[Any]) -> Any:
+    def _masked(self, what: str, kind: Type, result: Type, arguments: list[Value]) -> Value:
         function = self.declare(f"llvm.masked.{what}.{mangled(kind)}.p0", result, [a.type for a in arguments])
         return self.call(function, arguments)
 
-    def _into_register(self, value: Any, dtype: np.dtype) -> Any:
+    def _into_register(self, value: Value, dtype: np.dtype) -> Value:
         return self.icmp_unsigned("!=", value, ir.Constant(value.type, None)) if dtype == np.bool_ else value
 
-    def _into_memory(self, value: Any, dtype: np.dtype) -> Any:
+    def _into_memory(self, value: Value, dtype: np.dtype) -> Value:
         return self.zext(value, ir.VectorType(i8, self.lanes)) if dtype == np.bool_ else value
 
     # ---- lanes ----
 
-    def splat(self, scalar: Any) -> Any:
+    def splat(self, scalar: Value) -> Value:
         """The scalar in every lane."""
         kind = ir.VectorType(scalar.type, self.lanes)
         first = self.insert_element(ir.Constant(kind, ir.Undefined), scalar, i32(0))
@@ -206,19 +225,19 @@ class Builder(ir.IRBuilder):
             first, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(i32, self.lanes), None)
         )
 
-    def all_lanes(self) -> Any:
+    def all_lanes(self) -> Value:
         return self._everywhere(i1(1))
 
-    def first_lanes(self, count: Any) -> Any:
+    def first_lanes(self, count: Integer) -> Value:
         """The mask of the first `count` lanes (an i64 scalar, or an int)."""
         if isinstance(count, int):
             return ir.Constant(ir.VectorType(i1, self.lanes), [int(lane < count) for lane in range(self.lanes)])
         return self.icmp_signed("<", self.lane_numbers(i32), self.splat(self.trunc(count, i32)))
 
-    def shuffle(self, a: Any, b: Any, lanes: Sequence[int]) -> Any:
+    def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
         return self.shuffle_vector(a, b, ir.Constant(ir.VectorType(i32, len(lanes)), list(lanes)))
 
-    def transpose(self, rows: Sequence[Any]) -> list[Any]:
+    def transpose(self, rows: Sequence[Value]) -> list[Value]:
         """Transpose a square of `lanes` vectors in log2(lanes) rounds of swapped halves."""
         n, rows = self.lanes, list(rows)
         distance = n // 2
@@ -232,7 +251,7 @@ class Builder(ir.IRBuilder):
             distance //= 2
         return rows
 
-    def fold_lanes(self, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
+    def fold_lanes(self, value: Value, combine: Callable[[Value, Value], Value]) -> Value:
         """Combine all lanes into a scalar in a fixed tree of halves, on every machine."""
         width = self.lanes
         while width > 1:
@@ -243,7 +262,9 @@ class Builder(ir.IRBuilder):
 
     # ---- control ----
 
-    def loop(self, start: Any, stop: Any, step: int, body: Callable[..., Any], carry: Sequence[Any] = ()) -> list[Any]:
+    def loop(
+        self, start: Integer, stop: Integer, step: int, body: LoopBody, carry: Sequence[Value] = ()
+    ) -> list[Value]:
         """for i in range(start, stop, step): carry = body(i, *carry); gives the last carry. Bounds are ints or i64."""
         if isinstance(start, int) and isinstance(stop, int):
             count = max(0, -(-(stop - start) // step))
@@ -276,27 +297,27 @@ class Builder(ir.IRBuilder):
         for final, value, result in zip(finals, carry, results, strict=True):
             final.add_incoming(value, before)
             final.add_incoming(result, end)
-        return finals
+        return [*finals]
 
     @staticmethod
-    def _as_list(result: Any) -> list[Any]:
-        return [] if result is None else list(result) if isinstance(result, list | tuple) else [result]
+    def _as_list(result: Value | Sequence[Value] | None) -> list[Value]:
+        return [] if result is None else [result] if isinstance(result, Value) else list(result)
 
     @contextmanager
-    def when(self, condition: Any) -> Iterator[None]:
+    def when(self, condition: Value) -> Iterator[None]:
         with self.if_then(condition):
             yield
 
 
-def new_module(name: str, target: Target) -> Any:
+def new_module(name: str, target: Target) -> ir.Module:
     module = ir.Module(name)
     module.triple = target.triple
     return module
 
 
 def new_function(
-    module: Any, name: str, arguments: Sequence[Any], target: Target, result: Any = void, *, apart: bool = False
-) -> tuple[Any, Builder]:
+    module: ir.Module, name: str, arguments: Sequence[Type], target: Target, result: Type = void, *, apart: bool = False
+) -> tuple[Function, Builder]:
     """A function and a builder at its start. apart: no two pointers overlap where one of them is written."""
     function = ir.Function(module, ir.FunctionType(result, arguments), name)
     function.attributes.add("nounwind")
@@ -307,7 +328,7 @@ def new_function(
     return function, Builder(function.append_basic_block("entry"), target)
 
 
-def machine(target: Target) -> Any:
+def machine(target: Target) -> binding.TargetMachine:
     if not target.triple.startswith(binding.get_default_triple().split("-")[0]):
         binding.initialize_all_targets()
         binding.initialize_all_asmprinters()
@@ -316,7 +337,11 @@ def machine(target: Target) -> Any:
     )
 
 
-def compile_module(module: Any, target: Target, *, assembly: bool = False) -> Any:
+@overload
+def compile_module(module: ir.Module, target: Target, *, assembly: Literal[False] = False) -> bytes: ...
+@overload
+def compile_module(module: ir.Module, target: Target, *, assembly: Literal[True]) -> str: ...
+def compile_module(module: ir.Module, target: Target, *, assembly: bool = False) -> bytes | str:
     """A module as object code (bytes), or as assembly text. The text is always verified first."""
     parsed = binding.parse_assembly(str(module))
     parsed.verify()
@@ -328,10 +353,10 @@ def compile_module(module: Any, target: Target, *, assembly: bool = False) -> An
     return generator.emit_assembly(parsed) if assembly else generator.emit_object(parsed)
 
 
-_gone: list[Any] = []  # engines that nothing uses
+_gone: list[tuple[binding.ResourceTracker, binding.LLJIT]] = []  # engines that nothing uses
 
 
-def _one_gone() -> Any:
+def _one_gone() -> tuple[binding.ResourceTracker, binding.LLJIT] | None:
     """One of `_gone`; None where there is none. Another thread may have taken the last."""
     try:
         return _gone.pop()

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from ....core.value import Symbol
 from .fusion import has_bounds_check
-from .kernel_ir import KernelSpec, Scalar
+from .kernel_ir import KernelSpec, Load, Scalar
 from .kernels import attention
 from .kernels.attention import ATTENTION_EMITTERS
 from .kernels.data_movement import MOVEMENT_EMITTERS
@@ -25,7 +25,7 @@ from .kernels.elementwise import accesses, emit_copy, emit_loop
 from .kernels.gather_scatter import INDEXED_EMITTERS
 from .kernels.matmul import emit_product
 from .kernels.random import RANDOM_EMITTERS
-from .llvm import compile_module, i8, i64, new_function, new_module, pointer
+from .llvm import Function, Integer, Value, compile_module, i8, i64, ir, new_function, new_module, pointer
 from .memory_plan import ARENA, INPUTS, OUTPUTS, BufferSlice, Launch, MemoryPlan, ScanLaunch, iter_launches
 from .target import Target
 from .thread_pool import PROGRAM, emit_barrier
@@ -76,7 +76,7 @@ class LoweredProgram:
     forward: int  # how many segments the forward phase has
     key: str = ""
 
-    def module(self) -> Any:
+    def module(self) -> ir.Module:
         return emit_module(self)
 
     def object_code(self) -> bytes:
@@ -106,7 +106,7 @@ def _slices_touched(launch: Launch, plan: MemoryPlan) -> list[BufferSlice]:
     return [plan.slices[s] for s in (launch.pointers if launch.loop is None else [*launch.reads, *launch.writes])]
 
 
-def _launch_key(launch: Launch) -> Any:
+def _launch_key(launch: Launch) -> Hashable:
     """What the code of a launch depends on besides the slices that it uses."""
     loop = launch.loop
     if loop is None:
@@ -137,14 +137,14 @@ def is_single_threaded(spec: KernelSpec) -> bool:
     return max(flops(spec), traffic(spec) // 2, largest) < MIN_PARALLEL_FLOPS
 
 
-def emit_module(program: LoweredProgram, timed: bool = False) -> Any:
+def emit_module(program: LoweredProgram, timed: bool = False) -> ir.Module:
     """The whole program as one LLVM module: its kernels as `kernel0` ..., its segments as `program0` ...
 
     timed: between barriers, the processor's clock is read around each kernel; what passed is added to the table whose
     address stands behind the context.
     """
     module = new_module("pellucid", program.target)
-    functions: dict[KernelSpec, Any] = {}
+    functions: dict[KernelSpec, Function] = {}
     for segment in program.segments:
         for launch, _ in iter_launches(segment.launches):
             assert launch.spec is not None
@@ -155,13 +155,14 @@ def emit_module(program: LoweredProgram, timed: bool = False) -> Any:
     return module
 
 
-def _kernel(module: Any, name: str, spec: KernelSpec, target: Target) -> Any:
+def _kernel(module: ir.Module, name: str, spec: KernelSpec, target: Target) -> Function:
     """kernel(pointers..., flag, thread, threads)."""
     count = 1 + max([s.pointer for s in spec.stores] + [x.pointer for x in _loads(spec)], default=-1)
     function, builder = new_function(module, name, [pointer] * (count + 1) + [i64, i64], target)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    *pointers, flag, thread, threads = function.args
+    arguments: list[Value] = [*function.args]
+    *pointers, flag, thread, threads = arguments
     for x in dict.fromkeys(
         x for instruction in spec.instructions for x in instruction.operands if isinstance(x, Scalar)
     ):
@@ -172,20 +173,24 @@ def _kernel(module: Any, name: str, spec: KernelSpec, target: Target) -> Any:
     return function
 
 
-def _loads(spec: KernelSpec) -> list[Any]:
-    loads: list[Any] = [x for instruction in spec.instructions for x in instruction.operands if hasattr(x, "pointer")]
+def _loads(spec: KernelSpec) -> list[Load | Scalar]:
+    operands = (x for instruction in spec.instructions for x in instruction.operands)
+    loads = [x for x in operands if isinstance(x, Load | Scalar)]
     return loads + ([spec.contraction.splat, spec.contraction.vectors] if spec.contraction is not None else [])
 
 
 class ScanAddressing:
     """Addresses of the Symbols in the body of a scan at step t. outer: the addressing around it. t is None before the scan."""
 
-    def __init__(self, driver: ProgramEmitter, loop: ScanLaunch, outer: Any, t: Any) -> None:
+    def __init__(
+        self, driver: ProgramEmitter, loop: ScanLaunch, outer: ProgramEmitter | ScanAddressing, t: Value | None
+    ) -> None:
         self.builder, self.loop, self.outer, self.plan, self.t = driver.builder, loop, outer, loop.plan, t
         self.outputs = loop.outputs
 
-    def address(self, buffer_slice: BufferSlice) -> Any:
-        body, offset = self.loop.body, buffer_slice.offset
+    def address(self, buffer_slice: BufferSlice) -> Value:
+        body = self.loop.body
+        offset: Integer = buffer_slice.offset
         holder = self._holder(buffer_slice)
         base = self.outer.address(self.outer.plan.slices[holder])
         if buffer_slice.region == OUTPUTS:
@@ -200,7 +205,7 @@ class ScanAddressing:
                 offset = self._advanced(self.t, step, offset) if step else offset
         return self.builder.at(base, offset, "uint8")
 
-    def _state_offset(self, index: int, ahead: int, size: int) -> Any:
+    def _state_offset(self, index: int, ahead: int, size: int) -> Value:
         """Bytes from the first state or stacked value of a result to that of this step, or `ahead` steps later."""
         body, builder = self.loop.body, self.builder
         if index >= body.carries:
@@ -208,14 +213,16 @@ class ScanAddressing:
         shift = ahead + int(body.reverse)
         if body.state_counts[index] > 2:
             return self._advanced(self.t, size, shift * size)
+        assert self.t is not None
         parity = builder.and_(builder.add(self.t, builder.index(shift)), builder.index(1))
         return self._advanced(parity, size, 0)
 
-    def _advanced(self, t: Any, step: int, offset: int) -> Any:
+    def _advanced(self, t: Value | None, step: int, offset: int) -> Value:
+        assert t is not None
         builder = self.builder
         return builder.add(builder.mul(t, builder.index(step)), builder.index(offset))
 
-    def _holder(self, buffer_slice: BufferSlice) -> Any:
+    def _holder(self, buffer_slice: BufferSlice) -> Symbol:
         """The Symbol of the outer plan that holds it."""
         loop = self.loop
         if buffer_slice.region == ARENA:
@@ -237,16 +244,21 @@ class ProgramEmitter:
     """Emits one segment: loads addresses, calls kernels, and puts barriers where bytes pass between threads."""
 
     def __init__(
-        self, module: Any, program: LoweredProgram, number: int, functions: dict[KernelSpec, Any], timed: bool
+        self,
+        module: ir.Module,
+        program: LoweredProgram,
+        number: int,
+        functions: dict[KernelSpec, Function],
+        timed: bool,
     ) -> None:
         self.program, self.number, self.functions, self.timed = program, number, functions, timed
         self.plan = program.plan
         self.keeps_copies = program.plan.keeps_copies and len(program.segments) == 1
-        self.changed: Any = None
+        self.changed: Value | None = None
         self.called = sum(1 for segment in program.segments[:number] for _ in iter_launches(segment.launches))
         _, self.builder = new_function(module, f"program{number}", PROGRAM, program.target)
         self.team, self.context, self.thread, self.threads, self.step = self.builder.function.args
-        self.bases: dict[int, Any] = {}
+        self.bases: dict[int, Value] = {}
         self.since: list[
             tuple[list[BufferSlice], list[BufferSlice], bool]
         ] = []  # reads, writes, single-threaded: since the last barrier
@@ -285,7 +297,7 @@ class ProgramEmitter:
         emit_barrier(builder, self.team, self.threads)
         builder.ret_void()
 
-    def _base(self, region: int) -> Any:
+    def _base(self, region: int) -> Value:
         """The address of a region at this step."""
         builder, count = self.builder, INPUTS + self.program.plan.input_count
         base = builder.load(builder.at(self.context, region, "int64"), typ=i64)
@@ -294,7 +306,7 @@ class ProgramEmitter:
             base = builder.add(base, builder.mul(self.step, stride))
         return builder.inttoptr(base, pointer)
 
-    def address(self, buffer_slice: BufferSlice) -> Any:
+    def address(self, buffer_slice: BufferSlice) -> Value:
         return self.builder.gep(
             self.bases[buffer_slice.region], [self.builder.index(buffer_slice.offset)], source_etype=i8
         )
@@ -318,6 +330,7 @@ class ProgramEmitter:
                 self._run(launch, where)
             return
         before = self.since
+        assert self.changed is not None
         with self.builder.when(self.changed):
             self._barrier()
             for launch in launches:
@@ -341,7 +354,7 @@ class ProgramEmitter:
         if shared or not all(single for _, _, single in self.since):
             self._barrier()
 
-        def position(i: Any) -> None:
+        def position(i: Value) -> None:
             t = builder.sub(builder.index(body.length - 1), i) if body.reverse else i
             for launch in repeated:
                 self._run(launch, ScanAddressing(self, loop, where, t))
@@ -364,14 +377,14 @@ class ProgramEmitter:
                 builder.call(function, [*arguments, builder.index(0), builder.index(1)])
         else:
             builder.call(function, [*arguments, self.thread, self.threads])
-        if self.timed:
+        if before is not None:
             self._note(before)
 
-    def _clock(self) -> Any:
+    def _clock(self) -> Value:
         self._barrier()
         return self.builder.call(self.builder.declare("llvm.readcyclecounter", i64, []), [])
 
-    def _note(self, before: Any) -> None:
+    def _note(self, before: Value) -> None:
         """Add the time since `before` to the entry of the kernel in the table."""
         builder = self.builder
         passed = builder.sub(self._clock(), before)
@@ -396,7 +409,7 @@ class ProgramEmitter:
         emit_barrier(self.builder, self.team, self.threads)
         self.since = []
 
-    def _leave_if_flagged(self, leave: Any) -> None:
+    def _leave_if_flagged(self, leave: ir.Block) -> None:
         """Emit the exit of a step whose index was out of range, before it writes into a Tensor."""
         builder = self.builder
         self._barrier()

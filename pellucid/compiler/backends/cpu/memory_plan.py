@@ -131,7 +131,7 @@ def _launch(kernel: Kernel, layout: Layout) -> Launch:
 def _scan_launch(kernel: Kernel, layout: Layout, reuse: bool) -> Launch:
     """The launch of a scan: plan its body, and locate its inputs and outputs."""
     inner, inputs = kernel.scan_kernels, kernel.root.inputs
-    assert inner is not None
+    assert inner is not None and inner.layout is not None
     body, carries = inner.body, inner.body.carries
     once, rest = _split_invariant(inner.graph, inner.kernels, carries + body.slices)
     plan = plan_memory(inner.graph, once + rest, inner.layout, reuse, once)

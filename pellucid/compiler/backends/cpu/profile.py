@@ -10,15 +10,15 @@ from __future__ import annotations
 import ctypes
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from ....threads import compute_threads
 from . import thread_pool
-from .llvm import Code, compile_module, i64, new_function, new_module, pointer
+from .kernel_ir import KernelSpec
+from .llvm import Code, Value, compile_module, i64, ir, new_function, new_module, pointer
 from .lower import emit_module, flops, is_single_threaded, traffic
 from .memory_plan import ARENA, Launch, iter_launches
 from .program import Program
@@ -46,7 +46,7 @@ class KernelInfo:
     runs: int
     microseconds: float | None
     share: float | None
-    text: Any = field(repr=False, compare=False)
+    text: Callable[[], str] = field(repr=False, compare=False)
 
     def llvm(self) -> str:
         """The LLVM text of its inner function."""
@@ -79,7 +79,7 @@ def kernels(program: Program, measure: bool = True) -> Kernels:
     launches = list(iter_launches(program.plan.launches))
     times = profile(program) if measure and program.is_whole else None
     peak = machine_peak() if times is not None else 0.0
-    functions: dict[Any, int] = {}
+    functions: dict[KernelSpec, int] = {}
     result = Kernels()
     for number, (launch, runs) in enumerate(launches):
         spent = None if times is None else float(times[number])
@@ -88,7 +88,7 @@ def kernels(program: Program, measure: bool = True) -> Kernels:
 
 
 def _info(
-    program: Program, launch: Launch, runs: int, functions: dict[Any, int], spent: float | None, peak: float
+    program: Program, launch: Launch, runs: int, functions: dict[KernelSpec, int], spent: float | None, peak: float
 ) -> KernelInfo:
     kernel, spec = launch.kernel, launch.spec
     operations = tuple((s.op_name, str(s.origin)) for s in kernel.symbols)
@@ -168,17 +168,17 @@ def machine_peak() -> float:
     return best
 
 
-def aligned_word() -> Any:
+def aligned_word() -> ctypes.Array[ctypes.c_float]:
     return (ctypes.c_float * 64)()
 
 
-def _peak_module(target: Target, chains: int, turns: int) -> Any:
+def _peak_module(target: Target, chains: int, turns: int) -> ir.Module:
     module = new_module("peak", target)
     _, builder = new_function(module, "peak", [pointer, pointer, i64, i64, i64], target)
     out = builder.function.args[1]
     factor = builder.load_vector(out)  # zeros, but LLVM does not know that
 
-    def turn(_: Any, *sums: Any) -> list[Any]:
+    def turn(_: Value, *sums: Value) -> list[Value]:
         return [builder.multiply_add(x, factor, factor) for x in sums]
 
     sums = builder.loop(0, turns, 1, turn, [builder.fadd(factor, builder.constant(float(i))) for i in range(chains)])

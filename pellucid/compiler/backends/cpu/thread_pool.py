@@ -19,12 +19,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from ....threads import compute_threads
-from .llvm import Builder, Code, compile_module, i32, i64, ir, new_function, new_module, pointer, void
+from .llvm import Builder, Code, Function, Value, compile_module, i32, i64, ir, new_function, new_module, pointer, void
 from .object_cache import object_code
 from .target import Target, host
 
@@ -52,20 +52,20 @@ FLUSH_DENORMALS = 0x8040  # in MXCSR: denormal results and arguments become zero
 # ---- waiting, in native code ----
 
 
-def _word(builder: Builder, base: Any, offset: int) -> Any:
+def _word(builder: Builder, base: Value, offset: int) -> Value:
     return builder.at(base, offset, np.int64)
 
 
-def _read(builder: Builder, address: Any, ordering: str = "acquire") -> Any:
+def _read(builder: Builder, address: Value, ordering: str = "acquire") -> Value:
     return builder.load_atomic(address, ordering, 8, typ=i64)
 
 
-def _write(builder: Builder, value: Any, address: Any, ordering: str = "release") -> None:
+def _write(builder: Builder, value: Value, address: Value, ordering: str = "release") -> None:
     # Builder.store_atomic asks for a typed pointer, which llvmlite itself gives up.
     builder._insert(ir.instructions.StoreAtomicInstr(builder.block, value, address, ordering, 8))
 
 
-def _until(builder: Builder, done: Callable[[Any], Any], otherwise: Callable[[Any], None]) -> None:
+def _until(builder: Builder, done: Callable[[Value], Value], otherwise: Callable[[Value], None]) -> None:
     """while not done(round): otherwise(round); the rounds count from 0."""
     before, function = builder.block, builder.function
     head, body, after = (function.append_basic_block(name) for name in ("wait", "not_yet", "done"))
@@ -93,7 +93,7 @@ def _yield(builder: Builder) -> None:
     builder.call(builder.declare("sched_yield", i32, []), [])
 
 
-def _rest(builder: Builder, round: Any) -> None:
+def _rest(builder: Builder, round: Value) -> None:
     """Between two reads of a flag: pause, and after PAUSES rounds yield, as the awaited thread may need the processor."""
     with builder.if_else(builder.icmp_signed("<", round, builder.index(PAUSES))) as (early, late):
         with early:
@@ -102,7 +102,7 @@ def _rest(builder: Builder, round: Any) -> None:
             _yield(builder)
 
 
-def _define_barrier(module: Any, target: Target) -> Any:
+def _define_barrier(module: ir.Module, target: Target) -> Function:
     """barrier(team, threads): the last to arrive opens a new generation; the others wait for it."""
     function, builder = new_function(module, "barrier", [pointer, i64], target)
     function.linkage = "internal"
@@ -127,7 +127,7 @@ def _define_barrier(module: Any, target: Target) -> Any:
     return function
 
 
-def emit_barrier(builder: Builder, team: Any, threads: Any) -> None:
+def emit_barrier(builder: Builder, team: Value, threads: Value) -> None:
     """Emit a barrier for all threads of a run. team, threads: the arguments of the program."""
     barrier = builder.module.globals.get("barrier") or _define_barrier(builder.module, builder.target)
     builder.call(barrier, [team, threads])
@@ -136,7 +136,7 @@ def emit_barrier(builder: Builder, team: Any, threads: Any) -> None:
 # ---- the native module: share, launch, serve, stop ----
 
 
-def _define_share(module: Any, target: Target) -> Any:
+def _define_share(module: ir.Module, target: Target) -> Function:
     """share(team, program, context, thread, threads, first, count): one thread's part of a run, and a barrier."""
     function, builder = new_function(module, "share", [pointer, i64, pointer, i64, i64, i64, i64], target)
     function.linkage = "internal"
@@ -152,7 +152,7 @@ def _define_share(module: Any, target: Target) -> Any:
         builder.store(builder.or_(builder.load(saved, typ=i32), i32(FLUSH_DENORMALS)), flushing)
         builder.call(load_control, [flushing])
 
-    def step(number: Any) -> None:
+    def step(number: Value) -> None:
         builder.call(program, [team, context, thread, threads, number])
 
     builder.loop(first, builder.add(first, count), 1, step)
@@ -163,19 +163,19 @@ def _define_share(module: Any, target: Target) -> Any:
     return function
 
 
-def _posix(builder: Builder, name: str, *arguments: Any) -> None:
+def _posix(builder: Builder, name: str, *arguments: Value) -> None:
     """Call a C function and ignore its result."""
     builder.call(builder.declare(name, i32, [argument.type for argument in arguments]), list(arguments))
 
 
-def _mailbox(builder: Builder, team: Any, thread: Any) -> Any:
+def _mailbox(builder: Builder, team: Value, thread: Value) -> Value:
     """Workers count from 1."""
     return builder.at(
         team, builder.add(builder.mul(thread, builder.index(MAILBOX)), builder.index(HEAD - MAILBOX)), np.int64
     )
 
 
-def _define_post(module: Any, target: Target) -> Any:
+def _define_post(module: ir.Module, target: Target) -> Function:
     """post(mailbox, program, context, threads, first, count): give a worker its job, and wake it if it sleeps."""
     function, builder = new_function(module, "post", [pointer, i64, pointer, i64, i64, i64], target)
     function.linkage = "internal"
@@ -195,7 +195,7 @@ def _define_post(module: Any, target: Target) -> Any:
     return function
 
 
-def _define_launch(module: Any, target: Target, share: Any, post: Any) -> None:
+def _define_launch(module: ir.Module, target: Target, share: Function, post: Function) -> None:
     """launch(team, program, context, threads, first, count): a whole run; alone where the pool is busy."""
     function, builder = new_function(module, "launch", [pointer, i64, pointer, i64, i64, i64], target)
     team, program, context, threads, first, count = function.args
@@ -214,14 +214,14 @@ def _define_launch(module: Any, target: Target, share: Any, post: Any) -> None:
     builder.ret_void()
 
 
-def _post_all(builder: Builder, post: Any, team: Any, threads: Any, *job: Any) -> None:
-    def body(thread: Any) -> None:
+def _post_all(builder: Builder, post: Function, team: Value, threads: Value, *job: Value) -> None:
+    def body(thread: Value) -> None:
         builder.call(post, [_mailbox(builder, team, thread), *job])
 
     builder.loop(1, threads, 1, body)
 
 
-def _define_await_job(module: Any, target: Target) -> Any:
+def _define_await_job(module: ir.Module, target: Target) -> Function:
     """await_job(mailbox): returns when a job is there. Spins, then yields, then sleeps."""
     function, builder = new_function(module, "await_job", [pointer], target)
     function.linkage = "internal"
@@ -229,16 +229,16 @@ def _define_await_job(module: Any, target: Target) -> Any:
     flag, parked, mutex, condition = (_word(builder, mailbox, n) for n in (POSTED, PARKED, MUTEX, CONDITION))
     instant = builder.alloca(ir.ArrayType(i64, 2))
 
-    def posted(ordering: str = "acquire") -> Any:
+    def posted(ordering: str = "acquire") -> Value:
         return builder.icmp_signed("!=", _read(builder, flag, ordering), builder.index(0))
 
-    def now() -> Any:
+    def now() -> Value:
         """Nanoseconds on a clock that only goes forward."""
         _posix(builder, "clock_gettime", i32(time.CLOCK_MONOTONIC), instant)
         seconds, rest = (builder.load(_word(builder, instant, n), typ=i64) for n in (0, 1))
         return builder.add(builder.mul(seconds, builder.index(10**9)), rest)
 
-    def spun(round: Any) -> Any:
+    def spun(round: Value) -> Value:
         return builder.or_(posted(), builder.icmp_signed("==", round, builder.index(PAUSES)))
 
     _until(builder, spun, lambda _: _pause(builder))
@@ -246,7 +246,7 @@ def _define_await_job(module: Any, target: Target) -> Any:
         builder.ret_void()
     deadline = builder.add(now(), builder.index(IDLE_NANOSECONDS))
 
-    def idled(_: Any) -> Any:
+    def idled(_: Value) -> Value:
         return builder.or_(posted(), builder.icmp_signed(">", now(), deadline))
 
     _until(builder, idled, lambda _: _yield(builder))
@@ -261,7 +261,7 @@ def _define_await_job(module: Any, target: Target) -> Any:
     return function
 
 
-def _define_serve(module: Any, target: Target, share: Any, await_job: Any) -> None:
+def _define_serve(module: ir.Module, target: Target, share: Function, await_job: Function) -> None:
     """serve(team, thread): the loop of a worker. A job without a program ends it."""
     function, builder = new_function(module, "serve", [pointer, i64], target)
     team, thread = function.args
@@ -272,7 +272,7 @@ def _define_serve(module: Any, target: Target, share: Any, await_job: Any) -> No
     _posix(builder, "pthread_mutex_init", _word(builder, mailbox, MUTEX), pointer(None))
     _posix(builder, "pthread_cond_init", _word(builder, mailbox, CONDITION), pointer(None))
 
-    def job(_: Any) -> Any:
+    def job(_: Value) -> Value:
         """Run the next job. Gives whether it was the last."""
         builder.call(await_job, [mailbox])
         # Nothing is posted again before the barrier that ends this job.
@@ -280,7 +280,7 @@ def _define_serve(module: Any, target: Target, share: Any, await_job: Any) -> No
         program = builder.load(_word(builder, mailbox, JOB), typ=i64)
         return builder.icmp_signed("==", program, builder.index(0))
 
-    def work(_: Any) -> None:
+    def work(_: Value) -> None:
         program, threads, first, count = (
             builder.load(_word(builder, mailbox, n), typ=i64) for n in (JOB, THREADS, FIRST, COUNT)
         )
@@ -291,7 +291,7 @@ def _define_serve(module: Any, target: Target, share: Any, await_job: Any) -> No
     builder.ret_void()
 
 
-def _define_stop(module: Any, target: Target, post: Any) -> None:
+def _define_stop(module: ir.Module, target: Target, post: Function) -> None:
     """stop(team, threads): end the workers; 0 where the pool is busy. It stays busy: later runs go alone."""
     function, builder = new_function(module, "stop", [pointer, i64], target, i64)
     team, threads = function.args
@@ -303,7 +303,7 @@ def _define_stop(module: Any, target: Target, post: Any) -> None:
     builder.ret(builder.index(1))
 
 
-def native_module(target: Target | None = None) -> Any:
+def native_module(target: Target | None = None) -> ir.Module:
     """The native functions of the pool as a module; `str` gives its text."""
     target = target or host()
     module = new_module("runtime", target)

@@ -13,12 +13,11 @@ computed for it twice is stored twice, the same bits in the same place. Sums ove
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from ..kernel_ir import KernelSpec
-from ..llvm import Builder
+from ..llvm import Builder, Integer, LoopBody, Value
 from .data_movement import Access, OpOperands, StridedLoop
 from .vector_body import thread_range
 from .vector_math import VectorMath
@@ -27,7 +26,7 @@ MAX_TILE_ROWS = 8  # rows of a tile at most: enough sums in flight, and few of t
 QUERIES = 16  # in a block, where the lanes allow: larger ones compute more of what a causal block leaves out
 TILES = 16  # tiles of keys in a block
 
-Offsets = Sequence[Any]  # of a tile's rows from its first, in elements: ints, or i64 values at a ragged end
+Offsets = Sequence[Integer]  # of a tile's rows from its first, in elements: ints, or i64 values at a ragged end
 
 
 class FlashAttention:
@@ -56,7 +55,7 @@ class FlashAttention:
 
     # ---- addresses -------------------------------------------------------------------------------------------------------
 
-    def scratch(self, *sizes: int) -> list[Any]:
+    def scratch(self, *sizes: int) -> list[Value]:
         """Room on the stack for numbers, one address per size."""
         whole = [-(-size // 16) * 16 for size in sizes]
         start = self.builder.room(sum(whole))
@@ -69,42 +68,42 @@ class FlashAttention:
     def padded(self, columns: int) -> int:
         return -(-columns // self.lanes) * self.lanes
 
-    def head(self, access: Access, b: Any, h: Any) -> Access:
+    def head(self, access: Access, b: Value, h: Value) -> Access:
         """One head of (B, H, ., .)."""
         offset = self.sum(self.times(b, access.strides[0]), self.times(h, access.strides[1]))
         return Access(self.builder.at(access.address, offset, access.dtype), access.strides[2:], access.dtype)
 
-    def group(self, h: Any) -> Any:
+    def group(self, h: Value) -> Value:
         """The head of key and value that head h of the query reads."""
         shared = self.heads // max(self.groups, 1)
         return h if shared == 1 else self.builder.udiv(h, self.builder.index(shared))
 
-    def divided(self, i: Any, size: int) -> tuple[Any, Any]:
+    def divided(self, i: Value, size: int) -> tuple[Value, Value]:
         return self.builder.udiv(i, self.builder.index(size)), self.builder.urem(i, self.builder.index(size))
 
-    def times(self, a: Any, n: int) -> Any:
+    def times(self, a: Value, n: int) -> Value:
         return self.builder.mul(a, self.builder.index(n))
 
-    def sum(self, a: Any, b: Any) -> Any:
+    def sum(self, a: Value, b: Integer) -> Value:
         return self.builder.add(a, self.builder.index(b) if isinstance(b, int) else b)
 
-    def least(self, a: Any, b: Any) -> Any:
+    def least(self, a: Value, b: Integer) -> Value:
         return self.builder.intrinsic("smin", a, self.builder.index(b) if isinstance(b, int) else b)
 
-    def upwards(self, a: Any, unit: int) -> Any:
+    def upwards(self, a: Integer, unit: int) -> Integer:
         """How many units hold `a`."""
         if isinstance(a, int):
             return -(-a // unit)
         return self.builder.udiv(self.sum(a, unit - 1), self.builder.index(unit))
 
-    def offsets(self, start: Any, count: int, size: Any, stride: int) -> Offsets:
+    def offsets(self, start: Value, count: int, size: Integer, stride: int) -> Offsets:
         """Of `count` rows from `start` on; beyond the last of `size` it is the last again."""
         if isinstance(size, int) and size % count == 0:
             return [m * stride for m in range(count)]
         last = self.builder.sub(self.builder.index(size) if isinstance(size, int) else size, self.sum(start, 1))
         return [self.times(self.least(self.builder.index(m), last), stride) for m in range(count)]
 
-    def lane_queries(self, start: Any) -> list[Any]:
+    def lane_queries(self, start: Value) -> list[Value]:
         """The numbers of the block's queries, vectors of i64."""
         builder = self.builder
         last = builder.constant(self.queries - 1, np.int64)
@@ -112,39 +111,41 @@ class FlashAttention:
         numbers = [builder.add(first, builder.constant(u * self.lanes, np.int64)) for u in range(self.wide)]
         return [builder.intrinsic("smin", n, last) for n in numbers]
 
-    def spread(self, numbers: Any, stride: int) -> Any:
+    def spread(self, numbers: Value, stride: int) -> Value:
         return self.builder.mul(numbers, self.builder.constant(stride, np.int64))
 
     # ---- scratch ---------------------------------------------------------------------------------------------------------
 
-    def line(self, address: Any) -> list[Any]:
+    def line(self, address: Value) -> list[Value]:
         """A row of scratch: one number for every query of the block."""
         return [self.builder.load_vector(self.builder.at(address, u * self.lanes)) for u in range(self.wide)]
 
-    def put_line(self, values: Sequence[Any], address: Any) -> None:
+    def put_line(self, values: Sequence[Value], address: Value) -> None:
         for u, value in enumerate(values):
             self.builder.store_vector(value, self.builder.at(address, u * self.lanes))
 
-    def each(self, count: Any, body: Callable[..., Any], carry: Sequence[Any] = ()) -> list[Any]:
+    def each(self, count: Integer, body: LoopBody, carry: Sequence[Value] = ()) -> list[Value]:
         """body(offset of row i, *carry) for `count` rows of scratch."""
         return self.builder.loop(0, count, 1, lambda i, *c: body(self.times(i, self.width), *c), carry)
 
-    def clear(self, address: Any, rows: int) -> None:
+    def clear(self, address: Value, rows: int) -> None:
         zeros = [self.builder.constant(0.0)] * self.wide
         self.each(rows, lambda i: self.put_line(zeros, self.builder.at(address, i)))
 
-    def scale(self, address: Any, rows: int, factor: Sequence[Any]) -> None:
-        def row(i: Any) -> None:
+    def scale(self, address: Value, rows: int, factor: Sequence[Value]) -> None:
+        def row(i: Value) -> None:
             here = self.builder.at(address, i)
             self.put_line([self.builder.fmul(x, y) for x, y in zip(self.line(here), factor, strict=True)], here)
 
         self.each(rows, row)
 
-    def pack(self, source: Access, columns: int, start: Any, target: Any, factor: float, plain: Any = None) -> None:
+    def pack(
+        self, source: Access, columns: int, start: Value, target: Value, factor: float, plain: Value | None = None
+    ) -> None:
         """A block of the rows of `source`, times factor, to scratch; and as rows to `plain`, whose row is a query."""
         builder, lanes = self.builder, self.lanes
 
-        def square(u: Any, c: Any) -> None:
+        def square(u: Value, c: Value) -> None:
             first, column = self.sum(start, self.times(u, lanes)), self.times(c, lanes)
             mask = builder.first_lanes(builder.sub(builder.index(columns), column)) if columns % lanes else None
             here = builder.at(source.address, self.offset_of(source, first, column))
@@ -161,11 +162,11 @@ class FlashAttention:
 
         builder.loop(0, self.wide, 1, lambda u: self._loop(self.upwards(columns, lanes), lambda c: square(u, c)))
 
-    def unpack(self, source: Any, columns: int, start: Any, target: Access) -> None:
+    def unpack(self, source: Value, columns: int, start: Value, target: Access) -> None:
         """A block of results from scratch to its rows, which lie contiguous."""
         builder, lanes = self.builder, self.lanes
 
-        def square(u: Any, c: Any) -> None:
+        def square(u: Value, c: Value) -> None:
             first, column = self.sum(start, self.times(u, lanes)), self.times(c, lanes)
             mask = builder.first_lanes(builder.sub(builder.index(columns), column)) if columns % lanes else None
             there = builder.at(source, self.sum(self.times(column, self.width), self.times(u, lanes)))
@@ -177,20 +178,20 @@ class FlashAttention:
 
         builder.loop(0, self.wide, 1, lambda u: self._loop(self.upwards(columns, lanes), lambda c: square(u, c)))
 
-    def _loop(self, count: int, body: Callable[[Any], None]) -> None:
+    def _loop(self, count: Integer, body: Callable[[Value], None]) -> None:
         self.builder.loop(0, count, 1, body)
 
-    def offset_of(self, access: Access, i: Any, j: Any) -> Any:
+    def offset_of(self, access: Access, i: Value, j: Value) -> Value:
         return self.sum(self.times(i, access.strides[0]), self.times(j, access.strides[1]))
 
-    def _query_offsets(self, first: Any, stride: int) -> Offsets:
+    def _query_offsets(self, first: Value, stride: int) -> Offsets:
         if self.queries % self.width == 0:
             return [i * stride for i in range(self.lanes)]
         last = self.builder.index(self.queries - 1)
         beyond = [self.builder.sub(self.least(self.sum(first, i), last), first) for i in range(self.lanes)]
         return [self.times(i, stride) for i in beyond]
 
-    def _read(self, address: Any, stride: int, mask: Any) -> Any:
+    def _read(self, address: Value, stride: int, mask: Value | None) -> Value:
         if stride == 1:
             return self.builder.load_vector(address, mask=mask)
         return self.builder.gather(address, self.spread(self.builder.lane_numbers(), stride), mask=mask)
@@ -198,12 +199,19 @@ class FlashAttention:
     # ---- products --------------------------------------------------------------------------------------------------------
 
     def multiply(
-        self, base: Any, offsets: Offsets, step: int, count: Any, vectors: Any, stride: int, sums: Sequence[Any]
-    ) -> list[Any]:
+        self,
+        base: Value,
+        offsets: Offsets,
+        step: int,
+        count: Integer,
+        vectors: Value,
+        stride: int,
+        sums: Sequence[Value],
+    ) -> list[Value]:
         """The microkernel: sums[m][v] += base[offsets[m] + k step] * vectors[k stride][v], along k."""
         builder, wide = self.builder, len(sums) // len(offsets)
 
-        def body(_: Any, base: Any, vectors: Any, *sums: Any) -> list[Any]:
+        def body(_: Value, base: Value, vectors: Value, *sums: Value) -> list[Value]:
             lines = [builder.load_vector(builder.at(vectors, v * self.lanes)) for v in range(wide)]
             new = []
             for m, offset in enumerate(offsets):
@@ -214,16 +222,16 @@ class FlashAttention:
         return builder.loop(0, count, 1, body, [base, vectors, *sums])[2:]
 
     def across(
-        self, source: Access, depth: int, packed: Any, start: Any, count: Any, target: Any,
-        finish: Callable[[list[Any], Any], list[Any]], carry: Sequence[Any] = (),
-    ) -> list[Any]:  # fmt: skip
+        self, source: Access, depth: int, packed: Value, start: Value, count: Integer, target: Value,
+        finish: Callable[[list[Value], Value], list[Value]], carry: Sequence[Value] = (),
+    ) -> list[Value]:  # fmt: skip
         """target[s] = finish(sum over d of source[s, d] packed[d], s) for `count` keys s from `start` on.
 
         carry: the largest number so far of every query, if they are wanted.
         """
         builder = self.builder
 
-        def tile(i: Any, *carry: Any) -> list[Any]:
+        def tile(i: Value, *carry: Value) -> list[Value]:
             largest = list(carry)
             row = self.times(i, self.high)
             s = self.sum(start, row)
@@ -243,13 +251,20 @@ class FlashAttention:
         return builder.loop(0, self.upwards(count, self.high), 1, tile, carry)
 
     def along(
-        self, source: Access, columns: int, weights: Any, start: Any, count: Any, target: Any, factor: Sequence[Any]
+        self,
+        source: Access,
+        columns: int,
+        weights: Value,
+        start: Value,
+        count: Integer,
+        target: Value,
+        factor: Sequence[Value],
     ) -> None:
         """target[c] = factor target[c] + sum over `count` keys s from `start` on of source[s, c] weights[s]."""
         builder = self.builder
         base = builder.at(source.address, self.times(start, source.strides[0]))
 
-        def tile(i: Any) -> None:
+        def tile(i: Value) -> None:
             c = self.times(i, self.high)
             offsets = self.offsets(c, self.high, columns, source.strides[1])
             there = [builder.at(target, self.times(self.sum(c, m), self.width)) for m in range(self.high)]
@@ -262,13 +277,15 @@ class FlashAttention:
 
         builder.loop(0, self.upwards(columns, self.high), 1, tile)
 
-    def into(self, target: Access, columns: int, weights: Any, start: Any, count: Any, rows: Any, queries: Any) -> None:
+    def into(
+        self, target: Access, columns: int, weights: Value, start: Value, count: Integer, rows: Value, queries: Value
+    ) -> None:
         """target[s, c] += sum over `queries` t of weights[s][t] rows[t, c] for `count` keys s from `start` on."""
-        builder, lanes, units = self.builder, self.lanes, self.upwards(columns, self.lanes)
+        builder, lanes, units = self.builder, self.lanes, self.padded(columns) // self.lanes
         wide = next(n for n in range(builder.target.vectors, 0, -1) if units % n == 0) if units else 1
         exact = self.keys % self.high == 0 and not (self.attributes["causal"] and self.width % self.high)
 
-        def tile(i: Any, j: Any) -> None:
+        def tile(i: Value, j: Value) -> None:
             row, column = self.times(i, self.high), self.times(j, wide * lanes)
             near = self.offsets(row, self.high, self.high if exact else count, 1)
             stepped = lambda stride: [self.times(n, stride) if not isinstance(n, int) else n * stride for n in near]
@@ -290,16 +307,16 @@ class FlashAttention:
 
     # ---- softmax ---------------------------------------------------------------------------------------------------------
 
-    def larger(self, a: Any, b: Any) -> Any:
+    def larger(self, a: Value, b: Value) -> Value:
         """The larger number; b where a is NaN, which shows in the sum that follows."""
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
 
-    def visible(self, b: Any, h: Any, queries: list[Any]) -> Callable[[list[Any], Any], list[Any]]:
+    def visible(self, b: Value, h: Value, queries: list[Value]) -> Callable[[list[Value], Value], list[Value]]:
         """A function that turns products into the scores of key s: adds the mask, and hides later keys."""
         builder, nothing = self.builder, self.builder.constant(-np.inf)
         mask = None if self.mask is None else self.head(self.mask, b, h)
 
-        def finish(line: list[Any], s: Any) -> list[Any]:
+        def finish(line: list[Value], s: Value) -> list[Value]:
             if mask is not None:
                 here = builder.at(mask.address, self.times(s, mask.strides[1]), mask.dtype)
                 read = [self._of_queries(here, mask, numbers) for numbers in queries]
@@ -315,19 +332,19 @@ class FlashAttention:
 
         return finish
 
-    def _of_queries(self, address: Any, access: Access, numbers: Any) -> Any:
+    def _of_queries(self, address: Value, access: Access, numbers: Value) -> Value:
         if access.strides[0] == 0:
             return self.builder.splat(self.builder.load_scalar(address, access.dtype))
         return self.builder.gather(address, self.spread(numbers, access.strides[0]), access.dtype)
 
-    def limit(self, start: Any) -> Any:
+    def limit(self, start: Value) -> Integer:
         """How many keys a block of queries attends to."""
         return self.least(self.sum(start, self.width), self.keys) if self.attributes["causal"] else self.keys
 
-    def key_blocks(self, limit: Any, body: Callable[..., Any], carry: Sequence[Any] = ()) -> list[Any]:
+    def key_blocks(self, limit: Integer, body: LoopBody, carry: Sequence[Value] = ()) -> list[Value]:
         """body(first key, how many, *carry) for every block of keys."""
 
-        def block(i: Any, *carry: Any) -> Any:
+        def block(i: Value, *carry: Value) -> Value | Sequence[Value] | None:
             start = self.times(i, self.block)
             left = self.builder.sub(self.builder.index(limit) if isinstance(limit, int) else limit, start)
             whole = isinstance(limit, int) and limit % self.block == 0
@@ -348,18 +365,18 @@ class FlashForward(FlashAttention):
         sizes = [self.rows(self.depth), self.rows(e), self.block]
         self.packed, self.sums, self.scores = self.scratch(*(n * self.width for n in sizes))
 
-    def emit(self, thread: Any, threads: Any) -> None:
+    def emit(self, thread: Value, threads: Value) -> None:
         """The blocks of queries of all heads are independent, so that threads share them freely."""
         builder = self.builder
 
-        def item(i: Any) -> None:
+        def item(i: Value) -> None:
             rest, block = self.divided(i, self.blocks)
             b, h = self.divided(rest, self.heads)
             self.one(b, h, self.times(block, self.width), builder.at(self.logarithms, self.times(rest, self.queries)))
 
         builder.loop(*thread_range(builder, self.batch * self.heads * self.blocks, thread, threads), 1, item)
 
-    def one(self, b: Any, h: Any, start: Any, logarithms: Any) -> None:
+    def one(self, b: Value, h: Value, start: Value, logarithms: Value) -> None:
         """One block of queries, from number `start` on, of one head."""
         builder, e = self.builder, self.e
         group = self.group(h)
@@ -369,13 +386,13 @@ class FlashForward(FlashAttention):
         self.pack(self.head(self.q, b, h), self.depth, start, self.packed, self.attributes["scale"])
         self.clear(self.sums, self.rows(self.channels))
 
-        def block(first: Any, count: Any, *state: Any) -> list[Any]:
+        def block(first: Value, count: Integer, *state: Value) -> list[Value]:
             old = state[: self.wide]
             new = self.across(key, self.depth, self.packed, first, count, self.scores, visible, old)
             base = self.base(new)
             factor = [e.exp(builder.fsub(x, y)) for x, y in zip(old, base, strict=True)]
 
-            def row(i: Any, *total: Any) -> list[Any]:
+            def row(i: Value, *total: Value) -> list[Value]:
                 here = builder.at(self.scores, i)
                 line = [e.exp(builder.fsub(x, y)) for x, y in zip(self.line(here), base, strict=True)]
                 self.put_line(line, here)
@@ -395,7 +412,7 @@ class FlashForward(FlashAttention):
         self.scale(self.sums, self.channels, [builder.fdiv(e.constant(1), x) for x in total])
         self.unpack(self.sums, self.channels, start, self.head(self.result, b, h))
 
-    def base(self, top: Sequence[Any]) -> list[Any]:
+    def base(self, top: Sequence[Value]) -> list[Value]:
         """The offset of the scores: their maximum, or 0 for a query without a visible key."""
         nothing = self.e.constant(-np.inf)
         return [self.builder.select(self.e.equal(x, nothing), self.e.constant(0), x) for x in top]
@@ -433,17 +450,17 @@ class FlashBackward(FlashAttention):
         scratch = self.scratch(*(n * self.width for n in rows))
         self.packed, self.packed_g, self.sums, self.plain, self.plain_g, self.weights, self.slopes = scratch
 
-    def emit(self, thread: Any, threads: Any) -> None:
+    def emit(self, thread: Value, threads: Value) -> None:
         """Each thread owns a group of heads, so that gradients of keys and values are added in one order."""
         builder = self.builder
 
-        def item(i: Any) -> None:
+        def item(i: Value) -> None:
             b, group = self.divided(i, self.groups)
             for target, columns in ((self.dk, self.depth), (self.dv, self.channels)):
                 StridedLoop(builder, (self.keys, columns), [self.head(target, b, group)]).clear()
             shared = self.heads // max(self.groups, 1)
 
-            def one(j: Any) -> None:
+            def one(j: Value) -> None:
                 h = self.sum(self.times(group, shared), j)
                 self._loop(self.blocks, lambda block: self.one(b, h, group, self.times(block, self.width)))
 
@@ -451,7 +468,7 @@ class FlashBackward(FlashAttention):
 
         builder.loop(*thread_range(builder, self.batch * self.groups, thread, threads), 1, item)
 
-    def one(self, b: Any, h: Any, group: Any, start: Any) -> None:
+    def one(self, b: Value, h: Value, group: Value, start: Value) -> None:
         """One block of queries, from number `start` on, of one head."""
         builder, e = self.builder, self.e
         queries = self.lane_queries(start)
@@ -464,11 +481,11 @@ class FlashBackward(FlashAttention):
         count = self.least(builder.sub(builder.index(self.queries), start), self.width)
         key, value, dk, dv = (self.head(x, b, group) for x in (self.k, self.v, self.dk, self.dv))
 
-        def block(first: Any, keys: Any) -> None:
+        def block(first: Value, keys: Integer) -> None:
             self.across(key, self.depth, self.packed, first, keys, self.weights, visible)
             self.across(value, self.channels, self.packed_g, first, keys, self.slopes, lambda line, _: line)
 
-            def row(i: Any) -> None:
+            def row(i: Value) -> None:
                 here, there = builder.at(self.weights, i), builder.at(self.slopes, i)
                 p = [e.exp(builder.fsub(x, y)) for x, y in zip(self.line(here), logarithms, strict=True)]
                 away = [builder.fsub(x, y) for x, y in zip(self.line(there), rows, strict=True)]
@@ -484,12 +501,12 @@ class FlashBackward(FlashAttention):
         self.scale(self.sums, self.depth, [e.constant(self.attributes["scale"])] * self.wide)
         self.unpack(self.sums, self.depth, start, self.head(self.dq, b, h))
 
-    def rows_of_products(self, b: Any, h: Any, start: Any, queries: list[Any]) -> list[Any]:
+    def rows_of_products(self, b: Value, h: Value, start: Value, queries: list[Value]) -> list[Value]:
         """The sum of dL/dy y of every query of the block, less dL/d(its logarithm)."""
         builder = self.builder
         self.pack(self.head(self.y, b, h), self.channels, start, self.sums, 1)
 
-        def add(i: Any, *sums: Any) -> list[Any]:
+        def add(i: Value, *sums: Value) -> list[Value]:
             lines = zip(self.line(builder.at(self.packed_g, i)), self.line(builder.at(self.sums, i)), sums, strict=True)
             return [builder.multiply_add(x, y, total) for x, y, total in lines]
 
@@ -497,17 +514,21 @@ class FlashBackward(FlashAttention):
         h_here = self.head_of_rows(self.h._replace(strides=(*self.h.strides, 0)), b, h)
         return [builder.fsub(x, self._of_queries(*h_here, n)) for x, n in zip(sums, queries, strict=True)]
 
-    def head_of_rows(self, access: Access, b: Any, h: Any) -> tuple[Any, Access]:
+    def head_of_rows(self, access: Access, b: Value, h: Value) -> tuple[Value, Access]:
         """One head of (B, H, T), and its address."""
         access_of_head = self.head(access, b, h)
         return access_of_head.address, access_of_head
 
 
-def emit_attention(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_attention(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     FlashForward(builder, OpOperands(builder, spec, pointers)).emit(thread, threads)
 
 
-def emit_gradient(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_gradient(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     FlashBackward(builder, OpOperands(builder, spec, pointers)).emit(thread, threads)
 
 

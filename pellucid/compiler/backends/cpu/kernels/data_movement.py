@@ -8,31 +8,32 @@ so that the number of threads never changes a bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
 
-from ..kernel_ir import KernelSpec, Load
-from ..llvm import Builder
+from .....core.op import Attributes
+from ..kernel_ir import KernelSpec, Load, Operand
+from ..llvm import Builder, Integer, Value
 from .vector_body import thread_range
 from .vector_math import VectorMath
 
-Bounds = tuple[Any, Any]  # first and last + 1: ints, or i64 values
+Bounds = tuple[Integer, Integer]  # first and last + 1: ints, or i64 values
 ENOUGH_UNITS = 16  # units of an axis that keep every thread busy
 
 
 class Access(NamedTuple):
     """An operand in memory: the address of its first element, and its strides."""
 
-    address: Any
+    address: Value
     strides: tuple[int, ...]
     dtype: str
 
     def along(self, axes: Sequence[int]) -> Access:
         return self._replace(strides=tuple(self.strides[axis] for axis in axes))
 
-    def beyond(self, builder: Builder, offset: Any) -> Access:
+    def beyond(self, builder: Builder, offset: Integer) -> Access:
         """The same, `offset` elements further on."""
         return self._replace(address=builder.at(self.address, offset, self.dtype))
 
@@ -48,13 +49,14 @@ class OpOperands:
     moving: elements are only moved, so that booleans may stay bytes.
     """
 
-    def __init__(self, builder: Builder, spec: KernelSpec, pointers: Sequence[Any], *, moving: bool = False) -> None:
+    def __init__(self, builder: Builder, spec: KernelSpec, pointers: Sequence[Value], *, moving: bool = False) -> None:
         (instruction,), (store,) = spec.instructions, spec.stores
         *self.shapes, self.shape = spec.shapes
-        self.attributes: dict[str, Any] = dict(instruction.attributes)
+        self.attributes: Attributes = dict(instruction.attributes)
         as_moved = lambda dtype: "uint8" if moving and dtype == "bool" else dtype
 
-        def access(x: Load) -> Access:
+        def access(x: Operand) -> Access:
+            assert isinstance(x, Load)
             return Access(builder.at(pointers[x.pointer], x.offset, x.dtype), x.strides, as_moved(x.dtype))
 
         self.operands = [access(x) for x in instruction.operands]
@@ -96,7 +98,7 @@ def long_axis(units: Sequence[int]) -> int:
     )
 
 
-def aligned_thread_range(builder: Builder, size: int, unit: int, thread: Any, threads: Any) -> Bounds:
+def aligned_thread_range(builder: Builder, size: int, unit: int, thread: Value, threads: Value) -> Bounds:
     """The range of this thread in 0 ... size-1, in whole units except at the end."""
     first, last = thread_range(builder, -(-size // unit), thread, threads)
     if unit == 1:
@@ -141,7 +143,7 @@ class StridedLoop:
         """The units of work along every axis."""
         return [-(-size // self.unit(axis)) for axis, size in enumerate(self.sizes)]
 
-    def share(self, thread: Any, threads: Any) -> None:
+    def share(self, thread: Value, threads: Value) -> None:
         """Restrict this thread to its range of one axis."""
         axis = long_axis(self.units())
         self.bounds[axis] = aligned_thread_range(self.builder, self.sizes[axis], self.unit(axis), thread, threads)
@@ -151,12 +153,12 @@ class StridedLoop:
         assert self.fixed_axis is not None
         self.bounds[self.fixed_axis] = bounds
 
-    def run(self, body: Callable[[list[Any], Any], None], addresses: Sequence[Any] | None = None) -> None:
+    def run(self, body: Callable[[list[Value], Value | None], None], addresses: Sequence[Value] | None = None) -> None:
         """Emit the loop nest. addresses: of the accesses, in place of their own."""
         start = [a.address for a in self.accesses] if addresses is None else list(addresses)
         self._axes([axis for axis in range(len(self.sizes)) if axis != self.lane], body, start)
 
-    def _axes(self, axes: list[int], body: Callable[[list[Any], Any], None], addresses: list[Any]) -> None:
+    def _axes(self, axes: list[int], body: Callable[[list[Value], Value | None], None], addresses: list[Value]) -> None:
         if axes:
             inside = lambda i: self._axes(axes[1:], body, self._moved(addresses, axes[0], i))
             self.builder.loop(*self.bounds[axes[0]], 1, inside)
@@ -165,10 +167,10 @@ class StridedLoop:
         else:
             self._line(self.lane, body, addresses)
 
-    def _moved(self, addresses: list[Any], axis: int, i: Any) -> list[Any]:
+    def _moved(self, addresses: list[Value], axis: int, i: Value) -> list[Value]:
         return self.stepped(addresses, [a.strides[axis] for a in self.accesses], i)
 
-    def stepped(self, addresses: Sequence[Any], strides: Sequence[int], i: Any) -> list[Any]:
+    def stepped(self, addresses: Sequence[Value], strides: Sequence[int], i: Value) -> list[Value]:
         """The addresses `i` strides further on."""
         builder = self.builder
         return [
@@ -176,14 +178,13 @@ class StridedLoop:
             for address, stride, a in zip(addresses, strides, self.accesses, strict=True)
         ]
 
-    def _line(self, axis: int, body: Callable[[list[Any], Any], None], addresses: list[Any]) -> None:
+    def _line(self, axis: int, body: Callable[[list[Value], Value | None], None], addresses: list[Value]) -> None:
         """Loop over vectors along `axis`; the last one is masked where lanes are left over."""
         builder, (first, last) = self.builder, self.bounds[axis]
         lanes = builder.index(builder.lanes)
-        is_static = isinstance(first, int) and isinstance(last, int)
         start, stop = (builder.index(n) if isinstance(n, int) else n for n in (first, last))
         at = lambda unit: self._moved(addresses, axis, builder.add(start, builder.mul(unit, lanes)))
-        if is_static:
+        if isinstance(first, int) and isinstance(last, int):
             full, rest = divmod(last - first, builder.lanes)
             builder.loop(0, full, 1, lambda unit: body(at(unit), None))
             if rest:
@@ -202,12 +203,12 @@ class StridedLoop:
         """The stride of the lanes of an access; 0 where the nest runs element by element."""
         return 0 if self.lane is None else self.accesses[number].strides[self.lane]
 
-    def spaced(self, number: int) -> Any:
+    def spaced(self, number: int) -> Value:
         """The offsets of the lanes of an access from the first."""
         stride = self.stride(number)
         return ir.Constant(self.builder.lane_numbers().type, [lane * stride for lane in range(self.builder.lanes)])
 
-    def read(self, number: int, addresses: Sequence[Any], mask: Any) -> Any:
+    def read(self, number: int, addresses: Sequence[Value], mask: Value | None) -> Value:
         builder, address, dtype = self.builder, addresses[number], self.accesses[number].dtype
         if self.stride(number) == 0:
             return builder.splat(builder.load_scalar(address, dtype))
@@ -215,7 +216,7 @@ class StridedLoop:
             return builder.load_vector(address, dtype, mask)
         return builder.gather(address, self.spaced(number), dtype, mask)
 
-    def write(self, number: int, addresses: Sequence[Any], value: Any, mask: Any) -> None:
+    def write(self, number: int, addresses: Sequence[Value], value: Value, mask: Value | None) -> None:
         builder, address, dtype = self.builder, addresses[number], self.accesses[number].dtype
         if self.stride(number) == 0:
             builder.store_scalar(builder.extract_element(value, ir.IntType(32)(0)), address, dtype)
@@ -224,7 +225,7 @@ class StridedLoop:
         else:
             builder.scatter(value, address, self.spaced(number), dtype, mask)
 
-    def copy(self, addresses: Sequence[Any] | None = None) -> None:
+    def copy(self, addresses: Sequence[Value] | None = None) -> None:
         """Copy access 0 to access 1."""
         self.run(lambda here, mask: self.write(1, here, self.read(0, here, mask), mask), addresses)
 
@@ -233,11 +234,11 @@ class StridedLoop:
         zero = self.builder.constant(0, self.accesses[0].dtype)
         self.run(lambda here, mask: self.write(0, here, zero, mask))
 
-    def add(self, addresses: Sequence[Any] | None = None) -> None:
+    def add(self, addresses: Sequence[Value] | None = None) -> None:
         """Add access 0 to access 1."""
         e = VectorMath(self.builder, np.dtype(self.accesses[1].dtype))
 
-        def body(here: list[Any], mask: Any) -> None:
+        def body(here: list[Value], mask: Value | None) -> None:
             self.write(1, here, e.add(self.read(1, here, mask), self.read(0, here, mask)), mask)
 
         self.run(body, addresses)
@@ -247,14 +248,16 @@ class StridedLoop:
 
 
 def _copy_shared(
-    builder: Builder, sizes: Sequence[int], source: Access, target: Access, thread: Any, threads: Any
+    builder: Builder, sizes: Sequence[int], source: Access, target: Access, thread: Value, threads: Value
 ) -> None:
     sweep = StridedLoop(builder, sizes, [source, target])
     sweep.share(thread, threads)
     sweep.copy()
 
 
-def emit_pad(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_pad(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     """Each thread owns a range of the result along one axis: it clears the range, then copies its part of x."""
     single = OpOperands(builder, spec, pointers, moving=True)
     (source,), target, shape = single.operands, single.result, single.shape
@@ -286,7 +289,7 @@ def emit_pad(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, threa
     moved.copy()
 
 
-def _clear_borders(builder: Builder, single: OpOperands, thread: Any, threads: Any) -> None:
+def _clear_borders(builder: Builder, single: OpOperands, thread: Value, threads: Value) -> None:
     """Zeros around a value that has been computed into the result."""
     filled, shape = single.attributes["inside"], single.shape
     for axis, (start, count) in enumerate(filled):
@@ -300,14 +303,16 @@ def _clear_borders(builder: Builder, single: OpOperands, thread: Any, threads: A
                 slab.clear()
 
 
-def _before(builder: Builder, end: Any, start: int, step: int, count: int) -> Any:
+def _before(builder: Builder, end: Value, start: int, step: int, count: int) -> Value:
     """How many of the `count` positions start, start + step, ... lie before `end`."""
     distance = builder.intrinsic("smax", builder.sub(end, builder.index(start)), builder.index(0))
     number = builder.udiv(builder.add(distance, builder.index(step - 1)), builder.index(step))
     return builder.intrinsic("smin", number, builder.index(count))
 
 
-def emit_concatenate(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_concatenate(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     single = OpOperands(builder, spec, pointers, moving=True)
     axis, start = single.attributes["axis"], 0
     for source, shape in zip(single.operands, single.shapes, strict=True):
@@ -319,7 +324,9 @@ def emit_concatenate(builder: Builder, spec: KernelSpec, pointers: Any, flag: An
 # ---- sums ------------------------------------------------------------------------------------------------------------
 
 
-def emit_fold(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_fold(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     """Each thread owns whole planes (one image, one channel): zeros, then the taps of the window in order."""
     single = OpOperands(builder, spec, pointers)
     (source,), target, attributes = single.operands, single.result, single.attributes
@@ -333,15 +340,15 @@ def emit_fold(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thre
     strides = (height * stride[0], width * stride[1])
     taps = StridedLoop(builder, (p, q), [source.along((2, 3)), target._replace(strides=strides)])
 
-    def at(access: Access, axis: int, i: Any, step: int = 1) -> Access:
+    def at(access: Access, axis: int, i: Value, step: int = 1) -> Access:
         return access.beyond(builder, builder.mul(i, builder.index(step * access.strides[axis])))
 
-    def tap(source: Access, target: Access, k: Any, l: Any) -> None:
+    def tap(source: Access, target: Access, k: Value, l: Value) -> None:
         x = at(at(source, 4, k), 5, l)
         y = at(at(target, 2, k, dilation[0]), 3, l, dilation[1])
         taps.add([x.address, y.address])
 
-    def plane(i: Any) -> None:
+    def plane(i: Value) -> None:
         image, channel = builder.udiv(i, builder.index(channels)), builder.urem(i, builder.index(channels))
         x, y = (at(at(access, 0, image), 1, channel) for access in (source, target))
         zero = builder.constant(0, y.dtype)
@@ -352,12 +359,12 @@ def emit_fold(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thre
         builder.loop(*thread_range(builder, batch * channels, thread, threads), 1, plane)
 
 
-def _loop(builder: Builder, count: int, body: Callable[[Any], None]) -> None:
+def _loop(builder: Builder, count: int, body: Callable[[Value], None]) -> None:
     builder.loop(0, count, 1, body)
 
 
 def emit_cumulative_sum(
-    builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
 ) -> None:
     """The lanes run along another axis, each with its own running sum; one sum at a time where there is no other axis."""
     single = OpOperands(builder, spec, pointers)
@@ -374,8 +381,8 @@ def emit_cumulative_sum(
     before, after = (VectorMath(builder, np.dtype(x.dtype)) for x in (source, target))
     strides = (source.strides[axis], target.strides[axis])
 
-    def body(addresses: list[Any], mask: Any) -> None:
-        def add(i: Any, total: Any) -> Any:
+    def body(addresses: list[Value], mask: Value | None) -> None:
+        def add(i: Value, total: Value) -> Value:
             here = sweep.stepped(addresses, strides, i)
             total = after.add(total, before.cast(sweep.read(0, here, mask), target.dtype))
             sweep.write(1, here, total, mask)

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ..kernel_ir import KernelSpec, Load, Store, merge_axes
-from ..llvm import Builder, i32
-from .vector_body import Index, LaneContext, accumulators, thread_range
+from ..llvm import Builder, Integer, LoopBody, Value, i32
+from .vector_body import Accumulator, Index, LaneContext, accumulators, thread_range
 
 SCRATCH = 1 << 18  # bytes of stack, which is small in some threads
 BLOCK = 256  # elements of a chain of additions
@@ -71,7 +70,7 @@ class LoopNest:
     """Emits one loop kernel."""
 
     def __init__(
-        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
+        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
     ) -> None:
         self.builder, self.spec, self.pointers, self.flag = builder, collapse_axes(spec), pointers, flag
         self.thread, self.threads, self.lanes = thread, threads, builder.lanes
@@ -105,7 +104,7 @@ class LoopNest:
         else:
             self._loop_outer(self.outer_axes, {})
 
-    def _range(self, axis: int) -> tuple[Any, Any]:
+    def _range(self, axis: int) -> tuple[Integer, Integer]:
         units = self._units(axis)
         return thread_range(self.builder, units, self.thread, self.threads) if axis == self.shared else (0, units)
 
@@ -119,7 +118,7 @@ class LoopNest:
             first, last = self._range(axes[0])
             self.builder.loop(first, last, 1, lambda i: self._loop_outer(axes[1:], {**indices, axes[0]: (i, 0)}))
 
-    def _units_of(self, axis: int, body: Callable[[Index, Any], Any]) -> None:
+    def _units_of(self, axis: int, body: Callable[[Index, Value | None], None]) -> None:
         """Loop over vectors along `axis`. The last one is masked where the size is no multiple of the lanes."""
         builder, size = self.builder, self.spec.domain[axis]
         full, rest = divmod(size, self.lanes)
@@ -130,6 +129,7 @@ class LoopNest:
             if rest:
                 body((builder.index(full * self.lanes), 0), builder.first_lanes(rest))
             return
+        assert not isinstance(first, int) and not isinstance(last, int)
         if not rest:
             builder.loop(first, last, 1, lambda u: body((builder.mul(u, lanes), 0), None))
             return
@@ -139,15 +139,15 @@ class LoopNest:
         with builder.when(builder.and_(has_rest, builder.icmp_signed("<", first, last))):
             body((builder.index(full * self.lanes), 0), builder.first_lanes(rest))
 
-    def _context(self, indices: dict[int, Index], mask: Any) -> LaneContext:
+    def _context(self, indices: dict[int, Index], mask: Value | None) -> LaneContext:
         return LaneContext(self.builder, self.pointers, self.flag, indices, self.lane_axis, mask)
 
-    def _row(self, indices: dict[int, Index], mask: Any) -> None:
+    def _row(self, indices: dict[int, Index], mask: Value | None) -> None:
         """At one vector of the outer axes: compute and store, or pass over the row as often as its levels need."""
         if not self.reducing:
             self._point(indices, mask, [], 0, {})
             return
-        rows: dict[int, Any] = {}
+        rows: dict[int, Value] = {}
         for level in range(1 + max(instruction.level for instruction in self.spec.instructions)):
             reducing = [acc for acc in self.reducing if acc.instruction.level == level]
             state = [x for acc in self._carried(level) for x in acc.start()]
@@ -163,11 +163,11 @@ class LoopNest:
     def _finish(
         self,
         indices: dict[int, Index],
-        mask: Any,
+        mask: Value | None,
         level: int,
-        reducing: list[Any],
-        state: list[Any],
-        rows: dict[int, Any],
+        reducing: list[Accumulator],
+        state: list[Value],
+        rows: dict[int, Value],
     ) -> None:
         """Combine the reductions of a pass over the row, and compute what depends on them once per row."""
         across = self.lane_axis in self.reduced_axes
@@ -188,8 +188,14 @@ class LoopNest:
                 context.store(store, rows[store.instruction])
 
     def _reduce(
-        self, axes: list[int], indices: dict[int, Index], mask: Any, state: list[Any], level: int, rows: dict[int, Any]
-    ) -> list[Any]:
+        self,
+        axes: list[int],
+        indices: dict[int, Index],
+        mask: Value | None,
+        state: list[Value],
+        level: int,
+        rows: dict[int, Value],
+    ) -> list[Value]:
         if not axes:
             return self._point(indices, mask, state, level, rows)
         axis, builder = axes[0], self.builder
@@ -205,17 +211,17 @@ class LoopNest:
             state = point((builder.index(full * self.lanes), 0), builder.first_lanes(rest), state)
         return state
 
-    def _in_blocks(self, count: int, body: Callable[..., Any], state: list[Any], level: int) -> list[Any]:
+    def _in_blocks(self, count: int, body: LoopBody, state: list[Value], level: int) -> list[Value]:
         """body(i, *state) for 0 ... count-1. Long sums are made in blocks: the rounding error grows with the length of a chain
         of additions, not with the number of chains."""
         builder, reducing = self.builder, self._carried(level)
         if count <= 2 * BLOCK or not reducing:
             return builder.loop(0, count, 1, body, state)
 
-        def block(first: Any, *carry: Any) -> list[Any]:
+        def block(first: Value, *carry: Value) -> list[Value]:
             end = builder.intrinsic("smin", builder.add(first, builder.index(BLOCK)), builder.index(count))
             block_state = builder.loop(first, end, 1, body, [x for acc in reducing for x in acc.start()])
-            result: list[Any] = []
+            result: list[Value] = []
             for acc in reducing:
                 mine = slice(len(result), len(result) + (2 if acc.positional else 1))
                 result += acc.combine(carry[mine], block_state[mine])
@@ -224,8 +230,8 @@ class LoopNest:
         return builder.loop(0, count, BLOCK, block, state)
 
     def _point(
-        self, indices: dict[int, Index], mask: Any, state: list[Any], level: int, rows: dict[int, Any]
-    ) -> list[Any]:
+        self, indices: dict[int, Index], mask: Value | None, state: list[Value], level: int, rows: dict[int, Value]
+    ) -> list[Value]:
         """One vector of the row in one pass over it. Returns the state of the reductions of that pass."""
         context = self._context(indices, mask)
         values = dict(rows)
@@ -241,7 +247,7 @@ class LoopNest:
             instruction = self.spec.instructions[store.instruction]
             if not instruction.per_row and instruction.level == level:
                 context.store(store, values[store.instruction])
-        result: list[Any] = []
+        result: list[Value] = []
         at = 0
         for acc in self.reducing:
             if acc.instruction.level != level:
@@ -259,7 +265,7 @@ class LoopNest:
 
     # ---- sums in the same order, with lanes along a row or across rows ----
 
-    def _allocate_partial_sums(self) -> dict[int, Any]:
+    def _allocate_partial_sums(self) -> dict[int, Value]:
         """Where lanes run across rows, memory for the `lanes` partial sums that each row would have with lanes along it."""
         if not self.spec.by_row or self.lane_axis in self.reduced_axes:
             return {}
@@ -271,21 +277,21 @@ class LoopNest:
         """How many of the partial sums get any element."""
         return min(self.lanes, self.spec.domain[self.reduced_axes[-1]])
 
-    def _carried(self, level: int) -> list[Any]:
+    def _carried(self, level: int) -> list[Accumulator]:
         """The reductions of a pass whose state is kept in registers."""
         return [acc for acc in self.reducing if acc.instruction.level == level and acc.number not in self.partial_sums]
 
-    def _of_lane(self, acc: Any, position: Any) -> Any:
+    def _of_lane(self, acc: Accumulator, position: Value) -> Value:
         builder = self.builder
         lane = builder.and_(position, builder.index(self.lanes - 1))
         return builder.at(self.partial_sums[acc.number], builder.mul(lane, builder.index(self.lanes)), acc.dtype)
 
-    def _clear(self, acc: Any) -> None:
+    def _clear(self, acc: Accumulator) -> None:
         builder, (zero,) = self.builder, acc.start()
         for lane in range(self._partial):
             builder.store_vector(zero, self._of_lane(acc, builder.index(lane)), acc.dtype)
 
-    def _sum_of_partials(self, acc: Any) -> Any:
+    def _sum_of_partials(self, acc: Accumulator) -> Value:
         """Combine the partial sums in the order in which `folded` combines lanes."""
         builder, width = self.builder, self.lanes
         lanes = [self._of_lane(acc, builder.index(lane)) for lane in range(self._partial)]
@@ -299,7 +305,7 @@ class LoopNest:
 
     # ---- elements of a row that a later pass reads ----
 
-    def _allocate_scratch(self) -> dict[int, tuple[Any, str]]:
+    def _allocate_scratch(self) -> dict[int, tuple[Value, str]]:
         """Stack memory for one row of each instruction that a later pass reads. None if that is too much; then each pass
         recomputes what it reads."""
         instructions, wanted = self.spec.instructions, set()
@@ -316,7 +322,7 @@ class LoopNest:
             room[i] = self.builder.room(units * self.lanes, instructions[i].dtype), instructions[i].dtype
         return room
 
-    def _in_scratch(self, number: int, indices: dict[int, Index]) -> Any:
+    def _in_scratch(self, number: int, indices: dict[int, Index]) -> Value:
         builder, offset = self.builder, self.builder.index(0)
         for axis in self.reduced_axes:  # the axis of the lanes counts elements, the others vectors
             if axis == self.lane_axis:
@@ -330,7 +336,7 @@ class LoopNest:
         address, dtype = self.scratch[number]
         return builder.at(address, offset, dtype)
 
-    def _position(self, indices: dict[int, Index]) -> Any:
+    def _position(self, indices: dict[int, Index]) -> Value:
         """The index of this vector along the reduced axis, as i32."""
         builder = self.builder
         if not self.reduced_axes:
@@ -340,19 +346,22 @@ class LoopNest:
         return builder.add(start, builder.lane_numbers(i32)) if axis == self.lane_axis else start
 
 
-def emit_loop(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_loop(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     LoopNest(builder, spec, pointers, flag, thread, threads).emit()
 
 
-def emit_copy(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_copy(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     """A copy. Where the contiguous axis changes, blocks of lanes x lanes are transposed in registers."""
     spec = collapse_axes(spec)
     source, store = spec.instructions[0].operands[0], spec.stores[0]
     rows = next((axis for axis, s in enumerate(store.strides) if s == 1), None)  # the lanes of the result
-    columns = (
-        next((axis for axis, s in enumerate(source.strides) if s == 1), None) if isinstance(source, Load) else None
-    )
-    if rows is None or columns is None or rows == columns or store.dtype != source.dtype or store.dtype == "bool":
+    strides = source.strides if isinstance(source, Load) and source.dtype == store.dtype != "bool" else ()
+    columns = next((axis for axis, s in enumerate(strides) if s == 1), None)
+    if rows is None or columns is None or rows == columns:
         emit_loop(builder, spec, pointers, flag, thread, threads)
     else:
         TransposeCopy(builder, spec, pointers, flag, rows, columns).emit(thread, threads)
@@ -361,18 +370,22 @@ def emit_copy(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thre
 class TransposeCopy:
     """A transposing copy: axis `columns` is contiguous in the source, and axis `rows` in the result."""
 
-    def __init__(self, builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, rows: int, columns: int) -> None:
+    def __init__(
+        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, rows: int, columns: int
+    ) -> None:
         self.builder, self.spec, self.pointers, self.flag = builder, spec, pointers, flag
         self.rows, self.columns, self.lanes = rows, columns, builder.lanes
-        self.source, self.store = spec.instructions[0].operands[0], spec.stores[0]
+        source, self.store = spec.instructions[0].operands[0], spec.stores[0]
+        assert isinstance(source, Load)
+        self.source = source
 
-    def emit(self, thread: Any, threads: Any) -> None:
+    def emit(self, thread: Value, threads: Value) -> None:
         others = [axis for axis in range(len(self.spec.domain)) if axis not in (self.rows, self.columns)]
         blocks = -(-self.spec.domain[self.columns] // self.lanes)
         blocks_of_thread = thread_range(self.builder, blocks, thread, threads)
         self._others(others, {}, blocks_of_thread)
 
-    def _others(self, axes: list[int], indices: dict[int, Index], blocks_of_thread: Any) -> None:
+    def _others(self, axes: list[int], indices: dict[int, Index], blocks_of_thread: tuple[Value, Value]) -> None:
         if axes:
             body = lambda i: self._others(axes[1:], {**indices, axes[0]: (i, 0)}, blocks_of_thread)
             self.builder.loop(0, self.spec.domain[axes[0]], 1, body)
@@ -410,7 +423,7 @@ class TransposeCopy:
             address = moved.address(self.source.pointer, self.source.offset, self.source.strides, self.source.dtype)
             lines.append(builder.load_vector(address, self.source.dtype, into))
         out = builder.first_lanes(height) if height < self.lanes else None
-        for column, line in enumerate(builder.transpose(lines)[:width]):
+        for column, transposed in enumerate(builder.transpose(lines)[:width]):
             moved = context.moved({self.columns: column}, None)
             address = moved.address(self.store.pointer, 0, self.store.strides, self.store.dtype)
-            builder.store_vector(line, address, self.store.dtype, out)
+            builder.store_vector(transposed, address, self.store.dtype, out)

@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
 from ..kernel_ir import KernelSpec
-from ..llvm import Builder, i8, i32, i64
+from ..llvm import Builder, Integer, Value, i8, i32, i64
 from .data_movement import ENOUGH_UNITS, Access, OpOperands, StridedLoop, aligned_thread_range, collapse_axes, long_axis
 from .vector_body import thread_range
 from .vector_math import VectorMath
 
 
-def _positions(builder: Builder, index: Any, dtype: str, size: Any, flag: Any, mask: Any = None) -> tuple[Any, Any]:
+def _positions(
+    builder: Builder, index: Value, dtype: str, size: Integer, flag: Value, mask: Value | None = None
+) -> tuple[Value, Value]:
     """(the position of `index` along an axis of `size`, whether it is in range), for one index or a vector of them.
 
     size: an int, or an i64 that is known when the program runs. One that lies outside raises the flag and points to 0.
     """
     vector = isinstance(index.type, ir.VectorType)
 
-    def constant(n: Any) -> Any:
+    def constant(n: Integer) -> Value:
         if isinstance(n, int):
             return builder.constant(n, np.int64) if vector else builder.index(n)
         return builder.splat(n) if vector else n
@@ -51,14 +52,14 @@ def _positions(builder: Builder, index: Any, dtype: str, size: Any, flag: Any, m
 
 
 def _pick(
-    builder: Builder, sizes: Sequence[int], index: Access, source: Access, step: int, size: Any, target: Access,
-    flag: Any, thread: Any, threads: Any,
+    builder: Builder, sizes: Sequence[int], index: Access, source: Access, step: int, size: Integer, target: Access,
+    flag: Value, thread: Value, threads: Value,
 ) -> None:  # fmt: skip
     """target[i] = source[i] moved by index[i] steps, for every i of `sizes`: vectors of single elements."""
     sweep = StridedLoop(builder, sizes, [index, source, target], spaced=True)
     sweep.share(thread, threads)
 
-    def body(addresses: list[Any], mask: Any) -> None:
+    def body(addresses: list[Value], mask: Value | None) -> None:
         position, inside = _positions(builder, sweep.read(0, addresses, mask), index.dtype, size, flag, mask)
         offsets = builder.add(builder.mul(position, builder.constant(step, np.int64)), sweep.spaced(1))
         there = inside if size == 0 else mask  # an axis of size 0 has no element 0 to read for a wrong index
@@ -67,7 +68,9 @@ def _pick(
     sweep.run(body)
 
 
-def emit_take(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_take(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     single = OpOperands(builder, spec, pointers, moving=True)
     size = single.shapes[0][0]
     if size == 0 and math.prod(single.shapes[0][1:]) != 1:  # every index is out of range, and there is no row 0 to read
@@ -77,7 +80,9 @@ def emit_take(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thre
     _take_rows(builder, single, single.operands[0].strides[0], size, flag, thread, threads)
 
 
-def emit_rows(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_rows(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     """`take` with a number of rows, at least 1, that is known at run time."""
     single = OpOperands(builder, spec, pointers, moving=True)
     count, step = single.operands[2], math.prod(single.shapes[0])
@@ -85,7 +90,7 @@ def emit_rows(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thre
 
 
 def _take_rows(
-    builder: Builder, single: OpOperands, step: int, size: Any, flag: Any, thread: Any, threads: Any
+    builder: Builder, single: OpOperands, step: int, size: Integer, flag: Value, thread: Value, threads: Value
 ) -> None:  # fmt: skip
     """Copy rows, `step` elements apart, as vectors. Rows of one element are gathered as vectors."""
     (x, index), target = single.operands[:2], single.result
@@ -100,7 +105,7 @@ def _take_rows(
     most = max(lines.units())
     (lines if most >= ENOUGH_UNITS or most >= max(columns.units()) else columns).share(thread, threads)
 
-    def line(addresses: list[Any], _: Any) -> None:
+    def line(addresses: list[Value], _: Value | None) -> None:
         position, _ = _positions(builder, builder.load_scalar(addresses[0], index.dtype), index.dtype, size, flag)
         row = builder.at(x.address, builder.mul(position, builder.index(step)), x.dtype)
         columns.copy([row, addresses[1]])
@@ -108,7 +113,9 @@ def _take_rows(
     lines.run(line)
 
 
-def emit_gather(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_gather(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     single = OpOperands(builder, spec, pointers, moving=True)
     (x, index), axis = single.operands, single.attributes["axis"]
     source = x._replace(strides=tuple(0 if i == axis else s for i, s in enumerate(x.strides)))
@@ -119,7 +126,9 @@ def emit_gather(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, th
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def emit_scatter_add(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_scatter_add(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     """Each thread owns a range of an axis other than `axis`: it copies x there, then adds g along `axis` in order."""
     single = OpOperands(builder, spec, pointers)
     (x, index, g), target, axis = single.operands, single.result, single.attributes["axis"]
@@ -142,13 +151,15 @@ def emit_scatter_add(builder: Builder, spec: KernelSpec, pointers: Any, flag: An
     _add_along(builder, added, sizes[axis], [a.strides[axis] for a in (index, g, target)], shape[axis], flag)
 
 
-def _add_along(builder: Builder, sweep: StridedLoop, count: int, strides: Sequence[int], size: int, flag: Any) -> None:
+def _add_along(
+    builder: Builder, sweep: StridedLoop, count: int, strides: Sequence[int], size: int, flag: Value
+) -> None:
     """Add access 1 to access 2 where access 0 points, `count` times along `strides`; the lanes lie across that."""
     index, _, target = sweep.accesses
     e = VectorMath(builder, np.dtype(target.dtype))
 
-    def body(addresses: list[Any], mask: Any) -> None:
-        def add(i: Any) -> None:
+    def body(addresses: list[Value], mask: Value | None) -> None:
+        def add(i: Value) -> None:
             here = sweep.stepped(addresses, (*strides[:2], 0), i)
             if sweep.lane is None:
                 add_one(here)
@@ -157,14 +168,14 @@ def _add_along(builder: Builder, sweep: StridedLoop, count: int, strides: Sequen
 
         builder.loop(0, count, 1, add)
 
-    def add_one(here: list[Any]) -> None:
+    def add_one(here: list[Value]) -> None:
         position, inside = _positions(builder, builder.load_scalar(here[0], index.dtype), index.dtype, size, flag)
         with builder.when(inside):
             there = builder.at(here[2], builder.mul(position, builder.index(strides[2])), target.dtype)
             sum_ = e.add(builder.splat(builder.load_scalar(there, target.dtype)), sweep.read(1, here, None))
             builder.store_scalar(builder.extract_element(sum_, i32(0)), there, target.dtype)
 
-    def add_lanes(here: list[Any], mask: Any) -> None:
+    def add_lanes(here: list[Value], mask: Value | None) -> None:
         position, inside = _positions(builder, sweep.read(0, here, mask), index.dtype, size, flag, mask)
         offsets = builder.add(builder.mul(position, builder.constant(strides[2], np.int64)), sweep.spaced(2))
         there = inside if mask is None else builder.and_(inside, mask)
@@ -174,21 +185,25 @@ def _add_along(builder: Builder, sweep: StridedLoop, count: int, strides: Sequen
     sweep.run(body)
 
 
-def emit_index_add(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_index_add(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     single = OpOperands(builder, spec, pointers)
     g, index = single.operands
     _write_rows(builder, single, None, index, single.shapes[1], g, flag, thread, threads)
 
 
-def emit_index_put(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_index_put(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     single = OpOperands(builder, spec, pointers, moving=True)
     x, index, rows = single.operands
     _write_rows(builder, single, x, index, single.shapes[1], rows, flag, thread, threads)
 
 
 def _write_rows(
-    builder: Builder, single: OpOperands, x: Access | None, index: Access, sizes: Sequence[int], rows: Access, flag: Any,
-    thread: Any, threads: Any,
+    builder: Builder, single: OpOperands, x: Access | None, index: Access, sizes: Sequence[int], rows: Access, flag: Value,
+    thread: Value, threads: Value,
 ) -> None:  # fmt: skip
     """x with `rows` put at `index`, or zeros with `rows` added. Each thread owns some columns of every row."""
     target, (size, *row) = single.result, single.shape
@@ -214,7 +229,7 @@ def _write_rows(
     )
     line.limit(mine)
 
-    def body(addresses: list[Any], _: Any) -> None:
+    def body(addresses: list[Value], _: Value | None) -> None:
         position, inside = _positions(builder, builder.load_scalar(addresses[0], index.dtype), index.dtype, size, flag)
         with builder.when(inside):
             there = builder.at(target.address, builder.mul(position, builder.index(target.strides[0])), target.dtype)

@@ -14,10 +14,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ..kernel_ir import KernelSpec, Load, merge_axes
-from ..llvm import Builder
+from ..kernel_ir import KernelSpec, Load, Store, merge_axes
+from ..llvm import Builder, Integer, Value
 from ..prepare.contractions import LONG_CONTRACTION
 from ..target import L2_BYTES
 from .vector_body import Index, LaneContext, thread_range
@@ -38,11 +38,11 @@ class KBlock(NamedTuple):
     """A block of all sums: the offsets of its operands in elements, and its length along the cut axis. is_later: an i64 that
     is 0 for the first block."""
 
-    splat: Any
-    vectors: Any
+    splat: Value
+    vectors: Value
     axis: int
-    count: Any
-    is_later: Any
+    length: Integer
+    is_later: Value
 
 
 def is_long(spec: KernelSpec) -> bool:
@@ -82,7 +82,7 @@ def collapse_axes(spec: KernelSpec) -> KernelSpec:
     assert product is not None
     rank, domain = len(spec.domain), spec.domain
     loads = [x for instruction in spec.instructions for x in instruction.operands if isinstance(x, Load)]
-    lying: list[Any] = [product.splat, product.vectors, *loads, *spec.stores]
+    lying: list[Load | Store] = [product.splat, product.vectors, *loads, *spec.stores]
     kind = lambda axis: (product.splat.strides[axis] == 0, product.vectors.strides[axis] == 0)
     for outer, inner in itertools.permutations(range(rank), 2):
         joined = all(x.strides[outer] == domain[inner] * x.strides[inner] for x in lying)
@@ -126,7 +126,7 @@ class MatmulEmitter:
     """Emits one product kernel: what both strategies share."""
 
     def __init__(
-        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Any], flag: Any, thread: Any, threads: Any
+        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
     ) -> None:
         spec = collapse_axes(spec)
         assert spec.contraction is not None
@@ -141,7 +141,7 @@ class MatmulEmitter:
         """The strides of an operand along the summed axes."""
         return operand.strides[len(self.spec.domain) :]
 
-    def address(self, context: LaneContext, operand: Load) -> Any:
+    def address(self, context: LaneContext, operand: Load) -> Value:
         return context.address(operand.pointer, operand.offset, operand.strides[: len(self.spec.domain)], operand.dtype)
 
 
@@ -152,8 +152,10 @@ class TiledMatmul(MatmulEmitter):
     of them stays in the cache), in a block the rows, for each row of tiles the panels of the block.
     """
 
-    def __init__(self, builder: Builder, spec: KernelSpec, *rest: Any) -> None:
-        super().__init__(builder, spec, *rest)
+    def __init__(
+        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+    ) -> None:
+        super().__init__(builder, spec, pointers, flag, thread, threads)
         product, target = self.product, builder.target
         self.outer = [axis for axis in range(len(self.spec.domain)) if axis not in (product.rows, product.lanes)]
         self.columns = self.size(product.lanes)
@@ -180,7 +182,7 @@ class TiledMatmul(MatmulEmitter):
         else:
             self._in_k_blocks(lambda k_block: self._tiles(first, last, k_block))
 
-    def _tiles(self, first: Any, last: Any, k_block: KBlock | None) -> None:
+    def _tiles(self, first: Value, last: Value, k_block: KBlock | None) -> None:
         self.builder.loop(first, last, 1, lambda tile: self._numbered(tile, k_block))
 
     def _in_k_blocks(self, body: Callable[[KBlock], None]) -> None:
@@ -189,10 +191,10 @@ class TiledMatmul(MatmulEmitter):
         builder, (axis, length) = self.builder, self.k_blocking[:2]
         sizes, strides = self.product.sizes, [self.summed(x) for x in (self.product.splat, self.product.vectors)]
 
-        def nest(k: int, offsets: list[Any], so_far: Any) -> None:
+        def nest(k: int, offsets: list[Value], so_far: Value) -> None:
             step = length if k == axis else 1
 
-            def inside(i: Any) -> None:
+            def inside(i: Value) -> None:
                 moved = [
                     builder.add(o, builder.mul(i, builder.index(s[k]))) for o, s in zip(offsets, strides, strict=True)
                 ]
@@ -211,7 +213,7 @@ class TiledMatmul(MatmulEmitter):
 
     # ---- which tile ----
 
-    def _numbered(self, tile: Any, k_block: KBlock | None) -> None:
+    def _numbered(self, tile: Value, k_block: KBlock | None) -> None:
         """Emit the tile with that number."""
         builder, panels_in_cache = self.builder, self.panels_in_cache
         plane = self.row_tiles * self.panels
@@ -235,14 +237,14 @@ class TiledMatmul(MatmulEmitter):
             self.column_runs, panel, ragged,
             lambda unit, wide, last: self._tile(indices, start, high, unit, wide, last, k_block)))  # fmt: skip
 
-    def _divided(self, number: Any, size: int) -> tuple[Any, Any]:
+    def _divided(self, number: Value, size: int) -> tuple[Value, Value]:
         builder = self.builder
         if size == 1:
             return number, builder.index(0)
         return builder.udiv(number, builder.index(size)), builder.urem(number, builder.index(size))
 
     def _of_run(
-        self, runs: list[tuple[int, int, int]], number: Any, apart: bool, body: Callable[[Any, int, bool], None]
+        self, runs: list[tuple[int, int, int]], number: Value, apart: bool, body: Callable[[Value, int, bool], None]
     ) -> None:
         """Call body(start, size, last) for tile `number` of the runs. apart: the last tile of all needs its own code."""
         builder, earlier, cases = self.builder, 0, []
@@ -267,7 +269,14 @@ class TiledMatmul(MatmulEmitter):
     # ---- one tile ----
 
     def _tile(
-        self, indices: dict[int, Index], row: Any, high: int, unit: Any, wide: int, last: bool, k_block: KBlock | None
+        self,
+        indices: dict[int, Index],
+        row: Value,
+        high: int,
+        unit: Value,
+        wide: int,
+        last: bool,
+        k_block: KBlock | None,
     ) -> None:
         builder, product = self.builder, self.product
         indices = dict(indices)
@@ -293,15 +302,16 @@ class TiledMatmul(MatmulEmitter):
             builder.store_vector(total, builder.at(self.scratch, i * self.lanes))
         builder.loop(0, high, 1, lambda m: self._finish_row(indices, m, wide, masks))
 
-    def _finish(self, point: LaneContext, total: Any) -> None:
+    def _finish(self, point: LaneContext, total: Value) -> None:
         """Emit the epilogue and the stores at one vector of sums."""
         values = point.run(self.spec, {0: total})
         for store in self.spec.stores:
             point.store(store, values[store.instruction])
 
-    def _finish_row(self, indices: dict[int, Index], m: Any, wide: int, masks: list[Any]) -> None:
+    def _finish_row(self, indices: dict[int, Index], m: Value, wide: int, masks: list[Value | None]) -> None:
         """The same for row m of the tile, whose sums are in the scratch memory."""
         builder, product = self.builder, self.product
+        assert self.scratch is not None
         if product.rows is not None:
             indices = {**indices, product.rows: (builder.add(indices[product.rows][0], m), 0)}
         context = LaneContext(builder, self.pointers, self.flag, indices, product.lanes)
@@ -310,7 +320,7 @@ class TiledMatmul(MatmulEmitter):
             point = context.moved({} if product.lanes is None else {product.lanes: v * self.lanes}, masks[v])
             self._finish(point, builder.load_vector(builder.at(first, v * self.lanes)))
 
-    def _previous_sums(self, points: list[LaneContext], k_block: KBlock) -> list[Any]:
+    def _previous_sums(self, points: list[LaneContext], k_block: KBlock) -> list[Value]:
         """The sums of the K blocks before, which are in the result; zeros for the first block."""
         builder, (store,) = self.builder, self.spec.stores
         load = Load(store.pointer, 0, store.strides, store.dtype)
@@ -318,7 +328,7 @@ class TiledMatmul(MatmulEmitter):
         with builder.when(builder.icmp_unsigned("!=", k_block.is_later, builder.index(0))):
             loaded = [point.load(load) for point in points]
             after = builder.block
-        sums = []
+        sums: list[Value] = []
         for value in loaded:
             total = builder.phi(value.type)
             total.add_incoming(builder.constant(0.0), before)
@@ -329,29 +339,35 @@ class TiledMatmul(MatmulEmitter):
         return sums
 
     def _sums(
-        self, context: LaneContext, high: int, wide: int, masks: list[Any], sums: list[Any], k_block: KBlock | None
-    ) -> list[Any]:
+        self,
+        context: LaneContext,
+        high: int,
+        wide: int,
+        masks: list[Value | None],
+        sums: list[Value],
+        k_block: KBlock | None,
+    ) -> list[Value]:
         """The microkernel, inside loops over the summed axes."""
         builder, product, dtype = self.builder, self.product, self.product.vectors.dtype
-        counts: list[Any] = list(product.sizes)
+        counts: list[Integer] = list(product.sizes)
         a, b = self.address(context, product.splat), self.address(context, product.vectors)
         if k_block is not None:
             a, b = builder.at(a, k_block.splat, dtype), builder.at(b, k_block.vectors, dtype)
-            counts = [*[1] * k_block.axis, k_block.count, *counts[k_block.axis + 1 :]]
+            counts = [*[1] * k_block.axis, k_block.length, *counts[k_block.axis + 1 :]]
         step = 0 if product.rows is None else product.splat.strides[product.rows]
         steps = list(zip(counts, self.summed(product.splat), self.summed(product.vectors), strict=True))
         steps = [each for each in steps if not (isinstance(each[0], int) and each[0] == 1)] or [(1, 0, 0)]
 
-        def nest(k: int, a: Any, b: Any, sums: Sequence[Any]) -> list[Any]:
+        def nest(k: int, a: Value, b: Value, sums: Sequence[Value]) -> list[Value]:
             count, along_a, along_b = steps[k]
 
-            def body(_: Any, a: Any, b: Any, *sums: Any) -> list[Any]:
+            def body(_: Value, a: Value, b: Value, *sums: Value) -> list[Value]:
                 new = inner(a, b, sums) if k == len(steps) - 1 else nest(k + 1, a, b, sums)
                 return [builder.at(a, along_a), builder.at(b, along_b), *new]
 
             return builder.loop(0, count, 1, body, [a, b, *sums])[2:]
 
-        def inner(a: Any, b: Any, sums: Sequence[Any]) -> list[Any]:
+        def inner(a: Value, b: Value, sums: Sequence[Value]) -> list[Value]:
             lines = [self._line(builder.at(b, v * self.lanes), dtype, masks[v]) for v in range(wide)]
             new = []
             for m in range(high):
@@ -361,7 +377,7 @@ class TiledMatmul(MatmulEmitter):
 
         return nest(0, a, b, sums)
 
-    def _line(self, address: Any, dtype: str, mask: Any) -> Any:
+    def _line(self, address: Value, dtype: str, mask: Value | None) -> Value:
         if self.product.lanes is None:
             return self.builder.splat(self.builder.load_scalar(address, dtype))
         return self.builder.load_vector(address, dtype, mask)
@@ -370,8 +386,10 @@ class TiledMatmul(MatmulEmitter):
 class DotMatmul(MatmulEmitter):
     """Dot-product GEMM for few rows: each result is a sum over k in lanes, `lanes` results at a time."""
 
-    def __init__(self, builder: Builder, spec: KernelSpec, *rest: Any) -> None:
-        super().__init__(builder, spec, *rest)
+    def __init__(
+        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+    ) -> None:
+        super().__init__(builder, spec, pointers, flag, thread, threads)
         self.lane_axis = self.product.lanes
         self.outer = [axis for axis in range(len(self.spec.domain)) if axis != self.lane_axis]
 
@@ -380,7 +398,7 @@ class DotMatmul(MatmulEmitter):
         bounds = thread_range(self.builder, -(-size // self.lanes), self.thread, self.threads)
         self._outer(self.outer, {}, size, bounds)
 
-    def _outer(self, axes: list[int], indices: dict[int, Index], size: int, bounds: Any) -> None:
+    def _outer(self, axes: list[int], indices: dict[int, Index], size: int, bounds: tuple[Value, Value]) -> None:
         builder, lanes = self.builder, self.lanes
         if axes:
             body = lambda i: self._outer(axes[1:], {**indices, axes[0]: (i, 0)}, size, bounds)
@@ -394,7 +412,7 @@ class DotMatmul(MatmulEmitter):
             with builder.when(builder.and_(has_rest, builder.icmp_signed("<", bounds[0], bounds[1]))):
                 self._block(indices, builder.index(full * lanes), rest)
 
-    def _block(self, indices: dict[int, Index], start: Any, count: int) -> None:
+    def _block(self, indices: dict[int, Index], start: Value, count: int) -> None:
         builder = self.builder
         if self.lane_axis is not None:
             indices = {**indices, self.lane_axis: (start, 0)}
@@ -404,13 +422,13 @@ class DotMatmul(MatmulEmitter):
         for store in self.spec.stores:
             context.store(store, values[store.instruction])
 
-    def _sums(self, context: LaneContext, count: int) -> Any:
+    def _sums(self, context: LaneContext, count: int) -> Value:
         """`count` sums over k, one in each lane."""
         builder, lanes = self.builder, self.lanes
         one, many = self.address(context, self.product.splat), self.address(context, self.product.vectors)
         step = 0 if self.lane_axis is None else self.product.vectors.strides[self.lane_axis]
 
-        def add(k: Any, sums: Sequence[Any], mask: Any) -> list[Any]:
+        def add(k: Value, sums: Sequence[Value], mask: Value | None) -> list[Value]:
             x = builder.load_vector(builder.at(one, k), mask=mask)
             lines = [builder.load_vector(builder.at(builder.at(many, k), r * step), mask=mask) for r in range(count)]
             return [builder.multiply_add(x, line, total) for line, total in zip(lines, sums, strict=True)]
@@ -430,11 +448,13 @@ class TransposedDotMatmul(DotMatmul):
     """Dot-product GEMM with every sum in the order of its terms, as in a tile: blocks of `lanes` results by `lanes` terms are
     transposed in registers, each for all rows."""
 
-    def __init__(self, builder: Builder, spec: KernelSpec, *rest: Any) -> None:
-        super().__init__(builder, spec, *rest)
+    def __init__(
+        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+    ) -> None:
+        super().__init__(builder, spec, pointers, flag, thread, threads)
         self.outer = [axis for axis in self.outer if axis != self.product.rows]
 
-    def _block(self, indices: dict[int, Index], start: Any, count: int) -> None:
+    def _block(self, indices: dict[int, Index], start: Value, count: int) -> None:
         builder, rows = self.builder, self.product.rows
         indices = dict(indices)
         if self.lane_axis is not None:
@@ -449,14 +469,14 @@ class TransposedDotMatmul(DotMatmul):
             for store in self.spec.stores:
                 point.store(store, values[store.instruction])
 
-    def _transposed_sums(self, context: LaneContext, count: int) -> list[Any]:
+    def _transposed_sums(self, context: LaneContext, count: int) -> list[Value]:
         """For each row a vector of `count` sums over k."""
         builder, lanes, rows = self.builder, self.lanes, self.product.rows
         one, many = self.address(context, self.product.splat), self.address(context, self.product.vectors)
         step = 0 if self.lane_axis is None else self.product.vectors.strides[self.lane_axis]
         row = 0 if rows is None else self.product.splat.strides[rows]
 
-        def add(k: Any, sums: Sequence[Any], terms: int) -> list[Any]:
+        def add(k: Value, sums: Sequence[Value], terms: int) -> list[Value]:
             mask = builder.first_lanes(terms) if terms < lanes else None
             here, there = builder.at(one, k), builder.at(many, k)
             lines = [builder.load_vector(builder.at(there, r * step), mask=mask) for r in range(count)]
@@ -471,7 +491,9 @@ class TransposedDotMatmul(DotMatmul):
         return add(builder.index(full * lanes), sums, rest) if rest else sums
 
 
-def emit_product(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_product(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     assert spec.contraction is not None
     writer = (TransposedDotMatmul if spec.by_row else DotMatmul) if spec.contraction.dots else TiledMatmul
     writer(builder, spec, pointers, flag, thread, threads).emit()

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from .....ops.random import MULTIPLIERS, ROUNDS, WEYL
-from ..kernel_ir import KernelSpec
-from ..llvm import Builder, i32, i64
+from ..kernel_ir import KernelSpec, Load
+from ..llvm import Builder, Value, i32, i64
 from .vector_body import thread_range
 
 
-def emit_random_bits(builder: Builder, spec: KernelSpec, pointers: Any, flag: Any, thread: Any, threads: Any) -> None:
+def emit_random_bits(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
     (state,), store = spec.instructions[0].operands, spec.stores[0]
+    assert isinstance(state, Load)
     count, lanes = math.prod(spec.shapes[-1]), builder.lanes
     base, target = pointers[state.pointer], pointers[store.pointer]
     seed, call = (
@@ -27,7 +29,7 @@ def emit_random_bits(builder: Builder, spec: KernelSpec, pointers: Any, flag: An
     )
     full, rest = divmod(count, 4 * lanes)
 
-    def fill(unit: Any, width: int) -> None:
+    def fill(unit: Value, width: int) -> None:
         """One block per lane; `width` of their words are stored."""
         blocks = builder.add(builder.splat(builder.mul(unit, builder.index(lanes))), builder.lane_numbers())
         words = interleaved(builder, _rounds(builder, _counter(builder, blocks, call), seed))
@@ -49,21 +51,21 @@ def emit_random_bits(builder: Builder, spec: KernelSpec, pointers: Any, flag: An
             fill(end, rest)
 
 
-def _counter(builder: Builder, blocks: Any, call: Any) -> list[Any]:
+def _counter(builder: Builder, blocks: Value, call: Value) -> list[Value]:
     """Four words of 32 bits, each in a lane of 64: a product of two fits there, and nothing has to be repacked."""
     wide = [blocks, builder.splat(call)]
     return [half(builder, number) for number in wide for half in (_low, _high)]
 
 
-def _low(builder: Builder, number: Any) -> Any:
+def _low(builder: Builder, number: Value) -> Value:
     return builder.and_(number, builder.constant(0xFFFFFFFF, np.int64))
 
 
-def _high(builder: Builder, number: Any) -> Any:
+def _high(builder: Builder, number: Value) -> Value:
     return builder.lshr(number, builder.constant(32, np.int64))
 
 
-def _rounds(builder: Builder, words: list[Any], seed: Any) -> list[Any]:
+def _rounds(builder: Builder, words: list[Value], seed: Value) -> list[Value]:
     """The ten rounds, then the words as 32 bits."""
     a, b, c, d = words
     keys = builder.trunc(seed, i32), builder.trunc(builder.lshr(seed, builder.index(32)), i32)
@@ -81,7 +83,7 @@ def _rounds(builder: Builder, words: list[Any], seed: Any) -> list[Any]:
     return [builder.trunc(word, builder.vector(np.uint32)) for word in (a, b, c, d)]
 
 
-def interleaved(builder: Builder, words: Sequence[Any]) -> list[Any]:
+def interleaved(builder: Builder, words: Sequence[Value]) -> list[Value]:
     """Four vectors, one number of each in turn: element i of the four together is word i % 4 of lane i // 4."""
     a, b, c, d = words
     lanes = builder.lanes

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from .....core.op import REGISTRY
-from ..kernel_ir import REDUCTIONS, Constant, Instruction, KernelSpec, Load, Scalar, Store
-from ..llvm import Builder, i8, i32, ir
+from .....ops.elementwise import Elementwise
+from ..kernel_ir import REDUCTIONS, Constant, Instruction, KernelSpec, Load, Operand, Scalar, Store
+from ..llvm import Builder, Value, i8, i32, ir
 from .vector_math import VectorMath
 
-Index = tuple[Any, int]
+Index = tuple[Value, int]
 
 
 class LaneContext:
@@ -27,22 +27,22 @@ class LaneContext:
     """
 
     def __init__(
-        self, builder: Builder, pointers: Sequence[Any], flag: Any, indices: dict[int, Index], lane_axis: int | None,
-        mask: Any = None,
+        self, builder: Builder, pointers: Sequence[Value], flag: Value, indices: dict[int, Index], lane_axis: int | None,
+        mask: Value | None = None,
     ) -> None:  # fmt: skip
         self.builder, self.pointers, self.flag = builder, pointers, flag
         self.indices, self.lane_axis, self.mask = indices, lane_axis, mask
-        self.bases: dict[Any, Any] = {}
-        self.loaded: dict[Any, Any] = {}
+        self.bases: dict[tuple[int, str, tuple[int, ...]], Value] = {}
+        self.loaded: dict[Load, Value] = {}
 
-    def moved(self, extras: dict[int, int], mask: Any) -> LaneContext:
+    def moved(self, extras: dict[int, int], mask: Value | None) -> LaneContext:
         """This point with constants added to some indices. Base addresses are shared."""
         indices = {axis: (value, extra + extras.get(axis, 0)) for axis, (value, extra) in self.indices.items()}
         context = LaneContext(self.builder, self.pointers, self.flag, indices, self.lane_axis, mask)
         context.bases = self.bases
         return context
 
-    def address(self, pointer: int, offset: int, strides: Sequence[int], dtype: str) -> Any:
+    def address(self, pointer: int, offset: int, strides: Sequence[int], dtype: str) -> Value:
         builder = self.builder
         key = (pointer, dtype, tuple(strides))
         if key not in self.bases:
@@ -55,12 +55,12 @@ class LaneContext:
         extra = offset + sum(s * self.indices[a][1] for a, s in enumerate(strides) if a in self.indices)
         return builder.at(self.bases[key], extra, dtype)
 
-    def load(self, operand: Load) -> Any:
+    def load(self, operand: Load) -> Value:
         if operand not in self.loaded:
             self.loaded[operand] = self._load(operand)
         return self.loaded[operand]
 
-    def _load(self, operand: Load) -> Any:
+    def _load(self, operand: Load) -> Value:
         builder, (pointer, offset, strides, dtype) = self.builder, operand
         address = self.address(pointer, offset, strides, dtype)
         stride = 0 if self.lane_axis is None else strides[self.lane_axis]
@@ -70,7 +70,7 @@ class LaneContext:
             return builder.load_vector(address, dtype, self.mask)
         return builder.gather(address, _spaced(builder, stride), dtype, self.mask)
 
-    def store(self, store: Store, value: Any) -> None:
+    def store(self, store: Store, value: Value) -> None:
         builder = self.builder
         address = self.address(store.pointer, 0, store.strides, store.dtype)
         stride = 0 if self.lane_axis is None else store.strides[self.lane_axis]
@@ -83,7 +83,7 @@ class LaneContext:
 
     # ---- instructions ----
 
-    def operand(self, operand: Any, values: dict[int, Any]) -> Any:
+    def operand(self, operand: Operand, values: dict[int, Value]) -> Value:
         if isinstance(operand, Load):
             return self.load(operand)
         if isinstance(operand, Constant):
@@ -92,7 +92,9 @@ class LaneContext:
             return self.pointers[operand.pointer]
         return values[operand]
 
-    def run(self, spec: KernelSpec, values: dict[int, Any], level: int = 0, per_row: bool = False) -> dict[int, Any]:
+    def run(
+        self, spec: KernelSpec, values: dict[int, Value], level: int = 0, per_row: bool = False
+    ) -> dict[int, Value]:
         """Emit every instruction of that level that is not a reduction. `values` holds the results so far."""
         for i, instruction in enumerate(spec.instructions):
             if (
@@ -106,11 +108,12 @@ class LaneContext:
                 values[i] = self._checked(instruction, operands[0], operand_dtype(spec, instruction.operands[0]))
                 continue
             kind = operand_dtype(spec, instruction.operands[1 if instruction.name == "where" else 0])
-            op: Any = REGISTRY[instruction.name]
+            op = REGISTRY[instruction.name]
+            assert isinstance(op, Elementwise) and op.native is not None
             values[i] = op.native(VectorMath(self.builder, np.dtype(kind)), *operands, **dict(instruction.attributes))
         return values
 
-    def _checked(self, instruction: Instruction, index: Any, dtype: str) -> Any:
+    def _checked(self, instruction: Instruction, index: Value, dtype: str) -> Value:
         """A bounds check. An index out of range raises the flag, and is replaced by 0."""
         attributes, e = dict(instruction.attributes), VectorMath(self.builder, np.dtype(dtype))
         builder, (least, largest) = self.builder, _range(dtype)
@@ -134,15 +137,15 @@ def _range(dtype: str) -> tuple[float, float]:
     return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
-def _spaced(builder: Builder, stride: int) -> Any:
+def _spaced(builder: Builder, stride: int) -> Value:
     return ir.Constant(builder.lane_numbers().type, [lane * stride for lane in range(builder.lanes)])
 
 
-def operand_dtype(spec: KernelSpec, operand: Any) -> str:
+def operand_dtype(spec: KernelSpec, operand: Operand) -> str:
     return operand.dtype if isinstance(operand, Load | Constant | Scalar) else spec.instructions[operand].dtype
 
 
-def thread_range(builder: Builder, count: int, thread: Any, threads: Any) -> tuple[Any, Any]:
+def thread_range(builder: Builder, count: int, thread: Value, threads: Value) -> tuple[Value, Value]:
     """The range of 0 ... count-1 that `thread` works on: contiguous, and all of it for one thread."""
     whole = builder.index(count)
     first = builder.udiv(builder.mul(whole, thread), threads)
@@ -164,11 +167,11 @@ class Accumulator:
         self.dtype = self.source if self.positional else self.instruction.dtype
         self.e = VectorMath(builder, np.dtype(self.dtype))
 
-    def start(self) -> list[Any]:
+    def start(self) -> list[Value]:
         value = self.builder.constant(self._identity(), self.dtype)
         return [value, self.builder.bits(2**31 - 1)] if self.positional else [value]
 
-    def _identity(self) -> Any:
+    def _identity(self) -> float:
         if self.name in ("sum", "any"):
             return 0
         if self.name == "all":
@@ -181,24 +184,26 @@ class Accumulator:
             return 0 if least else 1
         return int(np.iinfo(kind).min if least else np.iinfo(kind).max)
 
-    def add(self, state: Sequence[Any], context: LaneContext, values: dict[int, Any], position: Any) -> list[Any]:
+    def add(
+        self, state: Sequence[Value], context: LaneContext, values: dict[int, Value], position: Value | None
+    ) -> list[Value]:
         """The state after one more vector; `position`: a vector of i32, its index along the reduced axis."""
         x = context.operand(self.instruction.operands[0], values)
         if not self.positional:
             x = VectorMath(self.builder, np.dtype(self.source)).cast(x, self.dtype)
         if context.mask is not None:
             x = self.builder.select(context.mask, x, self.builder.constant(self._identity(), self.dtype))
-            if self.positional:
+            if position is not None:
                 position = self.builder.select(context.mask, position, self.builder.bits(2**31 - 1))
-        return self.combine(state, [x, position] if self.positional else [x])
+        return self.combine(state, [x] if position is None else [x, position])
 
-    def combine(self, a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
+    def combine(self, a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
         if self.positional:
             return self._first_best(a, b)
         meet = {"sum": "add", "amax": "maximum", "amin": "minimum", "any": "bitwise_or", "all": "bitwise_and"}
         return [getattr(self.e, meet[self.name])(a[0], b[0])]
 
-    def _first_best(self, a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
+    def _first_best(self, a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
         builder, e = self.builder, self.e
         beats = e.greater if self.name == "argmax" else e.less
         better, same = beats(b[0], a[0]), e.equal(a[0], b[0])
@@ -210,7 +215,7 @@ class Accumulator:
         take = builder.or_(better, builder.and_(same, earlier))
         return [builder.select(take, b[0], a[0]), builder.select(take, b[1], a[1])]
 
-    def folded(self, state: Sequence[Any]) -> list[Any]:
+    def folded(self, state: Sequence[Value]) -> list[Value]:
         """All lanes combined, in every lane."""
         builder, width, state = self.builder, self.builder.lanes, list(state)
         while width > 1:
@@ -219,7 +224,7 @@ class Accumulator:
             state = self.combine(state, [builder.shuffle(x, x, order) for x in state])
         return state
 
-    def result(self, state: Sequence[Any]) -> Any:
+    def result(self, state: Sequence[Value]) -> Value:
         if self.positional:
             return self.builder.sext(state[1], self.builder.vector(self.instruction.dtype))
         return state[0]

@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..llvm import Builder, float32, i1
+from ..llvm import Builder, Value, float32, i1, ir
 
-Vector = Any  # an LLVM value: a vector of `builder.lanes` numbers
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+Vector = Value  # an LLVM value: a vector of `builder.lanes` numbers
 
 LOG2_E = 1.4426950408889634
 LN_2 = 0.6931471805599453
@@ -79,7 +82,7 @@ class VectorMath:
     The methods on a function's own domain (exp, divide, ...) are for float32 only: the operations convert before them.
     """
 
-    def __init__(self, builder: Builder, dtype: Any) -> None:
+    def __init__(self, builder: Builder, dtype: DTypeLike) -> None:
         self.builder = builder
         self.dtype = np.dtype(dtype)
         if self.dtype == np.float64:
@@ -90,14 +93,14 @@ class VectorMath:
 
     # ---- constants, choices, casts -----------------------------------------------------------------------------------
 
-    def constant(self, number: Any) -> Vector:
+    def constant(self, number: float) -> Vector:
         """`number` in every lane."""
         return self.builder.constant(number, self.dtype)
 
     def where(self, condition: Vector, a: Vector, b: Vector) -> Vector:
         return self.builder.select(condition, a, b)
 
-    def cast(self, x: Vector, to: Any) -> Vector:
+    def cast(self, x: Vector, to: DTypeLike) -> Vector:
         """The same numbers in the dtype `to`."""
         builder, to = self.builder, np.dtype(to)
         if to == self.dtype:
@@ -112,9 +115,10 @@ class VectorMath:
             wide = builder.vector(to if to.kind == "i" else np.int32 if to.itemsize == 1 else np.int64)
             number = builder.fptosi(x, wide)
             return number if wide == target else builder.trunc(number, target)
-        width = builder.element(self.dtype).width
-        if width >= element.width:
-            return x if width == element.width else builder.trunc(x, target)
+        here = builder.element(self.dtype)
+        assert isinstance(here, ir.IntType) and isinstance(element, ir.IntType)
+        if here.width >= element.width:
+            return x if here.width == element.width else builder.trunc(x, target)
         return builder.sext(x, target) if self.is_signed else builder.zext(x, target)
 
     # ---- arithmetic --------------------------------------------------------------------------------------------------
@@ -309,7 +313,7 @@ class VectorMath:
         dividend, divisor = builder.fpext(size_a, double), builder.fpext(size_b, double)
         high_bits = builder.constant(-1 << (53 - QUOTIENT_BITS), np.int64)
 
-        def take_away(_: Any, rest: Vector) -> Vector:
+        def take_away(_: Value, rest: Vector) -> Vector:
             quotient = builder.intrinsic("trunc", builder.fdiv(rest, divisor))
             leading = builder.bitcast(builder.and_(builder.bitcast(quotient, integer), high_bits), double)
             return builder.fsub(rest, builder.fmul(leading, divisor))
@@ -338,7 +342,7 @@ class VectorMath:
     def _power_of_integers(self, x: Vector, y: Vector) -> Vector:
         builder, zero, one = self.builder, self.constant(0), self.constant(1)
 
-        def square_and_multiply(_: Any, result: Vector, square: Vector, rest: Vector) -> list[Vector]:
+        def square_and_multiply(_: Value, result: Vector, square: Vector, rest: Vector) -> list[Vector]:
             odd = self.equal(builder.and_(rest, one), one)
             result = self.where(odd, self.multiply(result, square), result)
             return [result, self.multiply(square, square), builder.lshr(rest, one)]
