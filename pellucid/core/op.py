@@ -121,6 +121,11 @@ class Op:
     same_dtype: inputs are promoted to one dtype by PyTorch's table before the forward.
     floating: integers are read as float32 (exp, true division, ...).
     sample_inputs: `(arrays, attributes)` pairs for the tests, drawn from a NumPy generator.
+
+    Compiler passes read these traits; the defaults promise nothing.
+    is_view: the result holds the input's numbers at other indices, each an affine function of the result's.
+    linear: op(a) + op(b) = op(a + b), where all inputs are added.
+    cheap: to compute it again costs less than to write the result and to read it.
     """
 
     # infer(*values, **attributes) -> the output's shape and dtype; raises ShapeError or DTypeError where inputs do not fit.
@@ -133,6 +138,9 @@ class Op:
     saves_output = True
     same_dtype = True
     floating = False
+    is_view = False
+    linear = False
+    cheap = False
 
     def __init__(self, name: str, gradients: Sequence[Rule | None] = ()) -> None:
         self.name = name
@@ -153,6 +161,13 @@ class Op:
             needed = parent is not None and rule is not None
             grads.append(rule(g, y, *node.inputs, **node.attributes) if needed else None)  # type: ignore[misc]
         return grads
+
+    def batched(self, attributes: Attributes, size: int) -> Attributes | None:
+        """The attributes with which the operation works alike on inputs that have one more axis, of `size`, in front.
+
+        None where it has no such form.
+        """
+        return None
 
     def rules(self, node: Node) -> Sequence[Rule | None]:
         """One rule per input of `node`; operations with any number of inputs build them here."""

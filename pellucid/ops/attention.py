@@ -22,7 +22,7 @@ from ..errors import DTypeError, format_shape
 from .contraction import matmul, swap_last
 from .elementwise import exp, where
 from .movement import permute, reshape, slice_
-from .reduce import amax, expand, sum, sum_to
+from .reduce import amax, expand, sum_, sum_to
 
 LARGEST_HEAD = 256  # channels: kernels keep their blocks on the stack, and beyond this plain products are as good
 
@@ -241,7 +241,7 @@ def weights(q: V, k: V, *mask: V, causal: bool, scale: float) -> V:
         return scores
     top = amax(scores.detach(), axes=(3,), keepdims=True)
     e = exp(scores - where(top == -np.inf, 0, top))
-    total = sum(e, axes=(3,), keepdims=True)
+    total = sum_(e, axes=(3,), keepdims=True)
     return e / where(total == 0, 1, total)
 
 
@@ -251,7 +251,7 @@ def _gradients(g: Value, q: Value, k: Value, v: Value, *mask: Value, **attribute
     dy = heads_first(dy)
     p = weights(q, k, *mask, **attributes)
     dp = matmul(dy, swap_last(repeated(v, q.shape[1])))
-    rows = sum(p * dp, axes=(3,), keepdims=True) - reshape(dl, shape=(*dl.shape, 1))
+    rows = sum_(p * dp, axes=(3,), keepdims=True) - reshape(dl, shape=(*dl.shape, 1))
     ds = p * (dp - rows)
     dq = matmul(ds, repeated(k, q.shape[1])) * attributes["scale"]
     dk = _summed(matmul(swap_last(ds), q), k.shape) * attributes["scale"]
@@ -264,7 +264,7 @@ def _summed(x: Value, shape: tuple[int, ...]) -> Value:
     if x.shape == shape:
         return x
     batch, groups, *rest = shape
-    return sum(reshape(x, shape=(batch, groups, x.shape[1] // groups, *rest)), axes=(2,), keepdims=False)
+    return sum_(reshape(x, shape=(batch, groups, x.shape[1] // groups, *rest)), axes=(2,), keepdims=False)
 
 
 def _rule(number: int) -> Rule:

@@ -17,7 +17,7 @@ from ..core.op import Node, Op, new_value
 from ..core.value import Value, grad_mode
 from .elementwise import sqrt
 from .movement import reshape
-from .reduce import expand, sum
+from .reduce import expand, sum_
 
 
 class CustomGradient(Op):
@@ -61,11 +61,11 @@ def _mean(x: Value, axes: tuple[int, ...], groups: int) -> Value:
 
     Each channel is summed by itself first, so a channel may lie anywhere in memory.
     """
-    total = sum(x, axes=axes, keepdims=True) if axes else x
+    total = sum_(x, axes=axes, keepdims=True) if axes else x
     count = math.prod(x.shape[axis] for axis in axes)
     if groups:
         grouped = reshape(total, shape=(x.shape[0], groups, x.shape[1] // groups))
-        summed = expand(sum(grouped, axes=(2,), keepdims=True), shape=grouped.shape)
+        summed = expand(sum_(grouped, axes=(2,), keepdims=True), shape=grouped.shape)
         total, count = reshape(summed, shape=total.shape), count * grouped.shape[2]
     return total / max(count, 1)
 
@@ -80,7 +80,7 @@ def statistics(x: Value, axes: tuple[int, ...], groups: int = 0) -> tuple[Value,
     if len(axes) > 1 and axes[0] == 0:
         means, variances = statistics(x, axes[1:])
         mean, between = statistics(means, (0,))
-        return mean, sum(variances, axes=(0,), keepdims=True) / max(x.shape[0], 1) + between
+        return mean, sum_(variances, axes=(0,), keepdims=True) / max(x.shape[0], 1) + between
     mean = _mean(x, axes, groups)
     deviation = x - mean
     return mean, _mean(deviation * deviation, axes, groups)

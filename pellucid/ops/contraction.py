@@ -61,6 +61,9 @@ class MatMul(Op):
     def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.matmul(a, b)
 
+    def batched(self, attributes: Attributes, size: int) -> Attributes | None:
+        return attributes
+
     def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
             ((2, 3), (3, 4)),
@@ -335,8 +338,11 @@ class Unfold(Op):
     """
 
     kind = "movement"
+    linear = True
+    cheap = True
     saves_inputs = False
     saves_output = False
+    is_view = True
 
     def infer(self, x: Shaped, *, kernel: Pair, stride: Pair, dilation: Pair) -> Spec:
         if x.ndim != 4:

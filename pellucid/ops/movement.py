@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..core.op import REGISTRY, Node, Rule, SampleInputs, new_value
+from ..core.op import REGISTRY, Attributes, Node, Rule, SampleInputs, new_value
 from ..core.sharing import Movement
 from ..core.value import Shaped, Spec, Value
 from ..errors import format_shape
@@ -21,6 +21,8 @@ Slices = tuple[tuple[int, int, int], ...]  # (start, count, step) for every axis
 
 class Reshape(Movement):
     """The same numbers in row-major order in another shape; ShapeError where the counts differ."""
+
+    is_view = True
 
     def infer(self, x: Shaped, *, shape: tuple[int, ...]) -> Spec:
         if math.prod(shape) != math.prod(x.shape):
@@ -37,6 +39,9 @@ class Reshape(Movement):
     def inverse(self, old: Value, part: Value, *, shape: tuple[int, ...]) -> Value:
         return self(part, shape=old.shape)
 
+    def batched(self, attributes: Attributes, size: int) -> Attributes | None:
+        return {**attributes, "shape": (size, *attributes["shape"])}
+
     def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(2, 6))], {"shape": (3, 4)}
         yield [random.normal(size=(4, 3)).T], {"shape": (12,)}
@@ -46,6 +51,8 @@ class Reshape(Movement):
 
 class Permute(Movement):
     """The axes in another order: axis i of the output is axis `axes[i]` of the input."""
+
+    is_view = True
 
     def infer(self, x: Shaped, *, axes: tuple[int, ...]) -> Spec:
         if sorted(axes) != list(range(x.ndim)):
@@ -60,6 +67,9 @@ class Permute(Movement):
     def inverse(self, old: Value, part: Value, *, axes: tuple[int, ...]) -> Value:
         return self(part, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))
 
+    def batched(self, attributes: Attributes, size: int) -> Attributes | None:
+        return {**attributes, "axes": (0, *[axis + 1 for axis in attributes["axes"]])}
+
     def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(2, 3))], {"axes": (1, 0)}
         yield [random.normal(size=(2, 3, 4))], {"axes": (2, 0, 1)}
@@ -69,6 +79,8 @@ class Permute(Movement):
 
 class Slice(Movement):
     """`count` numbers from `start` on, `step` apart, along every axis; ShapeError beyond the bounds."""
+
+    is_view = True
 
     def infer(self, x: Shaped, *, slices: Slices) -> Spec:
         for axis, (start, count, step) in enumerate(slices):
@@ -91,6 +103,9 @@ class Slice(Movement):
         inside = pad(inside, shape=old.shape, slices=slices)
         return REGISTRY["where"](inside, pad(part, shape=old.shape, slices=slices), old)
 
+    def batched(self, attributes: Attributes, size: int) -> Attributes | None:
+        return {**attributes, "slices": ((0, size, 1), *attributes["slices"])}
+
     def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(5,))], {"slices": ((1, 3, 1),)}
         yield [random.normal(size=(4, 6))], {"slices": ((3, 4, -1), (0, 3, 2))}
@@ -108,6 +123,10 @@ class Pad(Movement):
         y = np.zeros(shape, x.dtype)
         y[as_slices(slices)] = x
         return y
+
+    def batched(self, attributes: Attributes, size: int) -> Attributes | None:
+        shape, slices = attributes["shape"], attributes["slices"]
+        return {**attributes, "shape": (size, *shape), "slices": ((0, size, 1), *slices)}
 
     def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(3,))], {"shape": (6,), "slices": ((1, 3, 2),)}
@@ -139,6 +158,9 @@ class Concatenate(Movement):
             rules.append(_piece(start, value.shape))
             start += value.shape[node.attributes["axis"]]
         return rules
+
+    def batched(self, attributes: Attributes, size: int) -> Attributes | None:
+        return {**attributes, "axis": attributes["axis"] + 1}
 
     def sample_inputs(self, random: np.random.Generator) -> SampleInputs:
         yield [random.normal(size=(2, 3)), random.normal(size=(4, 3))], {"axis": 0}

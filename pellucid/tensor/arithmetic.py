@@ -285,7 +285,7 @@ class Arithmetic(Conversion):
 
     def round(self) -> Tensor:
         """Rounded to the nearest whole number, halves to the even one."""
-        return elementwise.round(self)
+        return elementwise.round_(self)
 
     # ---- tests of each number: bool Tensors ------------------------------------------------------------------------
 

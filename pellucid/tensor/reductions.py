@@ -31,7 +31,7 @@ class Reductions(Selection, Arithmetic):
     def sum(self, dim: Dims = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
         """The sum, in this dtype or in `dtype`; of integers and bools as int64."""
         x = self if dtype is None else self.to(dtype)
-        total = reduce.sum(x, axes=reduced_axes(self, dim, "sum"), keepdims=keepdim)
+        total = reduce.sum_(x, axes=reduced_axes(self, dim, "sum"), keepdims=keepdim)
         return total if dtype is None else total.to(dtype)
 
     def mean(self, dim: Dims = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
@@ -39,7 +39,7 @@ class Reductions(Selection, Arithmetic):
         x = self if dtype is None else self.to(dtype)
         x.check_floating("mean")
         axes = reduced_axes(x, dim, "mean")
-        return reduce.sum(x, axes=axes, keepdims=keepdim) / count(x, axes)
+        return reduce.sum_(x, axes=axes, keepdims=keepdim) / count(x, axes)
 
     def var(
         self, dim: Dims | bool = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
@@ -53,7 +53,7 @@ class Reductions(Selection, Arithmetic):
         axes = reduced_axes(self, dim, "var")
         correction = (1 if unbiased else 0) if correction is None else correction
         deviation = self - self.mean(axes, keepdim=True)
-        total = reduce.sum(deviation * deviation, axes=axes, keepdims=keepdim)
+        total = reduce.sum_(deviation * deviation, axes=axes, keepdims=keepdim)
         return total / max(count(self, axes) - correction, 0)
 
     def std(
@@ -75,14 +75,14 @@ class Reductions(Selection, Arithmetic):
         if p == math.inf:
             return reduce.amax(abs(self), axes=axes, keepdims=keepdim)
         if p == 1:
-            return reduce.sum(abs(self), axes=axes, keepdims=keepdim)
+            return reduce.sum_(abs(self), axes=axes, keepdims=keepdim)
         if isinstance(p, str) or not p > 0:
             raise OptionError(
                 f'norm: p = {p!r}; expected a number above 0, infinity or "fro"; count numbers with (x != 0).sum()'
             )
         if p != 2:
-            return _root(reduce.sum(_power(abs(self), p), axes=axes, keepdims=keepdim), 1 / p)
-        return elementwise.length(reduce.sum(self * self, axes=axes, keepdims=keepdim))
+            return _root(reduce.sum_(_power(abs(self), p), axes=axes, keepdims=keepdim), 1 / p)
+        return elementwise.length(reduce.sum_(self * self, axes=axes, keepdims=keepdim))
 
     def prod(self, dim: int | None = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
         """The product; of integers and bools as int64. Halves are multiplied, so that a zero has its right gradient."""
@@ -202,14 +202,14 @@ class Reductions(Selection, Arithmetic):
         axes = axes_of(x, dim, "logsumexp")
         top = reduce.amax(x.detach(), axes=axes, keepdims=True)
         top = elementwise.where(top.isfinite(), top, 0)
-        total = reduce.sum((x - top).exp(), axes=axes, keepdims=True).log() + top
+        total = reduce.sum_((x - top).exp(), axes=axes, keepdims=True).log() + top
         return total if keepdim else total.squeeze(axes)
 
     def softmax(self, dim: int) -> Tensor:
         """exp(x) / sum(exp(x)) along `dim`: the same shape. Computed from x minus its largest, so that nothing overflows."""
         x, axes = self.as_floating(), _softmax_axes(self, dim, "softmax")
         e = (x - reduce.amax(x.detach(), axes=axes, keepdims=True)).exp()
-        result = e / reduce.sum(e, axes=axes, keepdims=True)
+        result = e / reduce.sum_(e, axes=axes, keepdims=True)
         result.made_by = "softmax"
         return result
 
@@ -217,7 +217,7 @@ class Reductions(Selection, Arithmetic):
         """log(softmax(x)) along `dim`: the same shape, exact where a probability is near 0."""
         x, axes = self.as_floating(), _softmax_axes(self, dim, "log_softmax")
         x = x - reduce.amax(x.detach(), axes=axes, keepdims=True)
-        return x - reduce.sum(x.exp(), axes=axes, keepdims=True).log()
+        return x - reduce.sum_(x.exp(), axes=axes, keepdims=True).log()
 
 
 def _softmax_axes(x: Value, dim: int, function: str) -> tuple[int, ...]:

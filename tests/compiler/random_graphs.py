@@ -411,7 +411,7 @@ def reduction(g: Grower) -> Move:
     axes, keep = g.any_axes(g.values[at]), bool(g.random.random() < 0.5)
     which = int(g.random.integers(0, 5))
     functions: list[Callable[[Tensor], Tensor]] = [
-        lambda x: reduce.sum(x, axes=axes, keepdims=keep),
+        lambda x: reduce.sum_(x, axes=axes, keepdims=keep),
         lambda x: reduce.amax(x, axes=axes, keepdims=keep),
         lambda x: reduce.amin(x, axes=axes, keepdims=keep),
         lambda x: x.mean(axes, keepdim=keep) if axes else x,

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ...core.op import REGISTRY
+from ...core.op import Op
 from ...core.value import Symbol
+from ...ops.index import check_index
 from .graph import Graph, topological_order
 
 Rule = Callable[[Symbol, tuple[Symbol, ...]], Symbol | None]
@@ -30,14 +31,13 @@ def replace_results(graph: Graph, new: dict[Symbol, Symbol]) -> Graph:
     """The graph with replaced results, and only the operations that they need. Bounds checks stay."""
     outputs = [new.get(s, s) for s in graph.outputs]
     writes = [(entry, new.get(s, s)) for entry, s in graph.writes]
-    checks = [new.get(s, s) for s in graph.symbols if s.op is REGISTRY["check_index"]]
+    checks = [new.get(s, s) for s in graph.symbols if s.op is check_index]
     symbols = topological_order([*checks, *outputs, *(s for _, s in writes)])
     return Graph(list(graph.inputs), symbols, outputs, writes)
 
 
-def emit(name: str, *inputs: Symbol, origin: Any, **attributes: Any) -> Symbol:
+def emit(op: Op, *inputs: Symbol, origin: Any, **attributes: Any) -> Symbol:
     """A new operation. Its shape and dtype follow from the shape rule of the operation."""
-    op = REGISTRY[name]
     shape, dtype = op.infer(*[_ShapeOnly(x) for x in inputs], **attributes)
     return Symbol(op, inputs, attributes, tuple(shape), dtype, origin)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...core.origin import origin, user_origin
 from ...core.value import Spec, Symbol
+from ...ops.index import check_index
 from .graph import Graph, Input, interpret, name_nodes
 
 
@@ -118,7 +119,7 @@ def extract_body(
     roots: Sequence[Symbol], symbols: Sequence[Symbol], given: dict[Symbol, Symbol], carries: int, length: int, reverse: bool
 ) -> tuple[ScanBody, list[Symbol]]:  # fmt: skip
     """A ScanBody whose inputs are those of `given`, then the outer Symbols that it reads. Returns these too."""
-    checks = [s for s in symbols if s.op_name == "check_index"]
+    checks = [s for s in symbols if s.op is check_index]
     operations, results, outside = extract_subgraph([*roots, *checks], symbols, given)
     inputs = [Input("state", None, s) for s in (*given.values(), *outside.values())]
     graph = Graph(inputs, operations, results[: len(roots)])

@@ -10,8 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ...core.value import Symbol
+from ...ops.contraction import unfold
+from ...ops.movement import permute, reshape, slice_
+from ...ops.reduce import expand
 
-VIEWS = {"reshape", "permute", "expand", "slice", "unfold"}
+
+def is_view(symbol: Symbol) -> bool:
+    """Whether it holds its input's numbers at other indices."""
+    return symbol.op is not None and symbol.op.is_view
 
 
 class AffineIndex(NamedTuple):
@@ -51,7 +57,7 @@ def view_of(symbol: Symbol, stored: frozenset[Symbol] | set[Symbol] = frozenset(
     indices: tuple[AffineIndex, ...] = tuple(
         AffineIndex(0, ((axis, 1),)) if size != 1 else ZERO for axis, size in enumerate(symbol.shape)
     )
-    while symbol.op_name in VIEWS and symbol not in stored:
+    while is_view(symbol) and symbol not in stored:
         below = _step(symbol, indices)
         if below is None:
             break
@@ -62,7 +68,7 @@ def view_of(symbol: Symbol, stored: frozenset[Symbol] | set[Symbol] = frozenset(
 def beneath(source: Symbol) -> Iterator[Symbol]:
     """`source`, and the Symbols whose memory it may be, where it is a reshape without a copy."""
     yield source
-    while source.op_name == "reshape":
+    while source.op is reshape:
         source = view_of(source.inputs[0]).source
         yield source
 
@@ -70,19 +76,19 @@ def beneath(source: Symbol) -> Iterator[Symbol]:
 def _step(symbol: Symbol, indices: tuple[AffineIndex, ...]) -> tuple[AffineIndex, ...] | None:
     """The indices into the input of a movement; None for a reshape that is not affine."""
     x, attributes = symbol.inputs[0], symbol.attributes
-    name = symbol.op_name
-    if name == "permute":
+    op = symbol.op
+    if op is permute:
         below = [ZERO] * x.ndim
         for axis, index in zip(attributes["axes"], indices, strict=True):
             below[axis] = index
         return tuple(below)
-    if name == "expand":
+    if op is expand:
         new = symbol.ndim - x.ndim
         return tuple(ZERO if size == 1 else indices[new + axis] for axis, size in enumerate(x.shape))
-    if name == "slice":
+    if op is slice_:
         moved = zip(attributes["slices"], indices, strict=True)
         return tuple(index.times(step).plus(AffineIndex(start, ())) for (start, _, step), index in moved)
-    if name == "unfold":
+    if op is unfold:
         (stride, dilation), (b, c, p, q, k, l) = (attributes["stride"], attributes["dilation"]), indices
         rows = p.times(stride[0]).plus(k.times(dilation[0]))
         return (b, c, rows, q.times(stride[1]).plus(l.times(dilation[1])))

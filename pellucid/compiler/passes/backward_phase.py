@@ -9,9 +9,10 @@ nothing that the forward phase overwrites.
 from __future__ import annotations
 
 from ...core.value import Symbol
+from ...ops.elementwise import cast
 from ..ir.graph import Graph, dependents, users
 from ..ir.rewrite import emit
-from ..ir.views import VIEWS, beneath, view_of
+from ..ir.views import beneath, is_view, view_of
 
 Copies = dict[Symbol, object]  # rematerialized operations, and the plan each was copied for
 
@@ -24,7 +25,7 @@ def backward_phase(graph: Graph, copies: Copies) -> set[Symbol]:
     late = dependents(graph, "cotangent")
     readers = users(graph) if late else {}
     for symbol in reversed(graph.symbols) if late else ():
-        movable = symbol in copies or symbol.op_name in VIEWS
+        movable = symbol in copies or is_view(symbol)
         if movable and symbol in readers and all(reader in late for reader in readers[symbol]):
             late.add(symbol)
     return late
@@ -39,13 +40,13 @@ def with_snapshots(graph: Graph) -> Graph:
     late = backward_phase(graph, {})
     read = {source for symbol in late for x in symbol.inputs for source in beneath(view_of(x).source)}
     before = {
-        entry.symbol: emit("cast", entry.symbol, origin=symbol.origin, dtype=entry.symbol.dtype)
+        entry.symbol: emit(cast, entry.symbol, origin=symbol.origin, dtype=entry.symbol.dtype)
         for entry, symbol in graph.writes
         if entry.symbol in read
     }
     new: dict[Symbol, Symbol] = {}
     for symbol in graph.symbols if before else ():
-        replacements = before | new if symbol in late or symbol.op_name in VIEWS else new
+        replacements = before | new if symbol in late or is_view(symbol) else new
         inputs = tuple(replacements.get(x, x) for x in symbol.inputs)
         if inputs != symbol.inputs:
             new[symbol] = symbol.with_inputs(inputs)
@@ -54,7 +55,7 @@ def with_snapshots(graph: Graph) -> Graph:
         return new.get(symbol, symbol)
 
     writes = [(entry, now(s), s in read) for entry, s in graph.writes]
-    after = {s: emit("cast", s, origin=s.origin, dtype=s.dtype) for _, s, is_read in writes if is_read}
+    after = {s: emit(cast, s, origin=s.origin, dtype=s.dtype) for _, s, is_read in writes if is_read}
     symbols = [*before.values(), *map(now, graph.symbols), *after.values()]
     return Graph(
         graph.inputs, symbols, [now(s) for s in graph.outputs], [(entry, after.get(s, s)) for entry, s, _ in writes]

@@ -15,13 +15,28 @@ from typing import NamedTuple
 import numpy as np
 
 from ...core.value import Symbol
+from ...ops.elementwise import (
+    add,
+    divide,
+    equal,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    maximum,
+    minimum,
+    multiply,
+    not_equal,
+    subtract,
+    where,
+)
 from ..ir.graph import Graph, Input
 from .simplify import fold_constants
 
 # Operations whose native code is the same for every number.
 ARITHMETIC = {
-    "add", "subtract", "multiply", "divide", "maximum", "minimum", "where", "less", "less_equal", "greater", "greater_equal",
-    "equal", "not_equal",
+    add, subtract, multiply, divide, maximum, minimum, where, less, less_equal, greater, greater_equal,
+    equal, not_equal,
 }  # fmt: skip
 SCALAR_DTYPES = {
     np.dtype(np.float32),
@@ -100,13 +115,13 @@ def _with_scalar_inputs(graph: Graph) -> Graph:
 
 def _may_differ(reader: Symbol, position: int, number: np.ndarray) -> bool:
     """Whether the native code of `reader` is the same for every value of this operand."""
-    name = reader.op_name
-    if number.shape != () or number.dtype not in SCALAR_DTYPES or name not in ARITHMETIC:
+    op = reader.op
+    if number.shape != () or number.dtype not in SCALAR_DTYPES or op not in ARITHMETIC:
         return False
     value = float(number)
     if not np.isfinite(value) or value in SPECIAL_VALUES:
         return False
-    return not (name == "divide" and position == 1 and value.is_integer())  # to divide by 16 is to multiply
+    return not (op is divide and position == 1 and value.is_integer())  # to divide by 16 is to multiply
 
 
 def _key(graph: Graph) -> Key:
@@ -124,7 +139,7 @@ def _key(graph: Graph) -> Key:
     numbers = {id(entry): i for i, entry in enumerate(graph.inputs)}
     inputs = tuple((entry.kind, entry.position, entry.symbol.shape, entry.symbol.dtype.str) for entry in graph.inputs)
     symbols = tuple(
-        (s.op_name, tuple(map(operand_key, s.inputs)), repr(s.attributes), s.shape, s.dtype.str, s.origin)
+        (s.op, tuple(map(operand_key, s.inputs)), repr(s.attributes), s.shape, s.dtype.str, s.origin)
         for s in graph.symbols
     )
     writes = tuple((numbers[id(entry)], operand_key(s)) for entry, s in graph.writes)

@@ -22,6 +22,11 @@ import numpy as np
 
 from ...core.value import Symbol
 from ...errors import TraceError, format_shape
+from ...ops.attention import attention_gradient
+from ...ops.elementwise import add, cast, where
+from ...ops.index import check_index
+from ...ops.movement import pad, reshape, slice_
+from ...ops.random import random_bits
 from ..ir.graph import Graph, Input, topological_order
 from ..ir.rewrite import constant, emit
 from .padded_axes import PADDED, Axes, Axis, Lengths, Padding, canonical_axis, is_padded
@@ -128,23 +133,23 @@ class PaddingWalk:
 
     def _is_whole(self, a: Symbol) -> bool:
         """Whether `a`, a slice of a table or its transpose, is the whole table in the bucket, whose graph has no such operation."""
-        name = a.op_name
-        b = self.bucket_of.get(a.inputs[0]) if name in ("slice", "pad") else None
+        op = a.op
+        b = self.bucket_of.get(a.inputs[0]) if op in (slice_, pad) else None
         if b is None or b not in self.new or self.new[b] in self.packed:
             return False
         x, self.current = self.new[b], b
         axes = list(self.axes[x])
         shapes = zip(a.inputs[0].shape, a.shape, b.shape, a.attributes["slices"], strict=True)
         for i, (before, after, size, (start, _, step)) in enumerate(shapes):
-            grows = (after, before) if name == "slice" else (before, after)  # the part, the whole
+            grows = (after, before) if op is slice_ else (before, after)  # the part, the whole
             if (start, step) != (0, 1) or (before != after and grows != (self.lengths.true, size)):
                 return False
-            if before != after and (size != self.lengths.size or is_padded(axes[i]) == (name == "slice")):
+            if before != after and (size != self.lengths.size or is_padded(axes[i]) == (op is slice_)):
                 return False
             if before != after:
-                axes[i] = (PADDED,) if name == "slice" else canonical_axis((size,))
+                axes[i] = (PADDED,) if op is slice_ else canonical_axis((size,))
         changed = [i for i, axis in enumerate(axes) if axis != self.axes[x][i]]
-        y = self.fill_padding(x, 0, changed) if name == "pad" else emit("cast", x, origin=b.origin, dtype=x.dtype)
+        y = self.fill_padding(x, 0, changed) if op is pad else emit(cast, x, origin=b.origin, dtype=x.dtype)
         self.aliases[a, b], self.axes[y] = y, tuple(axes)
         return True
 
@@ -181,8 +186,8 @@ class PaddingWalk:
         for i in range(x.ndim) if which is None else which:
             if is_padded(axes[i]):
                 shape = tuple(x.shape[i] if k == i else 1 for k in range(x.ndim))
-                mask = emit("reshape", self.mask(axes[i]), origin=self.current.origin, shape=shape)
-                x = emit("where", mask, x, constant(fill, x.dtype, self.current.origin), origin=self.current.origin)
+                mask = emit(reshape, self.mask(axes[i]), origin=self.current.origin, shape=shape)
+                x = emit(where, mask, x, constant(fill, x.dtype, self.current.origin), origin=self.current.origin)
                 self.axes[x] = axes
         return x
 
@@ -190,22 +195,23 @@ class PaddingWalk:
 
     def _step(self, a: Symbol, b: Symbol) -> None:
         inputs = [self._read(x, y) for x, y in zip(a.inputs, b.inputs, strict=True)]
-        name, kind = b.op_name, b.op.kind  # type: ignore[union-attr]
+        op = b.op
+        assert op is not None
         touched = a.shape != b.shape or any(x in self.packed or any(map(is_padded, self.axes[x])) for x in inputs)
         if not touched:
             if _about(a) != _about(b):
-                raise self.refusal(f"{name} depends on the length", b)
+                raise self.refusal(f"{op.name} depends on the length", b)
             axes: Any = tuple(canonical_axis((n,)) for n in b.shape)
         else:
-            rule: Callable[..., Any] | None = elementwise if kind == "elementwise" else RULES.get(name)
+            rule: Callable[..., Any] | None = elementwise if op.kind == "elementwise" else RULES.get(op)
             if rule is None:
-                raise self.refusal(f"{name} of {format_shape(a.shape)} reads or makes the padded axis", b)
-            if _about(a, FREE.get(name, ())) != _about(b, FREE.get(name, ())):
-                raise self.refusal(f"{name} depends on the length", b)
-            if any(x in self.packed for x in inputs) and name not in ("slice", "attention_gradient", "add"):
-                raise self.refusal(f"{name} reads what attention packs", b)
+                raise self.refusal(f"{op.name} of {format_shape(a.shape)} reads or makes the padded axis", b)
+            if _about(a, FREE.get(op, ())) != _about(b, FREE.get(op, ())):
+                raise self.refusal(f"{op.name} depends on the length", b)
+            if any(x in self.packed for x in inputs) and op not in (slice_, attention_gradient, add):
+                raise self.refusal(f"{op.name} reads what attention packs", b)
             inputs, axes = rule(self, a, b, inputs)
-        symbol = inputs.pop() if len(inputs) > len(b.inputs) and name == "random_bits" else b.with_inputs(tuple(inputs))
+        symbol = inputs.pop() if len(inputs) > len(b.inputs) and op is random_bits else b.with_inputs(tuple(inputs))
         self.new[b] = symbol
         if isinstance(axes, list):  # a packed result's pieces
             self.packed[symbol], self.axes[symbol] = axes, ((),)
@@ -214,12 +220,12 @@ class PaddingWalk:
             self.lengths.fits(axis, n, size) for axis, n, size in zip(axes, a.shape, b.shape, strict=True)
         )
         if not fitting:
-            raise self.refusal(f"{name} makes {format_shape(a.shape)}", b)
+            raise self.refusal(f"{op.name} makes {format_shape(a.shape)}", b)
         self.axes[symbol] = axes
         self.padded_axes |= {
             (n, size): axis for axis, n, size in zip(axes, a.shape, b.shape, strict=True) if is_padded(axis)
         }
-        if name == "check_index":
+        if op is check_index:
             self.checks.append(symbol)
 
     # ---- errors ----

@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...core.op import Op
 from ...core.value import Symbol
 from ...errors import format_shape
-from ...ops.attention import gradient_shapes, result_shapes
+from ...ops.attention import attention, attention_gradient, gradient_shapes, result_shapes
+from ...ops.contraction import convolution, convolution_input_gradient, convolution_weight_gradient, dot_general, matmul
+from ...ops.elementwise import add
+from ...ops.index import argsort, check_index, gather, index_add, scatter_add, take
+from ...ops.movement import concatenate, pad, permute, reshape, slice_
+from ...ops.random import random_bits
+from ...ops.reduce import Reducing, all_, amax, amin, any_, argmax, argmin, cumulative_sum, expand, sum_
 from ..ir.rewrite import emit
 from .padded_axes import PADDED, Axes, Axis, canonical_axis, is_padded
 
@@ -22,8 +29,8 @@ if TYPE_CHECKING:
     from .padding import PaddingWalk
 
 # Attributes that may differ between the two lengths; the rules compare them.
-FREE = {"reshape": ("shape",), "expand": ("shape",), "random_bits": ("shape",), "index_add": ("shape",), "slice": ("slices",),
-        "pad": ("shape", "slices")}  # fmt: skip
+FREE: dict[Op, tuple[str, ...]] = {reshape: ("shape",), expand: ("shape",), random_bits: ("shape",), index_add: ("shape",), slice_: ("slices",),
+        pad: ("shape", "slices")}  # fmt: skip
 Ruled = tuple[list[Symbol], Any]
 
 
@@ -153,29 +160,16 @@ def _concatenate(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> 
 # ---- reductions ----
 
 
-def _least(dtype: np.dtype) -> Any:
-    return -np.inf if dtype.kind == "f" else False if dtype.kind == "b" else int(np.iinfo(dtype).min)
-
-
-def _largest(dtype: np.dtype) -> Any:
-    return np.inf if dtype.kind == "f" else True if dtype.kind == "b" else int(np.iinfo(dtype).max)
-
-
-IDENTITIES: dict[str, Callable[[np.dtype], Any]] = {
-    "sum": lambda dtype: 0, "amax": _least, "amin": _largest, "any": lambda dtype: 0, "all": lambda dtype: 1,
-    "argmax": _least, "argmin": _largest,
-}  # fmt: skip
-
-
 def _reduction(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    (x,), attributes, name = inputs, b.attributes, b.op_name
+    (x,), attributes, op = inputs, b.attributes, b.op
+    assert isinstance(op, Reducing)
     gone = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
     axes = p.axes[x]
     if "axis" in attributes and is_padded(axes[gone[0]]) and axes[gone[0]] != (PADDED,):
-        raise p.refusal(f"{name} along an axis that the padded one is a part of", b)
+        raise p.refusal(f"{op.name} along an axis that the padded one is a part of", b)
     keep = attributes["keepdims"]
     axes_of_result = tuple(() if i in gone else axis for i, axis in enumerate(axes) if keep or i not in gone)
-    return [p.fill_padding(x, IDENTITIES[name](x.dtype), gone)], axes_of_result
+    return [p.fill_padding(x, op.identity(x.dtype), gone)], axes_of_result
 
 
 def _cumulative_sum(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
@@ -261,15 +255,15 @@ def _random_bits(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> 
     axes = tuple(p.axis_of(n, size) for n, size in zip(a.shape, b.shape, strict=True))
     if None in axes:
         raise p.refusal(f"random numbers {format_shape(a.shape)}", b)
-    flat = emit("random_bits", inputs[0], origin=b.origin, shape=(b.size,))
+    flat = emit(random_bits, inputs[0], origin=b.origin, shape=(b.size,))
     index = None
     for i in reversed(range(b.ndim)):
         true, size = (np.arange(s.shape[i], dtype=np.int64) * math.prod(s.shape[i + 1 :]) for s in (a, b))
         vector = p.of_length(true, size, (axes[i],), b, ("steps", id(b), i))  # type: ignore[arg-type]
-        vector = emit("reshape", vector, origin=b.origin, shape=(b.shape[i], *(1,) * (b.ndim - 1 - i)))
-        index = vector if index is None else emit("add", vector, index, origin=b.origin)
+        vector = emit(reshape, vector, origin=b.origin, shape=(b.shape[i], *(1,) * (b.ndim - 1 - i)))
+        index = vector if index is None else emit(add, vector, index, origin=b.origin)
     assert index is not None
-    return [inputs[0], emit("take", flat, index, origin=b.origin)], axes
+    return [inputs[0], emit(take, flat, index, origin=b.origin)], axes
 
 
 def _convolution(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
@@ -278,7 +272,7 @@ def _convolution(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> 
         if any(map(is_padded, p.axes[x][1:])):
             raise p.refusal("a convolution along the padded axis", b)
     axes = [canonical_axis((n,)) for n in b.shape]
-    if b.op_name == "convolution_weight_gradient":
+    if b.op is convolution_weight_gradient:
         if p.axes[inputs[0]][0] != p.axes[inputs[1]][0]:
             raise p.refusal("a convolution of the padded axis with another", b)
         return [p.fill_padding(x, 0, [0]) for x in inputs], tuple(axes)
@@ -333,7 +327,7 @@ def _key_masks(p: PaddingWalk, b: Symbol, q: Symbol, k: Symbol, masks: list[Symb
     if not masks:
         if b.attributes["causal"] and p.axes[q][2] == axis:  # no query outside of the padding attends to it
             return []
-        return [emit("reshape", p.mask(axis), origin=b.origin, shape=(1, 1, 1, k.shape[2]))]
+        return [emit(reshape, p.mask(axis), origin=b.origin, shape=(1, 1, 1, k.shape[2]))]
     mask = masks[0]
     fill = False if mask.dtype.kind == "b" else -np.inf
     return [p.fill_padding(_with_keys(p, b, mask, axis, k.shape[2]), fill)]
@@ -344,16 +338,16 @@ def _with_keys(p: PaddingWalk, b: Symbol, mask: Symbol, axis: Axis, size: int) -
     if p.axes[mask] and p.axes[mask][-1] == axis:
         return mask
     shape = (*mask.shape[:-1], size) if mask.ndim else (size,)
-    wide = emit("expand", mask, origin=b.origin, shape=shape)
+    wide = emit(expand, mask, origin=b.origin, shape=shape)
     p.axes[wide] = (*p.axes[mask][:-1], axis)
     return wide
 
 
-RULES: dict[str, Callable[..., Ruled]] = {
-    "reshape": _reshape, "permute": _permute, "slice": _slice, "pad": _pad, "concatenate": _concatenate,
-    "expand": _expand, "sum": _reduction, "amax": _reduction, "amin": _reduction, "any": _reduction, "all": _reduction,
-    "argmax": _reduction, "argmin": _reduction, "cumulative_sum": _cumulative_sum, "argsort": _argsort,
-    "matmul": _matmul, "dot_general": _dot_general, "check_index": _check_index, "take": _take, "index_add": _index_add, "gather": _gather,
-    "scatter_add": _scatter_add, "random_bits": _random_bits, "convolution": _convolution, "convolution_input_gradient": _convolution,
-    "convolution_weight_gradient": _convolution, "attention": _attention, "attention_gradient": _attention_gradient,
+RULES: dict[Op, Callable[..., Ruled]] = {
+    reshape: _reshape, permute: _permute, slice_: _slice, pad: _pad, concatenate: _concatenate,
+    expand: _expand, sum_: _reduction, amax: _reduction, amin: _reduction, any_: _reduction, all_: _reduction,
+    argmax: _reduction, argmin: _reduction, cumulative_sum: _cumulative_sum, argsort: _argsort,
+    matmul: _matmul, dot_general: _dot_general, check_index: _check_index, take: _take, index_add: _index_add, gather: _gather,
+    scatter_add: _scatter_add, random_bits: _random_bits, convolution: _convolution, convolution_input_gradient: _convolution,
+    convolution_weight_gradient: _convolution, attention: _attention, attention_gradient: _attention_gradient,
 }  # fmt: skip

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...core.value import Symbol
-from ...ops.movement import Slices
+from ...ops.elementwise import where
+from ...ops.movement import Slices, concatenate, pad, slice_
+from ...ops.reduce import expand
 from ..ir.graph import Graph, users
 from ..ir.rewrite import emit, rewrite
 
@@ -28,16 +30,14 @@ def join_partial_writes(graph: Graph) -> Graph:
     results = set(graph.results)
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if symbol.op_name == "slice":
+        if symbol.op is slice_:
             return _read(symbol, inputs[0])
-        if symbol.op_name != "where":
+        if symbol.op is not where:
             return None
         write = _write(inputs)
         if write is None:
             return None
-        inner = all(
-            r.op_name == "slice" or (r.op_name == "where" and r.inputs[2] is symbol) for r in readers.get(symbol, ())
-        )
+        inner = all(r.op is slice_ or (r.op is where and r.inputs[2] is symbol) for r in readers.get(symbol, ()))
         if inner and symbol not in results:
             return None  # its readers only read parts, or write more of them
         return _joined(symbol, write)
@@ -48,10 +48,10 @@ def join_partial_writes(graph: Graph) -> Graph:
 def _write(inputs: tuple[Symbol, ...]) -> PartialWrite | None:
     """The partial write that a `where` of `inputs` is; None if it is none."""
     inside, placed, old = inputs
-    if not (inside.op_name == "pad" and placed.op_name == "pad" and old.shape == placed.shape):
+    if not (inside.op is pad and placed.op is pad and old.shape == placed.shape):
         return None
     window, mask = placed.attributes["slices"], inside.inputs[0]
-    if inside.attributes["slices"] != window or mask.op_name != "expand":
+    if inside.attributes["slices"] != window or mask.op is not expand:
         return None
     fill = mask.inputs[0].constant
     all_true = fill is not None and fill.dtype == bool and bool(fill.all())
@@ -61,13 +61,13 @@ def _write(inputs: tuple[Symbol, ...]) -> PartialWrite | None:
 def _read(symbol: Symbol, x: Symbol) -> Symbol | None:
     """A slice of a written value: the part, or a slice of the value before the write."""
     wanted, first = symbol.attributes["slices"], x
-    while x.op_name == "where" and (write := _write(x.inputs)) is not None:
+    while x.op is where and (write := _write(x.inputs)) is not None:
         if write.window == wanted:
             return write.part
         if not _apart(write.window, wanted):
             break
         x = write.old
-    return emit("slice", x, origin=symbol.origin, slices=wanted) if x is not first else None
+    return emit(slice_, x, origin=symbol.origin, slices=wanted) if x is not first else None
 
 
 def _apart(a: Slices, b: Slices) -> bool:
@@ -99,7 +99,7 @@ def _joined(symbol: Symbol, write: PartialWrite) -> Symbol | None:
                 break
             parts[start, start + count] = current.part
         base = current.old
-        current = _write(base.inputs) if base.op_name == "where" else None
+        current = _write(base.inputs) if base.op is where else None
     assert base is not None
     pieces, end_of_last = [], 0
     for (start, end), part in sorted(parts.items(), key=lambda item: item[0]):
@@ -109,9 +109,9 @@ def _joined(symbol: Symbol, write: PartialWrite) -> Symbol | None:
         end_of_last = end
     if end_of_last < symbol.shape[axis]:
         pieces.append(_between(symbol, base, axis, end_of_last, symbol.shape[axis]))
-    return emit("concatenate", *pieces, origin=symbol.origin, axis=axis)
+    return emit(concatenate, *pieces, origin=symbol.origin, axis=axis)
 
 
 def _between(symbol: Symbol, base: Symbol, axis: int, start: int, end: int) -> Symbol:
     window = tuple((start, end - start, 1) if i == axis else (0, size, 1) for i, size in enumerate(symbol.shape))
-    return emit("slice", base, origin=symbol.origin, slices=window)
+    return emit(slice_, base, origin=symbol.origin, slices=window)

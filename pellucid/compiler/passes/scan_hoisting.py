@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 
 from ...core.value import Symbol
+from ...ops.contraction import matmul
+from ...ops.elementwise import add, multiply
+from ...ops.index import check_index
 from ...ops.loop import loop, part
+from ...ops.movement import concatenate, permute, reshape, slice_
+from ...ops.reduce import expand, sum_
 from ..ir.graph import Graph
 from ..ir.rewrite import constant, emit, rewrite
 from ..ir.scan_body import ScanBody, extract_body, placeholder
 from .pipeline import Pipeline
 from .simplify import dead_code
-
-REDUCTIONS = {"sum", "amax", "amin", "any", "all"}
-ALONG_AXIS = {"argmax", "argmin", "cumulative_sum"}
-MOVEMENTS = {"reshape", "permute", "expand", "slice", "pad"}
-LINEAR = {"reshape", "permute", "slice", "pad", "negative"}
 
 
 def run_passes(graph: Graph, pipeline: Pipeline, disabled: frozenset[str] = frozenset(), by_row: bool = False) -> Graph:
@@ -51,12 +51,19 @@ def ancestors(roots: Iterable[Symbol], ends: Collection[Symbol] = ()) -> set[Sym
 
 
 def is_hoistable(s: Symbol) -> bool:
-    names = REDUCTIONS | ALONG_AXIS | MOVEMENTS | {"matmul", "concatenate"}
-    return s.op is not None and (s.op.kind == "elementwise" or s.op_name in names)
+    """Whether the operation works alike on the values of all steps at once."""
+    return s.op is not None and s.op.batched(s.attributes, 1) is not None
+
+
+def _is_linear(s: Symbol) -> bool:
+    """Whether it gives the sum over steps, where its inputs are sums over steps. No input may be broadcast."""
+    return (
+        s.op is not None and s.op.linear and (s.op.kind != "elementwise" or all(x.shape == s.shape for x in s.inputs))
+    )
 
 
 def _is_zero(x: Symbol) -> bool:
-    x = x.inputs[0] if x.op_name == "expand" else x
+    x = x.inputs[0] if x.op is expand else x
     return x.constant is not None and not x.constant.any()
 
 
@@ -105,7 +112,7 @@ class ScanHoisting:
     def _decide(self) -> None:
         if self.enabled:
             self.sums = {i: v for i in self.carry if (v := self._summand(i)) is not None and self._can_sum_outside(v)}
-        checks = [s for s in self.body.symbols if s.op_name == "check_index"]
+        checks = [s for s in self.body.symbols if s.op is check_index]
         self.inside = ancestors([*(s for i, s in self.next.items() if i not in self.sums), *checks])
         for y in self.stacked.values():
             if not (self.enabled and self._is_worth_hoisting(y)):
@@ -121,7 +128,7 @@ class ScanHoisting:
             Symbol, Symbol
         ] = {}  # products of a sequence, computed before the scan, and their placeholders
         for s in self.body.symbols if self.enabled else ():
-            if s in self.inside and s.op_name == "matmul" and s not in self.varying and self._sliced(s):
+            if s in self.inside and s.op is matmul and s not in self.varying and self._sliced(s):
                 self.precomputed[s] = placeholder(s)
 
     def _sliced(self, s: Symbol) -> bool:
@@ -133,7 +140,7 @@ class ScanHoisting:
         """v, where the body does nothing with a carry but add v to it."""
         before, after = self.carry[index], self.next[index]
         others = [s for i, s in self.next.items() if i != index]
-        if after.op_name != "add" or after.dtype.kind != "f" or before not in after.inputs:
+        if after.op is not add or after.dtype.kind != "f" or before not in after.inputs:
             return None
         if after in ancestors([*others, *self.stacked.values()]) or before in (*others, *self.stacked.values()):
             return None
@@ -144,15 +151,13 @@ class ScanHoisting:
 
     def _can_sum_outside(self, v: Symbol) -> bool:
         """Whether the sum of `v` over all steps can be computed outside of the scan."""
-        name = v.op_name
-        if name in LINEAR:
-            return self._can_sum_outside(v.inputs[0])
-        if name in ("add", "subtract"):
-            return all(x.shape == v.shape and self._can_sum_outside(x) for x in v.inputs)
-        return (name == "matmul" and v.inputs[0].ndim == v.inputs[1].ndim == 2) or name == "sum"
+        op = v.op
+        if _is_linear(v):
+            return all(self._can_sum_outside(x) for x in v.inputs)
+        return (op is matmul and v.inputs[0].ndim == v.inputs[1].ndim == 2) or op is sum_
 
     def _keep_below_sum(self, v: Symbol) -> None:
-        if v.op_name in LINEAR or v.op_name in ("add", "subtract"):
+        if _is_linear(v):
             for x in v.inputs:
                 self._keep_below_sum(x)
         else:
@@ -186,7 +191,7 @@ class ScanHoisting:
             else:
                 waiting.extend(s.inputs)
         there = {*self.next.values(), *(x for x in self.stacked.values() if x in self.inside)}
-        product = any(s.op_name == "matmul" for s in visited - stacks)
+        product = any(s.op is matmul for s in visited - stacks)
         return product or sum(s.size for s in stacks - there) <= y.size
 
     # ---- values outside ----
@@ -203,7 +208,7 @@ class ScanHoisting:
         for index, v in self.sums.items():
             begin, sum_over_steps = self.outer[self.carry[index]], self.sum_over_steps(v)
             results["last", index] = (
-                sum_over_steps if _is_zero(begin) else emit("add", begin, sum_over_steps, origin=v.origin)
+                sum_over_steps if _is_zero(begin) else emit(add, begin, sum_over_steps, origin=v.origin)
             )
         for index in self.carries:
             results["last", index] = self._last(index)
@@ -235,11 +240,11 @@ class ScanHoisting:
 
     def _range(self, flat: Symbol, start: int, shape: Sequence[int]) -> Symbol:
         count = int(np.prod(shape))
-        rows = emit("slice", flat, origin=flat.origin, slices=((start, count, 1),))
-        return emit("reshape", rows, origin=flat.origin, shape=tuple(shape))
+        rows = emit(slice_, flat, origin=flat.origin, slices=((start, count, 1),))
+        return emit(reshape, rows, origin=flat.origin, shape=tuple(shape))
 
     def _flat(self, x: Symbol) -> Symbol:
-        return emit("reshape", x, origin=x.origin, shape=(x.size,))
+        return emit(reshape, x, origin=x.origin, shape=(x.size,))
 
     def _history(self, index: int, written: bool) -> Symbol:
         """A carry at every step: the value that the step writes, or the one that it reads."""
@@ -265,12 +270,12 @@ class ScanHoisting:
         if s not in self.outputs:
             self.outputs.append(s)
         flat = self._part("stack", len(self.carries) + self.outputs.index(s), self.length * s.size, s.dtype)
-        return emit("reshape", flat, origin=s.origin, shape=(self.length, *s.shape))
+        return emit(reshape, flat, origin=s.origin, shape=(self.length, *s.shape))
 
     def at_every_step(self, s: Symbol) -> Symbol:
         """`s` at every step, (T, ...)."""
         x, stacked = self.hoisted(s)
-        return x if stacked else emit("expand", x, origin=x.origin, shape=(self.length, *x.shape))
+        return x if stacked else emit(expand, x, origin=x.origin, shape=(self.length, *x.shape))
 
     def hoisted(self, s: Symbol) -> tuple[Symbol, bool]:
         """`s` outside of the scan, and whether it has a first axis for the steps. Without that axis it is the same at every step."""
@@ -292,74 +297,71 @@ class ScanHoisting:
             return self._stack(s), True
         inputs = [self.hoisted(x) for x in s.inputs]
         if not any(stacked for _, stacked in inputs):
-            return emit(s.op_name, *(x for x, _ in inputs), origin=s.origin, **s.attributes), False
+            return emit(s.op, *(x for x, _ in inputs), origin=s.origin, **s.attributes), False
         return self._along(s, inputs), True
 
     def _along(self, s: Symbol, inputs: list[tuple[Symbol, bool]]) -> Symbol:
         """The operation of `s` on values with a first axis for the steps."""
-        name, attributes, t, origin = s.op_name, dict(s.attributes), self.length, s.origin
-        if name == "matmul":
+        op, t, origin = s.op, self.length, s.origin
+        assert op is not None
+        attributes = op.batched(s.attributes, t)
+        assert attributes is not None
+        if op is matmul:
             return self._product(s, inputs)
-        if name == "concatenate":
-            wide = [x if stacked else emit("expand", x, origin=origin, shape=(t, *x.shape)) for x, stacked in inputs]
-            return emit(name, *wide, origin=origin, axis=attributes["axis"] + 1)
-        if name in MOVEMENTS or name in REDUCTIONS or name in ALONG_AXIS:
+        if op is concatenate:
+            wide = [x if stacked else emit(expand, x, origin=origin, shape=(t, *x.shape)) for x, stacked in inputs]
+            return emit(op, *wide, origin=origin, **attributes)
+        if op.kind != "elementwise":
             x, rank = inputs[0][0], s.inputs[0].ndim
-            if name == "expand":
+            if op is expand:
                 x = self._ranked(x, rank, s.ndim)
-            attributes |= {key: (t, *attributes[key]) for key in ("shape",) if key in attributes}
-            attributes |= {"slices": ((0, t, 1), *attributes["slices"])} if "slices" in attributes else {}
-            if "axes" in attributes:
-                axes = tuple(axis + 1 for axis in attributes["axes"])
-                attributes["axes"] = (0, *axes) if name == "permute" else axes
-            attributes |= {"axis": attributes["axis"] + 1} if "axis" in attributes else {}
-            return emit(name, x, origin=origin, **attributes)
+            return emit(op, x, origin=origin, **attributes)
         ranks = [x.ndim for x in s.inputs]
         fitted = [self._ranked(x, r, s.ndim) if d else x for (x, d), r in zip(inputs, ranks, strict=True)]
-        return emit(name, *fitted, origin=origin, **attributes)
+        return emit(op, *fitted, origin=origin, **attributes)
 
     def _ranked(self, x: Symbol, rank: int, wanted: int) -> Symbol:
         """x (T, ...) with axes of size 1 behind the first, so that it has `wanted` other axes."""
         if rank == wanted:
             return x
-        return emit("reshape", x, origin=x.origin, shape=(x.shape[0], *[1] * (wanted - rank), *x.shape[1:]))
+        return emit(reshape, x, origin=x.origin, shape=(x.shape[0], *[1] * (wanted - rank), *x.shape[1:]))
 
     def _product(self, s: Symbol, inputs: list[tuple[Symbol, bool]]) -> Symbol:
         (a, rows), (b, columns) = inputs
         if s.inputs[0].ndim == s.inputs[1].ndim == 2 and rows and not columns:
             t, m, k = a.shape  # the rows of all steps in one product
-            a = emit("reshape", a, origin=s.origin, shape=(t * m, k))
-            return emit("reshape", emit("matmul", a, b, origin=s.origin), origin=s.origin, shape=(t, *s.shape))
+            a = emit(reshape, a, origin=s.origin, shape=(t * m, k))
+            return emit(reshape, emit(matmul, a, b, origin=s.origin), origin=s.origin, shape=(t, *s.shape))
         if rows:
             a = self._ranked(a, s.inputs[0].ndim, s.ndim)
         if columns:
             b = self._ranked(b, s.inputs[1].ndim, s.ndim)
-        return emit("matmul", a, b, origin=s.origin)
+        return emit(matmul, a, b, origin=s.origin)
 
     # ---- sums over the steps ----
 
     def sum_over_steps(self, v: Symbol) -> Symbol:
         """The sum of `v` over all steps."""
-        name, origin = v.op_name, v.origin
-        if name in LINEAR or name in ("add", "subtract"):
-            return emit(name, *(self.sum_over_steps(x) for x in v.inputs), origin=origin, **v.attributes)
+        op, origin = v.op, v.origin
+        if op is not None and _is_linear(v):
+            return emit(op, *(self.sum_over_steps(x) for x in v.inputs), origin=origin, **v.attributes)
         if not any(self.hoisted(x)[1] for x in v.inputs):
             times = constant(self.length, v.dtype, origin)
-            return emit("multiply", self.hoisted(v)[0], times, origin=origin)
-        if name == "sum":
+            return emit(multiply, self.hoisted(v)[0], times, origin=origin)
+        if op is sum_:
             x = self.at_every_step(v.inputs[0])
             axes = (0, *(axis + 1 for axis in v.attributes["axes"]))
-            whole = emit("sum", x, origin=origin, axes=axes, keepdims=False)
-            return emit("reshape", whole, origin=origin, shape=v.shape)
+            whole = emit(sum_, x, origin=origin, axes=axes, keepdims=False)
+            return emit(reshape, whole, origin=origin, shape=v.shape)
         a, b = v.inputs
-        return emit("matmul", self._end_to_end(a, 1), self._end_to_end(b, 0), origin=origin)
+        return emit(matmul, self._end_to_end(a, 1), self._end_to_end(b, 0), origin=origin)
 
     def _end_to_end(self, x: Symbol, axis: int) -> Symbol:
         """The matrices of all steps as one matrix, end to end along `axis`."""
-        if x.op_name == "permute" and x.attributes["axes"] == (1, 0):
-            return emit("permute", self._end_to_end(x.inputs[0], 1 - axis), origin=x.origin, axes=(1, 0))
+        if x.op is permute and x.attributes["axes"] == (1, 0):
+            return emit(permute, self._end_to_end(x.inputs[0], 1 - axis), origin=x.origin, axes=(1, 0))
         at_every_step, (m, n) = self.at_every_step(x), x.shape
         if axis == 0:
-            return emit("reshape", at_every_step, origin=x.origin, shape=(self.length * m, n))
-        across = emit("permute", at_every_step, origin=x.origin, axes=(1, 0, 2))
-        return emit("reshape", across, origin=x.origin, shape=(m, self.length * n))
+            return emit(reshape, at_every_step, origin=x.origin, shape=(self.length * m, n))
+        across = emit(permute, at_every_step, origin=x.origin, axes=(1, 0, 2))
+        return emit(reshape, across, origin=x.origin, shape=(m, self.length * n))

@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 
 from ...core.value import Symbol
+from ...ops.contraction import matmul
+from ...ops.elementwise import add, cast
+from ...ops.movement import concatenate, pad, permute, reshape, slice_
+from ...ops.reduce import expand, sum_
 from ..ir.graph import Graph, users
 from ..ir.rewrite import constant, emit, replace_results, rewrite
 
@@ -44,28 +48,28 @@ def simplify(graph: Graph) -> Graph:
     """Remove operations that change nothing, and merge consecutive movements."""
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        name = symbol.op_name
+        op = symbol.op
         if not inputs:
             return None
         x = inputs[0]
-        if name in ("reshape", "expand", "slice", "permute", "cast") and x.shape == symbol.shape:
-            identity = name != "permute" or symbol.attributes["axes"] == tuple(range(x.ndim))
-            identity &= name != "slice" or all(
+        if op in (reshape, expand, slice_, permute, cast) and x.shape == symbol.shape:
+            identity = op is not permute or symbol.attributes["axes"] == tuple(range(x.ndim))
+            identity &= op is not slice_ or all(
                 start == 0 and step == 1 for start, _, step in symbol.attributes["slices"]
             )
             if identity and x.dtype == symbol.dtype:
                 return x
-        if name == "permute" and x.op_name == "permute":
+        if op is permute and x.op is permute:
             axes = tuple(x.attributes["axes"][a] for a in symbol.attributes["axes"])
             if axes == tuple(range(len(axes))):
                 return x.inputs[0]
-            return emit("permute", x.inputs[0], origin=symbol.origin, axes=axes)
-        if name == "reshape" and x.op_name == "reshape":
+            return emit(permute, x.inputs[0], origin=symbol.origin, axes=axes)
+        if op is reshape and x.op is reshape:
             return symbol.with_inputs((x.inputs[0],)) if x.inputs[0].shape != symbol.shape else x.inputs[0]
-        if name == "slice" and x.op_name == "pad":
+        if op is slice_ and x.op is pad:
             return _of_placed(symbol, x)
-        if name == "sum" and symbol.size == x.size and symbol.dtype == x.dtype:
-            return emit("reshape", x, origin=symbol.origin, shape=symbol.shape)
+        if op is sum_ and symbol.size == x.size and symbol.dtype == x.dtype:
+            return emit(reshape, x, origin=symbol.origin, shape=symbol.shape)
         return None
 
     return rewrite(graph, replacement)
@@ -79,7 +83,7 @@ def _of_placed(symbol: Symbol, x: Symbol) -> Symbol | None:
     pairs = [(a, b) for a, b in zip(wanted, placed, strict=True) if a[2] == b[2] == 1]
     if any(a[0] + a[1] <= b[0] or b[0] + b[1] <= a[0] for a, b in pairs):
         zero = constant(0, symbol.dtype, symbol.origin)
-        return emit("expand", zero, origin=symbol.origin, shape=symbol.shape)
+        return emit(expand, zero, origin=symbol.origin, shape=symbol.shape)
     return None
 
 
@@ -107,7 +111,7 @@ def transpose_matmuls(graph: Graph) -> Graph:
     readers = users(graph)
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if symbol.op_name != "permute" or inputs[0].op_name != "matmul":
+        if symbol.op is not permute or inputs[0].op is not matmul:
             return None
         axes, n = symbol.attributes["axes"], symbol.ndim
         if axes != (*range(n - 2), n - 1, n - 2) or len(readers.get(symbol.inputs[0], ())) > 1:
@@ -115,7 +119,7 @@ def transpose_matmuls(graph: Graph) -> Graph:
         if symbol.inputs[0] in graph.results:
             return None
         a, b = inputs[0].inputs
-        return emit("matmul", _swapped(b), _swapped(a), origin=inputs[0].origin)
+        return emit(matmul, _swapped(b), _swapped(a), origin=inputs[0].origin)
 
     return rewrite(graph, replacement)
 
@@ -123,9 +127,9 @@ def transpose_matmuls(graph: Graph) -> Graph:
 def _swapped(x: Symbol) -> Symbol:
     n = x.ndim
     axes = (*range(n - 2), n - 1, n - 2)
-    if x.op_name == "permute" and x.attributes["axes"] == axes:
+    if x.op is permute and x.attributes["axes"] == axes:
         return x.inputs[0]
-    return emit("permute", x, origin=x.origin, axes=axes)
+    return emit(permute, x, origin=x.origin, axes=axes)
 
 
 def pads_to_concatenate(graph: Graph) -> Graph:
@@ -136,28 +140,26 @@ def pads_to_concatenate(graph: Graph) -> Graph:
         """The summands of an addition, through additions that only it reads."""
         summands = []
         for old, x in zip(symbol.inputs, new.inputs, strict=True):
-            nested = (
-                x.op_name == "add" and old.op_name == "add" and len(readers.get(old, ())) == 1 and x.shape == new.shape
-            )
+            nested = x.op is add and old.op is add and len(readers.get(old, ())) == 1 and x.shape == new.shape
             summands += terms(old, x) if nested else [x]
         return summands
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if symbol.op_name != "add" or not all(x.shape == symbol.shape for x in inputs):
+        if symbol.op is not add or not all(x.shape == symbol.shape for x in inputs):
             return None
         pieces = terms(symbol, symbol.with_inputs(inputs))
         axis = _filled_axis(pieces, symbol.shape)
         if axis is None:
             return None
         pieces.sort(key=lambda x: x.attributes["slices"][axis][0])
-        return emit("concatenate", *(x.inputs[0] for x in pieces), origin=symbol.origin, axis=axis)
+        return emit(concatenate, *(x.inputs[0] for x in pieces), origin=symbol.origin, axis=axis)
 
     return rewrite(graph, replacement)
 
 
 def _filled_axis(pieces: list[Symbol], shape: tuple[int, ...]) -> int | None:
     """The axis along which padded pieces lie side by side without a gap, whole along all others; None if there is none."""
-    if not all(x.op_name == "pad" and x.shape == shape for x in pieces):  # one of another shape would be broadcast
+    if not all(x.op is pad and x.shape == shape for x in pieces):  # one of another shape would be broadcast
         return None
     slices = [x.attributes["slices"] for x in pieces]
     parted = [axis for axis, size in enumerate(shape) if any(s[axis] != (0, size, 1) for s in slices)]

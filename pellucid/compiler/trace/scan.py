@@ -19,16 +19,14 @@ from ...core.op import Node, new_value
 from ...core.origin import user_origin
 from ...core.tape import backward_pass
 from ...core.value import Symbol, grad_mode
-from ...ops.elementwise import add, zeros_like
+from ...ops.elementwise import (
+    add,
+    zeros_like,
+)
 from ...ops.loop import Cotangents, loop, one_step, part, tree_leaves, tree_map, tree_spec, unrolled
-from ...ops.movement import reshape
+from ...ops.movement import permute, reshape
+from ...ops.reduce import expand
 from ..ir.scan_body import extract_body, placeholder
-
-# Elementwise operations that the transposed scan recomputes, where their inputs are available, instead of reading a stack.
-CHEAP = {
-    "add", "subtract", "multiply", "negative", "absolute", "sign", "maximum", "minimum", "relu", "where", "cast", "equal",
-    "not_equal", "less", "less_equal", "greater", "greater_equal", "bitwise_and", "bitwise_or", "bitwise_not",
-}  # fmt: skip
 
 
 def value_of(symbol: Any) -> Any:
@@ -229,7 +227,7 @@ class ScanTracer:
         inner = set(self.symbols)
         needed = needed & inner
         for s in reversed(self.symbols):  # stack what a repetition or a permutation reads, not its result
-            if s in needed and s.op_name in ("expand", "permute", "reshape"):
+            if s in needed and s.op in (expand, permute, reshape):
                 needed.remove(s)
                 needed |= {s.inputs[0]} & inner
         own = {v.array for v in (*self.carry_in, *self.x)}
@@ -238,7 +236,7 @@ class ScanTracer:
         for s in self.symbols:
             if not any(x in own or (x in inner and x not in whole) for x in s.inputs):
                 whole.add(s)
-            cheap = s.op.kind == "movement" or s.op_name in CHEAP  # type: ignore[union-attr]
+            cheap = s.op is not None and s.op.cheap
             if s in whole or (cheap and all(x not in inner or x in free or x in needed for x in s.inputs)):
                 free.add(s)
         return [s for s in self.symbols if s in needed and s not in free]

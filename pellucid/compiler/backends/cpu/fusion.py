@@ -16,14 +16,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ....core.op import Op
 from ....core.value import Symbol
+from ....ops.elementwise import cast
+from ....ops.index import Indexing, check_index, rows
 from ....ops.loop import part
+from ....ops.movement import reshape
+from ....ops.reduce import Reducing
 from ...ir.graph import Graph
 from ...ir.rewrite import emit
 from ...ir.scan_body import ScanBody
-from ...ir.views import VIEWS, AffineIndex, View, beneath, broadcast, is_identity, squeezed_shape, view_of
+from ...ir.views import AffineIndex, View, beneath, broadcast, is_identity, squeezed_shape, view_of
 from ...passes.backward_phase import Copies, backward_phase
-from .kernel_ir import REDUCTIONS
+from .kernels.single import SINGLE_OP_EMITTERS
 from .llvm import MEMORY
 from .prepare.contractions import LONG_CONTRACTION, PRODUCTS, contraction_size
 
@@ -42,8 +47,8 @@ class Kernel:
     """The operations that one native function computes.
 
     kind: "loop" (elementwise operations and reductions), "product" (a matrix product and elementwise operations on its
-        result), "scan" (other kernels, repeated), or the name of a single operation; "interpreted" where it has no native
-        rule.
+        result), "scan" (other kernels, repeated), "reshape" (a copy in row-major order), "single" (one operation with an
+        emitter of its own), "interpreted" (no native code).
     symbols: the operations, in order. domain: the shape it runs over, without axes of size 1.
     """
 
@@ -67,8 +72,13 @@ class Kernel:
         return self.symbols[0]
 
     @property
+    def single_op(self) -> Op | None:
+        """The operation of a kernel that computes it alone, with an emitter of its own."""
+        return self.root.op if self.kind == "single" else None
+
+    @property
     def reductions(self) -> list[Symbol]:
-        return [s for s in self.symbols if s.op_name in REDUCTIONS] if self.kind == "loop" else []
+        return [s for s in self.symbols if isinstance(s.op, Reducing)] if self.kind == "loop" else []
 
     @property
     def kept_axes(self) -> list[int]:
@@ -109,7 +119,7 @@ def is_native(symbol: Symbol) -> bool:
 
 
 def is_movement(symbol: Symbol) -> bool:
-    return symbol.op is None or symbol.op_name in VIEWS
+    return symbol.op is None or symbol.op.is_view
 
 
 def _along(v: View, reader: Symbol, kept_axes: list[int]) -> bool:
@@ -130,24 +140,24 @@ class Fusion:
         self.home: dict[Symbol, Kernel] = {}
 
     def add(self, symbol: Symbol) -> None:
-        name, kind = symbol.op_name, symbol.op.kind  # type: ignore[union-attr]
+        op, kind = symbol.op, symbol.op.kind  # type: ignore[union-attr]
         if kind == "loop":
             self._loop(symbol)
         elif is_movement(symbol):
             if (
-                name == "reshape" and view_of(symbol).source is symbol
+                op is reshape and view_of(symbol).source is symbol
             ):  # a reshape that needs row-major memory, by a copy if necessary
                 self._single("reshape", symbol)
         elif not is_native(symbol):
             self._single("interpreted", symbol)
-        elif kind == "elementwise" or name == "check_index":
+        elif kind == "elementwise" or op is check_index:
             self._elementwise(symbol)
-        elif name in REDUCTIONS:
+        elif isinstance(op, Reducing):
             self._reduction(symbol)
-        elif name in PRODUCTS and symbol.dtype == np.float32:
+        elif op in PRODUCTS and symbol.dtype == np.float32:
             self._single("product", symbol)
         else:
-            self._single(name if name in SINGLE_OP_KERNELS else "interpreted", symbol)
+            self._single("single" if op in SINGLE_OP_EMITTERS else "interpreted", symbol)
 
     def _single(self, kind: str, symbol: Symbol) -> None:
         kernel = Kernel(kind, [symbol], squeezed_shape(symbol.shape), in_backward=symbol in self.in_backward)
@@ -306,11 +316,6 @@ def _reaches(starts: Iterable[Kernel], goal: Kernel, below: Callable[[Kernel], I
     return False
 
 
-INDEXED = {"take", "rows", "gather", "scatter_add", "index_add", "index_put"}
-SINGLE_OP_KERNELS = {"pad", "concatenate", "fold", "random_bits", "take", "rows", "gather", "scatter_add", "index_add", "index_put",
-          "cumulative_sum", "reshape", "attention", "attention_gradient"}  # fmt: skip
-
-
 def copy_results(graph: Graph) -> Graph:
     """Copy each result that is an input, a constant, a view, or another result, so that every result has its own operation."""
     taken: set[Symbol] = set()
@@ -318,7 +323,7 @@ def copy_results(graph: Graph) -> Graph:
 
     def own(symbol: Symbol) -> Symbol:
         if is_movement(symbol) or symbol in taken or symbol.op.kind == "loop":  # type: ignore[union-attr]
-            symbol = emit("cast", symbol, origin=symbol.origin, dtype=symbol.dtype)
+            symbol = emit(cast, symbol, origin=symbol.origin, dtype=symbol.dtype)
             copies.append(symbol)
         taken.add(symbol)
         return symbol
@@ -426,15 +431,15 @@ def _mark_checks(graph: Graph, fusion: Fusion) -> None:
     """Mark the kernels that check an index first. A second use of it, as in a gradient, needs no check."""
     checked: set[tuple[Symbol, Symbol | int]] = set()
     for symbol in graph.symbols:
-        name = symbol.op_name
-        if name in INDEXED:
+        op = symbol.op
+        if isinstance(op, Indexing) and op is not check_index:
             shape = symbol.attributes.get("shape", symbol.inputs[0].shape)
-            bound = symbol.inputs[2] if name == "rows" else shape[symbol.attributes.get("axis", 0)]
+            bound = symbol.inputs[2] if op is rows else shape[symbol.attributes.get("axis", 0)]
             use = (symbol.inputs[1], bound)
             first = use not in checked
             checked.add(use)
         else:
-            first = name == "check_index"
+            first = op is check_index
         if first:
             fusion.home[symbol].has_check = True
 

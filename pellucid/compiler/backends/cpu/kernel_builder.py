@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 
 from ....core.value import Symbol
+from ....ops.elementwise import cast
+from ....ops.index import check_index
+from ....ops.movement import pad
+from ....ops.reduce import Reducing
 from ...ir.views import View, is_scalar, row_major, squeezed_shape, view_of
 from .fusion import Kernel, operands
 from .kernel_ir import Constant, Contraction, Instruction, KernelSpec, Load, Operand, Scalar, Store
@@ -68,22 +72,24 @@ class KernelSpecBuilder:
         product = self.product() if kernel.kind == "product" else None
         instructions: list[Instruction] = []
         for symbol in kernel.symbols:
+            op = symbol.op
+            assert op is not None
             if product is not None and symbol is kernel.root:
                 read: tuple[Operand, ...] = ()
-            elif symbol.op.kind == "elementwise" or symbol.op_name == "check_index":  # type: ignore[union-attr]
+            elif op.kind == "elementwise" or op is check_index:
                 read = tuple(self.operand(v, symbol.shape) for v in operands(symbol))
             else:
                 read = tuple(self.operand(view_of(x), x.shape) for x in symbol.inputs)
             attributes = tuple(sorted((k, _hashable(v)) for k, v in symbol.attributes.items() if k != "message"))
-            if kernel.kind in CONTAINERS and self.layout.holds_source_of(symbol):
+            if kernel.single_op in CONTAINERS and self.layout.holds_source_of(symbol):
                 attributes += (("inside", padding_extents(symbol)),)
             per_row = kernel.is_per_row(symbol)
             if symbol in kernel.per_row:
                 read = tuple(self._in_rows(x) if isinstance(x, Load) else x for x in read)
-            instruction = Instruction(symbol.op_name, attributes, symbol.dtype.name, read, 0, per_row)
+            instruction = Instruction(op, attributes, symbol.dtype.name, read, 0, per_row)
             instructions.append(instruction._replace(level=_level(instruction, instructions)))
         shapes = () if self.is_loop else tuple(x.shape for x in (*kernel.root.inputs, kernel.root))
-        sums = bool(kernel.axes) and any(_is_float_sum(instruction) for instruction in instructions)
+        sums = bool(kernel.axes) and any(_rounds(instruction) for instruction in instructions)
         by_row = self.layout.by_row and (sums or (product is not None and product.dots))
         return KernelSpec(
             kernel.kind, kernel.domain, kernel.axes or (), tuple(instructions), self.stores(), product, shapes, by_row
@@ -100,7 +106,7 @@ class KernelSpecBuilder:
         """A reshape that copies its input into row-major order."""
         symbol, x = self.kernel.root, self.kernel.root.inputs[0]
         dtype, domain = symbol.dtype.name, squeezed_shape(x.shape)
-        instruction = Instruction("cast", (("dtype", dtype),), dtype, (self.operand(view_of(x), x.shape),))
+        instruction = Instruction(cast, (("dtype", dtype),), dtype, (self.operand(view_of(x), x.shape),))
         store = Store(0, self.pointer(symbol), row_major(domain), dtype)
         return KernelSpec("copy", domain, (), (instruction,), (store,))
 
@@ -141,7 +147,7 @@ class KernelSpecBuilder:
 
 def padding_extents(container: Symbol) -> tuple[tuple[int, int], ...]:
     """For each axis of a container, where the value inside begins and how many elements it fills. Empty where it fills all."""
-    if container.op_name == "pad":
+    if container.op is pad:
         filled = tuple((start, count) for start, count, _ in container.attributes["slices"])
     else:
         b, c, p, q, k, l = container.inputs[0].shape
@@ -155,9 +161,9 @@ def _level(instruction: Instruction, before: list[Instruction]) -> int:
     return max((x.level + (x.per_row and not instruction.per_row) for x in own), default=0)
 
 
-def _is_float_sum(instruction: Instruction) -> bool:
-    """Whether it is a sum of floats."""
-    return instruction.name == "sum" and np.dtype(instruction.dtype).kind == "f"
+def _rounds(instruction: Instruction) -> bool:
+    """Whether it combines floats in an order that shows in the result."""
+    return isinstance(instruction.op, Reducing) and instruction.op.rounds and np.dtype(instruction.dtype).kind == "f"
 
 
 def _order_summed_axes(product: Contraction, keep_order: bool) -> Contraction:

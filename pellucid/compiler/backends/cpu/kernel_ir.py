@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ....core.op import Op
+
 
 class Load(NamedTuple):
     """An operand in memory: pointers[pointer] + offset + sum of stride * index over the axes of the domain, in elements."""
@@ -43,7 +45,7 @@ class Instruction(NamedTuple):
     level: passes over the row that must finish first. per_row: the result is one scalar per row.
     """
 
-    name: str
+    op: Op
     attributes: tuple[tuple[str, Any], ...]
     dtype: str
     operands: tuple[Operand, ...]
@@ -94,9 +96,6 @@ class KernelSpec(NamedTuple):
     contraction: Contraction | None = None
     shapes: tuple[tuple[int, ...], ...] = ()
     by_row: bool = False
-
-
-REDUCTIONS = {"sum", "amax", "amin", "any", "all", "argmax", "argmin"}
 
 
 def merge_axes(spec: KernelSpec, outer: int, inner: int) -> KernelSpec:

@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ....core.value import Symbol
+from ....ops.contraction import fold
+from ....ops.elementwise import cast
+from ....ops.index import check_index
+from ....ops.movement import concatenate, pad, permute
 from ...ir.graph import Graph
 from ...ir.rewrite import emit
 from ...ir.views import AffineIndex, View, is_scalar, row_major, squeezed_shape, view_of
@@ -122,7 +126,7 @@ class LayoutAssigner:
             self._store(kernel, self._order(kernel))
         elif kernel.root in self.layout.strides:
             pass  # its input has been computed into it
-        elif kernel.kind in CONTAINERS:
+        elif kernel.single_op in CONTAINERS:
             self._store(kernel, self._source_order(kernel.root))
         else:
             for symbol in kernel.stored:
@@ -175,7 +179,7 @@ class LayoutAssigner:
         else:
             self.layout.strides[container] = self._strides(container, whole)
         strides, start = self.layout.strides[container], 0
-        if container.op_name == "pad":
+        if container.op is pad:
             start = sum(s[0] * stride for s, stride in zip(container.attributes["slices"], strides, strict=True))
         else:
             (k, l), (b, c, h, w) = container.attributes["stride"], strides
@@ -205,7 +209,7 @@ class LayoutAssigner:
 
     def reads(self, kernel: Kernel, symbol: Symbol) -> list[tuple[int, ...]]:
         """The strides along the kernel's domain of each operand that `symbol` reads from memory."""
-        if symbol.op.kind == "elementwise" or symbol.op_name == "check_index":  # type: ignore[union-attr]
+        if symbol.op.kind == "elementwise" or symbol.op is check_index:  # type: ignore[union-attr]
             view, shape = operands(symbol), symbol.shape
         else:
             view, shape = [view_of(symbol.inputs[0])], symbol.inputs[0].shape
@@ -370,7 +374,7 @@ class LayoutAssigner:
         key = (x if x in self.layout.strides else view.source, f"{view.indices} {order}")
         copied = self.copies.get(key)
         if copied is None:
-            copy = emit("cast", x, origin=x.origin, dtype=x.dtype)
+            copy = emit(cast, x, origin=x.origin, dtype=x.dtype)
             made = Kernel("copy", [copy], squeezed_shape(x.shape), stored=[copy], in_backward=kernel.in_backward)
             made.packed = view.source in self.constant_inputs
             long = [axis for axis, size in enumerate(x.shape) if size != 1]
@@ -384,11 +388,11 @@ class LayoutAssigner:
 
 def _reshape_orders(kernels: list[Kernel]) -> dict[Symbol, tuple[int, ...]]:
     """For a concatenation that a reshape reads in another order of axes: that order."""
-    joined = {kernel.root for kernel in kernels if kernel.kind == "concatenate"}
+    joined = {kernel.root for kernel in kernels if kernel.single_op is concatenate}
     orders: dict[Symbol, tuple[int, ...]] = {}
     for kernel in kernels:
         x = kernel.root.inputs[0] if kernel.kind == "reshape" else None
-        below = x.inputs[0] if x is not None and x.op_name == "permute" else None
+        below = x.inputs[0] if x is not None and x.op is permute else None
         if x is not None and below in joined:
             orders.setdefault(below, x.attributes["axes"])
     return orders
@@ -401,7 +405,7 @@ def _weights(graph: Graph) -> set[Symbol]:
     return {s for s in states if s.size * s.dtype.itemsize <= LARGE_BYTES}
 
 
-CONTAINERS = {"pad", "fold"}
+CONTAINERS = {pad, fold}
 
 
 def containers(kernels: list[Kernel], fixed: set[Symbol]) -> dict[Symbol, Symbol]:
@@ -411,16 +415,16 @@ def containers(kernels: list[Kernel], fixed: set[Symbol]) -> dict[Symbol, Symbol
     for kernel in kernels:
         container = kernel.root
         x = container.inputs[0] if container.inputs else container
-        if kernel.kind not in CONTAINERS or x not in computed or x in container_of or {x, container} & fixed:
+        if kernel.single_op not in CONTAINERS or x not in computed or x in container_of or {x, container} & fixed:
             continue
         orientation = container.attributes
-        if kernel.kind == "pad":
+        if kernel.single_op is pad:
             fits = all(step == 1 for _, _, step in orientation["slices"])
         else:
             fits = orientation["stride"] == x.shape[4:] and orientation["dilation"] == (1, 1)
         if fits and x.size and x.dtype == container.dtype:
             container_of[x] = container
-            if kernel.kind == "fold" and container.size == x.size:
+            if kernel.single_op is fold and container.size == x.size:
                 computed.add(container)  # windows side by side fill it, so it may lie in another container
     return container_of
 

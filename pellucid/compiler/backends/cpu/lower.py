@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,19 +20,16 @@ from .fusion import has_bounds_check
 from .kernel_ir import KernelSpec, Load, Scalar
 from .kernels import attention
 from .kernels.attention import ATTENTION_EMITTERS
-from .kernels.data_movement import MOVEMENT_EMITTERS
 from .kernels.elementwise import accesses, emit_copy, emit_loop
-from .kernels.gather_scatter import INDEXED_EMITTERS
 from .kernels.matmul import emit_product
-from .kernels.random import RANDOM_EMITTERS
+from .kernels.single import Emitter, emit_single
 from .llvm import Function, Integer, Value, compile_module, i8, i64, ir, new_function, new_module, pointer
 from .memory_plan import ARENA, INPUTS, OUTPUTS, BufferSlice, Launch, MemoryPlan, ScanLaunch, iter_launches
 from .target import Target
 from .thread_pool import PROGRAM, emit_barrier
 
-EMITTERS: dict[str, Callable[..., None]] = {
-    "loop": emit_loop, "copy": emit_copy, "reshape": emit_copy, "product": emit_product, **MOVEMENT_EMITTERS, **INDEXED_EMITTERS, **RANDOM_EMITTERS,
-    **ATTENTION_EMITTERS,
+EMITTERS: dict[str, Emitter] = {
+    "loop": emit_loop, "copy": emit_copy, "reshape": emit_copy, "product": emit_product, "single": emit_single,
 }  # fmt: skip
 READY = 1  # the byte of the arena that says whether the copies of weights are up to date
 MIN_PARALLEL_FLOPS = 1 << 15  # a kernel with fewer operations runs faster on one thread
@@ -43,7 +40,7 @@ def flops(spec: KernelSpec) -> int:
     size = math.prod(spec.domain)
     if spec.contraction is not None:
         return size * (2 * math.prod(spec.contraction.sizes) + len(spec.instructions) - 1)
-    if spec.kind in ATTENTION_EMITTERS:
+    if spec.kind == "single" and spec.instructions[0].op in ATTENTION_EMITTERS:
         return attention.flops(spec)
     return 0 if spec.kind in ("copy", "reshape") else size * len(spec.instructions)
 

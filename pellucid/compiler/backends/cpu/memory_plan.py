@@ -15,6 +15,8 @@ import numpy as np
 
 from ....core.origin import user_origin
 from ....core.value import Symbol
+from ....ops.contraction import fold
+from ....ops.elementwise import cast
 from ...ir.graph import Graph, Input
 from ...ir.rewrite import emit
 from ...ir.scan_body import ScanBody
@@ -107,7 +109,7 @@ def make_launches(kernels: list[Kernel], layout: Layout, reuse: bool = True) -> 
     for kernel in kernels:
         if kernel.kind == "reshape" and kernel.root in layout.alias_of:
             continue
-        if kernel.kind == "fold" and layout.holds_source_of(kernel.root) and not padding_extents(kernel.root):
+        if kernel.single_op is fold and layout.holds_source_of(kernel.root) and not padding_extents(kernel.root):
             continue
         if kernel.kind == "interpreted":
             launches.append(Launch(kernel, None, [], list(external_operands(kernel)), list(kernel.stored)))
@@ -159,7 +161,7 @@ def _temporary(shape: tuple[int, ...], dtype: np.dtype) -> Symbol:
 
 def _start(x: Symbol, layout: Layout) -> Launch:
     """The launch that copies the first carry. Its slice is assigned with that of the states."""
-    begin = emit("cast", x, origin=x.origin, dtype=x.dtype)
+    begin = emit(cast, x, origin=x.origin, dtype=x.dtype)
     layout.strides[begin] = row_major(x.shape)
     return _launch(Kernel("copy", [begin], squeezed_shape(x.shape), stored=[begin]), layout)
 

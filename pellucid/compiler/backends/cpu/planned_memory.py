@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ....core.value import Symbol
-from ...ir.views import VIEWS, row_major
+from ...ir.views import is_view, row_major
 from .blocked_matmul import blocked_matmul
 from .fusion import dtype_size
 from .layout import Layout
@@ -47,7 +47,7 @@ class PlannedMemory:
             return symbol.constant
         if symbol in self.plan.slices:
             return self.stored(symbol)
-        assert symbol.op is not None and symbol.op_name in VIEWS, symbol
+        assert symbol.op is not None and is_view(symbol), symbol
         return symbol.op.forward(self.read(symbol.inputs[0], computed), **symbol.attributes)
 
     def run(self, launch: Launch) -> None:
@@ -62,7 +62,7 @@ class PlannedMemory:
             for side, copy in enumerate(copies):
                 if copy is not None:
                     inputs[side] = self.stored(copy)
-            blocked = self.layout.by_row and symbol.op_name in PRODUCTS and symbol.dtype.kind == "f"
+            blocked = self.layout.by_row and symbol.op in PRODUCTS and symbol.dtype.kind == "f"
             array = blocked_matmul(symbol, *inputs) if blocked else symbol.op.forward(*inputs, **symbol.attributes)  # type: ignore[union-attr]
             computed[symbol] = np.array(array, symbol.dtype)
         for symbol in launch.writes:

@@ -100,7 +100,7 @@ def _info(
     name = f"kernel{functions.setdefault(spec, len(functions))}"
     share = runs * flops(spec) / (spent * 1e3) / peak if spent and peak else None
     text = lambda: _function_text(str(program.lowered.module()), name)
-    return KernelInfo(name, kernel.kind, kernel.domain, operations, runs * flops(spec),
+    return KernelInfo(name, kernel.single_op.name if kernel.single_op else kernel.kind, kernel.domain, operations, runs * flops(spec),
                       runs * traffic(spec), offset, not is_single_threaded(spec), runs, spent, share, text)  # fmt: skip
 
 

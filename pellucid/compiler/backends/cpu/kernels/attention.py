@@ -16,10 +16,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from .....core.op import Op
+from .....ops.attention import attention, attention_gradient
 from ..kernel_ir import KernelSpec
 from ..llvm import Builder, Integer, LoopBody, Value
 from .data_movement import Access, OpOperands, StridedLoop
-from .vector_body import thread_range
+from .vector_body import Emitter, thread_range
 from .vector_math import VectorMath
 
 MAX_TILE_ROWS = 8  # rows of a tile at most: enough sums in flight, and few of them idle at a ragged end
@@ -534,11 +536,11 @@ def emit_gradient(
 
 def flops(spec: KernelSpec) -> int:
     """Additions and multiplications of the products, over the scores that are looked at."""
-    gradient = spec.kind == "attention_gradient"
+    gradient = spec.instructions[0].op is attention_gradient
     (b, h, t, d), _, (*_, s, e) = spec.shapes[2:5] if gradient else spec.shapes[:3]
     short = min(t, s)
     visible = short * (short + 1) // 2 + (t - short) * s if dict(spec.instructions[0].attributes)["causal"] else t * s
     return 2 * b * h * visible * (3 * d + 2 * e if gradient else d + e)
 
 
-ATTENTION_EMITTERS = {"attention": emit_attention, "attention_gradient": emit_gradient}
+ATTENTION_EMITTERS: dict[Op, Emitter] = {attention: emit_attention, attention_gradient: emit_gradient}

@@ -13,10 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from .....core.op import Attributes
+from .....core.op import Attributes, Op
+from .....ops.contraction import fold
+from .....ops.movement import concatenate, pad
+from .....ops.reduce import cumulative_sum
 from ..kernel_ir import KernelSpec, Load, Operand
 from ..llvm import Builder, Integer, Value
-from .vector_body import thread_range
+from .vector_body import Emitter, thread_range
 from .vector_math import VectorMath
 
 Bounds = tuple[Integer, Integer]  # first and last + 1: ints, or i64 values
@@ -394,9 +397,9 @@ def emit_cumulative_sum(
     sweep.run(body)
 
 
-MOVEMENT_EMITTERS = {
-    "pad": emit_pad,
-    "concatenate": emit_concatenate,
-    "fold": emit_fold,
-    "cumulative_sum": emit_cumulative_sum,
+MOVEMENT_EMITTERS: dict[Op, Emitter] = {
+    pad: emit_pad,
+    concatenate: emit_concatenate,
+    fold: emit_fold,
+    cumulative_sum: emit_cumulative_sum,
 }

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from .....ops.reduce import ArgReduce
 from ..kernel_ir import KernelSpec, Load, Store, merge_axes
 from ..llvm import Builder, Integer, LoopBody, Value, i32
 from .vector_body import Accumulator, Index, LaneContext, accumulators, thread_range
@@ -31,7 +32,7 @@ def accesses(spec: KernelSpec) -> list[Load | Store]:
 def collapse_axes(spec: KernelSpec) -> KernelSpec:
     """The same kernel over fewer axes: merge two axes that every access steps through as one."""
     rank = len(spec.domain)
-    positional = any(instruction.name in ("argmax", "argmin") for instruction in spec.instructions)
+    positional = any(isinstance(instruction.op, ArgReduce) for instruction in spec.instructions)
     for outer in range(rank):
         for inner in range(rank):
             is_outer = outer not in spec.axes
@@ -269,7 +270,7 @@ class LoopNest:
         """Where lanes run across rows, memory for the `lanes` partial sums that each row would have with lanes along it."""
         if not self.spec.by_row or self.lane_axis in self.reduced_axes:
             return {}
-        sums = [acc for acc in self.reducing if acc.name == "sum" and acc.e.is_float]
+        sums = [acc for acc in self.reducing if acc.op.rounds and acc.e.is_float]
         return {acc.number: self.builder.room(self._partial * self.lanes, acc.dtype) for acc in sums}
 
     @property

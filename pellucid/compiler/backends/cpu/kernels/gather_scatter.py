@@ -13,10 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 from llvmlite import ir
 
+from .....core.op import Op
+from .....ops.index import gather, index_add, index_put, rows, scatter_add, take
 from ..kernel_ir import KernelSpec
 from ..llvm import Builder, Integer, Value, i8, i32, i64
 from .data_movement import ENOUGH_UNITS, Access, OpOperands, StridedLoop, aligned_thread_range, collapse_axes, long_axis
-from .vector_body import thread_range
+from .vector_body import Emitter, thread_range
 from .vector_math import VectorMath
 
 
@@ -238,11 +240,11 @@ def _write_rows(
     StridedLoop(builder, sizes, [index, rows.along(range(len(sizes)))], lanes=False).run(body)
 
 
-INDEXED_EMITTERS = {
-    "take": emit_take,
-    "rows": emit_rows,
-    "gather": emit_gather,
-    "scatter_add": emit_scatter_add,
-    "index_add": emit_index_add,
-    "index_put": emit_index_put,
+INDEXED_EMITTERS: dict[Op, Emitter] = {
+    take: emit_take,
+    rows: emit_rows,
+    gather: emit_gather,
+    scatter_add: emit_scatter_add,
+    index_add: emit_index_add,
+    index_put: emit_index_put,
 }

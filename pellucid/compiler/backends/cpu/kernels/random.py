@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .....ops.random import MULTIPLIERS, ROUNDS, WEYL
+from .....core.op import Op
+from .....ops.random import MULTIPLIERS, ROUNDS, WEYL, random_bits
 from ..kernel_ir import KernelSpec, Load
 from ..llvm import Builder, Value, i32, i64
-from .vector_body import thread_range
+from .vector_body import Emitter, thread_range
 
 
 def emit_random_bits(
@@ -96,4 +97,4 @@ def interleaved(builder: Builder, words: Sequence[Value]) -> list[Value]:
     ]
 
 
-RANDOM_EMITTERS = {"random_bits": emit_random_bits}
+RANDOM_EMITTERS: dict[Op, Emitter] = {random_bits: emit_random_bits}

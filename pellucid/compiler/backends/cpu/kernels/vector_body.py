@@ -7,16 +7,19 @@ of a tile share one address computation.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .....core.op import REGISTRY
-from .....ops.elementwise import Elementwise
-from ..kernel_ir import REDUCTIONS, Constant, Instruction, KernelSpec, Load, Operand, Scalar, Store
+from .....ops.elementwise import Elementwise, where
+from .....ops.index import check_index
+from .....ops.reduce import ArgReduce, Reducing
+from ..kernel_ir import Constant, Instruction, KernelSpec, Load, Operand, Scalar, Store
 from ..llvm import Builder, Value, i8, i32, ir
 from .vector_math import VectorMath
 
+# emitter(builder, spec, pointers, flag, thread, threads) writes the code of one kernel.
+Emitter = Callable[[Builder, KernelSpec, Sequence[Value], Value, Value, Value], None]
 Index = tuple[Value, int]
 
 
@@ -99,16 +102,16 @@ class LaneContext:
         for i, instruction in enumerate(spec.instructions):
             if (
                 i in values
-                or instruction.name in REDUCTIONS
+                or isinstance(instruction.op, Reducing)
                 or (instruction.level, instruction.per_row) != (level, per_row)
             ):
                 continue
             operands = [self.operand(x, values) for x in instruction.operands]
-            if instruction.name == "check_index":
+            if instruction.op is check_index:
                 values[i] = self._checked(instruction, operands[0], operand_dtype(spec, instruction.operands[0]))
                 continue
-            kind = operand_dtype(spec, instruction.operands[1 if instruction.name == "where" else 0])
-            op = REGISTRY[instruction.name]
+            kind = operand_dtype(spec, instruction.operands[1 if instruction.op is where else 0])
+            op = instruction.op
             assert isinstance(op, Elementwise) and op.native is not None
             values[i] = op.native(VectorMath(self.builder, np.dtype(kind)), *operands, **dict(instruction.attributes))
         return values
@@ -161,28 +164,17 @@ class Accumulator:
 
     def __init__(self, builder: Builder, spec: KernelSpec, number: int) -> None:
         self.builder, self.instruction = builder, spec.instructions[number]
-        self.number, self.name = number, self.instruction.name
+        op = self.instruction.op
+        assert isinstance(op, Reducing)
+        self.number, self.op = number, op
         self.source = operand_dtype(spec, self.instruction.operands[0])
-        self.positional = self.name in ("argmax", "argmin")
+        self.positional = isinstance(self.op, ArgReduce)
         self.dtype = self.source if self.positional else self.instruction.dtype
         self.e = VectorMath(builder, np.dtype(self.dtype))
 
     def start(self) -> list[Value]:
-        value = self.builder.constant(self._identity(), self.dtype)
+        value = self.builder.constant(self.op.identity(np.dtype(self.dtype)), self.dtype)
         return [value, self.builder.bits(2**31 - 1)] if self.positional else [value]
-
-    def _identity(self) -> float:
-        if self.name in ("sum", "any"):
-            return 0
-        if self.name == "all":
-            return 1
-        kind = np.dtype(self.dtype)
-        least = self.name in ("amax", "argmax")
-        if kind.kind == "f":
-            return -np.inf if least else np.inf
-        if kind.kind == "b":
-            return 0 if least else 1
-        return int(np.iinfo(kind).min if least else np.iinfo(kind).max)
 
     def add(
         self, state: Sequence[Value], context: LaneContext, values: dict[int, Value], position: Value | None
@@ -192,7 +184,9 @@ class Accumulator:
         if not self.positional:
             x = VectorMath(self.builder, np.dtype(self.source)).cast(x, self.dtype)
         if context.mask is not None:
-            x = self.builder.select(context.mask, x, self.builder.constant(self._identity(), self.dtype))
+            x = self.builder.select(
+                context.mask, x, self.builder.constant(self.op.identity(np.dtype(self.dtype)), self.dtype)
+            )
             if position is not None:
                 position = self.builder.select(context.mask, position, self.builder.bits(2**31 - 1))
         return self.combine(state, [x] if position is None else [x, position])
@@ -200,13 +194,11 @@ class Accumulator:
     def combine(self, a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
         if self.positional:
             return self._first_best(a, b)
-        meet = {"sum": "add", "amax": "maximum", "amin": "minimum", "any": "bitwise_or", "all": "bitwise_and"}
-        return [getattr(self.e, meet[self.name])(a[0], b[0])]
+        return [self.op.native(self.e, a[0], b[0])]
 
     def _first_best(self, a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
         builder, e = self.builder, self.e
-        beats = e.greater if self.name == "argmax" else e.less
-        better, same = beats(b[0], a[0]), e.equal(a[0], b[0])
+        better, same = self.op.native(e, b[0], a[0]), e.equal(a[0], b[0])
         if e.is_float:  # the first NaN wins over everything
             nan_a, nan_b = e.not_equal(a[0], a[0]), e.not_equal(b[0], b[0])
             better = builder.or_(builder.and_(better, builder.not_(nan_a)), builder.and_(nan_b, builder.not_(nan_a)))
@@ -234,5 +226,5 @@ def accumulators(builder: Builder, spec: KernelSpec) -> list[Accumulator]:
     return [
         Accumulator(builder, spec, i)
         for i, instruction in enumerate(spec.instructions)
-        if instruction.name in REDUCTIONS
+        if isinstance(instruction.op, Reducing)
     ]

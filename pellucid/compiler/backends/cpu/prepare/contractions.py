@@ -12,19 +12,31 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .....core.op import Op
 from .....core.value import Symbol
+from .....ops.contraction import (
+    convolution,
+    convolution_input_gradient,
+    convolution_weight_gradient,
+    dot_general,
+    matmul,
+    unfold,
+)
+from .....ops.elementwise import multiply
+from .....ops.movement import pad, permute, reshape, slice_
+from .....ops.reduce import sum_
 from ....ir.graph import Graph, users
 from ....ir.rewrite import emit, rewrite
 from ....ir.views import view_of
 
-PRODUCTS = {"matmul", "dot_general"}
+PRODUCTS = {matmul, dot_general}
 LONG_CONTRACTION = 4096  # terms: a longer sum is made in K blocks, and nothing fuses with its kernel
 Labels = tuple[str | None, ...]
 
 
 def labels(symbol: Symbol) -> tuple[Labels, Labels, Labels]:
     """A letter for each axis of a, of b and of the result of a product, as in einsum; None for a broadcast axis of size 1."""
-    if symbol.op_name == "dot_general":
+    if symbol.op is dot_general:
         attributes = symbol.attributes
         return tuple(attributes["a"]), tuple(attributes["b"]), tuple(attributes["y"])
     *outer, m, n, k = list(string.ascii_letters[: symbol.ndim + 1])
@@ -55,7 +67,7 @@ def lower_convolutions(graph: Graph, by_row: bool = False) -> Graph:
     """
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        lowering = _CONVOLUTIONS.get(symbol.op_name)
+        lowering = _CONVOLUTIONS.get(symbol.op)
         if not (lowering and symbol.size and all(x.size for x in inputs)):
             return None
         return lowering(symbol, *inputs, by_row) if lowering is _forward else lowering(symbol, *inputs)
@@ -72,8 +84,8 @@ def _padded(x: Symbol, size: Sequence[int], start: Sequence[int], step: Sequence
         cut.append((skipped, count, 1))
         slices.append((first + skipped * s, count, s))
     outer = tuple((0, n, 1) for n in x.shape[:2])
-    x = emit("slice", x, origin=x.origin, slices=(*outer, *cut))
-    return emit("pad", x, origin=x.origin, shape=(*x.shape[:2], *size), slices=(*outer, *slices))
+    x = emit(slice_, x, origin=x.origin, slices=(*outer, *cut))
+    return emit(pad, x, origin=x.origin, shape=(*x.shape[:2], *size), slices=(*outer, *slices))
 
 
 def _patches(x: Symbol, kernel: Any, attributes: dict[str, Any]) -> Symbol:
@@ -83,7 +95,7 @@ def _patches(x: Symbol, kernel: Any, attributes: dict[str, Any]) -> Symbol:
         size = [n + 2 * p for n, p in zip(x.shape[2:], pad, strict=True)]
         x = _padded(x, size, pad, (1, 1))
     return emit(
-        "unfold",
+        unfold,
         x,
         origin=x.origin,
         kernel=tuple(kernel),
@@ -95,7 +107,7 @@ def _patches(x: Symbol, kernel: Any, attributes: dict[str, Any]) -> Symbol:
 def _split_groups(x: Symbol, axis: int, groups: int) -> Symbol:
     """The channels along `axis` as (groups, channels of a group)."""
     shape = (*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
-    return emit("reshape", x, origin=x.origin, shape=shape)
+    return emit(reshape, x, origin=x.origin, shape=shape)
 
 
 def _grouped_contract(
@@ -110,8 +122,8 @@ def _grouped_contract(
     if groups > 1 and sizes["c"] == sizes["o"] == 1 and a.dtype.kind == "f":
         y = _channel_by_channel(s, a, b, letters)
     else:
-        y = emit("dot_general", a, b, origin=s.origin, **dict(zip("aby", letters, strict=True)))
-    return emit("reshape", y, origin=s.origin, shape=s.shape) if groups > 1 else y
+        y = emit(dot_general, a, b, origin=s.origin, **dict(zip("aby", letters, strict=True)))
+    return emit(reshape, y, origin=s.origin, shape=s.shape) if groups > 1 else y
 
 
 def _grouped(side: str) -> str:
@@ -126,19 +138,19 @@ def _channel_by_channel(s: Symbol, a: Symbol, b: Symbol, letters: tuple[str, str
 
     def broadcast(x: Symbol, side: str) -> Symbol:
         order = tuple(side.index(c) for c in whole if c in side)
-        x = emit("permute", x, origin=s.origin, axes=order)
+        x = emit(permute, x, origin=s.origin, axes=order)
         shape = tuple(sizes[c] if c in side else 1 for c in whole)
-        return emit("reshape", x, origin=s.origin, shape=shape)
+        return emit(reshape, x, origin=s.origin, shape=shape)
 
-    y = emit("multiply", broadcast(a, letters[0]), broadcast(b, letters[1]), origin=s.origin)
+    y = emit(multiply, broadcast(a, letters[0]), broadcast(b, letters[1]), origin=s.origin)
     gone = tuple(range(len(letters[2]), len(whole)))
-    return emit("sum", y, origin=s.origin, axes=gone, keepdims=False)
+    return emit(sum_, y, origin=s.origin, axes=gone, keepdims=False)
 
 
 def _forward(s: Symbol, x: Symbol, w: Symbol, by_row: bool = False) -> Symbol:
     patches = _patches(x, w.shape[2:], s.attributes)
     if by_row and w.shape[1] > max(w.shape[2:]):
-        patches = emit("permute", patches, origin=patches.origin, axes=(0, 2, 3, 4, 5, 1))
+        patches = emit(permute, patches, origin=patches.origin, axes=(0, 2, 3, 4, 5, 1))
         return _grouped_contract(s, patches, w, ("bpqklc", "ockl", "bopq"), (5, 0))
     return _grouped_contract(s, patches, w, ("bcpqkl", "ockl", "bopq"), (1, 0))
 
@@ -155,14 +167,14 @@ def _for_input(s: Symbol, g: Symbol, w: Symbol) -> Symbol:
     size = [n + r for n, r in zip(attributes["size"], extent, strict=True)]
     start = [r - pad for r, pad in zip(extent, attributes["padding"], strict=True)]
     g = _padded(g, size, start, attributes["stride"])
-    patches = emit("unfold", g, origin=s.origin, kernel=taps, stride=(1, 1), dilation=attributes["dilation"])
+    patches = emit(unfold, g, origin=s.origin, kernel=taps, stride=(1, 1), dilation=attributes["dilation"])
     turned = tuple((n - 1, n, -1) for n in taps)
-    w = emit("slice", w, origin=s.origin, slices=(*((0, n, 1) for n in w.shape[:2]), *turned))
+    w = emit(slice_, w, origin=s.origin, slices=(*((0, n, 1) for n in w.shape[:2]), *turned))
     return _grouped_contract(s, patches, w, ("bopqkl", "ockl", "bcpq"), (1, 0))
 
 
-_CONVOLUTIONS: dict[str, Callable[..., Symbol]] = {
-    "convolution": _forward, "convolution_weight_gradient": _for_weight, "convolution_input_gradient": _for_input,
+_CONVOLUTIONS: dict[Op | None, Callable[..., Symbol]] = {
+    convolution: _forward, convolution_weight_gradient: _for_weight, convolution_input_gradient: _for_input,
 }  # fmt: skip
 
 
@@ -181,16 +193,16 @@ def fold_reshapes_into_contractions(graph: Graph, by_row: bool = False) -> Graph
         return len(readers.get(x, ())) == 1 and x not in results
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        name, below = symbol.op_name, inputs[0] if inputs else None
-        if name in PRODUCTS:
+        op, below = symbol.op, inputs[0] if inputs else None
+        if op in PRODUCTS:
             return _without_reshapes(symbol, inputs, readers)
-        if below is None or below.op_name not in PRODUCTS or not has_one_reader(symbol.inputs[0]):
+        if below is None or below.op not in PRODUCTS or not has_one_reader(symbol.inputs[0]):
             return None
-        if name == "sum":
+        if op is sum_:
             return None if by_row else _summed(symbol, below)
-        if name == "reshape":
+        if op is reshape:
             return _reshaped(symbol, below)
-        if name == "permute":
+        if op is permute:
             a, b, y = labels(below)
             return _emit_contraction(
                 below.origin, *_pair(below), (a, b, tuple(y[axis] for axis in symbol.attributes["axes"]))
@@ -205,9 +217,9 @@ def _emit_contraction(origin: Any, a: Symbol, b: Symbol, sides: tuple[Labels, La
     inputs = []
     for x, side in zip((a, b), sides[:2], strict=True):
         shape = tuple(size for size, letter in zip(x.shape, side, strict=True) if letter is not None)
-        inputs.append(x if shape == x.shape else emit("reshape", x, origin=x.origin, shape=shape))
+        inputs.append(x if shape == x.shape else emit(reshape, x, origin=x.origin, shape=shape))
     words = ["".join(letter for letter in side if letter is not None) for side in sides]
-    return emit("dot_general", *inputs, origin=origin, a=words[0], b=words[1], y=words[2])
+    return emit(dot_general, *inputs, origin=origin, a=words[0], b=words[1], y=words[2])
 
 
 def _pair(product: Symbol) -> tuple[Symbol, Symbol]:
@@ -223,7 +235,7 @@ def _summed(symbol: Symbol, product: Symbol) -> Symbol | None:
         return None
     retained = tuple(letter for letter in y if letter not in gone)
     result = _emit_contraction(product.origin, *_pair(product), (a, b, retained))
-    return result if result.shape == symbol.shape else emit("reshape", result, origin=symbol.origin, shape=symbol.shape)
+    return result if result.shape == symbol.shape else emit(reshape, result, origin=symbol.origin, shape=symbol.shape)
 
 
 def groups_of(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, ...]] | None:
@@ -250,7 +262,7 @@ def _cut(
         return x, side
     axis = side.index(letter)
     shape = (*x.shape[:axis], *sizes, *x.shape[axis + 1 :])
-    return emit("reshape", x, origin=x.origin, shape=shape), (*side[:axis], *letters, *side[axis + 1 :])
+    return emit(reshape, x, origin=x.origin, shape=shape), (*side[:axis], *letters, *side[axis + 1 :])
 
 
 def _new_letters(count: int, sides: Sequence[Labels]) -> list[str]:
@@ -272,7 +284,7 @@ def _reshaped(symbol: Symbol, product: Symbol) -> Symbol | None:
             at = sides[2].index(letter)
             sides[2] = (*sides[2][:at], *new, *sides[2][at + 1 :])
     y = _emit_contraction(product.origin, a, b, tuple(sides))  # type: ignore[arg-type]
-    return y if y.shape == symbol.shape else emit("reshape", y, origin=symbol.origin, shape=symbol.shape)
+    return y if y.shape == symbol.shape else emit(reshape, y, origin=symbol.origin, shape=symbol.shape)
 
 
 def _without_reshapes(symbol: Symbol, inputs: tuple[Symbol, ...], readers: dict[Symbol, list[Symbol]]) -> Symbol | None:
@@ -280,7 +292,7 @@ def _without_reshapes(symbol: Symbol, inputs: tuple[Symbol, ...], readers: dict[
     sides, operands, changed = list(labels(symbol)), list(inputs), False
     for side in (0, 1):
         old, x = symbol.inputs[side], operands[side]
-        merging = x.op_name == "reshape" and view_of(x).source is x
+        merging = x.op is reshape and view_of(x).source is x
         if not merging or any(not _sums_over(r, old) for r in readers.get(old, ())):
             continue
         groups = groups_of(x.shape, x.inputs[0].shape)
@@ -297,7 +309,7 @@ def _without_reshapes(symbol: Symbol, inputs: tuple[Symbol, ...], readers: dict[
 
 def _sums_over(reader: Symbol, x: Symbol) -> bool:
     """Whether `reader` is a product that sums over each axis of x which a reshape has merged."""
-    if reader.op_name not in PRODUCTS:
+    if reader.op not in PRODUCTS:
         return False
     groups = groups_of(x.shape, x.inputs[0].shape)
     sides = labels(reader)

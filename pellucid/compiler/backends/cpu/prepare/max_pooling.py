@@ -11,6 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .....core.value import Symbol
+from .....ops.contraction import fold, unfold
+from .....ops.elementwise import bitwise_and, bitwise_or, cast, equal, greater, not_equal, where
+from .....ops.index import gather, scatter_add
+from .....ops.movement import reshape, slice_
+from .....ops.reduce import amax, amin, argmax, argmin, expand
 from ....ir.graph import Graph, users
 from ....ir.rewrite import constant, emit, rewrite
 
@@ -37,16 +42,16 @@ def lower_max_pooling(graph: Graph) -> Graph:
     small: WindowMaxima = {}
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        name = symbol.op_name
-        if name == "argmax" and inputs[0].dtype.kind == "f":
+        op = symbol.op
+        if op is argmax and inputs[0].dtype.kind == "f":
             return _window_argmax(symbol, inputs[0], small)
-        if name == "gather" and inputs[1] in small:
+        if op is gather and inputs[1] in small:
             return _gather_in_window(symbol, inputs, small[inputs[1]])
-        if name == "gather" and _is_argmax_of(inputs[1], inputs[0], symbol.attributes["axis"]):
-            extreme = {"argmax": "amax", "argmin": "amin"}[inputs[1].op_name]
+        if op is gather and _is_argmax_of(inputs[1], inputs[0], symbol.attributes["axis"]):
+            extreme = amax if inputs[1].op is argmax else amin
             axes = (symbol.attributes["axis"],)
             return emit(extreme, inputs[0], origin=symbol.origin, axes=axes, keepdims=True)
-        if name == "scatter_add" and inputs[1] in small:
+        if op is scatter_add and inputs[1] in small:
             return _scatter_in_window(symbol, inputs, small[inputs[1]])
         return None
 
@@ -55,7 +60,7 @@ def lower_max_pooling(graph: Graph) -> Graph:
 
 def _is_argmax_of(index: Symbol, x: Symbol, axis: int) -> bool:
     """Whether `index` is the argmax or argmin of x along `axis`."""
-    positional = index.op_name in ("argmax", "argmin")
+    positional = index.op in (argmax, argmin)
     return positional and index.inputs[0] is x and index.attributes == {"axis": axis, "keepdims": True}
 
 
@@ -65,8 +70,8 @@ def _window_argmax(symbol: Symbol, x: Symbol, small: WindowMaxima) -> Symbol | N
     if not elements:
         return None
     best, position = _unrolled_max(symbol, elements)
-    asked = emit("reshape", position, origin=symbol.origin, shape=symbol.shape)
-    result = emit("cast", asked, origin=symbol.origin, dtype=symbol.dtype)
+    asked = emit(reshape, position, origin=symbol.origin, shape=symbol.shape)
+    result = emit(cast, asked, origin=symbol.origin, dtype=symbol.dtype)
     k, l = x.inputs[0].shape[4:]
     small[result] = WindowMax(x, best, position, (k, l))
     return result
@@ -84,42 +89,42 @@ def _gather_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], window_max: Wi
     elements = _windows_of(x, axis) if _fits(x, index, axis, window_max) else []
     if not elements:
         return None
-    do = lambda name, *of, **attributes: emit(name, *of, origin=symbol.origin, **attributes)
+    do = lambda op, *of, **attributes: emit(op, *of, origin=symbol.origin, **attributes)
     picked = window_max.best if x is window_max.source else elements[0]
     for i, element in enumerate(elements[1:] if x is not window_max.source else (), 1):
-        matches = do("equal", window_max.position, constant(i, np.uint8, symbol.origin))
-        picked = do("where", matches, element, picked)
-    return do("reshape", picked, shape=symbol.shape)
+        matches = do(equal, window_max.position, constant(i, np.uint8, symbol.origin))
+        picked = do(where, matches, element, picked)
+    return do(reshape, picked, shape=symbol.shape)
 
 
 def _windows_of(x: Symbol, axis: int) -> list[Symbol]:
     """The elements of each window, by position, where x is small windows flattened along its last axis; else nothing."""
-    if axis != x.ndim - 1 or x.op_name != "reshape" or not 0 < x.shape[axis] <= MAX_UNROLLED:
+    if axis != x.ndim - 1 or x.op is not reshape or not 0 < x.shape[axis] <= MAX_UNROLLED:
         return []
     windows = x.inputs[0]
-    if windows.op_name != "unfold" or windows.shape[:4] != x.shape[:-1]:
+    if windows.op is not unfold or windows.shape[:4] != x.shape[:-1]:
         return []
     elements = []
     for k in range(windows.shape[4]):
         for l in range(windows.shape[5]):
             cut = (*((0, n, 1) for n in windows.shape[:4]), (k, 1, 1), (l, 1, 1))
-            element = emit("slice", windows, origin=x.origin, slices=cut)
-            elements.append(emit("reshape", element, origin=x.origin, shape=windows.shape[:4]))
+            element = emit(slice_, windows, origin=x.origin, slices=cut)
+            elements.append(emit(reshape, element, origin=x.origin, shape=windows.shape[:4]))
     return elements
 
 
 def _unrolled_max(symbol: Symbol, elements: list[Symbol]) -> tuple[Symbol, Symbol]:
     """The maximum of the elements, or NaN, and the position of its first occurrence (uint8)."""
-    do = lambda name, *inputs: emit(name, *inputs, origin=symbol.origin)
+    do = lambda op, *inputs: emit(op, *inputs, origin=symbol.origin)
     best = elements[0]
     position = constant(0, np.uint8, symbol.origin)
     for i, x in enumerate(elements[1:], 1):
-        first_nan = do("bitwise_and", do("not_equal", x, x), do("equal", best, best))
-        better = do("bitwise_or", do("greater", x, best), first_nan)
-        position = do("where", better, constant(i, np.uint8, symbol.origin), position)
-        best = do("where", better, x, best)
+        first_nan = do(bitwise_and, do(not_equal, x, x), do(equal, best, best))
+        better = do(bitwise_or, do(greater, x, best), first_nan)
+        position = do(where, better, constant(i, np.uint8, symbol.origin), position)
+        best = do(where, better, x, best)
     if position.ndim == 0:
-        position = emit("expand", position, origin=symbol.origin, shape=best.shape)
+        position = emit(expand, position, origin=symbol.origin, shape=best.shape)
     return best, position
 
 
@@ -128,14 +133,14 @@ def _scatter_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], window_max: W
     x, index, values = inputs
     if not _fits(x, index, symbol.attributes["axis"], window_max):
         return None
-    if x.op_name != "expand" or x.inputs[0].constant is None or x.inputs[0].constant.any():
+    if x.op is not expand or x.inputs[0].constant is None or x.inputs[0].constant.any():
         return None
-    do = lambda name, *of, **attributes: emit(name, *of, origin=symbol.origin, **attributes)
+    do = lambda op, *of, **attributes: emit(op, *of, origin=symbol.origin, **attributes)
     one = (*x.shape[:-1], 1, 1)
     positions = constant(np.arange(x.shape[-1]).reshape(window_max.window), np.uint8, symbol.origin)
-    matches = do("equal", positions, do("reshape", window_max.position, shape=one))
-    spread = do("where", matches, do("reshape", values, shape=one), constant(0, x.dtype, symbol.origin))
-    return do("reshape", spread, shape=symbol.shape)
+    matches = do(equal, positions, do(reshape, window_max.position, shape=one))
+    spread = do(where, matches, do(reshape, values, shape=one), constant(0, x.dtype, symbol.origin))
+    return do(reshape, spread, shape=symbol.shape)
 
 
 def mask_pooling_windows(graph: Graph) -> Graph:
@@ -144,12 +149,12 @@ def mask_pooling_windows(graph: Graph) -> Graph:
     readers = users(graph)
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if symbol.op_name != "where" or len(readers.get(symbol.inputs[1], ())) != 1:
+        if symbol.op is not where or len(readers.get(symbol.inputs[1], ())) != 1:
             return None
         mask, x, other = inputs
         if not _side_by_side(x) or mask.shape != x.shape or other.size != 1 or symbol.inputs[1] in graph.results:
             return None
-        spread = emit("where", _by_window(mask, x), x.inputs[0], other, origin=symbol.origin)
+        spread = emit(where, _by_window(mask, x), x.inputs[0], other, origin=symbol.origin)
         return x.with_inputs((spread,)) if spread.shape == x.inputs[0].shape else None
 
     return rewrite(graph, replacement)
@@ -157,7 +162,7 @@ def mask_pooling_windows(graph: Graph) -> Graph:
 
 def _side_by_side(x: Symbol) -> bool:
     """Whether x is a fold of windows that tile it without overlap."""
-    if x.op_name != "fold" or x.attributes["dilation"] != (1, 1):
+    if x.op is not fold or x.attributes["dilation"] != (1, 1):
         return False
     _, _, p, q, *window = x.inputs[0].shape
     return x.attributes["stride"] == tuple(window) and x.shape[2:] == (p * window[0], q * window[1])
@@ -167,6 +172,6 @@ def _by_window(mask: Symbol, x: Symbol) -> Symbol:
     """The mask unfolded into the windows of x; for a comparison with a scalar, the comparison of the unfolded operand."""
     op, of = mask.op, mask.inputs
     if op is not None and op.kind == "elementwise" and len(of) == 2 and of[1].size == 1 and of[0].shape == mask.shape:
-        return emit(op.name, _by_window(of[0], x), of[1], origin=mask.origin, **mask.attributes)
+        return emit(op, _by_window(of[0], x), of[1], origin=mask.origin, **mask.attributes)
     window = x.inputs[0].shape[4:]
-    return emit("unfold", mask, origin=mask.origin, kernel=window, stride=window, dilation=(1, 1))
+    return emit(unfold, mask, origin=mask.origin, kernel=window, stride=window, dilation=(1, 1))

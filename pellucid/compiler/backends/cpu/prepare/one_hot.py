@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .....core.value import Symbol
+from .....ops.elementwise import add, cast, equal, less, where
+from .....ops.index import check_index, gather, scatter_add
+from .....ops.reduce import any_, expand, sum_
 from ....ir.graph import Graph
 from ....ir.rewrite import constant, emit, rewrite
 
@@ -19,8 +22,8 @@ def gather_to_onehot(graph: Graph) -> Graph:
     """
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        name = symbol.op_name
-        if name not in ("gather", "scatter_add"):
+        op = symbol.op
+        if op not in (gather, scatter_add):
             return None
         x, index, axis, origin = inputs[0], inputs[1], symbol.attributes["axis"], symbol.origin
         size = x.shape[axis]
@@ -28,24 +31,24 @@ def gather_to_onehot(graph: Graph) -> Graph:
         if index.shape[axis] != 1 or not same or size > SMALL_AXIS or size == 0:
             return None
         message = f"index {{}} on axis {axis} of size {size}; expected 0 to {size - 1}; check the labels"
-        index = emit("check_index", index, origin=origin, low=-size, high=size, spare=None, message=message)
+        index = emit(check_index, index, origin=origin, low=-size, high=size, spare=None, message=message)
         if index.dtype.itemsize == 1:  # the size may not fit the dtype
-            index = emit("cast", index, origin=origin, dtype=np.dtype(np.int64))
+            index = emit(cast, index, origin=origin, dtype=np.dtype(np.int64))
         zero = constant(0, index.dtype, origin)
-        wrapped = emit("add", index, constant(size, index.dtype, origin), origin=origin)
-        index = emit("where", emit("less", index, zero, origin=origin), wrapped, index, origin=origin)
+        wrapped = emit(add, index, constant(size, index.dtype, origin), origin=origin)
+        index = emit(where, emit(less, index, zero, origin=origin), wrapped, index, origin=origin)
         shape = tuple(size if i == axis else 1 for i in range(x.ndim))
         positions = constant(np.arange(size).reshape(shape), index.dtype, origin)
-        matches = emit("equal", positions, index, origin=origin)
+        matches = emit(equal, positions, index, origin=origin)
         zero_value = constant(0, x.dtype, origin)
-        if name == "gather":
-            picked = emit("where", matches, x, zero_value, origin=origin)
-            reduction = "any" if x.dtype == np.bool_ else "sum"
+        if op is gather:
+            picked = emit(where, matches, x, zero_value, origin=origin)
+            reduction = any_ if x.dtype == np.bool_ else sum_
             picked = emit(reduction, picked, origin=origin, axes=(axis,), keepdims=True)
-            return emit("cast", picked, origin=origin, dtype=x.dtype)  # sums of small integers are int64
-        added = emit("where", matches, inputs[2], zero_value, origin=origin)
-        if x.op_name == "expand" and x.inputs[0].constant is not None and not x.inputs[0].constant.any():
+            return emit(cast, picked, origin=origin, dtype=x.dtype)  # sums of small integers are int64
+        added = emit(where, matches, inputs[2], zero_value, origin=origin)
+        if x.op is expand and x.inputs[0].constant is not None and not x.inputs[0].constant.any():
             return added
-        return emit("add", x, added, origin=origin)
+        return emit(add, x, added, origin=origin)
 
     return rewrite(graph, replacement)

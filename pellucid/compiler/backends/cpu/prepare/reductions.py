@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .....core.value import Symbol
+from .....ops.movement import reshape
+from .....ops.reduce import sum_
 from ....ir.graph import Graph
 from ....ir.rewrite import emit, rewrite
 
@@ -15,7 +17,7 @@ def split_large_reductions(graph: Graph, by_row: bool = False) -> Graph:
     """
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if symbol.op_name != "sum" or symbol.size != 1 or inputs[0].size < LARGE_REDUCTION:
+        if symbol.op is not sum_ or symbol.size != 1 or inputs[0].size < LARGE_REDUCTION:
             return None
         if by_row and symbol.ndim:  # the sum of a single row
             return None
@@ -23,10 +25,10 @@ def split_large_reductions(graph: Graph, by_row: bool = False) -> Graph:
         pieces = next((p for p in range(64, 7, -1) if n % p == 0), 0)
         if not pieces or inputs[0].dtype != symbol.dtype:
             return None
-        parts = emit("reshape", inputs[0], origin=symbol.origin, shape=(pieces, n // pieces))
-        parts = emit("sum", parts, origin=symbol.origin, axes=(1,), keepdims=False)
-        whole = emit("sum", parts, origin=symbol.origin, axes=(0,), keepdims=False)
-        return emit("reshape", whole, origin=symbol.origin, shape=symbol.shape)
+        parts = emit(reshape, inputs[0], origin=symbol.origin, shape=(pieces, n // pieces))
+        parts = emit(sum_, parts, origin=symbol.origin, axes=(1,), keepdims=False)
+        whole = emit(sum_, parts, origin=symbol.origin, axes=(0,), keepdims=False)
+        return emit(reshape, whole, origin=symbol.origin, shape=symbol.shape)
 
     return rewrite(graph, replacement)
 
