@@ -122,7 +122,7 @@ class Op:
     floating: integers are read as float32 (exp, true division, ...).
     sample_inputs: `(arrays, attributes)` pairs for the tests, drawn from a NumPy generator.
 
-    Compiler passes read these traits; the defaults promise nothing.
+    Compiler passes read these traits; the defaults promise nothing. traits: the names of those that hold.
     is_view: the result holds the input's numbers at other indices, each an affine function of the result's.
     linear: op(a) + op(b) = op(a + b), where all inputs are added.
     cheap: to compute it again costs less than to write the result and to read it.
@@ -142,8 +142,10 @@ class Op:
     linear = False
     cheap = False
 
-    def __init__(self, name: str, gradients: Sequence[Rule | None] = ()) -> None:
+    def __init__(self, name: str, gradients: Sequence[Rule | None] = (), traits: str = "") -> None:
         self.name = name
+        for trait in traits.split():
+            setattr(self, trait, True)
         self.gradients = tuple(gradients)
         if name in REGISTRY:
             raise ValueError(f"operation {name!r} is registered twice")

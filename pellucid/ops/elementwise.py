@@ -44,11 +44,10 @@ class Elementwise(Op):
         floating: bool = False,
         floats: bool = True,
         domain: tuple[float, float] = (-2.0, 2.0),
-        linear: bool = False,
-        cheap: bool = False,
+        traits: str = "",
         native: Callable[..., Any] | None = None,
     ) -> None:
-        super().__init__(name, gradients)
+        super().__init__(name, gradients, traits)
         self.forward = forward
         self.count = inputs
         self.result = None if result is None else np.dtype(result)
@@ -57,8 +56,6 @@ class Elementwise(Op):
         self.floating = floating
         self.floats = floats
         self.domain = domain
-        self.linear = linear
-        self.cheap = cheap
         self.native = native
 
     def infer(self, *inputs: Any, **attributes: Any) -> tuple[tuple[int, ...], np.dtype]:
@@ -125,17 +122,17 @@ def _disagreeing_axis(shapes: Sequence[tuple[int, ...]]) -> int:
 
 add = Elementwise(
     "add", np.add, [lambda g, y, a, b: g, lambda g, y, a, b: g], inputs=2, saves="",
-    linear=True, cheap=True, native=lambda e, a, b: e.add(a, b),
+    traits="linear cheap", native=lambda e, a, b: e.add(a, b),
 )  # fmt: skip
 """a + b."""
 subtract = Elementwise(
     "subtract", np.subtract, [lambda g, y, a, b: g, lambda g, y, a, b: -g], inputs=2, saves="",
-    linear=True, cheap=True, native=lambda e, a, b: e.subtract(a, b),
+    traits="linear cheap", native=lambda e, a, b: e.subtract(a, b),
 )  # fmt: skip
 """a - b; not of bool."""
 multiply = Elementwise(
     "multiply", np.multiply, [lambda g, y, a, b: g * b, lambda g, y, a, b: g * a], inputs=2, saves="inputs",
-    cheap=True, native=lambda e, a, b: e.multiply(a, b),
+    traits="cheap", native=lambda e, a, b: e.multiply(a, b),
 )  # fmt: skip
 """a * b."""
 divide = Elementwise(
@@ -145,15 +142,15 @@ divide = Elementwise(
 )  # fmt: skip
 """a / b; integers are read as float32."""
 negative = Elementwise(
-    "negative", np.negative, [lambda g, y, x: -g], saves="", linear=True, cheap=True, native=lambda e, x: e.negative(x)
+    "negative", np.negative, [lambda g, y, x: -g], saves="", traits="linear cheap", native=lambda e, x: e.negative(x)
 )
 """-x; not of bool."""
 absolute = Elementwise(
     "absolute", np.abs, [lambda g, y, x: g * sign(x)], saves="inputs", domain=(0.2, 2.0),
-    cheap=True, native=lambda e, x: e.absolute(x),
+    traits="cheap", native=lambda e, x: e.absolute(x),
 )  # fmt: skip
 """|x|; the gradient at 0 is 0."""
-sign: Op = Elementwise("sign", np.sign, cheap=True, native=lambda e, x: e.sign(x))
+sign: Op = Elementwise("sign", np.sign, traits="cheap", native=lambda e, x: e.sign(x))
 """-1, 0 or 1; no gradient."""
 floor_divide = Elementwise(
     "floor_divide", np.floor_divide, inputs=2, domain=(0.5, 5.0),
@@ -188,13 +185,13 @@ power = Elementwise(
 maximum = Elementwise(
     "maximum", np.maximum, [lambda g, y, a, b: _unless(less, a, b, g), lambda g, y, a, b: _unless(less, b, a, g)],
     inputs=2, saves="inputs",
-    cheap=True, native=lambda e, a, b: e.maximum(a, b),
+    traits="cheap", native=lambda e, a, b: e.maximum(a, b),
 )  # fmt: skip
 """The larger of a and b, NaN where one is NaN; equal numbers share the gradient by halves."""
 minimum = Elementwise(
     "minimum", np.minimum, [lambda g, y, a, b: _unless(greater, a, b, g), lambda g, y, a, b: _unless(greater, b, a, g)],
     inputs=2, saves="inputs",
-    cheap=True, native=lambda e, a, b: e.minimum(a, b),
+    traits="cheap", native=lambda e, a, b: e.minimum(a, b),
 )  # fmt: skip
 """The smaller of a and b, NaN where one is NaN; equal numbers share the gradient by halves."""
 
@@ -273,7 +270,7 @@ erf = Elementwise(
 """The error function."""
 relu = Elementwise(
     "relu", lambda x: np.maximum(x, 0), [lambda g, y, x: where(not_equal(y, 0), g, 0)], saves="output", domain=(0.1, 2.0),
-    cheap=True, native=lambda e, x: e.relu(x),
+    traits="cheap", native=lambda e, x: e.relu(x),
 )  # fmt: skip
 """x where it is positive, else 0. A primitive, since the gradient of maximum(x, 0) at 0 would be a half and not 0."""
 floor = Elementwise("floor", np.floor, native=lambda e, x: e.floor(x))
@@ -287,36 +284,36 @@ round_ = Elementwise("round", np.round, native=lambda e, x: e.round(x))
 
 # ---- comparisons and logic: bool, no gradient ------------------------------------------------------------------------
 
-equal: Op = Elementwise("equal", np.equal, inputs=2, result=bool, cheap=True, native=lambda e, a, b: e.equal(a, b))
+equal: Op = Elementwise("equal", np.equal, inputs=2, result=bool, traits="cheap", native=lambda e, a, b: e.equal(a, b))
 """a == b."""
 not_equal: Op = Elementwise(
-    "not_equal", np.not_equal, inputs=2, result=bool, cheap=True, native=lambda e, a, b: e.not_equal(a, b)
+    "not_equal", np.not_equal, inputs=2, result=bool, traits="cheap", native=lambda e, a, b: e.not_equal(a, b)
 )
 """a != b."""
-less: Op = Elementwise("less", np.less, inputs=2, result=bool, cheap=True, native=lambda e, a, b: e.less(a, b))
+less: Op = Elementwise("less", np.less, inputs=2, result=bool, traits="cheap", native=lambda e, a, b: e.less(a, b))
 """a < b."""
 less_equal = Elementwise(
-    "less_equal", np.less_equal, inputs=2, result=bool, cheap=True, native=lambda e, a, b: e.less_equal(a, b)
+    "less_equal", np.less_equal, inputs=2, result=bool, traits="cheap", native=lambda e, a, b: e.less_equal(a, b)
 )
 """a <= b."""
 greater: Op = Elementwise(
-    "greater", np.greater, inputs=2, result=bool, cheap=True, native=lambda e, a, b: e.greater(a, b)
+    "greater", np.greater, inputs=2, result=bool, traits="cheap", native=lambda e, a, b: e.greater(a, b)
 )
 """a > b."""
 greater_equal = Elementwise(
     "greater_equal", np.greater_equal, inputs=2, result=bool,
-    cheap=True, native=lambda e, a, b: e.greater_equal(a, b),
+    traits="cheap", native=lambda e, a, b: e.greater_equal(a, b),
 )  # fmt: skip
 """a >= b."""
 is_finite = Elementwise("is_finite", np.isfinite, result=bool, native=lambda e, x: e.is_finite(x))
 """Neither infinite nor NaN."""
 bitwise_and = Elementwise(
     "bitwise_and", np.bitwise_and, inputs=2, floats=False,
-    cheap=True, native=lambda e, a, b: e.bitwise_and(a, b),
+    traits="cheap", native=lambda e, a, b: e.bitwise_and(a, b),
 )  # fmt: skip
 """Of integers and bools."""
 bitwise_or = Elementwise(
-    "bitwise_or", np.bitwise_or, inputs=2, floats=False, cheap=True, native=lambda e, a, b: e.bitwise_or(a, b)
+    "bitwise_or", np.bitwise_or, inputs=2, floats=False, traits="cheap", native=lambda e, a, b: e.bitwise_or(a, b)
 )
 """Of integers and bools."""
 bitwise_xor = Elementwise(
@@ -324,7 +321,7 @@ bitwise_xor = Elementwise(
     native=lambda e, a, b: e.bitwise_xor(a, b),
 )  # fmt: skip
 """Of integers and bools."""
-bitwise_not = Elementwise("bitwise_not", np.invert, floats=False, cheap=True, native=lambda e, x: e.bitwise_not(x))
+bitwise_not = Elementwise("bitwise_not", np.invert, floats=False, traits="cheap", native=lambda e, x: e.bitwise_not(x))
 """Of integers and bools."""
 
 
@@ -361,7 +358,7 @@ where: Where = Where(
     "where", np.where,
     [None, lambda g, y, c, a, b: where(c, g, 0), lambda g, y, c, a, b: where(c, 0, g)],
     inputs=3, saves="inputs",
-    cheap=True, native=lambda e, c, a, b: e.where(c, a, b),
+    traits="cheap", native=lambda e, c, a, b: e.where(c, a, b),
 )  # fmt: skip
 """where(condition, a, b): a where the bool condition holds, else b."""
 
@@ -384,7 +381,7 @@ class Cast(Elementwise):
 
 cast: Op = Cast(
     "cast", lambda x, dtype: x.astype(dtype), [lambda g, y, x, dtype: cast(g, dtype=x.dtype)], saves="",
-    cheap=True, native=lambda e, x, dtype: e.cast(x, dtype),
+    traits="cheap", native=lambda e, x, dtype: e.cast(x, dtype),
 )  # fmt: skip
 """cast(x, dtype=...): x in another dtype; the gradient is cast back."""
 

@@ -58,12 +58,12 @@ def module(name: str, found: list[Case], target: Target) -> Any:
         count = len(case.pointers) + 1
         function, builder = new_function(module, f"case{number}", [pointer] * (count + 1) + [i64, i64], target)
         *pointers, flag, thread, threads = function.args
-        ATTENTION_EMITTERS[name](builder, case.spec, pointers, flag, thread, threads)
+        ATTENTION_EMITTERS[REGISTRY[name]](builder, case.spec, pointers, flag, thread, threads)
         builder.ret_void()
     return module
 
 
-@pytest.mark.parametrize("name", ATTENTION_EMITTERS)
+@pytest.mark.parametrize("name", [op.name for op in ATTENTION_EMITTERS])
 @pytest.mark.parametrize("target", RUNNABLE)
 def test_kernel_equals_numpy_with_any_threads(name: str, target: str) -> None:
     found, op = cases(name), REGISTRY[name]
@@ -80,7 +80,7 @@ def test_kernel_equals_numpy_with_any_threads(name: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["avx512", "avx2", "neon"])
-@pytest.mark.parametrize("name", ATTENTION_EMITTERS)
+@pytest.mark.parametrize("name", [op.name for op in ATTENTION_EMITTERS])
 def test_microkernels_keep_their_sums_in_registers(name: str, target: str) -> None:
     random = np.random.default_rng(0)
     op: Any = REGISTRY[name]

@@ -14,8 +14,7 @@ import pytest
 
 import pellucid as P
 from pellucid import nn, optim
-from pellucid.compiler.backends.cpu import fusion, llvm, lower, object_cache
-from pellucid.compiler.backends.cpu.kernels.gather_scatter import INDEXED_EMITTERS
+from pellucid.compiler.backends.cpu import llvm, object_cache
 from pellucid.compiler.backends.cpu.thread_pool import ThreadBackoff
 from pellucid.compiler.backends.interpreter import InterpretedProgram
 from pellucid.errors import OptionError
@@ -164,9 +163,3 @@ def test_a_step_goes_alone_while_others_hold_the_processors_and_tries_again() ->
     now += 10
     pace.note(now, now + 200e-6)
     assert pace.threads is None
-
-
-def test_what_fusion_leaves_to_templates_is_what_there_are_templates_for() -> None:
-    """A template added to `kernels/` is used; a name without one would be a crash while compiling."""
-    assert set(lower.EMITTERS) - {"loop", "copy", "product"} == fusion.SINGLE_OP_KERNELS
-    assert set(INDEXED_EMITTERS) == fusion.INDEXED

@@ -18,15 +18,15 @@ import pytest
 
 import pellucid  # noqa: F401  # fills the registry
 from pellucid.compiler.backends.cpu.kernel_ir import Instruction, KernelSpec, Load, Store
-from pellucid.compiler.backends.cpu.kernels.data_movement import MOVEMENT_EMITTERS
+from pellucid.compiler.backends.cpu.kernels.attention import ATTENTION_EMITTERS
 from pellucid.compiler.backends.cpu.kernels.gather_scatter import INDEXED_EMITTERS
-from pellucid.compiler.backends.cpu.kernels.random import RANDOM_EMITTERS
+from pellucid.compiler.backends.cpu.kernels.single import SINGLE_OP_EMITTERS
 from pellucid.compiler.backends.cpu.llvm import Code, compile_module, i64, new_function, new_module, pointer
 from pellucid.compiler.backends.cpu.target import TARGETS, Target, host
 from pellucid.compiler.ir.views import row_major
 from pellucid.core.op import REGISTRY
 
-EMITTERS: dict[str, Callable[..., None]] = {**MOVEMENT_EMITTERS, **INDEXED_EMITTERS, **RANDOM_EMITTERS}
+EMITTERS = {op.name: emitter for op, emitter in SINGLE_OP_EMITTERS.items() if op not in ATTENTION_EMITTERS}
 RUNNABLE = {host().name: host(), "baseline": TARGETS["baseline"]}
 if host().name == "avx512":
     RUNNABLE["avx2"] = TARGETS["avx2"]._replace(triple=host().triple)
@@ -238,10 +238,10 @@ def case_of(name: str, arrays: list[np.ndarray], attributes: dict[str, Any]) -> 
         strides = tuple(0 if n == 1 else s // x.itemsize for n, s in zip(x.shape, x.strides, strict=True))
         loads.append(Load(number, (x.ctypes.data - _lowest(x)) // x.itemsize, strides, x.dtype.name))
     frozen = tuple(sorted((k, _frozen(v)) for k, v in attributes.items()))
-    step = Instruction(name, frozen, dtype.name, tuple(loads))
+    step = Instruction(op, frozen, dtype.name, tuple(loads))
     store = Store(0, len(distinct), row_major(shape), dtype.name)
     domain = tuple(n for n in shape if n != 1)
-    spec = KernelSpec(name, domain, (), (step,), (store,), None, (*[x.shape for x in arrays], shape))
+    spec = KernelSpec("single", domain, (), (step,), (store,), None, (*[x.shape for x in arrays], shape))
     return Case(arrays, attributes, spec, [_lowest(x) for x in distinct])
 
 
@@ -367,7 +367,7 @@ def without(name: str, arrays: list[np.ndarray], attributes: dict[str, Any], at:
     return op.forward(*arrays, **attributes)
 
 
-@pytest.mark.parametrize("name", INDEXED_EMITTERS)
+@pytest.mark.parametrize("name", [op.name for op in INDEXED_EMITTERS])
 @pytest.mark.parametrize("target", RUNNABLE)
 def test_wrong_index_raises_the_flag(name: str, target: str) -> None:
     found = list(wrong_cases(name))
