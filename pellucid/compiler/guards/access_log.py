@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from keyword import iskeyword
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...core.origin import Origin
 from ...core.value import Symbol, Value
 from ...errors import TraceError
 from .guard import Guard, checker, content_guard, holds
@@ -34,14 +35,14 @@ class Write(NamedTuple):
 
     location: Location
     before: Any
-    where: Any
+    where: Origin
     what: str
 
 
 class Change(NamedTuple):
     """A write that the step has not undone, or a draw from another random generator."""
 
-    where: Any
+    where: Origin
     what: str
 
 
@@ -51,10 +52,10 @@ class AccessLog:
     where: gives the user's line at this moment. is_made_inside: whether a Tensor is the step's own.
     """
 
-    def __init__(self, where: Callable[[], Any], is_made_inside: Callable[[Any], bool]) -> None:
+    def __init__(self, where: Callable[[], Origin], is_made_inside: Callable[[Value], bool]) -> None:
         self.where, self.is_made_inside = where, is_made_inside
-        self.guards: dict[Any, Guard] = {}
-        self.writes: dict[Any, Write] = {}
+        self.guards: dict[Hashable, Guard] = {}
+        self.writes: dict[Hashable, Write] = {}
         self.refused: TraceError | None = None
         self.foreign: dict[int, Any] = {}  # by id; alive as long as the trace, so that no id is reused
         self.kinds: set[type] = set()  # classes that were read as values
@@ -62,7 +63,7 @@ class AccessLog:
         self.functions: dict[types.CodeType, list[types.FunctionType]] = {}  # foreign ones, by their code
         self.generators = global_states()
         self.absent: dict[
-            int, tuple[Any, set[str]]
+            int, tuple[types.ModuleType, set[str]]
         ] = {}  # names that a module does not define: built-in ones are read then
 
     # ---- what is foreign ----
@@ -216,7 +217,7 @@ class AccessLog:
                     found.append(Guard(kind, owner, key, value, write.where))
         return found
 
-    def refuse_draws(self, origin: Any) -> None:
+    def refuse_draws(self, origin: Origin) -> None:
         """Raise TraceError, for the step that begins at `origin`, where it has drawn from a generator in code that is not
         followed. It cannot be told where other threads run."""
         if threading.active_count() > 1:
@@ -273,7 +274,7 @@ def _called(generator: Any) -> str:
     return "random" if type(generator).__module__ == "random" else "numpy.random"
 
 
-def _hashable(key: Any) -> Any:
+def _hashable(key: object) -> Hashable:
     """A key as part of another one: plain ones by value, others by identity."""
     if isinstance(key, tuple):
         return tuple(map(_hashable, key))

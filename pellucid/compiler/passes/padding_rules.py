@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 # Attributes that may differ between the two lengths; the rules compare them.
 FREE = {"reshape": ("shape",), "expand": ("shape",), "random_bits": ("shape",), "index_add": ("shape",), "slice": ("slices",),
         "pad": ("shape", "slices")}  # fmt: skip
-Ruled = tuple[list[Symbol], Any]
+Ruled = tuple[list[Symbol], Any]  # the inputs, and the axes of the result; of a packed one a list of its pieces
+Rule = Callable[["PaddingWalk", Symbol, Symbol, list[Symbol]], Ruled]
 
 
 def _same(p: PaddingWalk, symbol: Symbol, operand_axes: Sequence[Axes]) -> Axes:
@@ -85,7 +86,7 @@ def _reshape(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Rule
 
 
 def _slice(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    (x,), axes_of_result = inputs, list[Any]()
+    (x,), axes_of_result = inputs, list[Axis | None]()
     if x in p.packed:
         return inputs, (_piece(p, a, b, p.packed[x]),)
     pairs = zip(p.axes[x], a.inputs[0].shape, x.shape, _slices(a), _slices(b), strict=True)
@@ -101,7 +102,7 @@ def _slice(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return inputs, tuple(axes_of_result)
 
 
-def _slices(symbol: Symbol) -> Any:
+def _slices(symbol: Symbol) -> tuple[tuple[int, int, int], ...]:
     return symbol.attributes["slices"]
 
 
@@ -118,7 +119,7 @@ def _piece(p: PaddingWalk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis
 
 
 def _pad(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    (x,), axes_of_result, clean = inputs, list[Any](), list[int]()
+    (x,), axes_of_result, clean = inputs, list[Axis | None](), list[int]()
     if a.ndim == 1 and a.shape != b.shape and not p.lengths.axis(*a.shape, *b.shape):
         for pieces in p.packed.values():
             total = tuple(sum(p.lengths.measure(axis, n) for axis in pieces) for n in (p.lengths.true, p.lengths.size))
@@ -153,15 +154,15 @@ def _concatenate(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> 
 # ---- reductions ----
 
 
-def _least(dtype: np.dtype) -> Any:
+def _least(dtype: np.dtype) -> float:
     return -np.inf if dtype.kind == "f" else False if dtype.kind == "b" else int(np.iinfo(dtype).min)
 
 
-def _largest(dtype: np.dtype) -> Any:
+def _largest(dtype: np.dtype) -> float:
     return np.inf if dtype.kind == "f" else True if dtype.kind == "b" else int(np.iinfo(dtype).max)
 
 
-IDENTITIES: dict[str, Callable[[np.dtype], Any]] = {
+IDENTITIES: dict[str, Callable[[np.dtype], float]] = {
     "sum": lambda dtype: 0, "amax": _least, "amin": _largest, "any": lambda dtype: 0, "all": lambda dtype: 1,
     "argmax": _least, "argmin": _largest,
 }  # fmt: skip

@@ -6,7 +6,7 @@ are part of the key of its object code on disk.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 
 class Load(NamedTuple):
@@ -99,10 +99,13 @@ class KernelSpec(NamedTuple):
 REDUCTIONS = {"sum", "amax", "amin", "any", "all", "argmax", "argmin"}
 
 
+Access = TypeVar("Access", Load, Store)
+
+
 def merge_axes(spec: KernelSpec, outer: int, inner: int) -> KernelSpec:
     """The same kernel with axis `outer` of the domain merged into axis `inner`: every access steps through both as one."""
 
-    def without_outer(x: Any) -> Any:
+    def without_outer(x: Access) -> Access:
         return x._replace(strides=tuple(stride for axis, stride in enumerate(x.strides) if axis != outer))
 
     def renumbered(axis: int | None) -> int | None:
