@@ -170,3 +170,10 @@ def test_what_fusion_leaves_to_templates_is_what_there_are_templates_for() -> No
     """A template added to `kernels/` is used; a name without one would be a crash while compiling."""
     assert set(lower.EMITTERS) - {"loop", "copy", "product"} == fusion.SINGLE_OP_KERNELS
     assert set(INDEXED_EMITTERS) == fusion.INDEXED
+
+
+def test_kernels_of_an_interpreted_program_are_refused_by_name() -> None:
+    step = P.compile(lambda x: x * 2, disable_passes="native")
+    step(P.ones(3))
+    with pytest.raises(OptionError, match="interpreted, without native code; expected llvmlite"):
+        step.kernels()

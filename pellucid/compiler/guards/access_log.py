@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 import types
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from keyword import iskeyword
 from typing import Any, NamedTuple
 
@@ -63,7 +63,7 @@ class AccessLog:
         self.functions: dict[types.CodeType, list[types.FunctionType]] = {}  # foreign ones, by their code
         self.generators = global_states()
         self.absent: dict[
-            int, tuple[types.ModuleType, set[str]]
+            int, tuple[Mapping[str, object], set[str]]
         ] = {}  # names that a module does not define: built-in ones are read then
 
     # ---- what is foreign ----
@@ -129,7 +129,7 @@ class AccessLog:
             self.guards[at] = Guard(form, owner, key, value, self.where())
         return self.note(value)
 
-    def not_global(self, space: Any, name: str) -> None:
+    def not_global(self, space: Mapping[str, object], name: str) -> None:
         """A global name is looked up in `space` and is missing."""
         self.absent.setdefault(id(space), (space, set()))[1].add(name)
 
