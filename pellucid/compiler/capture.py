@@ -36,7 +36,7 @@ class CapturingStep(CompiledStep):
         self.plain = plain
         layers = _layers(source or plain, paths)
 
-        def capturing(*args: Any, **kwargs: Any) -> Any:
+        def capturing(*args: object, **kwargs: object) -> Any:
             captured: dict[str, Captured] = {path: {"output": None, "grad": None} for path in layers}
             hooks = [layer.register_forward_hook(_capturing_hook(captured[path])) for path, layer in layers.items()]
             try:
@@ -60,7 +60,7 @@ class CapturingStep(CompiledStep):
     def __reduce__(self) -> tuple[object, ...]:
         return CapturingStep, (self.plain, self.keep_grads, self.disabled_passes, self.captured_paths)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         result, self.captured = super().__call__(*args, **kwargs)
         return result
 

@@ -118,7 +118,7 @@ class CompiledNetwork:
     __slots__ = ()
     _compiled_call: CompiledStep
 
-    def __call__(self, *inputs: Any, **options: Any) -> Any:
+    def __call__(self, *inputs: object, **options: object) -> Any:
         return self._compiled_call(*inputs, **options)
 
     def __getattr__(self, name: str) -> Any:

@@ -51,17 +51,17 @@ def argument_key(x: object, tensors: list[Tensor]) -> Hashable:
     )
 
 
-def _exact(x: Any) -> Hashable:
+def _exact(x: object) -> Hashable:
     """A plain value as part of a signature: 2, 2.0 and True differ, so do 0.0 and -0.0, and NaN equals itself."""
     return (x.__class__, str(x)) if x == 0 or x != x else (x.__class__, x)
 
 
-def _is_state(x: Any) -> bool:
+def _is_state(x: object) -> bool:
     stateful = has(x, "named_parameters") or has(x, "param_groups")
     return isinstance(x, (*PLAIN, Value)) or (stateful and not isinstance(x, type))  # a class has no Tensors
 
 
-def has(x: Any, name: str) -> bool:
+def has(x: object, name: str) -> bool:
     """hasattr(x, name) without calling the user's `__getattr__`, which may raise anything."""
     return hasattr(type(x), name) or name in getattr(x, "__dict__", ())
 
@@ -154,7 +154,7 @@ def retrace_reason(programs: Mapping[Signature, Sequence[tuple[object, object, l
     return "gradients were switched" if before[1][0] != key[1][0] else "another random generator is in use"
 
 
-def _comparable(x: Any) -> Any:
+def _comparable(x: object) -> Any:
     """Part of a signature with ids in place of Tensors, whose == would compare their numbers."""
     if isinstance(x, Value):
         return id(x)

@@ -86,7 +86,7 @@ class CompiledStep:
         self.__name__ = getattr(self.source, "__name__", type(self.source).__name__)
         self.__doc__ = self.source.__doc__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         if current_tracer() is not None:  # inside another step that is being traced: part of that one
             return self.function(*args, **kwargs)
         with self._lock:
@@ -95,7 +95,7 @@ class CompiledStep:
                 return self._measuring.run(self, program, tensors, args, kwargs)
             return self._run(program, tensors, args, kwargs)
 
-    def __get__(self, instance: Any, owner: type | None = None) -> CompiledStep:
+    def __get__(self, instance: object, owner: type | None = None) -> CompiledStep:
         """As a method: one compiled step for each object, which keeps its programs."""
         if instance is None:
             return self
@@ -393,7 +393,7 @@ def _make_program(traced: TracedStep, disabled_passes: frozenset[str], workspace
 def _on_rows(function: Function) -> Function:
     """`function` on gathered rows. Arguments: the first row of each Tensor of data, the number of rows of each, the index."""
 
-    def on_rows(*given: Any) -> Any:
+    def on_rows(*given: object) -> Any:
         *data, index = given
         half = len(data) // 2
         return function(*[rows(x, index, count) for x, count in zip(data[:half], data[half:], strict=True)])
@@ -445,7 +445,7 @@ def _check_unwritten(program: Any, data: Sequence[Tensor]) -> None:
             )
 
 
-def _detached(result: Any) -> Any:
+def _detached(result: object) -> Any:
     """A copy of the result of one step, which later steps cannot overwrite."""
     return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
 

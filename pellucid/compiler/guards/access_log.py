@@ -68,7 +68,7 @@ class AccessLog:
 
     # ---- what is foreign ----
 
-    def note(self, value: Any) -> Any:
+    def note(self, value: object) -> Any:
         """Note that `value` is foreign, and what it is permanently made of."""
         if isinstance(value, type):
             self.kinds.add(value)
@@ -95,7 +95,7 @@ class AccessLog:
             if isinstance(inner, types.FunctionType | types.MethodType):
                 self.note(inner)
 
-    def is_foreign(self, value: Any) -> bool:
+    def is_foreign(self, value: object) -> bool:
         """Whether `value` is known to be from before the step. A Module is, if it was not seen to be made."""
         if id(value) in self.foreign:
             return True
@@ -160,7 +160,7 @@ class AccessLog:
             if isinstance(self.note(x), CONTAINERS) or (isinstance(x, np.ndarray) and x.size <= LIMIT):
                 self.content(x, direct)
 
-    def _refuse_size(self, value: Any, size: int) -> None:
+    def _refuse_size(self, value: object, size: int) -> None:
         self.refuse(
             f"reads {'an array' if isinstance(value, np.ndarray) else 'a ' + type(value).__name__} of {size} items that the "
             f"step would keep for ever; expected at most {LIMIT}, or Tensors; pass it in as an argument, or make it a Tensor"
@@ -232,16 +232,16 @@ class AccessLog:
             book.clear()
 
 
-def is_module(x: Any) -> bool:
+def is_module(x: object) -> bool:
     """Whether `x` is a network or layer, whose attributes `state_version` covers."""
     return hasattr(type(x), "named_parameters") and not isinstance(x, type)
 
 
-def _is_network(x: Any) -> bool:
+def _is_network(x: object) -> bool:
     return isinstance(x, Value) or is_module(x)
 
 
-def with_layers(module: Any) -> Iterator[Any]:
+def with_layers(module: object) -> Iterator[Any]:
     """A Module and all layers in it."""
     yield module
     for layer in fields_of(module).get("_modules", {}).values():
@@ -254,7 +254,7 @@ def items_of(container: Any) -> list[Any]:
     return list(container.values() if isinstance(container, MAPPINGS) else container)
 
 
-def _parts(value: Any) -> tuple[Any, ...]:
+def _parts(value: object) -> tuple[Any, ...]:
     if isinstance(value, types.MethodType):
         return value.__func__, value.__self__
     if isinstance(value, types.BuiltinMethodType):
@@ -270,7 +270,7 @@ def _parts(value: Any) -> tuple[Any, ...]:
     return () if wrapped is None else (wrapped,)
 
 
-def _called(generator: Any) -> str:
+def _called(generator: object) -> str:
     return "random" if type(generator).__module__ == "random" else "numpy.random"
 
 

@@ -100,7 +100,7 @@ def check_seconds(check: Callable[[], bool]) -> float:
     return best
 
 
-def content_guard(owner: Any, origin: Origin) -> Guard:
+def content_guard(owner: object, origin: Origin) -> Guard:
     """A guard on the present content of a container or array."""
     return Guard("content", owner, None, snapshot(owner), origin)
 

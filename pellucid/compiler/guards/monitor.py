@@ -116,7 +116,7 @@ class StateMonitor:
             sys.settrace,
         )
 
-        def profile(frame: FrameType, event: str, value: Any) -> None:
+        def profile(frame: FrameType, event: str, value: object) -> None:
             nonlocal depth
             if event == "call":
                 followed = known(id(frame.f_code))
@@ -143,7 +143,7 @@ class StateMonitor:
 
         return profile
 
-    def _enter(self, frame: FrameType, event: str, value: Any) -> TraceFunction | None:
+    def _enter(self, frame: FrameType, event: str, value: object) -> TraceFunction | None:
         if not followed_frames.of(frame):
             return None
         self._begin(frame)
@@ -160,7 +160,7 @@ class StateMonitor:
             return
         frame.f_trace, frame.f_trace_lines, frame.f_trace_opcodes = follower.trace, False, True
 
-    def _returned(self, frame: FrameType, value: Any) -> None:
+    def _returned(self, frame: FrameType, value: object) -> None:
         caller = getattr(frame.f_back.f_trace, "__self__", None) if frame.f_back is not None else None
         if isinstance(caller, FrameMonitor):
             caller.shadow.returned(frame.f_code, value)
@@ -199,7 +199,7 @@ class FrameMonitor:
     def __init__(self, watch: StateMonitor, shadow: ShadowStack) -> None:
         self.watch, self.shadow = watch, shadow
 
-    def trace(self, frame: FrameType, event: str, value: Any) -> TraceFunction:
+    def trace(self, frame: FrameType, event: str, value: object) -> TraceFunction:
         shadow, watch = self.shadow, self.watch
         if event == "opcode":
             watch.frame = frame

@@ -73,7 +73,7 @@ class ShadowStack:
             stack.clear()  # put right before the next instruction
         self.expected = self.reader.expected
 
-    def returned(self, code: types.CodeType, value: Any) -> None:
+    def returned(self, code: types.CodeType, value: object) -> None:
         """A function that this frame, or one of its instructions, has called returns `value`."""
         if self.expected is code and self.stack:
             self.stack[-1], self.expected = value, None
@@ -446,7 +446,7 @@ def call(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameTyp
     stack.append(_result(s, function, args, names, frame))
 
 
-def _result(s: ShadowStack, function: Any, args: list[Any], names: Any, frame: types.FrameType) -> Any:
+def _result(s: ShadowStack, function: object, args: list[Any], names: object, frame: types.FrameType) -> Any:
     if function is super:
         return _super(s, args, frame)
     if function is globals:
@@ -527,7 +527,7 @@ def binary(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameT
     stack.append(_computed(i.argrepr.rstrip("="), a, b))
 
 
-def _computed(sign: str, a: Any, b: Any) -> Any:
+def _computed(sign: str, a: object, b: object) -> Any:
     """The result of an operation on plain numbers and strings, which make keys and names."""
     function = _OPERATORS.get(sign)
     if function is None or not (type(a) in (int, float, str) and type(b) in (int, float, str)):

@@ -71,7 +71,7 @@ class MaskedSelection(Tensor):
         """All rows, with `fill` in those left out."""
         return where(self.over(self.rows), self.rows, fill)
 
-    def beside(self, other: Any) -> Any:
+    def beside(self, other: object) -> Any:
         """An operand that broadcasts with all rows: a number, a selection by the same mask, or a Tensor over the axes behind
         those of the mask."""
         if isinstance(other, list | tuple | np.ndarray):
@@ -91,7 +91,7 @@ class MaskedSelection(Tensor):
                 other = where(self.over(self.rows), other, 1)
         return other
 
-    def each(self, name: str, *operands: Any, **options: Any) -> MaskedSelection:
+    def each(self, name: str, *operands: object, **options: object) -> MaskedSelection:
         """`Tensor.name`, an elementwise method, on every row."""
         operands = tuple([self.beside(x) for x in operands])
         options = {key: self.beside(x) for key, x in options.items()}
@@ -199,7 +199,7 @@ REFUSED = ("register_hook", "retain_grad", "requires_grad_", "detach_", "backwar
 
 
 def _each(name: str) -> Callable[..., Any]:
-    def method(self: MaskedSelection, *operands: Any, **options: Any) -> MaskedSelection:
+    def method(self: MaskedSelection, *operands: object, **options: object) -> MaskedSelection:
         return self.each(name, *operands, **options)
 
     method.__name__ = name

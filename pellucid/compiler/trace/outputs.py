@@ -117,7 +117,7 @@ def _viewed(base: Tensor, view: ViewRef) -> Tensor:
     return result
 
 
-def _unflatten_part(result: Any, bindings: GradientBindings) -> Unflatten:
+def _unflatten_part(result: object, bindings: GradientBindings) -> Unflatten:
     """The function for one part of the return value."""
     if isinstance(result, OutputRef):
         return lambda outputs, tensors: outputs[result]

@@ -41,7 +41,7 @@ def value_of(symbol: Symbol) -> Tensor:
     return Tensor(symbol)
 
 
-def trace_scan(tracer: Tracer, body: Function, carry: Any, xs: Any, length: int, reverse: bool) -> Any:
+def trace_scan(tracer: Tracer, body: Function, carry: object, xs: object, length: int, reverse: bool) -> Any:
     """The result of `scan`, traced as one operation."""
     needs_grad = [x.requires_grad for x in tree_leaves(carry)]
     carried_state: list[Tensor] = []  # Tensors that the body writes

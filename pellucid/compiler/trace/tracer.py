@@ -282,7 +282,7 @@ class Tracer:
                 "Tensors, which would go on with the old ones; expected a write that all of them see; write x.data.copy_(y)"
             )
 
-    def scan(self, body: Function, carry: Any, xs: Any, length: int, reverse: bool) -> Any:
+    def scan(self, body: Function, carry: object, xs: object, length: int, reverse: bool) -> Any:
         """The scan of `ops/loop.py` as one operation."""
         return trace_scan(self, body, carry, xs, length, reverse)
 
@@ -335,7 +335,7 @@ class Tracer:
     def add_arguments(self, arguments: tuple[Args, Kwargs]) -> None:
         position = 0
 
-        def take(leaf: Any) -> None:
+        def take(leaf: object) -> None:
             nonlocal position
             if isinstance(leaf, Tensor):
                 if id(leaf) not in self.inputs:  # one Tensor in two arguments is one input, as in the signature
@@ -399,7 +399,7 @@ class Tracer:
 
     # ---- the end ----
 
-    def finish(self, result: Any, keep_grads: bool, differentiable: bool = False) -> TracedStep:
+    def finish(self, result: object, keep_grads: bool, differentiable: bool = False) -> TracedStep:
         """What the step came to. Call it once, while the tracer is still active."""
         results = self._results(result)
         outputs, tracked = results.outputs, results.tracked
@@ -437,13 +437,13 @@ class Tracer:
             returned_grads=[(positions[id(x._grad)], x) for x in left if id(x._grad) in positions],
         )
 
-    def _results(self, result: Any) -> TracedResults:
+    def _results(self, result: object) -> TracedResults:
         outputs: list[Symbol] = []
         tracked: list[bool] = []
         values: list[Tensor] = []
         positions: dict[int, OutputRef] = {}  # a Tensor that is returned twice is one afterwards, too
 
-        def leaf(value: Any) -> Any:
+        def leaf(value: object) -> Any:
             if not isinstance(value, Tensor):
                 return value
             symbol = self.read(value)
