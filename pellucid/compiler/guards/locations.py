@@ -29,7 +29,7 @@ def differs(now: Any, then: Any) -> bool:
     if kind is float or kind is complex:
         return repr(now) != repr(then)  # -0.0 differs from 0.0, and NaN equals NaN
     if isinstance(then, np.generic):
-        return now.tobytes() != then.tobytes()
+        return bool(now.tobytes() != then.tobytes())
     if issubclass(kind, int | str | bytes) and kind.__eq__ in (int.__eq__, str.__eq__, bytes.__eq__):
         return bool(now != then)
     if isinstance(then, tuple):

@@ -125,7 +125,7 @@ class Reader:
 
     # ---- attributes ----
 
-    def attribute(self, owner: object, name: str) -> Any:
+    def attribute(self, owner: object, name: str) -> object:
         """The value of `owner.name`, guarded where it can change."""
         if owner is UNKNOWN:
             return self._attribute_of_any(name)
@@ -143,7 +143,7 @@ class Reader:
             return self._of_own(owner, name)
         return self._of_object(owner, name)
 
-    def _attribute_of_any(self, name: str) -> Any:
+    def _attribute_of_any(self, name: str) -> object:
         known = len(self.state.foreign)
         if self._sought.get(name) != known:  # once for so many objects
             for owner in list(self.state.with_attribute(name)):
@@ -157,19 +157,19 @@ class Reader:
             self._sought[name] = len(self.state.foreign)
         return UNKNOWN
 
-    def _of_tensor(self, owner: Any, name: str) -> Any:
+    def _of_tensor(self, owner: Value, name: str) -> object:
         if is_user_attribute(owner, name) and not self.state.is_made_inside(owner):
             return self.state.guard("attribute", owner, name, owner.__dict__[name])
         return UNKNOWN
 
-    def _of_python_module(self, owner: object, name: str) -> Any:
+    def _of_python_module(self, owner: object, name: str) -> object:
         value = owner.__dict__.get(name, UNKNOWN)
         file = getattr(owner, "__file__", None) or "<frozen"
         if value is UNKNOWN or not is_followed(file) or is_engine(file):
             return value if value is UNKNOWN else self.state.note(value)
         return self.state.guard("attribute", owner, name, value)
 
-    def _of_class(self, owner: type, name: str) -> Any:
+    def _of_class(self, owner: type, name: str) -> object:
         if isinstance(owner, EnumMeta) and name in owner.__members__:
             return self.state.note(owner.__members__[name])
         value = in_class(owner, name)
@@ -186,7 +186,7 @@ class Reader:
             return UNKNOWN
         return self.state.guard("attribute", owner, name, value)
 
-    def _of_object(self, owner: object, name: str) -> Any:
+    def _of_object(self, owner: object, name: str) -> object:
         state, kind = self.state, type(owner)
         if isinstance(owner, np.ndarray):
             return getattr(owner, name) if name in _SHAPES else Bound(name, owner)
@@ -207,7 +207,7 @@ class Reader:
             return state.note(value) if found is MISSING else state.guard("attribute", owner, name, value)
         return self._missing(owner, name) if found is MISSING else self._on_class(owner, name, found)
 
-    def _by_descriptor(self, owner: object, found: object) -> Any:
+    def _by_descriptor(self, owner: object, found: object) -> object:
         getter = found.fget if isinstance(found, property) else in_class(type(found), "__get__")
         self.state.note(found)
         if isinstance(getter, types.FunctionType) and is_followed(getter.__code__.co_filename):
@@ -215,7 +215,7 @@ class Reader:
         self.consume(owner, False)
         return self.comes_from(getter)
 
-    def _missing(self, owner: object, name: str) -> Any:
+    def _missing(self, owner: object, name: str) -> object:
         """An attribute that only `__getattr__` can give."""
         getter = in_class(type(owner), "__getattr__")
         if isinstance(owner, weakref.ProxyTypes):
@@ -226,7 +226,7 @@ class Reader:
             return self.comes_from(getter)
         return self._plain_read(owner, name)  # a getter in C, as dict.__getitem__, or none
 
-    def _plain_read(self, owner: object, name: str) -> Any:
+    def _plain_read(self, owner: object, name: str) -> object:
         try:
             value = getattr(owner, name)
         except Exception:  # it is not there
@@ -236,7 +236,7 @@ class Reader:
             return self.state.note(value)
         return self.state.guard("attribute", owner, name, value)
 
-    def _on_class(self, owner: object, name: str, found: object) -> Any:
+    def _on_class(self, owner: object, name: str, found: object) -> object:
         state = self.state
         if isinstance(found, types.FunctionType):
             state.note(found)
@@ -254,7 +254,7 @@ class Reader:
             return Bound(name, owner)
         return state.guard("attribute", owner, name, found)
 
-    def _of_own(self, owner: object, name: str) -> Any:
+    def _of_own(self, owner: object, name: str) -> object:
         """An attribute of an object that the step has made. It needs no guard, but its value and its class may be foreign."""
         found = in_class(type(owner), name)
         if isinstance(found, property):
@@ -278,7 +278,7 @@ class Reader:
             return self._attribute_of_any(name)
         return Bound(name, owner)
 
-    def _above(self, owner: Super, name: str) -> Any:
+    def _above(self, owner: Super, name: str) -> object:
         """The attribute of super()."""
         classes = type(owner.owner).__mro__ if not isinstance(owner.owner, type) else owner.owner.__mro__
         after = classes[classes.index(owner.start) + 1 :] if owner.start in classes else classes
@@ -293,7 +293,7 @@ class Reader:
         base = next(base for base in after if name in base.__dict__)
         return self.state.guard("attribute", base, name, found)
 
-    def comes_from(self, function: object) -> Any:
+    def comes_from(self, function: object) -> object:
         """A value that a Python function is about to return."""
         if isinstance(function, types.FunctionType):
             self.expected = self.state.note(function).__code__
@@ -302,7 +302,7 @@ class Reader:
 
     # ---- items ----
 
-    def item(self, owner: Any, key: Any) -> Any:
+    def item(self, owner: Any, key: Any) -> object:
         """The value of `owner[key]`."""
         if owner is UNKNOWN or isinstance(owner, (Value, Symbol)):
             self.consume(key)
@@ -331,13 +331,13 @@ class Reader:
             return self.state.note(value)
         return self.state.guard("item", owner, key, value)
 
-    def _plain_item(self, owner: Any, key: Any) -> Any:
+    def _plain_item(self, owner: Any, key: Any) -> object:
         try:
             return owner[key] if is_key(key) else UNKNOWN
         except Exception:  # the step meets it as well
             return UNKNOWN
 
-    def _item_of_any(self, key: object) -> Any:
+    def _item_of_any(self, key: object) -> object:
         """An item of an UNKNOWN object: guard it in each foreign container or array that it may be."""
         if not is_key(key):
             return UNKNOWN
@@ -376,7 +376,7 @@ class Reader:
         elif not has_followed(container, "__contains__", "__iter__"):
             self.consume(container)
 
-    def truth(self, x: object) -> Any:
+    def truth(self, x: object) -> object:
         """`if x`."""
         if isinstance(x, CONTAINERS) and self.state.is_foreign(x):
             self.state.guard("called", bool, (x,), bool(x))
@@ -384,7 +384,7 @@ class Reader:
             self.consume(x)
         return UNKNOWN
 
-    def length(self, x: object) -> Any:
+    def length(self, x: object) -> object:
         """`len(x)`."""
         if isinstance(x, (*CONTAINERS, np.ndarray)) and self.state.is_foreign(x):
             return self.state.guard("length", x, None, len(x))  # type: ignore[arg-type]
@@ -422,14 +422,14 @@ class Reader:
         self.expected = None
         self.consume(subject)
 
-    def imported(self, name: str, names: object, level: Any, space: Mapping[str, Any]) -> Any:
+    def imported(self, name: str, names: object, level: int, space: Mapping[str, object]) -> object:
         """The result of `import name`, or `from name import names`, inside a function."""
         if level:
             package = str(space.get("__package__") or space.get("__name__", "")).split(".")
             name = ".".join([*package[: len(package) - level + 1], *([name] if name else [])])
         return sys.modules.get(name if names else name.partition(".")[0], UNKNOWN)
 
-    def reads_again(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def reads_again(self, function: Callable[..., object], args: tuple[object, ...]) -> object:
         """A lookup function of the standard library without side effects: guarded by calling it again."""
         try:
             return self.state.guard("called", function, args, function(*args))
@@ -531,7 +531,7 @@ def is_user_attribute(tensor: object, name: str) -> bool:
     return name in tensor.__dict__ and not hasattr(type(tensor), name) and name not in ("array", "symbol")
 
 
-def own_attributes(x: object) -> Iterable[tuple[str, Any]]:
+def own_attributes(x: object) -> Iterable[tuple[str, object]]:
     """The attributes of an object itself, in its dict and its slots."""
     for name, value in list(fields_of(x).items()):
         if isinstance(name, str):

@@ -103,7 +103,8 @@ def _slice(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
 
 
 def _slices(symbol: Symbol) -> tuple[tuple[int, int, int], ...]:
-    return symbol.attributes["slices"]
+    slices: tuple[tuple[int, int, int], ...] = symbol.attributes["slices"]
+    return slices
 
 
 def _piece(p: PaddingWalk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis:

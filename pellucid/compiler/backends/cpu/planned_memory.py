@@ -46,7 +46,8 @@ class PlannedMemory:
         if symbol in self.plan.slices:
             return self.stored(symbol)
         assert symbol.op is not None and symbol.op_name in VIEWS, symbol
-        return symbol.op.forward(self.read(symbol.inputs[0], computed), **symbol.attributes)
+        view: np.ndarray = symbol.op.forward(self.read(symbol.inputs[0], computed), **symbol.attributes)
+        return view
 
     def run(self, launch: Launch) -> None:
         """Run one kernel, operation by operation, into its planned slices."""

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ....core.op import new_value
 from ....core.value import Symbol
 from ....ops.index import rows
 from ....ops.loop import tree_leaves
@@ -369,7 +368,7 @@ class Program:
     def _stacked(self, symbol: Symbol, outputs: np.ndarray) -> Tensor:
         index, steps = self.plan.slices[symbol], len(outputs)
         rows_of_output = outputs[:, index.offset : index.offset + index.size]
-        return new_value(np.ascontiguousarray(rows_of_output).view(symbol.dtype).reshape(steps, *symbol.shape))
+        return Tensor(np.ascontiguousarray(rows_of_output).view(symbol.dtype).reshape(steps, *symbol.shape))
 
     def run_segments(self, first: int, end: int) -> None:
         """Run the segments first..end-1: native code, and between them operations without native code."""
