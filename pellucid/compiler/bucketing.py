@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from ..ops.loop import tree_map
 from .passes.padded_axes import Lengths, bucket_size
 from .passes.padding import pad_graph
 from .step import CompiledStep
-from .trace.traced_step import TracedStep
+from .trace.traced_step import Args, Function, Kwargs, TracedStep
 
 
 class BucketedStep(CompiledStep):
@@ -32,11 +31,11 @@ class BucketedStep(CompiledStep):
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        function: Function,
         keep_grads: bool,
         disabled_passes: frozenset[str],
         pad: Mapping[str | int, int],
-        source: Any = None,
+        source: Function | None = None,
     ) -> None:
         super().__init__(function, keep_grads, disabled_passes, source)
         self.pad = dict(pad)
@@ -52,13 +51,13 @@ class BucketedStep(CompiledStep):
                     f"{suggestion(key, self._names)}"
                 )
 
-    def _with_function(self, function: Callable[..., Any]) -> CompiledStep:
+    def _with_function(self, function: Function) -> CompiledStep:
         return BucketedStep(function, self.keep_grads, self.disabled_passes, self.pad)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return BucketedStep, (self.function, self.keep_grads, self.disabled_passes, self.pad)
 
-    def _trace(self, args: Any, kwargs: Any) -> TracedStep:
+    def _trace(self, args: Args, kwargs: Kwargs) -> TracedStep:
         traced = super()._trace(args, kwargs)
         padded = self._padded(args, kwargs)
         sizes = {x.shape[axis] for x, axis in padded.values()}
@@ -88,9 +87,9 @@ class BucketedStep(CompiledStep):
         guards, found_ids = true.guards + bucket.guards, true.found_ids | bucket.found_ids
         return dataclasses.replace(bucket, graph=graph, padding=padding, guards=guards, found_ids=found_ids)
 
-    def _padded(self, args: Any, kwargs: Any) -> dict[int, tuple[Any, int]]:
+    def _padded(self, args: Args, kwargs: Kwargs) -> dict[int, tuple[Value, int]]:
         """The arguments that are padded, by their position among the Tensors of a call, and the axis."""
-        tensors: list[Any] = []
+        tensors: list[Value] = []
         tree_map(lambda x: tensors.append(x) if isinstance(x, Value) else None, [list(args), dict(kwargs)])
         padded = {}
         for key, axis in self.pad.items():
@@ -113,7 +112,7 @@ class BucketedStep(CompiledStep):
         return padded
 
 
-def _resized(args: Any, kwargs: Any, padded: dict[int, tuple[Any, int]], size: int) -> tuple[Any, Any]:
+def _resized(args: Args, kwargs: Kwargs, padded: dict[int, tuple[Value, int]], size: int) -> tuple[Args, Kwargs]:
     """The arguments with placeholders of another length. Nothing reads their numbers."""
     placeholders = {}
     for x, axis in padded.values():

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import OptionError, suggestion
 from ..tensor import Tensor
 from .signature import captured_variables, has
 from .step import CompiledStep
+from .trace.traced_step import Function
+
+if TYPE_CHECKING:
+    from ..tensor.operands import TensorLike
+
+# Of one layer: its "output", and its "grad", dL/d(output), which is None where none arrives.
+Captured = dict[str, Tensor | None]
 
 
 class CapturingStep(CompiledStep):
@@ -19,18 +26,18 @@ class CapturingStep(CompiledStep):
 
     def __init__(
         self,
-        plain: Callable[..., Any],
+        plain: Function,
         keep_grads: bool,
         disabled_passes: frozenset[str],
         paths: tuple[str, ...],
-        source: Any = None,
+        source: Function | None = None,
     ) -> None:
-        self.captured: dict[str, dict[str, Any]] = {}
+        self.captured: dict[str, Captured] = {}
         self.plain = plain
         layers = _layers(source or plain, paths)
 
-        def capturing(*args: Any, **kwargs: Any) -> Any:
-            captured: dict[str, dict[str, Any]] = {path: {"output": None, "grad": None} for path in layers}
+        def capturing(*args: object, **kwargs: object) -> Any:
+            captured: dict[str, Captured] = {path: {"output": None, "grad": None} for path in layers}
             hooks = [layer.register_forward_hook(_capturing_hook(captured[path])) for path, layer in layers.items()]
             try:
                 result = plain(*args, **kwargs)
@@ -43,32 +50,34 @@ class CapturingStep(CompiledStep):
         self.captured_paths = paths
 
     @property
-    def watched(self) -> Any:
+    def watched(self) -> NoReturn:
         """Raise AttributeError: the old name of `captured`."""
         raise AttributeError("a compiled step's `watched` has another name now; expected captured; write step.captured")
 
-    def _with_function(self, function: Callable[..., Any]) -> CompiledStep:
+    def _with_function(self, function: Function) -> CompiledStep:
         return CapturingStep(function, self.keep_grads, self.disabled_passes, self.captured_paths)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return CapturingStep, (self.plain, self.keep_grads, self.disabled_passes, self.captured_paths)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         result, self.captured = super().__call__(*args, **kwargs)
         return result
 
-    def run_steps(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
+    def run_steps(
+        self, data: Tensor | Sequence[Tensor], indices: TensorLike, progress: Callable[[int], object] | None = None
+    ) -> Any:
         result, self.captured = super().run_steps(data, indices, progress)
         return result
 
 
-def _capturing_hook(captured: dict[str, Any]) -> Callable[..., None]:
+def _capturing_hook(captured: Captured) -> Callable[..., None]:
     """A forward hook that keeps a layer's output and, once it is known, the gradient of it."""
 
     def gradient(g: Tensor) -> None:
         captured["grad"] = g.detach().clone()
 
-    def hook(module: Any, inputs: Any, output: Tensor) -> None:
+    def hook(module: object, inputs: object, output: Tensor) -> None:
         captured["output"] = output.detach().clone()  # of this moment: the step may write on in it
         if output.requires_grad:
             output.register_hook(gradient)
@@ -76,7 +85,7 @@ def _capturing_hook(captured: dict[str, Any]) -> Callable[..., None]:
     return hook
 
 
-def _layers(function: Any, paths: tuple[str, ...]) -> dict[str, Any]:
+def _layers(function: Function, paths: tuple[str, ...]) -> dict[str, Any]:
     """The layers that `paths` name in the networks the function reads."""
     networks = [owner for _, owner in captured_variables(function) if has(owner, "named_modules")]
     layers = {path: layer for network in networks for path, layer in network.named_modules() if path}

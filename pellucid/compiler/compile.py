@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import OptionError, names_of, suggestion
@@ -12,6 +12,7 @@ from .backends.cpu.prepare.pipeline import PASSES
 from .bucketing import BucketedStep
 from .capture import CapturingStep
 from .step import CompiledStep
+from .trace.traced_step import Function
 
 STAGES = ("scan hoisting", "fusion", "rematerialization", "reuse", "native")  # what can be disabled besides passes
 # What a compiled network shows of its compiled call under the same name.
@@ -27,13 +28,13 @@ RENAMED_PASSES = {
 
 
 def compile(
-    function: Any = None,
+    function: Function | None = None,
     *,
     keep_grads: bool = False,
-    capture: Any = (),
-    disable_passes: Any = (),
-    pad: Any = None,
-    **unknown: Any,
+    capture: str | Iterable[str] = (),
+    disable_passes: str | Iterable[str] = (),
+    pad: Mapping[str | int, int] | None = None,
+    **unknown: object,
 ) -> Any:
     """`function` as a native program: the same results, traced at the first call and run natively.
 
@@ -72,7 +73,7 @@ def compile(
     return _compiled(function, keep_grads, paths, disabled_passes, pad=pad)
 
 
-def _refuse_unknown(options: dict[str, Any]) -> None:
+def _refuse_unknown(options: Iterable[str]) -> None:
     """Raise OptionError for an option that `compile` does not have; an old one is told its new name."""
     for name in options:
         if name in RENAMED_OPTIONS:
@@ -81,7 +82,7 @@ def _refuse_unknown(options: dict[str, Any]) -> None:
         raise OptionError(f"compile: no option {name!r}; expected {', '.join(OPTIONS)}.{suggestion(name, OPTIONS)}")
 
 
-def _pass_names(names: Any) -> frozenset[str]:
+def _pass_names(names: object) -> frozenset[str]:
     """The passes and stages that `names` disables. Raises OptionError for one that does not exist."""
     for old in (
         [names] if isinstance(names, str) else names if isinstance(names, tuple | list | set | frozenset) else []
@@ -93,12 +94,12 @@ def _pass_names(names: Any) -> frozenset[str]:
 
 
 def _compiled(
-    function: Callable[..., Any],
+    function: Function,
     keep_grads: bool,
     paths: tuple[str, ...],
     disabled_passes: frozenset[str],
-    source: Any = None,
-    pad: Any = None,
+    source: Function | None = None,
+    pad: Mapping[str | int, int] | None = None,
 ) -> CompiledStep:
     if pad is not None:
         return BucketedStep(function, keep_grads, disabled_passes, pad, source)
@@ -117,7 +118,7 @@ class CompiledNetwork:
     __slots__ = ()
     _compiled_call: CompiledStep
 
-    def __call__(self, *inputs: Any, **options: Any) -> Any:
+    def __call__(self, *inputs: object, **options: object) -> Any:
         return self._compiled_call(*inputs, **options)
 
     def __getattr__(self, name: str) -> Any:
@@ -128,7 +129,7 @@ class CompiledNetwork:
                 raise
         return getattr(self._compiled_call, name)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         call = self._compiled_call
         return compiled_network, (
             call.source,
@@ -140,7 +141,11 @@ class CompiledNetwork:
 
 
 def compiled_network(
-    model: Any, keep_grads: bool, paths: tuple[str, ...], disabled_passes: frozenset[str], pad: Any = None
+    model: Any,
+    keep_grads: bool,
+    paths: tuple[str, ...],
+    disabled_passes: frozenset[str],
+    pad: Mapping[str | int, int] | None = None,
 ) -> Any:
     """`model` with compiled calls: an object that shares its attributes, of a class derived from the model's."""
     if isinstance(model, CompiledNetwork):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from ..core.value import Value
@@ -11,7 +12,7 @@ from ..errors import OptionError
 from ..ops.loop import tree_map
 from ..tensor import Tensor
 from .guards import Guard, failing
-from .trace.traced_step import TracedStep, ViewRef
+from .trace.traced_step import Args, Function, Kwargs, TracedStep, ViewRef
 
 PLAIN = (int, float, bool, str, type(None))
 
@@ -29,7 +30,11 @@ def is_current(traced: TracedStep) -> bool:
     )  # of arguments: in the key
 
 
-def argument_key(x: Any, tensors: list[Tensor]) -> Any:
+# The key of a call: `state_version`, the modes, then one entry for each argument.
+Signature = tuple[Any, ...]
+
+
+def argument_key(x: object, tensors: list[Tensor]) -> Hashable:
     """A hashable key of a nest of arguments. Its Tensors are appended to `tensors`."""
     if isinstance(x, Value):
         tensors.append(x)  # type: ignore[arg-type]
@@ -46,22 +51,22 @@ def argument_key(x: Any, tensors: list[Tensor]) -> Any:
     )
 
 
-def _exact(x: Any) -> Any:
+def _exact(x: object) -> Hashable:
     """A plain value as part of a signature: 2, 2.0 and True differ, so do 0.0 and -0.0, and NaN equals itself."""
     return (x.__class__, str(x)) if x == 0 or x != x else (x.__class__, x)
 
 
-def _is_state(x: Any) -> bool:
+def _is_state(x: object) -> bool:
     stateful = has(x, "named_parameters") or has(x, "param_groups")
     return isinstance(x, (*PLAIN, Value)) or (stateful and not isinstance(x, type))  # a class has no Tensors
 
 
-def has(x: Any, name: str) -> bool:
+def has(x: object, name: str) -> bool:
     """hasattr(x, name) without calling the user's `__getattr__`, which may raise anything."""
     return hasattr(type(x), name) or name in getattr(x, "__dict__", ())
 
 
-def captured_variables(function: Any) -> list[tuple[str, Any]]:
+def captured_variables(function: Function) -> list[tuple[str, Any]]:
     """What a function can read by name: itself, the object it is a method of, its closure, its module's variables."""
     inner = inspect.unwrap(getattr(function, "__func__", function))  # the function inside a decorator
     variables: list[tuple[str, Any]] = [("", function), ("", getattr(function, "__self__", None))]
@@ -73,7 +78,7 @@ def captured_variables(function: Any) -> list[tuple[str, Any]]:
     return variables + [(name, space[name]) for name in getattr(code, "co_names", ()) if name in space]
 
 
-def tensor_names(function: Any) -> dict[int, str]:
+def tensor_names(function: Function) -> dict[int, str]:
     """Names of the Tensors that a step finds by itself, by id: of a variable its name, of a parameter its path."""
     names: dict[int, str] = {}
     for name, owner in captured_variables(function):
@@ -83,7 +88,7 @@ def tensor_names(function: Any) -> dict[int, str]:
     return names
 
 
-def name_arguments(names: dict[int, str], args: Any, kwargs: Any) -> None:
+def name_arguments(names: dict[int, str], args: Args, kwargs: Kwargs) -> None:
     for i, x in enumerate(args):
         tree_map(lambda leaf, i=i: names.setdefault(id(leaf), f"argument {i}"), x)
     for key, x in kwargs.items():
@@ -104,12 +109,12 @@ def _name_state(owner: Any, names: dict[int, str]) -> None:
         names |= {id(t): f"{names.get(id(parameter), 'parameter')}.{name}" for name, t in state.items()}
 
 
-def fingerprint(traced: TracedStep) -> Any:
+def fingerprint(traced: TracedStep) -> Hashable:
     """A key that is equal for traces which one program can run: form, numbers, Tensors and the structure of the result."""
     graph, form = traced.graph, traced.form
     positions = {id(entry.owner): entry.position for entry in graph.inputs if entry.kind == "argument"}
 
-    def identity(x: Any) -> Any:
+    def identity(x: object) -> Hashable:
         if isinstance(x, ViewRef):
             return identity(x.base), repr(x.path), x.tracked
         return ("argument", positions[id(x)]) if id(x) in positions else id(x) if isinstance(x, Value) else x
@@ -132,9 +137,9 @@ def fingerprint(traced: TracedStep) -> Any:
     return form.key, form.values, entries, after, outside, checks, result, length
 
 
-def retrace_reason(programs: dict[Any, list[tuple[Any, Any, list[Guard]]]], key: Any) -> str:
+def retrace_reason(programs: Mapping[Signature, Sequence[tuple[object, object, list[Guard]]]], key: Signature) -> str:
     """What differs between a new signature and the last one cached."""
-    last = next(reversed(programs))
+    last = list(programs)[-1]
     changed = failing(programs[last][0][2])
     before, key = _comparable(last), _comparable(key)
     if before == key and changed is not None:
@@ -149,7 +154,7 @@ def retrace_reason(programs: dict[Any, list[tuple[Any, Any, list[Guard]]]], key:
     return "gradients were switched" if before[1][0] != key[1][0] else "another random generator is in use"
 
 
-def _comparable(x: Any) -> Any:
+def _comparable(x: object) -> Any:
     """Part of a signature with ids in place of Tensors, whose == would compare their numbers."""
     if isinstance(x, Value):
         return id(x)

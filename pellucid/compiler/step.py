@@ -13,8 +13,8 @@ import time
 import types
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -32,11 +32,17 @@ from ..tensor import Tensor
 from .backends.interpreter import InterpretedProgram
 from .guards import Guard, check_seconds, checker, most_costly
 from .signature import argument_key, fingerprint, is_current, name_arguments, retrace_reason, tensor_names
-from .trace.traced_step import IndexFault, TracedStep
+from .trace.traced_step import Args, Function, IndexFault, Kwargs, TracedStep
 from .trace.tracer import trace
 
 if TYPE_CHECKING:
-    from .backends.cpu.program import Program
+    from ..tensor.operands import TensorLike
+    from .backends.cpu.profile import Kernels
+    from .backends.cpu.program import Program, Workspaces
+    from .ir.graph import Graph
+    from .signature import Signature
+
+    AnyProgram: TypeAlias = Program | InterpretedProgram
 
 RETRACES = 3  # programs of one step before a warning names the cause
 # A warning names guards that take more than this share of a step, and more than this many seconds.
@@ -55,7 +61,7 @@ class CompiledStep:
     """
 
     def __init__(
-        self, function: Callable[..., Any], keep_grads: bool, disabled_passes: frozenset[str], source: Any = None
+        self, function: Function, keep_grads: bool, disabled_passes: frozenset[str], source: Function | None = None
     ) -> None:
         self.function, self.keep_grads, self.disabled_passes = function, keep_grads, disabled_passes
         self.captured_paths: tuple[str, ...] = ()
@@ -64,21 +70,23 @@ class CompiledStep:
         self.backward_outside = True  # whether `backward()` may be called on a result, outside the step
         self.source = source or function
         # By signature: for each trace the check of its guards, its program, and the guards. The last used comes first.
-        self.programs: dict[Any, list[tuple[Callable[[], bool], Program, list[Guard]]]] = {}
-        self.made: dict[Any, Program] = {}  # by fingerprint: several signatures may trace to the same program
-        self.last: Program | None = None
-        self.once: Program | None = None  # the program of the last trace that changed Python state, good for one call
+        self.programs: dict[Signature, list[tuple[Callable[[], bool], AnyProgram, list[Guard]]]] = {}
+        self.made: dict[Hashable, AnyProgram] = {}  # by fingerprint: several signatures may trace to the same program
+        self.last: AnyProgram | None = None
+        self.once: AnyProgram | None = (
+            None  # the program of the last trace that changed Python state, good for one call
+        )
         self._measuring: _GuardCost | None = None  # what the guards of the last trace cost
         self._state: set[int] = set()  # ids of Tensors that the function finds by itself; the programs keep them alive
         self._steps: CompiledStep | None = None  # what `run_steps` runs: it gathers the rows inside the program
-        self._workspaces: Any = (
+        self._workspaces: Workspaces = (
             weakref.WeakKeyDictionary()
         )  # by executable: the programs of one step run one at a time and share memory
         self._lock = threading.RLock()
         self.__name__ = getattr(self.source, "__name__", type(self.source).__name__)
         self.__doc__ = self.source.__doc__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         if current_tracer() is not None:  # inside another step that is being traced: part of that one
             return self.function(*args, **kwargs)
         with self._lock:
@@ -87,7 +95,7 @@ class CompiledStep:
                 return self._measuring.run(self, program, tensors, args, kwargs)
             return self._run(program, tensors, args, kwargs)
 
-    def __get__(self, instance: Any, owner: type | None = None) -> CompiledStep:
+    def __get__(self, instance: object, owner: type | None = None) -> CompiledStep:
         """As a method: one compiled step for each object, which keeps its programs."""
         if instance is None:
             return self
@@ -96,14 +104,14 @@ class CompiledStep:
             bound[self] = self._with_function(types.MethodType(self.function, instance))
         return bound[self]
 
-    def _with_function(self, function: Callable[..., Any]) -> CompiledStep:
+    def _with_function(self, function: Function) -> CompiledStep:
         """A compiled step of `function` with the same options."""
         return type(self)(function, self.keep_grads, self.disabled_passes)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.function, self.keep_grads, self.disabled_passes)  # a copy compiles anew
 
-    def _raise_index_error(self, program: Program, calls: Iterable[tuple[Any, dict[str, Any]]]) -> Any:
+    def _raise_index_error(self, program: AnyProgram, calls: Iterable[tuple[Args, Kwargs]]) -> NoReturn:
         """Run the eager step on the calls whose index was out of range; it raises the error that says where.
 
         What it writes on the way is undone.
@@ -121,7 +129,9 @@ class CompiledStep:
             "expected both to be the same; please report it"
         )
 
-    def run_steps(self, data: Any, indices: Any, progress: Callable[[int], Any] | None = None) -> Any:
+    def run_steps(
+        self, data: Tensor | Sequence[Tensor], indices: TensorLike, progress: Callable[[int], object] | None = None
+    ) -> Any:
         """Run one step for each row of `indices`, on those rows of `data`: an epoch in one call, without Python in between.
 
         data: a Tensor (N, ...) or several, the arguments of the function, which sees the batch (B, ...) alone. They are
@@ -148,7 +158,7 @@ class CompiledStep:
             self.last = program
             _check_unwritten(program, data)
             try:
-                if not program.is_whole or program is self._steps.once:
+                if isinstance(program, InterpretedProgram) or not program.is_whole or program is self._steps.once:
                     return self._one_by_one(program, tensors, given, order)
                 return program.run_steps(tensors, order, progress)
             except IndexFault as fault:  # the number may be too low where a step writes nothing: look from there on
@@ -156,7 +166,7 @@ class CompiledStep:
                 self._raise_index_error(program, ((tuple(take(x, index) for x in data), {}) for index in rest))
 
     def _one_by_one(
-        self, program: Any, tensors: list[Tensor], given: Callable[[np.ndarray], list[Tensor]], order: np.ndarray
+        self, program: AnyProgram, tensors: list[Tensor], given: Callable[[np.ndarray], list[Tensor]], order: np.ndarray
     ) -> Any:
         """Run each step as a call, the first with `program` and `tensors`."""
         assert self._steps is not None
@@ -170,16 +180,16 @@ class CompiledStep:
                 raise IndexFault(number) from None
         return _stack(results)
 
-    def _run(self, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+    def _run(self, program: AnyProgram, tensors: list[Tensor], args: Args, kwargs: Kwargs) -> Any:
         try:
             return program(tensors)
         except IndexFault:
             self._raise_index_error(program, [(args, kwargs)])
 
-    def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
+    def _signature(self, args: Args, kwargs: Kwargs) -> tuple[list[Tensor], Signature]:
         """The Tensors of a call, and a key of everything else about it that a program depends on."""
         tensors: list[Tensor] = []
-        parts: list[Any] = [tuple(state_version), (grad_mode.get(), stream())]
+        parts: list[Hashable] = [tuple(state_version), (grad_mode.get(), stream())]
         for x in args:
             parts.append(argument_key(x, tensors))
         if kwargs:
@@ -198,7 +208,7 @@ class CompiledStep:
         """Whether an argument shares memory with a Tensor that the function finds by itself."""
         return id(cell) in self._state or id(cell.tensors[0]()) in self._state
 
-    def _lookup(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
+    def _lookup(self, args: Args, kwargs: Kwargs) -> tuple[list[Tensor], AnyProgram]:
         """The Tensors of a call and the program for it, which is traced now where there is none."""
         tensors, key = self._signature(args, kwargs)
         program = self._cached_program(key)
@@ -209,7 +219,7 @@ class CompiledStep:
         self.last = program
         return tensors, program
 
-    def _cached_program(self, key: Any) -> Program | None:
+    def _cached_program(self, key: Signature) -> AnyProgram | None:
         """The program of a signature whose guards hold."""
         cached = self.programs.get(key, [])
         for i, (check, program, _) in enumerate(cached):
@@ -219,7 +229,7 @@ class CompiledStep:
                 return program
         return None
 
-    def _trace_and_compile(self, args: Any, kwargs: Any) -> Program:
+    def _trace_and_compile(self, args: Args, kwargs: Kwargs) -> AnyProgram:
         """Trace the step and cache its program.
 
         A program whose trace changed Python state is for this call alone, as with a mask that is made once. A second trace
@@ -240,7 +250,7 @@ class CompiledStep:
         self.once = once if self._cache_program(again, args, kwargs) is not once else None
         return once
 
-    def _trace(self, args: Any, kwargs: Any) -> TracedStep:
+    def _trace(self, args: Args, kwargs: Kwargs) -> TracedStep:
         names = tensor_names(self.source)
         self._state.update(names)
         name_arguments(names, args, kwargs)
@@ -254,7 +264,7 @@ class CompiledStep:
         self._state.update(id(owner.cell) for owner in owners if owner.cell is not None)
         return traced
 
-    def _cache_program(self, traced: TracedStep, args: Any, kwargs: Any) -> Program:
+    def _cache_program(self, traced: TracedStep, args: Args, kwargs: Kwargs) -> AnyProgram:
         _, key = self._signature(args, kwargs)  # again: tracing may have set attributes, and found more state
         program = self._program_for(traced, key)
         cached = self.programs.setdefault(key, [])
@@ -267,7 +277,7 @@ class CompiledStep:
         del cached[MAX_PROGRAMS:]
         return program
 
-    def _program_for(self, traced: TracedStep, key: Any = None) -> Program:
+    def _program_for(self, traced: TracedStep, key: Signature | None = None) -> AnyProgram:
         """The program for a trace, shared by equal traces. key: the signature it will be cached under."""
         key_of_trace = fingerprint(traced)
         program = self.made.get(key_of_trace)
@@ -287,7 +297,7 @@ class CompiledStep:
                 self.made[key_of_trace] = program
         return program
 
-    def _forget(self, program: Program) -> None:
+    def _forget(self, program: AnyProgram) -> None:
         """Drop a program that no signature uses any more."""
         if not any(program is other for cached in self.programs.values() for _, other, _ in cached[:MAX_PROGRAMS]):
             self.made = {about: other for about, other in self.made.items() if other is not program}
@@ -295,21 +305,28 @@ class CompiledStep:
     # ---- looking inside ----
 
     @property
-    def graph(self) -> Any:
+    def graph(self) -> Graph:
         """The graph of the program that ran last, after all passes; print it."""
         return self._last_program().graph
 
-    def kernels(self, measure: bool = True) -> Any:
+    def kernels(self, measure: bool = True) -> Kernels:
         """The kernels of the program that ran last, in order, each with its operations, layers, lines, cost and time.
 
         Print it for a table; each entry has `llvm()`, its native code as text. measure=False does not run anything.
+        Raises OptionError for a program that is interpreted.
         """
+        program = self._last_program()
+        if isinstance(program, InterpretedProgram):
+            raise OptionError(
+                f"{self.__name__}: kernels() of a program that is interpreted, without native code; expected llvmlite "
+                'installed, and no "native" in disable_passes; look at its operations with print(step.graph)'
+            )
         from .backends.cpu.profile import kernels
 
         with self._lock:
-            return kernels(self._last_program(), measure)
+            return kernels(program, measure)
 
-    def _last_program(self) -> Program:
+    def _last_program(self) -> AnyProgram:
         if self.last is None:
             raise OptionError(f"{self.__name__}: nothing has been compiled yet; expected a call first; call it once")
         return self.last
@@ -318,11 +335,11 @@ class CompiledStep:
 class _GuardCost:
     """Warns where the guards of a step cost too much, and names the dearest."""
 
-    def __init__(self, program: Program, cost: float, guards: list[Guard]) -> None:
+    def __init__(self, program: AnyProgram, cost: float, guards: list[Guard]) -> None:
         self.program, self.cost, self.guards = program, cost, guards
         self.best, self.runs = float("inf"), 0
 
-    def run(self, step: CompiledStep, program: Program, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+    def run(self, step: CompiledStep, program: AnyProgram, tensors: list[Tensor], args: Args, kwargs: Kwargs) -> Any:
         """Call `program`. The third call of the measured one ends the measurement."""
         start = time.perf_counter()
         result = step._run(program, tensors, args, kwargs)
@@ -349,11 +366,11 @@ class _GuardCost:
 class _Bound(dict[CompiledStep, CompiledStep]):
     """The compiled methods of one object, by the compiled step of its class. A copy of the object has none."""
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return _Bound, ()
 
 
-def _make_program(traced: TracedStep, disabled_passes: frozenset[str], workspaces: Any) -> Any:
+def _make_program(traced: TracedStep, disabled_passes: frozenset[str], workspaces: Workspaces) -> AnyProgram:
     """A native program. Without llvmlite, or with "native" disabled, an interpreted one."""
     if "native" not in disabled_passes:
         try:
@@ -373,10 +390,10 @@ def _make_program(traced: TracedStep, disabled_passes: frozenset[str], workspace
     return InterpretedProgram(traced)
 
 
-def _on_rows(function: Callable[..., Any]) -> Callable[..., Any]:
+def _on_rows(function: Function) -> Function:
     """`function` on gathered rows. Arguments: the first row of each Tensor of data, the number of rows of each, the index."""
 
-    def on_rows(*given: Any) -> Any:
+    def on_rows(*given: Tensor) -> Any:
         *data, index = given
         half = len(data) // 2
         return function(*[rows(x, index, count) for x, count in zip(data[:half], data[half:], strict=True)])
@@ -384,7 +401,7 @@ def _on_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     return on_rows
 
 
-def _order(indices: Any) -> np.ndarray:
+def _order(indices: TensorLike) -> np.ndarray:
     """Which rows each step takes, (S, B) int64."""
     try:
         order = np.asarray(indices.array if isinstance(indices, Tensor) else indices)
@@ -401,7 +418,7 @@ def _order(indices: Any) -> np.ndarray:
     return np.ascontiguousarray(order, np.int64)
 
 
-def _resident(x: Any, number: int, order: np.ndarray) -> Any:
+def _resident(x: Tensor, number: int, order: np.ndarray) -> Tensor:
     """The first row of data, in memory where the other rows follow it."""
     if not isinstance(x, Tensor):
         raise OptionError(
@@ -428,7 +445,7 @@ def _check_unwritten(program: Any, data: Sequence[Tensor]) -> None:
             )
 
 
-def _detached(result: Any) -> Any:
+def _detached(result: object) -> Any:
     """A copy of the result of one step, which later steps cannot overwrite."""
     return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
 

@@ -155,7 +155,7 @@ class Op:
         """Inputs to test the operation with."""
         raise NotImplementedError
 
-    def backward(self, node: Node, g: Any) -> list[Value | None]:
+    def backward(self, node: Node, g: Any) -> Sequence[Any]:
         """dL/dinput for every input, None where none is needed. g: dL/doutput, a value; of several outputs, their Cotangents."""
         y = node.output() if self.saves_output else None
         grads: list[Value | None] = []

@@ -114,7 +114,7 @@ class Attention(Op):
         result = np.matmul(e, _for_heads(v, q)) / total
         return _pack(result.transpose(0, 2, 1, 3), top + np.log(total))
 
-    def backward(self, node: Node, g: Value) -> list[Value | None]:
+    def backward(self, node: Node, g: Value) -> Sequence[Any]:
         """`attention_gradient` gives all; the rules run where the pass itself is recorded, or the mask needs a gradient."""
         if grad_mode.get() or any(parent is not None for parent in node.parents[3:]):
             return super().backward(node, g)

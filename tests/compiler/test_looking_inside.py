@@ -163,3 +163,10 @@ def test_a_step_goes_alone_while_others_hold_the_processors_and_tries_again() ->
     now += 10
     pace.note(now, now + 200e-6)
     assert pace.threads is None
+
+
+def test_kernels_of_an_interpreted_program_are_refused_by_name() -> None:
+    step = P.compile(lambda x: x * 2, disable_passes="native")
+    step(P.ones(3))
+    with pytest.raises(OptionError, match="interpreted, without native code; expected llvmlite"):
+        step.kernels()

@@ -69,7 +69,7 @@ class InterpretedProgram:
         put_on_tape(values, tracked, inputs, lambda given: self._backward(arrays, given))
         return self.unflatten(values, tensors)
 
-    def _backward(self, arrays: dict[Symbol, np.ndarray], cotangents: Mapping[Any, Tensor]) -> list[Tensor]:
+    def _backward(self, arrays: dict[Symbol, np.ndarray], cotangents: Mapping[int, Tensor]) -> list[Tensor]:
         """dL/d(leaf) for each leaf, from the values of the forward phase."""
         graph, values_of = self.graph, dict(arrays)
         late = dependents(graph, "cotangent")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from keyword import iskeyword
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...core.origin import Origin
 from ...core.value import Symbol, Value
 from ...errors import TraceError
 from .guard import Guard, checker, content_guard, holds
@@ -34,14 +35,14 @@ class Write(NamedTuple):
 
     location: Location
     before: Any
-    where: Any
+    where: Origin
     what: str
 
 
 class Change(NamedTuple):
     """A write that the step has not undone, or a draw from another random generator."""
 
-    where: Any
+    where: Origin
     what: str
 
 
@@ -51,10 +52,10 @@ class AccessLog:
     where: gives the user's line at this moment. is_made_inside: whether a Tensor is the step's own.
     """
 
-    def __init__(self, where: Callable[[], Any], is_made_inside: Callable[[Any], bool]) -> None:
+    def __init__(self, where: Callable[[], Origin], is_made_inside: Callable[[Value], bool]) -> None:
         self.where, self.is_made_inside = where, is_made_inside
-        self.guards: dict[Any, Guard] = {}
-        self.writes: dict[Any, Write] = {}
+        self.guards: dict[Hashable, Guard] = {}
+        self.writes: dict[Hashable, Write] = {}
         self.refused: TraceError | None = None
         self.foreign: dict[int, Any] = {}  # by id; alive as long as the trace, so that no id is reused
         self.kinds: set[type] = set()  # classes that were read as values
@@ -62,12 +63,12 @@ class AccessLog:
         self.functions: dict[types.CodeType, list[types.FunctionType]] = {}  # foreign ones, by their code
         self.generators = global_states()
         self.absent: dict[
-            int, tuple[Any, set[str]]
+            int, tuple[Mapping[str, object], set[str]]
         ] = {}  # names that a module does not define: built-in ones are read then
 
     # ---- what is foreign ----
 
-    def note(self, value: Any) -> Any:
+    def note(self, value: object) -> Any:
         """Note that `value` is foreign, and what it is permanently made of."""
         if isinstance(value, type):
             self.kinds.add(value)
@@ -94,7 +95,7 @@ class AccessLog:
             if isinstance(inner, types.FunctionType | types.MethodType):
                 self.note(inner)
 
-    def is_foreign(self, value: Any) -> bool:
+    def is_foreign(self, value: object) -> bool:
         """Whether `value` is known to be from before the step. A Module is, if it was not seen to be made."""
         if id(value) in self.foreign:
             return True
@@ -128,7 +129,7 @@ class AccessLog:
             self.guards[at] = Guard(form, owner, key, value, self.where())
         return self.note(value)
 
-    def not_global(self, space: Any, name: str) -> None:
+    def not_global(self, space: Mapping[str, object], name: str) -> None:
         """A global name is looked up in `space` and is missing."""
         self.absent.setdefault(id(space), (space, set()))[1].add(name)
 
@@ -159,7 +160,7 @@ class AccessLog:
             if isinstance(self.note(x), CONTAINERS) or (isinstance(x, np.ndarray) and x.size <= LIMIT):
                 self.content(x, direct)
 
-    def _refuse_size(self, value: Any, size: int) -> None:
+    def _refuse_size(self, value: object, size: int) -> None:
         self.refuse(
             f"reads {'an array' if isinstance(value, np.ndarray) else 'a ' + type(value).__name__} of {size} items that the "
             f"step would keep for ever; expected at most {LIMIT}, or Tensors; pass it in as an argument, or make it a Tensor"
@@ -216,7 +217,7 @@ class AccessLog:
                     found.append(Guard(kind, owner, key, value, write.where))
         return found
 
-    def refuse_draws(self, origin: Any) -> None:
+    def refuse_draws(self, origin: Origin) -> None:
         """Raise TraceError, for the step that begins at `origin`, where it has drawn from a generator in code that is not
         followed. It cannot be told where other threads run."""
         if threading.active_count() > 1:
@@ -231,16 +232,16 @@ class AccessLog:
             book.clear()
 
 
-def is_module(x: Any) -> bool:
+def is_module(x: object) -> bool:
     """Whether `x` is a network or layer, whose attributes `state_version` covers."""
     return hasattr(type(x), "named_parameters") and not isinstance(x, type)
 
 
-def _is_network(x: Any) -> bool:
+def _is_network(x: object) -> bool:
     return isinstance(x, Value) or is_module(x)
 
 
-def with_layers(module: Any) -> Iterator[Any]:
+def with_layers(module: object) -> Iterator[Any]:
     """A Module and all layers in it."""
     yield module
     for layer in fields_of(module).get("_modules", {}).values():
@@ -253,7 +254,7 @@ def items_of(container: Any) -> list[Any]:
     return list(container.values() if isinstance(container, MAPPINGS) else container)
 
 
-def _parts(value: Any) -> tuple[Any, ...]:
+def _parts(value: object) -> tuple[Any, ...]:
     if isinstance(value, types.MethodType):
         return value.__func__, value.__self__
     if isinstance(value, types.BuiltinMethodType):
@@ -269,11 +270,11 @@ def _parts(value: Any) -> tuple[Any, ...]:
     return () if wrapped is None else (wrapped,)
 
 
-def _called(generator: Any) -> str:
+def _called(generator: object) -> str:
     return "random" if type(generator).__module__ == "random" else "numpy.random"
 
 
-def _hashable(key: Any) -> Any:
+def _hashable(key: object) -> Hashable:
     """A key as part of another one: plain ones by value, others by identity."""
     if isinstance(key, tuple):
         return tuple(map(_hashable, key))

@@ -56,7 +56,7 @@ class Calls:
     def __init__(self, reader: Reader) -> None:
         self.reader, self.state = reader, reader.state
 
-    def call(self, function: Any, args: list[Any], names: tuple[str, ...] = ()) -> Any:
+    def call(self, function: object, args: list[object], names: tuple[str, ...] = ()) -> object:
         """The result of a call, or UNKNOWN. names: of the keyword arguments, which come last."""
         owner = None
         if isinstance(function, functools.partial):
@@ -86,7 +86,7 @@ class Calls:
             return self._callable(function, args, names)
         return self._builtin(function, args, names)
 
-    def _call_function(self, function: types.FunctionType, owner: Any, args: list[Any]) -> Any:
+    def _call_function(self, function: types.FunctionType, owner: object, args: list[object]) -> object:
         self.reader.expected, self.reader.calling = function.__code__, function
         if is_followed(function.__code__.co_filename):
             if function.__defaults__ and self.state.is_foreign(function):
@@ -105,7 +105,7 @@ class Calls:
             self.reader.consume(owner)
         return UNKNOWN
 
-    def _callable(self, function: Any, args: list[Any], names: tuple[str, ...]) -> Any:
+    def _callable(self, function: object, args: list[object], names: tuple[str, ...]) -> object:
         """A class, or an object that can be called."""
         state = self.state
         if function is super:
@@ -130,7 +130,7 @@ class Calls:
             self.reader.consume(function)
         return self._builtin(function, args, names)
 
-    def _cached(self, function: Any, args: list[Any], names: tuple[str, ...]) -> Any:
+    def _cached(self, function: Any, args: list[object], names: tuple[str, ...]) -> object:
         """A function with a cache, guarded by calling it again, as the eager step does."""
         known = all(is_key(x) or self.state.is_foreign(x) for x in args) and not names
         if known and not any(isinstance(x, Value) for x in args):
@@ -142,7 +142,7 @@ class Calls:
                 return self.state.guard("called", function, tuple(args), value)
         return UNKNOWN
 
-    def _method(self, owner: Any, name: str, args: list[Any]) -> Any:
+    def _method(self, owner: object, name: str, args: list[object]) -> object:
         """A C method of an object."""
         if name == "__next__" or (name == "send" and inspect.isgenerator(owner)):
             self.advance(owner)
@@ -161,7 +161,7 @@ class Calls:
             self.reader.consume(x)
         return UNKNOWN
 
-    def _of_container(self, owner: Any, name: str, args: list[Any]) -> Any:
+    def _of_container(self, owner: object, name: str, args: list[object]) -> object:
         first = args[0] if args else UNKNOWN
         if name in ("get", "__getitem__", "setdefault") and isinstance(owner, dict) and is_key(first):
             if first in owner:
@@ -192,7 +192,7 @@ class Calls:
             self.reader.consume(x)
         return UNKNOWN
 
-    def advance(self, iterator: Any) -> Any:
+    def advance(self, iterator: object) -> object:
         """`next(iterator)`. An UNKNOWN iterator may be a foreign one."""
         if iterator is not UNKNOWN:
             self.reader.consume(iterator)
@@ -200,7 +200,7 @@ class Calls:
             self.reader.refuse_iterator()
         return UNKNOWN
 
-    def _slot_wrapper(self, name: str, owner: Any, args: list[Any]) -> Any:
+    def _slot_wrapper(self, name: str, owner: object, args: list[object]) -> object:
         """`object.__getattribute__(x, "n")`, `super().__setattr__("n", 1)`, `dict.__getitem__(d, k)`, and their like."""
         if owner is None or isinstance(owner, type):
             owner, args = (args[0], args[1:]) if args else (UNKNOWN, [])
@@ -221,13 +221,13 @@ class Calls:
             return None
         return MISSING
 
-    def _plain_attribute(self, owner: Any, name: str) -> Any:
+    def _plain_attribute(self, owner: object, name: str) -> object:
         value = attribute_of(owner, name)
         if value is MISSING or not self.state.is_foreign(owner):
             return UNKNOWN if value is MISSING else value
         return self.state.guard("called", object.__getattribute__, (owner, name), value)
 
-    def _builtin(self, function: Any, args: list[Any], names: tuple[str, ...]) -> Any:
+    def _builtin(self, function: Any, args: list[object], names: tuple[str, ...]) -> object:
         first = args[0] if args else UNKNOWN
         special = _BUILTINS.get(function) if _can_hash(function) else None
         if special is not None and args:
@@ -248,12 +248,12 @@ class Calls:
             self.reader.iterate(x) if _can_hash(function) and function in _ITERATING else self.reader.consume(x)
         return UNKNOWN
 
-    def _vars(self, owner: Any) -> Any:
+    def _vars(self, owner: object) -> object:
         if owner is UNKNOWN or not self.state.is_foreign(owner) or is_module(owner):
             return UNKNOWN
         return self.state.note(fields_of(owner))
 
-    def _getattr(self, owner: Any, args: list[Any]) -> Any:
+    def _getattr(self, owner: object, args: list[object]) -> object:
         if not isinstance(args[1], str):
             self.reader.consume(owner)
             return UNKNOWN
@@ -271,12 +271,12 @@ class Calls:
             return args[2] if len(args) > 2 else UNKNOWN
         return UNKNOWN
 
-    def _hasattr(self, owner: Any, args: list[Any]) -> Any:
+    def _hasattr(self, owner: object, args: list[object]) -> object:
         self._getattr(owner, [*args, None])
         self.reader.expected = None
         return UNKNOWN
 
-    def _setattr(self, owner: Any, args: list[Any]) -> Any:
+    def _setattr(self, owner: object, args: list[object]) -> object:
         if isinstance(args[1], str):
             self.reader.store_attribute(owner, args[1])
         elif owner is not UNKNOWN and self.state.is_foreign(owner) and fields_of(owner):
@@ -284,7 +284,7 @@ class Calls:
         return None
 
 
-_BUILTINS: dict[Any, Callable[[Calls, Any, list[Any]], Any]] = {
+_BUILTINS: dict[Callable[..., Any], Callable[[Calls, object, list[object]], object]] = {
     len: lambda calls, first, args: calls.reader.length(first),
     getattr: lambda calls, first, args: calls._getattr(first, args) if len(args) > 1 else UNKNOWN,
     hasattr: lambda calls, first, args: calls._hasattr(first, args) if len(args) > 1 else UNKNOWN,
@@ -322,7 +322,7 @@ def _keeps_arguments(kind: type) -> bool:
     return isinstance(makes, types.FunctionType | staticmethod) and is_followed_module(kind.__module__)
 
 
-def _module_lookup(function: Any, owner: Any) -> Any:
+def _module_lookup(function: object, owner: object) -> Callable[..., object] | None:
     """A lookup function of the standard library that is cheap to call again; or None."""
     if function is os.getenv:
         return function
@@ -330,5 +330,5 @@ def _module_lookup(function: Any, owner: Any) -> Any:
     return getattr(owner, "get") if reads and function is Mapping.get else None  # noqa: B009  mypy knows no get of it
 
 
-def _can_hash(x: Any) -> bool:
+def _can_hash(x: object) -> bool:
     return type(x) in (type, types.BuiltinFunctionType)

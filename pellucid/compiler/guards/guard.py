@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...core.origin import Origin
 from .locations import MAPPINGS, VIEWS, differs, same_content, snapshot
 
 
@@ -25,7 +26,7 @@ class Guard(NamedTuple):
     owner: Any
     key: Any
     value: Any
-    origin: Any
+    origin: Origin
 
     def __str__(self) -> str:
         owner = getattr(self.owner, "__self__", self.owner) if self.form == "called" else self.owner
@@ -99,7 +100,7 @@ def check_seconds(check: Callable[[], bool]) -> float:
     return best
 
 
-def content_guard(owner: Any, origin: Any) -> Guard:
+def content_guard(owner: object, origin: Origin) -> Guard:
     """A guard on the present content of a container or array."""
     return Guard("content", owner, None, snapshot(owner), origin)
 

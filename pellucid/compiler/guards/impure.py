@@ -41,7 +41,7 @@ OUTSIDE = (
 )
 
 
-def refusal(function: Any, owner: Any, name: str) -> tuple[str, str] | None:
+def refusal(function: object, owner: object, name: str) -> tuple[str, str] | None:
     """Why a step may not call `function`, or the method `name` of `owner`: a message, and its name in it."""
     if isinstance(owner, GENERATORS):
         return RANDOM_DRAW_ERROR, "random" if isinstance(owner, random.Random) else "numpy.random"
@@ -71,7 +71,7 @@ def state_of(generator: Any) -> Any:
     return _flat(bits.state)
 
 
-def _flat(state: Any) -> Any:
+def _flat(state: object) -> Any:
     """The dicts and arrays of a state in a form that can be compared."""
     if isinstance(state, dict):
         return {key: _flat(value) for key, value in state.items()}

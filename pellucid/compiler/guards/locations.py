@@ -29,7 +29,7 @@ def differs(now: Any, then: Any) -> bool:
     if kind is float or kind is complex:
         return repr(now) != repr(then)  # -0.0 differs from 0.0, and NaN equals NaN
     if isinstance(then, np.generic):
-        return now.tobytes() != then.tobytes()
+        return bool(now.tobytes() != then.tobytes())
     if issubclass(kind, int | str | bytes) and kind.__eq__ in (int.__eq__, str.__eq__, bytes.__eq__):
         return bool(now != then)
     if isinstance(then, tuple):
@@ -43,7 +43,7 @@ def differs(now: Any, then: Any) -> bool:
     return True
 
 
-def _differ(now: Any, then: Any) -> bool:
+def _differ(now: object, then: object) -> bool:
     return now is not then and differs(now, then)
 
 
@@ -91,14 +91,14 @@ class Location(NamedTuple):
             return owner[key] if -len(owner) <= key < len(owner) else MISSING
         return attribute_of(owner, key)
 
-    def holds(self, value: Any) -> bool:
+    def holds(self, value: object) -> bool:
         """Whether the location still has `value`, which `read` gave."""
         if self.kind == "content":
             return same_content(self.owner, value)
         now = self.read()
         return now is value or not differs(now, value)
 
-    def put(self, value: Any) -> None:
+    def put(self, value: object) -> None:
         """Write back a value that `read` gave."""
         kind, owner, key = self
         if kind == "content":
@@ -150,7 +150,7 @@ def in_class(kind: type, name: str) -> Any:
     return MISSING
 
 
-def fields_of(owner: Any) -> Mapping[str, Any]:
+def fields_of(owner: object) -> Mapping[str, Any]:
     """The instance dict of an object; empty where it has slots only."""
     try:
         plain = not isinstance(owner, threading.local)
@@ -160,7 +160,7 @@ def fields_of(owner: Any) -> Mapping[str, Any]:
     return fields if isinstance(fields, Mapping) else {}
 
 
-def attribute_of(owner: Any, name: str) -> Any:
+def attribute_of(owner: object, name: str) -> Any:
     """The attribute `name` of an object, read without running user code; MISSING where that is not possible."""
     if isinstance(owner, type):
         return in_class(owner, name)

@@ -11,7 +11,7 @@ import gc
 import inspect
 import sys
 from collections.abc import Callable
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from ...core.origin import Origin, module_path, user_origin
@@ -21,12 +21,14 @@ from .access_log import AccessLog, Change
 from .followed import followed_frames, is_engine, is_installed
 from .guard import Guard
 from .reader import Reader
-from .shadow_stack import ShadowStack
+from .shadow_stack import Cells, ShadowStack
 
 BROKEN = (
     "{place}: a compiled step does something here that cannot be followed ({error}); expected code whose reads of Python's "
     "state can be; please report it, and compute this outside of the step"
 )
+
+TraceFunction = Callable[[FrameType, str, Any], Any]  # what sys.settrace() takes
 
 
 class StateMonitor:
@@ -36,10 +38,10 @@ class StateMonitor:
     met: afterwards, the ids of the Tensors that the step has come to by itself.
     """
 
-    def __init__(self, roots: tuple[Any, ...], is_made_inside: Callable[[Any], bool]) -> None:
+    def __init__(self, roots: tuple[Any, ...], is_made_inside: Callable[[Value], bool]) -> None:
         self.state = AccessLog(self.where, is_made_inside)
         self.reader = Reader(self.state)
-        self.around: dict[CodeType, Any] = {}  # of functions inside others, the cells of the one around them
+        self.around: dict[CodeType, Cells] = {}  # of functions inside others, the cells of the one around them
         self.frame: FrameType | None = None
         self.found_ids: set[int] = set()
         self.start = next(filter(None, map(_first_line, reversed(roots))), Origin("", None, 0))
@@ -59,7 +61,9 @@ class StateMonitor:
         sys.setprofile(self._profiler())
         return self
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         sys.setprofile(self.before[1])
         sys.settrace(self.before[0])
         if self.collects:
@@ -112,7 +116,7 @@ class StateMonitor:
             sys.settrace,
         )
 
-        def profile(frame: FrameType, event: str, value: Any) -> None:
+        def profile(frame: FrameType, event: str, value: object) -> None:
             nonlocal depth
             if event == "call":
                 followed = known(id(frame.f_code))
@@ -139,7 +143,7 @@ class StateMonitor:
 
         return profile
 
-    def _enter(self, frame: FrameType, event: str, value: Any) -> Any:
+    def _enter(self, frame: FrameType, event: str, value: object) -> TraceFunction | None:
         if not followed_frames.of(frame):
             return None
         self._begin(frame)
@@ -156,7 +160,7 @@ class StateMonitor:
             return
         frame.f_trace, frame.f_trace_lines, frame.f_trace_opcodes = follower.trace, False, True
 
-    def _returned(self, frame: FrameType, value: Any) -> None:
+    def _returned(self, frame: FrameType, value: object) -> None:
         caller = getattr(frame.f_back.f_trace, "__self__", None) if frame.f_back is not None else None
         if isinstance(caller, FrameMonitor):
             caller.shadow.returned(frame.f_code, value)
@@ -195,7 +199,7 @@ class FrameMonitor:
     def __init__(self, watch: StateMonitor, shadow: ShadowStack) -> None:
         self.watch, self.shadow = watch, shadow
 
-    def trace(self, frame: FrameType, event: str, value: Any) -> Any:
+    def trace(self, frame: FrameType, event: str, value: object) -> TraceFunction:
         shadow, watch = self.shadow, self.watch
         if event == "opcode":
             watch.frame = frame

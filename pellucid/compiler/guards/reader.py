@@ -33,7 +33,7 @@ class Bound:
 
     __slots__ = ("function", "owner")
 
-    def __init__(self, function: Any, owner: Any) -> None:
+    def __init__(self, function: object, owner: object) -> None:
         self.function, self.owner = function, owner
 
 
@@ -42,7 +42,7 @@ class Super:
 
     __slots__ = ("owner", "start")
 
-    def __init__(self, start: type, owner: Any) -> None:
+    def __init__(self, start: type, owner: object) -> None:
         self.start, self.owner = start, owner
 
 
@@ -61,7 +61,7 @@ class Reader:
 
     # ---- what goes where it cannot be followed ----
 
-    def consume(self, x: Any, direct: bool = True, seen: set[int] | None = None) -> None:
+    def consume(self, x: object, direct: bool = True, seen: set[int] | None = None) -> None:
         """`x` is passed to code that is not followed: all foreign objects in it are read."""
         seen = set() if seen is None else seen
         if x is UNKNOWN or isinstance(x, (*FIXED, Value, Symbol, Super)) or id(x) in seen:
@@ -89,7 +89,7 @@ class Reader:
         else:
             self._consume_object(x, seen)
 
-    def _consume_own(self, x: Any, direct: bool, seen: set[int]) -> None:
+    def _consume_own(self, x: object, direct: bool, seen: set[int]) -> None:
         """Read the foreign objects in an object that the step has made."""
         if isinstance(x, CONTAINERS):
             for y in items_of(x)[:4096]:
@@ -98,7 +98,7 @@ class Reader:
             for y in list(fields_of(x).values())[:LIMIT]:
                 self.consume(y, False, seen)
 
-    def _consume_object(self, x: Any, seen: set[int]) -> None:
+    def _consume_object(self, x: object, seen: set[int]) -> None:
         if isinstance(x, types.FunctionType) and x.__defaults__:
             self.state.guard("attribute", x, "__defaults__", x.__defaults__)
         if is_library_object(x) or callable(x):
@@ -113,7 +113,7 @@ class Reader:
             "as an argument; pass next(...) in"
         )
 
-    def iterate(self, x: Any) -> None:
+    def iterate(self, x: object) -> None:
         """A loop over `x` begins, or something else that reads all its items."""
         iterates = in_class(type(x), "__iter__")
         if isinstance(iterates, types.FunctionType) and is_followed(iterates.__code__.co_filename):
@@ -125,7 +125,7 @@ class Reader:
 
     # ---- attributes ----
 
-    def attribute(self, owner: Any, name: str) -> Any:
+    def attribute(self, owner: object, name: str) -> object:
         """The value of `owner.name`, guarded where it can change."""
         if owner is UNKNOWN:
             return self._attribute_of_any(name)
@@ -143,7 +143,7 @@ class Reader:
             return self._of_own(owner, name)
         return self._of_object(owner, name)
 
-    def _attribute_of_any(self, name: str) -> Any:
+    def _attribute_of_any(self, name: str) -> object:
         known = len(self.state.foreign)
         if self._sought.get(name) != known:  # once for so many objects
             for owner in list(self.state.with_attribute(name)):
@@ -157,19 +157,19 @@ class Reader:
             self._sought[name] = len(self.state.foreign)
         return UNKNOWN
 
-    def _of_tensor(self, owner: Any, name: str) -> Any:
+    def _of_tensor(self, owner: Value, name: str) -> object:
         if is_user_attribute(owner, name) and not self.state.is_made_inside(owner):
             return self.state.guard("attribute", owner, name, owner.__dict__[name])
         return UNKNOWN
 
-    def _of_python_module(self, owner: Any, name: str) -> Any:
+    def _of_python_module(self, owner: object, name: str) -> object:
         value = owner.__dict__.get(name, UNKNOWN)
         file = getattr(owner, "__file__", None) or "<frozen"
         if value is UNKNOWN or not is_followed(file) or is_engine(file):
             return value if value is UNKNOWN else self.state.note(value)
         return self.state.guard("attribute", owner, name, value)
 
-    def _of_class(self, owner: type, name: str) -> Any:
+    def _of_class(self, owner: type, name: str) -> object:
         if isinstance(owner, EnumMeta) and name in owner.__members__:
             return self.state.note(owner.__members__[name])
         value = in_class(owner, name)
@@ -186,7 +186,7 @@ class Reader:
             return UNKNOWN
         return self.state.guard("attribute", owner, name, value)
 
-    def _of_object(self, owner: Any, name: str) -> Any:
+    def _of_object(self, owner: object, name: str) -> object:
         state, kind = self.state, type(owner)
         if isinstance(owner, np.ndarray):
             return getattr(owner, name) if name in _SHAPES else Bound(name, owner)
@@ -207,7 +207,7 @@ class Reader:
             return state.note(value) if found is MISSING else state.guard("attribute", owner, name, value)
         return self._missing(owner, name) if found is MISSING else self._on_class(owner, name, found)
 
-    def _by_descriptor(self, owner: Any, found: Any) -> Any:
+    def _by_descriptor(self, owner: object, found: object) -> object:
         getter = found.fget if isinstance(found, property) else in_class(type(found), "__get__")
         self.state.note(found)
         if isinstance(getter, types.FunctionType) and is_followed(getter.__code__.co_filename):
@@ -215,7 +215,7 @@ class Reader:
         self.consume(owner, False)
         return self.comes_from(getter)
 
-    def _missing(self, owner: Any, name: str) -> Any:
+    def _missing(self, owner: object, name: str) -> object:
         """An attribute that only `__getattr__` can give."""
         getter = in_class(type(owner), "__getattr__")
         if isinstance(owner, weakref.ProxyTypes):
@@ -226,7 +226,7 @@ class Reader:
             return self.comes_from(getter)
         return self._plain_read(owner, name)  # a getter in C, as dict.__getitem__, or none
 
-    def _plain_read(self, owner: Any, name: str) -> Any:
+    def _plain_read(self, owner: object, name: str) -> object:
         try:
             value = getattr(owner, name)
         except Exception:  # it is not there
@@ -236,7 +236,7 @@ class Reader:
             return self.state.note(value)
         return self.state.guard("attribute", owner, name, value)
 
-    def _on_class(self, owner: Any, name: str, found: Any) -> Any:
+    def _on_class(self, owner: object, name: str, found: object) -> object:
         state = self.state
         if isinstance(found, types.FunctionType):
             state.note(found)
@@ -254,7 +254,7 @@ class Reader:
             return Bound(name, owner)
         return state.guard("attribute", owner, name, found)
 
-    def _of_own(self, owner: Any, name: str) -> Any:
+    def _of_own(self, owner: object, name: str) -> object:
         """An attribute of an object that the step has made. It needs no guard, but its value and its class may be foreign."""
         found = in_class(type(owner), name)
         if isinstance(found, property):
@@ -278,7 +278,7 @@ class Reader:
             return self._attribute_of_any(name)
         return Bound(name, owner)
 
-    def _above(self, owner: Super, name: str) -> Any:
+    def _above(self, owner: Super, name: str) -> object:
         """The attribute of super()."""
         classes = type(owner.owner).__mro__ if not isinstance(owner.owner, type) else owner.owner.__mro__
         after = classes[classes.index(owner.start) + 1 :] if owner.start in classes else classes
@@ -293,7 +293,7 @@ class Reader:
         base = next(base for base in after if name in base.__dict__)
         return self.state.guard("attribute", base, name, found)
 
-    def comes_from(self, function: Any) -> Any:
+    def comes_from(self, function: object) -> object:
         """A value that a Python function is about to return."""
         if isinstance(function, types.FunctionType):
             self.expected = self.state.note(function).__code__
@@ -302,7 +302,7 @@ class Reader:
 
     # ---- items ----
 
-    def item(self, owner: Any, key: Any) -> Any:
+    def item(self, owner: Any, key: Any) -> object:
         """The value of `owner[key]`."""
         if owner is UNKNOWN or isinstance(owner, (Value, Symbol)):
             self.consume(key)
@@ -331,13 +331,13 @@ class Reader:
             return self.state.note(value)
         return self.state.guard("item", owner, key, value)
 
-    def _plain_item(self, owner: Any, key: Any) -> Any:
+    def _plain_item(self, owner: Any, key: Any) -> object:
         try:
             return owner[key] if is_key(key) else UNKNOWN
         except Exception:  # the step meets it as well
             return UNKNOWN
 
-    def _item_of_any(self, key: Any) -> Any:
+    def _item_of_any(self, key: object) -> object:
         """An item of an UNKNOWN object: guard it in each foreign container or array that it may be."""
         if not is_key(key):
             return UNKNOWN
@@ -351,13 +351,13 @@ class Reader:
                 self.state.content(owner)
         return UNKNOWN
 
-    def guard_absence(self, owner: Any, key: Any) -> None:
+    def guard_absence(self, owner: object, key: object) -> None:
         if isinstance(owner, dict):
             self.state.guard("called", owner.__contains__, (key,), False)
         else:
             self._consume_all(owner)
 
-    def _consume_all(self, owner: Any) -> None:
+    def _consume_all(self, owner: object) -> None:
         """Read all of a container, or of an object of the standard library that is one."""
         if isinstance(owner, (*CONTAINERS, np.ndarray)):
             self.state.content(owner)
@@ -376,7 +376,7 @@ class Reader:
         elif not has_followed(container, "__contains__", "__iter__"):
             self.consume(container)
 
-    def truth(self, x: Any) -> Any:
+    def truth(self, x: object) -> object:
         """`if x`."""
         if isinstance(x, CONTAINERS) and self.state.is_foreign(x):
             self.state.guard("called", bool, (x,), bool(x))
@@ -384,7 +384,7 @@ class Reader:
             self.consume(x)
         return UNKNOWN
 
-    def length(self, x: Any) -> Any:
+    def length(self, x: object) -> object:
         """`len(x)`."""
         if isinstance(x, (*CONTAINERS, np.ndarray)) and self.state.is_foreign(x):
             return self.state.guard("length", x, None, len(x))  # type: ignore[arg-type]
@@ -397,7 +397,7 @@ class Reader:
             return self.comes_from(own)
         return UNKNOWN
 
-    def operand(self, *operands: Any) -> None:
+    def operand(self, *operands: object) -> None:
         """Foreign objects are operands of a comparison or of arithmetic."""
         for x in operands:
             if isinstance(x, (*CONTAINERS, np.ndarray, tuple)):
@@ -407,13 +407,13 @@ class Reader:
                 if compares is not object.__eq__ and not has_followed(x, "__eq__"):
                     self.consume(x)
 
-    def shown(self, x: Any) -> None:
+    def shown(self, x: object) -> None:
         """A foreign object is formatted."""
         shows = in_class(type(x), "__repr__")
         if shows is not object.__repr__ and not has_followed(x, "__format__", "__str__", "__repr__"):
             self.consume(x)
 
-    def matched(self, subject: Any, kind: Any, names: Any) -> None:
+    def matched(self, subject: object, kind: object, names: object) -> None:
         """A class pattern reads attributes of the subject."""
         positions = in_class(kind, "__match_args__") if isinstance(kind, type) else ()
         for each in (names, positions):
@@ -422,21 +422,21 @@ class Reader:
         self.expected = None
         self.consume(subject)
 
-    def imported(self, name: str, names: Any, level: Any, space: Mapping[str, Any]) -> Any:
+    def imported(self, name: str, names: object, level: int, space: Mapping[str, object]) -> object:
         """The result of `import name`, or `from name import names`, inside a function."""
         if level:
             package = str(space.get("__package__") or space.get("__name__", "")).split(".")
             name = ".".join([*package[: len(package) - level + 1], *([name] if name else [])])
         return sys.modules.get(name if names else name.partition(".")[0], UNKNOWN)
 
-    def reads_again(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def reads_again(self, function: Callable[..., object], args: tuple[object, ...]) -> object:
         """A lookup function of the standard library without side effects: guarded by calling it again."""
         try:
             return self.state.guard("called", function, args, function(*args))
         except Exception:  # the step meets it as well
             return UNKNOWN
 
-    def refuse_call(self, function: Any, owner: Any, name: str) -> None:
+    def refuse_call(self, function: object, owner: object, name: str) -> None:
         refused = refusal(function, owner, name)
         if refused is not None:
             message, source = refused
@@ -444,7 +444,7 @@ class Reader:
 
     # ---- writes ----
 
-    def store_attribute(self, owner: Any, name: str) -> None:
+    def store_attribute(self, owner: object, name: str) -> None:
         """`owner.name = ...` or `del owner.name`."""
         state = self.state
         if owner is UNKNOWN:
@@ -461,7 +461,7 @@ class Reader:
             kind = owner.__name__ if isinstance(owner, types.ModuleType | type) else type(owner).__name__
             state.wrote(Location("attribute", owner, name), f"{kind}.{name}")
 
-    def store_item(self, owner: Any, key: Any) -> None:
+    def store_item(self, owner: object, key: object) -> None:
         """`owner[key] = ...` or `del owner[key]`."""
         if owner is UNKNOWN:
             for one in list(self.state.foreign.values()):
@@ -481,11 +481,11 @@ class Reader:
                     if isinstance(one, CONTAINERS):
                         self.state.wrote(Location("content", one), what)
 
-    def wrote(self, kind: str, owner: Any, key: Any) -> None:
+    def wrote(self, kind: str, owner: object, key: object) -> None:
         """A variable is about to be written."""
         self.state.wrote(Location(kind, owner, key), f"the variable {key}")
 
-    def wrote_content(self, owner: Any, name: str) -> None:
+    def wrote_content(self, owner: object, name: str) -> None:
         """A container or array is changed in place by the method or operator `name`."""
         if isinstance(owner, (*CONTAINERS, np.ndarray)) and self.state.is_foreign(owner):
             self.state.wrote(Location("content", owner), f"{type(owner).__name__}.{name}")
@@ -495,29 +495,29 @@ _PLAIN_ITEMS = [kind.__getitem__ for kind in (tuple, str, bytes, range)]
 _PLAIN_CONTAINS = [dict.__contains__, set.__contains__]
 
 
-def is_key(key: Any) -> bool:
+def is_key(key: object) -> bool:
     """Whether a value is known and can be a key: a plain value, a class, or a tuple of these."""
     if isinstance(key, tuple):
         return all(map(is_key, key))
     return (key is not UNKNOWN and isinstance(key, (*NUMBERS, type(None), type))) or _is_member(key)
 
 
-def _is_member(key: Any) -> bool:
+def _is_member(key: object) -> bool:
     return isinstance(type(key), EnumMeta)
 
 
-def has_followed(x: Any, *names: str) -> bool:
+def has_followed(x: object, *names: str) -> bool:
     """Whether one of these methods of an object is Python code that is followed."""
     found = [in_class(type(x), name) for name in names]
     return any(isinstance(f, types.FunctionType) and is_followed(f.__code__.co_filename) for f in found)
 
 
-def is_iterator(x: Any) -> bool:
+def is_iterator(x: object) -> bool:
     """Whether taking the next item of `x` changes it."""
     return hasattr(type(x), "__next__") and not isinstance(x, Value)
 
 
-def is_library_object(x: Any) -> bool:
+def is_library_object(x: object) -> bool:
     """Whether an object belongs to this package, or is a network: its state is tracked elsewhere."""
     return (
         is_module(x)
@@ -526,12 +526,12 @@ def is_library_object(x: Any) -> bool:
     )
 
 
-def is_user_attribute(tensor: Any, name: str) -> bool:
+def is_user_attribute(tensor: object, name: str) -> bool:
     """Whether the user has set this attribute of a Tensor."""
     return name in tensor.__dict__ and not hasattr(type(tensor), name) and name not in ("array", "symbol")
 
 
-def own_attributes(x: Any) -> Iterable[tuple[str, Any]]:
+def own_attributes(x: object) -> Iterable[tuple[str, object]]:
     """The attributes of an object itself, in its dict and its slots."""
     for name, value in list(fields_of(x).items()):
         if isinstance(name, str):

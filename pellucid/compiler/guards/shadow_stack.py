@@ -12,7 +12,7 @@ import gc
 import operator
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...core.value import Symbol, Value
@@ -23,6 +23,9 @@ from .instructions import decoded, effect
 from .locations import MISSING, cell_content, in_class
 from .reader import Bound, Reader, Super
 
+Stack = list[Any]  # the values of the user's frame, any of which may be UNKNOWN
+Cells = dict[str, list[types.CellType]]  # by the name of a free variable, the cells that it may have
+
 
 class ShadowStack:
     """The shadow stack of one frame.
@@ -30,10 +33,10 @@ class ShadowStack:
     expected: the code object whose return value is pushed next, if it runs.
     """
 
-    def __init__(self, reader: Reader, frame: types.FrameType, around: dict[types.CodeType, Any]) -> None:
+    def __init__(self, reader: Reader, frame: types.FrameType, around: dict[types.CodeType, Cells]) -> None:
         self.reader, self.code, self.decoded = reader, frame.f_code, decoded(frame.f_code)
         self.calls = Calls(reader)
-        self.stack: list[Any] = []
+        self.stack: Stack = []
         self.names: tuple[str, ...] = ()  # of the keyword arguments of the next call
         self.arguments: list[Any] = []  # of the next call
         self.expected: types.CodeType | None = None
@@ -70,7 +73,7 @@ class ShadowStack:
             stack.clear()  # put right before the next instruction
         self.expected = self.reader.expected
 
-    def returned(self, code: types.CodeType, value: Any) -> None:
+    def returned(self, code: types.CodeType, value: object) -> None:
         """A function that this frame, or one of its instructions, has called returns `value`."""
         if self.expected is code and self.stack:
             self.stack[-1], self.expected = value, None
@@ -95,9 +98,7 @@ def _look_at_self(frame: types.FrameType, state: AccessLog) -> None:
         state.is_foreign(owner)
 
 
-def _cells(
-    frame: types.FrameType, reader: Reader, around: dict[types.CodeType, dict[str, list[Any]]]
-) -> dict[str, list[Any]]:
+def _cells(frame: types.FrameType, reader: Reader, around: dict[types.CodeType, Cells]) -> Cells:
     """The foreign cells behind the free variables of a frame, by name; of all closures that may be this one."""
     code = frame.f_code
     if not code.co_freevars:
@@ -117,12 +118,12 @@ def _cells(
     return _by_name(code, [reader.state.note(function) for function in functions])
 
 
-def _by_name(code: types.CodeType, functions: list[Any]) -> dict[str, list[Any]]:
+def _by_name(code: types.CodeType, functions: list[types.FunctionType]) -> Cells:
     closures = [function.__closure__ or () for function in functions]
     return {name: [c[i] for c in closures] for i, name in enumerate(code.co_freevars)}
 
 
-def _matching(frame: types.FrameType, functions: Any) -> list[Any]:
+def _matching(frame: types.FrameType, functions: Iterable[object]) -> list[types.FunctionType]:
     """The functions whose cells hold the free variables of the frame."""
     names, local = frame.f_code.co_freevars, frame.f_locals
     holds = lambda f: all(
@@ -132,7 +133,7 @@ def _matching(frame: types.FrameType, functions: Any) -> list[Any]:
     return [f for f in mine if holds(f)]
 
 
-def _method_of(frame: types.FrameType) -> Any:
+def _method_of(frame: types.FrameType) -> types.FunctionType | None:
     code = frame.f_code
     owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
     found = in_class(type(owner), code.co_name)
@@ -142,7 +143,7 @@ def _method_of(frame: types.FrameType) -> Any:
 
 # ---- one handler for each kind of instruction -------------------------------------------------------------------------
 
-Handler = Callable[[ShadowStack, list[Any], dis.Instruction, types.FrameType], None]
+Handler = Callable[[ShadowStack, Stack, dis.Instruction, types.FrameType], None]
 HANDLERS: dict[str, Handler] = {}
 
 
@@ -156,7 +157,7 @@ def on(*names: str) -> Callable[[Handler], Handler]:
     return add
 
 
-def unknown_instruction(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def unknown_instruction(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     """An unknown instruction: what it reads is not known, so that the step is refused."""
     raise NotImplementedError(f"the instruction {i.opname} of Python {sys.version.split()[0]}")
 
@@ -166,7 +167,7 @@ def unknown_instruction(s: ShadowStack, stack: list[Any], i: dis.Instruction, fr
     "WITH_EXCEPT_START", "LOAD_SPECIAL", "CLEANUP_THROW", "EXIT_INIT_CHECK", "INTERPRETER_EXIT", "ENTER_EXECUTOR",
     "BEFORE_ASYNC_WITH", "GET_AITER", "GET_ANEXT", "END_ASYNC_FOR", "GET_AWAITABLE", "ASYNC_GEN_WRAP",
     "BUILD_INTERPOLATION", "BUILD_TEMPLATE", "POP_BLOCK")  # fmt: skip
-def opaque(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def opaque(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     """An instruction that only reads its operands: all of them are read, and its result is UNKNOWN."""
     after = max(len(stack) + effect(i, jump=False), 0)
     keep = max(min(after, len(stack)) - 1, 0)
@@ -175,7 +176,7 @@ def opaque(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.Fr
     stack[keep:] = [UNKNOWN] * (after - keep)
 
 
-def popped(stack: list[Any], count: int) -> list[Any]:
+def popped(stack: Stack, count: int) -> list[Any]:
     """Pop the last `count` values."""
     taken = stack[len(stack) - count :] if count else []
     del stack[len(stack) - count :]
@@ -184,52 +185,52 @@ def popped(stack: list[Any], count: int) -> list[Any]:
 
 @on("RESUME", "NOP", "CACHE", "JUMP_FORWARD", "JUMP_BACKWARD", "MAKE_CELL", "COPY_FREE_VARS", "JUMP_BACKWARD_NO_INTERRUPT",
     "DELETE_FAST", "EXTENDED_ARG", "SETUP_ANNOTATIONS", "NOT_TAKEN", "LIST_TO_TUPLE", "END_FOR", "RESERVED", "JUMP", "JUMP_NO_INTERRUPT")  # fmt: skip
-def nothing(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None: ...
+def nothing(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None: ...
 
 
 @on("RETURN_GENERATOR", "PUSH_NULL", "LOAD_ASSERTION_ERROR", "LOAD_BUILD_CLASS", "LOAD_COMMON_CONSTANT", "LOAD_LOCALS",
     "LOAD_FAST_AND_CLEAR", "FOR_ITER", "LOAD_CLOSURE")  # fmt: skip
-def push(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def push(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     stack.append(UNKNOWN)
 
 
 @on("POP_TOP", "STORE_FAST", "STORE_NAME", "STORE_FAST_MAYBE_NULL", "POP_ITER", "RETURN_VALUE",
     "POP_JUMP_FORWARD_IF_NONE", "POP_JUMP_FORWARD_IF_NOT_NONE", "POP_JUMP_BACKWARD_IF_NONE",
     "POP_JUMP_BACKWARD_IF_NOT_NONE", "POP_JUMP_IF_NONE", "POP_JUMP_IF_NOT_NONE")  # fmt: skip
-def drop(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def drop(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     stack.pop()
 
 
 @on("STORE_FAST_STORE_FAST")
-def drop_two(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def drop_two(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     del stack[-2:]
 
 
 @on("YIELD_VALUE", "SEND")
-def in_its_place(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def in_its_place(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     stack[-1] = UNKNOWN
 
 
 @on("END_SEND")
-def end_send(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def end_send(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     del stack[-2]
 
 
 @on("LIST_APPEND", "SET_ADD")
-def append(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def append(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     x, made = stack.pop(), stack[-1 - (i.arg or 0)]
     if isinstance(made, list):
         made.append(x)
 
 
 @on("MAP_ADD")
-def add_to_map(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def add_to_map(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     value, key = stack.pop(), stack.pop()
     stack[-(i.arg or 0)] = [key, value, stack[-(i.arg or 0)]]  # what is in it, for whoever reads all of it
 
 
 @on("LIST_EXTEND", "SET_UPDATE", "DICT_UPDATE", "DICT_MERGE")
-def extend(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def extend(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     x, at = stack.pop(), -(i.arg or 0)
     s.reader.iterate(x)
     made = stack[at]
@@ -242,18 +243,18 @@ def extend(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.Fr
 
 
 @on("COPY")
-def copy(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def copy(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     stack.append(stack[-(i.arg or 0)])
 
 
 @on("SWAP")
-def swap(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def swap(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     other = -(i.arg or 0)
     stack[-1], stack[other] = stack[other], stack[-1]
 
 
 @on("LOAD_CONST", "LOAD_SMALL_INT", "RETURN_CONST")
-def constant(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def constant(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     stack.append(i.argval)
 
 
@@ -262,7 +263,7 @@ def constant(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.
 
 @on("LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW", "LOAD_FAST_LOAD_FAST", "LOAD_FAST_BORROW_LOAD_FAST_BORROW",
     "STORE_FAST_LOAD_FAST")  # fmt: skip
-def load_fast(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def load_fast(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     names = i.argval if isinstance(i.argval, tuple) else (i.argval,)
     if i.opname == "STORE_FAST_LOAD_FAST":
         value = stack.pop()
@@ -276,7 +277,7 @@ def load_fast(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types
 
 
 @on("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
-def load_deref(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def load_deref(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     if i.opname == "LOAD_FROM_DICT_OR_DEREF":
         stack.pop()
     stack.append(_variable(s, i.argval, frame))
@@ -298,7 +299,7 @@ def _variable(s: ShadowStack, name: str, frame: types.FrameType) -> Any:
 
 
 @on("STORE_DEREF", "DELETE_DEREF")
-def store_deref(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def store_deref(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     if i.opname == "STORE_DEREF":
         stack.pop()
     for cell in s.cells.get(i.argval, ()):
@@ -306,7 +307,7 @@ def store_deref(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: typ
 
 
 @on("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
-def load_global(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def load_global(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     name, space = i.argval, frame.f_globals
     with_null = i.opname == "LOAD_GLOBAL" and bool((i.arg or 0) & 1)
     if i.opname == "LOAD_FROM_DICT_OR_GLOBALS":
@@ -330,20 +331,20 @@ _NULL_ON_TOP = "CALL_KW" in dis.opmap  # from Python 3.13 on
 
 
 @on("STORE_GLOBAL", "DELETE_GLOBAL")
-def store_global(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def store_global(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     if i.opname == "STORE_GLOBAL":
         stack.pop()
     s.reader.wrote("item", frame.f_globals, i.argval)
 
 
 @on("IMPORT_NAME")
-def import_name(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def import_name(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     names, level = stack.pop(), stack.pop()
     stack.append(s.reader.imported(i.argval, names, level, frame.f_globals))
 
 
 @on("IMPORT_FROM")
-def import_from(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def import_from(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     stack.append(s.reader.attribute(stack[-1], i.argval))
 
 
@@ -351,7 +352,7 @@ def import_from(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: typ
 
 
 @on("LOAD_ATTR", "LOAD_METHOD")
-def load_attribute(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def load_attribute(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     owner = stack.pop()
     value = s.reader.attribute(owner, i.argval)
     is_method = i.opname == "LOAD_METHOD" or bool((i.arg or 0) & 1 and _METHOD_BIT)
@@ -366,7 +367,7 @@ _METHOD_BIT = (
 
 
 @on("LOAD_SUPER_ATTR")
-def load_super(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def load_super(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     _, kind, owner = popped(stack, 3)
     known = isinstance(kind, type) and owner is not UNKNOWN
     value = s.reader.attribute(Super(kind, owner), i.argval) if known else s.reader.attribute(UNKNOWN, i.argval)
@@ -374,18 +375,18 @@ def load_super(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: type
 
 
 @on("STORE_ATTR")
-def store_attribute(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def store_attribute(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     owner, _ = stack.pop(), stack.pop()
     s.reader.store_attribute(owner, i.argval)
 
 
 @on("DELETE_ATTR")
-def delete_attribute(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def delete_attribute(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     s.reader.store_attribute(stack.pop(), i.argval)
 
 
 @on("BINARY_SUBSCR", "BINARY_SLICE")
-def subscript(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def subscript(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     key = _slice(stack) if i.opname == "BINARY_SLICE" else stack.pop()
     owner = stack.pop()
     sequence = isinstance(key, slice) and isinstance(owner, list)
@@ -394,26 +395,26 @@ def subscript(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types
     stack.append(UNKNOWN if sequence else s.reader.item(owner, key))
 
 
-def _slice(stack: list[Any]) -> Any:
+def _slice(stack: Stack) -> Any:
     start, stop = popped(stack, 2)
     return UNKNOWN if start is UNKNOWN or stop is UNKNOWN else slice(start, stop)
 
 
 @on("BUILD_SLICE")
-def build_slice(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def build_slice(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     parts = popped(stack, i.arg or 0)
     stack.append(UNKNOWN if any(p is UNKNOWN for p in parts) else slice(*parts))
 
 
 @on("STORE_SUBSCR", "STORE_SLICE")
-def store_item(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def store_item(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     key = _slice(stack) if i.opname == "STORE_SLICE" else stack.pop()
     owner, _ = stack.pop(), stack.pop()
     s.reader.store_item(owner, key)
 
 
 @on("DELETE_SUBSCR")
-def delete_item(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def delete_item(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     key, owner = stack.pop(), stack.pop()
     s.reader.store_item(owner, key)
 
@@ -422,17 +423,17 @@ def delete_item(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: typ
 
 
 @on("KW_NAMES")
-def keywords(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def keywords(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     s.names = s.code.co_consts[i.arg or 0]
 
 
 @on("PRECALL")
-def precall(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def precall(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     s.arguments = popped(stack, i.arg or 0)
 
 
 @on("CALL", "CALL_KW")
-def call(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def call(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     if i.opname == "CALL_KW":
         s.names = stack.pop()
     if "PRECALL" not in dis.opmap:
@@ -445,7 +446,7 @@ def call(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.Fram
     stack.append(_result(s, function, args, names, frame))
 
 
-def _result(s: ShadowStack, function: Any, args: list[Any], names: Any, frame: types.FrameType) -> Any:
+def _result(s: ShadowStack, function: object, args: list[Any], names: object, frame: types.FrameType) -> Any:
     if function is super:
         return _super(s, args, frame)
     if function is globals:
@@ -461,7 +462,7 @@ def _super(s: ShadowStack, args: list[Any], frame: types.FrameType) -> Any:
 
 
 @on("CALL_FUNCTION_EX")
-def call_with(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def call_with(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     always = "CALL_KW" in dis.opmap and "LOAD_SMALL_INT" in dis.opmap  # of 3.14: NULL where there is none
     more = stack.pop() if always or (i.arg or 0) & 1 else {}
     args, second, first = stack.pop(), stack.pop(), stack.pop()
@@ -473,31 +474,31 @@ def call_with(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types
 
 
 @on("CALL_INTRINSIC_1")
-def intrinsic(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def intrinsic(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     s.reader.consume(stack.pop())
     stack.append(UNKNOWN)
 
 
 @on("GET_ITER")
-def get_iter(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def get_iter(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     s.reader.iterate(stack.pop())
     stack.append(UNKNOWN)
 
 
 @on("GET_YIELD_FROM_ITER")
-def yield_from(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def yield_from(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     get_iter(s, stack, i, frame)
 
 
 @on("BEFORE_WITH")
-def before_with(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def before_with(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     manager = stack.pop()
     enter = in_class(type(manager), "__enter__")
     stack.extend([UNKNOWN, s.reader.comes_from(enter) if manager is not UNKNOWN else UNKNOWN])
 
 
 @on("UNPACK_SEQUENCE", "UNPACK_EX")
-def unpack(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def unpack(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     x = stack.pop()
     s.reader.iterate(x)
     count = i.arg or 0
@@ -515,7 +516,7 @@ _OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "%": oper
 
 
 @on("BINARY_OP")
-def binary(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def binary(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     if i.argrepr.startswith("["):  # of 3.14: a[b]
         subscript(s, stack, i, frame)
         return
@@ -526,7 +527,7 @@ def binary(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.Fr
     stack.append(_computed(i.argrepr.rstrip("="), a, b))
 
 
-def _computed(sign: str, a: Any, b: Any) -> Any:
+def _computed(sign: str, a: object, b: object) -> Any:
     """The result of an operation on plain numbers and strings, which make keys and names."""
     function = _OPERATORS.get(sign)
     if function is None or not (type(a) in (int, float, str) and type(b) in (int, float, str)):
@@ -540,7 +541,7 @@ def _computed(sign: str, a: Any, b: Any) -> Any:
 
 
 @on("COMPARE_OP", "IS_OP")
-def compare(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def compare(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     b, a = stack.pop(), stack.pop()
     if i.opname == "COMPARE_OP":
         s.reader.operand(a, b)
@@ -548,7 +549,7 @@ def compare(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.F
 
 
 @on("CONTAINS_OP")
-def contains(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def contains(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     container, x = stack.pop(), stack.pop()
     s.reader.contains(x, container)
     stack.append(UNKNOWN)
@@ -557,7 +558,7 @@ def contains(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.
 @on("POP_JUMP_FORWARD_IF_FALSE", "POP_JUMP_FORWARD_IF_TRUE", "POP_JUMP_BACKWARD_IF_FALSE", "POP_JUMP_BACKWARD_IF_TRUE",
     "POP_JUMP_IF_FALSE", "POP_JUMP_IF_TRUE", "UNARY_NOT", "TO_BOOL", "JUMP_IF_FALSE_OR_POP",
     "JUMP_IF_TRUE_OR_POP")  # fmt: skip
-def condition(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def condition(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     x = stack.pop()
     s.reader.truth(x)
     if i.opname in ("UNARY_NOT", "TO_BOOL"):
@@ -567,13 +568,13 @@ def condition(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types
 
 
 @on("MATCH_MAPPING", "MATCH_SEQUENCE", "GET_LEN")
-def match(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def match(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     s.reader.consume(stack[-1])
     stack.append(UNKNOWN)
 
 
 @on("MATCH_KEYS", "MATCH_CLASS")
-def match_parts(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def match_parts(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     if i.opname == "MATCH_KEYS":
         s.reader.consume(stack[-2])
         stack.append(UNKNOWN)
@@ -587,7 +588,7 @@ def match_parts(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: typ
 
 
 @on("FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC", "CONVERT_VALUE")
-def format_value(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def format_value(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     has_spec = i.opname == "FORMAT_WITH_SPEC" or (i.opname == "FORMAT_VALUE" and (i.arg or 0) & 4)
     if has_spec:
         stack.pop()
@@ -600,24 +601,24 @@ def format_value(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: ty
 
 
 @on("BUILD_STRING")
-def build_string(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def build_string(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     parts = popped(stack, i.arg or 0)
     stack.append("".join(parts) if all(isinstance(p, str) for p in parts) else UNKNOWN)
 
 
 @on("BUILD_TUPLE")
-def build_tuple(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def build_tuple(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     stack.append(tuple(popped(stack, i.arg or 0)))
 
 
 @on("BUILD_LIST", "BUILD_SET")
-def build_list(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def build_list(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     """The items, for readers of all of them. A list stands for a set too."""
     stack.append(popped(stack, i.arg or 0))
 
 
 @on("BUILD_MAP", "BUILD_CONST_KEY_MAP")
-def build_map(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def build_map(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     if i.opname == "BUILD_MAP":
         parts = popped(stack, 2 * (i.arg or 0))
         keys, values = parts[::2], parts[1::2]
@@ -628,6 +629,6 @@ def build_map(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types
 
 
 @on("MAKE_FUNCTION", "SET_FUNCTION_ATTRIBUTE")
-def make_function(s: ShadowStack, stack: list[Any], i: dis.Instruction, frame: types.FrameType) -> None:
+def make_function(s: ShadowStack, stack: Stack, i: dis.Instruction, frame: types.FrameType) -> None:
     popped(stack, 1 - effect(i))
     stack.append(UNKNOWN)

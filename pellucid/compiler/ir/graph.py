@@ -88,7 +88,7 @@ def _literal(symbol: Symbol) -> str:
     return _shortened(array.item()) if array.size == 1 else f"constant {format_shape(array.shape)}"
 
 
-def _shortened(value: Any) -> str:
+def _shortened(value: object) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if len(text) < 60 else text[:57] + "..."
 

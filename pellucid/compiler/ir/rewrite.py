@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...core.op import Op
+from ...core.origin import Origin
 from ...core.value import Symbol
 from ...ops.index import check_index
 from .graph import Graph, topological_order
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 Rule = Callable[[Symbol, tuple[Symbol, ...]], Symbol | None]
 
@@ -36,7 +40,7 @@ def replace_results(graph: Graph, new: dict[Symbol, Symbol]) -> Graph:
     return Graph(list(graph.inputs), symbols, outputs, writes)
 
 
-def emit(op: Op, *inputs: Symbol, origin: Any, **attributes: Any) -> Symbol:
+def emit(op: Op, *inputs: Symbol, origin: Origin, **attributes: Any) -> Symbol:
     """A new operation. Its shape and dtype follow from the shape rule of the operation."""
     shape, dtype = op.infer(*[_ShapeOnly(x) for x in inputs], **attributes)
     return Symbol(op, inputs, attributes, tuple(shape), dtype, origin)
@@ -49,7 +53,7 @@ class _ShapeOnly:
         self.array, self.shape, self.dtype, self.ndim = symbol, symbol.shape, symbol.dtype, symbol.ndim
 
 
-def constant(value: Any, dtype: Any, origin: Any) -> Symbol:
+def constant(value: ArrayLike, dtype: DTypeLike, origin: Origin) -> Symbol:
     """A constant Symbol."""
     array = np.asarray(value, dtype)
     return Symbol(None, (), {}, array.shape, array.dtype, origin, array)

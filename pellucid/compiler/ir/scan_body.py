@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ...core.origin import origin, user_origin
-from ...core.value import Spec, Symbol
+from ...core.value import Spec, Symbol, Value
 from ...ops.index import check_index
 from .graph import Graph, Input, interpret, name_nodes
 
@@ -73,15 +72,13 @@ class ScanBody:
         """Equal for equal bodies: keys of programs contain it."""
         names = name_nodes(self.graph)
         name_of = lambda x: names[x] if x.constant is None else (x.constant.tobytes(), x.shape, x.dtype)
-        lines: list[Any] = [
-            (s.op, [name_of(x) for x in s.inputs], s.attributes, s.shape, s.dtype) for s in names if s.op
-        ]
+        lines = [(s.op, [name_of(x) for x in s.inputs], s.attributes, s.shape, s.dtype) for s in names if s.op]
         about = repr([lines, [name_of(s) for s in self.graph.outputs], self.carries, self.slices, self.state_counts])
         digest = hashlib.sha256(about.encode()).hexdigest()[:16]
         return f"<{self.length} times {'backwards ' * self.reverse}{digest}>"
 
 
-def placeholder(like: Any) -> Symbol:
+def placeholder(like: Value | Symbol | Spec) -> Symbol:
     """A Symbol without an operation, with the shape and dtype of `like`."""
     return Symbol(None, (), {}, like.shape, like.dtype, origin.get() or user_origin())
 

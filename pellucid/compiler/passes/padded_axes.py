@@ -68,7 +68,7 @@ def is_padded(axis: Axis) -> bool:
 
 def bucket_size(length: int) -> int:
     """The size that a length is padded to. Sizes are a quarter of a power of two apart, so at most a quarter is padding."""
-    step = max(2 ** ((length - 1).bit_length() - 3), 1)
+    step: int = max(2 ** ((length - 1).bit_length() - 3), 1)
     return max(-(-length // step) * step, MIN_BUCKET)
 
 

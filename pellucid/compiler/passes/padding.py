@@ -15,7 +15,7 @@ An axis is described by its factors, such as (8, PADDED) for a batch and a seque
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from ...ops.random import random_bits
 from ..ir.graph import Graph, Input, topological_order
 from ..ir.rewrite import constant, emit
 from .padded_axes import PADDED, Axes, Axis, Lengths, Padding, canonical_axis, is_padded
-from .padding_rules import FREE, RULES, elementwise
+from .padding_rules import FREE, RULES, Rule, elementwise
 
 
 def pad_graph(true: Graph, bucket: Graph, lengths: Lengths, given: dict[int, int], full: bool) -> tuple[Graph, Padding]:
@@ -56,7 +56,7 @@ class PaddingWalk:
         self.bucket_of: dict[Symbol, Symbol] = {}  # by Symbol of the true length's graph
         self.aliases: dict[tuple[Symbol, Symbol], Symbol] = {}  # operations that only the true length's graph has
         self.packed: dict[Symbol, list[Axis]] = {}  # the pieces of what `attention` packs
-        self.length_inputs: dict[Any, Input] = {}
+        self.length_inputs: dict[Hashable, Input] = {}
         self.current: Symbol  # the present operation of the bucket's graph
 
     def run(self, given: dict[int, int]) -> tuple[Graph, list[Axes]]:
@@ -165,7 +165,7 @@ class PaddingWalk:
             raise self.refusal(f"a constant {format_shape(a.shape)} depends on the length", b)
         return self.of_length(a.constant, b.constant, axes, b, ("constant", id(b)))  # type: ignore[arg-type]
 
-    def of_length(self, true: np.ndarray, bucket: np.ndarray, axes: Axes, like_: Symbol, key: Any) -> Symbol:
+    def of_length(self, true: np.ndarray, bucket: np.ndarray, axes: Axes, like_: Symbol, key: Hashable) -> Symbol:
         """An input that is filled in for each length."""
         if key not in self.length_inputs:
             spread = bucket if self.full else self.lengths.pad(true, axes)
@@ -180,7 +180,7 @@ class PaddingWalk:
         true, size = (np.ones(self.lengths.measure(axis, n), np.bool_) for n in (self.lengths.true, self.lengths.size))
         return self.of_length(true, size, (axis,), self.current, ("mask", axis))
 
-    def fill_padding(self, x: Symbol, fill: Any, which: Iterable[int] | None = None) -> Symbol:
+    def fill_padding(self, x: Symbol, fill: float, which: Iterable[int] | None = None) -> Symbol:
         """x with `fill` in the padding of the axes `which`, or of all axes."""
         axes = self.axes[x]
         for i in range(x.ndim) if which is None else which:
@@ -203,7 +203,7 @@ class PaddingWalk:
                 raise self.refusal(f"{op.name} depends on the length", b)
             axes: Any = tuple(canonical_axis((n,)) for n in b.shape)
         else:
-            rule: Callable[..., Any] | None = elementwise if op.kind == "elementwise" else RULES.get(op)
+            rule: Rule | None = elementwise if op.kind == "elementwise" else RULES.get(op)
             if rule is None:
                 raise self.refusal(f"{op.name} of {format_shape(a.shape)} reads or makes the padded axis", b)
             if _about(a, FREE.get(op, ())) != _about(b, FREE.get(op, ())):

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 # Attributes that may differ between the two lengths; the rules compare them.
 FREE: dict[Op, tuple[str, ...]] = {reshape: ("shape",), expand: ("shape",), random_bits: ("shape",), index_add: ("shape",), slice_: ("slices",),
         pad: ("shape", "slices")}  # fmt: skip
-Ruled = tuple[list[Symbol], Any]
+Ruled = tuple[list[Symbol], Any]  # the inputs, and the axes of the result; of a packed one a list of its pieces
+Rule = Callable[["PaddingWalk", Symbol, Symbol, list[Symbol]], Ruled]
 
 
 def _same(p: PaddingWalk, symbol: Symbol, operand_axes: Sequence[Axes]) -> Axes:
@@ -92,7 +93,7 @@ def _reshape(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Rule
 
 
 def _slice(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    (x,), axes_of_result = inputs, list[Any]()
+    (x,), axes_of_result = inputs, list[Axis | None]()
     if x in p.packed:
         return inputs, (_piece(p, a, b, p.packed[x]),)
     pairs = zip(p.axes[x], a.inputs[0].shape, x.shape, _slices(a), _slices(b), strict=True)
@@ -108,8 +109,9 @@ def _slice(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return inputs, tuple(axes_of_result)
 
 
-def _slices(symbol: Symbol) -> Any:
-    return symbol.attributes["slices"]
+def _slices(symbol: Symbol) -> tuple[tuple[int, int, int], ...]:
+    slices: tuple[tuple[int, int, int], ...] = symbol.attributes["slices"]
+    return slices
 
 
 def _piece(p: PaddingWalk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis:
@@ -125,7 +127,7 @@ def _piece(p: PaddingWalk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis
 
 
 def _pad(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    (x,), axes_of_result, clean = inputs, list[Any](), list[int]()
+    (x,), axes_of_result, clean = inputs, list[Axis | None](), list[int]()
     if a.ndim == 1 and a.shape != b.shape and not p.lengths.axis(*a.shape, *b.shape):
         for pieces in p.packed.values():
             total = tuple(sum(p.lengths.measure(axis, n) for axis in pieces) for n in (p.lengths.true, p.lengths.size))

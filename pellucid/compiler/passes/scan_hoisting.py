@@ -8,7 +8,6 @@ product with the steps end to end. The numbers are those of the loop, except for
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,7 @@ from .simplify import dead_code
 def run_passes(graph: Graph, pipeline: Pipeline, disabled: frozenset[str] = frozenset(), by_row: bool = False) -> Graph:
     """Run a pipeline on a step and on the bodies of its scans. disabled: names of passes, or "scan hoisting"."""
     graph = dead_code(graph)
-    done: set[Any] = set()
+    done: set[ScanBody] = set()
     while True:
         loops = [s for s in graph.symbols if s.op is loop and s.attributes["body"] not in done]
         if not loops:
@@ -71,7 +70,13 @@ class ScanHoisting:
     """The rewrite of one scan. `inside`: the Symbols that stay in its body."""
 
     def __init__(
-        self, graph: Graph, symbol: Symbol, pipeline: Pipeline, disabled: frozenset[str], done: set[Any], by_row: bool
+        self,
+        graph: Graph,
+        symbol: Symbol,
+        pipeline: Pipeline,
+        disabled: frozenset[str],
+        done: set[ScanBody],
+        by_row: bool,
     ) -> None:
         self.graph_before, self.symbol, self.done, self.by_row = graph, symbol, done, by_row
         body: ScanBody = symbol.attributes["body"]

@@ -5,7 +5,7 @@ Each pass is a function from Graph to Graph. The numbers stay those of the inter
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
 
 import numpy as np
 
@@ -89,9 +89,9 @@ def _of_placed(symbol: Symbol, x: Symbol) -> Symbol | None:
 
 def common_subexpressions(graph: Graph) -> Graph:
     """Common subexpression elimination."""
-    computed: dict[Any, Symbol] = {}
+    computed: dict[Hashable, Symbol] = {}
 
-    def name_of(x: Symbol) -> Any:
+    def name_of(x: Symbol) -> Hashable:
         if x.constant is not None and x.size <= 16:
             return x.constant.tobytes(), x.shape, x.dtype
         return id(x)

@@ -6,7 +6,6 @@ import gc
 import threading
 import time
 import weakref
-from typing import Any
 
 import numpy as np
 
@@ -43,7 +42,7 @@ def check_leaks(made: list[tuple[weakref.ref[Value], Symbol]]) -> list[Change]:
     return cached
 
 
-def constant_value(symbol: Symbol) -> Any:
+def constant_value(symbol: Symbol) -> np.ndarray | None:
     """The numbers of a Symbol that depends on no input, else None."""
     symbols = topological_order([symbol])
     leaves = [x for s in symbols for x in s.inputs if x.op is None] or [symbol]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -19,13 +19,16 @@ from ...arguments import reduced_axes
 from ...core.op import new_value
 from ...core.origin import Origin, user_origin
 from ...core.promotion import result_type
-from ...core.value import Value, traced_or_array
+from ...core.value import DTypeLike, Value, traced_or_array
 from ...errors import TraceError, format_shape
 from ...ops.elementwise import cast, where
 from ...ops.index import check_index
 from ...ops.movement import reshape
 from ...ops.reduce import expand
 from ...tensor import Tensor, operand
+
+if TYPE_CHECKING:
+    from ...arguments import Dims
 
 
 class MaskedSelection(Tensor):
@@ -48,7 +51,7 @@ class MaskedSelection(Tensor):
     def __repr__(self) -> str:
         return f"tensor(being traced, x[mask] of x {format_shape(self.rows.shape)}, dtype={self.dtype})"
 
-    def refuse(self, *_: Any, **__: Any) -> Any:
+    def refuse(self, *_: object, **__: object) -> NoReturn:
         """Raise TraceError: an operation needs its shape, or single rows."""
         raise TraceError(
             f"{user_origin()}: x[mask], made at {self.origin}, has as many rows as the mask has True, which a step being traced does "
@@ -62,7 +65,7 @@ class MaskedSelection(Tensor):
         """The mask so that it broadcasts over `rows`."""
         return reshape(self.mask, shape=self.mask.shape + (1,) * (rows.ndim - self.mask.ndim))
 
-    def filled(self, fill: Any) -> Tensor:
+    def filled(self, fill: float) -> Tensor:
         """All rows, with `fill` in those left out."""
         return where(self.over(self.rows), self.rows, fill)
 
@@ -86,7 +89,7 @@ class MaskedSelection(Tensor):
                 other = where(self.over(self.rows), other, 1)
         return other
 
-    def each(self, name: str, *operands: Any, **options: Any) -> MaskedSelection:
+    def each(self, name: str, *operands: Any, **options: object) -> MaskedSelection:
         """`Tensor.name`, an elementwise method, on every row."""
         operands = tuple([self.beside(x) for x in operands])
         options = {key: self.beside(x) for key, x in options.items()}
@@ -95,7 +98,7 @@ class MaskedSelection(Tensor):
 
     # ---- reductions --------------------------------------------------------------------------------------------------
 
-    def reduced(self, name: str, fill: Any, dim: Any, keepdim: Any) -> Any:
+    def reduced(self, name: str, fill: float, dim: Dims, keepdim: bool) -> Tensor:
         """`Tensor.name` along `dim`, with `fill` in the rows left out. Still a MaskedSelection where axis 0 stays."""
         axes = reduced_axes(self, dim, name)
         first = self.mask.ndim
@@ -109,11 +112,11 @@ class MaskedSelection(Tensor):
         rest = [1 if axis in axes else self.rows.shape[axis - 1 + first] for axis in range(1, self.ndim)]
         return result.reshape(1, *rest)
 
-    def sum(self, dim: Any = None, keepdim: Any = False, dtype: Any = None) -> Any:
-        x = self if dtype is None else self.to(dtype)
+    def sum(self, dim: Dims = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
+        x = self if dtype is None else self.each("to", dtype)
         return x.reduced("sum", _of_kind(x, 0, False), dim, keepdim)
 
-    def mean(self, dim: Any = None, keepdim: Any = False, dtype: Any = None) -> Any:
+    def mean(self, dim: Dims = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
         if dtype is not None:
             return self.to(dtype).mean(dim, keepdim)
         if self.dtype.kind != "f":
@@ -125,31 +128,31 @@ class MaskedSelection(Tensor):
             return total / each
         return total / (self.mask.sum() * each).to(self.dtype)
 
-    def any(self, dim: Any = None, keepdim: Any = False) -> Any:
+    def any(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         return self.reduced("any", _of_kind(self, 0, False), dim, keepdim)
 
-    def all(self, dim: Any = None, keepdim: Any = False) -> Any:
+    def all(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         return self.reduced("all", _one(self), dim, keepdim)
 
-    def amax(self, dim: Any = None, keepdim: Any = False) -> Any:
+    def amax(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         return self._extreme("amax", 0, dim, keepdim)
 
-    def amin(self, dim: Any = None, keepdim: Any = False) -> Any:
+    def amin(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         return self._extreme("amin", 1, dim, keepdim)
 
-    def _extreme(self, name: str, end: int, dim: Any, keepdim: Any) -> Any:
+    def _extreme(self, name: str, end: int, dim: Dims, keepdim: bool) -> Tensor:
         if 0 in reduced_axes(self, dim, name):
             # An empty selection has no maximum: the compiled step stops before it writes, and the eager step raises the error.
             check_index(self.mask.sum(), low=1, high=self.mask.array.size + 1, spare=None, message=f"{name}: {{}} rows")
         return self.reduced(name, _ends(self.dtype)[end], dim, keepdim)
 
-    def max(self, dim: Any = None, keepdim: Any = False) -> Any:
+    def max(self, dim: Value | int | None = None, keepdim: bool = False) -> Tensor:  # type: ignore[override]
         return self._largest("max", dim, keepdim)
 
-    def min(self, dim: Any = None, keepdim: Any = False) -> Any:
+    def min(self, dim: Value | int | None = None, keepdim: bool = False) -> Tensor:  # type: ignore[override]
         return self._largest("min", dim, keepdim)
 
-    def _largest(self, name: str, dim: Any, keepdim: Any) -> Any:
+    def _largest(self, name: str, dim: Value | int | None, keepdim: bool) -> Tensor:
         if isinstance(dim, Tensor):
             return self.each({"max": "maximum", "min": "minimum"}[name], dim)
         if dim is not None:
@@ -160,15 +163,15 @@ class MaskedSelection(Tensor):
         return self.amax() if name == "max" else self.amin()
 
 
-def _one(x: Tensor) -> Any:
+def _one(x: Tensor) -> float:
     return _of_kind(x, 1, True)
 
 
-def _of_kind(x: Tensor, number: int, flag: bool) -> Any:
+def _of_kind(x: Tensor, number: int, flag: bool) -> float:
     return flag if x.dtype.kind == "b" else number
 
 
-def _ends(dtype: np.dtype) -> tuple[Any, Any]:
+def _ends(dtype: np.dtype) -> tuple[float, float]:
     """The lowest and the highest number of a dtype."""
     if dtype.kind == "f":
         return -math.inf, math.inf
@@ -194,7 +197,7 @@ REFUSED = ("register_hook", "retain_grad", "requires_grad_", "detach_", "backwar
 
 
 def _each(name: str) -> Callable[..., Any]:
-    def method(self: MaskedSelection, *operands: Any, **options: Any) -> Any:
+    def method(self: MaskedSelection, *operands: object, **options: object) -> MaskedSelection:
         return self.each(name, *operands, **options)
 
     method.__name__ = name
@@ -213,7 +216,7 @@ MaskedSelection.__hash__ = Tensor.__hash__  # type: ignore[method-assign]
 def _yielding(name: str) -> Callable[..., Any]:
     plain = getattr(Tensor, name)
 
-    def method(self: Tensor, other: Any) -> Any:
+    def method(self: Tensor, other: object) -> Any:
         return NotImplemented if isinstance(other, MaskedSelection) else plain(self, other)
 
     return method
@@ -232,7 +235,7 @@ def selected(x: Tensor, mask: Tensor) -> MaskedSelection:
     return MaskedSelection(x, new_value(traced_or_array(mask)), user_origin())
 
 
-def replaced(x: Tensor, mask: Tensor, value: Any) -> Tensor:
+def replaced(x: Tensor, mask: Tensor, value: Tensor) -> Tensor:
     """x after x[mask] = value. value: a number, a selection by the same mask, or a Tensor without an axis for the rows."""
     selection = selected(x, mask)
     rest = x.shape[mask.ndim :]

@@ -76,7 +76,7 @@ def refusing_nodes(traced: TracedStep) -> list[Node | None]:
     return [refusing_node(symbol) if tracked else None for symbol, tracked in outputs]
 
 
-def output_tensor(array: np.ndarray, node: Node | None) -> Any:
+def output_tensor(array: np.ndarray, node: Node | None) -> Tensor:
     """The Tensor of one output. node: its Node on the tape."""
     value = new_value(array)
     if node is not None:
@@ -84,7 +84,7 @@ def output_tensor(array: np.ndarray, node: Node | None) -> Any:
     return value
 
 
-Unflatten = Callable[[Sequence[Any], Sequence[Tensor]], Any]
+Unflatten = Callable[[Sequence[Tensor], Sequence[Tensor]], Any]
 
 
 def make_unflatten(traced: TracedStep, bindings: GradientBindings) -> Unflatten:
@@ -97,7 +97,7 @@ def make_unflatten(traced: TracedStep, bindings: GradientBindings) -> Unflatten:
     if not new_leaves and not returned_grads:
         return make
 
-    def unflatten(outputs: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
+    def unflatten(outputs: Sequence[Tensor], tensors: Sequence[Tensor]) -> Any:
         for position, gradient in new_leaves.items():
             leaf = outputs[position]
             leaf.requires_grad, leaf._grad = True, None if gradient is None else outputs[gradient]
@@ -117,7 +117,7 @@ def _viewed(base: Tensor, view: ViewRef) -> Tensor:
     return result
 
 
-def _unflatten_part(result: Any, bindings: GradientBindings) -> Unflatten:
+def _unflatten_part(result: object, bindings: GradientBindings) -> Unflatten:
     """The function for one part of the return value."""
     if isinstance(result, OutputRef):
         return lambda outputs, tensors: outputs[result]

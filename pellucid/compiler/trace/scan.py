@@ -8,17 +8,17 @@ they are cheap to recompute. A gradient that is to be differentiated again is ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core.op import Node, new_value
+from ...core.op import Node
 from ...core.origin import user_origin
 from ...core.tape import backward_pass
-from ...core.value import Symbol, grad_mode
+from ...core.value import Symbol, Value, grad_mode
 from ...ops.elementwise import (
     add,
     zeros_like,
@@ -26,18 +26,23 @@ from ...ops.elementwise import (
 from ...ops.loop import Cotangents, loop, one_step, part, tree_leaves, tree_map, tree_spec, unrolled
 from ...ops.movement import permute, reshape
 from ...ops.reduce import expand
+from ...tensor import Tensor
 from ..ir.scan_body import extract_body, placeholder
+from .traced_step import Function
+
+if TYPE_CHECKING:
+    from .tracer import Tracer
 
 
-def value_of(symbol: Any) -> Any:
+def value_of(symbol: Symbol) -> Tensor:
     """A value that holds a Symbol."""
-    return new_value(symbol)
+    return Tensor(symbol)
 
 
-def trace_scan(tracer: Any, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
+def trace_scan(tracer: Tracer, body: Function, carry: object, xs: object, length: int, reverse: bool) -> Any:
     """The result of `scan`, traced as one operation."""
     needs_grad = [x.requires_grad for x in tree_leaves(carry)]
-    carried_state: list[Any] = []  # Tensors that the body writes
+    carried_state: list[Tensor] = []  # Tensors that the body writes
     while True:  # until the carries that need a gradient, and the Tensors that are written, stay the same
         trace = ScanTracer(tracer, body, carry, xs, length, reverse, needs_grad, carried_state)
         needs_after = [a or y.requires_grad for a, y in zip(needs_grad, trace.carry_out, strict=False)]
@@ -53,16 +58,16 @@ class ScanTracer:
     carry_needs_grad: for each carry. carried_state: Tensors that are carried because the body writes them.
     """
 
-    tracer: Any
-    body: Callable[..., Any]
+    tracer: Tracer
+    body: Function
     carry: Any
     xs: Any
     length: int
     reverse: bool
     carry_needs_grad: list[bool]
-    carried_state: list[Any]
+    carried_state: list[Tensor]
     symbols: list[Symbol] = field(default_factory=list)
-    outer_values: dict[int, Any] = field(default_factory=dict)  # values from outside that the body reads, by id
+    outer_values: dict[int, Value] = field(default_factory=dict)  # values from outside that the body reads, by id
 
     def __post_init__(self) -> None:
         self.carry_leaves = tree_leaves(self.carry)
@@ -158,7 +163,7 @@ class ScanTracer:
         stacks = iter([self._stack(about(v), i, v.shape) for i, v in enumerate(self.stacked, start=self.carries)])
         return tree_map(lambda _: next(last), self.result), tree_map(lambda _: next(stacks), self.y)
 
-    def _stack(self, whole: Any, index: int, shape: tuple[int, ...]) -> Any:
+    def _stack(self, whole: Tensor, index: int, shape: tuple[int, ...]) -> Tensor:
         return reshape(part(whole, what="stack", index=index), shape=(self.length, *shape))
 
     def _refresh(self) -> None:
@@ -173,15 +178,15 @@ class ScanTracer:
 
     def _node(self) -> Node:
         """The Node of the scan. Its parents are the carry, the sequences, and what the body reads from outside."""
-        node = Node(loop, [*self.carry_leaves, *self.sequences], {"trace": self}, self.symbol)
+        node = Node(loop, [*self.carry_leaves, *self.sequences], {"trace": self}, self.symbol)  # type: ignore[arg-type]  # it has a shape and a dtype
         self.outer_parents = self._outer_parents()
         node.parents = (*node.parents, *self.outer_parents)
         node.inputs = (*node.inputs, *self.outer_values.values())
         node.versions = tuple([v.version for v in node.inputs])
         return node
 
-    def _outer_parents(self) -> list[Any]:
-        parents: dict[int, Any] = {}
+    def _outer_parents(self) -> list[Node | Value]:
+        parents: dict[int, Node | Value] = {}
         visited: set[int] = set()
         own = {id(v) for v in (*self.carry_in, *self.x)}
         waiting = [v.node or v for v in (*self.carry_out, *self.stacked) if v.requires_grad]
@@ -197,11 +202,11 @@ class ScanTracer:
 
     # ---- the gradient ----
 
-    def backward(self, g: Cotangents) -> list[Any]:
+    def backward(self, g: Cotangents) -> Sequence[Value | None]:
         """dL/d of the first carry, of each sequence, and of what the body reads from outside."""
         return self._through_unrolled(g) if grad_mode.get() else ScanTranspose(self, g).finish()
 
-    def _through_unrolled(self, g: Cotangents) -> list[Any]:
+    def _through_unrolled(self, g: Cotangents) -> list[Value | None]:
         """The gradient through the unrolled loop, which can itself be differentiated."""
         since = next(Node.counter)
         states = self.symbol.inputs[len(self.carry_leaves) : self.carries]
@@ -298,7 +303,7 @@ class ScanTranspose:
         self.sums_out = [add(total, g) for total, g in zip(self.sums, found_outer, strict=True)]
         return self.reached
 
-    def finish(self) -> list[Any]:
+    def finish(self) -> list[Tensor | None]:
         """dL/d of every parent of the scan on the tape, None where no gradient arrives."""
         trace = self.trace
         carries = [*self.d_carry, *self.sums]
@@ -316,7 +321,7 @@ class ScanTranspose:
         symbol.inputs = (*given, *outside)
         return self._results(value_of(symbol))
 
-    def _start(self, index: int, like: Any) -> Symbol:
+    def _start(self, index: int, like: Value) -> Symbol:
         g = self.g.get(("last", index))
         return (zeros_like(like) if g is None else g).array
 
@@ -343,9 +348,9 @@ class ScanTranspose:
             inputs[s], given = placeholder(s), [*given, trace.stacked_residual(s)]
         return inputs, given
 
-    def _results(self, whole: Any) -> list[Any]:
+    def _results(self, whole: Tensor) -> list[Tensor | None]:
         trace, at = self.trace, len(self.carried) + len(self.sums)
-        results: list[Any] = [None] * len(trace.carry_leaves)
+        results: list[Tensor | None] = [None] * len(trace.carry_leaves)
         for position, i in enumerate(self.carried):
             if i in self.reached and trace.carry_leaves[i].requires_grad:
                 results[i] = part(whole, what="last", index=position)

@@ -17,7 +17,7 @@ from ...ops.loop import Cotangents
 from ...tensor import Tensor
 
 # From cotangents by output to dL/d(input) for every input; None where there is none.
-Backward = Callable[[Mapping[Any, Tensor]], Sequence[Tensor | None]]
+Backward = Callable[[Mapping[int, Tensor]], Sequence[Tensor | None]]
 
 
 class _Compiled(Op):
@@ -35,7 +35,7 @@ class _Call(_Compiled):
 
     saves_inputs = True
 
-    def backward(self, node: Node, g: Cotangents) -> list[Any]:
+    def backward(self, node: Node, g: Cotangents) -> list[Tensor | None]:
         if grad_mode.get():
             raise GradientError(
                 f"{node.origin}: the gradient of a compiled function is to be differentiated again (create_graph=True); "
@@ -49,14 +49,14 @@ class _Call(_Compiled):
 class _Result(_Compiled):
     """One result of a call."""
 
-    def backward(self, node: Node, g: Any) -> list[Any]:
+    def backward(self, node: Node, g: Tensor) -> list[Cotangents]:
         return [Cotangents({node.attributes["position"]: g})]
 
 
 class _Walked(_Compiled):
     """A result whose tape the compiled function has walked itself."""
 
-    def backward(self, node: Node, g: Any) -> list[Any]:
+    def backward(self, node: Node, g: Tensor) -> list[Any]:
         raise GradientError(
             "backward through the result of a compiled function that calls backward() itself; expected one of the two; "
             "leave this backward() out, or take the one inside out"
@@ -66,7 +66,9 @@ class _Walked(_Compiled):
 _CALL, _RESULT, _WALKED = _Call(), _Result(), _Walked()
 
 
-def put_on_tape(values: Sequence[Any], tracked: Sequence[bool], inputs: Sequence[Any], backward: Backward) -> None:
+def put_on_tape(
+    values: Sequence[Tensor], tracked: Sequence[bool], inputs: Sequence[Tensor], backward: Backward
+) -> None:
     """Put the tracked ones of `values` on the tape: their backward calls `backward` and continues in `inputs`."""
     token = origin.set(user_origin())  # find it once for all Nodes
     try:

@@ -28,6 +28,12 @@ SHARED_GRADIENT = (
 )
 
 
+# The function of a step, and what a call gives it: any nests of Tensors and plain values, and any result.
+Function = Callable[..., Any]
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
 class IndexFault(Exception):
     """An index was out of range. The compiled step has written nothing; the eager step raises the error that explains it."""
 
@@ -110,6 +116,6 @@ class TracedResults(NamedTuple):
     structure: Any
     outputs: list[Symbol]
     tracked: list[bool]
-    values: list[Any]
+    values: list[Tensor]
     positions: dict[int, OutputRef]
     new_leaves: dict[int, int | None]

@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...core.op import Node, Op, apply, tracer_count
+from ...core.op import Attributes, Node, Op, apply, tracer_count
 from ...core.origin import Origin, origin, user_origin
 from ...core.sharing import Cell, Path, put, strides_of
 from ...core.tape import backward_pass, reachable
@@ -29,7 +29,18 @@ from ..ir.graph import Graph, Input
 from .leaks import check_leaks
 from .masked import YIELDING, replaced, selected
 from .scan import ScanTracer, trace_scan
-from .traced_step import GIVEN_GRADIENT, SHARED_GRADIENT, OutputRef, Retrace, TracedResults, TracedStep, ViewRef
+from .traced_step import (
+    GIVEN_GRADIENT,
+    SHARED_GRADIENT,
+    Args,
+    Function,
+    Kwargs,
+    OutputRef,
+    Retrace,
+    TracedResults,
+    TracedStep,
+    ViewRef,
+)
 
 SHARED = (
     "{}: the step writes a Tensor {} that shares its numbers with an argument, or the argument {} itself; expected what is "
@@ -40,12 +51,12 @@ _one_at_a_time = threading.RLock()  # a Tensor can hold one Symbol beside its ar
 
 
 def trace(
-    function: Callable[..., Any],
-    arguments: Any,
+    function: Function,
+    arguments: tuple[Args, Kwargs],
     names: dict[int, str],
     keep_grads: bool = False,
     differentiable: bool = False,
-    source: Any = None,
+    source: Function | None = None,
     gives_views: bool = True,
 ) -> TracedStep:
     """Trace `function(*args, **kwargs)` for `arguments` = (args, kwargs).
@@ -78,8 +89,8 @@ def trace(
 def _trace_once(
     tracer: Tracer,
     monitor: StateMonitor,
-    function: Callable[..., Any],
-    arguments: Any,
+    function: Function,
+    arguments: tuple[Args, Kwargs],
     keep_grads: bool,
     differentiable: bool,
 ) -> TracedStep:
@@ -107,17 +118,17 @@ def _trace_once(
 def traced_class(kind: type) -> type:
     """A subclass of `kind` for Tensors from outside the step: `array` is the Symbol for the tracer, and the array elsewhere."""
 
-    def get(value: Any) -> Any:
+    def get(value: Tensor) -> Symbol | np.ndarray:
         fields = value.__dict__
         active = active_tracer.get()
         if active is not None:
             return fields["symbol"] if "symbol" in fields else active.read(value)
         return fields["array"] if "array" in fields else value.__getattr__("array")
 
-    def put(value: Any, array: Any) -> None:
+    def put(value: Tensor, array: Symbol | np.ndarray) -> None:
         value.__dict__["array" if active_tracer.get() is None else "symbol"] = array
 
-    def drop(value: Any) -> None:  # from a thread that does not trace
+    def drop(value: Tensor) -> None:  # from a thread that does not trace
         if value.__dict__.pop("array", None) is None:
             raise AttributeError("array")
 
@@ -131,8 +142,8 @@ class SavedTensor(NamedTuple):
 
     owner: Tensor
     kind: type
-    array: Any
-    shared: tuple[Any, Any, Any]
+    array: np.ndarray | None
+    shared: tuple[Cell | None, Path, Tensor | None]
     rest: dict[str, Any]
 
 
@@ -148,7 +159,9 @@ class Tracer:
         self.differentiable: set[int] = set()  # ids of the values read with the tape on
         self.taped = False  # whether an operation has been put on the tape
         self.saved: dict[int, SavedTensor] = {}  # the Tensors that the step uses as they were, by id
-        self.grads: dict[int, tuple[Tensor, Any]] = {}  # by id of the Tensor: it, and its `.grad` before the step
+        self.grads: dict[
+            int, tuple[Tensor, Tensor | ConsumedGradient | None]
+        ] = {}  # by id of the Tensor: it, and its `.grad` before the step
         self.grad_inputs: dict[int, Input] = {}
         self.views: list[tuple[Tensor, Cell, Tensor]] = []  # from before the step, each with its cell and the base
         self.grad_placeholders: dict[int, Tensor] = {}  # by id of the owner: the traced Tensor for its gradient
@@ -158,12 +171,12 @@ class Tracer:
         self.scan_symbols: set[Symbol] = set()  # of the bodies of scans: nothing outside may read them
         self.scans: list[ScanTracer] = []  # the scans whose bodies are being traced, outermost first
         self.pending_change: Callable[[], None] | None = None  # to be called before the step is traced again
-        self.held_locks: list[Any] = []  # locks that other threads wait for until the arrays are restored
+        self.held_locks: list[threading.RLock] = []  # locks that other threads wait for until the arrays are restored
 
     # ---- called by core/op.py ----
 
     def append(
-        self, op: Op, values: Any, attributes: dict[str, Any], shape: tuple[int, ...], dtype: np.dtype
+        self, op: Op, values: Sequence[Tensor], attributes: Attributes, shape: tuple[int, ...], dtype: np.dtype
     ) -> Symbol:
         if grad_mode.get():
             self.differentiable.update(map(id, values))
@@ -172,12 +185,11 @@ class Tracer:
         self.symbols.append(symbol)
         return symbol
 
-    def on_create(self, value: Value, array: Any) -> Any:
+    def on_create(self, value: Value, array: Symbol | np.ndarray) -> Symbol:
         """What a value made while tracing holds: its Symbol, or a constant Symbol for an array."""
-        if array.__class__ is np.ndarray:
-            array = self.constant(array)
-        self.created.append((weakref.ref(value), array))
-        return array
+        symbol = self.constant(array) if isinstance(array, np.ndarray) else array
+        self.created.append((weakref.ref(value), symbol))
+        return symbol
 
     def constant(self, array: np.ndarray) -> Symbol:
         origin = _origin()
@@ -188,7 +200,7 @@ class Tracer:
             return symbol
         return Symbol(None, (), {}, array.shape, array.dtype, origin, array.copy())
 
-    def read(self, value: Any) -> Symbol:
+    def read(self, value: Value) -> Symbol:
         """The Symbol of `value`. A Tensor from before the step becomes an input."""
         fields = value.__dict__
         saved = fields.get("symbol", fields.get("array"))
@@ -218,7 +230,7 @@ class Tracer:
             self.symbols, self.scans = symbols, traces
         return value.array
 
-    def _follow_path(self, path: Path, base: Any) -> Symbol:
+    def _follow_path(self, path: Path, base: Tensor) -> Symbol:
         """The Symbol where `path` leads from `base`."""
         mode = grad_mode.set(False)  # its node on the tape is known
         try:
@@ -228,7 +240,7 @@ class Tracer:
         finally:
             grad_mode.reset(mode)
 
-    def rebind(self, value: Any, symbol: Symbol) -> None:
+    def rebind(self, value: Tensor, symbol: Symbol) -> None:
         """Let `value` be `symbol` from now on, and update every Tensor that shares its memory."""
         self.read(value)  # so that its old state is saved
         value.version += 1
@@ -255,13 +267,13 @@ class Tracer:
                     view.array = self._follow_path(view.path, base)
         self.forget_views(base, but=value)
 
-    def forget_views(self, base: Any, but: Any = None) -> None:
+    def forget_views(self, base: Value, but: Value | None = None) -> None:
         """Forget the Symbols of earlier Tensors that share the memory of `base`, except `but`. The next read finds them again."""
         for view in [] if base.cell is None else base.cell.living():
             if view is not base and view is not but and id(view) in self.saved and id(view) not in self.inputs:
                 view.__dict__.pop("symbol", None)
 
-    def before_data_assignment(self, value: Any) -> None:
+    def before_data_assignment(self, value: Tensor) -> None:
         """`x.data = y` is about to give `value` memory of its own. Raises TraceError where other Tensors share the old one."""
         self.read(value)
         if value.cell is not None and len(value.cell.living()) > 1:  # a write to its own `.data` comes through `rebind`
@@ -270,19 +282,19 @@ class Tracer:
                 "Tensors, which would go on with the old ones; expected a write that all of them see; write x.data.copy_(y)"
             )
 
-    def scan(self, body: Callable[..., Any], carry: Any, xs: Any, length: int, reverse: bool) -> Any:
+    def scan(self, body: Function, carry: object, xs: object, length: int, reverse: bool) -> Any:
         """The scan of `ops/loop.py` as one operation."""
         return trace_scan(self, body, carry, xs, length, reverse)
 
-    def selected(self, x: Any, mask: Any) -> Any:
+    def selected(self, x: Tensor, mask: Tensor) -> Tensor:
         """x[mask], whose shape is not known while tracing."""
         return selected(x, mask)
 
-    def replaced(self, x: Any, mask: Any, value: Any) -> Any:
+    def replaced(self, x: Tensor, mask: Tensor, value: Tensor) -> Tensor:
         """x after x[mask] = value."""
         return replaced(x, mask, value)
 
-    def _add_input(self, kind: str, value: Any, position: int = -1) -> Input:
+    def _add_input(self, kind: str, value: Tensor, position: int = -1) -> Input:
         entry = Input(kind, value, self._placeholder(value), position, self.names.get(id(value), ""))
         self.inputs[id(value)] = entry
         self._save(value)
@@ -294,7 +306,7 @@ class Tracer:
         value.array = entry.symbol
         return entry
 
-    def _save(self, value: Any) -> None:
+    def _save(self, value: Tensor) -> None:
         """Save a Tensor from before the step, and let it hold a Symbol beside its array."""
         if id(value) in self.saved:
             return
@@ -308,7 +320,7 @@ class Tracer:
     def _placeholder(self, value: Value) -> Symbol:
         return Symbol(None, (), {}, value.shape, value.dtype, _origin())
 
-    def hold_lock(self, lock: Any) -> None:
+    def hold_lock(self, lock: threading.RLock) -> None:
         """Hold `lock` until the end of the trace."""
         if lock not in self.held_locks:
             lock.acquire()
@@ -320,10 +332,10 @@ class Tracer:
 
     # ---- arguments and gradients ----
 
-    def add_arguments(self, arguments: Any) -> None:
+    def add_arguments(self, arguments: tuple[Args, Kwargs]) -> None:
         position = 0
 
-        def take(leaf: Any) -> None:
+        def take(leaf: object) -> None:
             nonlocal position
             if isinstance(leaf, Tensor):
                 if id(leaf) not in self.inputs:  # one Tensor in two arguments is one input, as in the signature
@@ -342,7 +354,7 @@ class Tracer:
         if not self.is_made_inside(owner):
             self.grads.setdefault(id(owner), (owner, owner._grad))
 
-    def read_grad(self, owner: Tensor) -> Any:
+    def read_grad(self, owner: Tensor) -> Tensor | ConsumedGradient | None:
         """`owner.grad`. A gradient from before the step becomes an input; that it was there is noted for later calls."""
         grad = owner._grad
         if grad.__class__ is ConsumedGradient or self.is_made_inside(owner):
@@ -387,7 +399,7 @@ class Tracer:
 
     # ---- the end ----
 
-    def finish(self, result: Any, keep_grads: bool, differentiable: bool = False) -> TracedStep:
+    def finish(self, result: object, keep_grads: bool, differentiable: bool = False) -> TracedStep:
         """What the step came to. Call it once, while the tracer is still active."""
         results = self._results(result)
         outputs, tracked = results.outputs, results.tracked
@@ -425,14 +437,14 @@ class Tracer:
             returned_grads=[(positions[id(x._grad)], x) for x in left if id(x._grad) in positions],
         )
 
-    def _results(self, result: Any) -> TracedResults:
+    def _results(self, result: object) -> TracedResults:
         outputs: list[Symbol] = []
         tracked: list[bool] = []
-        values: list[Any] = []
+        values: list[Tensor] = []
         positions: dict[int, OutputRef] = {}  # a Tensor that is returned twice is one afterwards, too
 
-        def leaf(value: Any) -> Any:
-            if not isinstance(value, Value):
+        def leaf(value: object) -> Any:
+            if not isinstance(value, Tensor):
                 return value
             symbol = self.read(value)
             if id(value) in self.saved:
@@ -458,13 +470,13 @@ class Tracer:
                 new_leaves[i] = None
         return TracedResults(structure, outputs, tracked, values, positions, new_leaves)
 
-    def _backward_of(self, results: list[Any], outputs: list[Symbol]) -> list[Tensor] | None:
+    def _backward_of(self, results: list[Tensor], outputs: list[Symbol]) -> list[Tensor] | None:
         """Trace the gradients of `results` with respect to what the step reads, and append them to `outputs`.
 
         Returns the Tensors they belong to. None where the step has walked their tape itself, so that it is a whole step.
         """
         roots = {i: value for i, value in enumerate(results) if value.node is not None}
-        nodes = reachable([value.node for value in roots.values()], self.started)
+        nodes = reachable([value.node for value in roots.values() if value.node is not None], self.started)
         if any(node.inputs is None for node in nodes):
             return None
         seeds = [Tensor(self._cotangent(i, value)) for i, value in roots.items()]
@@ -474,7 +486,7 @@ class Tracer:
         outputs += [self.read(gradients[key][1]) for key in gradients if key in owners]
         return leaves
 
-    def _cotangent(self, position: int, value: Any) -> Symbol:
+    def _cotangent(self, position: int, value: Tensor) -> Symbol:
         entry = Input("cotangent", None, self._placeholder(value), position, f"gradient of output {position}")
         self.cotangents.append(entry)
         return entry.symbol

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
 
 import numpy as np
 
@@ -180,7 +180,7 @@ def _order_summed_axes(product: Contraction, keep_order: bool) -> Contraction:
     return product._replace(splat=reordered(product.splat), vectors=reordered(product.vectors), sizes=sizes)
 
 
-def _hashable(value: Any) -> Any:
+def _hashable(value: object) -> Hashable:
     return (
         tuple(_hashable(v) for v in value)
         if isinstance(value, list | tuple)

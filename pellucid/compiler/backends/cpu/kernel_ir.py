@@ -6,7 +6,7 @@ are part of the key of its object code on disk.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ....core.op import Op
 
@@ -98,10 +98,13 @@ class KernelSpec(NamedTuple):
     by_row: bool = False
 
 
+Access = TypeVar("Access", Load, Store)
+
+
 def merge_axes(spec: KernelSpec, outer: int, inner: int) -> KernelSpec:
     """The same kernel with axis `outer` of the domain merged into axis `inner`: every access steps through both as one."""
 
-    def without_outer(x: Any) -> Any:
+    def without_outer(x: Access) -> Access:
         return x._replace(strides=tuple(stride for axis, stride in enumerate(x.strides) if axis != outer))
 
     def renumbered(axis: int | None) -> int | None:

@@ -45,7 +45,8 @@ MEMORY = {"float32": f32, "float64": f64, "int64": i64, "int32": i32, "uint32": 
 def float32(number: float) -> float:
     """`number` rounded to float32. LLVM refuses a constant that is not exact."""
     try:
-        return struct.unpack("f", struct.pack("f", number))[0]
+        rounded: float = struct.unpack("f", struct.pack("f", number))[0]
+        return rounded
     except OverflowError:
         return float("inf") if number > 0 else float("-inf")
 
@@ -350,7 +351,8 @@ def compile_module(module: ir.Module, target: Target, *, assembly: bool = False)
     options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
     passes = binding.create_pass_builder(generator, options)
     passes.getModulePassManager().run(parsed, passes)
-    return generator.emit_assembly(parsed) if assembly else generator.emit_object(parsed)
+    code: bytes | str = generator.emit_assembly(parsed) if assembly else generator.emit_object(parsed)
+    return code
 
 
 _gone: list[tuple[binding.ResourceTracker, binding.LLJIT]] = []  # engines that nothing uses
@@ -389,7 +391,8 @@ class Code:
             _gone.append((self._tracker, self._engine))
 
     def address(self, name: str) -> int:
-        return self._tracker[name]
+        address: int = self._tracker[name]
+        return address
 
 
 def versions() -> str:

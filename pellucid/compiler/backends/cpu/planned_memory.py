@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ....core.value import Symbol
@@ -40,7 +38,7 @@ class PlannedMemory:
         return np.ndarray(symbol.shape, symbol.dtype, self.regions[buffer_slice.region].data, buffer_slice.offset,
                           tuple(s * size for s in strides))  # fmt: skip
 
-    def read(self, symbol: Symbol, computed: dict[Symbol, Any]) -> np.ndarray:
+    def read(self, symbol: Symbol, computed: dict[Symbol, np.ndarray]) -> np.ndarray:
         if symbol in computed:
             return computed[symbol]
         if symbol.constant is not None:
@@ -48,13 +46,14 @@ class PlannedMemory:
         if symbol in self.plan.slices:
             return self.stored(symbol)
         assert symbol.op is not None and is_view(symbol), symbol
-        return symbol.op.forward(self.read(symbol.inputs[0], computed), **symbol.attributes)
+        view: np.ndarray = symbol.op.forward(self.read(symbol.inputs[0], computed), **symbol.attributes)
+        return view
 
     def run(self, launch: Launch) -> None:
         """Run one kernel, operation by operation, into its planned slices."""
         if launch.loop is not None:
             return self._repeat(launch, launch.loop)
-        computed: dict[Symbol, Any] = {}
+        computed: dict[Symbol, np.ndarray] = {}
         for symbol in launch.kernel.symbols:
             copies = [self.layout.operand_copies.get((launch.kernel, side)) for side in range(len(symbol.inputs))]
             copies = copies if symbol is launch.kernel.root else []

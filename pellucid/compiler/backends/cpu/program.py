@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ....core.op import new_value
 from ....core.value import Symbol
 from ....ops.index import rows
 from ....ops.loop import tree_leaves
@@ -64,7 +63,7 @@ class HeldLocks:
 
     __slots__ = ("count", "locks")
 
-    def __init__(self, locks: Sequence[Any]) -> None:
+    def __init__(self, locks: Sequence[threading.RLock]) -> None:
         self.locks, self.count = locks, 0
 
     def __enter__(self) -> HeldLocks:
@@ -77,7 +76,7 @@ class HeldLocks:
             raise
         return self
 
-    def exchange(self, locks: Sequence[Any]) -> None:
+    def exchange(self, locks: Sequence[threading.RLock]) -> None:
         """Release the present locks and hold `locks` instead."""
         self.__exit__()
         self.locks = locks
@@ -215,7 +214,9 @@ class Program:
         # Arguments that are the state of other programs, or views of it.
         given = [t for t in tensors if t.storage is not None or t.cell is not None]
         natives = [t.storage if t.cell is None else t.cell.native for t in given]
-        if natives and (others := {native.lock for native in natives if native is not None and native.owned}):
+        if natives and (
+            others := {native.lock for native in natives if native is not None and native.owned and native.lock}
+        ):
             with HeldLocks(sorted({*self.locks, *others}, key=id)):
                 return self._call(tensors)
         with self.locks[0] if len(self.locks) == 1 else HeldLocks(self.locks):
@@ -237,7 +238,7 @@ class Program:
         self.finish(tensors)
         return self.unflatten(self.values(), tensors)
 
-    def values(self) -> list[Any]:
+    def values(self) -> list[Tensor]:
         """The outputs of the last run as Tensors."""
         results = self.workspace.results
         if self.padding is not None:
@@ -315,7 +316,9 @@ class Program:
             self.written_arguments or self.written_grads or self.grads or returned
         )
 
-    def run_steps(self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None) -> Any:
+    def run_steps(
+        self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], object] | None
+    ) -> Any:
         """Run one step for each row of `indices` (S, B), which replaces the last argument. Returns the outputs stacked, (S, ...).
 
         Native code runs for about CHUNK seconds at a time; in between come signals and `progress(steps done)`.
@@ -324,7 +327,7 @@ class Program:
             return self._run_steps(held, tensors, indices, progress)
 
     def _run_steps(
-        self, held: HeldLocks, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], Any] | None
+        self, held: HeldLocks, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], object] | None
     ) -> Any:
         steps, width = len(indices), max(self.plan.output_bytes, 1)
         outputs = aligned((steps, width), np.uint8)
@@ -364,10 +367,10 @@ class Program:
         self.finish(())
         return self.unflatten([self._stacked(s, outputs) for s in self.graph.outputs], ())
 
-    def _stacked(self, symbol: Symbol, outputs: np.ndarray) -> Any:
+    def _stacked(self, symbol: Symbol, outputs: np.ndarray) -> Tensor:
         index, steps = self.plan.slices[symbol], len(outputs)
         rows_of_output = outputs[:, index.offset : index.offset + index.size]
-        return new_value(np.ascontiguousarray(rows_of_output).view(symbol.dtype).reshape(steps, *symbol.shape))
+        return Tensor(np.ascontiguousarray(rows_of_output).view(symbol.dtype).reshape(steps, *symbol.shape))
 
     def run_segments(self, first: int, end: int) -> None:
         """Run the segments first..end-1: native code, and between them operations without native code."""

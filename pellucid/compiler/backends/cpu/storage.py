@@ -11,18 +11,21 @@ import contextlib
 import math
 import threading
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ....core.sharing import Cell
 from ....tensor import Tensor
 
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 LARGE_BYTES = 1 << 24  # bytes: a larger array, such as a data set, is not copied
 
 
-def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """Row-major zeros that begin at a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.zeros(size + ALIGNMENT, np.uint8)
@@ -61,7 +64,7 @@ class Buffer:
     def address(self) -> int:
         return self.memory.ctypes.data
 
-    def snapshot(self, tensor: Any) -> np.ndarray:
+    def snapshot(self, tensor: Tensor) -> np.ndarray:
         """Make `tensor.array`, a copy of the buffer. Wait for the end of a program that runs on it, so that no half-done step
         is copied."""
         with self.lock or contextlib.nullcontext():
@@ -79,7 +82,7 @@ class Buffer:
                 cell.array = self.memory.copy()
                 self._tell()
 
-    def overwritten(self, tensor: Any) -> None:
+    def overwritten(self, tensor: Tensor) -> None:
         """`tensor.array` has been assigned."""
         array = tensor.array
         if array.shape != self.shape or array.dtype != self.dtype:  # Module.to
@@ -98,7 +101,7 @@ class Buffer:
             for watcher in self.watchers:
                 watcher.add(tensor)
 
-    def tell_others(self, tensor: Any, mine: set[Tensor]) -> None:
+    def tell_others(self, tensor: Tensor, mine: set[Tensor]) -> None:
         """Notify every program but the one with the set `mine` that these numbers are needed, before it writes them."""
         for watcher in self.watchers:
             if watcher is not mine:

@@ -29,7 +29,7 @@ class PendingBackward:
     def __init__(self, program: TwoPhaseProgram, workspace: Workspace, arguments: Sequence[Tensor]) -> None:
         self.program, self.workspace, self.arguments = program, workspace, arguments
 
-    def __call__(self, cotangents: Mapping[Any, Tensor]) -> Sequence[Tensor | None]:
+    def __call__(self, cotangents: Mapping[int, Tensor]) -> Sequence[Tensor | None]:
         return self.program.backward(self, cotangents)
 
 
@@ -81,11 +81,11 @@ class TwoPhaseProgram(Program):
         thread_pool.run(self.entry_points[first], self.context_address, pace.threads)
         pace.note(began, time.perf_counter())
 
-    def values(self) -> list[Any]:
+    def values(self) -> list[Tensor]:
         """The results of the last run as Tensors, not on the tape yet."""
         return [new_value(view.copy()) for view in self.workspace.results[: len(self.traced.tracked)]]
 
-    def backward(self, waiting: PendingBackward, cotangents: Mapping[Any, Tensor]) -> Sequence[Tensor | None]:
+    def backward(self, waiting: PendingBackward, cotangents: Mapping[int, Tensor]) -> Sequence[Tensor | None]:
         """dL/d(leaf) for each leaf, and None for Tensors that are only read, from dL/d(output) by output."""
         with HeldLocks(self.locks):
             self.use(waiting.workspace)

@@ -72,7 +72,8 @@ FMOD_ROUNDS = -(-278 // QUOTIENT_BITS)  # float32 quotients end below 2**278
 
 
 def _bits_of(number: float) -> int:
-    return struct.unpack("<i", struct.pack("<f", float32(number)))[0]
+    bits: int = struct.unpack("<i", struct.pack("<f", float32(number)))[0]
+    return bits
 
 
 class VectorMath:

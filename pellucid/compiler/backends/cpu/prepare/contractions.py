@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from .....core.op import Op
+from .....core.op import Attributes, Op
+from .....core.origin import Origin
 from .....core.value import Symbol
 from .....ops.contraction import (
     convolution,
@@ -88,7 +88,7 @@ def _padded(x: Symbol, size: Sequence[int], start: Sequence[int], step: Sequence
     return emit(pad, x, origin=x.origin, shape=(*x.shape[:2], *size), slices=(*outer, *slices))
 
 
-def _patches(x: Symbol, kernel: Any, attributes: dict[str, Any]) -> Symbol:
+def _patches(x: Symbol, kernel: tuple[int, ...], attributes: Attributes) -> Symbol:
     """x (B, C, H, W), zero-padded, as (B, C, P, Q, K, L): the patch under the kernel at every output position."""
     pad = attributes["padding"]
     if any(pad):
@@ -212,7 +212,7 @@ def fold_reshapes_into_contractions(graph: Graph, by_row: bool = False) -> Graph
     return rewrite(graph, replacement)
 
 
-def _emit_contraction(origin: Any, a: Symbol, b: Symbol, sides: tuple[Labels, Labels, Labels]) -> Symbol:
+def _emit_contraction(origin: Origin, a: Symbol, b: Symbol, sides: tuple[Labels, Labels, Labels]) -> Symbol:
     """A contraction of axes by letters. Axes without a letter, of size 1, are dropped."""
     inputs = []
     for x, side in zip((a, b), sides[:2], strict=True):
