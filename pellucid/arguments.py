@@ -22,6 +22,9 @@ int32 = np.dtype(np.int32)
 uint8 = np.dtype(np.uint8)
 bool_ = np.dtype(np.bool_)
 
+# A whole number for every axis, or one for each: a kernel's size, a stride.
+Sizes = int | Sequence[int]
+
 
 def as_dtype(dtype: Any) -> np.dtype:
     """`dtype` as one of ours; raises DTypeError for others."""
@@ -122,7 +125,7 @@ def shape_of(sizes: Sequence[Any]) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes)
 
 
-def sizes_of(value: Any, count: int, what: str, least: int = 0) -> tuple[int, ...]:
+def sizes_of(value: Sizes, count: int, what: str, least: int = 0) -> tuple[int, ...]:
     """`value`, one whole number for all of `count` axes or one for each; raises OptionError below `least`."""
     sizes = tuple(value) if isinstance(value, tuple | list) else (value,) * count
     if len(sizes) != count or not all(isinstance(n, int | np.integer) and n is not True and n >= least for n in sizes):

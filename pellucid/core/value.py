@@ -20,6 +20,9 @@ grad_mode: ContextVar[bool] = ContextVar("grad_mode", default=True)
 default_dtype = np.dtype(np.float32)
 DTYPES = {np.dtype(name) for name in ("float32", "float64", "int64", "int32", "uint8", "bool", "uint32")}
 
+# What names a dtype: ours, NumPy's, Python's `float`, or a name such as "float32".
+DTypeLike = np.dtype | type | str
+
 
 class Spec(NamedTuple):
     """The shape and dtype of a value, without its numbers."""

@@ -32,10 +32,11 @@ from .operands import as_value_of, operand, operand_tensor
 from .reductions import Reductions
 from .selection import MinMax
 from .shapes import concatenate
-from .state import ConsumedGradient, check_device, device
+from .state import ConsumedGradient, DeviceLike, check_device, device
 
 __all__ = [
     "ConsumedGradient",
+    "DeviceLike",
     "MinMax",
     "Parameter",
     "RemovableHook",

@@ -48,7 +48,11 @@ class device:
         return hash(self.type)
 
 
-def check_device(name: str | device | None) -> None:
+# What names a device: `device("cpu")` or "cpu".
+DeviceLike = str | device
+
+
+def check_device(name: DeviceLike | None) -> None:
     """Raise OptionError unless `name` is None or "cpu"."""
     if name is not None:
         device(name)
