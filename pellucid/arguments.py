@@ -127,7 +127,7 @@ def shape_of(sizes: Sequence[Any]) -> tuple[int, ...]:
 
 def sizes_of(value: Sizes, count: int, what: str, least: int = 0) -> tuple[int, ...]:
     """`value`, one whole number for all of `count` axes or one for each; raises OptionError below `least`."""
-    sizes = tuple(value) if isinstance(value, tuple | list) else (value,) * count
+    sizes: tuple[Any, ...] = tuple(value) if isinstance(value, tuple | list) else (value,) * count
     if len(sizes) != count or not all(isinstance(n, int | np.integer) and n is not True and n >= least for n in sizes):
         each = {1: "", 2: " or two of them, (height, width)"}.get(count, f" or {count} of them")
         raise OptionError(f"{what}={value!r}; expected a whole number from {least}{each}; check the sizes")

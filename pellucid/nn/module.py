@@ -21,9 +21,10 @@ from ..arguments import array_of, as_dtype
 from ..core.origin import module_path
 from ..core.sharing import leave
 from ..core.state_version import note_change, note_switch, state_version
+from ..core.value import DTypeLike
 from ..errors import DTypeError, OptionError, PellucidError, StateError, format_shape, in_module, suggestion
 from ..grad_mode import Mode
-from ..tensor import Parameter, RemovableHook, Tensor, check_device
+from ..tensor import DeviceLike, Parameter, RemovableHook, Tensor, check_device
 from ..tensor import device as Device
 from .hooks import BackwardHook
 
@@ -392,7 +393,9 @@ class Module:
             else:
                 parameter.fill_grad_with_zeros()
 
-    def to(self, *where: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Module:
+    def to(
+        self, *where: Any, dtype: DTypeLike | None = None, device: DeviceLike | None = None, non_blocking: bool = False
+    ) -> Module:
         """Cast floating parameters and buffers in place; a device is accepted where it is "cpu"."""
         for argument in (*where, device):
             if isinstance(argument, str | Device):
