@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -93,6 +93,9 @@ Found = TypeVar("Found")
 
 class Module:
     """Base of every layer and network. Call `super().__init__()` first, then set layers and Parameters as attributes."""
+
+    # Own Parameters of two axes or more that are no weights: tables of biases, frequencies. Training does not decay them.
+    undecayed: ClassVar[tuple[str, ...]] = ()
 
     training: bool
     _parameters: dict[str, Parameter | None]
