@@ -21,7 +21,7 @@ from pellucid.models import family
 from pellucid.models.base import Model, StepOutput
 from pellucid.runs.settings import load_recipe, resolve_config
 from pellucid.training.learner import Learner
-from pellucid.training.optimizers import hidden_matrices, is_matrix, learning_rate_curve
+from pellucid.training.optimizers import decayed_parameters, hidden_matrices, learning_rate_curve
 from pellucid.training.session import PREPARED
 
 TEXT = 100_000  # tokens
@@ -71,6 +71,7 @@ class Ours:
         """To be taken before the first step."""
         learner = self.learner
         matrices = hidden_matrices(learner.network) if learner.settings.optimizer == "muon" else []
+        decayed = {id(p) for p in decayed_parameters(learner.network)}
         return Start(
             self.name,
             dataclasses.asdict(learner.settings),
@@ -79,7 +80,7 @@ class Ours:
             [tuple(t.array for t in learner.loader.batch(picked)) for picked in self.picks],
             self.shares,
             [name for name, p in learner.network.named_parameters() if any(p is m for m in matrices)],
-            [name for name, p in learner.network.named_parameters() if is_matrix(name, p)],
+            [name for name, p in learner.network.named_parameters() if id(p) in decayed],
         )
 
 

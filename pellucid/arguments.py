@@ -25,7 +25,7 @@ bool_ = np.dtype(np.bool_)
 # One axis or several; None stands for all of them.
 Dims = int | tuple[int, ...] | list[int] | None
 # A whole number for every axis, or one for each: a kernel's size, a stride.
-Sizes = int | tuple[int, ...] | list[int]
+Sizes = int | Sequence[int]
 
 
 def as_dtype(dtype: DTypeLike) -> np.dtype:

@@ -77,21 +77,21 @@ def full(
 
 
 def zeros(
-    *size: Sizes, dtype: DTypeLike = float32, requires_grad: bool = False, device: DeviceLike | None = None
+    *size: Sizes, dtype: DTypeLike | None = float32, requires_grad: bool = False, device: DeviceLike | None = None
 ) -> Tensor:
     """Zeros of the sizes given."""
     return full(shape_of(size), 0, dtype=dtype or float32, requires_grad=requires_grad, device=device)
 
 
 def ones(
-    *size: Sizes, dtype: DTypeLike = float32, requires_grad: bool = False, device: DeviceLike | None = None
+    *size: Sizes, dtype: DTypeLike | None = float32, requires_grad: bool = False, device: DeviceLike | None = None
 ) -> Tensor:
     """Ones of the sizes given."""
     return full(shape_of(size), 1, dtype=dtype or float32, requires_grad=requires_grad, device=device)
 
 
 def empty(
-    *size: Sizes, dtype: DTypeLike = float32, requires_grad: bool = False, device: DeviceLike | None = None
+    *size: Sizes, dtype: DTypeLike | None = float32, requires_grad: bool = False, device: DeviceLike | None = None
 ) -> Tensor:
     """Zeros: memory that is not initialised would differ from run to run."""
     return zeros(*size, dtype=dtype, requires_grad=requires_grad, device=device)

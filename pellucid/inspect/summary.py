@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..creation import zeros
 from ..errors import OptionError, format_shape
@@ -70,7 +70,9 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
-def summary(model: Module, input: Any = None, *, input_size: Any = None) -> Summary:
+def summary(
+    model: Module, input: Any = None, *, input_size: Sequence[int] | Sequence[Sequence[int]] | None = None
+) -> Summary:
     """Run `model` once on `input` and list the shapes of all outputs, with the batch axis.
 
     input: a Tensor, a tuple of arguments for a model that takes several, or a shape. input_size: a shape, or a list of
@@ -83,7 +85,7 @@ def summary(model: Module, input: Any = None, *, input_size: Any = None) -> Summ
     inputs = _filled(input_size) if input is None else _inputs(input)
     outputs: dict[int, tuple[Shape, ...]] = {}
 
-    def collect(module: Module, _: Any, output: Any) -> None:
+    def collect(module: Module, _: object, output: object) -> None:
         outputs.setdefault(id(module), tuple(_shapes(output)))
 
     hooks = [module.register_forward_hook(collect) for module in model.modules()]
@@ -109,7 +111,7 @@ def undisturbed(model: Module) -> Iterator[None]:
             module.training = mode
 
 
-def _is_shape(value: Any) -> bool:
+def _is_shape(value: object) -> TypeGuard[Sequence[int]]:
     return isinstance(value, list | tuple) and bool(value) and all(type(size) is int for size in value)
 
 
@@ -119,7 +121,7 @@ def _inputs(input: Any) -> tuple[Any, ...]:
     return input if isinstance(input, tuple) else (input,)
 
 
-def _filled(size: Any) -> tuple[Tensor, ...]:
+def _filled(size: object) -> tuple[Tensor, ...]:
     if _is_shape(size):
         return (zeros(*size),)
     if isinstance(size, list | tuple) and size and all(map(_is_shape, size)):
@@ -129,7 +131,7 @@ def _filled(size: Any) -> tuple[Tensor, ...]:
     )
 
 
-def _shapes(output: Any) -> list[Shape]:
+def _shapes(output: object) -> list[Shape]:
     """The shapes of all Tensors in `output`, in order."""
     if isinstance(output, Tensor):
         return [output.shape]

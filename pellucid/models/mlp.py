@@ -92,6 +92,8 @@ class PiecewiseLinearEmbedding(nn.Module):
     linear and learns to bend.
     """
 
+    undecayed = ("bias", "bin_slopes")
+
     def __init__(self, bins: list[list[float]], dim: int) -> None:
         super().__init__()
         self.dim = dim
@@ -107,7 +109,6 @@ class PiecewiseLinearEmbedding(nn.Module):
         bound = 1 / math.sqrt(dim)
         self.weight = nn.Parameter(nn.init.uniform_(zeros(len(bins), dim), -bound, bound))  # (F, D)
         self.bias = nn.Parameter(nn.init.uniform_(zeros(len(bins), dim), -bound, bound))  # (F, D)
-        # Training decays what has "weight" in its name; changes of slope are not decayed.
         self.bin_slopes = nn.Parameter(zeros(len(bins), most, dim))  # (F, T, D)
 
     def forward(self, numbers: Tensor) -> Tensor:
@@ -125,6 +126,8 @@ class PeriodicEmbedding(nn.Module):
 
     Periodic embedding (Gorishniy et al. 2022, arXiv 2203.05556): frequencies start normal with standard deviation `sigma`.
     """
+
+    undecayed = ("frequency", "bias")
 
     def __init__(self, numbers: int, dim: int, frequencies: int = 16, sigma: float = 0.1) -> None:
         super().__init__()

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from .. import functional as F
+from ..core.value import DTypeLike
 from ..creation import arange, empty, tensor, where, zeros
 from ..errors import DTypeError, OptionError, ShapeError, format_shape
 from ..ops.index import check_index
-from ..tensor import Parameter, Tensor
+from ..tensor import DeviceLike, Parameter, Tensor
 from . import init
 from .linear import Linear, check_input, positive_int
 from .module import Module
@@ -33,7 +33,9 @@ class KeyValueCache(Module):
     keys: Tensor
     values: Tensor
 
-    def __init__(self, batch_size: int, num_heads: int, length: int, head_dim: int, dtype: Any = None) -> None:
+    def __init__(
+        self, batch_size: int, num_heads: int, length: int, head_dim: int, dtype: DTypeLike | None = None
+    ) -> None:
         super().__init__()
         sizes = {"batch_size": batch_size, "num_heads": num_heads, "length": length, "head_dim": head_dim}
         shape = [positive_int(size, "KeyValueCache", name) for name, size in sizes.items()]
@@ -92,7 +94,7 @@ class MultiheadAttention(Module):
     def __init__(
         self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, add_bias_kv: bool = False,
         add_zero_attn: bool = False, kdim: int | None = None, vdim: int | None = None, batch_first: bool = False,
-        device: Any = None, dtype: Any = None,
+        device: DeviceLike | None = None, dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.embed_dim = positive_int(embed_dim, "MultiheadAttention", "embed_dim")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from ..errors import IndexRangeError, OptionError, suggestion
 from ..tensor import Parameter
 from .module import Module
 
+if TYPE_CHECKING:
+    from ..core.value import TensorLike
+
 
 class _Row(Module):
     """Modules in an order, registered under names (their positions, unless Sequential is given others); abstract."""
 
-    def _member(self, value: Any) -> Module:
+    def _member(self, value: object) -> Module:
         if not isinstance(value, Module):
             raise OptionError(
                 f"{type(self).__name__}: {value!r} ({type(value).__name__}); expected a Module; "
@@ -24,11 +27,11 @@ class _Row(Module):
     def _name_at(self, index: int) -> str:
         return list(self._modules)[_place(self, index, "modules")]
 
-    def append(self, module: Module) -> Any:
+    def append(self, module: Module) -> Self:
         self.add_module(str(len(self)), self._member(module))
         return self
 
-    def extend(self, modules: Iterable[Any]) -> Any:
+    def extend(self, modules: Iterable[Module]) -> Self:
         for module in modules:
             self.append(module)
         return self
@@ -39,12 +42,12 @@ class _Row(Module):
         members.insert(index, self._member(module))
         self._renew(members)
 
-    def _renew(self, members: list[Any]) -> None:
+    def _renew(self, members: Iterable[Module]) -> None:
         for name in list(self._modules):
             delattr(self, name)
         self.extend(members)
 
-    def __iadd__(self, modules: Iterable[Any]) -> Any:
+    def __iadd__(self, modules: Iterable[Module]) -> Self:
         return self.extend(modules)
 
     def __setitem__(self, index: int, module: Module) -> None:
@@ -61,7 +64,7 @@ class _Row(Module):
         return iter(self._modules.values())
 
 
-def _place(owner: Any, index: Any, what: str) -> int:
+def _place(owner: _Row | ParameterList, index: object, what: str) -> int:
     """`index` into `owner`, from the end where negative, checked."""
     if not isinstance(index, int) or not -len(owner) <= index < len(owner):
         expected = f"a number from {-len(owner)} to {len(owner) - 1}" if len(owner) else "none"
@@ -88,7 +91,7 @@ class Sequential(_Row):
             x = module(x)  # type: ignore[misc]
         return x
 
-    def _renew(self, members: list[Any]) -> None:
+    def _renew(self, members: Iterable[Module]) -> None:
         if all(name.isdigit() for name in self._modules):  # chosen names stay with their Modules
             super()._renew(members)
 
@@ -97,7 +100,11 @@ class Sequential(_Row):
             raise OptionError("Sequential.insert: its modules have chosen names; expected positions; use add_module")
         super().insert(index, module)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Module | None:
         if isinstance(index, slice):
             return Sequential({name: self._modules[name] for name in list(self._modules)[index]})
         return self._modules[self._name_at(index)]
@@ -106,11 +113,15 @@ class Sequential(_Row):
 class ModuleList(_Row):
     """A list of Modules, registered under their positions; it has no forward of its own."""
 
-    def __init__(self, modules: Iterable[Any] = ()) -> None:
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
         super().__init__()
         self.extend(modules)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> ModuleList: ...
+    def __getitem__(self, index: int | slice) -> Module | None:
         if isinstance(index, slice):
             return ModuleList(list(self)[index])
         return self._modules[self._name_at(index)]
@@ -134,11 +145,11 @@ class ModuleList(_Row):
 class ModuleDict(Module):
     """Modules by name; it has no forward of its own."""
 
-    def __init__(self, modules: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
         super().__init__()
         self.update(modules)
 
-    def update(self, modules: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
         if isinstance(modules, str):
             raise OptionError(
                 f"ModuleDict: {modules!r} is a str; expected Modules by name; write {{'head': Linear(8, 3)}}"
@@ -192,24 +203,28 @@ class ModuleDict(Module):
 class ParameterList(Module):
     """Parameters, registered under their positions; Tensors and arrays are made Parameters."""
 
-    def __init__(self, values: Iterable[Any] = ()) -> None:
+    def __init__(self, values: Iterable[TensorLike] = ()) -> None:
         super().__init__()
         self.extend(values)
 
-    def append(self, value: Any) -> ParameterList:
+    def append(self, value: TensorLike) -> ParameterList:
         self.register_parameter(str(len(self)), value if isinstance(value, Parameter) else Parameter(value))
         return self
 
-    def extend(self, values: Iterable[Any]) -> ParameterList:
+    def extend(self, values: Iterable[TensorLike]) -> ParameterList:
         for value in values:
             self.append(value)
         return self
 
-    def __setitem__(self, index: int, value: Any) -> None:
+    def __setitem__(self, index: int, value: TensorLike) -> None:
         name = list(self._parameters)[_place(self, index, "parameters")]
         self.register_parameter(name, value if isinstance(value, Parameter) else Parameter(value))
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Parameter: ...
+    @overload
+    def __getitem__(self, index: slice) -> ParameterList: ...
+    def __getitem__(self, index: int | slice) -> Parameter | ParameterList:
         values = list(self)
         return ParameterList(values[index]) if isinstance(index, slice) else values[_place(self, index, "parameters")]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import functional as F
+from ..core.value import DTypeLike
 from ..creation import empty
 from ..errors import DTypeError, OptionError, format_shape
 from ..grad_mode import has_empty_weights
 from ..ops.index import check_index
-from ..tensor import Parameter, Tensor
+from ..tensor import DeviceLike, Parameter, Tensor
 from . import init
 from .linear import check_input, positive_int
 from .module import Module
@@ -27,8 +26,8 @@ class Embedding(Module):
         embedding_dim: int,
         padding_idx: int | None = None,
         *,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         self.num_embeddings = positive_int(num_embeddings, "Embedding", "num_embeddings")

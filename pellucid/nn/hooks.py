@@ -7,12 +7,20 @@ call alone. `module.py` decides when a call is hooked.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.op import Node
-from ..core.value import grad_mode
+from ..core.value import Value, grad_mode
 from ..errors import GradientError, ShapeError, format_shape
 from ..tensor import Tensor
+
+if TYPE_CHECKING:
+    from .module import Module
+
+# The gradients of the inputs, or of the outputs, of a Module; None where there is none.
+Gradients = tuple[Tensor | None, ...]
+# hook(module, grad_input, grad_output): what it returns, unless None, replaces grad_input.
+BackwardFunction = Callable[["Module", Gradients, Gradients], Tensor | Gradients | None]
 
 
 def map_tensors(values: Any, function: Callable[[Tensor], Tensor]) -> Any:
@@ -35,7 +43,7 @@ class BackwardHook:
     last input has its own.
     """
 
-    def __init__(self, module: Any, hooks: list[Callable[..., Any]]) -> None:
+    def __init__(self, module: Module, hooks: list[BackwardFunction]) -> None:
         self.module, self.hooks = module, hooks
         self.inputs: dict[int, int] = {}  # the sequence number of an input's own Node -> its position
         self.outputs = 0
@@ -44,8 +52,8 @@ class BackwardHook:
         self._reset()
 
     def _reset(self) -> None:
-        self.grad_input: dict[int, Any] = {}
-        self.grad_output: dict[int, Any] = {}
+        self.grad_input: dict[int, Tensor] = {}
+        self.grad_output: dict[int, Tensor] = {}
 
     def enter(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The inputs as the forward should read them."""
@@ -67,7 +75,7 @@ class BackwardHook:
         """The output as the caller should read it."""
         if not grad_mode.get():
             return output
-        nodes: list[Any] = []
+        nodes: list[Value | Node | None] = []
 
         def through_clone(y: Tensor) -> Tensor:
             nodes.append(y.node)
@@ -80,7 +88,7 @@ class BackwardHook:
         self.used = self._used(nodes)
         return output
 
-    def _used(self, waiting: list[Any]) -> set[int]:
+    def _used(self, waiting: list[Value | Node | None]) -> set[int]:
         """The positions of the inputs that the outputs depend on; Nodes older than the inputs are skipped."""
         first = min(self.inputs, default=0)
         visited: set[int] = set()
@@ -91,19 +99,19 @@ class BackwardHook:
                 waiting.extend(node.parents)
         return {position for sequence, position in self.inputs.items() if sequence in visited}
 
-    def _output_arrived(self, position: int, g: Any) -> None:
+    def _output_arrived(self, position: int, g: Tensor) -> None:
         self.grad_output[position] = g
         if not self.used and len(self.grad_output) == self.outputs:  # no input needs a gradient: nothing else will come
             self._call()
 
-    def _input_arrived(self, position: int, g: Any) -> Any:
+    def _input_arrived(self, position: int, g: Tensor) -> Tensor | None:
         self.grad_input[position] = g
         if len(self.grad_input) < len(self.used):
             return None
         replaced = self._call()
         return None if replaced is None else replaced[position]
 
-    def _call(self) -> tuple[Any, ...] | None:
+    def _call(self) -> Gradients | None:
         grad_input = tuple(self.grad_input.get(i) for i in range(self.positions))
         grad_output = tuple(self.grad_output.get(i) for i in range(self.outputs))
         self._reset()  # there may be another backward pass
@@ -114,7 +122,7 @@ class BackwardHook:
                 result = grad_input = self._checked(changed, grad_input)
         return result
 
-    def _checked(self, changed: Any, grad_input: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _checked(self, changed: Tensor | Gradients, grad_input: Gradients) -> Gradients:
         changed = changed if isinstance(changed, tuple) else (changed,)
         if len(self.used) > 1:
             raise GradientError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Concatenate, ParamSpec
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from ..grad_mode import (
 )  # the mode stands below; this is where networks are begun
 from ..random import Generator, rand, randn
 from ..tensor import Tensor
+
+How = ParamSpec("How")  # the options of an initialiser
 
 GAINS = {"linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
 
@@ -49,11 +51,11 @@ def fans(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * kernel, tensor.shape[0] * kernel
 
 
-def _start(fill: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _start(fill: Callable[Concatenate[Tensor, How], Tensor]) -> Callable[Concatenate[Tensor, How], Tensor]:
     """An initialiser that fills nothing inside `init_empty_weights()`."""
 
     @wraps(fill)
-    def started(tensor: Tensor, *how: Any, **options: Any) -> Tensor:
+    def started(tensor: Tensor, *how: How.args, **options: How.kwargs) -> Tensor:
         return tensor if has_empty_weights() else fill(tensor, *how, **options)
 
     return started

@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
+from ..core.value import DTypeLike
 from ..creation import empty
 from ..errors import DTypeError, OptionError, ShapeError, format_shape
-from ..tensor import Parameter, Tensor
+from ..tensor import DeviceLike, Parameter, Tensor
 from . import init
 from .module import Module
 
 
-def positive_int(value: Any, owner: str, option: str, least: int = 1) -> int:
+def positive_int(value: object, owner: str, option: str, least: int = 1) -> int:
     """`value` as an int; raises OptionError below `least`, and for what is no whole number."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         raise OptionError(f"{owner}: {option}={value!r}; expected a whole number from {least}; check the sizes")
     return int(value)
 
 
-def check_input(x: Any, dtype: np.dtype | None = None) -> None:
+def check_input(x: object, dtype: np.dtype | None = None) -> None:
     """Raise DTypeError unless x is a Tensor, of `dtype` where one is given."""
     if not isinstance(x, Tensor):
         raise DTypeError(f"input is {type(x).__name__}; expected a Tensor; make it one with pellucid.tensor(...)")
@@ -39,7 +40,12 @@ class Linear(Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
         self.in_features = positive_int(in_features, "Linear", "in_features")

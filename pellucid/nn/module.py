@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -21,11 +21,21 @@ from ..arguments import array_of, as_dtype
 from ..core.origin import module_path
 from ..core.sharing import leave
 from ..core.state_version import note_change, note_switch, state_version
+from ..core.value import DTypeLike
 from ..errors import DTypeError, OptionError, PellucidError, StateError, format_shape, in_module, suggestion
 from ..grad_mode import Mode
-from ..tensor import Parameter, RemovableHook, Tensor, check_device
+from ..tensor import DeviceLike, Parameter, RemovableHook, Tensor, check_device
 from ..tensor import device as Device
-from .hooks import BackwardHook
+from .hooks import BackwardFunction, BackwardHook
+
+if TYPE_CHECKING:
+    from ..core.value import TensorLike
+
+# hook(module, inputs): what it returns, unless None, replaces the inputs.
+PreHook = Callable[["Module", tuple[Any, ...]], Any]
+# hook(module, inputs, output): what it returns, unless None, replaces the output.
+ForwardHook = Callable[["Module", tuple[Any, ...], Any], Any]
+Hook = TypeVar("Hook", bound=Callable[..., object])
 
 # The outermost Module that is being called; paths are relative to it.
 _root: ContextVar[Module | None] = ContextVar("root", default=None)
@@ -65,7 +75,7 @@ def _with_checked_arguments(init: Callable[..., None]) -> Callable[..., None]:
     flags = [name for name in names if init.__annotations__.get(name) == "bool"]
 
     @wraps(init)
-    def checked(self: Any, *arguments: Any, **options: Any) -> None:
+    def checked(self: Module, *arguments: Any, **options: Any) -> None:
         given = {**dict(zip(names, arguments, strict=False)), **options}
         for name in flags:
             if not isinstance(given.get(name, True), int | np.bool_):
@@ -78,13 +88,22 @@ def _with_checked_arguments(init: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
+Found = TypeVar("Found")
+
+
 class Module:
     """Base of every layer and network. Call `super().__init__()` first, then set layers and Parameters as attributes."""
+
+    # Own Parameters of two axes or more that are no weights: tables of biases, frequencies. Training does not decay them.
+    undecayed: ClassVar[tuple[str, ...]] = ()
 
     training: bool
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
+    _pre_hooks: list[PreHook]
+    _hooks: list[ForwardHook]
+    _backward_hooks: list[BackwardFunction]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -136,7 +155,7 @@ class Module:
                 "write super().__init__() as the first line of __init__"
             )
 
-    def _check_kind(self, registry: str, name: str, value: Any) -> None:
+    def _check_kind(self, registry: str, name: str, value: object) -> None:
         """Raise DTypeError unless `value` may stand under a registered name: None, or a value of the same kind."""
         if value is None or isinstance(value, _REGISTRIES.get(registry, object)):
             return
@@ -192,7 +211,7 @@ class Module:
 
     register_module = add_module
 
-    def register_parametrization(self, name: str, function: Callable[[Any], Any]) -> None:
+    def register_parametrization(self, name: str, function: Callable[[Any], Tensor]) -> None:
         """Compute the attribute `name` by `function(self)` whenever it is read, such as a weight from other Parameters."""
         self._register("_computed", name, function)
 
@@ -249,8 +268,8 @@ class Module:
         return type(self).__name__
 
     def _call_with_hooks(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        for hook in list(self._pre_hooks):
-            changed = hook(self, inputs)
+        for pre_hook in list(self._pre_hooks):
+            changed = pre_hook(self, inputs)
             if changed is not None:
                 inputs = changed if isinstance(changed, tuple) else (changed,)
         backward = BackwardHook(self, self._backward_hooks) if self._backward_hooks else None
@@ -260,15 +279,15 @@ class Module:
             output = output if changed is None else changed
         return backward.leave(output) if backward else output
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHook:
+    def register_forward_pre_hook(self, hook: PreHook) -> RemovableHook:
         """Call `hook(module, inputs)` before each forward; what it returns, unless None, replaces the inputs."""
         return _ModuleHook(self._pre_hooks, hook)
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHook:
+    def register_forward_hook(self, hook: ForwardHook) -> RemovableHook:
         """Call `hook(module, inputs, output)` after each forward; what it returns, unless None, replaces the output."""
         return _ModuleHook(self._hooks, hook)
 
-    def register_full_backward_hook(self, hook: Callable[..., Any]) -> RemovableHook:
+    def register_full_backward_hook(self, hook: BackwardFunction) -> RemovableHook:
         """Call `hook(module, grad_input, grad_output)`, tuples with None where there is none, in each backward pass.
 
         It runs once all inputs that the output depends on have their gradients. What it returns, unless None, replaces
@@ -349,13 +368,13 @@ class Module:
         """The buffer at a dotted path. Raises OptionError where there is none."""
         return self._lookup("buffer", dict(self.named_buffers(remove_duplicate=False)), target)
 
-    def _lookup(self, kind: str, known: dict[str, Any], target: str) -> Any:
+    def _lookup(self, kind: str, known: Mapping[str, Found], target: str) -> Found:
         if target not in known:
             names = suggestion(target, known) or f" There are {', '.join(filter(None, known)) or 'none'}."
             raise OptionError(f"no {kind} {target!r} in {type(self).__name__}; expected the path of one.{names}")
         return known[target]
 
-    def apply(self, function: Callable[[Module], Any]) -> Module:
+    def apply(self, function: Callable[[Module], object]) -> Self:
         """Call `function` on every Module below and then on this one."""
         for child in self.children():
             child.apply(function)
@@ -392,7 +411,13 @@ class Module:
             else:
                 parameter.fill_grad_with_zeros()
 
-    def to(self, *where: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Module:
+    def to(
+        self,
+        *where: DTypeLike | DeviceLike | Tensor | None,
+        dtype: DTypeLike | None = None,
+        device: DeviceLike | None = None,
+        non_blocking: bool = False,
+    ) -> Module:
         """Cast floating parameters and buffers in place; a device is accepted where it is "cpu"."""
         for argument in (*where, device):
             if isinstance(argument, str | Device):
@@ -449,7 +474,7 @@ class Module:
         state = self._state(prefix)
         return OrderedDict(state if keep_vars else {name: value.detach() for name, value in state.items()})
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+    def load_state_dict(self, state_dict: Mapping[str, TensorLike], strict: bool = True) -> IncompatibleKeys:
         """Take over the numbers of `state_dict` (Tensors, or anything NumPy reads).
 
         All or nothing: raises StateError, naming every key that is missing, unexpected or of another shape, before
@@ -474,7 +499,7 @@ class Module:
                 value.assign(given[name])
         return IncompatibleKeys(missing, unexpected)
 
-    def _read_state(self, state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
+    def _read_state(self, state_dict: Mapping[str, TensorLike]) -> tuple[dict[str, Tensor], list[str]]:
         """The values as Tensors, and a message for each that is not numbers."""
         if not isinstance(state_dict, Mapping):
             raise StateError(
@@ -508,10 +533,10 @@ class Module:
 _REGISTRIES: dict[str, type] = {"_parameters": Parameter, "_buffers": Tensor, "_modules": Module}
 
 
-class _ModuleHook(RemovableHook):
+class _ModuleHook(RemovableHook, Generic[Hook]):
     """A hook whose registration and removal count as changes of structure."""
 
-    def __init__(self, hooks: list[Any], hook: Callable[..., Any]) -> None:
+    def __init__(self, hooks: list[Hook], hook: Hook) -> None:
         super().__init__(hooks, hook)
         hooks.append(hook)
         note_change()

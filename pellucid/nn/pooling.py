@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from .. import functional as F
-from ..arguments import sizes_of
+from ..arguments import Sizes, sizes_of
 from ..errors import OptionError
 from ..tensor import Tensor
 from .linear import check_input
@@ -17,7 +17,7 @@ class _Pool(Module):
 
     axes = 0
 
-    def __init__(self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
+    def __init__(self, kernel_size: Sizes, stride: Sizes | None, padding: Sizes, ceil_mode: bool) -> None:
         super().__init__()
         name = type(self).__name__
         stride = kernel_size if stride is None else stride
@@ -35,8 +35,8 @@ class _MaxPool(_Pool):
     """The largest number under each window; abstract over the number of axes."""
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, return_indices: bool = False,
-        ceil_mode: bool = False,
+        self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1,
+        return_indices: bool = False, ceil_mode: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(kernel_size, stride, padding, ceil_mode)
         if return_indices:
@@ -74,7 +74,7 @@ class AvgPool1d(_Pool):
     axes = 1
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+        self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(kernel_size, stride, padding, ceil_mode)
@@ -95,7 +95,7 @@ class AvgPool2d(_Pool):
     axes = 2
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+        self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, ceil_mode: bool = False,
         count_include_pad: bool = True, divisor_override: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(kernel_size, stride, padding, ceil_mode)
@@ -111,7 +111,7 @@ class AvgPool2d(_Pool):
 class AdaptiveAvgPool2d(Module):
     """x (B, C, H, W) or (C, H, W) -> (B, C, *output_size), whatever H and W are; None keeps a size."""
 
-    def __init__(self, output_size: Any) -> None:
+    def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
         super().__init__()
         given = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
         sizes_of([1 if n is None else n for n in given], 2, "AdaptiveAvgPool2d: output_size", 1)
@@ -129,7 +129,11 @@ class Upsample(Module):
     """x (B, C, *) with each number repeated `scale_factor` times along every further axis, or up to `size`."""
 
     def __init__(
-        self, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+        self,
+        size: Sizes | None = None,
+        scale_factor: float | Sequence[float] | None = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
     ) -> None:
         super().__init__()
         if isinstance(scale_factor, tuple):

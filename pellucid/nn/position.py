@@ -6,10 +6,9 @@ Letters: B batch, T time, H heads, D channels of a head, C channels.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from ..core.value import DTypeLike
 from ..creation import arange, empty, tensor
 from ..errors import IndexRangeError, OptionError, ShapeError, format_shape
 from ..ops.index import check_index, take
@@ -19,7 +18,7 @@ from .linear import check_input, positive_int
 from .module import Module
 
 
-def _rows(table: Tensor, positions: Any, count: int, owner: str) -> Tensor:
+def _rows(table: Tensor, positions: int | Tensor, count: int, owner: str) -> Tensor:
     """Rows of the table (S, C): `count` rows from a number or a 0-d Tensor on, (T, C); or those at a Tensor's positions, (*, C).
 
     Raises IndexRangeError beyond the table.
@@ -40,7 +39,7 @@ class _PositionalEmbedding(Module):
 
     weight: Tensor
 
-    def forward(self, x: Tensor, offset: Any = 0) -> Tensor:
+    def forward(self, x: Tensor, offset: int | Tensor = 0) -> Tensor:
         """x (*, T, C) plus the rows of positions offset ... offset + T - 1."""
         check_input(x, self.weight.dtype)
         if x.ndim < 2 or x.shape[-1] != self.weight.shape[1]:
@@ -56,7 +55,7 @@ class _PositionalEmbedding(Module):
 class LearnedPositionalEmbedding(_PositionalEmbedding):
     """x (*, T, C) plus a trained row of `weight` (length, C) for every position; it starts normal with standard deviation 0.02."""
 
-    def __init__(self, length: int, dim: int, *, dtype: Any = None) -> None:
+    def __init__(self, length: int, dim: int, *, dtype: DTypeLike | None = None) -> None:
         super().__init__()
         sizes = (
             positive_int(length, "LearnedPositionalEmbedding", "length"),
@@ -75,7 +74,7 @@ class SinusoidalPositionalEmbedding(_PositionalEmbedding):
     `weight` (length, C) is not trained and not saved (Vaswani et al. 2017, section 3.5).
     """
 
-    def __init__(self, length: int, dim: int, base: float = 10_000, *, dtype: Any = None) -> None:
+    def __init__(self, length: int, dim: int, base: float = 10_000, *, dtype: DTypeLike | None = None) -> None:
         super().__init__()
         angles = _angles("SinusoidalPositionalEmbedding", length, dim, base)  # (S, C / 2)
         waves = np.stack([np.sin(angles), np.cos(angles)], 2).reshape(len(angles), -1)
@@ -87,7 +86,9 @@ class RotaryEmbedding(Module):
     position, so their products depend on the distance between positions (Su et al. 2021, arXiv 2104.09864).
     """
 
-    def __init__(self, dim: int, max_seq_len: int = 4096, base: float = 10_000, *, dtype: Any = None) -> None:
+    def __init__(
+        self, dim: int, max_seq_len: int = 4096, base: float = 10_000, *, dtype: DTypeLike | None = None
+    ) -> None:
         super().__init__()
         self.dim, self.max_seq_len, self.base = dim, max_seq_len, base
         angles = np.repeat(
@@ -97,7 +98,7 @@ class RotaryEmbedding(Module):
         self.register_buffer("cosines", tensor(np.cos(angles), dtype=dtype or np.float32), persistent=False)
         self.register_buffer("sines", tensor(sines, dtype=dtype or np.float32), persistent=False)
 
-    def forward(self, x: Tensor, *, input_pos: Any = 0) -> Tensor:
+    def forward(self, x: Tensor, *, input_pos: int | Tensor = 0) -> Tensor:
         """input_pos: the position of the first token, a number or a 0-d Tensor; or each one's, (T,) or (B, T)."""
         check_input(x, self.cosines.dtype)
         if x.ndim != 4 or x.shape[3] != self.dim:

@@ -14,12 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .. import functional as F
+from ..core.value import DTypeLike
 from ..creation import arange, cat, empty, stack, where, zeros
 from ..errors import DTypeError, OptionError, ShapeError, format_shape
 from ..ops.index import check_index
 from ..ops.loop import scan
-from ..tensor import Parameter, Tensor, matmul
+from ..tensor import DeviceLike, Parameter, Tensor, matmul
 from . import init
 from .linear import check_input, positive_int
 from .module import Module
@@ -92,7 +95,7 @@ class _Recurrent(Module):
         self.input_size = positive_int(input_size, type(self).__name__, "input_size")
         self.hidden_size = positive_int(hidden_size, type(self).__name__, "hidden_size")
 
-    def _add_weights(self, input_size: int, suffix: str, dtype: Any) -> None:
+    def _add_weights(self, input_size: int, suffix: str, dtype: DTypeLike | None) -> None:
         rows = self.kind.gates * self.hidden_size
         self.register_parameter(f"weight_ih{suffix}", Parameter(empty(rows, input_size, dtype=dtype)))
         self.register_parameter(f"weight_hh{suffix}", Parameter(empty(rows, self.hidden_size, dtype=dtype)))
@@ -118,12 +121,12 @@ class _Recurrent(Module):
 
         return F.linear(x, weight, outer), advance
 
-    def _given(self, hx: Any, shape: tuple[int, ...]) -> State | None:
+    def _given(self, hx: Tensor | State | None, shape: tuple[int, ...]) -> State | None:
         """The starting states, checked; None where they are zeros."""
         names = self.kind.states
         if hx is None:
             return None
-        given = (hx,) if len(names) == 1 else hx
+        given: Any = (hx,) if len(names) == 1 else hx  # as it came, for checking
         if not isinstance(given, tuple | list) or len(given) != len(names):
             raise ShapeError(
                 f"hx is {type(hx).__name__}; expected the two Tensors (h0, c0); pass both, or None for zeros"
@@ -136,7 +139,7 @@ class _Recurrent(Module):
                 )
         return tuple(given)
 
-    def _dtype(self) -> Any:
+    def _dtype(self) -> np.dtype:
         return next(self.parameters()).dtype
 
     def _check(self, x: Tensor, ranks: tuple[int, int], form: str) -> None:
@@ -161,7 +164,7 @@ class _Layers(_Recurrent):
 
     def __init__(
         self, kind: _Kind, input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool,
-        dropout: float, bidirectional: bool, dtype: Any,
+        dropout: float, bidirectional: bool, dtype: DTypeLike | None,
     ) -> None:  # fmt: skip
         super().__init__(kind, input_size, hidden_size, bias)
         name = type(self).__name__
@@ -179,7 +182,9 @@ class _Layers(_Recurrent):
                 self._add_weights(width, f"_l{layer}{direction}", dtype)
         self.reset_parameters()
 
-    def forward(self, x: Tensor, hx: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
+    def forward(
+        self, x: Tensor, hx: Tensor | State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | State]:
         form = "(B, T, C) or (T, C)" if self.batch_first else "(T, B, C) or (T, C)"
         self._check(x, (2, 3), form)
         single = x.ndim == 2
@@ -262,8 +267,8 @@ class RNN(_Layers):
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", bias: bool = True,
-        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, device: Any = None,
-        dtype: Any = None,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         kind = _elman(nonlinearity, "RNN")
         super().__init__(kind, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype)
@@ -275,7 +280,8 @@ class LSTM(_Layers):
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
-        dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0, device: Any = None, dtype: Any = None,
+        dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0,
+        device: DeviceLike | None = None, dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         super().__init__(_LSTM, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype)
         if proj_size != 0:
@@ -287,7 +293,7 @@ class GRU(_Layers):
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
-        dropout: float = 0.0, bidirectional: bool = False, device: Any = None, dtype: Any = None,
+        dropout: float = 0.0, bidirectional: bool = False, device: DeviceLike | None = None, dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         super().__init__(_GRU, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype)
 
@@ -298,12 +304,12 @@ class GRU(_Layers):
 class _Cell(_Recurrent):
     """forward(x, hx=None) -> the next state: x (B, C) or (C,), states (B, H) or (H,); abstract over the kind."""
 
-    def __init__(self, kind: _Kind, input_size: int, hidden_size: int, bias: bool, dtype: Any) -> None:
+    def __init__(self, kind: _Kind, input_size: int, hidden_size: int, bias: bool, dtype: DTypeLike | None) -> None:
         super().__init__(kind, input_size, hidden_size, bias)
         self._add_weights(self.input_size, "", dtype)
         self.reset_parameters()
 
-    def forward(self, x: Tensor, hx: Any = None) -> Any:
+    def forward(self, x: Tensor, hx: Tensor | State | None = None) -> Tensor | State:
         self._check(x, (1, 2), "(B, C) or (C,)")
         shape = (*x.shape[:-1], self.hidden_size)
         state = self._given(hx, shape)
@@ -321,8 +327,8 @@ class RNNCell(_Cell):
     """One position of an RNN."""
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", device: Any = None,
-        dtype: Any = None,
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh",
+        device: DeviceLike | None = None, dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         super().__init__(_elman(nonlinearity, "RNNCell"), input_size, hidden_size, bias, dtype)
         self.nonlinearity = nonlinearity
@@ -335,7 +341,12 @@ class LSTMCell(_Cell):
     """One position of an LSTM: hx and the result are (h, c)."""
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__(_LSTM, input_size, hidden_size, bias, dtype)
 
@@ -344,6 +355,11 @@ class GRUCell(_Cell):
     """One position of a GRU."""
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__(_GRU, input_size, hidden_size, bias, dtype)

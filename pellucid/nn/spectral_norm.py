@@ -5,8 +5,6 @@ The weight is computed anew in every forward; what is trained is `weight_orig`. 
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import functional as F
 from ..creation import tensor
 from ..errors import OptionError, suggestion
@@ -28,7 +26,7 @@ class SpectralNorm:
         """The weight as a matrix (outputs, everything else)."""
         return weight.movedim(self.dim, 0).flatten(1)
 
-    def improve(self, module: Module, inputs: Any = None) -> None:
+    def improve(self, module: Module, inputs: object = None) -> None:
         """Bring u and v nearer to the singular vectors of the largest value (power iteration)."""
         if not module.training:
             return

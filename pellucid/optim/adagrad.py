@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 from ..ops.update import adam_update, add_scaled
 from ..tensor import Tensor
 from . import options as check
-from .optimizer import Group, Optimizer
+from .optimizer import Optimizer
+from .options import Options
+from .param_groups import Group, ParamsT
 
 
 class Adagrad(Optimizer):
@@ -21,7 +20,7 @@ class Adagrad(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsT,
         lr: float = 1e-2,
         lr_decay: float = 0,
         weight_decay: float = 0,
@@ -34,7 +33,7 @@ class Adagrad(Optimizer):
                                   "initial_accumulator_value": initial_accumulator_value, "eps": eps,
                                   "maximize": maximize})  # fmt: skip
 
-    def hyperparameters(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def hyperparameters(self, options: Options) -> dict[str, float]:
         checked = {
             name: check.number("Adagrad", name, options[name], "a number of 0 or more", example=example)
             for name, example in [("lr", 0.01), ("lr_decay", 0.001), ("weight_decay", 0.0001),
@@ -44,22 +43,22 @@ class Adagrad(Optimizer):
         return {"lr": checked["lr"], "lr_decay": checked["lr_decay"], "decay": checked["weight_decay"],
                 "eps": checked["eps"], "one": 1.0, "first": 1 - checked["lr_decay"]}  # fmt: skip
 
-    def init_state(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def init_state(self, options: Options) -> dict[str, float]:
         return {"sum": options["initial_accumulator_value"]}
 
-    def counts_steps(self, options: Mapping[str, Any]) -> bool:
+    def counts_steps(self, options: Options) -> bool:
         return True
 
-    def prepare(self, group: Group, step: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def prepare(self, group: Group, step: Tensor) -> dict[str, Tensor]:
         s = group.scalars
         if not group["lr_decay"]:
-            return s, s["lr"]
-        return s, s["lr"] / (s["first"] + step * s["lr_decay"])
+            return s
+        return {**s, "lr": s["lr"] / (s["first"] + step * s["lr_decay"])}
 
-    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: Any, group: Group) -> None:
-        s, lr = shared
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: dict[str, Tensor], group: Group) -> None:
+        s = shared
         if group["weight_decay"]:
             g = add_scaled(g, s["decay"], p)
         total = state["sum"] + g * g
         state["sum"].assign(total)
-        p.assign(adam_update(p, lr, g, total, s["eps"]))
+        p.assign(adam_update(p, s["lr"], g, total, s["eps"]))

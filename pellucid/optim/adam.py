@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 from ..errors import OptionError
 from ..ops.update import adam_update, add_scaled, axpby, ema_square
 from ..tensor import Tensor
 from . import options as check
-from .optimizer import Group, Optimizer
+from .optimizer import Optimizer
+from .options import Options
+from .param_groups import Group, ParamsT
 
 _BELOW_ONE = "a number from 0 up to, but not including, 1"
 
@@ -28,7 +28,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsT,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -40,7 +40,7 @@ class Adam(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
                                   "amsgrad": amsgrad, "maximize": maximize})  # fmt: skip
 
-    def hyperparameters(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def hyperparameters(self, options: Options) -> dict[str, float]:
         owner = type(self).__name__
         lr = check.number(owner, "lr", options["lr"], "a number of 0 or more", example=0.001)
         betas = options["betas"]
@@ -58,14 +58,14 @@ class Adam(Optimizer):
         return {"minus_lr": -lr, "beta1": beta1, "beta2": beta2, "new1": 1 - beta1, "new2": 1 - beta2,
                 "log1": _log(beta1), "log2": _log(beta2), "eps": eps, "decay": decay, "keep": 1 - lr * decay}  # fmt: skip
 
-    def init_state(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def init_state(self, options: Options) -> dict[str, float]:
         names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if options["amsgrad"] else ("exp_avg", "exp_avg_sq")
         return dict.fromkeys(names, 0.0)
 
-    def counts_steps(self, options: Mapping[str, Any]) -> bool:
+    def counts_steps(self, options: Options) -> bool:
         return True
 
-    def prepare(self, group: Group, step: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    def prepare(self, group: Group, step: Tensor) -> dict[str, Tensor]:
         """The bias corrections, folded into two numbers so that they cost no pass over the parameters:
 
             p <- p - size m / (sqrt(v) + eps'),   size = lr sqrt(1 - b2^t) / (1 - b1^t),   eps' = eps sqrt(1 - b2^t)
@@ -75,10 +75,10 @@ class Adam(Optimizer):
         s = group.scalars
         root = (-(step * s["log2"]).expm1()).sqrt()
         size = s["minus_lr"] / (step * s["log1"]).expm1() * root
-        return s, size, s["eps"] * root
+        return {**s, "size": size, "scaled_eps": s["eps"] * root}
 
-    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: Any, group: Group) -> None:
-        s, size, eps = shared
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: dict[str, Tensor], group: Group) -> None:
+        s = shared
         if group["weight_decay"] and not self.decoupled:
             g = add_scaled(g, s["decay"], p)
         m = axpby(s["beta1"], state["exp_avg"], s["new1"], g)
@@ -89,7 +89,7 @@ class Adam(Optimizer):
             v = state["max_exp_avg_sq"].maximum(v)
             state["max_exp_avg_sq"].assign(v)
         decayed = s["keep"] * p if self.decoupled and group["weight_decay"] else p
-        p.assign(adam_update(decayed, size, m, v, eps))
+        p.assign(adam_update(decayed, s["size"], m, v, s["scaled_eps"]))
 
 
 class AdamW(Adam):
@@ -99,7 +99,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsT,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,

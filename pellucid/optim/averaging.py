@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn, Protocol, TypedDict
 
 import numpy as np
 
@@ -14,6 +14,27 @@ from ..grad_mode import no_grad
 from ..ops.update import add_scaled
 from ..tensor import Tensor
 from . import options as check
+
+
+class Network(Protocol):
+    """What is read of a network, which stands in `nn`."""
+
+    def state_dict(self) -> Mapping[str, Tensor]: ...
+    def named_parameters(self) -> Iterable[tuple[str, Tensor]]: ...
+    def named_buffers(self) -> Iterable[tuple[str, Tensor]]: ...
+
+
+# What is averaged: a network, its parameters, or Tensors with names.
+Source = Network | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
+
+
+class SavedAverage(TypedDict):
+    """What `state_dict` gives."""
+
+    decay: float
+    warmup: bool
+    count: Tensor
+    averages: dict[str, Tensor]
 
 
 class ExponentialMovingAverage:
@@ -31,7 +52,7 @@ class ExponentialMovingAverage:
     Raises OptionError for an option out of range or a source without Tensors.
     """
 
-    def __init__(self, source: Any, decay: float = 0.999, warmup: bool = True) -> None:
+    def __init__(self, source: Source, decay: float = 0.999, warmup: bool = True) -> None:
         name = "ExponentialMovingAverage"
         self.decay = check.number(name, "decay", decay, "a number from 0 up to, but not including, 1", example=0.999)
         self.warmup = check.flag(name, "warmup", warmup)
@@ -83,11 +104,11 @@ class ExponentialMovingAverage:
                     t.assign(self._originals[key])
             self._originals = None
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> NoReturn:
         former = "; it is average_parameters() now" if name == "applied" else ""
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{former}")
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> SavedAverage:
         """`{"decay", "warmup", "count": Tensor, "averages": {name: Tensor}}`, a snapshot."""
         averages = {key: t.detach().clone() for key, t in self.averages.items()}
         return {"decay": self.decay, "warmup": self.warmup, "count": self._count.detach().clone(), "averages": averages}

@@ -17,9 +17,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..errors import OptionError, StateError
+from ..tensor import Tensor
 from . import options as check
-from .optimizer import Group, Optimizer
+from .optimizer import Optimizer
+from .param_groups import Group
 
 __all__ = [
     "CosineAnnealingLR",
@@ -288,14 +292,14 @@ class OneCycleLR(LRScheduler):
             self._prepare_momentum(base_momentum, max_momentum, write=last_epoch == -1)
         super().__init__(optimizer, last_epoch)
 
-    def _per_group(self, option: str, value: Any, expected: str, example: float) -> list[float]:
+    def _per_group(self, option: str, value: float | Sequence[float], expected: str, example: float) -> list[float]:
         values = list(value) if isinstance(value, list | tuple) else [value] * len(self._groups)
         if len(values) != len(self._groups):
             raise OptionError(f"OneCycleLR: {option} has {len(values)} values; expected one number, or one for each of the "
                               f"optimizer's {len(self._groups)} groups; write for example {option}={example}")  # fmt: skip
         return [check.number("OneCycleLR", option, v, expected, example=example) for v in values]
 
-    def _prepare_momentum(self, low: Any, high: Any, *, write: bool) -> None:
+    def _prepare_momentum(self, low: float | Sequence[float], high: float | Sequence[float], *, write: bool) -> None:
         known = self.optimizer.defaults
         if "betas" not in known and "momentum" not in known:
             raise OptionError(f"OneCycleLR: cycle_momentum=True, but {type(self.optimizer).__name__} has neither momentum nor "
@@ -453,7 +457,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.num_bad_epochs = 0
         self._last_lr = self._current()
 
-    def step(self, metrics: Any) -> None:  # type: ignore[override]
+    def step(self, metrics: float | np.ndarray | Tensor) -> None:  # type: ignore[override]
         """Judge `metrics`, a number or a one-element Tensor; NaN is never an improvement."""
         current = float(check.plain(metrics))
         self.last_epoch += 1
@@ -485,7 +489,7 @@ class ReduceLROnPlateau(LRScheduler):
                 group["lr"] = reduced
 
 
-def _optimizer_of(schedule: LRScheduler, optimizer: Any) -> Optimizer:
+def _optimizer_of(schedule: LRScheduler, optimizer: object) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         return optimizer
     raise OptionError(f"{type(schedule).__name__}: optimizer is a {type(optimizer).__name__}; expected one of pellucid.optim; "

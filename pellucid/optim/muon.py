@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 from ..errors import OptionError, format_shape
 from ..ops.update import add_scaled, axpby
 from ..tensor import Tensor
 from . import options as check
-from .optimizer import Group, Optimizer, _parameters
+from .optimizer import Optimizer
+from .options import Options
+from .param_groups import Group, ParamGroup, ParamsT, parameters_of
 
 
 class Muon(Optimizer):
@@ -28,7 +28,7 @@ class Muon(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsT,
         lr: float = 1e-3,
         weight_decay: float = 0.1,
         momentum: float = 0.95,
@@ -42,9 +42,9 @@ class Muon(Optimizer):
                                   "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps,
                                   "adjust_lr_fn": adjust_lr_fn})  # fmt: skip
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: ParamGroup) -> None:
         """As the base class; raises OptionError for a parameter that is no matrix."""
-        names, params = _parameters("Muon", param_group, known=self.state_order())
+        names, params = parameters_of("Muon", param_group, known=self.state_order())
         for i, p in enumerate(params):
             if p.ndim < 2:
                 what = f"parameter {i}{f' ({names[i]})' if names else ''}"
@@ -52,10 +52,10 @@ class Muon(Optimizer):
                     f"Muon: {what} has shape {format_shape(p.shape)}; expected a matrix, the weight of a hidden layer; give the "
                     "others to a second optimizer: AdamW([p for p in model.parameters() if p.ndim < 2])"
                 )
-        given: Any = list(zip(names, params, strict=True)) if names else params
+        given = list(zip(names, params, strict=True)) if names else params
         super().add_param_group({**param_group, "params": given})
 
-    def hyperparameters(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def hyperparameters(self, options: Options) -> dict[str, float]:
         lr = check.number("Muon", "lr", options["lr"], "a number of 0 or more", example=0.001)
         decay = check.number("Muon", "weight_decay", options["weight_decay"], "a number of 0 or more", example=0.1)
         momentum = check.number("Muon", "momentum", options["momentum"], "a number from 0 to 1", example=0.95)
@@ -73,11 +73,11 @@ class Muon(Optimizer):
         return {"minus_lr": -lr, "momentum": momentum, "new": 1 - momentum, "keep": 1 - lr * decay, "eps": eps,
                 "a": a, "b": b, "c": c}  # fmt: skip
 
-    def init_state(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def init_state(self, options: Options) -> dict[str, float]:
         return {"momentum_buffer": 0.0}
 
-    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: Any, group: Group) -> None:
-        s: dict[str, Tensor] = shared
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: dict[str, Tensor], group: Group) -> None:
+        s = shared
         buffer = axpby(s["momentum"], state["momentum_buffer"], s["new"], g)
         state["momentum_buffer"].assign(buffer)
         direction = axpby(s["new"], g, s["momentum"], buffer) if group["nesterov"] else buffer

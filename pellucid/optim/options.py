@@ -7,13 +7,16 @@ what was expected and what to write instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..core.value import Value
 from ..errors import OptionError, suggestion
+
+# Options by name, as a parameter group holds them: the method's own, and whatever else its user puts there.
+Options = Mapping[str, Any]
 
 
 def plain(value: Any) -> Any:
@@ -25,7 +28,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def number(owner: str, option: str, value: Any, expected: str, *, example: float | str) -> float:
+def number(owner: str, option: str, value: object, expected: str, *, example: float | str) -> float:
     """`value` as a float that satisfies `expected`, one of the ranges in RANGES; NaN and infinities never do."""
     given = plain(value)
     if (
@@ -49,7 +52,7 @@ RANGES = {
 }
 
 
-def integer(owner: str, option: str, value: Any, *, least: int = 1, example: int | str | None = None) -> int:
+def integer(owner: str, option: str, value: object, *, least: int = 1, example: int | str | None = None) -> int:
     """`value` as an int of at least `least`; 3.0 is not one, True is not one."""
     given = plain(value)
     if isinstance(given, int) and not isinstance(given, bool) and given >= least:
@@ -61,7 +64,7 @@ def integer(owner: str, option: str, value: Any, *, least: int = 1, example: int
     )
 
 
-def choice(owner: str, option: str, value: Any, choices: Sequence[str]) -> str:
+def choice(owner: str, option: str, value: object, choices: Sequence[str]) -> str:
     """`value` if it is one of `choices`."""
     if isinstance(value, str) and value in choices:
         return value
@@ -70,7 +73,7 @@ def choice(owner: str, option: str, value: Any, choices: Sequence[str]) -> str:
     raise OptionError(f"{owner}: {option} is {value!r}; expected {listed}.{hint}")
 
 
-def flag(owner: str, option: str, value: Any) -> bool:
+def flag(owner: str, option: str, value: object) -> bool:
     """`value` if it is True or False."""
     if isinstance(value, bool | np.bool_):
         return bool(value)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 from ..ops.update import adam_update, add_scaled, axpby, ema_square
 from ..tensor import Tensor
 from . import options as check
-from .optimizer import Group, Optimizer
+from .optimizer import Optimizer
+from .options import Options
+from .param_groups import Group, ParamsT
 
 
 class RMSprop(Optimizer):
@@ -22,7 +21,7 @@ class RMSprop(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsT,
         lr: float = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,
@@ -35,7 +34,7 @@ class RMSprop(Optimizer):
         super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay,
                                   "momentum": momentum, "centered": centered, "maximize": maximize})  # fmt: skip
 
-    def hyperparameters(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def hyperparameters(self, options: Options) -> dict[str, float]:
         lr = check.number("RMSprop", "lr", options["lr"], "a number of 0 or more", example=0.01)
         alpha = check.number("RMSprop", "alpha", options["alpha"], "a number from 0 to 1", example=0.99)
         eps = check.number("RMSprop", "eps", options["eps"], "a number of 0 or more", example=1e-8)
@@ -55,17 +54,17 @@ class RMSprop(Optimizer):
             "momentum": momentum,
         }
 
-    def init_state(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def init_state(self, options: Options) -> dict[str, float]:
         names = (
             ["square_avg"] + ["momentum_buffer"] * bool(options["momentum"]) + ["grad_avg"] * bool(options["centered"])
         )
         return dict.fromkeys(names, 0.0)
 
-    def counts_steps(self, options: Mapping[str, Any]) -> bool:
+    def counts_steps(self, options: Options) -> bool:
         return True  # the rule needs no count, PyTorch's saved state has one
 
-    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: Any, group: Group) -> None:
-        s: dict[str, Tensor] = shared
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: dict[str, Tensor], group: Group) -> None:
+        s = shared
         if group["weight_decay"]:
             g = add_scaled(g, s["decay"], p)
         v = ema_square(s["alpha"], state["square_avg"], s["new"], g)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 from ..errors import OptionError
 from ..ops.update import add_scaled, axpby
 from ..tensor import Tensor
 from . import options as check
-from .optimizer import Group, Optimizer
+from .optimizer import Optimizer
+from .options import Options
+from .param_groups import Group, ParamsT
 
 
 class SGD(Optimizer):
@@ -22,7 +21,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsT,
         lr: float = 1e-3,
         momentum: float = 0,
         dampening: float = 0,
@@ -34,7 +33,7 @@ class SGD(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
                                   "nesterov": nesterov, "maximize": maximize})  # fmt: skip
 
-    def hyperparameters(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def hyperparameters(self, options: Options) -> dict[str, float]:
         lr = check.number("SGD", "lr", options["lr"], "a number of 0 or more", example=0.001)
         momentum = check.number("SGD", "momentum", options["momentum"], "a number of 0 or more", example=0.9)
         dampening = check.number("SGD", "dampening", options["dampening"], "a finite number", example=0)
@@ -45,27 +44,28 @@ class SGD(Optimizer):
                               "above 0 and no dampening; write for example momentum=0.9, nesterov=True")  # fmt: skip
         return {"minus_lr": -lr, "momentum": momentum, "dampening": dampening, "decay": decay, "one": 1.0}
 
-    def init_state(self, options: Mapping[str, Any]) -> dict[str, float]:
+    def init_state(self, options: Options) -> dict[str, float]:
         return {"momentum_buffer": 0.0} if options["momentum"] else {}
 
-    def counts_steps(self, options: Mapping[str, Any]) -> bool:
+    def counts_steps(self, options: Options) -> bool:
         return bool(options["momentum"] and options["dampening"])
 
-    def prepare(self, group: Group, step: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+    def prepare(self, group: Group, step: Tensor) -> dict[str, Tensor]:
         if not self.counts_steps(group):
-            return group.scalars, None
+            return group.scalars
         one = group.scalars["one"]
         later = (step - one).clamp(max=1.0)  # 0 in the first step, 1 from then on
-        return group.scalars, one - group.scalars["dampening"] * later
+        return {**group.scalars, "new": one - group.scalars["dampening"] * later}
 
-    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: Any, group: Group) -> None:
-        scalars, weight = shared
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], shared: dict[str, Tensor], group: Group) -> None:
+        s = shared
+        new = s.get("new")  # what the gradient counts in the buffer; 1 where it is missing
         if group["weight_decay"]:
-            g = add_scaled(g, scalars["decay"], p)
+            g = add_scaled(g, s["decay"], p)
         if group["momentum"]:
             previous = state["momentum_buffer"]
-            momentum = scalars["momentum"]
-            buffer = add_scaled(g, momentum, previous) if weight is None else axpby(momentum, previous, weight, g)
+            momentum = s["momentum"]
+            buffer = add_scaled(g, momentum, previous) if new is None else axpby(momentum, previous, new, g)
             previous.assign(buffer)
             g = add_scaled(g, momentum, buffer) if group["nesterov"] else buffer
-        p.assign(add_scaled(p, scalars["minus_lr"], g))
+        p.assign(add_scaled(p, s["minus_lr"], g))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class RemovableHook:
     """Handle of a registered hook: `remove()` takes it out again, and so does the end of a `with` block."""
 
-    def __init__(self, hooks: list[Callable[..., Any]], hook: Callable[..., Any]) -> None:
+    def __init__(self, hooks: list[Any], hook: Callable[..., Any]) -> None:
         self.hooks, self.hook = hooks, hook
 
     def remove(self) -> None:

@@ -224,9 +224,9 @@ class Learner:
             arrays |= {f"optimizer{i}/{k}/{n}": t.array for k, kept in state["state"].items() for n, t in kept.items()}
             groups.append(state["param_groups"])
         if self.average:
-            state = self.average.state_dict()
-            arrays |= {f"average/{name}": t.array for name, t in state["averages"].items()}
-            arrays["average_count"] = state["count"].array
+            average = self.average.state_dict()
+            arrays |= {f"average/{name}": t.array for name, t in average["averages"].items()}
+            arrays["average_count"] = average["count"].array
         rest = {
             "progress": asdict(self.progress), "groups": groups, "loader": self.loader.state_dict(),
             "schedules": [schedule.state_dict() for schedule in self.schedules],

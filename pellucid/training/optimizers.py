@@ -55,11 +55,10 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
     lr, decay = settings.lr, settings.weight_decay
     betas = (settings.momentum, settings.beta2)
     matrices = hidden_matrices(network) if settings.optimizer == "muon" else []
-    rest = [
-        (name, p) for name, p in network.named_parameters() if p.requires_grad and not any(p is m for m in matrices)
-    ]
-    weights = [p for name, p in rest if is_matrix(name, p)]
-    others = [p for name, p in rest if not is_matrix(name, p)]
+    rest = [p for p in network.parameters() if p.requires_grad and not any(p is m for m in matrices)]
+    decayed = {id(p) for p in decayed_parameters(network)}
+    weights = [p for p in rest if id(p) in decayed]
+    others = [p for p in rest if id(p) not in decayed]
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     makers: dict[str, Callable[[], optim.Optimizer]] = {
@@ -79,9 +78,14 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
     return optimizers
 
 
-def is_matrix(name: str, parameter: Parameter) -> bool:
-    """Whether it multiplies its input: `weight`, `weight_ih_l0`, `weight_orig`, `in_proj_weight`, of two axes or more."""
-    return parameter.ndim > 1 and "weight" in name.rpartition(".")[2]
+def decayed_parameters(network: Module) -> list[Parameter]:
+    """What weight decay pulls towards 0: Parameters of two axes or more, but for those that a layer names as `undecayed`."""
+    return [p for m in network.modules() for p in _matrices(m)]
+
+
+def _matrices(layer: Module) -> list[Parameter]:
+    """The layer's own Parameters that multiply its input: `weight`, `weight_ih_l0`, `weight_orig`, `in_proj_weight`."""
+    return [p for name, p in layer.named_parameters(recurse=False) if p.ndim > 1 and name not in layer.undecayed]
 
 
 MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.RNN, nn.GRU, nn.LSTM, nn.MultiheadAttention)
@@ -92,5 +96,4 @@ def hidden_matrices(network: Module) -> list[Parameter]:
     layers = [m for m in network.modules() if isinstance(m, MATRICES)]
     if layers and isinstance(layers[-1], nn.Linear):  # the head; a tied head is an embedding
         layers.pop()
-    own = [p for m in layers for name, p in m.named_parameters(recurse=False) if is_matrix(name, p)]
-    return [p for p in own if p.requires_grad]
+    return [p for m in layers for p in _matrices(m) if p.requires_grad]

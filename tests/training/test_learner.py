@@ -2,10 +2,13 @@
 
 import pytest
 
+import pellucid as pl
 from pellucid import nn
+from pellucid.models import cnn, diffusion, gan, lstm, mlp, transformer
+from pellucid.models.zoo.lenet import LeNet1989
 from pellucid.nn.utils import spectral_norm
 from pellucid.runs.settings import Settings
-from pellucid.training.optimizers import make_optimizers
+from pellucid.training.optimizers import decayed_parameters, make_optimizers
 
 
 def network():
@@ -51,3 +54,55 @@ def test_muon_moves_the_hidden_matrices():
     moved = {names[id(p)] for group in muon.param_groups for p in group["params"]}
     assert moved == {"1.weight_ih_l0", "1.weight_hh_l0", "2.in_proj_weight", "2.out_proj.weight", "4.weight_orig"}
     assert moved.isdisjoint(names[id(p)] for group in adamw.param_groups for p in group["params"])
+
+
+class Kernel(nn.Module):
+    """A matrix that is not called weight, a table of biases, and a vector that is."""
+
+    undecayed = ("offsets",)
+
+    def __init__(self):
+        super().__init__()
+        self.kernel, self.offsets, self.weight = (nn.Parameter(pl.zeros(*shape)) for shape in ((3, 3), (4, 3), (3,)))
+
+
+def decayed_names(net):
+    decayed = {id(p) for p in decayed_parameters(net)}
+    return {name for name, p in net.named_parameters() if id(p) in decayed}
+
+
+def test_a_layers_roles_decide_what_is_decayed_and_not_the_names_of_its_parameters():
+    assert decayed_names(nn.Sequential(Kernel())) == {"0.kernel"}
+
+
+TABLE = {"numbers": 2, "number_bins": [[0.0, 1.0, 2.0], [0.0, 3.0]], "categories": [3, 2]}
+NETWORKS = {
+    "mlp, a table": (mlp, TABLE, {}),
+    "mlp, periodic": (mlp, TABLE, {"numeric_embedding": "periodic"}),
+    "mlp, images": (mlp, {"image": [8, 8]}, {}),
+    "cnn": (cnn, {"image": [8, 8]}, {"channels": (4, 6), "whiten": 2, "residual": True}),
+    "lstm, text": (lstm, {"tokens": 5}, {"hidden_sizes": (4, 4), "embedding_dim": 3}),
+    "lstm, series": (lstm, {"series": [9, 3]}, {"hidden_sizes": (4,), "cell": "gru", "shortcut": True}),
+    "transformer": (transformer, {"tokens": 5}, {"d_model": 8, "num_heads": 2}),
+    "gan": (gan, {"image": [8, 8]}, {"latent": 4, "width": 4, "critic_width": 4}),
+    "diffusion": (diffusion, {"image": [8, 8]}, {"width": 8, "patch": 1}),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_family_decays_its_weights_and_nothing_else(name):
+    family, inputs, options = NETWORKS[name]
+    net = family.build(inputs, 3, "language" if "tokens" in inputs else "classification", family.Config(**options))
+    weights = {name for name, p in net.named_parameters() if p.ndim > 1 and "weight" in name.rpartition(".")[2]}
+    assert decayed_names(net) == weights
+
+
+def test_the_biases_of_lenets_feature_maps_are_not_decayed():
+    assert {name for name in decayed_names(LeNet1989()) if name.endswith("bias")} == set()
+
+
+@pytest.mark.parametrize(
+    "layer", [mlp.PiecewiseLinearEmbedding([[0.0, 1.0]], 2), mlp.PeriodicEmbedding(1, 2), LeNet1989().h1]
+)
+def test_what_a_layer_calls_undecayed_is_there(layer):
+    assert layer.undecayed and all(layer.get_parameter(name).ndim > 1 for name in layer.undecayed)

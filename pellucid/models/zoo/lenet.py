@@ -40,6 +40,8 @@ def initial_weight(fan_in: int, *shape: int) -> nn.Parameter:
 class FeatureMaps(nn.Module):
     """x (B, C, H, W) -> (B, 12, H/2, W/2): 5 x 5 convolution with stride 2; each output map reads `fan_in` of the C maps."""
 
+    undecayed = ("bias",)
+
     def __init__(self, channels: int, fan_in: int, size: int) -> None:
         super().__init__()
         self.weight = initial_weight(25 * fan_in, 12, fan_in, 5, 5)
