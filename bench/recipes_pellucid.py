@@ -54,7 +54,7 @@ class Ours:
         curve = learning_rate_curve(settings.schedule, settings.warmup_fraction, steps)
         risen = next(step for step in range(steps) if curve(step) >= RISEN)
         self.shares = [curve(step) for step in range(risen, steps + 1)]
-        for schedule in self.learner.schedules * risen:
+        for schedule in self.learner.state.schedules * risen:
             schedule.step()
         order = np.random.default_rng(3).permutation(len(dataset))
         self.picks = [order[i * settings.batch_size :][: settings.batch_size] for i in range(CHECKED)]
@@ -62,7 +62,7 @@ class Ours:
     def step(self, picked: np.ndarray) -> np.float64:
         """One step on the examples `picked` (B,); gives the loss. Raises RuntimeError where it is not compiled."""
         values = self.learner.run(picked)
-        self.learner.count(values, len(picked))
+        self.learner.state.count(values, len(picked))
         if self.learner.native.eager:
             raise RuntimeError("the step was not compiled")
         return np.float64(values["loss"])

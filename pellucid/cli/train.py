@@ -237,7 +237,7 @@ def _resume(context: click.Context, data: str | None, name: str, options: dict[s
     except OptionError as error:
         raise as_options(error, {"epochs"}) from None
     if training.is_done():
-        done, total = training.learner.progress.epoch, training.settings.epochs
+        done, total = training.learner.state.progress.epoch, training.settings.epochs
         say(f"note: {run.name} is finished, after {done} of {total} epochs; nothing is left to train")
     stored = run.config.settings.num_threads
     if training.settings.num_threads != stored:
@@ -256,7 +256,7 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
                 watcher.show(event)
                 if ctrl_c.pressed:
                     training.save()
-                    at = learner.progress
+                    at = learner.state.progress
                     raise Stopped(f"stopped in epoch {at.epoch + 1} at step {at.step}, everything is saved; {advice}")
         if not quiet:
             say("scoring on the test data, and fitting the baselines to compare with ...")

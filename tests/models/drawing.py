@@ -46,7 +46,7 @@ def learn(network: Model, data: tuple[Tensor, ...], batches: Any, **settings: An
     told = []
     for rows in batches:
         told.append(learner.run(np.asarray(rows)))
-        learner.count(told[-1], len(rows))
+        learner.state.count(told[-1], len(rows))
     assert learner.native.eager == chosen.eager
     return learner, told
 
@@ -63,9 +63,9 @@ def check_compiled_step(build: Callable[[], Model], *batch: Tensor) -> None:
         before = {name: t.array.copy() for name, t in network.state_dict().items()}
         learner, told = learn(network, batch, [range(len(batch[0]))] * 3, optimizer="sgd", lr=0.1, momentum=0.0, clip_grad_norm=0.0,
                               ema_decay=0.5, eager=eager)  # fmt: skip
-        assert learner.average is not None
+        assert learner.state.average is not None
         moved = {name: t.array - before[name] for name, t in network.state_dict().items()}
-        moved |= {f"average of {name}": t.array - before[name] for name, t in learner.average.averages.items()}
+        moved |= {f"average of {name}": t.array - before[name] for name, t in learner.state.average.averages.items()}
         found.append((told, moved))
     (told, moved), (compiled_told, compiled_moved) = found
     for eager_values, native in zip(told, compiled_told, strict=True):

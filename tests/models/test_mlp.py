@@ -110,7 +110,7 @@ def test_an_unknown_family_suggests_the_near_one():
 def test_changes_of_slope_are_not_decayed():
     network = mlp.build(TABLE, 1, "regression", mlp.Config(hidden_sizes=()))
     data = TensorDataset(pl.zeros(4, 2), pl.zeros(4, 2).long(), pl.zeros(4))
-    (optimizer,) = Learner(network, DataLoader(data, 4), Settings(weight_decay=0.1)).optimizers
+    (optimizer,) = Learner(network, DataLoader(data, 4), Settings(weight_decay=0.1)).state.optimizers
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     layer = network.embeddings["numbers"]
     assert id(layer.weight) in decayed and id(layer.bin_slopes) not in decayed

@@ -73,10 +73,10 @@ def test_nothing_of_a_training_moves_another_stream(digits: Any, tmp_path: Path,
     for _ in training.events():
         assert pl.get_rng_state().tolist() == [5, 0]  # also between two of its events
     training.finish()
-    stood = training.learner.generator.get_state().tolist()
+    stood = training.learner.state.generator.get_state().tolist()
     assert stood[1] > 0
     again = session.resume(runs.load_run(tmp_path / "run"), digits, epochs=2)
-    assert again.learner.generator.get_state().tolist() == stood
+    assert again.learner.state.generator.get_state().tolist() == stood
     trained(again)
     if family in ("mlp", "cnn"):
         Predictor(runs.load_run(tmp_path / "run"))
@@ -101,7 +101,7 @@ def test_a_run_has_the_bits_of_one_stream_seeded_by_hand(digits: Any, tmp_path: 
     network = mlp.build(training.run.preprocessor().input_spec(), 10, "classification", config.network)
     for name, t in training.network.state_dict().items():
         assert t.array.tobytes() == network.state_dict()[name].array.tobytes(), name
-    assert training.learner.generator.get_state().tolist() == pl.get_rng_state().tolist()
+    assert training.learner.state.generator.get_state().tolist() == pl.get_rng_state().tolist()
 
 
 def a_learner(generator: Generator | None = None) -> Learner:
@@ -118,10 +118,10 @@ def test_a_learner_has_a_stream_of_its_own_that_no_weight_came_from() -> None:
     for picked in learner.loader.index_batches():
         learner.run(picked)
     assert pl.get_rng_state().tolist() == stood
-    seed, calls = learner.generator.get_state().tolist()
+    seed, calls = learner.state.generator.get_state().tolist()
     assert seed == 0 and calls > 1 << 32
     own = Generator(3)
     learner = a_learner(own)
     with use_generator(Generator(9)):
         learner.run(np.arange(16))
-    assert learner.generator is own and own.get_state().tolist()[1] > 0
+    assert learner.state.generator is own and own.get_state().tolist()[1] > 0
