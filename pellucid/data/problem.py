@@ -15,6 +15,7 @@ import numpy as np
 
 from ..creation import tensor
 from ..errors import DataError
+from .input_spec import InputSpec
 from .loader import Dataset, RowDataset, TensorDataset, WindowDataset
 
 SPLITS = ("train", "validation", "test")
@@ -93,7 +94,7 @@ class Preprocessor(ABC):
         return self.kind
 
     @abstractmethod
-    def input_spec(self) -> dict[str, Any]:
+    def input_spec(self) -> InputSpec:
         """The sizes, cardinalities and bin edges that a network for such input is built from."""
 
     @abstractmethod

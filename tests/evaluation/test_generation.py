@@ -7,6 +7,7 @@ import pytest
 from small_runs import epoch_record, small_config
 
 from pellucid.data.image.preprocess import ImagePreprocessor
+from pellucid.data.input_spec import ImageSpec
 from pellucid.data.problem import DataModule, Examples
 from pellucid.evaluation.generation import GenerationEvaluator
 from pellucid.models import gan
@@ -15,7 +16,7 @@ from pellucid.report.network_figures import figure_sections
 from pellucid.runs.run import Run
 from pellucid.runs.settings import Settings
 
-INPUTS = {"image": [8, 8], "white": 4.0}
+INPUTS = ImageSpec((8, 8), white=4.0)
 
 
 @pytest.fixture(autouse=True)

@@ -156,8 +156,8 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, optimizer, eag
     load_checkpoint(tmp_path / "c.safetensors", second)
     train(second)
     assert not changed(weights(whole.network), second.network)
-    for name, t in whole.average.averages.items():
-        assert t.array.tobytes() == second.average.averages[name].array.tobytes(), name
+    for name, t in whole.state.average.averages.items():
+        assert t.array.tobytes() == second.state.average.averages[name].array.tobytes(), name
     assert {name: array.tobytes() for name, array in whole.state.best.items()} == {
         name: array.tobytes() for name, array in second.state.best.items()
     }

@@ -11,6 +11,7 @@ import pytest
 import rich.style  # noqa: F401  # draws a number of Python's when it is first imported, as scikit-learn does
 
 import pellucid as pl
+from pellucid.data.input_spec import ImageSpec
 from pellucid.data.load import load_problem
 from pellucid.data.loader import DataLoader, TensorDataset
 from pellucid.inference.predictor import Predictor
@@ -107,7 +108,7 @@ def test_a_run_has_the_bits_of_one_stream_seeded_by_hand(digits: Any, tmp_path: 
 def a_learner(generator: Generator | None = None) -> Learner:
     chance = np.random.default_rng(0)
     data = TensorDataset(pl.tensor(chance.normal(size=(32, 4, 4)).astype("f")), pl.tensor(chance.integers(0, 2, 32)))
-    network = mlp.build({"image": [4, 4]}, 2, "classification", mlp.Config(hidden_sizes=(8,), dropout=0.5))
+    network = mlp.build(ImageSpec((4, 4)), 2, "classification", mlp.Config(hidden_sizes=(8,), dropout=0.5))
     return Learner(network, DataLoader(data, 16, shuffle=True, seed=0), Settings(batch_size=16, eager=True), generator)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pellucid as pl
+from pellucid.data.input_spec import ImageSpec
 from pellucid.data.loader import DataLoader, TensorDataset, default_collate
 from pellucid.errors import NonFiniteError, StateError
 from pellucid.evaluation.compiled import Forward
@@ -29,7 +30,7 @@ def a_learner(**changes):
     y = (x.sum((1, 2)) > 0).astype(np.int64)
     settings = Settings(**{"epochs": 4, "batch_size": 16, "lr": 0.02, "eager": True, **changes})
     pl.manual_seed(settings.seed)
-    network = mlp.build({"image": [4, 4]}, 2, "classification", mlp.Config(hidden_sizes=(8,), dropout=0.2, shift=1))
+    network = mlp.build(ImageSpec((4, 4)), 2, "classification", mlp.Config(hidden_sizes=(8,), dropout=0.2, shift=1))
     loader = DataLoader(TensorDataset(pl.tensor(x), pl.tensor(y)), batch_size=16, shuffle=True, seed=settings.seed)
     return Learner(network, loader, settings)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import DataError
 from ..image.decode import moments
+from ..input_spec import ImageSpec
 from ..problem import Preprocessor
 from .spectrogram import BANDS, frame_count, log_mel
 from .wav import read_wav
@@ -40,9 +41,9 @@ class AudioPreprocessor(Preprocessor):
         """1, mel bands, frames."""
         return 1, BANDS, frame_count(self.seconds)
 
-    def input_spec(self) -> dict[str, Any]:
-        """{"image": [1, M, K], "mean": [1], "std": [1]}: a spectrogram is read as an image is."""
-        return {"image": list(self.size), "mean": list(self.mean), "std": list(self.std)}
+    def input_spec(self) -> ImageSpec:
+        """Of size (1, M, K): a spectrogram is read as an image is."""
+        return ImageSpec(self.size, tuple(self.mean), tuple(self.std))
 
     def encode(self, raw: Any) -> dict[str, Any]:
         """uint8 spectrograms (N, 1, M, K) as {"image": the same}. Raises DataError for another shape or dtype."""

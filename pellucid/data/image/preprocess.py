@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DataError
+from ..input_spec import ImageSpec
 from ..problem import Preprocessor
 from .decode import deep_levels, moments, on_white, read_pixels, upright
 from .image_set import LazyImages
@@ -85,9 +86,9 @@ class ImagePreprocessor(Preprocessor):
         """Grey images have recipes of their own."""
         return "image-grey" if self.size[0] == 1 else "image"
 
-    def input_spec(self) -> dict[str, Any]:
-        """{"image": [C, H, W], "mean": [C], "std": [C]}."""
-        return {"image": list(self.size), "mean": list(self.mean), "std": list(self.std)}
+    def input_spec(self) -> ImageSpec:
+        """Of size (C, H, W), with mean and std (C,)."""
+        return ImageSpec(self.size, tuple(self.mean), tuple(self.std))
 
     def encode(self, raw: np.ndarray | LazyImages) -> dict[str, Any]:
         """uint8 images (N, C, H, W) as {"image": the same}. Raises DataError for another shape or dtype."""

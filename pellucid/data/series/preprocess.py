@@ -19,6 +19,7 @@ import numpy as np
 from ...errors import DataError, OptionError, suggestion
 from ..base import Source
 from ..files import sha256
+from ..input_spec import SeriesSpec
 from ..problem import DataModule, Examples, Preprocessor, RawExample
 from ..table.delimited import MISSING_INPUT
 from ..table.read import Table, check_finite
@@ -103,9 +104,9 @@ class SeriesPreprocessor(Preprocessor):
         """The columns that a table must have for a forecast."""
         return [self.clock.name, *(column.name for column in self.columns)]
 
-    def input_spec(self) -> dict[str, Any]:
-        """{"series": [T, F]}."""
-        return {"series": [self.window, len(self.input_names())]}
+    def input_spec(self) -> SeriesSpec:
+        """T steps of F features."""
+        return SeriesSpec(self.window, len(self.input_names()))
 
     def input_names(self) -> list[str]:
         """What each of the F features of a step is; the calendar's are those of the step after it."""

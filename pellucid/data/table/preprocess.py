@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import DataError, suggestion
+from ..input_spec import TableSpec
 from ..problem import Preprocessor
 from .delimited import MISSING_INPUT, as_number
 from .read import Table, check_finite
@@ -139,12 +140,12 @@ class TablePreprocessor(Preprocessor):
         wanted = {column.name for column in self.numbers} | {column.name for column in self.categories}
         return [name for name in self.names if name in wanted]
 
-    def input_spec(self) -> dict[str, Any]:
-        """{"numbers": F, "number_bins": F lists of edges, "categories": C counts, the unknown one included}."""
+    def input_spec(self) -> TableSpec:
+        """F columns of numbers, F lists of edges, C cardinalities, the unknown category included."""
         bins: list[list[float]] = []
         for column in self.numbers:
             bins += [column.bins, [0.0, 1.0]] if column.missing_indicator else [column.bins]
-        return {"numbers": len(bins), "number_bins": bins, "categories": [len(c.values) + 1 for c in self.categories]}
+        return TableSpec(len(bins), bins, [len(c.values) + 1 for c in self.categories])
 
     def input_names(self) -> list[str]:
         """What each of the F columns of "numbers" is, then the C of "categories"."""

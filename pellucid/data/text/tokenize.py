@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import OptionError
+from ..input_spec import TextSpec
 from ..problem import Preprocessor
 
 UNKNOWN = "\ufffd"  # how a character that training never saw is shown
@@ -163,9 +164,9 @@ class TextPreprocessor(Preprocessor):
     classes: list[str] | None = None
     target_name: str | None = None
 
-    def input_spec(self) -> dict[str, Any]:
-        """{"tokens": V}, and for lines {"length": T}."""
-        return {"tokens": self.tokenizer.size, **({"length": self.length} if self.lines else {})}
+    def input_spec(self) -> TextSpec:
+        """V tokens, and for lines the length of the longest."""
+        return TextSpec(self.tokenizer.size, self.length if self.lines else 0)
 
     def encode(self, raw: str) -> dict[str, np.ndarray]:
         """The beginning of a text as {"tokens": int64 (T,)}; that of a line begins with a newline, and so does no text."""
