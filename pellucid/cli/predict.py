@@ -62,7 +62,7 @@ def command(
     kind = kind_named(trained.config.kind)
     form = kind.prediction
     if not data and form is PredictionForm.FORECAST:
-        data = (trained.config.source["spec"],)
+        data = (str(trained.config.source["spec"]),)
     if not data:
         raise OptionError(f"missing argument DATA: {INPUTS[form]}; see pellucid predict --help")
     if horizon is not None and form is not PredictionForm.FORECAST:

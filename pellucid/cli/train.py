@@ -291,7 +291,7 @@ def next_command(training: session.TrainingSession) -> str:
         PredictionForm.FORECAST: "--horizon 7",
         PredictionForm.FILES: "--preview",
     }
-    return f"pellucid predict {run} {shell_word(problem.source['spec'])} {options[kind_named(problem.kind).prediction]}"
+    return f"pellucid predict {run} {shell_word(str(problem.source['spec']))} {options[kind_named(problem.kind).prediction]}"
 
 
 def _as_json(training: session.TrainingSession, result: session.Result) -> dict[str, Any]:

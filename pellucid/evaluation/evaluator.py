@@ -163,10 +163,11 @@ class PredictionEvaluator(Evaluator):
     def test(self) -> EvaluationResult:
         from .baselines import baselines  # scikit-learn takes a second to import
 
-        problem, test, preprocessor = self.problem, self.problem.test, self.problem.preprocessor
+        problem, preprocessor = self.problem, self.problem.preprocessor
+        train, test = problem.examples("train"), problem.examples("test")
         output = predict_outputs(self.forward, preprocessor, arrays_for(self.network, test))
         target, classes = self._targets(test), preprocessor.classes
-        others = baselines(problem.task, problem.train.inputs, self._targets(problem.train), test.inputs, target,
+        others = baselines(problem.task, train.inputs, self._targets(train), test.inputs, target,
                            classes=classes, network=output, decode=preprocessor.decode)  # fmt: skip
         predictions = TestPredictions(output, target, classes, preprocessor.target_name,
                                       lambda i: problem.raw_example("test", i), problem.names.get("test", ()))  # fmt: skip

@@ -73,10 +73,10 @@ class GenerationEvaluator(Evaluator):
 
     def test(self) -> EvaluationResult:
         problem = self.problem
-        train, test = (getattr(problem, split).inputs["image"] for split in ("train", "test"))
+        train, test = (problem.examples(split).inputs["image"] for split in ("train", "test"))
         # Sample labels from the training labels, so that class frequencies match.
         labels = np.random.default_rng(self.settings.seed).choice(
-            problem.train.target, min(TEST, len(train)), replace=False
+            problem.examples("train").target, min(TEST, len(train)), replace=False
         )
         began = time.perf_counter()
         images = self.draw(labels, 1)

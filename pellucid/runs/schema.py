@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import StateError, suggestion
+from ..files import Json
 
-Json = Any  # whatever JSON can hold
 MAX_BYTES = 1 << 28  # of a JSON file; the largest hold a vocabulary or a million notes
 MAX_DEPTH = 32  # lists and objects inside one another
 MAX_INTEGER = 1 << 63

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ...errors import DataError, suggestion
+from ...files import Json
 from ..input_spec import TableSpec
-from ..problem import Preprocessor
+from ..problem import Preprocessor, plain_fields
 from .delimited import MISSING_INPUT, as_number
 from .read import Table, check_finite
 
@@ -118,7 +119,7 @@ def fit_category(name: str, column: np.ndarray) -> CategoryColumn | None:
 
 
 @dataclass
-class TablePreprocessor(Preprocessor):
+class TablePreprocessor(Preprocessor[Table]):
     """A table's columns. names: every column of the training file, in order. mean, std: of a regression's target."""
 
     kind: ClassVar[str] = "table"
@@ -235,12 +236,12 @@ class TablePreprocessor(Preprocessor):
         """Standardised network outputs in the target's own units, float64."""
         return np.asarray(output, dtype=np.float64) * self.std + self.mean
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         return {"kind": self.kind, **asdict(self)}
 
     @classmethod
-    def from_json(cls, json: dict[str, Any]) -> TablePreprocessor:
-        fields = {name: value for name, value in json.items() if name != "kind"}
+    def from_json(cls, json: dict[str, Json]) -> TablePreprocessor:
+        fields = plain_fields(json)
         fields["numbers"] = [NumberColumn(**column) for column in fields["numbers"]]
         fields["categories"] = [CategoryColumn(**column) for column in fields["categories"]]
         return cls(**fields)
