@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from ..report.report import ReportData, write_report
 from ..runs import run as runs
 from ..runs.records import EpochRecord, RunConfig, TestRecord
 from ..runs.run import Run
-from ..runs.settings import Settings, resolve_config
+from ..runs.settings import Setting, Settings, resolve_config
 from ..threads import set_num_threads
 from .checkpoint import load_checkpoint, save_checkpoint
 from .fine_tuning import load_pretrained
@@ -102,7 +102,9 @@ class TrainingSession:
                     event = dataclasses.replace(event, train=evaluator.inverse_transform(event.train))
                     with self.learner.state.averaged():
                         artifacts = evaluator.epoch_artifacts(event.epoch)
-                    self.run.log(dataclasses.replace(as_record(event), **artifacts))
+                    self.run.log(
+                        dataclasses.replace(as_record(event), sample=artifacts.sample, picture=artifacts.picture)
+                    )
                     self.save()
                 yield event
         except NonFiniteError:
@@ -191,7 +193,7 @@ def evaluate_run(run: Run, problem: DataModule, feature_network: Run | None = No
 
 
 def start(
-    problem: DataModule, family: str, values: dict[str, Any], out: Path | None = None, *, source: Run | None = None,
+    problem: DataModule, family: str, values: Mapping[str, Setting], out: Path | None = None, *, source: Run | None = None,
     feature_network: Run | None = None,
 ) -> TrainingSession:  # fmt: skip
     """Start a new run on `problem` with `values` for settings and network; its folder is made here, once nothing is refused.
