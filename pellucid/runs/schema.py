@@ -51,7 +51,7 @@ def parse_json(content: bytes, where: str, finite: bool = True) -> Json:
     if len(content) > MAX_BYTES:
         raise damaged(where, f"{len(content):,} bytes", f"at most {MAX_BYTES:,}")
     try:
-        value = json.loads(
+        value: Json = json.loads(
             content.decode("utf-8"),
             parse_constant=_refuse_constant if finite else float,
             object_pairs_hook=_unique_keys,

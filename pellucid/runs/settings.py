@@ -148,7 +148,8 @@ def parse_overrides(written: Iterable[str]) -> dict[str, Setting]:
 def _parse_value(value: str) -> Setting:
     for text in (value, f"[{value}]"):
         with contextlib.suppress(tomllib.TOMLDecodeError):
-            return tomllib.loads(f"x = {text}")["x"]
+            parsed: Setting = tomllib.loads(f"x = {text}")["x"]
+            return parsed
     return [_parse_value(part.strip()) for part in value.split(",")] if "," in value else value
 
 
@@ -165,7 +166,8 @@ def _typed(name: str, value: Setting, default: Any) -> Setting:
         shown = str(default).lower() if kind is bool else ",".join(map(str, default)) if kind is tuple else default
         raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected {TYPE_NAMES.get(kind, kind.__name__)}; "
                           f"write {shown}")  # fmt: skip
-    return value
+    typed: Setting = value
+    return typed
 
 
 def read_config(path: Path) -> dict[str, Setting]:

@@ -129,7 +129,8 @@ def _output(node: Node) -> np.ndarray | None:
     if node.array is not None:
         return node.array
     if node.op.saves_inputs and node.op.name != "random_bits":
-        return node.op.forward(*[value.array for value in node.inputs], **node.attributes)
+        again: np.ndarray = node.op.forward(*[value.array for value in node.inputs], **node.attributes)
+        return again
     return None
 
 

@@ -88,7 +88,8 @@ class TrainingSession:
 
     def events(self) -> Iterator[BatchDone | EpochDone]:
         """Train; every epoch is in metrics.jsonl and the checkpoint, and its weights saved, before its event comes out."""
-        return self.learner.state.drawing()(self._events)()
+        events: Iterator[BatchDone | EpochDone] = self.learner.state.drawing()(self._events)()
+        return events
 
     def _events(self) -> Iterator[BatchDone | EpochDone]:
         epochs, patience = self.settings.epochs, self.settings.patience
