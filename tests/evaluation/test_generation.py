@@ -65,7 +65,7 @@ def test_epochs_are_drawn_by_one_program_or_eagerly(tmp_path, eager):
     network = gan.build(INPUTS, 2, "classification", gan.Config(latent=3, width=2, critic_width=2)).eval()
     draws = GenerationEvaluator(Run(tmp_path, small_config()), unequal(), network, Settings(eager=eager))
     for epoch in (1, 2):
-        draws.run.log(epoch_record(epoch, **draws.epoch_artifacts(epoch)))
+        draws.run.log(epoch_record(epoch, picture=draws.epoch_artifacts(epoch).picture))
         network.train()
         network.load_state_dict(network.state_dict())
         network.eval()
