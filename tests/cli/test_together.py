@@ -14,7 +14,7 @@ def test_several_runs_answer_together_by_the_mean_of_their_probabilities(run, pe
     run("train", people, *quick, "--hidden-sizes", "8")
     run("train", people, *quick, "--hidden-sizes", "4", "--lr", "0.02")
     names = ("people-mlp-1", "people-mlp-2")
-    outputs = [Predictor(runs.find_run(name)).test_part() for name in names]
+    outputs = [Predictor(runs.find_run(name)).own_test() for name in names]
     mean = np.mean([found.output for found in outputs], axis=0)
     together = json.loads(run("evaluate", names[0], "--ensemble", names[1], "--json").stdout)
     assert together["accuracy"] == pytest.approx((mean.argmax(1) == outputs[0].target).mean())
@@ -41,7 +41,7 @@ def test_regressions_of_other_splits_answer_together_for_data_that_are_named(run
     run("train", people, *quick, "--seed", 1)
     trained = [Predictor(runs.find_run(f"people-mlp-{k}")) for k in (1, 2)]
     assert trained[0].preprocessor.mean != trained[1].preprocessor.mean
-    answers = [one.labelled(str(people)) for one in trained]
+    answers = [one.scored(str(people)) for one in trained]
     together = json.loads(run("evaluate", "people-mlp-1", people, "--ensemble", "people-mlp-2", "--json").stdout)
     error = np.mean([found.output for found in answers], axis=0) - trained[0].targets(answers[0])
     assert together["rmse"] == pytest.approx(np.sqrt((error**2).mean())) and together["n"] == 120

@@ -62,7 +62,7 @@ def test_a_folder_end_to_end(run, folder, here):
     shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in drawn]
     assert shown and all(image.shape == (16, 16, 3) for image in shown)  # tiles, in colour
     files = re.findall(r"<small>((?:blue|green|red)/\d+\.\w+)</small>", report)
-    own = Predictor(runs.find_run("last")).test_part()
+    own = Predictor(runs.find_run("last")).own_test()
     assert len(files) == len(shown)
     for name, image in zip(files, shown, strict=True):
         np.testing.assert_array_equal(image, as_seen(read_pixels(folder / name, name, (3, 16, 16))))

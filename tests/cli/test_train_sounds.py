@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))  # made-up sounds
 from sounds import KINDS, fill
 
 from pellucid.data.load import load_problem
+from pellucid.runs import run as runs
 
 
 @pytest.fixture
@@ -26,9 +27,10 @@ def folder(here):
 
 def test_a_folder_of_sounds_end_to_end(run, folder, here):
     result = run("train", "sounds/", "--epochs", 8, "--quiet")
-    assert "next    pellucid predict sounds-cnn-1 sounds/ --show" in result.stdout
+    assert "next    pellucid predict sounds-cnn-1 sounds/ --preview" in result.stdout
     config = json.loads((here / "runs/sounds-cnn-1/config.json").read_text())
-    assert (config["kind"], config["family"], config["inputs"]["image"]) == ("audio", "cnn", [1, 64, 56])
+    assert (config["kind"], config["family"]) == ("audio", "cnn")
+    assert runs.find_run("last").preprocessor().input_spec().size == (1, 64, 56)
     scores = json.loads(run("evaluate", "last", "--json").stdout)
     assert scores["n"] == 14 and scores["accuracy"] > 0.9
 
@@ -51,8 +53,8 @@ def test_a_folder_of_sounds_end_to_end(run, folder, here):
     rows = list(csv.DictReader((here / "answers.csv").read_text().splitlines()))
     assert len(rows) == 40 and list(rows[0]) == ["sound", "prediction", *(f"probability {kind}" for kind in KINDS)]
     assert np.mean([row["prediction"] in row["sound"] for row in rows]) > 0.9
-    result = run("predict", "last", "new/tone/00.wav", "--show")
-    assert result.stdout.startswith("new/tone/00.wav: tone (") and "seen as 64x56" in result.stderr
+    result = run("predict", "last", "new/tone/00.wav", "--preview")
+    assert result.stdout.startswith("new/tone/00.wav: tone (") and "read as 64x56" in result.stderr
     (here / "new" / "tone" / "bad.wav").unlink()
     other = json.loads(run("evaluate", "last", "new", "--json").stdout)
     assert other["n"] == 40 and other["accuracy"] > 0.9
