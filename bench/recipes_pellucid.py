@@ -16,6 +16,7 @@ import numpy as np
 from starts import CHECKED, EXAMPLES, RECIPES, KernelSpec, Start, drawn_numbers
 
 import pellucid
+from pellucid.data.input_spec import ImageSpec, InputSpec, SeriesSpec, TextSpec
 from pellucid.data.loader import DataLoader, TensorDataset, WindowDataset
 from pellucid.models import family
 from pellucid.models.base import Model, StepOutput
@@ -42,7 +43,7 @@ class Ours:
         )
         pellucid.manual_seed(0)
         task = "regression" if about.kind == "series" else "classification"
-        network = family(about.family).build(about.inputs, about.outputs, task, self.config)
+        network = family(about.family).build(input_spec(about.inputs), about.outputs, task, self.config)
         dataset = make_dataset(about, settings.batch_size, network)
         network.initialize_from_data(*dataset.gather(np.arange(min(PREPARED, len(dataset)))))
         if about.drawn:
@@ -54,7 +55,7 @@ class Ours:
         curve = learning_rate_curve(settings.schedule, settings.warmup_fraction, steps)
         risen = next(step for step in range(steps) if curve(step) >= RISEN)
         self.shares = [curve(step) for step in range(risen, steps + 1)]
-        for schedule in self.learner.schedules * risen:
+        for schedule in self.learner.state.schedules * risen:
             schedule.step()
         order = np.random.default_rng(3).permutation(len(dataset))
         self.picks = [order[i * settings.batch_size :][: settings.batch_size] for i in range(CHECKED)]
@@ -62,7 +63,7 @@ class Ours:
     def step(self, picked: np.ndarray) -> np.float64:
         """One step on the examples `picked` (B,); gives the loss. Raises RuntimeError where it is not compiled."""
         values = self.learner.run(picked)
-        self.learner.count(values, len(picked))
+        self.learner.state.count(values, len(picked))
         if self.learner.native.eager:
             raise RuntimeError("the step was not compiled")
         return np.float64(values["loss"])
@@ -82,6 +83,17 @@ class Ours:
             [name for name, p in learner.network.named_parameters() if any(p is m for m in matrices)],
             [name for name, p in learner.network.named_parameters() if id(p) in decayed],
         )
+
+
+def input_spec(inputs: dict[str, Any]) -> InputSpec:
+    """The inputs of a `KernelSpec`, which imports nothing of pellucid, as a family of models takes them."""
+    if "tokens" in inputs:
+        return TextSpec(inputs["tokens"])
+    if "series" in inputs:
+        return SeriesSpec(*inputs["series"])
+    return ImageSpec(
+        tuple(inputs["image"]), **{name: inputs[name] for name in ("mean", "std", "white") if name in inputs}
+    )
 
 
 def make_dataset(spec: KernelSpec, batch: int, network: Model) -> Any:

@@ -9,9 +9,14 @@ import math
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import DataError
+
+if TYPE_CHECKING:  # what JSON can hold
+    Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+else:
+    Json = Any  # the schema of saved runs reads annotations: a field of this type may hold anything
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -43,7 +48,7 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any) -> Json:
     """`value` as JSON can hold it: numbers that are not finite become None."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}

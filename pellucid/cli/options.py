@@ -6,7 +6,7 @@ import json
 import re
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -16,7 +16,7 @@ import click
 from ..errors import OptionError
 from ..evaluation.formatting import BASELINE_NAMES, value_text
 from ..evaluation.metrics import Metrics, primary_metric
-from ..files import plain
+from ..files import Json, plain
 
 
 class Numbers(click.ParamType):
@@ -64,7 +64,7 @@ class Whole(click.ParamType):
     def __init__(self, least: int = 1) -> None:
         self.least = least
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value).strip()
         if not re.fullmatch(r"[+-]?[0-9]+", text) or int(text) < self.least:
             self.fail(f"{value!r}; expected a whole number from {self.least}; write {max(self.least, 1)}", param, ctx)
@@ -88,7 +88,7 @@ class CtrlC:
 
     def __init__(self) -> None:
         self.pressed = False
-        self.previous_handler: Any = None
+        self.previous_handler: Callable[[int, FrameType | None], object] | int | None = None
 
     def __enter__(self) -> CtrlC:
         if threading.current_thread() is threading.main_thread():
@@ -114,10 +114,10 @@ def as_options(error: OptionError, given: Iterable[str]) -> OptionError:
     return OptionError("--" + name.replace("_", "-") + message[len(name) :]) if name in given else error
 
 
-def flat(metrics: Metrics) -> dict[str, Any]:
+def flat(metrics: Metrics) -> dict[str, Json]:
     """Metrics for --json: plain names, and `accuracy_95: [low, high]` for each interval."""
     correct = {} if metrics.correct is None else {"correct": metrics.correct}
-    intervals = {f"{name}_95": list(pair) for name, pair in metrics.intervals.items()}
+    intervals: dict[str, Json] = {f"{name}_95": [*pair] for name, pair in metrics.intervals.items()}
     return {**metrics.scores, **correct, "n": metrics.n, **intervals}
 
 
@@ -141,13 +141,13 @@ def baseline_words(baselines: dict[str, Metrics]) -> str:
     )
 
 
-def baseline_json(baselines: dict[str, Metrics]) -> dict[str, Any]:
+def baseline_json(baselines: dict[str, Metrics]) -> dict[str, Json]:
     """The strongest baseline for --json; {} without baselines."""
     best = strongest(baselines)
     return {"name": best[0], **flat(best[1])} if best else {}
 
 
-def print_json(content: dict[str, Any]) -> None:
+def print_json(content: Mapping[str, object]) -> None:
     """Print `content` as one line of JSON."""
     click.echo(json.dumps(plain(content), ensure_ascii=False, allow_nan=False))
 

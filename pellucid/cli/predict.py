@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -26,6 +26,7 @@ from ..runs import run as runs
 from .options import Whole, print_json
 from .progress import say
 
+Row = Mapping[str, object]  # a line of the output by column
 SHADES = " .:-=+*#%@"
 SHOWN = 10  # the most images and lines to print
 INPUTS = {  # what DATA is
@@ -62,7 +63,7 @@ def command(
     kind = kind_named(trained.config.kind)
     form = kind.prediction
     if not data and form is PredictionForm.FORECAST:
-        data = (trained.config.source["spec"],)
+        data = (str(trained.config.source["spec"]),)
     if not data:
         raise OptionError(f"missing argument DATA: {INPUTS[form]}; see pellucid predict --help")
     if horizon is not None and form is not PredictionForm.FORECAST:
@@ -114,14 +115,14 @@ def _forecast(predictor: Predictor, data: str, horizon: int, out: Path | None, a
         click.echo(_as_text(rows, ","), nl=False)
 
 
-def _write(rows: list[dict[str, Any]], out: Path | None, what: str, as_json: bool) -> None:
+def _write(rows: Sequence[Row], out: Path | None, what: str, as_json: bool) -> None:
     """Write the rows to `out`, if there is one, and say so."""
     if out is not None:
         write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))
         click.echo(f"{out}: {len(rows):,} {what}", err=as_json)
 
 
-def _print_json(predictor: Predictor, rows: list[dict[str, Any]]) -> None:
+def _print_json(predictor: Predictor, rows: Sequence[Row]) -> None:
     run = predictor.run
     print_json({"run": str(run.folder), "task": run.config.task, "n": len(rows), "predictions": rows})
 
@@ -170,18 +171,18 @@ def _check_out(out: Path | None) -> None:
         raise OptionError(f"--out {out}: exists already; expected a new file; choose another name")
 
 
-def predicted_values(predictor: Predictor, predictions: Predictions) -> list[Any]:
+def predicted_values(predictor: Predictor, predictions: Predictions) -> list[float | str]:
     """The prediction for each example: a class name, or a number."""
     if predictor.classes is None:
         return [float(f"{value:.7g}") for value in predictions.output]
     return [predictor.classes[i] for i in predictions.output.argmax(1)]
 
 
-def _rows(predictor: Predictor, predictions: Predictions) -> list[dict[str, Any]]:
+def _rows(predictor: Predictor, predictions: Predictions) -> list[Row]:
     """The output table: the columns of the input, the prediction, and the probability of each class."""
-    rows = []
+    rows: list[Row] = []
     for i, prediction in enumerate(predicted_values(predictor, predictions)):
-        row: dict[str, Any] = (
+        row: dict[str, object] = dict(
             predictions.table.row(i) if predictions.table is not None else {predictor.kind.noun: predictions.names[i]}
         )
         row[_new_column("prediction", row)] = prediction
@@ -191,14 +192,14 @@ def _rows(predictor: Predictor, predictions: Predictions) -> list[dict[str, Any]
     return rows
 
 
-def _new_column(name: str, row: dict[str, Any]) -> str:
+def _new_column(name: str, row: Row) -> str:
     """`name`, with underscores added while the row has a column of that name."""
     while name in row:
         name += "_"
     return name
 
 
-def _as_text(rows: list[dict[str, Any]], separator: str) -> str:
+def _as_text(rows: Sequence[Row], separator: str) -> str:
     """The rows as CSV with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], delimiter=separator, lineterminator="\n")
@@ -207,10 +208,10 @@ def _as_text(rows: list[dict[str, Any]], separator: str) -> str:
     return text.getvalue()
 
 
-def _json_rows(predictor: Predictor, predictions: Predictions) -> list[dict[str, Any]]:
-    rows = []
+def _json_rows(predictor: Predictor, predictions: Predictions) -> list[Row]:
+    rows: list[Row] = []
     for i, prediction in enumerate(predicted_values(predictor, predictions)):
-        row: dict[str, Any] = {"name": predictions.names[i], "prediction": prediction}
+        row: dict[str, object] = {"name": predictions.names[i], "prediction": prediction}
         if predictor.classes is not None:
             row["probabilities"] = {
                 name: round(float(predictions.output[i, k]), 6) for k, name in enumerate(predictor.classes)

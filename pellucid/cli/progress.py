@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 import click
 from rich.console import Console
@@ -88,12 +88,12 @@ def say(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-def score_name(values: dict[str, Any]) -> str:
+def score_name(values: Mapping[str, float]) -> str:
     """The name of the score among `values`, "" without one."""
     return next((name for name in PRIMARY if name in values), "")
 
 
-def score(values: dict[str, Any]) -> str:
+def score(values: Mapping[str, float]) -> str:
     """The score as text: `97.9%` for an accuracy, else four digits; "" without one."""
     name = score_name(values)
     return "" if not name else f"{100 * values[name]:.1f}%" if name == "accuracy" else f"{values[name]:.4g}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import click
 
 from ..errors import PellucidError
 from ..evaluation.formatting import score_line
+from ..files import Json
 from ..runs import run as runs
 from .options import aligned, baseline_json, baseline_words, flat, print_json
 
@@ -26,7 +27,7 @@ def command(as_json: bool) -> None:
     click.echo(aligned(["run", "task", "started", "test", "strongest baseline"], [cells for _, cells in rows]))
 
 
-def _row(folder: Any) -> tuple[dict[str, Any], list[str]]:
+def _row(folder: Path) -> tuple[dict[str, Json], list[str]]:
     """A run for --json and as cells of the table; a damaged run is listed as damaged."""
     try:
         run = runs.load_run(folder)
@@ -34,7 +35,7 @@ def _row(folder: Any) -> tuple[dict[str, Any], list[str]]:
     except PellucidError as error:
         return {"run": str(folder), "error": str(error)}, [folder.name, "", "", "damaged: see pellucid summary", ""]
     config = run.config
-    about = {"run": str(folder), "task": config.task, "data": config.data, "model": config.family}
+    about: dict[str, Json] = {"run": str(folder), "task": config.task, "data": config.data, "model": config.family}
     started = config.created[:16].replace("T", " ")
     if result is None:
         state = f"stopped after {epochs} of {config.settings.epochs} epochs"

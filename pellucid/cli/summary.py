@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import click
 
 from ..creation import zeros
+from ..data.input_spec import ImageSpec, InputSpec, SeriesSpec, TextSpec
 from ..evaluation.formatting import score_line
 from ..inspect.summary import summary
 from ..models.heads.generation import ImageGenerator
 from ..runs import run as runs
+from ..tensor import Tensor
 from .options import print_json
 
 
@@ -45,17 +46,13 @@ def command(run: str, as_json: bool) -> None:
     )
 
 
-def example_inputs(spec: dict[str, Any]) -> tuple[Any, ...]:
+def example_inputs(spec: InputSpec) -> tuple[Tensor, ...]:
     """The inputs of one example as zeros, in the order in which a network reads them."""
-    inputs: list[Any] = []
-    if "tokens" in spec:
-        inputs.append(zeros(1, 1).long())
-    if "series" in spec:
-        inputs.append(zeros(1, *spec["series"]))
-    if "image" in spec:
-        inputs.append(zeros(1, *spec["image"]))
-    if spec.get("numbers"):
-        inputs.append(zeros(1, spec["numbers"]))
-    if spec.get("categories"):
-        inputs.append(zeros(1, len(spec["categories"])).long())
-    return tuple(inputs)
+    if isinstance(spec, TextSpec):
+        return (zeros(1, 1).long(),)
+    if isinstance(spec, SeriesSpec):
+        return (zeros(1, spec.steps, spec.features),)
+    if isinstance(spec, ImageSpec):
+        return (zeros(1, *spec.size),)
+    numbers = [zeros(1, spec.numbers)] if spec.numbers else []
+    return (*numbers, *([zeros(1, len(spec.categories)).long()] if spec.categories else []))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
-from ..data.base import DataOption, PredictionForm
+from ..data.base import DataOption, OptionValue, PredictionForm
 from ..data.datasets import find
 from ..data.kinds import KINDS, data_options, kind_named
 from ..data.load import load_problem
@@ -17,6 +16,7 @@ from ..data.problem import TokenSequence
 from ..errors import OptionError
 from ..evaluation.comparison import compare_with_baselines
 from ..evaluation.formatting import score_line
+from ..files import Json
 from ..models import FAMILIES, family_for
 from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
@@ -42,6 +42,7 @@ from .options import (
 from .progress import Watcher, say
 from .shell import Stopped
 
+Options = dict[str, OptionValue]  # what the user gave, by name
 CONTAINERS = [kind.container for kind in reversed(KINDS.values()) if kind.endings]
 HELP = f"""Train a network on DATA: a name from `pellucid datasets`, {", ".join(CONTAINERS[:-1])} or {CONTAINERS[-1]}.
 
@@ -70,7 +71,7 @@ def _click_option(option: DataOption) -> Callable[[Callable[..., None]], Callabl
     if bool in option.types:
         names = f"{flag}/--no-{flag[2:]}" if option.negatable else flag
         return click.option(names, is_flag=True, default=None, help=option.help)
-    forms: dict[tuple[Any, ...], Any] = {(int,): Whole(), (int, float): Number()}
+    forms: dict[tuple[type, ...], click.ParamType] = {(int,): Whole(), (int, float): Number()}
     type = Names() if list in option.types else forms.get(option.types)
     return click.option(flag, option.name, type=type, metavar=option.metavar, help=option.help)
 
@@ -121,7 +122,7 @@ def _click_option(option: DataOption) -> Callable[[Callable[..., None]], Callabl
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.pass_context
 def command(
-    context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: Any
+    context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: OptionValue
 ) -> None:
     if resume is not None:
         training = _resume(context, data, resume, options)
@@ -140,7 +141,7 @@ def command(
             click.echo(line)
 
 
-def _start(data: str, options: dict[str, Any], quiet: bool) -> session.TrainingSession:
+def _start(data: str, options: Options, quiet: bool) -> session.TrainingSession:
     run_dir = options.pop("run_dir", None)
     if run_dir is not None and run_dir.exists():
         raise OptionError(f"--run-dir {run_dir}: exists already; expected a new folder; choose another name")
@@ -189,7 +190,7 @@ def _say_notes(training: session.TrainingSession) -> None:
         say(note)
 
 
-def _refuse_renamed(values: dict[str, Any]) -> None:
+def _refuse_renamed(values: Options) -> None:
     """Raise OptionError for the old name of an option; `choose` does so for settings."""
     for name in values:
         renamed = new_name(name, {*DATA_OPTIONS, *OTHER_RUNS})
@@ -197,7 +198,7 @@ def _refuse_renamed(values: dict[str, Any]) -> None:
             raise OptionError(f"{name}: no such option; it is called {renamed}; write {renamed}={values[name]}")
 
 
-def _checked(options: dict[str, Any]) -> dict[str, Any]:
+def _checked(options: Options) -> Options:
     """Options about the data for `load_problem`. Raises OptionError for a value of a wrong type."""
     for name, value in options.items():
         types = DATA_OPTIONS[name].types
@@ -210,7 +211,7 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_origin(
-    error: OptionError, options: dict[str, Any], overrides: dict[str, Any], in_file: dict[str, Any], path: Path | None
+    error: OptionError, options: Options, overrides: Options, in_file: Options, path: Path | None
 ) -> OptionError:
     """The error with the place where the bad value was given: an option, --set or the --config file."""
     bare = str(error).removeprefix("--")
@@ -222,7 +223,7 @@ def _with_origin(
     return as_options(error, {*options, "model"})
 
 
-def _resume(context: click.Context, data: str | None, name: str, options: dict[str, Any]) -> session.TrainingSession:
+def _resume(context: click.Context, data: str | None, name: str, options: Options) -> session.TrainingSession:
     command_line = click.core.ParameterSource.COMMANDLINE
     given = [p for p in context.command.params if context.get_parameter_source(str(p.name)) is command_line]
     extra = sorted(p.opts[0] for p in given if p.name not in WITH_RESUME | {"data"})
@@ -237,7 +238,7 @@ def _resume(context: click.Context, data: str | None, name: str, options: dict[s
     except OptionError as error:
         raise as_options(error, {"epochs"}) from None
     if training.is_done():
-        done, total = training.learner.progress.epoch, training.settings.epochs
+        done, total = training.learner.state.progress.epoch, training.settings.epochs
         say(f"note: {run.name} is finished, after {done} of {total} epochs; nothing is left to train")
     stored = run.config.settings.num_threads
     if training.settings.num_threads != stored:
@@ -256,7 +257,7 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
                 watcher.show(event)
                 if ctrl_c.pressed:
                     training.save()
-                    at = learner.progress
+                    at = learner.state.progress
                     raise Stopped(f"stopped in epoch {at.epoch + 1} at step {at.step}, everything is saved; {advice}")
         if not quiet:
             say("scoring on the test data, and fitting the baselines to compare with ...")
@@ -291,10 +292,10 @@ def next_command(training: session.TrainingSession) -> str:
         PredictionForm.FORECAST: "--horizon 7",
         PredictionForm.FILES: "--preview",
     }
-    return f"pellucid predict {run} {shell_word(problem.source['spec'])} {options[kind_named(problem.kind).prediction]}"
+    return f"pellucid predict {run} {shell_word(str(problem.source['spec']))} {options[kind_named(problem.kind).prediction]}"
 
 
-def _as_json(training: session.TrainingSession, result: session.Result) -> dict[str, Any]:
+def _as_json(training: session.TrainingSession, result: session.Result) -> dict[str, Json]:
     return {
         "run": str(training.run.folder), "task": training.problem.task, **flat(result.metrics), "seconds": round(result.seconds, 3),
         "epochs": result.epochs, "best_epoch": result.best_epoch, "baseline": baseline_json(result.baselines),

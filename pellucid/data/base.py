@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
 from .datasets import Dataset
 from .folders import first_members, is_archive
-from .problem import DataModule, Preprocessor
+from .problem import DataModule, Inputs, Preprocessor
 from .table.read import Table
 
 OptionValue = Any  # text, a number, a flag or a list of names, as `DataOption.types` says
@@ -147,7 +147,7 @@ class NewExamples:
     uint8 (H, W) or (H, W, 3). table: the rows that came in. target: encoded (N,). notes: what was left out.
     """
 
-    inputs: dict[str, Any]
+    inputs: Inputs
     names: list[str]
     view: Callable[[int], np.ndarray] | None = None
     table: Table | None = None
@@ -155,7 +155,10 @@ class NewExamples:
     notes: list[str] = field(default_factory=list)
 
 
-class DataKind(ABC):
+P = TypeVar("P", bound=Preprocessor)
+
+
+class DataKind(ABC, Generic[P]):
     """A kind of data. One instance stands in `kinds.KINDS`; it has no state."""
 
     name: ClassVar[str]  # "table"; recipes are called FAMILY-NAME
@@ -168,7 +171,7 @@ class DataKind(ABC):
     default_family: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]]  # what it is encoded as; families say in INPUTS what they take
     prediction: ClassVar[PredictionForm]
-    preprocessor: ClassVar[type[Preprocessor]]
+    preprocessor: ClassVar[type[Preprocessor[Any]]]
 
     @abstractmethod
     def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
@@ -182,11 +185,11 @@ class DataKind(ABC):
         """The family that learns from `data` where the user names none."""
         return self.default_family
 
-    def read_new(self, preprocessor: Any, sources: Sequence[Source]) -> NewExamples:
+    def read_new(self, preprocessor: P, sources: Sequence[Source]) -> NewExamples:
         """Examples to predict for, read as those of training were; not for kinds that predict TEXT. Raises DataError."""
         raise NotImplementedError(f"{type(self).__name__} does not define read_new(preprocessor, sources)")
 
-    def read_labelled(self, preprocessor: Any, source: Source) -> NewExamples:
+    def read_labelled(self, preprocessor: P, source: Source) -> NewExamples:
         """Examples with targets, to score on: the test split where `source` has one; not for kinds that predict TEXT.
 
         Raises DataError.

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import DataError
-from .base import Content, DataKind, NewExamples, OptionValue, PredictionForm, Source
+from .base import Content, DataKind, NewExamples, OptionValue, P, PredictionForm, Source
 from .files import existing_file
 from .folders import ExampleFile, FileType, expand, is_archive
 from .image.image_set import ImageSet
@@ -20,7 +20,7 @@ from .labelled_files import LabelledFiles, check_broken, files_to_score, listed
 from .problem import SPLITS, DataModule, Examples, Preprocessor, RawExample
 
 
-class FileKind(DataKind):
+class FileKind(DataKind[P]):
     """A kind of labelled files. It is recognised by the endings of more than half of the files in a folder or archive."""
 
     type: ClassVar[FileType]
@@ -28,17 +28,17 @@ class FileKind(DataKind):
     prediction = PredictionForm.FILES
 
     @abstractmethod
-    def decode(self, preprocessor: Any, files: Sequence[ExampleFile]) -> ImageSet:
+    def decode(self, preprocessor: P, files: Sequence[ExampleFile]) -> ImageSet:
         """The files that can be read, as the network sees them."""
 
     @abstractmethod
-    def decode_one(self, preprocessor: Any, file: ExampleFile) -> np.ndarray:
+    def decode_one(self, preprocessor: P, file: ExampleFile) -> np.ndarray:
         """One file, uint8 (C, H, W). Raises DataError, which says why it cannot be read."""
 
     def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
         return not content.is_file and content.share(self.endings) > 0.5
 
-    def read_new(self, preprocessor: Preprocessor, sources: Sequence[Source]) -> NewExamples:
+    def read_new(self, preprocessor: P, sources: Sequence[Source]) -> NewExamples:
         """Files, and all of the type in folders and archives, whatever lies between; or one data set known by name."""
         if len(sources) == 1 and sources[0].dataset is not None:
             return self.read_labelled(preprocessor, sources[0])
@@ -54,7 +54,7 @@ class FileKind(DataKind):
                 )
         return self._new_examples(preprocessor, images)
 
-    def read_labelled(self, preprocessor: Preprocessor, source: Source) -> NewExamples:
+    def read_labelled(self, preprocessor: P, source: Source) -> NewExamples:
         path, classes = source.path, preprocessor.classes or []
         if not path.is_dir() and not is_archive(existing_file(path, f"folder or archive of {self.noun}s")):
             raise DataError(f"{path}: one file; expected a folder or archive of {self.noun}s, a folder for each class; for a {self.noun}, "
@@ -68,7 +68,7 @@ class FileKind(DataKind):
         )
 
     def _new_examples(
-        self, preprocessor: Preprocessor, images: ImageSet, target: np.ndarray | None = None
+        self, preprocessor: P, images: ImageSet, target: np.ndarray | None = None
     ) -> NewExamples:  # fmt: skip
         notes = [f"{self.noun}s that cannot be read: {listed(images.broken)}"] if images.broken else []
         return NewExamples(preprocessor.encode(images.images), images.names, images.view, target=target, notes=notes)

@@ -6,11 +6,11 @@ The command line's options, `load.py`, the predictor and saved runs read this li
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ..errors import DataError, OptionError, StateError, suggestion
+from ..files import Json
 from .audio.kind import AudioKind
-from .base import Content, DataKind, DataOption
+from .base import Content, DataKind, DataOption, OptionValue
 from .image.kind import ImageKind
 from .problem import Preprocessor
 from .series.kind import SeriesKind
@@ -42,7 +42,7 @@ def data_options() -> dict[str, DataOption]:
     return {option.name: option for kind in reversed(KINDS.values()) for option in kind.options}
 
 
-def check_option_names(options: Mapping[str, Any]) -> None:
+def check_option_names(options: Mapping[str, OptionValue]) -> None:
     """Raise OptionError for a name that is no option of data, or a value that is not among an option's choices."""
     known = data_options()
     for name, value in options.items():
@@ -56,7 +56,7 @@ def check_option_names(options: Mapping[str, Any]) -> None:
             raise OptionError(f"--{name} {value}: no such {name}; expected {words}.{suggestion(str(value), choices)}")
 
 
-def check_accepted(options: Mapping[str, Any], accepted: tuple[str, ...], kind: DataKind, spec: str) -> None:
+def check_accepted(options: Mapping[str, OptionValue], accepted: tuple[str, ...], kind: DataKind, spec: str) -> None:
     """Raise OptionError for the first option that the data `spec`, of this kind, do not take."""
     for name in options:
         if name not in accepted:
@@ -67,7 +67,7 @@ def check_accepted(options: Mapping[str, Any], accepted: tuple[str, ...], kind: 
             )
 
 
-def recognise(content: Content, options: Mapping[str, Any]) -> DataKind:
+def recognise(content: Content, options: Mapping[str, OptionValue]) -> DataKind:
     """The kind of what lies at a path. Raises DataError where it is of none."""
     for kind in KINDS.values():
         if kind.recognises(content, options):
@@ -86,11 +86,12 @@ def recognise(content: Content, options: Mapping[str, Any]) -> DataKind:
     raise DataError(f"{path}: {listing} files; expected one kind: {expected}; name the file to learn from")
 
 
-def preprocessor_from_json(json: Any) -> Preprocessor:
+def preprocessor_from_json(json: Json) -> Preprocessor:
     """The preprocessor that `to_json` described. Raises StateError for one that this version cannot read."""
-    kind = kind_named(str(json.get("kind") if isinstance(json, dict) else None))
+    fields = json if isinstance(json, dict) else {}
+    kind = kind_named(str(fields.get("kind")))
     try:
-        return kind.preprocessor.from_json(json)
+        return kind.preprocessor.from_json(fields)
     except (TypeError, KeyError, ValueError):
         raise StateError(f"preprocessor of kind {kind.name!r}: its fields are not those this version writes; the run's config.json is "
                          "damaged, or of another version of pellucid; restore it from a copy") from None  # fmt: skip

@@ -7,16 +7,15 @@ notes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError, names_of
-from .base import Content, DataKind, PredictionForm, Source
+from .base import Content, DataKind, OptionValue, PredictionForm, Source
 from .datasets import find, locate, unknown
 from .kinds import KINDS, check_accepted, check_option_names, data_options, recognise
 from .problem import DataModule
 
 
-def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options: Any) -> DataModule:
+def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options: OptionValue) -> DataModule:
     """The data module of `spec`: a name from the catalogue, or the path of a table, text, folder or archive.
 
     seed: of the split. options: those of `kinds.data_options()`; None is as good as left out.

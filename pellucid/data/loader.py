@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -142,6 +142,14 @@ class RowDataset(Dataset[tuple[Tensor, ...]]):
 
     def gather(self, indices: np.ndarray) -> list[Tensor]:
         return [new_value(np.asarray(a[indices])) for a in self.arrays]
+
+
+class GatheredDataset(Protocol):
+    """A data set that gives whole batches."""
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: np.ndarray) -> list[Tensor]: ...
 
 
 class Subset(Dataset[Example]):

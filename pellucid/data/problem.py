@@ -9,15 +9,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
 from ..creation import tensor
 from ..errors import DataError
-from .loader import Dataset, RowDataset, TensorDataset, WindowDataset
+from ..files import Json
+from .input_spec import InputSpec
+from .loader import RowDataset, TensorDataset, WindowDataset
 
 SPLITS = ("train", "validation", "test")
+
+
+Raw = TypeVar("Raw")
+Network = Any  # a `Model`, of a room above
+Inputs = dict[str, Any]  # arrays by name; some are only indexed like one, and read their rows then
 
 
 @dataclass
@@ -38,14 +45,14 @@ class Examples:
     def __len__(self) -> int:
         return len(self.target)
 
-    def dataset(self, network: Any) -> Dataset[Any]:
+    def dataset(self, network: Network) -> TensorDataset | RowDataset:
         """Example i is the i-th row of each array in `network.input_names`, then its target."""
         arrays = [*(self.inputs[name] for name in network.input_names), self.target]
         if all(isinstance(array, np.ndarray) for array in arrays):
             return TensorDataset(*map(tensor, arrays))
         return RowDataset(*arrays)
 
-    def eval_dataset(self, network: Any) -> Dataset[Any]:
+    def eval_dataset(self, network: Network) -> TensorDataset | RowDataset:
         """The data set that `network` is evaluated on: the same."""
         return self.dataset(network)
 
@@ -63,20 +70,27 @@ class TokenSequence:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def dataset(self, network: Any) -> WindowDataset:
+    def dataset(self, network: Network) -> WindowDataset:
         """To train on: a window of `network.context_length` tokens at every position. Raises DataError for a shorter text."""
         if len(self) <= network.context_length:
             raise DataError(f"text: {len(self):,} tokens to learn from; expected more than the {network.context_length:,} of a window; "
                             f"write --set context_length={max(1, len(self) // 10)}, say, or give more text")  # fmt: skip
         return WindowDataset(self.tokens, network.context_length)
 
-    def eval_dataset(self, network: Any) -> WindowDataset:
+    def eval_dataset(self, network: Network) -> WindowDataset:
         """To score: windows of `network.judged_context` tokens (less in a shorter text), each token after the first once."""
         length = min(network.eval_context_length, len(self) - 1)
         return WindowDataset(self.tokens, length, strided=True, warm=min(network.burn_in, length - 1))
 
 
-class Preprocessor(ABC):
+def plain_fields(json: Json) -> dict[str, Any]:
+    """What `to_json` gave without its `kind`, to be passed to a class whose fields are checked afterwards."""
+    if not isinstance(json, dict):
+        raise TypeError("a preprocessor is a JSON object")
+    return {name: value for name, value in json.items() if name != "kind"}
+
+
+class Preprocessor(ABC, Generic[Raw]):
     """Encode raw input as arrays, with statistics of the training rows, and decode a network's output into units.
 
     `to_json()` gives all of it as plain JSON; `from_json` reads that back, and `kinds.preprocessor_from_json` for any kind.
@@ -93,11 +107,11 @@ class Preprocessor(ABC):
         return self.kind
 
     @abstractmethod
-    def input_spec(self) -> dict[str, Any]:
+    def input_spec(self) -> InputSpec:
         """The sizes, cardinalities and bin edges that a network for such input is built from."""
 
     @abstractmethod
-    def encode(self, raw: Any) -> dict[str, np.ndarray]:
+    def encode(self, raw: Raw) -> Inputs:
         """Raw input as the arrays of `Examples.inputs`."""
 
     def decode(self, output: np.ndarray) -> np.ndarray:
@@ -105,19 +119,20 @@ class Preprocessor(ABC):
         return np.asarray(output, dtype=np.float64)
 
     @abstractmethod
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """All fields, and `kind`, as plain JSON."""
 
     @classmethod
     @abstractmethod
-    def from_json(cls, json: dict[str, Any]) -> Preprocessor:
+    def from_json(cls, json: dict[str, Json]) -> Preprocessor:
         """The preprocessor that `to_json` gave. Raises KeyError, TypeError or ValueError for other JSON."""
 
-    def unseen_values(self, raw: Any) -> list[str]:
+    def unseen_values(self, raw: Raw) -> list[str]:
         """A line about each part of `raw` that training never saw, where there are some. By default none."""
         return []
 
 
+Split = Examples | TokenSequence
 RawExample = Callable[[int], "dict[str, str] | np.ndarray"]
 
 
@@ -129,14 +144,23 @@ class DataModule:
     kind: str  # a key of `kinds.KINDS`
     task: str  # "classification", "regression" or "language"
     preprocessor: Preprocessor
-    train: Any  # Examples, or a TokenSequence
-    validation: Any
-    test: Any
+    train: Split
+    validation: Split
+    test: Split
     notes: list[str]  # choices to print, one line each
     fingerprint: str  # SHA-256 over the source files' bytes
-    source: dict[str, Any]  # plain JSON: `load.load_problem(**source)` gives this module again
+    source: dict[str, Json]  # plain JSON: `load.load_problem(**source)` gives this module again
     raw: dict[str, RawExample] = field(default_factory=dict, repr=False)
     names: dict[str, list[str]] = field(default_factory=dict, repr=False)  # of a split's files, where an example is one
+
+    def examples(self, split: str) -> Examples:
+        """The encoded examples of `split`, a word of SPLITS. Raises DataError for running text, which has none."""
+        part = {"train": self.train, "validation": self.validation, "test": self.test}[split]
+        if not isinstance(part, Examples):
+            raise DataError(
+                f"{self.name}: its {split} part is running text; expected examples; learn a text line by line for those"
+            )
+        return part
 
     def raw_example(self, split: str, i: int) -> dict[str, str] | np.ndarray:
         """Example `i` of `split` before encoding: column -> text, or an image uint8 (H, W), in colour (H, W, 3)."""

@@ -31,7 +31,8 @@ ORDER = 15  # past values that the autoregression weighs
 
 _one_at_a_time = threading.Lock()  # scikit-learn sets Python's filters of warnings, which are one for all threads
 
-Model = Callable[[Any], np.ndarray]  # fitted: from a matrix of N rows to what it says of each
+Matrix = Any  # (N, columns), an array, or sparse where it is wide
+Model = Callable[[Matrix], np.ndarray]  # fitted: from a matrix of N rows to what it says of each
 
 
 def baselines(
@@ -106,8 +107,8 @@ class Design:
         if "categories" in train and train["categories"].shape[1]:
             self.encoder = OneHotEncoder(handle_unknown="ignore", dtype=np.float32).fit(train["categories"])
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> Any:
-        parts: list[Any] = [] if self.encoder is None else [self.encoder.transform(inputs["categories"])]
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> Matrix:
+        parts: list[Matrix] = [] if self.encoder is None else [self.encoder.transform(inputs["categories"])]
         for name in sorted(inputs.keys() - {"categories"}):
             values = np.asarray(inputs[name], dtype=np.float32).reshape(len(inputs[name]), -1)  # (N, columns)
             if inputs[name].dtype == np.uint8:
@@ -123,7 +124,7 @@ class Design:
         return whole.toarray() if whole.shape[1] <= DENSE_COLUMNS else whole
 
 
-def _classifiers(train: Any, target: np.ndarray, k: int) -> dict[str, Model]:
+def _classifiers(train: Matrix, target: np.ndarray, k: int) -> dict[str, Model]:
     """Give (N, K) each. The majority answers with the training shares, so that its log loss means something."""
     shares = np.bincount(target, minlength=k) / len(target)
     models: dict[str, Model] = {"majority": lambda rows: np.tile(shares, (rows.shape[0], 1))}
@@ -134,7 +135,7 @@ def _classifiers(train: Any, target: np.ndarray, k: int) -> dict[str, Model]:
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted = LogisticRegression(max_iter=100).fit(train, target)
 
-        def logistic_regression(rows: Any) -> np.ndarray:
+        def logistic_regression(rows: Matrix) -> np.ndarray:
             probabilities = np.zeros((rows.shape[0], k))
             probabilities[:, seen] = fitted.predict_proba(rows)
             return probabilities
@@ -143,7 +144,7 @@ def _classifiers(train: Any, target: np.ndarray, k: int) -> dict[str, Model]:
     return models
 
 
-def _regressions(train: Any, target: np.ndarray) -> dict[str, Model]:
+def _regressions(train: Matrix, target: np.ndarray) -> dict[str, Model]:
     """Give (N,) each. The ridge's strength is chosen by leave-one-out error on the training rows."""
     target = np.asarray(target, dtype=np.float64)
     models: dict[str, Model] = {"mean": lambda rows: np.full(rows.shape[0], target.mean())}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,9 @@ from .metrics import (
 )
 
 
-def paired_difference(task: str, network: Any, baseline: Any, target: Any) -> tuple[float, float, float]:
+def paired_difference(
+    task: str, network: np.typing.ArrayLike, baseline: np.typing.ArrayLike, target: np.typing.ArrayLike
+) -> tuple[float, float, float]:
     """How much better the network's headline score is on the same examples: (value, low, high), above 0 is better.
 
     Classification ((N, K) probabilities): difference of accuracies with the paired interval of Bonett & Price (2012),
@@ -33,8 +34,9 @@ def paired_difference(task: str, network: Any, baseline: Any, target: Any) -> tu
     bootstrap. Language ((N,) nats of each window, target (N,) its characters): baseline minus network, nats per character,
     with the interval of `text_metrics`. Far sharper than asking whether the two scores' own intervals overlap.
     """
+    target = np.asarray(target)
     if task == "language":
-        value, error = ratio_estimate(np.asarray(baseline) - network, np.asarray(target))
+        value, error = ratio_estimate(np.asarray(baseline) - network, target)
         return (value, value - Z * error, value + Z * error) if len(target) > 1 else _unproven(value)
     if task == "classification":
         ours, labels = checked_classification(network, target, None)

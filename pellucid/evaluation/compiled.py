@@ -10,27 +10,30 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from ..compiler.compile import compile
+from ..data.loader import GatheredDataset
 from ..errors import TraceError
 from ..models.base import Model, map_batches
 from ..tensor import Tensor
 
+Result = TypeVar("Result")
 
-class CompiledFunction:
+
+class CompiledFunction(Generic[Result]):
     """`function` compiled; from the first call on that cannot be, it runs eagerly, and a warning says so and why."""
 
-    def __init__(self, function: Callable[..., Any], eager: bool = False) -> None:
+    def __init__(self, function: Callable[..., Result], eager: bool = False) -> None:
         self.function = function
         self.eager = eager
-        self.compiled = compile(function)
+        self.compiled: Any = compile(function)
         call: Any = getattr(self.compiled, "_compiled_call", self.compiled)
         call.of_many_shapes = True  # a file has as many rows as it has
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Tensor) -> Result:
         if not self.eager and self.compiled.last is None and importlib.util.find_spec("llvmlite") is None:
             self._give_up("llvmlite is not installed; pip install llvmlite")
         if not self.eager:
@@ -40,7 +43,7 @@ class CompiledFunction:
                 self._give_up(error)
         return self.function(*args)
 
-    def _give_up(self, why: Any) -> None:
+    def _give_up(self, why: object) -> None:
         self.eager = True
         warnings.warn(f"not compiled, so it runs operation by operation, more slowly: {why}", stacklevel=1)
 
@@ -64,7 +67,7 @@ class EvaluationStep:
         self.network = network
         self.native = CompiledFunction(network.evaluation_step, eager)
 
-    def __call__(self, dataset: Any) -> dict[str, np.ndarray]:
+    def __call__(self, dataset: GatheredDataset) -> dict[str, np.ndarray]:
         names: list[str] = []
 
         def take(rows: range) -> np.ndarray:

@@ -7,13 +7,14 @@ of an epoch, the test scores, and the figures of a report. All of it is data; `r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..data.problem import DataModule, Examples
+from ..data.loader import GatheredDataset
+from ..data.problem import DataModule, Examples, Preprocessor, RawExample
 from ..inspect.attention import AttentionFigure
 from ..inspect.filters import first_filters
 from ..models.base import Model
@@ -39,7 +40,7 @@ class TestPredictions:
     target: np.ndarray
     classes: Sequence[str] | None = None
     target_name: str | None = None
-    describe: Callable[[int], Any] | None = None
+    describe: RawExample | None = None
     files: Sequence[str] = ()
 
 
@@ -93,6 +94,14 @@ class Figures:
     notes: Sequence[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class EpochArtifacts:
+    """What is kept of an epoch. sample: text.      picture: images, a file of the run."""
+
+    sample: str | None = None
+    picture: str | None = None
+
+
 class NonFiniteLoss(Exception):
     """A validation loss that is not finite, with a batch that has it; the caller finds out which layer gave it."""
 
@@ -110,7 +119,7 @@ class Evaluator:
         self.network: Any = network
         self.settings = settings
         self.step = EvaluationStep(network, settings.eager)
-        self.validation_set: Any = problem.validation.eval_dataset(network)
+        self.validation_set: GatheredDataset = problem.validation.eval_dataset(network)
 
     def validate(self) -> dict[str, float]:
         """The means over the validation part; "loss" is among them. Raises NonFiniteLoss where it is not finite."""
@@ -128,9 +137,9 @@ class Evaluator:
         """Whether validation values `a` beat `b`."""
         return a["loss"] < b["loss"]
 
-    def epoch_artifacts(self, epoch: int) -> dict[str, Any]:
-        """Make what is kept of this epoch: fields of its `EpochRecord`. Files go into the run's folder."""
-        return {}
+    def epoch_artifacts(self, epoch: int) -> EpochArtifacts:
+        """Make what is kept of this epoch. Files go into the run's folder."""
+        return EpochArtifacts()
 
     def test(self) -> EvaluationResult:
         """Score the network on the test part, with the weights it has now."""
@@ -163,10 +172,11 @@ class PredictionEvaluator(Evaluator):
     def test(self) -> EvaluationResult:
         from .baselines import baselines  # scikit-learn takes a second to import
 
-        problem, test, preprocessor = self.problem, self.problem.test, self.problem.preprocessor
+        problem, preprocessor = self.problem, self.problem.preprocessor
+        train, test = problem.examples("train"), problem.examples("test")
         output = predict_outputs(self.forward, preprocessor, arrays_for(self.network, test))
         target, classes = self._targets(test), preprocessor.classes
-        others = baselines(problem.task, problem.train.inputs, self._targets(problem.train), test.inputs, target,
+        others = baselines(problem.task, train.inputs, self._targets(train), test.inputs, target,
                            classes=classes, network=output, decode=preprocessor.decode)  # fmt: skip
         predictions = TestPredictions(output, target, classes, preprocessor.target_name,
                                       lambda i: problem.raw_example("test", i), problem.names.get("test", ()))  # fmt: skip
@@ -183,12 +193,12 @@ class PredictionEvaluator(Evaluator):
 # ---- predictions ---------------------------------------------------------------------------------------------------------
 
 
-def arrays_for(network: Any, examples: Examples) -> list[np.ndarray]:
+def arrays_for(network: Model, examples: Examples) -> list[np.ndarray]:
     """The arrays of `examples` that `network` reads, in its order."""
     return [examples.inputs[name] for name in network.input_names]
 
 
-def predict_outputs(forward: Forward, preprocessor: Any, inputs: Sequence[np.ndarray]) -> np.ndarray:
+def predict_outputs(forward: Forward, preprocessor: Preprocessor, inputs: Sequence[np.ndarray]) -> np.ndarray:
     """(N, K) probabilities in float64, or (N,) predictions in the target's units."""
     raw = forward(list(inputs))
     if preprocessor.classes is None:
@@ -197,12 +207,12 @@ def predict_outputs(forward: Forward, preprocessor: Any, inputs: Sequence[np.nda
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def inverse_transform(preprocessor: Any, target: np.ndarray) -> np.ndarray:
+def inverse_transform(preprocessor: Preprocessor, target: np.ndarray) -> np.ndarray:
     """Regression targets as the data wrote them; class indices stay what they are."""
     return target if preprocessor.classes is not None else np.asarray(preprocessor.decode(target), np.float64)
 
 
-def score(preprocessor: Any, output: np.ndarray, target: np.ndarray) -> Metrics:
+def score(preprocessor: Preprocessor, output: np.ndarray, target: np.ndarray) -> Metrics:
     """Metrics of predictions; `target` as it is encoded."""
     if preprocessor.classes is None:
         return regression_metrics(output, inverse_transform(preprocessor, target))

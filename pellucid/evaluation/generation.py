@@ -30,7 +30,7 @@ from ..runs.run import Run
 from ..runs.settings import Settings
 from ..tensor import Tensor
 from .compiled import CompiledFunction
-from .evaluator import EvaluationResult, Evaluator, Figures, ImageSheet
+from .evaluator import EpochArtifacts, EvaluationResult, Evaluator, Figures, ImageSheet
 from .frechet import sample_quality
 from .images import as_pixels, image_grid
 from .metrics import Metrics
@@ -62,21 +62,21 @@ class GenerationEvaluator(Evaluator):
         images = self.draw(np.tile(np.arange(columns), ROWS), stream)
         return image_grid(as_pixels(images), columns)
 
-    def epoch_artifacts(self, epoch: int) -> dict[str, Any]:
+    def epoch_artifacts(self, epoch: int) -> EpochArtifacts:
         """A sample grid from the same random numbers every epoch, as samples/epoch-N.png in the run."""
         folder, name = self.run.folder / "samples", f"epoch-{epoch:03}.png"
         folder.mkdir(exist_ok=True)
         buffer = io.BytesIO()
         Image.fromarray(self.sample_grid(0)).save(buffer, "PNG", optimize=True)
         write_bytes(folder / name, buffer.getvalue())
-        return {"picture": f"samples/{name}"}
+        return EpochArtifacts(picture=f"samples/{name}")
 
     def test(self) -> EvaluationResult:
         problem = self.problem
-        train, test = (getattr(problem, split).inputs["image"] for split in ("train", "test"))
+        train, test = (problem.examples(split).inputs["image"] for split in ("train", "test"))
         # Sample labels from the training labels, so that class frequencies match.
         labels = np.random.default_rng(self.settings.seed).choice(
-            problem.train.target, min(TEST, len(train)), replace=False
+            problem.examples("train").target, min(TEST, len(train)), replace=False
         )
         began = time.perf_counter()
         images = self.draw(labels, 1)
@@ -183,7 +183,7 @@ def network_features(classifier: Run, eager: bool = False) -> tuple[Features, Fe
     """The features and logits of a run's network, and what to know of it."""
     network: Any = classifier.network()
 
-    def batched(function: Callable[..., Any]) -> Features:
+    def batched(function: Callable[..., Tensor]) -> Features:
         native = CompiledFunction(function, eager)
 
         def of_all(images: np.ndarray) -> np.ndarray:

@@ -6,11 +6,11 @@ character of the part but the first is scored once; see `WindowDataset`.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
-from ..data.loader import IGNORE_INDEX
+from ..data.loader import IGNORE_INDEX, GatheredDataset
 from ..data.problem import DataModule
 from ..data.text.tokenize import TextPreprocessor
 from ..inspect.attention import attention_figure
@@ -19,7 +19,7 @@ from ..random import Generator
 from ..runs.run import Run
 from ..runs.settings import Settings
 from .compiled import EvaluationStep
-from .evaluator import EvaluationResult, Evaluator, Figures, TextSample, TokenLoss
+from .evaluator import EpochArtifacts, EvaluationResult, Evaluator, Figures, TextSample, TokenLoss
 from .kneser_ney import text_baselines
 from .metrics import text_metrics
 
@@ -44,8 +44,8 @@ class LanguageEvaluator(Evaluator):
         """Add the loss, which is per token, as nats per character."""
         return {**values, "nll_per_char": values["loss"] / self.characters}
 
-    def epoch_artifacts(self, epoch: int) -> dict[str, Any]:
-        return {"sample": self.sample(SAMPLE)}
+    def epoch_artifacts(self, epoch: int) -> EpochArtifacts:
+        return EpochArtifacts(sample=self.sample(SAMPLE))
 
     def sample(self, length: int) -> str:
         """`length` tokens written after a newline, from the same seed every time."""
@@ -76,7 +76,7 @@ class LanguageEvaluator(Evaluator):
             TextSample(epochs[i].epoch, loss, str(epochs[i].sample)) for i, loss in zip(chosen, losses, strict=True)
         ]
 
-    def _passage(self, dataset: Any) -> list[TokenLoss]:
+    def _passage(self, dataset: GatheredDataset) -> list[TokenLoss]:
         batch = dataset.gather(np.arange(min(len(dataset), 24)))
         losses, targets = self.network.token_losses(*batch).array, batch[-1].array
         scored, shown, passage = targets != IGNORE_INDEX, 0, []
@@ -88,7 +88,7 @@ class LanguageEvaluator(Evaluator):
         return passage
 
 
-def per_window(step: EvaluationStep, dataset: Any, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def per_window(step: EvaluationStep, dataset: GatheredDataset, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each window (N,) the sum of its losses in nats, and of how many characters."""
     losses = step(dataset)["loss"]
     characters = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -34,7 +33,9 @@ def primary_metric(metrics: Metrics) -> str:
 # ---------------------------------------------------------------- scores
 
 
-def classification_metrics(probabilities: Any, target: Any, classes: Sequence[str] | None = None) -> Metrics:
+def classification_metrics(
+    probabilities: np.typing.ArrayLike, target: np.typing.ArrayLike, classes: Sequence[str] | None = None
+) -> Metrics:
     """Scores of class probabilities: accuracy, log_loss, roc_auc, f1_macro, correct, n and intervals.
 
     probabilities: (N, K) float, rows sum to 1. target: (N,) int in 0..K-1. classes: K names, checked for their number.
@@ -69,7 +70,7 @@ def classification_metrics(probabilities: Any, target: Any, classes: Sequence[st
     return Metrics(scores, n, {name: pair for name, pair in intervals.items() if pair is not None}, correct)
 
 
-def regression_metrics(prediction: Any, target: Any) -> Metrics:
+def regression_metrics(prediction: np.typing.ArrayLike, target: np.typing.ArrayLike) -> Metrics:
     """Scores of predicted numbers, in the target's own units: rmse, mae, r2, n and intervals.
 
     prediction, target: (N,) float. Intervals (95%) are percentile bootstraps over the examples (Efron 1979) with a
@@ -208,7 +209,7 @@ def _roc_auc(probabilities: np.ndarray, target: np.ndarray) -> tuple[float | Non
 # ---------------------------------------------------------------- of text
 
 
-def text_metrics(losses: Any, characters: Any) -> Metrics:
+def text_metrics(losses: np.typing.ArrayLike, characters: np.typing.ArrayLike) -> Metrics:
     """Scores of a language model: negative log-likelihood in nats per character, perplexity (per character), bits per character, n and an interval.
 
     losses, characters: (N,) of each window or line, the sum of its losses in nats and how many characters it has. The
@@ -239,7 +240,9 @@ def ratio_estimate(values: np.ndarray, sizes: np.ndarray) -> tuple[float, float]
 # ---------------------------------------------------------------- checks
 
 
-def checked_classification(probabilities: Any, target: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:
+def checked_classification(
+    probabilities: np.typing.ArrayLike, target: np.typing.ArrayLike, classes: Sequence[str] | None
+) -> tuple[np.ndarray, np.ndarray]:
     probabilities, target = np.asarray(probabilities), np.asarray(target)
     if (
         probabilities.ndim != 2
@@ -267,7 +270,7 @@ def checked_classification(probabilities: Any, target: Any, classes: Any) -> tup
     return probabilities, target.astype(np.int64)
 
 
-def checked_regression(prediction: Any, target: Any) -> tuple[np.ndarray, np.ndarray]:
+def checked_regression(prediction: np.typing.ArrayLike, target: np.typing.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     prediction, target = np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if prediction.ndim != 1 or prediction.shape != target.shape or not len(target):
         raise ShapeError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -12,10 +11,11 @@ from ..data.series.preprocess import SeriesPreprocessor, Timeline
 from ..data.table.read import Table
 from ..errors import DataError, NonFiniteError
 from ..grad_mode import no_grad
+from ..tensor import Tensor
 
 
 def forecast(
-    network: Callable[..., Any], preprocessor: SeriesPreprocessor, table: Table, horizon: int
+    network: Callable[[Tensor], Tensor], preprocessor: SeriesPreprocessor, table: Table, horizon: int
 ) -> list[tuple[str, float]]:  # fmt: skip
     """The `horizon` steps after the end of `table`, as (time, prediction in the target's units).
 

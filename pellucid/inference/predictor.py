@@ -5,10 +5,9 @@ The kind of data reads what comes in, with the preprocessor saved in the run: ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from ..data.base import NewExamples
 from ..data.files import sha256
 from ..data.kinds import kind_named
 from ..data.load import open_source
-from ..data.problem import Preprocessor
+from ..data.problem import Inputs, Preprocessor
 from ..data.table.read import Table
 from ..errors import NonFiniteError
 from ..evaluation.compiled import Forward
@@ -58,8 +57,9 @@ class Predictor:
         """Predictions for the run's own test split, loaded again. Raises DataError where the data have changed since."""
         data = self.run.load_problem()
         self.run.check_fingerprint(data)
-        names = data.names.get("test") or [f"test {i + 1}" for i in range(len(data.test.target))]
-        return Predictions(self._forward(data.test.inputs), names, target=data.test.target)
+        test = data.examples("test")
+        names = data.names.get("test") or [f"test {i + 1}" for i in range(len(test))]
+        return Predictions(self._forward(test.inputs), names, target=test.target)
 
     def predict(self, data: Sequence[str]) -> Predictions:
         """Predictions for files, folders, archives, or one data set known by name. Raises DataError or OptionError."""
@@ -74,7 +74,7 @@ class Predictor:
     def _predictions(self, new: NewExamples) -> Predictions:
         return Predictions(self._forward(new.inputs), new.names, new.view, new.table, new.target, new.notes)
 
-    def _forward(self, inputs: Mapping[str, Any]) -> np.ndarray:
+    def _forward(self, inputs: Inputs) -> np.ndarray:
         output = predict_outputs(self.forward, self.preprocessor, [inputs[name] for name in self.network.input_names])
         bad = int((~np.isfinite(output.reshape(len(output), -1)).all(1)).sum())
         if bad:
@@ -106,7 +106,7 @@ def caveats(run: Run, data: str | None) -> list[str]:
         notes.append(f"{run.name} is not finished ({len(run.history())} of {run.config.settings.epochs} epochs): "
                      f"its scores will change; go on with: pellucid train --resume {run.name}")  # fmt: skip
     own = run.config.source.get("path")
-    if data is not None and own and Path(data).exists() and _same(Path(data), Path(own)):
+    if data is not None and own and Path(data).exists() and _same(Path(data), Path(str(own))):
         notes.append(f"{data} is what {run.name} was trained on, so this score flatters it; `pellucid evaluate {run.name}` "
                      "scores the rows it has never seen")  # fmt: skip
     return notes

@@ -8,13 +8,13 @@ Shapes: L tokens scored.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from ..data.kinds import kind_named
 from ..data.load import open_source
-from ..data.loader import IGNORE_INDEX
+from ..data.loader import IGNORE_INDEX, GatheredDataset
 from ..data.problem import Examples, TokenSequence
 from ..data.text.kind import TextKind
 from ..data.text.read import encode_split, lines_of
@@ -24,6 +24,7 @@ from ..evaluation.compiled import CompiledFunction, EvaluationStep
 from ..evaluation.language import per_window
 from ..evaluation.metrics import Metrics, text_metrics
 from ..models.base import map_batches
+from ..models.heads.language import LanguageModel
 from ..runs.run import Run
 
 
@@ -35,7 +36,7 @@ class TextScorer:
         self.kind = cast(TextKind, kind_named(run.config.kind))
         self.preprocessor = cast(TextPreprocessor, run.preprocessor())
         self.lengths = self.preprocessor.tokenizer.lengths()  # characters of each token
-        self.network: Any = run.network()
+        self.network = cast(LanguageModel, run.network())
         self.eager = run.config.settings.eager
 
     def text(self, data: str) -> str:
@@ -76,6 +77,6 @@ class TextScorer:
         places = len(text) + 1 - np.cumsum([len(part) for part in reversed(letters)])[::-1]
         return list(zip(places.tolist(), letters, nats.tolist(), strict=True))
 
-    def _judged(self, text: str) -> Any:
+    def _judged(self, text: str) -> GatheredDataset:
         part: TokenSequence | Examples = encode_split(self.preprocessor, text)
         return part.eval_dataset(self.network)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..data.input_spec import InputSpec
 from ..errors import OptionError, suggestion
 from . import cnn, diffusion, gan, lstm, mlp, transformer
 from .base import Model
@@ -25,7 +26,7 @@ class Family:
     """
 
     config: type[Any]
-    build: Callable[[dict[str, Any], int, str, Any], Model]
+    build: Callable[[InputSpec, int, str, Any], Model]
     inputs: tuple[str, ...]
 
 

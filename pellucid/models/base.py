@@ -10,17 +10,36 @@ Shapes: B batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from dataclasses import MISSING, Field, dataclass, fields
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from .. import nn
+from ..data.input_spec import ImageSpec, InputSpec, SeriesSpec, TableSpec, TextSpec
 from ..errors import OptionError
 from ..grad_mode import no_grad
 from ..tensor import Tensor
 
 StepOutput = dict[str, Tensor]
+
+
+Spec = TypeVar("Spec", ImageSpec, TableSpec, SeriesSpec, TextSpec)
+
+
+def require_spec(family: str, inputs: InputSpec, kind: type[Spec]) -> Spec:
+    """`inputs`, where they are of the form that `family` reads. Raises OptionError for another."""
+    if not isinstance(inputs, kind):
+        raise wrong_spec(family, inputs, kind)
+    return inputs
+
+
+def wrong_spec(family: str, inputs: InputSpec, *kinds: type[InputSpec]) -> OptionError:
+    """The error for `inputs` of none of the forms that `family` reads."""
+    titles = " or ".join(kind.title for kind in kinds)
+    return OptionError(
+        f"model: {family} for {inputs.title}; expected {titles}; choose a family that reads {inputs.title}"
+    )
 
 
 @dataclass(frozen=True)
@@ -61,10 +80,16 @@ class Model(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not define evaluation_step(*batch)")
 
 
+class Hyperparameters(Protocol):
+    """A dataclass of plain values: the `Config` of a family, or Settings."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "a word", tuple: "a list", bool: "true or false"}
 
 
-def check_field_types(config: Any) -> None:
+def check_field_types(config: Hyperparameters) -> None:
     """Raise OptionError where a field of the dataclass `config` has another type than its default: a word for a number."""
     for field in fields(config):
         value, kind = getattr(config, field.name), type(field.default)

@@ -10,12 +10,12 @@ airbench, Jordan 2024, arXiv 2404.00498). Shapes: B batch, C channels, H x W pix
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from .. import functional as F
 from .. import nn
+from ..data.input_spec import ImageSpec, InputSpec
 from ..errors import OptionError, suggestion
 from ..grad_mode import no_grad
 from ..nn.activation import ACTIVATIONS
@@ -122,7 +122,7 @@ class CNN(PredictionModel):
     input_names = ("image",)
     eval_batch_size = 512
 
-    def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
+    def __init__(self, inputs: ImageSpec, outputs: int, config: Config) -> None:
         super().__init__()
         self.label_smoothing, self.flip_tta, self.mixup = config.label_smoothing, config.flip_tta, config.mixup
         self.image = ImageInput(inputs, config)
@@ -180,10 +180,10 @@ class CNN(PredictionModel):
         return y
 
 
-def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> CNN:
+def build(inputs: InputSpec, outputs: int, task: str, config: Config) -> CNN:
     """The network for `inputs`, an image preprocessor's `input_spec()`; its weights come from the global random stream."""
-    if task != "classification" or "image" not in inputs:
+    if task != "classification" or not isinstance(inputs, ImageSpec):
         raise OptionError(
-            f"model: cnn for {task} of {', '.join(inputs)}; expected classification of images; write --model mlp"
+            f"model: cnn for {task} of {inputs.title}; expected classification of images; write --model mlp"
         )
     return CNN(inputs, outputs, config)

@@ -21,10 +21,11 @@ import numpy as np
 from .. import functional as F
 from .. import nn
 from ..creation import cat, tensor, where
+from ..data.input_spec import ImageSpec, InputSpec
 from ..errors import OptionError
 from ..random import Generator, rand, randn
 from ..tensor import Tensor
-from .base import StepOutput, check_field_types, map_batches
+from .base import StepOutput, check_field_types, map_batches, require_spec
 from .blocks.image_scaling import ImageScaling, check_labels, pixel_shuffle, pixel_unshuffle
 from .heads.generation import ImageGenerator
 
@@ -183,7 +184,7 @@ def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
 class Diffusion(ImageGenerator):
     """The denoiser D. Training draws a noise level for each image; evaluation uses fixed levels and fixed noise."""
 
-    def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
+    def __init__(self, inputs: ImageSpec, outputs: int, config: Config) -> None:
         super().__init__()
         self.scaling, self.classes, self.config = ImageScaling(inputs), outputs, config
         self.conditional = config.conditional
@@ -290,6 +291,6 @@ def heun_sampler(denoise: Callable[[Tensor, float], Tensor], x: Tensor, levels: 
     return x
 
 
-def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> Diffusion:
+def build(inputs: InputSpec, outputs: int, task: str, config: Config) -> Diffusion:
     """The network for `inputs`, a preprocessor's `input_spec()`; its weights come from the global random stream."""
-    return Diffusion(inputs, outputs, config)
+    return Diffusion(require_spec("diffusion", inputs, ImageSpec), outputs, config)

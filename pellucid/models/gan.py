@@ -20,12 +20,13 @@ import numpy as np
 from .. import functional as F
 from .. import nn
 from ..creation import cat, tensor, zeros
+from ..data.input_spec import ImageSpec, InputSpec
 from ..errors import OptionError, suggestion
 from ..grad_mode import no_grad
 from ..ops.elementwise import length
 from ..random import Generator, randn
 from ..tensor import Tensor
-from .base import Phase, StepOutput, check_field_types, map_batches
+from .base import Phase, StepOutput, check_field_types, map_batches, require_spec
 from .blocks.image_scaling import Downsample, ImageScaling, Upsample, check_labels
 from .heads.generation import ImageGenerator
 
@@ -131,7 +132,7 @@ class GAN(ImageGenerator):
     """Generator and critic. A training step has two phases: the critic learns to tell real from generated images, then the
     generator learns to raise the critic's score of its images."""
 
-    def __init__(self, inputs: dict[str, Any], outputs: int, config: Config) -> None:
+    def __init__(self, inputs: ImageSpec, outputs: int, config: Config) -> None:
         super().__init__()
         self.scaling, self.classes, self.config = ImageScaling(inputs), outputs, config
         self.conditional = config.conditional
@@ -221,6 +222,6 @@ def count_halvings(scaling: ImageScaling) -> int:
     return count
 
 
-def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> GAN:
+def build(inputs: InputSpec, outputs: int, task: str, config: Config) -> GAN:
     """The network for `inputs`, a preprocessor's `input_spec()`; its weights come from the global random stream."""
-    return GAN(inputs, outputs, config)
+    return GAN(require_spec("gan", inputs, ImageSpec), outputs, config)

@@ -16,10 +16,11 @@ from typing import Any
 
 from .. import nn
 from ..creation import cat, empty
+from ..data.input_spec import InputSpec, SeriesSpec, TextSpec
 from ..errors import OptionError, suggestion
 from ..grad_mode import no_grad
 from ..tensor import Tensor
-from .base import Model, check_field_types
+from .base import Model, check_field_types, require_spec
 from .heads.language import LanguageModel
 from .heads.prediction import PredictionModel
 
@@ -139,9 +140,9 @@ class RecurrentForecaster(PredictionModel):
         return y.squeeze(1) if self.task == "regression" else y
 
 
-def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> Model:
+def build(inputs: InputSpec, outputs: int, task: str, config: Config) -> Model:
     """The network for `inputs`, a preprocessor's `input_spec()`; its weights come from the global random stream."""
-    if "tokens" in inputs:
-        return RecurrentLanguageModel(inputs["tokens"], config)
-    steps, features = inputs["series"]
-    return RecurrentForecaster(steps, features, outputs, task, config)
+    if isinstance(inputs, TextSpec):
+        return RecurrentLanguageModel(inputs.vocab_size, config)
+    series = require_spec("lstm", inputs, SeriesSpec)
+    return RecurrentForecaster(series.steps, series.features, outputs, task, config)

@@ -12,20 +12,21 @@ K outputs (classes, or 1 for regression). The preprocessors in `data/` turn a ta
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from .. import functional as F
 from .. import nn
 from ..creation import cat, tensor, zeros
+from ..data.input_spec import ImageSpec, InputSpec, TableSpec
 from ..errors import OptionError, suggestion
 from ..grad_mode import no_grad
 from ..nn.activation import ACTIVATIONS
 from ..random import randn
 from ..tensor import Tensor
-from .base import check_field_types
+from .base import check_field_types, wrong_spec
 from .blocks.augmentation import Augmentation, ImageInput
 from .heads.prediction import PredictionModel
 
@@ -75,7 +76,7 @@ class Config:
 class FlattenedImage(nn.Module):
     """Images as rows (B, C*H*W), standardized and, in training, shifted by up to `shift` pixels: see `ImageInput`."""
 
-    def __init__(self, inputs: dict[str, Any], shift: int) -> None:
+    def __init__(self, inputs: ImageSpec, shift: int) -> None:
         super().__init__()
         self.image = ImageInput(inputs, Augmentation(shift=shift))
         self.size = self.image.channels * self.image.height * self.image.width
@@ -94,7 +95,7 @@ class PiecewiseLinearEmbedding(nn.Module):
 
     undecayed = ("bias", "bin_slopes")
 
-    def __init__(self, bins: list[list[float]], dim: int) -> None:
+    def __init__(self, bins: Sequence[Sequence[float]], dim: int) -> None:
         super().__init__()
         self.dim = dim
         self.size = len(bins) * dim
@@ -162,7 +163,7 @@ class PlainNumbers(nn.Module):
 class CategoricalEmbedding(nn.Module):
     """Categories (B, C) -> (B, C*D): one embedding table for all columns, each column's rows after those of the one before."""
 
-    def __init__(self, cardinalities: list[int], dim: int) -> None:
+    def __init__(self, cardinalities: Sequence[int], dim: int) -> None:
         super().__init__()
         self.dim = dim
         self.size = len(cardinalities) * dim
@@ -182,7 +183,7 @@ class MLP(PredictionModel):
     These are logits of K classes; for regression the output is (B,), in standard deviations of the target.
     """
 
-    def __init__(self, inputs: dict[str, Any], outputs: int, task: str, config: Config) -> None:
+    def __init__(self, inputs: ImageSpec | TableSpec, outputs: int, task: str, config: Config) -> None:
         super().__init__()
         self.task, self.label_smoothing = task, config.label_smoothing
         self.embeddings = nn.ModuleDict(input_embeddings(inputs, config))
@@ -201,23 +202,25 @@ class MLP(PredictionModel):
         return y.squeeze(1) if self.task == "regression" else y
 
 
-def input_embeddings(inputs: dict[str, Any], config: Config) -> dict[str, nn.Module]:
+def input_embeddings(inputs: ImageSpec | TableSpec, config: Config) -> dict[str, nn.Module]:
     """One module for each array that the network reads, by the array's name in the preprocessor's encoding."""
+    if isinstance(inputs, ImageSpec):
+        return {"image": FlattenedImage(inputs, config.shift)}
     modules: dict[str, nn.Module] = {}
-    if "image" in inputs:
-        modules["image"] = FlattenedImage(inputs, config.shift)
-    if inputs.get("numbers"):
+    if inputs.numbers:
         if config.numeric_embedding == "piecewise":
-            modules["numbers"] = PiecewiseLinearEmbedding(inputs["number_bins"], config.embedding_dim)
+            modules["numbers"] = PiecewiseLinearEmbedding(inputs.number_bins, config.embedding_dim)
         elif config.numeric_embedding == "periodic":
-            modules["numbers"] = PeriodicEmbedding(inputs["numbers"], config.embedding_dim)
+            modules["numbers"] = PeriodicEmbedding(inputs.numbers, config.embedding_dim)
         else:
-            modules["numbers"] = PlainNumbers(inputs["numbers"])
-    if inputs.get("categories"):
-        modules["categories"] = CategoricalEmbedding(inputs["categories"], config.embedding_dim)
+            modules["numbers"] = PlainNumbers(inputs.numbers)
+    if inputs.categories:
+        modules["categories"] = CategoricalEmbedding(inputs.categories, config.embedding_dim)
     return modules
 
 
-def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> MLP:
+def build(inputs: InputSpec, outputs: int, task: str, config: Config) -> MLP:
     """The network for `inputs`, a preprocessor's `input_spec()`; its weights come from the global random stream."""
+    if not isinstance(inputs, ImageSpec | TableSpec):
+        raise wrong_spec("mlp", inputs, ImageSpec, TableSpec)
     return MLP(inputs, outputs, task, config)

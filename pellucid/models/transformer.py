@@ -14,14 +14,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import functional as F
 from .. import nn
 from ..creation import arange, cat
+from ..data.input_spec import InputSpec, TextSpec
 from ..errors import OptionError, ShapeError, format_shape, suggestion
 from ..tensor import Tensor
-from .base import check_field_types
+from .base import check_field_types, require_spec
 from .heads.language import LanguageModel
 
 POSITIONS = ("learned", "rotary")
@@ -240,12 +241,13 @@ class Transformer(LanguageModel):
         return logits[:, 0], GenerationState(tokens, caches)
 
 
-def build(inputs: dict[str, Any], outputs: int, task: str, config: Config) -> Transformer:
-    """The network for texts of `inputs["tokens"]` different tokens; its weights come from the global random stream.
+def build(inputs: InputSpec, outputs: int, task: str, config: Config) -> Transformer:
+    """The network for texts of `inputs.vocab_size` different tokens; its weights come from the global random stream.
 
-    Raises OptionError where context_length is below `inputs["length"]`, the longest line of a text learned line by line.
+    Raises OptionError where context_length is below `inputs.length`, the longest line of a text learned line by line.
     """
-    if inputs.get("length", 0) > config.context_length:
-        raise OptionError(f"context_length: {config.context_length}; expected at least {inputs['length']}, the tokens of the longest line; "
-                          f"write --set context_length={inputs['length']}")  # fmt: skip
-    return Transformer(inputs["tokens"], config)
+    text = require_spec("transformer", inputs, TextSpec)
+    if text.length > config.context_length:
+        raise OptionError(f"context_length: {config.context_length}; expected at least {text.length}, the tokens of the longest line; "
+                          f"write --set context_length={text.length}")  # fmt: skip
+    return Transformer(text.vocab_size, config)

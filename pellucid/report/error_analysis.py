@@ -6,13 +6,13 @@ Confusion, calibration and the worst mistakes of a classification; scatter, erro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from ..data.problem import RawExample
 from ..evaluation.formatting import format_number
 from ..evaluation.metrics import confusion_matrix, per_class, wilson
 from . import charts
@@ -37,10 +37,10 @@ class Outcome:
     target: np.ndarray
     names: Sequence[str]
     target_name: str | None
-    describe: Callable[[int], Any] | None
+    describe: RawExample | None
     files: Sequence[str] = ()
 
-    def described(self, i: int) -> Any:
+    def described(self, i: int) -> dict[str, str] | np.ndarray | None:
         return self.describe(i) if self.describe else None
 
 
@@ -208,16 +208,17 @@ def _quoted(data: Outcome, i: int, c: int) -> Markup:
     return part("quoted", shortened(data.names[c], 40), _chance(data.output[i, c]))
 
 
-def _tile(data: Outcome, i: int, said: int) -> dict[str, Any]:
-    was = int(data.target[i])
+def _tile(data: Outcome, i: int, said: int) -> dict[str, object]:
+    was, pixels = int(data.target[i]), data.described(i)
+    assert isinstance(pixels, np.ndarray)
     words = [f"{verb} {data.names[c]} ({_chance(data.output[i, c])})" for verb, c in (("said", said), ("was", was))]
     return {
-        "picture": picture(data.described(i), ", ".join(words)), "style": "was" if said == was else "said",
+        "picture": picture(pixels, ", ".join(words)), "style": "was" if said == was else "said",
         "said": _quoted(data, i, said), "was": _quoted(data, i, was), "file": data.files[i] if data.files else "",
     }  # fmt: skip
 
 
-def _row_table(data: Outcome, heads: Sequence[str], answers: Sequence[Sequence[Any]]) -> Markup:
+def _row_table(data: Outcome, heads: Sequence[str], answers: Sequence[tuple[int, *tuple[object, ...]]]) -> Markup:
     """Answers (index, *cells) beside the rows they are about; the target's own column is left out, it stands in `it was`."""
     rows = [row if isinstance(row := data.described(answer[0]), Mapping) else {} for answer in answers]
     names = list(dict.fromkeys(name for row in rows for name in row if name != data.target_name))
@@ -233,10 +234,10 @@ def _row_table(data: Outcome, heads: Sequence[str], answers: Sequence[Sequence[A
     return listing + part("hint", f"Columns not shown: {more:,}.") if more > 0 else listing
 
 
-def _numeric(rows: Sequence[Sequence[Any]]) -> list[int]:
+def _numeric(rows: Sequence[Sequence[object]]) -> list[int]:
     """The columns whose every cell is a number or empty."""
 
-    def is_number(shown: Any) -> bool:
+    def is_number(shown: object) -> bool:
         try:
             return not shown or math.isfinite(float(str(shown).replace(",", "")))
         except ValueError:
@@ -245,7 +246,7 @@ def _numeric(rows: Sequence[Sequence[Any]]) -> list[int]:
     return [i for i, column in enumerate(zip(*rows, strict=True)) if all(map(is_number, column))]
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(shortened(cell(value) if isinstance(value, (float, np.floating)) else str(value), 60))

@@ -11,7 +11,6 @@ import base64
 import io
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -23,12 +22,12 @@ from ..evaluation.formatting import format_number
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def printable(value: Any) -> Any:
+def printable(value: object) -> str:
     """`value` as text that HTML can hold; Markup stays as it is."""
     return value if isinstance(value, Markup) else _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(value))
 
 
-def shortened(value: Any, limit: int) -> Any:
+def shortened(value: object, limit: int) -> str:
     """`value` as text of at most `limit` characters, cut with an ellipsis; Markup stays as it is."""
     if isinstance(value, Markup):
         return value
@@ -42,13 +41,13 @@ TEMPLATES = Environment(
 )  # fmt: skip
 
 
-def part(name: str, *values: Any) -> Markup:
+def part(name: str, *values: object) -> Markup:
     """The macro `name` of templates/parts.html, filled with `values`."""
     macro = getattr(TEMPLATES.get_template("parts.html").module, name)
     return Markup(macro(*values))
 
 
-def page(template: str, **values: Any) -> str:
+def page(template: str, **values: object) -> str:
     """The whole document that `template` makes of `values`."""
     return TEMPLATES.get_template(template).render(**values)
 
@@ -74,7 +73,7 @@ def box(style: str, *content: Markup) -> Markup:
     return part("box", style, content)
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """A value from data or a history: numbers with four digits, None as nothing, text as it is."""
     if isinstance(value, (int, np.integer)):
         return f"{value:,}"
@@ -84,7 +83,7 @@ def cell(value: Any) -> str:
 
 
 def table(
-    caption: str, head: Sequence[Any], rows: Iterable[Sequence[Any]], *, numeric: Iterable[int] = (), row_heads: bool = True,
+    caption: str, head: Sequence[object], rows: Iterable[Sequence[object]], *, numeric: Iterable[int] = (), row_heads: bool = True,
     style: str = "",
 ) -> Markup:  # fmt: skip
     """A table. numeric: columns set flush right. row_heads: the first cell names the row."""

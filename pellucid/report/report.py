@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -82,7 +81,7 @@ class ReportData:
     figures: Figures = field(default_factory=Figures)
     history: Sequence[EpochRecord] = ()
     best_epoch: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     network: Sequence[str] = ()
     notes: Sequence[str] = ()
     commands: Sequence[tuple[str, str]] | None = None
@@ -250,7 +249,7 @@ def _points(history: Sequence[EpochRecord], split: str, name: str) -> list[tuple
 
 def _history_table(history: Sequence[EpochRecord], score: str) -> Markup:
     """The numbers behind the curves, a row an epoch."""
-    columns: dict[str, Sequence[Any]] = {"epoch": [record.epoch for record in history]}
+    columns: dict[str, Sequence[object]] = {"epoch": [record.epoch for record in history]}
     for name in dict.fromkeys(("loss", score)):
         for split in ("train", "validation"):
             columns[f"{split} {short_name(name)}"] = [getattr(record, split).get(name) for record in history]
@@ -295,7 +294,7 @@ def _making(data: ReportData) -> Markup:
     return section("How it was made", part("making", settings, "\n".join(data.network), data.notes))
 
 
-def _setting(value: Any) -> Any:
+def _setting(value: object) -> object:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, (list, tuple)):

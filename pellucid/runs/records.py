@@ -65,17 +65,18 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Json]:
         """As config.json has it: the format, the fields, and the digest of each field."""
-        fields = {name: _as_json(getattr(self, name)) for name in (f.name for f in dataclasses.fields(self))}
-        return {"format": FORMAT, **fields, DIGEST: field_digests(fields)}
+        fields = _plain_fields(self)
+        return {"format": FORMAT, **fields, DIGEST: {**field_digests(fields)}}
 
     def identity(self) -> dict[str, str]:
         """The digest of each field that tensor files are bound to."""
-        return field_digests({name: _as_json(getattr(self, name)) for name in IDENTITY})
+        fields = _plain_fields(self)
+        return field_digests({name: fields[name] for name in IDENTITY})
 
 
-def _as_json(value: Any) -> Json:
-    plain_value: Json = plain(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value)  # type: ignore[arg-type]
-    return plain_value
+def _plain_fields(record: RunConfig | LogRecord) -> dict[str, Json]:
+    """The fields of a record, as JSON can hold them."""
+    return {name: plain(value) for name, value in dataclasses.asdict(record).items()}
 
 
 def read_config_json(content: bytes, path: Path) -> RunConfig:
@@ -180,9 +181,9 @@ PICTURE = r"samples/[\w-]{1,100}\.png"  # what `EpochRecord.picture` may be
 LogRecord = EpochRecord | TestRecord
 
 
-def to_line(record: LogRecord) -> Json:
+def to_line(record: LogRecord) -> dict[str, Json]:
     """A record as a line of metrics.jsonl has it: without fields that are None, and with its digest."""
-    fields = {name: value for name, value in _as_json(record).items() if value is not None}
+    fields: dict[str, Json] = {name: value for name, value in _plain_fields(record).items() if value is not None}
     return {**fields, DIGEST: record_digest(fields)}
 
 

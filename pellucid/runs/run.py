@@ -133,7 +133,7 @@ class Run:
             raise damaged(f"{path}: source.spec", "missing", "the name or path of the data")
         return load_problem(**source)
 
-    def preprocessor(self) -> Any:
+    def preprocessor(self) -> Preprocessor:
         """The run's preprocessor. Raises StateError, which names config.json, where it cannot be read."""
         from ..data.kinds import preprocessor_from_json  # duckdb
 

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import StateError, suggestion
+from ..files import Json
 
-Json = Any  # whatever JSON can hold
 MAX_BYTES = 1 << 28  # of a JSON file; the largest hold a vocabulary or a million notes
 MAX_DEPTH = 32  # lists and objects inside one another
 MAX_INTEGER = 1 << 63
@@ -51,7 +51,7 @@ def parse_json(content: bytes, where: str, finite: bool = True) -> Json:
     if len(content) > MAX_BYTES:
         raise damaged(where, f"{len(content):,} bytes", f"at most {MAX_BYTES:,}")
     try:
-        value = json.loads(
+        value: Json = json.loads(
             content.decode("utf-8"),
             parse_constant=_refuse_constant if finite else float,
             object_pairs_hook=_unique_keys,

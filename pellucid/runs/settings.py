@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import math
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from .. import models
 from ..errors import DataError, OptionError, suggestion
 from ..models.base import TYPE_NAMES, check_field_types
 from .renamed import new_name
+
+# What a setting may be given as: a field of Settings or of a Config, or a value of a TOML file, checked before it is used.
+Setting = bool | int | float | str | Sequence["Setting"] | Path | None
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "adagrad", "muon")
 SCHEDULES = ("onecycle", "cosine", "constant")
@@ -99,12 +102,12 @@ RENAMED_RECIPES = {
 }  # fmt: skip
 
 
-def load_recipe(family: str, data: str, kind: str, examples: int) -> dict[str, Any]:
+def load_recipe(family: str, data: str, kind: str, examples: int) -> dict[str, Setting]:
     """The shipped values of `family` for the data set `data` with so many training `examples`.
 
     kind: what recipes for such data are called, `Preprocessor.recipe`.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, Setting] = {}
     for name in (kind, f"{kind}-over-10k" if examples >= LARGE else "", data):
         path = RECIPES / f"{family}-{name}.toml"
         if name and path.is_file():
@@ -112,11 +115,11 @@ def load_recipe(family: str, data: str, kind: str, examples: int) -> dict[str, A
     return values
 
 
-def resolve_config(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
+def resolve_config(family: str, values: Mapping[str, Setting]) -> tuple[Settings, Any]:
     """`values` as (Settings, the family's Config). Raises OptionError for a name or value that neither takes."""
     config = models.family(family).config
     fields = {f.name: f for f in (*dataclasses.fields(Settings), *dataclasses.fields(config))}
-    checked = {}
+    checked: dict[str, Any] = {}  # each of its field's type
     for name, value in values.items():
         if name not in fields:
             renamed = new_name(name, fields)
@@ -131,7 +134,7 @@ def resolve_config(family: str, values: dict[str, Any]) -> tuple[Settings, Any]:
     return settings, config(**{name: value for name, value in checked.items() if name not in own})
 
 
-def parse_overrides(written: Iterable[str]) -> dict[str, Any]:
+def parse_overrides(written: Iterable[str]) -> dict[str, Setting]:
     """NAME=VALUE, each as a line of TOML would say it; a bare word is text, and 128,64 a list."""
     overrides = {}
     for line in written:
@@ -142,14 +145,15 @@ def parse_overrides(written: Iterable[str]) -> dict[str, Any]:
     return overrides
 
 
-def _parse_value(value: str) -> Any:
+def _parse_value(value: str) -> Setting:
     for text in (value, f"[{value}]"):
         with contextlib.suppress(tomllib.TOMLDecodeError):
-            return tomllib.loads(f"x = {text}")["x"]
+            parsed: Setting = tomllib.loads(f"x = {text}")["x"]
+            return parsed
     return [_parse_value(part.strip()) for part in value.split(",")] if "," in value else value
 
 
-def _typed(name: str, value: Any, default: Any) -> Any:
+def _typed(name: str, value: Setting, default: Any) -> Setting:
     """`value` as the type of `default`; an int will do for a float, a list for a tuple."""
     kind = type(default)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -162,10 +166,11 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         shown = str(default).lower() if kind is bool else ",".join(map(str, default)) if kind is tuple else default
         raise OptionError(f"{name}: {value!r} is a {type(value).__name__}; expected {TYPE_NAMES.get(kind, kind.__name__)}; "
                           f"write {shown}")  # fmt: skip
-    return value
+    typed: Setting = value
+    return typed
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Setting]:
     """The settings of a TOML file, as written; or of a shipped recipe by its name, and then its family is their `model`.
 
     Raises DataError.

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import serialization
 from ..errors import StateError
+from ..files import Json
 from .schema import DIGEST, MAX_BYTES, RESTORE, damaged, parse_json, read_value, tensor_digest
 
 ENTRY = "pellucid"  # the key of the header's metadata
@@ -56,11 +57,12 @@ def read_metadata(path: Path) -> dict[str, str]:
     return _entry(path, metadata if isinstance(metadata, dict) else {})
 
 
-def _entry(path: Path, header: dict[str, str]) -> dict[str, str]:
-    if not isinstance(header.get(ENTRY), str):
+def _entry(path: Path, header: Mapping[str, Json]) -> dict[str, str]:
+    content = header.get(ENTRY)
+    if not isinstance(content, str):
         raise StateError(
             f"{path}: it has no SHA-256 of its contents; expected a file that `pellucid train` wrote; {RESTORE}"
         )
-    entry = parse_json(header[ENTRY].encode(), f"{path}: {ENTRY}")
+    entry = parse_json(content.encode(), f"{path}: {ENTRY}")
     metadata: dict[str, str] = read_value(dict[str, str], entry, str(path), ENTRY)
     return metadata

@@ -7,38 +7,25 @@ kill at any moment the last complete checkpoint is there, and going on from it e
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import StateError
 from ..runs.run import Run, check_shapes
-from ..runs.schema import Json, check_alike, damaged, parse_json, read_record
+from ..runs.schema import check_alike, damaged, parse_json, read_record
 from ..runs.tensor_file import load_tensors, save_tensors
-from .learner import Learner, Progress
+from .learner import Learner
+from .state import CheckpointState, Progress
 
 STATE = "state"  # the key of the file's metadata
 
 
-@dataclass(frozen=True)
-class CheckpointState:
-    """What a checkpoint holds beside arrays. groups: each optimizer's parameter groups without their parameters.
-
-    loader, schedules: as their `state_dict` gives them.
-    """
-
-    progress: Progress
-    groups: list[list[dict[str, Json]]]
-    loader: dict[str, Json]
-    schedules: list[dict[str, Json]]
-
-
 def save_checkpoint(path: Path, learner: Learner, run: Run | None = None) -> None:
     """Write where `learner`, of `run`, stands to `path`. Raises DataError for a full disk or a missing permission."""
-    arrays, rest = learner.state()
-    (run.save_tensors if run else save_tensors)(path, arrays, {STATE: json.dumps(rest)})
+    arrays, rest = learner.state.to_arrays()
+    (run.save_tensors if run else save_tensors)(path, arrays, {STATE: json.dumps(asdict(rest))})
 
 
 def load_checkpoint(path: Path, learner: Learner, run: Run | None = None) -> None:
@@ -48,15 +35,13 @@ def load_checkpoint(path: Path, learner: Learner, run: Run | None = None) -> Non
         raise damaged(str(path), "it holds no state", "one that `pellucid train` wrote")
     where = f"{path}: {STATE}"
     state = read_record(CheckpointState, parse_json(metadata[STATE].encode(), where, finite=False), where)
-    own, rest = learner.state()
+    own, rest = learner.state.to_arrays()
     for name in (field.name for field in fields(state) if field.name != "progress"):
-        check_alike(getattr(state, name), rest[name], where, name)
+        check_alike(getattr(state, name), getattr(rest, name), where, name)
     check_shapes(path, arrays, _expected(own, arrays))
     _check_progress(state.progress, learner, where)
     try:
-        learner.load_state(
-            arrays, state.progress, {name: getattr(state, name) for name in ("groups", "loader", "schedules")}
-        )
+        learner.state.load_arrays(arrays, state)
     except StateError as error:
         raise StateError(f"{path}: {error}") from None
 
@@ -71,10 +56,10 @@ def _expected(own: dict[str, np.ndarray], arrays: dict[str, np.ndarray]) -> dict
 def _check_progress(progress: Progress, learner: Learner, where: str) -> None:
     """Raise StateError for counts that no training comes to."""
     steps = len(learner.loader)
-    counts: dict[str, tuple[Any, bool]] = {
+    counts: dict[str, tuple[float, bool]] = {
         "epoch": (progress.epoch, progress.epoch >= 0),
         "step": (progress.step, progress.epoch * steps <= progress.step <= (progress.epoch + 1) * steps),
-        "seen": (progress.seen, 0 <= progress.seen <= learner.examples),
+        "seen": (progress.seen, 0 <= progress.seen <= learner.loader.examples),
         "seconds": (progress.seconds, progress.seconds >= 0),
         "best_epoch": (progress.best_epoch, 0 <= progress.best_epoch <= progress.epoch + 1),
         "waited": (progress.waited, 0 <= progress.waited <= progress.epoch),

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import zip_longest
-from typing import Any
 
 from ..data.kinds import preprocessor_from_json
 from ..errors import OptionError, names_of, suggestion
+from ..files import Json
 from ..models.base import Model
 from ..models.heads.prediction import PredictionModel
 from ..nn import Module
 from ..runs.run import Run
+from ..runs.settings import Setting
 
 
-def network_values(run: Run, family: str | None) -> dict[str, Any]:
+def network_values(run: Run, family: str | None) -> dict[str, Setting]:
     """The family and network configuration of `run`, for a network that is to begin with its weights. Raises OptionError."""
     if family is not None and family != run.config.family:
         raise OptionError(
@@ -28,7 +29,7 @@ def network_values(run: Run, family: str | None) -> dict[str, Any]:
     return asdict(run.config.network)
 
 
-def load_pretrained(run: Run, network: Model, preprocessor: dict[str, Any]) -> list[str]:
+def load_pretrained(run: Run, network: Model, preprocessor: dict[str, Json]) -> list[str]:
     """Give `network` the weights of `run`, but for the layer that answers where the question differs; tell what was done.
 
     preprocessor: of the new data, as JSON. Raises OptionError where anything else differs.
@@ -59,10 +60,10 @@ def load_pretrained(run: Run, network: Model, preprocessor: dict[str, Any]) -> l
     return [f"{kept}; {head} begins anew" if new else kept]
 
 
-def _columns(known: dict[str, Any]) -> list[str]:
+def _columns(known: dict[str, Json]) -> list[str]:
     """What each column is that a network of a table or series reads, with the categories that its embeddings stand for."""
     preprocessor = preprocessor_from_json(known)
-    values = {column["name"]: f" ({', '.join(column['values'])})" for column in known.get("categories", ())}
+    values = {column.name: f" ({', '.join(column.values)})" for column in getattr(preprocessor, "categories", ())}
     return [name + values.get(name, "") for name in getattr(preprocessor, "input_names", list)()]
 
 

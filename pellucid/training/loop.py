@@ -52,24 +52,24 @@ def fit(
     report_every: seconds between two events, about; 0 for one after every step.
     Raises NonFiniteError, with the state before the step restored, once a loss or weight is NaN or infinite.
     """
-    at = learner.progress
+    at = learner.state.progress
     learner.train_mode()
     while at.epoch < epochs and not (patience and at.waited >= patience):
         began, seen_before, seconds_before = time.perf_counter(), at.seen, at.seconds
         # A run taken up again may stand between the last batch of an epoch and its validation.
-        picks = learner.loader.index_batches() if at.seen < learner.examples else ()
+        picks = learner.loader.index_batches() if at.seen < learner.loader.examples else ()
         for _ in guarded_chunks(learner, picks, report_every):
             at.seconds = seconds_before + time.perf_counter() - began
-            yield BatchDone(at.epoch + 1, at.step, at.seen, learner.examples, at.mean("loss"))
+            yield BatchDone(at.epoch + 1, at.step, at.seen, learner.loader.examples, at.mean("loss"))
         rate = (at.seen - seen_before) / max(time.perf_counter() - began, 1e-9)
-        with learner.averaged():
+        with learner.state.averaged():
             result = validate()
             improved = at.best is None or is_better(result, at.best)
             if improved:
                 at.best, at.best_epoch, at.waited = result, at.epoch + 1, 0
-                learner.keep_best()
+                learner.state.keep_best()
             else:
                 at.waited += 1
         seconds = seconds_before + time.perf_counter() - began
         train = at.close_epoch()
-        yield EpochDone(at.epoch, at.step, train, result, improved, learner.lr, seconds, rate)
+        yield EpochDone(at.epoch, at.step, train, result, improved, learner.state.lr, seconds, rate)

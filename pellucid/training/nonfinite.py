@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -22,8 +21,9 @@ from ..errors import NonFiniteError
 from ..nn import Parameter
 from ..nn.module import path_relative_to
 from ..tensor import Tensor
-from .learner import Batch, Learner, Snapshot
+from .learner import Batch, Learner
 from .optimizers import OptimizerPhase
+from .state import Snapshot
 
 REPORT_EVERY = 0.05  # seconds
 # The check at the end of a chunk copies all state. Where it takes long, a chunk is made SHARE times as long as the check,
@@ -37,19 +37,19 @@ def guarded_chunks(learner: Learner, picks: Iterable[np.ndarray], seconds: float
     seconds: about how long a chunk is; 0 makes each step one. Raises NonFiniteError, with the state from before the bad step
     restored.
     """
-    before, steps = learner.snapshot(), list[np.ndarray]()
+    before, steps = learner.state.snapshot(), list[np.ndarray]()
     due = time.perf_counter() + seconds
     for picked in picks:
         steps.append(picked)
         values = learner.run(picked)
         if not math.isfinite(values["loss"]):
             raise _first_bad(learner, before, steps)
-        learner.count(values, len(picked))
+        learner.state.count(values, len(picked))
         began = time.perf_counter()
         if began < due:
             continue
         _check(learner, before, steps)
-        before, steps = learner.snapshot(), []
+        before, steps = learner.state.snapshot(), []
         cost = time.perf_counter() - began
         yield
         due = time.perf_counter() + max(seconds, min(SHARE * cost, LONGEST * seconds))
@@ -65,40 +65,40 @@ def _check(learner: Learner, before: Snapshot, steps: list[np.ndarray]) -> None:
 
 def _first_bad(learner: Learner, before: Snapshot, steps: list[np.ndarray]) -> NonFiniteError:
     """The error to raise when the steps on the examples `steps`, from `before` on, ended in a loss or weight that is not finite."""
-    learner.restore(before)
+    learner.state.restore(before)
     for picked in steps:
-        snapshot = learner.snapshot()
+        snapshot = learner.state.snapshot()
         values = learner.run(picked)
         if not (math.isfinite(values["loss"]) and learner.is_finite()):
-            learner.restore(snapshot)
+            learner.state.restore(snapshot)
             return explain(learner, learner.loader.batch(picked))
-        learner.count(values, len(picked))
+        learner.state.count(values, len(picked))
     raise AssertionError("a loss or weight that was not finite became so when the same steps ran again")
 
 
 def explain(learner: Learner, batch: Batch) -> NonFiniteError:
     """The error to raise, for a learner restored to the state before the bad step."""
-    at = learner.progress
+    at = learner.state.progress
     where = f"step {at.step + 1} (epoch {at.epoch + 1})"
-    before = learner.snapshot()
+    before = learner.state.snapshot()
     named_inputs = zip(learner.network.input_names, batch[:-1], strict=True)
     bad_input = next((name for name, x in named_inputs if x.dtype.kind == "f" and not np.isfinite(x.array).all()), None)
     if bad_input:
         return _error(where, f"the inputs {bad_input!r} of the batch hold NaN or infinity", "clean the data")
-    with path_relative_to(learner.network), learner.drawing():
+    with path_relative_to(learner.network), learner.state.drawing():
         what = next(
             (what for phase in learner.phases if (what := _bad_phase(learner, phase, batch))), "the loss overflowed"
         )
     for p in learner.parameters:
         p.grad = None
-    learner.restore(before)
+    learner.state.restore(before)
     return _error(where, what, f"train with a lower --lr (it was {learner.settings.lr:g})")
 
 
 def explain_validation(learner: Learner, batch: Batch) -> NonFiniteError:
     """The error for weights that are finite, but give a validation loss that is not."""
-    at, network = learner.progress, learner.eval_network
-    with path_relative_to(network), learner.drawing():
+    at, network = learner.state.progress, learner.eval_network
+    with path_relative_to(network), learner.state.drawing():
         what = _bad_layer(network.evaluation_step(*batch)["loss"]) or "the loss became infinite"
     fix = f"train with a lower --lr (it was {learner.settings.lr:g})"
     return _error(f"step {at.step} (validation of epoch {at.epoch + 1})", what, fix)
@@ -124,23 +124,24 @@ def first_bad_node(loss: Tensor) -> Node | None:
     return None if np.isfinite(loss.array).all() else loss.node
 
 
-def _output(node: Node) -> Any:
+def _output(node: Node) -> np.ndarray | None:
     """A node's numbers: kept on the tape, or computed again from the inputs it kept."""
     if node.array is not None:
         return node.array
     if node.op.saves_inputs and node.op.name != "random_bits":
-        return node.op.forward(*[value.array for value in node.inputs], **node.attributes)
+        again: np.ndarray = node.op.forward(*[value.array for value in node.inputs], **node.attributes)
+        return again
     return None
 
 
 def _bad_phase(learner: Learner, phase: OptimizerPhase, batch: Batch) -> str | None:
     """What became NaN or infinite in one phase, forward, backward or by its update; None where nothing did."""
-    snapshot = learner.snapshot()
+    snapshot = learner.state.snapshot()
     loss = phase.phase.training_step(*batch)["loss"]
     what = _bad_layer(loss) or _bad_gradient(learner, phase, loss)
     if what:
         return what
-    learner.restore(snapshot)  # the same masks once more
+    learner.state.restore(snapshot)  # the same masks once more
     learner.run_phase(phase, batch)
     broken = next((name for name, p in _named(learner, phase) if not np.isfinite(p.array).all()), None)
     return f"the update made {broken.rpartition('.')[0] or broken} NaN or infinite" if broken else None

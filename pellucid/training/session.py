@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from ..report.report import ReportData, write_report
 from ..runs import run as runs
 from ..runs.records import EpochRecord, RunConfig, TestRecord
 from ..runs.run import Run
-from ..runs.settings import Settings, resolve_config
+from ..runs.settings import Setting, Settings, resolve_config
 from ..threads import set_num_threads
 from .checkpoint import load_checkpoint, save_checkpoint
 from .fine_tuning import load_pretrained
@@ -88,7 +88,8 @@ class TrainingSession:
 
     def events(self) -> Iterator[BatchDone | EpochDone]:
         """Train; every epoch is in metrics.jsonl and the checkpoint, and its weights saved, before its event comes out."""
-        return self.learner.drawing()(self._events)()
+        events: Iterator[BatchDone | EpochDone] = self.learner.state.drawing()(self._events)()
+        return events
 
     def _events(self) -> Iterator[BatchDone | EpochDone]:
         epochs, patience = self.settings.epochs, self.settings.patience
@@ -100,15 +101,17 @@ class TrainingSession:
             ):
                 if isinstance(event, EpochDone):
                     event = dataclasses.replace(event, train=evaluator.inverse_transform(event.train))
-                    with self.learner.averaged():
+                    with self.learner.state.averaged():
                         artifacts = evaluator.epoch_artifacts(event.epoch)
-                    self.run.log(dataclasses.replace(as_record(event), **artifacts))
+                    self.run.log(
+                        dataclasses.replace(as_record(event), sample=artifacts.sample, picture=artifacts.picture)
+                    )
                     self.save()
                 yield event
         except NonFiniteError:
             # Without a validated epoch the only weights known to be good are those it began with: the ones just before
             # the bad step may be finite and useless.
-            self.run.save_weights(self.learner.best or first)
+            self.run.save_weights(self.learner.state.best or first)
             raise
 
     def _validate(self) -> dict[str, float]:
@@ -119,7 +122,7 @@ class TrainingSession:
 
     def is_done(self) -> bool:
         """Whether no epoch is left to train: all are done, or too many went by without a better one."""
-        at, patience = self.learner.progress, self.settings.patience
+        at, patience = self.learner.state.progress, self.settings.patience
         return at.epoch >= self.settings.epochs or bool(patience and at.waited >= patience)
 
     def save(self) -> None:
@@ -127,8 +130,8 @@ class TrainingSession:
         if self.learner.native.eager:  # maybe only since its step could not be compiled; a resumed run keeps to that
             self.update_settings(eager=True)
         save_checkpoint(self.run.checkpoint, self.learner, self.run)
-        if self.learner.best is not None:
-            self.run.save_weights(self.learner.best)
+        if self.learner.state.best is not None:
+            self.run.save_weights(self.learner.state.best)
 
     def update_settings(self, **changes: Any) -> None:
         """Write config.json anew where its settings are not these."""
@@ -136,16 +139,16 @@ class TrainingSession:
 
     def finish(self) -> Result:
         """Read the test data, for the first and only time, with the best weights; log the scores and write the report."""
-        assert self.learner.best is not None
-        self.network.load_state_dict({name: tensor(array) for name, array in self.learner.best.items()})
+        assert self.learner.state.best is not None
+        self.network.load_state_dict({name: tensor(array) for name, array in self.learner.state.best.items()})
         self.network.eval()
-        self.run.save_weights(self.learner.best)
-        with self.learner.drawing():
+        self.run.save_weights(self.learner.state.best)
+        with self.learner.state.drawing():
             scores = self.evaluator.test()
         seconds = sum(record.seconds for record in self.run.history())
-        progress = self.learner.progress
+        progress = self.learner.state.progress
         result = Result(scores.metrics, scores.baselines, seconds, progress.epoch, progress.best_epoch)
-        with self.learner.drawing():
+        with self.learner.state.drawing():
             self._report(result, scores)
         self.run.log(TestRecord(result.metrics, result.baselines, result.seconds, result.best_epoch))
         return result
@@ -191,7 +194,7 @@ def evaluate_run(run: Run, problem: DataModule, feature_network: Run | None = No
 
 
 def start(
-    problem: DataModule, family: str, values: dict[str, Any], out: Path | None = None, *, source: Run | None = None,
+    problem: DataModule, family: str, values: Mapping[str, Setting], out: Path | None = None, *, source: Run | None = None,
     feature_network: Run | None = None,
 ) -> TrainingSession:  # fmt: skip
     """Start a new run on `problem` with `values` for settings and network; its folder is made here, once nothing is refused.
@@ -250,7 +253,7 @@ def resume(
         training = TrainingSession(run, problem, network, settings, generator, fresh=anew and not source)
     if not anew:
         load_checkpoint(run.checkpoint, training.learner, run)
-    done = training.learner.progress.epoch
+    done = training.learner.state.progress.epoch
     if done > settings.epochs:
         raise OptionError(f"epochs: {settings.epochs}, and {run.name} has done {done} already; expected --epochs of at least that many; "
                           f"write --epochs {2 * done}, say, or leave it out")  # fmt: skip

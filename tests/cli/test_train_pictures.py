@@ -90,7 +90,7 @@ def test_an_archive_is_trained_on_scored_and_predicted_for_like_the_folder(run, 
     shutil.make_archive("tints", "gztar", ".", "tints")
     train(run, "tints.tar.gz", "--image-size", 8)
     config = json.loads((here / "runs/tints-mlp-1/config.json").read_text())
-    assert config["kind"] == "image" and runs.find_run("last").preprocessor().input_spec()["image"] == [3, 8, 8]
+    assert config["kind"] == "image" and runs.find_run("last").preprocessor().input_spec().size == (3, 8, 8)
     by_archive, by_folder = (
         json.loads(run("evaluate", "last", data, "--json").stdout) for data in ("tints.tar.gz", "tints")
     )

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))  # made-up sounds
 from sounds import KINDS, fill
 
 from pellucid.data.load import load_problem
+from pellucid.runs import run as runs
 
 
 @pytest.fixture
@@ -29,6 +30,7 @@ def test_a_folder_of_sounds_end_to_end(run, folder, here):
     assert "next    pellucid predict sounds-cnn-1 sounds/ --preview" in result.stdout
     config = json.loads((here / "runs/sounds-cnn-1/config.json").read_text())
     assert (config["kind"], config["family"]) == ("audio", "cnn")
+    assert runs.find_run("last").preprocessor().input_spec().size == (1, 64, 56)
     scores = json.loads(run("evaluate", "last", "--json").stdout)
     assert scores["n"] == 14 and scores["accuracy"] > 0.9
 

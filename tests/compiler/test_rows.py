@@ -10,6 +10,7 @@ import pytest
 
 import pellucid as P
 from pellucid import nn
+from pellucid.data.input_spec import ImageSpec, SeriesSpec, TableSpec, TextSpec
 from pellucid.functional import log_softmax, scaled_dot_product_attention
 from pellucid.models import cnn, lstm, mlp, transformer
 from pellucid.ops.contraction import dot_general
@@ -33,17 +34,16 @@ def table(random: np.random.Generator, n: int) -> list[np.ndarray]:
     return [random.normal(size=(n, 8)).astype(np.float32), random.integers(0, 4, (n, 3))]
 
 
-IMAGE = {"white": 3.0}
 FAMILIES: dict[str, tuple[Callable[[], Any], Draw]] = {
-    "mlp": (lambda: mlp.build({"image": [28, 28], **IMAGE}, 10, "classification", mlp.Config((33,))),
+    "mlp": (lambda: mlp.build(ImageSpec((28, 28), white=3.0), 10, "classification", mlp.Config((33,))),
             lambda random, n: [random.integers(0, 255, (n, 28, 28)).astype(np.float32)]),
-    "table": (lambda: mlp.build({"numbers": 8, "number_bins": BINS, "categories": [4, 4, 4]}, 1, "regression", mlp.Config()),
+    "table": (lambda: mlp.build(TableSpec(8, BINS, [4, 4, 4]), 1, "regression", mlp.Config()),
               table),
-    "cnn": (lambda: cnn.build({"image": [12, 12], **IMAGE}, 10, "classification", cnn.Config(channels=(4, 6))),
+    "cnn": (lambda: cnn.build(ImageSpec((12, 12), white=3.0), 10, "classification", cnn.Config(channels=(4, 6))),
             lambda random, n: [random.integers(0, 255, (n, 12, 12)).astype(np.float32)]),
-    "lstm": (lambda: lstm.build({"series": [9, 3]}, 1, "regression", lstm.Config((12,))), numbers(9, 3)),
+    "lstm": (lambda: lstm.build(SeriesSpec(9, 3), 1, "regression", lstm.Config((12,))), numbers(9, 3)),
     "transformer": (
-        lambda: transformer.build({"tokens": 65}, 65, "language", transformer.Config(num_layers=1, num_heads=2, d_model=32, context_length=10)), whole(65, 10)),
+        lambda: transformer.build(TextSpec(65), 65, "language", transformer.Config(num_layers=1, num_heads=2, d_model=32, context_length=10)), whole(65, 10)),
 }  # fmt: skip
 
 

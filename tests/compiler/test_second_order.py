@@ -16,6 +16,7 @@ import pellucid as P
 from pellucid import functional as F
 from pellucid import nn
 from pellucid.autograd import grad
+from pellucid.data.input_spec import ImageSpec, TextSpec
 from pellucid.models import cnn, diffusion, gan, lstm, mlp, transformer
 from pellucid.models.base import Model
 from pellucid.models.zoo import bert, lenet, resnet
@@ -32,7 +33,7 @@ def some(*shape: int, seed: int = 0) -> Tensor:
 
 # ---- families ------------------------------------------------------------------------------------------------------------
 
-IMAGES = {"image": [3, 8, 8], "mean": [0.5] * 3, "std": [0.25] * 3}
+IMAGES = ImageSpec((3, 8, 8), mean=[0.5] * 3, std=[0.25] * 3)
 CLASSES = P.tensor([0, 1, 2, 0])
 TOKENS, NEXT = (P.tensor(np.random.default_rng(seed).integers(0, 11, (3, 6))) for seed in (1, 2))
 Case = tuple[Callable[[], nn.Module], tuple[Tensor, ...]]
@@ -59,13 +60,13 @@ def small_cnn(**options: Any) -> nn.Module:
 
 def small_lstm(cell: str) -> nn.Module:
     return lstm.build(
-        {"tokens": 11}, 11, "language", lstm.Config(hidden_sizes=(8, 6), embedding_dim=5, context_length=6, cell=cell)
+        TextSpec(11), 11, "language", lstm.Config(hidden_sizes=(8, 6), embedding_dim=5, context_length=6, cell=cell)
     )
 
 
 def small_transformer(**options: Any) -> nn.Module:
     config = transformer.Config(num_layers=2, num_heads=2, d_model=8, context_length=6, **options)
-    return transformer.build({"tokens": 11}, 11, "language", config)
+    return transformer.build(TextSpec(11), 11, "language", config)
 
 
 MODERN = {

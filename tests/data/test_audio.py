@@ -207,8 +207,8 @@ def test_a_folder_for_each_class(tmp_path):
     images = data.train.inputs["image"]
     assert images.dtype == np.uint8 and images.shape[1:] == data.preprocessor.size == (1, 64, 56)
     spec = data.preprocessor.input_spec()
-    assert spec["image"] == [1, 64, 56]
-    np.testing.assert_allclose([spec["mean"][0], spec["std"][0]], [images.mean(), images.std()], rtol=1e-9)
+    assert spec.size == (1, 64, 56)
+    np.testing.assert_allclose([spec.mean[0], spec.std[0]], [images.mean(), images.std()], rtol=1e-9)
     assert data.notes == [
         "sounds: 80 sounds, 4 classes (falling, noise, rising, tone); 0.5 seconds, the middle 0.5 as 64 mel bands up to 4,000 Hz by 56 frames",
         "split 70/15/15 by class",

@@ -138,8 +138,8 @@ def test_a_table_becomes_arrays(table):
     assert inputs["categories"].dtype == np.int64 and inputs["categories"][:3, 0].tolist() == [1, 2, 0]
     assert target.dtype == np.int64 and target[:5].tolist() == [0, 1, 1, 1, 0] and known.classes == ["high", "low"]
     spec = known.input_spec()
-    assert spec["numbers"] == 3 == len(spec["number_bins"]) and spec["categories"] == [3]
-    assert spec["number_bins"][2] == [0.0, 1.0]  # the mark of gaps
+    assert spec.numbers == 3 == len(spec.number_bins) and spec.categories == [3]
+    assert spec.number_bins[2] == [0.0, 1.0]  # the mark of gaps
     assert known.input_names() == ["age", "gain", "gain is missing", "job"]
     assert "inputs: 2 of numbers, 1 of categories; 1 of numbers with gaps" in notes
 

@@ -77,9 +77,9 @@ def test_statistics_are_those_of_the_training_pictures(tmp_path):
     problem = load_problem(str(fill(tmp_path / "pets")))
     spec = problem.preprocessor.input_spec()
     images = problem.train.inputs["image"].astype(np.float64)
-    assert spec["image"] == [3, 24, 24]
-    np.testing.assert_allclose(spec["mean"], images.mean((0, 2, 3)), rtol=1e-12)
-    np.testing.assert_allclose(spec["std"], images.std((0, 2, 3)), rtol=1e-12)
+    assert spec.size == (3, 24, 24)
+    np.testing.assert_allclose(spec.mean, images.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(spec.std, images.std((0, 2, 3)), rtol=1e-12)
 
 
 def test_parts_that_the_folders_name(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pellucid.data import datasets as shelf
+from pellucid.data.input_spec import SeriesSpec
 from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem
 from pellucid.data.series.preprocess import Timeline
@@ -39,7 +40,7 @@ def test_windows_targets_and_parts_by_hand(table):
     problem = load_problem(table({"t": range(200), "y": y}), target="y", time_column="t", lookback=4)
     assert (problem.kind, problem.task) == ("series", "regression")
     known = problem.preprocessor
-    assert known.input_spec() == {"series": [4, 1]} and known.input_names() == ["y"]
+    assert known.input_spec() == SeriesSpec(4, 1) and known.input_names() == ["y"]
     mean, std = y[:160].mean(), y[:160].std()  # of the training part, 80% of the steps
     for part, rows in {"train": range(4, 160), "validation": range(160, 180), "test": range(180, 200)}.items():
         examples = getattr(problem, part)
@@ -243,6 +244,6 @@ def test_the_temperatures_of_melbourne():
     if not shelf.find("temperatures").at_hand:
         pytest.skip("temperatures is not on this machine (PELLUCID_DATA)")
     problem = load_problem("temperatures")
-    assert problem.preprocessor.input_spec() == {"series": [30, 5]}
+    assert problem.preprocessor.input_spec() == SeriesSpec(30, 5)
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [2890, 365, 365]
     assert problem.raw_example("test", 0)["Date"] == "1990-01-01" and problem.raw_example("test", 364)["Temp"] == "13"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pellucid.data import datasets as shelf
+from pellucid.data.input_spec import ImageSpec
 from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem
 from pellucid.data.table.load import read_rows_for_prediction
@@ -48,11 +49,7 @@ def test_digits():
     assert problem.preprocessor.classes == list("0123456789")
     images = problem.train.inputs["image"]
     assert images.dtype == np.uint8 and images.shape == (1257, 1, 8, 8)
-    assert problem.preprocessor.input_spec() == {
-        "image": [1, 8, 8],
-        "mean": [0.0],
-        "std": [pytest.approx(images.std())],
-    }
+    assert problem.preprocessor.input_spec() == ImageSpec((1, 8, 8), (0.0,), (pytest.approx(images.std()),))
     assert problem.train.target.dtype == np.int64 and np.bincount(problem.test.target).min() >= 25
     raw = problem.raw_example("test", 5)
     assert raw.shape == (8, 8) and raw.dtype == np.uint8 and raw.max() == 255
@@ -99,7 +96,7 @@ def test_adult_knows_its_target_test_file_and_labels():
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [27_677, 4_884, 16_281]
     assert problem.preprocessor.classes == ["<=50K", ">50K"]
     np.testing.assert_allclose(problem.test.target.mean(), 0.2362, atol=1e-4)
-    assert problem.preprocessor.input_spec()["numbers"] == 6 and len(problem.preprocessor.categories) == 8
+    assert problem.preprocessor.input_spec().numbers == 6 and len(problem.preprocessor.categories) == 8
     assert problem.raw_example("test", 0)["workclass"] == "Private"
 
 

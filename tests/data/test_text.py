@@ -13,6 +13,7 @@ import pytest
 
 from pellucid.data import datasets as shelf
 from pellucid.data.base import Source
+from pellucid.data.input_spec import TextSpec
 from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem
 from pellucid.data.problem import SPLITS
@@ -69,7 +70,7 @@ def test_a_text_is_split_where_it_stands(file):
         n - round(0.9 * n),
     ]
     assert all(part.tokens.dtype == np.uint8 for part in parts(problem))
-    assert problem.preprocessor.input_spec() == {"tokens": len(set(text)) + 1}
+    assert problem.preprocessor.input_spec() == TextSpec(len(set(text)) + 1)
     assert problem.notes[0] == f"play: {n:,} characters; split 80/10/10 by position: the last tenth is the test part"
     assert "the 14 different characters of the training part" in problem.notes[1]
     assert problem.raw_example("test", 3) == {"text": texts(problem)[2][3:103]}
@@ -100,14 +101,14 @@ def test_gzip_and_many_characters(file):
     text = "".join(chr(0x4E00 + i % 900) for i in range(3000))
     problem = load_problem(str(file(gzip.compress(text.encode()), "china.txt.gz")))
     assert problem.name == "china" and problem.train.tokens.dtype == np.uint16
-    assert problem.preprocessor.input_spec() == {"tokens": 901} and "".join(texts(problem)) == text
+    assert problem.preprocessor.input_spec() == TextSpec(901) and "".join(texts(problem)) == text
 
 
 def test_characters_never_seen_in_training_are_told_and_scored(file):
     text = "abcd\n" * 500 + "abxd\n" * 50 + "yyé\n" * 10
     problem = load_problem(str(file(text)))
     known, test = problem.preprocessor, problem.test
-    assert known.tokenizer.alphabet == "\nabcd" and known.input_spec() == {"tokens": 6}
+    assert known.tokenizer.alphabet == "\nabcd" and known.input_spec() == TextSpec(6)
     count = sum(c in "xyé" for c in text[round(0.9 * len(text)) :])
     note = (
         f"test: {count} of 279 characters were never seen in training ('x', 'y', 'é'); they count as one unknown token"
@@ -123,7 +124,7 @@ def test_characters_never_seen_in_training_are_told_and_scored(file):
 def test_shakespeare_is_split_as_the_field_does():
     problem = load_problem("shakespeare")
     assert [len(part) for part in parts(problem)] == [1_003_854, 111_540, 111_540]
-    assert problem.preprocessor.input_spec() == {"tokens": 66}
+    assert problem.preprocessor.input_spec() == TextSpec(66)
     np.testing.assert_array_equal(problem.validation.tokens, problem.test.tokens)
     assert "the last 10% is validation and also what is told at the end" in problem.notes[0]
     assert texts(problem)[0].startswith("First Citizen:\nBefore we proceed")
@@ -181,10 +182,9 @@ def test_lines_of_another_text_are_those_that_can_be_read():
 def test_names():
     problem = load_problem("names")
     assert [len(part) for part in parts(problem)] == [25_627, 3_203, 3_203]
-    assert problem.train.inputs["tokens"].shape == (25_627, 16) and problem.preprocessor.input_spec() == {
-        "tokens": 28,
-        "length": 16,
-    }
+    assert problem.train.inputs["tokens"].shape == (25_627, 16) and problem.preprocessor.input_spec() == TextSpec(
+        28, 16
+    )
     assert problem.test.target.shape == (3_203, 16)
 
 
@@ -224,7 +224,7 @@ def test_byte_pairs(file):
     path = str(file(text))
     problem = load_problem(path, tokenizer="bpe", vocab_size=270)
     known = problem.preprocessor
-    assert known.input_spec()["tokens"] == 270 and "".join(texts(problem)) == text
+    assert known.input_spec().vocab_size == 270 and "".join(texts(problem)) == text
     assert problem.train.tokens.dtype == np.uint16 and len(problem.train) < 0.6 * len(texts(problem)[0])
     for part, own in zip(parts(problem), texts(problem), strict=True):
         letters = known.spelled(part.tokens)  # also where a character is of several tokens

@@ -7,6 +7,7 @@ import pytest
 from small_runs import epoch_record, small_config
 
 from pellucid.data.image.preprocess import ImagePreprocessor
+from pellucid.data.input_spec import ImageSpec
 from pellucid.data.problem import DataModule, Examples
 from pellucid.evaluation.generation import GenerationEvaluator
 from pellucid.models import gan
@@ -15,7 +16,7 @@ from pellucid.report.network_figures import figure_sections
 from pellucid.runs.run import Run
 from pellucid.runs.settings import Settings
 
-INPUTS = {"image": [8, 8], "white": 4.0}
+INPUTS = ImageSpec((8, 8), white=4.0)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def test_epochs_are_drawn_by_one_program_or_eagerly(tmp_path, eager):
     network = gan.build(INPUTS, 2, "classification", gan.Config(latent=3, width=2, critic_width=2)).eval()
     draws = GenerationEvaluator(Run(tmp_path, small_config()), unequal(), network, Settings(eager=eager))
     for epoch in (1, 2):
-        draws.run.log(epoch_record(epoch, **draws.epoch_artifacts(epoch)))
+        draws.run.log(epoch_record(epoch, picture=draws.epoch_artifacts(epoch).picture))
         network.train()
         network.load_state_dict(network.state_dict())
         network.eval()

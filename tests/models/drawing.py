@@ -10,24 +10,25 @@ import pytest
 from sklearn.datasets import load_digits
 
 import pellucid as P
+from pellucid.data.input_spec import ImageSpec
 from pellucid.data.loader import DataLoader, TensorDataset
 from pellucid.models.base import Model
 from pellucid.runs.settings import Settings
 from pellucid.tensor import Tensor
 from pellucid.training.learner import Learner
 
-SPECS: dict[str, dict[str, Any]] = {
-    "digits": {"image": [8, 8], "white": 3.0},
-    "mnist": {"image": [28, 28], "white": 3.0},
-    "pictures": {"image": [3, 32, 32], "mean": [0.5] * 3, "std": [0.25] * 3},
-    "odd": {"image": [3, 13, 9], "mean": [0.5] * 3, "std": [0.25] * 3},
+SPECS: dict[str, ImageSpec] = {
+    "digits": ImageSpec((8, 8), white=3.0),
+    "mnist": ImageSpec((28, 28), white=3.0),
+    "pictures": ImageSpec((3, 32, 32), mean=[0.5] * 3, std=[0.25] * 3),
+    "odd": ImageSpec((3, 13, 9), mean=[0.5] * 3, std=[0.25] * 3),
 }
 
 
-def batch(spec: dict[str, Any], size: int = 6, classes: int = 3) -> tuple[Tensor, Tensor]:
+def batch(spec: ImageSpec, size: int = 6, classes: int = 3) -> tuple[Tensor, Tensor]:
     random = np.random.default_rng(0)
-    image = random.random((size, *spec["image"])).astype(np.float32) * (255 if "mean" in spec else 3)
-    if "mean" in spec:
+    image = random.random((size, *spec.size)).astype(np.float32) * (255 if spec.mean else 3)
+    if spec.mean:
         image = image.astype(np.uint8)
     return P.tensor(image), P.tensor(np.arange(size) % classes)
 
@@ -46,7 +47,7 @@ def learn(network: Model, data: tuple[Tensor, ...], batches: Any, **settings: An
     told = []
     for rows in batches:
         told.append(learner.run(np.asarray(rows)))
-        learner.count(told[-1], len(rows))
+        learner.state.count(told[-1], len(rows))
     assert learner.native.eager == chosen.eager
     return learner, told
 
@@ -63,9 +64,9 @@ def check_compiled_step(build: Callable[[], Model], *batch: Tensor) -> None:
         before = {name: t.array.copy() for name, t in network.state_dict().items()}
         learner, told = learn(network, batch, [range(len(batch[0]))] * 3, optimizer="sgd", lr=0.1, momentum=0.0, clip_grad_norm=0.0,
                               ema_decay=0.5, eager=eager)  # fmt: skip
-        assert learner.average is not None
+        assert learner.state.average is not None
         moved = {name: t.array - before[name] for name, t in network.state_dict().items()}
-        moved |= {f"average of {name}": t.array - before[name] for name, t in learner.average.averages.items()}
+        moved |= {f"average of {name}": t.array - before[name] for name, t in learner.state.average.averages.items()}
         found.append((told, moved))
     (told, moved), (compiled_told, compiled_moved) = found
     for eager_values, native in zip(told, compiled_told, strict=True):

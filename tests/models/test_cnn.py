@@ -6,12 +6,13 @@ import pytest
 import pellucid as P
 from pellucid import functional as F
 from pellucid import nn
+from pellucid.data.input_spec import ImageSpec, TableSpec
 from pellucid.errors import OptionError
 from pellucid.models import cnn
 from pellucid.models.blocks.augmentation import Augmentation, ImageInput, augment
 from pellucid.models.cnn import WHITENING_EPSILON, Config, Whitening
 
-COLOUR = {"image": [3, 6, 5], "mean": [10.0, 20.0, 30.0], "std": [1.0, 2.0, 4.0]}
+COLOUR = ImageSpec((3, 6, 5), mean=[10.0, 20.0, 30.0], std=[1.0, 2.0, 4.0])
 ALL = Augmentation(shift=1, flip=True, rotate=10.0, zoom=0.1, shear=5.0, erase=2)
 
 
@@ -23,7 +24,7 @@ def images(*shape, seed=0):
 
 
 def test_images_enter_in_their_scale():
-    grey = ImageInput({"image": [4, 5]}, ALL).eval()
+    grey = ImageInput(ImageSpec((4, 5)), ALL).eval()
     x = images(2, 4, 5)
     assert grey(x).shape == (2, 1, 4, 5) and grey(x)[:, 0].equal(x), "evaluation moves nothing"
     colour = ImageInput(COLOUR, ALL).eval()
@@ -120,8 +121,8 @@ def test_a_wrong_configuration_is_named(values, words):
 def test_what_does_not_fit_the_images_is_refused():
     with pytest.raises(OptionError, match="whiten: 7; expected at most the 5 pixels"):
         cnn.build(COLOUR, 2, "classification", Config(whiten=7))
-    with pytest.raises(OptionError, match="cnn for regression of numbers; .*--model mlp"):
-        cnn.build({"numbers": 3}, 1, "regression", Config())
+    with pytest.raises(OptionError, match="cnn for regression of a table; .*--model mlp"):
+        cnn.build(TableSpec(3), 1, "regression", Config())
 
 
 # ---- the network ---------------------------------------------------------------------------------------------------------
@@ -141,18 +142,18 @@ def test_whitened_patches_have_unit_covariance():
     assert not layer.convolution.weight.requires_grad and layer.convolution.bias.requires_grad
 
 
-@pytest.mark.parametrize("spec", [COLOUR, {"image": [9, 4]}])
+@pytest.mark.parametrize("spec", [COLOUR, ImageSpec((9, 4))])
 @pytest.mark.parametrize("changes", [{}, {"whiten": 2, "residual": True, "depth": 3}])
 def test_features_are_what_the_head_reads(spec, changes):
     P.manual_seed(0)
     network = cnn.build(spec, 4, "classification", Config(channels=(4, 6), **changes)).eval()
-    x = P.tensor(np.random.default_rng(0).integers(0, 256, (5, *spec["image"])).astype(np.float32))
+    x = P.tensor(np.random.default_rng(0).integers(0, 256, (5, *spec.size)).astype(np.float32))
     assert network.features(x).shape == (5, 6)
     np.testing.assert_allclose(network.head(network.features(x)).array, network(x).array, rtol=1e-5, atol=1e-6)
 
 
 def test_with_a_mirror_an_image_and_its_mirror_image_have_one_answer():
-    network = cnn.build({"image": [6, 6]}, 3, "classification", Config(channels=(4,), flip_tta=True)).eval()
+    network = cnn.build(ImageSpec((6, 6)), 3, "classification", Config(channels=(4,), flip_tta=True)).eval()
     x = images(3, 6, 6)
     np.testing.assert_allclose(network(x).array, network(x.flip(-1)).array, rtol=1e-5, atol=1e-6)
     network.flip_tta = False
@@ -161,7 +162,7 @@ def test_with_a_mirror_an_image_and_its_mirror_image_have_one_answer():
 
 def test_mixup_gives_each_image_a_share_of_another_one_and_of_its_label():
     P.manual_seed(1)
-    network = cnn.build({"image": [6, 6]}, 3, "classification", Config(channels=(4,), mixup=0.4)).train()
+    network = cnn.build(ImageSpec((6, 6)), 3, "classification", Config(channels=(4,), mixup=0.4)).train()
     x, target = images(5, 6, 6), P.tensor([0, 1, 2, 1, 0])
     P.manual_seed(7)
     found = network.training_step(x, target)

@@ -113,7 +113,7 @@ def test_images_of_any_size_are_drawn_in_the_encodings_scale(spec, config):
     network = moved(build(spec, config)).eval()
     labels = np.array([0, 2, 1, 1])
     drawn = network.sample(labels, P.Generator(3))
-    assert drawn.shape == (4, *SPECS[spec]["image"]) and drawn.dtype == np.float32
+    assert drawn.shape == (4, *SPECS[spec].size) and drawn.dtype == np.float32
     assert drawn.min() >= 0 and drawn.max() <= network.scaling.white
     assert (network.sample(labels, P.Generator(3)) == drawn).all()
     assert (network.sample(labels[::-1].copy(), P.Generator(3)) != drawn).any()  # it listens to the class

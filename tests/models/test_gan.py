@@ -92,7 +92,7 @@ def test_squares_of_pixels_become_channels_and_pixels_again():
 def test_images_of_any_size_are_drawn_in_the_encodings_scale(spec, conditional):
     network = build(spec, gan.Config(latent=5, width=4, critic_width=4, conditional=conditional)).eval()
     drawn = network.sample(np.array([0, 2, 1, 1]), P.Generator(3))
-    assert drawn.shape == (4, *SPECS[spec]["image"]) and drawn.dtype == np.float32
+    assert drawn.shape == (4, *SPECS[spec].size) and drawn.dtype == np.float32
     assert drawn.min() >= 0 and drawn.max() <= network.scaling.white
     assert network.critic(
         network.scaling.normalize(batch(SPECS[spec])[0]), P.tensor([0, 1, 2] * 2) * conditional

@@ -5,6 +5,7 @@ import pytest
 
 import pellucid as pl
 from pellucid import optim
+from pellucid.data.input_spec import SeriesSpec, TextSpec
 from pellucid.data.loader import IGNORE_INDEX
 from pellucid.errors import OptionError
 from pellucid.models import lstm
@@ -13,13 +14,13 @@ from pellucid.training.optimizers import hidden_matrices
 
 def text(**options):
     return lstm.build(
-        {"tokens": 11}, 11, "language", lstm.Config(hidden_sizes=(8, 6), embedding_dim=5, context_length=12, **options)
+        TextSpec(11), 11, "language", lstm.Config(hidden_sizes=(8, 6), embedding_dim=5, context_length=12, **options)
     )
 
 
 def series(**options):
     config = lstm.Config(**{"hidden_sizes": (7,), **options})
-    return lstm.build({"series": [9, 3]}, 1, "regression", config)
+    return lstm.build(SeriesSpec(9, 3), 1, "regression", config)
 
 
 def tokens(*shape, seed=0):
@@ -72,7 +73,7 @@ def test_series_gives_a_number_for_each_window(shortcut):
     network, x = series(shortcut=shortcut), numbers(4, 9, 3)
     assert network(x).shape == (4,) and network.input_names == ("series",)
     assert ("shortcut.weight" in network.state_dict()) is shortcut
-    classes = lstm.build({"series": [9, 3]}, 5, "classification", lstm.Config(hidden_sizes=(7,)))
+    classes = lstm.build(SeriesSpec(9, 3), 5, "classification", lstm.Config(hidden_sizes=(7,)))
     assert classes(x).shape == (4, 5)
 
 

@@ -1,17 +1,20 @@
 """The MLP's numbers, shapes and configuration."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import pellucid as pl
+from pellucid.data.input_spec import ImageSpec, TableSpec
 from pellucid.data.loader import DataLoader, TensorDataset
 from pellucid.errors import OptionError
 from pellucid.models import family, mlp
 from pellucid.runs.settings import Settings
 from pellucid.training.learner import Learner
 
-IMAGES = {"image": [28, 28]}
-TABLE = {"numbers": 2, "categories": [3, 2], "number_bins": [[-1.0, 0.0, 1.0], [-2.0, 2.0]]}
+IMAGES = ImageSpec((28, 28))
+TABLE = TableSpec(2, [[-1.0, 0.0, 1.0], [-2.0, 2.0]], [3, 2])
 
 
 def rows(count=5):
@@ -43,7 +46,7 @@ def test_tables_of_numbers_and_categories(numbers, task):
 
 @pytest.mark.parametrize("missing", ["numbers", "categories"])
 def test_a_table_without_numbers_or_without_categories(missing):
-    spec = {**TABLE, missing: 0 if missing == "numbers" else []}
+    spec = dataclasses.replace(TABLE, **{missing: 0 if missing == "numbers" else []})
     network = mlp.build(spec, 2, "classification", mlp.Config(hidden_sizes=()))
     numbers, categories = rows()
     assert network.input_names == (("categories",) if missing == "numbers" else ("numbers",))
@@ -61,7 +64,7 @@ def test_piecewise_numbers_are_a_line_plus_a_slope_of_its_own_in_each_bin():
 
 def test_shifting_moves_each_image_as_a_whole_and_only_while_training():
     pl.manual_seed(0)
-    layer = mlp.FlattenedImage({"image": [5, 5]}, 1)
+    layer = mlp.FlattenedImage(ImageSpec((5, 5)), 1)
     image = pl.zeros(200, 5, 5)
     image[:, 2, 2] = 1.0
     moved = layer(image).reshape(200, 5, 5).numpy()
@@ -72,7 +75,7 @@ def test_shifting_moves_each_image_as_a_whole_and_only_while_training():
 
 
 def test_pictures_are_standardised_by_channel_and_their_channels_move_together():
-    spec = {"image": [3, 4, 5], "mean": [10.0, 20.0, 30.0], "std": [2.0, 4.0, 5.0]}
+    spec = ImageSpec((3, 4, 5), mean=[10.0, 20.0, 30.0], std=[2.0, 4.0, 5.0])
     image = np.random.default_rng(0).integers(0, 256, (200, 3, 4, 5)).astype(np.uint8)
     layer = mlp.build(spec, 7, "classification", mlp.Config(shift=1)).embeddings["image"]
     assert layer.size == 60
@@ -110,7 +113,7 @@ def test_an_unknown_family_suggests_the_near_one():
 def test_changes_of_slope_are_not_decayed():
     network = mlp.build(TABLE, 1, "regression", mlp.Config(hidden_sizes=()))
     data = TensorDataset(pl.zeros(4, 2), pl.zeros(4, 2).long(), pl.zeros(4))
-    (optimizer,) = Learner(network, DataLoader(data, 4), Settings(weight_decay=0.1)).optimizers
+    (optimizer,) = Learner(network, DataLoader(data, 4), Settings(weight_decay=0.1)).state.optimizers
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     layer = network.embeddings["numbers"]
     assert id(layer.weight) in decayed and id(layer.bin_slopes) not in decayed

@@ -7,6 +7,7 @@ import pytest
 
 import pellucid as P
 from pellucid import nn
+from pellucid.data.input_spec import TextSpec
 from pellucid.errors import DataError, OptionError, ShapeError, StateError
 from pellucid.inspect import summary
 from pellucid.models import transformer
@@ -22,7 +23,7 @@ def small(vocabulary=11, **changed):
     """A network whose weights differ enough from zero that every part of it matters."""
     P.manual_seed(0)
     config = Config(**{**vars(SMALL), **changed})
-    network = transformer.build({"tokens": vocabulary}, vocabulary, "language", config)
+    network = transformer.build(TextSpec(vocabulary), vocabulary, "language", config)
     random = np.random.default_rng(0)
     for parameter in network.parameters():
         parameter.assign(random.normal(size=parameter.shape) * 0.5 + (parameter.ndim == 1))
@@ -82,7 +83,7 @@ def test_the_weights_have_gpt2s_names():
 def test_weights_start_as_in_gpt2():
     P.manual_seed(0)
     network = transformer.build(
-        {"tokens": 500}, 500, "language", Config(num_layers=8, num_heads=2, d_model=64, context_length=100)
+        TextSpec(500), 500, "language", Config(num_layers=8, num_heads=2, d_model=64, context_length=100)
     )
     for name, parameter in network.named_parameters():
         if parameter.ndim == 2:

@@ -10,6 +10,7 @@ from PIL import Image
 
 import pellucid as pl
 from pellucid import nn
+from pellucid.data.input_spec import ImageSpec, TextSpec
 from pellucid.inspect.attention import attention_figure
 from pellucid.inspect.filters import first_filters
 from pellucid.models import cnn, lstm, transformer
@@ -22,7 +23,7 @@ def pictures(markup):
 
 
 def test_filters_are_drawn_each_in_its_own_scale_with_grey_for_zero():
-    network = cnn.build({"image": [8, 8]}, 3, "classification", cnn.Config(channels=(2, 4), depth=1))
+    network = cnn.build(ImageSpec((8, 8)), 3, "classification", cnn.Config(channels=(2, 4), depth=1))
     weight = np.zeros((2, 1, 3, 3), np.float32)
     weight[0, 0, 0, 0], weight[0, 0, 2, 2] = 0.5, -0.5
     weight[1, 0, 1, 1] = 100
@@ -40,7 +41,7 @@ def test_what_sees_no_pixels_has_no_filters_to_show(network):
 
 def test_attention_is_drawn_for_every_layer_and_head():
     network = transformer.build(
-        {"tokens": 5}, 1, "language", transformer.Config(num_layers=2, num_heads=3, d_model=6, context_length=8)
+        TextSpec(5), 1, "language", transformer.Config(num_layers=2, num_heads=3, d_model=6, context_length=8)
     )
     shown = attention_section(attention_figure(network, pl.tensor(np.arange(5)[None]), list("abcde")))
     drawn = pictures(shown)
@@ -50,5 +51,5 @@ def test_attention_is_drawn_for_every_layer_and_head():
 
 
 def test_a_network_without_attention_has_none_to_show():
-    network = lstm.build({"tokens": 5}, 1, "language", lstm.Config(hidden_sizes=(4,), context_length=8))
+    network = lstm.build(TextSpec(5), 1, "language", lstm.Config(hidden_sizes=(4,), context_length=8))
     assert attention_figure(network, pl.tensor(np.arange(5)[None]), list("abcde")) is None

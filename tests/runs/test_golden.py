@@ -49,4 +49,4 @@ def test_a_golden_run_goes_on_from_its_checkpoint(folder, tmp_path, monkeypatch)
     training = session.resume(run, run.load_problem(), epochs=2)
     for _ in training.events():
         pass
-    assert training.learner.progress.epoch == 2 and len(run.history()) == 2
+    assert training.learner.state.progress.epoch == 2 and len(run.history()) == 2

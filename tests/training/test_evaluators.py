@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import pellucid as pl
+from pellucid.data.input_spec import ImageSpec, TextSpec
 from pellucid.data.loader import DataLoader, TensorDataset
 from pellucid.data.problem import TokenSequence
 from pellucid.evaluation.compiled import EvaluationStep, Forward, means
@@ -50,7 +51,7 @@ def test_a_text_is_judged_by_each_of_its_tokens_compiled_or_not():
     pl.manual_seed(0)
     tokens = np.random.default_rng(0).integers(0, 5, 700).astype(np.uint8)
     config = transformer.Config(num_layers=1, num_heads=1, d_model=4, context_length=8)
-    network = transformer.build({"tokens": 5}, 1, "language", config).eval()
+    network = transformer.build(TextSpec(5), 1, "language", config).eval()
     network.eval_batch_size = 50
     dataset = TokenSequence(tokens).eval_dataset(network)
     eager, compiled = (EvaluationStep(network, eager=eager)(dataset) for eager in (True, False))
@@ -63,7 +64,7 @@ def test_a_text_is_judged_by_each_of_its_tokens_compiled_or_not():
 
 
 def test_the_last_batch_of_answers_is_in_its_place():
-    network = mlp.build({"image": [2, 2]}, 3, "classification", mlp.Config(hidden_sizes=())).eval()
+    network = mlp.build(ImageSpec((2, 2)), 3, "classification", mlp.Config(hidden_sizes=())).eval()
     network.eval_batch_size = 700
     x = np.random.default_rng(0).normal(size=(2501, 2, 2)).astype(np.float32)
     np.testing.assert_allclose(Forward(network)([x]), network(pl.tensor(x)).array, rtol=1e-4, atol=1e-5)
@@ -77,7 +78,7 @@ def a_learner():
     y = (x.sum((1, 2)) > 0).astype(np.int64)
     settings = Settings(epochs=4, batch_size=8, steps_per_epoch=3, eager=True, lr=0.02)
     pl.manual_seed(0)
-    network = mlp.build({"image": [2, 2]}, 2, "classification", mlp.Config(hidden_sizes=(4,), dropout=0.2))
+    network = mlp.build(ImageSpec((2, 2)), 2, "classification", mlp.Config(hidden_sizes=(4,), dropout=0.2))
     data = TensorDataset(pl.tensor(x), pl.tensor(y))
     return Learner(network, DataLoader(data, batch_size=8, shuffle=True, seed=0, steps=3), settings)
 

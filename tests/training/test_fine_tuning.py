@@ -86,7 +86,7 @@ def test_frozen_layers_keep_their_weights_and_statistics(eager, optimizer):
     training = fine_tuned(source, freeze=["stages.0"], eager=eager, optimizer=optimizer)
     before = arrays(training.network)
     train(training, until=1)
-    for where, after in (("trained", arrays(training.network)), ("kept", training.learner.best)):
+    for where, after in (("trained", arrays(training.network)), ("kept", training.learner.state.best)):
         for name, array in after.items():
             same = array.tobytes() == before[name].tobytes()
             assert same == name.startswith("stages.0."), (where, name)

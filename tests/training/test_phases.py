@@ -136,17 +136,17 @@ def test_what_breaks_in_the_second_turn_is_named_and_the_state_before_put_back(e
     with pl.no_grad():
         learner.network.maker.pull.weight.fill_(1.0 if odd else 3e38)
         learner.network.maker.pull.bias.fill_(0.0)
-    before, step = weights(learner.network), learner.progress.step
+    before, step = weights(learner.network), learner.state.progress.step
     with pytest.raises(NonFiniteError, match=rf"step {step + 1} \(epoch 2\): {words}"):
         train(learner)
-    assert not changed(before, learner.network) and learner.progress.step == step
+    assert not changed(before, learner.network) and learner.state.progress.step == step
 
 
 @pytest.mark.parametrize(("optimizer", "eager"), [("adamw", True), ("muon", True), ("adamw", False)])
 @pytest.mark.parametrize("cut", [2, 4])
 def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, optimizer, eager, cut):
     whole, first, second = (a_learner(optimizer=optimizer, eager=eager) for _ in range(3))
-    assert len(whole.optimizers) == (4 if optimizer == "muon" else 2)
+    assert len(whole.state.optimizers) == (4 if optimizer == "muon" else 2)
     pl.manual_seed(5)
     train(whole)
     pl.manual_seed(5)
@@ -156,8 +156,8 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, optimizer, eag
     load_checkpoint(tmp_path / "c.safetensors", second)
     train(second)
     assert not changed(weights(whole.network), second.network)
-    for name, t in whole.average.averages.items():
-        assert t.array.tobytes() == second.average.averages[name].array.tobytes(), name
-    assert {name: array.tobytes() for name, array in whole.best.items()} == {
-        name: array.tobytes() for name, array in second.best.items()
+    for name, t in whole.state.average.averages.items():
+        assert t.array.tobytes() == second.state.average.averages[name].array.tobytes(), name
+    assert {name: array.tobytes() for name, array in whole.state.best.items()} == {
+        name: array.tobytes() for name, array in second.state.best.items()
     }

@@ -11,6 +11,7 @@ import pytest
 import rich.style  # noqa: F401  # draws a number of Python's when it is first imported, as scikit-learn does
 
 import pellucid as pl
+from pellucid.data.input_spec import ImageSpec
 from pellucid.data.load import load_problem
 from pellucid.data.loader import DataLoader, TensorDataset
 from pellucid.inference.predictor import Predictor
@@ -73,10 +74,10 @@ def test_nothing_of_a_training_moves_another_stream(digits: Any, tmp_path: Path,
     for _ in training.events():
         assert pl.get_rng_state().tolist() == [5, 0]  # also between two of its events
     training.finish()
-    stood = training.learner.generator.get_state().tolist()
+    stood = training.learner.state.generator.get_state().tolist()
     assert stood[1] > 0
     again = session.resume(runs.load_run(tmp_path / "run"), digits, epochs=2)
-    assert again.learner.generator.get_state().tolist() == stood
+    assert again.learner.state.generator.get_state().tolist() == stood
     trained(again)
     if family in ("mlp", "cnn"):
         Predictor(runs.load_run(tmp_path / "run"))
@@ -101,13 +102,13 @@ def test_a_run_has_the_bits_of_one_stream_seeded_by_hand(digits: Any, tmp_path: 
     network = mlp.build(training.run.preprocessor().input_spec(), 10, "classification", config.network)
     for name, t in training.network.state_dict().items():
         assert t.array.tobytes() == network.state_dict()[name].array.tobytes(), name
-    assert training.learner.generator.get_state().tolist() == pl.get_rng_state().tolist()
+    assert training.learner.state.generator.get_state().tolist() == pl.get_rng_state().tolist()
 
 
 def a_learner(generator: Generator | None = None) -> Learner:
     chance = np.random.default_rng(0)
     data = TensorDataset(pl.tensor(chance.normal(size=(32, 4, 4)).astype("f")), pl.tensor(chance.integers(0, 2, 32)))
-    network = mlp.build({"image": [4, 4]}, 2, "classification", mlp.Config(hidden_sizes=(8,), dropout=0.5))
+    network = mlp.build(ImageSpec((4, 4)), 2, "classification", mlp.Config(hidden_sizes=(8,), dropout=0.5))
     return Learner(network, DataLoader(data, 16, shuffle=True, seed=0), Settings(batch_size=16, eager=True), generator)
 
 
@@ -118,10 +119,10 @@ def test_a_learner_has_a_stream_of_its_own_that_no_weight_came_from() -> None:
     for picked in learner.loader.index_batches():
         learner.run(picked)
     assert pl.get_rng_state().tolist() == stood
-    seed, calls = learner.generator.get_state().tolist()
+    seed, calls = learner.state.generator.get_state().tolist()
     assert seed == 0 and calls > 1 << 32
     own = Generator(3)
     learner = a_learner(own)
     with use_generator(Generator(9)):
         learner.run(np.arange(16))
-    assert learner.generator is own and own.get_state().tolist()[1] > 0
+    assert learner.state.generator is own and own.get_state().tolist()[1] > 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pellucid as pl
+from pellucid.data.input_spec import ImageSpec
 from pellucid.data.loader import DataLoader, TensorDataset, default_collate
 from pellucid.errors import NonFiniteError, StateError
 from pellucid.evaluation.compiled import Forward
@@ -29,7 +30,7 @@ def a_learner(**changes):
     y = (x.sum((1, 2)) > 0).astype(np.int64)
     settings = Settings(**{"epochs": 4, "batch_size": 16, "lr": 0.02, "eager": True, **changes})
     pl.manual_seed(settings.seed)
-    network = mlp.build({"image": [4, 4]}, 2, "classification", mlp.Config(hidden_sizes=(8,), dropout=0.2, shift=1))
+    network = mlp.build(ImageSpec((4, 4)), 2, "classification", mlp.Config(hidden_sizes=(8,), dropout=0.2, shift=1))
     loader = DataLoader(TensorDataset(pl.tensor(x), pl.tensor(y)), batch_size=16, shuffle=True, seed=settings.seed)
     return Learner(network, loader, settings)
 
@@ -62,7 +63,7 @@ def test_a_long_stretch_is_one_event_and_ends_with_the_epoch():
     learner = a_learner()
     events = train(learner, epochs=2, stretch=1e9)
     assert [type(e) for e in events] == 2 * [BatchDone, EpochDone]
-    assert [e.seen for e in events[::2]] == [50, 50] and learner.progress.step == 8
+    assert [e.seen for e in events[::2]] == [50, 50] and learner.state.progress.step == 8
 
 
 def test_it_learns():
@@ -83,8 +84,8 @@ def test_patience_stops_and_the_best_weights_stay():
     events = train(learner, epochs=20, losses=[3, 1, 2, 2, 2, 2], patience=3)
     epochs = [e for e in events if isinstance(e, EpochDone)]
     assert len(epochs) == 5 and [e.improved for e in epochs] == [True, True, False, False, False]
-    assert learner.progress.best_epoch == 2 and learner.progress.best == {"loss": 1.0}
-    assert any((learner.best[name] != array).any() for name, array in weights(learner).items())
+    assert learner.state.progress.best_epoch == 2 and learner.state.progress.best == {"loss": 1.0}
+    assert any((learner.state.best[name] != array).any() for name, array in weights(learner).items())
 
 
 @pytest.mark.parametrize(("optimizer", "eager"), [("adamw", True), ("sgd", True), ("muon", True), ("adamw", False)])
@@ -98,12 +99,14 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, cut, optimizer
     second = a_learner(optimizer=optimizer, eager=eager)
     pl.manual_seed(99)  # whatever the random stream was doing
     load_checkpoint(tmp_path / "c.safetensors", second)
-    done = second.progress.epoch
+    done = second.state.progress.epoch
     train(second, losses=np.linspace(1, 0.5, 100)[done:])
     for name, array in weights(whole).items():
         assert array.tobytes() == weights(second)[name].tobytes(), name
-        assert whole.best[name].tobytes() == second.best[name].tobytes(), name
-    assert whole.progress == second.progress or whole.progress.seconds != second.progress.seconds
+        assert whole.state.best[name].tobytes() == second.state.best[name].tobytes(), name
+    assert (
+        whole.state.progress == second.state.progress or whole.state.progress.seconds != second.state.progress.seconds
+    )
 
 
 def test_a_checkpoint_cut_short_is_named(tmp_path):
@@ -139,9 +142,9 @@ def test_the_first_bad_step_is_found_however_long_nobody_looked(told):
             learner.run = lambda picked, run=learner.run: {**run(picked), "loss": 1.0}
         with pytest.raises(NonFiniteError) as raised:
             train(learner, epochs=200, stretch=stretch)
-        at = learner.progress
-        assert learner.is_finite() and at.step == learner.schedules[0].last_epoch
-        found.append((str(raised.value), at.step, at.seen, learner.lr, at.sums.get("loss"), weights(learner)))
+        at = learner.state.progress
+        assert learner.is_finite() and at.step == learner.state.schedules[0].last_epoch
+        found.append((str(raised.value), at.step, at.seen, learner.state.lr, at.sums.get("loss"), weights(learner)))
     for one, other in [found[:2], found[2:]]:
         assert one[:5] == other[:5]
         assert all(array.tobytes() == other[5][name].tobytes() for name, array in one[5].items())

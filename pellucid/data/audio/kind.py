@@ -37,7 +37,7 @@ class AudioHeader(FileHeader):
     seconds: float = 0.0
 
 
-class AudioKind(FileKind):
+class AudioKind(FileKind[AudioPreprocessor]):
     """Labelled sounds, seen by the network as log-mel spectrograms."""
 
     name = "audio"

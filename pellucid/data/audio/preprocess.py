@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ...errors import DataError
+from ...files import Json
 from ..image.decode import moments
-from ..problem import Preprocessor
+from ..input_spec import ImageSpec
+from ..problem import Inputs, Preprocessor, plain_fields
 from .spectrogram import BANDS, frame_count, log_mel
 from .wav import read_wav
 
 
 @dataclass
-class AudioPreprocessor(Preprocessor):
+class AudioPreprocessor(Preprocessor[np.ndarray]):
     """Sounds of one duration. seconds: theirs. highest: the highest frequency in hertz. mean, std: of the training bytes."""
 
     kind: ClassVar[str] = "audio"
@@ -40,11 +42,11 @@ class AudioPreprocessor(Preprocessor):
         """1, mel bands, frames."""
         return 1, BANDS, frame_count(self.seconds)
 
-    def input_spec(self) -> dict[str, Any]:
-        """{"image": [1, M, K], "mean": [1], "std": [1]}: a spectrogram is read as an image is."""
-        return {"image": list(self.size), "mean": list(self.mean), "std": list(self.std)}
+    def input_spec(self) -> ImageSpec:
+        """Of size (1, M, K): a spectrogram is read as an image is."""
+        return ImageSpec(self.size, tuple(self.mean), tuple(self.std))
 
-    def encode(self, raw: Any) -> dict[str, Any]:
+    def encode(self, raw: np.ndarray) -> Inputs:
         """uint8 spectrograms (N, 1, M, K) as {"image": the same}. Raises DataError for another shape or dtype."""
         spectrograms = np.asarray(raw)
         if spectrograms.ndim != 4 or spectrograms.shape[1:] != self.size or spectrograms.dtype != np.uint8:
@@ -60,9 +62,9 @@ class AudioPreprocessor(Preprocessor):
                             f"up to {self.highest:,.0f} Hz; record it at a higher rate, or train with sounds of this rate")  # fmt: skip
         return log_mel(recording, self.seconds, self.highest)[None]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         return {"kind": self.kind, **asdict(self)}
 
     @classmethod
-    def from_json(cls, json: dict[str, Any]) -> AudioPreprocessor:
-        return cls(**{name: value for name, value in json.items() if name != "kind"})
+    def from_json(cls, json: dict[str, Json]) -> AudioPreprocessor:
+        return cls(**plain_fields(json))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -33,6 +32,7 @@ class LazyImages:
 
     def __init__(self, files: Sequence[ExampleFile], size: Size) -> None:
         self.files = files
+        self.size = size
         self.shape = (len(files), *size)
         self.dtype = np.dtype(np.uint8)
         self.ndim = 4
@@ -42,14 +42,14 @@ class LazyImages:
 
     def __getitem__(self, key: int | slice | np.ndarray) -> np.ndarray:
         """Raises DataError, with its name, for a file that cannot be read any more."""
-        size: Any = self.shape[1:]
+        size = self.size
         if isinstance(key, int | np.integer):
             return read_pixels(self.files[key].content, self.files[key].name, size)
         chosen = [self.files[i] for i in np.arange(len(self))[key]]
         arrays = map_files(lambda file: read_pixels(file.content, file.name, size), chosen)
         return np.stack(arrays) if arrays else np.empty((0, *size), np.uint8)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: np.typing.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
 
 

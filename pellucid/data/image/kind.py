@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...errors import DataError
-from ..base import Content, DataOption, NewExamples, Source
+from ..base import Content, DataOption, NewExamples, OptionValue, Source
 from ..file_kind import FileKind
 from ..folders import ExampleFile
-from ..problem import DataModule, Preprocessor
+from ..problem import DataModule
 from .decode import as_seen
 from .idx import pairs_in
 from .image_set import ImageSet, read_images
@@ -20,7 +19,7 @@ from .load import PICTURES, load_digits, load_idx, load_pictures
 from .preprocess import ImagePreprocessor
 
 
-class ImageKind(FileKind):
+class ImageKind(FileKind[ImagePreprocessor]):
     """Labelled images. What a picture file becomes is decided by the preprocessor's `framing`."""
 
     name = "image"
@@ -43,7 +42,7 @@ class ImageKind(FileKind):
     inputs = ("image", "pixels")
     preprocessor = ImagePreprocessor
 
-    def recognises(self, content: Content, options: Mapping[str, Any]) -> bool:
+    def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
         return bool(_idx_pairs(content.path)) or super().recognises(content, options)
 
     def accepted_options(self, source: Source) -> tuple[str, ...]:
@@ -68,13 +67,13 @@ class ImageKind(FileKind):
     def decode_one(self, preprocessor: ImagePreprocessor, file: ExampleFile) -> np.ndarray:
         return preprocessor.read_picture(file.content, file.name)
 
-    def read_new(self, preprocessor: Preprocessor, sources: Sequence[Source]) -> NewExamples:
+    def read_new(self, preprocessor: ImagePreprocessor, sources: Sequence[Source]) -> NewExamples:
         """As `FileKind` does; of a folder with MNIST's files, the test images."""
         if len(sources) == 1 and not _has_picture_files(sources[0]):
             return self.read_labelled(preprocessor, sources[0])
         return super().read_new(preprocessor, sources)
 
-    def read_labelled(self, preprocessor: Preprocessor, source: Source) -> NewExamples:
+    def read_labelled(self, preprocessor: ImagePreprocessor, source: Source) -> NewExamples:
         assert isinstance(preprocessor, ImagePreprocessor)
         if not _has_picture_files(source):
             return self._read_arrays(preprocessor, source)
@@ -88,9 +87,11 @@ class ImageKind(FileKind):
         if theirs.size != preprocessor.size or theirs.classes != preprocessor.classes:
             raise DataError(f"{source.spec}: images {_by(theirs)}, {len(theirs.classes)} classes; expected images {_by(preprocessor)} with the "
                             f"classes {', '.join(preprocessor.classes)}, as in training; choose data of that form")  # fmt: skip
-        images = data.test.inputs["image"]
+        images = data.examples("test").inputs["image"]
         names = [f"{data.name} test {i + 1}" for i in range(len(images))]
-        return NewExamples(preprocessor.encode(images), names, lambda i: as_seen(images[i]), target=data.test.target)
+        return NewExamples(
+            preprocessor.encode(images), names, lambda i: as_seen(images[i]), target=data.examples("test").target
+        )
 
 
 def _idx_pairs(path: Path) -> dict[str, tuple[Path, Path]]:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
 from ...errors import DataError
-from ..problem import Preprocessor
+from ...files import Json
+from ..input_spec import ImageSpec
+from ..problem import Inputs, Preprocessor, plain_fields
 from .decode import deep_levels, moments, on_white, read_pixels, upright
 from .image_set import LazyImages
 
@@ -30,7 +32,7 @@ SAMPLE = 2000  # training images that are looked at for ink
 
 
 @dataclass
-class ImagePreprocessor(Preprocessor):
+class ImagePreprocessor(Preprocessor[np.ndarray | LazyImages]):
     """Images uint8 (C, H, W) of one size. They stay bytes; the network subtracts `mean` and divides by `std`, by channel.
 
     mean, std: (C,), of the training images' pixels, 0..255. A mean of 0 leaves black at 0, so that shifting and padding
@@ -85,11 +87,11 @@ class ImagePreprocessor(Preprocessor):
         """Grey images have recipes of their own."""
         return "image-grey" if self.size[0] == 1 else "image"
 
-    def input_spec(self) -> dict[str, Any]:
-        """{"image": [C, H, W], "mean": [C], "std": [C]}."""
-        return {"image": list(self.size), "mean": list(self.mean), "std": list(self.std)}
+    def input_spec(self) -> ImageSpec:
+        """Of size (C, H, W), with mean and std (C,)."""
+        return ImageSpec(self.size, tuple(self.mean), tuple(self.std))
 
-    def encode(self, raw: np.ndarray | LazyImages) -> dict[str, Any]:
+    def encode(self, raw: np.ndarray | LazyImages) -> Inputs:
         """uint8 images (N, C, H, W) as {"image": the same}. Raises DataError for another shape or dtype."""
         images = raw if isinstance(raw, LazyImages) else np.asarray(raw)
         if images.ndim != 4 or images.shape[1:] != self.size or images.dtype != np.uint8:
@@ -138,12 +140,12 @@ class ImagePreprocessor(Preprocessor):
         image[top : top + small.shape[0], left : left + small.shape[1]] = small
         return np.rint(image.clip(0, 255)).astype(np.uint8)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         return {"kind": self.kind, **asdict(self), "size": list(self.size)}
 
     @classmethod
-    def from_json(cls, json: dict[str, Any]) -> ImagePreprocessor:
-        fields = {name: value for name, value in json.items() if name != "kind"}
+    def from_json(cls, json: dict[str, Json]) -> ImagePreprocessor:
+        fields = plain_fields(json)
         channels, height, width = fields.pop("size")
         return cls((channels, height, width), **fields)
 

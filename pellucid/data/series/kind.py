@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...errors import DataError, OptionError
-from ..base import Content, DataKind, DataOption, NewExamples, PredictionForm, Source
+from ..base import Content, DataKind, DataOption, NewExamples, OptionValue, PredictionForm, Source
 from ..problem import DataModule
 from ..table.kind import COLUMN_OPTIONS, TableKind, is_one_table
 from ..table.load import chosen_columns
@@ -17,7 +16,7 @@ from ..table.read import Table, read_table
 from .preprocess import SeriesPreprocessor, series_module
 
 
-class SeriesKind(DataKind):
+class SeriesKind(DataKind[SeriesPreprocessor]):
     """A table with a column of times, named by `time_column`."""
 
     name = "series"
@@ -40,7 +39,7 @@ class SeriesKind(DataKind):
     prediction = PredictionForm.FORECAST
     preprocessor = SeriesPreprocessor
 
-    def recognises(self, content: Content, options: Mapping[str, Any]) -> bool:
+    def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
         return "time_column" in options and (content.is_file or is_one_table(content, TableKind.endings))
 
     def open(self, content: Content) -> tuple[str, list[Path]]:

@@ -17,9 +17,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
+from ...files import Json
 from ..base import Source
 from ..files import sha256
-from ..problem import DataModule, Examples, Preprocessor, RawExample
+from ..input_spec import SeriesSpec
+from ..problem import DataModule, Examples, Inputs, Preprocessor, RawExample, plain_fields
 from ..table.delimited import MISSING_INPUT
 from ..table.read import Table, check_finite
 from .timestamps import Clock, fit_clock, read_times
@@ -75,7 +77,7 @@ class SlidingWindows:
         first, *rest = key if isinstance(key, tuple) else (key,)
         return self.every[(self.begins[first], *rest)]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: np.typing.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
 
     def take(self, rows: np.ndarray) -> SlidingWindows:
@@ -84,7 +86,7 @@ class SlidingWindows:
 
 
 @dataclass
-class SeriesPreprocessor(Preprocessor):
+class SeriesPreprocessor(Preprocessor[Timeline]):
     """How windows are made. columns: of numbers, the target first. cycles: keys of CYCLES, encoded for the step to predict."""
 
     kind: ClassVar[str] = "series"
@@ -103,9 +105,9 @@ class SeriesPreprocessor(Preprocessor):
         """The columns that a table must have for a forecast."""
         return [self.clock.name, *(column.name for column in self.columns)]
 
-    def input_spec(self) -> dict[str, Any]:
-        """{"series": [T, F]}."""
-        return {"series": [self.window, len(self.input_names())]}
+    def input_spec(self) -> SeriesSpec:
+        """T steps of F features."""
+        return SeriesSpec(self.window, len(self.input_names()))
 
     def input_names(self) -> list[str]:
         """What each of the F features of a step is; the calendar's are those of the step after it."""
@@ -113,7 +115,7 @@ class SeriesPreprocessor(Preprocessor):
         waves = [f"{wave} {k} of the {cycle}" for cycle in self.cycles for k in range(1, HARMONICS + 1) for wave in ("sine", "cosine")]  # fmt: skip
         return [*(column.name for column in self.columns), *marks, *waves]
 
-    def encode(self, raw: Timeline) -> dict[str, Any]:
+    def encode(self, raw: Timeline) -> Inputs:
         """{"series": SlidingWindows (L - T + 1, T, F)}: window i ends with step i + T - 1 and predicts the one after it."""
         return {"series": SlidingWindows(self._features(raw), self.window, np.arange(len(raw) - self.window + 1))}
 
@@ -162,12 +164,12 @@ class SeriesPreprocessor(Preprocessor):
         times, _ = read_times(table, table.names.index(self.clock.name), self.clock.form)
         return in_order(table, times, np.stack([_numbers(table, at) for at in positions], 1), [])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         return {"kind": self.kind, **asdict(self)}
 
     @classmethod
-    def from_json(cls, json: dict[str, Any]) -> SeriesPreprocessor:
-        fields = {name: value for name, value in json.items() if name != "kind"}
+    def from_json(cls, json: dict[str, Json]) -> SeriesPreprocessor:
+        fields = plain_fields(json)
         fields["clock"] = Clock(**fields["clock"])
         fields["columns"] = [Column(**column) for column in fields["columns"]]
         return cls(**fields)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...errors import OptionError
-from ..base import Content, DataKind, DataOption, NewExamples, PredictionForm, Source
+from ..base import Content, DataKind, DataOption, NewExamples, OptionValue, PredictionForm, Source
 from ..problem import DataModule
 from .load import load_table, read_rows_for_prediction
 from .preprocess import TablePreprocessor
@@ -31,7 +30,7 @@ COLUMN_OPTIONS = (
 )  # fmt: skip
 
 
-class TableKind(DataKind):
+class TableKind(DataKind[TablePreprocessor]):
     """A table whose rows are examples, in any order."""
 
     name = "table"
@@ -50,7 +49,7 @@ class TableKind(DataKind):
     prediction = PredictionForm.ROWS
     preprocessor = TablePreprocessor
 
-    def recognises(self, content: Content, options: Mapping[str, Any]) -> bool:
+    def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
         return content.is_file or is_one_table(content, self.endings)
 
     def open(self, content: Content) -> tuple[str, list[Path]]:
@@ -88,7 +87,7 @@ class TableKind(DataKind):
 
     def _test_rows(self, source: Source) -> Table:
         data = self.load(source)
-        rows = [data.raw_example("test", i) for i in range(len(data.test.target))]
+        rows = [data.raw_example("test", i) for i in range(len(data.examples("test").target))]
         columns = [np.array([row[name] or None for row in rows], dtype=object) for name in rows[0]]
         return Table(source.path, list(rows[0]), columns, True)
 

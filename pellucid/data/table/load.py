@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
-from ..base import Source
+from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
 from ..split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
@@ -82,7 +81,7 @@ def _renamed(table: Table, names: list[str]) -> Table:
     return Table(table.path, names, table.columns, table.header, table.decimal_comma)
 
 
-def chosen_columns(table: Table, options: Mapping[str, Any]) -> tuple[int, list[int]]:
+def chosen_columns(table: Table, options: Mapping[str, OptionValue]) -> tuple[int, list[int]]:
     """Position of the target, and of the columns to drop. Raises OptionError."""
     if len(table.names) == 1:
         raise DataError(f"{table.path}: one column ({table.names[0][:40]}); expected two at least, separated by commas, tabs or semicolons; "

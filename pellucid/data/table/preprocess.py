@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ...errors import DataError, suggestion
-from ..problem import Preprocessor
+from ...files import Json
+from ..input_spec import TableSpec
+from ..problem import Preprocessor, plain_fields
 from .delimited import MISSING_INPUT, as_number
 from .read import Table, check_finite
 
@@ -117,7 +119,7 @@ def fit_category(name: str, column: np.ndarray) -> CategoryColumn | None:
 
 
 @dataclass
-class TablePreprocessor(Preprocessor):
+class TablePreprocessor(Preprocessor[Table]):
     """A table's columns. names: every column of the training file, in order. mean, std: of a regression's target."""
 
     kind: ClassVar[str] = "table"
@@ -139,12 +141,12 @@ class TablePreprocessor(Preprocessor):
         wanted = {column.name for column in self.numbers} | {column.name for column in self.categories}
         return [name for name in self.names if name in wanted]
 
-    def input_spec(self) -> dict[str, Any]:
-        """{"numbers": F, "number_bins": F lists of edges, "categories": C counts, the unknown one included}."""
+    def input_spec(self) -> TableSpec:
+        """F columns of numbers, F lists of edges, C cardinalities, the unknown category included."""
         bins: list[list[float]] = []
         for column in self.numbers:
             bins += [column.bins, [0.0, 1.0]] if column.missing_indicator else [column.bins]
-        return {"numbers": len(bins), "number_bins": bins, "categories": [len(c.values) + 1 for c in self.categories]}
+        return TableSpec(len(bins), bins, [len(c.values) + 1 for c in self.categories])
 
     def input_names(self) -> list[str]:
         """What each of the F columns of "numbers" is, then the C of "categories"."""
@@ -234,12 +236,12 @@ class TablePreprocessor(Preprocessor):
         """Standardised network outputs in the target's own units, float64."""
         return np.asarray(output, dtype=np.float64) * self.std + self.mean
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         return {"kind": self.kind, **asdict(self)}
 
     @classmethod
-    def from_json(cls, json: dict[str, Any]) -> TablePreprocessor:
-        fields = {name: value for name, value in json.items() if name != "kind"}
+    def from_json(cls, json: dict[str, Json]) -> TablePreprocessor:
+        fields = plain_fields(json)
         fields["numbers"] = [NumberColumn(**column) for column in fields["numbers"]]
         fields["categories"] = [CategoryColumn(**column) for column in fields["categories"]]
         return cls(**fields)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ..base import Content, DataKind, DataOption, PredictionForm, Source
+from ..base import Content, DataKind, DataOption, OptionValue, PredictionForm, Source
 from ..problem import DataModule
 from .read import TOKENIZERS, decode_split, read_text, text_module
 from .tokenize import TextPreprocessor
 
 
-class TextKind(DataKind):
+class TextKind(DataKind[TextPreprocessor]):
     """One text file, or a folder of them."""
 
     name = "text"
@@ -33,7 +32,7 @@ class TextKind(DataKind):
     prediction = PredictionForm.TEXT
     preprocessor = TextPreprocessor
 
-    def recognises(self, content: Content, options: Mapping[str, Any]) -> bool:
+    def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
         """A folder of text files alone; a file that has an option of text, or is called .txt or .md and has no option."""
         if not content.is_file:
             return content.is_folder and content.share(self.endings) == 1
@@ -45,7 +44,7 @@ class TextKind(DataKind):
         return content.stem, content.files
 
     def load(self, source: Source) -> DataModule:
-        options: dict[str, Any] = dict(source.options)
+        options: dict[str, OptionValue] = dict(source.options)
         if source.dataset is not None:
             options.setdefault("line_by_line", source.dataset.line_by_line)
             options["last"] = 0.0 if options["line_by_line"] else source.dataset.last

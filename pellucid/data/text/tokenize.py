@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import OptionError
-from ..problem import Preprocessor
+from ...files import Json
+from ..input_spec import TextSpec
+from ..problem import Preprocessor, plain_fields
 
 UNKNOWN = "\ufffd"  # how a character that training never saw is shown
 BYTES = 256
@@ -57,7 +59,7 @@ class CharacterTokenizer:
         """The characters of `text` that training never saw, as they come."""
         return code_points(text)[self.encode(text) == len(self.alphabet)].tobytes().decode("utf-32-le")
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         return {"kind": self.kind, "alphabet": self.alphabet}
 
 
@@ -114,7 +116,7 @@ class BPETokenizer:
     def unseen_characters(self, text: str) -> str:
         return ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         return {"kind": self.kind, "model": self.model}
 
 
@@ -148,7 +150,7 @@ Tokenizer = CharacterTokenizer | BPETokenizer
 
 
 @dataclass
-class TextPreprocessor(Preprocessor):
+class TextPreprocessor(Preprocessor[str]):
     """A text's tokenizer. lines: whether each line is one example, beginning and ending with a newline.
 
     length: tokens of the longest line and its newline; 0 for running text.
@@ -163,9 +165,9 @@ class TextPreprocessor(Preprocessor):
     classes: list[str] | None = None
     target_name: str | None = None
 
-    def input_spec(self) -> dict[str, Any]:
-        """{"tokens": V}, and for lines {"length": T}."""
-        return {"tokens": self.tokenizer.size, **({"length": self.length} if self.lines else {})}
+    def input_spec(self) -> TextSpec:
+        """V tokens, and for lines the length of the longest."""
+        return TextSpec(self.tokenizer.size, self.length if self.lines else 0)
 
     def encode(self, raw: str) -> dict[str, np.ndarray]:
         """The beginning of a text as {"tokens": int64 (T,)}; that of a line begins with a newline, and so does no text."""
@@ -196,15 +198,18 @@ class TextPreprocessor(Preprocessor):
             f"{len(unseen):,} of {len(raw):,} characters were never seen in training ({shown}); they count as one unknown token"
         ]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         return {"kind": self.kind, "task": self.task, "lines": self.lines, "length": self.length,
                 "tokenizer": self.tokenizer.to_json()}  # fmt: skip
 
     @classmethod
-    def from_json(cls, json: dict[str, Any]) -> TextPreprocessor:
-        fields = dict(json["tokenizer"])
+    def from_json(cls, json: dict[str, Json]) -> TextPreprocessor:
+        fields, tokenizer = plain_fields(json), json["tokenizer"]
+        if not isinstance(tokenizer, dict):
+            raise TypeError("a tokenizer is a JSON object")
         makers: dict[str, type[CharacterTokenizer] | type[BPETokenizer]] = {
             "characters": CharacterTokenizer,
             "bpe": BPETokenizer,
         }
-        return cls(makers[fields.pop("kind")](**fields), json["lines"], json["length"], json["task"])
+        made = makers[str(tokenizer["kind"])](**plain_fields(tokenizer))
+        return cls(made, fields["lines"], fields["length"], fields["task"])

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
 from ... import functional as F
 from ... import nn
 from ...creation import arange, stack, tensor, where
+from ...data.input_spec import ImageSpec
 from ...errors import OptionError
 from ...random import rand, randint
 from ...tensor import Tensor
@@ -51,14 +51,16 @@ class Augmentation:
 class ImageInput(nn.Module):
     """Images as the preprocessor encodes them -> float32 (B, C, H, W), augmented in training."""
 
-    def __init__(self, spec: dict[str, Any], augmentation: Augmentation) -> None:
+    def __init__(self, spec: ImageSpec, augmentation: Augmentation) -> None:
         super().__init__()
-        size = spec["image"]
+        size = spec.size
         self.channels, self.height, self.width = (1, *size) if len(size) == 2 else size
         self.augmentation = augmentation
         buffers: dict[str, np.ndarray] = {}
-        if "mean" in spec:
-            mean, std = (np.array(spec[name], np.float32).reshape(-1, 1, 1) for name in ("mean", "std"))  # (C, 1, 1)
+        if spec.mean:
+            mean, std = (
+                np.array(values, np.float32).reshape(-1, 1, 1) for values in (spec.mean, spec.std)
+            )  # (C, 1, 1)
             buffers = {"mean": mean, "scale": 1 / std} if mean.any() else {"std": std}
         for name in ("mean", "scale", "std"):
             if name in buffers:

@@ -6,12 +6,12 @@ Shapes: N images, B batch, C channels, H x W pixels, P Q output positions. `gan.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from ... import functional as F
 from ... import nn
+from ...data.input_spec import ImageSpec
 from ...errors import OptionError, ShapeError, format_shape
 from ...tensor import Tensor
 
@@ -19,16 +19,15 @@ from ...tensor import Tensor
 class ImageScaling(nn.Module):
     """Scales images between the data's encoding and the range -1 (black) to 1 (white), (B, C, H, W).
 
-    inputs: a preprocessor's `input_spec()`: {"image": [H, W], "white": ...} of numbers (B, H, W) from 0 to white, or
-    {"image": [C, H, W], ...} of bytes (B, C, H, W).
+    inputs: of size (H, W), numbers (B, H, W) from 0 to white; or (C, H, W), bytes (B, C, H, W).
     """
 
-    def __init__(self, inputs: dict[str, Any]) -> None:
+    def __init__(self, inputs: ImageSpec) -> None:
         super().__init__()
-        *channels, height, width = inputs["image"]
+        *channels, height, width = inputs.size
         self.grey = not channels
         self.shape = (*(channels or [1]), height, width)
-        self.white = float(inputs.get("white", 255))
+        self.white = float(inputs.white)
 
     def normalize(self, image: Tensor) -> Tensor:
         """Encoded images as float32 (B, C, H, W) from -1 to 1. Raises ShapeError for another size."""

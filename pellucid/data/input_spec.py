@@ -1,0 +1,64 @@
+"""Input specs: the sizes that a network is built from, one class for each form of input (floor 4).
+
+A preprocessor gives one (`input_spec()`), a family of models builds a network for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Images of one size, the array "image".
+
+    size: (C, H, W) of bytes, to be standardised by the training pixels' mean and std, (C,) each; without these, or (H, W),
+    of numbers that are scaled already.      white: the number that stands for white.
+    """
+
+    title: ClassVar[str] = "images"
+
+    size: tuple[int, ...]
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+    white: float = 255.0
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """Rows of a table, the arrays "numbers" and "categories".
+
+    numbers: F, how many columns of numbers.      number_bins: the edges of bins of each.
+    categories: the cardinality of each column of categories.
+    """
+
+    title: ClassVar[str] = "a table"
+
+    numbers: int
+    number_bins: Sequence[Sequence[float]] = ()
+    categories: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class SeriesSpec:
+    """Windows of a series, the array "series": T steps of F features."""
+
+    title: ClassVar[str] = "a series"
+
+    steps: int
+    features: int
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """Text, the array "tokens". vocab_size: V.      length: tokens of the longest line; 0 for running text."""
+
+    title: ClassVar[str] = "text"
+
+    vocab_size: int
+    length: int = 0
+
+
+InputSpec = ImageSpec | TableSpec | SeriesSpec | TextSpec
