@@ -30,7 +30,7 @@ from ...ops.random import random_bits
 from ..ir.graph import Graph, Input, topological_order
 from ..ir.rewrite import constant, emit
 from .padded_axes import PADDED, Axes, Axis, Lengths, Padding, canonical_axis, is_padded
-from .padding_rules import FREE, RULES, Rule, elementwise
+from .padding_rules import FREE, rule_for
 
 
 def pad_graph(true: Graph, bucket: Graph, lengths: Lengths, given: dict[int, int], full: bool) -> tuple[Graph, Padding]:
@@ -203,7 +203,7 @@ class PaddingWalk:
                 raise self.refusal(f"{op.name} depends on the length", b)
             axes: Any = tuple(canonical_axis((n,)) for n in b.shape)
         else:
-            rule: Rule | None = elementwise if op.kind == "elementwise" else RULES.get(op)
+            rule = rule_for(op)
             if rule is None:
                 raise self.refusal(f"{op.name} of {format_shape(a.shape)} reads or makes the padded axis", b)
             if _about(a, FREE.get(op, ())) != _about(b, FREE.get(op, ())):

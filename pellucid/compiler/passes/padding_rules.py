@@ -21,7 +21,7 @@ from ...ops.elementwise import add
 from ...ops.index import argsort, check_index, gather, index_add, scatter_add, take
 from ...ops.movement import concatenate, pad, permute, reshape, slice_
 from ...ops.random import random_bits
-from ...ops.reduce import Reducing, all_, amax, amin, any_, argmax, argmin, cumulative_sum, expand, sum_
+from ...ops.reduce import Reducing, cumulative_sum, expand
 from ..ir.rewrite import emit
 from .padded_axes import PADDED, Axes, Axis, canonical_axis, is_padded
 
@@ -47,7 +47,7 @@ def _same(p: PaddingWalk, symbol: Symbol, operand_axes: Sequence[Axes]) -> Axes:
     return tuple(result)
 
 
-def elementwise(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _elementwise(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     if any(x in p.packed for x in inputs):  # gradients of what was packed meet
         pieces = p.packed.get(inputs[0], [])
         if any(p.packed.get(x) != pieces for x in inputs):
@@ -345,11 +345,17 @@ def _with_keys(p: PaddingWalk, b: Symbol, mask: Symbol, axis: Axis, size: int) -
     return wide
 
 
-RULES: dict[Op, Callable[..., Ruled]] = {
+RULES: dict[Op, Rule] = {
     reshape: _reshape, permute: _permute, slice_: _slice, pad: _pad, concatenate: _concatenate,
-    expand: _expand, sum_: _reduction, amax: _reduction, amin: _reduction, any_: _reduction, all_: _reduction,
-    argmax: _reduction, argmin: _reduction, cumulative_sum: _cumulative_sum, argsort: _argsort,
+    expand: _expand, cumulative_sum: _cumulative_sum, argsort: _argsort,
     matmul: _matmul, dot_general: _dot_general, check_index: _check_index, take: _take, index_add: _index_add, gather: _gather,
     scatter_add: _scatter_add, random_bits: _random_bits, convolution: _convolution, convolution_input_gradient: _convolution,
     convolution_weight_gradient: _convolution, attention: _attention, attention_gradient: _attention_gradient,
 }  # fmt: skip
+
+
+def rule_for(op: Op) -> Rule | None:
+    """The rule of an operation; None where it is never right along a padded axis."""
+    if op.kind == "elementwise":
+        return _elementwise
+    return _reduction if isinstance(op, Reducing) else RULES.get(op)

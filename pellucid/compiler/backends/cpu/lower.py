@@ -29,7 +29,7 @@ from .target import Target
 from .thread_pool import PROGRAM, emit_barrier
 
 EMITTERS: dict[str, Emitter] = {
-    "loop": emit_loop, "copy": emit_copy, "reshape": emit_copy, "product": emit_product, "single": emit_single,
+    "loop": emit_loop, "copy": emit_copy, "product": emit_product, "single": emit_single,
 }  # fmt: skip
 READY = 1  # the byte of the arena that says whether the copies of weights are up to date
 MIN_PARALLEL_FLOPS = 1 << 15  # a kernel with fewer operations runs faster on one thread
@@ -42,7 +42,7 @@ def flops(spec: KernelSpec) -> int:
         return size * (2 * math.prod(spec.contraction.sizes) + len(spec.instructions) - 1)
     if spec.kind == "single" and spec.instructions[0].op in ATTENTION_EMITTERS:
         return attention.flops(spec)
-    return 0 if spec.kind in ("copy", "reshape") else size * len(spec.instructions)
+    return 0 if spec.kind == "copy" else size * len(spec.instructions)
 
 
 def traffic(spec: KernelSpec) -> int:
