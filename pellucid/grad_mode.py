@@ -1,7 +1,8 @@
-"""Gradient mode (`no_grad`, `enable_grad`, ...) and `init_empty_weights`, which makes networks without memory (floor 2).
+"""Gradient mode (`no_grad`, `enable_grad`, ...), and `init_empty_weights`, which makes networks without allocating their weights (floor 2).
 
-A mode sets one context variable while a block or a decorated function runs. Each thread and asyncio task has its own
-variables, so one mode object can be used by any number of them at once, and nested.
+A mode is a context manager and a decorator. It sets one context variable while the block or the decorated function runs.
+Every thread and asyncio task has its own value of a context variable. So one mode object can be used by several of them at
+once, and can be nested in itself.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from typing import Any
 from .core.value import grad_mode
 from .errors import OptionError
 
-# The blocks that this context is inside of: each mode, and the value of its variable before.
+# The `with` blocks that are open in this context, outermost first: the mode of each, and the value that its end restores.
 _entered: ContextVar[tuple[tuple[Mode, Any], ...]] = ContextVar("entered", default=())
 
 
 class Mode:
-    """`with mode:` and `@mode`: `variable` is `value` inside.
+    """Base of the modes: `variable` has the value `value` inside `with mode:`, or inside a function decorated with `@mode`.
 
-    A decorated generator function has its mode on only while it runs, not while its caller does. Raises OptionError where
-    a class or an asynchronous generator function is decorated.
+    In a decorated generator function, the mode holds while the generator runs, and not while it waits at a `yield`. A class
+    or an asynchronous generator function cannot be decorated: OptionError.
     """
 
     variable: ContextVar[Any]
     value: Any = True
 
-    def again(self) -> Mode:
-        """The same mode as another object."""
+    def copy(self) -> Mode:
+        """Another object of the same mode; each call of a decorated function enters one."""
         return type(self)()
 
     def __enter__(self) -> None:
@@ -47,16 +48,17 @@ class Mode:
             self.variable.set(entered[-1][1])
             _entered.set(entered[:-1])
         else:
-            self._leave_before_others(list(entered))
+            self._exit_out_of_order(list(entered))
 
-    def _leave_before_others(self, entered: list[tuple[Mode, Any]]) -> None:
-        mine = [i for i, (mode, _) in enumerate(entered) if mode is self]
-        if not mine:  # begun in another context, such as a generator that is closed elsewhere: nothing to restore here
+    def _exit_out_of_order(self, entered: list[tuple[Mode, Any]]) -> None:
+        """End a block that is not the innermost one, as happens where a generator is suspended inside a block."""
+        own = [i for i, (mode, _) in enumerate(entered) if mode is self]
+        if not own:  # entered in another context, such as a generator that is closed elsewhere: nothing to restore here
             return
-        _, before = entered.pop(mine[-1])
-        later = [i for i in range(mine[-1], len(entered)) if entered[i][0].variable is self.variable]
-        if later:  # a block that began later is still open, and will restore the value from before both
-            entered[later[0]] = (entered[later[0]][0], before)
+        _, before = entered.pop(own[-1])
+        inner = [i for i in range(own[-1], len(entered)) if entered[i][0].variable is self.variable]
+        if inner:  # an inner block is still open: the variable keeps its value, and its end restores ours
+            entered[inner[0]] = (entered[inner[0]][0], before)
         else:
             self.variable.set(before)
         _entered.set(tuple(entered))
@@ -71,70 +73,73 @@ class Mode:
             raise OptionError(f"{type(self).__name__}: decorates {name}, an asynchronous generator function; expected another kind of "
                               "function; write the `with` inside it, around what is between two yields")  # fmt: skip
         if inspect.isgeneratorfunction(function):
-            return _around_generator(self.again, function)
+            return _decorate_generator(self.copy, function)
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def awaited(*args: Any, **kwargs: Any) -> Any:
-                with self.again():
+                with self.copy():
                     return await function(*args, **kwargs)
 
             return awaited
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
-            with self.again():
+            with self.copy():
                 return function(*args, **kwargs)
 
         return called
 
 
-def _around_generator(mode: Callable[[], Mode], function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` whose generators have the mode on from each `next`, `send`, `throw` or `close` to the next yield."""
+def _decorate_generator(make_mode: Callable[[], Mode], function: Callable[..., Any]) -> Callable[..., Any]:
+    """The generator function `function`, decorated with a mode.
+
+    The mode is entered whenever the generator continues (`next`, `send`, `throw` or `close`), and left when it yields.
+    """
 
     @functools.wraps(function)
     def generated(*args: Any, **kwargs: Any) -> Any:
         generator = function(*args, **kwargs)
-        step, sent = generator.send, None
+        resume, argument = generator.send, None
         while True:
             try:
-                with mode():
-                    given = step(sent)
+                with make_mode():
+                    value = resume(argument)
             except StopIteration as end:
                 return end.value
             try:
-                step, sent = generator.send, (yield given)
+                resume, argument = generator.send, (yield value)
             except GeneratorExit:
-                with mode():
+                with make_mode():
                     generator.close()
                 raise
             except BaseException as error:
-                step, sent = generator.throw, error
+                resume, argument = generator.throw, error
 
     return generated
 
 
 class PlainMode(Mode):
-    """A mode without arguments: as a decorator, `@kind` is `@kind()`."""
+    """Base of modes without arguments. As a decorator one may be written without a call: `@no_grad` is `@no_grad()`."""
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
         return super().__new__(cls) if function is None else cls()(function)
 
 
 class no_grad(PlainMode):
-    """A block, or a decorator, in which nothing is put on the tape."""
+    """Inside, operations are not recorded for gradients: their results have `requires_grad=False`."""
 
     variable, value = grad_mode, False
 
 
 class enable_grad(PlainMode):
-    """A block, or a decorator, in which the tape is on."""
+    """Inside, operations are recorded for gradients, as they are by default. Used inside a `no_grad` block."""
 
     variable = grad_mode
 
 
 class inference_mode(Mode):
-    """As `no_grad`; with `mode=False`, as `enable_grad`."""
+    """The same as `no_grad`; with `mode=False`, the same as `enable_grad`."""
 
     variable = grad_mode
 
@@ -144,17 +149,23 @@ class inference_mode(Mode):
     def __init__(self, mode: bool = True) -> None:
         self.value = not _checked("inference_mode", mode)
 
-    def again(self) -> inference_mode:
+    def copy(self) -> inference_mode:
         """Another object of the same mode."""
         return inference_mode(not self.value)
 
 
-# The `set_grad_enabled` that this context called last and has not used as a block, and the mode before the call.
+# The latest `set_grad_enabled(...)` of this context that is not yet used as a block or as a decorator, and the gradient mode
+# before that call.
 _called: ContextVar[tuple[set_grad_enabled, bool] | None] = ContextVar("called", default=None)
 
 
 class set_grad_enabled(Mode):
-    """The tape on or off from this call on; as a block, or as a decorator, inside only. `mode`: a bool."""
+    """Switch recording for gradients on (`mode=True`) or off. It may be used in three ways:
+
+    a call              `set_grad_enabled(False)` holds from there on
+    a block             `with set_grad_enabled(False):` holds inside
+    a decorator         `@set_grad_enabled(False)` holds inside the function
+    """
 
     variable = grad_mode
 
@@ -163,8 +174,8 @@ class set_grad_enabled(Mode):
         _called.set((self, grad_mode.get()))
         grad_mode.set(self.value)
 
-    def _before(self) -> bool:
-        """The mode before the call that made this object, if that was the last one; else the present mode."""
+    def _mode_to_restore(self) -> bool:
+        """The gradient mode before this object was made, if it is the latest one and not used yet; else the mode now."""
         called = _called.get()
         if called is None or called[0] is not self:
             return grad_mode.get()
@@ -172,14 +183,14 @@ class set_grad_enabled(Mode):
         return called[1]
 
     def __enter__(self) -> None:
-        self.enter(self._before())
+        self.enter(self._mode_to_restore())
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        grad_mode.set(self._before())
+        grad_mode.set(self._mode_to_restore())
         return super().__call__(function)
 
-    def again(self) -> Mode:
-        """A block of the same mode, without its effect at the call."""
+    def copy(self) -> Mode:
+        """A mode with the same effect inside a block. A second `set_grad_enabled` would change the mode at once."""
         return enable_grad() if self.value else no_grad()
 
 
@@ -190,7 +201,7 @@ def _checked(name: str, mode: object) -> bool:
 
 
 def is_grad_enabled() -> bool:
-    """Whether operations are put on the tape here."""
+    """Whether operations are recorded for gradients here."""
     return grad_mode.get()
 
 
@@ -198,15 +209,16 @@ _empty_weights: ContextVar[bool] = ContextVar("init_empty_weights", default=Fals
 
 
 class init_empty_weights(PlainMode):
-    """A block, or a decorator, in which zeros, ones and empty allocate one number for any shape, and initialisers do nothing.
+    """Inside, new networks take no memory: `zeros`, `ones` and `empty` store one number for a whole array, and the functions of
+    `nn.init` do nothing.
 
-    A network made inside has every name and shape and takes no memory: to count its parameters, or to load weights, which
-    makes random initial ones a waste. Until then its weights are all 0, or 1 where they start so.
+    Such a network has all its names and shapes. It is of use to count parameters, or to load saved weights without computing
+    random ones first. Until weights are loaded, every weight is 0, or 1 if the layer makes it with `ones`.
     """
 
     variable = _empty_weights
 
 
 def has_empty_weights() -> bool:
-    """Whether this is inside `init_empty_weights`."""
+    """Whether this code runs inside `init_empty_weights`."""
     return _empty_weights.get()

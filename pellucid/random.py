@@ -135,7 +135,7 @@ class use_generator(Mode):
     def __init__(self, generator: Generator) -> None:
         self.value = stream(generator)
 
-    def again(self) -> use_generator:
+    def copy(self) -> use_generator:
         """Another block with the same Generator."""
         return use_generator(self.value)
 

@@ -21,6 +21,7 @@ from pellucid.errors import DTypeError, IndexRangeError, OptionError, ShapeError
 from pellucid.functional import losses
 from pellucid.functional.methods import METHODS
 from pellucid.tensor import Tensor
+from pellucid.tensor.arithmetic import Arithmetic
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(5, 4)) * 3
@@ -384,3 +385,9 @@ def test_methods_as_functions() -> None:
     assert P.cat is P.concat and P.exp.__name__ == "exp" and "x.exp" in (P.exp.__doc__ or "")
     for name in METHODS:
         assert callable(getattr(P.Tensor, name)) and callable(getattr(P, name)), name
+
+
+def test_every_elementwise_method_is_a_function_too() -> None:
+    methods = [name for name, value in vars(Arithmetic).items() if callable(value) and not name.startswith("_")]
+    missing = [name for name in methods if not hasattr(P, name)]
+    assert missing == [], "add them to METHODS in pellucid/functional/methods.py"

@@ -78,7 +78,10 @@ class TokenSequence:
         return WindowDataset(self.tokens, network.context_length)
 
     def eval_dataset(self, network: Network) -> WindowDataset:
-        """To score: windows of `network.judged_context` tokens (less in a shorter text), each token after the first once."""
+        """To score: windows of `network.eval_context_length` tokens, or fewer in a shorter text.
+
+        Every token after the first is scored once.
+        """
         length = min(network.eval_context_length, len(self) - 1)
         return WindowDataset(self.tokens, length, strided=True, warm=min(network.burn_in, length - 1))
 

@@ -137,7 +137,7 @@ class GenerationEvaluator(Evaluator):
                     sheets.append(ImageSheet(f"epoch {epoch}", np.asarray(image)))
             except (OSError, SyntaxError, ValueError):  # what PIL raises for a damaged file
                 notes.append(f"{path.name}: damaged, left out")
-        sheets.append(ImageSheet("with the weights that were kept, from new chance", self.sample_grid(1)))
+        sheets.append(ImageSheet("with the best weights, from new random numbers", self.sample_grid(1)))
         return Figures(sheets=sheets, conditional=self.network.conditional, notes=notes)
 
 

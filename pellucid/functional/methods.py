@@ -30,7 +30,7 @@ METHODS = (
     "masked_select", "max", "maximum", "mean", "min", "minimum", "movedim", "mul", "mv", "narrow", "ne", "neg",
     "nonzero", "norm", "numel", "outer", "permute", "pow", "prod", "reciprocal", "remainder", "repeat_interleave",
     "reshape", "roll", "round", "rsqrt", "scatter_add", "sign", "sin", "sort", "split", "sqrt", "square", "squeeze",
-    "std", "sub", "sum", "t", "tan", "topk", "transpose", "tril", "triu", "trunc", "unbind", "unique", "unsqueeze",
+    "std", "sub", "sum", "t", "tan", "topk", "transpose", "tril", "triu", "true_divide", "trunc", "unbind", "unique", "unsqueeze",
     "var",
 )  # fmt: skip
 

@@ -4,8 +4,9 @@
     series   window (B, T, F) -> recurrent layers (B, T, H) -> last position (B, H) -> (B, K)
                  \\-------- linear shortcut from the whole window, if asked for --------/
 
-Shapes: B batch, T time, V vocabulary, E embedding size, H size of the last layer, F features, K outputs (1 for regression).
-The recurrence is `nn.LSTM` or `nn.GRU`. The preprocessor in `data/` makes the features of a series.
+Shapes: B batch, T time steps, V vocabulary size, E embedding size, H hidden size of the last layer, F features per time
+step, K outputs (classes, or 1 for regression). The recurrent layers are `nn.LSTM` or `nn.GRU`. The preprocessor of
+`data/series/` computes the features.
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ EVAL_CONTEXTS = 4  # an evaluation window is this many times as long as a traini
 class Config:
     """Hyperparameters of a recurrent network; plain values, so that they can be saved as JSON.
 
-    hidden_sizes: sizes of the recurrent layers, first to last.      cell: a key of CELLS.      dropout: after each layer.
-    embedding_dim: E, of a token.      context_length: tokens in a training window of text.
-    shortcut: add a linear function of the whole window, an autoregression, to a forecast. It helps where a series leaves the
-    range that it was trained on, as recurrent layers saturate there.
+    hidden_sizes: sizes of the recurrent layers, first to last.
+    cell: a key of CELLS.
+    dropout: the probability, after each recurrent layer.
+    embedding_dim: E, for text.
+    context_length: tokens in a training window, for text.
+    shortcut: add a linear function of the whole window (a linear autoregression) to the forecast, for series. It helps where
+        values leave the range of the training data: recurrent layers saturate there, a linear function does not.
     """
 
     hidden_sizes: tuple[int, ...] = (256,)
@@ -62,10 +66,11 @@ class Config:
 
 
 class RecurrentStack(nn.Module):
-    """Recurrent layers in sequence: (B, T, C) -> (B, T, H), and the last state of each layer.
+    """A stack of recurrent layers: (B, T, C) -> (B, T, H), and the last state of each layer.
 
-    The bias of the gate that keeps the past, the second one of an LSTM and of a GRU, starts at 1, so that gradients reach far
-    back from the first step on (Jozefowicz et al. 2015). The recurrent weights of each gate start orthogonal.
+    The bias of an LSTM's forget gate and of a GRU's update gate is initialised to 1. The state is then kept for many steps
+    before anything is learned, so gradients reach far back (Jozefowicz et al. 2015). The recurrent weights of each gate are
+    initialised orthogonal.
     """
 
     def __init__(self, size: int, config: Config) -> None:
@@ -82,7 +87,7 @@ class RecurrentStack(nn.Module):
     def _initialize(layer: Any) -> None:
         size, gates = layer.hidden_size, layer.kind.gates
         layer.weight_hh_l0.assign(cat([nn.init.orthogonal_(empty(size, size)) for _ in range(gates)]))
-        with no_grad():
+        with no_grad():  # the forget gate and the update gate are both the second one
             layer.bias_ih_l0[size : 2 * size] = 1.0
         nn.init.zeros_(layer.bias_hh_l0)
 
@@ -96,7 +101,11 @@ class RecurrentStack(nn.Module):
 
 
 class RecurrentLanguageModel(LanguageModel):
-    """The language model. Training windows start from a zero state; in evaluation a burn-in fills the state first."""
+    """The language model.
+
+    Every window starts from a zero state. In evaluation, the first `burn_in` tokens of a window are read without being
+    scored, so that the state is filled.
+    """
 
     eval_batch_size = 64
 
@@ -120,7 +129,10 @@ class RecurrentLanguageModel(LanguageModel):
 
 
 class RecurrentForecaster(PredictionModel):
-    """The forecaster: windows (B, T, F) -> (B,) in standard deviations of the target, or logits (B, K)."""
+    """The forecaster: windows (B, T, F) -> standardised predictions (B,) for regression, or logits (B, K) for classification.
+
+    steps: T.      features: F.      outputs: K.
+    """
 
     input_names = ("series",)
 
@@ -129,7 +141,8 @@ class RecurrentForecaster(PredictionModel):
         self.task = task
         self.recurrent = RecurrentStack(features, config)
         self.shortcut = nn.Linear(steps * features, outputs, bias=False) if config.shortcut else None
-        self.head = nn.Linear(self.recurrent.size, outputs)  # last, so that optimizers take it for the output layer
+        # Registered last: Muon and fine-tuning take the last layer of a network for the output layer.
+        self.head = nn.Linear(self.recurrent.size, outputs)
         if self.shortcut is not None:
             nn.init.zeros_(self.shortcut.weight)
 
@@ -141,7 +154,7 @@ class RecurrentForecaster(PredictionModel):
 
 
 def build(inputs: InputSpec, outputs: int, task: str, config: Config) -> Model:
-    """The network for `inputs`, a preprocessor's `input_spec()`; its weights come from the global random stream."""
+    """The network for `inputs`, the `input_spec()` of a preprocessor. Weights are drawn from the generator in use."""
     if isinstance(inputs, TextSpec):
         return RecurrentLanguageModel(inputs.vocab_size, config)
     series = require_spec("lstm", inputs, SeriesSpec)

@@ -18,14 +18,18 @@ from .module import Module
 
 
 def positive_int(value: object, owner: str, option: str, least: int = 1) -> int:
-    """`value` as an int; raises OptionError below `least`, and for what is no whole number."""
+    """Check an option that counts something. Returns `value` as an int.
+
+    owner, option: the names that an error message gives. Raises OptionError for a value below `least`, and for anything that
+    is not a whole number.
+    """
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         raise OptionError(f"{owner}: {option}={value!r}; expected a whole number from {least}; check the sizes")
     return int(value)
 
 
 def check_input(x: object, dtype: np.dtype | None = None) -> None:
-    """Raise DTypeError unless x is a Tensor, of `dtype` where one is given."""
+    """Raise DTypeError unless x is a Tensor. dtype: of the layer's weights; where it is given, x must have it too."""
     if not isinstance(x, Tensor):
         raise DTypeError(f"input is {type(x).__name__}; expected a Tensor; make it one with pellucid.tensor(...)")
     if dtype is not None and x.dtype != dtype:
@@ -34,9 +38,10 @@ def check_input(x: object, dtype: np.dtype | None = None) -> None:
 
 
 class Linear(Module):
-    """y = x W^T + b: x (*, in_features) -> (*, out_features). weight (out, in), bias (out,).
+    """y = x W^T + b: x (*, in_features) -> (*, out_features).
 
-    Both start uniform within 1/sqrt(in), which is what kaiming_uniform_(a=sqrt(5)) comes to.
+    weight W (out_features, in_features) and bias b (out_features,) are initialised from the uniform distribution on
+    [-k, k], k = 1/sqrt(in_features). `kaiming_uniform_(a=sqrt(5))` is the same distribution for the weight.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Linear(Module):
         return F.linear(x, weight, self.bias)  # (*, out)
 
     def _describe(self) -> str:
+        """How error messages and summaries name this layer."""
         return f"{type(self).__name__} {self.in_features}→{self.out_features}"
 
     def extra_repr(self) -> str:
@@ -82,7 +88,7 @@ class Linear(Module):
 
 
 class Identity(Module):
-    """Gives its input unchanged; takes and ignores any arguments."""
+    """Returns its input unchanged. Any arguments of the constructor are ignored."""
 
     def __init__(self, *ignored: Any, **also_ignored: Any) -> None:
         super().__init__()
@@ -92,7 +98,7 @@ class Identity(Module):
 
 
 class Flatten(Module):
-    """Axes start_dim to end_dim made one: (B, H, W) -> (B, H*W)."""
+    """Merge the axes start_dim to end_dim, both included, into one: (B, H, W) -> (B, H*W)."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
@@ -106,7 +112,7 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Axis `dim` split into `unflattened_size`, one of which may be -1: (B, 6) -> (B, 2, 3)."""
+    """Split the axis `dim` into axes of the sizes `unflattened_size`: (B, 6) -> (B, 2, 3). One size may be -1."""
 
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()

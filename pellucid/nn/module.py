@@ -52,7 +52,7 @@ class path_relative_to(Mode):
     def __init__(self, network: Module) -> None:
         self.value = network
 
-    def again(self) -> path_relative_to:
+    def copy(self) -> path_relative_to:
         """Another block of the same kind."""
         return path_relative_to(self.value)
 

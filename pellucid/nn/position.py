@@ -1,7 +1,9 @@
 """Positional embeddings: learned, sinusoidal and rotary (floor 4).
 
-All take an offset, a number or a 0-d Tensor, for sequences that continue token by token with a `KeyValueCache`.
-Letters: B batch, T time, H heads, D channels of a head, C channels.
+The position of the first token can be given, as a number or a 0-d Tensor. It is needed where a sequence is generated token by
+token with a `KeyValueCache`.
+
+Shapes: B batch, T tokens, C channels, H heads, D channels of a head, S positions in a table.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from .module import Module
 
 
 def _rows(table: Tensor, positions: int | Tensor, count: int, owner: str) -> Tensor:
-    """Rows of the table (S, C): `count` rows from a number or a 0-d Tensor on, (T, C); or those at a Tensor's positions, (*, C).
+    """Rows of a table (S, C).
 
-    Raises IndexRangeError beyond the table.
+    positions: a number or a 0-d Tensor for `count` rows from this position on, (count, C); or a Tensor (*) with the position
+        of each row, (*, C).
+    owner: the layer that an error message names. Raises IndexRangeError for a position that the table does not have.
     """
     size = table.shape[0]
     message = f"{owner}: position {{}}; expected 0 to {size - 1}; make it for longer sequences, or cut this one"
@@ -30,12 +34,12 @@ def _rows(table: Tensor, positions: int | Tensor, count: int, owner: str) -> Ten
         if positions < 0 or end > size:
             raise IndexRangeError(message.format(positions if positions < 0 else end - 1))
         return table[positions:end]
-    positions = positions.long() if positions.ndim else positions.long() + arange(count)
-    return take(table, check_index(positions, low=0, high=size, spare=None, message=message))
+    indices = positions.long() if positions.ndim else positions.long() + arange(count)
+    return take(table, check_index(indices, low=0, high=size, spare=None, message=message))
 
 
 class _PositionalEmbedding(Module):
-    """Base: adds a row of `weight` for every position to x; a subclass makes `weight`."""
+    """Base of embeddings that are added to x: one row of `weight` for each position. A subclass makes `weight`."""
 
     weight: Tensor
 
@@ -53,7 +57,10 @@ class _PositionalEmbedding(Module):
 
 
 class LearnedPositionalEmbedding(_PositionalEmbedding):
-    """x (*, T, C) plus a trained row of `weight` (length, C) for every position; it starts normal with standard deviation 0.02."""
+    """x (*, T, C) plus a row of `weight` (length, C) for each position.
+
+    `weight` is trained. It is initialised from a normal distribution with standard deviation 0.02.
+    """
 
     def __init__(self, length: int, dim: int, *, dtype: DTypeLike | None = None) -> None:
         super().__init__()
@@ -69,9 +76,10 @@ class LearnedPositionalEmbedding(_PositionalEmbedding):
 
 
 class SinusoidalPositionalEmbedding(_PositionalEmbedding):
-    """x (*, T, C) plus sines and cosines of the position, side by side, of wavelengths from 2 pi to 2 pi base.
+    """x (*, T, C) plus sines and cosines of the position (Vaswani et al. 2017, section 3.5).
 
-    `weight` (length, C) is not trained and not saved (Vaswani et al. 2017, section 3.5).
+    Channels 2i and 2i + 1 are the sine and the cosine of position / base^(2i / C). `weight` (length, C) is not trained and
+    not saved.
     """
 
     def __init__(self, length: int, dim: int, base: float = 10_000, *, dtype: DTypeLike | None = None) -> None:
@@ -82,8 +90,10 @@ class SinusoidalPositionalEmbedding(_PositionalEmbedding):
 
 
 class RotaryEmbedding(Module):
-    """Rotary embedding of queries and keys (B, T, H, D): each pair of channels is rotated by an angle that grows with the
-    position, so their products depend on the distance between positions (Su et al. 2021, arXiv 2104.09864).
+    """Rotary position embedding of queries or keys (B, T, H, D) (Su et al. 2021, arXiv 2104.09864).
+
+    Each pair of channels 2i and 2i + 1 is rotated by the angle position / base^(2i / D). The dot product of a query and a
+    key then depends on the difference of their positions only.
     """
 
     def __init__(
@@ -91,15 +101,14 @@ class RotaryEmbedding(Module):
     ) -> None:
         super().__init__()
         self.dim, self.max_seq_len, self.base = dim, max_seq_len, base
-        angles = np.repeat(
-            _angles("RotaryEmbedding", max_seq_len, dim, base), 2, axis=1
-        )  # (S, D), a pair has one angle
-        sines = np.sin(angles) * np.tile([-1.0, 1.0], dim // 2)
+        pair_angles = _angles("RotaryEmbedding", max_seq_len, dim, base)  # (S, D / 2)
+        angles = np.repeat(pair_angles, 2, axis=1)  # (S, D)
+        sines = np.sin(angles) * np.tile([-1.0, 1.0], dim // 2)  # with the signs that `forward` needs
         self.register_buffer("cosines", tensor(np.cos(angles), dtype=dtype or np.float32), persistent=False)
         self.register_buffer("sines", tensor(sines, dtype=dtype or np.float32), persistent=False)
 
     def forward(self, x: Tensor, *, input_pos: int | Tensor = 0) -> Tensor:
-        """input_pos: the position of the first token, a number or a 0-d Tensor; or each one's, (T,) or (B, T)."""
+        """input_pos: the position of the first token, a number or a 0-d Tensor; or of every token, (T,) or (B, T)."""
         check_input(x, self.cosines.dtype)
         if x.ndim != 4 or x.shape[3] != self.dim:
             raise ShapeError(f"input {format_shape(x.shape)}; expected (B, T, H, {self.dim}); transpose heads and time, "
@@ -107,15 +116,17 @@ class RotaryEmbedding(Module):
         cosines, sines = (
             _rows(table, input_pos, x.shape[1], "RotaryEmbedding").unsqueeze(-2) for table in (self.cosines, self.sines)
         )  # (T, 1, D) or (B, T, 1, D)
-        partner = x.unflatten(3, (-1, 2)).flip(4).flatten(3)  # each channel's pair; a copy, which compiles faster here
-        return x * cosines + partner * sines  # (a, b) -> (a cos - b sin, b cos + a sin)
+        # A pair (a, b) becomes (a cos - b sin, b cos + a sin). `swapped` is a copy of x; with it, the step compiles to
+        # faster code.
+        swapped = x.unflatten(3, (-1, 2)).flip(4).flatten(3)  # (b, a) for each pair (a, b)
+        return x * cosines + swapped * sines
 
     def extra_repr(self) -> str:
         return f"{self.dim}, max_seq_len={self.max_seq_len}, base={self.base}"
 
 
 def _angles(owner: str, length: int, dim: int, base: float) -> np.ndarray:
-    """(S, C / 2): position / base^(2 i / C)."""
+    """The angles position / base^(2i / dim), for each position and each pair i of channels: (length, dim / 2)."""
     if positive_int(dim, owner, "dim", 2) % 2:
         raise OptionError(f"{owner}: dim={dim}; expected an even number, channels go in pairs; take {dim + 1}")
     positions = np.arange(positive_int(length, owner, "length"))

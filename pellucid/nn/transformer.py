@@ -1,8 +1,10 @@
-"""The Transformer's layers and stacks, as Vaswani et al. 2017 describe them (floor 4).
+"""The Transformer: encoder and decoder layers, and stacks of them (Vaswani et al. 2017) (floor 4).
 
-Attention itself stands in `attention.py`, where a token stands in its sequence in `position.py`. Masks and `is_causal` mean
-what they mean to `MultiheadAttention`. Letters: B batch, T and S lengths, E channels; (T, B, E), or (B, T, E) with
-batch_first.
+`MultiheadAttention` is in `attention.py`, positional embeddings are in `position.py`. Masks and `is_causal` have the same
+meaning as for `MultiheadAttention`. The constructors have PyTorch's arguments.
+
+Shapes: B batch, T and S lengths of the two sequences, E = d_model channels, H = nhead heads. A sequence is (T, B, E), or
+(B, T, E) with batch_first.
 """
 
 from __future__ import annotations
@@ -38,9 +40,12 @@ def _activation(given: Activation, owner: str) -> Callable[[Tensor], Tensor]:
 
 
 class _Layer(Module):
-    """What both kinds of layers share: sublayers added to what they read, each normalised; abstract.
+    """Base of the encoder layer and the decoder layer.
 
-    attentions: their names; one norm and one dropout for each, and for the two Linear layers that follow.
+    A layer is a sequence of sublayers: one or two attentions, then a feed-forward network of two Linear layers. Each
+    sublayer has a residual connection, a layer norm and a dropout of its own (`norm1` and `dropout1` for the first).
+
+    attentions: the attribute names of the attentions.
     """
 
     def __init__(
@@ -61,18 +66,21 @@ class _Layer(Module):
         for i in sublayers:
             setattr(self, f"dropout{i}", Dropout(dropout))
 
-    def _add(self, x: Tensor, norm: Module, dropout: Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        """x + sublayer(norm(x)) with norm_first (Xiong et al. 2020), else norm(x + sublayer(x)) as in the paper."""
+    def _residual(self, x: Tensor, norm: Module, dropout: Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """A sublayer with its residual connection: norm(x + sublayer(x)), as in the paper.
+
+        With norm_first it is x + sublayer(norm(x)) (Xiong et al. 2020). The sublayer's output goes through `dropout`.
+        """
         if self.norm_first:
             return x + dropout(sublayer(norm(x)))
         return norm(x + dropout(sublayer(x)))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))  # (*, E) -> (*, F) -> (*, E)
+        return self.linear2(self.dropout(self.activation(self.linear1(x))))  # (*, E) -> (*, dim_feedforward) -> (*, E)
 
 
 class TransformerEncoderLayer(_Layer):
-    """Self-attention, then a network of two Linear layers for each position: (T, B, E) -> (T, B, E)."""
+    """Self-attention, then a feed-forward network on each position: (T, B, E) -> (T, B, E)."""
 
     def __init__(
         self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1, activation: Activation = F.relu,
@@ -88,13 +96,18 @@ class TransformerEncoderLayer(_Layer):
         is_causal: bool = False,
     ) -> Tensor:  # fmt: skip
         """src_mask (T, T) or (B H, T, T); src_key_padding_mask (B, T)."""
-        attend = lambda x: self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[0]
-        x = self._add(src, self.norm1, self.dropout1, attend)
-        return self._add(x, self.norm2, self.dropout2, self._feed_forward)
+        self_attention = lambda x: self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[
+            0
+        ]
+        x = self._residual(src, self.norm1, self.dropout1, self_attention)
+        return self._residual(x, self.norm2, self.dropout2, self._feed_forward)
 
 
 class TransformerDecoderLayer(_Layer):
-    """Self-attention, attention to the encoder's `memory`, then a network for each position: (T, B, E) -> (T, B, E)."""
+    """Self-attention, cross-attention to `memory` (the encoder's output), then a feed-forward network on each position.
+
+    (T, B, E), (S, B, E) -> (T, B, E).
+    """
 
     def __init__(
         self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1, activation: Activation = F.relu,
@@ -110,14 +123,20 @@ class TransformerDecoderLayer(_Layer):
         tgt_key_padding_mask: Tensor | None = None, memory_key_padding_mask: Tensor | None = None,
         tgt_is_causal: bool = False, memory_is_causal: bool = False,
     ) -> Tensor:  # fmt: skip
-        """memory (S, B, E); tgt_mask (T, T), memory_mask (T, S), or (B H, ...); key_padding_masks (B, T) and (B, S)."""
-        attend = lambda x: self.self_attn(x, x, x, tgt_key_padding_mask, False, tgt_mask, is_causal=tgt_is_causal)[0]
-        look_up = lambda x: self.multihead_attn(
+        """memory (S, B, E).
+
+        tgt_mask (T, T) or (B H, T, T); memory_mask (T, S) or (B H, T, S). tgt_key_padding_mask (B, T);
+        memory_key_padding_mask (B, S).
+        """
+        self_attention = lambda x: self.self_attn(
+            x, x, x, tgt_key_padding_mask, False, tgt_mask, is_causal=tgt_is_causal
+        )[0]
+        cross_attention = lambda x: self.multihead_attn(
             x, memory, memory, memory_key_padding_mask, False, memory_mask, is_causal=memory_is_causal
         )[0]
-        x = self._add(tgt, self.norm1, self.dropout1, attend)
-        x = self._add(x, self.norm2, self.dropout2, look_up)
-        return self._add(x, self.norm3, self.dropout3, self._feed_forward)
+        x = self._residual(tgt, self.norm1, self.dropout1, self_attention)
+        x = self._residual(x, self.norm2, self.dropout2, cross_attention)
+        return self._residual(x, self.norm3, self.dropout3, self._feed_forward)
 
 
 def _copies(layer: Module, count: int, owner: str) -> ModuleList:
@@ -125,7 +144,10 @@ def _copies(layer: Module, count: int, owner: str) -> ModuleList:
 
 
 class TransformerEncoder(Module):
-    """`num_layers` copies of a layer, one after another, each with weights of its own; then perhaps `norm`."""
+    """A stack of `num_layers` copies of a layer, each with its own weights; then `norm`, if it is given.
+
+    enable_nested_tensor, mask_check: PyTorch's; they have no effect.
+    """
 
     def __init__(
         self, encoder_layer: Module, num_layers: int, norm: Module | None = None, enable_nested_tensor: bool = True,
@@ -145,7 +167,7 @@ class TransformerEncoder(Module):
 
 
 class TransformerDecoder(Module):
-    """`num_layers` copies of a layer, all of which look at the same `memory`; then perhaps `norm`."""
+    """A stack of `num_layers` copies of a layer, which all attend to the same `memory`; then `norm`, if it is given."""
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()
@@ -164,7 +186,7 @@ class TransformerDecoder(Module):
 
 
 class Transformer(Module):
-    """An encoder and a decoder that looks at what it gives; every matrix starts Xavier-uniform."""
+    """An encoder, and a decoder that attends to its output. All weights of two axes are initialised by `xavier_uniform_`."""
 
     def __init__(
         self, d_model: int = 512, nhead: int = 8, num_encoder_layers: int = 6, num_decoder_layers: int = 6,
@@ -174,13 +196,13 @@ class Transformer(Module):
         device: DeviceLike | None = None, dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        how = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias)
+        options = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias)
         norm = lambda: LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
         self.encoder = custom_encoder or TransformerEncoder(
-            TransformerEncoderLayer(*how, dtype=dtype), num_encoder_layers, norm()
+            TransformerEncoderLayer(*options, dtype=dtype), num_encoder_layers, norm()
         )
         self.decoder = custom_decoder or TransformerDecoder(
-            TransformerDecoderLayer(*how, dtype=dtype), num_decoder_layers, norm()
+            TransformerDecoderLayer(*options, dtype=dtype), num_decoder_layers, norm()
         )
         self.d_model, self.nhead, self.batch_first = d_model, nhead, batch_first
         for parameter in self.parameters():
@@ -191,7 +213,7 @@ class Transformer(Module):
     def generate_square_subsequent_mask(
         sz: int, device: DeviceLike | None = None, dtype: DTypeLike | None = None
     ) -> Tensor:
-        """(T, T) to add to the scores: query t may look at keys 0 ... t."""
+        """The causal mask (T, T), to be added to the attention scores: query t attends to keys 0 ... t. sz: T."""
         return Tensor(np.triu(np.full((sz, sz), -math.inf, dtype or np.float32), 1))
 
     def forward(

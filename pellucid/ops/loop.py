@@ -1,10 +1,13 @@
-"""scan: a loop with a carry, `scan(body, carry, xs) -> carry, ys`, and tree_map over nests of Tensors (floor 2).
+"""scan: a loop with a carry, `scan(body, carry, xs) -> carry, ys`; and tree_map, over nested containers of Tensors (floor 2).
 
     for t in range(T):  carry, y[t] = body(carry, x[t])
 
-Eagerly it is that Python loop, and its tape gives gradients of any order. While a step is recorded it is one operation, whose
-compile time does not grow with T: the tracer runs the body once (`compiler/trace/scan.py`). For that the length is static, the
-carry keeps its structure, shapes and dtypes, and the body assigns no state; all of this is checked here in every mode.
+The carry is what one step passes to the next. Run eagerly, `scan` is this Python loop, and its gradients can be differentiated
+again. In a compiled step it is one operation: the tracer runs the body once (`compiler/trace/scan.py`), so the compile time
+does not grow with T.
+
+That needs three things, which are checked in eager mode too. The length does not depend on values. The carry keeps its
+structure, shapes and dtypes. The body assigns no Tensor.
 """
 
 from __future__ import annotations
@@ -25,9 +28,9 @@ Nest = Any
 # The body of a scan: (carry, x) -> (carry, y).
 Body = Callable[[Nest, Nest], tuple[Nest, Nest]]
 
-# The name of the body while a scan runs it, else empty; `Tensor.assign` refuses then.
-inside: ContextVar[str] = ContextVar("scan", default="")
-SHORT = 2  # loops up to this length are unrolled while a step is recorded: a scan would gain nothing
+# The name of the body that a scan runs now; empty outside of a scan. `Tensor.assign` raises an error while it is set.
+running_body: ContextVar[str] = ContextVar("scan", default="")
+MAX_UNROLLED = 2  # a compiled step unrolls loops up to this length: one operation would not be faster
 
 
 def scan(
@@ -38,17 +41,20 @@ def scan(
     reverse: bool = False,
     length: int | None = None,
 ) -> tuple[Nest, Nest]:
-    """Apply `body(carry, x_t) -> (carry, y_t)` along the first axis of `xs`; give the last carry and all y stacked.
+    """Apply `body(carry, x_t) -> (carry, y_t)` along the first axis of `xs`. Returns the last carry, and all y_t stacked.
 
-    carry, xs, ys: a Tensor, or a nest of tuples, lists and dicts of Tensors; every leaf of `xs` is (T, ...), and y_t of
-        shape S becomes (T, *S). `ys` may be None. Without `xs`, `length` is the number of steps.
-    reverse: run from the last position to the first; ys keep the positions of xs.
-    Raises ShapeError where lengths disagree or the carry changes, TraceError where the body assigns a Tensor.
+    carry, xs, y_t: a Tensor, or nested tuples, lists and dicts of Tensors. Every Tensor of `xs` is (T, ...); a Tensor of y_t
+        of shape S becomes (T, *S). y_t may be None.
+    reverse: run from the last position to the first. y_t is still at position t of the result.
+    length: T, where there is no `xs`.
+
+    Raises ShapeError if lengths differ, or if the carry changes its structure, shapes or dtypes. Raises TraceError if the
+    body assigns a Tensor.
     """
     steps = _length(xs, length)
-    active = current_tracer()
-    if active is not None and steps > SHORT:
-        return active.scan(body, carry, xs, steps, reverse)
+    tracer = current_tracer()
+    if tracer is not None and steps > MAX_UNROLLED:
+        return tracer.scan(body, carry, xs, steps, reverse)
     return unrolled(body, carry, xs, steps, reverse)
 
 
@@ -65,12 +71,12 @@ def unrolled(body: Body, carry: Nest, xs: Nest, steps: int, reverse: bool) -> tu
 
 
 def one_step(body: Body, carry: Nest, x: Nest, spec: Nest, t: int) -> tuple[Nest, Nest]:
-    """The body at position t. Raises ShapeError unless the new carry has the `tree_spec` of the first one, `spec`."""
-    mark = inside.set(getattr(body, "__name__", "body"))
+    """Run the body at position t. spec: the `tree_spec` of the initial carry; ShapeError if the new carry has another one."""
+    token = running_body.set(getattr(body, "__name__", "body"))
     try:
         carry, y = body(carry, x)
     finally:
-        inside.reset(mark)
+        running_body.reset(token)
     if tree_spec(carry) != spec:
         raise ShapeError(
             f"scan: the body turned the carry {spec} into {tree_spec(carry)} at position {t}; "
@@ -81,54 +87,60 @@ def one_step(body: Body, carry: Nest, x: Nest, spec: Nest, t: int) -> tuple[Nest
 
 def forbid_in_scan() -> None:
     """Raise TraceError when called while the body of a scan runs."""
-    name = inside.get()
+    name = running_body.get()
     if name:
         raise TraceError(f"scan: {name} assigns a Tensor; expected a body that only computes; "
                          "pass the state through the carry and assign it after the loop")  # fmt: skip
 
 
-def tree_map(function: Callable[..., Any], *nests: Nest) -> Nest:
-    """`function` applied to corresponding leaves of nests of tuples, lists and dicts; None stays None."""
-    first = nests[0]
+def tree_map(function: Callable[..., Any], *trees: Nest) -> Nest:
+    """Apply `function` to the corresponding leaves of trees of one structure. Returns a tree of the results.
+
+    A tree is nested tuples, lists and dicts; anything else is a leaf, except None, which stays None.
+    """
+    first = trees[0]
     if isinstance(first, dict):
-        return {key: tree_map(function, *(nest[key] for nest in nests)) for key in first}
-    if isinstance(first, tuple) and hasattr(first, "_fields"):
-        return type(first)(*(tree_map(function, *parts) for parts in zip(*nests, strict=True)))
+        return {key: tree_map(function, *(tree[key] for tree in trees)) for key in first}
+    if isinstance(first, tuple) and hasattr(first, "_fields"):  # a namedtuple
+        return type(first)(*(tree_map(function, *children) for children in zip(*trees, strict=True)))
     if isinstance(first, tuple | list):
-        return type(first)(tree_map(function, *parts) for parts in zip(*nests, strict=True))
-    return None if first is None else function(*nests)
+        return type(first)(tree_map(function, *children) for children in zip(*trees, strict=True))
+    return None if first is None else function(*trees)
 
 
-def tree_leaves(nest: Nest) -> list[Any]:
-    """The leaves of a nest, in order."""
+def tree_leaves(tree: Nest) -> list[Any]:
+    """The leaves of a tree, in order."""
     leaves: list[Any] = []
-    tree_map(leaves.append, nest)
+    tree_map(leaves.append, tree)
     return leaves
 
 
 def _length(xs: Nest, length: int | None) -> int:
-    """The number of steps; raises ShapeError where the leaves of xs and `length` do not agree on one."""
+    """The number of steps. Raises ShapeError unless `length` and the first axes of all leaves of xs are equal."""
+    # -1: a leaf without axes
     lengths = [x.shape[0] if x.ndim else -1 for x in tree_leaves(xs)] + ([] if length is None else [length])
     if not lengths or -1 in lengths or len(set(lengths)) > 1:
-        raise ShapeError(f"scan: lengths {lengths}; "
-"expected one length T, the first axis of every leaf of xs (or length=T); "
+        raise ShapeError(f"scan: lengths {lengths}; expected one length T, the first axis of every leaf of xs (or length=T); "
                          "slice or stack the sequences to equal length")  # fmt: skip
     return lengths[0]
 
 
 def _at(x: Value, t: int) -> Value:
-    """x[t]."""
+    """x[t], by operations that can be recorded."""
     row = slice_(x, slices=((t, 1, 1), *((0, size, 1) for size in x.shape[1:])))
     return reshape(row, shape=x.shape[1:])
 
 
 def _stack(outputs: list[Nest]) -> Nest:
-    """The outputs of all positions, leaf by leaf, along a new first axis."""
+    """Stack the outputs of all positions along a new first axis, leaf by leaf."""
     return tree_map(lambda *ys: concatenate(*[reshape(y, shape=(1, *y.shape)) for y in ys], axis=0), *outputs)
 
 
-def tree_spec(nest: Nest) -> Nest:
-    """Structure, shapes and dtypes of a nest: comparable, and readable in a message. ShapeError for what is no Tensor."""
+def tree_spec(tree: Nest) -> Nest:
+    """The tree with a str in place of each Tensor: its shape and dtype. Used to compare, and in error messages.
+
+    Raises ShapeError for a leaf that is not a Tensor.
+    """
 
     def leaf(x: Value) -> str:
         if not isinstance(x, Value):
@@ -137,17 +149,17 @@ def tree_spec(nest: Nest) -> Nest:
             )
         return f"{format_shape(x.shape)} {x.dtype}"
 
-    return tree_map(leaf, nest)
+    return tree_map(leaf, tree)
 
 
-# ---- the scan as one operation of a recorded step ------------------------------------------------------------------------
+# ---- the scan as one operation of a compiled step ------------------------------------------------------------------------
 
 
 class Scan(Op):
-    """A whole scan as one operation. Its value stands for all its outputs; `part` (`ScanOutput`) takes out one of them.
+    """A whole scan as one operation. Its result is all outputs of the scan together; the operation `part` takes one of them.
 
-    body: the scan body of `compiler/trace/scan.py`, which runs on arrays and knows its outputs. Only the tracer makes this
-    operation, so it is not in the registry; its gradient, another scan, is made by the tracer too.
+    body: a `ScanBody` (`compiler/ir/scan_body.py`). Only the tracer makes this operation (`compiler/trace/scan.py`), and also
+    its gradient, which is another scan. So it is not in the registry of operations.
     """
 
     kind = "loop"
@@ -170,10 +182,11 @@ class Scan(Op):
 
 
 class ScanOutput(Op):
-    """One output of a scan, flattened.
+    """One output of a scan: one of three kinds, `what`. In all of them, `index` counts the carries first, then the y_t.
 
-    what: "last", carry number `index` after the last step; "states", that carry at every position, the initial one included;
-    "stack", output number `index` at every position.
+    "last"      the carry after the last step
+    "states"    the carry before each step and after the last, flattened
+    "stack"     y_t at every position, flattened
     """
 
     kind = "loop"
@@ -193,7 +206,10 @@ class ScanOutput(Op):
 
 
 class Cotangents(dict[tuple[str, int], Value]):
-    """dL/d(output) for some outputs of a scan, by (what, index): the gradient that the tape sends to it. `+` adds by output."""
+    """The gradient of the loss with respect to the outputs of a scan: {(what, index): gradient}.
+
+    An output that the loss does not depend on is missing. The tape adds such gradients with `+`: here, output by output.
+    """
 
     def __add__(self, other: Cotangents) -> Cotangents:
         total = Cotangents(self)

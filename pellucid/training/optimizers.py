@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import nn, optim
+from ..errors import OptionError, suggestion
 from ..models.base import Phase
 from ..nn import Module, Parameter
 from ..runs.settings import Settings
@@ -79,12 +80,22 @@ def make_optimizers(network: Module, settings: Settings) -> list[optim.Optimizer
 
 
 def decayed_parameters(network: Module) -> list[Parameter]:
-    """What weight decay pulls towards 0: Parameters of two axes or more, but for those that a layer names as `undecayed`."""
+    """What weight decay pulls towards 0: Parameters of two axes or more, but for those that a layer names as `undecayed`.
+
+    Raises OptionError where such a name is none of the layer's Parameters.
+    """
     return [p for m in network.modules() for p in _matrices(m)]
 
 
 def _matrices(layer: Module) -> list[Parameter]:
     """The layer's own Parameters that multiply its input: `weight`, `weight_ih_l0`, `weight_orig`, `in_proj_weight`."""
+    for name in layer.undecayed:
+        if name not in layer._parameters:  # a misspelt one would be decayed
+            own = ", ".join(layer._parameters) or "none"
+            raise OptionError(
+                f"{type(layer).__name__}.undecayed: {name!r} is no Parameter of this layer; expected some of {own}."
+                f"{suggestion(name, layer._parameters)} Mend the name in the class"
+            )
     return [p for name, p in layer.named_parameters(recurse=False) if p.ndim > 1 and name not in layer.undecayed]
 
 

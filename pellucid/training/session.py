@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,19 @@ from .learner import Learner
 from .loop import BatchDone, EpochDone, fit
 from .nonfinite import explain_validation
 
-PREPARED = 2000  # training examples that a network sees before its first step
+INITIAL_EXAMPLES = 2000  # training examples that `Model.initialize_from_data` gets
 
 
 @dataclass
 class Result:
-    """Of a finished run: test metrics, those of each baseline, and the seconds that training took."""
+    """The result of a finished run.
+
+    metrics: of the network on the test data.
+    baselines: of each baseline on the test data.
+    seconds: how long training took, over all sessions of the run.
+    epochs: how many were trained.
+    best_epoch: the one whose weights were tested.
+    """
 
     metrics: Metrics
     baselines: dict[str, Metrics]
@@ -59,9 +66,10 @@ class Result:
 
 
 class TrainingSession:
-    """A run under way: `events()` trains it, `finish()` closes it.
+    """A run in training: `events()` trains the network, `finish()` tests it and writes the report.
 
-    generator: the source of all its random numbers, its weights included; the caller's stream is never moved.
+    generator: all random numbers of the run come from it, from the initial weights on. The global generator is not used.
+    fresh: whether the weights are newly initialised; the network is then given training examples to initialise the rest.
     """
 
     def __init__(
@@ -79,7 +87,9 @@ class TrainingSession:
         self.settings = settings
         dataset = problem.train.dataset(network)
         if fresh:
-            network.initialize_from_data(*dataset.gather(np.linspace(0, len(dataset) - 1, PREPARED).astype(np.int64)))
+            network.initialize_from_data(
+                *dataset.gather(np.linspace(0, len(dataset) - 1, INITIAL_EXAMPLES).astype(np.int64))
+            )
         loader = DataLoader(
             dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.steps_per_epoch
         )
@@ -87,13 +97,14 @@ class TrainingSession:
         self.evaluator = evaluator_class(network)(run, problem, self.learner.eval_network, settings)
 
     def events(self) -> Iterator[BatchDone | EpochDone]:
-        """Train; every epoch is in metrics.jsonl and the checkpoint, and its weights saved, before its event comes out."""
-        events: Iterator[BatchDone | EpochDone] = self.learner.state.drawing()(self._events)()
-        return events
+        """Train. When the event of an epoch is yielded, the epoch is in metrics.jsonl and in the checkpoint already."""
+        # Decorated: the run's generator is in use while it runs.
+        events: Callable[[], Iterator[BatchDone | EpochDone]] = self.learner.state.drawing()(self._events)
+        return events()
 
     def _events(self) -> Iterator[BatchDone | EpochDone]:
         epochs, patience = self.settings.epochs, self.settings.patience
-        first = {name: t.array for name, t in self.network.state_dict().items()}
+        initial_weights = {name: t.array for name, t in self.network.state_dict().items()}
         try:
             evaluator = self.evaluator
             for event in fit(
@@ -109,9 +120,9 @@ class TrainingSession:
                     self.save()
                 yield event
         except NonFiniteError:
-            # Without a validated epoch the only weights known to be good are those it began with: the ones just before
-            # the bad step may be finite and useless.
-            self.run.save_weights(self.learner.state.best or first)
+            # The weights just before the bad step may be finite and yet useless. Save the best validated ones, or those
+            # that this session started from.
+            self.run.save_weights(self.learner.state.best or initial_weights)
             raise
 
     def _validate(self) -> dict[str, float]:
@@ -121,66 +132,68 @@ class TrainingSession:
             raise explain_validation(self.learner, bad.batch) from None
 
     def is_done(self) -> bool:
-        """Whether no epoch is left to train: all are done, or too many went by without a better one."""
-        at, patience = self.learner.state.progress, self.settings.patience
-        return at.epoch >= self.settings.epochs or bool(patience and at.waited >= patience)
+        """Whether training is complete: all epochs are done, or `patience` epochs went by without an improvement."""
+        progress, patience = self.learner.state.progress, self.settings.patience
+        return progress.epoch >= self.settings.epochs or bool(patience and progress.waited >= patience)
 
     def save(self) -> None:
-        """Write the checkpoint, and the best weights so far beside it. Call it between two events only."""
-        if self.learner.native.eager:  # maybe only since its step could not be compiled; a resumed run keeps to that
+        """Write the checkpoint and the best weights so far. Call it only between two events."""
+        # A step that could not be compiled runs eagerly. Note it: a resumed run must compute in the same way.
+        if self.learner.native.eager:
             self.update_settings(eager=True)
         save_checkpoint(self.run.checkpoint, self.learner, self.run)
         if self.learner.state.best is not None:
             self.run.save_weights(self.learner.state.best)
 
     def update_settings(self, **changes: Any) -> None:
-        """Write config.json anew where its settings are not these."""
+        """Change settings in config.json. The file is written only if one of them differs."""
         self.run.update_config(settings=dataclasses.replace(self.run.config.settings, **changes))
 
     def finish(self) -> Result:
-        """Read the test data, for the first and only time, with the best weights; log the scores and write the report."""
+        """Score the best weights on the test data, log the scores and write the report. Nothing before reads the test data."""
         assert self.learner.state.best is not None
         self.network.load_state_dict({name: tensor(array) for name, array in self.learner.state.best.items()})
         self.network.eval()
         self.run.save_weights(self.learner.state.best)
         with self.learner.state.drawing():
-            scores = self.evaluator.test()
+            evaluation = self.evaluator.test()
         seconds = sum(record.seconds for record in self.run.history())
         progress = self.learner.state.progress
-        result = Result(scores.metrics, scores.baselines, seconds, progress.epoch, progress.best_epoch)
+        result = Result(evaluation.metrics, evaluation.baselines, seconds, progress.epoch, progress.best_epoch)
         with self.learner.state.drawing():
-            self._report(result, scores)
+            self._report(result, evaluation)
         self.run.log(TestRecord(result.metrics, result.baselines, result.seconds, result.best_epoch))
         return result
 
-    def _report(self, result: Result, scores: EvaluationResult) -> None:
+    def _report(self, result: Result, evaluation: EvaluationResult) -> None:
         problem, run, config = self.problem, self.run, self.run.config
         figures = self.evaluator.figures()
         write_report(run.report, ReportData(
             title=f"{config.family} on {problem.name}", run=run.name, task=config.task, metrics=result.metrics,
-            baselines=result.baselines, predictions=scores.predictions, figures=figures, history=run.history(),
+            baselines=result.baselines, predictions=evaluation.predictions, figures=figures, history=run.history(),
             best_epoch=result.best_epoch, settings={**asdict(config.network), **asdict(self.settings)},
             network=str(self.network).splitlines(), notes=[*problem.notes, *figures.notes], created=config.created,
         ))  # fmt: skip
 
 
 def as_record(event: EpochDone) -> EpochRecord:
-    """An epoch as metrics.jsonl has it."""
+    """The record of an epoch, as it is logged in metrics.jsonl."""
     return EpochRecord(event.epoch, event.step, dict(event.train), dict(event.validation), event.lr, event.improved,
                        event.seconds, event.examples_per_second)  # fmt: skip
 
 
 def evaluator_class(network: Model) -> type[Evaluator]:
-    """The evaluator of a network of that kind."""
+    """The evaluator class for this kind of network."""
     if isinstance(network, ImageGenerator):
         return GenerationEvaluator
     return LanguageEvaluator if isinstance(network, LanguageModel) else PredictionEvaluator
 
 
 def evaluate_run(run: Run, problem: DataModule, feature_network: Run | None = None) -> EvaluationResult:
-    """The scores of a trained run on its test part, once more; remarks on them are added to `problem.notes`.
+    """Score a trained run on its test data again. Remarks on the scores are added to `problem.notes`.
 
-    feature_network: of an image generator, in place of the run's own. Raises DataError where the data have changed since.
+    feature_network: for an image generator, the run whose network computes the features that images are compared by; by
+        default the one that the run has. Raises DataError if the data have changed since training.
     """
     run.check_fingerprint(problem)
     network = run.network()
@@ -197,10 +210,13 @@ def start(
     problem: DataModule, family: str, values: Mapping[str, Setting], out: Path | None = None, *, source: Run | None = None,
     feature_network: Run | None = None,
 ) -> TrainingSession:  # fmt: skip
-    """Start a new run on `problem` with `values` for settings and network; its folder is made here, once nothing is refused.
+    """Start a new run of a model family on `problem`. Its folder is created last, when all arguments have been accepted.
 
-    source: a run whose weights the network begins with, as far as they fit.      feature_network: of an image generator, see
-    `evaluation/generation.py`.
+    values: training settings and hyperparameters of the network, by name.
+    out: the run's folder; by default a new one in the folder of runs.
+    source: a run whose weights the network starts from (fine-tuning). If the classes or the target are others, the output
+        layer is new.
+    feature_network: for an image generator, see `evaluate_run`.
     """
     settings, network_config = resolve_config(family, values)
     preprocessor = problem.preprocessor
@@ -212,7 +228,7 @@ def start(
     )  # fmt: skip
     generator = Generator(settings.seed)
     with use_generator(generator):
-        outputs = len(preprocessor.classes or [0])
+        outputs = len(preprocessor.classes or [0])  # 1 for regression
         network = models.family(family).build(preprocessor.input_spec(), outputs, problem.task, network_config)
         if source is not None:
             problem.notes += load_pretrained(source, network, config.preprocessor)
@@ -220,9 +236,8 @@ def start(
         if feature_network is not None:
             path = check_feature_network(feature_network, network, config)
             config = dataclasses.replace(config, feature_network=path)
-        training = TrainingSession(
-            Run(runs.RUNS_DIR, config), problem, network, settings, generator, fresh=source is None
-        )
+        run = Run(runs.RUNS_DIR, config)  # without a folder of its own yet
+        training = TrainingSession(run, problem, network, settings, generator, fresh=source is None)
     training.run.folder = runs.create_run(config, out).folder
     return training
 
@@ -230,17 +245,18 @@ def start(
 def resume(
     run: Run, problem: DataModule, epochs: int | None = None, num_threads: int | None = None, feature_network: Run | None = None
 ) -> TrainingSession:  # fmt: skip
-    """Continue `run` from its checkpoint; with `feature_network`, in place of the one it was started with.
+    """Continue `run` from its checkpoint. If it was stopped before its first checkpoint, it starts again.
 
-    Raises DataError where the data have changed since, StateError where a file of the run is damaged.
+    epochs, num_threads, feature_network: in place of those that the run was started with.
+    Raises DataError if the data have changed since the start, StateError if a file of the run is damaged.
     """
     run.check_fingerprint(problem)
     stored = run.config.settings
     settings = dataclasses.replace(
         stored, epochs=epochs or stored.epochs, num_threads=num_threads or stored.num_threads
     )
-    anew = not run.checkpoint.exists()  # without one, it was stopped before its first checkpoint and starts again
-    if anew and run.result():
+    restart = not run.checkpoint.exists()
+    if restart and run.result():
         raise StateError(
             f"{run.checkpoint}: missing, though the run is finished; expected it beside model.safetensors; train anew"
         )
@@ -248,10 +264,10 @@ def resume(
     generator = Generator(settings.seed)
     with use_generator(generator):
         network, source = run.new_network(), run.config.init_from
-        if anew and source:
+        if restart and source:
             load_pretrained(runs.load_run(Path(source)), network, run.config.preprocessor)
-        training = TrainingSession(run, problem, network, settings, generator, fresh=anew and not source)
-    if not anew:
+        training = TrainingSession(run, problem, network, settings, generator, fresh=restart and not source)
+    if not restart:
         load_checkpoint(run.checkpoint, training.learner, run)
     done = training.learner.state.progress.epoch
     if done > settings.epochs:
@@ -259,6 +275,6 @@ def resume(
                           f"write --epochs {2 * done}, say, or leave it out")  # fmt: skip
     if feature_network is not None:
         run.update_config(feature_network=check_feature_network(feature_network, network, run.config))
-    training.update_settings(epochs=settings.epochs)  # a later resume has the same end
-    run.truncate_log(done)
+    training.update_settings(epochs=settings.epochs)  # so that a later resume trains to the same epoch
+    run.truncate_log(done)  # epochs after the checkpoint are trained again
     return training

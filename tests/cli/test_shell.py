@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pellucid.cli import shell
+
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
@@ -19,6 +21,11 @@ def test_small_commands_import_no_large_libraries(here, words):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_command_is_listed():
+    files = {path.stem for path in Path(shell.__file__).parent.glob("*.py") if "@click.command(" in path.read_text()}
+    assert files == set(shell.COMMANDS), "give each command its line in COMMANDS of pellucid/cli/shell.py"
 
 
 def test_python_dash_m(here):

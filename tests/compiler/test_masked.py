@@ -16,6 +16,7 @@ from pellucid.compiler.trace.masked import EACH, REFUSED, MaskedSelection
 from pellucid.errors import PellucidError, ShapeError, TraceError
 from pellucid.ops.loop import scan
 from pellucid.tensor import Tensor
+from pellucid.tensor.arithmetic import Arithmetic
 
 # Functions of x, y (4, 3), w () and v (3,) with a mask (4, 3) or (4,).
 REDUCED: dict[str, Callable[..., Any]] = {
@@ -254,6 +255,12 @@ def test_every_method_of_a_tensor_works_on_each_number_or_is_refused():
     assert missed == []
     for name in (*EACH, *REFUSED):
         assert hasattr(Tensor, name) and name in vars(MaskedSelection), name
+
+
+def test_every_elementwise_method_works_on_a_masked_selection():
+    methods = [name for name, value in vars(Arithmetic).items() if callable(value) and not name.startswith("_")]
+    missing = [name for name in methods if name not in EACH and name not in REFUSED]
+    assert missing == [], "add them to EACH in pellucid/compiler/trace/masked.py"
 
 
 def test_masked_select_broadcasts_as_in_pytorch():

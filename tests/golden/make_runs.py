@@ -1,8 +1,10 @@
-"""Makes the golden runs of the format that pellucid writes now: python tests/golden/make_runs.py
+"""Makes the golden runs that are missing in the format that pellucid writes now: python tests/golden/make_runs.py
 
-One tiny run of each family with what it predicts, in tests/golden/formatN/FAMILY. A format that has been released is never
-made again: `tests/runs/test_golden.py` reads the runs of all formats with every later version. Run it when FORMAT in
-`pellucid/runs/records.py` was raised, or before the first release with this format when names in it changed.
+A golden run is a tiny run of a family with what it predicts, in tests/golden/formatN/NAME. `tests/runs/test_golden.py` reads
+the runs of all formats with every later version. So a run that is there is never made again by this program.
+
+Run it for a new family, after an entry in RUNS, and when FORMAT in `pellucid/runs/records.py` was raised. If names in a format
+changed before its first release, delete the runs of that format first.
 """
 
 from __future__ import annotations
@@ -86,13 +88,14 @@ def write_data() -> None:
 def main() -> None:
     write_data()
     folder = HERE / f"format{FORMAT}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as elsewhere:
         for name in ("people.csv", "story.txt", "tides.csv"):
             shutil.copy(HERE / name, elsewhere)
         os.chdir(elsewhere)
         for name, (family, data, options, values) in RUNS.items():
+            if (folder / name).exists():
+                continue
             problem = load_problem(data, **options)
             problem.source.pop("path", None)  # of this machine
             training = session.start(problem, family, {**QUICK, **values}, folder / name)

@@ -143,9 +143,9 @@ def test_recipes_by_their_earlier_names_say_the_new_one():
         (
             "text",
             "cnn",
-            "model: cnn learns from image, the data are of kind text; expected one of lstm, transformer; leave",
+            "model: cnn learns from image, the data are of kind text; expected one of lstm, transformer.*; leave",
         ),
-        ("table", "lstm", "expected one of mlp; leave --model out for mlp"),
+        ("table", "lstm", "expected one of mlp.*; leave --model out for mlp"),
         ("text", "trasformer", "Did you mean 'transformer'"),
     ],
 )

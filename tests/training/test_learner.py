@@ -4,6 +4,7 @@ import pytest
 
 import pellucid as pl
 from pellucid import nn
+from pellucid.errors import OptionError
 from pellucid.models import cnn, diffusion, gan, lstm, mlp, transformer
 from pellucid.models.zoo.lenet import LeNet1989
 from pellucid.nn.utils import spectral_norm
@@ -106,3 +107,15 @@ def test_the_biases_of_lenets_feature_maps_are_not_decayed():
 )
 def test_what_a_layer_calls_undecayed_is_there(layer):
     assert layer.undecayed and all(layer.get_parameter(name).ndim > 1 for name in layer.undecayed)
+
+
+def test_a_misspelt_undecayed_name_is_refused():
+    class Layer(nn.Module):
+        undecayed = ("ofsets",)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.offsets = nn.Parameter(pl.zeros(2, 2))
+
+    with pytest.raises(OptionError, match=r"Layer.undecayed: 'ofsets' is no Parameter.*Did you mean 'offsets'"):
+        decayed_parameters(nn.Sequential(Layer()))
