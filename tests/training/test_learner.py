@@ -4,6 +4,7 @@ import pytest
 
 import pellucid as pl
 from pellucid import nn
+from pellucid.data.input_spec import ImageSpec, SeriesSpec, TableSpec, TextSpec
 from pellucid.errors import OptionError
 from pellucid.models import cnn, diffusion, gan, lstm, mlp, transformer
 from pellucid.models.zoo.lenet import LeNet1989
@@ -76,24 +77,26 @@ def test_a_layers_roles_decide_what_is_decayed_and_not_the_names_of_its_paramete
     assert decayed_names(nn.Sequential(Kernel())) == {"0.kernel"}
 
 
-TABLE = {"numbers": 2, "number_bins": [[0.0, 1.0, 2.0], [0.0, 3.0]], "categories": [3, 2]}
+TABLE = TableSpec(2, [[0.0, 1.0, 2.0], [0.0, 3.0]], [3, 2])
 NETWORKS = {
     "mlp, a table": (mlp, TABLE, {}),
     "mlp, periodic": (mlp, TABLE, {"numeric_embedding": "periodic"}),
-    "mlp, images": (mlp, {"image": [8, 8]}, {}),
-    "cnn": (cnn, {"image": [8, 8]}, {"channels": (4, 6), "whiten": 2, "residual": True}),
-    "lstm, text": (lstm, {"tokens": 5}, {"hidden_sizes": (4, 4), "embedding_dim": 3}),
-    "lstm, series": (lstm, {"series": [9, 3]}, {"hidden_sizes": (4,), "cell": "gru", "shortcut": True}),
-    "transformer": (transformer, {"tokens": 5}, {"d_model": 8, "num_heads": 2}),
-    "gan": (gan, {"image": [8, 8]}, {"latent": 4, "width": 4, "critic_width": 4}),
-    "diffusion": (diffusion, {"image": [8, 8]}, {"width": 8, "patch": 1}),
+    "mlp, images": (mlp, ImageSpec((8, 8)), {}),
+    "cnn": (cnn, ImageSpec((8, 8)), {"channels": (4, 6), "whiten": 2, "residual": True}),
+    "lstm, text": (lstm, TextSpec(5), {"hidden_sizes": (4, 4), "embedding_dim": 3}),
+    "lstm, series": (lstm, SeriesSpec(9, 3), {"hidden_sizes": (4,), "cell": "gru", "shortcut": True}),
+    "transformer": (transformer, TextSpec(5), {"d_model": 8, "num_heads": 2}),
+    "gan": (gan, ImageSpec((8, 8)), {"latent": 4, "width": 4, "critic_width": 4}),
+    "diffusion": (diffusion, ImageSpec((8, 8)), {"width": 8, "patch": 1}),
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_family_decays_its_weights_and_nothing_else(name):
     family, inputs, options = NETWORKS[name]
-    net = family.build(inputs, 3, "language" if "tokens" in inputs else "classification", family.Config(**options))
+    net = family.build(
+        inputs, 3, "language" if isinstance(inputs, TextSpec) else "classification", family.Config(**options)
+    )
     weights = {name for name, p in net.named_parameters() if p.ndim > 1 and "weight" in name.rpartition(".")[2]}
     assert decayed_names(net) == weights
 
