@@ -1,19 +1,21 @@
 """`save` and `load`: weights as safetensors files, which hold numbers and no code (floor 4).
 
 A file is written beside its path and renamed into place, so a crash leaves the old one whole. Pickle files, the other format
-in use, execute code when they are opened; they are recognised by their contents and refused, with the way to convert them. A file's name does not matter: `save(state, "model.pt")` writes safetensors too.
+in use, execute code when they are opened; they are recognised by their contents and refused, with the way to
+convert them. A file's name does not matter: `save(state, "model.pt")` writes safetensors too.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, deserialize
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from .arguments import array_of
@@ -22,11 +24,8 @@ from .files import write_bytes
 from .nn import Module
 from .tensor import DeviceLike, Tensor
 
-# The format's element types as NumPy reads them; what the library has no dtype for widens in `array_of`.
-_DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
-    "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "?",
-}  # fmt: skip
+# The format's element types that NumPy has; what the library has no dtype for widens in `array_of`.
+DTYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL")
 _PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in (2, 3, 4, 5))
 
 
@@ -78,46 +77,47 @@ def load(
     for PyTorch). Raises DataError where the file cannot be read, StateError where it is damaged or a pickle.
     """
     file = Path(path)
-    content = _read(file)
-    return {name: Tensor(_read_array(file, name, entry)) for name, entry in _entries(file, content)}
+    with _opened(file) as opened:
+        names = opened.keys()  # not a dict: it cannot be iterated over
+        return {name: Tensor(_read_array(file, name, opened)) for name in names}
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The text that was saved in the file's header."""
-    file = Path(path)
-    content = _read(file)
-    _entries(file, content)  # a file whose header reads well but whose numbers are cut off is refused here too
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return header.get("__metadata__") or {}
+    """The text that was saved in the file's header. Raises as `load`, where its numbers are cut off too."""
+    with _opened(Path(path)) as opened:
+        return opened.metadata() or {}
 
 
-def _read(file: Path) -> bytes:
+@contextmanager
+def _opened(file: Path) -> Iterator[safe_open]:
+    """The file, mapped into memory and its header checked by safetensors, or an error that says what it is instead."""
     if file.is_dir():
         raise DataError(f"{file}: a directory; expected a safetensors file; name the file in it")
     try:
-        return file.read_bytes()
+        with open(file, "rb") as beginning:
+            head = beginning.read(4096)
+        opened = safe_open(file, framework="numpy")
     except FileNotFoundError:
         raise DataError(f"{file}: no such file; expected a safetensors file; check the path") from None
     except OSError as error:
         reason = error.strerror or "it cannot be read"
         raise DataError(f"{file}: {reason}; expected a file to read; check its permissions and the disk") from None
-
-
-def _entries(file: Path, content: bytes) -> list[tuple[str, Mapping[str, Any]]]:
-    """The file taken apart and checked by safetensors, or an error that says what it is instead."""
-    try:
-        return deserialize(content)
     except SafetensorError:
-        pass
-    # Looked at only now: the length of a header may have the two bytes that a pickle begins with.
-    if is_pickle(content):
-        raise StateError(
+        raise _refusal(file, head) from None
+    with opened:
+        yield opened
+
+
+def _refusal(file: Path, head: bytes) -> StateError:
+    # Asked only now: the length of a safetensors header may have the two bytes that a pickle begins with.
+    if is_pickle(head):
+        return StateError(
             f"{file}: a pickle file, as torch.save writes them, which may run any code when opened; expected "
             "safetensors; convert it where PyTorch is installed: import torch; from safetensors.torch import save_file; "
             f'save_file(torch.load("{file.name}", weights_only=True), "{file.stem}.safetensors")'
         )
-    raise StateError(
-        f"{file}: {len(content):,} bytes that are not a whole safetensors file; expected one that save() finished; "
+    return StateError(
+        f"{file}: {file.stat().st_size:,} bytes that are not a whole safetensors file; expected one that save() finished; "
         "it is damaged or cut short: copy it again, or save it again"
     )
 
@@ -127,14 +127,22 @@ def is_pickle(content: bytes) -> bool:
     return content.startswith(_PICKLES) or (content.startswith(b"PK\x03\x04") and b".pkl" in content[:4096])
 
 
-def _read_array(file: Path, name: str, entry: Mapping[str, Any]) -> np.ndarray:
-    kind, data = entry["dtype"], entry["data"]
-    if kind == "BF16":  # the upper half of a float32
-        array = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-    elif kind in _DTYPES:
-        array = np.frombuffer(data, _DTYPES[kind])
-    else:
+def _read_array(file: Path, name: str, opened: safe_open) -> np.ndarray:
+    kind = opened.get_slice(name).get_dtype()
+    if kind == "BF16":
+        return array_of(_read_bfloat16(file, name))
+    if kind not in DTYPES:
         raise StateError(
-            f"{file}: {name!r} is stored as {kind}; expected one of {', '.join([*_DTYPES, 'BF16'])}; save it as F32"
+            f"{file}: {name!r} is stored as {kind}; expected one of {', '.join([*DTYPES, 'BF16'])}; save it as F32"
         )
-    return array_of(array.astype(array.dtype.newbyteorder("=")).reshape(entry["shape"]))
+    return array_of(opened.get_tensor(name))
+
+
+def _read_bfloat16(file: Path, name: str) -> np.ndarray:
+    """bfloat16, which NumPy has not, as float32, of which it is the upper half."""
+    with open(file, "rb") as content:
+        size = int.from_bytes(content.read(8), "little")
+        entry = json.loads(content.read(size))[name]
+        content.seek(8 + size + entry["data_offsets"][0])
+        halves = np.fromfile(content, "<u2", math.prod(entry["shape"]))
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
