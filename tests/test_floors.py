@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -293,3 +294,25 @@ def test_objects_stay_small() -> None:
     }
     assert {key for key, count in counts.items() if count > MOST_ATTRIBUTES} == set()
     assert sum(count > MANY_ATTRIBUTES for count in counts.values()) <= MOST_WITH_MANY
+
+
+LARGE_CLASS, LARGE_SHARE = 150, 0.15  # lines; of the lines of a room
+LARGER_SHARES = {
+    "tensor": 0.65,  # the class is PyTorch's 165 methods; they are cut by kind, and each is a line that calls an operation
+    "compiler": 0.32,  # to be cut into phases
+    "runs": 0.16,  # one class of 169 lines reads and writes the files of a run's folder
+}
+
+
+def test_large_classes_stay_few() -> None:
+    """A class of many lines hides what each method reads and writes; a phase is a function between dataclasses (DESIGN.md 2)."""
+    large, whole = Counter[str](), Counter[str]()
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        whole[room(path)] += text.count("\n")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and (lines := node.end_lineno - node.lineno + 1) > LARGE_CLASS:
+                large[room(path)] += lines
+    shares = {name: large[name] / whole[name] for name in whole}
+    assert {name: share for name, share in shares.items() if share > LARGER_SHARES.get(name, LARGE_SHARE)} == {}
+    assert all(shares[name] > LARGE_SHARE for name in LARGER_SHARES), "an exception that is none any more"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..data.datasets import Dataset, catalogue
-from .options import aligned, print_json
+from .options import print_json, print_table
 
 
 @click.command("datasets")
@@ -20,7 +20,7 @@ def command(as_json: bool) -> None:
         ]})  # fmt: skip
         return
     rows = [[e.name, e.kind, e.rows, _size(e.size), e.licence, _there(e), e.about] for e in entries]
-    click.echo(aligned(["name", "kind", "rows", "size", "licence", "at hand", "what"], rows))
+    print_table(["name", "kind", "rows", "size", "licence", "at hand", "what"], rows)
 
 
 def _there(e: Dataset) -> str:

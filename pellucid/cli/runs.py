@@ -10,7 +10,7 @@ from ..errors import PellucidError
 from ..evaluation.formatting import score_line
 from ..files import Json
 from ..runs import run as runs
-from .options import aligned, baseline_json, baseline_words, flat, print_json
+from .options import baseline_json, baseline_words, flat, print_json, print_table
 
 
 @click.command("runs")
@@ -24,7 +24,7 @@ def command(as_json: bool) -> None:
     if not rows:
         click.echo("no runs here yet; train one: pellucid train digits")
         return
-    click.echo(aligned(["run", "task", "started", "test", "strongest baseline"], [cells for _, cells in rows]))
+    print_table(["run", "task", "started", "test", "strongest baseline"], [cells for _, cells in rows])
 
 
 def _row(folder: Path) -> tuple[dict[str, Json], list[str]]:

@@ -1,6 +1,8 @@
 """What every command shares: light imports, `python -m pellucid`, a reader that goes away."""
 
+import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pellucid.cli import shell
+from pellucid.cli.options import print_table
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
@@ -41,3 +44,24 @@ def test_a_warning_is_one_line_without_pythons_file_and_line(run, monkeypatch):
 
     monkeypatch.setattr(runs, "folders", lambda: warnings.warn("softmax before cross-entropy", stacklevel=1) or [])
     assert run("runs").stderr == "note: softmax before cross-entropy\n"
+
+
+def test_a_table_in_a_pipe_has_every_cell_whole_and_one_line_a_row(capsys):
+    long = "a run of " + "very " * 60 + "many words [bold]and brackets[/bold]"
+    print_table(["name", "what"], [["one", long], ["another", "short"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["name     what", f"one      {long}", "another  short"]
+
+
+def test_a_table_on_a_terminal_is_as_wide_as_it_is(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "50")
+    print_table(["name", "what"], [["one", "word " * 40]])
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in terminal.getvalue().splitlines()]
+    assert len(lines) > 4 and max(map(len, lines)) <= 50
+    assert " ".join(lines[2:]).count("word") == 40
