@@ -330,7 +330,7 @@ def show_growth(results: list[dict[str, Any]], peak: float) -> None:
 
 
 def new_parser(about: str | None, networks: Iterable[str]) -> argparse.ArgumentParser:
-    """What the command lines of families.py and specs.py share."""
+    """What the command lines of families.py and recipes.py share."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default=",".join(networks), help="some of " + ",".join(networks))
     parser.add_argument("--rounds", type=int, help="default: as each network needs")

@@ -1,11 +1,11 @@
-"""Whole training steps of the shipped specs against PyTorch and JAX, in one run.
+"""Whole training steps of the shipped recipes against PyTorch and JAX, in one run.
 
-    python bench/specs.py                             seven specs, each in a process of its own
-    python bench/specs.py --network gan-image-grey --rounds 9 --steps 20 --json
-    python bench/specs.py --kernels --network lstm-text    what our step spends its time on, kernel by kernel, alone
-    python bench/specs.py --cold                      compile time and peak memory alone, from fresh processes
+    python bench/recipes.py                             seven recipes, each in a process of its own
+    python bench/recipes.py --network gan-image-grey --rounds 9 --steps 20 --json
+    python bench/recipes.py --kernels --network lstm-text    what our step spends its time on, kernel by kernel, alone
+    python bench/recipes.py --cold                      compile time and peak memory alone, from fresh processes
 
-Our step is the one that `pellucid train` runs: what `Learner` compiles of the network, the spec's optimizer, schedule,
+Our step is the one that `pellucid train` runs: what `Learner` compiles of the network, the recipe's optimizer, schedule,
 clipping and moving average of weights, with its batch taken from the data. PyTorch's is the same training with torch's own
 layers and its batches ready: eager with fused Adam, foreach clipping and averaging; the same in channels_last where there
 are images; and both with torch.compile around the losses and Muon's iteration. JAX's whole step is one jit with donated state; the
@@ -14,7 +14,7 @@ CIFAR-10, 65 characters and daily temperatures.
 
 Chance is out of what is compared: image movements and dropout are switched off for all sides, and the noise and latents
 that the diffusion model and the GAN draw come with the batch, the same for all. "pellucid, with its chance" is our step
-with all of that in it, as the spec has it; nobody's losses are compared with its own.
+with all of that in it, as the recipe has it; nobody's losses are compared with its own.
 
 The first 10 losses must agree with PyTorch eager's within 1e-3 relative, the GAN's within 5e-3 (Adam without momentum makes
 a whole step of rounding where a gradient is nearly nothing), or the row says "not comparable". Rounds, ratios
@@ -65,8 +65,8 @@ def make_start(name: str) -> Start:
     return importlib.import_module("recipes_pellucid").Ours(name).start()
 
 
-def our_side(spec: str, steps: int, name: str) -> Side:
-    ours = importlib.import_module("recipes_pellucid").Ours(spec, chance=name == CHANCE)
+def our_side(recipe: str, steps: int, name: str) -> Side:
+    ours = importlib.import_module("recipes_pellucid").Ours(recipe, chance=name == CHANCE)
     side = per_call(name, ours.step, [(picked,) for picked in ours.picks], steps)
     side.compared = name == OURS
     return side
@@ -74,7 +74,7 @@ def our_side(spec: str, steps: int, name: str) -> Side:
 
 def make_side(start: Start, steps: int, name: str) -> Side:
     if name in (OURS, CHANCE):
-        return our_side(start.spec, steps, name)
+        return our_side(start.recipe, steps, name)
     if name == JAX:
         theirs = importlib.import_module("recipes_jax")
         return per_call(name, theirs.make_step(start), theirs.batches(start), steps)
@@ -84,11 +84,11 @@ def make_side(start: Start, steps: int, name: str) -> Side:
 
 
 def side_names(name: str) -> list[str]:
-    spec = RECIPES[name]
-    layouts = ["", LAST] if spec.images else [""]
+    recipe = RECIPES[name]
+    layouts = ["", LAST] if recipe.images else [""]
     theirs = [kind + layout for kind in (REFERENCE, COMPILED) for layout in layouts]
-    jax = [] if spec.family == "gan" else [JAX]
-    return [OURS, *([CHANCE] if spec.changed or spec.drawn else []), *theirs, *jax]
+    jax = [] if recipe.family == "gan" else [JAX]
+    return [OURS, *([CHANCE] if recipe.changed or recipe.drawn else []), *theirs, *jax]
 
 
 # ---- rows ----
@@ -103,7 +103,7 @@ def in_a_file(start: Start, use: Callable[[str], Any]) -> Any:
 
 
 def training_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Median step times of all sides on one spec, and the memory of the best of each library."""
+    """Median step times of all sides on one recipe, and the memory of the best of each library."""
     start, pace = make_start(name), RECIPES[name].pace
     rounds, steps = options.rounds or pace[0], options.instructions or pace[1]
     row = timed({side: functools.partial(make_side, start, steps, side) for side in side_names(name)}, rounds)
@@ -149,7 +149,7 @@ def show_kernels(options: argparse.Namespace) -> None:
 
 
 def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """All that is measured of one spec, in this process."""
+    """All that is measured of one recipe, in this process."""
     load, modules = os.getloadavg()[0], set_threads(options.threads, ["pellucid", "numpy", "torch", "jax"])
     peaks = [machine_peak()]
     results: dict[str, Any] = {"load": load, "versions": versions(modules, options.threads), "training": [], "cold": []}
@@ -162,7 +162,7 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def arguments(name: str, options: argparse.Namespace) -> list[str]:
-    """Of a fresh process that measures one spec: what others leave behind in memory shall not slow it."""
+    """Of a fresh process that measures one recipe: what others leave behind in memory shall not slow it."""
     numbers = {key: getattr(options, key) for key in ("rounds", "steps", "threads") if getattr(options, key)}
     told = [part for key, number in numbers.items() for part in (f"--{key}", str(number))]
     return ["--network", name, "--json", *told, *(["--cold"] if options.cold else [])]
@@ -190,7 +190,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(results))
         return
-    show_machine("training steps of shipped specs", results)
+    show_machine("training steps of shipped recipes", results)
     for result in results["training"]:
         show_training(result, results["peak"])
         show_memory(result)

@@ -1,4 +1,4 @@
-"""JAX's side of bench/specs.py, by hand: each spec's loss as a function of weights by name, and a whole step as one jit.
+"""JAX's side of bench/recipes.py, by hand: each recipe's loss as a function of weights by name, and a whole step as one jit.
 
 Weights have pellucid's names and shapes; images go through with channels last, as XLA likes them on a processor. The GAN,
 with two turns and a critic that moves buffers, is left out. Letters as in pellucid/models.
@@ -48,10 +48,10 @@ def batch_norm(w: Weights, running: Weights, name: str, x: Any) -> tuple[Any, We
 
 
 def cnn(start: Start, w: Weights, running: Weights, image: Any, target: Any) -> tuple[Any, Weights]:
-    config, spec = start.config, start.inputs
+    config, inputs = start.config, start.inputs
     x = image[..., None]
-    if "mean" in spec:
-        x = (image.astype(jnp.float32).transpose(0, 2, 3, 1) - np.array(spec["mean"])) / np.array(spec["std"])
+    if "mean" in inputs:
+        x = (image.astype(jnp.float32).transpose(0, 2, 3, 1) - np.array(inputs["mean"])) / np.array(inputs["std"])
     x = x.astype(jnp.float32)
     if config["whiten"]:
         x = gelu(jax_convolution(x, w[FIXED], 0) + w["whitening.convolution.bias"], approximate=False)
@@ -245,7 +245,7 @@ def make_update(start: Start) -> Callable[..., Any]:
 
 def make_step(start: Start) -> Any:
     """step(*batch) -> loss: a whole step. Raises KeyError for the GAN."""
-    loss_of, update, clip = LOSSES[start.spec], make_update(start), start.settings["clip_grad_norm"]
+    loss_of, update, clip = LOSSES[start.recipe], make_update(start), start.settings["clip_grad_norm"]
     numbers = {name: jnp.array(w) for name, w in start.weights.items() if w.dtype == np.float32}
     running = {name: w for name, w in numbers.items() if name.endswith(RUNNING)}
     fixed = {name: w for name, w in numbers.items() if name == FIXED}

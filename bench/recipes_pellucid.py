@@ -1,6 +1,6 @@
-"""Our side of bench/specs.py: the step that `Learner` compiles for a shipped spec, and the `Start` for all sides.
+"""Our side of bench/recipes.py: the step that `Learner` compiles for a shipped recipe, and the `Start` for all sides.
 
-The step is the library's own, with the spec's settings. Only chance is out of it: movements of images and dropout are
+The step is the library's own, with the recipe's settings. Only chance is out of it: movements of images and dropout are
 switched off, and what a network would draw it finds in its batch.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from starts import CHECKED, EXAMPLES, RECIPES, KernelSpec, Start, drawn_numbers
+from starts import CHECKED, EXAMPLES, RECIPES, Recipe, Start, drawn_numbers
 
 import pellucid
 from pellucid.data.input_spec import ImageSpec, InputSpec, SeriesSpec, TextSpec
@@ -32,7 +32,7 @@ RISEN = 0.1
 
 
 class Ours:
-    """A spec's training. chance: with movements, dropout and drawing, as the spec has them."""
+    """A recipe's training. chance: with movements, dropout and drawing, as the recipe has them."""
 
     def __init__(self, name: str, chance: bool = False) -> None:
         self.name, about = name, RECIPES[name]
@@ -86,7 +86,7 @@ class Ours:
 
 
 def input_spec(inputs: dict[str, Any]) -> InputSpec:
-    """The inputs of a `KernelSpec`, which imports nothing of pellucid, as a family of models takes them."""
+    """The inputs of a `Recipe`, which imports nothing of pellucid, as a family of models takes them."""
     if "tokens" in inputs:
         return TextSpec(inputs["tokens"])
     if "series" in inputs:
@@ -96,37 +96,37 @@ def input_spec(inputs: dict[str, Any]) -> InputSpec:
     )
 
 
-def make_dataset(spec: KernelSpec, batch: int, network: Model) -> Any:
+def make_dataset(recipe: Recipe, batch: int, network: Model) -> Any:
     """Made-up examples with something to learn in them, enough for CHECKED batches, as a preprocessor would encode them.
 
     In pure noise the gradients are so close to nothing that rounding decides Adam's steps, and any two runs drift apart.
     """
     random, n = np.random.default_rng(1), CHECKED * batch
-    if spec.kind == "text":
-        drawn = random.integers(0, spec.outputs, (3, TEXT), np.uint8)
+    if recipe.kind == "text":
+        drawn = random.integers(0, recipe.outputs, (3, TEXT), np.uint8)
         return WindowDataset(drawn.min(0), network.context_length)  # some tokens more often than others
-    if spec.kind == "series":
-        inputs = random.standard_normal((n, *spec.inputs["series"]), np.float32)
+    if recipe.kind == "series":
+        inputs = random.standard_normal((n, *recipe.inputs["series"]), np.float32)
         target = inputs[:, -1, 0] + random.standard_normal(n, np.float32)
     else:
-        *channels, height, width = spec.inputs["image"]
-        target = random.integers(0, spec.outputs, n)
-        coarse = random.random((spec.outputs, *channels, height // 4, width // 4), np.float32)
+        *channels, height, width = recipe.inputs["image"]
+        target = random.integers(0, recipe.outputs, n)
+        coarse = random.random((recipe.outputs, *channels, height // 4, width // 4), np.float32)
         squares = coarse.repeat(4, -1).repeat(4, -2)  # each class has its pattern of large squares
 
         def some(classes: np.ndarray) -> np.ndarray:
             images = 0.3 * squares[classes] + 0.7 * random.random((len(classes), *squares.shape[1:]), np.float32)
-            return images * spec.inputs["white"] if spec.kind == "image-grey" else (images * 255).astype(np.uint8)
+            return images * recipe.inputs["white"] if recipe.kind == "image-grey" else (images * 255).astype(np.uint8)
 
         # Batch by batch: the peak memory of a fresh process shall be that of training.
         inputs = np.concatenate([some(classes) for classes in np.split(target, CHECKED)])
-    return TensorDataset(*map(pellucid.tensor, (inputs, *drawn_numbers(spec, n), target)))
+    return TensorDataset(*map(pellucid.tensor, (inputs, *drawn_numbers(recipe, n), target)))
 
 
-def tell(network: Model, spec: KernelSpec) -> None:
+def tell(network: Model, recipe: Recipe) -> None:
     """Have the network take from its batch what it would draw, turn by turn, in the order in which it asks."""
     turns, first = [], 0
-    for turn, numbers in zip(network.phases(), spec.drawn, strict=True):
+    for turn, numbers in zip(network.phases(), recipe.drawn, strict=True):
         values = functools.partial(told, turn.training_step, sys.modules[type(network).__module__], first)
         turns.append(dataclasses.replace(turn, training_step=values))
         first += len(numbers)

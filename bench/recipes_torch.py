@@ -1,4 +1,4 @@
-"""PyTorch's side of bench/specs.py: each spec's network of torch's own layers, and a whole step of its training.
+"""PyTorch's side of bench/recipes.py: each recipe's network of torch's own layers, and a whole step of its training.
 
 Parameters have the names that pellucid gives them, so that the same weights can be copied in; where torch has one layer for
 what pellucid makes of others, the weights are laid out anew (`own_layout`). Letters as in pellucid/models.
@@ -61,11 +61,11 @@ class Whitening(nn.Module):
 class CNN(Network):
     def __init__(self, start: Start) -> None:
         super().__init__()
-        config, spec = start.config, start.inputs
-        *channels, height, width = spec["image"]
+        config, inputs = start.config, start.inputs
+        *channels, height, width = inputs["image"]
         now, side = channels[0] if channels else 1, min(height, width)
         for name in ("mean", "std"):
-            table = torch.tensor(spec[name]).reshape(-1, 1, 1) if name in spec else None
+            table = torch.tensor(inputs[name]).reshape(-1, 1, 1) if name in inputs else None
             self.register_buffer(name, table, persistent=False)
         self.whitening = Whitening(now, config["whiten"]) if config["whiten"] else nn.Identity()
         if config["whiten"]:
@@ -433,7 +433,7 @@ def as_it_is(function: Any) -> Any:
 def make_step(start: Start, wrap: Callable[[Any], Any] = as_it_is, last: bool = False) -> Any:
     """step(*batch) -> loss, the sum over turns: a whole step. `wrap` may compile losses; last: channels last in memory."""
     torch.manual_seed(0)
-    model = NETWORKS[start.spec](start)
+    model = NETWORKS[start.recipe](start)
     model.load_state_dict(own_layout(start))
     if last:
         model.to(memory_format=torch.channels_last)
