@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from ..data.datasets import Dataset, catalogue
-from .options import print_json, print_table
+from .options import print_json
+from .tables import print_table
 
 
 @click.command("datasets")

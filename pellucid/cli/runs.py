@@ -10,7 +10,8 @@ from ..errors import PellucidError
 from ..evaluation.formatting import score_line
 from ..files import Json
 from ..runs import run as runs
-from .options import baseline_json, baseline_words, flat, print_json, print_table
+from .options import baseline_json, baseline_words, flat, print_json
+from .tables import print_table
 
 
 @click.command("runs")

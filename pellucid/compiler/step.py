@@ -14,7 +14,7 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from ..ops.index import rows, take
 from ..ops.loop import tree_map
 from ..random import stream
 from ..tensor import Tensor
-from .backends.interpreter import InterpretedProgram
+from .backends import BACKENDS, Program, Workspaces
 from .guards import Guard, check_seconds, checker, most_costly
 from .signature import argument_key, fingerprint, is_current, name_arguments, retrace_reason, tensor_names
 from .trace.traced_step import Args, Function, IndexFault, Kwargs, TracedStep
@@ -38,11 +38,8 @@ from .trace.tracer import trace
 if TYPE_CHECKING:
     from ..tensor.operands import TensorLike
     from .backends.cpu.profile import Kernels
-    from .backends.cpu.program import Program, Workspaces
     from .ir.graph import Graph
     from .signature import Signature
-
-    AnyProgram: TypeAlias = Program | InterpretedProgram
 
 RETRACES = 3  # programs of one step before a warning names the cause
 # A warning names guards that take more than this share of a step, and more than this many seconds.
@@ -70,12 +67,10 @@ class CompiledStep:
         self.backward_outside = True  # whether `backward()` may be called on a result, outside the step
         self.source = source or function
         # By signature: for each trace the check of its guards, its program, and the guards. The last used comes first.
-        self.programs: dict[Signature, list[tuple[Callable[[], bool], AnyProgram, list[Guard]]]] = {}
-        self.made: dict[Hashable, AnyProgram] = {}  # by fingerprint: several signatures may trace to the same program
-        self.last: AnyProgram | None = None
-        self.once: AnyProgram | None = (
-            None  # the program of the last trace that changed Python state, good for one call
-        )
+        self.programs: dict[Signature, list[tuple[Callable[[], bool], Program, list[Guard]]]] = {}
+        self.made: dict[Hashable, Program] = {}  # by fingerprint: several signatures may trace to the same program
+        self.last: Program | None = None
+        self.once: Program | None = None  # the program of the last trace that changed Python state, good for one call
         self._measuring: _GuardCost | None = None  # what the guards of the last trace cost
         self._state: set[int] = set()  # ids of Tensors that the function finds by itself; the programs keep them alive
         self._steps: CompiledStep | None = None  # what `run_steps` runs: it gathers the rows inside the program
@@ -111,7 +106,7 @@ class CompiledStep:
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.function, self.keep_grads, self.disabled_passes)  # a copy compiles anew
 
-    def _raise_index_error(self, program: AnyProgram, calls: Iterable[tuple[Args, Kwargs]]) -> NoReturn:
+    def _raise_index_error(self, program: Program, calls: Iterable[tuple[Args, Kwargs]]) -> NoReturn:
         """Run the eager step on the calls whose index was out of range; it raises the error that says where.
 
         What it writes on the way is undone.
@@ -158,7 +153,7 @@ class CompiledStep:
             self.last = program
             _check_unwritten(program, data)
             try:
-                if isinstance(program, InterpretedProgram) or not program.is_whole or program is self._steps.once:
+                if not program.is_whole or program is self._steps.once:
                     return self._one_by_one(program, tensors, given, order)
                 return program.run_steps(tensors, order, progress)
             except IndexFault as fault:  # the number may be too low where a step writes nothing: look from there on
@@ -166,7 +161,7 @@ class CompiledStep:
                 self._raise_index_error(program, ((tuple(take(x, index) for x in data), {}) for index in rest))
 
     def _one_by_one(
-        self, program: AnyProgram, tensors: list[Tensor], given: Callable[[np.ndarray], list[Tensor]], order: np.ndarray
+        self, program: Program, tensors: list[Tensor], given: Callable[[np.ndarray], list[Tensor]], order: np.ndarray
     ) -> Any:
         """Run each step as a call, the first with `program` and `tensors`."""
         assert self._steps is not None
@@ -180,7 +175,7 @@ class CompiledStep:
                 raise IndexFault(number) from None
         return _stack(results)
 
-    def _run(self, program: AnyProgram, tensors: list[Tensor], args: Args, kwargs: Kwargs) -> Any:
+    def _run(self, program: Program, tensors: list[Tensor], args: Args, kwargs: Kwargs) -> Any:
         try:
             return program(tensors)
         except IndexFault:
@@ -208,7 +203,7 @@ class CompiledStep:
         """Whether an argument shares memory with a Tensor that the function finds by itself."""
         return id(cell) in self._state or id(cell.tensors[0]()) in self._state
 
-    def _lookup(self, args: Args, kwargs: Kwargs) -> tuple[list[Tensor], AnyProgram]:
+    def _lookup(self, args: Args, kwargs: Kwargs) -> tuple[list[Tensor], Program]:
         """The Tensors of a call and the program for it, which is traced now where there is none."""
         tensors, key = self._signature(args, kwargs)
         program = self._cached_program(key)
@@ -219,7 +214,7 @@ class CompiledStep:
         self.last = program
         return tensors, program
 
-    def _cached_program(self, key: Signature) -> AnyProgram | None:
+    def _cached_program(self, key: Signature) -> Program | None:
         """The program of a signature whose guards hold."""
         cached = self.programs.get(key, [])
         for i, (check, program, _) in enumerate(cached):
@@ -229,7 +224,7 @@ class CompiledStep:
                 return program
         return None
 
-    def _trace_and_compile(self, args: Args, kwargs: Kwargs) -> AnyProgram:
+    def _trace_and_compile(self, args: Args, kwargs: Kwargs) -> Program:
         """Trace the step and cache its program.
 
         A program whose trace changed Python state is for this call alone, as with a mask that is made once. A second trace
@@ -264,7 +259,7 @@ class CompiledStep:
         self._state.update(id(owner.cell) for owner in owners if owner.cell is not None)
         return traced
 
-    def _cache_program(self, traced: TracedStep, args: Args, kwargs: Kwargs) -> AnyProgram:
+    def _cache_program(self, traced: TracedStep, args: Args, kwargs: Kwargs) -> Program:
         _, key = self._signature(args, kwargs)  # again: tracing may have set attributes, and found more state
         program = self._program_for(traced, key)
         cached = self.programs.setdefault(key, [])
@@ -277,7 +272,7 @@ class CompiledStep:
         del cached[MAX_PROGRAMS:]
         return program
 
-    def _program_for(self, traced: TracedStep, key: Signature | None = None) -> AnyProgram:
+    def _program_for(self, traced: TracedStep, key: Signature | None = None) -> Program:
         """The program for a trace, shared by equal traces. key: the signature it will be cached under."""
         key_of_trace = fingerprint(traced)
         program = self.made.get(key_of_trace)
@@ -297,7 +292,7 @@ class CompiledStep:
                 self.made[key_of_trace] = program
         return program
 
-    def _forget(self, program: AnyProgram) -> None:
+    def _forget(self, program: Program) -> None:
         """Drop a program that no signature uses any more."""
         if not any(program is other for cached in self.programs.values() for _, other, _ in cached[:MAX_PROGRAMS]):
             self.made = {about: other for about, other in self.made.items() if other is not program}
@@ -316,17 +311,10 @@ class CompiledStep:
         Raises OptionError for a program that is interpreted.
         """
         program = self._last_program()
-        if isinstance(program, InterpretedProgram):
-            raise OptionError(
-                f"{self.__name__}: kernels() of a program that is interpreted, without native code; expected llvmlite "
-                'installed, and no "native" in disable_passes; look at its operations with print(step.graph)'
-            )
-        from .backends.cpu.profile import kernels
-
         with self._lock:
-            return kernels(program, measure)
+            return program.kernels(measure, self.__name__)
 
-    def _last_program(self) -> AnyProgram:
+    def _last_program(self) -> Program:
         if self.last is None:
             raise OptionError(f"{self.__name__}: nothing has been compiled yet; expected a call first; call it once")
         return self.last
@@ -335,11 +323,11 @@ class CompiledStep:
 class _GuardCost:
     """Warns where the guards of a step cost too much, and names the dearest."""
 
-    def __init__(self, program: AnyProgram, cost: float, guards: list[Guard]) -> None:
+    def __init__(self, program: Program, cost: float, guards: list[Guard]) -> None:
         self.program, self.cost, self.guards = program, cost, guards
         self.best, self.runs = float("inf"), 0
 
-    def run(self, step: CompiledStep, program: AnyProgram, tensors: list[Tensor], args: Args, kwargs: Kwargs) -> Any:
+    def run(self, step: CompiledStep, program: Program, tensors: list[Tensor], args: Args, kwargs: Kwargs) -> Any:
         """Call `program`. The third call of the measured one ends the measurement."""
         start = time.perf_counter()
         result = step._run(program, tensors, args, kwargs)
@@ -370,24 +358,18 @@ class _Bound(dict[CompiledStep, CompiledStep]):
         return _Bound, ()
 
 
-def _make_program(traced: TracedStep, disabled_passes: frozenset[str], workspaces: Workspaces) -> AnyProgram:
+def _make_program(traced: TracedStep, disabled_passes: frozenset[str], workspaces: Workspaces) -> Program:
     """A native program. Without llvmlite, or with "native" disabled, an interpreted one."""
     if "native" not in disabled_passes:
         try:
-            # With LLVM; most programs that import pellucid never compile.
-            from .backends.cpu.program import Program
-            from .backends.cpu.two_phase_program import TwoPhaseProgram
-
-            if traced.leaves is not None:
-                return TwoPhaseProgram(traced, disabled_passes)
-            return Program(traced, disabled_passes, workspaces)
+            return BACKENDS["cpu"].make(traced, disabled_passes, workspaces)
         except ModuleNotFoundError as error:
             if error.name != "llvmlite":
                 raise
             warnings.warn(
                 "llvmlite is not installed, so compiled steps are interpreted; pip install llvmlite", stacklevel=5
             )
-    return InterpretedProgram(traced)
+    return BACKENDS["interpreter"].make(traced, disabled_passes, workspaces)
 
 
 def _on_rows(function: Function) -> Function:

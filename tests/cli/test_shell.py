@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pellucid.cli import shell
-from pellucid.cli.options import print_table
+from pellucid.cli.tables import print_table
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ...core.op import new_value
 from ...core.value import Symbol
-from ...errors import IndexRangeError
+from ...errors import IndexRangeError, OptionError
 from ...tensor import ConsumedGradient, Tensor
 from ..ir.graph import Graph, Input, dependents, evaluate
 from ..trace.outputs import GradientBindings, make_unflatten, output_tensor, refusing_nodes
@@ -82,6 +82,19 @@ class InterpretedProgram:
         evaluate([s for s in graph.symbols if s in late], values_of)
         read = lambda symbol: values_of[symbol] if symbol.constant is None else symbol.constant
         return [new_value(np.array(read(s))) for s in graph.outputs[len(self.traced.tracked) :]]
+
+    def run_steps(
+        self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], object] | None
+    ) -> Any:
+        """Never called, as no interpreted program is whole."""
+        raise NotImplementedError
+
+    def kernels(self, measure: bool, name: str) -> NoReturn:
+        """Raise OptionError."""
+        raise OptionError(
+            f"{name}: kernels() of a program that is interpreted, without native code; expected llvmlite "
+            'installed, and no "native" in disable_passes; look at its operations with print(step.graph)'
+        )
 
     def _array(self, entry: Input, tensors: Sequence[Tensor]) -> np.ndarray:
         if entry.kind == "argument":

@@ -11,7 +11,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from .lower import READY
 from .memory_plan import ARENA, INPUTS, OUTPUTS
 from .planned_memory import PlannedMemory
 from .storage import Buffer, aligned, buffer_of
+
+if TYPE_CHECKING:
+    from .profile import Kernels
 
 COPIED = 1 << 14  # bytes: copying a smaller argument is faster than asking NumPy for its address
 CHUNK = 0.05  # seconds of native work between checks for signals
@@ -307,6 +310,12 @@ class Program:
         self.bindings.apply_grad_state(tensors)
 
     # ---- many steps in one call ----
+
+    def kernels(self, measure: bool, name: str) -> Kernels:
+        """What it runs, kernel by kernel; measure=False runs nothing."""
+        from .profile import kernels  # only for looking; it imports this file
+
+        return kernels(self, measure)
 
     @property
     def is_whole(self) -> bool:

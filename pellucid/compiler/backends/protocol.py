@@ -1,0 +1,61 @@
+"""What a backend is: it makes a Program of a traced step (floor 4).
+
+A backend receives the step as it was recorded and runs the passes that it wants. What it gives keeps to `Program`, so that
+`step.py` knows no backend. `tests/compiler/test_backends.py` runs one suite over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ...tensor import Tensor
+from ..ir.graph import Graph
+from ..trace.outputs import GradientBindings
+from ..trace.traced_step import TracedStep
+
+# Memory that the programs of one step share, since they run one at a time. What is in it is the backend's own.
+Workspaces = MutableMapping[Any, Any]
+
+
+class Program(Protocol):
+    """A traced step that can be called.
+
+    graph: after the backend's passes. bindings: where gradients are read and written. is_whole: whether `run_steps` works;
+    else each step is a call.
+    """
+
+    traced: TracedStep
+    graph: Graph
+    bindings: GradientBindings
+
+    @property
+    def is_whole(self) -> bool: ...
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Any:
+        """The step's return value for these arguments; its writes are done.
+
+        Raises IndexFault for an index out of range; nothing is written then.
+        """
+
+    def run_steps(
+        self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], object] | None
+    ) -> Any:
+        """One step for each row of `indices` (S, B), which replaces the last of `tensors`; the results stacked, (S, ...).
+
+        progress: called with the steps done, about every 50 ms. Raises IndexFault with the number of the first bad step.
+        """
+
+    def kernels(self, measure: bool, name: str) -> Any:
+        """What it runs, kernel by kernel, as `CompiledStep.kernels` gives it; measure=False runs nothing. Raises OptionError, which names the step, where there is no native code."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """make: the Program of a traced step, without the passes named; `workspaces` is the memory of its step."""
+
+    name: str
+    make: Callable[[TracedStep, frozenset[str], Workspaces], Program]
