@@ -21,6 +21,7 @@ from ..trace.outputs import GradientBindings, make_unflatten, output_tensor, ref
 from ..trace.tape_node import put_on_tape
 from ..trace.traced_step import IndexFault, TracedStep
 
+NUMBERS = ("scalar", "length")  # kinds of input whose owner is the number itself
 _one_at_a_time = threading.RLock()  # one interpreted program runs at a time
 
 
@@ -35,7 +36,8 @@ class InterpretedProgram:
         self.bindings = GradientBindings(traced)
         self.nodes = refusing_nodes(traced)
         self.unflatten = make_unflatten(traced, self.bindings)
-        locks = {entry.owner.lock for entry in self.graph.inputs if entry.owner is not None and entry.owner.lock}
+        owners = [entry.owner for entry in self.graph.inputs if entry.owner is not None and entry.kind not in NUMBERS]
+        locks = {owner.lock for owner in owners if owner.lock}
         self.locks = [_one_at_a_time, *sorted(locks, key=id)]
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
@@ -55,6 +57,8 @@ class InterpretedProgram:
         read = lambda symbol: arrays[symbol] if symbol.constant is None else symbol.constant
         tracked = self.traced.tracked
         results = [np.array(read(s)) for s in graph.outputs[: len(tracked)]]
+        if self.traced.padding is not None:
+            results = [self.traced.padding.unpad(i, array) for i, array in enumerate(results)]
         for (entry, _), array in zip(graph.writes, [read(s) for _, s in graph.writes], strict=True):
             if entry.kind == "gradient":
                 self.bindings.store_grad(entry, np.array(array), tensors)
@@ -97,8 +101,15 @@ class InterpretedProgram:
         )
 
     def _array(self, entry: Input, tensors: Sequence[Tensor]) -> np.ndarray:
+        if entry.kind in NUMBERS:
+            return entry.owner
         if entry.kind == "argument":
-            return tensors[entry.position].array
+            array = tensors[entry.position].array
+            if self.traced.padding is None:
+                return array
+            padded = np.zeros(entry.symbol.shape, entry.symbol.dtype)
+            self.traced.padding.within(entry.position, padded)[...] = array
+            return padded
         if entry.kind == "state":
             return entry.owner.array
         grad = self.bindings.resolve(entry.owner, tensors)._grad
