@@ -28,6 +28,7 @@ class Elementwise(Op):
     native: `native(e, *vectors, **attributes)`, the same function on vectors of numbers, where `e` is the arithmetic of
         `compiler/backends/cpu/kernels/vector_math.py` for the inputs' dtype (the last one's, where they differ). The compiler calls
         it; nothing here imports that file.
+    ulps: how many units in the last place native float32 code may differ from NumPy's.
     """
 
     kind = "elementwise"
@@ -46,6 +47,7 @@ class Elementwise(Op):
         domain: tuple[float, float] = (-2.0, 2.0),
         traits: str = "",
         native: Callable[..., Any] | None = None,
+        ulps: int = 0,
     ) -> None:
         super().__init__(name, gradients, traits)
         self.forward = forward
@@ -57,6 +59,7 @@ class Elementwise(Op):
         self.floats = floats
         self.domain = domain
         self.native = native
+        self.ulps = ulps
 
     def infer(self, *inputs: Any, **attributes: Any) -> tuple[tuple[int, ...], np.dtype]:
         first = inputs[0].array
@@ -178,7 +181,7 @@ def _exponent_gradient(g: Value, y: Value, x: Value, p: Value) -> Value:
 
 power = Elementwise(
     "power", np.power, [_base_gradient, _exponent_gradient], inputs=2, domain=(0.4, 2.0),
-    native=lambda e, a, b: e.power(a, b),
+    ulps=4, native=lambda e, a, b: e.power(a, b),
 )  # fmt: skip
 """x ** p. The gradient for p at x = 0 is 0, where p is not negative."""
 
@@ -215,21 +218,23 @@ def _erf(x: np.ndarray) -> np.ndarray:
     return erf(x)
 
 
-exp = Elementwise("exp", np.exp, [lambda g, y, x: g * y], saves="output", floating=True, native=lambda e, x: e.exp(x))
+exp = Elementwise(
+    "exp", np.exp, [lambda g, y, x: g * y], saves="output", floating=True, ulps=2, native=lambda e, x: e.exp(x)
+)
 """e ** x."""
 expm1 = Elementwise(
     "expm1", np.expm1, [lambda g, y, x: g * (y + 1)], saves="output", floating=True,
-    native=lambda e, x: e.expm1(x),
+    ulps=4, native=lambda e, x: e.expm1(x),
 )  # fmt: skip
 """e ** x - 1, exact near 0."""
 log: Op = Elementwise(
     "log", np.log, [lambda g, y, x: g / x], saves="inputs", floating=True, domain=(0.3, 3.0),
-    native=lambda e, x: e.log(x),
+    ulps=2, native=lambda e, x: e.log(x),
 )  # fmt: skip
 """The natural logarithm: -inf at 0, NaN below."""
 log1p = Elementwise(
     "log1p", np.log1p, [lambda g, y, x: g / (x + 1)], saves="inputs", floating=True, domain=(-0.5, 3.0),
-    native=lambda e, x: e.log1p(x),
+    ulps=4, native=lambda e, x: e.log1p(x),
 )  # fmt: skip
 """log(1 + x), exact near 0."""
 sqrt = Elementwise(
@@ -245,27 +250,27 @@ length = Elementwise(
 """The square root of a sum of squares; the gradient at 0 is 0, as the field takes it for norms."""
 sin = Elementwise(
     "sin", np.sin, [lambda g, y, x: g * cos(x)], saves="inputs", floating=True,
-    native=lambda e, x: e.sin(x),
+    ulps=3, native=lambda e, x: e.sin(x),
 )  # fmt: skip
 """The sine of an angle in radians."""
 cos: Op = Elementwise(
     "cos", np.cos, [lambda g, y, x: -g * sin(x)], saves="inputs", floating=True,
-    native=lambda e, x: e.cos(x),
+    ulps=3, native=lambda e, x: e.cos(x),
 )  # fmt: skip
 """The cosine of an angle in radians."""
 tanh = Elementwise(
     "tanh", np.tanh, [lambda g, y, x: g * (1 - y * y)], saves="output", floating=True,
-    native=lambda e, x: e.tanh(x),
+    ulps=4, native=lambda e, x: e.tanh(x),
 )  # fmt: skip
 """The hyperbolic tangent."""
 sigmoid = Elementwise(
     "sigmoid", _sigmoid, [lambda g, y, x: g * y * (1 - y)], saves="output", floating=True,
-    native=lambda e, x: e.sigmoid(x),
+    ulps=5, native=lambda e, x: e.sigmoid(x),
 )  # fmt: skip
 """1 / (1 + e ** -x)."""
 erf = Elementwise(
     "erf", _erf, [lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi))], saves="inputs", floating=True,
-    native=lambda e, x: e.erf(x),
+    ulps=3, native=lambda e, x: e.erf(x),
 )  # fmt: skip
 """The error function."""
 relu = Elementwise(
