@@ -72,9 +72,9 @@ def test_epochs_are_drawn_by_one_program_or_eagerly(tmp_path, eager):
     assert len(draws.generator_forward.compiled.made) == (0 if eager else 1)
     (tmp_path / "samples/epoch-001.png").unlink()
     second, kept = draws.figures().sheets
-    assert second.title == "epoch 2" and "kept" in kept.title
+    assert second.title == "epoch 2" and "best weights" in kept.title
     shown = figure_sections(draws.figures())[0]
-    assert "epoch 2" in shown and "epoch 1" not in shown and "kept" in shown
+    assert "epoch 2" in shown and "epoch 1" not in shown and "best weights" in shown
     (tmp_path / "samples/epoch-002.png").write_bytes(b"no picture")
     assert len(draws.figures().sheets) == 1 and draws.figures().notes == ["epoch-002.png: damaged, left out"]
     shutil.rmtree(tmp_path / "samples")
