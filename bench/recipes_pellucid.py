@@ -23,7 +23,7 @@ from pellucid.models.base import Model, StepOutput
 from pellucid.runs.settings import load_recipe, resolve_config
 from pellucid.training.learner import Learner
 from pellucid.training.optimizers import decayed_parameters, hidden_matrices, learning_rate_curve
-from pellucid.training.session import PREPARED
+from pellucid.training.session import INITIAL_EXAMPLES
 
 TEXT = 100_000  # tokens
 # The share of the highest learning rate to begin with. At the beginning of a warm-up, losses would agree whatever the
@@ -45,7 +45,7 @@ class Ours:
         task = "regression" if about.kind == "series" else "classification"
         network = family(about.family).build(input_spec(about.inputs), about.outputs, task, self.config)
         dataset = make_dataset(about, settings.batch_size, network)
-        network.initialize_from_data(*dataset.gather(np.arange(min(PREPARED, len(dataset)))))
+        network.initialize_from_data(*dataset.gather(np.arange(min(INITIAL_EXAMPLES, len(dataset)))))
         if about.drawn:
             tell(network, about)
         loader = DataLoader(dataset, settings.batch_size, steps=settings.steps_per_epoch)
