@@ -139,13 +139,13 @@ class Side:
 
     def losses(self, count: int = CHECKED) -> np.ndarray:
         """Of the first `count` steps."""
-        return np.array([self.read(self.call(i)) for i in range(-(-count // self.instructions))]).ravel()[:count]
+        return np.array([self.read(self.call(i)) for i in range(-(-count // self.steps))]).ravel()[:count]
 
     def round(self) -> float:
         """Microseconds of one step: the median over the calls of a round."""
         self.prepare()
         time.sleep(SETTLE)
-        if self.instructions == 1:
+        if self.steps == 1:
             for i in range(self.warm):
                 self.call(i)
         times = []
@@ -153,7 +153,7 @@ class Side:
             before = time.perf_counter()
             self.call(i)
             times.append(time.perf_counter() - before)
-        return statistics.median(times) / self.instructions * 1e6
+        return statistics.median(times) / self.steps * 1e6
 
 
 def attempt(name: str, make: Callable[[], Any], skipped: dict[str, str]) -> Any:

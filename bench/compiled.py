@@ -90,7 +90,7 @@ def pellucid_resident(task: Task) -> Side:
     step = pellucid.compile(training_step(pellucid, task))
     data = pellucid.tensor(task.rows), pellucid.tensor(task.labels)
     return Side(
-        RESIDENT, lambda _: step.run_steps(data, task.indices), EPOCHS, task.instructions, lambda losses: losses.numpy()
+        RESIDENT, lambda _: step.run_steps(data, task.indices), EPOCHS, task.steps, lambda losses: losses.numpy()
     )
 
 
@@ -186,7 +186,7 @@ def jax_resident(task: Task) -> Side:
         state, losses = compiled(state, rows, labels, indices)
         return jax.block_until_ready(losses)
 
-    return Side("JAX, scan", call, EPOCHS, task.instructions)
+    return Side("JAX, scan", call, EPOCHS, task.steps)
 
 
 def tinygrad_side(task: Task) -> Side:
@@ -229,7 +229,7 @@ def scikit_side(task: Task) -> Side:
 
 def training_row(batch: int, options: argparse.Namespace) -> dict[str, Any]:
     """Median step times of all sides at one batch size."""
-    task, skipped = make_task(SIZES, batch, options.instructions), {}
+    task, skipped = make_task(SIZES, batch, options.steps), {}
     makers: dict[str, Callable[[], Side]] = {
         REFERENCE: lambda: torch_side(task),
         "PyTorch, fused Adam": lambda: torch_side(task, "PyTorch, fused Adam", fused=True),
@@ -463,8 +463,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", choices=[OURS, "torch"], help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.instructions < CHECKED or options.instructions % QUEUED:
-        parser.error(f"--steps {options.instructions}: expected a multiple of {QUEUED} from {CHECKED}")
+    if options.steps < CHECKED or options.steps % QUEUED:
+        parser.error(f"--steps {options.steps}: expected a multiple of {QUEUED} from {CHECKED}")
     return options
 
 
@@ -474,7 +474,7 @@ def show_kernels(options: argparse.Namespace) -> None:
 
     set_threads(options.threads, ["pellucid"])
     for batch in options.batch:
-        task = make_task(SIZES, batch, options.instructions)
+        task = make_task(SIZES, batch, options.steps)
         step = pellucid.compile(training_step(pellucid, task))
         step(pellucid.tensor(task.batches[0][0]), pellucid.tensor(task.batches[0][1]))
         print(f"\none step, batch {batch}\n{step.kernels()}")

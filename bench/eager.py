@@ -129,7 +129,7 @@ def main() -> None:
     set_num_threads(options.threads)
     versions = {"pellucid": pellucid.__version__, "torch": torch.__version__, "numpy": np.__version__,
                 "python": platform.python_version(), "threads": options.threads}  # fmt: skip
-    results = [row(batch, options.rounds, options.instructions) for batch in options.batch]
+    results = [row(batch, options.rounds, options.steps) for batch in options.batch]
     if options.json:
         print(json.dumps({"versions": versions, "rows": results}))
         return

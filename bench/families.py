@@ -199,7 +199,7 @@ def forget() -> None:
 def training_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Median step times of all sides on one network."""
     network = NETWORKS[name]
-    rounds, steps = options.rounds or PACE[name][0], options.instructions or PACE[name][1]
+    rounds, steps = options.rounds or PACE[name][0], options.steps or PACE[name][1]
     sides = makers(network, steps, [*torch_names(network), OURS, JAX])
     return {"network": name, "steps": steps, "flops": network.flops} | timed(sides, rounds)
 
@@ -301,7 +301,7 @@ def growth_rows(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             network, skipped = dataclasses.replace(NETWORKS[name], **{kind: value}), {}
             forget()
             names = [name for name in torch_names(network) if not (options.eager and name.startswith(COMPILED))]
-            sides, apart = ready(makers(network, options.instructions or 4, [*names, OURS]), skipped, CHECKED)
+            sides, apart = ready(makers(network, options.steps or 4, [*names, OURS]), skipped, CHECKED)
             times = measure([side for side in sides if apart.get(side.name, 0) <= APART], options.rounds or 3)
             skipped |= {side.name: "its losses differ" for side in sides if side.name not in times}
             about = {"network": name, "kind": kind, "value": value, "flops": network.flops}

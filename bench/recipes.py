@@ -105,7 +105,7 @@ def in_a_file(start: Start, use: Callable[[str], Any]) -> Any:
 def training_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Median step times of all sides on one recipe, and the memory of the best of each library."""
     start, pace = make_start(name), RECIPES[name].pace
-    rounds, steps = options.rounds or pace[0], options.instructions or pace[1]
+    rounds, steps = options.rounds or pace[0], options.steps or pace[1]
     row = timed({side: functools.partial(make_side, start, steps, side) for side in side_names(name)}, rounds)
     flops = attempt("flops", lambda: importlib.import_module("recipes_torch").flops(start), {}) or 0
     own = "movements, dropout and drawing in the step"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,3 +38,20 @@ def test_a_recipe_takes_a_compiled_step(ours, name):
     assert start.recipe == name and start.decayed and set(start.decayed) <= set(start.weights)
     losses = [side.step(side.picks[i]) for i in range(2)]
     assert all(np.isfinite(losses))
+
+
+SCRIPTS = {
+    "compiled.py": ["--batch", "32", "--rounds", "1", "--steps", "30"],
+    "families.py": ["--network", "cnn", "--rounds", "1", "--steps", "1"],
+    "recipes.py": ["--network", "lstm-series", "--rounds", "1", "--steps", "1"],
+}
+
+
+@pytest.mark.parametrize("script", [pytest.param("compiled.py", marks=pytest.mark.slow), "families.py", "recipes.py"])
+def test_a_benchmark_runs_without_its_rivals(script):
+    """The libraries that pellucid is compared with are named as skipped where they are not installed."""
+    command = [sys.executable, "-W", "ignore", BENCH / script, *SCRIPTS[script]]
+    environment = {**os.environ, "PYTHONPATH": str(BENCH.parent)}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=BENCH.parent)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "pellucid" in result.stdout
