@@ -362,14 +362,14 @@ def _make_program(traced: TracedStep, disabled_passes: frozenset[str], workspace
     """A native program. Without llvmlite, or with "native" disabled, an interpreted one."""
     if "native" not in disabled_passes:
         try:
-            return BACKENDS["cpu"].make(traced, disabled_passes, workspaces)
+            return BACKENDS["cpu"](traced, disabled_passes, workspaces)
         except ModuleNotFoundError as error:
             if error.name != "llvmlite":
                 raise
             warnings.warn(
                 "llvmlite is not installed, so compiled steps are interpreted; pip install llvmlite", stacklevel=5
             )
-    return BACKENDS["interpreter"].make(traced, disabled_passes, workspaces)
+    return BACKENDS["interpreter"](traced, disabled_passes, workspaces)
 
 
 def _on_rows(function: Function) -> Function:

@@ -23,7 +23,7 @@ def backend(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     chosen, made = BACKENDS[request.param], []
 
     def make(*args: Any) -> Any:
-        made.append(chosen.make(*args))
+        made.append(chosen(*args))
         return made[-1]
 
     monkeypatch.setattr(step_module, "_make_program", make)

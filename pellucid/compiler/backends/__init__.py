@@ -27,7 +27,4 @@ def _native(traced: TracedStep, disabled_passes: frozenset[str], workspaces: Wor
     return Program(traced, disabled_passes, workspaces)
 
 
-BACKENDS = {
-    "interpreter": Backend("interpreter", _interpreted),
-    "cpu": Backend("cpu", _native),
-}
+BACKENDS: dict[str, Backend] = {"interpreter": _interpreted, "cpu": _native}

@@ -7,7 +7,6 @@ A backend receives the step as it was recorded and runs the passes that it wants
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,9 +52,5 @@ class Program(Protocol):
         """What it runs, kernel by kernel, as `CompiledStep.kernels` gives it; measure=False runs nothing. Raises OptionError, which names the step, where there is no native code."""
 
 
-@dataclass(frozen=True)
-class Backend:
-    """make: the Program of a traced step, without the passes named; `workspaces` is the memory of its step."""
-
-    name: str
-    make: Callable[[TracedStep, frozenset[str], Workspaces], Program]
+# Makes the Program of a traced step, without the passes named; the last argument is the memory of its step.
+Backend = Callable[[TracedStep, frozenset[str], Workspaces], Program]
