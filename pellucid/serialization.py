@@ -44,6 +44,11 @@ def save(
         raise OptionError(
             f"save: {type(obj).__name__}; expected a Module or a dict of Tensors by name; pass model.state_dict()"
         )
+    for name in state:
+        if isinstance(name, str) and (name == "__metadata__" or not _is_utf8(name)):
+            raise OptionError(
+                f"save: an entry is called {name!r}, which the file's header cannot hold; expected other text in UTF-8; rename it"
+            )
     for name, text in (metadata or {}).items():
         if not isinstance(name, str) or not isinstance(text, str):
             raise OptionError(
@@ -51,6 +56,11 @@ def save(
             )
     arrays = {name: _array(name, value) for name, value in state.items()}
     write_bytes(Path(path), to_bytes(arrays, metadata=dict(metadata) if metadata else None))
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether no half of a surrogate pair stands in it."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _array(name: object, value: object) -> np.ndarray:

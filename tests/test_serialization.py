@@ -287,3 +287,10 @@ def test_a_damaged_file_never_raises_anything_but_our_errors(tmp_path_factory, d
         nn.Linear(3, 2).load_state_dict(state)
     except PellucidError:
         pass
+
+
+@pytest.mark.parametrize("name", ["__metadata__", "a\ud800b"])
+def test_a_name_that_the_header_cannot_hold_is_refused(place, name):
+    with pytest.raises(OptionError, match="save: an entry is called"):
+        P.save({name: P.tensor([1.0]), "other": P.tensor([2.0])}, place)
+    assert not place.exists()

@@ -82,6 +82,8 @@ class BatchNorm2d(_BatchNorm):
 class LayerNorm(Module):
     """Each example normalised over its last axes, `normalized_shape` (Ba et al. 2016)."""
 
+    undecayed = ("weight", "bias")  # scales and shifts, of two axes too
+
     def __init__(
         self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True,
         device: DeviceLike | None = None, dtype: DTypeLike | None = None,
@@ -107,6 +109,8 @@ class LayerNorm(Module):
 
 class RMSNorm(Module):
     """Each example divided by its root mean square over its last axes (Zhang and Sennrich 2019)."""
+
+    undecayed = ("weight",)
 
     def __init__(
         self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True,

@@ -273,3 +273,21 @@ def test_an_argument_that_is_given_back_is_the_one_of_the_call() -> None:
         (x,) = sequence(n)
         found = run(x, y=P.ones(2))
         assert found[0] is x and found[2]["both"][0] is x
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["alike", "another order"])
+def test_scattered_values_stand_in_the_order_of_their_index(ordered: bool) -> None:
+    """The padding of values (2, n) merged is not where that of an index (n, 2) merged is."""
+
+    def step(x: Tensor) -> Tensor:
+        index = ((x if ordered else x.T).reshape(-1) > 0).long()
+        return P.zeros(2).scatter_add(0, index, x.reshape(-1))
+
+    run = P.compile(step, pad={"x": 1})
+    for length in (3, 5, 13):
+        x = P.tensor(np.random.default_rng(length).normal(size=(2, length)).astype(np.float32))
+        if ordered:
+            compare(step(x), run(x))
+        else:
+            with pytest.raises(TraceError, match="scatter_add of values in another order than their index"):
+                run(x)

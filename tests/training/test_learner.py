@@ -122,3 +122,8 @@ def test_a_misspelt_undecayed_name_is_refused():
 
     with pytest.raises(OptionError, match=r"Layer.undecayed: 'ofsets' is no Parameter.*Did you mean 'offsets'"):
         decayed_parameters(nn.Sequential(Layer()))
+
+
+@pytest.mark.parametrize("layer", [nn.LayerNorm((3, 4)), nn.LayerNorm((3, 4), bias=False), nn.RMSNorm((3, 4))])
+def test_scales_of_two_axes_are_not_decayed(layer):
+    assert decayed_parameters(nn.Sequential(layer)) == []

@@ -226,6 +226,7 @@ def _index_add(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ru
     axis = p.axis_of(a.shape[0], b.shape[0])
     if axis is None or is_padded(axis):
         raise p.refusal("indexing along the padded axis", b)
+    _check_alike(p, b, p.axes[index], p.axes[g][: index.ndim])
     clean = p.fill_padding(g, 0, range(index.ndim))
     return [clean, p.fill_padding(index, 0)], (axis, *p.axes[g][index.ndim :])
 
@@ -239,7 +240,14 @@ def _gather(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled
 def _scatter_add(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     x, index, g = inputs
     _check_picks(p, b, x, index)
+    _check_alike(p, b, p.axes[index], p.axes[g])
     return [x, p.fill_padding(index, 0), p.fill_padding(g, 0)], p.axes[x]
+
+
+def _check_alike(p: PaddingWalk, b: Symbol, index: Axes, values: Axes) -> None:
+    """Refuse an index whose padding lies elsewhere than that of the values it places, as (n, 2) and (2, n) do when merged."""
+    if index != values and any(map(is_padded, (*index, *values))):
+        raise p.refusal(f"{b.op_name} of values in another order than their index", b)
 
 
 def _check_picks(p: PaddingWalk, b: Symbol, x: Symbol, index: Symbol) -> None:
