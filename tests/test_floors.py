@@ -54,7 +54,7 @@ COMPILER_FLOORS = {
     "ir": 0, "guards": 0,
     "passes": 1,
     "trace": 2,
-    "backends/interpreter": 3, "backends/protocol": 3,
+    "backends/interpreter": 3, "backends/protocol": 3, "backends/in_turn": 3,
     "backends/cpu/prepare": 3,
     "backends/cpu/target": 3, "backends/cpu/llvm": 3, "backends/cpu/kernel_ir": 3,
     "backends/cpu/kernels": 4,

@@ -16,6 +16,7 @@ from ..core.op import new_value
 from ..core.value import Value
 from ..errors import OptionError, PellucidError, format_shape, suggestion
 from ..ops.loop import tree_map
+from .options import StepOptions
 from .passes.padded_axes import Lengths, bucket_size
 from .passes.padding import pad_graph
 from .step import CompiledStep
@@ -32,14 +33,12 @@ class BucketedStep(CompiledStep):
     def __init__(
         self,
         function: Function,
-        keep_grads: bool,
-        disabled_passes: frozenset[str],
+        options: StepOptions,
         pad: Mapping[str | int, int],
         source: Function | None = None,
     ) -> None:
-        super().__init__(function, keep_grads, disabled_passes, source)
+        super().__init__(function, dataclasses.replace(options, backward_outside=False, gives_views=False), source)
         self.pad = dict(pad)
-        self.backward_outside = self.gives_views = False
         inner = self.source.forward if hasattr(self.source, "forward") else self.source
         self._names = list(inspect.signature(inner).parameters)
         for key, axis in self.pad.items():
@@ -52,10 +51,10 @@ class BucketedStep(CompiledStep):
                 )
 
     def _with_function(self, function: Function) -> CompiledStep:
-        return BucketedStep(function, self.keep_grads, self.disabled_passes, self.pad)
+        return BucketedStep(function, self.options, self.pad)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return BucketedStep, (self.function, self.keep_grads, self.disabled_passes, self.pad)
+        return BucketedStep, (self.function, self.options, self.pad)
 
     def _trace(self, args: Args, kwargs: Kwargs) -> TracedStep:
         traced = super()._trace(args, kwargs)

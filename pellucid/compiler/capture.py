@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import OptionError, suggestion
 from ..tensor import Tensor
+from .backends.in_turn import Progress
+from .options import StepOptions
 from .signature import captured_variables, has
 from .step import CompiledStep
 from .trace.traced_step import Function
@@ -27,8 +29,7 @@ class CapturingStep(CompiledStep):
     def __init__(
         self,
         plain: Function,
-        keep_grads: bool,
-        disabled_passes: frozenset[str],
+        options: StepOptions,
         paths: tuple[str, ...],
         source: Function | None = None,
     ) -> None:
@@ -46,7 +47,7 @@ class CapturingStep(CompiledStep):
                     hook.remove()
             return result, captured
 
-        super().__init__(capturing, keep_grads, disabled_passes, source or plain)
+        super().__init__(capturing, options, source or plain)
         self.captured_paths = paths
 
     @property
@@ -55,19 +56,23 @@ class CapturingStep(CompiledStep):
         raise AttributeError("a compiled step's `watched` has another name now; expected captured; write step.captured")
 
     def _with_function(self, function: Function) -> CompiledStep:
-        return CapturingStep(function, self.keep_grads, self.disabled_passes, self.captured_paths)
+        return CapturingStep(function, self.options, self.captured_paths)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return CapturingStep, (self.plain, self.keep_grads, self.disabled_passes, self.captured_paths)
+        return CapturingStep, (self.plain, self.options, self.captured_paths)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         result, self.captured = super().__call__(*args, **kwargs)
         return result
 
     def run_steps(
-        self, data: Tensor | Sequence[Tensor], indices: TensorLike, progress: Callable[[int], object] | None = None
+        self,
+        data: Tensor | Sequence[Tensor] | None,
+        indices: TensorLike,
+        progress: Progress | None = None,
+        per_step: Mapping[Tensor, TensorLike] | None = None,
     ) -> Any:
-        result, self.captured = super().run_steps(data, indices, progress)
+        result, self.captured = super().run_steps(data, indices, progress, per_step)
         return result
 
 

@@ -11,6 +11,7 @@ from ..errors import OptionError, names_of, suggestion
 from .backends.cpu.prepare.pipeline import PASSES
 from .bucketing import BucketedStep
 from .capture import CapturingStep
+from .options import StepOptions
 from .step import CompiledStep
 from .trace.traced_step import Function
 
@@ -68,9 +69,19 @@ def compile(
             f"compile: pad is {pad!r}{' beside capture' if paths else ''}; expected {{argument's name or position: axis}}, and "
             'not both; write pad={"tokens": 1}'
         )
+    return compile_with(function, StepOptions(keep_grads, disabled_passes), paths, pad)
+
+
+def compile_with(
+    function: Function,
+    options: StepOptions,
+    paths: tuple[str, ...] = (),
+    pad: Mapping[str | int, int] | None = None,
+) -> Any:
+    """What `compile` gives, for options that were checked."""
     if hasattr(type(function), "named_parameters"):
-        return compiled_network(function, keep_grads, paths, disabled_passes, pad)
-    return _compiled(function, keep_grads, paths, disabled_passes, pad=pad)
+        return compiled_network(function, options, paths, pad)
+    return _compiled(function, options, paths, pad=pad)
 
 
 def _refuse_unknown(options: Iterable[str]) -> None:
@@ -95,17 +106,16 @@ def _pass_names(names: object) -> frozenset[str]:
 
 def _compiled(
     function: Function,
-    keep_grads: bool,
+    options: StepOptions,
     paths: tuple[str, ...],
-    disabled_passes: frozenset[str],
     source: Function | None = None,
     pad: Mapping[str | int, int] | None = None,
 ) -> CompiledStep:
     if pad is not None:
-        return BucketedStep(function, keep_grads, disabled_passes, pad, source)
+        return BucketedStep(function, options, pad, source)
     if paths:
-        return CapturingStep(function, keep_grads, disabled_passes, paths, source)
-    return CompiledStep(function, keep_grads, disabled_passes, source)
+        return CapturingStep(function, options, paths, source)
+    return CompiledStep(function, options, source)
 
 
 class CompiledNetwork:
@@ -133,18 +143,16 @@ class CompiledNetwork:
         call = self._compiled_call
         return compiled_network, (
             call.source,
-            call.keep_grads,
+            call.options,
             call.captured_paths,
-            call.disabled_passes,
             getattr(call, "pad", None),
         )
 
 
 def compiled_network(
     model: Any,
-    keep_grads: bool,
+    options: StepOptions,
     paths: tuple[str, ...],
-    disabled_passes: frozenset[str],
     pad: Mapping[str | int, int] | None = None,
 ) -> Any:
     """`model` with compiled calls: an object that shares its attributes, of a class derived from the model's."""
@@ -155,6 +163,6 @@ def compiled_network(
     form = types.new_class(kind.__name__, (CompiledNetwork, kind), {}, lambda space: space.update(about))
     network: Any = object.__new__(form)
     object.__setattr__(network, "__dict__", model.__dict__)
-    call = _compiled(functools.partial(kind.__call__, network), keep_grads, paths, disabled_passes, model, pad)
+    call = _compiled(functools.partial(kind.__call__, network), options, paths, model, pad)
     object.__setattr__(network, "_compiled_call", call)
     return network

@@ -7,9 +7,12 @@ import inspect
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from ..core.value import Value
+from ..core.sharing import Cell, strides_of
+from ..core.state_version import state_version
+from ..core.value import Value, grad_mode
 from ..errors import OptionError
 from ..ops.loop import tree_map
+from ..random import stream
 from ..tensor import Tensor
 from .guards import Guard, failing
 from .trace.traced_step import Args, Function, Kwargs, TracedStep, ViewRef
@@ -32,6 +35,33 @@ def is_current(traced: TracedStep) -> bool:
 
 # The key of a call: `state_version`, the modes, then one entry for each argument.
 Signature = tuple[Any, ...]
+
+
+def signature_of(args: Args, kwargs: Kwargs, state: set[int]) -> tuple[list[Tensor], Signature]:
+    """The Tensors of a call, and a key of everything else about it that a program depends on.
+
+    state: ids of the Tensors that the function finds by itself, and of the memory that they share.
+    """
+    tensors: list[Tensor] = []
+    parts: list[Hashable] = [tuple(state_version), (grad_mode.get(), stream())]
+    for x in args:
+        parts.append(argument_key(x, tensors))
+    if kwargs:
+        parts.append(argument_key(kwargs, tensors))
+    shared = [id(x) if x.cell is None else id(x.cell) for x in tensors]
+    if len(set(shared)) < len(shared):  # which arguments are one Tensor, and which share memory
+        ids = list(map(id, tensors))
+        parts.append((tuple(map(ids.index, ids)), tuple(map(shared.index, shared))))
+    # The strides of a view decide which of its reshapes copy.
+    parts += [strides_of(x) for x in tensors if x.path and not x.array.flags.c_contiguous]
+    # An argument that the function also finds by itself is its state: the key then holds this very Tensor.
+    parts += [x for x in tensors if id(x) in state or (x.cell is not None and _shares(x.cell, state))]
+    return tensors, tuple(parts)
+
+
+def _shares(cell: Cell, state: set[int]) -> bool:
+    """Whether an argument shares memory with a Tensor that the function finds by itself."""
+    return id(cell) in state or id(cell.tensors[0]()) in state
 
 
 def argument_key(x: object, tensors: list[Tensor]) -> Hashable:

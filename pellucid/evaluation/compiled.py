@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ..compiler.compile import compile
+from ..compiler.backends.in_turn import run_in_turn
+from ..compiler.compile import compile_with
+from ..compiler.options import StepOptions
 from ..data.loader import GatheredDataset
 from ..errors import TraceError
 from ..models.base import Model, map_batches
@@ -29,19 +31,30 @@ class CompiledFunction(Generic[Result]):
     def __init__(self, function: Callable[..., Result], eager: bool = False) -> None:
         self.function = function
         self.eager = eager
-        self.compiled: Any = compile(function)
-        call: Any = getattr(self.compiled, "_compiled_call", self.compiled)
-        call.of_many_shapes = True  # a file has as many rows as it has
+        # A file has as many rows as it has.
+        self.compiled: Any = compile_with(function, StepOptions(many_shapes=True))
 
     def __call__(self, *args: Tensor) -> Result:
-        if not self.eager and self.compiled.last is None and importlib.util.find_spec("llvmlite") is None:
-            self._give_up("llvmlite is not installed; pip install llvmlite")
-        if not self.eager:
+        if self._is_native():
             try:
                 return self.compiled(*args)
             except TraceError as error:  # and nothing has been written: see compiler/trace/tracer.py
                 self._give_up(error)
         return self.function(*args)
+
+    def run_steps(self, indices: np.ndarray, per_step: Mapping[Tensor, np.ndarray]) -> Any:
+        """`function` on each row of `indices`, (S, B): the results stacked, as `CompiledStep.run_steps` gives them."""
+        if self._is_native():
+            try:
+                return self.compiled.run_steps(None, indices, per_step=per_step)
+            except TraceError as error:  # and nothing has been written: see compiler/trace/tracer.py
+                self._give_up(error)
+        return run_in_turn(lambda number: self.function(Tensor(indices[number])), len(indices), per_step, None)
+
+    def _is_native(self) -> bool:
+        if not self.eager and self.compiled.last is None and importlib.util.find_spec("llvmlite") is None:
+            self._give_up("llvmlite is not installed; pip install llvmlite")
+        return not self.eager
 
     def _give_up(self, why: object) -> None:
         self.eager = True

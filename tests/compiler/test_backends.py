@@ -10,7 +10,7 @@ import pytest
 
 import pellucid as P
 from pellucid import Tensor, nn, optim
-from pellucid.compiler import step as step_module
+from pellucid.compiler import program_cache
 from pellucid.compiler.backends import BACKENDS, Backend
 from pellucid.errors import IndexRangeError, PellucidError
 
@@ -26,7 +26,7 @@ def backend(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
         made.append(chosen(*args))
         return made[-1]
 
-    monkeypatch.setattr(step_module, "_make_program", make)
+    monkeypatch.setattr(program_cache, "make_program", make)
     yield chosen
     assert made
 

@@ -33,7 +33,7 @@ def poison(program: Any) -> None:
     """Garbage in the padding of every argument: NaN, or an index out of every range."""
     for number, slot in enumerate(program.graph.inputs):
         if slot.kind == "argument" and slot.position in program.padding.arguments:
-            room = program.regions[INPUTS + number].view(slot.symbol.dtype).reshape(slot.symbol.shape)
+            room = program.context.regions[INPUTS + number].view(slot.symbol.dtype).reshape(slot.symbol.shape)
             kept = program.padding.within(slot.position, room).copy()
             room[...] = np.nan if room.dtype.kind == "f" else 10**6
             program.padding.within(slot.position, room)[...] = kept

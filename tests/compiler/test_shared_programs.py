@@ -80,7 +80,7 @@ def test_folds_of_any_number_of_rows_are_one_program(work: dict[str, int]) -> No
         expected = [eager(x[P.tensor(row)], y[P.tensor(row)]).item() for row in rows]
         np.testing.assert_allclose(losses, expected, rtol=1e-4, atol=1e-5)
     assert work == {"compiled": 1, "scheduled": 1}
-    assert len(run._steps.made) == 1  # nor another recording
+    assert len(run._on_rows.made) == 1  # nor another recording
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32", "uint8", "bool"])

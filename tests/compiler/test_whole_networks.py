@@ -102,7 +102,9 @@ def test_a_padded_convolution_copies_nothing_but_weights() -> None:
     compiled = P.compile(step)
     compiled(normal(4, 32, 16, 16))
     assert compiled.last is not None
-    assert len(compiled.last.layout.subview_of) >= 3  # relu, and two gradients, are computed inside their borders
+    assert (
+        len(compiled.last.executable.layout.subview_of) >= 3
+    )  # relu, and two gradients, are computed inside their borders
 
 
 # ---- pooling -------------------------------------------------------------------------------------------------------------

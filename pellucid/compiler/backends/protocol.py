@@ -6,7 +6,7 @@ A backend receives the step as it was recorded and runs the passes that it wants
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,10 +41,13 @@ class Program(Protocol):
         """
 
     def run_steps(
-        self, tensors: Sequence[Tensor], indices: np.ndarray, progress: Callable[[int], object] | None
-    ) -> Any:
+        self, tensors: Sequence[Tensor], indices: np.ndarray, per_step: Mapping[Tensor, np.ndarray],
+        progress: Callable[[int], object] | None,
+    ) -> Any:  # fmt: skip
         """One step for each row of `indices` (S, B), which replaces the last of `tensors`; the results stacked, (S, ...).
 
+        per_step: the value in each step, (S, ...), of Tensors that the step reads, such as learning rates; what else it names
+        does not matter. What the Tensors hold afterwards is up to the caller.
         progress: called with the steps done, about every 50 ms. Raises IndexFault with the number of the first bad step.
         """
 

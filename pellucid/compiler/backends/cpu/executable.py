@@ -6,6 +6,7 @@ dropout rate, costs its trace and no compilation. They hold no Tensors: a Progra
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 from collections import OrderedDict
@@ -36,7 +37,7 @@ class Executable:
     lowered: LoweredProgram
     code: Code
 
-    @property
+    @functools.cached_property
     def entry_points(self) -> list[int]:
         return [self.code.address(name) for name in _names(self.lowered)]
 

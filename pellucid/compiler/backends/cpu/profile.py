@@ -99,7 +99,7 @@ def _info(
                           lambda: "no native code: this operation runs in the interpreter")  # fmt: skip
     name = f"kernel{functions.setdefault(spec, len(functions))}"
     share = runs * flops(spec) / (spent * 1e3) / peak if spent and peak else None
-    text = lambda: _function_text(str(program.lowered.module()), name)
+    text = lambda: _function_text(str(program.executable.lowered.module()), name)
     return KernelInfo(name, kernel.single_op.name if kernel.single_op else kernel.kind, kernel.domain, operations, runs * flops(spec),
                       runs * traffic(spec), offset, not is_single_threaded(spec), runs, spent, share, text)  # fmt: skip
 
@@ -114,27 +114,27 @@ def profile(program: Program) -> np.ndarray:
     """Microseconds of each kernel: the smallest of many runs."""
     launches = list(iter_launches(program.plan.launches))
     code = thread_pool.shielded_from_interrupt(
-        lambda: Code(compile_module(emit_module(program.lowered, timed=True), host()), ["program0"])
+        lambda: Code(compile_module(emit_module(program.executable.lowered, timed=True), host()), ["program0"])
     )
     entry_point = code.address("program0")
     table = np.zeros(len(launches), np.int64)
-    saved = [(storage.memory, storage.memory.copy()) for storage in (t.storage for t in program.written)]
-    program.context[-1] = table.ctypes.data
+    saved = [(storage.memory, storage.memory.copy()) for storage in (t.storage for t in program.state.written)]
+    program.context.table[-1] = table.ctypes.data
     best: np.ndarray | None = None
     spent = ticks = 0.0
     try:
         for _ in _measurements():
             table[:] = 0
             began = time.perf_counter()
-            thread_pool.run(entry_point, program.context_address)
+            thread_pool.run(entry_point, program.context.address)
             spent += time.perf_counter() - began
             ticks += float(table.sum())
             best = table.copy() if best is None else np.minimum(best, table)
     finally:
-        program.context[-1] = 0
+        program.context.table[-1] = 0
         for memory, before in saved:
             np.copyto(memory, before)
-        program.workspace.flag.value = 0
+        program.context.workspace.flag.value = 0
     assert best is not None
     return best * (spent * 1e6 / max(ticks, 1.0))
 

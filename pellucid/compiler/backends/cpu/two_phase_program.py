@@ -20,7 +20,9 @@ from ....tensor import Tensor
 from ...trace.tape_node import put_on_tape
 from ...trace.traced_step import IndexFault, TracedStep
 from . import thread_pool
-from .program import HeldLocks, Program, Workspace
+from .context import Workspace
+from .program import Program
+from .state_buffers import HeldLocks
 
 
 class PendingBackward:
@@ -42,7 +44,7 @@ class TwoPhaseProgram(Program):
         super().__init__(traced, disabled)  # without shared workspaces: calls keep theirs
         assert traced.leaves is not None
         self.backward_backoff = thread_pool.ThreadBackoff()
-        self.workspaces: list[tuple[Workspace, weakref.ref[PendingBackward] | None]] = [(self.workspace, None)]
+        self.workspaces: list[tuple[Workspace, weakref.ref[PendingBackward] | None]] = [(self.context.workspace, None)]
         late = {s for launch in self.plan.launches[self.plan.forward_count :] for s in launch.reads}
         read = [entry.owner for entry in self.graph.inputs if entry.kind == "state" and entry.symbol in late]
         traced_entry = set(map(id, traced.leaves))
@@ -52,18 +54,18 @@ class TwoPhaseProgram(Program):
 
     def _call(self, tensors: Sequence[Tensor]) -> Any:
         number = self._idle()
-        self.use(self.workspaces[number][0])
+        self.context.use(self.workspaces[number][0])
         self.prepare(tensors)
-        self._run(0, self.lowered.forward, self.backoff)
-        self.workspace.raise_flagged()
+        self._run(0, self.executable.lowered.forward, self.backoff)
+        self.context.workspace.raise_flagged()
         values = self.values()
-        waiting = PendingBackward(self, self.workspace, [new_value(traced_or_array(x)) for x in tensors])
-        self.workspaces[number] = self.workspace, weakref.ref(waiting)
+        waiting = PendingBackward(self, self.context.workspace, [new_value(traced_or_array(x)) for x in tensors])
+        self.workspaces[number] = self.context.workspace, weakref.ref(waiting)
         inputs = [self.bindings.resolve(leaf, tensors) for leaf in self.leaves] + self.read
         put_on_tape(values, self.traced.tracked, inputs, waiting)
         for tensor in self.fixed:  # a later write raises its version, so that the backward is refused
-            tensor.storage.tell_others(tensor, self.dirty)
-        self.finish(tensors)
+            tensor.storage.tell_others(tensor, self.state.changed)
+        self.inputs.store_written(self.bindings, tensors)
         return self.unflatten(values, tensors)
 
     def _idle(self) -> int:
@@ -71,39 +73,39 @@ class TwoPhaseProgram(Program):
         for number, (_, user) in enumerate(self.workspaces):
             if user is None or user() is None:
                 return number
-        self.workspaces.append((self.new_workspace(), None))
+        self.workspaces.append((self.context.new_workspace(), None))
         return len(self.workspaces) - 1
 
     def _run(self, first: int, end: int, pace: thread_pool.ThreadBackoff) -> None:
         if end - first > 1:
             return self.run_segments(first, end)
         began = time.perf_counter()
-        thread_pool.run(self.entry_points[first], self.context_address, pace.threads)
+        thread_pool.run(self.entry_points[first], self.context.address, pace.threads)
         pace.note(began, time.perf_counter())
 
     def values(self) -> list[Tensor]:
         """The results of the last run as Tensors, not on the tape yet."""
-        return [new_value(view.copy()) for view in self.workspace.results[: len(self.traced.tracked)]]
+        return [new_value(view.copy()) for view in self.context.workspace.results[: len(self.traced.tracked)]]
 
     def backward(self, waiting: PendingBackward, cotangents: Mapping[int, Tensor]) -> Sequence[Tensor | None]:
         """dL/d(leaf) for each leaf, and None for Tensors that are only read, from dL/d(output) by output."""
-        with HeldLocks(self.locks):
-            self.use(waiting.workspace)
+        with HeldLocks(self.state.locks):
+            self.context.use(waiting.workspace)
             self.prepare(waiting.arguments)
             held = []
-            for index, number in self.cotangents:
+            for index, number in self.inputs.cotangents:
                 entry = self.graph.inputs[number]
                 given = cotangents.get(entry.position)
                 array = np.zeros(entry.symbol.shape, entry.symbol.dtype) if given is None else given.array
                 held.append(np.ascontiguousarray(array, entry.symbol.dtype))
-                self.context[index] = held[-1].ctypes.data
-            self._run(self.lowered.forward, len(self.entry_points), self.backward_backoff)
+                self.context.table[index] = held[-1].ctypes.data
+            self._run(self.executable.lowered.forward, len(self.entry_points), self.backward_backoff)
             try:
-                self.workspace.raise_flagged()
+                self.context.workspace.raise_flagged()
             except IndexFault:
                 raise PellucidError(
                     "backward through a compiled function: an index was out of range there and was not in the forward; "
                     "expected both to look at the same indices; please report it"
                 ) from None
-            gradients = self.workspace.results[len(self.traced.tracked) :]
+            gradients = self.context.workspace.results[len(self.traced.tracked) :]
             return [new_value(view.copy()) for view in gradients] + [None] * len(self.read)
