@@ -63,7 +63,6 @@ class Ours:
     def step(self, picked: np.ndarray) -> np.float64:
         """One step on the examples `picked` (B,); gives the loss. Raises RuntimeError where it is not compiled."""
         values = self.learner.run(picked)
-        self.learner.state.count(values, len(picked))
         if self.learner.native.eager:
             raise RuntimeError("the step was not compiled")
         return np.float64(values["loss"])

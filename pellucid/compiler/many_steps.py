@@ -13,7 +13,7 @@ from ..ops.index import rows, take
 from ..tensor import Tensor
 from .backends import Program
 from .backends.in_turn import Progress, run_in_turn
-from .trace.traced_step import Function, IndexFault
+from .trace.traced_step import Function
 
 if TYPE_CHECKING:
     from ..tensor.operands import TensorLike
@@ -44,39 +44,19 @@ def run_each(
 ) -> Any:  # fmt: skip
     """Run one step for each row of `order`, which is the last argument after `given`. Returns the results stacked.
 
-    per_step: the value of a Tensor in each step. They have their last ones afterwards.
-    Raises IndexFault with the number of the first step whose index was out of range; they have that step's values then.
+    per_step: the value of a Tensor in each step. Raises IndexFault with the number of the first step whose index was out of
+    range.
     """
     tensors, program, is_kept = lookup((*given, new_value(order[0])))
     check_unwritten(program, per_step, "per_step", "leave it to the step, or call the step in a loop")
-    try:
-        if program.is_whole and is_kept:
-            result = program.run_steps(tensors, order, per_step, progress)
-        else:
-            result = _one_by_one(lookup, (tensors, program), given, order, per_step, progress)
-    except IndexFault as fault:
-        _assign(per_step, fault.args[0])
-        raise
-    _assign(per_step, -1)
-    return result
-
-
-def _one_by_one(
-    lookup: Lookup, first: tuple[list[Tensor], Program], given: Sequence[Tensor], order: np.ndarray,
-    per_step: Mapping[Tensor, np.ndarray], progress: Progress | None,
-) -> Any:  # fmt: skip
-    """Look up a program for each step and call it. first: the Tensors and the program of the first."""
+    if program.is_whole and is_kept:
+        return program.run_steps(tensors, order, per_step, progress)
 
     def call(number: int) -> Any:
-        tensors, program = lookup((*given, new_value(order[number])))[:2] if number else first
-        return program(tensors)
+        tensors_now, now = lookup((*given, new_value(order[number])))[:2] if number else (tensors, program)
+        return now(tensors_now)
 
     return run_in_turn(call, len(order), per_step, progress)
-
-
-def _assign(per_step: Mapping[Tensor, np.ndarray], step: int) -> None:
-    for tensor, values in per_step.items():
-        tensor.assign(values[step])
 
 
 def step_order(indices: TensorLike) -> np.ndarray:

@@ -12,8 +12,10 @@ import dataclasses
 import functools
 import threading
 import types
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
 
 from ..core.op import new_value
 from ..core.value import current_tracer, grad_mode
@@ -21,7 +23,7 @@ from ..errors import OptionError, PellucidError, TraceError
 from ..ops.index import take
 from ..tensor import Tensor
 from .backends import Program
-from .backends.in_turn import Progress
+from .backends.in_turn import Progress, assign_step, kept
 from .guard_cost import MIN_GUARD_SECONDS, GuardCost
 from .many_steps import check_unwritten, on_rows, resident_arguments, run_each, step_order, step_values
 from .options import StepOptions
@@ -149,7 +151,8 @@ class CompiledStep:
             not copied; a program depends neither on their number of rows nor on which Tensors they are. None for a function
             of the indices (B,) themselves, which takes its batch from where the data are.
         indices: whole numbers (S, B), the rows of each step. progress: called with the steps done, about every 50 ms.
-        per_step: {Tensor that the step reads: its value in each step, (S, ...)}, such as a learning rate. It keeps the last.
+        per_step: {Tensor that the step reads: its value in each step, (S, ...)}, such as a learning rate. Afterwards it
+            holds what it held before.
         Returns what the function returns, off the tape, each Tensor stacked along a new first axis S. Raises OptionError for
         indices or values of another shape, and for data that require a gradient or that the step writes.
         """
@@ -172,9 +175,8 @@ class CompiledStep:
             try:
                 return run_each(lookup, given, order, values, progress)
             except IndexFault as fault:  # the number may be too low where a step writes nothing: look from there on
-                rest = map(new_value, order[fault.args[0] :])
-                calls = ((index,) if data is None else tuple(take(x, index) for x in data) for index in rest)
-                self._raise_index_error(self._last_program(), ((args, {}) for args in calls))
+                with kept(values):
+                    self._raise_index_error(self._last_program(), _calls(data, order, values, fault.args[0]))
 
     @functools.cached_property
     def _on_rows(self) -> CompiledStep:
@@ -258,6 +260,16 @@ class CompiledStep:
         if self.last is None:
             raise OptionError(f"{self.__name__}: nothing has been compiled yet; expected a call first; call it once")
         return self.last
+
+
+def _calls(
+    data: Sequence[Tensor] | None, order: np.ndarray, per_step: Mapping[Tensor, np.ndarray], first: int
+) -> Iterator[tuple[Args, Kwargs]]:
+    """The calls that `run_steps` stands for, from the step `first` on; the Tensors of `per_step` are assigned before each."""
+    for step in range(first, len(order)):
+        assign_step(per_step, step)
+        index = new_value(order[step])
+        yield (index,) if data is None else tuple(take(x, index) for x in data), {}
 
 
 class _Bound(dict[CompiledStep, CompiledStep]):

@@ -12,6 +12,7 @@ one optimizer. The new rate is written into `group["lr"]`, which carries it to t
 
 from __future__ import annotations
 
+import contextlib
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,7 +37,38 @@ __all__ = [
     "ReduceLROnPlateau",
     "SequentialLR",
     "StepLR",
+    "look_ahead",
 ]
+
+
+def look_ahead(schedules: Sequence[LRScheduler], steps: int) -> dict[Tensor, np.ndarray]:
+    """Step each schedule `steps` times, and say what the update rules have to read meanwhile: `run_steps(..., per_step=...)`.
+
+    Returns the Tensors of the optimizers that hold other numbers now than in some of these steps, each with its value in
+    every step, (S,); a step of the schedules follows each. Raises OptionError for a schedule that needs to be told a metric.
+    """
+    for schedule in schedules:
+        if schedule.needs_metrics:
+            raise OptionError(
+                f"look_ahead: got a {type(schedule).__name__}; expected schedules that are functions of the step; step this one "
+                "yourself, after each call"
+            )
+    groups = list({id(group): group for schedule in schedules for group in schedule.optimizer.param_groups}.values())
+    before: list[list[dict[str, float]]] = [[] for _ in groups]
+    with contextlib.ExitStack() as entered:
+        numbers_of = [entered.enter_context(group.ahead()) for group in groups]
+        for _ in range(steps):
+            for numbers, read in zip(before, numbers_of, strict=True):
+                numbers.append(read())
+            for schedule in schedules:
+                schedule.step()
+    ahead = {}
+    for group, numbers in zip(groups, before, strict=True):
+        for name, number in group.numbers.items():
+            if any(earlier[name] != number for earlier in numbers):
+                tensor = group.scalars[name]
+                ahead[tensor] = np.array([earlier[name] for earlier in numbers], tensor.dtype)
+    return ahead
 
 
 class LRScheduler:
@@ -46,6 +78,7 @@ class LRScheduler:
     last_epoch: -1 to begin; the number of steps taken to go on (an optimizer loaded from its `state_dict` knows the rest).
     """
 
+    needs_metrics = False  # whether `step` is told how well the network does
     # What `state_dict` leaves out: it is given to the constructor again.
     _not_saved: tuple[str, ...] = ("optimizer",)
 
@@ -424,6 +457,8 @@ class ReduceLROnPlateau(LRScheduler):
     `step(metric)` wants the validation loss (mode "min") or score ("max"). Better means by more than `threshold`, of the
     best so far ("rel") or as such ("abs"). After a reduction `cooldown` steps are not judged.
     """
+
+    needs_metrics = True
 
     def __init__(
         self,

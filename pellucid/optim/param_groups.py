@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,10 @@ class Group(dict[str, Any]):
         self.scalars: dict[str, Tensor] = {}
         self.state_names: tuple[str, ...] | None = None  # of the Tensors that exist for each parameter
         self._optimizer = optimizer
-        self._numbers: dict[str, float] = {}
+        self.numbers: dict[str, float] = {}
+        self._ahead: dict[str, Any] | None = (
+            None  # options written since the Tensors were, while they are to stay behind
+        )
         double = any(p.dtype == np.float64 for p in options["params"])
         self._dtype = np.dtype(np.float64 if double else np.float32)
         self.update(options)
@@ -65,6 +69,10 @@ class Group(dict[str, Any]):
         """Set options, all of them or, where one is refused, none."""
         changed = {option: normalize_option(value) for option, value in dict(*changes, **more).items()}
         self._optimizer.check_options(changed)
+        if self._ahead is not None:
+            self._ahead |= changed
+            super().update(changed)
+            return
         numbers = self._optimizer.hyperparameters({**self, **changed})
         if any(_changes_structure(self.get(option), value) for option, value in changed.items()):
             note_change()  # a compiled step has to check whether it still holds
@@ -72,10 +80,23 @@ class Group(dict[str, Any]):
         for name, number in numbers.items():
             if name not in self.scalars:
                 self.scalars[name] = tensor(np.asarray(number, self._dtype))
-            elif number != self._numbers[name]:
+            elif number != self.numbers[name]:
                 self.scalars[name].assign(number)
-        self._numbers = numbers
+        self.numbers = numbers
         self._optimizer._create_state(self)
+
+    @contextlib.contextmanager
+    def ahead(self) -> Iterator[Callable[[], dict[str, float]]]:
+        """Inside, writes change the options alone; afterwards the Tensors have the last ones.
+
+        Gives a function that says what the Tensors would hold now, by name.
+        """
+        self._ahead = {}
+        try:
+            yield lambda: self._optimizer.hyperparameters(self)
+        finally:
+            written, self._ahead = self._ahead, None
+            self.update(written)
 
     def __ior__(self, changes: Options | Iterable[tuple[str, Any]]) -> Group:  # type: ignore[override,misc]
         self.update(changes)

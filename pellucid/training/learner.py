@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import optim
+from ..compiler.backends.in_turn import run_in_turn
 from ..creation import tensor
 from ..data.loader import DataLoader
 from ..evaluation.compiled import CompiledFunction
@@ -61,8 +62,8 @@ class Learner:
         self.state = TrainingState(network, loader, optimizers, schedules, average, generator)
         shared = {id(t): t for t in [*network.parameters(), *network.buffers()]}
         self.eval_network: Model = copy.deepcopy(network, shared).eval()
-        self._whole = loader.gather_op is not None
-        self.native = CompiledFunction(self._picking_step if self._whole else self.step, settings.eager)
+        self._takes_rows = loader.gather_op is not None
+        self.native = CompiledFunction(self._step_on if self._takes_rows else self.step, settings.eager)
 
     def train_mode(self) -> None:
         """Put the network in training mode, but for frozen layers: their batch norms keep the statistics they have."""
@@ -102,16 +103,28 @@ class Learner:
             optimizer.step()
         return {name: value.detach() for name, value in values.items()}
 
-    def _picking_step(self, picked: Tensor) -> dict[str, Tensor]:
-        """`step` on the rows `picked`; taking them is part of it, so that a compiled step reads the data where they are."""
+    def _step_on(self, picked: Tensor) -> dict[str, Tensor]:
+        """`step` on the examples `picked`; taking them is part of it, so that a compiled step reads the data where they are."""
         assert self.loader.gather_op is not None
         return self.step(self.loader.gather_op(picked))
 
-    def run(self, picked: np.ndarray) -> dict[str, float]:
-        """`step` on the examples `picked`, natively where that is possible, and its results as numbers."""
+    def run_steps(self, picked: np.ndarray) -> dict[str, np.ndarray]:
+        """`step` on the examples of each row of `picked`, int64 (S, B). Gives each of its values by step, (S,).
+
+        They run natively where that is possible, without Python in between where the data are in memory. The learning rate
+        follows its schedule from one to the next.
+        """
+        per_step = self.state.look_ahead(len(picked))
         with self.state.drawing():
-            values = self.native(Tensor(picked) if self._whole else self.loader.batch(picked))
-        return {name: float(value.array) for name, value in values.items()}
+            if self._takes_rows:
+                values = self.native.run_steps(picked, per_step)
+            else:
+                values = run_in_turn(lambda s: self.native(self.loader.batch(picked[s])), len(picked), per_step, None)
+        return {name: value.array for name, value in values.items()}
+
+    def run(self, picked: np.ndarray) -> dict[str, float]:
+        """`run_steps` of one step, on the examples `picked`, int64 (B,); its values as numbers."""
+        return {name: float(values[0]) for name, values in self.run_steps(picked[None]).items()}
 
     def is_finite(self) -> bool:
         return all(is_finite(p.array) for p in self.parameters)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .learner import Learner
-from .nonfinite import REPORT_EVERY, guarded_chunks
+from .nonfinite import REPORT_EVERY, Pace, guarded_chunks
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ def fit(
     report_every: seconds between two events, about; 0 for one after every step.
     Raises NonFiniteError, with the state before the step restored, once a loss or weight is NaN or infinite.
     """
-    at = learner.state.progress
+    at, pace = learner.state.progress, Pace(report_every)
     learner.train_mode()
     while at.epoch < epochs and not (patience and at.waited >= patience):
         began, seen_before, seconds_before = time.perf_counter(), at.seen, at.seconds
         # A run taken up again may stand between the last batch of an epoch and its validation.
         picks = learner.loader.index_batches() if at.seen < learner.loader.examples else ()
-        for _ in guarded_chunks(learner, picks, report_every):
+        for _ in guarded_chunks(learner, picks, pace):
             at.seconds = seconds_before + time.perf_counter() - began
             yield BatchDone(at.epoch + 1, at.step, at.seen, learner.loader.examples, at.mean("loss"))
         rate = (at.seen - seen_before) / max(time.perf_counter() - began, 1e-9)

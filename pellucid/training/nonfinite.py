@@ -9,15 +9,16 @@ whole forward pass is finite, the first gradient that is not is named instead.
 
 from __future__ import annotations
 
-import math
+import itertools
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..core.op import Node
 from ..core.tape import reachable
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, PellucidError
 from ..nn import Parameter
 from ..nn.module import path_relative_to
 from ..tensor import Tensor
@@ -29,50 +30,66 @@ REPORT_EVERY = 0.05  # seconds
 # The check at the end of a chunk copies all state. Where it takes long, a chunk is made SHARE times as long as the check,
 # but at most LONGEST times what was asked for: Ctrl-C is heard only at its end.
 SHARE, LONGEST = 20, 40
+MOST_GROWTH = 8.0  # times the steps of the last chunk, at most
 
 
-def guarded_chunks(learner: Learner, picks: Iterable[np.ndarray], seconds: float = REPORT_EVERY) -> Iterator[None]:
+@dataclass
+class Pace:
+    """How long a chunk is: about `seconds`, 0 for one step; `steps` is what the next one gets."""
+
+    seconds: float
+    steps: int = 1
+
+    def note(self, steps: int, ran: float, checked: float) -> None:
+        """A chunk of so many steps ran, and was checked, in so many seconds."""
+        aim = max(self.seconds, min(SHARE * checked, LONGEST * self.seconds))
+        self.steps = max(1, int(steps * min(MOST_GROWTH, aim / max(ran, 1e-9))))
+
+
+def guarded_chunks(learner: Learner, picks: Iterable[np.ndarray], pace: Pace) -> Iterator[None]:
     """Run a step on each of `picks`, the numbers of its examples; yield after each chunk, once all is known to be finite.
 
-    seconds: about how long a chunk is; 0 makes each step one. Raises NonFiniteError, with the state from before the bad step
-    restored.
+    Raises NonFiniteError, with the state from before the bad step restored.
     """
-    before, steps = learner.state.snapshot(), list[np.ndarray]()
-    due = time.perf_counter() + seconds
-    for picked in picks:
-        steps.append(picked)
-        values = learner.run(picked)
-        if not math.isfinite(values["loss"]):
-            raise _first_bad(learner, before, steps)
-        learner.state.count(values, len(picked))
+    picks = iter(picks)
+    before = learner.state.snapshot()
+    while chunk := list(itertools.islice(picks, pace.steps)):
         began = time.perf_counter()
-        if began < due:
-            continue
-        _check(learner, before, steps)
-        before, steps = learner.state.snapshot(), []
-        cost = time.perf_counter() - began
+        try:
+            is_good = _run_chunk(learner, chunk)
+        except PellucidError:  # perhaps of numbers that were not finite any more
+            is_good = False
+        ran = time.perf_counter()
+        if not (is_good and learner.is_finite()):
+            raise _first_bad(learner, before, chunk)
+        before = learner.state.snapshot()
+        pace.note(len(chunk), ran - began, time.perf_counter() - ran)
         yield
-        due = time.perf_counter() + max(seconds, min(SHARE * cost, LONGEST * seconds))
-    if steps:
-        _check(learner, before, steps)
-        yield
 
 
-def _check(learner: Learner, before: Snapshot, steps: list[np.ndarray]) -> None:
-    if not learner.is_finite():
-        raise _first_bad(learner, before, steps)
+def _run_chunk(learner: Learner, chunk: list[np.ndarray]) -> bool:
+    """Run a step on each entry of `chunk` and count it; whether all losses were finite, which is known at the end."""
+    finite = True
+    for size, picks in itertools.groupby(chunk, len):
+        values = learner.run_steps(np.stack(list(picks)))
+        finite &= bool(np.isfinite(values["loss"]).all())
+        names, columns = list(values), [array.tolist() for array in values.values()]
+        for row in zip(*columns, strict=True):
+            learner.state.progress.add(dict(zip(names, row, strict=True)), size)
+    return finite
 
 
-def _first_bad(learner: Learner, before: Snapshot, steps: list[np.ndarray]) -> NonFiniteError:
-    """The error to raise when the steps on the examples `steps`, from `before` on, ended in a loss or weight that is not finite."""
+def _first_bad(learner: Learner, before: Snapshot, chunk: list[np.ndarray]) -> NonFiniteError:
+    """The error to raise when the steps of `chunk`, from `before` on, ended in a loss or weight that is not finite.
+
+    A step that raised an error of its own, with numbers that were finite, raises it here again.
+    """
     learner.state.restore(before)
-    for picked in steps:
+    for picked in chunk:
         snapshot = learner.state.snapshot()
-        values = learner.run(picked)
-        if not (math.isfinite(values["loss"]) and learner.is_finite()):
+        if not (_run_chunk(learner, [picked]) and learner.is_finite()):
             learner.state.restore(snapshot)
             return explain(learner, learner.loader.batch(picked))
-        learner.state.count(values, len(picked))
     raise AssertionError("a loss or weight that was not finite became so when the same steps ran again")
 
 

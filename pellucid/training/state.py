@@ -7,7 +7,7 @@ the best weights so far and the counts of `Progress`. `learner.py` changes it st
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,7 +34,8 @@ class Progress:
     best_epoch: int = 0
     waited: int = 0
 
-    def add(self, values: dict[str, float], count: int) -> None:
+    def add(self, values: Mapping[str, float], count: int) -> None:
+        """Count a step on `count` examples."""
         self.step += 1
         self.seen += count
         for name, value in values.items():
@@ -100,11 +101,9 @@ class TrainingState:
         """A context in which random numbers come from this training's generator."""
         return use_generator(self.generator)
 
-    def count(self, values: dict[str, float], examples: int) -> None:
-        """After a step: count it, and set the learning rate of the next one."""
-        self.progress.add(values, examples)
-        for schedule in self.schedules:
-            schedule.step()
+    def look_ahead(self, steps: int) -> dict[Tensor, np.ndarray]:
+        """What the optimizers read in each of the next `steps` steps, (S,); the learning rate is that after them now."""
+        return optim.lr_scheduler.look_ahead(self.schedules, steps)
 
     # ---- restoring, and the best so far -------------------------------------------------------------------------
 

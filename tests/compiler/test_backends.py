@@ -83,6 +83,18 @@ def test_an_epoch_in_one_call_is_the_calls_in_turn(backend: Backend) -> None:
         close(a, b)
 
 
+def test_a_value_for_each_step(backend: Backend) -> None:
+    rate, state, x = P.tensor(0.5), P.zeros(2), numbers(6, 2)
+    told: list[int] = []
+    rates, order = np.array([1, 0.1, 10], np.float32), np.arange(6).reshape(3, 2)
+    step = P.compile(lambda rows: state.add_(rows.sum(0) * rate).sum())
+    found = step.run_steps(x, order, told.append, per_step={rate: rates})
+    expected = np.cumsum(np.asarray(x.tolist())[order].sum(1) * rates[:, None], axis=0)
+    np.testing.assert_allclose(found.tolist(), expected.sum(1), rtol=1e-5)
+    np.testing.assert_allclose(state.tolist(), expected[-1], rtol=1e-5)
+    assert rate.item() == 0.5 and told[-1] == 3
+
+
 def test_a_step_with_an_index_out_of_range_writes_nothing(backend: Backend) -> None:
     table, count = nn.Embedding(10, 3), P.zeros(())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import cProfile
 import dis
 import gc
 import re
@@ -387,3 +388,18 @@ def test_a_schedule_stepped_inside_is_refused_and_outside_is_seen() -> None:
         found.append(step(P.ones(1), False).item())
         schedule.step()
     assert found == [0.0, -0.5, -0.75]
+
+
+def test_a_step_is_recorded_under_a_profiler() -> None:
+    profiler, state = cProfile.Profile(), {"k": 2.0}
+    run = P.compile(lambda x: x * state["k"])
+
+    def after() -> float:
+        return run(P.ones(2)).sum().item()
+
+    profiler.enable()
+    first = run(P.ones(2)).tolist()
+    total = after()
+    profiler.disable()
+    assert (first, total) == ([2, 2], 4)
+    assert any(entry.code is after.__code__ for entry in profiler.getstats())  # it goes on after the trace

@@ -391,6 +391,80 @@ def test_run_steps_in_one_call_are_the_same_as_one_by_one() -> None:
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_a_learning_rate_for_each_step_of_run_steps() -> None:
+    """As the schedule's step after each call; afterwards the optimizer has the rate of the step to come."""
+    results = []
+    order = np.random.default_rng(0).integers(0, 50, (23, 8))
+    for whole in (False, True):
+        model = mlp(nn.ReLU(), nn.Dropout(0.3))
+        groups = [{"params": [model[0].weight]}, {"params": [*model.parameters()][1:], "weight_decay": 0.0}]
+        optimizer = optim.AdamW(groups, lr=0.05)
+        schedule = optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=40)  # it changes a beta as well
+        x, y = batch(50)
+        run = P.compile(train_step(model, optimizer))
+        P.manual_seed(5)
+        losses = []
+        for some in np.split(order, [1, 9, 10]):  # steps of 1, 8, 1 and 13
+            if whole:
+                per_step = optim.lr_scheduler.look_ahead([schedule], len(some))
+                losses += run.run_steps((x, y), some, per_step=per_step).tolist()
+                continue
+            for rows in some:
+                losses.append(run(x[P.tensor(rows)], y[P.tensor(rows)]).item())
+                schedule.step()
+        held = [t.item() for group in optimizer.param_groups for t in group.scalars.values()]
+        results.append([np.asarray(losses, np.float32), *state_of(model), np.array(held), schedule.get_last_lr()])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert results[0][-1] == results[1][-1]
+
+
+def test_run_steps_of_a_function_of_the_indices_share_the_program_of_a_call() -> None:
+    x, total = P.randn(20, 3), P.zeros(3)
+    run = P.compile(lambda index: total.add_(x[index].sum(0)).clone())
+    expected = [run(P.tensor(rows)).tolist() for rows in [[0, 1], [5, 19], [7, 7]]]
+    total.zero_()
+    told: list[int] = []
+    found = run.run_steps(None, [[0, 1], [5, 19], [7, 7]], told.append)
+    assert found.tolist() == expected and len(run.made) == 1 and told[-1] == 3
+    with pytest.raises(PellucidError, match="index 20"):
+        run.run_steps(None, [[0, 1], [5, 20]])
+
+
+def test_a_value_for_each_step_is_checked_and_leaves_the_tensor_as_it_was() -> None:
+    factor, x, state = P.tensor(2.0), P.ones(4, 2), P.zeros(2)
+    run = P.compile(lambda batch: state.add_(batch.sum(0) * factor).clone())
+    found = run.run_steps(x, [[0, 1], [2, 3], [0, 0]], per_step={factor: [1.0, 10.0, 100.0]})
+    assert found.tolist() == [[2, 2], [22, 22], [222, 222]] and factor.item() == 2
+    with pytest.raises(PellucidError, match="index 4"):
+        run.run_steps(x, [[0, 1], [2, 4]], per_step={factor: [1.0, 10.0]})
+    assert factor.item() == 2 and state.tolist() == [224, 224]
+    assert run.run_steps(x, [[0, 1]]).tolist() == [[228, 228]]
+    with pytest.raises(
+        OptionError, match=r"per_step has \(2,\) for Tensor 0 \(\); expected \(3,\), one value for each step"
+    ):
+        run.run_steps(x, [[0, 1], [2, 3], [0, 0]], per_step={factor: [1.0, 10.0]})
+    with pytest.raises(OptionError, match=r"the step writes per_step 0 \(2,\)"):
+        run.run_steps(x, [[0, 1]], per_step={state: [[1.0, 2.0]]})
+    with pytest.raises(OptionError, match="per_step names a view"):
+        run.run_steps(x, [[0, 1]], per_step={P.ones(3)[0]: [1.0]})
+    with pytest.raises(OptionError, match="per_step names a str"):
+        run.run_steps(x, [[0, 1]], per_step={"lr": [1.0]})
+
+
+def test_a_weight_for_each_step_where_copies_of_weights_are_kept() -> None:
+    """Inference copies its weights once; another weight in each step is copied anew."""
+    lstm, x, order = nn.LSTM(5, 64, batch_first=True), P.randn(8, 30, 5), [[0], [3], [3], [7]]
+    weights = np.random.default_rng(0).uniform(-0.1, 0.1, size=(4, 256, 64)).astype(np.float32)
+    with P.no_grad():
+        run = P.compile(lambda batch: lstm(batch)[0])
+        found = run.run_steps(x, order, per_step={lstm.weight_hh_l0: weights}).numpy()
+        assert run.last.plan.keeps_copies
+        for rows, w, one in zip(order, weights, found, strict=True):
+            lstm.weight_hh_l0.copy_(P.tensor(w))
+            np.testing.assert_allclose(one, lstm(x[P.tensor(rows)])[0].numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_run_steps_stop_at_an_index_out_of_range() -> None:
     total, x = P.zeros(3), P.ones(5, 3)
     run = P.compile(lambda x: total.add_(x.sum(0)))

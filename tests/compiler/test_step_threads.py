@@ -356,6 +356,15 @@ def test_programs_and_tensors_are_freed_with_the_function() -> None:
     assert program() is None
 
 
+def test_a_program_that_is_gone_is_told_nothing() -> None:
+    """Each program watches the memory of its states. Programs that are gone would make every write slower, for ever."""
+    weight = P.ones(4)
+    for _ in range(3):
+        P.compile(lambda x: x * weight)(P.ones(4))
+        gc.collect()
+    assert len(weight.storage.watchers) == 0
+
+
 def test_a_function_dropped_leaves_its_tensors_to_others() -> None:
     """Memory of a Tensor outlives the program that made it."""
     step, model = training(width=8)

@@ -47,7 +47,6 @@ def learn(network: Model, data: tuple[Tensor, ...], batches: Any, **settings: An
     told = []
     for rows in batches:
         told.append(learner.run(np.asarray(rows)))
-        learner.state.count(told[-1], len(rows))
     assert learner.native.eager == chosen.eager
     return learner, told
 

@@ -190,3 +190,22 @@ def test_refused(build, message):
 def test_importable_under_pytorchs_name():
     assert optim.lr_scheduler is lr_scheduler
     assert set(lr_scheduler.__all__) <= set(dir(lr_scheduler))
+
+
+def test_looking_ahead_names_what_changes_and_moves_the_schedule():
+    optimizer = optim.AdamW([pellucid.ones(2, 2).requires_grad_()], lr=0.1, weight_decay=0.5)
+    schedule = ExponentialLR(optimizer, 0.5)
+    held = optimizer.param_groups[0].scalars
+    ahead = lr_scheduler.look_ahead([schedule], 3)
+    assert {name for name, t in held.items() if t in ahead} == {"minus_lr", "keep"}  # not the betas
+    assert ahead[held["minus_lr"]].tolist() == pytest.approx([-0.1, -0.05, -0.025])
+    assert schedule.last_epoch == 3 and optimizer.param_groups[0]["lr"] == 0.0125
+    assert held["minus_lr"].item() == pytest.approx(-0.0125)
+    constant = lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    assert lr_scheduler.look_ahead([constant], 4) == {}
+
+
+def test_looking_ahead_at_a_metric_is_refused():
+    optimizer = optim.SGD([pellucid.ones(2).requires_grad_()], lr=0.1)
+    with pytest.raises(OptionError, match="look_ahead: got a ReduceLROnPlateau; expected .* step this one yourself"):
+        lr_scheduler.look_ahead([lr_scheduler.ReduceLROnPlateau(optimizer)], 2)

@@ -47,7 +47,7 @@ class Program(Protocol):
         """One step for each row of `indices` (S, B), which replaces the last of `tensors`; the results stacked, (S, ...).
 
         per_step: the value in each step, (S, ...), of Tensors that the step reads, such as learning rates; what else it names
-        does not matter. What the Tensors hold afterwards is up to the caller.
+        does not matter. Afterwards the Tensors hold what they held before.
         progress: called with the steps done, about every 50 ms. Raises IndexFault with the number of the first bad step.
         """
 

@@ -31,6 +31,13 @@ BROKEN = (
 TraceFunction = Callable[[FrameType, str, Any], Any]  # what sys.settrace() takes
 
 
+def _restore_profiler(before: Any) -> None:
+    """Go on with the profiler that `sys.getprofile` gave: a function, or the object of `cProfile`."""
+    sys.setprofile(before if callable(before) else None)
+    if hasattr(before, "enable"):
+        before.enable()
+
+
 class StateMonitor:
     """A context around the run of a step that is traced.
 
@@ -64,7 +71,7 @@ class StateMonitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        sys.setprofile(self.before[1])
+        _restore_profiler(self.before[1])
         sys.settrace(self.before[0])
         if self.collects:
             gc.enable()

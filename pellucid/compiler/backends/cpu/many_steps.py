@@ -33,7 +33,7 @@ def run_many(
     moving = _moving_inputs(program, len(tensors) - 1, indices, per_step)
     moving[OUTPUTS] = outputs
     before = context.table.copy()
-    done, count = 0, 1
+    done, count = 0, max(1, int(CHUNK / program.backoff.fastest))
     try:
         while done < len(indices):
             state.settle(held)
