@@ -6,7 +6,7 @@ a compiled program has to compute.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,8 +93,13 @@ def _shortened(value: object) -> str:
     return text if len(text) < 60 else text[:57] + "..."
 
 
-def topological_order(results: Iterable[Symbol]) -> list[Symbol]:
-    """The operations that `results` depend on, each after its inputs."""
+# ---- walks ---------------------------------------------------------------------------------------------------------------
+
+
+def topological_order(
+    results: Iterable[Symbol], is_end: Callable[[Symbol], bool] = lambda symbol: False
+) -> list[Symbol]:
+    """The operations that `results` depend on, each after its inputs. The inputs of one that `is_end` are not followed."""
     order: list[Symbol] = []
     visited: set[Symbol] = set()
     waiting = [(symbol, False) for symbol in reversed(list(results))]
@@ -105,8 +110,31 @@ def topological_order(results: Iterable[Symbol]) -> list[Symbol]:
         elif symbol.op is not None and symbol not in visited:
             visited.add(symbol)
             waiting.append((symbol, True))
-            waiting.extend((x, False) for x in reversed(symbol.inputs))
+            if not is_end(symbol):
+                waiting.extend((x, False) for x in reversed(symbol.inputs))
     return order
+
+
+def ancestors(roots: Iterable[Symbol], ends: Container[Symbol] = ()) -> set[Symbol]:
+    """`roots` and all Symbols that they depend on, inputs and constants too. The inputs of one in `ends` are not followed."""
+    visited: set[Symbol] = set()
+    waiting = list(roots)
+    while waiting:
+        symbol = waiting.pop()
+        if symbol not in visited:
+            visited.add(symbol)
+            if symbol not in ends:
+                waiting.extend(symbol.inputs)
+    return visited
+
+
+def descendants(symbols: Iterable[Symbol], starts: Iterable[Symbol]) -> set[Symbol]:
+    """`starts`, and those of `symbols`, which are in topological order, that depend on one of them."""
+    reached = set(starts)
+    for symbol in symbols if reached else ():
+        if any(x in reached for x in symbol.inputs):
+            reached.add(symbol)
+    return reached
 
 
 def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
@@ -120,11 +148,11 @@ def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
 
 def dependents(graph: Graph, kind: str) -> set[Symbol]:
     """The operations that depend on an input of this kind."""
-    dependent = {entry.symbol for entry in graph.inputs if entry.kind == kind}
-    for symbol in graph.symbols if dependent else ():
-        if any(x in dependent for x in symbol.inputs):
-            dependent.add(symbol)
-    return dependent.intersection(graph.symbols)
+    starts = {entry.symbol for entry in graph.inputs if entry.kind == kind}
+    return descendants(graph.symbols, starts) - starts
+
+
+# ---- running -------------------------------------------------------------------------------------------------------------
 
 
 def evaluate(symbols: Iterable[Symbol], arrays: dict[Symbol, np.ndarray]) -> None:

@@ -11,11 +11,13 @@ from ...core.op import Op
 from ...core.origin import Origin
 from ...core.value import Symbol
 from ...ops.index import check_index
+from ...ops.reduce import expand
 from .graph import Graph, topological_order
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
+Pass = Callable[[Graph], Graph]
 Rule = Callable[[Symbol, tuple[Symbol, ...]], Symbol | None]
 
 
@@ -57,3 +59,9 @@ def constant(value: ArrayLike, dtype: DTypeLike, origin: Origin) -> Symbol:
     """A constant Symbol."""
     array = np.asarray(value, dtype)
     return Symbol(None, (), {}, array.shape, array.dtype, origin, array)
+
+
+def is_zeros(x: Symbol) -> bool:
+    """Whether it is known to hold zeros only: a constant, or one that is repeated."""
+    x = x.inputs[0] if x.op is expand else x
+    return x.constant is not None and not x.constant.any()
