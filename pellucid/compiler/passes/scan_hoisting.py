@@ -164,27 +164,28 @@ def _summand(scan: LiveScan, index: int) -> Symbol | None:
     return v if v.shape == before.shape else None
 
 
-def _is_linear(s: Symbol) -> bool:
-    """Whether the operation of `s` may be applied to the sums over all steps of its inputs, in place of the sum after it."""
-    return (
-        s.op is not None and s.op.linear and (s.op.kind != "elementwise" or all(x.shape == s.shape for x in s.inputs))
-    )
+def _is_term(s: Symbol) -> bool:
+    """Whether the operation of `s` may not be applied to the sums over all steps of its inputs, in place of the sum after it."""
+    elementwise = s.op is not None and s.op.kind == "elementwise"
+    return s.op is None or not s.op.linear or (elementwise and any(x.shape != s.shape for x in s.inputs))
 
 
 def _summable(scan: LiveScan) -> set[Symbol]:
     """The values whose sum over all steps can be computed outside of the scan; see `HoistedValues.sum_over_steps`."""
     summable: set[Symbol] = set()
     for s in scan.body:
-        linear = _is_linear(s)
-        product = s.op is matmul and s.inputs[0].ndim == s.inputs[1].ndim == 2
-        if all(x in summable for x in s.inputs) if linear else product or s.op is sum_:
+        if _is_term(s):
+            fits = s.op is sum_ or (s.op is matmul and s.inputs[0].ndim == s.inputs[1].ndim == 2)
+        else:
+            fits = all(x in summable for x in s.inputs)
+        if fits:
             summable.add(s)
     return summable
 
 
 def _unhoistable(v: Symbol, inside: set[Symbol]) -> set[Symbol]:
     """What the products and sums that `v` is made of read and that cannot be hoisted, with all that it depends on."""
-    terms = [s for s in topological_order([v], lambda s: not _is_linear(s)) if not _is_linear(s)]
+    terms = filter(_is_term, topological_order([v], _is_term))
     needed = topological_order([x for s in terms for x in s.inputs], inside.__contains__)
     return ancestors(s for s in needed if s not in inside and not is_hoistable(s))
 
@@ -297,14 +298,22 @@ class HoistedValues:
         return repeated(x, self.scan.length, x.symbol.origin)
 
     def sum_over_steps(self, v: Symbol) -> Symbol:
-        """The sum of `v`, which is summable, over all steps."""
-        op, origin = v.op, v.origin
-        if op is not None and _is_linear(v):
-            return emit(op, *(self.sum_over_steps(x) for x in v.inputs), origin=origin, **v.attributes)
+        """The sum of `v`, which is summable, over all steps: a linear function of sums is that of its terms."""
+        sums: dict[Symbol, Symbol] = {}
+        for s in topological_order([v], _is_term):
+            if _is_term(s):
+                sums[s] = self._sum_of_term(s)
+            else:
+                sums[s] = emit(s.op, *(sums[x] for x in s.inputs), origin=s.origin, **s.attributes)
+        return sums[v]
+
+    def _sum_of_term(self, v: Symbol) -> Symbol:
+        """The sum of a product or of a sum over all steps."""
+        origin = v.origin
         if not any(self.at_steps(x).stacked for x in v.inputs):
             steps = constant(self.scan.length, v.dtype, origin)  # `v` is the same at every step
             return emit(multiply, self.at_steps(v).symbol, steps, origin=origin)
-        if op is sum_:
+        if v.op is sum_:
             x = self.at_every_step(v.inputs[0])
             axes = (0, *(axis + 1 for axis in v.attributes["axes"]))
             total = emit(sum_, x, origin=origin, axes=axes, keepdims=False)

@@ -136,19 +136,26 @@ def pads_to_concatenate(graph: Graph) -> Graph:
     """Replace a sum of padded pieces that fill an axis side by side, the gradient of `chunk` or `unbind`, by concatenate."""
     readers = users(graph)
 
-    def terms(symbol: Symbol, new: Symbol) -> list[Symbol]:
-        """The summands of an addition, through additions that only it reads."""
-        summands = []
-        for old, x in zip(symbol.inputs, new.inputs, strict=True):
-            nested = x.op is add and old.op is add and len(readers.get(old, ())) == 1 and x.shape == new.shape
-            summands += terms(old, x) if nested else [x]
-        return summands
+    def padded_pieces(symbol: Symbol, inputs: tuple[Symbol, ...]) -> list[Symbol]:
+        """The summands of an addition, through additions that only it reads; none if one of them is no pad of its shape."""
+        pieces, visited = [], set[Symbol]()
+        waiting = list(zip(symbol.inputs, inputs, strict=True))
+        while waiting:
+            old, x = waiting.pop()
+            if x.shape != symbol.shape or x in visited:  # it would be broadcast, or overlap itself
+                return []
+            visited.add(x)
+            if x.op is pad:
+                pieces.append(x)
+            elif x.op is add and old.op is add and len(readers.get(old, ())) == 1:
+                waiting.extend(zip(old.inputs, x.inputs, strict=True))
+            else:
+                return []
+        return pieces
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if symbol.op is not add or not all(x.shape == symbol.shape for x in inputs):
-            return None
-        pieces = terms(symbol, symbol.with_inputs(inputs))
-        axis = _filled_axis(pieces, symbol.shape)
+        pieces = padded_pieces(symbol, inputs) if symbol.op is add else []
+        axis = _filled_axis(pieces, symbol.shape) if pieces else None
         if axis is None:
             return None
         pieces.sort(key=lambda x: x.attributes["slices"][axis][0])
@@ -159,8 +166,6 @@ def pads_to_concatenate(graph: Graph) -> Graph:
 
 def _filled_axis(pieces: list[Symbol], shape: tuple[int, ...]) -> int | None:
     """The axis along which padded pieces lie side by side without a gap, whole along all others; None if there is none."""
-    if not all(x.op is pad and x.shape == shape for x in pieces):  # one of another shape would be broadcast
-        return None
     slices = [x.attributes["slices"] for x in pieces]
     parted = [axis for axis, size in enumerate(shape) if any(s[axis] != (0, size, 1) for s in slices)]
     if len(parted) != 1:
