@@ -6,7 +6,7 @@ a compiled program has to compute.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,6 +146,21 @@ def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
     return readers
 
 
+def read_once(graph: Graph) -> set[Symbol]:
+    """The Symbols that one operation reads, and that are no result."""
+    return {symbol for symbol, readers in users(graph).items() if len(readers) == 1}.difference(graph.results)
+
+
+def needed_of(symbols: Sequence[Symbol], roots: Iterable[Symbol], given: Container[Symbol] = ()) -> set[Symbol]:
+    """`roots` and what they depend on through `symbols`, which are in topological order: the Symbols from outside too, but not
+    what these depend on. What a Symbol in `given` depends on is not followed."""
+    needed = set(roots)
+    for symbol in reversed(symbols):
+        if symbol in needed and symbol not in given:
+            needed.update(symbol.inputs)
+    return needed
+
+
 def dependents(graph: Graph, kind: str) -> set[Symbol]:
     """The operations that depend on an input of this kind."""
     starts = {entry.symbol for entry in graph.inputs if entry.kind == kind}
@@ -155,12 +170,21 @@ def dependents(graph: Graph, kind: str) -> set[Symbol]:
 # ---- running -------------------------------------------------------------------------------------------------------------
 
 
+def array_of(symbol: Symbol, arrays: Mapping[Symbol, np.ndarray]) -> np.ndarray:
+    """The numbers of a Symbol: those of a constant, or what is in `arrays`."""
+    return arrays[symbol] if symbol.constant is None else symbol.constant
+
+
+def compute(symbol: Symbol, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """The result of the operation of `symbol`."""
+    assert symbol.op is not None
+    return np.asarray(symbol.op.forward(*inputs, **symbol.attributes), symbol.dtype)
+
+
 def evaluate(symbols: Iterable[Symbol], arrays: dict[Symbol, np.ndarray]) -> None:
     """Run `symbols` one after another. `arrays` holds their inputs and gets their results."""
     for symbol in symbols:
-        assert symbol.op is not None
-        inputs = [arrays[x] if x.constant is None else x.constant for x in symbol.inputs]
-        arrays[symbol] = np.asarray(symbol.op.forward(*inputs, **symbol.attributes), symbol.dtype)
+        arrays[symbol] = compute(symbol, [array_of(x, arrays) for x in symbol.inputs])
 
 
 def interpret(graph: Graph, values: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -170,5 +194,4 @@ def interpret(graph: Graph, values: Sequence[np.ndarray]) -> tuple[list[np.ndarr
     """
     arrays = {entry.symbol: value for entry, value in zip(graph.inputs, values, strict=True)}
     evaluate(graph.symbols, arrays)
-    read = lambda symbol: arrays[symbol] if symbol.constant is None else symbol.constant
-    return [read(s) for s in graph.outputs], [read(s) for _, s in graph.writes]
+    return [array_of(s, arrays) for s in graph.outputs], [array_of(s, arrays) for _, s in graph.writes]

@@ -301,7 +301,7 @@ class HoistedValues:
         """The sum of `v`, which is summable, over all steps: a linear function of sums is that of its terms."""
         sums: dict[Symbol, Symbol] = {}
         for s in topological_order([v], _is_term):
-            if _is_term(s):
+            if s.op is None or _is_term(s):
                 sums[s] = self._sum_of_term(s)
             else:
                 sums[s] = emit(s.op, *(sums[x] for x in s.inputs), origin=s.origin, **s.attributes)
