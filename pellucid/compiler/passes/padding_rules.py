@@ -164,7 +164,7 @@ def _concatenate(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) ->
 def _reduction(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     (x,), attributes, op = inputs, b.attributes, b.op
     assert isinstance(op, Reducing)
-    gone = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
+    gone = op.along(attributes)
     axes = p.axes[x]
     if "axis" in attributes and is_padded(axes[gone[0]]) and axes[gone[0]] != (PADDED,):
         raise refusal(f"{op.name} along an axis that the padded one is a part of", b)
