@@ -96,9 +96,7 @@ def _shortened(value: object) -> str:
 # ---- walks ---------------------------------------------------------------------------------------------------------------
 
 
-def topological_order(
-    results: Iterable[Symbol], is_end: Callable[[Symbol], bool] = lambda symbol: False
-) -> list[Symbol]:
+def topological_order(results: Iterable[Symbol], is_end: Callable[[Symbol], bool] | None = None) -> list[Symbol]:
     """The operations that `results` depend on, each after its inputs. The inputs of one that `is_end` are not followed."""
     order: list[Symbol] = []
     visited: set[Symbol] = set()
@@ -110,7 +108,7 @@ def topological_order(
         elif symbol.op is not None and symbol not in visited:
             visited.add(symbol)
             waiting.append((symbol, True))
-            if not is_end(symbol):
+            if is_end is None or not is_end(symbol):
                 waiting.extend((x, False) for x in reversed(symbol.inputs))
     return order
 
@@ -146,9 +144,10 @@ def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
     return readers
 
 
-def read_once(graph: Graph) -> set[Symbol]:
-    """The Symbols that one operation reads, and that are no result."""
-    return {symbol for symbol, readers in users(graph).items() if len(readers) == 1}.difference(graph.results)
+def read_once(graph: Graph, readers: Mapping[Symbol, list[Symbol]] | None = None) -> set[Symbol]:
+    """The Symbols that one operation reads, and that are no result. readers: `users(graph)`, where it is known."""
+    readers = users(graph) if readers is None else readers
+    return {symbol for symbol, reading in readers.items() if len(reading) == 1}.difference(graph.results)
 
 
 def needed_of(symbols: Sequence[Symbol], roots: Iterable[Symbol], given: Container[Symbol] = ()) -> set[Symbol]:

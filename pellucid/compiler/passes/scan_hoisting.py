@@ -143,11 +143,9 @@ def split_work(scan: LiveScan, enabled: bool) -> Split:
         inside |= _unhoistable(v, inside)
     varying = descendants(scan.body, scan.carry.values())
     bound = descendants(scan.body, [s for s in scan.body if not is_hoistable(s)])
-    reading = descendants(scan.body, scan.slices)  # a sequence
-    early = (s for s in scan.body if enabled and s.op is matmul and s in inside and s in reading)
-    return Split(
-        inside & (varying | bound), sums, {s: placeholder(s) for s in early if s not in varying and s not in bound}
-    )
+    stacked = inside & (varying | bound)
+    of_sequence = descendants(scan.body, scan.slices) & (inside - stacked) if enabled else ()
+    return Split(stacked, sums, {s: placeholder(s) for s in scan.body if s.op is matmul and s in of_sequence})
 
 
 def _summand(scan: LiveScan, index: int) -> Symbol | None:

@@ -29,15 +29,16 @@ def dead_code(graph: Graph) -> Graph:
 
 def is_foldable(symbol: Symbol, inputs: tuple[Symbol, ...]) -> bool:
     """Whether an operation on these inputs is arithmetic on constants alone."""
-    arithmetic = symbol.op is not None and symbol.op.kind not in ("movement", "loop")
-    return arithmetic and bool(inputs) and all(x.constant is not None for x in inputs)
+    if not inputs or any(x.constant is None for x in inputs):
+        return False
+    return symbol.op is not None and symbol.op.kind not in ("movement", "loop")
 
 
 def fold_constants(graph: Graph) -> Graph:
     """Constant folding. Movements stay, since they are views."""
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if symbol.size > MAX_FOLDED or not is_foldable(symbol, inputs):
+        if not is_foldable(symbol, inputs) or symbol.size > MAX_FOLDED:
             return None
         array = compute(symbol, [array_of(x, {}) for x in inputs])
         return Symbol(None, (), {}, symbol.shape, symbol.dtype, symbol.origin, array)

@@ -186,7 +186,8 @@ def fold_reshapes_into_contractions(graph: Graph, by_row: bool = False) -> Graph
 
     by_row: sums are not folded, since whether one follows its product directly may depend on the other rows.
     """
-    readers, once = users(graph), read_once(graph)
+    readers = users(graph)
+    once = read_once(graph, readers)
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         op, below = symbol.op, inputs[0] if inputs else None
