@@ -42,6 +42,11 @@ class Reducing(Op):
         self.native = native
         self.rounds = rounds
 
+    def along(self, attributes: Attributes) -> tuple[int, ...]:
+        """The axes that it reduces."""
+        axes: tuple[int, ...] = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
+        return axes
+
 
 class Reduction(Reducing):
     """One number for all along `axes`.

@@ -11,6 +11,9 @@ from random_graphs import Trial, check
 import pellucid as P
 from pellucid import functional as F
 from pellucid.autograd import grad
+from pellucid.compiler.ir.graph import interpret
+from pellucid.compiler.passes.simplify import pads_to_concatenate
+from pellucid.compiler.trace.tracer import trace
 from pellucid.errors import IndexRangeError
 from pellucid.ops import contraction, index, movement
 from pellucid.tensor import Tensor
@@ -44,6 +47,30 @@ def pieces_that_overlap(a: Tensor, b: Tensor) -> Tensor:
 @pytest.mark.parametrize("function", [repeated_piece, piece_of_lower_rank, pieces_that_overlap])
 def test_sums_that_are_no_concatenation(function: Any) -> None:
     check(Trial(function, [some(1, 4), some(2, 4)], []))
+
+
+def test_a_sum_of_a_thousand_pieces_is_one_concatenation() -> None:
+    def pieces(x: Tensor) -> Tensor:
+        total = placed(x[:1], x.shape, 0)
+        for i in range(1, x.shape[0]):
+            total = total + placed(x[i : i + 1], x.shape, i)
+        return total
+
+    x = some(1100)
+    graph = pads_to_concatenate(trace(pieces, ((x,), {}), {}).graph)
+    assert [s.op for s in graph.symbols].count(movement.concatenate) == 1
+    np.testing.assert_array_equal(interpret(graph, [x.numpy()])[0][0], x.numpy())
+
+
+def test_a_piece_added_to_itself_again_and_again_is_no_concatenation() -> None:
+    def doubled(x: Tensor) -> Tensor:
+        total = placed(x, (4,), 0)
+        for _ in range(40):  # 2 ** 40 paths lead to the piece
+            total = total + total
+        return total
+
+    graph = trace(doubled, ((some(4),), {}), {}).graph
+    assert len(pads_to_concatenate(graph).symbols) == len(graph.symbols)
 
 
 # ---- masks in front of windows ---------------------------------------------------------------------------------------------

@@ -272,6 +272,29 @@ def test_random_bodies_to_second_order(seed: int) -> None:
     check(random_loop(seed, twice=True), DISABLED[seed % len(DISABLED)], scale=200)
 
 
+def test_hundreds_of_operations_leave_the_loop() -> None:
+    def body(h: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = y = h * 0.5 + x
+        for _ in range(200):
+            y = (y * 1.01).tanh()
+        return h, y
+
+    check(Trial(lambda xs: P.scan(body, P.zeros(3), xs), [some(T, 3, grad=False)], []), native=False)
+
+
+def test_what_a_sum_over_the_steps_reads_many_times_is_added_up_once() -> None:
+    def doubled(xs: Tensor, w: Tensor) -> Tensor:
+        def body(total: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+            g = x @ w
+            for _ in range(40):  # 2 ** 40 paths lead to the product
+                g = g + g
+            return total + g, x
+
+        return P.scan(body, P.zeros(B, H), xs)[0]
+
+    check(Trial(doubled, [some(T, B, H, grad=False), some(H, H, grad=False)], []), native=False)
+
+
 def test_only_what_needs_a_gradient_has_one() -> None:
     def function(w: Tensor, xs: Tensor) -> list[Tensor]:
         carry = (P.zeros(2), P.zeros(2))

@@ -17,7 +17,7 @@ from ...core.value import Symbol
 from ...errors import IndexRangeError, OptionError
 from ...ops.loop import tree_leaves
 from ...tensor import ConsumedGradient, Tensor
-from ..ir.graph import Graph, Input, dependents, evaluate
+from ..ir.graph import Graph, Input, array_of, dependents, evaluate
 from ..trace.outputs import GradientBindings, make_unflatten, output_tensor, refusing_nodes
 from ..trace.tape_node import put_on_tape
 from ..trace.traced_step import IndexFault, TracedStep, ViewRef
@@ -54,12 +54,11 @@ class InterpretedProgram:
             evaluate([s for s in graph.symbols if s not in late], arrays)
         except IndexRangeError:
             raise IndexFault(0) from None
-        read = lambda symbol: arrays[symbol] if symbol.constant is None else symbol.constant
         tracked = self.traced.tracked
-        results = [np.array(read(s)) for s in graph.outputs[: len(tracked)]]
+        results = [np.array(array_of(s, arrays)) for s in graph.outputs[: len(tracked)]]
         if self.traced.padding is not None:
             results = [self.traced.padding.unpad(i, array) for i, array in enumerate(results)]
-        for (entry, _), array in zip(graph.writes, [read(s) for _, s in graph.writes], strict=True):
+        for (entry, _), array in zip(graph.writes, [array_of(s, arrays) for _, s in graph.writes], strict=True):
             if entry.kind == "gradient":
                 self.bindings.store_grad(entry, np.array(array), tensors)
             else:
@@ -84,8 +83,7 @@ class InterpretedProgram:
                     np.zeros(entry.symbol.shape, entry.symbol.dtype) if given is None else given.array
                 )
         evaluate([s for s in graph.symbols if s in late], values_of)
-        read = lambda symbol: values_of[symbol] if symbol.constant is None else symbol.constant
-        return [new_value(np.array(read(s))) for s in graph.outputs[len(self.traced.tracked) :]]
+        return [new_value(np.array(array_of(s, values_of))) for s in graph.outputs[len(self.traced.tracked) :]]
 
     @property
     def is_whole(self) -> bool:

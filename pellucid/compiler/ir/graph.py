@@ -6,7 +6,7 @@ a compiled program has to compute.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,8 +93,11 @@ def _shortened(value: object) -> str:
     return text if len(text) < 60 else text[:57] + "..."
 
 
-def topological_order(results: Iterable[Symbol]) -> list[Symbol]:
-    """The operations that `results` depend on, each after its inputs."""
+# ---- walks ---------------------------------------------------------------------------------------------------------------
+
+
+def topological_order(results: Iterable[Symbol], is_end: Callable[[Symbol], bool] | None = None) -> list[Symbol]:
+    """The operations that `results` depend on, each after its inputs. The inputs of one that `is_end` are not followed."""
     order: list[Symbol] = []
     visited: set[Symbol] = set()
     waiting = [(symbol, False) for symbol in reversed(list(results))]
@@ -105,8 +108,31 @@ def topological_order(results: Iterable[Symbol]) -> list[Symbol]:
         elif symbol.op is not None and symbol not in visited:
             visited.add(symbol)
             waiting.append((symbol, True))
-            waiting.extend((x, False) for x in reversed(symbol.inputs))
+            if is_end is None or not is_end(symbol):
+                waiting.extend((x, False) for x in reversed(symbol.inputs))
     return order
+
+
+def ancestors(roots: Iterable[Symbol], ends: Container[Symbol] = ()) -> set[Symbol]:
+    """`roots` and all Symbols that they depend on, inputs and constants too. The inputs of one in `ends` are not followed."""
+    visited: set[Symbol] = set()
+    waiting = list(roots)
+    while waiting:
+        symbol = waiting.pop()
+        if symbol not in visited:
+            visited.add(symbol)
+            if symbol not in ends:
+                waiting.extend(symbol.inputs)
+    return visited
+
+
+def descendants(symbols: Iterable[Symbol], starts: Iterable[Symbol]) -> set[Symbol]:
+    """`starts`, and those of `symbols`, which are in topological order, that depend on one of them."""
+    reached = set(starts)
+    for symbol in symbols if reached else ():
+        if any(x in reached for x in symbol.inputs):
+            reached.add(symbol)
+    return reached
 
 
 def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
@@ -118,21 +144,46 @@ def users(graph: Graph) -> dict[Symbol, list[Symbol]]:
     return readers
 
 
+def read_once(graph: Graph, readers: Mapping[Symbol, list[Symbol]] | None = None) -> set[Symbol]:
+    """The Symbols that one operation reads, and that are no result. readers: `users(graph)`, where it is known."""
+    readers = users(graph) if readers is None else readers
+    return {symbol for symbol, reading in readers.items() if len(reading) == 1}.difference(graph.results)
+
+
+def needed_of(symbols: Sequence[Symbol], roots: Iterable[Symbol], given: Container[Symbol] = ()) -> set[Symbol]:
+    """`roots` and what they depend on through `symbols`, which are in topological order: the Symbols from outside too, but not
+    what these depend on. What a Symbol in `given` depends on is not followed."""
+    needed = set(roots)
+    for symbol in reversed(symbols):
+        if symbol in needed and symbol not in given:
+            needed.update(symbol.inputs)
+    return needed
+
+
 def dependents(graph: Graph, kind: str) -> set[Symbol]:
     """The operations that depend on an input of this kind."""
-    dependent = {entry.symbol for entry in graph.inputs if entry.kind == kind}
-    for symbol in graph.symbols if dependent else ():
-        if any(x in dependent for x in symbol.inputs):
-            dependent.add(symbol)
-    return dependent.intersection(graph.symbols)
+    starts = {entry.symbol for entry in graph.inputs if entry.kind == kind}
+    return descendants(graph.symbols, starts) - starts
+
+
+# ---- running -------------------------------------------------------------------------------------------------------------
+
+
+def array_of(symbol: Symbol, arrays: Mapping[Symbol, np.ndarray]) -> np.ndarray:
+    """The numbers of a Symbol: those of a constant, or what is in `arrays`."""
+    return arrays[symbol] if symbol.constant is None else symbol.constant
+
+
+def compute(symbol: Symbol, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """The result of the operation of `symbol`."""
+    assert symbol.op is not None
+    return np.asarray(symbol.op.forward(*inputs, **symbol.attributes), symbol.dtype)
 
 
 def evaluate(symbols: Iterable[Symbol], arrays: dict[Symbol, np.ndarray]) -> None:
     """Run `symbols` one after another. `arrays` holds their inputs and gets their results."""
     for symbol in symbols:
-        assert symbol.op is not None
-        inputs = [arrays[x] if x.constant is None else x.constant for x in symbol.inputs]
-        arrays[symbol] = np.asarray(symbol.op.forward(*inputs, **symbol.attributes), symbol.dtype)
+        arrays[symbol] = compute(symbol, [array_of(x, arrays) for x in symbol.inputs])
 
 
 def interpret(graph: Graph, values: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -142,5 +193,4 @@ def interpret(graph: Graph, values: Sequence[np.ndarray]) -> tuple[list[np.ndarr
     """
     arrays = {entry.symbol: value for entry, value in zip(graph.inputs, values, strict=True)}
     evaluate(graph.symbols, arrays)
-    read = lambda symbol: arrays[symbol] if symbol.constant is None else symbol.constant
-    return [read(s) for s in graph.outputs], [read(s) for _, s in graph.writes]
+    return [array_of(s, arrays) for s in graph.outputs], [array_of(s, arrays) for _, s in graph.writes]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +10,15 @@ import numpy as np
 from ...core.op import Op
 from ...core.origin import Origin
 from ...core.value import Symbol
+from ...ops.elementwise import cast
 from ...ops.index import check_index
+from ...ops.reduce import expand
 from .graph import Graph, topological_order
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
+Pass = Callable[[Graph], Graph]
 Rule = Callable[[Symbol, tuple[Symbol, ...]], Symbol | None]
 
 
@@ -25,18 +28,27 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
     for symbol in graph.symbols:
         inputs = tuple(new.get(x, x) for x in symbol.inputs)
         replacement = rule(symbol, inputs)
-        if replacement is None:
-            replacement = symbol if inputs == symbol.inputs else symbol.with_inputs(inputs)
-        new[symbol] = replacement
+        new[symbol] = reading(symbol, inputs) if replacement is None else replacement
     return replace_results(graph, new)
 
 
-def replace_results(graph: Graph, new: dict[Symbol, Symbol]) -> Graph:
+def reading(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol:
+    """The same operation on these inputs: `symbol` itself where they are its own."""
+    return symbol if inputs == symbol.inputs else symbol.with_inputs(inputs)
+
+
+def replace_results(graph: Graph, new: Mapping[Symbol, Symbol]) -> Graph:
     """The graph with replaced results, and only the operations that they need. Bounds checks stay."""
+    checks = [new.get(s, s) for s in graph.symbols if s.op is check_index]
+    replaced = with_replaced(graph, new, [])
+    replaced.symbols = topological_order([*checks, *replaced.results])
+    return replaced
+
+
+def with_replaced(graph: Graph, new: Mapping[Symbol, Symbol], symbols: list[Symbol]) -> Graph:
+    """The graph with replaced results and these operations."""
     outputs = [new.get(s, s) for s in graph.outputs]
     writes = [(entry, new.get(s, s)) for entry, s in graph.writes]
-    checks = [new.get(s, s) for s in graph.symbols if s.op is check_index]
-    symbols = topological_order([*checks, *outputs, *(s for _, s in writes)])
     return Graph(list(graph.inputs), symbols, outputs, writes)
 
 
@@ -53,7 +65,18 @@ class _ShapeOnly:
         self.array, self.shape, self.dtype, self.ndim = symbol, symbol.shape, symbol.dtype, symbol.ndim
 
 
+def copy_of(x: Symbol, origin: Origin | None = None) -> Symbol:
+    """An operation that copies x. origin: if it is not that of x."""
+    return emit(cast, x, origin=origin or x.origin, dtype=x.dtype)
+
+
 def constant(value: ArrayLike, dtype: DTypeLike, origin: Origin) -> Symbol:
     """A constant Symbol."""
     array = np.asarray(value, dtype)
     return Symbol(None, (), {}, array.shape, array.dtype, origin, array)
+
+
+def is_zeros(x: Symbol) -> bool:
+    """Whether it is known to hold zeros only: a constant, or one that is repeated."""
+    x = x.inputs[0] if x.op is expand else x
+    return x.constant is not None and not x.constant.any()

@@ -11,7 +11,7 @@ import numpy as np
 from ...core.origin import origin, user_origin
 from ...core.value import Spec, Symbol, Value
 from ...ops.index import check_index
-from .graph import Graph, Input, interpret, name_nodes
+from .graph import Graph, Input, interpret, name_nodes, needed_of
 
 
 @dataclass(eq=False)
@@ -91,10 +91,7 @@ def extract_subgraph(
     given: Symbols that have a placeholder already. Returns the operations, the roots, and the placeholder of each outer
     Symbol that they read.
     """
-    needed = set(roots)
-    for s in reversed(symbols):
-        if s in needed and s not in given:
-            needed.update(s.inputs)
+    needed = needed_of(symbols, roots, given)
     new, outside = dict(given), dict[Symbol, Symbol]()
 
     def find(x: Symbol) -> Symbol:

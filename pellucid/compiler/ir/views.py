@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ...core.value import Symbol
 from ...ops.contraction import unfold
-from ...ops.movement import permute, reshape, slice_
+from ...ops.movement import Slices, permute, reshape, slice_
 from ...ops.reduce import expand
 
 
@@ -99,21 +99,48 @@ def _reshaped(
     old: tuple[int, ...], new: tuple[int, ...], indices: tuple[AffineIndex, ...]
 ) -> tuple[AffineIndex, ...] | None:
     """Indices into `old` for indices into `new`: possible where every old axis is one new axis, or split into several."""
+    groups = split_axes(old, new)
+    if groups is None:
+        return None
     below: list[AffineIndex] = []
+    for group in groups:
+        index = ZERO
+        for axis in group:
+            index = index.times(new[axis]).plus(indices[axis])
+        below.append(index)
+    return tuple(below)
+
+
+def split_axes(old: Sequence[int], new: Sequence[int]) -> list[list[int]] | None:
+    """For each axis of the shape `old` the axes of `new` that it is split into; None where they do not align."""
+    groups: list[list[int]] = []
     at = 0
     for size in old:
-        if size == 1:
-            below.append(ZERO)
-            continue
-        have, index = 1, ZERO
+        group: list[int] = []
+        have = 1
         while have < size and at < len(new):
-            index = index.times(new[at]).plus(indices[at])
+            group.append(at)
             have *= new[at]
             at += 1
         if have != size:
             return None
-        below.append(index)
-    return tuple(below)
+        groups.append(group)
+    return groups
+
+
+def cut_axes(slices: Slices, shape: Sequence[int]) -> list[int]:
+    """The axes that slices of a value of this shape do not take whole."""
+    return [axis for axis, (piece, size) in enumerate(zip(slices, shape, strict=True)) if piece != (0, size, 1)]
+
+
+def whole_slices(shape: Sequence[int]) -> Slices:
+    """The slices that take a value of this shape whole."""
+    return tuple((0, size, 1) for size in shape)
+
+
+def long_axes(shape: Sequence[int]) -> list[int]:
+    """The axes of a shape that are not of size 1."""
+    return [axis for axis, size in enumerate(shape) if size != 1]
 
 
 def squeezed_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -125,9 +152,10 @@ def is_identity(view: View, reader: Symbol) -> bool:
     """Whether the reader reads the source at its own index (axes of size 1 aside)."""
     if squeezed_shape(view.source.shape) != squeezed_shape(reader.shape):
         return False
-    axes = [axis for axis, size in enumerate(reader.shape) if size != 1]
-    indices = [i for i, size in zip(view.indices, view.source.shape, strict=True) if size != 1]
-    return all(index == AffineIndex(0, ((axis, 1),)) for axis, index in zip(axes, indices, strict=True))
+    indices = [view.indices[axis] for axis in long_axes(view.source.shape)]
+    return all(
+        index == AffineIndex(0, ((axis, 1),)) for axis, index in zip(long_axes(reader.shape), indices, strict=True)
+    )
 
 
 def broadcast(view: View, reader_shape: Sequence[int], shape: Sequence[int]) -> View:

@@ -9,9 +9,8 @@ nothing that the forward phase overwrites.
 from __future__ import annotations
 
 from ...core.value import Symbol
-from ...ops.elementwise import cast
 from ..ir.graph import Graph, dependents, users
-from ..ir.rewrite import emit
+from ..ir.rewrite import copy_of, with_replaced
 from ..ir.views import beneath, is_view, view_of
 
 Copies = dict[Symbol, object]  # rematerialized operations, and the plan each was copied for
@@ -40,9 +39,7 @@ def with_snapshots(graph: Graph) -> Graph:
     late = backward_phase(graph, {})
     read = {source for symbol in late for x in symbol.inputs for source in beneath(view_of(x).source)}
     before = {
-        entry.symbol: emit(cast, entry.symbol, origin=symbol.origin, dtype=entry.symbol.dtype)
-        for entry, symbol in graph.writes
-        if entry.symbol in read
+        entry.symbol: copy_of(entry.symbol, symbol.origin) for entry, symbol in graph.writes if entry.symbol in read
     }
     new: dict[Symbol, Symbol] = {}
     for symbol in graph.symbols if before else ():
@@ -51,12 +48,9 @@ def with_snapshots(graph: Graph) -> Graph:
         if inputs != symbol.inputs:
             new[symbol] = symbol.with_inputs(inputs)
 
-    def now(symbol: Symbol) -> Symbol:
-        return new.get(symbol, symbol)
-
-    writes = [(entry, now(s), s in read) for entry, s in graph.writes]
-    after = {s: emit(cast, s, origin=s.origin, dtype=s.dtype) for _, s, is_read in writes if is_read}
-    symbols = [*before.values(), *map(now, graph.symbols), *after.values()]
-    return Graph(
-        graph.inputs, symbols, [now(s) for s in graph.outputs], [(entry, after.get(s, s)) for entry, s, _ in writes]
-    )
+    replaced = with_replaced(graph, new, [*before.values(), *(new.get(s, s) for s in graph.symbols)])
+    written = [now for (_, s), (_, now) in zip(graph.writes, replaced.writes, strict=True) if s in read]
+    after = {s: copy_of(s) for s in written}
+    replaced.symbols += after.values()
+    replaced.writes = [(entry, after.get(s, s)) for entry, s in replaced.writes]
+    return replaced

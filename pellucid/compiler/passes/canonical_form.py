@@ -31,7 +31,8 @@ from ...ops.elementwise import (
     where,
 )
 from ..ir.graph import Graph, Input
-from .simplify import fold_constants
+from ..ir.rewrite import with_replaced
+from .simplify import fold_constants, is_foldable
 
 # Operations whose native code is the same for every number.
 ARITHMETIC = {
@@ -74,16 +75,10 @@ class CanonicalForm(NamedTuple):
 
 
 def canonical_form(graph: Graph) -> CanonicalForm:
-    if any(_is_foldable(s) for s in graph.symbols):
+    if any(is_foldable(s, s.inputs) for s in graph.symbols):
         graph = fold_constants(graph)
     graph = _with_scalar_inputs(graph)
     return CanonicalForm(graph, _key(graph))
-
-
-def _is_foldable(symbol: Symbol) -> bool:
-    """Whether it can be folded."""
-    arithmetic = symbol.op.kind not in ("movement", "loop")  # type: ignore[union-attr]
-    return arithmetic and bool(symbol.inputs) and all(x.constant is not None for x in symbol.inputs)
 
 
 def _with_scalar_inputs(graph: Graph) -> Graph:
@@ -107,10 +102,9 @@ def _with_scalar_inputs(graph: Graph) -> Graph:
             new[symbol] = symbol.with_inputs(inputs)
     if not entries:
         return graph
-    symbols = [new.get(s, s) for s in graph.symbols]
-    outputs = [new.get(s, s) for s in graph.outputs]
-    writes = [(entry, new.get(s, s)) for entry, s in graph.writes]
-    return Graph([*graph.inputs, *entries.values()], symbols, outputs, writes)
+    result = with_replaced(graph, new, [new.get(s, s) for s in graph.symbols])
+    result.inputs += entries.values()
+    return result
 
 
 def _may_differ(reader: Symbol, position: int, number: np.ndarray) -> bool:

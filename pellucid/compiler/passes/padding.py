@@ -15,22 +15,24 @@ An axis is described by its factors, such as (8, PADDED) for a batch and a seque
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ...core.value import Symbol
 from ...errors import TraceError, format_shape
 from ...ops.attention import attention_gradient
-from ...ops.elementwise import add, cast, where
+from ...ops.elementwise import add
 from ...ops.index import check_index
-from ...ops.movement import pad, reshape, slice_
+from ...ops.movement import pad, slice_
 from ...ops.random import random_bits
 from ..ir.graph import Graph, Input, topological_order
-from ..ir.rewrite import constant, emit
-from .padded_axes import PADDED, Axes, Axis, Lengths, Padding, canonical_axis, is_padded
-from .padding_rules import FREE, rule_for
+from ..ir.rewrite import copy_of
+from .padded_axes import PADDED, Lengths, Padding, canonical_axis, is_padded
+from .padded_values import PaddedValues, refusal
+from .padding_rules import FREE, Ruled, rule_for
+
+# By a Symbol of the true length's graph and the same in the bucket's: that of the padded graph.
+New = dict[tuple[Symbol, Symbol], Symbol]
 
 
 def pad_graph(true: Graph, bucket: Graph, lengths: Lengths, given: dict[int, int], full: bool) -> tuple[Graph, Padding]:
@@ -39,209 +41,181 @@ def pad_graph(true: Graph, bucket: Graph, lengths: Lengths, given: dict[int, int
 
     Raises TraceError where something depends on the length in a way that is not understood.
     """
-    graph, outputs = PaddingWalk(true, bucket, lengths, full).run(given)
-    return graph, Padding(Lengths(lengths.size, lengths.size) if full else lengths, given, outputs)
+    values = PaddedValues(lengths, full)
+    new = _inputs(true, bucket, values, given)
+    for pair in matched(true, bucket, lengths):
+        new[pair.true, pair.bucket] = _whole(pair, new, values) if pair.is_part else _operation(pair, new, values)
+    outputs, writes = _results(true, bucket, new, values)
+    checks = [symbol for symbol in new.values() if symbol.op is check_index]
+    symbols = topological_order([*checks, *outputs, *(s for _, s in writes)])
+    graph = Graph([*bucket.inputs, *values.length_inputs.values()], symbols, outputs, writes)
+    used = Lengths(lengths.size, lengths.size) if full else lengths
+    return graph, Padding(used, given, [values.axes[s] for s in outputs])
 
 
-class PaddingWalk:
-    """Walks both graphs in parallel and builds the padded one."""
+def _inputs(true: Graph, bucket: Graph, values: PaddedValues, given: dict[int, int]) -> New:
+    """The inputs of both graphs, which have to be the same, and their axes."""
+    if len(true.inputs) != len(bucket.inputs) or len(true.writes) != len(bucket.writes):
+        raise _differs(values.lengths, None)
+    new: New = {}
+    for a, b in zip(true.inputs, bucket.inputs, strict=True):
+        same = a.kind == b.kind and (a.kind == "argument" or a.owner is b.owner) and a.position == b.position
+        if not same or a.symbol.ndim != b.symbol.ndim:
+            raise _differs(values.lengths, None)
+        axis = given.get(b.position) if b.kind == "argument" else None
+        axes = tuple((PADDED,) if i == axis else canonical_axis((n,)) for i, n in enumerate(b.symbol.shape))
+        new[a.symbol, b.symbol], values.axes[b.symbol] = b.symbol, axes
+    return new
 
-    def __init__(self, true: Graph, bucket: Graph, lengths: Lengths, full: bool) -> None:
-        self.true, self.bucket, self.lengths, self.full = true, bucket, lengths, full
-        self.checks: list[Symbol] = []
-        self.padded_axes: dict[tuple[int, int], Axis] = {}  # by their sizes at both lengths
-        self.true_symbol: dict[Symbol, Symbol] = {}  # by Symbol of the bucket's graph
-        self.new: dict[Symbol, Symbol] = {}
-        self.axes: dict[Symbol, Axes] = {}  # by Symbol of the new graph
-        self.bucket_of: dict[Symbol, Symbol] = {}  # by Symbol of the true length's graph
-        self.aliases: dict[tuple[Symbol, Symbol], Symbol] = {}  # operations that only the true length's graph has
-        self.packed: dict[Symbol, list[Axis]] = {}  # the pieces of what `attention` packs
-        self.length_inputs: dict[Hashable, Input] = {}
-        self.current: Symbol  # the present operation of the bucket's graph
 
-    def run(self, given: dict[int, int]) -> tuple[Graph, list[Axes]]:
-        self._inputs(given)
-        left = iter(self.bucket.symbols)
-        b = next(left, None)
-        for a in self.true.symbols:
-            if (b is None or a.op is not b.op or a.ndim != b.ndim) and self._is_whole(a):
-                continue
-            if (
-                b is None
-                or a.op is not b.op
-                or a.dtype != b.dtype
-                or a.ndim != b.ndim
-                or len(a.inputs) != len(b.inputs)
-            ):
-                raise self._differs(b)
-            self.current, self.true_symbol[b] = b, a
-            self.bucket_of[a] = b
-            self._step(a, b)
+# ---- which operations are the same ---------------------------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    """An operation of the true length's graph, and the same in the bucket's.
+
+    is_part: the true one is a slice or pad that the bucket's graph does not have; `bucket` is what it is the whole of.
+    following: the next operation of the bucket's graph.
+    """
+
+    true: Symbol
+    bucket: Symbol
+    is_part: bool
+    following: Symbol | None
+
+
+def matched(true: Graph, bucket: Graph, lengths: Lengths) -> Iterator[Pair]:
+    """The operations of both graphs in pairs, in order. Raises TraceError at the first that differ."""
+    bucket_of = {a.symbol: b.symbol for a, b in zip(true.inputs, bucket.inputs, strict=True)}
+    left = iter(bucket.symbols)
+    b = next(left, None)
+    for a in true.symbols:
+        if b is not None and a.op is b.op and a.ndim == b.ndim:
+            if a.dtype != b.dtype or len(a.inputs) != len(b.inputs):
+                raise _differs(lengths, b)
+            bucket_of[a] = b
+            yield Pair(a, b, False, None)
             b = next(left, None)
-        if b is not None:
-            raise self._differs(b)
-        outputs = [self._read(a, b) for a, b in zip(self.true.outputs, self.bucket.outputs, strict=True)]
-        writes = []
-        for (_, a), (entry, b) in zip(self.true.writes, self.bucket.writes, strict=True):
-            symbol = self._read(a, b)
-            if any(map(is_padded, self.axes[symbol])) or symbol in self.packed:
-                raise self.refusal(
-                    f"a Tensor {format_shape(a.shape)} with the padded axis is written into the step's state", b
-                )
-            writes.append((entry, symbol))
-        for symbol, b in zip(outputs, self.bucket.outputs, strict=True):
-            if symbol in self.packed:
-                raise self.refusal("what attention packs is returned", b)
-        symbols = topological_order([*self.checks, *outputs, *(s for _, s in writes)])
-        entries = [*self.bucket.inputs, *self.length_inputs.values()]
-        return Graph(entries, symbols, outputs, writes), [self.axes[s] for s in outputs]
-
-    def _inputs(self, given: dict[int, int]) -> None:
-        if len(self.true.inputs) != len(self.bucket.inputs) or len(self.true.writes) != len(self.bucket.writes):
-            raise self._differs(None)
-        for a, b in zip(self.true.inputs, self.bucket.inputs, strict=True):
-            same = a.kind == b.kind and (a.kind == "argument" or a.owner is b.owner) and a.position == b.position
-            if not same or a.symbol.ndim != b.symbol.ndim:
-                raise self._differs(None)
-            axis = given.get(b.position) if b.kind == "argument" else None
-            axes = tuple((PADDED,) if i == axis else canonical_axis((n,)) for i, n in enumerate(b.symbol.shape))
-            self.bucket_of[a.symbol] = b.symbol
-            self.true_symbol[b.symbol], self.new[b.symbol], self.axes[b.symbol] = a.symbol, b.symbol, axes
-
-    def axis_of(self, true: int, size: int) -> Axis | None:
-        """The axis of these sizes: a plain one, the padded one, or one made of it that has occurred before.
-
-        A repeated or row-major value may fit several of the last. If it gets the wrong one, meeting another axis is refused.
-        """
-        return (
-            self.lengths.axis(true, size) or self.padded_axes.get((true, size)) or (() if true == size == 1 else None)
-        )
-
-    # ---- inputs ----
-
-    def _read(self, a: Symbol, b: Symbol) -> Symbol:
-        """The new Symbol for `b` of the bucket's graph, which is `a` at the true length."""
-        if b.constant is not None:
-            if a.constant is None:
-                raise self._differs(b)
-            return self._constant(a, b)
-        if (a, b) in self.aliases:
-            return self.aliases[a, b]
-        if self.true_symbol.get(b) is not a:
-            raise self._differs(b)
-        return self.new[b]
-
-    def _is_whole(self, a: Symbol) -> bool:
-        """Whether `a`, a slice of a table or its transpose, is the whole table in the bucket, whose graph has no such operation."""
-        op = a.op
-        b = self.bucket_of.get(a.inputs[0]) if op in (slice_, pad) else None
-        if b is None or b not in self.new or self.new[b] in self.packed:
-            return False
-        x, self.current = self.new[b], b
-        axes = list(self.axes[x])
-        shapes = zip(a.inputs[0].shape, a.shape, b.shape, a.attributes["slices"], strict=True)
-        for i, (before, after, size, (start, _, step)) in enumerate(shapes):
-            grows = (after, before) if op is slice_ else (before, after)  # the part, the whole
-            if (start, step) != (0, 1) or (before != after and grows != (self.lengths.true, size)):
-                return False
-            if before != after and (size != self.lengths.size or is_padded(axes[i]) == (op is slice_)):
-                return False
-            if before != after:
-                axes[i] = (PADDED,) if op is slice_ else canonical_axis((size,))
-        changed = [i for i, axis in enumerate(axes) if axis != self.axes[x][i]]
-        y = self.fill_padding(x, 0, changed) if op is pad else emit(cast, x, origin=b.origin, dtype=x.dtype)
-        self.aliases[a, b], self.axes[y] = y, tuple(axes)
-        return True
-
-    def _constant(self, a: Symbol, b: Symbol) -> Symbol:
-        assert a.constant is not None and b.constant is not None
-        if a.ndim != b.ndim or a.dtype != b.dtype:
-            raise self._differs(b)
-        if a.shape == b.shape and a.constant.tobytes() == b.constant.tobytes():
-            self.axes[b] = tuple(canonical_axis((n,)) for n in b.shape)
-            return b
-        axes = tuple(self.axis_of(*sizes) for sizes in zip(a.shape, b.shape, strict=True))
-        if None in axes:
-            raise self.refusal(f"a constant {format_shape(a.shape)} depends on the length", b)
-        return self.of_length(a.constant, b.constant, axes, b, ("constant", id(b)))  # type: ignore[arg-type]
-
-    def of_length(self, true: np.ndarray, bucket: np.ndarray, axes: Axes, like_: Symbol, key: Hashable) -> Symbol:
-        """An input that is filled in for each length."""
-        if key not in self.length_inputs:
-            spread = bucket if self.full else self.lengths.pad(true, axes)
-            about = {"scalar": True} if spread.ndim == 0 else {}
-            symbol = Symbol(None, (), about, spread.shape, spread.dtype, like_.origin)
-            self.length_inputs[key] = Input("length", spread, symbol)
-            self.axes[symbol] = axes
-        return self.length_inputs[key].symbol
-
-    def mask(self, axis: Axis) -> Symbol:
-        """A mask that is True outside of the padding of an axis."""
-        true, size = (np.ones(self.lengths.measure(axis, n), np.bool_) for n in (self.lengths.true, self.lengths.size))
-        return self.of_length(true, size, (axis,), self.current, ("mask", axis))
-
-    def fill_padding(self, x: Symbol, fill: float, which: Iterable[int] | None = None) -> Symbol:
-        """x with `fill` in the padding of the axes `which`, or of all axes."""
-        axes = self.axes[x]
-        for i in range(x.ndim) if which is None else which:
-            if is_padded(axes[i]):
-                shape = tuple(x.shape[i] if k == i else 1 for k in range(x.ndim))
-                mask = emit(reshape, self.mask(axes[i]), origin=self.current.origin, shape=shape)
-                x = emit(where, mask, x, constant(fill, x.dtype, self.current.origin), origin=self.current.origin)
-                self.axes[x] = axes
-        return x
-
-    # ---- one operation ----
-
-    def _step(self, a: Symbol, b: Symbol) -> None:
-        inputs = [self._read(x, y) for x, y in zip(a.inputs, b.inputs, strict=True)]
-        op = b.op
-        assert op is not None
-        touched = a.shape != b.shape or any(x in self.packed or any(map(is_padded, self.axes[x])) for x in inputs)
-        if not touched:
-            if _about(a) != _about(b):
-                raise self.refusal(f"{op.name} depends on the length", b)
-            axes: Any = tuple(canonical_axis((n,)) for n in b.shape)
+        elif a.op in (slice_, pad) and a.inputs[0] in bucket_of:
+            yield Pair(a, bucket_of[a.inputs[0]], True, b)
         else:
-            rule = rule_for(op)
-            if rule is None:
-                raise self.refusal(f"{op.name} of {format_shape(a.shape)} reads or makes the padded axis", b)
-            if _about(a, FREE.get(op, ())) != _about(b, FREE.get(op, ())):
-                raise self.refusal(f"{op.name} depends on the length", b)
-            if any(x in self.packed for x in inputs) and op not in (slice_, attention_gradient, add):
-                raise self.refusal(f"{op.name} reads what attention packs", b)
-            inputs, axes = rule(self, a, b, inputs)
-        symbol = inputs.pop() if len(inputs) > len(b.inputs) and op is random_bits else b.with_inputs(tuple(inputs))
-        self.new[b] = symbol
-        if isinstance(axes, list):  # a packed result's pieces
-            self.packed[symbol], self.axes[symbol] = axes, ((),)
-            return
-        fitting = len(axes) == b.ndim and all(
-            self.lengths.fits(axis, n, size) for axis, n, size in zip(axes, a.shape, b.shape, strict=True)
-        )
-        if not fitting:
-            raise self.refusal(f"{op.name} makes {format_shape(a.shape)}", b)
-        self.axes[symbol] = axes
-        self.padded_axes |= {
-            (n, size): axis for axis, n, size in zip(axes, a.shape, b.shape, strict=True) if is_padded(axis)
-        }
-        if op is check_index:
-            self.checks.append(symbol)
+            raise _differs(lengths, b)
+    if b is not None:
+        raise _differs(lengths, b)
 
-    # ---- errors ----
 
-    def refusal(self, what: str, symbol: Symbol) -> TraceError:
-        return TraceError(
-            f"compile: {symbol.origin}: {what}, in a step with pad=; expected sums, means, maxima, products, elementwise "
-            "operations and whole reshapes along the padded axis; do this before the step, or leave pad= out"
-        )
+# ---- the padded graph, operation by operation ----------------------------------------------------------------------------
 
-    def _differs(self, symbol: Symbol | None) -> TraceError:
-        place = "the step" if symbol is None else str(symbol.origin)
-        return TraceError(
-            f"compile: {place}: with length {self.lengths.size} the step does something else than with {self.lengths.true}; "
-            "expected the same operations for every length; leave pad= out, or keep Python's ifs and loops off the length"
-        )
+
+def _read(a: Symbol, b: Symbol, new: New, values: PaddedValues) -> Symbol:
+    """The padded Symbol for `b` of the bucket's graph, which is `a` at the true length."""
+    if b.constant is not None and a.constant is not None:
+        return _constant(a, b, values)
+    if b.constant is not None or (a, b) not in new:
+        raise _differs(values.lengths, b)
+    return new[a, b]
+
+
+def _constant(a: Symbol, b: Symbol, values: PaddedValues) -> Symbol:
+    """A constant; an input that is filled in for each length where it differs."""
+    assert a.constant is not None and b.constant is not None
+    if a.ndim != b.ndim or a.dtype != b.dtype:
+        raise _differs(values.lengths, b)
+    if a.shape == b.shape and a.constant.tobytes() == b.constant.tobytes():
+        values.axes[b] = tuple(canonical_axis((n,)) for n in b.shape)
+        return b
+    axes = tuple(values.axis_of(*sizes) for sizes in zip(a.shape, b.shape, strict=True))
+    if None in axes:
+        raise refusal(f"a constant {format_shape(a.shape)} depends on the length", b)
+    return values.of_length(a.constant, b.constant, axes, b, ("constant", id(b)))  # type: ignore[arg-type]
+
+
+def _whole(pair: Pair, new: New, values: PaddedValues) -> Symbol:
+    """What stands for a slice of a table, or its transpose, that is the whole table in the bucket."""
+    a, b, lengths = pair.true, pair.bucket, values.lengths
+    x = new[a.inputs[0], b]
+    axes = list(values.axes[x])
+    differs = x in values.packed
+    shapes = () if differs else zip(a.inputs[0].shape, a.shape, b.shape, a.attributes["slices"], strict=True)
+    for i, (before, after, size, (start, _, step)) in enumerate(shapes):
+        grows = (after, before) if a.op is slice_ else (before, after)  # the part, the whole
+        differs |= (start, step) != (0, 1) or (before != after and grows != (lengths.true, size))
+        if before != after:
+            differs |= size != lengths.size or is_padded(axes[i]) == (a.op is slice_)
+            axes[i] = (PADDED,) if a.op is slice_ else canonical_axis((size,))
+    if differs:
+        raise _differs(lengths, pair.following)
+    changed = [i for i, axis in enumerate(axes) if axis != values.axes[x][i]]
+    y = values.fill_padding(b, x, 0, changed) if a.op is pad else copy_of(x, b.origin)
+    values.axes[y] = tuple(axes)
+    return y
+
+
+def _operation(pair: Pair, new: New, values: PaddedValues) -> Symbol:
+    """The padded form of an operation."""
+    a, b, op = pair.true, pair.bucket, pair.bucket.op
+    assert op is not None
+    inputs = [_read(x, y, new, values) for x, y in zip(a.inputs, b.inputs, strict=True)]
+    if a.shape != b.shape or any(map(values.has_padding, inputs)):
+        inputs, axes = _ruled(a, b, inputs, values)
+    else:
+        if _about(a) != _about(b):
+            raise refusal(f"{op.name} depends on the length", b)
+        axes = tuple(canonical_axis((n,)) for n in b.shape)
+    symbol = inputs.pop() if len(inputs) > len(b.inputs) and op is random_bits else b.with_inputs(tuple(inputs))
+    if isinstance(axes, list):  # a packed result's pieces
+        values.packed[symbol], values.axes[symbol] = axes, ((),)
+        return symbol
+    sizes = list(zip(a.shape, b.shape, strict=True))
+    if len(axes) != b.ndim or not all(values.lengths.fits(axis, *size) for axis, size in zip(axes, sizes, strict=True)):
+        raise refusal(f"{op.name} makes {format_shape(a.shape)}", b)
+    values.axes[symbol] = axes
+    values.padded_axes |= {size: axis for axis, size in zip(axes, sizes, strict=True) if is_padded(axis)}
+    return symbol
+
+
+def _ruled(a: Symbol, b: Symbol, inputs: list[Symbol], values: PaddedValues) -> Ruled:
+    """The inputs and axes that the rule of an operation gives."""
+    op = b.op
+    assert op is not None
+    rule = rule_for(op)
+    if rule is None:
+        raise refusal(f"{op.name} of {format_shape(a.shape)} reads or makes the padded axis", b)
+    if _about(a, FREE.get(op, ())) != _about(b, FREE.get(op, ())):
+        raise refusal(f"{op.name} depends on the length", b)
+    if any(x in values.packed for x in inputs) and op not in (slice_, attention_gradient, add):
+        raise refusal(f"{op.name} reads what attention packs", b)
+    return rule(values, a, b, inputs)
+
+
+def _results(
+    true: Graph, bucket: Graph, new: New, values: PaddedValues
+) -> tuple[list[Symbol], list[tuple[Input, Symbol]]]:
+    """The outputs and writes of the padded graph."""
+    outputs = [_read(a, b, new, values) for a, b in zip(true.outputs, bucket.outputs, strict=True)]
+    writes = []
+    for (_, a), (entry, b) in zip(true.writes, bucket.writes, strict=True):
+        symbol = _read(a, b, new, values)
+        if values.has_padding(symbol):
+            what = f"a Tensor {format_shape(a.shape)} with the padded axis is written into the step's state"
+            raise refusal(what, b)
+        writes.append((entry, symbol))
+    for symbol, b in zip(outputs, bucket.outputs, strict=True):
+        if symbol in values.packed:
+            raise refusal("what attention packs is returned", b)
+    return outputs, writes
+
+
+# ---- what differs --------------------------------------------------------------------------------------------------------
+
+
+def _differs(lengths: Lengths, symbol: Symbol | None) -> TraceError:
+    """The error of a step that does something else, at `symbol`, with another length."""
+    place = "the step" if symbol is None else str(symbol.origin)
+    return TraceError(
+        f"compile: {place}: with length {lengths.size} the step does something else than with {lengths.true}; "
+        "expected the same operations for every length; leave pad= out, or keep Python's ifs and loops off the length"
+    )
 
 
 def _about(symbol: Symbol, free: Sequence[str] = ()) -> str:

@@ -1,6 +1,7 @@
 """Padding rules: for each operation, the inputs it needs and the axes of its result where an axis is padded (floor 4).
 
-A rule is a function of (the walk of `padding.py`, the operation at the true length, the same in the bucket, its new inputs).
+A rule is a function of (what is known of the padded graph, the operation at the true length, the same in the bucket, its new
+inputs).
 It returns the inputs with which the result is right outside of the padding, and the axes of the result; or it refuses.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,60 +25,58 @@ from ...ops.random import random_bits
 from ...ops.reduce import Reducing, cumulative_sum, expand
 from ..ir.rewrite import emit
 from .padded_axes import PADDED, Axes, Axis, canonical_axis, is_padded
-
-if TYPE_CHECKING:
-    from .padding import PaddingWalk
+from .padded_values import PaddedValues, refusal
 
 # Attributes that may differ between the two lengths; the rules compare them.
 FREE: dict[Op, tuple[str, ...]] = {reshape: ("shape",), expand: ("shape",), random_bits: ("shape",), index_add: ("shape",), slice_: ("slices",),
         pad: ("shape", "slices")}  # fmt: skip
 Ruled = tuple[list[Symbol], Any]  # the inputs, and the axes of the result; of a packed one a list of its pieces
-Rule = Callable[["PaddingWalk", Symbol, Symbol, list[Symbol]], Ruled]
+Rule = Callable[[PaddedValues, Symbol, Symbol, list[Symbol]], Ruled]
 
 
-def _same(p: PaddingWalk, symbol: Symbol, operand_axes: Sequence[Axes]) -> Axes:
+def _same(p: PaddedValues, symbol: Symbol, operand_axes: Sequence[Axes]) -> Axes:
     """The axes that operands broadcast to."""
     rank = max(len(axes) for axes in operand_axes)
     result: list[Axis] = []
     for i in range(rank):
         here = {axes[i - rank] for axes in operand_axes if len(axes) >= rank - i} - {()}
         if len(here) > 1:
-            raise p.refusal("the padded axis meets another one", symbol)
+            raise refusal("the padded axis meets another one", symbol)
         result.append(here.pop() if here else ())
     return tuple(result)
 
 
-def _elementwise(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _elementwise(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     if any(x in p.packed for x in inputs):  # gradients of what was packed meet
         pieces = p.packed.get(inputs[0], [])
         if any(p.packed.get(x) != pieces for x in inputs):
-            raise p.refusal(f"{b.op_name} reads what attention packs", b)
+            raise refusal(f"{b.op_name} reads what attention packs", b)
         return inputs, pieces
     return inputs, _same(p, b, [p.axes[x] for x in inputs])
 
 
-def _permute(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _permute(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     return inputs, tuple(p.axes[inputs[0]][axis] for axis in b.attributes["axes"])
 
 
-def _expand(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _expand(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     before = ((),) * (b.ndim - inputs[0].ndim) + p.axes[inputs[0]]
     return inputs, tuple(
         axis if axis else p.axis_of(n, size) for axis, n, size in zip(before, a.shape, b.shape, strict=True)
     )
 
 
-def _reshape(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _reshape(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     """Distribute the factors, in order, over the new axes."""
     if 0 in b.shape:
-        raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
+        raise refusal(f"reshape to {format_shape(a.shape)}", b)
     left = list(canonical_axis(f for axis in p.axes[inputs[0]] for f in axis))[::-1]
     axes_of_result: list[Axis] = []
     for target in zip(a.shape, b.shape, strict=True):
         axis: list[int] = []
         while not p.lengths.fits(tuple(axis), *target):
             if not left:
-                raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
+                raise refusal(f"reshape to {format_shape(a.shape)}", b)
             factor = left.pop()
             wanted = target[1] // max(p.lengths.measure(axis, p.lengths.size), 1)
             if factor != PADDED and factor > wanted > 1 and factor % wanted == 0:  # part of it
@@ -85,14 +84,14 @@ def _reshape(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Rule
                 factor = wanted
             axis.append(factor)
             if p.lengths.measure(axis, p.lengths.size) > target[1]:
-                raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
+                raise refusal(f"reshape to {format_shape(a.shape)}", b)
         axes_of_result.append(canonical_axis(axis))
     if left:
-        raise p.refusal(f"reshape to {format_shape(a.shape)}", b)
+        raise refusal(f"reshape to {format_shape(a.shape)}", b)
     return inputs, tuple(axes_of_result)
 
 
-def _slice(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _slice(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     (x,), axes_of_result = inputs, list[Axis | None]()
     if x in p.packed:
         return inputs, (_piece(p, a, b, p.packed[x]),)
@@ -105,7 +104,7 @@ def _slice(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
         elif not is_padded(axis) and (true[0], true[2]) == (bucket[0], bucket[2]) and true[2] > 0:
             axes_of_result.append(p.lengths.axis(true[1], bucket[1]))
         else:
-            raise p.refusal("slice along the padded axis", b)
+            raise refusal("slice along the padded axis", b)
     return inputs, tuple(axes_of_result)
 
 
@@ -114,7 +113,7 @@ def _slices(symbol: Symbol) -> tuple[tuple[int, int, int], ...]:
     return slices
 
 
-def _piece(p: PaddingWalk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis:
+def _piece(p: PaddedValues, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis:
     """The piece of a packed result that a slice takes, or a pad puts back."""
     true, bucket = _slices(a)[0], _slices(b)[0]
     start = [0, 0]
@@ -123,10 +122,10 @@ def _piece(p: PaddingWalk, a: Symbol, b: Symbol, pieces: Sequence[Axis]) -> Axis
         if (true, bucket) == ((start[0], sizes[0], 1), (start[1], sizes[1], 1)):
             return axis
         start = [x + size for x, size in zip(start, sizes, strict=True)]
-    raise p.refusal("slice of what attention packs", b)
+    raise refusal("slice of what attention packs", b)
 
 
-def _pad(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _pad(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     (x,), axes_of_result, clean = inputs, list[Axis | None](), list[int]()
     if a.ndim == 1 and a.shape != b.shape and not p.lengths.axis(*a.shape, *b.shape):
         for pieces in p.packed.values():
@@ -145,63 +144,63 @@ def _pad(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
         elif not is_padded(axis) and true == bucket:
             axes_of_result.append(p.lengths.axis(*target))
         else:
-            raise p.refusal("pad along the padded axis", b)
-    return [p.fill_padding(x, 0, clean)], tuple(axes_of_result)
+            raise refusal("pad along the padded axis", b)
+    return [p.fill_padding(b, x, 0, clean)], tuple(axes_of_result)
 
 
-def _concatenate(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _concatenate(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     axis = b.attributes["axis"]
     if any(is_padded(p.axes[x][axis]) for x in inputs):
-        raise p.refusal("concatenate along the padded axis", b)
+        raise refusal("concatenate along the padded axis", b)
     others = [(*p.axes[x][:axis], (), *p.axes[x][axis + 1 :]) for x in inputs]
     if len(set(others)) > 1:
-        raise p.refusal("concatenate beside the padded axis", b)
+        raise refusal("concatenate beside the padded axis", b)
     return inputs, (*others[0][:axis], canonical_axis((b.shape[axis],)), *others[0][axis + 1 :])
 
 
 # ---- reductions ----
 
 
-def _reduction(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _reduction(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     (x,), attributes, op = inputs, b.attributes, b.op
     assert isinstance(op, Reducing)
-    gone = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
+    gone = op.along(attributes)
     axes = p.axes[x]
     if "axis" in attributes and is_padded(axes[gone[0]]) and axes[gone[0]] != (PADDED,):
-        raise p.refusal(f"{op.name} along an axis that the padded one is a part of", b)
+        raise refusal(f"{op.name} along an axis that the padded one is a part of", b)
     keep = attributes["keepdims"]
     axes_of_result = tuple(() if i in gone else axis for i, axis in enumerate(axes) if keep or i not in gone)
-    return [p.fill_padding(x, op.identity(x.dtype), gone)], axes_of_result
+    return [p.fill_padding(b, x, op.identity(x.dtype), gone)], axes_of_result
 
 
-def _cumulative_sum(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    return [p.fill_padding(inputs[0], 0, [b.attributes["axis"]])], p.axes[inputs[0]]
+def _cumulative_sum(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    return [p.fill_padding(b, inputs[0], 0, [b.attributes["axis"]])], p.axes[inputs[0]]
 
 
-def _argsort(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _argsort(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     if is_padded(p.axes[inputs[0]][b.attributes["axis"]]):
-        raise p.refusal("a sort along the padded axis", b)
+        raise refusal("a sort along the padded axis", b)
     return inputs, p.axes[inputs[0]]
 
 
-def _matmul(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _matmul(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     x, y = inputs
     left, right = p.axes[x], p.axes[y]
     if left[-1] != right[-2]:
-        raise p.refusal("a product of the padded axis with another", b)
+        raise refusal("a product of the padded axis with another", b)
     axes = (*_same(p, b, [left[:-2], right[:-2]]), left[-2], right[-1])
-    return [p.fill_padding(x, 0, [x.ndim - 1]), p.fill_padding(y, 0, [y.ndim - 2])], axes
+    return [p.fill_padding(b, x, 0, [x.ndim - 1]), p.fill_padding(b, y, 0, [y.ndim - 2])], axes
 
 
-def _dot_general(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _dot_general(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     sides, result = (b.attributes["a"], b.attributes["b"]), b.attributes["y"]
     axis_of_letter: dict[str, Axis] = {}
     for letters, x in zip(sides, inputs, strict=True):
         for letter, axis in zip(letters, p.axes[x], strict=True):
             if axis_of_letter.setdefault(letter, axis) != axis:
-                raise p.refusal("a product of the padded axis with another", b)
+                raise refusal("a product of the padded axis with another", b)
     clean = [
-        p.fill_padding(x, 0, [i for i, letter in enumerate(letters) if letter not in result])
+        p.fill_padding(b, x, 0, [i for i, letter in enumerate(letters) if letter not in result])
         for letters, x in zip(sides, inputs, strict=True)
     ]
     return clean, tuple(axis_of_letter[letter] for letter in result)
@@ -210,61 +209,61 @@ def _dot_general(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> 
 # ---- gather and scatter ----
 
 
-def _check_index(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
-    return [p.fill_padding(inputs[0], b.attributes["low"])], p.axes[inputs[0]]
+def _check_index(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+    return [p.fill_padding(b, inputs[0], b.attributes["low"])], p.axes[inputs[0]]
 
 
-def _take(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _take(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     x, index = inputs
     if is_padded(p.axes[x][0]):
-        raise p.refusal("indexing along the padded axis", b)
-    return [x, p.fill_padding(index, 0)], p.axes[index] + p.axes[x][1:]
+        raise refusal("indexing along the padded axis", b)
+    return [x, p.fill_padding(b, index, 0)], p.axes[index] + p.axes[x][1:]
 
 
-def _index_add(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _index_add(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     g, index = inputs
     axis = p.axis_of(a.shape[0], b.shape[0])
     if axis is None or is_padded(axis):
-        raise p.refusal("indexing along the padded axis", b)
+        raise refusal("indexing along the padded axis", b)
     _check_alike(p, b, p.axes[index], p.axes[g][: index.ndim])
-    clean = p.fill_padding(g, 0, range(index.ndim))
-    return [clean, p.fill_padding(index, 0)], (axis, *p.axes[g][index.ndim :])
+    clean = p.fill_padding(b, g, 0, range(index.ndim))
+    return [clean, p.fill_padding(b, index, 0)], (axis, *p.axes[g][index.ndim :])
 
 
-def _gather(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _gather(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     x, index = inputs
     _check_picks(p, b, x, index)
-    return [x, p.fill_padding(index, 0)], p.axes[index]
+    return [x, p.fill_padding(b, index, 0)], p.axes[index]
 
 
-def _scatter_add(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _scatter_add(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     x, index, g = inputs
     _check_picks(p, b, x, index)
     _check_alike(p, b, p.axes[index], p.axes[g])
-    return [x, p.fill_padding(index, 0), p.fill_padding(g, 0)], p.axes[x]
+    return [x, p.fill_padding(b, index, 0), p.fill_padding(b, g, 0)], p.axes[x]
 
 
-def _check_alike(p: PaddingWalk, b: Symbol, index: Axes, values: Axes) -> None:
+def _check_alike(p: PaddedValues, b: Symbol, index: Axes, values: Axes) -> None:
     """Refuse an index whose padding lies elsewhere than that of the values it places, as (n, 2) and (2, n) do when merged."""
     if index != values and any(map(is_padded, (*index, *values))):
-        raise p.refusal(f"{b.op_name} of values in another order than their index", b)
+        raise refusal(f"{b.op_name} of values in another order than their index", b)
 
 
-def _check_picks(p: PaddingWalk, b: Symbol, x: Symbol, index: Symbol) -> None:
+def _check_picks(p: PaddedValues, b: Symbol, x: Symbol, index: Symbol) -> None:
     axis = b.attributes["axis"]
     for i, (one, other) in enumerate(zip(p.axes[x], p.axes[index], strict=True)):
         if is_padded(one) if i == axis else one != other and (is_padded(one) or is_padded(other)):
-            raise p.refusal("indexing along the padded axis", b)
+            raise refusal("indexing along the padded axis", b)
 
 
 # ---- random numbers, convolutions, attention ----
 
 
-def _random_bits(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _random_bits(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     """The random bits of the true length, each at its index: they are counted in row-major order."""
     axes = tuple(p.axis_of(n, size) for n, size in zip(a.shape, b.shape, strict=True))
     if None in axes:
-        raise p.refusal(f"random numbers {format_shape(a.shape)}", b)
+        raise refusal(f"random numbers {format_shape(a.shape)}", b)
     flat = emit(random_bits, inputs[0], origin=b.origin, shape=(b.size,))
     index = None
     for i in reversed(range(b.ndim)):
@@ -276,18 +275,18 @@ def _random_bits(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> 
     return [inputs[0], emit(take, flat, index, origin=b.origin)], axes
 
 
-def _convolution(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _convolution(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     """Only the batch may be padded."""
     for x in inputs:
         if any(map(is_padded, p.axes[x][1:])):
-            raise p.refusal("a convolution along the padded axis", b)
+            raise refusal("a convolution along the padded axis", b)
     axes = [canonical_axis((n,)) for n in b.shape]
     if b.op is convolution_weight_gradient:
         if p.axes[inputs[0]][0] != p.axes[inputs[1]][0]:
-            raise p.refusal("a convolution of the padded axis with another", b)
-        return [p.fill_padding(x, 0, [0]) for x in inputs], tuple(axes)
+            raise refusal("a convolution of the padded axis with another", b)
+        return [p.fill_padding(b, x, 0, [0]) for x in inputs], tuple(axes)
     if any(is_padded(p.axes[x][0]) for x in inputs[1:]):
-        raise p.refusal("a convolution along the padded axis", b)
+        raise refusal("a convolution along the padded axis", b)
     axes[0] = p.axes[inputs[0]][0]
     return inputs, tuple(axes)
 
@@ -303,33 +302,33 @@ def _flat(shapes: Sequence[tuple[Axis, ...]]) -> list[Axis]:
     return [canonical_axis(f for axis in shape for f in axis) for shape in shapes]
 
 
-def _attention(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _attention(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     """Fill the padding of q, k and v with zeros, so that every score is finite, and mask its keys."""
     q, k, v, *masks = inputs
     _check_attention(p, b, q, k, v)
-    clean = [p.fill_padding(x, 0, [2]) for x in (q, k, v)]
+    clean = [p.fill_padding(b, x, 0, [2]) for x in (q, k, v)]
     return [*clean, *_key_masks(p, b, q, k, masks)], _flat(result_shapes(_Shaped(p.axes[q]), _Shaped(p.axes[v])))  # type: ignore[arg-type]
 
 
-def _attention_gradient(p: PaddingWalk, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
+def _attention_gradient(p: PaddedValues, a: Symbol, b: Symbol, inputs: list[Symbol]) -> Ruled:
     g, h, q, k, v, packed, *masks = inputs
     _check_attention(p, b, q, k, v)
-    clean = [p.fill_padding(x, 0, [2]) for x in (g, h, q, k, v)]
+    clean = [p.fill_padding(b, x, 0, [2]) for x in (g, h, q, k, v)]
     shapes = gradient_shapes(*(_Shaped(p.axes[x]) for x in (q, k, v)))
     return [*clean, packed, *_key_masks(p, b, q, k, masks)], _flat(shapes)  # type: ignore[arg-type]
 
 
-def _check_attention(p: PaddingWalk, b: Symbol, q: Symbol, k: Symbol, v: Symbol) -> None:
+def _check_attention(p: PaddedValues, b: Symbol, q: Symbol, k: Symbol, v: Symbol) -> None:
     for x in (q, k, v):
         axes = p.axes[x]
         if any(is_padded(axis) for axis in (*axes[:2], axes[3])) or axes[2] not in (
             (PADDED,),
             canonical_axis((x.shape[2],)),
         ):
-            raise p.refusal("attention with the padded axis elsewhere than among queries and keys", b)
+            raise refusal("attention with the padded axis elsewhere than among queries and keys", b)
 
 
-def _key_masks(p: PaddingWalk, b: Symbol, q: Symbol, k: Symbol, masks: list[Symbol]) -> list[Symbol]:
+def _key_masks(p: PaddedValues, b: Symbol, q: Symbol, k: Symbol, masks: list[Symbol]) -> list[Symbol]:
     """The mask, without the keys of the padding."""
     axis = p.axes[k][2]
     if not is_padded(axis):
@@ -337,13 +336,13 @@ def _key_masks(p: PaddingWalk, b: Symbol, q: Symbol, k: Symbol, masks: list[Symb
     if not masks:
         if b.attributes["causal"] and p.axes[q][2] == axis:  # no query outside of the padding attends to it
             return []
-        return [emit(reshape, p.mask(axis), origin=b.origin, shape=(1, 1, 1, k.shape[2]))]
+        return [emit(reshape, p.mask(axis, b), origin=b.origin, shape=(1, 1, 1, k.shape[2]))]
     mask = masks[0]
     fill = False if mask.dtype.kind == "b" else -np.inf
-    return [p.fill_padding(_with_keys(p, b, mask, axis, k.shape[2]), fill)]
+    return [p.fill_padding(b, _with_keys(p, b, mask, axis, k.shape[2]), fill)]
 
 
-def _with_keys(p: PaddingWalk, b: Symbol, mask: Symbol, axis: Axis, size: int) -> Symbol:
+def _with_keys(p: PaddedValues, b: Symbol, mask: Symbol, axis: Axis, size: int) -> Symbol:
     """The mask with an axis of keys."""
     if p.axes[mask] and p.axes[mask][-1] == axis:
         return mask

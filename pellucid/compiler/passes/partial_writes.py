@@ -14,6 +14,7 @@ from ...ops.movement import Slices, concatenate, pad, slice_
 from ...ops.reduce import expand
 from ..ir.graph import Graph, users
 from ..ir.rewrite import emit, rewrite
+from ..ir.views import cut_axes, whole_slices
 
 
 class PartialWrite(NamedTuple):
@@ -80,7 +81,7 @@ def _apart(a: Slices, b: Slices) -> bool:
 
 def _axis(window: Slices, shape: tuple[int, ...]) -> int | None:
     """The one axis that a window cuts, in one piece; None if there is no such axis."""
-    cut = [i for i, (piece, size) in enumerate(zip(window, shape, strict=True)) if piece != (0, size, 1)]
+    cut = cut_axes(window, shape)
     return cut[0] if len(cut) == 1 and window[cut[0]][2] == 1 and window[cut[0]][1] else None
 
 
@@ -113,5 +114,5 @@ def _joined(symbol: Symbol, write: PartialWrite) -> Symbol | None:
 
 
 def _between(symbol: Symbol, base: Symbol, axis: int, start: int, end: int) -> Symbol:
-    window = tuple((start, end - start, 1) if i == axis else (0, size, 1) for i, size in enumerate(symbol.shape))
+    window = (*whole_slices(symbol.shape[:axis]), (start, end - start, 1), *whole_slices(symbol.shape[axis + 1 :]))
     return emit(slice_, base, origin=symbol.origin, slices=window)

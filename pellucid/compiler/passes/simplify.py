@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-import numpy as np
-
 from ...core.value import Symbol
 from ...ops.contraction import matmul
 from ...ops.elementwise import add, cast
 from ...ops.movement import concatenate, pad, permute, reshape, slice_
 from ...ops.reduce import expand, sum_
-from ..ir.graph import Graph, users
-from ..ir.rewrite import constant, emit, replace_results, rewrite
+from ..ir.graph import Graph, array_of, compute, read_once, users
+from ..ir.rewrite import constant, emit, reading, replace_results, rewrite
+from ..ir.views import cut_axes
 
 MAX_FOLDED = 4096  # a larger constant result is computed at every call instead of stored
 
@@ -28,17 +27,20 @@ def dead_code(graph: Graph) -> Graph:
     return replace_results(graph, {})
 
 
+def is_foldable(symbol: Symbol, inputs: tuple[Symbol, ...]) -> bool:
+    """Whether an operation on these inputs is arithmetic on constants alone."""
+    if not inputs or any(x.constant is None for x in inputs):
+        return False
+    return symbol.op is not None and symbol.op.kind not in ("movement", "loop")
+
+
 def fold_constants(graph: Graph) -> Graph:
     """Constant folding. Movements stay, since they are views."""
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if (
-            any(x.constant is None for x in inputs)
-            or symbol.size > MAX_FOLDED
-            or symbol.op.kind in ("movement", "loop")  # type: ignore[union-attr]
-        ):
+        if not is_foldable(symbol, inputs) or symbol.size > MAX_FOLDED:
             return None
-        array = np.asarray(symbol.op.forward(*[x.constant for x in inputs], **symbol.attributes), symbol.dtype)  # type: ignore[union-attr]
+        array = compute(symbol, [array_of(x, {}) for x in inputs])
         return Symbol(None, (), {}, symbol.shape, symbol.dtype, symbol.origin, array)
 
     return rewrite(graph, replacement)
@@ -100,7 +102,7 @@ def common_subexpressions(graph: Graph) -> Graph:
         key = (symbol.op, tuple(name_of(x) for x in inputs), repr(sorted(symbol.attributes.items())))
         summands = computed.get(key)
         if summands is None:
-            summands = computed[key] = symbol if inputs == symbol.inputs else symbol.with_inputs(inputs)
+            summands = computed[key] = reading(symbol, inputs)
         return summands
 
     return rewrite(graph, replacement)
@@ -108,15 +110,13 @@ def common_subexpressions(graph: Graph) -> Graph:
 
 def transpose_matmuls(graph: Graph) -> Graph:
     """Replace the transpose of a @ b by b^T @ a^T."""
-    readers = users(graph)
+    once = read_once(graph)
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if symbol.op is not permute or inputs[0].op is not matmul:
+        if symbol.op is not permute or inputs[0].op is not matmul or symbol.inputs[0] not in once:
             return None
         axes, n = symbol.attributes["axes"], symbol.ndim
-        if axes != (*range(n - 2), n - 1, n - 2) or len(readers.get(symbol.inputs[0], ())) > 1:
-            return None
-        if symbol.inputs[0] in graph.results:
+        if axes != (*range(n - 2), n - 1, n - 2):
             return None
         a, b = inputs[0].inputs
         return emit(matmul, _swapped(b), _swapped(a), origin=inputs[0].origin)
@@ -136,19 +136,26 @@ def pads_to_concatenate(graph: Graph) -> Graph:
     """Replace a sum of padded pieces that fill an axis side by side, the gradient of `chunk` or `unbind`, by concatenate."""
     readers = users(graph)
 
-    def terms(symbol: Symbol, new: Symbol) -> list[Symbol]:
-        """The summands of an addition, through additions that only it reads."""
-        summands = []
-        for old, x in zip(symbol.inputs, new.inputs, strict=True):
-            nested = x.op is add and old.op is add and len(readers.get(old, ())) == 1 and x.shape == new.shape
-            summands += terms(old, x) if nested else [x]
-        return summands
+    def padded_pieces(symbol: Symbol, inputs: tuple[Symbol, ...]) -> list[Symbol]:
+        """The summands of an addition, through additions that only it reads; none if one of them is no pad of its shape."""
+        pieces, visited = [], set[Symbol]()
+        waiting = list(zip(symbol.inputs, inputs, strict=True))
+        while waiting:
+            old, x = waiting.pop()
+            if x.shape != symbol.shape or x in visited:  # it would be broadcast, or overlap itself
+                return []
+            visited.add(x)
+            if x.op is pad:
+                pieces.append(x)
+            elif x.op is add and old.op is add and len(readers.get(old, ())) == 1:
+                waiting.extend(zip(old.inputs, x.inputs, strict=True))
+            else:
+                return []
+        return pieces
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if symbol.op is not add or not all(x.shape == symbol.shape for x in inputs):
-            return None
-        pieces = terms(symbol, symbol.with_inputs(inputs))
-        axis = _filled_axis(pieces, symbol.shape)
+        pieces = padded_pieces(symbol, inputs) if symbol.op is add else []
+        axis = _filled_axis(pieces, symbol.shape) if pieces else None
         if axis is None:
             return None
         pieces.sort(key=lambda x: x.attributes["slices"][axis][0])
@@ -159,15 +166,14 @@ def pads_to_concatenate(graph: Graph) -> Graph:
 
 def _filled_axis(pieces: list[Symbol], shape: tuple[int, ...]) -> int | None:
     """The axis along which padded pieces lie side by side without a gap, whole along all others; None if there is none."""
-    if not all(x.op is pad and x.shape == shape for x in pieces):  # one of another shape would be broadcast
-        return None
     slices = [x.attributes["slices"] for x in pieces]
-    parted = [axis for axis, size in enumerate(shape) if any(s[axis] != (0, size, 1) for s in slices)]
+    parted = {axis for s in slices for axis in cut_axes(s, shape)}
     if len(parted) != 1:
         return None
+    (axis,) = parted
     end = 0
-    for start, count, step in sorted(s[parted[0]] for s in slices):
+    for start, count, step in sorted(s[axis] for s in slices):
         if start != end or (step != 1 and count != 1):
             return None
         end += count
-    return parted[0] if end == shape[parted[0]] else None
+    return axis if end == shape[axis] else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ...ir.graph import Graph
 from ...passes.backward_phase import Copies, with_snapshots
-from ...passes.scan_hoisting import run_passes
 from .fusion import Kernel, copy_results, fuse_operations
 from .layout import Layout, assign_layouts
 from .prepare.pipeline import CPU_PIPELINE
@@ -22,7 +21,7 @@ def schedule(
     leave_out: names of passes, "scan hoisting", "fusion", or "rematerialization", that a test or a curious reader wants off.
     by_row: the shape of a row alone decides the order of its sums, so that its bits are the same alone and among others.
     """
-    graph = with_snapshots(copy_results(run_passes(graph, CPU_PIPELINE, disabled, by_row)))
+    graph = with_snapshots(copy_results(CPU_PIPELINE.run(graph, disabled, by_row)))
     fuse = "fusion" not in disabled
     kernels = fuse_operations(graph, fuse)
     copies: Copies = {}

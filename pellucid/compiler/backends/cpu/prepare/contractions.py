@@ -25,9 +25,9 @@ from .....ops.contraction import (
 from .....ops.elementwise import multiply
 from .....ops.movement import pad, permute, reshape, slice_
 from .....ops.reduce import sum_
-from ....ir.graph import Graph, users
+from ....ir.graph import Graph, read_once, users
 from ....ir.rewrite import emit, rewrite
-from ....ir.views import view_of
+from ....ir.views import split_axes, view_of, whole_slices
 
 PRODUCTS = {matmul, dot_general}
 LONG_CONTRACTION = 4096  # terms: a longer sum is made in K blocks, and nothing fuses with its kernel
@@ -83,7 +83,7 @@ def _padded(x: Symbol, size: Sequence[int], start: Sequence[int], step: Sequence
         count = max(0, min(n, -(-(whole - first) // s)) - skipped)
         cut.append((skipped, count, 1))
         slices.append((first + skipped * s, count, s))
-    outer = tuple((0, n, 1) for n in x.shape[:2])
+    outer = whole_slices(x.shape[:2])
     x = emit(slice_, x, origin=x.origin, slices=(*outer, *cut))
     return emit(pad, x, origin=x.origin, shape=(*x.shape[:2], *size), slices=(*outer, *slices))
 
@@ -169,7 +169,7 @@ def _for_input(s: Symbol, g: Symbol, w: Symbol) -> Symbol:
     g = _padded(g, size, start, attributes["stride"])
     patches = emit(unfold, g, origin=s.origin, kernel=taps, stride=(1, 1), dilation=attributes["dilation"])
     turned = tuple((n - 1, n, -1) for n in taps)
-    w = emit(slice_, w, origin=s.origin, slices=(*((0, n, 1) for n in w.shape[:2]), *turned))
+    w = emit(slice_, w, origin=s.origin, slices=(*whole_slices(w.shape[:2]), *turned))
     return _grouped_contract(s, patches, w, ("bopqkl", "ockl", "bcpq"), (1, 0))
 
 
@@ -187,16 +187,13 @@ def fold_reshapes_into_contractions(graph: Graph, by_row: bool = False) -> Graph
     by_row: sums are not folded, since whether one follows its product directly may depend on the other rows.
     """
     readers = users(graph)
-    results = set(graph.results)
-
-    def has_one_reader(x: Symbol) -> bool:
-        return len(readers.get(x, ())) == 1 and x not in results
+    once = read_once(graph, readers)
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         op, below = symbol.op, inputs[0] if inputs else None
         if op in PRODUCTS:
             return _without_reshapes(symbol, inputs, readers)
-        if below is None or below.op not in PRODUCTS or not has_one_reader(symbol.inputs[0]):
+        if below is None or below.op not in PRODUCTS or symbol.inputs[0] not in once:
             return None
         if op is sum_:
             return None if by_row else _summed(symbol, below)
@@ -239,19 +236,11 @@ def _summed(symbol: Symbol, product: Symbol) -> Symbol | None:
 
 
 def groups_of(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, ...]] | None:
-    """For each axis of `old` the sizes in `new` that it is split into; None where they do not align."""
-    groups, at = [], 0
-    for size in old:
-        mine: list[int] = []
-        have = 1
-        while have < size and at < len(new):
-            mine.append(new[at])
-            have *= new[at]
-            at += 1
-        if have != size:
-            return None
-        groups.append(tuple(n for n in mine if n != 1))
-    return groups
+    """For each axis of `old` the sizes in `new`, but for 1, that it is split into; None where they do not align."""
+    groups = split_axes(old, new)
+    if groups is None:
+        return None
+    return [tuple(new[axis] for axis in group if new[axis] != 1) for group in groups]
 
 
 def _cut(

@@ -16,8 +16,9 @@ from .....ops.elementwise import bitwise_and, bitwise_or, cast, equal, greater, 
 from .....ops.index import gather, scatter_add
 from .....ops.movement import reshape, slice_
 from .....ops.reduce import amax, amin, argmax, argmin, expand
-from ....ir.graph import Graph, users
-from ....ir.rewrite import constant, emit, rewrite
+from ....ir.graph import Graph, read_once
+from ....ir.rewrite import constant, emit, is_zeros, rewrite
+from ....ir.views import whole_slices
 
 MAX_UNROLLED = 16  # elements of a window whose argmax is unrolled
 
@@ -107,7 +108,7 @@ def _windows_of(x: Symbol, axis: int) -> list[Symbol]:
     elements = []
     for k in range(windows.shape[4]):
         for l in range(windows.shape[5]):
-            cut = (*((0, n, 1) for n in windows.shape[:4]), (k, 1, 1), (l, 1, 1))
+            cut = (*whole_slices(windows.shape[:4]), (k, 1, 1), (l, 1, 1))
             element = emit(slice_, windows, origin=x.origin, slices=cut)
             elements.append(emit(reshape, element, origin=x.origin, shape=windows.shape[:4]))
     return elements
@@ -133,7 +134,7 @@ def _scatter_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], window_max: W
     x, index, values = inputs
     if not _fits(x, index, symbol.attributes["axis"], window_max):
         return None
-    if x.op is not expand or x.inputs[0].constant is None or x.inputs[0].constant.any():
+    if x.op is not expand or not is_zeros(x):
         return None
     do = lambda op, *of, **attributes: emit(op, *of, origin=symbol.origin, **attributes)
     one = (*x.shape[:-1], 1, 1)
@@ -146,13 +147,13 @@ def _scatter_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], window_max: W
 def mask_pooling_windows(graph: Graph) -> Graph:
     """Apply the mask of where(mask, windows side by side, 0) window by window, so that the gradients of a pool and of the ReLU
     before it are one pass."""
-    readers = users(graph)
+    once = read_once(graph)
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
-        if symbol.op is not where or len(readers.get(symbol.inputs[1], ())) != 1:
+        if symbol.op is not where or symbol.inputs[1] not in once:
             return None
         mask, x, other = inputs
-        if not _side_by_side(x) or mask.shape != x.shape or other.size != 1 or symbol.inputs[1] in graph.results:
+        if not _side_by_side(x) or mask.shape != x.shape or other.size != 1:
             return None
         spread = emit(where, _by_window(mask, x), x.inputs[0], other, origin=symbol.origin)
         return x.with_inputs((spread,)) if spread.shape == x.inputs[0].shape else None

@@ -9,7 +9,7 @@ from .....ops.elementwise import add, cast, equal, less, where
 from .....ops.index import check_index, gather, scatter_add
 from .....ops.reduce import any_, expand, sum_
 from ....ir.graph import Graph
-from ....ir.rewrite import constant, emit, rewrite
+from ....ir.rewrite import constant, emit, is_zeros, rewrite
 
 SMALL_AXIS = 256  # the longest axis whose gather is replaced
 
@@ -47,7 +47,7 @@ def gather_to_onehot(graph: Graph) -> Graph:
             picked = emit(reduction, picked, origin=origin, axes=(axis,), keepdims=True)
             return emit(cast, picked, origin=origin, dtype=x.dtype)  # sums of small integers are int64
         added = emit(where, matches, inputs[2], zero_value, origin=origin)
-        if x.op is expand and x.inputs[0].constant is not None and not x.inputs[0].constant.any():
+        if x.op is expand and is_zeros(x):
             return added
         return emit(add, x, added, origin=origin)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
-from ....ir.graph import Graph
+from ....ir.rewrite import Pass
 from ....passes.partial_writes import join_partial_writes
 from ....passes.pipeline import Pipeline
 from ....passes.simplify import (
@@ -21,7 +21,7 @@ from .max_pooling import lower_max_pooling, mask_pooling_windows
 from .one_hot import gather_to_onehot
 from .reductions import split_large_reductions
 
-PASSES: dict[str, Callable[..., Graph]] = {
+PASSES: dict[str, Pass] = {
     "dead code": dead_code,
     "partial writes": join_partial_writes,
     "constant folding": fold_constants,
@@ -40,6 +40,11 @@ PASSES: dict[str, Callable[..., Graph]] = {
     "simplify again": simplify,
 }
 
-CPU_PIPELINE = Pipeline(
-    PASSES, by_row=("convolutions", "fold reshapes", "split reductions"), after_hoisting=("fold reshapes",)
-)
+# Where the shape of a row alone decides the order of its sums.
+BY_ROW: dict[str, Pass] = {
+    "convolutions": partial(lower_convolutions, by_row=True),
+    "fold reshapes": partial(fold_reshapes_into_contractions, by_row=True),
+    "split reductions": partial(split_large_reductions, by_row=True),
+}
+
+CPU_PIPELINE = Pipeline(PASSES, BY_ROW, after_hoisting=frozenset({"fold reshapes"}))
