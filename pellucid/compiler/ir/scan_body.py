@@ -103,8 +103,8 @@ def output_of(part: Symbol) -> tuple[str, int]:
 
 
 def update_scan(scan: Symbol, body: ScanBody, inputs: Sequence[Symbol]) -> None:
-    """Give a scan another body, which copies of the operation get too: they share the object."""
-    body_of(scan).__dict__.update(body.__dict__)
+    """Give a scan a body. Where it had one, copies of the operation get the new one too: they share the object."""
+    scan.attributes.setdefault("body", body).__dict__.update(body.__dict__)
     scan.inputs = tuple(inputs)
 
 
