@@ -66,12 +66,12 @@ class Recording:
     @contextmanager
     def outside_of_scans(self) -> Iterator[None]:
         """While active, operations belong to the step itself, and no body reads what is read."""
-        reads, self.reads = self.reads, []
+        before = self.symbols, self.reads
+        self.symbols, self.reads = self.outermost, []
         try:
-            with self.into(self.outermost):
-                yield
+            yield
         finally:
-            self.reads = reads
+            self.symbols, self.reads = before
 
     @contextmanager
     def inside_body(self, inputs: Sequence[Symbol], *lists: list[Symbol]) -> Iterator[None]:
