@@ -25,7 +25,7 @@ from ....ops.movement import reshape
 from ....ops.reduce import Reducing
 from ...ir.graph import Graph
 from ...ir.rewrite import emit
-from ...ir.scan_body import ScanBody, body_of
+from ...ir.scan_body import ScanBody
 from ...ir.views import AffineIndex, View, beneath, broadcast, is_identity, squeezed_shape, view_of
 from ...passes.backward_phase import Copies, backward_phase
 from .kernels.single import SINGLE_OP_EMITTERS
@@ -172,7 +172,7 @@ class Fusion:
             kernel.symbols.append(symbol)
             self.home[symbol] = kernel
             return
-        body = body_of(symbol)
+        body = symbol.attributes["body"]
         graph = copy_results(body.graph)
         scan = ScanKernels(body, graph, fuse_operations(graph, self.fuse))
         self._single("scan" if all(k.kind != "interpreted" for k in scan.kernels) else "interpreted", symbol)

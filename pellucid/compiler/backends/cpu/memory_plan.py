@@ -19,7 +19,7 @@ from ....ops.contraction import fold
 from ....ops.elementwise import cast
 from ...ir.graph import Graph, Input
 from ...ir.rewrite import emit
-from ...ir.scan_body import ScanBody, output_of
+from ...ir.scan_body import ScanBody
 from ...ir.views import row_major, squeezed_shape, view_of
 from .fusion import Kernel, dtype_size, external_operands, has_bounds_check
 from .kernel_builder import KernelSpecBuilder, padding_extents
@@ -146,7 +146,7 @@ def _scan_launch(kernel: Kernel, layout: Layout, reuse: bool) -> Launch:
         size = dtype_size(x)
         locations.append((view.source, offset * size, along[0] * size if i < body.slices else 0))
     locations += [(constant, 0, 0) for constant in plan.constants]
-    results_by_key = {output_of(s): s for s in kernel.stored}
+    results_by_key = {(s.attributes["what"], s.attributes["index"]): s for s in kernel.stored}
     keys = [("states" if i < carries else "stack", i) for i in range(len(inner.graph.outputs))]
     results = [results_by_key[key] if key in results_by_key else _temporary(*body.part(*key)) for key in keys]
     scratch = _temporary((plan.arena,), np.dtype(np.uint8))
