@@ -22,15 +22,14 @@ PLAIN = (int, float, bool, str, type(None))
 
 def is_current(traced: TracedStep) -> bool:
     """Whether the Tensors that a traced step found are as they were: `requires_grad`, whether `.grad` is there, and views."""
-    for tensor, required in traced.requires_grad_checks:
+    found = traced.found
+    for tensor, required in found.requires_grad:
         if tensor.requires_grad is not required:
             return False
-    for view, cell, base in traced.known_views:
+    for view, cell, base in found.views:
         if view.cell is not cell or cell.tensors[0]() is not base:
             return False
-    return all(
-        (tensor._grad is not None) == there for tensor, there in traced.grad_presence
-    )  # of arguments: in the key
+    return all((tensor._grad is not None) == there for tensor, there in found.grad_presence)  # of arguments: in the key
 
 
 # The key of a call: `state_version`, the modes, then one entry for each argument.
@@ -152,16 +151,17 @@ def fingerprint(traced: TracedStep) -> Hashable:
     entries = tuple(
         (entry.kind, identity(entry.owner), entry.in_place) for entry in graph.inputs if entry.kind != "length"
     )
+    changes, found = traced.gradient_changes, traced.found
     after = (
-        tuple(map(identity, traced.cleared_grads)),
-        tuple(map(identity, traced.consumed_grads)),
+        tuple(map(identity, changes.cleared)),
+        tuple(map(identity, changes.consumed)),
         tuple(traced.tracked),
     )
     outside = (
-        tuple((identity(t), trained) for t, trained in traced.requires_grad_changes),
+        tuple((identity(t), trained) for t, trained in changes.requires_grad),
         tuple(map(identity, traced.leaves or ())),
     )
-    checks = tuple((identity(t), there) for t, there in (*traced.requires_grad_checks, *traced.grad_presence))
+    checks = tuple((identity(t), there) for t, there in (*found.requires_grad, *found.grad_presence))
     result = repr((tree_map(identity, traced.result), traced.new_leaves, traced.inference))
     length = traced.padding and (traced.padding.lengths.true, tuple(traced.padding.arguments.items()))
     return form.key, form.values, entries, after, outside, checks, result, length

@@ -159,7 +159,8 @@ class Scan(Op):
     """A whole scan as one operation. Its result is all outputs of the scan together; the operation `part` takes one of them.
 
     body: a `ScanBody` (`compiler/ir/scan_body.py`). Only the tracer makes this operation (`compiler/trace/scan.py`), and also
-    its gradient, which is another scan. So it is not in the registry of operations.
+    its gradient, which is another scan (`scan_transpose.py`). So it is not in the registry of operations. On the tape, its
+    Node has the function "gradient" in place of the body.
     """
 
     kind = "loop"
@@ -178,7 +179,7 @@ class Scan(Op):
         return outputs
 
     def backward(self, node: Node, g: Cotangents) -> list[Value | None]:
-        return node.attributes["trace"].backward(g)
+        return node.attributes["gradient"](g)
 
 
 class ScanOutput(Op):

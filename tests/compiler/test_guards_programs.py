@@ -22,7 +22,7 @@ import pellucid as P
 from pellucid import nn
 from pellucid.compiler import guard_cost
 from pellucid.compiler import step as step_module
-from pellucid.compiler.guards import checker, shadow_stack
+from pellucid.compiler.guards import checker, handlers, shadow_stack
 from pellucid.compiler.guards.guard import Guard, content_guard
 from pellucid.compiler.guards.locations import Location, differs
 from pellucid.errors import TraceError
@@ -226,7 +226,7 @@ def test_trace_functions_are_put_back(fails: bool) -> None:
 
 def test_an_instruction_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     box = Box(w=1.0)
-    monkeypatch.delitem(shadow_stack.HANDLERS, "LOAD_ATTR")
+    monkeypatch.delitem(handlers.HANDLERS, "LOAD_ATTR")
     with pytest.raises(TraceError, match=r"test_guards_programs.py:\d+: .*the instruction LOAD_ATTR of Python.*report"):
         P.compile(lambda x: x * box.w)(vector())
 
@@ -240,7 +240,7 @@ def test_a_python_that_does_not_tell_of_its_instructions_is_refused(monkeypatch:
 def test_every_instruction_of_this_python_has_a_handler() -> None:
     specialized = re.compile("INSTRUMENTED|SETUP_(?!ANN)|__|LOAD_SUPER_METHOD|LOAD_ZERO")
     names = [name for name in dis.opmap if not specialized.match(name) and "__" not in name]
-    assert [name for name in names if name not in shadow_stack.HANDLERS] == []
+    assert [name for name in names if name not in handlers.HANDLERS] == []
 
 
 # ---- guards

@@ -38,7 +38,7 @@ GW = 0
 @pytest.fixture(autouse=True)
 def no_other_threads(monkeypatch):
     """A thread that some other test has left turns off the search for hidden draws."""
-    monkeypatch.setattr("pellucid.compiler.guards.access_log.threading.active_count", lambda: 1)
+    monkeypatch.setattr("pellucid.compiler.guards.foreign.threading.active_count", lambda: 1)
 
 
 @refused("with open(p) as f:", "calls open()")

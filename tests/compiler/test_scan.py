@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,10 @@ import pellucid as P
 from pellucid import nn, optim
 from pellucid.compiler.backends.cpu.memory_plan import iter_launches
 from pellucid.compiler.ir.graph import interpret
+from pellucid.compiler.ir.scan_body import body_of
 from pellucid.compiler.trace.tracer import trace
 from pellucid.errors import GradientError, IndexRangeError, ShapeError, TraceError
-from pellucid.ops.loop import tree_leaves
+from pellucid.ops.loop import loop, tree_leaves
 from pellucid.tensor import Tensor
 
 T, B, H = 7, 3, 5
@@ -520,3 +522,21 @@ def test_another_body_is_another_program() -> None:
     check(one)
     graph = trace(function, (tuple(one.args), {}), {}).graph
     planned_run(graph, one.inputs(graph))
+
+
+def test_operations_of_a_body_tell_the_line_of_the_user() -> None:
+    """A class that ran the body in its generated `__init__` put a line of no file, `<string>`, in their place."""
+    layer = nn.LSTM(2, 3)
+    xs = some(T, B, 2, grad=False)
+
+    def step(xs: Tensor) -> Tensor:
+        loss = layer(xs)[0].sum()
+        loss.backward()
+        return loss
+
+    graph = trace(step, ((xs,), {}), {}).graph
+    loops = [s for s in graph.symbols if s.op is loop]
+    assert len(loops) == 2  # the second is the gradient
+    here = Path(__file__).name
+    origins = {str(s.origin) for scan in loops for s in (scan, *body_of(scan).graph.symbols)}
+    assert all(f"{here}:" in origin for origin in origins), origins

@@ -3,10 +3,13 @@
     monitor.py       follows the user's frames while a step is traced
     followed.py      which code is followed
     shadow_stack.py  a copy of the value stack of each frame, as far as it is known
+    handlers.py      what each instruction does to it, and reads
     instructions.py  the bytecode of a code object, and the depth of its stack before each instruction
+    closures.py      the cells behind the free variables of a frame
     reader.py        what an instruction reads and writes of Python objects from before the step
     calls.py         the same for calls
-    access_log.py    what is from before the step, what was read, and what was written
+    foreign.py       what is from before the step
+    access_log.py    what was read of it, and what was written
     impure.py        what is refused: random numbers, time, files, iterators
     locations.py     a location of Python state (attribute, item, cell, content): read, compare, write back
     guard.py         conditions under which a program may be used again, compiled to one function

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from ...core.value import Symbol, Value
-from .access_log import UNKNOWN, is_module, items_of, with_layers
 from .followed import is_followed, is_followed_module
+from .foreign import UNKNOWN, is_module, items_of, with_layers
 from .locations import CONTAINERS, MISSING, Location, attribute_of, fields_of, in_class
 from .reader import Bound, Reader, is_iterator, is_key
 
@@ -54,7 +54,7 @@ class Calls:
     """Handles the calls of one trace."""
 
     def __init__(self, reader: Reader) -> None:
-        self.reader, self.state = reader, reader.state
+        self.reader, self.log, self.objects = reader, reader.log, reader.objects
 
     def call(self, function: object, args: list[object], names: tuple[str, ...] = ()) -> object:
         """The result of a call, or UNKNOWN. names: of the keyword arguments, which come last."""
@@ -89,12 +89,12 @@ class Calls:
     def _call_function(self, function: types.FunctionType, owner: object, args: list[object]) -> object:
         self.reader.expected, self.reader.calling = function.__code__, function
         if is_followed(function.__code__.co_filename):
-            if function.__defaults__ and self.state.is_foreign(function):
-                self.state.guard("attribute", function, "__defaults__", function.__defaults__)
+            if function.__defaults__ and self.objects.is_foreign(function):
+                self.log.guard("attribute", function, "__defaults__", function.__defaults__)
             return UNKNOWN  # its own frame tells
         if is_module(owner) and function.__name__ in ("train", "eval"):
             for layer in with_layers(owner):
-                self.state.wrote(Location("attribute", layer, "training"), "a Module's training mode")
+                self.log.wrote(Location("attribute", layer, "training"), "a Module's training mode")
         lookup = _module_lookup(function, owner)
         if lookup is not None and all(map(is_key, args)):
             self.reader.expected = None
@@ -107,11 +107,11 @@ class Calls:
 
     def _callable(self, function: object, args: list[object], names: tuple[str, ...]) -> object:
         """A class, or an object that can be called."""
-        state = self.state
+        log, objects = self.log, self.objects
         if function is super:
             return UNKNOWN
         if isinstance(function, weakref.ref):
-            return state.guard("called", function, (), function())
+            return log.guard("called", function, (), function())
         if isinstance(function, functools._lru_cache_wrapper):
             return self._cached(function, args, names)
         if isinstance(function, EnumMeta):
@@ -119,7 +119,7 @@ class Calls:
         attribute = "__init__" if isinstance(function, type) else "__call__"
         runs = in_class(function if isinstance(function, type) else type(function), attribute)
         if isinstance(runs, types.FunctionType):
-            state.note(runs)
+            objects.note(runs)
             if not isinstance(function, type):
                 self.reader.expected, self.reader.calling = runs.__code__, runs
             if is_followed(runs.__code__.co_filename):
@@ -132,21 +132,21 @@ class Calls:
 
     def _cached(self, function: Any, args: list[object], names: tuple[str, ...]) -> object:
         """A function with a cache, guarded by calling it again, as the eager step does."""
-        known = all(is_key(x) or self.state.is_foreign(x) for x in args) and not names
+        known = all(is_key(x) or self.objects.is_foreign(x) for x in args) and not names
         if known and not any(isinstance(x, Value) for x in args):
             try:
                 value = function(*args)
             except Exception:  # the step meets it as well
                 return UNKNOWN
-            if not isinstance(value, Value) or not self.state.is_made_inside(value):
-                return self.state.guard("called", function, tuple(args), value)
+            if not isinstance(value, Value) or not self.objects.is_made_inside(value):
+                return self.log.guard("called", function, tuple(args), value)
         return UNKNOWN
 
     def _method(self, owner: object, name: str, args: list[object]) -> object:
         """A C method of an object."""
         if name == "__next__" or (name == "send" and inspect.isgenerator(owner)):
             self.advance(owner)
-        if owner is UNKNOWN or not self.state.is_foreign(owner):
+        if owner is UNKNOWN or not self.objects.is_foreign(owner):
             if name not in KEEPERS:
                 for x in args:
                     self.reader.consume(x)
@@ -168,15 +168,15 @@ class Calls:
                 getter = in_class(type(owner), "__getitem__")
                 value = dict.__getitem__(owner, first)
                 if isinstance(getter, types.FunctionType):
-                    return self.state.guard("called", owner.get, (first,), value)
-                return self.state.guard("item", owner, first, value)
+                    return self.log.guard("called", owner.get, (first,), value)
+                return self.log.guard("item", owner, first, value)
             self.reader.guard_absence(owner, first)
             if name == "get":
                 return args[1] if len(args) > 1 else None
         if name in WRITERS:
             if name in ("pop", "popleft", "popitem", "remove", "sort", "reverse", "rotate", "extend", "update"):
                 for x in items_of(owner) if not isinstance(owner, np.ndarray) else ():
-                    self.state.note(x)
+                    self.objects.note(x)
             self.reader.wrote_content(owner, name)
             if name not in KEEPERS:
                 for x in args:
@@ -196,7 +196,7 @@ class Calls:
         """`next(iterator)`. An UNKNOWN iterator may be a foreign one."""
         if iterator is not UNKNOWN:
             self.reader.consume(iterator)
-        elif any(is_iterator(x) for x in self.state.foreign.values()):
+        elif any(is_iterator(x) for x in self.objects.foreign.values()):
             self.reader.refuse_iterator()
         return UNKNOWN
 
@@ -210,10 +210,10 @@ class Calls:
         if name in ("__setattr__", "__delattr__") and isinstance(first, str):
             self.reader.store_attribute(owner, first)
             return None
-        if name == "__getitem__" and isinstance(owner, dict) and self.state.is_foreign(owner):
+        if name == "__getitem__" and isinstance(owner, dict) and self.objects.is_foreign(owner):
             if is_key(first) and first in owner:
                 value = dict.__getitem__(owner, first)
-                return self.state.guard("called", dict.__getitem__, (owner, first), value)
+                return self.log.guard("called", dict.__getitem__, (owner, first), value)
             self.reader.consume(owner)
             return UNKNOWN
         if name in ("__setitem__", "__delitem__") and isinstance(owner, dict | list):
@@ -223,9 +223,9 @@ class Calls:
 
     def _plain_attribute(self, owner: object, name: str) -> object:
         value = attribute_of(owner, name)
-        if value is MISSING or not self.state.is_foreign(owner):
+        if value is MISSING or not self.objects.is_foreign(owner):
             return UNKNOWN if value is MISSING else value
-        return self.state.guard("called", object.__getattribute__, (owner, name), value)
+        return self.log.guard("called", object.__getattribute__, (owner, name), value)
 
     def _builtin(self, function: Any, args: list[object], names: tuple[str, ...]) -> object:
         first = args[0] if args else UNKNOWN
@@ -249,16 +249,16 @@ class Calls:
         return UNKNOWN
 
     def _vars(self, owner: object) -> object:
-        if owner is UNKNOWN or not self.state.is_foreign(owner) or is_module(owner):
+        if owner is UNKNOWN or not self.objects.is_foreign(owner) or is_module(owner):
             return UNKNOWN
-        return self.state.note(fields_of(owner))
+        return self.objects.note(fields_of(owner))
 
     def _getattr(self, owner: object, args: list[object]) -> object:
         if not isinstance(args[1], str):
             self.reader.consume(owner)
             return UNKNOWN
         value = self.reader.attribute(owner, args[1])
-        state = self.state
+        log, objects = self.log, self.objects
         if (
             value is not UNKNOWN
             or self.reader.expected is not None
@@ -266,8 +266,8 @@ class Calls:
             or isinstance(owner, Value | Symbol)
         ):
             return value
-        if state.is_foreign(owner) and not is_module(owner) and not hasattr(owner, args[1]):
-            state.guard("called", hasattr, (owner, args[1]), False)
+        if objects.is_foreign(owner) and not is_module(owner) and not hasattr(owner, args[1]):
+            log.guard("called", hasattr, (owner, args[1]), False)
             return args[2] if len(args) > 2 else UNKNOWN
         return UNKNOWN
 
@@ -279,7 +279,7 @@ class Calls:
     def _setattr(self, owner: object, args: list[object]) -> object:
         if isinstance(args[1], str):
             self.reader.store_attribute(owner, args[1])
-        elif owner is not UNKNOWN and self.state.is_foreign(owner) and fields_of(owner):
+        elif owner is not UNKNOWN and self.objects.is_foreign(owner) and fields_of(owner):
             self.reader.wrote_content(fields_of(owner), "setattr")
         return None
 

@@ -18,10 +18,12 @@ from ...core.origin import Origin, module_path, user_origin
 from ...core.value import Value
 from ...errors import PellucidError, TraceError
 from .access_log import AccessLog, Change
+from .closures import Cells
 from .followed import followed_frames, is_engine, is_installed
+from .foreign import ForeignObjects
 from .guard import Guard
 from .reader import Reader
-from .shadow_stack import Cells, ShadowStack
+from .shadow_stack import ShadowStack
 
 BROKEN = (
     "{place}: a compiled step does something here that cannot be followed ({error}); expected code whose reads of Python's "
@@ -46,14 +48,14 @@ class StateMonitor:
     """
 
     def __init__(self, roots: tuple[Any, ...], is_made_inside: Callable[[Value], bool]) -> None:
-        self.state = AccessLog(self.where, is_made_inside)
-        self.reader = Reader(self.state)
+        self.log = AccessLog(ForeignObjects(is_made_inside), self.where)
+        self.reader = Reader(self.log)
         self.around: dict[CodeType, Cells] = {}  # of functions inside others, the cells of the one around them
         self.frame: FrameType | None = None
         self.found_ids: set[int] = set()
         self.start = next(filter(None, map(_first_line, reversed(roots))), Origin("", None, 0))
         for root in roots:
-            self.state.note(root)
+            self.log.objects.note(root)
 
     def __enter__(self) -> StateMonitor:
         self.before = sys.gettrace(), sys.getprofile()
@@ -78,28 +80,28 @@ class StateMonitor:
         self.frame = None
         self.around.clear()
         try:
-            if self.state.refused is not None and (kind is None or issubclass(kind, Exception)):
-                raise self.state.refused
+            if self.log.refused is not None and (kind is None or issubclass(kind, Exception)):
+                raise self.log.refused
             if kind is None:
-                self.state.refuse_draws(self.start)
+                self.log.objects.refuse_draws(self.start)
         finally:
-            self.found_ids = {id(x) for x in self.state.foreign.values() if isinstance(x, Value)}
-            self.state.forget()
+            self.found_ids = {id(x) for x in self.log.objects.foreign.values() if isinstance(x, Value)}
+            self.log.objects.forget()
 
     # ---- afterwards ----
 
     @property
     def guards(self) -> list[Guard]:
         """The conditions under which the traced step may be used."""
-        return [*self.state.guards.values(), *self.state.absences(), *self.state.after_writes()]
+        return [*self.log.guards.values(), *self.log.absences(), *self.log.after_writes()]
 
     def changes(self) -> list[Change]:
         """What the step has written of Python state and not restored."""
-        return self.state.changes()
+        return self.log.changes()
 
     def undo(self) -> None:
         """Restore what the step has written."""
-        self.state.undo()
+        self.log.undo()
 
     # ---- while tracing ----
 
@@ -187,7 +189,7 @@ class StateMonitor:
     def _broken(self, frame: FrameType, error: Exception) -> None:
         place = Origin(module_path.get(), frame.f_code, frame.f_lasti)
         message = BROKEN.format(place=place, error=f"{type(error).__name__}: {error}")
-        self.state.refused = self.state.refused or TraceError(message)
+        self.log.refused = self.log.refused or TraceError(message)
 
 
 def _first_line(function: Any) -> Origin | None:

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from ...core.value import Symbol, Value
-from .access_log import FIXED, LIMIT, UNKNOWN, AccessLog, is_module, items_of
+from .access_log import LIMIT, AccessLog
 from .followed import is_engine, is_followed, is_followed_module
+from .foreign import FIXED, UNKNOWN, is_module, items_of
 from .impure import GENERATORS, refusal
 from .locations import CONTAINERS, MISSING, NUMBERS, Location, attribute_of, fields_of, in_class
 
@@ -53,8 +54,8 @@ class Reader:
     that is about to be called, where it is known.
     """
 
-    def __init__(self, state: AccessLog) -> None:
-        self.state = state
+    def __init__(self, log: AccessLog) -> None:
+        self.log, self.objects = log, log.objects
         self.expected: types.CodeType | None = None
         self.calling: types.FunctionType | None = None
         self._sought: dict[str, int] = {}
@@ -67,17 +68,17 @@ class Reader:
         if x is UNKNOWN or isinstance(x, (*FIXED, Value, Symbol, Super)) or id(x) in seen:
             return
         seen.add(id(x))
-        state = self.state
+        log, objects = self.log, self.objects
         if isinstance(x, Bound):
             if isinstance(x.function, str):
                 self.consume(x.owner, direct, seen)
         elif isinstance(x, tuple | frozenset):
             for y in x:
                 self.consume(y, direct, seen)
-        elif not state.is_foreign(x):
+        elif not objects.is_foreign(x):
             self._consume_own(x, direct, seen)
         elif isinstance(x, (*CONTAINERS, np.ndarray)):
-            state.content(x, direct)
+            log.content(x, direct)
             if not isinstance(x, np.ndarray):
                 for y in items_of(x)[:LIMIT]:
                     self.consume(y, False, seen)
@@ -100,15 +101,15 @@ class Reader:
 
     def _consume_object(self, x: object, seen: set[int]) -> None:
         if isinstance(x, types.FunctionType) and x.__defaults__:
-            self.state.guard("attribute", x, "__defaults__", x.__defaults__)
+            self.log.guard("attribute", x, "__defaults__", x.__defaults__)
         if is_library_object(x) or callable(x):
             return
         for name, value in own_attributes(x):
-            self.state.guard("attribute", x, name, value)
+            self.log.guard("attribute", x, name, value)
             self.consume(value, False, seen)
 
     def refuse_iterator(self) -> None:
-        self.state.refuse(
+        self.log.refuse(
             "advances an iterator from outside, whose value it would keep for ever; expected what changes from call to call "
             "as an argument; pass next(...) in"
         )
@@ -118,7 +119,7 @@ class Reader:
         iterates = in_class(type(x), "__iter__")
         if isinstance(iterates, types.FunctionType) and is_followed(iterates.__code__.co_filename):
             return
-        ours = is_library_object(x) and self.state.is_foreign(x) and not is_module(x)
+        ours = is_library_object(x) and self.objects.is_foreign(x) and not is_module(x)
         if ours and not isinstance(x, (Value, *CONTAINERS)) and iterates is not MISSING:
             self.refuse_iterator()  # a DataLoader, whose order is drawn here
         self.consume(x)
@@ -139,55 +140,55 @@ class Reader:
             return self._of_python_module(owner, name)
         if isinstance(owner, type):
             return self._of_class(owner, name)
-        if not self.state.is_foreign(owner):
+        if not self.objects.is_foreign(owner):
             return self._of_own(owner, name)
         return self._of_object(owner, name)
 
     def _attribute_of_any(self, name: str) -> object:
-        known = len(self.state.foreign)
+        known = len(self.objects.foreign)
         if self._sought.get(name) != known:  # once for so many objects
-            for owner in list(self.state.with_attribute(name)):
+            for owner in list(self.objects.with_attribute(name)):
                 value = attribute_of(owner, name)
                 if value is not MISSING and not is_module(owner):
-                    self.state.guard("attribute", owner, name, value)
+                    self.log.guard("attribute", owner, name, value)
                 else:
-                    self.state.note(value)
-            for kind in self.state.classes():
+                    self.objects.note(value)
+            for kind in self.objects.classes():
                 self._of_class(kind, name)
-            self._sought[name] = len(self.state.foreign)
+            self._sought[name] = len(self.objects.foreign)
         return UNKNOWN
 
     def _of_tensor(self, owner: Value, name: str) -> object:
-        if is_user_attribute(owner, name) and not self.state.is_made_inside(owner):
-            return self.state.guard("attribute", owner, name, owner.__dict__[name])
+        if is_user_attribute(owner, name) and not self.objects.is_made_inside(owner):
+            return self.log.guard("attribute", owner, name, owner.__dict__[name])
         return UNKNOWN
 
     def _of_python_module(self, owner: object, name: str) -> object:
         value = owner.__dict__.get(name, UNKNOWN)
         file = getattr(owner, "__file__", None) or "<frozen"
         if value is UNKNOWN or not is_followed(file) or is_engine(file):
-            return value if value is UNKNOWN else self.state.note(value)
-        return self.state.guard("attribute", owner, name, value)
+            return value if value is UNKNOWN else self.objects.note(value)
+        return self.log.guard("attribute", owner, name, value)
 
     def _of_class(self, owner: type, name: str) -> object:
         if isinstance(owner, EnumMeta) and name in owner.__members__:
-            return self.state.note(owner.__members__[name])
+            return self.objects.note(owner.__members__[name])
         value = in_class(owner, name)
         if value is MISSING:
             getter = in_class(type(owner), name)
             return Bound(getter, owner) if isinstance(getter, types.FunctionType) else UNKNOWN
         if isinstance(value, classmethod | staticmethod):
-            return self.state.note(getattr(owner, name))
+            return self.objects.note(getattr(owner, name))
         if not is_followed_module(owner.__module__):
             return Bound(name, owner) if hasattr(type(value), "__get__") else value
         if isinstance(value, property) or (
             hasattr(type(value), "__get__") and not isinstance(value, types.FunctionType)
         ):
             return UNKNOWN
-        return self.state.guard("attribute", owner, name, value)
+        return self.log.guard("attribute", owner, name, value)
 
     def _of_object(self, owner: object, name: str) -> object:
-        state, kind = self.state, type(owner)
+        log, objects, kind = self.log, self.objects, type(owner)
         if isinstance(owner, np.ndarray):
             return getattr(owner, name) if name in _SHAPES else Bound(name, owner)
         found, asks = in_class(kind, name), in_class(kind, "__getattribute__")
@@ -196,20 +197,20 @@ class Reader:
         if isinstance(found, types.MemberDescriptorType | types.GetSetDescriptorType):
             value = attribute_of(owner, name)
             if value is MISSING or name == "__dict__":
-                return UNKNOWN if value is MISSING else state.note(fields_of(owner))
-            return state.guard("attribute", owner, name, value)
+                return UNKNOWN if value is MISSING else objects.note(fields_of(owner))
+            return log.guard("attribute", owner, name, value)
         if found is not MISSING and hasattr(type(found), "__set__"):
             return self._by_descriptor(owner, found)
         fields = fields_of(owner)
         if name in fields:
-            return state.note(fields[name]) if is_module(owner) else state.guard("attribute", owner, name, fields[name])
+            return objects.note(fields[name]) if is_module(owner) else log.guard("attribute", owner, name, fields[name])
         if is_module(owner) and (value := attribute_of(owner, name)) is not MISSING:
-            return state.note(value) if found is MISSING else state.guard("attribute", owner, name, value)
+            return objects.note(value) if found is MISSING else log.guard("attribute", owner, name, value)
         return self._missing(owner, name) if found is MISSING else self._on_class(owner, name, found)
 
     def _by_descriptor(self, owner: object, found: object) -> object:
         getter = found.fget if isinstance(found, property) else in_class(type(found), "__get__")
-        self.state.note(found)
+        self.objects.note(found)
         if isinstance(getter, types.FunctionType) and is_followed(getter.__code__.co_filename):
             return self.comes_from(getter)
         self.consume(owner, False)
@@ -230,29 +231,29 @@ class Reader:
         try:
             value = getattr(owner, name)
         except Exception:  # it is not there
-            self.state.guard("called", hasattr, (owner, name), False)
+            self.log.guard("called", hasattr, (owner, name), False)
             return UNKNOWN
         if isinstance(value, types.MethodType):
-            return self.state.note(value)
-        return self.state.guard("attribute", owner, name, value)
+            return self.objects.note(value)
+        return self.log.guard("attribute", owner, name, value)
 
     def _on_class(self, owner: object, name: str, found: object) -> object:
-        state = self.state
+        log, objects = self.log, self.objects
         if isinstance(found, types.FunctionType):
-            state.note(found)
+            objects.note(found)
             if not is_library_object(owner) and is_followed_module(type(owner).__module__):
-                state.guard("method", owner, name, found)
+                log.guard("method", owner, name, found)
             return Bound(found, owner)
         if isinstance(found, classmethod | staticmethod):
-            return state.note(getattr(owner, name))
+            return objects.note(getattr(owner, name))
         if isinstance(owner, tuple) and type(found).__name__ == "_tuplegetter":
-            return state.note(getattr(owner, name))
+            return objects.note(getattr(owner, name))
         if hasattr(type(found), "__get__"):
             getter = in_class(type(found), "__get__")
             if isinstance(getter, types.FunctionType):
                 return self._by_descriptor(owner, found)
             return Bound(name, owner)
-        return state.guard("attribute", owner, name, found)
+        return log.guard("attribute", owner, name, found)
 
     def _of_own(self, owner: object, name: str) -> object:
         """An attribute of an object that the step has made. It needs no guard, but its value and its class may be foreign."""
@@ -263,7 +264,7 @@ class Reader:
         if name in fields:
             return fields[name]
         if isinstance(found, types.FunctionType):
-            self.state.note(found)
+            self.objects.note(found)
             return Bound(found, owner)
         if isinstance(found, types.MemberDescriptorType):
             value = attribute_of(owner, name)
@@ -271,9 +272,9 @@ class Reader:
         if isinstance(owner, tuple) and type(found).__name__ == "_tuplegetter":
             return getattr(owner, name)
         if found is not MISSING and not hasattr(type(found), "__get__"):
-            return self.state.guard("attribute", type(owner), name, found)
+            return self.log.guard("attribute", type(owner), name, found)
         if isinstance(found, classmethod | staticmethod):
-            return self.state.note(getattr(owner, name))
+            return self.objects.note(getattr(owner, name))
         if found is MISSING:
             return self._attribute_of_any(name)
         return Bound(name, owner)
@@ -284,19 +285,19 @@ class Reader:
         after = classes[classes.index(owner.start) + 1 :] if owner.start in classes else classes
         found = next((base.__dict__[name] for base in after if name in base.__dict__), MISSING)
         if isinstance(found, types.FunctionType):
-            self.state.note(found)
+            self.objects.note(found)
             return Bound(found, owner.owner)
         if isinstance(found, property):
             return self.comes_from(found.fget)
         if found is MISSING or hasattr(type(found), "__get__"):
             return UNKNOWN if found is MISSING else Bound(name, owner.owner)
         base = next(base for base in after if name in base.__dict__)
-        return self.state.guard("attribute", base, name, found)
+        return self.log.guard("attribute", base, name, found)
 
     def comes_from(self, function: object) -> object:
         """A value that a Python function is about to return."""
         if isinstance(function, types.FunctionType):
-            self.expected = self.state.note(function).__code__
+            self.expected = self.objects.note(function).__code__
             self.calling = function
         return UNKNOWN
 
@@ -310,7 +311,7 @@ class Reader:
         if isinstance(owner, tuple | str | bytes | range):
             return self._plain_item(owner, key) if in_class(type(owner), "__getitem__") in _PLAIN_ITEMS else UNKNOWN
         getter = in_class(type(owner), "__getitem__")
-        if not self.state.is_foreign(owner):
+        if not self.objects.is_foreign(owner):
             if isinstance(getter, types.FunctionType):
                 return self.comes_from(getter)
             return self._plain_item(owner, key) if type(owner) in (list, dict, OrderedDict) else UNKNOWN
@@ -328,8 +329,8 @@ class Reader:
             self.guard_absence(owner, key)
             return UNKNOWN
         if isinstance(owner, np.ndarray) and isinstance(value, np.ndarray):
-            return self.state.note(value)
-        return self.state.guard("item", owner, key, value)
+            return self.objects.note(value)
+        return self.log.guard("item", owner, key, value)
 
     def _plain_item(self, owner: Any, key: Any) -> object:
         try:
@@ -341,26 +342,26 @@ class Reader:
         """An item of an UNKNOWN object: guard it in each foreign container or array that it may be."""
         if not is_key(key):
             return UNKNOWN
-        for owner in list(self.state.foreign.values()):
+        for owner in list(self.objects.foreign.values()):
             if isinstance(owner, dict):
                 if key in owner and not isinstance(in_class(type(owner), "__getitem__"), types.FunctionType):
-                    self.state.guard("item", owner, key, dict.__getitem__(owner, key))
+                    self.log.guard("item", owner, key, dict.__getitem__(owner, key))
             elif isinstance(owner, list) and type(key) is int and -len(owner) <= key < len(owner):
-                self.state.guard("item", owner, key, owner[key])
+                self.log.guard("item", owner, key, owner[key])
             elif isinstance(owner, np.ndarray) and owner.size <= LIMIT:
-                self.state.content(owner)
+                self.log.content(owner)
         return UNKNOWN
 
     def guard_absence(self, owner: object, key: object) -> None:
         if isinstance(owner, dict):
-            self.state.guard("called", owner.__contains__, (key,), False)
+            self.log.guard("called", owner.__contains__, (key,), False)
         else:
             self._consume_all(owner)
 
     def _consume_all(self, owner: object) -> None:
         """Read all of a container, or of an object of the standard library that is one."""
         if isinstance(owner, (*CONTAINERS, np.ndarray)):
-            self.state.content(owner)
+            self.log.content(owner)
         else:
             self.consume(owner)
 
@@ -369,8 +370,8 @@ class Reader:
         if container is UNKNOWN or isinstance(container, NUMBERS):
             return
         plain = isinstance(container, dict | set) and in_class(type(container), "__contains__") in _PLAIN_CONTAINS
-        if plain and self.state.is_foreign(container) and is_key(x) and x is not UNKNOWN:
-            self.state.guard("called", container.__contains__, (x,), x in container)
+        if plain and self.objects.is_foreign(container) and is_key(x) and x is not UNKNOWN:
+            self.log.guard("called", container.__contains__, (x,), x in container)
         elif container is os.environ and isinstance(x, str):
             self.reads_again(os.environ.get, (x,))
         elif not has_followed(container, "__contains__", "__iter__"):
@@ -378,16 +379,16 @@ class Reader:
 
     def truth(self, x: object) -> object:
         """`if x`."""
-        if isinstance(x, CONTAINERS) and self.state.is_foreign(x):
-            self.state.guard("called", bool, (x,), bool(x))
+        if isinstance(x, CONTAINERS) and self.objects.is_foreign(x):
+            self.log.guard("called", bool, (x,), bool(x))
         elif isinstance(x, np.ndarray):
             self.consume(x)
         return UNKNOWN
 
     def length(self, x: object) -> object:
         """`len(x)`."""
-        if isinstance(x, (*CONTAINERS, np.ndarray)) and self.state.is_foreign(x):
-            return self.state.guard("length", x, None, len(x))  # type: ignore[arg-type]
+        if isinstance(x, (*CONTAINERS, np.ndarray)) and self.objects.is_foreign(x):
+            return self.log.guard("length", x, None, len(x))  # type: ignore[arg-type]
         if isinstance(x, tuple | str | bytes):
             return len(x)
         own = in_class(type(x), "__len__")
@@ -432,7 +433,7 @@ class Reader:
     def reads_again(self, function: Callable[..., object], args: tuple[object, ...]) -> object:
         """A lookup function of the standard library without side effects: guarded by calling it again."""
         try:
-            return self.state.guard("called", function, args, function(*args))
+            return self.log.guard("called", function, args, function(*args))
         except Exception:  # the step meets it as well
             return UNKNOWN
 
@@ -440,55 +441,55 @@ class Reader:
         refused = refusal(function, owner, name)
         if refused is not None:
             message, source = refused
-            self.state.refuse_with(message.format(place=self.state.where(), source=source))
+            self.log.refuse_with(message.format(place=self.log.where(), source=source))
 
     # ---- writes ----
 
     def store_attribute(self, owner: object, name: str) -> None:
         """`owner.name = ...` or `del owner.name`."""
-        state = self.state
+        log, objects = self.log, self.objects
         if owner is UNKNOWN:
-            for one in [*state.with_attribute(name), *(kind for kind in state.classes() if name in kind.__dict__)]:
-                state.wrote(Location("attribute", one, name), f"{getattr(one, '__name__', type(one).__name__)}.{name}")
+            for one in [*objects.with_attribute(name), *(kind for kind in objects.classes() if name in kind.__dict__)]:
+                log.wrote(Location("attribute", one, name), f"{getattr(one, '__name__', type(one).__name__)}.{name}")
             return
         if isinstance(owner, Symbol | Bound | Super):
             return
         if isinstance(owner, Value):
-            if not hasattr(type(owner), name) and not state.is_made_inside(owner):
-                state.wrote(Location("attribute", owner, name), f"{type(owner).__name__}.{name}")
+            if not hasattr(type(owner), name) and not objects.is_made_inside(owner):
+                log.wrote(Location("attribute", owner, name), f"{type(owner).__name__}.{name}")
             return
-        if isinstance(owner, types.ModuleType | type) or state.is_foreign(owner):
+        if isinstance(owner, types.ModuleType | type) or objects.is_foreign(owner):
             kind = owner.__name__ if isinstance(owner, types.ModuleType | type) else type(owner).__name__
-            state.wrote(Location("attribute", owner, name), f"{kind}.{name}")
+            log.wrote(Location("attribute", owner, name), f"{kind}.{name}")
 
     def store_item(self, owner: object, key: object) -> None:
         """`owner[key] = ...` or `del owner[key]`."""
         if owner is UNKNOWN:
-            for one in list(self.state.foreign.values()):
+            for one in list(self.objects.foreign.values()):
                 if isinstance(one, dict | list | np.ndarray):
                     self.wrote_content(one, "[...]")
             return
-        if isinstance(owner, Value | Symbol) or not self.state.is_foreign(owner):
+        if isinstance(owner, Value | Symbol) or not self.objects.is_foreign(owner):
             return
         what = f"{type(owner).__name__}[{'...' if key is UNKNOWN else repr(key)}]"
         if isinstance(owner, dict) and is_key(key):
-            self.state.wrote(Location("item", owner, key), what)
+            self.log.wrote(Location("item", owner, key), what)
         elif isinstance(owner, (*CONTAINERS, np.ndarray)):
-            self.state.wrote(Location("content", owner), what)
+            self.log.wrote(Location("content", owner), what)
         elif not has_followed(owner, "__setitem__"):
             for _, value in own_attributes(owner):  # os.environ, a UserDict, a ChainMap
                 for one in value if isinstance(value, list) else [value]:
                     if isinstance(one, CONTAINERS):
-                        self.state.wrote(Location("content", one), what)
+                        self.log.wrote(Location("content", one), what)
 
     def wrote(self, kind: str, owner: object, key: object) -> None:
         """A variable is about to be written."""
-        self.state.wrote(Location(kind, owner, key), f"the variable {key}")
+        self.log.wrote(Location(kind, owner, key), f"the variable {key}")
 
     def wrote_content(self, owner: object, name: str) -> None:
         """A container or array is changed in place by the method or operator `name`."""
-        if isinstance(owner, (*CONTAINERS, np.ndarray)) and self.state.is_foreign(owner):
-            self.state.wrote(Location("content", owner), f"{type(owner).__name__}.{name}")
+        if isinstance(owner, (*CONTAINERS, np.ndarray)) and self.objects.is_foreign(owner):
+            self.log.wrote(Location("content", owner), f"{type(owner).__name__}.{name}")
 
 
 _PLAIN_ITEMS = [kind.__getitem__ for kind in (tuple, str, bytes, range)]

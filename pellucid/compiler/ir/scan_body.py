@@ -1,4 +1,8 @@
-"""The body of a scan as a graph, and how it is cut out of what was traced (floor 4)."""
+"""Scans in a graph: what a scan is made of, its body as a graph, and how that is cut out of what was traced (floor 4).
+
+A scan is one operation, `loop` of `ops/loop.py`, and each of its outputs an operation `part` that reads it. Passes and
+backends ask the functions here; they do not know the attributes of these operations.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...core.origin import origin, user_origin
+from ...core.origin import Origin, origin, user_origin
 from ...core.value import Spec, Symbol, Value
 from ...ops.index import check_index
+from ...ops.loop import loop
 from .graph import Graph, Input, interpret, name_nodes, needed_of
 
 
@@ -76,6 +81,34 @@ class ScanBody:
         about = repr([lines, [name_of(s) for s in self.graph.outputs], self.carries, self.slices, self.state_counts])
         digest = hashlib.sha256(about.encode()).hexdigest()[:16]
         return f"<{self.length} times {'backwards ' * self.reverse}{digest}>"
+
+
+# ---- scans as operations ----
+
+
+def scan_symbol(body: ScanBody, inputs: Sequence[Symbol], where: Origin) -> Symbol:
+    """A scan as an operation. inputs: for each input of the body, in its order, the whole of it."""
+    return Symbol(loop, tuple(inputs), {"body": body}, (), np.dtype(object), where)
+
+
+def body_of(scan: Symbol) -> ScanBody:
+    """The body of a scan."""
+    body: ScanBody = scan.attributes["body"]
+    return body
+
+
+def output_of(part: Symbol) -> tuple[str, int]:
+    """Which output of a scan an operation `part` is: "last", "states" or "stack", and its index; see `ScanOutput`."""
+    return part.attributes["what"], part.attributes["index"]
+
+
+def update_scan(scan: Symbol, body: ScanBody, inputs: Sequence[Symbol]) -> None:
+    """Give a scan a body. Where it had one, copies of the operation get the new one too: they share the object."""
+    scan.attributes.setdefault("body", body).__dict__.update(body.__dict__)
+    scan.inputs = tuple(inputs)
+
+
+# ---- cutting a body out ----
 
 
 def placeholder(like: Value | Symbol | Spec) -> Symbol:

@@ -24,11 +24,7 @@ class GradientBindings:
     def __init__(self, traced: TracedStep) -> None:
         entries = traced.graph.inputs
         self.positions = {id(entry.owner): entry.position for entry in entries if entry.kind == "argument"}
-        self.cleared_grads, self.consumed_grads, self.requires_grad_changes = (
-            traced.cleared_grads,
-            traced.consumed_grads,
-            traced.requires_grad_changes,
-        )
+        self.changes = traced.gradient_changes
         self.read = [entry.owner for entry in entries if entry.kind == "gradient"]
         self.states = [entry.owner for entry in entries if entry.kind == "state"]
 
@@ -62,11 +58,11 @@ class GradientBindings:
 
     def apply_grad_state(self, tensors: Sequence[Tensor]) -> None:
         """Clear gradients, mark those that the optimizer consumed, and set `requires_grad`, as the step did."""
-        for owner in self.cleared_grads:
+        for owner in self.changes.cleared:
             self.resolve(owner, tensors)._grad = None
-        for owner in self.consumed_grads:
+        for owner in self.changes.consumed:
             self.resolve(owner, tensors)._grad = CONSUMED
-        for owner, requires_grad in self.requires_grad_changes:
+        for owner, requires_grad in self.changes.requires_grad:
             self.resolve(owner, tensors).requires_grad = requires_grad
 
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...core.sharing import Cell, Path
 from ...core.value import Symbol
 from ...tensor import Tensor
 from ..guards import Change, Guard
-from ..ir.graph import Graph
+from ..ir.graph import Graph, Input
 from ..passes.canonical_form import CanonicalForm, canonical_form
 from ..passes.padded_axes import Padding
 
+SHARED_ARGUMENT = (
+    "{}: the step writes a Tensor {} that shares its numbers with an argument, or the argument {} itself; expected what is "
+    "written to be one argument, or none; pass the whole once, or a clone()"
+)
 GIVEN_GRADIENT = (
     "compile: the gradient of a Tensor {} is an argument and read as .grad too; expected one of the two; read x.grad inside "
     "the step, or pass x.grad.clone()"
@@ -32,6 +36,8 @@ SHARED_GRADIENT = (
 Function = Callable[..., Any]
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
+# An input that a step writes, and its new value.
+Write = tuple[Input, Symbol]
 
 
 class IndexFault(Exception):
@@ -58,19 +64,43 @@ class ViewRef:
     tracked: bool
 
 
-@dataclass
+@dataclass(frozen=True)
+class FoundTensors:
+    """How a step has found the Tensors that are no arguments. A later call must find them alike.
+
+    requires_grad: plain Tensors, and whether they require a gradient. (A Parameter announces a change.)
+    grad_presence: Tensors whose `.grad` the step has looked at, and whether there was one.
+    views: Tensors that it reads as views, each with its cell and the base of that cell.
+    """
+
+    requires_grad: list[tuple[Tensor, bool]]
+    grad_presence: list[tuple[Tensor, bool]]
+    views: list[tuple[Tensor, Cell, Tensor]]
+
+
+@dataclass(frozen=True)
+class GradientChanges:
+    """What a step changes in Tensors from outside, besides numbers.
+
+    cleared: Tensors whose `.grad` it sets to None.
+    consumed: Tensors whose `.grad` the optimizer consumes, so that it cannot be read afterwards.
+    requires_grad: Tensors whose `requires_grad` it sets, and to what.
+    """
+
+    cleared: list[Tensor]
+    consumed: list[Tensor]
+    requires_grad: list[tuple[Tensor, bool]]
+
+
+@dataclass(frozen=True)
 class TracedStep:
     """What one trace of a step has found.
 
     result: the return value, with an OutputRef in place of each Tensor made by the step, a ViewRef in place of a view, and
         the Tensor itself where the step returns an argument or an earlier Tensor.
     tracked: for each output, whether `backward()` may be called through it.
-    requires_grad_checks: plain Tensors that the step finds, and their `requires_grad`. (A Parameter announces a change.)
-    grad_presence: Tensors whose `.grad` the step has looked at, and whether there was one; arguments are not among them.
-    cleared_grads: Tensors whose `.grad` the step sets to None.
-    consumed_grads: Tensors whose `.grad` the optimizer consumes, so that it cannot be read afterwards.
-    requires_grad_changes: Tensors from outside whose `requires_grad` the step sets, and to what.
     new_leaves: results that are leaves made by the step: {output: the output that is its `.grad`, or None}.
+    returned_grads: results that are a gradient which the step leaves behind: the output, and the Tensor it belongs to.
     inference: whether nothing went on the tape, so that the bits of a row may not depend on the rows beside it.
     leaves: where `backward()` comes from outside, the Tensors that get a gradient. The last outputs of the graph are these
         gradients, computed from inputs of kind "cotangent". Else None.
@@ -78,44 +108,23 @@ class TracedStep:
     guards: the Python state that the step has read. state_changes: what it has written there and not restored; `undo`
         restores it.
     found_ids: ids of the Tensors that the step finds by itself; an argument may be among them.
-    known_views: Tensors from before the step that it reads as views, each with its cell and the base of that cell.
-    returned_grads: results that are a gradient which the step leaves behind: the output, and the Tensor it belongs to.
     """
 
     graph: Graph
     result: Any
     tracked: list[bool]
-    requires_grad_checks: list[tuple[Tensor, bool]]
-    grad_presence: list[tuple[Tensor, bool]]
-    cleared_grads: list[Tensor]
-    consumed_grads: list[Tensor]
-    requires_grad_changes: list[tuple[Tensor, bool]]
     new_leaves: dict[int, int | None]
-    inference: bool = False
-    leaves: list[Tensor] | None = None
+    returned_grads: list[tuple[int, Tensor]]
+    found: FoundTensors
+    gradient_changes: GradientChanges
+    inference: bool
+    leaves: list[Tensor] | None
     padding: Padding | None = None
     guards: list[Guard] = field(default_factory=list)
     state_changes: list[Change] = field(default_factory=list)
     undo: Callable[[], None] = lambda: None
     found_ids: set[int] = field(default_factory=set)
-    known_views: list[tuple[Tensor, Cell, Tensor]] = field(default_factory=list)
-    returned_grads: list[tuple[int, Tensor]] = field(default_factory=list)
 
     @functools.cached_property
     def form(self) -> CanonicalForm:
         return canonical_form(self.graph)
-
-
-class TracedResults(NamedTuple):
-    """What a step returns.
-
-    structure: the return value with references to outputs in place of Tensors. outputs, tracked, new_leaves: see
-        `TracedStep`. values: the Tensors behind `outputs`. positions: the output of each, by id.
-    """
-
-    structure: Any
-    outputs: list[Symbol]
-    tracked: list[bool]
-    values: list[Tensor]
-    positions: dict[int, OutputRef]
-    new_leaves: dict[int, int | None]
