@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from .....ops.reduce import ArgReduce
 from ..kernel_ir import KernelSpec, Load, Store, merge_axes
-from ..llvm import Builder, Integer, LoopBody, Value, i32
+from ..llvm import Builder, LoopBody, Value, i32
 from .vector_body import (
     Accumulator,
     Indices,
@@ -87,8 +87,7 @@ def _allowed(spec: KernelSpec, lanes: int) -> list[int]:
 class LoopOrder:
     """The loops of a kernel, outermost first: over the axes that are not reduced, then over the others.
 
-    lane_axis: the axis of the lanes, the innermost of its kind. shared: the outer axis that threads share; None if one thread
-    does everything.
+    lane_axis: the axis of the lanes, the innermost of its kind.
     """
 
     spec: KernelSpec
@@ -96,35 +95,33 @@ class LoopOrder:
     lane_axis: int | None
     outer_axes: tuple[int, ...]
     reduced_axes: tuple[int, ...]
-    shared: int | None
 
     @property
-    def across(self) -> bool:
+    def along_rows(self) -> bool:
         """Whether the lanes are parts of one row."""
         return self.lane_axis in self.reduced_axes
 
+    @property
+    def shared(self) -> int | None:
+        """The outer axis that threads share. None if one thread does everything."""
+        longest = max(self.outer_axes, key=self.units, default=None)
+        return None if longest is None or self.units(longest) < 2 else longest
+
     def units(self, axis: int) -> int:
         """Steps along an axis: vectors along the axis of the lanes."""
-        return _units(self.spec.domain[axis], self.lanes if axis == self.lane_axis else 1)
-
-
-def _units(size: int, unit: int) -> int:
-    return -(-size // unit)
+        size = self.spec.domain[axis]
+        return -(-size // self.lanes) if axis == self.lane_axis else size
 
 
 def order_loops(spec: KernelSpec, lanes: int) -> LoopOrder:
     """Long strides outside, short ones inside."""
     lane_axis = vector_axis(spec, lanes)
-    longest = lambda axis: max((abs(x.strides[axis]) for x in accesses(spec)), default=0)
-    order = sorted(range(len(spec.domain)), key=longest, reverse=True)
+    stride = lambda axis: max((abs(x.strides[axis]) for x in accesses(spec)), default=0)
+    order = sorted(range(len(spec.domain)), key=stride, reverse=True)
+    outer = [axis for axis in order if axis not in spec.axes]
     reduced = sorted(spec.axes) if spec.by_row else [axis for axis in order if axis in spec.axes]
     inner_last = lambda axes: tuple(sorted(axes, key=lambda axis: axis == lane_axis))
-    outer = inner_last(axis for axis in order if axis not in spec.axes)
-    units = lambda axis: _units(spec.domain[axis], lanes if axis == lane_axis else 1)
-    shared = max(outer, key=units, default=None)
-    return LoopOrder(
-        spec, lanes, lane_axis, outer, inner_last(reduced), None if shared is None or units(shared) < 2 else shared
-    )
+    return LoopOrder(spec, lanes, lane_axis, inner_last(outer), inner_last(reduced))
 
 
 def emit_loop(
@@ -147,38 +144,31 @@ def _loop_outer(
 ) -> None:
     """Loop over the axes that are not reduced: row(indices, mask of the lanes) at each vector."""
 
-    def bounds(axis: int) -> tuple[Integer, Integer]:
-        units = loops.units(axis)
-        return thread_range(builder, units, thread, threads) if axis == loops.shared else (0, units)
-
     def nest(axes: Sequence[int], indices: Indices) -> None:
         if not axes:
             row(indices, None)
             return
-        axis, inside = axes[0], axes[1:]
-        if axis != loops.lane_axis:
-            builder.loop(*bounds(axis), 1, lambda i: nest(inside, {**indices, axis: (i, 0)}))
-            return
-        vector = lambda start, mask: row({**indices, axis: (start, 0)}, mask)
-        _loop_vectors(builder, loops.spec.domain[axis], bounds(axis), vector)
+        axis, inside, size = axes[0], axes[1:], loops.spec.domain[axes[0]]
+        bounds = thread_range(builder, loops.units(axis), thread, threads) if axis == loops.shared else None
+        if axis == loops.lane_axis:
+            _loop_vectors(builder, size, bounds, lambda start, mask: row({**indices, axis: (start, 0)}, mask))
+        else:
+            first, last = bounds or (0, size)
+            builder.loop(first, last, 1, lambda i: nest(inside, {**indices, axis: (i, 0)}))
 
     nest(loops.outer_axes, {})
 
 
 def _loop_vectors(
-    builder: Builder, size: int, bounds: tuple[Integer, Integer], body: Callable[[Value, Value | None], None]
+    builder: Builder, size: int, bounds: tuple[Value, Value] | None, body: Callable[[Value, Value | None], None]
 ) -> None:
-    """body(first element, mask) for some vectors along an axis. The last of all is masked where the size is no multiple of
-    the lanes."""
-    (first, last), lanes = bounds, builder.lanes
-    full, rest = divmod(size, lanes)
-    if not isinstance(first, int) and not isinstance(last, int) and rest:
-        ragged = lambda start, count: body(start, builder.first_lanes(count) if count < lanes else None)
-        loop_blocks(builder, size, (first, last), ragged)
+    """`loop_blocks` with a mask of the lanes that a vector has, None for all, in place of their number."""
+    lanes = builder.lanes
+    if bounds is not None and size % lanes == 0:  # no short vector to look for
+        builder.loop(*bounds, 1, lambda u: body(builder.mul(u, builder.index(lanes)), None))
         return
-    builder.loop(first, full if rest else last, 1, lambda u: body(builder.mul(u, builder.index(lanes)), None))
-    if rest:
-        body(builder.index(full * lanes), builder.first_lanes(rest))
+    masked = lambda start, count: body(start, builder.first_lanes(count) if count < lanes else None)
+    loop_blocks(builder, size, bounds, masked)
 
 
 # ---- one row -------------------------------------------------------------------------------------------------------------
@@ -203,7 +193,7 @@ class RowScratch:
         for axis in loops.reduced_axes:  # the axis of the lanes counts elements, the others vectors
             size = loops.units(axis) * loops.lanes if axis == loops.lane_axis else loops.spec.domain[axis]
             offset = builder.add(builder.mul(offset, builder.index(size)), indices[axis][0])
-        if not loops.across:
+        if not loops.along_rows:
             offset = builder.mul(offset, builder.index(loops.lanes))
         address, dtype = self.room[number]
         return builder.at(address, offset, dtype)
@@ -273,7 +263,7 @@ def _partial_sum_count(loops: LoopOrder) -> int:
 
 
 def _allocate_partial_sums(builder: Builder, loops: LoopOrder, reductions: list[Accumulator]) -> dict[int, Value]:
-    if not loops.spec.by_row or loops.across:
+    if not loops.spec.by_row or loops.along_rows:
         return {}
     sums = [acc for acc in reductions if acc.op.rounds and acc.e.is_float]
     return {acc.number: builder.room(_partial_sum_count(loops) * loops.lanes, acc.dtype) for acc in sums}
@@ -388,7 +378,7 @@ class Row:
         """Compute what depends on the reductions of a pass once per row."""
         loops = self.loops
         outer = {axis: index for axis, index in indices.items() if axis in loops.outer_axes}
-        context = self.point_at(outer, None if loops.across else loops.lane_axis, mask)
+        context = self.point_at(outer, None if loops.along_rows else loops.lane_axis, mask)
         context.run(loops.spec, rows, level, per_row=True)
         self._store(context, rows, level, per_row=True)
 
@@ -402,7 +392,7 @@ class Row:
                 results[acc.number] = self.partial_sums.total(acc)
             else:
                 mine = next(states)
-                results[acc.number] = acc.result(acc.folded(mine) if self.loops.across else mine)
+                results[acc.number] = acc.result(acc.folded(mine) if self.loops.along_rows else mine)
         return results
 
     def _store(self, context: LaneContext, values: dict[int, Value], level: int, *, per_row: bool) -> None:
@@ -445,21 +435,17 @@ class Transposition(NamedTuple):
 
 def _transpose(builder: Builder, copy: Transposition, bounds: tuple[Value, Value], point_at: PointAt) -> None:
     """bounds: the blocks of columns of this thread."""
-    lanes, (rows, columns) = builder.lanes, (copy.rows, copy.columns)
-    full, rest = divmod(copy.domain[rows], lanes)
-
-    def strip(indices: Indices, width: int) -> None:
-        """`width` columns, all rows."""
-        block = lambda start, height: _transpose_block(
-            builder, copy, point_at({**indices, rows: (start, 0)}, None, None), width, height
-        )
-        builder.loop(0, full, 1, lambda u: block(builder.mul(u, builder.index(lanes)), lanes))
-        if rest:
-            block(builder.index(full * lanes), rest)
+    rows, columns = copy.rows, copy.columns
 
     def plane(indices: Indices) -> None:
-        each = lambda start, width: strip({**indices, columns: (start, 0)}, width)
-        loop_blocks(builder, copy.domain[columns], bounds, each)
+        loop_blocks(builder, copy.domain[columns], bounds, lambda start, width: strip(indices, start, width))
+
+    def strip(indices: Indices, column: Value, width: int) -> None:
+        def block(row: Value, height: int) -> None:
+            context = point_at({**indices, columns: (column, 0), rows: (row, 0)}, None, None)
+            _transpose_block(builder, copy, context, width, height)
+
+        loop_blocks(builder, copy.domain[rows], None, block)
 
     others = [axis for axis in range(len(copy.domain)) if axis not in (rows, columns)]
     loop_axes(builder, copy.domain, others, plane)

@@ -126,6 +126,10 @@ def tiles(size: int, most: int) -> list[Run]:
     return [*runs, (larger * (small + 1), count - larger, small)] if count - larger else runs
 
 
+def tile_count(runs: list[Run]) -> int:
+    return sum(count for _, count, _ in runs)
+
+
 # ---- what the strategies share -------------------------------------------------------------------------------------------
 
 
@@ -169,7 +173,7 @@ def emit_product(
     if spec.contraction.dots:
         _emit_dots(builder, product, thread, threads)
     else:
-        _emit_tiles(builder, product, cut_into_tiles(spec, spec.contraction, builder.target), thread, threads)
+        _emit_tiles(builder, product, cut_into_tiles(product, builder.target), thread, threads)
 
 
 # ---- tiles ---------------------------------------------------------------------------------------------------------------
@@ -194,24 +198,23 @@ class Tiling:
 
     @property
     def rows(self) -> int:
-        return sum(count for _, count, _ in self.row_runs)
+        return tile_count(self.row_runs)
 
     @property
     def panels(self) -> int:
-        return sum(count for _, count, _ in self.panel_runs)
+        return tile_count(self.panel_runs)
 
 
-def cut_into_tiles(spec: KernelSpec, product: Contraction, target: Target) -> Tiling:
-    outer = tuple(axis for axis in range(len(spec.domain)) if axis not in (product.rows, product.lanes))
-    rows, columns = (1 if axis is None else spec.domain[axis] for axis in (product.rows, product.lanes))
-    units = -(-columns // target.lanes)
+def cut_into_tiles(product: Product, target: Target) -> Tiling:
+    terms = product.terms
+    outer = tuple(axis for axis in range(len(product.spec.domain)) if axis not in (terms.rows, terms.lanes))
+    rows, units = product.size(terms.rows), -(-product.size(terms.lanes) // target.lanes)
     high, wide = tile_shape(rows, units, target.rows, target.vectors)
-    panel_runs = tiles(units, wide)
-    blocking = k_blocking(product.sizes) if is_long(spec) else None
-    terms = math.prod(product.sizes) if blocking is None else blocking.terms
-    in_cache = L2_BYTES // (4 * max(terms, 1) * wide * target.lanes)
-    panels_in_cache = max(1, min(sum(count for _, count, _ in panel_runs), in_cache))
-    return Tiling(outer, high, wide, tiles(rows, high), panel_runs, panels_in_cache, blocking)
+    row_runs, panel_runs = tiles(rows, high), tiles(units, wide)
+    blocking = k_blocking(terms.sizes) if is_long(product.spec) else None
+    depth = math.prod(terms.sizes) if blocking is None else blocking.terms
+    in_cache = L2_BYTES // (4 * max(depth, 1) * wide * target.lanes)
+    return Tiling(outer, high, wide, row_runs, panel_runs, max(1, min(tile_count(panel_runs), in_cache)), blocking)
 
 
 @dataclass(frozen=True)
@@ -281,8 +284,11 @@ def _find_tile(builder: Builder, product: Product, tiling: Tiling, number: Value
         masks = [builder.first_lanes(rest) if last and v == wide - 1 else None for v in range(wide)]
         body(Tile(here, high, masks))
 
-    _of_run(builder, tiling.row_runs, row, False, lambda start, high, _: _of_run(
-        builder, tiling.panel_runs, panel, rest != 0, lambda unit, wide, last: tile(start, high, unit, wide, last)))  # fmt: skip
+    def in_row(start: Value, high: int, _: bool) -> None:
+        in_panel = lambda unit, wide, last: tile(start, high, unit, wide, last)
+        _of_run(builder, tiling.panel_runs, panel, rest != 0, in_panel)
+
+    _of_run(builder, tiling.row_runs, row, False, in_row)
 
 
 def _place_of_tile(builder: Builder, product: Product, tiling: Tiling, number: Value) -> tuple[Indices, Value, Value]:

@@ -174,16 +174,24 @@ def loop_axes(builder: Builder, domain: Sequence[int], axes: Sequence[int], body
     nest(axes, {})
 
 
-def loop_blocks(builder: Builder, size: int, bounds: tuple[Value, Value], body: Callable[[Value, int], None]) -> None:
-    """body(first element, how many) for some of the blocks of `lanes` elements of 0 ... size-1; the last of all may be short.
+def loop_blocks(
+    builder: Builder, size: int, bounds: tuple[Value, Value] | None, body: Callable[[Value, int], None]
+) -> None:
+    """body(first element, how many) for the blocks of `lanes` elements of an axis; the last may be short, in code of its own.
 
-    The block that is short has code of its own.
+    bounds: the blocks of this thread, the first and the last + 1. None for all.
     """
-    (first, last), lanes = bounds, builder.lanes
+    lanes = builder.lanes
     full, rest = divmod(size, lanes)
+    whole = lambda u: body(builder.mul(u, builder.index(lanes)), lanes)
+    if bounds is None:
+        builder.loop(0, full, 1, whole)
+        if rest:
+            body(builder.index(full * lanes), rest)
+        return
+    first, last = bounds
     has_rest = builder.icmp_signed(">", last, builder.index(full))
-    whole = builder.select(has_rest, builder.index(full), last)
-    builder.loop(first, whole, 1, lambda u: body(builder.mul(u, builder.index(lanes)), lanes))
+    builder.loop(first, builder.select(has_rest, builder.index(full), last), 1, whole)
     if rest:
         with builder.when(builder.and_(has_rest, builder.icmp_signed("<", first, last))):
             body(builder.index(full * lanes), rest)
