@@ -6,8 +6,8 @@ are vectors. Block after block of keys the running sums are rescaled when the ma
 2018), so what is held are one block of scores, of queries and of results. These lie on the stack, tens of kilobytes that
 stay in the nearest caches: a size known beforehand, private to its thread, and free when the kernel returns.
 
-Both kernels are emitted in the same phases: read the sizes and choose the blocks (`choose_blocking`), lay out what is read,
-what is written and what lies on the stack, then emit the loop over blocks of queries, and in it that over blocks of keys.
+Both kernels are emitted in the same phases: read the operands and sizes, choose the blocks (`choose_blocking`), lay out what
+is written and what lies on the stack, then emit the loop over blocks of queries, and in it that over blocks of keys.
 The products of a block are in `attention_blocks.py`.
 """
 
@@ -57,15 +57,14 @@ Finish = Callable[[list[Value], Value], list[Value]]  # finish(products with key
 
 
 @dataclass(frozen=True)
-class Attention:
-    """What both kernels read, query, key, value and mask, and how they are cut. factor: of the scores."""
+class Inputs:
+    """What both kernels read: query, key and value, and the mask as (B, H, T, S). factor: of the scores."""
 
     query: Access
     key: Access
     value: Access
     mask: Access | None
     factor: float
-    blocking: Blocking
 
 
 class Head(NamedTuple):
@@ -76,28 +75,26 @@ class Head(NamedTuple):
     group: Value
 
 
-def read_attention(builder: Builder, op: OpOperands, first: int, mask: int) -> Attention:
+def read_inputs(op: OpOperands, first: int, mask: int) -> Inputs:
     """first: which operand is the query; key and value follow. mask: which operand is the mask, if there is one."""
     query, key, value = op.operands[first : first + 3]
+    if mask >= len(op.operands):
+        return Inputs(query, key, value, None, op.attributes["scale"])
+    given = op.operands[mask]
+    with_axes = given._replace(strides=(*[0] * (4 - len(given.strides)), *given.strides))
+    return Inputs(query, key, value, with_axes, op.attributes["scale"])
+
+
+def read_sizes(op: OpOperands, first: int) -> Sizes:
     batch, heads, queries, depth = op.shapes[first]
     _, groups, keys, channels = op.shapes[first + 2]
-    sizes = Sizes(batch, heads, groups, queries, keys, depth, channels)
-    blocking = choose_blocking(sizes, op.attributes["causal"], builder.target)
-    return Attention(query, key, value, _mask(op, mask), op.attributes["scale"], blocking)
+    return Sizes(batch, heads, groups, queries, keys, depth, channels)
 
 
-def _mask(op: OpOperands, number: int) -> Access | None:
-    """The mask with four axes."""
-    if number >= len(op.operands):
-        return None
-    mask = op.operands[number]
-    return mask._replace(strides=(*[0] * (4 - len(mask.strides)), *mask.strides))
-
-
-def score_finisher(block: QueryBlock, this: Attention, head: Head, queries: list[Value]) -> Finish:
+def score_finisher(block: QueryBlock, inputs: Inputs, head: Head, queries: list[Value]) -> Finish:
     """A function that turns products into the scores of key s: adds the mask, and hides later keys."""
     builder, nothing = block.builder, block.builder.constant(-np.inf)
-    mask = None if this.mask is None else head_of(builder, this.mask, head.batch, head.number)
+    mask = None if inputs.mask is None else head_of(builder, inputs.mask, head.batch, head.number)
 
     def finish(line: list[Value], s: Value) -> list[Value]:
         if mask is not None:
@@ -107,7 +104,7 @@ def score_finisher(block: QueryBlock, this: Attention, head: Head, queries: list
                 line = [builder.select(m, x, nothing) for m, x in zip(read, line, strict=True)]
             else:
                 line = [builder.fadd(x, m) for m, x in zip(read, line, strict=True)]
-        if this.blocking.causal:
+        if block.blocking.causal:
             key = builder.splat(s)
             visible = [builder.icmp_signed("<=", key, numbers) for numbers in queries]
             line = [builder.select(m, x, nothing) for m, x in zip(visible, line, strict=True)]
@@ -140,8 +137,8 @@ def emit_attention(
 ) -> None:
     """`attention`. The blocks of queries of all heads are independent, so that threads share them freely."""
     op = OpOperands(builder, spec, pointers)
-    this = read_attention(builder, op, first=0, mask=3)
-    blocking, sizes = this.blocking, this.blocking.sizes
+    inputs, sizes = read_inputs(op, first=0, mask=3), read_sizes(op, first=0)
+    blocking = choose_blocking(sizes, op.attributes["causal"], builder.target)
     results = _forward_results(builder, op.result.address, sizes)
     rows = [blocking.rows(sizes.depth), blocking.rows(sizes.channels), blocking.block_keys]
     scratch = ForwardScratch(*allocate(builder, [n * blocking.width for n in rows]))
@@ -152,7 +149,7 @@ def emit_attention(
         block = QueryBlock(builder, blocking, times(builder, number, blocking.width))
         logarithms = builder.at(results.logarithms, times(builder, rest, sizes.queries))
         head = Head(b, h, _group(builder, h, sizes))
-        _attend(block, this, head, scratch, results.y, logarithms)
+        _attend(block, inputs, head, scratch, results.y, logarithms)
 
     count = sizes.batch * sizes.heads * blocking.query_blocks
     builder.loop(*thread_range(builder, count, thread, threads), 1, item)
@@ -171,14 +168,14 @@ def _group(builder: Builder, h: Value, sizes: Sizes) -> Value:
 
 
 def _attend(
-    block: QueryBlock, this: Attention, head: Head, scratch: ForwardScratch, result: Access, logarithms: Value
+    block: QueryBlock, inputs: Inputs, head: Head, scratch: ForwardScratch, result: Access, logarithms: Value
 ) -> None:
     """One block of queries of one head. Its state are the largest score and the sum of exponentials of every query."""
     builder, vectors, sizes = block.builder, block.blocking.vectors, block.blocking.sizes
-    key, value = (head_of(builder, x, head.batch, head.group) for x in (this.key, this.value))
+    key, value = (head_of(builder, x, head.batch, head.group) for x in (inputs.key, inputs.value))
     queries = lane_queries(block)
-    finish = score_finisher(block, this, head, queries)
-    pack(block, head_of(builder, this.query, head.batch, head.number), sizes.depth, scratch.queries, this.factor)
+    finish = score_finisher(block, inputs, head, queries)
+    pack(block, head_of(builder, inputs.query, head.batch, head.number), sizes.depth, scratch.queries, inputs.factor)
     clear(block, scratch.sums, block.blocking.rows(sizes.channels))
 
     def key_block(keys: KeyRange, *state: Value) -> list[Value]:
@@ -277,8 +274,8 @@ def emit_gradient(
 ) -> None:
     """`attention_gradient`. Each thread owns a group of heads, so that gradients of keys and values are added in one order."""
     op = OpOperands(builder, spec, pointers)
-    this = read_attention(builder, op, first=2, mask=6)
-    blocking, sizes = this.blocking, this.blocking.sizes
+    inputs, sizes = read_inputs(op, first=2, mask=6), read_sizes(op, first=2)
+    blocking = choose_blocking(sizes, op.attributes["causal"], builder.target)
     given = _gradient_operands(builder, op, sizes)
     results = _gradient_results(builder, op.result.address, sizes)
     scratch = _gradient_scratch(builder, blocking)
@@ -288,17 +285,16 @@ def emit_gradient(
         for target, columns in ((results.dk, sizes.depth), (results.dv, sizes.channels)):
             StridedLoop(builder, (sizes.keys, columns), [head_of(builder, target, b, group)]).clear()
 
-        def one(j: Value) -> None:
+        def one_head(j: Value) -> None:
             head = Head(b, plus(builder, times(builder, group, sizes.heads_per_group), j), group)
-            at = lambda number: QueryBlock(builder, blocking, times(builder, number, blocking.width))
-            builder.loop(
-                0,
-                blocking.query_blocks,
-                1,
-                lambda number: _differentiate(at(number), this, given, head, scratch, results),
-            )
 
-        builder.loop(0, sizes.heads_per_group, 1, one)
+            def one_block(number: Value) -> None:
+                block = QueryBlock(builder, blocking, times(builder, number, blocking.width))
+                _differentiate(block, inputs, given, head, scratch, results)
+
+            builder.loop(0, blocking.query_blocks, 1, one_block)
+
+        builder.loop(0, sizes.heads_per_group, 1, one_head)
 
     builder.loop(*thread_range(builder, sizes.batch * sizes.groups, thread, threads), 1, item)
 
@@ -333,21 +329,21 @@ def _gradient_scratch(builder: Builder, blocking: Blocking) -> GradientScratch:
 
 
 def _differentiate(
-    block: QueryBlock, this: Attention, given: GradientOperands, head: Head, scratch: GradientScratch,
+    block: QueryBlock, inputs: Inputs, given: GradientOperands, head: Head, scratch: GradientScratch,
     results: GradientResults,
 ) -> None:  # fmt: skip
     """One block of queries of one head."""
     builder, (*_, depth, channels) = block.builder, block.blocking.sizes
     of_head = lambda access: head_of(builder, access, head.batch, head.number)
     queries = lane_queries(block)
-    finish = score_finisher(block, this, head, queries)
-    pack(block, of_head(this.query), depth, scratch.queries, this.factor, scratch.query_rows)
+    finish = score_finisher(block, inputs, head, queries)
+    pack(block, of_head(inputs.query), depth, scratch.queries, inputs.factor, scratch.query_rows)
     pack(block, of_head(given.g), channels, scratch.g, 1, scratch.g_rows)
     logarithms = [read_of_queries(builder, of_head(given.logarithms), numbers) for numbers in queries]
     shares = _shares_of_results(block, given, head, queries, scratch)
     clear(block, scratch.sums, block.blocking.rows(depth))
     count = least(builder, builder.sub(builder.index(block.blocking.sizes.queries), block.start), block.blocking.width)
-    of_group = (this.key, this.value, results.dk, results.dv)
+    of_group = (inputs.key, inputs.value, results.dk, results.dv)
     key, value, dk, dv = (head_of(builder, x, head.batch, head.group) for x in of_group)
 
     def key_block(keys: KeyRange) -> None:
@@ -359,7 +355,7 @@ def _differentiate(
         into(block, dv, channels, scratch.weights, keys, scratch.g_rows, count)
 
     each_key_block(block, key_block)
-    scale(block, scratch.sums, depth, [builder.constant(this.factor)] * block.blocking.vectors)
+    scale(block, scratch.sums, depth, [builder.constant(inputs.factor)] * block.blocking.vectors)
     unpack(block, scratch.sums, depth, of_head(results.dq))
 
 
