@@ -353,7 +353,7 @@ class LayoutAssigner:
         lanes, rows = (axes[0] if axes else None for axes in (own_axes[many], own_axes[1 - many]))
         cost = (
             contraction_size(product) * (sizes[many] if self.layout.by_row else 0) // 6
-        )  # to transpose blocks in registers, see `TransposedDotMatmul`
+        )  # to transpose blocks in registers, see `_block_in_order` of `kernels/matmul.py`
         return cost + product.size * contraction_size(product) // 8, MatmulOrientation(many, lanes, rows, True)
 
     def _mismatch(self, kernel: Kernel, axis: int) -> int:

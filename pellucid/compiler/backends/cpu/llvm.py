@@ -71,8 +71,8 @@ class Everywhere(ir.Constant):
         return self._text
 
 
-class Builder(ir.IRBuilder):
-    """llvmlite's builder with vectors of `target.lanes`, counted loops, and addresses in elements.
+class Registers(ir.IRBuilder):
+    """llvmlite's builder with vectors of `target.lanes`.
 
     Scalars of an index computation are i64. A vector's element type follows from its dtype: see MEMORY, and i1 for bool.
     """
@@ -130,6 +130,55 @@ class Builder(ir.IRBuilder):
     def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
         """a b + c, rounded once where the machine can."""
         return self.intrinsic("fma", a, b, c) if self.target.fma else self.fadd(self.fmul(a, b), c)
+
+    # ---- lanes ----
+
+    def splat(self, scalar: Value) -> Value:
+        """The scalar in every lane."""
+        kind = ir.VectorType(scalar.type, self.lanes)
+        first = self.insert_element(ir.Constant(kind, ir.Undefined), scalar, i32(0))
+        return self.shuffle_vector(
+            first, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(i32, self.lanes), None)
+        )
+
+    def all_lanes(self) -> Value:
+        return self._everywhere(i1(1))
+
+    def first_lanes(self, count: Integer) -> Value:
+        """The mask of the first `count` lanes (an i64 scalar, or an int)."""
+        if isinstance(count, int):
+            return ir.Constant(ir.VectorType(i1, self.lanes), [int(lane < count) for lane in range(self.lanes)])
+        return self.icmp_signed("<", self.lane_numbers(i32), self.splat(self.trunc(count, i32)))
+
+    def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
+        return self.shuffle_vector(a, b, ir.Constant(ir.VectorType(i32, len(lanes)), list(lanes)))
+
+    def transpose(self, rows: Sequence[Value]) -> list[Value]:
+        """Transpose a square of `lanes` vectors in log2(lanes) rounds of swapped halves."""
+        n, rows = self.lanes, list(rows)
+        distance = n // 2
+        while distance:
+            low = [j if not j & distance else j - distance + n for j in range(n)]
+            high = [j + distance if not j & distance else j + n for j in range(n)]
+            for i in range(n):
+                if not i & distance:
+                    a, b = rows[i], rows[i + distance]
+                    rows[i], rows[i + distance] = self.shuffle(a, b, low), self.shuffle(a, b, high)
+            distance //= 2
+        return rows
+
+    def fold_lanes(self, value: Value, combine: Callable[[Value, Value], Value]) -> Value:
+        """Combine all lanes into a scalar in a fixed tree of halves, on every machine."""
+        width = self.lanes
+        while width > 1:
+            width //= 2
+            order = [(j + width) % self.lanes if j < width else j for j in range(self.lanes)]
+            value = combine(value, self.shuffle(value, value, order))
+        return self.extract_element(value, i32(0))
+
+
+class Builder(Registers):
+    """The same with memory, addresses in elements, and counted loops: what emitters write a kernel with."""
 
     # ---- memory ----
 
@@ -215,51 +264,6 @@ class Builder(ir.IRBuilder):
 
     def _into_memory(self, value: Value, dtype: np.dtype) -> Value:
         return self.zext(value, ir.VectorType(i8, self.lanes)) if dtype == np.bool_ else value
-
-    # ---- lanes ----
-
-    def splat(self, scalar: Value) -> Value:
-        """The scalar in every lane."""
-        kind = ir.VectorType(scalar.type, self.lanes)
-        first = self.insert_element(ir.Constant(kind, ir.Undefined), scalar, i32(0))
-        return self.shuffle_vector(
-            first, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(i32, self.lanes), None)
-        )
-
-    def all_lanes(self) -> Value:
-        return self._everywhere(i1(1))
-
-    def first_lanes(self, count: Integer) -> Value:
-        """The mask of the first `count` lanes (an i64 scalar, or an int)."""
-        if isinstance(count, int):
-            return ir.Constant(ir.VectorType(i1, self.lanes), [int(lane < count) for lane in range(self.lanes)])
-        return self.icmp_signed("<", self.lane_numbers(i32), self.splat(self.trunc(count, i32)))
-
-    def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
-        return self.shuffle_vector(a, b, ir.Constant(ir.VectorType(i32, len(lanes)), list(lanes)))
-
-    def transpose(self, rows: Sequence[Value]) -> list[Value]:
-        """Transpose a square of `lanes` vectors in log2(lanes) rounds of swapped halves."""
-        n, rows = self.lanes, list(rows)
-        distance = n // 2
-        while distance:
-            low = [j if not j & distance else j - distance + n for j in range(n)]
-            high = [j + distance if not j & distance else j + n for j in range(n)]
-            for i in range(n):
-                if not i & distance:
-                    a, b = rows[i], rows[i + distance]
-                    rows[i], rows[i + distance] = self.shuffle(a, b, low), self.shuffle(a, b, high)
-            distance //= 2
-        return rows
-
-    def fold_lanes(self, value: Value, combine: Callable[[Value, Value], Value]) -> Value:
-        """Combine all lanes into a scalar in a fixed tree of halves, on every machine."""
-        width = self.lanes
-        while width > 1:
-            width //= 2
-            order = [(j + width) % self.lanes if j < width else j for j in range(self.lanes)]
-            value = combine(value, self.shuffle(value, value, order))
-        return self.extract_element(value, i32(0))
 
     # ---- control ----
 

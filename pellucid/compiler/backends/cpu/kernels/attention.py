@@ -6,532 +6,389 @@ are vectors. Block after block of keys the running sums are rescaled when the ma
 2018), so what is held are one block of scores, of queries and of results. These lie on the stack, tens of kilobytes that
 stay in the nearest caches: a size known beforehand, private to its thread, and free when the kernel returns.
 
-Queries and keys need no masks at a ragged end. The query beyond the last is the last again, and so is the key: what is
-computed for it twice is stored twice, the same bits in the same place. Sums over keys and queries run over those there are.
+Both kernels are emitted in the same phases: read the operands and sizes, choose the blocks (`choose_blocking`), lay out what
+is written and what lies on the stack, then emit the loop over blocks of queries, and in it that over blocks of keys.
+The products of a block are in `attention_blocks.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from .....core.op import Op
 from .....ops.attention import attention, attention_gradient
 from ..kernel_ir import KernelSpec
-from ..llvm import Builder, Integer, LoopBody, Value
+from ..llvm import Builder, Integer, Value
+from .attention_blocks import (
+    Blocking,
+    KeyRange,
+    QueryBlock,
+    Sizes,
+    across,
+    allocate,
+    along,
+    choose_blocking,
+    clear,
+    divided,
+    each_key_block,
+    each_line,
+    head_of,
+    into,
+    lane_queries,
+    least,
+    load_line,
+    pack,
+    plus,
+    read_of_queries,
+    scale,
+    store_line,
+    times,
+    unpack,
+)
 from .data_movement import Access, OpOperands, StridedLoop
 from .vector_body import Emitter, thread_range
 from .vector_math import VectorMath
 
-MAX_TILE_ROWS = 8  # rows of a tile at most: enough sums in flight, and few of them idle at a ragged end
-QUERIES = 16  # in a block, where the lanes allow: larger ones compute more of what a causal block leaves out
-TILES = 16  # tiles of keys in a block
-
-Offsets = Sequence[Integer]  # of a tile's rows from its first, in elements: ints, or i64 values at a ragged end
-
-
-class FlashAttention:
-    """What both kernels share. Scratch memory is `[row][query]` unless stated otherwise."""
-
-    def __init__(self, builder: Builder, op: OpOperands, q: int) -> None:
-        """q: which operand is the query; key, value and the mask follow it, in the gradient after what was packed."""
-        self.builder, self.lanes, self.attributes = builder, builder.lanes, op.attributes
-        self.e = VectorMath(builder, np.dtype(np.float32))
-        self.q, self.k, self.v = op.operands[q : q + 3]
-        self.mask = self._mask(op, 6 if q else 3)
-        self.batch, self.heads, self.queries, self.depth = op.shapes[q]
-        _, self.groups, self.keys, self.channels = op.shapes[q + 2]
-        target = builder.target
-        self.high = min(MAX_TILE_ROWS, target.rows)
-        self.wide = max(1, min(target.vectors, QUERIES // self.lanes, -(-self.queries // self.lanes)))
-        self.width = self.wide * self.lanes  # queries in a block
-        self.block = max(1, min(TILES, -(-self.keys // self.high))) * self.high  # keys in a block
-        self.blocks = -(-self.queries // self.width)
-
-    def _mask(self, op: OpOperands, number: int) -> Access | None:
-        if number >= len(op.operands):
-            return None
-        mask = op.operands[number]
-        return mask._replace(strides=(*[0] * (4 - len(mask.strides)), *mask.strides))
-
-    # ---- addresses -------------------------------------------------------------------------------------------------------
-
-    def scratch(self, *sizes: int) -> list[Value]:
-        """Room on the stack for numbers, one address per size."""
-        whole = [-(-size // 16) * 16 for size in sizes]
-        start = self.builder.room(sum(whole))
-        return [self.builder.at(start, sum(whole[:i])) for i in range(len(sizes))]
-
-    def rows(self, columns: int) -> int:
-        """How many rows of scratch the tiles over `columns` run through."""
-        return self.padded(columns) + self.high
-
-    def padded(self, columns: int) -> int:
-        return -(-columns // self.lanes) * self.lanes
-
-    def head(self, access: Access, b: Value, h: Value) -> Access:
-        """One head of (B, H, ., .)."""
-        offset = self.sum(self.times(b, access.strides[0]), self.times(h, access.strides[1]))
-        return Access(self.builder.at(access.address, offset, access.dtype), access.strides[2:], access.dtype)
-
-    def group(self, h: Value) -> Value:
-        """The head of key and value that head h of the query reads."""
-        shared = self.heads // max(self.groups, 1)
-        return h if shared == 1 else self.builder.udiv(h, self.builder.index(shared))
-
-    def divided(self, i: Value, size: int) -> tuple[Value, Value]:
-        return self.builder.udiv(i, self.builder.index(size)), self.builder.urem(i, self.builder.index(size))
-
-    def times(self, a: Value, n: int) -> Value:
-        return self.builder.mul(a, self.builder.index(n))
-
-    def sum(self, a: Value, b: Integer) -> Value:
-        return self.builder.add(a, self.builder.index(b) if isinstance(b, int) else b)
-
-    def least(self, a: Value, b: Integer) -> Value:
-        return self.builder.intrinsic("smin", a, self.builder.index(b) if isinstance(b, int) else b)
-
-    def upwards(self, a: Integer, unit: int) -> Integer:
-        """How many units hold `a`."""
-        if isinstance(a, int):
-            return -(-a // unit)
-        return self.builder.udiv(self.sum(a, unit - 1), self.builder.index(unit))
-
-    def offsets(self, start: Value, count: int, size: Integer, stride: int) -> Offsets:
-        """Of `count` rows from `start` on; beyond the last of `size` it is the last again."""
-        if isinstance(size, int) and size % count == 0:
-            return [m * stride for m in range(count)]
-        last = self.builder.sub(self.builder.index(size) if isinstance(size, int) else size, self.sum(start, 1))
-        return [self.times(self.least(self.builder.index(m), last), stride) for m in range(count)]
-
-    def lane_queries(self, start: Value) -> list[Value]:
-        """The numbers of the block's queries, vectors of i64."""
-        builder = self.builder
-        last = builder.constant(self.queries - 1, np.int64)
-        first = builder.add(builder.splat(start), builder.lane_numbers())
-        numbers = [builder.add(first, builder.constant(u * self.lanes, np.int64)) for u in range(self.wide)]
-        return [builder.intrinsic("smin", n, last) for n in numbers]
-
-    def spread(self, numbers: Value, stride: int) -> Value:
-        return self.builder.mul(numbers, self.builder.constant(stride, np.int64))
-
-    # ---- scratch ---------------------------------------------------------------------------------------------------------
-
-    def line(self, address: Value) -> list[Value]:
-        """A row of scratch: one number for every query of the block."""
-        return [self.builder.load_vector(self.builder.at(address, u * self.lanes)) for u in range(self.wide)]
-
-    def put_line(self, values: Sequence[Value], address: Value) -> None:
-        for u, value in enumerate(values):
-            self.builder.store_vector(value, self.builder.at(address, u * self.lanes))
-
-    def each(self, count: Integer, body: LoopBody, carry: Sequence[Value] = ()) -> list[Value]:
-        """body(offset of row i, *carry) for `count` rows of scratch."""
-        return self.builder.loop(0, count, 1, lambda i, *c: body(self.times(i, self.width), *c), carry)
-
-    def clear(self, address: Value, rows: int) -> None:
-        zeros = [self.builder.constant(0.0)] * self.wide
-        self.each(rows, lambda i: self.put_line(zeros, self.builder.at(address, i)))
-
-    def scale(self, address: Value, rows: int, factor: Sequence[Value]) -> None:
-        def row(i: Value) -> None:
-            here = self.builder.at(address, i)
-            self.put_line([self.builder.fmul(x, y) for x, y in zip(self.line(here), factor, strict=True)], here)
-
-        self.each(rows, row)
-
-    def pack(
-        self, source: Access, columns: int, start: Value, target: Value, factor: float, plain: Value | None = None
-    ) -> None:
-        """A block of the rows of `source`, times factor, to scratch; and as rows to `plain`, whose row is a query."""
-        builder, lanes = self.builder, self.lanes
-
-        def square(u: Value, c: Value) -> None:
-            first, column = self.sum(start, self.times(u, lanes)), self.times(c, lanes)
-            mask = builder.first_lanes(builder.sub(builder.index(columns), column)) if columns % lanes else None
-            here = builder.at(source.address, self.offset_of(source, first, column))
-            lines = []
-            for i, offset in enumerate(self._query_offsets(first, source.strides[0])):
-                number = self._read(builder.at(here, offset), source.strides[1], mask)
-                lines.append(builder.fmul(number, builder.constant(factor)) if factor != 1 else number)
-                if plain is not None:
-                    row = self.times(self.sum(self.times(u, lanes), i), self.padded(columns))
-                    builder.store_vector(lines[-1], builder.at(plain, self.sum(row, column)))
-            there = builder.at(target, self.sum(self.times(column, self.width), self.times(u, lanes)))
-            for i, line in enumerate(builder.transpose(lines)):
-                builder.store_vector(line, builder.at(there, i * self.width))
-
-        builder.loop(0, self.wide, 1, lambda u: self._loop(self.upwards(columns, lanes), lambda c: square(u, c)))
-
-    def unpack(self, source: Value, columns: int, start: Value, target: Access) -> None:
-        """A block of results from scratch to its rows, which lie contiguous."""
-        builder, lanes = self.builder, self.lanes
-
-        def square(u: Value, c: Value) -> None:
-            first, column = self.sum(start, self.times(u, lanes)), self.times(c, lanes)
-            mask = builder.first_lanes(builder.sub(builder.index(columns), column)) if columns % lanes else None
-            there = builder.at(source, self.sum(self.times(column, self.width), self.times(u, lanes)))
-            lines = [builder.load_vector(builder.at(there, i * self.width)) for i in range(lanes)]
-            here = builder.at(target.address, self.offset_of(target, first, column))
-            offsets = self._query_offsets(first, target.strides[0])
-            for line, offset in zip(builder.transpose(lines), offsets, strict=True):
-                builder.store_vector(line, builder.at(here, offset), mask=mask)
-
-        builder.loop(0, self.wide, 1, lambda u: self._loop(self.upwards(columns, lanes), lambda c: square(u, c)))
-
-    def _loop(self, count: Integer, body: Callable[[Value], None]) -> None:
-        self.builder.loop(0, count, 1, body)
-
-    def offset_of(self, access: Access, i: Value, j: Value) -> Value:
-        return self.sum(self.times(i, access.strides[0]), self.times(j, access.strides[1]))
-
-    def _query_offsets(self, first: Value, stride: int) -> Offsets:
-        if self.queries % self.width == 0:
-            return [i * stride for i in range(self.lanes)]
-        last = self.builder.index(self.queries - 1)
-        beyond = [self.builder.sub(self.least(self.sum(first, i), last), first) for i in range(self.lanes)]
-        return [self.times(i, stride) for i in beyond]
-
-    def _read(self, address: Value, stride: int, mask: Value | None) -> Value:
-        if stride == 1:
-            return self.builder.load_vector(address, mask=mask)
-        return self.builder.gather(address, self.spread(self.builder.lane_numbers(), stride), mask=mask)
-
-    # ---- products --------------------------------------------------------------------------------------------------------
-
-    def multiply(
-        self,
-        base: Value,
-        offsets: Offsets,
-        step: int,
-        count: Integer,
-        vectors: Value,
-        stride: int,
-        sums: Sequence[Value],
-    ) -> list[Value]:
-        """The microkernel: sums[m][v] += base[offsets[m] + k step] * vectors[k stride][v], along k."""
-        builder, wide = self.builder, len(sums) // len(offsets)
-
-        def body(_: Value, base: Value, vectors: Value, *sums: Value) -> list[Value]:
-            lines = [builder.load_vector(builder.at(vectors, v * self.lanes)) for v in range(wide)]
-            new = []
-            for m, offset in enumerate(offsets):
-                number = builder.splat(builder.load_scalar(builder.at(base, offset)))
-                new += [builder.multiply_add(number, lines[v], sums[m * wide + v]) for v in range(wide)]
-            return [builder.at(base, step), builder.at(vectors, stride), *new]
-
-        return builder.loop(0, count, 1, body, [base, vectors, *sums])[2:]
-
-    def across(
-        self, source: Access, depth: int, packed: Value, start: Value, count: Integer, target: Value,
-        finish: Callable[[list[Value], Value], list[Value]], carry: Sequence[Value] = (),
-    ) -> list[Value]:  # fmt: skip
-        """target[s] = finish(sum over d of source[s, d] packed[d], s) for `count` keys s from `start` on.
-
-        carry: the largest number so far of every query, if they are wanted.
-        """
-        builder = self.builder
-
-        def tile(i: Value, *carry: Value) -> list[Value]:
-            largest = list(carry)
-            row = self.times(i, self.high)
-            s = self.sum(start, row)
-            offsets = self.offsets(s, self.high, self.keys, 1)
-            places = [
-                self.times(n, source.strides[0]) if not isinstance(n, int) else n * source.strides[0] for n in offsets
-            ]
-            base = builder.at(source.address, self.times(s, source.strides[0]))
-            zeros = [builder.constant(0.0)] * (self.high * self.wide)
-            sums = self.multiply(base, places, source.strides[1], depth, packed, self.width, zeros)
-            for m, offset in enumerate(offsets):
-                line = finish(sums[m * self.wide : (m + 1) * self.wide], self.sum(s, offset))
-                self.put_line(line, builder.at(target, self.times(self.sum(row, m), self.width)))
-                largest = [self.larger(x, y) for x, y in zip(line, largest, strict=False)]
-            return largest
-
-        return builder.loop(0, self.upwards(count, self.high), 1, tile, carry)
-
-    def along(
-        self,
-        source: Access,
-        columns: int,
-        weights: Value,
-        start: Value,
-        count: Integer,
-        target: Value,
-        factor: Sequence[Value],
-    ) -> None:
-        """target[c] = factor target[c] + sum over `count` keys s from `start` on of source[s, c] weights[s]."""
-        builder = self.builder
-        base = builder.at(source.address, self.times(start, source.strides[0]))
-
-        def tile(i: Value) -> None:
-            c = self.times(i, self.high)
-            offsets = self.offsets(c, self.high, columns, source.strides[1])
-            there = [builder.at(target, self.times(self.sum(c, m), self.width)) for m in range(self.high)]
-            old = [x for address in there for x in self.line(address)]
-            sums = [builder.fmul(x, factor[n % self.wide]) for n, x in enumerate(old)] if factor else old
-            first = builder.at(base, self.times(c, source.strides[1]))
-            sums = self.multiply(first, offsets, source.strides[0], count, weights, self.width, sums)
-            for m, address in enumerate(there):
-                self.put_line(sums[m * self.wide : (m + 1) * self.wide], address)
-
-        builder.loop(0, self.upwards(columns, self.high), 1, tile)
-
-    def into(
-        self, target: Access, columns: int, weights: Value, start: Value, count: Integer, rows: Value, queries: Value
-    ) -> None:
-        """target[s, c] += sum over `queries` t of weights[s][t] rows[t, c] for `count` keys s from `start` on."""
-        builder, lanes, units = self.builder, self.lanes, self.padded(columns) // self.lanes
-        wide = next(n for n in range(builder.target.vectors, 0, -1) if units % n == 0) if units else 1
-        exact = self.keys % self.high == 0 and not (self.attributes["causal"] and self.width % self.high)
-
-        def tile(i: Value, j: Value) -> None:
-            row, column = self.times(i, self.high), self.times(j, wide * lanes)
-            near = self.offsets(row, self.high, self.high if exact else count, 1)
-            stepped = lambda stride: [self.times(n, stride) if not isinstance(n, int) else n * stride for n in near]
-            left = [self.sum(builder.sub(builder.index(columns), column), -v * lanes) for v in range(wide)]
-            masks = [builder.first_lanes(n) if columns % lanes else None for n in left]
-            first = builder.at(target.address, self.offset_of(target, self.sum(start, row), column))
-            there = [
-                builder.at(builder.at(first, n), v * lanes) for n in stepped(target.strides[0]) for v in range(wide)
-            ]
-            sums = [builder.load_vector(address, mask=masks[n % wide]) for n, address in enumerate(there)]
-            base = builder.at(weights, self.times(row, self.width))
-            vectors = builder.at(rows, column)
-            sums = self.multiply(base, stepped(self.width), 1, queries, vectors, self.padded(columns), sums)
-            for n, address in enumerate(there):
-                builder.store_vector(sums[n], address, mask=masks[n % wide])
-
-        tiles = self.upwards(count, self.high)
-        builder.loop(0, units // wide, 1, lambda j: builder.loop(0, tiles, 1, lambda i: tile(i, j)))
-
-    # ---- softmax ---------------------------------------------------------------------------------------------------------
-
-    def larger(self, a: Value, b: Value) -> Value:
-        """The larger number; b where a is NaN, which shows in the sum that follows."""
-        return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
-
-    def visible(self, b: Value, h: Value, queries: list[Value]) -> Callable[[list[Value], Value], list[Value]]:
-        """A function that turns products into the scores of key s: adds the mask, and hides later keys."""
-        builder, nothing = self.builder, self.builder.constant(-np.inf)
-        mask = None if self.mask is None else self.head(self.mask, b, h)
-
-        def finish(line: list[Value], s: Value) -> list[Value]:
-            if mask is not None:
-                here = builder.at(mask.address, self.times(s, mask.strides[1]), mask.dtype)
-                read = [self._of_queries(here, mask, numbers) for numbers in queries]
-                if mask.dtype == "bool":
-                    line = [builder.select(m, x, nothing) for m, x in zip(read, line, strict=True)]
-                else:
-                    line = [builder.fadd(x, m) for m, x in zip(read, line, strict=True)]
-            if self.attributes["causal"]:
-                key = builder.splat(s)
-                visible = [builder.icmp_signed("<=", key, numbers) for numbers in queries]
-                line = [builder.select(m, x, nothing) for m, x in zip(visible, line, strict=True)]
-            return line
-
-        return finish
-
-    def _of_queries(self, address: Value, access: Access, numbers: Value) -> Value:
-        if access.strides[0] == 0:
-            return self.builder.splat(self.builder.load_scalar(address, access.dtype))
-        return self.builder.gather(address, self.spread(numbers, access.strides[0]), access.dtype)
-
-    def limit(self, start: Value) -> Integer:
-        """How many keys a block of queries attends to."""
-        return self.least(self.sum(start, self.width), self.keys) if self.attributes["causal"] else self.keys
-
-    def key_blocks(self, limit: Integer, body: LoopBody, carry: Sequence[Value] = ()) -> list[Value]:
-        """body(first key, how many, *carry) for every block of keys."""
-
-        def block(i: Value, *carry: Value) -> Value | Sequence[Value] | None:
-            start = self.times(i, self.block)
-            left = self.builder.sub(self.builder.index(limit) if isinstance(limit, int) else limit, start)
-            whole = isinstance(limit, int) and limit % self.block == 0
-            return body(start, self.block if whole else self.least(left, self.block), *carry)
-
-        count = min(1, self.keys) if self.keys <= self.block else self.upwards(limit, self.block)
-        return self.builder.loop(0, count, 1, block, carry)
-
-
-class FlashForward(FlashAttention):
-    """`attention`: the result (B, T, H, E), then the logarithms (B, H, T)."""
-
-    def __init__(self, builder: Builder, op: OpOperands) -> None:
-        super().__init__(builder, op, 0)
-        e, address = self.channels, op.result.address
-        self.result = Access(address, (self.queries * self.heads * e, e, self.heads * e, 1), "float32")
-        self.logarithms = builder.at(address, self.batch * self.queries * self.heads * e)
-        sizes = [self.rows(self.depth), self.rows(e), self.block]
-        self.packed, self.sums, self.scores = self.scratch(*(n * self.width for n in sizes))
-
-    def emit(self, thread: Value, threads: Value) -> None:
-        """The blocks of queries of all heads are independent, so that threads share them freely."""
-        builder = self.builder
-
-        def item(i: Value) -> None:
-            rest, block = self.divided(i, self.blocks)
-            b, h = self.divided(rest, self.heads)
-            self.one(b, h, self.times(block, self.width), builder.at(self.logarithms, self.times(rest, self.queries)))
-
-        builder.loop(*thread_range(builder, self.batch * self.heads * self.blocks, thread, threads), 1, item)
-
-    def one(self, b: Value, h: Value, start: Value, logarithms: Value) -> None:
-        """One block of queries, from number `start` on, of one head."""
-        builder, e = self.builder, self.e
-        group = self.group(h)
-        key, value = self.head(self.k, b, group), self.head(self.v, b, group)
-        queries = self.lane_queries(start)
-        visible = self.visible(b, h, queries)
-        self.pack(self.head(self.q, b, h), self.depth, start, self.packed, self.attributes["scale"])
-        self.clear(self.sums, self.rows(self.channels))
-
-        def block(first: Value, count: Integer, *state: Value) -> list[Value]:
-            old = state[: self.wide]
-            new = self.across(key, self.depth, self.packed, first, count, self.scores, visible, old)
-            base = self.base(new)
-            factor = [e.exp(builder.fsub(x, y)) for x, y in zip(old, base, strict=True)]
-
-            def row(i: Value, *total: Value) -> list[Value]:
-                here = builder.at(self.scores, i)
-                line = [e.exp(builder.fsub(x, y)) for x, y in zip(self.line(here), base, strict=True)]
-                self.put_line(line, here)
-                return [builder.fadd(x, y) for x, y in zip(total, line, strict=True)]
-
-            before = [builder.fmul(x, y) for x, y in zip(state[self.wide :], factor, strict=True)]
-            total = self.each(count, row, before)
-            self.along(value, self.channels, self.scores, first, count, self.sums, factor)
-            return [*new, *total]
-
-        nothing = [builder.constant(-np.inf)] * self.wide + [builder.constant(0.0)] * self.wide
-        state = self.key_blocks(self.limit(start), block, nothing)
-        top = self.base(state[: self.wide])
-        total = [builder.select(e.equal(x, e.constant(0)), e.constant(1), x) for x in state[self.wide :]]
-        for x, y, numbers in zip(top, total, queries, strict=True):
-            builder.scatter(builder.fadd(x, e.log(y)), logarithms, numbers)
-        self.scale(self.sums, self.channels, [builder.fdiv(e.constant(1), x) for x in total])
-        self.unpack(self.sums, self.channels, start, self.head(self.result, b, h))
-
-    def base(self, top: Sequence[Value]) -> list[Value]:
-        """The offset of the scores: their maximum, or 0 for a query without a visible key."""
-        nothing = self.e.constant(-np.inf)
-        return [self.builder.select(self.e.equal(x, nothing), self.e.constant(0), x) for x in top]
-
-
-class FlashBackward(FlashAttention):
-    """`attention_gradient`: dq (B, T, H, D), dk (B, S, G, D), dv (B, S, G, E)."""
-
-    def __init__(self, builder: Builder, op: OpOperands) -> None:
-        super().__init__(builder, op, 2)
-        self.g, self.h = op.operands[:2]
-        y, (b, t, s) = op.operands[5], (self.batch, self.queries, self.keys)
-        h, g, d, e = self.heads, self.groups, self.depth, self.channels
-        step = y.strides[0]
-        self.y = y._replace(strides=tuple(n * step for n in (t * h * e, e, h * e, 1)))
-        self.logarithms = Access(
-            builder.at(y.address, b * t * h * e * step), (h * t * step, t * step, step, 0), y.dtype
-        )
-        dq, dk = op.result.address, builder.at(op.result.address, b * t * h * d)
-        dv = builder.at(dk, b * s * g * d)
-        self.dq = Access(dq, (t * h * d, d, h * d, 1), "float32")
-        self.dk, self.dv = (
-            Access(dk, (s * g * d, d, g * d, 1), "float32"),
-            Access(dv, (s * g * e, e, g * e, 1), "float32"),
-        )
-        rows = [
-            self.rows(d),
-            self.rows(e),
-            self.rows(max(d, e)),
-            self.padded(d),
-            self.padded(e),
-            self.block,
-            self.block,
-        ]
-        scratch = self.scratch(*(n * self.width for n in rows))
-        self.packed, self.packed_g, self.sums, self.plain, self.plain_g, self.weights, self.slopes = scratch
-
-    def emit(self, thread: Value, threads: Value) -> None:
-        """Each thread owns a group of heads, so that gradients of keys and values are added in one order."""
-        builder = self.builder
-
-        def item(i: Value) -> None:
-            b, group = self.divided(i, self.groups)
-            for target, columns in ((self.dk, self.depth), (self.dv, self.channels)):
-                StridedLoop(builder, (self.keys, columns), [self.head(target, b, group)]).clear()
-            shared = self.heads // max(self.groups, 1)
-
-            def one(j: Value) -> None:
-                h = self.sum(self.times(group, shared), j)
-                self._loop(self.blocks, lambda block: self.one(b, h, group, self.times(block, self.width)))
-
-            self._loop(shared, one)
-
-        builder.loop(*thread_range(builder, self.batch * self.groups, thread, threads), 1, item)
-
-    def one(self, b: Value, h: Value, group: Value, start: Value) -> None:
-        """One block of queries, from number `start` on, of one head."""
-        builder, e = self.builder, self.e
-        queries = self.lane_queries(start)
-        visible = self.visible(b, h, queries)
-        self.pack(self.head(self.q, b, h), self.depth, start, self.packed, self.attributes["scale"], self.plain)
-        self.pack(self.head(self.g, b, h), self.channels, start, self.packed_g, 1, self.plain_g)
-        logarithms = [self._of_queries(*self.head_of_rows(self.logarithms, b, h), numbers) for numbers in queries]
-        rows = self.rows_of_products(b, h, start, queries)
-        self.clear(self.sums, self.rows(self.depth))
-        count = self.least(builder.sub(builder.index(self.queries), start), self.width)
-        key, value, dk, dv = (self.head(x, b, group) for x in (self.k, self.v, self.dk, self.dv))
-
-        def block(first: Value, keys: Integer) -> None:
-            self.across(key, self.depth, self.packed, first, keys, self.weights, visible)
-            self.across(value, self.channels, self.packed_g, first, keys, self.slopes, lambda line, _: line)
-
-            def row(i: Value) -> None:
-                here, there = builder.at(self.weights, i), builder.at(self.slopes, i)
-                p = [e.exp(builder.fsub(x, y)) for x, y in zip(self.line(here), logarithms, strict=True)]
-                away = [builder.fsub(x, y) for x, y in zip(self.line(there), rows, strict=True)]
-                self.put_line(p, here)
-                self.put_line([builder.fmul(x, y) for x, y in zip(p, away, strict=True)], there)
-
-            self.each(keys, row)
-            self.along(key, self.depth, self.slopes, first, keys, self.sums, [])
-            self.into(dk, self.depth, self.slopes, first, keys, self.plain, count)
-            self.into(dv, self.channels, self.weights, first, keys, self.plain_g, count)
-
-        self.key_blocks(self.limit(start), block)
-        self.scale(self.sums, self.depth, [e.constant(self.attributes["scale"])] * self.wide)
-        self.unpack(self.sums, self.depth, start, self.head(self.dq, b, h))
-
-    def rows_of_products(self, b: Value, h: Value, start: Value, queries: list[Value]) -> list[Value]:
-        """The sum of dL/dy y of every query of the block, less dL/d(its logarithm)."""
-        builder = self.builder
-        self.pack(self.head(self.y, b, h), self.channels, start, self.sums, 1)
-
-        def add(i: Value, *sums: Value) -> list[Value]:
-            lines = zip(self.line(builder.at(self.packed_g, i)), self.line(builder.at(self.sums, i)), sums, strict=True)
-            return [builder.multiply_add(x, y, total) for x, y, total in lines]
-
-        sums = self.each(self.channels, add, [builder.constant(0.0)] * self.wide)
-        h_here = self.head_of_rows(self.h._replace(strides=(*self.h.strides, 0)), b, h)
-        return [builder.fsub(x, self._of_queries(*h_here, n)) for x, n in zip(sums, queries, strict=True)]
-
-    def head_of_rows(self, access: Access, b: Value, h: Value) -> tuple[Value, Access]:
-        """One head of (B, H, T), and its address."""
-        access_of_head = self.head(access, b, h)
-        return access_of_head.address, access_of_head
+Finish = Callable[[list[Value], Value], list[Value]]  # finish(products with key s, s) gives the scores of key s
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What both kernels read: query, key and value, and the mask as (B, H, T, S). factor: of the scores."""
+
+    query: Access
+    key: Access
+    value: Access
+    mask: Access | None
+    factor: float
+
+
+class Head(NamedTuple):
+    """A head of the query. group: the head of key and value that it reads."""
+
+    batch: Value
+    number: Value
+    group: Value
+
+
+def read_inputs(op: OpOperands, first: int, mask: int) -> Inputs:
+    """first: which operand is the query; key and value follow. mask: which operand is the mask, if there is one."""
+    query, key, value = op.operands[first : first + 3]
+    if mask >= len(op.operands):
+        return Inputs(query, key, value, None, op.attributes["scale"])
+    given = op.operands[mask]
+    with_axes = given._replace(strides=(*[0] * (4 - len(given.strides)), *given.strides))
+    return Inputs(query, key, value, with_axes, op.attributes["scale"])
+
+
+def read_sizes(op: OpOperands, first: int) -> Sizes:
+    batch, heads, queries, depth = op.shapes[first]
+    _, groups, keys, channels = op.shapes[first + 2]
+    return Sizes(batch, heads, groups, queries, keys, depth, channels)
+
+
+def score_finisher(block: QueryBlock, inputs: Inputs, head: Head, queries: list[Value]) -> Finish:
+    """A function that turns products into the scores of key s: adds the mask, and hides later keys."""
+    builder, nothing = block.builder, block.builder.constant(-np.inf)
+    mask = None if inputs.mask is None else head_of(builder, inputs.mask, head.batch, head.number)
+
+    def finish(line: list[Value], s: Value) -> list[Value]:
+        if mask is not None:
+            of_key = mask.beyond(builder, times(builder, s, mask.strides[1]))
+            read = [read_of_queries(builder, of_key, numbers) for numbers in queries]
+            if mask.dtype == "bool":
+                line = [builder.select(m, x, nothing) for m, x in zip(read, line, strict=True)]
+            else:
+                line = [builder.fadd(x, m) for m, x in zip(read, line, strict=True)]
+        if block.blocking.causal:
+            key = builder.splat(s)
+            visible = [builder.icmp_signed("<=", key, numbers) for numbers in queries]
+            line = [builder.select(m, x, nothing) for m, x in zip(visible, line, strict=True)]
+        return line
+
+    return finish
+
+
+# ---- forward -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ForwardResults:
+    """The result (B, T, H, E), seen as (B, H, T, E), then the logarithms (B, H, T)."""
+
+    y: Access
+    logarithms: Value
+
+
+class ForwardScratch(NamedTuple):
+    """queries: packed, times the factor. sums: of values, for every query. scores: then their exponentials."""
+
+    queries: Value
+    sums: Value
+    scores: Value
 
 
 def emit_attention(
     builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
 ) -> None:
-    FlashForward(builder, OpOperands(builder, spec, pointers)).emit(thread, threads)
+    """`attention`. The blocks of queries of all heads are independent, so that threads share them freely."""
+    op = OpOperands(builder, spec, pointers)
+    inputs, sizes = read_inputs(op, first=0, mask=3), read_sizes(op, first=0)
+    blocking = choose_blocking(sizes, op.attributes["causal"], builder.target)
+    results = _forward_results(builder, op.result.address, sizes)
+    rows = [blocking.rows(sizes.depth), blocking.rows(sizes.channels), blocking.block_keys]
+    scratch = ForwardScratch(*allocate(builder, [n * blocking.width for n in rows]))
+
+    def item(i: Value) -> None:
+        rest, number = divided(builder, i, blocking.query_blocks)
+        b, h = divided(builder, rest, sizes.heads)
+        block = QueryBlock(builder, blocking, times(builder, number, blocking.width))
+        logarithms = builder.at(results.logarithms, times(builder, rest, sizes.queries))
+        head = Head(b, h, _group(builder, h, sizes))
+        _attend(block, inputs, head, scratch, results.y, logarithms)
+
+    count = sizes.batch * sizes.heads * blocking.query_blocks
+    builder.loop(*thread_range(builder, count, thread, threads), 1, item)
+
+
+def _forward_results(builder: Builder, address: Value, sizes: Sizes) -> ForwardResults:
+    row = sizes.heads * sizes.channels
+    y = Access(address, (sizes.queries * row, sizes.channels, row, 1), "float32")
+    return ForwardResults(y, builder.at(address, sizes.batch * sizes.queries * row))
+
+
+def _group(builder: Builder, h: Value, sizes: Sizes) -> Value:
+    """The head of key and value that head h of the query reads."""
+    shared = sizes.heads_per_group
+    return h if shared == 1 else builder.udiv(h, builder.index(shared))
+
+
+def _attend(
+    block: QueryBlock, inputs: Inputs, head: Head, scratch: ForwardScratch, result: Access, logarithms: Value
+) -> None:
+    """One block of queries of one head. Its state are the largest score and the sum of exponentials of every query."""
+    builder, vectors, sizes = block.builder, block.blocking.vectors, block.blocking.sizes
+    key, value = (head_of(builder, x, head.batch, head.group) for x in (inputs.key, inputs.value))
+    queries = lane_queries(block)
+    finish = score_finisher(block, inputs, head, queries)
+    pack(block, head_of(builder, inputs.query, head.batch, head.number), sizes.depth, scratch.queries, inputs.factor)
+    clear(block, scratch.sums, block.blocking.rows(sizes.channels))
+
+    def key_block(keys: KeyRange, *state: Value) -> list[Value]:
+        old = state[:vectors]
+        new = across(block, key, sizes.depth, scratch.queries, keys, scratch.scores, finish, old)
+        factor, total = _exponentials(block, old, new, state[vectors:], keys, scratch.scores)
+        along(block, value, sizes.channels, scratch.scores, keys, scratch.sums, factor)
+        return [*new, *total]
+
+    nothing = [builder.constant(-np.inf)] * vectors + [builder.constant(0.0)] * vectors
+    state = each_key_block(block, key_block, nothing)
+    total = _save_logarithms(block, state[:vectors], state[vectors:], queries, logarithms)
+    one = builder.constant(1)
+    scale(block, scratch.sums, sizes.channels, [builder.fdiv(one, x) for x in total])
+    unpack(block, scratch.sums, sizes.channels, head_of(builder, result, head.batch, head.number))
+
+
+def _exponentials(
+    block: QueryBlock, old: Sequence[Value], new: Sequence[Value], total: Sequence[Value], keys: KeyRange, scores: Value
+) -> tuple[list[Value], list[Value]]:
+    """Replace the scores of some keys by their exponentials, and give (what shrinks earlier sums, the sum of all so far).
+
+    old, new: the largest scores before and with these keys.
+    """
+    builder, e = block.builder, VectorMath(block.builder, np.float32)
+    base = _base(e, new)
+    factor = [e.exp(builder.fsub(x, y)) for x, y in zip(old, base, strict=True)]
+
+    def row(i: Value, *total: Value) -> list[Value]:
+        here = builder.at(scores, i)
+        line = [e.exp(builder.fsub(x, y)) for x, y in zip(load_line(block, here), base, strict=True)]
+        store_line(block, line, here)
+        return [builder.fadd(x, y) for x, y in zip(total, line, strict=True)]
+
+    before = [builder.fmul(x, y) for x, y in zip(total, factor, strict=True)]
+    return factor, each_line(block, keys.count, row, before)
+
+
+def _base(e: VectorMath, largest: Sequence[Value]) -> list[Value]:
+    """The offset of the scores: their maximum, or 0 for a query without a visible key."""
+    nothing = e.constant(-np.inf)
+    return [e.where(e.equal(x, nothing), e.constant(0), x) for x in largest]
+
+
+def _save_logarithms(
+    block: QueryBlock, largest: Sequence[Value], total: Sequence[Value], queries: list[Value], logarithms: Value
+) -> list[Value]:
+    """Store the logarithm of each query's sum of exponentials, and give the sum; 1 for a query without a visible key."""
+    builder, e = block.builder, VectorMath(block.builder, np.float32)
+    base = _base(e, largest)
+    total = [e.where(e.equal(x, e.constant(0)), e.constant(1), x) for x in total]
+    for x, y, numbers in zip(base, total, queries, strict=True):
+        builder.scatter(builder.fadd(x, e.log(y)), logarithms, numbers)
+    return total
+
+
+# ---- backward ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GradientOperands:
+    """What the gradient reads besides, as (B, H, T, .): dL/dy, dL/d(logarithms), y, and the logarithms."""
+
+    g: Access
+    h: Access
+    y: Access
+    logarithms: Access
+
+
+@dataclass(frozen=True)
+class GradientResults:
+    """dq (B, T, H, D), dk (B, S, G, D), dv (B, S, G, E), seen as (B, H, T, D), (B, G, S, D) and (B, G, S, E)."""
+
+    dq: Access
+    dk: Access
+    dv: Access
+
+
+class GradientScratch(NamedTuple):
+    """queries, g: packed. query_rows, g_rows: the same, one row for each query. sums: of dq; of y before.
+
+    weights: the attention of the block. slopes: the gradient of its scores.
+    """
+
+    queries: Value
+    g: Value
+    sums: Value
+    query_rows: Value
+    g_rows: Value
+    weights: Value
+    slopes: Value
 
 
 def emit_gradient(
     builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
 ) -> None:
-    FlashBackward(builder, OpOperands(builder, spec, pointers)).emit(thread, threads)
+    """`attention_gradient`. Each thread owns a group of heads, so that gradients of keys and values are added in one order."""
+    op = OpOperands(builder, spec, pointers)
+    inputs, sizes = read_inputs(op, first=2, mask=6), read_sizes(op, first=2)
+    blocking = choose_blocking(sizes, op.attributes["causal"], builder.target)
+    given = _gradient_operands(builder, op, sizes)
+    results = _gradient_results(builder, op.result.address, sizes)
+    scratch = _gradient_scratch(builder, blocking)
+
+    def item(i: Value) -> None:
+        b, group = divided(builder, i, sizes.groups)
+        for target, columns in ((results.dk, sizes.depth), (results.dv, sizes.channels)):
+            StridedLoop(builder, (sizes.keys, columns), [head_of(builder, target, b, group)]).clear()
+
+        def one_head(j: Value) -> None:
+            head = Head(b, plus(builder, times(builder, group, sizes.heads_per_group), j), group)
+
+            def one_block(number: Value) -> None:
+                block = QueryBlock(builder, blocking, times(builder, number, blocking.width))
+                _differentiate(block, inputs, given, head, scratch, results)
+
+            builder.loop(0, blocking.query_blocks, 1, one_block)
+
+        builder.loop(0, sizes.heads_per_group, 1, one_head)
+
+    builder.loop(*thread_range(builder, sizes.batch * sizes.groups, thread, threads), 1, item)
+
+
+def _gradient_operands(builder: Builder, op: OpOperands, sizes: Sizes) -> GradientOperands:
+    """What was saved of the forward pass is one array: y (B, T, H, E), then the logarithms (B, H, T)."""
+    b, h, _, t, _, _, e = sizes
+    g, dl, saved = op.operands[0], op.operands[1], op.operands[5]
+    step = saved.strides[0]
+    y = saved._replace(strides=tuple(n * step for n in (t * h * e, e, h * e, 1)))
+    address = builder.at(saved.address, b * t * h * e * step)
+    logarithms = Access(address, (h * t * step, t * step, step, 0), saved.dtype)
+    return GradientOperands(g, dl._replace(strides=(*dl.strides, 0)), y, logarithms)
+
+
+def _gradient_results(builder: Builder, address: Value, sizes: Sizes) -> GradientResults:
+    b, h, g, t, s, d, e = sizes
+    dk = builder.at(address, b * t * h * d)
+    dv = builder.at(dk, b * s * g * d)
+    return GradientResults(
+        Access(address, (t * h * d, d, h * d, 1), "float32"),
+        Access(dk, (s * g * d, d, g * d, 1), "float32"),
+        Access(dv, (s * g * e, e, g * e, 1), "float32"),
+    )
+
+
+def _gradient_scratch(builder: Builder, blocking: Blocking) -> GradientScratch:
+    d, e = blocking.sizes.depth, blocking.sizes.channels
+    columns = [blocking.rows(d), blocking.rows(e), blocking.rows(max(d, e)), blocking.padded(d), blocking.padded(e)]
+    rows = [*columns, blocking.block_keys, blocking.block_keys]
+    return GradientScratch(*allocate(builder, [n * blocking.width for n in rows]))
+
+
+def _differentiate(
+    block: QueryBlock, inputs: Inputs, given: GradientOperands, head: Head, scratch: GradientScratch,
+    results: GradientResults,
+) -> None:  # fmt: skip
+    """One block of queries of one head."""
+    builder, (*_, depth, channels) = block.builder, block.blocking.sizes
+    of_head = lambda access: head_of(builder, access, head.batch, head.number)
+    queries = lane_queries(block)
+    finish = score_finisher(block, inputs, head, queries)
+    pack(block, of_head(inputs.query), depth, scratch.queries, inputs.factor, scratch.query_rows)
+    pack(block, of_head(given.g), channels, scratch.g, 1, scratch.g_rows)
+    logarithms = [read_of_queries(builder, of_head(given.logarithms), numbers) for numbers in queries]
+    shares = _shares_of_results(block, given, head, queries, scratch)
+    clear(block, scratch.sums, block.blocking.rows(depth))
+    count = least(builder, builder.sub(builder.index(block.blocking.sizes.queries), block.start), block.blocking.width)
+    of_group = (inputs.key, inputs.value, results.dk, results.dv)
+    key, value, dk, dv = (head_of(builder, x, head.batch, head.group) for x in of_group)
+
+    def key_block(keys: KeyRange) -> None:
+        across(block, key, depth, scratch.queries, keys, scratch.weights, finish)
+        across(block, value, channels, scratch.g, keys, scratch.slopes, lambda line, _: line)
+        _weights_and_slopes(block, scratch, keys.count, logarithms, shares)
+        along(block, key, depth, scratch.slopes, keys, scratch.sums, [])
+        into(block, dk, depth, scratch.slopes, keys, scratch.query_rows, count)
+        into(block, dv, channels, scratch.weights, keys, scratch.g_rows, count)
+
+    each_key_block(block, key_block)
+    scale(block, scratch.sums, depth, [builder.constant(inputs.factor)] * block.blocking.vectors)
+    unpack(block, scratch.sums, depth, of_head(results.dq))
+
+
+def _weights_and_slopes(
+    block: QueryBlock, scratch: GradientScratch, count: Integer, logarithms: list[Value], shares: list[Value]
+) -> None:
+    """Replace the scores of `count` keys by weights, and dL/d(weights) by dL/d(scores)."""
+    builder, e = block.builder, VectorMath(block.builder, np.float32)
+
+    def row(i: Value) -> None:
+        here, there = builder.at(scratch.weights, i), builder.at(scratch.slopes, i)
+        p = [e.exp(builder.fsub(x, y)) for x, y in zip(load_line(block, here), logarithms, strict=True)]
+        away = [builder.fsub(x, y) for x, y in zip(load_line(block, there), shares, strict=True)]
+        store_line(block, p, here)
+        store_line(block, [builder.fmul(x, y) for x, y in zip(p, away, strict=True)], there)
+
+    each_line(block, count, row)
+
+
+def _shares_of_results(
+    block: QueryBlock, given: GradientOperands, head: Head, queries: list[Value], scratch: GradientScratch
+) -> list[Value]:
+    """The sum of dL/dy y of every query of the block, less dL/d(its logarithm)."""
+    builder, channels = block.builder, block.blocking.sizes.channels
+    pack(block, head_of(builder, given.y, head.batch, head.number), channels, scratch.sums, 1)
+
+    def add(i: Value, *sums: Value) -> list[Value]:
+        g, y = load_line(block, builder.at(scratch.g, i)), load_line(block, builder.at(scratch.sums, i))
+        return [builder.multiply_add(a, b, total) for a, b, total in zip(g, y, sums, strict=True)]
+
+    sums = each_line(block, channels, add, [builder.constant(0.0)] * block.blocking.vectors)
+    h = head_of(builder, given.h, head.batch, head.number)
+    return [builder.fsub(x, read_of_queries(builder, h, n)) for x, n in zip(sums, queries, strict=True)]
 
 
 def flops(spec: KernelSpec) -> int:

@@ -12,11 +12,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from .....ops.reduce import ArgReduce
 from ..kernel_ir import KernelSpec, Load, Store, merge_axes
-from ..llvm import Builder, Integer, LoopBody, Value, i32
-from .vector_body import Accumulator, Index, LaneContext, accumulators, thread_range
+from ..llvm import Builder, LoopBody, Value, i32
+from .vector_body import (
+    Accumulator,
+    Indices,
+    LaneContext,
+    PointAt,
+    accumulators,
+    loop_axes,
+    loop_blocks,
+    split_state,
+    thread_range,
+)  # fmt: skip
 
 SCRATCH = 1 << 18  # bytes of stack, which is small in some threads
 BLOCK = 256  # elements of a chain of additions
@@ -67,235 +80,168 @@ def _allowed(spec: KernelSpec, lanes: int) -> list[int]:
     return [axis for axis in range(len(spec.domain)) if axis == last or (short and axis not in spec.axes)]
 
 
-class LoopNest:
-    """Emits one loop kernel."""
+# ---- which axis is looped over where -------------------------------------------------------------------------------------
 
-    def __init__(
-        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
-    ) -> None:
-        self.builder, self.spec, self.pointers, self.flag = builder, collapse_axes(spec), pointers, flag
-        self.thread, self.threads, self.lanes = thread, threads, builder.lanes
-        self.lane_axis = vector_axis(self.spec, builder.lanes)
-        self.reducing = accumulators(builder, self.spec)
-        order = sorted(range(len(self.spec.domain)), key=self._stride, reverse=True)
-        self.outer_axes = [axis for axis in order if axis not in self.spec.axes]
-        self.reduced_axes = (
-            sorted(self.spec.axes) if spec.by_row else [axis for axis in order if axis in self.spec.axes]
-        )
-        for axes in (self.outer_axes, self.reduced_axes):  # the axis of the lanes is the innermost of its kind
-            if self.lane_axis in axes:
-                axes.remove(self.lane_axis)
-                axes.append(self.lane_axis)
-        self.scratch = self._allocate_scratch()
-        self.partial_sums = self._allocate_partial_sums()
-        self.shared = max(self.outer_axes, key=self._units, default=None)
 
-    def _stride(self, axis: int) -> int:
-        return max((abs(x.strides[axis]) for x in accesses(self.spec)), default=0)
+@dataclass(frozen=True)
+class LoopOrder:
+    """The loops of a kernel, outermost first: over the axes that are not reduced, then over the others.
 
-    def _units(self, axis: int) -> int:
+    lane_axis: the axis of the lanes, the innermost of its kind.
+    """
+
+    spec: KernelSpec
+    lanes: int
+    lane_axis: int | None
+    outer_axes: tuple[int, ...]
+    reduced_axes: tuple[int, ...]
+
+    @property
+    def along_rows(self) -> bool:
+        """Whether the lanes are parts of one row."""
+        return self.lane_axis in self.reduced_axes
+
+    @property
+    def shared(self) -> int | None:
+        """The outer axis that threads share. None if one thread does everything."""
+        longest = max(self.outer_axes, key=self.units, default=None)
+        return None if longest is None or self.units(longest) < 2 else longest
+
+    def units(self, axis: int) -> int:
+        """Steps along an axis: vectors along the axis of the lanes."""
         size = self.spec.domain[axis]
         return -(-size // self.lanes) if axis == self.lane_axis else size
 
-    def emit(self) -> None:
-        if self.shared is None or self._units(self.shared) < 2:
-            self.shared = None
-            with self.builder.when(self.builder.icmp_unsigned("==", self.thread, self.builder.index(0))):
-                self._loop_outer(self.outer_axes, {})
-        else:
-            self._loop_outer(self.outer_axes, {})
 
-    def _range(self, axis: int) -> tuple[Integer, Integer]:
-        units = self._units(axis)
-        return thread_range(self.builder, units, self.thread, self.threads) if axis == self.shared else (0, units)
+def order_loops(spec: KernelSpec, lanes: int) -> LoopOrder:
+    """Long strides outside, short ones inside."""
+    lane_axis = vector_axis(spec, lanes)
+    stride = lambda axis: max((abs(x.strides[axis]) for x in accesses(spec)), default=0)
+    order = sorted(range(len(spec.domain)), key=stride, reverse=True)
+    outer = [axis for axis in order if axis not in spec.axes]
+    reduced = sorted(spec.axes) if spec.by_row else [axis for axis in order if axis in spec.axes]
+    inner_last = lambda axes: tuple(sorted(axes, key=lambda axis: axis == lane_axis))
+    return LoopOrder(spec, lanes, lane_axis, inner_last(outer), inner_last(reduced))
 
-    def _loop_outer(self, axes: list[int], indices: dict[int, Index]) -> None:
-        """Loop over the axes that are not reduced, and handle one row inside."""
+
+def emit_loop(
+    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
+) -> None:
+    loops = order_loops(collapse_axes(spec), builder.lanes)
+    reductions = accumulators(builder, loops.spec)
+    scratch = RowScratch(builder, loops, _allocate_scratch(builder, loops))
+    partial_sums = PartialSums(builder, loops, _allocate_partial_sums(builder, loops, reductions))
+    row = Row(builder, loops, partial(LaneContext, builder, pointers, flag), reductions, scratch, partial_sums)
+    if loops.shared is None:
+        with builder.when(builder.icmp_unsigned("==", thread, builder.index(0))):
+            _loop_outer(builder, loops, thread, threads, row.emit)
+    else:
+        _loop_outer(builder, loops, thread, threads, row.emit)
+
+
+def _loop_outer(
+    builder: Builder, loops: LoopOrder, thread: Value, threads: Value, row: Callable[[Indices, Value | None], None]
+) -> None:
+    """Loop over the axes that are not reduced: row(indices, mask of the lanes) at each vector."""
+
+    def nest(axes: Sequence[int], indices: Indices) -> None:
         if not axes:
-            self._row(indices, None)
-        elif axes[0] == self.lane_axis:
-            self._units_of(axes[0], lambda index, mask: self._row({**indices, axes[0]: index}, mask))
+            row(indices, None)
+            return
+        axis, inside, size = axes[0], axes[1:], loops.spec.domain[axes[0]]
+        bounds = thread_range(builder, loops.units(axis), thread, threads) if axis == loops.shared else None
+        if axis == loops.lane_axis:
+            _loop_vectors(builder, size, bounds, lambda start, mask: row({**indices, axis: (start, 0)}, mask))
         else:
-            first, last = self._range(axes[0])
-            self.builder.loop(first, last, 1, lambda i: self._loop_outer(axes[1:], {**indices, axes[0]: (i, 0)}))
+            first, last = bounds or (0, size)
+            builder.loop(first, last, 1, lambda i: nest(inside, {**indices, axis: (i, 0)}))
 
-    def _units_of(self, axis: int, body: Callable[[Index, Value | None], None]) -> None:
-        """Loop over vectors along `axis`. The last one is masked where the size is no multiple of the lanes."""
-        builder, size = self.builder, self.spec.domain[axis]
-        full, rest = divmod(size, self.lanes)
-        first, last = self._range(axis)
-        lanes = builder.index(self.lanes)
-        if axis != self.shared:
-            builder.loop(0, full, 1, lambda u: body((builder.mul(u, lanes), 0), None))
-            if rest:
-                body((builder.index(full * self.lanes), 0), builder.first_lanes(rest))
-            return
-        assert not isinstance(first, int) and not isinstance(last, int)
-        if not rest:
-            builder.loop(first, last, 1, lambda u: body((builder.mul(u, lanes), 0), None))
-            return
-        has_rest = builder.icmp_signed(">", last, builder.index(full))
-        whole = builder.select(has_rest, builder.index(full), last)
-        builder.loop(first, whole, 1, lambda u: body((builder.mul(u, lanes), 0), None))
-        with builder.when(builder.and_(has_rest, builder.icmp_signed("<", first, last))):
-            body((builder.index(full * self.lanes), 0), builder.first_lanes(rest))
+    nest(loops.outer_axes, {})
 
-    def _context(self, indices: dict[int, Index], mask: Value | None) -> LaneContext:
-        return LaneContext(self.builder, self.pointers, self.flag, indices, self.lane_axis, mask)
 
-    def _row(self, indices: dict[int, Index], mask: Value | None) -> None:
-        """At one vector of the outer axes: compute and store, or pass over the row as often as its levels need."""
-        if not self.reducing:
-            self._point(indices, mask, [], 0, {})
-            return
-        rows: dict[int, Value] = {}
-        for level in range(1 + max(instruction.level for instruction in self.spec.instructions)):
-            reducing = [acc for acc in self.reducing if acc.instruction.level == level]
-            state = [x for acc in self._carried(level) for x in acc.start()]
-            for acc in reducing:
-                if acc.number in self.partial_sums:
-                    self._clear(acc)
-            if reducing or any(
-                instruction.level == level and not instruction.per_row for instruction in self.spec.instructions
-            ):
-                state = self._reduce(self.reduced_axes, indices, mask, state, level, rows)
-            self._finish(indices, mask, level, reducing, state, rows)
+def _loop_vectors(
+    builder: Builder, size: int, bounds: tuple[Value, Value] | None, body: Callable[[Value, Value | None], None]
+) -> None:
+    """`loop_blocks` with a mask of the lanes that a vector has, None for all, in place of their number."""
+    lanes = builder.lanes
+    if bounds is not None and size % lanes == 0:  # no short vector to look for
+        builder.loop(*bounds, 1, lambda u: body(builder.mul(u, builder.index(lanes)), None))
+        return
+    masked = lambda start, count: body(start, builder.first_lanes(count) if count < lanes else None)
+    loop_blocks(builder, size, bounds, masked)
 
-    def _finish(
-        self,
-        indices: dict[int, Index],
-        mask: Value | None,
-        level: int,
-        reducing: list[Accumulator],
-        state: list[Value],
-        rows: dict[int, Value],
-    ) -> None:
-        """Combine the reductions of a pass over the row, and compute what depends on them once per row."""
-        across = self.lane_axis in self.reduced_axes
-        context = self._context({axis: index for axis, index in indices.items() if axis in self.outer_axes}, mask)
-        context.lane_axis = None if across else self.lane_axis
-        at = 0
-        for acc in reducing:
-            if acc.number in self.partial_sums:
-                rows[acc.number] = self._sum_of_partials(acc)
-                continue
-            width = 2 if acc.positional else 1
-            mine, at = state[at : at + width], at + width
-            rows[acc.number] = acc.result(acc.folded(mine) if across else mine)
-        context.run(self.spec, rows, level, per_row=True)
-        for store in self.spec.stores:
-            instruction = self.spec.instructions[store.instruction]
-            if instruction.per_row and instruction.level == level:
-                context.store(store, rows[store.instruction])
 
-    def _reduce(
-        self,
-        axes: list[int],
-        indices: dict[int, Index],
-        mask: Value | None,
-        state: list[Value],
-        level: int,
-        rows: dict[int, Value],
-    ) -> list[Value]:
-        if not axes:
-            return self._point(indices, mask, state, level, rows)
-        axis, builder = axes[0], self.builder
-        if axis != self.lane_axis:
-            body = lambda i, *carry: self._reduce(axes[1:], {**indices, axis: (i, 0)}, mask, list(carry), level, rows)
-            return self._in_blocks(self.spec.domain[axis], body, state, level)
-        full, rest = divmod(self.spec.domain[axis], self.lanes)
-        lanes = builder.index(self.lanes)
-        point = lambda index, mask, state: self._point({**indices, axis: index}, mask, state, level, rows)
-        body = lambda u, *carry: point((builder.mul(u, lanes), 0), None, list(carry))
-        state = self._in_blocks(full, body, state, level)
-        if rest:
-            state = point((builder.index(full * self.lanes), 0), builder.first_lanes(rest), state)
-        return state
+# ---- one row -------------------------------------------------------------------------------------------------------------
 
-    def _in_blocks(self, count: int, body: LoopBody, state: list[Value], level: int) -> list[Value]:
-        """body(i, *state) for 0 ... count-1. Long sums are made in blocks: the rounding error grows with the length of a chain
-        of additions, not with the number of chains."""
-        builder, reducing = self.builder, self._carried(level)
-        if count <= 2 * BLOCK or not reducing:
-            return builder.loop(0, count, 1, body, state)
 
-        def block(first: Value, *carry: Value) -> list[Value]:
-            end = builder.intrinsic("smin", builder.add(first, builder.index(BLOCK)), builder.index(count))
-            block_state = builder.loop(first, end, 1, body, [x for acc in reducing for x in acc.start()])
-            result: list[Value] = []
-            for acc in reducing:
-                mine = slice(len(result), len(result) + (2 if acc.positional else 1))
-                result += acc.combine(carry[mine], block_state[mine])
-            return result
+@dataclass(frozen=True)
+class RowScratch:
+    """Stack memory for one row of each instruction that a later pass reads: its address and dtype."""
 
-        return builder.loop(0, count, BLOCK, block, state)
+    builder: Builder
+    loops: LoopOrder
+    room: dict[int, tuple[Value, str]]
 
-    def _point(
-        self, indices: dict[int, Index], mask: Value | None, state: list[Value], level: int, rows: dict[int, Value]
-    ) -> list[Value]:
-        """One vector of the row in one pass over it. Returns the state of the reductions of that pass."""
-        context = self._context(indices, mask)
-        values = dict(rows)
-        for i, (_, dtype) in self.scratch.items():
-            if self.spec.instructions[i].level < level:
-                values[i] = self.builder.load_vector(self._in_scratch(i, indices), dtype)
-        for earlier in range(0 if not self.scratch else level, level + 1):
-            context.run(self.spec, values, earlier)
-        for i, (_, dtype) in self.scratch.items():
-            if self.spec.instructions[i].level == level:
-                self.builder.store_vector(values[i], self._in_scratch(i, indices), dtype)
-        for store in self.spec.stores:
-            instruction = self.spec.instructions[store.instruction]
-            if not instruction.per_row and instruction.level == level:
-                context.store(store, values[store.instruction])
-        result: list[Value] = []
-        at = 0
-        for acc in self.reducing:
-            if acc.instruction.level != level:
-                continue
-            if acc.number in self.partial_sums:
-                address = self._of_lane(acc, indices[self.reduced_axes[-1]][0])
-                total = acc.add([self.builder.load_vector(address, acc.dtype)], context, values, None)
-                self.builder.store_vector(total[0], address, acc.dtype)
-                continue
-            width = 2 if acc.positional else 1
-            position = self._position(indices) if acc.positional else None
-            result += acc.add(state[at : at + width], context, values, position)
-            at += width
-        return result
+    def load(self, number: int, indices: Indices) -> Value:
+        return self.builder.load_vector(self._address(number, indices), self.room[number][1])
 
-    # ---- sums in the same order, with lanes along a row or across rows ----
+    def store(self, number: int, indices: Indices, value: Value) -> None:
+        self.builder.store_vector(value, self._address(number, indices), self.room[number][1])
 
-    def _allocate_partial_sums(self) -> dict[int, Value]:
-        """Where lanes run across rows, memory for the `lanes` partial sums that each row would have with lanes along it."""
-        if not self.spec.by_row or self.lane_axis in self.reduced_axes:
-            return {}
-        sums = [acc for acc in self.reducing if acc.op.rounds and acc.e.is_float]
-        return {acc.number: self.builder.room(self._partial * self.lanes, acc.dtype) for acc in sums}
+    def _address(self, number: int, indices: Indices) -> Value:
+        builder, loops, offset = self.builder, self.loops, self.builder.index(0)
+        for axis in loops.reduced_axes:  # the axis of the lanes counts elements, the others vectors
+            size = loops.units(axis) * loops.lanes if axis == loops.lane_axis else loops.spec.domain[axis]
+            offset = builder.add(builder.mul(offset, builder.index(size)), indices[axis][0])
+        if not loops.along_rows:
+            offset = builder.mul(offset, builder.index(loops.lanes))
+        address, dtype = self.room[number]
+        return builder.at(address, offset, dtype)
 
-    @property
-    def _partial(self) -> int:
-        """How many of the partial sums get any element."""
-        return min(self.lanes, self.spec.domain[self.reduced_axes[-1]])
 
-    def _carried(self, level: int) -> list[Accumulator]:
-        """The reductions of a pass whose state is kept in registers."""
-        return [acc for acc in self.reducing if acc.instruction.level == level and acc.number not in self.partial_sums]
+def _allocate_scratch(builder: Builder, loops: LoopOrder) -> dict[int, tuple[Value, str]]:
+    """None if that is too much; then each pass recomputes what it reads."""
+    instructions, wanted = loops.spec.instructions, set()
+    for instruction in instructions:
+        wanted |= {
+            x for x in instruction.operands
+            if isinstance(x, int) and not instructions[x].per_row and instructions[x].level < instruction.level
+        }  # fmt: skip
+    units = math.prod(loops.units(axis) for axis in loops.reduced_axes)
+    if 4 * units * loops.lanes * len(wanted) > SCRATCH:
+        return {}
+    return {
+        i: (builder.room(units * loops.lanes, instructions[i].dtype), instructions[i].dtype) for i in sorted(wanted)
+    }
 
-    def _of_lane(self, acc: Accumulator, position: Value) -> Value:
-        builder = self.builder
-        lane = builder.and_(position, builder.index(self.lanes - 1))
-        return builder.at(self.partial_sums[acc.number], builder.mul(lane, builder.index(self.lanes)), acc.dtype)
 
-    def _clear(self, acc: Accumulator) -> None:
-        builder, (zero,) = self.builder, acc.start()
-        for lane in range(self._partial):
-            builder.store_vector(zero, self._of_lane(acc, builder.index(lane)), acc.dtype)
+@dataclass(frozen=True)
+class PartialSums:
+    """Sums in the same order, with lanes along a row or across rows.
 
-    def _sum_of_partials(self, acc: Accumulator) -> Value:
+    Where lanes run across rows, memory for the `lanes` partial sums that each row would have with lanes along it: the address
+    for each reduction.
+    """
+
+    builder: Builder
+    loops: LoopOrder
+    room: dict[int, Value]
+
+    def clear(self, acc: Accumulator) -> None:
+        (zero,) = acc.start()
+        for lane in range(_partial_sum_count(self.loops)):
+            self.builder.store_vector(zero, self._address(acc, self.builder.index(lane)), acc.dtype)
+
+    def add(self, acc: Accumulator, context: LaneContext, values: dict[int, Value], indices: Indices) -> None:
+        """Add the vector at the point `indices`."""
+        address = self._address(acc, indices[self.loops.reduced_axes[-1]][0])
+        total = acc.add([self.builder.load_vector(address, acc.dtype)], context, values, None)
+        self.builder.store_vector(total[0], address, acc.dtype)
+
+    def total(self, acc: Accumulator) -> Value:
         """Combine the partial sums in the order in which `folded` combines lanes."""
-        builder, width = self.builder, self.lanes
-        lanes = [self._of_lane(acc, builder.index(lane)) for lane in range(self._partial)]
+        builder, width = self.builder, self.loops.lanes
+        lanes = [self._address(acc, builder.index(lane)) for lane in range(_partial_sum_count(self.loops))]
         sums = [builder.load_vector(address, acc.dtype) for address in lanes]
         while width > 1:
             width //= 2
@@ -304,53 +250,159 @@ class LoopNest:
             del sums[width:]
         return acc.result(sums[:1])
 
-    # ---- elements of a row that a later pass reads ----
+    def _address(self, acc: Accumulator, position: Value) -> Value:
+        """Of the partial sum that the element at `position` of the row is added to."""
+        builder, lanes = self.builder, self.loops.lanes
+        lane = builder.and_(position, builder.index(lanes - 1))
+        return builder.at(self.room[acc.number], builder.mul(lane, builder.index(lanes)), acc.dtype)
 
-    def _allocate_scratch(self) -> dict[int, tuple[Value, str]]:
-        """Stack memory for one row of each instruction that a later pass reads. None if that is too much; then each pass
-        recomputes what it reads."""
-        instructions, wanted = self.spec.instructions, set()
-        for instruction in instructions:
-            wanted |= {
-                x for x in instruction.operands
-                if isinstance(x, int) and not instructions[x].per_row and instructions[x].level < instruction.level
-            }  # fmt: skip
-        units = math.prod(self._units(axis) for axis in self.reduced_axes)
-        if 4 * units * self.lanes * len(wanted) > SCRATCH:
-            return {}
-        room = {}
-        for i in sorted(wanted):
-            room[i] = self.builder.room(units * self.lanes, instructions[i].dtype), instructions[i].dtype
-        return room
 
-    def _in_scratch(self, number: int, indices: dict[int, Index]) -> Value:
-        builder, offset = self.builder, self.builder.index(0)
-        for axis in self.reduced_axes:  # the axis of the lanes counts elements, the others vectors
-            if axis == self.lane_axis:
-                offset = builder.add(
-                    builder.mul(offset, builder.index(self._units(axis) * self.lanes)), indices[axis][0]
-                )
+def _partial_sum_count(loops: LoopOrder) -> int:
+    """How many of the partial sums get any element."""
+    return min(loops.lanes, loops.spec.domain[loops.reduced_axes[-1]])
+
+
+def _allocate_partial_sums(builder: Builder, loops: LoopOrder, reductions: list[Accumulator]) -> dict[int, Value]:
+    if not loops.spec.by_row or loops.along_rows:
+        return {}
+    sums = [acc for acc in reductions if acc.op.rounds and acc.e.is_float]
+    return {acc.number: builder.room(_partial_sum_count(loops) * loops.lanes, acc.dtype) for acc in sums}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One vector of the outer axes: a row, or `lanes` rows side by side. It is passed over as often as its levels need.
+
+    point_at(indices, lane_axis, mask): makes a point of the nest. The state of a pass is that of its reductions, one after
+    another. rows: what has been computed once per row.
+    """
+
+    builder: Builder
+    loops: LoopOrder
+    point_at: PointAt
+    reductions: list[Accumulator]
+    scratch: RowScratch
+    partial_sums: PartialSums
+
+    def emit(self, indices: Indices, mask: Value | None) -> None:
+        """Compute and store everything at that vector of the outer axes."""
+        if not self.reductions:
+            self._point(indices, mask, [], 0, {})
+            return
+        instructions, rows = self.loops.spec.instructions, dict[int, Value]()
+        for level in range(1 + max(instruction.level for instruction in instructions)):
+            of_level = [acc for acc in self.reductions if acc.instruction.level == level]
+            state = [x for acc in self._carried(level) for x in acc.start()]
+            for acc in of_level:
+                if acc.number in self.partial_sums.room:
+                    self.partial_sums.clear(acc)
+            if of_level or any(x.level == level and not x.per_row for x in instructions):
+                state = self._pass(self.loops.reduced_axes, indices, mask, state, level, rows)
+            rows |= self._reduced(of_level, state)
+            self._finish(indices, mask, level, rows)
+
+    def _carried(self, level: int) -> list[Accumulator]:
+        """The reductions of a pass whose state is kept in registers."""
+        carried = (acc for acc in self.reductions if acc.number not in self.partial_sums.room)
+        return [acc for acc in carried if acc.instruction.level == level]
+
+    def _pass(
+        self, axes: Sequence[int], indices: Indices, mask: Value | None, state: list[Value], level: int,
+        rows: dict[int, Value],
+    ) -> list[Value]:  # fmt: skip
+        """One pass over the row, along `axes`. Returns the state after it."""
+        if not axes:
+            return self._point(indices, mask, state, level, rows)
+        axis, builder, lanes, size = axes[0], self.builder, self.loops.lanes, self.loops.spec.domain[axes[0]]
+        if axis != self.loops.lane_axis:
+            step = lambda i, *carry: self._pass(axes[1:], {**indices, axis: (i, 0)}, mask, list(carry), level, rows)
+            return self._in_blocks(size, step, state, level)
+        full, rest = divmod(size, lanes)
+        point = lambda start, mask, state: self._point({**indices, axis: (start, 0)}, mask, state, level, rows)
+        vector = lambda u, *carry: point(builder.mul(u, builder.index(lanes)), None, list(carry))
+        state = self._in_blocks(full, vector, state, level)
+        return point(builder.index(full * lanes), builder.first_lanes(rest), state) if rest else state
+
+    def _in_blocks(self, count: int, body: LoopBody, state: list[Value], level: int) -> list[Value]:
+        """body(i, *state) for 0 ... count-1. Long sums are made in blocks: the rounding error grows with the length of a chain
+        of additions, not with the number of chains."""
+        builder, carried = self.builder, self._carried(level)
+        if count <= 2 * BLOCK or not carried:
+            return builder.loop(0, count, 1, body, state)
+
+        def block(first: Value, *carry: Value) -> list[Value]:
+            end = builder.intrinsic("smin", builder.add(first, builder.index(BLOCK)), builder.index(count))
+            block_state = builder.loop(first, end, 1, body, [x for acc in carried for x in acc.start()])
+            before, after = split_state(carried, carry), split_state(carried, block_state)
+            return [x for acc, a, b in zip(carried, before, after, strict=True) for x in acc.combine(a, b)]
+
+        return builder.loop(0, count, BLOCK, block, state)
+
+    def _point(
+        self, indices: Indices, mask: Value | None, state: list[Value], level: int, rows: dict[int, Value]
+    ) -> list[Value]:
+        """One vector of the row in one pass over it. Returns the state after it."""
+        loops, scratch = self.loops, self.scratch
+        instructions = loops.spec.instructions
+        context = self.point_at(indices, loops.lane_axis, mask)
+        values = dict(rows)
+        for i in scratch.room:
+            if instructions[i].level < level:
+                values[i] = scratch.load(i, indices)
+        for earlier in range(level if scratch.room else 0, level + 1):
+            context.run(loops.spec, values, earlier)
+        for i in scratch.room:
+            if instructions[i].level == level:
+                scratch.store(i, indices, values[i])
+        self._store(context, values, level, per_row=False)
+        of_level = [acc for acc in self.reductions if acc.instruction.level == level]
+        states = iter(split_state(self._carried(level), state))
+        result: list[Value] = []
+        for acc in of_level:
+            if acc.number in self.partial_sums.room:
+                self.partial_sums.add(acc, context, values, indices)
             else:
-                offset = builder.add(builder.mul(offset, builder.index(self.spec.domain[axis])), indices[axis][0])
-        if self.lane_axis not in self.reduced_axes:
-            offset = builder.mul(offset, builder.index(self.lanes))
-        address, dtype = self.scratch[number]
-        return builder.at(address, offset, dtype)
+                result += acc.add(next(states), context, values, self._position(indices) if acc.positional else None)
+        return result
 
-    def _position(self, indices: dict[int, Index]) -> Value:
+    def _position(self, indices: Indices) -> Value:
         """The index of this vector along the reduced axis, as i32."""
         builder = self.builder
-        if not self.reduced_axes:
+        if not self.loops.reduced_axes:
             return builder.bits(0)
-        axis = self.reduced_axes[0]
+        axis = self.loops.reduced_axes[0]
         start = builder.splat(builder.trunc(indices[axis][0], i32))
-        return builder.add(start, builder.lane_numbers(i32)) if axis == self.lane_axis else start
+        return builder.add(start, builder.lane_numbers(i32)) if axis == self.loops.lane_axis else start
+
+    def _finish(self, indices: Indices, mask: Value | None, level: int, rows: dict[int, Value]) -> None:
+        """Compute what depends on the reductions of a pass once per row."""
+        loops = self.loops
+        outer = {axis: index for axis, index in indices.items() if axis in loops.outer_axes}
+        context = self.point_at(outer, None if loops.along_rows else loops.lane_axis, mask)
+        context.run(loops.spec, rows, level, per_row=True)
+        self._store(context, rows, level, per_row=True)
+
+    def _reduced(self, of_level: list[Accumulator], state: list[Value]) -> dict[int, Value]:
+        """The results of the reductions of a pass."""
+        carried = [acc for acc in of_level if acc.number not in self.partial_sums.room]
+        states = iter(split_state(carried, state))
+        results = {}
+        for acc in of_level:
+            if acc.number in self.partial_sums.room:
+                results[acc.number] = self.partial_sums.total(acc)
+            else:
+                mine = next(states)
+                results[acc.number] = acc.result(acc.folded(mine) if self.loops.along_rows else mine)
+        return results
+
+    def _store(self, context: LaneContext, values: dict[int, Value], level: int, *, per_row: bool) -> None:
+        for store in self.loops.spec.stores:
+            instruction = self.loops.spec.instructions[store.instruction]
+            if (instruction.level, instruction.per_row) == (level, per_row):
+                context.store(store, values[store.instruction])
 
 
-def emit_loop(
-    builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
-) -> None:
-    LoopNest(builder, spec, pointers, flag, thread, threads).emit()
+# ---- copies --------------------------------------------------------------------------------------------------------------
 
 
 def emit_copy(
@@ -364,67 +416,52 @@ def emit_copy(
     columns = next((axis for axis, s in enumerate(strides) if s == 1), None)
     if rows is None or columns is None or rows == columns:
         emit_loop(builder, spec, pointers, flag, thread, threads)
-    else:
-        TransposeCopy(builder, spec, pointers, flag, rows, columns).emit(thread, threads)
+        return
+    assert isinstance(source, Load)
+    copy = Transposition(spec.domain, source, store, rows, columns)
+    bounds = thread_range(builder, -(-spec.domain[columns] // builder.lanes), thread, threads)
+    _transpose(builder, copy, bounds, partial(LaneContext, builder, pointers, flag))
 
 
-class TransposeCopy:
+class Transposition(NamedTuple):
     """A transposing copy: axis `columns` is contiguous in the source, and axis `rows` in the result."""
 
-    def __init__(
-        self, builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, rows: int, columns: int
-    ) -> None:
-        self.builder, self.spec, self.pointers, self.flag = builder, spec, pointers, flag
-        self.rows, self.columns, self.lanes = rows, columns, builder.lanes
-        source, self.store = spec.instructions[0].operands[0], spec.stores[0]
-        assert isinstance(source, Load)
-        self.source = source
+    domain: tuple[int, ...]
+    source: Load
+    store: Store
+    rows: int
+    columns: int
 
-    def emit(self, thread: Value, threads: Value) -> None:
-        others = [axis for axis in range(len(self.spec.domain)) if axis not in (self.rows, self.columns)]
-        blocks = -(-self.spec.domain[self.columns] // self.lanes)
-        blocks_of_thread = thread_range(self.builder, blocks, thread, threads)
-        self._others(others, {}, blocks_of_thread)
 
-    def _others(self, axes: list[int], indices: dict[int, Index], blocks_of_thread: tuple[Value, Value]) -> None:
-        if axes:
-            body = lambda i: self._others(axes[1:], {**indices, axes[0]: (i, 0)}, blocks_of_thread)
-            self.builder.loop(0, self.spec.domain[axes[0]], 1, body)
-            return
-        builder, lanes = self.builder, self.lanes
-        full, rest = divmod(self.spec.domain[self.columns], lanes)
-        has_rest = builder.icmp_signed(">", blocks_of_thread[1], builder.index(full))
-        last = builder.select(has_rest, builder.index(full), blocks_of_thread[1])
-        at = lambda block: (builder.mul(block, builder.index(lanes)), 0)
-        builder.loop(
-            blocks_of_thread[0], last, 1, lambda block: self._strip({**indices, self.columns: at(block)}, lanes)
-        )
-        if rest:
-            with builder.when(
-                builder.and_(has_rest, builder.icmp_signed("<", blocks_of_thread[0], blocks_of_thread[1]))
-            ):
-                self._strip({**indices, self.columns: (builder.index(full * lanes), 0)}, rest)
+def _transpose(builder: Builder, copy: Transposition, bounds: tuple[Value, Value], point_at: PointAt) -> None:
+    """bounds: the blocks of columns of this thread."""
+    rows, columns = copy.rows, copy.columns
 
-    def _strip(self, indices: dict[int, Index], width: int) -> None:
-        builder, lanes = self.builder, self.lanes
-        full, rest = divmod(self.spec.domain[self.rows], lanes)
-        at = lambda block: (builder.mul(block, builder.index(lanes)), 0)
-        builder.loop(0, full, 1, lambda block: self._block({**indices, self.rows: at(block)}, width, lanes))
-        if rest:
-            self._block({**indices, self.rows: (builder.index(full * lanes), 0)}, width, rest)
+    def plane(indices: Indices) -> None:
+        loop_blocks(builder, copy.domain[columns], bounds, lambda start, width: strip(indices, start, width))
 
-    def _block(self, indices: dict[int, Index], width: int, height: int) -> None:
-        """A block of up to lanes x lanes elements. Rows beyond the end are read as the last one and not written."""
-        builder = self.builder
-        context = LaneContext(builder, self.pointers, self.flag, indices, None)
-        into = builder.first_lanes(width) if width < self.lanes else None
-        lines = []
-        for line in range(self.lanes):
-            moved = context.moved({self.rows: min(line, height - 1)}, None)
-            address = moved.address(self.source.pointer, self.source.offset, self.source.strides, self.source.dtype)
-            lines.append(builder.load_vector(address, self.source.dtype, into))
-        out = builder.first_lanes(height) if height < self.lanes else None
-        for column, transposed in enumerate(builder.transpose(lines)[:width]):
-            moved = context.moved({self.columns: column}, None)
-            address = moved.address(self.store.pointer, 0, self.store.strides, self.store.dtype)
-            builder.store_vector(transposed, address, self.store.dtype, out)
+    def strip(indices: Indices, column: Value, width: int) -> None:
+        def block(row: Value, height: int) -> None:
+            context = point_at({**indices, columns: (column, 0), rows: (row, 0)}, None, None)
+            _transpose_block(builder, copy, context, width, height)
+
+        loop_blocks(builder, copy.domain[rows], None, block)
+
+    others = [axis for axis in range(len(copy.domain)) if axis not in (rows, columns)]
+    loop_axes(builder, copy.domain, others, plane)
+
+
+def _transpose_block(builder: Builder, copy: Transposition, context: LaneContext, width: int, height: int) -> None:
+    """A block of up to lanes x lanes elements. Rows beyond the end are read as the last one and not written."""
+    source, store = copy.source, copy.store
+    into = builder.first_lanes(width) if width < builder.lanes else None
+    lines = []
+    for line in range(builder.lanes):
+        moved = context.moved({copy.rows: min(line, height - 1)}, None)
+        address = moved.address(source.pointer, source.offset, source.strides, source.dtype)
+        lines.append(builder.load_vector(address, source.dtype, into))
+    out = builder.first_lanes(height) if height < builder.lanes else None
+    for column, transposed in enumerate(builder.transpose(lines)[:width]):
+        moved = context.moved({copy.columns: column}, None)
+        address = moved.address(store.pointer, 0, store.strides, store.dtype)
+        builder.store_vector(transposed, address, store.dtype, out)

@@ -6,6 +6,7 @@ of a tile share one address computation.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,7 @@ from .vector_math import VectorMath
 # emitter(builder, spec, pointers, flag, thread, threads) writes the code of one kernel.
 Emitter = Callable[[Builder, KernelSpec, Sequence[Value], Value, Value, Value], None]
 Index = tuple[Value, int]
+Indices = dict[int, Index]  # of the axes of the domain
 
 
 class LaneContext:
@@ -30,7 +32,7 @@ class LaneContext:
     """
 
     def __init__(
-        self, builder: Builder, pointers: Sequence[Value], flag: Value, indices: dict[int, Index], lane_axis: int | None,
+        self, builder: Builder, pointers: Sequence[Value], flag: Value, indices: Indices, lane_axis: int | None,
         mask: Value | None = None,
     ) -> None:  # fmt: skip
         self.builder, self.pointers, self.flag = builder, pointers, flag
@@ -133,6 +135,10 @@ class LaneContext:
         return builder.select(allowed, index, e.constant(0))
 
 
+# point_at(indices, lane_axis, mask): a LaneContext of the kernel that is emitted.
+PointAt = Callable[[Indices, int | None, Value | None], LaneContext]
+
+
 def _range(dtype: str) -> tuple[float, float]:
     """The smallest and the largest value of a dtype."""
     if np.dtype(dtype).kind == "f":
@@ -156,6 +162,41 @@ def thread_range(builder: Builder, count: int, thread: Value, threads: Value) ->
     return first, last
 
 
+def loop_axes(builder: Builder, domain: Sequence[int], axes: Sequence[int], body: Callable[[Indices], None]) -> None:
+    """body(indices) at every point of some axes of the domain."""
+
+    def nest(axes: Sequence[int], indices: Indices) -> None:
+        if axes:
+            builder.loop(0, domain[axes[0]], 1, lambda i: nest(axes[1:], {**indices, axes[0]: (i, 0)}))
+        else:
+            body(indices)
+
+    nest(axes, {})
+
+
+def loop_blocks(
+    builder: Builder, size: int, bounds: tuple[Value, Value] | None, body: Callable[[Value, int], None]
+) -> None:
+    """body(first element, how many) for the blocks of `lanes` elements of an axis; the last may be short, in code of its own.
+
+    bounds: the blocks of this thread, the first and the last + 1. None for all.
+    """
+    lanes = builder.lanes
+    full, rest = divmod(size, lanes)
+    whole = lambda u: body(builder.mul(u, builder.index(lanes)), lanes)
+    if bounds is None:
+        builder.loop(0, full, 1, whole)
+        if rest:
+            body(builder.index(full * lanes), rest)
+        return
+    first, last = bounds
+    has_rest = builder.icmp_signed(">", last, builder.index(full))
+    builder.loop(first, builder.select(has_rest, builder.index(full), last), 1, whole)
+    if rest:
+        with builder.when(builder.and_(has_rest, builder.icmp_signed("<", first, last))):
+            body(builder.index(full * lanes), rest)
+
+
 # ---- reductions ----------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +212,11 @@ class Accumulator:
         self.positional = isinstance(self.op, ArgReduce)
         self.dtype = self.source if self.positional else self.instruction.dtype
         self.e = VectorMath(builder, np.dtype(self.dtype))
+
+    @property
+    def width(self) -> int:
+        """How many vectors its state has."""
+        return 2 if self.positional else 1
 
     def start(self) -> list[Value]:
         value = self.builder.constant(self.op.identity(np.dtype(self.dtype)), self.dtype)
@@ -228,3 +274,9 @@ def accumulators(builder: Builder, spec: KernelSpec) -> list[Accumulator]:
         for i, instruction in enumerate(spec.instructions)
         if isinstance(instruction.op, Reducing)
     ]
+
+
+def split_state(reductions: Sequence[Accumulator], state: Sequence[Value]) -> list[Sequence[Value]]:
+    """The state of each reduction, of their states one after another."""
+    ends = list(itertools.accumulate(acc.width for acc in reductions))
+    return [state[end - acc.width : end] for acc, end in zip(reductions, ends, strict=True)]
