@@ -24,8 +24,7 @@ from ...trace.outputs import GradientBindings, make_unflatten, output_tensor, re
 from ...trace.traced_step import IndexFault, TracedStep, ViewRef
 from . import thread_pool
 from .executable import Executable, bind, get_executable
-from .lower import READY
-from .memory_plan import ARENA, INPUTS, OUTPUTS
+from .memory_plan import ARENA, INPUTS, OUTPUTS, READY
 from .planned_memory import PlannedMemory
 from .storage import Buffer, aligned, buffer_of
 

@@ -20,13 +20,10 @@ from .....core.op import Op
 from .....ops.attention import attention, attention_gradient
 from ..kernel_ir import KernelSpec
 from ..llvm import Builder, Integer, LoopBody, Value
+from ..target import CACHE_LINE
 from .data_movement import Access, OpOperands, StridedLoop
 from .vector_body import Emitter, thread_range
 from .vector_math import VectorMath
-
-MAX_TILE_ROWS = 8  # rows of a tile at most: enough sums in flight, and few of them idle at a ragged end
-QUERIES = 16  # in a block, where the lanes allow: larger ones compute more of what a causal block leaves out
-TILES = 16  # tiles of keys in a block
 
 Offsets = Sequence[Integer]  # of a tile's rows from its first, in elements: ints, or i64 values at a ragged end
 
@@ -43,10 +40,14 @@ class FlashAttention:
         self.batch, self.heads, self.queries, self.depth = op.shapes[q]
         _, self.groups, self.keys, self.channels = op.shapes[q + 2]
         target = builder.target
-        self.high = min(MAX_TILE_ROWS, target.rows)
-        self.wide = max(1, min(target.vectors, QUERIES // self.lanes, -(-self.queries // self.lanes)))
+        self.high = min(target.costs.attention_rows, target.rows)
+        self.wide = max(
+            1, min(target.vectors, target.costs.attention_queries // self.lanes, -(-self.queries // self.lanes))
+        )
         self.width = self.wide * self.lanes  # queries in a block
-        self.block = max(1, min(TILES, -(-self.keys // self.high))) * self.high  # keys in a block
+        self.block = (
+            max(1, min(target.costs.attention_tiles, -(-self.keys // self.high))) * self.high
+        )  # keys in a block
         self.blocks = -(-self.queries // self.width)
 
     def _mask(self, op: OpOperands, number: int) -> Access | None:
@@ -59,7 +60,8 @@ class FlashAttention:
 
     def scratch(self, *sizes: int) -> list[Value]:
         """Room on the stack for numbers, one address per size."""
-        whole = [-(-size // 16) * 16 for size in sizes]
+        line = CACHE_LINE // 4  # float32 numbers
+        whole = [-(-size // line) * line for size in sizes]
         start = self.builder.room(sum(whole))
         return [self.builder.at(start, sum(whole[:i])) for i in range(len(sizes))]
 

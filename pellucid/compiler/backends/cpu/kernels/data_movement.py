@@ -19,11 +19,11 @@ from .....ops.movement import concatenate, pad
 from .....ops.reduce import cumulative_sum
 from ..kernel_ir import KernelSpec, Load, Operand
 from ..llvm import Builder, Integer, Value
+from ..target import ENOUGH_UNITS
 from .vector_body import Emitter, thread_range
 from .vector_math import VectorMath
 
 Bounds = tuple[Integer, Integer]  # first and last + 1: ints, or i64 values
-ENOUGH_UNITS = 16  # units of an axis that keep every thread busy
 
 
 class Access(NamedTuple):

@@ -18,7 +18,6 @@ from ..kernel_ir import KernelSpec, Load, Store, merge_axes
 from ..llvm import Builder, Integer, LoopBody, Value, i32
 from .vector_body import Accumulator, Index, LaneContext, accumulators, thread_range
 
-SCRATCH = 1 << 18  # bytes of stack, which is small in some threads
 BLOCK = 256  # elements of a chain of additions
 
 
@@ -316,7 +315,7 @@ class LoopNest:
                 if isinstance(x, int) and not instructions[x].per_row and instructions[x].level < instruction.level
             }  # fmt: skip
         units = math.prod(self._units(axis) for axis in self.reduced_axes)
-        if 4 * units * self.lanes * len(wanted) > SCRATCH:
+        if 4 * units * self.lanes * len(wanted) > self.builder.target.caches.stack:
             return {}
         room = {}
         for i in sorted(wanted):

@@ -18,12 +18,8 @@ from typing import NamedTuple
 
 from ..kernel_ir import KernelSpec, Load, Store, merge_axes
 from ..llvm import Builder, Integer, Value
-from ..prepare.contractions import LONG_CONTRACTION
-from ..target import L2_BYTES
+from ..target import K_BLOCK_TERMS, LONG_CONTRACTION
 from .vector_body import Index, LaneContext, thread_range
-
-MAX_UNROLLED_EPILOGUE = 5  # instructions: a longer epilogue is a loop over the rows of the tile, not unrolled
-K_BLOCK_TERMS = 512  # terms of a K block, about
 
 
 class KBlocking(NamedTuple):
@@ -168,10 +164,10 @@ class TiledMatmul(MatmulEmitter):
         terms = terms if self.k_blocking is None else self.k_blocking.terms
         self.scratch = (
             builder.room(high * wide * self.lanes, "float32")
-            if len(spec.instructions) > MAX_UNROLLED_EPILOGUE
+            if len(spec.instructions) > target.costs.unrolled_epilogue
             else None
         )
-        self.panels_in_cache = max(1, min(self.panels, L2_BYTES // (4 * max(terms, 1) * wide * self.lanes)))
+        self.panels_in_cache = max(1, min(self.panels, target.caches.l2 // (4 * max(terms, 1) * wide * self.lanes)))
 
     def emit(self) -> None:
         builder = self.builder
