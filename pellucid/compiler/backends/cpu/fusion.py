@@ -27,12 +27,13 @@ from ...ir.graph import Graph
 from ...ir.rewrite import emit
 from ...ir.views import AffineIndex, View, is_identity, squeezed_shape, view_of
 from ...passes.backward_phase import Copies, backward_phase
+from .costs import LONG_CONTRACTION
 from .kernel import Kernel, ScanKernels, external_operands, operands
 from .kernel_order import order_kernels, reaches
 from .kernels.single import SINGLE_OP_EMITTERS
 from .llvm import MEMORY
 from .prepare.contractions import PRODUCTS, contraction_size
-from .target import LONG_CONTRACTION, Target
+from .target import Target
 
 NATIVE = set(MEMORY) - {"float64"}
 

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
+from .costs import Costs
 from .kernel_ir import KernelSpec
 from .kernels import attention
 from .kernels.attention import ATTENTION_EMITTERS
 from .kernels.elementwise import accesses
-from .target import Costs
 
 
 def flops(spec: KernelSpec) -> int:

@@ -9,8 +9,8 @@ from typing import TypeVar
 from ....core.value import Symbol
 from ...ir.graph import Graph
 from ...ir.views import beneath
+from .costs import Costs
 from .kernel import Kernel, dtype_size, external_operands
-from .target import Costs
 
 Node = TypeVar("Node")
 

@@ -21,9 +21,10 @@ from ....ops.movement import concatenate, pad, permute
 from ...ir.graph import Graph
 from ...ir.rewrite import emit
 from ...ir.views import is_scalar, row_major, squeezed_shape, view_of
+from .costs import CACHE_LINE
 from .kernel import Kernel, operands
 from .orientation import MatmulOrientation, operand_order, orient, product_operands
-from .target import CACHE_LINE, Target
+from .target import Target
 
 FLOAT32_BYTES = 4
 ASSUMED_CALLS = 16  # calls with the same weights that a copy of them is expected to serve

@@ -16,7 +16,8 @@ import llvmlite.binding as binding
 import numpy as np
 from llvmlite import ir
 
-from .target import CACHE_LINE, Target, host
+from .costs import CACHE_LINE
+from .target import Target, host
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike

@@ -25,11 +25,11 @@ from ...ir.graph import Graph, Input
 from ...ir.rewrite import emit
 from ...ir.scan_body import ScanBody
 from ...ir.views import squeezed_shape, view_of
+from .costs import CACHE_LINE
 from .kernel import Kernel, dtype_size, external_operands
 from .kernel_builder import build_spec, padding_extents
 from .kernel_ir import KernelSpec, Load, Scalar
 from .layout import Layout
-from .target import CACHE_LINE
 
 ARENA, OUTPUTS, INPUTS = 0, 1, 2  # regions: input i is region INPUTS + i
 FLAG = CACHE_LINE  # the arena begins with a cache line for the fault flag and the step that raised it

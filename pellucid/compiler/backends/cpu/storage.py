@@ -17,7 +17,8 @@ import numpy as np
 
 from ....core.sharing import Cell
 from ....tensor import Tensor
-from .target import CACHE_LINE, host
+from .costs import CACHE_LINE
+from .target import host
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike

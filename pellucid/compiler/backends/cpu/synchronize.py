@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ....core.value import Symbol
+from .costs import Costs
 from .kernel_cost import is_single_threaded
 from .memory_plan import ARENA, INPUTS, BufferSlice, Launch, MemoryPlan, ScanLaunch, iter_launches
-from .target import Costs
 
 
 @dataclass(frozen=True)

@@ -1,69 +1,19 @@
 """Targets: instruction sets, tile sizes, caches and costs of a processor (floor 4).
 
-Another processor is described here: a `Target`, with its own `CacheSizes` and `Costs` where these do not fit.
+Another processor is described by a line of `TARGETS`, with its own `CacheSizes` and `Costs` where those of `costs.py` do not
+fit.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import llvmlite.binding as binding
 
 from ....errors import OptionError
-
-# Alike for all targets.
-CACHE_LINE = 64  # bytes, and those of the widest vector
-ENOUGH_UNITS = 16  # units of an axis that keep every thread busy
-
-# Alike for all targets, since they decide in which order numbers are added up.
-LONG_CONTRACTION = 4096  # terms: a longer sum is made in K blocks, and nothing fuses with its kernel
-K_BLOCK_TERMS = 512  # terms of a K block, about
-LARGE_REDUCTION = 1 << 15  # elements: a longer sum into one number is made in two stages
-
-
-@dataclass(frozen=True)
-class CacheSizes:
-    """What stays in which cache of a core, and on the stack."""
-
-    l2: int = 1 << 21  # bytes: panels of a matmul that stay in cache while all rows pass by
-    array: int = 1 << 14  # elements: a larger array leaves the core's cache before the next kernel
-    row: int = 1 << 13  # elements of a row that stay in cache between passes over it
-    stack: int = 1 << 18  # bytes of the stack for what later passes over a row read; it is small in some threads
-    conflict_stride: int = (
-        512  # bytes: rows a multiple of this apart fall into few cache sets, so they are padded by a line
-    )
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What the compiler weighs. Costs of products are in numbers moved: one is a read or a write of a float32."""
-
-    parallel_flops: int = 1 << 15  # operations: a kernel with fewer runs faster on one thread
-    parallel_rows: int = 8  # rows of a fused row operation, at least, so that there is work for several threads
-    early_free: int = 1 << 20  # bytes: a kernel that frees as much runs as early as it can
-    rematerialized: int = 32  # operations that one kernel computes again, at most
-    copied_input: int = 1 << 24  # bytes: a larger array, such as a data set, is used where it lies
-    large_copy: int = 1 << 20  # elements: a larger copy goes through memory
-    copy: int = 2  # numbers moved per element of a copy
-    copy_through_memory: int = 8  # numbers moved per element of a large copy
-    across_lanes: int = 4  # numbers moved per element that an epilogue reads or writes across the lanes
-    short_rows: int = 4  # numbers moved per element whose epilogue has rows shorter than a vector
-    empty_lanes: int = 3  # multiply-adds in empty lanes that cost as much as one number moved
-    crossed_lines: int = 16  # multiply-adds whose vectors cross cache lines, as those of overlapping windows, likewise
-    full_rows: int = 6  # rows of a tile: one of fewer loads more than it multiplies
-    missing_rows: int = 64  # multiply-adds with one row fewer that cost as much as one number moved
-    dot_terms: int = 8  # terms of sums along the lanes that cost as much as one number moved
-    transposed_terms: int = 6  # terms that are transposed in registers, likewise
-    unrolled_epilogue: int = 5  # instructions: a longer epilogue is a loop over the rows of a tile
-    attention_rows: int = (
-        8  # rows of a tile of attention, at most: enough sums in flight, few of them idle at a ragged end
-    )
-    attention_queries: int = 16  # of a block, where the lanes allow: more compute what a causal block leaves out
-    attention_tiles: int = 16  # tiles of keys in a block
-    fma_chains: int = 20  # independent multiply-adds that hide how long one takes
+from .costs import CacheSizes, Costs
 
 
 class Target(NamedTuple):

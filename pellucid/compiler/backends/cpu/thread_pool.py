@@ -24,9 +24,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from ....threads import compute_threads
+from .costs import CACHE_LINE
 from .llvm import Builder, Code, Function, Value, compile_module, i32, i64, ir, new_function, new_module, pointer, void
 from .object_cache import object_code
-from .target import CACHE_LINE, Target, host
+from .target import Target, host
 
 T = TypeVar("T")
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from .....core.op import Op
 from .....ops.attention import attention, attention_gradient
+from ..costs import CACHE_LINE
 from ..kernel_ir import KernelSpec
 from ..llvm import Builder, Integer, LoopBody, Value
-from ..target import CACHE_LINE
 from .data_movement import Access, OpOperands, StridedLoop
 from .vector_body import Emitter, thread_range
 from .vector_math import VectorMath

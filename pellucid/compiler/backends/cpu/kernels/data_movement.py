@@ -17,9 +17,9 @@ from .....core.op import Attributes, Op
 from .....ops.contraction import fold
 from .....ops.movement import concatenate, pad
 from .....ops.reduce import cumulative_sum
+from ..costs import ENOUGH_UNITS
 from ..kernel_ir import KernelSpec, Load, Operand
 from ..llvm import Builder, Integer, Value
-from ..target import ENOUGH_UNITS
 from .vector_body import Emitter, thread_range
 from .vector_math import VectorMath
 

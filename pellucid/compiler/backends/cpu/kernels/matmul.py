@@ -16,9 +16,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ..costs import K_BLOCK_TERMS, LONG_CONTRACTION
 from ..kernel_ir import KernelSpec, Load, Store, merge_axes
 from ..llvm import Builder, Integer, Value
-from ..target import K_BLOCK_TERMS, LONG_CONTRACTION
 from .vector_body import Index, LaneContext, thread_range
 
 

@@ -7,7 +7,7 @@ from .....ops.movement import reshape
 from .....ops.reduce import sum_
 from ....ir.graph import Graph
 from ....ir.rewrite import emit, rewrite
-from ..target import LARGE_REDUCTION
+from ..costs import LARGE_REDUCTION
 
 
 def split_large_reductions(graph: Graph, by_row: bool = False) -> Graph:
