@@ -35,6 +35,6 @@ def traffic(spec: KernelSpec) -> int:
 def is_single_threaded(spec: KernelSpec, costs: Costs) -> bool:
     """Whether one thread runs the whole kernel, since that is faster than sharing it."""
     if spec.contraction is not None:
-        return flops(spec) < 2 * costs.parallel_flops
+        return flops(spec) < costs.parallel_product_flops
     largest = max((math.prod(shape) for shape in spec.shapes), default=0)
-    return max(flops(spec), traffic(spec) // 2, largest) < costs.parallel_flops
+    return max(flops(spec), traffic(spec) // costs.flop_bytes, largest) < costs.parallel_flops

@@ -111,7 +111,7 @@ def _rows(operands: ProductOperands, side: int, target: Target) -> int | None:
 
 def _cost(operands: ProductOperands, side: int, axis: int, rows: int | None, target: Target) -> int:
     """The cost of lanes along `axis` of operand `side`: numbers moved, and lanes that stay empty."""
-    product, lanes, costs = operands.kernel.root, target.lanes, target.costs
+    product, lanes, costs = operands.kernel.root, target.lanes, target.products
     size, products = product.shape[axis], operands.size
     lies = operands.strides[side][operands.result[axis]] == 1
     cost = 0 if lies else _copy_cost(operands, side, target)
@@ -128,7 +128,7 @@ def _cost(operands: ProductOperands, side: int, axis: int, rows: int | None, tar
 
 def _copy_cost(operands: ProductOperands, side: int, target: Target) -> int:
     """The cost of copying an operand, in numbers moved."""
-    x, costs = operands.kernel.root.inputs[side], target.costs
+    x, costs = operands.kernel.root.inputs[side], target.products
     each = costs.copy_through_memory if x.size > costs.large_copy else costs.copy
     return each * x.size // operands.runs[side]
 
@@ -155,5 +155,5 @@ def _dot_orientation(operands: ProductOperands, target: Target, by_row: bool) ->
     many = 1 if sizes[1] >= sizes[0] else 0
     lanes, rows = (axes[0] if axes else None for axes in (own_axes[many], own_axes[1 - many]))
     # by_row: blocks are transposed in registers, see `TransposedDotMatmul`.
-    cost = contraction_size(product) * (sizes[many] if by_row else 0) // target.costs.transposed_terms
-    return cost + operands.size // target.costs.dot_terms, MatmulOrientation(many, lanes, rows, True)
+    cost = contraction_size(product) * (sizes[many] if by_row else 0) // target.products.transposed_terms
+    return cost + operands.size // target.products.dot_terms, MatmulOrientation(many, lanes, rows, True)

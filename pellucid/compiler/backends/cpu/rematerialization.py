@@ -105,7 +105,7 @@ def _plan(
         return None  # it is overwritten before the backward phase runs
     own = {s for s in wanted if flow.readers[s] == {kernel}}
     size = max(s.size for s in wanted)
-    large = {x for x in leaves if x.size * 4 > size}
+    large = {x for x in leaves if x.size * target.costs.small_share > size}
     reading = {x for x in large if kernel not in flow.readers.get(x, ()) and flow.kernel_of.get(x) is not kernel}
     storing = {x for x in large if flow.kernel_of.get(x) is home and not flow.readers.get(x) and x not in flow.results}
     gain = len(wanted) + len(own) - len(reading) - len(storing)

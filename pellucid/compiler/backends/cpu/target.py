@@ -1,7 +1,6 @@
 """Targets: instruction sets, tile sizes, caches and costs of a processor (floor 4).
 
-Another processor is described by a line of `TARGETS`, with its own `CacheSizes` and `Costs` where those of `costs.py` do not
-fit.
+Another processor is described by a line of `TARGETS`, with its own numbers where those of `costs.py` do not fit.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import NamedTuple
 import llvmlite.binding as binding
 
 from ....errors import OptionError
-from .costs import CacheSizes, Costs
+from .costs import CacheSizes, Costs, ProductCosts, TileSizes
 
 
 class Target(NamedTuple):
@@ -21,7 +20,8 @@ class Target(NamedTuple):
 
     lanes: float32 elements of a vector. rows, vectors: the tile of a matrix product, `rows` broadcast elements times `vectors`
     vectors, as large as its accumulators fit into registers (`tests/compiler/test_targets.py` looks for spills). fma: whether
-    it has a fused multiply-add. caches, costs: the same for all so far.
+    it has a fused multiply-add. caches, costs, products, tiles: the same for all so
+    far.
     """
 
     name: str
@@ -34,6 +34,8 @@ class Target(NamedTuple):
     fma: bool
     caches: CacheSizes = CacheSizes()
     costs: Costs = Costs()
+    products: ProductCosts = ProductCosts()
+    tiles: TileSizes = TileSizes()
 
 
 def _features(text: str) -> str:

@@ -45,7 +45,6 @@ MUTEX, CONDITION = 2 * LINE, 4 * LINE  # 128 bytes each: more than any POSIX sys
 MAILBOX = 6 * LINE
 MAX_THREADS = 256
 
-PAUSES = 100  # spins before a waiting thread yields the processor: about 5 us
 IDLE_NANOSECONDS = 1_000_000  # of waiting for work, before a worker falls asleep
 FLUSH_DENORMALS = 0x8040  # in MXCSR: denormal results and arguments become zero
 
@@ -95,8 +94,8 @@ def _yield(builder: Builder) -> None:
 
 
 def _rest(builder: Builder, round: Value) -> None:
-    """Between two reads of a flag: pause, and after PAUSES rounds yield, as the awaited thread may need the processor."""
-    with builder.if_else(builder.icmp_signed("<", round, builder.index(PAUSES))) as (early, late):
+    """Between two reads of a flag: pause, and after some rounds yield, as the awaited thread may need the processor."""
+    with builder.if_else(builder.icmp_signed("<", round, builder.index(builder.target.costs.pauses))) as (early, late):
         with early:
             _pause(builder)
         with late:
@@ -240,7 +239,7 @@ def _define_await_job(module: ir.Module, target: Target) -> Function:
         return builder.add(builder.mul(seconds, builder.index(10**9)), rest)
 
     def spun(round: Value) -> Value:
-        return builder.or_(posted(), builder.icmp_signed("==", round, builder.index(PAUSES)))
+        return builder.or_(posted(), builder.icmp_signed("==", round, builder.index(builder.target.costs.pauses)))
 
     _until(builder, spun, lambda _: _pause(builder))
     with builder.when(posted()):

@@ -40,13 +40,13 @@ class FlashAttention:
         self.batch, self.heads, self.queries, self.depth = op.shapes[q]
         _, self.groups, self.keys, self.channels = op.shapes[q + 2]
         target = builder.target
-        self.high = min(target.costs.attention_rows, target.rows)
+        self.high = min(target.tiles.attention_rows, target.rows)
         self.wide = max(
-            1, min(target.vectors, target.costs.attention_queries // self.lanes, -(-self.queries // self.lanes))
+            1, min(target.vectors, target.tiles.attention_queries // self.lanes, -(-self.queries // self.lanes))
         )
         self.width = self.wide * self.lanes  # queries in a block
         self.block = (
-            max(1, min(target.costs.attention_tiles, -(-self.keys // self.high))) * self.high
+            max(1, min(target.tiles.attention_tiles, -(-self.keys // self.high))) * self.high
         )  # keys in a block
         self.blocks = -(-self.queries // self.width)
 

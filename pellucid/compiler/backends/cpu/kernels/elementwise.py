@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from .....ops.reduce import ArgReduce
 from ..kernel_ir import KernelSpec, Load, Store, merge_axes
 from ..llvm import Builder, Integer, LoopBody, Value, i32
+from ..target import Target
 from .vector_body import Accumulator, Index, LaneContext, accumulators, thread_range
 
 BLOCK = 256  # elements of a chain of additions
@@ -43,15 +44,17 @@ def collapse_axes(spec: KernelSpec) -> KernelSpec:
     return spec
 
 
-def vector_axis(spec: KernelSpec, lanes: int) -> int | None:
+def vector_axis(spec: KernelSpec, target: Target) -> int | None:
     """The axis of the lanes: contiguous for most accesses, and long enough to fill them."""
+    lanes, costs = target.lanes, target.costs
+    gains = {0: 0, 1: costs.contiguous_access}  # by stride
     best: tuple[float, int | None] = (float("-inf"), None)
     allowed = _allowed(spec, lanes) if spec.by_row else range(len(spec.domain))
     for axis in allowed:
         size = spec.domain[axis]
-        gain = sum(2 if x.strides[axis] == 1 else 0 if x.strides[axis] == 0 else -8 for x in accesses(spec))
+        gain = sum(gains.get(x.strides[axis], -costs.strided_access) for x in accesses(spec))
         waste = -(-size // lanes) * lanes / max(size, 1)
-        score = gain - 4 * (waste - 1) * len(accesses(spec)) / 2
+        score = gain - costs.wasted_lanes * (waste - 1) * len(accesses(spec))
         if score > best[0]:
             best = (score, axis)
     return best[1]
@@ -74,7 +77,7 @@ class LoopNest:
     ) -> None:
         self.builder, self.spec, self.pointers, self.flag = builder, collapse_axes(spec), pointers, flag
         self.thread, self.threads, self.lanes = thread, threads, builder.lanes
-        self.lane_axis = vector_axis(self.spec, builder.lanes)
+        self.lane_axis = vector_axis(self.spec, builder.target)
         self.reducing = accumulators(builder, self.spec)
         order = sorted(range(len(self.spec.domain)), key=self._stride, reverse=True)
         self.outer_axes = [axis for axis in order if axis not in self.spec.axes]

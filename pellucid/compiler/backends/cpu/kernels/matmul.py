@@ -164,7 +164,7 @@ class TiledMatmul(MatmulEmitter):
         terms = terms if self.k_blocking is None else self.k_blocking.terms
         self.scratch = (
             builder.room(high * wide * self.lanes, "float32")
-            if len(spec.instructions) > target.costs.unrolled_epilogue
+            if len(spec.instructions) > target.tiles.unrolled_epilogue
             else None
         )
         self.panels_in_cache = max(1, min(self.panels, target.caches.l2 // (4 * max(terms, 1) * wide * self.lanes)))
