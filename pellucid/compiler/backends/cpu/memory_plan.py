@@ -101,6 +101,16 @@ class ScanLaunch:
     results: list[Symbol]
     scratch: Symbol
 
+    @property
+    def once(self) -> list[Launch]:
+        """What runs before the first step."""
+        return self.plan.launches[: self.once_count]
+
+    @property
+    def repeated(self) -> list[Launch]:
+        """What runs at each step."""
+        return self.plan.launches[self.once_count :]
+
     @functools.cached_property
     def outputs(self) -> dict[int, int]:
         """By offset in the output region of the body: the output that lies there."""
@@ -169,9 +179,8 @@ def iter_launches(launches: Sequence[Launch], times: int = 1) -> Iterator[tuple[
         if launch.loop is None:
             yield launch, times
         else:
-            once_count, inner = launch.loop.once_count, launch.loop.plan.launches
-            yield from iter_launches([*launch.loop.starts, *inner[:once_count]], times)
-            yield from iter_launches(inner[once_count:], times * launch.loop.body.length)
+            yield from iter_launches([*launch.loop.starts, *launch.loop.once], times)
+            yield from iter_launches(launch.loop.repeated, times * launch.loop.body.length)
 
 
 # ---- launches ------------------------------------------------------------------------------------------------------------

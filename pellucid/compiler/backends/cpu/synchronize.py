@@ -157,7 +157,7 @@ def _copies(launches: list[Launch], bytes_of: Bytes, used: list[Use], rules: Rul
 
 def _scan(loop: ScanLaunch, outer: Bytes, used: list[Use], rules: Rules) -> list[Step]:
     """A scan. Where threads share its work, a barrier follows every turn."""
-    once, repeated = loop.plan.launches[: loop.once_count], loop.plan.launches[loop.once_count :]
+    once, repeated = loop.once, loop.repeated
     inner = _bytes_of_body(loop, outer)
     copies = _copies([launch for launch in once if launch.kernel.packed], inner, used, rules)
     starts = [step for launch in loop.starts for step in _launch(launch, outer, used, rules)]

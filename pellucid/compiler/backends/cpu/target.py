@@ -20,8 +20,7 @@ class Target(NamedTuple):
 
     lanes: float32 elements of a vector. rows, vectors: the tile of a matrix product, `rows` broadcast elements times `vectors`
     vectors, as large as its accumulators fit into registers (`tests/compiler/test_targets.py` looks for spills). fma: whether
-    it has a fused multiply-add. caches, costs, products, tiles: the same for all so
-    far.
+    it has a fused multiply-add. caches, costs, products, tiles: the same for all so far.
     """
 
     name: str
