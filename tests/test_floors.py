@@ -56,7 +56,7 @@ COMPILER_FLOORS = {
     "trace": 2,
     "backends/interpreter": 3, "backends/protocol": 3, "backends/in_turn": 3,
     "backends/cpu/prepare": 3,
-    "backends/cpu/target": 3, "backends/cpu/llvm": 3, "backends/cpu/kernel_ir": 3,
+    "backends/cpu/costs": 3, "backends/cpu/target": 3, "backends/cpu/llvm": 3, "backends/cpu/kernel_ir": 3,
     "backends/cpu/kernels": 4,
     "backends/cpu": 5,
     "backends": 6,

@@ -6,14 +6,17 @@ bucketing.py      arguments of varying length         guards/       Python state
 trace/            run a step on Symbols; outputs      ir/           graph, rewriter, views, scan bodies
 passes/           passes for every backend            backends/     interpreter; cpu/: native code through LLVM
 
-In backends/cpu/:
-prepare/          passes for its kernels              fusion.py     operations to kernels
-layout.py         strides, copies of operands         memory_plan.py  bytes, in-place writes; plan_check.py
-kernel_ir.py      a kernel as plain data              lower.py      plan to LLVM module; kernels/ emit each kind
-llvm.py           builder, object code                target.py     instruction sets
+In backends/cpu/, in the order in which a step goes through them:
+prepare/          passes for its kernels              schedule.py   the phases up to the layout
+fusion.py         operations to kernels (kernel.py)   rematerialization.py  values recomputed where they are read
+kernel_order.py   the order of kernels                layout.py     strides, copies of operands; orientation.py: of products
+kernel_builder.py kernels to kernel_ir.py             memory_plan.py  launches, bytes, in-place writes, scans
+lower.py          plan to segments of native code     synchronize.py  launches to steps, with barriers
+emit.py           steps to LLVM; kernels/ emit each   llvm.py       builder, object code
+executable.py     what equal traces share             object_cache.py  object code on disk
 program.py        native code bound to Tensors        storage.py    their buffers
-thread_pool.py    threads                             object_cache.py  object code on disk
-executable.py     what equal traces share             profile.py    kernels with cost and time
+target.py         instruction sets; costs.py: caches  thread_pool.py  threads
+plan_check.py     the plan, run in NumPy              profile.py    kernels with cost and time (kernel_cost.py)
 
 Imports point downward: ir and guards, passes, trace, backends, and the files here. tests/test_floors.py has the table.
 """

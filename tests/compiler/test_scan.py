@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from random_graphs import Trial, check, planned_run, second_gradients, wave
 
 import pellucid as P
 from pellucid import nn, optim
+from pellucid.compiler.backends.cpu.lower import emit_module
 from pellucid.compiler.backends.cpu.memory_plan import iter_launches
 from pellucid.compiler.ir.graph import interpret
 from pellucid.compiler.ir.scan_body import body_of
@@ -445,6 +447,28 @@ def test_the_listing_counts_runs() -> None:
     assert [k.runs for k in products] == [20, 20, 1]  # forward, backward, and one for the weight
     assert sum(k.flops for k in products) == pytest.approx(3 * 2 * 20 * 16 * 64 * 256, rel=0.05)
     assert all(k.microseconds is not None for k in listed) and "20 times 16x256" in str(listed)
+
+
+def test_each_kernel_of_a_loop_has_its_own_entry_in_the_table_of_times() -> None:
+    """Copies of weights run before those of the carry, which stand before them in the listing."""
+    P.manual_seed(0)
+    model = nn.LSTM(24, 40)
+
+    @P.compile
+    def run(x: Tensor) -> Tensor:
+        with P.no_grad():
+            return model(x)[0]
+
+    run(P.rand(9, 2, 24))
+    program = run.last
+    launches = [launch for launch, _ in iter_launches(program.plan.launches)]
+    assert launches[0].kernel.packed and any(launch.kernel.packed for launch in launches[1:])
+    names: dict[Any, str] = {}
+    expected = [names.setdefault(launch.spec, f"kernel{len(names)}") for launch in launches]
+    text = str(emit_module(program.lowered, timed=True))
+    calls = re.findall(r'call void @"(kernel\d+)"(.*?)store i64', text[text.index('@"program0"') :], re.DOTALL)
+    found = {int(re.findall(r"getelementptr i64, .*, i64 (\d+)", after)[-1]): name for name, after in calls[1:]}
+    assert found == dict(enumerate(expected[1:], 1))  # the address of entry 0 is that of the table
 
 
 # ---- what is not possible ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ other tests look at the kernels: what is computed in one pass, in place, once mo
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ import pellucid as P
 from pellucid import functional as F
 from pellucid import nn, optim
 from pellucid.autograd import grad
-from pellucid.compiler.backends.cpu.kernels import elementwise
+from pellucid.compiler.backends.cpu import executable
 from pellucid.tensor import Tensor
 
 
@@ -154,7 +155,9 @@ def test_rows_that_are_gone_over_several_times(name: str, shape: tuple[int, ...]
 @pytest.mark.parametrize("name", ["over columns", "layer_norm", "two sums"])
 def test_rows_too_long_for_the_stack_are_computed_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PELLUCID_CACHE", "off")
-    monkeypatch.setattr(elementwise, "SCRATCH", 0)
+    target = executable.host()
+    without_stack = target._replace(caches=dataclasses.replace(target.caches, stack=0))
+    monkeypatch.setattr(executable, "host", lambda: without_stack)
     check(trial(ROWS[name], normal(40, 33)), scale=10)
 
 

@@ -10,8 +10,7 @@ import numpy as np
 from ...ir.graph import Graph
 from ...trace.traced_step import IndexFault
 from .executable import Executable
-from .lower import READY
-from .memory_plan import ARENA, INPUTS, OUTPUTS, MemoryPlan
+from .memory_plan import ARENA, INPUTS, OUTPUTS, READY, MemoryPlan
 from .planned_memory import PlannedMemory
 from .storage import aligned
 

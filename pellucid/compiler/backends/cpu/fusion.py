@@ -1,22 +1,22 @@
-"""Fusion: group operations into kernels, and order the kernels (floor 4).
+"""Fusion: group operations into kernels (floor 4).
 
 Elementwise operations over one shape fuse into a kernel, so that each element is read once and written once. They may
 follow a matrix product, whose result they take from registers. A reduction fuses with them, and so do operations that read
 its result row by row: a softmax or a layer norm is one kernel that passes over each row several times while it is in cache.
 Two kernels fuse only where no third depends on one and is needed by the other, so that there is never a cycle.
+
+Vertical fusion takes the operations one after another: each is a kernel, which then fuses with those it reads. Horizontal
+fusion follows. Then it is known what each kernel stores, which of them check an index, and in which order they run.
 """
 
 from __future__ import annotations
 
-import bisect
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ....core.op import Op
 from ....core.value import Symbol
 from ....ops.elementwise import cast
 from ....ops.index import Indexing, check_index, rows
@@ -25,91 +25,296 @@ from ....ops.movement import reshape
 from ....ops.reduce import Reducing
 from ...ir.graph import Graph
 from ...ir.rewrite import emit
-from ...ir.scan_body import ScanBody
-from ...ir.views import AffineIndex, View, beneath, broadcast, is_identity, squeezed_shape, view_of
+from ...ir.views import AffineIndex, View, is_identity, squeezed_shape, view_of
 from ...passes.backward_phase import Copies, backward_phase
+from .costs import LONG_CONTRACTION
+from .kernel import Kernel, ScanKernels, external_operands, operands
+from .kernel_order import order_kernels, reaches
 from .kernels.single import SINGLE_OP_EMITTERS
 from .llvm import MEMORY
-from .prepare.contractions import LONG_CONTRACTION, PRODUCTS, contraction_size
+from .prepare.contractions import PRODUCTS, contraction_size
+from .target import Target
 
-if TYPE_CHECKING:
-    from .layout import Layout
-
-EARLY_FREE_BYTES = 1 << 20  # a kernel that frees this much runs as early as it can
-LARGE_ARRAY = 1 << 14  # elements: larger arrays leave the core's cache before the next kernel
-MAX_ROW = 1 << 13  # elements of a row that stay in cache between passes over it
-MIN_ROWS = 8  # so that there is work for several threads
 NATIVE = set(MEMORY) - {"float64"}
 
 
 @dataclass(eq=False)
-class Kernel:
-    """The operations that one native function computes.
+class Group:
+    """A kernel that may still grow. number: its place in the order of the operations it was made from.
 
-    kind: "loop" (elementwise operations and reductions), "product" (a matrix product and elementwise operations on its
-        result), "scan" (other kernels, repeated), "reshape" (a copy in row-major order), "single" (one operation with an
-        emitter of its own), "interpreted" (no native code).
-    symbols: the operations, in order. domain: the shape it runs over, without axes of size 1.
+    depends_on: groups whose results it reads. no_fuse: those that it reads at another index than its own: never fused.
     """
 
-    kind: str
-    symbols: list[Symbol]
-    domain: tuple[int, ...]
-    axes: tuple[int, ...] | None = None  # of the domain, that its reductions reduce
-    depends_on: set[Kernel] = field(default_factory=set)  # kernels whose results it reads
-    no_fuse: set[Kernel] = field(
-        default_factory=set
-    )  # kernels that it reads at another index than its own: never fused
-    stored: list[Symbol] = field(default_factory=list)  # its symbols that are written to memory
-    has_check: bool = False  # whether it checks an index
-    in_backward: bool = False  # whether it belongs to the backward phase
-    scan_kernels: ScanKernels | None = None  # of a scan, its body
-    per_row: set[Symbol] = field(default_factory=set)  # computed from reductions, once for each row
-    packed: bool = False  # a copy of weights, reused between calls until they change
-
-    @property
-    def root(self) -> Symbol:
-        return self.symbols[0]
-
-    @property
-    def single_op(self) -> Op | None:
-        """The operation of a kernel that computes it alone, with an emitter of its own."""
-        return self.root.op if self.kind == "single" else None
-
-    @property
-    def reductions(self) -> list[Symbol]:
-        return [s for s in self.symbols if isinstance(s.op, Reducing)] if self.kind == "loop" else []
-
-    @property
-    def kept_axes(self) -> list[int]:
-        """The axes of the domain that its reductions do not reduce."""
-        return [axis for axis in range(len(self.domain)) if axis not in (self.axes or ())]
-
-    def is_per_row(self, symbol: Symbol) -> bool:
-        """Whether this operation gives one scalar per row: a reduction, or computed from one."""
-        return symbol in self.per_row or symbol in self.reductions
-
-    def is_internal(self, symbol: Symbol) -> bool:
-        """Whether the kernel computes `symbol` and can read it without memory."""
-        return symbol in self.symbols and (self.kind in ("loop", "product") or self.scan_kernels is not None)
-
-    def __repr__(self) -> str:
-        return f"<{self.kind} {self.domain}: {' '.join(s.op_name for s in self.symbols)}>"
+    kernel: Kernel
+    number: int
+    depends_on: set[Group]
+    no_fuse: set[Group]
 
 
-@dataclass(eq=False)
-class ScanKernels:
-    """The body of a scan as kernels. layout: of their results, once it is decided."""
+class Groups:
+    """The groups of a graph, in order, and the one that computes each Symbol."""
 
-    body: ScanBody
-    graph: Graph
-    kernels: list[Kernel]
-    layout: Layout | None = None
+    def __init__(self, graph: Graph) -> None:
+        self.position = {symbol: i for i, symbol in enumerate(graph.symbols)}
+        self.all: dict[Group, None] = {}
+        self.of: dict[Symbol, Group] = {}
+
+    def sources(self, views: Iterable[View]) -> set[Group]:
+        return {self.of[v.source] for v in views if v.source in self.of}
+
+    def add(self, kernel: Kernel, depends_on: set[Group], no_fuse: Iterable[Group] = ()) -> Group:
+        group = Group(kernel, self.position[kernel.root], depends_on, set(no_fuse))
+        self.all[group] = None
+        self.set_kernel(group, kernel)
+        return group
+
+    def set_kernel(self, group: Group, kernel: Kernel) -> None:
+        group.kernel = kernel
+        for symbol in kernel.symbols:
+            self.of[symbol] = group
+
+    def fuse(self, first: Group, second: Group) -> Group:
+        """Fuse two groups where that is allowed. Returns the fused group, or `second`."""
+        if not _may_fuse(first, second):
+            return second
+        whole, merged = (second, first) if second.kernel.kind == "product" else (first, second)
+        self.set_kernel(whole, self._fused(whole.kernel, merged.kernel))
+        whole.depends_on = (whole.depends_on | merged.depends_on) - {whole, merged}
+        whole.no_fuse |= merged.no_fuse
+        del self.all[merged]
+        for group in self.all:
+            for groups in (group.depends_on, group.no_fuse):
+                if merged in groups:
+                    groups.discard(merged)
+                    groups.add(whole)
+        return whole
+
+    def _fused(self, whole: Kernel, merged: Kernel) -> Kernel:
+        symbols = sorted({*whole.symbols, *merged.symbols}, key=self.position.__getitem__)
+        if whole.kind == "product":
+            symbols.remove(whole.root)
+            symbols.insert(0, whole.root)
+        per_row = whole.per_row | merged.per_row
+        if merged.domain != whole.domain:
+            per_row |= set(merged.symbols)
+        return replace(whole, symbols=symbols, per_row=per_row, axes=merged.axes if whole.axes is None else whole.axes)
 
 
-def operands(symbol: Symbol) -> list[View]:
-    """The inputs of an elementwise operation as views, by the indices of its result."""
-    return [broadcast(view_of(x), x.shape, symbol.shape) for x in symbol.inputs]
+def fuse_operations(graph: Graph, target: Target, fuse: bool = True, copies: Copies | None = None) -> list[Kernel]:
+    """The kernels of `graph` in an order in which they can run, with the symbols that each stores.
+
+    copies: operations that stand there once more, for the kernel that reads them and not for the one of the original.
+    """
+    groups = _fuse_vertically(graph, target, fuse, copies or {})
+    if fuse:
+        _fuse_horizontally(groups, target)
+    needed, checking = _read_from_memory(graph, groups), _checking(graph, groups)
+    depends_on: dict[Kernel, set[Kernel]] = {}
+    final: dict[Group, Kernel] = {}
+    for group in groups.all:
+        stored = [s for s in group.kernel.symbols if s in needed]
+        kernel = replace(group.kernel, stored=stored, has_check=group.kernel.has_check or group in checking)
+        # Dead code may remain. Of its kernels, keep only bounds checks.
+        if stored or (kernel.has_check and (kernel.kind == "loop" or kernel.scan is not None)):
+            final[group] = kernel
+    for group, kernel in final.items():
+        depends_on[kernel] = {final[other] for other in group.depends_on}
+    return order_kernels(graph, depends_on, target.costs)
+
+
+# ---- vertical fusion -----------------------------------------------------------------------------------------------------
+
+
+def _fuse_vertically(graph: Graph, target: Target, fuse: bool, copies: Copies) -> Groups:
+    """The operations in order; each fuses with the groups that it reads."""
+    groups, late = Groups(graph), backward_phase(graph, copies)
+    for symbol in graph.symbols:
+        if symbol.op is part:
+            group = groups.of[symbol.inputs[0]]
+            groups.set_kernel(group, replace(group.kernel, symbols=[*group.kernel.symbols, symbol]))
+            continue
+        kernel = _alone(symbol, target, fuse)
+        if kernel is None:
+            continue
+        kernel = replace(kernel, in_backward=symbol in late)
+        if kernel.kind != "loop":
+            sources = groups.sources(view_of(x) for x in symbol.inputs)
+            groups.add(kernel, sources, no_fuse=sources)
+        elif kernel.axes is None:
+            views = operands(symbol)
+            group = groups.add(kernel, groups.sources(views))
+            if fuse:
+                _fuse_elementwise(groups, group, views, target, copies)
+        else:
+            view = view_of(symbol.inputs[0])
+            group = groups.add(kernel, groups.sources([view]))
+            if fuse:
+                _fuse_reduction(groups, group, view)
+    return groups
+
+
+def _alone(symbol: Symbol, target: Target, fuse: bool) -> Kernel | None:
+    """The kernel of one operation; None for a view, which is index arithmetic."""
+    op, kind = symbol.op, symbol.op.kind  # type: ignore[union-attr]
+    if kind == "loop":
+        return _scan_kernel(symbol, target, fuse)
+    domain = squeezed_shape(symbol.shape)
+    if is_movement(symbol):
+        # Some reshapes need row-major memory, by a copy if necessary.
+        is_copy = op is reshape and view_of(symbol).source is symbol
+        return Kernel("reshape", [symbol], domain) if is_copy else None
+    if not is_native(symbol):
+        return Kernel("interpreted", [symbol], domain)
+    if kind == "elementwise" or op is check_index:
+        return Kernel("loop", [symbol], domain)
+    if isinstance(op, Reducing):
+        return _reduction_kernel(symbol)
+    if op in PRODUCTS and symbol.dtype == np.float32:
+        return Kernel("product", [symbol], domain)
+    return Kernel("single" if op in SINGLE_OP_EMITTERS else "interpreted", [symbol], domain)
+
+
+def _scan_kernel(symbol: Symbol, target: Target, fuse: bool) -> Kernel:
+    body = symbol.attributes["body"]
+    graph = copy_results(body.graph)
+    scan = ScanKernels(body, graph, fuse_operations(graph, target, fuse))
+    kind = "scan" if all(kernel.kind != "interpreted" for kernel in scan.kernels) else "interpreted"
+    has_check = any(kernel.has_check for kernel in scan.kernels)
+    return Kernel(kind, [symbol], (body.length,), has_check=has_check, scan=scan)
+
+
+def _reduction_kernel(symbol: Symbol) -> Kernel:
+    x, attributes = symbol.inputs[0], symbol.attributes
+    axes = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
+    long = [axis for axis, size in enumerate(x.shape) if size != 1]
+    return Kernel("loop", [symbol], squeezed_shape(x.shape), tuple(i for i, axis in enumerate(long) if axis in axes))
+
+
+def _fuse_elementwise(groups: Groups, group: Group, views: list[View], target: Target, copies: Copies) -> None:
+    symbol = group.kernel.root
+    made_for = copies.get(symbol)  # rematerialized for one kernel: it joins no other
+    for v in views:
+        source = groups.of.get(v.source)
+        separate = made_for is not None and copies.get(v.source) is not made_for
+        if source is not None and (separate or not _aligned(source.kernel, v, symbol, target)):
+            group.no_fuse.add(source)
+    for other in sorted(group.depends_on - group.no_fuse, key=lambda g: g.number, reverse=True):
+        if other in groups.all:
+            group = groups.fuse(other, group)
+
+
+def _fuse_reduction(groups: Groups, group: Group, view: View) -> None:
+    source = groups.of.get(view.source)
+    if source is None or source.kernel.kind != "loop" or source.kernel.domain != group.kernel.domain:
+        return
+    if is_identity(view, group.kernel.root.inputs[0]) and not source.kernel.is_per_row(view.source):
+        groups.fuse(source, group)
+    else:
+        group.no_fuse.add(source)
+
+
+def _aligned(home: Kernel, v: View, symbol: Symbol, target: Target) -> bool:
+    """Whether `symbol`, fused into `home`, would read the source of `v` at its own index or in its own row."""
+    domain = squeezed_shape(symbol.shape)
+    if not home.is_per_row(v.source):
+        return domain == home.domain and is_identity(v, symbol)
+    kept = tuple(home.domain[axis] for axis in home.kept_axes)
+    count = math.prod(kept)
+    if count < target.costs.parallel_rows:
+        return False
+    if domain == kept and is_identity(v, symbol):
+        return True
+    whole_rows = domain == home.domain and _along(v, symbol, home.kept_axes)
+    return whole_rows and math.prod(home.domain) // count <= target.caches.row
+
+
+def _along(v: View, reader: Symbol, kept_axes: list[int]) -> bool:
+    """Whether the reader reads one scalar per row of the source, at every index of the row."""
+    axes = [axis for axis, size in enumerate(reader.shape) if size != 1]
+    indices = [i for i, size in zip(v.indices, v.source.shape, strict=True) if size != 1]
+    return indices == [AffineIndex(0, ((axes[axis], 1),)) for axis in kept_axes]
+
+
+# ---- horizontal fusion ---------------------------------------------------------------------------------------------------
+
+
+def _fuse_horizontally(groups: Groups, target: Target) -> None:
+    """Reductions over the same axes of the same large array become one kernel."""
+    largest: dict[tuple[Symbol, tuple[int, ...], tuple[int, ...] | None], Group] = {}
+    for group in list(groups.all):
+        kernel = group.kernel
+        for source in external_operands(kernel) if kernel.kind == "loop" and kernel.axes else ():
+            if group not in groups.all:
+                break
+            about = (source, group.kernel.domain, group.kernel.axes)
+            other = largest.setdefault(about, group) if source.size >= target.caches.array else group
+            if other is not group and other in groups.all:
+                group = largest[about] = groups.fuse(other, group)
+
+
+def _may_fuse(first: Group, second: Group) -> bool:
+    if first in second.no_fuse or second in first.no_fuse or not _fitting(first.kernel, second.kernel):
+        return False
+    return not _between(first, second) and not _between(second, first)
+
+
+def _fitting(first: Kernel, second: Kernel) -> bool:
+    """Whether one kernel can compute both."""
+    kinds = {first.kind, second.kind}
+    reducing = {kernel.axes for kernel in (first, second) if kernel.axes is not None}
+    if kinds == {"loop"}:
+        fitting = len(reducing) <= 1  # fused reductions reduce the same axes
+    else:  # one product and elementwise operations on its result
+        fitting = kinds == {"loop", "product"} and not reducing
+        fitting = fitting and all(
+            k.kind == "loop" or contraction_size(k.root) < LONG_CONTRACTION for k in (first, second)
+        )
+    if first.domain != second.domain:
+        kept = [first.domain[axis] for axis in first.kept_axes] if first.axes is not None else None
+        fitting = fitting and second.axes is None and kept is not None and tuple(kept) == second.domain
+    return fitting and first.in_backward == second.in_backward
+
+
+def _between(first: Group, second: Group) -> bool:
+    """Whether `second` depends on `first` through a third group."""
+    return reaches(second.depends_on - {first}, first, lambda group: group.depends_on)
+
+
+# ---- what is known of whole kernels --------------------------------------------------------------------------------------
+
+
+def _read_from_memory(graph: Graph, groups: Groups) -> set[Symbol]:
+    """Results of the graph, and what a kernel reads that another computes."""
+    needed: set[Symbol] = set(graph.results)
+    for group in groups.all:
+        for symbol in group.kernel.symbols:
+            for x in symbol.inputs:
+                source = view_of(x).source
+                if not group.kernel.is_internal(source):
+                    needed.add(source)
+    return needed
+
+
+def _checking(graph: Graph, groups: Groups) -> set[Group]:
+    """The groups that check an index first. A second use of it, as in a gradient, needs no check."""
+    checking: set[Group] = set()
+    checked: set[tuple[Symbol, Symbol | int]] = set()
+    for symbol in graph.symbols:
+        op = symbol.op
+        if isinstance(op, Indexing) and op is not check_index:
+            shape = symbol.attributes.get("shape", symbol.inputs[0].shape)
+            bound = symbol.inputs[2] if op is rows else shape[symbol.attributes.get("axis", 0)]
+            use = (symbol.inputs[1], bound)
+            first = use not in checked
+            checked.add(use)
+        else:
+            first = op is check_index
+        if first:
+            checking.add(groups.of[symbol])
+    return checking
+
+
+# ---- single operations ---------------------------------------------------------------------------------------------------
 
 
 def is_native(symbol: Symbol) -> bool:
@@ -120,200 +325,6 @@ def is_native(symbol: Symbol) -> bool:
 
 def is_movement(symbol: Symbol) -> bool:
     return symbol.op is None or symbol.op.is_view
-
-
-def _along(v: View, reader: Symbol, kept_axes: list[int]) -> bool:
-    """Whether the reader reads one scalar per row of the source, at every index of the row."""
-    axes = [axis for axis, size in enumerate(reader.shape) if size != 1]
-    indices = [i for i, size in zip(v.indices, v.source.shape, strict=True) if size != 1]
-    return indices == [AffineIndex(0, ((axes[axis], 1),)) for axis in kept_axes]
-
-
-class Fusion:
-    """Builds the kernels of a graph, operation by operation."""
-
-    def __init__(self, graph: Graph, fuse: bool = True, copies: Copies | None = None) -> None:
-        self.order = {symbol: i for i, symbol in enumerate(graph.symbols)}
-        self.fuse, self.copies = fuse, copies or {}
-        self.in_backward = backward_phase(graph, self.copies)
-        self.kernels: list[Kernel] = []
-        self.home: dict[Symbol, Kernel] = {}
-
-    def add(self, symbol: Symbol) -> None:
-        op, kind = symbol.op, symbol.op.kind  # type: ignore[union-attr]
-        if kind == "loop":
-            self._loop(symbol)
-        elif is_movement(symbol):
-            if (
-                op is reshape and view_of(symbol).source is symbol
-            ):  # a reshape that needs row-major memory, by a copy if necessary
-                self._single("reshape", symbol)
-        elif not is_native(symbol):
-            self._single("interpreted", symbol)
-        elif kind == "elementwise" or op is check_index:
-            self._elementwise(symbol)
-        elif isinstance(op, Reducing):
-            self._reduction(symbol)
-        elif op in PRODUCTS and symbol.dtype == np.float32:
-            self._single("product", symbol)
-        else:
-            self._single("single" if op in SINGLE_OP_EMITTERS else "interpreted", symbol)
-
-    def _single(self, kind: str, symbol: Symbol) -> None:
-        kernel = Kernel(kind, [symbol], squeezed_shape(symbol.shape), in_backward=symbol in self.in_backward)
-        kernel.depends_on = self._homes(view_of(x) for x in symbol.inputs)
-        kernel.no_fuse = set(kernel.depends_on)
-        self._register(kernel)
-
-    def _loop(self, symbol: Symbol) -> None:
-        """A scan, or a part of one."""
-        if symbol.op is part:
-            kernel = self.home[symbol.inputs[0]]
-            kernel.symbols.append(symbol)
-            self.home[symbol] = kernel
-            return
-        body = symbol.attributes["body"]
-        graph = copy_results(body.graph)
-        scan = ScanKernels(body, graph, fuse_operations(graph, self.fuse))
-        self._single("scan" if all(k.kind != "interpreted" for k in scan.kernels) else "interpreted", symbol)
-        kernel = self.home[symbol]
-        kernel.domain, kernel.scan_kernels = (body.length,), scan
-        kernel.has_check = any(k.has_check for k in scan.kernels)
-
-    def _homes(self, views: object) -> set[Kernel]:
-        return {self.home[v.source] for v in views if v.source in self.home}  # type: ignore[attr-defined]
-
-    def _register(self, kernel: Kernel) -> None:
-        if kernel not in self.kernels:
-            self.kernels.append(kernel)
-        for symbol in kernel.symbols:
-            self.home[symbol] = kernel
-
-    def _elementwise(self, symbol: Symbol) -> None:
-        kernel = Kernel("loop", [symbol], squeezed_shape(symbol.shape), in_backward=symbol in self.in_backward)
-        views = operands(symbol)
-        kernel.depends_on = self._homes(views)
-        self._register(kernel)
-        if not self.fuse:
-            return
-        for v in views:
-            home = self.home.get(v.source)
-            made_for = self.copies.get(symbol)  # rematerialized for one kernel: it joins no other
-            separate = made_for is not None and self.copies.get(v.source) is not made_for
-            if home is not None and (separate or not self._aligned(home, v, symbol)):
-                kernel.no_fuse.add(home)
-        for other in sorted(kernel.depends_on - kernel.no_fuse, key=self.kernels.index, reverse=True):
-            if other in self.kernels:
-                kernel = self._fuse(other, kernel)
-
-    def _aligned(self, home: Kernel, v: View, symbol: Symbol) -> bool:
-        """Whether `symbol`, fused into `home`, would read the source of `v` at its own index or in its own row."""
-        if not home.is_per_row(v.source):
-            return squeezed_shape(symbol.shape) == home.domain and is_identity(v, symbol)
-        rows = math.prod(home.domain[axis] for axis in home.kept_axes)
-        if rows < MIN_ROWS:
-            return False
-        if squeezed_shape(symbol.shape) == tuple(home.domain[axis] for axis in home.kept_axes) and is_identity(
-            v, symbol
-        ):
-            return True
-        return squeezed_shape(symbol.shape) == home.domain and _along(v, symbol, home.kept_axes) and (
-            math.prod(home.domain) // rows <= MAX_ROW
-        )  # fmt: skip
-
-    def _reduction(self, symbol: Symbol) -> None:
-        x = symbol.inputs[0]
-        attributes = symbol.attributes
-        axes = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
-        long = [axis for axis, size in enumerate(x.shape) if size != 1]
-        along = tuple(i for i, axis in enumerate(long) if axis in axes)
-        kernel = Kernel("loop", [symbol], squeezed_shape(x.shape), along, in_backward=symbol in self.in_backward)
-        view = view_of(x)
-        kernel.depends_on = self._homes([view])
-        self._register(kernel)
-        source = self.home.get(view.source)
-        if source is None or not self.fuse or source.kind != "loop" or source.domain != kernel.domain:
-            return
-        if is_identity(view, x) and not source.is_per_row(view.source):
-            self._fuse(source, kernel)
-        else:
-            kernel.no_fuse.add(source)
-
-    def _fuse(self, first: Kernel, second: Kernel) -> Kernel:
-        """Fuse two kernels where that is allowed. Returns the fused kernel, or `second`."""
-        if not self._may_fuse(first, second):
-            return second
-        whole, merged = (second, first) if second.kind == "product" else (first, second)
-        symbols = sorted({*whole.symbols, *merged.symbols}, key=lambda s: self.order[s])
-        if whole.kind == "product":
-            symbols.remove(whole.root)
-            symbols.insert(0, whole.root)
-        whole.symbols = symbols
-        whole.per_row |= merged.per_row
-        if merged.domain != whole.domain:
-            whole.per_row |= set(merged.symbols)
-        whole.axes = merged.axes if whole.axes is None else whole.axes
-        whole.depends_on = (whole.depends_on | merged.depends_on) - {whole, merged}
-        whole.no_fuse |= merged.no_fuse
-        self.kernels.remove(merged)
-        for kernel in self.kernels:
-            for kernels in (kernel.depends_on, kernel.no_fuse):
-                if merged in kernels:
-                    kernels.discard(merged)
-                    kernels.add(whole)
-        self._register(whole)
-        return whole
-
-    def fuse_siblings(self) -> None:
-        """Horizontal fusion: reductions over the same axes of the same large array become one kernel."""
-        if not self.fuse:
-            return
-        largest: dict[tuple[Symbol, tuple[int, ...], tuple[int, ...] | None], Kernel] = {}
-        for kernel in list(self.kernels):
-            for source in external_operands(kernel) if kernel.kind == "loop" and kernel.axes else ():
-                if kernel not in self.kernels:
-                    break
-                about = (source, kernel.domain, kernel.axes)
-                other = largest.setdefault(about, kernel) if source.size >= LARGE_ARRAY else kernel
-                if other is not kernel and other in self.kernels:
-                    whole = self._fuse(other, kernel)
-                    kernel = largest[about] = whole
-
-    def _may_fuse(self, first: Kernel, second: Kernel) -> bool:
-        kinds = {first.kind, second.kind}
-        reducing = [kernel.axes for kernel in (first, second) if kernel.axes is not None]
-        if kinds == {"loop"}:
-            fitting = len(set(reducing)) <= 1  # fused reductions reduce the same axes
-        else:
-            fitting = (
-                kinds == {"loop", "product"} and not reducing
-            )  # one product and elementwise operations on its result
-            fitting = fitting and all(
-                k.kind == "loop" or contraction_size(k.root) < LONG_CONTRACTION for k in (first, second)
-            )
-        if first.domain != second.domain:
-            rows = [first.domain[axis] for axis in first.kept_axes] if first.axes is not None else None
-            fitting = fitting and second.axes is None and rows is not None and tuple(rows) == second.domain
-        if not fitting or first.in_backward != second.in_backward or first in second.no_fuse or second in first.no_fuse:
-            return False
-        return not self._between(first, second) and not self._between(second, first)
-
-    def _between(self, first: Kernel, second: Kernel) -> bool:
-        """Whether `second` depends on `first` through a third kernel."""
-        return _reaches(second.depends_on - {first}, first, lambda kernel: kernel.depends_on)
-
-
-def _reaches(starts: Iterable[Kernel], goal: Kernel, below: Callable[[Kernel], Iterable[Kernel]]) -> bool:
-    """Whether `goal` can be reached from one of `starts`."""
-    waiting, visited = list(starts), set[Kernel]()
-    while waiting:
-        kernel = waiting.pop()
-        if kernel is goal:
-            return True
-        if kernel not in visited:
-            visited.add(kernel)
-            waiting.extend(below(kernel))
-    return False
 
 
 def copy_results(graph: Graph) -> Graph:
@@ -331,129 +342,3 @@ def copy_results(graph: Graph) -> Graph:
     writes = [(entry, own(s)) for entry, s in graph.writes]
     outputs = [own(s) for s in graph.outputs]
     return Graph(graph.inputs, graph.symbols + copies, outputs, writes)
-
-
-def fuse_operations(graph: Graph, fuse: bool = True, copies: Copies | None = None) -> list[Kernel]:
-    """The kernels of `graph` in an order in which they can run, with the symbols that each stores.
-
-    copies: operations that stand there once more, for the kernel that reads them and not for the one of the original.
-    """
-    fusion = Fusion(graph, fuse, copies)
-    for symbol in graph.symbols:
-        fusion.add(symbol)
-    fusion.fuse_siblings()
-    _mark_stored(graph, fusion)
-    _mark_checks(graph, fusion)
-    # Dead code may remain. Of its kernels, keep only bounds checks.
-    fusion.kernels = [
-        k for k in fusion.kernels if k.stored or (has_bounds_check(k) and (k.kind == "loop" or k.scan_kernels))
-    ]
-    return _in_order(graph, fusion)
-
-
-def _mark_stored(graph: Graph, fusion: Fusion) -> None:
-    needed: set[Symbol] = set(graph.results)
-    for kernel in fusion.kernels:
-        for symbol in kernel.symbols:
-            for x in symbol.inputs:
-                view = view_of(x)
-                if not kernel.is_internal(view.source):
-                    needed.add(view.source)
-    for kernel in fusion.kernels:
-        kernel.stored = [s for s in kernel.symbols if s in needed]
-
-
-def _in_order(graph: Graph, fusion: Fusion) -> list[Kernel]:
-    """Order the kernels: readers of a Tensor before its writer, bounds checks before all writes, else as traced."""
-    before: dict[Kernel, set[Kernel]] = {k: set(k.depends_on) for k in fusion.kernels}
-    readers: dict[Symbol, list[Kernel]] = {}
-    for kernel in fusion.kernels:
-        for source in external_operands(kernel):
-            for symbol in beneath(source):
-                readers.setdefault(symbol, []).append(kernel)
-    for entry, symbol in graph.writes:
-        writer = fusion.home[symbol]
-        for kernel in readers.get(entry.symbol, ()):
-            if kernel is not writer and not _reaches([kernel], writer, before.__getitem__):
-                before[writer].add(kernel)
-    position = {s: i for i, s in enumerate(graph.symbols)}
-    left = sorted(fusion.kernels, key=lambda k: (not has_bounds_check(k), min(position[s] for s in k.symbols)))
-    results = set(graph.results)
-    return [
-        kernel
-        for late in (False, True)
-        for kernel in _schedule_for_memory([k for k in left if k.in_backward == late], before, results)
-    ]
-
-
-def _schedule_for_memory(left: list[Kernel], before: dict[Kernel, set[Kernel]], results: set[Symbol]) -> list[Kernel]:
-    """List scheduling: the kernels in the given order as far as `before` allows, but a kernel that frees much more memory than
-    it takes, such as the gradient of a weight, as soon as it can run."""
-    own = {s: s.size * dtype_size(s) for kernel in left for s in kernel.stored if s not in results}
-    reads = {kernel: [s for s in external_operands(kernel) if s in own] for kernel in left}
-    waiting: dict[Symbol, int] = {}  # how many kernels still have to read it
-    for kernel in left:
-        for s in reads[kernel]:
-            waiting[s] = waiting.get(s, 0) + 1
-    after: dict[Kernel, list[Kernel]] = {}
-    among = set(left)  # the forward phase has run when the backward phase begins
-    missing = {kernel: len(before[kernel] & among) for kernel in left}
-    for kernel in left:
-        for earlier in before[kernel]:
-            after.setdefault(earlier, []).append(kernel)
-    index = {kernel: i for i, kernel in enumerate(left)}
-    ready = [kernel for kernel in left if not missing[kernel]]
-    done: list[Kernel] = []
-
-    def gain(kernel: Kernel) -> int:
-        freed = sum(own[s] for s in reads[kernel] if waiting[s] == 1)
-        return freed - sum(own.get(s, 0) for s in kernel.stored)
-
-    while ready:
-        kernel = next((k for k in ready if gain(k) >= EARLY_FREE_BYTES), ready[0])
-        ready.remove(kernel)
-        done.append(kernel)
-        for s in reads[kernel]:
-            waiting[s] -= 1
-        for later in after.get(kernel, ()):
-            missing[later] -= 1
-            if not missing[later]:
-                bisect.insort(ready, later, key=index.__getitem__)
-    assert len(done) == len(left), "kernels wait for each other"
-    return done
-
-
-def has_bounds_check(kernel: Kernel) -> bool:
-    return kernel.has_check
-
-
-def _mark_checks(graph: Graph, fusion: Fusion) -> None:
-    """Mark the kernels that check an index first. A second use of it, as in a gradient, needs no check."""
-    checked: set[tuple[Symbol, Symbol | int]] = set()
-    for symbol in graph.symbols:
-        op = symbol.op
-        if isinstance(op, Indexing) and op is not check_index:
-            shape = symbol.attributes.get("shape", symbol.inputs[0].shape)
-            bound = symbol.inputs[2] if op is rows else shape[symbol.attributes.get("axis", 0)]
-            use = (symbol.inputs[1], bound)
-            first = use not in checked
-            checked.add(use)
-        else:
-            first = op is check_index
-        if first:
-            fusion.home[symbol].has_check = True
-
-
-def external_operands(kernel: Kernel) -> dict[Symbol, None]:
-    """The Symbols that the kernel reads from memory."""
-    external: dict[Symbol, None] = {}
-    for symbol in kernel.symbols:
-        for x in symbol.inputs:
-            view = view_of(x)
-            if not kernel.is_internal(view.source) and (view.source.constant is None or view.source.size > 1):
-                external[view.source] = None
-    return external
-
-
-def dtype_size(symbol: Symbol) -> int:
-    return np.dtype(symbol.dtype).itemsize

@@ -12,137 +12,161 @@ from ....ops.index import check_index
 from ....ops.movement import pad
 from ....ops.reduce import Reducing
 from ...ir.views import View, is_scalar, row_major, squeezed_shape, view_of
-from .fusion import Kernel, operands
+from .kernel import Kernel, operands
 from .kernel_ir import Constant, Contraction, Instruction, KernelSpec, Load, Operand, Scalar, Store
 from .layout import CONTAINERS, Layout, domain_axes
 from .prepare.contractions import labels
 
 
-class KernelSpecBuilder:
-    """Builds the spec of one kernel, and collects the Symbols that its pointers stand for."""
+class Pointers:
+    """The numbers of a kernel's pointers, in the order in which they are asked for, and the Symbols they stand for."""
 
-    def __init__(self, kernel: Kernel, layout: Layout) -> None:
-        self.kernel, self.layout = kernel, layout
-        self.pointers: list[Symbol] = []
-        self.loads: dict[Symbol, int] = {}  # the pointer of its Loads and Stores
-        self.scalars: dict[Symbol, int] = {}
-        self.numbers = {s: i for i, s in enumerate(kernel.symbols)}
+    def __init__(self) -> None:
+        self.symbols: list[Symbol] = []
+        self.numbers: dict[tuple[Symbol, bool], int] = {}
 
-    def pointer(self, symbol: Symbol) -> int:
-        if symbol not in self.loads:
-            self.loads[symbol] = len(self.pointers)
-            self.pointers.append(symbol)
-        return self.loads[symbol]
+    def number(self, symbol: Symbol, is_scalar: bool = False) -> int:
+        """The pointer of a Load or Store; or of a Scalar, which is another one: a product may read the Symbol in both ways."""
+        if (symbol, is_scalar) not in self.numbers:
+            self.numbers[symbol, is_scalar] = len(self.symbols)
+            self.symbols.append(symbol)
+        return self.numbers[symbol, is_scalar]
 
-    def scalar(self, symbol: Symbol) -> int:
-        """The pointer of a Scalar. The symbol may have another one for Loads, as an operand of a product."""
-        if symbol not in self.scalars:
-            self.scalars[symbol] = len(self.pointers)
-            self.pointers.append(symbol)
-        return self.scalars[symbol]
 
-    @property
-    def is_loop(self) -> bool:
-        return self.kernel.kind in ("loop", "product", "copy", "reshape")
+def build_spec(kernel: Kernel, layout: Layout) -> tuple[KernelSpec, list[Symbol]]:
+    """The spec of a kernel, and the Symbols that its pointers stand for."""
+    pointers = Pointers()
+    build = _row_copy if kernel.kind == "reshape" else _spec
+    return build(kernel, layout, pointers), pointers.symbols
 
-    def load(self, view: View, shape: tuple[int, ...]) -> Load:
-        """The Load of a view by a reader of `shape`; in loops without the axes of size 1."""
-        offset, strides = view.address(self.strides_of(view.source), len(shape))
-        if self.is_loop:
-            strides = tuple(a for a, size in zip(strides, shape, strict=True) if size != 1)
-        return Load(self.pointer(view.source), offset, strides, view.source.dtype.name)
 
-    def strides_of(self, symbol: Symbol) -> tuple[int, ...]:
-        return self.layout.strides.get(symbol) or row_major(symbol.shape)  # constants are row-major
+def _is_loop(kernel: Kernel) -> bool:
+    return kernel.kind in ("loop", "product", "copy", "reshape")
 
-    def operand(self, view: View, shape: tuple[int, ...]) -> Operand:
-        source = view.source
-        if self.is_loop and source in self.numbers:
-            return self.numbers[source]
-        if self.is_loop and source.constant is not None and source.size == 1:
-            return Constant(source.constant.item(), source.dtype.name, source.constant.tobytes())
-        if self.kernel.kind in ("loop", "product") and is_scalar(source):
-            return Scalar(self.scalar(source), source.dtype.name)
-        return self.load(view, shape)
 
-    def spec(self) -> KernelSpec:
-        kernel = self.kernel
-        if kernel.kind == "reshape":
-            return self.row_copy()
-        product = self.product() if kernel.kind == "product" else None
-        instructions: list[Instruction] = []
-        for symbol in kernel.symbols:
-            op = symbol.op
-            assert op is not None
-            if product is not None and symbol is kernel.root:
-                read: tuple[Operand, ...] = ()
-            elif op.kind == "elementwise" or op is check_index:
-                read = tuple(self.operand(v, symbol.shape) for v in operands(symbol))
-            else:
-                read = tuple(self.operand(view_of(x), x.shape) for x in symbol.inputs)
-            attributes = tuple(sorted((k, _hashable(v)) for k, v in symbol.attributes.items() if k != "message"))
-            if kernel.single_op in CONTAINERS and self.layout.holds_source_of(symbol):
-                attributes += (("inside", padding_extents(symbol)),)
-            per_row = kernel.is_per_row(symbol)
-            if symbol in kernel.per_row:
-                read = tuple(self._in_rows(x) if isinstance(x, Load) else x for x in read)
-            instruction = Instruction(op, attributes, symbol.dtype.name, read, 0, per_row)
-            instructions.append(instruction._replace(level=_level(instruction, instructions)))
-        shapes = () if self.is_loop else tuple(x.shape for x in (*kernel.root.inputs, kernel.root))
-        sums = bool(kernel.axes) and any(_rounds(instruction) for instruction in instructions)
-        by_row = self.layout.by_row and (sums or (product is not None and product.dots))
-        return KernelSpec(
-            kernel.kind, kernel.domain, kernel.axes or (), tuple(instructions), self.stores(), product, shapes, by_row
+def _spec(kernel: Kernel, layout: Layout, pointers: Pointers) -> KernelSpec:
+    product = _contraction(kernel, layout, pointers) if kernel.kind == "product" else None
+    numbers = {s: i for i, s in enumerate(kernel.symbols)}
+    instructions: list[Instruction] = []
+    for symbol in kernel.symbols:
+        read = (
+            ()
+            if product is not None and symbol is kernel.root
+            else _operands(symbol, kernel, numbers, layout, pointers)
         )
+        if symbol in kernel.per_row:
+            read = tuple(_in_rows(x, kernel) if isinstance(x, Load) else x for x in read)
+        assert symbol.op is not None
+        attributes = _attributes(symbol, kernel, layout)
+        instruction = Instruction(symbol.op, attributes, symbol.dtype.name, read, 0, kernel.is_per_row(symbol))
+        instructions.append(instruction._replace(level=_level(instruction, instructions)))
+    shapes = () if _is_loop(kernel) else tuple(x.shape for x in (*kernel.root.inputs, kernel.root))
+    sums = bool(kernel.axes) and any(_rounds(instruction) for instruction in instructions)
+    by_row = layout.by_row and (sums or (product is not None and product.dots))
+    stores = _stores(kernel, numbers, layout, pointers)
+    return KernelSpec(
+        kernel.kind, kernel.domain, kernel.axes or (), tuple(instructions), stores, product, shapes, by_row
+    )
 
-    def _in_rows(self, load: Load) -> Load:
-        """A Load that is the same everywhere in a row."""
-        strides = [0] * len(self.kernel.domain)
-        for axis, stride in zip(self.kernel.kept_axes, load.strides, strict=True):
-            strides[axis] = stride
-        return load._replace(strides=tuple(strides))
 
-    def row_copy(self) -> KernelSpec:
-        """A reshape that copies its input into row-major order."""
-        symbol, x = self.kernel.root, self.kernel.root.inputs[0]
-        dtype, domain = symbol.dtype.name, squeezed_shape(x.shape)
-        instruction = Instruction(cast, (("dtype", dtype),), dtype, (self.operand(view_of(x), x.shape),))
-        store = Store(0, self.pointer(symbol), row_major(domain), dtype)
-        return KernelSpec("copy", domain, (), (instruction,), (store,))
+def _attributes(symbol: Symbol, kernel: Kernel, layout: Layout) -> tuple[tuple[str, Hashable], ...]:
+    attributes = tuple(sorted((k, _hashable(v)) for k, v in symbol.attributes.items() if k != "message"))
+    if kernel.single_op in CONTAINERS and layout.holds_source_of(symbol):
+        attributes += (("inside", padding_extents(symbol)),)
+    return attributes
 
-    def stores(self) -> tuple[Store, ...]:
-        stores = []
-        for symbol in self.kernel.stored:
-            along = [0] * len(self.kernel.domain)
-            if self.is_loop:
-                strides = [s for s, size in zip(self.layout.strides[symbol], symbol.shape, strict=True) if size != 1]
-                for axis, stride in zip(domain_axes(self.kernel, symbol), strides, strict=True):
-                    along[axis] = stride
-            else:
-                along = list(self.layout.strides[symbol])
-            stores.append(Store(self.numbers[symbol], self.pointer(symbol), tuple(along), symbol.dtype.name))
-        return tuple(stores)
 
-    def product(self) -> Contraction:
-        kernel, symbol = self.kernel, self.kernel.root
-        *sides, whole = labels(symbol)
-        summed = [letter for letter in sides[0] if letter is not None and letter not in whole]
-        loads = []
-        for side, x in enumerate(symbol.inputs):
-            copy = self.layout.operand_copies.get((kernel, side))
-            view = view_of(x) if copy is None else view_of(copy, {copy})
-            offset, along = view.address(self.strides_of(view.source), x.ndim)
-            by = dict(zip(sides[side], along, strict=True))
-            strides = [by.get(letter, 0) for letter, size in zip(whole, symbol.shape, strict=True) if size != 1]
-            strides += [by[letter] for letter in summed]
-            loads.append(Load(self.pointer(view.source), offset, tuple(strides), view.source.dtype.name))
-        long = [axis for axis, size in enumerate(symbol.shape) if size != 1]
-        orientation = self.layout.orientations[kernel]
-        rows, lanes = (long.index(axis) if axis in long else None for axis in (orientation.rows, orientation.lanes))
-        sizes = dict(zip(sides[0], symbol.inputs[0].shape, strict=True))
-        splat, vectors = (loads[1 - orientation.vectors], loads[orientation.vectors])
-        contraction = Contraction(splat, vectors, tuple(sizes[k] for k in summed), rows, lanes, orientation.dots)
-        return _order_summed_axes(contraction, self.layout.by_row)
+# ---- operands and stores -------------------------------------------------------------------------------------------------
+
+
+def _operands(
+    symbol: Symbol, kernel: Kernel, numbers: dict[Symbol, int], layout: Layout, pointers: Pointers
+) -> tuple[Operand, ...]:
+    """What the instruction of `symbol` reads. numbers: of the kernel's instructions."""
+    op = symbol.op
+    if op is not None and (op.kind == "elementwise" or op is check_index):
+        views = [(view, symbol.shape) for view in operands(symbol)]
+    else:
+        views = [(view_of(x), x.shape) for x in symbol.inputs]
+    return tuple(_operand(view, shape, kernel, numbers, layout, pointers) for view, shape in views)
+
+
+def _operand(
+    view: View, shape: tuple[int, ...], kernel: Kernel, numbers: dict[Symbol, int], layout: Layout, pointers: Pointers
+) -> Operand:
+    source, is_loop = view.source, _is_loop(kernel)
+    if is_loop and source in numbers:
+        return numbers[source]
+    if is_loop and source.constant is not None and source.size == 1:
+        return Constant(source.constant.item(), source.dtype.name, source.constant.tobytes())
+    if kernel.kind in ("loop", "product") and is_scalar(source):
+        return Scalar(pointers.number(source, is_scalar=True), source.dtype.name)
+    return _load(view, shape, is_loop, layout, pointers)
+
+
+def _load(view: View, shape: tuple[int, ...], is_loop: bool, layout: Layout, pointers: Pointers) -> Load:
+    """The Load of a view by a reader of `shape`; in loops without the axes of size 1."""
+    offset, strides = view.address(layout.strides_of(view.source), len(shape))
+    if is_loop:
+        strides = tuple(a for a, size in zip(strides, shape, strict=True) if size != 1)
+    return Load(pointers.number(view.source), offset, strides, view.source.dtype.name)
+
+
+def _in_rows(load: Load, kernel: Kernel) -> Load:
+    """A Load that is the same everywhere in a row."""
+    strides = [0] * len(kernel.domain)
+    for axis, stride in zip(kernel.kept_axes, load.strides, strict=True):
+        strides[axis] = stride
+    return load._replace(strides=tuple(strides))
+
+
+def _stores(kernel: Kernel, numbers: dict[Symbol, int], layout: Layout, pointers: Pointers) -> tuple[Store, ...]:
+    stores = []
+    for symbol in kernel.stored:
+        along = [0] * len(kernel.domain)
+        if _is_loop(kernel):
+            strides = [s for s, size in zip(layout.strides_of(symbol), symbol.shape, strict=True) if size != 1]
+            for axis, stride in zip(domain_axes(kernel, symbol), strides, strict=True):
+                along[axis] = stride
+        else:
+            along = list(layout.strides_of(symbol))
+        stores.append(Store(numbers[symbol], pointers.number(symbol), tuple(along), symbol.dtype.name))
+    return tuple(stores)
+
+
+def _row_copy(kernel: Kernel, layout: Layout, pointers: Pointers) -> KernelSpec:
+    """A reshape that copies its input into row-major order."""
+    symbol, x = kernel.root, kernel.root.inputs[0]
+    dtype, domain = symbol.dtype.name, squeezed_shape(x.shape)
+    read = _operand(view_of(x), x.shape, kernel, {}, layout, pointers)
+    instruction = Instruction(cast, (("dtype", dtype),), dtype, (read,))
+    store = Store(0, pointers.number(symbol), row_major(domain), dtype)
+    return KernelSpec("copy", domain, (), (instruction,), (store,))
+
+
+def _contraction(kernel: Kernel, layout: Layout, pointers: Pointers) -> Contraction:
+    symbol = kernel.root
+    *sides, whole = labels(symbol)
+    summed = [letter for letter in sides[0] if letter is not None and letter not in whole]
+    loads = []
+    for side, x in enumerate(symbol.inputs):
+        copy = layout.operand_copies.get((kernel, side))
+        view = view_of(x) if copy is None else view_of(copy, {copy})
+        offset, along = view.address(layout.strides_of(view.source), x.ndim)
+        by = dict(zip(sides[side], along, strict=True))
+        strides = [by.get(letter, 0) for letter, size in zip(whole, symbol.shape, strict=True) if size != 1]
+        strides += [by[letter] for letter in summed]
+        loads.append(Load(pointers.number(view.source), offset, tuple(strides), view.source.dtype.name))
+    long = [axis for axis, size in enumerate(symbol.shape) if size != 1]
+    orientation = layout.orientations[kernel]
+    rows, lanes = (long.index(axis) if axis in long else None for axis in (orientation.rows, orientation.lanes))
+    sizes = dict(zip(sides[0], symbol.inputs[0].shape, strict=True))
+    splat, vectors = (loads[1 - orientation.vectors], loads[orientation.vectors])
+    contraction = Contraction(splat, vectors, tuple(sizes[k] for k in summed), rows, lanes, orientation.dots)
+    return _order_summed_axes(contraction, layout.by_row)
+
+
+# ---- facts about specs ---------------------------------------------------------------------------------------------------
 
 
 def padding_extents(container: Symbol) -> tuple[tuple[int, int], ...]:

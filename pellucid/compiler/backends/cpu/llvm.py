@@ -16,6 +16,7 @@ import llvmlite.binding as binding
 import numpy as np
 from llvmlite import ir
 
+from .costs import CACHE_LINE
 from .target import Target, host
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class Builder(Registers):
     def room(self, count: int, dtype: DTypeLike = np.float32) -> Value:
         """Allocate `count` elements on the stack, at the start of a cache line. Call it once, at the start of a function."""
         address = self.alloca(ir.ArrayType(MEMORY[np.dtype(dtype).name], count))
-        address.align, address.type = 64, pointer  # llvmlite gives it the type of its elements
+        address.align, address.type = CACHE_LINE, pointer  # llvmlite gives it the type of its elements
         return address
 
     def load_scalar(self, address: Value, dtype: DTypeLike = np.float32) -> Value:

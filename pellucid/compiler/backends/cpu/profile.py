@@ -17,9 +17,10 @@ import numpy as np
 
 from ....threads import compute_threads
 from . import thread_pool
+from .kernel_cost import flops, is_single_threaded, traffic
 from .kernel_ir import KernelSpec
 from .llvm import Code, Value, compile_module, i64, ir, new_function, new_module, pointer
-from .lower import emit_module, flops, is_single_threaded, traffic
+from .lower import emit_module
 from .memory_plan import ARENA, Launch, iter_launches
 from .program import Program
 from .target import Target, host
@@ -99,9 +100,10 @@ def _info(
                           lambda: "no native code: this operation runs in the interpreter")  # fmt: skip
     name = f"kernel{functions.setdefault(spec, len(functions))}"
     share = runs * flops(spec) / (spent * 1e3) / peak if spent and peak else None
+    shared = not is_single_threaded(spec, program.executable.lowered.target.costs)
     text = lambda: _function_text(str(program.executable.lowered.module()), name)
     return KernelInfo(name, kernel.single_op.name if kernel.single_op else kernel.kind, kernel.domain, operations, runs * flops(spec),
-                      runs * traffic(spec), offset, not is_single_threaded(spec), runs, spent, share, text)  # fmt: skip
+                      runs * traffic(spec), offset, shared, runs, spent, share, text)  # fmt: skip
 
 
 def _function_text(module: str, name: str) -> str:
@@ -153,8 +155,8 @@ def _measurements() -> Iterator[int]:
 @functools.cache
 def machine_peak() -> float:
     """GFLOP/s that multiply-adds in registers reach on all threads together."""
-    chains, turns = 20, 20_000
-    target = host()
+    target, turns = host(), 20_000
+    chains = target.costs.fma_chains
     code = thread_pool.shielded_from_interrupt(
         lambda: Code(compile_module(_peak_module(target, chains, turns), target), ["peak"])
     )

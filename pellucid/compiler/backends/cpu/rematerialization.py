@@ -8,19 +8,19 @@ than memory traffic, and a value that is not stored takes no memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ....core.value import Symbol
 from ...ir.graph import Graph
 from ...ir.rewrite import replace_results
 from ...ir.views import View, beneath, is_identity, view_of
 from ...passes.backward_phase import Copies
-from .fusion import LARGE_ARRAY, Kernel, is_movement, operands
+from .fusion import is_movement
+from .kernel import Kernel, operands
+from .target import Target
 
-MAX_OPERATIONS = 32  # rematerialized operations in one kernel
 
-
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Rematerialization:
     """The plan of one kernel. wanted: Symbols that it recomputes instead of reading. made: all operations that this takes.
 
@@ -28,24 +28,59 @@ class Rematerialization:
     since then the other is not written.
     """
 
-    wanted: set[Symbol] = field(default_factory=set)
-    made: set[Symbol] = field(default_factory=set)
+    wanted: set[Symbol]
+    made: set[Symbol]
     gain: int = 0
 
 
-def rematerialize(graph: Graph, kernels: Sequence[Kernel], before: Copies) -> tuple[Graph, Copies]:
+@dataclass(frozen=True)
+class Dataflow:
+    """Which kernel computes a Symbol, which others read it, which Symbols are results, and which inputs are written."""
+
+    kernel_of: dict[Symbol, Kernel]
+    readers: dict[Symbol, set[Kernel]]
+    results: set[Symbol]
+    written: set[Symbol]
+
+
+def rematerialize(graph: Graph, kernels: Sequence[Kernel], before: Copies, target: Target) -> tuple[Graph, Copies]:
     """Copy operations into the kernels that recompute them.
 
     Returns the graph and all copies, those of earlier rounds (`before`) among them, each with the plan it belongs to.
     """
-    planner = RematerializationPlanner(graph, kernels)
-    candidates = {kernel: planner.candidates(kernel) for kernel in kernels}
-    plans = {
-        kernel: _union(plans_of_kernel)
-        for kernel, plans_of_kernel in planner.select(candidates).items()
-        if plans_of_kernel
-    }
+    flow = _dataflow(graph, kernels)
+    candidates = {kernel: _candidates(kernel, flow, target) for kernel in kernels}
+    plans = {kernel: _union(selected) for kernel, selected in _select(candidates, flow).items() if selected}
     return _with_copies(graph, kernels, plans, before) if plans else (graph, before)
+
+
+def _dataflow(graph: Graph, kernels: Sequence[Kernel]) -> Dataflow:
+    kernel_of = {s: kernel for kernel in kernels for s in kernel.symbols}
+    readers: dict[Symbol, set[Kernel]] = {}
+    for kernel in kernels:
+        for symbol in kernel.symbols:
+            for x in symbol.inputs:
+                source = view_of(x).source
+                if kernel_of.get(source) is not kernel:
+                    readers.setdefault(source, set()).add(kernel)
+    return Dataflow(kernel_of, readers, set(graph.results), {entry.symbol for entry, _ in graph.writes})
+
+
+def _candidates(kernel: Kernel, flow: Dataflow, target: Target) -> list[Rematerialization]:
+    """What `kernel` might recompute, one plan for each earlier kernel that it reads."""
+    if kernel.kind not in ("loop", "product"):
+        return []
+    wanted_from: dict[Kernel, set[Symbol]] = {}
+    for symbol in kernel.symbols:
+        if symbol not in kernel.per_row:
+            for v, reader in _views_read(kernel, symbol):
+                home = flow.kernel_of.get(v.source)
+                if home is None or home is kernel or not is_identity(v, reader):
+                    continue
+                if _can(v.source, home, flow, target):
+                    wanted_from.setdefault(home, set()).add(v.source)
+    made = [_plan(kernel, home, wanted, flow, target) for home, wanted in wanted_from.items()]
+    return [plan for plan in made if plan is not None]
 
 
 def _views_read(kernel: Kernel, symbol: Symbol) -> list[tuple[View, Symbol]]:
@@ -55,93 +90,71 @@ def _views_read(kernel: Kernel, symbol: Symbol) -> list[tuple[View, Symbol]]:
     return [(v, symbol) for v in operands(symbol)] if symbol.op.kind == "elementwise" else []  # type: ignore[union-attr]
 
 
-class RematerializationPlanner:
-    """Finds what each kernel could recompute, and what that gains."""
+def _can(symbol: Symbol, home: Kernel, flow: Dataflow, target: Target) -> bool:
+    """Whether another kernel could compute the symbol."""
+    kind = home.kind in ("loop", "product") and symbol.size >= target.caches.array and symbol not in flow.results
+    return kind and symbol.op.kind == "elementwise" and not home.is_per_row(symbol)  # type: ignore[union-attr]
 
-    def __init__(self, graph: Graph, kernels: Sequence[Kernel]) -> None:
-        self.results = set(graph.results)
-        self.written = {entry.symbol for entry, _ in graph.writes}
-        self.kernel_of = {s: kernel for kernel in kernels for s in kernel.symbols}
-        self.readers: dict[Symbol, set[Kernel]] = {}
-        for kernel in kernels:
-            for symbol in kernel.symbols:
-                for x in symbol.inputs:
-                    source = view_of(x).source
-                    if self.kernel_of.get(source) is not kernel:
-                        self.readers.setdefault(source, set()).add(kernel)
 
-    def candidates(self, kernel: Kernel) -> list[Rematerialization]:
-        """What `kernel` might recompute, one plan for each earlier kernel that it reads."""
-        if kernel.kind not in ("loop", "product"):
-            return []
-        wanted_from: dict[Kernel, set[Symbol]] = {}
-        for symbol in kernel.symbols:
-            if symbol not in kernel.per_row:
-                for v, reader in _views_read(kernel, symbol):
-                    home = self.kernel_of.get(v.source)
-                    if home is not None and home is not kernel and is_identity(v, reader) and self._can(v.source, home):
-                        wanted_from.setdefault(home, set()).add(v.source)
-        made = [self._worth(kernel, home, wanted) for home, wanted in wanted_from.items()]
-        return [plan for plan in made if plan is not None]
+def _plan(
+    kernel: Kernel, home: Kernel, wanted: set[Symbol], flow: Dataflow, target: Target
+) -> Rematerialization | None:
+    """The plan for all of `wanted`; None if it moves more numbers than reading them."""
+    made, leaves = _expanded(wanted, kernel, home, flow, target)
+    if kernel.in_backward and any(source in flow.written for leaf in leaves for source in beneath(leaf)):
+        return None  # it is overwritten before the backward phase runs
+    own = {s for s in wanted if flow.readers[s] == {kernel}}
+    size = max(s.size for s in wanted)
+    large = {x for x in leaves if x.size * target.costs.small_share > size}
+    reading = {x for x in large if kernel not in flow.readers.get(x, ()) and flow.kernel_of.get(x) is not kernel}
+    storing = {x for x in large if flow.kernel_of.get(x) is home and not flow.readers.get(x) and x not in flow.results}
+    gain = len(wanted) + len(own) - len(reading) - len(storing)
+    fits = gain >= 0 and len(made) <= target.costs.rematerialized
+    return Rematerialization(wanted, made, gain) if fits else None
 
-    def select(self, candidates: dict[Kernel, list[Rematerialization]]) -> dict[Kernel, list[Rematerialization]]:
-        """The plans that gain, and those that gain if all readers of their values recompute them too."""
-        while True:
-            asking: dict[Symbol, set[Kernel]] = {}
-            for kernel, plans in candidates.items():
-                for symbol in (s for plan in plans for s in plan.wanted):
-                    asking.setdefault(symbol, set()).add(kernel)
-            selected = {
-                kernel: [plan for plan in plans if plan.gain or all(self.readers[s] <= asking[s] for s in plan.wanted)]
-                for kernel, plans in candidates.items()
-            }
-            if selected == candidates:
-                return selected
-            candidates = selected
 
-    def _can(self, symbol: Symbol, home: Kernel) -> bool:
-        """Whether another kernel could compute the symbol."""
-        kind = home.kind in ("loop", "product") and symbol.size >= LARGE_ARRAY and symbol not in self.results
-        return kind and symbol.op.kind == "elementwise" and not home.is_per_row(symbol)  # type: ignore[union-attr]
-
-    def _worth(self, kernel: Kernel, home: Kernel, wanted: set[Symbol]) -> Rematerialization | None:
-        """The plan for all of `wanted`; None if it moves more numbers than reading them."""
-        made: set[Symbol] = set()
-        leaves: set[Symbol] = set()
-        for symbol in wanted:
-            self._expand(symbol, kernel, home, wanted, made, leaves)
-        if kernel.in_backward and any(source in self.written for leaf in leaves for source in beneath(leaf)):
-            return None  # it is overwritten before the backward phase runs
-        own = {s for s in wanted if self.readers[s] == {kernel}}
-        size = max(s.size for s in wanted)
-        large = {x for x in leaves if x.size * 4 > size}
-        reading = {x for x in large if kernel not in self.readers.get(x, ()) and self.kernel_of.get(x) is not kernel}
-        storing = {
-            x for x in large if self.kernel_of.get(x) is home and not self.readers.get(x) and x not in self.results
-        }
-        gain = len(wanted) + len(own) - len(reading) - len(storing)
-        return Rematerialization(wanted, made, gain) if gain >= 0 and len(made) <= MAX_OPERATIONS else None
-
-    def _expand(
-        self, symbol: Symbol, kernel: Kernel, home: Kernel, wanted: set[Symbol], made: set[Symbol], leaves: set[Symbol]
-    ) -> None:
-        """Add the operations that compute `symbol` from values in memory or from the result of a product."""
+def _expanded(
+    wanted: set[Symbol], kernel: Kernel, home: Kernel, flow: Dataflow, target: Target
+) -> tuple[set[Symbol], set[Symbol]]:
+    """The operations that compute `wanted`, and what they read: values in memory, or the result of a product."""
+    made: set[Symbol] = set()
+    leaves: set[Symbol] = set()
+    waiting = list(wanted)
+    while waiting:
+        symbol = waiting.pop()
         if symbol in made:
-            return
+            continue
         made.add(symbol)
         for v in operands(symbol):
             x = v.source
             if x.constant is not None:
                 continue
-            selected = bool(self.readers.get(x, set()) - {kernel}) or x in self.results
-            inside = self.kernel_of.get(x) is home and self._can(x, home) and is_identity(v, symbol)
+            selected = bool(flow.readers.get(x, set()) - {kernel}) or x in flow.results
+            inside = flow.kernel_of.get(x) is home and _can(x, home, flow, target) and is_identity(v, symbol)
             if inside and (x in wanted or not selected):
-                self._expand(x, kernel, home, wanted, made, leaves)
+                waiting.append(x)
             else:
                 leaves.add(x)
+    return made, leaves
 
 
-def _union(plans: list[Rematerialization]) -> Rematerialization:
+def _select(candidates: dict[Kernel, list[Rematerialization]], flow: Dataflow) -> dict[Kernel, list[Rematerialization]]:
+    """The plans that gain, and those that gain if all readers of their values recompute them too."""
+    while True:
+        asking: dict[Symbol, set[Kernel]] = {}
+        for kernel, plans in candidates.items():
+            for symbol in (s for plan in plans for s in plan.wanted):
+                asking.setdefault(symbol, set()).add(kernel)
+        selected = {
+            kernel: [plan for plan in plans if plan.gain or all(flow.readers[s] <= asking[s] for s in plan.wanted)]
+            for kernel, plans in candidates.items()
+        }
+        if selected == candidates:
+            return selected
+        candidates = selected
+
+
+def _union(plans: Sequence[Rematerialization]) -> Rematerialization:
     return Rematerialization({s for plan in plans for s in plan.wanted}, {s for plan in plans for s in plan.made})
 
 

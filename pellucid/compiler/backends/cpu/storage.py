@@ -17,25 +17,24 @@ import numpy as np
 
 from ....core.sharing import Cell
 from ....tensor import Tensor
+from .costs import CACHE_LINE
+from .target import host
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
-
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-LARGE_BYTES = 1 << 24  # bytes: a larger array, such as a data set, is not copied
 
 
 def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """Row-major zeros that begin at a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    raw = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
     return np.ndarray(shape, dtype, raw.data, start)
 
 
 def _readable(array: np.ndarray) -> np.ndarray:
     """The array in row-major order and aligned, so that no vector crosses a cache line. A large array is used as it is."""
-    if array.nbytes > LARGE_BYTES and array.flags.c_contiguous:
+    if array.nbytes > host().costs.copied_input and array.flags.c_contiguous:
         return array
     memory = aligned(array.shape, array.dtype)
     memory[...] = array

@@ -1,4 +1,7 @@
-"""Targets: instruction sets, tile sizes and caches of a processor (floor 4)."""
+"""Targets: instruction sets, tile sizes, caches and costs of a processor (floor 4).
+
+Another processor is described by a line of `TARGETS`, with its own numbers where those of `costs.py` do not fit.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,7 @@ from typing import NamedTuple
 import llvmlite.binding as binding
 
 from ....errors import OptionError
-
-# Of the caches, alike for all targets.
-L2_BYTES = 1 << 21  # panels of a matmul that stay in cache while all rows pass by
-CONFLICT_STRIDE = 512  # bytes: rows a multiple of this apart fall into few cache sets, so they are padded by one vector
+from .costs import CacheSizes, Costs, ProductCosts, TileSizes
 
 
 class Target(NamedTuple):
@@ -20,7 +20,7 @@ class Target(NamedTuple):
 
     lanes: float32 elements of a vector. rows, vectors: the tile of a matrix product, `rows` broadcast elements times `vectors`
     vectors, as large as its accumulators fit into registers (`tests/compiler/test_targets.py` looks for spills). fma: whether
-    it has a fused multiply-add.
+    it has a fused multiply-add. caches, costs, products, tiles: the same for all so far.
     """
 
     name: str
@@ -31,6 +31,10 @@ class Target(NamedTuple):
     rows: int
     vectors: int
     fma: bool
+    caches: CacheSizes = CacheSizes()
+    costs: Costs = Costs()
+    products: ProductCosts = ProductCosts()
+    tiles: TileSizes = TileSizes()
 
 
 def _features(text: str) -> str:

@@ -24,6 +24,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from ....threads import compute_threads
+from .costs import CACHE_LINE
 from .llvm import Builder, Code, Function, Value, compile_module, i32, i64, ir, new_function, new_module, pointer, void
 from .object_cache import object_code
 from .target import Target, host
@@ -33,18 +34,17 @@ T = TypeVar("T")
 # The signature of a program.
 PROGRAM = (pointer, pointer, i64, i64, i64)
 
-# The team's memory, in words of 8 bytes. Words written at different times are on different cache lines
-# (8 words). The barrier's two words are written together: one line to fetch instead of two makes it twice as fast.
-LINE = 8
+# The team's memory, in words of 8 bytes. Words written at different times are on different cache lines. The
+# barrier's two words are written together: one line to fetch instead of two makes it twice as fast.
+LINE = CACHE_LINE // 8  # words
 ARRIVED, GENERATION, BUSY = 0, 1, 2 * LINE
 HEAD = 4 * LINE
 # Behind the head, a mailbox for each worker. A job fits in one line, so that a worker gets all of it at once.
-POSTED, PARKED, SERVED, JOB, CONTEXT, THREADS, FIRST, COUNT = range(LINE)
+POSTED, PARKED, SERVED, JOB, CONTEXT, THREADS, FIRST, COUNT = range(8)
 MUTEX, CONDITION = 2 * LINE, 4 * LINE  # 128 bytes each: more than any POSIX system's take
 MAILBOX = 6 * LINE
 MAX_THREADS = 256
 
-PAUSES = 100  # spins before a waiting thread yields the processor: about 5 us
 IDLE_NANOSECONDS = 1_000_000  # of waiting for work, before a worker falls asleep
 FLUSH_DENORMALS = 0x8040  # in MXCSR: denormal results and arguments become zero
 
@@ -94,8 +94,8 @@ def _yield(builder: Builder) -> None:
 
 
 def _rest(builder: Builder, round: Value) -> None:
-    """Between two reads of a flag: pause, and after PAUSES rounds yield, as the awaited thread may need the processor."""
-    with builder.if_else(builder.icmp_signed("<", round, builder.index(PAUSES))) as (early, late):
+    """Between two reads of a flag: pause, and after some rounds yield, as the awaited thread may need the processor."""
+    with builder.if_else(builder.icmp_signed("<", round, builder.index(builder.target.costs.pauses))) as (early, late):
         with early:
             _pause(builder)
         with late:
@@ -201,7 +201,7 @@ def _define_launch(module: ir.Module, target: Target, share: Function, post: Fun
     team, program, context, threads, first, count = function.args
     head = ir.ArrayType(i64, HEAD)
     own = builder.alloca(head)
-    own.align = 64
+    own.align = CACHE_LINE
     with builder.when(builder.icmp_signed(">", threads, builder.index(1))):
         taken = builder.atomic_rmw("xchg", _word(builder, team, BUSY), builder.index(1), "acquire")
         with builder.when(builder.icmp_signed("==", taken, builder.index(0))):
@@ -209,7 +209,7 @@ def _define_launch(module: ir.Module, target: Target, share: Function, post: Fun
             builder.call(share, [team, program, context, builder.index(0), threads, first, count])
             _write(builder, builder.index(0), _word(builder, team, BUSY))
             builder.ret_void()
-    builder.store(ir.Constant(head, None), own, align=64)
+    builder.store(ir.Constant(head, None), own, align=CACHE_LINE)
     builder.call(share, [own, program, context, builder.index(0), builder.index(1), first, count])
     builder.ret_void()
 
@@ -239,7 +239,7 @@ def _define_await_job(module: ir.Module, target: Target) -> Function:
         return builder.add(builder.mul(seconds, builder.index(10**9)), rest)
 
     def spun(round: Value) -> Value:
-        return builder.or_(posted(), builder.icmp_signed("==", round, builder.index(PAUSES)))
+        return builder.or_(posted(), builder.icmp_signed("==", round, builder.index(builder.target.costs.pauses)))
 
     _until(builder, spun, lambda _: _pause(builder))
     with builder.when(posted()):
@@ -381,7 +381,7 @@ class Pool:
         self._growing = threading.Lock()
         self._workers: list[threading.Thread] = []
         self._memory = np.zeros(HEAD + MAX_THREADS * MAILBOX + LINE, np.int64)  # pages are taken as they are touched
-        self.team = -(-self._memory.ctypes.data // 64) * 64
+        self.team = -(-self._memory.ctypes.data // CACHE_LINE) * CACHE_LINE
 
     def grow(self, threads: int) -> int:
         """Start workers up to `threads` threads. Returns how many there are to use."""

@@ -14,13 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..costs import CACHE_LINE
 from ..llvm import Builder, Integer, LoopBody, Value
 from ..target import Target
 from .data_movement import Access
-
-MAX_TILE_ROWS = 8  # rows of a tile at most: enough sums in flight, and few of them idle at a ragged end
-QUERIES = 16  # in a block, where the lanes allow: larger ones compute more of what a causal block leaves out
-TILES = 16  # tiles of keys in a block
 
 Offsets = Sequence[Integer]  # of a tile's rows from its first, in elements: ints, or i64 values at a ragged end
 
@@ -77,9 +74,12 @@ class Blocking:
 
 
 def choose_blocking(sizes: Sizes, causal: bool, target: Target) -> Blocking:
-    rows = min(MAX_TILE_ROWS, target.rows)
-    vectors = max(1, min(target.vectors, QUERIES // target.lanes, -(-sizes.queries // target.lanes)))
-    return Blocking(sizes, causal, target.lanes, vectors, rows, max(1, min(TILES, -(-sizes.keys // rows))) * rows)
+    rows = min(target.tiles.attention_rows, target.rows)
+    vectors = max(
+        1, min(target.vectors, target.tiles.attention_queries // target.lanes, -(-sizes.queries // target.lanes))
+    )
+    tiles = max(1, min(target.tiles.attention_tiles, -(-sizes.keys // rows)))
+    return Blocking(sizes, causal, target.lanes, vectors, rows, tiles * rows)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,8 @@ def read_of_queries(builder: Builder, access: Access, numbers: Value) -> Value:
 
 def allocate(builder: Builder, sizes: Sequence[int]) -> list[Value]:
     """Room on the stack for numbers, one address per size."""
-    whole = [-(-size // 16) * 16 for size in sizes]
+    line = CACHE_LINE // 4  # float32 numbers
+    whole = [-(-size // line) * line for size in sizes]
     start = builder.room(sum(whole))
     return [builder.at(start, sum(whole[:i])) for i in range(len(sizes))]
 

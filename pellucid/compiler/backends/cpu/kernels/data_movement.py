@@ -17,13 +17,13 @@ from .....core.op import Attributes, Op
 from .....ops.contraction import fold
 from .....ops.movement import concatenate, pad
 from .....ops.reduce import cumulative_sum
+from ..costs import ENOUGH_UNITS
 from ..kernel_ir import KernelSpec, Load, Operand
 from ..llvm import Builder, Integer, Value
 from .vector_body import Emitter, thread_range
 from .vector_math import VectorMath
 
 Bounds = tuple[Integer, Integer]  # first and last + 1: ints, or i64 values
-ENOUGH_UNITS = 16  # units of an axis that keep every thread busy
 
 
 class Access(NamedTuple):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from .....ops.reduce import ArgReduce
 from ..kernel_ir import KernelSpec, Load, Store, merge_axes
 from ..llvm import Builder, LoopBody, Value, i32
+from ..target import Target
 from .vector_body import (
     Accumulator,
     Indices,
@@ -31,7 +32,6 @@ from .vector_body import (
     thread_range,
 )  # fmt: skip
 
-SCRATCH = 1 << 18  # bytes of stack, which is small in some threads
 BLOCK = 256  # elements of a chain of additions
 
 
@@ -57,15 +57,17 @@ def collapse_axes(spec: KernelSpec) -> KernelSpec:
     return spec
 
 
-def vector_axis(spec: KernelSpec, lanes: int) -> int | None:
+def vector_axis(spec: KernelSpec, target: Target) -> int | None:
     """The axis of the lanes: contiguous for most accesses, and long enough to fill them."""
+    lanes, costs = target.lanes, target.costs
+    gains = {0: 0, 1: costs.contiguous_access}  # by stride
     best: tuple[float, int | None] = (float("-inf"), None)
     allowed = _allowed(spec, lanes) if spec.by_row else range(len(spec.domain))
     for axis in allowed:
         size = spec.domain[axis]
-        gain = sum(2 if x.strides[axis] == 1 else 0 if x.strides[axis] == 0 else -8 for x in accesses(spec))
+        gain = sum(gains.get(x.strides[axis], -costs.strided_access) for x in accesses(spec))
         waste = -(-size // lanes) * lanes / max(size, 1)
-        score = gain - 4 * (waste - 1) * len(accesses(spec)) / 2
+        score = gain - costs.wasted_lanes * (waste - 1) * len(accesses(spec))
         if score > best[0]:
             best = (score, axis)
     return best[1]
@@ -113,21 +115,21 @@ class LoopOrder:
         return -(-size // self.lanes) if axis == self.lane_axis else size
 
 
-def order_loops(spec: KernelSpec, lanes: int) -> LoopOrder:
+def order_loops(spec: KernelSpec, target: Target) -> LoopOrder:
     """Long strides outside, short ones inside."""
-    lane_axis = vector_axis(spec, lanes)
+    lane_axis = vector_axis(spec, target)
     stride = lambda axis: max((abs(x.strides[axis]) for x in accesses(spec)), default=0)
     order = sorted(range(len(spec.domain)), key=stride, reverse=True)
     outer = [axis for axis in order if axis not in spec.axes]
     reduced = sorted(spec.axes) if spec.by_row else [axis for axis in order if axis in spec.axes]
     inner_last = lambda axes: tuple(sorted(axes, key=lambda axis: axis == lane_axis))
-    return LoopOrder(spec, lanes, lane_axis, inner_last(outer), inner_last(reduced))
+    return LoopOrder(spec, target.lanes, lane_axis, inner_last(outer), inner_last(reduced))
 
 
 def emit_loop(
     builder: Builder, spec: KernelSpec, pointers: Sequence[Value], flag: Value, thread: Value, threads: Value
 ) -> None:
-    loops = order_loops(collapse_axes(spec), builder.lanes)
+    loops = order_loops(collapse_axes(spec), builder.target)
     reductions = accumulators(builder, loops.spec)
     scratch = RowScratch(builder, loops, _allocate_scratch(builder, loops))
     partial_sums = PartialSums(builder, loops, _allocate_partial_sums(builder, loops, reductions))
@@ -208,7 +210,7 @@ def _allocate_scratch(builder: Builder, loops: LoopOrder) -> dict[int, tuple[Val
             if isinstance(x, int) and not instructions[x].per_row and instructions[x].level < instruction.level
         }  # fmt: skip
     units = math.prod(loops.units(axis) for axis in loops.reduced_axes)
-    if 4 * units * loops.lanes * len(wanted) > SCRATCH:
+    if 4 * units * loops.lanes * len(wanted) > builder.target.caches.stack:
         return {}
     return {
         i: (builder.room(units * loops.lanes, instructions[i].dtype), instructions[i].dtype) for i in sorted(wanted)

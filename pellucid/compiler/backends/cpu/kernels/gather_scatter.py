@@ -15,9 +15,10 @@ from llvmlite import ir
 
 from .....core.op import Op
 from .....ops.index import gather, index_add, index_put, rows, scatter_add, take
+from ..costs import ENOUGH_UNITS
 from ..kernel_ir import KernelSpec
 from ..llvm import Builder, Integer, Value, i8, i32, i64
-from .data_movement import ENOUGH_UNITS, Access, OpOperands, StridedLoop, aligned_thread_range, collapse_axes, long_axis
+from .data_movement import Access, OpOperands, StridedLoop, aligned_thread_range, collapse_axes, long_axis
 from .vector_body import Emitter, thread_range
 from .vector_math import VectorMath
 

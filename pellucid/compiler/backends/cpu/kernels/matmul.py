@@ -18,14 +18,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from ..costs import K_BLOCK_TERMS, LONG_CONTRACTION
 from ..kernel_ir import Contraction, KernelSpec, Load, Store, merge_axes
 from ..llvm import Builder, Integer, Value
-from ..prepare.contractions import LONG_CONTRACTION
-from ..target import L2_BYTES, Target
+from ..target import Target
 from .vector_body import Indices, LaneContext, PointAt, loop_axes, loop_blocks, thread_range
-
-MAX_UNROLLED_EPILOGUE = 5  # instructions: a longer epilogue is a loop over the rows of the tile, not unrolled
-K_BLOCK_TERMS = 512  # terms of a K block, about
 
 Run = tuple[int, int, int]  # equal tiles one after another: where they start, how many, and the size of each
 
@@ -213,7 +210,7 @@ def cut_into_tiles(product: Product, target: Target) -> Tiling:
     row_runs, panel_runs = tiles(rows, high), tiles(units, wide)
     blocking = k_blocking(terms.sizes) if is_long(product.spec) else None
     depth = math.prod(terms.sizes) if blocking is None else blocking.terms
-    in_cache = L2_BYTES // (4 * max(depth, 1) * wide * target.lanes)
+    in_cache = target.caches.l2 // (4 * max(depth, 1) * wide * target.lanes)
     return Tiling(outer, high, wide, row_runs, panel_runs, max(1, min(tile_count(panel_runs), in_cache)), blocking)
 
 
@@ -232,7 +229,7 @@ class Tile:
 
 def _emit_tiles(builder: Builder, product: Product, tiling: Tiling, thread: Value, threads: Value) -> None:
     scratch = None
-    if len(product.spec.instructions) > MAX_UNROLLED_EPILOGUE:
+    if len(product.spec.instructions) > builder.target.tiles.unrolled_epilogue:
         scratch = builder.room(tiling.high * tiling.wide * builder.lanes, "float32")
     count = math.prod(product.size(axis) for axis in tiling.outer) * tiling.rows * tiling.panels
     first, last = thread_range(builder, count, thread, threads)

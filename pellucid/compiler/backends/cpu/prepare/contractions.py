@@ -30,7 +30,6 @@ from ....ir.rewrite import emit, rewrite
 from ....ir.views import split_axes, view_of, whole_slices
 
 PRODUCTS = {matmul, dot_general}
-LONG_CONTRACTION = 4096  # terms: a longer sum is made in K blocks, and nothing fuses with its kernel
 Labels = tuple[str | None, ...]
 
 

@@ -19,8 +19,7 @@ from .....ops.reduce import amax, amin, argmax, argmin, expand
 from ....ir.graph import Graph, read_once
 from ....ir.rewrite import constant, emit, is_zeros, rewrite
 from ....ir.views import whole_slices
-
-MAX_UNROLLED = 16  # elements of a window whose argmax is unrolled
+from ..costs import UNROLLED_WINDOW
 
 
 class WindowMax(NamedTuple):
@@ -100,7 +99,7 @@ def _gather_in_window(symbol: Symbol, inputs: tuple[Symbol, ...], window_max: Wi
 
 def _windows_of(x: Symbol, axis: int) -> list[Symbol]:
     """The elements of each window, by position, where x is small windows flattened along its last axis; else nothing."""
-    if axis != x.ndim - 1 or x.op is not reshape or not 0 < x.shape[axis] <= MAX_UNROLLED:
+    if axis != x.ndim - 1 or x.op is not reshape or not 0 < x.shape[axis] <= UNROLLED_WINDOW:
         return []
     windows = x.inputs[0]
     if windows.op is not unfold or windows.shape[:4] != x.shape[:-1]:

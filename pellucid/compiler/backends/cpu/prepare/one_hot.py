@@ -10,8 +10,7 @@ from .....ops.index import check_index, gather, scatter_add
 from .....ops.reduce import any_, expand, sum_
 from ....ir.graph import Graph
 from ....ir.rewrite import constant, emit, is_zeros, rewrite
-
-SMALL_AXIS = 256  # the longest axis whose gather is replaced
+from ..costs import SMALL_AXIS
 
 
 def gather_to_onehot(graph: Graph) -> Graph:

@@ -7,6 +7,7 @@ from .....ops.movement import reshape
 from .....ops.reduce import sum_
 from ....ir.graph import Graph
 from ....ir.rewrite import emit, rewrite
+from ..costs import LARGE_REDUCTION
 
 
 def split_large_reductions(graph: Graph, by_row: bool = False) -> Graph:
@@ -31,6 +32,3 @@ def split_large_reductions(graph: Graph, by_row: bool = False) -> Graph:
         return emit(reshape, whole, origin=symbol.origin, shape=symbol.shape)
 
     return rewrite(graph, replacement)
-
-
-LARGE_REDUCTION = 1 << 15
