@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..core.origin import user_origin
 from .backends import BACKENDS, Program, Workspaces
+from .guard_cost import MIN_GUARD_SECONDS, GuardCost
 from .guards import Guard, check_seconds, checker
 from .options import StepOptions
 from .signature import Signature, fingerprint, is_current, retrace_reason
@@ -31,6 +32,7 @@ class ProgramCache:
 
     by_signature: the traces of each signature; the last used comes first.
     made: programs by the fingerprint of their trace; several signatures may trace to the same program.
+    guard_cost: what the guards of the last trace cost, while that is measured.
     workspaces: their memory, by executable: they run one at a time and share it.
     """
 
@@ -39,6 +41,7 @@ class ProgramCache:
         self.by_signature: dict[Signature, list[CachedTrace]] = {}
         self.made: dict[Hashable, Program] = {}
         self.workspaces: Workspaces = weakref.WeakKeyDictionary()
+        self.guard_cost: GuardCost | None = None
 
     def find(self, key: Signature) -> Program | None:
         """The program of a signature whose guards hold."""
@@ -50,8 +53,8 @@ class ProgramCache:
                 return trace.program
         return None
 
-    def add(self, traced: TracedStep, key: Signature) -> tuple[Program, float]:
-        """Cache the program of a trace. Gives it, and how many seconds the check of its guards takes."""
+    def add(self, traced: TracedStep, key: Signature) -> Program:
+        """Cache the program of a trace."""
         program = self.program_for(traced, key)
         cached = self.by_signature.setdefault(key, [])
         check = checker(traced.guards)
@@ -59,7 +62,9 @@ class ProgramCache:
         for trace in cached[MAX_PROGRAMS:]:
             self._forget(trace.program)
         del cached[MAX_PROGRAMS:]
-        return program, check_seconds(check)
+        cost = check_seconds(check)
+        self.guard_cost = GuardCost(program, cost, traced.guards) if cost > MIN_GUARD_SECONDS else None
+        return program
 
     def program_for(self, traced: TracedStep, key: Signature | None = None) -> Program:
         """The program for a trace, shared by equal traces. key: the signature it will be cached under."""

@@ -24,7 +24,6 @@ from ..ops.index import take
 from ..tensor import Tensor
 from .backends import Program
 from .backends.in_turn import Progress, assign_step, kept
-from .guard_cost import MIN_GUARD_SECONDS, GuardCost
 from .many_steps import check_unwritten, on_rows, resident_arguments, run_each, step_order, step_values
 from .options import StepOptions
 from .program_cache import CachedTrace, ProgramCache
@@ -59,7 +58,6 @@ class CompiledStep:
         self.cache = ProgramCache(self.__name__, options)
         self.last: Program | None = None
         self.once: Program | None = None  # the program of the last trace that changed Python state, good for one call
-        self._guard_cost: GuardCost | None = None  # what the guards of the last trace cost
         self._state: set[int] = set()  # ids of Tensors that the function finds by itself; the programs keep them alive
         self._lock = threading.RLock()
 
@@ -88,12 +86,12 @@ class CompiledStep:
             return self.function(*args, **kwargs)
         with self._lock:
             tensors, program = self._lookup(args, kwargs)
-            cost = self._guard_cost
+            cost = self.cache.guard_cost
             if cost is None or cost.program is not program:
                 return self._run(program, tensors, args, kwargs)
             result = cost.run(self.__name__, lambda: self._run(program, tensors, args, kwargs))
             if cost.is_known:
-                self._guard_cost = None
+                self.cache.guard_cost = None
             return result
 
     def __get__(self, instance: object, owner: type | None = None) -> CompiledStep:
@@ -235,9 +233,7 @@ class CompiledStep:
 
     def _cache_program(self, traced: TracedStep, args: Args, kwargs: Kwargs) -> Program:
         _, key = signature_of(args, kwargs, self._state)  # again: tracing may have set attributes, and found more state
-        program, cost = self.cache.add(traced, key)
-        self._guard_cost = GuardCost(program, cost, traced.guards) if cost > MIN_GUARD_SECONDS else None
-        return program
+        return self.cache.add(traced, key)
 
     # ---- looking inside ----
 

@@ -20,7 +20,7 @@ from guard_kinds import Box, vector
 
 import pellucid as P
 from pellucid import nn
-from pellucid.compiler import guard_cost
+from pellucid.compiler import guard_cost, program_cache
 from pellucid.compiler import step as step_module
 from pellucid.compiler.guards import checker, handlers, shadow_stack
 from pellucid.compiler.guards.guard import Guard, content_guard
@@ -247,7 +247,7 @@ def test_every_instruction_of_this_python_has_a_handler() -> None:
 
 
 def test_guards_that_cost_much_are_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_module, "MIN_GUARD_SECONDS", 0.0)
+    monkeypatch.setattr(program_cache, "MIN_GUARD_SECONDS", 0.0)
     monkeypatch.setattr(guard_cost, "MAX_GUARD_SHARE", 0.0)
     box = Box(numbers=[float(i) for i in range(60)])
     step = P.compile(lambda x: x * sum(box.numbers))

@@ -57,10 +57,10 @@ class BoundInputs:
         """Whether a step reads and writes nothing but states and arguments that stay as they are."""
         return not (self.written or self.written_gradients or self.gradients)
 
-    def set_arguments(self, context: Context, tensors: Sequence[Tensor]) -> list[np.ndarray]:
-        """Give the context the arguments of a call. Returns the arrays that have to stay until it is over."""
+    def set_arguments(self, context: Context, tensors: Sequence[Tensor]) -> None:
+        """Give the context the arguments of a call."""
         table = context.table
-        held = [tensors[position].array for _, position in self.passed]
+        context.held = held = [tensors[position].array for _, position in self.passed]
         for i, (index, _) in enumerate(self.passed):
             array = held[i]
             if not array.flags.c_contiguous:
@@ -68,7 +68,6 @@ class BoundInputs:
             table[index] = array.__array_interface__["data"][0]
         for position, memory in self.copied:
             np.copyto(memory, tensors[position].array)
-        return held
 
     def set_gradients(self, bindings: GradientBindings, tensors: Sequence[Tensor]) -> None:
         """Copy the gradients that the step reads."""

@@ -45,6 +45,7 @@ class Context:
 
     table: int64; first the address of each region, then by how many bytes each moves from one step to the next, then the
         address of the table of times, for a profile. address: the table's own.
+    held: arrays that live as long as native code has their addresses.
     regions: the bytes of each region, for operations that run in NumPy. memory: the Symbols in them.
     """
 
@@ -56,6 +57,7 @@ class Context:
         self.regions: dict[int, np.ndarray] = {}
         self.memory = PlannedMemory(self.plan, executable.layout, self.regions)
         self.workspace: Workspace
+        self.held: list[np.ndarray] = []
 
     @property
     def stride_offset(self) -> int:

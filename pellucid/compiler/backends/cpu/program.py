@@ -57,8 +57,6 @@ class Program:
             self.context.use(workspaces[self.executable])
         self.inputs = bind_inputs(self.graph, self.padding, self.context)
         self.state = StateBuffers(self.context, self.inputs.states)
-        # The arrays of the arguments of the last call. They live as long as native code has their addresses.
-        self.held_arrays: list[np.ndarray] = []
         self.backoff = thread_pool.ThreadBackoff()
 
     def __del__(self) -> None:
@@ -112,7 +110,7 @@ class Program:
     def prepare(self, tensors: Sequence[Tensor]) -> None:
         """Let the next run read the newest numbers of the states, and these arguments."""
         self.state.prepare()
-        self.held_arrays = self.inputs.set_arguments(self.context, tensors)
+        self.inputs.set_arguments(self.context, tensors)
         self.inputs.set_gradients(self.bindings, tensors)
 
     def values(self) -> list[Tensor]:
