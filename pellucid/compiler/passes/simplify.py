@@ -151,7 +151,7 @@ def pads_to_concatenate(graph: Graph) -> Graph:
                 waiting.extend(zip(old.inputs, x.inputs, strict=True))
             else:
                 return []
-        return pieces
+        return pieces[::-1]  # as they are written, from left to right
 
     def replacement(symbol: Symbol, inputs: tuple[Symbol, ...]) -> Symbol | None:
         pieces = padded_pieces(symbol, inputs) if symbol.op is add else []
