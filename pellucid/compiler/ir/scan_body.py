@@ -15,7 +15,7 @@ import numpy as np
 from ...core.origin import Origin, origin, user_origin
 from ...core.value import Spec, Symbol, Value
 from ...ops.index import check_index
-from ...ops.loop import loop
+from ...ops.loop import loop, part
 from .graph import Graph, Input, interpret, name_nodes, needed_of
 
 
@@ -89,6 +89,11 @@ class ScanBody:
 def scan_symbol(body: ScanBody, inputs: Sequence[Symbol], where: Origin) -> Symbol:
     """A scan as an operation. inputs: for each input of the body, in its order, the whole of it."""
     return Symbol(loop, tuple(inputs), {"body": body}, (), np.dtype(object), where)
+
+
+def part_symbol(scan: Symbol, what: str, index: int, size: int, dtype: np.dtype) -> Symbol:
+    """One output of a scan as an operation, flattened to (size,)."""
+    return Symbol(part, (scan,), {"what": what, "index": index}, (size,), dtype, scan.origin)
 
 
 def body_of(scan: Symbol) -> ScanBody:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ...ops.loop import loop
 from ..ir.graph import Graph
 from ..ir.rewrite import Pass
-from ..ir.scan_body import ScanBody
+from ..ir.scan_body import ScanBody, body_of
 from .scan_hoisting import hoist
 from .simplify import dead_code
 
@@ -48,7 +48,7 @@ class Pipeline:
 
         graph = dead_code(graph)
         done: set[ScanBody] = set()  # bodies that are rewritten already
-        while loops := [s for s in graph.symbols if s.op is loop and s.attributes["body"] not in done]:
+        while loops := [s for s in graph.symbols if s.op is loop and body_of(s) not in done]:
             # The last one first: a scan may read the outputs of an earlier scan, and only those that are read are kept.
             graph, body = hoist(graph, loops[-1], run_early, run_passes, "scan hoisting" not in disabled)
             done.add(body)

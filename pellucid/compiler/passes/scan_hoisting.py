@@ -29,7 +29,7 @@ from ...ops.movement import permute, reshape, slice_
 from ...ops.reduce import sum_
 from ..ir.graph import Graph, ancestors, descendants, topological_order
 from ..ir.rewrite import Pass, constant, emit, is_zeros, rewrite
-from ..ir.scan_body import ScanBody, extract_body, placeholder
+from ..ir.scan_body import ScanBody, body_of, extract_body, output_of, part_symbol, placeholder, update_scan
 from .step_axis import AtSteps, at_all_steps, is_hoistable, repeated
 
 
@@ -47,8 +47,8 @@ def hoist(graph: Graph, scan: Symbol, passes: Pass, passes_after: Pass, enabled:
     results = outer_results(live, split, values)
     body, inputs = remaining_body(live, split, remaining, before)
     body.graph = passes_after(body.graph)
-    remaining.symbol.attributes["body"], remaining.symbol.inputs = body, tuple(inputs)
-    replacements = {s: results[s.attributes["what"], s.attributes["index"]] for s in live.parts}
+    update_scan(remaining.symbol, body, inputs)
+    replacements = {s: results[output_of(s)] for s in live.parts}
     return rewrite(graph, lambda s, _: replacements.get(s)), body
 
 
@@ -79,9 +79,9 @@ class LiveScan:
 
 def live_scan(graph: Graph, symbol: Symbol, passes: Pass) -> LiveScan:
     """What the graph reads of a scan, with its body after `passes`."""
-    body: ScanBody = symbol.attributes["body"]
+    body: ScanBody = body_of(symbol)
     parts = [s for s in graph.symbols if s.op is part and s.inputs[0] is symbol]
-    used = {(s.attributes["what"], s.attributes["index"]) for s in parts}
+    used = {output_of(s) for s in parts}
     stacked = sorted(index for what, index in used if what == "stack")
     carries = _live_carries(body, {index for what, index in used if what == "last"}, stacked)
     results = [body.graph.outputs[i] for i in (*carries, *stacked)]  # an output that nothing reads is dropped
@@ -223,7 +223,7 @@ class RemainingLoop:
 
     def _part(self, what: str, index: int, size: int, dtype: np.dtype) -> Symbol:
         """One output of the scan, flattened to (size,)."""
-        return Symbol(part, (self.symbol,), {"what": what, "index": index}, (size,), dtype, self.symbol.origin)
+        return part_symbol(self.symbol, what, index, size, dtype)
 
     def history(self, index: int, written: bool) -> Symbol:
         """A carry at every step (T, ...). written: the value that the step writes; else the one that it reads."""

@@ -21,6 +21,10 @@ def current_origin() -> Origin:
     return origin.get() or user_origin()
 
 
+# Where operations go, and what the bodies being traced read.
+Position = tuple[list[Symbol], list[dict[int, Value]]]
+
+
 class Recording:
     """The operations of a step.
 
@@ -63,15 +67,15 @@ class Recording:
         finally:
             self.symbols = around
 
-    @contextmanager
-    def outside_of_scans(self) -> Iterator[None]:
-        """While active, operations belong to the step itself, and no body reads what is read."""
+    def leave_scans(self) -> Position:
+        """From now on, operations belong to the step itself, and no body reads what is read. Gives what `return_to` takes."""
         before = self.symbols, self.reads
         self.symbols, self.reads = self.outermost, []
-        try:
-            yield
-        finally:
-            self.symbols, self.reads = before
+        return before
+
+    def return_to(self, before: Position) -> None:
+        """Go on where `leave_scans` was called."""
+        self.symbols, self.reads = before
 
     @contextmanager
     def inside_body(self, inputs: Sequence[Symbol], *lists: list[Symbol]) -> Iterator[None]:

@@ -26,8 +26,11 @@ def find_symbol(value: Any, tensors: OuterTensors, recording: Recording) -> Symb
     if base is value or (entry is not None and entry.kind == "argument"):
         return tensors.add_input("state", value).symbol
     tensors.add_view(value, base)
-    with recording.outside_of_scans():  # another scan may read it too
+    before = recording.leave_scans()  # another scan may read it too
+    try:
         value.array = _follow_path(value.path, base)
+    finally:
+        recording.return_to(before)
     return value.array
 
 

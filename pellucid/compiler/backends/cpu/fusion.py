@@ -25,6 +25,7 @@ from ....ops.movement import reshape
 from ....ops.reduce import Reducing
 from ...ir.graph import Graph
 from ...ir.rewrite import emit
+from ...ir.scan_body import body_of
 from ...ir.views import AffineIndex, View, is_identity, squeezed_shape, view_of
 from ...passes.backward_phase import Copies, backward_phase
 from .costs import LONG_CONTRACTION
@@ -175,7 +176,7 @@ def _alone(symbol: Symbol, target: Target, fuse: bool) -> Kernel | None:
 
 
 def _scan_kernel(symbol: Symbol, target: Target, fuse: bool) -> Kernel:
-    body = symbol.attributes["body"]
+    body = body_of(symbol)
     graph = copy_results(body.graph)
     scan = ScanKernels(body, graph, fuse_operations(graph, target, fuse))
     kind = "scan" if all(kernel.kind != "interpreted" for kernel in scan.kernels) else "interpreted"

@@ -23,7 +23,7 @@ from ....ops.contraction import fold
 from ....ops.elementwise import cast
 from ...ir.graph import Graph, Input
 from ...ir.rewrite import emit
-from ...ir.scan_body import ScanBody
+from ...ir.scan_body import ScanBody, output_of
 from ...ir.views import squeezed_shape, view_of
 from .costs import CACHE_LINE
 from .kernel import Kernel, dtype_size, external_operands
@@ -227,7 +227,7 @@ def _scan_launch(kernel: Kernel, layout: Layout, reuse: bool) -> Launch:
         size = dtype_size(x)
         sources.append((view_of(x).source, offset * size, along[0] * size if i < body.slices else 0))
     sources += [(constant, 0, 0) for constant in plan.constants]
-    results_by_key = {(s.attributes["what"], s.attributes["index"]): s for s in kernel.stored}
+    results_by_key = {output_of(s): s for s in kernel.stored}
     keys = [("states" if i < carries else "stack", i) for i in range(len(scan.graph.outputs))]
     results = [results_by_key[key] if key in results_by_key else _temporary(*body.part(*key)) for key in keys]
     scratch = _temporary((plan.arena,), np.dtype(np.uint8))
