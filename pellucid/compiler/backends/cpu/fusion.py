@@ -18,15 +18,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ....core.value import Symbol
-from ....ops.elementwise import cast
 from ....ops.index import Indexing, check_index, rows
 from ....ops.loop import part
 from ....ops.movement import reshape
 from ....ops.reduce import Reducing
 from ...ir.graph import Graph
-from ...ir.rewrite import emit
+from ...ir.rewrite import copy_of
 from ...ir.scan_body import body_of
-from ...ir.views import AffineIndex, View, is_identity, squeezed_shape, view_of
+from ...ir.views import AffineIndex, View, is_identity, long_axes, squeezed_shape, view_of
 from ...passes.backward_phase import Copies, backward_phase
 from .costs import LONG_CONTRACTION
 from .kernel import Kernel, ScanKernels, external_operands, operands
@@ -186,8 +185,8 @@ def _scan_kernel(symbol: Symbol, target: Target, fuse: bool) -> Kernel:
 
 def _reduction_kernel(symbol: Symbol) -> Kernel:
     x, attributes = symbol.inputs[0], symbol.attributes
-    axes = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
-    long = [axis for axis, size in enumerate(x.shape) if size != 1]
+    axes = symbol.op.along(attributes)  # type: ignore[union-attr]
+    long = long_axes(x.shape)
     return Kernel("loop", [symbol], squeezed_shape(x.shape), tuple(i for i, axis in enumerate(long) if axis in axes))
 
 
@@ -231,7 +230,7 @@ def _aligned(home: Kernel, v: View, symbol: Symbol, target: Target) -> bool:
 
 def _along(v: View, reader: Symbol, kept_axes: list[int]) -> bool:
     """Whether the reader reads one scalar per row of the source, at every index of the row."""
-    axes = [axis for axis, size in enumerate(reader.shape) if size != 1]
+    axes = long_axes(reader.shape)
     indices = [i for i, size in zip(v.indices, v.source.shape, strict=True) if size != 1]
     return indices == [AffineIndex(0, ((axes[axis], 1),)) for axis in kept_axes]
 
@@ -335,7 +334,7 @@ def copy_results(graph: Graph) -> Graph:
 
     def own(symbol: Symbol) -> Symbol:
         if is_movement(symbol) or symbol in taken or symbol.op.kind == "loop":  # type: ignore[union-attr]
-            symbol = emit(cast, symbol, origin=symbol.origin, dtype=symbol.dtype)
+            symbol = copy_of(symbol)
             copies.append(symbol)
         taken.add(symbol)
         return symbol

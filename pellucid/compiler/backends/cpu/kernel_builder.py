@@ -11,7 +11,7 @@ from ....ops.elementwise import cast
 from ....ops.index import check_index
 from ....ops.movement import pad
 from ....ops.reduce import Reducing
-from ...ir.views import View, is_scalar, row_major, squeezed_shape, view_of
+from ...ir.views import View, is_scalar, long_axes, row_major, squeezed_shape, view_of
 from .kernel import Kernel, operands
 from .kernel_ir import Constant, Contraction, Instruction, KernelSpec, Load, Operand, Scalar, Store
 from .layout import CONTAINERS, Layout, domain_axes
@@ -157,7 +157,7 @@ def _contraction(kernel: Kernel, layout: Layout, pointers: Pointers) -> Contract
         strides = [by.get(letter, 0) for letter, size in zip(whole, symbol.shape, strict=True) if size != 1]
         strides += [by[letter] for letter in summed]
         loads.append(Load(pointers.number(view.source), offset, tuple(strides), view.source.dtype.name))
-    long = [axis for axis, size in enumerate(symbol.shape) if size != 1]
+    long = long_axes(symbol.shape)
     orientation = layout.orientations[kernel]
     rows, lanes = (long.index(axis) if axis in long else None for axis in (orientation.rows, orientation.lanes))
     sizes = dict(zip(sides[0], symbol.inputs[0].shape, strict=True))
@@ -194,7 +194,7 @@ def _order_summed_axes(product: Contraction, keep_order: bool) -> Contraction:
     """Order the summed axes by the strides of `splat`, outermost first, or keep their order; drop axes of size 1."""
     inner = len(product.splat.strides) - len(product.sizes)
     stride = lambda k: (-abs(product.splat.strides[inner + k]), -abs(product.vectors.strides[inner + k]))
-    order = [k for k, size in enumerate(product.sizes) if size != 1]
+    order = long_axes(product.sizes)
     order = order if keep_order else sorted(order, key=stride)
 
     def reordered(x: Load) -> Load:

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 
 from ....core.value import Symbol
 from ....ops.contraction import fold
-from ....ops.elementwise import cast
 from ....ops.index import check_index
 from ....ops.movement import concatenate, pad, permute
 from ...ir.graph import Graph
-from ...ir.rewrite import emit
-from ...ir.views import is_scalar, row_major, squeezed_shape, view_of
+from ...ir.rewrite import copy_of
+from ...ir.views import is_scalar, long_axes, row_major, squeezed_shape, view_of
 from .costs import CACHE_LINE
 from .kernel import Kernel, operands
 from .orientation import MatmulOrientation, operand_order, orient, product_operands
@@ -202,7 +201,7 @@ def _row_order(symbol: Symbol, wanted: Constraints) -> tuple[int, ...]:
 def _source_order(symbol: Symbol, layout: Layout) -> list[int]:
     """The axes of a container, outermost first, in the order of its input."""
     _, along = layout.locate(symbol.inputs[0])
-    long = [axis for axis, size in enumerate(symbol.shape) if size != 1]
+    long = long_axes(symbol.shape)
     return sorted(range(len(long)), key=lambda axis: (-abs(along[long[axis]]), axis))
 
 
@@ -362,10 +361,10 @@ def _copy_operand(
     if key in copies:
         layout.operand_copies[kernel, side] = copies[key]
         return []
-    copy = copies[key] = layout.operand_copies[kernel, side] = emit(cast, x, origin=x.origin, dtype=x.dtype)
+    copy = copies[key] = layout.operand_copies[kernel, side] = copy_of(x)
     packed = view.source in wanted.given.weights
     made = Kernel("copy", [copy], squeezed_shape(x.shape), stored=[copy], in_backward=kernel.in_backward, packed=packed)
-    long = [axis for axis, size in enumerate(x.shape) if size != 1]
+    long = long_axes(x.shape)
     _store(made, [long.index(axis) for axis in order if axis in long], layout, wanted)
     return [made]
 

@@ -20,9 +20,8 @@ import numpy as np
 from ....core.origin import user_origin
 from ....core.value import Symbol
 from ....ops.contraction import fold
-from ....ops.elementwise import cast
 from ...ir.graph import Graph, Input
-from ...ir.rewrite import emit
+from ...ir.rewrite import copy_of
 from ...ir.scan_body import ScanBody, output_of
 from ...ir.views import squeezed_shape, view_of
 from .costs import CACHE_LINE
@@ -242,7 +241,7 @@ def _temporary(shape: tuple[int, ...], dtype: np.dtype) -> Symbol:
 
 def _start(x: Symbol, layout: Layout) -> Launch:
     """The launch that copies the first carry. Its slice is assigned with that of the states."""
-    begin = emit(cast, x, origin=x.origin, dtype=x.dtype)
+    begin = copy_of(x)
     return _launch(Kernel("copy", [begin], squeezed_shape(x.shape), stored=[begin]), layout)
 
 

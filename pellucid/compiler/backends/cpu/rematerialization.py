@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ....core.value import Symbol
 from ...ir.graph import Graph
-from ...ir.rewrite import replace_results
+from ...ir.rewrite import reading, replace_results
 from ...ir.views import View, beneath, is_identity, view_of
 from ...passes.backward_phase import Copies
 from .fusion import is_movement
@@ -185,5 +185,5 @@ def _with_copies(
             inputs = tuple(new.get(x, x) for x in symbol.inputs)
         else:
             inputs = tuple(copy_for(x, kernel, plan) for x in symbol.inputs)
-        new[symbol] = symbol if inputs == symbol.inputs else symbol.with_inputs(inputs)
+        new[symbol] = reading(symbol, inputs)
     return replace_results(graph, new), copies | {new.get(s, s): plan_of_copy for s, plan_of_copy in before.items()}
