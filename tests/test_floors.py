@@ -209,7 +209,9 @@ def test_imports_stand_at_the_top(path: Path) -> None:
     }
     for name, node, inside in imports(path):
         if inside:
-            assert (name_of(path), name) in LAZY, f"{name_of(path)}:{node.lineno}: import {name} inside a function"
+            assert (name_of(path), name) in LAZY, (
+                f"{name_of(path)}:{node.lineno}: import {name} inside a function; move it to the top, or say why not in LAZY here"
+            )
         else:
             free = node.col_offset == 0 or node.lineno in typing_only
             assert free, f"{name_of(path)}:{node.lineno}: import {name} under a condition"

@@ -741,6 +741,59 @@ def put(g: Grower) -> Move:
     return lambda x: index.index_put(x, where, index.take(x, where) * -0.5), [at], g.exact[at]
 
 
+# ---- what single passes look for -----------------------------------------------------------------------------------------
+
+
+def some_weights(g: Grower, size: int) -> Tensor:
+    return P.tensor(g.random.normal(size=(size, 3)).astype(g.dtype))
+
+
+@a_move(1)
+def layer(g: Grower) -> Move:
+    """A product between two reshapes, perhaps summed at once, as in a linear layer and its gradient."""
+    at = g.pick(lambda i: g.floats(i) and g.values[i].ndim > 1 and 0 not in g.values[i].shape)
+    shape, summed = g.values[at].shape, bool(g.random.random() < 0.5)
+    weight = some_weights(g, shape[-1])
+
+    def through(x: Tensor) -> Tensor:
+        y = (x.reshape(-1, shape[-1]) @ weight).reshape(*shape[:-1], 3)
+        return y.sum(0) if summed else y
+
+    return through, [at], False
+
+
+@a_move(1)
+def embedded(g: Grower) -> Move:
+    """Rows of a table, more than it has, times a matrix."""
+    at = g.pick(lambda i: g.floats(i) and g.values[i].ndim == 2 and 0 not in g.values[i].shape)
+    size, width = g.values[at].shape
+    where, weight = P.tensor(g.random.integers(0, size, (3, size))), some_weights(g, width)
+    return lambda x: x[where] @ weight, [at], False
+
+
+@a_move(1)
+def assembled(g: Grower) -> Move:
+    """A Tensor written part by part."""
+    at = g.pick(lambda i: g.floats(i) and g.values[i].ndim > 0 and g.values[i].shape[0] > 1)
+    half = g.values[at].shape[0] // 2
+
+    def parts(x: Tensor) -> Tensor:
+        y = P.zeros_like(x.detach())
+        y[:half] = x[half : 2 * half].detach()
+        y[half:] = x[half:].detach() * 2
+        return y + x
+
+    return parts, [at], False
+
+
+@a_move(1)
+def long_sum(g: Grower) -> Move:
+    """A sum of more numbers than one thread adds up."""
+    at = g.pick(g.floats)
+    angles = P.tensor(np.linspace(0, 3, 40_000).astype(g.dtype))
+    return lambda x: (angles * x.mean()).cos().sum() / 40_000, [at], False
+
+
 # ---- chance and state ----------------------------------------------------------------------------------------------------
 
 

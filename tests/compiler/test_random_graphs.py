@@ -12,6 +12,8 @@ import pytest
 from random_graphs import DISABLED, FLOAT64, Arrays, Trial, check, pack, same, second_gradients, wave
 
 import pellucid as P
+from pellucid.compiler.backends.cpu.prepare.pipeline import PASSES
+from pellucid.compiler.trace.tracer import trace
 from pellucid.core.op import REGISTRY, Op
 from pellucid.errors import PellucidError
 from pellucid.tensor import Tensor
@@ -181,6 +183,22 @@ def test_random_graphs_agree_with_every_oracle(seed: int) -> None:
     """With all passes on; every second time with one of them, or fusion, or the reuse of memory, off."""
     disable_passes = DISABLED[seed // 2 % len(DISABLED)] if seed % 2 else ()
     check(pack(seed, GRAPHS, 3 + seed % 4), disable_passes)
+
+
+def test_each_pass_changes_some_of_the_random_graphs() -> None:
+    """Else they say nothing about it."""
+    idle = set(PASSES.values())  # one may stand there several times
+    for seed in range(PACKS):
+        if not idle:
+            break
+        trial = pack(seed, GRAPHS, 3 + seed % 4)
+        graph = trace(trial.function, (tuple(trial.args), {}), {}).graph
+        for step in PASSES.values():
+            before, graph = graph, step(graph)
+            if len(before.symbols) != len(graph.symbols) or str(before) != str(graph):
+                idle.discard(step)
+    names = [name for name, step in PASSES.items() if step in idle]
+    assert not names, "add a move to random_graphs.py that makes what these passes look for"
 
 
 @pytest.mark.parametrize("disable_passes", DISABLED, ids=lambda names: "+".join(names)[:30] or "nothing")

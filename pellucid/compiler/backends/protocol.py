@@ -1,7 +1,9 @@
 """What a backend is: it makes a Program of a traced step (floor 4).
 
 A backend receives the step as it was recorded and runs the passes that it wants. What it gives keeps to `Program`, so that
-`step.py` knows no backend. `tests/compiler/test_backends.py` runs one suite over all of them.
+`step.py` knows no backend. A backend in NumPy extends `InterpretedProgram` and assigns its `graph`, such as
+`Pipeline(PASSES, {}).run(traced.graph, disabled_passes, traced.inference)`; names of passes that it does not have are ignored.
+`kernels` raises an error of its own where there are none. `tests/compiler/test_backends.py` runs one suite over all of them.
 """
 
 from __future__ import annotations

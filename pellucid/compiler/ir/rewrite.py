@@ -23,7 +23,11 @@ Rule = Callable[[Symbol, tuple[Symbol, ...]], Symbol | None]
 
 
 def rewrite(graph: Graph, rule: Rule) -> Graph:
-    """The graph with `rule(symbol, its new inputs)` in place of each symbol; None keeps it as it is."""
+    """The graph with `rule(symbol, its new inputs)` in place of each symbol; None keeps it as it is.
+
+    A rule may give an input, or one Symbol for several. Operations that no result needs any more are left out. The graph that
+    came in stays as it is, as for every pass.
+    """
     new: dict[Symbol, Symbol] = {}
     for symbol in graph.symbols:
         inputs = tuple(new.get(x, x) for x in symbol.inputs)

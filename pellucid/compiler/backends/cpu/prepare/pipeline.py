@@ -21,16 +21,19 @@ from .max_pooling import lower_max_pooling, mask_pooling_windows
 from .one_hot import gather_to_onehot
 from .reductions import split_large_reductions
 
+# A pass without a wish of its own stands behind "constant folding".
 PASSES: dict[str, Pass] = {
     "dead code": dead_code,
     "partial writes": join_partial_writes,
     "constant folding": fold_constants,
+    # Argmax and gather as they were traced, before anything moves them.
     "max pooling": lower_max_pooling,
     "gather to one-hot": gather_to_onehot,
     "convolutions": lower_convolutions,
     "pads to concatenate": pads_to_concatenate,
-    "simplify": simplify,
+    "simplify": simplify,  # reshapes and other movements; it runs again behind passes that make some
     "masked windows": mask_pooling_windows,
+    # Products find their final axes here.
     "transpose matmuls": transpose_matmuls,
     "fold reshapes": fold_reshapes_into_contractions,
     "embedding products": commute_gather_matmul,
