@@ -66,10 +66,13 @@ def records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
                             "short fields; is a quote on that line opened and never closed?") from None  # fmt: skip
 
 
-def sniff(path: Path) -> tuple[Dialect, list[list[str]]]:
-    """The dialect of a text file, and its first records. The first row says how many fields there are."""
-    samples = {s: [fields for _, fields in _sample(path, s)] for s in SEPARATORS}
-    separator = max(SEPARATORS, key=lambda s: _evenness(samples[s]))
+def sniff(path: Path, separator: str | None = None) -> tuple[Dialect, list[list[str]]]:
+    """The dialect of a text file, and its first records. The first row says how many fields there are.
+
+    separator: where it is known.
+    """
+    samples = {s: [fields for _, fields in _sample(path, s)] for s in ([separator] if separator else SEPARATORS)}
+    separator = max(samples, key=lambda s: _evenness(samples[s]))
     if not samples[separator]:
         next(records(path, separator), None)  # raises where a quote is to blame
         raise DataError(f"{path}: only blanks and separators; expected rows of data; check how it was made")

@@ -13,8 +13,12 @@ from ..problem import DataModule
 from .load import load_table, read_rows_for_prediction
 from .preprocess import TablePreprocessor
 from .read import Table
+from .read_options import EXAMPLE, PARSERS
 
 TASKS = ("classification", "regression")
+READ_OPTION = DataOption(
+    "read", (str,), f"How the file is to be read, such as {EXAMPLE}; keys: {', '.join(PARSERS)}.", "KEY=VALUE,..."
+)
 # Shared with series, which are tables too.
 COLUMN_OPTIONS = (
     DataOption(
@@ -23,6 +27,7 @@ COLUMN_OPTIONS = (
     DataOption(
         "header", (bool,), "Whether the first row names the columns (detected if left out).", negatable=True
     ),
+    READ_OPTION,
     DataOption("drop_columns", (list, tuple, str), "Columns to leave out."),
     DataOption(
         "task", (str,), "classification or regression (chosen by the target if left out).", "TASK", choices=TASKS

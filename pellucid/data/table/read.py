@@ -7,7 +7,7 @@ refuses goes to `delimited.py`, which reads it or says what is wrong.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -26,6 +26,7 @@ from .delimited import (
     records,
     sniff,
 )
+from .read_options import ReadOptions
 
 SHOWN = 20  # columns that a message lists
 LARGEST = 1e150
@@ -34,7 +35,10 @@ NESTED = ("STRUCT", "MAP", "UNION", "BLOB")
 
 @dataclass
 class Table:
-    """names: one a column. columns: as many object arrays (N,) of text, None where a value is missing."""
+    """names: one a column. columns: as many object arrays (N,) of text, None where a value is missing.
+
+    options: how the file was to be read. notes: what was found in it and decided, a line each.
+    """
 
     path: Path
     names: list[str]
@@ -42,6 +46,8 @@ class Table:
     header: bool
     decimal_comma: bool = False  # whether 3,14 is a number
     rows: np.ndarray | None = None  # which rows of the file these are, where some were left out
+    options: ReadOptions = field(default_factory=ReadOptions)
+    notes: list[str] = field(default_factory=list)
     _numbers: dict[int, tuple[np.ndarray, np.ndarray] | None] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -69,16 +75,14 @@ class Table:
     def take(self, rows: np.ndarray) -> Table:
         """The table of these rows; messages still give their lines in the file."""
         rows_of_file = rows if self.rows is None else self.rows[rows]
-        return Table(
-            self.path, self.names, [c[rows] for c in self.columns], self.header, self.decimal_comma, rows_of_file
-        )
+        return replace(self, columns=[c[rows] for c in self.columns], rows=rows_of_file, _numbers={})
 
     def where(self, i: int) -> str:
         """`people.csv, line 17`, where row `i` begins; a Parquet file has rows, not lines."""
         index = int(i if self.rows is None else self.rows[i])
         if not self.path.is_file() or starts_with(self.path, PARQUET):
             return f"{self.path}, row {index + 1}"
-        return f"{self.path}, line {line_of(self.path, index + self.header)}"
+        return f"{self.path}, line {line_of(self.path, index + self.header, self.options.delimiter)}"
 
     def row(self, i: int) -> dict[str, str]:
         """Row `i` as it was: column -> text, empty where missing."""
@@ -156,10 +160,12 @@ def check_finite(table: Table, position: int) -> None:
 # ---- reading -----------------------------------------------------------------------------------------------------------
 
 
-def read_table(path: Path, header: bool | None = None) -> Table:
-    """The table in `path`; `header` overrules what is sniffed. Raises DataError with file and line."""
+def read_table(path: Path, header: bool | None = None, options: ReadOptions | None = None) -> Table:
+    """The table in `path`. header, options: overrule what is sniffed. Raises DataError with file and line."""
+    options = options or ReadOptions()
     existing_file(path, "CSV, TSV or Parquet")
-    table = _read_parquet(path) if starts_with(path, PARQUET) else _read_text(path, header)
+    table = _read_parquet(path) if starts_with(path, PARQUET) else _read_text(path, header, options)
+    table.options = options
     if not len(table):
         raise DataError(
             f"{path}: a header and no rows; expected rows of data; if the only row is data, pass --no-header"
@@ -172,22 +178,23 @@ def read_table(path: Path, header: bool | None = None) -> Table:
     return table
 
 
-def _read_text(path: Path, header: bool | None) -> Table:
+def _read_text(path: Path, header: bool | None, options: ReadOptions) -> Table:
     check_text(path)
-    dialect, sample = sniff(path)
+    dialect, sample = sniff(path, options.delimiter)
+    decimal_comma = dialect.separator == ";" if options.decimal is None else options.decimal == ","
     columns = _fast(path, dialect)
     if columns is None:
         columns = _plain(path, dialect)
     has_header = looks_like_header(sample) if header is None else header
     if not has_header:
         names = [f"column{i + 1}" for i in range(dialect.width)]
-        return Table(path, names, [_none_for_missing(c) for c in columns], False, dialect.separator == ";")
+        return Table(path, names, [_none_for_missing(c) for c in columns], False, decimal_comma)
     named = [(i, name) for i, name in enumerate(sample[0])]
     kept = [_none_for_missing(c[1:]) for c in columns]
     # A separator at the end of every row makes a column without name or value: that is no column.
     named = [(i, name) for i, name in named if name or any(value is not None for value in kept[i])]
     names = [name or f"column{i + 1}" for i, name in named]
-    return Table(path, names, [kept[i] for i, _ in named], True, dialect.separator == ";")
+    return Table(path, names, [kept[i] for i, _ in named], True, decimal_comma)
 
 
 def _fast(path: Path, dialect: Dialect) -> list[np.ndarray] | None:
@@ -259,9 +266,9 @@ def _read_parquet(path: Path) -> Table:
     return Table(path, names, [_none_for_missing(_stripped(column)) for column in found.values()], True)
 
 
-def line_of(path: Path, index: int) -> int:
+def line_of(path: Path, index: int, separator: str | None = None) -> int:
     """The line on which record `index` (from 0, the header counted, blank ones not) of a text file begins."""
-    for k, (line, _) in enumerate(records(path, sniff(path)[0].separator)):
+    for k, (line, _) in enumerate(records(path, sniff(path, separator)[0].separator)):
         if k == index:
             return line
     return index + 1
