@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import DataError, OptionError
 from ..base import Content, DataKind, DataOption, NewExamples, OptionValue, PredictionForm, Source
 from ..problem import DataModule
-from ..table.kind import COLUMN_OPTIONS, TableKind, is_one_table
+from ..table.kind import COLUMN_OPTIONS, TableKind
 from ..table.load import chosen_columns
 from ..table.read import Table, read_table
 from ..table.read_options import ReadOptions
@@ -41,7 +41,7 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
     preprocessor = SeriesPreprocessor
 
     def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
-        return "time_column" in options and (content.is_file or is_one_table(content, TableKind.endings))
+        return "time_column" in options and TableKind().recognises(content, options)
 
     def open(self, content: Content) -> tuple[str, list[Path]]:
         return TableKind().open(content)

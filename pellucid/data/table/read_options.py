@@ -80,6 +80,14 @@ class ReadOptions:
         given = [(name, value) for name, value in asdict(self).items() if value is not None]
         return ",".join(f"{name}={'none' if value == 0 else words.get(value, value)}" for name, value in given)
 
+    def of_text(self, text: str | None) -> str | None:
+        """The encoding, where no rows are read. Raises OptionError for any other option."""
+        if self != ReadOptions(encoding=self.encoding):
+            raise OptionError(
+                f"--read {text}: DATA is a text without rows; expected encoding alone; write --read encoding={self.encoding or 'cp1252'}"
+            )
+        return self.encoding
+
     def over(self, other: ReadOptions) -> ReadOptions:
         """These options, and those of `other` where these say nothing."""
         return ReadOptions(**{**asdict(other), **{k: v for k, v in asdict(self).items() if v is not None}})
