@@ -58,6 +58,7 @@ HIGH_RUN = re.compile(rb"[\x80-\xff]{3,}")
 NOT_WESTERN = re.compile(
     rb"(?<=[A-Za-z])[\x80-\x87\x89\x8b\x8d\x8f-\x91\x93-\x98\x9b\x9d](?=[A-Za-z])"
 )  # no letters in cp1252
+CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f]")  # no text
 MOST_FOREIGN = 0.3  # of the bytes that are not ASCII may stand as in no Western text
 
 
@@ -198,11 +199,12 @@ def _marked(chunk: bytes) -> str | None:
     for mark, name in BYTE_ORDER_MARKS.items():
         if chunk.startswith(mark):
             return name
-    start = chunk[:4000]
-    if 0.3 < start.count(0) / len(start) < 0.7:
-        for name, zeros in (("utf-16-be", chunk[:400:2]), ("utf-16-le", chunk[1:400:2])):
-            if not zeros.strip(b"\x00"):
-                return name
+    for name, high, low in (
+        ("utf-16-be", chunk[:4000:2], chunk[1:4000:2]),
+        ("utf-16-le", chunk[1:4000:2], chunk[:4000:2]),
+    ):
+        if high.count(0) > 0.8 * len(high) and low.count(0) < 0.1 * len(low) and not CONTROL.search(low):
+            return name
     return None
 
 

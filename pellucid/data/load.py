@@ -54,17 +54,17 @@ def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options
     return kind.load(source)
 
 
-def open_source(spec: str, kind: DataKind, seed: int = 0) -> Source:
+def open_source(spec: str, kind: DataKind, seed: int = 0, read: str | None = None) -> Source:
     """Data of a known kind, to predict for or to score on: a name from the catalogue, or a path.
 
-    Raises DataError for a data set of another kind.
+    read: the option of that name, over what is kept of training. Raises DataError for a data set of another kind.
     """
     _refuse_url(spec)
     dataset = find(spec)
     record = {"spec": spec, "seed": seed}
     if dataset is None:
         path = Path(spec)
-        return Source(path.name, [path], record=record)
+        return Source(path.name, [path], {} if read is None else {"read": read}, record)
     if dataset.kind != kind.name:
         raise DataError(
             f"{spec}: a data set of kind {dataset.kind}; expected {kind.container}, as in training; name such data"

@@ -45,7 +45,7 @@ class TextScorer:
         Raises DataError where nothing of it can be scored.
         """
         own = self.run.config.source
-        source = open_source(data, self.kind, self.run.config.settings.seed)
+        source = open_source(data, self.kind, self.run.config.settings.seed, cast("str | None", own.get("read")))
         if own.get("spec") == data:  # split as it was for this run, where it is the same text
             source.options = {name: value for name, value in own.items() if name not in ("spec", "path", "seed")}
         text = self.kind.read_to_score(source)

@@ -86,4 +86,5 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
         return NewExamples(examples.inputs, names, target=examples.target)
 
     def read_table(self, preprocessor: SeriesPreprocessor, source: Source) -> Table:
-        return read_table(source.path, preprocessor.header, preprocessor.read_options)
+        options = ReadOptions.parse(source.options.get("read")).over(preprocessor.read_options)
+        return read_table(source.path, preprocessor.header, options)

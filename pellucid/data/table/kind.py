@@ -79,9 +79,10 @@ class TableKind(DataKind[TablePreprocessor]):
         if len(sources) > 1:
             raise OptionError(f"DATA: {len(sources)} tables; expected one; predict them one after another")
         source = sources[0]
-        table = (
-            read_rows_for_prediction(source.path, preprocessor) if source.dataset is None else self._test_rows(source)
-        )
+        if source.dataset is None:
+            table = read_rows_for_prediction(source.path, preprocessor, read=source.options.get("read"))
+        else:
+            table = self._test_rows(source)
         names = [str(i + 1) for i in range(len(table))]
         return NewExamples(preprocessor.encode(table), names, table=table, notes=[*table.notes])
 

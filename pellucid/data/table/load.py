@@ -131,17 +131,22 @@ def _labelled(path: Path, preprocessor: TablePreprocessor, header: bool | None, 
     return _with_target(table, table.names.index(preprocessor.target_name), notes)
 
 
-def read_rows_for_prediction(path: Path, preprocessor: TablePreprocessor, header: bool | None = None) -> Table:
+def read_rows_for_prediction(
+    path: Path, preprocessor: TablePreprocessor, header: bool | None = None, read: str | None = None
+) -> Table:
     """The rows of `path` under the names of training; the target column may be there or not.
+
+    read: the option of that name, over what was said at training.
 
     A header that has the names of training decides; without one, columns go by place. Raises DataError where neither fits.
     """
-    table = read_table(path, header, preprocessor.read_options)
+    options = ReadOptions.parse(read).over(preprocessor.read_options)
+    table = read_table(path, header, options)
     names, needed = preprocessor.names, preprocessor.needed
     if header is None and not table.header:
         first = [str(column[0]) for column in table.columns]  # names may look like data: 2019, 2020
         if set(needed) <= set(first):
-            table = read_table(path, True, preprocessor.read_options)
+            table = read_table(path, True, options)
     if set(needed) <= set(table.names):
         return table
     if table.header and (preprocessor.header or set(table.names) & set(needed)):
