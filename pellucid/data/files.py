@@ -55,10 +55,11 @@ PICKLE = re.compile(rb"\x80[\x02-\x05][\x95}(c\]]")
 MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 ASCII = bytes(range(128))
 HIGH_RUN = re.compile(rb"[\x80-\xff]{3,}")
+# Between letters, what is no letter in cp1252, or a capital before a small one.
 NOT_WESTERN = re.compile(
-    rb"(?<=[A-Za-z])[\x80-\x87\x89\x8b\x8d\x8f-\x91\x93-\x98\x9b\x9d](?=[A-Za-z])"
-)  # no letters in cp1252
-CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f]")  # no text
+    rb"(?<=[A-Za-z])(?:[\x80-\x87\x89\x8b\x8d\x8f-\x91\x93-\x98\x9b\x9d](?=[A-Za-z])|[\x8a\x8c\x8e\x9f](?=[a-z]))"
+)
+CONTROL = re.compile(r"[\x01-\x08\x0e-\x1f]")  # no text
 MOST_FOREIGN = 0.3  # of the bytes that are not ASCII may stand as in no Western text
 
 
@@ -203,7 +204,8 @@ def _marked(chunk: bytes) -> str | None:
         ("utf-16-be", chunk[:4000:2], chunk[1:4000:2]),
         ("utf-16-le", chunk[1:4000:2], chunk[:4000:2]),
     ):
-        if high.count(0) > 0.8 * len(high) and low.count(0) < 0.1 * len(low) and not CONTROL.search(low):
+        zeros = high.count(0) > 0.8 * len(high) and low.count(0) < 0.1 * len(low)
+        if zeros and not CONTROL.search(chunk[:4000].decode(name, "ignore")):
             return name
     return None
 

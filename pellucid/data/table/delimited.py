@@ -168,17 +168,22 @@ def looks_like_header(sample: Sequence[Sequence[str]]) -> bool:
     return not any(name and field in column for name, field, column in zip(named, first, columns, strict=True))
 
 
+def widest(rows: Sequence[Sequence[str]]) -> int:
+    """The commonest number of fields, the larger of two that are as common; 0 without rows."""
+    return max(Counter(map(len, rows)).items(), key=lambda item: item[::-1], default=(0, 0))[0]
+
+
 def titles_above(rows: Sequence[Sequence[str]]) -> int:
     """How many of the first records are titles above a header: of other widths than the rest, or with all but one field blank.
 
     None where what follows does not begin with a header, nor where the header may only lack a name, as R writes it.
     """
-    width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
+    width = widest(rows)
     filled = [sum(field.lower() not in MISSING for field in row) for row in rows[: MOST_TITLES + 1]]
     if width < 2:
         return 0
     for k, row in enumerate(rows[: MOST_TITLES + 1]):
-        alone = len(row) == width and filled[k] <= max(1, width // 3) and width > 2
+        alone = len(row) == width and filled[k] <= max(1, width // 3) and (width > 2 or bool(row[0]))
         if len(row) != width or alone:
             continue
         if k and filled[k] == width and looks_like_header(rows[k:]) and not 2 < width == len(rows[k - 1]) + 1:

@@ -11,15 +11,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import DataError
 from ..files import chunks, find_encoding
+from .as_text import as_text
 from .plain import open_text
 
 ENDINGS = (".json", ".jsonl", ".ndjson")
 LINES = (".jsonl", ".ndjson")
 BEGINS = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*\{\s*"|\{\s*"([^"\\]|\\.)*"\s*:)')
+NESTED = (dict, list, tuple, set, np.ndarray)
 FORMS = "a list of records, a record a line, or a column for each key"
-Columns = dict[str, list[str | None]]
 
 
 def is_json(path: Path) -> bool:
@@ -28,20 +31,15 @@ def is_json(path: Path) -> bool:
     return name.endswith(ENDINGS) or bool(BEGINS.match(next(chunks(path), b"")))
 
 
-def read_json(path: Path, encoding: str | None = None) -> tuple[Columns, list[str]]:
-    """The columns, None where a value is missing, and notes. Raises DataError with the line of what is no JSON."""
+def read_json(path: Path, encoding: str | None = None) -> tuple[dict[str, list[str]], list[str]]:
+    """The columns as text, "" where a value is missing, and notes. Raises DataError with the line of what is no JSON."""
     with open_text(path, find_encoding(path, encoding)) as file:
         text = file.read().removeprefix("\ufeff")
     value, notes = _parsed(path, text), list[str]()
     if isinstance(value, dict) and not _is_columns(value):
         value = _unwrapped(path, value, notes)
     columns = _by_key(path, value) if isinstance(value, dict) else _by_record(path, value)
-    return _flattened(columns, notes), notes
-
-
-def columns_of_records(records: Iterable[Mapping[str, Any]], notes: list[str]) -> Columns:
-    """`read_json` of records in memory."""
-    return _flattened(_spread(records), notes)
+    return {name: as_text(values) for name, values in flattened(columns, notes).items()}, notes
 
 
 def _parsed(path: Path, text: str) -> Any:
@@ -78,7 +76,7 @@ def _is_whole(line: str) -> bool:
 
 def _is_columns(value: dict[str, Any]) -> bool:
     """Whether each key holds a column: lists of one length, or objects with the same keys."""
-    if not value:
+    if not value or _is_split(value):
         return False
     first = next(iter(value.values()))
     if isinstance(first, list):
@@ -86,11 +84,19 @@ def _is_columns(value: dict[str, Any]) -> bool:
     return isinstance(first, dict) and all(isinstance(c, dict) and c.keys() == first.keys() for c in value.values())
 
 
+def _is_split(value: dict[str, Any]) -> bool:
+    """Whether it is pandas' form of names, index and rows."""
+    names, rows = value.get("columns"), value.get("data")
+    if not isinstance(names, list) or not isinstance(rows, list) or not rows:
+        return False
+    return all(isinstance(row, list) and len(row) == len(names) for row in rows)
+
+
 def _unwrapped(path: Path, value: dict[str, Any], notes: list[str]) -> Any:
     """The table inside an object: pandas' "split" form, or the one list of records in it."""
-    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
+    if _is_split(value):
         names = [str(name) for name in value["columns"]]
-        return [dict(zip(names, row, strict=False)) for row in value["data"] if isinstance(row, list)]
+        return [dict(zip(names, row, strict=False)) for row in value["data"]]
     lists = [key for key, inner in value.items() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
     if len(lists) != 1:
         if any(isinstance(inner, dict | list) for inner in value.values()):
@@ -110,7 +116,7 @@ def _by_key(path: Path, value: dict[str, Any]) -> dict[str, list[Any]]:
         return value
     rows_by_key = all(key.isdecimal() for key in value) and not all(key.isdecimal() for key in first)
     if rows_by_key:
-        return _spread(value.values())
+        return spread(value.values())
     return {name: list(column.values()) for name, column in value.items()}
 
 
@@ -119,7 +125,7 @@ def _by_record(path: Path, value: Any) -> dict[str, list[Any]]:
         came = "an empty list" if value == [] else f"the value {str(value)[:30]!r}"
         raise DataError(f"{path}: JSON of {came}; expected {FORMS}; check how it was made")
     if all(isinstance(record, dict) for record in value):
-        return _spread(value)
+        return spread(value)
     if all(isinstance(record, list) for record in value):
         names, rows = [f"column{k + 1}" for k in range(len(value[0]))], value
         if len(value) > 1 and all(isinstance(name, str) for name in value[0]):
@@ -134,7 +140,7 @@ def _by_record(path: Path, value: Any) -> dict[str, list[Any]]:
     raise DataError(f"{path}, record {odd + 1}: {str(value[odd])[:30]!r}; expected a record, as {{\"name\": value}}; mend it, or remove it")  # fmt: skip
 
 
-def _spread(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def spread(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Records as columns; a key that a record lacks is missing there."""
     columns: dict[str, list[Any]] = {}
     count = 0
@@ -148,33 +154,25 @@ def _spread(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return columns
 
 
-def _flattened(columns: Mapping[str, list[Any]], notes: list[str]) -> Columns:
-    """Columns of text: objects by one level, lists and what lies deeper left out with a note."""
-    flat: Columns = {}
+def flattened(columns: Mapping[str, list[Any]], notes: list[str]) -> dict[str, list[Any]]:
+    """Columns of plain values: records flattened by one level; lists and what lies deeper left out, with a note."""
+    flat: dict[str, list[Any]] = {}
     nested: list[str] = []
     for name, column in columns.items():
         kinds = {type(value) for value in column}
-        if dict in kinds and not kinds & {list}:
-            inner = _spread([value if isinstance(value, dict) else {} for value in column])
+        if dict in kinds and not kinds & {*NESTED[1:]}:
+            inner = spread([value if isinstance(value, dict) else {} for value in column])
             parts = {f"{name}.{key}": values for key, values in inner.items()}
         else:
             parts = {name: column}
         for part, values in parts.items():
-            if any(isinstance(value, dict | list) for value in values):
+            if any(isinstance(value, NESTED) for value in values):
                 nested.append(part)
             else:
-                flat[part] = [_text(value) for value in values]
+                flat[part] = values
     if nested:
         notes.append(f"columns: {_shown(nested)} hold{'s' * (len(nested) == 1)} lists or records, left out; take them apart to use them")  # fmt: skip
     return flat
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
 
 
 def _shown(names: list[str]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ...errors import DataError, OptionError, suggestion
 from ..files import CHUNK, chunks, find_encoding, open_bytes, unreadable
-from .delimited import looks_like_header, sniff_lines, titles_above
+from .delimited import looks_like_header, sniff_lines, titles_above, widest
 from .read_options import ReadOptions
 
 COMMENTS = ("#", "%", "//")
@@ -74,8 +74,8 @@ def named(inner: Path, outer: Path) -> Iterator[None]:
     """Errors raised inside about `inner` name `outer`, the file that the user gave."""
     try:
         yield
-    except DataError as error:
-        raise DataError(str(error).replace(str(inner), str(outer))) from None
+    except (DataError, OptionError) as error:
+        raise type(error)(str(error).replace(str(inner), str(outer))) from None
 
 
 def open_text(path: Path, encoding: str) -> io.TextIOWrapper:
@@ -103,10 +103,10 @@ def _skipped(path: Path, encoding: str, options: ReadOptions) -> tuple[Skipped |
     separator, sample = sniff_lines(kept, options.delimiter, path)
     if not sample:  # whatever begins so is data
         return None, []
-    width = max((len(fields) for _, fields in sample), key=[len(fields) for _, fields in sample].count)
+    rows = [fields for _, fields in sample]
+    width = widest(rows)
     skipped = Skipped(above, markers, separator, width, explicit)
     notes: list[str] = []
-    rows = [fields for _, fields in sample]
     leading = _leading_comments(head[above:], skipped, rows) if options.header is None else 0
     if options.header is None and (titles := titles_above(rows)):
         leading = max(leading, sample[titles][0] - 1)

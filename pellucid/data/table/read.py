@@ -208,9 +208,7 @@ def _read(path: Path, header: bool | None, options: ReadOptions) -> Table:
         return replace(table, path=path, notes=notes + table.notes)
     if is_json(path):
         columns, notes = read_json(path, options.encoding)
-        texts = [
-            _none_for_missing(_objects(["" if v is None else v.strip(BLANKS) for v in c])) for c in columns.values()
-        ]
+        texts = [_none_for_missing(_objects([v.strip(BLANKS) for v in c])) for c in columns.values()]
         return Table(path, list(columns), texts, True, options.decimal == ",", notes=notes, places=ROWS)
     with plain_text(path, options) as (plain, notes):
         return replace(_read_text(plain, header, options), path=path, notes=notes)

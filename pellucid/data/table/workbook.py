@@ -5,7 +5,6 @@ Cells come as CSV would have them: whole numbers without a point, dates as 2021-
 
 from __future__ import annotations
 
-import datetime
 import zipfile
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import python_calamine
 
 from ...errors import DataError, OptionError, suggestion
 from ..files import OLE, ZIP, starts_with
+from .as_text import as_text
 
 ERRORS = frozenset({"#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#N/A"})
 PARTS = ("xl/workbook.xml", "xl/workbook.bin")  # of Excel's files
@@ -48,19 +48,16 @@ def read_workbook(path: Path, sheet: str | None) -> tuple[list[tuple[int, list[s
     try:
         book = python_calamine.CalamineWorkbook.from_path(str(path))
         names = list(book.sheet_names)
-        if sheet is not None:
-            chosen = _named(path, names, sheet)
-            found = _records(book, chosen)
-        else:
-            filled = ((name, _records(book, name)) for name in names)
-            chosen, found = next(((name, rows) for name, rows in filled if len(rows) > 1), ("", []))
+        wanted = names if sheet is None else [_named(path, names, sheet)]
+        filled = ((name, _records(book, name)) for name in wanted)
+        chosen, found = next(((name, rows) for name, rows in filled if len(rows) > 1), ("", []))
+    except OptionError:
+        raise
     except (python_calamine.CalamineError, OSError, ValueError):
         raise DataError(f"{path}: not a whole workbook, or one with a password; expected .xlsx, .xls or .ods; open it and save it again, or "
                         "save the sheet as CSV") from None  # fmt: skip
     if not found:
-        raise DataError(
-            f"{path}: no sheet with rows in it ({', '.join(names)}); expected a table; check how it was made"
-        )
+        raise DataError(f"{path}: no sheet with rows in it ({_shown(wanted)}); expected a table; check how it was made")
     others = [name for name in names if name != chosen]
     notes = [f"file: sheet {chosen!r} read; others: {_shown(others)} (--read sheet=NAME)"] if others else []
     return found, notes
@@ -80,25 +77,23 @@ def _records(book: python_calamine.CalamineWorkbook, name: str) -> list[tuple[in
         rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
     except python_calamine.CalamineError:  # a chart
         return []
-    records = [(number, [_text(cell) for cell in row]) for number, row in enumerate(rows, start=1)]
-    records = [(number, fields) for number, fields in records if any(fields)]
+    columns = [as_text([_cell(value) for value in column], ("FALSE", "TRUE")) for column in zip(*rows, strict=True)]
+    records = [
+        (number, list(fields)) for number, fields in enumerate(zip(*columns, strict=True), start=1) if any(fields)
+    ]
     used = [any(fields[k] for _, fields in records) for k in range(len(records[0][1]))] if records else []
     first = used.index(True) if True in used else 0  # columns before the table, and after it
     last = len(used) - used[::-1].index(True) if True in used else 0
     return [(number, fields[first:last]) for number, fields in records]
 
 
-def _text(cell: object) -> str:
-    if isinstance(cell, bool):
-        return "TRUE" if cell else "FALSE"
-    if isinstance(cell, float):
-        return str(int(cell)) if cell.is_integer() and abs(cell) < 1e15 else repr(cell)
-    if isinstance(cell, datetime.datetime):
-        return cell.isoformat(" ").removesuffix(" 00:00:00")
-    if isinstance(cell, datetime.timedelta):
-        return str(cell.total_seconds())
-    text = str(cell).strip()
-    return "" if text in ERRORS else text
+def _cell(value: object) -> object:
+    """A cell with whole numbers as such, and without errors and blanks around text."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return int(value)
+    if isinstance(value, str):
+        return "" if value.strip() in ERRORS else value.strip()
+    return value
 
 
 def _shown(names: list[str]) -> str:
