@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..errors import DataError, names_of
+from ..errors import DataError, OptionError, names_of
 from .base import Content, DataKind, OptionValue, PredictionForm, Source
 from .datasets import find, locate, unknown
 from .kinds import KINDS, check_accepted, check_option_names, data_options, recognise
@@ -60,6 +60,10 @@ def open_source(spec: str, kind: DataKind, seed: int = 0, read: str | None = Non
     read: the option of that name, over what is kept of training. Raises DataError for a data set of another kind.
     """
     _refuse_url(spec)
+    if read is not None and all(option.name != "read" for option in kind.options):
+        raise OptionError(
+            f"--read {read}: the run learned from {kind.container}; expected it with tables and texts; leave it out"
+        )
     dataset = find(spec)
     record = {"spec": spec, "seed": seed}
     if dataset is None:
