@@ -75,6 +75,7 @@ LAZY = {
         "compiler/backends/cpu/program.py",
         "pellucid.compiler.backends.cpu.profile",
     ): "only for looking; it imports this file",
+    ("data/__init__.py", "pellucid.data.frames"): "duckdb and narwhals; most programs bring batches of their own",
     ("data/text/tokenize.py", "tokenizers"): "an extra, needed by --tokenizer bpe alone",
     ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",
     ("runs/run.py", "pellucid.data.load"): "duckdb; most commands that look at runs read no data",
@@ -95,6 +96,8 @@ PACKAGES: dict[str, set[str] | None] = {
     "llvmlite": {"compiler"},
     "sklearn": {"data", "evaluation"},
     "duckdb": {"data"},
+    "narwhals": {"data"},
+    "python_calamine": {"data"},
     "tokenizers": {"data"},
     "PIL": {"data", "training", "evaluation", "inference", "report", "inspect", "cli"},
     "jinja2": {"report"},
@@ -102,7 +105,19 @@ PACKAGES: dict[str, set[str] | None] = {
     "rich": {"cli"},
     "click": {"cli"},
 }
-HEAVY = ("llvmlite", "sklearn", "tokenizers", "duckdb", "scipy", "PIL", "rich", "click", "jinja2")
+HEAVY = (
+    "llvmlite",
+    "sklearn",
+    "tokenizers",
+    "duckdb",
+    "narwhals",
+    "python_calamine",
+    "scipy",
+    "PIL",
+    "rich",
+    "click",
+    "jinja2",
+)
 
 
 def room(path: Path) -> str:

@@ -36,8 +36,11 @@ Scores = tuple[Metrics, dict[str, Metrics], list[str]]  # metrics, those of each
     metavar="RUN",
     help="Average the predictions of this run and of RUN; may be given several times.",
 )
+@click.option("--read", metavar="KEY=VALUE,...", help="How DATA is to be read, where otherwise than in training.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(run: str, data: str | None, feature_network: str | None, ensemble: tuple[str, ...], as_json: bool) -> None:
+def command(
+    run: str, data: str | None, feature_network: str | None, ensemble: tuple[str, ...], read: str | None, as_json: bool
+) -> None:
     """Score RUN (a path, a name under runs/, or last) on its own test data, or on DATA, which must hold the targets.
 
     A language model scores any text. An image generator is compared with its own test data only.
@@ -45,6 +48,10 @@ def command(run: str, data: str | None, feature_network: str | None, ensemble: t
     \b
     pellucid evaluate mnist-cnn-1 --ensemble mnist-cnn-2 --ensemble mnist-cnn-3
     """
+    if read is not None and data is None:
+        raise OptionError(
+            f"--read {read}: no DATA to read; expected the file to score on; name it, or leave --read out"
+        )
     trained, others = runs.find_run(run), [runs.find_run(other) for other in ensemble]
     network = trained.new_network()
     generates = isinstance(network, ImageGenerator)
@@ -63,9 +70,9 @@ def command(run: str, data: str | None, feature_network: str | None, ensemble: t
     if generates or (isinstance(network, LanguageModel) and data is None):
         metrics, baselines, notes = _evaluate_own_test(trained, feature_network)
     elif isinstance(network, LanguageModel):
-        metrics, baselines, notes = _evaluate_text(trained, str(data))
+        metrics, baselines, notes = _evaluate_text(trained, str(data), read)
     else:
-        metrics, baselines, notes = _evaluate_predictions(trained, data, others)
+        metrics, baselines, notes = _evaluate_predictions(trained, data, others, read)
     notes += [note for member in (trained, *others) for note in caveats(member, data)]
     for note in notes:
         say(f"note: {note}")
@@ -83,14 +90,14 @@ def command(run: str, data: str | None, feature_network: str | None, ensemble: t
         click.echo(f"  {'baseline':<{width}}  {baseline_words(baselines)}")
 
 
-def _evaluate_predictions(run: runs.Run, data: str | None, others: list[runs.Run]) -> Scores:
+def _evaluate_predictions(run: runs.Run, data: str | None, others: list[runs.Run], read: str | None) -> Scores:
     """Scores of a run, or of the mean prediction of several; on its own test data with its baselines."""
     predictor = Predictor(run)
-    predictions = predictor.predict_test() if data is None else predictor.predict_labelled(data)
+    predictions = predictor.predict_test() if data is None else predictor.predict_labelled(data, read)
     outputs, truth = [predictions.output], predictor.targets(predictions)
     zero, one = inverse_transform(predictor.preprocessor, np.array([0.0, 1.0]))
     for other in map(Predictor, others):
-        other_predictions = other.predict_test() if data is None else other.predict_labelled(data)
+        other_predictions = other.predict_test() if data is None else other.predict_labelled(data, read)
         other_truth = other.targets(other_predictions)
         # Each run stores targets as float32 on its own scale, so they agree except for rounding.
         same = other_truth.shape == truth.shape and np.allclose(other_truth, truth, rtol=0, atol=1e-4 * (one - zero))
@@ -113,8 +120,8 @@ def _evaluate_own_test(run: runs.Run, feature_network: str | None) -> Scores:
     return result.metrics, result.baselines, problem.notes[before:]
 
 
-def _evaluate_text(run: runs.Run, data: str) -> Scores:
+def _evaluate_text(run: runs.Run, data: str, read: str | None) -> Scores:
     """Scores of a language model on another text."""
     scorer = TextScorer(run)
-    text = scorer.text(data)
+    text = scorer.text(data, read)
     return scorer.score(text), {}, scorer.preprocessor.unseen_values(text)

@@ -44,9 +44,16 @@ INPUTS = {  # what DATA is
     "--preview", is_flag=True, help="Print images, or spectrograms of sounds, in characters, as the network reads them."
 )
 @click.option("--horizon", type=Whole(), metavar="N", help="Steps of a series to forecast.  [default: 1]")
+@click.option("--read", metavar="KEY=VALUE,...", help="How DATA is to be read, where otherwise than in training.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    run: str, data: tuple[str, ...], out: Path | None, preview: bool, horizon: int | None, as_json: bool
+    run: str,
+    data: tuple[str, ...],
+    out: Path | None,
+    preview: bool,
+    horizon: int | None,
+    read: str | None,
+    as_json: bool,
 ) -> None:
     """Predict for DATA with RUN: a table (printed again with predictions), images or sounds for a run on such files, or a series to
     forecast; without DATA, the series of the run itself. A language model scores texts: nats per character, and with --out
@@ -71,7 +78,7 @@ def command(
             f"--horizon {horizon}: {trained.name} was not trained on a series; expected a run on a series; leave it out"
         )
     if form is PredictionForm.TEXT:
-        return _score_texts(trained, data, out, preview, as_json)
+        return _score_texts(trained, data, out, preview, read, as_json)
     _check_predicts(trained)
     on_files = form is PredictionForm.FILES
     if preview and not on_files:
@@ -80,8 +87,8 @@ def command(
         raise OptionError(f"DATA: {len(data)} tables; expected one; predict for one after another")
     predictor = Predictor(trained)
     if form is PredictionForm.FORECAST:
-        return _forecast(predictor, data[0], horizon or 1, out, as_json)
-    predictions = predictor.predict(data)
+        return _forecast(predictor, data[0], horizon or 1, out, read, as_json)
+    predictions = predictor.predict(data, read)
     for note in predictor.unseen_values(predictions):
         say(f"note: {note}")
     if preview:
@@ -101,11 +108,11 @@ def command(
         click.echo(_as_text(rows, ","), nl=False)
 
 
-def _forecast(predictor: Predictor, data: str, horizon: int, out: Path | None, as_json: bool) -> None:
+def _forecast(predictor: Predictor, data: str, horizon: int, out: Path | None, read: str | None, as_json: bool) -> None:
     """Predict the steps after the end of a series, one a row."""
     preprocessor, kind = predictor.preprocessor, predictor.kind
     assert isinstance(preprocessor, SeriesPreprocessor) and isinstance(kind, SeriesKind)
-    table = kind.read_table(preprocessor, open_source(data, kind))
+    table = kind.read_table(preprocessor, open_source(data, kind, read=read))
     steps = forecast(predictor.forward.native, preprocessor, table, horizon)
     rows = [{preprocessor.clock.name: time, "prediction": float(f"{value:.7g}")} for time, value in steps]
     _write(rows, out, "forecast steps", as_json)
@@ -133,14 +140,16 @@ def _check_predicts(trained: runs.Run) -> None:
                           f"as a cnn; for images: pellucid sample {trained.name}")  # fmt: skip
 
 
-def _score_texts(trained: runs.Run, data: tuple[str, ...], out: Path | None, preview: bool, as_json: bool) -> None:
+def _score_texts(
+    trained: runs.Run, data: tuple[str, ...], out: Path | None, preview: bool, read: str | None, as_json: bool
+) -> None:
     """Score each text by a language model, or with `out` each character of one text."""
     if preview:
         raise OptionError(f"--preview: {trained.name} reads texts; expected a run on images or sounds; leave it out")
     if out is not None and len(data) > 1:
         raise OptionError(f"DATA: {len(data)} texts; expected one with --out; score one after another")
     scorer = TextScorer(trained)
-    texts = {name: scorer.text(name) for name in data}
+    texts = {name: scorer.text(name, read) for name in data}
     for name, text in texts.items():
         for note in scorer.preprocessor.unseen_values(text):
             say(f"note: {name}: {note}")

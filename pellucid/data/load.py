@@ -6,13 +6,18 @@ notes.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from ..errors import DataError, names_of
+from ..errors import DataError, OptionError, names_of
 from .base import Content, DataKind, OptionValue, PredictionForm, Source
 from .datasets import find, locate, unknown
 from .kinds import KINDS, check_accepted, check_option_names, data_options, recognise
 from .problem import DataModule
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+GITHUB_PAGE = re.compile(r"https?://github\.com/([^/]+/[^/]+)/blob/(.+)")  # shows a file in a page
 
 
 def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options: OptionValue) -> DataModule:
@@ -28,6 +33,7 @@ def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options
         if list in option.types and name in given:
             given[name] = list(names_of("load_problem", name, given[name]))
     given = {name: value for name, value in given.items() if value != []}
+    _refuse_url(spec)
     dataset = find(spec)
     record = {**given, "spec": spec, "seed": seed}
     if dataset is not None:
@@ -48,16 +54,21 @@ def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options
     return kind.load(source)
 
 
-def open_source(spec: str, kind: DataKind, seed: int = 0) -> Source:
+def open_source(spec: str, kind: DataKind, seed: int = 0, read: str | None = None) -> Source:
     """Data of a known kind, to predict for or to score on: a name from the catalogue, or a path.
 
-    Raises DataError for a data set of another kind.
+    read: the option of that name, over what is kept of training. Raises DataError for a data set of another kind.
     """
+    _refuse_url(spec)
+    if read is not None and all(option.name != "read" for option in kind.options):
+        raise OptionError(
+            f"--read {read}: the run learned from {kind.container}; expected it with tables and texts; leave it out"
+        )
     dataset = find(spec)
     record = {"spec": spec, "seed": seed}
     if dataset is None:
         path = Path(spec)
-        return Source(path.name, [path], record=record)
+        return Source(path.name, [path], {} if read is None else {"read": read}, record)
     if dataset.kind != kind.name:
         raise DataError(
             f"{spec}: a data set of kind {dataset.kind}; expected {kind.container}, as in training; name such data"
@@ -73,6 +84,24 @@ def _refuse_single_file(content: Content, kind: DataKind) -> None:
         if other.prediction is PredictionForm.FILES and content.share(other.endings) == 1:
             raise DataError(f"{content.path}: a {other.noun}; expected a table, a text, or {other.container}, a folder for each class; "
                             f"for one {other.noun}, use pellucid predict RUN {content.path}")  # fmt: skip
+
+
+def _refuse_url(spec: str) -> None:
+    """Raise DataError for an address, with the command that fetches what lies there."""
+    if not URL.match(spec):
+        return
+    if spec.startswith("file://"):
+        raise DataError(f"{spec}: an address; expected a path; write {spec.removeprefix('file://')}")
+    page = GITHUB_PAGE.match(spec)
+    address = f"https://raw.githubusercontent.com/{page[1]}/{page[2]}" if page else spec
+    name = Path(urlsplit(address).path).name or "data.csv"
+    fetch = (
+        f"curl -L -o {name} '{address}'"
+        if address.startswith(("http", "ftp"))
+        else "copy it with that store's own program"
+    )
+    raise DataError(f"{spec}: the address of a file elsewhere; expected a file on this machine, as pellucid fetches no data by itself; first: "
+                    f"{fetch}; then name {name}")  # fmt: skip
 
 
 def _exists(path: Path) -> bool:

@@ -61,14 +61,17 @@ class Predictor:
         names = data.names.get("test") or [f"test {i + 1}" for i in range(len(test))]
         return Predictions(self._forward(test.inputs), names, target=test.target)
 
-    def predict(self, data: Sequence[str]) -> Predictions:
-        """Predictions for files, folders, archives, or one data set known by name. Raises DataError or OptionError."""
-        sources = [open_source(name, self.kind, self.run.config.settings.seed) for name in data]
+    def predict(self, data: Sequence[str], read: str | None = None) -> Predictions:
+        """Predictions for files, folders, archives, or one data set known by name. Raises DataError or OptionError.
+
+        read: how files are to be read, where otherwise than those of training.
+        """
+        sources = [open_source(name, self.kind, self.run.config.settings.seed, read) for name in data]
         return self._predictions(self.kind.read_new(self.preprocessor, sources))
 
-    def predict_labelled(self, data: str) -> Predictions:
-        """Predictions for data with the right answers in them. Raises DataError."""
-        source = open_source(data, self.kind, self.run.config.settings.seed)
+    def predict_labelled(self, data: str, read: str | None = None) -> Predictions:
+        """`predict` for data with the right answers in them. Raises DataError."""
+        source = open_source(data, self.kind, self.run.config.settings.seed, read)
         return self._predictions(self.kind.read_labelled(self.preprocessor, source))
 
     def _predictions(self, new: NewExamples) -> Predictions:

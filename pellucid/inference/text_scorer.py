@@ -39,13 +39,15 @@ class TextScorer:
         self.network = cast(LanguageModel, run.network())
         self.eager = run.config.settings.eager
 
-    def text(self, data: str) -> str:
+    def text(self, data: str, read: str | None = None) -> str:
         """The text of a file, or the test part of one known by name; without blank lines where lines were learned.
 
         Raises DataError where nothing of it can be scored.
         """
         own = self.run.config.source
-        source = open_source(data, self.kind, self.run.config.settings.seed)
+        source = open_source(
+            data, self.kind, self.run.config.settings.seed, read or cast("str | None", own.get("read"))
+        )
         if own.get("spec") == data:  # split as it was for this run, where it is the same text
             source.options = {name: value for name, value in own.items() if name not in ("spec", "path", "seed")}
         text = self.kind.read_to_score(source)

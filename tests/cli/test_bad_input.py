@@ -31,8 +31,11 @@ TABLES = {
     "only a header": (b"age,income\n", "people.csv", "row"),
     "ragged rows": (ROWS.encode() + b"1,2\n", "people.csv", "32"),
     "a NUL byte": (ROWS.encode() + b"3,\0Rome,yes\n", "people.csv", "line 32.*NUL"),
-    "UTF-16": (ROWS.encode("utf-16"), "people.csv", "UTF-16"),
-    "latin-1": (ROWS.replace("Oslo", "Malmö").encode("latin-1"), "people.csv", "line 2.*UTF-8"),
+    "an unknown alphabet": (
+        ROWS.replace("Oslo", "Москва").encode("cp1251"),
+        "people.csv",
+        "line 2.*--read encoding=cp1251",
+    ),
     "1e400": (ROWS.replace("25,", "1e400,").encode(), "people.csv", "1e400"),
     "duplicate headers": (ROWS.replace("city", "age", 1).encode(), "people.csv", "age"),
     "a one-class target": (ROWS.replace("no\n", "yes\n").encode(), "income", "yes"),
@@ -57,6 +60,14 @@ def test_an_all_missing_column_can_be_dropped(run, here):
 
 
 ARGUMENTS = {
+    "an address": (
+        ["train", "https://github.com/a/b/blob/main/x.csv"],
+        "curl -L -o x.csv 'https://raw.githubusercontent.com/a/b/main/x.csv'",
+    ),
+    "a misspelt way to read": (
+        ["train", "people.csv", "--read", "decmal=,"],
+        "--read decmal=,.*Did you mean 'decimal'",
+    ),
     "a missing file": (["train", "poeple.csv"], "poeple.csv.*people.csv"),
     "a wrong target": (["train", "people.csv", "--target", "incom"], "--target incom.*Did you mean 'income'"),
     "a target number": (["train", "people.csv", "--target", 9], "--target 9"),

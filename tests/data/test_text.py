@@ -92,8 +92,8 @@ def test_a_folder_of_texts_is_one_text(file, tmp_path):
         file("x", "tales/.hidden"),
     )
     problem = load_problem(str(tmp_path / "tales"))
-    assert problem.name == "tales" and problem.notes[0] == "tales: 2 files, joined with a blank line"
-    first = "Once\nupon a time\n" + "\ufeffOnce\nupon a time\n" * 99  # a mark inside is a character
+    assert problem.name == "tales" and "tales: 2 files, joined with a blank line" in problem.notes
+    first = "Once\nupon a time\n" * 100
     assert "".join(texts(problem)) == first + "\n\n" + words(seed=1)
 
 
@@ -280,16 +280,40 @@ def test_byte_pairs_without_the_package(file, monkeypatch):
         load_problem(str(file(words())), tokenizer="bpe")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_the_same_text_in_many_encodings(file, encoding):
+    text = "Grüße aus Köln – 5 € für Käse.\n" * 90
+    problem = load_problem(str(file(text.replace("\n", "\r\n").encode(encoding))))
+    assert "".join(texts(problem)) == text
+    assert any("line ends of Windows" in note for note in problem.notes)
+    assert any("is not UTF-8 (--read encoding=NAME)" in note for note in problem.notes) is ("utf-8" not in encoding)
+
+
+def test_a_named_encoding(file):
+    text = "жили-были дед да баба\n" * 90
+    problem = load_problem(str(file(text.encode("cp1251"))), read="encoding=cp1251")
+    assert "".join(texts(problem)) == text
+    with pytest.raises(
+        OptionError, match=r"--read delimiter=;: DATA is a text .*expected encoding alone; write --read encoding"
+    ):
+        load_problem(str(file(text)), read="delimiter=;")
+
+
+def test_several_languages(file):
+    text = "Grüße, 你好, こんにちは, привет, שלום, नमस्ते, 👋🏽\n" * 60
+    assert "".join(texts(load_problem(str(file(text))))) == text
+
+
 # ---- what is refused ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("content", "message"), [
     (b"", "play.txt: the file is empty"),
     (b"short\n" * 100, "play.txt: 600 characters; expected 1,000 at least"),
-    (words().encode() + b"\0", r"play.txt, byte \d,\d\d\d: a NUL byte; expected UTF-8 text"),
-    (words().encode("utf-16"), "play.txt: the text is UTF-16; expected UTF-8; convert it"),
-    (b"x" * 1200 + "é".encode("latin-1") + b"x" * 9, "play.txt, byte 1,200: 0xe9 is not UTF-8"),
-    (codecs.BOM_UTF8 + b"x" * 1200 + b"\xff", "play.txt, byte 1,203: 0xff is not UTF-8"),
+    (words().encode() + b"\0", r"play.txt, line \d+: a NUL byte; expected text"),
+    (codecs.BOM_UTF8 + b"x" * 1200 + b"\n\xff", "play.txt, line 2: byte 0xff is not UTF-8 .*--read encoding=cp1252"),
+    (b"\x89PNG\r\n\x1a\n" + b"x" * 1200, "play.txt: a picture; expected"),
+    ("жили были ".encode("cp1251") * 200, "play.txt, line 1: .* in no Western alphabet; .*--read encoding=cp1251"),
     (gzip.compress(words(9000).encode())[:-20], "play.txt: the gzip data is cut off or damaged"),
 ])  # fmt: skip
 def test_files_that_are_no_text(file, content, message):
@@ -334,7 +358,12 @@ def test_a_text_may_be_called_anything(file):
 
 
 def test_read_text_and_parts_go_both_ways(file):
-    assert read_text(file("\ufeffa\r\nb\rc\n")) == "a\nb\rc\n"
+    text, notes = read_text(file("\ufeffa\r\nb\rc\n\ufeffd"))
+    assert text == "a\nb\nc\nd"
+    assert [note.split(": ", 2)[2] for note in notes] == [
+        "2 line ends of Windows read as newlines",
+        "2 byte-order marks dropped",
+    ]
     for lines in (False, True):
         known = TextPreprocessor(CharacterTokenizer.fit("\nabc"), lines)
         assert decode_split(known, encode_split(known, "a\ncab\nbb\n")) == "a\ncab\nbb\n"

@@ -10,9 +10,10 @@ import numpy as np
 from ...errors import DataError, OptionError
 from ..base import Content, DataKind, DataOption, NewExamples, OptionValue, PredictionForm, Source
 from ..problem import DataModule
-from ..table.kind import COLUMN_OPTIONS, TableKind, is_one_table
+from ..table.kind import COLUMN_OPTIONS, TableKind
 from ..table.load import chosen_columns
 from ..table.read import Table, read_table
+from ..table.read_options import ReadOptions
 from .preprocess import SeriesPreprocessor, series_module
 
 
@@ -40,7 +41,7 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
     preprocessor = SeriesPreprocessor
 
     def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
-        return "time_column" in options and (content.is_file or is_one_table(content, TableKind.endings))
+        return "time_column" in options and TableKind().recognises(content, options)
 
     def open(self, content: Content) -> tuple[str, list[Path]]:
         return TableKind().open(content)
@@ -48,9 +49,13 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
     def load(self, source: Source) -> DataModule:
         if source.dataset is not None:
             source.options = {"target": source.dataset.target, "time_column": source.dataset.time, **source.options}
-        table = read_table(source.path, source.options.get("header"))
+        options = ReadOptions.parse(source.options.get("read"))
+        table = read_table(source.path, source.options.get("header"), options)
         target, drop = chosen_columns(table, source.options)
-        return series_module(source, table, target, drop)
+        module = series_module(source, table, target, drop)
+        module.notes[:0] = table.notes
+        module.preprocessor.read_options = options  # type: ignore[attr-defined]
+        return module
 
     def read_new(self, preprocessor: SeriesPreprocessor, sources: Sequence[Source]) -> NewExamples:
         """The last window of one series, which asks for the step after it."""
@@ -81,4 +86,5 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
         return NewExamples(examples.inputs, names, target=examples.target)
 
     def read_table(self, preprocessor: SeriesPreprocessor, source: Source) -> Table:
-        return read_table(source.path, preprocessor.header)
+        options = ReadOptions.parse(source.options.get("read")).over(preprocessor.read_options)
+        return read_table(source.path, preprocessor.header, options)

@@ -10,7 +10,7 @@ Shapes: L rows of the table, C columns of numbers (the target first), T steps in
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ from ..input_spec import SeriesSpec
 from ..problem import DataModule, Examples, Inputs, Preprocessor, RawExample, plain_fields
 from ..table.delimited import MISSING_INPUT
 from ..table.read import Table, check_finite
+from ..table.read_options import ReadOptions
 from .timestamps import Clock, fit_clock, read_times
 
 WINDOW = 30
@@ -99,6 +100,9 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
     window: int
     columns: list[Column]
     cycles: list[str]
+    read_options: ReadOptions = field(
+        default_factory=ReadOptions
+    )  # how new files are to be read, as that of training was
 
     @property
     def needed(self) -> list[str]:
@@ -172,6 +176,7 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
         fields = plain_fields(json)
         fields["clock"] = Clock(**fields["clock"])
         fields["columns"] = [Column(**column) for column in fields["columns"]]
+        fields["read_options"] = ReadOptions(**fields.get("read_options", {}))
         return cls(**fields)
 
 

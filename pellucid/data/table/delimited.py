@@ -6,11 +6,12 @@ read instead, and say what is wrong and on which line. No types here: fields are
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ BLANKS = " \t\r\n\v\f\u00a0"
 # Words for a value that is missing. A target may well be "none" or "-", so those count in inputs alone.
 MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "(null)", "\\n"})
 MISSING_INPUT = MISSING | {"none", "nil", "-", "--", "missing", "."}
+MOST_TITLES = 30  # records above a header
 LOOKED_AT = 1000  # records that separator and header are sniffed from
 
 
@@ -39,53 +41,72 @@ class Dialect:
 
 
 def records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """(line on which it begins, fields) of every record that is not blank."""
+    """(line on which it begins, fields) of every record that is not blank, of a file in UTF-8."""
     with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as file:
-        quotes = 0  # in the lines of this record
-
-        def lines() -> Iterator[str]:
-            nonlocal quotes
-            for text in file:
-                quotes += text.count('"')
-                yield text
-
-        reader = csv.reader(lines(), delimiter=separator, skipinitialspace=separator != "\t")
-        line = 1
-        try:
-            for record in reader:
-                if reader.line_num > line and quotes % 2:  # one that spans lines has its quotes in pairs
-                    raise DataError(f"{path}, line {line}: a quote is opened and never closed; expected quotes in pairs; close it, or "
-                                    "double one that is text")  # fmt: skip
-                quotes = 0
-                fields = [field.strip(BLANKS) for field in record]
-                if any(fields):
-                    yield line, fields
-                line = reader.line_num + 1
-        except csv.Error:
-            raise DataError(f"{path}, line {line}: a field of more than {csv.field_size_limit():,} characters; expected a row of "
-                            "short fields; is a quote on that line opened and never closed?") from None  # fmt: skip
+        yield from records_of(file, separator, path)
 
 
-def sniff(path: Path) -> tuple[Dialect, list[list[str]]]:
-    """The dialect of a text file, and its first records. The first row says how many fields there are."""
-    samples = {s: [fields for _, fields in _sample(path, s)] for s in SEPARATORS}
-    separator = max(SEPARATORS, key=lambda s: _evenness(samples[s]))
-    if not samples[separator]:
+def records_of(file: Iterable[str], separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """`records` of lines. path: for messages."""
+    quotes = 0  # in the lines of this record
+
+    def lines() -> Iterator[str]:
+        nonlocal quotes
+        for text in file:
+            quotes += text.count('"')
+            yield text
+
+    reader = csv.reader(lines(), delimiter=separator, skipinitialspace=separator not in "\t ")
+    line = 1
+    try:
+        for record in reader:
+            if reader.line_num > line and quotes % 2:  # one that spans lines has its quotes in pairs
+                raise DataError(f"{path}, line {line}: a quote is opened and never closed; expected quotes in pairs; close it, or "
+                                "double one that is text")  # fmt: skip
+            quotes = 0
+            fields = [field.strip(BLANKS) for field in record]
+            if any(fields):
+                yield line, fields
+            line = reader.line_num + 1
+    except csv.Error:
+        raise DataError(f"{path}, line {line}: a field of more than {csv.field_size_limit():,} characters; expected a row of "
+                        "short fields; is a quote on that line opened and never closed?") from None  # fmt: skip
+
+
+def sniff(path: Path, separator: str | None = None) -> tuple[Dialect, list[list[str]]]:
+    """The dialect of a text file, and its first records. The first row says how many fields there are.
+
+    separator: where it is known.
+    """
+    samples = {s: _sample(records(path, s)) for s in ([separator] if separator else SEPARATORS)}
+    separator, sample = _evenest(samples)
+    if not sample:
         next(records(path, separator), None)  # raises where a quote is to blame
         raise DataError(f"{path}: only blanks and separators; expected rows of data; check how it was made")
     with open_bytes(path) as file:
         start = file.read(1 << 16)
     newline = "\r\n" if b"\r\n" in start else "\n" if b"\n" in start else "\r" if b"\r" in start else "\n"
-    return Dialect(separator, len(samples[separator][0]), newline), samples[separator]
+    return Dialect(separator, len(sample[0][1]), newline), [fields for _, fields in sample]
 
 
-def _sample(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    found = itertools.islice(records(path, separator), LOOKED_AT)
-    while True:
-        try:
-            yield next(found)
-        except (StopIteration, DataError):  # a wrong separator may see quotes that are none
-            return
+def sniff_lines(lines: Sequence[str], separator: str | None, path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
+    """The separator of a file's first lines, and their records, each with its line."""
+    return _evenest({s: _sample(records_of(lines, s, path)) for s in ([separator] if separator else SEPARATORS)})
+
+
+Sample = list[tuple[int, list[str]]]
+
+
+def _sample(found: Iterator[tuple[int, list[str]]]) -> Sample:
+    sample: Sample = []
+    with contextlib.suppress(DataError):  # a wrong separator may see quotes that are none
+        sample += itertools.islice(found, LOOKED_AT)
+    return sample
+
+
+def _evenest(samples: dict[str, Sample]) -> tuple[str, Sample]:
+    separator = max(samples, key=lambda s: _evenness([fields for _, fields in samples[s]]))
+    return separator, samples[separator]
 
 
 def _evenness(sample: list[list[str]]) -> tuple[float, int]:
@@ -145,6 +166,30 @@ def looks_like_header(sample: Sequence[Sequence[str]]) -> bool:
     ):
         return True
     return not any(name and field in column for name, field, column in zip(named, first, columns, strict=True))
+
+
+def widest(rows: Sequence[Sequence[str]]) -> int:
+    """The commonest number of fields, the larger of two that are as common; 0 without rows."""
+    return max(Counter(map(len, rows)).items(), key=lambda item: item[::-1], default=(0, 0))[0]
+
+
+def titles_above(rows: Sequence[Sequence[str]]) -> int:
+    """How many of the first records are titles above a header: of other widths than the rest, or with all but one field blank.
+
+    None where what follows does not begin with a header, nor where the header may only lack a name, as R writes it.
+    """
+    width = widest(rows)
+    filled = [sum(field.lower() not in MISSING for field in row) for row in rows[: MOST_TITLES + 1]]
+    if width < 2:
+        return 0
+    for k, row in enumerate(rows[: MOST_TITLES + 1]):
+        alone = len(row) == width and filled[k] <= max(1, width // 3) and (width > 2 or bool(row[0]))
+        if len(row) != width or alone:
+            continue
+        if k and filled[k] == width and looks_like_header(rows[k:]) and not 2 < width == len(rows[k - 1]) + 1:
+            return k
+        return 0
+    return 0
 
 
 def as_number(field: str) -> float | None:

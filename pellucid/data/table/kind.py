@@ -12,9 +12,13 @@ from ..base import Content, DataKind, DataOption, NewExamples, OptionValue, Pred
 from ..problem import DataModule
 from .load import load_table, read_rows_for_prediction
 from .preprocess import TablePreprocessor
-from .read import Table
+from .read import ENDINGS, Table
+from .read_options import EXAMPLE, PARSERS
 
 TASKS = ("classification", "regression")
+READ_OPTION = DataOption(
+    "read", (str,), f"How the file is to be read, such as {EXAMPLE}; keys: {', '.join(PARSERS)}.", "KEY=VALUE,..."
+)
 # Shared with series, which are tables too.
 COLUMN_OPTIONS = (
     DataOption(
@@ -23,6 +27,7 @@ COLUMN_OPTIONS = (
     DataOption(
         "header", (bool,), "Whether the first row names the columns (detected if left out).", negatable=True
     ),
+    READ_OPTION,
     DataOption("drop_columns", (list, tuple, str), "Columns to leave out."),
     DataOption(
         "task", (str,), "classification or regression (chosen by the target if left out).", "TASK", choices=TASKS
@@ -38,7 +43,7 @@ class TableKind(DataKind[TablePreprocessor]):
     container = "a table"
     folder_form = "a table"
     noun = "row"
-    endings = frozenset({".csv", ".tsv", ".parquet", ".pq", ".data", ".tab"})
+    endings = ENDINGS
     options = (
         *COLUMN_OPTIONS,
         DataOption("test_data", (str,), "A table to test on, instead of a part of DATA.", "FILE"),
@@ -50,11 +55,11 @@ class TableKind(DataKind[TablePreprocessor]):
     preprocessor = TablePreprocessor
 
     def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
-        return content.is_file or is_one_table(content, self.endings)
+        return content.is_file or is_one_table(content, self.endings) or is_zip_of_tables(content, self.endings)
 
     def open(self, content: Content) -> tuple[str, list[Path]]:
         """Of a folder the one table in it."""
-        path = content.files[0]
+        path = content.files[0] if content.is_folder else content.path
         return Content(path, (path.name,)).stem, [path]
 
     def load(self, source: Source) -> DataModule:
@@ -74,10 +79,12 @@ class TableKind(DataKind[TablePreprocessor]):
         if len(sources) > 1:
             raise OptionError(f"DATA: {len(sources)} tables; expected one; predict them one after another")
         source = sources[0]
-        table = (
-            read_rows_for_prediction(source.path, preprocessor) if source.dataset is None else self._test_rows(source)
-        )
-        return NewExamples(preprocessor.encode(table), [str(i + 1) for i in range(len(table))], table=table)
+        if source.dataset is None:
+            table = read_rows_for_prediction(source.path, preprocessor, read=source.options.get("read"))
+        else:
+            table = self._test_rows(source)
+        names = [str(i + 1) for i in range(len(table))]
+        return NewExamples(preprocessor.encode(table), names, table=table, notes=[*table.notes])
 
     def read_labelled(self, preprocessor: TablePreprocessor, source: Source) -> NewExamples:
         examples = self.read_new(preprocessor, [source])
@@ -95,3 +102,8 @@ class TableKind(DataKind[TablePreprocessor]):
 def is_one_table(content: Content, endings: frozenset[str]) -> bool:
     """Whether one file lies in a folder, and it is a table."""
     return content.is_folder and len(content.names) == 1 and content.share(endings) == 1
+
+
+def is_zip_of_tables(content: Content, endings: frozenset[str]) -> bool:
+    """Whether a zip archive holds tables, perhaps beside a few other files."""
+    return content.path.name.lower().endswith(".zip") and content.path.is_file() and content.share(endings) > 0

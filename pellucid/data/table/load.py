@@ -7,6 +7,7 @@ unless there is a table to test on; statistics come from the training rows alone
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,18 @@ from ..split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
 from .infer import decide_task, fit
 from .preprocess import TablePreprocessor, label_text
 from .read import Table, read_table
+from .read_options import ReadOptions
 
 
 def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     """The table at `source.path`. columns: its names, where the file has no header."""
     path, options = source.path, source.options
-    table = read_table(path, options.get("header"))
+    table = read_table(path, options.get("header"), ReadOptions.parse(options.get("read")))
     if columns and not table.header:
         table = _renamed(table, list(columns))
     target, drop = chosen_columns(table, options)
     strip = options.get("strip_label")
-    notes: list[str] = []
+    notes = [*table.notes]
     table = _with_target(table, target, notes)
     if len(table) < LEAST_ROWS:
         raise DataError(
@@ -42,6 +44,7 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     )
     preprocessor, fit_notes = fit(table, rows[0], target, task, drop, strip)
     notes += fit_notes
+    preprocessor.read_options = table.options
     encoded = Examples(preprocessor.encode(table), preprocessor.encode_target(table))
     splits, tables, used = [encoded.take(own) for own in rows], [table.take(own) for own in rows], [path]
     by_class = " by class" if task == "classification" else ""
@@ -78,7 +81,7 @@ def _renamed(table: Table, names: list[str]) -> Table:
         raise DataError(
             f"{table.path}: {len(table.names)} columns; expected {len(names)} ({', '.join(names)}); fetch the file again"
         )
-    return Table(table.path, names, table.columns, table.header, table.decimal_comma)
+    return replace(table, names=names, _numbers={})
 
 
 def chosen_columns(table: Table, options: Mapping[str, OptionValue]) -> tuple[int, list[int]]:
@@ -128,17 +131,22 @@ def _labelled(path: Path, preprocessor: TablePreprocessor, header: bool | None, 
     return _with_target(table, table.names.index(preprocessor.target_name), notes)
 
 
-def read_rows_for_prediction(path: Path, preprocessor: TablePreprocessor, header: bool | None = None) -> Table:
+def read_rows_for_prediction(
+    path: Path, preprocessor: TablePreprocessor, header: bool | None = None, read: str | None = None
+) -> Table:
     """The rows of `path` under the names of training; the target column may be there or not.
+
+    read: the option of that name, over what was said at training.
 
     A header that has the names of training decides; without one, columns go by place. Raises DataError where neither fits.
     """
-    table = read_table(path, header)
+    options = ReadOptions.parse(read).over(preprocessor.read_options)
+    table = read_table(path, header, options)
     names, needed = preprocessor.names, preprocessor.needed
     if header is None and not table.header:
         first = [str(column[0]) for column in table.columns]  # names may look like data: 2019, 2020
         if set(needed) <= set(first):
-            table = read_table(path, True)
+            table = read_table(path, True, options)
     if set(needed) <= set(table.names):
         return table
     if table.header and (preprocessor.header or set(table.names) & set(needed)):

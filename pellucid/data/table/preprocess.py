@@ -10,7 +10,7 @@ Shapes: N rows, F number columns (missing indicators included), C category colum
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import NormalDist
 from typing import ClassVar
 
@@ -22,6 +22,7 @@ from ..input_spec import TableSpec
 from ..problem import Preprocessor, plain_fields
 from .delimited import MISSING_INPUT, as_number
 from .read import Table, check_finite
+from .read_options import ReadOptions
 
 MAX_BINS = 32
 ROWS_A_BIN = 16  # training rows that a bin should hold: small tables get fewer, wider bins
@@ -134,6 +135,9 @@ class TablePreprocessor(Preprocessor[Table]):
     mean: float = 0.0
     std: float = 1.0
     strip_label: str | None = None
+    read_options: ReadOptions = field(
+        default_factory=ReadOptions
+    )  # how new files are to be read, as that of training was
 
     @property
     def needed(self) -> list[str]:
@@ -244,6 +248,7 @@ class TablePreprocessor(Preprocessor[Table]):
         fields = plain_fields(json)
         fields["numbers"] = [NumberColumn(**column) for column in fields["numbers"]]
         fields["categories"] = [CategoryColumn(**column) for column in fields["categories"]]
+        fields["read_options"] = ReadOptions(**fields.get("read_options", {}))
         return cls(**fields)
 
 

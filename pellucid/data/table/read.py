@@ -1,4 +1,4 @@
-"""Reading tables: CSV, TSV or Parquet as columns of text, by DuckDB, with file and line in every error (floor 4).
+"""Reading tables: CSV, TSV, JSON, Parquet or workbooks as columns of text, by DuckDB, with file and line in every error (floor 4).
 
 All fields are read as text; types are inferred from whole columns in `infer.py`. DuckDB is given one strict dialect; what it
 refuses goes to `delimited.py`, which reads it or says what is wrong.
@@ -7,16 +7,18 @@ refuses goes to `delimited.py`, which reads it or says what is wrong.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
 import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
-from ..files import GZIP, PARQUET, check_text, existing_file, starts_with
+from ..files import GZIP, PARQUET, ZIP, existing_file, starts_with
 from .delimited import (
     BLANKS,
+    LOOKED_AT,
     MISSING,
     MISSING_INPUT,
     Dialect,
@@ -25,16 +27,27 @@ from .delimited import (
     looks_like_header,
     records,
     sniff,
+    titles_above,
 )
+from .json_rows import is_json, read_json
+from .plain import plain_text, unpacked
+from .read_options import ReadOptions
+from .workbook import is_workbook, read_workbook
 
 SHOWN = 20  # columns that a message lists
 LARGEST = 1e150
+ROWS = np.array([], dtype=np.int64)  # places of rows that are counted from 1
+ENDINGS = frozenset({".csv", ".tsv", ".parquet", ".pq", ".data", ".tab", ".json", ".jsonl", ".ndjson", ".xlsx", ".xlsm", ".xlsb",
+                     ".xls", ".ods"})  # fmt: skip
 NESTED = ("STRUCT", "MAP", "UNION", "BLOB")
 
 
 @dataclass
 class Table:
-    """names: one a column. columns: as many object arrays (N,) of text, None where a value is missing."""
+    """names: one a column. columns: as many object arrays (N,) of text, None where a value is missing.
+
+    options: how the file was to be read. notes: what was found in it and decided, a line each.
+    """
 
     path: Path
     names: list[str]
@@ -42,6 +55,9 @@ class Table:
     header: bool
     decimal_comma: bool = False  # whether 3,14 is a number
     rows: np.ndarray | None = None  # which rows of the file these are, where some were left out
+    options: ReadOptions = field(default_factory=ReadOptions)
+    notes: list[str] = field(default_factory=list)
+    places: np.ndarray | None = None  # where the rows of the file have no lines: the rows of its sheet, or none
     _numbers: dict[int, tuple[np.ndarray, np.ndarray] | None] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -69,16 +85,14 @@ class Table:
     def take(self, rows: np.ndarray) -> Table:
         """The table of these rows; messages still give their lines in the file."""
         rows_of_file = rows if self.rows is None else self.rows[rows]
-        return Table(
-            self.path, self.names, [c[rows] for c in self.columns], self.header, self.decimal_comma, rows_of_file
-        )
+        return replace(self, columns=[c[rows] for c in self.columns], rows=rows_of_file, _numbers={})
 
     def where(self, i: int) -> str:
-        """`people.csv, line 17`, where row `i` begins; a Parquet file has rows, not lines."""
+        """`people.csv, line 17`, where row `i` begins; Parquet, JSON and workbooks have rows, not lines."""
         index = int(i if self.rows is None else self.rows[i])
-        if not self.path.is_file() or starts_with(self.path, PARQUET):
-            return f"{self.path}, row {index + 1}"
-        return f"{self.path}, line {line_of(self.path, index + self.header)}"
+        if self.places is not None:
+            return f"{self.path}, row {self.places[index] if len(self.places) else index + 1}"
+        return f"{self.path}, line {line_of(self.path, index + self.header, self.options)}"
 
     def row(self, i: int) -> dict[str, str]:
         """Row `i` as it was: column -> text, empty where missing."""
@@ -132,6 +146,10 @@ def _parse(column: np.ndarray, decimal_comma: bool) -> tuple[np.ndarray, np.ndar
     return (values, np.array(strays, dtype=np.int64)) if known > len(strays) else None
 
 
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+
+
 def numbers_of(table: Table, position: int) -> np.ndarray | None:
     """A column of numbers as float64, NaN where missing; None where any of it is text.
 
@@ -156,10 +174,17 @@ def check_finite(table: Table, position: int) -> None:
 # ---- reading -----------------------------------------------------------------------------------------------------------
 
 
-def read_table(path: Path, header: bool | None = None) -> Table:
-    """The table in `path`; `header` overrules what is sniffed. Raises DataError with file and line."""
-    existing_file(path, "CSV, TSV or Parquet")
-    table = _read_parquet(path) if starts_with(path, PARQUET) else _read_text(path, header)
+def read_table(path: Path, header: bool | None = None, options: ReadOptions | None = None) -> Table:
+    """The table in `path`: CSV, TSV, JSON, Parquet, a workbook, or one of these packed by zip or gzip.
+
+    header, options: overrule what is sniffed. Raises DataError with file and line.
+    """
+    options = options or ReadOptions()
+    existing_file(path, "table")
+    if header is None and options.header is not None:
+        header = options.header > 0
+    table = _read(path, header, options)
+    table.options = options
     if not len(table):
         raise DataError(
             f"{path}: a header and no rows; expected rows of data; if the only row is data, pass --no-header"
@@ -172,22 +197,68 @@ def read_table(path: Path, header: bool | None = None) -> Table:
     return table
 
 
-def _read_text(path: Path, header: bool | None) -> Table:
-    check_text(path)
-    dialect, sample = sniff(path)
+def _read(path: Path, header: bool | None, options: ReadOptions) -> Table:
+    if starts_with(path, PARQUET):
+        return _read_parquet(path)
+    if is_workbook(path):
+        return _read_workbook(path, header, options)
+    if starts_with(path, ZIP):
+        with unpacked(path, options, ENDINGS) as (inner, notes):
+            table = _read(inner, header, options)
+        return replace(table, path=path, notes=notes + table.notes)
+    if is_json(path):
+        columns, notes = read_json(path, options.encoding)
+        texts = [_none_for_missing(_objects([v.strip(BLANKS) for v in c])) for c in columns.values()]
+        return Table(path, list(columns), texts, True, options.decimal == ",", notes=notes, places=ROWS)
+    with plain_text(path, options) as (plain, notes):
+        return replace(_read_text(plain, header, options), path=path, notes=notes)
+
+
+def _read_text(path: Path, header: bool | None, options: ReadOptions) -> Table:
+    dialect, sample = sniff(path, options.delimiter)
+    decimal_comma = dialect.separator == ";" if options.decimal is None else options.decimal == ","
     columns = _fast(path, dialect)
     if columns is None:
         columns = _plain(path, dialect)
+    return _named_columns(path, columns, sample, header, decimal_comma)
+
+
+def _named_columns(
+    path: Path, columns: list[np.ndarray], sample: list[list[str]], header: bool | None, decimal_comma: bool
+) -> Table:
+    """The table of columns of which the first record may name them. sample: the first records."""
     has_header = looks_like_header(sample) if header is None else header
     if not has_header:
-        names = [f"column{i + 1}" for i in range(dialect.width)]
-        return Table(path, names, [_none_for_missing(c) for c in columns], False, dialect.separator == ";")
+        names = [f"column{i + 1}" for i in range(len(columns))]
+        return Table(path, names, [_none_for_missing(c) for c in columns], False, decimal_comma)
     named = [(i, name) for i, name in enumerate(sample[0])]
     kept = [_none_for_missing(c[1:]) for c in columns]
     # A separator at the end of every row makes a column without name or value: that is no column.
     named = [(i, name) for i, name in named if name or any(value is not None for value in kept[i])]
     names = [name or f"column{i + 1}" for i, name in named]
-    return Table(path, names, [kept[i] for i, _ in named], True, dialect.separator == ";")
+    return Table(path, names, [kept[i] for i, _ in named], True, decimal_comma)
+
+
+def _read_workbook(path: Path, header: bool | None, options: ReadOptions) -> Table:
+    found, notes = read_workbook(path, options.sheet)
+    if options.header:
+        found = [(row, fields) for row, fields in found if row >= options.header]
+    elif options.header is None and (titles := titles_above([fields for _, fields in found[:LOOKED_AT]])):
+        notes.append(
+            f"file: {titles} row{'s' * (titles > 1)} above the header skipped (--read header={found[0][0]} keeps them)"
+        )
+        found = found[titles:]
+    rows = [fields for _, fields in found]
+    columns = [_objects(column) for column in zip(*rows, strict=True)]
+    table = _named_columns(path, columns, rows[:LOOKED_AT], header, options.decimal == ",")
+    places = np.array([row for row, _ in found[table.header :]], dtype=np.int64)
+    return replace(table, notes=notes, places=places)
+
+
+def _objects(values: Sequence[str]) -> np.ndarray:
+    result = np.empty(len(values), dtype=object)
+    result[:] = values
+    return result
 
 
 def _fast(path: Path, dialect: Dialect) -> list[np.ndarray] | None:
@@ -243,25 +314,34 @@ def _read_parquet(path: Path) -> Table:
         try:
             source = connection.from_parquet(str(path).replace("[", "[[]").replace("*", "[*]").replace("?", "[?]"))
             names, types = list(source.columns), [str(kind) for kind in source.types]
-            quoted = [name.replace('"', '""') for name in names]
+            nested = [n for n, kind in zip(names, types, strict=True) if kind.endswith("]") or kind.startswith(NESTED)]
+            kept = [name for name in names if name not in nested]
+            notes = [f"columns: {_some(nested)} hold lists or records, left out; take them apart to use them"] * bool(
+                nested
+            )
+            if not kept:
+                raise DataError(
+                    f"{path}: all of its columns hold lists or records; expected numbers or text; take them apart"
+                )
+            quoted = [name.replace('"', '""') for name in kept]
             selected = ", ".join(f'CAST("{name}" AS VARCHAR) AS c{i}' for i, name in enumerate(quoted))
             found = connection.execute(f"SELECT {selected} FROM source").fetchnumpy()
         except duckdb.Error:
             raise DataError(
                 f"{path}: not a whole Parquet file; expected one that its writer finished; write or copy it again"
             ) from None
-    nested = next(
-        (n for n, kind in zip(names, types, strict=True) if kind.endswith("]") or kind.startswith(NESTED)), None
+    return Table(
+        path, kept, [_none_for_missing(_stripped(column)) for column in found.values()], True, notes=notes, places=ROWS
     )
-    if nested is not None:
-        raise DataError(f"{path}: column {nested!r} holds {types[names.index(nested)].split('(')[0].lower()} values; expected numbers or "
-                        "text; take it apart, or write the file without it")  # fmt: skip
-    return Table(path, names, [_none_for_missing(_stripped(column)) for column in found.values()], True)
 
 
-def line_of(path: Path, index: int) -> int:
+def line_of(path: Path, index: int, options: ReadOptions) -> int:
     """The line on which record `index` (from 0, the header counted, blank ones not) of a text file begins."""
-    for k, (line, _) in enumerate(records(path, sniff(path)[0].separator)):
-        if k == index:
-            return line
+    if starts_with(path, ZIP):
+        with unpacked(path, options, ENDINGS) as (inner, _):
+            return line_of(inner, index, options)
+    with plain_text(path, options) as (plain, _):
+        for k, (line, _) in enumerate(records(plain, sniff(plain, options.delimiter)[0].separator)):
+            if k == index:
+                return line
     return index + 1

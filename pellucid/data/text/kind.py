@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ..base import Content, DataKind, DataOption, OptionValue, PredictionForm, Source
 from ..problem import DataModule
+from ..table.kind import READ_OPTION
+from ..table.read_options import ReadOptions
 from .read import TOKENIZERS, decode_split, read_text, text_module
 from .tokenize import TextPreprocessor
 
@@ -26,6 +28,7 @@ class TextKind(DataKind[TextPreprocessor]):
             "tokenizer", (str,), f"How to split a text: {' or '.join(TOKENIZERS)}.  [default: characters]", "NAME"
         ),
         DataOption("vocab_size", (int,), "Tokens of --tokenizer bpe.  [default: 1000]", "N"),
+        READ_OPTION,
     )
     default_family = "transformer"
     inputs = ("text",)
@@ -36,8 +39,8 @@ class TextKind(DataKind[TextPreprocessor]):
         """A folder of text files alone; a file that has an option of text, or is called .txt or .md and has no option."""
         if not content.is_file:
             return content.is_folder and content.share(self.endings) == 1
-        return any(option.name in options for option in self.options) or (
-            not options and content.share(self.endings) == 1
+        return any(option.name in options for option in self.options if option is not READ_OPTION) or (
+            not {*options} - {"read"} and content.share(self.endings) == 1
         )
 
     def open(self, content: Content) -> tuple[str, list[Path]]:
@@ -53,7 +56,8 @@ class TextKind(DataKind[TextPreprocessor]):
     def read_to_score(self, source: Source) -> str:
         """The text of a file; of a data set known by name, its test split."""
         if source.dataset is None:
-            return read_text(source.path)
+            read = source.options.get("read")
+            return read_text(source.path, ReadOptions.parse(read).of_text(read))[0]
         data = self.load(source)
         assert isinstance(data.preprocessor, TextPreprocessor)
         return decode_split(data.preprocessor, data.test)

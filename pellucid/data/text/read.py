@@ -6,7 +6,6 @@ training. Tokenizers stand in `tokenize.py`.
 
 from __future__ import annotations
 
-import codecs
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +14,11 @@ import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
 from ..base import Source
-from ..files import BYTE_ORDER_MARKS, chunks, existing_file, sha256
+from ..files import chunks, existing_file, find_encoding, sha256
 from ..loader import IGNORE_INDEX
 from ..problem import SPLITS, DataModule, Examples, RawExample, TokenSequence
 from ..split import split_rows
+from ..table.read_options import ReadOptions
 from .tokenize import BYTES, LARGEST_VOCABULARY, BPETokenizer, CharacterTokenizer, TextPreprocessor, Tokenizer
 
 SHARES = (0.8, 0.1, 0.1)  # of running text in its order, or of the lines
@@ -27,6 +27,7 @@ VOCABULARY = 1000  # tokens of a byte-pair encoding
 LEAST_CHARACTERS = 1000
 LEAST_LINES = 20
 LONGEST_LINE = 1000  # characters; every line takes the room of the longest
+FILES_TOLD = 3  # of which notes tell how they were read
 SHOWN = 100  # tokens of a window, from its beginning, that stand for it
 
 
@@ -37,23 +38,28 @@ def text_module(
     tokenizer: str = "characters",
     vocab_size: int | None = None,
     last: float = 0.0,
+    read: str | None = None,
 ) -> DataModule:
     """The data module (kind "text", task "language") of one text file, or of several joined with a blank line.
 
     line_by_line: each line is an example: {"tokens": (N, T)}, target (N, T), T the longest line and its newline. The split is
     then by line and by the seed; else the splits are TokenSequences, in the order of the text.
     tokenizer: "characters", or "bpe" with `vocab_size` tokens (1,000).
+    read: the option of that name, of which a text takes the encoding.
     last: where not 0, so much of the end is both validation and test, and the rest training.
-    Raises DataError for a file that is not UTF-8 text, or too short; OptionError for an option out of range.
+    Raises DataError for a file that is no text, or too short; OptionError for an option out of range.
     """
     check_tokenizer(tokenizer, vocab_size)
     name, paths = source.name, source.paths
-    text = "\n\n".join(read_text(path) for path in paths)
+    encoding = ReadOptions.parse(read).of_text(read)
+    parts = [read_text(path, encoding) for path in paths]
+    text = "\n\n".join(part for part, _ in parts)
     if len(text) < LEAST_CHARACTERS:
         where = paths[0] if len(paths) == 1 else paths[0].parent
         raise DataError(f"{where}: {len(text):,} characters; expected {LEAST_CHARACTERS:,} at least to train, validate and test on; "
                         "give more text")  # fmt: skip
-    notes = [f"{name}: {len(paths):,} files, joined with a blank line"] * (len(paths) > 1)
+    notes = [note for _, found in parts[:FILES_TOLD] for note in found]
+    notes += [f"{name}: {len(paths):,} files, joined with a blank line"] * (len(paths) > 1)
     texts = _split_lines(name, text, source.seed, notes) if line_by_line else _split_text(name, text, last, notes)
     fitted: Tokenizer = CharacterTokenizer.fit(texts[0])
     if tokenizer == BPETokenizer.kind:
@@ -90,27 +96,31 @@ def check_tokenizer(tokenizer: str, vocab_size: int | None) -> None:
                           f"write {VOCABULARY}")  # fmt: skip
 
 
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, which may be packed with gzip; its ends of lines as newlines, no byte-order mark.
+def read_text(path: Path, encoding: str | None = None) -> tuple[str, list[str]]:
+    """The text of a file, which may be packed with gzip, and notes; its ends of lines as newlines, no byte-order marks.
 
-    Raises DataError with the place of the first byte that does not belong there.
+    encoding: what the user says; else UTF-8, what a byte-order mark says, or cp1252. Raises DataError for what is no text.
     """
-    data = b"".join(chunks(existing_file(path, "text")))
-    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
-    if encoding:
-        raise DataError(f"{path}: the text is {encoding}; expected UTF-8; convert it: "
-                        f"iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}")  # fmt: skip
-    if (at := data.find(0)) >= 0:
-        raise DataError(
-            f"{path}, byte {at:,}: a NUL byte; expected UTF-8 text; the file is binary or damaged: name another"
-        )
-    body = data.removeprefix(codecs.BOM_UTF8)
+    found = find_encoding(existing_file(path, "text"), encoding, table=False)
     try:
-        return body.decode("utf-8").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        at = len(data) - len(body) + error.start
-        raise DataError(f"{path}, byte {at:,}: 0x{data[at]:02x} is not UTF-8; expected UTF-8 text; if it is latin-1, convert it: "
-                        f"iconv -f LATIN1 -t UTF-8 {path.name} > utf8-{path.name}") from None  # fmt: skip
+        text = b"".join(chunks(path)).decode(found)
+    except UnicodeError:
+        raise DataError(f"{path}: it is not all {found}; expected text in one encoding; save it as UTF-8, or name another: "
+                        "--read encoding=cp1252, say") from None  # fmt: skip
+    notes = []
+    if found != "utf-8" and encoding is None:
+        notes.append(f"file: {path.name} read as {found}, since it is not UTF-8 (--read encoding=NAME)")
+    marks, crlf = text.count("\ufeff"), text.count("\r\n")
+    text = text.replace("\ufeff", "").replace("\r\n", "\n")
+    lone = text.count("\r")
+    text = text.replace("\r", "\n")
+    if crlf or lone:
+        notes.append(
+            f"file: {path.name}: {crlf + lone:,} line ends of {'Windows' if crlf else 'old Macs'} read as newlines"
+        )
+    if marks > 1 or (marks and found == "utf-8"):
+        notes.append(f"file: {path.name}: {marks:,} byte-order mark{'s' * (marks > 1)} dropped")
+    return text, notes
 
 
 # ---- the splits ----------------------------------------------------------------------------------------------------------
