@@ -22,6 +22,7 @@ from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
 from ..nn.activation import ACTIVATIONS
 from ..runs import run as runs
+from ..runs.metric_names import METRIC_TASKS
 from ..runs.renamed import new_name
 from ..runs.settings import OPTIMIZERS, load_recipe, parse_overrides, read_config, resolve_config
 from ..training import session
@@ -89,6 +90,10 @@ def _click_option(option: DataOption) -> Callable[[Callable[..., None]], Callabl
     "--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting of the training or the network."
 )
 @click.option("--optimizer", metavar="NAME", help=f"{', '.join(OPTIMIZERS)}.")
+@click.option("--metric", metavar="NAME", help=f"The score to select by and to tell first: {', '.join(METRIC_TASKS)}.")
+@click.option(
+    "--class-weight", metavar="WEIGHTS", help="Weights of the classes in the loss: balanced, none, or such as a=1,b=5."
+)
 @click.option("--lr", type=Number(), help="The peak learning rate.")
 @click.option("--epochs", type=Whole(), help="Passes over the training data.")
 @click.option("--batch-size", type=Whole(), help="Examples in each step.")
@@ -252,7 +257,7 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
     learner, name = training.learner, shell_word(training.run.name)
     advice = f"to continue: pellucid train --resume {name}"
     try:
-        with CtrlC() as ctrl_c, Watcher(training.settings.epochs, len(learner.loader), quiet=quiet) as watcher:
+        with CtrlC() as ctrl_c, Watcher(training.settings.epochs, len(learner.loader), quiet=quiet, metric=training.metric) as watcher:
             for event in training.events():
                 watcher.show(event)
                 if ctrl_c.pressed:
@@ -275,6 +280,7 @@ def closing_lines(training: session.TrainingSession, result: session.Result) -> 
         else ""
     )
     return [
+        *(f"note    {note}" for note in result.notes),
         f"test    {score_line(result.metrics)}{comparison}",
         f"run     {run.folder}",
         f"report  {run.report}",

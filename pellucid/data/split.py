@@ -24,7 +24,7 @@ def split_rows(target: np.ndarray, task: str, seed: int, fractions: Sequence[flo
     `target` (N,) is stratified: by class, or by tenths of its range of ranks for "regression". Part k > 0 has exactly
     round(N * fractions[k]) rows, and every class keeps at least one row in the first part.
     """
-    strata = target if task == "classification" else _bands(target)
+    strata = _bands(target) if task in ("regression", "counts") else target
     bits = Generator(seed).bits(len(strata)).array  # (N,) uint32
     order = np.lexsort((bits, strata))  # by stratum, shuffled within
     first = np.concatenate([[True], strata[order][1:] != strata[order][:-1]])

@@ -110,7 +110,7 @@ class Run:
         if problem.fingerprint != expected:
             raise DataError(f"{self.name}: its data have changed since it was begun (SHA-256 {problem.fingerprint[:12]}, was {expected[:12]}); "
                             "expected the same files; put them back, or train anew; other files are scored by: pellucid evaluate RUN DATA")  # fmt: skip
-        if problem.preprocessor.to_json() != self.config.preprocessor:
+        if problem.preprocessor.to_json() != self.preprocessor().to_json():  # with fields that later versions added
             raise DataError(f"{self.name}: its data are read otherwise than when it was begun, by another version of a library perhaps; "
                             "expected the same preprocessing; train anew")  # fmt: skip
 
@@ -156,9 +156,8 @@ class Run:
     def new_network(self) -> Model:
         """The run's network with fresh weights."""
         config, preprocessor = self.config, self.preprocessor()
-        outputs = len(preprocessor.classes or [0])
         try:
-            return models.family(config.family).build(preprocessor.input_spec(), outputs, config.task, config.network)
+            return models.family(config.family).build(preprocessor.input_spec(), preprocessor.outputs, config.task, config.network)
         except OptionError as error:
             raise StateError(f"{self.folder / 'config.json'}: network: {error}; or {RESTORE}") from None
 

@@ -16,9 +16,10 @@ from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
 from ..split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
-from .infer import decide_task, fit
+from .infer import fit
 from .preprocess import TablePreprocessor, label_text
 from .read import Table, read_table
+from .targets import decide_target, fit_target, row_weights, scaled_weights, weight_position
 
 
 def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
@@ -35,20 +36,30 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
         raise DataError(
             f"{path}: {len(table)} rows with a target; expected {LEAST_ROWS} at least to train, validate and test on; collect more"
         )
-    task, note = decide_task(table, target, options.get("task"), strip)
+    task, separator, note = decide_target(table, target, options, strip)
     notes.append(note)
+    weight = weight_position(table, options, target)
+    weights = None if weight is None else row_weights(table, weight)
+    drop = drop if weight is None else [*drop, weight]
     rows = split_rows(
         _strata(table, target, task, strip), task, source.seed, TWO_WAY if "test_data" in options else THREE_WAY
     )
     preprocessor, fit_notes = fit(table, rows[0], target, task, drop, strip)
     notes += fit_notes
-    encoded = Examples(preprocessor.encode(table), preprocessor.encode_target(table))
+    fit_target(preprocessor, table, target, rows[0], separator, options)
+    if weight is not None and weights is not None:
+        preprocessor.weight_name, weights = table.names[weight], scaled_weights(weights, rows[0], table, weight)
+        notes.append(f"weights: rows count by {table.names[weight]} (--row-weight), in the loss and in the scores")
+    encoded = Examples(preprocessor.encode(table), preprocessor.encode_target(table), weights)
     splits, tables, used = [encoded.take(own) for own in rows], [table.take(own) for own in rows], [path]
-    by_class = " by class" if task == "classification" else ""
+    by_class = {"classification": " by class", "multilabel": " by labels"}.get(task, "")
     if "test_data" in options:
         test_path = _test_path(source)
         tables.append(_labelled(test_path, preprocessor, options.get("header"), notes))
-        splits.append(Examples(preprocessor.encode(tables[-1]), preprocessor.encode_target(tables[-1])))
+        own = tables[-1]
+        splits.append(
+            Examples(preprocessor.encode(own), preprocessor.encode_target(own), weights_of(preprocessor, own))
+        )
         used.append(test_path)
         notes.append(f"split: 85/15{by_class} into training and validation; test: {test_path.name}")
     else:
@@ -99,7 +110,7 @@ def chosen_columns(table: Table, options: Mapping[str, OptionValue]) -> tuple[in
 
 
 def _strata(table: Table, target: int, task: str, strip: str | None) -> np.ndarray:
-    if task == "regression":
+    if task in ("regression", "counts"):
         return table.numbers_and_strays(target)[0]
     return np.array([label_text(value, strip) for value in table.columns[target].tolist()])
 
@@ -117,6 +128,17 @@ def _with_target(table: Table, target: int, notes: list[str]) -> Table:
         f"{table.path.name}: left out, rows without a value of {table.names[target]}: {int((~present).sum()):,}"
     )
     return table.take(np.flatnonzero(present))
+
+
+def weights_of(preprocessor: TablePreprocessor, table: Table) -> np.ndarray | None:
+    """The weights (N,) of another table's rows, where training had some. Raises DataError."""
+    name = preprocessor.weight_name
+    if name is None:
+        return None
+    if name not in table.names:
+        raise DataError(f"{table.path}: the weights {name} are missing; expected the columns of training, this one too: rows count by "
+                        f"it in the scores.{suggestion(name, table.names) or ' Add it.'}")  # fmt: skip
+    return row_weights(table, table.names.index(name)).astype(np.float32)
 
 
 def _labelled(path: Path, preprocessor: TablePreprocessor, header: bool | None, notes: list[str]) -> Table:
