@@ -15,7 +15,8 @@ from ..data.load import load_problem
 from ..data.problem import TokenSequence
 from ..errors import OptionError
 from ..evaluation.comparison import compare_with_baselines
-from ..evaluation.formatting import score_line
+from ..evaluation.formatting import fold_line, interval_text, score_line, value_text
+from ..evaluation.metrics import Metrics
 from ..files import Json
 from ..models import FAMILIES, family_for
 from ..models.heads.generation import ImageGenerator
@@ -265,7 +266,8 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
                     at = learner.state.progress
                     raise Stopped(f"stopped in epoch {at.epoch + 1} at step {at.step}, everything is saved; {advice}")
         if not quiet:
-            say("scoring on the test data, and fitting the baselines to compare with ...")
+            folds = ", and training again on each fold" if training.is_cross_validated else ""
+            say(f"scoring on the test data, and fitting the baselines to compare with{folds} ...")
         return training.finish()
     except KeyboardInterrupt:
         raise Stopped(f"stopped, the last checkpoint is kept; {advice}") from None
@@ -273,19 +275,28 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
 
 def closing_lines(training: session.TrainingSession, result: session.Result) -> list[str]:
     """Test score against the baseline, the run, the report, and the next command to paste."""
-    run = training.run
-    comparison = (
-        f", {compare_with_baselines(result.metrics, result.baselines).relation} {baseline_words(result.baselines)}"
-        if result.baselines
-        else ""
-    )
+    run, folds = training.run, result.folds
+    lines = [f"note    {note}" for note in result.notes]
+    if folds is not None:  # of so few rows this is the score to go by
+        lines.append(f"folds   {fold_line(folds)}{_beside(folds.network, folds.baselines)}")
+    beside = _beside(result.metrics, result.baselines) if folds is None else ", the network kept, on one split"
+    lines.append(f"test    {score_line(result.metrics)}{beside}")
+    if result.metrics.get("coverage") is not None:
+        held = [value_text(result.metrics, "coverage"), interval_text(result.metrics, "coverage")]
+        lines.append(f"held    {held[0]} of the test rows lie in their interval{f' ({held[1]})' if held[1] else ''}")
     return [
-        *(f"note    {note}" for note in result.notes),
-        f"test    {score_line(result.metrics)}{comparison}",
+        *lines,
         f"run     {run.folder}",
         f"report  {run.report}",
         f"next    {next_command(training)}",
     ]
+
+
+def _beside(metrics: Metrics, baselines: dict[str, Metrics]) -> str:
+    """`, better than logistic regression 94.1%`; empty without baselines."""
+    if not baselines:
+        return ""
+    return f", {compare_with_baselines(metrics, baselines).relation} {baseline_words(baselines)}"
 
 
 def next_command(training: session.TrainingSession) -> str:
@@ -305,4 +316,6 @@ def _as_json(training: session.TrainingSession, result: session.Result) -> dict[
     return {
         "run": str(training.run.folder), "task": training.problem.task, **flat(result.metrics), "seconds": round(result.seconds, 3),
         "epochs": result.epochs, "best_epoch": result.best_epoch, "baseline": baseline_json(result.baselines),
+        **({} if result.folds is None else {"folds": {"count": result.folds.count, **flat(result.folds.network),
+                                                      "baseline": baseline_json(result.folds.baselines)}}),
     }  # fmt: skip

@@ -14,6 +14,7 @@ from ..random import Generator
 
 THREE_WAY = (0.70, 0.15, 0.15)  # train, validation, test
 TWO_WAY = (0.85, 0.15)  # train, validation: the test rows are a file of their own
+LEAST_TABLE_ROWS = 10  # of a table, which is scored over folds
 LEAST_ROWS = 20  # examples in all; with fewer there is nothing to hold back
 BANDS = 10  # a regression target is stratified by its deciles
 

@@ -151,9 +151,9 @@ class Evaluator:
         """Make what is kept of this epoch. Files go into the run's folder."""
         return EpochArtifacts()
 
-    def calibrate(self) -> list[str]:
-        """Choose on the validation part what the run answers with, once its weights are final, and tell it. By default nothing."""
-        return []
+    def calibrate(self) -> tuple[dict[str, Any], list[str]]:
+        """What to choose on the validation part once the weights are final: changes of the run's config, and notes. By default none."""
+        return {}, []
 
     def test(self) -> EvaluationResult:
         """Score the network on the test part, with the weights it has now."""
@@ -197,25 +197,21 @@ class PredictionEvaluator(Evaluator):
             return ours > theirs if higher_is_better(score) else ours < theirs
         return super().is_better(a, b)
 
-    def calibrate(self) -> list[str]:
+    def calibrate(self) -> tuple[dict[str, Any], list[str]]:
         """The threshold of two classes for the metric asked for, and how far the ends of intervals are moved apart."""
-        part, config = self.problem.examples("validation"), self.run.config
-        scoring = self.scoring()
-        if scoring.has_threshold and scoring.decision is not None and scoring.classes is not None:
+        part, scoring = self.problem.examples("validation"), self.scoring()
+        if scoring.has_threshold and scoring.classes is not None:
             found = scoring.with_threshold(self._output(part), self._targets(part), part.weight).decision
             assert found is not None
-            self.run.update_config(decision=found)
-            name = scoring.classes[found.positive]
-            rows = int((part.target == found.positive).sum())
-            return [f"threshold: {name} from a probability of {found.threshold:.3g}, best {scoring.metric} on {len(part):,} validation "
-                    f"rows, {rows:,} of them {name}"]  # fmt: skip
+            name, rows = scoring.classes[found.positive], int((part.target == found.positive).sum())
+            note = f"threshold: {name} from a probability of {found.threshold:.3g}, best {scoring.metric} on {len(part):,} validation rows"
+            return {"decision": found}, [f"{note}, {rows:,} of them {name}"]
         if scoring.coverage is not None:
-            self.run.update_config(margin=0.0)
-            margin = conformal_margin(self._output(part), self._targets(part), scoring.coverage, part.weight)
-            self.run.update_config(margin=margin)
-            how = "wider" if margin > 0 else "narrower"
-            return [f"interval: each end {abs(margin):.4g} {how}, so that {100 * scoring.coverage:g}% of validation rows are inside"]
-        return []
+            raw = self._output(part, margin=0.0)
+            margin = conformal_margin(raw, self._targets(part), scoring.coverage, part.weight)
+            how = f"{abs(margin):.4g} {'further out' if margin > 0 else 'further in'}"
+            return {"margin": margin}, [f"interval: each end {how}, to hold {100 * scoring.coverage:g}% of the validation rows"]
+        return {}, []
 
     def test(self) -> EvaluationResult:
         problem, scoring, test = self.problem, self.scoring(), self.problem.examples("test")
@@ -234,7 +230,7 @@ class PredictionEvaluator(Evaluator):
         problem, preprocessor, scoring = self.problem, self.problem.preprocessor, self.scoring()
         train, part, test = (problem.examples(split) for split in ("train", "validation", "test"))
         learned, target = self._targets(train), self._targets(test)
-        if metrics.headline is None and test.weight is None:
+        if metrics.headline is None and test.weight is None and problem.task != "counts":
             return baselines(problem.task, train.inputs, learned, test.inputs, target,
                              classes=preprocessor.classes, network=network, decode=preprocessor.decode)  # fmt: skip
         outputs, chosen = baseline_outputs(
@@ -252,8 +248,8 @@ class PredictionEvaluator(Evaluator):
             found[key] = dataclasses.replace(scored, gain=gain, headline=name)
         return found
 
-    def _output(self, examples: Examples) -> np.ndarray:
-        preprocessor, margin = self.problem.preprocessor, self.run.config.margin
+    def _output(self, examples: Examples, margin: float | None = None) -> np.ndarray:
+        preprocessor, margin = self.problem.preprocessor, self.run.config.margin if margin is None else margin
         return predict_outputs(self.forward, preprocessor, arrays_for(self.network, examples), margin)
 
     def _targets(self, examples: Examples) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..runs.records import PRIMARY
+from ..runs.records import PRIMARY, FoldScores
 from .metrics import Metrics, primary_metric
 
 PERCENT = ("accuracy", "coverage")  # shares that are written so
@@ -45,10 +45,15 @@ def score_line(metrics: Metrics, dash: str = "-") -> str:
     span = interval_text(metrics, name, dash)
     unit = PRIMARY.get(name, "")
     lead = "" if unit or name == "accuracy" else f"{short_name(name)} "
-    held = ""
-    if metrics.get("coverage") is not None:
-        held = f"; its intervals hold {value_text(metrics, 'coverage')} of the test rows"
-    return f"{lead}{value_text(metrics, name)}{unit} ({count}{', ' + span if span else ''}){held}"
+    return f"{lead}{value_text(metrics, name)}{unit} ({count}{', ' + span if span else ''})"
+
+
+def fold_line(folds: FoldScores, dash: str = "-") -> str:
+    """The mean over folds on one line: `95.3% (mean of 5 folds of 150 rows, 91-99)`."""
+    m = folds.network
+    name, span = primary_metric(m), interval_text(m, primary_metric(m), dash)
+    lead = "" if name == "accuracy" else f"{short_name(name)} "
+    return f"{lead}{value_text(m, name)} (mean of {folds.count} folds, {m.n:,} rows{', ' + span if span else ''})"
 
 
 def value_text(metrics: Metrics, name: str) -> str:

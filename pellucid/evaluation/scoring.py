@@ -86,20 +86,20 @@ class Scoring:
         A score that was asked for stands first, unless the rows cannot give it. Raises ShapeError or NonFiniteError.
         """
         plain = self._plain(output, target) if weight is None else None
-        if plain is not None and not self.metric and self.task in ("classification", "regression"):
+        usual = "f1_micro" if self.task == "multilabel" else "mae" if self.coverage is not None else None
+        if plain is not None and not self.metric and usual is None and self.task != "counts":
             return plain
         n, correct = len(target), None
         scorer = self.scorer(output, target)
         weight = np.ones(n) if weight is None else np.asarray(weight, np.float64)
         scores = scorer(weight)
-        intervals = bootstrap_intervals(lambda w: scorer(w), weight)
+        intervals = bootstrap_intervals(scorer, weight)
         if plain is not None:
             scores, intervals = {**scores, **plain.scores}, {**intervals, **plain.intervals}
         if self.task == "classification":
             correct = int((self.said(output) == target).sum())
         if self.coverage is not None and plain is not None:
             intervals["coverage"] = wilson(round(float(scores["coverage"] or 0) * n), n)
-        usual = "f1_micro" if self.task == "multilabel" else "mae" if self.coverage is not None else None
         first = self.score if scores.get(self.score) is not None else usual
         kept = {name: pair for name, pair in intervals.items() if scores.get(name) is not None}
         return Metrics(scores, n, kept, correct, headline=first)

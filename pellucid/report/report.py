@@ -17,10 +17,10 @@ from markupsafe import Markup
 
 from ..evaluation.comparison import BaselineComparison, compare_with_baselines
 from ..evaluation.evaluator import Figures, TestPredictions
-from ..evaluation.formatting import BASELINE_NAMES, format_number, interval_text, short_name, value_text
+from ..evaluation.formatting import BASELINE_NAMES, fold_line, format_number, interval_text, short_name, value_text
 from ..evaluation.metrics import Metrics, primary_metric
 from ..files import write_text
-from ..runs.records import EpochRecord
+from ..runs.records import EpochRecord, FoldScores
 from . import charts
 from .error_analysis import Outcome, classification_sections, label_sections, regression_sections
 from .html import box, cell, details, figure, page, part, section, shortened, table
@@ -94,6 +94,7 @@ class ReportData:
     notes: Sequence[str] = ()
     commands: Sequence[tuple[str, str]] | None = None
     created: str = ""
+    folds: FoldScores | None = None
 
     @property
     def names(self) -> list[str]:
@@ -136,7 +137,7 @@ def render_report(data: ReportData) -> str:
     sections += [_scores(data), _making(data), _onward(data)]
     return page(
         "report.html", title=f"{data.title} · {Path(data.run).name}", heading=data.title, run=data.run,
-        score_label=_score_label(data, name), score=value_text(data.metrics, name), score_sentence=_score_sentence(data),
+        score_label=_score_label(data, name), score=value_text(data.metrics, name), score_sentence=_fold_sentence(data) + _score_sentence(data),
         chart=_baseline_chart(data, comparison), comparison=comparison, facts=_facts(data), sections=sections,
         footer=f"Written by pellucid{created}. This page is one file, loads nothing and runs no script.",
     )  # fmt: skip
@@ -152,6 +153,14 @@ def _score_label(data: ReportData, name: str) -> str:
         "nll_per_char": "nats per character",
         "frechet": "Frechet distance",
     }.get(name, f"test {METRIC_WORDS[name][0]}" if name in METRIC_WORDS else name)
+
+
+def _fold_sentence(data: ReportData) -> str:
+    """The mean over folds of a small table, which counts for more than its one test part."""
+    if data.folds is None:
+        return ""
+    said = compare_with_baselines(data.folds.network, data.folds.baselines)
+    return f"Over folds: {fold_line(data.folds, DASH)}. {said.sentence} The network kept, of one split: "
 
 
 def _score_sentence(data: ReportData) -> str:

@@ -188,8 +188,23 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
+class FoldScores:
+    """Mean scores over the folds of a cross-validation, with their intervals; `gain` of a baseline is over the folds too.
+
+    count: of trainings.
+    """
+
+    count: int
+    network: Metrics
+    baselines: dict[str, Metrics]
+
+
+@dataclass(frozen=True)
 class TestRecord:
-    """The last line of metrics.jsonl: scores on the test part, those of the baselines, seconds of all epochs."""
+    """The last line of metrics.jsonl: scores on the test part, those of the baselines, seconds of all epochs.
+
+    folds: those of a cross-validation, of a small table.
+    """
 
     __test__ = False  # no test of pytest's
 
@@ -197,6 +212,7 @@ class TestRecord:
     baselines: dict[str, Metrics]
     seconds: float
     best_epoch: int
+    folds: FoldScores | None = None
 
 
 PICTURE = r"samples/[\w-]{1,100}\.png"  # what `EpochRecord.picture` may be

@@ -45,6 +45,7 @@ class Settings:
     class_weight: weights of the classes in the loss: "none", "balanced" (each class the same in all), or "a=1,b=5".
     num_threads: threads for compiled steps and matrix products.
     eager: run operation by operation instead of compiling whole steps.
+    folds: whether a table of few rows is scored over folds too: 0 for never.
     freeze: paths of layers that are not trained.
     """
 
@@ -67,6 +68,7 @@ class Settings:
     seed: int = 0
     num_threads: int = 1
     eager: bool = False
+    folds: int = 5
     freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -83,6 +85,7 @@ class Settings:
             self._check(name, getattr(self, name) >= 1, "a whole number from 1")
         for name in ("patience", "seed", "clip_grad_norm", "weight_decay", "steps_per_epoch"):
             self._check(name, getattr(self, name) >= 0 and math.isfinite(getattr(self, name)), "0 or more")
+        self._check("folds", self.folds in (0, 5), "5, or 0 for none")
         self._check("lr", 0 < self.lr < math.inf, "a number above 0")
         for name in ("ema_decay", "momentum", "beta2"):
             self._check(name, 0 <= getattr(self, name) < 1, "0 up to, but not including, 1")

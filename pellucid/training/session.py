@@ -35,10 +35,11 @@ from ..models.heads.prediction import PredictionModel
 from ..random import Generator, use_generator
 from ..report.report import ReportData, write_report
 from ..runs import run as runs
-from ..runs.records import EpochRecord, RunConfig, TestRecord
+from ..runs.records import EpochRecord, FoldScores, RunConfig, TestRecord
 from ..runs.run import Run
 from ..runs.settings import Setting, Settings, resolve_config
 from ..threads import set_num_threads
+from .cross_validation import cross_validate
 from .checkpoint import load_checkpoint, save_checkpoint
 from .fine_tuning import load_pretrained
 from .head import first_decision, head_notes, prepare_head
@@ -59,6 +60,7 @@ class Result:
     epochs: how many were trained.
     best_epoch: the one whose weights were tested.
     notes: what was chosen on validation once the weights were final, one line each.
+    folds: the scores over folds, of a table too small for one split.
     """
 
     metrics: Metrics
@@ -67,6 +69,7 @@ class Result:
     epochs: int
     best_epoch: int
     notes: list[str] = field(default_factory=list)
+    folds: FoldScores | None = None
 
 
 class TrainingSession:
@@ -162,22 +165,45 @@ class TrainingSession:
 
     def finish(self) -> Result:
         """Score the best weights on the test data, log the scores and write the report. Nothing before reads the test data."""
-        assert self.learner.state.best is not None
-        self.network.load_state_dict({name: tensor(array) for name, array in self.learner.state.best.items()})
-        self.network.eval()
-        self.run.save_weights(self.learner.state.best)
+        self.run.save_weights(self.restore_best())
         with self.learner.state.drawing():
-            notes = self.evaluator.calibrate()
+            changes, notes = self.evaluator.calibrate()
+            self.run.update_config(**changes)
             evaluation = self.evaluator.test()
+        folds, fold_notes = cross_validate(self.problem, self._start_fold) if self.is_cross_validated else (None, [])
+        notes += fold_notes
         seconds = sum(record.seconds for record in self.run.history())
         progress = self.learner.state.progress
         result = Result(
-            evaluation.metrics, evaluation.baselines, seconds, progress.epoch, progress.best_epoch, notes
+            evaluation.metrics, evaluation.baselines, seconds, progress.epoch, progress.best_epoch, notes, folds
         )
         with self.learner.state.drawing():
             self._report(result, evaluation)
-        self.run.log(TestRecord(result.metrics, result.baselines, result.seconds, result.best_epoch))
+        self.run.log(TestRecord(result.metrics, result.baselines, result.seconds, result.best_epoch, folds))
         return result
+
+    @property
+    def is_cross_validated(self) -> bool:
+        """Whether `finish` scores over folds too. Weights taken from another run may have seen the rows of any fold."""
+        return self.problem.folds is not None and self.settings.folds > 0 and self.run.config.init_from is None
+
+    def restore_best(self) -> dict[str, np.ndarray]:
+        """Give the network the best weights by validation, and return them."""
+        best = self.learner.state.best
+        assert best is not None
+        self.network.load_state_dict({name: tensor(array) for name, array in best.items()})
+        self.network.eval()
+        return best
+
+    def _start_fold(self, problem: DataModule) -> TrainingSession:
+        """The same training on a fold; it has no folder and writes nothing."""
+        config, preprocessor, generator = self.run.config, problem.preprocessor, Generator(self.settings.seed)
+        with use_generator(generator):
+            network = models.family(config.family).build(
+                preprocessor.input_spec(), preprocessor.outputs, problem.task, config.network
+            )
+            run = Run(self.run.folder, dataclasses.replace(config, decision=first_decision(problem, self.settings)))
+            return TrainingSession(run, problem, network, self.settings, generator, fresh=True)
 
     def _report(self, result: Result, evaluation: EvaluationResult) -> None:
         problem, run, config = self.problem, self.run, self.run.config
@@ -187,6 +213,7 @@ class TrainingSession:
             baselines=result.baselines, predictions=evaluation.predictions, figures=figures, history=run.history(),
             best_epoch=result.best_epoch, settings={**asdict(config.network), **asdict(self.settings)},
             network=str(self.network).splitlines(), notes=[*problem.notes, *result.notes, *figures.notes], created=config.created,
+            folds=result.folds,
         ))  # fmt: skip
 
 

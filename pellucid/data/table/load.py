@@ -6,7 +6,8 @@ unless there is a table to test on; statistics come from the training rows alone
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from ...errors import DataError, OptionError, suggestion
 from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
-from ..split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
+from ..split import LEAST_TABLE_ROWS, THREE_WAY, TWO_WAY, split_rows
+from .folds import SMALL, fold_note, fold_rows
 from .infer import fit
 from .preprocess import TablePreprocessor, label_text
 from .read import Table, read_table
@@ -32,25 +34,32 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     strip = options.get("strip_label")
     notes: list[str] = []
     table = _with_target(table, target, notes)
-    if len(table) < LEAST_ROWS:
+    if len(table) < LEAST_TABLE_ROWS:
         raise DataError(
-            f"{path}: {len(table)} rows with a target; expected {LEAST_ROWS} at least to train, validate and test on; collect more"
+            f"{path}: {len(table)} rows with a target; expected {LEAST_TABLE_ROWS} at least to train, validate and test on; collect more"
         )
     task, separator, note = decide_target(table, target, options, strip)
     notes.append(note)
     weight = weight_position(table, options, target)
     weights = None if weight is None else row_weights(table, weight)
     drop = drop if weight is None else [*drop, weight]
-    rows = split_rows(
-        _strata(table, target, task, strip), task, source.seed, TWO_WAY if "test_data" in options else THREE_WAY
-    )
-    preprocessor, fit_notes = fit(table, rows[0], target, task, drop, strip)
+    strata = _strata(table, target, task, strip)
+    rows = split_rows(strata, task, source.seed, TWO_WAY if "test_data" in options else THREE_WAY)
+
+    def learn(train: np.ndarray) -> tuple[TablePreprocessor, list[str], Examples]:
+        """The preprocessor by the rows `train` alone, notes, and all rows encoded."""
+        preprocessor, notes = fit(table, train, target, task, drop, strip)
+        fit_target(preprocessor, table, target, train, separator, options)
+        if weight is None or weights is None:
+            return preprocessor, notes, Examples(preprocessor.encode(table), preprocessor.encode_target(table))
+        preprocessor.weight_name = table.names[weight]
+        scaled = scaled_weights(weights, train, table, weight)
+        return preprocessor, notes, Examples(preprocessor.encode(table), preprocessor.encode_target(table), scaled)
+
+    preprocessor, fit_notes, encoded = learn(rows[0])
     notes += fit_notes
-    fit_target(preprocessor, table, target, rows[0], separator, options)
-    if weight is not None and weights is not None:
-        preprocessor.weight_name, weights = table.names[weight], scaled_weights(weights, rows[0], table, weight)
+    if weight is not None:
         notes.append(f"weights: rows count by {table.names[weight]} (--row-weight), in the loss and in the scores")
-    encoded = Examples(preprocessor.encode(table), preprocessor.encode_target(table), weights)
     splits, tables, used = [encoded.take(own) for own in rows], [table.take(own) for own in rows], [path]
     by_class = {"classification": " by class", "multilabel": " by labels"}.get(task, "")
     if "test_data" in options:
@@ -63,12 +72,22 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
         used.append(test_path)
         notes.append(f"split: 85/15{by_class} into training and validation; test: {test_path.name}")
     else:
-        notes.append(f"split: 70/15/15{by_class}")
+        notes.append(f"split: 70/15/15{by_class}{fold_note(len(table))}")
     raw: dict[str, RawExample] = {split: own.row for split, own in zip(SPLITS, tables, strict=True)}
     train, validation, test = splits
-    return DataModule(
+    data = DataModule(
         source.name, "table", task, preprocessor, train, validation, test, notes, sha256(used), source.record, raw
     )  # fmt: skip
+
+    def folds() -> Iterator[DataModule]:
+        for parts in fold_rows(strata, task, source.seed):
+            own, _, encoded = learn(parts[0])
+            train, validation, test = (encoded.take(part) for part in parts)
+            yield dataclasses.replace(data, preprocessor=own, train=train, validation=validation, test=test, folds=None)
+
+    if len(table) < SMALL and "test_data" not in options:
+        data.folds = folds
+    return data
 
 
 def _test_path(source: Source) -> Path:

@@ -38,7 +38,7 @@ def decide_target(
     ):
         task = "multilabel"
         labels = label_names(table.columns[position], separator)
-        note = f"labels: {name} has {len(labels)} labels with {separator!r} between; for one class a row --task classification"
+        note = f"labels: {name} has {len(labels)} labels with {separator!r} between; --task classification for one class a row"
     elif asked == "multilabel":
         raise OptionError(f"task: multilabel; no value of {name} holds several labels; expected some such as 'news; sport', with "
                           f"{' or '.join(SEPARATORS)} between; leave --task out")  # fmt: skip

@@ -1,0 +1,37 @@
+"""The folds of a table that is too small for one split: which rows train, validate and test in each (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..split import TWO_WAY, split_rows
+
+SMALL = 500  # rows below which one test part says too little
+FOLDS = 5
+VERY_SMALL = 100  # rows below which all folds are drawn again
+REPEATS = 3
+
+
+def fold_count(rows: int) -> int:
+    """How many trainings the folds of a table of so many rows are."""
+    return FOLDS * (REPEATS if rows < VERY_SMALL else 1)
+
+
+def fold_note(rows: int) -> str:
+    """What the note on the split says of folds."""
+    if rows >= SMALL:
+        return ""
+    again = f", {REPEATS} times" if fold_count(rows) > FOLDS else ""
+    return f"; under {SMALL} rows, so the score is the mean over {FOLDS} folds{again} (--set folds=0 for none)"
+
+
+def fold_rows(strata: np.ndarray, task: str, seed: int) -> Iterator[list[np.ndarray]]:
+    """Row numbers (int64, ascending) of training, validation and test, for each fold; every row is tested on once a repeat."""
+    everyone = np.arange(len(strata))
+    for repeat in range(fold_count(len(strata)) // FOLDS):
+        for held in split_rows(strata, task, seed + repeat, [1 / FOLDS] * FOLDS):
+            rest = np.setdiff1d(everyone, held)
+            train, validation = split_rows(strata[rest], task, seed + repeat, TWO_WAY)
+            yield [rest[train], rest[validation], held]
