@@ -124,7 +124,10 @@ def decision_notes(predictor: Predictor) -> list[str]:
     config, result, notes = predictor.run.config, predictor.run.result(), []
     if predictor.scoring.has_threshold and config.decision is not None and predictor.classes is not None:
         name = predictor.classes[config.decision.positive]
-        notes.append(f"threshold: {name} from a probability of {config.decision.threshold:.3g} (best {config.settings.metric} on validation)")
+        how = (
+            f"best {config.settings.metric} on validation" if result else "none is chosen yet, the run is not finished"
+        )
+        notes.append(f"threshold: {name} from a probability of {config.decision.threshold:.3g} ({how})")
     if predictor.preprocessor.interval is not None:
         asked, held = f"{100 * predictor.preprocessor.interval:g}%", "not measured, the run is not finished"
         if result is not None and "coverage" in result.test:

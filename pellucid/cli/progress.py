@@ -67,15 +67,18 @@ class Watcher:
         if not self.headed:
             self.headed = True
             self._line(f"{'epoch':>9}  {'training loss':>13}  {short_name(score_name(event.train)):>8}  {'validation loss':>15}  "
-                       f"{short_name(self._validated(event)):>8}    {'examples/s':>10}  left   (*: best so far)")  # fmt: skip
+                       f"{short_name(self._validated(event)):>{self._width(event)}}    {'examples/s':>10}  left   (*: best so far)")  # fmt: skip
         left = (self.epochs - event.epoch) * event.seconds
         self._line(
             f"{f'{event.epoch}/{self.epochs}':>9}  {event.train['loss']:>13.4f}  {score_text(event.train, score_name(event.train)):>8}  {event.validation['loss']:>15.4f}  "
-            f"{score_text(event.validation, self._validated(event)):>8} {'*' if event.improved else ' '}  {event.examples_per_second:>10,.0f}  {_duration(left) if left else ''}"
+            f"{score_text(event.validation, self._validated(event)):>{self._width(event)}} {'*' if event.improved else ' '}  {event.examples_per_second:>10,.0f}  {_duration(left) if left else ''}"
         )
 
     def _validated(self, event: EpochDone) -> str:
         return self.metric if self.metric in event.validation else score_name(event.validation)
+
+    def _width(self, event: EpochDone) -> int:
+        return max(8, len(short_name(self._validated(event))))
 
     def _line(self, line: str) -> None:
         if self.bar:

@@ -258,7 +258,10 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
     learner, name = training.learner, shell_word(training.run.name)
     advice = f"to continue: pellucid train --resume {name}"
     try:
-        with CtrlC() as ctrl_c, Watcher(training.settings.epochs, len(learner.loader), quiet=quiet, metric=training.metric) as watcher:
+        with (
+            CtrlC() as ctrl_c,
+            Watcher(training.settings.epochs, len(learner.loader), quiet=quiet, metric=training.metric) as watcher,
+        ):
             for event in training.events():
                 watcher.show(event)
                 if ctrl_c.pressed:
@@ -281,9 +284,12 @@ def closing_lines(training: session.TrainingSession, result: session.Result) -> 
         lines.append(f"folds   {fold_line(folds)}{_beside(folds.network, folds.baselines)}")
     beside = _beside(result.metrics, result.baselines) if folds is None else ", the network kept, on one split"
     lines.append(f"test    {score_line(result.metrics)}{beside}")
-    if result.metrics.get("coverage") is not None:
-        held = [value_text(result.metrics, "coverage"), interval_text(result.metrics, "coverage")]
-        lines.append(f"held    {held[0]} of the test rows lie in their interval{f' ({held[1]})' if held[1] else ''}")
+    scored, of_what = (
+        (result.metrics, "of the test rows") if folds is None else (folds.network, "of the rows, over folds,")
+    )
+    if scored.get("coverage") is not None:
+        held = [value_text(scored, "coverage"), interval_text(scored, "coverage")]
+        lines.append(f"held    {held[0]} {of_what} lie in their interval{f' ({held[1]})' if held[1] else ''}")
     return [
         *lines,
         f"run     {run.folder}",

@@ -168,7 +168,9 @@ class DataModule:
     source: dict[str, Json]  # plain JSON: `load.load_problem(**source)` gives this module again
     raw: dict[str, RawExample] = field(default_factory=dict, repr=False)
     names: dict[str, list[str]] = field(default_factory=dict, repr=False)  # of a split's files, where an example is one
-    folds: Callable[[], Iterator[DataModule]] | None = field(default=None, repr=False)  # of a table too small for one split
+    folds: Callable[[], Iterator[DataModule]] | None = field(
+        default=None, repr=False
+    )  # of a table too small for one split
 
     def examples(self, split: str) -> Examples:
         """The encoded examples of `split`, a word of SPLITS. Raises DataError for running text, which has none."""

@@ -41,7 +41,7 @@ def split_rows(target: np.ndarray, task: str, seed: int, fractions: Sequence[flo
 def _bands(target: np.ndarray) -> np.ndarray:
     ranks = np.empty(len(target), dtype=np.int64)
     ranks[np.argsort(target, kind="stable")] = np.arange(len(target))
-    return ranks * BANDS // len(target)
+    return ranks * max(1, min(BANDS, len(target) // 2)) // len(target)  # a band keeps one row in training
 
 
 def _every(length: int, count: int) -> np.ndarray:

@@ -122,7 +122,9 @@ def _difference(metrics: Metrics, other: Metrics, name: str) -> tuple[float, flo
 
 
 def _difference_words(value: float, low: float, high: float, name: str) -> str:
-    side = ("ahead", "behind") if higher_is_better(name) else (f"{short_name(name)} lower", f"{short_name(name)} higher")
+    side = (
+        ("ahead", "behind") if higher_is_better(name) else (f"{short_name(name)} lower", f"{short_name(name)} higher")
+    )
     which = side[value < 0]
     if value < 0:
         value, low, high = -value, -high, -low

@@ -210,7 +210,9 @@ class PredictionEvaluator(Evaluator):
             raw = self._output(part, margin=0.0)
             margin = conformal_margin(raw, self._targets(part), scoring.coverage, part.weight)
             how = f"{abs(margin):.4g} {'further out' if margin > 0 else 'further in'}"
-            return {"margin": margin}, [f"interval: each end {how}, to hold {100 * scoring.coverage:g}% of the validation rows"]
+            return {"margin": margin}, [
+                f"interval: each end {how}, to hold {100 * scoring.coverage:g}% of the validation rows"
+            ]
         return {}, []
 
     def test(self) -> EvaluationResult:

@@ -12,10 +12,20 @@ from ..runs.metric_names import higher_is_better
 from ..runs.records import FoldScores, Metrics
 from .metrics import primary_metric, wilson
 
-# Two-sided 95% of Student's t by degrees of freedom.
+# Two-sided 95% of Student's t by degrees of freedom; of fewer folds, where some were left out, the larger of the two.
 T = {FOLDS - 1: 2.776, FOLDS * REPEATS - 1: 2.145}
 SHARED = 1 / (FOLDS - 1)  # test rows for each training row
-UNIT = {"accuracy", "f1", "f1_macro", "f1_micro", "balanced_accuracy", "roc_auc", "pr_auc", "exact", "coverage"}  # 0 to 1
+UNIT = {
+    "accuracy",
+    "f1",
+    "f1_macro",
+    "f1_micro",
+    "balanced_accuracy",
+    "roc_auc",
+    "pr_auc",
+    "exact",
+    "coverage",
+}  # 0 to 1
 
 
 def fold_scores(network: Sequence[Metrics], baselines: Sequence[Mapping[str, Metrics]]) -> FoldScores:
@@ -29,7 +39,9 @@ def fold_scores(network: Sequence[Metrics], baselines: Sequence[Mapping[str, Met
         mean = _mean(own, first)
         ahead = np.array([sign * (ours[first] - theirs[first]) for ours, theirs in zip(network, own, strict=True)])
         low, high = fold_interval(ahead) or (-abs(float(ahead.mean())), abs(float(ahead.mean())))
-        others[name] = Metrics(mean.scores, mean.n, mean.intervals, gain=(float(ahead.mean()), low, high), headline=first)
+        others[name] = Metrics(
+            mean.scores, mean.n, mean.intervals, gain=(float(ahead.mean()), low, high), headline=first
+        )
     return FoldScores(len(network), _mean(network, first), others)
 
 
@@ -40,12 +52,24 @@ def _mean(folds: Sequence[Metrics], first: str) -> Metrics:
     for name in folds[0].scores:
         values = [value for m in folds if (value := m.get(name)) is not None]
         scores[name] = float(np.mean(values)) if values else None
-        pair = fold_interval(np.array(values)) if len(values) == len(folds) else None
-        if pair is None and name == "accuracy":  # alike in all folds, which is no certainty
-            pair = wilson(round(float(np.mean(values)) * rows), rows)
-        if pair is not None:
-            intervals[name] = (max(pair[0], 0.0), min(pair[1], 1.0)) if name in UNIT else pair
+        if len(values) < len(folds):
+            continue
+        # Folds that happen to agree are no certainty: the interval is no narrower than that of as many rows.
+        pairs = [pair for pair in (fold_interval(np.array(values)), _of_rows(folds, name, rows)) if pair]
+        if pairs:
+            low, high = min(pair[0] for pair in pairs), max(pair[1] for pair in pairs)
+            intervals[name] = (max(low, 0.0), min(high, 1.0)) if name in UNIT else (low, high)
     return Metrics(scores, rows, intervals, headline=first)
+
+
+def _of_rows(folds: Sequence[Metrics], name: str, rows: int) -> tuple[float, float] | None:
+    """The interval of a mean score that comes from how many rows there are, by the intervals of single folds."""
+    mean = float(np.mean([m[name] for m in folds]))
+    if name == "accuracy":
+        return wilson(round(mean * rows), rows)
+    widths = [pair[1] - pair[0] for m in folds if (pair := m.intervals.get(name)) is not None]
+    half = float(np.mean(widths)) / 2 / math.sqrt(FOLDS) if widths else 0.0
+    return (mean - half, mean + half) if half else None
 
 
 def fold_interval(values: np.ndarray) -> tuple[float, float] | None:
@@ -54,5 +78,5 @@ def fold_interval(values: np.ndarray) -> tuple[float, float] | None:
     deviation = float(values.std(ddof=1)) if k > 1 else 0.0
     if not deviation > 1e-12:
         return None
-    half = T[k - 1] * deviation * math.sqrt(1 / k + SHARED)
+    half = T.get(k - 1, T[FOLDS - 1]) * deviation * math.sqrt(1 / k + SHARED)
     return float(values.mean()) - half, float(values.mean()) + half

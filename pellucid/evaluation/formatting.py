@@ -25,7 +25,12 @@ BASELINE_NAMES = {
 }
 
 
-SHORT_NAMES = {"nll_per_char": "nats", "f1_micro": "F1", "f1": "F1", "f1_macro": "F1 (mean of classes)"}  # of scores that are spoken of by their unit
+SHORT_NAMES = {
+    "nll_per_char": "nats",
+    "f1_micro": "F1",
+    "f1": "F1",
+    "f1_macro": "F1 (mean of classes)",
+}  # of scores that are spoken of by their unit
 
 
 def short_name(name: str) -> str:

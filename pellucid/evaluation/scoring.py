@@ -58,7 +58,7 @@ class Scoring:
     @property
     def score(self) -> str:
         """The name of the score that is asked for; of more than two classes F1 is the mean over the classes."""
-        if self.metric != "f1" or len(self.classes or ()) == 2 and self.task == "classification":
+        if self.metric != "f1" or (len(self.classes or ()) == 2 and self.task == "classification"):
             return self.metric
         return "f1_macro" if self.task == "classification" else "f1_micro"
 

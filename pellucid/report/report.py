@@ -34,8 +34,14 @@ METRIC_WORDS = {
     "f1_macro": ("F1, macro", "precision and recall together, every class counting alike; higher is better"),
     "f1": ("F1", "precision and recall together, of the class looked for; higher is better"),
     "f1_micro": ("F1", "precision and recall together, over all labels; higher is better"),
-    "balanced_accuracy": ("balanced accuracy", "how much of each class is found, every class counting alike; higher is better"),
-    "pr_auc": ("precision-recall area", "how pure the rows ranked first are; the class's share is chance; higher is better"),
+    "balanced_accuracy": (
+        "balanced accuracy",
+        "how much of each class is found, every class counting alike; higher is better",
+    ),
+    "pr_auc": (
+        "precision-recall area",
+        "how pure the rows ranked first are; the class's share is chance; higher is better",
+    ),
     "exact": ("all labels right", "share of rows; higher is better"),
     "deviance": ("Poisson deviance", "errors weighed by how large the count is; lower is better"),
     "coverage": ("coverage", "share of test rows inside their interval"),
@@ -131,7 +137,9 @@ def render_report(data: ReportData) -> str:
     comparison = compare_with_baselines(data.metrics, data.baselines)
     sections = [_curves(data)]
     if data.predictions is not None:
-        analyse = {"classification": classification_sections, "multilabel": label_sections}.get(data.task, regression_sections)
+        analyse = {"classification": classification_sections, "multilabel": label_sections}.get(
+            data.task, regression_sections
+        )
         sections += analyse(data.outcome(data.predictions))
     sections += figure_sections(data.figures)
     sections += [_scores(data), _making(data), _onward(data)]

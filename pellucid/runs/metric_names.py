@@ -19,5 +19,6 @@ METRIC_TASKS: dict[str, tuple[str, ...]] = {
 LOWER = {"log_loss", "rmse", "mae", "deviance", "nll_per_char", "frechet"}  # better where lower
 DECIDED = {"accuracy", "f1", "balanced_accuracy"}  # scores of the class that is named, and so of a threshold
 
+
 def higher_is_better(name: str) -> bool:
     return name not in LOWER

@@ -157,7 +157,9 @@ class Run:
         """The run's network with fresh weights."""
         config, preprocessor = self.config, self.preprocessor()
         try:
-            return models.family(config.family).build(preprocessor.input_spec(), preprocessor.outputs, config.task, config.network)
+            return models.family(config.family).build(
+                preprocessor.input_spec(), preprocessor.outputs, config.task, config.network
+            )
         except OptionError as error:
             raise StateError(f"{self.folder / 'config.json'}: network: {error}; or {RESTORE}") from None
 

@@ -34,7 +34,13 @@ def _train(training: Any) -> EvaluationResult:
     """Train to the end on a fold and score its test rows."""
     learner, settings, evaluator = training.learner, training.settings, training.evaluator
     with learner.state.drawing():
-        for _ in fit(learner, training._validate, epochs=settings.epochs, patience=settings.patience, is_better=evaluator.is_better):
+        for _ in fit(
+            learner,
+            training._validate,
+            epochs=settings.epochs,
+            patience=settings.patience,
+            is_better=evaluator.is_better,
+        ):
             pass
         training.restore_best()
         changes, _ = evaluator.calibrate()

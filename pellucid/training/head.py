@@ -9,11 +9,11 @@ import numpy as np
 from ..creation import tensor
 from ..data.problem import DataModule, Examples
 from ..errors import OptionError, suggestion
+from ..evaluation.scoring import rarer_class
 from ..models.base import Model
 from ..models.heads.prediction import PredictionModel
 from ..runs.records import Decision
 from ..runs.settings import Settings
-from ..evaluation.scoring import rarer_class
 
 RARE = 0.1  # share of the rarer class from which a note names the options for it
 
@@ -34,9 +34,13 @@ def prepare_head(network: Model, problem: DataModule, settings: Settings) -> Non
     network.class_weight = None
     if weighted:
         if problem.task != "classification":
-            raise OptionError(f"class_weight: the target is learned as {problem.task}; expected classes, one a row; leave it out")
+            raise OptionError(
+                f"class_weight: the target is learned as {problem.task}; expected classes, one a row; leave it out"
+            )
         examples = problem.examples("train")
-        weights = class_weights(settings.class_weight, examples.target, problem.preprocessor.classes or [], examples.weight)
+        weights = class_weights(
+            settings.class_weight, examples.target, problem.preprocessor.classes or [], examples.weight
+        )
         network.class_weight = tensor(weights)
 
 
@@ -56,9 +60,12 @@ def class_weights(written: str, target: np.ndarray, classes: Sequence[str], weig
                 raise OptionError(f"class_weight: {written}; expected balanced, none, or a weight for classes; write "
                                   f"{classes[0]}=1,{classes[-1]}=5")  # fmt: skip
             if name not in classes:
-                raise OptionError(f"class_weight: no class {name!r}; expected one of {', '.join(classes[:20])}.{suggestion(name, classes)}")
+                raise OptionError(
+                    f"class_weight: no class {name!r}; expected one of {', '.join(classes[:20])}.{suggestion(name, classes)}"
+                )
             weights[list(classes).index(name)] = _positive(number, written)
-    return (weights * counts.sum() / (weights @ counts)).astype(np.float32)
+    scaled: np.ndarray = weights * (counts.sum() / float(weights @ counts))
+    return scaled.astype(np.float32)
 
 
 def _positive(number: str, written: str) -> float:
@@ -67,7 +74,9 @@ def _positive(number: str, written: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < np.inf:
-        raise OptionError(f"class_weight: {number!r} in {written}; expected a number above 0, how much the class counts; write 5")
+        raise OptionError(
+            f"class_weight: {number!r} in {written}; expected a number above 0, how much the class counts; write 5"
+        )
     return value
 
 
@@ -79,17 +88,22 @@ def first_decision(problem: DataModule, settings: Settings) -> Decision | None:
     return Decision(rarer_class(problem.examples("train").target))
 
 
-def head_notes(problem: DataModule, settings: Settings, decision: Decision | None, weights: np.ndarray | None) -> list[str]:
+def head_notes(
+    problem: DataModule, settings: Settings, decision: Decision | None, weights: np.ndarray | None
+) -> list[str]:
     """What was decided about classes, one line each."""
     classes = problem.preprocessor.classes
     if problem.task != "classification" or classes is None:
         return []
     notes = []
     if weights is not None:
-        shown = ", ".join(f"{name} {weight:.3g}" for name, weight in list(zip(classes, weights, strict=True))[:8])
-        notes.append(f"weights: classes count {shown} in both losses (--class-weight none for all alike)"[:110])
+        shown = ", ".join(f"{name:.12} {weight:.3g}" for name, weight in list(zip(classes, weights, strict=True))[:3])
+        more = ", ..." if len(classes) > 3 else ""
+        notes.append(f"weights: classes count {shown}{more} in both losses (--class-weight none: all alike)")
     if decision is not None:
-        notes.append(f"metric: {settings.metric}, with {classes[decision.positive]!r}, the rarer class, as the one looked for")
+        notes.append(
+            f"metric: {settings.metric}, with {classes[decision.positive]!r}, the rarer class, as the one looked for"
+        )
     counts = np.bincount(problem.examples("train").target, minlength=len(classes))
     rare = int(counts.argmin())
     if len(classes) == 2 and weights is None and decision is None and counts[rare] < RARE * counts.sum():

@@ -39,8 +39,8 @@ from ..runs.records import EpochRecord, FoldScores, RunConfig, TestRecord
 from ..runs.run import Run
 from ..runs.settings import Setting, Settings, resolve_config
 from ..threads import set_num_threads
-from .cross_validation import cross_validate
 from .checkpoint import load_checkpoint, save_checkpoint
+from .cross_validation import cross_validate
 from .fine_tuning import load_pretrained
 from .head import first_decision, head_notes, prepare_head
 from .learner import Learner
@@ -269,7 +269,9 @@ def start(
     )  # fmt: skip
     generator = Generator(settings.seed)
     with use_generator(generator):
-        network = models.family(family).build(preprocessor.input_spec(), preprocessor.outputs, problem.task, network_config)
+        network = models.family(family).build(
+            preprocessor.input_spec(), preprocessor.outputs, problem.task, network_config
+        )
         if source is not None:
             problem.notes += load_pretrained(source, network, config.preprocessor)
             config = dataclasses.replace(config, init_from=str(source.folder.resolve()), notes=list(problem.notes))

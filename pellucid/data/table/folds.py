@@ -24,14 +24,25 @@ def fold_note(rows: int) -> str:
     if rows >= SMALL:
         return ""
     again = f", {REPEATS} times" if fold_count(rows) > FOLDS else ""
-    return f"; under {SMALL} rows, so the score is the mean over {FOLDS} folds{again} (--set folds=0 for none)"
+    return f"; under {SMALL} rows, so scored over {FOLDS} folds{again} (--set folds=0 for none)"
 
 
 def fold_rows(strata: np.ndarray, task: str, seed: int) -> Iterator[list[np.ndarray]]:
-    """Row numbers (int64, ascending) of training, validation and test, for each fold; every row is tested on once a repeat."""
+    """Row numbers (int64, ascending) of training, validation and test, for each fold; every row is tested on once a repeat.
+
+    strata: (N,) as for `split_rows`. A fold with an empty part, of a handful of rows with many classes, is left out.
+    """
     everyone = np.arange(len(strata))
+    own = _bands(strata) if task in ("regression", "counts") else strata
     for repeat in range(fold_count(len(strata)) // FOLDS):
-        for held in split_rows(strata, task, seed + repeat, [1 / FOLDS] * FOLDS):
+        for held in split_rows(own, "classification", seed + repeat, [1 / FOLDS] * FOLDS):
             rest = np.setdiff1d(everyone, held)
             train, validation = split_rows(strata[rest], task, seed + repeat, TWO_WAY)
-            yield [rest[train], rest[validation], held]
+            if len(held) and len(validation):
+                yield [rest[train], rest[validation], held]
+
+
+def _bands(values: np.ndarray) -> np.ndarray:
+    """Bands of ten rows or more by rank, up to ten of them: int64 (N,)."""
+    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    return ranks * max(1, min(10, len(values) // 10)) // len(values)

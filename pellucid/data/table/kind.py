@@ -44,7 +44,12 @@ class TableKind(DataKind[TablePreprocessor]):
         DataOption("test_data", (str,), "A table to test on, instead of a part of DATA.", "FILE"),
         DataOption("strip_label", (str,), "Remove TEXT from the end of each label, such as a full stop.", "TEXT"),
         DataOption("row_weight", (str, int), "A column that says how much each row counts.", "NAME|N"),
-        DataOption("interval", (int, float), "Predict an interval too, which holds this share of the rows, such as 0.9.", "SHARE"),
+        DataOption(
+            "interval",
+            (int, float),
+            "Predict an interval too, which holds this share of the rows, such as 0.9.",
+            "SHARE",
+        ),
     )
     default_family = "mlp"
     inputs = ("table",)

@@ -7,7 +7,8 @@ unless there is a table to test on; statistics come from the training rows alone
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,22 +42,14 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     task, separator, note = decide_target(table, target, options, strip)
     notes.append(note)
     weight = weight_position(table, options, target)
-    weights = None if weight is None else row_weights(table, weight)
     drop = drop if weight is None else [*drop, weight]
+    question = Question(table, target, task, separator, drop, strip, weight, options)
     strata = _strata(table, target, task, strip)
     rows = split_rows(strata, task, source.seed, TWO_WAY if "test_data" in options else THREE_WAY)
-
-    def learn(train: np.ndarray) -> tuple[TablePreprocessor, list[str], Examples]:
-        """The preprocessor by the rows `train` alone, notes, and all rows encoded."""
-        preprocessor, notes = fit(table, train, target, task, drop, strip)
-        fit_target(preprocessor, table, target, train, separator, options)
-        if weight is None or weights is None:
-            return preprocessor, notes, Examples(preprocessor.encode(table), preprocessor.encode_target(table))
-        preprocessor.weight_name = table.names[weight]
-        scaled = scaled_weights(weights, train, table, weight)
-        return preprocessor, notes, Examples(preprocessor.encode(table), preprocessor.encode_target(table), scaled)
-
-    preprocessor, fit_notes, encoded = learn(rows[0])
+    if not all(map(len, rows)):
+        raise DataError(f"{path}: {len(table)} rows with a target, too few for {len(np.unique(strata))} different values to train, validate and "
+                        "test on; expected more rows for each; collect more, or merge rare values")  # fmt: skip
+    preprocessor, fit_notes, encoded = question.learn(rows[0])
     notes += fit_notes
     if weight is not None:
         notes.append(f"weights: rows count by {table.names[weight]} (--row-weight), in the loss and in the scores")
@@ -79,15 +72,43 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
         source.name, "table", task, preprocessor, train, validation, test, notes, sha256(used), source.record, raw
     )  # fmt: skip
 
-    def folds() -> Iterator[DataModule]:
-        for parts in fold_rows(strata, task, source.seed):
-            own, _, encoded = learn(parts[0])
-            train, validation, test = (encoded.take(part) for part in parts)
-            yield dataclasses.replace(data, preprocessor=own, train=train, validation=validation, test=test, folds=None)
-
     if len(table) < SMALL and "test_data" not in options:
-        data.folds = folds
+        data.folds = lambda: question.folds(data, fold_rows(strata, task, source.seed))
     return data
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is learned from a table's rows, all of which have a target. target, drop, weight: positions of columns."""
+
+    table: Table
+    target: int
+    task: str
+    separator: str | None
+    drop: list[int]
+    strip: str | None
+    weight: int | None
+    options: Mapping[str, OptionValue]
+
+    def learn(self, train: np.ndarray) -> tuple[TablePreprocessor, list[str], Examples]:
+        """The preprocessor by the rows `train` alone, notes, and all rows encoded."""
+        table = self.table
+        preprocessor, notes = fit(table, train, self.target, self.task, self.drop, self.strip)
+        fit_target(preprocessor, table, self.target, train, self.separator, self.options)
+        weights = None
+        if self.weight is not None:
+            preprocessor.weight_name = table.names[self.weight]
+            weights = scaled_weights(row_weights(table, self.weight), train, table, self.weight)
+        return preprocessor, notes, Examples(preprocessor.encode(table), preprocessor.encode_target(table), weights)
+
+    def folds(self, whole: DataModule, parts: Iterable[list[np.ndarray]]) -> Iterator[DataModule]:
+        """The data module of each fold; `parts` are its rows to train, validate and test on."""
+        for rows in parts:
+            preprocessor, _, encoded = self.learn(rows[0])
+            train, validation, test = (encoded.take(own) for own in rows)
+            yield dataclasses.replace(
+                whole, preprocessor=preprocessor, train=train, validation=validation, test=test, folds=None
+            )
 
 
 def _test_path(source: Source) -> Path:

@@ -20,6 +20,7 @@ from .read import Table, check_finite
 
 SEPARATORS = (";", "|", ",")  # between the labels of a row
 MOST_LABELS = 200
+MOST_COMBINATIONS = 50_000  # different values of the column: beyond that they are no labels
 ROWS_A_LABEL = 10  # rows for each different label, on average: labels come again
 NO_LABELS = frozenset({"none", "nothing", "no label", "no labels", "-", "--"})  # said of a row without labels
 
@@ -30,11 +31,17 @@ def decide_target(
     """(task, separator of labels or None, a note saying why). Raises DataError or OptionError."""
     name, asked, interval = table.names[position], options.get("task"), options.get("interval")
     if asked == "counts":
-        decide_task(table, position, "regression", strip)
         _check_counts(table, position)
-        task, separator, note = "counts", None, f"target {name}: counts (asked for), learned by their Poisson likelihood"
-    elif asked in (None, "multilabel") and not strip and (
-        separator := label_separator(table.columns[position], asked is not None)
+        decide_task(table, position, "regression", strip)
+        task, separator, note = (
+            "counts",
+            None,
+            f"target {name}: counts (asked for), learned by their Poisson likelihood",
+        )
+    elif (
+        asked in (None, "multilabel")
+        and not strip
+        and (separator := label_separator(table.columns[position], asked is not None))
     ):
         task = "multilabel"
         labels = label_names(table.columns[position], separator)
@@ -52,8 +59,8 @@ def decide_target(
 
 def _check_counts(table: Table, position: int) -> None:
     check_finite(table, position)
-    values = table.numbers_and_strays(position)[0]
-    wrong = np.flatnonzero((values < 0) | (values % 1 != 0))
+    values, strays = table.numbers_and_strays(position)
+    wrong = np.union1d(strays, np.flatnonzero((values < 0) | (values % 1 != 0)))
     if len(wrong):
         i = int(wrong[0])
         raise DataError(f"{table.where(i)}: the target {table.names[position]} is {table.columns[position][i]!r}; expected a whole number "
@@ -78,6 +85,8 @@ def label_separator(column: np.ndarray, asked: bool = False) -> str | None:
     both alone and beside others, or beside different others. Asked for, any separator that occurs will do.
     """
     counts = Counter(column.tolist())
+    if not asked and len(counts) > MOST_COMBINATIONS:
+        return None
     for separator in SEPARATORS:
         if any(separator in value for value in counts) and (asked or _are_labels(counts, separator)):
             return separator
@@ -88,7 +97,7 @@ def _are_labels(counts: Counter[str], separator: str) -> bool:
     sets = {value: split_labels(value, separator) for value in counts}
     rows: Counter[str] = Counter()
     for value, labels in sets.items():
-        rows.update({label: counts[value] for label in labels})
+        rows.update(dict.fromkeys(labels, counts[value]))
     combined = [set(labels) for labels in sets.values() if len(labels) > 1]
     if not combined or len({len(labels) for labels in sets.values()}) < 2 or any(map(_is_number, rows)):
         return False
@@ -135,7 +144,9 @@ def weight_position(table: Table, options: Mapping[str, OptionValue], target: in
         return None
     position = table.position(options["row_weight"], "--row-weight")
     if position == target:
-        raise OptionError(f"--row-weight {table.names[position]}: it is the target; expected a column of weights; choose another")
+        raise OptionError(
+            f"--row-weight {table.names[position]}: it is the target; expected a column of weights; choose another"
+        )
     return position
 
 
