@@ -320,7 +320,6 @@ def test_objects_stay_small() -> None:
 LARGE_CLASS, LARGE_SHARE = 150, 0.15  # lines; of the lines of a room
 LARGER_SHARES = {
     "tensor": 0.65,  # the class is PyTorch's 165 methods; they are cut by kind, and each is a line that calls an operation
-    "runs": 0.16,  # one class of 169 lines reads and writes the files of a run's folder
 }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import OptionError
 from ..evaluation.evaluator import inverse_transform
-from ..evaluation.formatting import interval_text, score_line, value_text
+from ..evaluation.formatting import fold_line, interval_text, score_line, value_text
 from ..evaluation.metrics import Metrics, primary_metric
 from ..inference.predictor import Predictor, caveats
 from ..inference.text_scorer import TextScorer
@@ -86,6 +86,9 @@ def command(
     for name in names:
         interval = interval_text(metrics, name)
         click.echo(f"  {name:<{width}}  {value_text(metrics, name)}{f'  ({interval})' if interval else ''}")
+    result = trained.result() if data is None and not others else None
+    if result is not None and result.folds is not None:
+        click.echo(f"  {'folds':<{width}}  {fold_line(result.folds)}")
     if baselines:
         click.echo(f"  {'baseline':<{width}}  {baseline_words(baselines)}")
 

@@ -17,6 +17,7 @@ from ..errors import OptionError
 from ..evaluation.formatting import BASELINE_NAMES, value_text
 from ..evaluation.metrics import Metrics, primary_metric
 from ..files import Json, plain
+from ..runs.metric_names import higher_is_better
 
 
 class Numbers(click.ParamType):
@@ -126,7 +127,7 @@ def strongest(baselines: dict[str, Metrics]) -> tuple[str, Metrics] | None:
     if not baselines:
         return None
     name = primary_metric(next(iter(baselines.values())))
-    best = (max if name == "accuracy" else min)(baselines, key=lambda key: baselines[key][name])
+    best = (max if higher_is_better(name) else min)(baselines, key=lambda key: baselines[key][name])
     return best, baselines[best]
 
 

@@ -15,8 +15,10 @@ from ..data.kinds import kind_named
 from ..data.load import open_source
 from ..data.series.kind import SeriesKind
 from ..data.series.preprocess import SeriesPreprocessor
+from ..data.table.preprocess import TablePreprocessor
 from ..errors import OptionError
-from ..evaluation.formatting import score_line
+from ..evaluation.formatting import score_line, value_text
+from ..evaluation.scoring import NAMED
 from ..files import write_text
 from ..inference.forecast import forecast
 from ..inference.predictor import Predictions, Predictor
@@ -91,6 +93,8 @@ def command(
     predictions = predictor.predict(data, read)
     for note in predictor.unseen_values(predictions):
         say(f"note: {note}")
+    for note in decision_notes(predictor):
+        say(f"note: {note}")
     if preview:
         _print_images(predictor, predictions)
     rows = _rows(predictor, predictions)
@@ -120,6 +124,23 @@ def _forecast(predictor: Predictor, data: str, horizon: int, out: Path | None, r
         _print_json(predictor, rows)
     elif out is None:
         click.echo(_as_text(rows, ","), nl=False)
+
+
+def decision_notes(predictor: Predictor) -> list[str]:
+    """What predictions rest on: a threshold, and how many test rows the intervals held."""
+    config, result, notes = predictor.run.config, predictor.run.result(), []
+    if predictor.scoring.has_threshold and config.decision is not None and predictor.classes is not None:
+        name = predictor.classes[config.decision.positive]
+        how = (
+            f"best {config.settings.metric} on validation" if result else "none is chosen yet, the run is not finished"
+        )
+        notes.append(f"threshold: {name} from a probability of {config.decision.threshold:.3g} ({how})")
+    if predictor.preprocessor.interval is not None:
+        asked, held = f"{100 * predictor.preprocessor.interval:g}%", "not measured, the run is not finished"
+        if result is not None and "coverage" in result.test:
+            held = f"{value_text(result.test, 'coverage')} of {result.test.n:,} test rows"
+        notes.append(f"interval: lower to upper was to hold {asked}; it held {held}")
+    return notes
 
 
 def _write(rows: Sequence[Row], out: Path | None, what: str, as_json: bool) -> None:
@@ -181,10 +202,25 @@ def _check_out(out: Path | None) -> None:
 
 
 def predicted_values(predictor: Predictor, predictions: Predictions) -> list[float | str]:
-    """The prediction for each example: a class name, or a number."""
-    if predictor.classes is None:
-        return [float(f"{value:.7g}") for value in predictions.output]
-    return [predictor.classes[i] for i in predictions.output.argmax(1)]
+    """The prediction for each example: a class name, labels as the data write them, or a number."""
+    classes, output = predictor.classes, predictions.output
+    if classes is None:
+        return [float(f"{value:.7g}") for value in (output if output.ndim == 1 else output[:, 1])]
+    if predictor.preprocessor.task != "multilabel":
+        return [classes[i] for i in predictor.scoring.said(output)]
+    known = predictor.preprocessor
+    assert isinstance(known, TablePreprocessor) and known.label_separator is not None
+    between = known.label_separator + " " * (known.label_separator != "|")
+    named = [[classes[k] for k in np.flatnonzero(row >= NAMED)] for row in output]
+    return [between.join(labels) or known.no_label for labels in named]
+
+
+def interval_ends(predictor: Predictor, predictions: Predictions, i: int) -> dict[str, float]:
+    """The interval of example `i` by its ends; empty for a run that predicts none."""
+    if predictor.preprocessor.interval is None:
+        return {}
+    low, _, high = predictions.output[i]
+    return {"lower": float(f"{low:.7g}"), "upper": float(f"{high:.7g}")}
 
 
 def _rows(predictor: Predictor, predictions: Predictions) -> list[Row]:
@@ -195,6 +231,8 @@ def _rows(predictor: Predictor, predictions: Predictions) -> list[Row]:
             predictions.table.row(i) if predictions.table is not None else {predictor.kind.noun: predictions.names[i]}
         )
         row[_new_column("prediction", row)] = prediction
+        for name, end in interval_ends(predictor, predictions, i).items():
+            row[_new_column(name, row)] = end
         for k, name in enumerate(predictor.classes or []):
             row[_new_column(f"probability {name}", row)] = f"{predictions.output[i, k]:.6f}"
         rows.append(row)
@@ -221,6 +259,7 @@ def _json_rows(predictor: Predictor, predictions: Predictions) -> list[Row]:
     rows: list[Row] = []
     for i, prediction in enumerate(predicted_values(predictor, predictions)):
         row: dict[str, object] = {"name": predictions.names[i], "prediction": prediction}
+        row |= interval_ends(predictor, predictions, i)
         if predictor.classes is not None:
             row["probabilities"] = {
                 name: round(float(predictions.output[i, k]), 6) for k, name in enumerate(predictor.classes)
@@ -231,9 +270,10 @@ def _json_rows(predictor: Predictor, predictions: Predictions) -> list[Row]:
 
 def _sentences(predictor: Predictor, predictions: Predictions, most: int) -> list[str]:
     """`seven.png: 7 (98.2%), then 1 (1.1%), 9 (0.4%)`, for each of the first `most` images."""
-    lines = []
+    lines, said = [], predictor.scoring.said(predictions.output)
     for i, name in enumerate(predictions.names[:most]):
-        best = np.argsort(-predictions.output[i])[:3]
+        named = said[i]  # first, though a threshold may have made it the less probable one
+        best = [named, *(k for k in np.argsort(-predictions.output[i]) if k != named)][:3]
         words = [f"{predictor.classes[k]} ({100 * predictions.output[i, k]:.1f}%)" for k in best]  # type: ignore[index]
         truth = (
             f"; it is {predictor.classes[predictions.target[i]]}"

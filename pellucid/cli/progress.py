@@ -19,7 +19,8 @@ from ..training.loop import BatchDone, EpochDone
 class Watcher:
     """Shows training events. Use it as a context, which restores the terminal."""
 
-    def __init__(self, epochs: int, batches: int, *, quiet: bool) -> None:
+    def __init__(self, epochs: int, batches: int, *, quiet: bool, metric: str = "") -> None:
+        self.metric = metric  # the score of the validation part that is shown, where one was asked for
         self.epochs = epochs
         self.batches = batches
         self.rate = 0.0
@@ -66,12 +67,18 @@ class Watcher:
         if not self.headed:
             self.headed = True
             self._line(f"{'epoch':>9}  {'training loss':>13}  {short_name(score_name(event.train)):>8}  {'validation loss':>15}  "
-                       f"{short_name(score_name(event.validation)):>8}    {'examples/s':>10}  left   (*: best so far)")  # fmt: skip
+                       f"{short_name(self._validated(event)):>{self._width(event)}}    {'examples/s':>10}  left   (*: best so far)")  # fmt: skip
         left = (self.epochs - event.epoch) * event.seconds
         self._line(
-            f"{f'{event.epoch}/{self.epochs}':>9}  {event.train['loss']:>13.4f}  {score(event.train):>8}  {event.validation['loss']:>15.4f}  "
-            f"{score(event.validation):>8} {'*' if event.improved else ' '}  {event.examples_per_second:>10,.0f}  {_duration(left) if left else ''}"
+            f"{f'{event.epoch}/{self.epochs}':>9}  {event.train['loss']:>13.4f}  {score_text(event.train, score_name(event.train)):>8}  {event.validation['loss']:>15.4f}  "
+            f"{score_text(event.validation, self._validated(event)):>{self._width(event)}} {'*' if event.improved else ' '}  {event.examples_per_second:>10,.0f}  {_duration(left) if left else ''}"
         )
+
+    def _validated(self, event: EpochDone) -> str:
+        return self.metric if self.metric in event.validation else score_name(event.validation)
+
+    def _width(self, event: EpochDone) -> int:
+        return max(8, len(short_name(self._validated(event))))
 
     def _line(self, line: str) -> None:
         if self.bar:
@@ -93,9 +100,8 @@ def score_name(values: Mapping[str, float]) -> str:
     return next((name for name in PRIMARY if name in values), "")
 
 
-def score(values: Mapping[str, float]) -> str:
-    """The score as text: `97.9%` for an accuracy, else four digits; "" without one."""
-    name = score_name(values)
+def score_text(values: Mapping[str, float], name: str) -> str:
+    """The score `name` as text: `97.9%` for an accuracy, else four digits; "" without one."""
     return "" if not name else f"{100 * values[name]:.1f}%" if name == "accuracy" else f"{values[name]:.4g}"
 
 

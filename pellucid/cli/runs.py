@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import PellucidError
-from ..evaluation.formatting import score_line
+from ..evaluation.formatting import fold_line, score_line
 from ..files import Json
 from ..runs import run as runs
 from .options import baseline_json, baseline_words, flat, print_json
@@ -48,4 +48,8 @@ def _row(folder: Path) -> tuple[dict[str, Json], list[str]]:
         "seconds": result.seconds,
         "baseline": baseline_json(result.baselines),
     }
-    return full, [run.name, config.task, started, score_line(result.test), baseline_words(result.baselines)]
+    if result.folds is not None:  # of a small table, what counts
+        shown, baselines = fold_line(result.folds), result.folds.baselines
+    else:
+        shown, baselines = score_line(result.test), result.baselines
+    return full, [run.name, config.task, started, shown, baseline_words(baselines)]

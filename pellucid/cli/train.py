@@ -15,13 +15,15 @@ from ..data.load import load_problem
 from ..data.problem import TokenSequence
 from ..errors import OptionError
 from ..evaluation.comparison import compare_with_baselines
-from ..evaluation.formatting import score_line
+from ..evaluation.formatting import fold_line, interval_text, score_line, value_text
+from ..evaluation.metrics import Metrics
 from ..files import Json
 from ..models import FAMILIES, family_for
 from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
 from ..nn.activation import ACTIVATIONS
 from ..runs import run as runs
+from ..runs.metric_names import METRIC_TASKS
 from ..runs.renamed import new_name
 from ..runs.settings import OPTIMIZERS, load_recipe, parse_overrides, read_config, resolve_config
 from ..training import session
@@ -89,6 +91,10 @@ def _click_option(option: DataOption) -> Callable[[Callable[..., None]], Callabl
     "--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting of the training or the network."
 )
 @click.option("--optimizer", metavar="NAME", help=f"{', '.join(OPTIMIZERS)}.")
+@click.option("--metric", metavar="NAME", help=f"The score to select by and to tell first: {', '.join(METRIC_TASKS)}.")
+@click.option(
+    "--class-weight", metavar="WEIGHTS", help="Weights of the classes in the loss: balanced, none, or such as a=1,b=5."
+)
 @click.option("--lr", type=Number(), help="The peak learning rate.")
 @click.option("--epochs", type=Whole(), help="Passes over the training data.")
 @click.option("--batch-size", type=Whole(), help="Examples in each step.")
@@ -252,7 +258,10 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
     learner, name = training.learner, shell_word(training.run.name)
     advice = f"to continue: pellucid train --resume {name}"
     try:
-        with CtrlC() as ctrl_c, Watcher(training.settings.epochs, len(learner.loader), quiet=quiet) as watcher:
+        with (
+            CtrlC() as ctrl_c,
+            Watcher(training.settings.epochs, len(learner.loader), quiet=quiet, metric=training.metric) as watcher,
+        ):
             for event in training.events():
                 watcher.show(event)
                 if ctrl_c.pressed:
@@ -260,7 +269,8 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
                     at = learner.state.progress
                     raise Stopped(f"stopped in epoch {at.epoch + 1} at step {at.step}, everything is saved; {advice}")
         if not quiet:
-            say("scoring on the test data, and fitting the baselines to compare with ...")
+            folds = ", and training again on each fold" if training.is_cross_validated else ""
+            say(f"scoring on the test data, and fitting the baselines to compare with{folds} ...")
         return training.finish()
     except KeyboardInterrupt:
         raise Stopped(f"stopped, the last checkpoint is kept; {advice}") from None
@@ -268,18 +278,31 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
 
 def closing_lines(training: session.TrainingSession, result: session.Result) -> list[str]:
     """Test score against the baseline, the run, the report, and the next command to paste."""
-    run = training.run
-    comparison = (
-        f", {compare_with_baselines(result.metrics, result.baselines).relation} {baseline_words(result.baselines)}"
-        if result.baselines
-        else ""
+    run, folds = training.run, result.folds
+    lines = [f"note    {note}" for note in result.notes]
+    if folds is not None:  # of so few rows this is the score to go by
+        lines.append(f"folds   {fold_line(folds)}{_beside(folds.network, folds.baselines)}")
+    beside = _beside(result.metrics, result.baselines) if folds is None else ", the network kept, on one split"
+    lines.append(f"test    {score_line(result.metrics)}{beside}")
+    scored, of_what = (
+        (result.metrics, "of the test rows") if folds is None else (folds.network, "of the rows, over folds,")
     )
+    if scored.get("coverage") is not None:
+        held = [value_text(scored, "coverage"), interval_text(scored, "coverage")]
+        lines.append(f"held    {held[0]} {of_what} lie in their interval{f' ({held[1]})' if held[1] else ''}")
     return [
-        f"test    {score_line(result.metrics)}{comparison}",
+        *lines,
         f"run     {run.folder}",
         f"report  {run.report}",
         f"next    {next_command(training)}",
     ]
+
+
+def _beside(metrics: Metrics, baselines: dict[str, Metrics]) -> str:
+    """`, better than logistic regression 94.1%`; empty without baselines."""
+    if not baselines:
+        return ""
+    return f", {compare_with_baselines(metrics, baselines).relation} {baseline_words(baselines)}"
 
 
 def next_command(training: session.TrainingSession) -> str:
@@ -299,4 +322,6 @@ def _as_json(training: session.TrainingSession, result: session.Result) -> dict[
     return {
         "run": str(training.run.folder), "task": training.problem.task, **flat(result.metrics), "seconds": round(result.seconds, 3),
         "epochs": result.epochs, "best_epoch": result.best_epoch, "baseline": baseline_json(result.baselines),
+        **({} if result.folds is None else {"folds": {"count": result.folds.count, **flat(result.folds.network),
+                                                      "baseline": baseline_json(result.folds.baselines)}}),
     }  # fmt: skip

@@ -144,7 +144,8 @@ class NewExamples:
     """Encoded examples from outside training: to predict for, or to score on where `target` is there.
 
     inputs: arrays (N, ...) by name. names: of each row or file. view(i): what the network sees of example i, as an image
-    uint8 (H, W) or (H, W, 3). table: the rows that came in. target: encoded (N,). notes: what was left out.
+    uint8 (H, W) or (H, W, 3). table: the rows that came in. target: encoded (N,), with the `weight` of each, where
+    rows have weights. notes: what was left out.
     """
 
     inputs: Inputs
@@ -153,6 +154,7 @@ class NewExamples:
     table: Table | None = None
     target: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
+    weight: np.ndarray | None = None
 
 
 P = TypeVar("P", bound=Preprocessor)

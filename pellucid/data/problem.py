@@ -7,7 +7,7 @@ N examples, L tokens.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -29,16 +29,20 @@ Inputs = dict[str, Any]  # arrays by name; some are only indexed like one, and r
 
 @dataclass
 class Examples:
-    """Encoded rows: every array's first axis is N. `target` is int64 class indices (N,) or float32 (N,).
+    """Encoded rows: every array's first axis is N. `target` is int64 class indices (N,), float32 (N,), or (N, L) of labels.
 
+    weight: how much each row counts, float32 (N,); None where all count the same.
     An input may also be an object that is indexed like an array and reads its rows only then (`image_set.LazyImages`).
     """
 
     inputs: dict[str, np.ndarray]
     target: np.ndarray
+    weight: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(array) for name, array in self.inputs.items()} | {"target": len(self.target)}
+        if self.weight is not None:
+            lengths["weight"] = len(self.weight)
         if len(set(lengths.values())) > 1:
             raise DataError(f"examples: arrays of different lengths {lengths}; expected one example per entry in each")
 
@@ -46,8 +50,10 @@ class Examples:
         return len(self.target)
 
     def dataset(self, network: Network) -> TensorDataset | RowDataset:
-        """Example i is the i-th row of each array in `network.input_names`, then its target."""
+        """Example i is the i-th row of each array in `network.input_names`, then its target, then its weight if it has one."""
         arrays = [*(self.inputs[name] for name in network.input_names), self.target]
+        if self.weight is not None:
+            arrays.append(self.weight)
         if all(isinstance(array, np.ndarray) for array in arrays):
             return TensorDataset(*map(tensor, arrays))
         return RowDataset(*arrays)
@@ -58,7 +64,8 @@ class Examples:
 
     def take(self, rows: np.ndarray) -> Examples:
         """The examples at `rows` (int64), in that order, copied."""
-        return Examples({name: array[rows] for name, array in self.inputs.items()}, self.target[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return Examples({name: array[rows] for name, array in self.inputs.items()}, self.target[rows], weight)
 
 
 @dataclass
@@ -100,9 +107,15 @@ class Preprocessor(ABC, Generic[Raw]):
     """
 
     kind: ClassVar[str]  # a key of `kinds.KINDS`
-    task: str  # "classification", "regression" or "language"
-    classes: list[str] | None  # class names in index order
+    task: str  # "classification", "multilabel", "regression", "counts" or "language"
+    classes: list[str] | None  # class names, or labels, in index order
     target_name: str | None
+    interval: float | None = None  # the share of rows that a predicted interval holds, where intervals are predicted
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network has: one a class or label, one number, or the ends of an interval and its median."""
+        return len(self.classes) if self.classes is not None else 1 if self.interval is None else 3
 
     @property
     def recipe(self) -> str:
@@ -145,7 +158,7 @@ class DataModule:
 
     name: str  # the run is called runs/NAME-MODEL-N
     kind: str  # a key of `kinds.KINDS`
-    task: str  # "classification", "regression" or "language"
+    task: str  # that of the preprocessor
     preprocessor: Preprocessor
     train: Split
     validation: Split
@@ -155,6 +168,9 @@ class DataModule:
     source: dict[str, Json]  # plain JSON: `load.load_problem(**source)` gives this module again
     raw: dict[str, RawExample] = field(default_factory=dict, repr=False)
     names: dict[str, list[str]] = field(default_factory=dict, repr=False)  # of a split's files, where an example is one
+    folds: Callable[[], Iterator[DataModule]] | None = field(
+        default=None, repr=False
+    )  # of a table too small for one split
 
     def examples(self, split: str) -> Examples:
         """The encoded examples of `split`, a word of SPLITS. Raises DataError for running text, which has none."""

@@ -14,6 +14,7 @@ from ..random import Generator
 
 THREE_WAY = (0.70, 0.15, 0.15)  # train, validation, test
 TWO_WAY = (0.85, 0.15)  # train, validation: the test rows are a file of their own
+LEAST_TABLE_ROWS = 10  # of a table, which is scored over folds
 LEAST_ROWS = 20  # examples in all; with fewer there is nothing to hold back
 BANDS = 10  # a regression target is stratified by its deciles
 
@@ -24,7 +25,7 @@ def split_rows(target: np.ndarray, task: str, seed: int, fractions: Sequence[flo
     `target` (N,) is stratified: by class, or by tenths of its range of ranks for "regression". Part k > 0 has exactly
     round(N * fractions[k]) rows, and every class keeps at least one row in the first part.
     """
-    strata = target if task == "classification" else _bands(target)
+    strata = _bands(target) if task in ("regression", "counts") else target
     bits = Generator(seed).bits(len(strata)).array  # (N,) uint32
     order = np.lexsort((bits, strata))  # by stratum, shuffled within
     first = np.concatenate([[True], strata[order][1:] != strata[order][:-1]])
@@ -40,7 +41,7 @@ def split_rows(target: np.ndarray, task: str, seed: int, fractions: Sequence[flo
 def _bands(target: np.ndarray) -> np.ndarray:
     ranks = np.empty(len(target), dtype=np.int64)
     ranks[np.argsort(target, kind="stable")] = np.arange(len(target))
-    return ranks * BANDS // len(target)
+    return ranks * max(1, min(BANDS, len(target) // 2)) // len(target)  # a band keeps one row in training
 
 
 def _every(length: int, count: int) -> np.ndarray:

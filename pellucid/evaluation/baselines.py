@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge, RidgeCV
 from sklearn.preprocessing import OneHotEncoder
 
+from ..data.problem import Examples
 from ..errors import OptionError
 from .comparison import paired_difference
 from .metrics import Metrics, classification_metrics, regression_metrics
@@ -58,30 +59,59 @@ def baselines(
     """
     if task not in ("classification", "regression"):
         raise OptionError(f"baseline: task {task!r}; expected 'classification' or 'regression'.")
+    test = Examples(dict(test_inputs), np.asarray(test_target))
+    if task == "classification" and classes is None:
+        classes = [str(c) for c in range(int(max(np.max(train_target), np.max(test_target))) + 1)]
+    (outputs,) = baseline_outputs(task, train_inputs, train_target, [test], classes=classes, decode=decode)
+    return _scored(task, outputs, test_target, network)
+
+
+def baseline_outputs(
+    task: str,
+    train_inputs: Mapping[str, np.ndarray],
+    train_target: np.ndarray,
+    asked: Sequence[Examples],
+    *,
+    classes: Sequence[str] | None = None,
+    decode: Callable[[np.ndarray], np.ndarray] | None = None,
+    weight: np.ndarray | None = None,
+) -> list[dict[str, np.ndarray]]:
+    """What each baseline, fitted once, answers for each of the parts `asked`: by name, as a network's outputs are.
+
+    task: besides those of `baselines`, "multilabel" gives `shares` and `one_vs_rest`, "counts" `mean` and `poisson_regression`.
+    weight: (N,) of the training rows.
+    """
     train_target = np.asarray(train_target)
     if "series" in train_inputs:
-        outputs = _series(train_inputs["series"], train_target, test_inputs["series"], decode or np.asarray)
-        return _scored(task, outputs, test_target, network)
+        train = train_inputs["series"]
+        return [_series(train, train_target, part.inputs["series"], decode or np.asarray) for part in asked]
     widest = max([1, *(int(np.prod(array.shape[1:])) for array in train_inputs.values())])
     most = MOST_VALUES // widest
     if len(train_target) > most:
         rows = np.linspace(0, len(train_target) - 1, most).astype(np.int64)
         train_inputs = {name: array[rows] for name, array in train_inputs.items()}
-        train_target = train_target[rows]
+        train_target, weight = train_target[rows], None if weight is None else weight[rows]
     with _one_at_a_time:
         design = Design(train_inputs)
+        matrix = design(train_inputs)
         if task == "classification":
-            k = len(classes) if classes is not None else int(max(train_target.max(), np.max(test_target))) + 1
-            models = _classifiers(design(train_inputs), train_target, k)
+            models = _classifiers(matrix, train_target, len(classes or ()), weight)
+        elif task == "multilabel":
+            models = _one_vs_rest(matrix, train_target, weight)
+        elif task == "counts":
+            models = _counts(matrix, train_target, weight)
         else:
-            models = _regressions(design(train_inputs), train_target)
+            models = _regressions(matrix, train_target, weight)
         block = max(1, BLOCK_VALUES // widest)  # pictures to test on may be more than memory holds
-        parts = []
-        for start in range(0, len(test_target), block):
-            matrix = design({name: array[start : start + block] for name, array in test_inputs.items()})
-            parts.append({name: model(matrix) for name, model in models.items()})
-        outputs = {name: np.concatenate([part[name] for part in parts]) for name in models}
-    return _scored(task, outputs, test_target, network)
+        return [_answers(models, design, part, block) for part in asked]
+
+
+def _answers(models: dict[str, Model], design: Design, part: Examples, block: int) -> dict[str, np.ndarray]:
+    parts = []
+    for start in range(0, len(part), block):
+        matrix = design({name: array[start : start + block] for name, array in part.inputs.items()})
+        parts.append({name: model(matrix) for name, model in models.items()})
+    return {name: np.concatenate([answers[name] for answers in parts]) for name in models}
 
 
 def _scored(
@@ -124,16 +154,16 @@ class Design:
         return whole.toarray() if whole.shape[1] <= DENSE_COLUMNS else whole
 
 
-def _classifiers(train: Matrix, target: np.ndarray, k: int) -> dict[str, Model]:
+def _classifiers(train: Matrix, target: np.ndarray, k: int, weight: np.ndarray | None = None) -> dict[str, Model]:
     """Give (N, K) each. The majority answers with the training shares, so that its log loss means something."""
-    shares = np.bincount(target, minlength=k) / len(target)
+    shares = np.bincount(target, weights=weight, minlength=k) / (len(target) if weight is None else weight.sum())
     models: dict[str, Model] = {"majority": lambda rows: np.tile(shares, (rows.shape[0], 1))}
     seen = np.unique(target)
     if train.shape[1] and len(seen) > 1:
         with warnings.catch_warnings():
             # Stopped at the limit it is still a baseline, and its score is measured, not assumed.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            fitted = LogisticRegression(max_iter=100).fit(train, target)
+            fitted = LogisticRegression(max_iter=100).fit(train, target, sample_weight=weight)
 
         def logistic_regression(rows: Matrix) -> np.ndarray:
             probabilities = np.zeros((rows.shape[0], k))
@@ -144,15 +174,42 @@ def _classifiers(train: Matrix, target: np.ndarray, k: int) -> dict[str, Model]:
     return models
 
 
-def _regressions(train: Matrix, target: np.ndarray) -> dict[str, Model]:
+def _one_vs_rest(train: Matrix, target: np.ndarray, weight: np.ndarray | None) -> dict[str, Model]:
+    """Give (N, L) each: the share of each label in training, and a logistic regression for each label against the rest."""
+    labels = [
+        _classifiers(train, target[:, i].astype(np.int64), 2, weight) for i in range(target.shape[1])
+    ]  # where a label is in every row or in none, its share is the answer
+    answer = lambda name: lambda rows: np.stack([m.get(name, m["majority"])(rows)[:, 1] for m in labels], axis=1)
+    models = {"shares": answer("majority")}
+    if any("logistic_regression" in m for m in labels):
+        models["one_vs_rest"] = answer("logistic_regression")
+    return models
+
+
+def _regressions(train: Matrix, target: np.ndarray, weight: np.ndarray | None = None) -> dict[str, Model]:
     """Give (N,) each. The ridge's strength is chosen by leave-one-out error on the training rows."""
     target = np.asarray(target, dtype=np.float64)
-    models: dict[str, Model] = {"mean": lambda rows: np.full(rows.shape[0], target.mean())}
+    mean = float(np.average(target, weights=weight))
+    models: dict[str, Model] = {"mean": lambda rows: np.full(rows.shape[0], mean)}
     if train.shape[1]:
         ridge = Ridge(alpha=1.0) if sparse.issparse(train) or len(target) < 3 else RidgeCV(alphas=RIDGE_STRENGTHS)
         # float64: normal equations of strongly related columns lose all digits of float32.
-        ridge.fit(train.astype(np.float64), target)
+        ridge.fit(train.astype(np.float64), target, sample_weight=weight)
         models["ridge_regression"] = lambda rows: ridge.predict(rows.astype(np.float64))
+    return models
+
+
+def _counts(train: Matrix, target: np.ndarray, weight: np.ndarray | None) -> dict[str, Model]:
+    """Give (N,) each: the mean, and a Poisson regression (Nelder & Wedderburn 1972)."""
+    target = np.asarray(target, dtype=np.float64)
+    mean = float(np.average(target, weights=weight))
+    models: dict[str, Model] = {"mean": lambda rows: np.full(rows.shape[0], mean)}
+    if train.shape[1] and target.any():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            poisson = PoissonRegressor(alpha=1e-3, max_iter=300)
+            poisson.fit(train.astype(np.float64), target, sample_weight=weight)
+        models["poisson_regression"] = lambda rows: poisson.predict(rows.astype(np.float64))
     return models
 
 

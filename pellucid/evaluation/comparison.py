@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..runs.metric_names import higher_is_better
 from .formatting import BASELINE_NAMES, decimals, short_name, value_text
 from .metrics import (
     Metrics,
@@ -89,7 +90,7 @@ def compare_with_baselines(metrics: Metrics, baselines: Mapping[str, Metrics]) -
     if not baselines:
         return BaselineComparison("alone", "No baseline was measured beside it", ".")
     name = primary_metric(metrics)
-    strongest = (max if name == "accuracy" else min)(baselines, key=lambda key: baselines[key][name])
+    strongest = (max if higher_is_better(name) else min)(baselines, key=lambda key: baselines[key][name])
     other = baselines[strongest]
     label = f"{BASELINE_NAMES.get(strongest, strongest)} ({value_text(other, name)})"
     value, low, high = _difference(metrics, other, name)
@@ -111,7 +112,7 @@ def compare_with_baselines(metrics: Metrics, baselines: Mapping[str, Metrics]) -
 def _difference(metrics: Metrics, other: Metrics, name: str) -> tuple[float, float, float]:
     if other.gain is not None:
         return other.gain
-    sign = 1 if name == "accuracy" else -1
+    sign = 1 if higher_is_better(name) else -1
     value = sign * (metrics[name] - other[name])
     ours, theirs = (m.intervals.get(name, (m[name], m[name])) for m in (metrics, other))
     if sign < 0:
@@ -121,7 +122,9 @@ def _difference(metrics: Metrics, other: Metrics, name: str) -> tuple[float, flo
 
 
 def _difference_words(value: float, low: float, high: float, name: str) -> str:
-    side = ("ahead", "behind") if name == "accuracy" else (f"{short_name(name)} lower", f"{short_name(name)} higher")
+    side = (
+        ("ahead", "behind") if higher_is_better(name) else (f"{short_name(name)} lower", f"{short_name(name)} higher")
+    )
     which = side[value < 0]
     if value < 0:
         value, low, high = -value, -high, -low

@@ -7,6 +7,8 @@ of an epoch, the test scores, and the figures of a report. All of it is data; `r
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,18 +20,25 @@ from ..data.problem import DataModule, Examples, Preprocessor, RawExample
 from ..inspect.attention import AttentionFigure
 from ..inspect.filters import first_filters
 from ..models.base import Model
+from ..runs.metric_names import higher_is_better
+from ..runs.records import RunConfig
 from ..runs.run import Run
 from ..runs.settings import Settings
 from ..tensor import Tensor
 from .compiled import EvaluationStep, Forward, means
-from .metrics import Metrics, classification_metrics, regression_metrics
+from .metrics import Metrics, primary_metric
+from .scoring import Scoring
+
+LARGEST_LOG = 30.0  # of a predicted rate: beyond it exp() says nothing that data could
 
 
 @dataclass(frozen=True)
 class TestPredictions:
     """What a network predicts for the test examples, and what they are.
 
-    output: (N, K) probabilities or (N,) predictions.      target: (N,) class indices, or numbers in the target's own units.
+    output: (N, K) probabilities, (N,) predictions, or (N, 3) the ends of an interval and the median between them.
+    target: (N,) class indices, numbers in the target's own units, or (N, K) of 0 and 1 where a row has several labels.
+    said: (N,) the classes named, of a classification.
     classes: K names, None for a regression.      describe(i): example i as a person knows it, a row (column -> value) or a
     uint8 image (H, W), in colour (H, W, 3).      files: the name of each example's file, where it is one.
     """
@@ -42,6 +51,7 @@ class TestPredictions:
     target_name: str | None = None
     describe: RawExample | None = None
     files: Sequence[str] = ()
+    said: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,10 @@ class Evaluator:
         """Make what is kept of this epoch. Files go into the run's folder."""
         return EpochArtifacts()
 
+    def calibrate(self) -> tuple[dict[str, Any], list[str]]:
+        """What to choose on the validation part once the weights are final: changes of the run's config, and notes. By default none."""
+        return {}, []
+
     def test(self) -> EvaluationResult:
         """Score the network on the test part, with the weights it has now."""
         raise NotImplementedError(f"{type(self).__name__} does not define test()")
@@ -157,30 +171,88 @@ class PredictionEvaluator(Evaluator):
         super().__init__(run, problem, network, settings)
         self.forward = Forward(network, settings.eager)
 
+    def validate(self) -> dict[str, float]:
+        """The means, and the score that was asked for by `metric`; of two classes that of the best threshold."""
+        values = super().validate()
+        scoring = self.scoring()
+        if scoring.metric and scoring.score not in values:
+            part = self.problem.examples("validation")
+            values[scoring.score] = scoring.value(self._output(part), self._targets(part), part.weight)
+        return values
+
+    def scoring(self) -> Scoring:
+        return scoring_of(self.run.config, self.problem.preprocessor)
+
     def inverse_transform(self, values: dict[str, float]) -> dict[str, float]:
-        """Add the root of a regression's loss, as RMSE in the target's units."""
-        if self.problem.task == "classification":
+        """Add the root of a squared error, as RMSE in the target's units."""
+        if self.problem.task != "regression" or self.problem.preprocessor.interval is not None:
             return values
         zero, one = inverse_transform(self.problem.preprocessor, np.array([0.0, 1.0]))
         return {**values, "rmse": float(values["loss"] ** 0.5 * (one - zero))}
 
     def is_better(self, a: Mapping[str, float], b: Mapping[str, float]) -> bool:
-        if self.settings.monitor == "score" and "accuracy" in a and a["accuracy"] != b["accuracy"]:
-            return a["accuracy"] > b["accuracy"]
+        score = self.scoring().score or ("accuracy" if self.settings.monitor == "score" else "")
+        ours, theirs = a.get(score, math.nan), b.get(score, math.nan)
+        if math.isfinite(ours) and math.isfinite(theirs) and ours != theirs:
+            return ours > theirs if higher_is_better(score) else ours < theirs
         return super().is_better(a, b)
 
-    def test(self) -> EvaluationResult:
-        from .baselines import baselines  # scikit-learn takes a second to import
+    def calibrate(self) -> tuple[dict[str, Any], list[str]]:
+        """The threshold of two classes for the metric asked for, and how far the ends of intervals are moved apart."""
+        part, scoring = self.problem.examples("validation"), self.scoring()
+        if scoring.has_threshold and scoring.classes is not None:
+            found = scoring.with_threshold(self._output(part), self._targets(part), part.weight).decision
+            assert found is not None
+            name, rows = scoring.classes[found.positive], int((part.target == found.positive).sum())
+            note = f"threshold: {name} from a probability of {found.threshold:.3g}, best {scoring.metric} on {len(part):,} validation rows"
+            return {"decision": found}, [f"{note}, {rows:,} of them {name}"]
+        if scoring.coverage is not None:
+            raw = self._output(part, margin=0.0)
+            margin = conformal_margin(raw, self._targets(part), scoring.coverage, part.weight)
+            how = f"{abs(margin):.4g} {'further out' if margin > 0 else 'further in'}"
+            return {"margin": margin}, [
+                f"interval: each end {how}, to hold {100 * scoring.coverage:g}% of the validation rows"
+            ]
+        return {}, []
 
-        problem, preprocessor = self.problem, self.problem.preprocessor
-        train, test = problem.examples("train"), problem.examples("test")
-        output = predict_outputs(self.forward, preprocessor, arrays_for(self.network, test))
-        target, classes = self._targets(test), preprocessor.classes
-        others = baselines(problem.task, train.inputs, self._targets(train), test.inputs, target,
-                           classes=classes, network=output, decode=preprocessor.decode)  # fmt: skip
-        predictions = TestPredictions(output, target, classes, preprocessor.target_name,
-                                      lambda i: problem.raw_example("test", i), problem.names.get("test", ()))  # fmt: skip
-        return EvaluationResult(score(preprocessor, output, test.target), others, predictions)
+    def test(self) -> EvaluationResult:
+        problem, scoring, test = self.problem, self.scoring(), self.problem.examples("test")
+        output, target = self._output(test), self._targets(test)
+        metrics = scoring.metrics(output, target, test.weight)
+        others = self._baselines(output, metrics)
+        said = scoring.said(output) if scoring.task == "classification" else None
+        predictions = TestPredictions(output, target, scoring.classes, problem.preprocessor.target_name,
+                                      lambda i: problem.raw_example("test", i), problem.names.get("test", ()), said)  # fmt: skip
+        return EvaluationResult(metrics, others, predictions)
+
+    def _baselines(self, network: np.ndarray, metrics: Metrics) -> dict[str, Metrics]:
+        """Metrics of the baselines on the test part; each has a threshold of its own, chosen as the network's is."""
+        from .baselines import baseline_outputs, baselines  # scikit-learn takes a second to import
+
+        problem, preprocessor, scoring = self.problem, self.problem.preprocessor, self.scoring()
+        train, part, test = (problem.examples(split) for split in ("train", "validation", "test"))
+        learned, target = self._targets(train), self._targets(test)
+        if metrics.headline is None and test.weight is None and problem.task != "counts":
+            return baselines(problem.task, train.inputs, learned, test.inputs, target,
+                             classes=preprocessor.classes, network=network, decode=preprocessor.decode)  # fmt: skip
+        outputs, chosen = baseline_outputs(
+            problem.task, train.inputs, learned, [test, part], classes=preprocessor.classes, decode=preprocessor.decode,
+            weight=train.weight,
+        )  # fmt: skip
+        name, plain = primary_metric(metrics), dataclasses.replace(scoring, coverage=None)
+        found = {}
+        for key, output in outputs.items():
+            own = plain.with_threshold(chosen[key], self._targets(part), part.weight)
+            scored = own.metrics(output, target, test.weight)
+            # The network's median is compared with the one number of a baseline.
+            ours = network[:, 1] if scoring.coverage is not None else network
+            gain = plain.gain(name, ours, output, own, target, test.weight)
+            found[key] = dataclasses.replace(scored, gain=gain, headline=name)
+        return found
+
+    def _output(self, examples: Examples, margin: float | None = None) -> np.ndarray:
+        preprocessor, margin = self.problem.preprocessor, self.run.config.margin if margin is None else margin
+        return predict_outputs(self.forward, preprocessor, arrays_for(self.network, examples), margin)
 
     def _targets(self, examples: Examples) -> np.ndarray:
         return inverse_transform(self.problem.preprocessor, examples.target)
@@ -198,13 +270,35 @@ def arrays_for(network: Model, examples: Examples) -> list[np.ndarray]:
     return [examples.inputs[name] for name in network.input_names]
 
 
-def predict_outputs(forward: Forward, preprocessor: Preprocessor, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """(N, K) probabilities in float64, or (N,) predictions in the target's units."""
+def predict_outputs(
+    forward: Forward, preprocessor: Preprocessor, inputs: Sequence[np.ndarray], margin: float = 0.0
+) -> np.ndarray:
+    """(N, K) probabilities in float64, (N,) predictions in the target's units, or (N, 3): lower end, median, upper end.
+
+    margin: by which both ends of an interval are moved outwards.
+    """
     raw = forward(list(inputs))
-    if preprocessor.classes is None:
+    if preprocessor.task == "multilabel":
+        return np.asarray((1 + np.tanh(raw.astype(np.float64) / 2)) / 2)  # the sigmoid, which never overflows so
+    if preprocessor.classes is not None:
+        shifted = np.exp(raw.astype(np.float64) - raw.max(axis=1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    if preprocessor.task == "counts":
+        return inverse_transform(preprocessor, np.exp(np.minimum(raw.astype(np.float64), LARGEST_LOG)))
+    if preprocessor.interval is None:
         return inverse_transform(preprocessor, raw)
-    shifted = np.exp(raw.astype(np.float64) - raw.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    ends = np.sort(inverse_transform(preprocessor, raw), axis=1)  # quantiles that cross are put in order
+    low, high = ends[:, 0] - margin, ends[:, 2] + margin
+    return np.stack([np.minimum(low, ends[:, 1]), ends[:, 1], np.maximum(high, ends[:, 1])], axis=1)
+
+
+def conformal_margin(output: np.ndarray, target: np.ndarray, share: float, weight: np.ndarray | None = None) -> float:
+    """How far outwards the ends (N, 3) must move to hold `share` of the targets (N,) (Romano, Patterson & Candes 2019)."""
+    outside = np.maximum(output[:, 0] - target, target - output[:, 2])
+    order = np.argsort(outside, kind="stable")
+    held = np.cumsum(np.ones(len(target)) if weight is None else weight[order].astype(np.float64))
+    needed = share * (1 + 1 / len(target)) * held[-1]
+    return float(outside[order[min(np.searchsorted(held, needed * (1 - 1e-9)), len(target) - 1)]])
 
 
 def inverse_transform(preprocessor: Preprocessor, target: np.ndarray) -> np.ndarray:
@@ -212,8 +306,7 @@ def inverse_transform(preprocessor: Preprocessor, target: np.ndarray) -> np.ndar
     return target if preprocessor.classes is not None else np.asarray(preprocessor.decode(target), np.float64)
 
 
-def score(preprocessor: Preprocessor, output: np.ndarray, target: np.ndarray) -> Metrics:
-    """Metrics of predictions; `target` as it is encoded."""
-    if preprocessor.classes is None:
-        return regression_metrics(output, inverse_transform(preprocessor, target))
-    return classification_metrics(output, target, preprocessor.classes)
+def scoring_of(config: RunConfig, preprocessor: Preprocessor) -> Scoring:
+    """What the predictions of a run are scored by. Raises OptionError for a metric of another task."""
+    task, classes = preprocessor.task, preprocessor.classes
+    return Scoring(task, classes, config.settings.metric, config.decision, preprocessor.interval)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 
-from ..runs.records import PRIMARY
+from ..runs.records import PRIMARY, FoldScores
 from .metrics import Metrics, primary_metric
+
+PERCENT = ("accuracy", "coverage")  # shares that are written so
 
 BASELINE_NAMES = {
     "majority": "majority class",
     "logistic_regression": "logistic regression",
+    "shares": "how often each label comes",
+    "one_vs_rest": "logistic regression",
+    "poisson_regression": "Poisson regression",
     "mean": "mean of the training rows",
     "ridge_regression": "ridge regression",
     "persistence": "the last value again",
@@ -20,7 +25,12 @@ BASELINE_NAMES = {
 }
 
 
-SHORT_NAMES = {"nll_per_char": "nats"}  # of scores that are spoken of by their unit
+SHORT_NAMES = {
+    "nll_per_char": "nats",
+    "f1_micro": "F1",
+    "f1": "F1",
+    "f1_macro": "F1 (mean of classes)",
+}  # of scores that are spoken of by their unit
 
 
 def short_name(name: str) -> str:
@@ -38,8 +48,17 @@ def score_line(metrics: Metrics, dash: str = "-") -> str:
         return f"frechet {value_text(metrics, name)}, {metrics['frechet_relative']:.1f} times that of real images (n {n:,}{named})"
     count = f"{metrics.correct:,} of {n:,}" if name == "accuracy" else f"n {n:,}"
     span = interval_text(metrics, name, dash)
-    lead = "" if PRIMARY[name] or name == "accuracy" else f"{name} "
-    return f"{lead}{value_text(metrics, name)}{PRIMARY[name]} ({count}{', ' + span if span else ''})"
+    unit = PRIMARY.get(name, "")
+    lead = "" if unit or name == "accuracy" else f"{short_name(name)} "
+    return f"{lead}{value_text(metrics, name)}{unit} ({count}{', ' + span if span else ''})"
+
+
+def fold_line(folds: FoldScores, dash: str = "-") -> str:
+    """The mean over folds on one line: `95.3% (mean of 5 folds of 150 rows, 91-99)`."""
+    m = folds.network
+    name, span = primary_metric(m), interval_text(m, primary_metric(m), dash)
+    lead = "" if name == "accuracy" else f"{short_name(name)} "
+    return f"{lead}{value_text(m, name)} (mean of {folds.count} folds, {m.n:,} rows{', ' + span if span else ''})"
 
 
 def value_text(metrics: Metrics, name: str) -> str:
@@ -48,7 +67,7 @@ def value_text(metrics: Metrics, name: str) -> str:
     if value is None:
         return "not defined"
     pair = metrics.intervals.get(name)
-    if name == "accuracy":
+    if name in PERCENT:
         return f"{100 * value:.{2 if pair and pair[1] - pair[0] < 0.002 else 1}f}%"
     return f"{value:,.{decimals((pair[1] - pair[0]) / 2)}f}" if pair else format_number(value)
 
@@ -58,7 +77,7 @@ def interval_text(metrics: Metrics, name: str, dash: str = "-") -> str:
     pair = metrics.intervals.get(name)
     if pair is None:
         return ""
-    if name == "accuracy":
+    if name in PERCENT:
         width = 100 * (pair[1] - pair[0])
         digits = 0 if width >= 2 else 1 if width >= 0.2 else 2
         return dash.join(f"{100 * end:.{digits}f}" for end in pair)

@@ -21,10 +21,9 @@ LARGE = 50_000  # beyond this many examples 200 resamples fix the interval well 
 
 
 def primary_metric(metrics: Metrics) -> str:
-    """The name of the score that stands first: one of PRIMARY."""
-    for name in PRIMARY:
-        if name in metrics:
-            return name
+    """The name of the score that stands first: the one asked for, or one of PRIMARY."""
+    if metrics.first is not None:
+        return metrics.first
     raise OptionError(
         f"score: metrics with {', '.join(sorted(metrics.scores)) or 'nothing'}; expected one of {', '.join(PRIMARY)} among them."
     )
@@ -34,11 +33,13 @@ def primary_metric(metrics: Metrics) -> str:
 
 
 def classification_metrics(
-    probabilities: np.typing.ArrayLike, target: np.typing.ArrayLike, classes: Sequence[str] | None = None
-) -> Metrics:
+    probabilities: np.typing.ArrayLike, target: np.typing.ArrayLike, classes: Sequence[str] | None = None,
+    said: np.ndarray | None = None,
+) -> Metrics:  # fmt: skip
     """Scores of class probabilities: accuracy, log_loss, roc_auc, f1_macro, correct, n and intervals.
 
     probabilities: (N, K) float, rows sum to 1. target: (N,) int in 0..K-1. classes: K names, checked for their number.
+    said: (N,) the classes named, where these are not the most probable ones.
     roc_auc is class 1 against class 0 for K = 2, else the mean over the classes present of one against the rest.
     f1_macro averages the classes that were seen or predicted, as scikit-learn does.
 
@@ -49,7 +50,7 @@ def classification_metrics(
     """
     probabilities, target = checked_classification(probabilities, target, classes)
     n, k = probabilities.shape
-    confusion = confusion_matrix(probabilities.argmax(axis=1), target, k)
+    confusion = confusion_matrix(probabilities.argmax(axis=1) if said is None else said, target, k)
     correct = int(np.trace(confusion))
     # As in scikit-learn, a probability of 0 counts as the smallest step of its own precision.
     tiny = float(np.finfo(probabilities.dtype).eps)

@@ -19,7 +19,7 @@ from ..data.problem import Inputs, Preprocessor
 from ..data.table.read import Table
 from ..errors import NonFiniteError
 from ..evaluation.compiled import Forward
-from ..evaluation.evaluator import inverse_transform, predict_outputs, score
+from ..evaluation.evaluator import inverse_transform, predict_outputs, scoring_of
 from ..evaluation.metrics import Metrics
 from ..models.base import Model
 from ..runs.run import Run
@@ -27,9 +27,9 @@ from ..runs.run import Run
 
 @dataclass
 class Predictions:
-    """output: (N, K) probabilities or (N,) numbers. names: of each row or file. view(i): what the network sees of example i,
+    """output: (N, K) probabilities, (N,) numbers, or (N, 3) lower end, median and upper end. names: of each row or file. view(i): what the network sees of example i,
     as an image uint8 (H, W), in colour (H, W, 3). table: the rows that came in. target: encoded, where it was there and
-    asked for. notes: what was left out."""
+    asked for, and the weight of each row then. notes: what was left out."""
 
     output: np.ndarray
     names: list[str]
@@ -37,6 +37,7 @@ class Predictions:
     table: Table | None = None
     target: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
+    weight: np.ndarray | None = None
 
 
 class Predictor:
@@ -47,6 +48,7 @@ class Predictor:
         self.kind = kind_named(run.config.kind)
         self.preprocessor: Preprocessor = run.preprocessor()
         self.network: Model = run.network()
+        self.scoring = scoring_of(run.config, self.preprocessor)
         self.forward = Forward(self.network, eager=run.config.settings.eager)
 
     @property
@@ -59,7 +61,7 @@ class Predictor:
         self.run.check_fingerprint(data)
         test = data.examples("test")
         names = data.names.get("test") or [f"test {i + 1}" for i in range(len(test))]
-        return Predictions(self._forward(test.inputs), names, target=test.target)
+        return Predictions(self._forward(test.inputs), names, target=test.target, weight=test.weight)
 
     def predict(self, data: Sequence[str], read: str | None = None) -> Predictions:
         """Predictions for files, folders, archives, or one data set known by name. Raises DataError or OptionError.
@@ -75,10 +77,11 @@ class Predictor:
         return self._predictions(self.kind.read_labelled(self.preprocessor, source))
 
     def _predictions(self, new: NewExamples) -> Predictions:
-        return Predictions(self._forward(new.inputs), new.names, new.view, new.table, new.target, new.notes)
+        return Predictions(self._forward(new.inputs), new.names, new.view, new.table, new.target, new.notes, new.weight)
 
     def _forward(self, inputs: Inputs) -> np.ndarray:
-        output = predict_outputs(self.forward, self.preprocessor, [inputs[name] for name in self.network.input_names])
+        arrays = [inputs[name] for name in self.network.input_names]
+        output = predict_outputs(self.forward, self.preprocessor, arrays, self.run.config.margin)
         bad = int((~np.isfinite(output.reshape(len(output), -1)).all(1)).sum())
         if bad:
             raise NonFiniteError(
@@ -94,7 +97,7 @@ class Predictor:
 
     def score(self, predictions: Predictions) -> Metrics:
         assert predictions.target is not None
-        return score(self.preprocessor, predictions.output, predictions.target)
+        return self.scoring.metrics(predictions.output, self.targets(predictions), predictions.weight)
 
     def unseen_values(self, predictions: Predictions) -> list[str]:
         """What was left out, and columns with values the network has never seen, a line each."""

@@ -23,7 +23,7 @@ from ..grad_mode import no_grad
 from ..tensor import Tensor
 from .base import Model, check_field_types, require_spec
 from .heads.language import LanguageModel
-from .heads.prediction import PredictionModel
+from .heads.prediction import NUMERIC, PredictionModel
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 EVAL_CONTEXTS = 4  # an evaluation window is this many times as long as a training window
@@ -150,7 +150,7 @@ class RecurrentForecaster(PredictionModel):
         y = self.head(self.recurrent(series)[0][:, -1])  # (B, K)
         if self.shortcut is not None:
             y = y + self.shortcut(series.flatten(1))
-        return y.squeeze(1) if self.task == "regression" else y
+        return y.squeeze(1) if self.task in NUMERIC else y
 
 
 def build(inputs: InputSpec, outputs: int, task: str, config: Config) -> Model:

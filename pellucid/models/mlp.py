@@ -28,7 +28,7 @@ from ..random import randn
 from ..tensor import Tensor
 from .base import check_field_types, wrong_spec
 from .blocks.augmentation import Augmentation, ImageInput
-from .heads.prediction import PredictionModel
+from .heads.prediction import NUMERIC, PredictionModel
 
 NUMERIC_EMBEDDINGS = ("piecewise", "periodic", "plain")
 
@@ -180,7 +180,8 @@ class CategoricalEmbedding(nn.Module):
 class MLP(PredictionModel):
     """The network. `forward` takes the arrays that the preprocessor encodes, in its order, and gives (B, K).
 
-    These are logits of K classes; for regression the output is (B,), in standard deviations of the target.
+    These are logits of K classes or labels. For one number the output is (B,): in standard deviations of the target, or of
+    counts the logarithm of a rate.
     """
 
     def __init__(self, inputs: ImageSpec | TableSpec, outputs: int, task: str, config: Config) -> None:
@@ -199,7 +200,7 @@ class MLP(PredictionModel):
     def forward(self, *inputs: Tensor) -> Tensor:
         rows = [self.embeddings[name](x) for name, x in zip(self.input_names, inputs, strict=True)]  # (B, *) each
         y = self.layers(rows[0] if len(rows) == 1 else cat(rows, 1))  # (B, K)
-        return y.squeeze(1) if self.task == "regression" else y
+        return y.squeeze(1) if self.task in NUMERIC else y
 
 
 def input_embeddings(inputs: ImageSpec | TableSpec, config: Config) -> dict[str, nn.Module]:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from ..data.problem import RawExample
 from ..evaluation.formatting import format_number
 from ..evaluation.metrics import confusion_matrix, per_class, wilson
+from ..evaluation.scoring import NAMED
 from . import charts
 from .html import box, cell, details, figure, part, picture, section, shortened, table
 
@@ -30,7 +31,8 @@ class Outcome:
 
     output: (N, K) probabilities or (N,) predictions. target: (N,) class indices or numbers. names: K class names, none
     for a regression. describe(i): example i as a person knows it, a row (column -> value) or uint8 (H, W), in colour (H, W, 3).
-    files: the name of each example's file, where it is one.
+    files: the name of each example's file, where it is one.      chosen: (N,) the classes named, where they are not the most
+    probable ones.
     """
 
     output: np.ndarray
@@ -39,14 +41,33 @@ class Outcome:
     target_name: str | None
     describe: RawExample | None
     files: Sequence[str] = ()
+    chosen: np.ndarray | None = None
+
+    @property
+    def said(self) -> np.ndarray:
+        """The class named for each example. (N,)"""
+        return self.output.argmax(axis=1) if self.chosen is None else self.chosen
 
     def described(self, i: int) -> dict[str, str] | np.ndarray | None:
         return self.describe(i) if self.describe else None
 
 
 def classification_sections(data: Outcome) -> list[Markup]:
-    confusion = confusion_matrix(data.output.argmax(axis=1), data.target, len(data.names))
+    confusion = confusion_matrix(data.said, data.target, len(data.names))
     return [_confusion(data, confusion), _worst_answers(data), _classes(data, confusion), _certainty(data)]
+
+
+def label_sections(data: Outcome) -> list[Markup]:
+    """Of several labels a row: how well each is found."""
+    said, truth = data.output >= NAMED, data.target > 0.5
+    rows = []
+    for i, name in enumerate(data.names[:DRAWN]):
+        hits, named, has = int((said & truth)[:, i].sum()), int(said[:, i].sum()), int(truth[:, i].sum())
+        f1 = 2 * hits / max(named + has, 1)
+        rows.append((name, f"{has:,}", _bar(hits / max(named, 1)), _bar(hits / max(has, 1)), _share(f1)))
+    head = ("label", "examples", "precision", "recall", "F1")
+    lead = "Precision: how often it was right when it named this label. Recall: how much of this label it found."
+    return [section("Label by label", table("On the test examples", head, rows, numeric=(1, 4)), lead=lead)]
 
 
 def regression_sections(data: Outcome) -> list[Markup]:
@@ -151,7 +172,7 @@ def _chance(p: float) -> str:
 
 def _certainty(data: Outcome) -> Markup:
     """How often it was right when it was this sure (reliability diagram; DeGroot & Fienberg 1983)."""
-    sure, right = data.output.max(axis=1), data.output.argmax(axis=1) == data.target
+    sure, right = data.output[np.arange(len(data.target)), data.said], data.said == data.target
     bins = _bins(sure, right)
     gap = sum(abs(b.sure - b.right) * b.count for b in bins) / len(sure)
     mean, share = float(sure.mean()), float(right.mean())
@@ -187,7 +208,7 @@ def _bins(sure: np.ndarray, right: np.ndarray) -> list[charts.Bin]:
 def _worst_answers(data: Outcome) -> Markup:
     """The mistakes it was surest of; without mistakes, the right answers it was least sure of."""
     output, target = data.output, data.target
-    said, own = output.argmax(axis=1), output[np.arange(len(target)), target]
+    said, own = data.said, output[np.arange(len(target)), target]
     wrong = np.flatnonzero(said != target)
     if len(wrong):
         order = wrong[np.argsort(-output[wrong, said[wrong]], kind="stable")]

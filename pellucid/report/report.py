@@ -17,12 +17,12 @@ from markupsafe import Markup
 
 from ..evaluation.comparison import BaselineComparison, compare_with_baselines
 from ..evaluation.evaluator import Figures, TestPredictions
-from ..evaluation.formatting import BASELINE_NAMES, format_number, interval_text, short_name, value_text
+from ..evaluation.formatting import BASELINE_NAMES, fold_line, format_number, interval_text, short_name, value_text
 from ..evaluation.metrics import Metrics, primary_metric
 from ..files import write_text
-from ..runs.records import EpochRecord
+from ..runs.records import EpochRecord, FoldScores
 from . import charts
-from .error_analysis import Outcome, classification_sections, regression_sections
+from .error_analysis import Outcome, classification_sections, label_sections, regression_sections
 from .html import box, cell, details, figure, page, part, section, shortened, table
 from .network_figures import figure_sections
 
@@ -32,6 +32,20 @@ METRIC_WORDS = {
     "log_loss": ("log loss", "punishes confident mistakes; lower is better"),
     "roc_auc": ("ROC area", "how well a class is ranked above the rest; 0.5 is chance, 1 perfect"),
     "f1_macro": ("F1, macro", "precision and recall together, every class counting alike; higher is better"),
+    "f1": ("F1", "precision and recall together, of the class looked for; higher is better"),
+    "f1_micro": ("F1", "precision and recall together, over all labels; higher is better"),
+    "balanced_accuracy": (
+        "balanced accuracy",
+        "how much of each class is found, every class counting alike; higher is better",
+    ),
+    "pr_auc": (
+        "precision-recall area",
+        "how pure the rows ranked first are; the class's share is chance; higher is better",
+    ),
+    "exact": ("all labels right", "share of rows; higher is better"),
+    "deviance": ("Poisson deviance", "errors weighed by how large the count is; lower is better"),
+    "coverage": ("coverage", "share of test rows inside their interval"),
+    "interval_width": ("interval width", "on average; lower is better where the coverage is right"),
     "rmse": ("rmse", "root of the mean squared error; large errors weigh more; lower is better"),
     "mae": ("mean absolute error", "how far off on average; lower is better"),
     "r2": ("r2", "share of the target's variance explained; 0 is the mean's, 1 perfect"),
@@ -86,11 +100,12 @@ class ReportData:
     notes: Sequence[str] = ()
     commands: Sequence[tuple[str, str]] | None = None
     created: str = ""
+    folds: FoldScores | None = None
 
     @property
     def names(self) -> list[str]:
         """Class names, or their numbers where there are none; empty for a regression."""
-        if self.task != "classification" or self.predictions is None:
+        if self.task not in ("classification", "multilabel") or self.predictions is None:
             return []
         classes = self.predictions.classes
         return [str(c) for c in (classes if classes is not None else range(np.shape(self.predictions.output)[1]))]
@@ -102,7 +117,11 @@ class ReportData:
     def outcome(self, predictions: TestPredictions) -> Outcome:
         target = np.asarray(predictions.target, dtype=np.int64 if self.task == "classification" else np.float64)
         output = np.asarray(predictions.output, dtype=np.float64)
-        return Outcome(output, target, self.names, self.target_name, predictions.describe, predictions.files)
+        if not self.names and output.ndim == 2:  # lower end, median, upper end
+            output = output[:, 1]
+        return Outcome(
+            output, target, self.names, self.target_name, predictions.describe, predictions.files, predictions.said
+        )
 
 
 def write_report(path: str | Path, data: ReportData) -> Path:
@@ -118,13 +137,15 @@ def render_report(data: ReportData) -> str:
     comparison = compare_with_baselines(data.metrics, data.baselines)
     sections = [_curves(data)]
     if data.predictions is not None:
-        analyse = classification_sections if data.task == "classification" else regression_sections
+        analyse = {"classification": classification_sections, "multilabel": label_sections}.get(
+            data.task, regression_sections
+        )
         sections += analyse(data.outcome(data.predictions))
     sections += figure_sections(data.figures)
     sections += [_scores(data), _making(data), _onward(data)]
     return page(
         "report.html", title=f"{data.title} · {Path(data.run).name}", heading=data.title, run=data.run,
-        score_label=_score_label(data, name), score=value_text(data.metrics, name), score_sentence=_score_sentence(data),
+        score_label=_score_label(data, name), score=value_text(data.metrics, name), score_sentence=_fold_sentence(data) + _score_sentence(data),
         chart=_baseline_chart(data, comparison), comparison=comparison, facts=_facts(data), sections=sections,
         footer=f"Written by pellucid{created}. This page is one file, loads nothing and runs no script.",
     )  # fmt: skip
@@ -139,13 +160,21 @@ def _score_label(data: ReportData, name: str) -> str:
         "rmse": f"test error (rmse){' of ' + data.target_name if data.target_name else ''}",
         "nll_per_char": "nats per character",
         "frechet": "Frechet distance",
-    }[name]
+    }.get(name, f"test {METRIC_WORDS[name][0]}" if name in METRIC_WORDS else name)
+
+
+def _fold_sentence(data: ReportData) -> str:
+    """The mean over folds of a small table, which counts for more than its one test part."""
+    if data.folds is None:
+        return ""
+    said = compare_with_baselines(data.folds.network, data.folds.baselines)
+    return f"Over folds: {fold_line(data.folds, DASH)}. {said.sentence} The network kept, of one split: "
 
 
 def _score_sentence(data: ReportData) -> str:
     m, name = data.metrics, primary_metric(data.metrics)
     span = interval_text(m, name, DASH)
-    if name == "accuracy":
+    if name == "accuracy" and m.correct is not None:
         return f"Right on {m.correct:,} of {m.n:,} test examples it had never seen. 95% interval: {span}%."
     if name == "nll_per_char":
         return f"On {m.n:,} characters it had not learned from.{f' 95% interval: {span}.' if span else ''}"
@@ -156,7 +185,11 @@ def _score_sentence(data: ReportData) -> str:
         if "r2" in m and m["r2"] is not None and m["r2"] > 0
         else ""
     )
-    return f"On {m.n:,} test rows it had never seen.{f' 95% interval: {span}.' if span else ''}{r2}"
+    held = ""
+    if m.get("coverage") is not None:
+        low_high = interval_text(m, "coverage", DASH)
+        held = f" Its intervals hold {value_text(m, 'coverage')} of them{f' ({low_high})' if low_high else ''}."
+    return f"On {m.n:,} test rows it had never seen.{f' 95% interval: {span}.' if span else ''}{r2}{held}"
 
 
 def _baseline_chart(data: ReportData, comparison: BaselineComparison) -> Markup:
@@ -189,8 +222,8 @@ def _facts(data: ReportData) -> list[tuple[str, str]]:
         facts.append(("training time", _duration(sum(record.seconds for record in data.history))))
     if data.predictions is not None:
         facts.append(("test examples", f"{data.metrics.n:,}"))
-    if data.task == "classification":
-        facts.append(("classes", f"{len(data.names):,}"))
+    if data.names:
+        facts.append(("labels" if data.task == "multilabel" else "classes", f"{len(data.names):,}"))
     return facts
 
 

@@ -38,6 +38,17 @@ IDENTITY = ("kind", "task", "family", "network", "preprocessor", "source", "fing
 
 
 @dataclass(frozen=True)
+class Decision:
+    """How one of two classes is named: `positive` where its probability is at least `threshold`, chosen on validation.
+
+    positive: index of the class that F1 and the precision-recall area are of.
+    """
+
+    positive: int
+    threshold: float = 0.5
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything about a run but its numbers: enough to rebuild data, preprocessing and network.
 
@@ -46,6 +57,8 @@ class RunConfig:
     fingerprint: SHA-256 of the data's files.      notes: choices made on the way, one line each.
     created: date and time.      init_from: the run whose weights it began with, a path.
     feature_network: the run whose features measure the Frechet distance, a path.
+    decision: of two classes with a metric asked for.      margin: by which the ends of an interval are moved apart, in the
+    target's units, so that it covers the share of validation rows that was asked for.
     """
 
     data: str
@@ -62,6 +75,8 @@ class RunConfig:
     created: str = ""
     init_from: str | None = None
     feature_network: str | None = None
+    decision: Decision | None = None
+    margin: float = 0.0
 
     def to_json(self) -> dict[str, Json]:
         """As config.json has it: the format, the fields, and the digest of each field."""
@@ -127,6 +142,7 @@ class Metrics:
     scores: None for one that the data cannot give.      n: of how many examples, characters or images.
     intervals: the 95% interval of each score that has a usable one.      correct: right answers, of a classification.
     gain: of a baseline: how much better the network is on the same examples, and the 95% interval of that.
+    headline: the score that stands first, where it is not the first of PRIMARY.
     """
 
     scores: dict[str, float | None]
@@ -134,6 +150,7 @@ class Metrics:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     correct: int | None = None
     gain: tuple[float, float, float] | None = None
+    headline: str | None = None
 
     def __getitem__(self, name: str) -> Any:
         return self.scores[name]
@@ -143,6 +160,11 @@ class Metrics:
 
     def get(self, name: str) -> float | None:
         return self.scores.get(name)
+
+    @property
+    def first(self) -> str | None:
+        """The name of the score that stands first; None without one."""
+        return self.headline or next((name for name in PRIMARY if name in self.scores), None)
 
 
 @dataclass(frozen=True)
@@ -166,8 +188,23 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
+class FoldScores:
+    """Mean scores over the folds of a cross-validation, with their intervals; `gain` of a baseline is over the folds too.
+
+    count: of trainings.
+    """
+
+    count: int
+    network: Metrics
+    baselines: dict[str, Metrics]
+
+
+@dataclass(frozen=True)
 class TestRecord:
-    """The last line of metrics.jsonl: scores on the test part, those of the baselines, seconds of all epochs."""
+    """The last line of metrics.jsonl: scores on the test part, those of the baselines, seconds of all epochs.
+
+    folds: those of a cross-validation, of a small table.
+    """
 
     __test__ = False  # no test of pytest's
 
@@ -175,6 +212,7 @@ class TestRecord:
     baselines: dict[str, Metrics]
     seconds: float
     best_epoch: int
+    folds: FoldScores | None = None
 
 
 PICTURE = r"samples/[\w-]{1,100}\.png"  # what `EpochRecord.picture` may be
@@ -205,7 +243,7 @@ def read_line(content: bytes, where: str) -> LogRecord:
 
 def _check_scores(record: TestRecord, where: str) -> None:
     """Raise StateError where the scores of a run and its baselines are not of one kind, so that they cannot be compared."""
-    first = next((name for name in PRIMARY if name in record.test), None)
+    first = record.test.first
     if first is None:
         raise damaged(
             f"{where}: test.scores",

@@ -157,9 +157,10 @@ class Run:
     def new_network(self) -> Model:
         """The run's network with fresh weights."""
         config, preprocessor = self.config, self.preprocessor()
-        outputs = len(preprocessor.classes or [0])
         try:
-            return models.family(config.family).build(preprocessor.input_spec(), outputs, config.task, config.network)
+            return models.family(config.family).build(
+                preprocessor.input_spec(), preprocessor.outputs, config.task, config.network
+            )
         except OptionError as error:
             raise StateError(f"{self.folder / 'config.json'}: network: {error}; or {RESTORE}") from None
 

@@ -18,6 +18,7 @@ from typing import Any
 from .. import models
 from ..errors import DataError, OptionError, suggestion
 from ..models.base import TYPE_NAMES, check_field_types
+from .metric_names import METRIC_TASKS
 from .renamed import new_name
 
 # What a setting may be given as: a field of Settings or of a Config, or a value of a TOML file, checked before it is used.
@@ -26,6 +27,7 @@ Setting = bool | int | float | str | Sequence["Setting"] | Path | None
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "adagrad", "muon")
 SCHEDULES = ("onecycle", "cosine", "constant")
 MONITORS = ("score", "loss")
+METRICS = ("", *METRIC_TASKS)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,11 @@ class Settings:
     steps_per_epoch: steps of an epoch, on examples drawn anew for each; 0 for one pass over all examples.
     patience: epochs without a better validation result after which training stops; 0 for never.
     monitor: the validation result to compare: "score" (accuracy, RMSE) or "loss".
+    metric: the score by which validation selects and `patience` waits, in place of `monitor`; it is told first. "" for none.
+    class_weight: weights of the classes in the loss: "none", "balanced" (each class the same in all), or "a=1,b=5".
     num_threads: threads for compiled steps and matrix products.
     eager: run operation by operation instead of compiling whole steps.
+    folds: whether a table of few rows is scored over folds too: 0 for never.
     freeze: paths of layers that are not trained.
     """
 
@@ -58,24 +63,29 @@ class Settings:
     steps_per_epoch: int = 0
     patience: int = 0
     monitor: str = "loss"
+    metric: str = ""
+    class_weight: str = "none"
     seed: int = 0
     num_threads: int = 1
     eager: bool = False
+    folds: int = 5
     freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_field_types(self)
         object.__setattr__(self, "freeze", (self.freeze,) if isinstance(self.freeze, str) else tuple(self.freeze))
-        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("monitor", MONITORS)):
+        words = (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("monitor", MONITORS), ("metric", METRICS))
+        for name, choices in words:
             value = getattr(self, name)
             if value not in choices:
                 raise OptionError(
-                    f"{name}: {value!r}; expected one of {', '.join(choices)}.{suggestion(str(value), choices)}"
+                    f"{name}: {value!r}; expected one of {', '.join(filter(None, choices))}.{suggestion(str(value), choices)}"
                 )
         for name in ("epochs", "batch_size", "num_threads"):
             self._check(name, getattr(self, name) >= 1, "a whole number from 1")
         for name in ("patience", "seed", "clip_grad_norm", "weight_decay", "steps_per_epoch"):
             self._check(name, getattr(self, name) >= 0 and math.isfinite(getattr(self, name)), "0 or more")
+        self._check("folds", self.folds in (0, 5), "5, or 0 for none")
         self._check("lr", 0 < self.lr < math.inf, "a number above 0")
         for name in ("ema_decay", "momentum", "beta2"):
             self._check(name, 0 <= getattr(self, name) < 1, "0 up to, but not including, 1")

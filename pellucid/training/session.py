@@ -13,7 +13,7 @@ import dataclasses
 import datetime
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,25 @@ from ..creation import tensor
 from ..data.loader import DataLoader
 from ..data.problem import DataModule
 from ..errors import NonFiniteError, OptionError, StateError
-from ..evaluation.evaluator import EvaluationResult, Evaluator, NonFiniteLoss, PredictionEvaluator
+from ..evaluation.evaluator import EvaluationResult, Evaluator, NonFiniteLoss, PredictionEvaluator, scoring_of
 from ..evaluation.generation import GenerationEvaluator, check_feature_network
 from ..evaluation.language import LanguageEvaluator
 from ..evaluation.metrics import Metrics
 from ..models.base import Model
 from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
+from ..models.heads.prediction import PredictionModel
 from ..random import Generator, use_generator
 from ..report.report import ReportData, write_report
 from ..runs import run as runs
-from ..runs.records import EpochRecord, RunConfig, TestRecord
+from ..runs.records import EpochRecord, FoldScores, RunConfig, TestRecord
 from ..runs.run import Run
 from ..runs.settings import Setting, Settings, resolve_config
 from ..threads import set_num_threads
 from .checkpoint import load_checkpoint, save_checkpoint
+from .cross_validation import cross_validate
 from .fine_tuning import load_pretrained
+from .head import first_decision, head_notes, prepare_head
 from .learner import Learner
 from .loop import BatchDone, EpochDone, fit
 from .nonfinite import explain_validation
@@ -56,6 +59,8 @@ class Result:
     seconds: how long training took, over all sessions of the run.
     epochs: how many were trained.
     best_epoch: the one whose weights were tested.
+    notes: what was chosen on validation once the weights were final, one line each.
+    folds: the scores over folds, of a table too small for one split.
     """
 
     metrics: Metrics
@@ -63,6 +68,8 @@ class Result:
     seconds: float
     epochs: int
     best_epoch: int
+    notes: list[str] = field(default_factory=list)
+    folds: FoldScores | None = None
 
 
 class TrainingSession:
@@ -85,6 +92,7 @@ class TrainingSession:
         self.problem = problem
         self.network = network
         self.settings = settings
+        prepare_head(network, problem, settings)
         dataset = problem.train.dataset(network)
         if fresh:
             network.initialize_from_data(
@@ -145,25 +153,57 @@ class TrainingSession:
         if self.learner.state.best is not None:
             self.run.save_weights(self.learner.state.best)
 
+    @property
+    def metric(self) -> str:
+        """The score of the validation part that was asked for, "" for none."""
+        evaluator = self.evaluator
+        return evaluator.scoring().score if isinstance(evaluator, PredictionEvaluator) else ""
+
     def update_settings(self, **changes: Any) -> None:
         """Change settings in config.json. The file is written only if one of them differs."""
         self.run.update_config(settings=dataclasses.replace(self.run.config.settings, **changes))
 
     def finish(self) -> Result:
         """Score the best weights on the test data, log the scores and write the report. Nothing before reads the test data."""
-        assert self.learner.state.best is not None
-        self.network.load_state_dict({name: tensor(array) for name, array in self.learner.state.best.items()})
-        self.network.eval()
-        self.run.save_weights(self.learner.state.best)
+        self.run.save_weights(self.restore_best())
         with self.learner.state.drawing():
+            changes, notes = self.evaluator.calibrate()
+            self.run.update_config(**changes)
             evaluation = self.evaluator.test()
+        folds, fold_notes = cross_validate(self.problem, self._start_fold) if self.is_cross_validated else (None, [])
+        notes += fold_notes
         seconds = sum(record.seconds for record in self.run.history())
         progress = self.learner.state.progress
-        result = Result(evaluation.metrics, evaluation.baselines, seconds, progress.epoch, progress.best_epoch)
+        result = Result(
+            evaluation.metrics, evaluation.baselines, seconds, progress.epoch, progress.best_epoch, notes, folds
+        )
         with self.learner.state.drawing():
             self._report(result, evaluation)
-        self.run.log(TestRecord(result.metrics, result.baselines, result.seconds, result.best_epoch))
+        self.run.log(TestRecord(result.metrics, result.baselines, result.seconds, result.best_epoch, folds))
         return result
+
+    @property
+    def is_cross_validated(self) -> bool:
+        """Whether `finish` scores over folds too. Weights taken from another run may have seen the rows of any fold."""
+        return self.problem.folds is not None and self.settings.folds > 0 and self.run.config.init_from is None
+
+    def restore_best(self) -> dict[str, np.ndarray]:
+        """Give the network the best weights by validation, and return them."""
+        best = self.learner.state.best
+        assert best is not None
+        self.network.load_state_dict({name: tensor(array) for name, array in best.items()})
+        self.network.eval()
+        return best
+
+    def _start_fold(self, problem: DataModule) -> TrainingSession:
+        """The same training on a fold; it has no folder and writes nothing."""
+        config, preprocessor, generator = self.run.config, problem.preprocessor, Generator(self.settings.seed)
+        with use_generator(generator):
+            network = models.family(config.family).build(
+                preprocessor.input_spec(), preprocessor.outputs, problem.task, config.network
+            )
+            run = Run(self.run.folder, dataclasses.replace(config, decision=first_decision(problem, self.settings)))
+            return TrainingSession(run, problem, network, self.settings, generator, fresh=True)
 
     def _report(self, result: Result, evaluation: EvaluationResult) -> None:
         problem, run, config = self.problem, self.run, self.run.config
@@ -172,7 +212,8 @@ class TrainingSession:
             title=f"{config.family} on {problem.name}", run=run.name, task=config.task, metrics=result.metrics,
             baselines=result.baselines, predictions=evaluation.predictions, figures=figures, history=run.history(),
             best_epoch=result.best_epoch, settings={**asdict(config.network), **asdict(self.settings)},
-            network=str(self.network).splitlines(), notes=[*problem.notes, *figures.notes], created=config.created,
+            network=str(self.network).splitlines(), notes=[*problem.notes, *result.notes, *figures.notes], created=config.created,
+            folds=result.folds,
         ))  # fmt: skip
 
 
@@ -228,8 +269,9 @@ def start(
     )  # fmt: skip
     generator = Generator(settings.seed)
     with use_generator(generator):
-        outputs = len(preprocessor.classes or [0])  # 1 for regression
-        network = models.family(family).build(preprocessor.input_spec(), outputs, problem.task, network_config)
+        network = models.family(family).build(
+            preprocessor.input_spec(), preprocessor.outputs, problem.task, network_config
+        )
         if source is not None:
             problem.notes += load_pretrained(source, network, config.preprocessor)
             config = dataclasses.replace(config, init_from=str(source.folder.resolve()), notes=list(problem.notes))
@@ -238,8 +280,20 @@ def start(
             config = dataclasses.replace(config, feature_network=path)
         run = Run(runs.RUNS_DIR, config)  # without a folder of its own yet
         training = TrainingSession(run, problem, network, settings, generator, fresh=source is None)
-    training.run.folder = runs.create_run(config, out).folder
+    run.config = with_head(config, problem, network)
+    run.folder = runs.create_run(run.config, out).folder
     return training
+
+
+def with_head(config: RunConfig, problem: DataModule, network: Model) -> RunConfig:
+    """`config` with what is decided about classes before training; notes on it are added to `problem.notes`."""
+    if not isinstance(network, PredictionModel):
+        return config
+    config = dataclasses.replace(config, decision=first_decision(problem, config.settings))
+    scoring_of(config, problem.preprocessor)  # raises OptionError for a metric of another task
+    weights = None if network.class_weight is None else network.class_weight.array
+    problem.notes += head_notes(problem, config.settings, config.decision, weights)
+    return dataclasses.replace(config, notes=list(problem.notes))
 
 
 def resume(

@@ -133,7 +133,7 @@ def test_own_table(csv):
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [140, 30, 30]
     assert np.bincount(problem.test.target).tolist() in ([7, 23], [8, 22])  # a quarter is high
     assert "target income: text, 2 different values -> classification" in problem.notes
-    assert "split: 70/15/15 by class" in problem.notes
+    assert "split: 70/15/15 by class; under 500 rows, so scored over 5 folds (--set folds=0 for none)" in problem.notes
     row = problem.raw_example("test", 3)
     assert list(row) == ["age", "job", "income"]
     assert problem.preprocessor.classes[problem.test.target[3]] == row["income"]
@@ -207,8 +207,8 @@ def test_options_that_do_not_fit(csv, options, error, words):
 
 
 def test_too_few_rows(csv):
-    with pytest.raises(DataError, match="19 rows with a target; expected 20 at least"):
-        load_problem(csv(people(19)), target="income")
+    with pytest.raises(DataError, match="9 rows with a target; expected 10 at least"):
+        load_problem(csv(people(9)), target="income")
     assert len(load_problem(csv(people(20)), target="income").test) == 3
 
 

@@ -201,9 +201,9 @@ def series_module(source: Source, table: Table, target: int, drop: list[int]) ->
         raise OptionError(
             f"time_column: {options['time_column']}; it is the target; expected the column that says when a row was; choose another"
         )
-    if options.get("task") == "classification":
+    if options.get("task", "regression") != "regression":
         raise OptionError(
-            "task: classification; a series is asked for its next number; expected regression; leave it out, or the time"
+            f"task: {options['task']}; a series is asked for its next number; expected regression; leave it out, or the time"
         )
     if not isinstance(window, int) or window < 1:
         raise OptionError(f"lookback: {window!r}; expected a whole number of steps from 1; write {WINDOW}")

@@ -103,7 +103,7 @@ def fit(
     )
     if task == "classification":
         preprocessor.classes = class_names(table, target, strip)
-    else:
+    elif task != "multilabel":  # which `targets.fit_target` completes
         values = table.numbers_and_strays(target)[0][rows]
         preprocessor.mean, preprocessor.std = float(values.mean()), float(values.std()) or 1.0
     return preprocessor, notes

@@ -10,12 +10,12 @@ import numpy as np
 from ...errors import OptionError
 from ..base import Content, DataKind, DataOption, NewExamples, OptionValue, PredictionForm, Source
 from ..problem import DataModule
-from .load import load_table, read_rows_for_prediction
+from .load import load_table, read_rows_for_prediction, weights_of
 from .preprocess import TablePreprocessor
 from .read import ENDINGS, Table
 from .read_options import EXAMPLE, PARSERS
 
-TASKS = ("classification", "regression")
+TASKS = ("classification", "regression", "multilabel", "counts")
 READ_OPTION = DataOption(
     "read", (str,), f"How the file is to be read, such as {EXAMPLE}; keys: {', '.join(PARSERS)}.", "KEY=VALUE,..."
 )
@@ -30,7 +30,7 @@ COLUMN_OPTIONS = (
     READ_OPTION,
     DataOption("drop_columns", (list, tuple, str), "Columns to leave out."),
     DataOption(
-        "task", (str,), "classification or regression (chosen by the target if left out).", "TASK", choices=TASKS
+        "task", (str,), "classification, regression, multilabel or counts (chosen by the target if left out).", "TASK", choices=TASKS
     ),
 )  # fmt: skip
 
@@ -48,6 +48,13 @@ class TableKind(DataKind[TablePreprocessor]):
         *COLUMN_OPTIONS,
         DataOption("test_data", (str,), "A table to test on, instead of a part of DATA.", "FILE"),
         DataOption("strip_label", (str,), "Remove TEXT from the end of each label, such as a full stop.", "TEXT"),
+        DataOption("row_weight", (str, int), "A column that says how much each row counts.", "NAME|N"),
+        DataOption(
+            "interval",
+            (int, float),
+            "Predict an interval too, which holds this share of the rows, such as 0.9.",
+            "SHARE",
+        ),
     )
     default_family = "mlp"
     inputs = ("table",)
@@ -90,6 +97,7 @@ class TableKind(DataKind[TablePreprocessor]):
         examples = self.read_new(preprocessor, [source])
         assert examples.table is not None
         examples.target = preprocessor.encode_target(examples.table)
+        examples.weight = weights_of(preprocessor, examples.table)
         return examples
 
     def _test_rows(self, source: Source) -> Table:

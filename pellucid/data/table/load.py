@@ -6,8 +6,9 @@ unless there is a table to test on; statistics come from the training rows alone
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from ...errors import DataError, OptionError, suggestion
 from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
-from ..split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
-from .infer import decide_task, fit
+from ..split import LEAST_TABLE_ROWS, THREE_WAY, TWO_WAY, split_rows
+from .folds import SMALL, fold_note, fold_rows
+from .infer import fit
 from .preprocess import TablePreprocessor, label_text
 from .read import Table, read_table
 from .read_options import ReadOptions
+from .targets import decide_target, fit_target, row_weights, scaled_weights, weight_position
 
 
 def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
@@ -33,34 +36,81 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     strip = options.get("strip_label")
     notes = [*table.notes]
     table = _with_target(table, target, notes)
-    if len(table) < LEAST_ROWS:
+    if len(table) < LEAST_TABLE_ROWS:
         raise DataError(
-            f"{path}: {len(table)} rows with a target; expected {LEAST_ROWS} at least to train, validate and test on; collect more"
+            f"{path}: {len(table)} rows with a target; expected {LEAST_TABLE_ROWS} at least to train, validate and test on; collect more"
         )
-    task, note = decide_task(table, target, options.get("task"), strip)
+    task, separator, note = decide_target(table, target, options, strip)
     notes.append(note)
-    rows = split_rows(
-        _strata(table, target, task, strip), task, source.seed, TWO_WAY if "test_data" in options else THREE_WAY
-    )
-    preprocessor, fit_notes = fit(table, rows[0], target, task, drop, strip)
+    weight = weight_position(table, options, target)
+    drop = drop if weight is None else [*drop, weight]
+    question = Question(table, target, task, separator, drop, strip, weight, options)
+    strata = _strata(table, target, task, strip)
+    rows = split_rows(strata, task, source.seed, TWO_WAY if "test_data" in options else THREE_WAY)
+    if not all(map(len, rows)):
+        raise DataError(f"{path}: {len(table)} rows with a target, too few for {len(np.unique(strata))} different values to train, validate and "
+                        "test on; expected more rows for each; collect more, or merge rare values")  # fmt: skip
+    preprocessor, fit_notes, encoded = question.learn(rows[0])
     notes += fit_notes
-    preprocessor.read_options = table.options
-    encoded = Examples(preprocessor.encode(table), preprocessor.encode_target(table))
+    if weight is not None:
+        notes.append(f"weights: rows count by {table.names[weight]} (--row-weight), in the loss and in the scores")
     splits, tables, used = [encoded.take(own) for own in rows], [table.take(own) for own in rows], [path]
-    by_class = " by class" if task == "classification" else ""
+    by_class = {"classification": " by class", "multilabel": " by labels"}.get(task, "")
     if "test_data" in options:
         test_path = _test_path(source)
         tables.append(_labelled(test_path, preprocessor, options.get("header"), notes))
-        splits.append(Examples(preprocessor.encode(tables[-1]), preprocessor.encode_target(tables[-1])))
+        own = tables[-1]
+        splits.append(
+            Examples(preprocessor.encode(own), preprocessor.encode_target(own), weights_of(preprocessor, own))
+        )
         used.append(test_path)
         notes.append(f"split: 85/15{by_class} into training and validation; test: {test_path.name}")
     else:
-        notes.append(f"split: 70/15/15{by_class}")
+        notes.append(f"split: 70/15/15{by_class}{fold_note(len(table))}")
     raw: dict[str, RawExample] = {split: own.row for split, own in zip(SPLITS, tables, strict=True)}
     train, validation, test = splits
-    return DataModule(
+    data = DataModule(
         source.name, "table", task, preprocessor, train, validation, test, notes, sha256(used), source.record, raw
     )  # fmt: skip
+
+    if len(table) < SMALL and "test_data" not in options:
+        data.folds = lambda: question.folds(data, fold_rows(strata, task, source.seed))
+    return data
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is learned from a table's rows, all of which have a target. target, drop, weight: positions of columns."""
+
+    table: Table
+    target: int
+    task: str
+    separator: str | None
+    drop: list[int]
+    strip: str | None
+    weight: int | None
+    options: Mapping[str, OptionValue]
+
+    def learn(self, train: np.ndarray) -> tuple[TablePreprocessor, list[str], Examples]:
+        """The preprocessor by the rows `train` alone, notes, and all rows encoded."""
+        table = self.table
+        preprocessor, notes = fit(table, train, self.target, self.task, self.drop, self.strip)
+        preprocessor.read_options = table.options
+        fit_target(preprocessor, table, self.target, train, self.separator, self.options)
+        weights = None
+        if self.weight is not None:
+            preprocessor.weight_name = table.names[self.weight]
+            weights = scaled_weights(row_weights(table, self.weight), train, table, self.weight)
+        return preprocessor, notes, Examples(preprocessor.encode(table), preprocessor.encode_target(table), weights)
+
+    def folds(self, whole: DataModule, parts: Iterable[list[np.ndarray]]) -> Iterator[DataModule]:
+        """The data module of each fold; `parts` are its rows to train, validate and test on."""
+        for rows in parts:
+            preprocessor, _, encoded = self.learn(rows[0])
+            train, validation, test = (encoded.take(own) for own in rows)
+            yield dataclasses.replace(
+                whole, preprocessor=preprocessor, train=train, validation=validation, test=test, folds=None
+            )
 
 
 def _test_path(source: Source) -> Path:
@@ -102,7 +152,7 @@ def chosen_columns(table: Table, options: Mapping[str, OptionValue]) -> tuple[in
 
 
 def _strata(table: Table, target: int, task: str, strip: str | None) -> np.ndarray:
-    if task == "regression":
+    if task in ("regression", "counts"):
         return table.numbers_and_strays(target)[0]
     return np.array([label_text(value, strip) for value in table.columns[target].tolist()])
 
@@ -120,6 +170,17 @@ def _with_target(table: Table, target: int, notes: list[str]) -> Table:
         f"{table.path.name}: left out, rows without a value of {table.names[target]}: {int((~present).sum()):,}"
     )
     return table.take(np.flatnonzero(present))
+
+
+def weights_of(preprocessor: TablePreprocessor, table: Table) -> np.ndarray | None:
+    """The weights (N,) of another table's rows, where training had some. Raises DataError."""
+    name = preprocessor.weight_name
+    if name is None:
+        return None
+    if name not in table.names:
+        raise DataError(f"{table.path}: the weights {name} are missing; expected the columns of training, this one too: rows count by "
+                        f"it in the scores.{suggestion(name, table.names) or ' Add it.'}")  # fmt: skip
+    return row_weights(table, table.names.index(name)).astype(np.float32)
 
 
 def _labelled(path: Path, preprocessor: TablePreprocessor, header: bool | None, notes: list[str]) -> Table:

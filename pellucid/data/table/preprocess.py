@@ -121,7 +121,11 @@ def fit_category(name: str, column: np.ndarray) -> CategoryColumn | None:
 
 @dataclass
 class TablePreprocessor(Preprocessor[Table]):
-    """A table's columns. names: every column of the training file, in order. mean, std: of a regression's target."""
+    """A table's columns. names: every column of the training file, in order. mean, std: of a regression's target.
+
+    label_separator: between the labels of a row, where it may have several.      no_label: the word for none of them.
+    interval: the share of rows that a predicted interval holds.      weight_name: the column of the rows' weights.
+    """
 
     kind: ClassVar[str] = "table"
 
@@ -138,6 +142,10 @@ class TablePreprocessor(Preprocessor[Table]):
     read_options: ReadOptions = field(
         default_factory=ReadOptions
     )  # how new files are to be read, as that of training was
+    label_separator: str | None = None
+    no_label: str = ""
+    interval: float | None = None
+    weight_name: str | None = None
 
     @property
     def needed(self) -> list[str]:
@@ -211,6 +219,8 @@ class TablePreprocessor(Preprocessor[Table]):
         if missing is not None:
             raise DataError(f"{raw.where(missing)}: the target {self.target_name} is missing; expected a value in every row to score; "
                             "fill it, or remove the row")  # fmt: skip
+        if self.label_separator is not None:
+            return self._encode_labels(raw, column.tolist(), self.label_separator)
         if self.classes is None:
             values, strays = raw.numbers_and_strays(position)
             if len(strays):
@@ -226,9 +236,21 @@ class TablePreprocessor(Preprocessor[Table]):
             raise self._unseen(raw, unseen, labels)
         return np.array([number[label] for label in labels], dtype=np.int64)
 
+    def _encode_labels(self, raw: Table, values: list[str], separator: str) -> np.ndarray:
+        """float32 (N, L), 1 for each label that a row has."""
+        number = {label: i for i, label in enumerate(self.classes or [])}
+        target = np.zeros((len(values), len(number)), dtype=np.float32)
+        for i, value in enumerate(values):
+            labels = [label for label in split_labels(value, separator) if label != self.no_label]
+            unseen = next((label for label in labels if label not in number), None)
+            if unseen is not None:
+                raise self._unseen(raw, i, [*[""] * i, unseen])
+            target[i, [number[label] for label in labels]] = 1
+        return target
+
     def _unseen(self, raw: Table, first: int, labels: list[str]) -> DataError:
         classes = self.classes or []
-        came = sorted(set(labels))
+        came = sorted(set(labels) - {""})
         ends = {label[len(c) :] for label in came if label not in classes for c in classes if label.startswith(c) and c}
         near = {c.lower(): c for c in classes}.get(labels[first].lower())
         fix = f" Did you mean {near!r}?" if near else suggestion(labels[first], classes)
@@ -254,6 +276,11 @@ class TablePreprocessor(Preprocessor[Table]):
 
 def _shown(labels: list[str]) -> str:
     return ", ".join(repr(label) for label in labels[:8]) + (f", ... ({len(labels)} in all)" if len(labels) > 8 else "")
+
+
+def split_labels(value: str, separator: str) -> list[str]:
+    """The labels of a row, each once."""
+    return list(dict.fromkeys(part.strip() for part in value.split(separator) if part.strip()))
 
 
 def label_text(value: str, strip: str | None) -> str:

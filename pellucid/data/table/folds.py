@@ -1,0 +1,48 @@
+"""The folds of a table that is too small for one split: which rows train, validate and test in each (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..split import TWO_WAY, split_rows
+
+SMALL = 500  # rows below which one test part says too little
+FOLDS = 5
+VERY_SMALL = 100  # rows below which all folds are drawn again
+REPEATS = 3
+
+
+def fold_count(rows: int) -> int:
+    """How many trainings the folds of a table of so many rows are."""
+    return FOLDS * (REPEATS if rows < VERY_SMALL else 1)
+
+
+def fold_note(rows: int) -> str:
+    """What the note on the split says of folds."""
+    if rows >= SMALL:
+        return ""
+    again = f", {REPEATS} times" if fold_count(rows) > FOLDS else ""
+    return f"; under {SMALL} rows, so scored over {FOLDS} folds{again} (--set folds=0 for none)"
+
+
+def fold_rows(strata: np.ndarray, task: str, seed: int) -> Iterator[list[np.ndarray]]:
+    """Row numbers (int64, ascending) of training, validation and test, for each fold; every row is tested on once a repeat.
+
+    strata: (N,) as for `split_rows`. A fold with an empty part, of a handful of rows with many classes, is left out.
+    """
+    everyone = np.arange(len(strata))
+    own = _bands(strata) if task in ("regression", "counts") else strata
+    for repeat in range(fold_count(len(strata)) // FOLDS):
+        for held in split_rows(own, "classification", seed + repeat, [1 / FOLDS] * FOLDS):
+            rest = np.setdiff1d(everyone, held)
+            train, validation = split_rows(strata[rest], task, seed + repeat, TWO_WAY)
+            if len(held) and len(validation):
+                yield [rest[train], rest[validation], held]
+
+
+def _bands(values: np.ndarray) -> np.ndarray:
+    """Bands of ten rows or more by rank, up to ten of them: int64 (N,)."""
+    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    return ranks * max(1, min(10, len(values) // 10)) // len(values)
