@@ -7,6 +7,7 @@ unless there is a table to test on; statistics come from the training rows alone
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
 from ..split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
-from .infer import decide_task, fit
+from .infer import clean_target, decide_task, fit
 from .preprocess import TablePreprocessor, label_text
 from .read import Table, read_table
 
@@ -31,6 +32,7 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     strip = options.get("strip_label")
     notes: list[str] = []
     table = _with_target(table, target, notes)
+    table, spellings = clean_target(table, target, options.get("task"), strip, notes)
     if len(table) < LEAST_ROWS:
         raise DataError(
             f"{path}: {len(table)} rows with a target; expected {LEAST_ROWS} at least to train, validate and test on; collect more"
@@ -42,6 +44,7 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     )
     preprocessor, fit_notes = fit(table, rows[0], target, task, drop, strip)
     notes += fit_notes
+    preprocessor.spellings = spellings
     encoded = Examples(preprocessor.encode(table), preprocessor.encode_target(table))
     splits, tables, used = [encoded.take(own) for own in rows], [table.take(own) for own in rows], [path]
     by_class = " by class" if task == "classification" else ""
@@ -78,7 +81,7 @@ def _renamed(table: Table, names: list[str]) -> Table:
         raise DataError(
             f"{table.path}: {len(table.names)} columns; expected {len(names)} ({', '.join(names)}); fetch the file again"
         )
-    return Table(table.path, names, table.columns, table.header, table.decimal_comma)
+    return replace(table, names=names, _numbers={})
 
 
 def chosen_columns(table: Table, options: Mapping[str, OptionValue]) -> tuple[int, list[int]]:
