@@ -56,9 +56,8 @@ def clean_target(
         return table, {}
     found = table.read_numbers(position)
     if found is not None and task != "classification":
-        gaps = np.array([_is_missing(text) or text.lower() in GAP_WORDS for text in column.tolist()]) & np.isnan(
-            found.values
-        )
+        gaps = np.isnan(found.values)
+        gaps[gaps] = [_is_missing(text) or text.lower() in GAP_WORDS for text in column[gaps].tolist()]
         if gaps.any() and (task == "regression" or not _class_numbers(found.values)):
             words = ", ".join(shown_cell(word) for word in dict.fromkeys(column[gaps].tolist()))
             notes.append(f"rows: left out, {name} is {words}: {int(gaps.sum()):,}; --read exact={name} for text")
@@ -66,16 +65,19 @@ def clean_target(
             return table, {}
         if not gaps.any() and not len(found.strays):
             return table, {}
-    labels = [label_text(text, strip) for text in column.tolist()]
-    merged = merge_labels(Counter(labels))
+    texts = Counter(column.tolist())
+    labels = {text: label_text(text, strip) for text in texts}
+    counts: Counter[str] = Counter()
+    for text, count in texts.items():
+        counts[labels[text]] += count
+    merged = merge_labels(counts)
     _tell_merged(name, merged, findings)
     notes += findings.notes()
     if not merged.names:
         return table, {}
     columns = list(table.columns)
-    columns[position] = np.array(
-        [merged.names.get(label, text) for label, text in zip(labels, column.tolist(), strict=True)], dtype=object
-    )
+    one = {text: merged.names.get(label, text) for text, label in labels.items()}
+    columns[position] = np.array([one[text] for text in column.tolist()], dtype=object)
     return replace(table, columns=columns, _numbers={}), merged.spellings
 
 
@@ -96,7 +98,7 @@ def _tell_merged(name: str, merged: Merged, findings: Findings) -> None:
 def decide_task(table: Table, position: int, task: str | None, strip: str | None) -> tuple[str, str]:
     """("classification" | "regression", a note saying why) for the target column at `position`, which has no gaps."""
     name, column = table.names[position], table.columns[position]
-    labels = {label_text(value, strip) for value in column.tolist()}
+    labels = {label_text(value, strip) for value in set(column.tolist())}
     if len(labels) < 2:
         raise DataError(f"{table.path}: the target {name} is {next(iter(labels))!r} in every row; expected two different values at "
                         "least; choose another --target")  # fmt: skip
@@ -136,7 +138,7 @@ def _check_strays(table: Table, position: int, task: str | None, strays: np.ndar
 
 def class_names(table: Table, position: int, strip: str | None) -> list[str]:
     """The classes in order: numbers by size, then text by alphabet."""
-    labels = {label_text(value, strip) for value in table.columns[position].tolist()}
+    labels = {label_text(value, strip) for value in set(table.columns[position].tolist())}
     whole = {label for label in labels if label.removeprefix("-").isdecimal()}
     return sorted(whole, key=int) + sorted(labels - whole)
 
@@ -155,6 +157,10 @@ def fit(
     categories: list[CategoryColumn] = []
     notes: list[str] = []
     findings = Findings()
+    if task == "regression" and (found := table.read_numbers(target)) is not None:
+        _tell_format(table, target, found, findings)
+        if form_of_numbers(table.names[target], found.values):
+            findings.date_targets.append(f"{table.names[target]} {shown_cell(str(table.columns[target][0]))}")
     for position in inputs:
         column = _infer_column(table, position, rows, findings)
         if isinstance(column, NumberColumn):
@@ -178,11 +184,7 @@ def fit(
         found = table.read_numbers(target)
         values = table.numbers_and_strays(target)[0][rows]
         preprocessor.mean, preprocessor.std = float(values.mean()), float(values.std()) or 1.0
-        if found is not None:
-            preprocessor.target_format = found.format
-            _tell_format(table, target, found, findings)
-            if form_of_numbers(table.names[target], found.values):
-                findings.date_targets.append(f"{table.names[target]} {shown_cell(str(table.columns[target][0]))}")
+        preprocessor.target_format = PLAIN if found is None else found.format
     notes += findings.notes()
     notes += _scaling_notes(numbers, dates, categories)
     return preprocessor, notes
@@ -195,6 +197,11 @@ def _refuse_all_missing(table: Table, inputs: list[int]) -> None:
         raise DataError(
             f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop-columns {','.join(empty)}"
         )
+
+
+def _counts(column: np.ndarray) -> Counter[str]:
+    """How often each value comes that is there."""
+    return Counter({value: count for value, count in Counter(column.tolist()).items() if not _is_missing(value)})
 
 
 def _is_missing(value: str | None) -> bool:
@@ -215,7 +222,7 @@ def _infer_column(
         if ROW_NUMBER.fullmatch(name) and np.array_equal(found.values, np.arange(len(found.values)) + found.values[0]):
             return "numbers the rows"
         return _fit_number(table, position, rows, found, findings) or CONSTANT
-    counts = Counter(value for value in table.columns[position].tolist() if not _is_missing(value))
+    counts = _counts(table.columns[position])
     present = sum(counts.values())
     different = len(counts)
     if (different == present >= 5) or different > max(NAMES_FROM, present // 2):
@@ -223,11 +230,7 @@ def _infer_column(
             i = int(found.strays[0])
             return f"numbers, but {len(found.strays):,} of {present:,} are not, as {shown_cell(table.columns[position][i])}"
         return f"{different:,} different texts in {present:,} rows, names the rows"
-    merged = (
-        None
-        if exact
-        else merge_labels(Counter(v for v in table.columns[position][rows].tolist() if not _is_missing(v)))
-    )
+    merged = None if exact else merge_labels(_counts(table.columns[position][rows]))
     if merged is not None:
         _tell_merged(name, merged, findings)
     return fit_category(name, table.columns[position][rows], merged) or CONSTANT

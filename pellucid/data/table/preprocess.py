@@ -188,7 +188,10 @@ def fit_category(name: str, column: np.ndarray, merged: Merged | None = None) ->
 
     merged: which values are one.
     """
-    counts = Counter(value for value in column.tolist() if value is not None and value.lower() not in MISSING_INPUT)
+    every = Counter(column.tolist())
+    counts = Counter(
+        {value: n for value, n in every.items() if value is not None and value.lower() not in MISSING_INPUT}
+    )
     counts = merged_counts(counts, merged) if merged is not None else counts
     least = 2 if len(column) >= RARE_FROM else 1
     frequent = [value for value, times in counts.most_common(MAX_CATEGORIES) if times >= least]
@@ -318,9 +321,10 @@ class TablePreprocessor(Preprocessor[Table]):
             check_finite(raw, position)
             return ((found.values - self.mean) / self.std).astype(np.float32)
         number = {label: i for i, label in enumerate(self.classes)}
-        labels = [label_text(value, self.strip_label) for value in column.tolist()]
+        of_text = {text: label_text(text, self.strip_label) for text in set(column.tolist())}
         if self.spellings:
-            labels = [label if label in number else self.spellings.get(folded(label), label) for label in labels]
+            of_text = {text: x if x in number else self.spellings.get(folded(x), x) for text, x in of_text.items()}
+        labels = [of_text[text] for text in column.tolist()]
         unseen = next((i for i, label in enumerate(labels) if label not in number), None)
         if unseen is not None:
             raise self._unseen(raw, unseen, labels)
