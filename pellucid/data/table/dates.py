@@ -37,8 +37,8 @@ MONTHS = {
     )
     for name in names.split()
 }  # fmt: skip
-WEEKDAY = (r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?|mo|di|mi|do|fr|sa|so|"
-           r"montag|dienstag|mittwoch|donnerstag|freitag|samstag|sonntag)")  # fmt: skip
+WEEKDAY = re.compile(r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?|mo|di|mi|do|fr|sa|so|"
+           r"montag|dienstag|mittwoch|donnerstag|freitag|samstag|sonntag)\.?,? (.+)", re.IGNORECASE)  # fmt: skip
 
 ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?")
 TIME = re.compile(
@@ -78,8 +78,11 @@ class Moments:
 
 def read_date(text: str, day_first: bool) -> tuple[float, float] | None:
     """(days since 1970-01-01 on the wall, how many of them the zone is ahead of UTC) of a date with or without time."""
+    head, _, tail = text.partition(" ")  # the common form, fast
+    if tail and (day := days_of(head, day_first)) is not None and (time := read_time(tail)) and time[0] <= 24:
+        return day + time[0] / 24, time[1] / 24
     text = " ".join(text.split())
-    named = re.fullmatch(rf"{WEEKDAY}\.?,? (.+)", text, re.IGNORECASE)
+    named = WEEKDAY.fullmatch(text)
     text = named[1] if named else text
     day = days_of(text, day_first)
     if day is not None:
@@ -87,10 +90,8 @@ def read_date(text: str, day_first: bool) -> tuple[float, float] | None:
     apart = SPLIT.fullmatch(text)
     if apart is None or (day := days_of(apart[1], day_first)) is None:
         return None
-    hours = read_time(apart[2])
-    if hours is None or not 0 <= hours[0] <= 24:
-        return None
-    return day + hours[0] / 24, hours[1] / 24
+    time = read_time(apart[2])
+    return None if time is None or time[0] > 24 else (day + time[0] / 24, time[1] / 24)
 
 
 @functools.lru_cache(1 << 16)
@@ -144,6 +145,7 @@ def _of_week(year: int, week: int, day: int) -> float | None:
         return None
 
 
+@functools.lru_cache(1 << 17)
 def read_time(text: str) -> tuple[float, float] | None:
     """(hours, hours that the zone is ahead of UTC) of `08:15`, `22:40:05.5`, `8:15 PM`, `221005` or `08:15+01:00`.
 

@@ -39,7 +39,7 @@ CELL = re.compile(
     rf"(?P<sign>[-+]?) ?(?P<prefix>{CURRENCY}|%)? ?(?P<inner>[-+]?)(?P<digits>(?:\d+(?:[.,' ]\d+)*[.,]?|[.,]\d+)(?:[eE][-+]?\d+)?)"
     r" ?(?P<suffix>[^\W\d_%°][^\d+<>=;:()|]*?[23²³]?|[%‰°$€£¥₹₩₽₺₪฿₫₴₦₱\"'″′][^\d+<>=;:()|]*?)?(?P<behind> ?-)?", re.IGNORECASE
 )  # fmt: skip
-BLANK = re.compile(r"[\s\u00a0\u2007\u2009\u202f]+")
+ENCLOSED = re.compile(r"(\D*?)\(([^()]*)\)(\D*)")
 GROUPED = re.compile(r"[1-9]\d{0,2}[.,]\d{3}")
 SPACED = re.compile(r"[1-9]\d{0,2}(?:[ ']\d{3})+")
 NOT_DIGITS = str.maketrans("−–‒﹣－’ʼ`´", "-----''''")
@@ -97,8 +97,8 @@ class Inferred:
 
 def split_cell(text: str) -> Parts | None:
     """Sign, digits and unit of a cell, or None where it is no number however it be read."""
-    text = BLANK.sub(" ", text.translate(NOT_DIGITS)).strip()
-    enclosed = re.fullmatch(r"(\D*?)\(([^()]*)\)(\D*)", text)
+    text = " ".join((text if text.isascii() and "`" not in text else text.translate(NOT_DIGITS)).split())
+    enclosed = ENCLOSED.fullmatch(text) if "(" in text else None
     if enclosed:  # (300), $(300), (300) €
         text = "".join(enclosed.groups()).strip()
     found = CELL.fullmatch(text)
@@ -114,6 +114,7 @@ def split_cell(text: str) -> Parts | None:
     return Parts("-" in signs, found["digits"], unit, power, short)
 
 
+@functools.lru_cache(1 << 12)
 def _split_suffix(suffix: str) -> tuple[str | None, int, bool]:
     """Unit, power of ten and whether that may be a unit, of what follows the digits; None for a text that is no unit."""
     suffix = suffix.strip()
@@ -133,6 +134,7 @@ def _split_suffix(suffix: str) -> tuple[str | None, int, bool]:
     return _same_unit(suffix), 0, False
 
 
+@functools.lru_cache(1 << 12)
 def _same_unit(unit: str) -> str:
     """One name for a unit's spellings: KG and kg, year and years. MW and mW stay two."""
     unit = unit.strip().rstrip(".")
@@ -184,17 +186,16 @@ def unit_of(parts: Parts, short: bool) -> str:
 
 def plain_digits(digits: str, decimal: str) -> str | None:
     """`1.234,50` as `1234.50` where `decimal` is a comma; None where groups are not of three digits."""
-    number, letter, exponent = re.fullmatch(r"([^eE]*)([eE]?)(.*)", digits).groups()  # type: ignore[union-attr]
+    number, letter, exponent = digits.lower().partition("e")
     whole, point, fraction = number.partition(decimal)
-    if not re.fullmatch(r"\d*", fraction):
+    if fraction and not fraction.isdecimal():
         return None
-    if not whole.isdecimal() and whole:
+    if whole and not whole.isdecimal():
         sign = next(c for c in whole if not c.isdecimal())
         first, *groups = whole.split(sign)
-        if not re.fullmatch(r"[1-9]\d{0,2}", first) or len(groups[-1]) != 3 or not all(map(str.isdecimal, groups)):
-            return None
         least = 2 if sign == "," else 3  # 12,34,567 as India writes it
-        if not all(least <= len(group) <= 3 for group in groups):
+        sound = all(least <= len(group) <= 3 and group.isdecimal() for group in groups)
+        if not sound or not 1 <= len(first) <= 3 or not first.isdecimal() or first[0] == "0" or len(groups[-1]) != 3:
             return None
         whole = first + "".join(groups)
     plain = f"{whole or '0'}.{fraction}" if point else whole
