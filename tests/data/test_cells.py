@@ -221,6 +221,9 @@ def test_new_rows_are_read_as_those_of_training(table):
         known.encode(table({"x": ["1.234"]}))["numbers"], known.encode(table({"x": ["1234 €"]}))["numbers"]
     )
     np.testing.assert_array_equal(known.encode(table({"x": ["€1,234.50", "€2.00"]}))["numbers"][0], one)
+    assert known.unseen_values(table({"x": ["€1,234.50", "€2.00"]})) == [
+        "column x: written otherwise than in training, '€1,234.50' is 1234.5"
+    ]
     with pytest.raises(DataError, match=r"'\$1,234.50' is not a number; expected one in € and with a decimal comma"):
         known.encode(table({"x": ["$1,234.50", "$2.00"]}))
     np.testing.assert_array_equal(known.encode_target(table({"x": ["1"], "y": ["2,5"]})), known.encode_target(raw)[1:2])
@@ -297,6 +300,16 @@ def test_words_in_a_target_of_numbers_leave_their_rows_out(table):
     assert np.isfinite(known.encode_target(kept)).all() and np.isfinite(known.mean)
     classes = table({"x": [str(i) for i in range(60)], "y": [("0", "1", "none")[i % 3] for i in range(60)]})
     assert len(clean_target(classes, 1, None, None, [])[0]) == 60  # a class called none
+
+
+def test_gaps_in_the_target_of_a_table_to_test_on_leave_their_rows_out(tmp_path):
+    rows = [f"{i},{i * i % 97}.5\n" for i in range(60)]
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(rows))
+    (tmp_path / "b.csv").write_text("x,y\n" + "".join(rows[:20]) + "3,-\n4,unknown\n")
+    data = load_problem(str(tmp_path / "a.csv"), target="y", test_data=str(tmp_path / "b.csv"))
+    assert len(data.test) == 20 and any(
+        note.startswith("rows: left out, y is '-', 'unknown': 2") for note in data.notes
+    )
 
 
 # ---- dates -------------------------------------------------------------------------------------------------------------
@@ -500,7 +513,7 @@ def test_merged_labels_are_classes_and_told(tmp_path):
     assert known.encode(new)["categories"][:3, 0].tolist() == [2, 2, 1]
 
 
-# ---- the public cases --------------------------------------------------------------------------------------------------
+# ---- notes -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_note_is_one_line_of_about_110_characters(table):

@@ -65,6 +65,8 @@ def clean_target(
             return table, {}
         if not gaps.any() and not len(found.strays):
             return table, {}
+    if task == "regression":
+        return table, {}
     texts = Counter(column.tolist())
     labels = {text: label_text(text, strip) for text in texts}
     counts: Counter[str] = Counter()

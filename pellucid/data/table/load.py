@@ -128,7 +128,9 @@ def _labelled(path: Path, preprocessor: TablePreprocessor, header: bool | None, 
     if preprocessor.target_name not in table.names:
         raise DataError(f"{path}: the target {preprocessor.target_name} is missing; expected the columns of training: "
                         f"{', '.join(preprocessor.names)}.{suggestion(preprocessor.target_name, table.names) or ' Add it.'}")  # fmt: skip
-    return _with_target(table, table.names.index(preprocessor.target_name), notes)
+    target = table.names.index(preprocessor.target_name)
+    table = _with_target(table, target, notes)
+    return clean_target(table, target, "regression", None, notes)[0] if preprocessor.task == "regression" else table
 
 
 def read_rows_for_prediction(path: Path, preprocessor: TablePreprocessor, header: bool | None = None) -> Table:

@@ -262,8 +262,11 @@ class TablePreprocessor(Preprocessor[Table]):
         return inputs
 
     def unseen_values(self, raw: Table) -> list[str]:
-        """A line for each category column of `raw` that holds values never seen in training; they count as missing."""
-        lines = []
+        """A line for each category column of `raw` that holds values never seen in training, which count as missing.
+
+        And one for each column of numbers that is written otherwise than in training.
+        """
+        lines = [line for c in self.numbers if (line := self._written_otherwise(raw, c))]
         for c in self.categories:
             column, values = raw.columns[self._position(raw, c.name)].tolist(), {*c.values}
             rows = [
@@ -275,6 +278,15 @@ class TablePreprocessor(Preprocessor[Table]):
                 lines.append(f"column {c.name}: {len(rows):,} of {len(column):,} rows hold values never seen in training, "
                              f"{column[rows[0]]!r} first; they count as missing")  # fmt: skip
         return lines
+
+    def _written_otherwise(self, raw: Table, column: NumberColumn) -> str | None:
+        position = self._position(raw, column.name)
+        found = raw.numbers_like(position, column.format)
+        known = np.flatnonzero(~np.isnan(found.values))
+        if found.format == column.format or not len(known):
+            return None
+        i = int(known[0])
+        return f"column {column.name}: written otherwise than in training, {raw.columns[position][i]!r} is {found.values[i]:.12g}"
 
     def _position(self, raw: Table, name: str) -> int:
         if name not in raw.names:
