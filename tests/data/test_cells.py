@@ -422,6 +422,14 @@ def test_mixed_forms_are_read_each_by_its_own():
     np.testing.assert_allclose(found.utc[-1] * 24, days("2021-03-05T11:00")[0] * 24)
 
 
+def test_other_orders_of_the_same():
+    for text in ("Sun Aug 11 10:30:00 +0000 2021", "Aug 11 10:30:00 2021", "11 Aug 2021, 10:30", "11/8/21 10:30 AM"):
+        assert dates.read_date(text, True) == (days("2021-08-11T10:30")[0], 0)
+    np.testing.assert_array_equal(
+        dates.read_moments(["202103", "202104.0"], dates.COMPACT, True).wall, days("2021-03-01", "2021-04-01")
+    )
+
+
 def test_parts_of_dates_by_hand():
     found = dates.read_moments(["2021-03-01 18:00", "2021-06-06 00:00"], dates.DATES, True)  # a Monday, a Sunday
     parts = dates.date_parts(found, dates.DATES, found.utc[0] - 0.75)
@@ -443,6 +451,7 @@ def test_times_of_day_and_durations(table):
     ("name", "values", "form"),
     [("x", [20210321, 20191231, 20200101], dates.COMPACT), ("x", [20210321, 20191331], None), ("x", [20210321.5, 20191231], None),
      ("created_at", [1.6e9, 1.61e9], dates.SECONDS), ("timestamp", [1.6e12, 1.61e12], dates.MILLISECONDS), ("x", [1.6e9, 1.61e9], None),
+     ("yearmonth", [202103, 201912], dates.COMPACT), ("x", [202103, 201912], None),
      ("rate", [1.6e9, 1.61e9], None), ("date", [2019, 2020], None), ("startTime", [1600000000.5, 1.61e9], dates.SECONDS)],
 )  # fmt: skip
 def test_numbers_that_are_dates(name, values, form):

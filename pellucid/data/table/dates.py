@@ -57,12 +57,16 @@ NAME_DAY = re.compile(r"([^\W\d_]{3,10})[ .-]{1,2}(\d{1,2})(?:st|nd|rd|th)?,? ?[
 NAME_YEAR = re.compile(
     r"([^\W\d_]{3,10})(?:[ .,-]{1,2}(\d{4})|(?:-| ?')(\d\d))", re.IGNORECASE
 )  # `May 21` may be a day
+CTIME = re.compile(r"([^\W\d_]{3,9} \d{1,2}) (\d\d:\d\d:\d\d)( [+-]\d{4}| [A-Z]{3,4})? (\d{4})")  # Aug 11 10:47:00 2021
 # Where the date ends and a time begins: a T, or blanks or a comma before digits and a colon, or before an hour with am or pm.
 SPLIT = re.compile(
     r"(.*?\d)(?:T|,? +(?:at |um |à )?)(\d{1,2}(?::\d\d.*| ?[ap]\.?m\.?(?: .*)?)|\d{4,6}Z?)", re.IGNORECASE
 )  # fmt: skip
 EPOCH_NAME = re.compile(r"(?:^|.*[^a-z])(time|timestamp|date|datetime|epoch|unix|ts|created|updated|modified|at)(?:[^a-z].*|$)|.*(?:time|date|stamp)(?:s|utc|ms)?$",
                         re.IGNORECASE)  # fmt: skip
+
+
+MONTH_NAME = re.compile(r".*(?:month|period|yyyymm|date)|ym", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ def read_date(text: str, day_first: bool) -> tuple[float, float] | None:
     text = " ".join(text.split())
     named = WEEKDAY.fullmatch(text)
     text = named[1] if named else text
+    if year_last := CTIME.fullmatch(text):
+        text = "{0} {3} {1}{2}".format(*(part or "" for part in year_last.groups()))
     day = days_of(text, day_first)
     if day is not None:
         return day, 0.0
@@ -245,8 +251,9 @@ def _number(text: str) -> float:
 
 
 def _whole(text: str) -> str:
-    """20210321.0, as a column with gaps is often written, without its point."""
-    return text.removesuffix(".0")
+    """20210321.0, as a column with gaps is often written, without its point; 202103 as its first day."""
+    digits = text.removesuffix(".0")
+    return digits + "01" if len(digits) == 6 else digits
 
 
 def form_of_texts(texts: list[str]) -> str | None:
@@ -263,14 +270,16 @@ def form_of_texts(texts: list[str]) -> str | None:
 def form_of_numbers(name: str, values: np.ndarray) -> str | None:
     """COMPACT, SECONDS or MILLISECONDS where a column's numbers (N,), NaN where missing, are dates; else None.
 
-    Eight digits are a date where every one of them is; seconds since 1970 where the column's name says a time as well.
+    Eight digits are a date where every one of them is, six a month where the column's name says so; seconds since 1970 where the column's name says a time as well.
     """
     if np.isnan(values).all():
         return None
     compact = np.nanmin(values) >= 18000101 and np.nanmax(values) <= 21991231
-    if not compact and not EPOCH_NAME.fullmatch(name):
+    if not compact and not EPOCH_NAME.fullmatch(name) and not MONTH_NAME.fullmatch(name):
         return None
     present = np.unique(values[~np.isnan(values)])
+    if present[0] >= 190001 and present[-1] <= 219912 and len(present) > 1 and MONTH_NAME.fullmatch(name):
+        return COMPACT if np.isin(present % 100, np.arange(1, 13)).all() else None
     if compact and len(present) > 1 and not (present % 1 != 0).any():
         days = [days_of(str(int(value)), True) for value in present.tolist()]
         return COMPACT if all(day is not None for day in days) else None
