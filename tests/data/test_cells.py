@@ -20,7 +20,7 @@ from pellucid.data.table.labels import merge_labels
 from pellucid.data.table.number_format import NumberFormat, ReadNumbers, read_column, read_number, split_cell
 from pellucid.data.table.read import read_table
 from pellucid.data.table.read_options import ReadOptions
-from pellucid.errors import DataError
+from pellucid.errors import DataError, OptionError
 
 
 def column(*texts):
@@ -164,6 +164,11 @@ def test_one_column_decides_for_another_and_the_user_for_both(table):
     open_ones = {"a": ["1,234", "2,345"]}
     assert table(open_ones, ReadOptions(decimal=",")).parsed(0)[0].tolist() == [1.234, 2.345]
     assert table(open_ones, ReadOptions(thousands=".")).parsed(0)[0].tolist() == [1.234, 2.345]
+
+
+def test_exact_names_columns_that_there_are(table):
+    with pytest.raises(OptionError, match=r"--read exact=b\|pric: .* has no column 'pric'; .* Did you mean 'price'"):
+        fitted(table({"price": ["1", "2"], "b": ["1", "2"], "y": ["1", "2"]}, ReadOptions(exact="b|pric")))
 
 
 def test_evidence_at_the_end_of_a_long_column_counts():

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...errors import DataError, OptionError
+from ...errors import DataError, OptionError, suggestion
 from .dates import DATES, DAY_FIRST, date_order, form_of_numbers, form_of_texts, moment_told
 from .delimited import MISSING_INPUT, as_number
 from .findings import Findings, rows_told, shown_cell
@@ -153,6 +153,7 @@ def fit(
 ) -> tuple[TablePreprocessor, list[str]]:
     """The preprocessor learned from the training `rows`, and notes on what was left out and how numbers are scaled."""
     inputs = [i for i in range(len(table.names)) if i != target and i not in drop]
+    _check_exact(table)
     _refuse_all_missing(table, inputs)
     numbers: list[NumberColumn] = []
     dates: list[DateColumn] = []
@@ -190,6 +191,15 @@ def fit(
     notes += findings.notes()
     notes += _scaling_notes(numbers, dates, categories)
     return preprocessor, notes
+
+
+def _check_exact(table: Table) -> None:
+    """Raise OptionError for a column of `--read exact=` that the table does not have."""
+    for name in table.options.exact.split("|") if table.options.exact else ():
+        if name not in table.names:
+            hint = suggestion(name, table.names) or " Check the spelling."
+            raise OptionError(f"--read exact={table.options.exact}: {table.path} has no column {name!r}; expected columns of "
+                              f"{table.listed()}, separated by |.{hint}")  # fmt: skip
 
 
 def _refuse_all_missing(table: Table, inputs: list[int]) -> None:
