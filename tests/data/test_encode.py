@@ -279,9 +279,7 @@ def test_targets_that_are_refused(table, values, task, words):
 
 
 def test_columns_that_are_left_out(table):
-    people = table(
-        "id,same,name,n,y\n" + "".join(f"{i},7,p{i},{i % 5},{i % 2}\n" for i in range(60))
-    )
+    people = table("id,same,name,n,y\n" + "".join(f"{i},7,p{i},{i % 5},{i % 2}\n" for i in range(60)))
     known, notes = fitted(people, "y")
     assert known.needed == ["n"]
     assert notes[:3] == [
