@@ -6,34 +6,106 @@ Every choice is a note for the user. How a column is encoded is decided in `prep
 from __future__ import annotations
 
 import re
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
-from ...errors import DataError, OptionError
-from .delimited import MISSING_INPUT
-from .preprocess import CategoryColumn, NumberColumn, TablePreprocessor, fit_category, fit_number, label_text
+from ...errors import DataError, OptionError, suggestion
+from .dates import DATES, DAY_FIRST, date_order, form_of_numbers, form_of_texts, moment_told
+from .delimited import MISSING_INPUT, as_number
+from .findings import Findings, rows_told, shown_cell
+from .labels import Merged, merge_labels
+from .number_format import GLANCE, PLAIN, ReadNumbers
+from .preprocess import (
+    LEVELS,
+    CategoryColumn,
+    DateColumn,
+    NumberColumn,
+    TablePreprocessor,
+    fit_category,
+    fit_dates,
+    fit_number,
+    label_text,
+    read_dates,
+)
 from .read import Table, check_finite
 
 MAX_CLASSES_FROM_NUMBERS = 20  # whole numbers of at most so many values mean classes
 CONSTANT = "the same in all training rows"
 FEW_STRAYS = 0.05  # of a column's values: so little text among numbers is taken for missing, with a note
 NAMES_FROM = 20  # different texts from which a column that hardly repeats itself names its rows
-DATE = re.compile(r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([ T]\d.*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([ T]\d.*)?")
+FEW_WORDS = 3  # different words without digits that stand for gaps in a column of numbers or dates, however often
+GAP_WORDS = frozenset(
+    {"unknown", "unk", "n.a.", "not available", "not known", "no data", "tbd", "k.a.", "undefined", "blank"}
+)
+SENTINELS = [sign * int("9" * digits) for digits in range(2, 9) for sign in (1, -1)]
+LEAST_SENTINELS = 3  # times that a sentinel comes
 ROW_NUMBER = re.compile(r"|unnamed: ?0|index|row[ _]?(names?|number|id)?|(.*[ _-])?id", re.IGNORECASE)
 
 
 # ---- the target --------------------------------------------------------------------------------------------------------
 
 
+def clean_target(
+    table: Table, position: int, task: str | None, strip: str | None, notes: list[str]
+) -> tuple[Table, dict[str, str]]:
+    """The rows whose target is a value, labels that are one under one name; and their spellings, as `merge_labels` has them."""
+    name, column, findings = table.names[position], table.columns[position], Findings()
+    if table.options.is_exact(name):
+        return table, {}
+    found = table.read_numbers(position)
+    if found is not None and task != "classification":
+        gaps = np.isnan(found.values)
+        gaps[gaps] = [_is_missing(text) or text.lower() in GAP_WORDS for text in column[gaps].tolist()]
+        if gaps.any() and (task == "regression" or not _class_numbers(found.values)):
+            words = ", ".join(shown_cell(word) for word in dict.fromkeys(column[gaps].tolist()))
+            notes.append(f"rows: left out, {name} is {words}: {int(gaps.sum()):,}; --read exact={name} for text")
+            table = table.take(np.flatnonzero(~gaps))
+            return table, {}
+        if not gaps.any() and not len(found.strays):
+            return table, {}
+    if task == "regression":
+        return table, {}
+    texts = Counter(column.tolist())
+    labels = {text: label_text(text, strip) for text in texts}
+    counts: Counter[str] = Counter()
+    for text, count in texts.items():
+        counts[labels[text]] += count
+    merged = merge_labels(counts)
+    _tell_merged(name, merged, findings)
+    notes += findings.notes()
+    if not merged.names:
+        return table, {}
+    columns = list(table.columns)
+    one = {text: merged.names.get(label, text) for text, label in labels.items()}
+    columns[position] = np.array([one[text] for text in column.tolist()], dtype=object)
+    return replace(table, columns=columns, _numbers={}), merged.spellings
+
+
+def _class_numbers(values: np.ndarray) -> bool:
+    """Whether numbers (N,), NaN where missing, are as few and whole as those of classes."""
+    present = np.unique(values[~np.isnan(values)])
+    return len(present) <= MAX_CLASSES_FROM_NUMBERS and bool(np.all(present % 1 == 0))
+
+
+def _tell_merged(name: str, merged: Merged, findings: Findings) -> None:
+    for label in dict.fromkeys(merged.names.values()):
+        others = [shown_cell(other) for other, one in merged.names.items() if one == label]
+        verb = "is" if len(others) == 1 else "are"
+        findings.merged.append(f"{name}: {' and '.join(others)} {verb} {shown_cell(label)}")
+    findings.apart += [f"{name}: {' and '.join(map(shown_cell, labels))}" for labels in merged.apart]
+
+
 def decide_task(table: Table, position: int, task: str | None, strip: str | None) -> tuple[str, str]:
     """("classification" | "regression", a note saying why) for the target column at `position`, which has no gaps."""
     name, column = table.names[position], table.columns[position]
-    labels = {label_text(value, strip) for value in column.tolist()}
+    labels = {label_text(value, strip) for value in set(column.tolist())}
     if len(labels) < 2:
         raise DataError(f"{table.path}: the target {name} is {next(iter(labels))!r} in every row; expected two different values at "
                         "least; choose another --target")  # fmt: skip
     values, strays = table.numbers_and_strays(position)
-    if len(strays) or strip:
+    if len(strays) or strip or np.isnan(values).any():
         inferred, reason = "classification", "text"
     else:
         check_finite(table, position)
@@ -68,7 +140,7 @@ def _check_strays(table: Table, position: int, task: str | None, strays: np.ndar
 
 def class_names(table: Table, position: int, strip: str | None) -> list[str]:
     """The classes in order: numbers by size, then text by alphabet."""
-    labels = {label_text(value, strip) for value in table.columns[position].tolist()}
+    labels = {label_text(value, strip) for value in set(table.columns[position].tolist())}
     whole = {label for label in labels if label.removeprefix("-").isdecimal()}
     return sorted(whole, key=int) + sorted(labels - whole)
 
@@ -81,32 +153,53 @@ def fit(
 ) -> tuple[TablePreprocessor, list[str]]:
     """The preprocessor learned from the training `rows`, and notes on what was left out and how numbers are scaled."""
     inputs = [i for i in range(len(table.names)) if i != target and i not in drop]
+    _check_exact(table)
     _refuse_all_missing(table, inputs)
     numbers: list[NumberColumn] = []
+    dates: list[DateColumn] = []
     categories: list[CategoryColumn] = []
     notes: list[str] = []
+    findings = Findings()
+    if task == "regression" and (found := table.read_numbers(target)) is not None:
+        _tell_format(table, target, found, findings)
+        if form_of_numbers(table.names[target], found.values):
+            findings.date_targets.append(f"{table.names[target]} {shown_cell(str(table.columns[target][0]))}")
     for position in inputs:
-        column = _infer_column(table, position, rows, notes)
+        column = _infer_column(table, position, rows, findings)
         if isinstance(column, NumberColumn):
             numbers.append(column)
+        elif isinstance(column, DateColumn):
+            dates.append(column)
         elif isinstance(column, CategoryColumn):
             categories.append(column)
         else:
             notes.append(f"column {table.names[position]}: {column}, left out")
-    if not numbers and not categories:
+    if not numbers and not dates and not categories:
         left_out = f" ({'; '.join(notes)})" if notes else ""
         raise DataError(f"{table.path}: no column is left to learn from{left_out}; expected one at least beside the target "
                         f"{table.names[target]}; check --target and --drop-columns")  # fmt: skip
-    notes += _scaling_notes(numbers, categories)
     preprocessor = TablePreprocessor(
-        list(table.names), table.header, table.names[target], task, None, numbers, categories, strip_label=strip
-    )
+        list(table.names), table.header, table.names[target], task, None, numbers, categories, strip_label=strip, dates=dates
+    )  # fmt: skip
     if task == "classification":
         preprocessor.classes = class_names(table, target, strip)
     elif task != "multilabel":  # which `targets.fit_target` completes
+        found = table.read_numbers(target)
         values = table.numbers_and_strays(target)[0][rows]
         preprocessor.mean, preprocessor.std = float(values.mean()), float(values.std()) or 1.0
+        preprocessor.target_format = PLAIN if found is None else found.format
+    notes += findings.notes()
+    notes += _scaling_notes(numbers, dates, categories)
     return preprocessor, notes
+
+
+def _check_exact(table: Table) -> None:
+    """Raise OptionError for a column of `--read exact=` that the table does not have."""
+    for name in table.options.exact.split("|") if table.options.exact else ():
+        if name not in table.names:
+            hint = suggestion(name, table.names) or " Check the spelling."
+            raise OptionError(f"--read exact={table.options.exact}: {table.path} has no column {name!r}; expected columns of "
+                              f"{table.listed()}, separated by |.{hint}")  # fmt: skip
 
 
 def _refuse_all_missing(table: Table, inputs: list[int]) -> None:
@@ -118,40 +211,165 @@ def _refuse_all_missing(table: Table, inputs: list[int]) -> None:
         )
 
 
+def _counts(column: np.ndarray) -> Counter[str]:
+    """How often each value comes that is there."""
+    return Counter({value: count for value, count in Counter(column.tolist()).items() if not _is_missing(value)})
+
+
 def _is_missing(value: str | None) -> bool:
     return value is None or value.lower() in MISSING_INPUT
 
 
 def _infer_column(
-    table: Table, position: int, rows: np.ndarray, notes: list[str]
-) -> NumberColumn | CategoryColumn | str:
+    table: Table, position: int, rows: np.ndarray, findings: Findings
+) -> NumberColumn | DateColumn | CategoryColumn | str:
     """The encoder of the column at `position`; where there is nothing to learn from it, the reason."""
     name = table.names[position]
-    parsed = table.parsed(position)
-    if parsed is not None and len(parsed[1]) <= FEW_STRAYS * len(table):
-        values, strays = parsed
-        if ROW_NUMBER.fullmatch(name) and np.array_equal(values, np.arange(len(values)) + values[0]):
+    found, exact = table.read_numbers(position), table.options.is_exact(name)
+    if not exact and (form := _date_form(table, position, found)):
+        dates = _fit_dates(table, position, rows, form, findings)
+        if dates is not None:
+            return dates
+    if found is not None and _few(table, position, found.strays, found.values, exact):
+        if ROW_NUMBER.fullmatch(name) and np.array_equal(found.values, np.arange(len(found.values)) + found.values[0]):
             return "numbers the rows"
-        check_finite(table, position)
-        if len(strays):
-            i = int(strays[0])
-            notes.append(f"column {name}: {len(strays):,} of {len(table):,} are no numbers ({table.columns[position][i]!r} first, "
-                         f"{table.where(i)}), taken for missing")  # fmt: skip
-        column = fit_number(name, values[rows], strays=bool(len(strays)))
-        return column or CONSTANT
-    present = [value for value in table.columns[position].tolist() if not _is_missing(value)]
-    if all(DATE.fullmatch(value) for value in present[:200]):
-        return "dates, which this version does not learn from"
-    different = len(set(present))
-    if (different == len(present) >= 5) or different > max(NAMES_FROM, len(present) // 2):
-        return f"{different:,} different texts in {len(present):,} rows, names the rows"
-    return fit_category(name, table.columns[position][rows]) or CONSTANT
+        return _fit_number(table, position, rows, found, findings) or CONSTANT
+    counts = _counts(table.columns[position])
+    present = sum(counts.values())
+    different = len(counts)
+    if (different == present >= 5) or different > max(NAMES_FROM, present // 2):
+        if found is not None:
+            i = int(found.strays[0])
+            return f"numbers, but {len(found.strays):,} of {present:,} are not, as {shown_cell(table.columns[position][i])}"
+        return f"{different:,} different texts in {present:,} rows, names the rows"
+    merged = None if exact else merge_labels(_counts(table.columns[position][rows]))
+    if merged is not None:
+        _tell_merged(name, merged, findings)
+    return fit_category(name, table.columns[position][rows], merged) or CONSTANT
 
 
-def _scaling_notes(numbers: list[NumberColumn], categories: list[CategoryColumn]) -> list[str]:
+def _few(table: Table, position: int, strays: np.ndarray, values: np.ndarray, exact: bool = False) -> bool:
+    """Whether the text in a column of numbers or dates stands for gaps: little of it, or few words without digits, again and again."""
+    if not len(strays) or exact:
+        return not len(strays)
+    if len(strays) <= FEW_STRAYS * len(table):
+        return True
+    words = Counter(table.columns[position][strays].tolist())
+    if all(word.lower() in GAP_WORDS for word in words):
+        return True
+    if len(words) > FEW_WORDS or any(re.search(r"\d", word) for word in words):
+        return False
+    return len(np.unique(values[~np.isnan(values)])) > LEVELS
+
+
+def _fit_number(
+    table: Table, position: int, rows: np.ndarray, found: ReadNumbers, findings: Findings
+) -> NumberColumn | None:
+    name = table.names[position]
+    check_finite(table, position)
+    _tell_format(table, position, found, findings)
+    _tell_gaps(table, position, found.strays, findings)
+    exact = table.options.is_exact(name)
+    sentinels = [] if exact else sentinels_of(found.values[rows])
+    findings.sentinels += [f"{name}: {x:g} in {rows_told(int(np.sum(found.values == x)))}" for x in sentinels]
+    return fit_number(name, found.values[rows], bool(len(found.strays)), found.format, sentinels)
+
+
+def sentinels_of(values: np.ndarray) -> list[float]:
+    """The numbers such as -999 and 9999 that stand for a missing value among training values (N,), NaN where missing.
+
+    Such a number comes several times, far from all others: a positive one ten times as large, a negative one among positive
+    numbers, or further away than others are from one another.
+    """
+    found: list[float] = []
+    while True:
+        ends = (np.nanmin(values), np.nanmax(values)) if not np.isnan(values).all() else ()
+        end = next((float(x) for x in ends if x in SENTINELS and _is_sentinel(values, float(x))), None)
+        if end is None:
+            return found
+        found.append(end)
+        values = np.where(values == end, np.nan, values)
+
+
+def _is_sentinel(values: np.ndarray, number: float) -> bool:
+    others = values[~np.isnan(values) & ~np.isin(values, SENTINELS)]
+    if np.sum(values == number) < LEAST_SENTINELS or len(np.unique(others)) < 3:
+        return False
+    if number > 0:  # 99999 may be the most that was written down of 41310
+        return bool(10 * np.abs(others).max() <= number)
+    return bool(others.min() >= 0 or others.min() - number > others.max() - others.min())
+
+
+def _tell_format(table: Table, position: int, found: ReadNumbers, findings: Findings) -> None:
+    """Note how a column writes its numbers, by the first that shows it, and whether that was clear."""
+    texts = table.columns[position].tolist()
+    if found.format == PLAIN and not found.doubtful and all(map(_plain, texts[:GLANCE])):
+        return
+    first = next((i for i, x in enumerate(found.values.tolist()) if x == x and not _plain(texts[i])), None)
+    if found.doubtful:
+        first = next(
+            i
+            for i, text in enumerate(texts)
+            if text and found.values[i] == found.values[i] and re.search(r"[.,]", text)
+        )
+        findings.comma = found.format.decimal == ","
+    if first is not None:
+        told = findings.doubtful if found.doubtful else findings.written
+        told.append(f"{table.names[position]} {shown_cell(texts[first])} is {found.values[first]:.12g}")
+
+
+def _plain(text: str | None) -> bool:
+    return text is None or as_number(text) is not None or _is_missing(text)
+
+
+def _tell_gaps(table: Table, position: int, strays: np.ndarray, findings: Findings) -> None:
+    words = Counter(table.columns[position][strays].tolist())
+    for word, count in words.most_common(2):
+        line = f" (line {table.where(int(strays[0])).rpartition(' ')[2]})" if count == len(strays) == 1 else ""
+        findings.gaps.append(f"{table.names[position]}: {shown_cell(word)} in {rows_told(count)}{line}")
+    if len(words) > 2:
+        findings.gaps.append(f"{table.names[position]}: {len(words) - 2} other texts")
+
+
+# ---- dates -------------------------------------------------------------------------------------------------------------
+
+
+def _date_form(table: Table, position: int, found: ReadNumbers | None) -> str | None:
+    """The form of a column of dates, as `dates.py` calls it, or None."""
+    if found is not None and found.format == PLAIN:
+        return form_of_numbers(table.names[position], found.values) if len(found.strays) <= len(table) // 2 else None
+    present = dict.fromkeys(
+        value for value in table.columns[position][: 10 * GLANCE].tolist() if not _is_missing(value)
+    )
+    return form_of_texts(list(present)[:GLANCE])
+
+
+def _fit_dates(table: Table, position: int, rows: np.ndarray, form: str, findings: Findings) -> DateColumn | None:
+    """The encoder of a column of dates; None where too much of it is none."""
+    name, column = table.names[position], table.columns[position]
+    order, doubtful = date_order(dict.fromkeys(v for v in column.tolist() if v)) if form == DATES else (None, False)
+    if table.options.dates and order:
+        order, doubtful = table.options.dates, False
+    moments, strays = read_dates(column, form, order or DAY_FIRST)
+    if not _few(table, position, strays, moments.utc):
+        return None
+    dates = fit_dates(name, moments, rows, form, order or DAY_FIRST, bool(len(strays)))
+    if dates is None:
+        return None
+    _tell_gaps(table, position, strays, findings)
+    i = int(np.flatnonzero(~np.isnan(moments.wall))[0])
+    told = f"{name} {shown_cell(column[i])} is {moment_told(float(moments.wall[i]), form)}"
+    (findings.date_doubts if doubtful else findings.dates).append(told)
+    findings.day_first |= doubtful and order == DAY_FIRST
+    return dates
+
+
+def _scaling_notes(numbers: list[NumberColumn], dates: list[DateColumn], categories: list[CategoryColumn]) -> list[str]:
     incomplete = sum(column.missing_indicator for column in numbers)
     notes = [
-        f"inputs: {len(numbers)} of numbers, {len(categories)} of categories"
+        f"inputs: {len(numbers)} of numbers, "
+        + f"{len(dates)} of dates, " * bool(dates)
+        + f"{len(categories)} of categories"
         + (f"; {incomplete} of numbers with gaps" if incomplete else "")
     ]
     for scale, words in (("standard", "mean and deviation"), ("quantile", "quantiles, being skewed")):

@@ -19,7 +19,7 @@ from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
 from ..split import LEAST_TABLE_ROWS, THREE_WAY, TWO_WAY, split_rows
 from .folds import SMALL, fold_note, fold_rows
-from .infer import fit
+from .infer import clean_target, fit
 from .preprocess import TablePreprocessor, label_text
 from .read import Table, read_table
 from .read_options import ReadOptions
@@ -36,6 +36,7 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     strip = options.get("strip_label")
     notes = [*table.notes]
     table = _with_target(table, target, notes)
+    table, spellings = clean_target(table, target, options.get("task"), strip, notes)
     if len(table) < LEAST_TABLE_ROWS:
         raise DataError(
             f"{path}: {len(table)} rows with a target; expected {LEAST_TABLE_ROWS} at least to train, validate and test on; collect more"
@@ -44,7 +45,7 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     notes.append(note)
     weight = weight_position(table, options, target)
     drop = drop if weight is None else [*drop, weight]
-    question = Question(table, target, task, separator, drop, strip, weight, options)
+    question = Question(table, target, task, separator, drop, strip, weight, options, spellings)
     strata = _strata(table, target, task, strip)
     rows = split_rows(strata, task, source.seed, TWO_WAY if "test_data" in options else THREE_WAY)
     if not all(map(len, rows)):
@@ -90,12 +91,13 @@ class Question:
     strip: str | None
     weight: int | None
     options: Mapping[str, OptionValue]
+    spellings: dict[str, str]
 
     def learn(self, train: np.ndarray) -> tuple[TablePreprocessor, list[str], Examples]:
         """The preprocessor by the rows `train` alone, notes, and all rows encoded."""
         table = self.table
         preprocessor, notes = fit(table, train, self.target, self.task, self.drop, self.strip)
-        preprocessor.read_options = table.options
+        preprocessor.read_options, preprocessor.spellings = table.options, self.spellings
         fit_target(preprocessor, table, self.target, train, self.separator, self.options)
         weights = None
         if self.weight is not None:
@@ -189,7 +191,9 @@ def _labelled(path: Path, preprocessor: TablePreprocessor, header: bool | None, 
     if preprocessor.target_name not in table.names:
         raise DataError(f"{path}: the target {preprocessor.target_name} is missing; expected the columns of training: "
                         f"{', '.join(preprocessor.names)}.{suggestion(preprocessor.target_name, table.names) or ' Add it.'}")  # fmt: skip
-    return _with_target(table, table.names.index(preprocessor.target_name), notes)
+    target = table.names.index(preprocessor.target_name)
+    table = _with_target(table, target, notes)
+    return clean_target(table, target, "regression", None, notes)[0] if preprocessor.task == "regression" else table
 
 
 def read_rows_for_prediction(

@@ -1,8 +1,9 @@
 """The table preprocessor: columns of text encoded as numbers and categories, by statistics of the training rows alone (floor 4).
 
 A column of numbers is scaled, to mean 0 and variance 1, or by quantiles to a normal distribution where it is skewed.
-Missing values become the median, with a missing indicator beside them. A column of text becomes category numbers; 0 stands
-for a value missing, rare or never seen in training. The type of each column is inferred in `infer.py`.
+Missing values become the median, with a missing indicator beside them. A column of dates becomes several of numbers: days,
+year, month, weekday, hour. A column of text becomes category numbers; 0 stands for a value missing, rare or never seen in
+training. The type of each column is inferred in `infer.py`.
 
 Shapes: N rows, F number columns (missing indicators included), C category columns.
 """
@@ -10,6 +11,7 @@ Shapes: N rows, F number columns (missing indicators included), C category colum
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import NormalDist
 from typing import ClassVar
@@ -20,7 +22,10 @@ from ...errors import DataError, suggestion
 from ...files import Json
 from ..input_spec import TableSpec
 from ..problem import Preprocessor, plain_fields
+from .dates import CLOCK, DATES, DAY_FIRST, MILLISECONDS, SECONDS, Moments, date_parts, read_moments
 from .delimited import MISSING_INPUT, as_number
+from .labels import Merged, folded, merged_counts
+from .number_format import PLAIN, NumberFormat
 from .read import Table, check_finite
 from .read_options import ReadOptions
 
@@ -46,10 +51,12 @@ class NumberColumn:
     missing_indicator: bool  # whether a column that is 1 at missing values follows this one
     bins: list[float]  # edges for piecewise-linear embeddings (Gorishniy et al. 2022), in scaled numbers
     strays: bool = False  # whether training had some text, taken for missing; else text is an error
+    format: NumberFormat = PLAIN  # how training wrote the numbers
+    sentinels: list[float] = field(default_factory=list)  # numbers that stand for a missing value, such as -999
 
     def encode(self, values: np.ndarray) -> list[np.ndarray]:
         """Float64 values (N,), NaN where missing -> the scaled ones (N,), and the missing indicator (N,) where training had one."""
-        missing = np.isnan(values)
+        missing = np.isnan(values) | np.isin(values, self.sentinels)
         filled = np.where(missing, self.median, values)
         if self.scale == "standard":
             (x0, x1), (y0, y1) = self.knots, self.heights
@@ -61,20 +68,86 @@ class NumberColumn:
 
 
 @dataclass
+class DateColumn:
+    """A column of dates or times, taken apart into numbers that are scaled as `NumberColumn`s.
+
+    form: of its cells, as `dates.py` calls it. order: DAY_FIRST or MONTH_FIRST, of 03/04/2021. first: days since 1970, from
+    which days are counted. parts: what is learned; the name of each is that of a part of `dates.date_parts`.
+    """
+
+    name: str
+    form: str
+    order: str
+    first: float
+    parts: list[NumberColumn]
+    strays: bool = False  # whether training had some text, taken for missing; else text is an error
+
+    @property
+    def noun(self) -> str:
+        return {CLOCK: "time", SECONDS: "number of seconds", MILLISECONDS: "number of milliseconds"}.get(
+            self.form, "date"
+        )
+
+    def read(self, column: np.ndarray) -> tuple[Moments, np.ndarray]:
+        """Text (N,), None where missing -> moments (N,), and the rows (int64) of what is no date."""
+        return read_dates(column, self.form, self.order)
+
+    def encode(self, moments: Moments) -> list[np.ndarray]:
+        """Moments (N,) -> the scaled parts, (N,) each, a missing indicator after the first where training had one."""
+        values = date_parts(moments, self.form, self.first)
+        return [array for part in self.parts for array in part.encode(values[part.name])]
+
+
+def read_dates(column: np.ndarray, form: str, order: str) -> tuple[Moments, np.ndarray]:
+    """Text (N,), None where missing -> moments (N,) and the rows (int64) of what is no date; each different text is read once."""
+    place: dict[str | None, int] = {}
+    at = np.array([place.setdefault(text, len(place)) for text in column.tolist()], dtype=np.int64)
+    found = read_moments([text or "" for text in place], form, order == DAY_FIRST)
+    gone = np.array([text is None or text.lower() in MISSING_INPUT for text in place], dtype=bool)
+    strays = np.isnan(found.wall) & ~gone
+    return Moments(found.wall[at], found.utc[at]), np.flatnonzero(strays[at])
+
+
+def fit_dates(
+    name: str, moments: Moments, rows: np.ndarray, form: str, order: str, strays: bool = False
+) -> DateColumn | None:
+    """The parts of a column of dates that differ in the training `rows`; None where none does."""
+    known = Moments(moments.wall[rows], moments.utc[rows])
+    if np.isnan(known.utc).all():
+        return None
+    first = float(np.floor(np.nanmin(known.utc)))
+    parts = [fit_number(part, values) for part, values in date_parts(known, form, first).items()]
+    found = [part for part in parts if part is not None]
+    for part in found[1:]:
+        part.missing_indicator = False  # one for all of them
+    return DateColumn(name, form, order, first, found, strays) if found else None
+
+
+@dataclass
 class CategoryColumn:
-    """A column of text, or of numbers that are names. values: value i is category i + 1; 0 is everything else."""
+    """A column of text, or of numbers that are names. values: value i is category i + 1; 0 is everything else.
+
+    spellings: other ways in which a value may be written, by `labels.folded`.
+    """
 
     name: str
     values: list[str]
+    spellings: dict[str, str] = field(default_factory=dict)
 
     def encode(self, column: np.ndarray) -> np.ndarray:
         """Text (N,), None where missing -> int64 (N,)."""
         number = {value: i + 1 for i, value in enumerate(self.values)}
+        if self.spellings:
+            known = number | {text: number[value] for text, value in self.spellings.items() if value in number}
+            number = {text: number.get(text) or known.get(folded(text), 0) for text in set(column.tolist()) - {None}}
         return np.array([number.get(value, 0) for value in column.tolist()], dtype=np.int64)
 
 
-def fit_number(name: str, values: np.ndarray, strays: bool = False) -> NumberColumn | None:
+def fit_number(
+    name: str, values: np.ndarray, strays: bool = False, form: NumberFormat = PLAIN, sentinels: Sequence[float] = ()
+) -> NumberColumn | None:
     """The scale of float64 training values (N,), NaN where missing; None where they do not differ."""
+    values = np.where(np.isin(values, sentinels), np.nan, values) if len(sentinels) else values
     present = np.sort(values[~np.isnan(values)])
     if not len(present) or present[0] == present[-1]:
         return None
@@ -89,8 +162,9 @@ def fit_number(name: str, values: np.ndarray, strays: bool = False) -> NumberCol
         if knots[0] == knots[1]:  # a spread lost in rounding, as of 1e16 and 1e16 + 2
             return None
     column = NumberColumn(
-        name, float(np.median(present)), scale, knots, heights, bool(np.isnan(values).any()), [], strays
-    )
+        name, float(np.median(present)), scale, knots, heights, bool(np.isnan(values).any()), [], strays,
+        form, list(sentinels),
+    )  # fmt: skip
     scaled = column.encode(present)[0]
     cuts = np.linspace(0, 1, max(2, min(MAX_BINS, len(present) // ROWS_A_BIN)) + 1)
     edges = np.unique(np.quantile(scaled, cuts, method="lower").astype(np.float32))  # values that there are
@@ -110,13 +184,22 @@ def _quantile_scale(present: np.ndarray) -> tuple[list[float], list[float]]:
     return knots.tolist(), [normal.inv_cdf(min(max(float(rank), 1e-4), 1 - 1e-4)) for rank in ranks]
 
 
-def fit_category(name: str, column: np.ndarray) -> CategoryColumn | None:
-    """The categories among training values (N,), None where missing; None where all rows would be the same."""
-    counts = Counter(value for value in column.tolist() if value is not None and value.lower() not in MISSING_INPUT)
+def fit_category(name: str, column: np.ndarray, merged: Merged | None = None) -> CategoryColumn | None:
+    """The categories among training values (N,), None where missing; None where all rows would be the same.
+
+    merged: which values are one.
+    """
+    every = Counter(column.tolist())
+    counts = Counter(
+        {value: n for value, n in every.items() if value is not None and value.lower() not in MISSING_INPUT}
+    )
+    counts = merged_counts(counts, merged) if merged is not None else counts
     least = 2 if len(column) >= RARE_FROM else 1
     frequent = [value for value, times in counts.most_common(MAX_CATEGORIES) if times >= least]
     unknown = len(column) - sum(counts[value] for value in frequent)
-    return CategoryColumn(name, sorted(frequent)) if len(frequent) + (unknown > 0) > 1 else None
+    if len(frequent) + (unknown > 0) <= 1:
+        return None
+    return CategoryColumn(name, sorted(frequent), merged.spellings if merged is not None else {})
 
 
 @dataclass
@@ -146,28 +229,34 @@ class TablePreprocessor(Preprocessor[Table]):
     no_label: str = ""
     interval: float | None = None
     weight_name: str | None = None
+    dates: list[DateColumn] = field(default_factory=list)
+    target_format: NumberFormat = PLAIN  # how training wrote a regression's target
+    spellings: dict[str, str] = field(default_factory=dict)  # of classes, as of a CategoryColumn
 
     @property
     def needed(self) -> list[str]:
         """The columns that a table must have for a prediction."""
-        wanted = {column.name for column in self.numbers} | {column.name for column in self.categories}
+        wanted = {c.name for c in self.numbers} | {c.name for c in self.dates} | {c.name for c in self.categories}
         return [name for name in self.names if name in wanted]
 
     def input_spec(self) -> TableSpec:
         """F columns of numbers, F lists of edges, C cardinalities, the unknown category included."""
         bins: list[list[float]] = []
-        for column in self.numbers:
+        for _, column in self._scaled():
             bins += [column.bins, [0.0, 1.0]] if column.missing_indicator else [column.bins]
         return TableSpec(len(bins), bins, [len(c.values) + 1 for c in self.categories])
 
     def input_names(self) -> list[str]:
         """What each of the F columns of "numbers" is, then the C of "categories"."""
-        names = [
-            name
-            for c in self.numbers
-            for name in ([c.name, f"{c.name} is missing"] if c.missing_indicator else [c.name])
-        ]
+        names = []
+        for name, column in self._scaled():
+            names += [name, f"{name} is missing"] if column.missing_indicator else [name]
         return names + [c.name for c in self.categories]
+
+    def _scaled(self) -> list[tuple[str, NumberColumn]]:
+        """The scaled columns in order, by name: those of numbers, then the parts of dates."""
+        parts = [(f"{dates.name}: {part.name}", part) for dates in self.dates for part in dates.parts]
+        return [(column.name, column) for column in self.numbers] + parts
 
     def encode(self, raw: Table) -> dict[str, np.ndarray]:
         """{"numbers": (N, F) float32, "categories": (N, C) int64}; a key is absent where there are no such columns.
@@ -175,8 +264,9 @@ class TablePreprocessor(Preprocessor[Table]):
         Raises DataError for a column that is not there, and with the line for text where training had numbers.
         """
         inputs: dict[str, np.ndarray] = {}
-        if self.numbers:
+        if self.numbers or self.dates:
             columns = [values for column in self.numbers for values in column.encode(self._values(raw, column))]
+            columns += [values for dates in self.dates for values in dates.encode(self._moments(raw, dates))]
             inputs["numbers"] = np.stack(columns, axis=1).astype(np.float32)
         if self.categories:
             columns = [c.encode(raw.columns[self._position(raw, c.name)]) for c in self.categories]
@@ -184,15 +274,31 @@ class TablePreprocessor(Preprocessor[Table]):
         return inputs
 
     def unseen_values(self, raw: Table) -> list[str]:
-        """A line for each category column of `raw` that holds values never seen in training; they count as missing."""
-        lines = []
+        """A line for each category column of `raw` that holds values never seen in training, which count as missing.
+
+        And one for each column of numbers that is written otherwise than in training.
+        """
+        lines = [line for c in self.numbers if (line := self._written_otherwise(raw, c))]
         for c in self.categories:
-            column, values = raw.columns[self._position(raw, c.name)].tolist(), set(c.values)
-            rows = [i for i, value in enumerate(column) if value is not None and value not in values]
+            column, values = raw.columns[self._position(raw, c.name)].tolist(), {*c.values}
+            rows = [
+                i
+                for i, value in enumerate(column)
+                if value is not None and value not in values and c.spellings.get(folded(value)) not in values
+            ]
             if rows:
                 lines.append(f"column {c.name}: {len(rows):,} of {len(column):,} rows hold values never seen in training, "
                              f"{column[rows[0]]!r} first; they count as missing")  # fmt: skip
         return lines
+
+    def _written_otherwise(self, raw: Table, column: NumberColumn) -> str | None:
+        position = self._position(raw, column.name)
+        found = raw.numbers_like(position, column.format)
+        known = np.flatnonzero(~np.isnan(found.values))
+        if found.format == column.format or not len(known):
+            return None
+        i = int(known[0])
+        return f"column {column.name}: written otherwise than in training, {raw.columns[position][i]!r} is {found.values[i]:.12g}"
 
     def _position(self, raw: Table, name: str) -> int:
         if name not in raw.names:
@@ -203,13 +309,23 @@ class TablePreprocessor(Preprocessor[Table]):
 
     def _values(self, raw: Table, column: NumberColumn) -> np.ndarray:
         position = self._position(raw, column.name)
-        values, strays = raw.numbers_and_strays(position)
+        found = raw.numbers_like(position, column.format)
+        if len(found.strays) and not column.strays:
+            i = int(found.strays[0])
+            raise DataError(f"{raw.where(i)}, column {column.name}: {raw.columns[position][i]!r} is not a number; expected one"
+                            f"{column.format.told}, as in training; correct it, or leave it empty")  # fmt: skip
+        check_finite(raw, position)
+        return found.values
+
+    def _moments(self, raw: Table, column: DateColumn) -> Moments:
+        position = self._position(raw, column.name)
+        moments, strays = column.read(raw.columns[position])
         if len(strays) and not column.strays:
             i = int(strays[0])
-            raise DataError(f"{raw.where(i)}, column {column.name}: {raw.columns[position][i]!r} is not a number; expected one, as in "
+            order = f" with the {'day' if column.order == DAY_FIRST else 'month'} first" if column.form == DATES else ""
+            raise DataError(f"{raw.where(i)}, column {column.name}: {raw.columns[position][i]!r} is no {column.noun}; expected one{order}, as in "
                             "training; correct it, or leave it empty")  # fmt: skip
-        check_finite(raw, position)
-        return values
+        return moments
 
     def encode_target(self, raw: Table) -> np.ndarray:
         """int64 class numbers or standardised float32 values (N,); DataError for a gap, or a label never seen in training."""
@@ -222,15 +338,19 @@ class TablePreprocessor(Preprocessor[Table]):
         if self.label_separator is not None:
             return self._encode_labels(raw, column.tolist(), self.label_separator)
         if self.classes is None:
-            values, strays = raw.numbers_and_strays(position)
-            if len(strays):
-                i = int(strays[0])
-                raise DataError(f"{raw.where(i)}: the target {self.target_name} is {column[i]!r}; expected a number; correct it, or "
-                                "remove the row")  # fmt: skip
+            found = raw.numbers_like(position, self.target_format)
+            bad = found.strays if len(found.strays) else np.flatnonzero(np.isnan(found.values))
+            if len(bad):
+                i = int(bad[0])
+                raise DataError(f"{raw.where(i)}: the target {self.target_name} is {column[i]!r}; expected a number"
+                                f"{self.target_format.told}; correct it, or remove the row")  # fmt: skip
             check_finite(raw, position)
-            return ((values - self.mean) / self.std).astype(np.float32)
-        labels = [label_text(value, self.strip_label) for value in column.tolist()]
+            return ((found.values - self.mean) / self.std).astype(np.float32)
         number = {label: i for i, label in enumerate(self.classes)}
+        of_text = {text: label_text(text, self.strip_label) for text in set(column.tolist())}
+        if self.spellings:
+            of_text = {text: x if x in number else self.spellings.get(folded(x), x) for text, x in of_text.items()}
+        labels = [of_text[text] for text in column.tolist()]
         unseen = next((i for i, label in enumerate(labels) if label not in number), None)
         if unseen is not None:
             raise self._unseen(raw, unseen, labels)
@@ -268,10 +388,19 @@ class TablePreprocessor(Preprocessor[Table]):
     @classmethod
     def from_json(cls, json: dict[str, Json]) -> TablePreprocessor:
         fields = plain_fields(json)
-        fields["numbers"] = [NumberColumn(**column) for column in fields["numbers"]]
+        fields["numbers"] = [_number_column(column) for column in fields["numbers"]]
+        fields["dates"] = [
+            DateColumn(**{**column, "parts": [_number_column(part) for part in column["parts"]]})
+            for column in fields.get("dates", [])
+        ]
+        fields["target_format"] = NumberFormat(**fields.get("target_format", {}))
         fields["categories"] = [CategoryColumn(**column) for column in fields["categories"]]
         fields["read_options"] = ReadOptions(**fields.get("read_options", {}))
         return cls(**fields)
+
+
+def _number_column(fields: dict[str, Json]) -> NumberColumn:
+    return NumberColumn(**{**fields, "format": NumberFormat(**fields.get("format", {}))})  # type: ignore[arg-type]
 
 
 def _shown(labels: list[str]) -> str:

@@ -20,9 +20,7 @@ from .delimited import (
     BLANKS,
     LOOKED_AT,
     MISSING,
-    MISSING_INPUT,
     Dialect,
-    as_number,
     checked_records,
     looks_like_header,
     records,
@@ -30,6 +28,7 @@ from .delimited import (
     titles_above,
 )
 from .json_rows import is_json, read_json
+from .number_format import PLAIN, NumberFormat, ReadNumbers, decimal_sign_of, read_as, read_column, read_plain
 from .plain import plain_text, unpacked
 from .read_options import ReadOptions
 from .workbook import is_workbook, read_workbook
@@ -58,7 +57,7 @@ class Table:
     options: ReadOptions = field(default_factory=ReadOptions)
     notes: list[str] = field(default_factory=list)
     places: np.ndarray | None = None  # where the rows of the file have no lines: the rows of its sheet, or none
-    _numbers: dict[int, tuple[np.ndarray, np.ndarray] | None] = field(default_factory=dict, repr=False)
+    _numbers: dict[int, ReadNumbers | None] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0
@@ -104,46 +103,46 @@ class Table:
     def parsed(self, position: int) -> tuple[np.ndarray, np.ndarray] | None:
         """(float64 values (N,), NaN where missing or not a number; int64 rows of what is text), or None for a text column.
 
-        Text is a column of which fewer than half the values are numbers.
+        Text is a column of which fewer than half the values are numbers, however the column writes them.
         """
+        found = self.read_numbers(position)
+        return None if found is None else (found.values, found.strays)
+
+    def read_numbers(self, position: int) -> ReadNumbers | None:
+        """`parsed`, with the format that the whole column decided; only plain numbers where the user wants it exact."""
         if position not in self._numbers:
-            self._numbers[position] = _parse(self.columns[position], self.decimal_comma)
+            texts = self.columns[position]
+            exact = self.options.is_exact(self.names[position])
+            self._numbers[position] = (
+                read_plain(texts.tolist()) if exact else read_column(texts, self._decimal_sign, self.decimal_comma)
+            )
         return self._numbers[position]
+
+    def numbers_like(self, position: int, form: NumberFormat) -> ReadNumbers:
+        """A column that was so written in training; where it cannot be read so, as it says itself, if in the same unit."""
+        own = self.read_numbers(position)
+        if own is not None and own.format == form:
+            return own
+        found = read_as(self.columns[position].tolist(), form)
+        if own is not None and len(own.strays) < len(found.strays) and own.format.comparable(form):
+            return own
+        return found
+
+    def _decimal_sign(self) -> str | None:
+        """The decimal sign of a column that leaves it open: as the user says, or most columns."""
+        if self.options.decimal:
+            return self.options.decimal
+        if self.options.thousands and self.options.thousands in ",.":
+            return {",": ".", ".": ","}[self.options.thousands]
+        votes = Counter(vote for vote in (decimal_sign_of(column) for column in self.columns) if vote)
+        if votes[","] != votes["."]:
+            return max(votes, key=votes.__getitem__)
+        return None
 
     def numbers_and_strays(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         """`parsed`, where the column must be numbers: a column of text is all strays, a column without values none."""
-        found = self.parsed(position)
-        if found is not None:
-            return found
-        text = [
-            i
-            for i, value in enumerate(self.columns[position].tolist())
-            if value is not None and value.lower() not in MISSING_INPUT
-        ]
-        strays = [i for i in text if _as_number(self.columns[position][i], self.decimal_comma) is None]
-        return np.full(len(self), np.nan), np.array(strays, dtype=np.int64)
-
-
-def _as_number(text: str, decimal_comma: bool) -> float | None:
-    return as_number(text.replace(",", ".") if decimal_comma else text)
-
-
-def _parse(column: np.ndarray, decimal_comma: bool) -> tuple[np.ndarray, np.ndarray] | None:
-    values = np.full(len(column), np.nan)
-    strays: list[int] = []
-    known = 0
-    for i, text in enumerate(column.tolist()):
-        if text is None:
-            continue
-        number = _as_number(text, decimal_comma)
-        if number is not None:
-            values[i] = number
-            known += 1
-        elif text.lower() not in MISSING_INPUT:
-            strays.append(i)
-            if len(strays) > 100 + known:
-                return None
-    return (values, np.array(strays, dtype=np.int64)) if known > len(strays) else None
+        found = self.read_numbers(position) or read_as(self.columns[position].tolist(), PLAIN)
+        return found.values, found.strays
 
 
 def _some(names: list[str]) -> str:

@@ -28,7 +28,7 @@ class ReadOptions:
     encoding: as Python names it. delimiter: one character between fields. decimal: "," or ".". thousands: the character
     between groups of digits, "" for none. dates: one of DATES. comment: what a line to skip begins with, "" for none.
     sheet: of a workbook, its name, or its number from 1. header: the line that names the columns, from 1, what stands above it being skipped;
-    0 where no line does.
+    0 where no line does. exact: columns, separated by |, whose cells are taken as they are written: plain numbers and text alone.
     """
 
     encoding: str | None = None
@@ -39,6 +39,11 @@ class ReadOptions:
     comment: str | None = None
     sheet: str | None = None
     header: int | None = None
+    exact: str | None = None
+
+    def is_exact(self, column: str) -> bool:
+        """Whether the cells of `column` are to be taken as they are written."""
+        return self.exact is not None and column in self.exact.split("|")
 
     @classmethod
     def parse(cls, text: str | None) -> ReadOptions:
@@ -144,6 +149,7 @@ PARSERS: dict[str, tuple[str, str, Callable[[str], str | int | None]]] = {
     "comment": ("the one to three signs that a line to skip begins with, or none", "#", _comment),
     "sheet": ("the name of a sheet, or its number from 1", "Sheet2", _sheet),
     "header": (f"the line of the file that names the columns, from 1 to {HEADER_MOST}, or none", "3", _header),
+    "exact": ("columns to take as they are written, separated by |", "NAME", _sheet),
 }
 EXAMPLE = "encoding=cp1252,delimiter=;,decimal=,,dates=dayfirst"
 COMMAS = ("delimiter", "decimal", "thousands")  # keys whose value may be a comma

@@ -1,0 +1,59 @@
+"""What was found in the cells of a table and decided, told in one line for each kind of decision (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+WIDTH = 110  # characters of a note, about
+
+
+@dataclass
+class Findings:
+    """Facts about columns, in the order of the table. Each list becomes one note at most."""
+
+    written: list[str] = field(default_factory=list)  # "Price '$1,234.00' is 1234"
+    doubtful: list[str] = field(default_factory=list)  # "Units '1,234' is 1234"
+    comma: bool = False  # whether the doubtful ones were read with a decimal comma
+    gaps: list[str] = field(default_factory=list)  # "dose: 'unknown' in 2 rows"
+    sentinels: list[str] = field(default_factory=list)  # "age: -999 in 12 rows"
+    dates: list[str] = field(default_factory=list)  # "start '11.09.2019' is 2019-09-11"
+    date_doubts: list[str] = field(default_factory=list)  # "start '03/04/2021' is 2021-03-04"
+    day_first: bool = False  # whether those were read day first
+    date_targets: list[str] = field(default_factory=list)
+    merged: list[str] = field(default_factory=list)  # "Species: 'adelie' and 'ADELIE' are 'Adelie'"
+    apart: list[str] = field(default_factory=list)  # "grade: 'a' and 'A'"
+
+    def notes(self) -> list[str]:
+        """The notes, each of about WIDTH characters, with the option that overrules it."""
+        decimal, order = ("." if self.comma else ","), ("monthfirst" if self.day_first else "dayfirst")
+        lines = (
+            ("numbers: ", self.written, "; --read exact=NAME for text"),
+            ("numbers: not clear, ", self.doubtful, f"; --read decimal={decimal} for the other reading"),
+            ("numbers: gaps, ", self.gaps, "; --read exact=NAME for text"),
+            ("numbers: gaps, far from all others, ", self.sentinels, "; --read exact=NAME for numbers"),
+            ("dates: ", self.dates, "; --read exact=NAME for text"),
+            ("dates: not clear, ", self.date_doubts, f"; --read dates={order} for the other order"),
+            ("dates: the target is learned as a plain number, ", self.date_targets, "; choose another --target"),
+            ("labels: ", self.merged, "; --read exact=NAME to keep apart"),
+            ("labels: kept apart, though but for case one, ", self.apart, "; rename them if they are one"),
+        )
+        return [start + _as_fits(items, WIDTH - len(start) - len(end)) + end for start, items, end in lines if items]
+
+
+def _as_fits(items: Sequence[str], width: int) -> str:
+    """As many items as fit the width, one at least, and how many there are."""
+    for count in range(len(items), 1, -1):
+        text = ", ".join(items[:count]) + (f", ... ({len(items)} in all)" if count < len(items) else "")
+        if len(text) <= width:
+            return text
+    return items[0] + (f", ... ({len(items)} in all)" if len(items) > 1 else "")
+
+
+def shown_cell(text: str) -> str:
+    """A cell in quotes, cut where it is long."""
+    return repr(text if len(text) <= 24 else text[:23] + "…")
+
+
+def rows_told(count: int) -> str:
+    return f"{count:,} row{'s' * (count != 1)}"
