@@ -72,9 +72,7 @@ def _assign(strata: np.ndarray, bits: np.ndarray, fractions: Sequence[float]) ->
     return part
 
 
-def _split_units(
-    strata: np.ndarray, units: np.ndarray, seed: int, fractions: Sequence[float]
-) -> list[np.ndarray]:
+def _split_units(strata: np.ndarray, units: np.ndarray, seed: int, fractions: Sequence[float]) -> list[np.ndarray]:
     """The parts where whole units move. A unit counts to the stratum that most of its rows are of."""
     _, stratum = np.unique(strata, return_inverse=True)
     _, first_row, unit, sizes = np.unique(units, return_index=True, return_inverse=True, return_counts=True)

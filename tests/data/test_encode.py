@@ -316,7 +316,7 @@ def test_words_for_missing_in_inputs(table):
 
 def test_an_all_missing_column_asks_to_be_dropped(table):
     people = table("a,b,c,y\n" + "".join(f"{i},?,-,{i % 2}\n" for i in range(30)))
-    with pytest.raises(DataError, match=r"columns b, c: every value is missing; .* pass --drop-columns b,c"):
+    with pytest.raises(DataError, match=r"columns b, c: every value is missing; .* pass --drop b,c"):
         fitted(people, "y")
     assert fitted(people, "y", drop=("b", "c"))[0].needed == ["a"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from .read import Table
 
 MORE_THAN_CHANCE = 3.0  # times as many pairs of equal rows as independent columns would make
-INFORMATIVE = 0.5  # of pairs that agree in all columns but one, the share that agrees there too; copies do
+COPIES = 0.5  # of the pairs of equal rows, the share that is no chance where repeats are taken for copies
 SAMPLE = 100_000  # rows that shares and near copies are judged by
 JUDGED = 20  # columns left out one by one
 GRID = 0.01  # of a column's spread: rows on the same point of the grid in every column are nearly equal
@@ -108,10 +108,11 @@ def find_duplicates(table: Table, inputs: Sequence[int], target: int) -> Duplica
     if not inputs:
         return Duplicates(None)
     rows = hashes.rows()
-    _, units, sizes = np.unique(rows, return_inverse=True, return_counts=True)
-    units = units.reshape(-1)
-    repeats = len(rows) - len(sizes)
+    in_order = np.sort(rows)
+    repeats = int(np.count_nonzero(in_order[1:] == in_order[:-1]))
     if repeats:
+        _, units, sizes = np.unique(rows, return_inverse=True, return_counts=True)
+        units = units.reshape(-1)
         whole = np.unique(rows + hashes.column(target))
         coarse = not _stands_several_times(rows + hashes.column(target)) and _chance_repeats(hashes, sizes)
         return Duplicates(units, repeats, len(whole) - len(sizes), coarse)
@@ -134,23 +135,24 @@ def _stands_several_times(rows: np.ndarray) -> bool:
 def _chance_repeats(hashes: RowHashes, sizes: np.ndarray) -> bool:
     """Whether columns are so coarse that chance makes as many equal rows, `sizes` being how often each comes."""
     sample = _sample(len(hashes))
-    distinct = {position: _distinct(hashes, position, sample) for position in hashes.columns}
-    combinations = float(np.prod([len(counts) for counts in distinct.values()], dtype=np.float64))
-    if combinations <= len(sample):
+    counts = {position: _counts(hashes, position, sample) for position in hashes.columns}
+    possible = [_possible(hashes, position, own, sample) for position, own in counts.items()]
+    if float(np.prod(possible)) <= len(sample):
         return True
-    agree = {position: _agreement(hashes, position, counts, sample) for position, counts in distinct.items()}
+    agree = {position: _agreement(hashes, position, own, sample) for position, own in counts.items()}
     expected = len(hashes) * (len(hashes) - 1) / 2 * float(np.prod(list(agree.values())))
     if _pairs(sizes) <= MORE_THAN_CHANCE * expected:
         return True
-    # Columns that depend on one another repeat more often than independent ones. Then some column still tells rows apart
-    # that agree in all others; among copies none does.
+    # Columns that depend on one another repeat more often than independent ones. So ask of each: of the pairs that agree in
+    # all others, how many agree here too, and how many of these by chance? Copies all do.
     rows = hashes.rows(sample)
     pairs = _pairs(np.unique(rows, return_counts=True)[1])
     if not pairs:
         return False
     for position in sorted(agree, key=lambda p: agree[p])[:JUDGED]:
         without = _pairs(np.unique(rows - hashes.column(position, sample), return_counts=True)[1])
-        if pairs < INFORMATIVE * without:
+        chance = agree[position]
+        if chance < 1 and (pairs - chance * without) / (1 - chance) < COPIES * pairs:
             return True
     return False
 
@@ -162,9 +164,15 @@ def _sample(count: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
 
 
-def _distinct(hashes: RowHashes, position: int, rows: np.ndarray) -> np.ndarray:
+def _counts(hashes: RowHashes, position: int, rows: np.ndarray) -> np.ndarray:
     """How often each value of a column comes."""
     return np.unique(hashes.column(position, rows), return_counts=True)[1]
+
+
+def _possible(hashes: RowHashes, position: int, counts: np.ndarray, rows: np.ndarray) -> float:
+    """How many values a column may have: those that it has, or the numbers of its step in its range."""
+    step, spread = _step_and_spread(hashes, position, rows)
+    return max(float(len(counts)), spread / step if step else 0.0)
 
 
 def _agreement(hashes: RowHashes, position: int, counts: np.ndarray, rows: np.ndarray) -> float:
@@ -173,20 +181,24 @@ def _agreement(hashes: RowHashes, position: int, counts: np.ndarray, rows: np.nd
     Values that come often are counted. The others of a column of numbers are taken as spread over its range, since copies
     would count as agreement.
     """
-    total = int(counts.sum())
-    shares = counts / total
-    numbers = hashes.numbers(position)
-    if numbers is None:
+    shares = counts / int(counts.sum())
+    step, spread = _step_and_spread(hashes, position, rows)
+    if not step:
         return float((shares**2).sum())
     often = (shares >= OFTEN) & (counts >= 5)
-    values = np.unique(numbers[rows][~np.isnan(numbers[rows])])
     rest = 1 - float(shares[often].sum())
+    return float((shares[often] ** 2).sum()) + rest**2 * min(1.0, step / spread)
+
+
+def _step_and_spread(hashes: RowHashes, position: int, rows: np.ndarray) -> tuple[float, float]:
+    """The usual least distance of a column's numbers, and their range, outliers apart; zeros for text."""
+    numbers = hashes.numbers(position)
+    values = np.zeros(0) if numbers is None else np.unique(numbers[rows][~np.isnan(numbers[rows])])
     if len(values) < 2:
-        return float((shares**2).sum())
-    gap = float(np.quantile(np.diff(values), 0.05))
+        return 0.0, 0.0
+    step = float(np.quantile(np.diff(values), 0.05))
     low, high = np.quantile(values, [0.1, 0.9])
-    spread = max(float(high - low) / 0.8, gap)
-    return float((shares[often] ** 2).sum()) + rest**2 * min(1.0, gap / spread)
+    return step, max(float(high - low) / 0.8, step)
 
 
 # ---- nearly the same ---------------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ CONSTANT = "the same in all training rows"
 FEW_STRAYS = 0.05  # of a column's values: so little text among numbers is taken for missing, with a note
 NAMES_FROM = 20  # different texts from which a column that hardly repeats itself names its rows
 DATE = re.compile(r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([ T]\d.*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([ T]\d.*)?")
-ROW_NUMBER = re.compile(r"|unnamed: ?0|index|row[ _]?(names?|number|id)?|(.*[ _-])?id", re.IGNORECASE)
 
 
 # ---- the target --------------------------------------------------------------------------------------------------------
@@ -96,7 +95,7 @@ def fit(
     if not numbers and not categories:
         left_out = f" ({'; '.join(notes)})" if notes else ""
         raise DataError(f"{table.path}: no column is left to learn from{left_out}; expected one at least beside the target "
-                        f"{table.names[target]}; check --target and --drop-columns")  # fmt: skip
+                        f"{table.names[target]}; check --target and --drop")  # fmt: skip
     notes += _scaling_notes(numbers, categories)
     preprocessor = TablePreprocessor(
         list(table.names), table.header, table.names[target], task, None, numbers, categories, strip_label=strip
@@ -114,7 +113,7 @@ def _refuse_all_missing(table: Table, inputs: list[int]) -> None:
     if empty:
         columns = f"column{'s' * (len(empty) > 1)} {', '.join(empty)}"
         raise DataError(
-            f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop-columns {','.join(empty)}"
+            f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop {','.join(empty)}"
         )
 
 
@@ -130,8 +129,6 @@ def _infer_column(
     parsed = table.parsed(position)
     if parsed is not None and len(parsed[1]) <= FEW_STRAYS * len(table):
         values, strays = parsed
-        if ROW_NUMBER.fullmatch(name) and np.array_equal(values, np.arange(len(values)) + values[0]):
-            return "numbers the rows"
         check_finite(table, position)
         if len(strays):
             i = int(strays[0])

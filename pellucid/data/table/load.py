@@ -15,9 +15,10 @@ from ...errors import DataError, OptionError, suggestion
 from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
-from ..split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
+from ..split import LEAST_ROWS, THREE_WAY, TWO_WAY
 from .infer import decide_task, fit
-from .preprocess import TablePreprocessor, label_text
+from .partition import Choices, partition, shared_rows_note
+from .preprocess import TablePreprocessor
 from .read import Table, read_table
 
 
@@ -37,22 +38,24 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
         )
     task, note = decide_task(table, target, options.get("task"), strip)
     notes.append(note)
-    rows = split_rows(
-        _strata(table, target, task, strip), task, source.seed, TWO_WAY if "test_data" in options else THREE_WAY
-    )
-    preprocessor, fit_notes = fit(table, rows[0], target, task, drop, strip)
-    notes += fit_notes
+    fractions = TWO_WAY if "test_data" in options else THREE_WAY
+    found = partition(table, task, strip, source.seed, fractions, Choices.of(table, target, drop, options))
+    source.record["split"] = options.get("split", "auto")
+    rows = found.rows
+    preprocessor, fit_notes = fit(table, rows[0], target, task, [*drop, *found.left_out], strip)
+    notes += found.notes + fit_notes
     encoded = Examples(preprocessor.encode(table), preprocessor.encode_target(table))
     splits, tables, used = [encoded.take(own) for own in rows], [table.take(own) for own in rows], [path]
-    by_class = " by class" if task == "classification" else ""
     if "test_data" in options:
         test_path = _test_path(source)
         tables.append(_labelled(test_path, preprocessor, options.get("header"), notes))
         splits.append(Examples(preprocessor.encode(tables[-1]), preprocessor.encode_target(tables[-1])))
         used.append(test_path)
-        notes.append(f"split: 85/15{by_class} into training and validation; test: {test_path.name}")
+        notes.append(f"split: {found.how} into training and validation; test: {test_path.name}")
+        if source.dataset is None:
+            notes += shared_rows_note(table, tables[-1], found, preprocessor.needed)
     else:
-        notes.append(f"split: 70/15/15{by_class}")
+        notes.append(f"split: {found.how}")
     raw: dict[str, RawExample] = {split: own.row for split, own in zip(SPLITS, tables, strict=True)}
     train, validation, test = splits
     return DataModule(
@@ -90,18 +93,12 @@ def chosen_columns(table: Table, options: Mapping[str, OptionValue]) -> tuple[in
         raise OptionError(f"--target: missing; {table.path} has the columns {table.listed()}; expected the one to predict; "
                           f"write --target {table.names[-1]!r}, say")  # fmt: skip
     target = table.position(options["target"])
-    drop = [table.position(column, "--drop-columns") for column in options.get("drop_columns", ())]
+    drop = [table.position(column, "--drop") for column in options.get("drop", ())]
     if target in drop:
         raise OptionError(
-            f"--drop-columns {table.names[target]}: it is the target; expected other columns; leave it out of --drop-columns"
+            f"--drop {table.names[target]}: it is the target; expected other columns; leave it out of --drop"
         )
     return target, drop
-
-
-def _strata(table: Table, target: int, task: str, strip: str | None) -> np.ndarray:
-    if task == "regression":
-        return table.numbers_and_strays(target)[0]
-    return np.array([label_text(value, strip) for value in table.columns[target].tolist()])
 
 
 def _with_target(table: Table, target: int, notes: list[str]) -> Table:
