@@ -270,7 +270,11 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
                     raise Stopped(f"stopped in epoch {at.epoch + 1} at step {at.step}, everything is saved; {advice}")
         if not quiet:
             say("scoring on the test data, and fitting the baselines to compare with ...")
-        return training.finish()
+        before = len(training.problem.notes)
+        result = training.finish()
+        for note in () if quiet else training.problem.notes[before:]:
+            say(note)
+        return result
     except KeyboardInterrupt:
         raise Stopped(f"stopped, the last checkpoint is kept; {advice}") from None
 

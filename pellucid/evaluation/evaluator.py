@@ -170,7 +170,7 @@ class PredictionEvaluator(Evaluator):
         return super().is_better(a, b)
 
     def test(self) -> EvaluationResult:
-        from .baselines import baselines  # scikit-learn takes a second to import
+        from .baselines import baselines, tree_rows  # scikit-learn takes a second to import
 
         problem, preprocessor = self.problem, self.problem.preprocessor
         train, test = problem.examples("train"), problem.examples("test")
@@ -178,6 +178,10 @@ class PredictionEvaluator(Evaluator):
         target, classes = self._targets(test), preprocessor.classes
         others = baselines(problem.task, train.inputs, self._targets(train), test.inputs, target,
                            classes=classes, network=output, decode=preprocessor.decode)  # fmt: skip
+        if "boosted_trees" in others and tree_rows(train.inputs) < len(train):
+            problem.notes.append(
+                f"baseline: boosted trees learned from {tree_rows(train.inputs):,} of {len(train):,} training rows"
+            )
         predictions = TestPredictions(output, target, classes, preprocessor.target_name,
                                       lambda i: problem.raw_example("test", i), problem.names.get("test", ()))  # fmt: skip
         return EvaluationResult(score(preprocessor, output, test.target), others, predictions)

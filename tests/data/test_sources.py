@@ -142,9 +142,7 @@ def test_own_table(csv):
 def test_source_loads_the_same_problem_from_anywhere(csv, tmp_path, monkeypatch):
     csv(people()), csv(people(60, first=7), "more.csv")
     monkeypatch.chdir(tmp_path)
-    problem = load_problem(
-        "people.csv", target="3", test_data="more.csv", drop=["job"], task="classification", seed=3
-    )
+    problem = load_problem("people.csv", target="3", test_data="more.csv", drop=["job"], task="classification", seed=3)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     again = load_problem(**json.loads(json.dumps(problem.source)))

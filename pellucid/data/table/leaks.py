@@ -98,8 +98,8 @@ class Probe:
                 return None
             base = len(target) - int(np.bincount(target).max())
             return None if base < EXPECTED_ERRORS else float(np.count_nonzero(predicted != target)) / base
-        base = float(((target - target.mean()) ** 2).sum()) if len(target) >= 2 * EXPECTED_ERRORS else 0.0
-        return None if base == 0 else float(((predicted - target) ** 2).sum()) / base
+        variance = float(((target - target.mean()) ** 2).sum()) if len(target) >= 2 * EXPECTED_ERRORS else 0.0
+        return None if variance == 0 else float(((predicted - target) ** 2).sum()) / variance
 
     def score(self, predicted: np.ndarray, rows: np.ndarray | None = None) -> float:
         """Accuracy, or the share of variance explained (not below 0)."""
@@ -263,10 +263,13 @@ def named_as_group(name: str) -> bool:
 
 
 def score_by_group(probe: Probe, columns: Sequence[int], group: int) -> tuple[float, float]:
-    """(on rows held back at random, on whole groups held back): the better score of a linear model and the nearest row."""
+    """(on rows held back at random, on whole groups held back): the better score of a linear model and the nearest row.
+
+    Without the group's own column, which nobody could learn from in new groups.
+    """
     codes = probe.codes(group)
     order = np.argsort(np.argsort(Generator(1).bits(int(codes.max()) + 1).array, kind="stable"))
-    matrix = _matrix(probe, columns)
+    matrix = _matrix(probe, [position for position in columns if position != group])
     apart = order[codes] % FOLDS
     random, kept_apart = (
         max(_cross_validated(probe, matrix, fold, model) for model in (_ridge, _neighbour))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -114,10 +114,12 @@ def partition(
     seen = np.concatenate(rows[:2])  # training and validation
     if duplicates.units is not None and not duplicates.coarse:
         seen = seen[np.unique(duplicates.units[seen], return_index=True)[1]]
-    notes += _leak_notes(Probe(table, seen, target, task, strip, seed), inputs)
+    groups: dict[int, str] = {}
     if choices.group is None and choices.time is None:
-        notes += _group_notes(Probe(table, seen, target, task, strip, seed, MOST_GROUP_ROWS), inputs)
-    return Partition(rows, left_out, duplicates, _how(table, task, fractions, choices), notes)
+        groups = _group_notes(Probe(table, seen, target, task, strip, seed, MOST_GROUP_ROWS), inputs)
+    notes += _leak_notes(Probe(table, seen, target, task, strip, seed), inputs, groups)
+    notes += groups.values()
+    return Partition(rows, left_out, duplicates, _how(table, task, rows, choices), notes)
 
 
 def _strata(table: Table, target: int, task: str, strip: str | None) -> np.ndarray:
@@ -190,13 +192,16 @@ def _seconds(table: Table, position: int, i: int) -> float:
 # ---- notes -------------------------------------------------------------------------------------------------------------
 
 
-def _how(table: Table, task: str, fractions: Sequence[float], choices: Choices) -> str:
-    shares = "85/15" if fractions is TWO_WAY else "70/15/15"
+def _how(table: Table, task: str, rows: list[np.ndarray], choices: Choices) -> str:
+    shares = "85/15" if len(rows) == len(TWO_WAY) else "70/15/15"
     if choices.time is not None:
         return f"{shares} in the order of {table.names[choices.time]}"
     by_class = " by class" if task == "classification" else ""
-    groups = "" if choices.group is None else f", each {table.names[choices.group]} on one side"
-    return f"{shares}{by_class}{groups}"
+    if choices.group is None:
+        return f"{shares}{by_class}"
+    groups = _groups(table, choices.group)
+    counts = "/".join(f"{len(np.unique(groups[part])):,}" for part in rows)
+    return f"{shares}{by_class}, whole groups of {table.names[choices.group]} ({counts})"
 
 
 def _duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> list[str]:
@@ -215,8 +220,9 @@ def _duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> li
     return [f"{what}, kept on one side of the split; --split random"]
 
 
-def _leak_notes(probe: Probe, inputs: list[int]) -> list[str]:
-    leaks = find_leaks(probe, inputs)
+def _leak_notes(probe: Probe, inputs: list[int], groups: Collection[int]) -> list[str]:
+    """What alone gives the target, groups apart: those have a note of their own."""
+    leaks = [leak for leak in find_leaks(probe, inputs) if leak.position not in groups]
     if not leaks:
         return []
     positions = [leak.position for leak in leaks]
@@ -237,20 +243,21 @@ def _leak_line(probe: Probe, leak: Leak, rest: str) -> str:
 
 
 def _share(score: float, task: str) -> str:
-    shown = f"{100 * score:.0f}%" if score <= 0.99 or score == 1 else f"{100 * score:.1f}%"
+    shown = f"{100 * score:.0f}%" if score <= 0.99 or score == 1 else f"{math.floor(1000 * score) / 10:.1f}%"
     return f"{shown} right" if task == "classification" else f"{shown} explained"
 
 
-def _group_notes(probe: Probe, inputs: list[int]) -> list[str]:
-    notes = []
+def _group_notes(probe: Probe, inputs: list[int]) -> dict[int, str]:
+    """A note for each column that looks like a group's, by its position."""
+    notes = {}
     for position in group_columns(probe, inputs):
         name = probe.table.names[position]
         random, apart = score_by_group(probe, inputs, position)
         if random - apart > max(FALLS, 3 * math.sqrt(0.5 / len(probe))):
             scores = f"a simple model gets {_share(apart, probe.task)} on new ones, {_share(random, probe.task)} on old"
-            notes.append(f"split: many rows share a {name}; {scores}; --group {name}")
+            notes[position] = f"split: many rows share a {name}; {scores}; --group {name}"
         elif named_as_group(name):
-            notes.append(f"split: many rows share a {name}; to keep each on one side: --group {name}")
+            notes[position] = f"split: many rows share a {name}; to keep each on one side: --group {name}"
     return notes
 
 
