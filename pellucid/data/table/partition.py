@@ -30,7 +30,7 @@ from .leaks import (
     score_by_group,
 )
 from .preprocess import label_text
-from .read import Table
+from .read import Table, numbers_of
 
 HOW = ("auto", "together", "random", "time:NAME")
 MOST_NAMED = 4  # columns that give the target away, in notes of their own
@@ -97,6 +97,8 @@ def partition(
     """The parts of `table`, whose rows all have a target. Raises DataError or OptionError."""
     target, notes = choices.target, list[str]()
     inputs = [p for p in range(len(table.names)) if p != target and p not in choices.drop]
+    for position in inputs:
+        numbers_of(table, position)  # raises DataError for one beyond range
     named = find_identifiers(table, [p for p in inputs if p not in choices.keep and p != choices.group],
                              first_rows(table, [*inputs, target]))  # fmt: skip
     notes += [f"columns: {table.names[p]} holds {what}, left out; --keep {table.names[p]}" for p, what in named.items()]
