@@ -7,6 +7,7 @@ every number. The environment variable `PELLUCID_NUM_THREADS` sets both at the s
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import warnings
@@ -44,6 +45,14 @@ def set_num_threads(count: int) -> None:
         raise OptionError(f"threads: {count!r}; expected a whole number from 1; leave it out for one a core")
     threadpool_limits(limits=count, user_api="blas")
     _chosen = count
+
+
+def one_openmp_thread() -> contextlib.AbstractContextManager[object]:
+    """A context in which OpenMP uses one thread: sums then have the same bits everywhere, and none waits for busy processors."""
+    from threadpoolctl import threadpool_limits
+
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(limits=1, user_api="openmp")
+    return limits
 
 
 def _from_environment() -> None:

@@ -89,7 +89,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a norm to clip by": (lambda: nn.utils.clip_grad_norm_(weights(), 1.0, norm_type="inf"), "norm_type='inf'"),  # type: ignore[arg-type]
     "requires_grad_": (lambda: P.ones(2).requires_grad_("no"), "requires_grad_: 'no'"),  # type: ignore[arg-type]
     "layers to freeze": (lambda: frozen_layers(net, "layrs"), "Did you mean 'layers'"),  # type: ignore[arg-type]
-    "columns to drop": (lambda: load_problem("digits", drop_columns=3), "drop_columns holds 3"),  # type: ignore[arg-type]
+    "columns to drop": (lambda: load_problem("digits", drop=3), "drop holds 3"),  # type: ignore[arg-type]
     "layers to freeze, numbered": (lambda: Settings(freeze=(1,)), "freeze: [1]"),  # type: ignore[arg-type]
 }
 

@@ -74,8 +74,17 @@ def _click_option(option: DataOption) -> Callable[[Callable[..., None]], Callabl
         names = f"{flag}/--no-{flag[2:]}" if option.negatable else flag
         return click.option(names, is_flag=True, default=None, help=option.help)
     forms: dict[tuple[type, ...], click.ParamType] = {(int,): Whole(), (int, float): Number()}
-    type = Names() if list in option.types else forms.get(option.types)
+    if list in option.types:
+        return click.option(
+            flag, option.name, type=Names(), metavar=option.metavar, multiple=True, callback=_flat, help=option.help
+        )
+    type = forms.get(option.types)
     return click.option(flag, option.name, type=type, metavar=option.metavar, help=option.help)
+
+
+def _flat(context: click.Context, param: click.Parameter, value: tuple[tuple[str, ...], ...]) -> tuple[str, ...] | None:
+    """The names of an option that may be given several times; None where it is not."""
+    return tuple(name for names in value for name in names) or None
 
 
 @click.command("train", short_help="Train a network.", help=HELP, options_metavar="[OPTIONS]")
@@ -271,7 +280,11 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
         if not quiet:
             folds = ", and training again on each fold" if training.is_cross_validated else ""
             say(f"scoring on the test data, and fitting the baselines to compare with{folds} ...")
-        return training.finish()
+        before = len(training.problem.notes)
+        result = training.finish()
+        for note in () if quiet else training.problem.notes[before:]:
+            say(note)
+        return result
     except KeyboardInterrupt:
         raise Stopped(f"stopped, the last checkpoint is kept; {advice}") from None
 

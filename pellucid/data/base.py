@@ -198,6 +198,13 @@ class DataKind(ABC, Generic[P]):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define read_labelled(preprocessor, source)")
 
+    def earlier_source(self, source: dict[str, OptionValue], preprocessor: Mapping[str, Any]) -> dict[str, OptionValue]:
+        """What `load_problem` needs to load the data of a run of an earlier version as they were: by default `source` as it is.
+
+        source: the arguments that the run has. preprocessor: as the run has it.
+        """
+        return source
+
     def open(self, content: Content) -> tuple[str, list[Path]]:
         """What runs are named after, and the paths to load from: by default the file, folder or archive as it is."""
         return content.stem, [content.path]

@@ -1,6 +1,6 @@
 """Baselines: simple models fitted to the same training examples as a network (floor 7).
 
-The majority class or the mean, and logistic or ridge regression; for a series, persistence and a linear autoregression.
+The majority class or the mean, logistic or ridge regression, and for tables boosted trees; for a series, persistence and a linear autoregression.
 Scikit-learn is imported at the top, which is slow: import this module only where baselines are fitted. It reads arrays,
 never networks; `metrics.py` scores what it gives, `comparison.py` compares.
 """
@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge, RidgeCV
 from sklearn.preprocessing import OneHotEncoder
 
 from ..data.problem import Examples
 from ..errors import OptionError
+from ..threads import one_openmp_thread
 from .comparison import paired_difference
 from .metrics import Metrics, classification_metrics, regression_metrics
 
@@ -28,10 +30,15 @@ DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
 BLOCK_VALUES = 20_000_000  # numbers of the rows that are answered for at a time
 MOST_VALUES = 200_000_000  # numbers of a dense matrix, 800 MB; of more training rows, evenly spread ones are used
 RIDGE_STRENGTHS = np.logspace(-2, 4, 7)
+TREE_VALUES = 500_000  # numbers of the rows that boosted trees learn from
+TREES = 100  # of a regression or of two classes; so many in all are shared by more classes
+FEWEST_TREES = 10  # for each class
+MOST_CODES = 254  # of a category that trees may take apart; one with more is read as a number
 ORDER = 15  # past values that the autoregression weighs
 
 _one_at_a_time = threading.Lock()  # scikit-learn sets Python's filters of warnings, which are one for all threads
 
+TABLE = {"numbers", "categories"}  # inputs that only tables have
 Matrix = Any  # (N, columns), an array, or sparse where it is wide
 Model = Callable[[Matrix], np.ndarray]  # fitted: from a matrix of N rows to what it says of each
 
@@ -49,8 +56,8 @@ def baselines(
 ) -> dict[str, Metrics]:
     """Metrics of the baselines on the test examples, by name; everything is fitted to the training examples alone.
 
-    task: "classification" gives `majority` and `logistic_regression`, "regression" gives `mean` and `ridge_regression`, or
-    for a series `persistence` and `autoregression`.
+    task: "classification" gives `majority` and `logistic_regression`, "regression" gives `mean` and `ridge_regression`;
+    tables add `boosted_trees`; a series gives `persistence` and `autoregression`.
     inputs: what the preprocessor encoded: any of `image` (N, H, W) or uint8 (N, C, H, W), `numbers` (N, F), `categories` (N, C)
     int64, or `series` (N, T, F) whose feature 0 is the target's own past; `decode` brings that into the target's units.
     target: (N,) int64 class indices, with `classes` naming all K; or (N,) float in the target's own units.
@@ -103,7 +110,13 @@ def baseline_outputs(
         else:
             models = _regressions(matrix, train_target, weight)
         block = max(1, BLOCK_VALUES // widest)  # pictures to test on may be more than memory holds
-        return [_answers(models, design, part, block) for part in asked]
+        answers = [_answers(models, design, part, block) for part in asked]
+        if train_inputs.keys() <= TABLE and len(models) > 1 and task in ("classification", "regression"):
+            k = len(classes or ()) if task == "classification" else 1
+            trees = _boosted_trees(task, train_inputs, train_target, k, weight)
+            for part, answer in zip(asked, answers, strict=True):
+                answer["boosted_trees"] = trees(part.inputs)
+        return answers
 
 
 def _answers(models: dict[str, Model], design: Design, part: Examples, block: int) -> dict[str, np.ndarray]:
@@ -211,6 +224,48 @@ def _counts(train: Matrix, target: np.ndarray, weight: np.ndarray | None) -> dic
             poisson.fit(train.astype(np.float64), target, sample_weight=weight)
         models["poisson_regression"] = lambda rows: poisson.predict(rows.astype(np.float64))
     return models
+
+
+def tree_rows(inputs: Mapping[str, np.ndarray]) -> int:
+    """How many of the training rows boosted trees learn from."""
+    count = len(next(iter(inputs.values())))
+    columns = sum(array.shape[1] for array in inputs.values())
+    return min(count, max(1000, TREE_VALUES // max(columns, 1)))
+
+
+def _boosted_trees(
+    task: str, train: Mapping[str, np.ndarray], target: np.ndarray, k: int, weight: np.ndarray | None
+) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    """From inputs to (N, K) probabilities or (N,) predictions of gradient boosting over histograms (Ke et al. 2017).
+
+    Of many rows it learns from evenly spread ones, see `tree_rows`.
+    """
+    rows = np.linspace(0, len(target) - 1, tree_rows(train)).astype(np.int64)
+    known = {name: array[rows] for name, array in train.items()}
+    categories = train.get("categories", np.zeros((len(target), 0), np.int64))
+    numbers = sum(array.shape[1] for name, array in train.items() if name != "categories")
+    few = [numbers + c for c in range(categories.shape[1]) if categories[:, c].max() <= MOST_CODES]
+    model = HistGradientBoostingClassifier if task == "classification" else HistGradientBoostingRegressor
+    trees = max(FEWEST_TREES, min(TREES, 2 * TREES // k))
+    fitted = model(max_iter=trees, early_stopping=False, categorical_features=few or None, random_state=0)
+    with one_openmp_thread():
+        fitted.fit(_columns(known), target[rows], None if weight is None else weight[rows])
+
+    def answer(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        with one_openmp_thread():
+            if task == "regression":
+                return np.asarray(fitted.predict(_columns(inputs)), np.float64)
+            probabilities = np.zeros((len(next(iter(inputs.values()))), k))
+            probabilities[:, fitted.classes_] = fitted.predict_proba(_columns(inputs))
+            return probabilities
+
+    return answer
+
+
+def _columns(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Numbers, then categories as their codes: (N, columns)."""
+    names = sorted(inputs.keys(), key=lambda name: name == "categories")
+    return np.concatenate([inputs[name].reshape(len(inputs[name]), -1).astype(np.float32) for name in names], axis=1)
 
 
 def _series(

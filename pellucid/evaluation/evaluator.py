@@ -220,6 +220,7 @@ class PredictionEvaluator(Evaluator):
         output, target = self._output(test), self._targets(test)
         metrics = scoring.metrics(output, target, test.weight)
         others = self._baselines(output, metrics)
+        self._note_trees(others)
         said = scoring.said(output) if scoring.task == "classification" else None
         predictions = TestPredictions(output, target, scoring.classes, problem.preprocessor.target_name,
                                       lambda i: problem.raw_example("test", i), problem.names.get("test", ()), said)  # fmt: skip
@@ -249,6 +250,14 @@ class PredictionEvaluator(Evaluator):
             gain = plain.gain(name, ours, output, own, target, test.weight)
             found[key] = dataclasses.replace(scored, gain=gain, headline=name)
         return found
+
+    def _note_trees(self, others: Mapping[str, Metrics]) -> None:
+        """Note where boosted trees learned from some of the training rows alone."""
+        from .baselines import tree_rows  # scikit-learn, as above
+
+        train = self.problem.examples("train")
+        if "boosted_trees" in others and (rows := tree_rows(train.inputs)) < len(train):
+            self.problem.notes.append(f"baseline: boosted trees learned from {rows:,} of {len(train):,} training rows")
 
     def _output(self, examples: Examples, margin: float | None = None) -> np.ndarray:
         preprocessor, margin = self.problem.preprocessor, self.run.config.margin if margin is None else margin

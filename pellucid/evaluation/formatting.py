@@ -17,6 +17,7 @@ BASELINE_NAMES = {
     "poisson_regression": "Poisson regression",
     "mean": "mean of the training rows",
     "ridge_regression": "ridge regression",
+    "boosted_trees": "boosted trees",
     "persistence": "the last value again",
     "autoregression": "linear autoregression",
     "unigram": "how often each character comes",

@@ -1,7 +1,7 @@
 """Old names of options and settings, each with the name that replaced it (floor 6).
 
-An old name is refused, and the error says the new one: on the command line, in --set and in a --config file alike. Nothing
-had been released under the old names, so no version accepts both.
+An old name is refused, and the error says the new one: on the command line, in --set and in a --config file alike. Only
+the options of data that a saved run has are read under both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {  # with underscores; several names whe
     "tie": ("tie_embeddings",),
     "width": ("d_model",),
     # options of commands
-    "drop": ("drop_columns",),
+    "drop_columns": ("drop",),
     "from": ("init_from",),
     "judge": ("feature_network",),
     "lines": ("line_by_line",),

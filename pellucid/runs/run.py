@@ -29,6 +29,7 @@ from ..models.base import Model
 from ..random import fork_rng
 from ..tensor import Tensor
 from .records import EpochRecord, LogRecord, RunConfig, TestRecord, read_config_json, read_line, to_line
+from .renamed import new_name
 from .schema import RESTORE, check_instance, damaged, parse_json, read_value
 from .tensor_file import load_tensors, read_metadata, save_tensors
 
@@ -119,20 +120,21 @@ class Run:
 
     def load_problem(self) -> DataModule:
         """The run's data, loaded again. Raises DataError, or StateError where config.json does not say which."""
-        from ..data.kinds import data_options  # duckdb
+        from ..data.kinds import data_options, kind_named  # duckdb
         from ..data.load import load_problem  # duckdb
 
         self.check_identity()
         path, source = self.folder / "config.json", {}
         options = {name: option.hint for name, option in data_options().items()}
         types = {"spec": str, "seed": int, "path": str | None, **options}
-        for name, value in self.config.source.items():
+        for stored, value in self.config.source.items():
+            name = new_name(stored, options) or stored
             if name not in types:
-                raise damaged(f"{path}: source.{name:.60}", "no such field", f"one of {', '.join(types)}")
+                raise damaged(f"{path}: source.{stored:.60}", "no such field", f"one of {', '.join(types)}")
             source[name] = read_value(types[name], value, str(path), f"source.{name}")
         if "spec" not in source:
             raise damaged(f"{path}: source.spec", "missing", "the name or path of the data")
-        return load_problem(**source)
+        return load_problem(**kind_named(self.config.kind).earlier_source(source, self.config.preprocessor))
 
     def preprocessor(self) -> Preprocessor:
         """The run's preprocessor. Raises StateError, which names config.json, where it cannot be read."""

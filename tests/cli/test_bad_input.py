@@ -55,8 +55,8 @@ def test_tables_that_cannot_be_read(run, here, case):
 def test_an_all_missing_column_can_be_dropped(run, here):
     (here / "people.csv").write_text(ROWS.replace(",Rome,", ",?,").replace(",Oslo,", ",,"), encoding="utf-8")
     line = refused(run, "train", "people.csv", "--target", "income", *QUICK)
-    assert "city" in line and "--drop-columns city" in line
-    run("train", "people.csv", "--target", "income", "--drop-columns", "city", *QUICK)
+    assert "city" in line and "--drop city" in line
+    run("train", "people.csv", "--target", "income", "--drop", "city", *QUICK)
 
 
 ARGUMENTS = {

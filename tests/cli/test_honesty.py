@@ -56,7 +56,7 @@ def test_a_first_epoch_that_explodes_keeps_the_weights_it_began_with(run, people
 
 
 def test_one_name_to_drop_needs_no_list_in_a_config(run, people, here):
-    (here / "run.toml").write_text('drop_columns = "age"\n')
+    (here / "run.toml").write_text('drop = "age"\n')
     notes = run("train", people, "--target", "income", "--config", "run.toml", "--epochs", 1).stderr
     assert "inputs: 1 of numbers, 1 of categories" in notes
 

@@ -279,11 +279,10 @@ def test_targets_that_are_refused(table, values, task, words):
 
 
 def test_columns_that_are_left_out(table):
-    people = table("id,same,name,n,y\n" + "".join(f"{i},7,p{i},{i % 5},{i % 2}\n" for i in range(60)))
+    people = table("same,name,n,y\n" + "".join(f"7,p{i},{i % 5},{i % 2}\n" for i in range(60)))
     known, notes = fitted(people, "y")
     assert known.needed == ["n"]
-    assert notes[:3] == [
-        "column id: numbers the rows, left out",
+    assert notes[:2] == [
         "column same: the same in all training rows, left out",
         "column name: 60 different texts in 60 rows, names the rows, left out",
     ]
@@ -313,7 +312,7 @@ def test_words_for_missing_in_inputs(table):
 
 def test_an_all_missing_column_asks_to_be_dropped(table):
     people = table("a,b,c,y\n" + "".join(f"{i},?,-,{i % 2}\n" for i in range(30)))
-    with pytest.raises(DataError, match=r"columns b, c: every value is missing; .* pass --drop-columns b,c"):
+    with pytest.raises(DataError, match=r"columns b, c: every value is missing; .* pass --drop b,c"):
         fitted(people, "y")
     assert fitted(people, "y", drop=("b", "c"))[0].needed == ["a"]
 

@@ -174,7 +174,7 @@ def test_other_columns_of_numbers_are_read_too_and_text_is_not(table):
         "y": wave(n),
         "z": range(n),
     }
-    problem = load_problem(table(columns), target="y", time_column="t", drop_columns=["z"])
+    problem = load_problem(table(columns), target="y", time_column="t", drop=["z"])
     assert problem.preprocessor.input_names() == ["y", "rain"]
     assert {"column town: no numbers, left out", "column still: the same in all of the training part, left out"} <= set(problem.notes)  # fmt: skip
 

@@ -142,9 +142,7 @@ def test_own_table(csv):
 def test_source_loads_the_same_problem_from_anywhere(csv, tmp_path, monkeypatch):
     csv(people()), csv(people(60, first=7), "more.csv")
     monkeypatch.chdir(tmp_path)
-    problem = load_problem(
-        "people.csv", target="3", test_data="more.csv", drop_columns=["job"], task="classification", seed=3
-    )
+    problem = load_problem("people.csv", target="3", test_data="more.csv", drop=["job"], task="classification", seed=3)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     again = load_problem(**json.loads(json.dumps(problem.source)))
@@ -185,9 +183,9 @@ def test_regression_parts_cover_the_range(csv):
     [
         ({}, OptionError, "--target: missing; .* has the columns age, job, income; expected the one to predict"),
         ({"target": "incme"}, OptionError, "no such column; .* Did you mean 'income'"),
-        ({"target": "income", "drop_columns": ["jb"]}, OptionError, "--drop-columns jb: .* Did you mean 'job'"),
-        ({"target": "income", "drop_columns": ["income"]}, OptionError, "--drop-columns income: it is the target"),
-        ({"target": "income", "drop_columns": ["age", "job"]}, DataError, "no column is left to learn from"),
+        ({"target": "income", "drop": ["jb"]}, OptionError, "--drop jb: .* Did you mean 'job'"),
+        ({"target": "income", "drop": ["income"]}, OptionError, "--drop income: it is the target"),
+        ({"target": "income", "drop": ["age", "job"]}, DataError, "no column is left to learn from"),
         (
             {"target": "income", "task": "clasification"},
             OptionError,
@@ -379,7 +377,7 @@ def test_the_one_table_of_a_directory(csv, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"target": "1"}, {"test_data": "x"}, {"strip_label": "."}, {"header": False}, {"drop_columns": ["a"]}]
+    "option", [{"target": "1"}, {"test_data": "x"}, {"strip_label": "."}, {"header": False}, {"drop": ["a"]}]
 )
 def test_options_for_tables_with_images(option):
     name = next(iter(option)).replace("_", "-")

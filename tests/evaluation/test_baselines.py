@@ -26,13 +26,16 @@ def test_classification_learns_from_numbers_and_categories_and_measures_the_netw
     result = baselines(
         "classification", train, easy(train), test, easy(test), classes=["no", "yes"], network=np.eye(2)[easy(test)]
     )
-    assert list(result) == ["majority", "logistic_regression"]
+    assert list(result) == ["majority", "logistic_regression", "boosted_trees"]
     assert result["logistic_regression"]["accuracy"] > 0.9 > result["majority"]["accuracy"]
     assert result["majority"]["roc_auc"] == 0.5
     value, low, high = result["majority"].gain  # the network here is perfect
     assert value == pytest.approx(1 - result["majority"]["accuracy"]) and 0 < low < high
     hard = baselines("classification", train, label(train), test, label(test), classes=["no", "yes"])
-    assert hard["logistic_regression"]["accuracy"] < 0.9 and hard["majority"].gain is None
+    assert (
+        hard["logistic_regression"]["accuracy"] < 0.9 < hard["boosted_trees"]["accuracy"]
+        and hard["majority"].gain is None
+    )
 
 
 def test_the_majority_is_that_of_training_not_of_the_test_rows():
@@ -55,7 +58,7 @@ def test_regression_recovers_a_straight_line():
     train, test = rows(300, 0), rows(80, 1)
     line = lambda part: 100 + 7 * part["numbers"][:, 0] - 20.0 * (part["categories"][:, 0] == 1)
     result = baselines("regression", train, line(train), test, line(test), network=line(test) + 1)
-    assert list(result) == ["mean", "ridge_regression"]
+    assert list(result) == ["mean", "ridge_regression", "boosted_trees"]
     assert result["ridge_regression"]["r2"] > 0.999
     assert result["mean"]["r2"] == pytest.approx(0, abs=0.1) and result["mean"].gain[1] > 0
     assert result["ridge_regression"].gain[2] < 0  # it beats a network that is off by one everywhere

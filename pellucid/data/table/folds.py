@@ -27,17 +27,18 @@ def fold_note(rows: int) -> str:
     return f"; under {SMALL} rows, so scored over {FOLDS} folds{again} (--set folds=0 for none)"
 
 
-def fold_rows(strata: np.ndarray, task: str, seed: int) -> Iterator[list[np.ndarray]]:
+def fold_rows(strata: np.ndarray, task: str, seed: int, units: np.ndarray | None = None) -> Iterator[list[np.ndarray]]:
     """Row numbers (int64, ascending) of training, validation and test, for each fold; every row is tested on once a repeat.
 
-    strata: (N,) as for `split_rows`. A fold with an empty part, of a handful of rows with many classes, is left out.
+    strata, units: (N,) as for `split_rows`. A fold with an empty part, of a handful of rows with many classes, is left out.
     """
     everyone = np.arange(len(strata))
     own = _bands(strata) if task in ("regression", "counts") else strata
     for repeat in range(fold_count(len(strata)) // FOLDS):
-        for held in split_rows(own, "classification", seed + repeat, [1 / FOLDS] * FOLDS):
+        for held in split_rows(own, "classification", seed + repeat, [1 / FOLDS] * FOLDS, units):
             rest = np.setdiff1d(everyone, held)
-            train, validation = split_rows(strata[rest], task, seed + repeat, TWO_WAY)
+            of_rest = None if units is None else units[rest]
+            train, validation = split_rows(strata[rest], task, seed + repeat, TWO_WAY, of_rest)
             if len(held) and len(validation):
                 yield [rest[train], rest[validation], held]
 

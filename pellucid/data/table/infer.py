@@ -41,7 +41,6 @@ GAP_WORDS = frozenset(
 )
 SENTINELS = [sign * int("9" * digits) for digits in range(2, 9) for sign in (1, -1)]
 LEAST_SENTINELS = 3  # times that a sentinel comes
-ROW_NUMBER = re.compile(r"|unnamed: ?0|index|row[ _]?(names?|number|id)?|(.*[ _-])?id", re.IGNORECASE)
 
 
 # ---- the target --------------------------------------------------------------------------------------------------------
@@ -177,7 +176,7 @@ def fit(
     if not numbers and not dates and not categories:
         left_out = f" ({'; '.join(notes)})" if notes else ""
         raise DataError(f"{table.path}: no column is left to learn from{left_out}; expected one at least beside the target "
-                        f"{table.names[target]}; check --target and --drop-columns")  # fmt: skip
+                        f"{table.names[target]}; check --target and --drop")  # fmt: skip
     preprocessor = TablePreprocessor(
         list(table.names), table.header, table.names[target], task, None, numbers, categories, strip_label=strip, dates=dates
     )  # fmt: skip
@@ -207,7 +206,7 @@ def _refuse_all_missing(table: Table, inputs: list[int]) -> None:
     if empty:
         columns = f"column{'s' * (len(empty) > 1)} {', '.join(empty)}"
         raise DataError(
-            f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop-columns {','.join(empty)}"
+            f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop {','.join(empty)}"
         )
 
 
@@ -231,8 +230,6 @@ def _infer_column(
         if dates is not None:
             return dates
     if found is not None and _few(table, position, found.strays, found.values, exact):
-        if ROW_NUMBER.fullmatch(name) and np.array_equal(found.values, np.arange(len(found.values)) + found.values[0]):
-            return "numbers the rows"
         return _fit_number(table, position, rows, found, findings) or CONSTANT
     counts = _counts(table.columns[position])
     present = sum(counts.values())

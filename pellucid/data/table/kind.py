@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ COLUMN_OPTIONS = (
         "header", (bool,), "Whether the first row names the columns (detected if left out).", negatable=True
     ),
     READ_OPTION,
-    DataOption("drop_columns", (list, tuple, str), "Columns to leave out."),
+    DataOption("drop", (list, tuple, str), "Columns to leave out."),
     DataOption(
         "task", (str,), "classification, regression, multilabel or counts (chosen by the target if left out).", "TASK", choices=TASKS
     ),
@@ -47,6 +48,17 @@ class TableKind(DataKind[TablePreprocessor]):
     options = (
         *COLUMN_OPTIONS,
         DataOption("test_data", (str,), "A table to test on, instead of a part of DATA.", "FILE"),
+        DataOption(
+            "group", (str, int), "Keep rows that share a value of this column on one side of the split.", "NAME|N"
+        ),
+        DataOption(
+            "split",
+            (str,),
+            "together: copies of a row on one side; random: each row by itself; time:NAME: the last rows by a column are the "
+            "test (together if left out, unless columns are so coarse that chance repeats rows).",
+            "HOW",
+        ),
+        DataOption("keep", (list, tuple, str), "Columns to learn from though they seem to name rows."),
         DataOption("strip_label", (str,), "Remove TEXT from the end of each label, such as a full stop.", "TEXT"),
         DataOption("row_weight", (str, int), "A column that says how much each row counts.", "NAME|N"),
         DataOption(
@@ -73,13 +85,20 @@ class TableKind(DataKind[TablePreprocessor]):
         if source.dataset is None:
             return load_table(source)
         dataset = source.dataset
-        defaults = {"target": dataset.target, "strip_label": dataset.strip_label, "header": False}
+        defaults = {"target": dataset.target, "strip_label": dataset.strip_label, "header": False, "split": "random"}
         if dataset.test is not None:
             defaults["test_data"] = str(
                 next(p for file, p in zip(dataset.files, source.paths, strict=True) if file.path == dataset.test)
             )
         source.options = {name: value for name, value in {**defaults, **source.options}.items() if value is not None}
         return load_table(source, dataset.columns)
+
+    def earlier_source(self, source: dict[str, OptionValue], preprocessor: Mapping[str, Any]) -> dict[str, OptionValue]:
+        """Runs from before copies were kept together do not say how they were split, and learned from all their columns."""
+        if "split" in source:
+            return source
+        columns = [*preprocessor.get("numbers", ()), *preprocessor.get("categories", ())]
+        return {**source, "split": "random", "keep": [column["name"] for column in columns]}
 
     def read_new(self, preprocessor: TablePreprocessor, sources: Sequence[Source]) -> NewExamples:
         """The rows of one table; of a data set known by name, its test rows."""

@@ -17,10 +17,11 @@ from ...errors import DataError, OptionError, suggestion
 from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
-from ..split import LEAST_TABLE_ROWS, THREE_WAY, TWO_WAY, split_rows
-from .folds import SMALL, fold_note, fold_rows
+from ..split import LEAST_TABLE_ROWS, THREE_WAY, TWO_WAY
+from .folds import FOLDS, SMALL, fold_note, fold_rows
 from .infer import clean_target, fit
-from .preprocess import TablePreprocessor, label_text
+from .partition import Choices, Partition, partition, shared_rows_note
+from .preprocess import TablePreprocessor
 from .read import Table, read_table
 from .read_options import ReadOptions
 from .targets import decide_target, fit_target, row_weights, scaled_weights, weight_position
@@ -45,18 +46,19 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     notes.append(note)
     weight = weight_position(table, options, target)
     drop = drop if weight is None else [*drop, weight]
-    question = Question(table, target, task, separator, drop, strip, weight, options, spellings)
-    strata = _strata(table, target, task, strip)
-    rows = split_rows(strata, task, source.seed, TWO_WAY if "test_data" in options else THREE_WAY)
+    fractions = TWO_WAY if "test_data" in options else THREE_WAY
+    found = partition(table, task, strip, source.seed, fractions, Choices.of(table, target, drop, options))
+    source.record["split"] = options.get("split", "auto")
+    rows = found.rows
     if not all(map(len, rows)):
-        raise DataError(f"{path}: {len(table)} rows with a target, too few for {len(np.unique(strata))} different values to train, validate and "
-                        "test on; expected more rows for each; collect more, or merge rare values")  # fmt: skip
+        raise DataError(f"{path}: {len(table)} rows with a target, too few for {len(np.unique(found.strata))} different values to train, "
+                        "validate and test on; expected more rows for each; collect more, or merge rare values")  # fmt: skip
+    question = Question(table, target, task, separator, [*drop, *found.left_out], strip, weight, options, spellings)
     preprocessor, fit_notes, encoded = question.learn(rows[0])
-    notes += fit_notes
+    notes += found.notes + fit_notes
     if weight is not None:
         notes.append(f"weights: rows count by {table.names[weight]} (--row-weight), in the loss and in the scores")
     splits, tables, used = [encoded.take(own) for own in rows], [table.take(own) for own in rows], [path]
-    by_class = {"classification": " by class", "multilabel": " by labels"}.get(task, "")
     if "test_data" in options:
         test_path = _test_path(source)
         tables.append(_labelled(test_path, preprocessor, options.get("header"), notes))
@@ -65,18 +67,26 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
             Examples(preprocessor.encode(own), preprocessor.encode_target(own), weights_of(preprocessor, own))
         )
         used.append(test_path)
-        notes.append(f"split: 85/15{by_class} into training and validation; test: {test_path.name}")
+        notes.append(f"split: {found.how} into training and validation; test: {test_path.name}")
+        if source.dataset is None:
+            notes += shared_rows_note(table, tables[-1], found, preprocessor.needed)
     else:
-        notes.append(f"split: 70/15/15{by_class}{fold_note(len(table))}")
+        notes.append(f"split: {found.how}{fold_note(len(table)) if has_folds(found) else ''}")
     raw: dict[str, RawExample] = {split: own.row for split, own in zip(SPLITS, tables, strict=True)}
     train, validation, test = splits
     data = DataModule(
         source.name, "table", task, preprocessor, train, validation, test, notes, sha256(used), source.record, raw
     )  # fmt: skip
 
-    if len(table) < SMALL and "test_data" not in options:
-        data.folds = lambda: question.folds(data, fold_rows(strata, task, source.seed))
+    if "test_data" not in options and has_folds(found):
+        data.folds = lambda: question.folds(data, fold_rows(found.strata, task, source.seed, found.units))
     return data
+
+
+def has_folds(found: Partition) -> bool:
+    """Whether the rows are few, in no order of time, and of units enough to be tested on in turn."""
+    units = len(found.strata) if found.units is None else len(np.unique(found.units))
+    return len(found.strata) < SMALL and not found.in_order and units >= 2 * FOLDS
 
 
 @dataclass(frozen=True)
@@ -145,18 +155,12 @@ def chosen_columns(table: Table, options: Mapping[str, OptionValue]) -> tuple[in
         raise OptionError(f"--target: missing; {table.path} has the columns {table.listed()}; expected the one to predict; "
                           f"write --target {table.names[-1]!r}, say")  # fmt: skip
     target = table.position(options["target"])
-    drop = [table.position(column, "--drop-columns") for column in options.get("drop_columns", ())]
+    drop = [table.position(column, "--drop") for column in options.get("drop", ())]
     if target in drop:
         raise OptionError(
-            f"--drop-columns {table.names[target]}: it is the target; expected other columns; leave it out of --drop-columns"
+            f"--drop {table.names[target]}: it is the target; expected other columns; leave it out of --drop"
         )
     return target, drop
-
-
-def _strata(table: Table, target: int, task: str, strip: str | None) -> np.ndarray:
-    if task in ("regression", "counts"):
-        return table.numbers_and_strays(target)[0]
-    return np.array([label_text(value, strip) for value in table.columns[target].tolist()])
 
 
 def _with_target(table: Table, target: int, notes: list[str]) -> Table:
