@@ -13,6 +13,7 @@ from ...errors import DataError, OptionError
 from .delimited import MISSING_INPUT
 from .preprocess import CategoryColumn, NumberColumn, TablePreprocessor, fit_category, fit_number, label_text
 from .read import Table, check_finite
+from .text_column import TextColumn, fit_text, is_text
 
 MAX_CLASSES_FROM_NUMBERS = 20  # whole numbers of at most so many values mean classes
 CONSTANT = "the same in all training rows"
@@ -84,6 +85,7 @@ def fit(
     _refuse_all_missing(table, inputs)
     numbers: list[NumberColumn] = []
     categories: list[CategoryColumn] = []
+    texts: list[TextColumn] = []
     notes: list[str] = []
     for position in inputs:
         column = _infer_column(table, position, rows, notes)
@@ -91,16 +93,19 @@ def fit(
             numbers.append(column)
         elif isinstance(column, CategoryColumn):
             categories.append(column)
+        elif isinstance(column, TextColumn):
+            texts.append(column)
         else:
             notes.append(f"column {table.names[position]}: {column}, left out")
-    if not numbers and not categories:
+    if not numbers and not categories and not texts:
         left_out = f" ({'; '.join(notes)})" if notes else ""
         raise DataError(f"{table.path}: no column is left to learn from{left_out}; expected one at least beside the target "
                         f"{table.names[target]}; check --target and --drop-columns")  # fmt: skip
-    notes += _scaling_notes(numbers, categories)
+    notes += _scaling_notes(numbers, categories, texts)
     preprocessor = TablePreprocessor(
-        list(table.names), table.header, table.names[target], task, None, numbers, categories, strip_label=strip
-    )
+        list(table.names), table.header, table.names[target], task, None, numbers, categories, strip_label=strip,
+        texts=texts,
+    )  # fmt: skip
     if task == "classification":
         preprocessor.classes = class_names(table, target, strip)
     else:
@@ -124,7 +129,7 @@ def _is_missing(value: str | None) -> bool:
 
 def _infer_column(
     table: Table, position: int, rows: np.ndarray, notes: list[str]
-) -> NumberColumn | CategoryColumn | str:
+) -> NumberColumn | CategoryColumn | TextColumn | str:
     """The encoder of the column at `position`; where there is nothing to learn from it, the reason."""
     name = table.names[position]
     parsed = table.parsed(position)
@@ -142,16 +147,21 @@ def _infer_column(
     present = [value for value in table.columns[position].tolist() if not _is_missing(value)]
     if all(DATE.fullmatch(value) for value in present[:200]):
         return "dates, which this version does not learn from"
+    if is_text(present):
+        return fit_text(name, table.columns[position], rows, notes) or CONSTANT
     different = len(set(present))
     if (different == len(present) >= 5) or different > max(NAMES_FROM, len(present) // 2):
         return f"{different:,} different texts in {len(present):,} rows, names the rows"
     return fit_category(name, table.columns[position][rows]) or CONSTANT
 
 
-def _scaling_notes(numbers: list[NumberColumn], categories: list[CategoryColumn]) -> list[str]:
+def _scaling_notes(
+    numbers: list[NumberColumn], categories: list[CategoryColumn], texts: list[TextColumn]
+) -> list[str]:
     incomplete = sum(column.missing_indicator for column in numbers)
     notes = [
         f"inputs: {len(numbers)} of numbers, {len(categories)} of categories"
+        + (f", {len(texts)} of text" if texts else "")
         + (f"; {incomplete} of numbers with gaps" if incomplete else "")
     ]
     for scale, words in (("standard", "mean and deviation"), ("quantile", "quantiles, being skewed")):

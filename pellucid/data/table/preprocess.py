@@ -2,15 +2,16 @@
 
 A column of numbers is scaled, to mean 0 and variance 1, or by quantiles to a normal distribution where it is skewed.
 Missing values become the median, with a missing indicator beside them. A column of text becomes category numbers; 0 stands
-for a value missing, rare or never seen in training. The type of each column is inferred in `infer.py`.
+for a value missing, rare or never seen in training. Free text has a file of its own, `text_column.py`. The type of each
+column is inferred in `infer.py`.
 
-Shapes: N rows, F number columns (missing indicators included), C category columns.
+Shapes: N rows, F number columns (missing indicators included), C category columns, T text columns of L buckets a row.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import NormalDist
 from typing import ClassVar
 
@@ -22,6 +23,7 @@ from ..input_spec import TableSpec
 from ..problem import Preprocessor, plain_fields
 from .delimited import MISSING_INPUT, as_number
 from .read import Table, check_finite
+from .text_column import TextColumn, encode_texts
 
 MAX_BINS = 32
 ROWS_A_BIN = 16  # training rows that a bin should hold: small tables get fewer, wider bins
@@ -134,11 +136,12 @@ class TablePreprocessor(Preprocessor[Table]):
     mean: float = 0.0
     std: float = 1.0
     strip_label: str | None = None
+    texts: list[TextColumn] = field(default_factory=list)
 
     @property
     def needed(self) -> list[str]:
         """The columns that a table must have for a prediction."""
-        wanted = {column.name for column in self.numbers} | {column.name for column in self.categories}
+        wanted = {column.name for column in (*self.numbers, *self.categories, *self.texts)}
         return [name for name in self.names if name in wanted]
 
     def input_spec(self) -> TableSpec:
@@ -146,19 +149,21 @@ class TablePreprocessor(Preprocessor[Table]):
         bins: list[list[float]] = []
         for column in self.numbers:
             bins += [column.bins, [0.0, 1.0]] if column.missing_indicator else [column.bins]
-        return TableSpec(len(bins), bins, [len(c.values) + 1 for c in self.categories])
+        return TableSpec(len(bins), bins, [len(c.values) + 1 for c in self.categories], [c.buckets for c in self.texts])
 
     def input_names(self) -> list[str]:
-        """What each of the F columns of "numbers" is, then the C of "categories"."""
+        """What each of the F columns of "numbers" is, then the C of "categories", then the T of "text"."""
         names = [
             name
             for c in self.numbers
             for name in ([c.name, f"{c.name} is missing"] if c.missing_indicator else [c.name])
         ]
-        return names + [c.name for c in self.categories]
+        return names + [c.name for c in (*self.categories, *self.texts)]
 
     def encode(self, raw: Table) -> dict[str, np.ndarray]:
-        """{"numbers": (N, F) float32, "categories": (N, C) int64}; a key is absent where there are no such columns.
+        """{"numbers": (N, F) float32, "categories": (N, C) int64, "text": (N, T, L) int32, "text_weights": (N, T, L) float32}.
+
+        A key is absent where there are no such columns.
 
         Raises DataError for a column that is not there, and with the line for text where training had numbers.
         """
@@ -169,6 +174,8 @@ class TablePreprocessor(Preprocessor[Table]):
         if self.categories:
             columns = [c.encode(raw.columns[self._position(raw, c.name)]) for c in self.categories]
             inputs["categories"] = np.stack(columns, axis=1)
+        if self.texts:
+            inputs |= encode_texts(self.texts, [raw.columns[self._position(raw, c.name)] for c in self.texts])
         return inputs
 
     def unseen_values(self, raw: Table) -> list[str]:
@@ -244,6 +251,7 @@ class TablePreprocessor(Preprocessor[Table]):
         fields = plain_fields(json)
         fields["numbers"] = [NumberColumn(**column) for column in fields["numbers"]]
         fields["categories"] = [CategoryColumn(**column) for column in fields["categories"]]
+        fields["texts"] = [TextColumn(**column) for column in fields.get("texts", [])]
         return cls(**fields)
 
 
