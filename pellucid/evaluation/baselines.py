@@ -22,6 +22,7 @@ from sklearn.preprocessing import OneHotEncoder
 from ..errors import OptionError
 from .comparison import paired_difference
 from .metrics import Metrics, classification_metrics, regression_metrics
+from .text_baseline import Texts, with_tfidf
 
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
 BLOCK_VALUES = 20_000_000  # numbers of the rows that are answered for at a time
@@ -45,6 +46,7 @@ def baselines(
     classes: Sequence[str] | None = None,
     network: np.ndarray | None = None,
     decode: Callable[[np.ndarray], np.ndarray] | None = None,
+    texts: tuple[Texts, Texts] | None = None,
 ) -> dict[str, Metrics]:
     """Metrics of the baselines on the test examples, by name; everything is fitted to the training examples alone.
 
@@ -52,6 +54,8 @@ def baselines(
     for a series `persistence` and `autoregression`.
     inputs: what the preprocessor encoded: any of `image` (N, H, W) or uint8 (N, C, H, W), `numbers` (N, F), `categories` (N, C)
     int64, or `series` (N, T, F) whose feature 0 is the target's own past; `decode` brings that into the target's units.
+    texts: the raw columns of text of the training and test rows; the linear models read their TF-IDF in place of what the
+    network reads, and are called `tfidf_logistic_regression` and `tfidf_ridge_regression`.
     target: (N,) int64 class indices, with `classes` naming all K; or (N,) float in the target's own units.
     network: the network's (N, K) probabilities or (N,) predictions for the test examples; when given, each baseline's
     metrics also hold `gain`, (value, low, high): how much better the network is on these same examples.
@@ -62,7 +66,10 @@ def baselines(
     if "series" in train_inputs:
         outputs = _series(train_inputs["series"], train_target, test_inputs["series"], decode or np.asarray)
         return _scored(task, outputs, test_target, network)
-    widest = max([1, *(int(np.prod(array.shape[1:])) for array in train_inputs.values())])
+    if texts is not None:
+        train_inputs, test_inputs = with_tfidf(train_inputs, test_inputs, *texts)
+    dense = [array for array in train_inputs.values() if not sparse.issparse(array)]
+    widest = max([1, *(int(np.prod(array.shape[1:])) for array in dense)])
     most = MOST_VALUES // widest
     if len(train_target) > most:
         rows = np.linspace(0, len(train_target) - 1, most).astype(np.int64)
@@ -80,7 +87,12 @@ def baselines(
         for start in range(0, len(test_target), block):
             matrix = design({name: array[start : start + block] for name, array in test_inputs.items()})
             parts.append({name: model(matrix) for name, model in models.items()})
-        outputs = {name: np.concatenate([part[name] for part in parts]) for name in models}
+        outputs = {
+            f"tfidf_{name}" if texts is not None and name.endswith("_regression") else name: np.concatenate(
+                [part[name] for part in parts]
+            )
+            for name in models
+        }
     return _scored(task, outputs, test_target, network)
 
 
@@ -97,9 +109,9 @@ def _scored(
 
 
 class Design:
-    """Encoded inputs as a matrix (N, columns): pixels and numbers as they are, categories one-hot.
+    """Encoded inputs as a matrix (N, columns): pixels and numbers as they are, categories one-hot, text as TF-IDF.
 
-    Sparse (CSR) when the categories make more than a thousand columns. A category that training never saw is all zeros.
+    Sparse (CSR) when categories and words make more than a thousand columns. A category that training never saw is all zeros.
     """
 
     def __init__(self, train: Mapping[str, np.ndarray]) -> None:
@@ -109,7 +121,9 @@ class Design:
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> Matrix:
         parts: list[Matrix] = [] if self.encoder is None else [self.encoder.transform(inputs["categories"])]
-        for name in sorted(inputs.keys() - {"categories"}):
+        if "tfidf" in inputs:
+            parts.append(inputs["tfidf"])
+        for name in sorted(inputs.keys() - {"categories", "tfidf"}):
             values = np.asarray(inputs[name], dtype=np.float32).reshape(len(inputs[name]), -1)  # (N, columns)
             if inputs[name].dtype == np.uint8:
                 # On a scale near 1, as all else is: it is what the penalty on weights and the solver are made for.
@@ -117,8 +131,8 @@ class Design:
                 values -= 2
             parts.append(values)
         if not parts:
-            raise OptionError("baseline: no inputs; expected at least one of image, numbers, categories; give one")
-        if self.encoder is None:
+            raise OptionError("baseline: no inputs; expected at least one of image, numbers, categories, text; give one")
+        if not any(map(sparse.issparse, parts)):
             return np.hstack(parts) if len(parts) > 1 else parts[0]
         whole = sparse.hstack(parts, format="csr")
         return whole.toarray() if whole.shape[1] <= DENSE_COLUMNS else whole

@@ -177,10 +177,21 @@ class PredictionEvaluator(Evaluator):
         output = predict_outputs(self.forward, preprocessor, arrays_for(self.network, test))
         target, classes = self._targets(test), preprocessor.classes
         others = baselines(problem.task, train.inputs, self._targets(train), test.inputs, target,
-                           classes=classes, network=output, decode=preprocessor.decode)  # fmt: skip
+                           classes=classes, network=output, decode=preprocessor.decode, texts=self._texts())  # fmt: skip
         predictions = TestPredictions(output, target, classes, preprocessor.target_name,
                                       lambda i: problem.raw_example("test", i), problem.names.get("test", ()))  # fmt: skip
         return EvaluationResult(score(preprocessor, output, test.target), others, predictions)
+
+    def _texts(self) -> tuple[list[list[str]], list[list[str]]] | None:
+        """The raw columns of text of the training and test rows, as baselines read them; None where there are none."""
+        problem, names = self.problem, [column.name for column in getattr(self.problem.preprocessor, "texts", ())]
+        if not names:
+            return None
+        rows = [
+            [problem.raw_example(split, i) for i in range(len(problem.examples(split)))] for split in ("train", "test")
+        ]
+        train, test = ([[str(row[name]) for row in own] for name in names] for own in rows)
+        return train, test
 
     def _targets(self, examples: Examples) -> np.ndarray:
         return inverse_transform(self.problem.preprocessor, examples.target)

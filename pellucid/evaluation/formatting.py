@@ -10,6 +10,8 @@ from .metrics import Metrics, primary_metric
 BASELINE_NAMES = {
     "majority": "majority class",
     "logistic_regression": "logistic regression",
+    "tfidf_logistic_regression": "TF-IDF with logistic regression",
+    "tfidf_ridge_regression": "TF-IDF with ridge regression",
     "mean": "mean of the training rows",
     "ridge_regression": "ridge regression",
     "persistence": "the last value again",

@@ -187,7 +187,7 @@ class TablePreprocessor(Preprocessor[Table]):
             if rows:
                 lines.append(f"column {c.name}: {len(rows):,} of {len(column):,} rows hold values never seen in training, "
                              f"{column[rows[0]]!r} first; they count as missing")  # fmt: skip
-        return lines
+        return lines + [line for c in self.texts for line in c.unseen(raw.columns[self._position(raw, c.name)])]
 
     def _position(self, raw: Table, name: str) -> int:
         if name not in raw.names:

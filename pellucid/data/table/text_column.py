@@ -86,6 +86,15 @@ class TextColumn:
             weights[i, : len(known)] = weight / max(float(np.sqrt(weight @ weight)), 1e-12)
         return index, weights
 
+    def unseen(self, column: np.ndarray) -> list[str]:
+        """A line about the texts (N,) without a word, pair or group of letters that training knew, where there are some."""
+        empty = np.flatnonzero(~self.encode(column)[1].any(axis=1)).tolist()
+        rows = [i for i in empty if column[i] is not None and column[i].lower() not in MISSING_INPUT]
+        if not rows:
+            return []
+        return [f"column {self.name}: {len(rows):,} of {len(column):,} rows hold no word that training knew, "
+                f"{column[rows[0]][:40]!r} first; they count as missing"]  # fmt: skip
+
     @property
     def _least(self) -> int:
         return 2 if self.rows >= RARE_FROM else 1
@@ -174,7 +183,7 @@ def _note(name: str, column: np.ndarray, cut: float) -> str:
     present = [text for text in _spread(column.tolist()) if text is not None and text.lower() not in MISSING_INPUT]
     words = sum(len(words_of(text)) for text in present) / max(len(present), 1)
     more = f", the ends of {cut:.0%} cut" if cut >= 0.05 else ""
-    return f"columns: {name} is text, {words:.0f} words on average: its words and letters are learned{more}; --drop {name}"
+    return f"columns: {name} is text, {words:.0f} words on average: its words and letters are learned{more}; --drop-columns {name}"
 
 
 def _spread(values: list[str | None]) -> Iterator[str | None]:
