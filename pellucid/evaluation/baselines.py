@@ -131,7 +131,9 @@ class Design:
                 values -= 2
             parts.append(values)
         if not parts:
-            raise OptionError("baseline: no inputs; expected at least one of image, numbers, categories, text; give one")
+            raise OptionError(
+                "baseline: no inputs; expected at least one of image, numbers, categories, text; give one"
+            )
         if not any(map(sparse.issparse, parts)):
             return np.hstack(parts) if len(parts) > 1 else parts[0]
         whole = sparse.hstack(parts, format="csr")

@@ -68,7 +68,9 @@ def embedding_bag(
 
 def _check_bags(input: Tensor, offsets: Tensor | None, mode: str, per_sample_weights: Tensor | None) -> None:
     if mode not in ("sum", "mean"):
-        raise OptionError(f'embedding_bag: mode={mode!r}; expected "sum" or "mean"; for a maximum, use embedding and max')
+        raise OptionError(
+            f'embedding_bag: mode={mode!r}; expected "sum" or "mean"; for a maximum, use embedding and max'
+        )
     for name, index in (("input", input), ("offsets", offsets)):
         if index is not None and index.dtype.kind not in "iu":
             raise DTypeError(f"embedding_bag: {name} is {index.dtype}; expected integers; convert with .long()")
@@ -77,11 +79,15 @@ def _check_bags(input: Tensor, offsets: Tensor | None, mode: str, per_sample_wei
         raise ShapeError(f"embedding_bag: input {format_shape(input.shape)} {'without' if offsets is None else 'with'} offsets; expected "
                          f"{wanted} axes; {fix}")  # fmt: skip
     if offsets is not None and offsets.ndim != 1:
-        raise ShapeError(f"embedding_bag: offsets {format_shape(offsets.shape)}; expected (B,), where each bag begins; flatten it")
+        raise ShapeError(
+            f"embedding_bag: offsets {format_shape(offsets.shape)}; expected (B,), where each bag begins; flatten it"
+        )
     if per_sample_weights is None:
         return
     if mode != "sum":
-        raise OptionError(f'embedding_bag: per_sample_weights with mode={mode!r}; expected mode="sum"; divide by the weights\' sum yourself')
+        raise OptionError(
+            f'embedding_bag: per_sample_weights with mode={mode!r}; expected mode="sum"; divide by the weights\' sum yourself'
+        )
     if per_sample_weights.shape != input.shape:
         raise ShapeError(f"embedding_bag: per_sample_weights {format_shape(per_sample_weights.shape)}, input {format_shape(input.shape)}; "
                          "expected one weight for each index; reshape it")  # fmt: skip
@@ -90,8 +96,12 @@ def _check_bags(input: Tensor, offsets: Tensor | None, mode: str, per_sample_wei
 def _bag_numbers(offsets: Tensor, bags: int, length: int) -> Tensor:
     """The bag of each of `length` indices; `bags` where it is in none, behind the last offset. int64 (N,)."""
     if bags < 1:
-        raise ShapeError(f"embedding_bag: offsets {format_shape(offsets.shape)}; expected (B,), where each bag begins; pass one at least")
-    message = f"embedding_bag: an offset is {{}}; expected 0 to {length}, the number of indices; count from the first one"
+        raise ShapeError(
+            f"embedding_bag: offsets {format_shape(offsets.shape)}; expected (B,), where each bag begins; pass one at least"
+        )
+    message = (
+        f"embedding_bag: an offset is {{}}; expected 0 to {length}, the number of indices; count from the first one"
+    )
     offsets = check_index(offsets, low=0, high=length + 1, spare=None, message=message)
     message = "embedding_bag: offsets begin at {}; expected 0, or some indices were in no bag; let them begin at 0"
     first = check_index(offsets[:1], low=0, high=1, spare=None, message=message)

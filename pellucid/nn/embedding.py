@@ -17,7 +17,9 @@ from .module import Module
 class _EmbeddingTable(Module):
     """What embeddings share: weight (V, C), which starts standard normal, and the check of an index."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None, dtype: DTypeLike | None) -> None:
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None, dtype: DTypeLike | None
+    ) -> None:
         super().__init__()
         self.num_embeddings = positive_int(num_embeddings, type(self).__name__, "num_embeddings")
         self.embedding_dim = positive_int(embedding_dim, type(self).__name__, "embedding_dim")
@@ -107,9 +109,7 @@ class EmbeddingBag(_EmbeddingTable):
         self.mode = mode
         self.include_last_offset = include_last_offset
 
-    def forward(
-        self, index: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, index: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         return F.embedding_bag(self._checked(index), self.weight, offsets, mode=self.mode, per_sample_weights=per_sample_weights,
                                include_last_offset=self.include_last_offset, padding_idx=self.padding_idx)  # fmt: skip
 

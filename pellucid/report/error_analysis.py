@@ -22,7 +22,7 @@ NUMBERED = 15  # classes up to which the confusion matrix shows its counts
 DRAWN = 100  # classes up to which it is drawn at all
 FEWEST = 5  # examples that a dot of the calibration chart needs
 TILES, ROWS, COLUMNS = 24, 15, 14  # worst mistakes shown: pictures; rows; columns of a row
-SHORT, LONG = 60, 300  # characters of a value shown; of running text
+SHORT, LONG = 60, 200  # characters of a value shown; of running text
 BLANKS = 4  # that running text has at least
 
 
@@ -252,7 +252,8 @@ def _numeric(rows: Sequence[Sequence[object]]) -> list[int]:
 def _value(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return str(shortened(cell(value) if isinstance(value, (float, np.floating)) else str(value), LONG if _is_prose(value) else SHORT))
+    limit = LONG if _is_prose(value) else SHORT
+    return str(shortened(cell(value) if isinstance(value, (float, np.floating)) else str(value), limit))
 
 
 def _is_prose(value: object) -> bool:

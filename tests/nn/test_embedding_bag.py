@@ -98,7 +98,7 @@ def test_what_it_refuses_is_told() -> None:
         nn.EmbeddingBag(5, 3, mode="max")
     with pytest.raises(OptionError, match="EmbeddingBag: padding_idx=5; expected -5 to 4"):
         nn.EmbeddingBag(5, 3, padding_idx=5)
-    with pytest.raises(OptionError, match='per_sample_weights with mode=\'mean\'; expected mode="sum"'):
+    with pytest.raises(OptionError, match="per_sample_weights with mode='mean'; expected mode=\"sum\""):
         layer(index, per_sample_weights=P.ones(3, 4))
     with pytest.raises(IndexRangeError, match="holds 5; expected row numbers 0 to 4"):
         layer(index + 1)
@@ -111,7 +111,11 @@ def test_what_it_refuses_is_told() -> None:
     sums = nn.EmbeddingBag(5, 3, mode="sum")
     with pytest.raises(ShapeError, match=r"per_sample_weights \(3,\), input \(3, 4\)"):
         sums(index, per_sample_weights=P.ones(3))
-    for offsets, message in (([1, 2], "begin at 1"), ([0, 3, 2], "an offset is -1 beside"), ([0, 9], "an offset is 9;")):
+    for offsets, message in (
+        ([1, 2], "begin at 1"),
+        ([0, 3, 2], "an offset is -1 beside"),
+        ([0, 9], "an offset is 9;"),
+    ):
         with pytest.raises(IndexRangeError, match=message):
             layer(P.tensor(FLAT), P.tensor(np.array(offsets)))
 

@@ -155,9 +155,7 @@ def _infer_column(
     return fit_category(name, table.columns[position][rows]) or CONSTANT
 
 
-def _scaling_notes(
-    numbers: list[NumberColumn], categories: list[CategoryColumn], texts: list[TextColumn]
-) -> list[str]:
+def _scaling_notes(numbers: list[NumberColumn], categories: list[CategoryColumn], texts: list[TextColumn]) -> list[str]:
     incomplete = sum(column.missing_indicator for column in numbers)
     notes = [
         f"inputs: {len(numbers)} of numbers, {len(categories)} of categories"

@@ -141,7 +141,7 @@ class TablePreprocessor(Preprocessor[Table]):
     @property
     def needed(self) -> list[str]:
         """The columns that a table must have for a prediction."""
-        wanted = {column.name for column in (*self.numbers, *self.categories, *self.texts)}
+        wanted = {column.name for columns in (self.numbers, self.categories, self.texts) for column in columns}
         return [name for name in self.names if name in wanted]
 
     def input_spec(self) -> TableSpec:
@@ -158,7 +158,7 @@ class TablePreprocessor(Preprocessor[Table]):
             for c in self.numbers
             for name in ([c.name, f"{c.name} is missing"] if c.missing_indicator else [c.name])
         ]
-        return names + [c.name for c in (*self.categories, *self.texts)]
+        return names + [c.name for c in self.categories] + [c.name for c in self.texts]
 
     def encode(self, raw: Table) -> dict[str, np.ndarray]:
         """{"numbers": (N, F) float32, "categories": (N, C) int64, "text": (N, T, L) int32, "text_weights": (N, T, L) float32}.

@@ -11,6 +11,7 @@ Shapes: N rows, L buckets of a row at most.
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 import zlib
@@ -123,7 +124,7 @@ class Hasher:
             return {}
         words = words_of(text)
         found = [self._word(word) for word in words]
-        pairs = [self._bucket(f"p{one} {other}") for one, other in zip(words, words[1:], strict=False)]
+        pairs = [self._bucket(f"p{one} {other}") for one, other in itertools.pairwise(words)]
         return Counter([*(word for word, _ in found), *pairs, *(group for _, groups in found for group in groups)])
 
     def _word(self, word: str) -> tuple[int, list[int]]:
