@@ -12,12 +12,21 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import DataError
-from .base import Content, DataKind, NewExamples, OptionValue, P, PredictionForm, Source
+from .base import Content, DataKind, DataOption, NewExamples, OptionValue, P, PredictionForm, Source
+from .file_labels import names_files
 from .files import existing_file
 from .folders import ExampleFile, FileType, expand, is_archive
 from .image.image_set import ImageSet
 from .labelled_files import LabelledFiles, check_broken, files_to_score, listed
 from .problem import SPLITS, DataModule, Examples, Preprocessor, RawExample
+from .table.kind import COLUMN_OPTIONS
+
+LABEL_OPTIONS = (
+    COLUMN_OPTIONS[0],  # --target, of a table that names files
+    DataOption(
+        "labels", (str,), "Where the labels of files stand: folders, names (cat.1.jpg), or a table of files and labels.", "WAY|FILE"
+    ),
+)  # fmt: skip
 
 
 class FileKind(DataKind[P]):
@@ -36,7 +45,9 @@ class FileKind(DataKind[P]):
         """One file, uint8 (C, H, W). Raises DataError, which says why it cannot be read."""
 
     def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
-        return not content.is_file and content.share(self.endings) > 0.5
+        if content.is_file:
+            return names_files(content.path, self.type)
+        return content.share(self.endings) > 0.5
 
     def read_new(self, preprocessor: P, sources: Sequence[Source]) -> NewExamples:
         """Files, and all of the type in folders and archives, whatever lies between; or one data set known by name."""
@@ -56,10 +67,12 @@ class FileKind(DataKind[P]):
 
     def read_labelled(self, preprocessor: P, source: Source) -> NewExamples:
         path, classes = source.path, preprocessor.classes or []
-        if not path.is_dir() and not is_archive(existing_file(path, f"folder or archive of {self.noun}s")):
+        if names_files(path, self.type):
+            pass
+        elif not path.is_dir() and not is_archive(existing_file(path, f"folder or archive of {self.noun}s")):
             raise DataError(f"{path}: one file; expected a folder or archive of {self.noun}s, a folder for each class; for a {self.noun}, "
                             "use pellucid predict")  # fmt: skip
-        files = files_to_score(path, self.type, classes)
+        files = files_to_score(source, self.type, classes)
         images = self.decode(preprocessor, files)
         check_broken(path, images.broken, len(files), self.noun)
         number = {label: i for i, label in enumerate(classes)}

@@ -64,7 +64,7 @@ def load_pictures(source: Source, side: int | None = None) -> DataModule:
     """
     if side is not None and not 4 <= side <= LARGEST_SIZE:
         raise OptionError(f"image_size: {side}; expected pixels a side, 4 to {LARGEST_SIZE}; write --image-size 32")
-    files = labelled_files(source.path, PICTURES, read_header, source.seed)
+    files = labelled_files(source, PICTURES, read_header)
     size, change = _common_size(files.splits["train"], side)
     sets = _decode(files, size)
     files.check_decoded([one.rows for one in sets])
