@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from .file_labels import names_files
 from .files import existing_file
 from .folders import ExampleFile, FileType, expand, is_archive
 from .image.image_set import ImageSet
-from .labelled_files import LabelledFiles, check_broken, files_to_score, listed
+from .labelled_files import LabelledFiles, check_broken, files_to_score, labels_place, listed
 from .problem import SPLITS, DataModule, Examples, Preprocessor, RawExample
 from .table.kind import COLUMN_OPTIONS
 
@@ -46,14 +47,18 @@ class FileKind(DataKind[P]):
 
     def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
         if content.is_file:
-            return names_files(content.path, self.type)
-        return content.share(self.endings) > 0.5
+            return content.share(frozenset(self.type.foreign)) == 1 or names_files(content.path, self.type)
+        return content.share(self.endings | self.type.foreign.keys()) > 0.5
+
+    def open(self, content: Content) -> tuple[str, list[Path]]:
+        """Of a table that names files, the folder's name."""
+        return content.path.resolve().parent.name if content.is_file else content.stem, [content.path]
 
     def read_new(self, preprocessor: P, sources: Sequence[Source]) -> NewExamples:
         """Files, and all of the type in folders and archives, whatever lies between; or one data set known by name."""
         if len(sources) == 1 and sources[0].dataset is not None:
             return self.read_labelled(preprocessor, sources[0])
-        chosen = [(source.path, expand(source.path, self.type)) for source in sources]
+        chosen = [(source.path, expand(labels_place(source, self.type)[0], self.type)) for source in sources]
         images = self.decode(preprocessor, [file for _, files in chosen for file in files])
         broken = set(images.broken)
         for path, files in chosen:

@@ -31,16 +31,18 @@ NUMBERED = re.compile(r"(?P<label>.*?[^\W\d_].*?)(?:[\s._-]*\(?\d+\)?)+")
 GIVEN = {"img", "dsc", "dscn", "dscf", "pxl", "mvi", "vid", "gopr", "image", "images", "img-wa", "photo", "picture", "pic",
          "screenshot", "scan", "frame", "file", "untitled", "whatsapp image", "rec", "recording", "audio", "sound"}  # fmt: skip
 PEEKED = 1 << 16  # bytes of a table that show whether it names files
+SEARCHED = 20  # folders beside a table that are searched for them
 
 
 @dataclass
 class FileLabels:
     """label: that of a file by its path in the tree, as far as it has one. notes: where they come from. without: why a file
-    has none, for the count of those left aside."""
+    has none, for the count of those left aside. tables: how many tables in the listing they come from."""
 
     label: dict[TreePath, str]
     notes: list[str]
     without: str
+    tables: int = 0
 
 
 def labelled_by(
@@ -58,6 +60,9 @@ def labelled_by(
     found = None
     if way is None or way not in WAYS:
         found = _from_table(path, listing, way, target)
+    if found is None and target is not None:
+        raise OptionError(f"--target {target}: {path} holds {listing.type.noun}s and no table that names them; expected --target for a table; "
+                          "leave it out")  # fmt: skip
     if found is None and way in (None, "names"):
         found = _from_names(listing, way is not None, known)
     if found is None:
@@ -66,6 +71,7 @@ def labelled_by(
                             "again, as cat.1.jpg, cat.2.jpg, dog.1.jpg, dog.2.jpg; rename them, or leave --labels out")  # fmt: skip
         return folders, []
     listing.left_out["in no class folder"] = 0
+    listing.left_out[listing.others] -= found.tables
     if missing := len(listing.files) - len(found.label):
         listing.left_out[found.without] += missing
     return _by_split_folder(listing, found.label), found.notes
@@ -73,7 +79,10 @@ def labelled_by(
 
 def _by_split_folder(listing: Listing, label: dict[TreePath, str]) -> dict[str, FolderSplit]:
     """The labelled files, by `train/` and `test/` where both have some."""
-    use = {path: SPLIT_FOLDERS.get(path[0].lower(), "") if len(path) > 1 else "" for path in label}
+    use = {
+        path: next((SPLIT_FOLDERS[name.lower()] for name in path[:-1] if name.lower() in SPLIT_FOLDERS), "")
+        for path in label
+    }
     if not {"train"} < set(use.values()) or "" in use.values():
         use = dict.fromkeys(label, "")
     splits: dict[str, FolderSplit] = {}
@@ -118,24 +127,30 @@ def names_files(path: Path, type: FileType) -> bool:
     """Whether a table of two columns names files of the type that lie beside it, or in a folder beside it."""
     if path.suffix.lower() not in TABLES.endings or not path.is_file():
         return False
-    with path.open("rb") as file:
-        lines = file.read(PEEKED).decode("utf-8", "replace").splitlines()[1:21]
-    separator = max(",;\t", key=lambda c: sum(c in line for line in lines))
-    rows = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator) if row]
-    if not rows or any(len(row) != 2 for row in rows):
+    try:
+        with path.open("rb") as file:
+            lines = file.read(PEEKED).decode("utf-8", "replace").splitlines()[1:21]
+        separator = max(",;\t", key=lambda c: sum(c in line for line in lines))
+        rows = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator) if row]
+        by_key = _keys(_beside(path.parent, type)) if rows and all(len(row) == 2 for row in rows) else {}
+    except (OSError, csv.Error):  # whoever reads it then says what is wrong
         return False
-    folders = [path.parent, *(entry for entry in sorted(path.parent.iterdir())[:50] if entry.is_dir())]
-    usual = ("", *(ending for ending in (".jpg", ".jpeg", ".png", ".wav") if ending in type.endings))
+    if not by_key or all(cell.strip().isdigit() for row in rows for cell in row):  # two columns of numbers are a table
+        return False
+    return any(
+        sum(_key(cell) in by_key for cell in column) >= MATCHED * len(rows) for column in zip(*rows, strict=True)
+    )
 
-    def is_file(cell: str) -> bool:
-        names = [cell.strip() + ending for ending in usual]
-        return any(
-            os.path.splitext(name)[1].lower() in type.endings and (folder / name).is_file()
-            for name in names
-            for folder in folders
-        )
 
-    return any(sum(map(is_file, column)) * 2 >= len(rows) for column in zip(*rows, strict=True))
+def _beside(folder: Path, type: FileType) -> Listing:
+    """The files of a type in a folder, and in the first folders in it."""
+    listing = Listing(type)
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    inner = [path for entry in [entry for entry in entries if entry.is_dir()][:SEARCHED] for path in entry.iterdir()]
+    for path in (*entries, *inner):
+        if path.suffix.lower() in type.endings:
+            listing.files[path.relative_to(folder).parts] = path
+    return listing
 
 
 def _from_table(path: Path, listing: Listing, way: str | None, target: str | None) -> FileLabels | None:
@@ -147,12 +162,15 @@ def _from_table(path: Path, listing: Listing, way: str | None, target: str | Non
                               "labels; check the name")  # fmt: skip
         return None
     by_key = _keys(listing)
+    inside = way is None or not Path(way).is_file() or path.resolve() in Path(way).resolve().parents
     for name, table in tables.items():
         columns = [[str(value or "") for value in column.tolist()] for column in table.columns]
         shares = [sum(_key(value) in by_key for value in column) / len(table) for column in columns]
         at = max(range(len(shares)), key=shares.__getitem__)
         if shares[at] >= MATCHED:
-            return _labels_of(name, table, at, _label_column(table, at, target), by_key)
+            found = _labels_of(name, table, at, _label_column(table, at, target), by_key)
+            found.tables = int(inside)
+            return found
     if way is not None:
         name, table = next(iter(tables.items()))
         raise DataError(f"{name}: none of its columns ({table.listed()}) names the {listing.type.noun}s in {path}, such as "
