@@ -15,7 +15,6 @@ import itertools
 import re
 import unicodedata
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +27,7 @@ GROUPS = (3, 4, 5)  # letters of a group, blanks at both ends of its word counte
 LONGEST_WORD = 40  # letters of a word that are looked at
 MAX_LENGTH = 512  # buckets of a row
 MAX_VALUES = 50_000_000  # buckets of all rows together: a larger table has shorter rows
-COUNTED = 50_000  # training rows that document frequencies are counted in, evenly spread
+COUNTED = 20_000  # training rows that document frequencies are counted in, evenly spread
 RARE_FROM = 50  # training rows from which a bucket that only one of them has is left out: nothing can be learned of it
 WHOLE = 0.98  # of the training rows that fit in L buckets
 
@@ -76,11 +75,7 @@ class TextColumn:
         weights = np.zeros((len(column), self.length), np.float32)
         hasher = Hasher(self.buckets)
         for i, text in enumerate(column.tolist()):
-            counts = hasher.counts(text)
-            if not counts:
-                continue
-            own = np.fromiter(counts.keys(), np.int32, len(counts))
-            times = np.fromiter(counts.values(), np.float64, len(counts))
+            own, times = hasher.counts(text)
             known = np.flatnonzero(inverse[own])[: self.length]
             weight = (1 + np.log(times[known])) * inverse[own[known]]
             index[i, : len(known)] = own[known]
@@ -116,22 +111,30 @@ class Hasher:
 
     def __init__(self, buckets: int) -> None:
         self.buckets = buckets
-        self._words: dict[str, tuple[int, list[int]]] = {}  # a word -> its bucket, and those of its groups of letters
+        self._words: dict[str, tuple[int, np.ndarray]] = {}  # a word -> its bucket, and those of its groups of letters
 
-    def counts(self, text: str | None) -> dict[int, int]:
-        """bucket -> how often it comes, in the order words, pairs, groups; {} for a missing value."""
+    def counts(self, text: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """Buckets int32 (n,) in the order words, pairs, groups, and how often each comes, int64 (n,); none for a missing value."""
         if text is None or text.lower() in MISSING_INPUT:
-            return {}
+            return np.zeros(0, np.int32), np.zeros(0, np.int64)
         words = words_of(text)
         found = [self._word(word) for word in words]
         pairs = [self._bucket(f"p{one} {other}") for one, other in itertools.pairwise(words)]
-        return Counter([*(word for word, _ in found), *pairs, *(group for _, groups in found for group in groups)])
+        first = np.array([*(word for word, _ in found), *pairs], np.int32)
+        buckets, at, times = np.unique(
+            np.concatenate([first, *(groups for _, groups in found)]), return_index=True, return_counts=True
+        )
+        order = np.argsort(at)
+        return buckets[order], times[order]
 
-    def _word(self, word: str) -> tuple[int, list[int]]:
+    def _word(self, word: str) -> tuple[int, np.ndarray]:
         if word not in self._words:
             padded = f" {word} "
             groups = [padded[i : i + n] for n in GROUPS for i in range(len(padded) - n + 1)] if len(word) > 1 else []
-            self._words[word] = self._bucket("w" + word), [self._bucket("g" + group) for group in groups]
+            self._words[word] = (
+                self._bucket("w" + word),
+                np.array([self._bucket("g" + group) for group in groups], np.int32),
+            )
         return self._words[word]
 
     def _bucket(self, feature: str) -> int:
@@ -165,16 +168,14 @@ def _plain_words(value: str) -> int:
 def fit_text(name: str, column: np.ndarray, rows: np.ndarray, notes: list[str]) -> TextColumn | None:
     """The encoder of the whole `column` (N,), learned from its training `rows`, and a note; None where all would be alike."""
     sampled = rows[np.linspace(0, len(rows) - 1, min(COUNTED, len(rows))).astype(np.int64)]
-    documents, each = Counter[int](), []
     hasher = Hasher(BUCKETS)
-    for counts in map(hasher.counts, column[sampled].tolist()):
-        documents.update(counts.keys())
-        each.append(list(counts.keys()))
-    fitted = TextColumn(name, len(sampled), [documents[bucket] for bucket in range(1, BUCKETS + 1)], 1)
-    sizes = [sum(documents[bucket] >= fitted._least for bucket in own) for own in each]
+    each = [hasher.counts(text)[0] for text in column[sampled].tolist()]
+    documents = np.bincount(np.concatenate(each), minlength=BUCKETS + 1)
+    fitted = TextColumn(name, len(sampled), documents[1:].tolist(), 1)
+    sizes = [int((documents[own] >= fitted._least).sum()) for own in each]
     most = min(MAX_LENGTH, max(8, MAX_VALUES // len(column)))
     fitted.length = min(most, -(-max(1, int(np.quantile(sizes, WHOLE))) // 8) * 8)
-    if not any(sizes) or min(documents.values()) == len(sampled):
+    if not any(sizes) or documents[documents > 0].min() == len(sampled):
         return None
     notes.append(_note(name, column, sum(size > fitted.length for size in sizes) / len(sizes)))
     return fitted
