@@ -48,7 +48,8 @@ Options = dict[str, OptionValue]  # what the user gave, by name
 CONTAINERS = [kind.container for kind in reversed(KINDS.values()) if kind.endings]
 HELP = f"""Train a network on DATA: a name from `pellucid datasets`, {", ".join(CONTAINERS[:-1])} or {CONTAINERS[-1]}.
 
-Images and sounds need one folder for each class, and may lie in an archive.
+Images and sounds need one folder for each class, names such as cat.1.jpg, or a table of files and labels; they may lie in an
+archive.
 
 \b
 pellucid train digits

@@ -7,17 +7,27 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import DataError
-from .base import Content, DataKind, NewExamples, OptionValue, P, PredictionForm, Source
+from .base import Content, DataKind, DataOption, NewExamples, OptionValue, P, PredictionForm, Source
+from .file_labels import names_files
 from .files import existing_file
 from .folders import ExampleFile, FileType, expand, is_archive
 from .image.image_set import ImageSet
-from .labelled_files import LabelledFiles, check_broken, files_to_score, listed
+from .labelled_files import LabelledFiles, check_broken, files_to_score, labels_place, listed
 from .problem import SPLITS, DataModule, Examples, Preprocessor, RawExample
+from .table.kind import COLUMN_OPTIONS
+
+LABEL_OPTIONS = (
+    COLUMN_OPTIONS[0],  # --target, of a table that names files
+    DataOption(
+        "labels", (str,), "Where the labels of files stand: folders, names (cat.1.jpg), or a table of files and labels.", "WAY|FILE"
+    ),
+)  # fmt: skip
 
 
 class FileKind(DataKind[P]):
@@ -36,13 +46,19 @@ class FileKind(DataKind[P]):
         """One file, uint8 (C, H, W). Raises DataError, which says why it cannot be read."""
 
     def recognises(self, content: Content, options: Mapping[str, OptionValue]) -> bool:
-        return not content.is_file and content.share(self.endings) > 0.5
+        if content.is_file:
+            return content.share(frozenset(self.type.foreign)) == 1 or names_files(content.path, self.type)
+        return content.share(self.endings | self.type.foreign.keys()) > 0.5
+
+    def open(self, content: Content) -> tuple[str, list[Path]]:
+        """Of a table that names files, the folder's name."""
+        return content.path.resolve().parent.name if content.is_file else content.stem, [content.path]
 
     def read_new(self, preprocessor: P, sources: Sequence[Source]) -> NewExamples:
         """Files, and all of the type in folders and archives, whatever lies between; or one data set known by name."""
         if len(sources) == 1 and sources[0].dataset is not None:
             return self.read_labelled(preprocessor, sources[0])
-        chosen = [(source.path, expand(source.path, self.type)) for source in sources]
+        chosen = [(source.path, expand(labels_place(source, self.type)[0], self.type)) for source in sources]
         images = self.decode(preprocessor, [file for _, files in chosen for file in files])
         broken = set(images.broken)
         for path, files in chosen:
@@ -56,10 +72,12 @@ class FileKind(DataKind[P]):
 
     def read_labelled(self, preprocessor: P, source: Source) -> NewExamples:
         path, classes = source.path, preprocessor.classes or []
-        if not path.is_dir() and not is_archive(existing_file(path, f"folder or archive of {self.noun}s")):
+        if names_files(path, self.type):
+            pass
+        elif not path.is_dir() and not is_archive(existing_file(path, f"folder or archive of {self.noun}s")):
             raise DataError(f"{path}: one file; expected a folder or archive of {self.noun}s, a folder for each class; for a {self.noun}, "
                             "use pellucid predict")  # fmt: skip
-        files = files_to_score(path, self.type, classes)
+        files = files_to_score(source, self.type, classes)
         images = self.decode(preprocessor, files)
         check_broken(path, images.broken, len(files), self.noun)
         number = {label: i for i, label in enumerate(classes)}

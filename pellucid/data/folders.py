@@ -17,7 +17,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -41,10 +41,14 @@ Member = tuple[str, str, int, Any]  # an archive's: name, "file", "folder" or "l
 
 @dataclass(frozen=True)
 class FileType:
-    """The files to look for. noun: what one is called, "picture". endings: of their names, with the dot."""
+    """The files to look for. noun: what one is called, "picture". endings: of their names, with the dot.
+
+    foreign: endings of files that are such ones too and cannot be read, each with its format and what to do.
+    """
 
     noun: str
     endings: frozenset[str]
+    foreign: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass
@@ -52,20 +56,30 @@ class Listing:
     """The files of one type in a tree.
 
     files: path in the tree -> a path on disk, or the bytes themselves. folders: all there are, empty ones included.
-    left_out: why other files were left out -> how many.
+    left_out: why other files were left out -> how many. foreign: names of those whose format cannot be read.
     """
 
     type: FileType
     files: dict[TreePath, Path | bytes] = field(default_factory=dict)
     folders: set[TreePath] = field(default_factory=set)
     left_out: Counter[str] = field(default_factory=Counter)
+    foreign: list[str] = field(default_factory=list)
+
+    @property
+    def others(self) -> str:
+        """Why files of other types are left out."""
+        return f"whose names do not end as a {self.type.noun}'s do"
 
     def wants(self, path: TreePath, size: int) -> bool:
         """Whether the file is of the type by its name; count it as left out if not, hidden files apart."""
         if _hidden(path):
             return False
-        if os.path.splitext(path[-1])[1].lower() not in self.type.endings:
-            self.left_out[f"whose names do not end as a {self.type.noun}'s do"] += 1
+        last = os.path.splitext(path[-1])[1].lower()
+        if last in self.type.foreign:
+            self.left_out[f"in {self.type.foreign[last].partition(',')[0]}, which is not read"] += 1
+            self.foreign.append("/".join(path))
+        elif last not in self.type.endings:
+            self.left_out[self.others] += 1
         elif size > LARGEST_FILE:
             self.left_out[f"larger than {LARGEST_FILE >> 20} MB"] += 1
         else:
@@ -125,17 +139,28 @@ def first_members(path: Path) -> list[str]:
 def list_files(path: Path, type: FileType) -> Listing:
     """The files of a type in a folder or archive, in order, hidden ones apart. Raises DataError."""
     listing = Listing(type)
+    _refuse_foreign(path, type)
     if path.is_dir():
         _walk(path, listing)
     else:
         with _open_archive(path) as (members, open_member):
             _read_members(path, members, open_member, listing)
     listing.files = dict(sorted(listing.files.items()))
+    if len(listing.foreign) > len(listing.files):
+        first = min(listing.foreign)
+        raise DataError(f"{path}: {len(listing.foreign):,} of {len(listing.foreign) + len(listing.files):,} {type.noun}s, {first} first, are in "
+                        f"{type.foreign[os.path.splitext(first)[1].lower()]}")  # fmt: skip
     return listing
+
+
+def _refuse_foreign(path: Path, type: FileType) -> None:
+    if path.suffix.lower() in type.foreign and path.is_file():
+        raise DataError(f"{path}: a {type.noun} in {type.foreign[path.suffix.lower()]}")
 
 
 def expand(path: Path, type: FileType) -> list[ExampleFile]:
     """The files that `path` stands for: itself, or all of the type in a folder or archive."""
+    _refuse_foreign(path, type)
     if not path.is_dir() and not is_archive(path):
         return [ExampleFile(str(path), "", path)]
     files = list_files(path, type).files

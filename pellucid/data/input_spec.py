@@ -28,10 +28,11 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """Rows of a table, the arrays "numbers" and "categories".
+    """Rows of a table, the arrays "numbers", "categories", and "text" with "text_weights".
 
     numbers: F, how many columns of numbers.      number_bins: the edges of bins of each.
     categories: the cardinality of each column of categories.
+    texts: the buckets of each column of text, the padding not counted; "text" has those of each row, 0 for padding.
     """
 
     title: ClassVar[str] = "a table"
@@ -39,6 +40,7 @@ class TableSpec:
     numbers: int
     number_bins: Sequence[Sequence[float]] = ()
     categories: Sequence[int] = ()
+    texts: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

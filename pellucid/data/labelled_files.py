@@ -1,6 +1,6 @@
-"""Class folders as splits: which of the files train, validate and test, and what of them is left out (floor 4).
+"""Labelled files as splits: which of the files train, validate and test, and what of them is left out (floor 4).
 
-Pictures and sounds share it. No two files of equal bytes end up in different splits, and what the folders do not give is
+Pictures and sounds share it. Labels come from class folders, or as `file_labels.py` says. No two files of equal bytes end up in different splits, and what the folders do not give is
 split off from training, by class. Every choice is a note.
 """
 
@@ -16,11 +16,14 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from ..errors import DataError, suggestion
+from .base import Source
+from .file_labels import labelled_by, names_files
 from .folders import ExampleFile, FileType, FolderSplit, Listing, by_split, list_files
 from .problem import SPLITS
 from .split import LEAST_ROWS, THREE_WAY, TWO_WAY, split_rows
 
 CLASS_FOLDERS = "expected a folder for each class, such as cats/ and dogs/"
+OR_NAMES = ", names such as cat.1.jpg and dog.1.jpg, or a table of files and labels beside them"
 MAX_VALIDATION = 5000  # files taken from training, where a test split is given
 MAX_BROKEN = 0.01  # of the files; one is let pass where there are others
 THREADED_SIZE = (
@@ -90,35 +93,49 @@ class LabelledFiles(Generic[Header]):
 
 
 def labelled_files(
-    path: Path, type: FileType, read_header: Callable[[ExampleFile], Header], seed: int
+    source: Source, type: FileType, read_header: Callable[[ExampleFile], Header]
 ) -> LabelledFiles[Header]:
-    """The files in the folder or archive `path`, split. Raises DataError for what cannot be learned from."""
+    """The files in a folder or archive, or those that a table names, split. Raises DataError for what cannot be learned from."""
+    path, way = labels_place(source, type)
     listing = list_files(path, type)
-    folders = by_split(listing)
+    folders, told = labelled_by(path, listing, by_split(listing), way, source.options.get("target"))
     classes = _class_names(path, folders, listing)
     headers = {split: map_files(read_header, folder.files) for split, folder in folders.items()}
     everything = [header for split in sorted(headers) for header in headers[split]]
     broken = [header.file.name for header in everything if not header.readable]
     check_broken(path, broken, len(everything), type.noun)
     digest = hashlib.sha256(b"".join(header.file.name.encode() + header.digest for header in everything))
+    if told:  # the names do not say the labels
+        digest.update("\n".join(header.file.label for header in everything).encode())
     copies = _drop_copies(headers)
-    splits, division = _divide(path, headers, seed, type.noun)
+    splits, division = _divide(path, headers, source.seed, type.noun)
+    notes = [division, *told, *copies]
     return LabelledFiles(
-        path, type, classes, splits, broken, len(everything), digest.hexdigest(), [division, *copies], listing.left_out
+        path, type, classes, splits, broken, len(everything), digest.hexdigest(), notes, listing.left_out
     )
 
 
-def files_to_score(path: Path, type: FileType, classes: Sequence[str]) -> list[ExampleFile]:
+def labels_place(source: Source, type: FileType) -> tuple[Path, str | None]:
+    """The folder or archive of a source's files, and where their labels are told: a table names those that lie beside it."""
+    way = source.options.get("labels")
+    if names_files(source.path, type):
+        return source.path.parent, way or str(source.path)
+    return source.path, way
+
+
+def files_to_score(source: Source, type: FileType, classes: Sequence[str]) -> list[ExampleFile]:
     """The labelled files of a folder or archive: of its test split where it has one, else all.
 
     Raises DataError where there are none, and for a class that is not among `classes`.
     """
-    splits = by_split(list_files(path, type))
+    path, way = labels_place(source, type)
+    listing = list_files(path, type)
+    splits, _ = labelled_by(path, listing, by_split(listing), way, source.options.get("target"), tuple(classes))
     used = [splits["test"]] if "test" in splits else list(splits.values())
     files = [file for split in used for file in split.files]
     if not files:
         raise DataError(
-            f"{path}: no class folders with {type.noun}s; {CLASS_FOLDERS}; sort them, or use pellucid predict"
+            f"{path}: no class folders with {type.noun}s; {CLASS_FOLDERS}{OR_NAMES}; sort them, or use pellucid predict"
         )
     unseen = next((file for file in files if file.label not in classes), None)
     if unseen is not None:
@@ -164,7 +181,7 @@ def _class_names(path: Path, splits: dict[str, FolderSplit], listing: Listing) -
     noun = listing.type.noun
     if not splits:
         came = f"{len(listing.files):,} {noun}s and no class folders" if listing.files else f"no {noun}s"
-        raise DataError(f"{path}: {came}; {CLASS_FOLDERS}; sort the {noun}s into folders")
+        raise DataError(f"{path}: {came}; {CLASS_FOLDERS}{OR_NAMES}; sort the {noun}s into folders")
     training = splits.get("train") or splits.get("") or FolderSplit()
     classes = sorted(training.classes)
     if len(classes) < 2:

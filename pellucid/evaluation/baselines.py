@@ -20,11 +20,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge, RidgeCV
 from sklearn.preprocessing import OneHotEncoder
 
-from ..data.problem import Examples
+from ..data.problem import Examples, Inputs
 from ..errors import OptionError
 from ..threads import one_openmp_thread
 from .comparison import paired_difference
 from .metrics import Metrics, classification_metrics, regression_metrics
+from .text_baseline import Texts, with_tfidf
 
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
 BLOCK_VALUES = 20_000_000  # numbers of the rows that are answered for at a time
@@ -39,6 +40,7 @@ ORDER = 15  # past values that the autoregression weighs
 _one_at_a_time = threading.Lock()  # scikit-learn sets Python's filters of warnings, which are one for all threads
 
 TABLE = {"numbers", "categories"}  # inputs that only tables have
+TFIDF_NAMES = {name: f"tfidf_{name}" for name in ("logistic_regression", "ridge_regression")}  # where there is text
 Matrix = Any  # (N, columns), an array, or sparse where it is wide
 Model = Callable[[Matrix], np.ndarray]  # fitted: from a matrix of N rows to what it says of each
 
@@ -53,6 +55,7 @@ def baselines(
     classes: Sequence[str] | None = None,
     network: np.ndarray | None = None,
     decode: Callable[[np.ndarray], np.ndarray] | None = None,
+    texts: Sequence[Texts] | None = None,
 ) -> dict[str, Metrics]:
     """Metrics of the baselines on the test examples, by name; everything is fitted to the training examples alone.
 
@@ -60,6 +63,8 @@ def baselines(
     tables add `boosted_trees`; a series gives `persistence` and `autoregression`.
     inputs: what the preprocessor encoded: any of `image` (N, H, W) or uint8 (N, C, H, W), `numbers` (N, F), `categories` (N, C)
     int64, or `series` (N, T, F) whose feature 0 is the target's own past; `decode` brings that into the target's units.
+    texts: the raw columns of text of the training and test rows; the linear models read their TF-IDF in place of what the
+    network reads, and are called `tfidf_logistic_regression` and `tfidf_ridge_regression`.
     target: (N,) int64 class indices, with `classes` naming all K; or (N,) float in the target's own units.
     network: the network's (N, K) probabilities or (N,) predictions for the test examples; when given, each baseline's
     metrics also hold `gain`, (value, low, high): how much better the network is on these same examples.
@@ -69,7 +74,7 @@ def baselines(
     test = Examples(dict(test_inputs), np.asarray(test_target))
     if task == "classification" and classes is None:
         classes = [str(c) for c in range(int(max(np.max(train_target), np.max(test_target))) + 1)]
-    (outputs,) = baseline_outputs(task, train_inputs, train_target, [test], classes=classes, decode=decode)
+    (outputs,) = baseline_outputs(task, train_inputs, train_target, [test], classes=classes, decode=decode, texts=texts)
     return _scored(task, outputs, test_target, network)
 
 
@@ -82,17 +87,22 @@ def baseline_outputs(
     classes: Sequence[str] | None = None,
     decode: Callable[[np.ndarray], np.ndarray] | None = None,
     weight: np.ndarray | None = None,
+    texts: Sequence[Texts] | None = None,
 ) -> list[dict[str, np.ndarray]]:
     """What each baseline, fitted once, answers for each of the parts `asked`: by name, as a network's outputs are.
 
     task: besides those of `baselines`, "multilabel" gives `shares` and `one_vs_rest`, "counts" `mean` and `poisson_regression`.
-    weight: (N,) of the training rows.
+    weight: (N,) of the training rows. texts: as of `baselines`, of the training rows and of each part.
     """
     train_target = np.asarray(train_target)
     if "series" in train_inputs:
         train = train_inputs["series"]
         return [_series(train, train_target, part.inputs["series"], decode or np.asarray) for part in asked]
-    widest = max([1, *(int(np.prod(array.shape[1:])) for array in train_inputs.values())])
+    others: list[Inputs] = [part.inputs for part in asked]
+    if texts is not None:
+        train_inputs, *others = with_tfidf([train_inputs, *others], texts)
+    dense = [array for array in train_inputs.values() if not sparse.issparse(array)]
+    widest = max([1, *(int(np.prod(array.shape[1:])) for array in dense)])
     most = MOST_VALUES // widest
     if len(train_target) > most:
         rows = np.linspace(0, len(train_target) - 1, most).astype(np.int64)
@@ -110,7 +120,11 @@ def baseline_outputs(
         else:
             models = _regressions(matrix, train_target, weight)
         block = max(1, BLOCK_VALUES // widest)  # pictures to test on may be more than memory holds
-        answers = [_answers(models, design, part, block) for part in asked]
+        answers = [
+            _answers(models, design, inputs, len(part), block) for inputs, part in zip(others, asked, strict=True)
+        ]
+        if texts is not None:
+            answers = [{TFIDF_NAMES.get(name, name): x for name, x in own.items()} for own in answers]
         if train_inputs.keys() <= TABLE and len(models) > 1 and task in ("classification", "regression"):
             k = len(classes or ()) if task == "classification" else 1
             trees = _boosted_trees(task, train_inputs, train_target, k, weight)
@@ -119,10 +133,10 @@ def baseline_outputs(
         return answers
 
 
-def _answers(models: dict[str, Model], design: Design, part: Examples, block: int) -> dict[str, np.ndarray]:
+def _answers(models: dict[str, Model], design: Design, inputs: Inputs, count: int, block: int) -> dict[str, np.ndarray]:
     parts = []
-    for start in range(0, len(part), block):
-        matrix = design({name: array[start : start + block] for name, array in part.inputs.items()})
+    for start in range(0, count, block):
+        matrix = design({name: array[start : start + block] for name, array in inputs.items()})
         parts.append({name: model(matrix) for name, model in models.items()})
     return {name: np.concatenate([answers[name] for answers in parts]) for name in models}
 
@@ -140,9 +154,9 @@ def _scored(
 
 
 class Design:
-    """Encoded inputs as a matrix (N, columns): pixels and numbers as they are, categories one-hot.
+    """Encoded inputs as a matrix (N, columns): pixels and numbers as they are, categories one-hot, text as TF-IDF.
 
-    Sparse (CSR) when the categories make more than a thousand columns. A category that training never saw is all zeros.
+    Sparse (CSR) when categories and words make more than a thousand columns. A category that training never saw is all zeros.
     """
 
     def __init__(self, train: Mapping[str, np.ndarray]) -> None:
@@ -152,7 +166,9 @@ class Design:
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> Matrix:
         parts: list[Matrix] = [] if self.encoder is None else [self.encoder.transform(inputs["categories"])]
-        for name in sorted(inputs.keys() - {"categories"}):
+        if "tfidf" in inputs:
+            parts.append(inputs["tfidf"])
+        for name in sorted(inputs.keys() - {"categories", "tfidf"}):
             values = np.asarray(inputs[name], dtype=np.float32).reshape(len(inputs[name]), -1)  # (N, columns)
             if inputs[name].dtype == np.uint8:
                 # On a scale near 1, as all else is: it is what the penalty on weights and the solver are made for.
@@ -160,8 +176,10 @@ class Design:
                 values -= 2
             parts.append(values)
         if not parts:
-            raise OptionError("baseline: no inputs; expected at least one of image, numbers, categories; give one")
-        if self.encoder is None:
+            raise OptionError(
+                "baseline: no inputs; expected at least one of image, numbers, categories, text; give one"
+            )
+        if not any(map(sparse.issparse, parts)):
             return np.hstack(parts) if len(parts) > 1 else parts[0]
         whole = sparse.hstack(parts, format="csr")
         return whole.toarray() if whole.shape[1] <= DENSE_COLUMNS else whole

@@ -235,10 +235,10 @@ class PredictionEvaluator(Evaluator):
         learned, target = self._targets(train), self._targets(test)
         if metrics.headline is None and test.weight is None and problem.task != "counts":
             return baselines(problem.task, train.inputs, learned, test.inputs, target,
-                             classes=preprocessor.classes, network=network, decode=preprocessor.decode)  # fmt: skip
+                             classes=preprocessor.classes, network=network, decode=preprocessor.decode, texts=self._texts("train", "test"))  # fmt: skip
         outputs, chosen = baseline_outputs(
             problem.task, train.inputs, learned, [test, part], classes=preprocessor.classes, decode=preprocessor.decode,
-            weight=train.weight,
+            weight=train.weight, texts=self._texts("train", "test", "validation"),
         )  # fmt: skip
         name, plain = primary_metric(metrics), dataclasses.replace(scoring, coverage=None)
         found = {}
@@ -262,6 +262,14 @@ class PredictionEvaluator(Evaluator):
     def _output(self, examples: Examples, margin: float | None = None) -> np.ndarray:
         preprocessor, margin = self.problem.preprocessor, self.run.config.margin if margin is None else margin
         return predict_outputs(self.forward, preprocessor, arrays_for(self.network, examples), margin)
+
+    def _texts(self, *splits: str) -> list[list[list[str]]] | None:
+        """The raw columns of text of each of the `splits`, as baselines read them; None where there are none."""
+        problem, names = self.problem, [column.name for column in getattr(self.problem.preprocessor, "texts", ())]
+        if not names:
+            return None
+        rows = [[problem.raw_example(split, i) for i in range(len(problem.examples(split)))] for split in splits]
+        return [[[str(row[name]) for row in own] for name in names] for own in rows]
 
     def _targets(self, examples: Examples) -> np.ndarray:
         return inverse_transform(self.problem.preprocessor, examples.target)

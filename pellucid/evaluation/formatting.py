@@ -15,6 +15,8 @@ BASELINE_NAMES = {
     "shares": "how often each label comes",
     "one_vs_rest": "logistic regression",
     "poisson_regression": "Poisson regression",
+    "tfidf_logistic_regression": "TF-IDF with logistic regression",
+    "tfidf_ridge_regression": "TF-IDF with ridge regression",
     "mean": "mean of the training rows",
     "ridge_regression": "ridge regression",
     "boosted_trees": "boosted trees",

@@ -33,7 +33,7 @@ from .convolution import (
     pad,
 )
 from .dropout import dropout
-from .linear import embedding, linear, one_hot
+from .linear import embedding, embedding_bag, linear, one_hot
 from .losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -65,6 +65,7 @@ __all__ = [
     "dropout",
     "elu",
     "embedding",
+    "embedding_bag",
     "gelu",
     "grid_sample",
     "group_norm",

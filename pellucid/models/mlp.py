@@ -4,9 +4,11 @@
     pictures (B, C, H, W) uint8 -> standardized, flattened (B, C*H*W) ---------\\
     tables   numbers (B, F) -> each column embedded (B, F*D) -------------------> hidden layers -> (B, K)
              categories (B, C) -> each column embedded (B, C*D) ---------------/
+             text (B, S, L), weights (B, S, L) -> summed (B, S*E) ------------/
 
-Shapes: B batch, F numeric columns, C categorical columns (of a picture: channels), D embedding size, T bins,
-K outputs (classes, or 1 for regression). The preprocessors in `data/` turn a table into numbers and categories.
+Shapes: B batch, F numeric columns, C categorical columns (of a picture: channels), D embedding size, T bins, S columns of
+text, L buckets of each, E their embedding size, K outputs (classes, or 1 for regression). The preprocessors in `data/` turn
+a table into numbers, categories and buckets.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from .base import check_field_types, wrong_spec
 from .blocks.augmentation import Augmentation, ImageInput
 from .heads.prediction import NUMERIC, PredictionModel
 
+TEXT_DIM = 16  # E
 NUMERIC_EMBEDDINGS = ("piecewise", "periodic", "plain")
 
 
@@ -177,6 +180,29 @@ class CategoricalEmbedding(nn.Module):
         return self.table(categories + self.first).flatten(1)  # (B, C*D)
 
 
+class TextEmbedding(nn.Module):
+    """Buckets and their weights (B, S, L) -> (B, S*E): the weighted sum of what is learned of each bucket (a linear text
+    classifier's first layer, Joulin et al. 2017, arXiv 1607.01759).
+
+    One table for all columns, each column's rows after those of the one before. The rows start at zero: a bucket that training
+    hardly shows then says nothing.
+    """
+
+    def __init__(self, buckets: Sequence[int], dim: int = TEXT_DIM) -> None:
+        super().__init__()
+        self.size = len(buckets) * dim
+        first = np.concatenate([[0], np.cumsum(buckets)[:-1]]).astype(np.int64)
+        self.register_buffer("first", tensor(first[:, None]))  # (S, 1)
+        self.table = nn.EmbeddingBag(int(sum(buckets)) + 1, dim, mode="sum")
+        with no_grad():
+            self.table.weight.mul_(0)
+
+    def forward(self, text: Tensor, weights: Tensor) -> Tensor:
+        rows = (text + self.first).flatten(0, 1)  # (B*S, L); padding has weight 0, whichever row it names
+        bags = self.table(rows, per_sample_weights=weights.flatten(0, 1))  # (B*S, E)
+        return bags.reshape(text.shape[0], self.size)  # (B, S*E)
+
+
 class MLP(PredictionModel):
     """The network. `forward` takes the arrays that the preprocessor encodes, in its order, and gives (B, K).
 
@@ -188,7 +214,7 @@ class MLP(PredictionModel):
         super().__init__()
         self.task, self.label_smoothing = task, config.label_smoothing
         self.embeddings = nn.ModuleDict(input_embeddings(inputs, config))
-        self.input_names = tuple(self.embeddings)
+        self.input_names = tuple(array for name in self.embeddings for array in ARRAYS.get(name, (name,)))
         layers: list[nn.Module] = []
         size = sum(embedding.size for embedding in self.embeddings.values())
         for hidden in config.hidden_sizes:
@@ -198,13 +224,20 @@ class MLP(PredictionModel):
         self.layers = nn.Sequential(*layers, nn.Linear(size, outputs))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        rows = [self.embeddings[name](x) for name, x in zip(self.input_names, inputs, strict=True)]  # (B, *) each
+        arrays = dict(zip(self.input_names, inputs, strict=True))
+        rows = [
+            embedding(*(arrays[array] for array in ARRAYS.get(name, (name,))))
+            for name, embedding in self.embeddings.items()
+        ]  # (B, *) each
         y = self.layers(rows[0] if len(rows) == 1 else cat(rows, 1))  # (B, K)
         return y.squeeze(1) if self.task in NUMERIC else y
 
 
+ARRAYS = {"text": ("text", "text_weights")}  # what a module reads beside the array that it is named after
+
+
 def input_embeddings(inputs: ImageSpec | TableSpec, config: Config) -> dict[str, nn.Module]:
-    """One module for each array that the network reads, by the array's name in the preprocessor's encoding."""
+    """One module for each array that the network reads, by the array's name in the preprocessor's encoding; see ARRAYS."""
     if isinstance(inputs, ImageSpec):
         return {"image": FlattenedImage(inputs, config.shift)}
     modules: dict[str, nn.Module] = {}
@@ -217,6 +250,8 @@ def input_embeddings(inputs: ImageSpec | TableSpec, config: Config) -> dict[str,
             modules["numbers"] = PlainNumbers(inputs.numbers)
     if inputs.categories:
         modules["categories"] = CategoricalEmbedding(inputs.categories, config.embedding_dim)
+    if inputs.texts:
+        modules["text"] = TextEmbedding(inputs.texts)
     return modules
 
 

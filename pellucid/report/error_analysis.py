@@ -23,6 +23,8 @@ NUMBERED = 15  # classes up to which the confusion matrix shows its counts
 DRAWN = 100  # classes up to which it is drawn at all
 FEWEST = 5  # examples that a dot of the calibration chart needs
 TILES, ROWS, COLUMNS = 24, 15, 14  # worst mistakes shown: pictures; rows; columns of a row
+SHORT, LONG = 60, 200  # characters of a value shown; of running text
+BLANKS = 4  # that running text has at least
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,8 @@ def _row_table(data: Outcome, heads: Sequence[str], answers: Sequence[tuple[int,
     """Answers (index, *cells) beside the rows they are about; the target's own column is left out, it stands in `it was`."""
     rows = [row if isinstance(row := data.described(answer[0]), Mapping) else {} for answer in answers]
     names = list(dict.fromkeys(name for row in rows for name in row if name != data.target_name))
-    shown = names[:COLUMNS]
+    prose = {name for name in names if any(_is_prose(row.get(name)) for row in rows)}
+    shown = sorted(names, key=lambda name: name not in prose)[:COLUMNS]
     cells = [
         (*answer[1:], *(_value(row.get(name)) for name in shown)) for answer, row in zip(answers, rows, strict=True)
     ]
@@ -270,7 +273,12 @@ def _numeric(rows: Sequence[Sequence[object]]) -> list[int]:
 def _value(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return str(shortened(cell(value) if isinstance(value, (float, np.floating)) else str(value), 60))
+    limit = LONG if _is_prose(value) else SHORT
+    return str(shortened(cell(value) if isinstance(value, (float, np.floating)) else str(value), limit))
+
+
+def _is_prose(value: object) -> bool:
+    return isinstance(value, str) and value.count(" ") >= BLANKS
 
 
 # ---------------------------------------------------------------- regression

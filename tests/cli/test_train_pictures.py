@@ -164,6 +164,6 @@ def test_what_pictures_cannot_be_used_for(run, folder, here, people):
         (("predict", "last", "people.csv"), "not a picture that can be read"),
         (("predict", "last", "runs"), "no pictures in it that can be read"),
         (("train", "people.csv", "--target", "income", "--image-size", 8), "--image-size: people.csv holds a table"),
-        (("train", "tints", "--target", "red"), "--target: tints holds images"),
+        (("train", "tints", "--target", "red"), "--target red: tints holds pictures and no table"),
     ):
         assert message in run(*words, code=2).stderr

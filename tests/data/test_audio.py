@@ -260,7 +260,7 @@ def test_a_broken_file_is_named_and_too_many_are_refused(tmp_path):
     [
         ({"seconds": 0.01}, "^seconds: 0.01; expected 0.05 to 60"),
         ({"image_size": 8}, "--image-size: .* holds sounds, whose labels are known; expected a folder of pictures"),
-        ({"target": "x"}, "--target: .* holds sounds"),
+        ({"target": "x"}, "--target x: .* holds sounds and no table"),
     ],
 )
 def test_options_that_sounds_do_not_take(tmp_path, options, words):

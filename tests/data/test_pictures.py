@@ -403,7 +403,7 @@ def test_options_that_pictures_do_not_take(tmp_path):
     folder = fill(tmp_path / "pets")
     (tmp_path / "a.csv").write_text("a,b\n" + "1,2\n" * 30)
     for path, options, words in (
-        (folder, {"target": "x"}, "--target: .* holds images, whose labels are known"),
+        (folder, {"target": "x"}, "--target x: .* holds pictures and no table"),
         (folder, {"image_size": 2}, "^image_size: 2; expected pixels a side, 4 to 1024"),
         (
             tmp_path / "a.csv",

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import DataError, OptionError
 from ..base import DataOption, Source
-from ..file_kind import FileKind, data_module
+from ..file_kind import LABEL_OPTIONS, FileKind, data_module
 from ..folders import ExampleFile, FileType
 from ..image.image_set import ImageSet, read_images
 from ..labelled_files import FileHeader, labelled_files, some
@@ -49,6 +49,7 @@ class AudioKind(FileKind[AudioPreprocessor]):
     endings = SOUNDS.endings
     formats = "WAV files"
     options = (
+        *LABEL_OPTIONS,
         DataOption(
             "seconds",
             (int, float),
@@ -64,7 +65,7 @@ class AudioKind(FileKind[AudioPreprocessor]):
         seconds = source.options.get("seconds")
         if seconds is not None and not SHORTEST <= seconds <= LONGEST:
             raise OptionError(f"seconds: {seconds:g}; expected {SHORTEST:g} to {LONGEST:g}; write --seconds 1, say")
-        files = labelled_files(source.path, SOUNDS, read_header, source.seed)
+        files = labelled_files(source, SOUNDS, read_header)
         headers = [header for split in SPLITS for header in files.splits[split]]
         lengths = [header.seconds for header in files.splits["train"]]
         chosen = float(seconds) if seconds else _usual_length(lengths)

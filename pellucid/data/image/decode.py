@@ -21,6 +21,20 @@ IMAGE_ENDINGS = {
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".avif",
     ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".qoi", ".dds", ".pcx", ".sgi",
 }  # fmt: skip
+FOREIGN = {  # what to do with pictures that Pillow alone does not read
+    **dict.fromkeys(
+        (".heic", ".heif", ".hif"),
+        "HEIC, a phone's format, which is not read; expected JPEG or PNG; convert: on a Mac sips -s format jpeg *.heic --out jpegs, "
+        "else magick mogrify -format jpg *.heic; or set the phone to Most Compatible",
+    ),
+    ".jxl": "JPEG XL, which is not read; expected JPEG or PNG; convert: magick mogrify -format png *.jxl",
+    ".svg": "SVG, drawings and not pixels; expected JPEG or PNG; convert: magick mogrify -format png *.svg",
+    **dict.fromkeys(
+        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"),
+        "a camera's raw format, which is not read; expected JPEG or PNG; export the pictures from the camera's program",
+    ),
+}  # fmt: skip
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # of a file whatever its ending
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # modes of more than eight bits, which Pillow would clip
 ROTATION = 0x0112  # EXIF's tag; from 5 on the picture lies on its side
 DAMAGE = (
@@ -35,6 +49,8 @@ def pillow_errors(name: object) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DataError(f"{name}: no such file; expected a picture; check the name") from None
+    except HeicError:
+        raise DataError(f"{name}: a picture in {FOREIGN['.heic']}") from None
     except UnidentifiedImageError:
         raise DataError(f"{name}: not a picture that can be read; expected PNG, JPEG, GIF, BMP, TIFF or WebP; "
                         "save it as one of these") from None  # fmt: skip
@@ -50,9 +66,25 @@ def pillow_errors(name: object) -> Iterator[None]:
         ) from None
 
 
+class HeicError(Exception):
+    """A picture in HEIC, as phones take them, under whichever name."""
+
+
+def _is_heic(content: Path | bytes) -> bool:
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            content = file.read(12)
+    return content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS
+
+
 def _open(content: Path | bytes) -> Image.Image:
     """The picture's header read, its pixels not yet."""
-    picture = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content)
+    try:
+        picture = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content)
+    except UnidentifiedImageError:
+        if _is_heic(content):
+            raise HeicError from None
+        raise
     if picture.format == "EPS":  # a program, for which Pillow would start Ghostscript
         raise UnidentifiedImageError
     return picture

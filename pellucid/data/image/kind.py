@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import DataError
 from ..base import Content, DataOption, NewExamples, OptionValue, Source
-from ..file_kind import FileKind
+from ..file_kind import LABEL_OPTIONS, FileKind
 from ..folders import ExampleFile
 from ..problem import DataModule
 from .decode import as_seen
@@ -31,6 +31,7 @@ class ImageKind(FileKind[ImagePreprocessor]):
     endings = PICTURES.endings
     formats = "PNG, JPEG or the like"
     options = (
+        *LABEL_OPTIONS,
         DataOption(
             "image_size",
             (int,),
@@ -46,7 +47,7 @@ class ImageKind(FileKind[ImagePreprocessor]):
         return bool(_idx_pairs(content.path)) or super().recognises(content, options)
 
     def accepted_options(self, source: Source) -> tuple[str, ...]:
-        return ("image_size",) if _has_picture_files(source) else ()
+        return super().accepted_options(source) if _has_picture_files(source) else ()
 
     def load(self, source: Source) -> DataModule:
         if source.dataset is not None and source.dataset.name == "digits":

@@ -20,12 +20,12 @@ from ..folders import ExampleFile, FileType
 from ..labelled_files import FileHeader, LabelledFiles, labelled_files, some
 from ..problem import SPLITS, DataModule, Examples, RawExample
 from ..split import LEAST_ROWS, split_rows
-from .decode import IMAGE_ENDINGS, measure
+from .decode import FOREIGN, IMAGE_ENDINGS, measure
 from .idx import pairs_in, read_bytes, read_pair
 from .image_set import ImageSet, fits, read_images
 from .preprocess import ImagePreprocessor
 
-PICTURES = FileType("picture", frozenset(IMAGE_ENDINGS))
+PICTURES = FileType("picture", frozenset(IMAGE_ENDINGS), FOREIGN)
 SIDE = 64  # pixels a side at most of pictures of mixed sizes, unless told otherwise
 LARGEST_KEPT = 128  # pixels a side up to which pictures that share one size stay as they are
 STEP = 8  # sides are multiples of it: halving them three times leaves no remainder
@@ -64,7 +64,7 @@ def load_pictures(source: Source, side: int | None = None) -> DataModule:
     """
     if side is not None and not 4 <= side <= LARGEST_SIZE:
         raise OptionError(f"image_size: {side}; expected pixels a side, 4 to {LARGEST_SIZE}; write --image-size 32")
-    files = labelled_files(source.path, PICTURES, read_header, source.seed)
+    files = labelled_files(source, PICTURES, read_header)
     size, change = _common_size(files.splits["train"], side)
     sets = _decode(files, size)
     files.check_decoded([one.rows for one in sets])

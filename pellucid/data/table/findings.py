@@ -22,6 +22,7 @@ class Findings:
     day_first: bool = False  # whether those were read day first
     date_targets: list[str] = field(default_factory=list)
     merged: list[str] = field(default_factory=list)  # "Species: 'adelie' and 'ADELIE' are 'Adelie'"
+    texts: list[str] = field(default_factory=list)  # whole notes on columns of text
     apart: list[str] = field(default_factory=list)  # "grade: 'a' and 'A'"
 
     def notes(self) -> list[str]:
@@ -38,7 +39,8 @@ class Findings:
             ("labels: ", self.merged, "; --read exact=NAME to keep apart"),
             ("labels: kept apart, though but for case one, ", self.apart, "; rename them if they are one"),
         )
-        return [start + _as_fits(items, WIDTH - len(start) - len(end)) + end for start, items, end in lines if items]
+        told = [start + _as_fits(items, WIDTH - len(start) - len(end)) + end for start, items, end in lines if items]
+        return told + self.texts
 
 
 def _as_fits(items: Sequence[str], width: int) -> str:

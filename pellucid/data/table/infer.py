@@ -30,6 +30,7 @@ from .preprocess import (
     read_dates,
 )
 from .read import Table, check_finite
+from .text_column import TextColumn, fit_text, is_text
 
 MAX_CLASSES_FROM_NUMBERS = 20  # whole numbers of at most so many values mean classes
 CONSTANT = "the same in all training rows"
@@ -157,6 +158,7 @@ def fit(
     numbers: list[NumberColumn] = []
     dates: list[DateColumn] = []
     categories: list[CategoryColumn] = []
+    texts: list[TextColumn] = []
     notes: list[str] = []
     findings = Findings()
     if task == "regression" and (found := table.read_numbers(target)) is not None:
@@ -171,14 +173,17 @@ def fit(
             dates.append(column)
         elif isinstance(column, CategoryColumn):
             categories.append(column)
+        elif isinstance(column, TextColumn):
+            texts.append(column)
         else:
             notes.append(f"column {table.names[position]}: {column}, left out")
-    if not numbers and not dates and not categories:
+    if not numbers and not dates and not categories and not texts:
         left_out = f" ({'; '.join(notes)})" if notes else ""
         raise DataError(f"{table.path}: no column is left to learn from{left_out}; expected one at least beside the target "
                         f"{table.names[target]}; check --target and --drop")  # fmt: skip
     preprocessor = TablePreprocessor(
-        list(table.names), table.header, table.names[target], task, None, numbers, categories, strip_label=strip, dates=dates
+        list(table.names), table.header, table.names[target], task, None, numbers, categories, strip_label=strip, dates=dates,
+        texts=texts
     )  # fmt: skip
     if task == "classification":
         preprocessor.classes = class_names(table, target, strip)
@@ -188,7 +193,7 @@ def fit(
         preprocessor.mean, preprocessor.std = float(values.mean()), float(values.std()) or 1.0
         preprocessor.target_format = PLAIN if found is None else found.format
     notes += findings.notes()
-    notes += _scaling_notes(numbers, dates, categories)
+    notes += _scaling_notes(numbers, dates, categories, texts)
     return preprocessor, notes
 
 
@@ -221,7 +226,7 @@ def _is_missing(value: str | None) -> bool:
 
 def _infer_column(
     table: Table, position: int, rows: np.ndarray, findings: Findings
-) -> NumberColumn | DateColumn | CategoryColumn | str:
+) -> NumberColumn | DateColumn | CategoryColumn | TextColumn | str:
     """The encoder of the column at `position`; where there is nothing to learn from it, the reason."""
     name = table.names[position]
     found, exact = table.read_numbers(position), table.options.is_exact(name)
@@ -234,6 +239,8 @@ def _infer_column(
     counts = _counts(table.columns[position])
     present = sum(counts.values())
     different = len(counts)
+    if not exact and is_text(list(counts), present):
+        return fit_text(name, table.columns[position], rows, findings.texts) or CONSTANT
     if (different == present >= 5) or different > max(NAMES_FROM, present // 2):
         if found is not None:
             i = int(found.strays[0])
@@ -361,12 +368,15 @@ def _fit_dates(table: Table, position: int, rows: np.ndarray, form: str, finding
     return dates
 
 
-def _scaling_notes(numbers: list[NumberColumn], dates: list[DateColumn], categories: list[CategoryColumn]) -> list[str]:
+def _scaling_notes(
+    numbers: list[NumberColumn], dates: list[DateColumn], categories: list[CategoryColumn], texts: list[TextColumn]
+) -> list[str]:
     incomplete = sum(column.missing_indicator for column in numbers)
     notes = [
         f"inputs: {len(numbers)} of numbers, "
         + f"{len(dates)} of dates, " * bool(dates)
         + f"{len(categories)} of categories"
+        + f", {len(texts)} of text" * bool(texts)
         + (f"; {incomplete} of numbers with gaps" if incomplete else "")
     ]
     for scale, words in (("standard", "mean and deviation"), ("quantile", "quantiles, being skewed")):

@@ -3,9 +3,9 @@
 A column of numbers is scaled, to mean 0 and variance 1, or by quantiles to a normal distribution where it is skewed.
 Missing values become the median, with a missing indicator beside them. A column of dates becomes several of numbers: days,
 year, month, weekday, hour. A column of text becomes category numbers; 0 stands for a value missing, rare or never seen in
-training. The type of each column is inferred in `infer.py`.
+training. Free text has a file of its own, `text_column.py`. The type of each column is inferred in `infer.py`.
 
-Shapes: N rows, F number columns (missing indicators included), C category columns.
+Shapes: N rows, F number columns (missing indicators included), C category columns, T text columns of L buckets a row.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .labels import Merged, folded, merged_counts
 from .number_format import PLAIN, NumberFormat
 from .read import Table, check_finite
 from .read_options import ReadOptions
+from .text_column import TextColumn, encode_texts
 
 MAX_BINS = 32
 ROWS_A_BIN = 16  # training rows that a bin should hold: small tables get fewer, wider bins
@@ -232,11 +233,13 @@ class TablePreprocessor(Preprocessor[Table]):
     dates: list[DateColumn] = field(default_factory=list)
     target_format: NumberFormat = PLAIN  # how training wrote a regression's target
     spellings: dict[str, str] = field(default_factory=dict)  # of classes, as of a CategoryColumn
+    texts: list[TextColumn] = field(default_factory=list)
 
     @property
     def needed(self) -> list[str]:
         """The columns that a table must have for a prediction."""
-        wanted = {c.name for c in self.numbers} | {c.name for c in self.dates} | {c.name for c in self.categories}
+        columns = (self.numbers, self.dates, self.categories, self.texts)
+        wanted = {column.name for own in columns for column in own}
         return [name for name in self.names if name in wanted]
 
     def input_spec(self) -> TableSpec:
@@ -244,14 +247,14 @@ class TablePreprocessor(Preprocessor[Table]):
         bins: list[list[float]] = []
         for _, column in self._scaled():
             bins += [column.bins, [0.0, 1.0]] if column.missing_indicator else [column.bins]
-        return TableSpec(len(bins), bins, [len(c.values) + 1 for c in self.categories])
+        return TableSpec(len(bins), bins, [len(c.values) + 1 for c in self.categories], [c.buckets for c in self.texts])
 
     def input_names(self) -> list[str]:
-        """What each of the F columns of "numbers" is, then the C of "categories"."""
+        """What each of the F columns of "numbers" is, then the C of "categories", then the T of "text"."""
         names = []
         for name, column in self._scaled():
             names += [name, f"{name} is missing"] if column.missing_indicator else [name]
-        return names + [c.name for c in self.categories]
+        return names + [c.name for c in self.categories] + [c.name for c in self.texts]
 
     def _scaled(self) -> list[tuple[str, NumberColumn]]:
         """The scaled columns in order, by name: those of numbers, then the parts of dates."""
@@ -259,7 +262,9 @@ class TablePreprocessor(Preprocessor[Table]):
         return [(column.name, column) for column in self.numbers] + parts
 
     def encode(self, raw: Table) -> dict[str, np.ndarray]:
-        """{"numbers": (N, F) float32, "categories": (N, C) int64}; a key is absent where there are no such columns.
+        """{"numbers": (N, F) float32, "categories": (N, C) int64, "text": (N, T, L) int32, "text_weights": (N, T, L) float32}.
+
+        A key is absent where there are no such columns.
 
         Raises DataError for a column that is not there, and with the line for text where training had numbers.
         """
@@ -271,6 +276,8 @@ class TablePreprocessor(Preprocessor[Table]):
         if self.categories:
             columns = [c.encode(raw.columns[self._position(raw, c.name)]) for c in self.categories]
             inputs["categories"] = np.stack(columns, axis=1)
+        if self.texts:
+            inputs |= encode_texts(self.texts, [raw.columns[self._position(raw, c.name)] for c in self.texts])
         return inputs
 
     def unseen_values(self, raw: Table) -> list[str]:
@@ -289,7 +296,7 @@ class TablePreprocessor(Preprocessor[Table]):
             if rows:
                 lines.append(f"column {c.name}: {len(rows):,} of {len(column):,} rows hold values never seen in training, "
                              f"{column[rows[0]]!r} first; they count as missing")  # fmt: skip
-        return lines
+        return lines + [line for c in self.texts for line in c.unseen(raw.columns[self._position(raw, c.name)])]
 
     def _written_otherwise(self, raw: Table, column: NumberColumn) -> str | None:
         position = self._position(raw, column.name)
@@ -396,6 +403,7 @@ class TablePreprocessor(Preprocessor[Table]):
         fields["target_format"] = NumberFormat(**fields.get("target_format", {}))
         fields["categories"] = [CategoryColumn(**column) for column in fields["categories"]]
         fields["read_options"] = ReadOptions(**fields.get("read_options", {}))
+        fields["texts"] = [TextColumn(**column) for column in fields.get("texts", [])]
         return cls(**fields)
 
 
