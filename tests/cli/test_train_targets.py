@@ -71,7 +71,7 @@ def test_rows_of_weight_0_are_neither_learned_nor_scored(run, here):
     run("train", file, "--target", "y", "--row-weight", "w", "--epochs", 20, "--run-dir", "r")
     about = json.loads(run("evaluate", "r", "--json").stdout)
     assert about["r2"] > 0.9 and about["baseline"]["r2"] > 0.9
-    run("train", file, "--target", "y", "--drop-columns", "w", "--epochs", 20, "--run-dir", "q")
+    run("train", file, "--target", "y", "--drop", "w", "--epochs", 20, "--run-dir", "q")
     assert json.loads(run("evaluate", "q", "--json").stdout)["r2"] < 0.1
     bare = write("bare.csv", 50, y=lambda a, b, rng: a)
     assert "the weights w are missing" in run("evaluate", "r", bare, code=2).stderr
