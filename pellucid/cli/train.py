@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -12,7 +12,8 @@ from ..data.base import DataOption, OptionValue, PredictionForm
 from ..data.datasets import find
 from ..data.kinds import KINDS, data_options, kind_named
 from ..data.load import load_problem
-from ..data.problem import TokenSequence
+from ..data.problem import SPLITS, TokenSequence
+from ..data.table.folds import fold_note
 from ..errors import OptionError
 from ..evaluation.comparison import compare_with_baselines
 from ..evaluation.formatting import fold_line, interval_text, score_line, value_text
@@ -59,6 +60,9 @@ pellucid train --resume last
 """
 DATA_OPTIONS = data_options()  # --set and a --config file may give them too
 OTHER_RUNS = ("init_from", "feature_network")  # options that name a run
+MOST_NOTES = 8  # on the terminal; the report has all
+# In the order in which notes of a kind are told; each note begins with its kind.
+KINDS_OF_NOTES = ("leak", "file", "target", "labels", "rows", "split", "columns", "numbers", "dates", "weights")
 WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "as_json"}
 
 
@@ -193,14 +197,25 @@ def _start(data: str, options: Options, quiet: bool) -> session.TrainingSession:
     return training
 
 
+def shown_notes(notes: Sequence[str]) -> list[str]:
+    """The notes for the terminal: those of a kind together, what may make a score untrue first, MOST_NOTES at most."""
+    kind = lambda note: note.split(":")[0].split(" ")[0]
+    order = sorted(notes, key=lambda note: KINDS_OF_NOTES.index(kind(note)) if kind(note) in KINDS_OF_NOTES else 99)
+    if len(order) <= MOST_NOTES:
+        return order
+    return [*order[: MOST_NOTES - 1], f"notes: {len(order) - MOST_NOTES + 1} more, in the report"]
+
+
 def _say_notes(training: session.TrainingSession) -> None:
     """What is worth knowing before the first epoch, one line each."""
     problem = training.problem
     sizes = ", ".join(f"{len(getattr(problem, split)):,} {split}" for split in ("train", "validation", "test"))
     smoothing = getattr(training.run.config.network, "label_smoothing", 0)
-    notes = [*problem.notes]
+    notes = shown_notes(problem.notes)
     if smoothing:
         notes.append(f"training loss: with label smoothing {smoothing:g}, so it ends above the validation loss")
+    if training.is_cross_validated:
+        notes.append(fold_note(sum(len(problem.examples(split)) for split in SPLITS)))
     notes.append(f"{'tokens' if isinstance(problem.train, TokenSequence) else 'examples'}: {sizes}")
     for note in [*notes, f"run: {training.run.folder}"]:
         say(note)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pellucid.cli.train import shown_notes
 from pellucid.runs.run import load_run
 
 
@@ -126,7 +127,7 @@ def test_an_interval_comes_with_its_coverage(run, here):
 
 def test_a_small_table_is_scored_over_folds(run, people):
     found = run("train", people, "--target", "income", "--epochs", 4, "--run-dir", "r")
-    assert "so scored over 5 folds (--set folds=0 for none)" in found.stderr
+    assert "so scored over 5 folds; --set folds=0 for none" in found.stderr
     folds = load_run_of("r").result().folds
     assert folds.count == 5 and folds.network.n == 120 and "logistic_regression" in folds.baselines
     line = next(line for line in found.stdout.splitlines() if line.startswith("folds"))
@@ -161,3 +162,17 @@ def test_twelve_rows_are_enough_to_be_told_how_little_they_say(run, write_people
 )
 def test_options_that_do_not_fit_are_refused(run, people, words, said):
     assert said in run("train", people, "--target", "income", *words, code=2).stderr
+
+
+def test_at_most_eight_notes_are_told_those_that_matter_first() -> None:
+    notes = [
+        *(f"scaled by {i}" for i in range(6)),
+        "split: by class",
+        "numbers: a",
+        "leak: code tells the target",
+        "rows: 3 copies",
+    ]
+    shown = shown_notes(notes)
+    assert shown[:4] == ["leak: code tells the target", "rows: 3 copies", "split: by class", "numbers: a"]
+    assert len(shown) == 8 and shown[-1] == "notes: 3 more, in the report"
+    assert shown_notes(notes[6:]) == ["leak: code tells the target", "rows: 3 copies", "split: by class", "numbers: a"]

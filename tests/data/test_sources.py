@@ -133,7 +133,7 @@ def test_own_table(csv):
     assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [140, 30, 30]
     assert np.bincount(problem.test.target).tolist() in ([7, 23], [8, 22])  # a quarter is high
     assert "target income: text, 2 different values -> classification" in problem.notes
-    assert "split: 70/15/15 by class; under 500 rows, so scored over 5 folds (--set folds=0 for none)" in problem.notes
+    assert "split: 70/15/15 by class" in problem.notes
     row = problem.raw_example("test", 3)
     assert list(row) == ["age", "job", "income"]
     assert problem.preprocessor.classes[problem.test.target[3]] == row["income"]

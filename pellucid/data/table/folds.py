@@ -20,11 +20,9 @@ def fold_count(rows: int) -> int:
 
 
 def fold_note(rows: int) -> str:
-    """What the note on the split says of folds."""
-    if rows >= SMALL:
-        return ""
+    """What is told of a table that is scored over folds."""
     again = f", {REPEATS} times" if fold_count(rows) > FOLDS else ""
-    return f"; under {SMALL} rows, so scored over {FOLDS} folds{again} (--set folds=0 for none)"
+    return f"folds: under {SMALL} rows, so scored over {FOLDS} folds{again}; --set folds=0 for none"
 
 
 def fold_rows(strata: np.ndarray, task: str, seed: int, units: np.ndarray | None = None) -> Iterator[list[np.ndarray]]:

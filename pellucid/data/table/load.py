@@ -18,7 +18,7 @@ from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
 from ..split import LEAST_TABLE_ROWS, THREE_WAY, TWO_WAY
-from .folds import FOLDS, SMALL, fold_note, fold_rows
+from .folds import FOLDS, SMALL, fold_rows
 from .infer import clean_target, fit
 from .partition import Choices, Partition, partition, shared_rows_note
 from .preprocess import TablePreprocessor
@@ -71,7 +71,7 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
         if source.dataset is None:
             notes += shared_rows_note(table, tables[-1], found, preprocessor.needed)
     else:
-        notes.append(f"split: {found.how}{fold_note(len(table)) if has_folds(found) else ''}")
+        notes.append(f"split: {found.how}")
     raw: dict[str, RawExample] = {split: own.row for split, own in zip(SPLITS, tables, strict=True)}
     train, validation, test = splits
     data = DataModule(
