@@ -49,7 +49,9 @@ def test_what_a_column_is_says_the_whole_of_it(column):
         (("1", "2", "soon"), "line 4: the time when is 'soon'"),
         (("yesterday", "today"), "line 2: the time when is 'yesterday'"),
         (("1/2/2024", "2/2/2024"), "'1/2/2024' may begin with the day or with the month"),
-        (("1/2/24", "1/3/24"), "line 2: the time when is '1/2/24'"),
+        (("1/2/24", "1/3/24"), "'1/2/24' may begin with the day or with the month"),
+        (("2024-01-01", "2024-01-01 25:00"), "line 3: the time when is '2024-01-01 25:00'"),
+        (("Jan 2024", "Mai 2024"), "line 3: the time when is 'Mai 2024'"),
     ],
 )
 def test_what_is_no_time_is_refused_with_its_line(column, texts, words):
