@@ -16,9 +16,10 @@ from ..data.load import open_source
 from ..data.series.kind import SeriesKind
 from ..data.series.preprocess import SeriesPreprocessor
 from ..errors import OptionError
+from ..evaluation.forecasts import interval_sentence
 from ..evaluation.formatting import score_line
 from ..files import write_text
-from ..inference.forecast import forecast
+from ..inference.forecast import Step, forecast
 from ..inference.predictor import Predictions, Predictor
 from ..inference.text_scorer import TextScorer
 from ..models.heads.generation import ImageGenerator
@@ -43,7 +44,7 @@ INPUTS = {  # what DATA is
 @click.option(
     "--preview", is_flag=True, help="Print images, or spectrograms of sounds, in characters, as the network reads them."
 )
-@click.option("--horizon", type=Whole(), metavar="N", help="Steps of a series to forecast.  [default: 1]")
+@click.option("--horizon", type=Whole(), metavar="N", help="Steps of a series to forecast.  [default: as many as rows say what is known ahead, or 1]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     run: str, data: tuple[str, ...], out: Path | None, preview: bool, horizon: int | None, as_json: bool
@@ -80,7 +81,7 @@ def command(
         raise OptionError(f"DATA: {len(data)} tables; expected one; predict for one after another")
     predictor = Predictor(trained)
     if form is PredictionForm.FORECAST:
-        return _forecast(predictor, data[0], horizon or 1, out, as_json)
+        return _forecast(predictor, data[0], horizon, out, as_json)
     predictions = predictor.predict(data)
     for note in predictor.unseen_values(predictions):
         say(f"note: {note}")
@@ -101,18 +102,35 @@ def command(
         click.echo(_as_text(rows, ","), nl=False)
 
 
-def _forecast(predictor: Predictor, data: str, horizon: int, out: Path | None, as_json: bool) -> None:
-    """Predict the steps after the end of a series, one a row."""
+def _forecast(predictor: Predictor, data: str, horizon: int | None, out: Path | None, as_json: bool) -> None:
+    """Predict the steps after the end of each series, one a row, with their interval and what it held on the test part."""
     preprocessor, kind = predictor.preprocessor, predictor.kind
     assert isinstance(preprocessor, SeriesPreprocessor) and isinstance(kind, SeriesKind)
     table = kind.read_table(preprocessor, open_source(data, kind))
-    steps = forecast(predictor.forward.native, preprocessor, table, horizon)
-    rows = [{preprocessor.clock.name: time, "prediction": float(f"{value:.7g}")} for time, value in steps]
+    result = predictor.run.result()
+    interval = result.interval if result else None
+    steps = forecast(predictor.forward.native, preprocessor, table, horizon, interval)
+    rows = [forecast_row(preprocessor, step, interval is not None) for step in steps]
+    for note in preprocessor.unseen_series(preprocessor.read_lines(table)):
+        say(f"note: {note}")
+    if interval is not None:
+        count = len(steps) // max(1, len({step.series for step in steps}))
+        say(f"note: {interval_sentence(interval, count)}")
+        if count > len(interval.half_widths):
+            say(f"note: interval: measured up to {len(interval.half_widths)} steps ahead; none is printed for the steps after")
     _write(rows, out, "forecast steps", as_json)
     if as_json:
         _print_json(predictor, rows)
     elif out is None:
         click.echo(_as_text(rows, ","), nl=False)
+
+
+def forecast_row(preprocessor: SeriesPreprocessor, step: Step, interval: bool) -> Row:
+    """A line of a forecast: the series, the time, the prediction and, where it was measured, its interval."""
+    number = lambda value: "" if value is None else float(f"{value:.7g}")
+    row: dict[str, object] = {preprocessor.series_name: step.series} if preprocessor.series_name else {}
+    row |= {preprocessor.clock.name: step.time, "prediction": number(step.value)}
+    return {**row, "low": number(step.low), "high": number(step.high)} if interval else row
 
 
 def _write(rows: Sequence[Row], out: Path | None, what: str, as_json: bool) -> None:

@@ -1,6 +1,6 @@
 """Baselines: simple models fitted to the same training examples as a network (floor 7).
 
-The majority class or the mean, and logistic or ridge regression; for a series, persistence and a linear autoregression.
+The majority class or the mean, and logistic or ridge regression; for series, those of `series_baselines.py`.
 Scikit-learn is imported at the top, which is slow: import this module only where baselines are fitted. It reads arrays,
 never networks; `metrics.py` scores what it gives, `comparison.py` compares.
 """
@@ -22,12 +22,12 @@ from sklearn.preprocessing import OneHotEncoder
 from ..errors import OptionError
 from .comparison import paired_difference
 from .metrics import Metrics, classification_metrics, regression_metrics
+from .series_baselines import series_baselines
 
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
 BLOCK_VALUES = 20_000_000  # numbers of the rows that are answered for at a time
 MOST_VALUES = 200_000_000  # numbers of a dense matrix, 800 MB; of more training rows, evenly spread ones are used
 RIDGE_STRENGTHS = np.logspace(-2, 4, 7)
-ORDER = 15  # past values that the autoregression weighs
 
 _one_at_a_time = threading.Lock()  # scikit-learn sets Python's filters of warnings, which are one for all threads
 
@@ -49,7 +49,7 @@ def baselines(
     """Metrics of the baselines on the test examples, by name; everything is fitted to the training examples alone.
 
     task: "classification" gives `majority` and `logistic_regression`, "regression" gives `mean` and `ridge_regression`, or
-    for a series `persistence` and `autoregression`.
+    for series those of `series_baselines`.
     inputs: what the preprocessor encoded: any of `image` (N, H, W) or uint8 (N, C, H, W), `numbers` (N, F), `categories` (N, C)
     int64, or `series` (N, T, F) whose feature 0 is the target's own past; `decode` brings that into the target's units.
     target: (N,) int64 class indices, with `classes` naming all K; or (N,) float in the target's own units.
@@ -60,7 +60,7 @@ def baselines(
         raise OptionError(f"baseline: task {task!r}; expected 'classification' or 'regression'.")
     train_target = np.asarray(train_target)
     if "series" in train_inputs:
-        outputs = _series(train_inputs["series"], train_target, test_inputs["series"], decode or np.asarray)
+        outputs = series_baselines(train_inputs["series"], train_target, test_inputs["series"], decode or np.asarray)
         return _scored(task, outputs, test_target, network)
     widest = max([1, *(int(np.prod(array.shape[1:])) for array in train_inputs.values())])
     most = MOST_VALUES // widest
@@ -154,16 +154,3 @@ def _regressions(train: Matrix, target: np.ndarray) -> dict[str, Model]:
         ridge.fit(train.astype(np.float64), target)
         models["ridge_regression"] = lambda rows: ridge.predict(rows.astype(np.float64))
     return models
-
-
-def _series(
-    train: np.ndarray, target: np.ndarray, test: np.ndarray, decode: Callable[[np.ndarray], np.ndarray]
-) -> dict[str, np.ndarray]:
-    """name -> (N test,). The autoregression (Yule 1927) is least squares on the last ORDER values, on the other columns'
-    last value and on the calendar of the day that is asked for."""
-    last, other = (
-        np.concatenate([np.ones((len(x), 1)), x[:, -ORDER:, 0], x[:, -1, 1:]], 1, dtype=np.float64)
-        for x in (train, test)
-    )  # (N, columns)
-    weights = np.linalg.lstsq(last, np.asarray(target, np.float64), rcond=None)[0]
-    return {"persistence": np.asarray(decode(test[:, -1, 0]), np.float64), "autoregression": other @ weights}

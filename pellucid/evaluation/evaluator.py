@@ -18,10 +18,12 @@ from ..data.problem import DataModule, Examples, Preprocessor, RawExample
 from ..inspect.attention import AttentionFigure
 from ..inspect.filters import first_filters
 from ..models.base import Model
+from ..runs.records import ForecastInterval
 from ..runs.run import Run
 from ..runs.settings import Settings
 from ..tensor import Tensor
 from .compiled import EvaluationStep, Forward, means
+from .forecasts import ForecastFigure
 from .metrics import Metrics, classification_metrics, regression_metrics
 
 
@@ -51,6 +53,7 @@ class EvaluationResult:
     metrics: Metrics
     baselines: dict[str, Metrics]
     predictions: TestPredictions | None = None
+    interval: ForecastInterval | None = None  # of forecasts
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Figures:
     """What a report shows of a network beside its scores; each is empty where there is none.
 
     filters: weights (N, C, h, w) of the first convolution.      conditional: whether a column of each sheet is a class.
+    forecasts: of series, with their interval.
     """
 
     filters: np.ndarray | None = None
@@ -91,6 +95,8 @@ class Figures:
     attention: AttentionFigure | None = None
     sheets: Sequence[ImageSheet] = ()
     conditional: bool = False
+    forecasts: Sequence[ForecastFigure] = ()
+    interval: ForecastInterval | None = None
     notes: Sequence[str] = field(default_factory=list)
 
 
@@ -180,10 +186,10 @@ class PredictionEvaluator(Evaluator):
                            classes=classes, network=output, decode=preprocessor.decode)  # fmt: skip
         predictions = TestPredictions(output, target, classes, preprocessor.target_name,
                                       lambda i: problem.raw_example("test", i), problem.names.get("test", ()))  # fmt: skip
-        return EvaluationResult(score(preprocessor, output, test.target), others, predictions)
+        return EvaluationResult(score(preprocessor, output, test.target, list(test.inputs.values())), others, predictions)
 
     def _targets(self, examples: Examples) -> np.ndarray:
-        return inverse_transform(self.problem.preprocessor, examples.target)
+        return inverse_transform(self.problem.preprocessor, examples.target, list(examples.inputs.values()))
 
     def figures(self) -> Figures:
         """The filters of the first convolution."""
@@ -202,18 +208,23 @@ def predict_outputs(forward: Forward, preprocessor: Preprocessor, inputs: Sequen
     """(N, K) probabilities in float64, or (N,) predictions in the target's units."""
     raw = forward(list(inputs))
     if preprocessor.classes is None:
-        return inverse_transform(preprocessor, raw)
+        return inverse_transform(preprocessor, raw, inputs)
     shifted = np.exp(raw.astype(np.float64) - raw.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def inverse_transform(preprocessor: Preprocessor, target: np.ndarray) -> np.ndarray:
-    """Regression targets as the data wrote them; class indices stay what they are."""
-    return target if preprocessor.classes is not None else np.asarray(preprocessor.decode(target), np.float64)
+def inverse_transform(preprocessor: Preprocessor, target: np.ndarray, inputs: Sequence[np.ndarray] = ()) -> np.ndarray:
+    """Regression targets as the data wrote them; class indices stay what they are.
+
+    inputs: those of the same examples, for kinds of data whose examples have units of their own.
+    """
+    return target if preprocessor.classes is not None else np.asarray(preprocessor.decode_for(target, inputs), np.float64)
 
 
-def score(preprocessor: Preprocessor, output: np.ndarray, target: np.ndarray) -> Metrics:
-    """Metrics of predictions; `target` as it is encoded."""
+def score(
+    preprocessor: Preprocessor, output: np.ndarray, target: np.ndarray, inputs: Sequence[np.ndarray] = ()
+) -> Metrics:
+    """Metrics of predictions; `target` as it is encoded, `inputs` as in `inverse_transform`."""
     if preprocessor.classes is None:
-        return regression_metrics(output, inverse_transform(preprocessor, target))
+        return regression_metrics(output, inverse_transform(preprocessor, target, inputs))
     return classification_metrics(output, target, preprocessor.classes)

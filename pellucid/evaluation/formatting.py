@@ -13,6 +13,8 @@ BASELINE_NAMES = {
     "mean": "mean of the training rows",
     "ridge_regression": "ridge regression",
     "persistence": "the last value again",
+    "drift": "the last value and the mean step",
+    "seasonal_naive": "the value one season before",
     "autoregression": "linear autoregression",
     "unigram": "how often each character comes",
     "bigram": "pairs of characters",

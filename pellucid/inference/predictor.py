@@ -29,7 +29,7 @@ from ..runs.run import Run
 class Predictions:
     """output: (N, K) probabilities or (N,) numbers. names: of each row or file. view(i): what the network sees of example i,
     as an image uint8 (H, W), in colour (H, W, 3). table: the rows that came in. target: encoded, where it was there and
-    asked for. notes: what was left out."""
+    asked for. notes: what was left out. inputs: what the network read."""
 
     output: np.ndarray
     names: list[str]
@@ -37,6 +37,7 @@ class Predictions:
     table: Table | None = None
     target: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
+    inputs: Inputs = field(default_factory=dict, repr=False)
 
 
 class Predictor:
@@ -59,7 +60,7 @@ class Predictor:
         self.run.check_fingerprint(data)
         test = data.examples("test")
         names = data.names.get("test") or [f"test {i + 1}" for i in range(len(test))]
-        return Predictions(self._forward(test.inputs), names, target=test.target)
+        return Predictions(self._forward(test.inputs), names, target=test.target, inputs=test.inputs)
 
     def predict(self, data: Sequence[str]) -> Predictions:
         """Predictions for files, folders, archives, or one data set known by name. Raises DataError or OptionError."""
@@ -72,7 +73,7 @@ class Predictor:
         return self._predictions(self.kind.read_labelled(self.preprocessor, source))
 
     def _predictions(self, new: NewExamples) -> Predictions:
-        return Predictions(self._forward(new.inputs), new.names, new.view, new.table, new.target, new.notes)
+        return Predictions(self._forward(new.inputs), new.names, new.view, new.table, new.target, new.notes, new.inputs)
 
     def _forward(self, inputs: Inputs) -> np.ndarray:
         output = predict_outputs(self.forward, self.preprocessor, [inputs[name] for name in self.network.input_names])
@@ -87,11 +88,12 @@ class Predictor:
     def targets(self, predictions: Predictions) -> np.ndarray:
         """The targets of `predictions` as the data wrote them, (N,)."""
         assert predictions.target is not None
-        return inverse_transform(self.preprocessor, predictions.target)
+        return inverse_transform(self.preprocessor, predictions.target, list(predictions.inputs.values()))
 
     def score(self, predictions: Predictions) -> Metrics:
         assert predictions.target is not None
-        return score(self.preprocessor, predictions.output, predictions.target)
+        inputs = list(predictions.inputs.values())
+        return score(self.preprocessor, predictions.output, predictions.target, inputs)
 
     def unseen_values(self, predictions: Predictions) -> list[str]:
         """What was left out, and columns with values the network has never seen, a line each."""

@@ -110,7 +110,7 @@ class Run:
         if problem.fingerprint != expected:
             raise DataError(f"{self.name}: its data have changed since it was begun (SHA-256 {problem.fingerprint[:12]}, was {expected[:12]}); "
                             "expected the same files; put them back, or train anew; other files are scored by: pellucid evaluate RUN DATA")  # fmt: skip
-        if problem.preprocessor.to_json() != self.config.preprocessor:
+        if problem.preprocessor.encoding() != self.preprocessor().encoding():
             raise DataError(f"{self.name}: its data are read otherwise than when it was begun, by another version of a library perhaps; "
                             "expected the same preprocessing; train anew")  # fmt: skip
 
