@@ -44,7 +44,12 @@ INPUTS = {  # what DATA is
 @click.option(
     "--preview", is_flag=True, help="Print images, or spectrograms of sounds, in characters, as the network reads them."
 )
-@click.option("--horizon", type=Whole(), metavar="N", help="Steps of a series to forecast.  [default: as many as rows say what is known ahead, or 1]")
+@click.option(
+    "--horizon",
+    type=Whole(),
+    metavar="N",
+    help="Steps of a series to forecast.  [default: as many as rows say what is known ahead, or 1]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     run: str, data: tuple[str, ...], out: Path | None, preview: bool, horizon: int | None, as_json: bool
@@ -115,9 +120,11 @@ def _forecast(predictor: Predictor, data: str, horizon: int | None, out: Path | 
         say(f"note: {note}")
     if interval is not None:
         count = len(steps) // max(1, len({step.series for step in steps}))
-        say(f"note: {interval_sentence(interval, count)}")
+        say(f"note: interval: {interval_sentence(interval, count)}")
         if count > len(interval.half_widths):
-            say(f"note: interval: measured up to {len(interval.half_widths)} steps ahead; none is printed for the steps after")
+            say(
+                f"note: interval: measured up to {len(interval.half_widths)} steps ahead; none is printed for the steps after"
+            )
     _write(rows, out, "forecast steps", as_json)
     if as_json:
         _print_json(predictor, rows)

@@ -186,7 +186,9 @@ class PredictionEvaluator(Evaluator):
                            classes=classes, network=output, decode=preprocessor.decode)  # fmt: skip
         predictions = TestPredictions(output, target, classes, preprocessor.target_name,
                                       lambda i: problem.raw_example("test", i), problem.names.get("test", ()))  # fmt: skip
-        return EvaluationResult(score(preprocessor, output, test.target, list(test.inputs.values())), others, predictions)
+        return EvaluationResult(
+            score(preprocessor, output, test.target, list(test.inputs.values())), others, predictions
+        )
 
     def _targets(self, examples: Examples) -> np.ndarray:
         return inverse_transform(self.problem.preprocessor, examples.target, list(examples.inputs.values()))
@@ -218,7 +220,9 @@ def inverse_transform(preprocessor: Preprocessor, target: np.ndarray, inputs: Se
 
     inputs: those of the same examples, for kinds of data whose examples have units of their own.
     """
-    return target if preprocessor.classes is not None else np.asarray(preprocessor.decode_for(target, inputs), np.float64)
+    return (
+        target if preprocessor.classes is not None else np.asarray(preprocessor.decode_for(target, inputs), np.float64)
+    )
 
 
 def score(

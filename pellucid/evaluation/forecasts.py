@@ -15,7 +15,6 @@ import numpy as np
 from ..creation import tensor
 from ..data.problem import Examples
 from ..data.series.preprocess import SeriesPreprocessor
-from ..data.series.windows import SlidingWindows
 from ..grad_mode import no_grad
 from ..runs.records import ForecastInterval
 from ..tensor import Tensor
@@ -57,7 +56,7 @@ def measure_interval(
     """The interval of forecasts by steps ahead, with its coverage on the test part; None where the parts are too small."""
     most = max(LEAST_HORIZON, min(MOST_HORIZON, preprocessor.season))
     errors = [_errors(network, preprocessor, part, most) for part in (validation, test)]
-    halves, coverage, counts = [], [], []
+    halves, coverage, counts = list[float](), list[float](), list[int]()
     for ahead in range(most):
         known, held_out = (each[~np.isnan(each[:, ahead]), ahead] for each in errors)
         rank = int(np.ceil((len(known) + 1) * LEVEL))
@@ -109,9 +108,4 @@ def interval_sentence(interval: ForecastInterval, steps: int | None = None) -> s
     words = [f"{100 * interval.coverage[0]:.0f}% of {interval.counts[0]:,} held-out values lay inside one step ahead"]
     if last > 1:
         words.append(f"{100 * interval.coverage[last - 1]:.0f}% of {interval.counts[last - 1]:,} {last} steps ahead")
-    return f"interval: meant to hold {100 * interval.level:.0f}% of values; {', '.join(words)}"
-
-
-def window_rows(windows: SlidingWindows, start: int) -> np.ndarray:
-    """The places (n,) in `windows` of those of the series that begins in row `start`."""
-    return np.flatnonzero(windows.starts == start)
+    return f"meant to hold {100 * interval.level:.0f}% of values; {', '.join(words)}"

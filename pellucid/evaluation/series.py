@@ -43,7 +43,7 @@ class SeriesEvaluator(PredictionEvaluator):
         test = self.problem.examples("test")
         output = predict_outputs(self.forward, self._preprocessor, arrays_for(self.network, test))
         drawn = [self._figure(raw, int(owner), output) for owner in np.unique(raw.owners)[:DRAWN]]
-        notes = [interval_sentence(self.interval)] if self.interval else []
+        notes = [f"interval: {interval_sentence(self.interval)}"] if self.interval else []
         return replace(figures, forecasts=drawn, interval=self.interval, notes=[*figures.notes, *notes])
 
     def _figure(self, raw: RawSteps, owner: int, output: np.ndarray) -> ForecastFigure:

@@ -34,16 +34,16 @@ def series_baselines(
     scaled = target if own is None else (target - own[:, 0]) / own[:, 1]
     weights = np.linalg.lstsq(_design(train), scaled, rcond=None)[0]
     answers = _design(test) @ weights  # in own units, or of each series'
-    decoded = np.asarray if others is None else lambda x: x * others[:, 1] + others[:, 0]
+    in_units = (lambda x: x) if others is None else lambda x: x * others[:, 1] + others[:, 0]
     if others is not None:
-        decode = decoded  # type: ignore[assignment]
+        decode = in_units
     last = np.asarray(test[:, -1, 0], np.float64)
     found = {"persistence": np.asarray(decode(test[:, -1, 0]), np.float64)}
-    if (season := getattr(test, "season", 0)) > 1:
-        found["seasonal_naive"] = np.asarray(decode(_one_season_before(test, season)), np.float64)  # type: ignore[arg-type]
+    if isinstance(test, SlidingWindows) and test.season > 1:
+        found["seasonal_naive"] = np.asarray(decode(_one_season_before(test, test.season)), np.float64)
     if isinstance(train, SlidingWindows) and isinstance(test, SlidingWindows):
         found["drift"] = np.asarray(decode(last + _mean_steps(train, test)), np.float64)
-    return {**found, "autoregression": np.asarray(decoded(answers), np.float64)}
+    return {**found, "autoregression": np.asarray(in_units(answers), np.float64)}
 
 
 def _units(windows: Windows) -> np.ndarray | None:

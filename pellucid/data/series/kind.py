@@ -34,8 +34,15 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
             "The column of times: the table is a series, and the task is to forecast it.",
             "NAME|N",
         ),
-        DataOption("series", (str, int), "The column that says which of several series a row is of: one model learns all.", "NAME|N"),
-        DataOption("known", (list, tuple, str), "Columns of a series that are known ahead, such as a price or a holiday."),
+        DataOption(
+            "series",
+            (str, int),
+            "The column that says which of several series a row is of: one model learns all.",
+            "NAME|N",
+        ),
+        DataOption(
+            "known", (list, tuple, str), "Columns of a series that are known ahead, such as a price or a holiday."
+        ),
         DataOption("lookback", (int,), "Past steps of a series that a forecast reads.  [default: 30]"),
     )
     default_family = "lstm"

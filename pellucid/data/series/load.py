@@ -17,7 +17,18 @@ from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
 from ..table.read import Table, check_finite
-from .preprocess import CALENDAR, CYCLES, YEAR, Category, Column, Scale, SeriesPreprocessor, calendar, calendar_keys, own_scale
+from .preprocess import (
+    CALENDAR,
+    CYCLES,
+    YEAR,
+    Category,
+    Column,
+    Scale,
+    SeriesPreprocessor,
+    calendar,
+    calendar_keys,
+    own_scale,
+)
 from .read import Columns, codes_of, column_named, read_lines, spacing_notes
 from .seasons import find_season
 from .timestamps import Clock, fit_clock
@@ -110,7 +121,7 @@ def _columns(
         series = column_named(table, options["series"], "--series", taken)
         taken[series] = "the column of --series"
     known = [column_named(table, name, "--known", taken) for name in options.get("known", ())]
-    past, ahead, categories = [table.names[target]], [], []
+    past, ahead, categories = [table.names[target]], list[str](), list[str]()
     for position, name in enumerate(table.names):
         if position in drop or position in taken:
             continue
@@ -134,7 +145,9 @@ def _is_category(table: Table, position: int, known: bool, notes: list[str]) -> 
         return True
     what = "no values" if count == 0 else "the same in all rows" if count == 1 else f"{count:,} different texts"
     if known:
-        raise OptionError(f"--known {name}: {what}; expected numbers, or 2 to {MOST_CATEGORIES} categories; leave it out")
+        raise OptionError(
+            f"--known {name}: {what}; expected numbers, or 2 to {MOST_CATEGORIES} categories; leave it out"
+        )
     notes.append(f"columns: {name} left out, {what}")
     return False
 
@@ -148,11 +161,15 @@ def _without_steps_to_come(line: Timeline, columns: Columns, notes: list[str]) -
     end = int(present[-1]) + 1 if len(present) else 0
     if end < len(line):
         of = f"{columns.series} {line.name}, " if columns.series else ""
-        notes.append(f"rows: {of}{len(line) - end:,} steps to come, without {columns.numbers[0]}; pellucid predict reads them")
+        notes.append(
+            f"rows: {of}{len(line) - end:,} steps to come, without {columns.numbers[0]}; pellucid predict reads them"
+        )
     return line.take(slice(0, end))
 
 
-def _long_enough(table: Table, columns: Columns, lines: list[Timeline], window: int, notes: list[str]) -> list[Timeline]:
+def _long_enough(
+    table: Table, columns: Columns, lines: list[Timeline], window: int, notes: list[str]
+) -> list[Timeline]:
     """The series that are longer than a window."""
     if not columns.series:
         if len(lines[0]) < window + LEAST_STEPS:
@@ -162,7 +179,9 @@ def _long_enough(table: Table, columns: Columns, lines: list[Timeline], window: 
     left_out = [line.name for line in lines if len(line) <= window]
     if left_out:
         shown = ", ".join(left_out[:LISTED]) + ", ..." * (len(left_out) > LISTED)
-        notes.append(f"rows: {len(left_out):,} of {len(lines):,} series left out, no longer than --lookback {window}: {shown}")
+        notes.append(
+            f"rows: {len(left_out):,} of {len(lines):,} series left out, no longer than --lookback {window}: {shown}"
+        )
     if not kept:
         raise _too_short(table, max(map(len, lines)), window, " in the longest series")
     return kept
@@ -181,7 +200,10 @@ def _line_notes(table: Table, columns: Columns, lines: list[Timeline], clock: Cl
         return notes
     steps = sorted(len(line) for line in lines)
     each = f"{steps[0]:,}" if steps[0] == steps[-1] else f"{steps[0]:,} to {steps[-1]:,}"
-    return [f"series: {len(lines):,} by {columns.series}, of {each} steps each; each is scaled by itself, one model learns all", *notes]
+    return [
+        f"series: {len(lines):,} by {columns.series}, of {each} steps each; each is scaled by itself, one model learns all",
+        *notes,
+    ]
 
 
 def _cuts(times: np.ndarray, clock: Clock) -> np.ndarray:
@@ -226,13 +248,14 @@ def _split(
                             "validation and test; fill them, or give more rows")  # fmt: skip
         splits.append(Examples({"series": windows.take(at)}, every.target[at]))
         raw[split] = RawSteps(preprocessor, table, lines, owners[at], rows[at])
-        times = [lines[o].times[r] for o, r in zip(owners[at], rows[at], strict=True)]
-        first_text, last_text = preprocessor.clock.text(min(times)), preprocessor.clock.text(max(times))
-        spans.append(f"{split} {first_text} to {last_text} ({len(at):,} steps)")
-    notes += [f"split: by time, {span}" for span in spans]
+        last = max(lines[o].times[r] for o, r in zip(owners[at], rows[at], strict=True))
+        spans.append(f"{split} up to {preprocessor.clock.text(last)}")
+    notes.append(f"split: by time, {', '.join(spans)}")
     missing = sum(int(np.isnan(line.values[:, 0]).sum()) for line in lines)
     if missing:
-        notes.append(f"rows: {missing:,} missing values of {preprocessor.target_name} are not predicted; windows hold the last one before")
+        notes.append(
+            f"rows: {missing:,} missing values of {preprocessor.target_name} are not predicted; windows hold the last one before"
+        )
     return splits, raw
 
 
@@ -271,7 +294,9 @@ def _fit(
     notes.append(f"inputs: the last {window} steps of {', '.join(inputs)}")
     of_next = [*(column.name for column in ahead), *(each.name for each in categories if each.known)]
     if of_next:
-        notes.append(f"known: {', '.join(of_next)} of the step to be predicted; predict needs rows with them and no {columns.numbers[0]}")
+        notes.append(
+            f"known: {', '.join(of_next)} of the step to be predicted; predict needs rows with them and no {columns.numbers[0]}"
+        )
     return preprocessor, lines
 
 
@@ -313,9 +338,13 @@ def _fit_categories(
         if clock.dates and not category.known:
             category.calendar, category.by = _calendar_of(own, times, clock)
         if category.calendar:
-            notes.append(f"columns: {name} follows from the {category.calendar} of {clock.name}, so forecasts know it ahead")
+            notes.append(
+                f"columns: {name} follows from the {category.calendar} of {clock.name}, so forecasts know it ahead"
+            )
         elif not category.known:
-            notes.append(f"columns: {name}, {len(seen)} categories, read from the past; --known {name} if it is known ahead")
+            notes.append(
+                f"columns: {name}, {len(seen)} categories, read from the past; --known {name} if it is known ahead"
+            )
         found.append(category)
     return found
 

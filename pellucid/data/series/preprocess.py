@@ -146,7 +146,9 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
         if self.series_name:
             own = [self.scale(line) for line in lines]
             units = np.repeat([(means[0], stds[0]) for means, stds in own], counts, axis=0).reshape(-1, 2)
-        return {"series": SlidingWindows(features, self.window, begins, units, np.repeat(starts[:-1], counts), self.season)}
+        return {
+            "series": SlidingWindows(features, self.window, begins, units, np.repeat(starts[:-1], counts), self.season)
+        }
 
     def scale(self, raw: Timeline) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation (C,) of each column: of one of several series its own, also where training had it not."""
@@ -250,7 +252,9 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
         ahead = self.ahead(line)
         past = line.take(slice(0, len(line) - ahead))
         if not len(past):
-            raise DataError(f"{table.path}: {self._of(line)}no row has a {self.target_name}; expected past steps to go on from; give them")
+            raise DataError(
+                f"{table.path}: {self._of(line)}no row has a {self.target_name}; expected past steps to go on from; give them"
+            )
         times = [past.times[-1]]
         for _ in range(horizon):
             times.append(self.clock.after(times[-1]))
@@ -262,7 +266,10 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
             to_come = line.take(slice(len(past), len(past) + horizon))
             values[:, count:], codes = to_come.values[:, count:], to_come.codes
         return Timeline(
-            np.append(past.times, times[1:]), np.vstack([past.values, values]), np.vstack([past.codes, codes]), line.name
+            np.append(past.times, times[1:]),
+            np.vstack([past.values, values]),
+            np.vstack([past.codes, codes]),
+            line.name,
         )
 
     def check_length(self, table: Table, line: Timeline, ahead: int = 0) -> None:
@@ -280,7 +287,11 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
         names = {scale.name for scale in self.scales}
         new = [line.name for line in lines if line.name not in names] if self.series_name else []
         shown = ", ".join(new[:5]) + ", ..." * (len(new) > 5)
-        return [f"{self.series_name}: {len(new):,} that training had not, scaled by their own rows: {shown}"] if new else []
+        return (
+            [f"{self.series_name}: {len(new):,} that training had not, scaled by their own rows: {shown}"]
+            if new
+            else []
+        )
 
     def _of(self, line: Timeline) -> str:
         return f"{self.series_name} {line.name}: " if self.series_name else ""
@@ -289,7 +300,11 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
         """Raise DataError where rows for the steps to come are missing, at other times, or without a known value."""
         known, start = ", ".join(self.known_names), len(line) - ahead
         if ahead < len(times):
-            came = f"{ahead} row{'s' * (ahead != 1)} after {self.clock.text(line.times[start - 1])}" if ahead else "no row to come"
+            came = (
+                f"{ahead} row{'s' * (ahead != 1)} after {self.clock.text(line.times[start - 1])}"
+                if ahead
+                else "no row to come"
+            )
             raise DataError(f"{table.path}: {self._of(line)}{came}; expected {len(times)}, with {self.clock.name} and {known} filled in and "
                             f"{self.target_name} empty, since {known} was said to be known ahead; add them, from "
                             f"{self.clock.text(times[ahead])} on")  # fmt: skip
@@ -300,9 +315,15 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
                                 "after the row before it; put in the rows between")  # fmt: skip
             gone = [column.name for column, value in zip(self.known, line.values[start + k, len(self.columns) :], strict=True)
                     if np.isnan(value)]  # fmt: skip
-            gone += [each.name for each in self.categories if each.known and table.columns[table.names.index(each.name)][row] is None]
+            gone += [
+                each.name
+                for each in self.categories
+                if each.known and table.columns[table.names.index(each.name)][row] is None
+            ]
             if gone:
-                raise DataError(f"{table.where(row)}: {gone[0]} is missing; expected its value, which was said to be known ahead; fill it in")
+                raise DataError(
+                    f"{table.where(row)}: {gone[0]} is missing; expected its value, which was said to be known ahead; fill it in"
+                )
 
     def to_json(self) -> dict[str, Json]:
         return {"kind": self.kind, **asdict(self)}

@@ -97,7 +97,9 @@ def in_order(table: Table, columns: Columns, line: Timeline, notes: list[str]) -
     if duplicates > MAX_DUPLICATE_TIMESTAMPS * len(times):
         raise _several(table, columns, line, where, duplicates, advice)
     hint = f"; if they are several series: --series {advice}" if advice else ""
-    notes.append(f"rows: {of}{duplicates:,} with the time of another ({_line(table, where)}); their mean is taken{hint}")
+    notes.append(
+        f"rows: {of}{duplicates:,} with the time of another ({_line(table, where)}); their mean is taken{hint}"
+    )
     present = ~np.isnan(line.values)
     sums, present_counts = np.zeros((len(unique), present.shape[1])), np.zeros((len(unique), present.shape[1]))
     np.add.at(sums, at, np.where(present, line.values, 0))
@@ -167,8 +169,14 @@ def spacing_notes(table: Table, line: Timeline, clock: Clock, stamps: Stamps) ->
     expected = np.array([clock.after(time) - time for time in line.times[:-1]])
     far = np.flatnonzero(steps > REGULAR * np.maximum(expected, 1e-12))
     uneven = np.abs(steps - expected) > 0.05 * expected
-    gaps = f"; {len(far):,} gap{'s' * (len(far) > 1)}, the first after {clock.text(line.times[far[0]])}, stepped over" if len(far) else ""
-    notes = [f"dates: {len(line):,} steps of {step_text(clock)}, {clock.text(line.times[0])} to {clock.text(line.times[-1])}{gaps}"]
+    gaps = (
+        f"; {len(far):,} gap{'s' * (len(far) > 1)}, the first after {clock.text(line.times[far[0]])}, stepped over"
+        if len(far)
+        else ""
+    )
+    notes = [
+        f"dates: {len(line):,} steps of {step_text(clock)}, {clock.text(line.times[0])} to {clock.text(line.times[-1])}{gaps}"
+    ]
     if uneven.mean() > IRREGULAR and not clock.months:
         i = int(np.flatnonzero(uneven)[0])
         notes.append(f"dates: irregular, {100 * uneven.mean():.0f}% of the steps are not {step_text(clock)} (first at "
@@ -186,10 +194,15 @@ def spacing_notes(table: Table, line: Timeline, clock: Clock, stamps: Stamps) ->
 
 def _zone_notes(clock: Clock, stamps: Stamps) -> list[str]:
     offsets = np.unique(stamps.offsets) if len(stamps.offsets) else np.zeros(1)
-    names = [f"{'-' if offset < 0 else '+'}{round(abs(offset) * 1440) // 60:02}:{round(abs(offset) * 1440) % 60:02}" for offset in offsets]
+    names = [
+        f"{'-' if offset < 0 else '+'}{round(abs(offset) * 1440) // 60:02}:{round(abs(offset) * 1440) % 60:02}"
+        for offset in offsets
+    ]
     last = names[int(np.searchsorted(offsets, clock.offset))] if clock.dates and len(stamps.offsets) else names[0]
     if len(offsets) > 1:
-        return [f"dates: offsets {' and '.join(names)}, as with daylight saving; steps are counted in UTC, forecasts written with {last}"]
+        return [
+            f"dates: offsets {' and '.join(names)}, as with daylight saving; steps are counted in UTC, forecasts written with {last}"
+        ]
     return [f"dates: time zone {last} is kept"] if offsets[0] else []
 
 

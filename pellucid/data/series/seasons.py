@@ -54,5 +54,9 @@ def _found(values: np.ndarray) -> list[int]:
 
 def _error(series: Sequence[np.ndarray], season: int) -> float:
     """How far values are from those one season before, as a share of each series' spread."""
-    errors = [np.abs(values[season:] - values[:-season]).mean() / (values.std() or 1.0) for values in series if len(values) > season]
+    errors = [
+        np.abs(values[season:] - values[:-season]).mean() / (values.std() or 1.0)
+        for values in series
+        if len(values) > season
+    ]
     return float(np.mean(errors))

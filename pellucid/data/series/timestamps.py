@@ -214,7 +214,7 @@ def read_stamps(table: Table, position: int, form: str | None = None) -> Stamps:
     if gone is not None:
         raise _not_a_time(table, position, gone, "is missing")
     distinct = dict.fromkeys(texts)  # of a panel each stamp comes many times
-    behind = any((found := _match(text)) is not None and found["a"] is not None for text in distinct)
+    behind = any((parts := _match(text)) is not None and parts["a"] is not None for text in distinct)
     forms = (form,) if form else (DAY_FIRST, MONTH_FIRST) if behind else (DAY_FIRST,)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if form != NUMBERS:
@@ -229,7 +229,9 @@ def read_stamps(table: Table, position: int, form: str | None = None) -> Stamps:
     values, strays = table.numbers_and_strays(position)
     if form in (None, NUMBERS) and not len(strays) and np.isfinite(values).all():
         return Stamps(values, NUMBERS)
-    bad = strays if form in (None, NUMBERS) and len(strays) < len(texts) else np.flatnonzero(np.isnan(found[forms[0]][0]))
+    bad = (
+        strays if form in (None, NUMBERS) and len(strays) < len(texts) else np.flatnonzero(np.isnan(found[forms[0]][0]))
+    )
     raise _not_a_time(table, position, int(bad[0]), f"is {texts[int(bad[0])]!r}")
 
 
@@ -334,7 +336,9 @@ def template_of(texts: list[str], form: str, last: str) -> str:
 
 def _template(found: re.Match[str], form: str, padded: bool) -> str:
     names = {"a": "d", "c": "m"} if form == DAY_FIRST else {"a": "m", "c": "d"}
-    spans = sorted((found.start(name), found.end(name), name) for name, part in found.groupdict().items() if part is not None)
+    spans = sorted(
+        (found.start(name), found.end(name), name) for name, part in found.groupdict().items() if part is not None
+    )
     text, pieces, at = found.group(), [], 0
     for start, end, name in spans:
         part = found[name]
