@@ -88,7 +88,7 @@ class ForecastFigure:
     """What a report draws of one series: the past, predictions of the test part one step ahead, and the steps to come.
 
     times: texts of all steps. actual, predicted, low, high: as long, NaN where there is none. first: the step at which the test
-    part begins, and `end` the one after the last known.
+    part begins, below 0 where that is not shown, and `end` the one after the last known.
     """
 
     name: str

@@ -58,14 +58,14 @@ class SeriesEvaluator(PredictionEvaluator):
             widths = np.array(self.interval.half_widths[:horizon]) * std
             half[rows] = self.interval.half_widths[0] * std
             half[len(line) : len(line) + len(widths)] = widths
-        start = max(0, min(int(rows[0]) - len(rows), len(line) - SHOWN), len(line) - SHOWN)
+        start = max(0, int(rows[0]) - 2 * len(rows), len(line) - SHOWN)
         clock, times = self._preprocessor.clock, list(line.times)
         for _ in range(horizon):
             times.append(clock.after(float(times[-1])))
         actual = np.append(line.values[:, 0], np.full(horizon, np.nan))
         return ForecastFigure(
             line.name, self._preprocessor.target_name, [clock.text(time) for time in times[start:]], actual[start:], predicted[start:],
-            (predicted - half)[start:], (predicted + half)[start:], max(0, int(rows[0]) - start), len(line) - start,
+            (predicted - half)[start:], (predicted + half)[start:], int(rows[0]) - start, len(line) - start,
         )  # fmt: skip
 
     def _to_come(self, raw: RawSteps, line: Timeline) -> np.ndarray:

@@ -329,7 +329,7 @@ def forecast_chart(one: ForecastFigure) -> Markup:
             (frame.x(i), frame.y(one.low[i])) for i in run[::-1]
         ]
         parts.append(f'<polygon class="band" points="{" ".join(f"{x},{y}" for x, y in edge)}"/>')
-    marks = [(one.first, "test")] + ([(one.end, "to come")] if one.end < len(steps) else [])
+    marks = ([(one.first, "test")] if one.first >= 0 else []) + ([(one.end, "to come")] if one.end < len(steps) else [])
     for step, name in marks:
         x = frame.x(step)
         parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="{frame.top - 6}" y2="{frame.height - frame.bottom}"/>')

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pellucid.data.series.timestamps import DAY_FIRST, MONTH_FIRST, NUMBERS, fit_clock, read_times
+from pellucid.data.series.timestamps import DAY_FIRST, MONTH_FIRST, NUMBERS, fit_clock, read_stamps, read_times
 from pellucid.data.table.read import read_table
 from pellucid.errors import DataError
 
@@ -76,3 +76,72 @@ def test_the_steps_after_the_last(column, texts, following):
     times, form = column(*texts)
     clock = fit_clock("when", form, times)
     assert [clock.text(clock.after(times[-1], k)) for k in (1, 2)] == following
+
+
+def clock_of(texts, tmp_path, form=None):
+    path = tmp_path / "stamps.csv"
+    path.write_text("when;y\n" + "".join(f"{text};{i}\n" for i, text in enumerate(texts)))
+    stamps = read_stamps(read_table(path), 0, form)
+    return stamps, fit_clock("when", stamps.form, np.unique(stamps.times), stamps)
+
+
+def weekdays_from(first, count):
+    return [str(np.busday_offset(first, i)) for i in range(count)]
+
+
+LAST_BUSINESS_DAYS = [
+    str(np.busday_offset(np.datetime64(f"2023-{m:02}") + 1, -1, roll="forward")) for m in range(1, 13)
+]
+OPEN_HOURS = [f"{day} {hour:02}:00" for day in weekdays_from("2024-01-01", 15) for hour in range(9, 17)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "following"),
+    [
+        (["2024-01-01T03:00+01:00", "2024-01-01T04:00+01:00"], ["2024-01-01T05:00+01:00", "2024-01-01T06:00+01:00"]),
+        (["2024-01-01 03:00:00-0530", "2024-01-01 04:00:00-0530"], ["2024-01-01 05:00:00-0530", "2024-01-01 06:00:00-0530"]),
+        (["2024-01-01T22:00Z", "2024-01-01T23:00Z"], ["2024-01-02T00:00Z", "2024-01-02T01:00Z"]),
+        (["2024-03-31T00:00+01:00", "2024-03-31T01:00+01:00", "2024-03-31T03:00+02:00"], ["2024-03-31T04:00+02:00", "2024-03-31T05:00+02:00"]),
+        (["2024-01-01T00:00+01:00", "2024-02-01T00:00+01:00"], ["2024-03-01T00:00+01:00", "2024-04-01T00:00+01:00"]),
+        (["2024-01", "2024-02"], ["2024-03", "2024-04"]),
+        (["2023Q3", "2023Q4"], ["2024Q1", "2024Q2"]),
+        (["Q3 2023", "Q4 2023"], ["Q1 2024", "Q2 2024"]),
+        (["Oct 2023", "Nov 2023"], ["Dec 2023", "Jan 2024"]),
+        (["october 2023", "november 2023"], ["december 2023", "january 2024"]),
+        (["31-Oct-2023", "30-Nov-2023"], ["31-Dec-2023", "31-Jan-2024"]),
+        (["Feb 27, 2024", "Feb 28, 2024"], ["Feb 29, 2024", "Mar 1, 2024"]),
+        (["20240227", "20240228"], ["20240229", "20240301"]),
+        (["27.02.2024", "28.02.2024"], ["29.02.2024", "01.03.2024"]),
+        (["9/30/2024", "10/1/2024"], ["10/2/2024", "10/3/2024"]),
+        (["13/02/24", "14/02/24"], ["15/02/24", "16/02/24"]),
+        (["01/31/2024 10:00 AM", "01/31/2024 11:00 AM"], ["01/31/2024 12:00 PM", "01/31/2024 01:00 PM"]),
+        (["2024-01-01 00:00:00.250", "2024-01-01 00:00:00.500"], ["2024-01-01 00:00:00.750", "2024-01-01 00:00:01.000"]),
+        (weekdays_from("2024-01-01", 20), ["2024-01-29", "2024-01-30", "2024-01-31", "2024-02-01", "2024-02-02", "2024-02-05"]),
+        (LAST_BUSINESS_DAYS, ["2024-01-31", "2024-02-29", "2024-03-29", "2024-04-30", "2024-05-31", "2024-06-28"]),
+        (OPEN_HOURS, [f"2024-01-22 {hour:02}:00" for hour in range(9, 17)] + ["2024-01-23 09:00"]),
+    ],
+)  # fmt: skip
+def test_times_go_on_in_the_form_they_came(tmp_path, texts, following):
+    stamps, clock = clock_of(texts, tmp_path)
+    time, got = stamps.times.max(), []
+    for _ in following:
+        time = clock.after(time)
+        got.append(clock.text(time))
+    assert got == following
+    assert [clock.text(clock.after(stamps.times.max(), k)) for k in (1, 2)] == following[:2]
+    assert clock.text(stamps.times.max()) == texts[-1]
+
+
+def test_a_weekday_is_skipped_only_where_the_data_show_it(tmp_path):
+    _, short = clock_of(weekdays_from("2024-01-01", 5), tmp_path)
+    assert short.weekdays == []  # five days say nothing of a weekend
+    _, shop = clock_of([f"2024-01-{day:02}" for day in range(1, 31) if day % 7], tmp_path)  # closed on Sundays
+    assert shop.weekdays == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_day_or_the_month_comes_first_by_the_whole_column(tmp_path):
+    months = [
+        f"1/{m}/{y}" for y in (2022, 2023) for m in range(1, 13)
+    ]  # of January days, by months, with a leap after each
+    stamps, clock = clock_of(months, tmp_path)
+    assert stamps.form == DAY_FIRST and clock.months == 1 and clock.text(clock.after(stamps.times[-1])) == "1/1/2024"

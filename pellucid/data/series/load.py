@@ -29,7 +29,7 @@ from .preprocess import (
     calendar_keys,
     own_scale,
 )
-from .read import Columns, codes_of, column_named, read_lines, spacing_notes
+from .read import Columns, codes_of, column_named, first_few, read_lines, spacing_notes
 from .seasons import find_season
 from .timestamps import Clock, fit_clock
 from .windows import Timeline
@@ -77,7 +77,9 @@ def series_module(source: Source, table: Table, target: int, drop: list[int]) ->
     columns, known = _columns(table, target, drop, source.options, notes)
     lines, stamps, texts = read_lines(table, columns, notes)
     if known:
-        lines = [_without_steps_to_come(line, columns, notes) for line in lines]
+        of_lines: list[str] = []
+        lines = [_without_steps_to_come(line, columns, of_lines) for line in lines]
+        notes += first_few(of_lines)
     lines = _long_enough(table, columns, lines, window, notes)
     times = np.unique(np.concatenate([line.times for line in lines]))
     clock = fit_clock(columns.time, stamps.form, times, stamps)

@@ -51,11 +51,18 @@ def read_lines(
     coded = [codes_of(table.columns[at(name)]) for name in columns.categories]
     codes = np.stack([code for code, _ in coded], 1) if coded else np.zeros((len(table), 0), dtype=np.int64)
     whole = Timeline(stamps.times, values, codes)
-    lines = []
+    lines, own = [], list[str]()
     for name, rows in _by_series(table, columns.series):
         part = Timeline(whole.times[rows], values[rows], codes[rows], name, rows)
-        lines.append(in_order(table, columns, part, notes))
+        lines.append(in_order(table, columns, part, own))
+    notes += first_few(own)
     return lines, stamps, [texts for _, texts in coded]
+
+
+def first_few(notes: list[str]) -> list[str]:
+    """The first two notes on several series, and how many more there are."""
+    more = len(notes) - 2
+    return notes if more < 2 else [*notes[:2], f"rows: {more:,} more notes like these, on other series"]
 
 
 def codes_of(column: np.ndarray) -> tuple[np.ndarray, list[str]]:

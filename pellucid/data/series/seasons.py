@@ -45,10 +45,13 @@ def _found(values: np.ndarray) -> list[int]:
     changes = changes - changes.mean()
     size = 1 << (2 * len(changes) - 1).bit_length()
     spectrum = np.abs(np.fft.rfft(changes, size)) ** 2
-    correlation = np.fft.irfft(spectrum)[: min(LONGEST, len(values) // PERIODS) + 1]
-    if len(correlation) < 3 or correlation[0] <= 0:
+    lags = np.arange(min(LONGEST, len(values) // PERIODS) + 1)
+    correlation = np.fft.irfft(spectrum)[lags] / (len(changes) - lags)  # each over as many pairs as it has
+    below = np.flatnonzero(correlation[1:] <= 0)  # neighbours of a smooth series are alike without a season
+    if not len(below) or correlation[0] <= 0:
         return []
-    lag = 2 + int(np.argmax(correlation[2:]))
+    first = 1 + int(below[0])
+    lag = first + int(np.argmax(correlation[first:]))
     return [lag] if correlation[lag] > ALIKE * correlation[0] else []
 
 

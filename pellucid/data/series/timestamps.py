@@ -78,10 +78,12 @@ class Clock:
     def after(self, time: float, steps: int = 1) -> float:
         """The time so many steps after `time`."""
         if self.months:
-            time += self.late + self.offset  # the ends of months are counted as the firsts of the next
-            month = _months(np.array([time]))[0]
-            within = (time - _first(month)) % 1 if self.late else time - _first(month)
-            time = _first(month + steps * self.months) + within - self.late - self.offset
+            local = time + self.offset
+            month = (
+                _months(np.array([local]))[0] + self.late
+            )  # the end of a month is counted from the first of the next
+            within = local % 1 - 1 if self.late else local - _first(month)
+            time = _first(month + steps * self.months) + within - self.offset
             while self.weekdays and _weekday(time + self.offset) not in self.weekdays:
                 time -= 1
             return time
@@ -321,14 +323,15 @@ def _offset(zone: str) -> float:
 def template_of(texts: list[str], form: str, last: str) -> str:
     """How the column writes its times: `last` with each part replaced by its name in braces, as `{Y}-{m2}`.
 
-    Numbers are padded to two digits if no text says otherwise. Empty where a template does not give the texts back.
+    Numbers are padded to two digits if no text says otherwise, but for `Feb 1, 2024`. Empty where a template does not give the texts back.
     """
     found = _found(last)
     if found is None:
         return ""
     step = max(1, len(texts) // SAMPLE)
     sample = [*texts[::step], last]
-    candidates = [_template(found, form, padded) for padded in (True, False)]
+    spelled = "{b" in _template(found, form, True) and " " in last  # `Feb 1, 2024` has no zero by custom
+    candidates = [_template(found, form, padded) for padded in ((False, True) if spelled else (True, False))]
     scores = Counter({template: _restored(sample, form, template) for template in candidates})
     template, score = scores.most_common(1)[0]
     return template if score and _restored([last], form, template) else ""
