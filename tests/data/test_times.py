@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pellucid.data.series.timestamps import DAY_FIRST, MONTH_FIRST, NUMBERS, fit_clock, read_stamps, read_times
+from pellucid.data.series.timestamps import DAY_FIRST, MONTH_FIRST, NUMBERS, fit_clock, moment, read_stamps, read_times
 from pellucid.data.table.read import read_table
 from pellucid.errors import DataError
 
@@ -145,3 +145,13 @@ def test_the_day_or_the_month_comes_first_by_the_whole_column(tmp_path):
     ]  # of January days, by months, with a leap after each
     stamps, clock = clock_of(months, tmp_path)
     assert stamps.form == DAY_FIRST and clock.months == 1 and clock.text(clock.after(stamps.times[-1])) == "1/1/2024"
+
+
+def test_a_plain_column_is_read_in_one_go_as_text_by_text(tmp_path):
+    texts = [f"2024-0{1 + i % 9}-{1 + i % 28:02} {i % 24:02}:{i % 60:02}" for i in range(200)]
+    stamps, _ = clock_of(texts, tmp_path)
+    np.testing.assert_array_equal(stamps.times, [moment(text, True)[0] for text in texts])
+    with pytest.raises(DataError, match="line 4: the time when is '2024-13-01'"):
+        clock_of(["2024-01-01", "2024-01-02", "2024-13-01"], tmp_path)
+    with pytest.raises(DataError, match="line 4: the time when is '2024_01_03'"):
+        clock_of(["2024-01-01", "2024-01-02", "2024_01_03"], tmp_path)

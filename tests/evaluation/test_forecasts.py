@@ -126,13 +126,13 @@ def test_the_linear_baseline_sees_what_is_known_of_the_step(walk):
 
 
 def test_the_season_is_that_of_the_clock_or_is_found():
-    wave = lambda n, period: np.sin(np.arange(n) * 2 * np.pi / period) + np.arange(n) % 2 / 50
+    wave = lambda n, period: np.sin(np.arange(n) * 2 * np.pi / period)
     hours = Clock("t", DAY_FIRST, 1 / 24)
     assert find_season([wave(400, 24)], hours) == 24
     assert find_season([wave(60, 12)], Clock("t", DAY_FIRST, 30.4, months=1)) == 12
     assert find_season([wave(60, 4)], Clock("t", DAY_FIRST, 91.3, months=3)) == 4
     assert find_season([wave(100, 5)], Clock("t", DAY_FIRST, 1.0, weekdays=[0, 1, 2, 3, 4])) == 5
-    assert find_season([wave(300, 17)], Clock("t", NUMBERS, 1.0)) in (17, 34)
+    assert find_season([wave(300, 17)], Clock("t", NUMBERS, 1.0)) == 17
     assert find_season([np.random.default_rng(0).normal(size=300).cumsum()], Clock("t", NUMBERS, 1.0)) == 0
     assert find_season([wave(10, 24)], hours) == 0  # not two of them
     assert find_season([np.sin(np.arange(300) * 2 * np.pi / 60)], Clock("t", NUMBERS, 1.0)) == 60  # smooth

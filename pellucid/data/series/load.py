@@ -241,6 +241,7 @@ def _split(
     owners, rows = np.repeat(np.arange(len(lines)), [len(each) for each in own]), np.concatenate(own)
     first, second = np.array(ends)[owners].T
     part = (rows >= first).astype(int) + (rows >= second)
+    asked = np.concatenate([line.times[each] for line, each in zip(lines, own, strict=True)])
     splits, raw = [], dict[str, RawExample]()
     spans = []
     for k, split in enumerate(SPLITS):
@@ -250,7 +251,7 @@ def _split(
                             "validation and test; fill them, or give more rows")  # fmt: skip
         splits.append(Examples({"series": windows.take(at)}, every.target[at]))
         raw[split] = RawSteps(preprocessor, table, lines, owners[at], rows[at])
-        last = max(lines[o].times[r] for o, r in zip(owners[at], rows[at], strict=True))
+        last = asked[at].max()
         spans.append(f"{split} up to {preprocessor.clock.text(last)}")
     notes.append(f"split: by time, {', '.join(spans)}")
     missing = sum(int(np.isnan(line.values[:, 0]).sum()) for line in lines)

@@ -173,7 +173,10 @@ def column_named(table: Table, column: str | int, option: str, others: dict[int,
 def spacing_notes(table: Table, line: Timeline, clock: Clock, stamps: Stamps) -> list[str]:
     """How far apart the steps of a series are, where they are further, and what else its stamps do."""
     steps = np.diff(line.times)
-    expected = np.array([clock.after(time) - time for time in line.times[:-1]])
+    before = [] if clock.is_even else line.times[:-1].tolist()
+    expected = (
+        np.full(len(steps), clock.step) if clock.is_even else np.array([clock.after(time) - time for time in before])
+    )
     far = np.flatnonzero(steps > REGULAR * np.maximum(expected, 1e-12))
     uneven = np.abs(steps - expected) > 0.05 * expected
     gaps = (

@@ -10,6 +10,7 @@ from .timestamps import Clock
 
 PERIODS = 2  # that training must hold
 LONGEST = 1000  # steps of a season that is found
+NEARLY = 1.05  # times the least error: the shortest season that is as good is the one
 ALIKE = 0.3  # autocorrelation of the changes of values one season apart, at least
 
 
@@ -22,7 +23,8 @@ def find_season(series: Sequence[np.ndarray], clock: Clock) -> int:
     longest = max(series, key=len, default=np.zeros(0))
     able = [season for season in [*clock_seasons(clock), *_found(longest)] if 2 <= season <= len(longest) // PERIODS]
     errors = {season: _error(series, season) for season in able}
-    return min(errors, key=lambda season: errors[season]) if errors else 0
+    best = min(errors.values(), default=0.0)
+    return min((season for season, error in errors.items() if error <= NEARLY * best + 1e-12), default=0)
 
 
 def clock_seasons(clock: Clock) -> list[int]:
@@ -51,7 +53,8 @@ def _found(values: np.ndarray) -> list[int]:
     if not len(below) or correlation[0] <= 0:
         return []
     first = 1 + int(below[0])
-    lag = first + int(np.argmax(correlation[first:]))
+    lag = first + int(np.argmax(correlation[first:] >= correlation[first:].max() / NEARLY))  # not a multiple of it
+    lag += int(np.argmax(correlation[lag : lag + max(1, lag // 4)]))
     return [lag] if correlation[lag] > ALIKE * correlation[0] else []
 
 

@@ -39,6 +39,7 @@ PATTERNS = [re.compile(pattern) for pattern in (
     r"(?P<d>\d{1,2})[-/. ]+" + NAMED + r"[-/, ]+(?P<Y>\d{4})" + CLOCK,
     NAMED + r" (?P<d>\d{1,2}), ?(?P<Y>\d{4})" + CLOCK,
 )]  # fmt: skip
+PLAIN = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?")
 EPOCH = datetime.datetime(1970, 1, 1)
 DAY = datetime.timedelta(days=1)
 SECONDS = 86400
@@ -66,6 +67,11 @@ class Clock:
     offset: float = 0.0
     weekdays: list[int] = field(default_factory=list)
     hours: list[int] = field(default_factory=list)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether each step lasts as long as the others."""
+        return not (self.months or self.weekdays or self.hours)
 
     @property
     def dates(self) -> bool:
@@ -142,7 +148,7 @@ def fit_clock(name: str, form: str, times: np.ndarray, stamps: Stamps | None = N
     local = np.unique(local)
     for late in (False, True):
         months = _months(local + late)
-        days = np.unique([time - _first(month) for time, month in zip(local + late, months, strict=True)])
+        days = np.unique(local + late - _firsts(months))
         if len(days) == 1 and days[0] < 28 and len(months) > 1 and np.diff(months).min() > 0:
             clock.months, clock.late = int(np.median(np.diff(months))), late
             return clock
@@ -160,7 +166,7 @@ def _fit_openings(clock: Clock, local: np.ndarray) -> None:
     """Note the weekdays and the hours that never come, of steps of a day or less."""
     if clock.step > 1 or local[-1] - local[0] < 7 * LEAST_WEEKS:
         return
-    weekdays = sorted({_weekday(time) for time in np.unique(np.floor(local)).tolist()})
+    weekdays = np.unique((np.floor(local).astype(np.int64) + 3) % 7).tolist()
     if len(weekdays) < 7:
         clock.weekdays = weekdays
     if clock.step < 1:
@@ -174,7 +180,7 @@ def _business_month_ends(local: np.ndarray) -> bool:
     """Whether each of the days is the last of its month from Monday to Friday."""
     if len(local) < 3 or np.diff(_months(local)).min() < 1:
         return False
-    ends = np.array([_first(month + 1) - 1 for month in _months(local)])
+    ends = _firsts(_months(local) + 1) - 1
     weekday = (ends.astype(np.int64) + 3) % 7
     return bool((np.floor(local) == ends - np.maximum(weekday - 4, 0)).all())
 
@@ -190,6 +196,11 @@ def _weekday(time: float) -> int:
 def _months(times: np.ndarray) -> np.ndarray:
     """Months since 1970-01 of days (L,)."""
     return np.floor(times).astype(np.int64).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+
+
+def _firsts(months: np.ndarray) -> np.ndarray:
+    """The days (L,) on which months since 1970-01 begin."""
+    return months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64).astype(np.float64)
 
 
 def _first(month: int) -> float:
@@ -215,13 +226,15 @@ def read_stamps(table: Table, position: int, form: str | None = None) -> Stamps:
     gone = next((i for i, text in enumerate(texts) if text is None), None)
     if gone is not None:
         raise _not_a_time(table, position, gone, "is missing")
-    distinct = dict.fromkeys(texts)  # of a panel each stamp comes many times
-    behind = any((parts := _match(text)) is not None and parts["a"] is not None for text in distinct)
+    if form != NUMBERS and (plain := _plain_days(texts)) is not None:
+        return Stamps(plain, form or DAY_FIRST, texts, np.zeros(len(texts)))
+    distinct = {text: _match(text) for text in dict.fromkeys(texts)}  # of a panel each stamp comes many times
+    behind = any(parts is not None and parts["a"] is not None for parts in distinct.values())
     forms = (form,) if form else (DAY_FIRST, MONTH_FIRST) if behind else (DAY_FIRST,)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if form != NUMBERS:
         for each in forms:
-            read = {text: moment(text, each == DAY_FIRST) for text in distinct}
+            read = {text: _moment(parts, each == DAY_FIRST) for text, parts in distinct.items()}
             pairs = np.array([read[text] for text in texts], dtype=np.float64).reshape(-1, 2)
             found[each] = pairs[:, 0], pairs[:, 1]
     sound = {each: pair for each, pair in found.items() if not np.isnan(pair[0]).any()}
@@ -280,9 +293,23 @@ def _month_named(name: str) -> int:
     return next((i for i, month in enumerate(MONTHS, 1) if month.startswith(low)), 9 if low == "sept" else 0)
 
 
+def _plain_days(texts: list[str]) -> np.ndarray | None:
+    """The days (L,) of a column of `2024-12-31` or `2024-12-31 18:00`, all alike, in one go; None for any other."""
+    if len(set(map(len, texts))) > 1 or not PLAIN.fullmatch(texts[0]):
+        return None
+    try:
+        seconds = np.array(texts, dtype="datetime64[s]").astype(np.int64)
+    except ValueError:
+        return None
+    return seconds / SECONDS
+
+
 def moment(text: str, day_first: bool) -> tuple[float, float]:
     """A date as days since 1970-01-01 UTC, and the offset of its time zone in days; NaN where it is none."""
-    parts = _match(text)
+    return _moment(_match(text), day_first)
+
+
+def _moment(parts: dict[str, str] | None, day_first: bool) -> tuple[float, float]:
     if parts is None:
         return np.nan, 0.0
     get = parts.get
