@@ -116,7 +116,7 @@ def _forecast(predictor: Predictor, data: str, horizon: int | None, out: Path | 
     interval = result.interval if result else None
     steps = forecast(predictor.forward.native, preprocessor, table, horizon, interval)
     rows = [forecast_row(preprocessor, step, interval is not None) for step in steps]
-    for note in preprocessor.unseen_series(preprocessor.read_lines(table)):
+    for note in preprocessor.long_enough(table, preprocessor.read_lines(table))[1]:
         say(f"note: {note}")
     if interval is not None:
         count = len(steps) // max(1, len({step.series for step in steps}))

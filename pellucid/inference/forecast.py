@@ -36,12 +36,12 @@ def forecast(
 
     Each answer is taken for the truth by the steps after it; every other column stays at its last known value, but for those
     known ahead, which are read from the rows for the steps to come. Without `horizon`, as many steps as there are such rows, or
-    one. Raises DataError where a series is shorter than a window, or rows with known columns are missing.
+    one. Of several series those shorter than a window are left out. Raises DataError where none is as long, or where rows with
+    known columns are missing.
     """
     steps = []
-    for line in preprocessor.read_lines(table):
+    for line in preprocessor.long_enough(table, preprocessor.read_lines(table))[0]:
         ahead = preprocessor.ahead(line)
-        preprocessor.check_length(table, line, ahead)
         steps += _forecast_one(network, preprocessor, table, line, horizon or ahead or 1, interval)
     return steps
 

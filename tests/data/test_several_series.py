@@ -100,6 +100,18 @@ def test_series_shorter_than_a_window_are_left_out_and_named(write):
     problem = load_problem(write("day,shop,y", rows), **OPTIONS)
     assert "rows: 1 of 2 series left out, no longer than --lookback 5: short" in problem.notes
     assert [scale.name for scale in problem.preprocessor.scales] == ["long"]
+    known, table = problem.preprocessor, read_table(Path(problem.source["path"]))
+    kept, notes = known.long_enough(table, known.read_lines(table))  # as predict reads the same file
+    assert [line.name for line in kept] == ["long"] and notes == [
+        "shop: 1 shorter than the window of 5, left out: short"
+    ]
+
+
+def test_a_series_that_begins_after_training_and_numbers_as_names(write):
+    rows = [(day(i), 7, level(i)) for i in range(100)] + [(day(i), 8, 5 + level(i)) for i in range(85, 100)]
+    problem = load_problem(write("day,shop,y", rows), **OPTIONS)
+    assert [line.name for line in problem.raw["test"].lines] == ["7", "8"]
+    assert np.isfinite(problem.test.target).all() and len(problem.test) == 20
 
 
 @pytest.fixture

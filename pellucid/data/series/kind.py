@@ -68,13 +68,12 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
         if len(sources) > 1:
             raise OptionError(f"DATA: {len(sources)} tables; expected one; predict them one after another")
         table = self.read_table(preprocessor, sources[0])
-        lines = [preprocessor.extended(table, line, 1) for line in preprocessor.read_lines(table)]
-        for line in lines:
-            preprocessor.check_length(table, line, 1)
+        kept, notes = preprocessor.long_enough(table, preprocessor.read_lines(table))
+        lines = [preprocessor.extended(table, line, 1) for line in kept]
         windows: Any = preprocessor.encode(lines)["series"]
         ends = np.cumsum([len(line) - preprocessor.window + 1 for line in lines])
         names = [preprocessor.step_name(line, -1) for line in lines]
-        return NewExamples({"series": windows.take(ends - 2)}, names, notes=preprocessor.unseen_series(lines))
+        return NewExamples({"series": windows.take(ends - 2)}, names, notes=notes)
 
     def read_labelled(self, preprocessor: SeriesPreprocessor, source: Source) -> NewExamples:
         """The steps that have a whole window before them; of a data set known by name, those of its test split."""

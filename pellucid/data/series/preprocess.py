@@ -272,11 +272,21 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
             line.name,
         )
 
-    def check_length(self, table: Table, line: Timeline, ahead: int = 0) -> None:
-        """Raise DataError where a series, without its `ahead` steps to come, is shorter than a window."""
-        if len(line) - ahead < self.window:
-            raise DataError(f"{table.path}: {self._of(line)}{len(line) - ahead:,} steps; expected {self.window} at least, the window that the "
-                            "network looks at; give more rows")  # fmt: skip
+    def long_enough(self, table: Table, lines: Sequence[Timeline]) -> tuple[list[Timeline], list[str]]:
+        """The series that hold a window, and a line about those of several that do not. Raises DataError where none does."""
+        sizes = [len(line) - self.ahead(line) for line in lines]
+        kept = [line for line, size in zip(lines, sizes, strict=True) if size >= self.window]
+        if not kept:
+            raise DataError(f"{table.path}: {max(sizes):,} steps; expected {self.window} at least, the window that the network looks at; "
+                            "give more rows")  # fmt: skip
+        short = [line.name for line, size in zip(lines, sizes, strict=True) if size < self.window]
+        shown = ", ".join(short[:5]) + ", ..." * (len(short) > 5)
+        notes = (
+            [f"{self.series_name}: {len(short):,} shorter than the window of {self.window}, left out: {shown}"]
+            if short
+            else []
+        )
+        return kept, [*self.unseen_series(kept), *notes]
 
     def step_name(self, line: Timeline, row: int) -> str:
         """`2024-01-31`, or `north 2024-01-31` of one of several series."""
