@@ -81,7 +81,10 @@ def test_what_is_text_and_what_names_rows() -> None:
     hashes = [f"{random.bytes(4).hex()} {random.bytes(4).hex()} {random.bytes(4).hex()}" for _ in range(100)]
     paths = [f"/home/user/my_pictures/cat {i}.jpg" for i in range(100)]
     assert not any(
-        map(looks_like_text, (ids, hashes, paths, [f"a{i}@b.org" for i in range(100)], [f"Ann Lee{i}" for i in range(100)]))
+        map(
+            looks_like_text,
+            (ids, hashes, paths, [f"a{i}@b.org" for i in range(100)], [f"Ann Lee{i}" for i in range(100)]),
+        )
     )
     assert looks_like_text([text for text, _ in reviews(100)])
     assert looks_like_text([f"这个酒店很好{chr(0x4E00 + i)}" for i in range(100)])
