@@ -256,3 +256,18 @@ def test_how_a_file_is_read_is_stored_and_told(tmp_path):
 def test_a_series_is_no_other_task(panel, task):
     with pytest.raises(OptionError, match=f"task: {task}; a series is asked for its next number"):
         load_problem(panel, **OPTIONS, task=task)
+
+
+def test_new_files_write_numbers_as_training_did(write):
+    options = {"target": "y", "time_column": "day", "lookback": 4}
+    text = lambda value: f'"{value // 1000}.{value % 1000:03},50"'
+    known = load_problem(write("day,y", [(day(i), text(1000 + i % 7)) for i in range(100)]), **options).preprocessor
+    known = preprocessor_from_json(json.loads(json.dumps(known.to_json())))
+    kind = KINDS["series"]
+    new = write("day,y", [(day(i), f"1.{100 + i}") for i in range(9)], "new.csv")  # by itself these would be 1.1
+    (line,) = known.read_lines(kind.read_table(known, open_source(new, kind)))
+    assert line.values[:2, 0].tolist() == [1100, 1101]
+    old = known.to_json()
+    for column in old["columns"]:
+        del column["format"]
+    assert preprocessor_from_json(old).encoding() == known.encoding()

@@ -16,6 +16,7 @@ from ...errors import DataError, OptionError
 from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
+from ..table.number_format import PLAIN
 from ..table.read import Table, check_finite
 from .preprocess import (
     CALENDAR,
@@ -313,7 +314,9 @@ def _fit_numbers(
         present = values[~np.isnan(values[:, k]), k]
         std = float(present.std()) if len(present) else 0.0
         if std > 1e-290:
-            used.append(Column(name, float(present.mean()), std, bool(len(present) < len(values))))
+            found = table.read_numbers(table.names.index(name))
+            form = PLAIN if found is None else found.format
+            used.append(Column(name, float(present.mean()), std, bool(len(present) < len(values)), form))
             chosen.append(k)
         elif k == 0:
             raise DataError(f"{table.path}: the target {name} is the same, or missing, in all of the training part; expected values "

@@ -10,7 +10,7 @@ in a window, F features, N examples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from ...errors import DataError
 from ...files import Json
 from ..input_spec import SeriesSpec
 from ..problem import Examples, Inputs, Preprocessor, plain_fields
+from ..table.number_format import PLAIN, NumberFormat
 from ..table.read import Table
 from ..table.read_options import ReadOptions
 from .read import Columns, read_lines
@@ -34,12 +35,16 @@ CALENDAR = ("weekday", "month", "hour")  # what a category may follow from
 
 @dataclass
 class Column:
-    """A column of numbers. missing_indicator: whether training had missing values, so that a mark of them stands beside it."""
+    """A column of numbers. missing_indicator: whether training had missing values, so that a mark of them stands beside it.
+
+    format: how training wrote it.
+    """
 
     name: str
     mean: float
     std: float
     missing_indicator: bool
+    format: NumberFormat = PLAIN
 
 
 @dataclass
@@ -99,8 +104,9 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
     @property
     def layout(self) -> Columns:
         """The columns that are read from a table."""
-        numbers = [column.name for column in (*self.columns, *self.known)]
-        return Columns(self.clock.name, numbers, [category.name for category in self.categories], self.series_name)
+        formats = {column.name: column.format for column in (*self.columns, *self.known)}
+        categories = [category.name for category in self.categories]
+        return Columns(self.clock.name, list(formats), categories, self.series_name, formats)
 
     @property
     def known_names(self) -> list[str]:
@@ -342,8 +348,10 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
         return {"kind": self.kind, **asdict(self)}
 
     def encoding(self) -> dict[str, Json]:
-        """Without the season, which baselines read, and how times are written and go on, which older runs do not say."""
+        """Without the season, which baselines read, and how times and numbers are written, which older runs do not say."""
         fields = asdict(self)
+        for column in (*fields["columns"], *fields["known"]):
+            del column["format"]
         del fields["season"]
         for name in ("template", "offset", "weekdays", "hours"):
             del fields["clock"][name]
@@ -353,11 +361,21 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
     def from_json(cls, json: dict[str, Json]) -> SeriesPreprocessor:
         fields = plain_fields(json)
         fields["clock"] = Clock(**fields["clock"])
-        parts: dict[str, type[Any]] = {"columns": Column, "known": Column, "categories": Category, "scales": Scale}
+        parts: dict[str, Callable[..., Any]] = {
+            "columns": _column,
+            "known": _column,
+            "categories": Category,
+            "scales": Scale,
+        }
         for name, part in parts.items():
             fields[name] = [part(**each) for each in fields.get(name, [])]
         fields["read_options"] = ReadOptions(**fields.get("read_options", {}))
         return cls(**fields)
+
+
+def _column(**fields: Any) -> Column:
+    """Runs of an earlier version do not say how numbers were written."""
+    return Column(**{**fields, "format": NumberFormat(**fields.get("format", {}))})
 
 
 def own_scale(values: np.ndarray, means: np.ndarray, stds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

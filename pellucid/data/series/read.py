@@ -5,12 +5,13 @@ What is out of order, comes twice or leaves gaps is told with its line and what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
 from ..table.delimited import MISSING_INPUT
+from ..table.number_format import NumberFormat
 from ..table.read import Table, check_finite
 from .timestamps import REGULAR, SECONDS, WEEKDAYS, Clock, Stamps, read_stamps
 from .windows import Timeline
@@ -21,12 +22,16 @@ IRREGULAR = 0.1  # of all steps: more that are of other lengths are told as irre
 
 @dataclass
 class Columns:
-    """The columns of a table that are read. numbers: the target first. series: which series a row is of, or ""."""
+    """The columns of a table that are read. numbers: the target first. series: which series a row is of, or "".
+
+    formats: how training wrote each column of numbers, by name.
+    """
 
     time: str
     numbers: list[str]
     categories: list[str]
     series: str = ""
+    formats: dict[str, NumberFormat] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -47,7 +52,7 @@ def read_lines(
                         f"the file has {table.listed()}.{hint}")  # fmt: skip
     at = table.names.index
     stamps = read_stamps(table, at(columns.time), form)
-    values = np.stack([numbers(table, at(name)) for name in columns.numbers], 1)
+    values = np.stack([numbers(table, at(name), columns.formats.get(name)) for name in columns.numbers], 1)
     coded = [codes_of(table.columns[at(name)]) for name in columns.categories]
     codes = np.stack([code for code, _ in coded], 1) if coded else np.zeros((len(table), 0), dtype=np.int64)
     whole = Timeline(stamps.times, values, codes)
@@ -145,15 +150,20 @@ def separating_column(table: Table, columns: Columns, line: Timeline) -> str | N
     return min(found)[1] if found else None
 
 
-def numbers(table: Table, position: int) -> np.ndarray:
-    """A column of numbers (L,), NaN where missing; DataError with the line of the first text in it."""
-    values, strays = table.numbers_and_strays(position)
-    strays = np.array(
-        [i for i in strays if str(table.columns[position][i]).lower() not in MISSING_INPUT], dtype=np.int64
-    )
+def numbers(table: Table, position: int, form: NumberFormat | None = None) -> np.ndarray:
+    """A column of numbers (L,), NaN where missing; DataError with the line of the first text in it.
+
+    form: how training wrote it.
+    """
+    if form is None:
+        values, own = table.numbers_and_strays(position)
+    else:
+        found = table.numbers_like(position, form)
+        values, own = found.values, found.strays
+    strays = np.array([i for i in own if str(table.columns[position][i]).lower() not in MISSING_INPUT], dtype=np.int64)
     if len(strays):
         i = int(strays[0])
-        raise DataError(f"{table.where(i)}, column {table.names[position]}: {table.columns[position][i]!r} is not a number; expected one "
+        raise DataError(f"{table.where(i)}, column {table.names[position]}: {table.columns[position][i]!r} is not a number; expected one{form.told if form else ''} "
                         "in every row of a series; correct it, or leave it empty")  # fmt: skip
     check_finite(table, position)
     return values
