@@ -17,10 +17,11 @@ from ..data.series.kind import SeriesKind
 from ..data.series.preprocess import SeriesPreprocessor
 from ..data.table.preprocess import TablePreprocessor
 from ..errors import OptionError
+from ..evaluation.forecasts import interval_sentence
 from ..evaluation.formatting import score_line, value_text
 from ..evaluation.scoring import NAMED
 from ..files import write_text
-from ..inference.forecast import forecast
+from ..inference.forecast import Step, forecast
 from ..inference.predictor import Predictions, Predictor
 from ..inference.text_scorer import TextScorer
 from ..models.heads.generation import ImageGenerator
@@ -45,7 +46,12 @@ INPUTS = {  # what DATA is
 @click.option(
     "--preview", is_flag=True, help="Print images, or spectrograms of sounds, in characters, as the network reads them."
 )
-@click.option("--horizon", type=Whole(), metavar="N", help="Steps of a series to forecast.  [default: 1]")
+@click.option(
+    "--horizon",
+    type=Whole(),
+    metavar="N",
+    help="Steps of a series to forecast.  [default: as many as rows say what is known ahead, or 1]",
+)
 @click.option("--read", metavar="KEY=VALUE,...", help="How DATA is to be read, where otherwise than in training.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -89,11 +95,9 @@ def command(
         raise OptionError(f"DATA: {len(data)} tables; expected one; predict for one after another")
     predictor = Predictor(trained)
     if form is PredictionForm.FORECAST:
-        return _forecast(predictor, data[0], horizon or 1, out, read, as_json)
+        return _forecast(predictor, data[0], horizon, out, read, as_json)
     predictions = predictor.predict(data, read)
-    for note in predictor.unseen_values(predictions):
-        say(f"note: {note}")
-    for note in decision_notes(predictor):
+    for note in [*predictor.unseen_values(predictions), *decision_notes(predictor)]:
         say(f"note: {note}")
     if preview:
         _print_images(predictor, predictions)
@@ -112,13 +116,26 @@ def command(
         click.echo(_as_text(rows, ","), nl=False)
 
 
-def _forecast(predictor: Predictor, data: str, horizon: int, out: Path | None, read: str | None, as_json: bool) -> None:
-    """Predict the steps after the end of a series, one a row."""
+def _forecast(
+    predictor: Predictor, data: str, horizon: int | None, out: Path | None, read: str | None, as_json: bool
+) -> None:
+    """Predict the steps after the end of each series, one a row, with their interval and what it held on the test part."""
     preprocessor, kind = predictor.preprocessor, predictor.kind
     assert isinstance(preprocessor, SeriesPreprocessor) and isinstance(kind, SeriesKind)
     table = kind.read_table(preprocessor, open_source(data, kind, read=read))
-    steps = forecast(predictor.forward.native, preprocessor, table, horizon)
-    rows = [{preprocessor.clock.name: time, "prediction": float(f"{value:.7g}")} for time, value in steps]
+    result = predictor.run.result()
+    interval = result.interval if result else None
+    steps = forecast(predictor.forward.native, preprocessor, table, horizon, interval)
+    rows = [forecast_row(preprocessor, step, interval is not None) for step in steps]
+    for note in preprocessor.long_enough(table, preprocessor.read_lines(table))[1]:
+        say(f"note: {note}")
+    if interval is not None:
+        count = len(steps) // max(1, len({step.series for step in steps}))
+        say(f"note: interval: {interval_sentence(interval, count)}")
+        if count > len(interval.half_widths):
+            say(
+                f"note: interval: measured up to {len(interval.half_widths)} steps ahead; none is printed for the steps after"
+            )
     _write(rows, out, "forecast steps", as_json)
     if as_json:
         _print_json(predictor, rows)
@@ -141,6 +158,14 @@ def decision_notes(predictor: Predictor) -> list[str]:
             held = f"{value_text(result.test, 'coverage')} of {result.test.n:,} test rows"
         notes.append(f"interval: lower to upper was to hold {asked}; it held {held}")
     return notes
+
+
+def forecast_row(preprocessor: SeriesPreprocessor, step: Step, interval: bool) -> Row:
+    """A line of a forecast: the series, the time, the prediction and, where it was measured, its interval."""
+    number = lambda value: "" if value is None else float(f"{value:.7g}")
+    row: dict[str, object] = {preprocessor.series_name: step.series} if preprocessor.series_name else {}
+    row |= {preprocessor.clock.name: step.time, "prediction": number(step.value)}
+    return {**row, "lower": number(step.low), "upper": number(step.high)} if interval else row
 
 
 def _write(rows: Sequence[Row], out: Path | None, what: str, as_json: bool) -> None:

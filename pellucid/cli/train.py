@@ -339,6 +339,9 @@ def next_command(training: session.TrainingSession) -> str:
     run, problem = shell_word(training.run.name), training.problem
     if isinstance(training.network, LanguageModel | ImageGenerator):
         return f"pellucid sample {run}"
+    known = getattr(problem.preprocessor, "known_names", [])
+    if known:  # of the steps to come, which the data of training do not tell
+        return f"pellucid predict {run} DATA, with rows to come that say {', '.join(known)}"
     options = {
         PredictionForm.ROWS: "--out predictions.csv",
         PredictionForm.FORECAST: "--horizon 7",

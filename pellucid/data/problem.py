@@ -7,7 +7,7 @@ N examples, L tokens.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -134,9 +134,17 @@ class Preprocessor(ABC, Generic[Raw]):
         """A regression network's output in the target's own units, float64; classification has none to undo."""
         return np.asarray(output, dtype=np.float64)
 
+    def decode_for(self, output: np.ndarray, inputs: Sequence[Any]) -> np.ndarray:
+        """`decode` for outputs (N,) of these inputs, arrays (N, ...), where a kind has units of their own for examples."""
+        return self.decode(output)
+
     @abstractmethod
     def to_json(self) -> dict[str, Json]:
         """All fields, and `kind`, as plain JSON."""
+
+    def encoding(self) -> dict[str, Json]:
+        """The fields that say how examples are encoded: two preprocessors that agree in them make the same arrays."""
+        return self.to_json()
 
     @classmethod
     @abstractmethod

@@ -1,6 +1,7 @@
 """Baselines: simple models fitted to the same training examples as a network (floor 7).
 
-The majority class or the mean, logistic or ridge regression, and for tables boosted trees; for a series, persistence and a linear autoregression.
+The majority class or the mean, logistic or ridge regression, and for tables boosted trees; for series, those of
+`series_baselines.py`.
 Scikit-learn is imported at the top, which is slow: import this module only where baselines are fitted. It reads arrays,
 never networks; `metrics.py` scores what it gives, `comparison.py` compares.
 """
@@ -25,6 +26,7 @@ from ..errors import OptionError
 from ..threads import one_openmp_thread
 from .comparison import paired_difference
 from .metrics import Metrics, classification_metrics, regression_metrics
+from .series_baselines import series_baselines
 from .text_baseline import Texts, with_tfidf
 
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
@@ -35,7 +37,6 @@ TREE_VALUES = 500_000  # numbers of the rows that boosted trees learn from
 TREES = 100  # of a regression or of two classes; so many in all are shared by more classes
 FEWEST_TREES = 10  # for each class
 MOST_CODES = 254  # of a category that trees may take apart; one with more is read as a number
-ORDER = 15  # past values that the autoregression weighs
 
 _one_at_a_time = threading.Lock()  # scikit-learn sets Python's filters of warnings, which are one for all threads
 
@@ -60,7 +61,7 @@ def baselines(
     """Metrics of the baselines on the test examples, by name; everything is fitted to the training examples alone.
 
     task: "classification" gives `majority` and `logistic_regression`, "regression" gives `mean` and `ridge_regression`;
-    tables add `boosted_trees`; a series gives `persistence` and `autoregression`.
+    tables add `boosted_trees`; series give those of `series_baselines`.
     inputs: what the preprocessor encoded: any of `image` (N, H, W) or uint8 (N, C, H, W), `numbers` (N, F), `categories` (N, C)
     int64, or `series` (N, T, F) whose feature 0 is the target's own past; `decode` brings that into the target's units.
     texts: the raw columns of text of the training and test rows; the linear models read their TF-IDF in place of what the
@@ -97,7 +98,7 @@ def baseline_outputs(
     train_target = np.asarray(train_target)
     if "series" in train_inputs:
         train = train_inputs["series"]
-        return [_series(train, train_target, part.inputs["series"], decode or np.asarray) for part in asked]
+        return [series_baselines(train, train_target, part.inputs["series"], decode or np.asarray) for part in asked]
     others: list[Inputs] = [part.inputs for part in asked]
     if texts is not None:
         train_inputs, *others = with_tfidf([train_inputs, *others], texts)
@@ -284,16 +285,3 @@ def _columns(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     """Numbers, then categories as their codes: (N, columns)."""
     names = sorted(inputs.keys(), key=lambda name: name == "categories")
     return np.concatenate([inputs[name].reshape(len(inputs[name]), -1).astype(np.float32) for name in names], axis=1)
-
-
-def _series(
-    train: np.ndarray, target: np.ndarray, test: np.ndarray, decode: Callable[[np.ndarray], np.ndarray]
-) -> dict[str, np.ndarray]:
-    """name -> (N test,). The autoregression (Yule 1927) is least squares on the last ORDER values, on the other columns'
-    last value and on the calendar of the day that is asked for."""
-    last, other = (
-        np.concatenate([np.ones((len(x), 1)), x[:, -ORDER:, 0], x[:, -1, 1:]], 1, dtype=np.float64)
-        for x in (train, test)
-    )  # (N, columns)
-    weights = np.linalg.lstsq(last, np.asarray(target, np.float64), rcond=None)[0]
-    return {"persistence": np.asarray(decode(test[:, -1, 0]), np.float64), "autoregression": other @ weights}

@@ -21,11 +21,12 @@ from ..inspect.attention import AttentionFigure
 from ..inspect.filters import first_filters
 from ..models.base import Model
 from ..runs.metric_names import higher_is_better
-from ..runs.records import RunConfig
+from ..runs.records import ForecastInterval, RunConfig
 from ..runs.run import Run
 from ..runs.settings import Settings
 from ..tensor import Tensor
 from .compiled import EvaluationStep, Forward, means
+from .forecasts import ForecastFigure
 from .metrics import Metrics, primary_metric
 from .scoring import Scoring
 
@@ -61,6 +62,7 @@ class EvaluationResult:
     metrics: Metrics
     baselines: dict[str, Metrics]
     predictions: TestPredictions | None = None
+    interval: ForecastInterval | None = None  # of forecasts
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Figures:
     """What a report shows of a network beside its scores; each is empty where there is none.
 
     filters: weights (N, C, h, w) of the first convolution.      conditional: whether a column of each sheet is a class.
+    forecasts: of series, with their interval.
     """
 
     filters: np.ndarray | None = None
@@ -101,6 +104,8 @@ class Figures:
     attention: AttentionFigure | None = None
     sheets: Sequence[ImageSheet] = ()
     conditional: bool = False
+    forecasts: Sequence[ForecastFigure] = ()
+    interval: ForecastInterval | None = None
     notes: Sequence[str] = field(default_factory=list)
 
 
@@ -272,7 +277,7 @@ class PredictionEvaluator(Evaluator):
         return [[[str(row[name]) for row in own] for name in names] for own in rows]
 
     def _targets(self, examples: Examples) -> np.ndarray:
-        return inverse_transform(self.problem.preprocessor, examples.target)
+        return inverse_transform(self.problem.preprocessor, examples.target, list(examples.inputs.values()))
 
     def figures(self) -> Figures:
         """The filters of the first convolution."""
@@ -301,10 +306,10 @@ def predict_outputs(
         shifted = np.exp(raw.astype(np.float64) - raw.max(axis=1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
     if preprocessor.task == "counts":
-        return inverse_transform(preprocessor, np.exp(np.minimum(raw.astype(np.float64), LARGEST_LOG)))
+        return inverse_transform(preprocessor, np.exp(np.minimum(raw.astype(np.float64), LARGEST_LOG)), inputs)
     if preprocessor.interval is None:
-        return inverse_transform(preprocessor, raw)
-    ends = np.sort(inverse_transform(preprocessor, raw), axis=1)  # quantiles that cross are put in order
+        return inverse_transform(preprocessor, raw, inputs)
+    ends = np.sort(inverse_transform(preprocessor, raw, inputs), axis=1)  # quantiles that cross are put in order
     low, high = ends[:, 0] - margin, ends[:, 2] + margin
     return np.stack([np.minimum(low, ends[:, 1]), ends[:, 1], np.maximum(high, ends[:, 1])], axis=1)
 
@@ -318,9 +323,14 @@ def conformal_margin(output: np.ndarray, target: np.ndarray, share: float, weigh
     return float(outside[order[min(np.searchsorted(held, needed * (1 - 1e-9)), len(target) - 1)]])
 
 
-def inverse_transform(preprocessor: Preprocessor, target: np.ndarray) -> np.ndarray:
-    """Regression targets as the data wrote them; class indices stay what they are."""
-    return target if preprocessor.classes is not None else np.asarray(preprocessor.decode(target), np.float64)
+def inverse_transform(preprocessor: Preprocessor, target: np.ndarray, inputs: Sequence[np.ndarray] = ()) -> np.ndarray:
+    """Regression targets as the data wrote them; class indices stay what they are.
+
+    inputs: those of the same examples, for kinds of data whose examples have units of their own.
+    """
+    return (
+        target if preprocessor.classes is not None else np.asarray(preprocessor.decode_for(target, inputs), np.float64)
+    )
 
 
 def scoring_of(config: RunConfig, preprocessor: Preprocessor) -> Scoring:

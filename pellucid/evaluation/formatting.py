@@ -21,6 +21,8 @@ BASELINE_NAMES = {
     "ridge_regression": "ridge regression",
     "boosted_trees": "boosted trees",
     "persistence": "the last value again",
+    "drift": "the last value and the mean step",
+    "seasonal_naive": "the value one season before",
     "autoregression": "linear autoregression",
     "unigram": "how often each character comes",
     "bigram": "pairs of characters",

@@ -29,7 +29,7 @@ from ..runs.run import Run
 class Predictions:
     """output: (N, K) probabilities, (N,) numbers, or (N, 3) lower end, median and upper end. names: of each row or file. view(i): what the network sees of example i,
     as an image uint8 (H, W), in colour (H, W, 3). table: the rows that came in. target: encoded, where it was there and
-    asked for, and the weight of each row then. notes: what was left out."""
+    asked for, and the weight of each row then. notes: what was left out. inputs: what the network read."""
 
     output: np.ndarray
     names: list[str]
@@ -38,6 +38,7 @@ class Predictions:
     target: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
     weight: np.ndarray | None = None
+    inputs: Inputs = field(default_factory=dict, repr=False)
 
 
 class Predictor:
@@ -61,7 +62,8 @@ class Predictor:
         self.run.check_fingerprint(data)
         test = data.examples("test")
         names = data.names.get("test") or [f"test {i + 1}" for i in range(len(test))]
-        return Predictions(self._forward(test.inputs), names, target=test.target, weight=test.weight)
+        output = self._forward(test.inputs)
+        return Predictions(output, names, target=test.target, weight=test.weight, inputs=test.inputs)
 
     def predict(self, data: Sequence[str], read: str | None = None) -> Predictions:
         """Predictions for files, folders, archives, or one data set known by name. Raises DataError or OptionError.
@@ -77,7 +79,8 @@ class Predictor:
         return self._predictions(self.kind.read_labelled(self.preprocessor, source))
 
     def _predictions(self, new: NewExamples) -> Predictions:
-        return Predictions(self._forward(new.inputs), new.names, new.view, new.table, new.target, new.notes, new.weight)
+        output = self._forward(new.inputs)
+        return Predictions(output, new.names, new.view, new.table, new.target, new.notes, new.weight, new.inputs)
 
     def _forward(self, inputs: Inputs) -> np.ndarray:
         arrays = [inputs[name] for name in self.network.input_names]
@@ -93,7 +96,7 @@ class Predictor:
     def targets(self, predictions: Predictions) -> np.ndarray:
         """The targets of `predictions` as the data wrote them, (N,)."""
         assert predictions.target is not None
-        return inverse_transform(self.preprocessor, predictions.target)
+        return inverse_transform(self.preprocessor, predictions.target, list(predictions.inputs.values()))
 
     def score(self, predictions: Predictions) -> Metrics:
         assert predictions.target is not None

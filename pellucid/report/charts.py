@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from markupsafe import Markup, escape
 
+from ..evaluation.forecasts import ForecastFigure
 from ..evaluation.formatting import format_number
 from .html import printable
 
 Format = Callable[[float], str]
+WIDE = 720  # of a chart over time, in SVG units
+DATES = 4  # times below it
 MOST_POINTS = 1500  # of a scatter or a curve; more would only thicken the file
 
 
@@ -308,3 +312,41 @@ def heat_map(title: str, description: str, confusion: np.ndarray, names: Sequenc
         font += _label(margin - 6, at + cell * 0.35, short, anchor="end")
         font += _label(at + cell * 0.35, margin - 6, short, turn=-90)
     return _svg(size, size, title, description, "".join(parts) + font + "</g>")
+
+
+def forecast_chart(one: ForecastFigure) -> Markup:
+    """One series: what came, what was predicted, the interval as a band, and where the test part and the future begin."""
+    steps = np.arange(len(one.times))
+    every = np.concatenate([one.actual, one.predicted, one.low, one.high])
+    every = every[np.isfinite(every)]
+    pad = 0.06 * float(np.ptp(every)) or 1.0
+    low, high = float(every.min()) - pad, float(every.max()) + pad
+    frame = Frame(0, float(len(steps) - 1), low, high, width=WIDE, right=86)
+    at = np.unique(np.linspace(0, len(steps) - 1, DATES).round().astype(int)).tolist()
+    parts = [frame.axes("", at, ticks(low, high), lambda step: one.times[int(step)], show_short)]
+    for run in _runs(np.isfinite(one.low)):
+        edge = [(frame.x(i), frame.y(one.high[i])) for i in run] + [
+            (frame.x(i), frame.y(one.low[i])) for i in run[::-1]
+        ]
+        parts.append(f'<polygon class="band" points="{" ".join(f"{x},{y}" for x, y in edge)}"/>')
+    marks = ([(one.first, "test")] if one.first >= 0 else []) + ([(one.end, "to come")] if one.end < len(steps) else [])
+    for step, name in marks:
+        x = frame.x(step)
+        parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="{frame.top - 6}" y2="{frame.height - frame.bottom}"/>')
+        parts.append(_label(x, frame.top - 12, name, anchor="middle"))
+    for values, style in ((one.actual, "other"), (one.predicted, "ours")):
+        for run in _runs(np.isfinite(values)):
+            parts.append(_curve(frame, Series("", style, [(float(i), float(values[i])) for i in run])))
+    title = f"{one.target} over time{f', {one.name}' if one.name else ''}"
+    known = one.actual[np.isfinite(one.actual)]
+    spoken = f"From {one.times[0]} to {one.times[-1]}; the last known value is {show_short(float(known[-1]))}."
+    return _svg(frame.width, frame.height, title, spoken, "".join(parts))
+
+
+def _runs(present: np.ndarray) -> list[list[int]]:
+    """The steps at which `present` (L,) holds, those that follow one another together."""
+    return [
+        [i for i, _ in group]
+        for there, group in groupby(enumerate(present.tolist()), key=lambda pair: pair[1])
+        if there
+    ]

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from ..evaluation.evaluator import Figures, ImageSheet, TextSample, TokenLoss
 from ..evaluation.images import image_grid
 from ..inspect.attention import AttentionFigure
+from .forecast_section import forecast_section
 from .html import box, figure, part, picture, section, table
 
 MAX_FILTERS = 64  # filters that are shown
@@ -25,6 +26,8 @@ HIGH_LOSS = 6  # nats; a token with this loss or more has the darkest background
 def figure_sections(figures: Figures) -> list[Markup]:
     """One section for each kind of figure that `figures` contains."""
     sections = []
+    if figures.forecasts:
+        sections.append(forecast_section(figures.forecasts, figures.interval))
     if figures.filters is not None:
         sections.append(filter_section(figures.filters))
     if figures.text_samples:

@@ -200,10 +200,24 @@ class FoldScores:
 
 
 @dataclass(frozen=True)
+class ForecastInterval:
+    """The interval of forecasts of a series, by steps ahead.
+
+    level: share of values that it is to hold.      half_widths: standardised, measured on the validation part.
+    coverage: share of the values of the test part that lay inside.      counts: of how many.
+    """
+
+    level: float
+    half_widths: list[float]
+    coverage: list[float]
+    counts: list[int]
+
+
+@dataclass(frozen=True)
 class TestRecord:
     """The last line of metrics.jsonl: scores on the test part, those of the baselines, seconds of all epochs.
 
-    folds: those of a cross-validation, of a small table.
+    folds: those of a cross-validation, of a small table.      interval: of forecasts of a series.
     """
 
     __test__ = False  # no test of pytest's
@@ -213,6 +227,7 @@ class TestRecord:
     seconds: float
     best_epoch: int
     folds: FoldScores | None = None
+    interval: ForecastInterval | None = None
 
 
 PICTURE = r"samples/[\w-]{1,100}\.png"  # what `EpochRecord.picture` may be

@@ -112,7 +112,7 @@ class Run:
             raise DataError(f"{self.name}: its data have changed since it was begun (SHA-256 {problem.fingerprint[:12]}, was {expected[:12]}); "
                             "expected the same files; put them back, or train anew; other files are scored by: pellucid evaluate RUN DATA")  # fmt: skip
         # Through this version's fields: a run of an earlier one lacks those that have come since.
-        if problem.preprocessor.to_json() != self.preprocessor().to_json():
+        if problem.preprocessor.encoding() != self.preprocessor().encoding():
             raise DataError(f"{self.name}: its data are read otherwise than when it was begun, by another version of a library perhaps; "
                             "expected the same preprocessing; train anew")  # fmt: skip
 

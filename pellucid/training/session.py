@@ -28,6 +28,7 @@ from ..evaluation.evaluator import EvaluationResult, Evaluator, NonFiniteLoss, P
 from ..evaluation.generation import GenerationEvaluator, check_feature_network
 from ..evaluation.language import LanguageEvaluator
 from ..evaluation.metrics import Metrics
+from ..evaluation.series import SeriesEvaluator
 from ..models.base import Model
 from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
@@ -102,7 +103,7 @@ class TrainingSession:
             dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.steps_per_epoch
         )
         self.learner = Learner(network, loader, settings, generator)
-        self.evaluator = evaluator_class(network)(run, problem, self.learner.eval_network, settings)
+        self.evaluator = evaluator_class(network, problem.kind)(run, problem, self.learner.eval_network, settings)
 
     def events(self) -> Iterator[BatchDone | EpochDone]:
         """Train. When the event of an epoch is yielded, the epoch is in metrics.jsonl and in the checkpoint already."""
@@ -179,7 +180,10 @@ class TrainingSession:
         )
         with self.learner.state.drawing():
             self._report(result, evaluation)
-        self.run.log(TestRecord(result.metrics, result.baselines, result.seconds, result.best_epoch, folds))
+        record = TestRecord(
+            result.metrics, result.baselines, result.seconds, result.best_epoch, folds, evaluation.interval
+        )
+        self.run.log(record)
         return result
 
     @property
@@ -223,11 +227,13 @@ def as_record(event: EpochDone) -> EpochRecord:
                        event.seconds, event.examples_per_second)  # fmt: skip
 
 
-def evaluator_class(network: Model) -> type[Evaluator]:
-    """The evaluator class for this kind of network."""
+def evaluator_class(network: Model, kind: str) -> type[Evaluator]:
+    """The evaluator class for this kind of network, on this kind of data."""
     if isinstance(network, ImageGenerator):
         return GenerationEvaluator
-    return LanguageEvaluator if isinstance(network, LanguageModel) else PredictionEvaluator
+    if isinstance(network, LanguageModel):
+        return LanguageEvaluator
+    return SeriesEvaluator if kind == "series" else PredictionEvaluator
 
 
 def evaluate_run(run: Run, problem: DataModule, feature_network: Run | None = None) -> EvaluationResult:
@@ -241,7 +247,7 @@ def evaluate_run(run: Run, problem: DataModule, feature_network: Run | None = No
     if feature_network is not None:
         path = check_feature_network(feature_network, network, run.config)
         run = Run(run.folder, dataclasses.replace(run.config, feature_network=path))
-    return evaluator_class(network)(run, problem, network, run.config.settings).test()
+    return evaluator_class(network, problem.kind)(run, problem, network, run.config.settings).test()
 
 
 # ---- starting and resuming -----------------------------------------------------------------------------------------------

@@ -41,15 +41,15 @@ def test_a_series_is_trained_scored_and_gone_on_with(run, here, tides):
         r"test    rmse .* \(n 60, .*\), .* than linear autoregression [\d.]+, the last value again [\d.]+", lines[0]
     )
     assert lines[3] == f"next    pellucid predict tides-lstm-1 {tides} --horizon 7"
-    assert "600 steps of 1 hour, 2024-03-01 to 2024-03-25 23:00:00" in result.stderr
+    assert "600 steps of 1 hour, 2024-03-01 00:00 to 2024-03-25 23:00" in result.stderr
     gone_on = run("predict", "last", tides, "--horizon", 3).stdout.splitlines()
-    assert gone_on[0] == "hour,prediction"
-    assert [line.split(",")[0] for line in gone_on[1:]] == ["2024-03-26", "2024-03-26 01:00:00", "2024-03-26 02:00:00"]
+    assert gone_on[0] == "hour,prediction,lower,upper"
+    assert [line.split(",")[0] for line in gone_on[1:]] == ["2024-03-26 00:00", "2024-03-26 01:00", "2024-03-26 02:00"]
     assert run("predict", "last", "--horizon", 3).stdout.splitlines() == gone_on  # after the run's own data
     run("predict", "last", tides, "--horizon", 3, "--out", "next.csv")
     assert (here / "next.csv").read_text().splitlines() == gone_on
     said = json.loads(run("predict", "last", tides, "--json").stdout)
-    assert said["n"] == 1 and said["predictions"][0]["hour"] == "2024-03-26"
+    assert said["n"] == 1 and said["predictions"][0]["hour"] == "2024-03-26 00:00"
     assert f"{said['predictions'][0]['prediction']:.7g}" == gone_on[1].split(",")[1]
 
 

@@ -11,7 +11,7 @@ from pellucid.data import datasets as shelf
 from pellucid.data.input_spec import SeriesSpec
 from pellucid.data.kinds import preprocessor_from_json
 from pellucid.data.load import load_problem
-from pellucid.data.series.preprocess import Timeline
+from pellucid.data.series.windows import Timeline
 from pellucid.data.table.read import read_table
 from pellucid.errors import DataError, OptionError
 
@@ -157,7 +157,7 @@ def test_rows_out_of_order_twins_and_gaps_are_told(table):
     assert any("rows: 1 with the time of another" in note for note in twins.notes)
     np.testing.assert_allclose(twins.preprocessor.decode(twins.train.target[6]), y[10] + 0.5, rtol=1e-5)
     gap = load_problem(table({"t": [*t[:90], *(t[90:] + 7)], "y": y}), target="y", time_column="t")
-    assert "200 steps of 1, 0 to 206; 1 gap, the first after 89, stepped over" in gap.notes
+    assert "dates: 200 steps of 1, 0 to 206; 1 gap, the first after 89, stepped over" in gap.notes
     with pytest.raises(
         DataError, match=r"line 3: 100 of 200 rows have a time that another has, as if there were several"
     ):
@@ -176,7 +176,7 @@ def test_other_columns_of_numbers_are_read_too_and_text_is_not(table):
     }
     problem = load_problem(table(columns), target="y", time_column="t", drop=["z"])
     assert problem.preprocessor.input_names() == ["y", "rain"]
-    assert {"column town: no numbers, left out", "column still: the same in all of the training part, left out"} <= set(problem.notes)  # fmt: skip
+    assert {"columns: town left out, the same in all rows", "columns: still left out, the same in all of the training part"} <= set(problem.notes)  # fmt: skip
 
 
 def test_the_preprocessor_survives_json_and_reads_another_table(table):

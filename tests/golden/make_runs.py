@@ -64,7 +64,7 @@ def predictions(run: runs.Run) -> list[float]:
     predictor = Predictor(run)
     if run.config.kind == "series":
         table = predictor.kind.read_table(predictor.preprocessor, open_source(str(HERE / "tides.csv"), predictor.kind))
-        return [value for _, value in forecast(predictor.forward.native, predictor.preprocessor, table, 3)]
+        return [step.value for step in forecast(predictor.forward.native, predictor.preprocessor, table, 3)]
     answers = predictor.predict([str(HERE / ("people.csv" if run.config.kind == "table" else "seven.png"))])
     return answers.output[:5].reshape(-1).tolist()
 

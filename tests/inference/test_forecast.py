@@ -5,10 +5,11 @@ import pytest
 
 from pellucid import nn
 from pellucid.data.load import load_problem
-from pellucid.data.series.preprocess import Timeline
+from pellucid.data.series.windows import Timeline
 from pellucid.data.table.read import read_table
 from pellucid.errors import DataError, NonFiniteError
-from pellucid.evaluation.baselines import ORDER, baselines
+from pellucid.evaluation.baselines import baselines
+from pellucid.evaluation.series_baselines import ORDER
 from pellucid.inference.forecast import forecast
 
 
@@ -38,10 +39,10 @@ def test_answers_are_fed_back_and_other_columns_stay(path):
     known = load_problem(str(path), target="y", time_column="month", lookback=5).preprocessor
     table, network = read_table(path), Sum()
     steps = forecast(network, known, table, 4)
-    assert [time for time, _ in steps] == ["2001-01-01", "2001-02-01", "2001-03-01", "2001-04-01"]
+    assert [step.time for step in steps] == ["2001-01-01", "2001-02-01", "2001-03-01", "2001-04-01"]
     mean, std = known.columns[0].mean, known.columns[0].std
     y = [(float(value) - mean) / std for value in table.columns[1]]
-    for _, answer in steps:
+    for answer in (step.value for step in steps):
         y.append((y[-1] + y[-2]) / 2)
         assert answer == pytest.approx(y[-1] * std + mean, rel=1e-4, abs=1e-4)
     assert network.seen[3].shape == (5, len(known.input_names()))
@@ -67,7 +68,7 @@ def test_missing_values_are_the_last_known_ones_and_marked_as_in_training(tmp_pa
     steps = forecast(network, known, table, 9)
     line = known.read(table)
     times, values = line.times, line.values
-    for seen, (_, answer) in zip(network.seen, steps, strict=True):
+    for seen, answer in zip(network.seen, [step.value for step in steps], strict=True):
         np.testing.assert_allclose(seen, known.encode(Timeline(times, values))["series"][-1], rtol=1e-6)
         times, values = np.append(times, times[-1] + 1), np.vstack([values, [answer, np.nan]])
     np.testing.assert_allclose(known.filled(Timeline(times, values))[-10:, 1], z[189])

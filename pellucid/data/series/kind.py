@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from ..table.kind import COLUMN_OPTIONS, TableKind
 from ..table.load import chosen_columns
 from ..table.read import Table, read_table
 from ..table.read_options import ReadOptions
-from .preprocess import SeriesPreprocessor, series_module
+from .load import series_module
+from .preprocess import SeriesPreprocessor
 
 
 class SeriesKind(DataKind[SeriesPreprocessor]):
@@ -32,6 +34,15 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
             (str, int),
             "The column of times: the table is a series, and the task is to forecast it.",
             "NAME|N",
+        ),
+        DataOption(
+            "series",
+            (str, int),
+            "The column that says which of several series a row is of: one model learns all.",
+            "NAME|N",
+        ),
+        DataOption(
+            "known", (list, tuple, str), "Columns of a series that are known ahead, such as a price or a holiday."
         ),
         DataOption("lookback", (int,), "Past steps of a series that a forecast reads.  [default: 30]"),
     )
@@ -58,32 +69,36 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
         return module
 
     def read_new(self, preprocessor: SeriesPreprocessor, sources: Sequence[Source]) -> NewExamples:
-        """The last window of one series, which asks for the step after it."""
+        """The last window of each series, which asks for the step after it."""
         if len(sources) > 1:
             raise OptionError(f"DATA: {len(sources)} tables; expected one; predict them one after another")
-        timeline = preprocessor.read(self.read_table(preprocessor, sources[0]))
-        inputs = preprocessor.encode(timeline)
-        return NewExamples(
-            {"series": inputs["series"][-1:]}, [preprocessor.clock.text(preprocessor.clock.after(timeline.times[-1]))]
-        )
+        table = self.read_table(preprocessor, sources[0])
+        kept, notes = preprocessor.long_enough(table, preprocessor.read_lines(table))
+        lines = [preprocessor.extended(table, line, 1) for line in kept]
+        windows: Any = preprocessor.encode(lines)["series"]
+        ends = np.cumsum([len(line) - preprocessor.window + 1 for line in lines])
+        names = [preprocessor.step_name(line, -1) for line in lines]
+        return NewExamples({"series": windows.take(ends - 2)}, names, notes=notes)
 
     def read_labelled(self, preprocessor: SeriesPreprocessor, source: Source) -> NewExamples:
         """The steps that have a whole window before them; of a data set known by name, those of its test split."""
-        timeline = preprocessor.read(self.read_table(preprocessor, source))
+        table = self.read_table(preprocessor, source)
+        lines = preprocessor.read_lines(table)
         window, name = preprocessor.window, preprocessor.target_name
-        if len(timeline) <= window:
-            raise DataError(f"{source.spec}: {len(timeline):,} steps; expected more than {window}, the window that the network looks at; "
+        most = max(map(len, lines))
+        if most <= window:
+            raise DataError(f"{source.spec}: {most:,} steps; expected more than {window}, the window that the network looks at; "
                             "give more rows")  # fmt: skip
-        examples, rows = preprocessor.examples(timeline), preprocessor.target_rows(timeline)
-        if not len(rows):
+        examples = preprocessor.examples(lines)
+        stamps = [preprocessor.step_name(line, row) for line in lines for row in preprocessor.target_rows(line)]
+        if not stamps:
             raise DataError(f"{source.spec}: {name} is missing in every step after the first {window}, the window that the network looks "
                             "at; expected values to score; fill them, or give more rows")  # fmt: skip
         if source.dataset is not None:  # what it is tested on stands last
             source.options = {"target": name, "time_column": preprocessor.clock.name, "lookback": window}
-            test = self.load(source).test
-            examples, rows = examples.take(np.arange(len(rows))[-len(test) :]), rows[-len(test) :]
-        names = [preprocessor.clock.text(time) for time in timeline.times[rows]]
-        return NewExamples(examples.inputs, names, target=examples.target)
+            test = len(self.load(source).test)
+            examples, stamps = examples.take(np.arange(len(stamps))[-test:]), stamps[-test:]
+        return NewExamples(examples.inputs, stamps, target=examples.target, notes=preprocessor.unseen_series(lines))
 
     def read_table(self, preprocessor: SeriesPreprocessor, source: Source) -> Table:
         options = ReadOptions.parse(source.options.get("read")).over(preprocessor.read_options)

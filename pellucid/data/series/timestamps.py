@@ -1,26 +1,53 @@
 """Timestamps of a series: a column of dates or growing numbers parsed to numbers, and formatted back (floor 4).
 
-A date is days since 1970-01-01 as float64, the time of day its fraction. The form of a column is inferred from all of it.
+A date is days since 1970-01-01 UTC as float64, the time of day its fraction. The form of a column is inferred from all of it:
+day or month first, and the template that its texts follow, so that a forecast is written as the column is (`2024-03`, `2024Q1`,
+`31.12.2024`, `2024-01-01T05:00+01:00`).
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...errors import DataError
 from ..table.read import Table
 
-# The forms of a column; ISO dates are read in the first two alike.
+# The forms of a column; dates that begin with the year are read in the first two alike.
 DAY_FIRST, MONTH_FIRST, NUMBERS = "day first", "month first", "numbers"
-YEAR_AHEAD = re.compile(r"(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2}))?(?:[ T]+(.+))?|((?:1[89]|20)\d\d)(\d\d)(\d\d)")
-YEAR_BEHIND = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4})(?:[ T]+(.+))?")
+ASKED = {"dayfirst": DAY_FIRST, "monthfirst": MONTH_FIRST}  # by `--read dates=`
+MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+          "december")  # fmt: skip
+# One name a part: Y year, y its last two digits, q quarter, m month, d day, b month by name, a and c day and month in either
+# order; H M S f p z of the time.
+CLOCK = r"(?:(?:[ ]+|T)(?P<H>\d{1,2})(?::(?P<M>\d\d)(?::(?P<S>\d\d)(?P<f>[.,]\d{1,9})?)?)?[ ]?(?P<p>[AaPp][Mm])?[ ]?(?P<z>Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?)?"
+NAMED = r"(?P<b>[A-Za-z]{3,9})\.?"
+PATTERNS = [re.compile(pattern) for pattern in (
+    r"(?P<Y>\d{4})[-/.](?P<m>\d{1,2})(?:[-/.](?P<d>\d{1,2}))?" + CLOCK,
+    r"(?P<Y>(?:1[89]|20)\d\d)(?P<m>\d\d)(?P<d>\d\d)" + CLOCK,
+    r"(?P<a>\d{1,2})[-/.](?P<c>\d{1,2})[-/.](?P<Y>\d{4})" + CLOCK,
+    r"(?P<a>\d{1,2})[-/.](?P<c>\d{1,2})[-/.](?P<y>\d\d)" + CLOCK,
+    r"(?P<Y>\d{4})[-/ ]?[Qq](?P<q>[1-4])",
+    r"[Qq](?P<q>[1-4])[-/ ]?(?P<Y>\d{4})",
+    NAMED + r"[-/ ](?P<Y>\d{4})",
+    NAMED + r"[-/](?P<y>\d\d)",
+    r"(?P<Y>\d{4})[-/ ]" + NAMED,
+    r"(?P<d>\d{1,2})[-/. ]+" + NAMED + r"[-/, ]+(?P<Y>\d{4})" + CLOCK,
+    NAMED + r" (?P<d>\d{1,2}), ?(?P<Y>\d{4})" + CLOCK,
+)]  # fmt: skip
+PLAIN = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?")
 EPOCH = datetime.datetime(1970, 1, 1)
 DAY = datetime.timedelta(days=1)
 SECONDS = 86400
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+LEAST_WEEKS = 2  # that stamps must cover before a weekday that never comes is taken for a rule
+REGULAR = 1.5  # times the usual step: a longer one is a gap
+SAMPLE = 200  # texts that the template of a column is chosen by
 
 
 @dataclass
@@ -28,6 +55,8 @@ class Clock:
     """How a series counts time. form: DAY_FIRST, MONTH_FIRST or NUMBERS. step: from one row to the next, in days or as is.
 
     months: where a step is so many calendar months; 0 where it always lasts equally long. late: steps fall on months' ends.
+    template: how a time is written, as `template_of` gives it; "" writes ISO dates. offset: of the time zone, in days.
+    weekdays: those on which steps fall, Monday 0, where some never come. hours: seconds of the day, where some never come.
     """
 
     name: str
@@ -35,43 +64,144 @@ class Clock:
     step: float
     months: int = 0
     late: bool = False
+    template: str = ""
+    offset: float = 0.0
+    weekdays: list[int] = field(default_factory=list)
+    hours: list[int] = field(default_factory=list)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether each step lasts as long as the others."""
+        return not (self.months or self.weekdays or self.hours)
 
     @property
     def dates(self) -> bool:
         return self.form != NUMBERS
 
+    def local(self, times: np.ndarray) -> np.ndarray:
+        """Times as clocks on the wall show them, in days."""
+        return times + self.offset
+
     def after(self, time: float, steps: int = 1) -> float:
         """The time so many steps after `time`."""
-        if not self.months:
+        if self.months:
+            local = time + self.offset
+            month = (
+                _months(np.array([local]))[0] + self.late
+            )  # the end of a month is counted from the first of the next
+            within = local % 1 - 1 if self.late else local - _first(month)
+            time = _first(month + steps * self.months) + within - self.offset
+            while self.weekdays and _weekday(time + self.offset) not in self.weekdays:
+                time -= 1
+            return time
+        if not (self.weekdays or self.hours):
             return time + steps * self.step
-        time += self.late  # the ends of months are counted as the firsts of the next
-        month = _months(np.array([time]))[0]
-        return _first(month + steps * self.months) + (time - _first(month)) - self.late
+        for _ in range(steps):
+            time = self._next_open(time)
+        return time
+
+    def _next_open(self, time: float) -> float:
+        """The first step after `time` on a weekday and at an hour that the data have."""
+        for k in range(1, 1 + max(8, round(8 / self.step))):
+            then = round((time + k * self.step) * SECONDS, 3) / SECONDS
+            local = then + self.offset
+            second = round((local % 1) * SECONDS) % SECONDS
+            if (not self.weekdays or _weekday(local) in self.weekdays) and (not self.hours or second in self.hours):
+                return then
+        return time + self.step
 
     def text(self, time: float) -> str:
-        """`2024-02-29`, with the time of day where there is one; or the number."""
+        """The time as the column has it; `2024-02-29`, with the time of day where there is one, in older runs; or the number."""
         if not self.dates:
             return f"{time:.10g}"
-        whole = datetime.timedelta(seconds=round(time * SECONDS))
+        if self.template:
+            digits = 3 if "{f" in self.template else 0
+            exact = datetime.timedelta(seconds=round((time + self.offset) * SECONDS, digits))
+            return written(EPOCH + exact, self.template, self.offset)
+        whole = datetime.timedelta(seconds=round((time + self.offset) * SECONDS))
         return str(EPOCH + whole).removesuffix(" 00:00:00")
 
 
-def fit_clock(name: str, form: str, times: np.ndarray) -> Clock:
-    """The usual step of ascending `times` (L,): calendar months where they always fall on one day of the month."""
+@dataclass
+class Stamps:
+    """A column of times. times: (L,) in the rows' order. form: as Clock has it. texts: as they were. offsets: (L,) in days."""
+
+    times: np.ndarray
+    form: str
+    texts: list[str] = field(default_factory=list)
+    offsets: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+def fit_clock(name: str, form: str, times: np.ndarray, stamps: Stamps | None = None) -> Clock:
+    """The usual step of ascending `times` (L,): calendar months where they always fall on one day of the month.
+
+    stamps: the column as it was, from which the template and the time zone are taken.
+    """
     step = float(np.median(np.diff(times)))
+    clock = Clock(name, form, step)
     if form == NUMBERS:
-        return Clock(name, form, step)
+        return clock
+    if stamps is not None and len(stamps.texts):
+        last = int(np.argmax(stamps.times))
+        clock.offset = float(stamps.offsets[last])
+        clock.template = template_of(stamps.texts, form, stamps.texts[last])
+    local = clock.local(times) if not _moves(stamps) else np.sort(stamps.times + stamps.offsets)  # type: ignore[union-attr]
+    local = np.unique(local)
     for late in (False, True):
-        months = _months(times + late)
-        days = np.unique([time - _first(month) for time, month in zip(times + late, months, strict=True)])
-        if len(days) == 1 and days[0] < 28 and np.diff(months).min() > 0:
-            return Clock(name, form, step, int(np.median(np.diff(months))), late)
-    return Clock(name, form, round(step * SECONDS) / SECONDS)
+        months = _months(local + late)
+        days = np.unique(local + late - _firsts(months))
+        if len(days) == 1 and days[0] < 28 and len(months) > 1 and np.diff(months).min() > 0:
+            clock.months, clock.late = int(np.median(np.diff(months))), late
+            return clock
+    if _business_month_ends(local):
+        clock.months, clock.late = int(np.median(np.diff(_months(local)))), True
+        clock.weekdays = [0, 1, 2, 3, 4]
+        return clock
+    clock.step = round(step * SECONDS, 3) / SECONDS
+    if clock.step > 0:
+        _fit_openings(clock, local)
+    return clock
+
+
+def _fit_openings(clock: Clock, local: np.ndarray) -> None:
+    """Note the weekdays and the hours that never come, of steps of a day or less."""
+    if clock.step > 1 or local[-1] - local[0] < 7 * LEAST_WEEKS:
+        return
+    weekdays = np.unique((np.floor(local).astype(np.int64) + 3) % 7).tolist()
+    if len(weekdays) < 7:
+        clock.weekdays = weekdays
+    if clock.step < 1:
+        seconds = np.unique(np.round((local % 1) * SECONDS).astype(int) % SECONDS)
+        # Hours that never come are a rule only where those that do follow one another by the step.
+        if len(seconds) < round(1 / clock.step) * 0.9 and not (np.diff(seconds) % round(clock.step * SECONDS)).any():
+            clock.hours = seconds.tolist()
+
+
+def _business_month_ends(local: np.ndarray) -> bool:
+    """Whether each of the days is the last of its month from Monday to Friday."""
+    if len(local) < 3 or np.diff(_months(local)).min() < 1:
+        return False
+    ends = _firsts(_months(local) + 1) - 1
+    weekday = (ends.astype(np.int64) + 3) % 7
+    return bool((np.floor(local) == ends - np.maximum(weekday - 4, 0)).all())
+
+
+def _moves(stamps: Stamps | None) -> bool:
+    return stamps is not None and len(stamps.offsets) > 0 and len(np.unique(stamps.offsets)) > 1
+
+
+def _weekday(time: float) -> int:
+    return (int(np.floor(time)) + 3) % 7
 
 
 def _months(times: np.ndarray) -> np.ndarray:
     """Months since 1970-01 of days (L,)."""
     return np.floor(times).astype(np.int64).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+
+
+def _firsts(months: np.ndarray) -> np.ndarray:
+    """The days (L,) on which months since 1970-01 begin."""
+    return months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64).astype(np.float64)
 
 
 def _first(month: int) -> float:
@@ -83,39 +213,65 @@ def _first(month: int) -> float:
 
 
 def read_times(table: Table, position: int, form: str | None = None) -> tuple[np.ndarray, str]:
-    """The times (L,) of the column at `position` in the rows' order, and the column's form.
+    """The times (L,) of the column at `position` in the rows' order, and the column's form; see `read_stamps`."""
+    stamps = read_stamps(table, position, form)
+    return stamps.times, stamps.form
 
-    form: the one that training found. Raises DataError with the line of a time that is missing or cannot be read.
+
+def read_stamps(table: Table, position: int, form: str | None = None) -> Stamps:
+    """The column of times at `position`.
+
+    form: the one that training found; else `--read dates=` may say which of day and month comes first. Raises DataError with the
+    line of a time that is missing or cannot be read.
     """
     texts = table.columns[position].tolist()
     gone = next((i for i, text in enumerate(texts) if text is None), None)
     if gone is not None:
         raise _not_a_time(table, position, gone, "is missing")
-    forms = (form,) if form else (DAY_FIRST, MONTH_FIRST) if any(map(YEAR_BEHIND.fullmatch, texts)) else (DAY_FIRST,)
-    found: dict[str, np.ndarray] = {}
+    if form != NUMBERS and (plain := _plain_days(texts)) is not None:
+        return Stamps(plain, form or DAY_FIRST, texts, np.zeros(len(texts)))
+    distinct = {text: _match(text) for text in dict.fromkeys(texts)}  # of a panel each stamp comes many times
+    behind = any(parts is not None and parts["a"] is not None for parts in distinct.values())
+    told = ASKED.get(table.options.dates or "") if behind else None
+    forms = (form,) if form else (told,) if told else (DAY_FIRST, MONTH_FIRST) if behind else (DAY_FIRST,)
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if form != NUMBERS:
         for each in forms:
-            found[each] = np.array([_days(text, each == DAY_FIRST) for text in texts], dtype=np.float64)
-    sound = {each: times for each, times in found.items() if not np.isnan(times).any()}
+            read = {text: _moment(parts, each == DAY_FIRST) for text, parts in distinct.items()}
+            pairs = np.array([read[text] for text in texts], dtype=np.float64).reshape(-1, 2)
+            found[each] = pairs[:, 0], pairs[:, 1]
+    sound = {each: pair for each, pair in found.items() if not np.isnan(pair[0]).any()}
     if sound:
-        return _plausible(table, position, sound)
+        chosen = _plausible(table, position, {each: times for each, (times, _) in sound.items()})
+        return Stamps(sound[chosen][0], chosen, texts, sound[chosen][1])
     values, strays = table.numbers_and_strays(position)
     if form in (None, NUMBERS) and not len(strays) and np.isfinite(values).all():
-        return values, NUMBERS
-    bad = strays if form in (None, NUMBERS) and len(strays) < len(texts) else np.flatnonzero(np.isnan(found[forms[0]]))
+        return Stamps(values, NUMBERS)
+    bad = (
+        strays if form in (None, NUMBERS) and len(strays) < len(texts) else np.flatnonzero(np.isnan(found[forms[0]][0]))
+    )
     raise _not_a_time(table, position, int(bad[0]), f"is {texts[int(bad[0])]!r}")
 
 
-def _plausible(table: Table, position: int, sound: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
-    """Of two readings of 03/04/2024 the one in which days come in order; dots put the day first."""
+def _plausible(table: Table, position: int, sound: dict[str, np.ndarray]) -> str:
+    """Of two readings of 03/04/2024 the one in which days come in order, or evenly; dots put the day first."""
     first = next(iter(sound))
     if len(sound) == 1 or "." in str(table.columns[position][0]):
-        return sound[first], first
+        return first
     ascending = [form for form, times in sound.items() if (np.diff(times) >= 0).all()]
     if len(ascending) == 1:
-        return sound[ascending[0]], ascending[0]
+        return ascending[0]
+    even = [form for form, times in sound.items() if _is_even(np.unique(times))]
+    if len(even) == 1:
+        return even[0]
     raise DataError(f"{table.path}, column {table.names[position]}: {table.columns[position][0]!r} may begin with the day or with the "
-                    "month; expected dates that can be read in one way; write them as 2024-12-31")  # fmt: skip
+                    "month; expected dates that can be read in one way; write them as 2024-12-31, or pass --read dates=dayfirst or monthfirst")  # fmt: skip
+
+
+def _is_even(times: np.ndarray) -> bool:
+    """Whether four steps at least are of nearly one length."""
+    steps = np.diff(times)
+    return len(steps) >= 4 and bool(steps.max() <= REGULAR * np.median(steps))
 
 
 def _not_a_time(table: Table, position: int, row: int, came: str) -> DataError:
@@ -123,22 +279,149 @@ def _not_a_time(table: Table, position: int, row: int, came: str) -> DataError:
                      "2024-12-31 18:00, or a number, in every row; correct it, or choose another --time-column")  # fmt: skip
 
 
-def _days(text: str, day_first: bool) -> float:
-    """A date as days since 1970-01-01, NaN where it is none."""
-    if found := YEAR_AHEAD.fullmatch(text):
-        year, month, day, clock, *compact = found.groups()
-        if compact[0]:
-            year, month, day = compact
-    elif found := YEAR_BEHIND.fullmatch(text):
-        day, month, year, clock = found.groups()
-        day, month = (day, month) if day_first else (month, day)
-    else:
-        return np.nan
+def _match(text: str) -> dict[str, str] | None:
+    """The parts of a date by name, those that are not there None; None where it is no date."""
+    found = _found(text)
+    return None if found is None else {"a": None, **found.groupdict()}  # type: ignore[dict-item]
+
+
+@functools.lru_cache(4096)
+def _found(text: str) -> re.Match[str] | None:
+    return next((found for pattern in PATTERNS if (found := pattern.fullmatch(text))), None)
+
+
+def _month_named(name: str) -> int:
+    """1 to 12 of `Jan`, `Sept` or `january`; 0 of another word."""
+    low = name.lower()
+    return next((i for i, month in enumerate(MONTHS, 1) if month.startswith(low)), 9 if low == "sept" else 0)
+
+
+def _plain_days(texts: list[str]) -> np.ndarray | None:
+    """The days (L,) of a column of `2024-12-31` or `2024-12-31 18:00`, all alike, in one go; None for any other."""
+    if len(set(map(len, texts))) > 1 or not PLAIN.fullmatch(texts[0]):
+        return None
     try:
-        moment = datetime.datetime(int(year), int(month), int(day or 1))
-        if clock:
-            hour = datetime.time.fromisoformat(clock if clock[1:2] != ":" else "0" + clock)
-            moment = datetime.datetime.combine(moment, hour.replace(tzinfo=None)) - (hour.utcoffset() or 0 * DAY)
+        seconds = np.array(texts, dtype="datetime64[s]").astype(np.int64)
     except ValueError:
-        return np.nan
-    return (moment - EPOCH) / DAY
+        return None
+    return seconds / SECONDS
+
+
+def moment(text: str, day_first: bool) -> tuple[float, float]:
+    """A date as days since 1970-01-01 UTC, and the offset of its time zone in days; NaN where it is none."""
+    return _moment(_match(text), day_first)
+
+
+def _moment(parts: dict[str, str] | None, day_first: bool) -> tuple[float, float]:
+    if parts is None:
+        return np.nan, 0.0
+    get = parts.get
+    day, month = get("d") or "1", get("m") or "1"
+    if get("a"):
+        day, month = (parts["a"], parts["c"]) if day_first else (parts["c"], parts["a"])
+    if get("b"):
+        month = str(_month_named(parts["b"]))
+    if get("q"):
+        month = str(3 * int(parts["q"]) - 2)
+    year = int(get("Y") or 0) or 2000 + int(parts["y"]) - 100 * (int(parts["y"]) >= 70)
+    hour, offset = int(get("H") or 0), _offset(get("z") or "")
+    if get("p"):
+        if not 1 <= hour <= 12:
+            return np.nan, 0.0
+        hour = hour % 12 + 12 * (parts["p"].lower() == "pm")
+    elif get("H") and not get("M"):
+        return np.nan, 0.0  # an hour alone needs am or pm
+    try:
+        when = datetime.datetime(year, int(month), int(day), hour, int(get("M") or 0), int(get("S") or 0))
+    except ValueError:
+        return np.nan, 0.0
+    fraction = float("0." + parts["f"][1:]) if get("f") else 0.0
+    return (when - EPOCH) / DAY + fraction / SECONDS - offset, offset
+
+
+def _offset(zone: str) -> float:
+    """The offset of `+01:00` in days; 0 of `Z`."""
+    if zone[:1] not in ("+", "-"):
+        return 0.0
+    digits = zone[1:].replace(":", "").ljust(4, "0")
+    return (-1 if zone[0] == "-" else 1) * (int(digits[:2]) * 60 + int(digits[2:])) / 1440
+
+
+# ---- writing -----------------------------------------------------------------------------------------------------------
+
+
+def template_of(texts: list[str], form: str, last: str) -> str:
+    """How the column writes its times: `last` with each part replaced by its name in braces, as `{Y}-{m2}`.
+
+    Numbers are padded to two digits if no text says otherwise, but for `Feb 1, 2024`. Empty where a template does not give the texts back.
+    """
+    found = _found(last)
+    if found is None:
+        return ""
+    step = max(1, len(texts) // SAMPLE)
+    sample = [*texts[::step], last]
+    spelled = "{b" in _template(found, form, True) and " " in last  # `Feb 1, 2024` has no zero by custom
+    candidates = [_template(found, form, padded) for padded in ((False, True) if spelled else (True, False))]
+    scores = Counter({template: _restored(sample, form, template) for template in candidates})
+    template, score = scores.most_common(1)[0]
+    return template if score and _restored([last], form, template) else ""
+
+
+def _template(found: re.Match[str], form: str, padded: bool) -> str:
+    names = {"a": "d", "c": "m"} if form == DAY_FIRST else {"a": "m", "c": "d"}
+    spans = sorted(
+        (found.start(name), found.end(name), name) for name, part in found.groupdict().items() if part is not None
+    )
+    text, pieces, at = found.group(), [], 0
+    for start, end, name in spans:
+        part = found[name]
+        word = names.get(name, name)
+        if word == "H" and found.groupdict().get("p"):
+            word = "h"
+        if word in ("m", "d", "H", "h"):
+            word += "2" if padded else ""
+        elif word == "b":
+            word += ("l" if part.islower() else "u" if part.isupper() else "t") + ("f" if len(part) > 4 else "")
+        elif word == "f":
+            word += str(end - start - 1)
+        elif word == "z":
+            word += "Z" if part in ("Z", "UTC", "GMT") else ":" if ":" in part else "2" if len(part) == 3 else ""
+            word += part if part in ("UTC", "GMT") else ""
+        pieces += [text[at:start].replace("{", "").replace("}", ""), "{" + word + "}"]
+        at = end
+    return "".join(pieces) + text[at:]
+
+
+def _restored(texts: list[str], form: str, template: str) -> int:
+    """How many of the texts a template gives back."""
+    count = 0
+    for text in texts:
+        time, offset = moment(text, form == DAY_FIRST)
+        if not np.isnan(time):
+            local = EPOCH + datetime.timedelta(microseconds=round((time + offset) * SECONDS * 1e6, -2))
+            count += written(local, template, offset) == text
+    return count
+
+
+def written(when: datetime.datetime, template: str, offset: float = 0.0) -> str:
+    """A local time as a template of `template_of` says."""
+    return re.sub(r"\{(\w)([^}]*)\}", lambda part: _part(when, part[1], part[2], offset), template)
+
+
+def _part(when: datetime.datetime, name: str, how: str, offset: float) -> str:
+    if name == "b":
+        month = MONTHS[when.month - 1] if "f" in how else MONTHS[when.month - 1][:3]
+        return month if "l" in how else month.upper() if "u" in how else month.title()
+    if name == "f":
+        return "." + f"{when.microsecond:06}"[: int(how)].ljust(int(how), "0")
+    if name == "p":
+        return "AM" if when.hour < 12 else "PM"
+    if name == "z":
+        minutes = round(abs(offset) * 1440)
+        if how[:1] == "Z":
+            return how[1:] or "Z"
+        colon = ":" if how == ":" else ""
+        return f"{'-' if offset < 0 else '+'}{minutes // 60:02}" + ("" if how == "2" else f"{colon}{minutes % 60:02}")
+    value = {"Y": when.year, "y": when.year % 100, "q": (when.month + 2) // 3, "m": when.month, "d": when.day,
+             "H": when.hour, "h": (when.hour - 1) % 12 + 1, "M": when.minute, "S": when.second}[name]  # fmt: skip
+    return f"{value:0{4 if name == 'Y' else 2 if how == '2' or name in 'yMS' else 1}}"
