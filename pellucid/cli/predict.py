@@ -234,10 +234,10 @@ def predicted_values(predictor: Predictor, predictions: Predictions) -> list[flo
     if predictor.preprocessor.task != "multilabel":
         return [classes[i] for i in predictor.scoring.said(output)]
     known = predictor.preprocessor
-    assert isinstance(known, TablePreprocessor) and known.label_separator is not None
-    between = known.label_separator + " " * (known.label_separator != "|")
+    assert isinstance(known, TablePreprocessor) and known.target_form.separator is not None
+    between = known.target_form.separator + " " * (known.target_form.separator != "|")
     named = [[classes[k] for k in np.flatnonzero(row >= NAMED)] for row in output]
-    return [between.join(labels) or known.no_label for labels in named]
+    return [between.join(labels) or known.target_form.no_label for labels in named]
 
 
 def interval_ends(predictor: Predictor, predictions: Predictions, i: int) -> dict[str, float]:

@@ -110,7 +110,11 @@ class Preprocessor(ABC, Generic[Raw]):
     task: str  # "classification", "multilabel", "regression", "counts" or "language"
     classes: list[str] | None  # class names, or labels, in index order
     target_name: str | None
-    interval: float | None = None  # the share of rows that a predicted interval holds, where intervals are predicted
+
+    @property
+    def interval(self) -> float | None:
+        """The share of rows that a predicted interval holds; None where one number is predicted."""
+        return None
 
     @property
     def outputs(self) -> int:

@@ -191,7 +191,7 @@ def fit(
         found = table.read_numbers(target)
         values = table.numbers_and_strays(target)[0][rows]
         preprocessor.mean, preprocessor.std = float(values.mean()), float(values.std()) or 1.0
-        preprocessor.target_format = PLAIN if found is None else found.format
+        preprocessor.target_form.format = PLAIN if found is None else found.format
     notes += findings.notes()
     notes += _scaling_notes(numbers, dates, categories, texts)
     return preprocessor, notes

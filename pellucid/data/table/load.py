@@ -107,7 +107,7 @@ class Question:
         """The preprocessor by the rows `train` alone, notes, and all rows encoded."""
         table = self.table
         preprocessor, notes = fit(table, train, self.target, self.task, self.drop, self.strip)
-        preprocessor.read_options, preprocessor.spellings = table.options, self.spellings
+        preprocessor.read_options, preprocessor.target_form.spellings = table.options, self.spellings
         fit_target(preprocessor, table, self.target, train, self.separator, self.options)
         weights = None
         if self.weight is not None:
@@ -121,7 +121,13 @@ class Question:
             preprocessor, _, encoded = self.learn(rows[0])
             train, validation, test = (encoded.take(own) for own in rows)
             yield dataclasses.replace(
-                whole, preprocessor=preprocessor, train=train, validation=validation, test=test, folds=None
+                whole,
+                preprocessor=preprocessor,
+                train=train,
+                validation=validation,
+                test=test,
+                folds=None,
+                raw={split: self.table.take(own).row for split, own in zip(SPLITS, rows, strict=True)},
             )
 
 

@@ -204,11 +204,26 @@ def fit_category(name: str, column: np.ndarray, merged: Merged | None = None) ->
 
 
 @dataclass
+class TargetForm:
+    """How the target was written, and what is asked of it.
+
+    separator: between the labels of a row, where it may have several. no_label: the word for none of them.
+    interval: the share of rows that a predicted interval holds. format: of a regression's numbers. spellings: of classes, as of
+    a CategoryColumn.
+    """
+
+    separator: str | None = None
+    no_label: str = ""
+    interval: float | None = None
+    format: NumberFormat = PLAIN
+    spellings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class TablePreprocessor(Preprocessor[Table]):
     """A table's columns. names: every column of the training file, in order. mean, std: of a regression's target.
 
-    label_separator: between the labels of a row, where it may have several.      no_label: the word for none of them.
-    interval: the share of rows that a predicted interval holds.      weight_name: the column of the rows' weights.
+    read_options: how new files are to be read, as that of training was. weight_name: the column of the rows' weights.
     """
 
     kind: ClassVar[str] = "table"
@@ -223,17 +238,15 @@ class TablePreprocessor(Preprocessor[Table]):
     mean: float = 0.0
     std: float = 1.0
     strip_label: str | None = None
-    read_options: ReadOptions = field(
-        default_factory=ReadOptions
-    )  # how new files are to be read, as that of training was
-    label_separator: str | None = None
-    no_label: str = ""
-    interval: float | None = None
+    read_options: ReadOptions = field(default_factory=ReadOptions)
     weight_name: str | None = None
     dates: list[DateColumn] = field(default_factory=list)
-    target_format: NumberFormat = PLAIN  # how training wrote a regression's target
-    spellings: dict[str, str] = field(default_factory=dict)  # of classes, as of a CategoryColumn
+    target_form: TargetForm = field(default_factory=TargetForm)
     texts: list[TextColumn] = field(default_factory=list)
+
+    @property
+    def interval(self) -> float | None:
+        return self.target_form.interval
 
     @property
     def needed(self) -> list[str]:
@@ -342,21 +355,23 @@ class TablePreprocessor(Preprocessor[Table]):
         if missing is not None:
             raise DataError(f"{raw.where(missing)}: the target {self.target_name} is missing; expected a value in every row to score; "
                             "fill it, or remove the row")  # fmt: skip
-        if self.label_separator is not None:
-            return self._encode_labels(raw, column.tolist(), self.label_separator)
+        if self.target_form.separator is not None:
+            return self._encode_labels(raw, column.tolist(), self.target_form.separator)
         if self.classes is None:
-            found = raw.numbers_like(position, self.target_format)
+            found = raw.numbers_like(position, self.target_form.format)
             bad = found.strays if len(found.strays) else np.flatnonzero(np.isnan(found.values))
             if len(bad):
                 i = int(bad[0])
                 raise DataError(f"{raw.where(i)}: the target {self.target_name} is {column[i]!r}; expected a number"
-                                f"{self.target_format.told}; correct it, or remove the row")  # fmt: skip
+                                f"{self.target_form.format.told}; correct it, or remove the row")  # fmt: skip
             check_finite(raw, position)
             return ((found.values - self.mean) / self.std).astype(np.float32)
         number = {label: i for i, label in enumerate(self.classes)}
         of_text = {text: label_text(text, self.strip_label) for text in set(column.tolist())}
-        if self.spellings:
-            of_text = {text: x if x in number else self.spellings.get(folded(x), x) for text, x in of_text.items()}
+        if self.target_form.spellings:
+            of_text = {
+                text: x if x in number else self.target_form.spellings.get(folded(x), x) for text, x in of_text.items()
+            }
         labels = [of_text[text] for text in column.tolist()]
         unseen = next((i for i, label in enumerate(labels) if label not in number), None)
         if unseen is not None:
@@ -368,7 +383,7 @@ class TablePreprocessor(Preprocessor[Table]):
         number = {label: i for i, label in enumerate(self.classes or [])}
         target = np.zeros((len(values), len(number)), dtype=np.float32)
         for i, value in enumerate(values):
-            labels = [label for label in split_labels(value, separator) if label != self.no_label]
+            labels = [label for label in split_labels(value, separator) if label != self.target_form.no_label]
             unseen = next((label for label in labels if label not in number), None)
             if unseen is not None:
                 raise self._unseen(raw, i, [*[""] * i, unseen])
@@ -400,7 +415,8 @@ class TablePreprocessor(Preprocessor[Table]):
             DateColumn(**{**column, "parts": [_number_column(part) for part in column["parts"]]})
             for column in fields.get("dates", [])
         ]
-        fields["target_format"] = NumberFormat(**fields.get("target_format", {}))
+        form = fields.get("target_form", {})
+        fields["target_form"] = TargetForm(**{**form, "format": NumberFormat(**form.get("format", {}))})
         fields["categories"] = [CategoryColumn(**column) for column in fields["categories"]]
         fields["read_options"] = ReadOptions(**fields.get("read_options", {}))
         fields["texts"] = [TextColumn(**column) for column in fields.get("texts", [])]

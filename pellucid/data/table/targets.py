@@ -126,11 +126,14 @@ def fit_target(
     options: Mapping[str, OptionValue],
 ) -> None:  # fmt: skip
     """Complete the preprocessor with what the target needs: labels, the scale of counts, the share an interval holds."""
-    preprocessor.interval = options.get("interval")
+    preprocessor.target_form.interval = options.get("interval")
     if separator is not None:
-        preprocessor.classes, preprocessor.label_separator = label_names(table.columns[position], separator), separator
+        preprocessor.classes, preprocessor.target_form.separator = (
+            label_names(table.columns[position], separator),
+            separator,
+        )
         words = {label for value in set(table.columns[position].tolist()) for label in split_labels(value, separator)}
-        preprocessor.no_label = next(iter(sorted(words - set(preprocessor.classes))), "")
+        preprocessor.target_form.no_label = next(iter(sorted(words - set(preprocessor.classes))), "")
     if preprocessor.task == "counts":  # a rate is learned as a multiple of the mean
         preprocessor.mean, preprocessor.std = 0.0, float(table.numbers_and_strays(position)[0][rows].mean()) or 1.0
 
