@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 WIDTH = 110  # characters of a note, about
 
 
-@dataclass
+@dataclass(frozen=True)
 class Findings:
     """Facts about columns, in the order of the table. Each list becomes one note at most."""
 
     written: list[str] = field(default_factory=list)  # "Price '$1,234.00' is 1234"
     doubtful: list[str] = field(default_factory=list)  # "Units '1,234' is 1234"
-    comma: bool = False  # whether the doubtful ones were read with a decimal comma
+    doubtful_comma: list[str] = field(default_factory=list)  # the same, read with a decimal comma
     gaps: list[str] = field(default_factory=list)  # "dose: 'unknown' in 2 rows"
     sentinels: list[str] = field(default_factory=list)  # "age: -999 in 12 rows"
     dates: list[str] = field(default_factory=list)  # "start '11.09.2019' is 2019-09-11"
     date_doubts: list[str] = field(default_factory=list)  # "start '03/04/2021' is 2021-03-04"
-    day_first: bool = False  # whether those were read day first
+    doubtful_days: list[str] = field(default_factory=list)  # the same, read day first
     date_targets: list[str] = field(default_factory=list)
     merged: list[str] = field(default_factory=list)  # "Species: 'adelie' and 'ADELIE' are 'Adelie'"
     texts: list[str] = field(default_factory=list)  # whole notes on columns of text
@@ -27,14 +27,15 @@ class Findings:
 
     def notes(self) -> list[str]:
         """The notes, each of about WIDTH characters, with the option that overrules it."""
-        decimal, order = ("." if self.comma else ","), ("monthfirst" if self.day_first else "dayfirst")
         lines = (
             ("numbers: ", self.written, "; --read exact=NAME for text"),
-            ("numbers: not clear, ", self.doubtful, f"; --read decimal={decimal} for the other reading"),
+            ("numbers: not clear, ", self.doubtful, "; --read decimal=, for the other reading"),
+            ("numbers: not clear, ", self.doubtful_comma, "; --read decimal=. for the other reading"),
             ("numbers: gaps, ", self.gaps, "; --read exact=NAME for text"),
             ("numbers: gaps, far from all others, ", self.sentinels, "; --read exact=NAME for numbers"),
             ("dates: ", self.dates, "; --read exact=NAME for text"),
-            ("dates: not clear, ", self.date_doubts, f"; --read dates={order} for the other order"),
+            ("dates: not clear, ", self.date_doubts, "; --read dates=dayfirst for the other order"),
+            ("dates: not clear, ", self.doubtful_days, "; --read dates=monthfirst for the other order"),
             ("dates: the target is learned as a plain number, ", self.date_targets, "; choose another --target"),
             ("labels: ", self.merged, "; --read exact=NAME to keep apart"),
             ("labels: kept apart, though but for case one, ", self.apart, "; rename them if they are one"),

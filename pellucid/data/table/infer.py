@@ -316,9 +316,9 @@ def _tell_format(table: Table, position: int, found: ReadNumbers, findings: Find
             for i, text in enumerate(texts)
             if text and found.values[i] == found.values[i] and re.search(r"[.,]", text)
         )
-        findings.comma = found.format.decimal == ","
     if first is not None:
-        told = findings.doubtful if found.doubtful else findings.written
+        doubtful = findings.doubtful_comma if found.format.decimal == "," else findings.doubtful
+        told = doubtful if found.doubtful else findings.written
         told.append(f"{table.names[position]} {shown_cell(texts[first])} is {found.values[first]:.12g}")
 
 
@@ -363,8 +363,8 @@ def _fit_dates(table: Table, position: int, rows: np.ndarray, form: str, finding
     _tell_gaps(table, position, strays, findings)
     i = int(np.flatnonzero(~np.isnan(moments.wall))[0])
     told = f"{name} {shown_cell(column[i])} is {moment_told(float(moments.wall[i]), form)}"
-    (findings.date_doubts if doubtful else findings.dates).append(told)
-    findings.day_first |= doubtful and order == DAY_FIRST
+    in_doubt = findings.doubtful_days if order == DAY_FIRST else findings.date_doubts
+    (in_doubt if doubtful else findings.dates).append(told)
     return dates
 
 

@@ -111,7 +111,7 @@ class Question:
         fit_target(preprocessor, table, self.target, train, self.separator, self.options)
         weights = None
         if self.weight is not None:
-            preprocessor.weight_name = table.names[self.weight]
+            preprocessor.target_form.weights = table.names[self.weight]
             weights = scaled_weights(row_weights(table, self.weight), train, table, self.weight)
         return preprocessor, notes, Examples(preprocessor.encode(table), preprocessor.encode_target(table), weights)
 
@@ -186,7 +186,7 @@ def _with_target(table: Table, target: int, notes: list[str]) -> Table:
 
 def weights_of(preprocessor: TablePreprocessor, table: Table) -> np.ndarray | None:
     """The weights (N,) of another table's rows, where training had some. Raises DataError."""
-    name = preprocessor.weight_name
+    name = preprocessor.target_form.weights
     if name is None:
         return None
     if name not in table.names:

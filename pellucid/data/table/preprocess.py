@@ -209,7 +209,7 @@ class TargetForm:
 
     separator: between the labels of a row, where it may have several. no_label: the word for none of them.
     interval: the share of rows that a predicted interval holds. format: of a regression's numbers. spellings: of classes, as of
-    a CategoryColumn.
+    a CategoryColumn. weights: the column of the rows' weights.
     """
 
     separator: str | None = None
@@ -217,13 +217,14 @@ class TargetForm:
     interval: float | None = None
     format: NumberFormat = PLAIN
     spellings: dict[str, str] = field(default_factory=dict)
+    weights: str | None = None
 
 
 @dataclass
 class TablePreprocessor(Preprocessor[Table]):
     """A table's columns. names: every column of the training file, in order. mean, std: of a regression's target.
 
-    read_options: how new files are to be read, as that of training was. weight_name: the column of the rows' weights.
+    read_options: how new files are to be read, as that of training was.
     """
 
     kind: ClassVar[str] = "table"
@@ -239,7 +240,6 @@ class TablePreprocessor(Preprocessor[Table]):
     std: float = 1.0
     strip_label: str | None = None
     read_options: ReadOptions = field(default_factory=ReadOptions)
-    weight_name: str | None = None
     dates: list[DateColumn] = field(default_factory=list)
     target_form: TargetForm = field(default_factory=TargetForm)
     texts: list[TextColumn] = field(default_factory=list)
