@@ -465,7 +465,7 @@ def test_each_kernel_of_a_loop_has_its_own_entry_in_the_table_of_times() -> None
     assert launches[0].kernel.packed and any(launch.kernel.packed for launch in launches[1:])
     names: dict[Any, str] = {}
     expected = [names.setdefault(launch.spec, f"kernel{len(names)}") for launch in launches]
-    text = str(emit_module(program.lowered, timed=True))
+    text = str(emit_module(program.executable.lowered, timed=True))
     calls = re.findall(r'call void @"(kernel\d+)"(.*?)store i64', text[text.index('@"program0"') :], re.DOTALL)
     found = {int(re.findall(r"getelementptr i64, .*, i64 (\d+)", after)[-1]): name for name, after in calls[1:]}
     assert found == dict(enumerate(expected[1:], 1))  # the address of entry 0 is that of the table
