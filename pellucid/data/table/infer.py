@@ -94,7 +94,7 @@ def _tell_merged(name: str, merged: Merged, findings: Findings) -> None:
         others = [shown_cell(other) for other, one in merged.names.items() if one == label]
         verb = "is" if len(others) == 1 else "are"
         findings.merged.append(f"{name}: {' and '.join(others)} {verb} {shown_cell(label)}")
-    findings.apart += [f"{name}: {' and '.join(map(shown_cell, labels))}" for labels in merged.apart]
+    findings.apart.extend(f"{name}: {' and '.join(map(shown_cell, labels))}" for labels in merged.apart)
 
 
 def decide_task(table: Table, position: int, task: str | None, strip: str | None) -> tuple[str, str]:
@@ -275,7 +275,7 @@ def _fit_number(
     _tell_gaps(table, position, found.strays, findings)
     exact = table.options.is_exact(name)
     sentinels = [] if exact else sentinels_of(found.values[rows])
-    findings.sentinels += [f"{name}: {x:g} in {rows_told(int(np.sum(found.values == x)))}" for x in sentinels]
+    findings.sentinels.extend(f"{name}: {x:g} in {rows_told(int(np.sum(found.values == x)))}" for x in sentinels)
     return fit_number(name, found.values[rows], bool(len(found.strays)), found.format, sentinels)
 
 
