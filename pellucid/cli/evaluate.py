@@ -127,4 +127,6 @@ def _evaluate_text(run: runs.Run, data: str, read: str | None) -> Scores:
     """Scores of a language model on another text."""
     scorer = TextScorer(run)
     text = scorer.text(data, read)
+    for note in scorer.notes:
+        say(f"note: {note}")
     return scorer.score(text), {}, scorer.preprocessor.unseen_values(text)

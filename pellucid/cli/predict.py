@@ -196,6 +196,8 @@ def _score_texts(
         raise OptionError(f"DATA: {len(data)} texts; expected one with --out; score one after another")
     scorer = TextScorer(trained)
     texts = {name: scorer.text(name, read) for name in data}
+    for note in scorer.notes:
+        say(f"note: {note}")
     for name, text in texts.items():
         for note in scorer.preprocessor.unseen_values(text):
             say(f"note: {name}: {note}")

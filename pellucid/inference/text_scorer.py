@@ -29,7 +29,7 @@ from ..runs.run import Run
 
 
 class TextScorer:
-    """A run's network and tokenizer, loaded once."""
+    """A run's network and tokenizer, loaded once. notes: how texts were read, where that was not plain."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -38,6 +38,7 @@ class TextScorer:
         self.lengths = self.preprocessor.tokenizer.lengths()  # characters of each token
         self.network = cast(LanguageModel, run.network())
         self.eager = run.config.settings.eager
+        self.notes: list[str] = []
 
     def text(self, data: str, read: str | None = None) -> str:
         """The text of a file, or the test part of one known by name; without blank lines where lines were learned.
@@ -50,7 +51,8 @@ class TextScorer:
         )
         if own.get("spec") == data:  # split as it was for this run, where it is the same text
             source.options = {name: value for name, value in own.items() if name not in ("spec", "path", "seed")}
-        text = self.kind.read_to_score(source)
+        text, notes = self.kind.read_to_score(source)
+        self.notes += notes
         if self.preprocessor.lines:
             text = lines_of(self.preprocessor, data, text, self.network.max_length)
         if len(self.preprocessor.tokenizer.encode(text)) < 2:

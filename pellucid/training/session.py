@@ -207,7 +207,9 @@ class TrainingSession:
                 preprocessor.input_spec(), preprocessor.outputs, problem.task, config.network
             )
             run = Run(self.run.folder, dataclasses.replace(config, decision=first_decision(problem, self.settings)))
-            return TrainingSession(run, problem, network, self.settings, generator, fresh=True)
+            # What could not be compiled on all rows cannot be on some: it is not tried, nor told, again.
+            settings = dataclasses.replace(self.settings, eager=self.settings.eager or self.learner.native.eager)
+            return TrainingSession(run, problem, network, settings, generator, fresh=True)
 
     def _report(self, result: Result, evaluation: EvaluationResult) -> None:
         problem, run, config = self.problem, self.run, self.run.config

@@ -205,7 +205,7 @@ TEXTS = {
     "nothing": (["evaluate", "RUN", "empty.txt"], "empty.txt: the file is empty"),
     "one character": (["predict", "RUN", "one.txt"], "one.txt: 1 characters; expected 2 tokens at least"),
     "no such file": (["predict", "RUN", "no.txt"], "no.txt: no such"),
-    "not text": (["predict", "RUN", "odd.txt"], "odd.txt, byte 1: 0xff is not UTF-8"),
+    "not text": (["predict", "RUN", "odd.txt"], "odd.txt.*(binary|text)"),
     "two texts with --out": (["predict", "RUN", "one.txt", "one.txt", "--out", "x.csv"], "DATA: 2 texts; expected one"),
     "pictures of a text": (["predict", "RUN", "one.txt", "--preview"], "--preview: .* reads texts"),
     "a horizon": (["predict", "RUN", "one.txt", "--horizon", 3], "--horizon 3: .* was not trained on a series"),
@@ -220,7 +220,7 @@ TEXTS = {
 
 
 def test_texts_and_options_that_cannot_be_used(run, writer):
-    for name, content in {"empty": b"", "one": b"a", "odd": b"a\xff"}.items():
+    for name, content in {"empty": b"", "one": b"a", "odd": b"a\x00\x01\xff\x00"}.items():
         Path(f"{name}.txt").write_bytes(content)
     for case, (words, expected) in TEXTS.items():
         line = says(run, *(writer if word == "RUN" else word for word in words))

@@ -53,11 +53,11 @@ class TextKind(DataKind[TextPreprocessor]):
             options["last"] = 0.0 if options["line_by_line"] else source.dataset.last
         return text_module(source, **options)
 
-    def read_to_score(self, source: Source) -> str:
-        """The text of a file; of a data set known by name, its test split."""
+    def read_to_score(self, source: Source) -> tuple[str, list[str]]:
+        """The text of a file and notes on how it was read; of a data set known by name, its test split."""
         if source.dataset is None:
             read = source.options.get("read")
-            return read_text(source.path, ReadOptions.parse(read).of_text(read))[0]
+            return read_text(source.path, ReadOptions.parse(read).of_text(read))
         data = self.load(source)
         assert isinstance(data.preprocessor, TextPreprocessor)
-        return decode_split(data.preprocessor, data.test)
+        return decode_split(data.preprocessor, data.test), []
