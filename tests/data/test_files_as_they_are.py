@@ -21,16 +21,6 @@ ROWS = "Größe m²;Ort;Miete €\n138,28;München;546,61\n75,86;Zürich;269,37\
 PLAIN = "a,b\n1,x\n2,y\n"
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(content, name="people.csv"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
 def same(table):
     return table.names == ["a", "b"] and [c.tolist() for c in table.columns] == [["1", "2"], ["x", "y"]]
 

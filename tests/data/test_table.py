@@ -15,16 +15,6 @@ from pellucid.data.table.read import _fast, _plain, numbers_of, read_table
 from pellucid.errors import DataError, OptionError
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(content, name="people.csv"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
 def lists(table):
     return [list(column) for column in table.columns]
 
