@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import OptionError, suggestion
 from ..tensor import Tensor
-from .backends.in_turn import Progress
+from .many_steps import Progress
 from .options import StepOptions
 from .signature import captured_variables, has
 from .step import CompiledStep

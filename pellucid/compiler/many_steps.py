@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +14,14 @@ from ..errors import OptionError, format_shape
 from ..ops.index import rows, take
 from ..tensor import Tensor
 from .backends import Program
-from .backends.in_turn import Progress, run_in_turn
-from .trace.traced_step import Function
+from .backends.in_turn import joined, kept, one_step
+from .trace.traced_step import Function, IndexFault
 
 if TYPE_CHECKING:
     from ..tensor.operands import TensorLike
 
+Progress = Callable[[int], object]
+CHUNK = 0.05  # seconds between two calls of `progress`, about
 # Gives the Tensors of a call and its program, and whether that program is good for more than this call.
 Lookup = Callable[[tuple[Tensor, ...]], tuple[list[Tensor], Program, bool]]
 
@@ -40,23 +44,34 @@ def resident_arguments(data: Sequence[Tensor], order: np.ndarray) -> list[Tensor
 
 
 def run_each(
-    lookup: Lookup, given: Sequence[Tensor], order: np.ndarray, per_step: Mapping[Tensor, np.ndarray], progress: Progress | None
+    lookup: Lookup, given: Callable[[], Sequence[Tensor]], order: np.ndarray, per_step: Mapping[Tensor, np.ndarray],
+    progress: Progress | None,
 ) -> Any:  # fmt: skip
-    """Run one step for each row of `order`, which is the last argument after `given`. Returns the results stacked.
+    """Run one step for each row of `order`, which is the last argument after `given()`. Returns the results stacked.
 
-    per_step: the value of a Tensor in each step. Raises IndexFault with the number of the first step whose index was out of
-    range.
+    Steps run natively for some 50 ms at a time. Before each such chunk the arguments and the program are looked up again, so
+    that what `progress` did counts. per_step: the value of a Tensor in each step. Raises IndexFault with the number of the
+    first step whose index was out of range.
     """
-    tensors, program, is_kept = lookup((*given, new_value(order[0])))
-    check_unwritten(program, per_step, "per_step", "leave it to the step, or call the step in a loop")
-    if program.is_whole and is_kept:
-        return program.run_steps(tensors, order, per_step, progress)
-
-    def call(number: int) -> Any:
-        tensors_now, now = lookup((*given, new_value(order[number])))[:2] if number else (tensors, program)
-        return now(tensors_now)
-
-    return run_in_turn(call, len(order), per_step, progress)
+    parts, done, told = [], 0, time.perf_counter()
+    with kept(per_step):
+        while done < len(order):
+            tensors, program, is_kept = lookup((*given(), new_value(order[done])))
+            check_unwritten(program, per_step, "per_step", "leave it to the step, or call the step in a loop")
+            rest = {tensor: values[done:] for tensor, values in per_step.items()}
+            try:
+                if program.is_whole and is_kept:
+                    result, count = program.run_steps(tensors, order[done:], rest)
+                else:
+                    result, count = one_step(partial(program, tensors), rest)
+            except IndexFault as fault:
+                raise IndexFault(done + fault.args[0]) from None
+            parts.append(result)
+            done += count
+            if progress is not None and (done == len(order) or time.perf_counter() - told > CHUNK):
+                progress(done)
+                told = time.perf_counter()
+    return joined(parts)
 
 
 def step_order(indices: TensorLike) -> np.ndarray:
@@ -91,6 +106,16 @@ def step_values(per_step: Mapping[Tensor, TensorLike] | None, steps: int) -> dic
             )
         checked[tensor] = np.ascontiguousarray(values, tensor.dtype)
     return checked
+
+
+def refuse_as_data(per_step: Mapping[Tensor, np.ndarray], data: Sequence[Tensor]) -> None:
+    """Raise OptionError for a Tensor of `per_step` that the step is given rows of."""
+    for number, x in enumerate(data):
+        if any(x is tensor for tensor in per_step):
+            raise OptionError(
+                f"run_steps: per_step names data {number} {format_shape(x.shape)}; expected another Tensor that the step reads; "
+                "give the rows of each step by indices"
+            )
 
 
 def _resident(x: Tensor, number: int, order: np.ndarray) -> Tensor:

@@ -23,8 +23,17 @@ from ..errors import OptionError, PellucidError, TraceError
 from ..ops.index import take
 from ..tensor import Tensor
 from .backends import Program
-from .backends.in_turn import Progress, assign_step, kept
-from .many_steps import check_unwritten, on_rows, resident_arguments, run_each, step_order, step_values
+from .backends.in_turn import assign_step, kept
+from .many_steps import (
+    Progress,
+    check_unwritten,
+    on_rows,
+    refuse_as_data,
+    resident_arguments,
+    run_each,
+    step_order,
+    step_values,
+)
 from .options import StepOptions
 from .program_cache import CachedTrace, ProgramCache
 from .signature import Signature, name_arguments, signature_of, tensor_names
@@ -149,8 +158,9 @@ class CompiledStep:
             not copied; a program depends neither on their number of rows nor on which Tensors they are. None for a function
             of the indices (B,) themselves, which takes its batch from where the data are.
         indices: whole numbers (S, B), the rows of each step. progress: called with the steps done, about every 50 ms.
+            What it assigns, and what of Python's state it changes, counts from the next step on.
         per_step: {Tensor that the step reads: its value in each step, (S, ...)}, such as a learning rate. Afterwards it
-            holds what it held before.
+            holds what it held before; nothing else may use it meanwhile.
         Returns what the function returns, off the tape, each Tensor stacked along a new first axis S. Raises OptionError for
         indices or values of another shape, and for data that require a gradient or that the step writes.
         """
@@ -162,8 +172,10 @@ class CompiledStep:
         data = (data,) if isinstance(data, Tensor) else data if data is None else tuple(data)
         order = step_order(indices)
         values = step_values(per_step, len(order))
+        refuse_as_data(values, data or ())
         with self._lock:
-            step, given = (self, []) if data is None else (self._on_rows, resident_arguments(data, order))
+            step = self if data is None else self._on_rows
+            given = lambda: [] if data is None else resident_arguments(data, order)
 
             def lookup(arguments: tuple[Tensor, ...]) -> tuple[list[Tensor], Program, bool]:
                 tensors, self.last = step._lookup(arguments, {})

@@ -49,7 +49,7 @@ class CompiledFunction(Generic[Result]):
                 return self.compiled.run_steps(None, indices, per_step=per_step)
             except TraceError as error:  # and nothing has been written: see compiler/trace/tracer.py
                 self._give_up(error)
-        return run_in_turn(lambda number: self.function(Tensor(indices[number])), len(indices), per_step, None)
+        return run_in_turn(lambda number: self.function(Tensor(indices[number])), len(indices), per_step)
 
     def _is_native(self) -> bool:
         if not self.eager and self.compiled.last is None and importlib.util.find_spec("llvmlite") is None:

@@ -24,7 +24,7 @@ from ..errors import OptionError, StateError
 from ..tensor import Tensor
 from . import options as check
 from .optimizer import Optimizer
-from .param_groups import Group
+from .param_groups import Group, changes_structure
 
 __all__ = [
     "CosineAnnealingLR",
@@ -41,12 +41,15 @@ __all__ = [
 ]
 
 
-def look_ahead(schedules: Sequence[LRScheduler], steps: int) -> dict[Tensor, np.ndarray]:
+def look_ahead(schedules: Iterable[LRScheduler], steps: int) -> dict[Tensor, np.ndarray]:
     """Step each schedule `steps` times, and say what the update rules have to read meanwhile: `run_steps(..., per_step=...)`.
 
     Returns the Tensors of the optimizers that hold other numbers now than in some of these steps, each with its value in
-    every step, (S,); a step of the schedules follows each. Raises OptionError for a schedule that needs to be told a metric.
+    every step, (S,); a step of the schedules follows each. They stay so far ahead where the steps then fail. Raises OptionError,
+    with everything as it was, for a schedule that needs to be told a metric, and where an option such as momentum becomes 0 or
+    ceases to be, which changes what the update rule does and not only its numbers.
     """
+    schedules = list(schedules)
     for schedule in schedules:
         if schedule.needs_metrics:
             raise OptionError(
@@ -54,21 +57,39 @@ def look_ahead(schedules: Sequence[LRScheduler], steps: int) -> dict[Tensor, np.
                 "yourself, after each call"
             )
     groups = list({id(group): group for schedule in schedules for group in schedule.optimizer.param_groups}.values())
-    before: list[list[dict[str, float]]] = [[] for _ in groups]
+    saved = [(schedule, schedule.state_dict()) for schedule in schedules]
+    numbers: list[list[dict[str, float]]] = [[] for _ in groups]
     with contextlib.ExitStack() as entered:
-        numbers_of = [entered.enter_context(group.ahead()) for group in groups]
+        read = [entered.enter_context(group.ahead()) for group in groups]
+        options = [dict(group) for group in groups]
         for _ in range(steps):
-            for numbers, read in zip(before, numbers_of, strict=True):
-                numbers.append(read())
+            for own, now in zip(numbers, read, strict=True):
+                own.append(now())
             for schedule in schedules:
                 schedule.step()
+            changed = next(filter(None, map(_changed_rule, options, groups)), None)
+            if changed:
+                for schedule, state in saved:
+                    schedule.load_state_dict(state)
+                for group, before in zip(groups, options, strict=True):
+                    group.update({name: before[name] for name in before if group[name] is not before[name]})
+                raise OptionError(
+                    f"look_ahead: {changed} becomes 0 or ceases to be 0 within {steps} steps; expected its updates to be of one "
+                    "kind; look ahead up to there, or call the step and the schedule in a loop"
+                )
     ahead = {}
-    for group, numbers in zip(groups, before, strict=True):
+    for group, own in zip(groups, numbers, strict=True):
         for name, number in group.numbers.items():
-            if any(earlier[name] != number for earlier in numbers):
+            if any(earlier[name] != number for earlier in own):
                 tensor = group.scalars[name]
-                ahead[tensor] = np.array([earlier[name] for earlier in numbers], tensor.dtype)
+                ahead[tensor] = np.array([earlier[name] for earlier in own], tensor.dtype)
     return ahead
+
+
+def _changed_rule(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """An option, the rate apart, by which another update rule runs now; a rate of 0 is a number as any other."""
+    changed = (name for name in before if name != "lr" and changes_structure(before[name], now[name]))
+    return next(changed, None)
 
 
 class LRScheduler:

@@ -74,7 +74,7 @@ class Group(dict[str, Any]):
             super().update(changed)
             return
         numbers = self._optimizer.hyperparameters({**self, **changed})
-        if any(_changes_structure(self.get(option), value) for option, value in changed.items()):
+        if any(changes_structure(self.get(option), value) for option, value in changed.items()):
             note_change()  # a compiled step has to check whether it still holds
         super().update(changed)
         for name, number in numbers.items():
@@ -103,7 +103,7 @@ class Group(dict[str, Any]):
         return self
 
 
-def _changes_structure(before: object, after: object) -> bool:
+def changes_structure(before: object, after: object) -> bool:
     """Whether a new value may change which operations the rule runs, and not only their numbers."""
     plain = (int, float)
     if isinstance(before, plain) and isinstance(after, plain) and not isinstance(after, bool):

@@ -119,7 +119,7 @@ class Learner:
             if self._takes_rows:
                 values = self.native.run_steps(picked, per_step)
             else:
-                values = run_in_turn(lambda s: self.native(self.loader.batch(picked[s])), len(picked), per_step, None)
+                values = run_in_turn(lambda s: self.native(self.loader.batch(picked[s])), len(picked), per_step)
         return {name: value.array for name, value in values.items()}
 
     def run(self, picked: np.ndarray) -> dict[str, float]:

@@ -11,6 +11,8 @@ from small_networks import batch, mlp, state_of, train_step
 
 import pellucid as P
 from pellucid import nn, optim
+from pellucid.compiler import many_steps
+from pellucid.compiler.backends.cpu import many_steps as native_steps
 from pellucid.errors import DTypeError, OptionError, PellucidError, TraceError
 from pellucid.nn.functional import cross_entropy
 from pellucid.random import default_generator
@@ -463,6 +465,37 @@ def test_a_weight_for_each_step_where_copies_of_weights_are_kept() -> None:
         for rows, w, one in zip(order, weights, found, strict=True):
             lstm.weight_hh_l0.copy_(P.tensor(w))
             np.testing.assert_allclose(one, lstm(x[P.tensor(rows)])[0].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_progress_does_counts_from_the_next_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many_steps, "CHUNK", 0.0)  # after each chunk, and a chunk is one step
+    monkeypatch.setattr(native_steps, "CHUNK", 0.0)
+    order = np.zeros((20, 2), int)
+    x, w, once = P.ones(8, 1), P.zeros(1), [True]
+
+    def first(act: Any) -> Any:
+        """A progress that acts at its first call alone; it tells how many steps were done then."""
+        told: list[int] = []
+        return told, lambda done: told or (told.append(done), act())
+
+    add = P.compile(lambda rows: w.add_(rows.sum()).clone())
+    for other in (P.full((8, 1), 5.0), P.full((1, 1), 5.0)):  # validation by the same step, on more and on fewer rows
+        w.zero_()
+        told, progress = first(lambda other=other: (add.run_steps(other, [[0, 0]] * 3), w.sub_(30.0)))
+        found = add.run_steps(x, order, progress).numpy()
+        assert found[-1] == w.item() == 40 and told[0] < len(order)
+    told, progress = first(lambda: x.assign(P.full((8, 1), 3.0)))
+    found = P.compile(lambda rows: rows.sum()).run_steps(x, order, progress).numpy()
+    assert (found[: told[0]] == 2).all() and (found[told[0] :] == 6).all()
+    told, progress = first(lambda: once.__setitem__(0, False))
+    found = P.compile(lambda rows: rows.sum() if once[0] else rows.sum() * 10).run_steps(x, order, progress).numpy()
+    assert (found[: told[0]] == 6).all() and (found[told[0] :] == 60).all()
+    k = P.tensor(5.0)
+    _, progress = first(lambda: k.assign(77.0))
+    found = P.compile(lambda rows: rows[0, 0] * k).run_steps(x, order, progress, {k: np.arange(len(order))}).numpy()
+    assert k.item() == 5 and (found == 3 * np.arange(len(order), dtype=np.float32)).all()
+    with pytest.raises(OptionError, match=r"per_step names data 0 \(8, 1\)"):
+        add.run_steps(x, [[0, 1]], per_step={x: np.ones((1, 8, 1))})
 
 
 def test_run_steps_stop_at_an_index_out_of_range() -> None:

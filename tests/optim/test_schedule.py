@@ -209,3 +209,19 @@ def test_looking_ahead_at_a_metric_is_refused():
     optimizer = optim.SGD([pellucid.ones(2).requires_grad_()], lr=0.1)
     with pytest.raises(OptionError, match="look_ahead: got a ReduceLROnPlateau; expected .* step this one yourself"):
         lr_scheduler.look_ahead([lr_scheduler.ReduceLROnPlateau(optimizer)], 2)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda w, **o: optim.SGD(w, lr=0.05, **o), lambda w, **o: optim.RMSprop(w, lr=0.05, **o)]
+)
+def test_looking_ahead_over_another_update_rule_is_refused_and_changes_nothing(make):
+    optimizer = make([pellucid.ones(2).requires_grad_()], momentum=0.9)
+    schedule = OneCycleLR(optimizer, 0.05, total_steps=16, pct_start=0.5, base_momentum=0.0, max_momentum=0.9)
+    group, state = optimizer.param_groups[0], schedule.state_dict()
+    held = {name: t.item() for name, t in group.scalars.items()}
+    options = {name: group[name] for name in ("lr", "momentum")}
+    with pytest.raises(OptionError, match="look_ahead: momentum becomes 0 .* within 12 steps; .* in a loop"):
+        lr_scheduler.look_ahead([schedule], 12)
+    assert schedule.state_dict() == state and {name: group[name] for name in options} == options
+    assert {name: t.item() for name, t in group.scalars.items()} == held
+    assert lr_scheduler.look_ahead(iter([schedule]), 4) and schedule.last_epoch == 4  # any iterable

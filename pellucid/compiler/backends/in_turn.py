@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...core.value import Value
-from ...creation import stack
 from ...ops.loop import tree_map
-from ...tensor import Tensor
-from ..trace.traced_step import IndexFault
-
-Progress = Callable[[int], object]
-CHUNK = 0.05  # seconds between two calls of `progress`, about
+from ...tensor import Tensor, concatenate
 
 
-def run_in_turn(
-    call: Callable[[int], Any], steps: int, per_step: Mapping[Tensor, np.ndarray], progress: Progress | None
-) -> Any:
+def run_in_turn(call: Callable[[int], Any], steps: int, per_step: Mapping[Tensor, np.ndarray]) -> Any:
     """Make `call` with the number of each step. Returns the results off the tape, each Tensor stacked along a new first axis.
 
-    per_step: the value of a Tensor in each step, (S, ...); it holds what it held before afterwards. Raises IndexFault with the number of the first bad step.
+    per_step: the value of a Tensor in each step, (S, ...); it holds what it held before afterwards.
     """
-    results: list[Any] = []
-    told = time.perf_counter()
     with kept(per_step):
-        for number in range(steps):
-            assign_step(per_step, number)
-            try:
-                result = call(number)
-            except IndexFault:
-                raise IndexFault(number) from None
-            # A copy, which later steps cannot overwrite.
-            results.append(tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result))
-            if progress is not None and (number == steps - 1 or time.perf_counter() - told > CHUNK):
-                progress(number + 1)
-                told = time.perf_counter()
-    return tree_map(lambda *values: stack(values) if isinstance(values[0], Value) else values[0], *results)
+        rests = ({tensor: values[step:] for tensor, values in per_step.items()} for step in range(steps))
+        return joined([one_step(partial(call, step), rest)[0] for step, rest in enumerate(rests)])
+
+
+def one_step(call: Callable[[], Any], per_step: Mapping[Tensor, np.ndarray]) -> tuple[Any, int]:
+    """The result of one step, each Tensor off the tape with a new first axis of 1; a copy, which later steps cannot overwrite."""
+    assign_step(per_step, 0)
+    result = call()
+    return tree_map(lambda leaf: leaf.detach().clone().unsqueeze(0) if isinstance(leaf, Tensor) else leaf, result), 1
+
+
+def joined(parts: list[Any]) -> Any:
+    """The results of steps in turn, each Tensor (S1, ...), (S2, ...) joined along its first axis."""
+    if len(parts) == 1:
+        return parts[0]
+    return tree_map(lambda *values: concatenate(values) if isinstance(values[0], Value) else values[0], *parts)
 
 
 def assign_step(per_step: Mapping[Tensor, np.ndarray], step: int) -> None:
@@ -57,4 +52,5 @@ def kept(tensors: Iterable[Tensor]) -> Iterator[None]:
         yield
     finally:
         for tensor, array in before:
-            tensor.assign(array)
+            if tensor.array is not array:
+                tensor.assign(array)

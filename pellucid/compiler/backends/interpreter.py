@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -15,13 +15,12 @@ import numpy as np
 from ...core.op import new_value
 from ...core.value import Symbol
 from ...errors import IndexRangeError, OptionError
-from ...ops.loop import tree_leaves
 from ...tensor import ConsumedGradient, Tensor
 from ..ir.graph import Graph, Input, array_of, dependents, evaluate
 from ..trace.outputs import GradientBindings, make_unflatten, output_tensor, refusing_nodes
 from ..trace.tape_node import put_on_tape
-from ..trace.traced_step import IndexFault, TracedStep, ViewRef
-from .in_turn import run_in_turn
+from ..trace.traced_step import IndexFault, TracedStep
+from .in_turn import one_step
 
 NUMBERS = ("scalar", "length")  # kinds of input whose owner is the number itself
 _one_at_a_time = threading.RLock()  # one interpreted program runs at a time
@@ -29,6 +28,8 @@ _one_at_a_time = threading.RLock()  # one interpreted program runs at a time
 
 class InterpretedProgram:
     """An interpreted step. It has the interface of a `Program`."""
+
+    is_whole = False  # each step is a call of its own
 
     def __init__(self, traced: TracedStep) -> None:
         self.traced = traced
@@ -85,20 +86,11 @@ class InterpretedProgram:
         evaluate([s for s in graph.symbols if s in late], values_of)
         return [new_value(np.array(array_of(s, values_of))) for s in graph.outputs[len(self.traced.tracked) :]]
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether a step reads and writes nothing but states and arguments that stay as they are."""
-        gradients = any(entry.kind == "gradient" for entry in self.graph.inputs)
-        returned = any(isinstance(leaf, Tensor | ViewRef) for leaf in tree_leaves(self.traced.result))
-        return not (gradients or returned or self.traced.leaves or any(e.kind != "state" for e, _ in self.graph.writes))
-
     def run_steps(
-        self, tensors: Sequence[Tensor], indices: np.ndarray, per_step: Mapping[Tensor, np.ndarray],
-        progress: Callable[[int], object] | None,
-    ) -> Any:  # fmt: skip
-        """One call for each row of `indices`, see `protocol.Program`."""
-        call = lambda number: self([*tensors[:-1], new_value(indices[number])])
-        return run_in_turn(call, len(indices), per_step, progress)
+        self, tensors: Sequence[Tensor], indices: np.ndarray, per_step: Mapping[Tensor, np.ndarray]
+    ) -> tuple[Any, int]:
+        """One step, see `protocol.Program`."""
+        return one_step(lambda: self([*tensors[:-1], new_value(indices[0])]), per_step)
 
     def kernels(self, measure: bool, name: str) -> NoReturn:
         """Raise OptionError."""

@@ -43,14 +43,13 @@ class Program(Protocol):
         """
 
     def run_steps(
-        self, tensors: Sequence[Tensor], indices: np.ndarray, per_step: Mapping[Tensor, np.ndarray],
-        progress: Callable[[int], object] | None,
-    ) -> Any:  # fmt: skip
-        """One step for each row of `indices` (S, B), which replaces the last of `tensors`; the results stacked, (S, ...).
+        self, tensors: Sequence[Tensor], indices: np.ndarray, per_step: Mapping[Tensor, np.ndarray]
+    ) -> tuple[Any, int]:
+        """Steps of the first rows of `indices` (S, B), each of which replaces the last of `tensors`; one at least, and for about
+        50 ms. Gives their results stacked along a new first axis, and how many they are.
 
         per_step: the value in each step, (S, ...), of Tensors that the step reads, such as learning rates; what else it names
-        does not matter. Afterwards the Tensors hold what they held before.
-        progress: called with the steps done, about every 50 ms. Raises IndexFault with the number of the first bad step.
+        does not matter. It may leave other numbers in them. Raises IndexFault with the number of the first bad step.
         """
 
     def kernels(self, measure: bool, name: str) -> Any:

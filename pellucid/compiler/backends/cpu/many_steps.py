@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,48 +18,35 @@ from .storage import aligned
 if TYPE_CHECKING:
     from .program import Program
 
-CHUNK = 0.05  # seconds of native work between checks for signals
+CHUNK = 0.05  # seconds of native work without Python in between, about
 
 
 def run_many(
-    program: Program, held: HeldLocks, tensors: Sequence[Tensor], indices: np.ndarray,
-    per_step: Mapping[Tensor, np.ndarray], progress: Callable[[int], object] | None,
-) -> Any:  # fmt: skip
-    """One step for each row of `indices`, as `Program.run_steps` tells. held: holds the locks of the program."""
+    program: Program, held: HeldLocks, tensors: Sequence[Tensor], indices: np.ndarray, per_step: Mapping[Tensor, np.ndarray]
+) -> tuple[Any, int]:  # fmt: skip
+    """The first steps of `indices`, as `Program.run_steps` tells. held: holds the locks of the program."""
     context, state = program.context, program.state
-    outputs = aligned((len(indices), max(context.plan.output_bytes, 1)), np.uint8)
     state.settle(held)
     program.prepare(tensors)
-    moving = _moving_inputs(program, len(tensors) - 1, indices, per_step)
-    moving[OUTPUTS] = outputs
-    before = context.table.copy()
-    done, count = 0, max(1, int(CHUNK / program.backoff.fastest))
+    if per_step:
+        context.stale_copies()  # of weights, which each step may change
+    count = 1 if per_step and context.plan.keeps_copies else max(1, int(CHUNK / program.backoff.recent))
+    count = min(count, len(indices))
+    outputs = aligned((count, max(context.plan.output_bytes, 1)), np.uint8)
+    moving = {**_moving_inputs(program, len(tensors) - 1, indices, per_step), OUTPUTS: outputs}
+    before = {index: int(context.table[index]) for index in moving}
     try:
-        while done < len(indices):
-            state.settle(held)
-            if state.refreshes_copies or per_step:  # copies of weights, which `progress` or the next step may change
-                context.stale_copies()
-            for index, values in moving.items():
-                context.table[index], context.table[context.stride_offset + index] = (
-                    values.ctypes.data,
-                    values.strides[0],
-                )
-            count = min(count, 1 if per_step and context.plan.keeps_copies else len(indices) - done)
-            began = time.perf_counter()
-            thread_pool.run(program.entry_points[0], context.address, program.backoff.threads, done, count)
-            ended = time.perf_counter()
-            program.backoff.note(began, ended, count)
-            context.workspace.raise_flagged()
-            done += count
-            count = max(1, int(count * min(8.0, CHUNK / max(ended - began, 1e-6))))
-            if progress is not None:
-                progress(done)
+        for index, values in moving.items():
+            context.table[index], context.table[context.stride_offset + index] = values.ctypes.data, values.strides[0]
+        began = time.perf_counter()
+        thread_pool.run(program.entry_points[0], context.address, program.backoff.threads, 0, count)
+        program.backoff.note(began, time.perf_counter(), count)
+        context.workspace.raise_flagged()
     finally:
-        context.table[context.stride_offset :] = 0
-        for index in moving:
-            context.table[index] = before[index]
+        for index, address in before.items():
+            context.table[index], context.table[context.stride_offset + index] = address, 0
     program.inputs.store_written(program.bindings, ())
-    return program.unflatten([_stacked(program, symbol, outputs) for symbol in program.graph.outputs], ())
+    return program.unflatten([_stacked(program, symbol, outputs) for symbol in program.graph.outputs], ()), count
 
 
 def _moving_inputs(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,12 +142,11 @@ class Program:
         return len(self.entry_points) == 1 and self.inputs.leaves_nothing_to_python and not returned
 
     def run_steps(
-        self, tensors: Sequence[Tensor], indices: np.ndarray, per_step: Mapping[Tensor, np.ndarray],
-        progress: Callable[[int], object] | None,
-    ) -> Any:  # fmt: skip
-        """One step for each row of `indices` (S, B), see `protocol.Program`. Native code runs for about 50 ms at a time."""
+        self, tensors: Sequence[Tensor], indices: np.ndarray, per_step: Mapping[Tensor, np.ndarray]
+    ) -> tuple[Any, int]:
+        """Steps of the first rows of `indices` (S, B), for about 50 ms, see `protocol.Program`."""
         with HeldLocks(self.state.locks) as held:
-            return run_many(self, held, tensors, indices, per_step, progress)
+            return run_many(self, held, tensors, indices, per_step)
 
     def kernels(self, measure: bool, name: str) -> Kernels:
         """What it runs, kernel by kernel; measure=False runs nothing."""
