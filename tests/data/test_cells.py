@@ -535,3 +535,34 @@ def test_a_note_is_one_line_of_about_110_characters(table):
     _, notes = fitted(table(columns | {"y": [str(i) for i in range(30)]}))
     (note,) = [note for note in notes if note.startswith("numbers: ")]
     assert len(note) <= 112 and "(29 in all)" in note
+
+
+@pytest.mark.parametrize(
+    ("cells", "other"),
+    [
+        (
+            [f"2021-{m:02}-{d:02} {h:02}:30" for m in (1, 5, 9) for d in (2, 11, 27) for h in (4, 15)],
+            "2030-03-05 01:00",
+        ),
+        ([f"{h}:{m:02}" for h in (1, 9, 22) for m in (5, 20, 50)], "25:00"),  # training had times of day
+    ],
+)
+def test_a_date_alone_is_encoded_as_among_others(table, cells, other):
+    known = fitted(table({"t": cells, "y": [str(i) for i in range(len(cells))]}))[0]
+    rows = [*cells, other]
+    together = known.encode(table({"t": rows, "y": ["0"] * len(rows)}, name="all.csv"))["numbers"]
+    for i, cell in enumerate(rows):
+        np.testing.assert_array_equal(
+            known.encode(table({"t": [cell], "y": ["0"]}, name="one.csv"))["numbers"], together[i : i + 1]
+        )
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_new_numbers_beyond_those_of_training_are_told(table, skewed):
+    values = [f"{(i / 10) ** (4 if skewed else 1):.3f}" for i in range(100)]
+    known = fitted(table({"x": values, "y": [str(i) for i in range(100)]}))[0]
+    assert known.numbers[0].scale == ("quantile" if skewed else "standard")
+    assert known.unseen_values(table({"x": values, "y": values}, name="same.csv")) == []
+    assert known.unseen_values(table({"x": [values[0], values[-1]], "y": ["1", "2"]}, name="ends.csv")) == []
+    (line,) = known.unseen_values(table({"x": ["95000", "22500", values[5]], "y": ["1", "2", "3"]}, name="new.csv"))
+    assert line.startswith("column x: 2 of 3 values lie outside those of training (0 to 9") and "95000 first" in line

@@ -316,19 +316,24 @@ def date_parts(moments: Moments, form: str, first: float) -> dict[str, np.ndarra
     hours = np.round((wall - np.floor(wall)) * DAY) / 3600
     if form == CLOCK:
         whole = np.round(wall * DAY) / 3600
-        return {"hours": whole, **(cyclic("hour", hours, 24) if not (whole[~np.isnan(whole)] > 24).any() else {})}
+        return {"hours": whole, **cyclic("hour", hours, 24)}
     day = np.floor(np.round(wall * DAY) / DAY)
     dates = np.where(
         np.isnan(day), np.datetime64("NaT", "D"), np.nan_to_num(day).astype(np.int64).astype("datetime64[D]")
     )
     months = np.where(np.isnan(day), np.nan, dates.astype("datetime64[M]").astype(np.int64).astype(np.float64))
-    starts = np.where(
-        np.isnan(day), np.nan, dates.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64).astype(np.float64)
-    )
     parts = {"days": moments.utc - first, "year": 1970 + np.floor(months / 12), **cyclic("month", months % 12, 12)}
-    if len(np.unique((day - starts)[~np.isnan(day)])) > 1:  # else they are months, whose weekday says nothing
-        parts |= cyclic("weekday", (day + 3) % 7, 7)
-    return parts | cyclic("hour", hours, 24)
+    return parts | cyclic("weekday", (day + 3) % 7, 7) | cyclic("hour", hours, 24)
+
+
+def meaningless_parts(moments: Moments, form: str) -> set[str]:
+    """The parts that say nothing of such moments: the hour of durations over a day, the weekday of whole months."""
+    wall = moments.wall[~np.isnan(moments.wall)]
+    if form == CLOCK:
+        return set(cyclic("hour", wall, 24)) if (wall > 1).any() else set()
+    days = np.floor(np.round(wall * DAY) / DAY).astype(np.int64).astype("datetime64[D]")
+    of_month = days - days.astype("datetime64[M]").astype("datetime64[D]")
+    return set() if len(np.unique(of_month)) > 1 else set(cyclic("weekday", wall, 7))
 
 
 def cyclic(name: str, values: np.ndarray, period: float) -> dict[str, np.ndarray]:

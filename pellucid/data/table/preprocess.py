@@ -10,6 +10,7 @@ Shapes: N rows, F number columns (missing indicators included), C category colum
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,7 +23,7 @@ from ...errors import DataError, suggestion
 from ...files import Json
 from ..input_spec import TableSpec
 from ..problem import Preprocessor, plain_fields
-from .dates import CLOCK, DATES, DAY_FIRST, MILLISECONDS, SECONDS, Moments, date_parts, read_moments
+from .dates import CLOCK, DATES, DAY_FIRST, MILLISECONDS, SECONDS, Moments, date_parts, meaningless_parts, read_moments
 from .delimited import MISSING_INPUT, as_number
 from .labels import Merged, folded, merged_counts
 from .number_format import PLAIN, NumberFormat
@@ -54,6 +55,15 @@ class NumberColumn:
     strays: bool = False  # whether training had some text, taken for missing; else text is an error
     format: NumberFormat = PLAIN  # how training wrote the numbers
     sentinels: list[float] = field(default_factory=list)  # numbers that stand for a missing value, such as -999
+
+    def extent(self) -> tuple[float, float]:
+        """The least and the largest value of the training rows, nearly."""
+        if self.scale == "quantile":
+            return self.knots[0], self.knots[-1]
+        (x0, x1), (y0, y1) = self.knots, self.heights
+        low, high = (x0 + (y - y0) * (x1 - x0) / (y1 - y0) for y in (self.bins[0], self.bins[-1]))
+        digits = 5 - math.floor(math.log10(high - low))  # edges are float32
+        return round(low, digits), round(high, digits)
 
     def encode(self, values: np.ndarray) -> list[np.ndarray]:
         """Float64 values (N,), NaN where missing -> the scaled ones (N,), and the missing indicator (N,) where training had one."""
@@ -117,7 +127,9 @@ def fit_dates(
     if np.isnan(known.utc).all():
         return None
     first = float(np.floor(np.nanmin(known.utc)))
-    parts = [fit_number(part, values) for part, values in date_parts(known, form, first).items()]
+    without = meaningless_parts(known, form)
+    every = date_parts(known, form, first).items()
+    parts = [fit_number(part, values) for part, values in every if part not in without]
     found = [part for part in parts if part is not None]
     for part in found[1:]:
         part.missing_indicator = False  # one for all of them
@@ -296,9 +308,10 @@ class TablePreprocessor(Preprocessor[Table]):
     def unseen_values(self, raw: Table) -> list[str]:
         """A line for each category column of `raw` that holds values never seen in training, which count as missing.
 
-        And one for each column of numbers that is written otherwise than in training.
+        And one for each column of numbers that is written otherwise than in training, or lies beyond it for the most part.
         """
         lines = [line for c in self.numbers if (line := self._written_otherwise(raw, c))]
+        lines += [line for c in self.numbers if (line := self._out_of_range(raw, c))]
         for c in self.categories:
             column, values = raw.columns[self._position(raw, c.name)].tolist(), {*c.values}
             rows = [
@@ -310,6 +323,18 @@ class TablePreprocessor(Preprocessor[Table]):
                 lines.append(f"column {c.name}: {len(rows):,} of {len(column):,} rows hold values never seen in training, "
                              f"{column[rows[0]]!r} first; they count as missing")  # fmt: skip
         return lines + [line for c in self.texts for line in c.unseen(raw.columns[self._position(raw, c.name)])]
+
+    def _out_of_range(self, raw: Table, column: NumberColumn) -> str | None:
+        """A line where most of a column lies beyond all that training had: in another unit, or read otherwise, perhaps."""
+        values = self._values(raw, column)
+        known = values[~np.isnan(values)]
+        low, high = column.extent()
+        slack = 1e-5 * (high - low)  # of rounding
+        beyond = known[(known < low - slack) | (known > high + slack)]
+        if 2 * len(beyond) <= len(known):
+            return None
+        return (f"column {column.name}: {len(beyond):,} of {len(known):,} values lie outside those of training ({low:.4g} to {high:.4g}), "
+                f"{beyond[0]:.6g} first; are they in the same unit, and read as meant?")  # fmt: skip
 
     def _written_otherwise(self, raw: Table, column: NumberColumn) -> str | None:
         position = self._position(raw, column.name)
