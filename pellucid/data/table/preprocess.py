@@ -63,7 +63,7 @@ class NumberColumn:
         (x0, x1), (y0, y1) = self.knots, self.heights
         low, high = (x0 + (y - y0) * (x1 - x0) / (y1 - y0) for y in (self.bins[0], self.bins[-1]))
         digits = 5 - math.floor(math.log10(high - low))  # edges are float32
-        return round(low, digits), round(high, digits)
+        return round(low, digits) + 0.0, round(high, digits) + 0.0  # no negative zero
 
     def encode(self, values: np.ndarray) -> list[np.ndarray]:
         """Float64 values (N,), NaN where missing -> the scaled ones (N,), and the missing indicator (N,) where training had one."""
