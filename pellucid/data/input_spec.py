@@ -31,6 +31,7 @@ class TableSpec:
     """Rows of a table, the arrays "numbers", "categories", and "text" with "text_weights".
 
     numbers: F, how many columns of numbers.      number_bins: the edges of bins of each.
+    straight: which Q of those columns are scaled by quantiles; the array "straight" has them scaled in a line.
     categories: the cardinality of each column of categories.
     texts: the buckets of each column of text, the padding not counted; "text" has those of each row, 0 for padding.
     """
@@ -41,6 +42,7 @@ class TableSpec:
     number_bins: Sequence[Sequence[float]] = ()
     categories: Sequence[int] = ()
     texts: Sequence[int] = ()
+    straight: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,8 @@ class DataLoader:
     example. The last batch is smaller where `batch_size` does not divide the number of examples, unless `drop_last`.
 
     shuffle: a new order each epoch, by (seed, epoch).
-    steps: batches of an epoch, the first of its order; 0 for as many as go through all examples.
+    passes: how often an epoch goes through all examples, each time in another order where they are shuffled.
+    steps: batches of an epoch, the first of its order; 0 for as many as go through all examples so often.
     seed: of the order; drawn from `generator`, or from the default generator (`manual_seed`), where it is not given.
     num_workers: 0, since batches are made in this process; `pin_memory` concerns GPUs and changes nothing here.
     Raises OptionError for an option out of range.
@@ -225,6 +226,7 @@ class DataLoader:
         generator: random.Generator | None = None,
         seed: int | None = None,
         steps: int = 0,
+        passes: int = 1,
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
@@ -238,6 +240,8 @@ class DataLoader:
         if not isinstance(steps, int | np.integer) or isinstance(steps, bool) or steps < 0:
             raise OptionError(f"DataLoader: steps is {steps!r}; expected a whole number of batches, or 0 for as many as there are; "
                               "leave it out")  # fmt: skip
+        if not isinstance(passes, int | np.integer) or isinstance(passes, bool) or passes < 1:
+            raise OptionError(f"DataLoader: passes is {passes!r}; expected a whole number of at least 1; leave it out")
         if num_workers != 0:
             raise OptionError(f"DataLoader: num_workers is {num_workers!r}; expected 0, since batches are made in this process; "
                               "leave it out")  # fmt: skip
@@ -253,6 +257,7 @@ class DataLoader:
         self.shuffle = bool(shuffle)
         self.drop_last = bool(drop_last)
         self.steps = int(steps)
+        self.passes = int(passes)
         self.collate_fn = collate_fn
         self.generator = generator
         if seed is None:
@@ -263,19 +268,21 @@ class DataLoader:
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
-        n = len(self.dataset)
+        n = len(self.dataset) * self.passes
         most = n // self.batch_size if self.drop_last else -(-n // self.batch_size)
         return min(self.steps, most) if self.steps else most
 
     @property
     def examples(self) -> int:
         """The number of examples in an epoch."""
-        return min(len(self.dataset), len(self) * self.batch_size)
+        return min(len(self.dataset) * self.passes, len(self) * self.batch_size)
 
     def indices(self, epoch: int = 0) -> np.ndarray:
-        """The order of the examples in `epoch`, int64 (N,); batch k is its k-th run of `batch_size`."""
-        n = len(self.dataset)
-        return epoch_order(n, self.seed, epoch) if self.shuffle else np.arange(n, dtype=np.int64)
+        """The order of the examples in `epoch`, int64 (N * passes,); batch k is its k-th run of `batch_size`."""
+        n, first = len(self.dataset), epoch * self.passes
+        if not self.shuffle:
+            return np.tile(np.arange(n, dtype=np.int64), self.passes)
+        return np.concatenate([epoch_order(n, self.seed, first + k) for k in range(self.passes)])
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of the next epoch; after `load_state_dict`, what is left of the saved one."""
@@ -332,6 +339,7 @@ class DataLoader:
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
             "steps": self.steps,
+            **({"passes": self.passes} if self.passes > 1 else {}),
         }
 
 

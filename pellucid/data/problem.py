@@ -32,17 +32,20 @@ class Examples:
     """Encoded rows: every array's first axis is N. `target` is int64 class indices (N,), float32 (N,), or (N, L) of labels.
 
     weight: how much each row counts, float32 (N,); None where all count the same.
+    fold: the fold of each row, int64 (N,), where a network is bagged: it is judged by the network that did not learn it.
     An input may also be an object that is indexed like an array and reads its rows only then (`image_set.LazyImages`).
     """
 
     inputs: dict[str, np.ndarray]
     target: np.ndarray
     weight: np.ndarray | None = None
+    fold: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(array) for name, array in self.inputs.items()} | {"target": len(self.target)}
-        if self.weight is not None:
-            lengths["weight"] = len(self.weight)
+        for name, array in (("weight", self.weight), ("fold", self.fold)):
+            if array is not None:
+                lengths[name] = len(array)
         if len(set(lengths.values())) > 1:
             raise DataError(f"examples: arrays of different lengths {lengths}; expected one example per entry in each")
 
@@ -50,13 +53,17 @@ class Examples:
         return len(self.target)
 
     def dataset(self, network: Network) -> TensorDataset | RowDataset:
-        """Example i is the i-th row of each array in `network.input_names`, then its target, then its weight if it has one."""
-        arrays = [*(self.inputs[name] for name in network.input_names), self.target]
+        """Example i is the i-th row of each array in `network.input_names`, its fold if it has one, its target, its weight."""
+        arrays = [*self.arrays(network), self.target]
         if self.weight is not None:
             arrays.append(self.weight)
         if all(isinstance(array, np.ndarray) for array in arrays):
             return TensorDataset(*map(tensor, arrays))
         return RowDataset(*arrays)
+
+    def arrays(self, network: Network) -> list[np.ndarray]:
+        """What `network` is called with: the arrays of its `input_names`, and the fold of each row where there is one."""
+        return [*(self.inputs[name] for name in network.input_names), *([] if self.fold is None else [self.fold])]
 
     def eval_dataset(self, network: Network) -> TensorDataset | RowDataset:
         """The data set that `network` is evaluated on: the same."""
@@ -64,8 +71,8 @@ class Examples:
 
     def take(self, rows: np.ndarray) -> Examples:
         """The examples at `rows` (int64), in that order, copied."""
-        weight = None if self.weight is None else self.weight[rows]
-        return Examples({name: array[rows] for name, array in self.inputs.items()}, self.target[rows], weight)
+        weight, fold = (None if array is None else array[rows] for array in (self.weight, self.fold))
+        return Examples({name: array[rows] for name, array in self.inputs.items()}, self.target[rows], weight, fold)
 
 
 @dataclass
@@ -183,6 +190,8 @@ class DataModule:
     folds: Callable[[], Iterator[DataModule]] | None = field(
         default=None, repr=False
     )  # of a table too small for one split
+    # Of a table: for so many folds, how many there can be, and the module whose rows to learn from have each its fold.
+    bagged: Callable[[int], tuple[int, DataModule]] | None = field(default=None, repr=False)
 
     def examples(self, split: str) -> Examples:
         """The encoded examples of `split`, a word of SPLITS. Raises DataError for running text, which has none."""

@@ -96,10 +96,11 @@ def baseline_outputs(
     weight: (N,) of the training rows. texts: as of `baselines`, of the training rows and of each part.
     """
     train_target = np.asarray(train_target)
+    train_inputs = without_straight(train_inputs)
     if "series" in train_inputs:
         train = train_inputs["series"]
         return [series_baselines(train, train_target, part.inputs["series"], decode or np.asarray) for part in asked]
-    others: list[Inputs] = [part.inputs for part in asked]
+    others: list[Inputs] = [without_straight(part.inputs) for part in asked]
     if texts is not None:
         train_inputs, *others = with_tfidf([train_inputs, *others], texts)
     dense = [array for array in train_inputs.values() if not sparse.issparse(array)]
@@ -130,8 +131,13 @@ def baseline_outputs(
             k = len(classes or ()) if task == "classification" else 1
             trees = _boosted_trees(task, train_inputs, train_target, k, weight)
             for part, answer in zip(asked, answers, strict=True):
-                answer["boosted_trees"] = trees(part.inputs)
+                answer["boosted_trees"] = trees(without_straight(part.inputs))
         return answers
+
+
+def without_straight(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inputs, each column once."""
+    return {name: array for name, array in inputs.items() if name != "straight"}
 
 
 def _answers(models: dict[str, Model], design: Design, inputs: Inputs, count: int, block: int) -> dict[str, np.ndarray]:

@@ -266,7 +266,7 @@ class PredictionEvaluator(Evaluator):
 
     def _output(self, examples: Examples, margin: float | None = None) -> np.ndarray:
         preprocessor, margin = self.problem.preprocessor, self.run.config.margin if margin is None else margin
-        return predict_outputs(self.forward, preprocessor, arrays_for(self.network, examples), margin)
+        return predict_outputs(self.forward, preprocessor, examples.arrays(self.network), margin)
 
     def _texts(self, *splits: str) -> list[list[list[str]]] | None:
         """The raw columns of text of each of the `splits`, as baselines read them; None where there are none."""
@@ -285,11 +285,6 @@ class PredictionEvaluator(Evaluator):
 
 
 # ---- predictions ---------------------------------------------------------------------------------------------------------
-
-
-def arrays_for(network: Model, examples: Examples) -> list[np.ndarray]:
-    """The arrays of `examples` that `network` reads, in its order."""
-    return [examples.inputs[name] for name in network.input_names]
 
 
 def predict_outputs(

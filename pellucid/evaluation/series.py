@@ -10,7 +10,7 @@ import numpy as np
 from ..data.series.load import RawSteps
 from ..data.series.preprocess import SeriesPreprocessor
 from ..data.series.windows import Timeline
-from .evaluator import EvaluationResult, Figures, PredictionEvaluator, arrays_for, predict_outputs
+from .evaluator import EvaluationResult, Figures, PredictionEvaluator, predict_outputs
 from .forecasts import LEAST_HORIZON, MOST_HORIZON, ForecastFigure, interval_sentence, measure_interval, rolling
 
 DRAWN = 4  # series that a report draws
@@ -41,7 +41,7 @@ class SeriesEvaluator(PredictionEvaluator):
         raw = self.problem.raw["test"]
         assert isinstance(raw, RawSteps)
         test = self.problem.examples("test")
-        output = predict_outputs(self.forward, self._preprocessor, arrays_for(self.network, test))
+        output = predict_outputs(self.forward, self._preprocessor, test.arrays(self.network))
         drawn = [self._figure(raw, int(owner), output) for owner in np.unique(raw.owners)[:DRAWN]]
         notes = [f"interval: {interval_sentence(self.interval)}"] if self.interval else []
         return replace(figures, forecasts=drawn, interval=self.interval, notes=[*figures.notes, *notes])

@@ -29,6 +29,7 @@ from ..evaluation.generation import GenerationEvaluator, check_feature_network
 from ..evaluation.language import LanguageEvaluator
 from ..evaluation.metrics import Metrics
 from ..evaluation.series import SeriesEvaluator
+from ..models.bagged_mlp import BaggedMLP
 from ..models.base import Model
 from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
@@ -38,13 +39,15 @@ from ..report.report import ReportData, write_report
 from ..runs import run as runs
 from ..runs.records import EpochRecord, FoldScores, RunConfig, TestRecord
 from ..runs.run import Run
-from ..runs.settings import Setting, Settings, resolve_config
+from ..runs.settings import Setting, Settings, resolve_config, with_least_steps
 from ..threads import set_num_threads
+from .bagging import bag, choose_mix
 from .checkpoint import load_checkpoint, save_checkpoint
 from .cross_validation import cross_validate
 from .fine_tuning import load_pretrained
 from .head import first_decision, head_notes, prepare_head
 from .learner import Learner
+from .linear_start import fit_linear_start
 from .loop import BatchDone, EpochDone, fit
 from .nonfinite import explain_validation
 
@@ -95,12 +98,19 @@ class TrainingSession:
         self.settings = settings
         prepare_head(network, problem, settings)
         dataset = problem.train.dataset(network)
+        if fresh and isinstance(network, BaggedMLP):
+            fit_linear_start(network, problem.examples("train"))
         if fresh:
             network.initialize_from_data(
                 *dataset.gather(np.linspace(0, len(dataset) - 1, INITIAL_EXAMPLES).astype(np.int64))
             )
         loader = DataLoader(
-            dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.steps_per_epoch
+            dataset,
+            batch_size=settings.batch_size,
+            shuffle=True,
+            seed=settings.seed,
+            steps=settings.steps_per_epoch,
+            passes=settings.passes,
         )
         self.learner = Learner(network, loader, settings, generator)
         self.evaluator = evaluator_class(network, problem.kind)(run, problem, self.learner.eval_network, settings)
@@ -166,7 +176,8 @@ class TrainingSession:
 
     def finish(self) -> Result:
         """Score the best weights on the test data, log the scores and write the report. Nothing before reads the test data."""
-        self.run.save_weights(self.restore_best())
+        self.restore_best()
+        self.run.save_weights({name: t.array for name, t in self.network.state_dict().items()})
         with self.learner.state.drawing():
             changes, notes = self.evaluator.calibrate()
             self.run.update_config(**changes)
@@ -191,17 +202,19 @@ class TrainingSession:
         """Whether `finish` scores over folds too. Weights taken from another run may have seen the rows of any fold."""
         return self.problem.folds is not None and self.settings.folds > 0 and self.run.config.init_from is None
 
-    def restore_best(self) -> dict[str, np.ndarray]:
-        """Give the network the best weights by validation, and return them."""
+    def restore_best(self) -> None:
+        """Give the network the best weights by validation, and what is chosen once they are final."""
         best = self.learner.state.best
         assert best is not None
         self.network.load_state_dict({name: tensor(array) for name, array in best.items()})
         self.network.eval()
-        return best
+        if isinstance(self.network, BaggedMLP):
+            choose_mix(self.network, self.problem.examples("validation"), self.settings.eager)
 
     def _start_fold(self, problem: DataModule) -> TrainingSession:
         """The same training on a fold; it has no folder and writes nothing."""
         config, preprocessor, generator = self.run.config, problem.preprocessor, Generator(self.settings.seed)
+        problem, _ = bag(problem, config.network)
         with use_generator(generator):
             network = models.family(config.family).build(
                 preprocessor.input_spec(), preprocessor.outputs, problem.task, config.network
@@ -245,6 +258,7 @@ def evaluate_run(run: Run, problem: DataModule, feature_network: Run | None = No
         default the one that the run has. Raises DataError if the data have changed since training.
     """
     run.check_fingerprint(problem)
+    problem, _ = bag(problem, run.config.network)
     network = run.network()
     if feature_network is not None:
         path = check_feature_network(feature_network, network, run.config)
@@ -268,6 +282,8 @@ def start(
     feature_network: for an image generator, see `evaluate_run`.
     """
     settings, network_config = resolve_config(family, values)
+    problem, network_config = bag(problem, network_config)
+    settings = with_least_steps(settings, len(problem.train))
     preprocessor = problem.preprocessor
     set_num_threads(settings.num_threads)
     config = RunConfig(
@@ -313,6 +329,7 @@ def resume(
     Raises DataError if the data have changed since the start, StateError if a file of the run is damaged.
     """
     run.check_fingerprint(problem)
+    problem, _ = bag(problem, run.config.network)
     stored = run.config.settings
     settings = dataclasses.replace(
         stored, epochs=epochs or stored.epochs, num_threads=num_threads or stored.num_threads

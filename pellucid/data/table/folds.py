@@ -41,6 +41,20 @@ def fold_rows(strata: np.ndarray, task: str, seed: int, units: np.ndarray | None
                 yield [rest[train], rest[validation], held]
 
 
+def bag_folds(folds: int, strata: np.ndarray, task: str, seed: int, units: np.ndarray | None = None) -> np.ndarray:
+    """The fold of each row for bagging, int64 (N,); -1 for rows of a class of fewer rows than folds, which all networks learn.
+
+    strata, units: (N,) as for `split_rows`.
+    """
+    own = _bands(strata) if task in ("regression", "counts") else strata
+    found = np.full(len(strata), -1)
+    for number, held in enumerate(split_rows(own, "classification", seed, [1 / folds] * folds, units)):
+        found[held] = number
+    _, which, counts = np.unique(own, return_inverse=True, return_counts=True)
+    found[counts[which] < folds] = -1
+    return found
+
+
 def _bands(values: np.ndarray) -> np.ndarray:
     """Bands of ten rows or more by rank, up to ten of them: int64 (N,)."""
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")

@@ -7,6 +7,7 @@ unless there is a table to test on; statistics come from the training rows alone
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
 from ..split import LEAST_TABLE_ROWS, THREE_WAY, TWO_WAY
-from .folds import FOLDS, SMALL, fold_rows
+from .folds import FOLDS, SMALL, bag_folds, fold_rows
 from .infer import clean_target, fit
 from .partition import Choices, Partition, partition, shared_rows_note
 from .preprocess import TablePreprocessor
@@ -78,9 +79,38 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
         source.name, "table", task, preprocessor, train, validation, test, notes, sha256(used), source.record, raw
     )  # fmt: skip
 
+    bag = Bag(found.strata, found.units, found.in_order, source.seed)
+    data.bagged = functools.partial(bag.module, data, table, encoded, rows)
     if "test_data" not in options and has_folds(found):
-        data.folds = lambda: question.folds(data, fold_rows(found.strata, task, source.seed, found.units))
+        data.folds = lambda: question.folds(data, fold_rows(found.strata, task, source.seed, found.units), bag)
     return data
+
+
+@dataclass(frozen=True)
+class Bag:
+    """What the folds of bagged networks are made by: strata and units (N,) of all rows, see `split_rows`."""
+
+    strata: np.ndarray
+    units: np.ndarray | None
+    in_order: bool
+    seed: int
+
+    def module(
+        self, data: DataModule, table: Table, encoded: Examples, rows: Sequence[np.ndarray], folds: int
+    ) -> tuple[int, DataModule]:
+        """The number of folds, and `data` with training and validation rows together, each with its fold.
+
+        Where rows are in order of time, or one fold is asked for, that fold is the validation part.
+        """
+        together = np.concatenate(rows[:2])
+        if self.in_order or folds == 1:
+            folds, own = 1, np.repeat([-1, 0], [len(rows[0]), len(rows[1])])
+        else:
+            units = None if self.units is None else self.units[together]
+            own = bag_folds(folds, self.strata[together], data.task, self.seed, units)
+        train, judged = replace(encoded.take(together), fold=own), np.flatnonzero(own >= 0)
+        raw = {**data.raw, "train": table.take(together).row, "validation": table.take(together[judged]).row}
+        return folds, replace(data, train=train, validation=train.take(judged), raw=raw, bagged=None)
 
 
 def has_folds(found: Partition) -> bool:
@@ -115,12 +145,12 @@ class Question:
             weights = scaled_weights(row_weights(table, self.weight), train, table, self.weight)
         return preprocessor, notes, Examples(preprocessor.encode(table), preprocessor.encode_target(table), weights)
 
-    def folds(self, whole: DataModule, parts: Iterable[list[np.ndarray]]) -> Iterator[DataModule]:
+    def folds(self, whole: DataModule, parts: Iterable[list[np.ndarray]], bag: Bag) -> Iterator[DataModule]:
         """The data module of each fold; `parts` are its rows to train, validate and test on."""
         for rows in parts:
             preprocessor, _, encoded = self.learn(rows[0])
             train, validation, test = (encoded.take(own) for own in rows)
-            yield dataclasses.replace(
+            fold = dataclasses.replace(
                 whole,
                 preprocessor=preprocessor,
                 train=train,
@@ -129,6 +159,8 @@ class Question:
                 folds=None,
                 raw={split: self.table.take(own).row for split, own in zip(SPLITS, rows, strict=True)},
             )
+            fold.bagged = functools.partial(bag.module, fold, self.table, encoded, rows)
+            yield fold
 
 
 def _test_path(source: Source) -> Path:

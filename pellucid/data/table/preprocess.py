@@ -65,10 +65,19 @@ class NumberColumn:
         digits = 5 - math.floor(math.log10(high - low))  # edges are float32
         return round(low, digits) + 0.0, round(high, digits) + 0.0  # no negative zero
 
+    def straight(self, values: np.ndarray) -> np.ndarray:
+        """Float64 values (N,), NaN where missing -> in a line, by mean and deviation of the knots; within those of training."""
+        knots = np.array(self.knots)
+        return (self._filled(values)[0].clip(knots[0], knots[-1]) - knots.mean()) / knots.std()
+
+    def _filled(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The values with the median in place of missing ones, and which those are."""
+        missing = np.isnan(values) | np.isin(values, self.sentinels)
+        return np.where(missing, self.median, values), missing
+
     def encode(self, values: np.ndarray) -> list[np.ndarray]:
         """Float64 values (N,), NaN where missing -> the scaled ones (N,), and the missing indicator (N,) where training had one."""
-        missing = np.isnan(values) | np.isin(values, self.sentinels)
-        filled = np.where(missing, self.median, values)
+        filled, missing = self._filled(values)
         if self.scale == "standard":
             (x0, x1), (y0, y1) = self.knots, self.heights
             scaled = y0 + (filled - x0) * ((y1 - y0) / (x1 - x0))
@@ -103,10 +112,10 @@ class DateColumn:
         """Text (N,), None where missing -> moments (N,), and the rows (int64) of what is no date."""
         return read_dates(column, self.form, self.order)
 
-    def encode(self, moments: Moments) -> list[np.ndarray]:
-        """Moments (N,) -> the scaled parts, (N,) each, a missing indicator after the first where training had one."""
+    def values(self, moments: Moments) -> list[tuple[NumberColumn, np.ndarray]]:
+        """Moments (N,) -> each part that is learned, with its float64 values (N,), NaN where missing."""
         values = date_parts(moments, self.form, self.first)
-        return [array for part in self.parts for array in part.encode(values[part.name])]
+        return [(part, values[part.name]) for part in self.parts]
 
 
 def read_dates(column: np.ndarray, form: str, order: str) -> tuple[Moments, np.ndarray]:
@@ -270,9 +279,13 @@ class TablePreprocessor(Preprocessor[Table]):
     def input_spec(self) -> TableSpec:
         """F columns of numbers, F lists of edges, C cardinalities, the unknown category included."""
         bins: list[list[float]] = []
+        straight = []
         for _, column in self._scaled():
+            straight += [len(bins)] if column.scale == "quantile" else []
             bins += [column.bins, [0.0, 1.0]] if column.missing_indicator else [column.bins]
-        return TableSpec(len(bins), bins, [len(c.values) + 1 for c in self.categories], [c.buckets for c in self.texts])
+        return TableSpec(
+            len(bins), bins, [len(c.values) + 1 for c in self.categories], [c.buckets for c in self.texts], straight
+        )
 
     def input_names(self) -> list[str]:
         """What each of the F columns of "numbers" is, then the C of "categories", then the T of "text"."""
@@ -289,15 +302,19 @@ class TablePreprocessor(Preprocessor[Table]):
     def encode(self, raw: Table) -> dict[str, np.ndarray]:
         """{"numbers": (N, F) float32, "categories": (N, C) int64, "text": (N, T, L) int32, "text_weights": (N, T, L) float32}.
 
-        A key is absent where there are no such columns.
+        "straight": (N, Q) float32 has the columns that are scaled by quantiles once more, scaled in a line. A key is absent where there are no such columns.
 
         Raises DataError for a column that is not there, and with the line for text where training had numbers.
         """
         inputs: dict[str, np.ndarray] = {}
         if self.numbers or self.dates:
-            columns = [values for column in self.numbers for values in column.encode(self._values(raw, column))]
-            columns += [values for dates in self.dates for values in dates.encode(self._moments(raw, dates))]
+            found = [(column, self._values(raw, column)) for column in self.numbers]
+            found += [pair for dates in self.dates for pair in dates.values(self._moments(raw, dates))]
+            columns = [array for column, values in found for array in column.encode(values)]
             inputs["numbers"] = np.stack(columns, axis=1).astype(np.float32)
+            straight = [column.straight(values) for column, values in found if column.scale == "quantile"]
+            if straight:
+                inputs["straight"] = np.stack(straight, axis=1).astype(np.float32)
         if self.categories:
             columns = [c.encode(raw.columns[self._position(raw, c.name)]) for c in self.categories]
             inputs["categories"] = np.stack(columns, axis=1)

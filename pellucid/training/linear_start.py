@@ -1,0 +1,124 @@
+"""Linear models of the folds of a bagged network, fitted before its first step (floor 10).
+
+Each network begins with a logistic or ridge regression of the rows that it learns from. How numbers are scaled, and how
+strongly weights are pulled to zero, is chosen once for all folds, by the loss of the rows held out of each.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from ..creation import tensor
+from ..data.problem import Examples
+from ..models.bagged_mlp import BaggedMLP, LinearStart
+from ..models.blocks.table_input import first_rows
+
+LOGISTIC_STRENGTHS = (0.03, 0.3, 3.0)  # C of scikit-learn's: larger pulls less
+RIDGE_STRENGTHS = tuple(float(x) for x in np.logspace(-2, 4, 7))
+MANY = 10_000  # rows from which one strength is enough, as all are alike
+UNSEEN = -20.0  # the logit of a class that a fold's rows lack
+MOST_STEPS = 300  # of the solver
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A linear model for each of M folds, weights (M, columns, K) and biases (M, K), and the loss of the rows held out."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    loss: float
+
+
+def fit_linear_start(network: BaggedMLP, train: Examples) -> None:
+    """Give `network.linear_start` the linear models of its folds. Tables without numbers or categories keep zeros."""
+    line = network.linear_start
+    if line is None or network.task not in ("classification", "regression") or network.levels:
+        return
+    outputs = line.bias.shape[1]
+    found = [
+        (lines, columns)
+        for design, columns in designs(line, train)
+        for lines in fitted(design, train, network.folds, network.task, outputs)
+    ]
+    if not found:
+        return
+    best, columns = min(found, key=lambda pair: pair[0].loss)
+    numbers = np.zeros(line.numbers.shape, np.float32)
+    numbers[:, columns] = best.weight[:, : len(columns)]
+    line.numbers.assign(tensor(numbers))
+    line.categories.assign(tensor(best.weight[:, len(columns) :].reshape(line.categories.shape).astype(np.float32)))
+    line.bias.assign(tensor(best.bias.astype(np.float32)))
+
+
+def designs(line: LinearStart, train: Examples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Matrices (N, columns) to fit, each with the places of its numbers in `line.numbers`; one-hot categories follow them."""
+    rows = len(train)
+    numbers = [train.inputs[name] for name in line.names]
+    every = np.concatenate(numbers, axis=1).astype(np.float64) if numbers else np.zeros((rows, 0))
+    hot = np.zeros((rows, sum(line.cardinalities)))
+    if line.cardinalities:
+        places = train.inputs["categories"] + first_rows(line.cardinalities)
+        hot[np.arange(rows)[:, None], places] = 1
+    for choice in line.choices:
+        columns = np.array(choice, dtype=np.int64)
+        if len(columns) + hot.shape[1]:
+            yield np.concatenate([every[:, columns], hot], axis=1), columns
+
+
+def fitted(design: np.ndarray, train: Examples, folds: int, task: str, outputs: int) -> Iterator[Lines]:
+    """The linear models of the folds for each strength of the penalty. design: (N, columns)."""
+    assert train.fold is not None
+    strengths = RIDGE_STRENGTHS if task == "regression" else LOGISTIC_STRENGTHS
+    for strength in (1.0,) if len(train) >= MANY and task != "regression" else strengths:
+        weight, bias = np.zeros((folds, design.shape[1], outputs)), np.zeros((folds, outputs))
+        losses = []
+        for m in range(folds):
+            learned, held = train.fold != m, train.fold == m
+            rows = None if train.weight is None else train.weight[learned]
+            one = _ridge if task == "regression" else _logistic
+            weight[m], bias[m] = one(design[learned], train.target[learned], rows, strength, outputs)
+            losses.append(_losses(design[held] @ weight[m] + bias[m], train.target[held], task))
+        yield Lines(weight, bias, float(np.mean(np.concatenate(losses))))
+
+
+def _ridge(
+    design: np.ndarray, target: np.ndarray, rows: np.ndarray | None, strength: float, outputs: int
+) -> tuple[np.ndarray, np.ndarray]:
+    model = Ridge(alpha=strength).fit(design, target.astype(np.float64), sample_weight=rows)
+    return model.coef_[:, None], np.array([float(model.intercept_)])
+
+
+def _logistic(
+    design: np.ndarray, target: np.ndarray, rows: np.ndarray | None, strength: float, outputs: int
+) -> tuple[np.ndarray, np.ndarray]:
+    weight, bias = np.zeros((design.shape[1], outputs)), np.full(outputs, UNSEEN)
+    seen = np.unique(target)
+    if len(seen) == 1:
+        bias[seen] = 0.0
+        return weight, bias
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(C=strength, max_iter=MOST_STEPS).fit(design, target, sample_weight=rows)
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(seen) == 2:  # scikit-learn has one line for two classes
+        coefficients, intercepts = (
+            np.stack([-coefficients[0], coefficients[0]]) / 2,
+            np.stack([-intercepts[0], intercepts[0]]) / 2,
+        )
+    weight[:, seen], bias[seen] = coefficients.T, intercepts
+    return weight, bias
+
+
+def _losses(output: np.ndarray, target: np.ndarray, task: str) -> np.ndarray:
+    """Squared errors, or negative log-likelihoods, (N,)."""
+    if task == "regression":
+        return np.asarray((output[:, 0] - target) ** 2)
+    top = output.max(axis=1)
+    total = np.log(np.exp(output - top[:, None]).sum(axis=1)) + top
+    return np.asarray(total - output[np.arange(len(target)), target])
