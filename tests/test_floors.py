@@ -81,6 +81,7 @@ LAZY = {
     ("runs/run.py", "pellucid.data.load"): "duckdb; most commands that look at runs read no data",
     ("runs/run.py", "pellucid.data.kinds"): "duckdb, as above",
     ("threads.py", "threadpoolctl"): "asked for by few programs",
+    ("training/session.py", "pellucid.training.linear_start"): "scikit-learn, as above; tables alone begin with a line",
     (
         "evaluation/evaluator.py",
         "pellucid.evaluation.baselines",
@@ -94,7 +95,7 @@ PACKAGES: dict[str, set[str] | None] = {
     "scipy": {"ops", "evaluation"},
     "threadpoolctl": {"threads"},
     "llvmlite": {"compiler"},
-    "sklearn": {"data", "evaluation"},
+    "sklearn": {"data", "evaluation", "training"},
     "duckdb": {"data"},
     "narwhals": {"data"},
     "python_calamine": {"data"},

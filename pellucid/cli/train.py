@@ -210,6 +210,9 @@ def _say_notes(training: session.TrainingSession) -> None:
     """What is worth knowing before the first epoch, one line each."""
     problem = training.problem
     sizes = ", ".join(f"{len(getattr(problem, split)):,} {split}" for split in ("train", "validation", "test"))
+    folds = getattr(training.run.config.network, "bag_folds", 0)
+    if folds > 1:
+        sizes = f"{len(problem.train):,} train in {folds} folds, each judged by the network that did not learn it, {len(problem.test):,} test"
     smoothing = getattr(training.run.config.network, "label_smoothing", 0)
     notes = shown_notes(problem.notes)
     if smoothing:

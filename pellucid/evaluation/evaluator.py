@@ -30,6 +30,7 @@ from .forecasts import ForecastFigure
 from .metrics import Metrics, primary_metric
 from .scoring import Scoring
 
+Rows = tuple[str, np.ndarray | None]  # a split, and which of its rows, None for all
 LARGEST_LOG = 30.0  # of a predicted rate: beyond it exp() says nothing that data could
 
 
@@ -240,10 +241,16 @@ class PredictionEvaluator(Evaluator):
         learned, target = self._targets(train), self._targets(test)
         if metrics.headline is None and test.weight is None and problem.task != "counts":
             return baselines(problem.task, train.inputs, learned, test.inputs, target,
-                             classes=preprocessor.classes, network=network, decode=preprocessor.decode, texts=self._texts("train", "test"))  # fmt: skip
+                             classes=preprocessor.classes, network=network, decode=preprocessor.decode, texts=self._texts([("train", None), ("test", None)]))  # fmt: skip
+        rows: list[Rows] = [("train", None), ("test", None), ("validation", None)]
+        if train.fold is not None:  # what thresholds are chosen on must not be learned
+            known, held = np.flatnonzero(train.fold != 0), np.flatnonzero(train.fold == 0)
+            rows = [("train", known), ("test", None), ("train", held)]
+            train, part = train.take(known), train.take(held)
+            learned = self._targets(train)
         outputs, chosen = baseline_outputs(
             problem.task, train.inputs, learned, [test, part], classes=preprocessor.classes, decode=preprocessor.decode,
-            weight=train.weight, texts=self._texts("train", "test", "validation"),
+            weight=train.weight, texts=self._texts(rows),
         )  # fmt: skip
         name, plain = primary_metric(metrics), dataclasses.replace(scoring, coverage=None)
         found = {}
@@ -268,13 +275,17 @@ class PredictionEvaluator(Evaluator):
         preprocessor, margin = self.problem.preprocessor, self.run.config.margin if margin is None else margin
         return predict_outputs(self.forward, preprocessor, examples.arrays(self.network), margin)
 
-    def _texts(self, *splits: str) -> list[list[list[str]]] | None:
-        """The raw columns of text of each of the `splits`, as baselines read them; None where there are none."""
+    def _texts(self, parts: Sequence[Rows]) -> list[list[list[str]]] | None:
+        """The raw columns of text of each of the `parts`, as baselines read them; None where there are none."""
         problem, names = self.problem, [column.name for column in getattr(self.problem.preprocessor, "texts", ())]
         if not names:
             return None
-        rows = [[problem.raw_example(split, i) for i in range(len(problem.examples(split)))] for split in splits]
-        return [[[str(row[name]) for row in own] for name in names] for own in rows]
+        found = []
+        for split, rows in parts:
+            own = np.arange(len(problem.examples(split))) if rows is None else rows
+            raw = [problem.raw_example(split, int(i)) for i in own]
+            found.append([[str(row[name]) for row in raw] for name in names])
+        return found
 
     def _targets(self, examples: Examples) -> np.ndarray:
         return inverse_transform(self.problem.preprocessor, examples.target, list(examples.inputs.values()))

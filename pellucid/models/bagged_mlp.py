@@ -82,6 +82,7 @@ class BaggedMLP(PredictionModel):
         self.task, self.folds = task, folds
         self.embeddings, self.layers = embeddings, layers
         self.linear_start = linear_start
+        self.starts_fitted = linear_start is not None
         names = input_names(embeddings)
         self.input_names = (
             names if linear_start is None else (*names, *(n for n in linear_start.names if n not in names))

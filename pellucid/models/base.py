@@ -60,6 +60,7 @@ class Model(nn.Module):
 
     input_names: tuple[str, ...] = ()
     eval_batch_size = 2048  # the most examples in one batch of evaluation or prediction
+    starts_fitted = False  # whether its first weights answer already, so that they are validated too
 
     def initialize_from_data(self, *batch: Tensor) -> None:
         """Set what depends on data and is not learned, from some training examples before the first step; nothing by default."""

@@ -27,6 +27,8 @@ from .blocks.stacked import StackedLinear
 from .blocks.table_input import NUMERIC_EMBEDDINGS, embedded, input_names, table_embeddings
 from .heads.prediction import NUMERIC, PredictionModel
 
+MOST_EMBEDDED, LEAST_DIM = 256, 2  # of a bagged network: numbers that columns are embedded as, in all and each
+
 
 @dataclass(frozen=True)
 class Config:
@@ -133,7 +135,8 @@ def bagged(inputs: ImageSpec | TableSpec, outputs: int, task: str, config: Confi
     folds = config.bag_folds
     if not isinstance(inputs, TableSpec):
         raise OptionError(f"bag_folds: {folds} for images; expected 0, as folds are of a table's rows; leave it out")
-    embeddings = table_embeddings(inputs, config.numeric_embedding, config.embedding_dim, (folds,))
+    dim = min(config.embedding_dim, max(LEAST_DIM, MOST_EMBEDDED // max(inputs.numbers, 1)))
+    embeddings = table_embeddings(inputs, config.numeric_embedding, dim, (folds,))
     layers: list[nn.Module] = []
     size = sum(embedding.size for embedding in embeddings.values())
     for hidden in config.hidden_sizes:

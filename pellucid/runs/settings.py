@@ -119,10 +119,10 @@ def with_least_steps(settings: Settings, examples: int) -> Settings:
 
 
 # A recipe is a file in pellucid/recipes: settings and the network's configuration side by side, as in a --config file.
-# The more particular one overrules: FAMILY-DATA KIND, then FAMILY-DATA KIND-over-10k from so many training examples on, then
-# FAMILY-DATA SET. Grey images are a kind of their own here, "image-grey".
+# The more particular one overrules: FAMILY-DATA KIND, then FAMILY-DATA KIND-over-1k and -over-10k from so many training examples
+# on, then FAMILY-DATA SET. Grey images are a kind of their own here, "image-grey".
 RECIPES = Path(__file__).parent.parent / "recipes"
-LARGE = 10_000
+SIZES = {"over-1k": 1_000, "over-10k": 10_000}
 RENAMED_RECIPES = {
     "cnn-images": "cnn-image-grey", "cnn-images-large": "cnn-image-grey-over-10k", "cnn-pictures": "cnn-image",
     "cnn-pictures-large": "cnn-image-over-10k", "mlp-images": "mlp-image-grey", "mlp-pictures": "mlp-image",
@@ -137,7 +137,8 @@ def load_recipe(family: str, data: str, kind: str, examples: int) -> dict[str, S
     kind: what recipes for such data are called, `Preprocessor.recipe`.
     """
     values: dict[str, Setting] = {}
-    for name in (kind, f"{kind}-over-10k" if examples >= LARGE else "", data):
+    sizes = [f"{kind}-{size}" for size, least in SIZES.items() if examples >= least]
+    for name in (kind, *sizes, data):
         path = RECIPES / f"{family}-{name}.toml"
         if name and path.is_file():
             values.update(read_config(path))
@@ -205,6 +206,8 @@ def read_config(path: Path) -> dict[str, Setting]:
     Raises DataError.
     """
     recipes = [shipped.stem for shipped in RECIPES.glob("*.toml")]
+    if str(path) == "plain" and not path.exists():
+        return read_config(Path("mlp-plain"))
     if str(path) in recipes and not path.exists():
         return {"model": str(path).partition("-")[0], **read_config(RECIPES / f"{path}.toml")}
     if str(path) in RENAMED_RECIPES and not path.exists():

@@ -47,13 +47,15 @@ def choose_mix(network: Model, judged: Examples, eager: bool) -> list[str]:
         mix = float(min(SHARES[::-1], key=lambda share: losses(share * outputs + (1 - share) * lines)))
         outputs = mix * outputs + (1 - mix) * lines
     network.mix.assign(tensor(np.float32(mix)))
+    share = [] if lines is None else [f"linear: the answer is {100 * mix:.0f}% the network's, {100 - 100 * mix:.0f}% its linear start's alone, "
+                                      "as held-out rows are answered best"]  # fmt: skip
     if network.task == "regression":
-        return []
+        return share
     cooled = [losses(_tempered(outputs, t)) + PRIOR * np.log(t) ** 2 / len(judged) for t in TEMPERATURES]
     temperature = float(TEMPERATURES[int(np.argmin(cooled))])
     temperature = temperature**0.5 if network.folds > 1 else temperature
     network.temperature.assign(tensor(np.float32(temperature)))
-    return []
+    return share
 
 
 def held_out(network: BaggedMLP, judged: Examples, eager: bool) -> tuple[np.ndarray, np.ndarray | None]:

@@ -53,6 +53,9 @@ def fit(
     Raises NonFiniteError, with the state before the step restored, once a loss or weight is NaN or infinite.
     """
     at, pace = learner.state.progress, Pace(report_every)
+    if learner.network.starts_fitted and at.best is None:  # then no step at all may be the best
+        at.best = validate()
+        learner.state.keep_best()
     learner.train_mode()
     while at.epoch < epochs and not (patience and at.waited >= patience):
         began, seen_before, seconds_before = time.perf_counter(), at.seen, at.seconds

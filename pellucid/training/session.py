@@ -47,7 +47,6 @@ from .cross_validation import cross_validate
 from .fine_tuning import load_pretrained
 from .head import first_decision, head_notes, prepare_head
 from .learner import Learner
-from .linear_start import fit_linear_start
 from .loop import BatchDone, EpochDone, fit
 from .nonfinite import explain_validation
 
@@ -99,6 +98,8 @@ class TrainingSession:
         prepare_head(network, problem, settings)
         dataset = problem.train.dataset(network)
         if fresh and isinstance(network, BaggedMLP):
+            from .linear_start import fit_linear_start  # scikit-learn takes a second to import
+
             fit_linear_start(network, problem.examples("train"))
         if fresh:
             network.initialize_from_data(
@@ -176,10 +177,11 @@ class TrainingSession:
 
     def finish(self) -> Result:
         """Score the best weights on the test data, log the scores and write the report. Nothing before reads the test data."""
-        self.restore_best()
+        mix_notes = self.restore_best()
         self.run.save_weights({name: t.array for name, t in self.network.state_dict().items()})
         with self.learner.state.drawing():
             changes, notes = self.evaluator.calibrate()
+            notes = [*mix_notes, *notes]
             self.run.update_config(**changes)
             evaluation = self.evaluator.test()
         folds, fold_notes = cross_validate(self.problem, self._start_fold) if self.is_cross_validated else (None, [])
@@ -202,14 +204,15 @@ class TrainingSession:
         """Whether `finish` scores over folds too. Weights taken from another run may have seen the rows of any fold."""
         return self.problem.folds is not None and self.settings.folds > 0 and self.run.config.init_from is None
 
-    def restore_best(self) -> None:
-        """Give the network the best weights by validation, and what is chosen once they are final."""
+    def restore_best(self) -> list[str]:
+        """Give the network the best weights by validation, and what is chosen once they are final; notes of that."""
         best = self.learner.state.best
         assert best is not None
         self.network.load_state_dict({name: tensor(array) for name, array in best.items()})
         self.network.eval()
-        if isinstance(self.network, BaggedMLP):
-            choose_mix(self.network, self.problem.examples("validation"), self.settings.eager)
+        if not isinstance(self.network, BaggedMLP):
+            return []
+        return choose_mix(self.network, self.problem.examples("validation"), self.settings.eager)
 
     def _start_fold(self, problem: DataModule) -> TrainingSession:
         """The same training on a fold; it has no folder and writes nothing."""
