@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -201,6 +202,14 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return random.randperm(n, generator=generator).array
 
 
+@dataclass(frozen=True)
+class EpochLength:
+    """passes: how often an epoch goes through all examples. steps: its batches, 0 for all of those."""
+
+    steps: int
+    passes: int
+
+
 class DataLoader:
     """Batches of a data set, an epoch for each `for batch in loader`.
 
@@ -256,8 +265,7 @@ class DataLoader:
         self.batch_size = int(batch_size)
         self.shuffle = bool(shuffle)
         self.drop_last = bool(drop_last)
-        self.steps = int(steps)
-        self.passes = int(passes)
+        self.length = EpochLength(int(steps), int(passes))
         self.collate_fn = collate_fn
         self.generator = generator
         if seed is None:
@@ -268,21 +276,21 @@ class DataLoader:
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
-        n = len(self.dataset) * self.passes
+        n = len(self.dataset) * self.length.passes
         most = n // self.batch_size if self.drop_last else -(-n // self.batch_size)
-        return min(self.steps, most) if self.steps else most
+        return min(self.length.steps, most) if self.length.steps else most
 
     @property
     def examples(self) -> int:
         """The number of examples in an epoch."""
-        return min(len(self.dataset) * self.passes, len(self) * self.batch_size)
+        return min(len(self.dataset) * self.length.passes, len(self) * self.batch_size)
 
     def indices(self, epoch: int = 0) -> np.ndarray:
         """The order of the examples in `epoch`, int64 (N * passes,); batch k is its k-th run of `batch_size`."""
-        n, first = len(self.dataset), epoch * self.passes
+        n, first = len(self.dataset), epoch * self.length.passes
         if not self.shuffle:
-            return np.tile(np.arange(n, dtype=np.int64), self.passes)
-        return np.concatenate([epoch_order(n, self.seed, first + k) for k in range(self.passes)])
+            return np.tile(np.arange(n, dtype=np.int64), self.length.passes)
+        return np.concatenate([epoch_order(n, self.seed, first + k) for k in range(self.length.passes)])
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of the next epoch; after `load_state_dict`, what is left of the saved one."""
@@ -338,8 +346,8 @@ class DataLoader:
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
-            "steps": self.steps,
-            **({"passes": self.passes} if self.passes > 1 else {}),
+            "steps": self.length.steps,
+            **({"passes": self.length.passes} if self.length.passes > 1 else {}),
         }
 
 

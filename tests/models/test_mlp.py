@@ -10,6 +10,7 @@ from pellucid.data.input_spec import ImageSpec, TableSpec
 from pellucid.data.loader import DataLoader, TensorDataset
 from pellucid.errors import OptionError
 from pellucid.models import family, mlp
+from pellucid.models.blocks import table_input
 from pellucid.runs.settings import Settings
 from pellucid.training.learner import Learner
 
@@ -54,7 +55,7 @@ def test_a_table_without_numbers_or_without_categories(missing):
 
 
 def test_piecewise_numbers_are_a_line_plus_a_slope_of_its_own_in_each_bin():
-    layer = mlp.PiecewiseLinearEmbedding([[-1.0, 0.0, 2.0]], 1)
+    layer = table_input.PiecewiseLinearEmbedding([[-1.0, 0.0, 2.0]], 1)
     layer.weight.data, layer.bias.data = pl.zeros(1, 1), pl.zeros(1, 1)
     layer.bin_slopes.data = pl.tensor([[[1.0], [10.0]]])
     x = pl.tensor([[-3.0], [-1.0], [-0.5], [0.0], [1.0], [2.0], [9.0]])

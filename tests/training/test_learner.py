@@ -7,6 +7,7 @@ from pellucid import nn
 from pellucid.data.input_spec import ImageSpec, SeriesSpec, TableSpec, TextSpec
 from pellucid.errors import OptionError
 from pellucid.models import cnn, diffusion, gan, lstm, mlp, transformer
+from pellucid.models.blocks import table_input
 from pellucid.models.zoo.lenet import LeNet1989
 from pellucid.nn.utils import spectral_norm
 from pellucid.runs.settings import Settings
@@ -106,7 +107,8 @@ def test_the_biases_of_lenets_feature_maps_are_not_decayed():
 
 
 @pytest.mark.parametrize(
-    "layer", [mlp.PiecewiseLinearEmbedding([[0.0, 1.0]], 2), mlp.PeriodicEmbedding(1, 2), LeNet1989().h1]
+    "layer",
+    [table_input.PiecewiseLinearEmbedding([[0.0, 1.0]], 2), table_input.PeriodicEmbedding(1, 2), LeNet1989().h1],
 )
 def test_what_a_layer_calls_undecayed_is_there(layer):
     assert layer.undecayed and all(layer.get_parameter(name).ndim > 1 for name in layer.undecayed)
