@@ -18,6 +18,7 @@ from ..creation import tensor
 from ..data.problem import Examples
 from ..models.bagged_mlp import BaggedMLP, LinearStart
 from ..models.blocks.table_input import first_rows
+from ..threads import one_thread
 
 LOGISTIC_STRENGTHS = (0.03, 0.3, 3.0)  # C of scikit-learn's: larger pulls less
 RIDGE_STRENGTHS = tuple(float(x) for x in np.logspace(-2, 4, 7))
@@ -41,11 +42,12 @@ def fit_linear_start(network: BaggedMLP, train: Examples) -> None:
     if line is None or network.task not in ("classification", "regression") or network.levels:
         return
     outputs = line.bias.shape[1]
-    found = [
-        (lines, columns)
-        for design, columns in designs(line, train)
-        for lines in fitted(design, train, network.folds, network.task, outputs)
-    ]
+    with one_thread():
+        found = [
+            (lines, columns)
+            for design, columns in designs(line, train)
+            for lines in fitted(design, train, network.folds, network.task, outputs)
+        ]
     if not found:
         return
     best, columns = min(found, key=lambda pair: pair[0].loss)

@@ -118,6 +118,16 @@ def test_a_regression_begins_with_ridge(people, tmp_path):
         assert error(predicted[m][held], held) < 1.2 * best
 
 
+@pytest.mark.parametrize("target", ["ill", "age"])
+def test_linear_starts_have_the_same_bits_for_every_number_of_threads(people, tmp_path, target):
+    states = []
+    for threads in (1, 2, 3):
+        training = start(people, tmp_path / str(threads), target=target, num_threads=threads)
+        states.append([t.array for t in training.network.linear_start.state_dict().values()])
+    for other in states[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(states[0], other, strict=True))
+
+
 def test_training_may_end_where_it_began(people, tmp_path):
     """A learning rate that ruins the network: the best weights are those before the first step."""
     training = start(people, tmp_path, lr=5.0, clip_grad_norm=0.0)
