@@ -5,8 +5,9 @@ What a step changes is in `state.py`. `loop.py` runs the steps.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from ..nn.utils import clip_grad_norm_
 from ..random import Generator
 from ..runs.settings import Settings
 from ..tensor import Tensor
+from .batch_statistics import BatchStatistics
 from .fine_tuning import frozen_layers
 from .optimizers import OptimizerPhase, learning_rate_curve, make_phase
 from .state import TrainingState
@@ -62,8 +64,13 @@ class Learner:
         self.state = TrainingState(network, loader, optimizers, schedules, average, generator)
         shared = {id(t): t for t in [*network.parameters(), *network.buffers()]}
         self.eval_network: Model = copy.deepcopy(network, shared).eval()
-        self._takes_rows = loader.gather_op is not None
+        self.batch_statistics = BatchStatistics(network, loader, settings.eager, self.frozen)
         self.native = CompiledFunction(self._step_on if self._takes_rows else self.step, settings.eager)
+
+    @property
+    def _takes_rows(self) -> bool:
+        """Whether the data are in memory, so that a step takes its rows by itself."""
+        return self.loader.gather_op is not None
 
     def train_mode(self) -> None:
         """Put the network in training mode, but for frozen layers: their batch norms keep the statistics they have."""
@@ -125,6 +132,12 @@ class Learner:
     def run(self, picked: np.ndarray) -> dict[str, float]:
         """`run_steps` of one step, on the examples `picked`, int64 (B,); its values as numbers."""
         return {name: float(values[0]) for name, values in self.run_steps(picked[None]).items()}
+
+    @contextlib.contextmanager
+    def judged(self) -> Iterator[None]:
+        """Inside, the network is what is validated and saved: averaged weights where there is an average, and their statistics."""
+        with self.state.averaged(), self.batch_statistics.recomputed():
+            yield
 
     def is_finite(self) -> bool:
         return all(is_finite(p.array) for p in self.parameters)

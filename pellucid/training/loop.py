@@ -54,8 +54,9 @@ def fit(
     """
     at, pace = learner.state.progress, Pace(report_every)
     if learner.network.starts_fitted and at.best is None:  # then no step at all may be the best
-        at.best = validate()
-        learner.state.keep_best()
+        with learner.judged():
+            at.best = validate()
+            learner.state.keep_best()
     learner.train_mode()
     while at.epoch < epochs and not (patience and at.waited >= patience):
         began, seen_before, seconds_before = time.perf_counter(), at.seen, at.seconds
@@ -65,7 +66,7 @@ def fit(
             at.seconds = seconds_before + time.perf_counter() - began
             yield BatchDone(at.epoch + 1, at.step, at.seen, learner.loader.examples, at.mean("loss"))
         rate = (at.seen - seen_before) / max(time.perf_counter() - began, 1e-9)
-        with learner.state.averaged():
+        with learner.judged():
             result = validate()
             improved = at.best is None or is_better(result, at.best)
             if improved:

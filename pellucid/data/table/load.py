@@ -26,6 +26,7 @@ from .preprocess import TablePreprocessor
 from .read import Table, read_table
 from .read_options import ReadOptions
 from .targets import decide_target, fit_target, row_weights, scaled_weights, weight_position
+from .tree_bins import MANY, cut_by_trees
 
 
 def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
@@ -143,7 +144,10 @@ class Question:
         if self.weight is not None:
             preprocessor.target_form.weights = table.names[self.weight]
             weights = scaled_weights(row_weights(table, self.weight), train, table, self.weight)
-        return preprocessor, notes, Examples(preprocessor.encode(table), preprocessor.encode_target(table), weights)
+        inputs, target = preprocessor.encode(table), preprocessor.encode_target(table)
+        if len(train) >= MANY and "numbers" in inputs and target.ndim == 1:
+            cut_by_trees(preprocessor, inputs["numbers"][train], target[train])
+        return preprocessor, notes, Examples(inputs, target, weights)
 
     def folds(self, whole: DataModule, parts: Iterable[list[np.ndarray]], bag: Bag) -> Iterator[DataModule]:
         """The data module of each fold; `parts` are its rows to train, validate and test on."""

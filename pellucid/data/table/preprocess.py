@@ -280,7 +280,7 @@ class TablePreprocessor(Preprocessor[Table]):
         """F columns of numbers, F lists of edges, C cardinalities, the unknown category included."""
         bins: list[list[float]] = []
         straight = []
-        for _, column in self._scaled():
+        for _, column in self.scaled_columns():
             straight += [len(bins)] if column.scale == "quantile" else []
             bins += [column.bins, [0.0, 1.0]] if column.missing_indicator else [column.bins]
         return TableSpec(
@@ -290,11 +290,11 @@ class TablePreprocessor(Preprocessor[Table]):
     def input_names(self) -> list[str]:
         """What each of the F columns of "numbers" is, then the C of "categories", then the T of "text"."""
         names = []
-        for name, column in self._scaled():
+        for name, column in self.scaled_columns():
             names += [name, f"{name} is missing"] if column.missing_indicator else [name]
         return names + [c.name for c in self.categories] + [c.name for c in self.texts]
 
-    def _scaled(self) -> list[tuple[str, NumberColumn]]:
+    def scaled_columns(self) -> list[tuple[str, NumberColumn]]:
         """The scaled columns in order, by name: those of numbers, then the parts of dates."""
         parts = [(f"{dates.name}: {part.name}", part) for dates in self.dates for part in dates.parts]
         return [(column.name, column) for column in self.numbers] + parts
