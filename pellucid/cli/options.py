@@ -7,7 +7,6 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -151,9 +150,3 @@ def baseline_json(baselines: dict[str, Metrics]) -> dict[str, Json]:
 def print_json(content: Mapping[str, object]) -> None:
     """Print `content` as one line of JSON."""
     click.echo(json.dumps(plain(content), ensure_ascii=False, allow_nan=False))
-
-
-def shell_word(text: str | Path) -> str:
-    """`text` as one word for a shell: quoted where needed."""
-    word = str(text)
-    return word if re.fullmatch(r"[\w./:\\@%+=,-]+", word) else '"' + word.replace('"', '\\"') + '"'

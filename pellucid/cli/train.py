@@ -10,6 +10,7 @@ import click
 
 from ..data.base import DataOption, OptionValue, PredictionForm
 from ..data.datasets import find
+from ..data.description_text import shell_word
 from ..data.kinds import KINDS, data_options, kind_named
 from ..data.load import load_problem
 from ..data.problem import SPLITS, TokenSequence
@@ -40,7 +41,6 @@ from .options import (
     baseline_words,
     flat,
     print_json,
-    shell_word,
 )
 from .progress import Watcher, say
 from .shell import Stopped

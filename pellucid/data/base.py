@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from .datasets import Dataset
+from .description import Description, describe_module
 from .folders import first_members, is_archive
 from .problem import DataModule, Inputs, Preprocessor
 from .table.read import Table
@@ -182,6 +183,11 @@ class DataKind(ABC, Generic[P]):
     @abstractmethod
     def load(self, source: Source) -> DataModule:
         """The data, split and encoded. Raises DataError or OptionError with the file, line or option, and what to do."""
+
+    def describe(self, source: Source) -> Description:
+        """What is found in the data and decided of them, without training. Raises as `load` does, where nothing can be said."""
+        record = {**source.record}
+        return describe_module(self.title, self.load(source), record)
 
     def family_for(self, data: DataModule) -> str:
         """The family that learns from `data` where the user names none."""

@@ -166,7 +166,7 @@ def fit(
         if form_of_numbers(table.names[target], found.values):
             findings.date_targets.append(f"{table.names[target]} {shown_cell(str(table.columns[target][0]))}")
     for position in inputs:
-        column = _infer_column(table, position, rows, findings)
+        column = infer_column(table, position, rows, findings)
         if isinstance(column, NumberColumn):
             numbers.append(column)
         elif isinstance(column, DateColumn):
@@ -224,7 +224,7 @@ def _is_missing(value: str | None) -> bool:
     return value is None or value.lower() in MISSING_INPUT
 
 
-def _infer_column(
+def infer_column(
     table: Table, position: int, rows: np.ndarray, findings: Findings
 ) -> NumberColumn | DateColumn | CategoryColumn | TextColumn | str:
     """The encoder of the column at `position`; where there is nothing to learn from it, the reason."""

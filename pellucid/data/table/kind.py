@@ -10,7 +10,9 @@ import numpy as np
 
 from ...errors import OptionError
 from ..base import Content, DataKind, DataOption, NewExamples, OptionValue, PredictionForm, Source
+from ..description import Description
 from ..problem import DataModule
+from .describe import describe_table
 from .load import load_table, read_rows_for_prediction, weights_of
 from .preprocess import TablePreprocessor
 from .read import ENDINGS, Table
@@ -82,16 +84,10 @@ class TableKind(DataKind[TablePreprocessor]):
         return Content(path, (path.name,)).stem, [path]
 
     def load(self, source: Source) -> DataModule:
-        if source.dataset is None:
-            return load_table(source)
-        dataset = source.dataset
-        defaults = {"target": dataset.target, "strip_label": dataset.strip_label, "header": False, "split": "random"}
-        if dataset.test is not None:
-            defaults["test_data"] = str(
-                next(p for file, p in zip(dataset.files, source.paths, strict=True) if file.path == dataset.test)
-            )
-        source.options = {name: value for name, value in {**defaults, **source.options}.items() if value is not None}
-        return load_table(source, dataset.columns)
+        return load_table(source, _completed(source))
+
+    def describe(self, source: Source) -> Description:
+        return describe_table(source, _completed(source))
 
     def earlier_source(self, source: dict[str, OptionValue], preprocessor: Mapping[str, Any]) -> dict[str, OptionValue]:
         """Runs from before copies were kept together do not say how they were split, and learned from all their columns."""
@@ -124,6 +120,20 @@ class TableKind(DataKind[TablePreprocessor]):
         rows = [data.raw_example("test", i) for i in range(len(data.examples("test").target))]
         columns = [np.array([row[name] or None for row in rows], dtype=object) for name in rows[0]]
         return Table(source.path, list(rows[0]), columns, True)
+
+
+def _completed(source: Source) -> tuple[str, ...]:
+    """The names of the columns of a data set known by name, whose options are put under those of `source`; else none."""
+    dataset = source.dataset
+    if dataset is None:
+        return ()
+    defaults = {"target": dataset.target, "strip_label": dataset.strip_label, "header": False, "split": "random"}
+    if dataset.test is not None:
+        defaults["test_data"] = str(
+            next(p for file, p in zip(dataset.files, source.paths, strict=True) if file.path == dataset.test)
+        )
+    source.options = {name: value for name, value in {**defaults, **source.options}.items() if value is not None}
+    return dataset.columns
 
 
 def is_one_table(content: Content, endings: frozenset[str]) -> bool:

@@ -38,14 +38,14 @@ MOST_NAMED = 4  # columns that give the target away, in notes of their own
 
 @dataclass
 class Partition:
-    """rows: the row numbers of each part.      left_out: columns not to learn from, beside those dropped.
+    """rows: the row numbers of each part.      left_out: columns not to learn from, beside those dropped, and what they hold.
 
     strata, units: what rows are split by, see `split_rows`. in_order: whether they were split by time instead.
     how: `70/15/15 by class`, for a note.
     """
 
     rows: list[np.ndarray]
-    left_out: list[int]
+    left_out: dict[int, str]
     duplicates: Duplicates
     strata: np.ndarray
     units: np.ndarray | None
@@ -107,9 +107,9 @@ def partition(
     named = find_identifiers(table, [p for p in inputs if p not in choices.keep and p != choices.group],
                              first_rows(table, [*inputs, target]))  # fmt: skip
     notes += [f"columns: {table.names[p]} holds {what}, left out; --keep {table.names[p]}" for p, what in named.items()]
-    left_out = list(named)
+    left_out = dict(named)
     if choices.group is not None and choices.group in inputs and choices.group not in choices.keep:
-        left_out.append(choices.group)
+        left_out[choices.group] = "groups"
         notes.append(
             f"columns: {table.names[choices.group]} names groups, left out; --keep {table.names[choices.group]}"
         )

@@ -1,0 +1,202 @@
+"""What is found in a table: the role of each column, how it is read, and what looks like a target (floor 4).
+
+Nothing is decided here: roles and readings are those of `infer.py`, `identifiers.py` and `partition.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ...errors import PellucidError
+from ..base import OptionValue, Source
+from ..description import ColumnDescription, Description, describe_module, refused, sorted_notes, train_command
+from .dates import CLOCK
+from .delimited import MISSING_INPUT
+from .duplicates import first_rows
+from .findings import Findings
+from .folds import fold_note
+from .identifiers import find_identifiers, name_words
+from .infer import CONSTANT, infer_column
+from .load import TablePlan, open_table, plan_table, table_module
+from .preprocess import CategoryColumn, DateColumn, NumberColumn
+from .read import Table
+from .targets import decide_target
+
+EXAMPLES = 3
+LONGEST_EXAMPLE = 24  # characters
+MOST_CANDIDATES = 3
+TARGET_NAMES = frozenset(
+    "target label labels class category y outcome output response result type species price score rating sentiment diagnosis".split()
+)
+Role = tuple[str, str]  # of a column, and how it is read
+TITLE = "a table of separate rows"
+
+
+def describe_table(source: Source, columns: Sequence[str] = ()) -> Description:
+    """columns: the names of a table without a header. Raises as `load_table` does for a file or options that cannot be used."""
+    table = open_table(source, columns)
+    if "target" not in source.options:
+        return _without_target(source, table)
+    target = table.position(source.options["target"])
+    roles = {target: ("target", "")} | _roles(table, [p for p in range(len(table.names)) if p != target])
+    described = Description(
+        source.spec,
+        "table",
+        TITLE,
+        len(table),
+        described_columns(table, roles),
+        table.names[target],
+        notes=tuple(table.notes),
+        next="mend the file, or follow the advice above",
+    )
+    return refused(described, lambda: _with_target(source, table))
+
+
+# ---- with a target -----------------------------------------------------------------------------------------------------
+
+
+def _with_target(source: Source, table: Table) -> Description:
+    record = {**source.record}
+    plan = plan_table(source, table)
+    data = table_module(source, plan)
+    if data.folds is not None:
+        data.notes.append(fold_note(sum(map(len, plan.partition.rows))))
+    columns = described_columns(table, _planned_roles(plan, source.options))
+    return describe_module(TITLE, data, record, rows=len(table), columns=columns)
+
+
+def _planned_roles(plan: TablePlan, options: Mapping[str, OptionValue]) -> dict[int, Role]:
+    """The role of each column in a training, by its position."""
+    question, found = plan.question, plan.partition
+    table = question.table
+    roles: dict[int, Role] = {position: ("left out", "--drop") for position in question.drop}
+    for position, what in found.left_out.items():
+        roles[position] = ("group", "kept on one side") if what == "groups" else ("identifier", what)
+    if question.weight is not None:
+        roles[question.weight] = ("weights", "--row-weight")
+    rest = [p for p in range(len(table.names)) if p not in roles and p != question.target]
+    roles |= _inferred(table, rest, found.rows[0])
+    if "group" in options:
+        position = table.position(options["group"])
+        roles[position] = ("group", "; ".join(filter(None, ["kept on one side", roles[position][1]])))
+    form = _inferred(table, [question.target], found.rows[0]) if question.task in ("regression", "counts") else {}
+    return {question.target: ("target", form.get(question.target, ("", ""))[1]), **roles}
+
+
+# ---- without one -------------------------------------------------------------------------------------------------------
+
+
+def _without_target(source: Source, table: Table) -> Description:
+    """The columns as all rows show them, and which of them look like a target."""
+    roles = _roles(table, range(len(table.names)))
+    candidates = find_candidates(table, roles)
+    best = next(iter(candidates), table.names[-1])
+    more: dict[str, str] = {}
+    findings = Findings()
+    for position in range(len(table.names)):
+        if roles[position][0] in ("number", "category", "date"):
+            infer_column(table, position, np.arange(len(table)), findings)
+    if (time := _rising_dates(table, roles)) is not None:
+        more["series"] = f"dates of {time} rise from row to row; to forecast: --time-column {time}"
+    return Description(
+        source.spec,
+        "table",
+        TITLE,
+        len(table),
+        described_columns(table, roles),
+        facts=more,
+        candidates=candidates,
+        notes=tuple(sorted_notes([*table.notes, *findings.notes()])),
+        next=train_command(source.record, target=best).replace("pellucid train", "pellucid doctor", 1)
+        + ", for the split, the classes and leaks",
+    )
+
+
+def find_candidates(table: Table, roles: Mapping[int, Role]) -> dict[str, str]:
+    """The columns that look like a target, by their names, their place and what they hold, and what each would be learned as."""
+    able = [p for p, (role, _) in roles.items() if role in ("number", "category")]
+    ends = {len(table.names) - 1: 2, 0: 1}
+    order = sorted(able, key=lambda p: (-(3 * bool(TARGET_NAMES & {*name_words(table.names[p])}) + ends.get(p, 0)), -p))
+    found: dict[str, str] = {}
+    for position in order:
+        present = np.array([value is not None for value in table.columns[position].tolist()])
+        try:
+            _, _, note = decide_target(table.take(np.flatnonzero(present)), position, {}, None)
+        except PellucidError:
+            continue
+        found[table.names[position]] = note.partition(": ")[2]
+        if len(found) == MOST_CANDIDATES:
+            break
+    return found
+
+
+def _rising_dates(table: Table, roles: Mapping[int, Role]) -> str | None:
+    """The first column of dates that grow from row to row; None without one."""
+    for position, (role, _) in roles.items():
+        if role == "date":
+            column = infer_column(table, position, np.arange(len(table)), Findings())
+            assert isinstance(column, DateColumn)
+            moments = column.read(table.columns[position])[0].utc
+            if len(moments) > 2 and bool(np.all(np.diff(moments) > 0)):
+                return table.names[position]
+    return None
+
+
+# ---- columns -----------------------------------------------------------------------------------------------------------
+
+
+def _roles(table: Table, positions: Sequence[int]) -> dict[int, Role]:
+    """What columns are by all rows, before there is a split."""
+    named = find_identifiers(table, positions, first_rows(table, list(positions)))
+    rest = [position for position in positions if position not in named]
+    return {p: ("identifier", what) for p, what in named.items()} | _inferred(table, rest, np.arange(len(table)))
+
+
+def _inferred(table: Table, positions: Sequence[int], rows: np.ndarray) -> dict[int, Role]:
+    """What each column is learned as, by the training `rows`, and what was found in its cells."""
+    roles: dict[int, Role] = {}
+    for position in positions:
+        if not any(map(_is_there, table.columns[position].tolist())):
+            roles[position] = ("empty", "no value in any row")
+            continue
+        try:
+            roles[position] = _role(table, position, rows)
+        except PellucidError as error:
+            roles[position] = ("left out", str(error))
+    return roles
+
+
+def _role(table: Table, position: int, rows: np.ndarray) -> Role:
+    findings, name = Findings(), table.names[position]
+    column = infer_column(table, position, rows, findings)
+    told = [fact.removeprefix(name).lstrip(": ") for fact in findings.facts()]
+    if isinstance(column, str):
+        return ("constant", "") if column == CONSTANT else ("left out", column)
+    if isinstance(column, NumberColumn):
+        return "number", "; ".join(told)
+    if isinstance(column, DateColumn):
+        return "time" if column.form == CLOCK else "date", "; ".join(told)
+    return ("category" if isinstance(column, CategoryColumn) else "text"), "; ".join(told)
+
+
+def described_columns(table: Table, roles: Mapping[int, Role]) -> tuple[ColumnDescription, ...]:
+    """A description of each column, in the order of the table."""
+    return tuple(_described(table, position, *roles[position]) for position in range(len(table.names)))
+
+
+def _described(table: Table, position: int, role: str, reading: str) -> ColumnDescription:
+    counts = Counter(table.columns[position].tolist())
+    gaps = sum(count for value, count in counts.items() if not _is_there(value))
+    values = [value for value in counts if _is_there(value)]
+    often = role in ("category", "target") and len(values) < len(table)
+    if often:
+        values.sort(key=lambda value: -counts[value])
+    shown = [value if len(value) <= LONGEST_EXAMPLE else value[: LONGEST_EXAMPLE - 1] + "…" for value in values]
+    return ColumnDescription(table.names[position], role, reading, gaps, len(values), tuple(shown[:EXAMPLES]))
+
+
+def _is_there(value: str | None) -> bool:
+    return value is not None and value.lower() not in MISSING_INPUT
