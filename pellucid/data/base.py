@@ -44,6 +44,7 @@ class DataOption:
     types: of its value. (bool,) is a flag, (int,) a whole number from 1, (int, float) a number, and
     types with `list` in them take names.
     choices: the words allowed, where they are few. negatable: a flag that has a --no-... too.
+    heading: under which `--help-all` lists it. common: whether `--help` does too.
     """
 
     name: str
@@ -52,6 +53,8 @@ class DataOption:
     metavar: str | None = None
     choices: tuple[str, ...] = ()
     negatable: bool = False
+    heading: str = "Data"
+    common: bool = False
 
     @property
     def hint(self) -> Any:

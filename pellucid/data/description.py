@@ -7,12 +7,12 @@ text is laid out in `description_text.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from ..errors import PellucidError
+from ..errors import DataError
 from ..files import Json
 from .description_text import page, shell_word
 from .problem import SPLITS, DataModule, Examples
@@ -43,7 +43,7 @@ class Description:
     """What was found in data, and what training would decide.
 
     title: what the data are, "a table of separate rows". rows: of a table, all of them, with a target or not.
-    facts: name -> what is told of it. splits: how many examples each has. classes: how many examples each class or label has.
+    facts: name -> what is told of it. splits: how many examples each has, or other units. classes: how many examples each class or label has.
     candidates: columns that look like a target, and why. notes: all that training would say, those of a kind together.
     refusal: why training would refuse the data; "" where it would not. next: the command to try next.
     """
@@ -59,6 +59,7 @@ class Description:
     classes: Mapping[str, int] = field(default_factory=dict)
     splits: Mapping[str, int] = field(default_factory=dict)
     candidates: Mapping[str, str] = field(default_factory=dict)
+    units: str = "examples"
     notes: tuple[str, ...] = ()
     refusal: str = ""
     next: str = ""
@@ -99,10 +100,16 @@ def describe_module(title: str, data: DataModule, record: Mapping[str, Any], **m
         facts=facts,
         classes=class_counts(data),
         splits={split: len(getattr(data, split)) for split in SPLITS},
-        notes=tuple(sorted_notes(data.notes)),
+        units="examples" if isinstance(data.train, Examples) else "tokens",
+        notes=tuple(sorted_notes([_about_data(note, data.name) for note in data.notes])),
         next=train_command(record),
         **more,
     )
+
+
+def _about_data(note: str, name: str) -> str:
+    """A note that begins with the name of the data, as one of the kind `data`."""
+    return f"data:{note.removeprefix(f'{name}:')}" if note.startswith(f"{name}:") else note
 
 
 def class_counts(data: DataModule) -> dict[str, int]:
@@ -111,9 +118,7 @@ def class_counts(data: DataModule) -> dict[str, int]:
     if names is None:
         return {}
     targets = [part.target for split in SPLITS if isinstance(part := getattr(data, split), Examples)]
-    counts = sum(
-        own.sum(0).astype(int) if own.ndim == 2 else np.bincount(own, minlength=len(names)) for own in targets
-    )
+    counts = sum(own.sum(0).astype(int) if own.ndim == 2 else np.bincount(own, minlength=len(names)) for own in targets)
     return dict(zip(names, np.asarray(counts).tolist(), strict=True))
 
 
@@ -132,8 +137,8 @@ def refused(described: Description, build: Callable[[], Description]) -> Descrip
     """What `build` says; where the data cannot be learned from, `described` with the reason."""
     try:
         return build()
-    except PellucidError as error:
-        return Description(**{**described.__dict__, "refusal": str(error)})
+    except DataError as error:
+        return replace(described, refusal=str(error))
 
 
 def train_command(record: Mapping[str, Any], **more: Any) -> str:

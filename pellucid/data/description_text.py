@@ -103,7 +103,7 @@ def _pairs(described: Description) -> Iterator[tuple[str, str]]:
     if described.classes:
         yield "classes", class_line(described.classes, sum(described.splits.values()))
     if described.splits:
-        yield "examples", ", ".join(f"{count:,} {split}" for split, count in described.splits.items())
+        yield described.units, ", ".join(f"{count:,} {split}" for split, count in described.splits.items())
     for note in described.notes:
         yield _labelled(note)
     yield "next", described.next
@@ -183,4 +183,4 @@ def shell_word(text: str) -> str:
     """`text` as one word for a shell: quoted where needed."""
     if re.fullmatch(r"[\w./:\\@%+=,-]+", text):
         return text
-    return shlex.quote(text) if any(c in text for c in "$`!\"") else f'"{text}"'
+    return shlex.quote(text) if any(c in text for c in '$`!"') else f'"{text}"'

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from ..errors import DataError, OptionError, names_of
 from .base import Content, DataKind, OptionValue, PredictionForm, Source
-from .description import Description
 from .datasets import find, locate, unknown
+from .description import Description
 from .kinds import KINDS, check_accepted, check_option_names, data_options, recognise
 from .problem import DataModule
 

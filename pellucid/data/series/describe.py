@@ -31,12 +31,10 @@ def describe_series(title: str, source: Source, load: Callable[[Source], DataMod
         dropped = [table.position(name) for name in source.options.get("drop", ())]
         roles = {p: ("left out", "--drop" if p in dropped else "") for p in range(len(table.names))} | roles
         columns = described_columns(table, roles)
-        return describe_module(
-            title, data, record, rows=len(table), columns=columns, facts=_facts(data.preprocessor)
-        )
+        return describe_module(title, data, record, rows=len(table), columns=columns, facts=_facts(data.preprocessor))
 
     table = open_table(source)
-    columns = described_columns(table, {p: ("", "") for p in range(len(table.names))})
+    columns = described_columns(table, dict.fromkeys(range(len(table.names)), ("", "")))
     known = Description(
         source.spec, "series", title, len(table), columns, notes=tuple(table.notes),
         next="mend the file, or follow the advice above",
@@ -58,11 +56,13 @@ def _roles(preprocessor: SeriesPreprocessor) -> dict[str, tuple[str, str]]:
     if preprocessor.series_name:
         roles[preprocessor.series_name] = ("series", "one model learns all")
     roles[preprocessor.target_name] = ("target", "")
-    roles[clock.name] = ("time", f"{clock.form}, {step_text(clock)} a step")
+    roles[clock.name] = ("time", f"{step_text(clock)} a step")
     return roles
 
 
 def _facts(preprocessor: SeriesPreprocessor) -> dict[str, Any]:
     season = f"{preprocessor.season:,} steps" if preprocessor.season else "none was found"
-    cycles = f"; told to the network: the time of the {' and the '.join(preprocessor.cycles)}" * bool(preprocessor.cycles)
+    cycles = f"; told to the network: the time of the {' and the '.join(preprocessor.cycles)}" * bool(
+        preprocessor.cycles
+    )
     return {"season": season + cycles}

@@ -36,6 +36,7 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
             (str, int),
             "The column of times: the table is a series, and the task is to forecast it.",
             "NAME|N",
+            common=True,
         ),
         DataOption(
             "series",

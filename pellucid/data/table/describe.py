@@ -29,7 +29,25 @@ EXAMPLES = 3
 LONGEST_EXAMPLE = 24  # characters
 MOST_CANDIDATES = 3
 TARGET_NAMES = frozenset(
-    "target label labels class category y outcome output response result type species price score rating sentiment diagnosis".split()
+    [
+        "target",
+        "label",
+        "labels",
+        "class",
+        "category",
+        "y",
+        "outcome",
+        "output",
+        "response",
+        "result",
+        "type",
+        "species",
+        "price",
+        "score",
+        "rating",
+        "sentiment",
+        "diagnosis",
+    ]
 )
 Role = tuple[str, str]  # of a column, and how it is read
 TITLE = "a table of separate rows"
@@ -72,7 +90,7 @@ def _planned_roles(plan: TablePlan, options: Mapping[str, OptionValue]) -> dict[
     """The role of each column in a training, by its position."""
     question, found = plan.question, plan.partition
     table = question.table
-    roles: dict[int, Role] = {position: ("left out", "--drop") for position in question.drop}
+    roles: dict[int, Role] = dict.fromkeys(question.drop, ("left out", "--drop"))
     for position, what in found.left_out.items():
         roles[position] = ("group", "kept on one side") if what == "groups" else ("identifier", what)
     if question.weight is not None:

@@ -26,11 +26,15 @@ class TextKind(DataKind[TextPreprocessor]):
     noun = "text"
     endings = frozenset({".txt", ".md"})
     options = (
-        DataOption("line_by_line", (bool,), "Take each line of a text as one example."),
+        DataOption("line_by_line", (bool,), "Take each line of a text as one example.", heading="Reading"),
         DataOption(
-            "tokenizer", (str,), f"How to split a text: {' or '.join(TOKENIZERS)}.  [default: characters]", "NAME"
+            "tokenizer",
+            (str,),
+            f"How to split a text: {' or '.join(TOKENIZERS)}.  [default: characters]",
+            "NAME",
+            heading="Reading",
         ),
-        DataOption("vocab_size", (int,), "Tokens of --tokenizer bpe.  [default: 1000]", "N"),
+        DataOption("vocab_size", (int,), "Tokens of --tokenizer bpe.  [default: 1000]", "N", heading="Reading"),
         READ_OPTION,
     )
     default_family = "transformer"
