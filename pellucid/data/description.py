@@ -129,16 +129,18 @@ def _facts(data: DataModule) -> dict[str, str]:
     parts = [data.examples(split) for split in SPLITS]
     first = next(iter(parts[0].inputs))
     decoded = [data.preprocessor.decode_for(part.target, [part.inputs[first]]) for part in parts]
-    low, middle, high = np.quantile(np.concatenate(decoded), (0, 0.5, 1))
-    return {"values": f"{low:.6g} to {high:.6g}, half of them up to {middle:.6g}"}
+    ends = np.quantile(np.concatenate(decoded), (0, 0.5, 1))
+    ends[np.abs(ends) < 1e-6 * np.abs(ends).max()] = 0  # targets are float32
+    low, middle, high = ends.tolist()
+    return {"values": f"{low:.6g} to {high:.6g}, median {middle:.6g}"}
 
 
-def refused(described: Description, build: Callable[[], Description]) -> Description:
-    """What `build` says; where the data cannot be learned from, `described` with the reason."""
+def or_refusal(build: Callable[[], Description], otherwise: Callable[[], Description]) -> Description:
+    """What `build` says; where the data cannot be learned from, what `otherwise` says, with the reason."""
     try:
         return build()
     except DataError as error:
-        return replace(described, refusal=str(error))
+        return replace(otherwise(), refusal=str(error), next="mend the data, or follow the advice above")
 
 
 def train_command(record: Mapping[str, Any], **more: Any) -> str:

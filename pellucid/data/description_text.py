@@ -98,7 +98,7 @@ def _pairs(described: Description) -> Iterator[tuple[str, str]]:
     if described.refusal:
         yield "refused", f"train stops here: {described.refusal}"
     for name, why in described.candidates.items():
-        yield "targets", f"{name}? {why}"
+        yield "targets", f"{printable(name)}: {why}"
     yield from described.facts.items()
     if described.classes:
         yield "classes", class_line(described.classes, sum(described.splits.values()))
@@ -133,9 +133,11 @@ def _labelled(note: str) -> tuple[str, str]:
 
 
 def share(part: int, whole: int) -> str:
-    """`12%`; `<1%` for a little."""
+    """`12%`; `0.5%` and `99.5%` near the ends, which are told of none and of all alone."""
     percent = 100 * part / max(whole, 1)
-    return "<1%" if 0 < percent < 0.5 else ">99%" if 99.5 <= percent < 100 else f"{percent:.0f}%"
+    if 0 < percent < 1 or 99 < percent < 100:
+        return f"{min(max(percent, 0.1), 99.9):.1f}%"
+    return f"{percent:.0f}%"
 
 
 def printable(text: str) -> str:

@@ -6,10 +6,11 @@ Nothing is decided here: the roles are those of the preprocessor that `load.py` 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from ..base import Source
-from ..description import Description, describe_module, refused
+from ..base import OptionValue, Source
+from ..description import Description, describe_module, or_refusal
 from ..problem import DataModule
 from ..table.describe import describe_table, described_columns
 from ..table.load import open_table
@@ -21,25 +22,23 @@ def describe_series(title: str, source: Source, load: Callable[[Source], DataMod
     """load: gives the data module of `source`. Raises as it does for a file or options that cannot be used."""
     if "target" not in source.options and source.dataset is None:
         return describe_table(source)
-    record = {**source.record}
+    record, table = {**source.record}, open_table(source)
 
-    def build() -> Description:
+    def learned() -> Description:
         data = load(source)
         assert isinstance(data.preprocessor, SeriesPreprocessor)
-        table = open_table(source)
-        roles = {table.names.index(name): role for name, role in _roles(data.preprocessor).items()}
+        used = _roles(data.preprocessor)
         dropped = [table.position(name) for name in source.options.get("drop", ())]
-        roles = {p: ("left out", "--drop" if p in dropped else "") for p in range(len(table.names))} | roles
-        columns = described_columns(table, roles)
+        rest = {p: ("left out", "as --drop says" if p in dropped else "") for p in range(len(table.names))}
+        columns = described_columns(table, rest | {table.names.index(name): role for name, role in used.items()})
         return describe_module(title, data, record, rows=len(table), columns=columns, facts=_facts(data.preprocessor))
 
-    table = open_table(source)
-    columns = described_columns(table, dict.fromkeys(range(len(table.names)), ("", "")))
-    known = Description(
-        source.spec, "series", title, len(table), columns, notes=tuple(table.notes),
-        next="mend the file, or follow the advice above",
-    )  # fmt: skip
-    return refused(known, build)
+    return or_refusal(learned, lambda: describe_table(replace(source, options=_of_table(source.options))))
+
+
+def _of_table(options: dict[str, OptionValue]) -> dict[str, OptionValue]:
+    """How the file is read, which a table too is told; its columns are then described as they are."""
+    return {name: value for name, value in options.items() if name in ("header", "read")}
 
 
 def _roles(preprocessor: SeriesPreprocessor) -> dict[str, tuple[str, str]]:

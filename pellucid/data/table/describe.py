@@ -12,7 +12,8 @@ import numpy as np
 
 from ...errors import PellucidError
 from ..base import OptionValue, Source
-from ..description import ColumnDescription, Description, describe_module, refused, sorted_notes, train_command
+from ..description import ColumnDescription, Description, describe_module, or_refusal, sorted_notes, train_command
+from ..description_text import shell_word
 from .dates import CLOCK
 from .delimited import MISSING_INPUT
 from .duplicates import first_rows
@@ -28,6 +29,8 @@ from .targets import decide_target
 EXAMPLES = 3
 LONGEST_EXAMPLE = 24  # characters
 MOST_CANDIDATES = 3
+LEAST_STEPS = 10  # rows for each value of a column that tells series apart
+LEARNED = ("number", "category", "date", "time", "text")  # roles of columns that training learns from
 TARGET_NAMES = frozenset(
     [
         "target",
@@ -58,19 +61,7 @@ def describe_table(source: Source, columns: Sequence[str] = ()) -> Description:
     table = open_table(source, columns)
     if "target" not in source.options:
         return _without_target(source, table)
-    target = table.position(source.options["target"])
-    roles = {target: ("target", "")} | _roles(table, [p for p in range(len(table.names)) if p != target])
-    described = Description(
-        source.spec,
-        "table",
-        TITLE,
-        len(table),
-        described_columns(table, roles),
-        table.names[target],
-        notes=tuple(table.notes),
-        next="mend the file, or follow the advice above",
-    )
-    return refused(described, lambda: _with_target(source, table))
+    return or_refusal(lambda: _with_target(source, table), lambda: _unlearned(source, table))
 
 
 # ---- with a target -----------------------------------------------------------------------------------------------------
@@ -86,20 +77,29 @@ def _with_target(source: Source, table: Table) -> Description:
     return describe_module(TITLE, data, record, rows=len(table), columns=columns)
 
 
+def _unlearned(source: Source, table: Table) -> Description:
+    """The columns of a table that cannot be learned from."""
+    target = table.position(source.options["target"])
+    roles = _roles(table, [position for position in range(len(table.names)) if position != target])
+    columns = described_columns(table, {target: ("target", ""), **roles})
+    name, notes = table.names[target], tuple(table.notes)
+    return Description(source.spec, "table", TITLE, len(table), columns, name, notes=notes)
+
+
 def _planned_roles(plan: TablePlan, options: Mapping[str, OptionValue]) -> dict[int, Role]:
     """The role of each column in a training, by its position."""
     question, found = plan.question, plan.partition
     table = question.table
-    roles: dict[int, Role] = dict.fromkeys(question.drop, ("left out", "--drop"))
+    roles: dict[int, Role] = dict.fromkeys(question.drop, ("left out", "as --drop says"))
     for position, what in found.left_out.items():
-        roles[position] = ("group", "kept on one side") if what == "groups" else ("identifier", what)
+        roles[position] = ("identifier", what)
     if question.weight is not None:
         roles[question.weight] = ("weights", "--row-weight")
     rest = [p for p in range(len(table.names)) if p not in roles and p != question.target]
     roles |= _inferred(table, rest, found.rows[0])
     if "group" in options:
         position = table.position(options["group"])
-        roles[position] = ("group", "; ".join(filter(None, ["kept on one side", roles[position][1]])))
+        roles[position] = ("group", "kept on one side")
     form = _inferred(table, [question.target], found.rows[0]) if question.task in ("regression", "counts") else {}
     return {question.target: ("target", form.get(question.target, ("", ""))[1]), **roles}
 
@@ -109,27 +109,31 @@ def _planned_roles(plan: TablePlan, options: Mapping[str, OptionValue]) -> dict[
 
 def _without_target(source: Source, table: Table) -> Description:
     """The columns as all rows show them, and which of them look like a target."""
-    roles = _roles(table, range(len(table.names)))
+    everywhere = range(len(table.names))
+    roles = _roles(table, everywhere)
     candidates = find_candidates(table, roles)
-    best = next(iter(candidates), table.names[-1])
-    more: dict[str, str] = {}
     findings = Findings()
-    for position in range(len(table.names)):
-        if roles[position][0] in ("number", "category", "date"):
+    for position in everywhere:
+        if roles[position][0] in LEARNED:
             infer_column(table, position, np.arange(len(table)), findings)
-    if (time := _rising_dates(table, roles)) is not None:
-        more["series"] = f"dates of {time} rise from row to row; to forecast: --time-column {time}"
+    notes = [*table.notes, *findings.notes()]
+    if copies := len(table) - len(first_rows(table, list(everywhere))):
+        notes.append(f"rows: {copies:,} of {len(table):,} repeat others in every column")
+    facts = {} if candidates else {"targets": "no column looks like one"}
+    if series := _series_words(table, roles):
+        facts["series"] = series
+    facts["more"] = "with --target: leaks, copies, the split and the classes"
+    best = next(iter(candidates), "NAME")
     return Description(
         source.spec,
         "table",
         TITLE,
         len(table),
         described_columns(table, roles),
-        facts=more,
+        facts=facts,
         candidates=candidates,
-        notes=tuple(sorted_notes([*table.notes, *findings.notes()])),
-        next=train_command(source.record, target=best).replace("pellucid train", "pellucid doctor", 1)
-        + ", for the split, the classes and leaks",
+        notes=tuple(sorted_notes(notes)),
+        next=train_command(source.record, target=best).replace("pellucid train", "pellucid doctor", 1),
     )
 
 
@@ -142,25 +146,44 @@ def find_candidates(table: Table, roles: Mapping[int, Role]) -> dict[str, str]:
     for position in order:
         present = np.array([value is not None for value in table.columns[position].tolist()])
         try:
-            _, _, note = decide_target(table.take(np.flatnonzero(present)), position, {}, None)
+            note = decide_target(table.take(np.flatnonzero(present)), position, {}, None)[2]
         except PellucidError:
             continue
-        found[table.names[position]] = note.partition(": ")[2]
+        told = note.partition(": ")[2]
+        if roles[position][0] == "number" and told.startswith("text"):  # numbers with words for gaps
+            continue
+        found[table.names[position]] = told
         if len(found) == MOST_CANDIDATES:
             break
     return found
 
 
-def _rising_dates(table: Table, roles: Mapping[int, Role]) -> str | None:
-    """The first column of dates that grow from row to row; None without one."""
-    for position, (role, _) in roles.items():
-        if role == "date":
-            column = infer_column(table, position, np.arange(len(table)), Findings())
-            assert isinstance(column, DateColumn)
-            moments = column.read(table.columns[position])[0].utc
-            if len(moments) > 2 and bool(np.all(np.diff(moments) > 0)):
-                return table.names[position]
-    return None
+def _series_words(table: Table, roles: Mapping[int, Role]) -> str:
+    """Where dates rise from row to row, in the whole table or in the rows of each value of a column: how to forecast; else ""."""
+    dates = [position for position, (role, _) in roles.items() if role == "date"]
+    categories = [position for position, (role, _) in roles.items() if role in ("category", "number")]
+    for time in dates:
+        column = infer_column(table, time, np.arange(len(table)), Findings())
+        assert isinstance(column, DateColumn)
+        moments = column.read(table.columns[time])[0].utc
+        name = table.names[time]
+        if _rises(moments):
+            return f"the dates of {name} rise from row to row; to forecast: --time-column {shell_word(name)}"
+        for position in categories:
+            rows: dict[str | None, list[int]] = {}
+            for i, value in enumerate(table.columns[position].tolist()):
+                rows.setdefault(value, []).append(i)
+            if len(rows) * LEAST_STEPS <= len(table) and all(_rises(moments[own]) for own in rows.values()):
+                which = table.names[position]
+                return (
+                    f"the dates of {name} rise for each {which}; to forecast: --time-column {shell_word(name)} "
+                    f"--series {shell_word(which)}"
+                )
+    return ""
+
+
+def _rises(moments: np.ndarray) -> bool:
+    return len(moments) > 2 and bool(np.all(np.diff(moments) > 0))
 
 
 # ---- columns -----------------------------------------------------------------------------------------------------------
