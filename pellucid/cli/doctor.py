@@ -1,6 +1,6 @@
 """`pellucid doctor`: what is found in data, before any training (floor 11).
 
-What lies at FILE decides what is looked at: data are described by `data.load.describe`. A run is recognised and refused; what is
+What lies at FILE decides what is looked at: data are described by `data.describe`. A run is recognised and refused; what is
 to be told of one has its place in `command`, beside the description of data.
 """
 
@@ -13,7 +13,7 @@ import click
 
 from ..data.base import OptionValue
 from ..data.datasets import find
-from ..data.load import describe
+from ..data.load import describe_source
 from ..errors import OptionError
 from ..runs.run import RUNS_DIR
 from .data_options import data_option_flags
@@ -43,7 +43,7 @@ def command(file: str, seed: int | None, as_json: bool, **options: OptionValue) 
             f"FILE {file}: a run; expected data, as runs cannot be looked at yet; see pellucid summary {file}"
         )
     try:
-        described = describe(file, seed=seed or 0, **options)
+        described = describe_source(file, seed=seed or 0, **options)
     except OptionError as error:
         raise as_options(error, options) from None
     if as_json:

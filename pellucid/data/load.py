@@ -32,7 +32,7 @@ def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options
     return kind.load(source)
 
 
-def describe(spec: str, *, seed: int = 0, **options: OptionValue) -> Description:
+def describe_source(spec: str, *, seed: int = 0, **options: OptionValue) -> Description:
     """What is found in `spec`, and what training would decide of it, without training: columns, classes, splits, all notes.
 
     The arguments are those of `load_problem`; of a table without `target`, there are its columns and what looks like a target.

@@ -20,7 +20,7 @@ from .duplicates import first_rows
 from .findings import Findings
 from .folds import fold_note
 from .identifiers import find_identifiers, name_words
-from .infer import CONSTANT, infer_column
+from .infer import CONSTANT, clean_target, infer_column
 from .load import TablePlan, open_table, plan_table, table_module
 from .preprocess import CategoryColumn, DateColumn, NumberColumn
 from .read import Table
@@ -31,27 +31,8 @@ LONGEST_EXAMPLE = 24  # characters
 MOST_CANDIDATES = 3
 LEAST_STEPS = 10  # rows for each value of a column that tells series apart
 LEARNED = ("number", "category", "date", "time", "text")  # roles of columns that training learns from
-TARGET_NAMES = frozenset(
-    [
-        "target",
-        "label",
-        "labels",
-        "class",
-        "category",
-        "y",
-        "outcome",
-        "output",
-        "response",
-        "result",
-        "type",
-        "species",
-        "price",
-        "score",
-        "rating",
-        "sentiment",
-        "diagnosis",
-    ]
-)
+TARGET_NAMES = "target label labels class y outcome output response species sentiment diagnosis"
+MAY_BE_TARGETS = "price score rating category type result cost sales income survived churn fraud default"  # inputs, too
 Role = tuple[str, str]  # of a column, and how it is read
 TITLE = "a table of separate rows"
 
@@ -139,14 +120,14 @@ def _without_target(source: Source, table: Table) -> Description:
 
 def find_candidates(table: Table, roles: Mapping[int, Role]) -> dict[str, str]:
     """The columns that look like a target, by their names, their place and what they hold, and what each would be learned as."""
-    able = [p for p, (role, _) in roles.items() if role in ("number", "category")]
-    ends = {len(table.names) - 1: 2, 0: 1}
-    order = sorted(able, key=lambda p: (-(3 * bool(TARGET_NAMES & {*name_words(table.names[p])}) + ends.get(p, 0)), -p))
+    able = [position for position, (role, _) in roles.items() if role in ("number", "category")]
+    order = sorted(able, key=lambda position: (-_likeness(table, position), -position))
     found: dict[str, str] = {}
     for position in order:
         present = np.array([value is not None for value in table.columns[position].tolist()])
         try:
-            note = decide_target(table.take(np.flatnonzero(present)), position, {}, None)[2]
+            rows, _ = clean_target(table.take(np.flatnonzero(present)), position, None, None, [])
+            note = decide_target(rows, position, {}, None)[2]
         except PellucidError:
             continue
         told = note.partition(": ")[2]
@@ -156,6 +137,13 @@ def find_candidates(table: Table, roles: Mapping[int, Role]) -> dict[str, str]:
         if len(found) == MOST_CANDIDATES:
             break
     return found
+
+
+def _likeness(table: Table, position: int) -> float:
+    """How much a column looks like a target by its name and its place: the last one, or the first."""
+    words = set(name_words(table.names[position]))
+    named = 3 if words & set(TARGET_NAMES.split()) else 1.5 if words & set(MAY_BE_TARGETS.split()) else 0
+    return named + {len(table.names) - 1: 2, 0: 1}.get(position, 0)
 
 
 def _series_words(table: Table, roles: Mapping[int, Role]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
+from ..description_text import shell_word
 from .dates import DATES, DAY_FIRST, date_order, form_of_numbers, form_of_texts, moment_told
 from .delimited import MISSING_INPUT, as_number
 from .findings import Findings, rows_told, shown_cell
@@ -211,7 +212,7 @@ def _refuse_all_missing(table: Table, inputs: list[int]) -> None:
     if empty:
         columns = f"column{'s' * (len(empty) > 1)} {', '.join(empty)}"
         raise DataError(
-            f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop {','.join(empty)}"
+            f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop {shell_word(','.join(empty))}"
         )
 
 

@@ -27,7 +27,7 @@ def text_facts(texts: Sequence[str]) -> dict[str, str]:
         "alphabet": "".join(letters[:MOST_CHARACTERS]) + ("…" if len(letters) > MOST_CHARACTERS else ""),
     }
     if rare:
-        facts["rare"] = f"{len(rare):,} characters come once only: {''.join(rare[:20])}" + "…" * (len(rare) > 20)
+        facts["rare"] = f"come once only, {len(rare):,}: {''.join(rare[:20])}" + "…" * (len(rare) > 20)
     foreign = sum(n for c, n in counts.items() if not c.isascii())
     if foreign:
         facts["not ascii"] = f"{foreign:,} characters ({share(foreign, total)})"
