@@ -29,6 +29,7 @@ from .targets import decide_target
 EXAMPLES = 3
 LONGEST_EXAMPLE = 24  # characters
 MOST_CANDIDATES = 3
+GLANCE = 1000  # rows that are tried before all are
 LEAST_STEPS = 10  # rows for each value of a column that tells series apart
 LEARNED = ("number", "category", "date", "time", "text")  # roles of columns that training learns from
 TARGET_NAMES = "target label labels class y outcome output response species sentiment diagnosis"
@@ -158,10 +159,8 @@ def _series_words(table: Table, roles: Mapping[int, Role]) -> str:
         if _rises(moments):
             return f"the dates of {name} rise from row to row; to forecast: --time-column {shell_word(name)}"
         for position in categories:
-            rows: dict[str | None, list[int]] = {}
-            for i, value in enumerate(table.columns[position].tolist()):
-                rows.setdefault(value, []).append(i)
-            if len(rows) * LEAST_STEPS <= len(table) and all(_rises(moments[own]) for own in rows.values()):
+            cells = table.columns[position]
+            if _rises_within(moments[:GLANCE], cells[:GLANCE]) and _rises_within(moments, cells):
                 which = table.names[position]
                 return (
                     f"the dates of {name} rise for each {which}; to forecast: --time-column {shell_word(name)} "
@@ -172,6 +171,15 @@ def _series_words(table: Table, roles: Mapping[int, Role]) -> str:
 
 def _rises(moments: np.ndarray) -> bool:
     return len(moments) > 2 and bool(np.all(np.diff(moments) > 0))
+
+
+def _rises_within(moments: np.ndarray, cells: np.ndarray) -> bool:
+    """Whether moments (N,) rise among the rows that share a cell, which are LEAST_STEPS on average at least."""
+    known: dict[str | None, int] = {}
+    codes = np.array([known.setdefault(cell, len(known)) for cell in cells.tolist()])
+    order = np.argsort(codes, kind="stable")
+    same = np.diff(codes[order]) == 0
+    return len(known) * LEAST_STEPS <= len(cells) and bool(np.all(np.diff(moments[order])[same] > 0))
 
 
 # ---- columns -----------------------------------------------------------------------------------------------------------
