@@ -16,28 +16,25 @@ from ..models.heads.language import LanguageModel
 from ..models.heads.prediction import PredictionModel
 from ..runs import run as runs
 from ..training import session
-from .options import baseline_json, baseline_words, flat, print_json
+from .data_options import READ
+from .options import FEATURE_NETWORK, JSON, HeadedCommand, baseline_json, baseline_words, flat, option, print_json
 from .progress import say
 
 Scores = tuple[Metrics, dict[str, Metrics], list[str]]  # metrics, those of each baseline, and notes
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=HeadedCommand)
 @click.argument("run")
 @click.argument("data", required=False)
-@click.option(
-    "--feature-network",
-    metavar="RUN",
-    help="For generated images: the cnn run on the same data that computes their Frechet distance.",
-)
-@click.option(
+@FEATURE_NETWORK
+@option(
     "--ensemble",
     multiple=True,
     metavar="RUN",
     help="Average the predictions of this run and of RUN; may be given several times.",
 )
-@click.option("--read", metavar="KEY=VALUE,...", help="How DATA is to be read, where otherwise than in training.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@READ
+@JSON
 def command(
     run: str, data: str | None, feature_network: str | None, ensemble: tuple[str, ...], read: str | None, as_json: bool
 ) -> None:

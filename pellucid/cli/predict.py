@@ -26,7 +26,8 @@ from ..inference.predictor import Predictions, Predictor
 from ..inference.text_scorer import TextScorer
 from ..models.heads.generation import ImageGenerator
 from ..runs import run as runs
-from .options import Whole, print_json
+from .data_options import READ
+from .options import JSON, OUT, HeadedCommand, Whole, option, print_json
 from .progress import say
 
 Row = Mapping[str, object]  # a line of the output by column
@@ -39,21 +40,21 @@ INPUTS = {  # what DATA is
 }
 
 
-@click.command("predict")
+@click.command("predict", cls=HeadedCommand)
 @click.argument("run")
 @click.argument("data", nargs=-1)
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table here: .csv or .tsv.")
-@click.option(
+@OUT
+@option(
     "--preview", is_flag=True, help="Print images, or spectrograms of sounds, in characters, as the network reads them."
 )
-@click.option(
+@option(
     "--horizon",
     type=Whole(),
     metavar="N",
     help="Steps of a series to forecast.  [default: as many as rows say what is known ahead, or 1]",
 )
-@click.option("--read", metavar="KEY=VALUE,...", help="How DATA is to be read, where otherwise than in training.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@READ
+@JSON
 def command(
     run: str,
     data: tuple[str, ...],

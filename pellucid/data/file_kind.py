@@ -25,7 +25,7 @@ from .table.kind import COLUMN_OPTIONS
 LABEL_OPTIONS = (
     COLUMN_OPTIONS[0],  # --target, of a table that names files
     DataOption(
-        "labels", (str,), "Where the labels of files stand: folders, names (cat.1.jpg), or a table of files and labels.", "WAY|FILE"
+        "labels", (str,), "Where the labels of files stand: folders, names (cat.1.jpg), or a table of files and labels.", "WAY|FILE", heading="Reading"
     ),
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pellucid.data.description_text import shell_word
 from pellucid.data.kinds import KINDS
 from pellucid.data.load import load_problem
 from pellucid.data.problem import SPLITS
@@ -266,7 +267,8 @@ def test_what_names_rows_is_left_out_unless_kept(load, name, values):
     shown = name or "column1"
     assert problem.preprocessor.needed == ["a", "b"]
     assert any(
-        note.startswith(f"columns: {shown} holds ") and note.endswith(f"--keep {shown}") for note in problem.notes
+        note.startswith(f"columns: {shown} holds ") and note.endswith(f"--keep {shell_word(shown)}")
+        for note in problem.notes
     )
     kept = load(columns, keep=[shown])
     assert not any(note.startswith("columns:") for note in kept.notes)

@@ -10,11 +10,13 @@ import numpy as np
 
 from ...errors import DataError, OptionError
 from ..base import Content, DataKind, DataOption, NewExamples, OptionValue, PredictionForm, Source
+from ..description import Description
 from ..problem import DataModule
 from ..table.kind import COLUMN_OPTIONS, TableKind
 from ..table.load import chosen_columns
 from ..table.read import Table, read_table
 from ..table.read_options import ReadOptions
+from .describe import describe_series
 from .load import series_module
 from .preprocess import SeriesPreprocessor
 
@@ -34,6 +36,7 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
             (str, int),
             "The column of times: the table is a series, and the task is to forecast it.",
             "NAME|N",
+            common=True,
         ),
         DataOption(
             "series",
@@ -67,6 +70,9 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
         module.notes[:0] = table.notes
         module.preprocessor.read_options = options  # type: ignore[attr-defined]
         return module
+
+    def describe(self, source: Source) -> Description:
+        return describe_series(self.title, source, self.load)
 
     def read_new(self, preprocessor: SeriesPreprocessor, sources: Sequence[Source]) -> NewExamples:
         """The last window of each series, which asks for the step after it."""

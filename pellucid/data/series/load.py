@@ -14,6 +14,7 @@ import numpy as np
 
 from ...errors import DataError, OptionError
 from ..base import OptionValue, Source
+from ..description_text import shell_word
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
 from ..table.number_format import PLAIN
@@ -349,7 +350,7 @@ def _fit_categories(
             )
         elif not category.known:
             notes.append(
-                f"columns: {name}, {len(seen)} categories, read from the past; --known {name} if it is known ahead"
+                f"columns: {name}, {len(seen)} categories, read from the past; --known {shell_word(name)} if it is known ahead"
             )
         found.append(category)
     return found

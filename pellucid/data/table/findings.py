@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 WIDTH = 110  # characters of a note, about
 
@@ -24,6 +24,10 @@ class Findings:
     merged: list[str] = field(default_factory=list)  # "Species: 'adelie' and 'ADELIE' are 'Adelie'"
     texts: list[str] = field(default_factory=list)  # whole notes on columns of text
     apart: list[str] = field(default_factory=list)  # "grade: 'a' and 'A'"
+
+    def facts(self) -> list[str]:
+        """All facts but whole notes, with the names of their columns, in no particular order."""
+        return [fact for each in fields(self) if each.name != "texts" for fact in getattr(self, each.name)]
 
     def notes(self) -> list[str]:
         """The notes, each of about WIDTH characters, with the option that overrules it."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
+from ..description_text import shell_word
 from .dates import DATES, DAY_FIRST, date_order, form_of_numbers, form_of_texts, moment_told
 from .delimited import MISSING_INPUT, as_number
 from .findings import Findings, rows_told, shown_cell
@@ -166,7 +167,7 @@ def fit(
         if form_of_numbers(table.names[target], found.values):
             findings.date_targets.append(f"{table.names[target]} {shown_cell(str(table.columns[target][0]))}")
     for position in inputs:
-        column = _infer_column(table, position, rows, findings)
+        column = infer_column(table, position, rows, findings)
         if isinstance(column, NumberColumn):
             numbers.append(column)
         elif isinstance(column, DateColumn):
@@ -211,7 +212,7 @@ def _refuse_all_missing(table: Table, inputs: list[int]) -> None:
     if empty:
         columns = f"column{'s' * (len(empty) > 1)} {', '.join(empty)}"
         raise DataError(
-            f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop {','.join(empty)}"
+            f"{table.path}: {columns}: every value is missing; expected some; fill them, or pass --drop {shell_word(','.join(empty))}"
         )
 
 
@@ -224,7 +225,7 @@ def _is_missing(value: str | None) -> bool:
     return value is None or value.lower() in MISSING_INPUT
 
 
-def _infer_column(
+def infer_column(
     table: Table, position: int, rows: np.ndarray, findings: Findings
 ) -> NumberColumn | DateColumn | CategoryColumn | TextColumn | str:
     """The encoder of the column at `position`; where there is nothing to learn from it, the reason."""

@@ -29,10 +29,19 @@ from .targets import decide_target, fit_target, row_weights, scaled_weights, wei
 
 def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     """The table at `source.path`. columns: its names, where the file has no header."""
+    return table_module(source, plan_table(source, open_table(source, columns)))
+
+
+def open_table(source: Source, columns: Sequence[str] = ()) -> Table:
+    """All rows and columns of the table at `source.path`, read as the options say."""
+    options = source.options
+    table = read_table(source.path, options.get("header"), ReadOptions.parse(options.get("read")))
+    return _renamed(table, list(columns)) if columns and not table.header else table
+
+
+def plan_table(source: Source, table: Table) -> TablePlan:
+    """What is learned from a table, and who is in which split."""
     path, options = source.path, source.options
-    table = read_table(path, options.get("header"), ReadOptions.parse(options.get("read")))
-    if columns and not table.header:
-        table = _renamed(table, list(columns))
     target, drop = chosen_columns(table, options)
     strip = options.get("strip_label")
     notes = [*table.notes]
@@ -54,6 +63,14 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
         raise DataError(f"{path}: {len(table)} rows with a target, too few for {len(np.unique(found.strata))} different values to train, "
                         "validate and test on; expected more rows for each; collect more, or merge rare values")  # fmt: skip
     question = Question(table, target, task, separator, [*drop, *found.left_out], strip, weight, options, spellings)
+    return TablePlan(question, found, notes)
+
+
+def table_module(source: Source, plan: TablePlan) -> DataModule:
+    """The data module of a plan: the preprocessor learned from its training rows, and all splits encoded."""
+    question, found, notes = plan.question, plan.partition, [*plan.notes]
+    path, options = source.path, source.options
+    table, task, weight, rows = question.table, question.task, question.weight, found.rows
     preprocessor, fit_notes, encoded = question.learn(rows[0])
     notes += found.notes + fit_notes
     if weight is not None:
@@ -129,6 +146,15 @@ class Question:
                 folds=None,
                 raw={split: self.table.take(own).row for split, own in zip(SPLITS, rows, strict=True)},
             )
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What is known of a table before anything is learned from it. notes: on reading, and on the target."""
+
+    question: Question
+    partition: Partition
+    notes: list[str]
 
 
 def _test_path(source: Source) -> Path:

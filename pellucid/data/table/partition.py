@@ -15,6 +15,7 @@ import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
 from ..base import OptionValue
+from ..description_text import shell_word
 from ..split import TWO_WAY, split_in_order, split_rows
 from .duplicates import Duplicates, RowHashes, find_duplicates, first_rows, joined
 from .identifiers import find_identifiers
@@ -38,14 +39,14 @@ MOST_NAMED = 4  # columns that give the target away, in notes of their own
 
 @dataclass
 class Partition:
-    """rows: the row numbers of each part.      left_out: columns not to learn from, beside those dropped.
+    """rows: the row numbers of each part.      left_out: columns not to learn from, beside those dropped, and what they hold.
 
     strata, units: what rows are split by, see `split_rows`. in_order: whether they were split by time instead.
     how: `70/15/15 by class`, for a note.
     """
 
     rows: list[np.ndarray]
-    left_out: list[int]
+    left_out: dict[int, str]
     duplicates: Duplicates
     strata: np.ndarray
     units: np.ndarray | None
@@ -106,12 +107,15 @@ def partition(
         numbers_of(table, position)  # raises DataError for one beyond range
     named = find_identifiers(table, [p for p in inputs if p not in choices.keep and p != choices.group],
                              first_rows(table, [*inputs, target]))  # fmt: skip
-    notes += [f"columns: {table.names[p]} holds {what}, left out; --keep {table.names[p]}" for p, what in named.items()]
-    left_out = list(named)
+    notes += [
+        f"columns: {table.names[p]} holds {what}, left out; --keep {shell_word(table.names[p])}"
+        for p, what in named.items()
+    ]
+    left_out = dict(named)
     if choices.group is not None and choices.group in inputs and choices.group not in choices.keep:
-        left_out.append(choices.group)
+        left_out[choices.group] = "groups"
         notes.append(
-            f"columns: {table.names[choices.group]} names groups, left out; --keep {table.names[choices.group]}"
+            f"columns: {table.names[choices.group]} names groups, left out; --keep {shell_word(table.names[choices.group])}"
         )
     inputs = [p for p in inputs if p not in left_out]
     duplicates = find_duplicates(table, inputs, target)
@@ -246,14 +250,14 @@ def _leak_notes(probe: Probe, inputs: list[int], groups: Collection[int]) -> lis
     more = positions[MOST_NAMED:]
     names = [probe.table.names[p] for p in more]
     if more:
-        lines.append(f"leak: {len(more)} more columns each give the target; --drop {','.join(names)}")
+        lines.append(f"leak: {len(more)} more columns each give the target; --drop {shell_word(','.join(names))}")
     return lines
 
 
 def _leak_line(probe: Probe, leak: Leak, rest: str) -> str:
     name = probe.table.names[leak.position]
     where = "" if leak.everywhere else ", where it has a value"
-    return f"leak: {name} alone tells the target ({_share(leak.score, probe.task)}{where}); {rest}; --drop {name}"
+    return f"leak: {name} alone tells the target ({_share(leak.score, probe.task)}{where}); {rest}; --drop {shell_word(name)}"
 
 
 def _share(score: float, task: str) -> str:
@@ -269,9 +273,9 @@ def _group_notes(probe: Probe, inputs: list[int]) -> dict[int, str]:
         random, apart = score_by_group(probe, inputs, position)
         if random - apart > max(FALLS, 3 * math.sqrt(0.5 / len(probe))):
             scores = f"a simple model gets {_share(apart, probe.task)} on new ones, {_share(random, probe.task)} on old"
-            notes[position] = f"split: many rows share a {name}; {scores}; --group {name}"
+            notes[position] = f"split: many rows share a {name}; {scores}; --group {shell_word(name)}"
         elif named_as_group(name):
-            notes[position] = f"split: many rows share a {name}; to keep each on one side: --group {name}"
+            notes[position] = f"split: many rows share a {name}; to keep each on one side: --group {shell_word(name)}"
     return notes
 
 
