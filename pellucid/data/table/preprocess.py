@@ -55,6 +55,7 @@ class NumberColumn:
     strays: bool = False  # whether training had some text, taken for missing; else text is an error
     format: NumberFormat = PLAIN  # how training wrote the numbers
     sentinels: list[float] = field(default_factory=list)  # numbers that stand for a missing value, such as -999
+    doubtful: bool = False  # whether training left open which sign is the decimal one
 
     def extent(self) -> tuple[float, float]:
         """The least and the largest value of the training rows, nearly."""

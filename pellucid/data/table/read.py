@@ -114,26 +114,27 @@ class Table:
             texts = self.columns[position]
             exact = self.options.is_exact(self.names[position])
             self._numbers[position] = (
-                read_plain(texts.tolist()) if exact else read_column(texts, self._decimal_sign, self.decimal_comma)
+                read_plain(texts.tolist())
+                if exact
+                else read_column(texts, self._decimal_sign, self.decimal_comma, self.options.decimal_sign)
             )
         return self._numbers[position]
 
     def numbers_like(self, position: int, form: NumberFormat) -> ReadNumbers:
-        """A column that was so written in training; where it cannot be read so, as it says itself, if in the same unit."""
+        """A column that was so written in training; where it cannot be read so, as it says itself, if in the same unit.
+
+        Where it can be read both ways, the user and semicolons between decimal commas overrule training.
+        """
         own = self.read_numbers(position)
         if own is not None and own.format == form:
             return own
         found = read_as(self.columns[position].tolist(), form)
-        if own is not None and len(own.strays) < len(found.strays) and own.format.comparable(form):
+        if own is not None and own.format.comparable(form) and len(own.strays) < len(found.strays) + own.told:
             return own
         return found
 
     def _decimal_sign(self) -> str | None:
-        """The decimal sign of a column that leaves it open: as the user says, or most columns."""
-        if self.options.decimal:
-            return self.options.decimal
-        if self.options.thousands and self.options.thousands in ",.":
-            return {",": ".", ".": ","}[self.options.thousands]
+        """The decimal sign of a column that leaves it open: that of most columns."""
         votes = Counter(vote for vote in (decimal_sign_of(column) for column in self.columns) if vote)
         if votes[","] != votes["."]:
             return max(votes, key=votes.__getitem__)

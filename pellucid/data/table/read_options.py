@@ -45,6 +45,13 @@ class ReadOptions:
         """Whether the cells of `column` are to be taken as they are written."""
         return self.exact is not None and column in self.exact.split("|")
 
+    @property
+    def decimal_sign(self) -> str | None:
+        """The decimal sign that was said, by itself or by the sign between thousands; "" where there are no thousands."""
+        if self.decimal is None and self.thousands is not None:
+            return {",": ".", ".": ",", "": ""}.get(self.thousands)
+        return self.decimal
+
     @classmethod
     def parse(cls, text: str | None) -> ReadOptions:
         """The options that `KEY=VALUE,KEY=VALUE` spells; a comma may be a value. None overrules nothing. Raises OptionError."""
