@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -47,26 +47,46 @@ LEAST_LONELY = 999  # the size from which a sentinel that comes less often is to
 LEAST_CODE = 3  # characters of a number with leading zeros that may be a code; 03 is a month or a day
 
 
+@dataclass(frozen=True)
+class TargetWords:
+    """What else stands for a target's values.
+
+    spellings: of classes, as `merge_labels` has them. sentinels: numbers that stand for a gap, whose rows are left out.
+    """
+
+    spellings: dict[str, str] = field(default_factory=dict)
+    sentinels: list[float] = field(default_factory=list)
+
+
 # ---- the target --------------------------------------------------------------------------------------------------------
 
 
 def clean_target(
-    table: Table, position: int, task: str | None, strip: str | None, notes: list[str]
-) -> tuple[Table, dict[str, str]]:
-    """The rows whose target is a value, labels that are one under one name; and their spellings, as `merge_labels` has them."""
+    table: Table,
+    position: int,
+    task: str | None,
+    strip: str | None,
+    notes: list[str],
+    sentinels: list[float] | None = None,
+) -> tuple[Table, TargetWords]:
+    """The rows whose target is a value, labels that are one under one name; and what else stands for them.
+
+    sentinels: numbers that stand for a gap, where training has found them.
+    """
     name, column, findings = table.names[position], table.columns[position], Findings()
     if table.options.is_exact(name):
-        return table, {}
+        return table, TargetWords()
     found = table.read_numbers(position)
     if found is not None and task != "classification" and not _are_labels(table, position, found):
         gaps = np.isnan(found.values)
         gaps[gaps] = [_is_missing(text) or text.lower() in GAP_WORDS for text in column[gaps].tolist()]
         if task in NUMERIC or not _class_numbers(found.values):
-            return _without_gaps(table, position, found, gaps, notes), {}
+            sentinels = sentinels_of(found.values) if sentinels is None else sentinels
+            return _without_gaps(table, position, found, gaps, sentinels, notes), TargetWords(sentinels=sentinels)
         if not gaps.any() and not len(found.strays) and not _codes(column, found.values):
-            return table, {}
+            return table, TargetWords()
     if task in NUMERIC:
-        return table, {}
+        return table, TargetWords()
     texts = Counter(column.tolist())
     labels = {text: label_text(text, strip) for text in texts}
     counts: Counter[str] = Counter()
@@ -76,23 +96,24 @@ def clean_target(
     _tell_merged(name, merged, findings)
     notes += findings.notes()
     if not merged.names:
-        return table, {}
+        return table, TargetWords()
     columns = list(table.columns)
     one = {text: merged.names.get(label, text) for text, label in labels.items()}
     columns[position] = np.array([one[text] for text in column.tolist()], dtype=object)
-    return replace(table, columns=columns, _numbers={}), merged.spellings
+    return replace(table, columns=columns, _numbers={}), TargetWords(merged.spellings)
 
 
-def _without_gaps(table: Table, position: int, found: ReadNumbers, gaps: np.ndarray, notes: list[str]) -> Table:
+def _without_gaps(
+    table: Table, position: int, found: ReadNumbers, gaps: np.ndarray, sentinels: list[float], notes: list[str]
+) -> Table:
     """The rows where a target of numbers is one: no word for a gap, nor a number such as -999 that stands for one."""
     name = table.names[position]
     if gaps.any():
         words = ", ".join(shown_cell(word) for word in dict.fromkeys(table.columns[position][gaps].tolist()))
         notes.append(f"rows: left out, {name} is {words}: {int(gaps.sum()):,}; --read exact={name} for text")
-    sentinels = sentinels_of(found.values)
     held = np.isin(found.values, sentinels)
     if held.any():
-        numbers = ", ".join(f"{number:g}" for number in sentinels)
+        numbers = ", ".join(f"{number:g}" for number in sentinels if np.any(found.values == number))
         notes.append(f"rows: left out, {name} is {numbers}, far from all others, as a gap: {int(held.sum()):,}; --read exact={name} keeps them")  # fmt: skip
     return table.take(np.flatnonzero(~(gaps | held))) if gaps.any() or held.any() else table
 
@@ -163,7 +184,7 @@ def _check_strays(table: Table, position: int, task: str | None, strays: np.ndar
         )
     if task is not None or labels <= MAX_CLASSES_FROM_NUMBERS:
         return
-    if (mixed := mixed_units(set(table.columns[position].tolist()))) is not None:
+    if (mixed := mixed_units(dict.fromkeys(table.columns[position].tolist()))) is not None:
         raise DataError(f"{table.path}: the target {table.names[position]} mixes units, as {mixed[0]!r} and {mixed[1]!r}; expected numbers in "
                         "one; write all in one unit, or say --task classification")  # fmt: skip
     found = table.read_numbers(position)
@@ -351,10 +372,7 @@ def _fit_number(
         if codes := _codes(table.columns[position], found.values, LEAST_CODE):
             findings.zeros.append(f"{name} {shown_cell(codes[0])} is {int(codes[0])}")
     findings.sentinels.extend(f"{name}: {x:g} in {rows_told(int(np.sum(found.values == x)))}" for x in sentinels)
-    column = fit_number(name, found.values[rows], bool(len(found.strays)), found.format, sentinels)
-    if column is not None:
-        column.doubtful = found.doubtful
-    return column
+    return fit_number(name, found.values[rows], bool(len(found.strays)), found.format, sentinels)
 
 
 def sentinels_of(values: np.ndarray, least: int = LEAST_SENTINELS, others: int = 3) -> list[float]:

@@ -11,7 +11,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -55,13 +55,14 @@ class NumberFormat:
 
     decimal: "." or ",". unit: the currency, percent sign or unit of its numbers, empty for none. short: whether m, b and t
     after a number mean millions, billions and trillions, as they do beside other such words or a currency. limits: whether
-    `<7`, `51+` and `15-25` are numbers, as `limits.place` says.
+    `<7`, `51+` and `15-25` are numbers, as `limits.place` says. doubtful: whether a rule alone has chosen the decimal sign.
     """
 
     decimal: str = "."
     unit: str = ""
     short: bool = False
     limits: bool = False
+    doubtful: bool = field(default=False, compare=False)
 
     @property
     def told(self) -> str:
@@ -92,13 +93,12 @@ class Parts:
 
 @dataclass(frozen=True)
 class Inferred:
-    """What a column's values say. doubtful: whether they leave the decimal sign open, so that a rule has decided.
+    """What a column's values say.
 
     told: whether the user or semicolons between fields said the decimal sign of a column that leaves it open.
     """
 
     format: NumberFormat
-    doubtful: bool
     told: bool = False
 
 
@@ -266,10 +266,10 @@ def infer_format(
     unit = _shared_unit(cells, short)
     digits = [p.digits for p in cells if unit_of(p, short) in ("", unit)]
     sign, doubtful, told = _chosen_sign(digits, others, commas, said)
-    form = NumberFormat(sign, unit, short, bool(limited))
+    form = NumberFormat(sign, unit, short, bool(limited), doubtful)
     if limited and not _all_differ(limited, form):
         return infer_format(texts, others, commas, said, limits=False)
-    return Inferred(form, doubtful, told)
+    return Inferred(form, told)
 
 
 def _chosen_sign(digits: list[str], others: Others, commas: bool, said: str | None) -> tuple[str, bool, bool]:
@@ -391,8 +391,11 @@ class ReadNumbers:
     values: np.ndarray
     strays: np.ndarray
     format: NumberFormat = PLAIN
-    doubtful: bool = False
     told: bool = False  # as of `Inferred`
+
+    @property
+    def doubtful(self) -> bool:
+        return self.format.doubtful
 
 
 def read_column(
@@ -424,7 +427,7 @@ def read_column(
 def _inferred(texts: list[str | None], inferred: Inferred | None) -> ReadNumbers | None:
     if inferred is None:
         return None
-    return replace(read_as(texts, inferred.format), doubtful=inferred.doubtful, told=inferred.told)
+    return replace(read_as(texts, inferred.format), told=inferred.told)
 
 
 def other_reading(texts: list[str | None], found: ReadNumbers) -> ReadNumbers | None:

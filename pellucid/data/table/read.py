@@ -30,7 +30,7 @@ from .delimited import (
 from .json_rows import is_json, read_json
 from .number_format import PLAIN, NumberFormat, ReadNumbers, decimal_sign_of, read_as, read_column, read_plain
 from .plain import plain_text, unpacked
-from .read_options import ReadOptions
+from .read_options import ReadOptions, word_of_gap
 from .workbook import is_workbook, read_workbook
 
 SHOWN = 20  # columns that a message lists
@@ -185,6 +185,8 @@ def read_table(path: Path, header: bool | None = None, options: ReadOptions | No
         header = options.header > 0
     table = _read(path, header, options)
     table.options = options
+    if gaps := options.missing_words():
+        table.columns = [_without(column, gaps) for column in table.columns]
     if not len(table):
         raise DataError(
             f"{path}: a header and no rows; expected rows of data; if the only row is data, pass --no-header"
@@ -307,6 +309,12 @@ def _none_for_missing(column: np.ndarray) -> np.ndarray:
     result = np.empty(len(column), dtype=object)
     result[:] = [None if text.lower() in MISSING else text for text in column.tolist()]
     return result
+
+
+def _without(column: np.ndarray, gaps: frozenset[str]) -> np.ndarray:
+    """A column with None for the words of `gaps`, as `ReadOptions.missing_words` has them."""
+    gone = {text for text in set(column.tolist()) if text is not None and word_of_gap(text) in gaps}
+    return np.array([None if text in gone else text for text in column.tolist()], dtype=object)
 
 
 def _read_parquet(path: Path) -> Table:
