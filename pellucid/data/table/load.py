@@ -180,9 +180,7 @@ def _with_target(table: Table, target: int, notes: list[str]) -> Table:
         raise DataError(
             f"{table.path}: the target {table.names[target]} is missing in every row; expected values; choose another --target"
         )
-    notes.append(
-        f"{table.path.name}: left out, rows without a value of {table.names[target]}: {int((~present).sum()):,}"
-    )
+    notes.append(f"rows: left out, without a value of {table.names[target]}: {int((~present).sum()):,}")
     return table.take(np.flatnonzero(present))
 
 

@@ -34,6 +34,7 @@ MAGNITUDES = {
 }  # fmt: skip
 SHORT_MAGNITUDES = {"m": 6, "b": 9, "t": 12, "T": 12, "G": 9}
 CODES = {"usd": "$", "us$": "$", "eur": "€", "euro": "€", "gbp": "£", "jpy": "¥", "inr": "₹", "rs": "₹"}
+NO_UNITS = ("and", "or", "to")  # 65 and over
 ORDINALS = ("st", "nd", "rd", "th")
 
 CURRENCY = (r"(?:(?:US|R|A|C|AU|CA|NZ|HK|S)?\$|[€£¥₹₩₽₺₪฿₫₴₦₱₡₵₸₼]|(?:USD|EUR|GBP|JPY|CHF|CAD|AUD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|INR|CNY|RMB|BRL|ZAR|MXN|"
@@ -139,7 +140,7 @@ def _split_suffix(suffix: str) -> tuple[str | None, int, bool]:
     joined = re.fullmatch(rf"([kKMBm]|bn)((?i:{CURRENCY}))", suffix)
     if joined:  # 3.2kUSD
         return _same_unit(joined[2]), (MAGNITUDES | SHORT_MAGNITUDES)[joined[1]], False
-    if len(suffix) > MAX_UNIT or suffix.count(" ") > 2:
+    if len(suffix) > MAX_UNIT or suffix.count(" ") > 2 or name.lower() in NO_UNITS:
         return None, 0, False
     return _same_unit(suffix), 0, False
 
@@ -377,8 +378,10 @@ def mixed_units(texts: Iterable[str]) -> tuple[str, str] | None:
             counts[unit] += 1
     if "%" not in counts:
         counts.pop("", None)
-    (one, other) = ([unit for unit, _ in counts.most_common(2)] + ["", ""])[:2]
-    return (first[one], first[other]) if len(counts) > 1 else None
+    if len(counts) < 2:
+        return None
+    one, other = sorted((unit for unit, _ in counts.most_common(2)), key=list(first).index)
+    return first[one], first[other]
 
 
 # ---- reading one -------------------------------------------------------------------------------------------------------
