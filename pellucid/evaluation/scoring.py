@@ -237,7 +237,8 @@ def best_threshold(score: np.ndarray, positive: np.ndarray, weight: np.ndarray, 
 def best_label_thresholds(output: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> list[float]:
     """The thresholds (L,) on `output` (N, L) for the best micro-averaged F1: one for all labels, or each label's own.
 
-    A label that few rows have takes the one for all. truth: (N, L) bool.
+    Of probabilities that are right, one for all is best (Koyejo et al. 2015); each label's own makes up for those that are not,
+    and is taken where it scores higher. A label that few rows have takes the one for all. truth: (N, L) bool.
     """
     common = best_threshold(output.ravel(), truth.ravel(), np.repeat(weight, output.shape[1]), "f1")
     own = [
