@@ -261,6 +261,12 @@ def test_a_target_of_numbers_is_not_taken_for_classes(made, values, said):
     assert load_problem(path, target="y", task="classification").task == "classification"
 
 
+def test_seats_are_classes(made):
+    seats = [f"{i % 7 + 1}{'ABCDEF'[i % 6]}" for i in range(400)]
+    problem = load_problem(made(x=[f"{i / 7:.2f}" for i in range(400)], seat=seats, y=seats), target="y", drop=["seat"])
+    assert problem.task == "classification" and len(problem.preprocessor.classes) == 42
+
+
 # ---- codes with leading zeros ------------------------------------------------------------------------------------------
 
 

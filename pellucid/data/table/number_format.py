@@ -23,6 +23,7 @@ GLANCE = 200  # values that show whether a column is of numbers at all
 LEAST_GROUPED = 3  # different whole numbers under 1,000 that make 1.234 beside them a thousand
 MAX_UNIT = 15  # characters
 FEW_OTHERS = 0.05  # of a column's different values: the most that may be neither number nor limit where limits are read
+MOST_UNITS = 4  # of a column in mixed units; more are no units, as the letters of seats 12A to 30F
 LEAST_LIMITED = 3  # different values of a column in which limits are read
 
 # Three powers of ten by the words after a number. m, b and t may be units as well: see `NumberFormat.short`.
@@ -378,7 +379,7 @@ def mixed_units(texts: Iterable[str]) -> tuple[str, str] | None:
             counts[unit] += 1
     if "%" not in counts:
         counts.pop("", None)
-    if len(counts) < 2:
+    if not 2 <= len(counts) <= MOST_UNITS:
         return None
     one, other = sorted((unit for unit, _ in counts.most_common(2)), key=list(first).index)
     return first[one], first[other]
