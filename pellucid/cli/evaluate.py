@@ -75,7 +75,9 @@ def command(
         say(f"note: {note}")
     if as_json:
         about = {"run": str(trained.folder), "task": trained.config.task, "data": data or trained.config.data}
-        print_json({**about, **flat(metrics), **({"baseline": baseline_json(baselines)} if baselines else {})})
+        print_json(
+            {**about, **flat(metrics), **({"baseline": baseline_json(baselines)} if baselines else {}), "notes": notes}
+        )
         return
     click.echo(f"{trained.folder} on {data or 'its test data'}: {score_line(metrics)}")
     names = [name for name in metrics.scores if name != primary_metric(metrics)]
@@ -124,6 +126,4 @@ def _evaluate_text(run: runs.Run, data: str, read: str | None) -> Scores:
     """Scores of a language model on another text."""
     scorer = TextScorer(run)
     text = scorer.text(data, read)
-    for note in scorer.notes:
-        say(f"note: {note}")
-    return scorer.score(text), {}, scorer.preprocessor.unseen_values(text)
+    return scorer.score(text), {}, [*scorer.notes, *scorer.preprocessor.unseen_values(text)]

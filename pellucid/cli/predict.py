@@ -17,9 +17,9 @@ from ..data.series.kind import SeriesKind
 from ..data.series.preprocess import SeriesPreprocessor
 from ..data.table.preprocess import TablePreprocessor
 from ..errors import OptionError
+from ..evaluation.evaluator import threshold_words
 from ..evaluation.forecasts import interval_sentence
 from ..evaluation.formatting import score_line, value_text
-from ..evaluation.scoring import NAMED
 from ..files import write_text
 from ..inference.forecast import Step, forecast
 from ..inference.predictor import Predictions, Predictor
@@ -98,14 +98,15 @@ def command(
     if form is PredictionForm.FORECAST:
         return _forecast(predictor, data[0], horizon, out, read, as_json)
     predictions = predictor.predict(data, read)
-    for note in [*predictor.unseen_values(predictions), *decision_notes(predictor)]:
+    notes = [*predictor.unseen_values(predictions), *decision_notes(predictor)]
+    for note in notes:
         say(f"note: {note}")
     if preview:
         _print_images(predictor, predictions)
     rows = _rows(predictor, predictions)
     _write(rows, out, "rows with predictions", as_json)
     if as_json:
-        _print_json(predictor, _json_rows(predictor, predictions))
+        _print_json(predictor, _json_rows(predictor, predictions), notes)
     elif out is None and on_files:
         most = max(SHOWN, len(data))  # each file that was named has its line
         for line in _sentences(predictor, predictions, most):
@@ -128,18 +129,17 @@ def _forecast(
     interval = result.interval if result else None
     steps = forecast(predictor.forward.native, preprocessor, table, horizon, interval)
     rows = [forecast_row(preprocessor, step, interval is not None) for step in steps]
-    for note in preprocessor.long_enough(table, preprocessor.read_lines(table))[1]:
-        say(f"note: {note}")
+    notes = list(preprocessor.long_enough(table, preprocessor.read_lines(table))[1])
     if interval is not None:
         count = len(steps) // max(1, len({step.series for step in steps}))
-        say(f"note: interval: {interval_sentence(interval, count)}")
-        if count > len(interval.half_widths):
-            say(
-                f"note: interval: measured up to {len(interval.half_widths)} steps ahead; none is printed for the steps after"
-            )
+        notes.append(f"interval: {interval_sentence(interval, count)}")
+        if count > (most := len(interval.half_widths)):
+            notes.append(f"interval: measured up to {most} steps ahead; none is printed for the steps after")
+    for note in notes:
+        say(f"note: {note}")
     _write(rows, out, "forecast steps", as_json)
     if as_json:
-        _print_json(predictor, rows)
+        _print_json(predictor, rows, notes)
     elif out is None:
         click.echo(_as_text(rows, ","), nl=False)
 
@@ -147,11 +147,11 @@ def _forecast(
 def decision_notes(predictor: Predictor) -> list[str]:
     """What predictions rest on: a threshold, and how many test rows the intervals held."""
     config, result, notes = predictor.run.config, predictor.run.result(), []
+    how = f"best {config.settings.metric} on validation" if result else "none is chosen yet, the run is not finished"
+    if config.thresholds and predictor.classes is not None:
+        notes.append(f"threshold: {threshold_words(predictor.classes, config.thresholds)} ({how})")
     if predictor.scoring.has_threshold and config.decision is not None and predictor.classes is not None:
         name = predictor.classes[config.decision.positive]
-        how = (
-            f"best {config.settings.metric} on validation" if result else "none is chosen yet, the run is not finished"
-        )
         notes.append(f"threshold: {name} from a probability of {config.decision.threshold:.3g} ({how})")
     if predictor.preprocessor.interval is not None:
         asked, held = f"{100 * predictor.preprocessor.interval:g}%", "not measured, the run is not finished"
@@ -176,9 +176,11 @@ def _write(rows: Sequence[Row], out: Path | None, what: str, as_json: bool) -> N
         click.echo(f"{out}: {len(rows):,} {what}", err=as_json)
 
 
-def _print_json(predictor: Predictor, rows: Sequence[Row]) -> None:
+def _print_json(predictor: Predictor, rows: Sequence[Row], notes: Sequence[str]) -> None:
     run = predictor.run
-    print_json({"run": str(run.folder), "task": run.config.task, "n": len(rows), "predictions": rows})
+    print_json(
+        {"run": str(run.folder), "task": run.config.task, "n": len(rows), "predictions": rows, "notes": list(notes)}
+    )
 
 
 def _check_predicts(trained: runs.Run) -> None:
@@ -197,11 +199,10 @@ def _score_texts(
         raise OptionError(f"DATA: {len(data)} texts; expected one with --out; score one after another")
     scorer = TextScorer(trained)
     texts = {name: scorer.text(name, read) for name in data}
-    for note in scorer.notes:
+    unseen = [f"{name}: {note}" for name, text in texts.items() for note in scorer.preprocessor.unseen_values(text)]
+    notes = [*scorer.notes, *unseen]
+    for note in notes:
         say(f"note: {note}")
-    for name, text in texts.items():
-        for note in scorer.preprocessor.unseen_values(text):
-            say(f"note: {name}: {note}")
     scores = {name: scorer.score(text) for name, text in texts.items()}
     if out is not None:
         rows = [
@@ -214,7 +215,8 @@ def _score_texts(
             {"name": name, "nll_per_char": scored["nll_per_char"], "characters": scored.n}
             for name, scored in scores.items()
         ]
-        print_json({"run": str(trained.folder), "task": trained.config.task, "n": len(values), "predictions": values})
+        about = {"run": str(trained.folder), "task": trained.config.task, "n": len(values)}
+        print_json({**about, "predictions": values, "notes": notes})
     elif out is None:
         for name, metrics in scores.items():
             click.echo(f"{name}: {score_line(metrics)}")
@@ -239,7 +241,7 @@ def predicted_values(predictor: Predictor, predictions: Predictions) -> list[flo
     known = predictor.preprocessor
     assert isinstance(known, TablePreprocessor) and known.target_form.separator is not None
     between = known.target_form.separator + " " * (known.target_form.separator != "|")
-    named = [[classes[k] for k in np.flatnonzero(row >= NAMED)] for row in output]
+    named = [[classes[k] for k in np.flatnonzero(row)] for row in predictor.scoring.said(output)]
     return [between.join(labels) or known.target_form.no_label for labels in named]
 
 

@@ -67,6 +67,9 @@ pellucid train --resume last
 """
 OTHER_RUNS = ("init_from", "feature_network")  # options that name a run
 MOST_NOTES = 8  # on the terminal; the report has all
+# What may make a score untrue, or a reading doubtful: told even with --quiet.
+WARNINGS = ("leak", "labels", "rows", "file", "numbers: not clear", "numbers: gaps", "numbers: limits", "numbers: leading zeros",
+            "numbers: written otherwise", "dates: not clear", "dates: the target", "columns: units mixed", "target: written otherwise")  # fmt: skip
 WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "as_json"}
 
 
@@ -149,7 +152,7 @@ WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "a
     help="A TOML file of options and settings, or the name of a shipped recipe.",
 )
 @option("--num-threads", type=Whole(), heading="Run", help="Threads for compiled steps and matrix products.")
-@option("--quiet", is_flag=True, help="Show no progress.")
+@option("--quiet", is_flag=True, help="Show no progress; warnings are still told.")
 @JSON
 @click.pass_context
 def command(
@@ -203,14 +206,29 @@ def _start(data: str, options: Options, quiet: bool) -> session.TrainingSession:
         training = session.start(problem, family, values, run_dir, source=init_from, feature_network=feature_network)
     except OptionError as error:
         raise _with_origin(error, options, overrides, in_file, path) from None
-    if not quiet:
+    if quiet:
+        for note in shown_notes(warnings_among(training.problem.notes)):
+            say(note)
+    else:
         _say_notes(training)
     return training
 
 
+def warnings_among(notes: Sequence[str]) -> list[str]:
+    """The notes on what may make a score untrue, or a reading doubtful, in their order."""
+    return [note for note in notes if note.startswith(WARNINGS)]
+
+
 def shown_notes(notes: Sequence[str]) -> list[str]:
-    """The notes for the terminal: those of a kind together, what may make a score untrue first, MOST_NOTES at most."""
+    """The notes for the terminal: those of a kind together, MOST_NOTES at most.
+
+    Where there are more, warnings are kept first.
+    """
     order = sorted_notes(notes)
+    if len(order) > MOST_NOTES:
+        first = sorted(order, key=lambda note: not note.startswith(WARNINGS))
+        kept = sorted_notes(first[: MOST_NOTES - 1])
+        order = [*kept, *first[MOST_NOTES - 1 :]]
     if len(order) <= MOST_NOTES:
         return order
     return [*order[: MOST_NOTES - 1], f"notes: {len(order) - MOST_NOTES + 1} more, in the report"]
@@ -308,7 +326,8 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
             say(f"scoring on the test data, and fitting the baselines to compare with{folds} ...")
         before = len(training.problem.notes)
         result = training.finish()
-        for note in () if quiet else training.problem.notes[before:]:
+        later = training.problem.notes[before:]
+        for note in warnings_among(later) if quiet else later:
             say(note)
         return result
     except KeyboardInterrupt:
@@ -366,4 +385,5 @@ def _as_json(training: session.TrainingSession, result: session.Result) -> dict[
         "epochs": result.epochs, "best_epoch": result.best_epoch, "baseline": baseline_json(result.baselines),
         **({} if result.folds is None else {"folds": {"count": result.folds.count, **flat(result.folds.network),
                                                       "baseline": baseline_json(result.folds.baselines)}}),
+        "notes": [*training.problem.notes, *result.notes],
     }  # fmt: skip

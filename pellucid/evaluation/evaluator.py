@@ -39,7 +39,7 @@ class TestPredictions:
 
     output: (N, K) probabilities, (N,) predictions, or (N, 3) the ends of an interval and the median between them.
     target: (N,) class indices, numbers in the target's own units, or (N, K) of 0 and 1 where a row has several labels.
-    said: (N,) the classes named, of a classification.
+    said: (N,) the classes named, of a classification; (N, K) bool where a row has several labels.
     classes: K names, None for a regression.      describe(i): example i as a person knows it, a row (column -> value) or a
     uint8 image (H, W), in colour (H, W, 3).      files: the name of each example's file, where it is one.
     """
@@ -203,10 +203,16 @@ class PredictionEvaluator(Evaluator):
         return super().is_better(a, b)
 
     def calibrate(self) -> tuple[dict[str, Any], list[str]]:
-        """The threshold of two classes for the metric asked for, and how far the ends of intervals are moved apart."""
+        """The threshold of two classes, or of labels, for the metric asked for, and how far the ends of intervals are moved apart."""
         part, scoring = self.problem.examples("validation"), self.scoring()
         if scoring.has_threshold and scoring.classes is not None:
-            found = scoring.with_threshold(self._output(part), self._targets(part), part.weight).decision
+            chosen = scoring.with_threshold(self._output(part), self._targets(part), part.weight)
+            if scoring.task == "multilabel":
+                told = threshold_words(scoring.classes, chosen.thresholds)
+                return {"thresholds": list(chosen.thresholds)}, [
+                    f"threshold: {told}, best {scoring.metric} on {len(part):,} validation rows"
+                ]
+            found = chosen.decision
             assert found is not None
             name, rows = scoring.classes[found.positive], int((part.target == found.positive).sum())
             note = f"threshold: {name} from a probability of {found.threshold:.3g}, best {scoring.metric} on {len(part):,} validation rows"
@@ -226,7 +232,7 @@ class PredictionEvaluator(Evaluator):
         metrics = scoring.metrics(output, target, test.weight)
         others = self._baselines(output, metrics)
         self._note_trees(others)
-        said = scoring.said(output) if scoring.task == "classification" else None
+        said = scoring.said(output) if scoring.task in ("classification", "multilabel") else None
         predictions = TestPredictions(output, target, scoring.classes, problem.preprocessor.target_name,
                                       lambda i: problem.raw_example("test", i), problem.names.get("test", ()), said)  # fmt: skip
         return EvaluationResult(metrics, others, predictions)
@@ -314,6 +320,14 @@ def predict_outputs(
     return np.stack([np.minimum(low, ends[:, 1]), ends[:, 1], np.maximum(high, ends[:, 1])], axis=1)
 
 
+def threshold_words(labels: Sequence[str], thresholds: Sequence[float], most: int = 3) -> str:
+    """`news from 0.42, sport from 0.31, ... (8 in all)`; one number where all have the same."""
+    if len(set(thresholds)) == 1:
+        return f"each label from a probability of {thresholds[0]:.3g}"
+    shown = [f"{name:.20} from {value:.3g}" for name, value in list(zip(labels, thresholds, strict=True))[:most]]
+    return ", ".join(shown) + (f", ... ({len(labels)} in all)" if len(labels) > most else "")
+
+
 def conformal_margin(output: np.ndarray, target: np.ndarray, share: float, weight: np.ndarray | None = None) -> float:
     """How far outwards the ends (N, 3) must move to hold `share` of the targets (N,) (Romano, Patterson & Candes 2019)."""
     outside = np.maximum(output[:, 0] - target, target - output[:, 2])
@@ -336,4 +350,6 @@ def inverse_transform(preprocessor: Preprocessor, target: np.ndarray, inputs: Se
 def scoring_of(config: RunConfig, preprocessor: Preprocessor) -> Scoring:
     """What the predictions of a run are scored by. Raises OptionError for a metric of another task."""
     task, classes = preprocessor.task, preprocessor.classes
-    return Scoring(task, classes, config.settings.metric, config.decision, preprocessor.interval)
+    return Scoring(
+        task, classes, config.settings.metric, config.decision, preprocessor.interval, tuple(config.thresholds)
+    )

@@ -32,7 +32,8 @@ Scorer = Callable[[np.ndarray], Scores]  # from the weights (N,) of the rows to 
 
 RESAMPLES = 1000
 LARGE = 5000  # beyond this many rows 200 resamples fix the interval well enough
-NAMED = 0.5  # probability from which a label is named, where rows have several
+NAMED = 0.5  # probability from which a label is named, where rows have several and no threshold was chosen
+LEAST_POSITIVE = 10  # rows with a label, from which it has a threshold of its own
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Scoring:
 
     metric: as `--metric` says it, "" for none.      decision: of two classes, where a metric is asked for.
     coverage: the share of rows that an interval should hold; outputs are then (N, 3), lower end, median and upper end.
+    thresholds: where rows have several labels, the probability from which each is named; empty for NAMED.
     """
 
     task: str
@@ -48,6 +50,7 @@ class Scoring:
     metric: str = ""
     decision: Decision | None = None
     coverage: float | None = None
+    thresholds: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if self.metric and self.task not in METRIC_TASKS[self.metric]:
@@ -64,10 +67,14 @@ class Scoring:
 
     @property
     def has_threshold(self) -> bool:
+        if self.task == "multilabel":
+            return self.metric in DECIDED
         return self.decision is not None and self.metric in DECIDED
 
     def said(self, output: np.ndarray) -> np.ndarray:
-        """The class named for each row: (N,) indices from (N, K) probabilities."""
+        """The class named for each row: (N,) indices from (N, K) probabilities; of several labels whether each is named, (N, L)."""
+        if self.task == "multilabel":
+            return output >= np.array(self.thresholds or NAMED)
         return decided(output, self.decision)
 
     def scorer(self, output: np.ndarray, target: np.ndarray) -> Scorer:
@@ -75,7 +82,7 @@ class Scoring:
         if self.task == "classification":
             return classification_scorer(output, target, self.said(output), self.decision)
         if self.task == "multilabel":
-            return multilabel_scorer(output, target, self.classes or ())
+            return multilabel_scorer(output, target, self.classes or (), self.said(output))
         if self.coverage is not None:
             return interval_scorer(output, target)
         return count_scorer(output, target) if self.task == "counts" else regression_scorer(output, target)
@@ -143,9 +150,12 @@ class Scoring:
 
     def with_threshold(self, output: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> Scoring:
         """The same with the threshold that is best for the metric on these rows, where it has one."""
-        if not self.has_threshold or self.decision is None:
+        if not self.has_threshold:
             return self
         weight = np.ones(len(target)) if weight is None else np.asarray(weight, np.float64)
+        if self.task == "multilabel":
+            return dataclasses.replace(self, thresholds=best_label_thresholds(output, target > 0.5, weight))
+        assert self.decision is not None
         positive = self.decision.positive
         threshold = best_threshold(output[:, positive], target == positive, weight, self.metric)
         return dataclasses.replace(self, decision=Decision(positive, threshold))
@@ -224,6 +234,24 @@ def best_threshold(score: np.ndarray, positive: np.ndarray, weight: np.ndarray, 
     return float(between[best[np.argmin(np.abs(between[best] - 0.5))]])
 
 
+def best_label_thresholds(output: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> list[float]:
+    """The thresholds (L,) on `output` (N, L) for the best micro-averaged F1: one for all labels, or each label's own.
+
+    Of probabilities that are right, one for all is best (Koyejo et al. 2015); each label's own makes up for those that are not,
+    and is taken where it scores higher. A label that few rows have takes the one for all. truth: (N, L) bool.
+    """
+    common = best_threshold(output.ravel(), truth.ravel(), np.repeat(weight, output.shape[1]), "f1")
+    own = [
+        best_threshold(output[:, k], truth[:, k], weight, "f1") if truth[:, k].sum() >= LEAST_POSITIVE else common
+        for k in range(output.shape[1])
+    ]
+    alike = [common] * output.shape[1]
+    scores = [
+        multilabel_scorer(output, truth, (), output >= np.array(each))(weight)["f1_micro"] for each in (alike, own)
+    ]
+    return own if (scores[1] or 0.0) > (scores[0] or 0.0) else alike
+
+
 # ---- scores of weighted rows -------------------------------------------------------------------------------------------
 
 
@@ -270,9 +298,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def multilabel_scorer(output: np.ndarray, target: np.ndarray, labels: Sequence[str]) -> Scorer:
-    """output: (N, L) probabilities.      target: (N, L) of 0 and 1. F1 of each label is called `f1 LABEL`."""
-    said, truth = output >= NAMED, target > 0.5
+def multilabel_scorer(output: np.ndarray, target: np.ndarray, labels: Sequence[str], said: np.ndarray) -> Scorer:
+    """output: (N, L) probabilities.      target: (N, L) of 0 and 1.      said: (N, L) bool. F1 of each of `labels` is called `f1 LABEL`."""
+    truth = target > 0.5
     tiny = 1e-7
     losses = -np.log(np.clip(np.where(truth, output, 1 - output), tiny, 1.0)).mean(axis=1)
     exact = (said == truth).all(axis=1)
@@ -286,7 +314,7 @@ def multilabel_scorer(output: np.ndarray, target: np.ndarray, labels: Sequence[s
             "exact": float((exact * weight).sum() / weight.sum()),
             "log_loss": float((losses * weight).sum() / weight.sum()),
         }
-        return found | {f"f1 {name}": float(value) for name, value in zip(labels, single, strict=True)}
+        return found | {f"f1 {name}": float(value) for name, value in zip(labels, single, strict=bool(labels))}
 
     return scores
 

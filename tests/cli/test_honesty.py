@@ -58,7 +58,7 @@ def test_a_first_epoch_that_explodes_keeps_the_weights_it_began_with(run, people
 def test_one_name_to_drop_needs_no_list_in_a_config(run, people, here):
     (here / "run.toml").write_text('drop = "age"\n')
     notes = run("train", people, "--target", "income", "--config", "run.toml", "--epochs", 1).stderr
-    assert "inputs: 1 of numbers, 1 of categories" in notes
+    assert "columns: 1 of numbers, 1 of categories" in notes
 
 
 def test_a_reader_of_stderr_who_leaves_does_not_stop_the_training(people, here):
@@ -77,7 +77,7 @@ def test_values_never_seen_in_training_are_noted(run, people, here):
         if command == "evaluate":
             (here / "new.csv").write_text("age,city,hours,income\n30,Rome,40,yes\n40,Atlantis,20,no\n")
         told = run(command, "last", "new.csv").stderr
-        assert "column city: 1 of 2 rows hold values never seen in training, 'Atlantis' first" in told
+        assert "columns: city: 1 of 2 rows hold values never seen in training, 'Atlantis' first" in told
 
 
 def test_a_label_in_other_letters_is_recognised(run, people, here):

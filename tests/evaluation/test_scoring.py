@@ -124,3 +124,23 @@ def test_folds_that_agree_prove_nothing():
     assert found.network.n == 20 and high == 1 and low == pytest.approx(0.84, abs=0.01)  # Wilson, of 20 rows
     value, low, high = found.baselines["majority"].gain
     assert value == 0.5 and low < 0 < high
+
+
+def test_thresholds_of_labels_are_best_on_fresh_rows_too():
+    rng = np.random.default_rng(0)
+
+    def drawn(shifts, n=2000):
+        logit = rng.normal(size=(n, 3)) * 2 - np.array([0.0, 1.0, 2.0])
+        truth = rng.random((n, 3)) < 1 / (1 + np.exp(-logit))
+        return 1 / (1 + np.exp(-(logit + np.array(shifts)))), truth.astype(np.float32)
+
+    plain = Scoring("multilabel", ["a", "b", "c"], "f1")
+    score = lambda scoring, rows: scoring.metrics(*rows)["f1_micro"]
+    for shifts, alike in (((0, 0, 0), True), ((-2, -2, -2), True), ((2, -2, 0), False)):
+        chosen, fresh = plain.with_threshold(*drawn(shifts)), drawn(shifts)
+        assert score(chosen, fresh) > score(plain, fresh) + (0 if shifts == (0, 0, 0) else 0.03)
+        spread = max(chosen.thresholds) - min(chosen.thresholds)
+        assert spread < 0.2 if alike else spread > 0.3
+    few = plain.with_threshold(*drawn((2, -2, 0), 12))
+    assert len(set(few.thresholds)) <= 2  # labels that few rows have take the threshold of all
+    assert not Scoring("multilabel", ["a", "b", "c"]).has_threshold

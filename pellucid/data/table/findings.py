@@ -15,8 +15,13 @@ class Findings:
     written: list[str] = field(default_factory=list)  # "Price '$1,234.00' is 1234"
     doubtful: list[str] = field(default_factory=list)  # "Units '1,234' is 1234"
     doubtful_comma: list[str] = field(default_factory=list)  # the same, read with a decimal comma
+    limits: list[str] = field(default_factory=list)  # "age '<7' is 3.5"
+    zeros: list[str] = field(default_factory=list)  # "zip '01234' is 1234"
     gaps: list[str] = field(default_factory=list)  # "dose: 'unknown' in 2 rows"
     sentinels: list[str] = field(default_factory=list)  # "age: -999 in 12 rows"
+    lonely: list[str] = field(default_factory=list)  # the same, too seldom to be sure
+    mixed: list[str] = field(default_factory=list)  # "temp '20C' and '68F'"
+    gap_classes: list[str] = field(default_factory=list)  # "y: -999 in 12 rows"
     dates: list[str] = field(default_factory=list)  # "start '11.09.2019' is 2019-09-11"
     date_doubts: list[str] = field(default_factory=list)  # "start '03/04/2021' is 2021-03-04"
     doubtful_days: list[str] = field(default_factory=list)  # the same, read day first
@@ -35,8 +40,13 @@ class Findings:
             ("numbers: ", self.written, "; --read exact=NAME for text"),
             ("numbers: not clear, ", self.doubtful, "; --read decimal=, for the other reading"),
             ("numbers: not clear, ", self.doubtful_comma, "; --read decimal=. for the other reading"),
+            ("numbers: limits, ", self.limits, "; --read exact=NAME for text"),
+            ("numbers: leading zeros, ", self.zeros, "; --read exact=NAME for categories"),
             ("numbers: gaps, ", self.gaps, "; --read exact=NAME for text"),
             ("numbers: gaps, far from all others, ", self.sentinels, "; --read exact=NAME for numbers"),
+            ("numbers: not clear, far from all others, ", self.lonely, "; --read missing=NUMBER if it is a gap"),
+            ("columns: units mixed, so categories, ", self.mixed, "; write one unit"),
+            ("labels: classes that may be gaps, ", self.gap_classes, "; --read missing=WORD leaves them out"),
             ("dates: ", self.dates, "; --read exact=NAME for text"),
             ("dates: not clear, ", self.date_doubts, "; --read dates=dayfirst for the other order"),
             ("dates: not clear, ", self.doubtful_days, "; --read dates=monthfirst for the other order"),

@@ -131,6 +131,7 @@ class TableKind(DataKind[TablePreprocessor]):
         examples = self.read_new(preprocessor, [source])
         assert examples.table is not None
         examples.target = preprocessor.encode_target(examples.table)
+        examples.notes += preprocessor.target_notes(examples.table)
         examples.weight = weights_of(preprocessor, examples.table)
         return examples
 

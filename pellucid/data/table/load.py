@@ -19,7 +19,7 @@ from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
 from ..split import LEAST_TABLE_ROWS, THREE_WAY, TWO_WAY
 from .folds import FOLDS, SMALL, fold_rows
-from .infer import clean_target, fit
+from .infer import NUMERIC, TargetWords, clean_target, fit
 from .partition import Choices, Partition, partition, shared_rows_note
 from .preprocess import TablePreprocessor
 from .read import Table, read_table
@@ -46,7 +46,7 @@ def plan_table(source: Source, table: Table) -> TablePlan:
     strip = options.get("strip_label")
     notes = [*table.notes]
     table = _with_target(table, target, notes)
-    table, spellings = clean_target(table, target, options.get("task"), strip, notes)
+    table, words = clean_target(table, target, options.get("task"), strip, notes)
     if len(table) < LEAST_TABLE_ROWS:
         raise DataError(
             f"{path}: {len(table)} rows with a target; expected {LEAST_TABLE_ROWS} at least to train, validate and test on; collect more"
@@ -62,7 +62,7 @@ def plan_table(source: Source, table: Table) -> TablePlan:
     if not all(map(len, rows)):
         raise DataError(f"{path}: {len(table)} rows with a target, too few for {len(np.unique(found.strata))} different values to train, "
                         "validate and test on; expected more rows for each; collect more, or merge rare values")  # fmt: skip
-    question = Question(table, target, task, separator, [*drop, *found.left_out], strip, weight, options, spellings)
+    question = Question(table, target, task, separator, [*drop, *found.left_out], strip, weight, options, words)
     return TablePlan(question, found, notes)
 
 
@@ -83,6 +83,7 @@ def table_module(source: Source, plan: TablePlan) -> DataModule:
         splits.append(
             Examples(preprocessor.encode(own), preprocessor.encode_target(own), weights_of(preprocessor, own))
         )
+        notes += preprocessor.unseen_values(own)
         used.append(test_path)
         notes.append(f"split: {found.how} into training and validation; test: {test_path.name}")
         if source.dataset is None:
@@ -118,13 +119,14 @@ class Question:
     strip: str | None
     weight: int | None
     options: Mapping[str, OptionValue]
-    spellings: dict[str, str]
+    words: TargetWords
 
     def learn(self, train: np.ndarray) -> tuple[TablePreprocessor, list[str], Examples]:
         """The preprocessor by the rows `train` alone, notes, and all rows encoded."""
         table = self.table
         preprocessor, notes = fit(table, train, self.target, self.task, self.drop, self.strip)
-        preprocessor.read_options, preprocessor.target_form.spellings = table.options, self.spellings
+        preprocessor.read_options, form = table.options, preprocessor.target_form
+        form.spellings, form.sentinels = self.words.spellings, self.words.sentinels
         fit_target(preprocessor, table, self.target, train, self.separator, self.options)
         weights = None
         if self.weight is not None:
@@ -204,9 +206,7 @@ def _with_target(table: Table, target: int, notes: list[str]) -> Table:
         raise DataError(
             f"{table.path}: the target {table.names[target]} is missing in every row; expected values; choose another --target"
         )
-    notes.append(
-        f"{table.path.name}: left out, rows without a value of {table.names[target]}: {int((~present).sum()):,}"
-    )
+    notes.append(f"rows: left out, without a value of {table.names[target]}: {int((~present).sum()):,}")
     return table.take(np.flatnonzero(present))
 
 
@@ -229,7 +229,9 @@ def _labelled(path: Path, preprocessor: TablePreprocessor, header: bool | None, 
                         f"{', '.join(preprocessor.names)}.{suggestion(preprocessor.target_name, table.names) or ' Add it.'}")  # fmt: skip
     target = table.names.index(preprocessor.target_name)
     table = _with_target(table, target, notes)
-    return clean_target(table, target, "regression", None, notes)[0] if preprocessor.task == "regression" else table
+    if preprocessor.task not in NUMERIC:
+        return table
+    return clean_target(table, target, preprocessor.task, None, notes, preprocessor.target_form.sentinels)[0]
 
 
 def read_rows_for_prediction(

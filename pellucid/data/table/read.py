@@ -30,7 +30,7 @@ from .delimited import (
 from .json_rows import is_json, read_json
 from .number_format import PLAIN, NumberFormat, ReadNumbers, decimal_sign_of, read_as, read_column, read_plain
 from .plain import plain_text, unpacked
-from .read_options import ReadOptions
+from .read_options import ReadOptions, word_of_gap
 from .workbook import is_workbook, read_workbook
 
 SHOWN = 20  # columns that a message lists
@@ -114,26 +114,27 @@ class Table:
             texts = self.columns[position]
             exact = self.options.is_exact(self.names[position])
             self._numbers[position] = (
-                read_plain(texts.tolist()) if exact else read_column(texts, self._decimal_sign, self.decimal_comma)
+                read_plain(texts.tolist())
+                if exact
+                else read_column(texts, self._decimal_sign, self.decimal_comma, self.options.decimal_sign)
             )
         return self._numbers[position]
 
     def numbers_like(self, position: int, form: NumberFormat) -> ReadNumbers:
-        """A column that was so written in training; where it cannot be read so, as it says itself, if in the same unit."""
+        """A column that was so written in training; where it cannot be read so, as it says itself, if in the same unit.
+
+        Where it can be read both ways, the user and semicolons between decimal commas overrule training.
+        """
         own = self.read_numbers(position)
         if own is not None and own.format == form:
             return own
         found = read_as(self.columns[position].tolist(), form)
-        if own is not None and len(own.strays) < len(found.strays) and own.format.comparable(form):
+        if own is not None and own.format.comparable(form) and len(own.strays) < len(found.strays) + own.told:
             return own
         return found
 
     def _decimal_sign(self) -> str | None:
-        """The decimal sign of a column that leaves it open: as the user says, or most columns."""
-        if self.options.decimal:
-            return self.options.decimal
-        if self.options.thousands and self.options.thousands in ",.":
-            return {",": ".", ".": ","}[self.options.thousands]
+        """The decimal sign of a column that leaves it open: that of most columns."""
         votes = Counter(vote for vote in (decimal_sign_of(column) for column in self.columns) if vote)
         if votes[","] != votes["."]:
             return max(votes, key=votes.__getitem__)
@@ -184,6 +185,8 @@ def read_table(path: Path, header: bool | None = None, options: ReadOptions | No
         header = options.header > 0
     table = _read(path, header, options)
     table.options = options
+    if gaps := options.missing_words():
+        table.columns = [_without(column, gaps) for column in table.columns]
     if not len(table):
         raise DataError(
             f"{path}: a header and no rows; expected rows of data; if the only row is data, pass --no-header"
@@ -306,6 +309,12 @@ def _none_for_missing(column: np.ndarray) -> np.ndarray:
     result = np.empty(len(column), dtype=object)
     result[:] = [None if text.lower() in MISSING else text for text in column.tolist()]
     return result
+
+
+def _without(column: np.ndarray, gaps: frozenset[str]) -> np.ndarray:
+    """A column with None for the words of `gaps`, as `ReadOptions.missing_words` has them."""
+    gone = {text for text in set(column.tolist()) if text is not None and word_of_gap(text) in gaps}
+    return np.array([None if text in gone else text for text in column.tolist()], dtype=object)
 
 
 def _read_parquet(path: Path) -> Table:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from ...errors import OptionError, suggestion
+from .delimited import as_number
 
 SIGNS = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "pipe": "|", "point": ".", "dot": ".",
          "apostrophe": "'"}  # fmt: skip
@@ -29,6 +30,7 @@ class ReadOptions:
     between groups of digits, "" for none. dates: one of DATES. comment: what a line to skip begins with, "" for none.
     sheet: of a workbook, its name, or its number from 1. header: the line that names the columns, from 1, what stands above it being skipped;
     0 where no line does. exact: columns, separated by |, whose cells are taken as they are written: plain numbers and text alone.
+    missing: words and numbers, separated by | or commas, that stand for a missing value in any column.
     """
 
     encoding: str | None = None
@@ -40,10 +42,23 @@ class ReadOptions:
     sheet: str | None = None
     header: int | None = None
     exact: str | None = None
+    missing: str | None = None
 
     def is_exact(self, column: str) -> bool:
         """Whether the cells of `column` are to be taken as they are written."""
         return self.exact is not None and column in self.exact.split("|")
+
+    def missing_words(self) -> frozenset[str]:
+        """The words of `missing` in lower case, numbers as Python writes them."""
+        words = re.split(r"[|,]", self.missing) if self.missing else []
+        return frozenset(word_of_gap(word) for word in words if word.strip())
+
+    @property
+    def decimal_sign(self) -> str | None:
+        """The decimal sign that was said, by itself or by the sign between thousands; "" where there are no thousands."""
+        if self.decimal is None and self.thousands is not None:
+            return {",": ".", ".": ",", "": ""}.get(self.thousands)
+        return self.decimal
 
     @classmethod
     def parse(cls, text: str | None) -> ReadOptions:
@@ -98,6 +113,12 @@ class ReadOptions:
         return ReadOptions(**{**asdict(other), **{k: v for k, v in asdict(self).items() if v is not None}})
 
 
+def word_of_gap(text: str) -> str:
+    """A cell as `missing_words` has it: -999.0 and -999 are one."""
+    number = as_number(text)
+    return text.strip().lower() if number is None else repr(number)
+
+
 def _encoding(value: str) -> str | None:
     try:
         info = codecs.lookup(value)
@@ -129,6 +150,10 @@ def _comment(value: str) -> str | None:
     return value if 1 <= len(value) <= 3 and not any(c.isalnum() or c in "\"'" for c in value) else None
 
 
+def _missing(value: str) -> str | None:
+    return value if re.sub(r"[|,\s]", "", value) else None
+
+
 def _sheet(value: str) -> str | None:
     return value or None
 
@@ -150,6 +175,7 @@ PARSERS: dict[str, tuple[str, str, Callable[[str], str | int | None]]] = {
     "sheet": ("the name of a sheet, or its number from 1", "Sheet2", _sheet),
     "header": (f"the line of the file that names the columns, from 1 to {HEADER_MOST}, or none", "3", _header),
     "exact": ("columns to take as they are written, separated by |", "NAME", _sheet),
+    "missing": ("words or numbers that stand for a missing value, separated by |", "unknown|-999", _missing),
 }
 EXAMPLE = "encoding=cp1252,delimiter=;,decimal=,,dates=dayfirst"
 COMMAS = ("delimiter", "decimal", "thousands")  # keys whose value may be a comma
