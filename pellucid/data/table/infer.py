@@ -73,7 +73,7 @@ def clean_target(
     for text, count in texts.items():
         counts[labels[text]] += count
     merged = merge_labels(counts)
-    _tell_merged(name, merged, findings)
+    tell_merged(name, merged, findings)
     notes += findings.notes()
     if not merged.names:
         return table, {}
@@ -89,7 +89,7 @@ def _class_numbers(values: np.ndarray) -> bool:
     return len(present) <= MAX_CLASSES_FROM_NUMBERS and bool(np.all(present % 1 == 0))
 
 
-def _tell_merged(name: str, merged: Merged, findings: Findings) -> None:
+def tell_merged(name: str, merged: Merged, findings: Findings) -> None:
     for label in dict.fromkeys(merged.names.values()):
         others = [shown_cell(other) for other, one in merged.names.items() if one == label]
         verb = "is" if len(others) == 1 else "are"
@@ -162,7 +162,7 @@ def fit(
     notes: list[str] = []
     findings = Findings()
     if task == "regression" and (found := table.read_numbers(target)) is not None:
-        _tell_format(table, target, found, findings)
+        tell_format(table, target, found, findings)
         if form_of_numbers(table.names[target], found.values):
             findings.date_targets.append(f"{table.names[target]} {shown_cell(str(table.columns[target][0]))}")
     for position in inputs:
@@ -234,7 +234,7 @@ def _infer_column(
         dates = _fit_dates(table, position, rows, form, findings)
         if dates is not None:
             return dates
-    if found is not None and _few(table, position, found.strays, found.values, exact):
+    if found is not None and stand_for_gaps(table, position, found.strays, found.values, exact):
         return _fit_number(table, position, rows, found, findings) or CONSTANT
     counts = _counts(table.columns[position])
     present = sum(counts.values())
@@ -248,11 +248,11 @@ def _infer_column(
         return f"{different:,} different texts in {present:,} rows, names the rows"
     merged = None if exact else merge_labels(_counts(table.columns[position][rows]))
     if merged is not None:
-        _tell_merged(name, merged, findings)
+        tell_merged(name, merged, findings)
     return fit_category(name, table.columns[position][rows], merged) or CONSTANT
 
 
-def _few(table: Table, position: int, strays: np.ndarray, values: np.ndarray, exact: bool = False) -> bool:
+def stand_for_gaps(table: Table, position: int, strays: np.ndarray, values: np.ndarray, exact: bool = False) -> bool:
     """Whether the text in a column of numbers or dates stands for gaps: little of it, or few words without digits, again and again."""
     if not len(strays) or exact:
         return not len(strays)
@@ -271,8 +271,8 @@ def _fit_number(
 ) -> NumberColumn | None:
     name = table.names[position]
     check_finite(table, position)
-    _tell_format(table, position, found, findings)
-    _tell_gaps(table, position, found.strays, findings)
+    tell_format(table, position, found, findings)
+    tell_gaps(table, position, found.strays, findings)
     exact = table.options.is_exact(name)
     sentinels = [] if exact else sentinels_of(found.values[rows])
     findings.sentinels.extend(f"{name}: {x:g} in {rows_told(int(np.sum(found.values == x)))}" for x in sentinels)
@@ -304,7 +304,7 @@ def _is_sentinel(values: np.ndarray, number: float) -> bool:
     return bool(others.min() >= 0 or others.min() - number > others.max() - others.min())
 
 
-def _tell_format(table: Table, position: int, found: ReadNumbers, findings: Findings) -> None:
+def tell_format(table: Table, position: int, found: ReadNumbers, findings: Findings) -> None:
     """Note how a column writes its numbers, by the first that shows it, and whether that was clear."""
     texts = table.columns[position].tolist()
     if found.format == PLAIN and not found.doubtful and all(map(_plain, texts[:GLANCE])):
@@ -326,7 +326,7 @@ def _plain(text: str | None) -> bool:
     return text is None or as_number(text) is not None or _is_missing(text)
 
 
-def _tell_gaps(table: Table, position: int, strays: np.ndarray, findings: Findings) -> None:
+def tell_gaps(table: Table, position: int, strays: np.ndarray, findings: Findings) -> None:
     words = Counter(table.columns[position][strays].tolist())
     for word, count in words.most_common(2):
         line = f" (line {table.where(int(strays[0])).rpartition(' ')[2]})" if count == len(strays) == 1 else ""
@@ -355,12 +355,12 @@ def _fit_dates(table: Table, position: int, rows: np.ndarray, form: str, finding
     if table.options.dates and order:
         order, doubtful = table.options.dates, False
     moments, strays = read_dates(column, form, order or DAY_FIRST)
-    if not _few(table, position, strays, moments.utc):
+    if not stand_for_gaps(table, position, strays, moments.utc):
         return None
     dates = fit_dates(name, moments, rows, form, order or DAY_FIRST, bool(len(strays)))
     if dates is None:
         return None
-    _tell_gaps(table, position, strays, findings)
+    tell_gaps(table, position, strays, findings)
     i = int(np.flatnonzero(~np.isnan(moments.wall))[0])
     told = f"{name} {shown_cell(column[i])} is {moment_told(float(moments.wall[i]), form)}"
     in_doubt = findings.doubtful_days if order == DAY_FIRST else findings.date_doubts
