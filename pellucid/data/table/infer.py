@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
-from .dates import DATES, DAY_FIRST, date_order, form_of_numbers, form_of_texts, moment_told
+from .dates import DATES, DAY_FIRST, date_order, form_of_numbers, form_of_texts, moment_told, zones_told
 from .delimited import MISSING_INPUT, as_number
 from .findings import Findings, rows_told, shown_cell
 from .labels import Merged, merge_labels
@@ -230,7 +230,7 @@ def _infer_column(
     """The encoder of the column at `position`; where there is nothing to learn from it, the reason."""
     name = table.names[position]
     found, exact = table.read_numbers(position), table.options.is_exact(name)
-    if not exact and (form := _date_form(table, position, found)):
+    if not exact and (form := date_form(table, position, found)):
         dates = _fit_dates(table, position, rows, form, findings)
         if dates is not None:
             return dates
@@ -338,7 +338,7 @@ def tell_gaps(table: Table, position: int, strays: np.ndarray, findings: Finding
 # ---- dates -------------------------------------------------------------------------------------------------------------
 
 
-def _date_form(table: Table, position: int, found: ReadNumbers | None) -> str | None:
+def date_form(table: Table, position: int, found: ReadNumbers | None) -> str | None:
     """The form of a column of dates, as `dates.py` calls it, or None."""
     if found is not None and found.format == PLAIN:
         return form_of_numbers(table.names[position], found.values) if len(found.strays) <= len(table) // 2 else None
@@ -365,6 +365,10 @@ def _fit_dates(table: Table, position: int, rows: np.ndarray, form: str, finding
     told = f"{name} {shown_cell(column[i])} is {moment_told(float(moments.wall[i]), form)}"
     in_doubt = findings.doubtful_days if order == DAY_FIRST else findings.date_doubts
     (in_doubt if doubtful else findings.dates).append(told)
+    texts = _counts(column)
+    zoned = not np.array_equal(moments.wall, moments.utc, equal_nan=True) or any(text[-1].isalpha() for text in texts)
+    if form == DATES and zoned and (zones := zones_told(name, texts)):
+        findings.zones.append(zones)
     return dates
 
 
