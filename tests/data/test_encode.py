@@ -283,8 +283,8 @@ def test_columns_that_are_left_out(table):
     known, notes = fitted(people, "y")
     assert known.needed == ["n"]
     assert notes[:2] == [
-        "column same: the same in all training rows, left out",
-        "column name: 60 different texts in 60 rows, names the rows, left out",
+        "columns: same left out, the same in all training rows",
+        "columns: name left out, 60 different texts in 60 rows, names the rows",
     ]
 
 

@@ -20,6 +20,7 @@ from .timestamps import (
     REGULAR,
     SECONDS,
     WEEKDAYS,
+    WEEKS,
     Clock,
     Stamps,
     clocks_change,
@@ -81,7 +82,8 @@ def check_step(
     if len(line) <= LEAST_STEPS or clock.step <= 0:
         return
     times = line.times[-LATEST:]
-    shares = np.diff(times) / expected_steps(clock, times)
+    steps = np.diff(times)
+    shares = steps / expected_steps(clock, times)
     share = float(np.median(shares))
     own = fit_clock(clock.name, clock.form, times + clock.offset)
     if 1 / UNLIKE < share < UNLIKE:
@@ -90,7 +92,7 @@ def check_step(
             notes.append(f"dates: {of}{days[0]}; {whose} {days[1]}, and so do forecasts")
         return
     came, step = step_text(own), step_text(clock)
-    if np.mean(np.abs(shares - share) < 0.05 * share) <= 1 - IRREGULAR:
+    if not (own.months or _is_even(steps) or _is_even(shares)):
         notes.append(f"dates: {of}most steps are {came}, {whose} {step}, by which forecasts step")
         return
     to_do = (
@@ -101,6 +103,11 @@ def check_step(
     raise DataError(
         f"{table.path}: {of}most steps are {came}; expected {step}, {whose}, by which forecasts step; {to_do}"
     )
+
+
+def _is_even(steps: np.ndarray) -> bool:
+    usual = np.median(steps)
+    return bool(np.mean(np.abs(steps - usual) > 0.05 * usual) < IRREGULAR)
 
 
 def _fall_on(weekdays: list[int]) -> str:
@@ -149,7 +156,7 @@ def _form_notes(clock: Clock, stamps: Stamps) -> list[str]:
         first = next(text for form, text in forms.items() if form != _form_of(last))
         shown = f"{clock.name} in {len(forms)} forms, {shown_cell(first)} is {iso_text(stamps, first)}"
         return [f"dates: {shown}; forecasts are written as {shown_cell(last)}"]
-    if ISO_FORM.fullmatch(last):
+    if ISO_FORM.fullmatch(last) and clock.form != WEEKS:
         return []
     other = {DAY_FIRST: "monthfirst", MONTH_FIRST: "dayfirst"}.get(clock.form, "")
     order = f"; --read dates={other} for the other order" if stamps.ambiguous else ""

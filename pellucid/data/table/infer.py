@@ -176,7 +176,7 @@ def fit(
         elif isinstance(column, TextColumn):
             texts.append(column)
         else:
-            notes.append(f"column {table.names[position]}: {column}, left out")
+            notes.append(f"columns: {table.names[position]} left out, {column}")
     if not numbers and not dates and not categories and not texts:
         left_out = f" ({'; '.join(notes)})" if notes else ""
         raise DataError(f"{table.path}: no column is left to learn from{left_out}; expected one at least beside the target "
@@ -387,5 +387,5 @@ def _scaling_notes(
         names = [column.name for column in numbers if column.scale == scale]
         if names:
             more = f", ... ({len(names)} in all)" if len(names) > 8 else ""
-            notes.append(f"scaled by {words}: {', '.join(names[:8])}{more}")
+            notes.append(f"numbers: scaled by {words}, {', '.join(names[:8])}{more}")
     return notes

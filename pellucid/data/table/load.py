@@ -179,7 +179,7 @@ def _with_target(table: Table, target: int, notes: list[str]) -> Table:
             f"{table.path}: the target {table.names[target]} is missing in every row; expected values; choose another --target"
         )
     notes.append(
-        f"{table.path.name}: left out, rows without a value of {table.names[target]}: {int((~present).sum()):,}"
+        f"rows: {int((~present).sum()):,} without a value of {table.names[target]} left out of {table.path.name}"
     )
     return table.take(np.flatnonzero(present))
 

@@ -38,7 +38,7 @@ def time_notes(probe: Probe, inputs: Sequence[int]) -> list[str]:
         random, apart = _scores(probe, [p for p in inputs if p != position], moments)
         if random - apart > max(FALLS, 3 * math.sqrt(0.5 / len(probe))):
             what = "right" if probe.task == "classification" else "explained"
-            scores = f"{100 * apart:.0f}% {what} on other times, {100 * random:.0f}% among these"
+            scores = f"{100 * apart:.0f}% {what} on other times, {100 * random:.0f}% at random"
             return [f"split: dated by {name}; a simple model: {scores}; --split time:{name}"]
     return []
 
