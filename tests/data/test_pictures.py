@@ -87,7 +87,7 @@ def test_parts_that_the_folders_name(tmp_path):
     fill(tmp_path / "pets" / "test", each=7, first=50_000)
     problem = load_problem(str(tmp_path / "pets"))
     assert sizes(problem) == [68, 12, 14]
-    assert problem.notes[1] == "test: the 14 of its own; validation: 12 of the training pictures, by class"
+    assert problem.notes[1] == "split: test the 14 of its own, validation 12 of the training pictures by class"
     fill(tmp_path / "pets" / "val", each=5, first=60_000)
     assert sizes(load_problem(str(tmp_path / "pets"))) == [80, 10, 14]
 

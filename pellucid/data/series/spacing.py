@@ -34,6 +34,7 @@ LATEST = 1000  # steps at its end that this is told from
 UNLIKE = 1.25  # times the step of the clock: longer or shorter ones are others
 LEAST_DAYS = 14  # that show on which weekdays none falls
 HOUR = 1 / 24
+ZEROS = str.maketrans("123456789", "0" * 9)
 OFFSET = re.compile(r"(?<=:\d\d)[-+]\d\d(?::?\d\d)?$")
 
 
@@ -148,12 +149,13 @@ def _form_notes(clock: Clock, stamps: Stamps) -> list[str]:
     """How times are read that are written otherwise than 2024-12-31, or in several forms."""
     if not clock.dates:
         return []
-    forms: dict[str, str] = {}
-    for text in dict.fromkeys(stamps.texts):
-        forms.setdefault(_form_of(text), text)
+    shapes: dict[str, str] = {}
+    for text in stamps.texts:
+        shapes.setdefault(text.translate(ZEROS), text)
+    forms = {_form_of(text): text for text in reversed(shapes.values())}  # the first of each
     last = stamps.texts[int(np.argmax(stamps.times))]
     if len(forms) > 1:
-        first = next(text for form, text in forms.items() if form != _form_of(last))
+        first = next(text for text in shapes.values() if _form_of(text) != _form_of(last))
         shown = f"{clock.name} in {len(forms)} forms, {shown_cell(first)} is {iso_text(stamps, first)}"
         return [f"dates: {shown}; forecasts are written as {shown_cell(last)}"]
     if ISO_FORM.fullmatch(last) and clock.form != WEEKS:

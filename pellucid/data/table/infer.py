@@ -387,5 +387,5 @@ def _scaling_notes(
         names = [column.name for column in numbers if column.scale == scale]
         if names:
             more = f", ... ({len(names)} in all)" if len(names) > 8 else ""
-            notes.append(f"numbers: scaled by {words}, {', '.join(names[:8])}{more}")
+            notes.append(f"inputs: scaled by {words}, {', '.join(names[:8])}{more}")
     return notes
