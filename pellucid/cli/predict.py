@@ -129,7 +129,8 @@ def _forecast(
     interval = result.interval if result else None
     steps = forecast(predictor.forward.native, preprocessor, table, horizon, interval)
     rows = [forecast_row(preprocessor, step, interval is not None) for step in steps]
-    notes = list(preprocessor.long_enough(table, preprocessor.read_lines(table))[1])
+    notes = [*table.notes]
+    notes += preprocessor.long_enough(table, preprocessor.read_lines(table, notes))[1]
     if interval is not None:
         count = len(steps) // max(1, len({step.series for step in steps}))
         notes.append(f"interval: {interval_sentence(interval, count)}")

@@ -88,7 +88,7 @@ class FileKind(DataKind[P]):
     def _new_examples(
         self, preprocessor: P, images: ImageSet, target: np.ndarray | None = None
     ) -> NewExamples:  # fmt: skip
-        notes = [f"{self.noun}s that cannot be read: {listed(images.broken)}"] if images.broken else []
+        notes = [f"file: {self.noun}s that cannot be read: {listed(images.broken)}"] if images.broken else []
         return NewExamples(preprocessor.encode(images.images), images.names, images.view, target=target, notes=notes)
 
 

@@ -79,17 +79,19 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
         if len(sources) > 1:
             raise OptionError(f"DATA: {len(sources)} tables; expected one; predict them one after another")
         table = self.read_table(preprocessor, sources[0])
-        kept, notes = preprocessor.long_enough(table, preprocessor.read_lines(table))
+        preprocessor, found = preprocessor.in_zone_of(table), list[str]()
+        kept, notes = preprocessor.long_enough(table, preprocessor.read_lines(table, found))
         lines = [preprocessor.extended(table, line, 1) for line in kept]
         windows: Any = preprocessor.encode(lines)["series"]
         ends = np.cumsum([len(line) - preprocessor.window + 1 for line in lines])
         names = [preprocessor.step_name(line, -1) for line in lines]
-        return NewExamples({"series": windows.take(ends - 2)}, names, notes=notes)
+        return NewExamples({"series": windows.take(ends - 2)}, names, notes=found + notes)
 
     def read_labelled(self, preprocessor: SeriesPreprocessor, source: Source) -> NewExamples:
         """The steps that have a whole window before them; of a data set known by name, those of its test split."""
         table = self.read_table(preprocessor, source)
-        lines = preprocessor.read_lines(table)
+        preprocessor, found = preprocessor.in_zone_of(table), list[str]()
+        lines = preprocessor.read_lines(table, found)
         window, name = preprocessor.window, preprocessor.target_name
         most = max(map(len, lines))
         if most <= window:
@@ -104,7 +106,9 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
             source.options = {"target": name, "time_column": preprocessor.clock.name, "lookback": window}
             test = len(self.load(source).test)
             examples, stamps = examples.take(np.arange(len(stamps))[-test:]), stamps[-test:]
-        return NewExamples(examples.inputs, stamps, target=examples.target, notes=preprocessor.unseen_series(lines))
+        return NewExamples(
+            examples.inputs, stamps, target=examples.target, notes=found + preprocessor.unseen_series(lines)
+        )
 
     def read_table(self, preprocessor: SeriesPreprocessor, source: Source) -> Table:
         options = ReadOptions.parse(source.options.get("read")).over(preprocessor.read_options)

@@ -25,6 +25,7 @@ class Findings:
     dates: list[str] = field(default_factory=list)  # "start '11.09.2019' is 2019-09-11"
     date_doubts: list[str] = field(default_factory=list)  # "start '03/04/2021' is 2021-03-04"
     doubtful_days: list[str] = field(default_factory=list)  # the same, read day first
+    zones: list[str] = field(default_factory=list)  # "start has +01:00 and Z"
     date_targets: list[str] = field(default_factory=list)
     merged: list[str] = field(default_factory=list)  # "Species: 'adelie' and 'ADELIE' are 'Adelie'"
     texts: list[str] = field(default_factory=list)  # whole notes on columns of text
@@ -50,6 +51,7 @@ class Findings:
             ("dates: ", self.dates, "; --read exact=NAME for text"),
             ("dates: not clear, ", self.date_doubts, "; --read dates=dayfirst for the other order"),
             ("dates: not clear, ", self.doubtful_days, "; --read dates=monthfirst for the other order"),
+            ("dates: ", self.zones, "; hours as written, days by UTC; --read exact=NAME"),
             ("dates: the target is learned as a plain number, ", self.date_targets, "; choose another --target"),
             ("labels: ", self.merged, "; --read exact=NAME to keep apart"),
             ("labels: kept apart, though but for case one, ", self.apart, "; rename them if they are one"),

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
 from ..description_text import shell_word
-from .dates import DATES, DAY_FIRST, date_order, form_of_numbers, form_of_texts, moment_told
+from .dates import DATES, DAY_FIRST, date_order, form_of_numbers, form_of_texts, moment_told, zones_told
 from .delimited import MISSING_INPUT, as_number
 from .findings import Findings, rows_told, shown_cell
 from .labels import Merged, merge_labels
@@ -94,7 +94,7 @@ def clean_target(
     for text, count in texts.items():
         counts[labels[text]] += count
     merged = merge_labels(counts)
-    _tell_merged(name, merged, findings)
+    tell_merged(name, merged, findings)
     notes += findings.notes()
     if not merged.names:
         return table, TargetWords()
@@ -138,7 +138,7 @@ def _class_numbers(values: np.ndarray) -> bool:
     return len(present) <= MAX_CLASSES_FROM_NUMBERS and bool(np.all(present % 1 == 0))
 
 
-def _tell_merged(name: str, merged: Merged, findings: Findings) -> None:
+def tell_merged(name: str, merged: Merged, findings: Findings) -> None:
     for label in dict.fromkeys(merged.names.values()):
         others = [shown_cell(other) for other, one in merged.names.items() if one == label]
         verb = "is" if len(others) == 1 else "are"
@@ -269,7 +269,7 @@ def _tell_target(table: Table, target: int, task: str, findings: Findings) -> No
         findings.gap_classes.extend(f"{name}: {x:g} in {rows_told(int(np.sum(found.values == x)))}" for x in numbers)
     if found is None or not (task in NUMERIC or found.doubtful):
         return
-    _tell_format(table, target, found, findings)
+    tell_format(table, target, found, findings)
     if task in NUMERIC:
         _tell_lonely(name, found.values, findings)
     if task == "regression" and form_of_numbers(name, found.values):
@@ -317,12 +317,12 @@ def infer_column(
     """The encoder of the column at `position`; where there is nothing to learn from it, the reason."""
     name = table.names[position]
     found, exact = table.read_numbers(position), table.options.is_exact(name)
-    if not exact and (form := _date_form(table, position, found)):
+    if not exact and (form := date_form(table, position, found)):
         dates = _fit_dates(table, position, rows, form, findings)
         if dates is not None:
             return dates
     as_text = exact and found is not None and bool(_codes(table.columns[position], found.values))
-    if found is not None and not as_text and _few(table, position, found.strays, found.values, exact):
+    if found is not None and not as_text and stand_for_gaps(table, position, found.strays, found.values, exact):
         return _fit_number(table, position, rows, found, findings) or CONSTANT
     counts = _counts(table.columns[position])
     present = sum(counts.values())
@@ -341,11 +341,11 @@ def infer_column(
         findings.mixed.append(f"{name} {shown_cell(mixed[0])} and {shown_cell(mixed[1])}")
     merged = None if exact else merge_labels(_counts(table.columns[position][rows]))
     if merged is not None:
-        _tell_merged(name, merged, findings)
+        tell_merged(name, merged, findings)
     return fit_category(name, table.columns[position][rows], merged) or CONSTANT
 
 
-def _few(table: Table, position: int, strays: np.ndarray, values: np.ndarray, exact: bool = False) -> bool:
+def stand_for_gaps(table: Table, position: int, strays: np.ndarray, values: np.ndarray, exact: bool = False) -> bool:
     """Whether the text in a column of numbers or dates stands for gaps: little of it, or few words without digits, again and again."""
     if not len(strays) or exact:
         return not len(strays)
@@ -364,8 +364,8 @@ def _fit_number(
 ) -> NumberColumn | None:
     name = table.names[position]
     check_finite(table, position)
-    _tell_format(table, position, found, findings)
-    _tell_gaps(table, position, found.strays, findings)
+    tell_format(table, position, found, findings)
+    tell_gaps(table, position, found.strays, findings)
     exact = table.options.is_exact(name)
     sentinels = [] if exact else sentinels_of(found.values[rows])
     if not exact:
@@ -401,7 +401,7 @@ def _is_sentinel(values: np.ndarray, number: float, least: int, different: int) 
     return bool(others.min() >= 0 or others.min() - number > others.max() - others.min())
 
 
-def _tell_format(table: Table, position: int, found: ReadNumbers, findings: Findings) -> None:
+def tell_format(table: Table, position: int, found: ReadNumbers, findings: Findings) -> None:
     """Note how a column writes its numbers, by the first that shows it, and whether that was clear."""
     name, texts = table.names[position], table.columns[position].tolist()
     if found.format == PLAIN and not found.doubtful and all(map(_plain, texts[:GLANCE])):
@@ -422,7 +422,7 @@ def _plain(text: str | None) -> bool:
     return text is None or as_number(text) is not None or _is_missing(text)
 
 
-def _tell_gaps(table: Table, position: int, strays: np.ndarray, findings: Findings) -> None:
+def tell_gaps(table: Table, position: int, strays: np.ndarray, findings: Findings) -> None:
     words = Counter(table.columns[position][strays].tolist())
     for word, count in words.most_common(2):
         line = f" (line {table.where(int(strays[0])).rpartition(' ')[2]})" if count == len(strays) == 1 else ""
@@ -434,7 +434,7 @@ def _tell_gaps(table: Table, position: int, strays: np.ndarray, findings: Findin
 # ---- dates -------------------------------------------------------------------------------------------------------------
 
 
-def _date_form(table: Table, position: int, found: ReadNumbers | None) -> str | None:
+def date_form(table: Table, position: int, found: ReadNumbers | None) -> str | None:
     """The form of a column of dates, as `dates.py` calls it, or None."""
     if found is not None and found.format == PLAIN:
         return form_of_numbers(table.names[position], found.values) if len(found.strays) <= len(table) // 2 else None
@@ -451,16 +451,20 @@ def _fit_dates(table: Table, position: int, rows: np.ndarray, form: str, finding
     if table.options.dates and order:
         order, doubtful = table.options.dates, False
     moments, strays = read_dates(column, form, order or DAY_FIRST)
-    if not _few(table, position, strays, moments.utc):
+    if not stand_for_gaps(table, position, strays, moments.utc):
         return None
     dates = fit_dates(name, moments, rows, form, order or DAY_FIRST, bool(len(strays)))
     if dates is None:
         return None
-    _tell_gaps(table, position, strays, findings)
+    tell_gaps(table, position, strays, findings)
     i = int(np.flatnonzero(~np.isnan(moments.wall))[0])
     told = f"{name} {shown_cell(column[i])} is {moment_told(float(moments.wall[i]), form)}"
     in_doubt = findings.doubtful_days if order == DAY_FIRST else findings.date_doubts
     (in_doubt if doubtful else findings.dates).append(told)
+    texts = _counts(column)
+    zoned = not np.array_equal(moments.wall, moments.utc, equal_nan=True) or any(text[-1].isalpha() for text in texts)
+    if form == DATES and zoned and (zones := zones_told(name, texts)):
+        findings.zones.append(zones)
     return dates
 
 

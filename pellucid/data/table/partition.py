@@ -6,7 +6,6 @@ away are named, and left to the user to drop.
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from .leaks import (
 )
 from .preprocess import label_text
 from .read import Table, numbers_of
+from .time_order import moments_of, time_notes
 
 HOW = ("auto", "together", "random", "time:NAME")
 MOST_NAMED = 4  # columns that give the target away, in notes of their own
@@ -128,7 +128,9 @@ def partition(
         seen = seen[np.unique(duplicates.units[seen], return_index=True)[1]]
     groups: dict[int, str] = {}
     if choices.group is None and choices.time is None:
-        groups = _group_notes(Probe(table, seen, target, kind, strip, seed, MOST_GROUP_ROWS), inputs)
+        probe = Probe(table, seen, target, kind, strip, seed, MOST_GROUP_ROWS)
+        groups = _group_notes(probe, inputs)
+        notes += time_notes(probe, [p for p in inputs if p not in groups])
     notes += _leak_notes(Probe(table, seen, target, kind, strip, seed), inputs, groups)
     notes += groups.values()
     how = _how(table, task, rows, choices)
@@ -162,7 +164,7 @@ def _split(
 ) -> list[np.ndarray]:
     try:
         if choices.time is not None:
-            return split_in_order(_moments(table, choices.time), fractions)
+            return split_in_order(moments_of(table, choices.time), fractions)
         return split_rows(strata, task, seed, fractions, units)
     except DataError as error:
         column = choices.time if choices.group is None else choices.group
@@ -179,32 +181,6 @@ def _groups(table: Table, position: int) -> np.ndarray:
     known: dict[str, int] = {}
     cells = table.columns[position].tolist()
     return np.array([len(cells) + i if v is None else known.setdefault(v, len(known)) for i, v in enumerate(cells)])
-
-
-def _moments(table: Table, position: int) -> np.ndarray:
-    """float64 (N,): numbers as they are, dates of ISO 8601 in seconds. Raises DataError with the line of anything else."""
-    found = table.parsed(position)
-    if found is not None and not len(found[1]) and not np.isnan(found[0]).any():
-        return found[0]
-    known: dict[str | None, float] = {}
-    for i, cell in enumerate(table.columns[position].tolist()):
-        if cell not in known:
-            known[cell] = _seconds(table, position, i)
-    return np.array([known[cell] for cell in table.columns[position].tolist()])
-
-
-def _seconds(table: Table, position: int, i: int) -> float:
-    cell = table.columns[position][i]
-    try:
-        moment = datetime.datetime.fromisoformat(str(cell))
-    except ValueError:
-        what = "is missing" if cell is None else f"is {cell!r:.40}"
-        raise DataError(
-            f"{table.where(i)}: {table.names[position]} {what}; expected numbers, or dates as 2024-03-01, in every row"
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return moment.timestamp()
 
 
 # ---- notes -------------------------------------------------------------------------------------------------------------
