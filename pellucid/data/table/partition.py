@@ -222,9 +222,7 @@ def _duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> li
     """What is done with repeated rows."""
     if not duplicates.repeats:
         return []
-    other = f" ({duplicates.other_target:,} with another target)" if duplicates.other_target else ""
-    how = "differ from others in last digits alone" if duplicates.near else f"repeat others{other}"
-    what = f"rows: {duplicates.repeats:,} of {count:,} {how}"
+    what = f"rows: {duplicates.repeats:,} of {count:,} {_how_alike(duplicates)}"
     if choices.time is not None:
         return [f"{what}, and may be on both sides of a split by time"]
     if choices.how == "random":
@@ -232,6 +230,21 @@ def _duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> li
     if choices.how == "auto" and duplicates.coarse:
         return [f"{what}, as coarse values do by chance; split at random; --split together"]
     return [f"{what}, kept on one side of the split; --split random"]
+
+
+def _how_alike(duplicates: Duplicates) -> str:
+    """`repeat others but for noise`: in which ways rows are copies."""
+    names = duplicates.but_for
+    ways = {
+        f" ({duplicates.other_target:,} with another target)" if duplicates.other_target else "": duplicates.exact > 0,
+        f" but for {names[0] if len(names) == 1 else 'one column'}"[:40]: bool(names),
+        " but for last digits": duplicates.last_digits,
+        " nearly": duplicates.near,
+    }
+    found = [way for way, holds in ways.items() if holds]
+    if found == [" but for last digits"]:
+        return "differ from others in last digits alone"
+    return "nearly repeat others" if found == [" nearly"] else f"repeat others{' or'.join(found)}"
 
 
 def _leak_notes(probe: Probe, inputs: list[int], groups: Collection[int]) -> list[str]:
