@@ -122,11 +122,25 @@ def f1_macro(confusion: np.ndarray) -> float:
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """The 95% score interval of a proportion (Wilson 1927); never empty, never outside 0..1."""
-    share, z2 = successes / n, Z * Z
+    return share_interval(successes / n, n, Z)
+
+
+def share_interval(share: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's interval of a share among n, which may be no whole number; z: the quantile, 1.96 for 95% of many."""
+    z2 = z * z
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    half = z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     # The ends are exact at 0 and n; rounding would leave 1e-19 there.
-    return (0.0 if successes == 0 else max(0.0, middle - half)), (1.0 if successes == n else min(1.0, middle + half))
+    return (0.0 if share == 0 else max(0.0, middle - half)), (1.0 if share == 1 else min(1.0, middle + half))
+
+
+def t_quantile(freedom: float) -> float:
+    """Two-sided 95% of Student's t, to three digits (Abramowitz & Stegun 1964, 26.7.5); Z for infinitely many degrees."""
+    if freedom < 3:
+        return 12.706 if freedom < 2 else 4.303
+    z, v = Z, freedom
+    terms = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + sum(term / v ** (i + 1) for i, term in enumerate(terms))
 
 
 def _standard_error(values: np.ndarray) -> float:

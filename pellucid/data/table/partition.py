@@ -177,6 +177,11 @@ def _groups(table: Table, position: int) -> np.ndarray:
     return np.array([len(cells) + i if v is None else known.setdefault(v, len(known)) for i, v in enumerate(cells)])
 
 
+def group_units(table: Table, name: str) -> np.ndarray | None:
+    """int64 (N,), equal for rows of a group of the column `name`; None where the table has no such column."""
+    return _groups(table, table.names.index(name)) if name in table.names else None
+
+
 def _moments(table: Table, position: int) -> np.ndarray:
     """float64 (N,): numbers as they are, dates of ISO 8601 in seconds. Raises DataError with the line of anything else."""
     found = table.parsed(position)
