@@ -1,7 +1,7 @@
 """Scoring: the scores that a run is judged by, for each task, with weights of rows and a chosen threshold (floor 7).
 
 `Scoring` says what is scored and which score stands first. Plain accuracy and RMSE come from `metrics.py` with their own
-intervals; every other score, and all scores of weighted rows, have percentile bootstraps over the rows (Efron 1979).
+intervals; every other score, and all scores of weighted rows, have bootstraps over the rows (Efron 1979).
 
 Shapes: N rows, K classes, L labels.
 """
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import OptionError
-from ..runs.metric_names import DECIDED, METRIC_TASKS, UNIT, higher_is_better
+from ..runs.metric_names import DECIDED, METRIC_TASKS, higher_is_better
 from ..runs.records import Decision, Metrics
 from .metrics import (
+    bootstrap_interval,
     checked_classification,
     checked_regression,
     classification_metrics,
-    percentile_interval,
     regression_metrics,
     share_interval,
     t_quantile,
@@ -145,12 +145,12 @@ class Scoring:
 
         def difference(w: np.ndarray) -> Scores:
             one, two = ours(w)[name], theirs(w)[name]
-            return {name: None if one is None or two is None else sign * (one - two)}
+            return {"gain": None if one is None or two is None else sign * (one - two)}
 
-        value = difference(weight)[name]
+        value = difference(weight)["gain"]
         if value is None:
             return None
-        low, high = bootstrap_intervals(difference, weight, clusters(unit)).get(name, (-abs(value), abs(value)))
+        low, high = bootstrap_intervals(difference, weight, clusters(unit)).get("gain", (-abs(value), abs(value)))
         return value, low, high
 
     def value(self, output: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -355,10 +355,9 @@ def interval_scorer(output: np.ndarray, target: np.ndarray) -> Scorer:
 def bootstrap_intervals(
     scorer: Scorer, weight: np.ndarray, unit: np.ndarray | None = None
 ) -> dict[str, tuple[float, float]]:
-    """95% percentile intervals of scores over resampled rows, with a fixed seed; those without any width are left out.
+    """95% intervals of scores over resampled rows, with a fixed seed; those without any width are left out.
 
-    unit: int64 (N,) from 0, see `clusters`: then whole units are drawn (Davison & Hinkley 1997), and the interval is wider
-    the fewer there are, by Student's t.
+    unit: int64 (N,) from 0, see `clusters`: then whole units are drawn (Davison & Hinkley 1997).
     """
     n = len(weight) if unit is None else int(unit.max()) + 1
     if n < 2:
@@ -373,17 +372,12 @@ def bootstrap_intervals(
         for name, value in scorer(resampled).items():
             if value is not None:
                 drawn.setdefault(name, []).append(value)
-    intervals = {name: percentile_interval(np.array(values)) for name, values in drawn.items()}
-    if unit is not None:
-        wider = t_quantile(n - 1) / t_quantile(math.inf) * math.sqrt(n / (n - 1))
-        for name, value in scorer(weight).items():
-            if value is not None and name in intervals:
-                low, high = (value + wider * (end - value) for end in intervals[name])
-                intervals[name] = (
-                    (low if name not in UNIT else max(low, 0.0)),
-                    (high if name not in UNIT else min(high, 1.0)),
-                )
-    return {name: pair for name, pair in intervals.items() if pair[1] > pair[0]}
+    values = scorer(weight)
+    found = {}
+    for name, draws in drawn.items():
+        if (value := values.get(name)) is not None:
+            found[name] = bootstrap_interval(name, value, np.array(draws), n)
+    return {name: pair for name, pair in found.items() if pair is not None}
 
 
 def clusters(unit: np.ndarray | None) -> np.ndarray | None:

@@ -16,7 +16,7 @@ METRIC_TASKS: dict[str, tuple[str, ...]] = {
     "mae": ("regression", "counts"),
     "deviance": ("counts",),
 }
-LOWER = {"log_loss", "rmse", "mae", "deviance", "nll_per_char", "frechet"}  # better where lower
+LOWER = {"log_loss", "rmse", "mae", "deviance", "nll_per_char", "frechet", "interval_width"}  # better where lower
 DECIDED = {"accuracy", "f1", "balanced_accuracy"}  # scores of the class that is named, and so of a threshold
 UNIT = {
     "accuracy",
