@@ -405,6 +405,17 @@ def test_copies_make_no_leaks(load):
     assert not leak_notes(load(twice({**normal(150, digits=6), "y": labels(150)})))
 
 
+# ---- few rows of a class -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "told"), [(12, True), (60, False)])
+def test_a_class_that_stands_in_few_test_rows_is_told(load, count, told):
+    y = RNG.permutation(np.where(np.arange(600) < count, "yes", "no"))
+    notes = [note for note in load({**normal(600), "y": y}).notes if note.startswith("labels: yes stands in ")]
+    assert len(notes) == told
+    assert not told or notes[0].startswith("labels: yes stands in 2 of 90 validation and 2 of 90 test rows, too few")
+
+
 # ---- runs of earlier versions --------------------------------------------------------------------------------------------
 
 

@@ -156,7 +156,7 @@ def test_intervals_over_groups_hold_the_truth_and_those_over_rows_do_not(monkeyp
             found = scoring.metrics(output, target, None, unit if known else None)
             assert found.groups == (10 if known else None)
             held[known] += found.intervals[name][0] <= truth <= found.intervals[name][1]
-    assert held[True] >= 87 and held[False] < 75
+    assert held[True] >= 87 and held[False] < 82
 
 
 def test_rows_that_are_nearly_all_their_own_are_scored_as_rows():

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
 from ..base import OptionValue
+from ..problem import SPLITS
 from ..split import TWO_WAY, split_in_order, split_rows
 from .duplicates import Duplicates, RowHashes, find_duplicates, first_rows, joined
 from .identifiers import find_identifiers
@@ -33,6 +34,7 @@ from .preprocess import label_text
 from .read import Table, numbers_of
 
 HOW = ("auto", "together", "random", "time:NAME")
+FEW = 5  # rows of a class, with fewer of which scores of it say little
 MOST_NAMED = 4  # columns that give the target away, in notes of their own
 
 
@@ -127,6 +129,7 @@ def partition(
         groups = _group_notes(Probe(table, seen, target, kind, strip, seed, MOST_GROUP_ROWS), inputs)
     notes += _leak_notes(Probe(table, seen, target, kind, strip, seed), inputs, groups)
     notes += groups.values()
+    notes += _few_notes(strata, rows) if task == "classification" else []
     how = _how(table, task, rows, choices)
     return Partition(rows, left_out, duplicates, strata, units, choices.time is not None, how, notes)
 
@@ -235,6 +238,21 @@ def _duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> li
     if choices.how == "auto" and duplicates.coarse:
         return [f"{what}, as coarse values do by chance; split at random; --split together"]
     return [f"{what}, kept on one side of the split; --split random"]
+
+
+def _few_notes(strata: np.ndarray, rows: list[np.ndarray]) -> list[str]:
+    """A note where the rarer of two classes stands in so few rows that scores of it say little."""
+    labels, counts = np.unique(strata, return_counts=True)
+    if len(labels) != 2:
+        return []
+    rarer = labels[counts.argmin()]
+    found = [int((strata[part] == rarer).sum()) for part in rows[1:]]
+    if min(found) >= FEW:
+        return []
+    shown = " and ".join(
+        f"{k:,} of {len(part):,} {name}" for k, part, name in zip(found, rows[1:], SPLITS[1:], strict=False)
+    )
+    return [f"labels: {str(rarer)[:20]} stands in {shown} rows, too few to judge by; --metric pr_auc, or more rows"]
 
 
 def _how_alike(duplicates: Duplicates) -> str:
