@@ -70,7 +70,8 @@ def command(
         metrics, baselines, notes = _evaluate_text(trained, str(data), read)
     else:
         metrics, baselines, notes = _evaluate_predictions(trained, data, others, read)
-    notes += [note for member in (trained, *others) for note in caveats(member, data)]
+    told = any(note.startswith("rows: ") and "flatters" in note for note in notes)
+    notes += [note for member in (trained, *others) for note in caveats(member, None if told else data)]
     for note in notes:
         say(f"note: {note}")
     if as_json:
@@ -110,8 +111,16 @@ def _evaluate_predictions(run: runs.Run, data: str | None, others: list[runs.Run
                               "data and split; name the data to score, or leave it out")  # fmt: skip
         outputs.append(other_predictions.output)
     predictions.output = np.mean(outputs, axis=0)
-    result = run.result() if data is None else None
-    return predictor.score(predictions), result.baselines if result else {}, predictor.unseen_values(predictions)
+    notes = predictor.unseen_values(predictions)
+    if data is None:
+        result = run.result()
+        return predictor.score(predictions), result.baselines if result else {}, notes
+    known, why = predictor.rows_of_training(predictions)
+    if known is not None:
+        what = f"rows: {int(known.sum()):,} of {len(known):,} are rows of training, so this score flatters"
+        rest = "no others" if known.all() else f"on the others {score_line(predictor.score(predictions, ~known))}"
+        why = [f"{what}; {rest}"]
+    return predictor.score(predictions), {}, [*notes, *why]
 
 
 def _evaluate_own_test(run: runs.Run, feature_network: str | None) -> Scores:

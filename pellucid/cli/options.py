@@ -219,8 +219,9 @@ def as_options(error: OptionError, given: Iterable[str]) -> OptionError:
 def flat(metrics: Metrics) -> dict[str, Json]:
     """Metrics for --json: plain names, and `accuracy_95: [low, high]` for each interval."""
     correct = {} if metrics.correct is None else {"correct": metrics.correct}
+    groups = {} if metrics.groups is None else {"groups": metrics.groups}
     intervals: dict[str, Json] = {f"{name}_95": [*pair] for name, pair in metrics.intervals.items()}
-    return {**metrics.scores, **correct, "n": metrics.n, **intervals}
+    return {**metrics.scores, **correct, "n": metrics.n, **groups, **intervals}
 
 
 def strongest(baselines: dict[str, Metrics]) -> tuple[str, Metrics] | None:

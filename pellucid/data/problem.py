@@ -32,12 +32,14 @@ class Examples:
     """Encoded rows: every array's first axis is N. `target` is int64 class indices (N,), float32 (N,), or (N, L) of labels.
 
     weight: how much each row counts, float32 (N,); None where all count the same.
+    unit: int64 (N,), equal for rows that belong together, as those of a patient; None where each row is its own.
     An input may also be an object that is indexed like an array and reads its rows only then (`image_set.LazyImages`).
     """
 
     inputs: dict[str, np.ndarray]
     target: np.ndarray
     weight: np.ndarray | None = None
+    unit: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(array) for name, array in self.inputs.items()} | {"target": len(self.target)}
@@ -64,8 +66,8 @@ class Examples:
 
     def take(self, rows: np.ndarray) -> Examples:
         """The examples at `rows` (int64), in that order, copied."""
-        weight = None if self.weight is None else self.weight[rows]
-        return Examples({name: array[rows] for name, array in self.inputs.items()}, self.target[rows], weight)
+        weight, unit = (None if of is None else of[rows] for of in (self.weight, self.unit))
+        return Examples({name: array[rows] for name, array in self.inputs.items()}, self.target[rows], weight, unit)
 
 
 @dataclass

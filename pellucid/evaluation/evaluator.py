@@ -229,7 +229,7 @@ class PredictionEvaluator(Evaluator):
     def test(self) -> EvaluationResult:
         problem, scoring, test = self.problem, self.scoring(), self.problem.examples("test")
         output, target = self._output(test), self._targets(test)
-        metrics = scoring.metrics(output, target, test.weight)
+        metrics = scoring.metrics(output, target, test.weight, test.unit)
         others = self._baselines(output, metrics)
         self._note_trees(others)
         said = scoring.said(output) if scoring.task in ("classification", "multilabel") else None
@@ -244,7 +244,8 @@ class PredictionEvaluator(Evaluator):
         problem, preprocessor, scoring = self.problem, self.problem.preprocessor, self.scoring()
         train, part, test = (problem.examples(split) for split in ("train", "validation", "test"))
         learned, target = self._targets(train), self._targets(test)
-        if metrics.headline is None and test.weight is None and problem.task != "counts":
+        usual = metrics.headline is None and metrics.groups is None
+        if usual and test.weight is None and problem.task != "counts":
             return baselines(problem.task, train.inputs, learned, test.inputs, target,
                              classes=preprocessor.classes, network=network, decode=preprocessor.decode, texts=self._texts("train", "test"))  # fmt: skip
         outputs, chosen = baseline_outputs(
@@ -258,7 +259,7 @@ class PredictionEvaluator(Evaluator):
             scored = own.metrics(output, target, test.weight)
             # The network's median is compared with the one number of a baseline.
             ours = network[:, 1] if scoring.coverage is not None else network
-            gain = plain.gain(name, ours, output, own, target, test.weight)
+            gain = plain.gain(name, ours, output, own, target, test.weight, test.unit)
             found[key] = dataclasses.replace(scored, gain=gain, headline=name)
         return found
 

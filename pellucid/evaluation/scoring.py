@@ -1,7 +1,7 @@
 """Scoring: the scores that a run is judged by, for each task, with weights of rows and a chosen threshold (floor 7).
 
 `Scoring` says what is scored and which score stands first. Plain accuracy and RMSE come from `metrics.py` with their own
-intervals; every other score, and all scores of weighted rows, have percentile bootstraps over the rows (Efron 1979).
+intervals; every other score, and all scores of weighted rows, have bootstraps over the rows (Efron 1979).
 
 Shapes: N rows, K classes, L labels.
 """
@@ -19,11 +19,13 @@ from ..errors import OptionError
 from ..runs.metric_names import DECIDED, METRIC_TASKS, higher_is_better
 from ..runs.records import Decision, Metrics
 from .metrics import (
+    bootstrap_interval,
     checked_classification,
     checked_regression,
     classification_metrics,
-    percentile_interval,
     regression_metrics,
+    share_interval,
+    t_quantile,
     wilson,
 )
 
@@ -32,6 +34,7 @@ Scorer = Callable[[np.ndarray], Scores]  # from the weights (N,) of the rows to 
 
 RESAMPLES = 1000
 LARGE = 5000  # beyond this many rows 200 resamples fix the interval well enough
+MOSTLY_OWN = 0.95  # units for each row, beyond which rows are taken for independent
 NAMED = 0.5  # probability from which a label is named, where rows have several and no threshold was chosen
 LEAST_POSITIVE = 10  # rows with a label, from which it has a threshold of its own
 
@@ -87,29 +90,45 @@ class Scoring:
             return interval_scorer(output, target)
         return count_scorer(output, target) if self.task == "counts" else regression_scorer(output, target)
 
-    def metrics(self, output: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> Metrics:
+    def metrics(
+        self,
+        output: np.ndarray,
+        target: np.ndarray,
+        weight: np.ndarray | None = None,
+        unit: np.ndarray | None = None,
+    ) -> Metrics:
         """All scores with their intervals. target: (N,), or (N, L) of 0 and 1.      weight: (N,) of the rows.
 
+        unit: int64 (N,), equal for rows that belong together; where many do, intervals are over units.
         A score that was asked for stands first, unless the rows cannot give it. Raises ShapeError or NonFiniteError.
         """
         plain = self._plain(output, target) if weight is None else None
         usual = "f1_micro" if self.task == "multilabel" else "mae" if self.coverage is not None else None
+        unit = clusters(unit)
         if plain is not None and not self.metric and usual is None and self.task != "counts":
-            return plain
+            return plain if unit is None else self._over_units(plain, output, target, unit)
         n, correct = len(target), None
         scorer = self.scorer(output, target)
         weight = np.ones(n) if weight is None else np.asarray(weight, np.float64)
         scores = scorer(weight)
-        intervals = bootstrap_intervals(scorer, weight)
+        intervals = bootstrap_intervals(scorer, weight, unit)
         if plain is not None:
-            scores, intervals = {**scores, **plain.scores}, {**intervals, **plain.intervals}
+            scores, intervals = {**scores, **plain.scores}, {**intervals, **(plain.intervals if unit is None else {})}
         if self.task == "classification":
             correct = int((self.said(output) == target).sum())
-        if self.coverage is not None and plain is not None:
+        if self.coverage is not None and plain is not None and unit is None:
             intervals["coverage"] = wilson(round(float(scores["coverage"] or 0) * n), n)
         first = self.score if scores.get(self.score) is not None else usual
         kept = {name: pair for name, pair in intervals.items() if scores.get(name) is not None}
-        return Metrics(scores, n, kept, correct, headline=first)
+        return Metrics(scores, n, kept, correct, headline=first, groups=None if unit is None else int(unit.max()) + 1)
+
+    def _over_units(self, plain: Metrics, output: np.ndarray, target: np.ndarray, unit: np.ndarray) -> Metrics:
+        """The same scores with intervals over units."""
+        found = bootstrap_intervals(self.scorer(output, target), np.ones(len(target)), unit)
+        if self.task == "classification":
+            found["accuracy"] = clustered_share(self.said(output) == target, unit)
+        kept = {name: found[name] for name, value in plain.scores.items() if value is not None and name in found}
+        return dataclasses.replace(plain, intervals=kept, groups=int(unit.max()) + 1)
 
     def _plain(self, output: np.ndarray, target: np.ndarray) -> Metrics | None:
         if self.task == "classification":
@@ -121,7 +140,7 @@ class Scoring:
 
     def gain(
         self, name: str, network: np.ndarray, other: np.ndarray, others: Scoring, target: np.ndarray,
-        weight: np.ndarray | None,
+        weight: np.ndarray | None, unit: np.ndarray | None = None,
     ) -> tuple[float, float, float] | None:  # fmt: skip
         """How much better the network's score `name` is than another model's on the same rows: (value, low, high).
 
@@ -133,12 +152,12 @@ class Scoring:
 
         def difference(w: np.ndarray) -> Scores:
             one, two = ours(w)[name], theirs(w)[name]
-            return {name: None if one is None or two is None else sign * (one - two)}
+            return {"gain": None if one is None or two is None else sign * (one - two)}
 
-        value = difference(weight)[name]
+        value = difference(weight)["gain"]
         if value is None:
             return None
-        low, high = bootstrap_intervals(difference, weight).get(name, (-abs(value), abs(value)))
+        low, high = bootstrap_intervals(difference, weight, clusters(unit)).get("gain", (-abs(value), abs(value)))
         return value, low, high
 
     def value(self, output: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -361,19 +380,53 @@ def interval_scorer(output: np.ndarray, target: np.ndarray) -> Scorer:
 # ---- intervals ---------------------------------------------------------------------------------------------------------
 
 
-def bootstrap_intervals(scorer: Scorer, weight: np.ndarray) -> dict[str, tuple[float, float]]:
-    """95% percentile intervals of scores over resampled rows, with a fixed seed; those without any width are left out."""
-    n = len(weight)
+def bootstrap_intervals(
+    scorer: Scorer, weight: np.ndarray, unit: np.ndarray | None = None
+) -> dict[str, tuple[float, float]]:
+    """95% intervals of scores over resampled rows, with a fixed seed; those without any width are left out.
+
+    unit: int64 (N,) from 0, see `clusters`: then whole units are drawn (Davison & Hinkley 1997).
+    """
+    n = len(weight) if unit is None else int(unit.max()) + 1
     if n < 2:
         return {}
     rng = np.random.default_rng(0)
     drawn: dict[str, list[float]] = {}
     for _ in range(RESAMPLES if n <= LARGE else RESAMPLES // 5):
-        resampled = weight * np.bincount(rng.integers(0, n, n), minlength=n)
+        times = np.bincount(rng.integers(0, n, n), minlength=n)
+        resampled = weight * (times if unit is None else times[unit])
         if not resampled.sum() > 0:
             continue
         for name, value in scorer(resampled).items():
             if value is not None:
                 drawn.setdefault(name, []).append(value)
-    intervals = {name: percentile_interval(np.array(values)) for name, values in drawn.items()}
-    return {name: pair for name, pair in intervals.items() if pair[1] > pair[0]}
+    values = scorer(weight)
+    found = {}
+    for name, draws in drawn.items():
+        if (value := values.get(name)) is not None:
+            found[name] = bootstrap_interval(name, value, np.array(draws), n)
+    return {name: pair for name, pair in found.items() if pair is not None}
+
+
+def clusters(unit: np.ndarray | None) -> np.ndarray | None:
+    """Units as int64 (N,) from 0; None where (nearly) each row is its own, and intervals are over rows."""
+    if unit is None:
+        return None
+    different, of = np.unique(unit, return_inverse=True)
+    return of.reshape(-1) if len(different) <= MOSTLY_OWN * len(unit) else None
+
+
+def clustered_share(right: np.ndarray, unit: np.ndarray) -> tuple[float, float]:
+    """The 95% interval of the share of `right` (N,), whose rows are of units: Wilson's, of the rows that as many independent
+    ones would be worth (Kish 1965), at most all of them and at least one a unit.
+    """
+    share, sizes = float(right.mean()), np.bincount(unit)
+    count = len(sizes)
+    if count < 2:
+        return 0.0, 1.0
+    if not 0 < share < 1:
+        return share_interval(share, count, t_quantile(count - 1))
+    error = np.bincount(unit, right - share)
+    variance = float((error**2).sum()) * count / max(count - 1, 1) / len(right) ** 2
+    worth = share * (1 - share) / max(variance, 1e-300)
+    return share_interval(share, min(max(worth, 1.0), float(len(right))), t_quantile(count - 1))

@@ -145,6 +145,7 @@ class Metrics:
     intervals: the 95% interval of each score that has a usable one.      correct: right answers, of a classification.
     gain: of a baseline: how much better the network is on the same examples, and the 95% interval of that.
     headline: the score that stands first, where it is not the first of PRIMARY.
+    groups: of how many groups the examples are, where the intervals are over groups.
     """
 
     scores: dict[str, float | None]
@@ -153,6 +154,7 @@ class Metrics:
     correct: int | None = None
     gain: tuple[float, float, float] | None = None
     headline: str | None = None
+    groups: int | None = None
 
     def __getitem__(self, name: str) -> Any:
         return self.scores[name]

@@ -15,7 +15,7 @@ from ..problem import DataModule
 from ..table.describe import describe_table, described_columns
 from ..table.load import open_table
 from .preprocess import SeriesPreprocessor
-from .read import step_text
+from .spacing import step_text
 
 
 def describe_series(title: str, source: Source, load: Callable[[Source], DataModule]) -> Description:

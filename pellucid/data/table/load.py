@@ -62,7 +62,9 @@ def plan_table(source: Source, table: Table) -> TablePlan:
     if not all(map(len, rows)):
         raise DataError(f"{path}: {len(table)} rows with a target, too few for {len(np.unique(found.strata))} different values to train, "
                         "validate and test on; expected more rows for each; collect more, or merge rare values")  # fmt: skip
-    question = Question(table, target, task, separator, [*drop, *found.left_out], strip, weight, options, words)
+    question = Question(
+        table, target, task, separator, [*drop, *found.left_out], strip, weight, options, words, found.units
+    )
     return TablePlan(question, found, notes)
 
 
@@ -72,6 +74,7 @@ def table_module(source: Source, plan: TablePlan) -> DataModule:
     path, options = source.path, source.options
     table, task, weight, rows = question.table, question.task, question.weight, found.rows
     preprocessor, fit_notes, encoded = question.learn(rows[0])
+    encoded.unit = found.units
     notes += found.notes + fit_notes
     if weight is not None:
         notes.append(f"weights: rows count by {table.names[weight]} (--row-weight), in the loss and in the scores")
@@ -109,7 +112,10 @@ def has_folds(found: Partition) -> bool:
 
 @dataclass(frozen=True)
 class Question:
-    """What is learned from a table's rows, all of which have a target. target, drop, weight: positions of columns."""
+    """What is learned from a table's rows, all of which have a target. target, drop, weight: positions of columns.
+
+    units: int64 (N,) of the rows, see `split_rows`.
+    """
 
     table: Table
     target: int
@@ -120,6 +126,7 @@ class Question:
     weight: int | None
     options: Mapping[str, OptionValue]
     words: TargetWords
+    units: np.ndarray | None
 
     def learn(self, train: np.ndarray) -> tuple[TablePreprocessor, list[str], Examples]:
         """The preprocessor by the rows `train` alone, notes, and all rows encoded."""
@@ -138,6 +145,7 @@ class Question:
         """The data module of each fold; `parts` are its rows to train, validate and test on."""
         for rows in parts:
             preprocessor, _, encoded = self.learn(rows[0])
+            encoded.unit = self.units
             train, validation, test = (encoded.take(own) for own in rows)
             yield dataclasses.replace(
                 whole,

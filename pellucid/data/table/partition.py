@@ -15,6 +15,7 @@ import numpy as np
 from ...errors import DataError, OptionError, suggestion
 from ..base import OptionValue
 from ..description_text import shell_word
+from ..problem import SPLITS
 from ..split import TWO_WAY, split_in_order, split_rows
 from .duplicates import Duplicates, RowHashes, find_duplicates, first_rows, joined
 from .identifiers import find_identifiers
@@ -34,6 +35,7 @@ from .read import Table, numbers_of
 from .time_order import moments_of, time_notes
 
 HOW = ("auto", "together", "random", "time:NAME")
+FEW = 5  # rows of a class, with fewer of which scores of it say little
 MOST_NAMED = 4  # columns that give the target away, in notes of their own
 
 
@@ -133,6 +135,7 @@ def partition(
         notes += time_notes(probe, [p for p in inputs if p not in groups])
     notes += _leak_notes(Probe(table, seen, target, kind, strip, seed), inputs, groups)
     notes += groups.values()
+    notes += _few_notes(strata, rows) if task == "classification" else []
     how = _how(table, task, rows, choices)
     return Partition(rows, left_out, duplicates, strata, units, choices.time is not None, how, notes)
 
@@ -183,6 +186,11 @@ def _groups(table: Table, position: int) -> np.ndarray:
     return np.array([len(cells) + i if v is None else known.setdefault(v, len(known)) for i, v in enumerate(cells)])
 
 
+def group_units(table: Table, name: str) -> np.ndarray | None:
+    """int64 (N,), equal for rows of a group of the column `name`; None where the table has no such column."""
+    return _groups(table, table.names.index(name)) if name in table.names else None
+
+
 # ---- notes -------------------------------------------------------------------------------------------------------------
 
 
@@ -202,9 +210,7 @@ def _duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> li
     """What is done with repeated rows."""
     if not duplicates.repeats:
         return []
-    other = f" ({duplicates.other_target:,} with another target)" if duplicates.other_target else ""
-    how = "differ from others in last digits alone" if duplicates.near else f"repeat others{other}"
-    what = f"rows: {duplicates.repeats:,} of {count:,} {how}"
+    what = f"rows: {duplicates.repeats:,} of {count:,} {_how_alike(duplicates)}"
     if choices.time is not None:
         return [f"{what}, and may be on both sides of a split by time"]
     if choices.how == "random":
@@ -212,6 +218,36 @@ def _duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> li
     if choices.how == "auto" and duplicates.coarse:
         return [f"{what}, as coarse values do by chance; split at random; --split together"]
     return [f"{what}, kept on one side of the split; --split random"]
+
+
+def _few_notes(strata: np.ndarray, rows: list[np.ndarray]) -> list[str]:
+    """A note where the rarer of two classes stands in so few rows that scores of it say little."""
+    labels, counts = np.unique(strata, return_counts=True)
+    if len(labels) != 2:
+        return []
+    rarer = labels[counts.argmin()]
+    found = [int((strata[part] == rarer).sum()) for part in rows[1:]]
+    if min(found) >= FEW:
+        return []
+    shown = " and ".join(
+        f"{k:,} of {len(part):,} {name}" for k, part, name in zip(found, rows[1:], SPLITS[1:], strict=False)
+    )
+    return [f"labels: {str(rarer)[:20]} stands in {shown} rows, too few to judge by; --metric pr_auc, or more rows"]
+
+
+def _how_alike(duplicates: Duplicates) -> str:
+    """`repeat others but for noise`: in which ways rows are copies."""
+    names = duplicates.but_for
+    ways = {
+        f" ({duplicates.other_target:,} with another target)" if duplicates.other_target else "": duplicates.exact > 0,
+        f" but for {names[0] if len(names) == 1 else 'one column'}"[:40]: bool(names),
+        " but for last digits": duplicates.last_digits,
+        " nearly": duplicates.near,
+    }
+    found = [way for way, holds in ways.items() if holds]
+    if found == [" but for last digits"]:
+        return "differ from others in last digits alone"
+    return "nearly repeat others" if found == [" nearly"] else f"repeat others{' or'.join(found)}"
 
 
 def _leak_notes(probe: Probe, inputs: list[int], groups: Collection[int]) -> list[str]:
