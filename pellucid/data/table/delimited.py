@@ -10,6 +10,7 @@ import contextlib
 import csv
 import io
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,21 @@ from ...errors import DataError
 from ..files import open_bytes
 
 SEPARATORS = (",", "\t", ";", "|")
+BLANK = " "  # one or more of them, tabs too, with columns aligned or not
+BLANK_FIELD = re.compile(r'"[^"]*"|\S+')
+ALIGNED, LEAST_ALIGNED = (
+    0.9,
+    5,
+)  # the share of lines of one width, and how many, that blanks are taken for separators by
 BLANKS = " \t\r\n\v\f\u00a0"
 # Words for a value that is missing. A target may well be "none" or "-", so those count in inputs alone.
 MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "(null)", "\\n"})
 MISSING_INPUT = MISSING | {"none", "nil", "-", "--", "missing", "."}
 MOST_TITLES = 30  # records above a header
+MOST_NOTES = 30  # records below the rows
+SENTENCE = re.compile(
+    r"[*(©†]|--|[^\W\d_][^:]*:( |$)|.*[^\W\d_]{2}.* [^\W\d_].* [^\W\d_]"
+)  # what a line below a table begins with
 LOOKED_AT = 1000  # records that separator and header are sniffed from
 
 
@@ -89,12 +100,36 @@ def sniff(path: Path, separator: str | None = None) -> tuple[Dialect, list[list[
     return Dialect(separator, len(sample[0][1]), newline), [fields for _, fields in sample]
 
 
-def sniff_lines(lines: Sequence[str], separator: str | None, path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
-    """The separator of a file's first lines, and their records, each with its line."""
-    return _evenest({s: _sample(records_of(lines, s, path)) for s in ([separator] if separator else SEPARATORS)})
-
-
 Sample = list[tuple[int, list[str]]]
+
+
+def sniff_lines(lines: Sequence[str], separator: str | None, path: Path) -> tuple[str, Sample]:
+    """The separator of a file's first lines, and their records, each with its line. A blank stands for any number of them."""
+    if separator != BLANK:
+        separators = [separator] if separator else SEPARATORS
+        found, sample = _evenest({s: _sample(records_of(lines, s, path)) for s in separators})
+        if separator or not lines or (found != "\t" and widest([fields for _, fields in sample]) > 1):
+            return found, sample
+    aligned = [(line, fields) for line, text in enumerate(lines, start=1) if (fields := split_line(text, BLANK))]
+    if separator == BLANK or _is_aligned([fields for _, fields in aligned], widest([fields for _, fields in sample])):
+        return BLANK, aligned
+    return found, sample
+
+
+def _is_aligned(rows: list[list[str]], width: int) -> bool:
+    """Whether blanks cut rows into more than twice `width` fields, nearly all into as many, one column being numbers."""
+    wide = widest(rows)
+    even = [row for row in rows if len(row) == wide]
+    if wide < 2 or wide <= 2 * width - 2 or len(even) < max(LEAST_ALIGNED, ALIGNED * len(rows)):
+        return False
+    return any(all(as_number(field) is not None for field in column) for column in zip(*even[1:], strict=True))
+
+
+def split_line(line: str, separator: str) -> list[str]:
+    """The fields of one line, which ends with it."""
+    if separator == BLANK:
+        return [field.strip('"') if field[0] == '"' else field for field in BLANK_FIELD.findall(line)]
+    return [field.strip(BLANKS) for field in next(csv.reader([line], delimiter=separator), [])]
 
 
 def _sample(found: Iterator[tuple[int, list[str]]]) -> Sample:
@@ -190,6 +225,33 @@ def titles_above(rows: Sequence[Sequence[str]]) -> int:
             return k
         return 0
     return 0
+
+
+def notes_below(rows: Sequence[Sequence[str]], width: int) -> int:
+    """How many of the last records are notes below a table of `width` columns; blank ones count, as records without fields.
+
+    They are of other widths than rows, or with all but one field blank; a blank record stands above them, or they begin as a
+    sentence does. A last row that is cut off is none.
+    """
+    filled = [[field for field in fields if field.lower() not in MISSING] for fields in rows]
+    below = 0
+    for fields, own in zip(reversed(rows), reversed(filled), strict=True):
+        padded = width > 2 and len(own) == 1
+        if own and ((len(fields) == width and not padded) or as_number(own[0]) is not None):
+            break
+        below += 1
+    if not below or below >= min(len(rows), MOST_NOTES):
+        return 0
+    first = next((own[0] for own in filled[-below:] if own), None)
+    sparse = any(len(own) == 1 for own in filled[:-below]) and len(rows[-below]) == width
+    if first is None or sparse:
+        return 0
+    return below if not filled[-below] or SENTENCE.match(first) else 0
+
+
+def notes_told(count: int, noun: str, first: str) -> str:
+    """The note on notes below a table."""
+    return f"file: {count:,} {noun}{'s' * (count > 1)} below the table skipped, {first[:40]!r} first (--read footer=none keeps all)"
 
 
 def as_number(field: str) -> float | None:
