@@ -242,11 +242,25 @@ def notes_below(rows: Sequence[Sequence[str]], width: int) -> int:
         below += 1
     if not below or below >= min(len(rows), MOST_NOTES):
         return 0
-    first = next((own[0] for own in filled[-below:] if own), None)
-    sparse = any(len(own) == 1 for own in filled[:-below]) and len(rows[-below]) == width
-    if first is None or sparse:
+    first = next((k for k in range(len(rows) - below, len(rows)) if filled[k]), None)
+    if first is None or (filled[-below] and not SENTENCE.match(filled[first][0])):
         return 0
-    return below if not filled[-below] or SENTENCE.match(first) else 0
+    padded = len(rows[first]) == width
+    return (
+        0
+        if padded and ((filled[-below] and _has_sentences(rows[:-below], rows[first])) or _has_sparse(filled[:-below]))
+        else below
+    )
+
+
+def _has_sparse(filled: Sequence[Sequence[str]]) -> bool:
+    return any(len(own) == 1 for own in filled)
+
+
+def _has_sentences(rows: Sequence[Sequence[str]], note: Sequence[str]) -> bool:
+    """Whether rows hold sentences in the column of a note."""
+    at = next(k for k, field in enumerate(note) if field.lower() not in MISSING)
+    return any(len(row) == len(note) and SENTENCE.match(row[at]) for row in rows[1:])
 
 
 def notes_told(count: int, noun: str, first: str) -> str:

@@ -6,6 +6,7 @@ refuses goes to `delimited.py`, which reads it or says what is wrong.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -266,7 +267,7 @@ def _without_notes(
     if footer is not None:
         return found[: len(found) - footer]
     spaced: list[list[str]] = []  # blank rows among the last records
-    for (row, fields), (before, _) in zip(found[-MOST_NOTES:], found[-MOST_NOTES - 1 : -1], strict=False):
+    for (before, _), (row, fields) in itertools.pairwise(found[-MOST_NOTES - 1 :]):
         spaced += [[], fields] if row > before + 1 else [fields]
     below = sum(bool(fields) for fields in spaced[len(spaced) - notes_below(spaced, len(found[0][1])) :])
     if below:

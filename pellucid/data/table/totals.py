@@ -100,12 +100,13 @@ def _labelled_totals(table: Table, numbers: list[np.ndarray]) -> list[int]:
         label = _label(table, row) or ""
         mean = re.search(rf"\b(?:{MEANS})\b", label, re.IGNORECASE) is not None
         own, everything = np.flatnonzero(plain[start:row]) + start, np.flatnonzero(plain[:row])
-        fits = [
-            any(_is_sum(values[rows], values[row], CLOSE, form) for rows in (own, everything) for form in (mean, True))
-            for values in numbers
-            if not np.isnan(values[row])
-        ]
-        if any(fits) and (all(fits) or _misses_alone(table, row, everything)):
+        present = [values for values in numbers if not np.isnan(values[row])]
+        said, means = (
+            [any(_is_sum(v[rows], v[row], CLOSE, form) for rows in (own, everything)) for v in present]
+            for form in (mean, True)
+        )
+        whole = all(sums or averages for sums, averages in zip(said, means, strict=True))  # beside a sum, a mean price
+        if any(said) and (whole or _misses_alone(table, row, everything)):
             plain[row] = False
             totals.append(row)
             start = start if mean else row + 1
