@@ -197,6 +197,13 @@ def test_blanks_that_do_not_separate(write, text):
     assert len(read(write(text)).names) == text.split("\n")[0].count("\t") + 1
 
 
+def test_an_empty_text_in_a_column_alone_is_a_row(write):
+    """A prediction is given for each row: none may be lost."""
+    path = write('review\n"so good"\n""\n\n"so bad"\n')
+    table = read(path)
+    assert table.columns[0].tolist() == ["so good", None, "so bad"] and table.where(2).endswith("line 5")
+
+
 # ---- workbooks and other files -------------------------------------------------------------------------------------------
 
 

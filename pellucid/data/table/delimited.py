@@ -51,13 +51,16 @@ class Dialect:
         return {"\t": "tabs"}.get(self.separator, repr(self.separator))
 
 
-def records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """(line on which it begins, fields) of every record that is not blank, of a file in UTF-8."""
+def records(path: Path, separator: str, width: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """(line on which it begins, fields) of every record that is not blank, of a file in UTF-8.
+
+    width: the number of columns where it is known: in one column alone, an empty field in quotes is a record.
+    """
     with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as file:
-        yield from records_of(file, separator, path)
+        yield from records_of(file, separator, path, width)
 
 
-def records_of(file: Iterable[str], separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+def records_of(file: Iterable[str], separator: str, path: Path, width: int = 0) -> Iterator[tuple[int, list[str]]]:
     """`records` of lines. path: for messages."""
     quotes = 0  # in the lines of this record
 
@@ -76,7 +79,7 @@ def records_of(file: Iterable[str], separator: str, path: Path) -> Iterator[tupl
                                 "double one that is text")  # fmt: skip
             quotes = 0
             fields = [field.strip(BLANKS) for field in record]
-            if any(fields):
+            if any(fields) or (width == 1 and len(fields) == 1):
                 yield line, fields
             line = reader.line_num + 1
     except csv.Error:
@@ -154,7 +157,7 @@ def _evenness(sample: list[list[str]]) -> tuple[float, int]:
 
 def checked_records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """`records`, each of `dialect.width` fields; DataError with line and counts at the first that is not."""
-    found = records(path, dialect.separator)
+    found = records(path, dialect.separator, dialect.width)
     first = next(found, None)
     if first is None:
         return

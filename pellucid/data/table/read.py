@@ -361,7 +361,8 @@ def line_of(path: Path, index: int, options: ReadOptions) -> int:
         with unpacked(path, options, ENDINGS) as (inner, _):
             return line_of(inner, index, options)
     with plain_text(path, options) as (plain, _):
-        for k, (line, _) in enumerate(records(plain, sniff(plain, options.separator)[0].separator)):
+        dialect = sniff(plain, options.separator)[0]
+        for k, (line, _) in enumerate(records(plain, dialect.separator, dialect.width)):
             if k == index:
                 return line
     return index + 1
