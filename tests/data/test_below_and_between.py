@@ -234,3 +234,33 @@ def test_the_sheet_that_is_a_table_is_read(tmp_path):
 def test_data_of_other_programs_are_named(write, content, words):
     with pytest.raises(DataError, match=f"{words}; expected"):
         read(write(content))
+
+
+# ---- headers with numbers in them ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "header", ["country,2019,2020,2021,y", "country,2021,2020,2019,y", "label,0,1,2,y", "country,a,2020,b,y"]
+)
+def test_years_and_numbers_in_order_may_name_columns(write, header):
+    rows = "".join(f"c{i % 4},{i}.5,{i * 3},{i * 7 % 11},{i % 2}\n" for i in range(30))
+    table = read(write(f"{header}\n{rows}"))
+    assert table.names == header.split(",") and len(table) == 30
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["ann,2019,x,1", "ann,5,6,7", "ann,2019,2020,2021", "2019,2020,2021,2022", "ann,3,unknown,5"],
+)
+def test_numbers_in_a_first_row_of_data(write, first):
+    below = {"ann,2019,2020,2021": "bob,2020,2021,2022", "ann,5,6,7": "bob,6,7,8"}.get(first, "bob,2018,y,3")
+    assert not read(write(f"{first}\n{below}\ncid,2020,y,2\n")).header
+
+
+# ---- JSON within JSON ----------------------------------------------------------------------------------------------------
+
+
+def test_records_deeper_in_a_json_object(write):
+    content = '{"meta": {"page": 1}, "data": {"count": 2, "items": [{"a": 1}, {"a": 2}]}}'
+    table = read(write(content, "a.json"))
+    assert table.columns[0].tolist() == ["1", "2"] and told(table, "'items'")

@@ -30,6 +30,7 @@ BLANKS = " \t\r\n\v\f\u00a0"
 # Words for a value that is missing. A target may well be "none" or "-", so those count in inputs alone.
 MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "(null)", "\\n"})
 MISSING_INPUT = MISSING | {"none", "nil", "-", "--", "missing", "."}
+YEARS = range(1900, 2101)  # that may name columns
 MOST_TITLES = 30  # records above a header
 MOST_NOTES = 30  # records below the rows
 SENTENCE = re.compile(
@@ -186,24 +187,42 @@ def _ragged(
 
 
 def looks_like_header(sample: Sequence[Sequence[str]]) -> bool:
-    """Whether the first record names the columns: no numbers in it, and unlike the rows below.
+    """Whether the first record names the columns: no numbers in it but years or numbers in order, and unlike the rows below.
 
     Where a column is all numbers below its first field, that field is a name. With text alone, the first row is data if
     one of its fields comes again below it.
     """
     first, below = sample[0], [row for row in sample[1:] if len(row) == len(sample[0])]
-    if any(as_number(field) is not None for field in first):
+    numbered = [k for k, field in enumerate(first) if as_number(field) is not None]
+    if numbered and not (below and _are_names(sample, numbered)):
         return False
     if not below:
         return True
     columns = [[field for field in column if field.lower() not in MISSING_INPUT] for column in zip(*below, strict=True)]
-    named = [field.lower() not in MISSING for field in first]
+    named = [field.lower() not in MISSING and k not in numbered for k, field in enumerate(first)]
     if any(
         name and column and all(as_number(field) is not None for field in column)
         for name, column in zip(named, columns, strict=True)
     ):
         return True
+    if len(numbered) == 1:
+        return False
     return not any(name and field in column for name, field, column in zip(named, first, columns, strict=True))
+
+
+def _are_names(sample: Sequence[Sequence[str]], numbered: Sequence[int]) -> bool:
+    """Whether the numbers in the first record may name columns, beside texts: years, or three and more one by one; not so below."""
+    first, second = sample[0], sample[1]
+    if len(numbered) == len(first) or len(second) != len(first) or not all(first[k].isdecimal() for k in numbered):
+        return False
+    names = [int(first[k]) for k in numbered]
+    steps = {after - before for before, after in itertools.pairwise(names)}
+    if not steps <= {1} and not steps <= {-1}:
+        return False
+    years = all(year in YEARS for year in names)
+    same = [second[k].isdecimal() and int(second[k]) in YEARS for k in numbered]
+    follow = {after - before for before, after in itertools.pairwise([as_number(second[k]) or 0.0 for k in numbered])}
+    return (years and not all(same)) or (len(names) >= 3 and follow != steps)
 
 
 def widest(rows: Sequence[Sequence[str]]) -> int:
