@@ -388,14 +388,6 @@ def test_what_is_known_ahead_and_the_weekday_are_used(table):
     assert "weekday" in note(data, "columns: ") and "left out" not in note(data, "columns: ")
 
 
-def test_monthly_passengers_have_a_season_of_a_year(table):
-    """Trend and season are what a network is three times worse without."""
-    months = [f"{1950 + k // 12}-{k % 12 + 1:02d}" for k in range(N)]
-    sold = [f"{(100 + 2 * k) * (1 + 0.2 * np.sin(k * np.pi / 6)):.1f}" for k in range(N)]
-    data = table({"month": months, "sold": sold}, "sold", time_column="month")
-    assert data.kind == "series"
-
-
 # ---- pictures ------------------------------------------------------------------------------------------------------------
 
 
