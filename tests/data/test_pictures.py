@@ -323,6 +323,17 @@ def test_the_same_picture_in_many_forms(tmp_path, name):
     assert measure((tmp_path / name).read_bytes(), name)[0] == (32, 32)
 
 
+@pytest.mark.parametrize("scale", [1 / 255, 1.0, 257.0])
+def test_how_bright_pictures_of_fractions_are_is_kept(tmp_path, scale):
+    """Each by its own largest value, a dark picture would be as light as any other."""
+    means = []
+    for name, level in (("dark", 60), ("light", 240)):
+        values = np.full((12, 12), level, np.float32) + np.random.default_rng(0).integers(-9, 9, (12, 12))
+        Image.fromarray((values * scale).astype(np.float32)).save(tmp_path / f"{name}.tiff")
+        means.append(read_pixels(tmp_path / f"{name}.tiff", name, (1, 12, 12)).mean())
+    np.testing.assert_allclose(means, [60, 240], atol=1)
+
+
 def test_a_picture_lying_on_its_side_is_measured_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 8

@@ -6,6 +6,7 @@ refuses goes to `delimited.py`, which reads it or says what is wrong.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,9 +21,12 @@ from .delimited import (
     BLANKS,
     LOOKED_AT,
     MISSING,
+    MOST_NOTES,
     Dialect,
     checked_records,
     looks_like_header,
+    notes_below,
+    notes_told,
     records,
     sniff,
     titles_above,
@@ -31,6 +35,7 @@ from .json_rows import is_json, read_json
 from .number_format import PLAIN, NumberFormat, ReadNumbers, decimal_sign_of, read_as, read_column, read_plain
 from .plain import plain_text, unpacked
 from .read_options import ReadOptions, word_of_gap
+from .totals import without_totals
 from .workbook import is_workbook, read_workbook
 
 SHOWN = 20  # columns that a message lists
@@ -196,7 +201,7 @@ def read_table(path: Path, header: bool | None = None, options: ReadOptions | No
         places = [str(i + 1) for i, name in enumerate(table.names) if name == twice[0]]
         raise DataError(f"{path}, line 1: the header has {twice[0]!r} in columns {' and '.join(places)}; expected each name once; "
                         "rename one, or pass --no-header if the first row is data")  # fmt: skip
-    return table
+    return without_totals(table)
 
 
 def _read(path: Path, header: bool | None, options: ReadOptions) -> Table:
@@ -217,7 +222,7 @@ def _read(path: Path, header: bool | None, options: ReadOptions) -> Table:
 
 
 def _read_text(path: Path, header: bool | None, options: ReadOptions) -> Table:
-    dialect, sample = sniff(path, options.delimiter)
+    dialect, sample = sniff(path, options.separator)
     decimal_comma = dialect.separator == ";" if options.decimal is None else options.decimal == ","
     columns = _fast(path, dialect)
     if columns is None:
@@ -250,11 +255,27 @@ def _read_workbook(path: Path, header: bool | None, options: ReadOptions) -> Tab
             f"file: {titles} row{'s' * (titles > 1)} above the header skipped (--read header={found[0][0]} keeps them)"
         )
         found = found[titles:]
+    found = _without_notes(found, options.footer, notes)
     rows = [fields for _, fields in found]
     columns = [_objects(column) for column in zip(*rows, strict=True)]
     table = _named_columns(path, columns, rows[:LOOKED_AT], header, options.decimal == ",")
     places = np.array([row for row, _ in found[table.header :]], dtype=np.int64)
     return replace(table, notes=notes, places=places)
+
+
+def _without_notes(
+    found: list[tuple[int, list[str]]], footer: int | None, notes: list[str]
+) -> list[tuple[int, list[str]]]:
+    """The records (row of the sheet, fields) without those below the table, which are told."""
+    if footer is not None:
+        return found[: len(found) - footer]
+    spaced: list[list[str]] = []  # blank rows among the last records
+    for (before, _), (row, fields) in itertools.pairwise(found[-MOST_NOTES - 1 :]):
+        spaced += [[], fields] if row > before + 1 else [fields]
+    below = sum(bool(fields) for fields in spaced[len(spaced) - notes_below(spaced, len(found[0][1])) :])
+    if below:
+        notes.append(notes_told(below, "row", next(filter(None, found[-below][1]))))
+    return found[: len(found) - below]
 
 
 def _objects(values: Sequence[str]) -> np.ndarray:
@@ -349,7 +370,8 @@ def line_of(path: Path, index: int, options: ReadOptions) -> int:
         with unpacked(path, options, ENDINGS) as (inner, _):
             return line_of(inner, index, options)
     with plain_text(path, options) as (plain, _):
-        for k, (line, _) in enumerate(records(plain, sniff(plain, options.delimiter)[0].separator)):
+        dialect = sniff(plain, options.separator)[0]
+        for k, (line, _) in enumerate(records(plain, dialect.separator, dialect.width)):
             if k == index:
                 return line
     return index + 1

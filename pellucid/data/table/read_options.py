@@ -20,6 +20,7 @@ NONE = ("none", "no")
 DATES = ("dayfirst", "monthfirst")
 PART = re.compile(r",\s*(?=[A-Za-z_ -]+=)")  # a comma that the next KEY= follows; any other belongs to a value
 HEADER_MOST = 1000  # the last line that may be named as the header
+FOOTER_MOST = 100  # lines below the rows
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class ReadOptions:
     encoding: as Python names it. delimiter: one character between fields. decimal: "," or ".". thousands: the character
     between groups of digits, "" for none. dates: one of DATES. comment: what a line to skip begins with, "" for none.
     sheet: of a workbook, its name, or its number from 1. header: the line that names the columns, from 1, what stands above it being skipped;
-    0 where no line does. exact: columns, separated by |, whose cells are taken as they are written: plain numbers and text alone.
+    0 where no line does. footer: how many last lines that are not blank are no rows; 0 where all are, totals of other rows too.
+    exact: columns, separated by |, whose cells are taken as they are written: plain numbers and text alone.
     missing: words and numbers, separated by | or commas, that stand for a missing value in any column.
     """
 
@@ -41,6 +43,7 @@ class ReadOptions:
     comment: str | None = None
     sheet: str | None = None
     header: int | None = None
+    footer: int | None = None
     exact: str | None = None
     missing: str | None = None
 
@@ -59,6 +62,11 @@ class ReadOptions:
         if self.decimal is None and self.thousands is not None:
             return {",": ".", ".": ",", "": ""}.get(self.thousands)
         return self.decimal
+
+    @property
+    def separator(self) -> str | None:
+        """The delimiter of the copy that `plain_text` makes: tabs where any number of blanks stands between fields."""
+        return "\t" if self.delimiter == " " else self.delimiter
 
     @classmethod
     def parse(cls, text: str | None) -> ReadOptions:
@@ -164,6 +172,12 @@ def _header(value: str) -> int | None:
     return int(value) if re.fullmatch(r"[0-9]{1,4}", value) and int(value) <= HEADER_MOST else None
 
 
+def _footer(value: str) -> int | None:
+    if value.lower() in NONE:
+        return 0
+    return int(value) if re.fullmatch(r"[0-9]{1,4}", value) and int(value) <= FOOTER_MOST else None
+
+
 # What is expected of each key, an example, and what reads the value: None where it does not fit.
 PARSERS: dict[str, tuple[str, str, Callable[[str], str | int | None]]] = {
     "encoding": ("the name of an encoding", "cp1252", _encoding),
@@ -174,6 +188,7 @@ PARSERS: dict[str, tuple[str, str, Callable[[str], str | int | None]]] = {
     "comment": ("the one to three signs that a line to skip begins with, or none", "#", _comment),
     "sheet": ("the name of a sheet, or its number from 1", "Sheet2", _sheet),
     "header": (f"the line of the file that names the columns, from 1 to {HEADER_MOST}, or none", "3", _header),
+    "footer": (f"how many lines stand below the rows, up to {FOOTER_MOST}, or none", "2", _footer),
     "exact": ("columns to take as they are written, separated by |", "NAME", _sheet),
     "missing": ("words or numbers that stand for a missing value, separated by |", "unknown|-999", _missing),
 }
