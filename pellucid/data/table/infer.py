@@ -56,11 +56,11 @@ def clean_target(
         return table, {}
     found = table.read_numbers(position)
     if found is not None and task != "classification":
-        gaps = np.isnan(found.values)
-        gaps[gaps] = [_is_missing(text) or text.lower() in GAP_WORDS for text in column[gaps].tolist()]
+        gaps = _gaps(column, found.values)
         if gaps.any() and (task == "regression" or not _class_numbers(found.values)):
             words = ", ".join(shown_cell(word) for word in dict.fromkeys(column[gaps].tolist()))
-            notes.append(f"rows: left out, {name} is {words}: {int(gaps.sum()):,}; --read exact={name} for text")
+            many = f": {int(gaps.sum()):,}" if table.drawn_from is None else ""
+            notes.append(f"rows: left out, {name} is {words}{many}; --read exact={name} for text")
             table = table.take(np.flatnonzero(~gaps))
             return table, {}
         if not gaps.any() and not len(found.strays):
@@ -81,6 +81,20 @@ def clean_target(
     one = {text: merged.names.get(label, text) for text, label in labels.items()}
     columns[position] = np.array([one[text] for text in column.tolist()], dtype=object)
     return replace(table, columns=columns, _numbers={}), merged.spellings
+
+
+def target_gaps(table: Table, position: int, task: str) -> np.ndarray:
+    """Which rows (N,) have no target: those without a value, and for numbers those with a word for that."""
+    column = table.columns[position]
+    if task in ("regression", "counts") and (found := table.read_numbers(position)) is not None:
+        return _gaps(column, found.values)
+    return np.asarray(column == None)  # noqa: E711, of each value
+
+
+def _gaps(column: np.ndarray, values: np.ndarray) -> np.ndarray:
+    gaps = np.isnan(values)
+    gaps[gaps] = [_is_missing(text) or text.lower() in GAP_WORDS for text in column[gaps].tolist()]
+    return gaps
 
 
 def _class_numbers(values: np.ndarray) -> bool:

@@ -18,11 +18,14 @@ from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
 from ..split import LEAST_TABLE_ROWS, THREE_WAY, TWO_WAY
+from .duplicates import RowHashes
 from .folds import FOLDS, SMALL, fold_rows
+from .in_batches import check_memory, encode_large, part_of, raw_rows
 from .infer import clean_target, fit
-from .partition import Choices, Partition, partition, shared_rows_note
+from .large import LargeTable, open_large
+from .partition import Choices, Partition, duplicate_notes, partition, shared_rows_note
 from .preprocess import TablePreprocessor
-from .read import Table, read_table
+from .read import ROWS, Table, read_table
 from .read_options import ReadOptions
 from .targets import decide_target, fit_target, row_weights, scaled_weights, weight_position
 
@@ -30,13 +33,16 @@ from .targets import decide_target, fit_target, row_weights, scaled_weights, wei
 def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     """The table at `source.path`. columns: its names, where the file has no header."""
     path, options = source.path, source.options
-    table = read_table(path, options.get("header"), ReadOptions.parse(options.get("read")))
+    read = ReadOptions.parse(options.get("read"))
+    large = None if columns else open_large(path, options.get("header"), read)
+    table = read_table(path, options.get("header"), read) if large is None else large.take(ROWS)
     if columns and not table.header:
         table = _renamed(table, list(columns))
     target, drop = chosen_columns(table, options)
+    table = table if large is None else large.drawn(source.seed, target)
     strip = options.get("strip_label")
     notes = [*table.notes]
-    table = _with_target(table, target, notes)
+    table = _with_target(table, target, notes if large is None else [])
     table, spellings = clean_target(table, target, options.get("task"), strip, notes)
     if len(table) < LEAST_TABLE_ROWS:
         raise DataError(
@@ -47,7 +53,8 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     weight = weight_position(table, options, target)
     drop = drop if weight is None else [*drop, weight]
     fractions = TWO_WAY if "test_data" in options else THREE_WAY
-    found = partition(table, task, strip, source.seed, fractions, Choices.of(table, target, drop, options))
+    choices = Choices.of(table, target, drop, options)
+    found = partition(table, task, strip, source.seed, fractions, choices)
     source.record["split"] = options.get("split", "auto")
     rows = found.rows
     if not all(map(len, rows)):
@@ -58,27 +65,31 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     notes += found.notes + fit_notes
     if weight is not None:
         notes.append(f"weights: rows count by {table.names[weight]} (--row-weight), in the loss and in the scores")
-    splits, tables, used = [encoded.take(own) for own in rows], [table.take(own) for own in rows], [path]
+    raw: list[RawExample] = [table.take(own).row for own in rows]
+    splits, used = [encoded.take(own) for own in rows], [path]
+    if large is not None:
+        check_memory(large, encoded)
+        splits, raw = question.in_batches(large, preprocessor, found, choices, source.seed, notes)
     if "test_data" in options:
         test_path = _test_path(source)
-        tables.append(_labelled(test_path, preprocessor, options.get("header"), notes))
-        own = tables[-1]
+        own = _labelled(test_path, preprocessor, options.get("header"), notes)
+        raw.append(own.row)
         splits.append(
             Examples(preprocessor.encode(own), preprocessor.encode_target(own), weights_of(preprocessor, own))
         )
         used.append(test_path)
         notes.append(f"split: {found.how} into training and validation; test: {test_path.name}")
         if source.dataset is None:
-            notes += shared_rows_note(table, tables[-1], found, preprocessor.needed)
+            notes += shared_rows_note(table, own, found, preprocessor.needed)
     else:
         notes.append(f"split: {found.how}")
-    raw: dict[str, RawExample] = {split: own.row for split, own in zip(SPLITS, tables, strict=True)}
     train, validation, test = splits
     data = DataModule(
-        source.name, "table", task, preprocessor, train, validation, test, notes, sha256(used), source.record, raw
+        source.name, "table", task, preprocessor, train, validation, test, notes, sha256(used), source.record,
+        dict(zip(SPLITS, raw, strict=True)),
     )  # fmt: skip
 
-    if "test_data" not in options and has_folds(found):
+    if "test_data" not in options and large is None and has_folds(found):
         data.folds = lambda: question.folds(data, fold_rows(found.strata, task, source.seed, found.units))
     return data
 
@@ -114,6 +125,23 @@ class Question:
             preprocessor.target_form.weights = table.names[self.weight]
             weights = scaled_weights(row_weights(table, self.weight), train, table, self.weight)
         return preprocessor, notes, Examples(preprocessor.encode(table), preprocessor.encode_target(table), weights)
+
+    def in_batches(
+        self, large: LargeTable, preprocessor: TablePreprocessor, found: Partition, choices: Choices, seed: int,
+        notes: list[str],
+    ) -> tuple[list[Examples], list[RawExample]]:  # fmt: skip
+        """All rows of the table that `self.table` was drawn from, in their parts, and what gives each row as it was."""
+        table, target = self.table, self.target
+        inputs = [p for p in range(len(table.names)) if p != target and p not in self.drop]
+        rule = part_of(table, RowHashes(table, inputs).rows(), found, choices, seed)
+        weight = None
+        if self.weight is not None:
+            weight = (self.weight, float(row_weights(table, self.weight)[found.rows[0]].mean()))
+        encoded = encode_large(large, table, target, weight, preprocessor, inputs, rule)
+        notes.append(f"rows: {len(large):,}; what is decided is decided on {len(table):,} drawn at random")
+        notes += encoded.notes + duplicate_notes(encoded.duplicates(found.duplicates.coarse), len(large), choices)
+        parts, rows = encoded.split(len(found.rows))
+        return parts, [raw_rows(large, own) for own in rows]
 
     def folds(self, whole: DataModule, parts: Iterable[list[np.ndarray]]) -> Iterator[DataModule]:
         """The data module of each fold; `parts` are its rows to train, validate and test on."""

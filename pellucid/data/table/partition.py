@@ -118,7 +118,8 @@ def partition(
     strata = _strata(table, target, kind, strip)
     units = _units(table, choices, duplicates)
     rows = _split(table, strata, units, kind, seed, fractions, choices)
-    notes += _duplicate_notes(duplicates, len(table), choices)
+    if table.drawn_from is None:
+        notes += duplicate_notes(duplicates, len(table), choices)
     seen = np.concatenate(rows[:2])  # training and validation
     if duplicates.units is not None and not duplicates.coarse:
         seen = seen[np.unique(duplicates.units[seen], return_index=True)[1]]
@@ -137,10 +138,14 @@ def _strata(table: Table, target: int, task: str, strip: str | None) -> np.ndarr
     return np.array([label_text(value, strip) for value in table.columns[target].tolist()])
 
 
+def stay_together(choices: Choices, duplicates: Duplicates) -> bool:
+    """Whether copies of a row come into one part."""
+    return choices.how == "together" or (choices.how == "auto" and not duplicates.coarse)
+
+
 def _units(table: Table, choices: Choices, duplicates: Duplicates) -> np.ndarray | None:
     """The number of the unit of each row, int64 (N,): copies and groups stay together. None where each row is its own."""
-    together = choices.how == "together" or (choices.how == "auto" and not duplicates.coarse)
-    units = duplicates.units if together else None
+    units = duplicates.units if stay_together(choices, duplicates) else None
     if choices.group is None:
         return units
     groups = _groups(table, choices.group)
@@ -158,7 +163,7 @@ def _split(
 ) -> list[np.ndarray]:
     try:
         if choices.time is not None:
-            return split_in_order(_moments(table, choices.time), fractions)
+            return split_in_order(moments(table, choices.time), fractions)
         return split_rows(strata, task, seed, fractions, units)
     except DataError as error:
         column = choices.time if choices.group is None else choices.group
@@ -177,7 +182,7 @@ def _groups(table: Table, position: int) -> np.ndarray:
     return np.array([len(cells) + i if v is None else known.setdefault(v, len(known)) for i, v in enumerate(cells)])
 
 
-def _moments(table: Table, position: int) -> np.ndarray:
+def moments(table: Table, position: int) -> np.ndarray:
     """float64 (N,): numbers as they are, dates of ISO 8601 in seconds. Raises DataError with the line of anything else."""
     found = table.parsed(position)
     if found is not None and not len(found[1]) and not np.isnan(found[0]).any():
@@ -218,7 +223,7 @@ def _how(table: Table, task: str, rows: list[np.ndarray], choices: Choices) -> s
     return f"{shares}{by_class}, whole groups of {table.names[choices.group]} ({counts})"
 
 
-def _duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> list[str]:
+def duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> list[str]:
     """What is done with repeated rows."""
     if not duplicates.repeats:
         return []
