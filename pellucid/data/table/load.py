@@ -245,11 +245,36 @@ def read_rows_for_prediction(
     """
     options = ReadOptions.parse(read).over(preprocessor.read_options)
     table = read_table(path, header, options)
-    names, needed = preprocessor.names, preprocessor.needed
-    if header is None and not table.header:
-        first = [str(column[0]) for column in table.columns]  # names may look like data: 2019, 2020
-        if set(needed) <= set(first):
-            table = read_table(path, True, options)
+    if header is None and _has_names_first(table, preprocessor):
+        table = read_table(path, True, options)
+    return _as_trained(table, preprocessor, header)
+
+
+def batches_for_prediction(
+    path: Path, preprocessor: TablePreprocessor, header: bool | None = None, read: str | None = None
+) -> Iterator[Table]:
+    """`read_rows_for_prediction`, a batch at a time where the table is large."""
+    options = ReadOptions.parse(read).over(preprocessor.read_options)
+    large = open_large(path, header, options)
+    if large is None:
+        yield read_rows_for_prediction(path, preprocessor, header, read)
+        return
+    if header is None and _has_names_first(large.take(np.arange(1)), preprocessor):
+        large = open_large(path, True, options) or large
+    large.names = _as_trained(large.take(ROWS), preprocessor, header).names
+    like = large.drawn(0)
+    for batch in large.batches(like):
+        yield replace(batch, notes=batch.notes if int(batch.rows[0]) == 0 else [])  # type: ignore[index]
+
+
+def _has_names_first(table: Table, preprocessor: TablePreprocessor) -> bool:
+    """Whether the first row holds the names of training: names may look like data, as 2019 and 2020 do."""
+    return not table.header and set(preprocessor.needed) <= {str(column[0]) for column in table.columns}
+
+
+def _as_trained(table: Table, preprocessor: TablePreprocessor, header: bool | None) -> Table:
+    """The table under the names of training."""
+    path, names, needed = table.path, preprocessor.names, preprocessor.needed
     if set(needed) <= set(table.names):
         return table
     if table.header and (preprocessor.header or set(table.names) & set(needed)):
