@@ -257,12 +257,16 @@ class PredictionEvaluator(Evaluator):
         return found
 
     def _note_trees(self, others: Mapping[str, Metrics]) -> None:
-        """Note where boosted trees learned from some of the training rows alone."""
-        from .baselines import tree_rows  # scikit-learn, as above
+        """Note where baselines learned from some of the training rows alone."""
+        from .baselines import linear_rows, tree_rows  # scikit-learn, as above
 
-        train = self.problem.examples("train")
+        train, said = self.problem.examples("train"), []
         if "boosted_trees" in others and (rows := tree_rows(train.inputs)) < len(train):
-            self.problem.notes.append(f"baseline: boosted trees learned from {rows:,} of {len(train):,} training rows")
+            said.append(f"boosted trees learned from {rows:,}")
+        if len(others) > 1 and (rows := linear_rows(train.inputs)) < len(train):
+            said.append(f"the linear model from {rows:,}" if said else f"the linear model learned from {rows:,}")
+        if said:
+            self.problem.notes.append(f"baseline: {', '.join(said)} of {len(train):,} training rows")
 
     def _output(self, examples: Examples, margin: float | None = None) -> np.ndarray:
         preprocessor, margin = self.problem.preprocessor, self.run.config.margin if margin is None else margin

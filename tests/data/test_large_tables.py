@@ -197,7 +197,7 @@ def test_what_does_not_fit_into_memory_is_refused_with_what_would(tmp_path, shri
     path = as_csv(tmp_path / "people.csv", columns())
     shrink(300)
     monkeypatch.setattr(in_batches, "available_memory", lambda: in_batches.BESIDES + 250_000)
-    with pytest.raises(DataError, match=r"people.csv: 3,000 rows take .* free; .*about [\d,]+ would"):
+    with pytest.raises(DataError, match=r"people.csv: 3,000 rows take .* free; .*about [\d,]+ rows would"):
         load_problem(str(path), target="kind")
 
 

@@ -135,7 +135,11 @@ def partition(
 def _strata(table: Table, target: int, task: str, strip: str | None) -> np.ndarray:
     if task == "regression":
         return table.numbers_and_strays(target)[0]
-    return np.array([label_text(value, strip) for value in table.columns[target].tolist()])
+    cells = table.columns[target].tolist()
+    labels = {text: label_text(text, strip) for text in set(cells)}
+    number = {label: i for i, label in enumerate(sorted(set(labels.values())))}
+    numbers = {text: number[label] for text, label in labels.items()}
+    return np.array([numbers[text] for text in cells], dtype=np.int64)
 
 
 def stay_together(choices: Choices, duplicates: Duplicates) -> bool:
