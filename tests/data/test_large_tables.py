@@ -12,6 +12,7 @@ from pellucid.data.problem import SPLITS
 from pellucid.data.table import in_batches, large
 from pellucid.data.table.large import open_large
 from pellucid.errors import DataError, OptionError
+from pellucid.training import session
 
 ROWS = 3000
 
@@ -223,3 +224,21 @@ def test_a_target_that_is_not_there_is_told_before_rows_are_drawn(tmp_path, shri
     shrink(300)
     with pytest.raises(OptionError, match="--target sort: .*no such column"):
         load_problem(str(as_csv(tmp_path / "people.csv", columns())), target="sort")
+
+
+def test_columns_of_text_are_left_to_the_network(tmp_path, shrink, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    words = np.array(["the", "film", "was", "good", "bad", "dull", "fine", "long", "short", "very", "so", "and"])
+    table = {**columns(), "review": [" ".join(rng.choice(words, 12)) for _ in range(ROWS)]}
+    table["kind"] = ["yes" if text.count("good") > text.count("bad") else "no" for text in table["review"]]
+    path = as_csv(tmp_path / "people.csv", table)
+    shrink(600)
+    problem = load_problem(str(path), target="kind")
+    assert [column.name for column in problem.preprocessor.texts] == ["review"]
+    training = session.start(problem, "mlp", {"epochs": 1}, tmp_path / "run")
+    for _ in training.events():
+        pass
+    result = training.finish()
+    assert "baseline: columns of text are left to the network, as the table is large" in problem.notes
+    assert "logistic_regression" in result.baselines and "tfidf_logistic_regression" not in result.baselines

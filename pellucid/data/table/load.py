@@ -86,7 +86,7 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     train, validation, test = splits
     data = DataModule(
         source.name, "table", task, preprocessor, train, validation, test, notes, sha256(used), source.record,
-        dict(zip(SPLITS, raw, strict=True)),
+        dict(zip(SPLITS, raw, strict=True)), large=large is not None,
     )  # fmt: skip
 
     if "test_data" not in options and large is None and has_folds(found):
