@@ -1,6 +1,7 @@
 """Large tables: decided on rows drawn at random, encoded in batches; tables of 3,000 rows are made large by lower limits."""
 
 import csv
+import gzip
 import zipfile
 
 import duckdb
@@ -81,18 +82,22 @@ def test_a_large_table_all_of_which_is_drawn_is_split_and_encoded_as_a_small_one
     assert found.preprocessor.to_json() == small.preprocessor.to_json()
 
 
-@pytest.mark.parametrize("kind", ["parquet", "csv.gz", "zip", "cp1252", "crlf"])
-def test_other_files_are_read_in_batches_as_csv_is(tmp_path, shrink, kind):
+@pytest.mark.parametrize("kind", ["parquet", "one group", "zip of parquet", "csv.gz", "zip", "cp1252", "crlf"])
+def test_other_files_are_read_in_batches_as_csv_is(tmp_path, shrink, monkeypatch, kind):
     table = columns()
     table["colour"] = ["r\u00f6t" if x == "red" else x for x in table["colour"]]
     path = as_csv(tmp_path / "people.csv", table)
     text = path.read_bytes()
-    if kind == "parquet":
+    if kind in ("parquet", "one group", "zip of parquet"):
         path = tmp_path / "people.parquet"
         duckdb.sql(f"COPY (SELECT * FROM read_csv('{tmp_path}/people.csv', all_varchar = true)) TO '{path}'")
+        if kind == "one group":
+            monkeypatch.setattr(large, "LARGEST_GROUP", 1000)
+        if kind == "zip of parquet":
+            path = tmp_path / "people.zip"
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.write(tmp_path / "people.parquet", "people.parquet")
     elif kind == "csv.gz":
-        import gzip
-
         path = tmp_path / "people.csv.gz"
         path.write_bytes(gzip.compress(text))
     elif kind == "zip":

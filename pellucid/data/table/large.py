@@ -43,6 +43,7 @@ LARGE_BYTES = 300_000_000  # of text, from which a table is not held in memory
 LARGE_CELLS = 20_000_000  # of a Parquet file
 PACKED = 8  # times smaller a text may be packed
 DRAWN = 500_000  # rows that are decided on
+LARGEST_GROUP = 2_000_000  # rows of a group of a Parquet file
 BATCH_CELLS = 3_000_000
 MOST_VALUES = 10_000  # different ones of a target, each of which is drawn once at least
 DUCKDB_MEMORY = "600MB"
@@ -140,35 +141,53 @@ def open_large(path: Path, header: bool | None = None, options: ReadOptions | No
     existing_file(path, "table")
     if header is None and options.header is not None:
         header = options.header > 0
-    if starts_with(path, PARQUET):
-        return _parquet(path, options)
-    size = path.stat().st_size
-    if starts_with(path, ZIP) and size > LARGE_BYTES // PACKED and not is_workbook(path):
+    if starts_with(path, ZIP) and not is_workbook(path) and path.stat().st_size > LARGE_BYTES // PACKED:
         with unpacked(path, options, ENDINGS) as (inner, notes):
-            found = open_large(inner, header, options)
-            return found if found is None else replace(found, path=path, notes=notes + found.notes)
-    if size <= LARGE_BYTES // (PACKED if starts_with(path, GZIP) else 1) or is_workbook(path) or is_json(path):
+            found = (
+                _parquet(inner, options, passing=True)
+                if starts_with(inner, PARQUET)
+                else _plain(inner, header, options)
+            )
+        return found if found is None else replace(found, path=path, notes=notes + found.notes)
+    return _parquet(path, options) if starts_with(path, PARQUET) else _plain(path, header, options)
+
+
+def _parquet(path: Path, options: ReadOptions, passing: bool = False) -> LargeTable | None:
+    """passing: whether the file will not stay there. Of that, and of one in few large pieces, a copy is made."""
+    names, fields, notes = parquet_fields(path)
+    rows, largest = _size(path)
+    if rows * len(names) <= LARGE_CELLS:
+        return None
+    check_names(path, names)
+    found = LargeTable(path, path, names, fields, rows, True, False, options, notes)
+    if not passing and largest <= LARGEST_GROUP:
+        return found
+    folder, file = _folder()
+    if not _written(f"SELECT {fields} FROM read_parquet($path)", {"path": one_file(path)}, file, path):
+        raise damaged_parquet(path)
+    return replace(found, file=file, folder=folder, fields=", ".join(f"c{i}" for i in range(len(names))))
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """The rows of a Parquet file, and of its largest group, each of which is unpacked as one."""
+    query = "SELECT sum(n), max(n) FROM (SELECT DISTINCT row_group_id, row_group_num_rows AS n FROM parquet_metadata($path))"
+    with duckdb.connect() as connection:
+        rows, largest = connection.execute(query, {"path": one_file(file)}).fetchone() or (0, 0)
+    return int(rows or 0), int(largest or 0)
+
+
+def _folder() -> tuple[tempfile.TemporaryDirectory[str], Path]:
+    folder = tempfile.TemporaryDirectory(prefix="pellucid-")
+    return folder, Path(folder.name, "table.parquet")
+
+
+def _plain(path: Path, header: bool | None, options: ReadOptions) -> LargeTable | None:
+    least = LARGE_BYTES // (PACKED if starts_with(path, GZIP) else 1)
+    if path.stat().st_size <= least or is_workbook(path) or is_json(path):
         return None
     with plain_text(path, options) as (plain, notes):
         found = _text(path, plain, header, options)
     return replace(found, notes=notes + found.notes)
-
-
-def _parquet(path: Path, options: ReadOptions) -> LargeTable | None:
-    names, fields, notes = parquet_fields(path)
-    rows = _count(path)
-    if rows * len(names) <= LARGE_CELLS:
-        return None
-    check_names(path, names)
-    return LargeTable(path, path, names, fields, rows, True, False, options, notes)
-
-
-def _count(file: Path) -> int:
-    with duckdb.connect() as connection:
-        (count,) = connection.execute(
-            "SELECT count(*) FROM read_parquet($path)", {"path": one_file(file)}
-        ).fetchone() or (0,)
-    return int(count)
 
 
 def _text(path: Path, plain: Path, header: bool | None, options: ReadOptions) -> LargeTable:
@@ -176,15 +195,14 @@ def _text(path: Path, plain: Path, header: bool | None, options: ReadOptions) ->
     dialect, sample = sniff(plain, options.delimiter)
     decimal_comma = dialect.separator == ";" if options.decimal is None else options.decimal == ","
     has_header = looks_like_header(sample) if header is None else header
-    folder = tempfile.TemporaryDirectory(prefix="pellucid-")
-    file = Path(folder.name, "table.parquet")
-    query = csv_query(plain, dialect)
-    if query is None or not _written(*query, dialect.width, file, plain):
+    folder, file = _folder()
+    query, filled = csv_query(plain, dialect), " OR ".join(f"coalesce(c{i}, '') <> ''" for i in range(dialect.width))
+    if query is None or not _written(f"SELECT * FROM ({query[0]}) WHERE {filled}", query[1], file, plain):
         for _ in checked_records(plain, dialect):  # raises, with the line, where a row is to blame
             pass
         raise DataError(f"{path}: so large a table is read in batches, which needs plain rows; expected as many fields in each, and quotes "
                         "in pairs; save it as Parquet")  # fmt: skip
-    rows = _count(file) - has_header
+    rows = _size(file)[0] - has_header
     if rows < 1:
         raise DataError(
             f"{path}: a header and no rows; expected rows of data; if the only row is data, pass --no-header"
@@ -199,20 +217,17 @@ def _text(path: Path, plain: Path, header: bool | None, options: ReadOptions) ->
     return replace(whole, names=names, fields=fields)
 
 
-def _written(query: str, parameters: dict[str, str], width: int, file: Path, plain: Path) -> bool:
-    """Write the rows that a query gives, blank ones apart, to a Parquet file; whether DuckDB could read them."""
+def _written(query: str, parameters: dict[str, str], file: Path, plain: Path) -> bool:
+    """Write the rows that a query gives to a Parquet file; whether DuckDB could read them."""
     free = shutil.disk_usage(file.parent).free
     if free < plain.stat().st_size:
         raise DataError(f"{file.parent}: {free / 1e9:.1f} GB are free; expected {plain.stat().st_size / 1e9:.1f} GB for a copy of the table, which "
                         "is read in batches; free some space, or name another folder: TMPDIR=FOLDER")  # fmt: skip
-    filled = " OR ".join(f"coalesce(c{i}, '') <> ''" for i in range(width))
     with duckdb.connect() as connection:
         connection.execute(f"SET memory_limit = '{DUCKDB_MEMORY}'; SET temp_directory = '{file.parent}'")
         try:
             target = str(file).replace("'", "''")
-            connection.execute(
-                f"COPY (SELECT * FROM ({query}) WHERE {filled}) TO '{target}' (FORMAT parquet)", parameters
-            )
+            connection.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet)", parameters)
         except duckdb.Error:
             return False
     return True
@@ -224,9 +239,11 @@ def _is_empty(table: LargeTable, position: int) -> bool:
 
 
 def available_memory() -> int:
-    """Bytes of memory that programs may still take; as many as there are where the system does not say."""
+    """Bytes of memory that programs may still take; all there are where the system says no more, and no limit where it says nothing."""
     try:
         found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:
         found = None
-    return int(found[1]) << 10 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if found:
+        return int(found[1]) << 10
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 60
