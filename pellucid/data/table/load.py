@@ -33,13 +33,7 @@ from .targets import decide_target, fit_target, row_weights, scaled_weights, wei
 def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     """The table at `source.path`. columns: its names, where the file has no header."""
     path, options = source.path, source.options
-    read = ReadOptions.parse(options.get("read"))
-    large = None if columns else open_large(path, options.get("header"), read)
-    table = read_table(path, options.get("header"), read) if large is None else large.take(ROWS)
-    if columns and not table.header:
-        table = _renamed(table, list(columns))
-    target, drop = chosen_columns(table, options)
-    table = table if large is None else large.drawn(source.seed, target)
+    large, table, target, drop = _opened(source, columns)
     strip = options.get("strip_label")
     notes = [*table.notes]
     table = _with_target(table, target, notes if large is None else [])
@@ -92,6 +86,19 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     if "test_data" not in options and large is None and has_folds(found):
         data.folds = lambda: question.folds(data, fold_rows(found.strata, task, source.seed, found.units))
     return data
+
+
+def _opened(source: Source, columns: Sequence[str]) -> tuple[LargeTable | None, Table, int, list[int]]:
+    """The table, or the rows drawn from a large one, which comes first; and the positions of the target and of columns to drop."""
+    path, header, read = source.path, source.options.get("header"), ReadOptions.parse(source.options.get("read"))
+    large = None if columns else open_large(path, header, read)
+    if large is not None:
+        target, drop = chosen_columns(large.take(ROWS), source.options)
+        return large, large.drawn(source.seed, target), target, drop
+    table = read_table(path, header, read)
+    if columns and not table.header:
+        table = _renamed(table, list(columns))
+    return None, table, *chosen_columns(table, source.options)
 
 
 def has_folds(found: Partition) -> bool:
