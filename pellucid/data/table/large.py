@@ -49,7 +49,7 @@ MOST_VALUES = 10_000  # different ones of a target, each of which is drawn once 
 DUCKDB_MEMORY = "600MB"
 
 
-@dataclass
+@dataclass(frozen=True)
 class LargeTable:
     """A table in `file`, a Parquet file of `rows` rows, which `fields` selects as text, c0, c1, ... of `names`.
 
@@ -92,9 +92,7 @@ class LargeTable:
         for start in range(0, self.rows, size):
             stop = min(start + size, self.rows)
             where = f"file_row_number >= {start + self.first} AND file_row_number < {stop + self.first}"
-            batch = self._table(list(self._select(where).values()), np.arange(start, stop))
-            batch.like = like
-            yield batch
+            yield replace(self._table(list(self._select(where).values()), np.arange(start, stop)), like=like)
 
     def drawn(self, seed: int, target: int | None = None) -> Table:
         """DRAWN of the rows at random, and the first row of each value of the column `target`, where they are few."""
@@ -104,9 +102,7 @@ class LargeTable:
             bits = Generator(seed).bits(self.rows).array
             rows = np.argpartition(bits, count)[:count]
             rows = np.union1d(rows, self._first_of_each(target) if target is not None else [])
-        table = self.take(rows.astype(np.int64))
-        table.drawn_from = self.rows
-        return table
+        return replace(self.take(rows.astype(np.int64)), drawn_from=self.rows)
 
     def _first_of_each(self, position: int) -> np.ndarray:
         source = f"(SELECT {self.fields}, file_row_number FROM read_parquet($path, file_row_number = true)) WHERE file_row_number >= {self.first}"

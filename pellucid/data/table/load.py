@@ -268,7 +268,7 @@ def batches_for_prediction(
         return
     if header is None and _has_names_first(large.take(np.arange(1)), preprocessor):
         large = open_large(path, True, options) or large
-    large.names = _as_trained(large.take(ROWS), preprocessor, header).names
+    large = replace(large, names=_as_trained(large.take(ROWS), preprocessor, header).names)
     like = large.drawn(0)
     for batch in large.batches(like):
         yield replace(batch, notes=batch.notes if int(batch.rows[0]) == 0 else [])  # type: ignore[index]

@@ -44,7 +44,7 @@ ENDINGS = frozenset({".csv", ".tsv", ".parquet", ".pq", ".data", ".tab", ".json"
 NESTED = ("STRUCT", "MAP", "UNION", "BLOB")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Table:
     """names: one a column. columns: as many object arrays (N,) of text, None where a value is missing.
 
@@ -194,8 +194,7 @@ def read_table(path: Path, header: bool | None = None, options: ReadOptions | No
     existing_file(path, "table")
     if header is None and options.header is not None:
         header = options.header > 0
-    table = _read(path, header, options)
-    table.options = options
+    table = replace(_read(path, header, options), options=options)
     if not len(table):
         raise DataError(
             f"{path}: a header and no rows; expected rows of data; if the only row is data, pass --no-header"
