@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Mapping, Sequence
@@ -20,9 +21,9 @@ from ..errors import OptionError
 from ..evaluation.evaluator import threshold_words
 from ..evaluation.forecasts import interval_sentence
 from ..evaluation.formatting import score_line, value_text
-from ..files import write_text
+from ..files import write_text, writing
 from ..inference.forecast import Step, forecast
-from ..inference.predictor import Predictions, Predictor
+from ..inference.predictor import Predictions, Predictor, notes_by_column
 from ..inference.text_scorer import TextScorer
 from ..models.heads.generation import ImageGenerator
 from ..runs import run as runs
@@ -97,6 +98,8 @@ def command(
     predictor = Predictor(trained)
     if form is PredictionForm.FORECAST:
         return _forecast(predictor, data[0], horizon, out, read, as_json)
+    if form is PredictionForm.ROWS:
+        return _predict_rows(predictor, data, out, read, as_json)
     predictions = predictor.predict(data, read)
     notes = [*predictor.unseen_values(predictions), *decision_notes(predictor)]
     for note in notes:
@@ -107,15 +110,58 @@ def command(
     _write(rows, out, "rows with predictions", as_json)
     if as_json:
         _print_json(predictor, _json_rows(predictor, predictions), notes)
-    elif out is None and on_files:
+    elif out is None:
         most = max(SHOWN, len(data))  # each file that was named has its line
         for line in _sentences(predictor, predictions, most):
             click.echo(line)
         if len(rows) > most:
             say(f"{len(rows) - most:,} more predictions are not shown; --out predictions.csv writes a table of all: each file's name, "
                 "its class, and the probability of every class")  # fmt: skip
-    elif out is None:
-        click.echo(_as_text(rows, ","), nl=False)
+
+
+def _predict_rows(
+    predictor: Predictor, data: tuple[str, ...], out: Path | None, read: str | None, as_json: bool
+) -> None:
+    """Print the table again with predictions, or write it to `out`, a part at a time where it is large."""
+    count, told, answers, said = 0, set[str](), list[Row](), list[str]()
+    with contextlib.nullcontext() if out is None else writing(out) as file:
+        for predictions in predictor.predict_in_parts(data, read):
+            if as_json and count:
+                raise OptionError(
+                    f"--json: {data[0]} has more rows than one JSON object should hold; expected --out FILE; leave --json out"
+                )
+            notes = notes_by_column(predictor.unseen_values(predictions))
+            decided = [] if count else decision_notes(predictor)
+            new = [*(note for about, note in notes.items() if about not in told), *decided]
+            for note in new:
+                say(f"note: {note}")
+            said += new
+            told |= notes.keys()
+            text = _columns_as_text(_columns(predictor, predictions), out, header=not count)
+            if file is not None:
+                file.write(text.encode("utf-8"))
+            elif not as_json:
+                click.echo(text, nl=False)
+            answers = _json_rows(predictor, predictions) if as_json else answers
+            count += len(predictions.output)
+    if out is not None:
+        click.echo(f"{out}: {count:,} rows with predictions", err=as_json)
+    if as_json:
+        _print_json(predictor, answers, said)
+
+
+def _columns_as_text(columns: Mapping[str, Sequence[object]], out: Path | None, header: bool) -> str:
+    """Columns as CSV, or TSV where `out` ends so."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=_separator(out), lineterminator="\n")
+    if header:
+        writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def _separator(out: Path | None) -> str:
+    return "\t" if out is not None and out.suffix.lower() == ".tsv" else ","
 
 
 def _forecast(
@@ -173,7 +219,7 @@ def forecast_row(preprocessor: SeriesPreprocessor, step: Step, interval: bool) -
 def _write(rows: Sequence[Row], out: Path | None, what: str, as_json: bool) -> None:
     """Write the rows to `out`, if there is one, and say so."""
     if out is not None:
-        write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))
+        write_text(out, _as_text(rows, _separator(out)))
         click.echo(f"{out}: {len(rows):,} {what}", err=as_json)
 
 
@@ -254,25 +300,33 @@ def interval_ends(predictor: Predictor, predictions: Predictions, i: int) -> dic
     return {"lower": float(f"{low:.7g}"), "upper": float(f"{high:.7g}")}
 
 
-def _rows(predictor: Predictor, predictions: Predictions) -> list[Row]:
+def _columns(predictor: Predictor, predictions: Predictions) -> dict[str, Sequence[object]]:
     """The output table: the columns of the input, the prediction, and the probability of each class."""
-    rows: list[Row] = []
-    for i, prediction in enumerate(predicted_values(predictor, predictions)):
-        row: dict[str, object] = dict(
-            predictions.table.row(i) if predictions.table is not None else {predictor.kind.noun: predictions.names[i]}
-        )
-        row[_new_column("prediction", row)] = prediction
-        for name, end in interval_ends(predictor, predictions, i).items():
-            row[_new_column(name, row)] = end
-        for k, name in enumerate(predictor.classes or []):
-            row[_new_column(f"probability {name}", row)] = f"{predictions.output[i, k]:.6f}"
-        rows.append(row)
-    return rows
+    table, output = predictions.table, predictions.output
+    columns: dict[str, Sequence[object]] = {predictor.kind.noun: predictions.names}
+    if table is not None:
+        columns = {
+            name: ["" if cell is None else cell for cell in column.tolist()]
+            for name, column in zip(table.names, table.columns, strict=True)
+        }
+    columns[_new_column("prediction", columns)] = predicted_values(predictor, predictions)
+    if predictor.preprocessor.interval is not None:
+        for name, k in (("lower", 0), ("upper", 2)):
+            columns[_new_column(name, columns)] = [float(f"{end:.7g}") for end in output[:, k].tolist()]
+    for k, name in enumerate(predictor.classes or []):
+        columns[_new_column(f"probability {name}", columns)] = [f"{p:.6f}" for p in output[:, k].tolist()]
+    return columns
 
 
-def _new_column(name: str, row: Row) -> str:
-    """`name`, with underscores added while the row has a column of that name."""
-    while name in row:
+def _rows(predictor: Predictor, predictions: Predictions) -> list[Row]:
+    """The output table by rows."""
+    columns = _columns(predictor, predictions)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _new_column(name: str, columns: Mapping[str, object]) -> str:
+    """`name`, with underscores added while there is a column of that name."""
+    while name in columns:
         name += "_"
     return name
 

@@ -11,7 +11,7 @@ import operator
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -199,6 +199,12 @@ class DataKind(ABC, Generic[P]):
     def read_new(self, preprocessor: P, sources: Sequence[Source]) -> NewExamples:
         """Examples to predict for, read as those of training were; not for kinds that predict TEXT. Raises DataError."""
         raise NotImplementedError(f"{type(self).__name__} does not define read_new(preprocessor, sources)")
+
+    def read_in_parts(
+        self, preprocessor: P, sources: Sequence[Source], labelled: bool = False
+    ) -> Iterator[NewExamples]:
+        """`read_new` or `read_labelled`, one part after another where memory would not hold all: by default all at once."""
+        yield self.read_labelled(preprocessor, sources[0]) if labelled else self.read_new(preprocessor, sources)
 
     def read_labelled(self, preprocessor: P, source: Source) -> NewExamples:
         """Examples with targets, to score on: the test split where `source` has one; not for kinds that predict TEXT.

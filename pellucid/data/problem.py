@@ -182,6 +182,7 @@ class DataModule:
     source: dict[str, Json]  # plain JSON: `load.load_problem(**source)` gives this module again
     raw: dict[str, RawExample] = field(default_factory=dict, repr=False)
     names: dict[str, list[str]] = field(default_factory=dict, repr=False)  # of a split's files, where an example is one
+    large: bool = False  # whether raw examples are read from the file, which takes too long for all of them
     folds: Callable[[], Iterator[DataModule]] | None = field(
         default=None, repr=False
     )  # of a table too small for one split

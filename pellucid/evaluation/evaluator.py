@@ -242,7 +242,9 @@ class PredictionEvaluator(Evaluator):
         from .baselines import baseline_outputs, baselines  # scikit-learn takes a second to import
 
         problem, preprocessor, scoring = self.problem, self.problem.preprocessor, self.scoring()
-        train, part, test = (problem.examples(split) for split in ("train", "validation", "test"))
+        train, part, test = (self._without_text(problem.examples(split)) for split in ("train", "validation", "test"))
+        if not train.inputs:
+            return {}
         learned, target = self._targets(train), self._targets(test)
         usual = metrics.headline is None and metrics.groups is None
         if usual and test.weight is None and problem.task != "counts":
@@ -264,21 +266,35 @@ class PredictionEvaluator(Evaluator):
         return found
 
     def _note_trees(self, others: Mapping[str, Metrics]) -> None:
-        """Note where boosted trees learned from some of the training rows alone."""
-        from .baselines import tree_rows  # scikit-learn, as above
+        """Note where baselines learned from some of the training rows alone."""
+        from .baselines import linear_rows, tree_rows  # scikit-learn, as above
 
-        train = self.problem.examples("train")
+        whole, said = self.problem.examples("train"), []
+        train = self._without_text(whole)
         if "boosted_trees" in others and (rows := tree_rows(train.inputs)) < len(train):
-            self.problem.notes.append(f"baseline: boosted trees learned from {rows:,} of {len(train):,} training rows")
+            said.append(f"boosted trees learned from {rows:,}")
+        if len(others) > 1 and (rows := linear_rows(train.inputs)) < len(train):
+            said.append(f"the linear model from {rows:,}" if said else f"the linear model learned from {rows:,}")
+        if said:
+            self.problem.notes.append(f"baseline: {', '.join(said)} of {len(train):,} training rows")
+        if self.problem.large and whole.inputs.keys() != train.inputs.keys():
+            self.problem.notes.append("baseline: columns of text are left to the network, as the table is large")
 
     def _output(self, examples: Examples, margin: float | None = None) -> np.ndarray:
         preprocessor, margin = self.problem.preprocessor, self.run.config.margin if margin is None else margin
         return predict_outputs(self.forward, preprocessor, arrays_for(self.network, examples), margin)
 
+    def _without_text(self, examples: Examples) -> Examples:
+        """The examples as baselines read them: of a large table without its columns of text."""
+        if not self.problem.large:
+            return examples
+        inputs = {name: array for name, array in examples.inputs.items() if not name.startswith("text")}
+        return dataclasses.replace(examples, inputs=inputs)
+
     def _texts(self, *splits: str) -> list[list[list[str]]] | None:
         """The raw columns of text of each of the `splits`, as baselines read them; None where there are none."""
         problem, names = self.problem, [column.name for column in getattr(self.problem.preprocessor, "texts", ())]
-        if not names:
+        if not names or problem.large:
             return None
         rows = [[problem.raw_example(split, i) for i in range(len(problem.examples(split)))] for split in splits]
         return [[[str(row[name]) for row in own] for name in names] for own in rows]

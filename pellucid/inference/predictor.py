@@ -5,7 +5,7 @@ The kind of data reads what comes in, with the preprocessor saved in the run: ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,12 +73,40 @@ class Predictor:
 
         read: how files are to be read, where otherwise than those of training.
         """
-        sources = [self._open(name, read) for name in data]
-        return self._predictions(self.kind.read_new(self.preprocessor, sources))
+        return self._predictions(self.kind.read_new(self.preprocessor, self._sources(data, read)))
+
+    def predict_in_parts(self, data: Sequence[str], read: str | None = None) -> Iterator[Predictions]:
+        """`predict`, one part after another where the data are large."""
+        for new in self.kind.read_in_parts(self.preprocessor, self._sources(data, read)):
+            yield self._predictions(new)
+
+    def _sources(self, data: Sequence[str], read: str | None) -> list[Source]:
+        return [self._open(name, read) for name in data]
 
     def predict_labelled(self, data: str, read: str | None = None) -> Predictions:
-        """`predict` for data with the right answers in them. Raises DataError."""
-        return self._predictions(self.kind.read_labelled(self.preprocessor, self._open(data, read)))
+        """`predict` for data with the right answers in them; of large data without the rows themselves. Raises DataError."""
+        parts = self.kind.read_in_parts(self.preprocessor, self._sources([data], read), labelled=True)
+        pieces: list[Predictions] = []
+        told: dict[str, str] = {}
+        for new in parts:
+            if len(pieces) == 1:
+                pieces = [self._without_rows(pieces[0], told)]
+            pieces.append(self._predictions(new))
+            if len(pieces) > 1:
+                pieces[-1] = self._without_rows(pieces[-1], told)
+        if len(pieces) == 1:
+            return pieces[0]
+        target, weight = ([getattr(piece, name) for piece in pieces] for name in ("target", "weight"))
+        return Predictions(
+            np.concatenate([piece.output for piece in pieces]), [], target=np.concatenate(target), notes=list(told.values()),
+            weight=None if weight[0] is None else np.concatenate(weight),
+        )  # fmt: skip
+
+    def _without_rows(self, piece: Predictions, told: dict[str, str]) -> Predictions:
+        """A piece of large data to keep; `told` gets its notes, where there are none yet on what they are about."""
+        for about, note in notes_by_column(self.unseen_values(piece)).items():
+            told.setdefault(about, note)
+        return Predictions(piece.output, [], target=piece.target, weight=piece.weight)
 
     def _open(self, name: str, read: str | None) -> Source:
         """Data to predict for. A data set known by name that the run learned from is split as it was then."""
@@ -93,7 +121,7 @@ class Predictor:
         """Which rows (N,) of `predictions`, of another table, the run learned from; None where there are none, or notes why
         that cannot be told.
         """
-        if self.kind.prediction is not PredictionForm.ROWS or predictions.target is None:
+        if self.kind.prediction is not PredictionForm.ROWS or predictions.target is None or not predictions.inputs:
             return None, []
         try:
             data = self.run.load_problem()
@@ -135,6 +163,14 @@ class Predictor:
         """What was left out, and columns with values the network has never seen, a line each."""
         table = predictions.table
         return [*predictions.notes, *([] if table is None else self.preprocessor.unseen_values(table))]
+
+
+def notes_by_column(notes: Sequence[str]) -> dict[str, str]:
+    """The first of the notes on each column of a batch of rows, and every other note, by what they are about."""
+    found: dict[str, str] = {}
+    for note in notes:
+        found.setdefault(note.partition(": ")[0] if note.startswith("column ") else note, note)
+    return found
 
 
 def caveats(run: Run, data: str | None) -> list[str]:

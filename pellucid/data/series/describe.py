@@ -22,7 +22,7 @@ def describe_series(title: str, source: Source, load: Callable[[Source], DataMod
     """load: gives the data module of `source`. Raises as it does for a file or options that cannot be used."""
     if "target" not in source.options and source.dataset is None:
         return describe_table(source)
-    record, table = {**source.record}, open_table(source)
+    record, table = {**source.record}, open_table(source)[0]
 
     def learned() -> Description:
         data = load(source)

@@ -21,6 +21,7 @@ from .findings import Findings
 from .folds import fold_note
 from .identifiers import find_identifiers, name_words
 from .infer import CONSTANT, clean_target, infer_column
+from .large import LargeTable
 from .load import TablePlan, open_table, plan_table, table_module
 from .preprocess import CategoryColumn, DateColumn, NumberColumn
 from .read import Table
@@ -40,23 +41,23 @@ TITLE = "a table of separate rows"
 
 def describe_table(source: Source, columns: Sequence[str] = ()) -> Description:
     """columns: the names of a table without a header. Raises as `load_table` does for a file or options that cannot be used."""
-    table = open_table(source, columns)
+    table, large = open_table(source, columns)
     if "target" not in source.options:
         return _without_target(source, table)
-    return or_refusal(lambda: _with_target(source, table), lambda: _unlearned(source, table))
+    return or_refusal(lambda: _with_target(source, table, large), lambda: _unlearned(source, table))
 
 
 # ---- with a target -----------------------------------------------------------------------------------------------------
 
 
-def _with_target(source: Source, table: Table) -> Description:
+def _with_target(source: Source, table: Table, large: LargeTable | None) -> Description:
     record = {**source.record}
     plan = plan_table(source, table)
-    data = table_module(source, plan)
+    data = table_module(source, plan, large)
     if data.folds is not None:
         data.notes.append(fold_note(sum(map(len, plan.partition.rows))))
     columns = described_columns(table, _planned_roles(plan, source.options))
-    return describe_module(TITLE, data, record, rows=len(table), columns=columns)
+    return describe_module(TITLE, data, record, rows=_rows(table), columns=columns)
 
 
 def _unlearned(source: Source, table: Table) -> Description:
@@ -65,7 +66,12 @@ def _unlearned(source: Source, table: Table) -> Description:
     roles = _roles(table, [position for position in range(len(table.names)) if position != target])
     columns = described_columns(table, {target: ("target", ""), **roles})
     name, notes = table.names[target], tuple(table.notes)
-    return Description(source.spec, "table", TITLE, len(table), columns, name, notes=notes)
+    return Description(source.spec, "table", TITLE, _rows(table), columns, name, notes=notes)
+
+
+def _rows(table: Table) -> int:
+    """The rows of the file, of which a large table's were drawn."""
+    return len(table) if table.drawn_from is None else table.drawn_from
 
 
 def _planned_roles(plan: TablePlan, options: Mapping[str, OptionValue]) -> dict[int, Role]:

@@ -8,6 +8,7 @@ one another than neighbours are.
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,9 +71,9 @@ class RowHashes:
     def column(self, position: int, rows: np.ndarray | None = None) -> np.ndarray:
         numbers = self.numbers(position)
         if numbers is not None:
-            return _mixed(_bits(numbers if rows is None else numbers[rows]), position)
+            return mixed(_bits(numbers if rows is None else numbers[rows]), position)
         cells = self.table.columns[position] if rows is None else self.table.columns[position][rows]
-        return _mixed(np.fromiter(map(hash, cells.tolist()), np.int64, len(cells)).view(np.uint64), position)
+        return mixed(text_bits(cells), position)
 
     def rows(self, rows: np.ndarray | None = None) -> np.ndarray:
         """The hash of each row, uint64 (N,): the sum of its cells'."""
@@ -88,7 +89,7 @@ class RowHashes:
             numbers = self.numbers(position)
             if position in grid and numbers is not None:
                 own = numbers if rows is None else numbers[rows]
-                total += _mixed(_bits(np.floor(own / grid[position] + shift)), position)
+                total += mixed(_bits(np.floor(own / grid[position] + shift)), position)
             else:
                 total += self.column(position, rows)
         return total
@@ -99,7 +100,18 @@ def _bits(numbers: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(numbers), np.nan, numbers + 0.0).view(np.uint64)
 
 
-def _mixed(bits: np.ndarray, salt: int) -> np.ndarray:
+def text_bits(cells: np.ndarray) -> np.ndarray:
+    """uint64 (N,) of text, None where missing, the same in every process: a split is drawn from it."""
+    texts = cells.tolist()
+    known = {text: _digest(text) for text in set(texts)}
+    return np.fromiter(map(known.__getitem__, texts), np.uint64, len(texts))
+
+
+def _digest(text: str | None) -> int:
+    return 0 if text is None else int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest())
+
+
+def mixed(bits: np.ndarray, salt: int) -> np.ndarray:
     """Bits of splitmix64 (Steele et al. 2014), so that sums of them collide by chance alone."""
     x = bits + np.uint64((salt + 1) * 0x9E3779B97F4A7C15 % 2**64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

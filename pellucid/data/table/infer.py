@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -79,8 +80,7 @@ def clean_target(
         return table, TargetWords()
     found = table.read_numbers(position)
     if found is not None and task != "classification" and not _are_labels(table, position, found):
-        gaps = np.isnan(found.values)
-        gaps[gaps] = [_is_missing(text) or text.lower() in GAP_WORDS for text in column[gaps].tolist()]
+        gaps = _gaps(column, found.values)
         if task in NUMERIC or not _class_numbers(found.values):
             sentinels = sentinels_of(found.values) if sentinels is None else sentinels
             return _without_gaps(table, position, found, gaps, sentinels, notes), TargetWords(sentinels=sentinels)
@@ -109,13 +109,14 @@ def _without_gaps(
 ) -> Table:
     """The rows where a target of numbers is one: no word for a gap, nor a number such as -999 that stands for one."""
     name = table.names[position]
+    many = lambda rows: f": {int(rows.sum()):,}" if table.drawn_from is None else ""  # of drawn rows that says nothing
     if gaps.any():
         words = ", ".join(shown_cell(word) for word in dict.fromkeys(table.columns[position][gaps].tolist()))
-        notes.append(f"rows: left out, {name} is {words}: {int(gaps.sum()):,}; --read exact={name} for text")
+        notes.append(f"rows: left out, {name} is {words}{many(gaps)}; --read exact={name} for text")
     held = np.isin(found.values, sentinels)
     if held.any():
         numbers = ", ".join(f"{number:g}" for number in sentinels if np.any(found.values == number))
-        notes.append(f"rows: left out, {name} is {numbers}, far from all others, as a gap: {int(held.sum()):,}; --read exact={name} keeps them")  # fmt: skip
+        notes.append(f"rows: left out, {name} is {numbers}, far from all others, as a gap{many(held)}; --read exact={name} keeps them")  # fmt: skip
     return table.take(np.flatnonzero(~(gaps | held))) if gaps.any() or held.any() else table
 
 
@@ -130,6 +131,20 @@ def _codes(column: np.ndarray, values: np.ndarray, least: int = 2) -> list[str]:
         return []
     starting = dict.fromkeys(text for text in column.tolist() if text and text[0] in "0+-" and len(text) >= least)
     return [text for text in starting if CODE.fullmatch(text)]
+
+
+def target_gaps(table: Table, position: int, task: str, sentinels: Sequence[float]) -> np.ndarray:
+    """Which rows (N,) have no target: those without a value, and for numbers those with a word or a number for that."""
+    column = table.columns[position]
+    if task in ("regression", "counts") and (found := table.read_numbers(position)) is not None:
+        return _gaps(column, found.values) | np.isin(found.values, sentinels)
+    return np.asarray(column == None)  # noqa: E711, of each value
+
+
+def _gaps(column: np.ndarray, values: np.ndarray) -> np.ndarray:
+    gaps = np.isnan(values)
+    gaps[gaps] = [_is_missing(text) or text.lower() in GAP_WORDS for text in column[gaps].tolist()]
+    return gaps
 
 
 def _class_numbers(values: np.ndarray) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..base import Content, DataKind, DataOption, NewExamples, OptionValue, Pred
 from ..description import Description
 from ..problem import DataModule
 from .describe import describe_table
-from .load import load_table, read_rows_for_prediction, weights_of
+from .load import batches_for_prediction, load_table, read_rows_for_prediction, weights_of
 from .preprocess import TablePreprocessor
 from .read import ENDINGS, Table
 from .read_options import PARSERS
@@ -117,23 +117,26 @@ class TableKind(DataKind[TablePreprocessor]):
 
     def read_new(self, preprocessor: TablePreprocessor, sources: Sequence[Source]) -> NewExamples:
         """The rows of one table; of a data set known by name, its test rows."""
-        if len(sources) > 1:
-            raise OptionError(f"DATA: {len(sources)} tables; expected one; predict them one after another")
-        source = sources[0]
+        source = _only(sources)
         if source.dataset is None:
             table = read_rows_for_prediction(source.path, preprocessor, read=source.options.get("read"))
         else:
             table = self._test_rows(source)
-        names = [str(i + 1) for i in range(len(table))]
-        return NewExamples(preprocessor.encode(table), names, table=table, notes=[*table.notes])
+        return _encoded(preprocessor, table)
 
     def read_labelled(self, preprocessor: TablePreprocessor, source: Source) -> NewExamples:
-        examples = self.read_new(preprocessor, [source])
-        assert examples.table is not None
-        examples.target = preprocessor.encode_target(examples.table)
-        examples.notes += preprocessor.target_notes(examples.table)
-        examples.weight = weights_of(preprocessor, examples.table)
-        return examples
+        return _labelled(preprocessor, self.read_new(preprocessor, [source]))
+
+    def read_in_parts(
+        self, preprocessor: TablePreprocessor, sources: Sequence[Source], labelled: bool = False
+    ) -> Iterator[NewExamples]:
+        source = _only(sources)
+        if source.dataset is not None:
+            yield from super().read_in_parts(preprocessor, sources, labelled)
+            return
+        for table in batches_for_prediction(source.path, preprocessor, read=source.options.get("read")):
+            examples = _encoded(preprocessor, table)
+            yield _labelled(preprocessor, examples) if labelled else examples
 
     def _test_rows(self, source: Source) -> Table:
         data = self.load(source)
@@ -154,6 +157,26 @@ def _completed(source: Source) -> tuple[str, ...]:
         )
     source.options = {name: value for name, value in {**defaults, **source.options}.items() if value is not None}
     return dataset.columns
+
+
+def _only(sources: Sequence[Source]) -> Source:
+    if len(sources) > 1:
+        raise OptionError(f"DATA: {len(sources)} tables; expected one; predict them one after another")
+    return sources[0]
+
+
+def _encoded(preprocessor: TablePreprocessor, table: Table) -> NewExamples:
+    first = 1 if table.rows is None else int(table.rows[0]) + 1
+    names = [str(i) for i in range(first, first + len(table))]
+    return NewExamples(preprocessor.encode(table), names, table=table, notes=[*table.notes])
+
+
+def _labelled(preprocessor: TablePreprocessor, examples: NewExamples) -> NewExamples:
+    assert examples.table is not None
+    examples.target = preprocessor.encode_target(examples.table)
+    examples.notes += preprocessor.target_notes(examples.table)
+    examples.weight = weights_of(preprocessor, examples.table)
+    return examples
 
 
 def is_one_table(content: Content, endings: frozenset[str]) -> bool:

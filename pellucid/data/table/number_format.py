@@ -469,16 +469,18 @@ def read_plain(texts: list[str | None]) -> ReadNumbers | None:
 def _all_plain(texts: list[str | None]) -> np.ndarray | None:
     """The numbers of a column that has no others, fast; None where it has, or where none is there."""
     try:
-        values = np.fromiter((float(text or "nan") for text in texts), dtype=np.float64, count=len(texts))
+        values = np.array(texts, dtype=object).astype(np.float64)  # as float() does, and None is NaN
     except ValueError:
         return None
-    if np.isnan(values).all() or any("_" in text for text in texts if text):
+    if np.isnan(values).all() or "_" in "".join(filter(None, texts)):
         return None
     return values
 
 
 def read_as(texts: list[str | None], form: NumberFormat) -> ReadNumbers:
     """A column read in this format; each different text once."""
+    if form == PLAIN and (plain := _all_plain(texts)) is not None:
+        return ReadNumbers(plain, np.empty(0, dtype=np.int64), form)
     numbers: dict[str | None, float] = {None: np.nan}
     unread: set[str] = set()
     for text in dict.fromkeys(texts):

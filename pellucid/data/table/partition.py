@@ -124,7 +124,8 @@ def partition(
     strata = _strata(table, target, kind, strip)
     units = _units(table, choices, duplicates)
     rows = _split(table, strata, units, kind, seed, fractions, choices)
-    notes += _duplicate_notes(duplicates, len(table), choices)
+    if table.drawn_from is None:
+        notes += duplicate_notes(duplicates, len(table), choices)
     seen = np.concatenate(rows[:2])  # training and validation
     if duplicates.units is not None and not duplicates.coarse:
         seen = seen[np.unique(duplicates.units[seen], return_index=True)[1]]
@@ -143,13 +144,21 @@ def partition(
 def _strata(table: Table, target: int, task: str, strip: str | None) -> np.ndarray:
     if task == "regression":
         return table.numbers_and_strays(target)[0]
-    return np.array([label_text(value, strip) for value in table.columns[target].tolist()])
+    cells = table.columns[target].tolist()
+    labels = {text: label_text(text, strip) for text in set(cells)}
+    number = {label: i for i, label in enumerate(sorted(set(labels.values())))}
+    numbers = {text: number[label] for text, label in labels.items()}
+    return np.array([numbers[text] for text in cells], dtype=np.int64)
+
+
+def stay_together(choices: Choices, duplicates: Duplicates) -> bool:
+    """Whether copies of a row come into one part."""
+    return choices.how == "together" or (choices.how == "auto" and not duplicates.coarse)
 
 
 def _units(table: Table, choices: Choices, duplicates: Duplicates) -> np.ndarray | None:
     """The number of the unit of each row, int64 (N,): copies and groups stay together. None where each row is its own."""
-    together = choices.how == "together" or (choices.how == "auto" and not duplicates.coarse)
-    units = duplicates.units if together else None
+    units = duplicates.units if stay_together(choices, duplicates) else None
     if choices.group is None:
         return units
     groups = _groups(table, choices.group)
@@ -206,7 +215,7 @@ def _how(table: Table, task: str, rows: list[np.ndarray], choices: Choices) -> s
     return f"{shares}{by_class}, whole groups of {table.names[choices.group]} ({counts})"
 
 
-def _duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> list[str]:
+def duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> list[str]:
     """What is done with repeated rows."""
     if not duplicates.repeats:
         return []

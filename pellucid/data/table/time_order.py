@@ -77,8 +77,8 @@ def _scores(probe: Probe, others: Sequence[int], moments: Moments) -> tuple[floa
 
 
 def _moments(table: Table, position: int, form: str) -> Moments:
-    column = table.columns[position]
-    order = table.options.dates or date_order(dict.fromkeys(text for text in column.tolist() if text))[0]
+    column, deciding = table.columns[position], (table.like or table).columns[position]
+    order = table.options.dates or date_order(dict.fromkeys(text for text in deciding.tolist() if text))[0]
     return read_dates(column, form, order or DAY_FIRST)[0]
 
 
