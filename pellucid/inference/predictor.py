@@ -169,7 +169,8 @@ def notes_by_column(notes: Sequence[str]) -> dict[str, str]:
     """The first of the notes on each column of a batch of rows, and every other note, by what they are about."""
     found: dict[str, str] = {}
     for note in notes:
-        found.setdefault(note.partition(": ")[0] if note.startswith("column ") else note, note)
+        kind, about, *_ = [*note.split(": "), ""]
+        found.setdefault(f"{kind}: {about}" if kind in ("columns", "numbers") else note, note)
     return found
 
 

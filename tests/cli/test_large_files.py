@@ -1,5 +1,6 @@
 """predict and evaluate on large tables: the same answers as on small ones, a batch at a time."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,14 @@ def test_predict_writes_the_same_file_a_batch_at_a_time(run, trained, small_batc
 
 
 def test_evaluate_gives_the_same_scores(run, trained, small_batches):
-    whole = run("evaluate", "r", trained, "--json").stdout
+    whole = json.loads(run("evaluate", "r", trained, "--json").stdout)
     small_batches()
-    assert run("evaluate", "r", trained, "--json").stdout == whole
+    parts = json.loads(run("evaluate", "r", trained, "--json").stdout)
+    assert "rows of training, so this score flatters" in whole.pop("notes")[0]
+    assert (
+        "was trained on, so this score flatters" in parts.pop("notes")[0]
+    )  # rows are not compared where they are many
+    assert parts == whole
 
 
 def test_a_failure_in_a_later_batch_names_its_line_and_leaves_no_file(run, trained, small_batches):
@@ -61,8 +67,8 @@ def test_values_never_seen_are_told_once(run, trained, small_batches):
     lines = Path(trained).read_text().replace("Rome", "Rom").splitlines()
     Path("other.csv").write_text("\n".join(lines))
     small_batches()
-    assert run("predict", "r", "other.csv", "--out", "p.csv").stderr.count("column city") == 1
-    assert run("evaluate", "r", "other.csv").stderr.count("column city") == 1
+    assert run("predict", "r", "other.csv", "--out", "p.csv").stderr.count("columns: city: ") == 1
+    assert run("evaluate", "r", "other.csv").stderr.count("columns: city: ") == 1
 
 
 def test_one_json_object_is_refused(run, trained, small_batches):

@@ -318,7 +318,5 @@ def test_an_all_missing_column_asks_to_be_dropped(table):
 
 
 def test_nothing_left_to_learn_from(table):
-    with pytest.raises(
-        DataError, match=r"no column is left to learn from \(columns: a left out, the same in all training rows"
-    ):
+    with pytest.raises(DataError, match=r"no column is left to learn from \(a left out, the same in all training rows"):
         fitted(table("a,y\n" + "".join(f"5,{i % 2}\n" for i in range(30))), "y")

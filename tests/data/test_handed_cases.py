@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pellucid.cli import cli
+from pellucid.data.description_text import shell_word
 from pellucid.data.load import load_problem
 from pellucid.errors import DataError
 
@@ -271,7 +272,7 @@ def test_an_index_of_a_file_sorted_by_class_is_left_out(table, name):
     data = table(columns, "label")
     assert inputs_of(data)["numbers"] == ["a"]
     told = note(data, "columns: ")
-    assert told.startswith(f"columns: {name or 'column1'} holds ") and f"--keep {name or 'column1'}" in told
+    assert told.startswith(f"columns: {name or 'column1'} holds ") and f"--keep {shell_word(name or 'column1')}" in told
     assert len(inputs_of(table(columns, "label", keep=[name or "column1"]))["numbers"]) == 2
 
 

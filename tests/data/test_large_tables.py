@@ -195,7 +195,7 @@ def test_numbers_of_rows_are_recognised_among_rows_drawn(tmp_path, shrink):
     path = as_csv(tmp_path / "people.csv", table)
     shrink(300)
     found = load_problem(str(path), target="kind", drop=["moment"])
-    left = [note for note in found.notes if "left out" in note and note.startswith("columns")]
+    left = [note for note in found.notes if note.startswith("columns") and " holds " in note]
     assert len(left) == 2 and any("record" in note for note in left)
 
 

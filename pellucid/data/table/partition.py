@@ -136,7 +136,7 @@ def partition(
         notes += time_notes(probe, [p for p in inputs if p not in groups])
     notes += _leak_notes(Probe(table, seen, target, kind, strip, seed), inputs, groups)
     notes += groups.values()
-    notes += _few_notes(strata, rows) if task == "classification" else []
+    notes += _few_notes(table.columns[target], strata, rows) if task == "classification" else []
     how = _how(table, task, rows, choices)
     return Partition(rows, left_out, duplicates, strata, units, choices.time is not None, how, notes)
 
@@ -229,19 +229,20 @@ def duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> lis
     return [f"{what}, kept on one side of the split; --split random"]
 
 
-def _few_notes(strata: np.ndarray, rows: list[np.ndarray]) -> list[str]:
+def _few_notes(targets: np.ndarray, strata: np.ndarray, rows: list[np.ndarray]) -> list[str]:
     """A note where the rarer of two classes stands in so few rows that scores of it say little."""
     labels, counts = np.unique(strata, return_counts=True)
     if len(labels) != 2:
         return []
     rarer = labels[counts.argmin()]
+    name = targets[int(np.argmax(strata == rarer))]
     found = [int((strata[part] == rarer).sum()) for part in rows[1:]]
     if min(found) >= FEW:
         return []
     shown = " and ".join(
         f"{k:,} of {len(part):,} {name}" for k, part, name in zip(found, rows[1:], SPLITS[1:], strict=False)
     )
-    return [f"labels: {str(rarer)[:20]} stands in {shown} rows, too few to judge by; --metric pr_auc, or more rows"]
+    return [f"labels: {str(name)[:20]} stands in {shown} rows, too few to judge by; --metric pr_auc, or more rows"]
 
 
 def _how_alike(duplicates: Duplicates) -> str:
