@@ -8,8 +8,9 @@ import json
 import math
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from .errors import DataError
 
@@ -19,23 +20,31 @@ else:
     Json = Any  # the schema of saved runs reads annotations: a field of this type may hold anything
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`: to a file beside it, flushed to the disk, renamed into place. Of several writers, one wins.
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to: beside `path`, flushed to the disk and renamed into place at the end. Of several writers, one wins.
 
-    Raises DataError for a full disk or a missing permission; the old file is then still there.
+    Raises DataError for a full disk or a missing permission. After any error the old file is still there.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(partial, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
         _sync_folder(path.parent)
     except OSError as error:
+        raise disk_error(path, error) from None
+    finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise disk_error(path, error) from None
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, as `writing` does."""
+    with writing(path) as file:
+        file.write(content)
 
 
 def write_text(path: Path, content: str) -> None:

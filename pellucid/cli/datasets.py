@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from ..data.datasets import Dataset, catalogue
-from .options import print_json
+from .options import JSON, print_json
 from .tables import print_table
 
 
 @click.command("datasets")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@JSON
 def command(as_json: bool) -> None:
     """List the data sets known by name: size, licence, and whether they are on this machine."""
     entries = catalogue()

@@ -16,28 +16,25 @@ from ..models.heads.language import LanguageModel
 from ..models.heads.prediction import PredictionModel
 from ..runs import run as runs
 from ..training import session
-from .options import baseline_json, baseline_words, flat, print_json
+from .data_options import READ
+from .options import FEATURE_NETWORK, JSON, HeadedCommand, baseline_json, baseline_words, flat, option, print_json
 from .progress import say
 
 Scores = tuple[Metrics, dict[str, Metrics], list[str]]  # metrics, those of each baseline, and notes
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=HeadedCommand)
 @click.argument("run")
 @click.argument("data", required=False)
-@click.option(
-    "--feature-network",
-    metavar="RUN",
-    help="For generated images: the cnn run on the same data that computes their Frechet distance.",
-)
-@click.option(
+@FEATURE_NETWORK
+@option(
     "--ensemble",
     multiple=True,
     metavar="RUN",
     help="Average the predictions of this run and of RUN; may be given several times.",
 )
-@click.option("--read", metavar="KEY=VALUE,...", help="How DATA is to be read, where otherwise than in training.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@READ
+@JSON
 def command(
     run: str, data: str | None, feature_network: str | None, ensemble: tuple[str, ...], read: str | None, as_json: bool
 ) -> None:
@@ -73,12 +70,15 @@ def command(
         metrics, baselines, notes = _evaluate_text(trained, str(data), read)
     else:
         metrics, baselines, notes = _evaluate_predictions(trained, data, others, read)
-    notes += [note for member in (trained, *others) for note in caveats(member, data)]
+    told = any(note.startswith("rows: ") and "flatters" in note for note in notes)
+    notes += [note for member in (trained, *others) for note in caveats(member, None if told else data)]
     for note in notes:
         say(f"note: {note}")
     if as_json:
         about = {"run": str(trained.folder), "task": trained.config.task, "data": data or trained.config.data}
-        print_json({**about, **flat(metrics), **({"baseline": baseline_json(baselines)} if baselines else {})})
+        print_json(
+            {**about, **flat(metrics), **({"baseline": baseline_json(baselines)} if baselines else {}), "notes": notes}
+        )
         return
     click.echo(f"{trained.folder} on {data or 'its test data'}: {score_line(metrics)}")
     names = [name for name in metrics.scores if name != primary_metric(metrics)]
@@ -111,8 +111,16 @@ def _evaluate_predictions(run: runs.Run, data: str | None, others: list[runs.Run
                               "data and split; name the data to score, or leave it out")  # fmt: skip
         outputs.append(other_predictions.output)
     predictions.output = np.mean(outputs, axis=0)
-    result = run.result() if data is None else None
-    return predictor.score(predictions), result.baselines if result else {}, predictor.unseen_values(predictions)
+    notes = predictor.unseen_values(predictions)
+    if data is None:
+        result = run.result()
+        return predictor.score(predictions), result.baselines if result else {}, notes
+    known, why = predictor.rows_of_training(predictions)
+    if known is not None:
+        what = f"rows: {int(known.sum()):,} of {len(known):,} are rows of training, so this score flatters"
+        rest = "no others" if known.all() else f"on the others {score_line(predictor.score(predictions, ~known))}"
+        why = [f"{what}; {rest}"]
+    return predictor.score(predictions), {}, [*notes, *why]
 
 
 def _evaluate_own_test(run: runs.Run, feature_network: str | None) -> Scores:
@@ -127,6 +135,4 @@ def _evaluate_text(run: runs.Run, data: str, read: str | None) -> Scores:
     """Scores of a language model on another text."""
     scorer = TextScorer(run)
     text = scorer.text(data, read)
-    for note in scorer.notes:
-        say(f"note: {note}")
-    return scorer.score(text), {}, scorer.preprocessor.unseen_values(text)
+    return scorer.score(text), {}, [*scorer.notes, *scorer.preprocessor.unseen_values(text)]

@@ -84,6 +84,107 @@ class Number(click.ParamType):
             self.fail(f"{value!r}; expected a number; write 0.001", param, ctx)
 
 
+# ---- options, and commands that show them under headings ---------------------------------------------------------------
+
+HEADINGS = ("Data", "Reading", "Splits and scores", "Network", "Training", "Run", "Output")
+DOZEN = 12  # options that --help shows; where a command has more, --help-all shows all of them
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+class HeadedOption(click.Option):
+    """An option with the heading of HEADINGS under which --help-all lists it. common: whether --help does too."""
+
+    def __init__(self, *args: Any, heading: str = "Output", common: bool = False, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.heading, self.common = heading, common
+
+
+def option(*names: str, heading: str = "Output", common: bool = False, **more: Any) -> Decorator:
+    """`click.option` with a heading."""
+    decorate: Decorator = click.option(*names, cls=HeadedOption, heading=heading, common=common, **more)
+    return decorate
+
+
+class HeadedCommand(click.Command):
+    """A command whose --help shows its common options alone where it has more than a dozen; --help-all shows all of them."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        params = super().get_params(ctx)
+        if len(self._headed()) <= DOZEN:
+            return params
+        shows_all = click.Option(
+            ["--help-all"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_all,
+            help="Show all options and exit.",
+        )
+        return [*params[:-1], shows_all, params[-1]]
+
+    def _headed(self) -> list[HeadedOption]:
+        return [param for param in self.params if isinstance(param, HeadedOption)]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        headed = self._headed()
+        if len(headed) <= DOZEN:
+            return super().format_options(ctx, formatter)
+        shown = {"Options": [one for one in headed if one.common]}
+        if ctx.meta.get("help_all"):
+            shown = {heading: [one for one in headed if one.heading == heading] for heading in HEADINGS}
+        helps = [
+            param
+            for param in self.get_params(ctx)
+            if isinstance(param, click.Option) and not isinstance(param, HeadedOption)
+        ]
+        for heading, own in shown.items():
+            records = [record for one in own if (record := one.get_help_record(ctx))]
+            if heading in ("Options", HEADINGS[-1]):
+                records += [record for one in helps if (record := one.get_help_record(ctx))]
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+        if not ctx.meta.get("help_all"):
+            more = len(headed) - len(shown["Options"])
+            formatter.write_paragraph()
+            formatter.write_text(f"{more} more options: pellucid {self.name} --help-all")
+
+
+def _show_all(context: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        context.meta["help_all"] = True
+        click.echo(context.get_help(), color=context.color)
+        context.exit()
+
+
+# A word that several commands have means the same in all of them, so it is written once.
+JSON = option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+OUT = option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the result to FILE: a table as .csv or .tsv, images as .png.",
+)
+FEATURE_NETWORK = option(
+    "--feature-network",
+    metavar="RUN",
+    heading="Splits and scores",
+    help="For generated images: the cnn run on the same data that computes their Frechet distance.  [default: the best one found]",
+)
+
+
+def seed_option(default: int | None = 0) -> Decorator:
+    """--seed. default: None where a command needs to know whether it was given, and then takes 0."""
+    return option(
+        "--seed",
+        type=Whole(0),
+        default=default,
+        heading="Run",
+        common=True,
+        help="Seed of all random numbers: the same seed gives the same result.  [default: 0]",
+    )
+
+
 class CtrlC:
     """A context in which the first Ctrl-C only sets `pressed`; the second one raises KeyboardInterrupt."""
 
@@ -118,8 +219,9 @@ def as_options(error: OptionError, given: Iterable[str]) -> OptionError:
 def flat(metrics: Metrics) -> dict[str, Json]:
     """Metrics for --json: plain names, and `accuracy_95: [low, high]` for each interval."""
     correct = {} if metrics.correct is None else {"correct": metrics.correct}
+    groups = {} if metrics.groups is None else {"groups": metrics.groups}
     intervals: dict[str, Json] = {f"{name}_95": [*pair] for name, pair in metrics.intervals.items()}
-    return {**metrics.scores, **correct, "n": metrics.n, **intervals}
+    return {**metrics.scores, **correct, "n": metrics.n, **groups, **intervals}
 
 
 def strongest(baselines: dict[str, Metrics]) -> tuple[str, Metrics] | None:
@@ -151,9 +253,3 @@ def baseline_json(baselines: dict[str, Metrics]) -> dict[str, Json]:
 def print_json(content: Mapping[str, object]) -> None:
     """Print `content` as one line of JSON."""
     click.echo(json.dumps(plain(content), ensure_ascii=False, allow_nan=False))
-
-
-def shell_word(text: str | Path) -> str:
-    """`text` as one word for a shell: quoted where needed."""
-    word = str(text)
-    return word if re.fullmatch(r"[\w./:\\@%+=,-]+", word) else '"' + word.replace('"', '\\"') + '"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Mapping, Sequence
@@ -17,16 +18,17 @@ from ..data.series.kind import SeriesKind
 from ..data.series.preprocess import SeriesPreprocessor
 from ..data.table.preprocess import TablePreprocessor
 from ..errors import OptionError
+from ..evaluation.evaluator import threshold_words
 from ..evaluation.forecasts import interval_sentence
 from ..evaluation.formatting import score_line, value_text
-from ..evaluation.scoring import NAMED
-from ..files import write_text
+from ..files import write_text, writing
 from ..inference.forecast import Step, forecast
-from ..inference.predictor import Predictions, Predictor
+from ..inference.predictor import Predictions, Predictor, notes_by_column
 from ..inference.text_scorer import TextScorer
 from ..models.heads.generation import ImageGenerator
 from ..runs import run as runs
-from .options import Whole, print_json
+from .data_options import READ
+from .options import JSON, OUT, HeadedCommand, Whole, option, print_json
 from .progress import say
 
 Row = Mapping[str, object]  # a line of the output by column
@@ -39,21 +41,21 @@ INPUTS = {  # what DATA is
 }
 
 
-@click.command("predict")
+@click.command("predict", cls=HeadedCommand)
 @click.argument("run")
 @click.argument("data", nargs=-1)
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table here: .csv or .tsv.")
-@click.option(
+@OUT
+@option(
     "--preview", is_flag=True, help="Print images, or spectrograms of sounds, in characters, as the network reads them."
 )
-@click.option(
+@option(
     "--horizon",
     type=Whole(),
     metavar="N",
     help="Steps of a series to forecast.  [default: as many as rows say what is known ahead, or 1]",
 )
-@click.option("--read", metavar="KEY=VALUE,...", help="How DATA is to be read, where otherwise than in training.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@READ
+@JSON
 def command(
     run: str,
     data: tuple[str, ...],
@@ -96,24 +98,77 @@ def command(
     predictor = Predictor(trained)
     if form is PredictionForm.FORECAST:
         return _forecast(predictor, data[0], horizon, out, read, as_json)
+    if form is PredictionForm.ROWS:
+        return _predict_rows(predictor, data, out, read, as_json)
+    _predict_files(predictor, data, out, preview, read, as_json)
+
+
+def _predict_files(
+    predictor: Predictor, data: tuple[str, ...], out: Path | None, preview: bool, read: str | None, as_json: bool
+) -> None:
+    """Print the class of each file, or write a table of them to `out`."""
     predictions = predictor.predict(data, read)
-    for note in [*predictor.unseen_values(predictions), *decision_notes(predictor)]:
+    notes = [*predictor.unseen_values(predictions), *decision_notes(predictor)]
+    for note in notes:
         say(f"note: {note}")
     if preview:
         _print_images(predictor, predictions)
     rows = _rows(predictor, predictions)
     _write(rows, out, "rows with predictions", as_json)
     if as_json:
-        _print_json(predictor, _json_rows(predictor, predictions))
-    elif out is None and on_files:
+        _print_json(predictor, _json_rows(predictor, predictions), notes)
+    elif out is None:
         most = max(SHOWN, len(data))  # each file that was named has its line
         for line in _sentences(predictor, predictions, most):
             click.echo(line)
         if len(rows) > most:
             say(f"{len(rows) - most:,} more predictions are not shown; --out predictions.csv writes a table of all: each file's name, "
                 "its class, and the probability of every class")  # fmt: skip
-    elif out is None:
-        click.echo(_as_text(rows, ","), nl=False)
+
+
+def _predict_rows(
+    predictor: Predictor, data: tuple[str, ...], out: Path | None, read: str | None, as_json: bool
+) -> None:
+    """Print the table again with predictions, or write it to `out`, a part at a time where it is large."""
+    count, told, answers, said = 0, set[str](), list[Row](), list[str]()
+    with contextlib.nullcontext() if out is None else writing(out) as file:
+        for predictions in predictor.predict_in_parts(data, read):
+            if as_json and count:
+                raise OptionError(
+                    f"--json: {data[0]} has more rows than one JSON object should hold; expected --out FILE; leave --json out"
+                )
+            notes = notes_by_column(predictor.unseen_values(predictions))
+            decided = [] if count else decision_notes(predictor)
+            new = [*(note for about, note in notes.items() if about not in told), *decided]
+            for note in new:
+                say(f"note: {note}")
+            said += new
+            told |= notes.keys()
+            text = _columns_as_text(_columns(predictor, predictions), out, header=not count)
+            if file is not None:
+                file.write(text.encode("utf-8"))
+            elif not as_json:
+                click.echo(text, nl=False)
+            answers = _json_rows(predictor, predictions) if as_json else answers
+            count += len(predictions.output)
+    if out is not None:
+        click.echo(f"{out}: {count:,} rows with predictions", err=as_json)
+    if as_json:
+        _print_json(predictor, answers, said)
+
+
+def _columns_as_text(columns: Mapping[str, Sequence[object]], out: Path | None, header: bool) -> str:
+    """Columns as CSV, or TSV where `out` ends so."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=_separator(out), lineterminator="\n")
+    if header:
+        writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def _separator(out: Path | None) -> str:
+    return "\t" if out is not None and out.suffix.lower() == ".tsv" else ","
 
 
 def _forecast(
@@ -127,18 +182,18 @@ def _forecast(
     interval = result.interval if result else None
     steps = forecast(predictor.forward.native, preprocessor, table, horizon, interval)
     rows = [forecast_row(preprocessor, step, interval is not None) for step in steps]
-    for note in preprocessor.long_enough(table, preprocessor.read_lines(table))[1]:
-        say(f"note: {note}")
+    notes = [*table.notes]
+    notes += preprocessor.long_enough(table, preprocessor.read_lines(table, notes))[1]
     if interval is not None:
         count = len(steps) // max(1, len({step.series for step in steps}))
-        say(f"note: interval: {interval_sentence(interval, count)}")
-        if count > len(interval.half_widths):
-            say(
-                f"note: interval: measured up to {len(interval.half_widths)} steps ahead; none is printed for the steps after"
-            )
+        notes.append(f"interval: {interval_sentence(interval, count)}")
+        if count > (most := len(interval.half_widths)):
+            notes.append(f"interval: measured up to {most} steps ahead; none is printed for the steps after")
+    for note in notes:
+        say(f"note: {note}")
     _write(rows, out, "forecast steps", as_json)
     if as_json:
-        _print_json(predictor, rows)
+        _print_json(predictor, rows, notes)
     elif out is None:
         click.echo(_as_text(rows, ","), nl=False)
 
@@ -146,11 +201,11 @@ def _forecast(
 def decision_notes(predictor: Predictor) -> list[str]:
     """What predictions rest on: a threshold, and how many test rows the intervals held."""
     config, result, notes = predictor.run.config, predictor.run.result(), []
+    how = f"best {config.settings.metric} on validation" if result else "none is chosen yet, the run is not finished"
+    if config.thresholds and predictor.classes is not None:
+        notes.append(f"threshold: {threshold_words(predictor.classes, config.thresholds)} ({how})")
     if predictor.scoring.has_threshold and config.decision is not None and predictor.classes is not None:
         name = predictor.classes[config.decision.positive]
-        how = (
-            f"best {config.settings.metric} on validation" if result else "none is chosen yet, the run is not finished"
-        )
         notes.append(f"threshold: {name} from a probability of {config.decision.threshold:.3g} ({how})")
     if predictor.preprocessor.interval is not None:
         asked, held = f"{100 * predictor.preprocessor.interval:g}%", "not measured, the run is not finished"
@@ -171,13 +226,15 @@ def forecast_row(preprocessor: SeriesPreprocessor, step: Step, interval: bool) -
 def _write(rows: Sequence[Row], out: Path | None, what: str, as_json: bool) -> None:
     """Write the rows to `out`, if there is one, and say so."""
     if out is not None:
-        write_text(out, _as_text(rows, "\t" if out.suffix.lower() == ".tsv" else ","))
+        write_text(out, _as_text(rows, _separator(out)))
         click.echo(f"{out}: {len(rows):,} {what}", err=as_json)
 
 
-def _print_json(predictor: Predictor, rows: Sequence[Row]) -> None:
+def _print_json(predictor: Predictor, rows: Sequence[Row], notes: Sequence[str]) -> None:
     run = predictor.run
-    print_json({"run": str(run.folder), "task": run.config.task, "n": len(rows), "predictions": rows})
+    print_json(
+        {"run": str(run.folder), "task": run.config.task, "n": len(rows), "predictions": rows, "notes": list(notes)}
+    )
 
 
 def _check_predicts(trained: runs.Run) -> None:
@@ -196,11 +253,10 @@ def _score_texts(
         raise OptionError(f"DATA: {len(data)} texts; expected one with --out; score one after another")
     scorer = TextScorer(trained)
     texts = {name: scorer.text(name, read) for name in data}
-    for note in scorer.notes:
+    unseen = [f"{name}: {note}" for name, text in texts.items() for note in scorer.preprocessor.unseen_values(text)]
+    notes = [*scorer.notes, *unseen]
+    for note in notes:
         say(f"note: {note}")
-    for name, text in texts.items():
-        for note in scorer.preprocessor.unseen_values(text):
-            say(f"note: {name}: {note}")
     scores = {name: scorer.score(text) for name, text in texts.items()}
     if out is not None:
         rows = [
@@ -213,7 +269,8 @@ def _score_texts(
             {"name": name, "nll_per_char": scored["nll_per_char"], "characters": scored.n}
             for name, scored in scores.items()
         ]
-        print_json({"run": str(trained.folder), "task": trained.config.task, "n": len(values), "predictions": values})
+        about = {"run": str(trained.folder), "task": trained.config.task, "n": len(values)}
+        print_json({**about, "predictions": values, "notes": notes})
     elif out is None:
         for name, metrics in scores.items():
             click.echo(f"{name}: {score_line(metrics)}")
@@ -238,7 +295,7 @@ def predicted_values(predictor: Predictor, predictions: Predictions) -> list[flo
     known = predictor.preprocessor
     assert isinstance(known, TablePreprocessor) and known.target_form.separator is not None
     between = known.target_form.separator + " " * (known.target_form.separator != "|")
-    named = [[classes[k] for k in np.flatnonzero(row >= NAMED)] for row in output]
+    named = [[classes[k] for k in np.flatnonzero(row)] for row in predictor.scoring.said(output)]
     return [between.join(labels) or known.target_form.no_label for labels in named]
 
 
@@ -250,25 +307,33 @@ def interval_ends(predictor: Predictor, predictions: Predictions, i: int) -> dic
     return {"lower": float(f"{low:.7g}"), "upper": float(f"{high:.7g}")}
 
 
-def _rows(predictor: Predictor, predictions: Predictions) -> list[Row]:
+def _columns(predictor: Predictor, predictions: Predictions) -> dict[str, Sequence[object]]:
     """The output table: the columns of the input, the prediction, and the probability of each class."""
-    rows: list[Row] = []
-    for i, prediction in enumerate(predicted_values(predictor, predictions)):
-        row: dict[str, object] = dict(
-            predictions.table.row(i) if predictions.table is not None else {predictor.kind.noun: predictions.names[i]}
-        )
-        row[_new_column("prediction", row)] = prediction
-        for name, end in interval_ends(predictor, predictions, i).items():
-            row[_new_column(name, row)] = end
-        for k, name in enumerate(predictor.classes or []):
-            row[_new_column(f"probability {name}", row)] = f"{predictions.output[i, k]:.6f}"
-        rows.append(row)
-    return rows
+    table, output = predictions.table, predictions.output
+    columns: dict[str, Sequence[object]] = {predictor.kind.noun: predictions.names}
+    if table is not None:
+        columns = {
+            name: ["" if cell is None else cell for cell in column.tolist()]
+            for name, column in zip(table.names, table.columns, strict=True)
+        }
+    columns[_new_column("prediction", columns)] = predicted_values(predictor, predictions)
+    if predictor.preprocessor.interval is not None:
+        for name, k in (("lower", 0), ("upper", 2)):
+            columns[_new_column(name, columns)] = [float(f"{end:.7g}") for end in output[:, k].tolist()]
+    for k, name in enumerate(predictor.classes or []):
+        columns[_new_column(f"probability {name}", columns)] = [f"{p:.6f}" for p in output[:, k].tolist()]
+    return columns
 
 
-def _new_column(name: str, row: Row) -> str:
-    """`name`, with underscores added while the row has a column of that name."""
-    while name in row:
+def _rows(predictor: Predictor, predictions: Predictions) -> list[Row]:
+    """The output table by rows."""
+    columns = _columns(predictor, predictions)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _new_column(name: str, columns: Mapping[str, object]) -> str:
+    """`name`, with underscores added while there is a column of that name."""
+    while name in columns:
         name += "_"
     return name
 

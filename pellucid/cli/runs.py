@@ -10,12 +10,12 @@ from ..errors import PellucidError
 from ..evaluation.formatting import fold_line, score_line
 from ..files import Json
 from ..runs import run as runs
-from .options import baseline_json, baseline_words, flat, print_json
+from .options import JSON, baseline_json, baseline_words, flat, print_json
 from .tables import print_table
 
 
 @click.command("runs")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@JSON
 def command(as_json: bool) -> None:
     """List the runs under runs/ with their test scores, or the epochs done so far."""
     rows = [_row(folder) for folder in runs.folders()]

@@ -16,47 +16,36 @@ from ..files import write_bytes
 from ..inference.sampler import Sampler
 from ..random import Generator
 from ..runs import run as runs
-from .options import Number, Whole, print_json
+from .options import JSON, OUT, HeadedCommand, Number, Whole, option, print_json, seed_option
 from .progress import say
 
 ENLARGE = 3  # enlarge small images by this factor
 SMALL_SIDE = 64  # pixels
 
 
-@click.command("sample")
+@click.command("sample", cls=HeadedCommand)
 @click.argument("run")
-@click.option("--n", "count", type=Whole(), help="How many samples.  [default: 1 text, 20 lines or 64 images]")
-@click.option("--class", "class_name", metavar="NAME", help="Generate images of this class only.")
-@click.option("--prompt", default="", metavar="TEXT", help="The beginning of the text.")
-@click.option("--length", type=Whole(), default=500, show_default=True, help="Tokens to generate.")
-@click.option(
+@option("--n", "count", type=Whole(), help="How many samples.  [default: 1 text, 20 lines or 64 images]")
+@option("--class", "class_name", metavar="NAME", help="Generate images of this class only.")
+@option("--prompt", default="", metavar="TEXT", help="The beginning of the text.")
+@option("--length", type=Whole(), default=500, show_default=True, help="Tokens to generate.")
+@option(
     "--temperature",
     type=Number(),
     default=1.0,
     show_default=True,
     help="Below 1 prefers likely tokens, above 1 unlikely ones.",
 )
-@click.option("--top-k", type=Whole(0), default=0, help="Sample from the k likeliest tokens only; 0 for all.")
-@click.option(
-    "--seed",
-    type=Whole(0),
-    default=0,
-    show_default=True,
-    help="Seed of the random numbers; the same seed gives the same sample.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the images here, as .png.  [default: RUN-sample.png]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@option("--top-k", type=Whole(0), default=0, help="Sample from the k likeliest tokens only; 0 for all.")
+@seed_option()
+@OUT
+@JSON
 @click.pass_context
 def command(
     context: click.Context, run: str, count: int | None, class_name: str | None, prompt: str, length: int, temperature: float, top_k: int, seed: int,
     out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Generate text, or a grid of images, with RUN.
+    """Generate text, or a grid of images, with RUN; images are written to --out, or to RUN-sample.png.
 
     \b
     pellucid sample last --prompt "ROMEO:"

@@ -25,6 +25,7 @@ from ..runs.renamed import new_name
 
 COMMANDS = {  # name -> its line in `pellucid --help`; its module has the same name and is imported on demand
     "train": "Train a network on a data set, a table or a folder.",
+    "doctor": "Show what is in your data, and what would mislead, before training.",
     "evaluate": "Score a trained network on its test data, or on other data.",
     "predict": "Predict with a trained network: new rows, images, a series or a text.",
     "sample": "Generate text or images with a trained network.",
@@ -174,7 +175,8 @@ def cli(context: click.Context) -> None:
 
     \b
     pellucid train digits                          a first network, in seconds
-    pellucid train people.csv --target income      your own table
+    pellucid doctor people.csv                     what is in your own table
+    pellucid train people.csv --target income      and a network that learns from it
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

@@ -13,12 +13,12 @@ from ..inspect.summary import summary
 from ..models.heads.generation import ImageGenerator
 from ..runs import run as runs
 from ..tensor import Tensor
-from .options import print_json
+from .options import JSON, print_json
 
 
 @click.command("summary")
 @click.argument("run")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@JSON
 def command(run: str, as_json: bool) -> None:
     """Show the layers, output shapes and parameters of RUN: a path, a name under runs/, or last."""
     trained = runs.find_run(run)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from ..data.base import DataOption, OptionValue, PredictionForm
+from ..data.base import OptionValue, PredictionForm
 from ..data.datasets import find
-from ..data.kinds import KINDS, data_options, kind_named
+from ..data.description import sorted_notes
+from ..data.description_text import shell_word
+from ..data.kinds import KINDS, kind_named
 from ..data.load import load_problem
 from ..data.problem import SPLITS, TokenSequence
 from ..data.table.folds import fold_note
@@ -29,8 +31,12 @@ from ..runs.renamed import new_name
 from ..runs.settings import OPTIMIZERS, load_recipe, parse_overrides, read_config, resolve_config
 from ..training import session
 from ..training.fine_tuning import network_values
+from .data_options import DATA_OPTIONS, data_option_flags
 from .options import (
+    FEATURE_NETWORK,
+    JSON,
     CtrlC,
+    HeadedCommand,
     Names,
     Number,
     Numbers,
@@ -39,8 +45,9 @@ from .options import (
     baseline_json,
     baseline_words,
     flat,
+    option,
     print_json,
-    shell_word,
+    seed_option,
 )
 from .progress import Watcher, say
 from .shell import Stopped
@@ -58,88 +65,95 @@ pellucid train people.csv --target income
 pellucid train pets/
 pellucid train --resume last
 """
-DATA_OPTIONS = data_options()  # --set and a --config file may give them too
 OTHER_RUNS = ("init_from", "feature_network")  # options that name a run
 MOST_NOTES = 8  # on the terminal; the report has all
-# In the order in which notes of a kind are told; each note begins with its kind.
-KINDS_OF_NOTES = ("leak", "file", "target", "labels", "rows", "split", "columns", "numbers", "dates", "weights")
+# What may make a score untrue, or a reading doubtful: told even with --quiet.
+WARNINGS = ("leak", "labels", "rows", "file", "numbers: not clear", "numbers: gaps", "numbers: limits", "numbers: leading zeros",
+            "numbers: written otherwise", "dates: not clear", "dates: the target", "columns: units mixed", "target: written otherwise")  # fmt: skip
 WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "as_json"}
 
 
-def _data_option_flags(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that the registry of kinds of data declares."""
-    for option in reversed(DATA_OPTIONS.values()):
-        function = _click_option(option)(function)
-    return function
-
-
-def _click_option(option: DataOption) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    flag = "--" + option.name.replace("_", "-")
-    if bool in option.types:
-        names = f"{flag}/--no-{flag[2:]}" if option.negatable else flag
-        return click.option(names, is_flag=True, default=None, help=option.help)
-    forms: dict[tuple[type, ...], click.ParamType] = {(int,): Whole(), (int, float): Number()}
-    if list in option.types:
-        return click.option(
-            flag, option.name, type=Names(), metavar=option.metavar, multiple=True, callback=_flat, help=option.help
-        )
-    type = forms.get(option.types)
-    return click.option(flag, option.name, type=type, metavar=option.metavar, help=option.help)
-
-
-def _flat(context: click.Context, param: click.Parameter, value: tuple[tuple[str, ...], ...]) -> tuple[str, ...] | None:
-    """The names of an option that may be given several times; None where it is not."""
-    return tuple(name for names in value for name in names) or None
-
-
-@click.command("train", short_help="Train a network.", help=HELP, options_metavar="[OPTIONS]")
+@click.command("train", cls=HeadedCommand, short_help="Train a network.", help=HELP, options_metavar="[OPTIONS]")
 @click.argument("data", required=False)
-@_data_option_flags
-@click.option("--model", metavar="NAME", help=f"The family of network: {', '.join(FAMILIES)}.")
-@click.option(
-    "--hidden-sizes", type=Numbers(), help="Sizes of the hidden layers of an mlp or lstm, or none, such as 128,64."
+@data_option_flags
+@option(
+    "--model", metavar="NAME", heading="Network", common=True, help=f"The family of network: {', '.join(FAMILIES)}."
 )
-@click.option("--activation", metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.")
-@click.option("--dropout", type=Number(), help="Share of hidden units to drop in each training step.")
-@click.option(
-    "--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting of the training or the network."
+@option(
+    "--hidden-sizes",
+    type=Numbers(),
+    heading="Network",
+    help="Sizes of the hidden layers of an mlp or lstm, or none, such as 128,64.",
 )
-@click.option("--optimizer", metavar="NAME", help=f"{', '.join(OPTIMIZERS)}.")
-@click.option("--metric", metavar="NAME", help=f"The score to select by and to tell first: {', '.join(METRIC_TASKS)}.")
-@click.option(
-    "--class-weight", metavar="WEIGHTS", help="Weights of the classes in the loss: balanced, none, or such as a=1,b=5."
+@option("--activation", metavar="NAME", heading="Network", help=f"{', '.join(ACTIVATIONS)}.")
+@option("--dropout", type=Number(), heading="Network", help="Share of hidden units to drop in each training step.")
+@option(
+    "--init-from",
+    metavar="RUN",
+    heading="Network",
+    help="Start from the weights of RUN; only the last layer may differ.",
 )
-@click.option("--lr", type=Number(), help="The peak learning rate.")
-@click.option("--epochs", type=Whole(), help="Passes over the training data.")
-@click.option("--batch-size", type=Whole(), help="Examples in each step.")
-@click.option("--seed", type=Whole(0), help="Seed of all random numbers, including the split.  [default: 0]")
-@click.option("--num-threads", type=Whole(), help="Threads for compiled steps and matrix products.")
-@click.option(
-    "--eager", is_flag=True, default=None, help="Run operation by operation: slower, but without compiling first."
+@option(
+    "--freeze",
+    type=Names("layers", "stages.0"),
+    heading="Network",
+    help="Layers not to train, by path, such as stages.0.",
 )
-@click.option(
+@option("--epochs", type=Whole(), heading="Training", common=True, help="Passes over the training data.")
+@option("--lr", type=Number(), heading="Training", help="The peak learning rate.")
+@option("--batch-size", type=Whole(), heading="Training", help="Examples in each step.")
+@option("--optimizer", metavar="NAME", heading="Training", help=f"{', '.join(OPTIMIZERS)}.")
+@option(
+    "--class-weight",
+    metavar="WEIGHTS",
+    heading="Training",
+    help="Weights of the classes in the loss: balanced, none, or such as a=1,b=5.",
+)
+@option(
+    "--eager",
+    is_flag=True,
+    default=None,
+    heading="Training",
+    help="Run operation by operation: slower, but without compiling first.",
+)
+@option(
+    "--set",
+    "more",
+    multiple=True,
+    metavar="NAME=VALUE",
+    heading="Training",
+    common=True,
+    help="Any other setting of the training or the network.",
+)
+@option(
+    "--metric",
+    metavar="NAME",
+    heading="Splits and scores",
+    common=True,
+    help=f"The score to select by and to tell first: {', '.join(METRIC_TASKS)}.",
+)
+@FEATURE_NETWORK
+@option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    heading="Run",
+    common=True,
+    help="The folder to create for the run.  [default: runs/DATA-MODEL-N]",
+)
+@option("--resume", metavar="RUN", heading="Run", common=True, help="Continue a run that was stopped.")
+@seed_option(None)
+@option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
+    heading="Run",
     help="A TOML file of options and settings, or the name of a shipped recipe.",
 )
-@click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The folder to create for the run.  [default: runs/DATA-MODEL-N]",
-)
-@click.option("--init-from", metavar="RUN", help="Start from the weights of RUN; only the last layer may differ.")
-@click.option("--freeze", type=Names("layers", "stages.0"), help="Layers not to train, by path, such as stages.0.")
-@click.option(
-    "--feature-network",
-    metavar="RUN",
-    help="For generated images: a cnn run on DATA that computes their Frechet distance (by default the best one found).",
-)
-@click.option("--resume", metavar="RUN", help="Continue a run that was stopped.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@option("--num-threads", type=Whole(), heading="Run", help="Threads for compiled steps and matrix products.")
+@option("--quiet", is_flag=True, help="Show no progress; warnings are still told.")
+@JSON
 @click.pass_context
 def command(
     context: click.Context, data: str | None, resume: str | None, as_json: bool, quiet: bool, **options: OptionValue
@@ -191,15 +205,29 @@ def _start(data: str, options: Options, quiet: bool) -> session.TrainingSession:
         training = session.start(problem, family, values, run_dir, source=init_from, feature_network=feature_network)
     except OptionError as error:
         raise _with_origin(error, options, overrides, in_file, path) from None
-    if not quiet:
+    if quiet:
+        for note in shown_notes(warnings_among(training.problem.notes)):
+            say(note)
+    else:
         _say_notes(training)
     return training
 
 
+def warnings_among(notes: Sequence[str]) -> list[str]:
+    """The notes on what may make a score untrue, or a reading doubtful, in their order."""
+    return [note for note in notes if note.startswith(WARNINGS)]
+
+
 def shown_notes(notes: Sequence[str]) -> list[str]:
-    """The notes for the terminal: those of a kind together, what may make a score untrue first, MOST_NOTES at most."""
-    kind = lambda note: note.split(":")[0].split(" ")[0]
-    order = sorted(notes, key=lambda note: KINDS_OF_NOTES.index(kind(note)) if kind(note) in KINDS_OF_NOTES else 99)
+    """The notes for the terminal: those of a kind together, MOST_NOTES at most.
+
+    Where there are more, warnings are kept first.
+    """
+    order = sorted_notes(notes)
+    if len(order) > MOST_NOTES:
+        first = sorted(order, key=lambda note: not note.startswith(WARNINGS))
+        kept = sorted_notes(first[: MOST_NOTES - 1])
+        order = [*kept, *first[MOST_NOTES - 1 :]]
     if len(order) <= MOST_NOTES:
         return order
     return [*order[: MOST_NOTES - 1], f"notes: {len(order) - MOST_NOTES + 1} more, in the report"]
@@ -300,7 +328,8 @@ def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
             say(f"scoring on the test data, and fitting the baselines to compare with{folds} ...")
         before = len(training.problem.notes)
         result = training.finish()
-        for note in () if quiet else training.problem.notes[before:]:
+        later = training.problem.notes[before:]
+        for note in warnings_among(later) if quiet else later:
             say(note)
         return result
     except KeyboardInterrupt:
@@ -358,4 +387,5 @@ def _as_json(training: session.TrainingSession, result: session.Result) -> dict[
         "epochs": result.epochs, "best_epoch": result.best_epoch, "baseline": baseline_json(result.baselines),
         **({} if result.folds is None else {"folds": {"count": result.folds.count, **flat(result.folds.network),
                                                       "baseline": baseline_json(result.folds.baselines)}}),
+        "notes": [*training.problem.notes, *result.notes],
     }  # fmt: skip

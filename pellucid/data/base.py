@@ -11,7 +11,7 @@ import operator
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from .datasets import Dataset
+from .description import Description, describe_module
 from .folders import first_members, is_archive
 from .problem import DataModule, Inputs, Preprocessor
 from .table.read import Table
@@ -43,6 +44,7 @@ class DataOption:
     types: of its value. (bool,) is a flag, (int,) a whole number from 1, (int, float) a number, and
     types with `list` in them take names.
     choices: the words allowed, where they are few. negatable: a flag that has a --no-... too.
+    heading: under which `--help-all` lists it. common: whether `--help` does too.
     """
 
     name: str
@@ -51,6 +53,8 @@ class DataOption:
     metavar: str | None = None
     choices: tuple[str, ...] = ()
     negatable: bool = False
+    heading: str = "Data"
+    common: bool = False
 
     @property
     def hint(self) -> Any:
@@ -183,6 +187,11 @@ class DataKind(ABC, Generic[P]):
     def load(self, source: Source) -> DataModule:
         """The data, split and encoded. Raises DataError or OptionError with the file, line or option, and what to do."""
 
+    def describe(self, source: Source) -> Description:
+        """What is found in the data and decided of them, without training. Raises as `load` does, where nothing can be said."""
+        record = {**source.record}
+        return describe_module(self.title, self.load(source), record)
+
     def family_for(self, data: DataModule) -> str:
         """The family that learns from `data` where the user names none."""
         return self.default_family
@@ -190,6 +199,12 @@ class DataKind(ABC, Generic[P]):
     def read_new(self, preprocessor: P, sources: Sequence[Source]) -> NewExamples:
         """Examples to predict for, read as those of training were; not for kinds that predict TEXT. Raises DataError."""
         raise NotImplementedError(f"{type(self).__name__} does not define read_new(preprocessor, sources)")
+
+    def read_in_parts(
+        self, preprocessor: P, sources: Sequence[Source], labelled: bool = False
+    ) -> Iterator[NewExamples]:
+        """`read_new` or `read_labelled`, one part after another where memory would not hold all: by default all at once."""
+        yield self.read_labelled(preprocessor, sources[0]) if labelled else self.read_new(preprocessor, sources)
 
     def read_labelled(self, preprocessor: P, source: Source) -> NewExamples:
         """Examples with targets, to score on: the test split where `source` has one; not for kinds that predict TEXT.

@@ -25,7 +25,7 @@ from .table.kind import COLUMN_OPTIONS
 LABEL_OPTIONS = (
     COLUMN_OPTIONS[0],  # --target, of a table that names files
     DataOption(
-        "labels", (str,), "Where the labels of files stand: folders, names (cat.1.jpg), or a table of files and labels.", "WAY|FILE"
+        "labels", (str,), "Where the labels of files stand: folders, names (cat.1.jpg), or a table of files and labels.", "WAY|FILE", heading="Reading"
     ),
 )  # fmt: skip
 
@@ -88,7 +88,7 @@ class FileKind(DataKind[P]):
     def _new_examples(
         self, preprocessor: P, images: ImageSet, target: np.ndarray | None = None
     ) -> NewExamples:  # fmt: skip
-        notes = [f"{self.noun}s that cannot be read: {listed(images.broken)}"] if images.broken else []
+        notes = [f"file: {self.noun}s that cannot be read: {listed(images.broken)}"] if images.broken else []
         return NewExamples(preprocessor.encode(images.images), images.names, images.view, target=target, notes=notes)
 
 

@@ -44,12 +44,25 @@ FOREIGN_SIGNATURES = {
     b"ORC": f"an ORC file; expected {TABLES}; write it as Parquet", b"Obj\x01": f"an Avro file; expected {TABLES}; write it as Parquet",
     b"RDX": f"R's data; expected {TABLES}; write it with write.csv(..., row.names=FALSE)",
     b"RDA": f"R's data; expected {TABLES}; write it with write.csv(..., row.names=FALSE)",
-    b"$FL2": f"an SPSS file; expected {TABLES}; export it as CSV", b"<stata_dta>": f"a Stata file; expected {TABLES}; export it as CSV",
+    b"X\n\x00\x00": f"R's data; expected {TABLES}; write it with write.csv(..., row.names=FALSE)",
+    b"FEA1": f"a Feather file; expected {TABLES}; write it as Parquet", b"CDF": f"a NetCDF file; expected {TABLES}; export its table as CSV",
+    b"MATLAB 5.0 MAT": f"MATLAB's data; expected {TABLES}; write it with writetable(..., 'data.csv')",
+    bytes(12) + b"\xc2\xea\x81\x60": f"a SAS file; expected {TABLES}; export it as CSV",
+    b"$FL2": f"an SPSS file; expected {TABLES}; export it as CSV", b"$FL3": f"an SPSS file; expected {TABLES}; export it as CSV", b"<stata_dta>": f"a Stata file; expected {TABLES}; export it as CSV",
     b"{\\rtf": f"a rich text document; expected {TABLES}; save the table in it as CSV",
     b"version https://git-lfs": f"only a pointer that Git LFS left in the file's place; expected {TABLES}; fetch the file: git lfs pull",
 }  # fmt: skip
-TEXT_SIGNATURES = (b"BM", b"ORC", b"RDX", b"RDA", b"ID3")  # a text may begin so: they count where a NUL byte follows
+TEXT_SIGNATURES = (
+    b"BM",
+    b"ORC",
+    b"RDX",
+    b"RDA",
+    b"ID3",
+    b"FEA1",
+    b"CDF",
+)  # a text may begin so: they count where a NUL byte follows
 WEB_PAGE = re.compile(rb"<!doctype html|<html|<head|<\?xml[^<]*<(!doctype )?html", re.IGNORECASE)
+STATA = re.compile(rb"[\x69\x6c\x6e\x6f\x71-\x73][\x01\x02]\x01\x00")  # up to version 12
 PICKLE = re.compile(rb"\x80[\x02-\x05][\x95}(c\]]")
 # A character of two bytes or more in UTF-8.
 MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
@@ -184,6 +197,8 @@ def check_signature(path: Path, start: bytes, table: bool = True) -> None:
         raise DataError(f"{path}: {SOUND if start[8:12] == b'WAVE' else PICTURE}")
     if start[257:262] == b"ustar":
         raise DataError(f"{path}: a tar archive; {PACKED}")
+    if STATA.match(start):
+        raise DataError(f"{path}: {FOREIGN_SIGNATURES[b'<stata_dta>']}")
     if PICKLE.match(start):
         raise DataError(f"{path}: a Python pickle; expected {TABLES}; load it where it was made, and write it as CSV")
     if table and WEB_PAGE.match(start.removeprefix(codecs.BOM_UTF8).lstrip()):

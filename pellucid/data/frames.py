@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import numpy as np
 
 from ..errors import DataError, OptionError
 from .base import OptionValue
-from .load import load_problem
+from .description import Description
+from .load import describe_source, load_problem
 from .problem import DataModule
 from .table.as_text import as_text
 from .table.json_rows import flattened, spread
@@ -34,6 +37,38 @@ def problem_from(X: Any, y: Any = None, *, name: str = "data", seed: int = 0, **
     seed, options: as for `load_problem`. The module's `source` cannot load the data again: keep them for that.
     Raises DataError or OptionError with what to do; rows are counted from the header, line 1.
     """
+    said = ReadOptions.parse(options.pop("read", None))
+    with _as_file(X, y, name, said, options) as (path, read, notes):
+        data = load_problem(str(path), seed=seed, read=read, **options)
+    data.notes[:0] = notes
+    data.preprocessor.read_options = said  # type: ignore[attr-defined]
+    data.source = {"spec": name, "seed": seed}
+    return data
+
+
+def describe(X: Any, y: Any = None, *, name: str = "data", seed: int = 0, **options: OptionValue) -> Description:
+    """What is found in data, and what training would decide of them, without training; `pellucid doctor` shows the same.
+
+    X: what `load_problem` takes, a path or a name from the catalogue; or data in memory, with y and name as for `problem_from`.
+    seed, options: as for `load_problem`; of a table without a target, there are its columns and what looks like a target.
+    `str()` of the result is a page of text, `to_dict()` plain JSON. Raises DataError or OptionError for data that cannot be read;
+    where they can be read but not learned from, `refusal` says why.
+    """
+    if isinstance(X, str | Path):
+        return describe_source(str(X), seed=seed, **options)
+    said = ReadOptions.parse(options.pop("read", None))
+    with _as_file(X, y, name, said, options) as (path, read, notes):
+        found = describe_source(str(path), seed=seed, read=read, **options)
+    target = "" if found.target is None else f", {found.target!r}" if y is None or isinstance(y, str) else ", y"
+    then = f"pellucid.data.problem_from(X{target})"
+    return replace(found, data=name, notes=(*notes, *found.notes), next=then)
+
+
+@contextlib.contextmanager
+def _as_file(
+    X: Any, y: Any, name: str, said: ReadOptions, options: dict[str, OptionValue]
+) -> Iterator[tuple[Path, str, list[str]]]:
+    """Data in memory as a CSV file, how it is to be read, and notes; messages call it `name`. The target goes into `options`."""
     notes: list[str] = []
     columns, header = _columns(X)
     rows = {len(values) for values in columns.values()}
@@ -47,7 +82,6 @@ def problem_from(X: Any, y: Any = None, *, name: str = "data", seed: int = 0, **
         options["target"] = -1
     text = {key: as_text(values, BOOLEANS) for key, values in flattened(columns, notes).items()}
     fixed = f"encoding=utf-8,delimiter=,,decimal=.,comment=none,header={1 if header else 'none'}"
-    said = ReadOptions.parse(options.pop("read", None))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         with open(path, "w", encoding="utf-8", newline="") as file:
@@ -56,11 +90,7 @@ def problem_from(X: Any, y: Any = None, *, name: str = "data", seed: int = 0, **
                 writer.writerow(text)
             writer.writerows(zip(*text.values(), strict=True))
         with named(path, Path(name)):
-            data = load_problem(str(path), seed=seed, read=str(said.over(ReadOptions.parse(fixed))), **options)
-    data.notes[:0] = notes
-    data.preprocessor.read_options = said  # type: ignore[attr-defined]
-    data.source = {"spec": name, "seed": seed}
-    return data
+            yield path, str(said.over(ReadOptions.parse(fixed))), notes
 
 
 def _add_target(columns: Columns, y: Any, header: bool) -> bool:

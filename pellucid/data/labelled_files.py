@@ -87,8 +87,10 @@ class LabelledFiles(Generic[Header]):
 
     def all_notes(self, summary: str) -> list[str]:
         """`summary`, then how the files were split, then what was left out."""
-        broken = [f"left out, {self.type.noun}s that cannot be read: {listed(self.broken)}"] if self.broken else []
-        others = [f"left aside, files {reason}: {count:,}" for reason, count in self.left_out.items() if count]
+        broken = (
+            [f"file: left out, {self.type.noun}s that cannot be read: {listed(self.broken)}"] if self.broken else []
+        )
+        others = [f"file: left aside, files {reason}: {count:,}" for reason, count in self.left_out.items() if count]
         return [summary, *self.notes, *broken, *others]
 
 
@@ -220,7 +222,7 @@ def _drop_copies(headers: dict[str, list[Header]]) -> list[str]:
             ambiguous = sum(len(own) > 1 for own in labels.values()) if divided else 0
             more = f"; under two classes, so both are left out: {ambiguous:,}" if ambiguous else ""
             notes.append(
-                f"left out, files{f' of {split}' if split else ''} that are copies of others, byte for byte: {len(good) - len(retained):,}{more}"
+                f"rows: left out, files{f' of {split}' if split else ''} that are copies of others, byte for byte: {len(good) - len(retained):,}{more}"
             )
         earlier |= labels.keys()
         if split in headers:
@@ -245,7 +247,7 @@ def _divide(
     for split, own in zip(("train", *wanted), rows, strict=True):
         splits[split] = [training[i] for i in own]
     if not given:
-        return splits, "split 70/15/15 by class"
-    words = [f"{split}: the {len(splits[split]):,} of its own" for split in given]
-    words += [f"{split}: {len(splits[split]):,} of the training {noun}s, by class" for split in wanted]
-    return splits, "; ".join(words)
+        return splits, "split: 70/15/15 by class"
+    words = [f"{split} the {len(splits[split]):,} of its own" for split in given]
+    words += [f"{split} {len(splits[split]):,} of the training {noun}s by class" for split in wanted]
+    return splits, f"split: {', '.join(words)}"

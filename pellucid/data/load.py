@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ..errors import DataError, OptionError, names_of
 from .base import Content, DataKind, OptionValue, PredictionForm, Source
 from .datasets import find, locate, unknown
+from .description import Description
 from .kinds import KINDS, check_accepted, check_option_names, data_options, recognise
 from .problem import DataModule
 
@@ -27,6 +28,25 @@ def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options
     path: where `spec` was found at first, so that `load_problem(**data.source)` loads it again from any folder.
     Raises DataError or OptionError with the file, line or option, and what to do.
     """
+    kind, source = find_source(spec, seed=seed, path=path, **options)
+    return kind.load(source)
+
+
+def describe_source(spec: str, *, seed: int = 0, **options: OptionValue) -> Description:
+    """What is found in `spec`, and what training would decide of it, without training: columns, classes, splits, all notes.
+
+    The arguments are those of `load_problem`; of a table without `target`, there are its columns and what looks like a target.
+    `str()` of the result is a page of text, `to_dict()` plain JSON. Raises DataError or OptionError where data cannot be read
+    at all; where they can be read, but not learned from, `Description.refusal` says why.
+    """
+    kind, source = find_source(spec, seed=seed, **options)
+    return kind.describe(source)
+
+
+def find_source(
+    spec: str, *, seed: int = 0, path: str | None = None, **options: OptionValue
+) -> tuple[DataKind, Source]:
+    """The kind of `spec` and where it is loaded from, with the options checked. The arguments are those of `load_problem`."""
     given = {name: value for name, value in options.items() if value is not None}
     check_option_names(given)
     for name, option in data_options().items():
@@ -41,7 +61,7 @@ def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options
         source = Source(dataset.name, [], dict(given), record, dataset)
         check_accepted(given, kind.accepted_options(source), kind, dataset.name)
         source.paths = list(locate(dataset).values())
-        return kind.load(source)
+        return kind, source
     place = Path(path or spec).expanduser()
     if not spec or not _exists(place):
         raise unknown(spec)
@@ -51,7 +71,7 @@ def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options
     name, paths = kind.open(content)
     source = Source(name, paths, dict(given), {**record, "path": str(place.resolve())})
     check_accepted(given, kind.accepted_options(source), kind, spec)
-    return kind.load(source)
+    return kind, source
 
 
 def open_source(spec: str, kind: DataKind, seed: int = 0, read: str | None = None) -> Source:

@@ -33,6 +33,7 @@ class Examples:
 
     weight: how much each row counts, float32 (N,); None where all count the same.
     fold: the fold of each row, int64 (N,), where a network is bagged: it is judged by the network that did not learn it.
+    unit: int64 (N,), equal for rows that belong together, as those of a patient; None where each row is its own.
     An input may also be an object that is indexed like an array and reads its rows only then (`image_set.LazyImages`).
     """
 
@@ -40,6 +41,7 @@ class Examples:
     target: np.ndarray
     weight: np.ndarray | None = None
     fold: np.ndarray | None = None
+    unit: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(array) for name, array in self.inputs.items()} | {"target": len(self.target)}
@@ -71,8 +73,10 @@ class Examples:
 
     def take(self, rows: np.ndarray) -> Examples:
         """The examples at `rows` (int64), in that order, copied."""
-        weight, fold = (None if array is None else array[rows] for array in (self.weight, self.fold))
-        return Examples({name: array[rows] for name, array in self.inputs.items()}, self.target[rows], weight, fold)
+        weight, fold, unit = (None if of is None else of[rows] for of in (self.weight, self.fold, self.unit))
+        return Examples(
+            {name: array[rows] for name, array in self.inputs.items()}, self.target[rows], weight, fold, unit
+        )
 
 
 @dataclass
@@ -187,6 +191,7 @@ class DataModule:
     source: dict[str, Json]  # plain JSON: `load.load_problem(**source)` gives this module again
     raw: dict[str, RawExample] = field(default_factory=dict, repr=False)
     names: dict[str, list[str]] = field(default_factory=dict, repr=False)  # of a split's files, where an example is one
+    large: bool = False  # whether raw examples are read from the file, which takes too long for all of them
     folds: Callable[[], Iterator[DataModule]] | None = field(
         default=None, repr=False
     )  # of a table too small for one split

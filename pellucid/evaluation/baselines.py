@@ -32,6 +32,7 @@ from .text_baseline import Texts, with_tfidf
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
 BLOCK_VALUES = 20_000_000  # numbers of the rows that are answered for at a time
 MOST_VALUES = 200_000_000  # numbers of a dense matrix, 800 MB; of more training rows, evenly spread ones are used
+MOST_ROWS = 1_000_000  # likewise
 RIDGE_STRENGTHS = np.logspace(-2, 4, 7)
 TREE_VALUES = 500_000  # numbers of the rows that boosted trees learn from
 TREES = 100  # of a regression or of two classes; so many in all are shared by more classes
@@ -103,9 +104,7 @@ def baseline_outputs(
     others: list[Inputs] = [without_straight(part.inputs) for part in asked]
     if texts is not None:
         train_inputs, *others = with_tfidf([train_inputs, *others], texts)
-    dense = [array for array in train_inputs.values() if not sparse.issparse(array)]
-    widest = max([1, *(int(np.prod(array.shape[1:])) for array in dense)])
-    most = MOST_VALUES // widest
+    widest, most = _widest(train_inputs), linear_rows(train_inputs)
     if len(train_target) > most:
         rows = np.linspace(0, len(train_target) - 1, most).astype(np.int64)
         train_inputs = {name: array[rows] for name, array in train_inputs.items()}
@@ -138,6 +137,16 @@ def baseline_outputs(
 def without_straight(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The inputs, each column once."""
     return {name: array for name, array in inputs.items() if name != "straight"}
+
+
+def linear_rows(inputs: Mapping[str, Any]) -> int:
+    """How many of the training rows linear models learn from; more of them add nothing to a model with so few weights."""
+    return min(MOST_VALUES // _widest(inputs), MOST_ROWS)
+
+
+def _widest(inputs: Mapping[str, Any]) -> int:
+    dense = [array for array in inputs.values() if not sparse.issparse(array)]
+    return max([1, *(int(np.prod(array.shape[1:])) for array in dense)])
 
 
 def _answers(models: dict[str, Model], design: Design, inputs: Inputs, count: int, block: int) -> dict[str, np.ndarray]:

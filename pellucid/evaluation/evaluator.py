@@ -40,7 +40,7 @@ class TestPredictions:
 
     output: (N, K) probabilities, (N,) predictions, or (N, 3) the ends of an interval and the median between them.
     target: (N,) class indices, numbers in the target's own units, or (N, K) of 0 and 1 where a row has several labels.
-    said: (N,) the classes named, of a classification.
+    said: (N,) the classes named, of a classification; (N, K) bool where a row has several labels.
     classes: K names, None for a regression.      describe(i): example i as a person knows it, a row (column -> value) or a
     uint8 image (H, W), in colour (H, W, 3).      files: the name of each example's file, where it is one.
     """
@@ -204,10 +204,16 @@ class PredictionEvaluator(Evaluator):
         return super().is_better(a, b)
 
     def calibrate(self) -> tuple[dict[str, Any], list[str]]:
-        """The threshold of two classes for the metric asked for, and how far the ends of intervals are moved apart."""
+        """The threshold of two classes, or of labels, for the metric asked for, and how far the ends of intervals are moved apart."""
         part, scoring = self.problem.examples("validation"), self.scoring()
         if scoring.has_threshold and scoring.classes is not None:
-            found = scoring.with_threshold(self._output(part), self._targets(part), part.weight).decision
+            chosen = scoring.with_threshold(self._output(part), self._targets(part), part.weight)
+            if scoring.task == "multilabel":
+                told = threshold_words(scoring.classes, chosen.thresholds)
+                return {"thresholds": list(chosen.thresholds)}, [
+                    f"threshold: {told}, best {scoring.metric} on {len(part):,} validation rows"
+                ]
+            found = chosen.decision
             assert found is not None
             name, rows = scoring.classes[found.positive], int((part.target == found.positive).sum())
             note = f"threshold: {name} from a probability of {found.threshold:.3g}, best {scoring.metric} on {len(part):,} validation rows"
@@ -224,10 +230,10 @@ class PredictionEvaluator(Evaluator):
     def test(self) -> EvaluationResult:
         problem, scoring, test = self.problem, self.scoring(), self.problem.examples("test")
         output, target = self._output(test), self._targets(test)
-        metrics = scoring.metrics(output, target, test.weight)
+        metrics = scoring.metrics(output, target, test.weight, test.unit)
         others = self._baselines(output, metrics)
         self._note_trees(others)
-        said = scoring.said(output) if scoring.task == "classification" else None
+        said = scoring.said(output) if scoring.task in ("classification", "multilabel") else None
         predictions = TestPredictions(output, target, scoring.classes, problem.preprocessor.target_name,
                                       lambda i: problem.raw_example("test", i), problem.names.get("test", ()), said)  # fmt: skip
         return EvaluationResult(metrics, others, predictions)
@@ -237,9 +243,12 @@ class PredictionEvaluator(Evaluator):
         from .baselines import baseline_outputs, baselines  # scikit-learn takes a second to import
 
         problem, preprocessor, scoring = self.problem, self.problem.preprocessor, self.scoring()
-        train, part, test = (problem.examples(split) for split in ("train", "validation", "test"))
+        train, part, test = (self._without_text(problem.examples(split)) for split in ("train", "validation", "test"))
+        if not train.inputs:
+            return {}
         learned, target = self._targets(train), self._targets(test)
-        if metrics.headline is None and test.weight is None and problem.task != "counts":
+        usual = metrics.headline is None and metrics.groups is None
+        if usual and test.weight is None and problem.task != "counts":
             return baselines(problem.task, train.inputs, learned, test.inputs, target,
                              classes=preprocessor.classes, network=network, decode=preprocessor.decode, texts=self._texts([("train", None), ("test", None)]))  # fmt: skip
         rows: list[Rows] = [("train", None), ("test", None), ("validation", None)]
@@ -259,26 +268,40 @@ class PredictionEvaluator(Evaluator):
             scored = own.metrics(output, target, test.weight)
             # The network's median is compared with the one number of a baseline.
             ours = network[:, 1] if scoring.coverage is not None else network
-            gain = plain.gain(name, ours, output, own, target, test.weight)
+            gain = plain.gain(name, ours, output, own, target, test.weight, test.unit)
             found[key] = dataclasses.replace(scored, gain=gain, headline=name)
         return found
 
     def _note_trees(self, others: Mapping[str, Metrics]) -> None:
-        """Note where boosted trees learned from some of the training rows alone."""
-        from .baselines import tree_rows  # scikit-learn, as above
+        """Note where baselines learned from some of the training rows alone."""
+        from .baselines import linear_rows, tree_rows  # scikit-learn, as above
 
-        train = self.problem.examples("train")
+        whole, said = self.problem.examples("train"), []
+        train = self._without_text(whole)
         if "boosted_trees" in others and (rows := tree_rows(train.inputs)) < len(train):
-            self.problem.notes.append(f"baseline: boosted trees learned from {rows:,} of {len(train):,} training rows")
+            said.append(f"boosted trees learned from {rows:,}")
+        if len(others) > 1 and (rows := linear_rows(train.inputs)) < len(train):
+            said.append(f"the linear model from {rows:,}" if said else f"the linear model learned from {rows:,}")
+        if said:
+            self.problem.notes.append(f"baseline: {', '.join(said)} of {len(train):,} training rows")
+        if self.problem.large and whole.inputs.keys() != train.inputs.keys():
+            self.problem.notes.append("baseline: columns of text are left to the network, as the table is large")
 
     def _output(self, examples: Examples, margin: float | None = None) -> np.ndarray:
         preprocessor, margin = self.problem.preprocessor, self.run.config.margin if margin is None else margin
         return predict_outputs(self.forward, preprocessor, examples.arrays(self.network), margin)
 
+    def _without_text(self, examples: Examples) -> Examples:
+        """The examples as baselines read them: of a large table without its columns of text."""
+        if not self.problem.large:
+            return examples
+        inputs = {name: array for name, array in examples.inputs.items() if not name.startswith("text")}
+        return dataclasses.replace(examples, inputs=inputs)
+
     def _texts(self, parts: Sequence[Rows]) -> list[list[list[str]]] | None:
         """The raw columns of text of each of the `parts`, as baselines read them; None where there are none."""
         problem, names = self.problem, [column.name for column in getattr(self.problem.preprocessor, "texts", ())]
-        if not names:
+        if not names or problem.large:
             return None
         found = []
         for split, rows in parts:
@@ -320,6 +343,14 @@ def predict_outputs(
     return np.stack([np.minimum(low, ends[:, 1]), ends[:, 1], np.maximum(high, ends[:, 1])], axis=1)
 
 
+def threshold_words(labels: Sequence[str], thresholds: Sequence[float], most: int = 3) -> str:
+    """`news from 0.42, sport from 0.31, ... (8 in all)`; one number where all have the same."""
+    if len(set(thresholds)) == 1:
+        return f"each label from a probability of {thresholds[0]:.3g}"
+    shown = [f"{name:.20} from {value:.3g}" for name, value in list(zip(labels, thresholds, strict=True))[:most]]
+    return ", ".join(shown) + (f", ... ({len(labels)} in all)" if len(labels) > most else "")
+
+
 def conformal_margin(output: np.ndarray, target: np.ndarray, share: float, weight: np.ndarray | None = None) -> float:
     """How far outwards the ends (N, 3) must move to hold `share` of the targets (N,) (Romano, Patterson & Candes 2019)."""
     outside = np.maximum(output[:, 0] - target, target - output[:, 2])
@@ -342,4 +373,6 @@ def inverse_transform(preprocessor: Preprocessor, target: np.ndarray, inputs: Se
 def scoring_of(config: RunConfig, preprocessor: Preprocessor) -> Scoring:
     """What the predictions of a run are scored by. Raises OptionError for a metric of another task."""
     task, classes = preprocessor.task, preprocessor.classes
-    return Scoring(task, classes, config.settings.metric, config.decision, preprocessor.interval)
+    return Scoring(
+        task, classes, config.settings.metric, config.decision, preprocessor.interval, tuple(config.thresholds)
+    )

@@ -8,24 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..data.table.folds import FOLDS, REPEATS
-from ..runs.metric_names import higher_is_better
+from ..runs.metric_names import UNIT, higher_is_better
 from ..runs.records import FoldScores, Metrics
 from .metrics import primary_metric, wilson
 
 # Two-sided 95% of Student's t by degrees of freedom; of fewer folds, where some were left out, the larger of the two.
 T = {FOLDS - 1: 2.776, FOLDS * REPEATS - 1: 2.145}
 SHARED = 1 / (FOLDS - 1)  # test rows for each training row
-UNIT = {
-    "accuracy",
-    "f1",
-    "f1_macro",
-    "f1_micro",
-    "balanced_accuracy",
-    "roc_auc",
-    "pr_auc",
-    "exact",
-    "coverage",
-}  # 0 to 1
 
 
 def fold_scores(network: Sequence[Metrics], baselines: Sequence[Mapping[str, Metrics]]) -> FoldScores:
@@ -59,13 +48,15 @@ def _mean(folds: Sequence[Metrics], first: str) -> Metrics:
         if pairs:
             low, high = min(pair[0] for pair in pairs), max(pair[1] for pair in pairs)
             intervals[name] = (max(low, 0.0), min(high, 1.0)) if name in UNIT else (low, high)
-    return Metrics(scores, rows, intervals, headline=first)
+    groups = [m.groups for m in folds if m.groups is not None]
+    of = sum(groups) * FOLDS // len(folds) if len(groups) == len(folds) else None
+    return Metrics(scores, rows, intervals, headline=first, groups=of)
 
 
 def _of_rows(folds: Sequence[Metrics], name: str, rows: int) -> tuple[float, float] | None:
     """The interval of a mean score that comes from how many rows there are, by the intervals of single folds."""
     mean = float(np.mean([m[name] for m in folds]))
-    if name == "accuracy":
+    if name == "accuracy" and all(m.groups is None for m in folds):
         return wilson(round(mean * rows), rows)
     widths = [pair[1] - pair[0] for m in folds if (pair := m.intervals.get(name)) is not None]
     half = float(np.mean(widths)) / 2 / math.sqrt(FOLDS) if widths else 0.0

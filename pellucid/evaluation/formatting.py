@@ -51,11 +51,17 @@ def score_line(metrics: Metrics, dash: str = "-") -> str:
             f", {100 * metrics['conditional_accuracy']:.1f}% named right" if "conditional_accuracy" in metrics else ""
         )
         return f"frechet {value_text(metrics, name)}, {metrics['frechet_relative']:.1f} times that of real images (n {n:,}{named})"
-    count = f"{metrics.correct:,} of {n:,}" if name == "accuracy" else f"n {n:,}"
+    of = f"{n:,}{groups_text(metrics)}"
+    count = f"{metrics.correct:,} of {of}" if name == "accuracy" else f"n {of}"
     span = interval_text(metrics, name, dash)
     unit = PRIMARY.get(name, "")
     lead = "" if unit or name == "accuracy" else f"{short_name(name)} "
     return f"{lead}{value_text(metrics, name)}{unit} ({count}{', ' + span if span else ''})"
+
+
+def groups_text(metrics: Metrics, rows: str = " rows") -> str:
+    """` rows in 12 groups`, where the interval is over groups; else nothing."""
+    return "" if metrics.groups is None else f"{rows} in {metrics.groups:,} groups"
 
 
 def fold_line(folds: FoldScores, dash: str = "-") -> str:
@@ -63,7 +69,7 @@ def fold_line(folds: FoldScores, dash: str = "-") -> str:
     m = folds.network
     name, span = primary_metric(m), interval_text(m, primary_metric(m), dash)
     lead = "" if name == "accuracy" else f"{short_name(name)} "
-    return f"{lead}{value_text(m, name)} (mean of {folds.count} folds, {m.n:,} rows{', ' + span if span else ''})"
+    return f"{lead}{value_text(m, name)} (mean of {folds.count} folds, {m.n:,} rows{groups_text(m, '')}{', ' + span if span else ''})"
 
 
 def value_text(metrics: Metrics, name: str) -> str:

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import IndexRangeError, NonFiniteError, OptionError, ShapeError, format_shape
+from ..runs.metric_names import LOWER, UNIT
 from ..runs.records import PRIMARY, Metrics
 
 Z = 1.959964  # two-sided 95% of the normal distribution
 RESAMPLES = 1000
+LARGEST_POWER = 700.0  # of e, that is a number
 LARGE = 50_000  # beyond this many examples 200 resamples fix the interval well enough
 
 
@@ -43,8 +45,9 @@ def classification_metrics(
     roc_auc is class 1 against class 0 for K = 2, else the mean over the classes present of one against the rest.
     f1_macro averages the classes that were seen or predicted, as scikit-learn does.
 
-    Intervals (95%): accuracy Wilson (1927); log_loss normal; roc_auc DeLong, DeLong & Clarke-Pearson (1988), carried to
-    the macro mean through each example's influence; f1_macro percentile bootstrap (Efron 1979), with a fixed seed.
+    Intervals (95%): accuracy Wilson (1927); log_loss by Student's t on its logarithm; roc_auc Wilson's for as many
+    examples as the variance of DeLong, DeLong & Clarke-Pearson (1988), carried to the macro mean through each example's
+    influence, or that of Hanley & McNeil (1982) if larger, speaks of; f1_macro bootstrap (Efron 1979), with a fixed seed.
 
     Raises ShapeError, IndexRangeError (a target outside the classes) or NonFiniteError.
     """
@@ -58,7 +61,7 @@ def classification_metrics(
     area, area_interval = _roc_auc(probabilities, target)
     intervals = {
         "accuracy": wilson(correct, n),
-        "log_loss": _normal_interval(float(losses.mean()), _standard_error(losses), 0.0, math.inf),
+        "log_loss": log_interval(float(losses.mean()), _standard_error(losses), n),
         "roc_auc": area_interval,
         "f1_macro": _f1_interval(confusion),
     }
@@ -74,8 +77,8 @@ def classification_metrics(
 def regression_metrics(prediction: np.typing.ArrayLike, target: np.typing.ArrayLike) -> Metrics:
     """Scores of predicted numbers, in the target's own units: rmse, mae, r2, n and intervals.
 
-    prediction, target: (N,) float. Intervals (95%) are percentile bootstraps over the examples (Efron 1979) with a
-    fixed seed. r2 is None when the target is constant. Raises ShapeError or NonFiniteError.
+    prediction, target: (N,) float. Intervals (95%) are bootstraps over the examples (Efron 1979) with a fixed seed, see
+    `bootstrap_interval`. r2 is None when the target is constant. Raises ShapeError or NonFiniteError.
     """
     prediction, target = checked_regression(prediction, target)
     error, centred = prediction - target, target - target.mean()
@@ -90,7 +93,8 @@ def regression_metrics(prediction: np.typing.ArrayLike, target: np.typing.ArrayL
     for i, name in enumerate(("rmse", "mae", "r2")):
         values = [draw[i] for draw in draws if draw[i] is not None]
         if metrics[name] is not None and values:
-            metrics.intervals[name] = percentile_interval(np.array(values, dtype=np.float64))
+            pair = bootstrap_interval(name, metrics[name], np.array(values, dtype=np.float64), len(target))
+            metrics.intervals.update({} if pair is None else {name: pair})
     return metrics
 
 
@@ -122,11 +126,25 @@ def f1_macro(confusion: np.ndarray) -> float:
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """The 95% score interval of a proportion (Wilson 1927); never empty, never outside 0..1."""
-    share, z2 = successes / n, Z * Z
+    return share_interval(successes / n, n, Z)
+
+
+def share_interval(share: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's interval of a share among n, which may be no whole number; z: the quantile, 1.96 for 95% of many."""
+    z2 = z * z
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    half = z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     # The ends are exact at 0 and n; rounding would leave 1e-19 there.
-    return (0.0 if successes == 0 else max(0.0, middle - half)), (1.0 if successes == n else min(1.0, middle + half))
+    return (0.0 if share == 0 else max(0.0, middle - half)), (1.0 if share == 1 else min(1.0, middle + half))
+
+
+def t_quantile(freedom: float) -> float:
+    """Two-sided 95% of Student's t, to three digits (Abramowitz & Stegun 1964, 26.7.5); Z for infinitely many degrees."""
+    if freedom < 3:
+        return 12.706 if freedom < 2 else 4.303
+    z, v = Z, freedom
+    terms = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + sum(term / v ** (i + 1) for i, term in enumerate(terms))
 
 
 def _standard_error(values: np.ndarray) -> float:
@@ -138,6 +156,36 @@ def _normal_interval(value: float, error: float, low: float, high: float) -> tup
     if error <= 0:
         return None
     return max(low, value - Z * error), min(high, value + Z * error)
+
+
+def log_interval(value: float, error: float, n: int) -> tuple[float, float] | None:
+    """The 95% interval of a positive mean over n by Student's t on its logarithm, as few losses are skewed; None where the
+    error is 0.
+    """
+    if error <= 0 or value <= 0 or n < 2:
+        return None
+    factor = math.exp(min(t_quantile(n - 1) * error / value, LARGEST_POWER))
+    return value / factor, value * factor
+
+
+def bootstrap_interval(name: str, value: float, drawn: np.ndarray, n: int) -> tuple[float, float] | None:
+    """The 95% interval of a score by its resampled values; None where these do not vary.
+
+    What is better where lower, and 1 - r2, spread evenly on a logarithmic scale: Student's t on that. Of others the middle
+    95%, as much wider as n examples want by Student's t. Plain percentiles hold the truth of few examples too seldom: an
+    rmse of 15 in 71 to 85 of 100 cases, this in 85 to 94.
+    """
+    wider = t_quantile(n - 1) * math.sqrt(n / (n - 1))
+    if name in LOWER or name == "r2":
+        level, levels = (1 - value, 1 - drawn) if name == "r2" else (value, drawn)
+        if level > 0 and (levels > 0).all():
+            factor = math.exp(min(wider * float(np.log(levels).std()), LARGEST_POWER))
+            low, high = (1 - level * factor, 1 - level / factor) if name == "r2" else (level / factor, level * factor)
+            return (low, high) if high > low else None
+    low, high = (value + wider / Z * (end - value) for end in percentile_interval(drawn))
+    if name in UNIT:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return (low, high) if high > low else None
 
 
 def percentile_interval(values: np.ndarray) -> tuple[float, float]:
@@ -167,8 +215,7 @@ def _f1_interval(confusion: np.ndarray) -> tuple[float, float] | None:
         drawn = np.zeros_like(confusion)
         drawn[rows, columns] = rng.multinomial(n, shares)
         values[i] = f1_macro(drawn)
-    low, high = percentile_interval(values)
-    return (low, high) if high > low else None
+    return bootstrap_interval("f1_macro", f1_macro(confusion), values, n)
 
 
 def _regression_scores(mean: np.ndarray) -> tuple[float, float, float | None]:
@@ -201,10 +248,23 @@ def _roc_auc(probabilities: np.ndarray, target: np.ndarray) -> tuple[float | Non
     present = [c for c in range(k) if 0 < int((target == c).sum()) < n]
     if not present:
         return None, None
-    parts = [_area_and_influence(probabilities[:, c], target == c) for c in ([1] if k == 2 else present)]
+    asked = [1] if k == 2 else present
+    parts = [_area_and_influence(probabilities[:, c], target == c) for c in asked]
     area = float(np.mean([part[0] for part in parts]))
     influence = np.mean([part[1] for part in parts], axis=0)
-    return area, _normal_interval(area, math.sqrt(float((influence**2).sum())), 0.0, 1.0)
+    counts = [int((target == c).sum()) for c in asked]
+    model = float(np.mean([_area_variance(part[0], p, n - p) for part, p in zip(parts, counts, strict=True)])) / len(
+        asked
+    )
+    variance = max(float((influence**2).sum()), model)
+    worth = area * (1 - area) / variance if 0 < area < 1 else float(min(min(p, n - p) for p in counts))
+    return area, share_interval(area, worth, Z)
+
+
+def _area_variance(area: float, p: int, q: int) -> float:
+    """The variance of a ROC area of p positive and q negative examples by Hanley & McNeil (1982)."""
+    one, two = area / (2 - area), 2 * area**2 / (1 + area)
+    return (area * (1 - area) + (p - 1) * (one - area**2) + (q - 1) * (two - area**2)) / (p * q)
 
 
 # ---------------------------------------------------------------- of text

@@ -1,7 +1,7 @@
 """Scoring: the scores that a run is judged by, for each task, with weights of rows and a chosen threshold (floor 7).
 
 `Scoring` says what is scored and which score stands first. Plain accuracy and RMSE come from `metrics.py` with their own
-intervals; every other score, and all scores of weighted rows, have percentile bootstraps over the rows (Efron 1979).
+intervals; every other score, and all scores of weighted rows, have bootstraps over the rows (Efron 1979).
 
 Shapes: N rows, K classes, L labels.
 """
@@ -19,11 +19,13 @@ from ..errors import OptionError
 from ..runs.metric_names import DECIDED, METRIC_TASKS, higher_is_better
 from ..runs.records import Decision, Metrics
 from .metrics import (
+    bootstrap_interval,
     checked_classification,
     checked_regression,
     classification_metrics,
-    percentile_interval,
     regression_metrics,
+    share_interval,
+    t_quantile,
     wilson,
 )
 
@@ -32,7 +34,9 @@ Scorer = Callable[[np.ndarray], Scores]  # from the weights (N,) of the rows to 
 
 RESAMPLES = 1000
 LARGE = 5000  # beyond this many rows 200 resamples fix the interval well enough
-NAMED = 0.5  # probability from which a label is named, where rows have several
+MOSTLY_OWN = 0.95  # units for each row, beyond which rows are taken for independent
+NAMED = 0.5  # probability from which a label is named, where rows have several and no threshold was chosen
+LEAST_POSITIVE = 10  # rows with a label, from which it has a threshold of its own
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Scoring:
 
     metric: as `--metric` says it, "" for none.      decision: of two classes, where a metric is asked for.
     coverage: the share of rows that an interval should hold; outputs are then (N, 3), lower end, median and upper end.
+    thresholds: where rows have several labels, the probability from which each is named; empty for NAMED.
     """
 
     task: str
@@ -48,6 +53,7 @@ class Scoring:
     metric: str = ""
     decision: Decision | None = None
     coverage: float | None = None
+    thresholds: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if self.metric and self.task not in METRIC_TASKS[self.metric]:
@@ -64,10 +70,14 @@ class Scoring:
 
     @property
     def has_threshold(self) -> bool:
+        if self.task == "multilabel":
+            return self.metric in DECIDED
         return self.decision is not None and self.metric in DECIDED
 
     def said(self, output: np.ndarray) -> np.ndarray:
-        """The class named for each row: (N,) indices from (N, K) probabilities."""
+        """The class named for each row: (N,) indices from (N, K) probabilities; of several labels whether each is named, (N, L)."""
+        if self.task == "multilabel":
+            return output >= np.array(self.thresholds or NAMED)
         return decided(output, self.decision)
 
     def scorer(self, output: np.ndarray, target: np.ndarray) -> Scorer:
@@ -75,34 +85,50 @@ class Scoring:
         if self.task == "classification":
             return classification_scorer(output, target, self.said(output), self.decision)
         if self.task == "multilabel":
-            return multilabel_scorer(output, target, self.classes or ())
+            return multilabel_scorer(output, target, self.classes or (), self.said(output))
         if self.coverage is not None:
             return interval_scorer(output, target)
         return count_scorer(output, target) if self.task == "counts" else regression_scorer(output, target)
 
-    def metrics(self, output: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> Metrics:
+    def metrics(
+        self,
+        output: np.ndarray,
+        target: np.ndarray,
+        weight: np.ndarray | None = None,
+        unit: np.ndarray | None = None,
+    ) -> Metrics:
         """All scores with their intervals. target: (N,), or (N, L) of 0 and 1.      weight: (N,) of the rows.
 
+        unit: int64 (N,), equal for rows that belong together; where many do, intervals are over units.
         A score that was asked for stands first, unless the rows cannot give it. Raises ShapeError or NonFiniteError.
         """
         plain = self._plain(output, target) if weight is None else None
         usual = "f1_micro" if self.task == "multilabel" else "mae" if self.coverage is not None else None
+        unit = clusters(unit)
         if plain is not None and not self.metric and usual is None and self.task != "counts":
-            return plain
+            return plain if unit is None else self._over_units(plain, output, target, unit)
         n, correct = len(target), None
         scorer = self.scorer(output, target)
         weight = np.ones(n) if weight is None else np.asarray(weight, np.float64)
         scores = scorer(weight)
-        intervals = bootstrap_intervals(scorer, weight)
+        intervals = bootstrap_intervals(scorer, weight, unit)
         if plain is not None:
-            scores, intervals = {**scores, **plain.scores}, {**intervals, **plain.intervals}
+            scores, intervals = {**scores, **plain.scores}, {**intervals, **(plain.intervals if unit is None else {})}
         if self.task == "classification":
             correct = int((self.said(output) == target).sum())
-        if self.coverage is not None and plain is not None:
+        if self.coverage is not None and plain is not None and unit is None:
             intervals["coverage"] = wilson(round(float(scores["coverage"] or 0) * n), n)
         first = self.score if scores.get(self.score) is not None else usual
         kept = {name: pair for name, pair in intervals.items() if scores.get(name) is not None}
-        return Metrics(scores, n, kept, correct, headline=first)
+        return Metrics(scores, n, kept, correct, headline=first, groups=None if unit is None else int(unit.max()) + 1)
+
+    def _over_units(self, plain: Metrics, output: np.ndarray, target: np.ndarray, unit: np.ndarray) -> Metrics:
+        """The same scores with intervals over units."""
+        found = bootstrap_intervals(self.scorer(output, target), np.ones(len(target)), unit)
+        if self.task == "classification":
+            found["accuracy"] = clustered_share(self.said(output) == target, unit)
+        kept = {name: found[name] for name, value in plain.scores.items() if value is not None and name in found}
+        return dataclasses.replace(plain, intervals=kept, groups=int(unit.max()) + 1)
 
     def _plain(self, output: np.ndarray, target: np.ndarray) -> Metrics | None:
         if self.task == "classification":
@@ -114,7 +140,7 @@ class Scoring:
 
     def gain(
         self, name: str, network: np.ndarray, other: np.ndarray, others: Scoring, target: np.ndarray,
-        weight: np.ndarray | None,
+        weight: np.ndarray | None, unit: np.ndarray | None = None,
     ) -> tuple[float, float, float] | None:  # fmt: skip
         """How much better the network's score `name` is than another model's on the same rows: (value, low, high).
 
@@ -126,12 +152,12 @@ class Scoring:
 
         def difference(w: np.ndarray) -> Scores:
             one, two = ours(w)[name], theirs(w)[name]
-            return {name: None if one is None or two is None else sign * (one - two)}
+            return {"gain": None if one is None or two is None else sign * (one - two)}
 
-        value = difference(weight)[name]
+        value = difference(weight)["gain"]
         if value is None:
             return None
-        low, high = bootstrap_intervals(difference, weight).get(name, (-abs(value), abs(value)))
+        low, high = bootstrap_intervals(difference, weight, clusters(unit)).get("gain", (-abs(value), abs(value)))
         return value, low, high
 
     def value(self, output: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -143,9 +169,12 @@ class Scoring:
 
     def with_threshold(self, output: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> Scoring:
         """The same with the threshold that is best for the metric on these rows, where it has one."""
-        if not self.has_threshold or self.decision is None:
+        if not self.has_threshold:
             return self
         weight = np.ones(len(target)) if weight is None else np.asarray(weight, np.float64)
+        if self.task == "multilabel":
+            return dataclasses.replace(self, thresholds=best_label_thresholds(output, target > 0.5, weight))
+        assert self.decision is not None
         positive = self.decision.positive
         threshold = best_threshold(output[:, positive], target == positive, weight, self.metric)
         return dataclasses.replace(self, decision=Decision(positive, threshold))
@@ -224,6 +253,24 @@ def best_threshold(score: np.ndarray, positive: np.ndarray, weight: np.ndarray, 
     return float(between[best[np.argmin(np.abs(between[best] - 0.5))]])
 
 
+def best_label_thresholds(output: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> list[float]:
+    """The thresholds (L,) on `output` (N, L) for the best micro-averaged F1: one for all labels, or each label's own.
+
+    Of probabilities that are right, one for all is best (Koyejo et al. 2015); each label's own makes up for those that are not,
+    and is taken where it scores higher. A label that few rows have takes the one for all. truth: (N, L) bool.
+    """
+    common = best_threshold(output.ravel(), truth.ravel(), np.repeat(weight, output.shape[1]), "f1")
+    own = [
+        best_threshold(output[:, k], truth[:, k], weight, "f1") if truth[:, k].sum() >= LEAST_POSITIVE else common
+        for k in range(output.shape[1])
+    ]
+    alike = [common] * output.shape[1]
+    scores = [
+        multilabel_scorer(output, truth, (), output >= np.array(each))(weight)["f1_micro"] for each in (alike, own)
+    ]
+    return own if (scores[1] or 0.0) > (scores[0] or 0.0) else alike
+
+
 # ---- scores of weighted rows -------------------------------------------------------------------------------------------
 
 
@@ -270,9 +317,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def multilabel_scorer(output: np.ndarray, target: np.ndarray, labels: Sequence[str]) -> Scorer:
-    """output: (N, L) probabilities.      target: (N, L) of 0 and 1. F1 of each label is called `f1 LABEL`."""
-    said, truth = output >= NAMED, target > 0.5
+def multilabel_scorer(output: np.ndarray, target: np.ndarray, labels: Sequence[str], said: np.ndarray) -> Scorer:
+    """output: (N, L) probabilities.      target: (N, L) of 0 and 1.      said: (N, L) bool. F1 of each of `labels` is called `f1 LABEL`."""
+    truth = target > 0.5
     tiny = 1e-7
     losses = -np.log(np.clip(np.where(truth, output, 1 - output), tiny, 1.0)).mean(axis=1)
     exact = (said == truth).all(axis=1)
@@ -286,7 +333,7 @@ def multilabel_scorer(output: np.ndarray, target: np.ndarray, labels: Sequence[s
             "exact": float((exact * weight).sum() / weight.sum()),
             "log_loss": float((losses * weight).sum() / weight.sum()),
         }
-        return found | {f"f1 {name}": float(value) for name, value in zip(labels, single, strict=True)}
+        return found | {f"f1 {name}": float(value) for name, value in zip(labels, single, strict=bool(labels))}
 
     return scores
 
@@ -333,19 +380,53 @@ def interval_scorer(output: np.ndarray, target: np.ndarray) -> Scorer:
 # ---- intervals ---------------------------------------------------------------------------------------------------------
 
 
-def bootstrap_intervals(scorer: Scorer, weight: np.ndarray) -> dict[str, tuple[float, float]]:
-    """95% percentile intervals of scores over resampled rows, with a fixed seed; those without any width are left out."""
-    n = len(weight)
+def bootstrap_intervals(
+    scorer: Scorer, weight: np.ndarray, unit: np.ndarray | None = None
+) -> dict[str, tuple[float, float]]:
+    """95% intervals of scores over resampled rows, with a fixed seed; those without any width are left out.
+
+    unit: int64 (N,) from 0, see `clusters`: then whole units are drawn (Davison & Hinkley 1997).
+    """
+    n = len(weight) if unit is None else int(unit.max()) + 1
     if n < 2:
         return {}
     rng = np.random.default_rng(0)
     drawn: dict[str, list[float]] = {}
     for _ in range(RESAMPLES if n <= LARGE else RESAMPLES // 5):
-        resampled = weight * np.bincount(rng.integers(0, n, n), minlength=n)
+        times = np.bincount(rng.integers(0, n, n), minlength=n)
+        resampled = weight * (times if unit is None else times[unit])
         if not resampled.sum() > 0:
             continue
         for name, value in scorer(resampled).items():
             if value is not None:
                 drawn.setdefault(name, []).append(value)
-    intervals = {name: percentile_interval(np.array(values)) for name, values in drawn.items()}
-    return {name: pair for name, pair in intervals.items() if pair[1] > pair[0]}
+    values = scorer(weight)
+    found = {}
+    for name, draws in drawn.items():
+        if (value := values.get(name)) is not None:
+            found[name] = bootstrap_interval(name, value, np.array(draws), n)
+    return {name: pair for name, pair in found.items() if pair is not None}
+
+
+def clusters(unit: np.ndarray | None) -> np.ndarray | None:
+    """Units as int64 (N,) from 0; None where (nearly) each row is its own, and intervals are over rows."""
+    if unit is None:
+        return None
+    different, of = np.unique(unit, return_inverse=True)
+    return of.reshape(-1) if len(different) <= MOSTLY_OWN * len(unit) else None
+
+
+def clustered_share(right: np.ndarray, unit: np.ndarray) -> tuple[float, float]:
+    """The 95% interval of the share of `right` (N,), whose rows are of units: Wilson's, of the rows that as many independent
+    ones would be worth (Kish 1965), at most all of them and at least one a unit.
+    """
+    share, sizes = float(right.mean()), np.bincount(unit)
+    count = len(sizes)
+    if count < 2:
+        return 0.0, 1.0
+    if not 0 < share < 1:
+        return share_interval(share, count, t_quantile(count - 1))
+    error = np.bincount(unit, right - share)
+    variance = float((error**2).sum()) * count / max(count - 1, 1) / len(right) ** 2
+    worth = share * (1 - share) / max(variance, 1e-300)
+    return share_interval(share, min(max(worth, 1.0), float(len(right))), t_quantile(count - 1))

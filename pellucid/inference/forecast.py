@@ -39,7 +39,7 @@ def forecast(
     one. Of several series those shorter than a window are left out. Raises DataError where none is as long, or where rows with
     known columns are missing.
     """
-    steps = []
+    steps, preprocessor = [], preprocessor.in_zone_of(table)
     for line in preprocessor.long_enough(table, preprocessor.read_lines(table))[0]:
         ahead = preprocessor.ahead(line)
         steps += _forecast_one(network, preprocessor, table, line, horizon or ahead or 1, interval)

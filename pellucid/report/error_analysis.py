@@ -15,7 +15,6 @@ from markupsafe import Markup
 from ..data.problem import RawExample
 from ..evaluation.formatting import format_number
 from ..evaluation.metrics import confusion_matrix, per_class, wilson
-from ..evaluation.scoring import NAMED
 from . import charts
 from .html import box, cell, details, figure, part, picture, section, shortened, table
 
@@ -61,7 +60,7 @@ def classification_sections(data: Outcome) -> list[Markup]:
 
 def label_sections(data: Outcome) -> list[Markup]:
     """Of several labels a row: how well each is found."""
-    said, truth = data.output >= NAMED, data.target > 0.5
+    said, truth = data.said, data.target > 0.5
     rows = []
     for i, name in enumerate(data.names[:DRAWN]):
         hits, named, has = int((said & truth)[:, i].sum()), int(said[:, i].sum()), int(truth[:, i].sum())

@@ -17,7 +17,15 @@ from markupsafe import Markup
 
 from ..evaluation.comparison import BaselineComparison, compare_with_baselines
 from ..evaluation.evaluator import Figures, TestPredictions
-from ..evaluation.formatting import BASELINE_NAMES, fold_line, format_number, interval_text, short_name, value_text
+from ..evaluation.formatting import (
+    BASELINE_NAMES,
+    fold_line,
+    format_number,
+    groups_text,
+    interval_text,
+    short_name,
+    value_text,
+)
 from ..evaluation.metrics import Metrics, primary_metric
 from ..files import write_text
 from ..runs.records import EpochRecord, FoldScores
@@ -173,9 +181,9 @@ def _fold_sentence(data: ReportData) -> str:
 
 def _score_sentence(data: ReportData) -> str:
     m, name = data.metrics, primary_metric(data.metrics)
-    span = interval_text(m, name, DASH)
+    span, groups = interval_text(m, name, DASH), groups_text(m, "")
     if name == "accuracy" and m.correct is not None:
-        return f"Right on {m.correct:,} of {m.n:,} test examples it had never seen. 95% interval: {span}%."
+        return f"Right on {m.correct:,} of {m.n:,} test examples{groups} it had never seen. 95% interval: {span}%."
     if name == "nll_per_char":
         return f"On {m.n:,} characters it had not learned from.{f' 95% interval: {span}.' if span else ''}"
     if name == "frechet":
@@ -189,7 +197,7 @@ def _score_sentence(data: ReportData) -> str:
     if m.get("coverage") is not None:
         low_high = interval_text(m, "coverage", DASH)
         held = f" Its intervals hold {value_text(m, 'coverage')} of them{f' ({low_high})' if low_high else ''}."
-    return f"On {m.n:,} test rows it had never seen.{f' 95% interval: {span}.' if span else ''}{r2}{held}"
+    return f"On {m.n:,} test rows{groups} it had never seen.{f' 95% interval: {span}.' if span else ''}{r2}{held}"
 
 
 def _baseline_chart(data: ReportData, comparison: BaselineComparison) -> Markup:

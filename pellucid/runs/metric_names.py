@@ -16,8 +16,19 @@ METRIC_TASKS: dict[str, tuple[str, ...]] = {
     "mae": ("regression", "counts"),
     "deviance": ("counts",),
 }
-LOWER = {"log_loss", "rmse", "mae", "deviance", "nll_per_char", "frechet"}  # better where lower
+LOWER = {"log_loss", "rmse", "mae", "deviance", "nll_per_char", "frechet", "interval_width"}  # better where lower
 DECIDED = {"accuracy", "f1", "balanced_accuracy"}  # scores of the class that is named, and so of a threshold
+UNIT = {
+    "accuracy",
+    "f1",
+    "f1_macro",
+    "f1_micro",
+    "balanced_accuracy",
+    "roc_auc",
+    "pr_auc",
+    "exact",
+    "coverage",
+}  # 0 to 1
 
 
 def higher_is_better(name: str) -> bool:

@@ -58,7 +58,8 @@ class RunConfig:
     created: date and time.      init_from: the run whose weights it began with, a path.
     feature_network: the run whose features measure the Frechet distance, a path.
     decision: of two classes with a metric asked for.      margin: by which the ends of an interval are moved apart, in the
-    target's units, so that it covers the share of validation rows that was asked for.
+    target's units, so that it covers the share of validation rows that was asked for. thresholds: the probability from which
+    each of several labels is named; empty where none was chosen.
     """
 
     data: str
@@ -77,6 +78,7 @@ class RunConfig:
     feature_network: str | None = None
     decision: Decision | None = None
     margin: float = 0.0
+    thresholds: list[float] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Json]:
         """As config.json has it: the format, the fields, and the digest of each field."""
@@ -143,6 +145,7 @@ class Metrics:
     intervals: the 95% interval of each score that has a usable one.      correct: right answers, of a classification.
     gain: of a baseline: how much better the network is on the same examples, and the 95% interval of that.
     headline: the score that stands first, where it is not the first of PRIMARY.
+    groups: of how many groups the examples are, where the intervals are over groups.
     """
 
     scores: dict[str, float | None]
@@ -151,6 +154,7 @@ class Metrics:
     correct: int | None = None
     gain: tuple[float, float, float] | None = None
     headline: str | None = None
+    groups: int | None = None
 
     def __getitem__(self, name: str) -> Any:
         return self.scores[name]

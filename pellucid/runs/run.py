@@ -120,8 +120,13 @@ class Run:
 
     def load_problem(self) -> DataModule:
         """The run's data, loaded again. Raises DataError, or StateError where config.json does not say which."""
-        from ..data.kinds import data_options, kind_named  # duckdb
         from ..data.load import load_problem  # duckdb
+
+        return load_problem(**self.data_source())
+
+    def data_source(self) -> dict[str, Any]:
+        """The arguments of `load_problem` for the run's data. Raises StateError where config.json does not say which."""
+        from ..data.kinds import data_options, kind_named  # duckdb
 
         self.check_identity()
         path, source = self.folder / "config.json", {}
@@ -134,7 +139,7 @@ class Run:
             source[name] = read_value(types[name], value, str(path), f"source.{name}")
         if "spec" not in source:
             raise damaged(f"{path}: source.spec", "missing", "the name or path of the data")
-        return load_problem(**kind_named(self.config.kind).earlier_source(source, self.config.preprocessor))
+        return kind_named(self.config.kind).earlier_source(source, self.config.preprocessor)
 
     def preprocessor(self) -> Preprocessor:
         """The run's preprocessor. Raises StateError, which names config.json, where it cannot be read."""

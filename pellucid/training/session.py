@@ -222,7 +222,8 @@ class TrainingSession:
             network = models.family(config.family).build(
                 preprocessor.input_spec(), preprocessor.outputs, problem.task, config.network
             )
-            run = Run(self.run.folder, dataclasses.replace(config, decision=first_decision(problem, self.settings)))
+            decision = first_decision(problem, self.settings)
+            run = Run(self.run.folder, dataclasses.replace(config, decision=decision, thresholds=[]))
             # What could not be compiled on all rows cannot be on some: it is not tried, nor told, again.
             settings = dataclasses.replace(self.settings, eager=self.settings.eager or self.learner.native.eager)
             return TrainingSession(run, problem, network, settings, generator, fresh=True)

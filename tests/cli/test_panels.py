@@ -53,7 +53,9 @@ def test_one_model_learns_several_series_and_goes_on_with_each(run, here, shops)
         page.count('class="band"') >= 2 and "The forecast over time" in page and "meant to hold 90% of values" in page
     )
     other = save(here / "other.csv", "day,shop,y", [(day(i), "c", 5 + i % 7) for i in range(30)])
-    assert "shop: 1 that training had not, scaled by their own rows: c" in run("predict", "last", other).stderr
+    assert (
+        "series: 1 by shop that training had not, scaled by their own rows: c" in run("predict", "last", other).stderr
+    )
 
 
 def test_columns_known_ahead_are_asked_for_by_predict(run, here, sales):

@@ -76,7 +76,7 @@ def test_a_folder_end_to_end(run, folder, here):
     shutil.rmtree(folder / "red")
     (folder / "blue" / "bad.png").write_bytes(b"no")
     result = run("predict", "last", "tints", "--out", "answers.csv")
-    assert "note: pictures that cannot be read: tints/blue/bad.png\n" in result.stderr
+    assert "note: file: pictures that cannot be read: tints/blue/bad.png\n" in result.stderr
     rows = list(csv.DictReader((here / "answers.csv").read_text().splitlines()))
     assert [row["picture"] for row in rows[:2]] == ["tints/blue/0.png", "tints/blue/1.jpg"] and len(rows) == 60
     assert np.mean([row["prediction"] in row["picture"] for row in rows]) > 0.8

@@ -49,7 +49,7 @@ def test_a_folder_of_sounds_end_to_end(run, folder, here):
     fill(here / "new", 10, seed=9, rate=11_025, width=3, channels=2)
     (here / "new" / "tone" / "bad.wav").write_bytes(b"no")
     result = run("predict", "last", "new", "--out", "answers.csv")
-    assert "note: sounds that cannot be read: new/tone/bad.wav" in result.stderr
+    assert "note: file: sounds that cannot be read: new/tone/bad.wav" in result.stderr
     rows = list(csv.DictReader((here / "answers.csv").read_text().splitlines()))
     assert len(rows) == 40 and list(rows[0]) == ["sound", "prediction", *(f"probability {kind}" for kind in KINDS)]
     assert np.mean([row["prediction"] in row["sound"] for row in rows]) > 0.9

@@ -211,7 +211,7 @@ def test_a_folder_for_each_class(tmp_path):
     np.testing.assert_allclose([spec.mean[0], spec.std[0]], [images.mean(), images.std()], rtol=1e-9)
     assert data.notes == [
         "sounds: 80 sounds, 4 classes (falling, noise, rising, tone); 0.5 seconds, the middle 0.5 as 64 mel bands up to 4,000 Hz by 56 frames",
-        "split 70/15/15 by class",
+        "split: 70/15/15 by class",
     ]
     np.testing.assert_array_equal(data.raw_example("test", 2), data.test.inputs["image"][2, 0])
     assert preprocessor_from_json(json.loads(json.dumps(data.preprocessor.to_json()))) == data.preprocessor
@@ -249,7 +249,7 @@ def test_a_broken_file_is_named_and_too_many_are_refused(tmp_path):
     folder = fill(tmp_path / "sounds")
     (folder / "tone" / "bad.wav").write_bytes(b"RIFF\x00\x00\x00\x00WAVE")
     data = load_problem(str(folder))
-    assert "left out, sounds that cannot be read: tone/bad.wav" in data.notes
+    assert "file: left out, sounds that cannot be read: tone/bad.wav" in data.notes
     (folder / "tone" / "worse.wav").write_bytes(b"no")
     with pytest.raises(DataError, match="2 of 82 sounds cannot be read: tone/bad.wav, tone/worse.wav"):
         load_problem(str(folder))

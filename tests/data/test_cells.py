@@ -227,7 +227,7 @@ def test_new_rows_are_read_as_those_of_training(table):
     )
     np.testing.assert_array_equal(known.encode(table({"x": ["€1,234.50", "€2.00"]}))["numbers"][0], one)
     assert known.unseen_values(table({"x": ["€1,234.50", "€2.00"]})) == [
-        "column x: written otherwise than in training, '€1,234.50' is 1234.5"
+        "numbers: written otherwise than in training, x: '€1,234.50' is 1234.5"
     ]
     with pytest.raises(DataError, match=r"'\$1,234.50' is not a number; expected one in € and with a decimal comma"):
         known.encode(table({"x": ["$1,234.50", "$2.00"]}))
@@ -565,4 +565,4 @@ def test_new_numbers_beyond_those_of_training_are_told(table, skewed):
     assert known.unseen_values(table({"x": values, "y": values}, name="same.csv")) == []
     assert known.unseen_values(table({"x": [values[0], values[-1]], "y": ["1", "2"]}, name="ends.csv")) == []
     (line,) = known.unseen_values(table({"x": ["95000", "22500", values[5]], "y": ["1", "2", "3"]}, name="new.csv"))
-    assert line.startswith("column x: 2 of 3 values lie outside those of training (0 to 9") and "95000 first" in line
+    assert line.startswith("numbers: x: 2 of 3 values lie outside those of training (0 to 9") and "95000 first" in line

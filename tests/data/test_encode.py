@@ -141,7 +141,7 @@ def test_a_table_becomes_arrays(table):
     assert spec.numbers == 3 == len(spec.number_bins) and spec.categories == [3]
     assert spec.number_bins[2] == [0.0, 1.0]  # the mark of gaps
     assert known.input_names() == ["age", "gain", "gain is missing", "job"]
-    assert "inputs: 2 of numbers, 1 of categories; 1 of numbers with gaps" in notes
+    assert "columns: 2 of numbers, 1 of categories; 1 of numbers with gaps" in notes
 
 
 def test_statistics_come_from_training_rows_alone(table):
@@ -220,7 +220,7 @@ def test_labels():
     assert [label_text(s, None) for s in ("1", "1.0", "01", "-0", "1e0", "1.5", "a")] == [
         "1",
         "1",
-        "1",
+        "01",
         "0",
         "1",
         "1.5",
@@ -283,8 +283,8 @@ def test_columns_that_are_left_out(table):
     known, notes = fitted(people, "y")
     assert known.needed == ["n"]
     assert notes[:2] == [
-        "column same: the same in all training rows, left out",
-        "column name: 60 different texts in 60 rows, names the rows, left out",
+        "columns: same left out, the same in all training rows",
+        "columns: name left out, 60 different texts in 60 rows, names the rows",
     ]
 
 
@@ -318,5 +318,5 @@ def test_an_all_missing_column_asks_to_be_dropped(table):
 
 
 def test_nothing_left_to_learn_from(table):
-    with pytest.raises(DataError, match=r"no column is left to learn from \(column a: the same in all training rows"):
+    with pytest.raises(DataError, match=r"no column is left to learn from \(a left out, the same in all training rows"):
         fitted(table("a,y\n" + "".join(f"5,{i % 2}\n" for i in range(30))), "y")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pellucid.data.description_text import shell_word
 from pellucid.data.kinds import KINDS
 from pellucid.data.load import load_problem
 from pellucid.data.problem import SPLITS
@@ -136,6 +137,82 @@ def test_neighbours_are_no_copies():
         assert found(*columns, RNG.integers(0, 2, 1000)).units is None
 
 
+def half_copied(how):
+    """150 rows, and how each of them stands in the file once more."""
+    columns = {**normal(150), "y": labels(150)}
+    again = {name: how(values) if name != "y" else values for name, values in columns.items()}
+    return {name: np.concatenate([values, again[name]]) for name, values in columns.items()}
+
+
+def copies_apart(problem, count=150):
+    """How many rows of the test part have their copy in another part; row i + count is the copy of row i."""
+    parts = [{int(row[0]) for row in rows_of(problem, split, ["row"])} for split in SPLITS]
+    return sum((row + count) % (2 * count) not in parts[2] for row in parts[2])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda v: np.round(v + RNG.normal(size=150) * 0.01 * (v.max() - v.min()), 4),
+        lambda v: np.round(v + RNG.normal(size=150) * 0.01, 4),
+        lambda v: np.round(v, 1),
+        lambda v: np.round(np.round(v, 2) * 1.001, 6),
+    ],
+    ids=["jitter of the range", "jitter", "rounded", "scaled"],
+)
+def test_near_copies_are_on_one_side(load, how):
+    columns = {**half_copied(how), "row": np.concatenate([np.arange(150), np.arange(150) + 150])}
+    problem = load(columns)
+    assert copies_apart(problem) <= 3
+    note = next(note for note in problem.notes if note.startswith("rows: "))
+    assert int(note.split()[1]) >= 140 and note.endswith("kept on one side of the split; --split random")
+
+
+@pytest.mark.parametrize(
+    "hides", [RNG.normal(size=300).round(4), RNG.choice(10**6, 300), RNG.permutation(300) * 7 % 1000]
+)
+@pytest.mark.parametrize("names", ["ab", "abcd"])
+def test_copies_are_found_though_one_column_differs(load, hides, names):
+    columns = {**twice({**normal(150, names), "y": labels(150)}), "hides": hides}
+    problem = load(columns)
+    assert sides_share(problem, names) == 0
+    assert (
+        "rows: 150 of 300 repeat others but for hides, kept on one side of the split; --split random" in problem.notes
+    )
+
+
+def test_copies_of_text_are_found_though_one_column_differs(load):
+    words = {name: RNG.choice(list("abcdefghijkl"), 150) for name in "abcd"}
+    problem = load({**twice({**words, "y": labels(150)}), "hides": RNG.normal(size=300).round(4)})
+    assert sides_share(problem, "abcd") == 0
+
+
+def test_near_copies_of_many_rows_are_found_block_by_block():
+    columns = [np.concatenate([c, c + RNG.normal(size=3000) * 0.01]).round(4) for c in normal(3000).values()]
+    result = found(*columns, RNG.integers(0, 2, 6000))
+    assert result.near and 2800 <= result.repeats <= 3000
+
+
+def of_categories(categories, numbers, values=3, n=600):
+    return [*(RNG.integers(0, values, n) for _ in range(categories)), *RNG.normal(size=(numbers, n)).round(5)]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        *[of_categories(c, n, values) for c in (1, 3) for n in (1, 2) for values in (3, 10)],
+        *[RNG.normal(size=(d, n)).round(5) for d in (2, 4, 12) for n in (40, 400, 5000)],
+        RNG.normal(size=(4, 600)).cumsum(axis=1).round(3),
+        np.exp(2 * RNG.normal(size=(4, 600))).round(4),
+        [RNG.normal(size=40)[np.repeat(np.arange(40), 10)] + RNG.normal(size=400) * 0.1 for _ in range(3)],
+        [*np.indices((10, 10, 10)).reshape(3, -1), RNG.normal(size=1000)],
+    ],
+)
+def test_chance_makes_no_near_copies(columns):
+    result = found(*columns, RNG.integers(0, 2, len(columns[0])))
+    assert not (result.near or result.but_for or result.last_digits) and (result.coarse or not result.repeats)
+
+
 def test_equal_numbers_are_equal_however_written():
     a = RNG.normal(size=30).round(2)
     texts = [f"{v:.2f}" for v in a] + [f"{v:.4f}" for v in a]
@@ -147,7 +224,7 @@ def test_a_clean_files_split_is_that_of_its_rows(load):
     problem = load(columns)
     rows = split_rows(columns["y"], "classification", 0)[2]
     assert [problem.raw_example("test", i)["a"] for i in range(30)] == [str(columns["a"][i]) for i in rows]
-    assert not [note for note in problem.notes if note.split(":")[0] in ("rows", "leak", "columns")]
+    assert not [note for note in problem.notes if note.split(":")[0] in ("rows", "leak") or "left out" in note]
 
 
 def test_rows_of_the_test_table_that_training_has_are_told(load, tmp_path):
@@ -266,10 +343,11 @@ def test_what_names_rows_is_left_out_unless_kept(load, name, values):
     shown = name or "column1"
     assert problem.preprocessor.needed == ["a", "b"]
     assert any(
-        note.startswith(f"columns: {shown} holds ") and note.endswith(f"--keep {shown}") for note in problem.notes
+        note.startswith(f"columns: {shown} holds ") and note.endswith(f"--keep {shell_word(shown)}")
+        for note in problem.notes
     )
     kept = load(columns, keep=[shown])
-    assert not any(note.startswith("columns:") for note in kept.notes)
+    assert not any(note.startswith(f"columns: {shown} holds ") for note in kept.notes)
     if not isinstance(values, list):
         assert shown in kept.preprocessor.needed
 
@@ -327,6 +405,17 @@ def test_a_leak_with_gaps_is_named_where_it_has_a_value(load):
 
 def test_copies_make_no_leaks(load):
     assert not leak_notes(load(twice({**normal(150, digits=6), "y": labels(150)})))
+
+
+# ---- few rows of a class -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "told"), [(12, True), (60, False)])
+def test_a_class_that_stands_in_few_test_rows_is_told(load, count, told):
+    y = RNG.permutation(np.where(np.arange(600) < count, "yes", "no"))
+    notes = [note for note in load({**normal(600), "y": y}).notes if note.startswith("labels: yes stands in ")]
+    assert len(notes) == told
+    assert not told or notes[0].startswith("labels: yes stands in 2 of 90 validation and 2 of 90 test rows, too few")
 
 
 # ---- runs of earlier versions --------------------------------------------------------------------------------------------

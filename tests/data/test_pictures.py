@@ -65,7 +65,7 @@ def test_a_folder_for_each_class(tmp_path):
     assert np.bincount(problem.test.target).tolist() == [3, 3, 3] and problem.train.target.dtype == np.int64
     images = problem.train.inputs["image"]
     assert images.dtype == np.uint8 and images.shape == (42, 3, 24, 24)
-    assert problem.notes == ["pets: 60 pictures, colour, 3 classes (cat, dog, emu); 24x24", "split 70/15/15 by class"]
+    assert problem.notes == ["pets: 60 pictures, colour, 3 classes (cat, dog, emu); 24x24", "split: 70/15/15 by class"]
     by_pixels = {noise(1000 * k + i).tobytes(): k for k in range(3) for i in range(20)}  # 0: dog, 1: cat, 2: emu
     for i in range(9):
         shown = problem.raw_example("test", i)
@@ -87,7 +87,7 @@ def test_parts_that_the_folders_name(tmp_path):
     fill(tmp_path / "pets" / "test", each=7, first=50_000)
     problem = load_problem(str(tmp_path / "pets"))
     assert sizes(problem) == [68, 12, 14]
-    assert problem.notes[1] == "test: the 14 of its own; validation: 12 of the training pictures, by class"
+    assert problem.notes[1] == "split: test the 14 of its own, validation 12 of the training pictures by class"
     fill(tmp_path / "pets" / "val", each=5, first=60_000)
     assert sizes(load_problem(str(tmp_path / "pets"))) == [80, 10, 14]
 
@@ -103,7 +103,7 @@ def test_a_test_folder_without_classes_is_left_aside(tmp_path):
     for i in range(3):
         save(tmp_path / "pets" / "test" / f"{i}.png", noise(90_000 + i))
     problem = load_problem(str(tmp_path / "pets"))
-    assert sum(sizes(problem)) == 40 and "left aside, files in no class folder: 3" in problem.notes
+    assert sum(sizes(problem)) == 40 and "file: left aside, files in no class folder: 3" in problem.notes
 
 
 def test_train_may_be_a_class(tmp_path):
@@ -142,7 +142,7 @@ def test_copies_are_never_on_two_sides(tmp_path):
     problem = load_problem(str(folder))
     images = all_images(problem)
     assert len(images) == 60 == len(np.unique(images, axis=0))
-    assert "left out, files that are copies of others, byte for byte: 25" in problem.notes
+    assert "rows: left out, files that are copies of others, byte for byte: 25" in problem.notes
 
 
 def test_a_copy_under_another_class_leaves_out_both(tmp_path):
@@ -159,7 +159,7 @@ def test_what_is_tested_on_is_taken_out_of_training(tmp_path):
     fill(tmp_path / "pets" / "test", each=10)  # the first ten of the same
     problem = load_problem(str(tmp_path / "pets"))
     assert len(problem.test) == 20 and sum(sizes(problem)) == 80
-    assert "left out, files of train that are copies of others, byte for byte: 20" in problem.notes
+    assert "rows: left out, files of train that are copies of others, byte for byte: 20" in problem.notes
 
 
 # ---- archives ------------------------------------------------------------------------------------------------------------
@@ -208,10 +208,10 @@ def test_members_of_an_archive_that_are_passed_over(tmp_path, monkeypatch):
     problem = load_problem(str(tmp_path / "pets.tar"))
     assert len(all_images(problem)) == 40
     assert set(problem.notes[2:]) == {
-        "left aside, files larger than 0 MB: 1",
-        "left aside, files whose names do not end as a picture's do: 1",
-        "left aside, files named as if outside the archive: 2",
-        "left aside, files that are links: 1",
+        "file: left aside, files larger than 0 MB: 1",
+        "file: left aside, files whose names do not end as a picture's do: 1",
+        "file: left aside, files named as if outside the archive: 2",
+        "file: left aside, files that are links: 1",
     }
     assert not (tmp_path.parent / "up.png").exists()
 
@@ -323,6 +323,17 @@ def test_the_same_picture_in_many_forms(tmp_path, name):
     assert measure((tmp_path / name).read_bytes(), name)[0] == (32, 32)
 
 
+@pytest.mark.parametrize("scale", [1 / 255, 1.0, 257.0])
+def test_how_bright_pictures_of_fractions_are_is_kept(tmp_path, scale):
+    """Each by its own largest value, a dark picture would be as light as any other."""
+    means = []
+    for name, level in (("dark", 60), ("light", 240)):
+        values = np.full((12, 12), level, np.float32) + np.random.default_rng(0).integers(-9, 9, (12, 12))
+        Image.fromarray((values * scale).astype(np.float32)).save(tmp_path / f"{name}.tiff")
+        means.append(read_pixels(tmp_path / f"{name}.tiff", name, (1, 12, 12)).mean())
+    np.testing.assert_allclose(means, [60, 240], atol=1)
+
+
 def test_a_picture_lying_on_its_side_is_measured_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 8
@@ -341,7 +352,7 @@ def test_a_few_broken_files_are_named_and_left_out(tmp_path):
     (folder / "dog" / "bad2.jpg").write_bytes(whole[: len(whole) // 2])  # its header is sound
     problem = load_problem(str(folder))
     assert len(all_images(problem)) == 300
-    assert "left out, pictures that cannot be read: cat/bad1.png, dog/bad2.jpg" in problem.notes
+    assert "file: left out, pictures that cannot be read: cat/bad1.png, dog/bad2.jpg" in problem.notes
     for i in range(5):
         (folder / "cat" / f"worse{i}.gif").write_bytes(b"GIF89a")
     refused(

@@ -24,6 +24,7 @@ from pellucid.errors import OptionError
         ("thousands= , decimal=comma", {"thousands": " ", "decimal": ","}),
         ("comment=//,header=3", {"comment": "//", "header": 3}),
         ("header=none,comment=no", {"comment": "", "header": 0}),
+        ("missing=unknown,-999|n.d.,decimal=,", {"missing": "unknown,-999|n.d.", "decimal": ","}),
         ("sheet=Q1, 2020,Encoding=latin1", {"sheet": "Q1, 2020", "encoding": "iso8859-1"}),
     ],
 )  # fmt: skip
@@ -48,6 +49,7 @@ def test_parsed(text, expected):
         ("comment=ab", "'ab'; expected the one to three signs"),
         ("delimiter=ab", "'ab'; expected one character"),
         ("decimal=,,thousands=,", "',' is both decimal and thousands; expected two signs; change one"),
+        ("missing=|", "missing=|: '|'; expected words or numbers that stand for a missing value.*unknown|-999"),
         ("header=1,header=2", "header comes twice; expected each once; leave one out"),
     ],
 )

@@ -157,7 +157,8 @@ def test_rows_out_of_order_twins_and_gaps_are_told(table):
     assert any("rows: 1 with the time of another" in note for note in twins.notes)
     np.testing.assert_allclose(twins.preprocessor.decode(twins.train.target[6]), y[10] + 0.5, rtol=1e-5)
     gap = load_problem(table({"t": [*t[:90], *(t[90:] + 7)], "y": y}), target="y", time_column="t")
-    assert "dates: 200 steps of 1, 0 to 206; 1 gap, the first after 89, stepped over" in gap.notes
+    assert "dates: 200 steps of 1, 0 to 206" in gap.notes
+    assert "dates: 1 gap (after 89, line 92), stepped over; add rows without a target to keep the time" in gap.notes
     with pytest.raises(
         DataError, match=r"line 3: 100 of 200 rows have a time that another has, as if there were several"
     ):

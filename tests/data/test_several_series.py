@@ -72,7 +72,7 @@ def test_the_preprocessor_of_several_series_survives_json_and_reads_new_ones(pan
     assert again == known
     rows = [(day(i), "new", 1e6 + i % 7) for i in range(20)]
     lines = again.read_lines(read_table(Path(write("day,shop,y", rows, "new.csv"))))
-    assert again.unseen_series(lines) == ["shop: 1 that training had not, scaled by their own rows: new"]
+    assert again.unseen_series(lines) == ["series: 1 by shop that training had not, scaled by their own rows: new"]
     np.testing.assert_allclose(again.encode(lines)["series"].features[:, 0].mean(), 0, atol=1e-5)
     new = KINDS["series"].read_new(again, [open_source(panel, KINDS["series"])])
     assert new.names == [f"small {day(120)}", f"big {day(120)}"] and new.inputs["series"].shape[0] == 2
@@ -104,7 +104,7 @@ def test_series_shorter_than_a_window_are_left_out_and_named(write):
     known, table = problem.preprocessor, read_table(Path(problem.source["path"]))
     kept, notes = known.long_enough(table, known.read_lines(table))  # as predict reads the same file
     assert [line.name for line in kept] == ["long"] and notes == [
-        "shop: 1 shorter than the window of 5, left out: short"
+        "series: 1 by shop shorter than the window of 5, left out: short"
     ]
 
 
@@ -211,7 +211,9 @@ def test_text_that_is_no_category_is_left_out_or_refused(write):
 def test_odd_spacing_is_told_with_its_line(write):
     options = {"target": "y", "time_column": "day", "lookback": 4}
     notes = load_problem(write("day,y", [(day(i + 3 * (i > 50)), level(i)) for i in range(100)]), **options).notes
-    assert any("1 gap" in note for note in notes) and any("a gap before line 53" in note for note in notes)
+    assert any("1 gap" in note for note in notes) and any(
+        "after 2021-02-20, line 53), stepped over" in note for note in notes
+    )
     odd = np.cumsum(np.where(np.arange(100) % 3, 1, 2))
     notes = load_problem(write("day,y", [(day(int(i)), level(i)) for i in odd]), **options).notes
     assert any("irregular, 33% of the steps are not 1 day (first at line 5)" in note for note in notes), notes

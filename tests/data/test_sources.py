@@ -167,7 +167,7 @@ def test_a_known_name_wins_over_a_path(csv, tmp_path, monkeypatch):
 def test_rows_without_a_target_are_left_out(csv):
     content = people().replace(",high\n", ",?\n", 5)
     problem = load_problem(csv(content), target="income")
-    assert "people.csv: left out, rows without a value of income: 5" in problem.notes
+    assert "rows: left out, without a value of income: 5" in problem.notes
     assert len(problem.train) + len(problem.validation) + len(problem.test) == 195
 
 

@@ -71,7 +71,7 @@ def test_a_text_is_split_where_it_stands(file):
     ]
     assert all(part.tokens.dtype == np.uint8 for part in parts(problem))
     assert problem.preprocessor.input_spec() == TextSpec(len(set(text)) + 1)
-    assert problem.notes[0] == f"play: {n:,} characters; split 80/10/10 by position: the last tenth is the test part"
+    assert problem.notes[0] == f"split: 80/10/10 of {n:,} characters by position, the last tenth is the test part"
     assert "the 14 different characters of the training part" in problem.notes[1]
     assert problem.raw_example("test", 3) == {"text": texts(problem)[2][3:103]}
 
@@ -92,7 +92,7 @@ def test_a_folder_of_texts_is_one_text(file, tmp_path):
         file("x", "tales/.hidden"),
     )
     problem = load_problem(str(tmp_path / "tales"))
-    assert problem.name == "tales" and "tales: 2 files, joined with a blank line" in problem.notes
+    assert problem.name == "tales" and "file: 2 files of tales, joined with a blank line" in problem.notes
     first = "Once\nupon a time\n" * 100
     assert "".join(texts(problem)) == first + "\n\n" + words(seed=1)
 
@@ -126,7 +126,7 @@ def test_shakespeare_is_split_as_the_field_does():
     assert [len(part) for part in parts(problem)] == [1_003_854, 111_540, 111_540]
     assert problem.preprocessor.input_spec() == TextSpec(66)
     np.testing.assert_array_equal(problem.validation.tokens, problem.test.tokens)
-    assert "the last 10% is validation and also what is told at the end" in problem.notes[0]
+    assert "the last 10% validates and tests" in problem.notes[0]
     assert texts(problem)[0].startswith("First Citizen:\nBefore we proceed")
     assert [len(part) for part in parts(load_problem("shakespeare", line_by_line=True))] == [26_221, 3_278, 3_278]
 
@@ -151,7 +151,7 @@ def test_lines(file):
             assert (target[i, n:] == -100).all() and (tokens[i, n:] == newline).all()
     assert sorted(line for text in texts(problem) for line in text.split()) == sorted(lines)
     again = sum(line == "dup" for line in texts(problem)[2].split())
-    assert f"test: {again} of 30 lines also stand in the training part" in problem.notes
+    assert f"rows: {again} of 30 test lines also stand in the training part" in problem.notes
     assert problem.raw_example("test", 4) == {"line": texts(problem)[2].split()[4]}
     assert texts(load_problem(problem.source["path"], line_by_line=True, seed=1)) != texts(problem)
 

@@ -60,7 +60,7 @@ def test_the_user_says_whether_the_day_comes_first(column):
         (("1/2/2024", "2/2/2024"), "'1/2/2024' may begin with the day or with the month"),
         (("1/2/24", "1/3/24"), "'1/2/24' may begin with the day or with the month"),
         (("2024-01-01", "2024-01-01 25:00"), "line 3: the time when is '2024-01-01 25:00'"),
-        (("Jan 2024", "Mai 2024"), "line 3: the time when is 'Mai 2024'"),
+        (("Jan 2024", "Mia 2024"), "line 3: the time when is 'Mia 2024'"),
     ],
 )
 def test_what_is_no_time_is_refused_with_its_line(column, texts, words):

@@ -80,12 +80,35 @@ def test_the_rmse_interval_covers_the_truth_about_as_often_as_it_says():
     assert 33 <= covered <= 40
 
 
+def covered(name, truth, draw, times=300):
+    """How often the interval of a score holds its true value."""
+    pairs = [draw().intervals.get(name, (truth, truth)) for _ in range(times)]
+    return float(np.mean([low <= truth <= high for low, high in pairs]))
+
+
+def test_intervals_of_few_rows_hold_the_truth_nearly_as_often_as_they_say(monkeypatch):
+    monkeypatch.setattr(metrics_module, "RESAMPLES", 200)
+    rng = np.random.default_rng(0)
+
+    def numbers():
+        return regression_metrics(rng.normal(size=12), np.zeros(12))
+
+    def classes():
+        """Seven positive rows among 75, on average; the ROC area of two normal distributions 1.6 apart is 0.871."""
+        target = (rng.random(75) < 0.1).astype(int)
+        probability = 1 / (1 + np.exp(-1.6 * (rng.normal(size=75) + 1.6 * target)))
+        return classification_metrics(np.stack([1 - probability, probability], axis=1), target)
+
+    assert covered("rmse", 1.0, numbers) > 0.9 and covered("mae", 0.798, numbers) > 0.9
+    assert covered("roc_auc", 0.871, classes) > 0.92
+
+
 def test_scores_that_the_data_cannot_give_are_none_and_intervals_without_evidence_are_missing():
     probabilities, _ = answers(20, 2)
     one_class = classification_metrics(probabilities, np.zeros(20, dtype=int))
     assert one_class["roc_auc"] is None and "roc_auc" not in one_class.intervals
     perfect = classification_metrics(np.eye(2)[[0, 1, 0, 1]], np.array([0, 1, 0, 1]))
-    assert perfect["roc_auc"] == 1 and "roc_auc" not in perfect.intervals
+    assert perfect["roc_auc"] == 1 and perfect.intervals["roc_auc"][0] < 0.5  # two of each class
     assert perfect.intervals["accuracy"][0] < 0.6  # four of four is little evidence
     assert regression_metrics([1.0, 2.0], [3.0, 3.0])["r2"] is None
     assert regression_metrics([1.0], [3.0]).intervals == {}

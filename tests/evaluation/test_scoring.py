@@ -8,6 +8,7 @@ from sklearn import metrics as sk
 from pellucid.errors import OptionError
 from pellucid.evaluation.evaluator import conformal_margin
 from pellucid.evaluation.folds import T, fold_interval, fold_scores
+from pellucid.evaluation.formatting import score_line
 from pellucid.evaluation.scoring import Scoring, best_threshold, decided, rarer_class
 from pellucid.runs.records import Decision, Metrics
 
@@ -124,3 +125,68 @@ def test_folds_that_agree_prove_nothing():
     assert found.network.n == 20 and high == 1 and low == pytest.approx(0.84, abs=0.01)  # Wilson, of 20 rows
     value, low, high = found.baselines["majority"].gain
     assert value == 0.5 and low < 0 < high
+
+
+def test_thresholds_of_labels_are_best_on_fresh_rows_too():
+    rng = np.random.default_rng(0)
+
+    def drawn(shifts, n=2000):
+        logit = rng.normal(size=(n, 3)) * 2 - np.array([0.0, 1.0, 2.0])
+        truth = rng.random((n, 3)) < 1 / (1 + np.exp(-logit))
+        return 1 / (1 + np.exp(-(logit + np.array(shifts)))), truth.astype(np.float32)
+
+    plain = Scoring("multilabel", ["a", "b", "c"], "f1")
+    score = lambda scoring, rows: scoring.metrics(*rows)["f1_micro"]
+    for shifts, alike in (((0, 0, 0), True), ((-2, -2, -2), True), ((2, -2, 0), False)):
+        chosen, fresh = plain.with_threshold(*drawn(shifts)), drawn(shifts)
+        assert score(chosen, fresh) > score(plain, fresh) + (0 if shifts == (0, 0, 0) else 0.03)
+        spread = max(chosen.thresholds) - min(chosen.thresholds)
+        assert spread < 0.2 if alike else spread > 0.3
+    few = plain.with_threshold(*drawn((2, -2, 0), 12))
+    assert len(set(few.thresholds)) <= 2  # labels that few rows have take the threshold of all
+    assert not Scoring("multilabel", ["a", "b", "c"]).has_threshold
+
+
+# ---- groups ------------------------------------------------------------------------------------------------------------
+
+
+def of_groups(rng, groups, task):
+    """25 rows of each group, whose errors are much alike."""
+    unit = np.repeat(np.arange(groups), 25)
+    if task == "regression":
+        error = rng.normal(size=groups)[unit] + 0.3 * rng.normal(size=len(unit))
+        target = rng.normal(size=len(unit))
+        return target + error, target, unit
+    right, target = rng.random(len(unit)) < rng.uniform(0.6, 1, groups)[unit], rng.integers(0, 2, len(unit))
+    probability = np.where(right == (target == 1), 0.8, 0.2)
+    return np.stack([1 - probability, probability], axis=1), target, unit
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "truth"), [("classification", "accuracy", 0.8), ("regression", "rmse", 1.09**0.5)]
+)
+def test_intervals_over_groups_hold_the_truth_and_those_over_rows_do_not(monkeypatch, task, name, truth):
+    monkeypatch.setattr("pellucid.evaluation.scoring.RESAMPLES", 100)
+    monkeypatch.setattr("pellucid.evaluation.metrics.RESAMPLES", 100)
+    rng, scoring = np.random.default_rng(0), Scoring(task, ["a", "b"] if task == "classification" else None)
+    held = {True: 0, False: 0}
+    for _ in range(100):
+        output, target, unit = of_groups(rng, 10, task)
+        for known in held:
+            found = scoring.metrics(output, target, None, unit if known else None)
+            assert found.groups == (10 if known else None)
+            held[known] += found.intervals[name][0] <= truth <= found.intervals[name][1]
+    assert held[True] >= 87 and held[False] < 82
+
+
+def test_rows_that_are_nearly_all_their_own_are_scored_as_rows():
+    output, target, _ = of_groups(np.random.default_rng(0), 4, "regression")
+    unit = np.arange(100)
+    unit[:3] = 0
+    plain = Scoring("regression").metrics(output, target)
+    assert Scoring("regression").metrics(output, target, None, unit) == plain
+
+
+def test_a_score_line_counts_groups():
+    output, target, unit = of_groups(np.random.default_rng(0), 12, "regression")
+    assert "(n 300 rows in 12 groups, " in score_line(Scoring("regression").metrics(output, target, None, unit))

@@ -55,6 +55,7 @@ class AudioKind(FileKind[AudioPreprocessor]):
             (int, float),
             "Seconds of each sound that are listened to (else as long as most; at most 5).",
             "X",
+            heading="Reading",
         ),
     )
     default_family = "cnn"

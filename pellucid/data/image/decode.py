@@ -123,7 +123,9 @@ def deep_levels(picture: Image.Image, name: object) -> np.ndarray | None:
     deep = np.asarray(picture, dtype=np.float64)
     if not np.isfinite(deep).all():
         raise DataError(f"{name}: pixels that are no finite numbers; expected finite ones; save it as PNG")
-    top = 65535.0 if picture.mode.startswith("I") and deep.max() <= 65535 else float(deep.max())
+    # The range that the numbers are of, and not their own largest: how bright pictures are tells them apart.
+    ranges = (65535.0,) if picture.mode.startswith("I") else (1.0, 255.0, 65535.0)
+    top = next((top for top in ranges if deep.max() <= top), float(deep.max()))
     return deep.clip(0, None) * (255.0 / max(top, 1e-9))
 
 

@@ -37,6 +37,7 @@ class ImageKind(FileKind[ImagePreprocessor]):
             (int,),
             "Resize images to N x N pixels (by default they keep their size, at most 64 where sizes differ).",
             "N",
+            heading="Reading",
         ),
     )
     default_family = "cnn"

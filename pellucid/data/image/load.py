@@ -126,7 +126,7 @@ def load_digits(source: Source) -> DataModule:
     images = np.rint(rows[:, :64].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     labels = rows[:, 64].astype(np.int64)
     splits = [(images[rows], labels[rows]) for rows in split_rows(labels, "classification", source.seed)]
-    notes = [f"digits: {len(labels):,} scans 8x8, 10 classes; split 70/15/15 by class"]
+    notes = [f"digits: {len(labels):,} scans 8x8, 10 classes", "split: 70/15/15 by class"]
     return _array_module(source, splits, notes, hashlib.sha256(text).hexdigest())
 
 
@@ -141,7 +141,7 @@ def load_idx(source: Source, folder: Path) -> DataModule:
     images, labels, hashes = read_pair(*pairs[others[0]])
     if test is None:
         splits = [(images[rows], labels[rows]) for rows in split_rows(labels, "classification", source.seed)]
-        division = "split 70/15/15 by class"
+        division = "split: 70/15/15 by class"
     else:
         test_images, test_labels, test_hashes = read_pair(*pairs[test])
         if test_images.shape[1:] != images.shape[1:]:
@@ -151,15 +151,13 @@ def load_idx(source: Source, folder: Path) -> DataModule:
         hashes += test_hashes
         cut = len(labels) - min(MNIST_VALIDATION, round(0.15 * len(labels)))
         splits = [(images[:cut], labels[:cut]), (images[cut:], labels[cut:]), (test_images, test_labels)]
-        division = (
-            f"validation is the last {len(labels) - cut:,} training images, test the {len(test_labels):,} of its own"
-        )
+        division = f"split: validation is the last {len(labels) - cut:,} training images, test the {len(test_labels):,} of its own"
     if len(labels) < LEAST_ROWS or not all(len(own) for _, own in splits):
         raise DataError(
             f"{name}: {len(labels):,} images; expected {LEAST_ROWS} at least to train, validate and test on; add more"
         )
     size = f"{images.shape[1]}x{images.shape[2]}"
-    notes = [f"{name}: {len(labels):,} images {size}, {int(labels.max()) + 1} classes; {division}"]
+    notes = [f"{name}: {len(labels):,} images {size}, {int(labels.max()) + 1} classes", division]
     return _array_module(source, splits, notes, hashlib.sha256("".join(hashes).encode()).hexdigest())
 
 

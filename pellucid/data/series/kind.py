@@ -10,11 +10,13 @@ import numpy as np
 
 from ...errors import DataError, OptionError
 from ..base import Content, DataKind, DataOption, NewExamples, OptionValue, PredictionForm, Source
+from ..description import Description
 from ..problem import DataModule
 from ..table.kind import COLUMN_OPTIONS, TableKind
 from ..table.load import chosen_columns
 from ..table.read import Table, read_table
 from ..table.read_options import ReadOptions
+from .describe import describe_series
 from .load import series_module
 from .preprocess import SeriesPreprocessor
 
@@ -34,6 +36,7 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
             (str, int),
             "The column of times: the table is a series, and the task is to forecast it.",
             "NAME|N",
+            common=True,
         ),
         DataOption(
             "series",
@@ -68,22 +71,27 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
         module.preprocessor.read_options = options  # type: ignore[attr-defined]
         return module
 
+    def describe(self, source: Source) -> Description:
+        return describe_series(self.title, source, self.load)
+
     def read_new(self, preprocessor: SeriesPreprocessor, sources: Sequence[Source]) -> NewExamples:
         """The last window of each series, which asks for the step after it."""
         if len(sources) > 1:
             raise OptionError(f"DATA: {len(sources)} tables; expected one; predict them one after another")
         table = self.read_table(preprocessor, sources[0])
-        kept, notes = preprocessor.long_enough(table, preprocessor.read_lines(table))
+        preprocessor, found = preprocessor.in_zone_of(table), list[str]()
+        kept, notes = preprocessor.long_enough(table, preprocessor.read_lines(table, found))
         lines = [preprocessor.extended(table, line, 1) for line in kept]
         windows: Any = preprocessor.encode(lines)["series"]
         ends = np.cumsum([len(line) - preprocessor.window + 1 for line in lines])
         names = [preprocessor.step_name(line, -1) for line in lines]
-        return NewExamples({"series": windows.take(ends - 2)}, names, notes=notes)
+        return NewExamples({"series": windows.take(ends - 2)}, names, notes=found + notes)
 
     def read_labelled(self, preprocessor: SeriesPreprocessor, source: Source) -> NewExamples:
         """The steps that have a whole window before them; of a data set known by name, those of its test split."""
         table = self.read_table(preprocessor, source)
-        lines = preprocessor.read_lines(table)
+        preprocessor, found = preprocessor.in_zone_of(table), list[str]()
+        lines = preprocessor.read_lines(table, found)
         window, name = preprocessor.window, preprocessor.target_name
         most = max(map(len, lines))
         if most <= window:
@@ -98,7 +106,9 @@ class SeriesKind(DataKind[SeriesPreprocessor]):
             source.options = {"target": name, "time_column": preprocessor.clock.name, "lookback": window}
             test = len(self.load(source).test)
             examples, stamps = examples.take(np.arange(len(stamps))[-test:]), stamps[-test:]
-        return NewExamples(examples.inputs, stamps, target=examples.target, notes=preprocessor.unseen_series(lines))
+        return NewExamples(
+            examples.inputs, stamps, target=examples.target, notes=found + preprocessor.unseen_series(lines)
+        )
 
     def read_table(self, preprocessor: SeriesPreprocessor, source: Source) -> Table:
         options = ReadOptions.parse(source.options.get("read")).over(preprocessor.read_options)

@@ -14,10 +14,13 @@ import numpy as np
 
 from ...errors import DataError, OptionError
 from ..base import OptionValue, Source
+from ..description_text import shell_word
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
-from ..table.number_format import PLAIN
+from ..table.findings import Findings
+from ..table.infer import stand_for_gaps
 from ..table.read import Table, check_finite
+from .cells import Cells, label_cells, number_cells
 from .preprocess import (
     CALENDAR,
     CYCLES,
@@ -30,9 +33,10 @@ from .preprocess import (
     calendar_keys,
     own_scale,
 )
-from .read import Columns, codes_of, column_named, first_few, read_lines, spacing_notes
+from .read import Columns, codes_of, column_named, first_few, has_twins, read_lines
 from .seasons import find_season
-from .timestamps import Clock, fit_clock
+from .spacing import check_step, clock_of, spacing_notes
+from .timestamps import Clock, Stamps
 from .windows import Timeline
 
 WINDOW = 30
@@ -40,7 +44,6 @@ SHARES = (0.8, 0.1)  # of the steps, for training and validation, where the data
 YEARS = 4  # from so many years on, the last one is the test part and the one before it validation
 STEPS_A_YEAR = 50  # but only where a year has so many steps
 LEAST_STEPS = 20  # to learn from, beside the first window
-FEW_STRAYS = 0.05  # so little text in a column of numbers is taken for missing
 MOST_CATEGORIES = 30  # of a column of text; more are left out
 LISTED = 5  # series that a note lists
 
@@ -82,9 +85,9 @@ def series_module(source: Source, table: Table, target: int, drop: list[int]) ->
         lines = [_without_steps_to_come(line, columns, of_lines) for line in lines]
         notes += first_few(of_lines)
     lines = _long_enough(table, columns, lines, window, notes)
-    times = np.unique(np.concatenate([line.times for line in lines]))
-    clock = fit_clock(columns.time, stamps.form, times, stamps)
+    clock = clock_of(columns.time, lines, stamps)
     notes += _line_notes(table, columns, lines, clock, stamps)
+    times = np.unique(np.concatenate([line.times for line in lines]))
     cuts = _cuts(times, clock)
     ends = [np.searchsorted(line.times, cuts).tolist() for line in lines]
     preprocessor, lines = _fit(table, columns, known, lines, ends, clock, window, texts, notes)
@@ -125,21 +128,44 @@ def _columns(
         taken[series] = "the column of --series"
     known = [column_named(table, name, "--known", taken) for name in options.get("known", ())]
     past, ahead, categories = [table.names[target]], list[str](), list[str]()
+    findings = Findings()
+    cells = {table.names[target]: number_cells(table, target, findings)}
     for position, name in enumerate(table.names):
         if position in drop or position in taken:
             continue
         if _is_number(table, position):
             check_finite(table, position)
             (ahead if position in known else past).append(name)
+            cells[name] = number_cells(table, position, findings)
         elif _is_category(table, position, position in known, notes):
             categories.append(name)
+            cells[name] = label_cells(table, position, findings)
     names = [table.names[position] for position in known if position not in drop]
-    return Columns(table.names[time], [*past, *ahead], categories, "" if series is None else table.names[series]), names
+    columns = Columns(table.names[time], [*past, *ahead], categories, cells=cells)
+    if series is not None:
+        columns.series = table.names[series]
+        cells[columns.series] = _series_cells(table, series, time, findings)
+    notes += findings.notes()
+    return columns, names
+
+
+def _series_cells(table: Table, series: int, time: int, findings: Findings) -> Cells:
+    """The spellings of the series' names; none where two that differ by case alone have steps of the same times."""
+    told = Findings()
+    found = label_cells(table, series, told, yes_no=False)
+    if found.spellings and has_twins(table, series, time, found):
+        findings.apart.extend(item.replace(" are ", " and ").replace(" is ", " and ") for item in told.merged)
+        return Cells()
+    findings.merged.extend(told.merged)
+    findings.apart.extend(told.apart)
+    return found
 
 
 def _is_number(table: Table, position: int) -> bool:
     parsed = table.parsed(position)
-    return parsed is not None and len(parsed[1]) <= FEW_STRAYS * len(table)
+    return parsed is not None and stand_for_gaps(
+        table, position, parsed[1], parsed[0], table.options.is_exact(table.names[position])
+    )
 
 
 def _is_category(table: Table, position: int, known: bool, notes: list[str]) -> bool:
@@ -195,13 +221,17 @@ def _too_short(table: Table, steps: int, window: int, of: str = "") -> DataError
                      "validate and test on; give more rows, or a smaller --lookback")  # fmt: skip
 
 
-def _line_notes(table: Table, columns: Columns, lines: list[Timeline], clock: Clock, stamps: Any) -> list[str]:
+def _line_notes(table: Table, columns: Columns, lines: list[Timeline], clock: Clock, stamps: Stamps) -> list[str]:
     """How many series there are, and how the steps of the longest follow one another."""
     longest = max(lines, key=len)
     notes = spacing_notes(table, longest, clock, stamps)
     if not columns.series:
         return notes
     steps = sorted(len(line) for line in lines)
+    uneven: list[str] = []
+    for line in lines:
+        check_step(table, f"{columns.series} {line.name}, ", line, clock, uneven, "as in most other series")
+    notes += first_few(uneven)
     each = f"{steps[0]:,}" if steps[0] == steps[-1] else f"{steps[0]:,} to {steps[-1]:,}"
     return [
         f"series: {len(lines):,} by {columns.series}, of {each} steps each; each is scaled by itself, one model learns all",
@@ -254,7 +284,7 @@ def _split(
         raw[split] = RawSteps(preprocessor, table, lines, owners[at], rows[at])
         last = asked[at].max()
         spans.append(f"{split} up to {preprocessor.clock.text(last)}")
-    notes.append(f"split: by time, {', '.join(spans)}")
+    notes.append(f"split: by time, {', '.join(spans[:-1])}, then test")
     missing = sum(int(np.isnan(line.values[:, 0]).sum()) for line in lines)
     if missing:
         notes.append(
@@ -288,6 +318,9 @@ def _fit(
     if columns.series:
         means, stds = (np.array([getattr(column, name) for column in used]) for name in ("mean", "std"))
         scales = [Scale(part.name, *(each.tolist() for each in own_scale(part.values, means, stds))) for part in parts]
+        names = {name: form for form, name in columns.cells_of(columns.series).spellings.items()}
+        for scale in scales:
+            scale.folded = names.get(scale.name, "")
     cycles = _cycles(targets, clock)
     preprocessor = SeriesPreprocessor(
         table.header, columns.numbers[0], clock, window, past, cycles, ahead, categories, columns.series, scales,
@@ -314,9 +347,18 @@ def _fit_numbers(
         present = values[~np.isnan(values[:, k]), k]
         std = float(present.std()) if len(present) else 0.0
         if std > 1e-290:
-            found = table.read_numbers(table.names.index(name))
-            form = PLAIN if found is None else found.format
-            used.append(Column(name, float(present.mean()), std, bool(len(present) < len(values)), form))
+            cells = columns.cells_of(name)
+            used.append(
+                Column(
+                    name,
+                    float(present.mean()),
+                    std,
+                    bool(len(present) < len(values)),
+                    cells.format,
+                    cells.strays,
+                    list(cells.sentinels),
+                )
+            )
             chosen.append(k)
         elif k == 0:
             raise DataError(f"{table.path}: the target {name} is the same, or missing, in all of the training part; expected values "
@@ -340,7 +382,8 @@ def _fit_categories(
             continue
         own = np.searchsorted(seen, codes)
         own[~np.isin(codes, seen)] = -1
-        category = Category(name, [texts[k][code] for code in seen], name in known)
+        spellings = dict(columns.cells_of(name).spellings)
+        category = Category(name, [texts[k][code] for code in seen], name in known, spellings=spellings)
         if clock.dates and not category.known:
             category.calendar, category.by = _calendar_of(own, times, clock)
         if category.calendar:
@@ -349,7 +392,7 @@ def _fit_categories(
             )
         elif not category.known:
             notes.append(
-                f"columns: {name}, {len(seen)} categories, read from the past; --known {name} if it is known ahead"
+                f"columns: {name}, {len(seen)} categories, read from the past; --known {shell_word(name)} if it is known ahead"
             )
         found.append(category)
     return found

@@ -11,7 +11,7 @@ in a window, F features, N examples.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,11 +20,14 @@ from ...errors import DataError
 from ...files import Json
 from ..input_spec import SeriesSpec
 from ..problem import Examples, Inputs, Preprocessor, plain_fields
+from ..table.findings import shown_cell
 from ..table.number_format import PLAIN, NumberFormat
 from ..table.read import Table
 from ..table.read_options import ReadOptions
+from .cells import Cells, changed_notes
 from .read import Columns, read_lines
-from .timestamps import Clock
+from .spacing import check_stamps, check_step
+from .timestamps import Clock, fit_clock, read_stamps
 from .windows import SlidingWindows, Timeline, units_of
 
 YEAR = 365.2425  # days
@@ -37,7 +40,7 @@ CALENDAR = ("weekday", "month", "hour")  # what a category may follow from
 class Column:
     """A column of numbers. missing_indicator: whether training had missing values, so that a mark of them stands beside it.
 
-    format: how training wrote it.
+    format: how training wrote it. strays: whether it had text for gaps. sentinels: numbers that stand for gaps, such as -999.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Column:
     std: float
     missing_indicator: bool
     format: NumberFormat = PLAIN
+    strays: bool = False
+    sentinels: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -52,6 +57,7 @@ class Category:
     """A column of categories. values: those of training. known: whether the user knows it ahead.
 
     calendar: "weekday", "month" or "hour" where the time tells the category; by: the code for each, -1 for one never seen.
+    spellings: other ways in which a value may be written, by `labels.folded`.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Category:
     known: bool = False
     calendar: str = ""
     by: list[int] = field(default_factory=list)
+    spellings: dict[str, str] = field(default_factory=dict)
 
     @property
     def ahead(self) -> bool:
@@ -68,11 +75,15 @@ class Category:
 
 @dataclass
 class Scale:
-    """One of several series: the mean and standard deviation of each column of numbers in its training part."""
+    """One of several series: the mean and standard deviation of each column of numbers in its training part.
+
+    folded: its name by `labels.folded`, where training had several spellings of it.
+    """
 
     name: str
     means: list[float]
     stds: list[float]
+    folded: str = ""
 
 
 @dataclass
@@ -104,9 +115,12 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
     @property
     def layout(self) -> Columns:
         """The columns that are read from a table."""
-        formats = {column.name: column.format for column in (*self.columns, *self.known)}
-        categories = [category.name for category in self.categories]
-        return Columns(self.clock.name, list(formats), categories, self.series_name, formats)
+        numbers = [*self.columns, *self.known]
+        cells = {column.name: Cells(column.format, column.strays, column.sentinels) for column in numbers}
+        cells |= {each.name: Cells(spellings=each.spellings) for each in self.categories}
+        cells[self.series_name] = Cells(spellings={scale.folded: scale.name for scale in self.scales if scale.folded})
+        names = [column.name for column in numbers], [each.name for each in self.categories]
+        return Columns(self.clock.name, *names, self.series_name, cells)
 
     @property
     def known_names(self) -> list[str]:
@@ -235,16 +249,40 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
         """The one series of another table. Raises DataError for a column that is missing or cannot be read."""
         return self.read_lines(table)[0]
 
-    def read_lines(self, table: Table) -> list[Timeline]:
-        """The series of another table, in order. Raises DataError for a column that is missing or cannot be read."""
-        notes: list[str] = []
-        lines, _, texts = read_lines(table, self.layout, notes, self.clock.form)
+    def read_lines(self, table: Table, notes: list[str] | None = None) -> list[Timeline]:
+        """The series of another table, in order; what was found in it goes to `notes`.
+
+        Raises DataError for a column that is missing or cannot be read, and for steps of another length than in training.
+        """
+        notes = [] if notes is None else notes
+        lines, stamps, texts = read_lines(table, self.layout, notes, self.clock.order)
+        check_stamps(table, self.clock, stamps)
+        for line in lines:
+            check_step(table, self._of(line), line, self.clock, notes)
+        for column in (*self.columns, *self.known):
+            notes += changed_notes(table, table.names.index(column.name), self.layout.cells_of(column.name))
         for k, each in enumerate(self.categories):
             codes = {value: code for code, value in enumerate(each.values)}
             lookup = np.array([codes.get(text, -1) for text in texts[k]] + [-1], dtype=np.int64)
+            new = [text for text in texts[k] if text not in codes]
+            if new:
+                notes.append(f"labels: {each.name} {_some(new)} never seen in training, taken for missing")
             for line in lines:
                 line.codes[:, k] = lookup[line.codes[:, k]]
         return lines
+
+    def in_zone_of(self, table: Table) -> SeriesPreprocessor:
+        """This preprocessor with a clock as the table's own: its time zone at the end, and where in a month its steps fall."""
+        if self.clock.name not in table.names:
+            return self
+        stamps = read_stamps(table, table.names.index(self.clock.name), self.clock.order)
+        clock, times = self.clock, np.unique(stamps.times)
+        if stamps.zoned and clock.zoned:
+            clock = replace(clock, offset=float(stamps.offsets[int(np.argmax(stamps.times))]))
+        own = fit_clock(clock.name, stamps.form, times, stamps) if clock.months and len(times) > 2 else clock
+        if own.months == clock.months:
+            clock = replace(clock, late=own.late, weekdays=own.weekdays)
+        return self if clock == self.clock else replace(self, clock=clock)
 
     def ahead(self, line: Timeline) -> int:
         """How many steps at the end of a series are those to come: without a target, where columns are known ahead."""
@@ -291,7 +329,9 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
         short = [line.name for line, size in zip(lines, sizes, strict=True) if size < self.window]
         shown = ", ".join(short[:5]) + ", ..." * (len(short) > 5)
         notes = (
-            [f"{self.series_name}: {len(short):,} shorter than the window of {self.window}, left out: {shown}"]
+            [
+                f"series: {len(short):,} by {self.series_name} shorter than the window of {self.window}, left out: {shown}"
+            ]
             if short
             else []
         )
@@ -307,7 +347,7 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
         new = [line.name for line in lines if line.name not in names] if self.series_name else []
         shown = ", ".join(new[:5]) + ", ..." * (len(new) > 5)
         return (
-            [f"{self.series_name}: {len(new):,} that training had not, scaled by their own rows: {shown}"]
+            [f"series: {len(new):,} by {self.series_name} that training had not, scaled by their own rows: {shown}"]
             if new
             else []
         )
@@ -352,6 +392,11 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
         fields = asdict(self)
         for column in (*fields["columns"], *fields["known"]):
             del column["format"]
+            _without_empty(column, "strays", "sentinels")
+        for category in fields["categories"]:
+            _without_empty(category, "spellings")
+        for scale in fields["scales"]:
+            _without_empty(scale, "folded")
         del fields["season"]
         for name in ("template", "offset", "weekdays", "hours"):
             del fields["clock"][name]
@@ -371,6 +416,18 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
             fields[name] = [part(**each) for each in fields.get(name, [])]
         fields["read_options"] = ReadOptions(**fields.get("read_options", {}))
         return cls(**fields)
+
+
+def _without_empty(fields: dict[str, Any], *names: str) -> None:
+    """Leave out what says nothing, as runs of an earlier version do."""
+    for name in names:
+        if not fields[name]:
+            del fields[name]
+
+
+def _some(texts: Sequence[str]) -> str:
+    """`'a', 'b' and 3 more`."""
+    return ", ".join(map(shown_cell, texts[:3])) + f" and {len(texts) - 3:,} more" * (len(texts) > 3)
 
 
 def _column(**fields: Any) -> Column:

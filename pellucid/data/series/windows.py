@@ -36,8 +36,8 @@ class Timeline:
     def __len__(self) -> int:
         return len(self.times)
 
-    def take(self, steps: slice) -> Timeline:
-        """Some of the steps."""
+    def take(self, steps: slice | np.ndarray) -> Timeline:
+        """The steps at these places, in this order."""
         return Timeline(self.times[steps], self.values[steps], self.codes[steps], self.name, self.rows[steps])
 
 

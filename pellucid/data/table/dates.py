@@ -1,7 +1,9 @@
 """Dates and times as people write them, read from text and taken apart (floor 4).
 
 `read_moments` reads a column's different values, each by its own form; whether 03/04/2021 begins with the day or with the month
-is decided for the whole column by `date_order`. A moment is days since 1970-01-01, as the clock on the wall showed it.
+is decided for the whole column by `date_order`. A moment is days since 1970-01-01, by the clock on the wall and in UTC: hours,
+weekdays and months are those on the wall, days from one to the next those between the instants. A time without a zone, or with
+one known by letters, such as CET, counts as UTC there; `zones_told` says so where others have zones.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import datetime
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +64,11 @@ CTIME = re.compile(r"([^\W\d_]{3,9} \d{1,2}) (\d\d:\d\d:\d\d)( [+-]\d{4}| [A-Z]{
 SPLIT = re.compile(
     r"(.*?\d)(?:T|,? +(?:at |um |à )?)(\d{1,2}(?::\d\d.*| ?[ap]\.?m\.?(?: .*)?)|\d{4,6}Z?)", re.IGNORECASE
 )  # fmt: skip
+# Of a date with a time: the zone behind the time, or nothing.
+CLOCK_END = re.compile(
+    r"\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[ap]\.?m\.?)? ?(z|utc|gmt|[a-z]{3,4}|[+-]\d\d(?::?\d\d)?)?(?: \d{4})?$",
+    re.IGNORECASE,
+)
 EPOCH_NAME = re.compile(r"(?:^|.*[^a-z])(time|timestamp|date|datetime|epoch|unix|ts|created|updated|modified|at)(?:[^a-z].*|$)|.*(?:time|date|stamp)(?:s|utc|ms)?$",
                         re.IGNORECASE)  # fmt: skip
 
@@ -302,6 +309,44 @@ def _seconds_of(name: str, present: np.ndarray, unit: float) -> bool:
     if len(present) < 2 or not EPOCH_NAME.fullmatch(name):
         return False
     return bool(present[0] >= 3.15e8 * unit and present[-1] <= 2.53e9 * unit)
+
+
+# ---- time zones --------------------------------------------------------------------------------------------------------
+
+
+def zones_told(name: str, texts: Mapping[str, int]) -> str | None:
+    """Which zones a column's times have, where several, or where some have none; None where all are alike.
+
+    texts: how often each comes.
+
+    `start has +01:00 and Z or none (3 of 9 read as UTC)`.
+    """
+    zones: Counter[str] = Counter()
+    for text, count in texts.items():
+        time = CLOCK_END.search(text)
+        if time is not None:
+            zones[_one_spelling((time[1] or "").upper())] += count
+    without = sum(count for zone, count in zones.items() if _is_zoneless(zone))
+    known = [zone for zone, _ in zones.most_common() if not _is_zoneless(zone)]
+    letters = [zone for zone in zones if zone and _is_zoneless(zone)]
+    if len(known) + len(letters) + ("" in zones) < 2 and not letters:
+        return None
+    told = f"{name} has {' and '.join([*known, *letters][:3])}{', ...' * (len(known) + len(letters) > 3)}"
+    if not without:
+        return told
+    return f"{told}{' or none' * ('' in zones)} ({without:,} of {sum(zones.values()):,} read as UTC)"
+
+
+def _one_spelling(zone: str) -> str:
+    """`+01:00` of `+0100` and `+01`."""
+    if zone[:1] not in ("+", "-"):
+        return zone
+    return f"{zone[:3]}:{zone[3:].lstrip(':') or '00'}"
+
+
+def _is_zoneless(zone: str) -> bool:
+    """Whether a zone says no offset: none, or one by letters, which several countries may share."""
+    return zone not in ("Z", "UTC", "GMT") and zone[:1] not in ("+", "-")
 
 
 # ---- taken apart -------------------------------------------------------------------------------------------------------

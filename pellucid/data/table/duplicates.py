@@ -1,17 +1,21 @@
 """Rows that come more than once: found before the split, so that no copy of a training row is tested on (floor 4).
 
 Rows are compared by hashes of what their cells say: 1 and 1.0 are the same number. Where the columns are so coarse that
-chance repeats rows (three categories, say), repeats are data and no copies. Rows that differ only in their last digits are
-found by rounding every number to a grid.
+chance repeats rows (three categories, say), repeats are data and no copies. Then come rows that repeat others but for one
+column, those that differ only in their last digits, found by rounding every number to a grid, and those that are nearer to
+one another than neighbours are.
 """
 
 from __future__ import annotations
 
+import hashlib
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .near_copies import near_copies
 from .read import Table
 
 MORE_THAN_CHANCE = 3.0  # times as many pairs of equal rows as independent columns would make
@@ -24,6 +28,8 @@ KEPT_OF_NEAR = 0.6
 NEAR_FROM = 0.01  # of all rows, that near copies must make up
 FEW_DIFFERENT = 10  # rows: fewer may well come equally often by chance
 OFTEN = 0.02  # of the rows, from which a value is counted by itself
+FAR = 10.0  # spreads of a column, as which a gap lies away from its numbers
+TEXTS = 3.0  # spreads, over which the texts of a column are strewn
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,19 @@ class Duplicates:
     """What is known of repeated rows among N.
 
     units: int64 (N,), equal for rows that are copies; None where there are none.
-    repeats: rows that repeat an earlier one.      other_target: how many of them have another target.
-    coarse: whether chance makes such repeats.      near: whether the rows only nearly agree.
+    repeats: rows that repeat an earlier one, in one of the ways below.      exact: how many of them in every column.
+    other_target: how many of these have another target.      coarse: whether chance makes such repeats.
+    but_for: names of columns, one of which alone tells some copies apart.
+    last_digits: some differ in last digits alone.      near: some only nearly agree.
     """
 
     units: np.ndarray | None
     repeats: int = 0
+    exact: int = 0
     other_target: int = 0
     coarse: bool = False
+    but_for: tuple[str, ...] = ()
+    last_digits: bool = False
     near: bool = False
 
 
@@ -60,9 +71,9 @@ class RowHashes:
     def column(self, position: int, rows: np.ndarray | None = None) -> np.ndarray:
         numbers = self.numbers(position)
         if numbers is not None:
-            return _mixed(_bits(numbers if rows is None else numbers[rows]), position)
+            return mixed(_bits(numbers if rows is None else numbers[rows]), position)
         cells = self.table.columns[position] if rows is None else self.table.columns[position][rows]
-        return _mixed(np.fromiter(map(hash, cells.tolist()), np.int64, len(cells)).view(np.uint64), position)
+        return mixed(text_bits(cells), position)
 
     def rows(self, rows: np.ndarray | None = None) -> np.ndarray:
         """The hash of each row, uint64 (N,): the sum of its cells'."""
@@ -78,7 +89,7 @@ class RowHashes:
             numbers = self.numbers(position)
             if position in grid and numbers is not None:
                 own = numbers if rows is None else numbers[rows]
-                total += _mixed(_bits(np.floor(own / grid[position] + shift)), position)
+                total += mixed(_bits(np.floor(own / grid[position] + shift)), position)
             else:
                 total += self.column(position, rows)
         return total
@@ -89,7 +100,18 @@ def _bits(numbers: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(numbers), np.nan, numbers + 0.0).view(np.uint64)
 
 
-def _mixed(bits: np.ndarray, salt: int) -> np.ndarray:
+def text_bits(cells: np.ndarray) -> np.ndarray:
+    """uint64 (N,) of text, None where missing, the same in every process: a split is drawn from it."""
+    texts = cells.tolist()
+    known = {text: _digest(text) for text in set(texts)}
+    return np.fromiter(map(known.__getitem__, texts), np.uint64, len(texts))
+
+
+def _digest(text: str | None) -> int:
+    return 0 if text is None else int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest())
+
+
+def mixed(bits: np.ndarray, salt: int) -> np.ndarray:
     """Bits of splitmix64 (Steele et al. 2014), so that sums of them collide by chance alone."""
     x = bits + np.uint64((salt + 1) * 0x9E3779B97F4A7C15 % 2**64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -109,14 +131,36 @@ def find_duplicates(table: Table, inputs: Sequence[int], target: int) -> Duplica
         return Duplicates(None)
     rows = hashes.rows()
     in_order = np.sort(rows)
-    repeats = int(np.count_nonzero(in_order[1:] == in_order[:-1]))
+    units, repeats, other = np.arange(len(rows)), int(np.count_nonzero(in_order[1:] == in_order[:-1])), 0
     if repeats:
         _, units, sizes = np.unique(rows, return_inverse=True, return_counts=True)
         units = units.reshape(-1)
         whole = np.unique(rows + hashes.column(target))
-        coarse = not _stands_several_times(rows + hashes.column(target)) and _chance_repeats(hashes, sizes)
-        return Duplicates(units, repeats, len(whole) - len(sizes), coarse)
-    return _near_duplicates(hashes)
+        other = len(whole) - len(sizes)
+        if not _stands_several_times(rows + hashes.column(target)) and _chance_repeats(hashes, sizes):
+            return Duplicates(units, repeats, repeats, other, coarse=True)
+    units, but_for = _but_for_one(hashes, rows, units)
+    told = [p for p in inputs if (table.names[p],) != but_for]  # what is left says which rows nearly agree
+    units, last_digits = _merged(units, _last_digits(RowHashes(table, told), _firsts(units)))
+    units, near = _merged(units, near_copies(_firsts(units), Space(RowHashes(table, told), _sample(len(table)))))
+    count = len(units) - len(_firsts(units))
+    return Duplicates(units if count else None, count, repeats, other, False, but_for, last_digits, near)
+
+
+def _firsts(units: np.ndarray) -> np.ndarray:
+    """The first row of each unit, int64, ascending."""
+    first = np.full(int(units.max()) + 1, -1)
+    first[units[::-1]] = np.arange(len(units))[::-1]
+    return np.sort(first[first >= 0])
+
+
+def _merged(units: np.ndarray, of_firsts: np.ndarray | None) -> tuple[np.ndarray, bool]:
+    """Units of all rows, those joined whose first rows are `of_firsts` of one unit, and whether there are such."""
+    if of_firsts is None:
+        return units, False
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first, kind="stable"), kind="stable")  # of each unit among the first rows
+    return of_firsts[place[unit.reshape(-1)]], True
 
 
 def _pairs(sizes: np.ndarray) -> float:
@@ -201,30 +245,56 @@ def _step_and_spread(hashes: RowHashes, position: int, rows: np.ndarray) -> tupl
     return step, max(float(high - low) / 0.8, step)
 
 
+# ---- the same but for one column ------------------------------------------------------------------------------------
+
+
+def _but_for_one(hashes: RowHashes, rows: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Units joined where rows agree in all columns but one, more often than chance makes them; the names of such columns.
+
+    A number of the row that was not recognised, or a column of noise, would hide copies else.
+    """
+    if len(hashes.columns) < 3:
+        return units, ()
+    firsts = _firsts(units)
+    sample = _sample(len(rows))
+    agree = {p: float(((_counts(hashes, p, sample) / len(sample)) ** 2).sum()) for p in hashes.columns}
+    names = []
+    for position in sorted(hashes.columns, key=lambda p: agree[p])[:JUDGED]:
+        without = rows - hashes.column(position)
+        without_firsts = without if len(firsts) == len(without) else without[firsts]
+        in_order = np.sort(without_firsts)
+        if np.count_nonzero(in_order[1:] == in_order[:-1]) < max(3.0, NEAR_FROM * len(rows) / 2):
+            continue
+        _, sizes = np.unique(without_firsts, return_counts=True)
+        others = RowHashes(hashes.table, [p for p in hashes.columns if p != position])
+        if not _chance_repeats(others, sizes):
+            names.append(hashes.table.names[position])
+            units = joined(units, without)
+    return units, tuple(names)
+
+
 # ---- nearly the same ---------------------------------------------------------------------------------------------------
 
 
-def _near_duplicates(hashes: RowHashes) -> Duplicates:
-    """Rows that differ in last digits alone. They are as near on a finer grid; mere neighbours are not."""
-    none = Duplicates(None)
-    sample = _sample(len(hashes))
+def _last_digits(hashes: RowHashes, rows: np.ndarray) -> np.ndarray | None:
+    """Units of `rows` that differ in last digits alone. They are as near on a finer grid; mere neighbours are not."""
+    sample = rows[_sample(len(rows))]
     grid = _grid(hashes, sample)
     if not grid:
-        return none
-    share = len(sample) / len(hashes)
+        return None
+    share = len(sample) / len(rows)
     finer = {position: step / FINER for position, step in grid.items()}
     sizes = np.unique(hashes.rounded(grid, 0.5, sample), return_counts=True)[1]
-    wanted = max(3.0, NEAR_FROM * len(hashes) / 2) * share**2
+    wanted = max(3.0, NEAR_FROM * len(rows) / 2) * share**2
     pairs = _pairs(sizes)
     if pairs < wanted or pairs * KEPT_OF_NEAR > _pairs(
         np.unique(hashes.rounded(finer, 0.5, sample), return_counts=True)[1]
     ):
-        return none
+        return None
     one, other = (
-        np.unique(hashes.rounded(grid, shift), return_inverse=True)[1].reshape(-1) for shift in (0.5, 0.0)
+        np.unique(hashes.rounded(grid, shift, rows), return_inverse=True)[1].reshape(-1) for shift in (0.5, 0.0)
     )  # two grids: neighbours that one of them parts are together in the other
-    units = joined(one, other)
-    return Duplicates(units, len(units) - len(np.unique(units)), near=True)
+    return joined(one, other)
 
 
 def _grid(hashes: RowHashes, sample: np.ndarray) -> dict[int, float]:
@@ -257,3 +327,29 @@ def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         if np.array_equal(after, unit):
             return unit
         unit = after
+
+
+class Space:
+    """Rows as points: numbers in spreads of their column, texts as places that are far from one another."""
+
+    def __init__(self, hashes: RowHashes, sample: np.ndarray) -> None:
+        self.hashes = hashes
+        self.scales: dict[int, tuple[float, float]] = {}  # middle and spread of a column of numbers; nothing of a text
+        for position in hashes.columns:
+            numbers = hashes.numbers(position)
+            values = np.zeros(0) if numbers is None else numbers[sample][~np.isnan(numbers[sample])]
+            if len(values):
+                low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+                self.scales[position] = float(middle), float(high - low) / 0.8 or float(values.std()) or 1.0
+
+    def __call__(self, rows: np.ndarray, column: int | None) -> np.ndarray:
+        columns = self.hashes.columns if column is None else [self.hashes.columns[column]]
+        return np.stack([self._places(position, rows) for position in columns], axis=1)
+
+    def _places(self, position: int, rows: np.ndarray) -> np.ndarray:
+        numbers = self.hashes.numbers(position)
+        if numbers is None or position not in self.scales:
+            cells = self.hashes.table.columns[position][rows].tolist()
+            return np.array([zlib.crc32(str(cell).encode()) for cell in cells]) * (TEXTS / 2**32)
+        middle, spread = self.scales[position]
+        return np.nan_to_num((numbers[rows] - middle) / spread, nan=-FAR)

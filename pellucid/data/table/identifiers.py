@@ -17,6 +17,7 @@ from .read import Table
 DIFFERENT = 0.95  # of the values, in a column that names rows
 SAMPLE = 1000  # values that a column must pass before all are looked at
 LEAST = 10  # values
+FIRST = 30  # times as far in as expected the first of numbers drawn from those from 0 on hardly is
 DENSE = 10  # numbers that a range may have for each row, where the name alone is a weak sign
 # The last word of a name, in a column of any whole numbers or codes.
 NAMES_ROWS = "id ids uid uuid guid idx index key pk rowid rownum rownumber serial isbn ssn imei iban hash token"
@@ -80,6 +81,10 @@ def _number_identifier(table: Table, position: int, values: np.ndarray) -> str |
     ordered = np.sort(values)
     steps = np.diff(ordered)
     counts = bool(np.all(steps == steps[0]) and steps[0] > 0)  # equally spaced, in any order
+    step, first, of = steps[0], ordered[0], max(len(values), table.drawn_from or 0)
+    if of > len(values):  # drawn from a column of numbers one apart
+        counts, step = bool(np.all(steps > 0) and ordered[-1] - first < of), 1.0
+        first = 0.0 if 0 <= first < FIRST * of / len(values) else first
     in_order = bool(np.all(np.diff(values) > 0))
     words = name_words(table.names[position])
     last = words[-1] if words else ""
@@ -89,10 +94,10 @@ def _number_identifier(table: Table, position: int, values: np.ndarray) -> str |
         return "row numbers" if counts and in_order else "identifiers"
     if set(words) & set(MEASURES.split()):
         return None
-    dense = ordered[-1] - ordered[0] < DENSE * len(values)
+    dense = ordered[-1] - ordered[0] < DENSE * of
     if last in MAY_NAME_ROWS.split() and dense:
         return "row numbers" if counts and in_order else "identifiers"
-    if counts and steps[0] == 1 and ordered[0] in (0, 1):
+    if counts and step == 1 and first in (0, 1):
         return "row numbers" if in_order else "identifiers"
     return None
 

@@ -99,6 +99,9 @@ def _unwrapped(path: Path, value: dict[str, Any], notes: list[str]) -> Any:
         return [dict(zip(names, row, strict=False)) for row in value["data"]]
     lists = [key for key, inner in value.items() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
     if len(lists) != 1:
+        inside = [key for key, inner in value.items() if isinstance(inner, dict) and _has_records(inner)]
+        if not lists and len(inside) == 1:
+            return _unwrapped(path, value[inside[0]], notes)
         if any(isinstance(inner, dict | list) for inner in value.values()):
             raise DataError(f"{path}: a JSON object with {', '.join(map(repr, list(value)[:8]))} in it; expected {FORMS}; write the table in it to a "
                             "file of its own")  # fmt: skip
@@ -108,6 +111,10 @@ def _unwrapped(path: Path, value: dict[str, Any], notes: list[str]) -> Any:
             f"file: the records in {lists[0]!r} of the JSON read; left out: {_shown([key for key in value if key != lists[0]])}"
         )
     return value[lists[0]]
+
+
+def _has_records(value: dict[str, Any]) -> bool:
+    return any(isinstance(inner, list) and inner and isinstance(inner[0], dict) for inner in value.values())
 
 
 def _by_key(path: Path, value: dict[str, Any]) -> dict[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""Labels that are one but for blanks and case, and the words for yes and no (floor 4)."""
+"""Labels that are one but for blanks, case and leading zeros, and the words for yes and no (floor 4)."""
 
 from __future__ import annotations
 
@@ -30,14 +30,20 @@ def folded(label: str) -> str:
     return " ".join(label.split()).casefold()
 
 
+def one_form(label: str) -> str:
+    """The form that all spellings of a label share: `folded`, without zeros before a whole number."""
+    form = folded(label)
+    return form.lstrip("0") or "0" if form.isdecimal() else form
+
+
 def merge_labels(counts: Mapping[str, int]) -> Merged:
-    """The labels, with how often each comes, that differ by blanks and case alone.
+    """The labels, with how often each comes, that differ by blanks, case and leading zeros alone.
 
     Where all are words for yes and no, and more than two of them, they become two.
     """
     groups: dict[str, list[str]] = defaultdict(list)
     for label in counts:
-        groups[folded(label)].append(label)
+        groups[one_form(label)].append(label)
     two_valued = len(groups) > 2 and groups.keys() <= YES | NO and groups.keys() & YES and groups.keys() & NO
     if two_valued:
         groups = {"yes": [x for x in counts if folded(x) in YES], "no": [x for x in counts if folded(x) in NO]}
@@ -56,7 +62,13 @@ def merge_labels(counts: Mapping[str, int]) -> Merged:
 
 def _may_be_meant(form: str, counts: list[int]) -> bool:
     """Whether the spellings of a single letter may be two labels: both come often."""
-    return len(counts) > 1 and len(form) == 1 and form not in ONE_LETTER and min(counts) >= OFTEN * sum(counts)
+    return (
+        len(counts) > 1
+        and len(form) == 1
+        and form.isalpha()
+        and form not in ONE_LETTER
+        and min(counts) >= OFTEN * sum(counts)
+    )
 
 
 def merged_counts(counts: Mapping[str, int], merged: Merged) -> Counter[str]:

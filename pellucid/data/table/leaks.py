@@ -262,6 +262,15 @@ def named_as_group(name: str) -> bool:
     return bool(set(GROUP_NAMES.split()) & set(name_words(name)))
 
 
+def score_on_folds(probe: Probe, columns: Sequence[int], fold: np.ndarray, beside: np.ndarray) -> float:
+    """The better score of a linear model and the nearest row on rows held back by `fold` (N,).
+
+    beside: more columns float64 (N, any), of about the same scale.
+    """
+    matrix = np.concatenate([_matrix(probe, columns), beside], axis=1)
+    return max(_cross_validated(probe, matrix, fold, model) for model in (_ridge, _neighbour))
+
+
 def score_by_group(probe: Probe, columns: Sequence[int], group: int) -> tuple[float, float]:
     """(on rows held back at random, on whole groups held back): the better score of a linear model and the nearest row.
 

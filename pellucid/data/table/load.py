@@ -19,11 +19,14 @@ from ..base import OptionValue, Source
 from ..files import sha256
 from ..problem import SPLITS, DataModule, Examples, RawExample
 from ..split import LEAST_TABLE_ROWS, THREE_WAY, TWO_WAY
+from .duplicates import RowHashes
 from .folds import FOLDS, SMALL, bag_folds, fold_rows
-from .infer import clean_target, fit
-from .partition import Choices, Partition, partition, shared_rows_note
+from .in_batches import check_memory, encode_large, part_of, raw_rows
+from .infer import NUMERIC, TargetWords, clean_target, fit
+from .large import LargeTable, open_large
+from .partition import Choices, Partition, duplicate_notes, partition, shared_rows_note
 from .preprocess import TablePreprocessor
-from .read import Table, read_table
+from .read import ROWS, Table, read_table
 from .read_options import ReadOptions
 from .targets import decide_target, fit_target, row_weights, scaled_weights, weight_position
 from .tree_bins import MANY, cut_by_trees
@@ -31,15 +34,30 @@ from .tree_bins import MANY, cut_by_trees
 
 def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     """The table at `source.path`. columns: its names, where the file has no header."""
+    table, large = open_table(source, columns)
+    return table_module(source, plan_table(source, table), large)
+
+
+def open_table(source: Source, columns: Sequence[str] = ()) -> tuple[Table, LargeTable | None]:
+    """The table at `source.path`, read as the options say: all rows; or of a large one those drawn from it, and itself."""
     path, options = source.path, source.options
-    table = read_table(path, options.get("header"), ReadOptions.parse(options.get("read")))
-    if columns and not table.header:
-        table = _renamed(table, list(columns))
+    header, read = options.get("header"), ReadOptions.parse(options.get("read"))
+    large = None if columns else open_large(path, header, read)
+    if large is not None:
+        target = chosen_columns(large.take(ROWS), options)[0] if "target" in options else None
+        return large.drawn(source.seed, target), large
+    table = read_table(path, header, read)
+    return (_renamed(table, list(columns)) if columns and not table.header else table), None
+
+
+def plan_table(source: Source, table: Table) -> TablePlan:
+    """What is learned from a table, and who is in which split."""
+    path, options = source.path, source.options
     target, drop = chosen_columns(table, options)
     strip = options.get("strip_label")
     notes = [*table.notes]
-    table = _with_target(table, target, notes)
-    table, spellings = clean_target(table, target, options.get("task"), strip, notes)
+    table = _with_target(table, target, notes if table.drawn_from is None else [])
+    table, words = clean_target(table, target, options.get("task"), strip, notes)
     if len(table) < LEAST_TABLE_ROWS:
         raise DataError(
             f"{path}: {len(table)} rows with a target; expected {LEAST_TABLE_ROWS} at least to train, validate and test on; collect more"
@@ -49,40 +67,61 @@ def load_table(source: Source, columns: Sequence[str] = ()) -> DataModule:
     weight = weight_position(table, options, target)
     drop = drop if weight is None else [*drop, weight]
     fractions = TWO_WAY if "test_data" in options else THREE_WAY
-    found = partition(table, task, strip, source.seed, fractions, Choices.of(table, target, drop, options))
+    choices = Choices.of(table, target, drop, options)
+    found = partition(table, task, strip, source.seed, fractions, choices)
     source.record["split"] = options.get("split", "auto")
     rows = found.rows
     if not all(map(len, rows)):
         raise DataError(f"{path}: {len(table)} rows with a target, too few for {len(np.unique(found.strata))} different values to train, "
                         "validate and test on; expected more rows for each; collect more, or merge rare values")  # fmt: skip
-    question = Question(table, target, task, separator, [*drop, *found.left_out], strip, weight, options, spellings)
+    question = Question(
+        table, target, task, separator, [*drop, *found.left_out], strip, weight, options, words, found.units
+    )
+    return TablePlan(question, found, choices, notes)
+
+
+def table_module(source: Source, plan: TablePlan, large: LargeTable | None = None) -> DataModule:
+    """The data module of a plan: the preprocessor learned from its training rows, and all splits encoded.
+
+    large: the table that the plan's rows were drawn from.
+    """
+    question, found, notes = plan.question, plan.partition, [*plan.notes]
+    path, options = source.path, source.options
+    table, task, weight, rows = question.table, question.task, question.weight, found.rows
     preprocessor, fit_notes, encoded = question.learn(rows[0])
+    encoded.unit = found.units
     notes += found.notes + fit_notes
     if weight is not None:
         notes.append(f"weights: rows count by {table.names[weight]} (--row-weight), in the loss and in the scores")
-    splits, tables, used = [encoded.take(own) for own in rows], [table.take(own) for own in rows], [path]
+    raw: list[RawExample] = [table.take(own).row for own in rows]
+    splits, used = [encoded.take(own) for own in rows], [path]
+    if large is not None:
+        check_memory(large, encoded)
+        splits, raw = question.in_batches(large, preprocessor, found, plan.choices, source.seed, notes)
     if "test_data" in options:
         test_path = _test_path(source)
-        tables.append(_labelled(test_path, preprocessor, options.get("header"), notes))
-        own = tables[-1]
+        own = _labelled(test_path, preprocessor, options.get("header"), notes)
+        raw.append(own.row)
         splits.append(
             Examples(preprocessor.encode(own), preprocessor.encode_target(own), weights_of(preprocessor, own))
         )
+        notes += preprocessor.unseen_values(own)
         used.append(test_path)
         notes.append(f"split: {found.how} into training and validation; test: {test_path.name}")
         if source.dataset is None:
-            notes += shared_rows_note(table, tables[-1], found, preprocessor.needed)
+            notes += shared_rows_note(table, own, found, preprocessor.needed)
     else:
         notes.append(f"split: {found.how}")
-    raw: dict[str, RawExample] = {split: own.row for split, own in zip(SPLITS, tables, strict=True)}
     train, validation, test = splits
     data = DataModule(
-        source.name, "table", task, preprocessor, train, validation, test, notes, sha256(used), source.record, raw
+        source.name, "table", task, preprocessor, train, validation, test, notes, sha256(used), source.record,
+        dict(zip(SPLITS, raw, strict=True)), large=large is not None,
     )  # fmt: skip
 
     bag = Bag(found.strata, found.units, found.in_order, source.seed)
-    data.bagged = functools.partial(bag.module, data, table, encoded, rows)
-    if "test_data" not in options and has_folds(found):
+    if large is None:
+        data.bagged = functools.partial(bag.module, data, table, encoded, rows)
+    if "test_data" not in options and large is None and has_folds(found):
         data.folds = lambda: question.folds(data, fold_rows(found.strata, task, source.seed, found.units), bag)
     return data
 
@@ -122,7 +161,10 @@ def has_folds(found: Partition) -> bool:
 
 @dataclass(frozen=True)
 class Question:
-    """What is learned from a table's rows, all of which have a target. target, drop, weight: positions of columns."""
+    """What is learned from a table's rows, all of which have a target. target, drop, weight: positions of columns.
+
+    units: int64 (N,) of the rows, see `split_rows`.
+    """
 
     table: Table
     target: int
@@ -132,13 +174,15 @@ class Question:
     strip: str | None
     weight: int | None
     options: Mapping[str, OptionValue]
-    spellings: dict[str, str]
+    words: TargetWords
+    units: np.ndarray | None
 
     def learn(self, train: np.ndarray) -> tuple[TablePreprocessor, list[str], Examples]:
         """The preprocessor by the rows `train` alone, notes, and all rows encoded."""
         table = self.table
         preprocessor, notes = fit(table, train, self.target, self.task, self.drop, self.strip)
-        preprocessor.read_options, preprocessor.target_form.spellings = table.options, self.spellings
+        preprocessor.read_options, form = table.options, preprocessor.target_form
+        form.spellings, form.sentinels = self.words.spellings, self.words.sentinels
         fit_target(preprocessor, table, self.target, train, self.separator, self.options)
         weights = None
         if self.weight is not None:
@@ -149,10 +193,28 @@ class Question:
             cut_by_trees(preprocessor, inputs["numbers"][train], target[train])
         return preprocessor, notes, Examples(inputs, target, weights)
 
+    def in_batches(
+        self, large: LargeTable, preprocessor: TablePreprocessor, found: Partition, choices: Choices, seed: int,
+        notes: list[str],
+    ) -> tuple[list[Examples], list[RawExample]]:  # fmt: skip
+        """All rows of the table that `self.table` was drawn from, in their parts, and what gives each row as it was."""
+        table, target = self.table, self.target
+        inputs = [p for p in range(len(table.names)) if p != target and p not in self.drop]
+        rule = part_of(table, RowHashes(table, inputs).rows(), found, choices, seed)
+        weight = None
+        if self.weight is not None:
+            weight = (self.weight, float(row_weights(table, self.weight)[found.rows[0]].mean()))
+        encoded = encode_large(large, table, target, weight, preprocessor, inputs, rule)
+        notes.append(f"rows: {len(large):,}; what is decided is decided on {len(table):,} drawn at random")
+        notes += encoded.notes + duplicate_notes(encoded.duplicates(found.duplicates.coarse), len(large), choices)
+        parts, rows = encoded.split(len(found.rows))
+        return parts, [raw_rows(large, own) for own in rows]
+
     def folds(self, whole: DataModule, parts: Iterable[list[np.ndarray]], bag: Bag) -> Iterator[DataModule]:
         """The data module of each fold; `parts` are its rows to train, validate and test on."""
         for rows in parts:
             preprocessor, _, encoded = self.learn(rows[0])
+            encoded.unit = self.units
             train, validation, test = (encoded.take(own) for own in rows)
             fold = dataclasses.replace(
                 whole,
@@ -165,6 +227,16 @@ class Question:
             )
             fold.bagged = functools.partial(bag.module, fold, self.table, encoded, rows)
             yield fold
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What is known of a table before anything is learned from it. notes: on reading, and on the target."""
+
+    question: Question
+    partition: Partition
+    choices: Choices
+    notes: list[str]
 
 
 def _test_path(source: Source) -> Path:
@@ -214,9 +286,7 @@ def _with_target(table: Table, target: int, notes: list[str]) -> Table:
         raise DataError(
             f"{table.path}: the target {table.names[target]} is missing in every row; expected values; choose another --target"
         )
-    notes.append(
-        f"{table.path.name}: left out, rows without a value of {table.names[target]}: {int((~present).sum()):,}"
-    )
+    notes.append(f"rows: left out, without a value of {table.names[target]}: {int((~present).sum()):,}")
     return table.take(np.flatnonzero(present))
 
 
@@ -239,7 +309,9 @@ def _labelled(path: Path, preprocessor: TablePreprocessor, header: bool | None, 
                         f"{', '.join(preprocessor.names)}.{suggestion(preprocessor.target_name, table.names) or ' Add it.'}")  # fmt: skip
     target = table.names.index(preprocessor.target_name)
     table = _with_target(table, target, notes)
-    return clean_target(table, target, "regression", None, notes)[0] if preprocessor.task == "regression" else table
+    if preprocessor.task not in NUMERIC:
+        return table
+    return clean_target(table, target, preprocessor.task, None, notes, preprocessor.target_form.sentinels)[0]
 
 
 def read_rows_for_prediction(
@@ -253,11 +325,36 @@ def read_rows_for_prediction(
     """
     options = ReadOptions.parse(read).over(preprocessor.read_options)
     table = read_table(path, header, options)
-    names, needed = preprocessor.names, preprocessor.needed
-    if header is None and not table.header:
-        first = [str(column[0]) for column in table.columns]  # names may look like data: 2019, 2020
-        if set(needed) <= set(first):
-            table = read_table(path, True, options)
+    if header is None and _has_names_first(table, preprocessor):
+        table = read_table(path, True, options)
+    return _as_trained(table, preprocessor, header)
+
+
+def batches_for_prediction(
+    path: Path, preprocessor: TablePreprocessor, header: bool | None = None, read: str | None = None
+) -> Iterator[Table]:
+    """`read_rows_for_prediction`, a batch at a time where the table is large."""
+    options = ReadOptions.parse(read).over(preprocessor.read_options)
+    large = open_large(path, header, options)
+    if large is None:
+        yield read_rows_for_prediction(path, preprocessor, header, read)
+        return
+    if header is None and _has_names_first(large.take(np.arange(1)), preprocessor):
+        large = open_large(path, True, options) or large
+    large = replace(large, names=_as_trained(large.take(ROWS), preprocessor, header).names)
+    like = large.drawn(0)
+    for batch in large.batches(like):
+        yield replace(batch, notes=batch.notes if int(batch.rows[0]) == 0 else [])  # type: ignore[index]
+
+
+def _has_names_first(table: Table, preprocessor: TablePreprocessor) -> bool:
+    """Whether the first row holds the names of training: names may look like data, as 2019 and 2020 do."""
+    return not table.header and set(preprocessor.needed) <= {str(column[0]) for column in table.columns}
+
+
+def _as_trained(table: Table, preprocessor: TablePreprocessor, header: bool | None) -> Table:
+    """The table under the names of training."""
+    path, names, needed = table.path, preprocessor.names, preprocessor.needed
     if set(needed) <= set(table.names):
         return table
     if table.header and (preprocessor.header or set(table.names) & set(needed)):

@@ -11,16 +11,20 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .delimited import MISSING_INPUT, as_number
+from .limits import cut_limit, place
 
 LOOKED_AT = 20_000  # different values that a format is inferred from first; all of them where some then cannot be read
 GLANCE = 200  # values that show whether a column is of numbers at all
 LEAST_GROUPED = 3  # different whole numbers under 1,000 that make 1.234 beside them a thousand
 MAX_UNIT = 15  # characters
+FEW_OTHERS = 0.05  # of a column's different values: the most that may be neither number nor limit where limits are read
+MOST_UNITS = 4  # of a column in mixed units; more are no units, as the letters of seats 12A to 30F
+LEAST_LIMITED = 3  # different values of a column in which limits are read
 
 # Three powers of ten by the words after a number. m, b and t may be units as well: see `NumberFormat.short`.
 MAGNITUDES = {
@@ -31,6 +35,7 @@ MAGNITUDES = {
 }  # fmt: skip
 SHORT_MAGNITUDES = {"m": 6, "b": 9, "t": 12, "T": 12, "G": 9}
 CODES = {"usd": "$", "us$": "$", "eur": "€", "euro": "€", "gbp": "£", "jpy": "¥", "inr": "₹", "rs": "₹"}
+NO_UNITS = ("and", "or", "to")  # 65 and over
 ORDINALS = ("st", "nd", "rd", "th")
 
 CURRENCY = (r"(?:(?:US|R|A|C|AU|CA|NZ|HK|S)?\$|[€£¥₹₩₽₺₪฿₫₴₦₱₡₵₸₼]|(?:USD|EUR|GBP|JPY|CHF|CAD|AUD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|INR|CNY|RMB|BRL|ZAR|MXN|"
@@ -40,6 +45,7 @@ CELL = re.compile(
     r" ?(?P<suffix>[^\W\d_%°][^\d+<>=;:()|]*?[23²³]?|[%‰°$€£¥₹₩₽₺₪฿₫₴₦₱\"'″′][^\d+<>=;:()|]*?)?(?P<behind> ?-)?", re.IGNORECASE
 )  # fmt: skip
 ENCLOSED = re.compile(r"(\D*?)\(([^()]*)\)(\D*)")
+CODE = re.compile(r"[-+]?0\d+")  # 007
 GROUPED = re.compile(r"[1-9]\d{0,2}[.,]\d{3}")
 SPACED = re.compile(r"[1-9]\d{0,2}(?:[ ']\d{3})+")
 NOT_DIGITS = str.maketrans("−–‒﹣－’ʼ`´", "-----''''")
@@ -50,12 +56,15 @@ class NumberFormat:
     """How a column writes its numbers. Thousands may be set apart by any sign that is not the decimal one, in groups of three.
 
     decimal: "." or ",". unit: the currency, percent sign or unit of its numbers, empty for none. short: whether m, b and t
-    after a number mean millions, billions and trillions, as they do beside other such words or a currency.
+    after a number mean millions, billions and trillions, as they do beside other such words or a currency. limits: whether
+    `<7`, `51+` and `15-25` are numbers, as `limits.place` says. doubtful: whether a rule alone has chosen the decimal sign.
     """
 
     decimal: str = "."
     unit: str = ""
     short: bool = False
+    limits: bool = False
+    doubtful: bool = field(default=False, compare=False)
 
     @property
     def told(self) -> str:
@@ -86,10 +95,13 @@ class Parts:
 
 @dataclass(frozen=True)
 class Inferred:
-    """What a column's values say. doubtful: whether they leave the decimal sign open, so that a rule has decided."""
+    """What a column's values say.
+
+    told: whether the user or semicolons between fields said the decimal sign of a column that leaves it open.
+    """
 
     format: NumberFormat
-    doubtful: bool
+    told: bool = False
 
 
 # ---- one cell ----------------------------------------------------------------------------------------------------------
@@ -129,7 +141,7 @@ def _split_suffix(suffix: str) -> tuple[str | None, int, bool]:
     joined = re.fullmatch(rf"([kKMBm]|bn)((?i:{CURRENCY}))", suffix)
     if joined:  # 3.2kUSD
         return _same_unit(joined[2]), (MAGNITUDES | SHORT_MAGNITUDES)[joined[1]], False
-    if len(suffix) > MAX_UNIT or suffix.count(" ") > 2:
+    if len(suffix) > MAX_UNIT or suffix.count(" ") > 2 or name.lower() in NO_UNITS:
         return None, 0, False
     return _same_unit(suffix), 0, False
 
@@ -153,7 +165,38 @@ def read_number(text: str, form: NumberFormat) -> float | None:
         if number is not None:
             return number
     parts = split_cell(text)
-    if parts is None or not _fits(parts, form):
+    if parts is not None:
+        return _number(parts, form)
+    ends = _split_limit(text) if form.limits else None
+    if ends is None:
+        return None
+    numbers = [None if end is None else _number(end, form) for end in ends]
+    unread = any(number is None and end is not None for number, end in zip(numbers, ends, strict=True))
+    return None if unread else place(*numbers)
+
+
+def _split_limit(text: str) -> tuple[Parts | None, Parts | None] | None:
+    """The lower and the upper limit that a cell names, None where it is open; a unit that one has is the other's too."""
+    found = cut_limit(text)
+    if found is None:
+        return None
+    low, high = (None if end is None else split_cell(end) for end in (found.low, found.high))
+    for parts, end in ((low, found.low), (high, found.high)):
+        if (end is not None and parts is None) or (parts is not None and CODE.fullmatch(parts.digits)):
+            return None
+    if low is not None and high is not None:
+        low, high = _with_unit(low, high), _with_unit(high, low)
+    return low, high
+
+
+def _with_unit(parts: Parts, other: Parts) -> Parts:
+    if parts.unit or parts.power:
+        return parts
+    return replace(parts, unit=other.unit, power=other.power, short=other.short)
+
+
+def _number(parts: Parts, form: NumberFormat) -> float | None:
+    if not _fits(parts, form):
         return None
     plain = plain_digits(parts.digits, form.decimal)
     if plain is None:
@@ -205,24 +248,64 @@ def plain_digits(digits: str, decimal: str) -> str | None:
 # ---- a whole column ----------------------------------------------------------------------------------------------------
 
 
-def infer_format(texts: Iterable[str], others: Others, commas: bool = False) -> Inferred | None:
+def infer_format(
+    texts: Iterable[str], others: Others, commas: bool = False, said: str | None = None, limits: bool = True
+) -> Inferred | None:
     """The format of a column of these different values; None where fewer than half of them are numbers.
 
-    others: the decimal sign that the user or the file's other columns say, asked only where this column leaves it open.
-    commas: whether 1,234 is then 1.234, as it is where semicolons separate.
+    others: the decimal sign that the file's other columns say, asked only where this column leaves it open.
+    commas: whether 1,234 is then 1.234, as it is where semicolons separate. said: the decimal sign by the user, "" for the one
+    that occurs. limits: whether `<7` and `15-25` may be numbers, where all the column is so written.
     """
-    split = [split_cell(text) for text in texts]
-    cells = [parts for parts in split if parts is not None]
-    if 2 * len(cells) <= len(split):
+    texts = list(texts)
+    split = {text: split_cell(text) for text in texts}
+    cells = [parts for parts in split.values() if parts is not None]
+    limited = _limits([text for text, parts in split.items() if parts is None], len(split)) if limits else {}
+    if 2 * (len(cells) + len(limited)) <= len(split):
         return None
+    cells += [end for ends in limited.values() for end in ends if end is not None]
     short = _short_magnitudes(cells)
     unit = _shared_unit(cells, short)
-    fitting = [p for p in cells if unit_of(p, short) in ("", unit)]
-    sign = _decimal_sign([p.digits for p in fitting])
-    open_ones = sign is None and any(GROUPED.fullmatch(p.digits) for p in fitting)
-    told = others() if open_ones else None
-    rule = "," if commas and any("," in p.digits for p in fitting) else "."
-    return Inferred(NumberFormat(sign or told or rule, unit, short), open_ones and told is None)
+    digits = [p.digits for p in cells if unit_of(p, short) in ("", unit)]
+    sign, doubtful, told = _chosen_sign(digits, others, commas, said)
+    form = NumberFormat(sign, unit, short, bool(limited), doubtful)
+    if limited and not _all_differ(limited, form):
+        return infer_format(texts, others, commas, said, limits=False)
+    return Inferred(form, told)
+
+
+def _chosen_sign(digits: list[str], others: Others, commas: bool, said: str | None) -> tuple[str, bool, bool]:
+    """The decimal sign of a column, whether a rule alone has decided, and whether the user or the file's separator has."""
+    votes = Counter(vote for vote in map(decimal_vote, digits) if vote)
+    if votes:
+        return ("," if votes[","] > votes["."] else "."), False, False
+    open_ones = [each for each in digits if GROUPED.fullmatch(each)]
+    if not open_ones:
+        return said or ".", False, False
+    own = {found for each in open_ones for found in each if found in ".,"}
+    if said == "" and len(own) == 1:
+        return own.pop(), False, True
+    if said:
+        return said, False, True
+    sign = others() or _grouping_vote(digits, own)
+    if sign is not None:
+        return sign, False, False
+    rule = commas and any("," in each for each in digits)
+    return ("," if rule else "."), True, rule
+
+
+def _limits(texts: list[str], count: int) -> dict[str, tuple[Parts | None, Parts | None]]:
+    """The limits among values that are no numbers; none where much of it is neither. count: of all values of the column."""
+    found = {text: ends for text in texts if (ends := _split_limit(text)) is not None}
+    others = len(texts) - len(found)
+    return found if count >= LEAST_LIMITED and others <= max(1, FEW_OTHERS * count) else {}
+
+
+def _all_differ(limited: dict[str, tuple[Parts | None, Parts | None]], form: NumberFormat) -> bool:
+    """Whether all limits can be read, and no two that are open at one end are read as one number."""
+    numbers = {text: read_number(text, form) for text in limited}
+    open_ended = {cut_limit(text): numbers[text] for text, ends in limited.items() if None in ends}
+    return None not in numbers.values() and len(set(open_ended.values())) == len(open_ended)
 
 
 def _short_magnitudes(cells: list[Parts]) -> bool:
@@ -247,12 +330,18 @@ def _decimal_sign(digits: list[str]) -> str | None:
     votes = Counter(vote for vote in map(decimal_vote, digits) if vote)
     if votes:
         return "," if votes[","] > votes["."] else "."
-    open_ones = {found for each in digits if GROUPED.fullmatch(each) for found in each if found in ".,"}
-    if len(open_ones) != 1:
+    return _grouping_vote(
+        digits, {found for each in digits if GROUPED.fullmatch(each) for found in each if found in ".,"}
+    )
+
+
+def _grouping_vote(digits: list[str], signs: set[str]) -> str | None:
+    """The decimal sign of a column whose `signs` may part thousands: whole numbers under 1,000 alone beside them say that they do."""
+    if len(signs) != 1:
         return None
     whole = {each for each in digits if each.isdecimal() and int(each)}
     if len(whole) >= LEAST_GROUPED and all(len(each) <= 3 for each in whole):  # 1.234 beside 567, 89 and 912
-        return "," if open_ones == {"."} else "."
+        return "," if signs == {"."} else "."
     return None
 
 
@@ -271,6 +360,31 @@ def may_be_grouped(texts: list[str]) -> bool:
     return all(GROUPED.fullmatch(text) or (text.isdecimal() and len(text) <= 3) for text in bare)
 
 
+def mixed_units(texts: Iterable[str]) -> tuple[str, str] | None:
+    """Two values in different units of a column of numbers in more than one; None for any other column.
+
+    A bare number among others in percent is one in another unit: 0.12 beside 12% may be either.
+    """
+    texts = list(texts)
+    cells = {text: parts for text in texts if (parts := split_cell(text)) is not None}
+    if len(texts) - len(cells) > FEW_OTHERS * len(texts):
+        return None
+    short = _short_magnitudes(list(cells.values()))
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for text, parts in cells.items():
+        unit = unit_of(parts, short)
+        if unit or parts.digits.strip("0.,"):
+            first.setdefault(unit, text)
+            counts[unit] += 1
+    if "%" not in counts:
+        counts.pop("", None)
+    if not 2 <= len(counts) <= MOST_UNITS:
+        return None
+    one, other = sorted((unit for unit, _ in counts.most_common(2)), key=list(first).index)
+    return first[one], first[other]
+
+
 # ---- reading one -------------------------------------------------------------------------------------------------------
 
 
@@ -281,34 +395,54 @@ class ReadNumbers:
     values: np.ndarray
     strays: np.ndarray
     format: NumberFormat = PLAIN
-    doubtful: bool = False
+    told: bool = False  # as of `Inferred`
+
+    @property
+    def doubtful(self) -> bool:
+        return self.format.doubtful
 
 
-def read_column(column: np.ndarray, others: Others, commas: bool = False) -> ReadNumbers | None:
+def read_column(
+    column: np.ndarray, others: Others, commas: bool = False, said: str | None = None
+) -> ReadNumbers | None:
     """The numbers of a column of text (N,), None where missing; None where fewer than half of what is there are numbers.
 
-    others, commas: as for `infer_format`.
+    others, commas, said: as for `infer_format`.
     """
     texts = column.tolist()
     plain = read_plain(texts)
     glance = _present(texts, GLANCE)
-    if plain is not None and not len(plain.strays) and not may_be_grouped(glance):
+    grouped = may_be_grouped(glance) or (said == "," and any("." in text for text in texts if text))
+    if plain is not None and not len(plain.strays) and not grouped:
         return plain
-    if infer_format(glance, others, commas) is None:
+    infer = functools.partial(infer_format, others=others, commas=commas, said=said)
+    if infer(glance) is None:
         return plain
     different = list(dict.fromkeys(_present(texts)))
     sample = different[:: 1 + len(different) // LOOKED_AT]
-    found = _inferred(texts, sample, others, commas)
+    found = _inferred(texts, infer(sample))
     if len(sample) < len(different) and (found is None or len(found.strays)):
-        found = _inferred(texts, different, others, commas)
+        found = _inferred(texts, infer(different))
     if found is None or (plain is not None and len(plain.strays) < len(found.strays)):
         return plain
     return found if np.count_nonzero(~np.isnan(found.values)) > len(found.strays) else None
 
 
-def _inferred(texts: list[str | None], looked_at: list[str], others: Others, commas: bool) -> ReadNumbers | None:
-    inferred = infer_format(looked_at, others, commas)
-    return None if inferred is None else read_as(texts, inferred.format, inferred.doubtful)
+def _inferred(texts: list[str | None], inferred: Inferred | None) -> ReadNumbers | None:
+    if inferred is None:
+        return None
+    return replace(read_as(texts, inferred.format), told=inferred.told)
+
+
+def other_reading(texts: list[str | None], found: ReadNumbers) -> ReadNumbers | None:
+    """A column as the other decimal sign reads it, where that is possible too and gives other numbers."""
+    split = [parts for parts in map(split_cell, dict.fromkeys(_present(texts, GLANCE))) if parts is not None]
+    if any(decimal_vote(parts.digits) for parts in split):
+        return None
+    other = read_as(texts, replace(found.format, decimal="." if found.format.decimal == "," else ","))
+    if len(other.strays) > len(found.strays) or np.array_equal(other.values, found.values, equal_nan=True):
+        return None
+    return other
 
 
 def read_plain(texts: list[str | None]) -> ReadNumbers | None:
@@ -335,16 +469,18 @@ def read_plain(texts: list[str | None]) -> ReadNumbers | None:
 def _all_plain(texts: list[str | None]) -> np.ndarray | None:
     """The numbers of a column that has no others, fast; None where it has, or where none is there."""
     try:
-        values = np.fromiter((float(text or "nan") for text in texts), dtype=np.float64, count=len(texts))
+        values = np.array(texts, dtype=object).astype(np.float64)  # as float() does, and None is NaN
     except ValueError:
         return None
-    if np.isnan(values).all() or any("_" in text for text in texts if text):
+    if np.isnan(values).all() or "_" in "".join(filter(None, texts)):
         return None
     return values
 
 
-def read_as(texts: list[str | None], form: NumberFormat, doubtful: bool = False) -> ReadNumbers:
+def read_as(texts: list[str | None], form: NumberFormat) -> ReadNumbers:
     """A column read in this format; each different text once."""
+    if form == PLAIN and (plain := _all_plain(texts)) is not None:
+        return ReadNumbers(plain, np.empty(0, dtype=np.int64), form)
     numbers: dict[str | None, float] = {None: np.nan}
     unread: set[str] = set()
     for text in dict.fromkeys(texts):
@@ -356,7 +492,7 @@ def read_as(texts: list[str | None], form: NumberFormat, doubtful: bool = False)
             unread.add(text)
     values = np.array([numbers[text] for text in texts], dtype=np.float64)
     strays = [i for i, text in enumerate(texts) if text in unread] if unread else []
-    return ReadNumbers(values, np.array(strays, dtype=np.int64), form, doubtful)
+    return ReadNumbers(values, np.array(strays, dtype=np.int64), form)
 
 
 def decimal_sign_of(column: np.ndarray) -> str | None:

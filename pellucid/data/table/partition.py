@@ -6,7 +6,6 @@ away are named, and left to the user to drop.
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ import numpy as np
 
 from ...errors import DataError, OptionError, suggestion
 from ..base import OptionValue
+from ..description_text import shell_word
+from ..problem import SPLITS
 from ..split import TWO_WAY, split_in_order, split_rows
 from .duplicates import Duplicates, RowHashes, find_duplicates, first_rows, joined
 from .identifiers import find_identifiers
@@ -31,21 +32,23 @@ from .leaks import (
 )
 from .preprocess import label_text
 from .read import Table, numbers_of
+from .time_order import moments_of, time_notes
 
 HOW = ("auto", "together", "random", "time:NAME")
+FEW = 5  # rows of a class, with fewer of which scores of it say little
 MOST_NAMED = 4  # columns that give the target away, in notes of their own
 
 
 @dataclass
 class Partition:
-    """rows: the row numbers of each part.      left_out: columns not to learn from, beside those dropped.
+    """rows: the row numbers of each part.      left_out: columns not to learn from, beside those dropped, and what they hold.
 
     strata, units: what rows are split by, see `split_rows`. in_order: whether they were split by time instead.
     how: `70/15/15 by class`, for a note.
     """
 
     rows: list[np.ndarray]
-    left_out: list[int]
+    left_out: dict[int, str]
     duplicates: Duplicates
     strata: np.ndarray
     units: np.ndarray | None
@@ -106,27 +109,34 @@ def partition(
         numbers_of(table, position)  # raises DataError for one beyond range
     named = find_identifiers(table, [p for p in inputs if p not in choices.keep and p != choices.group],
                              first_rows(table, [*inputs, target]))  # fmt: skip
-    notes += [f"columns: {table.names[p]} holds {what}, left out; --keep {table.names[p]}" for p, what in named.items()]
-    left_out = list(named)
+    notes += [
+        f"columns: {table.names[p]} holds {what}, left out; --keep {shell_word(table.names[p])}"
+        for p, what in named.items()
+    ]
+    left_out = dict(named)
     if choices.group is not None and choices.group in inputs and choices.group not in choices.keep:
-        left_out.append(choices.group)
+        left_out[choices.group] = "groups"
         notes.append(
-            f"columns: {table.names[choices.group]} names groups, left out; --keep {table.names[choices.group]}"
+            f"columns: {table.names[choices.group]} names groups, left out; --keep {shell_word(table.names[choices.group])}"
         )
     inputs = [p for p in inputs if p not in left_out]
     duplicates = find_duplicates(table, inputs, target)
     strata = _strata(table, target, kind, strip)
     units = _units(table, choices, duplicates)
     rows = _split(table, strata, units, kind, seed, fractions, choices)
-    notes += _duplicate_notes(duplicates, len(table), choices)
+    if table.drawn_from is None:
+        notes += duplicate_notes(duplicates, len(table), choices)
     seen = np.concatenate(rows[:2])  # training and validation
     if duplicates.units is not None and not duplicates.coarse:
         seen = seen[np.unique(duplicates.units[seen], return_index=True)[1]]
     groups: dict[int, str] = {}
     if choices.group is None and choices.time is None:
-        groups = _group_notes(Probe(table, seen, target, kind, strip, seed, MOST_GROUP_ROWS), inputs)
+        probe = Probe(table, seen, target, kind, strip, seed, MOST_GROUP_ROWS)
+        groups = _group_notes(probe, inputs)
+        notes += time_notes(probe, [p for p in inputs if p not in groups])
     notes += _leak_notes(Probe(table, seen, target, kind, strip, seed), inputs, groups)
     notes += groups.values()
+    notes += _few_notes(table.columns[target], strata, rows) if task == "classification" else []
     how = _how(table, task, rows, choices)
     return Partition(rows, left_out, duplicates, strata, units, choices.time is not None, how, notes)
 
@@ -134,13 +144,21 @@ def partition(
 def _strata(table: Table, target: int, task: str, strip: str | None) -> np.ndarray:
     if task == "regression":
         return table.numbers_and_strays(target)[0]
-    return np.array([label_text(value, strip) for value in table.columns[target].tolist()])
+    cells = table.columns[target].tolist()
+    labels = {text: label_text(text, strip) for text in set(cells)}
+    number = {label: i for i, label in enumerate(sorted(set(labels.values())))}
+    numbers = {text: number[label] for text, label in labels.items()}
+    return np.array([numbers[text] for text in cells], dtype=np.int64)
+
+
+def stay_together(choices: Choices, duplicates: Duplicates) -> bool:
+    """Whether copies of a row come into one part."""
+    return choices.how == "together" or (choices.how == "auto" and not duplicates.coarse)
 
 
 def _units(table: Table, choices: Choices, duplicates: Duplicates) -> np.ndarray | None:
     """The number of the unit of each row, int64 (N,): copies and groups stay together. None where each row is its own."""
-    together = choices.how == "together" or (choices.how == "auto" and not duplicates.coarse)
-    units = duplicates.units if together else None
+    units = duplicates.units if stay_together(choices, duplicates) else None
     if choices.group is None:
         return units
     groups = _groups(table, choices.group)
@@ -158,7 +176,7 @@ def _split(
 ) -> list[np.ndarray]:
     try:
         if choices.time is not None:
-            return split_in_order(_moments(table, choices.time), fractions)
+            return split_in_order(moments_of(table, choices.time), fractions)
         return split_rows(strata, task, seed, fractions, units)
     except DataError as error:
         column = choices.time if choices.group is None else choices.group
@@ -177,30 +195,9 @@ def _groups(table: Table, position: int) -> np.ndarray:
     return np.array([len(cells) + i if v is None else known.setdefault(v, len(known)) for i, v in enumerate(cells)])
 
 
-def _moments(table: Table, position: int) -> np.ndarray:
-    """float64 (N,): numbers as they are, dates of ISO 8601 in seconds. Raises DataError with the line of anything else."""
-    found = table.parsed(position)
-    if found is not None and not len(found[1]) and not np.isnan(found[0]).any():
-        return found[0]
-    known: dict[str | None, float] = {}
-    for i, cell in enumerate(table.columns[position].tolist()):
-        if cell not in known:
-            known[cell] = _seconds(table, position, i)
-    return np.array([known[cell] for cell in table.columns[position].tolist()])
-
-
-def _seconds(table: Table, position: int, i: int) -> float:
-    cell = table.columns[position][i]
-    try:
-        moment = datetime.datetime.fromisoformat(str(cell))
-    except ValueError:
-        what = "is missing" if cell is None else f"is {cell!r:.40}"
-        raise DataError(
-            f"{table.where(i)}: {table.names[position]} {what}; expected numbers, or dates as 2024-03-01, in every row"
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return moment.timestamp()
+def group_units(table: Table, name: str) -> np.ndarray | None:
+    """int64 (N,), equal for rows of a group of the column `name`; None where the table has no such column."""
+    return _groups(table, table.names.index(name)) if name in table.names else None
 
 
 # ---- notes -------------------------------------------------------------------------------------------------------------
@@ -218,13 +215,11 @@ def _how(table: Table, task: str, rows: list[np.ndarray], choices: Choices) -> s
     return f"{shares}{by_class}, whole groups of {table.names[choices.group]} ({counts})"
 
 
-def _duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> list[str]:
+def duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> list[str]:
     """What is done with repeated rows."""
     if not duplicates.repeats:
         return []
-    other = f" ({duplicates.other_target:,} with another target)" if duplicates.other_target else ""
-    how = "differ from others in last digits alone" if duplicates.near else f"repeat others{other}"
-    what = f"rows: {duplicates.repeats:,} of {count:,} {how}"
+    what = f"rows: {duplicates.repeats:,} of {count:,} {_how_alike(duplicates)}"
     if choices.time is not None:
         return [f"{what}, and may be on both sides of a split by time"]
     if choices.how == "random":
@@ -232,6 +227,37 @@ def _duplicate_notes(duplicates: Duplicates, count: int, choices: Choices) -> li
     if choices.how == "auto" and duplicates.coarse:
         return [f"{what}, as coarse values do by chance; split at random; --split together"]
     return [f"{what}, kept on one side of the split; --split random"]
+
+
+def _few_notes(targets: np.ndarray, strata: np.ndarray, rows: list[np.ndarray]) -> list[str]:
+    """A note where the rarer of two classes stands in so few rows that scores of it say little."""
+    labels, counts = np.unique(strata, return_counts=True)
+    if len(labels) != 2:
+        return []
+    rarer = labels[counts.argmin()]
+    name = targets[int(np.argmax(strata == rarer))]
+    found = [int((strata[part] == rarer).sum()) for part in rows[1:]]
+    if min(found) >= FEW:
+        return []
+    shown = " and ".join(
+        f"{k:,} of {len(part):,} {name}" for k, part, name in zip(found, rows[1:], SPLITS[1:], strict=False)
+    )
+    return [f"labels: {str(name)[:20]} stands in {shown} rows, too few to judge by; --metric pr_auc, or more rows"]
+
+
+def _how_alike(duplicates: Duplicates) -> str:
+    """`repeat others but for noise`: in which ways rows are copies."""
+    names = duplicates.but_for
+    ways = {
+        f" ({duplicates.other_target:,} with another target)" if duplicates.other_target else "": duplicates.exact > 0,
+        f" but for {names[0] if len(names) == 1 else 'one column'}"[:40]: bool(names),
+        " but for last digits": duplicates.last_digits,
+        " nearly": duplicates.near,
+    }
+    found = [way for way, holds in ways.items() if holds]
+    if found == [" but for last digits"]:
+        return "differ from others in last digits alone"
+    return "nearly repeat others" if found == [" nearly"] else f"repeat others{' or'.join(found)}"
 
 
 def _leak_notes(probe: Probe, inputs: list[int], groups: Collection[int]) -> list[str]:
@@ -246,14 +272,14 @@ def _leak_notes(probe: Probe, inputs: list[int], groups: Collection[int]) -> lis
     more = positions[MOST_NAMED:]
     names = [probe.table.names[p] for p in more]
     if more:
-        lines.append(f"leak: {len(more)} more columns each give the target; --drop {','.join(names)}")
+        lines.append(f"leak: {len(more)} more columns each give the target; --drop {shell_word(','.join(names))}")
     return lines
 
 
 def _leak_line(probe: Probe, leak: Leak, rest: str) -> str:
     name = probe.table.names[leak.position]
     where = "" if leak.everywhere else ", where it has a value"
-    return f"leak: {name} alone tells the target ({_share(leak.score, probe.task)}{where}); {rest}; --drop {name}"
+    return f"leak: {name} alone tells the target ({_share(leak.score, probe.task)}{where}); {rest}; --drop {shell_word(name)}"
 
 
 def _share(score: float, task: str) -> str:
@@ -269,9 +295,9 @@ def _group_notes(probe: Probe, inputs: list[int]) -> dict[int, str]:
         random, apart = score_by_group(probe, inputs, position)
         if random - apart > max(FALLS, 3 * math.sqrt(0.5 / len(probe))):
             scores = f"a simple model gets {_share(apart, probe.task)} on new ones, {_share(random, probe.task)} on old"
-            notes[position] = f"split: many rows share a {name}; {scores}; --group {name}"
+            notes[position] = f"split: many rows share a {name}; {scores}; --group {shell_word(name)}"
         elif named_as_group(name):
-            notes[position] = f"split: many rows share a {name}; to keep each on one side: --group {name}"
+            notes[position] = f"split: many rows share a {name}; to keep each on one side: --group {shell_word(name)}"
     return notes
 
 

@@ -6,23 +6,37 @@ lines keep their numbers. Errors name the file that the user gave.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import csv
 import io
 import itertools
+import re
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import DataError, OptionError, suggestion
-from ..files import CHUNK, chunks, find_encoding, open_bytes, unreadable
-from .delimited import looks_like_header, sniff_lines, titles_above, widest
+from ..files import CHUNK, GZIP, chunks, find_encoding, open_bytes, starts_with, unreadable
+from .delimited import (
+    BLANK,
+    BLANKS,
+    looks_like_header,
+    notes_below,
+    notes_told,
+    sniff_lines,
+    split_line,
+    titles_above,
+    widest,
+)
 from .read_options import ReadOptions
 
 COMMENTS = ("#", "%", "//")
+RULE = re.compile(r"[\s|+:=_-]*[-=]{3,}[\s|+:=_-]*")  # a line drawn below a header
 HEAD = 1000  # lines that titles and comments are looked for in
+TAIL, TAIL_BYTES = 200, 1 << 16  # lines, and bytes, that notes below the rows are looked for in
 SHOWN = {
     "cp1252": "cp1252 (Western Windows)",
     "latin-1": "Latin-1",
@@ -35,7 +49,7 @@ UTF8 = ("utf-8", "utf-8-sig", "ascii")
 
 @dataclass(frozen=True)
 class Skipped:
-    """Lines that are no rows. above: how many first lines. markers: what a comment begins with. separator, width: of rows.
+    """Lines that are no rows. above, below: how many first and last lines. markers: what a comment begins with. separator, width: of rows.
 
     explicit: whether the user named the marker; else a line of `width` fields is a row, whatever it begins with.
     """
@@ -45,11 +59,12 @@ class Skipped:
     separator: str
     width: int
     explicit: bool
+    below: int = 0
 
     def is_comment(self, line: str) -> bool:
         if not line.startswith(self.markers):
             return False
-        return self.explicit or len(next(csv.reader([line], delimiter=self.separator), [])) != self.width
+        return self.explicit or len(split_line(line, self.separator)) != self.width
 
 
 @contextlib.contextmanager
@@ -100,6 +115,8 @@ def _skipped(path: Path, encoding: str, options: ReadOptions) -> tuple[Skipped |
         ["\n" if k < above or line.startswith(markers) else line for k, line in enumerate(head)] if markers else [*head]
     )
     kept[:above] = ["\n"] * above
+    ruled = any(map(RULE.fullmatch, kept))
+    kept = ["\n" if ruled and RULE.fullmatch(line) else line for line in kept]
     separator, sample = sniff_lines(kept, options.delimiter, path)
     if not sample:  # whatever begins so is data
         return None, []
@@ -118,9 +135,45 @@ def _skipped(path: Path, encoding: str, options: ReadOptions) -> tuple[Skipped |
             marker for line in body for marker in markers if line.startswith(marker) and not skipped.is_comment(line)
         }
         markers = tuple(marker for marker in markers if marker not in data)
-    if not leading and not above and not (markers and _has_marked_line(path, encoding, markers)):
+    below = _below(path, encoding, separator, width, options.footer, notes)
+    if separator == BLANK and options.delimiter is None:
+        notes.append("file: fields are read as separated by blanks (--read delimiter=SIGN)")
+    if (
+        separator != BLANK
+        and not (leading or above or below or ruled)
+        and not (markers and _has_marked_line(path, encoding, markers))
+    ):
         return None, notes
-    return Skipped(max(above, leading), markers, separator, width, explicit), notes
+    return Skipped(max(above, leading), markers, separator, width, explicit, below), notes
+
+
+def _below(path: Path, encoding: str, separator: str, width: int, footer: int | None, notes: list[str]) -> int:
+    """How many last lines are notes below the rows, or those that the user says, blank ones counted; and a note."""
+    if footer == 0 or width < 2:
+        return 0
+    lines = _last_lines(path, encoding)
+    whole = (line.count('"') % 2 == 0 for line in lines)
+    rows = [split_line(line, separator) if own else ["", ""] * width for line, own in zip(lines, whole, strict=True)]
+    if footer is not None:
+        printed = [k for k, line in enumerate(lines) if line.strip()]
+        return len(lines) - printed[-footer] if footer <= len(printed) else len(lines)
+    below = notes_below(rows, width)
+    told = [line.strip() for line in lines[len(lines) - below :] if line.strip(BLANKS + separator)]
+    if told:
+        notes.append(notes_told(len(told), "line", told[0].strip('"' + separator)))
+    return below if told else 0
+
+
+def _last_lines(path: Path, encoding: str) -> list[str]:
+    """The last lines of a text, fewer than TAIL; all are whole."""
+    if encoding.startswith(("utf-16", "utf-32")) or starts_with(path, GZIP):
+        with open_text(path, encoding) as file:
+            return list(collections.deque(file, TAIL - 1))
+    with open(path, "rb") as raw:
+        size = raw.seek(0, 2)
+        start = raw.seek(max(0, size - TAIL_BYTES))
+        lines = raw.read().decode(encoding, "replace").splitlines(keepends=True)
+    return lines[1 if start else 0 :][-TAIL + 1 :]
 
 
 def _leading_comments(head: Sequence[str], skipped: Skipped, rows: list[list[str]]) -> int:
@@ -171,20 +224,40 @@ def _write_copy(path: Path, copy: Path, encoding: str, skipped: Skipped | None) 
                 while text := file.read(CHUNK):
                     out.write(text.removeprefix("\ufeff"))
                 return []
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(_without_last(file, skipped.below), start=1):
                 marked = bool(markers) and line.lstrip("\ufeff").startswith(markers)
-                if number <= above or (marked and quotes % 2 == 0 and skipped.is_comment(line)):
+                if (
+                    number <= above
+                    or (number <= HEAD and RULE.fullmatch(line))
+                    or (marked and quotes % 2 == 0 and skipped.is_comment(line))
+                ):
                     if marked:
                         comments, first, shown = comments + 1, first or number, shown or line.strip("\ufeff \r\n")
                     out.write("\n")
                     continue
                 quotes += line.count('"')
-                out.write(line)
+                out.write(line if skipped.separator != BLANK else _with_tabs(line))
         except UnicodeError:
             raise _undecodable(path, encoding) from None
     if not comments:
         return []
     return [f"file: {comments:,} comment line{'s' * (comments > 1)} skipped, line {first} first ({shown[:30]!r}) (--read comment=none keeps them)"]  # fmt: skip
+
+
+def _with_tabs(line: str) -> str:
+    """A line whose fields blanks separate, with tabs between them."""
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t", lineterminator="\n").writerow(split_line(line, BLANK))
+    return text.getvalue()
+
+
+def _without_last(lines: Iterable[str], count: int) -> Iterator[str]:
+    """All lines but the last `count`."""
+    held: collections.deque[str] = collections.deque()
+    for line in lines:
+        held.append(line)
+        if len(held) > count:
+            yield held.popleft()
 
 
 def _undecodable(path: Path, encoding: str) -> DataError:

@@ -25,8 +25,8 @@ from ..input_spec import TableSpec
 from ..problem import Preprocessor, plain_fields
 from .dates import CLOCK, DATES, DAY_FIRST, MILLISECONDS, SECONDS, Moments, date_parts, meaningless_parts, read_moments
 from .delimited import MISSING_INPUT, as_number
-from .labels import Merged, folded, merged_counts
-from .number_format import PLAIN, NumberFormat
+from .labels import Merged, folded, merged_counts, one_form
+from .number_format import CODE, PLAIN, NumberFormat, ReadNumbers, other_reading
 from .read import Table, check_finite
 from .read_options import ReadOptions
 from .text_column import TextColumn, encode_texts
@@ -36,6 +36,7 @@ ROWS_A_BIN = 16  # training rows that a bin should hold: small tables get fewer,
 KNOTS = 500  # of a quantile scale
 SKEWED = 1.0  # skewness from which a column is scaled by quantiles
 LEVELS = 10  # but not where it has so few different values
+FAR = 20.0  # deviations from the mean: a target beyond is in another unit, or read otherwise
 MAX_SCALED = 10.0  # scaled numbers are clipped here: an outlier in new data should not outweigh the others
 MAX_CATEGORIES = 1000
 RARE_FROM = 100  # rows from which a category seen once is taken for unknown, so that unknown has examples
@@ -74,6 +75,12 @@ class NumberColumn:
         """The values with the median in place of missing ones, and which those are."""
         missing = np.isnan(values) | np.isin(values, self.sentinels)
         return np.where(missing, self.median, values), missing
+
+    def beyond(self, values: np.ndarray) -> np.ndarray:
+        """Those of float64 `values` (N,) that lie outside all of training."""
+        low, high = self.extent()
+        slack = 1e-5 * (high - low)  # of rounding
+        return values[(values < low - slack) | (values > high + slack)]
 
     def encode(self, values: np.ndarray) -> list[np.ndarray]:
         """Float64 values (N,), NaN where missing -> the scaled ones (N,), and the missing indicator (N,) where training had one."""
@@ -230,7 +237,7 @@ class TargetForm:
 
     separator: between the labels of a row, where it may have several. no_label: the word for none of them.
     interval: the share of rows that a predicted interval holds. format: of a regression's numbers. spellings: of classes, as of
-    a CategoryColumn. weights: the column of the rows' weights.
+    a CategoryColumn. weights: the column of the rows' weights. sentinels: numbers that stood for a gap in training.
     """
 
     separator: str | None = None
@@ -239,6 +246,7 @@ class TargetForm:
     format: NumberFormat = PLAIN
     spellings: dict[str, str] = field(default_factory=dict)
     weights: str | None = None
+    sentinels: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -327,7 +335,7 @@ class TablePreprocessor(Preprocessor[Table]):
 
         And one for each column of numbers that is written otherwise than in training, or lies beyond it for the most part.
         """
-        lines = [line for c in self.numbers if (line := self._written_otherwise(raw, c))]
+        lines = [line for c in self.numbers if (line := self._how_read(raw, c))]
         lines += [line for c in self.numbers if (line := self._out_of_range(raw, c))]
         for c in self.categories:
             column, values = raw.columns[self._position(raw, c.name)].tolist(), {*c.values}
@@ -337,30 +345,60 @@ class TablePreprocessor(Preprocessor[Table]):
                 if value is not None and value not in values and c.spellings.get(folded(value)) not in values
             ]
             if rows:
-                lines.append(f"column {c.name}: {len(rows):,} of {len(column):,} rows hold values never seen in training, "
+                lines.append(f"columns: {c.name}: {len(rows):,} of {len(column):,} rows hold values never seen in training, "
                              f"{column[rows[0]]!r} first; they count as missing")  # fmt: skip
         return lines + [line for c in self.texts for line in c.unseen(raw.columns[self._position(raw, c.name)])]
 
     def _out_of_range(self, raw: Table, column: NumberColumn) -> str | None:
         """A line where most of a column lies beyond all that training had: in another unit, or read otherwise, perhaps."""
         values = self._values(raw, column)
-        known = values[~np.isnan(values)]
-        low, high = column.extent()
-        slack = 1e-5 * (high - low)  # of rounding
-        beyond = known[(known < low - slack) | (known > high + slack)]
+        known, beyond = values[~np.isnan(values)], column.beyond(values)
         if 2 * len(beyond) <= len(known):
             return None
-        return (f"column {column.name}: {len(beyond):,} of {len(known):,} values lie outside those of training ({low:.4g} to {high:.4g}), "
+        low, high = column.extent()
+        return (f"numbers: {column.name}: {len(beyond):,} of {len(known):,} values lie outside those of training ({low:.4g} to {high:.4g}), "
                 f"{beyond[0]:.6g} first; are they in the same unit, and read as meant?")  # fmt: skip
 
-    def _written_otherwise(self, raw: Table, column: NumberColumn) -> str | None:
+    def _how_read(self, raw: Table, column: NumberColumn) -> str | None:
+        """A line where a column is written otherwise than in training, or where it is open which sign is the decimal one."""
+        position = self._position(raw, column.name)
+        texts, found = raw.columns[position].tolist(), self._read(raw, column)
+        if (
+            found.format == column.format
+            and not column.format.doubtful
+            and not any("," in text or "." in text for text in texts if text)
+        ):
+            return None
+        open_ones = None if raw.options.decimal_sign is not None else other_reading(texts, found)
+        known = np.flatnonzero(~np.isnan(found.values))
+        odd = [i for i in known.tolist() if as_number(texts[i]) is None or (open_ones and "." in texts[i])]
+        if not len(known) or (found.format == column.format and open_ones is None):
+            return None
+        i = odd[0] if odd else int(known[0])
+        told = f"{column.name}: {texts[i]!r} is {found.values[i]:.12g}"
+        if open_ones is None:
+            return f"numbers: written otherwise than in training, {told}"
+        as_trained = found.format.decimal == column.format.decimal
+        if (
+            as_trained
+            and not column.format.doubtful
+            and (found.format.decimal in texts[i] or _fits_alone(column, found, open_ones))
+        ):
+            return None
+        option = f"--read decimal={open_ones.format.decimal} for the other reading"
+        return f"numbers: not clear, {told}{', as in training' * as_trained}; {option}"
+
+    def _read(self, raw: Table, column: NumberColumn) -> ReadNumbers:
+        """A column as it was written in training; where most of it lies beyond training then, and within by the other decimal
+        sign, by that one. The user overrules both."""
         position = self._position(raw, column.name)
         found = raw.numbers_like(position, column.format)
-        known = np.flatnonzero(~np.isnan(found.values))
-        if found.format == column.format or not len(known):
-            return None
-        i = int(known[0])
-        return f"column {column.name}: written otherwise than in training, {raw.columns[position][i]!r} is {found.values[i]:.12g}"
+        if raw.options.decimal_sign is not None or 2 * len(column.beyond(found.values)) <= np.sum(
+            ~np.isnan(found.values)
+        ):
+            return found
+        other = other_reading(raw.columns[position].tolist(), found)
+        return other if other is not None and _fits_alone(column, other, found) else found
 
     def _position(self, raw: Table, name: str) -> int:
         if name not in raw.names:
@@ -371,7 +409,7 @@ class TablePreprocessor(Preprocessor[Table]):
 
     def _values(self, raw: Table, column: NumberColumn) -> np.ndarray:
         position = self._position(raw, column.name)
-        found = raw.numbers_like(position, column.format)
+        found = self._read(raw, column)
         if len(found.strays) and not column.strays:
             i = int(found.strays[0])
             raise DataError(f"{raw.where(i)}, column {column.name}: {raw.columns[position][i]!r} is not a number; expected one"
@@ -400,7 +438,11 @@ class TablePreprocessor(Preprocessor[Table]):
         if self.target_form.separator is not None:
             return self._encode_labels(raw, column.tolist(), self.target_form.separator)
         if self.classes is None:
-            found = raw.numbers_like(position, self.target_form.format)
+            found = self._read_target(raw)
+            gaps = np.flatnonzero(np.isin(found.values, self.target_form.sentinels))
+            if len(gaps):
+                raise DataError(f"{raw.where(int(gaps[0]))}: the target {self.target_name} is {column[gaps[0]]}, a gap in training; expected a "
+                                "value in every row to score; fill it, or remove the row")  # fmt: skip
             bad = found.strays if len(found.strays) else np.flatnonzero(np.isnan(found.values))
             if len(bad):
                 i = int(bad[0])
@@ -409,16 +451,41 @@ class TablePreprocessor(Preprocessor[Table]):
             check_finite(raw, position)
             return ((found.values - self.mean) / self.std).astype(np.float32)
         number = {label: i for i, label in enumerate(self.classes)}
+        forms = Counter(map(one_form, self.classes))
+        spellings = {one_form(x): x for x in self.classes if x.isdecimal() and forms[one_form(x)] == 1}
+        spellings |= self.target_form.spellings
         of_text = {text: label_text(text, self.strip_label) for text in set(column.tolist())}
-        if self.target_form.spellings:
-            of_text = {
-                text: x if x in number else self.target_form.spellings.get(folded(x), x) for text, x in of_text.items()
-            }
+        of_text = {
+            text: x if x in number else spellings.get(folded(x), spellings.get(one_form(x), x))
+            for text, x in of_text.items()
+        }
         labels = [of_text[text] for text in column.tolist()]
         unseen = next((i for i, label in enumerate(labels) if label not in number), None)
         if unseen is not None:
             raise self._unseen(raw, unseen, labels)
         return np.array([number[label] for label in labels], dtype=np.int64)
+
+    def _read_target(self, raw: Table) -> ReadNumbers:
+        """The numbers of the target, read as in training; by the other decimal sign where that alone brings most near to them."""
+        position = self._position(raw, self.target_name)
+        found = raw.numbers_like(position, self.target_form.format)
+        near = lambda read: (
+            2 * np.sum(np.abs(read.values - self.mean) > FAR * self.std) <= np.sum(~np.isnan(read.values))
+        )
+        if raw.options.decimal_sign is not None or near(found):
+            return found
+        other = other_reading(raw.columns[position].tolist(), found)
+        return other if other is not None and near(other) else found
+
+    def target_notes(self, raw: Table) -> list[str]:
+        """A line where the target of a table to score on is written otherwise than in training."""
+        position = self._position(raw, self.target_name)
+        if self.classes is not None or (found := self._read_target(raw)).format == self.target_form.format:
+            return []
+        i = int(np.flatnonzero(~np.isnan(found.values))[0])
+        return [
+            f"target: written otherwise than in training, {self.target_name}: {raw.columns[position][i]!r} is {found.values[i]:.12g}"
+        ]
 
     def _encode_labels(self, raw: Table, values: list[str], separator: str) -> np.ndarray:
         """float32 (N, L), 1 for each label that a row has."""
@@ -465,6 +532,12 @@ class TablePreprocessor(Preprocessor[Table]):
         return cls(**fields)
 
 
+def _fits_alone(column: NumberColumn, found: ReadNumbers, other: ReadNumbers) -> bool:
+    """Whether most of `found` lies within training, and most of `other` beyond it."""
+    inside, outside = ((2 * len(column.beyond(x.values)), np.sum(~np.isnan(x.values))) for x in (found, other))
+    return bool(inside[0] <= inside[1] and outside[0] > outside[1])
+
+
 def _number_column(fields: dict[str, Json]) -> NumberColumn:
     return NumberColumn(**{**fields, "format": NumberFormat(**fields.get("format", {}))})  # type: ignore[arg-type]
 
@@ -479,9 +552,9 @@ def split_labels(value: str, separator: str) -> list[str]:
 
 
 def label_text(value: str, strip: str | None) -> str:
-    """A label as the class's name: `strip` taken from its end; whole numbers alike however written (1, 1.0, 1e0)."""
+    """A label as the class's name: `strip` taken from its end; whole numbers alike however written (1, 1.0, 1e0), but for codes (007)."""
     text = value.strip()
     if strip:
         text = text.removesuffix(strip).strip()
-    number = as_number(text)
+    number = None if CODE.fullmatch(text) else as_number(text)
     return str(int(number)) if number is not None and abs(number) < 1e15 and number == int(number) else text

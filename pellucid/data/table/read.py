@@ -6,6 +6,8 @@ refuses goes to `delimited.py`, which reads it or says what is wrong.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,9 +22,12 @@ from .delimited import (
     BLANKS,
     LOOKED_AT,
     MISSING,
+    MOST_NOTES,
     Dialect,
     checked_records,
     looks_like_header,
+    notes_below,
+    notes_told,
     records,
     sniff,
     titles_above,
@@ -30,10 +35,13 @@ from .delimited import (
 from .json_rows import is_json, read_json
 from .number_format import PLAIN, NumberFormat, ReadNumbers, decimal_sign_of, read_as, read_column, read_plain
 from .plain import plain_text, unpacked
-from .read_options import ReadOptions
+from .read_options import ReadOptions, word_of_gap
+from .totals import without_totals
 from .workbook import is_workbook, read_workbook
 
 SHOWN = 20  # columns that a message lists
+BLANK = re.compile(f"[{BLANKS}]")
+LONGEST_MISSING = max(map(len, MISSING))
 LARGEST = 1e150
 ROWS = np.array([], dtype=np.int64)  # places of rows that are counted from 1
 ENDINGS = frozenset({".csv", ".tsv", ".parquet", ".pq", ".data", ".tab", ".json", ".jsonl", ".ndjson", ".xlsx", ".xlsm", ".xlsb",
@@ -41,7 +49,7 @@ ENDINGS = frozenset({".csv", ".tsv", ".parquet", ".pq", ".data", ".tab", ".json"
 NESTED = ("STRUCT", "MAP", "UNION", "BLOB")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Table:
     """names: one a column. columns: as many object arrays (N,) of text, None where a value is missing.
 
@@ -57,6 +65,10 @@ class Table:
     options: ReadOptions = field(default_factory=ReadOptions)
     notes: list[str] = field(default_factory=list)
     places: np.ndarray | None = None  # where the rows of the file have no lines: the rows of its sheet, or none
+    drawn_from: int | None = None  # how many rows the file has, where these were drawn from it at random
+    like: Table | None = (
+        None  # the rows by which it is decided how columns write their numbers; these ones by themselves
+    )
     _numbers: dict[int, ReadNumbers | None] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -111,29 +123,33 @@ class Table:
     def read_numbers(self, position: int) -> ReadNumbers | None:
         """`parsed`, with the format that the whole column decided; only plain numbers where the user wants it exact."""
         if position not in self._numbers:
-            texts = self.columns[position]
-            exact = self.options.is_exact(self.names[position])
-            self._numbers[position] = (
-                read_plain(texts.tolist()) if exact else read_column(texts, self._decimal_sign, self.decimal_comma)
-            )
+            self._numbers[position] = self._read_numbers(position)
         return self._numbers[position]
 
+    def _read_numbers(self, position: int) -> ReadNumbers | None:
+        texts = self.columns[position]
+        if self.like is not None:
+            known = self.like.read_numbers(position)
+            return None if known is None else read_as(texts.tolist(), known.format)
+        if self.options.is_exact(self.names[position]):
+            return read_plain(texts.tolist())
+        return read_column(texts, self._decimal_sign, self.decimal_comma, self.options.decimal_sign)
+
     def numbers_like(self, position: int, form: NumberFormat) -> ReadNumbers:
-        """A column that was so written in training; where it cannot be read so, as it says itself, if in the same unit."""
+        """A column that was so written in training; where it cannot be read so, as it says itself, if in the same unit.
+
+        Where it can be read both ways, the user and semicolons between decimal commas overrule training.
+        """
         own = self.read_numbers(position)
         if own is not None and own.format == form:
             return own
         found = read_as(self.columns[position].tolist(), form)
-        if own is not None and len(own.strays) < len(found.strays) and own.format.comparable(form):
+        if own is not None and own.format.comparable(form) and len(own.strays) < len(found.strays) + own.told:
             return own
         return found
 
     def _decimal_sign(self) -> str | None:
-        """The decimal sign of a column that leaves it open: as the user says, or most columns."""
-        if self.options.decimal:
-            return self.options.decimal
-        if self.options.thousands and self.options.thousands in ",.":
-            return {",": ".", ".": ","}[self.options.thousands]
+        """The decimal sign of a column that leaves it open: that of most columns."""
         votes = Counter(vote for vote in (decimal_sign_of(column) for column in self.columns) if vote)
         if votes[","] != votes["."]:
             return max(votes, key=votes.__getitem__)
@@ -182,18 +198,24 @@ def read_table(path: Path, header: bool | None = None, options: ReadOptions | No
     existing_file(path, "table")
     if header is None and options.header is not None:
         header = options.header > 0
-    table = _read(path, header, options)
-    table.options = options
+    table = replace(_read(path, header, options), options=options)
+    if gaps := options.missing_words():
+        table = replace(table, columns=[_without(column, gaps) for column in table.columns])
     if not len(table):
         raise DataError(
             f"{path}: a header and no rows; expected rows of data; if the only row is data, pass --no-header"
         )
-    twice = [name for name, count in Counter(table.names).items() if count > 1]
+    check_names(path, table.names)
+    return without_totals(table)
+
+
+def check_names(path: Path, names: list[str]) -> None:
+    """Raise DataError where two columns have one name."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        places = [str(i + 1) for i, name in enumerate(table.names) if name == twice[0]]
+        places = [str(i + 1) for i, name in enumerate(names) if name == twice[0]]
         raise DataError(f"{path}, line 1: the header has {twice[0]!r} in columns {' and '.join(places)}; expected each name once; "
                         "rename one, or pass --no-header if the first row is data")  # fmt: skip
-    return table
 
 
 def _read(path: Path, header: bool | None, options: ReadOptions) -> Table:
@@ -207,14 +229,14 @@ def _read(path: Path, header: bool | None, options: ReadOptions) -> Table:
         return replace(table, path=path, notes=notes + table.notes)
     if is_json(path):
         columns, notes = read_json(path, options.encoding)
-        texts = [_none_for_missing(_objects([v.strip(BLANKS) for v in c])) for c in columns.values()]
+        texts = [none_for_missing(_objects([v.strip(BLANKS) for v in c])) for c in columns.values()]
         return Table(path, list(columns), texts, True, options.decimal == ",", notes=notes, places=ROWS)
     with plain_text(path, options) as (plain, notes):
         return replace(_read_text(plain, header, options), path=path, notes=notes)
 
 
 def _read_text(path: Path, header: bool | None, options: ReadOptions) -> Table:
-    dialect, sample = sniff(path, options.delimiter)
+    dialect, sample = sniff(path, options.separator)
     decimal_comma = dialect.separator == ";" if options.decimal is None else options.decimal == ","
     columns = _fast(path, dialect)
     if columns is None:
@@ -229,9 +251,9 @@ def _named_columns(
     has_header = looks_like_header(sample) if header is None else header
     if not has_header:
         names = [f"column{i + 1}" for i in range(len(columns))]
-        return Table(path, names, [_none_for_missing(c) for c in columns], False, decimal_comma)
+        return Table(path, names, [none_for_missing(c) for c in columns], False, decimal_comma)
     named = [(i, name) for i, name in enumerate(sample[0])]
-    kept = [_none_for_missing(c[1:]) for c in columns]
+    kept = [none_for_missing(c[1:]) for c in columns]
     # A separator at the end of every row makes a column without name or value: that is no column.
     named = [(i, name) for i, name in named if name or any(value is not None for value in kept[i])]
     names = [name or f"column{i + 1}" for i, name in named]
@@ -247,11 +269,27 @@ def _read_workbook(path: Path, header: bool | None, options: ReadOptions) -> Tab
             f"file: {titles} row{'s' * (titles > 1)} above the header skipped (--read header={found[0][0]} keeps them)"
         )
         found = found[titles:]
+    found = _without_notes(found, options.footer, notes)
     rows = [fields for _, fields in found]
     columns = [_objects(column) for column in zip(*rows, strict=True)]
     table = _named_columns(path, columns, rows[:LOOKED_AT], header, options.decimal == ",")
     places = np.array([row for row, _ in found[table.header :]], dtype=np.int64)
     return replace(table, notes=notes, places=places)
+
+
+def _without_notes(
+    found: list[tuple[int, list[str]]], footer: int | None, notes: list[str]
+) -> list[tuple[int, list[str]]]:
+    """The records (row of the sheet, fields) without those below the table, which are told."""
+    if footer is not None:
+        return found[: len(found) - footer]
+    spaced: list[list[str]] = []  # blank rows among the last records
+    for (before, _), (row, fields) in itertools.pairwise(found[-MOST_NOTES - 1 :]):
+        spaced += [[], fields] if row > before + 1 else [fields]
+    below = sum(bool(fields) for fields in spaced[len(spaced) - notes_below(spaced, len(found[0][1])) :])
+    if below:
+        notes.append(notes_told(below, "row", next(filter(None, found[-below][1]))))
+    return found[: len(found) - below]
 
 
 def _objects(values: Sequence[str]) -> np.ndarray:
@@ -262,35 +300,44 @@ def _objects(values: Sequence[str]) -> np.ndarray:
 
 def _fast(path: Path, dialect: Dialect) -> list[np.ndarray] | None:
     """Every field by DuckDB, stripped, header included; None where it finds the file not plain enough."""
+    query = csv_query(path, dialect)
+    if query is None:
+        return None
+    with duckdb.connect() as connection:
+        try:
+            found = connection.execute(*query).fetchnumpy()
+        except duckdb.Error:
+            return None
+    columns = [stripped(column) for column in found.values()]
+    blank = np.logical_and.reduce([column == "" for column in columns])
+    return [column[~blank] for column in columns] if blank.any() else columns
+
+
+def csv_query(path: Path, dialect: Dialect) -> tuple[str, dict[str, str]] | None:
+    """DuckDB's query of every field of a text, c0, c1, ..., header included, and its parameters; None where it cannot read it."""
     if dialect.width < 2 or any(c in str(path) for c in "*?["):  # those are patterns to DuckDB
         return None
     fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(dialect.width))
     trimmed = ", ".join(f"trim(c{i}) AS c{i}" for i in range(dialect.width))
     # DuckDB reads Windows' line ends soundly only where it finds them itself; all else is said, so nothing is guessed.
     detect = "true, skip=0, comment=''" if dialect.newline == "\r\n" else "false"
-    with duckdb.connect() as connection:
-        try:
-            found = connection.execute(
-                f"SELECT {trimmed} FROM read_csv($path, auto_detect={detect}, header=false, delim=$separator, quote='\"', "
-                f"escape='\"', compression='{'gzip' if starts_with(path, GZIP) else 'none'}', columns={{{fields}}}, "
-                "strict_mode=true, null_padding=false)",
-                {"path": str(path), "separator": dialect.separator},
-            ).fetchnumpy()
-        except duckdb.Error:
-            return None
-    columns = [_stripped(column) for column in found.values()]
-    blank = np.logical_and.reduce([column == "" for column in columns])
-    return [column[~blank] for column in columns] if blank.any() else columns
+    query = (
+        f"SELECT {trimmed} FROM read_csv($path, auto_detect={detect}, header=false, delim=$separator, quote='\"', "
+        f"escape='\"', compression='{'gzip' if starts_with(path, GZIP) else 'none'}', columns={{{fields}}}, "
+        "strict_mode=true, null_padding=false)"
+    )
+    return query, {"path": str(path), "separator": dialect.separator}
 
 
-def _stripped(column: np.ndarray) -> np.ndarray:
+def stripped(column: np.ndarray) -> np.ndarray:
     """A column of DuckDB's as object array of str without blanks around it, empty where null."""
+    result = np.array(np.ma.getdata(column), dtype=object)
     gone = np.ma.getmaskarray(column)  # `filled` would put a question mark
-    texts = np.ma.getdata(column).tolist()
-    result = np.empty(len(texts), dtype=object)
-    result[:] = [
-        "" if no or text is None else text.strip(BLANKS) for text, no in zip(texts, gone.tolist(), strict=True)
-    ]
+    if gone.any() or column.dtype != object:
+        result[gone | (result == None)] = ""  # noqa: E711, of each value
+    texts = result.tolist()
+    if BLANK.search("".join(texts)):
+        result[:] = [text.strip(BLANKS) for text in texts]
     if len(result):
         result[0] = result[0].removeprefix("\ufeff").strip(BLANKS)
     return result
@@ -302,36 +349,60 @@ def _plain(path: Path, dialect: Dialect) -> list[np.ndarray]:
     return [np.array(column, dtype=object) for column in zip(*rows, strict=True)]
 
 
-def _none_for_missing(column: np.ndarray) -> np.ndarray:
+def none_for_missing(column: np.ndarray) -> np.ndarray:
+    """A column of str with None where a value is missing."""
+    texts = column.tolist()
+    words = {text for text in set(texts) if len(text) <= LONGEST_MISSING and text.lower() in MISSING}
+    if not words:
+        return column
     result = np.empty(len(column), dtype=object)
-    result[:] = [None if text.lower() in MISSING else text for text in column.tolist()]
+    result[:] = [None if text in words else text for text in texts]
     return result
 
 
+def _without(column: np.ndarray, gaps: frozenset[str]) -> np.ndarray:
+    """A column with None for the words of `gaps`, as `ReadOptions.missing_words` has them."""
+    gone = {text for text in set(column.tolist()) if text is not None and word_of_gap(text) in gaps}
+    return np.array([None if text in gone else text for text in column.tolist()], dtype=object)
+
+
 def _read_parquet(path: Path) -> Table:
+    names, fields, notes = parquet_fields(path)
     with duckdb.connect() as connection:
         try:
-            source = connection.from_parquet(str(path).replace("[", "[[]").replace("*", "[*]").replace("?", "[?]"))
-            names, types = list(source.columns), [str(kind) for kind in source.types]
-            nested = [n for n, kind in zip(names, types, strict=True) if kind.endswith("]") or kind.startswith(NESTED)]
-            kept = [name for name in names if name not in nested]
-            notes = [f"columns: {_some(nested)} hold lists or records, left out; take them apart to use them"] * bool(
-                nested
-            )
-            if not kept:
-                raise DataError(
-                    f"{path}: all of its columns hold lists or records; expected numbers or text; take them apart"
-                )
-            quoted = [name.replace('"', '""') for name in kept]
-            selected = ", ".join(f'CAST("{name}" AS VARCHAR) AS c{i}' for i, name in enumerate(quoted))
-            found = connection.execute(f"SELECT {selected} FROM source").fetchnumpy()
+            found = connection.execute(
+                f"SELECT {fields} FROM read_parquet($path)", {"path": one_file(path)}
+            ).fetchnumpy()
         except duckdb.Error:
-            raise DataError(
-                f"{path}: not a whole Parquet file; expected one that its writer finished; write or copy it again"
-            ) from None
-    return Table(
-        path, kept, [_none_for_missing(_stripped(column)) for column in found.values()], True, notes=notes, places=ROWS
-    )
+            raise damaged_parquet(path) from None
+    columns = [none_for_missing(stripped(column)) for column in found.values()]
+    return Table(path, names, columns, True, notes=notes, places=ROWS)
+
+
+def parquet_fields(path: Path) -> tuple[list[str], str, list[str]]:
+    """The names of a Parquet file's columns, what to select for their text, c0, c1, ..., and notes on what is left out."""
+    with duckdb.connect() as connection:
+        try:
+            source = connection.from_parquet(one_file(path))
+            names, types = list(source.columns), [str(kind) for kind in source.types]
+        except duckdb.Error:
+            raise damaged_parquet(path) from None
+    nested = [n for n, kind in zip(names, types, strict=True) if kind.endswith("]") or kind.startswith(NESTED)]
+    kept = [name for name in names if name not in nested]
+    notes = [f"columns: {_some(nested)} hold lists or records, left out; take them apart to use them"] * bool(nested)
+    if not kept:
+        raise DataError(f"{path}: all of its columns hold lists or records; expected numbers or text; take them apart")
+    quoted = [name.replace('"', '""') for name in kept]
+    return kept, ", ".join(f'CAST("{name}" AS VARCHAR) AS c{i}' for i, name in enumerate(quoted)), notes
+
+
+def one_file(path: Path) -> str:
+    """A path to DuckDB, to which some characters make a pattern of it."""
+    return str(path).replace("[", "[[]").replace("*", "[*]").replace("?", "[?]")
+
+
+def damaged_parquet(path: Path) -> DataError:
+    return DataError(f"{path}: not a whole Parquet file; expected one that its writer finished; write or copy it again")
 
 
 def line_of(path: Path, index: int, options: ReadOptions) -> int:
@@ -340,7 +411,8 @@ def line_of(path: Path, index: int, options: ReadOptions) -> int:
         with unpacked(path, options, ENDINGS) as (inner, _):
             return line_of(inner, index, options)
     with plain_text(path, options) as (plain, _):
-        for k, (line, _) in enumerate(records(plain, sniff(plain, options.delimiter)[0].separator)):
+        dialect = sniff(plain, options.separator)[0]
+        for k, (line, _) in enumerate(records(plain, dialect.separator, dialect.width)):
             if k == index:
                 return line
     return index + 1

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from ...errors import OptionError, suggestion
+from .delimited import as_number
 
 SIGNS = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "pipe": "|", "point": ".", "dot": ".",
          "apostrophe": "'"}  # fmt: skip
@@ -19,6 +20,7 @@ NONE = ("none", "no")
 DATES = ("dayfirst", "monthfirst")
 PART = re.compile(r",\s*(?=[A-Za-z_ -]+=)")  # a comma that the next KEY= follows; any other belongs to a value
 HEADER_MOST = 1000  # the last line that may be named as the header
+FOOTER_MOST = 100  # lines below the rows
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class ReadOptions:
     encoding: as Python names it. delimiter: one character between fields. decimal: "," or ".". thousands: the character
     between groups of digits, "" for none. dates: one of DATES. comment: what a line to skip begins with, "" for none.
     sheet: of a workbook, its name, or its number from 1. header: the line that names the columns, from 1, what stands above it being skipped;
-    0 where no line does. exact: columns, separated by |, whose cells are taken as they are written: plain numbers and text alone.
+    0 where no line does. footer: how many last lines that are not blank are no rows; 0 where all are, totals of other rows too.
+    exact: columns, separated by |, whose cells are taken as they are written: plain numbers and text alone.
+    missing: words and numbers, separated by | or commas, that stand for a missing value in any column.
     """
 
     encoding: str | None = None
@@ -39,11 +43,30 @@ class ReadOptions:
     comment: str | None = None
     sheet: str | None = None
     header: int | None = None
+    footer: int | None = None
     exact: str | None = None
+    missing: str | None = None
 
     def is_exact(self, column: str) -> bool:
         """Whether the cells of `column` are to be taken as they are written."""
         return self.exact is not None and column in self.exact.split("|")
+
+    def missing_words(self) -> frozenset[str]:
+        """The words of `missing` in lower case, numbers as Python writes them."""
+        words = re.split(r"[|,]", self.missing) if self.missing else []
+        return frozenset(word_of_gap(word) for word in words if word.strip())
+
+    @property
+    def decimal_sign(self) -> str | None:
+        """The decimal sign that was said, by itself or by the sign between thousands; "" where there are no thousands."""
+        if self.decimal is None and self.thousands is not None:
+            return {",": ".", ".": ",", "": ""}.get(self.thousands)
+        return self.decimal
+
+    @property
+    def separator(self) -> str | None:
+        """The delimiter of the copy that `plain_text` makes: tabs where any number of blanks stands between fields."""
+        return "\t" if self.delimiter == " " else self.delimiter
 
     @classmethod
     def parse(cls, text: str | None) -> ReadOptions:
@@ -98,6 +121,12 @@ class ReadOptions:
         return ReadOptions(**{**asdict(other), **{k: v for k, v in asdict(self).items() if v is not None}})
 
 
+def word_of_gap(text: str) -> str:
+    """A cell as `missing_words` has it: -999.0 and -999 are one."""
+    number = as_number(text)
+    return text.strip().lower() if number is None else repr(number)
+
+
 def _encoding(value: str) -> str | None:
     try:
         info = codecs.lookup(value)
@@ -129,6 +158,10 @@ def _comment(value: str) -> str | None:
     return value if 1 <= len(value) <= 3 and not any(c.isalnum() or c in "\"'" for c in value) else None
 
 
+def _missing(value: str) -> str | None:
+    return value if re.sub(r"[|,\s]", "", value) else None
+
+
 def _sheet(value: str) -> str | None:
     return value or None
 
@@ -137,6 +170,12 @@ def _header(value: str) -> int | None:
     if value.lower() in NONE:
         return 0
     return int(value) if re.fullmatch(r"[0-9]{1,4}", value) and int(value) <= HEADER_MOST else None
+
+
+def _footer(value: str) -> int | None:
+    if value.lower() in NONE:
+        return 0
+    return int(value) if re.fullmatch(r"[0-9]{1,4}", value) and int(value) <= FOOTER_MOST else None
 
 
 # What is expected of each key, an example, and what reads the value: None where it does not fit.
@@ -149,7 +188,9 @@ PARSERS: dict[str, tuple[str, str, Callable[[str], str | int | None]]] = {
     "comment": ("the one to three signs that a line to skip begins with, or none", "#", _comment),
     "sheet": ("the name of a sheet, or its number from 1", "Sheet2", _sheet),
     "header": (f"the line of the file that names the columns, from 1 to {HEADER_MOST}, or none", "3", _header),
+    "footer": (f"how many lines stand below the rows, up to {FOOTER_MOST}, or none", "2", _footer),
     "exact": ("columns to take as they are written, separated by |", "NAME", _sheet),
+    "missing": ("words or numbers that stand for a missing value, separated by |", "unknown|-999", _missing),
 }
 EXAMPLE = "encoding=cp1252,delimiter=;,decimal=,,dates=dayfirst"
 COMMAS = ("delimiter", "decimal", "thousands")  # keys whose value may be a comma

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..description_text import shell_word
 from .delimited import MISSING_INPUT
 
 BUCKETS = 1 << 14
@@ -184,9 +185,10 @@ def _note(name: str, column: np.ndarray, cut: float) -> str:
     present = [text for text in _spread(column.tolist()) if text is not None and text.lower() not in MISSING_INPUT]
     words = sum(len(words_of(text)) for text in present) / max(len(present), 1)
     more = f", the ends of {cut:.0%} cut" if cut >= 0.05 else ""
-    return (
-        f"columns: {name} is text, {words:.0f} words on average: its words and letters are learned{more}; --drop {name}"
+    shown, option = (
+        (name, shell_word(name)) if len(name) <= 20 else (f"{name[:39]}…" if len(name) > 40 else name, "NAME")
     )
+    return f"columns: {shown} is text, {words:.0f} words on average: its words and letters are learned{more}; --drop {option}"
 
 
 def _spread(values: list[str | None]) -> Iterator[str | None]:

@@ -16,7 +16,11 @@ from .as_text import as_text
 
 ERRORS = frozenset({"#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#N/A"})
 PARTS = ("xl/workbook.xml", "xl/workbook.bin")  # of Excel's files
-DOCUMENTS = {"word/document.xml": "a Word document", "ppt/presentation.xml": "a PowerPoint file"}
+DOCUMENTS = {
+    "word/document.xml": "a Word document",
+    "Index/Document.iwa": "a document of Apple's Numbers, Pages or Keynote",
+    "ppt/presentation.xml": "a PowerPoint file",
+}
 SPREADSHEET = b"application/vnd.oasis.opendocument.spreadsheet"
 
 
@@ -43,14 +47,14 @@ def is_workbook(path: Path) -> bool:
 def read_workbook(path: Path, sheet: str | None) -> tuple[list[tuple[int, list[str]]], list[str]]:
     """(row in the sheet, fields) of each record that is not blank, all of one width, and notes.
 
-    sheet: its name, or its number from 1; None is the first with two rows or more. Raises DataError or OptionError.
+    sheet: its name, or its number from 1; None is the first with two rows and two columns or more, a hidden one after all others.
+    Raises DataError or OptionError.
     """
     try:
         book = python_calamine.CalamineWorkbook.from_path(str(path))
         names = list(book.sheet_names)
-        wanted = names if sheet is None else [_named(path, names, sheet)]
-        filled = ((name, _records(book, name)) for name in wanted)
-        chosen, found = next(((name, rows) for name, rows in filled if len(rows) > 1), ("", []))
+        wanted = _shown_first(book) if sheet is None else [_named(path, names, sheet)]
+        chosen, found = _first_table(book, wanted)
     except OptionError:
         raise
     except (python_calamine.CalamineError, OSError, ValueError):
@@ -61,6 +65,24 @@ def read_workbook(path: Path, sheet: str | None) -> tuple[list[tuple[int, list[s
     others = [name for name in names if name != chosen]
     notes = [f"file: sheet {chosen!r} read; others: {_shown(others)} (--read sheet=NAME)"] if others else []
     return found, notes
+
+
+def _shown_first(book: python_calamine.CalamineWorkbook) -> list[str]:
+    """The names of its sheets, those that are hidden last."""
+    visible = python_calamine.SheetVisibleEnum.Visible
+    return [one.name for one in sorted(book.sheets_metadata, key=lambda one: one.visible != visible)]
+
+
+def _first_table(book: python_calamine.CalamineWorkbook, names: list[str]) -> tuple[str, list[tuple[int, list[str]]]]:
+    """The first sheet with two rows and two columns or more, else the first with two rows."""
+    narrow: tuple[str, list[tuple[int, list[str]]]] = ("", [])
+    for name in names:
+        rows = _records(book, name)
+        if len(rows) > 1 and len(rows[0][1]) > 1:
+            return name, rows
+        if len(rows) > 1 and not narrow[1]:
+            narrow = name, rows
+    return narrow
 
 
 def _named(path: Path, names: list[str], sheet: str) -> str:

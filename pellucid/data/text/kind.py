@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ..base import Content, DataKind, DataOption, OptionValue, PredictionForm, Source
+from ..description import Description
 from ..problem import DataModule
 from ..table.kind import READ_OPTION
 from ..table.read_options import ReadOptions
+from .describe import text_facts
 from .read import TOKENIZERS, decode_split, read_text, text_module
 from .tokenize import TextPreprocessor
 
@@ -23,11 +26,15 @@ class TextKind(DataKind[TextPreprocessor]):
     noun = "text"
     endings = frozenset({".txt", ".md"})
     options = (
-        DataOption("line_by_line", (bool,), "Take each line of a text as one example."),
+        DataOption("line_by_line", (bool,), "Take each line of a text as one example.", heading="Reading"),
         DataOption(
-            "tokenizer", (str,), f"How to split a text: {' or '.join(TOKENIZERS)}.  [default: characters]", "NAME"
+            "tokenizer",
+            (str,),
+            f"How to split a text: {' or '.join(TOKENIZERS)}.  [default: characters]",
+            "NAME",
+            heading="Reading",
         ),
-        DataOption("vocab_size", (int,), "Tokens of --tokenizer bpe.  [default: 1000]", "N"),
+        DataOption("vocab_size", (int,), "Tokens of --tokenizer bpe.  [default: 1000]", "N", heading="Reading"),
         READ_OPTION,
     )
     default_family = "transformer"
@@ -52,6 +59,13 @@ class TextKind(DataKind[TextPreprocessor]):
             options.setdefault("line_by_line", source.dataset.line_by_line)
             options["last"] = 0.0 if options["line_by_line"] else source.dataset.last
         return text_module(source, **options)
+
+    def describe(self, source: Source) -> Description:
+        """With the text's own size, and its alphabet by how often each character comes."""
+        read = source.options.get("read")
+        encoding = ReadOptions.parse(read).of_text(read)
+        texts = [read_text(path, encoding)[0] for path in source.paths]
+        return replace(super().describe(source), facts=text_facts(texts))
 
     def read_to_score(self, source: Source) -> tuple[str, list[str]]:
         """The text of a file and notes on how it was read; of a data set known by name, its test split."""

@@ -59,7 +59,7 @@ def text_module(
         raise DataError(f"{where}: {len(text):,} characters; expected {LEAST_CHARACTERS:,} at least to train, validate and test on; "
                         "give more text")  # fmt: skip
     notes = [note for _, found in parts[:FILES_TOLD] for note in found]
-    notes += [f"{name}: {len(paths):,} files, joined with a blank line"] * (len(paths) > 1)
+    notes += [f"file: {len(paths):,} files of {name}, joined with a blank line"] * (len(paths) > 1)
     texts = _split_lines(name, text, source.seed, notes) if line_by_line else _split_text(name, text, last, notes)
     fitted: Tokenizer = CharacterTokenizer.fit(texts[0])
     if tokenizer == BPETokenizer.kind:
@@ -130,11 +130,12 @@ def _split_text(name: str, text: str, last: float, notes: list[str]) -> list[str
     """Training, validation and test part, in the order of the text; the latter two are the same where `last` is given."""
     if last:
         cut = int(len(text) * (1 - last))
-        notes.append(f"{name}: {len(text):,} characters; training is the first {1 - last:.0%}, the last {last:.0%} is validation and also "
-                     "what is told at the end, as is usual for this text: the best epoch is chosen on it")  # fmt: skip
+        notes.append(
+            f"split: of {len(text):,} characters the last {last:.0%} validates and tests, as is usual for {name}; its best epoch is told"
+        )
         return [text[:cut], text[cut:], text[cut:]]
     ends = [0, *(round(len(text) * share) for share in (SHARES[0], SHARES[0] + SHARES[1])), len(text)]
-    notes.append(f"{name}: {len(text):,} characters; split 80/10/10 by position: the last tenth is the test part")
+    notes.append(f"split: 80/10/10 of {len(text):,} characters by position, the last tenth is the test part")
     return [text[a:b] for a, b in pairwise(ends)]
 
 
@@ -150,10 +151,10 @@ def _split_lines(name: str, text: str, seed: int, notes: list[str]) -> list[str]
                         "where each line is an example; leave --line-by-line out")  # fmt: skip
     rows = split_rows(np.zeros(len(lines), np.int64), "classification", seed, SHARES)
     parts = [[lines[i] for i in part.tolist()] for part in rows]
-    notes.append(f"{name}: {len(lines):,} lines of up to {len(lines[longest])} characters; split 80/10/10 by line")
+    notes.append(f"split: 80/10/10 of {len(lines):,} lines of up to {len(lines[longest])} characters, by line")
     seen = set(parts[0])
     if again := sum(line in seen for line in parts[2]):
-        notes.append(f"test: {again:,} of {len(parts[2]):,} lines also stand in the training part")
+        notes.append(f"rows: {again:,} of {len(parts[2]):,} test lines also stand in the training part")
     return ["\n".join(part) + "\n" for part in parts]
 
 
