@@ -21,7 +21,7 @@ from ..errors import OptionError, suggestion
 from ..nn.activation import ACTIVATIONS
 from ..tensor import Tensor
 from .bagged_mlp import BaggedMLP, LinearStart
-from .base import check_field_types, wrong_spec
+from .base import added, check_field_types, wrong_spec
 from .blocks.augmentation import Augmentation, ImageInput
 from .blocks.stacked import StackedLinear
 from .blocks.table_input import NUMERIC_EMBEDDINGS, embedded, input_names, table_embeddings
@@ -49,8 +49,8 @@ class Config:
     embedding_dim: int = 8
     shift: int = 0
     label_smoothing: float = 0.0
-    bag_folds: int = 0
-    linear_start: bool = False
+    bag_folds: int = added(0)
+    linear_start: bool = added(False)
 
     def __post_init__(self) -> None:
         check_field_types(self)

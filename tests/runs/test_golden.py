@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pellucid.models.base import written_fields
 from pellucid.runs import run as runs
 from pellucid.runs.records import FORMAT
 from pellucid.training import session
@@ -66,3 +67,13 @@ def test_a_golden_run_goes_on_from_its_checkpoint(folder, tmp_path, monkeypatch)
     for _ in training.events():
         pass
     assert training.learner.state.progress.epoch == 2 and len(run.history()) == 2
+
+
+def test_a_setting_that_came_later_is_written_only_where_it_says_something():
+    """Digests bind a run's files to its network's config, so a new field must not change those of earlier runs."""
+    plain, bagged = (
+        runs.load_run(SAVED[[path.name for path in SAVED].index("mlp-table")]).config.network.__class__(**given)
+        for given in ({}, {"bag_folds": 5, "linear_start": True})
+    )
+    assert not {"bag_folds", "linear_start"} & written_fields(plain).keys()
+    assert written_fields(bagged)["bag_folds"] == 5 and written_fields(bagged)["linear_start"] is True
