@@ -1,8 +1,9 @@
 """Bagged MLPs for tables: M networks in one, each taught by all rows but its own fold (floor 5).
 
-Each row belongs to a fold. Network m learns from the rows outside fold m and is judged on those inside (k-fold bagging, as in
-AutoGluon, Erickson et al. 2020, arXiv 2003.06505). So all rows teach and all rows validate. The weights of the M networks
-have a leading axis: one program trains them, one file holds them, and a row is answered by their mean.
+Each row belongs to a fold. A network of fold f learns from the rows outside it and is judged on those inside (k-fold bagging, as
+in AutoGluon, Erickson et al. 2020, arXiv 2003.06505). So all rows teach and all rows validate. Each fold has the same number of
+networks, its members, which differ in how they began. The weights of the M networks have a leading axis: one program trains them,
+one file holds them, and a row is answered by their mean.
 
     arrays -> embeddings (M, B, *) -> layers (M, B, K) --(+)--> probabilities -> mean over M --(mix)--> temperature -> (B, K)
         \\---> linear_start (M, B, K) ---------------------/  \\---> those of the linear models alone -/
@@ -11,7 +12,7 @@ have a leading axis: one program trains them, one file holds them, and a row is 
 begins at zero, so that before the first step the answer is the linear model's, and training may end there.
 `mix` and `temperature` are chosen after training, on the answers that each row got from the network without it.
 
-Shapes: M folds, B batch, K outputs, F numeric columns, Q quantile-scaled columns, C categorical columns.
+Shapes: M networks (folds times members), B batch, K outputs, F numeric columns, Q quantile-scaled columns, C categorical columns.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ LEAST = 1e-30  # of a probability whose logarithm is taken; float32 has smaller 
 
 
 class LinearStart(nn.Module):
-    """Linear models of the folds, fitted beforehand and not trained: arrays -> (M, B, K), logits or predictions.
+    """Linear models of the networks' folds, fitted beforehand and not trained: arrays -> (M, B, K), logits or predictions.
 
     numbers: (M, F + Q, K), of the numbers as they are scaled, then of the straight ones. categories: (M, sum of
     cardinalities, K). bias: (M, K).
     """
 
-    def __init__(self, inputs: TableSpec, outputs: int, folds: int) -> None:
+    def __init__(self, inputs: TableSpec, outputs: int, networks: int) -> None:
         super().__init__()
         straight = len(inputs.straight)
         self.names = [name for name, count in (("numbers", inputs.numbers), ("straight", straight)) if count]
@@ -50,10 +51,10 @@ class LinearStart(nn.Module):
         places = {column: inputs.numbers + q for q, column in enumerate(inputs.straight)}
         # Which of the F + Q numbers a model may read: as they are scaled, or in a line where they are scaled by quantiles.
         self.choices = [every, [places.get(column, column) for column in every]][: 1 + bool(straight)]
-        self.register_buffer("numbers", zeros(folds, inputs.numbers + straight, outputs))
-        self.register_buffer("categories", zeros(folds * sum(inputs.categories), outputs))
-        self.register_buffer("first", tensor(first_rows(inputs.categories, (folds,))))  # (M, 1, C)
-        self.register_buffer("bias", zeros(folds, outputs))
+        self.register_buffer("numbers", zeros(networks, inputs.numbers + straight, outputs))
+        self.register_buffer("categories", zeros(networks * sum(inputs.categories), outputs))
+        self.register_buffer("first", tensor(first_rows(inputs.categories, (networks,))))  # (M, 1, C)
+        self.register_buffer("bias", zeros(networks, outputs))
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         y = self.bias.unsqueeze(1)  # (M, 1, K)
@@ -70,16 +71,22 @@ class LinearStart(nn.Module):
 class BaggedMLP(PredictionModel):
     """The network. `forward` takes the arrays that the preprocessor encodes, and gives (B, K) as an MLP does.
 
-    With one array more, the fold (B,) of each row, int64, the row is answered by the network that did not learn it; training
-    and validation rows come with theirs.
+    With one array more, the fold (B,) of each row, int64, the row is answered by the networks that did not learn it; training
+    and validation rows come with theirs. Network m is of fold m % folds.
     embeddings: modules that give (M, B, *).      layers: (M, B, *) -> (M, B, K).      linear_start: see above, or None.
     """
 
     def __init__(
-        self, task: str, folds: int, embeddings: nn.ModuleDict, layers: nn.Sequential, linear_start: LinearStart | None
+        self,
+        task: str,
+        folds: int,
+        members: int,
+        embeddings: nn.ModuleDict,
+        layers: nn.Sequential,
+        linear_start: LinearStart | None,
     ) -> None:
         super().__init__()
-        self.task, self.folds = task, folds
+        self.task, self.folds, self.members = task, folds, members
         self.embeddings, self.layers = embeddings, layers
         self.linear_start = linear_start
         self.starts_fitted = linear_start is not None
@@ -87,7 +94,7 @@ class BaggedMLP(PredictionModel):
         self.input_names = (
             names if linear_start is None else (*names, *(n for n in linear_start.names if n not in names))
         )
-        self.register_buffer("numbers_of_folds", tensor(np.arange(folds)[:, None]))  # (M, 1)
+        self.register_buffer("fold_of", tensor((np.arange(folds * members) % folds)[:, None]))  # (M, 1)
         self.register_buffer("mix", tensor(np.float32(1)))  # the share of the network, against the linear models alone
         self.register_buffer("temperature", tensor(np.float32(1)))  # by which logits are divided
 
@@ -126,10 +133,10 @@ class BaggedMLP(PredictionModel):
         return logarithm if self.task == "counts" else logarithm / self.temperature
 
     def _answer(self, natural: Tensor, fold: Tensor | None) -> Tensor:
-        """(M, B, K) -> (B, K): the mean of the networks, or of each row the answer of the network without it."""
+        """(M, B, K) -> (B, K): the mean of the networks, or of each row that of the networks without it."""
         if fold is None:
             return natural.mean(0)
-        own = (fold == self.numbers_of_folds).to(natural.dtype)  # (M, B)
+        own = (fold == self.fold_of).to(natural.dtype) / self.members  # (M, B)
         return (natural * own.unsqueeze(-1)).sum(0)
 
     def training_step(self, *batch: Tensor) -> StepOutput:
@@ -137,16 +144,17 @@ class BaggedMLP(PredictionModel):
         inputs, target, weight = self._parts(batch)
         *arrays, fold = inputs
         outputs, _ = self.fold_outputs(*arrays)
-        learned = (fold != self.numbers_of_folds).to(outputs.dtype)  # (M, B)
+        learned = (fold != self.fold_of).to(outputs.dtype)  # (M, B)
         share = learned / learned.sum(1, keepdim=True).clamp(min=1)
         if weight is not None:
             share = share * weight
         rows = outputs.squeeze(-1) if self.task in NUMERIC and not self.levels else outputs  # (M, B, *)
-        copies = target.expand(self.folds, *target.shape).flatten(0, 1)  # (M * B, *)
+        networks = self.folds * self.members
+        copies = target.expand(networks, *target.shape).flatten(0, 1)  # (M * B, *)
         losses = self.weighted_losses(rows.flatten(0, 1), copies).reshape(*share.shape)
-        values = {"loss": (losses * share).sum() / self.folds}
+        values = {"loss": (losses * share).sum() / networks}
         if self.task == "classification":
             with no_grad():
                 right = (outputs.detach().argmax(-1) == target).to(share.dtype)
-                values["accuracy"] = (right * share).sum() / self.folds
+                values["accuracy"] = (right * share).sum() / networks
         return values

@@ -39,7 +39,7 @@ class Config:
     shift: the most pixels by which a training image is shifted each way, at random for each image and step.
     label_smoothing: share of a class label spread over all classes (Szegedy et al. 2015).
     bag_folds: of a table: how many networks learn at once, each without a fold of the rows, see `bagged_mlp.py`; 0 for one
-    network that learns the training rows.      linear_start: whether each begins with a linear model of its rows.
+    network that learns the training rows.      members: networks of each fold.      linear_start: whether each begins with a linear model of its rows.
     """
 
     hidden_sizes: tuple[int, ...] = (128, 64)
@@ -50,6 +50,7 @@ class Config:
     shift: int = 0
     label_smoothing: float = 0.0
     bag_folds: int = added(0)
+    members: int = added(1)
     linear_start: bool = added(False)
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class Config:
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{name}: {getattr(self, name)}; expected 0 up to, but not including, 1; write 0.1")
-        for name, least in (("embedding_dim", 1), ("shift", 0), ("bag_folds", 0)):
+        for name, least in (("embedding_dim", 1), ("shift", 0), ("bag_folds", 0), ("members", 1)):
             if getattr(self, name) < least:
                 raise OptionError(f"{name}: {getattr(self, name)}; expected a whole number from {least}; write {least}")
         if self.linear_start and not self.bag_folds:
@@ -132,19 +133,19 @@ def build(inputs: InputSpec, outputs: int, task: str, config: Config) -> MLP | B
 
 def bagged(inputs: ImageSpec | TableSpec, outputs: int, task: str, config: Config) -> BaggedMLP:
     """The M networks of the folds in one; see `bagged_mlp.py`. Raises OptionError for images."""
-    folds = config.bag_folds
+    folds, networks = config.bag_folds, config.bag_folds * config.members
     if not isinstance(inputs, TableSpec):
         raise OptionError(f"bag_folds: {folds} for images; expected 0, as folds are of a table's rows; leave it out")
     dim = min(config.embedding_dim, max(LEAST_DIM, MOST_EMBEDDED // max(inputs.numbers, 1)))
-    embeddings = table_embeddings(inputs, config.numeric_embedding, dim, (folds,))
+    embeddings = table_embeddings(inputs, config.numeric_embedding, dim, (networks,))
     layers: list[nn.Module] = []
     size = sum(embedding.size for embedding in embeddings.values())
     for hidden in config.hidden_sizes:
-        layers += [StackedLinear(folds, size, hidden), ACTIVATIONS[config.activation]()]
+        layers += [StackedLinear(networks, size, hidden), ACTIVATIONS[config.activation]()]
         layers += [nn.Dropout(config.dropout)] if config.dropout else []
         size = hidden
-    layers.append(StackedLinear(folds, size, outputs, zero=config.linear_start))
-    line = LinearStart(inputs, outputs, folds) if config.linear_start else None
-    network = BaggedMLP(task, folds, nn.ModuleDict(embeddings), nn.Sequential(*layers), line)
+    layers.append(StackedLinear(networks, size, outputs, zero=config.linear_start))
+    line = LinearStart(inputs, outputs, networks) if config.linear_start else None
+    network = BaggedMLP(task, folds, config.members, nn.ModuleDict(embeddings), nn.Sequential(*layers), line)
     network.label_smoothing = config.label_smoothing
     return network

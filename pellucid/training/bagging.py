@@ -67,13 +67,14 @@ def held_out(network: BaggedMLP, judged: Examples, eager: bool) -> tuple[np.ndar
 
     def take(rows: range) -> np.ndarray:
         outputs, line = native(*(Tensor(a[rows.start : rows.stop]) for a in arrays))
-        both = [outputs.array] if line is None else [outputs.array, line.array]
-        return np.stack([one[fold[rows.start : rows.stop], np.arange(len(rows))] for one in both], axis=1)
+        both = np.stack([outputs.array] if line is None else [outputs.array, line.array]).astype(np.float64)
+        if network.task == "classification":
+            shifted = np.exp(both - both.max(axis=3, keepdims=True))
+            both = shifted / shifted.sum(axis=3, keepdims=True)
+        by_fold = both.reshape(len(both), network.members, network.folds, *both.shape[2:]).mean(axis=1)
+        return np.asarray(by_fold[:, fold[rows.start : rows.stop], np.arange(len(rows))].swapaxes(0, 1))
 
-    found = map_batches(len(judged), network.eval_batch_size, take).astype(np.float64)  # (N, 1 or 2, K)
-    if network.task == "classification":
-        shifted = np.exp(found - found.max(axis=2, keepdims=True))
-        found = shifted / shifted.sum(axis=2, keepdims=True)
+    found = map_batches(len(judged), network.eval_batch_size, take)  # (N, 1 or 2, K)
     return found[:, 0], found[:, 1] if found.shape[1] > 1 else None
 
 

@@ -51,11 +51,12 @@ def fit_linear_start(network: BaggedMLP, train: Examples) -> None:
     if not found:
         return
     best, columns = min(found, key=lambda pair: pair[0].loss)
+    weight, bias = (np.tile(array, (network.members, *[1] * (array.ndim - 1))) for array in (best.weight, best.bias))
     numbers = np.zeros(line.numbers.shape, np.float32)
-    numbers[:, columns] = best.weight[:, : len(columns)]
+    numbers[:, columns] = weight[:, : len(columns)]
     line.numbers.assign(tensor(numbers))
-    line.categories.assign(tensor(best.weight[:, len(columns) :].reshape(line.categories.shape).astype(np.float32)))
-    line.bias.assign(tensor(best.bias.astype(np.float32)))
+    line.categories.assign(tensor(weight[:, len(columns) :].reshape(line.categories.shape).astype(np.float32)))
+    line.bias.assign(tensor(bias.astype(np.float32)))
 
 
 def designs(line: LinearStart, train: Examples) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -152,6 +152,25 @@ def test_compiled_as_eager():
     assert pellucid.compile(lambda *a: net.training_step(*a)["loss"])(*given).item() == pytest.approx(eager, rel=1e-5)
 
 
+def test_members_of_a_fold_answer_by_their_mean():
+    net = network(members=2)
+    fill(net)
+    arrays, fold, target = batch()
+    outputs, _ = net.fold_outputs(*tensors(net, arrays))
+    assert outputs.shape == (2 * FOLDS, 12, 3) and not np.allclose(outputs.array[0], outputs.array[FOLDS])
+    probabilities = F.softmax(outputs, dim=-1).array
+    own = F.softmax(net(*tensors(net, arrays, fold)), dim=1).array
+    expected = (probabilities[fold, np.arange(12)] + probabilities[fold + FOLDS, np.arange(12)]) / 2
+    np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-6)
+    net.training_step(*tensors(net, arrays, fold, target))["loss"].backward()
+    before = net.layers[0].weight.grad.array.copy()
+    other = np.where(fold == 0, (target + 1) % 3, target)
+    net.zero_grad()
+    net.training_step(*tensors(net, arrays, fold, other))["loss"].backward()
+    same = [np.array_equal(a, b) for a, b in zip(before, net.layers[0].weight.grad.array, strict=True)]
+    assert same == [True, False, False, True, False, False]
+
+
 def test_folds_of_pictures_are_refused():
     with pytest.raises(OptionError, match="bag_folds: 3 for images; expected 0"):
         mlp.build(ImageSpec((1, 4, 4)), 2, "classification", Config(bag_folds=3))
