@@ -58,6 +58,9 @@ class BatchStatistics:
         before = [buffer.array.copy() for buffer in self.buffers]
         try:
             self._recompute()
+            for buffer, array in zip(self.buffers, before, strict=True):
+                if buffer.dtype.kind == "i":  # how many batches training has seen
+                    buffer.assign(tensor(array))
             yield
         finally:
             for buffer, array in zip(self.buffers, before, strict=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -37,11 +37,19 @@ class Lines:
 
 
 def fit_linear_start(network: BaggedMLP, train: Examples) -> None:
-    """Give `network.linear_start` the linear models of its folds. Tables without numbers or categories keep zeros."""
+    """Give `network.linear_start` the linear models of its folds, unless it has some, of the run that training begins with.
+
+    Tables without numbers or categories keep zeros.
+    """
     line = network.linear_start
     if line is None or network.task not in ("classification", "regression") or network.levels:
         return
+    if any(buffer.array.any() for buffer in (line.numbers, line.categories, line.bias)):
+        return
     outputs = line.bias.shape[1]
+    if network.class_weight is not None:
+        own = network.class_weight.array[train.target]
+        train = replace(train, weight=own if train.weight is None else own * train.weight)
     with one_thread():
         found = [
             (lines, columns)

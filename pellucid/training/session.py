@@ -80,6 +80,7 @@ class TrainingSession:
 
     generator: all random numbers of the run come from it, from the initial weights on. The global generator is not used.
     fresh: whether the weights are newly initialised; the network is then given training examples to initialise the rest.
+    begins: whether training starts here, rather than goes on from a checkpoint; by default where the weights are fresh.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class TrainingSession:
         settings: Settings,
         generator: Generator,
         fresh: bool = False,
+        begins: bool | None = None,
     ) -> None:
         self.run = run
         self.problem = problem
@@ -97,7 +99,7 @@ class TrainingSession:
         self.settings = settings
         prepare_head(network, problem, settings)
         dataset = problem.train.dataset(network)
-        if fresh and isinstance(network, BaggedMLP):
+        if isinstance(network, BaggedMLP) and (fresh if begins is None else begins):
             from .linear_start import fit_linear_start  # scikit-learn takes a second to import
 
             fit_linear_start(network, problem.examples("train"))
@@ -307,7 +309,7 @@ def start(
             path = check_feature_network(feature_network, network, config)
             config = dataclasses.replace(config, feature_network=path)
         run = Run(runs.RUNS_DIR, config)  # without a folder of its own yet
-        training = TrainingSession(run, problem, network, settings, generator, fresh=source is None)
+        training = TrainingSession(run, problem, network, settings, generator, fresh=source is None, begins=True)
     run.config = with_head(config, problem, network)
     run.folder = runs.create_run(run.config, out).folder
     return training
@@ -349,7 +351,8 @@ def resume(
         network, source = run.new_network(), run.config.init_from
         if restart and source:
             load_pretrained(runs.load_run(Path(source)), network, run.config.preprocessor)
-        training = TrainingSession(run, problem, network, settings, generator, fresh=restart and not source)
+        fresh = restart and not source
+        training = TrainingSession(run, problem, network, settings, generator, fresh=fresh, begins=restart)
     if not restart:
         load_checkpoint(run.checkpoint, training.learner, run)
     done = training.learner.state.progress.epoch

@@ -206,3 +206,27 @@ def test_an_epoch_of_several_passes_sees_each_example_so_often():
     assert len(loader) == 8 and loader.examples == 30 and np.bincount(first).tolist() == [3] * 10
     assert sorted(first[:10]) == sorted(first[10:20]) == list(range(10))
     assert not np.array_equal(first, np.concatenate([batch[0].array for batch in loader]))
+
+
+def test_another_question_gets_another_line_and_the_same_one_keeps_it(people, tmp_path):
+    first = start(people, tmp_path / "a")
+    list(first.events())
+    first.finish()
+    source = load_run(tmp_path / "a" / "run")
+    other = tmp_path / "other.csv"
+    other.write_text(people.read_text().replace(",yes\n", ",sick\n"))
+    lines = {}
+    for path in (people, other):
+        problem = load_problem(str(path), target="ill", drop=["patient", "when"])
+        training = session.start(problem, "mlp", dict(QUICK), tmp_path / path.stem, source=source)
+        lines[path] = training.network.linear_start.numbers.array
+        assert training.network.layers[-1].weight.array.any() == (path == people)  # the last layer begins anew
+    assert np.array_equal(lines[people], first.network.linear_start.numbers.array)
+    assert lines[other].any() and float(training.network.mix.array) == 1
+
+
+def test_a_line_counts_rows_and_classes_as_training_does(people, tmp_path):
+    plain, balanced = (
+        start(people, tmp_path / name, class_weight=name).network.linear_start.bias.array for name in ("none", "balanced")
+    )
+    assert not np.allclose(plain, balanced)
