@@ -71,7 +71,9 @@ def command(
     else:
         metrics, baselines, notes = _evaluate_predictions(trained, data, others, read)
     told = any(note.startswith("rows: ") and "flatters" in note for note in notes)
-    notes += [note for member in (trained, *others) for note in caveats(member, None if told else data)]
+    notes += [
+        note for member in (trained, *others) for note in caveats(member, None if told and member is trained else data)
+    ]
     for note in notes:
         say(f"note: {note}")
     if as_json:
