@@ -225,7 +225,7 @@ def _baseline_chart(data: ReportData, comparison: BaselineComparison) -> Markup:
 def _facts(data: ReportData) -> list[tuple[str, str]]:
     facts = [("epochs", f"{len(data.history):,}")] if data.history else []
     if (best := _best_epoch(data)) is not None:
-        facts.append(("weights kept from", f"epoch {best}"))
+        facts.append(("weights kept from", f"epoch {best}" if best else "before the first step"))
     if data.history:
         facts.append(("training time", _duration(sum(record.seconds for record in data.history))))
     if data.predictions is not None:
@@ -263,7 +263,7 @@ def _value(values: Mapping[str, float | None], name: str) -> float | None:
 def _curves(data: ReportData) -> Markup:
     if not data.history:
         return Markup("")
-    score, best = primary_metric(data.metrics), _best_epoch(data)
+    score, best = primary_metric(data.metrics), _best_epoch(data) or None  # epoch 0 is not drawn
     figures = []
     same = all(record.validation.get("loss") == record.validation.get(score) for record in data.history)
     for name in ("loss", score)[: 1 if same else 2]:

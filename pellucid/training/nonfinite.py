@@ -98,7 +98,7 @@ def explain(learner: Learner, batch: Batch) -> NonFiniteError:
     at = learner.state.progress
     where = f"step {at.step + 1} (epoch {at.epoch + 1})"
     before = learner.state.snapshot()
-    named_inputs = zip(learner.network.input_names, batch[:-1], strict=True)
+    named_inputs = zip(learner.network.input_names, batch, strict=False)  # folds, targets and weights follow
     bad_input = next((name for name, x in named_inputs if x.dtype.kind == "f" and not np.isfinite(x.array).all()), None)
     if bad_input:
         return _error(where, f"the inputs {bad_input!r} of the batch hold NaN or infinity", "clean the data")

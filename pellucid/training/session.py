@@ -214,7 +214,12 @@ class TrainingSession:
         self.network.eval()
         if not isinstance(self.network, BaggedMLP):
             return []
-        return choose_mix(self.network, self.problem.examples("validation"), self.settings.eager)
+        notes = choose_mix(self.network, self.problem.examples("validation"), self.settings.eager)
+        if notes and self.learner.state.progress.best_epoch == 0:
+            notes = [
+                "linear: no step made the held-out answers better, so the answer is that of the linear start alone"
+            ]
+        return notes
 
     def _start_fold(self, problem: DataModule) -> TrainingSession:
         """The same training on a fold; it has no folder and writes nothing."""

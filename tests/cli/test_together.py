@@ -10,7 +10,7 @@ from pellucid.runs import run as runs
 
 
 def test_several_runs_answer_together_by_the_mean_of_their_probabilities(run, people):
-    quick = ("--target", "income", "--quiet", "--eager", "--epochs", 2)
+    quick = ("--target", "income", "--quiet", "--eager", "--epochs", 2, "--set", "linear_start=false")
     run("train", people, *quick, "--hidden-sizes", "8")
     run("train", people, *quick, "--hidden-sizes", "4", "--lr", "0.02")
     names = ("people-mlp-1", "people-mlp-2")

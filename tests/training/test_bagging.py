@@ -132,7 +132,8 @@ def test_training_may_end_where_it_began(people, tmp_path):
     """A learning rate that ruins the network: the best weights are those before the first step."""
     training = start(people, tmp_path, lr=5.0, clip_grad_norm=0.0)
     epochs = [event for event in training.events() if hasattr(event, "improved")]
-    training.restore_best()
+    assert "the linear start alone" in training.restore_best()[0]
+    assert "before the first step" in (training.finish(), training.run.report.read_text())[1]
     assert not any(event.improved for event in epochs) and training.learner.state.progress.best_epoch == 0
     assert not training.network.layers[-1].weight.array.any()
 
@@ -227,6 +228,7 @@ def test_another_question_gets_another_line_and_the_same_one_keeps_it(people, tm
 
 def test_a_line_counts_rows_and_classes_as_training_does(people, tmp_path):
     plain, balanced = (
-        start(people, tmp_path / name, class_weight=name).network.linear_start.bias.array for name in ("none", "balanced")
+        start(people, tmp_path / name, class_weight=name).network.linear_start.bias.array
+        for name in ("none", "balanced")
     )
     assert not np.allclose(plain, balanced)
