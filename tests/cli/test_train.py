@@ -163,7 +163,7 @@ def test_resuming_under_another_thread_count_warns(run, people):
 def test_a_loss_that_explodes_exits_with_3_and_keeps_weights(run, people, here):
     words = ("train", people, "--target", "income", "--lr", "1e38", "--optimizer", "sgd", "--epochs", 3, "--quiet")
     result = run(*words, code=3)
-    assert re.search(r"step \d+ \(.*epoch \d\): MLP\.(layers|parts)\.", result.stderr)
+    assert re.search(r"step \d+ \(.*epoch \d\): BaggedMLP\.(layers|parts)\.", result.stderr)
     assert (here / "runs/people-mlp-1/model.safetensors").exists()
     assert run(*words, "--eager", code=3).stderr == result.stderr
 
