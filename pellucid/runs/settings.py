@@ -119,10 +119,10 @@ def with_least_steps(settings: Settings, examples: int) -> Settings:
 
 
 # A recipe is a file in pellucid/recipes: settings and the network's configuration side by side, as in a --config file.
-# The more particular one overrules: FAMILY-DATA KIND, then FAMILY-DATA KIND-over-1k and -over-10k from so many training examples
+# The more particular one overrules: FAMILY-DATA KIND, then FAMILY-DATA KIND-over-1k, -over-10k and -over-100k from so many training examples
 # on, then FAMILY-DATA SET. Grey images are a kind of their own here, "image-grey".
 RECIPES = Path(__file__).parent.parent / "recipes"
-SIZES = {"over-1k": 1_000, "over-10k": 10_000}
+SIZES = {"over-1k": 1_000, "over-10k": 10_000, "over-100k": 100_000}
 RENAMED_RECIPES = {
     "cnn-images": "cnn-image-grey", "cnn-images-large": "cnn-image-grey-over-10k", "cnn-pictures": "cnn-image",
     "cnn-pictures-large": "cnn-image-over-10k", "mlp-images": "mlp-image-grey", "mlp-pictures": "mlp-image",

@@ -23,6 +23,7 @@ from ..threads import one_thread
 LOGISTIC_STRENGTHS = (0.03, 0.3, 3.0)  # C of scikit-learn's: larger pulls less
 RIDGE_STRENGTHS = tuple(float(x) for x in np.logspace(-2, 4, 7))
 MANY = 10_000  # rows from which one strength is enough, as all are alike
+MOST_ROWS = 100_000
 UNSEEN = -20.0  # the logit of a class that a fold's rows lack
 MOST_STEPS = 300  # of the solver
 
@@ -46,6 +47,8 @@ def fit_linear_start(network: BaggedMLP, train: Examples) -> None:
         return
     if any(buffer.array.any() for buffer in (line.numbers, line.categories, line.bias)):
         return
+    if len(train) > MOST_ROWS:  # more of them add nothing to a model with so few weights
+        train = train.take(np.linspace(0, len(train) - 1, MOST_ROWS).astype(np.int64))
     outputs = line.bias.shape[1]
     if network.class_weight is not None:
         own = network.class_weight.array[train.target]
