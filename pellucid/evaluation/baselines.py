@@ -32,7 +32,7 @@ from .text_baseline import Texts, with_tfidf
 DENSE_COLUMNS = 1000  # more one-hot columns than this stay sparse
 BLOCK_VALUES = 20_000_000  # numbers of the rows that are answered for at a time
 MOST_VALUES = 200_000_000  # numbers of a dense matrix, 800 MB; of more training rows, evenly spread ones are used
-MOST_ROWS = 1_000_000  # likewise
+MOST_ROWS = 200_000  # likewise
 RIDGE_STRENGTHS = np.logspace(-2, 4, 7)
 TREE_VALUES = 500_000  # numbers of the rows that boosted trees learn from
 TREES = 100  # of a regression or of two classes; so many in all are shared by more classes

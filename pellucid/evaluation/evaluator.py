@@ -252,7 +252,7 @@ class PredictionEvaluator(Evaluator):
             return baselines(problem.task, train.inputs, learned, test.inputs, target,
                              classes=preprocessor.classes, network=network, decode=preprocessor.decode, texts=self._texts([("train", None), ("test", None)]))  # fmt: skip
         rows: list[Rows] = [("train", None), ("test", None), ("validation", None)]
-        if train.fold is not None:  # what thresholds are chosen on must not be learned
+        if train.fold is not None and (train.fold == 0).any():  # what thresholds are chosen on must not be learned
             known, held = np.flatnonzero(train.fold != 0), np.flatnonzero(train.fold == 0)
             rows = [("train", known), ("test", None), ("train", held)]
             train, part = train.take(known), train.take(held)

@@ -7,7 +7,7 @@ strongly weights are pulled to zero, is chosen once for all folds, by the loss o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,9 +37,10 @@ class Lines:
     loss: float
 
 
-def fit_linear_start(network: BaggedMLP, train: Examples) -> None:
+def fit_linear_start(network: BaggedMLP, train: Examples, judged: Examples) -> None:
     """Give `network.linear_start` the linear models of its folds, unless it has some, of the run that training begins with.
 
+    train, judged: rows with their folds; a fold's model learns the train rows outside it and is judged on those inside.
     Tables without numbers or categories keep zeros.
     """
     line = network.linear_start
@@ -47,17 +48,19 @@ def fit_linear_start(network: BaggedMLP, train: Examples) -> None:
         return
     if any(buffer.array.any() for buffer in (line.numbers, line.categories, line.bias)):
         return
-    if len(train) > MOST_ROWS:  # more of them add nothing to a model with so few weights
-        train = train.take(np.linspace(0, len(train) - 1, MOST_ROWS).astype(np.int64))
-    outputs = line.bias.shape[1]
+    train, judged = _fewer(train), _fewer(judged)
     if network.class_weight is not None:
         own = network.class_weight.array[train.target]
         train = replace(train, weight=own if train.weight is None else own * train.weight)
+    outputs = line.bias.shape[1]
     with one_thread():
         found = [
-            (lines, columns)
-            for design, columns in designs(line, train)
-            for lines in fitted(design, train, network.folds, network.task, outputs)
+            (lines, np.array(choice, dtype=np.int64))
+            for choice in line.choices
+            if len(choice) + sum(line.cardinalities)
+            for lines in fitted(
+                design(line, train, choice), train, design(line, judged, choice), judged, network, outputs
+            )
         ]
     if not found:
         return
@@ -70,34 +73,41 @@ def fit_linear_start(network: BaggedMLP, train: Examples) -> None:
     line.bias.assign(tensor(bias.astype(np.float32)))
 
 
-def designs(line: LinearStart, train: Examples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Matrices (N, columns) to fit, each with the places of its numbers in `line.numbers`; one-hot categories follow them."""
-    rows = len(train)
-    numbers = [train.inputs[name] for name in line.names]
+def _fewer(examples: Examples) -> Examples:
+    """Evenly spread examples; more of them add nothing to a model with so few weights."""
+    if len(examples) <= MOST_ROWS:
+        return examples
+    return examples.take(np.linspace(0, len(examples) - 1, MOST_ROWS).astype(np.int64))
+
+
+def design(line: LinearStart, examples: Examples, choice: Sequence[int]) -> np.ndarray:
+    """The matrix (N, columns) of a linear model: the numbers at the places `choice`, then one-hot categories; float64."""
+    rows = len(examples)
+    numbers = [examples.inputs[name] for name in line.names]
     every = np.concatenate(numbers, axis=1).astype(np.float64) if numbers else np.zeros((rows, 0))
     hot = np.zeros((rows, sum(line.cardinalities)))
     if line.cardinalities:
-        places = train.inputs["categories"] + first_rows(line.cardinalities)
+        places = examples.inputs["categories"] + first_rows(line.cardinalities)
         hot[np.arange(rows)[:, None], places] = 1
-    for choice in line.choices:
-        columns = np.array(choice, dtype=np.int64)
-        if len(columns) + hot.shape[1]:
-            yield np.concatenate([every[:, columns], hot], axis=1), columns
+    return np.concatenate([every[:, list(choice)], hot], axis=1)
 
 
-def fitted(design: np.ndarray, train: Examples, folds: int, task: str, outputs: int) -> Iterator[Lines]:
-    """The linear models of the folds for each strength of the penalty. design: (N, columns)."""
-    assert train.fold is not None
+def fitted(
+    x: np.ndarray, train: Examples, x_judged: np.ndarray, judged: Examples, network: BaggedMLP, outputs: int
+) -> Iterator[Lines]:
+    """The linear models of the folds for each strength of the penalty. x, x_judged: (N, columns) of the examples."""
+    assert train.fold is not None and judged.fold is not None
+    task, folds = network.task, network.folds
     strengths = RIDGE_STRENGTHS if task == "regression" else LOGISTIC_STRENGTHS
     for strength in (1.0,) if len(train) >= MANY and task != "regression" else strengths:
-        weight, bias = np.zeros((folds, design.shape[1], outputs)), np.zeros((folds, outputs))
+        weight, bias = np.zeros((folds, x.shape[1], outputs)), np.zeros((folds, outputs))
         losses = []
         for m in range(folds):
-            learned, held = train.fold != m, train.fold == m
+            learned, held = train.fold != m, judged.fold == m
             rows = None if train.weight is None else train.weight[learned]
             one = _ridge if task == "regression" else _logistic
-            weight[m], bias[m] = one(design[learned], train.target[learned], rows, strength, outputs)
-            losses.append(_losses(design[held] @ weight[m] + bias[m], train.target[held], task))
+            weight[m], bias[m] = one(x[learned], train.target[learned], rows, strength, outputs)
+            losses.append(_losses(x_judged[held] @ weight[m] + bias[m], judged.target[held], task))
         yield Lines(weight, bias, float(np.mean(np.concatenate(losses))))
 
 

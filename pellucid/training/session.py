@@ -102,7 +102,7 @@ class TrainingSession:
         if isinstance(network, BaggedMLP) and (fresh if begins is None else begins):
             from .linear_start import fit_linear_start  # scikit-learn takes a second to import
 
-            fit_linear_start(network, problem.examples("train"))
+            fit_linear_start(network, problem.examples("train"), problem.examples("validation"))
         if fresh:
             network.initialize_from_data(
                 *dataset.gather(np.linspace(0, len(dataset) - 1, INITIAL_EXAMPLES).astype(np.int64))

@@ -61,8 +61,9 @@ def test_in_order_of_time_the_only_fold_is_the_later_part(people):
     problem = load_problem(str(people), target="ill", split="time:when", drop=["patient"])
     folds, bagged = problem.bagged(5)
     assert folds == 1
-    assert np.array_equal(bagged.train.fold, np.repeat([-1, 0], [len(problem.train), len(problem.validation)]))
-    assert np.array_equal(bagged.validation.target, problem.validation.target)
+    assert set(bagged.train.fold) == {-1} and set(bagged.validation.fold) == {0}
+    for split in ("train", "validation"):
+        assert np.array_equal(bagged.examples(split).target, problem.examples(split).target)
 
 
 def test_a_rare_class_is_learned_by_every_network(tmp_path):
@@ -232,3 +233,18 @@ def test_a_line_counts_rows_and_classes_as_training_does(people, tmp_path):
         for name in ("none", "balanced")
     )
     assert not np.allclose(plain, balanced)
+
+
+def test_one_fold_is_a_line_and_a_network_judged_on_the_validation_part(people, tmp_path):
+    training = start(people, tmp_path, bag_folds=1)
+    list(training.events())
+    line, train = training.network.linear_start, training.problem.examples("train")
+    design = np.concatenate(
+        [train.inputs["numbers"], np.eye(sum(line.cardinalities))[train.inputs["categories"][:, 0]]], axis=1
+    )
+    models = [LogisticRegression(C=c, max_iter=300).fit(design, train.target) for c in (0.03, 0.3, 3.0)]
+    logits = line({name: pellucid.tensor(train.inputs[name]) for name in (*line.names, "categories")}).array[0]
+    apart = [np.abs(logits[:, 1] - logits[:, 0] - model.decision_function(design)).max() for model in models]
+    straight = line.numbers.array[0, -1].any()  # the other way to scale the skewed column was better
+    assert straight or min(apart) < 1e-3
+    assert training.finish().metrics.n == len(training.problem.test)

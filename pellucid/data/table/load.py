@@ -142,12 +142,12 @@ class Bag:
 
         Where rows are in order of time, or one fold is asked for, that fold is the validation part.
         """
-        together = np.concatenate(rows[:2])
         if self.in_order or folds == 1:
-            folds, own = 1, np.repeat([-1, 0], [len(rows[0]), len(rows[1])])
-        else:
-            units = None if self.units is None else self.units[together]
-            own = bag_folds(folds, self.strata[together], data.task, self.seed, units)
+            of = [replace(encoded.take(rows[k]), fold=np.full(len(rows[k]), k - 1)) for k in (0, 1)]
+            return 1, replace(data, train=of[0], validation=of[1], bagged=None)
+        together = np.concatenate(rows[:2])
+        units = None if self.units is None else self.units[together]
+        own = bag_folds(folds, self.strata[together], data.task, self.seed, units)
         train, judged = replace(encoded.take(together), fold=own), np.flatnonzero(own >= 0)
         raw = {**data.raw, "train": table.take(together).row, "validation": table.take(together[judged]).row}
         return folds, replace(data, train=train, validation=train.take(judged), raw=raw, bagged=None)
