@@ -28,7 +28,7 @@ Scores = tuple[Metrics, dict[str, Metrics], list[str]]  # metrics, those of each
 @click.argument("data", required=False)
 @FEATURE_NETWORK
 @option(
-    "--ensemble",
+    "--average-with",
     multiple=True,
     metavar="RUN",
     help="Average the predictions of this run and of RUN; may be given several times.",
@@ -36,20 +36,25 @@ Scores = tuple[Metrics, dict[str, Metrics], list[str]]  # metrics, those of each
 @READ
 @JSON
 def command(
-    run: str, data: str | None, feature_network: str | None, ensemble: tuple[str, ...], read: str | None, as_json: bool
+    run: str,
+    data: str | None,
+    feature_network: str | None,
+    average_with: tuple[str, ...],
+    read: str | None,
+    as_json: bool,
 ) -> None:
     """Score RUN (a path, a name under runs/, or last) on its own test data, or on DATA, which must hold the targets.
 
     A language model scores any text. An image generator is compared with its own test data only.
 
     \b
-    pellucid evaluate mnist-cnn-1 --ensemble mnist-cnn-2 --ensemble mnist-cnn-3
+    pellucid evaluate mnist-cnn-1 --average-with mnist-cnn-2 --average-with mnist-cnn-3
     """
     if read is not None and data is None:
         raise OptionError(
             f"--read {read}: no DATA to read; expected the file to score on; name it, or leave --read out"
         )
-    trained, others = runs.find_run(run), [runs.find_run(other) for other in ensemble]
+    trained, others = runs.find_run(run), [runs.find_run(other) for other in average_with]
     network = trained.new_network()
     generates = isinstance(network, ImageGenerator)
     if feature_network is not None and not generates:
@@ -59,7 +64,7 @@ def command(
         )
     for member in (trained, *others) if others else ():
         if not isinstance(member.new_network(), PredictionModel):
-            raise OptionError(f"--ensemble {', '.join(ensemble)}: {member.name} predicts nothing; expected runs that do, such as cnns; leave it out")  # fmt: skip
+            raise OptionError(f"--average-with {', '.join(average_with)}: {member.name} predicts nothing; expected runs that do, such as cnns; leave it out")  # fmt: skip
     if generates and data is not None:
         raise OptionError(
             f"{data}: {trained.name} generates images, which are compared with its own test data; expected no DATA; leave it out"
@@ -107,7 +112,7 @@ def _evaluate_predictions(run: runs.Run, data: str | None, others: list[runs.Run
         if data is None:
             same = same and other.run.config.fingerprint == run.config.fingerprint
         if other.classes != predictor.classes or not same:
-            raise OptionError(f"--ensemble {other.run.name}: its test examples differ from those of {run.name}; expected runs on the same "
+            raise OptionError(f"--average-with {other.run.name}: its test examples differ from those of {run.name}; expected runs on the same "
                               "data and split; name the data to score, or leave it out")  # fmt: skip
         outputs.append(other_predictions.output)
     predictions.output = np.mean(outputs, axis=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -98,6 +99,14 @@ WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "a
     type=Names("layers", "stages.0"),
     heading="Network",
     help="Layers not to train, by path, such as stages.0.",
+)
+@option(
+    "--ensemble",
+    type=Whole(),
+    metavar="N",
+    heading="Training",
+    common=True,
+    help="Train N networks, each from a seed of its own; their mean is the answer, their spread its uncertainty.",
 )
 @option("--epochs", type=Whole(), heading="Training", common=True, help="Passes over the training data.")
 @option("--lr", type=Number(), heading="Training", help="The peak learning rate.")
@@ -308,19 +317,23 @@ def _resume(context: click.Context, data: str | None, name: str, options: Option
 
 def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
     """Train and finish, showing progress; after Ctrl-C save a checkpoint and raise Stopped with the command to continue."""
-    learner, name = training.learner, shell_word(training.run.name)
+    name = shell_word(training.run.name)
     advice = f"to continue: pellucid train --resume {name}"
     try:
         with (
             CtrlC() as ctrl_c,
-            Watcher(training.settings.epochs, len(learner.loader), quiet=quiet, metric=training.metric) as watcher,
+            Watcher(
+                training.settings.epochs, len(training.learner.loader), quiet=quiet, metric=training.metric
+            ) as watcher,
         ):
             for event in training.events():
                 watcher.show(event)
                 if ctrl_c.pressed:
                     training.save()
-                    at = learner.state.progress
-                    raise Stopped(f"stopped in epoch {at.epoch + 1} at step {at.step}, everything is saved; {advice}")
+                    at = training.learner.state.progress
+                    raise Stopped(
+                        f"stopped in epoch {at.epoch + 1} at step {at.step}{watcher.of_member}, everything is saved; {advice}"
+                    )
         if not quiet:
             folds = ", and training again on each fold" if training.is_cross_validated else ""
             say(f"scoring on the test data, and fitting the baselines to compare with{folds} ...")
@@ -385,5 +398,6 @@ def _as_json(training: session.TrainingSession, result: session.Result) -> dict[
         "epochs": result.epochs, "best_epoch": result.best_epoch, "baseline": baseline_json(result.baselines),
         **({} if result.folds is None else {"folds": {"count": result.folds.count, **flat(result.folds.network),
                                                       "baseline": baseline_json(result.folds.baselines)}}),
+        **({} if result.ensemble is None else {"ensemble": asdict(result.ensemble)}),
         "notes": [*training.problem.notes, *result.notes],
     }  # fmt: skip
