@@ -391,6 +391,8 @@ def start(
     run.config = with_head(config, problem, network)
     run.folder = runs.create_run(run.config, out).folder
     if isinstance(training, EnsembleSession):
+        if problem.folds is not None and settings.folds:
+            problem.notes.append("split: an ensemble is scored on this one split, not over folds")
         training.begin_member(0)
     return training
 
