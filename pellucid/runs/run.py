@@ -260,14 +260,15 @@ def create_run(config: RunConfig, out: Path | None = None) -> Run:
                 raise OptionError(f"--run-dir {out}: exists already; expected a new folder; choose another name")
             out.mkdir(parents=True)
         else:
-            folder = _next_free(f"{config.data}-{config.family}")
+            folder = next_free(f"{config.data}-{config.family}")
         write_json(folder / "config.json", config.to_json())
     except OSError as error:
         raise disk_error(folder, error) from None
     return Run(folder, config)
 
 
-def _next_free(stem: str) -> Path:
+def next_free(stem: str) -> Path:
+    """A new folder runs/STEM-N, with the next free N."""
     RUNS_DIR.mkdir(exist_ok=True)
     taken = [int(m[1]) for path in RUNS_DIR.iterdir() if (m := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))]
     n = max(taken, default=0) + 1
