@@ -29,6 +29,7 @@ Scores = tuple[Metrics, dict[str, Metrics], list[str]]  # metrics, those of each
 @FEATURE_NETWORK
 @option(
     "--average-with",
+    "names",
     multiple=True,
     metavar="RUN",
     help="Average the predictions of this run and of RUN; may be given several times.",
@@ -36,12 +37,7 @@ Scores = tuple[Metrics, dict[str, Metrics], list[str]]  # metrics, those of each
 @READ
 @JSON
 def command(
-    run: str,
-    data: str | None,
-    feature_network: str | None,
-    average_with: tuple[str, ...],
-    read: str | None,
-    as_json: bool,
+    run: str, data: str | None, feature_network: str | None, names: tuple[str, ...], read: str | None, as_json: bool
 ) -> None:
     """Score RUN (a path, a name under runs/, or last) on its own test data, or on DATA, which must hold the targets.
 
@@ -54,7 +50,7 @@ def command(
         raise OptionError(
             f"--read {read}: no DATA to read; expected the file to score on; name it, or leave --read out"
         )
-    trained, others = runs.find_run(run), [runs.find_run(other) for other in average_with]
+    trained, others = runs.find_run(run), [runs.find_run(other) for other in names]
     network = trained.new_network()
     generates = isinstance(network, ImageGenerator)
     if feature_network is not None and not generates:
@@ -64,7 +60,7 @@ def command(
         )
     for member in (trained, *others) if others else ():
         if not isinstance(member.new_network(), PredictionModel):
-            raise OptionError(f"--average-with {', '.join(average_with)}: {member.name} predicts nothing; expected runs that do, such as cnns; leave it out")  # fmt: skip
+            raise OptionError(f"--average-with {', '.join(names)}: {member.name} predicts nothing; expected runs that do, such as cnns; leave it out")  # fmt: skip
     if generates and data is not None:
         raise OptionError(
             f"{data}: {trained.name} generates images, which are compared with its own test data; expected no DATA; leave it out"
@@ -86,9 +82,9 @@ def command(
         )
         return
     click.echo(f"{trained.folder} on {data or 'its test data'}: {score_line(metrics)}")
-    names = [name for name in metrics.scores if name != primary_metric(metrics)]
-    width = max(map(len, [*names, "baseline"]))
-    for name in names:
+    further = [name for name in metrics.scores if name != primary_metric(metrics)]
+    width = max(map(len, [*further, "baseline"]))
+    for name in further:
         interval = interval_text(metrics, name)
         click.echo(f"  {name:<{width}}  {value_text(metrics, name)}{f'  ({interval})' if interval else ''}")
     result = trained.result() if data is None and not others else None

@@ -51,7 +51,7 @@ from .options import (
 )
 from .progress import Watcher, say
 from .shell import Stopped
-from .training_options import CONFIG, EAGER, EPOCHS, METRIC, MODEL, NUM_THREADS, QUIET, RESUME, SET
+from .training_options import CONFIG, EAGER, METRIC, MODEL, NUM_THREADS, QUIET, RESUME, SET, epochs_option
 
 Options = dict[str, OptionValue]  # what the user gave, by name
 CONTAINERS = [kind.container for kind in reversed(KINDS.values()) if kind.endings]
@@ -106,7 +106,7 @@ WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "a
     common=True,
     help="Train N networks, each from a seed of its own; their mean is the answer, their spread its uncertainty.",
 )
-@EPOCHS
+@epochs_option(common=True)
 @option("--lr", type=Number(), heading="Training", help="The peak learning rate.")
 @option("--batch-size", type=Whole(), heading="Training", help="Examples in each step.")
 @option("--optimizer", metavar="NAME", heading="Training", help=f"{', '.join(OPTIMIZERS)}.")
@@ -125,7 +125,6 @@ WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "a
     type=click.Path(path_type=Path),
     metavar="DIR",
     heading="Run",
-    common=True,
     help="The folder to create for the run.  [default: runs/DATA-MODEL-N]",
 )
 @RESUME

@@ -8,12 +8,11 @@ import click
 
 from ..models import FAMILIES
 from ..runs.metric_names import METRIC_TASKS
-from .options import Whole, option
+from .options import Decorator, Whole, option
 
 MODEL = option(
     "--model", metavar="NAME", heading="Network", common=True, help=f"The family of network: {', '.join(FAMILIES)}."
 )
-EPOCHS = option("--epochs", type=Whole(), heading="Training", common=True, help="Passes over the training data.")
 EAGER = option(
     "--eager",
     is_flag=True,
@@ -50,3 +49,8 @@ NUM_THREADS = option(
     "--num-threads", type=Whole(), heading="Run", help="Threads for compiled steps and matrix products."
 )
 QUIET = option("--quiet", is_flag=True, help="Show no progress; warnings are still told.")
+
+
+def epochs_option(common: bool) -> Decorator:
+    """--epochs. common: whether --help shows it, where a command has many options."""
+    return option("--epochs", type=Whole(), heading="Training", common=common, help="Passes over the training data.")

@@ -35,7 +35,7 @@ from .options import (
 from .progress import say, score_name, score_text
 from .shell import Stopped
 from .train import closing_lines, prepare, shown_notes, warnings_among
-from .training_options import CONFIG, EAGER, EPOCHS, METRIC, MODEL, NUM_THREADS, QUIET, RESUME, SET
+from .training_options import CONFIG, EAGER, METRIC, MODEL, NUM_THREADS, QUIET, RESUME, SET, epochs_option
 
 MINUTES = 10.0  # where neither a time nor a number of trials is given
 WITH_RESUME = {"resume", "trials", "minutes", "quiet", "as_json", "data"}
@@ -64,10 +64,9 @@ WITH_RESUME = {"resume", "trials", "minutes", "quiet", "as_json", "data"}
     type=click.Path(path_type=Path),
     metavar="FILE",
     heading="Training",
-    common=True,
     help="A TOML file that says how settings are drawn.  [default: that of the family, in pellucid/spaces]",
 )
-@EPOCHS
+@epochs_option(common=False)
 @EAGER
 @SET
 @METRIC
@@ -132,7 +131,9 @@ def _start(data: str, options: dict[str, OptionValue], quiet: bool) -> Tuner:
         say(note)
     if not quiet:
         limits = [
-            f"{amount:g} {what}" for amount, what in ((trials, "trials"), (minutes, "minutes")) if amount is not None
+            f"{amount:g} {what}{'' if amount == 1 else 's'}"
+            for amount, what in ((trials, "trial"), (minutes, "minute"))
+            if amount is not None
         ]
         say(
             f"tuning: {', '.join(name for name in plan.space if name not in found.given)} of {found.family}, {' or '.join(limits)}, compared by validation {compared_by(plan)}"

@@ -66,6 +66,10 @@ def load_space(family: str, path: Path | None = None) -> dict[str, Draw]:
         shipped = ", ".join(sorted(space.stem for space in SPACES.glob("*.toml")))
         raise OptionError(f"model: {family} has no search space, since its validation loss does not tell which network is better; expected one of "
                           f"{shipped}; choose another --model, or write a space and give it by --space FILE")  # fmt: skip
+    if not where.is_file():
+        raise DataError(
+            f"{where}: no such file; expected a TOML file that says how settings are drawn; write lines such as lr = {{ log = [0.001, 0.1] }}"
+        )
     return {name: _draw(where, family, name, written) for name, written in read_config(where).items()}
 
 

@@ -33,7 +33,7 @@ from ..runs import run as runs
 from ..runs.records import EpochRecord
 from ..runs.run import Run
 from ..runs.schema import parse_json, read_record
-from ..runs.settings import Setting
+from ..runs.settings import Setting, resolve_config
 from ..runs.space import Draw, as_toml, sample
 from . import session
 from .loop import EpochDone
@@ -44,7 +44,7 @@ STATE = "tuning.json"
 BEST = "best.toml"
 
 
-@dataclass
+@dataclass(frozen=True)
 class TuningPlan:
     """What is to be tuned, and what has become of it; plain values, saved in tuning.json.
 
@@ -57,8 +57,8 @@ class TuningPlan:
     name: str
     family: str
     source: dict[str, Json]
-    values: dict[str, Json]
-    given: dict[str, Json]
+    values: dict[str, Any]
+    given: dict[str, Any]
     space: dict[str, Draw]
     seed: int = 0
     trials: int | None = None
@@ -173,6 +173,8 @@ class Tuner:
             failed = str(error)
         except OptionError as error:
             if number == 1:  # what ships, and what the user gave
+                if not self.begun():
+                    shutil.rmtree(self.folder, ignore_errors=True)
                 raise
             failed = str(error)
         self._note(number, failed)
@@ -196,7 +198,7 @@ class Tuner:
         """Save what has become of the trial at work."""
         self.current = None
         if failed:
-            self.plan.failed[str(number)] = failed
+            self.plan = dataclasses.replace(self.plan, failed={**self.plan.failed, str(number): failed})
         self._count_time()
         self.save()
 
@@ -218,7 +220,8 @@ class Tuner:
 
     def _count_time(self) -> None:
         now = time.monotonic()
-        self.plan.seconds, self.began = self.plan.seconds + now - self.began, now
+        self.plan = dataclasses.replace(self.plan, seconds=self.plan.seconds + now - self.began)
+        self.began = now
 
     def save(self) -> None:
         """Write tuning.json, and best.toml once there is a best trial."""
@@ -315,8 +318,8 @@ class Tuner:
 
     def close(self) -> None:
         """Note that the test part was read."""
-        self.plan.finished = True
         self._count_time()
+        self.plan = dataclasses.replace(self.plan, finished=True)
         self.save()
 
 
@@ -324,13 +327,16 @@ class Tuner:
 
 
 def start_tuning(problem: DataModule, plan: TuningPlan) -> Tuner:
-    """A new tuning, in runs/tune-DATA-MODEL-N. Raises OptionError for what is tuned by itself."""
+    """A new tuning, in runs/tune-DATA-MODEL-N. Raises OptionError for a setting that cannot be, or that is not tuned."""
     if plan.values.get("ensemble", 1) != 1:
         raise OptionError(f"ensemble: {plan.values['ensemble']}; expected one network a trial, and an ensemble of the best one afterwards; leave it out here, "
                           "and write: pellucid train DATA --config best.toml --ensemble 5")  # fmt: skip
     if not set(plan.space) - set(plan.given):
         raise OptionError(f"space: {', '.join(plan.space) or 'it is empty'}: nothing is left to draw, all of it was given; expected a setting that is not; give "
                           "fewer by --set")  # fmt: skip
+    # Folds would score on the rows that settings were chosen by.
+    plan = dataclasses.replace(plan, values={**plan.values, "folds": 0})
+    resolve_config(plan.family, plan.values)
     try:
         folder = runs.next_free(f"tune-{plan.name}-{plan.family}")
     except OSError as error:
@@ -352,7 +358,7 @@ def resume_tuning(name: str, trials: int | None = None, minutes: float | None = 
     if plan.finished:
         raise OptionError(f"--resume {name}: it is finished, and its best trial has been tested; expected one that was stopped, since a test part that is "
                           "read again and again is no test; start a new one, with another --seed")  # fmt: skip
-    plan.trials, plan.minutes = trials or plan.trials, minutes or plan.minutes
+    plan = dataclasses.replace(plan, trials=trials or plan.trials, minutes=minutes or plan.minutes)
     first = folder / "trial-1"
     begun = (first / "config.json").exists()
     problem = runs.load_run(first).load_problem() if begun else load_problem(**plan.source)  # type: ignore[arg-type]
