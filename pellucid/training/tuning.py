@@ -326,8 +326,8 @@ class Tuner:
 # ---- starting and resuming -----------------------------------------------------------------------------------------------
 
 
-def start_tuning(problem: DataModule, plan: TuningPlan) -> Tuner:
-    """A new tuning, in runs/tune-DATA-MODEL-N. Raises OptionError for a setting that cannot be, or that is not tuned."""
+def start_tuning(problem: DataModule, plan: TuningPlan, out: Path | None = None) -> Tuner:
+    """A new tuning, in the new folder `out`, else in runs/tune-DATA-MODEL-N. Raises OptionError for a setting that cannot be, or that is not tuned."""
     if plan.values.get("ensemble", 1) != 1:
         raise OptionError(f"ensemble: {plan.values['ensemble']}; expected one network a trial, and an ensemble of the best one afterwards; leave it out here, "
                           "and write: pellucid train DATA --config best.toml --ensemble 5")  # fmt: skip
@@ -338,9 +338,11 @@ def start_tuning(problem: DataModule, plan: TuningPlan) -> Tuner:
     plan = dataclasses.replace(plan, values={**plan.values, "folds": 0})
     resolve_config(plan.family, plan.values)
     try:
-        folder = runs.next_free(f"tune-{plan.name}-{plan.family}")
+        if out is not None:
+            out.mkdir(parents=True)
+        folder = out or runs.next_free(f"tune-{plan.name}-{plan.family}")
     except OSError as error:
-        raise disk_error(runs.RUNS_DIR, error) from None
+        raise disk_error(out or runs.RUNS_DIR, error) from None
     tuner = Tuner(folder, plan, problem)
     tuner.save()
     return tuner
