@@ -112,14 +112,15 @@ class Tuner:
     """A tuning: `events()` trains its trials, `complete_best()` the last epochs of the best, and `finish()` tests it.
 
     current: the training at work.      evaluator: of some trial; it says which of two results is better.
-    reserve: seconds that the last epochs of the best trial take.
+    reserve: seconds that the last epochs of the best trial take; None before there is one.
     """
 
     def __init__(self, folder: Path, plan: TuningPlan, problem: DataModule) -> None:
         self.folder, self.plan, self.problem = folder, plan, problem
         self.current: session.TrainingSession | None = None
         self.evaluator: Evaluator | None = None
-        self.began, self.reserve = time.monotonic(), 0.0
+        self.began = time.monotonic()
+        self.reserve: float | None = None
 
     @property
     def name(self) -> str:
@@ -130,7 +131,11 @@ class Tuner:
     # ---- the search ----------------------------------------------------------------------------------------------
 
     def events(self) -> Iterator[session.Event | TrialPaused]:
-        """Train trials, until as many are done as were asked for, or no time is left but for the best one's last epochs."""
+        """Train trials, until as many are done as were asked for, or no time is left but for the best one's last epochs.
+
+        The first does its share however long that takes.
+        """
+        self.save()
         for numbers in brackets(self.plan.trials):
             shares = rung_shares(len(numbers))
             for rung, share in enumerate(shares, 1):
@@ -227,7 +232,7 @@ class Tuner:
         """Write tuning.json, and best.toml once there is a best trial."""
         write_json(self.folder / STATE, dataclasses.asdict(self.plan))
         best = self.best()
-        self.reserve = 0.0 if best is None else self._seconds_left(best)
+        self.reserve = None if best is None else self._seconds_left(best)
         if best is not None:
             about = f"# Trial {best} of {self.name}: the best on the validation part.\n"
             write_text(self.folder / BEST, about + as_toml(self.best_values(best)))
@@ -296,7 +301,7 @@ class Tuner:
 
     def is_late(self) -> bool:
         """Whether no time is left but for the last epochs of the best trial so far."""
-        if self.plan.minutes is None:
+        if self.plan.minutes is None or self.reserve is None:
             return False
         return self.plan.seconds + time.monotonic() - self.began + self.reserve >= 60 * self.plan.minutes
 

@@ -133,6 +133,11 @@ def test_the_time_is_kept_and_the_best_trial_completed_in_it(run, people, monkey
     assert 25 < told["seconds"] < 60 and told["finished"]
 
 
+def test_the_first_trial_is_trained_however_short_the_time_is(run, people):
+    said = run("tune", people, "--minutes", 0.0001, *QUICK)
+    assert said.stdout.startswith("best    trial 1 of 1") and epochs("tune-people-mlp-1") == {"trial-1": 3}
+
+
 def test_the_data_are_loaded_once(run, people, monkeypatch):
     from pellucid.cli import train
 
