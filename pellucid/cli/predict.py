@@ -79,8 +79,7 @@ def command(
     """
     _check_out(out)
     trained = runs.find_run(run)
-    kind = kind_named(trained.config.kind)
-    form = kind.prediction
+    form = kind_named(trained.config.kind).prediction
     if not data and form is PredictionForm.FORECAST:
         data = (str(trained.config.source["spec"]),)
     if not data:
